@@ -1,0 +1,215 @@
+//! The property string of a record: `name 0x01 value 0x02`, repeated.
+//!
+//! It is kept as bytes and searched in place: a send looks at two or three properties and must not build a map.
+//! Compat: the last separator may be missing (clients from 5.0 on leave it out); a pair without a value is skipped.
+
+use memchr::memchr;
+
+/// Between a name and its value.
+pub const NAME_VALUE_SEPARATOR: u8 = 1;
+/// Between two properties.
+pub const PROPERTY_SEPARATOR: u8 = 2;
+/// Most bytes of an encoded property string: it has a signed 16-bit length on disk.
+pub const MAX_BYTES: usize = i16::MAX as usize;
+
+/// Blank-separated keys of the message, indexed.
+pub const KEYS: &str = "KEYS";
+/// The message's tag.
+pub const TAGS: &str = "TAGS";
+/// `false`: the producer does not wait for the flush or the replica.
+pub const WAIT: &str = "WAIT";
+/// Delay level, 1 to 18.
+pub const DELAY: &str = "DELAY";
+/// Topic the message is meant for while a system topic keeps it.
+pub const REAL_TOPIC: &str = "REAL_TOPIC";
+/// Queue the message is meant for while a system topic keeps it.
+pub const REAL_QID: &str = "REAL_QID";
+/// Topic of the first send of a message that is now in a retry topic.
+pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
+/// Offset message id of the first send.
+pub const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+/// `true` on a transactional half message.
+pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
+/// Producer group.
+pub const PRODUCER_GROUP: &str = "PGROUP";
+/// The id the client gave the message, indexed.
+pub const UNIQ_KEY: &str = "UNIQ_KEY";
+/// Region of the broker.
+pub const MSG_REGION: &str = "MSG_REGION";
+/// Whether the trace is on.
+pub const TRACE_ON: &str = "TRACE_ON";
+/// Cluster the message was sent to.
+pub const CLUSTER: &str = "CLUSTER";
+/// How often the message was consumed before.
+pub const RECONSUME_TIME: &str = "RECONSUME_TIME";
+/// The group's limit of consumption attempts, as the client says.
+pub const MAX_RECONSUME_TIMES: &str = "MAX_RECONSUME_TIMES";
+/// Seconds until delivery (5.x timer).
+pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
+/// Milliseconds until delivery (5.x timer).
+pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
+/// Time of delivery in epoch milliseconds (5.x timer).
+pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
+/// Handle of a POP delivery.
+pub const POP_CK: &str = "POP_CK";
+/// Queues of a multi-dispatch (light message queue) send.
+pub const INNER_MULTI_DISPATCH: &str = "INNER_MULTI_DISPATCH";
+/// Number of messages of an inner batch.
+pub const INNER_NUM: &str = "INNER_NUM";
+/// Kind of message for request-reply.
+pub const MSG_TYPE: &str = "MSG_TYPE";
+/// Topic a dead letter came from.
+pub const DLQ_ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
+/// Message id of the dead letter's origin.
+pub const DLQ_ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
+
+/// All pairs with a name and a value, in order; parts that are not UTF-8 are skipped.
+pub fn iter(properties: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    raw_pairs(properties).filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
+}
+
+fn raw_pairs(properties: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = properties;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let end = memchr(PROPERTY_SEPARATOR, rest).unwrap_or(rest.len());
+            let pair = &rest[..end];
+            rest = &rest[(end + 1).min(rest.len())..];
+            if let Some(at) = memchr(NAME_VALUE_SEPARATOR, pair)
+                && at > 0
+                && at + 1 < pair.len()
+            {
+                return Some((&pair[..at], &pair[at + 1..]));
+            }
+        }
+        None
+    })
+}
+
+/// The value of the first property of that name.
+#[must_use]
+pub fn find<'a>(properties: &'a [u8], name: &str) -> Option<&'a str> {
+    raw_pairs(properties)
+        .find(|(n, _)| *n == name.as_bytes())
+        .and_then(|(_, value)| std::str::from_utf8(value).ok())
+}
+
+/// What the log and its indexes need of a property string, found in one pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Indexed<'a> {
+    /// The tag, empty for none.
+    pub tags: &'a str,
+    /// Blank-separated keys, empty for none.
+    pub keys: &'a str,
+    /// The client's unique id, empty for none.
+    pub uniq_key: &'a str,
+}
+
+impl<'a> Indexed<'a> {
+    /// Reads tag, keys and unique key.
+    #[must_use]
+    pub fn of(properties: &'a [u8]) -> Self {
+        let mut found = Self::default();
+        for (name, value) in raw_pairs(properties) {
+            let place = match name {
+                b"TAGS" => &mut found.tags,
+                b"KEYS" => &mut found.keys,
+                b"UNIQ_KEY" => &mut found.uniq_key,
+                _ => continue,
+            };
+            *place = std::str::from_utf8(value).unwrap_or("");
+        }
+        found
+    }
+}
+
+/// Builds a property string.
+#[derive(Clone, Debug, Default)]
+pub struct Builder(Vec<u8>);
+
+impl Builder {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts with an existing string and makes sure that it ends in a separator.
+    #[must_use]
+    pub fn from_bytes(properties: &[u8]) -> Self {
+        let mut bytes = properties.to_vec();
+        if bytes.last().is_some_and(|b| *b != PROPERTY_SEPARATOR) {
+            bytes.push(PROPERTY_SEPARATOR);
+        }
+        Self(bytes)
+    }
+
+    /// Adds a pair; separators inside name or value would break the string, so they are left out.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        let plain = |b: &u8| *b != NAME_VALUE_SEPARATOR && *b != PROPERTY_SEPARATOR;
+        self.0.extend(name.bytes().filter(plain));
+        self.0.push(NAME_VALUE_SEPARATOR);
+        self.0.extend(value.bytes().filter(plain));
+        self.0.push(PROPERTY_SEPARATOR);
+        self
+    }
+
+    /// Takes out every pair of that name.
+    #[must_use]
+    pub fn without(self, name: &str) -> Self {
+        let mut kept = Self::new();
+        for (n, value) in iter(&self.0) {
+            if n != name {
+                kept = kept.with(n, value);
+            }
+        }
+        kept
+    }
+
+    /// The finished string.
+    #[must_use]
+    pub fn build(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_found_with_and_without_a_last_separator() {
+        for text in ["A\u{1}1\u{2}B\u{1}2\u{2}", "A\u{1}1\u{2}B\u{1}2"] {
+            assert_eq!(iter(text.as_bytes()).collect::<Vec<_>>(), [("A", "1"), ("B", "2")]);
+            assert_eq!(find(text.as_bytes(), "B"), Some("2"));
+        }
+        assert_eq!(find(b"", "A"), None);
+    }
+
+    #[test]
+    fn pairs_without_name_or_value_are_skipped() {
+        assert_eq!(iter(b"\x01x\x02A\x01\x02nothing\x02B\x012\x02").collect::<Vec<_>>(), [("B", "2")]);
+    }
+
+    #[test]
+    fn a_builder_replaces_and_escapes_nothing_but_separators() {
+        let built = Builder::from_bytes(b"A\x011").with("B", "x\u{1}\u{2}y").without("A").build();
+        assert_eq!(iter(&built).collect::<Vec<_>>(), [("B", "xy")]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            let _ = iter(&bytes).count();
+            let _ = Indexed::of(&bytes);
+        }
+
+        #[test]
+        fn what_is_built_is_found(pairs in proptest::collection::vec(("[a-zA-Z_]{1,8}", "[^\u{1}\u{2}]{1,12}"), 0..8)) {
+            let built = pairs.iter().fold(Builder::new(), |b, (n, v)| b.with(n, v)).build();
+            let read: Vec<_> = iter(&built).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+            assert_eq!(read, pairs);
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! The stored record: the unit of the commit log and of a pull reply. All integers big-endian.
+//!
+//! | # | field | bytes | notes |
+//! |---|---|---|---|
+//! | 1 | total size | 4 | itself included |
+//! | 2 | magic | 4 | V1 or V2; a filler has its own |
+//! | 3 | body CRC | 4 | CRC-32 with the top bit cleared |
+//! | 4 | queue id | 4 | |
+//! | 5 | flag | 4 | the user's |
+//! | 6 | queue offset | 8 | |
+//! | 7 | log offset | 8 | |
+//! | 8 | system flag | 4 | [`crate::sys_flag`] |
+//! | 9 | born timestamp | 8 | |
+//! | 10 | born host | 8 or 20 | address, port as 4 bytes |
+//! | 11 | store timestamp | 8 | |
+//! | 12 | store host | 8 or 20 | |
+//! | 13 | reconsume times | 4 | |
+//! | 14 | prepared transaction offset | 8 | |
+//! | 15 | body length, body | 4 + n | |
+//! | 16 | topic length, topic | 1 (V1) or 2 (V2) + n | V2 when the topic has more than 127 bytes |
+//! | 17 | properties length, properties | 2 + n | |
+//!
+//! At the end of a log file stands a filler: the number of bytes left (4) and its magic (4). A size of zero is
+//! space never written.
+//!
+//! The CRC covers the body only, so a torn record is also recognised by fields that cannot be: see
+//! [`Record::is_plausible`].
+
+use crate::{LogOffset, QueueOffset, sys_flag};
+use bytes::{BufMut, BytesMut};
+use std::net::{IpAddr, SocketAddr};
+
+/// Magic of a record whose topic length is one byte.
+pub const MAGIC_V1: u32 = 0xDAA3_20A7;
+/// Magic of a record whose topic length is two bytes.
+pub const MAGIC_V2: u32 = 0xDAA3_20AB;
+/// Magic of the filler at a log file's end.
+pub const MAGIC_FILLER: u32 = 0xCBD4_3194;
+/// Bytes of a filler's head; a log file always keeps so many for it.
+pub const FILLER_LEN: usize = 8;
+/// Bytes of the smallest record: IPv4 hosts, no body, topic or properties.
+pub const MIN_LEN: usize = 91;
+/// Where the store timestamp stands in a record with an IPv4 born host.
+const STORE_TIMESTAMP_AT_V4: usize = 56;
+
+/// A message on its way into the log: everything but what the log assigns.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// Topic name, at most 32,767 bytes.
+    pub topic: &'a str,
+    /// Queue of the topic, not negative.
+    pub queue_id: i32,
+    /// The user's flag.
+    pub flag: i32,
+    /// System flag; host bits are set by [`Draft::encode`] from the addresses.
+    pub sys_flag: i32,
+    /// When the producer made the message, epoch milliseconds.
+    pub born_timestamp: i64,
+    /// The producer's address.
+    pub born_host: SocketAddr,
+    /// This broker's address.
+    pub store_host: SocketAddr,
+    /// How often it was consumed before.
+    pub reconsume_times: i32,
+    /// Log offset of the half message of a committed transaction, else 0.
+    pub prepared_offset: i64,
+    /// The body as sent.
+    pub body: &'a [u8],
+    /// The encoded properties, at most [`crate::properties::MAX_BYTES`].
+    pub properties: &'a [u8],
+    /// CRC of the body, from [`body_crc`].
+    pub body_crc: u32,
+}
+
+/// What the log assigns to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Position in its queue.
+    pub queue_offset: QueueOffset,
+    /// Position in the log.
+    pub log_offset: LogOffset,
+    /// When it was stored, epoch milliseconds.
+    pub store_timestamp: i64,
+}
+
+/// The CRC a record keeps of its body.
+#[must_use]
+pub fn body_crc(body: &[u8]) -> u32 {
+    crc32fast::hash(body) & 0x7FFF_FFFF
+}
+
+const fn host_len(v6: bool) -> usize {
+    if v6 { 20 } else { 8 }
+}
+
+impl Draft<'_> {
+    /// Bytes of the record.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let hosts = host_len(self.born_host.is_ipv6()) + host_len(self.store_host.is_ipv6());
+        let topic = if self.is_v2() { 2 } else { 1 } + self.topic.len();
+        4 * 5 + 8 * 2 + 4 + 8 + 8 + hosts + 4 + 8 + 4 + self.body.len() + topic + 2 + self.properties.len()
+    }
+
+    fn is_v2(&self) -> bool {
+        self.topic.len() > 127
+    }
+
+    /// Writes the record at the end of `out`.
+    pub fn encode(&self, placement: Placement, out: &mut BytesMut) {
+        out.reserve(self.encoded_len());
+        out.put_u32(self.encoded_len() as u32);
+        out.put_u32(if self.is_v2() { MAGIC_V2 } else { MAGIC_V1 });
+        out.put_u32(self.body_crc);
+        out.put_i32(self.queue_id);
+        out.put_i32(self.flag);
+        out.put_i64(placement.queue_offset.0);
+        out.put_i64(placement.log_offset.0);
+        out.put_i32(self.sys_flag_with_hosts());
+        out.put_i64(self.born_timestamp);
+        put_host(out, self.born_host);
+        out.put_i64(placement.store_timestamp);
+        put_host(out, self.store_host);
+        out.put_i32(self.reconsume_times);
+        out.put_i64(self.prepared_offset);
+        out.put_u32(self.body.len() as u32);
+        out.put_slice(self.body);
+        if self.is_v2() {
+            out.put_u16(self.topic.len() as u16);
+        } else {
+            out.put_u8(self.topic.len() as u8);
+        }
+        out.put_slice(self.topic.as_bytes());
+        out.put_u16(self.properties.len() as u16);
+        out.put_slice(self.properties);
+    }
+
+    fn sys_flag_with_hosts(&self) -> i32 {
+        let bit = |v6: bool, bit: i32| if v6 { bit } else { 0 };
+        (self.sys_flag & !(sys_flag::BORN_HOST_V6 | sys_flag::STORE_HOST_V6))
+            | bit(self.born_host.is_ipv6(), sys_flag::BORN_HOST_V6)
+            | bit(self.store_host.is_ipv6(), sys_flag::STORE_HOST_V6)
+    }
+}
+
+/// Writes the filler that ends a log file with `left` bytes of room, of which it writes the first eight.
+pub fn encode_filler(left: usize, out: &mut BytesMut) {
+    out.put_u32(left as u32);
+    out.put_u32(MAGIC_FILLER);
+}
+
+fn put_host(out: &mut BytesMut, host: SocketAddr) {
+    match host.ip() {
+        IpAddr::V4(ip) => out.put_slice(&ip.octets()),
+        IpAddr::V6(ip) => out.put_slice(&ip.octets()),
+    }
+    out.put_i32(i32::from(host.port()));
+}
+
+/// What stands at a position of the log, by its first eight bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// A record of that many bytes, not looked at any further.
+    Record {
+        /// Its total size.
+        size: usize,
+    },
+    /// The rest of this log file is empty.
+    Filler,
+    /// Never written.
+    End,
+    /// None of these.
+    Corrupt,
+}
+
+/// Looks at the first eight bytes; fewer count as [`Peek::End`].
+#[must_use]
+pub fn peek(bytes: &[u8]) -> Peek {
+    let Some((size, magic)) = u32_at(bytes, 0).zip(u32_at(bytes, 4)) else {
+        return Peek::End;
+    };
+    match magic {
+        MAGIC_V1 | MAGIC_V2 if size as usize >= MIN_LEN && size <= i32::MAX as u32 => Peek::Record { size: size as usize },
+        MAGIC_FILLER => Peek::Filler,
+        0 if size == 0 => Peek::End,
+        _ => Peek::Corrupt,
+    }
+}
+
+/// The store timestamp of the record that starts `bytes`, if enough of it is there.
+#[must_use]
+pub fn peek_store_timestamp(bytes: &[u8]) -> Option<i64> {
+    let v6 = u32_at(bytes, 36)? as i32 & sys_flag::BORN_HOST_V6 != 0;
+    let at = STORE_TIMESTAMP_AT_V4 + if v6 { 12 } else { 0 };
+    Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Fewer bytes than the record says it has.
+    #[error("record is cut short")]
+    Short,
+    /// Not a record's magic.
+    #[error("record has a wrong magic number")]
+    Magic,
+    /// Inner lengths do not add up to the size.
+    #[error("record's inner lengths do not add up")]
+    Lengths,
+    /// The topic is not UTF-8.
+    #[error("record's topic is not text")]
+    Topic,
+}
+
+/// A view of a stored record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Bytes of the whole record.
+    pub size: usize,
+    /// CRC as stored.
+    pub body_crc: u32,
+    /// Queue of the topic.
+    pub queue_id: i32,
+    /// The user's flag.
+    pub flag: i32,
+    /// Position in its queue.
+    pub queue_offset: QueueOffset,
+    /// Position in the log.
+    pub log_offset: LogOffset,
+    /// System flag.
+    pub sys_flag: i32,
+    /// When the producer made it.
+    pub born_timestamp: i64,
+    /// The producer's address.
+    pub born_host: SocketAddr,
+    /// When it was stored.
+    pub store_timestamp: i64,
+    /// The broker's address.
+    pub store_host: SocketAddr,
+    /// How often it was consumed before.
+    pub reconsume_times: i32,
+    /// Log offset of a committed transaction's half message.
+    pub prepared_offset: i64,
+    /// The body as sent.
+    pub body: &'a [u8],
+    /// The topic.
+    pub topic: &'a str,
+    /// The encoded properties.
+    pub properties: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Reads the record that starts `bytes`; more bytes may follow it. Every length is checked.
+    ///
+    /// # Errors
+    /// The bytes are not a whole, well-formed record. The CRC is not looked at.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let size = u32_at(bytes, 0).ok_or(RecordError::Short)? as usize;
+        let v2 = match u32_at(bytes, 4).ok_or(RecordError::Short)? {
+            MAGIC_V1 => false,
+            MAGIC_V2 => true,
+            _ => return Err(RecordError::Magic),
+        };
+        let mut fields = Fields {
+            rest: bytes.get(8..size).ok_or(RecordError::Short)?,
+        };
+        let body_crc = fields.u32()?;
+        let queue_id = fields.i32()?;
+        let flag = fields.i32()?;
+        let queue_offset = QueueOffset(fields.i64()?);
+        let log_offset = LogOffset(fields.i64()?);
+        let sys_flag = fields.i32()?;
+        let born_timestamp = fields.i64()?;
+        let born_host = fields.host(sys_flag & sys_flag::BORN_HOST_V6 != 0)?;
+        let store_timestamp = fields.i64()?;
+        let store_host = fields.host(sys_flag & sys_flag::STORE_HOST_V6 != 0)?;
+        let reconsume_times = fields.i32()?;
+        let prepared_offset = fields.i64()?;
+        let body_len = fields.i32()?;
+        let body = fields.take(usize::try_from(body_len).map_err(|_| RecordError::Lengths)?)?;
+        let topic_len = if v2 {
+            usize::from(fields.u16()?)
+        } else {
+            usize::from(fields.take(1)?[0])
+        };
+        let topic = std::str::from_utf8(fields.take(topic_len)?).map_err(|_| RecordError::Topic)?;
+        let properties_len = usize::from(fields.u16()?);
+        let properties = fields.take(properties_len)?;
+        if !fields.rest.is_empty() {
+            return Err(RecordError::Lengths);
+        }
+        Ok(Self {
+            size,
+            body_crc,
+            queue_id,
+            flag,
+            queue_offset,
+            log_offset,
+            sys_flag,
+            born_timestamp,
+            born_host,
+            store_timestamp,
+            store_host,
+            reconsume_times,
+            prepared_offset,
+            body,
+            topic,
+            properties,
+        })
+    }
+
+    /// Whether the stored CRC is that of the body.
+    #[must_use]
+    pub fn crc_matches(&self) -> bool {
+        self.body_crc == body_crc(self.body)
+    }
+
+    /// Whether fields outside the CRC are such as a broker writes: what recovery asks of a record that may be torn.
+    /// A page that never reached the disk reads as zeros, and neither a topic nor a property string contains one.
+    #[must_use]
+    pub fn is_plausible(&self, at: LogOffset) -> bool {
+        self.log_offset == at
+            && self.queue_id >= 0
+            && self.queue_offset.0 >= 0
+            && self.store_timestamp > 0
+            && !self.topic.is_empty()
+            && memchr::memchr(0, self.topic.as_bytes()).is_none()
+            && memchr::memchr(0, self.properties).is_none()
+    }
+}
+
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(RecordError::Lengths)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        self.take(N)?.try_into().map_err(|_| RecordError::Lengths)
+    }
+
+    fn u16(&mut self) -> Result<u16, RecordError> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, RecordError> {
+        Ok(u32::from_be_bytes(self.array()?))
+    }
+
+    fn i32(&mut self) -> Result<i32, RecordError> {
+        Ok(i32::from_be_bytes(self.array()?))
+    }
+
+    fn i64(&mut self) -> Result<i64, RecordError> {
+        Ok(i64::from_be_bytes(self.array()?))
+    }
+
+    fn host(&mut self, v6: bool) -> Result<SocketAddr, RecordError> {
+        let ip = if v6 {
+            IpAddr::from(self.array::<16>()?)
+        } else {
+            IpAddr::from(self.array::<4>()?)
+        };
+        Ok(SocketAddr::new(ip, self.i32()? as u16))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn draft<'a>(topic: &'a str, body: &'a [u8], properties: &'a [u8], host: &str) -> Draft<'a> {
+        Draft {
+            topic,
+            queue_id: 3,
+            flag: 9,
+            sys_flag: sys_flag::COMPRESSED,
+            born_timestamp: 1_700_000_000_000,
+            born_host: host.parse().unwrap(),
+            store_host: "10.0.0.1:10911".parse().unwrap(),
+            reconsume_times: 2,
+            prepared_offset: 5,
+            body,
+            properties,
+            body_crc: body_crc(body),
+        }
+    }
+
+    const PLACE: Placement = Placement {
+        queue_offset: QueueOffset(11),
+        log_offset: LogOffset(4096),
+        store_timestamp: 1_700_000_000_001,
+    };
+
+    #[test]
+    fn a_record_has_the_size_it_says_and_is_read_back() {
+        for host in ["1.2.3.4:5", "[2001:db8::1]:6"] {
+            for topic in ["orders".to_owned(), "t".repeat(200)] {
+                let d = draft(&topic, b"hello", b"A\x011\x02", host);
+                let mut out = BytesMut::new();
+                d.encode(PLACE, &mut out);
+                assert_eq!(out.len(), d.encoded_len());
+                assert_eq!(peek(&out), Peek::Record { size: out.len() });
+                assert_eq!(peek_store_timestamp(&out), Some(PLACE.store_timestamp));
+                let r = Record::parse(&out).unwrap();
+                assert_eq!(
+                    (r.topic, r.body, r.properties, r.queue_offset),
+                    (topic.as_str(), d.body, d.properties, PLACE.queue_offset)
+                );
+                assert_eq!((r.born_host, r.store_host), (d.born_host, d.store_host));
+                assert!(r.crc_matches() && r.is_plausible(LogOffset(4096)) && !r.is_plausible(LogOffset(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_record_has_the_least_length() {
+        let d = draft("", b"", b"", "1.2.3.4:5");
+        assert_eq!(d.encoded_len(), MIN_LEN);
+    }
+
+    #[test]
+    fn zeroed_properties_are_not_plausible() {
+        let d = draft("t", b"x", b"A\x011\0\0", "1.2.3.4:5");
+        let mut out = BytesMut::new();
+        d.encode(PLACE, &mut out);
+        assert!(!Record::parse(&out).unwrap().is_plausible(PLACE.log_offset));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_panic(mut bytes: Vec<u8>, magic: bool) {
+            if magic && bytes.len() > 8 {
+                let len = bytes.len() as u32;
+                bytes[..4].copy_from_slice(&len.to_be_bytes());
+                bytes[4..8].copy_from_slice(&MAGIC_V1.to_be_bytes());
+            }
+            let _ = Record::parse(&bytes);
+            let _ = peek(&bytes);
+            let _ = peek_store_timestamp(&bytes);
+        }
+
+        #[test]
+        fn every_draft_is_read_back(topic in "[a-z]{1,300}", body: Vec<u8>, properties in "[a-z\u{1}\u{2}]{0,300}") {
+            let d = draft(&topic, &body, properties.as_bytes(), "1.2.3.4:5");
+            let mut out = BytesMut::new();
+            d.encode(PLACE, &mut out);
+            let r = Record::parse(&out).unwrap();
+            prop_assert_eq!((r.topic, r.body, r.properties), (d.topic, d.body, d.properties));
+            for cut in [0, 1, out.len() / 2, out.len() - 1] {
+                prop_assert!(Record::parse(&out[..cut]).is_err());
+            }
+        }
+    }
+}
