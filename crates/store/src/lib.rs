@@ -1,1 +1,3 @@
-//! placeholder
+//! Commit log, consume queues, key index, recovery and retention on one disk seam.
+
+pub mod disk;

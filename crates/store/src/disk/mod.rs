@@ -1,0 +1,298 @@
+//! The seam between the store and the machine's files.
+//!
+//! Everything the store does to a disk goes through [`Disk`], [`DiskFile`] and [`Mapped`], so that a test can own it:
+//! [`real::RealDisk`] is the operating system, [`simulated::SimulatedDisk`] is a disk in memory that loses power, tears
+//! pages and runs full at a call a test chooses.
+//!
+//! What the callers may rely on, on both:
+//! - A write is in the page cache when it returns and on the disk after [`DiskFile::sync_data`], not before.
+//! - A name made by [`Disk::create`], [`Disk::create_dir_all`] or [`Disk::replace`] is on the disk when the call returns.
+//!   Names made, moved or removed by [`Disk::open`], [`Disk::rename`] and the `remove_*` calls are there after
+//!   [`Disk::sync_dir`] of their directory.
+//! - [`Disk::create`] leaves either the whole file under its name or nothing (a `.tmp` at most).
+//!
+//! Not here: file formats, names of files, retries. Paths are UTF-8 as the store makes them itself.
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub mod real;
+mod sys;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// For reading; an absent file is [`io::ErrorKind::NotFound`].
+    Read,
+    /// For reading and writing; an absent file is [`io::ErrorKind::NotFound`].
+    Write,
+    /// For reading and writing; an absent file is made empty, its name is durable after [`Disk::sync_dir`].
+    WriteOrCreate,
+}
+
+/// Whether a new file's blocks are taken from the disk when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocate {
+    /// Blocks are taken by the writes, which may then find the disk full.
+    Sparse,
+    /// All blocks are taken now, or the call fails with [`io::ErrorKind::StorageFull`]. Needed for a file that is mapped.
+    Reserved,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, without the directory.
+    pub name: String,
+    /// Bytes of the file; 0 for a directory.
+    pub len: u64,
+    /// Whether the name is a directory.
+    pub is_dir: bool,
+    /// Time of the last change of content, in ms since 1970.
+    pub modified_ms: i64,
+}
+
+/// Room on the file system a path is on, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Size of the file system.
+    pub total: u64,
+    /// Unused bytes, those kept for the administrator included.
+    pub free: u64,
+    /// Unused bytes that this process may take.
+    pub available: u64,
+}
+
+impl Space {
+    /// The used part of what this process could ever use, 0.0 to 1.0, as `df` and Apache compute it: what is kept for the
+    /// administrator does not count as room.
+    #[must_use]
+    pub fn used_ratio(&self) -> f64 {
+        let used = self.total.saturating_sub(self.free);
+        let reachable = used.saturating_add(self.available);
+        if reachable == 0 {
+            return 0.0;
+        }
+        used as f64 / reachable as f64
+    }
+}
+
+/// Holds a lock on a file until dropped.
+pub trait Lock: Send + Sync + Debug {}
+
+/// A tree of files.
+pub trait Disk: Send + Sync + Debug {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when absent (unless the mode makes it), and whatever the machine says.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Makes a file of `len` zero bytes. When this returns, file, length and name are on the disk; when it fails, the name
+    /// is not there.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`]; [`io::ErrorKind::StorageFull`] when blocks are to be reserved and there are none.
+    fn create(&self, path: &Path, len: u64, allocate: Allocate) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// The names in a directory, in no particular order. Names that are not UTF-8 are left out: the store made none.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when the directory is absent.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+
+    /// Makes a directory and those above it, and syncs the names it made. No error when it is there already.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when absent.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory with all in it. No error when it is absent.
+    ///
+    /// # Errors
+    /// Whatever the machine says; part of the tree may be gone then.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Moves a file, replacing the one that has the new name, at once for whoever looks.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when `from` is absent.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes the names in this directory durable (made, moved and removed ones; not those in directories below).
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Whether the path is there.
+    ///
+    /// # Errors
+    /// Whatever the machine says, when it could not be found out.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Room on the file system that `path` (which must be there) is on.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// Takes the lock on a file, made when absent, until the guard is dropped. Excludes a Java broker too, which locks the
+    /// first byte of the store's `lock` file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+
+    /// The whole content of a file.
+    ///
+    /// # Errors
+    /// As [`Disk::open`]; [`io::ErrorKind::FileTooLarge`] over [`READ_WHOLE_MAX`].
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path, OpenMode::Read)?;
+        let len = file.len()?;
+        if len > READ_WHOLE_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{} has {len} bytes, over {READ_WHOLE_MAX}", path.display()),
+            ));
+        }
+        let mut content = vec![0; usize::try_from(len).unwrap_or(0)];
+        let read = file.read_at(&mut content, 0)?;
+        content.truncate(read);
+        Ok(content)
+    }
+
+    /// Puts `content` under the name, so that after a crash either the old or the new content is there, whole, and keeps
+    /// the old content under the name with `.bak` added. In the short time between two renames only the `.bak` is there:
+    /// whoever reads falls back to it (see `json_file`).
+    ///
+    /// # Errors
+    /// Whatever the machine says; the old content is still under its name or under `.bak`.
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let fresh = with_suffix(path, ".tmp");
+        let file = self.open(&fresh, OpenMode::WriteOrCreate)?;
+        file.set_len(0)?;
+        file.write_at(content, 0)?;
+        file.sync_data()?;
+        drop(file);
+        // An empty or absent main file is not worth the good content that `.bak` may still hold.
+        if self.open(path, OpenMode::Read).and_then(|old| old.len()).is_ok_and(|len| len > 0) {
+            self.rename(path, &with_suffix(path, ".bak"))?;
+        }
+        self.rename(&fresh, path)?;
+        self.sync_dir(parent(path))
+    }
+}
+
+/// The largest file that [`Disk::read`] takes into memory.
+pub const READ_WHOLE_MAX: u64 = 1 << 30;
+
+/// An open file. All calls are positioned and may come from many threads at once.
+#[allow(clippy::len_without_is_empty)]
+pub trait DiskFile: Send + Sync + Debug {
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills `out` from `offset` on; fewer bytes only at the end of the file.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// As [`DiskFile::read_at`], from the page cache only.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when part of it is not in the page cache (or the machine cannot tell); `out` may be
+    /// partly overwritten then.
+    fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes`; the file grows when they reach over its end.
+    ///
+    /// # Errors
+    /// Whatever the machine says; any part may have been written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all the slices one after the other from `offset` on.
+    ///
+    /// # Errors
+    /// As [`DiskFile::write_at`].
+    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Waits until all that was written to the file, and its length, is on the disk. After an error nothing may be taken as
+    /// synced and the call must not be repeated in the hope of success: the kernel drops the pages it could not write.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Cuts the file or lengthens it by zeros (sparse).
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Maps the whole file for reading and writing. Only for a file made with [`Allocate::Reserved`]: a store into a page
+    /// without a block on a full disk is a SIGBUS, which ends the process.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] when the file is empty or not all of its blocks are reserved.
+    fn map(&self) -> io::Result<Box<dyn Mapped>>;
+}
+
+/// A file as memory. Out-of-range accesses are errors, never panics.
+pub trait Mapped: Send + Sync + Debug {
+    /// Bytes mapped.
+    fn len(&self) -> u64;
+
+    /// Whether nothing is mapped.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies bytes out.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when the range reaches over the end.
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+
+    /// Copies bytes in.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when the range reaches over the end.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Waits until all that was written is on the disk.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The path with something added to its last name.
+#[must_use]
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The directory a path is in; `.` for a bare name.
+#[must_use]
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}

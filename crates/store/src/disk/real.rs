@@ -1,0 +1,371 @@
+//! The operating system's files (Linux).
+//!
+//! Not here: `unsafe` (in `sys`), and any cache of open files; whoever opens a file bounds how many stay open.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use memmap2::{Advice, MmapMut};
+
+use super::{Allocate, Disk, DiskFile, Entry, Lock, Mapped, OpenMode, Space, parent, sys, with_suffix};
+
+/// The machine's own disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(mode != OpenMode::Read)
+            .create(mode == OpenMode::WriteOrCreate);
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn create(&self, path: &Path, len: u64, allocate: Allocate) -> io::Result<Arc<dyn DiskFile>> {
+        if self.exists(path)? {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, path.display().to_string()));
+        }
+        let fresh = with_suffix(path, ".tmp");
+        let made = create_whole(&fresh, len, allocate).and_then(|file| {
+            fs::rename(&fresh, path)?;
+            self.sync_dir(parent(path))?;
+            Ok(file)
+        });
+        match made {
+            Ok(file) => Ok(Arc::new(RealFile(file))),
+            Err(error) => {
+                // Gives the blocks back, above all when they ran out; the first error is the one to report.
+                let _ = fs::remove_file(&fresh);
+                let _ = fs::remove_file(path);
+                Err(error)
+            }
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for found in fs::read_dir(dir)? {
+            let found = found?;
+            let Ok(name) = found.file_name().into_string() else { continue };
+            let metadata = match found.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let is_dir = metadata.is_dir();
+            entries.push(Entry {
+                name,
+                len: if is_dir { 0 } else { metadata.len() },
+                is_dir,
+                modified_ms: modified_ms(&metadata),
+            });
+        }
+        Ok(entries)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        match fs::create_dir(dir) {
+            Ok(()) => self.sync_dir(parent(dir)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::metadata(dir)?.is_dir() => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && parent(dir) != dir => {
+                self.create_dir_all(parent(dir))?;
+                fs::create_dir(dir)?;
+                self.sync_dir(parent(dir))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        fs::exists(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        sys::space(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match sys::lock_first_byte(&file) {
+            Ok(()) => Ok(Box::new(RealLock(file))),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                format!("{} is locked by another process", path.display()),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn create_whole(path: &Path, len: u64, allocate: Allocate) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    if allocate == Allocate::Reserved && len > 0 {
+        sys::reserve(&file, len)?;
+    }
+    file.set_len(len)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn modified_ms(metadata: &fs::Metadata) -> i64 {
+    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
+}
+
+/// The lock lasts as long as the descriptor.
+#[derive(Debug)]
+struct RealLock(#[allow(dead_code)] File);
+
+impl Lock for RealLock {}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < out.len() {
+            match self.0.read_at(&mut out[done..], offset.saturating_add(done as u64)) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < out.len() {
+            match sys::read_cached_at(&self.0, &mut out[done..], offset.saturating_add(done as u64)) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A file system without this call cannot tell, so the caller takes the way that may wait.
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let (mut rest, mut offset) = (slices, offset);
+        while !rest.is_empty() {
+            let written = match sys::write_vectored_at(&self.0, rest, offset) {
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            offset = offset.saturating_add(written as u64);
+            let (whole, partial) = skip(rest, written);
+            if partial > 0 {
+                // The kernel stopped inside a slice: finish that one alone, then go on with vectors.
+                self.0.write_all_at(&rest[whole][partial..], offset)?;
+                offset = offset.saturating_add((rest[whole].len() - partial) as u64);
+                rest = &rest[whole + 1..];
+            } else if whole == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            } else {
+                rest = &rest[whole..];
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn map(&self) -> io::Result<Box<dyn Mapped>> {
+        let metadata = self.0.metadata()?;
+        if metadata.len() == 0 || metadata.blocks().saturating_mul(512) < metadata.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "only a file with all of its blocks reserved may be mapped",
+            ));
+        }
+        let memory = sys::map(&self.0)?;
+        // Accesses are scattered; reading ahead around each would fill the page cache with what nobody asked for.
+        memory.advise(Advice::Random)?;
+        Ok(Box::new(RealMapped(memory)))
+    }
+}
+
+/// How many slices `written` bytes cover whole, and how many bytes of the next one.
+fn skip(slices: &[IoSlice<'_>], written: usize) -> (usize, usize) {
+    let mut left = written;
+    for (at, slice) in slices.iter().enumerate() {
+        if left < slice.len() {
+            return (at, left);
+        }
+        left -= slice.len();
+    }
+    (slices.len(), 0)
+}
+
+#[derive(Debug)]
+struct RealMapped(MmapMut);
+
+impl RealMapped {
+    fn range(&self, offset: u64, len: usize) -> io::Result<std::ops::Range<usize>> {
+        let start = usize::try_from(offset)
+            .ok()
+            .filter(|start| start.checked_add(len).is_some_and(|end| end <= self.0.len()));
+        start
+            .map(|start| start..start + len)
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl Mapped for RealMapped {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let range = self.range(offset, out.len())?;
+        out.copy_from_slice(&self.0[range]);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let range = self.range(offset, bytes.len())?;
+        self.0[range].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectored_write_of_more_slices_than_one_call_takes_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let file = RealDisk.create(&path, 4096, Allocate::Reserved).unwrap();
+        let parts: Vec<Vec<u8>> = (0..3000u32).map(|i| vec![(i % 251) as u8; (i % 7) as usize]).collect();
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_vectored_at(&slices, 3).unwrap();
+        let expected: Vec<u8> = parts.concat();
+        let mut read = vec![0; expected.len()];
+        assert_eq!(file.read_at(&mut read, 3).unwrap(), expected.len());
+        assert_eq!(read, expected);
+        assert_eq!(file.read_cached_at(&mut read[..10], 3).unwrap(), 10);
+    }
+
+    #[test]
+    fn created_file_has_its_length_and_no_second_creation_is_possible() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/f");
+        RealDisk.create_dir_all(parent(&path)).unwrap();
+        RealDisk.create_dir_all(parent(&path)).unwrap();
+        let file = RealDisk.create(&path, 10_000, Allocate::Reserved).unwrap();
+        assert_eq!(file.len().unwrap(), 10_000);
+        assert_eq!(
+            RealDisk.create(&path, 1, Allocate::Sparse).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        let names: Vec<String> = RealDisk.list(parent(&path)).unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, ["f"]);
+    }
+
+    #[test]
+    fn too_large_a_reservation_fails_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        assert!(RealDisk.create(&path, 1 << 43, Allocate::Reserved).is_err());
+        assert!(RealDisk.list(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn sparse_file_is_not_mapped_and_a_reserved_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let sparse = RealDisk.create(&dir.path().join("s"), 1 << 20, Allocate::Sparse).unwrap();
+        assert_eq!(sparse.map().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let path = dir.path().join("r");
+        let mut map = RealDisk.create(&path, 1 << 20, Allocate::Reserved).unwrap().map().unwrap();
+        map.write((1 << 20) - 3, b"end").unwrap();
+        assert!(map.write((1 << 20) - 2, b"end").is_err());
+        map.sync().unwrap();
+        let content = RealDisk.read(&path).unwrap();
+        assert_eq!(&content[(1 << 20) - 3..], b"end");
+    }
+
+    #[test]
+    fn replace_keeps_the_previous_content_as_bak() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("topics.json");
+        RealDisk.replace(&path, b"one").unwrap();
+        RealDisk.replace(&path, b"two!").unwrap();
+        RealDisk.replace(&path, b"3").unwrap();
+        assert_eq!(RealDisk.read(&path).unwrap(), b"3");
+        assert_eq!(RealDisk.read(&with_suffix(&path, ".bak")).unwrap(), b"two!");
+        assert!(!RealDisk.exists(&with_suffix(&path, ".tmp")).unwrap());
+    }
+
+    #[test]
+    fn second_lock_is_refused_until_the_first_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = RealDisk.lock(&path).unwrap();
+        assert_eq!(RealDisk.lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        assert!(RealDisk.lock(&path).is_ok());
+    }
+
+    #[test]
+    fn space_counts_what_the_administrator_keeps_as_no_room() {
+        let space = Space {
+            total: 100,
+            free: 30,
+            available: 20,
+        };
+        assert!((space.used_ratio() - 70.0 / 90.0).abs() < 1e-9);
+        let real = RealDisk.space(Path::new("/")).unwrap();
+        assert!(real.total >= real.free && real.free >= real.available);
+    }
+}

@@ -1,0 +1,94 @@
+//! The system calls that the standard library does not offer, each behind a safe function.
+//!
+//! The only file of the crate with `unsafe`. Not here: any decision; the callers loop, retry and choose.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use memmap2::MmapMut;
+
+use super::Space;
+
+/// Slices that one system call takes at most (`IOV_MAX` on Linux).
+pub(super) const SLICES_MAX: usize = 1024;
+
+fn signed(offset: u64) -> io::Result<i64> {
+    i64::try_from(offset).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "file offset over 2^63"))
+}
+
+fn count(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// `pwritev`: bytes written, possibly fewer than given. At most [`SLICES_MAX`] slices are looked at.
+pub(super) fn write_vectored_at(file: &File, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    let offset = signed(offset)?;
+    let used = slices.len().min(SLICES_MAX);
+    // SAFETY: `IoSlice` is guaranteed to have the layout of `iovec`; the first `used` slices are valid for reads for the
+    // duration of the call, as they are borrowed; the descriptor is open, as `file` is borrowed.
+    count(unsafe { libc::pwritev(file.as_raw_fd(), slices.as_ptr().cast(), used as libc::c_int, offset) })
+}
+
+/// `preadv2` with `RWF_NOWAIT`: what the page cache has from `offset` on.
+pub(super) fn read_cached_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<usize> {
+    let offset = signed(offset)?;
+    let vector = libc::iovec {
+        iov_base: out.as_mut_ptr().cast(),
+        iov_len: out.len(),
+    };
+    // SAFETY: the one vector points to `out`, borrowed mutably for the duration of the call; the descriptor is open.
+    count(unsafe { libc::preadv2(file.as_raw_fd(), &raw const vector, 1, offset, libc::RWF_NOWAIT) })
+}
+
+/// `fallocate`: takes blocks for the first `len` bytes and makes the file at least that long.
+pub(super) fn reserve(file: &File, len: u64) -> io::Result<()> {
+    let len = signed(len)?;
+    // SAFETY: no memory is passed; the descriptor is open.
+    let failed = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `statvfs` of the file system that `path` is on.
+pub(super) fn space(path: &Path) -> io::Result<Space> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a path"))?;
+    let mut answer = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is NUL-terminated and lives through the call; `answer` is valid for writes of a `statvfs`.
+    let failed = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it filled the structure.
+    let answer = unsafe { answer.assume_init() };
+    let unit = answer.f_frsize;
+    Ok(Space {
+        total: answer.f_blocks.saturating_mul(unit),
+        free: answer.f_bfree.saturating_mul(unit),
+        available: answer.f_bavail.saturating_mul(unit),
+    })
+}
+
+/// Takes the write lock on the file's first byte, for this open file, without waiting. Conflicts with the POSIX lock a JVM
+/// takes, which `flock` would not.
+pub(super) fn lock_first_byte(file: &File) -> io::Result<()> {
+    // SAFETY: `flock` is a plain C structure for which all zeros are a valid value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_len = 1;
+    // SAFETY: the descriptor is open and `lock` lives through the call, which only reads it.
+    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Maps the whole file, shared and writable.
+pub(super) fn map(file: &File) -> io::Result<MmapMut> {
+    // SAFETY: a map is only sound while nobody shortens the file or writes it behind our back. The store holds the lock on
+    // its directory (see `Disk::lock`), it never shortens a file that it maps, and it accesses a mapped file through its
+    // one map only. The caller has checked that all blocks are reserved, so that no store can find the disk full.
+    unsafe { MmapMut::map_mut(file) }
+}
