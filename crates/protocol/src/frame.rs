@@ -1,0 +1,268 @@
+//! One frame of the remoting protocol, to and from bytes.
+//!
+//! ```text
+//! offset  size  meaning (big-endian)
+//!      0     4  total = 4 + header length + body length (this field is not counted)
+//!      4     1  header encoding: 0 JSON, 1 binary
+//!      5     3  header length
+//!      8     h  header
+//!  8 + h     b  body
+//! ```
+//!
+//! Invariants: a length that lies is refused as soon as its bytes are there, before memory is taken for it; decoding
+//! copies neither header nor body (both are slices of the read buffer) and allocates only for a remark and for escaped
+//! values. Every [`FrameError`] means that the stream can no longer be followed: the connection has to be closed.
+//!
+//! The two header layouts are in `frame/json.rs` and `frame/binary.rs`; writing is in `frame/write.rs`.
+
+mod binary;
+mod json;
+mod write;
+
+pub use write::encode_response_head;
+
+use crate::ext::{Ext, Value};
+use crate::language::Language;
+use crate::version;
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Longest frame accepted by default, in bytes, its length field included.
+pub const MAX_FRAME_LEN: usize = 16 * 1024 * 1024;
+/// Bytes before the header: total length, then encoding and header length.
+pub const PREFIX_LEN: usize = 8;
+/// Header lengths have 24 bits.
+const MAX_HEADER_LEN: usize = 0x00ff_ffff;
+/// Flag bit of a response.
+pub const FLAG_RESPONSE: i32 = 1;
+/// Flag bit of a request that wants no response.
+pub const FLAG_ONEWAY: i32 = 2;
+
+/// How the header is written. A response uses its request's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Encoding {
+    /// A JSON object: all official clients' default.
+    #[default]
+    Json,
+    /// The compact layout, `rocketmq.serialize.type=ROCKETMQ`.
+    Binary,
+}
+
+/// Why a stream cannot be followed any further. The connection has to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The frame is longer than allowed.
+    #[error("frame of {len} bytes, allowed are {max}")]
+    TooLong {
+        /// What the frame claims, its length field included.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A length field contradicts another.
+    #[error("frame lengths do not fit together")]
+    Lengths,
+    /// Neither JSON nor binary.
+    #[error("unknown header encoding {0}")]
+    Encoding(u8),
+    /// The header's bytes do not follow its encoding.
+    #[error("malformed frame header: {0}")]
+    Header(&'static str),
+}
+
+/// One request or response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// A request code, or how the request ended when [`Frame::is_response`].
+    pub code: i32,
+    /// The sender's language.
+    pub language: Language,
+    /// The sender's version as ordinal (see [`crate::version`]); 0 when it did not say.
+    pub version: i32,
+    /// Pairs a response with its request on one connection.
+    pub opaque: i32,
+    /// Bits [`FLAG_RESPONSE`] and [`FLAG_ONEWAY`].
+    pub flag: i32,
+    /// Text for people, usually why something failed.
+    pub remark: Option<String>,
+    /// How the header was, or will be, written.
+    pub encoding: Encoding,
+    /// The header's own fields.
+    pub ext: Ext,
+    /// What follows the header.
+    pub body: Bytes,
+}
+
+/// Takes one whole frame off the front of `buf`; `None` when more bytes are needed (see [`missing`]).
+///
+/// # Errors
+/// The bytes are no frame or one longer than `max_len`; nothing can be read from this stream any more.
+pub fn decode(buf: &mut BytesMut, max_len: usize) -> Result<Option<Frame>, FrameError> {
+    let Some(prefix) = Prefix::read(buf, max_len)? else {
+        return Ok(None);
+    };
+    if buf.len() < prefix.frame_len {
+        return Ok(None);
+    }
+    let mut rest = buf.split_to(prefix.frame_len).freeze();
+    rest.advance(PREFIX_LEN);
+    let header = rest.split_to(prefix.header_len);
+    let mut frame = match prefix.encoding {
+        Encoding::Json => json::decode(&header)?,
+        Encoding::Binary => binary::decode(&header)?,
+    };
+    if !frame.ext.is_empty() {
+        frame.ext.set_header(header);
+    }
+    if !rest.is_empty() {
+        frame.body = rest;
+    }
+    Ok(Some(frame))
+}
+
+/// How many bytes the frame at the front of `buf` still lacks; 0 when it is whole. What a reader should reserve.
+///
+/// # Errors
+/// As [`decode`].
+pub fn missing(buf: &[u8], max_len: usize) -> Result<usize, FrameError> {
+    let known = Prefix::read(buf, max_len)?;
+    Ok(known.map_or(PREFIX_LEN, |prefix| prefix.frame_len).saturating_sub(buf.len()))
+}
+
+struct Prefix {
+    frame_len: usize,
+    header_len: usize,
+    encoding: Encoding,
+}
+
+impl Prefix {
+    #[inline]
+    fn read(buf: &[u8], max_len: usize) -> Result<Option<Self>, FrameError> {
+        let Some((total, rest)) = buf.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let total = u32::from_be_bytes(*total) as usize;
+        if total < PREFIX_LEN - 4 {
+            return Err(FrameError::Lengths);
+        }
+        if total + 4 > max_len {
+            return Err(FrameError::TooLong {
+                len: total + 4,
+                max: max_len,
+            });
+        }
+        let Some(mark) = rest.first_chunk::<4>() else { return Ok(None) };
+        let header_len = u32::from_be_bytes([0, mark[1], mark[2], mark[3]]) as usize;
+        if header_len > total - 4 {
+            return Err(FrameError::Lengths);
+        }
+        let encoding = match mark[0] {
+            0 => Encoding::Json,
+            1 => Encoding::Binary,
+            other => return Err(FrameError::Encoding(other)),
+        };
+        Ok(Some(Self {
+            frame_len: total + 4,
+            header_len,
+            encoding,
+        }))
+    }
+}
+
+impl Frame {
+    /// A request of ours, JSON, without fields and body. The connection that sends it sets `opaque`.
+    pub fn request(code: impl Into<i32>) -> Self {
+        Self {
+            code: code.into(),
+            version: version::CURRENT,
+            ..Self::blank()
+        }
+    }
+
+    /// A successful answer (code 0) to `request`, in its encoding.
+    ///
+    /// Compat: we answer as JAVA, since older clients' language enum does not know RUST.
+    pub fn response_to(request: &Self) -> Self {
+        Self {
+            opaque: request.opaque,
+            flag: FLAG_RESPONSE,
+            version: version::CURRENT,
+            encoding: request.encoding,
+            ..Self::blank()
+        }
+    }
+
+    /// Nothing said: what an empty header means.
+    fn blank() -> Self {
+        Self {
+            code: 0,
+            language: Language::Java,
+            version: 0,
+            opaque: 0,
+            flag: 0,
+            remark: None,
+            encoding: Encoding::Json,
+            ext: Ext::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// With another code.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<i32>) -> Self {
+        self.code = code.into();
+        self
+    }
+
+    /// With a remark.
+    #[must_use]
+    pub fn with_remark(mut self, remark: impl Into<String>) -> Self {
+        self.remark = Some(remark.into());
+        self
+    }
+
+    /// With one more ext field.
+    #[must_use]
+    pub fn with_field<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+        self.ext.push(key, value);
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Marked as wanting no response.
+    #[must_use]
+    pub fn oneway(mut self) -> Self {
+        self.flag |= FLAG_ONEWAY;
+        self
+    }
+
+    /// Whether the sender wants no response.
+    pub fn is_oneway(&self) -> bool {
+        self.flag & FLAG_ONEWAY != 0
+    }
+
+    /// Whether this answers a request.
+    pub fn is_response(&self) -> bool {
+        self.flag & FLAG_RESPONSE != 0
+    }
+
+    /// Appends the whole frame to `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        write::frame(self, out);
+    }
+
+    /// The whole frame as bytes of its own.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(PREFIX_LEN + 256 + self.body.len());
+        self.encode(&mut out);
+        out.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests;

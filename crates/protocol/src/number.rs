@@ -1,0 +1,148 @@
+//! Decimal integers as header text, both ways, without allocation.
+//!
+//! Reading follows Java's `Integer.parseInt`/`Long.parseLong`: an optional sign, digits only, overflow refused.
+
+/// The longest text [`Decimal`] writes: a sign and nineteen digits.
+const LONGEST: usize = 20;
+
+/// An integer as ASCII digits on the stack.
+#[derive(Debug, Clone, Copy)]
+pub struct Decimal {
+    digits: [u8; LONGEST],
+    start: usize,
+}
+
+impl Decimal {
+    /// The text of `value`.
+    #[inline]
+    pub fn new(value: i64) -> Self {
+        let mut digits = [0u8; LONGEST];
+        let mut start = LONGEST;
+        let mut rest = value.unsigned_abs();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if value < 0 {
+            start -= 1;
+            digits[start] = b'-';
+        }
+        Self { digits, start }
+    }
+
+    /// The digits, sign first.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
+/// Parses a whole text as a 64-bit integer; `None` when it is not one.
+#[inline]
+pub fn parse_i64(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    if digits.len() <= 18 {
+        return parse_short(digits).map(|magnitude| if negative { -magnitude } else { magnitude });
+    }
+    parse_long(digits, negative)
+}
+
+/// Up to 18 digits cannot overflow.
+#[inline]
+fn parse_short(digits: &[u8]) -> Option<i64> {
+    let mut value = 0i64;
+    for &byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + i64::from(digit);
+    }
+    Some(value)
+}
+
+#[cold]
+fn parse_long(digits: &[u8], negative: bool) -> Option<i64> {
+    let mut value = 0i64;
+    for &byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        // Accumulated below zero, since i64::MIN has no positive counterpart.
+        value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
+    }
+    if negative { Some(value) } else { value.checked_neg() }
+}
+
+/// Integers a header field may hold.
+pub trait Integer: Copy + Sized {
+    /// Parses the whole text; `None` when it is not an integer of this type.
+    fn parse(text: &[u8]) -> Option<Self>;
+}
+
+impl Integer for i64 {
+    #[inline]
+    fn parse(text: &[u8]) -> Option<Self> {
+        parse_i64(text)
+    }
+}
+
+impl Integer for i32 {
+    #[inline]
+    fn parse(text: &[u8]) -> Option<Self> {
+        parse_i64(text).and_then(|value| Self::try_from(value).ok())
+    }
+}
+
+/// Parses as Java's `Boolean.parseBoolean`: "true" in any case is true, all else false.
+#[inline]
+pub fn parse_bool(text: &[u8]) -> bool {
+    text.eq_ignore_ascii_case(b"true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extremes_survive_both_ways() {
+        for value in [0, 1, -1, i64::MAX, i64::MIN, 999_999_999_999_999_999, 1_000_000_000_000_000_000] {
+            assert_eq!(parse_i64(Decimal::new(value).as_bytes()), Some(value));
+            assert_eq!(Decimal::new(value).as_bytes(), value.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_java_refuses_is_refused() {
+        for text in [
+            "",
+            "-",
+            "+",
+            " 1",
+            "1 ",
+            "1.0",
+            "0x1",
+            "9223372036854775808",
+            "-9223372036854775809",
+            "٣",
+        ] {
+            assert_eq!(parse_i64(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(i32::parse(b"2147483648"), None);
+        assert_eq!(i32::parse(b"-2147483648"), Some(i32::MIN));
+        assert_eq!(i64::parse(b"+7"), Some(7));
+        assert_eq!(i64::parse(b"0000000000000000000000007"), Some(7));
+    }
+}

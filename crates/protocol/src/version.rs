@@ -1,0 +1,66 @@
+//! Client and server versions as the wire carries them: the ordinal of Apache's version enum.
+//!
+//! The number steers body formats (route JSON keys, the deflated registration body) and graceful shutdown. From 4.0.0 on
+//! the enum is regular: a snapshot and a release for each of ten patches of each of ten minors.
+
+/// Ordinal of 4.0.0-SNAPSHOT, the start of the regular part.
+const V4_0_0_SNAPSHOT: i32 = 212;
+/// Ordinal that stands for everything newer than the enum knows.
+const HIGHER_VERSION: i32 = 612;
+
+/// What we call ourselves: RocketMQ 5.5.0.
+pub const CURRENT: i32 = V5_5_0;
+/// 3.4.3: older clients are not told that consumer ids changed.
+pub const V3_4_3: i32 = 109;
+/// 3.5.8.
+pub const V3_5_8: i32 = 137;
+/// 4.9.3: newest version whose ACL signature leaves `_UNIQUE_KEY_QUERY` out.
+pub const V4_9_3: i32 = release(4, 9, 3);
+/// 4.9.4: from here on clients read route JSON with quoted keys.
+pub const V4_9_4: i32 = release(4, 9, 4);
+/// 5.0.0: from here on the deflated registration body carries queue mappings.
+pub const V5_0_0: i32 = release(5, 0, 0);
+/// 5.3.1: newer clients understand `GO_AWAY`.
+pub const V5_3_1: i32 = release(5, 3, 1);
+/// 5.3.3.
+pub const V5_3_3: i32 = release(5, 3, 3);
+/// 5.5.0.
+pub const V5_5_0: i32 = release(5, 5, 0);
+
+/// The ordinal of a release from 4.0.0 on.
+pub const fn release(major: i32, minor: i32, patch: i32) -> i32 {
+    V4_0_0_SNAPSHOT + (major - 4) * 200 + minor * 20 + patch * 2 + 1
+}
+
+/// The enum constant's name for an ordinal, as operators see it (`V5_5_0`).
+///
+/// Ordinals before 4.0.0 are irregular and answer `V3_X`; those beyond the enum `HIGHER_VERSION`.
+pub fn name(ordinal: i32) -> String {
+    if ordinal >= HIGHER_VERSION {
+        return "HIGHER_VERSION".to_owned();
+    }
+    let since = ordinal - V4_0_0_SNAPSHOT;
+    if since < 0 {
+        return "V3_X".to_owned();
+    }
+    let suffix = if since % 2 == 0 { "_SNAPSHOT" } else { "" };
+    format!("V{}_{}_{}{suffix}", 4 + since / 200, since / 20 % 10, since / 2 % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals_are_those_of_the_5_5_0_jars() {
+        assert_eq!(CURRENT, 513);
+        assert_eq!(V4_9_4, 401);
+        assert_eq!(V5_0_0, 413);
+        assert_eq!(V5_3_1, 475);
+        assert_eq!(name(513), "V5_5_0");
+        assert_eq!(name(412), "V5_0_0_SNAPSHOT");
+        assert_eq!(name(411), "V4_9_9");
+        assert_eq!(name(612), "HIGHER_VERSION");
+        assert_eq!(name(-1), "V3_X");
+    }
+}
