@@ -1,1 +1,133 @@
-//! placeholder
+//! Declared configuration: every key is written down once and everything else follows from that block.
+//!
+//! One [`declare!`] block names a key as Apache's files name it, its Rust type, its default, what is allowed and one sentence of
+//! meaning. From it come the typed struct a role is started with, the reading of Apache's properties text, of the environment and
+//! of flags, the dynamic update over the wire, the properties text of all values, and the table of `apogeemq config` and
+//! `docs/configuration.md`. There is no second place to keep in step.
+//!
+//! Invariants:
+//! * Order: default < file < environment < flags. Every value is checked, also one that a later source overrides.
+//! * A refused value names the key, the value, where it stands and what is allowed; all refusals are collected, not only the first.
+//! * A key declared [`Change::AtStart`] cannot be changed over the wire: nothing that moves a path or opens a port is live.
+//!
+//! What is not here: the keys themselves (each role declares its own in its `settings` module) and command line parsing.
+
+mod apache;
+mod key;
+mod live;
+mod nearest;
+pub mod properties;
+pub mod shape;
+mod sources;
+mod table;
+
+pub use apache::{is_known_to_apache, not_there_yet};
+pub use key::{Change, Declared, Key, Settings, environment_name, properties_text};
+pub use live::{Changed, Live, UpdateRefused};
+pub use nearest::nearest;
+pub use sources::{FileError, Leftover, Origin, Refusal, Refusals, Sources};
+pub use table::{markdown, plain};
+
+/// Declares a settings struct: one block a key.
+///
+/// ```
+/// use config::shape::{flag, whole};
+///
+/// config::declare! {
+///     /// What the example is told at its start.
+///     pub struct Example;
+///
+///     section "Addresses" {
+///         /// Port that clients connect to.
+///         listen_port: u16 { name: "listenPort", default: 9876, allowed: whole(1..=65535), change: AtStart }
+///     }
+///     section "Topics" {
+///         /// Whether a topic comes into being with its first message.
+///         auto_create: bool { name: "autoCreateTopicEnable", default: true, allowed: flag(), change: Live }
+///     }
+/// }
+/// impl config::Settings for Example {}
+///
+/// let mut sources = config::Sources::new();
+/// sources.flag("--port", "listenPort", "9999");
+/// let example: Example = sources.fill().unwrap();
+/// assert_eq!(example.listen_port, 9999);
+/// ```
+#[macro_export]
+macro_rules! declare {
+    (
+        $(#[$outer:meta])*
+        $vis:vis struct $name:ident;
+        $(section $section:literal {
+            $(
+                $(#[doc = $doc:literal])+
+                $field:ident : $type:ty {
+                    name: $key:literal, default: $default:expr, allowed: $shape:expr, change: $change:ident $(,)?
+                }
+            )*
+        })*
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, PartialEq)]
+        $vis struct $name {
+            $($(
+                $(#[doc = $doc])+
+                #[doc = ""]
+                #[doc = concat!("Key `", $key, "`.")]
+                pub $field: $type,
+            )*)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($($field: $default,)*)* }
+            }
+        }
+
+        impl $crate::Declared for $name {
+            fn keys() -> &'static [$crate::Key<Self>] {
+                static KEYS: &[$crate::Key<$name>] = &[$($(
+                    $crate::Key {
+                        name: $key,
+                        section: $section,
+                        doc: concat!($($doc),+),
+                        change: $crate::Change::$change,
+                        kind: || $crate::shape::Shape::<$type>::kind(&$shape),
+                        allowed: || $crate::shape::Shape::<$type>::allowed(&$shape),
+                        set: |settings, text| {
+                            settings.$field = $crate::shape::Shape::<$type>::parse(&$shape, text)?;
+                            Ok(())
+                        },
+                        print: |settings| $crate::shape::Shape::<$type>::print(&$shape, &settings.$field),
+                    },
+                )*)*];
+                KEYS
+            }
+        }
+    };
+}
+
+/// Declares an enum whose values have names in configuration files.
+#[macro_export]
+macro_rules! choice {
+    (
+        $(#[$outer:meta])*
+        $vis:vis enum $name:ident {
+            $($(#[$inner:meta])* $variant:ident = $text:literal),+ $(,)?
+        }
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        $vis enum $name { $($(#[$inner])* $variant),+ }
+
+        impl $crate::shape::Choice for $name {
+            const NAMES: &'static [(&'static str, Self)] = &[$(($text, Self::$variant)),+];
+        }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str($crate::shape::Choice::name(self))
+            }
+        }
+    };
+}

@@ -1,0 +1,126 @@
+//! What Apache's configuration classes know: all their keys by name, and the few whose wish must not be passed over in silence.
+//!
+//! The list has every key of Apache RocketMQ 5.5.0 and of the 5.3 line that a broker, name server, remoting, TLS, authentication,
+//! controller or tiered-store configuration takes. A key that is here and is not declared by a role is accepted, changes nothing and
+//! is named once in the log. What is not here: defaults and meanings, which belong to the role that declares the key.
+
+/// One name a line, sorted.
+const NAMES: &str = include_str!("apache_keys.txt");
+
+/// A key that asks for something not there yet, where going on without it would deceive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Key.
+    pub name: &'static str,
+    /// Values that ask for nothing.
+    harmless: &'static [&'static str],
+    /// What is missing, in words.
+    pub reason: &'static str,
+}
+
+impl Wish {
+    /// Whether this value asks for what is not there.
+    pub fn asks(&self, value: &str) -> bool {
+        !value.is_empty() && !self.harmless.iter().any(|harmless| harmless.eq_ignore_ascii_case(value))
+    }
+}
+
+const OFF: &[&str] = &["false"];
+
+const WISHES: &[Wish] = &[
+    Wish {
+        name: "aclEnable",
+        harmless: OFF,
+        reason: "access control is not there yet",
+    },
+    Wish {
+        name: "authenticationEnabled",
+        harmless: OFF,
+        reason: "authentication is not there yet",
+    },
+    Wish {
+        name: "authorizationEnabled",
+        harmless: OFF,
+        reason: "authorization is not there yet",
+    },
+    Wish {
+        name: "tls.server.mode",
+        harmless: &["disabled", "permissive"],
+        reason: "TLS is not there yet",
+    },
+    Wish {
+        name: "enableDLegerCommitLog",
+        harmless: OFF,
+        reason: "replication is not there yet",
+    },
+    Wish {
+        name: "enableControllerMode",
+        harmless: OFF,
+        reason: "replication and its controller are not there yet",
+    },
+    Wish {
+        name: "enableControllerInNamesrv",
+        harmless: OFF,
+        reason: "the controller is not there yet",
+    },
+    Wish {
+        name: "enableSlaveActingMaster",
+        harmless: OFF,
+        reason: "replication is not there yet",
+    },
+    Wish {
+        name: "duplicationEnable",
+        harmless: OFF,
+        reason: "replication is not there yet",
+    },
+    Wish {
+        name: "storeType",
+        harmless: &["default"],
+        reason: "consume queues in RocksDB are not there, queues are files",
+    },
+    Wish {
+        name: "messageStorePlugIn",
+        harmless: &[],
+        reason: "store plug-ins are Java classes",
+    },
+];
+
+/// Keys whose wish is refused rather than passed over.
+pub fn not_there_yet() -> &'static [Wish] {
+    WISHES
+}
+
+/// All names Apache knows, sorted.
+pub(crate) fn names<'a>() -> impl Iterator<Item = &'a str> {
+    NAMES.lines()
+}
+
+/// Whether a key of this exact name exists in Apache's configuration.
+pub fn is_known_to_apache(name: &str) -> bool {
+    names().any(|known| known == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_sorted_without_repetition() {
+        let all: Vec<_> = names().collect();
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(all.len() > 500, "{}", all.len());
+    }
+
+    #[test]
+    fn every_wish_is_a_key_of_apache() {
+        assert!(WISHES.iter().all(|wish| is_known_to_apache(wish.name)));
+    }
+
+    #[test]
+    fn harmless_values_ask_for_nothing() {
+        let wish = |name: &str| WISHES.iter().find(|wish| wish.name == name).unwrap();
+        assert!(wish("aclEnable").asks("true") && !wish("aclEnable").asks("False"));
+        assert!(wish("tls.server.mode").asks("enforcing") && !wish("tls.server.mode").asks("permissive"));
+        assert!(!wish("messageStorePlugIn").asks(""));
+    }
+}

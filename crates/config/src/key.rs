@@ -1,0 +1,122 @@
+//! One declared key, and what can be asked of a whole declaration.
+//!
+//! A [`Key`] is plain data and function pointers, so a declaration is a static table: walking it costs no allocation and the order
+//! of the table is the order of the declaration. What is not here: where values come from (see `sources`) and how they look as
+//! text (see `shape`).
+
+use crate::properties;
+use crate::shape::Refused;
+
+/// Prefix of every environment variable that sets a key.
+pub(crate) const ENVIRONMENT_PREFIX: &str = "APOGEEMQ_";
+/// Prefix of the keys Apache does not have; left out of the variable's name.
+const OWN_PREFIX: &str = "APOGEE_";
+
+/// When a key may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Only before the start: paths, ports, identities, and everything sized once.
+    AtStart,
+    /// Also while running, by an update over the wire.
+    Live,
+}
+
+/// One declared key of the settings `S`.
+#[derive(Debug)]
+pub struct Key<S: 'static> {
+    /// Name as in Apache's files.
+    pub name: &'static str,
+    /// Heading under which the table shows it.
+    pub section: &'static str,
+    /// What it means, in a sentence or two.
+    pub doc: &'static str,
+    /// Whether it may change while running.
+    pub change: Change,
+    /// Type, in a word or two for the reader of the table.
+    pub kind: fn() -> String,
+    /// What is allowed, in words.
+    pub allowed: fn() -> String,
+    /// Parses and stores a value, or leaves the settings as they are.
+    pub set: fn(&mut S, &str) -> Result<(), Refused>,
+    /// Text of the present value, such that `set` takes it.
+    pub print: fn(&S) -> String,
+}
+
+impl<S> Key<S> {
+    /// Environment variable that sets this key.
+    pub fn variable(&self) -> String {
+        environment_name(self.name)
+    }
+
+    /// The doc sentences as one line without the leading blanks of doc comments.
+    pub fn meaning(&self) -> String {
+        self.doc.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A struct made by [`crate::declare!`].
+pub trait Declared: Sized + Default + Clone + 'static {
+    /// All keys in the order of their declaration.
+    fn keys() -> &'static [Key<Self>];
+
+    /// The key of this exact name.
+    fn key(name: &str) -> Option<&'static Key<Self>> {
+        Self::keys().iter().find(|key| key.name == name)
+    }
+}
+
+/// Declared settings and what can only be said about several keys together.
+pub trait Settings: Declared {
+    /// Fills in defaults that depend on other keys, and refuses what cannot be true together.
+    ///
+    /// Called once after all sources were applied and again on the candidate of every update; must be idempotent.
+    ///
+    /// # Errors
+    /// One plain sentence that names the keys.
+    fn settle(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// `brokerClusterName` becomes `APOGEEMQ_BROKER_CLUSTER_NAME`, `brokerIP1` `APOGEEMQ_BROKER_IP1`.
+///
+/// Words end before an upper-case letter that follows a lower-case letter or a digit; dots become underscores. Our own keys begin
+/// with `apogee`, which is not said twice: `apogeeMaxTopics` becomes `APOGEEMQ_MAX_TOPICS`.
+pub fn environment_name(key: &str) -> String {
+    let mut words = String::with_capacity(key.len() + 8);
+    let mut before = '_';
+    for c in key.chars() {
+        if c.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
+            words.push('_');
+        }
+        words.push(if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
+        before = c;
+    }
+    format!("{ENVIRONMENT_PREFIX}{}", words.strip_prefix(OWN_PREFIX).unwrap_or(&words))
+}
+
+/// All values as properties text, one line a key: what a client gets who asks for the configuration.
+pub fn properties_text<S: Declared>(settings: &S) -> String {
+    let mut out = String::new();
+    for key in S::keys() {
+        properties::write_line(&mut out, key.name, &(key.print)(settings));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_variables_word_by_word() {
+        assert_eq!(environment_name("brokerClusterName"), "APOGEEMQ_BROKER_CLUSTER_NAME");
+        assert_eq!(environment_name("brokerIP1"), "APOGEEMQ_BROKER_IP1");
+        assert_eq!(environment_name("namesrvAddr"), "APOGEEMQ_NAMESRV_ADDR");
+        assert_eq!(environment_name("apogeeMaxTopics"), "APOGEEMQ_MAX_TOPICS");
+        assert_eq!(
+            environment_name("com.rocketmq.remoting.frameMaxLength"),
+            "APOGEEMQ_COM_ROCKETMQ_REMOTING_FRAME_MAX_LENGTH"
+        );
+    }
+}

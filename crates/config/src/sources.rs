@@ -1,0 +1,485 @@
+//! Where values come from, in their order, and what becomes of those nobody claims.
+//!
+//! Life: collect assignments (file, then environment, then flags), [`Sources::fill`] one or several settings from them, then ask for
+//! the [`Sources::leftovers`], which are keys of Apache's without meaning here and names nobody knows. One process may fill two roles
+//! from the same sources; a key counts as claimed when one of them has it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::apache;
+use crate::key::{ENVIRONMENT_PREFIX, Settings, environment_name};
+use crate::nearest::nearest;
+use crate::properties::{self, ParseError};
+use crate::shape::Refused;
+
+/// Where a value stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A line of a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line from 1.
+        line: usize,
+    },
+    /// An environment variable of this name.
+    Environment(String),
+    /// A flag of the command line.
+    Flag(String),
+    /// An update over the wire.
+    Wire,
+    /// Two or more keys together.
+    Together,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(variable) => write!(f, "environment {variable}"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Wire => f.write_str("update"),
+            Self::Together => f.write_str("configuration"),
+        }
+    }
+}
+
+/// One value that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Key, or empty when it is about several.
+    pub key: String,
+    /// The value that was given.
+    pub value: String,
+    /// What is wrong and what is allowed.
+    pub why: String,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            return write!(f, "{}: {}", self.origin, self.why);
+        }
+        write!(f, "{}: {}={} is refused: {}", self.origin, self.key, self.value, self.why)
+    }
+}
+
+/// All values that are not taken, so that a file is repaired in one go.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Refusals(pub Vec<Refusal>);
+
+/// A configuration file that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It is not there, or not for us.
+    #[error("cannot read configuration file {path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It is not properties text.
+    #[error("configuration file {path}: {error}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ParseError,
+    },
+}
+
+/// A name that no settings claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    /// A key of Apache's that changes nothing here.
+    WithoutMeaning {
+        /// Name as it was written.
+        name: String,
+    },
+    /// A name that neither Apache nor we know.
+    Unknown {
+        /// Name as it was written.
+        name: String,
+        /// Where it stands.
+        origin: Origin,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+}
+
+#[derive(Debug)]
+struct Assignment {
+    name: String,
+    value: String,
+    origin: Origin,
+    claimed: bool,
+}
+
+impl Assignment {
+    fn is_for(&self, key: &str) -> bool {
+        match &self.origin {
+            Origin::Environment(variable) => *variable == environment_name(key),
+            _ => self.name == key,
+        }
+    }
+}
+
+/// Assignments from all sources, weakest first.
+#[derive(Debug, Default)]
+pub struct Sources {
+    assignments: Vec<Assignment>,
+}
+
+impl Sources {
+    /// No source yet: everything at its default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn push(&mut self, name: &str, value: &str, origin: Origin) {
+        self.assignments.push(Assignment {
+            name: name.to_owned(),
+            value: value.trim().to_owned(),
+            origin,
+            claimed: false,
+        });
+    }
+
+    /// Adds a properties file. Call before the other sources: what is added later is stronger.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be read or is no properties text.
+    pub fn file(&mut self, path: &Path) -> Result<(), FileError> {
+        let bytes = std::fs::read(path).map_err(|error| FileError::Io {
+            path: path.to_owned(),
+            error,
+        })?;
+        let entries = properties::parse_bytes(&bytes).map_err(|error| FileError::Parse {
+            path: path.to_owned(),
+            error,
+        })?;
+        for entry in entries {
+            self.push(
+                &entry.key,
+                &entry.value,
+                Origin::File {
+                    path: path.to_owned(),
+                    line: entry.line,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Adds the `APOGEEMQ_…` variables among these, except those in `taken` (they are flags' own).
+    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>, taken: &[&str]) {
+        let mut ours: Vec<_> = variables
+            .into_iter()
+            .filter(|(variable, _)| variable.starts_with(ENVIRONMENT_PREFIX) && !taken.contains(&variable.as_str()))
+            .collect();
+        ours.sort();
+        for (variable, value) in ours {
+            self.push(&variable, &value, Origin::Environment(variable.clone()));
+        }
+    }
+
+    /// Adds what a flag says about a key.
+    pub fn flag(&mut self, flag: &str, key: &str, value: &str) {
+        self.push(key, value, Origin::Flag(flag.to_owned()));
+    }
+
+    /// Adds a value that is weaker than all others so far.
+    pub fn weakest(&mut self, origin: Origin, key: &str, value: &str) {
+        self.push(key, value, origin);
+        self.assignments.rotate_right(1);
+    }
+
+    /// Whether any source says something about this key.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.assignments.iter().any(|assignment| assignment.is_for(key))
+    }
+
+    /// Settings from their defaults and all sources.
+    ///
+    /// # Errors
+    /// Every value that is not allowed, and what the settings say about several keys together.
+    pub fn fill<S: Settings>(&mut self) -> Result<S, Refusals> {
+        self.fill_except(&[])
+    }
+
+    /// As [`Sources::fill`], leaving these keys to another role that shares the sources.
+    ///
+    /// # Errors
+    /// As [`Sources::fill`].
+    pub fn fill_except<S: Settings>(&mut self, others: &[&str]) -> Result<S, Refusals> {
+        let mut settings = S::default();
+        let mut refusals = Vec::new();
+        for assignment in &mut self.assignments {
+            let key = S::keys()
+                .iter()
+                .find(|key| assignment.is_for(key.name) && !others.contains(&key.name));
+            let Some(key) = key else { continue };
+            assignment.claimed = true;
+            if let Err(refused) = (key.set)(&mut settings, &assignment.value) {
+                let why = explain(refused, &(key.allowed)());
+                refusals.push(Refusal {
+                    key: key.name.to_owned(),
+                    value: assignment.value.clone(),
+                    why,
+                    origin: assignment.origin.clone(),
+                });
+            }
+        }
+        refusals.extend(self.assignments.iter().filter_map(not_there_yet));
+        if refusals.is_empty()
+            && let Err(why) = settings.settle()
+        {
+            refusals.push(Refusal {
+                key: String::new(),
+                value: String::new(),
+                why,
+                origin: Origin::Together,
+            });
+        }
+        if refusals.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Refusals(refusals))
+        }
+    }
+
+    /// What nobody claimed, each name once, in the order of the sources. `known` are the keys of all roles, for the nearest name.
+    pub fn leftovers(&self, known: &[&str]) -> Vec<Leftover> {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut leftovers = Vec::new();
+        for assignment in self.assignments.iter().filter(|assignment| !assignment.claimed) {
+            if !seen.contains(&assignment.name.as_str()) {
+                seen.push(&assignment.name);
+                leftovers.push(leftover(assignment, known));
+            }
+        }
+        leftovers
+    }
+}
+
+pub(crate) fn explain(refused: Refused, allowed: &str) -> String {
+    match refused {
+        Refused::NotAllowed => format!("allowed is {allowed}"),
+        Refused::Because(reason) => format!("{reason}; allowed is {allowed}"),
+    }
+}
+
+fn not_there_yet(assignment: &Assignment) -> Option<Refusal> {
+    if assignment.claimed {
+        return None;
+    }
+    let (name, reason) = apache::not_there_yet()
+        .iter()
+        .find(|wish| assignment.is_for(wish.name) && wish.asks(&assignment.value))
+        .map(|wish| (wish.name, wish.reason))?;
+    let why = format!("{reason}, and leaving it out silently would be worse");
+    Some(Refusal {
+        key: name.to_owned(),
+        value: assignment.value.clone(),
+        why,
+        origin: assignment.origin.clone(),
+    })
+}
+
+fn leftover(assignment: &Assignment, known: &[&str]) -> Leftover {
+    let name = assignment.name.clone();
+    if apache::names().any(|key| assignment.is_for(key)) || known.iter().any(|key| assignment.is_for(key)) {
+        return Leftover::WithoutMeaning { name };
+    }
+    let nearest = match &assignment.origin {
+        Origin::Environment(variable) => nearest_variable(variable, known),
+        _ => nearest(&name, known.iter().copied().chain(apache::names())).map(str::to_owned),
+    };
+    Leftover::Unknown {
+        name,
+        origin: assignment.origin.clone(),
+        nearest,
+    }
+}
+
+fn nearest_variable(variable: &str, known: &[&str]) -> Option<String> {
+    let variables: Vec<_> = known.iter().map(|key| environment_name(key)).collect();
+    nearest(variable, variables.iter().map(String::as_str)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Declared;
+    use crate::shape::{flag, optional, path, text, whole};
+
+    crate::declare! {
+        /// Example.
+        struct Example;
+        section "All" {
+            /// A port.
+            listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(1..=65_535), change: AtStart }
+            /// A name.
+            broker_name: String { name: "brokerName", default: "a".to_owned(), allowed: text(), change: AtStart }
+            /// A switch.
+            force: bool { name: "forceRegister", default: true, allowed: flag(), change: Live }
+            /// A path that follows the port.
+            home: Option<std::path::PathBuf> { name: "apogeeHome", default: None, allowed: optional(path()), change: AtStart }
+        }
+    }
+
+    impl Settings for Example {
+        fn settle(&mut self) -> Result<(), String> {
+            if self.broker_name == "bad" && self.listen_port == 1 {
+                return Err("brokerName bad and listenPort 1 cannot be".to_owned());
+            }
+            Ok(())
+        }
+    }
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broker.conf");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    fn variable(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file_which_beats_defaults() {
+        let (_dir, path) = written("listenPort=1111\nbrokerName = from file \nforceRegister: false\n");
+        let mut sources = Sources::new();
+        sources.file(&path).unwrap();
+        sources.environment(
+            [
+                variable("APOGEEMQ_LISTEN_PORT", "2222"),
+                variable("APOGEEMQ_BROKER_NAME", "from environment"),
+            ],
+            &[],
+        );
+        sources.flag("--broker-port", "listenPort", "3333");
+        let settings: Example = sources.fill().unwrap();
+        assert_eq!(
+            (settings.listen_port, settings.broker_name.as_str(), settings.force),
+            (3333, "from environment", false)
+        );
+        assert_eq!(sources.leftovers(&[]), []);
+    }
+
+    #[test]
+    fn a_refusal_names_file_line_key_value_and_what_is_allowed() {
+        let (_dir, path) = written("# c\nlistenPort=banana\nforceRegister=ja\n");
+        let mut sources = Sources::new();
+        sources.file(&path).unwrap();
+        let refusals = sources.fill::<Example>().unwrap_err();
+        let expected = format!(
+            "{0}:2: listenPort=banana is refused: allowed is 1 to 65535\n{0}:3: forceRegister=ja is refused: allowed is true, false",
+            path.display()
+        );
+        assert_eq!(refusals.to_string(), expected);
+    }
+
+    #[test]
+    fn a_variable_and_a_flag_are_named_in_their_refusals() {
+        let mut sources = Sources::new();
+        sources.environment([variable("APOGEEMQ_LISTEN_PORT", "x")], &[]);
+        sources.flag("--broker-port", "listenPort", "0");
+        let text = sources.fill::<Example>().unwrap_err().to_string();
+        assert!(text.contains("environment APOGEEMQ_LISTEN_PORT: listenPort=x"), "{text}");
+        assert!(text.contains("flag --broker-port: listenPort=0"), "{text}");
+    }
+
+    #[test]
+    fn keys_that_contradict_each_other_are_refused() {
+        let mut sources = Sources::new();
+        sources.flag("--x", "brokerName", "bad");
+        sources.flag("--y", "listenPort", "1");
+        assert_eq!(
+            sources.fill::<Example>().unwrap_err().to_string(),
+            "configuration: brokerName bad and listenPort 1 cannot be"
+        );
+    }
+
+    #[test]
+    fn keys_of_apache_are_reported_once_and_unknown_ones_with_the_nearest() {
+        let (_dir, path) = written("sendMessageThreadPoolNums=16\nsendMessageThreadPoolNums=17\nlistenPrt=1\nqwertyuiop=1\n");
+        let mut sources = Sources::new();
+        sources.file(&path).unwrap();
+        sources.environment(
+            [
+                variable("APOGEEMQ_LISTEN_PROT", "1"),
+                variable("APOGEEMQ_LOG", "x"),
+                variable("OTHER", "y"),
+            ],
+            &["APOGEEMQ_LOG"],
+        );
+        sources.fill::<Example>().unwrap();
+        let known: Vec<_> = Example::keys().iter().map(|key| key.name).collect();
+        let at = |line| Origin::File { path: path.clone(), line };
+        let unknown = |name: &str, origin, nearest: Option<&str>| Leftover::Unknown {
+            name: name.to_owned(),
+            origin,
+            nearest: nearest.map(str::to_owned),
+        };
+        assert_eq!(
+            sources.leftovers(&known),
+            [
+                Leftover::WithoutMeaning {
+                    name: "sendMessageThreadPoolNums".to_owned()
+                },
+                unknown("listenPrt", at(3), Some("listenPort")),
+                unknown("qwertyuiop", at(4), None),
+                unknown(
+                    "APOGEEMQ_LISTEN_PROT",
+                    Origin::Environment("APOGEEMQ_LISTEN_PROT".to_owned()),
+                    Some("APOGEEMQ_LISTEN_PORT")
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wish_for_protection_that_is_not_there_is_refused() {
+        let (_dir, path) = written("aclEnable=true\n");
+        let mut sources = Sources::new();
+        sources.file(&path).unwrap();
+        let text = sources.fill::<Example>().unwrap_err().to_string();
+        assert!(
+            text.contains("broker.conf:1: aclEnable=true is refused: access control is not there yet"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_role_leaves_a_shared_key_to_the_other() {
+        let mut sources = Sources::new();
+        sources.flag("--x", "listenPort", "7");
+        let settings: Example = sources.fill_except(&["listenPort"]).unwrap();
+        assert_eq!(settings.listen_port, 10_911);
+    }
+
+    #[test]
+    fn the_weakest_value_loses_to_the_file() {
+        let (_dir, path) = written("listenPort=1111\n");
+        let mut sources = Sources::new();
+        sources.file(&path).unwrap();
+        sources.weakest(Origin::Environment("X".to_owned()), "brokerName", "weak");
+        sources.weakest(Origin::Flag("x".to_owned()), "listenPort", "5");
+        assert_eq!(sources.fill::<Example>().unwrap().listen_port, 1111);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let text = Sources::new().file(Path::new("/no/such.conf")).unwrap_err().to_string();
+        assert!(text.starts_with("cannot read configuration file /no/such.conf: "), "{text}");
+    }
+}
