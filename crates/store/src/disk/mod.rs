@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod real;
+pub mod simulated;
 mod sys;
 
 /// How a file is opened.

@@ -1,0 +1,164 @@
+//! What is on the medium after the power went: the choice, sector by sector and name by name.
+//!
+//! Per sector the choice is a number of changes, not a subset: a page cache holds one version of a page, so an older write
+//! never comes after a newer one in the same sector. Between sectors there is no order at all.
+
+use std::collections::HashMap;
+
+use super::{Change, FileState, Names, Node, Random, State, parent};
+
+/// How kind the cut is to one file or to the names. Pure randomness would hardly ever keep all or nothing of a long list,
+/// which are the cases that most often happen.
+enum Kindness {
+    Nothing,
+    Everything,
+    /// All up to a moment, and parts of the change that was under way.
+    InOrder,
+    Anything,
+}
+
+impl Kindness {
+    fn choose(random: &mut Random) -> Self {
+        match random.below(4) {
+            0 => Self::Nothing,
+            1 => Self::Everything,
+            2 => Self::InOrder,
+            _ => Self::Anything,
+        }
+    }
+}
+
+pub(super) fn choose(state: &State, random: &mut Random) -> (Names, Vec<FileState>) {
+    let names = names(state, random);
+    let files = state.files.iter().map(|file| survivor(file, random)).collect();
+    (names, files)
+}
+
+fn names(state: &State, random: &mut Random) -> Names {
+    let mut names = state.durable_names.clone();
+    let kindness = Kindness::choose(random);
+    let moment = random.below(state.unsynced_names.len() + 1);
+    for (at, change) in state.unsynced_names.iter().enumerate() {
+        let survives = match kindness {
+            Kindness::Nothing => false,
+            Kindness::Everything => true,
+            Kindness::InOrder => at < moment,
+            Kindness::Anything => random.below(2) == 0,
+        };
+        if survives {
+            change.apply(&mut names);
+        }
+    }
+    // What is in a directory that is not there is not there. Parents sort before their children.
+    let mut whole = Names::new();
+    for (path, node) in names {
+        let above = parent(&path);
+        if path.file_name().is_none() || whole.get(above) == Some(&Node::Dir) {
+            whole.insert(path, node);
+        }
+    }
+    whole
+}
+
+fn survivor(file: &FileState, random: &mut Random) -> FileState {
+    let content = if file.unsynced.is_empty() {
+        file.durable.clone()
+    } else {
+        torn(file, random)
+    };
+    FileState {
+        durable: content.clone(),
+        content,
+        unsynced: Vec::new(),
+        reserved: file.reserved,
+        cold: true,
+        modified_ms: file.modified_ms,
+    }
+}
+
+/// A change cut into what it does to each sector.
+struct Step {
+    sector: usize,
+    start: usize,
+    bytes: Vec<u8>,
+    change: usize,
+}
+
+fn torn(file: &FileState, random: &mut Random) -> Vec<u8> {
+    let sector_len = if random.below(2) == 0 { 512 } else { 4096 };
+    let (steps, lengths) = steps(file, sector_len);
+    let mut versions: HashMap<usize, usize> = HashMap::new();
+    for step in &steps {
+        *versions.entry(step.sector).or_default() += 1;
+    }
+    let kindness = Kindness::choose(random);
+    let moment = random.below(file.unsynced.len() + 1);
+    let mut sectors: Vec<usize> = versions.keys().copied().collect();
+    sectors.sort_unstable();
+    let kept: HashMap<usize, usize> = sectors
+        .into_iter()
+        .map(|sector| (sector, random.below(versions[&sector] + 1)))
+        .collect();
+
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let mut content = file.durable.clone();
+    content.resize(longest.max(content.len()), 0);
+    let mut seen: HashMap<usize, usize> = HashMap::new();
+    for step in steps {
+        let version = seen.entry(step.sector).or_default();
+        *version += 1;
+        let survives = match kindness {
+            Kindness::Nothing => false,
+            Kindness::Everything => true,
+            Kindness::InOrder => step.change < moment || (step.change == moment && random.below(2) == 0),
+            Kindness::Anything => *version <= kept[&step.sector],
+        };
+        if survives {
+            content[step.start..step.start + step.bytes.len()].copy_from_slice(&step.bytes);
+        }
+    }
+    let length = match kindness {
+        Kindness::Nothing => lengths.first(),
+        Kindness::Everything => lengths.last(),
+        Kindness::InOrder => lengths.get(moment),
+        Kindness::Anything => lengths.get(random.below(lengths.len())),
+    };
+    content.truncate(length.copied().unwrap_or(0));
+    content
+}
+
+/// The changes as steps within one sector each, and the lengths the file had before the first and after each change.
+fn steps(file: &FileState, sector_len: usize) -> (Vec<Step>, Vec<usize>) {
+    let mut lengths = vec![file.durable.len()];
+    let mut steps = Vec::new();
+    let mut len = file.durable.len();
+    for (change, what) in file.unsynced.iter().enumerate() {
+        let (offset, bytes) = match what {
+            Change::Write { offset, bytes } => {
+                len = len.max(offset + bytes.len());
+                (*offset, bytes.clone())
+            }
+            // What is cut off reads as zeros when the file grows again.
+            Change::SetLen(to) => {
+                let cut = vec![0; len.saturating_sub(*to)];
+                len = *to;
+                (*to, cut)
+            }
+        };
+        lengths.push(len);
+        let mut done = 0;
+        while done < bytes.len() {
+            let start = offset + done;
+            let sector = start / sector_len;
+            let size = ((sector + 1) * sector_len - start).min(bytes.len() - done);
+            steps.push(Step {
+                sector,
+                start,
+                bytes: bytes[done..done + size].to_vec(),
+                change,
+            });
+            done += size;
+        }
+    }
+    (steps, lengths)
+}
