@@ -1,0 +1,34 @@
+//! Every bound of this crate, by name, with its default.
+
+use std::time::Duration;
+
+/// Bounds of a server, or of one client connection. All are checked before memory is spent.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at once over all listeners of a server. One more is accepted and closed at once. Default 20,000.
+    pub max_connections: usize,
+    /// Largest frame in bytes, its 4-byte length field included. A longer one closes the connection. Default 16,777,216, as in Apache's `com.rocketmq.remoting.frameMaxLength`.
+    pub max_frame_bytes: usize,
+    /// While more than this many bytes wait to be written and the peer takes none, its requests are not read. Default 4 MiB.
+    pub outbox_pause_bytes: usize,
+    /// A connection with more than this many bytes waiting is closed. Default 64 MiB.
+    pub outbox_close_bytes: usize,
+    /// Requests of ours without an answer yet, per connection. One more is refused. Default 1,024.
+    pub max_pending_requests: usize,
+    /// A connection from which nothing was read for this long is closed, checked about every 30 s (or a quarter of this, if that
+    /// is less). Default 120 s. Zero means never.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            max_frame_bytes: 16_777_216,
+            outbox_pause_bytes: 4 << 20,
+            outbox_close_bytes: 64 << 20,
+            max_pending_requests: 1_024,
+            idle_timeout: Duration::from_secs(120),
+        }
+    }
+}

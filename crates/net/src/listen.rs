@@ -1,0 +1,74 @@
+//! From `host:port` to a listening socket.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections the kernel completes before we accept them.
+const BACKLOG: i32 = 1_024;
+
+/// Resolves `host:port` or `[v6]:port` to the first address of the host. Blocks on a name lookup.
+///
+/// # Errors
+/// The text is no address, or the host is unknown.
+pub fn resolve(address: &str) -> io::Result<SocketAddr> {
+    address
+        .to_socket_addrs()
+        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address}: no address")))
+}
+
+/// Binds and listens, non-blocking, with `SO_REUSEADDR` so that a restart does not wait for old connections. An IPv6 wildcard takes
+/// IPv4 as well.
+///
+/// # Errors
+/// Those of the system calls, with the address in the text.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    try_bind(address).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+fn try_bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// An IPv4 peer of an IPv6 listener is an IPv4 peer: its address goes into messages and client ids.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_refused_with_its_name() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&address.to_string()));
+    }
+
+    #[test]
+    fn addresses_resolve_with_v4_v6_and_names() {
+        assert_eq!(resolve("127.0.0.1:9876").unwrap(), "127.0.0.1:9876".parse().unwrap());
+        assert_eq!(resolve("[::1]:9876").unwrap(), "[::1]:9876".parse().unwrap());
+        assert!(resolve("localhost:1").unwrap().ip().is_loopback());
+        assert!(resolve("nonsense").is_err());
+    }
+
+    #[test]
+    fn a_mapped_v4_address_becomes_v4() {
+        assert_eq!(canonical("[::ffff:10.0.0.1]:7".parse().unwrap()), "10.0.0.1:7".parse().unwrap());
+    }
+}

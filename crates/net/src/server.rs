@@ -1,0 +1,314 @@
+//! A server: listeners, worker threads, and an orderly end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::connection::Ends;
+use crate::drive::drive;
+use crate::listen::{bind, canonical};
+use crate::quiet::Gate;
+use crate::worker::Worker;
+use crate::{Connection, Limits, Service, transport};
+
+/// Pause after a failed accept that will fail again at once (no descriptors, no memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often `stop` looks whether all is written.
+const STOP_POLL: Duration = Duration::from_millis(2);
+/// What closed connections get to end their tasks.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// How a server is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Threads are called `name-0`, `name-1` …; Linux shows 15 bytes of it.
+    pub name: String,
+    /// Where to listen; the index of an address is [`Connection::listener`]. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, at least 1. Zero means one per processor.
+    pub workers: usize,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// What became of the connections at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopOutcome {
+    /// Connections that were closed with replies unwritten.
+    pub cut: usize,
+}
+
+struct Shared {
+    service: Arc<dyn Service>,
+    limits: Arc<Limits>,
+    workers: Vec<Arc<Worker>>,
+    open: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+/// A running server. Dropping it stops it without waiting for anything to be written.
+pub struct Server {
+    shared: Arc<Shared>,
+    local_addrs: Vec<SocketAddr>,
+    acceptors: Vec<AbortHandle>,
+    threads: Mutex<Vec<(oneshot::Sender<Infallible>, JoinHandle<()>)>>,
+}
+
+impl Server {
+    /// Binds all addresses, starts the threads and accepts. Blocks for no longer than that takes.
+    ///
+    /// # Errors
+    /// An address cannot be bound (its text names it), or a thread cannot be started; nothing is left running.
+    pub fn start(options: Options, service: Arc<dyn Service>) -> io::Result<Self> {
+        let listeners = options
+            .listen
+            .iter()
+            .map(|address| bind(*address))
+            .collect::<io::Result<Vec<_>>>()?;
+        let local_addrs = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+        let count = if options.workers > 0 {
+            options.workers
+        } else {
+            std::thread::available_parallelism()?.get()
+        };
+        let (workers, runtimes): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| Worker::new())
+            .collect::<io::Result<Vec<_>>>()?
+            .into_iter()
+            .unzip();
+        let shared = Arc::new(Shared {
+            service,
+            limits: Arc::new(options.limits),
+            workers,
+            open: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        });
+        let mut server = Self {
+            shared,
+            local_addrs,
+            acceptors: Vec::new(),
+            threads: Mutex::default(),
+        };
+        for (index, runtime) in runtimes.into_iter().enumerate() {
+            let thread = run(format!("{}-{index}", options.name), runtime)?;
+            server.threads.lock().push(thread);
+        }
+        server.begin(listeners);
+        Ok(server)
+    }
+
+    fn begin(&mut self, listeners: Vec<TcpListener>) {
+        for worker in &self.shared.workers {
+            worker.spawn(Arc::clone(worker).scan(Arc::clone(&self.shared.limits)));
+        }
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let worker = &self.shared.workers[index % self.shared.workers.len()];
+            self.acceptors
+                .push(worker.spawn(accept_all(Arc::clone(&self.shared), listener, index)));
+        }
+    }
+
+    /// The bound addresses, in the order of [`Options::listen`].
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// The bounds this server was started with.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.shared.limits
+    }
+
+    /// Stops accepting; connections live on.
+    pub fn stop_accepting(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for acceptor in &self.acceptors {
+            acceptor.abort();
+        }
+    }
+
+    /// Stops: accepts no more, reads no more, waits until every queued reply is written (a `serve` in progress ends first) but for no
+    /// longer than `patience`, closes all connections and ends the threads. Blocks; must not be called on a worker thread.
+    ///
+    /// Requests parked by the service are the service's to answer before this.
+    pub fn stop(&self, patience: Duration) -> StopOutcome {
+        self.stop_accepting();
+        self.each(Connection::drain);
+        self.wait_closed(Instant::now() + patience);
+        let cut = self.connections();
+        if cut > 0 {
+            self.each(Connection::close);
+            self.wait_closed(Instant::now() + STOP_GRACE);
+        }
+        self.end_threads();
+        StopOutcome { cut }
+    }
+
+    fn each(&self, act: fn(&Connection)) {
+        for conn in self.shared.workers.iter().flat_map(|worker| worker.connections()) {
+            act(&conn);
+        }
+    }
+
+    fn wait_closed(&self, deadline: Instant) {
+        while self.connections() > 0 && Instant::now() < deadline {
+            std::thread::sleep(STOP_POLL);
+        }
+    }
+
+    fn end_threads(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for (end, thread) in threads {
+            drop(end);
+            if thread.join().is_err() {
+                tracing::error!("a network thread had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop_accepting();
+        self.end_threads();
+    }
+}
+
+fn run(name: String, runtime: Runtime) -> io::Result<(oneshot::Sender<Infallible>, JoinHandle<()>)> {
+    let (end, ended) = oneshot::channel::<Infallible>();
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        // Nothing is ever sent: the end is that the sender is dropped.
+        drop(runtime.block_on(ended));
+        // Dropping the runtime drops its tasks, which closes their connections.
+        drop(runtime);
+    })?;
+    Ok((end, thread))
+}
+
+async fn accept_all(shared: Arc<Shared>, listener: TcpListener, index: usize) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "cannot wait for connections"),
+    };
+    loop {
+        // Taken off this thread's poller at once: the worker that will serve it registers it with its own.
+        match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+            Ok((stream, peer)) => admit(&shared, stream, peer, index),
+            Err(error) if exhausted(&error) => {
+                warn_accept(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            // The one connection that was to be accepted is gone again.
+            Err(_) => {}
+        }
+    }
+}
+
+/// An error of the process or the machine rather than of the one connection that was to be accepted.
+fn exhausted(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Gives an accepted stream to the least loaded worker, or closes it when there are too many.
+fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, index: usize) {
+    if shared.open.load(Ordering::Relaxed) >= shared.limits.max_connections {
+        return warn_full(peer, shared.limits.max_connections);
+    }
+    let Some(worker) = shared.workers.iter().min_by_key(|worker| worker.open()) else {
+        return;
+    };
+    let seat = Seat::take(shared, worker);
+    worker.spawn(sit(seat, stream, peer, index));
+}
+
+/// A place among the connections, counted as long as it lives.
+struct Seat {
+    shared: Arc<Shared>,
+    worker: Arc<Worker>,
+    conn: Option<Arc<Connection>>,
+}
+
+impl Seat {
+    fn take(shared: &Arc<Shared>, worker: &Arc<Worker>) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        worker.announce();
+        Self {
+            shared: Arc::clone(shared),
+            worker: Arc::clone(worker),
+            conn: None,
+        }
+    }
+
+    fn register(&mut self, conn: &Arc<Connection>) {
+        self.worker.add(conn);
+        self.conn = Some(Arc::clone(conn));
+        // `stop` has either seen the connection in the list, or it is seen here.
+        if self.shared.stopping.load(Ordering::Acquire) {
+            conn.drain();
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.worker.remove(&conn);
+        }
+        self.worker.leave();
+        self.shared.open.fetch_sub(1, Ordering::Release);
+    }
+}
+
+async fn sit(mut seat: Seat, stream: TcpStream, peer: SocketAddr, index: usize) {
+    let (stream, local) = match prepare(stream) {
+        Ok(prepared) => prepared,
+        // The peer was gone before it was served.
+        Err(error) => return tracing::debug!(%peer, %error, "connection lost"),
+    };
+    let (read, write) = transport::plain(stream);
+    let limits = Arc::clone(&seat.shared.limits);
+    let ends = Ends {
+        peer: canonical(peer),
+        local: canonical(local),
+        listener: index,
+    };
+    let conn = Connection::new(ends, write, &limits, Some(Arc::clone(&seat.worker)));
+    seat.register(&conn);
+    drive(conn, read, Arc::clone(&seat.shared.service), limits).await;
+}
+
+fn prepare(stream: TcpStream) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    Ok((tokio::net::TcpStream::from_std(stream)?, local))
+}
+
+fn warn_full(peer: SocketAddr, max_connections: usize) {
+    static GATE: Gate = Gate::new();
+    if let Some(others) = GATE.open() {
+        tracing::warn!(%peer, max_connections, others, "refusing a connection: the limit is reached");
+    }
+}
+
+fn warn_accept(error: &io::Error) {
+    static GATE: Gate = Gate::new();
+    if let Some(others) = GATE.open() {
+        tracing::warn!(%error, others, "cannot accept connections");
+    }
+}

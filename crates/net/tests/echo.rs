@@ -1,0 +1,508 @@
+//! The server over real sockets, with a tiny service.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use net::{Connection, Limits, Options, RequestError, Server, Service};
+use protocol::frame::{self, Frame};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Answers with the request's body.
+const ECHO: i32 = 1;
+/// Answers with as many bytes as the remark says.
+const SWELL: i32 = 2;
+/// Hands the connection to the test.
+const LEND: i32 = 3;
+/// Panics.
+const FALL: i32 = 4;
+
+struct Echo {
+    batches: AtomicUsize,
+    served: AtomicUsize,
+    opened: AtomicUsize,
+    closed: AtomicUsize,
+    lent: Mutex<mpsc::Sender<Arc<Connection>>>,
+}
+
+impl Echo {
+    fn answer(&self, conn: &Arc<Connection>, frame: Frame) {
+        let mut reply = Frame::response_to(&frame);
+        match frame.code {
+            SWELL => {
+                let size: usize = frame.remark.unwrap().parse().unwrap();
+                conn.send(|out| {
+                    let total = u32::try_from(size + 4 + 2).unwrap();
+                    out.head().extend_from_slice(&total.to_be_bytes());
+                    out.head().extend_from_slice(&[0, 0, 0, 2]);
+                    out.head().extend_from_slice(b"{}");
+                    out.body(Bytes::from(vec![7; size]));
+                });
+            }
+            LEND => self.lent.lock().unwrap().send(Arc::clone(conn)).unwrap(),
+            FALL => panic!("as asked"),
+            _ => {
+                reply.body = frame.body;
+                conn.send_frame(&reply);
+            }
+        }
+    }
+}
+
+impl Service for Echo {
+    fn serve(&self, conn: &Arc<Connection>, frames: &mut Vec<Frame>) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        while !frames.is_empty() && !conn.congested() {
+            self.served.fetch_add(1, Ordering::Relaxed);
+            self.answer(conn, frames.remove(0));
+        }
+    }
+
+    fn opened(&self, _conn: &Arc<Connection>) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn closed(&self, _conn: &Arc<Connection>) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct Fixture {
+    server: Server,
+    echo: Arc<Echo>,
+    lent: mpsc::Receiver<Arc<Connection>>,
+}
+
+fn start(limits: Limits, workers: usize) -> Fixture {
+    let (sender, lent) = mpsc::channel();
+    let echo = Arc::new(Echo {
+        batches: AtomicUsize::new(0),
+        served: AtomicUsize::new(0),
+        opened: AtomicUsize::new(0),
+        closed: AtomicUsize::new(0),
+        lent: Mutex::new(sender),
+    });
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let options = Options {
+        name: "test".into(),
+        listen: vec![any, any],
+        workers,
+        limits,
+    };
+    let server = Server::start(options, Arc::clone(&echo) as Arc<dyn Service>).unwrap();
+    Fixture { server, echo, lent }
+}
+
+impl Fixture {
+    fn dial(&self) -> Client {
+        self.dial_listener(0)
+    }
+
+    fn dial_listener(&self, index: usize) -> Client {
+        let stream = TcpStream::connect(self.server.local_addrs()[index]).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client {
+            stream,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    fn lend(&self, client: &mut Client) -> Arc<Connection> {
+        client.stream.write_all(&request(LEND, 0, b"")).unwrap();
+        self.lent.recv_timeout(DEADLINE).unwrap()
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Client {
+    fn frame(&mut self) -> Frame {
+        self.next().expect("the server closed the connection")
+    }
+
+    fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = frame::decode(&mut self.buffer, 1 << 30).unwrap() {
+                return Some(frame);
+            }
+            let mut chunk = [0; 65_536];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(read) => self.buffer.extend_from_slice(&chunk[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+fn request(code: i32, opaque: i32, body: &[u8]) -> Vec<u8> {
+    let mut frame = Frame::request(code);
+    frame.opaque = opaque;
+    frame.body = Bytes::copy_from_slice(body);
+    encoded(&frame)
+}
+
+fn swell(opaque: i32, size: usize) -> Vec<u8> {
+    let mut frame = Frame::request(SWELL);
+    frame.opaque = opaque;
+    frame.remark = Some(size.to_string());
+    encoded(&frame)
+}
+
+fn encoded(frame: &Frame) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frame.encode(&mut out);
+    out.to_vec()
+}
+
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "timed out: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_and_in_batches() {
+    let fixture = start(Limits::default(), 2);
+    let mut client = fixture.dial();
+    let mut bytes = Vec::new();
+    for opaque in 0..5_000 {
+        bytes.extend_from_slice(&request(ECHO, opaque, format!("body {opaque}").as_bytes()));
+    }
+    let mut writer = client.stream.try_clone().unwrap();
+    let writing = std::thread::spawn(move || writer.write_all(&bytes).unwrap());
+    for opaque in 0..5_000 {
+        let frame = client.frame();
+        assert_eq!(frame.opaque, opaque);
+        assert_eq!(frame.body, format!("body {opaque}"));
+    }
+    writing.join().unwrap();
+    assert!(fixture.echo.batches.load(Ordering::Relaxed) < 2_500);
+}
+
+#[test]
+fn frames_may_come_byte_by_byte() {
+    let fixture = start(Limits::default(), 1);
+    let mut client = fixture.dial();
+    let bytes = [request(ECHO, 1, b"first"), request(ECHO, 2, b"second")].concat();
+    for byte in bytes {
+        client.stream.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(client.frame().body, "first");
+    assert_eq!(client.frame().body, "second");
+}
+
+#[test]
+fn large_bodies_between_small_frames_arrive_whole() {
+    let fixture = start(Limits::default(), 1);
+    let mut client = fixture.dial();
+    let sizes = [10, 40_000, 5_000_000, 0, 200_000, 3, 131_072, 1_000_000];
+    let bodies: Vec<Vec<u8>> = sizes
+        .iter()
+        .enumerate()
+        .map(|(n, size)| (0..*size).map(|at| (at * 7 + n) as u8).collect())
+        .collect();
+    let mut writer = client.stream.try_clone().unwrap();
+    let bytes: Vec<u8> = bodies.iter().flat_map(|body| request(ECHO, 9, body)).collect();
+    let writing = std::thread::spawn(move || writer.write_all(&bytes).unwrap());
+    for body in &bodies {
+        assert!(client.frame().body == body[..]);
+    }
+    writing.join().unwrap();
+}
+
+#[test]
+fn lying_lengths_close_only_the_liar() {
+    let fixture = start(Limits::default(), 1);
+    let mut honest = fixture.dial();
+    for lie in [
+        &b"\xff\xff\xff\xff"[..],
+        b"\x7f\xff\xff\xff",
+        b"\x00\x00\x00\x00",
+        b"\x00\x00\x00\x10\x00\x00\x20\x00",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut liar = fixture.dial();
+        liar.stream.write_all(lie).unwrap();
+        assert!(liar.next().is_none());
+    }
+    honest.stream.write_all(&request(ECHO, 1, b"still here")).unwrap();
+    assert_eq!(honest.frame().body, "still here");
+    wait_for("all liars gone", || fixture.echo.closed.load(Ordering::Relaxed) == 5);
+}
+
+#[test]
+fn requests_before_a_broken_frame_are_answered() {
+    let fixture = start(Limits::default(), 1);
+    let mut client = fixture.dial();
+    client
+        .stream
+        .write_all(&[request(ECHO, 1, b"good"), vec![0xff; 8]].concat())
+        .unwrap();
+    assert_eq!(client.frame().body, "good");
+    assert!(client.next().is_none());
+}
+
+#[test]
+fn a_tls_handshake_on_the_plain_port_is_closed() {
+    let fixture = start(Limits::default(), 1);
+    let mut client = fixture.dial();
+    client.stream.write_all(&[0x16, 3, 1, 0, 200]).unwrap();
+    assert!(client.next().is_none());
+}
+
+#[test]
+fn a_client_that_never_reads_is_paused_and_harms_nobody() {
+    let limits = Limits {
+        outbox_pause_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let fixture = start(limits, 1);
+    let mut deaf = fixture.dial();
+    let mut other = fixture.dial();
+    deaf.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let wanted: Vec<u8> = (0..2_000).flat_map(|opaque| swell(opaque, 100_000)).collect();
+    deaf.stream.write_all(&wanted).unwrap();
+    let conn = {
+        other.stream.write_all(&request(ECHO, 1, b"quick")).unwrap();
+        assert_eq!(other.frame().body, "quick");
+        fixture.lend(&mut other)
+    };
+    wait_for("pause", || fixture.echo.served.load(Ordering::Relaxed) > 5);
+    std::thread::sleep(Duration::from_millis(100));
+    let served = fixture.echo.served.load(Ordering::Relaxed);
+    assert!(served < 200, "{served} of 2000 were served for a client that does not read");
+    assert_eq!(conn.queued_bytes(), 0);
+    // When it reads at last, it gets all of it.
+    for _ in 0..2_000 {
+        assert_eq!(deaf.frame().body.len(), 100_000);
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_what_others_send_it_is_closed() {
+    let limits = Limits {
+        outbox_close_bytes: 2 << 20,
+        ..Limits::default()
+    };
+    let fixture = start(limits, 1);
+    let mut deaf = fixture.dial();
+    let conn = fixture.lend(&mut deaf);
+    let body = Bytes::from(vec![1; 100_000]);
+    wait_for("overflow", || !conn.send(|out| out.body(body.clone())));
+    assert!(conn.is_closed());
+    wait_for("closed", || fixture.echo.closed.load(Ordering::Relaxed) == 1);
+    assert!(!conn.send(|out| out.body(body.clone())));
+}
+
+#[test]
+fn many_threads_may_send_on_one_connection_and_frames_stay_whole() {
+    let fixture = start(Limits::default(), 1);
+    let mut client = fixture.dial();
+    let conn = fixture.lend(&mut client);
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            let conn = Arc::clone(&conn);
+            std::thread::spawn(move || {
+                for round in 0..2_000 {
+                    let mut frame = Frame::request(thread);
+                    frame.opaque = round;
+                    frame.body = Bytes::from(vec![thread as u8; (round as usize * 13) % 3_000]);
+                    while conn.queued_bytes() > 4 << 20 {
+                        std::thread::yield_now();
+                    }
+                    assert!(conn.send_frame(&frame));
+                }
+            })
+        })
+        .collect();
+    let mut expected = [0; 4];
+    for _ in 0..8_000 {
+        let frame = client.frame();
+        let next = &mut expected[frame.code as usize];
+        assert_eq!(frame.opaque, *next);
+        assert_eq!(frame.body.len(), (*next as usize * 13) % 3_000);
+        assert!(frame.body.iter().all(|byte| i32::from(*byte) == frame.code));
+        *next += 1;
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn queued_frames_wait_for_the_flush() {
+    let fixture = start(Limits::default(), 1);
+    let mut client = fixture.dial();
+    let conn = fixture.lend(&mut client);
+    for opaque in 0..3 {
+        conn.queue(|out| out.head().extend_from_slice(&request(ECHO, opaque, b"x")));
+    }
+    assert!(conn.queued_bytes() > 0);
+    conn.flush();
+    assert_eq!(conn.queued_bytes(), 0);
+    for opaque in 0..3 {
+        assert_eq!(client.frame().opaque, opaque);
+    }
+}
+
+#[test]
+fn a_thousand_connections_are_served_and_counted() {
+    let fixture = start(Limits::default(), 2);
+    let mut clients: Vec<Client> = (0..1_000).map(|_| fixture.dial()).collect();
+    for (opaque, client) in (0..).zip(&mut clients) {
+        client.stream.write_all(&request(ECHO, opaque, b"hello")).unwrap();
+    }
+    for (opaque, client) in (0..).zip(&mut clients) {
+        assert_eq!(client.frame().opaque, opaque);
+    }
+    assert_eq!(fixture.server.connections(), 1_000);
+    drop(clients);
+    wait_for("all gone", || fixture.server.connections() == 0);
+    assert_eq!(fixture.echo.opened.load(Ordering::Relaxed), 1_000);
+    assert_eq!(fixture.echo.closed.load(Ordering::Relaxed), 1_000);
+}
+
+#[test]
+fn a_connection_too_many_is_closed_at_once() {
+    let fixture = start(
+        Limits {
+            max_connections: 2,
+            ..Limits::default()
+        },
+        1,
+    );
+    let mut kept = [fixture.dial(), fixture.dial()];
+    for client in &mut kept {
+        client.stream.write_all(&request(ECHO, 1, b"a")).unwrap();
+        client.frame();
+    }
+    assert!(fixture.dial().next().is_none());
+    drop(kept);
+    wait_for("room", || fixture.server.connections() == 0);
+    let mut next = fixture.dial();
+    next.stream.write_all(&request(ECHO, 1, b"a")).unwrap();
+    next.frame();
+}
+
+#[test]
+fn a_silent_connection_is_closed_and_a_busy_one_is_not() {
+    let fixture = start(
+        Limits {
+            idle_timeout: Duration::from_millis(300),
+            ..Limits::default()
+        },
+        1,
+    );
+    let mut silent = fixture.dial();
+    let mut busy = fixture.dial();
+    let begin = Instant::now();
+    let waiting = std::thread::spawn(move || {
+        assert!(silent.next().is_none());
+        begin.elapsed()
+    });
+    while begin.elapsed() < Duration::from_millis(900) {
+        busy.stream.write_all(&request(ECHO, 1, b"a")).unwrap();
+        busy.frame();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(waiting.join().unwrap() >= Duration::from_millis(290));
+}
+
+#[test]
+fn the_listener_of_a_connection_is_known() {
+    let fixture = start(Limits::default(), 2);
+    for index in [0, 1] {
+        let mut client = fixture.dial_listener(index);
+        let conn = fixture.lend(&mut client);
+        assert_eq!(conn.listener(), index);
+        assert_eq!(conn.peer(), client.stream.local_addr().unwrap());
+        assert_eq!(conn.local(), client.stream.peer_addr().unwrap());
+    }
+}
+
+#[test]
+fn a_panicking_service_loses_one_connection_only() {
+    let fixture = start(Limits::default(), 1);
+    let mut unlucky = fixture.dial();
+    let mut lucky = fixture.dial();
+    unlucky.stream.write_all(&request(FALL, 1, b"")).unwrap();
+    assert!(unlucky.next().is_none());
+    lucky.stream.write_all(&request(ECHO, 1, b"fine")).unwrap();
+    assert_eq!(lucky.frame().body, "fine");
+    assert_eq!(fixture.echo.closed.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn our_requests_are_answered_timed_out_or_ended_with_the_connection() {
+    let fixture = start(
+        Limits {
+            max_pending_requests: 2,
+            ..Limits::default()
+        },
+        1,
+    );
+    let mut client = fixture.dial();
+    let conn = fixture.lend(&mut client);
+    let (report, results) = mpsc::channel();
+    let ask = |timeout| {
+        let report = report.clone();
+        conn.request(Frame::request(40), timeout, move |result| {
+            report.send(result.map(|frame| frame.body)).unwrap()
+        })
+    };
+    ask(DEADLINE).unwrap();
+    let asked = client.frame();
+    let mut answer = Frame::response_to(&asked);
+    answer.body = Bytes::from_static(b"here");
+    client.stream.write_all(&encoded(&answer)).unwrap();
+    assert_eq!(results.recv_timeout(DEADLINE).unwrap().unwrap(), "here");
+    // Answers never reach the service: only LEND did.
+    assert_eq!(fixture.echo.served.load(Ordering::Relaxed), 1);
+
+    ask(Duration::from_millis(50)).unwrap();
+    assert_eq!(results.recv_timeout(DEADLINE).unwrap(), Err(RequestError::TimedOut));
+
+    ask(DEADLINE).unwrap();
+    ask(DEADLINE).unwrap();
+    assert_eq!(ask(DEADLINE), Err(RequestError::TooMany));
+    drop(client);
+    assert_eq!(results.recv_timeout(DEADLINE).unwrap(), Err(RequestError::Closed));
+    assert_eq!(results.recv_timeout(DEADLINE).unwrap(), Err(RequestError::Closed));
+    wait_for("closed", || fixture.server.connections() == 0);
+    assert_eq!(ask(DEADLINE), Err(RequestError::Closed));
+}
+
+#[test]
+fn stop_writes_what_is_queued_and_refuses_newcomers() {
+    let fixture = start(Limits::default(), 2);
+    let mut client = fixture.dial();
+    client.stream.write_all(&swell(1, 6_000_000)).unwrap();
+    wait_for("queued", || fixture.echo.served.load(Ordering::Relaxed) == 1);
+    let address = fixture.server.local_addrs()[0];
+    let stopping = std::thread::spawn(move || fixture.server.stop(DEADLINE));
+    wait_for("refused", || TcpStream::connect(address).is_err());
+    assert_eq!(client.frame().body.len(), 6_000_000);
+    assert!(client.next().is_none());
+    assert_eq!(stopping.join().unwrap().cut, 0);
+}
+
+#[test]
+fn stop_does_not_wait_for_a_client_that_never_reads() {
+    let fixture = start(Limits::default(), 1);
+    let mut deaf = fixture.dial();
+    deaf.stream.write_all(&swell(1, 20_000_000)).unwrap();
+    wait_for("queued", || fixture.echo.served.load(Ordering::Relaxed) == 1);
+    let begin = Instant::now();
+    assert_eq!(fixture.server.stop(Duration::from_millis(200)).cut, 1);
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
