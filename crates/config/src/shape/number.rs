@@ -21,21 +21,41 @@ impl Integer for i64 {}
 pub struct Whole<T> {
     range: RangeInclusive<T>,
     kind: &'static str,
+    why: Option<&'static str>,
+}
+
+impl<T> Whole<T> {
+    /// Says why no other number is allowed.
+    pub fn because(self, why: &'static str) -> Self {
+        Self { why: Some(why), ..self }
+    }
 }
 
 /// A whole number in `range`.
 pub fn whole<T: Integer>(range: RangeInclusive<T>) -> Whole<T> {
-    Whole { range, kind: "integer" }
+    Whole {
+        range,
+        kind: "integer",
+        why: None,
+    }
 }
 
 /// A number of bytes in `range`.
 pub fn bytes<T: Integer>(range: RangeInclusive<T>) -> Whole<T> {
-    Whole { range, kind: "bytes" }
+    Whole {
+        range,
+        kind: "bytes",
+        why: None,
+    }
 }
 
 /// A percentage in `range`.
 pub fn percent<T: Integer>(range: RangeInclusive<T>) -> Whole<T> {
-    Whole { range, kind: "percent" }
+    Whole {
+        range,
+        kind: "percent",
+        why: None,
+    }
 }
 
 impl<T: Integer> Shape<T> for Whole<T> {
@@ -44,14 +64,20 @@ impl<T: Integer> Shape<T> for Whole<T> {
     }
 
     fn allowed(&self) -> String {
-        format!("{} to {}", self.range.start(), self.range.end())
+        let (least, most) = (self.range.start(), self.range.end());
+        if least == most {
+            format!("only {least}")
+        } else {
+            format!("{least} to {most}")
+        }
     }
 
     fn parse(&self, text: &str) -> Result<T, Refused> {
-        text.parse()
-            .ok()
-            .filter(|value| self.range.contains(value))
-            .ok_or(Refused::NotAllowed)
+        let value = text.parse().map_err(|_| Refused::NotAllowed)?;
+        if self.range.contains(&value) {
+            return Ok(value);
+        }
+        Err(self.why.map_or(Refused::NotAllowed, |why| Refused::Because(why.to_owned())))
     }
 
     fn print(&self, value: &T) -> String {
@@ -106,6 +132,14 @@ mod tests {
             assert_eq!(port.parse(text), Err(Refused::NotAllowed), "{text:?}");
         }
         assert_eq!(port.allowed(), "1 to 65535");
+    }
+
+    #[test]
+    fn the_only_number_allowed_comes_with_its_reason() {
+        let id = whole(0..=0u64).because("there is only one yet");
+        assert_eq!(id.allowed(), "only 0");
+        assert_eq!(id.parse("1"), Err(Refused::Because("there is only one yet".to_owned())));
+        assert_eq!(id.parse("x"), Err(Refused::NotAllowed));
     }
 
     #[test]

@@ -1,0 +1,443 @@
+//! What a broker is told at its start: every key with its meaning, the store's included.
+//!
+//! Names, defaults and units are Apache's wherever Apache has the key; a file written for the Java broker therefore works here. Keys
+//! that begin with `apogee` are ours: they name the bounds that the Java broker does not have. Every bound of the broker is here.
+//!
+//! Invariants: whatever moves a path, opens a port or names this broker is `AtStart` and can never be changed over the wire; keys
+//! that are read on every request are few and are read from one snapshot. What is not here: keys without an effect. A key is added
+//! with the feature that reads it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::Settings;
+use config::shape::{
+    HoursOfDay, address, bytes, bytes_in_units_of, delays, flag, host, host_and_port, hours, hours_of_day, list, milliseconds, name,
+    one_of, optional, path, percent, seconds, text_that, whole,
+};
+
+config::choice! {
+    /// When a send is acknowledged.
+    pub enum FlushDiskType {
+        /// Once it is in the page cache; it survives a crash of the process, not of the machine.
+        Async = "ASYNC_FLUSH",
+        /// Once it is on the device.
+        Sync = "SYNC_FLUSH",
+    }
+}
+
+config::choice! {
+    /// Part of this broker among those of its name.
+    pub enum BrokerRole {
+        /// Takes messages; does not wait for copies.
+        AsyncMaster = "ASYNC_MASTER",
+    }
+}
+
+const NO_REPLICATION: &str = "replication is not there yet, a broker is a single master";
+/// Size of one consume queue entry; files hold whole ones.
+const QUEUE_ENTRY_BYTES: u64 = 20;
+const MINUTE_MS: u32 = 60_000;
+const HOUR_MS: u32 = 60 * MINUTE_MS;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+config::declare! {
+    /// Settings of a broker.
+    pub struct BrokerSettings;
+
+    section "Identity" {
+        /// Name of this broker. Empty: the machine's host name. Consumers find their queues by it, so keep it when the machine changes.
+        broker_name: String { name: "brokerName", default: String::new(), allowed: empty_or_name(), change: AtStart }
+        /// Cluster this broker belongs to.
+        broker_cluster_name: String { name: "brokerClusterName", default: "DefaultCluster".to_owned(), allowed: name(), change: AtStart }
+        /// Number of this broker among those of its name; 0 is the master.
+        broker_id: u64 { name: "brokerId", default: 0, allowed: whole(0..=0).because(NO_REPLICATION), change: AtStart }
+        /// Part of this broker among those of its name.
+        broker_role: BrokerRole {
+            name: "brokerRole", default: BrokerRole::AsyncMaster,
+            allowed: one_of().refusing(&[("SYNC_MASTER", NO_REPLICATION), ("SLAVE", NO_REPLICATION)]), change: AtStart,
+        }
+        /// Region written into messages (property MSG_REGION) and answers.
+        region_id: String { name: "regionId", default: "DefaultRegion".to_owned(), allowed: name(), change: AtStart }
+    }
+
+    section "Addresses" {
+        /// Port for clients. The port two below serves the same (VIP), the port above is reserved for replication.
+        listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(3..=65_534), change: AtStart }
+        /// Address to listen on.
+        bind_address: IpAddr { name: "bindAddress", default: IpAddr::V4(Ipv4Addr::UNSPECIFIED), allowed: address(), change: AtStart }
+        /// Name servers to register with. In one process with a name server, that one is always among them.
+        namesrv_addr: Vec<String> { name: "namesrvAddr", default: Vec::new(), allowed: list(host_and_port(), ';', 64), change: AtStart }
+        /// Host that clients are told to connect to. Empty: each client is told the address through which it reached us.
+        broker_ip1: Option<String> { name: "brokerIP1", default: None, allowed: optional(host()), change: AtStart }
+        /// Host that other brokers of this name are told. Empty: as brokerIP1.
+        broker_ip2: Option<String> { name: "brokerIP2", default: None, allowed: optional(host()), change: AtStart }
+        /// Port that other brokers of this name are told; nothing listens there yet. Empty: listenPort + 1.
+        ha_listen_port: Option<u16> { name: "haListenPort", default: None, allowed: optional(whole(1..=65_535)), change: AtStart }
+    }
+
+    section "Registration at name servers" {
+        /// Time between two registrations, which are also this broker's sign of life.
+        register_name_server_period: Duration {
+            name: "registerNameServerPeriod", default: Duration::from_secs(30), allowed: milliseconds(10_000..=MINUTE_MS), change: AtStart,
+        }
+        /// Longest wait for a name server's answer to a registration.
+        register_broker_timeout: Duration {
+            name: "registerBrokerTimeoutMills", default: Duration::from_secs(24), allowed: milliseconds(100..=10 * MINUTE_MS), change: Live,
+        }
+        /// Whether to register at every period; otherwise only when a name server does not have our newest topics.
+        force_register: bool { name: "forceRegister", default: true, allowed: flag(), change: Live }
+        /// Whether the topics in a registration are deflated.
+        compressed_register: bool { name: "compressedRegister", default: false, allowed: flag(), change: Live }
+    }
+
+    section "Store: files" {
+        /// Directory of the store. A directory of the Java broker opens here, and the other way round.
+        store_path_root_dir: PathBuf { name: "storePathRootDir", default: PathBuf::from("./data"), allowed: path(), change: AtStart }
+        /// Directory of the commit log. Empty: `commitlog` in storePathRootDir.
+        store_path_commit_log: Option<PathBuf> { name: "storePathCommitLog", default: None, allowed: optional(path()), change: AtStart }
+        /// Size of one commit log file.
+        mapped_file_size_commit_log: u64 {
+            name: "mappedFileSizeCommitLog", default: GIB, allowed: bytes(64 * 1024..=2 * GIB - 1), change: AtStart,
+        }
+        /// Size of one consume queue file, 20 bytes a message.
+        mapped_file_size_consume_queue: u64 {
+            name: "mappedFileSizeConsumeQueue", default: 6_000_000,
+            allowed: bytes_in_units_of(QUEUE_ENTRY_BYTES, 1_000..=GIB), change: AtStart,
+        }
+        /// Whether messages are indexed by key.
+        message_index_enable: bool { name: "messageIndexEnable", default: true, allowed: flag(), change: AtStart }
+        /// Hash slots of one index file, 4 bytes each.
+        max_hash_slot_num: u32 { name: "maxHashSlotNum", default: 5_000_000, allowed: whole(1_000..=50_000_000), change: AtStart }
+        /// Entries of one index file, 20 bytes each.
+        max_index_num: u32 { name: "maxIndexNum", default: 20_000_000, allowed: whole(1_000..=100_000_000), change: AtStart }
+    }
+
+    section "Store: durability" {
+        /// When a send is acknowledged: ASYNC_FLUSH once it is in the page cache, SYNC_FLUSH once it is on the device.
+        flush_disk_type: FlushDiskType { name: "flushDiskType", default: FlushDiskType::Async, allowed: one_of(), change: AtStart }
+        /// Longest a send waits for the device under SYNC_FLUSH; then it is answered with code 10 (flush timeout).
+        sync_flush_timeout: Duration {
+            name: "syncFlushTimeout", default: Duration::from_secs(5), allowed: milliseconds(10..=10 * MINUTE_MS), change: Live,
+        }
+        /// Under ASYNC_FLUSH, time between two flushes of the log: what a power cut can take.
+        flush_interval_commit_log: Duration {
+            name: "flushIntervalCommitLog", default: Duration::from_millis(500), allowed: milliseconds(10..=MINUTE_MS), change: AtStart,
+        }
+        /// Time between two flushes of queues and index. They are rebuilt from the log, so this bounds the work of a recovery.
+        flush_interval_consume_queue: Duration {
+            name: "flushIntervalConsumeQueue", default: Duration::from_secs(1), allowed: milliseconds(10..=10 * MINUTE_MS), change: AtStart,
+        }
+        /// Whether recovery checks each message's body against its checksum.
+        check_crc_on_recover: bool { name: "checkCRCOnRecover", default: true, allowed: flag(), change: AtStart }
+    }
+
+    section "Store: retention" {
+        /// Age at which a file of the log may be deleted.
+        file_reserved_time: Duration {
+            name: "fileReservedTime", default: Duration::from_secs(72 * 3600), allowed: hours(1..=876_000), change: Live,
+        }
+        /// Hours of the day, local time, at which files that are old enough are deleted.
+        delete_when: HoursOfDay { name: "deleteWhen", default: HoursOfDay::new([4]), allowed: hours_of_day(), change: Live }
+        /// Disk use above which files that are old enough are deleted at any hour.
+        disk_max_used_space_ratio: u8 { name: "diskMaxUsedSpaceRatio", default: 75, allowed: percent(10..=95), change: Live }
+        /// Disk use above which files are deleted whatever their age, if cleanFileForciblyEnable.
+        disk_space_clean_forcibly_ratio: u8 { name: "diskSpaceCleanForciblyRatio", default: 85, allowed: percent(10..=99), change: Live }
+        /// Disk use above which sends are refused with code 14.
+        disk_space_warning_level_ratio: u8 { name: "diskSpaceWarningLevelRatio", default: 90, allowed: percent(10..=100), change: Live }
+        /// Whether a full disk may cost files that are not old enough.
+        clean_file_forcibly_enable: bool { name: "cleanFileForciblyEnable", default: true, allowed: flag(), change: Live }
+        /// Files deleted in one round.
+        delete_file_batch_max: u32 { name: "deleteFileBatchMax", default: 10, allowed: whole(1..=1_000), change: Live }
+        /// Time between two looks at age, hour and disk.
+        clean_resource_interval: Duration {
+            name: "cleanResourceInterval", default: Duration::from_secs(10), allowed: milliseconds(100..=HOUR_MS), change: AtStart,
+        }
+    }
+
+    section "Topics and groups" {
+        /// Whether a topic comes into being with its first message.
+        auto_create_topic_enable: bool { name: "autoCreateTopicEnable", default: true, allowed: flag(), change: Live }
+        /// Most queues of a topic that came into being so.
+        default_topic_queue_nums: u32 { name: "defaultTopicQueueNums", default: 8, allowed: whole(1..=1_024), change: Live }
+        /// Whether a consumer group comes into being with its first consumer.
+        auto_create_subscription_group: bool { name: "autoCreateSubscriptionGroup", default: true, allowed: flag(), change: Live }
+        /// What this broker permits on all topics: the sum of 4 (read) and 2 (write).
+        broker_permission: i32 { name: "brokerPermission", default: 6, allowed: whole(0..=7), change: Live }
+        /// Whether there is a topic named as the cluster, from which topics can be created.
+        cluster_topic_enable: bool { name: "clusterTopicEnable", default: true, allowed: flag(), change: AtStart }
+        /// Whether there is a topic named as the broker, from which topics can be created.
+        broker_topic_enable: bool { name: "brokerTopicEnable", default: true, allowed: flag(), change: AtStart }
+        /// Whether the topic for message traces exists from the start.
+        trace_topic_enable: bool { name: "traceTopicEnable", default: false, allowed: flag(), change: AtStart }
+        /// Name of the topic for message traces.
+        msg_trace_topic_name: String { name: "msgTraceTopicName", default: "RMQ_SYS_TRACE_TOPIC".to_owned(), allowed: name(), change: AtStart }
+        /// Whether a system topic is refused where a topic is created or changed.
+        validate_system_topic_when_update_topic: bool {
+            name: "validateSystemTopicWhenUpdateTopic", default: true, allowed: flag(), change: Live,
+        }
+    }
+
+    section "Sending" {
+        /// Largest message body.
+        max_message_size: u32 { name: "maxMessageSize", default: 4 << 20, allowed: bytes(1..=128 << 20), change: Live }
+        /// Whether transactional messages are refused with code 16. Transactions are not there yet: without this they are answered
+        /// "not supported".
+        reject_transaction_message: bool { name: "rejectTransactionMessage", default: false, allowed: flag(), change: Live }
+        /// Whether answers to producers say that messages may be traced.
+        trace_on: bool { name: "traceOn", default: true, allowed: flag(), change: Live }
+        /// Longest a send waits for its turn at the log; then it is answered with code 2 (busy).
+        wait_time_in_send_queue: Duration {
+            name: "waitTimeMillsInSendQueue", default: Duration::from_millis(200), allowed: milliseconds(1..=10 * MINUTE_MS), change: Live,
+        }
+        /// Longest one write into the log may take before further sends are answered with code 2 (busy).
+        os_page_cache_busy_timeout: Duration {
+            name: "osPageCacheBusyTimeOutMills", default: Duration::from_secs(1), allowed: milliseconds(1..=10 * MINUTE_MS), change: Live,
+        }
+        /// Sends that wait for the device at once; one more is answered with code 2 (busy).
+        send_thread_pool_queue_capacity: u32 {
+            name: "sendThreadPoolQueueCapacity", default: 10_000, allowed: whole(1..=10_000_000), change: AtStart,
+        }
+        /// Spans behind the delay levels 1, 2, 3 ….
+        message_delay_level: Vec<Duration> {
+            name: "messageDelayLevel", default: default_delays(), allowed: delays(), change: AtStart,
+        }
+    }
+
+    section "Pulling" {
+        /// Whether a pull that finds nothing is held until something arrives; otherwise only for shortPollingTimeMills.
+        long_polling_enable: bool { name: "longPollingEnable", default: true, allowed: flag(), change: Live }
+        /// How long a pull that finds nothing is held without long polling.
+        short_polling_time: Duration {
+            name: "shortPollingTimeMills", default: Duration::from_secs(1), allowed: milliseconds(1..=MINUTE_MS), change: Live,
+        }
+        /// Most bytes in one answer to a pull, of messages in memory.
+        max_transfer_bytes_on_message_in_memory: u32 {
+            name: "maxTransferBytesOnMessageInMemory", default: 256 * 1024, allowed: bytes(1_024..=64 << 20), change: Live,
+        }
+        /// Most messages in one answer to a pull, of messages in memory.
+        max_transfer_count_on_message_in_memory: u32 {
+            name: "maxTransferCountOnMessageInMemory", default: 32, allowed: whole(1..=10_000), change: Live,
+        }
+        /// Most bytes in one answer to a pull, of messages that are no longer in memory.
+        max_transfer_bytes_on_message_in_disk: u32 {
+            name: "maxTransferBytesOnMessageInDisk", default: 64 * 1024, allowed: bytes(1_024..=64 << 20), change: Live,
+        }
+        /// Most messages in one answer to a pull, of messages that are no longer in memory.
+        max_transfer_count_on_message_in_disk: u32 {
+            name: "maxTransferCountOnMessageInDisk", default: 8, allowed: whole(1..=10_000), change: Live,
+        }
+        /// Most bytes of consume queue (20 a message) that one pull looks through for its tags.
+        max_filter_message_size: u32 { name: "maxFilterMessageSize", default: 16_000, allowed: bytes(20..=20 << 20), change: Live }
+        /// Whether a heartbeat may ask for an SQL filter. Such filters are not there yet: with this they are answered "not supported".
+        enable_property_filter: bool { name: "enablePropertyFilter", default: false, allowed: flag(), change: Live }
+        /// Time between two saves of the offsets of consumer groups.
+        flush_consumer_offset_interval: Duration {
+            name: "flushConsumerOffsetInterval", default: Duration::from_secs(5), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
+        }
+        /// Most messages in an answer to a query by key.
+        max_msgs_num_batch: u32 { name: "maxMsgsNumBatch", default: 64, allowed: whole(1..=1_024), change: Live }
+    }
+
+    section "Connections" {
+        /// Threads that serve connections. 0: one for each processor.
+        worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }
+        /// Time without a byte from a client after which its connection is closed.
+        server_channel_max_idle_time: Duration {
+            name: "serverChannelMaxIdleTimeSeconds", default: Duration::from_secs(120), allowed: seconds(1..=86_400), change: AtStart,
+        }
+        /// Time without a heartbeat after which a producer or consumer is forgotten.
+        channel_expired_timeout: Duration {
+            name: "channelExpiredTimeout", default: Duration::from_secs(120), allowed: milliseconds(1_000..=HOUR_MS), change: AtStart,
+        }
+        /// Whether the members of a group are told at once when one comes or goes.
+        notify_consumer_ids_changed_enable: bool { name: "notifyConsumerIdsChangedEnable", default: true, allowed: flag(), change: Live }
+        /// Largest frame that is read; a longer one closes the connection.
+        frame_max_length: usize {
+            name: "com.rocketmq.remoting.frameMaxLength", default: 16 << 20, allowed: bytes(64 << 10..=256 << 20), change: AtStart,
+        }
+    }
+
+    section "Bounds" {
+        /// Connections at once; one more is closed at once.
+        max_connections: usize { name: "apogeeMaxConnections", default: 20_000, allowed: whole(1..=1_000_000), change: AtStart }
+        /// Bytes waiting for a client that does not read, above which its requests are not read either.
+        outbox_pause_bytes: usize { name: "apogeeOutboxPauseBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
+        /// Bytes waiting for a client that does not read, above which its connection is closed.
+        outbox_close_bytes: usize { name: "apogeeOutboxCloseBytes", default: 64 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart }
+        /// Requests to one client that wait for its answer; one more is not sent.
+        max_pending_requests: usize { name: "apogeeMaxPendingRequests", default: 1_024, allowed: whole(1..=100_000), change: AtStart }
+        /// Pulls held until a message arrives; one more is answered at once.
+        max_parked_pulls: usize { name: "apogeeMaxParkedPulls", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Memory for the end of the log, from which pulls of what just arrived are answered.
+        tail_cache_bytes: u64 { name: "apogeeTailCacheBytes", default: 16 * MIB, allowed: bytes(MIB..=16 * GIB), change: AtStart }
+        /// Topics; one more is refused.
+        max_topics: usize { name: "apogeeMaxTopics", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Queues of one topic; a topic with more is refused.
+        max_queues_per_topic: u32 { name: "apogeeMaxQueuesPerTopic", default: 1_024, allowed: whole(1..=65_536), change: AtStart }
+        /// Consumer groups; one more is refused.
+        max_groups: usize { name: "apogeeMaxGroups", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Producers and consumers at once; one more is refused.
+        max_clients: usize { name: "apogeeMaxClients", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Topics that one consumer group subscribes to; a heartbeat with more is refused.
+        max_subscriptions_per_group: usize {
+            name: "apogeeMaxSubscriptionsPerGroup", default: 1_000, allowed: whole(1..=100_000), change: AtStart,
+        }
+        /// Pairs of topic and group with a committed offset; one more is refused.
+        max_committed_offsets: usize { name: "apogeeMaxCommittedOffsets", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
+        /// Queues locked by ordered consumers at once; one more is refused.
+        max_queue_locks: usize { name: "apogeeMaxQueueLocks", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
+        /// Series of statistics (topics, groups, pairs of them); one more is not counted.
+        max_stats_series: usize { name: "apogeeMaxStatsSeries", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+    }
+}
+
+fn empty_or_name() -> config::shape::Text {
+    text_that("empty, or 1 to 127 characters of A-Z a-z 0-9 _ - . % |", |text| {
+        text.is_empty() || config::shape::Shape::parse(&name(), text).is_ok()
+    })
+}
+
+/// Apache's eighteen levels.
+fn default_delays() -> Vec<Duration> {
+    let seconds = [1, 5, 10, 30];
+    let minutes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 60, 120].map(|minutes: u64| minutes * 60);
+    seconds.into_iter().chain(minutes).map(Duration::from_secs).collect()
+}
+
+impl Settings for BrokerSettings {
+    fn settle(&mut self) -> Result<(), String> {
+        if self.broker_name.is_empty() {
+            self.broker_name = host_name();
+        }
+        if self.outbox_pause_bytes > self.outbox_close_bytes {
+            return Err("apogeeOutboxPauseBytes is larger than apogeeOutboxCloseBytes, which would close before it pauses".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl BrokerSettings {
+    /// Port that serves the same as `listen_port`, for clients that ask for the VIP channel.
+    pub fn vip_port(&self) -> u16 {
+        self.listen_port.saturating_sub(2)
+    }
+
+    /// Port that other brokers of this name are told.
+    pub fn ha_port(&self) -> u16 {
+        self.ha_listen_port.unwrap_or(self.listen_port.saturating_add(1))
+    }
+
+    /// Directory of the commit log.
+    pub fn commit_log_dir(&self) -> PathBuf {
+        self.store_path_commit_log
+            .clone()
+            .unwrap_or_else(|| self.store_path_root_dir.join("commitlog"))
+    }
+}
+
+/// The machine's host name, made fit to be a broker's name; Apache's stand-in where there is none.
+fn host_name() -> String {
+    let named = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname"))
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_default();
+    let fit: String = named
+        .trim()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c))
+        .take(127)
+        .collect();
+    if fit.is_empty() { "DEFAULT_BROKER".to_owned() } else { fit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::{Change, Declared, Sources, environment_name, is_known_to_apache};
+
+    fn filled(text: &str) -> Result<BrokerSettings, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broker.conf");
+        std::fs::write(&path, text).unwrap();
+        let mut sources = Sources::new();
+        sources.file(&path).unwrap();
+        sources.fill().map_err(|refusals| refusals.to_string())
+    }
+
+    #[test]
+    fn every_default_is_an_allowed_value() {
+        let mut settings = BrokerSettings::default();
+        for key in BrokerSettings::keys() {
+            let text = (key.print)(&settings);
+            assert_eq!((key.set)(&mut settings, &text), Ok(()), "{}={text}", key.name);
+        }
+        assert_eq!(settings, BrokerSettings::default());
+    }
+
+    #[test]
+    fn a_key_is_apaches_or_says_that_it_is_ours() {
+        for key in BrokerSettings::keys() {
+            assert!(key.name.starts_with("apogee") != is_known_to_apache(key.name), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let mut variables: Vec<_> = BrokerSettings::keys().iter().map(|key| environment_name(key.name)).collect();
+        variables.sort();
+        variables.dedup();
+        assert_eq!(variables.len(), BrokerSettings::keys().len());
+    }
+
+    #[test]
+    fn nothing_that_moves_a_path_or_names_the_broker_is_live() {
+        for name in [
+            "storePathRootDir",
+            "storePathCommitLog",
+            "listenPort",
+            "bindAddress",
+            "namesrvAddr",
+            "brokerName",
+            "brokerIP1",
+            "brokerId",
+        ] {
+            assert_eq!(BrokerSettings::key(name).map(|key| key.change), Some(Change::AtStart), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_broker_file_of_apaches_distribution_is_taken() {
+        let text = "brokerClusterName = DefaultCluster\nbrokerName = broker-a\nbrokerId = 0\ndeleteWhen = 04\nfileReservedTime = 48\n\
+                    brokerRole = ASYNC_MASTER\nflushDiskType = ASYNC_FLUSH\n";
+        let settings = filled(text).unwrap();
+        assert_eq!(
+            (settings.broker_name.as_str(), settings.file_reserved_time),
+            ("broker-a", Duration::from_secs(48 * 3600))
+        );
+    }
+
+    #[test]
+    fn a_slave_is_refused_by_naming_replication() {
+        let text = filled("brokerRole=SLAVE\nbrokerId=1\n").unwrap_err();
+        assert_eq!(text.matches("replication is not there yet").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn ports_and_directories_follow_from_each_other() {
+        let settings = filled("listenPort=20911\nstorePathRootDir=/tmp/x\n").unwrap();
+        assert_eq!((settings.vip_port(), settings.ha_port()), (20_909, 20_912));
+        assert_eq!(settings.commit_log_dir(), Path::new("/tmp/x/commitlog"));
+        assert!(!settings.broker_name.is_empty(), "the host name stands in");
+    }
+
+    #[test]
+    fn an_outbox_that_closes_before_it_pauses_is_refused() {
+        assert!(
+            filled("apogeeOutboxPauseBytes=134217728\n")
+                .unwrap_err()
+                .contains("apogeeOutboxCloseBytes")
+        );
+    }
+}

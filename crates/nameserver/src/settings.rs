@@ -1,0 +1,156 @@
+//! What a name server is told at its start.
+//!
+//! Names, defaults and units are Apache's wherever Apache has the key; keys that begin with `apogee` are ours and name the bounds
+//! that the Java name server does not have. Invariant: whatever moves a path or opens a port is `AtStart` and can never be changed
+//! over the wire. What is not here: keys without an effect; a key is added with the feature that reads it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use config::Settings;
+use config::shape::{address, bytes, flag, milliseconds, optional, path, seconds, text, whole};
+
+const MINUTE_MS: u32 = 60_000;
+
+config::declare! {
+    /// Settings of a name server.
+    pub struct NamesrvSettings;
+
+    section "Addresses and files" {
+        /// Port for brokers and clients.
+        listen_port: u16 { name: "listenPort", default: 9876, allowed: whole(1..=65_535), change: AtStart }
+        /// Address to listen on.
+        bind_address: IpAddr { name: "bindAddress", default: IpAddr::V4(Ipv4Addr::UNSPECIFIED), allowed: address(), change: AtStart }
+        /// Directory under which the name server keeps its files, in `namesrv`.
+        data_dir: PathBuf { name: "apogeeDataDir", default: PathBuf::from("./data"), allowed: path(), change: AtStart }
+        /// File of the KV configuration. Empty: `namesrv/kvConfig.json` in apogeeDataDir.
+        kv_config_path: Option<PathBuf> { name: "kvConfigPath", default: None, allowed: optional(path()), change: AtStart }
+    }
+
+    section "Routes" {
+        /// Time between two looks for brokers that gave no sign of life.
+        scan_not_active_broker_interval: Duration {
+            name: "scanNotActiveBrokerInterval", default: Duration::from_secs(5), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
+        }
+        /// Whether routes carry the order configuration of their topic.
+        order_message_enable: bool { name: "orderMessageEnable", default: false, allowed: flag(), change: Live }
+        /// Whether a broker that registers is told the order configurations.
+        return_order_topic_config_to_broker: bool { name: "returnOrderTopicConfigToBroker", default: true, allowed: flag(), change: Live }
+        /// Whether a registration also removes the topics the broker no longer has.
+        delete_topic_with_broker_registration: bool {
+            name: "deleteTopicWithBrokerRegistration", default: false, allowed: flag(), change: Live,
+        }
+        /// Whether the list of all topics is given (request 206).
+        enable_all_topic_list: bool { name: "enableAllTopicList", default: true, allowed: flag(), change: Live }
+        /// Whether the topics of one cluster, of system and of units are listed (requests 224, 304, 311 to 313).
+        enable_topic_list: bool { name: "enableTopicList", default: true, allowed: flag(), change: Live }
+        /// Whether routes are refused for waitSecondsForService after the start, until brokers had time to register.
+        need_wait_for_service: bool { name: "needWaitForService", default: false, allowed: flag(), change: AtStart }
+        /// How long routes are refused after the start, if needWaitForService.
+        wait_for_service: Duration {
+            name: "waitSecondsForService", default: Duration::from_secs(45), allowed: seconds(1..=3_600), change: AtStart,
+        }
+        /// Whether clients that find no topic are to ask the address server of productEnvName.
+        cluster_test: bool { name: "clusterTest", default: false, allowed: flag(), change: AtStart }
+        /// Environment that clusterTest speaks of.
+        product_env_name: String { name: "productEnvName", default: "center".to_owned(), allowed: text(), change: AtStart }
+    }
+
+    section "Connections" {
+        /// Threads that serve connections. 0: one for each processor.
+        worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }
+        /// Time without a byte from a client after which its connection is closed.
+        server_channel_max_idle_time: Duration {
+            name: "serverChannelMaxIdleTimeSeconds", default: Duration::from_secs(120), allowed: seconds(1..=86_400), change: AtStart,
+        }
+        /// Largest frame that is read; a longer one closes the connection.
+        frame_max_length: usize {
+            name: "com.rocketmq.remoting.frameMaxLength", default: 16 << 20, allowed: bytes(64 << 10..=256 << 20), change: AtStart,
+        }
+    }
+
+    section "Bounds" {
+        /// Connections at once; one more is closed at once.
+        max_connections: usize { name: "apogeeMaxConnections", default: 20_000, allowed: whole(1..=1_000_000), change: AtStart }
+        /// Bytes waiting for a client that does not read, above which its requests are not read either.
+        outbox_pause_bytes: usize { name: "apogeeOutboxPauseBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
+        /// Bytes waiting for a client that does not read, above which its connection is closed.
+        outbox_close_bytes: usize { name: "apogeeOutboxCloseBytes", default: 64 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart }
+        /// Brokers of all clusters; one more is refused.
+        max_brokers: usize { name: "apogeeMaxBrokers", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
+        /// Topics of all clusters; a registration that brings more is refused.
+        max_topics: usize { name: "apogeeMaxTopics", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
+        /// Entries of the KV configuration; one more is refused.
+        max_kv_entries: usize { name: "apogeeMaxKvEntries", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Size of a registration once inflated; a larger one is refused.
+        max_registration_bytes: usize {
+            name: "apogeeMaxRegistrationBytes", default: 256 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart,
+        }
+    }
+}
+
+impl Settings for NamesrvSettings {
+    fn settle(&mut self) -> Result<(), String> {
+        if self.outbox_pause_bytes > self.outbox_close_bytes {
+            return Err("apogeeOutboxPauseBytes is larger than apogeeOutboxCloseBytes, which would close before it pauses".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl NamesrvSettings {
+    /// File of the KV configuration.
+    pub fn kv_config_file(&self) -> PathBuf {
+        self.kv_config_path
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("namesrv").join("kvConfig.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::{Change, Declared, environment_name, is_known_to_apache};
+
+    #[test]
+    fn every_default_is_an_allowed_value() {
+        let mut settings = NamesrvSettings::default();
+        for key in NamesrvSettings::keys() {
+            let text = (key.print)(&settings);
+            assert_eq!((key.set)(&mut settings, &text), Ok(()), "{}={text}", key.name);
+        }
+        assert_eq!(settings, NamesrvSettings::default());
+    }
+
+    #[test]
+    fn a_key_is_apaches_or_says_that_it_is_ours() {
+        for key in NamesrvSettings::keys() {
+            assert!(key.name.starts_with("apogee") != is_known_to_apache(key.name), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let mut variables: Vec<_> = NamesrvSettings::keys().iter().map(|key| environment_name(key.name)).collect();
+        variables.sort();
+        variables.dedup();
+        assert_eq!(variables.len(), NamesrvSettings::keys().len());
+    }
+
+    #[test]
+    fn nothing_that_moves_a_path_or_opens_a_port_is_live() {
+        for name in ["kvConfigPath", "apogeeDataDir", "listenPort", "bindAddress"] {
+            assert_eq!(NamesrvSettings::key(name).map(|key| key.change), Some(Change::AtStart), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_follow_the_data_directory() {
+        let settings = NamesrvSettings {
+            data_dir: PathBuf::from("/x"),
+            ..NamesrvSettings::default()
+        };
+        assert_eq!(settings.kv_config_file(), PathBuf::from("/x/namesrv/kvConfig.json"));
+    }
+}
