@@ -7,15 +7,24 @@
 //! by the frame it came in.
 
 pub mod codes;
+pub mod data_version;
 pub mod ext;
 pub mod frame;
 pub mod header;
+pub mod json;
 mod language;
 pub mod number;
+pub mod offset;
+pub mod pull;
+pub mod queue;
+pub mod send;
 pub mod version;
 
 pub use codes::{RequestCode, ResponseCode};
+pub use data_version::DataVersion;
 pub use ext::{Ext, Value};
 pub use frame::{Encoding, Frame, FrameError};
 pub use header::HeaderError;
+pub use json::JsonError;
 pub use language::Language;
+pub use queue::MessageQueue;

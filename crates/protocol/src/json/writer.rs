@@ -1,0 +1,133 @@
+//! The writer: serde_json with another idea of map keys.
+//!
+//! serde_json announces every key as a string. Under [`Keys::Java`] the quotes are held back until it is known what the
+//! key is: digits are written bare, a key marked by [`OBJECT_KEY`] is JSON itself and goes out as it is.
+
+use crate::number::Decimal;
+use serde::Serialize;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
+use std::io::{self, Write};
+
+/// First character of a key that holds an object's JSON. A control character, which no name on the wire starts with.
+pub(super) const OBJECT_KEY: char = '\u{1}';
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    Java,
+    Standard,
+}
+
+pub(super) fn write<T: Serialize + ?Sized>(value: &T, keys: Keys) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let formatter = Fastjson { keys, state: State::Value };
+    // Writing to a Vec cannot fail, and no body type refuses to be written (map keys are strings, integers or queues).
+    let written = value.serialize(&mut Serializer::with_formatter(&mut out, formatter));
+    debug_assert!(written.is_ok(), "a body could not be written");
+    out
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not within a key.
+    Value,
+    /// A key was announced, nothing of it seen.
+    Key,
+    /// A key was opened; its quote is held back.
+    Opened,
+    /// A quoted key.
+    Quoted,
+    /// Digits: no quotes.
+    Bare,
+    /// JSON in a key's place: no quotes and no escapes.
+    Raw,
+}
+
+struct Fastjson {
+    keys: Keys,
+    state: State,
+}
+
+impl Fastjson {
+    /// The held back quote, now that the key turns out to be text.
+    fn quote<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        if self.state == State::Opened {
+            self.state = State::Quoted;
+            writer.write_all(b"\"")?;
+        }
+        Ok(())
+    }
+
+    fn number<W: ?Sized + Write>(&mut self, writer: &mut W, digits: &[u8]) -> io::Result<()> {
+        if self.state == State::Opened {
+            match self.keys {
+                Keys::Java => self.state = State::Bare,
+                Keys::Standard => self.quote(writer)?,
+            }
+        }
+        writer.write_all(digits)
+    }
+}
+
+impl Formatter for Fastjson {
+    fn write_i32<W: ?Sized + Write>(&mut self, writer: &mut W, value: i32) -> io::Result<()> {
+        self.number(writer, Decimal::new(i64::from(value)).as_bytes())
+    }
+
+    fn write_i64<W: ?Sized + Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
+        self.number(writer, Decimal::new(value).as_bytes())
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.state = State::Key;
+        CompactFormatter.begin_object_key(writer, first)
+    }
+
+    fn end_object_key<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
+        self.state = State::Value;
+        Ok(())
+    }
+
+    fn begin_string<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        match self.state {
+            State::Value => writer.write_all(b"\""),
+            _ => {
+                self.state = State::Opened;
+                Ok(())
+            }
+        }
+    }
+
+    fn end_string<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.quote(writer)?; // the empty key
+        match self.state {
+            State::Bare | State::Raw => Ok(()),
+            _ => writer.write_all(b"\""),
+        }
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if !fragment.is_empty() {
+            self.quote(writer)?;
+        }
+        writer.write_all(fragment.as_bytes())
+    }
+
+    fn write_char_escape<W: ?Sized + Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
+        match (self.state, escape) {
+            (State::Opened, CharEscape::AsciiControl(1)) => {
+                match self.keys {
+                    Keys::Java => self.state = State::Raw,
+                    Keys::Standard => self.quote(writer)?,
+                }
+                Ok(())
+            }
+            // Inside an object key only quotes and backslashes can stand to be escaped: it is JSON already.
+            (State::Raw, CharEscape::Quote) => writer.write_all(b"\""),
+            (State::Raw, CharEscape::ReverseSolidus) => writer.write_all(b"\\"),
+            (_, escape) => {
+                self.quote(writer)?;
+                CompactFormatter.write_char_escape(writer, escape)
+            }
+        }
+    }
+}
