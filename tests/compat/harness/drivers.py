@@ -1,0 +1,154 @@
+"""Driver processes: one client library each, spoken to in lines of JSON (see java/src/Driver.java for the requests)."""
+import base64
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import threading
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CACHE = os.environ.get('COMPAT_CACHE') or os.path.join(
+    os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'apogeemq-compat')
+
+
+class DriverError(Exception):
+    """What the client library threw."""
+
+    def __init__(self, text, code=None):
+        super().__init__(text)
+        self.code = code
+
+
+def newest(folder):
+    """When anything in a source folder last changed."""
+    times = [os.path.getmtime(os.path.join(root, f)) for root, dirs, files in os.walk(folder)
+             if 'node_modules' not in root for f in files]
+    return max(times, default=0)
+
+
+def built(stamp, folder, build):
+    """Runs `build` unless `stamp` is newer than the sources."""
+    if os.path.exists(stamp) and os.path.getmtime(stamp) >= newest(folder):
+        return
+    build()
+    os.makedirs(os.path.dirname(stamp), exist_ok=True)
+    open(stamp, 'w').close()
+
+
+def call_quietly(command, **more):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+    if done.returncode:
+        raise SystemExit(f'{" ".join(command)} failed:\n{done.stdout[-4000:]}')
+
+
+class Java:
+    def __init__(self, version):
+        self.name, self.version = f'java-{version}', version
+        self.out = os.path.join(CACHE, self.name)
+
+    def build(self):
+        source = os.path.join(HERE, 'java')
+        built(os.path.join(self.out, 'built'), source, lambda: call_quietly(
+            ['mvn', '-q', '-B', '-f', os.path.join(source, 'pom.xml'), f'-Dclient={self.version}', f'-Dout={self.out}',
+             'process-classes']))
+
+    def command(self, work):
+        return ['java', '-Xms32m', '-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:MaxDirectMemorySize=256m',
+                f'-Duser.home={work}', f'-Drocketmq.client.logRoot={work}', f'-Drocketmq.log.root={work}',
+                '-Drocketmq.client.rebalance.waitInterval=1000', '-Drocketmq.client.rebalance.lockInterval=1000',
+                '-cp', f'{self.out}/classes:{self.out}/lib/*', 'Driver']
+
+
+class Go:
+    name = 'go'
+
+    def build(self):
+        source, out = os.path.join(HERE, 'go'), os.path.join(CACHE, 'go', 'driver')
+        built(os.path.join(CACHE, 'go', 'built'), source, lambda: call_quietly(
+            ['go', 'build', '-o', out, '.'], cwd=source, env={**os.environ, 'GOFLAGS': '-mod=mod -buildvcs=false'}))
+
+    def command(self, work):
+        return [os.path.join(CACHE, 'go', 'driver')]
+
+
+class Node:
+    name = 'node'
+
+    def build(self):
+        source, out = os.path.join(HERE, 'node'), os.path.join(CACHE, 'node')
+
+        def install():
+            os.makedirs(out, exist_ok=True)
+            for file in ('package.json', 'package-lock.json', 'driver.js'):
+                shutil.copy(os.path.join(source, file), out)
+            call_quietly(['npm', 'ci', '--no-audit', '--no-fund', '--silent'], cwd=out)
+        built(os.path.join(out, 'built'), source, install)
+
+    def command(self, work):
+        return ['node', os.path.join(CACHE, 'node', 'driver.js')]
+
+
+KINDS = {k.name: k for k in (Java('5.5.0'), Java('4.9.8'), Go(), Node())}
+
+
+class Driver:
+    """A running driver process. Calls may come from many threads at once."""
+
+    def __init__(self, kind, work):
+        self.kind, self.name = kind, kind.name
+        os.makedirs(work, exist_ok=True)
+        self.log = open(os.path.join(work, f'driver-{kind.name}-{id(self):x}.log'), 'wb')
+        self.process = subprocess.Popen(kind.command(work), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+                                        cwd=work, env={**os.environ, 'HOME': work}, start_new_session=True)
+        self.ids, self.waiting, self.lock = itertools.count(1), {}, threading.Lock()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            try:
+                reply = json.loads(line)
+            except ValueError:  # a library that prints
+                self.log.write(line)
+                continue
+            slot = self.waiting.pop(reply['id'], None)
+            if slot:
+                slot[1] = reply
+                slot[0].set()
+        for slot in list(self.waiting.values()):
+            slot[0].set()
+
+    def call(self, op, timeout=90, **request):
+        body = request.pop('body', None)
+        if isinstance(body, bytes):
+            request['b64'] = base64.b64encode(body).decode()
+        elif body is not None:
+            request['text'] = body
+        number = next(self.ids)
+        slot = self.waiting[number] = [threading.Event(), None]
+        line = json.dumps(dict(request, id=number, op=op)).encode() + b'\n'
+        with self.lock:
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
+        if not slot[0].wait(timeout):
+            raise DriverError(f'{self.name}: {op} did not end in {timeout} s')
+        if slot[1] is None:
+            raise DriverError(f'{self.name}: the driver died, see {self.log.name}')
+        if 'error' in slot[1]:
+            raise DriverError(slot[1]['error'], slot[1].get('code'))
+        return slot[1]['ok']
+
+    def kill(self):
+        """SIGKILL: a client that dies."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.stdin.close()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log.close()

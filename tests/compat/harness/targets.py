@@ -1,0 +1,166 @@
+"""What the scenarios run against: ApogeeMQ or the Java broker, each in a directory and on ports of its own."""
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from . import wire
+from .drivers import HERE
+
+ROOT = os.path.dirname(os.path.dirname(HERE))
+_ports, _ports_lock = set(), threading.Lock()
+
+
+def free_port(span=1):
+    """A port that is free now, as are those below and above it that a broker also takes (VIP -2, replication +1)."""
+    with _ports_lock:
+        while True:
+            with socket.socket() as s:
+                s.bind(('127.0.0.1', 0))
+                port = s.getsockname()[1]
+            wanted = range(port - 2, port + 2) if span > 1 else [port]
+            if port < 20000 or any(p in _ports for p in wanted) or not all(_bindable(p) for p in wanted):
+                continue
+            _ports.update(wanted)
+            return port
+
+
+def _bindable(port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(('127.0.0.1', port))
+            return True
+        except OSError:
+            return False
+
+
+def wait_for(condition, deadline=30, why='the condition'):
+    """Polls until `condition()` is truthy; the value is returned. Exceptions of the last try are shown."""
+    end, problem = time.monotonic() + deadline, None
+    while True:
+        try:
+            value = condition()
+            if value:
+                return value
+        except (OSError, TimeoutError, wire.Closed) as e:
+            problem = e
+        if time.monotonic() > end:
+            raise AssertionError(f'{why}: not within {deadline} s' + (f' ({problem})' if problem else ''))
+        time.sleep(0.05)
+
+
+class Target:
+    """A name server and a broker. `settings` are lines of the broker's properties file that differ from the common ones."""
+
+    def __init__(self, work, settings=None, roles='both', namesrv=None):
+        self.work, self.roles = work, roles
+        os.makedirs(work, exist_ok=True)
+        self.namesrv_port = free_port() if namesrv is None else None
+        self.broker_port = free_port(span=4)
+        self.namesrv = namesrv or f'127.0.0.1:{self.namesrv_port}'
+        self.broker = f'127.0.0.1:{self.broker_port}'
+        # Both sides alike: a long busy threshold for a loaded machine, and answers that do not depend on the clock.
+        self.settings = {'waitTimeMillsInSendQueue': 20000, 'osPageCacheBusyTimeOutMills': 20000, **(settings or {})}
+
+    def ready(self):
+        """Waits until the name server routes to the broker."""
+        def routed():
+            with wire.Connection(self.namesrv) as c:
+                answer = c.ask(wire.CLUSTER_INFO)
+                return answer.code == 0 and self.broker.split(':')[1] in answer.body.decode()
+        if self.roles == 'both':
+            wait_for(routed, 60, 'the broker is routed to')
+        return self
+
+
+class Apache(Target):
+    kind = 'apache'
+
+    def _run(self, *args):
+        done = subprocess.run([os.path.join(HERE, 'apache'), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise AssertionError(f'apache {" ".join(args)}: {done.stdout[-3000:]}')
+
+    def start(self):
+        with open(os.path.join(self.work, 'extra.conf'), 'w') as f:
+            f.writelines(f'{k}={v}\n' for k, v in self.settings.items())
+        if self.roles == 'namesrv':
+            self._run('namesrv', self.work, str(self.namesrv_port))
+        elif self.roles == 'broker':
+            self._run('broker', self.work, self.namesrv, str(self.broker_port))
+        else:
+            self._run('up', self.work, str(self.namesrv_port), str(self.broker_port))
+        return self.ready()
+
+    def stop(self):
+        self._run('down', self.work)
+
+    def restart(self, kill=False):
+        """Stops the broker (SIGTERM or SIGKILL) and starts it again on its store; the name server stays."""
+        self._run('kill' if kill else 'down', self.work, 'broker')
+        self._run('broker', self.work, self.namesrv, str(self.broker_port))
+        self.ready()
+
+
+def apogee_binary():
+    given = os.environ.get('APOGEEMQ_BIN')
+    found = [given] if given else [os.path.join(ROOT, 'target', p, 'apogeemq') for p in ('release', 'debug')]
+    found = [p for p in found if os.path.exists(p)]
+    if not found:
+        raise SystemExit('no apogeemq binary: cargo build, or set APOGEEMQ_BIN')
+    return found[0]
+
+
+class Apogee(Target):
+    kind = 'apogee'
+    process = None
+
+    def start(self):
+        conf = os.path.join(self.work, 'broker.conf')
+        common = dict(brokerClusterName='DefaultCluster', brokerName='broker-a', brokerId=0, autoCreateTopicEnable='true',
+                      listenPort=self.broker_port)
+        with open(conf, 'w') as f:
+            f.writelines(f'{k}={v}\n' for k, v in {**common, **self.settings}.items())
+        command = [apogee_binary()]
+        if self.roles == 'namesrv':
+            command += ['namesrv', '--namesrv-port', str(self.namesrv_port)]
+        elif self.roles == 'broker':
+            command += ['broker', '-n', self.namesrv, '-c', conf, '--broker-port', str(self.broker_port)]
+        else:
+            command += ['server', '-c', conf, '--namesrv-port', str(self.namesrv_port), '--broker-port', str(self.broker_port)]
+        command += ['--bind', '127.0.0.1', '--data', os.path.join(self.work, 'data')]
+        self.log = open(os.path.join(self.work, 'apogeemq.log'), 'ab')
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, cwd=self.work,
+                                        start_new_session=True)
+        port = self.namesrv_port if self.roles == 'namesrv' else self.broker_port
+        wait_for(self._open(port), 30, f'apogeemq opens port {port}, see {self.log.name}')
+        return self.ready()
+
+    def _open(self, port):
+        def look():
+            if self.process.poll() is not None:
+                tail = open(self.log.name).read()[-2000:]
+                raise AssertionError(f'apogeemq ended with {self.process.returncode}: {tail}')
+            with socket.create_connection(('127.0.0.1', port), 1):
+                return True
+        return look
+
+    def stop(self, kill=False):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError('apogeemq did not stop within 30 s of SIGTERM')
+
+    def restart(self, kill=False):
+        self.stop(kill)
+        self.start()
+
+
+KINDS = {'apache': Apache, 'apogee': Apogee}
