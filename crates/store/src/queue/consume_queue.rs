@@ -1,0 +1,575 @@
+//! One queue: what is published, the tail in memory, and the files behind it.
+//!
+//! Not here: where files are and how their written end is found (`files`), which queues there are (`table`).
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use message::{LogOffset, QueueOffset};
+use parking_lot::Mutex;
+
+use super::entry::{ENTRY_LEN, Entry};
+use super::files::{Extent, QueueFiles, partition};
+
+const LEN: i64 = ENTRY_LEN as i64;
+/// Entries of one write to a file at most.
+const WRITE_MAX: usize = 32 * 1024;
+/// Entries of one read from a file at most; the buffer is on the stack.
+const READ_MAX: usize = 256;
+
+/// A queue. All methods may be called from any thread, but only one thread at a time assigns and publishes.
+#[derive(Debug)]
+pub struct ConsumeQueue {
+    pub(super) files: QueueFiles,
+    assigned: AtomicI64,
+    min: AtomicI64,
+    max: AtomicI64,
+    /// Log offset of the entry at `min`, when there is one.
+    min_log_offset: AtomicI64,
+    log_end: AtomicI64,
+    on_disk: Mutex<OnDisk>,
+    tail: Mutex<Tail>,
+}
+
+/// What was published and not yet written to a file.
+#[derive(Debug, Default)]
+struct Tail {
+    entries: VecDeque<Entry>,
+    /// Queue offset of the first of them; all before it are in files.
+    written: i64,
+    /// Whether the table's list of queues to write has this one.
+    is_listed: bool,
+    is_gone: bool,
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    extent: Extent,
+    /// The lowest byte that was changed since the last sync; `i64::MAX` when none.
+    unsynced_from: i64,
+    names_unsynced: bool,
+    /// Whether the table's list of queues to sync has this one.
+    is_listed: bool,
+}
+
+impl OnDisk {
+    fn new(extent: Extent) -> Self {
+        Self {
+            extent,
+            unsynced_from: i64::MAX,
+            names_unsynced: false,
+            is_listed: false,
+        }
+    }
+}
+
+/// What [`ConsumeQueue::skip_to`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// The queue was there already.
+    Nothing,
+    /// The queue held no message and starts at the offset now.
+    Restarted,
+    /// So many places without a message were published to get there.
+    Blanks(u64),
+    /// The offset is below what is published: the message is in the queue already.
+    Behind,
+}
+
+/// What a round of writing left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The queue wants to be visited again.
+    Active,
+    /// Nothing was to write: the queue left the list and gave its memory back.
+    AtRest,
+}
+
+impl ConsumeQueue {
+    /// A queue without files that starts at offset 0.
+    pub(super) fn fresh(files: QueueFiles) -> Self {
+        Self {
+            files,
+            assigned: AtomicI64::new(0),
+            min: AtomicI64::new(0),
+            max: AtomicI64::new(0),
+            min_log_offset: AtomicI64::new(i64::MAX),
+            log_end: AtomicI64::new(0),
+            on_disk: Mutex::new(OnDisk::new(Extent::default())),
+            tail: Mutex::default(),
+        }
+    }
+
+    /// A queue as its files have it.
+    pub(super) fn open(files: QueueFiles) -> io::Result<Self> {
+        let queue = Self::fresh(files);
+        let mut on_disk = queue.on_disk.lock();
+        on_disk.extent = queue.files.find()?;
+        if on_disk.extent != Extent::default() {
+            let end = queue.files.written_end(on_disk.extent, i64::MAX)?;
+            queue.settle(&on_disk, end)?;
+            let first = on_disk.extent.first / LEN;
+            queue.settle_min(first, 0)?;
+        }
+        drop(on_disk);
+        Ok(queue)
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.files.topic
+    }
+
+    /// Which of the topic's queues this is.
+    #[must_use]
+    pub fn queue_id(&self) -> i32 {
+        self.files.queue_id
+    }
+
+    /// Takes the next queue offset. Only under the log's append lock.
+    pub fn assign(&self) -> QueueOffset {
+        self.assign_many(1)
+    }
+
+    /// Takes `count` queue offsets, of which the first is returned. Only under the log's append lock.
+    pub fn assign_many(&self, count: u32) -> QueueOffset {
+        let offset = self.assigned.load(Ordering::Relaxed);
+        self.assigned.store(offset + i64::from(count), Ordering::Relaxed);
+        QueueOffset(offset)
+    }
+
+    /// The queue offset that is assigned next.
+    #[must_use]
+    pub fn assigned(&self) -> QueueOffset {
+        QueueOffset(self.assigned.load(Ordering::Relaxed))
+    }
+
+    /// Forgets what was assigned and never published, as after an append that failed. Only under the log's append lock.
+    pub fn reset_assigned_to_published(&self) {
+        self.assigned.store(self.max.load(Ordering::Acquire), Ordering::Relaxed);
+    }
+
+    /// The lowest queue offset whose message may still be in the log; [`ConsumeQueue::max`] when there is none.
+    #[must_use]
+    pub fn min(&self) -> QueueOffset {
+        QueueOffset(self.min.load(Ordering::Acquire))
+    }
+
+    /// The queue offset after the last published one.
+    #[must_use]
+    pub fn max(&self) -> QueueOffset {
+        QueueOffset(self.max.load(Ordering::Acquire))
+    }
+
+    /// Where in the log the last published message ends; 0 when no entry is left to tell.
+    #[must_use]
+    pub fn max_log_end(&self) -> LogOffset {
+        LogOffset(self.log_end.load(Ordering::Acquire))
+    }
+
+    /// Makes an entry readable, at [`ConsumeQueue::max`]. Only in the log's order, by one thread at a time. Memory only.
+    pub fn publish(self: &Arc<Self>, entry: Entry) {
+        let mut tail = self.tail.lock();
+        if tail.is_gone {
+            return;
+        }
+        tail.entries.push_back(entry);
+        let max = self.max.load(Ordering::Relaxed);
+        if self.min.load(Ordering::Relaxed) == max {
+            self.min_log_offset.store(entry.log_offset, Ordering::Relaxed);
+        }
+        self.log_end.store(entry.log_end(), Ordering::Release);
+        self.max.store(max + 1, Ordering::Release);
+        let is_listed = std::mem::replace(&mut tail.is_listed, true);
+        drop(tail);
+        self.files.shared.pending.fetch_add(1, Ordering::Relaxed);
+        if !is_listed {
+            self.files.shared.dirty.lock().push(Arc::clone(self));
+        }
+    }
+
+    /// Makes `offset` the next one that is published, for a message that was given this offset elsewhere (the master, or
+    /// before a crash that took the queue's files). A queue without messages starts there; one with messages gets
+    /// places without a message, unless there are so many (over a file's worth) that starting again is the lesser harm.
+    ///
+    /// # Errors
+    /// Whatever the machine says about the files of a queue that starts again.
+    pub fn skip_to(self: &Arc<Self>, offset: QueueOffset) -> io::Result<Skipped> {
+        let max = self.max().0;
+        let gap = offset.0.saturating_sub(max);
+        if gap == 0 {
+            return Ok(Skipped::Nothing);
+        }
+        if gap < 0 {
+            return Ok(Skipped::Behind);
+        }
+        if self.min().0 < max && gap <= self.files.shared.file_len / LEN {
+            let log_offset = self.tail.lock().entries.back().map(|entry| entry.log_offset);
+            let log_offset = log_offset.map_or_else(|| Ok(self.entry(max - 1)?.log_offset), io::Result::Ok)?;
+            for _ in 0..gap {
+                self.publish(Entry {
+                    log_offset,
+                    ..Entry::BLANK
+                });
+            }
+            self.reset_assigned_to_published();
+            return Ok(Skipped::Blanks(gap as u64));
+        }
+        self.restart(offset.0)?;
+        Ok(Skipped::Restarted)
+    }
+
+    fn restart(&self, offset: i64) -> io::Result<()> {
+        let mut on_disk = self.on_disk.lock();
+        let mut tail = self.tail.lock();
+        self.forget_tail(&mut tail);
+        if on_disk.extent != Extent::default() {
+            self.files.renew();
+            self.files.shared.disk.remove_dir_all(&self.files.dir())?;
+        }
+        on_disk.extent = Extent::default();
+        on_disk.unsynced_from = i64::MAX;
+        on_disk.names_unsynced = false;
+        tail.written = offset;
+        self.set_bounds(offset, offset, 0);
+        Ok(())
+    }
+
+    fn forget_tail(&self, tail: &mut Tail) {
+        self.files.shared.pending.fetch_sub(tail.entries.len() as i64, Ordering::Relaxed);
+        tail.entries = VecDeque::new();
+    }
+
+    fn set_bounds(&self, min: i64, max: i64, log_end: i64) {
+        self.min.store(min, Ordering::Release);
+        self.max.store(max, Ordering::Release);
+        self.assigned.store(max, Ordering::Release);
+        self.log_end.store(log_end, Ordering::Release);
+        if min == max {
+            self.min_log_offset.store(i64::MAX, Ordering::Release);
+        }
+    }
+
+    /// Appends to `out` the published entries from `from` on, `max_entries` at most. Nothing when `from` is below the
+    /// minimum or not below the maximum. What was just published comes from memory; the rest is read from files and may
+    /// wait for the disk. Entries that are [`Entry::is_blank`] have no message.
+    ///
+    /// # Errors
+    /// Whatever the machine says. `out` keeps what was read before.
+    pub fn read(&self, from: QueueOffset, max_entries: usize, out: &mut Vec<Entry>) -> io::Result<()> {
+        self.read_with(from.0, max_entries, out, false)
+    }
+
+    /// As [`ConsumeQueue::read`], never waiting for the disk: gives what memory and page cache have, up to the first place
+    /// they do not.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when not even the first entry is there.
+    pub fn read_cached(&self, from: QueueOffset, max_entries: usize, out: &mut Vec<Entry>) -> io::Result<()> {
+        let before = out.len();
+        match self.read_with(from.0, max_entries, out, true) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && out.len() > before => Ok(()),
+            other => other,
+        }
+    }
+
+    fn read_with(&self, from: i64, max_entries: usize, out: &mut Vec<Entry>, cached_only: bool) -> io::Result<()> {
+        let (mut at, mut left) = (from, max_entries);
+        if at < self.min().0 {
+            return Ok(());
+        }
+        let max = self.max().0;
+        while left > 0 && at < max {
+            let read = match self.read_tail(at, left, out) {
+                Ok(read) => return read,
+                Err(written) => self.read_files(at, left.min((written - at) as usize), out, cached_only),
+            };
+            let read = match read {
+                Ok(read) => read,
+                // Retention was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && at < self.min().0 => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            at += read as i64;
+            left -= read;
+        }
+        Ok(())
+    }
+
+    /// Reads from memory; `Err` of the first offset in memory when `at` is below it.
+    fn read_tail(&self, at: i64, left: usize, out: &mut Vec<Entry>) -> Result<io::Result<()>, i64> {
+        let tail = self.tail.lock();
+        if at < tail.written {
+            return Err(tail.written);
+        }
+        let from = ((at - tail.written) as usize).min(tail.entries.len());
+        let to = from.saturating_add(left).min(tail.entries.len());
+        out.extend(tail.entries.range(from..to));
+        Ok(Ok(()))
+    }
+
+    /// Reads up to `left` entries of one file.
+    fn read_files(&self, at: i64, left: usize, out: &mut Vec<Entry>, cached_only: bool) -> io::Result<usize> {
+        let byte = at * LEN;
+        let in_file = (self.files.base(byte) + self.files.shared.file_len - byte) / LEN;
+        let count = left.min(READ_MAX).min(in_file as usize);
+        let mut buffer = [[0; ENTRY_LEN]; READ_MAX];
+        let buffer = &mut buffer[..count];
+        self.files.read(byte, buffer.as_flattened_mut(), cached_only)?;
+        out.extend(buffer.iter().map(Entry::decode));
+        Ok(count)
+    }
+
+    /// The published entry at an offset.
+    pub(super) fn entry(&self, at: i64) -> io::Result<Entry> {
+        {
+            let tail = self.tail.lock();
+            let index = usize::try_from(at - tail.written).ok();
+            if let Some(entry) = index.and_then(|index| tail.entries.get(index)) {
+                return Ok(*entry);
+            }
+        }
+        self.files.entry(at * LEN)
+    }
+
+    /// Writes what is in memory to files. `buffer` is scratch memory that many queues share.
+    pub(super) fn write_pending(self: &Arc<Self>, buffer: &mut Vec<u8>) -> io::Result<Left> {
+        let mut on_disk = self.on_disk.lock();
+        let mut wrote = false;
+        loop {
+            let (from, count) = self.encode_pending(buffer);
+            if count == 0 {
+                return Ok(if wrote || !self.rest() { Left::Active } else { Left::AtRest });
+            }
+            self.make_room(&mut on_disk, from * LEN)?;
+            self.files.write(from * LEN, buffer)?;
+            self.mark_unsynced(&mut on_disk, from * LEN);
+            let mut tail = self.tail.lock();
+            tail.entries.drain(..count);
+            tail.written += count as i64;
+            drop(tail);
+            self.files.shared.pending.fetch_sub(count as i64, Ordering::Relaxed);
+            wrote = true;
+        }
+    }
+
+    /// Encodes what one write takes: of one file, [`WRITE_MAX`] at most. Where it starts, and how many.
+    fn encode_pending(&self, buffer: &mut Vec<u8>) -> (i64, usize) {
+        buffer.clear();
+        let tail = self.tail.lock();
+        let byte = tail.written * LEN;
+        let in_file = (self.files.base(byte) + self.files.shared.file_len - byte) / LEN;
+        let count = tail.entries.len().min(WRITE_MAX).min(in_file as usize);
+        tail.entries
+            .iter()
+            .take(count)
+            .for_each(|entry| buffer.extend_from_slice(&entry.encode()));
+        (tail.written, count)
+    }
+
+    /// Gives memory back and leaves the list, unless something was published meanwhile.
+    fn rest(&self) -> bool {
+        let mut tail = self.tail.lock();
+        if !tail.entries.is_empty() {
+            return false;
+        }
+        tail.entries = VecDeque::new();
+        tail.is_listed = false;
+        true
+    }
+
+    /// Sees to it that the file is there that the byte goes to.
+    fn make_room(self: &Arc<Self>, on_disk: &mut OnDisk, byte: i64) -> io::Result<()> {
+        let base = self.files.base(byte);
+        let file_len = self.files.shared.file_len;
+        if on_disk.extent == Extent::default() {
+            self.files.create(base, true)?;
+            self.write_blanks(base, byte)?;
+            on_disk.extent = Extent {
+                first: base,
+                end: base + file_len,
+            };
+            self.mark_unsynced(on_disk, base);
+        } else if byte >= on_disk.extent.end {
+            self.files.create(base, false)?;
+            on_disk.extent.end = base + file_len;
+        }
+        Ok(())
+    }
+
+    /// Compat: a Java broker finds the first message of a queue by skipping these.
+    fn write_blanks(&self, from: i64, to: i64) -> io::Result<()> {
+        let blanks = Entry::BLANK.encode().repeat(READ_MAX);
+        let mut at = from;
+        while at < to {
+            let part = (to - at).min(blanks.len() as i64);
+            self.files.write(at, &blanks[..part as usize])?;
+            at += part;
+        }
+        Ok(())
+    }
+
+    fn mark_unsynced(self: &Arc<Self>, on_disk: &mut OnDisk, from: i64) {
+        on_disk.unsynced_from = on_disk.unsynced_from.min(from);
+        self.list_for_sync(on_disk);
+    }
+
+    fn list_for_sync(self: &Arc<Self>, on_disk: &mut OnDisk) {
+        if !std::mem::replace(&mut on_disk.is_listed, true) {
+            self.files.shared.unsynced.lock().push(Arc::clone(self));
+        }
+    }
+
+    /// Makes durable what was written to files.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let mut on_disk = self.on_disk.lock();
+        on_disk.is_listed = false;
+        let unsynced_from = std::mem::replace(&mut on_disk.unsynced_from, i64::MAX);
+        if unsynced_from != i64::MAX {
+            let mut base = self.files.base(unsynced_from).max(on_disk.extent.first);
+            while base < on_disk.extent.end {
+                self.files.sync(base)?;
+                base += self.files.shared.file_len;
+            }
+        }
+        if std::mem::take(&mut on_disk.names_unsynced) {
+            self.files.sync_names()?;
+        }
+        Ok(())
+    }
+
+    /// Recovery: drops the entries of records that start at `log_end` or after it, in memory and in files, and all traces
+    /// of writes above them that a crash left in the files.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the queue is not to be used then.
+    pub fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
+        let mut on_disk = self.on_disk.lock();
+        {
+            let mut tail = self.tail.lock();
+            let kept = tail.entries.partition_point(|entry| entry.log_offset < log_end.0);
+            let dropped = tail.entries.len() - kept;
+            tail.entries.truncate(kept);
+            self.files.shared.pending.fetch_sub(dropped as i64, Ordering::Relaxed);
+            if let Some(last) = tail.entries.back() {
+                let max = tail.written + tail.entries.len() as i64;
+                self.set_bounds(self.min().0, max, last.log_end());
+                return Ok(());
+            }
+        }
+        if on_disk.extent == Extent::default() {
+            let written = self.tail.lock().written;
+            self.set_bounds(self.min().0.min(written), written, 0);
+            return Ok(());
+        }
+        let end = self.files.written_end(on_disk.extent, log_end.0)?;
+        self.cut_files(&mut on_disk, end)?;
+        self.settle(&on_disk, end)
+    }
+
+    /// Removes the files after the byte and makes what is after it in its file zeros.
+    fn cut_files(self: &Arc<Self>, on_disk: &mut OnDisk, end: i64) -> io::Result<()> {
+        let file_len = self.files.shared.file_len;
+        while on_disk.extent.end - file_len >= end.max(on_disk.extent.first + 1) {
+            self.files.renew();
+            self.files.remove(on_disk.extent.end - file_len)?;
+            on_disk.extent.end -= file_len;
+            on_disk.names_unsynced = true;
+        }
+        if end < on_disk.extent.end {
+            self.files.blank_from(end)?;
+            on_disk.unsynced_from = on_disk.unsynced_from.min(end);
+        }
+        self.list_for_sync(on_disk);
+        Ok(())
+    }
+
+    /// Takes the bounds from the files, of which all before `end` is written. Memory is empty.
+    fn settle(&self, on_disk: &OnDisk, end: i64) -> io::Result<()> {
+        let log_end = if end > on_disk.extent.first {
+            self.files.entry(end - LEN)?.log_end()
+        } else {
+            0
+        };
+        let max = end / LEN;
+        self.tail.lock().written = max;
+        self.set_bounds(self.min().0.min(max), max, log_end);
+        Ok(())
+    }
+
+    /// Retention: moves the minimum to the first entry whose record starts at `log_min` or after it, and removes the files
+    /// that are below it whole, except for the last one, which keeps the queue's offset. How many were removed.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the minimum may be raised then, and files be left for the next call.
+    pub fn raise_min(self: &Arc<Self>, log_min: LogOffset) -> io::Result<usize> {
+        let mut on_disk = self.on_disk.lock();
+        if self.min_log_offset.load(Ordering::Acquire) < log_min.0 {
+            self.settle_min(self.min().0, log_min.0)?;
+        }
+        let file_len = self.files.shared.file_len;
+        let mut removed = 0;
+        while on_disk.extent.first + 2 * file_len <= on_disk.extent.end && on_disk.extent.first + file_len <= self.min().0 * LEN {
+            self.files.remove(on_disk.extent.first)?;
+            on_disk.extent.first += file_len;
+            on_disk.names_unsynced = true;
+            removed += 1;
+        }
+        if removed > 0 {
+            self.list_for_sync(&mut on_disk);
+        }
+        Ok(removed)
+    }
+
+    fn settle_min(&self, from: i64, log_min: i64) -> io::Result<()> {
+        let max = self.max().0;
+        let min = self.first_live(from, max, log_min)?;
+        let log_offset = if min < max { self.entry(min)?.log_offset } else { i64::MAX };
+        // A message published meanwhile is live whatever the search saw; its publisher set its own log offset.
+        if min < max {
+            self.min_log_offset.store(log_offset, Ordering::Release);
+        }
+        self.min.store(min, Ordering::Release);
+        Ok(())
+    }
+
+    fn first_live(&self, from: i64, max: i64, log_min: i64) -> io::Result<i64> {
+        let is_dead = |at| {
+            let entry = self.entry(at)?;
+            Ok(!entry.is_written() || entry.is_blank() || entry.log_offset < log_min)
+        };
+        // Most often the first one is live, or none is: a queue nobody writes to any more.
+        if from >= max || !is_dead(from)? {
+            return Ok(from.min(max));
+        }
+        if is_dead(max - 1)? {
+            return Ok(max);
+        }
+        partition(from, max, is_dead)
+    }
+
+    /// Removes the queue's files; what is published from now on goes nowhere.
+    pub(super) fn destroy(&self) -> io::Result<()> {
+        let mut on_disk = self.on_disk.lock();
+        {
+            let mut tail = self.tail.lock();
+            tail.is_gone = true;
+            self.forget_tail(&mut tail);
+        }
+        on_disk.extent = Extent::default();
+        on_disk.unsynced_from = i64::MAX;
+        on_disk.names_unsynced = false;
+        let max = self.max().0;
+        self.min.store(max, Ordering::Release);
+        self.files.renew();
+        self.files.shared.disk.remove_dir_all(&self.files.dir())
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_no_buffer(&self) -> bool {
+        self.tail.lock().entries.capacity() == 0
+    }
+}

@@ -1,0 +1,95 @@
+//! One entry of a queue file: where in the log a message is, how long it is, and the code of its tag.
+//!
+//! | at | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | log offset of the record |
+//! | 8 | 4 | length of the record; 0x7FFFFFFF in an entry that only fills a place |
+//! | 12 | 8 | tag's code (delivery time in the queues of delayed messages) |
+//!
+//! Integers are big-endian. All zeros is "not written yet": a record has a length.
+
+/// Bytes of an entry on disk.
+pub const ENTRY_LEN: usize = 20;
+
+/// What a queue knows of one message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Where the record starts in the log.
+    pub log_offset: i64,
+    /// Length of the record in bytes; positive in what was written.
+    pub size: i32,
+    /// Code of the tag, to filter without reading the record.
+    pub tags_code: i64,
+}
+
+impl Entry {
+    /// What stands before the first message of a queue that does not start at a file's first place.
+    pub const BLANK: Self = Self {
+        log_offset: 0,
+        size: i32::MAX,
+        tags_code: 0,
+    };
+
+    /// Whether this entry only fills a place: there is no message at this queue offset.
+    #[must_use]
+    pub const fn is_blank(&self) -> bool {
+        self.size == i32::MAX
+    }
+
+    /// Whether these bytes were written as an entry.
+    #[must_use]
+    pub const fn is_written(&self) -> bool {
+        self.log_offset >= 0 && self.size > 0
+    }
+
+    /// Where the record ends in the log.
+    #[must_use]
+    pub const fn log_end(&self) -> i64 {
+        if self.is_blank() {
+            self.log_offset
+        } else {
+            self.log_offset.saturating_add(self.size as i64)
+        }
+    }
+
+    /// The bytes on disk.
+    #[must_use]
+    pub fn encode(&self) -> [u8; ENTRY_LEN] {
+        let mut bytes = [0; ENTRY_LEN];
+        bytes[..8].copy_from_slice(&self.log_offset.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.size.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.tags_code.to_be_bytes());
+        bytes
+    }
+
+    /// The entry that these bytes are; any bytes are one.
+    #[must_use]
+    pub fn decode(bytes: &[u8; ENTRY_LEN]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *bytes;
+        Self {
+            log_offset: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            size: i32::from_be_bytes([i, j, k, l]),
+            tags_code: i64::from_be_bytes([m, n, o, p, q, r, s, t]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entry_is_twenty_big_endian_bytes() {
+        let entry = Entry {
+            log_offset: 0x0102_0304_0506_0708,
+            size: 0x090a_0b0c,
+            tags_code: -2,
+        };
+        let bytes = entry.encode();
+        assert_eq!(
+            bytes,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 255, 255, 255, 255, 255, 255, 255, 254]
+        );
+        assert_eq!(Entry::decode(&bytes), entry);
+    }
+}

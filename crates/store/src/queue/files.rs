@@ -1,0 +1,257 @@
+//! The files of one queue: names, lengths, where the written part ends.
+//!
+//! A queue is one row of bytes, cut into files of the same length; a file's name is the offset of its first byte, in 20
+//! digits. Files are made with their whole length and filled from the start; what is not written is zeros, as a Java
+//! broker finds it.
+//!
+//! Invariant: entries below the last sync are all there. Above it, after a power cut, any of them may be missing or torn
+//! at a sector boundary, so [`QueueFiles::written_end`] searches for the last entry with care and never trusts one alone.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::entry::{ENTRY_LEN, Entry};
+use super::table::Shared;
+use crate::disk::{Allocate, DiskFile, OpenMode};
+
+const LEN: i64 = ENTRY_LEN as i64;
+
+/// Which queue, and the way to its files.
+#[derive(Debug)]
+pub(super) struct QueueFiles {
+    pub(super) shared: Arc<Shared>,
+    pub(super) topic: Arc<str>,
+    pub(super) queue_id: i32,
+    /// Names the queue's open files; another number means that none of those opened before is meant.
+    serial: AtomicU64,
+}
+
+/// Which files there are: byte offsets in the queue, multiples of the file length. Empty when equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) first: i64,
+    pub(super) end: i64,
+}
+
+impl QueueFiles {
+    pub(super) fn new(shared: Arc<Shared>, topic: Arc<str>, queue_id: i32) -> Self {
+        let serial = AtomicU64::new(shared.serials.fetch_add(1, Ordering::Relaxed));
+        Self {
+            shared,
+            topic,
+            queue_id,
+            serial,
+        }
+    }
+
+    /// Forgets the open files: names may soon stand for other files.
+    pub(super) fn renew(&self) {
+        self.shared.files.close(self.serial(), |_| true);
+        self.serial
+            .store(self.shared.serials.fetch_add(1, Ordering::Relaxed), Ordering::Release);
+    }
+
+    fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Acquire)
+    }
+
+    pub(super) fn dir(&self) -> PathBuf {
+        self.shared.dir.join(&*self.topic).join(self.queue_id.to_string())
+    }
+
+    fn path(&self, base: i64) -> PathBuf {
+        self.dir().join(format!("{base:020}"))
+    }
+
+    /// An error of the machine, with the name of the file it happened to.
+    fn named(&self, base: i64, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("queue file {}: {error}", self.path(base).display()))
+    }
+
+    fn bad(&self, what: &str) -> io::Error {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("queue directory {}: {what}", self.dir().display()),
+        )
+    }
+
+    /// Where the file starts that holds the byte.
+    pub(super) fn base(&self, byte: i64) -> i64 {
+        byte - byte.rem_euclid(self.shared.file_len)
+    }
+
+    fn open(&self, base: i64) -> io::Result<Arc<dyn DiskFile>> {
+        let open = || self.shared.disk.open(&self.path(base), OpenMode::Write);
+        self.shared
+            .files
+            .take((self.serial(), base), open)
+            .map_err(|error| self.named(base, &error))
+    }
+
+    /// Makes the file that starts at `base`, and the directory when it is the first.
+    pub(super) fn create(&self, base: i64, is_first: bool) -> io::Result<()> {
+        if is_first {
+            self.shared.disk.create_dir_all(&self.dir())?;
+            // Left by an attempt that could not write the blanks at the front.
+            self.remove(base)?;
+        }
+        let made = self
+            .shared
+            .disk
+            .create(&self.path(base), self.shared.file_len as u64, Allocate::Sparse);
+        let file = made.map_err(|error| self.named(base, &error))?;
+        self.shared.files.put((self.serial(), base), file);
+        Ok(())
+    }
+
+    pub(super) fn write(&self, byte: i64, bytes: &[u8]) -> io::Result<()> {
+        let base = self.base(byte);
+        self.open(base)?
+            .write_at(bytes, (byte - base) as u64)
+            .map_err(|error| self.named(base, &error))
+    }
+
+    pub(super) fn sync(&self, base: i64) -> io::Result<()> {
+        self.open(base)?.sync_data().map_err(|error| self.named(base, &error))
+    }
+
+    pub(super) fn sync_names(&self) -> io::Result<()> {
+        self.shared.disk.sync_dir(&self.dir())
+    }
+
+    pub(super) fn remove(&self, base: i64) -> io::Result<()> {
+        self.shared.files.close(self.serial(), |open| open == base);
+        match self.shared.disk.remove_file(&self.path(base)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.named(base, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes everything from the byte to the end of its file zeros.
+    pub(super) fn blank_from(&self, byte: i64) -> io::Result<()> {
+        let base = self.base(byte);
+        let file = self.open(base)?;
+        let cut = file
+            .set_len((byte - base) as u64)
+            .and_then(|()| file.set_len(self.shared.file_len as u64));
+        cut.map_err(|error| self.named(base, &error))
+    }
+
+    /// Fills `out` with bytes of one file; the caller does not ask over the end of it.
+    pub(super) fn read(&self, byte: i64, out: &mut [u8], cached_only: bool) -> io::Result<()> {
+        let base = self.base(byte);
+        let file = self.open(base)?;
+        let at = (byte - base) as u64;
+        let read = if cached_only {
+            file.read_cached_at(out, at)
+        } else {
+            file.read_at(out, at)
+        };
+        match read {
+            Ok(read) if read == out.len() => Ok(()),
+            Ok(read) => Err(self.named(
+                base,
+                &io::Error::new(io::ErrorKind::UnexpectedEof, format!("{read} bytes at {at}, not {}", out.len())),
+            )),
+            // The usual answer of a cold file: no text is made for it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) => Err(self.named(base, &error)),
+        }
+    }
+
+    /// The entry at a byte offset.
+    pub(super) fn entry(&self, byte: i64) -> io::Result<Entry> {
+        let mut bytes = [0; ENTRY_LEN];
+        self.read(byte, &mut bytes, false)?;
+        Ok(Entry::decode(&bytes))
+    }
+
+    /// Looks at the directory: which files there are. A last file that was not made to its length (by a Java broker that
+    /// was killed) is lengthened; a row of files with a hole is used from the hole on.
+    pub(super) fn find(&self) -> io::Result<Extent> {
+        let file_len = self.shared.file_len;
+        let mut files: Vec<(i64, u64)> = Vec::new();
+        for entry in self.shared.disk.list(&self.dir())? {
+            if entry.is_dir || entry.name.len() != 20 {
+                continue;
+            }
+            if let Ok(base) = entry.name.parse::<i64>() {
+                files.push((base, entry.len));
+            }
+        }
+        files.sort_unstable();
+        let Some((last, last_len)) = files.last().copied() else {
+            return Ok(Extent::default());
+        };
+        for (base, len) in &files {
+            if base % file_len != 0 || (*len != file_len as u64 && (base, *len) != (&last, last_len)) || *len > file_len as u64 {
+                return Err(self.bad(&format!(
+                    "file {base:020} has {len} bytes, but mappedFileSizeConsumeQueue is {file_len}: set it to what the files were made with"
+                )));
+            }
+        }
+        if last_len != file_len as u64 {
+            self.open(last)?
+                .set_len(file_len as u64)
+                .map_err(|error| self.named(last, &error))?;
+        }
+        let mut first = last;
+        for (base, _) in files.iter().rev().skip(1) {
+            if base + file_len != first {
+                tracing::error!(queue = %self.dir().display(), from = base + file_len, to = first, "queue files are missing; what is before them is not served");
+                break;
+            }
+            first = *base;
+        }
+        Ok(Extent {
+            first,
+            end: last + file_len,
+        })
+    }
+
+    /// Where, in bytes, the entries that point below `log_end` end. Entries above the last sync may be missing or torn.
+    pub(super) fn written_end(&self, extent: Extent, log_end: i64) -> io::Result<i64> {
+        let mut base = extent.end - self.shared.file_len;
+        while base >= extent.first {
+            if is_below(&self.entry(base)?, log_end) {
+                return self.written_end_in(base, log_end);
+            }
+            base -= self.shared.file_len;
+        }
+        Ok(extent.first)
+    }
+
+    fn written_end_in(&self, base: i64, log_end: i64) -> io::Result<i64> {
+        let mut end = self.shared.file_len / LEN;
+        loop {
+            let found = partition(0, end, |at| Ok(is_below(&self.entry(base + at * LEN)?, log_end)))?;
+            if found < 2 || self.are_in_order(base + (found - 2) * LEN)? {
+                return Ok(base + found * LEN);
+            }
+            // A torn entry was taken for a whole one: it is not part of the row, so neither is anything after it.
+            end = found - 1;
+        }
+    }
+
+    /// Whether the entry at this byte and the next one are a pair as the log's order makes them.
+    fn are_in_order(&self, byte: i64) -> io::Result<bool> {
+        let (before, after) = (self.entry(byte)?, self.entry(byte + LEN)?);
+        Ok(before.is_written() && before.log_offset <= after.log_offset)
+    }
+}
+
+fn is_below(entry: &Entry, log_end: i64) -> bool {
+    entry.is_written() && entry.log_offset < log_end
+}
+
+/// The first number from `low` to `high` for which `is_left` does not hold, which holds for all before and none after.
+pub(super) fn partition(low: i64, high: i64, mut is_left: impl FnMut(i64) -> io::Result<bool>) -> io::Result<i64> {
+    let (mut low, mut high) = (low, high);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_left(middle)? { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}

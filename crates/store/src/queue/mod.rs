@@ -1,0 +1,30 @@
+//! Consume queues: for each queue of a topic the row of its messages' places in the log, in files a Java broker reads.
+//!
+//! Life of an entry: the log assigns a queue offset under its append lock ([`ConsumeQueue::assign`]), writes the record,
+//! then publishes the entry ([`ConsumeQueue::publish`]), which makes it readable at once, from memory. A background thread
+//! writes it behind ([`QueueTable::write_pending`]) and later syncs it ([`QueueTable::sync`]); only then may a checkpoint
+//! say that the queues hold everything up to there. After a crash whatever is above the checkpoint is cut off
+//! ([`QueueTable::truncate_to_log`]) and published again from the log.
+//!
+//! Invariants
+//! - A queue's entries have rising log offsets and no holes: the queue offset is the place in the row.
+//! - Queues are derived: nothing here is ever ahead of the log, and all of it can be made again from the log.
+//! - An entry leaves memory after it was written, never because a write failed.
+//! - Order of locks: maintenance of the table, the queue's files, the queue's tail; lists of the table are leaves.
+//!
+//! Not here: reading records, filters, consumers' offsets, and which thread does the background work.
+
+mod consume_queue;
+mod entry;
+mod files;
+mod open_files;
+mod table;
+mod time;
+
+pub use consume_queue::{ConsumeQueue, Skipped};
+pub use entry::{ENTRY_LEN, Entry};
+pub use table::{QueueOptions, QueueTable};
+pub use time::Boundary;
+
+#[cfg(test)]
+mod tests;

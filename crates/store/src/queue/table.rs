@@ -1,0 +1,299 @@
+//! All queues of the store, by topic and queue number, and the work on those that changed.
+//!
+//! A look-up takes one shared lock and two hash look-ups, without allocation; only a new queue takes the lock alone.
+//! Writing behind and syncing visit the queues that need it, not all of them.
+//!
+//! Not here: whether a topic may exist, and the thread that does the work in the background.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use message::LogOffset;
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+
+use super::consume_queue::{ConsumeQueue, Left};
+use super::entry::ENTRY_LEN;
+use super::files::QueueFiles;
+use super::open_files::OpenFiles;
+use crate::disk::Disk;
+
+/// How queue files are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// Bytes of a queue file (`mappedFileSizeConsumeQueue`); rounded up to whole entries.
+    pub file_len: u64,
+    /// Queue files that are kept open at most; each takes a descriptor.
+    pub open_files_max: usize,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        Self {
+            file_len: 300_000 * ENTRY_LEN as u64,
+            open_files_max: 512,
+        }
+    }
+}
+
+/// What the queues of a table have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) file_len: i64,
+    pub(super) files: OpenFiles,
+    /// Queues with something to write, and those that had in the last round.
+    pub(super) dirty: Mutex<Vec<Arc<ConsumeQueue>>>,
+    pub(super) unsynced: Mutex<Vec<Arc<ConsumeQueue>>>,
+    /// Entries in memory that are in no file.
+    pub(super) pending: AtomicI64,
+    pub(super) serials: AtomicU64,
+    sync_failed: AtomicBool,
+}
+
+type Queues = FxHashMap<i32, Arc<ConsumeQueue>>;
+
+/// All queues.
+#[derive(Debug)]
+pub struct QueueTable {
+    shared: Arc<Shared>,
+    topics: RwLock<FxHashMap<Arc<str>, Queues>>,
+    /// Held by whoever works on many queues' files; keeps a topic's removal from meeting its re-creation.
+    maintenance: Mutex<Maintenance>,
+}
+
+#[derive(Debug, Default)]
+struct Maintenance {
+    buffer: Vec<u8>,
+    visiting: Vec<Arc<ConsumeQueue>>,
+}
+
+/// Scratch memory that is kept between rounds at most, in bytes.
+const BUFFER_KEPT: usize = 64 * 1024;
+
+impl QueueTable {
+    /// Opens the queues whose directories are in `dir` (`consumequeue`), which is made when absent.
+    ///
+    /// # Errors
+    /// Whatever the machine says; [`io::ErrorKind::InvalidData`] when files were made with another length.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: QueueOptions) -> io::Result<Self> {
+        disk.create_dir_all(dir)?;
+        let entry = ENTRY_LEN as u64;
+        let file_len = options.file_len.max(1).div_ceil(entry).saturating_mul(entry);
+        let file_len = i64::try_from(file_len).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "queue file length over 2^63"))?;
+        let table = Self {
+            shared: Arc::new(Shared {
+                disk,
+                dir: dir.to_owned(),
+                file_len,
+                files: OpenFiles::new(options.open_files_max),
+                dirty: Mutex::default(),
+                unsynced: Mutex::default(),
+                pending: AtomicI64::new(0),
+                serials: AtomicU64::new(0),
+                sync_failed: AtomicBool::new(false),
+            }),
+            topics: RwLock::default(),
+            maintenance: Mutex::default(),
+        };
+        table.load()?;
+        Ok(table)
+    }
+
+    fn load(&self) -> io::Result<()> {
+        let mut topics = self.topics.write();
+        for found in self.shared.disk.list(&self.shared.dir)? {
+            if !found.is_dir {
+                continue;
+            }
+            let topic: Arc<str> = Arc::from(found.name.as_str());
+            let mut queues = Queues::default();
+            for queue in self.shared.disk.list(&self.shared.dir.join(&found.name))? {
+                let Some(queue_id) = queue.name.parse::<i32>().ok().filter(|id| queue.is_dir && *id >= 0) else {
+                    continue;
+                };
+                queues.insert(queue_id, Arc::new(ConsumeQueue::open(self.files_of(&topic, queue_id))?));
+            }
+            topics.insert(topic, queues);
+        }
+        Ok(())
+    }
+
+    fn files_of(&self, topic: &Arc<str>, queue_id: i32) -> QueueFiles {
+        QueueFiles::new(Arc::clone(&self.shared), Arc::clone(topic), queue_id)
+    }
+
+    /// The queue, when it is there.
+    #[must_use]
+    pub fn find(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
+        self.topics.read().get(topic)?.get(&queue_id).cloned()
+    }
+
+    /// The queue, made in memory when it is not there; its directory is made when something is written behind. The caller
+    /// has checked that the topic's name is one.
+    pub fn find_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
+        if let Some(queue) = self.find(topic, queue_id) {
+            return queue;
+        }
+        let mut topics = self.topics.write();
+        let name = topics
+            .get_key_value(topic)
+            .map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name));
+        let queues = topics.entry(Arc::clone(&name)).or_default();
+        let queue = queues
+            .entry(queue_id)
+            .or_insert_with(|| Arc::new(ConsumeQueue::fresh(self.files_of(&name, queue_id))));
+        Arc::clone(queue)
+    }
+
+    /// The topic's queues in order of their numbers.
+    #[must_use]
+    pub fn of_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+        let mut queues: Vec<_> = self
+            .topics
+            .read()
+            .get(topic)
+            .map(|queues| queues.values().cloned().collect())
+            .unwrap_or_default();
+        queues.sort_unstable_by_key(|queue| queue.queue_id());
+        queues
+    }
+
+    /// The topics that have queues, in no particular order.
+    #[must_use]
+    pub fn topics(&self) -> Vec<Arc<str>> {
+        self.topics.read().keys().cloned().collect()
+    }
+
+    /// All queues, in no particular order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<ConsumeQueue>> {
+        self.topics.read().values().flat_map(|queues| queues.values().cloned()).collect()
+    }
+
+    /// Entries in memory that are in no file yet. Grows without bound while the disk refuses writes: whoever appends to the
+    /// log stops at a bound of its own.
+    #[must_use]
+    pub fn pending_entries(&self) -> u64 {
+        u64::try_from(self.shared.pending.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Where in the log the last message of all queues ends.
+    #[must_use]
+    pub fn max_log_end(&self) -> LogOffset {
+        self.all().iter().map(|queue| queue.max_log_end()).max().unwrap_or_default()
+    }
+
+    /// Writes to files what was published, and visits the queues that were active in the last round. How many want to be
+    /// visited again: at 0 nothing is left to do until something is published.
+    ///
+    /// # Errors
+    /// The first error; the other queues were visited all the same, and what could not be written stays in memory for the
+    /// next round.
+    pub fn write_pending(&self) -> io::Result<usize> {
+        let mut maintenance = self.maintenance.lock();
+        let Maintenance { buffer, visiting } = &mut *maintenance;
+        std::mem::swap(visiting, &mut *self.shared.dirty.lock());
+        let mut first_error = Ok(());
+        visiting.retain(|queue| match queue.write_pending(buffer) {
+            Ok(left) => left == Left::Active,
+            Err(error) => {
+                if first_error.is_ok() {
+                    first_error = Err(error);
+                }
+                true
+            }
+        });
+        let mut dirty = self.shared.dirty.lock();
+        dirty.append(visiting);
+        let left = dirty.len();
+        drop(dirty);
+        buffer.clear();
+        buffer.shrink_to(BUFFER_KEPT);
+        first_error.map(|()| left)
+    }
+
+    /// Makes durable what was written to files. After an error no later call succeeds: what the kernel could not write it
+    /// has dropped, so only recovery from the log may trust these files again.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub fn sync(&self) -> io::Result<()> {
+        let _maintenance = self.maintenance.lock();
+        if self.shared.sync_failed.load(Ordering::Acquire) {
+            return Err(io::Error::other(
+                "an earlier sync of queue files failed; they are made again from the log at the next start",
+            ));
+        }
+        let queues = std::mem::take(&mut *self.shared.unsynced.lock());
+        for queue in queues {
+            queue
+                .sync()
+                .inspect_err(|_| self.shared.sync_failed.store(true, Ordering::Release))?;
+        }
+        Ok(())
+    }
+
+    /// Recovery: see [`ConsumeQueue::truncate_to_log`], for all queues. After an unclean stop it is to be called before
+    /// anything is published, with the log offset up to which queues were synced for sure.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
+        let _maintenance = self.maintenance.lock();
+        self.all().iter().try_for_each(|queue| queue.truncate_to_log(log_end))
+    }
+
+    /// Retention: see [`ConsumeQueue::raise_min`], for all queues. How many files were removed.
+    ///
+    /// # Errors
+    /// The first error; the other queues were visited all the same.
+    pub fn raise_min(&self, log_min: LogOffset) -> io::Result<usize> {
+        let _maintenance = self.maintenance.lock();
+        let mut first_error = Ok(());
+        let mut removed = 0;
+        for queue in self.all() {
+            match queue.raise_min(log_min) {
+                Ok(files) => removed += files,
+                Err(error) if first_error.is_ok() => first_error = Err(error),
+                Err(_) => {}
+            }
+        }
+        first_error.map(|()| removed)
+    }
+
+    /// Removes a topic's queues with their files. Whether there were any. A topic of the same name may be used again at
+    /// once; whoever still holds one of the removed queues finds it empty.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the queues are gone from the table then, and what is left of the files comes back at
+    /// the next start.
+    pub fn delete_topic(&self, topic: &str) -> io::Result<bool> {
+        let _maintenance = self.maintenance.lock();
+        let Some(queues) = self.topics.write().remove(topic) else {
+            return Ok(false);
+        };
+        for queue in queues.values() {
+            queue.destroy()?;
+        }
+        self.shared.disk.remove_dir_all(&self.shared.dir.join(topic))?;
+        self.shared.disk.sync_dir(&self.shared.dir)?;
+        Ok(true)
+    }
+
+    #[cfg(test)]
+    pub(super) fn open_files(&self) -> usize {
+        self.shared.files.count()
+    }
+}
+
+impl Drop for QueueTable {
+    fn drop(&mut self) {
+        // The lists hold queues, and queues hold what has the lists.
+        self.shared.dirty.lock().clear();
+        self.shared.unsynced.lock().clear();
+    }
+}

@@ -1,0 +1,475 @@
+//! A queue equals a plain list, whatever happens in between; after a power cut it equals the list's beginning.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use message::{LogOffset, QueueOffset};
+use proptest::prelude::*;
+
+use super::*;
+use crate::disk::simulated::{Fault, Lasts, SimulatedDisk};
+use crate::disk::{Disk, real::RealDisk};
+
+const DIR: &str = "/s/consumequeue";
+/// Small files, so that tests cross many of them, and not a multiple of a sector, so that entries are torn.
+const OPTIONS: QueueOptions = QueueOptions {
+    file_len: 60 * 20,
+    open_files_max: 2,
+};
+const RECORD: i64 = 100;
+
+fn open(disk: &SimulatedDisk) -> QueueTable {
+    QueueTable::open(Arc::new(disk.clone()), Path::new(DIR), OPTIONS).unwrap()
+}
+
+fn entry(log_offset: i64) -> Entry {
+    Entry {
+        log_offset,
+        size: RECORD as i32,
+        tags_code: log_offset * 7 - 3,
+    }
+}
+
+fn publish(queue: &Arc<ConsumeQueue>, log_offset: i64) {
+    let offset = queue.assign();
+    assert_eq!(offset, queue.max());
+    queue.publish(entry(log_offset));
+}
+
+fn read_all(queue: &ConsumeQueue) -> Vec<Entry> {
+    let mut out = Vec::new();
+    queue.read(queue.min(), usize::MAX, &mut out).unwrap();
+    out
+}
+
+/// What the test thinks the queue is.
+#[derive(Debug, Default, Clone)]
+struct Model {
+    entries: Vec<Entry>,
+    min: usize,
+}
+
+impl Model {
+    fn check(&self, queue: &ConsumeQueue) {
+        assert_eq!(queue.max().0, self.entries.len() as i64);
+        assert_eq!(queue.min().0, self.min as i64);
+        assert_eq!(read_all(queue), self.entries[self.min..]);
+        assert_eq!(queue.assigned(), queue.max());
+        if let Some(last) = self.entries[self.min..].last() {
+            assert_eq!(queue.max_log_end().0, last.log_end());
+        }
+        for from in (self.min..self.entries.len()).step_by(17) {
+            let mut part = Vec::new();
+            queue.read(QueueOffset(from as i64), 5, &mut part).unwrap();
+            assert_eq!(part, self.entries[from..(from + 5).min(self.entries.len())]);
+        }
+        let mut none = Vec::new();
+        queue.read(QueueOffset(self.min as i64 - 1), 5, &mut none).unwrap();
+        queue.read(queue.max(), 5, &mut none).unwrap();
+        assert!(none.is_empty());
+    }
+
+    fn raise_min(&mut self, log_min: i64) {
+        let live = self.entries.partition_point(|entry| entry.log_offset < log_min);
+        self.min = self.min.max(live);
+    }
+
+    fn truncate(&mut self, log_end: i64) {
+        self.entries.retain(|entry| entry.log_offset < log_end);
+        self.min = self.min.min(self.entries.len());
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(usize),
+    Write,
+    Sync,
+    Reopen,
+    Kill,
+    Truncate(u8),
+    RaiseMin(u8),
+    FailNext(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1usize..80).prop_map(Step::Publish),
+        4 => Just(Step::Write),
+        2 => Just(Step::Sync),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Kill),
+        1 => any::<u8>().prop_map(Step::Truncate),
+        2 => any::<u8>().prop_map(Step::RaiseMin),
+        1 => (1u64..8).prop_map(Step::FailNext),
+    ]
+}
+
+fn write_all(table: &QueueTable) {
+    for _ in 0..100 {
+        if table.write_pending().is_ok_and(|left| left == 0) {
+            return;
+        }
+    }
+    panic!("still something to write after 100 rounds");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn queue_equals_a_list_over_any_steps(steps in prop::collection::vec(step(), 1..40)) {
+        let mut disk = SimulatedDisk::new(1);
+        let mut table = open(&disk);
+        let mut queue = table.find_or_create("T", 3);
+        let mut model = Model::default();
+        let mut log = 0;
+        for step in steps {
+            match step {
+                Step::Publish(count) => for _ in 0..count {
+                    publish(&queue, log);
+                    model.entries.push(entry(log));
+                    log += RECORD * (1 + log % 3);
+                },
+                Step::Write => { let _ = table.write_pending(); }
+                // Failing syncs are another test's: they end the table's life.
+                Step::Sync => { disk.heal(); table.sync().unwrap(); }
+                Step::Reopen | Step::Kill => {
+                    disk.heal();
+                    write_all(&table);
+                    if matches!(step, Step::Reopen) { table.sync().unwrap(); } else { disk = disk.process_killed(); }
+                    table = open(&disk);
+                    queue = table.find_or_create("T", 3);
+                    // The minimum is the log's business and is not stored: it is found again from the log's.
+                    let live = model.entries.get(model.min).map_or(log, |entry| entry.log_offset);
+                    prop_assert!(queue.min().0 <= model.min as i64);
+                    table.raise_min(LogOffset(live)).unwrap();
+                }
+                Step::Truncate(part) => {
+                    disk.heal();
+                    let end = log * i64::from(part) / 255;
+                    let end = end.max(model.entries.get(model.min).map_or(log, |entry| entry.log_offset));
+                    table.truncate_to_log(LogOffset(end)).unwrap();
+                    model.truncate(end);
+                    log = log.max(end);
+                }
+                Step::RaiseMin(part) => {
+                    disk.heal();
+                    let min = log * i64::from(part) / 255;
+                    table.raise_min(LogOffset(min)).unwrap();
+                    model.raise_min(min);
+                }
+                Step::FailNext(after) => disk.fail_at(disk.calls() + after, if after % 2 == 0 { Fault::NoSpace } else { Fault::Broken }, Lasts::Once),
+            }
+            model.check(&queue);
+        }
+        disk.heal();
+        write_all(&table);
+        prop_assert_eq!(table.pending_entries(), 0);
+    }
+
+    #[test]
+    fn power_cut_leaves_what_was_synced_and_recovery_makes_the_rest_again(
+        synced in 0usize..200, written in 0usize..200, in_memory in 0usize..10, rounds in 1usize..5, seed: u64, high: bool
+    ) {
+        let disk = SimulatedDisk::new(1);
+        let table = open(&disk);
+        let queue = table.find_or_create("T", 0);
+        let mut model = Model::default();
+        // Above 4 GiB a torn log offset looks like a low one.
+        let mut log = if high { (1 << 32) + 12_345 } else { 0 };
+        let mut put = |queue: &Arc<ConsumeQueue>, model: &mut Model, count: usize| for _ in 0..count {
+            publish(queue, log);
+            model.entries.push(entry(log));
+            log += RECORD;
+        };
+        put(&queue, &mut model, synced);
+        write_all(&table);
+        table.sync().unwrap();
+        let dispatched = queue.max_log_end();
+        for _ in 0..rounds {
+            put(&queue, &mut model, written / rounds);
+            write_all(&table);
+        }
+        put(&queue, &mut model, in_memory);
+
+        let disk = disk.power_cut(seed);
+        let table = open(&disk);
+        table.truncate_to_log(dispatched).unwrap();
+        let queue = table.find_or_create("T", 0);
+        let mut found = model.clone();
+        found.truncate(dispatched.0);
+        found.check(&queue);
+        for entry in &model.entries[synced..] {
+            queue.assign();
+            queue.publish(*entry);
+        }
+        model.check(&queue);
+        write_all(&table);
+        let table = open(&disk.process_killed());
+        model.check(&table.find("T", 0).unwrap());
+    }
+}
+
+#[test]
+fn queue_that_starts_late_has_blanks_before_its_first_message() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    let queue = table.find_or_create("T", 0);
+    assert_eq!(queue.skip_to(QueueOffset(150)).unwrap(), Skipped::Restarted);
+    assert_eq!((queue.min().0, queue.max().0, queue.assigned().0), (150, 150, 150));
+    publish(&queue, 5_000);
+    write_all(&table);
+    let file = disk.read(&Path::new(DIR).join("T/0/00000000000000002400")).unwrap();
+    assert_eq!(file.len(), 1200);
+    assert_eq!(&file[..600], Entry::BLANK.encode().repeat(30));
+    assert_eq!(file[600..620], entry(5_000).encode());
+    assert!(file[620..].iter().all(|byte| *byte == 0));
+    let table = open(&disk);
+    let queue = table.find("T", 0).unwrap();
+    assert_eq!((queue.min().0, queue.max().0, queue.max_log_end().0), (150, 151, 5_100));
+    assert_eq!(read_all(&queue), [entry(5_000)]);
+}
+
+#[test]
+fn queue_that_starts_late_is_made_again_after_a_fault_or_a_cut_at_any_call() {
+    let script = |disk: &SimulatedDisk, publish_one: bool| {
+        let table = open(disk);
+        let queue = table.find_or_create("T", 0);
+        table.truncate_to_log(LogOffset(5_000)).unwrap();
+        let _ = queue.skip_to(QueueOffset(150)).unwrap();
+        if publish_one {
+            publish(&queue, 5_000);
+        }
+        let _ = table.write_pending();
+        (table, queue)
+    };
+    let whole = SimulatedDisk::new(1);
+    script(&whole, true);
+    for n in 1..=whole.calls() {
+        let disk = SimulatedDisk::new(1);
+        open(&disk);
+        disk.fail_at(disk.calls() + n, Fault::NoSpace, Lasts::Once);
+        let (table, queue) = script(&disk, true);
+        write_all(&table);
+        assert_eq!(read_all(&queue), [entry(5_000)], "fault {n}");
+        assert_eq!(read_all(&open(&disk).find("T", 0).unwrap()), [entry(5_000)], "fault {n}");
+
+        let disk = SimulatedDisk::new(1);
+        open(&disk);
+        disk.cut_at(disk.calls() + n);
+        let table = open(&disk);
+        let queue = table.find_or_create("T", 0);
+        let _ = queue.skip_to(QueueOffset(150));
+        publish(&queue, 5_000);
+        let _ = table.write_pending();
+        for seed in 0..30 {
+            let (table, queue) = script(&disk.power_cut(seed), true);
+            write_all(&table);
+            assert_eq!(
+                (queue.min().0, queue.max().0),
+                (150, 151),
+                "cut {n}, seed {seed}: {:?}",
+                disk.first_failure()
+            );
+            assert_eq!(read_all(&queue), [entry(5_000)]);
+        }
+    }
+}
+
+#[test]
+fn gap_in_a_queue_with_messages_is_filled_with_places_without_a_message() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    let queue = table.find_or_create("T", 0);
+    publish(&queue, 0);
+    assert_eq!(queue.skip_to(QueueOffset(1)).unwrap(), Skipped::Nothing);
+    assert_eq!(queue.skip_to(QueueOffset(0)).unwrap(), Skipped::Behind);
+    assert_eq!(queue.skip_to(QueueOffset(4)).unwrap(), Skipped::Blanks(3));
+    publish(&queue, 500);
+    let blanks: Vec<bool> = read_all(&queue).iter().map(Entry::is_blank).collect();
+    assert_eq!(blanks, [false, true, true, true, false]);
+    table.raise_min(LogOffset(400)).unwrap();
+    assert_eq!(queue.min().0, 4);
+}
+
+#[test]
+fn retention_removes_whole_files_and_keeps_the_last_for_its_offset() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    let queue = table.find_or_create("T", 0);
+    for at in 0..150 {
+        publish(&queue, at * RECORD);
+    }
+    write_all(&table);
+    assert_eq!(table.raise_min(LogOffset(59 * RECORD)).unwrap(), 0);
+    assert_eq!(table.raise_min(LogOffset(60 * RECORD - 1)).unwrap(), 1);
+    assert_eq!(queue.min().0, 60);
+    assert_eq!(table.raise_min(LogOffset(1_000_000)).unwrap(), 1);
+    assert_eq!((queue.min().0, queue.max().0), (150, 150));
+    table.sync().unwrap();
+    let table = open(&disk.power_cut(3));
+    let queue = table.find("T", 0).unwrap();
+    assert_eq!(queue.max().0, 150);
+    table.raise_min(LogOffset(1_000_000)).unwrap();
+    assert_eq!(queue.min().0, 150);
+    publish(&queue, 1_000_000);
+    assert_eq!(read_all(&queue), [entry(1_000_000)]);
+    assert_eq!(table.raise_min(LogOffset(1_000_000)).unwrap(), 0);
+    assert_eq!(queue.min().0, 150);
+}
+
+#[test]
+fn failed_write_keeps_entries_in_memory_and_readable_until_it_succeeds() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    let queue = table.find_or_create("T", 0);
+    let other = table.find_or_create("U", 0);
+    for at in 0..100 {
+        publish(&queue, at * RECORD);
+    }
+    disk.fail_at(disk.calls() + 1, Fault::NoSpace, Lasts::ForEver);
+    publish(&other, 100 * RECORD);
+    for _ in 0..3 {
+        assert_eq!(table.write_pending().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        assert_eq!((read_all(&queue).len(), read_all(&other).len()), (100, 1));
+        assert_eq!(table.pending_entries(), 101);
+    }
+    disk.heal();
+    write_all(&table);
+    assert_eq!(table.pending_entries(), 0);
+    assert_eq!(read_all(&open(&disk).find("T", 0).unwrap()).len(), 100);
+}
+
+#[test]
+fn failed_sync_is_never_followed_by_a_successful_one() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    publish(&table.find_or_create("T", 0), 0);
+    write_all(&table);
+    disk.fail_at(disk.calls() + 1, Fault::Broken, Lasts::Once);
+    assert!(table.sync().is_err());
+    assert!(table.sync().is_err());
+}
+
+#[test]
+fn deleted_topic_can_be_used_again_and_old_handles_find_nothing() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    let old = table.find_or_create("T", 0);
+    publish(&old, 0);
+    write_all(&table);
+    publish(&old, 100);
+    assert!(table.delete_topic("T").unwrap());
+    assert!(!table.delete_topic("T").unwrap());
+    assert!(read_all(&old).is_empty());
+    publish_to_nowhere(&old);
+    assert!(table.find("T", 0).is_none());
+    let new = table.find_or_create("T", 0);
+    publish(&new, 200);
+    write_all(&table);
+    assert_eq!(read_all(&new), [entry(200)]);
+    assert_eq!(table.pending_entries(), 0);
+    assert_eq!(read_all(&open(&disk).find("T", 0).unwrap()), [entry(200)]);
+}
+
+fn publish_to_nowhere(queue: &Arc<ConsumeQueue>) {
+    queue.publish(entry(1));
+    assert!(read_all(queue).is_empty());
+}
+
+#[test]
+fn cold_file_is_not_waited_for_when_the_reader_may_not_wait() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    let queue = table.find_or_create("T", 0);
+    for at in 0..70 {
+        publish(&queue, at * RECORD);
+    }
+    write_all(&table);
+    publish(&queue, 70 * RECORD);
+    disk.evict();
+    let mut out = Vec::new();
+    assert_eq!(
+        queue.read_cached(QueueOffset(0), 100, &mut out).unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock
+    );
+    queue.read_cached(QueueOffset(70), 100, &mut out).unwrap();
+    assert_eq!(out.len(), 1);
+    out.clear();
+    queue.read(QueueOffset(0), 1, &mut out).unwrap();
+    out.clear();
+    queue.read_cached(QueueOffset(0), 100, &mut out).unwrap();
+    assert_eq!(out.len(), 60, "the second file is still cold");
+}
+
+#[test]
+fn moment_is_found_as_apache_finds_it() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    let queue = table.find_or_create("T", 0);
+    let times = [10, 10, 10, 30, 30, 50];
+    for at in 0..times.len() as i64 {
+        publish(&queue, at * RECORD);
+    }
+    let find = |time, boundary| {
+        let stored = |entry: &Entry| times.get((entry.log_offset / RECORD) as usize).copied();
+        queue.search_by_time(time, boundary, stored).unwrap().0
+    };
+    let lower: Vec<i64> = [5, 10, 20, 30, 40, 50, 60]
+        .iter()
+        .map(|time| find(*time, Boundary::Lower))
+        .collect();
+    let upper: Vec<i64> = [5, 10, 20, 30, 40, 50, 60]
+        .iter()
+        .map(|time| find(*time, Boundary::Upper))
+        .collect();
+    assert_eq!(lower, [0, 0, 3, 3, 5, 5, 6]);
+    assert_eq!(upper, [0, 2, 2, 4, 4, 5, 5]);
+    table.raise_min(LogOffset(2 * RECORD)).unwrap();
+    assert_eq!((find(5, Boundary::Lower), find(5, Boundary::Upper)), (2, 2));
+    assert_eq!(queue.search_by_time(20, Boundary::Lower, |_| None).unwrap().0, 2);
+}
+
+#[test]
+fn files_of_another_length_are_refused_with_the_setting_to_change() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    publish(&table.find_or_create("T", 0), 0);
+    write_all(&table);
+    let other = QueueOptions { file_len: 400, ..OPTIONS };
+    let error = QueueTable::open(Arc::new(disk), Path::new(DIR), other).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains("mappedFileSizeConsumeQueue is 400"), "{error}");
+}
+
+#[test]
+fn queue_at_rest_is_small() {
+    assert!(size_of::<ConsumeQueue>() + 16 < 300, "{}", size_of::<ConsumeQueue>());
+    let table = open(&SimulatedDisk::new(1));
+    let queue = table.find_or_create("T", 0);
+    publish(&queue, 0);
+    assert_eq!(table.write_pending().unwrap(), 1, "visited once more");
+    assert_eq!(table.write_pending().unwrap(), 0);
+    assert!(queue.has_no_buffer());
+}
+
+#[test]
+fn thousands_of_queues_open_fast_with_few_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    for topic in 0..500 {
+        for queue in 0..4 {
+            let path = dir.path().join(format!("cq/topic{topic}/{queue}"));
+            std::fs::create_dir_all(&path).unwrap();
+            let mut file = vec![0; 1200];
+            file[..20].copy_from_slice(&entry(topic * 40 + queue).encode());
+            std::fs::write(path.join(format!("{:020}", 0)), file).unwrap();
+        }
+    }
+    let started = std::time::Instant::now();
+    let table = QueueTable::open(Arc::new(RealDisk), &dir.path().join("cq"), OPTIONS).unwrap();
+    println!("2,000 queues in {:?}", started.elapsed());
+    assert_eq!(table.all().len(), 2_000);
+    assert_eq!(table.max_log_end().0, 499 * 40 + 3 + RECORD);
+    assert!(table.open_files() <= 2);
+}
