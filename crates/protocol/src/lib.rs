@@ -8,16 +8,28 @@
 
 pub mod codes;
 pub mod data_version;
+pub mod diagnose;
 pub mod ext;
 pub mod frame;
+pub mod group;
 pub mod header;
+pub mod heartbeat;
 pub mod json;
+pub mod kv;
 mod language;
+pub mod lock;
 pub mod number;
 pub mod offset;
 pub mod pull;
+pub mod query;
 pub mod queue;
+pub mod register;
+pub mod reset;
+pub mod retry;
+pub mod route;
 pub mod send;
+pub mod stats;
+pub mod topic;
 pub mod version;
 
 pub use codes::{RequestCode, ResponseCode};

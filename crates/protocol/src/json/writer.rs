@@ -77,6 +77,10 @@ impl Formatter for Fastjson {
         self.number(writer, Decimal::new(value).as_bytes())
     }
 
+    fn write_u64<W: ?Sized + Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        self.number(writer, value.to_string().as_bytes())
+    }
+
     fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.state = State::Key;
         CompactFormatter.begin_object_key(writer, first)
