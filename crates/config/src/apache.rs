@@ -19,6 +19,15 @@ pub struct Wish {
 }
 
 impl Wish {
+    /// Values that are accepted, in words.
+    pub fn harmless_values(&self) -> String {
+        if self.harmless.is_empty() {
+            "empty".to_owned()
+        } else {
+            self.harmless.join(", ")
+        }
+    }
+
     /// Whether this value asks for what is not there.
     pub fn asks(&self, value: &str) -> bool {
         !value.is_empty() && !self.harmless.iter().any(|harmless| harmless.eq_ignore_ascii_case(value))
@@ -91,6 +100,10 @@ pub fn not_there_yet() -> &'static [Wish] {
 }
 
 /// All names Apache knows, sorted.
+pub fn names_of_apache() -> impl Iterator<Item = &'static str> {
+    names()
+}
+
 pub(crate) fn names<'a>() -> impl Iterator<Item = &'a str> {
     NAMES.lines()
 }

@@ -21,12 +21,12 @@ pub mod shape;
 mod sources;
 mod table;
 
-pub use apache::{is_known_to_apache, not_there_yet};
+pub use apache::{Wish, is_known_to_apache, names_of_apache, not_there_yet};
 pub use key::{Change, Declared, Key, Settings, environment_name, properties_text};
 pub use live::{Changed, Live, UpdateRefused};
 pub use nearest::nearest;
 pub use sources::{FileError, Leftover, Origin, Refusal, Refusals, Sources};
-pub use table::{markdown, plain};
+pub use table::{folded, markdown, plain};
 
 /// Declares a settings struct: one block a key.
 ///

@@ -122,11 +122,10 @@ struct Assignment {
 }
 
 impl Assignment {
+    /// Variables of ours stand under their own name; all others under the key's.
     fn is_for(&self, key: &str) -> bool {
-        match &self.origin {
-            Origin::Environment(variable) => *variable == environment_name(key),
-            _ => self.name == key,
-        }
+        self.name == key
+            || matches!(&self.origin, Origin::Environment(variable) if self.name == *variable && *variable == environment_name(key))
     }
 }
 

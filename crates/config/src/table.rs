@@ -73,7 +73,8 @@ fn change(change: Change) -> &'static str {
     }
 }
 
-fn folded(text: &str, width: usize) -> Vec<String> {
+/// Text folded at blanks into lines of at most `width` bytes; a longer word has a line of its own.
+pub fn folded(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let Some(line) = lines.last_mut() else { break };

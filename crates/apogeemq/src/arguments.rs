@@ -1,0 +1,162 @@
+//! The command line. Every flag that sets a key says which; the key's own check judges the value, so the refusal is the same text
+//! wherever a value comes from.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Environment variables that are flags' own and not keys.
+pub(crate) const FLAG_VARIABLES: &[&str] = &[
+    "APOGEEMQ_CONFIG",
+    "APOGEEMQ_DATA",
+    "APOGEEMQ_NAMESRV_PORT",
+    "APOGEEMQ_BROKER_PORT",
+    "APOGEEMQ_BIND",
+    "APOGEEMQ_LOG",
+];
+
+/// ApogeeMQ: a message broker that Apache RocketMQ clients use unchanged.
+#[derive(Debug, Parser)]
+#[command(name = "apogeemq", version, args_conflicts_with_subcommands = true, after_help = AFTER)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+const AFTER: &str = "Without a command: server.\n\
+    Order of settings: default < file (-c) < environment (APOGEEMQ_...) < flags. All keys: apogeemq config.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run name server and broker in one process
+    Server(ServerFlags),
+    /// Run a name server
+    Namesrv(NamesrvFlags),
+    /// Run a broker that registers at name servers
+    Broker(BrokerFlags),
+    /// Print every configuration key with type, default and meaning
+    Config(ConfigFlags),
+    /// Load any RocketMQ-compatible address and measure it
+    Bench(crate::bench::Arguments),
+}
+
+/// What every role takes.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct CommonFlags {
+    /// Properties file with Apache's keys
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "APOGEEMQ_CONFIG")]
+    pub(crate) file: Option<PathBuf>,
+    /// Directory for everything that is kept [default: ./data]
+    #[arg(long, value_name = "DIR", env = "APOGEEMQ_DATA")]
+    pub(crate) data: Option<String>,
+    /// Address to listen on [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS", env = "APOGEEMQ_BIND")]
+    pub(crate) bind: Option<String>,
+    /// What to log to stderr: error, warn, info, debug, trace, or target=level,... [default: warn]
+    #[arg(long, value_name = "LEVEL", env = "APOGEEMQ_LOG")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServerFlags {
+    #[command(flatten)]
+    pub(crate) common: CommonFlags,
+    /// Further name servers to register at, HOST:PORT separated by ';'
+    #[arg(short = 'n', long = "namesrv", value_name = "NAMESRV")]
+    pub(crate) namesrv: Option<String>,
+    /// Port of the name server [default: 9876]
+    #[arg(long, value_name = "PORT", env = "APOGEEMQ_NAMESRV_PORT")]
+    pub(crate) namesrv_port: Option<String>,
+    /// Port of the broker [default: 10911]
+    #[arg(long, value_name = "PORT", env = "APOGEEMQ_BROKER_PORT")]
+    pub(crate) broker_port: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NamesrvFlags {
+    #[command(flatten)]
+    common: CommonFlags,
+    /// Port of the name server [default: 9876]
+    #[arg(long, visible_alias = "port", value_name = "PORT", env = "APOGEEMQ_NAMESRV_PORT")]
+    namesrv_port: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BrokerFlags {
+    #[command(flatten)]
+    common: CommonFlags,
+    /// Name servers to register at, HOST:PORT separated by ';'
+    #[arg(short = 'n', long = "namesrv", value_name = "NAMESRV")]
+    namesrv: Option<String>,
+    /// Port of the broker [default: 10911]
+    #[arg(long, visible_alias = "port", value_name = "PORT", env = "APOGEEMQ_BROKER_PORT")]
+    broker_port: Option<String>,
+}
+
+impl From<NamesrvFlags> for ServerFlags {
+    fn from(flags: NamesrvFlags) -> Self {
+        Self {
+            common: flags.common,
+            namesrv_port: flags.namesrv_port,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<BrokerFlags> for ServerFlags {
+    fn from(flags: BrokerFlags) -> Self {
+        Self {
+            common: flags.common,
+            namesrv: flags.namesrv,
+            broker_port: flags.broker_port,
+            ..Self::default()
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConfigFlags {
+    /// Print the manual page docs/configuration.md
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_stand_without_a_command() {
+        let arguments = Arguments::try_parse_from(["apogeemq", "--data", "/x", "-n", "h:1"]).unwrap();
+        assert!(arguments.command.is_none());
+        assert_eq!(
+            (arguments.flags.common.data.as_deref(), arguments.flags.namesrv.as_deref()),
+            (Some("/x"), Some("h:1"))
+        );
+    }
+
+    #[test]
+    fn a_role_takes_only_flags_that_mean_something_to_it() {
+        assert!(Arguments::try_parse_from(["apogeemq", "broker", "--namesrv-port", "1"]).is_err());
+        assert!(Arguments::try_parse_from(["apogeemq", "namesrv", "-n", "h:1"]).is_err());
+        assert!(Arguments::try_parse_from(["apogeemq", "broker", "-n", "h:1", "--port", "1"]).is_ok());
+    }
+
+    #[test]
+    fn every_variable_of_a_flag_is_listed() {
+        let server = Arguments::command();
+        let variables = server
+            .get_arguments()
+            .filter_map(|arg| arg.get_env())
+            .filter_map(|name| name.to_str());
+        assert!(variables.into_iter().all(|name| FLAG_VARIABLES.contains(&name)));
+    }
+}

@@ -1,0 +1,240 @@
+//! From flags, environment and file to the settings of the roles this process runs, and what is to be said about them.
+//!
+//! A process that runs both roles reads one file, the broker's. `listenPort` in it (and its variable) is the broker's port; the name
+//! server's comes from `--namesrv-port`. All other keys go to whichever role has them. `--data` moves everything, so it beats the
+//! paths of the file, all of them.
+
+use std::collections::BTreeMap;
+
+use broker::settings::BrokerSettings;
+use config::{Declared, Leftover, Origin, Refusals, Sources};
+use nameserver::settings::NamesrvSettings;
+
+use crate::arguments::{FLAG_VARIABLES, ServerFlags};
+use crate::failure::Failure;
+use crate::roles::Part;
+
+/// Variable by which Apache's start scripts name the name servers; weaker than the file, as there.
+const APACHE_NAMESRV_VARIABLE: &str = "NAMESRV_ADDR";
+
+/// Settings of the roles to run.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    pub(crate) broker: Option<BrokerSettings>,
+    pub(crate) namesrv: Option<NamesrvSettings>,
+    /// Names without effect, and unknown ones.
+    pub(crate) leftovers: Vec<Leftover>,
+}
+
+/// Reads all sources for the roles to run.
+pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Configuration, Failure> {
+    let mut sources = sources(flags, environment)?;
+    let broker = if part.has_broker() {
+        Some(broker_settings(&mut sources, flags)?)
+    } else {
+        None
+    };
+    let namesrv = if part.has_name_server() {
+        Some(namesrv_settings(&mut sources, flags, broker.as_ref())?)
+    } else {
+        None
+    };
+    Ok(Configuration {
+        broker,
+        namesrv,
+        leftovers: sources.leftovers(&names(part)),
+    })
+}
+
+fn sources(flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Sources, Failure> {
+    let mut sources = Sources::new();
+    if let Some(file) = &flags.common.file {
+        sources.file(file).map_err(Failure::new)?;
+    }
+    if let Some(addresses) = environment.get(APACHE_NAMESRV_VARIABLE) {
+        sources.weakest(Origin::Environment(APACHE_NAMESRV_VARIABLE.to_owned()), "namesrvAddr", addresses);
+    }
+    sources.environment(environment, FLAG_VARIABLES);
+    if let Some(address) = &flags.common.bind {
+        sources.flag("--bind", "bindAddress", address);
+    }
+    Ok(sources)
+}
+
+fn broker_settings(sources: &mut Sources, flags: &ServerFlags) -> Result<BrokerSettings, Failure> {
+    if let Some(directory) = &flags.common.data {
+        sources.flag("--data", "storePathRootDir", directory);
+        sources.flag("--data", "storePathCommitLog", "");
+    }
+    if let Some(addresses) = &flags.namesrv {
+        sources.flag("-n", "namesrvAddr", addresses);
+    }
+    if let Some(port) = &flags.broker_port {
+        sources.flag("--broker-port", "listenPort", port);
+    }
+    sources.fill().map_err(refused)
+}
+
+/// Settings of the name server; beside a broker, `listenPort` is the broker's and the data directory is shared.
+fn namesrv_settings(sources: &mut Sources, flags: &ServerFlags, broker: Option<&BrokerSettings>) -> Result<NamesrvSettings, Failure> {
+    if let Some(directory) = &flags.common.data {
+        sources.flag("--data", "apogeeDataDir", directory);
+        sources.flag("--data", "kvConfigPath", "");
+    }
+    let Some(broker) = broker else {
+        if let Some(port) = &flags.namesrv_port {
+            sources.flag("--namesrv-port", "listenPort", port);
+        }
+        return sources.fill().map_err(refused);
+    };
+    let root = broker.store_path_root_dir.display().to_string();
+    sources.weakest(Origin::Together, "apogeeDataDir", &root);
+    let mut settings: NamesrvSettings = sources.fill_except(&["listenPort"]).map_err(refused)?;
+    if let Some(port) = &flags.namesrv_port {
+        let mut own = Sources::new();
+        own.flag("--namesrv-port", "listenPort", port);
+        settings.listen_port = own.fill::<NamesrvSettings>().map_err(refused)?.listen_port;
+    }
+    Ok(settings)
+}
+
+fn refused(refusals: Refusals) -> Failure {
+    Failure::new(refusals).advice("Every key with what it allows: apogeemq config")
+}
+
+fn names(part: Part) -> Vec<&'static str> {
+    let broker = BrokerSettings::keys().iter().map(|key| key.name).filter(|_| part.has_broker());
+    let namesrv = NamesrvSettings::keys()
+        .iter()
+        .map(|key| key.name)
+        .filter(|_| part.has_name_server());
+    broker.chain(namesrv).collect()
+}
+
+/// Says once in the log which names had no effect.
+pub(crate) fn report(leftovers: &[Leftover]) {
+    let mut without_meaning = Vec::new();
+    for leftover in leftovers {
+        match leftover {
+            Leftover::WithoutMeaning { name } => without_meaning.push(name.as_str()),
+            Leftover::Unknown { name, origin, nearest } => report_unknown(name, origin, nearest.as_deref()),
+        }
+    }
+    if !without_meaning.is_empty() {
+        tracing::warn!(keys = without_meaning.join(" "), "keys of Apache's that change nothing here");
+    }
+}
+
+fn report_unknown(name: &str, origin: &Origin, nearest: Option<&str>) {
+    match nearest {
+        Some(nearest) => tracing::warn!(key = name, %origin, "unknown key, did you mean {nearest}?"),
+        None => tracing::warn!(key = name, %origin, "unknown key"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::CommonFlags;
+    use std::path::{Path, PathBuf};
+
+    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broker.conf");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    fn with_file(path: &Path) -> ServerFlags {
+        ServerFlags {
+            common: CommonFlags {
+                file: Some(path.to_owned()),
+                ..CommonFlags::default()
+            },
+            ..ServerFlags::default()
+        }
+    }
+
+    #[test]
+    fn without_anything_both_roles_have_apaches_ports_and_share_a_directory() {
+        let both = read(Part::Both, &ServerFlags::default(), environment(&[])).unwrap();
+        let (broker, namesrv) = (both.broker.unwrap(), both.namesrv.unwrap());
+        assert_eq!((broker.listen_port, namesrv.listen_port), (10_911, 9876));
+        assert_eq!(
+            (broker.store_path_root_dir, namesrv.data_dir),
+            (PathBuf::from("./data"), PathBuf::from("./data"))
+        );
+        assert_eq!(both.leftovers, []);
+    }
+
+    #[test]
+    fn a_brokers_file_does_not_move_the_name_server_beside_it() {
+        let (_dir, path) = written("listenPort=20911\nstorePathRootDir=/srv/mq\norderMessageEnable=true\n");
+        let both = read(Part::Both, &with_file(&path), environment(&[])).unwrap();
+        let namesrv = both.namesrv.unwrap();
+        assert_eq!((both.broker.unwrap().listen_port, namesrv.listen_port), (20_911, 9876));
+        assert_eq!(namesrv.data_dir, Path::new("/srv/mq"));
+        assert!(namesrv.order_message_enable);
+        assert_eq!(both.leftovers, [], "a key counts when one of the roles has it");
+    }
+
+    #[test]
+    fn alone_a_name_server_listens_where_its_file_says() {
+        let (_dir, path) = written("listenPort=19876\n");
+        let alone = read(Part::NameServer, &with_file(&path), environment(&[])).unwrap();
+        assert_eq!(alone.namesrv.unwrap().listen_port, 19_876);
+        assert!(alone.broker.is_none());
+    }
+
+    #[test]
+    fn the_data_flag_moves_everything() {
+        let (_dir, path) = written("storePathRootDir=/a\nstorePathCommitLog=/a/commitlog\nkvConfigPath=/a/kv.json\n");
+        let mut flags = with_file(&path);
+        flags.common.data = Some("/b".to_owned());
+        let both = read(Part::Both, &flags, environment(&[])).unwrap();
+        assert_eq!(both.broker.unwrap().commit_log_dir(), Path::new("/b/commitlog"));
+        assert_eq!(both.namesrv.unwrap().kv_config_file(), Path::new("/b/namesrv/kvConfig.json"));
+    }
+
+    #[test]
+    fn apaches_variable_for_name_servers_is_the_weakest() {
+        let variables = environment(&[("NAMESRV_ADDR", "a:1")]);
+        let broker = |flags: &ServerFlags| read(Part::Broker, flags, variables.clone()).unwrap().broker.unwrap().namesrv_addr;
+        assert_eq!(broker(&ServerFlags::default()), ["a:1"]);
+        let (_dir, path) = written("namesrvAddr=b:2\n");
+        assert_eq!(broker(&with_file(&path)), ["b:2"]);
+        let flags = ServerFlags {
+            namesrv: Some("c:3;d:4".to_owned()),
+            ..with_file(&path)
+        };
+        assert_eq!(broker(&flags), ["c:3", "d:4"]);
+    }
+
+    #[test]
+    fn a_wrong_port_is_refused_by_its_flag() {
+        let flags = ServerFlags {
+            namesrv_port: Some("x".to_owned()),
+            ..ServerFlags::default()
+        };
+        let text = read(Part::Both, &flags, environment(&[])).unwrap_err().to_string();
+        assert!(
+            text.starts_with("flag --namesrv-port: listenPort=x is refused: allowed is 1 to 65535\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn variables_of_flags_are_no_unknown_keys() {
+        let variables = environment(&[("APOGEEMQ_LOG", "info"), ("APOGEEMQ_DATA", "/x"), ("APOGEEMQ_BROKER_NAME", "b")]);
+        let both = read(Part::Both, &ServerFlags::default(), variables).unwrap();
+        assert_eq!(both.leftovers, []);
+        assert_eq!(both.broker.unwrap().broker_name, "b");
+    }
+}

@@ -1,0 +1,35 @@
+//! What the program says when it cannot go on: one plain line, and what to do about it.
+
+use std::fmt;
+
+/// An error for the person at the terminal.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    what: String,
+    advice: Option<String>,
+}
+
+impl Failure {
+    /// What is wrong, without advice.
+    pub(crate) fn new(what: impl fmt::Display) -> Self {
+        Self {
+            what: what.to_string(),
+            advice: None,
+        }
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn advice(self, advice: impl fmt::Display) -> Self {
+        Self {
+            advice: Some(advice.to_string()),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.advice.as_ref().map_or(Ok(()), |advice| write!(f, "\n{advice}"))
+    }
+}

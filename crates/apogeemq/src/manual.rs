@@ -1,0 +1,100 @@
+//! `apogeemq config`: the table of all keys, for the terminal or as `docs/configuration.md`. Both are made from the declarations.
+
+use std::io::{self, Write};
+
+use broker::settings::BrokerSettings;
+use config::Declared;
+use nameserver::settings::NamesrvSettings;
+
+use crate::arguments::ConfigFlags;
+use crate::failure::Failure;
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+Made by `apogeemq config --markdown` from the declarations of the keys; do not edit.
+
+`apogeemq` needs no configuration. What can be set has the names, units and defaults of Apache RocketMQ's files, so a broker or name
+server file written for it works with `-c FILE`. Keys that begin with `apogee` are ours.
+
+* **Order:** default < file < environment < flags. Every value is checked; a wrong one is refused with its place, key, value and what
+  is allowed, and nothing starts.
+* **Environment:** `APOGEEMQ_` and the key in capitals with `_` between its words: `brokerClusterName` is `APOGEEMQ_BROKER_CLUSTER_NAME`,
+  `brokerIP1` is `APOGEEMQ_BROKER_IP1`. Our own keys drop their prefix: `apogeeMaxTopics` is `APOGEEMQ_MAX_TOPICS`. `NAMESRV_ADDR`, which
+  Apache's scripts set, counts where nothing else names a name server.
+* **Flags:** `--data` sets storePathRootDir (and apogeeDataDir) and moves everything below it, `--broker-port` and `--namesrv-port` set the
+  listenPort of each role, `-n` sets namesrvAddr, `--bind` sets bindAddress. Each but `-n` is also a variable: `APOGEEMQ_CONFIG` (`-c`),
+  `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`, `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
+* **Both roles in one process** read one file, the broker's: its listenPort is the broker's.
+* **Live** keys can be changed while running (requests 25 and 318, `mqadmin updateBrokerConfig`); such a change lasts until the process
+  ends. All others are refused over the wire: nothing that moves a path or opens a port can be changed by a client.
+* **Keys of Apache's without meaning here** are accepted and named once in the log. An unknown key warns with the nearest name.
+* **Files** are Java properties text: `key=value`, `key: value`, comments with `#` or `!`, a backslash at the end continues a line.
+";
+
+/// Prints the table.
+pub(crate) fn show(flags: &ConfigFlags) -> Result<(), Failure> {
+    let text = if flags.markdown { markdown() } else { plain() };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads had enough, as `| head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Failure::new),
+    }
+}
+
+fn plain() -> String {
+    format!(
+        "{}\n{}",
+        config::plain::<BrokerSettings>("Broker"),
+        config::plain::<NamesrvSettings>("Name server")
+    )
+}
+
+fn markdown() -> String {
+    let broker = config::markdown::<BrokerSettings>("Broker");
+    let namesrv = config::markdown::<NamesrvSettings>("Name server");
+    format!("{INTRODUCTION}\n{broker}\n{namesrv}\n{}\n{}", wishes(), without_meaning())
+}
+
+fn wishes() -> String {
+    let mut text = "## Keys that are refused when they ask for something not there yet\n\n\
+        Passing over these in silence would deceive. Without a value, or with one that asks for nothing, they are accepted.\n\n\
+        | Key | Accepted | Why others are refused |\n|---|---|---|\n"
+        .to_owned();
+    for wish in config::not_there_yet() {
+        text.push_str(&format!("| `{}` | {} | {} |\n", wish.name, wish.harmless_values(), wish.reason));
+    }
+    text
+}
+
+fn without_meaning() -> String {
+    let known = |name: &str| {
+        BrokerSettings::key(name).is_some()
+            || NamesrvSettings::key(name).is_some()
+            || config::not_there_yet().iter().any(|wish| wish.name == name)
+    };
+    let names: Vec<_> = config::names_of_apache().filter(|name| !known(name)).collect();
+    format!(
+        "## Keys of Apache's that are accepted and change nothing\n\n{} names, from the configuration classes of Apache RocketMQ 5.5.0:\n\n{}\n",
+        names.len(),
+        config::folded(&names.join(" "), 120).join("\n")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_key_of_both_roles() {
+        for text in [plain(), markdown()] {
+            assert!(BrokerSettings::keys().iter().all(|key| text.contains(key.name)));
+            assert!(NamesrvSettings::keys().iter().all(|key| text.contains(key.name)));
+        }
+    }
+
+    #[test]
+    fn the_manual_is_the_same_on_every_machine() {
+        assert!(markdown().contains("| `brokerName` | text |  |"), "the host name is no default");
+    }
+}

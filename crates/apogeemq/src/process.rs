@@ -1,0 +1,79 @@
+//! What the operating system is asked for: descriptors, and to be told when to stop.
+//!
+//! The only file of this crate with `unsafe`: three calls of libc for which std has no words. Signals are blocked before the first
+//! thread starts and then taken by `sigwait` on the main thread, so there is no handler and nothing that must be async-signal-safe.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Raises the limit of open descriptors to what the administrator allows, and returns it. Every connection and every file of the
+/// store is a descriptor, and the usual soft limit of 1,024 is a trap.
+pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid, exclusively borrowed rlimit for the call to fill.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` is a valid rlimit that the call only reads.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// The signals that ask this process to stop, blocked in every thread that starts after this was made.
+pub(crate) struct StopSignals(libc::sigset_t);
+
+impl StopSignals {
+    /// Blocks SIGTERM and SIGINT. Must be called before any other thread exists.
+    pub(crate) fn block() -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set it is given; sigaddset then changes an initialised set with valid signal numbers.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            set.assume_init()
+        };
+        let signals = Self(set);
+        signals.mask(libc::SIG_BLOCK)?;
+        Ok(signals)
+    }
+
+    /// Waits for one of them. Afterwards they have their usual effect again: a second one ends the process at once.
+    pub(crate) fn wait(self) -> io::Result<()> {
+        let mut signal = 0;
+        // SAFETY: the set is initialised and blocked, `signal` is a valid place for the number.
+        let error = unsafe { libc::sigwait(&self.0, &mut signal) };
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        self.mask(libc::SIG_UNBLOCK)
+    }
+
+    fn mask(&self, how: libc::c_int) -> io::Result<()> {
+        // SAFETY: the set is initialised; the call only reads it, and a null old set is allowed.
+        let error = unsafe { libc::pthread_sigmask(how, &self.0, std::ptr::null_mut()) };
+        if error == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(error))
+        }
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptor_limit_ends_at_what_is_allowed() {
+        let first = raise_descriptor_limit().unwrap();
+        assert!(first > 0);
+        assert_eq!(raise_descriptor_limit().unwrap(), first);
+    }
+}

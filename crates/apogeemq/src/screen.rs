@@ -1,0 +1,144 @@
+//! The first screen: what a person needs to know who started this, on stdout, in plain text.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use broker::settings::{BrokerSettings, FlushDiskType};
+
+/// What is running.
+#[derive(Debug)]
+pub(crate) struct Screen<'a> {
+    pub(crate) name_server: Option<SocketAddr>,
+    pub(crate) broker: Option<&'a BrokerSettings>,
+    pub(crate) data: &'a Path,
+    pub(crate) took: Duration,
+}
+
+/// Prints it. A closed stdout is no reason not to serve.
+pub(crate) fn print(screen: &Screen<'_>) {
+    let text = text(screen);
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn text(screen: &Screen<'_>) -> String {
+    let mut out = format!("ApogeeMQ {}\n\n", env!("CARGO_PKG_VERSION"));
+    let mut line = |name: &str, what: String| {
+        let _ = writeln!(out, "  {name:<14}{what}");
+    };
+    if let Some(address) = screen.name_server {
+        line("name server", address.to_string());
+    }
+    if let Some(broker) = screen.broker {
+        line("broker", broker_line(broker));
+        line("registers at", registers_at(screen, broker));
+    }
+    line("data", absolute(screen.data));
+    if let Some(broker) = screen.broker {
+        line("flush", flush(broker));
+    }
+    line("ready in", format!("{} ms", screen.took.as_millis()));
+    let _ = writeln!(out, "\n  Try it:  {}", try_it(screen));
+    out.push_str("  Stop it: Ctrl-C. Change it: apogeemq config lists every key. See more: --log info\n\n");
+    out
+}
+
+fn broker_line(broker: &BrokerSettings) -> String {
+    let address = SocketAddr::new(broker.bind_address, broker.listen_port);
+    format!(
+        "{address} (VIP {})   {} in {}",
+        broker.vip_port(),
+        broker.broker_name,
+        broker.broker_cluster_name
+    )
+}
+
+fn registers_at(screen: &Screen<'_>, broker: &BrokerSettings) -> String {
+    let own = screen.name_server.map(|_| "the name server above".to_owned());
+    let all: Vec<_> = own.into_iter().chain(broker.namesrv_addr.iter().cloned()).collect();
+    if all.is_empty() {
+        "no name server (name one with -n HOST:PORT)".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+fn flush(broker: &BrokerSettings) -> String {
+    let interval = broker.flush_interval_commit_log.as_millis();
+    match broker.flush_disk_type {
+        FlushDiskType::Async => format!("ASYNC_FLUSH: a crash of the process loses nothing, a power cut up to {interval} ms"),
+        FlushDiskType::Sync => "SYNC_FLUSH: what is acknowledged is on the device".to_owned(),
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+fn try_it(screen: &Screen<'_>) -> String {
+    match (screen.broker, screen.name_server) {
+        (Some(broker), _) => format!(
+            "apogeemq bench send --broker {}",
+            reachable(broker.bind_address, broker.listen_port)
+        ),
+        (None, Some(address)) => format!("apogeemq broker -n {}", reachable(address.ip(), address.port())),
+        (None, None) => "apogeemq --help".to_owned(),
+    }
+}
+
+/// An address for this machine's own clients.
+fn reachable(bound: IpAddr, port: u16) -> SocketAddr {
+    let ip = match bound {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        other => other,
+    };
+    SocketAddr::new(ip, port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_screen_says_what_runs_where_and_how_safe_it_is() {
+        let broker = BrokerSettings {
+            broker_name: "b".to_owned(),
+            ..BrokerSettings::default()
+        };
+        let address = "0.0.0.0:9876".parse().unwrap();
+        let screen = Screen {
+            name_server: Some(address),
+            broker: Some(&broker),
+            data: Path::new("/no/such/dir"),
+            took: Duration::from_millis(7),
+        };
+        let text = text(&screen);
+        for part in [
+            "0.0.0.0:9876",
+            "0.0.0.0:10911 (VIP 10909)",
+            "b in DefaultCluster",
+            "/no/such/dir",
+            "ASYNC_FLUSH",
+            "127.0.0.1:10911",
+            "7 ms",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_broker_without_name_server_says_how_to_name_one() {
+        let broker = BrokerSettings::default();
+        let screen = Screen {
+            name_server: None,
+            broker: Some(&broker),
+            data: Path::new("."),
+            took: Duration::ZERO,
+        };
+        assert!(text(&screen).contains("-n HOST:PORT"));
+    }
+}
