@@ -40,7 +40,6 @@ const NO_REPLICATION: &str = "replication is not there yet, a broker is a single
 const QUEUE_ENTRY_BYTES: u64 = 20;
 const MINUTE_MS: u32 = 60_000;
 const HOUR_MS: u32 = 60 * MINUTE_MS;
-const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 config::declare! {
@@ -271,8 +270,21 @@ config::declare! {
         max_pending_requests: usize { name: "apogeeMaxPendingRequests", default: 1_024, allowed: whole(1..=100_000), change: AtStart }
         /// Pulls held until a message arrives; one more is answered at once.
         max_parked_pulls: usize { name: "apogeeMaxParkedPulls", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Reads that wait for the disk at once; one more is answered with code 2 (busy).
+        max_waiting_reads: usize { name: "apogeeMaxWaitingReads", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
+        /// Threads for reads that wait for the disk. They start when needed and end when idle.
+        reader_threads: usize { name: "apogeeReaderThreads", default: 8, allowed: whole(1..=256), change: AtStart }
         /// Memory for the end of the log, from which pulls of what just arrived are answered.
-        tail_cache_bytes: u64 { name: "apogeeTailCacheBytes", default: 16 * MIB, allowed: bytes(MIB..=16 * GIB), change: AtStart }
+        tail_cache_bytes: usize { name: "apogeeTailCacheBytes", default: 16 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
+        /// Bytes of messages written and not yet confirmed, under SYNC_FLUSH those that wait for the device; a send over it is answered
+        /// with code 2 (busy).
+        max_unconfirmed_bytes: i64 { name: "apogeeMaxUnconfirmedBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
+        /// Keys that wait to be indexed; a send over it is answered with code 2 (busy).
+        max_index_backlog: usize { name: "apogeeMaxIndexBacklog", default: 1_000_000, allowed: whole(1_000..=100_000_000), change: AtStart }
+        /// Bytes of new messages after which queues and index are brought to the device: what a recovery has to read.
+        checkpoint_bytes: i64 { name: "apogeeCheckpointBytes", default: 64 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
+        /// Consume queue files open at once; the one not used for longest is closed for one more.
+        max_open_queue_files: usize { name: "apogeeMaxOpenQueueFiles", default: 10_000, allowed: whole(16..=1_000_000), change: AtStart }
         /// Topics; one more is refused.
         max_topics: usize { name: "apogeeMaxTopics", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Queues of one topic; a topic with more is refused.
