@@ -1,0 +1,151 @@
+//! One index file: following a key's chain in any, putting into the one that is being filled.
+//!
+//! The file being filled is mapped; all others are read by calls, so that a broken disk is an error and not a signal, and
+//! are open only while a query reads them.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::layout::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN};
+use crate::disk::{DiskFile, Mapped};
+
+/// What is known of a file without opening it.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) path: PathBuf,
+    /// The name as a number: files are in its order.
+    pub(super) number: u64,
+    pub(super) header: Header,
+    /// Whether the file was made with the numbers of slots and items of now. If not it cannot be read, only removed.
+    pub(super) is_readable: bool,
+}
+
+/// The file being filled.
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub(super) known: Known,
+    pub(super) file: Arc<dyn DiskFile>,
+    map: Box<dyn Mapped>,
+    options: IndexOptions,
+}
+
+/// A query of one file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) key_hash: i32,
+    pub(super) begin: i64,
+    pub(super) end: i64,
+    pub(super) max: usize,
+}
+
+pub(super) fn read_header(file: &dyn DiskFile, options: IndexOptions) -> io::Result<Header> {
+    let mut bytes = [0; HEADER_LEN];
+    let read = file.read_at(&mut bytes, 0)?;
+    Ok(if read == HEADER_LEN {
+        Header::decode(&bytes, options)
+    } else {
+        Header::EMPTY
+    })
+}
+
+impl Filling {
+    pub(super) fn new(known: Known, file: Arc<dyn DiskFile>, options: IndexOptions) -> io::Result<Self> {
+        let mut map = file.map()?;
+        map.write(0, &known.header.encode())?;
+        Ok(Self { known, file, map, options })
+    }
+
+    /// Places left for items.
+    pub(super) fn room(&self) -> u32 {
+        self.options.items.saturating_sub(self.known.header.next)
+    }
+
+    /// Adds an item; the caller has seen that there is room.
+    pub(super) fn put(&mut self, key_hash: i32, log_offset: i64, store_timestamp: i64) -> io::Result<()> {
+        let slot_at = self.options.slot_at(self.options.slot_of(key_hash));
+        let header = &mut self.known.header;
+        let before = read_slot(slot_at, header.next, |at, out| self.map.read(at, out))?;
+        let item = Item {
+            key_hash,
+            log_offset,
+            // Compat: computed before the first item sets the header's time, so that of a later file's first item counts
+            // from the end of the file before.
+            seconds: header.seconds(store_timestamp),
+            before: before as i32,
+        };
+        self.map.write(self.options.item_at(header.next), &item.encode())?;
+        self.map.write(slot_at, &header.next.to_be_bytes())?;
+        if header.next <= 1 {
+            header.begin_log = log_offset;
+            header.begin_timestamp = store_timestamp;
+        }
+        header.slots_used += u32::from(before == 0);
+        header.next += 1;
+        header.end_log = log_offset;
+        header.end_timestamp = store_timestamp;
+        self.map.write(0, &header.encode())
+    }
+
+    pub(super) fn find(&self, wanted: Wanted, steps: &mut u32, out: &mut Vec<i64>) -> io::Result<()> {
+        find(self.options, &self.known.header, wanted, steps, out, |at, bytes| {
+            self.map.read(at, bytes)
+        })
+    }
+}
+
+/// Follows a key's chain in a file that is not being filled.
+pub(super) fn find_in(
+    file: &dyn DiskFile,
+    options: IndexOptions,
+    header: &Header,
+    wanted: Wanted,
+    steps: &mut u32,
+    out: &mut Vec<i64>,
+) -> io::Result<()> {
+    find(options, header, wanted, steps, out, |at, bytes| match file.read_at(bytes, at)? {
+        read if read == bytes.len() => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    })
+}
+
+/// The number in a slot; 0 when it is none that an item before `next` has.
+fn read_slot(at: u64, next: u32, read: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> io::Result<u32> {
+    let mut bytes = [0; SLOT_LEN];
+    read(at, &mut bytes)?;
+    let number = u32::from_be_bytes(bytes);
+    Ok(if number < next { number } else { 0 })
+}
+
+/// Newest first. A chain leads to ever lower numbers, or it ends there: bytes that make a loop are not followed.
+fn find(
+    options: IndexOptions,
+    header: &Header,
+    wanted: Wanted,
+    steps: &mut u32,
+    out: &mut Vec<i64>,
+    read: impl Fn(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut number = read_slot(options.slot_at(options.slot_of(wanted.key_hash)), header.next, &read)?;
+    while number > 0 && out.len() < wanted.max && *steps > 0 {
+        *steps -= 1;
+        let mut bytes = [0; ITEM_LEN];
+        read(options.item_at(number), &mut bytes)?;
+        let item = Item::decode(&bytes);
+        if item.seconds < 0 {
+            return Ok(());
+        }
+        let stored = header.begin_timestamp.saturating_add(i64::from(item.seconds) * 1000);
+        let is_in_time = stored >= wanted.begin && stored <= wanted.end;
+        // A record that has the key twice (as a key and as its unique key) is there twice.
+        if item.key_hash == wanted.key_hash && is_in_time && out.last() != Some(&item.log_offset) {
+            out.push(item.log_offset);
+        }
+        if stored < wanted.begin {
+            return Ok(());
+        }
+        let before = item.before.max(0).unsigned_abs();
+        number = if before < number { before } else { 0 };
+    }
+    Ok(())
+}

@@ -1,0 +1,437 @@
+//! The key index: from a message's keys to the records that have them, in files a Java broker reads and writes.
+//!
+//! Life of an item: a background thread follows the log and puts each record's keys ([`KeyIndex::put_record`]) into the
+//! newest file, which is mapped; when it is full the next one is made. [`KeyIndex::sync`] makes what was put durable, so
+//! that a checkpoint may say so. After an unclean stop [`KeyIndex::truncate_to_log`] goes back to the checkpoint.
+//!
+//! Invariants
+//! - Items of a file have rising log offsets (equal ones for the keys of one record), files rise too.
+//! - All blocks of the mapped file are reserved. Without room for the next file putting fails with a clear error and can be
+//!   tried again at any time; nothing of the record was put then. Sends do not come by here.
+//! - Item numbers in a chain fall, or the chain ends: a query ends on any bytes.
+//!
+//! Not here: whether the records found have the key (hashes collide, the caller looks), and the thread that puts.
+
+mod file;
+mod hash;
+mod layout;
+mod recovery;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use message::LogOffset;
+use parking_lot::RwLock;
+
+use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
+use file::{Filling, Known, Wanted};
+pub use hash::{key_hash, key_hashes, tag_hash};
+pub use layout::IndexOptions;
+use layout::{Header, ITEM_LEN, Item};
+
+/// Items that a query looks at, at most: a chain of one busy key may be as long as a file.
+const STEPS_MAX: u32 = 1_000_000;
+
+/// The index files of a store.
+#[derive(Debug)]
+pub struct KeyIndex {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: IndexOptions,
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Files that are not put into any more, oldest first.
+    older: Vec<Arc<Known>>,
+    filling: Option<Filling>,
+    /// Made before the record is put that will not fit into the one being filled.
+    next: Option<Filling>,
+    /// Whether something was put since the last sync.
+    is_dirty: bool,
+    /// Files that were changed since the last sync and are not being filled.
+    unsynced: Vec<Arc<dyn DiskFile>>,
+    sync_failed: bool,
+}
+
+/// What a query found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Log offsets of records that may have the key, newest first.
+    pub log_offsets: Vec<LogOffset>,
+    /// Store timestamp of the record indexed last, in ms; 0 when there is none.
+    pub last_timestamp: i64,
+    /// Log offset of the record indexed last; 0 when there is none.
+    pub last_log_offset: LogOffset,
+}
+
+impl KeyIndex {
+    /// Opens the files in `dir` (`index`), which is made when absent. After an unclean stop
+    /// [`KeyIndex::truncate_to_log`] is to follow before anything else.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: IndexOptions) -> io::Result<Self> {
+        disk.create_dir_all(dir)?;
+        let options = options.checked();
+        let mut older = Vec::new();
+        for entry in disk.list(dir)? {
+            let Some(number) = entry.name.parse::<u64>().ok().filter(|_| !entry.is_dir) else {
+                continue;
+            };
+            let path = dir.join(&entry.name);
+            let file = disk.open(&path, OpenMode::Read)?;
+            let is_readable = entry.len == options.file_len();
+            if !is_readable {
+                tracing::error!(file = %path.display(), len = entry.len, expected = options.file_len(), "index file was made with other maxHashSlotNum or maxIndexNum; its keys are not found");
+            }
+            let header = file::read_header(&*file, options)?;
+            older.push(Arc::new(Known {
+                path,
+                number,
+                header,
+                is_readable,
+            }));
+        }
+        older.sort_unstable_by_key(|known| known.number);
+        let index = Self {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            state: RwLock::default(),
+        };
+        let mut state = index.state.write();
+        state.older = older;
+        index.fill_newest(&mut state)?;
+        drop(state);
+        Ok(index)
+    }
+
+    /// Goes on with the newest file when it has room. One whose blocks are not reserved (made by a Java broker) stays as it
+    /// is and a new one is begun.
+    fn fill_newest(&self, state: &mut State) -> io::Result<()> {
+        let Some(newest) = state.older.last() else { return Ok(()) };
+        if !newest.is_readable || newest.header.next >= self.options.items {
+            return Ok(());
+        }
+        let file = self.disk.open(&newest.path, OpenMode::Write)?;
+        match Filling::new(Known::clone(newest), file, self.options) {
+            Ok(filling) => {
+                state.older.pop();
+                state.filling = Some(filling);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts one key of a record. See [`KeyIndex::put_record`], which is to be used when a record has several.
+    ///
+    /// # Errors
+    /// As [`KeyIndex::put_record`].
+    pub fn put(&self, key_hash: i32, log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
+        self.put_record(&[key_hash], log_offset, store_timestamp)
+    }
+
+    /// Puts a record under the hashes of its keys (see [`key_hashes`]), all or none. Records come in the log's order; one
+    /// that is not after the last indexed one is indexed already and left out.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] when there is no room for the next file: the index pauses, and goes on with this
+    /// record when the call is made again and there is room. Else whatever the machine says.
+    pub fn put_record(&self, key_hashes: &[i32], log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
+        let mut state = self.state.write();
+        if key_hashes.is_empty() || state.has(log_offset.0) {
+            return Ok(());
+        }
+        let room = state.filling.as_ref().map_or(0, Filling::room);
+        if (room as usize) < key_hashes.len() && state.next.is_none() {
+            state.next = Some(self.create(&state, store_timestamp)?);
+        }
+        state.is_dirty = true;
+        for key_hash in key_hashes {
+            if state.filling.as_ref().is_none_or(|filling| filling.room() == 0) {
+                self.turn(&mut state, store_timestamp)?;
+            }
+            if let Some(filling) = &mut state.filling {
+                filling.put(*key_hash, log_offset.0, store_timestamp)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns to the next file.
+    fn turn(&self, state: &mut State, store_timestamp: i64) -> io::Result<()> {
+        let mut next = match state.next.take() {
+            Some(next) => next,
+            None => self.create(state, store_timestamp)?,
+        };
+        let last = state.newest_header();
+        if last.end_log > 0 {
+            (next.known.header.begin_log, next.known.header.end_log) = (last.end_log, last.end_log);
+        }
+        if last.end_timestamp > 0 {
+            (next.known.header.begin_timestamp, next.known.header.end_timestamp) = (last.end_timestamp, last.end_timestamp);
+        }
+        if let Some(full) = state.filling.replace(next) {
+            state.unsynced.push(full.file);
+            state.older.push(Arc::new(full.known));
+        }
+        Ok(())
+    }
+
+    /// Makes a file, named by the time (UTC) so that it sorts after all others.
+    fn create(&self, state: &State, store_timestamp: i64) -> io::Result<Filling> {
+        let newest = state
+            .filling
+            .as_ref()
+            .map(|filling| filling.known.number)
+            .or(state.older.last().map(|known| known.number));
+        let number = time_number(store_timestamp).max(newest.map_or(0, |newest| newest + 1));
+        let path = self.dir.join(format!("{number:017}"));
+        let len = self.options.file_len();
+        let file = self.disk.create(&path, len, Allocate::Reserved).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("the key index pauses: no new file {} of {len} bytes: {error}", path.display()),
+            )
+        })?;
+        Filling::new(
+            Known {
+                path,
+                number,
+                header: Header::EMPTY,
+                is_readable: true,
+            },
+            file,
+            self.options,
+        )
+    }
+
+    /// The records that were put under a key, see [`KeyIndex::query_hash`].
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub fn query(&self, topic: &str, key: &str, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<Found> {
+        self.query_hash(key_hash(topic, key), begin_ms, end_ms, max)
+    }
+
+    /// The records that were put under a hash and stored from `begin_ms` to `end_ms` (both included, to the second), newest
+    /// first, `max` at most. May wait for the disk.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub fn query_hash(&self, key_hash: i32, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<Found> {
+        let wanted = Wanted {
+            key_hash,
+            begin: begin_ms,
+            end: end_ms,
+            max,
+        };
+        let mut log_offsets = Vec::new();
+        let mut steps = STEPS_MAX;
+        let state = self.state.read();
+        let last = state.newest_header();
+        let mut is_over = false;
+        if let Some(filling) = state.filling.as_ref().filter(|filling| filling.known.header.next > 1) {
+            if filling.known.header.meets(begin_ms, end_ms) {
+                filling.find(wanted, &mut steps, &mut log_offsets)?;
+            }
+            is_over = filling.known.header.begin_timestamp < begin_ms;
+        }
+        let older = if is_over {
+            Vec::new()
+        } else {
+            state.older_in_time(begin_ms, end_ms)
+        };
+        drop(state);
+        for known in older {
+            if log_offsets.len() >= max {
+                break;
+            }
+            match self.disk.open(&known.path, OpenMode::Read) {
+                Ok(file) => file::find_in(&*file, self.options, &known.header, wanted, &mut steps, &mut log_offsets)?,
+                // Retention was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Found {
+            log_offsets: log_offsets.into_iter().map(LogOffset).collect(),
+            last_timestamp: last.end_timestamp,
+            last_log_offset: LogOffset(last.end_log),
+        })
+    }
+
+    /// Log offset and store timestamp (ms) of the record indexed last; zeros when there is none.
+    #[must_use]
+    pub fn last(&self) -> (LogOffset, i64) {
+        let last = self.state.read().newest_header();
+        (LogOffset(last.end_log), last.end_timestamp)
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn total_len(&self) -> u64 {
+        let state = self.state.read();
+        let files = state.older.len() + usize::from(state.filling.is_some()) + usize::from(state.next.is_some());
+        self.options.file_len().saturating_mul(files as u64)
+    }
+
+    /// Makes durable what was put before the call. After an error no later call succeeds, until the next start has gone
+    /// back to the checkpoint.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub fn sync(&self) -> io::Result<()> {
+        let mut state = self.state.write();
+        if state.sync_failed {
+            return Err(io::Error::other(
+                "an earlier sync of index files failed; they are put right at the next start",
+            ));
+        }
+        let mut files = std::mem::take(&mut state.unsynced);
+        if std::mem::take(&mut state.is_dirty) {
+            files.extend(state.filling.as_ref().map(|filling| Arc::clone(&filling.file)));
+        }
+        drop(state);
+        for file in files {
+            // Of a shared map this writes the changed pages too.
+            file.sync_data().inspect_err(|_| self.state.write().sync_failed = true)?;
+        }
+        Ok(())
+    }
+
+    /// Recovery after an unclean stop: forgets the records that start at `log_end` or after it, where everything below
+    /// `log_end` was synced for sure. Reads the whole newest file.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the index is not to be used then.
+    pub fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
+        let mut state = self.state.write();
+        let newest = [state.filling.take(), state.next.take()];
+        state
+            .older
+            .extend(newest.into_iter().flatten().map(|filling| Arc::new(filling.known)));
+        state.older.sort_unstable_by_key(|known| known.number);
+        while let Some(known) = state.older.pop() {
+            if !known.is_readable {
+                state.older.push(known);
+                break;
+            }
+            let file = self.disk.open(&known.path, OpenMode::Write)?;
+            let header = file::read_header(&*file, self.options)?;
+            let rebuilt = match self.has_below(&*file, log_end)? {
+                true => recovery::rebuild(&*file, self.options, &header, log_end.0)?,
+                false => None,
+            };
+            let Some(header) = rebuilt else {
+                drop(file);
+                self.disk.remove_file(&known.path)?;
+                continue;
+            };
+            state.unsynced.push(file);
+            state.older.push(Arc::new(Known {
+                header,
+                ..Known::clone(&known)
+            }));
+            break;
+        }
+        self.disk.sync_dir(&self.dir)?;
+        self.fill_newest(&mut state)
+    }
+
+    /// Whether the file's first item is one that was synced.
+    fn has_below(&self, file: &dyn DiskFile, log_end: LogOffset) -> io::Result<bool> {
+        let mut bytes = [0; ITEM_LEN];
+        let read = file.read_at(&mut bytes, self.options.item_at(1))?;
+        let item = Item::decode(&bytes);
+        Ok(read == ITEM_LEN && item != Item::default() && item.log_offset < log_end.0)
+    }
+
+    /// Retention: removes the files all of whose records start below `log_min`, except for the newest. How many.
+    ///
+    /// # Errors
+    /// Whatever the machine says; files that are left are tried again by the next call.
+    pub fn remove_below(&self, log_min: LogOffset) -> io::Result<usize> {
+        let mut state = self.state.write();
+        let removable = state.older.len() - usize::from(state.filling.is_none() && !state.older.is_empty());
+        let count = state.older[..removable]
+            .iter()
+            .take_while(|known| known.header.end_log < log_min.0)
+            .count();
+        let removed: Vec<_> = state.older.drain(..count).collect();
+        drop(state);
+        for (at, known) in removed.iter().enumerate() {
+            match self.disk.remove_file(&known.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.state.write().older.splice(0..0, removed[at..].iter().cloned());
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl State {
+    fn newest_header(&self) -> Header {
+        let filling = self.filling.as_ref().map(|filling| filling.known.header);
+        filling
+            .or_else(|| self.older.last().map(|known| known.header))
+            .unwrap_or(Header::EMPTY)
+    }
+
+    /// Whether a record is indexed already.
+    fn has(&self, log_offset: i64) -> bool {
+        let last = self.newest_header();
+        let is_empty = self.older.is_empty() && last.next <= 1;
+        log_offset < last.end_log || (log_offset == last.end_log && !is_empty)
+    }
+
+    /// The files to look at, newest first: up to the first that begins before the time asked for.
+    fn older_in_time(&self, begin: i64, end: i64) -> Vec<Arc<Known>> {
+        let mut files = Vec::new();
+        for known in self.older.iter().rev().filter(|known| known.is_readable && known.header.next > 1) {
+            if known.header.meets(begin, end) {
+                files.push(Arc::clone(known));
+            }
+            if known.header.begin_timestamp < begin {
+                break;
+            }
+        }
+        files
+    }
+}
+
+/// A time as the digits yyyyMMddHHmmssSSS, in UTC.
+fn time_number(timestamp_ms: i64) -> u64 {
+    let timestamp_ms = u64::try_from(timestamp_ms).unwrap_or(0);
+    let (days, in_day) = (timestamp_ms / 86_400_000, timestamp_ms % 86_400_000);
+    // Counted in eras of 400 years from 1 March of the year 0, so that the leap day is the last of its year.
+    let shifted = days + 719_468;
+    let (era, in_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (in_era - in_era / 1_460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second, milli) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60, in_day % 1000);
+    [month, day, hour, minute, second]
+        .iter()
+        .fold(year, |number, part| number * 100 + part)
+        * 1000
+        + milli
+}
+
+#[cfg(test)]
+mod tests;
