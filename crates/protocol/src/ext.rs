@@ -117,7 +117,10 @@ impl Ext {
     /// All fields in wire order as bytes.
     #[inline]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| (self.at(field.key), self.at(field.value)))
+        let (header, owned) = (&self.header[..], &self.owned[..]);
+        self.fields
+            .iter()
+            .map(move |field| (resolve(header, owned, field.key), resolve(header, owned, field.value)))
     }
 
     /// The bytes of a field's value.
@@ -214,11 +217,6 @@ impl Ext {
         Span::owned(start, self.owned.len())
     }
 
-    #[inline]
-    pub(crate) fn at(&self, span: Span) -> &[u8] {
-        resolve(&self.header, &self.owned, span)
-    }
-
     /// Ranges refer to `header` from here on; the decoder sets it once all fields are in.
     pub(crate) fn set_header(&mut self, header: Bytes) {
         self.header = header;
@@ -239,9 +237,9 @@ impl Ext {
 }
 
 #[inline]
-fn resolve<'a>(header: &'a Bytes, owned: &'a [u8], span: Span) -> &'a [u8] {
+fn resolve<'a>(header: &'a [u8], owned: &'a [u8], span: Span) -> &'a [u8] {
     let (buffer, start) = match span.start & OWNED {
-        0 => (&header[..], span.start as usize),
+        0 => (header, span.start as usize),
         _ => (owned, (span.start & !OWNED) as usize),
     };
     &buffer[start..start + span.len as usize]

@@ -106,10 +106,14 @@ pub fn decode(buf: &mut BytesMut, max_len: usize) -> Result<Option<Frame>, Frame
     let mut rest = buf.split_to(prefix.frame_len).freeze();
     rest.advance(PREFIX_LEN);
     let header = rest.split_to(prefix.header_len);
-    let mut frame = match prefix.encoding {
-        Encoding::Json => json::decode(&header)?,
-        Encoding::Binary => binary::decode(&header)?,
+    let mut frame = Frame {
+        encoding: prefix.encoding,
+        ..Frame::blank()
     };
+    match prefix.encoding {
+        Encoding::Json => json::decode(&header, &mut frame)?,
+        Encoding::Binary => binary::decode(&header, &mut frame)?,
+    }
     if !frame.ext.is_empty() {
         frame.ext.set_header(header);
     }

@@ -5,6 +5,18 @@
 /// The longest text [`Decimal`] writes: a sign and nineteen digits.
 const LONGEST: usize = 20;
 
+/// All numbers of two digits, so that each division gives two.
+const PAIRS: [u8; 200] = {
+    let mut pairs = [0; 200];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number * 2] = b'0' + (number / 10) as u8;
+        pairs[number * 2 + 1] = b'0' + (number % 10) as u8;
+        number += 1;
+    }
+    pairs
+};
+
 /// An integer as ASCII digits on the stack.
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal {
@@ -19,13 +31,16 @@ impl Decimal {
         let mut digits = [0u8; LONGEST];
         let mut start = LONGEST;
         let mut rest = value.unsigned_abs();
-        loop {
+        while rest >= 10 {
+            let pair = (rest % 100) as usize * 2;
+            rest /= 100;
+            start -= 2;
+            digits[start..start + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+        }
+        // What is left is one digit, or nothing after pairs: only 0 itself is written as a lone zero.
+        if rest > 0 || start == LONGEST {
             start -= 1;
-            digits[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
+            digits[start] = b'0' + rest as u8;
         }
         if value < 0 {
             start -= 1;
@@ -118,7 +133,22 @@ mod tests {
 
     #[test]
     fn the_extremes_survive_both_ways() {
-        for value in [0, 1, -1, i64::MAX, i64::MIN, 999_999_999_999_999_999, 1_000_000_000_000_000_000] {
+        for value in [
+            0,
+            1,
+            -1,
+            9,
+            10,
+            99,
+            100,
+            101,
+            -1000,
+            12345,
+            i64::MAX,
+            i64::MIN,
+            999_999_999_999_999_999,
+            1_000_000_000_000_000_000,
+        ] {
             assert_eq!(parse_i64(Decimal::new(value).as_bytes()), Some(value));
             assert_eq!(Decimal::new(value).as_bytes(), value.to_string().as_bytes());
         }

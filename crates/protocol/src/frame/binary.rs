@@ -13,33 +13,28 @@
 //!
 //! An ext value of length 0 is an absent field, as Apache's decoder makes null of it.
 
-use super::{Encoding, Frame, FrameError};
+use super::{Frame, FrameError};
 use crate::codes;
 use crate::ext::{Ext, Span};
 use crate::language::Language;
 
 const TRUNCATED: FrameError = FrameError::Header("binary header ends early");
 
-pub(super) fn decode(header: &[u8]) -> Result<Frame, FrameError> {
+pub(super) fn decode(header: &[u8], frame: &mut Frame) -> Result<(), FrameError> {
     let mut reader = Reader { bytes: header, at: 0 };
     let code = i16::from_be_bytes(reader.array()?);
     let [language] = reader.array()?;
-    let mut frame = Frame {
-        language: Language::from_code(language),
-        version: i32::from(i16::from_be_bytes(reader.array()?)),
-        opaque: i32::from_be_bytes(reader.array()?),
-        flag: i32::from_be_bytes(reader.array()?),
-        remark: reader.remark()?,
-        encoding: Encoding::Binary,
-        ..Frame::blank()
-    };
+    frame.language = Language::from_code(language);
+    frame.version = i32::from(i16::from_be_bytes(reader.array()?));
+    frame.opaque = i32::from_be_bytes(reader.array()?);
+    frame.flag = i32::from_be_bytes(reader.array()?);
+    frame.remark = reader.remark()?;
     frame.code = if frame.is_response() {
         i32::from(code)
     } else {
         codes::widen_binary(code)
     };
-    reader.fields(&mut frame.ext)?;
-    Ok(frame)
+    reader.fields(&mut frame.ext)
 }
 
 struct Reader<'a> {

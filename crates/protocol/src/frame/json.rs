@@ -7,7 +7,7 @@
 //!
 //! Nesting is followed to [`MAX_DEPTH`]; deeper is malformed.
 
-use super::{Encoding, Frame, FrameError};
+use super::{Frame, FrameError};
 use crate::ext::{Ext, Span};
 use crate::language::Language;
 use crate::number::{Integer, parse_i64};
@@ -17,22 +17,19 @@ const MAX_DEPTH: usize = 32;
 
 const TRUNCATED: FrameError = FrameError::Header("JSON ends early");
 const SYNTAX: FrameError = FrameError::Header("not JSON");
+const TOO_MANY: FrameError = FrameError::Header("too many ext fields");
 const NUMBER: FrameError = FrameError::Header("a number was expected");
 
-pub(super) fn decode(header: &[u8]) -> Result<Frame, FrameError> {
+pub(super) fn decode(header: &[u8], frame: &mut Frame) -> Result<(), FrameError> {
     let mut scan = Scanner { bytes: header, at: 0 };
-    let mut frame = Frame {
-        encoding: Encoding::Json,
-        ..Frame::blank()
-    };
     let mut more = scan.open(b'{', b'}')?;
     while more {
         let key = scan.key()?;
-        scan.member(key, &mut frame)?;
+        scan.member(key, frame)?;
         more = scan.next(b'}')?;
     }
     scan.space();
-    if scan.at == header.len() { Ok(frame) } else { Err(SYNTAX) }
+    if scan.at == header.len() { Ok(()) } else { Err(SYNTAX) }
 }
 
 /// A string between its quotes.
@@ -79,12 +76,53 @@ impl<'a> Scanner<'a> {
         }
         let mut more = self.open(b'{', b'}')?;
         while more {
+            if self.plain_fields(ext)? {
+                return Ok(());
+            }
             let key = self.key()?;
             let value = self.scalar()?;
             self.field(key, &value, ext)?;
             more = self.next(b'}')?;
         }
         Ok(())
+    }
+
+    /// Takes pairs of strings without white space between them, which is what all clients write; true when the object
+    /// ended with them. Whatever looks otherwise is left, from its key on, to the general way.
+    fn plain_fields(&mut self, ext: &mut Ext) -> Result<bool, FrameError> {
+        let bytes = self.bytes;
+        let mut at = self.at;
+        while bytes.get(at) == Some(&b'"') {
+            let key = at + 1;
+            let Some(key_end) = quote_or_backslash(bytes, key) else { break };
+            if bytes.get(key_end..).and_then(<[u8]>::first_chunk::<3>) != Some(b"\":\"") {
+                break;
+            }
+            let value = key_end + 3;
+            let Some(mut end) = quote_or_backslash(bytes, value) else { break };
+            let mut span = Span::header(value, end);
+            if bytes[end] == b'\\' {
+                let owned = ext.owned_mut();
+                let start = owned.len();
+                end = unescape(bytes, value, owned)?;
+                span = Span::owned(start, owned.len());
+            }
+            // Before anything is kept, so that the general way finds nothing half done.
+            let closed = match bytes.get(end + 1) {
+                Some(b',') => false,
+                Some(b'}') => true,
+                _ => break,
+            };
+            if !ext.push_span(Span::header(key, key_end), span) {
+                return Err(TOO_MANY);
+            }
+            at = end + 2;
+            self.at = at;
+            if closed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     #[inline]
@@ -95,11 +133,7 @@ impl<'a> Scanner<'a> {
             Scalar::Text(text) => self.span(text, ext)?,
         };
         let key = self.span(key, ext)?;
-        if ext.push_span(key, value) {
-            Ok(())
-        } else {
-            Err(FrameError::Header("too many ext fields"))
-        }
+        if ext.push_span(key, value) { Ok(()) } else { Err(TOO_MANY) }
     }
 
     #[inline]
@@ -109,11 +143,37 @@ impl<'a> Scanner<'a> {
         }
         let owned = ext.owned_mut();
         let start = owned.len();
-        unescape(&self.bytes[text.start..text.end], owned)?;
+        unescape(self.bytes, text.start, owned)?;
         Ok(Span::owned(start, owned.len()))
     }
 
+    #[inline]
     fn number(&mut self) -> Result<i32, FrameError> {
+        match self.plain_number() {
+            Some(number) => Ok(number),
+            None => self.odd_number(),
+        }
+    }
+
+    /// Up to nine bare digits with a comma or bracket right behind: how every client writes these.
+    #[inline]
+    fn plain_number(&mut self) -> Option<i32> {
+        let digits = self.bytes.get(self.at..)?;
+        let mut number = 0;
+        for (len, byte) in digits.iter().take(10).enumerate() {
+            match byte {
+                b'0'..=b'9' if len < 9 => number = number * 10 + i32::from(byte - b'0'),
+                b',' | b'}' if len > 0 => {
+                    self.at += len;
+                    return Some(number);
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn odd_number(&mut self) -> Result<i32, FrameError> {
         let text = match self.scalar()? {
             Scalar::Null => return Ok(0),
             Scalar::Bare(start, end) => &self.bytes[start..end],
@@ -139,7 +199,7 @@ impl<'a> Scanner<'a> {
             Scalar::Bare(start, end) => self.bytes[start..end].to_vec(),
             Scalar::Text(text) => {
                 let mut plain = Vec::new();
-                unescape(&self.bytes[text.start..text.end], &mut plain)?;
+                unescape(self.bytes, text.start, &mut plain)?;
                 plain
             }
         };
@@ -283,87 +343,125 @@ impl<'a> Scanner<'a> {
 /// only long ones are handed to it.
 #[inline]
 fn quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
-    const SHORT: usize = 32;
+    const SHORT: usize = 48;
     let mut at = from;
     while at < from + SHORT {
-        let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) else {
+        let Some(word) = word_at(bytes, at) else {
             return bytes
                 .get(at..)?
                 .iter()
                 .position(|byte| matches!(byte, b'"' | b'\\'))
                 .map(|found| at + found);
         };
-        let word = u64::from_le_bytes(*word);
-        let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+        let marks = marks(word);
+        if marks != 0 {
+            return Some(at + marks.trailing_zeros() as usize / 8);
         }
         at += 8;
     }
     memchr::memchr2(b'"', b'\\', bytes.get(at..)?).map(|found| at + found)
 }
 
-/// The high bit of the lowest byte of `word` that equals `byte` is set; higher bytes may be marked wrongly, lower not.
 #[inline]
-fn bytes_equal(word: u64, byte: u8) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let zeros_where_equal = word ^ (ONES * u64::from(byte));
-    zeros_where_equal.wrapping_sub(ONES) & !zeros_where_equal & HIGHS
+fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes
+        .get(at..at + 8)
+        .and_then(<[u8]>::first_chunk::<8>)
+        .map(|word| u64::from_le_bytes(*word))
 }
 
-/// Appends what `raw` stands for. A surrogate without its half becomes U+FFFD.
-fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
-    out.reserve(raw.len());
-    let mut rest = raw;
-    while let Some(found) = rest.iter().position(|&byte| byte == b'\\') {
-        out.extend_from_slice(&rest[..found]);
-        let (&kind, after) = rest[found + 1..].split_first().ok_or(TRUNCATED)?;
-        rest = after;
-        match kind {
-            b'"' | b'\\' | b'/' => out.push(kind),
-            b'b' => out.push(8),
-            b't' => out.push(b'\t'),
-            b'n' => out.push(b'\n'),
-            b'f' => out.push(12),
-            b'r' => out.push(b'\r'),
-            b'u' => rest = unescape_unit(rest, out)?,
-            _ => return Err(FrameError::Header("unknown JSON escape")),
+/// The high bit of the lowest byte that is a quote or backslash is set; higher bytes may be marked wrongly, lower not.
+#[inline]
+fn marks(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & HIGHS
+}
+
+/// Appends what the string from `at` to its closing quote stands for; returns where that quote is. A surrogate without
+/// its half becomes U+FFFD.
+///
+/// The stored properties come this way in each send, so plain bytes are copied a word at a time.
+fn unescape(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<usize, FrameError> {
+    const USUAL: usize = 1024;
+    out.reserve((bytes.len() - at).min(USUAL));
+    loop {
+        at = copy_plain(bytes, at, out)?;
+        if bytes[at] == b'"' {
+            return Ok(at);
         }
+        at = match bytes.get(at + 1..).and_then(<[u8]>::first_chunk::<5>) {
+            // Property separators: by far the most usual escapes.
+            Some(b"u0001") => push(out, 1, at + 6),
+            Some(b"u0002") => push(out, 2, at + 6),
+            _ => unescape_one(bytes, at + 1, out)?,
+        };
     }
-    out.extend_from_slice(rest);
-    Ok(())
+}
+
+#[inline]
+fn push(out: &mut Vec<u8>, byte: u8, next: usize) -> usize {
+    out.push(byte);
+    next
+}
+
+/// Copies up to the next quote or backslash and returns where it is.
+#[inline]
+fn copy_plain(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<usize, FrameError> {
+    while let Some(word) = word_at(bytes, at) {
+        let marks = marks(word);
+        out.extend_from_slice(&word.to_le_bytes());
+        if marks != 0 {
+            let plain = marks.trailing_zeros() as usize / 8;
+            out.truncate(out.len() - 8 + plain);
+            return Ok(at + plain);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).ok_or(TRUNCATED)?;
+    out.extend_from_slice(&rest[..plain]);
+    Ok(at + plain)
+}
+
+/// The escape whose kind stands at `at`; returns where it ends.
+fn unescape_one(bytes: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, FrameError> {
+    let plain = match bytes.get(at).ok_or(TRUNCATED)? {
+        b'u' => return unescape_unit(bytes, at + 1, out),
+        b'b' => 8,
+        b't' => b'\t',
+        b'n' => b'\n',
+        b'f' => 12,
+        b'r' => b'\r',
+        kind @ (b'"' | b'\\' | b'/') => *kind,
+        _ => return Err(FrameError::Header("unknown JSON escape")),
+    };
+    Ok(push(out, plain, at + 1))
 }
 
 /// After `\u`: four hex digits, and the second half of a pair when these were the first.
-fn unescape_unit<'a>(rest: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], FrameError> {
-    let (unit, rest) = hex_unit(rest)?;
-    if unit < 0x80 {
-        out.push(unit as u8);
-        return Ok(rest);
-    }
-    let (point, rest) = match rest.strip_prefix(b"\\u") {
-        Some(second) if (0xd800..0xdc00).contains(&unit) => {
-            let (low, after) = hex_unit(second)?;
-            if (0xdc00..0xe000).contains(&low) {
-                (0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00), after)
-            } else {
-                (unit, rest)
-            }
+fn unescape_unit(bytes: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, FrameError> {
+    let unit = hex_unit(bytes, at)?;
+    let (mut point, mut next) = (unit, at + 4);
+    if (0xd800..0xdc00).contains(&unit) && bytes.get(next..next + 2) == Some(b"\\u") {
+        let low = hex_unit(bytes, next + 2)?;
+        if (0xdc00..0xe000).contains(&low) {
+            point = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+            next += 6;
         }
-        _ => (unit, rest),
-    };
+    }
     let plain = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
     out.extend_from_slice(plain.encode_utf8(&mut [0; 4]).as_bytes());
-    Ok(rest)
+    Ok(next)
 }
 
-#[inline]
-fn hex_unit(bytes: &[u8]) -> Result<(u32, &[u8]), FrameError> {
-    let (digits, rest) = bytes.split_first_chunk::<4>().ok_or(TRUNCATED)?;
+fn hex_unit(bytes: &[u8], at: usize) -> Result<u32, FrameError> {
+    let digits = bytes.get(at..).and_then(<[u8]>::first_chunk::<4>).ok_or(TRUNCATED)?;
     let mut unit = 0;
     for &digit in digits {
         unit = unit << 4 | (digit as char).to_digit(16).ok_or(SYNTAX)?;
     }
-    Ok((unit, rest))
+    Ok(unit)
 }

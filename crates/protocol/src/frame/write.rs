@@ -2,12 +2,21 @@
 //!
 //! JSON headers have their keys in alphabetical order and no white space, as the Java broker writes them.
 
-use super::{Encoding, FLAG_RESPONSE, Frame, MAX_HEADER_LEN};
+use super::{Encoding, FLAG_RESPONSE, Frame, MAX_HEADER_LEN, PREFIX_LEN};
 use crate::ext::Value;
 use crate::language::Language;
 use crate::number::Decimal;
 use crate::version;
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
+
+/// Longest an integer or boolean gets.
+const LONGEST_NUMBER: usize = 20;
+/// What a JSON header has beside fields and remark: keys, numbers, the longest language name.
+const JSON_FRAME: usize = 192;
+/// What a JSON field has beside key and value.
+const JSON_FIELD: usize = 6;
+/// What escaping can do to one byte of text (`\u001f`).
+const JSON_ESCAPE: usize = 6;
 
 /// Writes the head of a response (lengths and header) for a body of `body_len` bytes that the caller appends, or sends
 /// as another buffer, right behind it. Allocates nothing but room in `out`.
@@ -28,11 +37,7 @@ pub fn encode_response_head(
         flag: FLAG_RESPONSE,
         remark,
     };
-    out.reserve(192 + 48 * fields.len() + remark.map_or(0, str::len));
-    framed(out, encoding, body_len, |out| match encoding {
-        Encoding::Json => json_head(out, &head, fields.iter().copied(), json_value),
-        Encoding::Binary => binary_head(out, &head, fields.iter().copied(), binary_value),
-    });
+    framed(out, encoding, body_len, &head, fields.iter().copied());
 }
 
 pub(super) fn frame(frame: &Frame, out: &mut BytesMut) {
@@ -44,12 +49,11 @@ pub(super) fn frame(frame: &Frame, out: &mut BytesMut) {
         flag: frame.flag,
         remark: frame.remark.as_deref(),
     };
-    let fields = frame.ext.iter().map(|(key, value)| (String::from_utf8_lossy(key), value));
-    out.reserve(192 + 48 * frame.ext.len() + frame.body.len());
-    framed(out, frame.encoding, frame.body.len(), |out| match frame.encoding {
-        Encoding::Json => json_head(out, &head, fields, |out, value| json_text(out, &String::from_utf8_lossy(value))),
-        Encoding::Binary => binary_head(out, &head, fields, |out, value| out.extend_from_slice(value)),
-    });
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // Decoded fields may hold what is not UTF-8; those of ours do not, and requests of ours are few.
+    let fields: Vec<(String, String)> = frame.ext.iter().map(|(key, value)| (lossy(key), lossy(value))).collect();
+    let fields = fields.iter().map(|(key, value)| (key.as_str(), Value::Text(value)));
+    framed(out, frame.encoding, frame.body.len(), &head, fields);
     out.extend_from_slice(&frame.body);
 }
 
@@ -62,129 +66,197 @@ struct Head<'a> {
     remark: Option<&'a str>,
 }
 
-/// The lengths are known once the header is written, so they are patched in.
-fn framed(out: &mut BytesMut, encoding: Encoding, body_len: usize, header: impl FnOnce(&mut BytesMut)) {
+/// Makes room for the worst case at once, writes without further checks of room, and gives back what was too much.
+fn framed<'f>(
+    out: &mut BytesMut,
+    encoding: Encoding,
+    body_len: usize,
+    head: &Head<'_>,
+    fields: impl Iterator<Item = (&'f str, Value<'f>)> + Clone,
+) {
     let start = out.len();
-    out.put_u64(0);
-    header(out);
-    let header_len = out.len() - start - 8;
-    debug_assert!(header_len <= MAX_HEADER_LEN, "a header of ours is longer than 24 bits can say");
-    let mark = match encoding {
-        Encoding::Json => 0,
-        Encoding::Binary => 1u32 << 24,
+    out.resize(start + PREFIX_LEN + longest(head, fields.clone()), 0);
+    let mut cursor = Cursor {
+        room: &mut out[start..],
+        at: PREFIX_LEN,
     };
-    out[start..start + 4].copy_from_slice(&((4 + header_len + body_len) as u32).to_be_bytes());
-    out[start + 4..start + 8].copy_from_slice(&(mark | header_len as u32).to_be_bytes());
-}
-
-fn json_head<K: AsRef<str>, V>(
-    out: &mut BytesMut,
-    head: &Head<'_>,
-    fields: impl Iterator<Item = (K, V)>,
-    value: impl Fn(&mut BytesMut, V),
-) {
-    out.extend_from_slice(b"{\"code\":");
-    json_int(out, head.code);
-    let mut separator: &[u8] = b",\"extFields\":{\"";
-    let mut any = false;
-    for (key, field) in fields {
-        out.extend_from_slice(separator);
-        json_text(out, key.as_ref());
-        out.extend_from_slice(b"\":\"");
-        value(out, field);
-        out.put_u8(b'"');
-        separator = b",\"";
-        any = true;
-    }
-    out.extend_from_slice(if any { b"},\"flag\":" } else { b",\"flag\":" });
-    json_int(out, head.flag);
-    out.extend_from_slice(b",\"language\":\"");
-    out.extend_from_slice(head.language.name().as_bytes());
-    out.extend_from_slice(b"\",\"opaque\":");
-    json_int(out, head.opaque);
-    if let Some(remark) = head.remark {
-        out.extend_from_slice(b",\"remark\":\"");
-        json_text(out, remark);
-        out.put_u8(b'"');
-    }
-    out.extend_from_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
-    json_int(out, head.version);
-    out.put_u8(b'}');
-}
-
-fn json_int(out: &mut BytesMut, value: i32) {
-    out.extend_from_slice(Decimal::new(i64::from(value)).as_bytes());
-}
-
-fn json_value(out: &mut BytesMut, value: Value<'_>) {
-    match value {
-        Value::Int(number) => out.extend_from_slice(Decimal::new(number).as_bytes()),
-        Value::Bool(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
-        Value::Text(text) => json_text(out, text),
-    }
-}
-
-/// Text as it stands between JSON quotes.
-fn json_text(out: &mut BytesMut, text: &str) {
-    let mut rest = text.as_bytes();
-    while let Some(found) = rest.iter().position(|&byte| byte < b' ' || byte == b'"' || byte == b'\\') {
-        out.extend_from_slice(&rest[..found]);
-        json_escape(out, rest[found]);
-        rest = &rest[found + 1..];
-    }
-    out.extend_from_slice(rest);
-}
-
-fn json_escape(out: &mut BytesMut, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    match byte {
-        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-        b'\n' => out.extend_from_slice(b"\\n"),
-        b'\r' => out.extend_from_slice(b"\\r"),
-        b'\t' => out.extend_from_slice(b"\\t"),
-        8 => out.extend_from_slice(b"\\b"),
-        12 => out.extend_from_slice(b"\\f"),
-        _ => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
-    }
-}
-
-fn binary_head<K: AsRef<str>, V>(
-    out: &mut BytesMut,
-    head: &Head<'_>,
-    fields: impl Iterator<Item = (K, V)>,
-    value: impl Fn(&mut BytesMut, V),
-) {
-    out.put_i16(head.code as i16);
-    out.put_u8(head.language.code());
-    out.put_i16(head.version as i16);
-    out.put_i32(head.opaque);
-    out.put_i32(head.flag);
-    sized(out, |out| out.extend_from_slice(head.remark.unwrap_or_default().as_bytes()));
-    sized(out, |out| {
-        for (key, field) in fields {
-            let key = key.as_ref().as_bytes();
-            // Our keys are short names; one that does not fit two bytes of length cannot be sent.
-            let Ok(key_len) = u16::try_from(key.len()) else { continue };
-            out.put_u16(key_len);
-            out.extend_from_slice(key);
-            sized(out, |out| value(out, field));
+    let mark = match encoding {
+        Encoding::Json => {
+            cursor.json_head(head, fields);
+            0
         }
-    });
+        Encoding::Binary => {
+            cursor.binary_head(head, fields);
+            1u32 << 24
+        }
+    };
+    let header_len = cursor.at - PREFIX_LEN;
+    debug_assert!(header_len <= MAX_HEADER_LEN, "a header of ours is longer than 24 bits can say");
+    cursor.patch(0, (4 + header_len + body_len) as u32);
+    cursor.patch(4, mark | header_len as u32);
+    out.truncate(start + PREFIX_LEN + header_len);
 }
 
-fn binary_value(out: &mut BytesMut, value: Value<'_>) {
-    match value {
-        Value::Int(number) => out.extend_from_slice(Decimal::new(number).as_bytes()),
-        Value::Bool(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
-        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+/// Most bytes the header can take, in either encoding.
+fn longest<'f>(head: &Head<'_>, fields: impl Iterator<Item = (&'f str, Value<'f>)>) -> usize {
+    let field = |(key, value): (&str, Value<'_>)| {
+        JSON_FIELD
+            + JSON_ESCAPE * key.len()
+            + match value {
+                Value::Text(text) => JSON_ESCAPE * text.len(),
+                _ => LONGEST_NUMBER,
+            }
+    };
+    JSON_FRAME + JSON_ESCAPE * head.remark.map_or(0, str::len) + fields.map(field).sum::<usize>()
+}
+
+/// Writes into room that is known to suffice.
+struct Cursor<'a> {
+    room: &'a mut [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    /// Bytes whose number is known when compiling, so that they are moved without a call.
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.room[self.at..self.at + N].copy_from_slice(bytes);
+        self.at += N;
+    }
+
+    #[inline]
+    fn put_slice(&mut self, bytes: &[u8]) {
+        self.room[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    #[inline]
+    fn put_int(&mut self, value: i64) {
+        self.put_slice(Decimal::new(value).as_bytes());
+    }
+
+    fn patch(&mut self, at: usize, value: u32) {
+        self.room[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    fn json_head<'f>(&mut self, head: &Head<'_>, fields: impl Iterator<Item = (&'f str, Value<'f>)>) {
+        self.put(b"{\"code\":");
+        self.put_int(i64::from(head.code));
+        let mut any = false;
+        for (key, value) in fields {
+            if any {
+                self.put(b",\"");
+            } else {
+                self.put(b",\"extFields\":{\"");
+            }
+            any = true;
+            self.json_text(key);
+            self.put(b"\":\"");
+            match value {
+                Value::Text(text) => self.json_text(text),
+                plain => self.plain(plain),
+            }
+            self.put(b"\"");
+        }
+        if any {
+            self.put(b"}");
+        }
+        self.put(b",\"flag\":");
+        self.put_int(i64::from(head.flag));
+        self.put(b",\"language\":\"");
+        self.put_slice(head.language.name().as_bytes());
+        self.put(b"\",\"opaque\":");
+        self.put_int(i64::from(head.opaque));
+        if let Some(remark) = head.remark {
+            self.put(b",\"remark\":\"");
+            self.json_text(remark);
+            self.put(b"\"");
+        }
+        self.put(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
+        self.put_int(i64::from(head.version));
+        self.put(b"}");
+    }
+
+    #[inline]
+    fn plain(&mut self, value: Value<'_>) {
+        match value {
+            Value::Int(number) => self.put_int(number),
+            Value::Bool(true) => self.put(b"true"),
+            Value::Bool(false) => self.put(b"false"),
+            Value::Text(text) => self.put_slice(text.as_bytes()),
+        }
+    }
+
+    /// Text as it stands between JSON quotes.
+    #[inline]
+    fn json_text(&mut self, text: &str) {
+        let mut rest = text.as_bytes();
+        while let Some(found) = first_special(rest) {
+            self.put_slice(&rest[..found]);
+            self.json_escape(rest[found]);
+            rest = &rest[found + 1..];
+        }
+        self.put_slice(rest);
+    }
+
+    fn json_escape(&mut self, byte: u8) {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        match byte {
+            b'"' | b'\\' => self.put(&[b'\\', byte]),
+            b'\n' => self.put(b"\\n"),
+            b'\r' => self.put(b"\\r"),
+            b'\t' => self.put(b"\\t"),
+            8 => self.put(b"\\b"),
+            12 => self.put(b"\\f"),
+            _ => self.put(&[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
+        }
+    }
+
+    fn binary_head<'f>(&mut self, head: &Head<'_>, fields: impl Iterator<Item = (&'f str, Value<'f>)>) {
+        self.put(&(head.code as i16).to_be_bytes());
+        self.put(&[head.language.code()]);
+        self.put(&(head.version as i16).to_be_bytes());
+        self.put(&head.opaque.to_be_bytes());
+        self.put(&head.flag.to_be_bytes());
+        self.sized(|cursor| cursor.put_slice(head.remark.unwrap_or_default().as_bytes()));
+        self.sized(|cursor| {
+            for (key, value) in fields {
+                // Our keys are short names; one that does not fit two bytes of length cannot be sent.
+                let Ok(key_len) = u16::try_from(key.len()) else { continue };
+                cursor.put(&key_len.to_be_bytes());
+                cursor.put_slice(key.as_bytes());
+                cursor.sized(|cursor| cursor.plain(value));
+            }
+        });
+    }
+
+    /// Four bytes of length before what `content` writes.
+    fn sized(&mut self, content: impl FnOnce(&mut Self)) {
+        let start = self.at;
+        self.put(&[0; 4]);
+        content(self);
+        self.patch(start, (self.at - start - 4) as u32);
     }
 }
 
-/// Four bytes of length before what `content` writes.
-fn sized(out: &mut BytesMut, content: impl FnOnce(&mut BytesMut)) {
-    let start = out.len();
-    out.put_u32(0);
-    content(out);
-    let len = (out.len() - start - 4) as u32;
-    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+/// Where the first byte is that JSON wants escaped.
+#[inline]
+fn first_special(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let marks = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control) & HIGHS;
+        if marks != 0 {
+            // The lowest mark is right; only those above it may be wrong.
+            return Some(at * 8 + marks.trailing_zeros() as usize / 8);
+        }
+    }
+    let special = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
+    rest.iter().position(special).map(|at| words.len() * 8 + at)
 }
