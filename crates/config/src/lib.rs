@@ -6,13 +6,14 @@
 //! `docs/configuration.md`. There is no second place to keep in step.
 //!
 //! Invariants:
-//! * Order: default < file < environment < flags. Every value is checked, also one that a later source overrides.
+//! * Order: default < file < changes kept from a run < environment < flags. Every value is checked, also one that a later source overrides.
 //! * A refused value names the key, the value, where it stands and what is allowed; all refusals are collected, not only the first.
 //! * A key declared [`Change::AtStart`] cannot be changed over the wire: nothing that moves a path or opens a port is live.
 //!
 //! What is not here: the keys themselves (each role declares its own in its `settings` module) and command line parsing.
 
 mod apache;
+mod kept;
 mod key;
 mod live;
 mod nearest;
@@ -22,6 +23,7 @@ mod sources;
 mod table;
 
 pub use apache::{Wish, is_known_to_apache, names_of_apache, not_there_yet};
+pub use kept::Kept;
 pub use key::{Change, Declared, Key, Settings, environment_name, properties_text};
 pub use live::{Changed, Live, UpdateRefused};
 pub use nearest::nearest;

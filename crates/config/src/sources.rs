@@ -113,8 +113,18 @@ pub enum Leftover {
     },
 }
 
+/// Which source beats which, whatever the order in which they were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Weakest,
+    File,
+    Environment,
+    Flag,
+}
+
 #[derive(Debug)]
 struct Assignment {
+    rank: Rank,
     name: String,
     value: String,
     origin: Origin,
@@ -141,16 +151,20 @@ impl Sources {
         Self::default()
     }
 
-    fn push(&mut self, name: &str, value: &str, origin: Origin) {
-        self.assignments.push(Assignment {
+    /// Puts the assignment above all of its rank and below all of a higher one.
+    fn push(&mut self, rank: Rank, name: &str, value: &str, origin: Origin) {
+        let at = self.assignments.partition_point(|assignment| assignment.rank <= rank);
+        let assignment = Assignment {
+            rank,
             name: name.to_owned(),
             value: value.trim().to_owned(),
             origin,
             claimed: false,
-        });
+        };
+        self.assignments.insert(at, assignment);
     }
 
-    /// Adds a properties file. Call before the other sources: what is added later is stronger.
+    /// Adds a properties file, above those added before.
     ///
     /// # Errors
     /// [`FileError`] when it cannot be read or is no properties text.
@@ -165,6 +179,7 @@ impl Sources {
         })?;
         for entry in entries {
             self.push(
+                Rank::File,
                 &entry.key,
                 &entry.value,
                 Origin::File {
@@ -184,19 +199,18 @@ impl Sources {
             .collect();
         ours.sort();
         for (variable, value) in ours {
-            self.push(&variable, &value, Origin::Environment(variable.clone()));
+            self.push(Rank::Environment, &variable, &value, Origin::Environment(variable.clone()));
         }
     }
 
     /// Adds what a flag says about a key.
     pub fn flag(&mut self, flag: &str, key: &str, value: &str) {
-        self.push(key, value, Origin::Flag(flag.to_owned()));
+        self.push(Rank::Flag, key, value, Origin::Flag(flag.to_owned()));
     }
 
-    /// Adds a value that is weaker than all others so far.
+    /// Adds a value that is weaker than all files.
     pub fn weakest(&mut self, origin: Origin, key: &str, value: &str) {
-        self.push(key, value, origin);
-        self.assignments.rotate_right(1);
+        self.push(Rank::Weakest, key, value, origin);
     }
 
     /// Whether any source says something about this key.

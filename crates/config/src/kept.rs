@@ -1,0 +1,136 @@
+//! Values changed while running, kept in a properties file of their own so that they outlive a restart.
+//!
+//! The user's own file is never written. The kept file stands above it and below environment and flags, holds only keys that were
+//! changed over the wire, and is replaced as a whole (new file, synced, renamed), so that a crash leaves the old or the new one.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::live::Changed;
+use crate::properties;
+use crate::sources::{FileError, Sources};
+
+const HEAD: &str = "# Settings changed while running (requests 25 and 318). Above the configuration file, below environment and flags.\n\
+                    # Remove a line, or this file, to go back at the next start.\n";
+
+/// The file of changed values.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    path: PathBuf,
+}
+
+impl Kept {
+    /// Kept at `path`, which need not exist.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds what was kept to the sources. `false` when nothing was ever changed.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn add_to(&self, sources: &mut Sources) -> Result<bool, FileError> {
+        if !self.path.exists() {
+            return Ok(false);
+        }
+        sources.file(&self.path)?;
+        Ok(true)
+    }
+
+    /// Keeps these changes, over what was kept before. One caller at a time.
+    ///
+    /// # Errors
+    /// The file cannot be read or replaced; the old one stands.
+    pub fn keep(&self, changes: &[Changed]) -> io::Result<()> {
+        let mut values = self.values()?;
+        for change in changes {
+            match values.iter_mut().find(|(key, _)| key == change.key) {
+                Some((_, value)) => value.clone_from(&change.to),
+                None => values.push((change.key.to_owned(), change.to.clone())),
+            }
+        }
+        let mut text = HEAD.to_owned();
+        for (key, value) in &values {
+            properties::write_line(&mut text, key, value);
+        }
+        self.replace(text.as_bytes())
+    }
+
+    fn values(&self) -> io::Result<Vec<(String, String)>> {
+        let bytes = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let entries = properties::parse_bytes(&bytes).map_err(io::Error::other)?;
+        Ok(entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        let directory = self
+            .path
+            .parent()
+            .ok_or_else(|| io::Error::other("no directory to keep changes in"))?;
+        fs::create_dir_all(directory)?;
+        let new = self.path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        File::open(directory)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+    use crate::shape::whole;
+
+    crate::declare! {
+        /// Example.
+        struct Example;
+        section "All" {
+            /// A count.
+            queues: u32 { name: "defaultTopicQueueNums", default: 8, allowed: whole(1..=128), change: Live }
+            /// A size.
+            size: u32 { name: "maxMessageSize", default: 4, allowed: whole(1..=128), change: Live }
+        }
+    }
+    impl Settings for Example {}
+
+    fn change(key: &'static str, to: &str) -> Changed {
+        Changed {
+            key,
+            from: String::new(),
+            to: to.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_change_outlives_a_restart_above_the_file_and_below_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::at(dir.path().join("config/live.properties"));
+        kept.keep(&[change("defaultTopicQueueNums", "16"), change("maxMessageSize", "7")])
+            .unwrap();
+        kept.keep(&[change("defaultTopicQueueNums", "17")]).unwrap();
+        let file = dir.path().join("broker.conf");
+        fs::write(&file, "defaultTopicQueueNums=3\nmaxMessageSize=3\n").unwrap();
+        let mut sources = Sources::new();
+        sources.file(&file).unwrap();
+        sources.environment([("APOGEEMQ_MAX_MESSAGE_SIZE".to_owned(), "9".to_owned())], &[]);
+        assert!(kept.add_to(&mut sources).unwrap());
+        assert_eq!(sources.fill::<Example>().unwrap(), Example { queues: 17, size: 9 });
+    }
+
+    #[test]
+    fn nothing_kept_is_nothing_added() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!Kept::at(dir.path().join("none")).add_to(&mut Sources::new()).unwrap());
+    }
+}
