@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 pub const MAX_LEN: usize = 56;
 
 /// Writes an offset id at the end of `out`.
-pub fn write_offset_id(out: &mut Vec<u8>, store_host: SocketAddr, offset: LogOffset) {
+pub fn write_offset_id(out: &mut impl Extend<u8>, store_host: SocketAddr, offset: LogOffset) {
     match store_host.ip() {
         IpAddr::V4(ip) => push_hex(out, &ip.octets()),
         IpAddr::V6(ip) => push_hex(out, &ip.octets()),
@@ -41,11 +41,10 @@ pub fn parse_offset_id(text: &str) -> Option<(SocketAddr, LogOffset)> {
     Some((SocketAddr::new(ip, port), LogOffset(offset)))
 }
 
-fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+fn push_hex(out: &mut impl Extend<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for b in bytes {
-        out.push(DIGITS[usize::from(b >> 4)]);
-        out.push(DIGITS[usize::from(b & 15)]);
+        out.extend([DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]);
     }
 }
 

@@ -36,7 +36,8 @@ pub const MAX_RETRY_TOPIC_LEN: usize = 255;
 /// Most characters of a group.
 pub const MAX_GROUP_LEN: usize = 120;
 
-const SYSTEM_TOPICS: [&str; 10] = [
+/// Topics that are the system's on every broker; a broker adds those named after itself and its cluster.
+pub const SYSTEM_TOPICS: [&str; 10] = [
     AUTO_CREATE_TOPIC,
     SCHEDULE_TOPIC,
     BENCHMARK_TOPIC,

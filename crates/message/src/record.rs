@@ -66,8 +66,10 @@ pub struct Draft<'a> {
     pub prepared_offset: i64,
     /// The body as sent.
     pub body: &'a [u8],
-    /// The encoded properties, at most [`crate::properties::MAX_BYTES`].
+    /// The encoded properties, with `added_properties` at most [`crate::properties::MAX_BYTES`].
     pub properties: &'a [u8],
+    /// What the broker adds behind them: separated where needed, by the caller.
+    pub added_properties: &'a [u8],
     /// CRC of the body, from [`body_crc`].
     pub body_crc: u32,
 }
@@ -99,7 +101,11 @@ impl Draft<'_> {
     pub fn encoded_len(&self) -> usize {
         let hosts = host_len(self.born_host.is_ipv6()) + host_len(self.store_host.is_ipv6());
         let topic = if self.is_v2() { 2 } else { 1 } + self.topic.len();
-        4 * 5 + 8 * 2 + 4 + 8 + 8 + hosts + 4 + 8 + 4 + self.body.len() + topic + 2 + self.properties.len()
+        4 * 5 + 8 * 2 + 4 + 8 + 8 + hosts + 4 + 8 + 4 + self.body.len() + topic + 2 + self.properties_len()
+    }
+
+    fn properties_len(&self) -> usize {
+        self.properties.len() + self.added_properties.len()
     }
 
     fn is_v2(&self) -> bool {
@@ -131,8 +137,9 @@ impl Draft<'_> {
             out.put_u8(self.topic.len() as u8);
         }
         out.put_slice(self.topic.as_bytes());
-        out.put_u16(self.properties.len() as u16);
+        out.put_u16(self.properties_len() as u16);
         out.put_slice(self.properties);
+        out.put_slice(self.added_properties);
     }
 
     fn sys_flag_with_hosts(&self) -> i32 {
@@ -392,6 +399,7 @@ mod tests {
             prepared_offset: 5,
             body,
             properties,
+            added_properties: b"",
             body_crc: body_crc(body),
         }
     }

@@ -1,5 +1,32 @@
 //! Commit log, consume queues, key index, recovery and retention on one disk seam.
+//!
+//! The store keeps messages: it knows records, queues and files, and neither sockets nor consumer groups nor request codes.
+//! A message is appended ([`Store::append`]), brought to its durability ([`Store::complete`]), and read by queue, by place in
+//! the log or by key. What each flush mode promises is in `docs/durability.md`.
+//!
+//! Threads of its own: one or two that sync the log (`flush-0`, `flush-1`), and the `keeper` for all background work.
+//! Order of locks: append state, then nothing; each other lock is a leaf or said so where it is declared.
 
+pub mod checkpoint;
 pub mod disk;
+mod dispatch;
+mod error;
 pub mod index;
+mod keeper;
+mod log;
+mod open;
+mod options;
 pub mod queue;
+mod read;
+pub mod retention;
+mod store;
+
+pub use dispatch::{Arrival, Arrivals};
+pub use error::{AppendError, StoreError};
+pub use log::{Completion, Ticket};
+pub use open::Recovery;
+pub use options::{FlushMode, LogOptions, StoreOptions};
+pub use queue::{Boundary, ConsumeQueue};
+pub use read::{Limits, ReadResult, ReadStatus};
+pub use store::{QueryResult, Store};
+pub mod json_file;

@@ -219,6 +219,13 @@ pub trait DiskFile: Send + Sync + Debug {
     /// partly overwritten then.
     fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Where from `offset` on the next bytes are that may not be zero; `None` when only space never written is left. The
+    /// answer may be too early, never too late.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
+
     /// Writes all of `bytes`; the file grows when they reach over its end.
     ///
     /// # Errors

@@ -179,6 +179,19 @@ impl DiskFile for RealFile {
         Ok(done)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        if offset >= self.len()? {
+            return Ok(None);
+        }
+        match sys::seek_data(&self.0, offset) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            // A file system without this call: every byte may be data.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Some(offset)),
+            Err(error) => Err(error),
+        }
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
     }

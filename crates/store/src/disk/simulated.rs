@@ -612,6 +612,12 @@ impl DiskFile for SimulatedFile {
         self.read_at(out, offset)
     }
 
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let content = &self.disk.on()?.files[self.id].content;
+        let from = index(offset)?.min(content.len());
+        Ok(content[from..].iter().position(|byte| *byte != 0).map(|at| (from + at) as u64))
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.disk.on()?.write(self.id, bytes, offset)
     }

@@ -45,6 +45,15 @@ pub(super) fn read_cached_at(file: &File, out: &mut [u8], offset: u64) -> io::Re
     count(unsafe { libc::preadv2(file.as_raw_fd(), &raw const vector, 1, offset, libc::RWF_NOWAIT) })
 }
 
+/// `lseek` with `SEEK_DATA`: the next byte that is not in a hole or a block never written. Moves the file's own position,
+/// which nothing here uses.
+pub(super) fn seek_data(file: &File, offset: u64) -> io::Result<u64> {
+    let offset = signed(offset)?;
+    // SAFETY: no memory is passed; the descriptor is open.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), offset, libc::SEEK_DATA) };
+    u64::try_from(found).map_err(|_| io::Error::last_os_error())
+}
+
 /// `fallocate`: takes blocks for the first `len` bytes and makes the file at least that long.
 pub(super) fn reserve(file: &File, len: u64) -> io::Result<()> {
     let len = signed(len)?;

@@ -1,0 +1,200 @@
+//! The `checkpoint` file: what was durable when it was written.
+//!
+//! | at | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | store timestamp of the last record synced in the log |
+//! | 8 | 8 | of the last one whose queue entry was synced |
+//! | 16 | 8 | of the last one in a synced index file |
+//! | 24 | 8 | log offset up to which the master has flushed |
+//! | 32 | 8 | log offset up to which replicas have confirmed |
+//! | 2048 | 8 | our mark, in ASCII |
+//! | 2056 | 4 | version of what follows, 1 |
+//! | 2060 | 8 | log offset below which log, queues and index are synced |
+//! | 2068 | 4 | CRC-32 of the 20 bytes from 2048 on |
+//! | 4096 | | end of the file |
+//!
+//! The first part is Apache's and read by a Java broker, which leaves the second part as it is. Each part lies within one
+//! sector of 512 bytes, so that a power cut leaves each as it was before or after; neither needs the other's.
+//!
+//! Not here: when to write it. Whoever does has synced what it says.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use message::LogOffset;
+
+use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
+
+const LEN: usize = 4096;
+const OURS: usize = 2048;
+const MARK: &[u8; 8] = b"ApogeeMQ";
+const VERSION: u32 = 1;
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Store timestamp (ms) of the last record synced in the log.
+    pub log_timestamp: i64,
+    /// Store timestamp (ms) of the last record whose queue entry was synced.
+    pub queue_timestamp: i64,
+    /// Store timestamp (ms) of the last record in a synced index file.
+    pub index_timestamp: i64,
+    /// Log offset up to which the master has flushed, on a replica.
+    pub master_flushed: LogOffset,
+    /// Log offset up to which replicas have confirmed.
+    pub confirmed: LogOffset,
+    /// Everything below is in the synced log, queues and index. `None` when this store was never ours, or the part was
+    /// damaged.
+    pub dispatched: Option<LogOffset>,
+}
+
+impl Checkpoint {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; LEN];
+        let longs = [
+            self.log_timestamp,
+            self.queue_timestamp,
+            self.index_timestamp,
+            self.master_flushed.0,
+            self.confirmed.0,
+        ];
+        for (place, long) in bytes.chunks_exact_mut(8).zip(longs) {
+            place.copy_from_slice(&long.to_be_bytes());
+        }
+        if let Some(dispatched) = self.dispatched {
+            let ours = &mut bytes[OURS..OURS + 24];
+            ours[..8].copy_from_slice(MARK);
+            ours[8..12].copy_from_slice(&VERSION.to_be_bytes());
+            ours[12..20].copy_from_slice(&dispatched.0.to_be_bytes());
+            let crc = crc32fast::hash(&ours[..20]);
+            ours[20..].copy_from_slice(&crc.to_be_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        let long = |at: usize| {
+            bytes
+                .get(at..at + 8)
+                .and_then(|eight| eight.try_into().ok())
+                .map_or(0, i64::from_be_bytes)
+        };
+        Self {
+            log_timestamp: long(0),
+            queue_timestamp: long(8),
+            index_timestamp: long(16),
+            master_flushed: LogOffset(long(24)),
+            confirmed: LogOffset(long(32)),
+            dispatched: bytes
+                .get(OURS..OURS + 24)
+                .filter(|ours| is_ours(ours))
+                .map(|_| LogOffset(long(OURS + 12)))
+                .filter(|at| at.0 >= 0),
+        }
+    }
+}
+
+fn is_ours(part: &[u8]) -> bool {
+    let (content, crc) = part.split_at(20);
+    content.starts_with(MARK) && content[8..12] == VERSION.to_be_bytes() && *crc == crc32fast::hash(content).to_be_bytes()
+}
+
+/// The open file.
+#[derive(Debug)]
+pub struct CheckpointFile {
+    file: Arc<dyn DiskFile>,
+}
+
+impl CheckpointFile {
+    /// Opens the file, made when absent, and reads it.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub fn open(disk: &dyn Disk, path: &Path) -> io::Result<(Self, Checkpoint)> {
+        let file = match disk.open(path, OpenMode::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path, LEN as u64, Allocate::Reserved)?,
+            opened => opened?,
+        };
+        let mut bytes = vec![0; LEN];
+        file.read_at(&mut bytes, 0)?;
+        Ok((Self { file }, Checkpoint::decode(&bytes)))
+    }
+
+    /// Writes the checkpoint and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the checkpoint before, or this one, is on the disk then. May be tried again.
+    pub fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        self.file.write_at(&checkpoint.encode(), 0)?;
+        self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::simulated::SimulatedDisk;
+
+    const PATH: &str = "/checkpoint";
+
+    fn sample(at: i64) -> Checkpoint {
+        Checkpoint {
+            log_timestamp: at,
+            queue_timestamp: at + 1,
+            index_timestamp: at + 2,
+            master_flushed: LogOffset(at + 3),
+            confirmed: LogOffset(at + 4),
+            dispatched: Some(LogOffset(at + 5)),
+        }
+    }
+
+    fn read(disk: &SimulatedDisk) -> Checkpoint {
+        CheckpointFile::open(disk, Path::new(PATH)).unwrap().1
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_apaches_part_is_where_java_looks() {
+        let disk = SimulatedDisk::new(1);
+        assert_eq!(read(&disk), Checkpoint::default());
+        let (file, _) = CheckpointFile::open(&disk, Path::new(PATH)).unwrap();
+        file.write(&sample(0x0102_0304_0506_0700)).unwrap();
+        assert_eq!(read(&disk), sample(0x0102_0304_0506_0700));
+        let bytes = disk.read(Path::new(PATH)).unwrap();
+        assert_eq!(bytes.len(), 4096);
+        assert_eq!(bytes[..16], [1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 1]);
+        assert!(bytes[40..2048].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn damaged_private_part_is_not_believed() {
+        let whole = sample(7).encode();
+        for at in OURS..OURS + 24 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            assert_eq!(
+                Checkpoint::decode(&bytes),
+                Checkpoint {
+                    dispatched: None,
+                    ..sample(7)
+                }
+            );
+        }
+        assert_eq!(Checkpoint::decode(&whole[..100]).dispatched, None);
+    }
+
+    #[test]
+    fn power_cut_while_writing_leaves_each_part_as_before_or_after() {
+        let disk = SimulatedDisk::new(1);
+        let (file, _) = CheckpointFile::open(&disk, Path::new(PATH)).unwrap();
+        file.write(&sample(100)).unwrap();
+        disk.cut_at(disk.calls() + 2);
+        assert!(file.write(&sample(200)).is_err());
+        for seed in 0..200 {
+            let found = read(&disk.power_cut(seed));
+            assert!([100, 200].contains(&found.log_timestamp));
+            assert_eq!(found.confirmed.0, found.log_timestamp + 4);
+            assert!([Some(LogOffset(105)), Some(LogOffset(205))].contains(&found.dispatched));
+        }
+    }
+}

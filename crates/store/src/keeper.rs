@@ -1,0 +1,164 @@
+//! The store's background thread: everything that must not be on the way of a send.
+//!
+//! It prepares the next log file, writes queues behind, indexes keys, makes checkpoints and deletes what is too old. While
+//! messages arrive it does a round every [`ROUND`]; when all is done it sleeps until the next message.
+//!
+//! Invariant: a checkpoint says `dispatched = D` only after the log up to D, all queue entries below D and all keys below D
+//! are synced. If one of these syncs fails, there is no further checkpoint until a restart: recovery then starts from the
+//! last one that is known to be true.
+
+use crate::error::StoreError;
+use crate::store::Store;
+use message::LogOffset;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Time between two rounds while there is work.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// What the keeper remembers between rounds.
+struct Memory {
+    last_checkpoint: Instant,
+    last_retention: Option<Instant>,
+    last_complaint: Option<Instant>,
+}
+
+impl Store {
+    pub(crate) fn start_keeper(self: &Arc<Self>) -> Result<JoinHandle<()>, StoreError> {
+        let store = Arc::downgrade(self);
+        let dispatch = self.dispatch.clone();
+        let interval = self.options.retention.interval;
+        let run = move || {
+            let mut memory = Memory {
+                last_checkpoint: Instant::now(),
+                last_retention: None,
+                last_complaint: None,
+            };
+            loop {
+                let Some(store) = store.upgrade() else { return };
+                let busy = store.round(&mut memory);
+                drop(store);
+                let goes_on = if busy {
+                    dispatch.keeper_pauses(ROUND)
+                } else {
+                    dispatch.keeper_sleeps(interval)
+                };
+                if !goes_on {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(run)
+            .map_err(|e| StoreError::Layout(format!("cannot start the keeper thread: {e}")))
+    }
+
+    /// Does what is due. Whether there is more to do soon.
+    fn round(&self, memory: &mut Memory) -> bool {
+        self.log.write_pending();
+        let mut outcome = self.prepare_next_file();
+        outcome = outcome.and(self.index_inbox());
+        let pending = self.write_queues();
+        let left = *pending.as_ref().unwrap_or(&1);
+        outcome = outcome.and(pending.map(|_| ()));
+        let behind = self.dispatch.published() - self.checkpoint.lock().dispatched().map_or(0, |at| at.0);
+        let due =
+            behind >= self.options.checkpoint_bytes || (behind > 0 && memory.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
+        if due && !self.derived_failed.load(Ordering::Relaxed) {
+            outcome = outcome.and(self.checkpoint_now());
+            memory.last_checkpoint = Instant::now();
+        }
+        if memory
+            .last_retention
+            .is_none_or(|at| at.elapsed() >= self.options.retention.interval)
+        {
+            outcome = outcome.and(self.retain());
+            memory.last_retention = Some(Instant::now());
+        }
+        if let Err(error) = outcome {
+            complain(memory, &error);
+            return true;
+        }
+        left > 0 || (behind > 0 && !due)
+    }
+
+    fn prepare_next_file(&self) -> Result<(), StoreError> {
+        let segments = &self.log.segments;
+        let room = segments.last().map_or(0, |last| last.end() - self.log.written().0);
+        if room < segments.segment_len() / 2 && !segments.is_next_ready() {
+            segments.prepare_next()?;
+        }
+        Ok(())
+    }
+
+    /// Indexes the keys that wait, in log order. What cannot be indexed now waits on.
+    pub(crate) fn index_inbox(&self) -> Result<(), StoreError> {
+        let Some(index) = &self.index else { return Ok(()) };
+        let _in_order = self.indexing.lock();
+        let keys = self.dispatch.take_keys();
+        for (done, record) in keys.iter().enumerate() {
+            if let Err(error) = index.put_record(&record.hashes, LogOffset(record.log_offset), record.store_timestamp) {
+                self.dispatch.return_keys(keys[done..].to_vec());
+                return Err(StoreError::io("write", &self.options.root.join("index"), error));
+            }
+        }
+        Ok(())
+    }
+
+    fn retain(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn write_queues(&self) -> Result<usize, StoreError> {
+        self.queues.write_pending().map_err(|e| StoreError::Io {
+            action: "write",
+            path: "consume queues".to_owned(),
+            source: e,
+        })
+    }
+
+    /// Makes everything derived so far durable, and says so in the checkpoint.
+    ///
+    /// # Errors
+    /// The machine's. After a failed sync there are no more checkpoints until a restart.
+    pub(crate) fn checkpoint_now(&self) -> Result<(), StoreError> {
+        let failed = |action, path: &str, e| {
+            self.derived_failed.store(true, Ordering::Relaxed);
+            StoreError::Io {
+                action,
+                path: path.to_owned(),
+                source: e,
+            }
+        };
+        if self.derived_failed.load(Ordering::Relaxed) {
+            return Err(StoreError::Layout(
+                "no checkpoint: an earlier sync of queues or index failed; the next start recovers from the last one".to_owned(),
+            ));
+        }
+        let mut checkpoint = self.checkpoint.lock();
+        let dispatched = self.dispatch.published();
+        let timestamp = self.dispatch.last_timestamp();
+        self.log.sync_now()?;
+        if let Some(index) = &self.index {
+            self.index_inbox()?;
+            index.sync().map_err(|e| failed("sync", "key index", e))?;
+        }
+        self.write_queues()?;
+        self.queues.sync().map_err(|e| failed("sync", "consume queues", e))?;
+        checkpoint.advance(LogOffset(dispatched), timestamp);
+        checkpoint
+            .write(&*self.disk)
+            .map_err(|e| StoreError::io("write", &self.options.root.join("checkpoint"), e))
+    }
+}
+
+/// The same trouble every round is told once a minute.
+fn complain(memory: &mut Memory, error: &StoreError) {
+    if memory.last_complaint.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+        tracing::error!(%error, "background work of the store failed; it is tried again");
+        memory.last_complaint = Some(Instant::now());
+    }
+}

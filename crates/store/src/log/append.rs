@@ -1,0 +1,388 @@
+//! Taking messages: encode under one short lock, then one write for all who wait.
+
+use super::segment::{Segment, Segments};
+use super::{CommitLog, Completion, Level, Ticket, Waiter};
+use crate::error::{AppendError, StoreError};
+use crate::index::key_hashes;
+use crate::options::FlushMode;
+use crate::queue::{ConsumeQueue, Entry};
+use bytes::{Bytes, BytesMut};
+use message::properties::Indexed;
+use message::record::{Draft, FILLER_LEN, Placement, encode_filler};
+use message::{LogOffset, hash};
+use smallvec::SmallVec;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Bytes of memory that encoded messages are cut from.
+const CHUNK_BYTES: usize = 256 << 10;
+/// How often a leader looks for more before it lets another thread lead.
+const MAX_ROUNDS: usize = 16;
+/// Most slices of one write.
+const MAX_SLICES: usize = 512;
+
+/// Where a message goes after it is stored: its queue, or none (half messages of transactions).
+pub(crate) type Destination = Arc<ConsumeQueue>;
+
+/// What one append made: bytes for the log, and entries for queues and index.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Bytes and where they go; more than one piece only where the log changes files.
+    pub(crate) pieces: SmallVec<[(i64, Bytes); 1]>,
+    /// Offset after the last byte.
+    pub(crate) end: i64,
+    /// One for each message, in order.
+    pub(crate) entries: Vec<Dispatched>,
+    /// Those that have keys, for the index.
+    pub(crate) keys: Vec<IndexedRecord>,
+}
+
+/// A message's entry for its queue.
+#[derive(Debug)]
+pub(crate) struct Dispatched {
+    pub(crate) queue: Destination,
+    pub(crate) entry: Entry,
+    pub(crate) store_timestamp: i64,
+}
+
+/// A message's keys for the index.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexedRecord {
+    pub(crate) hashes: SmallVec<[i32; 2]>,
+    pub(crate) log_offset: i64,
+    pub(crate) store_timestamp: i64,
+}
+
+/// What the append lock guards.
+pub(crate) struct AppendState {
+    /// Where the next record goes.
+    end: i64,
+    /// Where the current file ends.
+    segment_end: i64,
+    chunk: BytesMut,
+    pending: Vec<Batch>,
+    leading: bool,
+    pub(super) failed: Option<Arc<str>>,
+}
+
+impl AppendState {
+    pub(super) fn new(end: i64, segments: &Segments) -> Self {
+        let segment_end = segments.last().map_or(end, |s| s.end());
+        Self {
+            end,
+            segment_end,
+            chunk: BytesMut::new(),
+            pending: Vec::new(),
+            leading: false,
+            failed: None,
+        }
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.end + (bytes + FILLER_LEN) as i64 <= self.segment_end
+    }
+}
+
+enum Taken {
+    Ticket(Ticket),
+    /// The current file is full and the next one is not there: the batch comes back.
+    NeedsFile(Batch),
+}
+
+impl CommitLog {
+    /// Gives messages their offsets and encodes them; `placements` gets one for each. Nothing is written before
+    /// [`CommitLog::complete`] is called with the ticket.
+    ///
+    /// # Errors
+    /// None of the messages is taken then.
+    pub(crate) fn append(
+        &self,
+        drafts: &[Draft<'_>],
+        queues: &[Destination],
+        now_ms: i64,
+        placements: &mut Vec<Placement>,
+    ) -> Result<Ticket, AppendError> {
+        let mut batch = prepare(drafts, queues, now_ms);
+        let bytes = batch.entries.iter().map(|e| e.entry.size as usize).sum();
+        let max = usize::try_from(self.segments.segment_len()).unwrap_or(usize::MAX) - FILLER_LEN;
+        if bytes > max {
+            return Err(AppendError::TooLarge { size: bytes, max });
+        }
+        loop {
+            match self.try_append(drafts, batch, bytes, placements)? {
+                Taken::Ticket(ticket) => return Ok(ticket),
+                Taken::NeedsFile(returned) => batch = returned,
+            }
+            self.segments.prepare_next().map_err(|e| AppendError::NotWritable(e.to_string()))?;
+        }
+    }
+
+    fn try_append(
+        &self,
+        drafts: &[Draft<'_>],
+        mut batch: Batch,
+        bytes: usize,
+        placements: &mut Vec<Placement>,
+    ) -> Result<Taken, AppendError> {
+        let mut state = self.state.lock();
+        if let Some(reason) = &state.failed {
+            return Err(AppendError::NotWritable(reason.to_string()));
+        }
+        let unconfirmed = state.end - self.confirmed().0;
+        if unconfirmed > self.options.max_unconfirmed_bytes {
+            return Err(AppendError::Busy(format!(
+                "{unconfirmed} bytes wait for the disk, over {} (apogeeMaxUnconfirmedBytes)",
+                self.options.max_unconfirmed_bytes
+            )));
+        }
+        if !state.fits(bytes) {
+            // The filler must not be written unless there is a file to go on in.
+            let Some(segment) = self.segments.roll() else {
+                return Ok(Taken::NeedsFile(batch));
+            };
+            batch.pieces.extend(end_file(&mut state, &segment));
+            self.dispatch.wake_keeper();
+        }
+        encode(&mut state, drafts, bytes, &mut batch, placements);
+        let ticket = Ticket { end: state.end };
+        state.pending.push(batch);
+        Ok(Taken::Ticket(ticket))
+    }
+
+    /// Writes what waits, if nobody else is at it, and says whether the append has come to `level`. If it has not, the
+    /// completion made by `later` runs when it has, on whichever thread brings that about.
+    pub(crate) fn complete(&self, ticket: Ticket, level: Level, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
+        self.write_pending();
+        if self.reached(level) >= ticket.end {
+            return Some(Ok(()));
+        }
+        let mut waiters = self.waiters.lock();
+        if self.reached(level) >= ticket.end {
+            return Some(Ok(()));
+        }
+        if let Some(reason) = self.failure() {
+            return Some(Err(reason));
+        }
+        waiters.push(Waiter {
+            end: ticket.end,
+            level,
+            done: later(),
+        });
+        None
+    }
+
+    fn reached(&self, level: Level) -> i64 {
+        match level {
+            Level::Written => self.written().0,
+            Level::Flushed => self.flushed().0,
+        }
+    }
+
+    /// Leads: writes all that waits, until nothing does. Returns at once when another thread leads.
+    pub(crate) fn write_pending(&self) {
+        for _ in 0..MAX_ROUNDS {
+            let batches = {
+                let mut state = self.state.lock();
+                if state.leading || state.pending.is_empty() {
+                    return;
+                }
+                state.leading = true;
+                std::mem::take(&mut state.pending)
+            };
+            if let Err(error) = self.write(&batches) {
+                self.fail(&error.to_string());
+                return;
+            }
+            let end = batches.last().map_or(0, |b| b.end);
+            self.keep_in_memory(&batches);
+            match self.options.flush_mode {
+                FlushMode::Async => self.confirm_written(&batches, end),
+                FlushMode::Sync => self.hand_to_flusher(batches, end),
+            }
+        }
+        // Others append faster than this thread writes: it has done enough for them.
+        self.dispatch.wake_keeper();
+    }
+
+    fn keep_in_memory(&self, batches: &[Batch]) {
+        let mut tail = self.tail.write();
+        for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
+            tail.push(*start, piece.clone());
+        }
+    }
+
+    /// Published before the offset counts as written, so that whoever got an answer finds the message.
+    fn confirm_written(&self, batches: &[Batch], end: i64) {
+        self.dispatch.publish(batches);
+        self.written.store(end, Ordering::Release);
+        self.state.lock().leading = false;
+        self.wake_flusher();
+        self.run_waiters();
+        self.dispatch.announce(batches);
+    }
+
+    fn hand_to_flusher(&self, batches: Vec<Batch>, end: i64) {
+        self.unsynced.lock().extend(batches);
+        self.written.store(end, Ordering::Release);
+        self.state.lock().leading = false;
+        self.wake_flusher();
+        self.run_waiters();
+    }
+
+    fn write(&self, batches: &[Batch]) -> Result<(), StoreError> {
+        let mut run = Run::default();
+        for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
+            if !run.takes(*start) {
+                self.write_run(&run)?;
+                run = Run {
+                    start: *start,
+                    next: *start,
+                    slices: std::mem::take(&mut run.slices),
+                };
+                run.slices.clear();
+            }
+            run.slices.push(piece);
+            run.next = start + piece.len() as i64;
+        }
+        self.write_run(&run)
+    }
+
+    fn write_run(&self, run: &Run<'_>) -> Result<(), StoreError> {
+        let Some(first) = run.slices.first() else { return Ok(()) };
+        let failed = |e| StoreError::Io {
+            action: "write",
+            path: format!("commit log at {}", run.start),
+            source: e,
+        };
+        let segment = self
+            .segments
+            .holding(run.start)
+            .ok_or_else(|| StoreError::Corrupt(format!("no log file for offset {}", run.start)))?;
+        let at = segment.position(run.start);
+        if run.slices.len() == 1 {
+            return segment.file.write_at(first, at).map_err(failed);
+        }
+        let slices: Vec<IoSlice<'_>> = run.slices.iter().map(|b| IoSlice::new(b)).collect();
+        segment.file.write_vectored_at(&slices, at).map_err(failed)
+    }
+
+    /// Ends writing for good: whoever waits is told, later appends are refused.
+    pub(super) fn fail(&self, reason: &str) {
+        tracing::error!(reason, "the store stops taking messages until it is restarted");
+        let reason: Arc<str> = format!("{reason}; the store takes no messages until it is restarted").into();
+        {
+            let mut state = self.state.lock();
+            state.failed.get_or_insert_with(|| reason.clone());
+            state.pending.clear();
+            state.leading = false;
+        }
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        for waiter in waiters {
+            (waiter.done)(Err(reason.clone()));
+        }
+    }
+
+    /// Runs the completions of what has been reached.
+    pub(super) fn run_waiters(&self) {
+        let (written, flushed) = (self.written().0, self.flushed().0);
+        let ready: Vec<Waiter> = {
+            let mut waiters = self.waiters.lock();
+            if waiters.is_empty() {
+                return;
+            }
+            waiters
+                .extract_if(.., |w| w.end <= if w.level == Level::Written { written } else { flushed })
+                .collect()
+        };
+        for waiter in ready {
+            (waiter.done)(Ok(()));
+        }
+    }
+}
+
+/// Pieces that follow each other in the log.
+#[derive(Default)]
+struct Run<'a> {
+    start: i64,
+    next: i64,
+    slices: Vec<&'a Bytes>,
+}
+
+impl Run<'_> {
+    fn takes(&self, start: i64) -> bool {
+        self.next == start && !self.slices.is_empty() && self.slices.len() < MAX_SLICES
+    }
+}
+
+/// Ends the current file with a filler and goes on in the next one.
+fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(i64, Bytes)> {
+    let left = state.segment_end - state.end;
+    let filler = (left >= FILLER_LEN as i64).then(|| {
+        let mut bytes = BytesMut::with_capacity(FILLER_LEN);
+        encode_filler(left as usize, &mut bytes);
+        (state.end, bytes.freeze())
+    });
+    state.end = next.base;
+    state.segment_end = next.end();
+    filler
+}
+
+/// All that can be known of the messages before they have offsets, found out before the lock is taken: entries and keys
+/// with offsets relative to the batch.
+fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
+    let mut batch = Batch {
+        entries: Vec::with_capacity(drafts.len()),
+        keys: Vec::with_capacity(drafts.len()),
+        ..Batch::default()
+    };
+    let mut log_offset = 0;
+    for (draft, queue) in drafts.iter().zip(queues) {
+        let size = draft.encoded_len() as i32;
+        let indexed = Indexed::of(draft.properties);
+        let entry = Entry {
+            log_offset,
+            size,
+            tags_code: hash::tags_code(indexed.tags),
+        };
+        batch.entries.push(Dispatched {
+            queue: queue.clone(),
+            entry,
+            store_timestamp: now_ms,
+        });
+        let mut hashes = SmallVec::new();
+        key_hashes(draft.topic, indexed.uniq_key, indexed.keys, "", |hash| hashes.push(hash));
+        if !hashes.is_empty() {
+            batch.keys.push(IndexedRecord {
+                hashes,
+                log_offset,
+                store_timestamp: now_ms,
+            });
+        }
+        log_offset += i64::from(size);
+    }
+    batch
+}
+
+fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &mut Batch, placements: &mut Vec<Placement>) {
+    if state.chunk.capacity() < bytes {
+        state.chunk = BytesMut::with_capacity(bytes.max(CHUNK_BYTES));
+    }
+    let start = state.end;
+    for (draft, dispatched) in drafts.iter().zip(&mut batch.entries) {
+        dispatched.entry.log_offset += start;
+        let placement = Placement {
+            queue_offset: dispatched.queue.assign(),
+            log_offset: LogOffset(dispatched.entry.log_offset),
+            store_timestamp: dispatched.store_timestamp,
+        };
+        draft.encode(placement, &mut state.chunk);
+        placements.push(placement);
+    }
+    for key in &mut batch.keys {
+        key.log_offset += start;
+    }
+    state.end += bytes as i64;
+    batch.pieces.push((start, state.chunk.split().freeze()));
+    batch.end = state.end;
+}

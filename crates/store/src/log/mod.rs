@@ -1,0 +1,241 @@
+//! The commit log: every message of every topic, one after the other, in the order they were taken.
+//!
+//! # Life of an append
+//!
+//! 1. **Encode.** Under one short lock the messages of one network read get their offsets and are encoded into memory,
+//!    as a [`Batch`]. The lock is never held over I/O.
+//! 2. **Write.** Whoever finds nobody writing becomes the leader: it takes all batches that wait, its own and those of
+//!    other threads, and writes them with one call. The others do not wait in line: they leave a callback.
+//! 3. **Sync**, when asked for: one `fdatasync` at a time serves all that was written before it began ([`flush`]).
+//! 4. **Publish.** A confirmed batch enters the consume queues and wakes readers, in log order. Confirmed means written
+//!    under ASYNC_FLUSH and synced under SYNC_FLUSH: nobody reads what could still be lost.
+//! 5. **Complete.** Callbacks for what is now written (or synced) run.
+//!
+//! # Invariants
+//!
+//! - `flushed <= written <= end`, and each only grows.
+//! - Queues and index never name bytes beyond the confirmed offset.
+//! - After a failed write or sync nothing is written any more until a restart: what the disk holds is then found out by
+//!   recovery, not guessed ([`CommitLog::failure`]).
+//!
+//! Not here: what a queue is, who reads, sockets.
+
+mod append;
+mod flush;
+mod recover;
+pub(crate) mod segment;
+mod tail;
+
+pub(crate) use append::{Batch, IndexedRecord};
+pub(crate) use recover::{Verdict, erase_after, scan, start_by_time};
+
+use crate::disk::Disk;
+use crate::dispatch::Dispatch;
+use crate::error::StoreError;
+use crate::options::{FlushMode, LogOptions};
+use bytes::Bytes;
+use message::{LogOffset, record};
+use parking_lot::{Mutex, RwLock};
+use segment::Segments;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use tail::Tail;
+
+/// Called once with the outcome of an append; an error's text says why nothing may be taken as stored.
+pub type Completion = Box<dyn FnOnce(Result<(), Arc<str>>) + Send>;
+
+/// How far an append must have come before its completion runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// In the page cache: survives the death of this process.
+    Written,
+    /// On the disk: survives the loss of power.
+    Flushed,
+}
+
+/// Names an append that is encoded, and must be completed.
+#[must_use = "an append is written by completing it"]
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    end: i64,
+}
+
+struct Waiter {
+    end: i64,
+    level: Level,
+    done: Completion,
+}
+
+/// The log.
+pub(crate) struct CommitLog {
+    options: LogOptions,
+    pub(crate) segments: Segments,
+    state: Mutex<append::AppendState>,
+    /// End of what the leader has written.
+    written: AtomicI64,
+    /// End of what is synced.
+    flushed: AtomicI64,
+    waiters: Mutex<Vec<Waiter>>,
+    tail: RwLock<Tail>,
+    dispatch: Arc<Dispatch>,
+    /// Written but not synced batches, in order; only under SYNC_FLUSH.
+    unsynced: Mutex<std::collections::VecDeque<Batch>>,
+    flush_wake: flush::Wake,
+    /// Held while confirmed batches are published, so that they are in log order.
+    publishing: Mutex<()>,
+}
+
+impl CommitLog {
+    /// A log over opened files that ends at `end`; all before it is on the disk.
+    pub(crate) fn new(options: LogOptions, segments: Segments, end: i64, dispatch: Arc<Dispatch>) -> Self {
+        Self {
+            state: Mutex::new(append::AppendState::new(end, &segments)),
+            tail: RwLock::new(Tail::new(options.tail_bytes)),
+            options,
+            segments,
+            written: AtomicI64::new(end),
+            flushed: AtomicI64::new(end),
+            waiters: Mutex::default(),
+            dispatch,
+            unsynced: Mutex::default(),
+            flush_wake: flush::Wake::new(end),
+            publishing: Mutex::default(),
+        }
+    }
+
+    /// Opens the files below `dir`.
+    ///
+    /// # Errors
+    /// As [`Segments::open`].
+    pub(crate) fn open_segments(disk: Arc<dyn Disk>, dir: &Path, options: &LogOptions) -> Result<Segments, StoreError> {
+        Segments::open(disk, dir, options.segment_bytes)
+    }
+
+    /// Offset of the first byte kept.
+    pub(crate) fn first_offset(&self) -> LogOffset {
+        LogOffset(self.segments.first_offset().unwrap_or(0))
+    }
+
+    /// End of what readers may see.
+    pub(crate) fn confirmed(&self) -> LogOffset {
+        match self.options.flush_mode {
+            FlushMode::Async => self.written(),
+            FlushMode::Sync => self.flushed(),
+        }
+    }
+
+    /// End of what is in the page cache.
+    pub(crate) fn written(&self) -> LogOffset {
+        LogOffset(self.written.load(Ordering::Acquire))
+    }
+
+    /// End of what is on the disk.
+    pub(crate) fn flushed(&self) -> LogOffset {
+        LogOffset(self.flushed.load(Ordering::Acquire))
+    }
+
+    /// Why nothing is written any more, if so.
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        self.state.lock().failed.clone()
+    }
+
+    /// Offset of the oldest byte in memory.
+    pub(crate) fn tail_start(&self) -> Option<i64> {
+        self.tail.read().first_offset()
+    }
+
+    /// The bytes of records at the given places. `Cold` when a place is neither in memory nor in the page cache and the
+    /// caller may not block.
+    ///
+    /// # Errors
+    /// The machine's; a place outside the log or where no record of that size stands.
+    pub(crate) fn read_all(&self, places: &[(i64, i32)], may_block: bool, out: &mut Vec<Bytes>) -> Result<Warmth, StoreError> {
+        let mut on_disk: Option<usize> = None;
+        {
+            let tail = self.tail.read();
+            for (i, (offset, size)) in places.iter().enumerate() {
+                match tail.slice(*offset, usize::try_from(*size).unwrap_or(usize::MAX)) {
+                    Some(record) => out.push(record),
+                    None => {
+                        on_disk = Some(i);
+                        break;
+                    }
+                }
+            }
+        }
+        let Some(first) = on_disk else { return Ok(Warmth::Memory) };
+        for (offset, size) in &places[first..] {
+            match self.read_from_file(*offset, *size, may_block)? {
+                Some(record) => out.push(record),
+                None => return Ok(Warmth::Cold),
+            }
+        }
+        Ok(Warmth::PageCache)
+    }
+
+    fn read_from_file(&self, offset: i64, size: i32, may_block: bool) -> Result<Option<Bytes>, StoreError> {
+        let missing = || StoreError::Corrupt(format!("no record of {size} bytes at log offset {offset}"));
+        let size = usize::try_from(size).ok().filter(|s| *s >= record::MIN_LEN).ok_or_else(missing)?;
+        let segment = self.segments.holding(offset).ok_or_else(missing)?;
+        if offset + size as i64 > segment.end() || offset + size as i64 > self.written().0 {
+            return Err(missing());
+        }
+        let mut buffer = vec![0; size];
+        let at = segment.position(offset);
+        let read = if may_block {
+            segment.file.read_at(&mut buffer, at)
+        } else {
+            segment.file.read_cached_at(&mut buffer, at)
+        };
+        match read {
+            Ok(n) if n == size && record::peek(&buffer) == (record::Peek::Record { size }) => Ok(Some(Bytes::from(buffer))),
+            Ok(_) => Err(missing()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !may_block => Ok(None),
+            Err(e) => Err(StoreError::Io {
+                action: "read",
+                path: format!("commit log at {offset}"),
+                source: e,
+            }),
+        }
+    }
+
+    /// The record that begins at `offset`, whatever its size. May block on the disk.
+    ///
+    /// # Errors
+    /// The machine's; no record begins there.
+    pub(crate) fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
+        let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
+        let segment = self.segments.holding(offset.0).ok_or_else(missing)?;
+        if offset >= self.confirmed() {
+            return Err(missing());
+        }
+        let mut head = [0; record::FILLER_LEN];
+        let read = segment
+            .file
+            .read_at(&mut head, segment.position(offset.0))
+            .map_err(|e| StoreError::Io {
+                action: "read",
+                path: format!("commit log at {offset}"),
+                source: e,
+            })?;
+        match record::peek(&head[..read]) {
+            record::Peek::Record { size } if offset.0 + size as i64 <= self.confirmed().0 => {
+                self.read_from_file(offset.0, size as i32, true)?.ok_or_else(missing)
+            }
+            _ => Err(missing()),
+        }
+    }
+}
+
+/// Where what was read came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Warmth {
+    /// All of it from memory.
+    Memory,
+    /// Some of it from files.
+    PageCache,
+    /// Some of it would have to wait for the disk; what was read before it is in the output.
+    Cold,
+}

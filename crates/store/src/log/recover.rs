@@ -1,0 +1,167 @@
+//! Finding the end of the log after a stop: scan, check, cut.
+//!
+//! A scan reads records forward from a place known to be a record's beginning and stops at the first that is not whole:
+//! wrong lengths, wrong CRC, a position that is not its own, or fields that no broker writes (a torn page reads as zeros).
+//! What lies behind that place was never confirmed, and is erased: else a later crash could find a stale record there that
+//! fits by chance.
+
+use super::segment::{Segment, Segments};
+use crate::error::StoreError;
+use message::LogOffset;
+use message::record::{FILLER_LEN, Peek, Record, peek, peek_store_timestamp};
+use std::sync::Arc;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// Whether a visitor takes a record, or ends the log before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Keep,
+    EndHere,
+}
+
+/// Reads records from `from` on and gives each to `visit`. Returns the end of the log.
+///
+/// # Errors
+/// The disk's. Bytes that are no record are not an error but the end.
+pub(crate) fn scan(
+    segments: &Segments,
+    from: i64,
+    check_crc: bool,
+    mut visit: impl FnMut(&Record<'_>) -> Result<Verdict, StoreError>,
+) -> Result<i64, StoreError> {
+    let mut at = from;
+    while let Some(segment) = segments.holding(at) {
+        match scan_segment(&segment, at, check_crc, &mut visit)? {
+            SegmentEnd::Full => at = segment.end(),
+            SegmentEnd::LogEnd(end) => return Ok(end),
+        }
+    }
+    Ok(at)
+}
+
+enum SegmentEnd {
+    /// The log goes on in the next file.
+    Full,
+    LogEnd(i64),
+}
+
+fn scan_segment(
+    segment: &Arc<Segment>,
+    from: i64,
+    check_crc: bool,
+    visit: &mut impl FnMut(&Record<'_>) -> Result<Verdict, StoreError>,
+) -> Result<SegmentEnd, StoreError> {
+    let mut window = Window {
+        segment,
+        buffer: Vec::new(),
+        start: from,
+    };
+    let mut at = from;
+    loop {
+        if segment.end() - at < FILLER_LEN as i64 {
+            return Ok(SegmentEnd::Full);
+        }
+        let size = match peek(window.bytes(at, FILLER_LEN)?) {
+            Peek::Filler => return Ok(SegmentEnd::Full),
+            Peek::Record { size } if at + size as i64 <= segment.end() => size,
+            _ => return Ok(SegmentEnd::LogEnd(at)),
+        };
+        let Ok(record) = Record::parse(window.bytes(at, size)?) else {
+            return Ok(SegmentEnd::LogEnd(at));
+        };
+        if !record.is_plausible(LogOffset(at)) || (check_crc && !record.crc_matches()) || visit(&record)? == Verdict::EndHere {
+            return Ok(SegmentEnd::LogEnd(at));
+        }
+        at += size as i64;
+    }
+}
+
+/// A moving view of a file.
+struct Window<'a> {
+    segment: &'a Segment,
+    buffer: Vec<u8>,
+    start: i64,
+}
+
+impl Window<'_> {
+    /// The bytes at `at`; fewer only at the end of the file.
+    fn bytes(&mut self, at: i64, len: usize) -> Result<&[u8], StoreError> {
+        let have = self.start + self.buffer.len() as i64;
+        if at < self.start || at + len as i64 > have {
+            let left = usize::try_from(self.segment.end() - at).unwrap_or(0);
+            self.buffer.resize(len.max(READ_BYTES).min(left), 0);
+            let read = self.segment.file.read_at(&mut self.buffer, self.segment.position(at));
+            let read = read.map_err(|e| StoreError::Io {
+                action: "read",
+                path: format!("commit log at {at}"),
+                source: e,
+            })?;
+            self.buffer.truncate(read);
+            self.start = at;
+        }
+        let from = (at - self.start) as usize;
+        Ok(&self.buffer[from..(from + len).min(self.buffer.len())])
+    }
+}
+
+/// Where a scan begins in a directory whose last writer left no exact place (Apache's): the newest file whose first
+/// message was stored before `safe_timestamp`, else the oldest file.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn start_by_time(segments: &Segments, safe_timestamp: i64) -> Result<Option<i64>, StoreError> {
+    let all = segments.all();
+    for segment in all.iter().rev() {
+        let mut head = [0; 64 + 12];
+        let read = segment.file.read_at(&mut head, 0);
+        let read = read.map_err(|e| StoreError::Io {
+            action: "read",
+            path: format!("commit log at {}", segment.base),
+            source: e,
+        })?;
+        let whole = matches!(peek(&head[..read]), Peek::Record { .. });
+        if whole && peek_store_timestamp(&head[..read]).is_some_and(|stored| stored > 0 && stored <= safe_timestamp) {
+            return Ok(Some(segment.base));
+        }
+    }
+    Ok(all.first().map(|s| s.base))
+}
+
+/// Makes everything from `end` on read as zeros, and syncs it.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn erase_after(segments: &Segments, end: i64) -> Result<(), StoreError> {
+    segments.remove_from(end.saturating_add(1))?;
+    let Some(segment) = segments.last().filter(|s| s.end() > end) else {
+        return Ok(());
+    };
+    let failed = |action, e| StoreError::Io {
+        action,
+        path: format!("commit log at {end}"),
+        source: e,
+    };
+    let mut position = segment.position(end);
+    let len = segment.len as u64;
+    let mut block = vec![0; READ_BYTES];
+    let zeros = vec![0; READ_BYTES];
+    while let Some(data) = segment
+        .file
+        .next_data(position)
+        .map_err(|e| failed("read", e))?
+        .filter(|at| *at < len)
+    {
+        position = data.max(position);
+        let read = segment.file.read_at(&mut block, position).map_err(|e| failed("read", e))?;
+        if read == 0 {
+            break;
+        }
+        if block[..read].iter().any(|b| *b != 0) {
+            segment.file.write_at(&zeros[..read], position).map_err(|e| failed("write", e))?;
+        }
+        position += read as u64;
+    }
+    segment.file.sync_data().map_err(|e| failed("sync", e))
+}

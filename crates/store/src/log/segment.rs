@@ -1,0 +1,269 @@
+//! The commit log's files: which there are, which one holds an offset, and the next one, prepared ahead.
+//!
+//! A file is named by the 20-digit offset of its first byte and has its full length from the start, its blocks
+//! reserved, so that an append neither grows a file nor finds the disk full. Unwritten space reads as zeros.
+//!
+//! Not here: records. This is a flat space of bytes cut into files.
+
+use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
+use crate::error::StoreError;
+use message::LogOffset;
+use parking_lot::{Mutex, RwLock};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One log file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// Offset of its first byte.
+    pub(crate) base: i64,
+    /// Bytes of the file.
+    pub(crate) len: i64,
+    /// The open file.
+    pub(crate) file: Arc<dyn DiskFile>,
+}
+
+impl Segment {
+    /// Offset after its last byte.
+    pub(crate) fn end(&self) -> i64 {
+        self.base + self.len
+    }
+
+    /// Where in the file an offset is.
+    pub(crate) fn position(&self, offset: i64) -> u64 {
+        (offset - self.base) as u64
+    }
+}
+
+/// All log files, oldest first, without a gap.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    len: i64,
+    list: RwLock<Vec<Arc<Segment>>>,
+    /// The file after the last one. The lock is held while it is made, so that it is made once.
+    next: Mutex<Option<Arc<Segment>>>,
+}
+
+impl Segments {
+    /// Opens the files of a directory, which may be absent.
+    ///
+    /// # Errors
+    /// The disk's; a file of another length than configured, or a gap between files.
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, len: u64) -> Result<Self, StoreError> {
+        disk.create_dir_all(dir).map_err(|e| StoreError::io("create", dir, e))?;
+        let mut found: Vec<(i64, u64, String)> = disk
+            .list(dir)
+            .map_err(|e| StoreError::io("list", dir, e))?
+            .into_iter()
+            .filter(|entry| !entry.is_dir)
+            .filter_map(|entry| Some((parse_name(&entry.name)?, entry.len, entry.name)))
+            .collect();
+        found.sort_unstable();
+        drop_unfinished_last(&*disk, dir, len, &mut found)?;
+        let mut list: Vec<Arc<Segment>> = Vec::with_capacity(found.len());
+        for (base, file_len, name) in found {
+            let path = dir.join(name);
+            if file_len != len {
+                return Err(StoreError::Layout(format!(
+                    "{} has {file_len} bytes, but mappedFileSizeCommitLog is {len}: set it to the size this directory was written with",
+                    path.display()
+                )));
+            }
+            if let Some(last) = list.last().filter(|last| last.end() != base) {
+                return Err(StoreError::Layout(format!(
+                    "{} is missing: the log has a gap before {}",
+                    name_of(last.end()),
+                    path.display()
+                )));
+            }
+            let file = disk.open(&path, OpenMode::Write).map_err(|e| StoreError::io("open", &path, e))?;
+            list.push(Arc::new(Segment {
+                base,
+                len: len as i64,
+                file,
+            }));
+        }
+        Ok(Self {
+            disk,
+            dir: dir.to_owned(),
+            len: len as i64,
+            list: RwLock::new(list),
+            next: Mutex::new(None),
+        })
+    }
+
+    /// Bytes of each file.
+    pub(crate) fn segment_len(&self) -> i64 {
+        self.len
+    }
+
+    /// Offset of the first byte kept.
+    pub(crate) fn first_offset(&self) -> Option<i64> {
+        self.list.read().first().map(|s| s.base)
+    }
+
+    /// The newest file.
+    pub(crate) fn last(&self) -> Option<Arc<Segment>> {
+        self.list.read().last().cloned()
+    }
+
+    /// All files, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.list.read().clone()
+    }
+
+    /// The file that holds an offset.
+    pub(crate) fn holding(&self, offset: i64) -> Option<Arc<Segment>> {
+        let list = self.list.read();
+        let first = list.first()?.base;
+        let at = usize::try_from((offset - first).checked_div(self.len)?)
+            .ok()
+            .filter(|_| offset >= first)?;
+        list.get(at).cloned()
+    }
+
+    /// Makes the file after the last one, if it is not there yet. Called in the background ahead of need, and by an
+    /// append that came first.
+    ///
+    /// # Errors
+    /// The disk's: full, above all.
+    pub(crate) fn prepare_next(&self) -> Result<(), StoreError> {
+        let mut next = self.next.lock();
+        if next.is_none() {
+            let base = self.last().map_or(0, |last| last.end());
+            *next = Some(self.create(base)?);
+        }
+        Ok(())
+    }
+
+    /// Whether the next file is there.
+    pub(crate) fn is_next_ready(&self) -> bool {
+        self.next.try_lock().is_some_and(|next| next.is_some())
+    }
+
+    /// Makes the prepared file the last one and returns it; `None` when it is not ready.
+    pub(crate) fn roll(&self) -> Option<Arc<Segment>> {
+        let next = self.next.try_lock()?.take()?;
+        self.list.write().push(next.clone());
+        Some(next)
+    }
+
+    /// Takes the one empty file after the one that holds `end` as the prepared next file, so that it need not be made again.
+    /// Only after a clean stop: else it may hold stale bytes.
+    pub(crate) fn adopt_next(&self, end: i64) {
+        let mut list = self.list.write();
+        if list.len() >= 2 && list[list.len() - 2].end() > end && list[list.len() - 1].base > end {
+            *self.next.lock() = list.pop();
+        }
+    }
+
+    /// Makes the first file of a log whose first offset is `base`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn start_at(&self, base: i64) -> Result<(), StoreError> {
+        let first = self.create(base)?;
+        self.list.write().push(first);
+        Ok(())
+    }
+
+    fn create(&self, base: i64) -> Result<Arc<Segment>, StoreError> {
+        let path = self.dir.join(name_of(base));
+        let file = match self.disk.create(&path, self.len as u64, Allocate::Reserved) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&path, OpenMode::Write),
+            made => made,
+        };
+        let file = file.map_err(|e| match e.kind() {
+            io::ErrorKind::StorageFull => StoreError::DiskFull(format!(
+                "no room for the next commit log file of {} bytes at {}",
+                self.len,
+                path.display()
+            )),
+            _ => StoreError::io("create", &path, e),
+        })?;
+        Ok(Arc::new(Segment { base, len: self.len, file }))
+    }
+
+    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery does this.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn remove_from(&self, offset: i64) -> Result<(), StoreError> {
+        let removed: Vec<_> = {
+            let mut list = self.list.write();
+            let keep = list.iter().take_while(|s| s.base < offset).count();
+            list.split_off(keep)
+        };
+        for segment in removed.iter().rev() {
+            self.remove_file(segment.base)?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(|e| StoreError::io("sync", &self.dir, e))
+    }
+
+    /// Removes the oldest files, `count` at most, never the last one. Returns the first offset kept then.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn remove_oldest(&self, count: usize) -> Result<Option<LogOffset>, StoreError> {
+        for _ in 0..count {
+            let removed = {
+                let mut list = self.list.write();
+                if list.len() < 2 {
+                    break;
+                }
+                list.remove(0)
+            };
+            self.remove_file(removed.base)?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(|e| StoreError::io("sync", &self.dir, e))?;
+        Ok(self.first_offset().map(LogOffset))
+    }
+
+    fn remove_file(&self, base: i64) -> Result<(), StoreError> {
+        let path = self.dir.join(name_of(base));
+        match self.disk.remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Name, age and size of each file, for the retention rules: (base, last change in epoch ms).
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn ages(&self) -> Result<Vec<(i64, i64)>, StoreError> {
+        let entries = self.disk.list(&self.dir).map_err(|e| StoreError::io("list", &self.dir, e))?;
+        let mut ages: Vec<_> = entries
+            .into_iter()
+            .filter_map(|e| Some((parse_name(&e.name)?, e.modified_ms)))
+            .collect();
+        let known = self.list.read();
+        ages.retain(|(base, _)| known.iter().any(|s| s.base == *base));
+        ages.sort_unstable();
+        Ok(ages)
+    }
+}
+
+/// A last file of another length is one whose making a crash interrupted (Java makes files in place): it holds nothing.
+fn drop_unfinished_last(disk: &dyn Disk, dir: &Path, len: u64, found: &mut Vec<(i64, u64, String)>) -> Result<(), StoreError> {
+    if let Some((_, file_len, name)) = found.last()
+        && *file_len == 0
+        && *file_len != len
+    {
+        let path = dir.join(name);
+        disk.remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
+        found.pop();
+    }
+    Ok(())
+}
+
+fn parse_name(name: &str) -> Option<i64> {
+    (name.len() == 20).then(|| name.parse().ok()).flatten()
+}
+
+fn name_of(base: i64) -> String {
+    format!("{base:020}")
+}

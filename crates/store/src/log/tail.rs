@@ -1,0 +1,74 @@
+//! The newest bytes of the log, kept in memory for readers who keep up.
+//!
+//! What an append encoded is kept here as it is, shared, until `limit` bytes of newer ones have come. A pull of what just
+//! arrived takes slices of it: no file, no copy.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Pieces of the log in order of offset, not necessarily without gaps (a filler leaves one).
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pieces: VecDeque<(i64, Bytes)>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Tail {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            bytes: 0,
+            limit,
+        }
+    }
+
+    /// Adds the piece that begins at `start`, after all others; forgets the oldest over the limit.
+    pub(crate) fn push(&mut self, start: i64, piece: Bytes) {
+        self.bytes += piece.len();
+        self.pieces.push_back((start, piece));
+        while self.bytes > self.limit {
+            let Some((_, oldest)) = self.pieces.pop_front() else { break };
+            self.bytes -= oldest.len();
+        }
+    }
+
+    /// The bytes of one record, if they are still here.
+    pub(crate) fn slice(&self, offset: i64, len: usize) -> Option<Bytes> {
+        let at = self.pieces.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
+        let (start, piece) = self.pieces.get(at)?;
+        let from = usize::try_from(offset - start).ok()?;
+        let to = from.checked_add(len)?;
+        (to <= piece.len()).then(|| piece.slice(from..to))
+    }
+
+    /// Offset of the oldest byte here.
+    pub(crate) fn first_offset(&self) -> Option<i64> {
+        self.pieces.front().map(|(start, _)| *start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_come_from_the_piece_that_holds_them() {
+        let mut tail = Tail::new(100);
+        tail.push(1000, Bytes::from_static(b"abcdef"));
+        tail.push(2000, Bytes::from_static(b"ghi"));
+        assert_eq!(tail.slice(1002, 3).unwrap(), "cde");
+        assert_eq!(tail.slice(2000, 3).unwrap(), "ghi");
+        for (offset, len) in [(999, 1), (1004, 3), (1500, 1), (2003, 1), (-1, 1)] {
+            assert!(tail.slice(offset, len).is_none(), "{offset}+{len}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten_over_the_limit() {
+        let mut tail = Tail::new(10);
+        (0..10).for_each(|i| tail.push(i * 4, Bytes::from_static(b"1234")));
+        assert_eq!(tail.first_offset(), Some(32));
+        assert!(tail.slice(28, 4).is_none());
+    }
+}

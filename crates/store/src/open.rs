@@ -1,0 +1,279 @@
+//! Opening a directory: the lock, what its last writer left, recovery, and the threads.
+//!
+//! After a clean stop the queues end where the log ends, so there is nothing to read. After a crash everything above the
+//! last checkpoint is cut from queues and index and derived again from the log; the log itself ends at its first record that
+//! is not whole. Both may be repeated: an interrupted recovery changes nothing that the next one needs.
+
+use crate::checkpoint::Checkpoint;
+use crate::disk::{Disk, OpenMode};
+use crate::dispatch::Dispatch;
+use crate::error::StoreError;
+use crate::index::{IndexOptions, KeyIndex, key_hashes};
+use crate::log::{self, CommitLog, Verdict};
+use crate::options::StoreOptions;
+use crate::queue::{Entry, QueueOptions, QueueTable};
+use crate::store::Store;
+use message::properties::Indexed;
+use message::record::Record;
+use message::{LogOffset, hash, sys_flag};
+use parking_lot::{Mutex, RwLock};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Apache's margin: what was stored in the last seconds before a checkpoint's time may have missed it.
+const CHECKPOINT_MARGIN_MS: i64 = 3_000;
+
+/// What opening found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The last writer stopped in order.
+    pub clean: bool,
+    /// Where reading the log began.
+    pub from: LogOffset,
+    /// Where the log ends.
+    pub end: LogOffset,
+    /// Messages read to derive queues and index again.
+    pub messages: u64,
+}
+
+impl Store {
+    /// Opens the directory, made if absent, and recovers it.
+    ///
+    /// # Errors
+    /// In use by another process; the machine's; files of other sizes than configured; a gap in the log.
+    pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<(Arc<Self>, Recovery), StoreError> {
+        let root = options.root.clone();
+        disk.create_dir_all(&root).map_err(|e| StoreError::io("create", &root, e))?;
+        let lock = lock(&*disk, &options)?;
+        let abort = root.join("abort");
+        let clean = !disk.exists(&abort).map_err(|e| StoreError::io("look for", &abort, e))?;
+        let parts = Parts::open(&disk, &options)?;
+        let (parts, recovery) = parts.recover(&options, clean)?;
+        leave_mark(&*disk, &abort)?;
+        let dispatch = Arc::new(Dispatch::new(options.index_enabled, recovery.end.0));
+        let log = Arc::new(CommitLog::new(
+            options.log.clone(),
+            parts.segments,
+            recovery.end.0,
+            dispatch.clone(),
+        ));
+        let store = Arc::new(Self {
+            log: log.clone(),
+            queues: Arc::new(parts.queues),
+            index: parts.index,
+            indexing: Mutex::new(()),
+            dispatch,
+            checkpoint: Mutex::new(parts.checkpoint),
+            refusing: RwLock::new(None),
+            threads: Mutex::default(),
+            derived_failed: std::sync::atomic::AtomicBool::new(false),
+            options,
+            disk,
+            _lock: lock,
+        });
+        let mut threads = log.start_flushers()?;
+        threads.push(store.start_keeper()?);
+        *store.threads.lock() = threads;
+        Ok((store, recovery))
+    }
+
+    /// Stops in order: everything is written, synced and checkpointed, and the next start has nothing to recover.
+    ///
+    /// # Errors
+    /// The machine's; the next start then recovers.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.log.write_pending();
+        self.log.stop_flushers();
+        self.dispatch.stop_keeper();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        self.log.sync_now()?;
+        self.checkpoint_now()?;
+        let abort = self.options.root.join("abort");
+        match self.disk.remove_file(&abort) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("remove", &abort, e)),
+            _ => {}
+        }
+        self.disk
+            .sync_dir(&self.options.root)
+            .map_err(|e| StoreError::io("sync", &self.options.root, e))
+    }
+}
+
+fn lock(disk: &dyn Disk, options: &StoreOptions) -> Result<Box<dyn crate::disk::Lock>, StoreError> {
+    let path = options.root.join("lock");
+    disk.lock(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => StoreError::Locked(format!(
+            "{} is in use by another process (it holds {}); stop that one, or choose another directory with --data",
+            options.root.display(),
+            path.display()
+        )),
+        _ => StoreError::io("lock", &path, e),
+    })
+}
+
+/// From now on, until a clean stop, the directory counts as crashed.
+fn leave_mark(disk: &dyn Disk, abort: &std::path::Path) -> Result<(), StoreError> {
+    let failed = |e| StoreError::io("create", abort, e);
+    disk.open(abort, OpenMode::WriteOrCreate).map_err(failed)?;
+    disk.sync_dir(crate::disk::parent(abort)).map_err(failed)
+}
+
+/// The files of a directory, opened.
+struct Parts {
+    segments: log::segment::Segments,
+    queues: QueueTable,
+    index: Option<KeyIndex>,
+    checkpoint: Checkpoint,
+}
+
+impl Parts {
+    fn open(disk: &Arc<dyn Disk>, options: &StoreOptions) -> Result<Self, StoreError> {
+        let root = &options.root;
+        let queue_dir = root.join("consumequeue");
+        let queue_options = QueueOptions {
+            file_len: options.queue_file_bytes,
+            open_files_max: options.max_open_queue_files,
+        };
+        let queues = QueueTable::open(disk.clone(), &queue_dir, queue_options).map_err(|e| StoreError::io("open", &queue_dir, e))?;
+        let index_dir = root.join("index");
+        let index = if options.index_enabled {
+            let index_options = IndexOptions {
+                slots: options.index_slots,
+                items: options.index_items,
+            };
+            Some(KeyIndex::open(disk.clone(), &index_dir, index_options).map_err(|e| StoreError::io("open", &index_dir, e))?)
+        } else {
+            None
+        };
+        let path = root.join("checkpoint");
+        let checkpoint = Checkpoint::open(&**disk, &path).map_err(|e| StoreError::io("open", &path, e))?;
+        Ok(Self {
+            segments: CommitLog::open_segments(disk.clone(), &options.log_dir, &options.log)?,
+            queues,
+            index,
+            checkpoint,
+        })
+    }
+
+    /// Where the log has to be read from.
+    fn start(&self, clean: bool) -> Result<i64, StoreError> {
+        let first = self.segments.first_offset().unwrap_or(0);
+        let exact = self.checkpoint.dispatched().map(|at| at.0);
+        let from = if clean {
+            self.queues.max_log_end().0.max(exact.unwrap_or(0))
+        } else if let Some(exact) = exact {
+            exact
+        } else {
+            let safe = self.checkpoint.safe_timestamp() - CHECKPOINT_MARGIN_MS;
+            log::start_by_time(&self.segments, safe)?.unwrap_or(first)
+        };
+        Ok(from.max(first))
+    }
+
+    fn recover(self, options: &StoreOptions, clean: bool) -> Result<(Self, Recovery), StoreError> {
+        let started = Instant::now();
+        let from = self.start(clean)?;
+        let strict = !clean && self.checkpoint.dispatched().is_some();
+        if !clean {
+            self.forget_above(from)?;
+        }
+        let mut messages = 0;
+        let Self {
+            segments, queues, index, ..
+        } = &self;
+        let end = log::scan(segments, from, options.check_crc_on_recovery, |record| {
+            messages += 1;
+            derive(queues, index.as_ref(), record, strict)
+        })?;
+        if clean {
+            segments.adopt_next(end);
+        } else {
+            for segment in segments.all().iter().filter(|s| s.end() > from && s.base <= end) {
+                segment.file.sync_data().map_err(|e| StoreError::Io {
+                    action: "sync",
+                    path: format!("commit log at {}", segment.base),
+                    source: e,
+                })?;
+            }
+            log::erase_after(segments, end)?;
+        }
+        if !clean || messages > 0 {
+            tracing::info!(
+                from,
+                end,
+                messages,
+                clean,
+                took_ms = started.elapsed().as_millis() as u64,
+                "recovered"
+            );
+        }
+        Ok((
+            self,
+            Recovery {
+                clean,
+                from: LogOffset(from),
+                end: LogOffset(end),
+                messages,
+            },
+        ))
+    }
+
+    fn forget_above(&self, from: i64) -> Result<(), StoreError> {
+        let failed = |e| StoreError::Io {
+            action: "cut",
+            path: "consume queues".to_owned(),
+            source: e,
+        };
+        self.queues.truncate_to_log(LogOffset(from)).map_err(failed)?;
+        if let Some(index) = &self.index {
+            index.truncate_to_log(LogOffset(from)).map_err(|e| StoreError::Io {
+                action: "cut",
+                path: "key index".to_owned(),
+                source: e,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a message of the log into its queue and the index again. In a log that only we wrote since the checkpoint each
+/// queue's offsets follow each other; one that does not is a stale record, and the log ends before it.
+fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, strict: bool) -> Result<Verdict, StoreError> {
+    let transaction = sys_flag::transaction(record.sys_flag);
+    if transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK {
+        return Ok(Verdict::Keep);
+    }
+    let queue = queues.find_or_create(record.topic, record.queue_id);
+    if record.queue_offset < queue.max() {
+        if strict {
+            tracing::error!(topic = record.topic, queue = record.queue_id, offset = %record.queue_offset, expected = %queue.max(), at = %record.log_offset, "a stale record ends the log");
+            return Ok(Verdict::EndHere);
+        }
+        return Ok(Verdict::Keep);
+    }
+    if record.queue_offset > queue.max() {
+        queue.skip_to(record.queue_offset).map_err(|e| StoreError::Io {
+            action: "move",
+            path: format!("consume queue {}/{}", record.topic, record.queue_id),
+            source: e,
+        })?;
+    }
+    let indexed = Indexed::of(record.properties);
+    queue.publish(Entry {
+        log_offset: record.log_offset.0,
+        size: record.size as i32,
+        tags_code: hash::tags_code(indexed.tags),
+    });
+    if let Some(index) = index {
+        let mut hashes = smallvec::SmallVec::<[i32; 4]>::new();
+        key_hashes(record.topic, indexed.uniq_key, indexed.keys, "", |hash| hashes.push(hash));
+        if let Err(error) = index.put_record(&hashes, record.log_offset, record.store_timestamp) {
+            // Not worth refusing to start: messages are found by offset and by queue, not by these keys.
+            tracing::error!(%error, at = %record.log_offset, "key not indexed");
+        }
+    }
+    Ok(Verdict::Keep)
+}

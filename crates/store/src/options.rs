@@ -1,0 +1,59 @@
+//! What the store is told when it is opened. Names and defaults of the keys users set are the broker's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// When a message counts as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushMode {
+    /// When it is in the page cache; synced within the flush interval.
+    Async,
+    /// When it is on the disk.
+    Sync,
+}
+
+/// Of the commit log.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Bytes of each file; that of the directory's files.
+    pub segment_bytes: u64,
+    /// When a message counts as stored.
+    pub flush_mode: FlushMode,
+    /// Under [`FlushMode::Async`]: how long writes may gather before they are synced.
+    pub flush_interval: Duration,
+    /// Most bytes of new messages kept in memory for readers who keep up.
+    pub tail_bytes: usize,
+    /// Most bytes encoded and not yet confirmed; more sends are refused as busy.
+    pub max_unconfirmed_bytes: i64,
+}
+
+/// Of the whole store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Root directory, Apache's `storePathRootDir`.
+    pub root: PathBuf,
+    /// Commit log directory, Apache's `storePathCommitLog`; usually `commitlog` below the root.
+    pub log_dir: PathBuf,
+    /// Of the commit log.
+    pub log: LogOptions,
+    /// Bytes of a consume queue file, a multiple of 20.
+    pub queue_file_bytes: u64,
+    /// Most consume queue files open at once.
+    pub max_open_queue_files: usize,
+    /// Whether keys are indexed.
+    pub index_enabled: bool,
+    /// Hash slots of an index file.
+    pub index_slots: u32,
+    /// Items of an index file.
+    pub index_items: u32,
+    /// Most keys that wait to be indexed; over it sends are refused as busy.
+    pub max_index_backlog: usize,
+    /// Most bytes of new log between two checkpoints: what a recovery has to read.
+    pub checkpoint_bytes: i64,
+    /// Longest time between two checkpoints while messages arrive.
+    pub checkpoint_interval: Duration,
+    /// Whether recovery compares each body with its CRC.
+    pub check_crc_on_recovery: bool,
+    /// Retention.
+    pub retention: crate::retention::RetentionOptions,
+}

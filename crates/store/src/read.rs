@@ -1,0 +1,175 @@
+//! Reading a queue: which entries, filtered by their tag's hash, and then the records they name.
+
+use crate::error::StoreError;
+use crate::log::{CommitLog, Warmth};
+use crate::queue::{ConsumeQueue, Entry};
+use crate::store::queue_error;
+use bytes::Bytes;
+use message::QueueOffset;
+use std::cell::RefCell;
+
+/// Most entries looked at for one read, so that a filter that matches nothing does not keep a thread.
+const MAX_ENTRIES: usize = 800;
+
+/// How much one read may return. The first message is returned whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most messages.
+    pub messages: usize,
+    /// Most bytes.
+    pub bytes: usize,
+}
+
+/// What became of a read; Apache's `GetMessageStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadStatus {
+    /// There are messages.
+    Found,
+    /// There are messages, but none the filter takes.
+    NoMatchedMessage,
+    /// The messages there were are deleted now.
+    MessageWasRemoving,
+    /// The queue's own entries cannot be read there.
+    OffsetFoundNull,
+    /// Beyond the end by more than one.
+    OffsetOverflowBadly,
+    /// The next message has not come yet.
+    OffsetOverflowOne,
+    /// Before the first message kept.
+    OffsetTooSmall,
+    /// There is no such queue.
+    NoMatchedLogicQueue,
+    /// The queue is empty.
+    NoMessageInQueue,
+}
+
+/// What a read returns.
+#[derive(Clone, Debug)]
+pub struct ReadResult {
+    /// What became of it.
+    pub status: ReadStatus,
+    /// Where to read next.
+    pub next: QueueOffset,
+    /// First offset kept.
+    pub min: QueueOffset,
+    /// Offset after the last message.
+    pub max: QueueOffset,
+    /// The records, in order of the queue.
+    pub records: Vec<Bytes>,
+    /// Sum of their lengths.
+    pub bytes: usize,
+    /// The rest has to come from the disk: read again where blocking is allowed. The result is void.
+    pub cold: bool,
+}
+
+impl ReadResult {
+    pub(crate) fn empty(status: ReadStatus, next: QueueOffset, min: QueueOffset, max: QueueOffset) -> Self {
+        Self {
+            status,
+            next,
+            min,
+            max,
+            records: Vec::new(),
+            bytes: 0,
+            cold: false,
+        }
+    }
+}
+
+thread_local! {
+    static ENTRIES: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static PLACES: RefCell<Vec<(i64, i32)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads up to `limits` messages from `from` on whose tag hash `takes` accepts.
+///
+/// # Errors
+/// The machine's.
+pub(crate) fn read(
+    log: &CommitLog,
+    queue: &ConsumeQueue,
+    from: QueueOffset,
+    limits: Limits,
+    takes: &dyn Fn(i64) -> bool,
+    may_block: bool,
+) -> Result<ReadResult, StoreError> {
+    let (min, max) = (queue.min(), queue.max());
+    let refused = |status, next| Ok(ReadResult::empty(status, next, min, max));
+    if max.0 == 0 {
+        return refused(ReadStatus::NoMessageInQueue, QueueOffset(0));
+    }
+    if from < min {
+        return refused(ReadStatus::OffsetTooSmall, min);
+    }
+    if from == max {
+        return refused(ReadStatus::OffsetOverflowOne, from);
+    }
+    if from > max {
+        return refused(ReadStatus::OffsetOverflowBadly, max);
+    }
+    ENTRIES.with_borrow_mut(|entries| {
+        PLACES.with_borrow_mut(|places| {
+            entries.clear();
+            places.clear();
+            let wanted = limits.messages.max(1).min(MAX_ENTRIES);
+            let mut next = from;
+            let mut bytes = 0;
+            let mut removed = false;
+            while next < max && places.len() < wanted && next.0 - from.0 < MAX_ENTRIES as i64 {
+                entries.clear();
+                let read = if may_block {
+                    queue.read(next, wanted, entries)
+                } else {
+                    queue.read_cached(next, wanted, entries)
+                };
+                match read {
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && !may_block => {
+                        return Ok(ReadResult {
+                            cold: true,
+                            ..ReadResult::empty(ReadStatus::Found, from, min, max)
+                        });
+                    }
+                    other => other.map_err(|e| queue_error("read", queue, e))?,
+                }
+                if entries.is_empty() {
+                    break;
+                }
+                for entry in entries.iter() {
+                    let size = usize::try_from(entry.size).unwrap_or(0);
+                    let full = !places.is_empty() && (places.len() >= wanted || bytes + size > limits.bytes);
+                    if full {
+                        return select(log, places, bytes, ReadResult::empty(ReadStatus::Found, next, min, max), may_block);
+                    }
+                    next = next.plus(1);
+                    if entry.log_offset < log.first_offset().0 {
+                        removed = true;
+                    } else if takes(entry.tags_code) {
+                        places.push((entry.log_offset, entry.size));
+                        bytes += size;
+                    }
+                }
+            }
+            if next == from {
+                return refused(ReadStatus::OffsetFoundNull, from);
+            }
+            let status = if removed {
+                ReadStatus::MessageWasRemoving
+            } else {
+                ReadStatus::NoMatchedMessage
+            };
+            select(log, places, bytes, ReadResult::empty(status, next, min, max), may_block)
+        })
+    })
+}
+
+/// Reads the records of the places chosen into a result that has all else.
+fn select(log: &CommitLog, places: &[(i64, i32)], bytes: usize, mut result: ReadResult, may_block: bool) -> Result<ReadResult, StoreError> {
+    if places.is_empty() {
+        return Ok(result);
+    }
+    result.records.reserve_exact(places.len());
+    result.cold = log.read_all(places, may_block, &mut result.records)? == Warmth::Cold;
+    result.status = ReadStatus::Found;
+    result.bytes = bytes;
+    Ok(result)
+}

@@ -1,0 +1,270 @@
+//! The store as its users see it: append, complete, read, look up, delete, close.
+
+use crate::checkpoint::Checkpoint;
+use crate::disk::Disk;
+use crate::dispatch::{Arrivals, Dispatch};
+use crate::error::{AppendError, StoreError};
+use crate::index::KeyIndex;
+use crate::log::{CommitLog, Completion, Level, Ticket};
+use crate::options::{FlushMode, StoreOptions};
+use crate::queue::{Boundary, ConsumeQueue, QueueTable};
+use crate::read::{self, Limits, ReadResult, ReadStatus};
+use bytes::Bytes;
+use message::record::{Draft, Placement, Record};
+use message::{LogOffset, QueueOffset};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Commit log, consume queues and key index of one directory.
+pub struct Store {
+    pub(crate) options: StoreOptions,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) queues: Arc<QueueTable>,
+    pub(crate) index: Option<KeyIndex>,
+    /// Held by whoever indexes the keys that wait, so that they are indexed in log order.
+    pub(crate) indexing: Mutex<()>,
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) checkpoint: Mutex<Checkpoint>,
+    /// Why sends are refused although the log could take them: the disk is nearly full.
+    pub(crate) refusing: RwLock<Option<Arc<str>>>,
+    /// A sync of queues or index failed: no further checkpoint may be made.
+    pub(crate) derived_failed: std::sync::atomic::AtomicBool,
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Dropped last: until then the directory is ours.
+    pub(crate) _lock: Box<dyn crate::disk::Lock>,
+}
+
+/// What a query by key found.
+#[derive(Clone, Debug, Default)]
+pub struct QueryResult {
+    /// The records, newest first.
+    pub records: Vec<Bytes>,
+    /// Store timestamp of the record indexed last; 0 when there is none.
+    pub last_timestamp: i64,
+    /// Log offset of the record indexed last.
+    pub last_log_offset: LogOffset,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.options.root.display())
+    }
+}
+
+impl Store {
+    /// Names who is told of messages that readers can see; once, before the first append.
+    pub fn set_arrivals(&self, listener: Box<dyn Arrivals>) {
+        self.dispatch.set_listener(listener);
+    }
+
+    /// When a message counts as stored here.
+    #[must_use]
+    pub fn flush_mode(&self) -> FlushMode {
+        self.options.log.flush_mode
+    }
+
+    /// A queue, made if there is none yet. Queues are made in memory; directories follow with their first entries.
+    pub fn queue(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
+        self.queues.find_or_create(topic, queue_id)
+    }
+
+    /// A queue, if a message was ever stored in it.
+    #[must_use]
+    pub fn find_queue(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
+        self.queues.find(topic, queue_id)
+    }
+
+    /// Takes messages: `queues` has each one's queue, `placements` gets where each will stand. They must be completed.
+    ///
+    /// # Errors
+    /// None of the messages is taken then.
+    pub fn append(
+        &self,
+        drafts: &[Draft<'_>],
+        queues: &[Arc<ConsumeQueue>],
+        now_ms: i64,
+        placements: &mut Vec<Placement>,
+    ) -> Result<Ticket, AppendError> {
+        if let Some(reason) = &*self.refusing.read() {
+            return Err(AppendError::NotWritable(reason.to_string()));
+        }
+        let backlog = self.dispatch.index_backlog();
+        if backlog > self.options.max_index_backlog {
+            return Err(AppendError::Busy(format!(
+                "{backlog} keys wait to be indexed, over {} (apogeeMaxIndexBacklog)",
+                self.options.max_index_backlog
+            )));
+        }
+        self.log.append(drafts, queues, now_ms, placements)
+    }
+
+    /// Brings an append to its end: written, and synced too under [`FlushMode::Sync`] when `wait_for_flush`. Returns the
+    /// outcome if that is so already; else the completion made by `later` gets it, on another thread.
+    pub fn complete(&self, ticket: Ticket, wait_for_flush: bool, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
+        let level = if wait_for_flush && self.flush_mode() == FlushMode::Sync {
+            Level::Flushed
+        } else {
+            Level::Written
+        };
+        self.log.complete(ticket, level, later)
+    }
+
+    /// Why no message is taken now, if so.
+    #[must_use]
+    pub fn not_writable(&self) -> Option<Arc<str>> {
+        self.log.failure().or_else(|| self.refusing.read().clone())
+    }
+
+    /// Reads messages of a queue from `from` on. With `may_block` false a result may be `cold`.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn read(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        from: QueueOffset,
+        limits: Limits,
+        takes: &dyn Fn(i64) -> bool,
+        may_block: bool,
+    ) -> Result<ReadResult, StoreError> {
+        match self.queues.find(topic, queue_id) {
+            Some(queue) => read::read(&self.log, &queue, from, limits, takes, may_block),
+            None => Ok(ReadResult::empty(
+                ReadStatus::NoMatchedLogicQueue,
+                QueueOffset(0),
+                QueueOffset(0),
+                QueueOffset(0),
+            )),
+        }
+    }
+
+    /// First offset kept of a queue; 0 when there is no such queue.
+    #[must_use]
+    pub fn min_offset(&self, topic: &str, queue_id: i32) -> QueueOffset {
+        self.queues.find(topic, queue_id).map_or(QueueOffset(0), |q| q.min())
+    }
+
+    /// Offset after a queue's last message; 0 when there is no such queue.
+    #[must_use]
+    pub fn max_offset(&self, topic: &str, queue_id: i32) -> QueueOffset {
+        self.queues.find(topic, queue_id).map_or(QueueOffset(0), |q| q.max())
+    }
+
+    /// The offset a reader starts from to see what was stored from `timestamp` on, by Apache's rules. May block.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn offset_by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: Boundary) -> Result<QueueOffset, StoreError> {
+        let Some(queue) = self.queues.find(topic, queue_id) else {
+            return Ok(QueueOffset(0));
+        };
+        let found = queue.search_by_time(timestamp, boundary, |entry| self.stored_at(LogOffset(entry.log_offset)));
+        found.map_err(|e| queue_error("search", &queue, e))
+    }
+
+    /// When the message at a queue's offset was stored; `None` when it is not there. May block.
+    #[must_use]
+    pub fn store_time(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<i64> {
+        let queue = self.queues.find(topic, queue_id)?;
+        let mut entries = Vec::new();
+        queue.read(offset, 1, &mut entries).ok()?;
+        self.stored_at(LogOffset(entries.first()?.log_offset))
+    }
+
+    /// When a queue's first message was stored; `None` for an empty or unknown queue. May block.
+    #[must_use]
+    pub fn earliest_store_time(&self, topic: &str, queue_id: i32) -> Option<i64> {
+        self.store_time(topic, queue_id, self.min_offset(topic, queue_id))
+    }
+
+    fn stored_at(&self, offset: LogOffset) -> Option<i64> {
+        let record = self.log.record_at(offset).ok()?;
+        Record::parse(&record).ok().map(|r| r.store_timestamp)
+    }
+
+    /// The record that begins at a log offset. May block.
+    ///
+    /// # Errors
+    /// The machine's; no record begins there.
+    pub fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
+        self.log.record_at(offset)
+    }
+
+    /// Records of a topic that have `key` among their keys or as unique key, newest first, stored between the two times
+    /// (epoch ms, inclusive), `max` at most. Sees all that was confirmed before the call. May block.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn query(&self, topic: &str, key: &str, begin: i64, end: i64, max: usize) -> Result<QueryResult, StoreError> {
+        let Some(index) = &self.index else {
+            return Ok(QueryResult::default());
+        };
+        self.index_inbox()?;
+        let found = index
+            .query(topic, key, begin, end, max)
+            .map_err(|e| StoreError::io("read", &self.options.root.join("index"), e))?;
+        let records = found
+            .log_offsets
+            .iter()
+            .filter_map(|at| self.log.record_at(*at).ok())
+            .filter(|bytes| has_key(bytes, topic, key));
+        Ok(QueryResult {
+            records: records.collect(),
+            last_timestamp: found.last_timestamp,
+            last_log_offset: found.last_log_offset,
+        })
+    }
+
+    /// Forgets a topic: its queues go, its messages stay in the log until retention takes them.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
+        // Offsets of a topic made again under this name start at 0. Recovery takes a lower offset for a stale record, so
+        // what it reads must begin after the old topic's messages.
+        self.checkpoint_now()?;
+        let failed = |e| StoreError::Io {
+            action: "delete",
+            path: format!("consume queues of {topic}"),
+            source: e,
+        };
+        self.queues.delete_topic(topic).map(drop).map_err(failed)
+    }
+
+    /// The most bytes of records that one append takes.
+    #[must_use]
+    pub fn max_append_bytes(&self) -> usize {
+        const MOST: u64 = 8 << 20;
+        self.options.log.segment_bytes.min(MOST) as usize / 2
+    }
+
+    /// First offset of the log kept, and its end as readers see it.
+    #[must_use]
+    pub fn log_range(&self) -> (LogOffset, LogOffset) {
+        (self.log.first_offset(), self.log.confirmed())
+    }
+
+    /// End of what is synced.
+    #[must_use]
+    pub fn flushed(&self) -> LogOffset {
+        self.log.flushed()
+    }
+}
+
+pub(crate) fn queue_error(action: &'static str, queue: &ConsumeQueue, source: std::io::Error) -> StoreError {
+    StoreError::Io {
+        action,
+        path: format!("consume queue {}/{}", queue.topic(), queue.queue_id()),
+        source,
+    }
+}
+
+/// A slot's chain holds other keys of the same hash too.
+fn has_key(bytes: &[u8], topic: &str, key: &str) -> bool {
+    let Ok(record) = Record::parse(bytes) else { return false };
+    let indexed = message::properties::Indexed::of(record.properties);
+    record.topic == topic && (indexed.uniq_key == key || indexed.keys.split(' ').any(|k| k == key))
+}

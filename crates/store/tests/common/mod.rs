@@ -1,0 +1,119 @@
+//! A store on a disk of choice, with small files, and the plain calls that tests make.
+#![allow(dead_code)]
+
+use message::QueueOffset;
+use message::record::{Draft, Placement, Record, body_crc};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+use store::disk::Disk;
+use store::retention::RetentionOptions;
+use store::{AppendError, FlushMode, Limits, LogOptions, ReadStatus, Store, StoreError, StoreOptions};
+
+/// Where the store is on a simulated disk.
+pub const ROOT: &str = "/store";
+
+pub fn options(root: impl Into<PathBuf>, flush_mode: FlushMode) -> StoreOptions {
+    let root = root.into();
+    StoreOptions {
+        log_dir: root.join("commitlog"),
+        root,
+        log: LogOptions {
+            segment_bytes: 4096,
+            flush_mode,
+            flush_interval: Duration::from_millis(1),
+            tail_bytes: 16 << 10,
+            max_unconfirmed_bytes: 1 << 20,
+        },
+        queue_file_bytes: 400,
+        max_open_queue_files: 16,
+        index_enabled: true,
+        index_slots: 16,
+        index_items: 64,
+        max_index_backlog: 10_000,
+        checkpoint_bytes: i64::MAX,
+        checkpoint_interval: Duration::from_secs(3600),
+        check_crc_on_recovery: true,
+        retention: RetentionOptions::default(),
+    }
+}
+
+pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
+    Store::open(disk, options).map(|(store, _)| store)
+}
+
+/// Stores one message with one key, and waits until it is as durable as the flush mode promises.
+pub fn send(store: &Store, topic: &str, queue_id: i32, body: &str) -> Result<Placement, String> {
+    send_all(store, topic, queue_id, &[body]).map(|placed| placed[0])
+}
+
+pub fn send_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&str]) -> Result<Vec<Placement>, String> {
+    let properties: Vec<Vec<u8>> = bodies
+        .iter()
+        .map(|b| format!("KEYS\u{1}k{}\u{2}TAGS\u{1}t\u{2}", &b[..b.len().min(12)]).into_bytes())
+        .collect();
+    let drafts: Vec<Draft<'_>> = bodies
+        .iter()
+        .zip(&properties)
+        .map(|(body, properties)| draft(topic, queue_id, body, properties))
+        .collect();
+    let queues = vec![store.queue(topic, queue_id); drafts.len()];
+    let mut placed = Vec::new();
+    let ticket = store
+        .append(&drafts, &queues, 1_700_000_000_000, &mut placed)
+        .map_err(|e: AppendError| e.to_string())?;
+    let (done, outcome) = mpsc::channel();
+    let at_once = store.complete(ticket, true, || Box::new(move |o| done.send(o).unwrap_or(())));
+    let outcome = match at_once {
+        Some(outcome) => outcome,
+        None => outcome.recv_timeout(Duration::from_secs(20)).expect("no completion in 20 s"),
+    };
+    outcome.map(|()| placed).map_err(|reason| reason.to_string())
+}
+
+fn draft<'a>(topic: &'a str, queue_id: i32, body: &'a str, properties: &'a [u8]) -> Draft<'a> {
+    Draft {
+        topic,
+        queue_id,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: 1_600_000_000_000,
+        born_host: "127.0.0.1:1".parse().unwrap(),
+        store_host: "127.0.0.1:10911".parse().unwrap(),
+        reconsume_times: 0,
+        prepared_offset: 0,
+        body: body.as_bytes(),
+        properties,
+        added_properties: b"",
+        body_crc: body_crc(body.as_bytes()),
+    }
+}
+
+/// The bodies of a queue from `from` on, all that are there.
+pub fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<String> {
+    let mut at = QueueOffset(from);
+    let mut all = Vec::new();
+    loop {
+        let limits = Limits {
+            messages: 32,
+            bytes: 1 << 20,
+        };
+        let result = store.read(topic, queue_id, at, limits, &|_| true, true).unwrap();
+        if result.status != ReadStatus::Found {
+            return all;
+        }
+        for bytes in &result.records {
+            let record = Record::parse(bytes).unwrap();
+            assert!(record.crc_matches());
+            assert_eq!((record.topic, record.queue_id), (topic, queue_id));
+            assert_eq!(
+                record.queue_offset.0,
+                from + all.len() as i64,
+                "offsets of a queue follow each other"
+            );
+            all.push(String::from_utf8(record.body.to_vec()).unwrap());
+        }
+        at = result.next;
+    }
+}

@@ -1,0 +1,160 @@
+//! A store's life: messages go in, come out by queue, key and place, and are there again after a stop or a kill.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{bodies, open, options, send, send_all};
+use message::record::Record;
+use message::{LogOffset, QueueOffset};
+use std::sync::Arc;
+use store::disk::real::RealDisk;
+use store::disk::simulated::SimulatedDisk;
+use store::{Boundary, FlushMode, Limits, ReadStatus, Store, StoreError};
+
+fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| format!("message-{n:05}")).collect()
+}
+
+#[test]
+fn what_is_sent_is_read_in_order_across_files_and_after_a_stop() {
+    for mode in [FlushMode::Async, FlushMode::Sync] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(Arc::new(RealDisk), options(dir.path(), mode)).unwrap();
+        for body in numbered(0..200) {
+            send(&store, "t", 1, &body).unwrap();
+        }
+        assert!(store.log_range().1.0 > 5 * 4096, "several log files");
+        assert_eq!(bodies(&store, "t", 1, 0), numbered(0..200));
+        store.close().unwrap();
+        drop(store);
+        let (store, recovery) = Store::open(Arc::new(RealDisk), options(dir.path(), mode)).unwrap();
+        assert!(recovery.clean && recovery.messages == 0, "{recovery:?}");
+        assert_eq!(bodies(&store, "t", 1, 150), numbered(150..200));
+        for body in numbered(200..250) {
+            send(&store, "t", 1, &body).unwrap();
+        }
+        assert_eq!(bodies(&store, "t", 1, 0), numbered(0..250));
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn what_is_written_survives_a_kill_with_no_checkpoint() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk.clone()), options(common::ROOT, FlushMode::Async)).unwrap();
+    for body in numbered(0..100) {
+        send(&store, "t", 0, &body).unwrap();
+        send(&store, "u", 3, &body).unwrap();
+    }
+    let killed = disk.process_killed();
+    let (after, recovery) = Store::open(Arc::new(killed), options(common::ROOT, FlushMode::Async)).unwrap();
+    assert!(!recovery.clean);
+    assert_eq!(recovery.messages, 200);
+    assert_eq!(bodies(&after, "t", 0, 0), numbered(0..100));
+    assert_eq!(bodies(&after, "u", 3, 0), numbered(0..100));
+    assert_eq!(after.query("t", "kmessage-0004", 0, i64::MAX, 64).unwrap().records.len(), 10);
+    send(&after, "t", 0, "next").unwrap();
+    assert_eq!(after.max_offset("t", 0), QueueOffset(101));
+    store.close().unwrap();
+    after.close().unwrap();
+}
+
+#[test]
+fn a_read_says_what_became_of_it() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk), options(common::ROOT, FlushMode::Async)).unwrap();
+    let limits = Limits {
+        messages: 2,
+        bytes: 1 << 20,
+    };
+    let status = |from, takes: &dyn Fn(i64) -> bool| {
+        let r = store.read("t", 0, QueueOffset(from), limits, takes, false).unwrap();
+        (r.status, r.next.0, r.records.len())
+    };
+    assert_eq!(status(0, &|_| true), (ReadStatus::NoMatchedLogicQueue, 0, 0));
+    send_all(&store, "t", 0, &["a", "b", "c"]).unwrap();
+    assert_eq!(status(0, &|_| true), (ReadStatus::Found, 2, 2));
+    assert_eq!(status(0, &|_| false), (ReadStatus::NoMatchedMessage, 3, 0));
+    assert_eq!(status(3, &|_| true), (ReadStatus::OffsetOverflowOne, 3, 0));
+    assert_eq!(status(9, &|_| true), (ReadStatus::OffsetOverflowBadly, 3, 0));
+    assert_eq!(status(-1, &|_| true), (ReadStatus::OffsetTooSmall, 0, 0));
+    let one = store
+        .read("t", 0, QueueOffset(0), Limits { messages: 32, bytes: 1 }, &|_| true, false)
+        .unwrap();
+    assert_eq!(one.records.len(), 1, "the first message is returned whatever its size");
+    store.close().unwrap();
+}
+
+#[test]
+fn a_message_is_found_by_place_key_and_time() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk), options(common::ROOT, FlushMode::Async)).unwrap();
+    let placed = send_all(&store, "t", 0, &["a", "b"]).unwrap();
+    let bytes = store.record_at(placed[1].log_offset).unwrap();
+    assert_eq!(Record::parse(&bytes).unwrap().body, b"b");
+    assert!(store.record_at(placed[1].log_offset.plus(1)).is_err());
+    assert!(store.record_at(LogOffset(1 << 40)).is_err());
+    let found = store.query("t", "ka", 0, i64::MAX, 64).unwrap();
+    assert_eq!(Record::parse(&found.records[0]).unwrap().body, b"a");
+    assert!(store.query("t", "nothing", 0, i64::MAX, 64).unwrap().records.is_empty());
+    let at = placed[0].store_timestamp;
+    assert_eq!(store.offset_by_time("t", 0, at, Boundary::Lower).unwrap(), QueueOffset(0));
+    assert_eq!(store.offset_by_time("t", 0, at + 1, Boundary::Lower).unwrap(), QueueOffset(2));
+    assert_eq!(store.earliest_store_time("t", 0), Some(at));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_deleted_topic_starts_again_at_zero_even_after_a_kill() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk.clone()), options(common::ROOT, FlushMode::Async)).unwrap();
+    send_all(&store, "t", 0, &["old-1", "old-2", "old-3"]).unwrap();
+    store.delete_topic("t").unwrap();
+    send(&store, "t", 0, "new").unwrap();
+    assert_eq!(bodies(&store, "t", 0, 0), ["new"]);
+    let after = open(Arc::new(disk.process_killed()), options(common::ROOT, FlushMode::Async)).unwrap();
+    assert_eq!(bodies(&after, "t", 0, 0), ["new"]);
+    store.close().unwrap();
+    after.close().unwrap();
+}
+
+#[test]
+fn a_second_process_is_refused_and_another_file_size_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk.clone()), options(common::ROOT, FlushMode::Async)).unwrap();
+    assert!(matches!(
+        open(Arc::new(disk), options(common::ROOT, FlushMode::Async)),
+        Err(StoreError::Locked(_))
+    ));
+    store.close().unwrap();
+    let store = open(Arc::new(RealDisk), options(dir.path(), FlushMode::Async)).unwrap();
+    send(&store, "t", 0, "a").unwrap();
+    store.close().unwrap();
+    drop(store);
+    let mut other = options(dir.path(), FlushMode::Async);
+    other.log.segment_bytes = 8192;
+    assert!(matches!(open(Arc::new(RealDisk), other), Err(StoreError::Layout(_))));
+}
+
+#[test]
+fn senders_on_many_threads_keep_the_order_of_each_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    for mode in [FlushMode::Async, FlushMode::Sync] {
+        let store = open(Arc::new(RealDisk), options(dir.path().join(format!("{mode:?}")), mode)).unwrap();
+        std::thread::scope(|scope| {
+            for queue in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    numbered(0..300)
+                        .iter()
+                        .for_each(|body| drop(send(store, "t", queue, body).unwrap()))
+                });
+            }
+        });
+        for queue in 0..4 {
+            assert_eq!(bodies(&store, "t", queue, 0), numbered(0..300));
+        }
+        store.close().unwrap();
+    }
+}
