@@ -2,12 +2,13 @@
 //!
 //! A process that runs both roles reads one file, the broker's. `listenPort` in it (and its variable) is the broker's port; the name
 //! server's comes from `--namesrv-port`. All other keys go to whichever role has them. `--data` moves everything, so it beats the
-//! paths of the file, all of them.
+//! paths of the file, all of them. Where the data is decides which changes of an earlier run count, so a role's settings are read
+//! twice: once for its directory, then with what is kept there.
 
 use std::collections::BTreeMap;
 
 use broker::settings::BrokerSettings;
-use config::{Declared, Leftover, Origin, Refusals, Sources};
+use config::{Declared, Kept, Leftover, Origin, Refusals, Sources};
 use nameserver::settings::NamesrvSettings;
 
 use crate::arguments::{FLAG_VARIABLES, ServerFlags};
@@ -16,26 +17,38 @@ use crate::roles::Part;
 
 /// Variable by which Apache's start scripts name the name servers; weaker than the file, as there.
 const APACHE_NAMESRV_VARIABLE: &str = "NAMESRV_ADDR";
+const PORT_FLAG: &str = "--namesrv-port";
+/// File of a role's changes, beside its other files.
+const KEPT: &str = "live.properties";
 
 /// Settings of the roles to run.
 #[derive(Debug)]
 pub(crate) struct Configuration {
-    pub(crate) broker: Option<BrokerSettings>,
-    pub(crate) namesrv: Option<NamesrvSettings>,
+    pub(crate) broker: Option<Role<BrokerSettings>>,
+    pub(crate) namesrv: Option<Role<NamesrvSettings>>,
     /// Names without effect, and unknown ones.
     pub(crate) leftovers: Vec<Leftover>,
+}
+
+/// Settings of one role, and where what changes in them while running is kept.
+#[derive(Debug)]
+pub(crate) struct Role<S> {
+    pub(crate) settings: S,
+    pub(crate) kept: Kept,
+    /// Whether changes of an earlier run are in force.
+    has_changes: bool,
 }
 
 /// Reads all sources for the roles to run.
 pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Configuration, Failure> {
     let mut sources = sources(flags, environment)?;
     let broker = if part.has_broker() {
-        Some(broker_settings(&mut sources, flags)?)
+        Some(broker_role(&mut sources, flags)?)
     } else {
         None
     };
     let namesrv = if part.has_name_server() {
-        Some(namesrv_settings(&mut sources, flags, broker.as_ref())?)
+        Some(namesrv_role(&mut sources, flags, broker.as_ref().map(|broker| &broker.settings))?)
     } else {
         None
     };
@@ -43,6 +56,36 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
         broker,
         namesrv,
         leftovers: sources.leftovers(&names(part)),
+    })
+}
+
+fn broker_role(sources: &mut Sources, flags: &ServerFlags) -> Result<Role<BrokerSettings>, Failure> {
+    add_broker_flags(sources, flags);
+    let first: BrokerSettings = sources.fill().map_err(refused)?;
+    let kept = Kept::at(first.store_path_root_dir.join("config").join(KEPT));
+    let has_changes = kept.add_to(sources).map_err(Failure::new)?;
+    let settings = if has_changes { sources.fill().map_err(refused)? } else { first };
+    Ok(Role {
+        settings,
+        kept,
+        has_changes,
+    })
+}
+
+fn namesrv_role(sources: &mut Sources, flags: &ServerFlags, beside: Option<&BrokerSettings>) -> Result<Role<NamesrvSettings>, Failure> {
+    add_namesrv_flags(sources, flags, beside);
+    let first = namesrv_settings(sources, flags, beside)?;
+    let kept = Kept::at(first.data_dir.join("namesrv").join(KEPT));
+    let has_changes = kept.add_to(sources).map_err(Failure::new)?;
+    let settings = if has_changes {
+        namesrv_settings(sources, flags, beside)?
+    } else {
+        first
+    };
+    Ok(Role {
+        settings,
+        kept,
+        has_changes,
     })
 }
 
@@ -61,7 +104,7 @@ fn sources(flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result
     Ok(sources)
 }
 
-fn broker_settings(sources: &mut Sources, flags: &ServerFlags) -> Result<BrokerSettings, Failure> {
+fn add_broker_flags(sources: &mut Sources, flags: &ServerFlags) {
     if let Some(directory) = &flags.common.data {
         sources.flag("--data", "storePathRootDir", directory);
         sources.flag("--data", "storePathCommitLog", "");
@@ -72,27 +115,31 @@ fn broker_settings(sources: &mut Sources, flags: &ServerFlags) -> Result<BrokerS
     if let Some(port) = &flags.broker_port {
         sources.flag("--broker-port", "listenPort", port);
     }
-    sources.fill().map_err(refused)
 }
 
-/// Settings of the name server; beside a broker, `listenPort` is the broker's and the data directory is shared.
-fn namesrv_settings(sources: &mut Sources, flags: &ServerFlags, broker: Option<&BrokerSettings>) -> Result<NamesrvSettings, Failure> {
+fn add_namesrv_flags(sources: &mut Sources, flags: &ServerFlags, beside: Option<&BrokerSettings>) {
     if let Some(directory) = &flags.common.data {
         sources.flag("--data", "apogeeDataDir", directory);
         sources.flag("--data", "kvConfigPath", "");
     }
-    let Some(broker) = broker else {
-        if let Some(port) = &flags.namesrv_port {
-            sources.flag("--namesrv-port", "listenPort", port);
+    match (beside, &flags.namesrv_port) {
+        (Some(broker), _) => {
+            sources.weakest(Origin::Together, "apogeeDataDir", &broker.store_path_root_dir.display().to_string());
         }
+        (None, Some(port)) => sources.flag(PORT_FLAG, "listenPort", port),
+        (None, None) => {}
+    }
+}
+
+/// Beside a broker, `listenPort` of the sources is the broker's, and only the flag is ours.
+fn namesrv_settings(sources: &mut Sources, flags: &ServerFlags, beside: Option<&BrokerSettings>) -> Result<NamesrvSettings, Failure> {
+    if beside.is_none() {
         return sources.fill().map_err(refused);
-    };
-    let root = broker.store_path_root_dir.display().to_string();
-    sources.weakest(Origin::Together, "apogeeDataDir", &root);
+    }
     let mut settings: NamesrvSettings = sources.fill_except(&["listenPort"]).map_err(refused)?;
     if let Some(port) = &flags.namesrv_port {
         let mut own = Sources::new();
-        own.flag("--namesrv-port", "listenPort", port);
+        own.flag(PORT_FLAG, "listenPort", port);
         settings.listen_port = own.fill::<NamesrvSettings>().map_err(refused)?.listen_port;
     }
     Ok(settings)
@@ -111,17 +158,29 @@ fn names(part: Part) -> Vec<&'static str> {
     broker.chain(namesrv).collect()
 }
 
-/// Says once in the log which names had no effect.
-pub(crate) fn report(leftovers: &[Leftover]) {
-    let mut without_meaning = Vec::new();
-    for leftover in leftovers {
-        match leftover {
-            Leftover::WithoutMeaning { name } => without_meaning.push(name.as_str()),
-            Leftover::Unknown { name, origin, nearest } => report_unknown(name, origin, nearest.as_deref()),
+impl Configuration {
+    /// Says once in the log which names had no effect, and which values come from an earlier run.
+    pub(crate) fn report(&self) {
+        let mut without_meaning = Vec::new();
+        for leftover in &self.leftovers {
+            match leftover {
+                Leftover::WithoutMeaning { name } => without_meaning.push(name.as_str()),
+                Leftover::Unknown { name, origin, nearest } => report_unknown(name, origin, nearest.as_deref()),
+            }
         }
+        if !without_meaning.is_empty() {
+            tracing::warn!(keys = without_meaning.join(" "), "keys of Apache's that change nothing here");
+        }
+        self.broker.iter().for_each(Role::report);
+        self.namesrv.iter().for_each(Role::report);
     }
-    if !without_meaning.is_empty() {
-        tracing::warn!(keys = without_meaning.join(" "), "keys of Apache's that change nothing here");
+}
+
+impl<S> Role<S> {
+    fn report(&self) {
+        if self.has_changes {
+            tracing::warn!(file = %self.kept.path().display(), "settings changed in an earlier run are in force");
+        }
     }
 }
 
@@ -165,7 +224,7 @@ mod tests {
     #[test]
     fn without_anything_both_roles_have_apaches_ports_and_share_a_directory() {
         let both = read(Part::Both, &ServerFlags::default(), environment(&[])).unwrap();
-        let (broker, namesrv) = (both.broker.unwrap(), both.namesrv.unwrap());
+        let (broker, namesrv) = (both.broker.unwrap().settings, both.namesrv.unwrap().settings);
         assert_eq!((broker.listen_port, namesrv.listen_port), (10_911, 9876));
         assert_eq!(
             (broker.store_path_root_dir, namesrv.data_dir),
@@ -178,8 +237,8 @@ mod tests {
     fn a_brokers_file_does_not_move_the_name_server_beside_it() {
         let (_dir, path) = written("listenPort=20911\nstorePathRootDir=/srv/mq\norderMessageEnable=true\n");
         let both = read(Part::Both, &with_file(&path), environment(&[])).unwrap();
-        let namesrv = both.namesrv.unwrap();
-        assert_eq!((both.broker.unwrap().listen_port, namesrv.listen_port), (20_911, 9876));
+        let namesrv = both.namesrv.unwrap().settings;
+        assert_eq!((both.broker.unwrap().settings.listen_port, namesrv.listen_port), (20_911, 9876));
         assert_eq!(namesrv.data_dir, Path::new("/srv/mq"));
         assert!(namesrv.order_message_enable);
         assert_eq!(both.leftovers, [], "a key counts when one of the roles has it");
@@ -189,7 +248,7 @@ mod tests {
     fn alone_a_name_server_listens_where_its_file_says() {
         let (_dir, path) = written("listenPort=19876\n");
         let alone = read(Part::NameServer, &with_file(&path), environment(&[])).unwrap();
-        assert_eq!(alone.namesrv.unwrap().listen_port, 19_876);
+        assert_eq!(alone.namesrv.unwrap().settings.listen_port, 19_876);
         assert!(alone.broker.is_none());
     }
 
@@ -199,14 +258,24 @@ mod tests {
         let mut flags = with_file(&path);
         flags.common.data = Some("/b".to_owned());
         let both = read(Part::Both, &flags, environment(&[])).unwrap();
-        assert_eq!(both.broker.unwrap().commit_log_dir(), Path::new("/b/commitlog"));
-        assert_eq!(both.namesrv.unwrap().kv_config_file(), Path::new("/b/namesrv/kvConfig.json"));
+        assert_eq!(both.broker.unwrap().settings.commit_log_dir(), Path::new("/b/commitlog"));
+        assert_eq!(
+            both.namesrv.unwrap().settings.kv_config_file(),
+            Path::new("/b/namesrv/kvConfig.json")
+        );
     }
 
     #[test]
     fn apaches_variable_for_name_servers_is_the_weakest() {
         let variables = environment(&[("NAMESRV_ADDR", "a:1")]);
-        let broker = |flags: &ServerFlags| read(Part::Broker, flags, variables.clone()).unwrap().broker.unwrap().namesrv_addr;
+        let broker = |flags: &ServerFlags| {
+            read(Part::Broker, flags, variables.clone())
+                .unwrap()
+                .broker
+                .unwrap()
+                .settings
+                .namesrv_addr
+        };
         assert_eq!(broker(&ServerFlags::default()), ["a:1"]);
         let (_dir, path) = written("namesrvAddr=b:2\n");
         assert_eq!(broker(&with_file(&path)), ["b:2"]);
@@ -235,6 +304,42 @@ mod tests {
         let variables = environment(&[("APOGEEMQ_LOG", "info"), ("APOGEEMQ_DATA", "/x"), ("APOGEEMQ_BROKER_NAME", "b")]);
         let both = read(Part::Both, &ServerFlags::default(), variables).unwrap();
         assert_eq!(both.leftovers, []);
-        assert_eq!(both.broker.unwrap().broker_name, "b");
+        assert_eq!(both.broker.unwrap().settings.broker_name, "b");
+    }
+
+    #[test]
+    fn a_change_of_an_earlier_run_is_in_force_where_its_data_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = |data: &Path| {
+            let common = CommonFlags {
+                data: Some(data.display().to_string()),
+                ..CommonFlags::default()
+            };
+            ServerFlags {
+                common,
+                ..ServerFlags::default()
+            }
+        };
+        let change = config::Changed {
+            key: "defaultTopicQueueNums",
+            from: "8".to_owned(),
+            to: "3".to_owned(),
+        };
+        let queues = |data: &Path| {
+            read(Part::Both, &flags(data), environment(&[]))
+                .unwrap()
+                .broker
+                .unwrap()
+                .settings
+                .default_topic_queue_nums
+        };
+        read(Part::Both, &flags(dir.path()), environment(&[]))
+            .unwrap()
+            .broker
+            .unwrap()
+            .kept
+            .keep(&[change])
+            .unwrap();
+        assert_eq!((queues(dir.path()), queues(&dir.path().join("other"))), (3, 8));
     }
 }

@@ -26,8 +26,10 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
   listenPort of each role, `-n` sets namesrvAddr, `--bind` sets bindAddress. Each but `-n` is also a variable: `APOGEEMQ_CONFIG` (`-c`),
   `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`, `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
 * **Both roles in one process** read one file, the broker's: its listenPort is the broker's.
-* **Live** keys can be changed while running (requests 25 and 318, `mqadmin updateBrokerConfig`); such a change lasts until the process
-  ends. All others are refused over the wire: nothing that moves a path or opens a port can be changed by a client.
+* **Live** keys can be changed while running (requests 25 and 318, `mqadmin updateBrokerConfig`). What was changed is kept in
+  `config/live.properties` of the store and `namesrv/live.properties` of the name server, and stands between file and environment at the
+  next start; the configuration file itself is never written. All other keys are refused over the wire: nothing that moves a path or
+  opens a port can be changed by a client.
 * **Keys of Apache's without meaning here** are accepted and named once in the log. An unknown key warns with the nearest name.
 * **Files** are Java properties text: `key=value`, `key: value`, comments with `#` or `!`, a backslash at the end continues a line.
 ";

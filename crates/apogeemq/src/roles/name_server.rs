@@ -1,0 +1,75 @@
+//! The name server of this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Changed, Kept};
+use nameserver::settings::NamesrvSettings;
+use nameserver::{LocalBroker, NameServer, Options, Scan, monotonic};
+
+use crate::configuration::Role;
+use crate::failure::Failure;
+
+/// What a client that reads slowly gets at the end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A name server that serves.
+pub(crate) struct Running {
+    address: SocketAddr,
+    server: Arc<net::Server>,
+    scan: Scan,
+}
+
+impl Running {
+    /// Opens the port. `local_broker` is the broker beside it, whose address follows the asking client.
+    pub(crate) fn start(role: Role<NamesrvSettings>, local_broker: Option<LocalBroker>) -> Result<Self, Failure> {
+        let Role { settings, kept, .. } = role;
+        let network = NameServer::network(&settings);
+        let address = SocketAddr::new(settings.bind_address, settings.listen_port);
+        let on_change = Arc::new(move |changes: &[Changed], _all: &str| keep(&kept, changes));
+        let options = Options {
+            settings,
+            clock: monotonic(),
+            local_broker,
+            on_change: Some(on_change),
+        };
+        let names = NameServer::new(options).map_err(Failure::new)?;
+        let service: Arc<dyn net::Service> = names.clone();
+        let server = net::Server::start(network, service).map_err(|error| cannot_listen(&error))?;
+        let server = Arc::new(server);
+        let scan = Scan::start(names, Arc::clone(&server)).map_err(Failure::new)?;
+        Ok(Self { address, server, scan })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers what is in flight and closes.
+    pub(crate) fn stop(self) {
+        drop(self.scan);
+        let outcome = self.server.stop(PATIENCE);
+        if outcome.cut > 0 {
+            tracing::warn!(
+                connections = outcome.cut,
+                "closed name server connections whose peers did not read their answers"
+            );
+        }
+    }
+}
+
+/// A change that cannot be kept still holds until the process ends.
+fn keep(kept: &Kept, changes: &[Changed]) {
+    if let Err(error) = kept.keep(changes) {
+        tracing::error!(%error, file = %kept.path().display(), "a changed setting will not outlive a restart");
+    }
+}
+
+fn cannot_listen(error: &std::io::Error) -> Failure {
+    let failure = Failure::new(format!("name server: {error}"));
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => failure.advice("Stop the process that listens there, or choose another port with --namesrv-port"),
+        _ => failure,
+    }
+}
