@@ -3,7 +3,7 @@
 //! For `#[serde(with = "crate::json::object_keys")]`. The key travels through serde as the text of its own JSON; writer and
 //! lenient parser know that text from an ordinary name.
 
-use super::writer::OBJECT_KEY;
+use super::writer::ObjectKey;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(map: &BTreeMap<K, V>
     let mut out = serializer.serialize_map(Some(map.len()))?;
     for (key, value) in map {
         let json = serde_json::to_string(key).map_err(serde::ser::Error::custom)?;
-        out.serialize_entry(&format!("{OBJECT_KEY}{json}"), value)?;
+        out.serialize_entry(&ObjectKey(json), value)?;
     }
     out.end()
 }

@@ -1,15 +1,30 @@
 //! The writer: serde_json with another idea of map keys.
 //!
 //! serde_json announces every key as a string. Under [`Keys::Java`] the quotes are held back until it is known what the
-//! key is: digits are written bare, a key marked by [`OBJECT_KEY`] is JSON itself and goes out as it is.
+//! key is: digits are written bare, an [`ObjectKey`] is JSON itself and goes out as it is.
+//!
+//! serde has no word for "this key is an object", and any mark within the text could be a client's own key. So an
+//! [`ObjectKey`] says it beside the text, through a flag of the thread that the formatter takes with the same key.
 
 use crate::number::Decimal;
 use serde::Serialize;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
+use std::cell::Cell;
 use std::io::{self, Write};
 
-/// First character of a key that holds an object's JSON. A control character, which no name on the wire starts with.
-pub(super) const OBJECT_KEY: char = '\u{1}';
+thread_local! {
+    static NEXT_KEY_IS_OBJECT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A key that is the JSON of an object.
+pub(super) struct ObjectKey(pub(super) String);
+
+impl Serialize for ObjectKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        NEXT_KEY_IS_OBJECT.set(true);
+        serializer.serialize_str(&self.0)
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keys {
@@ -18,6 +33,8 @@ pub(super) enum Keys {
 }
 
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, keys: Keys) -> Vec<u8> {
+    // Another serializer may have left it set.
+    NEXT_KEY_IS_OBJECT.set(false);
     let mut out = Vec::with_capacity(256);
     let formatter = Fastjson { keys, state: State::Value };
     // Writing to a Vec cannot fail, and no body type refuses to be written (map keys are strings, integers or queues).
@@ -95,7 +112,8 @@ impl Formatter for Fastjson {
         match self.state {
             State::Value => writer.write_all(b"\""),
             _ => {
-                self.state = State::Opened;
+                let raw = NEXT_KEY_IS_OBJECT.take() && self.keys == Keys::Java;
+                self.state = if raw { State::Raw } else { State::Opened };
                 Ok(())
             }
         }
@@ -118,14 +136,7 @@ impl Formatter for Fastjson {
 
     fn write_char_escape<W: ?Sized + Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
         match (self.state, escape) {
-            (State::Opened, CharEscape::AsciiControl(1)) => {
-                match self.keys {
-                    Keys::Java => self.state = State::Raw,
-                    Keys::Standard => self.quote(writer)?,
-                }
-                Ok(())
-            }
-            // Inside an object key only quotes and backslashes can stand to be escaped: it is JSON already.
+            // An object key is JSON already: only its own quotes and backslashes ask to be escaped once more.
             (State::Raw, CharEscape::Quote) => writer.write_all(b"\""),
             (State::Raw, CharEscape::ReverseSolidus) => writer.write_all(b"\\"),
             (_, escape) => {
