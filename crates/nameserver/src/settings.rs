@@ -41,6 +41,10 @@ config::declare! {
         delete_topic_with_broker_registration: bool {
             name: "deleteTopicWithBrokerRegistration", default: false, allowed: flag(), change: Live,
         }
+        /// Whether routes show the slave with the lowest id as master where the master is gone and the topic cannot be written.
+        support_acting_master: bool { name: "supportActingMaster", default: false, allowed: flag(), change: Live }
+        /// Whether brokers of a name are told when the lowest broker id among them changes.
+        notify_min_broker_id_changed: bool { name: "notifyMinBrokerIdChanged", default: false, allowed: flag(), change: Live }
         /// Whether the list of all topics is given (request 206).
         enable_all_topic_list: bool { name: "enableAllTopicList", default: true, allowed: flag(), change: Live }
         /// Whether the topics of one cluster, of system and of units are listed (requests 224, 304, 311 to 313).

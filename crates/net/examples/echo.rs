@@ -24,7 +24,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let port = arguments.next().map_or(Ok(7_000), |port| port.parse())?;
     let workers = arguments.next().map_or(Ok(1), |workers| workers.parse())?;
     let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], port))];
-    let options = Options { name: "echo".into(), listen, workers, limits: Limits::default() };
+    let options = Options {
+        name: "echo".into(),
+        listen,
+        workers,
+        limits: Limits::default(),
+    };
     let server = Server::start(options, Arc::new(Echo))?;
     println!("listening on {:?}", server.local_addrs());
     loop {

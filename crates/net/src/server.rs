@@ -132,6 +132,12 @@ impl Server {
         &self.shared.limits
     }
 
+    /// Closes the connection of this id. False if there is none.
+    pub fn close(&self, id: u64) -> bool {
+        let found = self.shared.workers.iter().find_map(|worker| worker.find(id));
+        found.inspect(|conn| conn.close()).is_some()
+    }
+
     /// Stops accepting; connections live on.
     pub fn stop_accepting(&self) {
         self.shared.stopping.store(true, Ordering::Release);

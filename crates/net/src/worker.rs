@@ -77,6 +77,10 @@ impl Worker {
         self.connections.lock().remove(&conn.id());
     }
 
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<Connection>> {
+        self.connections.lock().get(&id).cloned()
+    }
+
     /// All connections, for calls that must not hold the lock.
     pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
         self.connections.lock().values().cloned().collect()

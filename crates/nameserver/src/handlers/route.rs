@@ -1,0 +1,102 @@
+//! 105: the route of a topic. What every client asks every 30 s for every topic, so its answer is kept encoded.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use net::Connection;
+use protocol::frame::encode_response_head;
+use protocol::kv::ORDER_TOPIC_CONFIG;
+use protocol::route::{RouteHeader, TopicRoute};
+use protocol::{Frame, ResponseCode, json, version};
+
+use super::broker::ZONE_NAME;
+use crate::NameServer;
+use crate::embedded::Rewrite;
+use crate::encoded::Variant;
+use crate::problem::Problem;
+use crate::routes::keep_zone;
+
+/// Ext field: the client wants only brokers of its zone.
+const ZONE_MODE: &str = "__ZONE_MODE";
+
+pub(crate) fn by_topic(names: &NameServer, conn: &Connection, request: &Frame) {
+    let body = body(names, conn, request);
+    if request.is_oneway() {
+        return;
+    }
+    match body {
+        Ok(body) => {
+            conn.send(|out| {
+                encode_response_head(
+                    out.head(),
+                    request.encoding,
+                    request.opaque,
+                    ResponseCode::Success,
+                    None,
+                    &[],
+                    body.len(),
+                );
+                out.body(body);
+            });
+        }
+        Err(problem) => {
+            conn.send_frame(&problem.reply(request));
+        }
+    }
+}
+
+fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes, Problem> {
+    let header = RouteHeader::decode(&request.ext)?;
+    let settings = names.settings.current();
+    if !names.is_ready(&settings) {
+        return Err(Problem::NotReady);
+    }
+    let no_route = || Problem::NoRoute(header.topic.to_owned());
+    let rewrite = Rewrite::new(names.local_broker.as_ref(), conn.local().ip());
+    let routes = names.routes.read();
+    let variant = Variant {
+        stamp: routes.stamp(header.topic).ok_or_else(no_route)?,
+        // Compat: clients before 4.9.4 expect broker ids as bare numbers.
+        standard: request.version >= version::V4_9_4 || header.accept_standard_json_only.unwrap_or(false),
+        acting_master: settings.support_acting_master,
+        order: settings
+            .order_message_enable
+            .then(|| names.kv.value(ORDER_TOPIC_CONFIG, header.topic))
+            .flatten(),
+        seen: rewrite.as_ref().map(|rewrite| rewrite.seen().to_owned()),
+    };
+    let zone = zone(request);
+    if zone.is_none()
+        && let Some(body) = names.encoded.find(header.topic, &variant)
+    {
+        return Ok(body);
+    }
+    let mut route = routes.route(header.topic, variant.acting_master).ok_or_else(no_route)?;
+    drop(routes);
+    route.order_topic_conf = variant.order.clone();
+    if let Some(rewrite) = rewrite {
+        route.broker_datas.iter_mut().for_each(|data| rewrite.broker(data));
+    }
+    if let Some(zone) = zone {
+        keep_zone(&mut route, &zone);
+        // Compat: a route of a zone is written in fastjson's own way, whatever the client's version.
+        return Ok(json::write(&route).into());
+    }
+    let body = encode(&route, variant.standard);
+    names.encoded.keep(header.topic, variant, body.clone());
+    Ok(body)
+}
+
+fn encode(route: &TopicRoute, standard: bool) -> Bytes {
+    if standard {
+        json::write_standard(route).into()
+    } else {
+        json::write(route).into()
+    }
+}
+
+/// The zone to which the client wants to be held.
+fn zone(request: &Frame) -> Option<Cow<'_, str>> {
+    let zone = request.ext.text(ZONE_NAME).filter(|zone| !zone.trim().is_empty())?;
+    request.ext.bool(ZONE_MODE)?.then_some(Cow::Borrowed(zone))
+}

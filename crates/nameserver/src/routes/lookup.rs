@@ -1,0 +1,103 @@
+//! The route of a topic, as a client is told it.
+
+use std::collections::BTreeMap;
+
+use protocol::route::{BrokerData, MASTER_ID, QueueData, TopicRoute};
+use protocol::topic::perm;
+
+use super::{Broker, Place, Routes};
+
+/// Topics of this prefix carry the coordination of a broker group: their route shows the brokers as they are.
+const MEMBER_GROUP_PREFIX: &str = "rmq_sys_SYNC_BROKER_MEMBER_";
+
+/// Under which an encoded route stays right: it changes with the topic's queues and with any broker's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    topic: u64,
+    brokers: u64,
+}
+
+impl Routes {
+    /// The stamp of a topic's route; `None` without the topic.
+    pub fn stamp(&self, topic: &str) -> Option<Stamp> {
+        self.topics.get(topic).map(|topic| Stamp {
+            topic: topic.version,
+            brokers: self.brokers_version,
+        })
+    }
+
+    /// The route of a topic, without its order configuration; `None` without the topic or a broker that has it.
+    ///
+    /// With `acting_master`, the slave with the lowest id of a name without master shows as master, if its topic is read-only
+    /// (`supportActingMaster`).
+    pub fn route(&self, topic: &str, acting_master: bool) -> Option<TopicRoute> {
+        let known = self.topics.get(topic)?;
+        let mut route = TopicRoute::default();
+        for (name, queues) in &known.queues {
+            route.queue_datas.push(QueueData {
+                broker_name: name.to_string(),
+                perm: queues.perm,
+                read_queue_nums: queues.read,
+                topic_sys_flag: queues.sys_flag,
+                write_queue_nums: queues.write,
+            });
+            if let Some(broker) = self.brokers.get(name) {
+                let mut data = broker_data(name, broker);
+                self.add_filter_servers(&data, &mut route.filter_server_table);
+                if acting_master && !topic.starts_with(MEMBER_GROUP_PREFIX) && queues.perm & perm::WRITE == 0 {
+                    promote(&mut data);
+                }
+                route.broker_datas.push(data);
+            }
+        }
+        route.topic_queue_mapping_by_broker = known.mappings.as_deref().cloned();
+        (!route.broker_datas.is_empty()).then_some(route)
+    }
+
+    fn add_filter_servers(&self, data: &BrokerData, table: &mut BTreeMap<String, Vec<String>>) {
+        if self.filter_servers.is_empty() {
+            return;
+        }
+        for address in data.broker_addrs.values() {
+            if let Some(servers) = self.filter_servers.get(&Place::new(&data.cluster, address)) {
+                table.insert(address.clone(), servers.clone());
+            }
+        }
+    }
+}
+
+/// What all answers say about the brokers of one name.
+pub(super) fn broker_data(name: &str, broker: &Broker) -> BrokerData {
+    BrokerData {
+        broker_addrs: broker.addresses.iter().map(|(id, address)| (*id, address.to_string())).collect(),
+        broker_name: name.to_owned(),
+        cluster: broker.cluster.to_string(),
+        enable_acting_master: broker.acting_master,
+        zone_name: broker.zone.as_deref().map(str::to_owned),
+    }
+}
+
+/// Without a master, the lowest slave acts as one.
+fn promote(data: &mut BrokerData) {
+    if data.enable_acting_master
+        && !data.broker_addrs.contains_key(&MASTER_ID)
+        && let Some((_, address)) = data.broker_addrs.pop_first()
+    {
+        data.broker_addrs.insert(MASTER_ID, address);
+    }
+}
+
+/// Leaves only brokers of the client's zone, and those without a master: then nearness does not count.
+pub fn keep_zone(route: &mut TopicRoute, zone: &str) {
+    let near = |data: &BrokerData| {
+        let same = data.zone_name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(zone));
+        same || !data.broker_addrs.contains_key(&MASTER_ID)
+    };
+    let (kept, removed): (Vec<_>, Vec<_>) = std::mem::take(&mut route.broker_datas).into_iter().partition(near);
+    route.broker_datas = kept;
+    let gone = |name: &str| removed.iter().any(|data| data.broker_name == name);
+    route.queue_datas.retain(|queues| !gone(&queues.broker_name));
+    for address in removed.iter().flat_map(|data| data.broker_addrs.values()) {
+        route.filter_server_table.remove(address);
+    }
+}

@@ -1,0 +1,449 @@
+//! The rules of registration and routes, with `now` given.
+
+use std::collections::BTreeMap;
+
+use protocol::DataVersion;
+use protocol::route::QueueMapping;
+use protocol::topic::perm;
+
+use super::*;
+
+const RW: i32 = perm::READ | perm::WRITE;
+
+fn routes() -> Routes {
+    Routes::new(Bounds { brokers: 10, topics: 100 })
+}
+
+fn queues(count: i32) -> Queues {
+    Queues {
+        read: count,
+        write: count,
+        perm: RW,
+        sys_flag: 0,
+    }
+}
+
+fn version(counter: i64) -> DataVersion {
+    DataVersion {
+        counter,
+        state_version: 0,
+        timestamp: 1,
+    }
+}
+
+/// A master of the name "a" at "a:0" with two topics.
+fn master() -> Registration<'static> {
+    Registration {
+        cluster: "c",
+        broker_name: "a",
+        broker_id: 0,
+        address: "a:0",
+        ha_address: "a:ha",
+        acting_master: Some(true),
+        topics: vec![("orders", queues(4)), ("other", queues(2))],
+        version: version(1),
+        connection: 1,
+        ..Registration::default()
+    }
+}
+
+/// The slave with this id of the name "a".
+fn slave(broker_id: i64, address: &'static str) -> Registration<'static> {
+    Registration {
+        broker_id,
+        address,
+        ha_address: "slave:ha",
+        connection: 100 + broker_id as u64,
+        ..master()
+    }
+}
+
+fn leave(registration: &Registration<'_>) -> Departure {
+    Departure {
+        cluster: registration.cluster.to_owned(),
+        broker_name: registration.broker_name.to_owned(),
+        broker_id: registration.broker_id,
+        address: registration.address.to_owned(),
+    }
+}
+
+fn perm_of(routes: &Routes, topic: &str) -> i32 {
+    routes.route(topic, false).unwrap().queue_datas[0].perm
+}
+
+fn addresses(routes: &Routes, topic: &str) -> BTreeMap<i64, String> {
+    routes.route(topic, true).unwrap().broker_datas[0].broker_addrs.clone()
+}
+
+fn names(list: &protocol::topic::TopicList) -> Vec<&str> {
+    list.topic_list.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn a_registered_topic_has_a_route_and_others_have_none() {
+    let mut routes = routes();
+    assert_eq!(routes.register(&master(), 0), Ok(Registered::default()));
+    let route = routes.route("orders", false).unwrap();
+    assert_eq!(route.queue_datas.len(), 1);
+    assert_eq!((route.queue_datas[0].read_queue_nums, route.queue_datas[0].perm), (4, RW));
+    assert_eq!(route.broker_datas[0].broker_addrs, BTreeMap::from([(0, "a:0".to_owned())]));
+    assert_eq!(route.broker_datas[0].cluster, "c");
+    assert!(routes.route("unknown", false).is_none());
+    assert!(routes.stamp("unknown").is_none());
+}
+
+#[test]
+fn a_slave_is_told_its_master_and_does_not_speak_for_topics() {
+    let mut routes = routes();
+    assert_eq!(routes.register(&slave(1, "a:1"), 0).unwrap().master, None);
+    routes.register(&master(), 0).unwrap();
+    let mut changed = slave(1, "a:1");
+    changed.topics = vec![("orders", queues(9)), ("slaves", queues(1))];
+    changed.version = version(7);
+    let registered = routes.register(&changed, 0).unwrap();
+    assert_eq!(
+        registered.master,
+        Some(Master {
+            address: "a:0".into(),
+            ha_address: "a:ha".into()
+        })
+    );
+    assert_eq!(routes.route("orders", false).unwrap().queue_datas[0].read_queue_nums, 4);
+    assert!(routes.route("slaves", false).is_none());
+    assert_eq!(addresses(&routes, "orders").len(), 2);
+}
+
+#[test]
+fn an_unchanged_version_changes_nothing_but_adds_what_is_missing() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    assert_eq!(routes.wipe_write_perm("a"), 2);
+    let stamp = routes.stamp("orders");
+    let mut again = master();
+    again.topics = vec![("orders", queues(8)), ("other", queues(2)), ("new", queues(1))];
+    routes.register(&again, 5).unwrap();
+    assert_eq!(perm_of(&routes, "orders"), perm::READ);
+    assert_eq!(routes.stamp("orders"), stamp, "nothing that a route shows has changed");
+    assert!(routes.route("new", false).is_some());
+    again.version = version(2);
+    routes.register(&again, 10).unwrap();
+    assert_eq!(perm_of(&routes, "orders"), RW);
+    assert_ne!(routes.stamp("orders"), stamp);
+}
+
+#[test]
+fn topics_no_longer_named_go_only_if_registrations_are_complete() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    let mut fewer = master();
+    fewer.topics = vec![("orders", queues(4)), ("third", queues(4))];
+    fewer.version = version(2);
+    routes.register(&fewer, 0).unwrap();
+    assert_eq!(names(&routes.all_topics()), ["orders", "other", "third"]);
+    fewer.complete = true;
+    routes.register(&fewer, 0).unwrap();
+    assert_eq!(names(&routes.all_topics()), ["orders", "third"]);
+}
+
+#[test]
+fn a_single_topic_is_refused_before_the_whole() {
+    let mut routes = routes();
+    let mut single = master();
+    single.topics.truncate(1);
+    assert_eq!(routes.register(&single, 0), Err(Refused::SingleTopicFirst));
+    assert!(routes.cluster_info().broker_addr_table.is_empty());
+    routes.register(&master(), 0).unwrap();
+    single.topics = vec![("single", queues(1))];
+    routes.register(&single, 0).unwrap();
+    assert_eq!(names(&routes.all_topics()), ["orders", "other", "single"]);
+}
+
+#[test]
+fn a_slave_that_became_master_leaves_its_old_id() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    routes.register(&slave(1, "a:1"), 0).unwrap();
+    routes.depart(&[leave(&master())]);
+    let mut promoted = slave(1, "a:1");
+    promoted.broker_id = 0;
+    routes.register(&promoted, 0).unwrap();
+    assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(0, "a:1".to_owned())]));
+}
+
+#[test]
+fn an_older_state_version_does_not_take_an_id_away() {
+    let mut routes = routes();
+    let mut current = master();
+    current.version.state_version = 5;
+    routes.register(&current, 0).unwrap();
+    let mut late = master();
+    late.address = "b:0";
+    late.version.state_version = 4;
+    let registered = routes.register(&late, 0).unwrap();
+    assert!(registered.stale);
+    assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(0, "a:0".to_owned())]));
+    assert_eq!(routes.data_version("c", "b:0"), None);
+    late.version.state_version = 6;
+    assert!(!routes.register(&late, 0).unwrap().stale);
+    assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(0, "b:0".to_owned())]));
+}
+
+#[test]
+fn the_lowest_slave_acts_as_a_read_only_master() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    routes.register(&slave(2, "a:2"), 0).unwrap();
+    routes.register(&slave(3, "a:3"), 0).unwrap();
+    let changes = routes.depart(&[leave(&master())]);
+    assert_eq!(
+        changes,
+        [MinIdChange {
+            broker_name: "a".into(),
+            min_id: 2,
+            min_address: "a:2".into(),
+            offline_address: Some("a:0".into()),
+            ha_address: None,
+            tell: vec!["a:2".into(), "a:3".into()],
+        }]
+    );
+    assert_eq!(perm_of(&routes, "orders"), perm::READ);
+    assert_eq!(
+        addresses(&routes, "orders"),
+        BTreeMap::from([(0, "a:2".to_owned()), (3, "a:3".to_owned())])
+    );
+    let plain = routes.route("orders", false).unwrap();
+    assert!(
+        !plain.broker_datas[0].broker_addrs.contains_key(&0),
+        "only where supportActingMaster is on"
+    );
+
+    // It now speaks for the topics, but nobody may write.
+    let mut acting = slave(2, "a:2");
+    acting.version = version(9);
+    acting.topics.push(("fresh", queues(3)));
+    routes.register(&acting, 0).unwrap();
+    assert_eq!(perm_of(&routes, "fresh"), perm::READ);
+    assert_eq!(perm_of(&routes, "orders"), perm::READ);
+}
+
+#[test]
+fn without_acting_masters_a_lone_slave_stays_a_slave() {
+    let mut routes = routes();
+    let (mut old_master, mut old_slave) = (master(), slave(1, "a:1"));
+    old_master.acting_master = None;
+    old_slave.acting_master = None;
+    routes.register(&old_master, 0).unwrap();
+    routes.register(&old_slave, 0).unwrap();
+    assert!(routes.depart(&[leave(&old_master)]).is_empty());
+    assert_eq!(perm_of(&routes, "orders"), RW);
+    assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(1, "a:1".to_owned())]));
+    let mut changed = old_slave.clone();
+    changed.version = version(9);
+    changed.topics.push(("fresh", queues(3)));
+    routes.register(&changed, 0).unwrap();
+    assert!(routes.route("fresh", false).is_none());
+}
+
+#[test]
+fn a_newcomer_with_a_lower_id_is_announced_to_the_others() {
+    let mut routes = routes();
+    routes.register(&slave(2, "a:2"), 0).unwrap();
+    assert_eq!(routes.register(&slave(3, "a:3"), 0).unwrap().min_id_change, None);
+    let change = routes.register(&master(), 0).unwrap().min_id_change.unwrap();
+    assert_eq!((change.min_id, change.min_address.as_str()), (0, "a:0"));
+    assert_eq!(change.tell, ["a:2", "a:3"]);
+    assert_eq!(change.ha_address.as_deref(), Some("a:ha"));
+}
+
+#[test]
+fn the_last_broker_of_a_name_takes_its_topics_along() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    let mut other = master();
+    (other.broker_name, other.address, other.connection) = ("b", "b:0", 2);
+    other.topics = vec![("orders", queues(1)), ("mine", queues(1))];
+    routes.register(&other, 0).unwrap();
+    assert_eq!(routes.route("orders", false).unwrap().broker_datas.len(), 2);
+    let stamp = routes.stamp("orders");
+    routes.depart(&[leave(&other)]);
+    assert_ne!(routes.stamp("orders"), stamp);
+    assert_eq!(names(&routes.all_topics()), ["orders", "other"]);
+    assert_eq!(routes.route("orders", false).unwrap().broker_datas.len(), 1);
+    routes.depart(&[leave(&master())]);
+    assert!(names(&routes.all_topics()).is_empty());
+    let info = routes.cluster_info();
+    assert!(info.broker_addr_table.is_empty() && info.cluster_addr_table.is_empty());
+    assert_eq!(routes.live_brokers(), 0);
+}
+
+#[test]
+fn leaving_is_by_address_not_by_name_alone() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    let mut wrong = leave(&master());
+    wrong.address = "elsewhere:0".into();
+    routes.depart(&[wrong]);
+    assert!(routes.route("orders", false).is_some());
+}
+
+#[test]
+fn silence_beyond_the_promise_ends_a_broker() {
+    let mut routes = routes();
+    routes.register(&master(), 1_000).unwrap();
+    let mut hasty = slave(1, "a:1");
+    hasty.promise_ms = Some(10_000);
+    routes.register(&hasty, 1_000).unwrap();
+    assert!(routes.expired(11_000).is_empty());
+    let expired = routes.expired(11_001);
+    assert_eq!(
+        expired,
+        [Expired {
+            departure: Some(leave(&hasty)),
+            connection: 101
+        }]
+    );
+    routes.touch("c", "a:1", 11_001);
+    assert!(routes.expired(21_001).is_empty());
+    assert_eq!(routes.expired(121_001).len(), 2);
+    routes.touch("c", "nobody", 0);
+}
+
+#[test]
+fn the_broker_of_a_closed_connection_is_found_until_it_registers_on_another() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    assert_eq!(routes.departure_of_connection(1), Some(leave(&master())));
+    assert_eq!(routes.departure_of_connection(2), None);
+    let mut moved = master();
+    moved.connection = 2;
+    routes.register(&moved, 0).unwrap();
+    assert_eq!(routes.departure_of_connection(1), None);
+    assert_eq!(routes.departure_of_connection(2), Some(leave(&master())));
+}
+
+#[test]
+fn write_permission_is_taken_and_given_by_broker() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    let stamp = routes.stamp("orders");
+    assert_eq!(routes.wipe_write_perm("a"), 2);
+    assert_eq!(perm_of(&routes, "orders"), perm::READ);
+    assert_ne!(routes.stamp("orders"), stamp);
+    assert_eq!(routes.add_write_perm("a"), 2);
+    assert_eq!(perm_of(&routes, "orders"), RW);
+    assert_eq!(routes.wipe_write_perm("unknown"), 0);
+}
+
+#[test]
+fn a_topic_is_deleted_everywhere_or_in_one_cluster() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    let mut far = master();
+    (far.cluster, far.broker_name, far.address) = ("far", "f", "f:0");
+    routes.register(&far, 0).unwrap();
+    routes.delete_topic_of_cluster("orders", "nowhere");
+    assert_eq!(routes.route("orders", false).unwrap().queue_datas.len(), 2);
+    routes.delete_topic_of_cluster("orders", "far");
+    assert_eq!(routes.route("orders", false).unwrap().queue_datas.len(), 1);
+    routes.delete_topic_of_cluster("orders", "c");
+    assert!(routes.route("orders", false).is_none());
+    routes.delete_topic("other");
+    assert!(names(&routes.all_topics()).is_empty());
+}
+
+#[test]
+fn a_topic_is_entered_on_known_brokers_only() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    routes.enter_topic("by hand", &[("a", queues(3)), ("unknown", queues(3))]).unwrap();
+    assert!(routes.route("by hand", false).is_none());
+    routes.enter_topic("by hand", &[("a", queues(3))]).unwrap();
+    assert_eq!(routes.route("by hand", false).unwrap().queue_datas[0].read_queue_nums, 3);
+}
+
+#[test]
+fn lists_are_by_cluster_and_by_unit_flags() {
+    let mut routes = routes();
+    let mut units = master();
+    let flagged = |sys_flag| Queues { sys_flag, ..queues(1) };
+    units.topics = vec![
+        ("plain", flagged(0)),
+        ("unit", flagged(1)),
+        ("sub", flagged(2)),
+        ("both", flagged(3)),
+    ];
+    routes.register(&units, 0).unwrap();
+    assert_eq!(names(&routes.topics_of_cluster("c")).len(), 4);
+    assert!(names(&routes.topics_of_cluster("unknown")).is_empty());
+    assert_eq!(names(&routes.unit_topics(Units::Unit)), ["both", "unit"]);
+    assert_eq!(names(&routes.unit_topics(Units::Subscribed)), ["both", "sub"]);
+    assert_eq!(names(&routes.unit_topics(Units::OnlySubscribed)), ["sub"]);
+    let system = routes.system_topics();
+    assert_eq!(names(&system), ["a", "c"]);
+    assert_eq!(system.broker_addr.as_deref(), Some("a:0"));
+}
+
+#[test]
+fn members_are_those_of_the_name() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    routes.register(&slave(1, "a:1"), 0).unwrap();
+    assert_eq!(routes.member_group("c", "a").broker_addrs.len(), 2);
+    assert!(routes.member_group("c", "unknown").broker_addrs.is_empty());
+}
+
+#[test]
+fn filter_servers_and_mappings_are_part_of_the_route() {
+    let mut routes = routes();
+    let mapping = QueueMapping {
+        bname: "a".into(),
+        topic: "orders".into(),
+        total_queues: 4,
+        ..QueueMapping::default()
+    };
+    let servers = ["f:1".to_owned()];
+    let mut first = master();
+    first.mappings = vec![("orders", &mapping)];
+    first.filter_servers = Some(&servers);
+    routes.register(&first, 0).unwrap();
+    let route = routes.route("orders", false).unwrap();
+    assert_eq!(route.filter_server_table["a:0"], servers);
+    assert_eq!(route.topic_queue_mapping_by_broker.unwrap()["a"], mapping);
+    let stamp = routes.stamp("orders");
+    first.filter_servers = Some(&[]);
+    routes.register(&first, 0).unwrap();
+    assert_ne!(routes.stamp("orders"), stamp);
+    assert!(routes.route("orders", false).unwrap().filter_server_table.is_empty());
+}
+
+#[test]
+fn zones_keep_near_brokers_and_those_without_master() {
+    let mut routes = routes();
+    let mut near = master();
+    near.zone = Some("east");
+    routes.register(&near, 0).unwrap();
+    let mut far = master();
+    (far.broker_name, far.address, far.zone) = ("f", "f:0", Some("west"));
+    routes.register(&far, 0).unwrap();
+    let mut headless = slave(1, "h:1");
+    (headless.broker_name, headless.zone) = ("h", Some("west"));
+    routes.register(&headless, 0).unwrap();
+    let mut route = routes.route("orders", false).unwrap();
+    keep_zone(&mut route, "EAST");
+    let kept: Vec<_> = route.broker_datas.iter().map(|data| data.broker_name.as_str()).collect();
+    assert_eq!(kept, ["a", "h"]);
+    assert!(route.queue_datas.iter().all(|queues| queues.broker_name != "f"));
+}
+
+#[test]
+fn bounds_refuse_and_leave_what_was_there() {
+    let mut routes = Routes::new(Bounds { brokers: 1, topics: 2 });
+    routes.register(&master(), 0).unwrap();
+    assert_eq!(routes.register(&slave(1, "a:1"), 0), Err(Refused::TooManyBrokers(1)));
+    let mut more = master();
+    more.topics.push(("third", queues(1)));
+    assert_eq!(routes.register(&more, 0), Err(Refused::TooManyTopics(2)));
+    assert_eq!(routes.enter_topic("third", &[("a", queues(1))]), Err(Refused::TooManyTopics(2)));
+    assert_eq!(names(&routes.all_topics()), ["orders", "other"]);
+    routes.register(&master(), 0).unwrap();
+}
