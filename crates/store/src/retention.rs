@@ -8,10 +8,13 @@
 //! Not here: measuring, deleting, clocks and time zones; queues and index follow the log's minimum by themselves.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// The settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetentionOptions {
+    /// Time between two rounds (`cleanResourceInterval`).
+    pub interval: Duration,
     /// How long a segment is kept after its last change (`fileReservedTime`), in ms.
     pub reserved_ms: i64,
     /// Hours of the day in which old segments go (`deleteWhen`), 0 to 23.
@@ -31,6 +34,7 @@ pub struct RetentionOptions {
 impl Default for RetentionOptions {
     fn default() -> Self {
         Self {
+            interval: Duration::from_secs(10),
             reserved_ms: 72 * 3_600_000,
             delete_hours: vec![4],
             max_used: 0.75,
@@ -99,7 +103,7 @@ pub struct Decision {
 }
 
 /// The strongest reason there is for deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Cause {
     Forced(&'static str, f64),
     Used(&'static str, f64),
