@@ -19,20 +19,21 @@
 //! Not here: when to write it. Whoever does has synced what it says.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use message::LogOffset;
 
-use crate::disk::{Allocate, Disk, OpenMode};
+use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
 
 const LEN: usize = 4096;
 const OURS: usize = 2048;
 const MARK: &[u8; 8] = b"ApogeeMQ";
 const VERSION: u32 = 1;
 
-/// What is durable.
+/// What the file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct Checkpoint {
     /// Store timestamp (ms) of the last record synced in the log.
     pub log_timestamp: i64,
     /// Store timestamp (ms) of the last record whose queue entry was synced.
@@ -48,7 +49,22 @@ pub struct Marks {
     pub dispatched: Option<LogOffset>,
 }
 
-impl Marks {
+impl Checkpoint {
+    /// Store timestamp (ms) up to which Apache's part says that log and queues are synced; 0 when it says nothing. Apache
+    /// takes three seconds off.
+    #[must_use]
+    pub fn safe_timestamp(&self) -> i64 {
+        self.log_timestamp.min(self.queue_timestamp).max(0)
+    }
+
+    /// Notes that everything below `dispatched`, the last of it stored at `timestamp_ms`, was synced in log, queues and index.
+    pub fn advance(&mut self, dispatched: LogOffset, timestamp_ms: i64) {
+        self.dispatched = Some(dispatched);
+        self.log_timestamp = self.log_timestamp.max(timestamp_ms);
+        self.queue_timestamp = self.queue_timestamp.max(timestamp_ms);
+        self.index_timestamp = self.index_timestamp.max(timestamp_ms);
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; LEN];
         let longs = [
@@ -79,14 +95,17 @@ impl Marks {
                 .and_then(|eight| eight.try_into().ok())
                 .map_or(0, i64::from_be_bytes)
         };
-        let ours = bytes.get(OURS..OURS + 24).filter(|ours| is_ours(ours));
         Self {
             log_timestamp: long(0),
             queue_timestamp: long(8),
             index_timestamp: long(16),
             master_flushed: LogOffset(long(24)),
             confirmed: LogOffset(long(32)),
-            dispatched: ours.map(|_| LogOffset(long(OURS + 12))).filter(|at| at.0 >= 0),
+            dispatched: bytes
+                .get(OURS..OURS + 24)
+                .filter(|ours| is_ours(ours))
+                .map(|_| LogOffset(long(OURS + 12)))
+                .filter(|at| at.0 >= 0),
         }
     }
 }
@@ -96,62 +115,34 @@ fn is_ours(part: &[u8]) -> bool {
     content.starts_with(MARK) && content[8..12] == VERSION.to_be_bytes() && *crc == crc32fast::hash(content).to_be_bytes()
 }
 
-/// The file, and what it is to say next.
-#[derive(Clone, Debug)]
-pub struct Checkpoint {
-    path: PathBuf,
-    /// Changed in memory at any time, durable after [`Checkpoint::write`].
-    pub marks: Marks,
+/// The open file.
+#[derive(Debug)]
+pub struct CheckpointFile {
+    file: Arc<dyn DiskFile>,
 }
 
-impl Checkpoint {
-    /// Reads the file; an absent one is made, and says nothing.
+impl CheckpointFile {
+    /// Opens the file, made when absent, and reads it.
     ///
     /// # Errors
     /// Whatever the machine says.
-    pub fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+    pub fn open(disk: &dyn Disk, path: &Path) -> io::Result<(Self, Checkpoint)> {
         let file = match disk.open(path, OpenMode::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path, LEN as u64, Allocate::Reserved)?,
             opened => opened?,
         };
         let mut bytes = vec![0; LEN];
         file.read_at(&mut bytes, 0)?;
-        Ok(Self {
-            path: path.to_owned(),
-            marks: Marks::decode(&bytes),
-        })
+        Ok((Self { file }, Checkpoint::decode(&bytes)))
     }
 
-    /// Log offset below which everything is in the synced log, queues and index, when that is known.
-    #[must_use]
-    pub fn dispatched(&self) -> Option<LogOffset> {
-        self.marks.dispatched
-    }
-
-    /// Store timestamp (ms) up to which Apache's part says that log and queues are synced; 0 when it says nothing. Apache
-    /// takes three seconds off.
-    #[must_use]
-    pub fn safe_timestamp(&self) -> i64 {
-        self.marks.log_timestamp.min(self.marks.queue_timestamp).max(0)
-    }
-
-    /// Everything below `dispatched`, the last of it stored at `timestamp_ms`, was synced in log, queues and index.
-    pub fn advance(&mut self, dispatched: LogOffset, timestamp_ms: i64) {
-        let marks = &mut self.marks;
-        marks.dispatched = Some(dispatched);
-        marks.log_timestamp = marks.log_timestamp.max(timestamp_ms);
-        marks.queue_timestamp = marks.queue_timestamp.max(timestamp_ms);
-        marks.index_timestamp = marks.index_timestamp.max(timestamp_ms);
-    }
-
-    /// Writes the file and waits until it is on the disk.
+    /// Writes the checkpoint and waits until it is on the disk.
     ///
     /// # Errors
     /// Whatever the machine says; the checkpoint before, or this one, is on the disk then. May be tried again.
-    pub fn write(&self, disk: &dyn Disk) -> io::Result<()> {
-        let file = disk.open(&self.path, OpenMode::Write)?;
-        file.write_at(&self.marks.encode(), 0)?;
-        file.sync_data()
+    pub fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        self.file.write_at(&checkpoint.encode(), 0)?;
+        self.file.sync_data()
     }
 }
 
@@ -162,8 +153,8 @@ mod tests {
 
     const PATH: &str = "/checkpoint";
 
-    fn sample(at: i64) -> Marks {
-        Marks {
+    fn sample(at: i64) -> Checkpoint {
+        Checkpoint {
             log_timestamp: at,
             queue_timestamp: at + 1,
             index_timestamp: at + 2,
@@ -173,20 +164,17 @@ mod tests {
         }
     }
 
-    fn open(disk: &SimulatedDisk) -> Checkpoint {
-        Checkpoint::open(disk, Path::new(PATH)).unwrap()
-    }
-
-    fn write(disk: &SimulatedDisk, marks: Marks) -> io::Result<()> {
-        Checkpoint { marks, ..open(disk) }.write(disk)
+    fn read(disk: &SimulatedDisk) -> Checkpoint {
+        CheckpointFile::open(disk, Path::new(PATH)).unwrap().1
     }
 
     #[test]
     fn what_was_written_is_read_and_apaches_part_is_where_java_looks() {
         let disk = SimulatedDisk::new(1);
-        assert_eq!(open(&disk).marks, Marks::default());
-        write(&disk, sample(0x0102_0304_0506_0700)).unwrap();
-        assert_eq!(open(&disk).marks, sample(0x0102_0304_0506_0700));
+        assert_eq!(read(&disk), Checkpoint::default());
+        let (file, _) = CheckpointFile::open(&disk, Path::new(PATH)).unwrap();
+        file.write(&sample(0x0102_0304_0506_0700)).unwrap();
+        assert_eq!(read(&disk), sample(0x0102_0304_0506_0700));
         let bytes = disk.read(Path::new(PATH)).unwrap();
         assert_eq!(bytes.len(), 4096);
         assert_eq!(bytes[..16], [1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 1]);
@@ -195,12 +183,14 @@ mod tests {
 
     #[test]
     fn times_never_go_back_and_the_safe_one_is_the_lower() {
-        let mut checkpoint = open(&SimulatedDisk::new(1));
-        checkpoint.marks.log_timestamp = 500;
+        let mut checkpoint = Checkpoint {
+            log_timestamp: 500,
+            ..Checkpoint::default()
+        };
         assert_eq!(checkpoint.safe_timestamp(), 0);
         checkpoint.advance(LogOffset(70), 400);
         assert_eq!(
-            (checkpoint.dispatched(), checkpoint.safe_timestamp(), checkpoint.marks.log_timestamp),
+            (checkpoint.dispatched, checkpoint.safe_timestamp(), checkpoint.log_timestamp),
             (Some(LogOffset(70)), 400, 500)
         );
     }
@@ -212,24 +202,25 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 4;
             assert_eq!(
-                Marks::decode(&bytes),
-                Marks {
+                Checkpoint::decode(&bytes),
+                Checkpoint {
                     dispatched: None,
                     ..sample(7)
                 }
             );
         }
-        assert_eq!(Marks::decode(&whole[..100]).dispatched, None);
+        assert_eq!(Checkpoint::decode(&whole[..100]).dispatched, None);
     }
 
     #[test]
     fn power_cut_while_writing_leaves_each_part_as_before_or_after() {
         let disk = SimulatedDisk::new(1);
-        write(&disk, sample(100)).unwrap();
+        let (file, _) = CheckpointFile::open(&disk, Path::new(PATH)).unwrap();
+        file.write(&sample(100)).unwrap();
         disk.cut_at(disk.calls() + 2);
-        assert!(write(&disk, sample(200)).is_err());
+        assert!(file.write(&sample(200)).is_err());
         for seed in 0..200 {
-            let found = open(&disk.power_cut(seed)).marks;
+            let found = read(&disk.power_cut(seed));
             assert!([100, 200].contains(&found.log_timestamp));
             assert_eq!(found.confirmed.0, found.log_timestamp + 4);
             assert!([Some(LogOffset(105)), Some(LogOffset(205))].contains(&found.dispatched));
