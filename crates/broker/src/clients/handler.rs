@@ -1,0 +1,367 @@
+//! Codes 34, 35, 38, 46, 203, 204 and 328.
+
+use super::consumers::{Consumers, Joining};
+use super::notify::members_changed;
+use super::producers::Producers;
+use super::table::{Channel, ClientError, Member};
+use crate::errors::Refusal;
+use crate::group::Groups;
+use crate::reply::{Answer, Outcome};
+use crate::settings::BrokerSettings;
+use crate::topic::{Spec, Topics};
+use message::names;
+use protocol::heartbeat::{self, CheckClientBody, ConsumerData, ConsumerGroupHeader, ConsumerIds, HeartbeatData, UnregisterClientHeader};
+use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerGroupHeader, ProducerInfo, ProducerTable};
+use protocol::topic::sys_flag;
+use protocol::{Frame, ResponseCode, json};
+
+impl From<ClientError> for Refusal {
+    fn from(error: ClientError) -> Self {
+        Self::system(error.to_string())
+    }
+}
+
+/// What heartbeats and goodbyes change.
+#[derive(Debug)]
+pub struct Clients<'a, C> {
+    /// Consumers online.
+    pub consumers: &'a Consumers<C>,
+    /// Producers online.
+    pub producers: &'a Producers<C>,
+    /// Groups, made by their first heartbeat.
+    pub groups: &'a Groups,
+    /// Topics, among which each group has its retry topic.
+    pub topics: &'a Topics,
+    /// Settings of now.
+    pub settings: &'a BrokerSettings,
+}
+
+/// Code 34: a client says which groups it is in and what they subscribe to. A group that does not exist and may not be made
+/// is passed over, as Apache does: its pulls are refused with the reason.
+///
+/// # Errors
+/// The body is malformed, or a bound is reached; what came before in the heartbeat is taken.
+pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_, C>, now_ms: i64) -> Outcome {
+    let told: HeartbeatData = json::read(&request.body)?;
+    let member = Member {
+        channel: channel.clone(),
+        client_id: told.client_id.as_str().into(),
+        language: request.language,
+        version: request.version,
+        last_seen_ms: now_ms,
+    };
+    let second_kind = told.heartbeat_fingerprint != 0;
+    let mut resend = !second_kind;
+    for group in told.consumers {
+        let without_sub = second_kind && told.without_sub;
+        resend |= join(group, &member, clients, (without_sub, told.heartbeat_fingerprint), now_ms)?;
+    }
+    for group in told.producers {
+        clients.producers.join(&group.group_name, member.clone())?;
+    }
+    Ok(Answer::ok().with(heartbeat::SUPPORTS_V2, true).with(heartbeat::SUB_CHANGE, resend))
+}
+
+/// Takes one consumer group of a heartbeat in; says whether the client has to send its subscriptions again.
+fn join<C: Channel>(
+    told: ConsumerData,
+    member: &Member<C>,
+    clients: &Clients<'_, C>,
+    (without_sub, fingerprint): (bool, i32),
+    now_ms: i64,
+) -> Result<bool, Refusal> {
+    let group = told.group_name.as_str();
+    let settings = clients.settings;
+    let Some(rule) = clients
+        .groups
+        .find_or_create(group, settings.auto_create_subscription_group, now_ms)
+    else {
+        tracing::debug!(group, "heartbeat of a group that does not exist and is not made");
+        return Ok(false);
+    };
+    let retry = Spec {
+        order: told.subscriptions.iter().any(|data| clients.topics.is_ordered(&data.topic)),
+        sys_flag: if told.unit_mode { sys_flag::UNIT_SUB } else { 0 },
+        ..Spec::new(&names::retry_topic(group), rule.retry_queue_nums)
+    };
+    clients.topics.create_for_group(retry, now_ms)?;
+    let joining = Joining {
+        member: member.clone(),
+        consume_type: told.consume_type,
+        message_model: told.message_model,
+        consume_from_where: told.consume_from_where,
+        subscriptions: (!without_sub).then_some(told.subscriptions),
+        fingerprint,
+        notify: rule.notify_consumer_ids_changed_enable && settings.notify_consumer_ids_changed_enable,
+    };
+    let joined = clients.consumers.join(group, joining)?;
+    members_changed(group, &joined.tell);
+    Ok(joined.resend)
+}
+
+/// Code 35: a client leaves its groups.
+///
+/// # Errors
+/// The client id is missing.
+pub fn unregister<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_, C>) -> Outcome {
+    let asked = UnregisterClientHeader::decode(&request.ext)?;
+    if let Some(group) = asked.producer_group {
+        clients.producers.leave(group, channel.id());
+    }
+    if let Some(group) = asked.consumer_group {
+        let rule = clients.groups.find(group);
+        let notify = rule.is_none_or(|rule| rule.notify_consumer_ids_changed_enable);
+        let notify = notify && clients.settings.notify_consumer_ids_changed_enable;
+        members_changed(group, &clients.consumers.leave(group, channel.id(), notify));
+    }
+    Ok(Answer::ok())
+}
+
+/// Code 46: whether a subscription's filter is understood.
+///
+/// # Errors
+/// It is an SQL filter.
+pub fn check(request: &Frame, settings: &BrokerSettings) -> Outcome {
+    let asked: CheckClientBody = json::read(&request.body)?;
+    let kind = asked.subscription.map(|data| data.expression_type).unwrap_or_default();
+    if kind.is_empty() || kind == heartbeat::TAG {
+        return Ok(Answer::ok());
+    }
+    if settings.enable_property_filter {
+        let text = format!("{kind} filters are not supported by this broker yet");
+        return Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text));
+    }
+    let text = format!("The broker does not support consumer to filter message by {kind}");
+    Err(Refusal::system(text))
+}
+
+/// Code 38: client ids of a group's members.
+///
+/// # Errors
+/// The group is not online.
+pub fn members<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Outcome {
+    let group = ConsumerGroupHeader::decode(&request.ext)?.consumer_group;
+    let members = consumers.members(group).unwrap_or_default();
+    if members.is_empty() {
+        return Err(Refusal::system(format!("no consumer for this group, {group}")));
+    }
+    let body = ConsumerIds {
+        consumer_id_list: members.iter().map(|member| member.client_id.to_string()).collect(),
+    };
+    Ok(Answer::body(json::write(&body)))
+}
+
+/// Code 203: connections and subscriptions of a consumer group.
+///
+/// # Errors
+/// The group is not online.
+pub fn consumer_connections<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Outcome {
+    let group = ConsumerGroupHeader::decode(&request.ext)?.consumer_group;
+    let (Some(view), Some(members)) = (consumers.view(group), consumers.members(group)) else {
+        let text = format!("the consumer group[{group}] not online");
+        return Err(Refusal::new(ResponseCode::ConsumerNotOnline, text));
+    };
+    let subscriptions = view.subscriptions.iter();
+    let body = ConsumerConnection {
+        connection_set: members.iter().map(connection).collect(),
+        consume_from_where: Some(view.consume_from_where),
+        consume_type: Some(view.consume_type),
+        message_model: Some(view.message_model),
+        subscription_table: subscriptions
+            .map(|(topic, known)| (topic.to_string(), known.data.clone()))
+            .collect(),
+    };
+    Ok(Answer::body(json::write(&body)))
+}
+
+/// Code 204: connections of a producer group.
+///
+/// # Errors
+/// The group is not online.
+pub fn producer_connections<C: Channel>(request: &Frame, producers: &Producers<C>) -> Outcome {
+    let group = ProducerGroupHeader::decode(&request.ext)?.producer_group;
+    let members = producers
+        .members(group)
+        .ok_or_else(|| Refusal::system(format!("the producer group[{group}] not exist")))?;
+    let body = ProducerConnection {
+        connection_set: members.iter().map(connection).collect(),
+    };
+    Ok(Answer::body(json::write(&body)))
+}
+
+/// Code 328: all producers.
+///
+/// # Errors
+/// None.
+pub fn all_producers<C: Channel>(producers: &Producers<C>) -> Outcome {
+    let info = |member: &Member<C>| ProducerInfo {
+        client_id: member.client_id.to_string(),
+        language: member.language.name().to_owned(),
+        last_update_timestamp: member.last_seen_ms,
+        // As Java prints a socket address.
+        remote_ip: format!("/{}", member.channel.peer()),
+        version: member.version,
+    };
+    let groups = producers.all().into_iter();
+    let body = ProducerTable {
+        data: groups.map(|(group, members)| (group, members.iter().map(info).collect())).collect(),
+    };
+    Ok(Answer::body(json::write(&body)))
+}
+
+fn connection<C: Channel>(member: &Member<C>) -> Connection {
+    Connection {
+        client_addr: member.channel.peer().to_string(),
+        client_id: member.client_id.to_string(),
+        language: member.language.name().to_owned(),
+        version: member.version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::ClientLimits;
+    use super::super::table::testing::Recorder;
+    use super::*;
+    use crate::stats::BrokerStats;
+    use crate::topic::TopicLimits;
+    use protocol::RequestCode;
+    use std::sync::Arc;
+
+    struct World {
+        consumers: Consumers<Recorder>,
+        producers: Producers<Recorder>,
+        groups: Groups,
+        topics: Topics,
+        settings: BrokerSettings,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let limits = TopicLimits { topics: 100, queues: 64 };
+            Self {
+                consumers: Consumers::new(ClientLimits::default()),
+                producers: Producers::new(ClientLimits::default()),
+                groups: Groups::new(100, Arc::default(), 0),
+                topics: Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0),
+                settings: BrokerSettings::default(),
+            }
+        }
+
+        fn clients(&self) -> Clients<'_, Recorder> {
+            Clients {
+                consumers: &self.consumers,
+                producers: &self.producers,
+                groups: &self.groups,
+                topics: &self.topics,
+                settings: &self.settings,
+            }
+        }
+
+        fn beat(&self, channel: &Recorder, body: &str) -> Answer {
+            let mut frame = Frame::request(RequestCode::HeartBeat);
+            frame.body = body.as_bytes().to_vec().into();
+            heartbeat(&frame, channel, &self.clients(), 5).unwrap()
+        }
+    }
+
+    const FULL: &str = r#"{"clientID":"c1","consumerDataSet":[{"consumeFromWhere":"CONSUME_FROM_LAST_OFFSET",
+        "consumeType":"CONSUME_PASSIVELY","groupName":"g","messageModel":"CLUSTERING","subscriptionDataSet":[{"topic":"t",
+        "subString":"a || b","subVersion":1,"tagsSet":["a","b"],"codeSet":[97,98]}],"unitMode":false}],
+        "producerDataSet":[{"groupName":"p"}]}"#;
+
+    fn group_frame(field: &str, group: &str) -> Frame {
+        let mut frame = Frame::request(RequestCode::GetConsumerListByGroup);
+        frame.ext.push(field, group);
+        frame
+    }
+
+    #[test]
+    fn a_first_heartbeat_makes_group_and_retry_topic_and_tells_the_client() {
+        let world = World::new();
+        let channel = Recorder::new(1);
+        let answer = world.beat(&channel, FULL);
+        assert_eq!(answer.fields.text(heartbeat::SUPPORTS_V2), Some("true"));
+        assert!(world.groups.contains("g"));
+        assert_eq!(world.topics.find("%RETRY%g").unwrap().write_queues, 1);
+        let told = channel.take();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].is_oneway() && told[0].code == i32::from(RequestCode::NotifyConsumerIdsChanged));
+        assert_eq!(told[0].ext.text("consumerGroup"), Some("g"));
+        world.beat(&channel, FULL);
+        assert!(channel.take().is_empty());
+        assert!(!world.consumers.subscription("g", "t").unwrap().filter.takes(99));
+    }
+
+    #[test]
+    fn members_and_connections_are_told() {
+        let world = World::new();
+        world.beat(&Recorder::new(1), FULL);
+        let ids = members(&group_frame("consumerGroup", "g"), &world.consumers).unwrap();
+        assert_eq!(&ids.body[..], br#"{"consumerIdList":["c1"]}"#);
+        let answer = consumer_connections(&group_frame("consumerGroup", "g"), &world.consumers).unwrap();
+        let body: ConsumerConnection = json::read(&answer.body).unwrap();
+        assert_eq!(body.connection_set[0].client_addr, "127.0.0.1:1");
+        assert_eq!(body.subscription_table["t"].sub_string, "a || b");
+        let answer = producer_connections(&group_frame("producerGroup", "p"), &world.producers).unwrap();
+        assert!(json::read::<ProducerConnection>(&answer.body).unwrap().connection_set.len() == 1);
+        let table: ProducerTable = json::read(&all_producers(&world.producers).unwrap().body).unwrap();
+        assert_eq!(table.data["p"][0].remote_ip, "/127.0.0.1:1");
+    }
+
+    #[test]
+    fn who_is_not_online_is_said_with_apaches_codes() {
+        let world = World::new();
+        let code = |outcome: Outcome| outcome.unwrap_err().code;
+        assert_eq!(
+            code(members(&group_frame("consumerGroup", "x"), &world.consumers)),
+            ResponseCode::SystemError
+        );
+        let connections = consumer_connections(&group_frame("consumerGroup", "x"), &world.consumers);
+        assert_eq!(code(connections), ResponseCode::ConsumerNotOnline);
+        assert_eq!(
+            code(producer_connections(&group_frame("producerGroup", "x"), &world.producers)),
+            ResponseCode::SystemError
+        );
+    }
+
+    #[test]
+    fn a_goodbye_tells_the_others() {
+        let world = World::new();
+        let (one, two) = (Recorder::new(1), Recorder::new(2));
+        world.beat(&one, FULL);
+        world.beat(&two, FULL);
+        one.take();
+        two.take();
+        let mut frame = Frame::request(RequestCode::UnregisterClient);
+        frame.ext.push("clientID", "c1");
+        frame.ext.push("consumerGroup", "g");
+        frame.ext.push("producerGroup", "p");
+        unregister(&frame, &one, &world.clients()).unwrap();
+        assert_eq!((one.take().len(), two.take().len()), (0, 1));
+        assert_eq!(world.producers.members("p").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_short_heartbeat_to_a_restarted_broker_asks_for_everything() {
+        let world = World::new();
+        let short = r#"{"clientID":"c1","heartbeatFingerprint":7,"withoutSub":true,"consumerDataSet":[{"groupName":"g"}]}"#;
+        let answer = world.beat(&Recorder::new(1), short);
+        assert_eq!(answer.fields.text(heartbeat::SUB_CHANGE), Some("true"));
+    }
+
+    #[test]
+    fn only_tag_filters_pass_the_check() {
+        let check_of = |kind: &str| {
+            let mut frame = Frame::request(RequestCode::CheckClientConfig);
+            let body = format!(r#"{{"clientId":"c","group":"g","subscriptionData":{{"topic":"t","expressionType":"{kind}"}}}}"#);
+            frame.body = body.into_bytes().into();
+            check(&frame, &BrokerSettings::default())
+        };
+        assert!(check_of("TAG").is_ok());
+        assert_eq!(
+            check_of("SQL92").unwrap_err().text,
+            "The broker does not support consumer to filter message by SQL92"
+        );
+    }
+}

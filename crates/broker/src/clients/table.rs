@@ -1,0 +1,255 @@
+//! What consumers and producers share: members by connection, and the groups each connection is in.
+
+use net::Connection;
+use protocol::{Frame, Language};
+use rustc_hash::FxHashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The connection of a member. In the broker `Arc<net::Connection>`, in tests a number.
+pub trait Channel: Clone {
+    /// Tells connections apart.
+    fn id(&self) -> u64;
+    /// Address of the client.
+    fn peer(&self) -> SocketAddr;
+    /// Sends a request that wants no answer; a connection that is gone drops it.
+    fn tell(&self, request: &Frame);
+    /// Closes the connection.
+    fn close(&self);
+}
+
+impl Channel for Arc<Connection> {
+    fn id(&self) -> u64 {
+        Connection::id(self)
+    }
+
+    fn peer(&self) -> SocketAddr {
+        Connection::peer(self)
+    }
+
+    fn tell(&self, request: &Frame) {
+        // After the replies of the batch that is being served: a client hears of itself when it knows that it is in.
+        self.send_later(|out| request.encode(out.head()));
+    }
+
+    fn close(&self) {
+        Connection::close(self);
+    }
+}
+
+/// The bounds, each a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Members of all groups together, consumers and producers each: `apogeeMaxClients`. Bounds the groups as well.
+    pub clients: usize,
+    /// Topics one group subscribes to: `apogeeMaxSubscriptionsPerGroup`.
+    pub subscriptions: usize,
+    /// After how long without a heartbeat a member is gone, in ms: `channelExpiredTimeout`.
+    pub expiry_ms: i64,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            clients: 100_000,
+            subscriptions: 1_000,
+            expiry_ms: 120_000,
+        }
+    }
+}
+
+/// Why a client is not taken in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// Too many members of groups.
+    #[error("group {group} takes in nobody: {max} producers or consumers are online already, see apogeeMaxClients")]
+    Full {
+        /// Which group.
+        group: String,
+        /// How many may be.
+        max: usize,
+    },
+    /// Too many topics in a heartbeat.
+    #[error("group {group} subscribes to {count} topics, allowed are {max}, see apogeeMaxSubscriptionsPerGroup")]
+    TooManyTopics {
+        /// Which group.
+        group: String,
+        /// How many it asks for.
+        count: usize,
+        /// How many may be.
+        max: usize,
+    },
+}
+
+/// A client in a group.
+#[derive(Clone, Debug)]
+pub struct Member<C> {
+    /// Its connection.
+    pub channel: C,
+    /// The id it gave itself.
+    pub client_id: Arc<str>,
+    /// Its language.
+    pub language: Language,
+    /// Ordinal of its version.
+    pub version: i32,
+    /// When it was last heard of, in ms since 1970.
+    pub last_seen_ms: i64,
+}
+
+/// Members by connection, in the order they came.
+#[derive(Debug)]
+pub(super) struct Members<C>(Vec<Member<C>>);
+
+impl<C> Default for Members<C> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<C: Channel> Members<C> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Member<C>> {
+        self.0.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn channels(&self) -> Vec<C> {
+        self.0.iter().map(|member| member.channel.clone()).collect()
+    }
+
+    fn at(&self, channel: u64) -> Option<usize> {
+        self.0.iter().position(|member| member.channel.id() == channel)
+    }
+
+    pub(super) fn contains(&self, channel: u64) -> bool {
+        self.at(channel).is_some()
+    }
+
+    /// Adds the member, or refreshes it; says whether it is new.
+    pub(super) fn refresh(&mut self, member: Member<C>) -> bool {
+        match self.at(member.channel.id()) {
+            Some(at) => {
+                self.0[at] = member;
+                false
+            }
+            None => {
+                self.0.push(member);
+                true
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, channel: u64) -> Option<Member<C>> {
+        let at = self.at(channel)?;
+        Some(self.0.remove(at))
+    }
+
+    /// Takes out who was not heard of for too long.
+    pub(super) fn expire(&mut self, now_ms: i64, expiry_ms: i64) -> Vec<Member<C>> {
+        self.0.extract_if(.., |member| now_ms - member.last_seen_ms > expiry_ms).collect()
+    }
+}
+
+/// The groups of each connection, so that a close need not look at all groups.
+#[derive(Debug, Default)]
+pub(super) struct ByChannel {
+    channels: FxHashMap<u64, Vec<Arc<str>>>,
+    members: usize,
+}
+
+impl ByChannel {
+    /// Members of all groups.
+    pub(super) fn members(&self) -> usize {
+        self.members
+    }
+
+    /// Groups of one connection.
+    pub(super) fn count(&self, channel: u64) -> usize {
+        self.channels.get(&channel).map_or(0, Vec::len)
+    }
+
+    pub(super) fn add(&mut self, channel: u64, group: &Arc<str>) {
+        self.channels.entry(channel).or_default().push(Arc::clone(group));
+        self.members += 1;
+    }
+
+    pub(super) fn remove(&mut self, channel: u64, group: &str) {
+        let Some(groups) = self.channels.get_mut(&channel) else { return };
+        let Some(at) = groups.iter().position(|known| &**known == group) else {
+            return;
+        };
+        groups.remove(at);
+        self.members -= 1;
+        if groups.is_empty() {
+            self.channels.remove(&channel);
+        }
+    }
+
+    pub(super) fn take(&mut self, channel: u64) -> Vec<Arc<str>> {
+        let groups = self.channels.remove(&channel).unwrap_or_default();
+        self.members -= groups.len();
+        groups
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use parking_lot::Mutex;
+
+    impl Channel for u64 {
+        fn id(&self) -> u64 {
+            *self
+        }
+
+        fn peer(&self) -> SocketAddr {
+            SocketAddr::from(([127, 0, 0, 1], *self as u16))
+        }
+
+        fn tell(&self, _: &Frame) {}
+
+        fn close(&self) {}
+    }
+
+    /// A connection that remembers what it was told.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Recorder(pub(crate) u64, pub(crate) Arc<Mutex<Vec<Frame>>>);
+
+    impl Recorder {
+        pub(crate) fn new(id: u64) -> Self {
+            Self(id, Arc::default())
+        }
+
+        pub(crate) fn take(&self) -> Vec<Frame> {
+            std::mem::take(&mut *self.1.lock())
+        }
+    }
+
+    impl Channel for Recorder {
+        fn id(&self) -> u64 {
+            self.0
+        }
+
+        fn peer(&self) -> SocketAddr {
+            self.0.peer()
+        }
+
+        fn tell(&self, request: &Frame) {
+            self.1.lock().push(request.clone());
+        }
+
+        fn close(&self) {}
+    }
+
+    pub(crate) fn member(channel: u64, client_id: &str, now_ms: i64) -> Member<u64> {
+        Member {
+            channel,
+            client_id: client_id.into(),
+            language: Language::Java,
+            version: 0,
+            last_seen_ms: now_ms,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The table of groups. Pure state: the time is given; the file is in `table.rs`.
+
+use crate::upkeep::Signal;
+use message::names;
+use parking_lot::{Mutex, RwLock};
+use protocol::DataVersion;
+use protocol::group::GroupConfig;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What a group may do.
+pub type Rule = GroupConfig;
+/// Bits that are forbidden to a group, by group and topic.
+pub type Forbidden = BTreeMap<String, BTreeMap<String, i32>>;
+
+/// Bit of [`Forbidden`]: reading the topic.
+pub const FORBIDDEN_READ: i32 = 1 << 2;
+
+/// Why a group is not made or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// There are too many.
+    #[error("the broker has {0} consumer groups already and takes no more, see apogeeMaxGroups")]
+    Full(usize),
+    /// Groups have no attributes that could be changed.
+    #[error("unsupported key: {0}")]
+    Attribute(String),
+}
+
+/// All groups of the broker.
+#[derive(Debug)]
+pub struct Groups {
+    table: RwLock<FxHashMap<Box<str>, Arc<Rule>>>,
+    forbidden: RwLock<Forbidden>,
+    any_forbidden: AtomicBool,
+    /// Held while a table changes, so that all are read together. Taken before them.
+    version: Mutex<DataVersion>,
+    max: usize,
+    changed: Arc<Signal>,
+}
+
+impl Groups {
+    /// The groups that exist from the start; at most `max` (setting `apogeeMaxGroups`) there will be.
+    #[must_use]
+    pub fn new(max: usize, changed: Arc<Signal>, now_ms: i64) -> Self {
+        let rule = |name: &&str| ((*name).into(), Arc::new(plain(name)));
+        Self {
+            table: RwLock::new(names::BUILT_IN_GROUPS.iter().map(rule).collect()),
+            forbidden: RwLock::default(),
+            any_forbidden: AtomicBool::new(false),
+            version: Mutex::new(DataVersion {
+                timestamp: now_ms,
+                ..DataVersion::default()
+            }),
+            max,
+            changed,
+        }
+    }
+
+    /// Adds groups as they were saved.
+    pub(super) fn restore(&self, rules: impl IntoIterator<Item = Rule>, forbidden: Forbidden, version: Option<DataVersion>) {
+        let mut current = self.version.lock();
+        let mut table = self.table.write();
+        for rule in rules {
+            table.insert(rule.group_name.as_str().into(), Arc::new(rule));
+        }
+        self.any_forbidden.store(!forbidden.is_empty(), Relaxed);
+        *self.forbidden.write() = forbidden;
+        if let Some(version) = version {
+            *current = version;
+        }
+    }
+
+    /// What a group may do. For every pull.
+    #[must_use]
+    pub fn find(&self, group: &str) -> Option<Arc<Rule>> {
+        self.table.read().get(group).cloned()
+    }
+
+    /// Whether there is a group of this name.
+    #[must_use]
+    pub fn contains(&self, group: &str) -> bool {
+        self.table.read().contains_key(group)
+    }
+
+    /// What a group may do; the group is made if it is not there and may be (`auto_create` is the setting
+    /// `autoCreateSubscriptionGroup`; system groups always may) and its name is allowed.
+    #[must_use]
+    pub fn find_or_create(&self, group: &str, auto_create: bool, now_ms: i64) -> Option<Arc<Rule>> {
+        if let Some(rule) = self.find(group) {
+            return Some(rule);
+        }
+        if !(auto_create || names::is_system_group(group)) || names::check_group(group).is_err() {
+            return None;
+        }
+        let mut version = self.version.lock();
+        let mut table = self.table.write();
+        if let Some(rule) = table.get(group) {
+            return Some(Arc::clone(rule));
+        }
+        if table.len() >= self.max {
+            tracing::warn!(group, max = self.max, "consumer group is not made: apogeeMaxGroups reached");
+            return None;
+        }
+        let rule = Arc::new(plain(group));
+        table.insert(group.into(), Arc::clone(&rule));
+        drop(table);
+        self.raise(&mut version, now_ms);
+        tracing::info!(group, "consumer group made by its first member");
+        Some(rule)
+    }
+
+    /// Makes or changes groups as an operator asks; all or none.
+    ///
+    /// # Errors
+    /// There are too many, or attributes are to be changed.
+    pub fn update(&self, rules: Vec<Rule>, now_ms: i64) -> Result<(), GroupError> {
+        let attribute = rules.iter().find_map(|rule| rule.attributes.keys().next());
+        if let Some(key) = attribute {
+            return Err(GroupError::Attribute(key.trim_start_matches(['+', '-']).to_owned()));
+        }
+        let mut version = self.version.lock();
+        let mut table = self.table.write();
+        let fresh = rules.iter().filter(|rule| !table.contains_key(rule.group_name.as_str())).count();
+        if table.len() + fresh > self.max {
+            return Err(GroupError::Full(self.max));
+        }
+        let mut changed = false;
+        for rule in rules {
+            let name = rule.group_name.as_str();
+            if table.get(name).is_some_and(|known| **known == rule) {
+                continue;
+            }
+            tracing::info!(group = name, consume_enable = rule.consume_enable, "consumer group set");
+            table.insert(name.into(), Arc::new(rule));
+            changed = true;
+        }
+        drop(table);
+        if changed {
+            self.raise(&mut version, now_ms);
+        }
+        Ok(())
+    }
+
+    /// Deletes a group; says whether it was there.
+    pub fn remove(&self, group: &str, now_ms: i64) -> bool {
+        let mut version = self.version.lock();
+        let gone = self.table.write().remove(group).is_some();
+        let unforbidden = self.forbidden.write().remove(group).is_some();
+        if gone || unforbidden {
+            self.raise(&mut version, now_ms);
+            tracing::info!(group, "consumer group deleted");
+        }
+        gone
+    }
+
+    /// Forbids or allows a group to read a topic.
+    pub fn forbid_reading(&self, group: &str, topic: &str, forbid: bool, now_ms: i64) {
+        let mut version = self.version.lock();
+        let mut forbidden = self.forbidden.write();
+        if forbid {
+            let bits = forbidden.entry(group.to_owned()).or_default().entry(topic.to_owned()).or_default();
+            *bits |= FORBIDDEN_READ;
+        } else if let Some(topics) = forbidden.get_mut(group) {
+            if let Some(bits) = topics.get_mut(topic) {
+                *bits &= !FORBIDDEN_READ;
+            }
+            topics.retain(|_, bits| *bits > 0);
+            if topics.is_empty() {
+                forbidden.remove(group);
+            }
+        }
+        self.any_forbidden.store(!forbidden.is_empty(), Relaxed);
+        drop(forbidden);
+        self.raise(&mut version, now_ms);
+    }
+
+    /// Whether a group is forbidden to read a topic. For every pull: one load while nothing is forbidden to anyone.
+    #[must_use]
+    pub fn is_reading_forbidden(&self, group: &str, topic: &str) -> bool {
+        if !self.any_forbidden.load(Relaxed) {
+            return false;
+        }
+        let forbidden = self.forbidden.read();
+        let bits = forbidden.get(group).and_then(|topics| topics.get(topic));
+        bits.is_some_and(|bits| bits & FORBIDDEN_READ != 0)
+    }
+
+    /// All groups by name and what is forbidden to them, with the version they have together.
+    #[must_use]
+    pub fn snapshot(&self) -> (DataVersion, BTreeMap<String, Arc<Rule>>, Forbidden) {
+        let version = self.version.lock();
+        let table = self.table.read();
+        let sorted = table.iter().map(|(name, rule)| (name.to_string(), Arc::clone(rule)));
+        (*version, sorted.collect(), self.forbidden.read().clone())
+    }
+
+    /// The version of now.
+    #[must_use]
+    pub fn version(&self) -> DataVersion {
+        *self.version.lock()
+    }
+
+    /// Names of all groups.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.table.read().keys().map(ToString::to_string).collect()
+    }
+
+    fn raise(&self, version: &mut DataVersion, now_ms: i64) {
+        *version = version.next(now_ms);
+        self.changed.raise();
+    }
+}
+
+/// A group that nobody configured.
+fn plain(name: &str) -> Rule {
+    Rule::new(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups() -> Groups {
+        Groups::new(names::BUILT_IN_GROUPS.len() + 2, Arc::default(), 0)
+    }
+
+    #[test]
+    fn a_group_is_made_when_it_may_be() {
+        let groups = groups();
+        assert!(groups.find_or_create("g", false, 1).is_none());
+        assert!(groups.find_or_create("CID_RMQ_SYS_x", false, 1).is_some());
+        assert!(groups.find_or_create("bad name", true, 1).is_none());
+        let made = groups.find_or_create("g", true, 2).unwrap();
+        assert!(made.consume_enable && made.retry_queue_nums == 1);
+        assert!(Arc::ptr_eq(&made, &groups.find_or_create("g", true, 3).unwrap()));
+        assert_eq!(groups.version().counter, 2);
+        assert!(groups.find_or_create("one-too-many", true, 4).is_none());
+        assert!(groups.find("TOOLS_CONSUMER").is_some());
+    }
+
+    #[test]
+    fn an_operator_changes_and_deletes_groups() {
+        let groups = groups();
+        let closed = Rule {
+            consume_enable: false,
+            ..plain("g")
+        };
+        groups.update(vec![closed.clone()], 1).unwrap();
+        groups.update(vec![closed], 2).unwrap();
+        assert_eq!(groups.version().counter, 1, "the second changed nothing");
+        assert!(!groups.find("g").unwrap().consume_enable);
+        assert!(groups.remove("g", 3));
+        assert!(!groups.remove("g", 4));
+        let three = ["a", "b", "c"].map(plain).into();
+        assert!(matches!(groups.update(three, 5), Err(GroupError::Full(_))));
+        assert!(!groups.contains("a"));
+    }
+
+    #[test]
+    fn reading_a_topic_is_forbidden_to_one_group() {
+        let groups = groups();
+        assert!(!groups.is_reading_forbidden("g", "t"));
+        groups.forbid_reading("g", "t", true, 1);
+        assert!(groups.is_reading_forbidden("g", "t"));
+        assert!(!groups.is_reading_forbidden("g", "u") && !groups.is_reading_forbidden("h", "t"));
+        groups.forbid_reading("g", "t", false, 2);
+        assert!(!groups.is_reading_forbidden("g", "t"));
+        assert!(groups.snapshot().2.is_empty());
+    }
+}

@@ -1,0 +1,74 @@
+//! `subscriptionGroup.json` as Apache writes it.
+
+use super::Groups;
+use crate::upkeep::StateFile;
+use protocol::DataVersion;
+use protocol::group::GroupConfigs;
+use protocol::json;
+use std::io;
+
+/// Name of the file.
+pub const FILE: &str = "subscriptionGroup.json";
+
+/// All groups as bodies have them, with the version they have together.
+#[must_use]
+pub fn configs(groups: &Groups) -> GroupConfigs {
+    let (data_version, table, forbidden_table) = groups.snapshot();
+    let subscription_group_table = table.into_iter().map(|(name, rule)| (name, (*rule).clone())).collect();
+    GroupConfigs {
+        data_version,
+        forbidden_table,
+        subscription_group_table,
+    }
+}
+
+/// Adds what was saved to the groups that exist from the start.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn load(groups: &Groups, file: &StateFile) -> io::Result<()> {
+    let Some(saved) = file.load(json::read::<GroupConfigs>)? else {
+        return Ok(());
+    };
+    let rules = saved.subscription_group_table.into_iter().map(|(name, mut rule)| {
+        rule.group_name = name;
+        rule
+    });
+    groups.restore(rules, saved.forbidden_table, Some(saved.data_version));
+    Ok(())
+}
+
+/// Writes all groups; returns the version that is on the disk now.
+///
+/// # Errors
+/// The disk's.
+pub fn save(groups: &Groups, file: &StateFile) -> io::Result<DataVersion> {
+    let configs = configs(groups);
+    file.save(&crate::upkeep::pretty(&configs))?;
+    Ok(configs.data_version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rule;
+    use super::*;
+    use std::sync::Arc;
+    use store::disk::real::RealDisk;
+
+    #[test]
+    fn groups_survive_a_restart_with_what_is_forbidden_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let before = Groups::new(100, Arc::default(), 0);
+        let mut rule = Rule::new("g");
+        rule.retry_max_times = 3;
+        before.update(vec![rule], 1).unwrap();
+        before.forbid_reading("g", "t", true, 2);
+        save(&before, &file).unwrap();
+        let after = Groups::new(100, Arc::default(), 0);
+        load(&after, &file).unwrap();
+        assert_eq!(after.find("g"), before.find("g"));
+        assert!(after.is_reading_forbidden("g", "t"));
+        assert_eq!(after.version(), before.version());
+    }
+}

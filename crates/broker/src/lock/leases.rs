@@ -1,0 +1,189 @@
+//! Who holds which queue, until when. Pure state: the time is given. The broker's name is part of a queue's key, as clients
+//! send it.
+
+use parking_lot::Mutex;
+use protocol::MessageQueue;
+use rustc_hash::FxHashMap;
+
+/// How long a lock holds without being renewed, in ms. Java clients renew every 20 s and count on 60 s.
+pub const LEASE_MS: i64 = 60_000;
+
+#[derive(Debug)]
+struct Lease {
+    client_id: Box<str>,
+    renewed_ms: i64,
+}
+
+impl Lease {
+    fn expired(&self, now_ms: i64) -> bool {
+        now_ms - self.renewed_ms > LEASE_MS
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    groups: FxHashMap<Box<str>, FxHashMap<MessageQueue, Lease>>,
+    count: usize,
+}
+
+/// The locks of all groups.
+#[derive(Debug)]
+pub struct OrderLocks {
+    state: Mutex<State>,
+    max: usize,
+}
+
+impl OrderLocks {
+    /// At most `max` (setting `apogeeMaxQueueLocks`) leases are kept, expired ones included until [`OrderLocks::expire`].
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self {
+            state: Mutex::new(State::default()),
+            max,
+        }
+    }
+
+    /// Locks or renews what is free, expired or already this client's, and returns those queues. A queue over the bound
+    /// is not locked, which the client takes as held by another and asks for again.
+    pub fn lock(&self, group: &str, client_id: &str, queues: Vec<MessageQueue>, now_ms: i64) -> Vec<MessageQueue> {
+        let mut state = self.state.lock();
+        let State { groups, count } = &mut *state;
+        let leases = match groups.get_mut(group) {
+            Some(leases) => leases,
+            None => groups.entry(group.into()).or_default(),
+        };
+        let mut held = Vec::with_capacity(queues.len());
+        for queue in queues {
+            if let Some(lease) = leases.get_mut(&queue) {
+                if &*lease.client_id != client_id {
+                    if !lease.expired(now_ms) {
+                        continue;
+                    }
+                    lease.client_id = client_id.into();
+                }
+                lease.renewed_ms = now_ms;
+            } else if *count < self.max {
+                *count += 1;
+                let lease = Lease {
+                    client_id: client_id.into(),
+                    renewed_ms: now_ms,
+                };
+                leases.insert(queue.clone(), lease);
+            } else {
+                tracing::warn!(group, max = self.max, "order lock refused: apogeeMaxQueueLocks reached");
+                continue;
+            }
+            held.push(queue);
+        }
+        if leases.is_empty() {
+            groups.remove(group);
+        }
+        held
+    }
+
+    /// Gives queues back; those that another client holds stay locked.
+    pub fn unlock(&self, group: &str, client_id: &str, queues: &[MessageQueue]) {
+        let mut state = self.state.lock();
+        let State { groups, count } = &mut *state;
+        let Some(leases) = groups.get_mut(group) else { return };
+        for queue in queues {
+            if leases.get(queue).is_some_and(|lease| &*lease.client_id == client_id) {
+                leases.remove(queue);
+                *count -= 1;
+            }
+        }
+        if leases.is_empty() {
+            groups.remove(group);
+        }
+    }
+
+    /// Whether a queue is held by someone else than this client at this moment.
+    #[must_use]
+    pub fn held_by_other(&self, group: &str, client_id: &str, queue: &MessageQueue, now_ms: i64) -> bool {
+        self.state
+            .lock()
+            .groups
+            .get(group)
+            .and_then(|leases| leases.get(queue))
+            .is_some_and(|lease| &*lease.client_id != client_id && !lease.expired(now_ms))
+    }
+
+    /// Forgets expired leases. Only frees memory: an expired lease already stops nobody.
+    pub fn expire(&self, now_ms: i64) {
+        let mut state = self.state.lock();
+        state.groups.retain(|_, leases| {
+            leases.retain(|_, lease| !lease.expired(now_ms));
+            !leases.is_empty()
+        });
+        state.count = state.groups.values().map(FxHashMap::len).sum();
+    }
+
+    /// Leases kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.lock().count
+    }
+
+    /// Whether no lease is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(queue_id: i32) -> MessageQueue {
+        MessageQueue::new("orders", "broker-a", queue_id)
+    }
+
+    #[test]
+    fn a_queue_has_one_holder_until_its_lease_ends() {
+        let locks = OrderLocks::new(100);
+        assert_eq!(locks.lock("g", "a", vec![queue(0), queue(1)], 0), [queue(0), queue(1)]);
+        assert_eq!(locks.lock("g", "b", vec![queue(1), queue(2)], LEASE_MS), [queue(2)]);
+        assert!(locks.held_by_other("g", "b", &queue(1), LEASE_MS));
+        assert_eq!(locks.lock("g", "b", vec![queue(1)], LEASE_MS + 1), [queue(1)]);
+        assert!(locks.lock("g", "a", vec![queue(1)], LEASE_MS + 2).is_empty());
+    }
+
+    #[test]
+    fn renewing_keeps_the_lease() {
+        let locks = OrderLocks::new(100);
+        for now in [0, 20_000, 40_000, 80_000] {
+            assert_eq!(locks.lock("g", "a", vec![queue(0)], now).len(), 1);
+        }
+        assert!(locks.lock("g", "b", vec![queue(0)], 80_000 + LEASE_MS).is_empty());
+    }
+
+    #[test]
+    fn groups_do_not_see_each_other() {
+        let locks = OrderLocks::new(100);
+        assert_eq!(locks.lock("g1", "a", vec![queue(0)], 0).len(), 1);
+        assert_eq!(locks.lock("g2", "b", vec![queue(0)], 0).len(), 1);
+    }
+
+    #[test]
+    fn only_the_holder_gives_a_queue_back() {
+        let locks = OrderLocks::new(100);
+        locks.lock("g", "a", vec![queue(0)], 0);
+        locks.unlock("g", "b", &[queue(0)]);
+        assert!(locks.lock("g", "b", vec![queue(0)], 1).is_empty());
+        locks.unlock("g", "a", &[queue(0)]);
+        assert!(locks.is_empty());
+        assert_eq!(locks.lock("g", "b", vec![queue(0)], 1).len(), 1);
+    }
+
+    #[test]
+    fn a_full_table_locks_nothing_new_but_renews() {
+        let locks = OrderLocks::new(1);
+        assert_eq!(locks.lock("g", "a", vec![queue(0), queue(1)], 0), [queue(0)]);
+        assert_eq!(locks.lock("g", "a", vec![queue(0)], 5), [queue(0)]);
+        assert!(locks.lock("h", "a", vec![queue(0)], 5).is_empty());
+        locks.expire(5 + LEASE_MS + 1);
+        assert!(locks.is_empty());
+        assert_eq!(locks.lock("h", "a", vec![queue(0)], 70_000), [queue(0)]);
+    }
+}

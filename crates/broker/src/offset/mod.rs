@@ -1,0 +1,23 @@
+//! Where each consumer group is in each queue.
+//!
+//! Life of an offset: a client commits it (15, or inside a pull), it is answered to the next client of the group that
+//! asks (14), and every 5 s what changed is written to `consumerOffset.json`. An operator moves it by a reset (222): the
+//! new value is *pending* until the next pull of that queue takes it (the pull is answered 21 with it); until then commits
+//! are ignored, because they come from a client that does not know of the reset yet.
+//!
+//! Invariants:
+//! - What a client commits is taken as it is, lower values too: seeking back is a consumer's right, and so does Apache.
+//!   What must not move an offset back are repeats of old requests: a pull that was parked and woken does not commit
+//!   again, and a commit does not overrule a pending reset.
+//! - Offsets of a deleted topic or group are gone with it.
+//! - The number of (topic, group) pairs is bounded (`apogeeMaxCommittedOffsets`), and so are queues of a pair.
+//!
+//! Not here: reading messages, subscriptions, broadcast consumers (their offsets are kept by the client).
+
+pub mod handler;
+pub mod places;
+pub mod reset;
+pub mod table;
+pub mod unknown;
+
+pub use places::{OffsetError, Offsets};

@@ -1,0 +1,444 @@
+//! The offsets themselves. Pure state; the file is in `table.rs`.
+//!
+//! Committing is a hot path: two look-ups by text that make none, and a short lock on the group's own slot.
+
+use parking_lot::{Mutex, RwLock};
+use protocol::DataVersion;
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Commits for each step of the version.
+const COMMITS_A_VERSION: u64 = 500;
+/// Most queues of one topic that a group may keep offsets of.
+pub const MAX_QUEUES: usize = 65_536;
+
+/// Why an offset was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OffsetError {
+    /// No more groups on topics may be added.
+    #[error("the broker keeps offsets of {0} groups on topics already, see apogeeMaxCommittedOffsets")]
+    Full(usize),
+    /// No more queues of this topic may be added.
+    #[error("the group has offsets of {MAX_QUEUES} queues of this topic already")]
+    TooManyQueues,
+    /// A queue or an offset below zero.
+    #[error("queue {queue_id} or offset {offset} is below zero")]
+    Negative {
+        /// As given.
+        queue_id: i32,
+        /// As given.
+        offset: i64,
+    },
+}
+
+const NONE: i64 = -1;
+
+/// A group's place in one queue; -1 is unknown.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    queue_id: i32,
+    consumed: i64,
+    pulled: i64,
+    reset: i64,
+}
+
+/// A group on a topic: its queues, sorted by id.
+#[derive(Debug, Default)]
+struct Slot(Mutex<Vec<Place>>);
+
+impl Slot {
+    fn read<T>(&self, queue_id: i32, look: impl FnOnce(&Place) -> T) -> Option<T> {
+        let places = self.0.lock();
+        let at = places.binary_search_by_key(&queue_id, |place| place.queue_id).ok()?;
+        Some(look(&places[at]))
+    }
+
+    fn change<T>(&self, queue_id: i32, change: impl FnOnce(&mut Place) -> T) -> Result<T, OffsetError> {
+        let mut places = self.0.lock();
+        let at = match places.binary_search_by_key(&queue_id, |place| place.queue_id) {
+            Ok(at) => at,
+            Err(_) if places.len() >= MAX_QUEUES => return Err(OffsetError::TooManyQueues),
+            Err(at) => {
+                let unknown = Place {
+                    queue_id,
+                    consumed: NONE,
+                    pulled: NONE,
+                    reset: NONE,
+                };
+                places.insert(at, unknown);
+                at
+            }
+        };
+        Ok(change(&mut places[at]))
+    }
+}
+
+type Slots = FxHashMap<Box<str>, FxHashMap<Box<str>, Arc<Slot>>>;
+
+/// Offsets by queue id.
+pub type ByQueue = BTreeMap<i32, i64>;
+/// A topic and a group.
+pub type TopicGroup = (Box<str>, Box<str>);
+
+/// The offsets of all groups on all topics.
+#[derive(Debug)]
+pub struct Offsets {
+    topics: RwLock<Slots>,
+    count: AtomicUsize,
+    max: usize,
+    resets: AtomicUsize,
+    commits: AtomicU64,
+    dirty: AtomicBool,
+    version: Mutex<Version>,
+}
+
+/// The table's version, and how many commits it covers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Version {
+    version: DataVersion,
+    commits: u64,
+}
+
+impl Offsets {
+    /// No offsets; at most `max` (setting `apogeeMaxCommittedOffsets`) pairs of topic and group will be kept.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self {
+            topics: RwLock::default(),
+            count: AtomicUsize::new(0),
+            max,
+            resets: AtomicUsize::new(0),
+            commits: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            version: Mutex::default(),
+        }
+    }
+
+    fn with<T>(&self, topic: &str, group: &str, look: impl FnOnce(&Slot) -> T) -> Option<T> {
+        let topics = self.topics.read();
+        Some(look(topics.get(topic)?.get(group)?))
+    }
+
+    fn change<T>(&self, topic: &str, group: &str, queue_id: i32, change: impl FnOnce(&mut Place) -> T) -> Result<T, OffsetError> {
+        let topics = self.topics.read();
+        if let Some(slot) = topics.get(topic).and_then(|groups| groups.get(group)) {
+            return slot.change(queue_id, change);
+        }
+        drop(topics);
+        if self.count.load(Relaxed) >= self.max {
+            return Err(OffsetError::Full(self.max));
+        }
+        let mut topics = self.topics.write();
+        let groups = topics.entry(topic.into()).or_default();
+        let slot = groups.entry(group.into()).or_insert_with(|| {
+            self.count.fetch_add(1, Relaxed);
+            Arc::default()
+        });
+        slot.change(queue_id, change)
+    }
+
+    /// Takes a committed offset as it is and returns the one before.
+    ///
+    /// # Errors
+    /// Below zero, or no room.
+    pub fn commit(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<Option<i64>, OffsetError> {
+        if queue_id < 0 || offset < 0 {
+            return Err(OffsetError::Negative { queue_id, offset });
+        }
+        let before = self.change(topic, group, queue_id, |place| std::mem::replace(&mut place.consumed, offset))?;
+        if before != offset {
+            self.commits.fetch_add(1, Relaxed);
+            self.dirty.store(true, Relaxed);
+        }
+        Ok((before != NONE).then_some(before))
+    }
+
+    /// Takes the offset up to which a group was given messages.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn pulled_to(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<(), OffsetError> {
+        self.change(topic, group, queue_id, |place| place.pulled = offset)
+    }
+
+    /// The group's place: the pending reset if there is one, else what was committed.
+    #[must_use]
+    pub fn committed(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
+        let known = |place: &Place| if place.reset != NONE { place.reset } else { place.consumed };
+        let offset = self.with(topic, group, |slot| slot.read(queue_id, known))??;
+        (offset != NONE).then_some(offset)
+    }
+
+    /// The offset up to which the group was given messages, else its place.
+    #[must_use]
+    pub fn pulled(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
+        let pulled = self.with(topic, group, |slot| slot.read(queue_id, |place| place.pulled));
+        match pulled.flatten() {
+            Some(offset) if offset != NONE => Some(offset),
+            _ => self.committed(topic, group, queue_id),
+        }
+    }
+
+    /// Moves the group to `offset` by order of an operator, also for clients that are away.
+    ///
+    /// # Errors
+    /// Below zero, or no room.
+    pub fn reset(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<(), OffsetError> {
+        if queue_id < 0 || offset < 0 {
+            return Err(OffsetError::Negative { queue_id, offset });
+        }
+        let fresh = self.change(topic, group, queue_id, |place| {
+            place.consumed = offset;
+            std::mem::replace(&mut place.reset, offset) == NONE
+        })?;
+        if fresh {
+            self.resets.fetch_add(1, Relaxed);
+        }
+        self.commits.fetch_add(1, Relaxed);
+        self.dirty.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Whether a reset waits for the next pull of the queue.
+    #[must_use]
+    pub fn reset_pending(&self, topic: &str, group: &str, queue_id: i32) -> bool {
+        self.resets.load(Relaxed) > 0
+            && self
+                .with(topic, group, |slot| slot.read(queue_id, |place| place.reset != NONE))
+                .flatten()
+                .unwrap_or(false)
+    }
+
+    /// Takes the pending reset of a queue; for every pull, so one atomic load when there is none anywhere.
+    pub fn take_reset(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
+        if self.resets.load(Relaxed) == 0 || !self.reset_pending(topic, group, queue_id) {
+            return None;
+        }
+        let taken = self
+            .change(topic, group, queue_id, |place| std::mem::replace(&mut place.reset, NONE))
+            .ok()?;
+        if taken == NONE {
+            return None;
+        }
+        self.resets.fetch_sub(1, Relaxed);
+        Some(taken)
+    }
+
+    /// Offsets committed by a group on a topic.
+    #[must_use]
+    pub fn of_group_on_topic(&self, topic: &str, group: &str) -> ByQueue {
+        self.with(topic, group, consumed).unwrap_or_default()
+    }
+
+    /// Topics a group has offsets on.
+    #[must_use]
+    pub fn topics_of(&self, group: &str) -> BTreeSet<String> {
+        let topics = self.topics.read();
+        let has = topics.iter().filter(|(_, groups)| groups.contains_key(group));
+        has.map(|(topic, _)| topic.to_string()).collect()
+    }
+
+    /// Groups that have offsets on a topic.
+    #[must_use]
+    pub fn groups_of(&self, topic: &str) -> BTreeSet<String> {
+        let topics = self.topics.read();
+        topics
+            .get(topic)
+            .map(|groups| groups.keys().map(ToString::to_string).collect())
+            .unwrap_or_default()
+    }
+
+    /// Copies a group's offsets on a topic to another group.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn clone_group(&self, topic: &str, from: &str, to: &str) -> Result<(), OffsetError> {
+        for (queue_id, offset) in self.of_group_on_topic(topic, from) {
+            self.commit(topic, to, queue_id, offset)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was committed on a deleted topic.
+    pub fn forget_topic(&self, topic: &str) {
+        if let Some(groups) = self.topics.write().remove(topic) {
+            self.forgotten(groups.values());
+        }
+    }
+
+    /// Forgets what a deleted group committed.
+    pub fn forget_group(&self, group: &str) {
+        let mut gone = Vec::new();
+        self.topics.write().retain(|_, groups| {
+            gone.extend(groups.remove(group));
+            !groups.is_empty()
+        });
+        self.forgotten(gone.iter());
+    }
+
+    fn forgotten<'a>(&self, slots: impl Iterator<Item = &'a Arc<Slot>>) {
+        for slot in slots {
+            let pending = slot.0.lock().iter().filter(|place| place.reset != NONE).count();
+            self.resets.fetch_sub(pending, Relaxed);
+            self.count.fetch_sub(1, Relaxed);
+            self.dirty.store(true, Relaxed);
+        }
+    }
+
+    /// The table's version. As in Apache it grows once in [`COMMITS_A_VERSION`] commits, not with each.
+    pub fn version(&self, now_ms: i64) -> DataVersion {
+        let mut known = self.version.lock();
+        let steps = (self.commits.load(Relaxed) - known.commits) / COMMITS_A_VERSION;
+        if steps > 0 {
+            known.commits += steps * COMMITS_A_VERSION;
+            let counter = known.version.counter.wrapping_add(i64::try_from(steps).unwrap_or(i64::MAX));
+            known.version = DataVersion {
+                counter,
+                timestamp: now_ms,
+                ..known.version
+            };
+        }
+        known.version
+    }
+
+    /// Goes on from the version the table was saved with.
+    pub(super) fn set_version(&self, version: DataVersion) {
+        let commits = self.commits.load(Relaxed);
+        *self.version.lock() = Version { version, commits };
+    }
+
+    /// Whether something changed since the last call, which takes the mark.
+    pub fn take_dirty(&self) -> bool {
+        self.dirty.swap(false, Relaxed)
+    }
+
+    /// Sets the mark again after a write that failed.
+    pub fn mark_dirty(&self) {
+        self.dirty.store(true, Relaxed);
+    }
+
+    /// Everything committed and pulled, sorted: what the file holds. A slot is locked only while it is copied.
+    #[must_use]
+    pub fn all(&self) -> (BTreeMap<TopicGroup, ByQueue>, BTreeMap<TopicGroup, ByQueue>) {
+        let slots: Vec<(TopicGroup, Arc<Slot>)> = {
+            let topics = self.topics.read();
+            let pairs = topics
+                .iter()
+                .flat_map(|(topic, groups)| groups.iter().map(move |(group, slot)| (topic, group, slot)));
+            pairs
+                .map(|(topic, group, slot)| ((topic.clone(), group.clone()), Arc::clone(slot)))
+                .collect()
+        };
+        let (mut committed, mut pulled) = (BTreeMap::new(), BTreeMap::new());
+        for (pair, slot) in slots {
+            let given = by_queue(&slot, |place| place.pulled);
+            if !given.is_empty() {
+                pulled.insert(pair.clone(), given);
+            }
+            committed.insert(pair, consumed(&slot));
+        }
+        (committed, pulled)
+    }
+}
+
+fn consumed(slot: &Slot) -> ByQueue {
+    by_queue(slot, |place| place.consumed)
+}
+
+fn by_queue(slot: &Slot, of: impl Fn(&Place) -> i64) -> ByQueue {
+    let places = slot.0.lock();
+    places
+        .iter()
+        .filter(|place| of(place) != NONE)
+        .map(|place| (place.queue_id, of(place)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_committed_is_answered() {
+        let offsets = Offsets::new(10);
+        assert_eq!(offsets.committed("t", "g", 0), None);
+        assert_eq!(offsets.commit("t", "g", 0, 7), Ok(None));
+        assert_eq!(offsets.commit("t", "g", 0, 5), Ok(Some(7)));
+        assert_eq!(offsets.committed("t", "g", 0), Some(5));
+        assert_eq!(offsets.committed("t", "g", 1), None);
+        assert_eq!(offsets.committed("t", "h", 0), None);
+        assert!(offsets.commit("t", "g", -1, 5).is_err());
+        assert!(offsets.commit("t", "g", 0, -5).is_err());
+    }
+
+    #[test]
+    fn only_a_change_makes_the_file_stale() {
+        let offsets = Offsets::new(10);
+        offsets.commit("t", "g", 0, 7).unwrap();
+        assert!(offsets.take_dirty());
+        offsets.commit("t", "g", 0, 7).unwrap();
+        offsets.pulled_to("t", "g", 0, 9).unwrap();
+        assert!(!offsets.take_dirty());
+    }
+
+    #[test]
+    fn a_reset_is_answered_until_one_pull_takes_it() {
+        let offsets = Offsets::new(10);
+        offsets.commit("t", "g", 0, 7).unwrap();
+        assert_eq!(offsets.take_reset("t", "g", 0), None);
+        offsets.reset("t", "g", 0, 3).unwrap();
+        assert!(offsets.reset_pending("t", "g", 0));
+        assert!(!offsets.reset_pending("t", "g", 1));
+        assert_eq!(offsets.committed("t", "g", 0), Some(3));
+        assert_eq!(offsets.take_reset("t", "g", 0), Some(3));
+        assert_eq!(offsets.take_reset("t", "g", 0), None);
+        assert_eq!(offsets.committed("t", "g", 0), Some(3));
+    }
+
+    #[test]
+    fn the_pulled_offset_falls_back_to_the_committed_one() {
+        let offsets = Offsets::new(10);
+        offsets.commit("t", "g", 0, 7).unwrap();
+        assert_eq!(offsets.pulled("t", "g", 0), Some(7));
+        offsets.pulled_to("t", "g", 0, 9).unwrap();
+        assert_eq!(offsets.pulled("t", "g", 0), Some(9));
+    }
+
+    #[test]
+    fn deleted_topics_and_groups_leave_nothing() {
+        let offsets = Offsets::new(2);
+        offsets.commit("t", "g", 0, 1).unwrap();
+        offsets.reset("u", "g", 0, 1).unwrap();
+        assert_eq!(offsets.commit("u", "h", 0, 1), Err(OffsetError::Full(2)));
+        offsets.forget_topic("t");
+        assert_eq!(offsets.topics_of("g"), BTreeSet::from(["u".to_owned()]));
+        offsets.forget_group("g");
+        assert!(offsets.groups_of("u").is_empty());
+        assert_eq!(offsets.commit("u", "h", 0, 1), Ok(None));
+        assert_eq!(offsets.take_reset("u", "g", 0), None);
+    }
+
+    #[test]
+    fn the_version_grows_with_every_five_hundredth_commit() {
+        let offsets = Offsets::new(10);
+        offsets.set_version(DataVersion {
+            counter: 7,
+            ..DataVersion::default()
+        });
+        (0..1001).for_each(|offset| drop(offsets.commit("t", "g", 0, offset)));
+        let version = offsets.version(5);
+        assert_eq!((version.counter, version.timestamp), (9, 5));
+        assert_eq!(offsets.version(6), version);
+    }
+
+    #[test]
+    fn cloned_offsets_are_those_of_the_source() {
+        let offsets = Offsets::new(10);
+        offsets.commit("t", "g", 0, 1).unwrap();
+        offsets.commit("t", "g", 3, 9).unwrap();
+        offsets.clone_group("t", "g", "h").unwrap();
+        assert_eq!(offsets.of_group_on_topic("t", "h"), ByQueue::from([(0, 1), (3, 9)]));
+    }
+}

@@ -1,0 +1,330 @@
+//! `consumerOffset.json`, and the answer to 43, which is the same text without line breaks.
+//!
+//! ```text
+//! {"dataVersion":{"counter":0,"stateVersion":0,"timestamp":1700000000000},
+//!  "groupTopicMap":{},
+//!  "offsetTable":{"topic@group":{0:123,1:45}},
+//!  "pullOffsetTable":{}}
+//! ```
+//!
+//! Queue ids stand without quotes, as Java's serializer writes them. What Java derives (`groupTopicMap`) or does not read
+//! back (`pullOffsetTable`) is written as Apache 5.5 does and ignored when read. A topic or group cannot contain `@`.
+
+use super::Offsets;
+use super::places::{ByQueue, TopicGroup};
+use crate::upkeep::StateFile;
+use protocol::DataVersion;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io;
+
+/// Name of the file.
+pub const FILE: &str = "consumerOffset.json";
+
+/// What a file holds.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Saved {
+    /// The table's version.
+    pub data_version: DataVersion,
+    /// `topic@group` to queue to offset.
+    pub offset_table: BTreeMap<String, ByQueue>,
+}
+
+/// Reads a file written by Java or by us.
+///
+/// # Errors
+/// It is no JSON of this shape.
+pub fn parse(content: &[u8]) -> Result<Saved, serde_json::Error> {
+    serde_json::from_slice(content).or_else(|_| serde_json::from_slice(&quote_keys(content)))
+}
+
+/// Puts what was saved into an empty table.
+pub fn restore(offsets: &Offsets, saved: &Saved) {
+    for (pair, queues) in &saved.offset_table {
+        let Some((topic, group)) = pair.split_once('@') else {
+            tracing::warn!(pair, "saved offset is of no topic and group: left out");
+            continue;
+        };
+        for (queue_id, offset) in queues {
+            if let Err(error) = offsets.commit(topic, group, *queue_id, *offset) {
+                tracing::warn!(topic, group, queue_id, offset, %error, "saved offset left out");
+            }
+        }
+    }
+    offsets.set_version(saved.data_version);
+    offsets.take_dirty();
+}
+
+/// Puts what was saved into an empty table.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn load(offsets: &Offsets, file: &StateFile) -> io::Result<()> {
+    if let Some(saved) = file.load(parse)? {
+        restore(offsets, &saved);
+    }
+    Ok(())
+}
+
+/// Writes all offsets, if they changed since the last time.
+///
+/// # Errors
+/// The disk's; they are written the next time then.
+pub fn save_if_dirty(offsets: &Offsets, file: &StateFile, now_ms: i64) -> io::Result<()> {
+    if !offsets.take_dirty() {
+        return Ok(());
+    }
+    let text = text(offsets, offsets.version(now_ms), Layout::File);
+    file.save(text.as_bytes()).inspect_err(|_| offsets.mark_dirty())
+}
+
+/// Puts quotes around bare integer keys, which strict JSON wants.
+fn quote_keys(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + content.len() / 8);
+    let mut rest = content.iter().copied().peekable();
+    let mut containers = Vec::new();
+    let mut key_next = false;
+    while let Some(byte) = rest.next() {
+        if key_next && (byte.is_ascii_digit() || byte == b'-') {
+            out.extend([b'"', byte]);
+            while let Some(digit) = rest.next_if(u8::is_ascii_digit) {
+                out.push(digit);
+            }
+            out.push(b'"');
+            key_next = false;
+            continue;
+        }
+        out.push(byte);
+        match byte {
+            b'"' => {
+                copy_string(&mut rest, &mut out);
+                key_next = false;
+            }
+            b'{' | b'[' => {
+                containers.push(byte);
+                key_next = byte == b'{';
+            }
+            b'}' | b']' => {
+                containers.pop();
+                key_next = false;
+            }
+            b',' => key_next = containers.last() == Some(&b'{'),
+            _ => key_next &= byte.is_ascii_whitespace(),
+        }
+    }
+    out
+}
+
+fn copy_string(rest: &mut impl Iterator<Item = u8>, out: &mut Vec<u8>) {
+    let mut escaped = false;
+    for byte in rest {
+        out.push(byte);
+        match byte {
+            b'\\' => escaped = !escaped,
+            b'"' if !escaped => return,
+            _ => escaped = false,
+        }
+    }
+}
+
+/// How the text is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Lines and tabs, for the file.
+    File,
+    /// Nothing between, for an answer.
+    Body,
+}
+
+/// Writes all offsets.
+#[must_use]
+pub fn text(offsets: &Offsets, version: DataVersion, layout: Layout) -> String {
+    let (committed, pulled) = offsets.all();
+    let mut out = Lines {
+        text: String::with_capacity(committed.len() * 64 + 256),
+        depth: 0,
+        layout,
+    };
+    out.open();
+    out.key("\"dataVersion\"");
+    out.open();
+    out.number("\"counter\"", version.counter, false);
+    out.number("\"stateVersion\"", version.state_version, false);
+    out.number("\"timestamp\"", version.timestamp, true);
+    out.close(false);
+    out.key("\"groupTopicMap\"");
+    group_topics(&mut out, &committed);
+    out.key("\"offsetTable\"");
+    table(&mut out, &committed, false);
+    out.key("\"pullOffsetTable\"");
+    table(&mut out, &pulled, true);
+    out.close(true);
+    out.text
+}
+
+fn group_topics(out: &mut Lines, committed: &BTreeMap<TopicGroup, ByQueue>) {
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (topic, group) in committed.keys() {
+        groups.entry(group).or_default().push(topic);
+    }
+    out.open();
+    let last = groups.len();
+    for (at, (group, topics)) in groups.into_iter().enumerate() {
+        out.key(&quoted(group));
+        let topics: Vec<String> = topics.into_iter().map(quoted).collect();
+        out.text.push('[');
+        out.text.push_str(&topics.join(","));
+        out.text.push(']');
+        out.end(at + 1 == last);
+    }
+    out.close(false);
+}
+
+fn table(out: &mut Lines, table: &BTreeMap<TopicGroup, ByQueue>, last_of_all: bool) {
+    out.open();
+    let last = table.len();
+    for (at, ((topic, group), queues)) in table.iter().enumerate() {
+        out.key(&quoted(&format!("{topic}@{group}")));
+        out.open();
+        let last_queue = queues.len();
+        for (at, (queue_id, offset)) in queues.iter().enumerate() {
+            out.number(&queue_id.to_string(), *offset, at + 1 == last_queue);
+        }
+        out.close(at + 1 == last);
+    }
+    out.close(last_of_all);
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// JSON objects as fastjson lays them out.
+struct Lines {
+    text: String,
+    depth: usize,
+    layout: Layout,
+}
+
+impl Lines {
+    fn line(&mut self) {
+        if self.layout == Layout::File {
+            self.text.push('\n');
+            self.text.extend(std::iter::repeat_n('\t', self.depth));
+        }
+    }
+
+    fn open(&mut self) {
+        self.text.push('{');
+        self.depth += 1;
+    }
+
+    fn key(&mut self, key: &str) {
+        self.line();
+        self.text.push_str(key);
+        self.text.push(':');
+    }
+
+    fn number(&mut self, key: &str, number: i64, last: bool) {
+        self.key(key);
+        let _ = write!(self.text, "{number}");
+        self.end(last);
+    }
+
+    fn end(&mut self, last: bool) {
+        if !last {
+            self.text.push(',');
+        }
+    }
+
+    fn close(&mut self, last: bool) {
+        self.depth -= 1;
+        if !self.text.ends_with('{') {
+            self.line();
+        }
+        self.text.push('}');
+        if self.depth > 0 {
+            self.end(last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use store::disk::real::RealDisk;
+
+    fn some() -> Offsets {
+        let offsets = Offsets::new(10);
+        offsets.commit("t", "g", 0, 7).unwrap();
+        offsets.commit("t", "g", 3, 9).unwrap();
+        offsets.commit("%RETRY%g", "g", 0, 1).unwrap();
+        offsets.pulled_to("t", "g", 0, 8).unwrap();
+        offsets
+    }
+
+    const VERSION: DataVersion = DataVersion {
+        counter: 2,
+        state_version: 0,
+        timestamp: 1000,
+    };
+
+    #[test]
+    fn the_body_is_what_java_writes() {
+        let expected = concat!(
+            r#"{"dataVersion":{"counter":2,"stateVersion":0,"timestamp":1000},"groupTopicMap":{"g":["%RETRY%g","t"]},"#,
+            r#""offsetTable":{"%RETRY%g@g":{0:1},"t@g":{0:7,3:9}},"pullOffsetTable":{"t@g":{0:8}}}"#
+        );
+        assert_eq!(text(&some(), VERSION, Layout::Body), expected);
+    }
+
+    #[test]
+    fn an_empty_file_looks_as_apaches() {
+        let expected = "{\n\t\"dataVersion\":{\n\t\t\"counter\":2,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1000\n\t},\n\
+                        \t\"groupTopicMap\":{},\n\t\"offsetTable\":{},\n\t\"pullOffsetTable\":{}\n}";
+        assert_eq!(text(&Offsets::new(1), VERSION, Layout::File), expected);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for layout in [Layout::File, Layout::Body] {
+            let saved = parse(text(&some(), VERSION, layout).as_bytes()).unwrap();
+            assert_eq!(saved.data_version, VERSION);
+            let offsets = Offsets::new(10);
+            restore(&offsets, &saved);
+            assert_eq!(offsets.committed("t", "g", 3), Some(9));
+            assert_eq!(offsets.committed("%RETRY%g", "g", 0), Some(1));
+            assert!(!offsets.take_dirty());
+        }
+    }
+
+    #[test]
+    fn only_what_changed_is_saved_and_a_restart_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let offsets = some();
+        save_if_dirty(&offsets, &file, 5).unwrap();
+        let path = dir.path().join("config").join(FILE);
+        std::fs::remove_file(&path).unwrap();
+        save_if_dirty(&offsets, &file, 6).unwrap();
+        assert!(!path.exists(), "nothing changed");
+        offsets.commit("t", "g", 3, 10).unwrap();
+        save_if_dirty(&offsets, &file, 7).unwrap();
+        let after = Offsets::new(10);
+        load(&after, &file).unwrap();
+        assert_eq!(after.committed("t", "g", 3), Some(10));
+    }
+
+    #[test]
+    fn quoted_keys_and_odd_names_are_read_too() {
+        let saved = parse(br#"{"offsetTable":{"a\\\"{1:@g":{"0":5, 12:6,-1:3},"no pair":{0:1}},"list":[1,2]}"#).unwrap();
+        let offsets = Offsets::new(10);
+        restore(&offsets, &saved);
+        assert_eq!(offsets.of_group_on_topic("a\\\"{1:", "g"), ByQueue::from([(0, 5), (12, 6)]));
+        assert!(parse(b"{").is_err());
+        assert!(parse(b"").is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! Codes 12 and 33.
+
+use crate::errors::Refusal;
+use crate::queues::Log;
+use crate::reply::{Answer, Outcome};
+use bytes::{Bytes, BytesMut};
+use protocol::query::{QueryMessageHeader, ViewMessageHeader};
+use protocol::{Frame, ResponseCode};
+
+/// Most bytes of one answer; what would not fit is left out, but for the first record.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Code 12: records of a topic by a key, or by their unique key. `max` is the setting `maxMsgsNumBatch`.
+///
+/// # Errors
+/// There is none (22), a field is missing, or the disk's.
+pub fn by_key(request: &Frame, log: &dyn Log, max: u32) -> Outcome {
+    let asked = QueryMessageHeader::decode(&request.ext)?;
+    let max = usize::try_from(max).unwrap_or(usize::MAX);
+    // Compat: for a unique key Apache takes its own maximum, whatever the client asks for.
+    let wanted = if asked.unique_key {
+        max
+    } else {
+        usize::try_from(asked.max_num).unwrap_or(0).min(max)
+    };
+    let found = log.by_key(asked.topic, asked.key, asked.begin_timestamp, asked.end_timestamp, wanted)?;
+    let body = join(&found.records);
+    if body.is_empty() {
+        let text = "can not find message, maybe time range not correct";
+        return Err(Refusal::new(ResponseCode::QueryNotFound, text));
+    }
+    Ok(Answer::body(body)
+        .with("indexLastUpdateTimestamp", found.last_timestamp)
+        .with("indexLastUpdatePhyoffset", found.last_log_offset.0))
+}
+
+fn join(records: &[Bytes]) -> Bytes {
+    let mut body = BytesMut::new();
+    for record in records {
+        if !body.is_empty() && body.len() + record.len() > MAX_BYTES {
+            break;
+        }
+        body.extend_from_slice(record);
+    }
+    body.freeze()
+}
+
+/// Code 33: the record at the log offset that its id names.
+///
+/// # Errors
+/// No record begins there.
+pub fn by_id(request: &Frame, log: &dyn Log) -> Outcome {
+    let offset = ViewMessageHeader::decode(&request.ext)?.offset;
+    match log.record(offset) {
+        Ok(record) => Ok(Answer::body(record)),
+        Err(refusal) => {
+            let text = format!("can not find message by the offset, {offset}: {}", refusal.text);
+            Err(Refusal::system(text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use message::LogOffset;
+    use protocol::RequestCode;
+    use store::QueryResult;
+
+    struct FakeLog(Vec<Bytes>);
+
+    impl Log for FakeLog {
+        fn record(&self, offset: i64) -> Result<Bytes, Refusal> {
+            let at = usize::try_from(offset).map_err(|_| Refusal::system("no record"))?;
+            self.0.get(at).cloned().ok_or_else(|| Refusal::system("no record"))
+        }
+
+        fn by_key(&self, _: &str, _: &str, _: i64, _: i64, max: usize) -> Result<QueryResult, Refusal> {
+            Ok(QueryResult {
+                records: self.0.iter().take(max).cloned().collect(),
+                last_timestamp: 5,
+                last_log_offset: LogOffset(7),
+            })
+        }
+    }
+
+    fn asked(max: &str, unique: &str) -> Frame {
+        let mut frame = Frame::request(RequestCode::QueryMessage);
+        let fields = [
+            ("topic", "t"),
+            ("key", "k"),
+            ("maxNum", max),
+            ("beginTimestamp", "0"),
+            ("endTimestamp", "9"),
+        ];
+        for (name, value) in fields {
+            frame.ext.push(name, value);
+        }
+        frame.ext.push("_UNIQUE_KEY_QUERY", unique);
+        frame
+    }
+
+    fn log() -> FakeLog {
+        FakeLog(vec![
+            Bytes::from_static(b"aa"),
+            Bytes::from_static(b"bb"),
+            Bytes::from_static(b"cc"),
+        ])
+    }
+
+    #[test]
+    fn records_come_one_after_another_up_to_the_number_asked() {
+        let answer = by_key(&asked("2", "false"), &log(), 64).unwrap();
+        assert_eq!(&answer.body[..], b"aabb");
+        assert_eq!(answer.fields.long("indexLastUpdatePhyoffset"), Some(7));
+        assert_eq!(&by_key(&asked("1", "true"), &log(), 64).unwrap().body[..], b"aabbcc");
+        assert_eq!(&by_key(&asked("99", "false"), &log(), 1).unwrap().body[..], b"aa");
+    }
+
+    #[test]
+    fn nothing_found_is_said_by_code() {
+        assert_eq!(
+            by_key(&asked("5", "false"), &FakeLog(vec![]), 64).unwrap_err().code,
+            ResponseCode::QueryNotFound
+        );
+        let mut frame = Frame::request(RequestCode::ViewMessageById);
+        frame.ext.push("offset", 9);
+        let refusal = by_id(&frame, &log()).unwrap_err();
+        assert!(
+            refusal.text.starts_with("can not find message by the offset, 9"),
+            "{}",
+            refusal.text
+        );
+        frame.ext.push("offset", 1);
+        assert_eq!(&by_id(&frame, &log()).unwrap().body[..], b"bb");
+    }
+}

@@ -1,0 +1,146 @@
+//! What administration asks of the queues, as a trait: so that its handlers can be tested without a store.
+//!
+//! All of it may read from the disk. Sending and pulling use the store itself.
+
+use crate::errors::Refusal;
+use message::{LogOffset, QueueOffset};
+use protocol::offset::Boundary;
+use store::{Limits, QueryResult, Store};
+
+/// The queues of a store.
+pub trait Queues: Send + Sync {
+    /// First offset kept; 0 for an empty or unknown queue.
+    fn min(&self, topic: &str, queue_id: i32) -> i64;
+    /// Offset after the last message; 0 for an empty or unknown queue.
+    fn max(&self, topic: &str, queue_id: i32) -> i64;
+    /// The offset to read from to see what was stored from a time (ms) on.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: Boundary) -> Result<i64, Refusal>;
+    /// When the message at an offset was stored, in ms.
+    fn store_time(&self, topic: &str, queue_id: i32, offset: i64) -> Option<i64>;
+    /// Whether the message at an offset can be read without waiting for the disk.
+    fn is_cached(&self, topic: &str, queue_id: i32, offset: i64) -> bool;
+    /// Forgets a topic's queues.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn delete_topic(&self, topic: &str) -> Result<(), Refusal>;
+
+    /// When the first message kept was stored, in ms.
+    fn earliest(&self, topic: &str, queue_id: i32) -> Option<i64> {
+        self.store_time(topic, queue_id, self.min(topic, queue_id))
+    }
+}
+
+impl Queues for Store {
+    fn min(&self, topic: &str, queue_id: i32) -> i64 {
+        self.min_offset(topic, queue_id).0
+    }
+
+    fn max(&self, topic: &str, queue_id: i32) -> i64 {
+        self.max_offset(topic, queue_id).0
+    }
+
+    fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: Boundary) -> Result<i64, Refusal> {
+        let boundary = match boundary {
+            Boundary::Lower => store::Boundary::Lower,
+            Boundary::Upper => store::Boundary::Upper,
+        };
+        Ok(self.offset_by_time(topic, queue_id, timestamp, boundary)?.0)
+    }
+
+    fn store_time(&self, topic: &str, queue_id: i32, offset: i64) -> Option<i64> {
+        Store::store_time(self, topic, queue_id, QueueOffset(offset))
+    }
+
+    fn is_cached(&self, topic: &str, queue_id: i32, offset: i64) -> bool {
+        let one = Limits { messages: 1, bytes: 1 };
+        self.read(topic, queue_id, QueueOffset(offset), one, &|_| true, false)
+            .is_ok_and(|read| !read.cold)
+    }
+
+    fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {
+        Ok(Store::delete_topic(self, topic)?)
+    }
+}
+
+/// What looking for messages asks of the log.
+pub trait Log: Send + Sync {
+    /// The record that begins at a log offset.
+    ///
+    /// # Errors
+    /// The disk's; no record begins there.
+    fn record(&self, offset: i64) -> Result<bytes::Bytes, Refusal>;
+    /// Records of a topic by key or unique key, newest first, stored between two times (ms, inclusive).
+    ///
+    /// # Errors
+    /// The disk's.
+    fn by_key(&self, topic: &str, key: &str, begin: i64, end: i64, max: usize) -> Result<QueryResult, Refusal>;
+}
+
+impl Log for Store {
+    fn record(&self, offset: i64) -> Result<bytes::Bytes, Refusal> {
+        Ok(self.record_at(LogOffset(offset))?)
+    }
+
+    fn by_key(&self, topic: &str, key: &str, begin: i64, end: i64, max: usize) -> Result<QueryResult, Refusal> {
+        Ok(self.query(topic, key, begin, end, max)?)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Queues by topic and id: first offset kept, and the store time of each message from there on.
+    #[derive(Default)]
+    pub(crate) struct FakeQueues {
+        pub(crate) queues: BTreeMap<(String, i32), (i64, Vec<i64>)>,
+        pub(crate) cold: bool,
+    }
+
+    impl FakeQueues {
+        pub(crate) fn with(mut self, topic: &str, queue_id: i32, min: i64, times: &[i64]) -> Self {
+            self.queues.insert((topic.to_owned(), queue_id), (min, times.to_vec()));
+            self
+        }
+
+        fn queue(&self, topic: &str, queue_id: i32) -> (i64, &[i64]) {
+            self.queues
+                .get(&(topic.to_owned(), queue_id))
+                .map_or((0, &[]), |(min, times)| (*min, times))
+        }
+    }
+
+    impl Queues for FakeQueues {
+        fn min(&self, topic: &str, queue_id: i32) -> i64 {
+            self.queue(topic, queue_id).0
+        }
+
+        fn max(&self, topic: &str, queue_id: i32) -> i64 {
+            let (min, times) = self.queue(topic, queue_id);
+            min + times.len() as i64
+        }
+
+        fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, _: Boundary) -> Result<i64, Refusal> {
+            let (min, times) = self.queue(topic, queue_id);
+            Ok(min + times.iter().filter(|time| **time < timestamp).count() as i64)
+        }
+
+        fn store_time(&self, topic: &str, queue_id: i32, offset: i64) -> Option<i64> {
+            let (min, times) = self.queue(topic, queue_id);
+            times.get(usize::try_from(offset - min).ok()?).copied()
+        }
+
+        fn is_cached(&self, _: &str, _: i32, _: i64) -> bool {
+            !self.cold
+        }
+
+        fn delete_topic(&self, _: &str) -> Result<(), Refusal> {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One counter with its short histories.
+//!
+//! | History | a sample every | samples kept | spans |
+//! |---|---|---|---|
+//! | minute | 10 s | 7 | 60 s |
+//! | hour | 10 min | 7 | 60 min |
+//! | day | 1 h | 25 | 24 h |
+
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+/// How often a history of each kind takes a sample, in ms.
+const PERIODS_MS: [i64; 3] = [10_000, 600_000, 3_600_000];
+/// Samples a history of each kind keeps.
+const KEPT: [usize; 3] = [7, 7, 25];
+
+/// Over which time a rate is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The last 60 s.
+    Minute,
+    /// The last hour.
+    Hour,
+    /// The last day.
+    Day,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at_ms: i64,
+    times: i64,
+    value: i64,
+}
+
+/// What a history says.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Added during the span.
+    pub sum: i64,
+    /// Added a second.
+    pub tps: f64,
+    /// Added a call.
+    pub avgpt: f64,
+    /// Calls during the span.
+    pub times: i64,
+}
+
+/// A counter: the sum of what was added and how often.
+#[derive(Debug, Default)]
+pub struct Item {
+    value: AtomicI64,
+    times: AtomicI64,
+    histories: Mutex<[VecDeque<Sample>; 3]>,
+}
+
+impl Item {
+    /// Adds in one call.
+    pub fn add(&self, value: i64) {
+        self.add_times(value, 1);
+    }
+
+    /// Adds what `times` calls would have added.
+    pub fn add_times(&self, value: i64, times: i64) {
+        self.value.fetch_add(value, Relaxed);
+        self.times.fetch_add(times, Relaxed);
+    }
+
+    /// All that was ever added.
+    #[must_use]
+    pub fn total(&self) -> i64 {
+        self.value.load(Relaxed)
+    }
+
+    /// Takes the samples that are due.
+    pub(super) fn sample(&self, span: Span, now_ms: i64) {
+        let kind = span as usize;
+        let (times, value) = (self.times.load(Relaxed), self.value.load(Relaxed));
+        let mut histories = self.histories.lock();
+        let history = &mut histories[kind];
+        if history.is_empty() {
+            // What was counted before the first sample belongs to the period before it.
+            let at_ms = now_ms - PERIODS_MS[kind];
+            history.push_back(Sample { at_ms, times: 0, value: 0 });
+        }
+        history.push_back(Sample {
+            at_ms: now_ms,
+            times,
+            value,
+        });
+        while history.len() > KEPT[kind] {
+            history.pop_front();
+        }
+    }
+
+    /// Sum and rates over the span, as of the last sample.
+    #[must_use]
+    pub fn over(&self, span: Span) -> Snapshot {
+        let histories = self.histories.lock();
+        let history = &histories[span as usize];
+        let (Some(first), Some(last)) = (history.front(), history.back()) else {
+            return Snapshot::default();
+        };
+        let (sum, times) = (last.value - first.value, last.times - first.times);
+        let elapsed_ms = last.at_ms - first.at_ms;
+        Snapshot {
+            sum,
+            tps: if elapsed_ms > 0 {
+                sum as f64 * 1000.0 / elapsed_ms as f64
+            } else {
+                0.0
+            },
+            avgpt: if times > 0 { sum as f64 / times as f64 } else { 0.0 },
+            times,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_is_the_last_seven_samples() {
+        let item = Item::default();
+        assert_eq!(item.over(Span::Minute), Snapshot::default());
+        item.add_times(600, 60);
+        item.sample(Span::Minute, 100_000);
+        assert_eq!(
+            item.over(Span::Minute),
+            Snapshot {
+                sum: 600,
+                tps: 60.0,
+                avgpt: 10.0,
+                times: 60
+            }
+        );
+        for tick in 1..=6 {
+            item.add(10);
+            item.sample(Span::Minute, 100_000 + tick * 10_000);
+        }
+        let minute = item.over(Span::Minute);
+        assert_eq!((minute.sum, minute.tps), (60, 1.0));
+        assert_eq!(item.total(), 660);
+        assert_eq!(item.over(Span::Day).sum, 0);
+    }
+}

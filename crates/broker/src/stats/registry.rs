@@ -1,0 +1,398 @@
+//! All counters by Apache's name and key, and the handles the hot paths keep.
+//!
+//! | Name | Key |
+//! |---|---|
+//! | `TOPIC_PUT_*` | topic (`TOPIC_PUT_LATENCY`: `queueId@topic`) |
+//! | `GROUP_*`, `SNDBCK_PUT_NUMS` | `topic@group` |
+//! | `BROKER_*`, `*_REGISTER_TIME` | cluster name |
+//! | `CHANNEL_ACTIVITY` | `CONNECT`, `CLOSE`, `IDLE`, `EXCEPTION` |
+//!
+//! The commercial and dead letter names exist with no items: nothing here counts by owner.
+
+use super::item::{Item, Snapshot, Span};
+use message::names;
+use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+
+macro_rules! names {
+    ($($variant:ident = $text:literal),+ $(,)?) => {
+        /// Apache's names of counters.
+        #[allow(missing_docs)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Name { $($variant),+ }
+
+        impl Name {
+            /// All names.
+            pub const ALL: &[Name] = &[$(Name::$variant),+];
+
+            /// As Apache writes it.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Name::$variant => $text),+ }
+            }
+
+            /// The name written so.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Name> {
+                match text { $($text => Some(Name::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+names! {
+    TopicPutNums = "TOPIC_PUT_NUMS",
+    TopicPutSize = "TOPIC_PUT_SIZE",
+    TopicPutLatency = "TOPIC_PUT_LATENCY",
+    GroupGetNums = "GROUP_GET_NUMS",
+    GroupGetSize = "GROUP_GET_SIZE",
+    GroupGetLatency = "GROUP_GET_LATENCY",
+    GroupGetFromDiskNums = "GROUP_GET_FROM_DISK_NUMS",
+    GroupGetFromDiskSize = "GROUP_GET_FROM_DISK_SIZE",
+    GroupAckNums = "GROUP_ACK_NUMS",
+    GroupCkNums = "GROUP_CK_NUMS",
+    SndbckPutNums = "SNDBCK_PUT_NUMS",
+    DlqPutNums = "DLQ_PUT_NUMS",
+    Sndbck2DlqTimes = "SNDBCK2DLQ_TIMES",
+    BrokerPutNums = "BROKER_PUT_NUMS",
+    BrokerGetNums = "BROKER_GET_NUMS",
+    BrokerAckNums = "BROKER_ACK_NUMS",
+    BrokerCkNums = "BROKER_CK_NUMS",
+    BrokerPutNumsWithoutSystemTopic = "BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC",
+    BrokerGetNumsWithoutSystemTopic = "BROKER_GET_NUMS_WITHOUT_SYSTEM_TOPIC",
+    BrokerGetFromDiskNums = "BROKER_GET_FROM_DISK_NUMS",
+    BrokerGetFromDiskSize = "BROKER_GET_FROM_DISK_SIZE",
+    CommercialSendTimes = "COMMERCIAL_SEND_TIMES",
+    CommercialSendSize = "COMMERCIAL_SEND_SIZE",
+    CommercialRcvTimes = "COMMERCIAL_RCV_TIMES",
+    CommercialRcvSize = "COMMERCIAL_RCV_SIZE",
+    CommercialRcvEpolls = "COMMERCIAL_RCV_EPOLLS",
+    CommercialSndbckTimes = "COMMERCIAL_SNDBCK_TIMES",
+    CommercialPermFailures = "COMMERCIAL_PERM_FAILURES",
+    ConsumerRegisterTime = "CONSUMER_REGISTER_TIME",
+    ProducerRegisterTime = "PRODUCER_REGISTER_TIME",
+    ChannelActivity = "CHANNEL_ACTIVITY",
+}
+
+type Items = RwLock<FxHashMap<Box<str>, Arc<Item>>>;
+type ByTopic<T> = RwLock<FxHashMap<Box<str>, FxHashMap<Box<str>, Arc<T>>>>;
+
+/// What is put into the broker as a whole.
+#[derive(Debug)]
+struct Whole {
+    put: Arc<Item>,
+    put_without_system: Arc<Item>,
+    get: Arc<Item>,
+    get_without_system: Arc<Item>,
+    get_from_disk: Arc<Item>,
+    get_from_disk_size: Arc<Item>,
+}
+
+/// The counters of a topic that sending adds to. A [`crate::topic::Topic`] keeps its own.
+#[derive(Debug)]
+pub struct TopicCounters {
+    put: Arc<Item>,
+    put_size: Arc<Item>,
+    whole: Arc<Whole>,
+    is_system: bool,
+}
+
+impl TopicCounters {
+    /// Counts stored messages and the bytes of their records; `requests` is how many sends brought them.
+    pub fn stored(&self, messages: i64, bytes: i64, requests: i64) {
+        self.put.add_times(messages, requests);
+        self.put_size.add_times(bytes, requests);
+        self.whole.put.add_times(messages, requests);
+        if !self.is_system {
+            self.whole.put_without_system.add_times(messages, requests);
+        }
+    }
+
+    /// Messages stored a second during the last minute.
+    #[must_use]
+    pub fn put_tps(&self) -> f64 {
+        self.put.over(Span::Minute).tps
+    }
+}
+
+/// The counters of a group on a topic that pulling adds to.
+#[derive(Debug)]
+pub struct GroupCounters {
+    get: Arc<Item>,
+    get_size: Arc<Item>,
+    get_latency: Arc<Item>,
+    from_disk: Arc<Item>,
+    from_disk_size: Arc<Item>,
+    whole: Arc<Whole>,
+    is_system: bool,
+}
+
+impl GroupCounters {
+    /// Counts messages given to the group in one answer.
+    pub fn given(&self, messages: i64, bytes: i64) {
+        self.get.add(messages);
+        self.get_size.add(bytes);
+        self.whole.get.add(messages);
+        if !self.is_system {
+            self.whole.get_without_system.add(messages);
+        }
+    }
+
+    /// Counts how long a pull took in the store, in ms.
+    pub fn took(&self, latency_ms: i64) {
+        self.get_latency.add(latency_ms);
+    }
+
+    /// Counts messages that were not in memory.
+    pub fn from_disk(&self, messages: i64, bytes: i64) {
+        self.from_disk.add(messages);
+        self.from_disk_size.add(bytes);
+        self.whole.get_from_disk.add(messages);
+        self.whole.get_from_disk_size.add(bytes);
+    }
+
+    /// Messages given a second during the last minute.
+    #[must_use]
+    pub fn get_tps(&self) -> f64 {
+        self.get.over(Span::Minute).tps
+    }
+}
+
+/// All counters of a broker.
+#[derive(Debug)]
+pub struct BrokerStats {
+    sets: Vec<Items>,
+    groups: ByTopic<GroupCounters>,
+    whole: Arc<Whole>,
+    cluster: Box<str>,
+    count: AtomicUsize,
+    max_items: usize,
+    overflow: Arc<Item>,
+    due_ms: [AtomicI64; 3],
+}
+
+impl BrokerStats {
+    /// Counters for a broker of this cluster; `max_items` is the setting `apogeeMaxStatsSeries`.
+    #[must_use]
+    pub fn new(cluster: &str, max_items: usize) -> Self {
+        let sets: Vec<Items> = Name::ALL.iter().map(|_| Items::default()).collect();
+        let first = |name: Name| {
+            let item = Arc::new(Item::default());
+            sets[name as usize].write().insert(cluster.into(), Arc::clone(&item));
+            item
+        };
+        let whole = Arc::new(Whole {
+            put: first(Name::BrokerPutNums),
+            put_without_system: first(Name::BrokerPutNumsWithoutSystemTopic),
+            get: first(Name::BrokerGetNums),
+            get_without_system: first(Name::BrokerGetNumsWithoutSystemTopic),
+            get_from_disk: first(Name::BrokerGetFromDiskNums),
+            get_from_disk_size: first(Name::BrokerGetFromDiskSize),
+        });
+        Self {
+            sets,
+            groups: RwLock::default(),
+            whole,
+            cluster: cluster.into(),
+            count: AtomicUsize::new(0),
+            max_items,
+            overflow: Arc::default(),
+            due_ms: [const { AtomicI64::new(0) }; 3],
+        }
+    }
+
+    /// The item under a key, made when absent. Not for a hot path: looks up by text.
+    pub fn item(&self, name: Name, key: &str) -> Arc<Item> {
+        let set = &self.sets[name as usize];
+        if let Some(item) = set.read().get(key) {
+            return Arc::clone(item);
+        }
+        if self.count.fetch_add(1, Relaxed) >= self.max_items {
+            self.count.fetch_sub(1, Relaxed);
+            return Arc::clone(&self.overflow);
+        }
+        Arc::clone(set.write().entry(key.into()).or_default())
+    }
+
+    /// The item a request (315) asks for, if anything was ever counted under it.
+    #[must_use]
+    pub fn find(&self, name: &str, key: &str) -> Option<Arc<Item>> {
+        self.sets[Name::parse(name)? as usize].read().get(key).cloned()
+    }
+
+    /// The counters of a topic, to be kept by whoever counts.
+    #[must_use]
+    pub fn topic(&self, topic: &str) -> TopicCounters {
+        TopicCounters {
+            put: self.item(Name::TopicPutNums, topic),
+            put_size: self.item(Name::TopicPutSize, topic),
+            whole: Arc::clone(&self.whole),
+            is_system: names::is_system_topic(topic),
+        }
+    }
+
+    /// The counters of a group on a topic: two lookups by text without making one, then a clone of the handle.
+    #[must_use]
+    pub fn group(&self, topic: &str, group: &str) -> Arc<GroupCounters> {
+        if let Some(found) = self.groups.read().get(topic).and_then(|groups| groups.get(group)) {
+            return Arc::clone(found);
+        }
+        let key = format!("{topic}@{group}");
+        let made = Arc::new(GroupCounters {
+            get: self.item(Name::GroupGetNums, &key),
+            get_size: self.item(Name::GroupGetSize, &key),
+            get_latency: self.item(Name::GroupGetLatency, &key),
+            from_disk: self.item(Name::GroupGetFromDiskNums, &key),
+            from_disk_size: self.item(Name::GroupGetFromDiskSize, &key),
+            whole: Arc::clone(&self.whole),
+            is_system: names::is_system_topic(topic),
+        });
+        if self.count.load(Relaxed) >= self.max_items {
+            return made;
+        }
+        let mut topics = self.groups.write();
+        let groups = topics.entry(topic.into()).or_default();
+        Arc::clone(groups.entry(group.into()).or_insert(made))
+    }
+
+    /// Messages a group was given a second during the last minute; 0 when it was never given any.
+    #[must_use]
+    pub fn group_get_tps(&self, topic: &str, group: &str) -> f64 {
+        let topics = self.groups.read();
+        topics
+            .get(topic)
+            .and_then(|groups| groups.get(group))
+            .map_or(0.0, |counters| counters.get_tps())
+    }
+
+    /// Counts a connection's event: `CONNECT`, `CLOSE`, `IDLE` or `EXCEPTION`.
+    pub fn channel(&self, event: &str) {
+        self.item(Name::ChannelActivity, event).add(1);
+    }
+
+    /// Counts how long a heartbeat's registration took, in ms.
+    pub fn registered(&self, name: Name, took_ms: i64) {
+        self.item(name, &self.cluster).add(took_ms);
+    }
+
+    /// Messages stored since the start.
+    #[must_use]
+    pub fn put_total(&self) -> i64 {
+        self.whole.put.total()
+    }
+
+    /// Messages stored since the start, system topics left out.
+    #[must_use]
+    pub fn put_total_without_system(&self) -> i64 {
+        self.whole.put_without_system.total()
+    }
+
+    /// Messages given to consumers since the start.
+    #[must_use]
+    pub fn get_total(&self) -> i64 {
+        self.whole.get.total()
+    }
+
+    /// Messages given to consumers since the start, system topics left out.
+    #[must_use]
+    pub fn get_total_without_system(&self) -> i64 {
+        self.whole.get_without_system.total()
+    }
+
+    /// Takes the samples that are due. To be called once a second.
+    pub fn sample(&self, now_ms: i64) {
+        for (kind, (span, period_ms)) in [(Span::Minute, 10_000), (Span::Hour, 600_000), (Span::Day, 3_600_000)]
+            .into_iter()
+            .enumerate()
+        {
+            if now_ms < self.due_ms[kind].load(Relaxed) {
+                continue;
+            }
+            self.due_ms[kind].store(now_ms + period_ms, Relaxed);
+            for set in &self.sets {
+                for item in set.read().values() {
+                    item.sample(span, now_ms);
+                }
+            }
+        }
+    }
+
+    /// Forgets a deleted topic's counters.
+    pub fn forget_topic(&self, topic: &str) {
+        let groups = self.groups.write().remove(topic);
+        self.forget(|key| key == topic || (groups.is_some() && key.strip_prefix(topic).is_some_and(|rest| rest.starts_with('@'))));
+    }
+
+    /// Forgets a deleted group's counters.
+    pub fn forget_group(&self, group: &str) {
+        self.groups.write().retain(|_, groups| {
+            groups.remove(group);
+            !groups.is_empty()
+        });
+        self.forget(|key| key.strip_suffix(group).is_some_and(|rest| rest.ends_with('@')));
+    }
+
+    fn forget(&self, gone: impl Fn(&str) -> bool) {
+        for set in &self.sets {
+            let mut items = set.write();
+            let before = items.len();
+            items.retain(|key, _| **key == *self.cluster || !gone(key));
+            self.count.fetch_sub(before - items.len(), Relaxed);
+        }
+    }
+
+    /// Rates of an item for the three spans: minute, hour, day.
+    #[must_use]
+    pub fn spans(item: &Item) -> [Snapshot; 3] {
+        [item.over(Span::Minute), item.over(Span::Hour), item.over(Span::Day)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_and_pulled_is_found_under_apaches_names() {
+        let stats = BrokerStats::new("DefaultCluster", 100);
+        stats.topic("orders").stored(3, 300, 1);
+        stats.topic("TBW102").stored(1, 10, 1);
+        stats.group("orders", "g").given(2, 200);
+        stats.sample(1_000_000);
+        let minute = |name, key| BrokerStats::spans(&stats.find(name, key).unwrap())[0].sum;
+        assert_eq!(minute("TOPIC_PUT_NUMS", "orders"), 3);
+        assert_eq!(minute("TOPIC_PUT_SIZE", "orders"), 300);
+        assert_eq!(minute("GROUP_GET_NUMS", "orders@g"), 2);
+        assert_eq!(minute("BROKER_PUT_NUMS", "DefaultCluster"), 4);
+        assert_eq!(minute("BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC", "DefaultCluster"), 3);
+        assert!(stats.group_get_tps("orders", "g") > 0.0);
+        assert!(stats.find("TOPIC_PUT_NUMS", "absent").is_none());
+        assert!(stats.find("NO_SUCH_NAME", "orders").is_none());
+    }
+
+    #[test]
+    fn items_over_the_bound_share_one_that_nobody_finds() {
+        let stats = BrokerStats::new("c", 2);
+        stats.topic("a").stored(1, 1, 1);
+        stats.topic("b").stored(1, 1, 1);
+        assert!(stats.find("TOPIC_PUT_NUMS", "a").is_some());
+        assert!(stats.find("TOPIC_PUT_NUMS", "b").is_none());
+        assert_eq!(stats.put_total(), 2);
+    }
+
+    #[test]
+    fn deleted_topics_and_groups_are_forgotten() {
+        let stats = BrokerStats::new("c", 100);
+        stats.topic("a").stored(1, 1, 1);
+        stats.group("a", "g").given(1, 1);
+        stats.group("b", "g").given(1, 1);
+        stats.forget_topic("a");
+        assert!(stats.find("TOPIC_PUT_NUMS", "a").is_none());
+        assert!(stats.find("GROUP_GET_NUMS", "a@g").is_none());
+        stats.forget_group("g");
+        assert!(stats.find("GROUP_GET_NUMS", "b@g").is_none());
+        assert!(stats.find("BROKER_GET_NUMS", "c").is_some());
+    }
+}

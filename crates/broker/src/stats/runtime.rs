@@ -1,0 +1,375 @@
+//! Totals and rates of the whole broker, and the table that 28 (GET_BROKER_RUNTIME_INFO) answers with.
+//!
+//! Tools parse this table by key and some without checking that a key is there (`mqadmin clusterList` reads the `timer*`
+//! numbers), so every key of Apache's is answered, with a neutral value where there is nothing to tell yet.
+
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+/// Seconds that rates go back at most.
+const MAX_SECONDS: usize = 600;
+/// Upper ends of the latency classes in ms, and their names; the last is open.
+const CLASSES: [(i64, &str); 13] = [
+    (0, "[<=0ms]"),
+    (10, "[0~10ms]"),
+    (50, "[10~50ms]"),
+    (100, "[50~100ms]"),
+    (200, "[100~200ms]"),
+    (500, "[200~500ms]"),
+    (1_000, "[500ms~1s]"),
+    (2_000, "[1~2s]"),
+    (3_000, "[2~3s]"),
+    (4_000, "[3~4s]"),
+    (5_000, "[4~5s]"),
+    (10_000, "[5~10s]"),
+    (i64::MAX, "[10s~]"),
+];
+/// Latencies are also counted by powers of two of microseconds, for percentiles.
+const POWERS: usize = 32;
+
+/// What was stored and read since the start. Adding is a few relaxed atomics.
+#[derive(Debug, Default)]
+pub struct Totals {
+    puts: AtomicI64,
+    put_bytes: AtomicI64,
+    put_failed: AtomicI64,
+    put_slowest_ms: AtomicI64,
+    put_classes: [AtomicI64; CLASSES.len()],
+    put_powers: [AtomicI64; POWERS],
+    gets_found: AtomicI64,
+    gets_missed: AtomicI64,
+    transferred: AtomicI64,
+    get_slowest_ms: AtomicI64,
+    seconds: Mutex<VecDeque<Second>>,
+    days: Mutex<Days>,
+}
+
+/// The totals at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Second {
+    at_ms: i64,
+    counts: [i64; 4],
+}
+
+/// Totals at the last two midnights.
+#[derive(Clone, Copy, Debug, Default)]
+struct Days {
+    put: [i64; 2],
+    get: [i64; 2],
+    day: Option<i64>,
+}
+
+impl Totals {
+    /// Counts stored messages that came together and took `took_us` from request to acknowledgement.
+    pub fn stored(&self, messages: i64, bytes: i64, took_us: i64) {
+        self.puts.fetch_add(messages, Relaxed);
+        self.put_bytes.fetch_add(bytes, Relaxed);
+        let took_ms = took_us / 1000;
+        let class = CLASSES.iter().position(|(end, _)| took_ms <= *end).unwrap_or(CLASSES.len() - 1);
+        self.put_classes[class].fetch_add(messages, Relaxed);
+        let power = (64 - took_us.max(0).leading_zeros() as usize).min(POWERS - 1);
+        self.put_powers[power].fetch_add(messages, Relaxed);
+        if took_ms > self.put_slowest_ms.load(Relaxed) {
+            self.put_slowest_ms.fetch_max(took_ms, Relaxed);
+        }
+    }
+
+    /// Counts sends that were not stored.
+    pub fn put_failed(&self, messages: i64) {
+        self.put_failed.fetch_add(messages, Relaxed);
+    }
+
+    /// Counts a read that gave `messages`; none is a miss.
+    pub fn read(&self, messages: i64, took_ms: i64) {
+        if messages > 0 {
+            self.gets_found.fetch_add(1, Relaxed);
+            self.transferred.fetch_add(messages, Relaxed);
+        } else {
+            self.gets_missed.fetch_add(1, Relaxed);
+        }
+        if took_ms > self.get_slowest_ms.load(Relaxed) {
+            self.get_slowest_ms.fetch_max(took_ms, Relaxed);
+        }
+    }
+
+    /// Takes a sample for the rates. To be called once a second.
+    pub fn sample(&self, now_ms: i64) {
+        let mut seconds = self.seconds.lock();
+        seconds.push_back(Second {
+            at_ms: now_ms,
+            counts: self.counts(),
+        });
+        while seconds.len() > MAX_SECONDS + 1 {
+            seconds.pop_front();
+        }
+    }
+
+    /// Remembers the day's totals when `now_ms` (with `offset_ms` to local time) is the first moment of a new day.
+    pub fn day(&self, now_ms: i64, offset_ms: i64, put_total: i64, get_total: i64) {
+        let today = (now_ms + offset_ms).div_euclid(86_400_000);
+        let mut days = self.days.lock();
+        if days.day.is_some_and(|day| day != today) {
+            days.put = [days.put[1], put_total];
+            days.get = [days.get[1], get_total];
+        }
+        days.day = Some(today);
+    }
+
+    fn counts(&self) -> [i64; 4] {
+        [&self.puts, &self.gets_found, &self.gets_missed, &self.transferred].map(|count| count.load(Relaxed))
+    }
+
+    /// Rates over the last 10, 60 and 600 s as Apache writes them; a span not lived through yet is empty.
+    fn tps(&self, of: impl Fn(&Second) -> i64) -> String {
+        let seconds = self.seconds.lock();
+        let rate = |span: usize| {
+            let (first, last) = (seconds.len().checked_sub(span + 1).and_then(|at| seconds.get(at))?, seconds.back()?);
+            let elapsed_ms = (last.at_ms - first.at_ms).max(1);
+            Some(((of(last) - of(first)) as f64 * 1000.0 / elapsed_ms as f64).to_string())
+        };
+        [10, 60, MAX_SECONDS].map(|span| rate(span).unwrap_or_default()).join(" ")
+    }
+
+    fn distribution(&self) -> String {
+        let mut text = String::new();
+        for ((_, name), count) in CLASSES.iter().zip(&self.put_classes) {
+            let _ = write!(text, "{name}:{} ", count.load(Relaxed));
+        }
+        text
+    }
+
+    /// The latency that this part of all sends did not exceed, in ms (upper end of its power of two).
+    fn put_percentile_ms(&self, part: f64) -> f64 {
+        let counts: Vec<i64> = self.put_powers.iter().map(|count| count.load(Relaxed)).collect();
+        let wanted = (counts.iter().sum::<i64>() as f64 * part).ceil() as i64;
+        let mut seen = 0;
+        for (power, count) in counts.iter().enumerate() {
+            seen += count;
+            if wanted > 0 && seen >= wanted {
+                return (1_u64 << power) as f64 / 1000.0;
+            }
+        }
+        0.0
+    }
+}
+
+/// What the table tells beside the totals; the caller asks the store and the system.
+#[derive(Clone, Debug, Default)]
+pub struct Runtime {
+    /// Version of the protocol, a number, and its name.
+    pub version: (i32, String),
+    /// When the broker started, in ms since 1970.
+    pub boot_ms: i64,
+    /// Now.
+    pub now_ms: i64,
+    /// Directory of the commit log, and the used part of its file system (0 to 1, -1 unknown).
+    pub commit_log: (String, f64),
+    /// Used part of the consume queues' file system.
+    pub consume_queue_ratio: f64,
+    /// Room of the file system the store is on: total and free bytes.
+    pub space: (u64, u64),
+    /// First and one past the last byte of the commit log.
+    pub log_offsets: (i64, i64),
+    /// Bytes not yet in the queues.
+    pub dispatch_behind_bytes: i64,
+    /// Bytes not yet synced.
+    pub unflushed_bytes: i64,
+    /// Store time of the oldest message, -1 when there is none.
+    pub earliest_ms: i64,
+    /// Messages stored and given since the start, system topics left out.
+    pub today: (i64, i64),
+    /// When sends are accepted from (setting `startAcceptSendRequestTimeStamp`).
+    pub start_accept_ms: i64,
+}
+
+/// The table.
+#[must_use]
+pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
+    let mut table = BTreeMap::new();
+    let mut put = |key: &str, value: String| {
+        table.insert(key.to_owned(), value);
+    };
+    puts(totals, &mut put);
+    reads(totals, &mut put);
+    store(runtime, &mut put);
+    days(totals, runtime, &mut put);
+    neutral(&mut put);
+    put("brokerVersion", runtime.version.0.to_string());
+    put("brokerVersionDesc", runtime.version.1.clone());
+    put("bootTimestamp", runtime.boot_ms.to_string());
+    put("runtime", lived(runtime.now_ms - runtime.boot_ms));
+    put("startAcceptSendRequestTimeStamp", runtime.start_accept_ms.to_string());
+    table
+}
+
+fn puts(totals: &Totals, put: &mut impl FnMut(&str, String)) {
+    let times = totals.puts.load(Relaxed).max(1);
+    let bytes = totals.put_bytes.load(Relaxed);
+    put("putMessageEntireTimeMax", totals.put_slowest_ms.load(Relaxed).to_string());
+    put("putMessageTimesTotal", times.to_string());
+    put("putMessageFailedTimes", totals.put_failed.load(Relaxed).to_string());
+    put("putMessageSizeTotal", bytes.to_string());
+    put("putMessageDistributeTime", totals.distribution());
+    put("putMessageAverageSize", format!("{:?}", bytes as f64 / times as f64));
+    put("putTps", totals.tps(|second| second.counts[0]));
+    put("putLatency99", format!("{:.2}", totals.put_percentile_ms(0.99)));
+    put("putLatency999", format!("{:.2}", totals.put_percentile_ms(0.999)));
+}
+
+fn reads(totals: &Totals, put: &mut impl FnMut(&str, String)) {
+    put("getMessageEntireTimeMax", totals.get_slowest_ms.load(Relaxed).to_string());
+    put("getFoundTps", totals.tps(|second| second.counts[1]));
+    put("getMissTps", totals.tps(|second| second.counts[2]));
+    put("getTotalTps", totals.tps(|second| second.counts[1] + second.counts[2]));
+    put("getTransferredTps", totals.tps(|second| second.counts[3]));
+}
+
+fn store(runtime: &Runtime, put: &mut impl FnMut(&str, String)) {
+    let (path, ratio) = &runtime.commit_log;
+    put(&format!("commitLogDiskRatio_{path}"), ratio.to_string());
+    put("commitLogDiskRatio", ratio.to_string());
+    put("consumeQueueDiskRatio", runtime.consume_queue_ratio.to_string());
+    put("commitLogMinOffset", runtime.log_offsets.0.to_string());
+    put("commitLogMaxOffset", runtime.log_offsets.1.to_string());
+    put("dispatchBehindBytes", runtime.dispatch_behind_bytes.to_string());
+    put("earliestMessageTimeStamp", runtime.earliest_ms.to_string());
+    put("remainHowManyDataToFlush", human_bytes(runtime.unflushed_bytes));
+    let (total, free) = runtime.space;
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let capacity = format!("Total : {}, Free : {}.", human_bytes(signed(total)), human_bytes(signed(free)));
+    put("commitLogDirCapacity", capacity);
+}
+
+fn days(totals: &Totals, runtime: &Runtime, put: &mut impl FnMut(&str, String)) {
+    let days = *totals.days.lock();
+    put("msgPutTotalYesterdayMorning", days.put[0].to_string());
+    put("msgPutTotalTodayMorning", days.put[1].to_string());
+    put("msgPutTotalTodayNow", runtime.today.0.to_string());
+    put("msgGetTotalYesterdayMorning", days.get[0].to_string());
+    put("msgGetTotalTodayMorning", days.get[1].to_string());
+    put("msgGetTotalTodayNow", runtime.today.1.to_string());
+}
+
+/// Keys for what this broker does not have: no thread pools, no page cache lock, no transient pool, no timer yet.
+fn neutral(put: &mut impl FnMut(&str, String)) {
+    put("brokerActive", "true".to_owned());
+    for key in [
+        "dispatchMaxBuffer",
+        "pageCacheLockTimeMills",
+        "timerReadBehind",
+        "timerOffsetBehind",
+        "timerCongestNum",
+        "EndTransactionQueueSize",
+    ] {
+        put(key, "0".to_owned());
+    }
+    for key in ["timerEnqueueTps", "timerDequeueTps"] {
+        put(key, "0.0".to_owned());
+    }
+    for pool in ["send", "pull", "litePull", "query", "ack"] {
+        put(&format!("{pool}ThreadPoolQueueSize"), "0".to_owned());
+        put(&format!("{pool}ThreadPoolQueueCapacity"), "10000".to_owned());
+        put(&format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), "0".to_owned());
+    }
+    put("EndTransactionThreadPoolQueueCapacity", "100000".to_owned());
+    put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
+    put("remainHowManyDataToCommit", "0 B".to_owned());
+}
+
+fn lived(ms: i64) -> String {
+    let seconds = ms.max(0) / 1000;
+    format!(
+        "[ {} days, {} hours, {} minutes, {} seconds ]",
+        seconds / 86_400,
+        seconds % 86_400 / 3_600,
+        seconds % 3_600 / 60,
+        seconds % 60
+    )
+}
+
+fn human_bytes(bytes: i64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_need_their_span_to_have_passed() {
+        let totals = Totals::default();
+        for second in 0..=60 {
+            totals.sample(second * 1000);
+            totals.stored(5, 500, 300);
+        }
+        assert_eq!(table(&totals, &Runtime::default())["putTps"], "5 5 ");
+    }
+
+    #[test]
+    fn every_key_that_tools_read_without_looking_is_there() {
+        let table = table(&Totals::default(), &Runtime::default());
+        for key in [
+            "putTps",
+            "getTotalTps",
+            "timerReadBehind",
+            "timerOffsetBehind",
+            "timerCongestNum",
+            "timerEnqueueTps",
+            "timerDequeueTps",
+            "sendThreadPoolQueueSize",
+            "pullThreadPoolQueueHeadWaitTimeMills",
+            "earliestMessageTimeStamp",
+            "msgGetTotalTodayNow",
+            "commitLogDiskRatio",
+            "brokerVersionDesc",
+            "bootTimestamp",
+        ] {
+            assert!(table.contains_key(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn latencies_fall_into_apaches_classes() {
+        let totals = Totals::default();
+        totals.stored(98, 0, 200);
+        totals.stored(1, 0, 7_000);
+        totals.stored(1, 0, 15_000_000);
+        let table = table(&totals, &Runtime::default());
+        assert!(table["putMessageDistributeTime"].starts_with("[<=0ms]:98 [0~10ms]:1 [10~50ms]:0"));
+        assert!(table["putMessageDistributeTime"].ends_with("[10s~]:1 "));
+        assert_eq!(table["putMessageEntireTimeMax"], "15000");
+        assert_eq!(table["putLatency99"], "8.19");
+    }
+
+    #[test]
+    fn a_new_day_keeps_the_totals_of_the_last_two() {
+        let totals = Totals::default();
+        let day = 86_400_000;
+        totals.day(day, 0, 10, 1);
+        totals.day(2 * day, 0, 30, 2);
+        totals.day(2 * day + 5, 0, 35, 3);
+        totals.day(3 * day, 0, 60, 4);
+        let table = table(&totals, &Runtime::default());
+        assert_eq!(table["msgPutTotalYesterdayMorning"], "30");
+        assert_eq!(table["msgPutTotalTodayMorning"], "60");
+    }
+
+    #[test]
+    fn sizes_are_written_for_people() {
+        assert_eq!(human_bytes(1023), "1023 B");
+        assert_eq!(human_bytes(1536), "1.5 KiB");
+        assert_eq!(human_bytes(3 << 30), "3.0 GiB");
+        assert_eq!(lived(90_061_000), "[ 1 days, 1 hours, 1 minutes, 1 seconds ]");
+    }
+}

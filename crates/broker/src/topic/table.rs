@@ -1,0 +1,156 @@
+//! `topics.json` as Apache writes it, and a topic's form on the wire.
+
+use super::{Spec, Topics};
+use crate::upkeep::StateFile;
+use protocol::DataVersion;
+use protocol::json;
+use protocol::topic::{TopicConfig, TopicFilterType};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Name of the file.
+pub const FILE: &str = "topics.json";
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Saved {
+    data_version: DataVersion,
+    topic_config_table: BTreeMap<String, TopicConfig>,
+}
+
+impl From<&Spec> for TopicConfig {
+    fn from(spec: &Spec) -> Self {
+        Self {
+            attributes: spec.attributes.clone(),
+            order: spec.order,
+            perm: spec.perm,
+            read_queue_nums: spec.read_queues,
+            topic_filter_type: if spec.multi_tag {
+                TopicFilterType::MultiTag
+            } else {
+                TopicFilterType::SingleTag
+            },
+            topic_name: spec.name.to_string(),
+            topic_sys_flag: spec.sys_flag,
+            write_queue_nums: spec.write_queues,
+        }
+    }
+}
+
+impl From<TopicConfig> for Spec {
+    fn from(config: TopicConfig) -> Self {
+        Self {
+            name: config.topic_name.into(),
+            read_queues: config.read_queue_nums,
+            write_queues: config.write_queue_nums,
+            perm: config.perm,
+            multi_tag: config.topic_filter_type == TopicFilterType::MultiTag,
+            sys_flag: config.topic_sys_flag,
+            order: config.order,
+            attributes: config.attributes,
+        }
+    }
+}
+
+/// All topics as bodies have them, with the version they have together. `permission` (setting `brokerPermission`) limits
+/// what each permits.
+#[must_use]
+pub fn configs(topics: &Topics, permission: i32) -> (DataVersion, BTreeMap<String, TopicConfig>) {
+    let limited = super::is_readable(permission) && super::is_writable(permission);
+    let mask = if limited { -1 } else { permission };
+    let (version, table) = topics.snapshot();
+    let configs = table.values().map(|topic| {
+        let mut config = TopicConfig::from(&***topic);
+        config.perm &= mask;
+        (config.topic_name.clone(), config)
+    });
+    (version, configs.collect())
+}
+
+/// Adds what was saved to the topics that exist from the start.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn load(topics: &Topics, file: &StateFile) -> io::Result<()> {
+    let Some(saved) = file.load(json::read::<Saved>)? else {
+        return Ok(());
+    };
+    let specs = saved.topic_config_table.into_iter().map(|(name, config)| Spec {
+        name: name.into(),
+        ..Spec::from(config)
+    });
+    topics.restore(specs.collect(), Some(saved.data_version));
+    Ok(())
+}
+
+/// Writes all topics; returns the version that is on the disk now.
+///
+/// # Errors
+/// The disk's.
+pub fn save(topics: &Topics, file: &StateFile) -> io::Result<DataVersion> {
+    let (data_version, topic_config_table) = configs(topics, -1);
+    let saved = Saved {
+        data_version,
+        topic_config_table,
+    };
+    file.save(&crate::upkeep::pretty(&saved))?;
+    Ok(data_version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::topics::TopicLimits;
+    use super::*;
+    use crate::stats::BrokerStats;
+    use std::sync::Arc;
+    use store::disk::real::RealDisk;
+
+    fn topics(builtin: Vec<Spec>) -> Topics {
+        let limits = TopicLimits { topics: 10, queues: 64 };
+        Topics::new(builtin, limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0)
+    }
+
+    #[test]
+    fn topics_survive_a_restart_with_their_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let before = topics(vec![]);
+        let spec = Spec {
+            order: true,
+            multi_tag: true,
+            ..Spec::new("a", 5)
+        };
+        let changes = super::super::attributes::parse("+message.type=FIFO").unwrap();
+        before.update(vec![(spec, changes)], 7).unwrap();
+        save(&before, &file).unwrap();
+        let after = topics(vec![Spec::new("TBW102", 8)]);
+        load(&after, &file).unwrap();
+        assert_eq!(**after.find("a").unwrap(), **before.find("a").unwrap());
+        assert!(after.contains("TBW102"));
+        assert_eq!(after.version(), before.version());
+    }
+
+    #[test]
+    fn a_file_of_apaches_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let text = "{\n\t\"dataVersion\":{\n\t\t\"counter\":3,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1795397296379\n\t},\n\
+                    \t\"topicConfigTable\":{\n\t\t\"a\":{\n\t\t\t\"attributes\":{},\n\t\t\t\"order\":false,\n\t\t\t\"perm\":7,\n\
+                    \t\t\t\"readQueueNums\":18,\n\t\t\t\"topicFilterType\":\"SINGLE_TAG\",\n\t\t\t\"topicName\":\"a\",\n\
+                    \t\t\t\"topicSysFlag\":0,\n\t\t\t\"writeQueueNums\":18\n\t\t}\n\t}\n}";
+        file.save(text.as_bytes()).unwrap();
+        let topics = topics(vec![]);
+        load(&topics, &file).unwrap();
+        assert_eq!((topics.find("a").unwrap().perm, topics.version().counter), (7, 3));
+        save(&topics, &file).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("config/topics.json")).unwrap(), text);
+    }
+
+    #[test]
+    fn what_the_broker_does_not_permit_no_topic_permits() {
+        let topics = topics(vec![Spec::new("a", 1)]);
+        assert_eq!(configs(&topics, 6).1["a"].perm, 6);
+        assert_eq!(configs(&topics, 4).1["a"].perm, 4);
+    }
+}
