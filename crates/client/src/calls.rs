@@ -1,0 +1,136 @@
+//! Requests to addresses, over one connection for each.
+//!
+//! Invariant: of any number of callers for one address one opens the connection and the others wait for it; a closed connection is
+//! replaced by the next call, never within one, so a request is sent at most once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::client::{Peer, PeerOptions};
+use parking_lot::Mutex;
+use protocol::Frame;
+use tokio::sync::Mutex as Waiting;
+
+use crate::Error;
+use crate::lookup::Options;
+
+/// A place for the connection to one address.
+type Slot = Waiting<Option<Arc<Peer>>>;
+
+/// Requests to name servers and brokers. Cheap to clone; clones share the connections.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+}
+
+impl Client {
+    /// A client; it connects when it has something to say.
+    pub fn new(options: Options) -> Self {
+        let slots = Mutex::default();
+        Self {
+            inner: Arc::new(Inner { options, slots }),
+        }
+    }
+
+    /// How it was set up.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    /// Sends a request and waits for its answer, whatever its code.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], [`Error::Unanswered`], or [`Error::Busy`] when too many requests wait.
+    pub async fn call(&self, address: &str, request: Frame) -> Result<Frame, Error> {
+        self.call_within(address, request, self.options().request_timeout).await
+    }
+
+    /// [`Client::call`] with another time for the answer.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call_within(&self, address: &str, request: Frame, timeout: Duration) -> Result<Frame, Error> {
+        let code = request.code;
+        let peer = self.peer(address).await?;
+        let answer = peer.request(request, timeout).await;
+        answer.map_err(|reason| Error::unanswered(address, code, reason))
+    }
+
+    /// Sends a request and waits for its success.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; any code but 0 is [`Error::Busy`] or [`Error::Refused`].
+    pub async fn ask(&self, address: &str, request: Frame) -> Result<Frame, Error> {
+        let code = request.code;
+        let answer = self.call(address, request).await?;
+        if answer.code == 0 {
+            Ok(answer)
+        } else {
+            Err(Error::of(address, code, &answer))
+        }
+    }
+
+    /// Sends a request that has no answer; whether it arrives is not known.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or the connection closed meanwhile.
+    pub async fn one_way(&self, address: &str, request: Frame) -> Result<(), Error> {
+        let (code, request) = (request.code, request.oneway());
+        let peer = self.peer(address).await?;
+        peer.one_way(&request).map_err(|reason| Error::unanswered(address, code, reason))
+    }
+
+    /// The open connection to an address, or a new one.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn peer(&self, address: &str) -> Result<Arc<Peer>, Error> {
+        let slot = self.slot(address);
+        let mut held = slot.lock().await;
+        if let Some(peer) = held.as_ref().filter(|peer| !peer.is_closed()) {
+            return Ok(Arc::clone(peer));
+        }
+        let peer = Peer::connect(address, self.peer_options()).await.map_err(Error::Unreachable)?;
+        Ok(Arc::clone(held.insert(Arc::new(peer))))
+    }
+
+    /// Closes all connections that nobody uses at the moment, the others when they are done.
+    pub fn disconnect(&self) {
+        self.inner.slots.lock().clear();
+    }
+
+    fn slot(&self, address: &str) -> Arc<Slot> {
+        let mut slots = self.inner.slots.lock();
+        if let Some(slot) = slots.get(address) {
+            return Arc::clone(slot);
+        }
+        if slots.len() >= self.options().max_connections {
+            // Who still waits on the connection that goes here keeps it open until done.
+            let unused = slots.iter().find(|(_, slot)| Arc::strong_count(slot) == 1);
+            if let Some(address) = unused.map(|(address, _)| address.clone()) {
+                slots.remove(&address);
+            }
+        }
+        Arc::clone(slots.entry(address.to_owned()).or_default())
+    }
+
+    fn peer_options(&self) -> PeerOptions {
+        let Options {
+            connect_timeout,
+            limits,
+            service,
+            ..
+        } = self.options();
+        PeerOptions {
+            connect_timeout: *connect_timeout,
+            limits: limits.clone(),
+            service: service.clone(),
+        }
+    }
+}

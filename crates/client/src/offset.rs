@@ -1,0 +1,99 @@
+//! How far a group is in a queue (14, 15), and a queue's bounds (29, 30, 31).
+
+use protocol::offset::{
+    MaxOffsetHeader, OffsetReply, QueryConsumerOffsetHeader, QueueHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader,
+};
+use protocol::{Frame, RequestCode, ResponseCode};
+
+use crate::error::Understood;
+use crate::{Client, Error, Puller, Queue};
+
+impl Puller {
+    /// The group's offset in a queue; `None` when it has none.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn committed(&self, queue: &Queue) -> Result<Option<i64>, Error> {
+        let mut request = Frame::request(RequestCode::QueryConsumerOffset);
+        let header = QueryConsumerOffsetHeader {
+            consumer_group: &self.group,
+            topic: &queue.topic,
+            queue_id: queue.id,
+            set_zero_if_not_found: None,
+        };
+        header.encode(&mut request.ext);
+        match self.client.ask_offset(queue, request).await {
+            Ok(offset) => Ok(Some(offset)),
+            Err(error) if error.code() == Some(ResponseCode::QueryNotFound.into()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets the group's offset in a queue: the next one to consume.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn commit(&self, queue: &Queue, offset: i64) -> Result<(), Error> {
+        let mut request = Frame::request(RequestCode::UpdateConsumerOffset);
+        let header = UpdateConsumerOffsetHeader {
+            consumer_group: &self.group,
+            topic: &queue.topic,
+            queue_id: queue.id,
+            commit_offset: offset,
+        };
+        header.encode(&mut request.ext);
+        self.client.ask(&queue.address, request).await.map(drop)
+    }
+}
+
+impl Client {
+    /// The queue's end: one beyond its newest offset; 0 when there is no such queue.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn max_offset(&self, queue: &Queue) -> Result<i64, Error> {
+        let mut request = Frame::request(RequestCode::GetMaxOffset);
+        let header = MaxOffsetHeader {
+            topic: &queue.topic,
+            queue_id: queue.id,
+            committed: Some(true),
+        };
+        header.encode(&mut request.ext);
+        self.ask_offset(queue, request).await
+    }
+
+    /// The queue's lowest offset.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn min_offset(&self, queue: &Queue) -> Result<i64, Error> {
+        let mut request = Frame::request(RequestCode::GetMinOffset);
+        let header = QueueHeader {
+            topic: &queue.topic,
+            queue_id: queue.id,
+        };
+        header.encode(&mut request.ext);
+        self.ask_offset(queue, request).await
+    }
+
+    /// The first offset stored at or after a time, in ms since 1970.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn offset_at(&self, queue: &Queue, timestamp: i64) -> Result<i64, Error> {
+        let mut request = Frame::request(RequestCode::SearchOffsetByTimestamp);
+        let header = SearchOffsetHeader {
+            topic: &queue.topic,
+            queue_id: queue.id,
+            timestamp,
+            boundary_type: None,
+        };
+        header.encode(&mut request.ext);
+        self.ask_offset(queue, request).await
+    }
+
+    async fn ask_offset(&self, queue: &Queue, request: Frame) -> Result<i64, Error> {
+        let answer = self.ask(&queue.address, request).await?;
+        Ok(OffsetReply::decode(&answer.ext).understood(&queue.address)?.offset)
+    }
+}

@@ -1,0 +1,171 @@
+//! Pulling (11): one queue from one offset on, held by the broker until something arrives if wanted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use message::Record;
+use protocol::heartbeat::{SUB_ALL, TAG};
+use protocol::pull::{PullHeader, PullReply, sys_flag};
+use protocol::{Frame, RequestCode, ResponseCode};
+
+use crate::error::Understood;
+use crate::{Client, Error, Queue};
+
+/// What a pull asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Most messages. Default 32.
+    pub max_messages: i32,
+    /// Most bytes; the broker's own limit without it.
+    pub max_bytes: Option<i32>,
+    /// How long the broker may hold the request while there is nothing. Default zero: it answers at once.
+    pub wait: Duration,
+    /// Tags, `A || B`, or `*`. Default all.
+    pub filter: String,
+    /// Consumed up to here: committed with this pull.
+    pub commit: Option<i64>,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            max_messages: 32,
+            max_bytes: None,
+            wait: Duration::ZERO,
+            filter: SUB_ALL.to_owned(),
+            commit: None,
+        }
+    }
+}
+
+/// How a pull ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// There are messages.
+    Found,
+    /// Nothing from this offset on (19).
+    NothingNew,
+    /// Messages, but none that match (20): go on at [`Pulled::next_offset`] at once.
+    NoMatch,
+    /// The offset is outside the queue (21): go on at [`Pulled::next_offset`].
+    OffsetMoved,
+}
+
+/// A pull's answer.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Where to go on.
+    pub next_offset: i64,
+    /// The queue's lowest offset.
+    pub min_offset: i64,
+    /// The queue's end.
+    pub max_offset: i64,
+    /// The broker to ask next; 0 is the master.
+    pub suggested_broker: i64,
+    /// Stored records, one after another.
+    pub body: Bytes,
+}
+
+impl Pulled {
+    /// The messages.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record<'_>, Error>> {
+        records(&self.body)
+    }
+}
+
+/// Reads records that follow each other; ends after the first that cannot be read.
+pub fn records(body: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Error>> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let record = Record::parse(rest);
+        rest = record.as_ref().map_or(&[], |record| &rest[record.size..]);
+        Some(record.understood("the broker"))
+    })
+}
+
+/// Pulls in the name of a group, and keeps the group's offsets.
+pub struct Puller {
+    pub(crate) client: Client,
+    pub(crate) group: String,
+}
+
+impl Puller {
+    /// A puller of this group; it is not announced to the broker, see [`Client::heartbeat`].
+    pub fn new(client: &Client, group: impl Into<String>) -> Self {
+        Self {
+            client: client.clone(),
+            group: group.into(),
+        }
+    }
+
+    /// Pulls once.
+    ///
+    /// # Errors
+    /// All of [`Error`] but [`Error::NoRoute`].
+    pub async fn pull(&self, queue: &Queue, offset: i64, wish: &Wish) -> Result<Pulled, Error> {
+        let request = self.request(queue, offset, wish);
+        let timeout = self.client.options().request_timeout + wish.wait;
+        let answer = self.client.call_within(&queue.address, request, timeout).await?;
+        pulled(&queue.address, answer)
+    }
+
+    fn request(&self, queue: &Queue, offset: i64, wish: &Wish) -> Frame {
+        let mut request = Frame::request(RequestCode::PullMessage);
+        let suspend = if wish.wait.is_zero() { 0 } else { sys_flag::SUSPEND };
+        let commit = wish.commit.map_or(0, |_| sys_flag::COMMIT_OFFSET);
+        let header = PullHeader {
+            consumer_group: &self.group,
+            topic: &queue.topic,
+            queue_id: queue.id,
+            queue_offset: offset,
+            max_msg_nums: wish.max_messages,
+            sys_flag: sys_flag::SUBSCRIPTION | suspend | commit,
+            commit_offset: wish.commit.unwrap_or(0),
+            suspend_timeout_ms: wish.wait.as_millis() as i64,
+            subscription: Some(&wish.filter),
+            sub_version: 0,
+            expression_type: Some(TAG),
+            max_msg_bytes: wish.max_bytes,
+            request_source: None,
+            proxy_forward_client_id: None,
+        };
+        header.encode(&mut request.ext);
+        request
+    }
+}
+
+fn pulled(address: &str, answer: Frame) -> Result<Pulled, Error> {
+    let outcome = match ResponseCode::try_from(answer.code) {
+        Ok(ResponseCode::Success) => Outcome::Found,
+        Ok(ResponseCode::PullNotFound) => Outcome::NothingNew,
+        Ok(ResponseCode::PullRetryImmediately) => Outcome::NoMatch,
+        Ok(ResponseCode::PullOffsetMoved) => Outcome::OffsetMoved,
+        _ => return Err(Error::of(address, RequestCode::PullMessage.into(), &answer)),
+    };
+    let reply = PullReply::decode(&answer.ext).understood(address)?;
+    Ok(Pulled {
+        outcome,
+        next_offset: reply.next_begin_offset,
+        min_offset: reply.min_offset,
+        max_offset: reply.max_offset,
+        suggested_broker: reply.suggest_which_broker_id,
+        body: answer.body,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_end_after_the_first_that_is_broken() {
+        let mut all = records(&[0; 200]);
+        assert!(matches!(all.next(), Some(Err(Error::Garbled { .. }))));
+        assert!(all.next().is_none());
+    }
+}

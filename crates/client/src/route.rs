@@ -1,0 +1,205 @@
+//! Where a topic's queues are: from the name servers (105), or from one broker itself (202); and the cluster (106).
+
+use std::sync::Arc;
+
+use protocol::route::{ClusterInfo, MASTER_ID, QueueData, RouteHeader, TopicRoute};
+use protocol::stats::TopicStatsTable;
+use protocol::topic::{TopicHeader, perm};
+use protocol::{Frame, RequestCode, ResponseCode, json};
+
+use crate::error::Understood;
+use crate::{Client, Error, Lookup};
+
+/// A queue, with the address at which it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Queue {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// `host:port` of the broker.
+    pub address: Arc<str>,
+    /// The broker's name; empty when only its address is known.
+    pub broker: Arc<str>,
+    /// Its number on that broker, from 0. Below 0, in a send: the broker chooses.
+    pub id: i32,
+}
+
+impl Queue {
+    /// A queue at a known address.
+    pub fn at(address: &str, topic: &str, id: i32) -> Self {
+        Self {
+            topic: topic.into(),
+            address: address.into(),
+            broker: "".into(),
+            id,
+        }
+    }
+
+    /// The same place with another queue number.
+    #[must_use]
+    pub fn with_id(&self, id: i32) -> Self {
+        Self { id, ..self.clone() }
+    }
+}
+
+/// The queues of a topic on all masters, by broker name and number.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Route {
+    /// Queues that may be read.
+    pub read: Vec<Queue>,
+    /// Queues that may be written.
+    pub write: Vec<Queue>,
+}
+
+impl Route {
+    fn of(topic: &str, known: &TopicRoute) -> Self {
+        let mut route = Self::default();
+        let mut datas: Vec<_> = known.queue_datas.iter().collect();
+        datas.sort();
+        for data in datas {
+            let Some(first) = master(topic, known, data) else { continue };
+            let queues = |nums: i32, bit: i32| (0..if data.perm & bit == 0 { 0 } else { nums }).map(|id| first.with_id(id));
+            route.read.extend(queues(data.read_queue_nums, perm::READ));
+            route.write.extend(queues(data.write_queue_nums, perm::WRITE));
+        }
+        route
+    }
+}
+
+fn master(topic: &str, known: &TopicRoute, data: &QueueData) -> Option<Queue> {
+    let broker = known.broker_datas.iter().find(|broker| broker.broker_name == data.broker_name)?;
+    let first = Queue::at(broker.broker_addrs.get(&MASTER_ID)?, topic, 0);
+    Some(Queue {
+        broker: data.broker_name.as_str().into(),
+        ..first
+    })
+}
+
+impl Client {
+    /// The topic's queues, asked now. See [`Lookup`] for who is asked.
+    ///
+    /// # Errors
+    /// [`Error::NoRoute`] when there is no such topic; else as [`Client::ask`].
+    pub async fn route(&self, topic: &str) -> Result<Route, Error> {
+        let found = match &self.options().lookup {
+            Lookup::NameServers(_) => self.route_from_name_servers(topic).await,
+            Lookup::Broker(address) => self.route_from_broker(address, topic).await,
+        };
+        found.map_err(|error| match error.code() {
+            Some(code) if code == i32::from(ResponseCode::TopicNotExist) => Error::NoRoute {
+                topic: topic.to_owned(),
+                reason: error.to_string(),
+            },
+            _ => error,
+        })
+    }
+
+    async fn route_from_name_servers(&self, topic: &str) -> Result<Route, Error> {
+        let mut request = Frame::request(RequestCode::GetRouteinfoByTopic);
+        let header = RouteHeader {
+            topic,
+            accept_standard_json_only: Some(true),
+        };
+        header.encode(&mut request.ext);
+        let (address, answer) = self.ask_name_server(request).await?;
+        Ok(Route::of(topic, &json::read(&answer.body).understood(&address)?))
+    }
+
+    /// A broker does not say which queues are for reading only, so all that exist are both.
+    async fn route_from_broker(&self, address: &str, topic: &str) -> Result<Route, Error> {
+        let mut request = Frame::request(RequestCode::GetTopicStatsInfo);
+        TopicHeader { topic }.encode(&mut request.ext);
+        let answer = self.ask(address, request).await?;
+        let stats: TopicStatsTable = json::read(&answer.body).understood(address)?;
+        let first = Queue::at(address, topic, 0);
+        let named = |broker: &str| Queue {
+            broker: broker.into(),
+            ..first.clone()
+        };
+        let queues: Vec<_> = stats
+            .offset_table
+            .keys()
+            .map(|queue| named(&queue.broker_name).with_id(queue.queue_id))
+            .collect();
+        Ok(Route {
+            read: queues.clone(),
+            write: queues,
+        })
+    }
+
+    /// All brokers of all clusters.
+    ///
+    /// # Errors
+    /// As [`Client::ask`]; [`Error::Invalid`] without name servers.
+    pub async fn cluster(&self) -> Result<ClusterInfo, Error> {
+        let request = Frame::request(RequestCode::GetBrokerClusterInfo);
+        let (address, answer) = self.ask_name_server(request).await?;
+        json::read(&answer.body).understood(&address)
+    }
+
+    /// The answer of the first name server that can be reached, and its address.
+    pub(crate) async fn ask_name_server(&self, request: Frame) -> Result<(String, Frame), Error> {
+        let mut failure = Error::Invalid("this client has no name servers to ask".to_owned());
+        for address in self.name_servers() {
+            match self.ask(address, request.clone()).await {
+                Ok(answer) => return Ok((address.clone(), answer)),
+                Err(error @ (Error::Unreachable(_) | Error::Unanswered { .. } | Error::Busy { .. })) => failure = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
+    }
+
+    pub(crate) fn name_servers(&self) -> &[String] {
+        match &self.options().lookup {
+            Lookup::NameServers(addresses) => addresses,
+            Lookup::Broker(_) => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::route::BrokerData;
+
+    fn broker(name: &str, id: i64) -> BrokerData {
+        BrokerData {
+            broker_name: name.to_owned(),
+            broker_addrs: [(id, format!("{name}:1"))].into(),
+            ..BrokerData::default()
+        }
+    }
+
+    fn queues(name: &str, perm: i32, read: i32, write: i32) -> QueueData {
+        QueueData {
+            broker_name: name.to_owned(),
+            perm,
+            read_queue_nums: read,
+            write_queue_nums: write,
+            topic_sys_flag: 0,
+        }
+    }
+
+    #[test]
+    fn a_route_lists_the_queues_of_masters_by_permission() {
+        let known = TopicRoute {
+            broker_datas: vec![broker("b", 0), broker("a", 0), broker("replica", 1)],
+            queue_datas: vec![
+                queues("b", 6, 1, 2),
+                queues("a", 4, 2, 2),
+                queues("replica", 6, 4, 4),
+                queues("gone", 6, 1, 1),
+            ],
+            ..TopicRoute::default()
+        };
+        let route = Route::of("t", &known);
+        let short = |queues: &[Queue]| {
+            queues
+                .iter()
+                .map(|queue| format!("{}/{}", queue.address, queue.id))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(short(&route.read), ["a:1/0", "a:1/1", "b:1/0"]);
+        assert_eq!(short(&route.write), ["b:1/0", "b:1/1"]);
+    }
+}

@@ -1,0 +1,380 @@
+//! Sending: one message (310), several in one request (320), pipelined, one-way.
+//!
+//! Order: messages for one queue whose sends were begun one after the other leave in that order on one connection.
+//! Not here: retries and choosing another broker after a failure; the error says what may be done.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use message::{batch, names, properties};
+use net::RequestError;
+use parking_lot::Mutex;
+use protocol::send::{SendHeader, SendReply};
+use protocol::{Frame, RequestCode, ResponseCode};
+
+use crate::error::Understood;
+use crate::{Client, Error, Queue, unique_key};
+
+/// How long a producer believes a route.
+const ROUTE_AGE: Duration = Duration::from_secs(30);
+/// Topics whose routes a producer remembers; one more forgets all.
+const MAX_ROUTES: usize = 10_000;
+/// Queues asked for when the broker creates the topic.
+const DEFAULT_QUEUES: i32 = 4;
+
+/// A message to be sent.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Where to.
+    pub topic: String,
+    /// What.
+    pub body: Bytes,
+    /// The user's flag.
+    pub flag: i32,
+    /// Bits of [`message::sys_flag`].
+    pub sys_flag: i32,
+    /// Encoded properties, see [`message::properties`].
+    pub properties: Vec<u8>,
+}
+
+impl Message {
+    /// A message with a fresh unique key.
+    pub fn new(topic: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        let bare = Self {
+            topic: topic.into(),
+            body: body.into(),
+            flag: 0,
+            sys_flag: 0,
+            properties: Vec::new(),
+        };
+        bare.property(properties::UNIQ_KEY, &unique_key())
+            .property(properties::WAIT, "true")
+    }
+
+    /// With a tag.
+    #[must_use]
+    pub fn tags(self, tags: &str) -> Self {
+        self.property(properties::TAGS, tags)
+    }
+
+    /// With keys, separated by blanks, by which it can be found.
+    #[must_use]
+    pub fn keys(self, keys: &str) -> Self {
+        self.property(properties::KEYS, keys)
+    }
+
+    /// With a property; one of that name is replaced.
+    #[must_use]
+    pub fn property(mut self, name: &str, value: &str) -> Self {
+        let others = properties::Builder::from_bytes(&self.properties).without(name);
+        self.properties = others.with(name, value).build();
+        self
+    }
+
+    /// The key that it keeps however often it is sent.
+    pub fn unique_key(&self) -> &str {
+        properties::find(&self.properties, properties::UNIQ_KEY).unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        names::check_topic(&self.topic).map_err(|error| Error::Invalid(error.to_string()))?;
+        if self.properties.len() > properties::MAX_BYTES {
+            return Err(Error::Invalid(format!(
+                "properties of {} bytes, allowed are {}",
+                self.properties.len(),
+                properties::MAX_BYTES
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// How safe a message is that the broker has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// As safe as the broker's settings promise.
+    AsPromised,
+    /// Stored, but not flushed in time (10).
+    NotFlushed,
+    /// Stored, but not replicated in time, or there is no replica (11, 12).
+    NotReplicated,
+}
+
+/// A send's success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// How safe it is.
+    pub stored: Stored,
+    /// The queue it is in.
+    pub queue: Queue,
+    /// Its offset there; the first one of a batch.
+    pub offset: i64,
+    /// The offset message ids, one for each message.
+    pub ids: Vec<String>,
+    /// The unique key the broker answered with.
+    pub transaction_id: Option<String>,
+}
+
+/// A send that was begun; resolves when it is answered. Dropping it forgets the answer, not the message.
+pub struct Pending {
+    queue: Queue,
+    request: i32,
+    answer: Pin<Box<dyn Future<Output = Result<Frame, RequestError>> + Send>>,
+}
+
+impl Future for Pending {
+    type Output = Result<Sent, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.answer.as_mut().poll(context).map(|answer| self.sent(answer))
+    }
+}
+
+impl Pending {
+    fn sent(&self, answer: Result<Frame, RequestError>) -> Result<Sent, Error> {
+        let address = &self.queue.address;
+        let answer = answer.map_err(|reason| Error::unanswered(address, self.request, reason))?;
+        let stored = match ResponseCode::try_from(answer.code) {
+            Ok(ResponseCode::Success) => Stored::AsPromised,
+            Ok(ResponseCode::FlushDiskTimeout) => Stored::NotFlushed,
+            Ok(ResponseCode::FlushSlaveTimeout | ResponseCode::SlaveNotAvailable) => Stored::NotReplicated,
+            _ => return Err(Error::of(address, self.request, &answer)),
+        };
+        let reply = SendReply::decode(&answer.ext).understood(address)?;
+        Ok(Sent {
+            stored,
+            queue: self.queue.with_id(reply.queue_id),
+            offset: reply.queue_offset,
+            ids: reply.msg_id.split(',').map(str::to_owned).collect(),
+            transaction_id: reply.transaction_id.map(str::to_owned),
+        })
+    }
+}
+
+struct Known {
+    queues: Vec<Queue>,
+    asked: Instant,
+}
+
+/// Sends messages in the name of a group.
+pub struct Producer {
+    client: Client,
+    group: String,
+    routes: Mutex<HashMap<String, Known>>,
+    turn: AtomicUsize,
+}
+
+impl Producer {
+    /// A producer of this group; it is not announced to the broker, see [`Client::heartbeat`].
+    pub fn new(client: &Client, group: impl Into<String>) -> Self {
+        Self {
+            client: client.clone(),
+            group: group.into(),
+            routes: Mutex::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Sends to the topic's queues in turn.
+    ///
+    /// # Errors
+    /// All of [`Error`].
+    pub async fn send(&self, message: Message) -> Result<Sent, Error> {
+        let queue = self.next_queue(&message.topic).await?;
+        self.send_to(&queue, message).await
+    }
+
+    /// Sends to a queue.
+    ///
+    /// # Errors
+    /// All of [`Error`] but [`Error::NoRoute`].
+    pub async fn send_to(&self, queue: &Queue, message: Message) -> Result<Sent, Error> {
+        self.begin(queue, message).await?.await
+    }
+
+    /// Sends several messages of one topic in one request, to the topic's queues in turn.
+    ///
+    /// # Errors
+    /// All of [`Error`]; all of the messages are stored or none.
+    pub async fn send_batch(&self, messages: &[Message]) -> Result<Sent, Error> {
+        let topic = messages.first().map(|message| message.topic.as_str()).unwrap_or_default();
+        let queue = self.next_queue(topic).await?;
+        self.send_batch_to(&queue, messages).await
+    }
+
+    /// Sends several messages of one topic to a queue in one request.
+    ///
+    /// # Errors
+    /// As [`Producer::send_batch`].
+    pub async fn send_batch_to(&self, queue: &Queue, messages: &[Message]) -> Result<Sent, Error> {
+        let request = self.batch_request(queue, messages)?;
+        self.begin_request(queue, request).await?.await
+    }
+
+    /// Puts a message on its way; the answer is awaited later, so that many are in flight. Sends begun one after the other on one queue
+    /// keep that order.
+    ///
+    /// # Errors
+    /// Nothing was sent: [`Error::Unreachable`], [`Error::Busy`], [`Error::Invalid`].
+    pub async fn begin(&self, queue: &Queue, message: Message) -> Result<Pending, Error> {
+        let request = self.request(queue, &message)?;
+        self.begin_request(queue, request).await
+    }
+
+    /// Sends to the topic's queues in turn and asks for no answer.
+    ///
+    /// # Errors
+    /// All of [`Error`] but those of an answer. Success says nothing about the broker.
+    pub async fn send_one_way(&self, message: Message) -> Result<(), Error> {
+        let queue = self.next_queue(&message.topic).await?;
+        let request = self.request(&queue, &message)?;
+        self.client.one_way(&queue.address, request).await
+    }
+
+    /// The queues of a topic that may be written, not older than half a minute.
+    ///
+    /// # Errors
+    /// [`Error::NoRoute`], or as [`Client::ask`].
+    pub async fn queues(&self, topic: &str) -> Result<Vec<Queue>, Error> {
+        if let Some(queues) = self.known(topic, <[Queue]>::to_vec) {
+            return Ok(queues);
+        }
+        let queues = self.client.route(topic).await?.write;
+        self.remember(topic, &queues);
+        Ok(queues)
+    }
+
+    async fn next_queue(&self, topic: &str) -> Result<Queue, Error> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let pick = |queues: &[Queue]| (!queues.is_empty()).then(|| queues[turn % queues.len()].clone());
+        let queue = match self.known(topic, pick) {
+            Some(queue) => queue,
+            None => pick(&self.queues(topic).await?),
+        };
+        queue.ok_or_else(|| Error::NoRoute {
+            topic: topic.to_owned(),
+            reason: "no broker has a queue that may be written".to_owned(),
+        })
+    }
+
+    fn known<T>(&self, topic: &str, take: impl FnOnce(&[Queue]) -> T) -> Option<T> {
+        let routes = self.routes.lock();
+        let known = routes.get(topic).filter(|known| known.asked.elapsed() < ROUTE_AGE)?;
+        Some(take(&known.queues))
+    }
+
+    fn remember(&self, topic: &str, queues: &[Queue]) {
+        let mut routes = self.routes.lock();
+        if routes.len() >= MAX_ROUTES {
+            routes.clear();
+        }
+        let (queues, asked) = (queues.to_vec(), Instant::now());
+        routes.insert(topic.to_owned(), Known { queues, asked });
+    }
+
+    async fn begin_request(&self, queue: &Queue, request: Frame) -> Result<Pending, Error> {
+        let peer = self.client.peer(&queue.address).await.inspect_err(|_| self.forget(&queue.topic))?;
+        let timeout = self.client.options().request_timeout;
+        let mut pending = Pending {
+            queue: queue.clone(),
+            request: request.code,
+            answer: Box::pin(async move { peer.request(request, timeout).await }),
+        };
+        // The first poll writes the request, so that what is begun next comes after it.
+        match poll_fn(|context| Poll::Ready(pending.answer.as_mut().poll(context))).await {
+            Poll::Pending => Ok(pending),
+            Poll::Ready(result) => {
+                pending.answer = Box::pin(std::future::ready(result));
+                Ok(pending)
+            }
+        }
+    }
+
+    /// The broker may have moved: the next send asks again.
+    fn forget(&self, topic: &str) {
+        self.routes.lock().remove(topic);
+    }
+
+    fn request(&self, queue: &Queue, message: &Message) -> Result<Frame, Error> {
+        message.check()?;
+        let mut request = Frame::request(RequestCode::SendMessageV2).with_body(message.body.clone());
+        let header = SendHeader {
+            sys_flag: message.sys_flag,
+            flag: message.flag,
+            properties: &message.properties,
+            ..self.header(queue)
+        };
+        header.encode_v2(&mut request.ext);
+        Ok(request)
+    }
+
+    fn batch_request(&self, queue: &Queue, messages: &[Message]) -> Result<Frame, Error> {
+        let mut body = Vec::new();
+        for message in messages {
+            message.check()?;
+            if message.topic != *queue.topic {
+                return Err(Error::Invalid("the messages of a batch have one topic".to_owned()));
+            }
+            let item = batch::Item {
+                flag: message.flag,
+                body: &message.body,
+                properties: &message.properties,
+            };
+            batch::push(&mut body, item);
+        }
+        let mut request = Frame::request(RequestCode::SendBatchMessage).with_body(body);
+        let wait = properties::Builder::new().with(properties::WAIT, "true").build();
+        let header = SendHeader {
+            properties: &wait,
+            batch: true,
+            ..self.header(queue)
+        };
+        header.encode_v2(&mut request.ext);
+        Ok(request)
+    }
+
+    fn header<'a>(&'a self, queue: &'a Queue) -> SendHeader<'a> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        SendHeader {
+            producer_group: &self.group,
+            topic: &queue.topic,
+            default_topic: names::AUTO_CREATE_TOPIC,
+            default_topic_queue_nums: DEFAULT_QUEUES,
+            queue_id: queue.id,
+            sys_flag: 0,
+            born_timestamp: now.as_millis() as i64,
+            flag: 0,
+            properties: b"",
+            reconsume_times: 0,
+            unit_mode: false,
+            max_reconsume_times: None,
+            batch: false,
+            broker_name: (!queue.broker.is_empty()).then_some(&queue.broker),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_one_value_for_each_property() {
+        let message = Message::new("t", "x").tags("A").tags("B").keys("k1 k2");
+        assert_eq!(properties::find(&message.properties, "TAGS"), Some("B"));
+        assert_eq!(properties::iter(&message.properties).count(), 4);
+        assert_eq!(message.unique_key().len(), 32);
+    }
+
+    #[test]
+    fn what_no_broker_would_take_is_not_sent() {
+        assert!(matches!(Message::new("no good", "x").check(), Err(Error::Invalid(_))));
+        let fat = Message::new("t", "x").property("p", &"v".repeat(40_000));
+        assert!(matches!(fat.check(), Err(Error::Invalid(_))));
+    }
+}

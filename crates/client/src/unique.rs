@@ -1,0 +1,78 @@
+//! Unique keys: what a client gives each message before it is sent, so that it can be found however often it was stored.
+//!
+//! ```text
+//! bytes   4  address of the client     (here: 127.0.0.1)
+//!         2  process id, low bits
+//!         4  tells apart clients of one process
+//!         4  milliseconds since the month began (UTC): tools guess the send time from it
+//!         2  counter
+//! ```
+//! as 32 upper-case hex digits.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const DAY_MS: u64 = 86_400_000;
+
+/// The counter has 32 bits although 16 are shown: what overflows goes into the process' own bytes.
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+static PROCESS: LazyLock<u32> = LazyLock::new(|| now().1);
+
+/// A key that no other call returns, in this process or another.
+pub fn unique_key() -> String {
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let process = PROCESS.wrapping_add(count >> 16);
+    key(std::process::id() as u16, process, ms_of_month(now().0), count as u16)
+}
+
+fn key(pid: u16, process: u32, ms: u32, count: u16) -> String {
+    format!("7F000001{pid:04X}{process:08X}{ms:08X}{count:04X}")
+}
+
+/// Milliseconds since 1970, and nanoseconds within the second.
+fn now() -> (u64, u32) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_millis() as u64, now.subsec_nanos())
+}
+
+fn ms_of_month(now_ms: u64) -> u32 {
+    let day_of_month = day_of_month(now_ms / DAY_MS);
+    (day_of_month * DAY_MS + now_ms % DAY_MS) as u32
+}
+
+/// Days since the month began, from days since 1970, by walking years and months.
+fn day_of_month(mut days: u64) -> u64 {
+    let mut year = 1970;
+    loop {
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let february = if leap { 29 } else { 28 };
+        for month in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+            if days < month {
+                return days;
+            }
+            days -= month;
+        }
+        year += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_even_when_the_counter_overflows() {
+        let keys: std::collections::HashSet<_> = (0..70_000).map(|_| unique_key()).collect();
+        assert_eq!(keys.len(), 70_000);
+        assert!(keys.iter().all(|key| key.len() == 32));
+    }
+
+    #[test]
+    fn the_month_begins_where_the_calendar_says() {
+        // 2024-02-29T00:00:01Z and 2026-03-01T00:00:00Z.
+        assert_eq!(ms_of_month(1_709_164_801_000), 28 * 86_400_000 + 1_000);
+        assert_eq!(ms_of_month(1_772_323_200_000), 0);
+        assert_eq!(key(0x12, 0x34, 0x56, 0x78), "7F000001001200000034000000560078");
+    }
+}
