@@ -8,12 +8,13 @@
 //! last one that is known to be true.
 
 use crate::error::StoreError;
+use crate::retention::{self, Decision, Observed, SegmentAge};
 use crate::store::Store;
 use message::LogOffset;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Time between two rounds while there is work.
 const ROUND: Duration = Duration::from_millis(100);
@@ -29,7 +30,7 @@ impl Store {
     pub(crate) fn start_keeper(self: &Arc<Self>) -> Result<JoinHandle<()>, StoreError> {
         let store = Arc::downgrade(self);
         let dispatch = self.dispatch.clone();
-        let interval = self.options.retention.interval;
+        let interval = self.options.retention_interval;
         let run = move || {
             let mut memory = Memory {
                 last_checkpoint: Instant::now(),
@@ -64,7 +65,7 @@ impl Store {
         let pending = self.write_queues();
         let left = *pending.as_ref().unwrap_or(&1);
         outcome = outcome.and(pending.map(|_| ()));
-        let behind = self.dispatch.published() - self.checkpoint.lock().dispatched().map_or(0, |at| at.0);
+        let behind = self.dispatch.published() - self.checkpoint.lock().1.dispatched.map_or(0, |at| at.0);
         let due =
             behind >= self.options.checkpoint_bytes || (behind > 0 && memory.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
         if due && !self.derived_failed.load(Ordering::Relaxed) {
@@ -73,7 +74,7 @@ impl Store {
         }
         if memory
             .last_retention
-            .is_none_or(|at| at.elapsed() >= self.options.retention.interval)
+            .is_none_or(|at| at.elapsed() >= self.options.retention_interval)
         {
             outcome = outcome.and(self.retain());
             memory.last_retention = Some(Instant::now());
@@ -108,8 +109,64 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes what retention does not keep, and decides whether the disk has room for more.
     fn retain(&self) -> Result<(), StoreError> {
+        let ages = self.log.segments.ages()?;
+        let segments: Vec<SegmentAge> = ages
+            .iter()
+            .map(|(_, modified_ms)| SegmentAge { modified_ms: *modified_ms })
+            .collect();
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let used = |path| self.disk.space(path).ok().map(|space| space.used_ratio());
+        let observed = Observed {
+            now_ms,
+            hour: crate::disk::local_hour(now_ms),
+            segments: &segments,
+            log_used: used(&self.options.log_dir),
+            queue_used: used(&self.options.root),
+            manual_rounds: self.manual_rounds.load(Ordering::Relaxed),
+        };
+        let decision = retention::decide(&self.retention.read(), &observed);
+        self.manual_rounds.store(decision.manual_rounds, Ordering::Relaxed);
+        self.refuse(&decision);
+        if decision.delete == 0 {
+            return Ok(());
+        }
+        // Whatever is deleted must not be what a recovery would read.
+        self.checkpoint_now()?;
+        tracing::info!(files = decision.delete, reason = decision.reason, "deleting log files");
+        let Some(log_min) = self.log.segments.remove_oldest(decision.delete)? else {
+            return Ok(());
+        };
+        self.queues.raise_min(log_min).map_err(|e| StoreError::Io {
+            action: "shorten",
+            path: "consume queues".to_owned(),
+            source: e,
+        })?;
+        if let Some(index) = &self.index {
+            index
+                .remove_below(log_min)
+                .map_err(|e| StoreError::io("shorten", &self.options.root.join("index"), e))?;
+        }
         Ok(())
+    }
+
+    /// Stops or resumes taking messages.
+    fn refuse(&self, decision: &Decision) {
+        let mut refusing = self.refusing.write();
+        match (decision.is_writable, refusing.is_some()) {
+            (false, was) => {
+                if !was {
+                    tracing::error!(reason = decision.reason, "the disk is nearly full: messages are refused");
+                }
+                *refusing = Some(format!("service not available now: {}", decision.reason).into());
+            }
+            (true, true) => {
+                tracing::warn!("the disk has room again: messages are taken");
+                *refusing = None;
+            }
+            (true, false) => {}
+        }
     }
 
     fn write_queues(&self) -> Result<usize, StoreError> {
@@ -138,7 +195,8 @@ impl Store {
                 "no checkpoint: an earlier sync of queues or index failed; the next start recovers from the last one".to_owned(),
             ));
         }
-        let mut checkpoint = self.checkpoint.lock();
+        let mut guard = self.checkpoint.lock();
+        let (file, checkpoint) = &mut *guard;
         let dispatched = self.dispatch.published();
         let timestamp = self.dispatch.last_timestamp();
         self.log.sync_now()?;
@@ -149,8 +207,7 @@ impl Store {
         self.write_queues()?;
         self.queues.sync().map_err(|e| failed("sync", "consume queues", e))?;
         checkpoint.advance(LogOffset(dispatched), timestamp);
-        checkpoint
-            .write(&*self.disk)
+        file.write(checkpoint)
             .map_err(|e| StoreError::io("write", &self.options.root.join("checkpoint"), e))
     }
 }

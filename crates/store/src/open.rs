@@ -4,7 +4,7 @@
 //! last checkpoint is cut from queues and index and derived again from the log; the log itself ends at its first record that
 //! is not whole. Both may be repeated: an interrupted recovery changes nothing that the next one needs.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::disk::{Disk, OpenMode};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
@@ -19,6 +19,7 @@ use message::{LogOffset, hash, sys_flag};
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Instant;
 
 /// Apache's margin: what was stored in the last seconds before a checkpoint's time may have missed it.
@@ -64,10 +65,12 @@ impl Store {
             index: parts.index,
             indexing: Mutex::new(()),
             dispatch,
-            checkpoint: Mutex::new(parts.checkpoint),
+            checkpoint: Mutex::new((parts.checkpoint_file, parts.checkpoint)),
+            retention: RwLock::new(options.retention.clone()),
+            manual_rounds: AtomicU32::new(0),
             refusing: RwLock::new(None),
             threads: Mutex::default(),
-            derived_failed: std::sync::atomic::AtomicBool::new(false),
+            derived_failed: AtomicBool::new(false),
             options,
             disk,
             _lock: lock,
@@ -126,6 +129,7 @@ struct Parts {
     segments: log::segment::Segments,
     queues: QueueTable,
     index: Option<KeyIndex>,
+    checkpoint_file: CheckpointFile,
     checkpoint: Checkpoint,
 }
 
@@ -149,11 +153,12 @@ impl Parts {
             None
         };
         let path = root.join("checkpoint");
-        let checkpoint = Checkpoint::open(&**disk, &path).map_err(|e| StoreError::io("open", &path, e))?;
+        let (checkpoint_file, checkpoint) = CheckpointFile::open(&**disk, &path).map_err(|e| StoreError::io("open", &path, e))?;
         Ok(Self {
             segments: CommitLog::open_segments(disk.clone(), &options.log_dir, &options.log)?,
             queues,
             index,
+            checkpoint_file,
             checkpoint,
         })
     }
@@ -161,7 +166,7 @@ impl Parts {
     /// Where the log has to be read from.
     fn start(&self, clean: bool) -> Result<i64, StoreError> {
         let first = self.segments.first_offset().unwrap_or(0);
-        let exact = self.checkpoint.dispatched().map(|at| at.0);
+        let exact = self.checkpoint.dispatched.map(|at| at.0);
         let from = if clean {
             self.queues.max_log_end().0.max(exact.unwrap_or(0))
         } else if let Some(exact) = exact {
@@ -176,7 +181,7 @@ impl Parts {
     fn recover(self, options: &StoreOptions, clean: bool) -> Result<(Self, Recovery), StoreError> {
         let started = Instant::now();
         let from = self.start(clean)?;
-        let strict = !clean && self.checkpoint.dispatched().is_some();
+        let strict = !clean && self.checkpoint.dispatched.is_some();
         if !clean {
             self.forget_above(from)?;
         }

@@ -54,6 +54,8 @@ pub struct StoreOptions {
     pub checkpoint_interval: Duration,
     /// Whether recovery compares each body with its CRC.
     pub check_crc_on_recovery: bool,
-    /// Retention.
+    /// Time between two looks at age, hour and disk.
+    pub retention_interval: Duration,
+    /// What retention keeps.
     pub retention: crate::retention::RetentionOptions,
 }

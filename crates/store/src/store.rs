@@ -1,6 +1,6 @@
 //! The store as its users see it: append, complete, read, look up, delete, close.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::disk::Disk;
 use crate::dispatch::{Arrivals, Dispatch};
 use crate::error::{AppendError, StoreError};
@@ -9,11 +9,13 @@ use crate::log::{CommitLog, Completion, Level, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, QueueTable};
 use crate::read::{self, Limits, ReadResult, ReadStatus};
+use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
 use bytes::Bytes;
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 /// Commit log, consume queues and key index of one directory.
@@ -26,11 +28,14 @@ pub struct Store {
     /// Held by whoever indexes the keys that wait, so that they are indexed in log order.
     pub(crate) indexing: Mutex<()>,
     pub(crate) dispatch: Arc<Dispatch>,
-    pub(crate) checkpoint: Mutex<Checkpoint>,
+    pub(crate) checkpoint: Mutex<(CheckpointFile, Checkpoint)>,
+    pub(crate) retention: RwLock<RetentionOptions>,
+    /// Rounds of deletion left of an operator's request.
+    pub(crate) manual_rounds: AtomicU32,
     /// Why sends are refused although the log could take them: the disk is nearly full.
     pub(crate) refusing: RwLock<Option<Arc<str>>>,
     /// A sync of queues or index failed: no further checkpoint may be made.
-    pub(crate) derived_failed: std::sync::atomic::AtomicBool,
+    pub(crate) derived_failed: AtomicBool,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped last: until then the directory is ours.
     pub(crate) _lock: Box<dyn crate::disk::Lock>,
@@ -239,6 +244,17 @@ impl Store {
     pub fn max_append_bytes(&self) -> usize {
         const MOST: u64 = 8 << 20;
         self.options.log.segment_bytes.min(MOST) as usize / 2
+    }
+
+    /// Changes what retention keeps, from its next round on.
+    pub fn set_retention(&self, options: RetentionOptions) {
+        *self.retention.write() = options;
+    }
+
+    /// Has the next rounds of retention delete what is old enough, whatever the hour.
+    pub fn delete_expired(&self) {
+        self.manual_rounds.store(MANUAL_ROUNDS, Ordering::Relaxed);
+        self.dispatch.wake_keeper();
     }
 
     /// First offset of the log kept, and its end as readers see it.

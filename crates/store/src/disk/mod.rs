@@ -22,6 +22,8 @@ pub mod real;
 pub mod simulated;
 mod sys;
 
+pub(crate) use sys::local_hour;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {

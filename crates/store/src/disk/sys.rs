@@ -101,3 +101,17 @@ pub(super) fn map(file: &File) -> io::Result<MmapMut> {
     // one map only. The caller has checked that all blocks are reserved, so that no store can find the disk full.
     unsafe { MmapMut::map_mut(file) }
 }
+
+/// The hour of the day, 0 to 23, where this machine is; 0 when the machine cannot say.
+pub(crate) fn local_hour(now_ms: i64) -> u8 {
+    let seconds: libc::time_t = now_ms.div_euclid(1000);
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: both pointers are to live values of the right types; the result is read only when the call says it filled it.
+    let filled = unsafe { !libc::localtime_r(&raw const seconds, parts.as_mut_ptr()).is_null() };
+    if !filled {
+        return 0;
+    }
+    // SAFETY: the call returned its second argument, so it filled the structure.
+    let hour = unsafe { parts.assume_init() }.tm_hour;
+    u8::try_from(hour).unwrap_or(0)
+}

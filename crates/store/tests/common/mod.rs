@@ -12,9 +12,9 @@ use store::retention::RetentionOptions;
 use store::{AppendError, FlushMode, Limits, LogOptions, ReadStatus, Store, StoreError, StoreOptions};
 
 /// Where the store is on a simulated disk.
-pub const ROOT: &str = "/store";
+pub(crate) const ROOT: &str = "/store";
 
-pub fn options(root: impl Into<PathBuf>, flush_mode: FlushMode) -> StoreOptions {
+pub(crate) fn options(root: impl Into<PathBuf>, flush_mode: FlushMode) -> StoreOptions {
     let root = root.into();
     StoreOptions {
         log_dir: root.join("commitlog"),
@@ -35,20 +35,21 @@ pub fn options(root: impl Into<PathBuf>, flush_mode: FlushMode) -> StoreOptions 
         checkpoint_bytes: i64::MAX,
         checkpoint_interval: Duration::from_secs(3600),
         check_crc_on_recovery: true,
+        retention_interval: Duration::from_secs(3600),
         retention: RetentionOptions::default(),
     }
 }
 
-pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
+pub(crate) fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
     Store::open(disk, options).map(|(store, _)| store)
 }
 
 /// Stores one message with one key, and waits until it is as durable as the flush mode promises.
-pub fn send(store: &Store, topic: &str, queue_id: i32, body: &str) -> Result<Placement, String> {
+pub(crate) fn send(store: &Store, topic: &str, queue_id: i32, body: &str) -> Result<Placement, String> {
     send_all(store, topic, queue_id, &[body]).map(|placed| placed[0])
 }
 
-pub fn send_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&str]) -> Result<Vec<Placement>, String> {
+pub(crate) fn send_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&str]) -> Result<Vec<Placement>, String> {
     let properties: Vec<Vec<u8>> = bodies
         .iter()
         .map(|b| format!("KEYS\u{1}k{}\u{2}TAGS\u{1}t\u{2}", &b[..b.len().min(12)]).into_bytes())
@@ -91,7 +92,7 @@ fn draft<'a>(topic: &'a str, queue_id: i32, body: &'a str, properties: &'a [u8])
 }
 
 /// The bodies of a queue from `from` on, all that are there.
-pub fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<String> {
+pub(crate) fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<String> {
     let mut at = QueueOffset(from);
     let mut all = Vec::new();
     loop {
