@@ -61,16 +61,32 @@ def a_new_group_starts_at_the_first_message(s):
 
 
 @sdk(*JAVA)
-def a_new_group_starts_where_a_timestamp_says(s):
+def a_new_group_gets_everything_of_a_queue_that_begins_at_zero(s):
+    """Whatever its starting point: the broker answers 0 while the queue's first message is at hand."""
+    topic = s.topic(queues=1)
+    s.send_raw(topic, 5)
+    for start in ('LAST_OFFSET', 'TIMESTAMP'):
+        consumer = s.push(start, topic, group=s.name(f'g-{start}'), instance=s.name(start), start=start)
+        assert sorted(consumer.texts(5)) == [f'm{i}' for i in range(5)]
+
+
+@sdk(*JAVA)
+def without_a_stored_offset_first_last_and_timestamp_decide(s):
+    """Broadcasting keeps offsets at the client, so that its starting point counts from the first run on."""
     topic = s.topic(queues=1)
     s.send_raw(topic, 5, prefix='old')
-    stored = time.time()
-    boundary = int(stored) + 2  # the client's format has whole seconds
+    boundary = int(time.time()) + 2  # the client's format has whole seconds
     s.wait(lambda: time.time() > boundary + 0.2, 'the next second')
     s.send_raw(topic, 5, prefix='new')
-    text = time.strftime('%Y%m%d%H%M%S', time.localtime(boundary))
-    consumer = s.push('c', topic, start='TIMESTAMP', timestamp=text)
-    assert sorted(consumer.texts(5)) == [f'new{i}' for i in range(5)]
+    stamp = time.strftime('%Y%m%d%H%M%S', time.localtime(boundary))
+    started = {start: s.push(start, topic, group=s.name(f'g-{start}'), instance=s.name(start), start=start, model='BROADCASTING',
+                             **({'timestamp': stamp} if start == 'TIMESTAMP' else {}))
+               for start in ('FIRST_OFFSET', 'LAST_OFFSET', 'TIMESTAMP')}
+    s.wait(lambda: started['LAST_OFFSET'].assigned(topic) == [0], 'the queue is assigned')
+    assert sorted(started['TIMESTAMP'].texts(5)) == [f'new{i}' for i in range(5)]
+    assert len(started['FIRST_OFFSET'].texts(10)) == 10
+    s.send_raw(topic, 1, prefix='last')
+    assert started['LAST_OFFSET'].texts(1) == ['last0']
 
 
 @sdk(*PUSH)
@@ -201,6 +217,7 @@ def shutdown_commits_and_unregisters(s):
     s.send_raw(topic, 7)
     consumer.received(7)
     assert len(s.consumers(group)) == 1
+    s.wait(lambda: consumer.call('assigned', topic=topic)['pending'] == 0, 'the listener has returned')
     consumer.stop()
     s.wait(lambda: s.committed(group, topic) == 7, 'the offset is committed')
     s.wait(lambda: not s.consumers(group), 'the consumer is unregistered')

@@ -379,13 +379,17 @@ public final class Driver {
     private static Object assigned(JsonObject r) {
         DefaultMQPushConsumer consumer = (DefaultMQPushConsumer) client(r);
         List<Object> out = new ArrayList<>();
+        long[] pending = new long[1];
         Map<MessageQueue, ProcessQueue> table = consumer.getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable();
         table.forEach((queue, process) -> {
             if (!process.isDropped() && queue.getTopic().equals(text(r, "topic"))) {
                 out.add(queue.getQueueId());
+                pending[0] += process.getMsgCount().get();
             }
         });
-        return wrap("queues", out);
+        Map<String, Object> answer = wrap("queues", out);
+        answer.put("pending", pending[0]); // pulled, and the listener has not returned
+        return answer;
     }
 
     private static Object pullConsumer(JsonObject r) throws Exception {

@@ -1,0 +1,36 @@
+"""What ApogeeMQ does not have yet: a clear refusal that names the feature, and never a wrong success.
+
+The Java broker serves these, so nothing is recorded; deviations.json needs no entry.
+"""
+import time
+
+from harness import wire
+from harness.scenario import raw
+
+
+def refused(s, answer, *words):
+    if s.target.kind == 'apogee':
+        assert answer.code == 3, answer
+        assert answer.remark and any(w in answer.remark.lower() for w in words), answer
+
+
+@raw
+def features_that_are_not_there_say_so(s):
+    topic, c = s.topic(queues=1), s.connect()
+    refused(s, c.ask(wire.SEND_BACK, dict(offset=0, group=s.name('g'), delayLevel=0, originMsgId='x', originTopic=topic)), 'send', 'retry')
+    refused(s, c.ask(wire.END_TRANSACTION, dict(producerGroup='g', tranStateTableOffset=0, commitLogOffset=0, commitOrRollback=8, msgId='x')),
+            'transaction') if s.target.kind == 'apogee' else None
+    refused(s, c.ask(wire.POP, dict(consumerGroup=s.name('g'), topic=topic, queueId=0, maxMsgNums=1, invisibleTime=60000, pollTime=0,
+                                    bornTime=int(time.time() * 1000), initMode=0)), 'pop')
+    refused(s, c.ask(3001, dict(username='x'), {}), 'acl', 'auth', 'access')
+    refused(s, c.ask(370, dict(producerGroup='g', topic=topic, recallHandle='x')), 'recall')
+
+
+@raw
+def delayed_and_transactional_sends_are_not_stored_as_ordinary_ones(s):
+    topic, c = s.topic(queues=1), s.connect()
+    sends = {'delay': dict(props=dict(DELAY='3')), 'timer': dict(props=dict(TIMER_DELAY_SEC='60')),
+             'transaction': dict(props=dict(TRAN_MSG='true', PGROUP='g'), sysFlag=4)}
+    for feature, more in sends.items():
+        refused(s, c.ask(wire.SEND, wire.send_header(topic, **more), b'x'), feature, 'delay', 'timer', 'message')
+    assert c.ask(wire.MAX_OFFSET, dict(topic=topic, queueId=0)).ext['offset'] == '0'
