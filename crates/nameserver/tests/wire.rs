@@ -151,6 +151,16 @@ fn plain_and_compressed_registrations_make_the_same_route() {
 }
 
 #[test]
+fn a_compressed_registration_that_does_not_say_so_is_understood() {
+    with_server(async |fixture: Fixture| {
+        let broker = fixture.dial("127.0.0.1").await;
+        let silent = register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), true).with_field("compressed", false);
+        succeed(&broker, silent).await;
+        succeed(&broker, route("orders")).await;
+    });
+}
+
+#[test]
 fn a_damaged_registration_is_refused() {
     with_server(async |fixture: Fixture| {
         let broker = fixture.dial("127.0.0.1").await;

@@ -148,8 +148,12 @@ impl Task {
             }
         }
         self.inbound.keep(chunk);
-        // What came before the broken frame is whole and is served.
-        frames.is_empty() && sound || self.serve(frames) && sound
+        if frames.is_empty() {
+            spare::give_frames(frames);
+            return sound;
+        }
+        // What came before a broken frame is whole and is served.
+        self.serve(frames) && sound
     }
 
     /// Gives answers to those who wait for them and the rest to the service. False ends the connection.

@@ -14,6 +14,8 @@ use crate::routes::{Departure, Queues, Registered, Registration};
 
 /// Version ordinal of 3.0.11: older brokers send their topics without an envelope.
 const V3_0_11: i32 = 22;
+/// First byte of a zlib stream.
+const ZLIB: u8 = 0x78;
 /// Ext field with a broker's or a client's zone.
 pub(super) const ZONE_NAME: &str = "__ZONE_NAME";
 
@@ -100,7 +102,9 @@ fn body(header: &RegisterBrokerHeader<'_>, request: &Frame) -> Result<RegisterBr
             ..RegisterBrokerBody::default()
         });
     }
-    Ok(RegisterBrokerBody::decode(&request.body, header.compressed, request.version)?)
+    // Compat: brokers of 5.5.0 with compressedRegister deflate the body and say that they did not. JSON never begins like a zlib stream.
+    let compressed = header.compressed || request.body.first() == Some(&ZLIB);
+    Ok(RegisterBrokerBody::decode(&request.body, compressed, request.version)?)
 }
 
 fn queues(topic: &TopicConfig) -> Queues {
