@@ -427,7 +427,9 @@ mod tests {
             counter: 7,
             ..DataVersion::default()
         });
-        (0..1001).for_each(|offset| drop(offsets.commit("t", "g", 0, offset)));
+        for offset in 0..1001 {
+            offsets.commit("t", "g", 0, offset).unwrap();
+        }
         let version = offsets.version(5);
         assert_eq!((version.counter, version.timestamp), (9, 5));
         assert_eq!(offsets.version(6), version);

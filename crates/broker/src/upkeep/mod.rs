@@ -16,7 +16,9 @@
 mod pretty;
 mod signal;
 mod state_file;
+mod worker;
 
 pub use pretty::pretty;
 pub use signal::Signal;
 pub use state_file::StateFile;
+pub use worker::{Files, Upkeep};

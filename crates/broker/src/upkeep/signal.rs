@@ -44,6 +44,11 @@ impl Signal {
         self.notify.notify_one();
     }
 
+    /// Has the upkeep look again though nothing changed: it could not finish.
+    pub fn again(&self) {
+        self.notify.notify_one();
+    }
+
     /// Changes so far. Read it before looking at what changed, to settle no more than was seen.
     #[must_use]
     pub fn raised(&self) -> u64 {

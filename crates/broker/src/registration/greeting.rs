@@ -1,0 +1,121 @@
+//! What the broker tells a name server about itself.
+
+use crate::settings::BrokerSettings;
+use crate::topic::{Topics, table};
+use bytes::Bytes;
+use config::Live;
+use protocol::register::{BrokerIdentityHeader, RegisterBrokerBody, RegisterBrokerHeader};
+use protocol::topic::TopicConfigs;
+use protocol::{DataVersion, Frame, RequestCode, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Who this broker is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Cluster.
+    pub cluster: String,
+    /// Name.
+    pub broker: String,
+    /// 0: master.
+    pub broker_id: i64,
+    /// Host that clients are told (`brokerIP1`); `None`: our end of the connection to the name server.
+    pub host: Option<String>,
+    /// Host that replicas are told (`brokerIP2`); `None`: as `host`.
+    pub replica_host: Option<String>,
+    /// Port for clients.
+    pub port: u16,
+    /// Port for replicas.
+    pub replica_port: u16,
+}
+
+impl Identity {
+    /// Addresses for clients and replicas, over a connection whose end here is `local`.
+    #[must_use]
+    pub fn addresses(&self, local: SocketAddr) -> (String, String) {
+        let address = |host: Option<&String>, port| match host {
+            Some(host) => format!("{host}:{port}"),
+            None => SocketAddr::new(local.ip(), port).to_string(),
+        };
+        let for_clients = address(self.host.as_ref(), self.port);
+        let for_replicas = address(self.replica_host.as_ref().or(self.host.as_ref()), self.replica_port);
+        (for_clients, for_replicas)
+    }
+}
+
+/// Makes the frames.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// Who.
+    pub identity: Identity,
+    /// What is registered.
+    pub topics: Arc<Topics>,
+    /// How.
+    pub settings: Arc<Live<BrokerSettings>>,
+}
+
+impl Greeting {
+    /// Code 103, and the version of the topics in it.
+    #[must_use]
+    pub fn register(&self, local: SocketAddr) -> (Frame, DataVersion) {
+        let settings = self.settings.current();
+        let (data_version, topic_config_table) = table::configs(&self.topics, settings.broker_permission);
+        let body = RegisterBrokerBody {
+            filter_server_list: Vec::new(),
+            topics: TopicConfigs {
+                data_version,
+                topic_config_table,
+                ..TopicConfigs::default()
+            },
+        };
+        let body = body.encode(settings.compressed_register);
+        let (broker_addr, ha_server_addr) = self.identity.addresses(local);
+        let mut frame = Frame::request(RequestCode::RegisterBroker);
+        let header = RegisterBrokerHeader {
+            broker_name: &self.identity.broker,
+            broker_addr: &broker_addr,
+            cluster_name: &self.identity.cluster,
+            ha_server_addr: &ha_server_addr,
+            broker_id: self.identity.broker_id,
+            heartbeat_timeout_ms: None,
+            enable_acting_master: Some(false),
+            compressed: settings.compressed_register,
+            body_crc32: Some(crc(&body)),
+        };
+        header.encode(&mut frame.ext);
+        frame.body = Bytes::from(body);
+        (frame, data_version)
+    }
+
+    /// Code 322: whether the name server has these topics.
+    #[must_use]
+    pub fn ask(&self, local: SocketAddr) -> Frame {
+        let mut frame = self.identified(RequestCode::QueryDataVersion, local);
+        frame.body = Bytes::from(json::write(&self.topics.version()));
+        frame
+    }
+
+    /// Code 104.
+    #[must_use]
+    pub fn goodbye(&self, local: SocketAddr) -> Frame {
+        self.identified(RequestCode::UnregisterBroker, local)
+    }
+
+    fn identified(&self, code: RequestCode, local: SocketAddr) -> Frame {
+        let (broker_addr, _) = self.identity.addresses(local);
+        let mut frame = Frame::request(code);
+        let header = BrokerIdentityHeader {
+            broker_name: &self.identity.broker,
+            broker_addr: &broker_addr,
+            cluster_name: &self.identity.cluster,
+            broker_id: self.identity.broker_id,
+        };
+        header.encode(&mut frame.ext);
+        frame
+    }
+}
+
+/// A body's checksum as name servers compute it: the same 31 bits that records have of theirs.
+fn crc(body: &[u8]) -> i32 {
+    i32::try_from(message::record::body_crc(body)).unwrap_or(0)
+}
