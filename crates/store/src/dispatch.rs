@@ -7,7 +7,7 @@ use crate::queue::ConsumeQueue;
 use parking_lot::{Condvar, Mutex};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Told of messages that readers can now see. Called on the thread that confirmed them: it must not block.
 pub trait Arrivals: Send + Sync {
@@ -44,8 +44,8 @@ pub(crate) struct Dispatch {
 struct KeeperSignal {
     sleep: Mutex<()>,
     woken: Condvar,
-    /// The keeper is at work, or has been told to.
-    awake: AtomicBool,
+    /// There is work since the keeper last looked.
+    called: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -128,10 +128,15 @@ impl Dispatch {
 
     /// There is work for the keeper.
     pub(crate) fn wake_keeper(&self) {
-        if !self.keeper.awake.swap(true, Ordering::AcqRel) {
+        if !self.keeper.called.load(Ordering::Relaxed) && !self.keeper.called.swap(true, Ordering::SeqCst) {
             drop(self.keeper.sleep.lock());
             self.keeper.woken.notify_one();
         }
+    }
+
+    /// The keeper looks for work: whoever calls from now on calls for another round.
+    pub(crate) fn keeper_begins(&self) {
+        self.keeper.called.store(false, Ordering::SeqCst);
     }
 
     /// Ends the keeper.
@@ -143,18 +148,19 @@ impl Dispatch {
 
     /// The keeper's rest between two rounds of work: not cut short by more work, only by the end. `false` at the end.
     pub(crate) fn keeper_pauses(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
         let mut asleep = self.keeper.sleep.lock();
-        if !self.keeper.stop.load(Ordering::Acquire) {
-            self.keeper.woken.wait_for(&mut asleep, pause);
+        let ended = |signal: &KeeperSignal| signal.stop.load(Ordering::Acquire) || Instant::now() >= until;
+        while !ended(&self.keeper) {
+            self.keeper.woken.wait_until(&mut asleep, until);
         }
         !self.keeper.stop.load(Ordering::Acquire)
     }
 
     /// The keeper's sleep when there is nothing to do, until there is or `at_most` has passed. `false` at the end.
     pub(crate) fn keeper_sleeps(&self, at_most: Duration) -> bool {
-        self.keeper.awake.store(false, Ordering::Release);
         let mut asleep = self.keeper.sleep.lock();
-        if !self.keeper.awake.load(Ordering::Acquire) && !self.keeper.stop.load(Ordering::Acquire) {
+        if !self.keeper.called.load(Ordering::SeqCst) && !self.keeper.stop.load(Ordering::Acquire) {
             self.keeper.woken.wait_for(&mut asleep, at_most);
         }
         !self.keeper.stop.load(Ordering::Acquire)

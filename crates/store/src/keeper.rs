@@ -39,6 +39,7 @@ impl Store {
             };
             loop {
                 let Some(store) = store.upgrade() else { return };
+                dispatch.keeper_begins();
                 let busy = store.round(&mut memory);
                 drop(store);
                 let goes_on = if busy {

@@ -111,7 +111,7 @@ pub(crate) fn read(
         PLACES.with_borrow_mut(|places| {
             entries.clear();
             places.clear();
-            let wanted = limits.messages.max(1).min(MAX_ENTRIES);
+            let wanted = limits.messages.clamp(1, MAX_ENTRIES);
             let mut next = from;
             let mut bytes = 0;
             let mut removed = false;

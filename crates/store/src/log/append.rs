@@ -181,18 +181,26 @@ impl CommitLog {
 
     /// Leads: writes all that waits, until nothing does. Returns at once when another thread leads.
     pub(crate) fn write_pending(&self) {
-        for _ in 0..MAX_ROUNDS {
+        if !self.lead(MAX_ROUNDS) {
+            // Others append faster than this thread writes, and it has connections of its own to serve.
+            self.wake_relief();
+        }
+    }
+
+    /// Leads for so many rounds. Whether nothing is left to write, by this thread.
+    pub(super) fn lead(&self, rounds: usize) -> bool {
+        for _ in 0..rounds {
             let batches = {
                 let mut state = self.state.lock();
                 if state.leading || state.pending.is_empty() {
-                    return;
+                    return true;
                 }
                 state.leading = true;
                 std::mem::take(&mut state.pending)
             };
             if let Err(error) = self.write(&batches) {
                 self.fail(&error.to_string());
-                return;
+                return true;
             }
             let end = batches.last().map_or(0, |b| b.end);
             self.keep_in_memory(&batches);
@@ -201,8 +209,7 @@ impl CommitLog {
                 FlushMode::Sync => self.hand_to_flusher(batches, end),
             }
         }
-        // Others append faster than this thread writes: it has done enough for them.
-        self.dispatch.wake_keeper();
+        false
     }
 
     fn keep_in_memory(&self, batches: &[Batch]) {
@@ -231,40 +238,22 @@ impl CommitLog {
     }
 
     fn write(&self, batches: &[Batch]) -> Result<(), StoreError> {
-        let mut run = Run::default();
+        let mut run: Option<Run<'_>> = None;
         for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
-            if !run.takes(*start) {
-                self.write_run(&run)?;
-                run = Run {
-                    start: *start,
-                    next: *start,
-                    slices: std::mem::take(&mut run.slices),
-                };
-                run.slices.clear();
+            match &mut run {
+                Some(run) if run.takes(*start) => run.push(piece),
+                _ => {
+                    let segment = self
+                        .segments
+                        .holding(*start)
+                        .ok_or_else(|| StoreError::Corrupt(format!("no log file for offset {start}")))?;
+                    if let Some(run) = run.replace(Run::new(*start, piece, segment)) {
+                        run.write()?;
+                    }
+                }
             }
-            run.slices.push(piece);
-            run.next = start + piece.len() as i64;
         }
-        self.write_run(&run)
-    }
-
-    fn write_run(&self, run: &Run<'_>) -> Result<(), StoreError> {
-        let Some(first) = run.slices.first() else { return Ok(()) };
-        let failed = |e| StoreError::Io {
-            action: "write",
-            path: format!("commit log at {}", run.start),
-            source: e,
-        };
-        let segment = self
-            .segments
-            .holding(run.start)
-            .ok_or_else(|| StoreError::Corrupt(format!("no log file for offset {}", run.start)))?;
-        let at = segment.position(run.start);
-        if run.slices.len() == 1 {
-            return segment.file.write_at(first, at).map_err(failed);
-        }
-        let slices: Vec<IoSlice<'_>> = run.slices.iter().map(|b| IoSlice::new(b)).collect();
-        segment.file.write_vectored_at(&slices, at).map_err(failed)
+        run.map_or(Ok(()), |run| run.write())
     }
 
     /// Ends writing for good: whoever waits is told, later appends are refused.
@@ -301,17 +290,47 @@ impl CommitLog {
     }
 }
 
-/// Pieces that follow each other in the log.
-#[derive(Default)]
+/// Pieces that follow each other in one file, for one write.
 struct Run<'a> {
+    segment: Arc<Segment>,
     start: i64,
     next: i64,
-    slices: Vec<&'a Bytes>,
+    slices: SmallVec<[IoSlice<'a>; 8]>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(start: i64, piece: &'a Bytes, segment: Arc<Segment>) -> Self {
+        let mut run = Self {
+            segment,
+            start,
+            next: start,
+            slices: SmallVec::new(),
+        };
+        run.push(piece);
+        run
+    }
+
+    /// Whether a piece that begins at `start` goes on where this run ends. A filler may end where the next file begins.
     fn takes(&self, start: i64) -> bool {
-        self.next == start && !self.slices.is_empty() && self.slices.len() < MAX_SLICES
+        self.next == start && start < self.segment.end() && self.slices.len() < MAX_SLICES
+    }
+
+    fn push(&mut self, piece: &'a Bytes) {
+        self.slices.push(IoSlice::new(piece));
+        self.next += piece.len() as i64;
+    }
+
+    fn write(&self) -> Result<(), StoreError> {
+        let at = self.segment.position(self.start);
+        let written = match &self.slices[..] {
+            [one] => self.segment.file.write_at(one, at),
+            many => self.segment.file.write_vectored_at(many, at),
+        };
+        written.map_err(|e| StoreError::Io {
+            action: "write",
+            path: format!("commit log at {}", self.start),
+            source: e,
+        })
     }
 }
 

@@ -16,55 +16,87 @@ use std::time::Instant;
 
 /// How the flushers sleep and are woken.
 pub(super) struct Wake {
-    /// End of what is synced, held by the thread that syncs.
-    turn: Mutex<i64>,
+    /// Held by the flusher whose turn it is, also while it waits for something to sync.
+    turn: Mutex<()>,
+    /// End of what is synced, held by whoever syncs. Taken after `turn`.
+    synced: Mutex<i64>,
     sleep: Mutex<()>,
     woken: Condvar,
     stop: AtomicBool,
     /// Under ASYNC_FLUSH: a flusher is awake and will sync what is written; later writes need not wake it.
     gathering: AtomicBool,
+    /// A leader has left writes behind for the relief thread.
+    relief: Mutex<bool>,
+    relief_woken: Condvar,
 }
 
 impl Wake {
     pub(super) fn new(end: i64) -> Self {
         Self {
-            turn: Mutex::new(end),
+            turn: Mutex::new(()),
+            synced: Mutex::new(end),
             sleep: Mutex::new(()),
             woken: Condvar::new(),
             stop: AtomicBool::new(false),
             gathering: AtomicBool::new(false),
+            relief: Mutex::new(false),
+            relief_woken: Condvar::new(),
         }
     }
 }
 
 impl CommitLog {
-    /// Starts the threads that sync this log.
+    /// Starts the threads that sync this log, and the one that relieves leaders.
     ///
     /// # Errors
     /// No thread can be had.
     pub(crate) fn start_flushers(self: &Arc<Self>) -> Result<Vec<JoinHandle<()>>, StoreError> {
         let count = if self.options.flush_mode == FlushMode::Sync { 2 } else { 1 };
-        (0..count)
-            .map(|n| {
-                let log = self.clone();
-                let thread = std::thread::Builder::new().name(format!("flush-{n}"));
-                thread
-                    .spawn(move || log.flush_until_stopped())
-                    .map_err(|e| StoreError::Layout(format!("cannot start a flush thread: {e}")))
-            })
-            .collect()
+        let mut threads = vec![self.spawn("relief".to_owned(), Self::relieve_until_stopped)?];
+        for n in 0..count {
+            threads.push(self.spawn(format!("flush-{n}"), Self::flush_until_stopped)?);
+        }
+        Ok(threads)
+    }
+
+    fn spawn(self: &Arc<Self>, name: String, run: fn(&Self)) -> Result<JoinHandle<()>, StoreError> {
+        let log = self.clone();
+        let thread = std::thread::Builder::new().name(name).spawn(move || run(&log));
+        thread.map_err(|e| StoreError::Layout(format!("cannot start a thread of the store: {e}")))
+    }
+
+    /// Writes what leaders leave behind who have led long enough.
+    fn relieve_until_stopped(&self) {
+        loop {
+            let mut wanted = self.flush_wake.relief.lock();
+            while !std::mem::take(&mut *wanted) {
+                if self.flush_wake.stop.load(Ordering::Acquire) {
+                    return;
+                }
+                self.flush_wake.relief_woken.wait(&mut wanted);
+            }
+            drop(wanted);
+            self.lead(usize::MAX);
+        }
+    }
+
+    pub(super) fn wake_relief(&self) {
+        *self.flush_wake.relief.lock() = true;
+        self.flush_wake.relief_woken.notify_one();
     }
 
     /// Lets the flushers end after a last sync of what is written.
     pub(crate) fn stop_flushers(&self) {
         self.flush_wake.stop.store(true, Ordering::Release);
-        let _asleep = self.flush_wake.sleep.lock();
+        drop(self.flush_wake.sleep.lock());
         self.flush_wake.woken.notify_all();
+        drop(self.flush_wake.relief.lock());
+        self.flush_wake.relief_woken.notify_all();
     }
 
     /// There is something to sync.
     pub(super) fn wake_flusher(&self) {
-        if self.options.flush_mode == FlushMode::Async && self.flush_wake.gathering.swap(true, Ordering::AcqRel) {
+        if self.options.flush_mode == FlushMode::Async && self.flush_wake.gathering.swap(true, Ordering::SeqCst) {
             return;
         }
         // Taking the lock makes sure that a flusher that just found nothing to do is really waiting.
@@ -74,39 +106,53 @@ impl CommitLog {
 
     fn flush_until_stopped(&self) {
         loop {
-            let mut synced = self.flush_wake.turn.lock();
-            if !self.wait_for_writes(*synced) {
+            let turn = self.flush_wake.turn.lock();
+            if !self.wait_for_writes() {
                 return;
             }
             if self.options.flush_mode == FlushMode::Async {
                 self.gather();
-                self.flush_wake.gathering.store(false, Ordering::Release);
+                self.flush_wake.gathering.store(false, Ordering::SeqCst);
             }
-            let target = self.written().0;
-            if let Err(error) = self.sync_range(*synced, target) {
-                self.fail(&error.to_string());
+            if self.sync_and_publish(turn).is_err() {
                 return;
             }
-            *synced = target;
-            let publishing = self.publishing.lock();
-            drop(synced);
-            let batches = self.confirm_flushed(target);
-            drop(publishing);
-            self.run_waiters();
-            self.dispatch.announce(&batches);
         }
     }
 
+    /// Syncs what is written. The turn ends with the sync; publishing and completions are for the time of the next one.
+    fn sync_and_publish<T>(&self, turn: T) -> Result<(), StoreError> {
+        let mut synced = self.flush_wake.synced.lock();
+        let target = self.written().0;
+        if let Err(error) = self.sync_range(*synced, target) {
+            self.fail(&error.to_string());
+            return Err(error);
+        }
+        *synced = target;
+        let publishing = self.publishing.lock();
+        drop(synced);
+        drop(turn);
+        let batches = self.confirm_flushed(target);
+        drop(publishing);
+        self.run_waiters();
+        self.dispatch.announce(&batches);
+        Ok(())
+    }
+
     /// Waits for something to sync; `false` when there is nothing left to do for ever.
-    fn wait_for_writes(&self, synced: i64) -> bool {
+    fn wait_for_writes(&self) -> bool {
         let mut asleep = self.flush_wake.sleep.lock();
-        while self.written().0 <= synced {
+        loop {
+            // Before the look: a write after it finds the flag down and wakes us.
+            self.flush_wake.gathering.store(false, Ordering::SeqCst);
+            if self.written().0 > *self.flush_wake.synced.lock() {
+                return true;
+            }
             if self.flush_wake.stop.load(Ordering::Acquire) || self.failure().is_some() {
                 return false;
             }
             self.flush_wake.woken.wait(&mut asleep);
         }
-        true
     }
 
     /// Lets writes gather for the flush interval, less when the log is being closed.
@@ -154,19 +200,6 @@ impl CommitLog {
     /// # Errors
     /// The disk's; the log is then failed for good.
     pub(crate) fn sync_now(&self) -> Result<(), StoreError> {
-        let mut synced = self.flush_wake.turn.lock();
-        let target = self.written().0;
-        if let Err(error) = self.sync_range(*synced, target) {
-            self.fail(&error.to_string());
-            return Err(error);
-        }
-        *synced = target;
-        let publishing = self.publishing.lock();
-        drop(synced);
-        let batches = self.confirm_flushed(target);
-        drop(publishing);
-        self.run_waiters();
-        self.dispatch.announce(&batches);
-        Ok(())
+        self.sync_and_publish(())
     }
 }

@@ -48,7 +48,7 @@ pub type Completion = Box<dyn FnOnce(Result<(), Arc<str>>) + Send>;
 
 /// How far an append must have come before its completion runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// In the page cache: survives the death of this process.
     Written,
     /// On the disk: survives the loss of power.
@@ -139,11 +139,6 @@ impl CommitLog {
     /// Why nothing is written any more, if so.
     pub(crate) fn failure(&self) -> Option<Arc<str>> {
         self.state.lock().failed.clone()
-    }
-
-    /// Offset of the oldest byte in memory.
-    pub(crate) fn tail_start(&self) -> Option<i64> {
-        self.tail.read().first_offset()
     }
 
     /// The bytes of records at the given places. `Cold` when a place is neither in memory nor in the page cache and the

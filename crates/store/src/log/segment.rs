@@ -160,16 +160,6 @@ impl Segments {
         }
     }
 
-    /// Makes the first file of a log whose first offset is `base`.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub(crate) fn start_at(&self, base: i64) -> Result<(), StoreError> {
-        let first = self.create(base)?;
-        self.list.write().push(first);
-        Ok(())
-    }
-
     fn create(&self, base: i64) -> Result<Arc<Segment>, StoreError> {
         let path = self.dir.join(name_of(base));
         let file = match self.disk.create(&path, self.len as u64, Allocate::Reserved) {

@@ -42,8 +42,8 @@ impl Tail {
         (to <= piece.len()).then(|| piece.slice(from..to))
     }
 
-    /// Offset of the oldest byte here.
-    pub(crate) fn first_offset(&self) -> Option<i64> {
+    #[cfg(test)]
+    fn first_offset(&self) -> Option<i64> {
         self.pieces.front().map(|(start, _)| *start)
     }
 }
