@@ -55,7 +55,6 @@ fn name_of_a_file_is_its_time() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn index_finds_all_that_was_put_over_files_and_openings(counts in prop::collection::vec(0i64..80, 1..6)) {

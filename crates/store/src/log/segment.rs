@@ -146,7 +146,9 @@ impl Segments {
 
     /// Makes the prepared file the last one and returns it; `None` when it is not ready.
     pub(crate) fn roll(&self) -> Option<Arc<Segment>> {
-        let next = self.next.try_lock()?.take()?;
+        // Held until the file is in the list, from which the place of the one after it is computed.
+        let mut prepared = self.next.try_lock()?;
+        let next = prepared.take()?;
         self.list.write().push(next.clone());
         Some(next)
     }

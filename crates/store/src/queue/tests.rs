@@ -115,7 +115,6 @@ fn write_all(table: &QueueTable) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn queue_equals_a_list_over_any_steps(steps in prop::collection::vec(step(), 1..40)) {
