@@ -27,24 +27,31 @@ const LATER_MAX: usize = 1_024;
 
 /// Runs a service call for `connection`; then writes what it queued, there and elsewhere. False: the connection has failed.
 pub(crate) fn serving(connection: &Connection, call: impl FnOnce()) -> bool {
-    /// Resets the mark even if the service panics.
-    struct Reset;
-    impl Drop for Reset {
+    /// Ends the call even if the service panics: others must not wait for bytes that it queued for them.
+    struct End;
+    impl Drop for End {
         fn drop(&mut self) {
             SERVING.set(0);
+            if std::thread::panicking() {
+                flush_others();
+            }
         }
     }
     SERVING.set(connection.id);
-    let reset = Reset;
+    let end = End;
     call();
-    drop(reset);
+    drop(end);
     let alive = connection.write_now();
-    let later = LATER.take();
-    for other in &later {
+    flush_others();
+    alive
+}
+
+fn flush_others() {
+    let others = LATER.take();
+    for other in &others {
         other.flush();
     }
-    give_back(later);
-    alive
+    give_back(others);
 }
 
 /// Keeps the list's memory for the next batch.

@@ -20,6 +20,10 @@ const SWELL: i32 = 2;
 const LEND: i32 = 3;
 /// Panics.
 const FALL: i32 = 4;
+/// Sends the body to the connection that was marked last.
+const RELAY: i32 = 5;
+/// Marks the connection.
+const MARK: i32 = 6;
 
 struct Echo {
     batches: AtomicUsize,
@@ -27,6 +31,7 @@ struct Echo {
     opened: AtomicUsize,
     closed: AtomicUsize,
     lent: Mutex<mpsc::Sender<Arc<Connection>>>,
+    marked: Mutex<Option<Arc<Connection>>>,
 }
 
 impl Echo {
@@ -45,6 +50,16 @@ impl Echo {
             }
             LEND => self.lent.lock().unwrap().send(Arc::clone(conn)).unwrap(),
             FALL => panic!("as asked"),
+            MARK => {
+                *self.marked.lock().unwrap() = Some(Arc::clone(conn));
+                conn.send_frame(&reply);
+            }
+            RELAY => {
+                let marked = self.marked.lock().unwrap();
+                let mut relayed = Frame::request(RELAY).with_body(frame.body);
+                relayed.opaque = frame.opaque;
+                assert!(marked.as_ref().unwrap().send_later(|out| relayed.encode(out.head())));
+            }
             _ => {
                 reply.body = frame.body;
                 conn.send_frame(&reply);
@@ -85,6 +100,7 @@ fn start(limits: Limits, workers: usize) -> Fixture {
         opened: AtomicUsize::new(0),
         closed: AtomicUsize::new(0),
         lent: Mutex::new(sender),
+        marked: Mutex::new(None),
     });
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let options = Options {
@@ -337,6 +353,30 @@ fn many_threads_may_send_on_one_connection_and_frames_stay_whole() {
         *next += 1;
     }
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn frames_for_another_connection_are_written_when_the_batch_is_served() {
+    for workers in [1, 2] {
+        let fixture = start(Limits::default(), workers);
+        let mut receiver = fixture.dial();
+        let mut sender = fixture.dial();
+        receiver.stream.write_all(&request(MARK, 0, b"")).unwrap();
+        receiver.frame();
+        let batch: Vec<u8> = (0..100).flat_map(|opaque| request(RELAY, opaque, b"for you")).collect();
+        sender.stream.write_all(&batch).unwrap();
+        for opaque in 0..100 {
+            assert_eq!(receiver.frame().opaque, opaque);
+        }
+        // Also what was queued before the service panicked.
+        let batch = [request(RELAY, 100, b"for you"), request(FALL, 0, b"")].concat();
+        sender.stream.write_all(&batch).unwrap();
+        assert_eq!(receiver.frame().opaque, 100);
+        // In the test's own thread no service runs: at once.
+        let conn = fixture.lend(&mut receiver);
+        conn.send_later(|out| out.head().extend_from_slice(&request(ECHO, 101, b"")));
+        assert_eq!(receiver.frame().opaque, 101);
+    }
 }
 
 #[test]

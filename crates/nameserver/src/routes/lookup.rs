@@ -50,7 +50,7 @@ impl Routes {
                 route.broker_datas.push(data);
             }
         }
-        route.topic_queue_mapping_by_broker = known.mappings.as_deref().cloned();
+        route.topic_queue_mapping_by_broker = (!known.mappings.is_empty()).then(|| known.mappings.clone());
         (!route.broker_datas.is_empty()).then_some(route)
     }
 

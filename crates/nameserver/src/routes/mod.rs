@@ -110,7 +110,8 @@ struct Live {
 struct Topic {
     /// By broker name; almost always one to a few entries.
     queues: Vec<(Arc<str>, Queues)>,
-    mappings: Option<Box<BTreeMap<String, QueueMapping>>>,
+    /// Of static topics, by broker name.
+    mappings: BTreeMap<String, QueueMapping>,
     version: u64,
 }
 

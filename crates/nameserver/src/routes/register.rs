@@ -267,10 +267,7 @@ impl Routes {
             let version = self.next_version();
             // A mapping of a topic that has no queues anywhere can never be looked up.
             if let Some(known) = self.topics.get_mut(*topic) {
-                known
-                    .mappings
-                    .get_or_insert_default()
-                    .insert(mapping.bname.clone(), (*mapping).clone());
+                known.mappings.insert(mapping.bname.clone(), (*mapping).clone());
                 known.version = version;
             }
         }
