@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections open at once over all listeners of a server. One more is accepted and closed at once. Default 20,000.
     pub max_connections: usize,
-    /// Largest frame in bytes, its 4-byte length field included. A longer one closes the connection. Default 16,777,216, as in Apache's `com.rocketmq.remoting.frameMaxLength`.
+    /// Largest frame in bytes, its 4-byte length field included. A longer one closes the connection. Default 16,777,216,
+    /// as in Apache's `com.rocketmq.remoting.frameMaxLength`.
     pub max_frame_bytes: usize,
     /// While more than this many bytes wait to be written and the peer takes none, its requests are not read. Default 4 MiB.
     pub outbox_pause_bytes: usize,
