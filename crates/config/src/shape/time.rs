@@ -72,6 +72,11 @@ impl HoursOfDay {
     pub fn contains(self, hour: u8) -> bool {
         hour < 24 && self.0 & 1 << hour != 0
     }
+
+    /// All of them, in order.
+    pub fn hours(self) -> impl Iterator<Item = u8> {
+        (0..24).filter(move |&hour| self.contains(hour))
+    }
 }
 
 /// Shape of [`HoursOfDay`].
