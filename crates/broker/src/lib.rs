@@ -1,1 +1,32 @@
-//! placeholder
+//! The broker: topics, groups, offsets and clients at the bottom, one way into the store, parked requests, then what
+//! applications and operators ask for.
+//!
+//! A request code is served in exactly one place: [`routes`] matches all of them, so a new one does not compile until it is
+//! served or refused with a reason. Errors become response codes in [`errors`] and nowhere else. There is no broker object to
+//! reach through: each feature lists what it needs, and [`Broker`] only puts the parts together.
+//!
+//! Not here: protobuf, HTTP, the command line, how bytes reach the disk.
+
+pub mod admin;
+pub mod clients;
+pub mod errors;
+pub mod filter;
+pub mod group;
+pub mod hold;
+pub mod lock;
+pub mod offset;
+pub mod pull;
+pub mod query;
+pub mod queues;
+pub mod readers;
+pub mod registration;
+pub mod reply;
+pub mod routes;
+pub mod send;
+pub mod settings;
+mod start;
+pub mod stats;
+pub mod topic;
+pub mod upkeep;
+
+pub use start::{Broker, StartError};

@@ -90,6 +90,33 @@ impl Log for Store {
     }
 }
 
+/// What cleaning asks of the store.
+pub trait Cleaning: Send + Sync {
+    /// Has the next rounds of retention delete what is old enough, whatever the hour.
+    fn delete_expired(&self);
+    /// Topics that have queues.
+    fn topics(&self) -> Vec<String>;
+    /// Forgets a topic's queues.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn delete_topic(&self, topic: &str) -> Result<(), Refusal>;
+}
+
+impl Cleaning for Store {
+    fn delete_expired(&self) {
+        Store::delete_expired(self);
+    }
+
+    fn topics(&self) -> Vec<String> {
+        Store::topics(self).iter().map(ToString::to_string).collect()
+    }
+
+    fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {
+        Ok(Store::delete_topic(self, topic)?)
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;

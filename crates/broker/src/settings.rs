@@ -236,6 +236,9 @@ config::declare! {
         flush_consumer_offset_interval: Duration {
             name: "flushConsumerOffsetInterval", default: Duration::from_secs(5), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
         }
+        /// Whether an offset reset (222) is kept here until the group's next pull takes it, also for groups that are offline; otherwise
+        /// the group's members are told to reset themselves.
+        use_server_side_reset_offset: bool { name: "useServerSideResetOffset", default: true, allowed: flag(), change: Live }
         /// Most messages in an answer to a query by key.
         max_msgs_num_batch: u32 { name: "maxMsgsNumBatch", default: 64, allowed: whole(1..=1_024), change: Live }
     }

@@ -30,7 +30,7 @@ impl Store {
     pub(crate) fn start_keeper(self: &Arc<Self>) -> Result<JoinHandle<()>, StoreError> {
         let store = Arc::downgrade(self);
         let dispatch = self.dispatch.clone();
-        let interval = self.options.retention_interval;
+        let interval = self.options.retention.interval;
         let run = move || {
             let mut memory = Memory {
                 last_checkpoint: Instant::now(),
@@ -75,7 +75,7 @@ impl Store {
         }
         if memory
             .last_retention
-            .is_none_or(|at| at.elapsed() >= self.options.retention_interval)
+            .is_none_or(|at| at.elapsed() >= self.options.retention.interval)
         {
             outcome = outcome.and(self.retain());
             memory.last_retention = Some(Instant::now());

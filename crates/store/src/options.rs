@@ -54,8 +54,6 @@ pub struct StoreOptions {
     pub checkpoint_interval: Duration,
     /// Whether recovery compares each body with its CRC.
     pub check_crc_on_recovery: bool,
-    /// Time between two looks at age, hour and disk.
-    pub retention_interval: Duration,
     /// What retention keeps.
     pub retention: crate::retention::RetentionOptions,
 }

@@ -223,6 +223,12 @@ impl Store {
         })
     }
 
+    /// Topics that have queues.
+    #[must_use]
+    pub fn topics(&self) -> Vec<Arc<str>> {
+        self.queues.topics()
+    }
+
     /// Forgets a topic: its queues go, its messages stay in the log until retention takes them.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! What consumers and producers share: members by connection, and the groups each connection is in.
 
-use net::Connection;
+use net::{Connection, RequestError};
+use parking_lot::Mutex;
 use protocol::{Frame, Language};
 use rustc_hash::FxHashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The connection of a member. In the broker `Arc<net::Connection>`, in tests a number.
 pub trait Channel: Clone {
@@ -14,9 +16,14 @@ pub trait Channel: Clone {
     fn peer(&self) -> SocketAddr;
     /// Sends a request that wants no answer; a connection that is gone drops it.
     fn tell(&self, request: &Frame);
+    /// Sends a request and calls `done` once, with the answer or the reason why there is none. `done` must not block.
+    fn ask(&self, request: Frame, timeout: Duration, done: Done);
     /// Closes the connection.
     fn close(&self);
 }
+
+/// What becomes of a request to a client.
+pub type Done = Box<dyn FnOnce(Result<Frame, RequestError>) + Send>;
 
 impl Channel for Arc<Connection> {
     fn id(&self) -> u64 {
@@ -30,6 +37,21 @@ impl Channel for Arc<Connection> {
     fn tell(&self, request: &Frame) {
         // After the replies of the batch that is being served: a client hears of itself when it knows that it is in.
         self.send_later(|out| request.encode(out.head()));
+    }
+
+    fn ask(&self, request: Frame, timeout: Duration, done: Done) {
+        // Called by the answer, or here when nothing was sent.
+        let done = Arc::new(Mutex::new(Some(done)));
+        let call = |done: &Mutex<Option<Done>>, result| {
+            let taken = done.lock().take();
+            if let Some(done) = taken {
+                done(result);
+            }
+        };
+        let answered = Arc::clone(&done);
+        if let Err(error) = self.request(request, timeout, move |result| call(&answered, result)) {
+            call(&done, Err(error));
+        }
     }
 
     fn close(&self) {
@@ -197,7 +219,6 @@ impl ByChannel {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
-    use parking_lot::Mutex;
 
     impl Channel for u64 {
         fn id(&self) -> u64 {
@@ -209,6 +230,10 @@ pub(crate) mod testing {
         }
 
         fn tell(&self, _: &Frame) {}
+
+        fn ask(&self, _: Frame, _: Duration, done: Done) {
+            done(Err(RequestError::Closed));
+        }
 
         fn close(&self) {}
     }
@@ -238,6 +263,15 @@ pub(crate) mod testing {
 
         fn tell(&self, request: &Frame) {
             self.1.lock().push(request.clone());
+        }
+
+        /// Answers with what it was asked.
+        fn ask(&self, request: Frame, _: Duration, done: Done) {
+            self.1.lock().push(request.clone());
+            let mut answer = Frame::response_to(&request);
+            answer.ext = request.ext;
+            answer.body = request.body;
+            done(Ok(answer));
         }
 
         fn close(&self) {}

@@ -1,7 +1,7 @@
 //! Codes 28, 300, 303, 315, 343 and 345.
 
 use super::registry::BrokerStats;
-use super::runtime::{self, Runtime, Totals};
+use super::runtime::{self, Runtime};
 use crate::clients::Consumers;
 use crate::clients::table::Channel;
 use crate::errors::Refusal;
@@ -19,9 +19,9 @@ use protocol::{Frame, MessageQueue, ResponseCode, json};
 ///
 /// # Errors
 /// None.
-pub fn runtime(totals: &Totals, runtime: &Runtime) -> Outcome {
+pub fn runtime(stats: &BrokerStats, runtime: &Runtime) -> Outcome {
     let body = KvTable {
-        table: runtime::table(totals, runtime),
+        table: runtime::table(stats.totals(), runtime),
     };
     Ok(Answer::body(json::write(&body)))
 }

@@ -10,6 +10,7 @@
 //! The commercial and dead letter names exist with no items: nothing here counts by owner.
 
 use super::item::{Item, Snapshot, Span};
+use super::runtime::Totals;
 use message::names;
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
@@ -88,6 +89,7 @@ struct Whole {
     get_without_system: Arc<Item>,
     get_from_disk: Arc<Item>,
     get_from_disk_size: Arc<Item>,
+    totals: Totals,
 }
 
 /// The counters of a topic that sending adds to. A [`crate::topic::Topic`] keeps its own.
@@ -105,6 +107,7 @@ impl TopicCounters {
         self.put.add_times(messages, requests);
         self.put_size.add_times(bytes, requests);
         self.whole.put.add_times(messages, requests);
+        self.whole.totals.stored(messages, bytes);
         if !self.is_system {
             self.whole.put_without_system.add_times(messages, requests);
         }
@@ -135,14 +138,21 @@ impl GroupCounters {
         self.get.add(messages);
         self.get_size.add(bytes);
         self.whole.get.add(messages);
+        self.whole.totals.given(messages);
         if !self.is_system {
             self.whole.get_without_system.add(messages);
         }
     }
 
+    /// Counts a pull that found nothing.
+    pub fn missed(&self) {
+        self.whole.totals.missed();
+    }
+
     /// Counts how long a pull took in the store, in ms.
     pub fn took(&self, latency_ms: i64) {
         self.get_latency.add(latency_ms);
+        self.whole.totals.get_took(latency_ms);
     }
 
     /// Counts messages that were not in memory.
@@ -190,6 +200,7 @@ impl BrokerStats {
             get_without_system: first(Name::BrokerGetNumsWithoutSystemTopic),
             get_from_disk: first(Name::BrokerGetFromDiskNums),
             get_from_disk_size: first(Name::BrokerGetFromDiskSize),
+            totals: Totals::default(),
         });
         Self {
             sets,
@@ -277,6 +288,12 @@ impl BrokerStats {
         self.item(name, &self.cluster).add(took_ms);
     }
 
+    /// What the runtime table tells of the broker as a whole.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.whole.totals
+    }
+
     /// Messages stored since the start.
     #[must_use]
     pub fn put_total(&self) -> i64 {
@@ -303,6 +320,7 @@ impl BrokerStats {
 
     /// Takes the samples that are due. To be called once a second.
     pub fn sample(&self, now_ms: i64) {
+        self.whole.totals.sample(now_ms);
         for (kind, (span, period_ms)) in [(Span::Minute, 10_000), (Span::Hour, 600_000), (Span::Day, 3_600_000)]
             .into_iter()
             .enumerate()

@@ -62,10 +62,14 @@ struct Days {
 }
 
 impl Totals {
-    /// Counts stored messages that came together and took `took_us` from request to acknowledgement.
-    pub fn stored(&self, messages: i64, bytes: i64, took_us: i64) {
+    /// Counts stored messages.
+    pub(super) fn stored(&self, messages: i64, bytes: i64) {
         self.puts.fetch_add(messages, Relaxed);
         self.put_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts how long messages took from their request to their acknowledgement, in microseconds.
+    pub fn put_took(&self, messages: i64, took_us: i64) {
         let took_ms = took_us / 1000;
         let class = CLASSES.iter().position(|(end, _)| took_ms <= *end).unwrap_or(CLASSES.len() - 1);
         self.put_classes[class].fetch_add(messages, Relaxed);
@@ -81,14 +85,19 @@ impl Totals {
         self.put_failed.fetch_add(messages, Relaxed);
     }
 
-    /// Counts a read that gave `messages`; none is a miss.
-    pub fn read(&self, messages: i64, took_ms: i64) {
-        if messages > 0 {
-            self.gets_found.fetch_add(1, Relaxed);
-            self.transferred.fetch_add(messages, Relaxed);
-        } else {
-            self.gets_missed.fetch_add(1, Relaxed);
-        }
+    /// Counts a read that gave messages.
+    pub(super) fn given(&self, messages: i64) {
+        self.gets_found.fetch_add(1, Relaxed);
+        self.transferred.fetch_add(messages, Relaxed);
+    }
+
+    /// Counts a read that gave nothing.
+    pub(super) fn missed(&self) {
+        self.gets_missed.fetch_add(1, Relaxed);
+    }
+
+    /// Counts how long a read took, in ms.
+    pub(super) fn get_took(&self, took_ms: i64) {
         if took_ms > self.get_slowest_ms.load(Relaxed) {
             self.get_slowest_ms.fetch_max(took_ms, Relaxed);
         }
@@ -106,9 +115,9 @@ impl Totals {
         }
     }
 
-    /// Remembers the day's totals when `now_ms` (with `offset_ms` to local time) is the first moment of a new day.
-    pub fn day(&self, now_ms: i64, offset_ms: i64, put_total: i64, get_total: i64) {
-        let today = (now_ms + offset_ms).div_euclid(86_400_000);
+    /// Remembers the totals when a new day has begun, in UTC. Apache counts days in local time.
+    pub fn day(&self, now_ms: i64, put_total: i64, get_total: i64) {
+        let today = now_ms.div_euclid(86_400_000);
         let mut days = self.days.lock();
         if days.day.is_some_and(|day| day != today) {
             days.put = [days.put[1], put_total];
@@ -311,7 +320,7 @@ mod tests {
         let totals = Totals::default();
         for second in 0..=60 {
             totals.sample(second * 1000);
-            totals.stored(5, 500, 300);
+            totals.stored(5, 500);
         }
         assert_eq!(table(&totals, &Runtime::default())["putTps"], "5 5 ");
     }
@@ -342,9 +351,9 @@ mod tests {
     #[test]
     fn latencies_fall_into_apaches_classes() {
         let totals = Totals::default();
-        totals.stored(98, 0, 200);
-        totals.stored(1, 0, 7_000);
-        totals.stored(1, 0, 15_000_000);
+        totals.put_took(98, 200);
+        totals.put_took(1, 7_000);
+        totals.put_took(1, 15_000_000);
         let table = table(&totals, &Runtime::default());
         assert!(table["putMessageDistributeTime"].starts_with("[<=0ms]:98 [0~10ms]:1 [10~50ms]:0"));
         assert!(table["putMessageDistributeTime"].ends_with("[10s~]:1 "));
@@ -356,10 +365,10 @@ mod tests {
     fn a_new_day_keeps_the_totals_of_the_last_two() {
         let totals = Totals::default();
         let day = 86_400_000;
-        totals.day(day, 0, 10, 1);
-        totals.day(2 * day, 0, 30, 2);
-        totals.day(2 * day + 5, 0, 35, 3);
-        totals.day(3 * day, 0, 60, 4);
+        totals.day(day, 10, 1);
+        totals.day(2 * day, 30, 2);
+        totals.day(2 * day + 5, 35, 3);
+        totals.day(3 * day, 60, 4);
         let table = table(&totals, &Runtime::default());
         assert_eq!(table["msgPutTotalYesterdayMorning"], "30");
         assert_eq!(table["msgPutTotalTodayMorning"], "60");

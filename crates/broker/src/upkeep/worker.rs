@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::disk::Disk;
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FOR_SILENT_EVERY: Duration = Duration::from_secs(10);
@@ -121,7 +121,7 @@ impl<C: Channel> Upkeep<C> {
                 }
                 _ = offsets.tick() => self.save_offsets(),
                 _ = silent.tick() => self.drop_silent(),
-                _ = sample.tick() => self.stats.sample(now_ms()),
+                _ = sample.tick() => self.sample(),
             }
         }
         self.end(&mut kept).await;
@@ -159,6 +159,13 @@ impl<C: Channel> Upkeep<C> {
         if let Err(error) = offset_table::save_if_dirty(&self.offsets, &self.files.offsets, now_ms()) {
             tracing::error!(%error, "consumer offsets not saved, trying again");
         }
+    }
+
+    fn sample(&self) {
+        let now_ms = now_ms();
+        self.stats.sample(now_ms);
+        let (put, get) = (self.stats.put_total_without_system(), self.stats.get_total_without_system());
+        self.stats.totals().day(now_ms, put, get);
     }
 
     fn drop_silent(&self) {

@@ -35,8 +35,10 @@ pub(crate) fn options(root: impl Into<PathBuf>, flush_mode: FlushMode) -> StoreO
         checkpoint_bytes: i64::MAX,
         checkpoint_interval: Duration::from_secs(3600),
         check_crc_on_recovery: true,
-        retention_interval: Duration::from_secs(3600),
-        retention: RetentionOptions::default(),
+        retention: RetentionOptions {
+            interval: Duration::from_secs(3600),
+            ..RetentionOptions::default()
+        },
     }
 }
 

@@ -1,0 +1,112 @@
+//! Codes 25 and 26: the broker's settings, as properties text.
+//!
+//! An update is taken whole or not at all and holds until the next start: the file is the operator's.
+
+use crate::errors::Refusal;
+use crate::reply::{Answer, Outcome};
+use crate::settings::BrokerSettings;
+use crate::topic::Topics;
+use config::{Changed, Live, UpdateRefused};
+use protocol::{DataVersion, Frame, ResponseCode, json};
+
+impl From<UpdateRefused> for Refusal {
+    fn from(error: UpdateRefused) -> Self {
+        match error {
+            UpdateRefused::AtStart(_) => Self::new(ResponseCode::NoPermission, format!("Can not update config in black list. {error}")),
+            UpdateRefused::Unreadable(_) => Self::system(error.to_string()),
+            UpdateRefused::Unknown { .. } | UpdateRefused::Value(_) => Self::invalid(error.to_string()),
+        }
+    }
+}
+
+/// Code 25: changes settings. `apply` is told what changed, to pass on what others keep a copy of.
+///
+/// # Errors
+/// A key is unknown or may not change while running (16), a value is not allowed, or the text is none.
+pub fn update(
+    request: &Frame,
+    settings: &Live<BrokerSettings>,
+    topics: &Topics,
+    now_ms: i64,
+    apply: impl FnOnce(&BrokerSettings, &[Changed]),
+) -> Outcome {
+    let changed = settings.update(&request.body)?;
+    for change in &changed {
+        tracing::warn!(
+            key = change.key,
+            from = change.from,
+            to = change.to,
+            "setting changed, until the next start"
+        );
+    }
+    if changed.iter().any(|change| change.key == "brokerPermission") {
+        topics.touch(now_ms);
+    }
+    apply(&settings.current(), &changed);
+    Ok(Answer::ok())
+}
+
+/// Code 26: all settings.
+///
+/// # Errors
+/// None.
+pub fn all(settings: &Live<BrokerSettings>) -> Outcome {
+    let version = String::from_utf8(json::write(&DataVersion::default())).unwrap_or_default();
+    Ok(Answer::body(settings.text()).with("version", &version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::BrokerStats;
+    use crate::topic::TopicLimits;
+    use protocol::RequestCode;
+    use std::sync::Arc;
+
+    fn topics() -> Topics {
+        let limits = TopicLimits { topics: 10, queues: 64 };
+        Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0)
+    }
+
+    fn changed(settings: &Live<BrokerSettings>, topics: &Topics, text: &str) -> Result<Vec<&'static str>, Refusal> {
+        let mut frame = Frame::request(RequestCode::UpdateBrokerConfig);
+        frame.body = text.as_bytes().to_vec().into();
+        let mut keys = Vec::new();
+        update(&frame, settings, topics, 1, |_, changes| {
+            keys.extend(changes.iter().map(|change| change.key))
+        })?;
+        Ok(keys)
+    }
+
+    #[test]
+    fn settings_change_and_are_told() {
+        let (settings, topics) = (Live::new(BrokerSettings::default()), topics());
+        assert_eq!(
+            changed(&settings, &topics, "maxMessageSize=1024\nbrokerPermission=4\n"),
+            Ok(vec!["brokerPermission", "maxMessageSize"])
+        );
+        assert_eq!(settings.current().max_message_size, 1024);
+        assert_eq!(topics.version().counter, 1, "what the broker permits is registered");
+        let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
+        assert!(text.contains("maxMessageSize=1024"), "{text}");
+    }
+
+    #[test]
+    fn what_may_not_change_is_refused_with_its_code() {
+        let (settings, topics) = (Live::new(BrokerSettings::default()), topics());
+        let refusal = changed(&settings, &topics, "maxMessageSize=1\nlistenPort=1234\n").unwrap_err();
+        assert_eq!(refusal.code, ResponseCode::NoPermission);
+        assert!(
+            refusal.text.starts_with("Can not update config in black list. listenPort"),
+            "{}",
+            refusal.text
+        );
+        assert_eq!(settings.current().max_message_size, 4 << 20);
+        let refusal = changed(&settings, &topics, "maxMessageSise=1\n").unwrap_err();
+        assert!(refusal.text.contains("did you mean maxMessageSize"), "{}", refusal.text);
+        assert_eq!(
+            changed(&settings, &topics, "maxMessageSize=x\n").unwrap_err().code,
+            ResponseCode::InvalidParameter
+        );
+    }
+}

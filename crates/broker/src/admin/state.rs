@@ -1,0 +1,45 @@
+//! Code 28: the broker's state, from the store, the disk and the counters.
+
+use crate::reply::Outcome;
+use crate::settings::BrokerSettings;
+use crate::stats::{BrokerStats, Runtime, handler};
+use message::Record;
+use protocol::version;
+use std::path::Path;
+use store::Store;
+use store::disk::Disk;
+
+/// Answers the table. May read from the disk.
+///
+/// # Errors
+/// None.
+pub fn state(store: &Store, disk: &dyn Disk, settings: &BrokerSettings, stats: &BrokerStats, (boot_ms, now_ms): (i64, i64)) -> Outcome {
+    let (first, end) = store.log_range();
+    let log_dir = settings.commit_log_dir();
+    let space = disk.space(&settings.store_path_root_dir).ok();
+    let runtime = Runtime {
+        version: (version::CURRENT, version::name(version::CURRENT)),
+        boot_ms,
+        now_ms,
+        commit_log: (log_dir.display().to_string(), used(disk, &log_dir)),
+        consume_queue_ratio: used(disk, &settings.store_path_root_dir),
+        space: space.map_or((0, 0), |space| (space.total, space.free)),
+        log_offsets: (first.0, end.0),
+        dispatch_behind_bytes: 0,
+        unflushed_bytes: (end.0 - store.flushed().0).max(0),
+        earliest_ms: earliest(store).unwrap_or(-1),
+        today: (stats.put_total_without_system(), stats.get_total_without_system()),
+        start_accept_ms: 0,
+    };
+    handler::runtime(stats, &runtime)
+}
+
+fn used(disk: &dyn Disk, path: &Path) -> f64 {
+    disk.space(path).map_or(-1.0, |space| space.used_ratio())
+}
+
+fn earliest(store: &Store) -> Option<i64> {
+    let (first, end) = store.log_range();
+    let record = (first < end).then(|| store.record_at(first).ok()).flatten()?;
+    Record::parse(&record).ok().map(|record| record.store_timestamp)
+}

@@ -1,0 +1,186 @@
+//! Who may pull what: the Java broker's checks, in its order, with its codes.
+
+use crate::clients::Consumers;
+use crate::errors::Refusal;
+use crate::filter::TagFilter;
+use crate::group::{Groups, Rule};
+use crate::settings::BrokerSettings;
+use crate::stats::{BrokerStats, GroupCounters};
+use crate::topic::{Topic, Topics, is_readable};
+use message::hash::java_string_hash;
+use net::Connection;
+use protocol::codes::ResponseCode;
+use protocol::heartbeat::{MessageModel, Subscription};
+use protocol::pull::{PullHeader, sys_flag};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What the checks look at.
+pub struct Checks {
+    /// Topics.
+    pub topics: Arc<Topics>,
+    /// Groups.
+    pub groups: Arc<Groups>,
+    /// Who is online, with subscriptions.
+    pub consumers: Arc<Consumers<Arc<Connection>>>,
+    /// Where pulls are counted.
+    pub stats: Arc<BrokerStats>,
+}
+
+/// What a pull that is allowed goes on with.
+pub(super) struct Allowed {
+    pub(super) topic: Arc<Topic>,
+    pub(super) rule: Arc<Rule>,
+    pub(super) counters: Arc<GroupCounters>,
+    pub(super) filter: TagFilter,
+}
+
+fn forbidden(text: String) -> Refusal {
+    Refusal::new(ResponseCode::NoPermission, text)
+}
+
+impl Checks {
+    pub(super) fn check(
+        &self,
+        settings: &BrokerSettings,
+        header: &PullHeader<'_>,
+        peer: SocketAddr,
+        now_ms: i64,
+    ) -> Result<Allowed, Refusal> {
+        if !is_readable(settings.broker_permission) {
+            return Err(forbidden(format!(
+                "the broker[{}] pulling message is forbidden",
+                settings.broker_name
+            )));
+        }
+        let rule = self.rule(settings, header, now_ms)?;
+        let topic = self.topic(header)?;
+        if header.queue_id < 0 || header.queue_id >= topic.read_queues {
+            return Err(Refusal::invalid(format!(
+                "queueId[{}] is illegal, topic:[{}] topicConfig.readQueueNums:[{}] consumer:[{peer}]",
+                header.queue_id, header.topic, topic.read_queues
+            )));
+        }
+        let filter = if header.has(sys_flag::SUBSCRIPTION) {
+            self.filter_of_pull(header, now_ms)?
+        } else {
+            self.filter_of_group(header, &rule)?
+        };
+        let counters = self.stats.group(header.topic, header.consumer_group);
+        Ok(Allowed {
+            topic,
+            rule,
+            counters,
+            filter,
+        })
+    }
+
+    fn rule(&self, settings: &BrokerSettings, header: &PullHeader<'_>, now_ms: i64) -> Result<Arc<Rule>, Refusal> {
+        let group = header.consumer_group;
+        let rule = self.groups.find_or_create(group, settings.auto_create_subscription_group, now_ms).ok_or_else(|| {
+            Refusal::new(
+                ResponseCode::SubscriptionGroupNotExist,
+                format!("subscription group [{group}] does not exist: create it with mqadmin updateSubGroup, or set autoCreateSubscriptionGroup=true"),
+            )
+        })?;
+        if rule.consume_enable {
+            Ok(rule)
+        } else {
+            Err(forbidden(format!("subscription group no permission, {group}")))
+        }
+    }
+
+    fn topic(&self, header: &PullHeader<'_>) -> Result<Arc<Topic>, Refusal> {
+        let name = header.topic;
+        let missing = || {
+            Refusal::new(
+                ResponseCode::TopicNotExist,
+                format!("topic[{name}] not exist, apply first please! Create it with mqadmin updateTopic."),
+            )
+        };
+        let topic = self.topics.find(name).ok_or_else(missing)?;
+        if is_readable(topic.perm) {
+            Ok(topic)
+        } else {
+            Err(forbidden(format!("the topic[{name}] pulling message is forbidden")))
+        }
+    }
+
+    /// The pull brings its subscription.
+    fn filter_of_pull(&self, header: &PullHeader<'_>, now_ms: i64) -> Result<TagFilter, Refusal> {
+        let expression = header.subscription.unwrap_or("");
+        only_tags(header.expression_type)?;
+        let filter = TagFilter::parse(expression).map_err(|why| {
+            Refusal::new(
+                ResponseCode::SubscriptionParseFailed,
+                format!("parse the consumer's subscription failed: {why}"),
+            )
+        })?;
+        self.consumers
+            .compensate(header.consumer_group, header.topic, expression, now_ms, || {
+                subscription(header, now_ms)
+            });
+        Ok(filter)
+    }
+
+    /// The subscription is that of the group's heartbeats.
+    fn filter_of_group(&self, header: &PullHeader<'_>, rule: &Rule) -> Result<TagFilter, Refusal> {
+        let (group, topic) = (header.consumer_group, header.topic);
+        let missing = |what: &str| {
+            let text = format!(
+                "the consumer's {what} not exist: no heartbeat of group {group} named topic {topic} yet, or its members subscribe to different topics"
+            );
+            Refusal::new(ResponseCode::SubscriptionNotExist, text)
+        };
+        let view = self.consumers.view(group).ok_or_else(|| missing("group info"))?;
+        if !rule.consume_broadcast_enable && view.message_model == MessageModel::Broadcasting {
+            return Err(forbidden(format!("the consumer group[{group}] can not consume by broadcast way")));
+        }
+        if self.groups.is_reading_forbidden(group, topic) {
+            return Err(forbidden(format!("the consumer group[{group}] is forbidden for topic[{topic}]")));
+        }
+        let subscription = view.subscriptions.get(topic).ok_or_else(|| missing("subscription"))?;
+        if subscription.data.sub_version < header.sub_version {
+            return Err(Refusal::new(
+                ResponseCode::SubscriptionNotLatest,
+                "the consumer's subscription not latest",
+            ));
+        }
+        only_tags(Some(&subscription.data.expression_type))?;
+        Ok(subscription.filter.clone())
+    }
+}
+
+fn only_tags(expression_type: Option<&str>) -> Result<(), Refusal> {
+    match expression_type {
+        None | Some("" | "TAG") => Ok(()),
+        Some(other) => Err(Refusal::system(format!(
+            "The broker does not support consumer to filter message by {other}"
+        ))),
+    }
+}
+
+/// The subscription that a pull brought, for administration to see.
+fn subscription(header: &PullHeader<'_>, now_ms: i64) -> Subscription {
+    let expression = header.subscription.unwrap_or("");
+    let tags: Vec<String> = match expression.trim() {
+        "" | "*" => Vec::new(),
+        some => some
+            .split("||")
+            .map(|tag| tag.trim().to_owned())
+            .filter(|tag| !tag.is_empty())
+            .collect(),
+    };
+    Subscription {
+        code_set: tags.iter().map(|tag| java_string_hash(tag)).collect(),
+        sub_string: if expression.trim().is_empty() {
+            "*".to_owned()
+        } else {
+            expression.to_owned()
+        },
+        sub_version: now_ms,
+        tags_set: tags,
+        topic: header.topic.to_owned(),
+        ..Subscription::default()
+    }
+}

@@ -1,0 +1,358 @@
+//! Pulling: requests 11 and 361.
+//!
+//! Life of a pull: it is checked, reads its queue, and is answered, or, when nothing is there yet, parked until the arrival of
+//! a message takes it out (on the thread that stored the message) or its time is up. What is still in memory goes from the
+//! log's tail to the socket without a copy; what is in the page cache is read on the spot; what would have to wait for the
+//! disk is read by the reader threads, so that a cold reader never delays a send.
+//!
+//! Compat: a parked pull that is woken does not commit the offset it came with a second time.
+
+mod check;
+
+use crate::errors::Refusal;
+use crate::filter::TagFilter;
+use crate::group::Rule;
+use crate::hold::{Hold, Waits};
+use crate::offset::Offsets;
+use crate::readers::Readers;
+use crate::reply::Reply;
+use crate::settings::BrokerSettings;
+use crate::stats::GroupCounters;
+use crate::topic::Topic;
+pub use check::Checks;
+use message::QueueOffset;
+use net::Connection;
+use protocol::codes::ResponseCode;
+use protocol::ext::Value;
+use protocol::frame::{Frame, encode_response_head};
+use protocol::pull::{PullHeader, sys_flag};
+use std::sync::Arc;
+use store::{Limits, ReadResult, ReadStatus, Store};
+
+/// Longest a pull is parked, whatever the client says: ms.
+const MAX_SUSPEND_MS: i64 = 120_000;
+
+/// A pull that passed its checks.
+pub struct Pull {
+    reply: Reply,
+    topic: Arc<Topic>,
+    rule: Arc<Rule>,
+    counters: Arc<GroupCounters>,
+    filter: TagFilter,
+    queue_id: i32,
+    offset: i64,
+    max_messages: usize,
+    max_bytes: Option<usize>,
+    /// Until when it may wait, epoch ms; `None` when it may not (any more).
+    suspend_until: Option<i64>,
+}
+
+impl Waits for Pull {
+    fn wants(&self, tags_code: i64) -> bool {
+        self.filter.takes(tags_code)
+    }
+
+    fn connection(&self) -> &Arc<Connection> {
+        self.reply.connection()
+    }
+}
+
+/// What pulling needs.
+pub struct Puller {
+    store: Arc<Store>,
+    checks: Checks,
+    offsets: Arc<Offsets>,
+    settings: Arc<config::Live<BrokerSettings>>,
+    hold: Hold<Pull>,
+    readers: Arc<Readers>,
+}
+
+impl Puller {
+    /// Pulls from `store`; cold reads go to `readers`.
+    pub fn new(
+        store: Arc<Store>,
+        checks: Checks,
+        offsets: Arc<Offsets>,
+        settings: Arc<config::Live<BrokerSettings>>,
+        readers: Arc<Readers>,
+    ) -> Self {
+        let hold = Hold::new(settings.current().max_parked_pulls);
+        Self {
+            store,
+            checks,
+            offsets,
+            settings,
+            hold,
+            readers,
+        }
+    }
+
+    /// How many pulls are parked.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.hold.len()
+    }
+
+    /// Serves a pull request.
+    pub fn serve(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64) {
+        let reply = Reply::to(conn, frame);
+        match self.accept(&reply, frame, now_ms) {
+            Ok(pull) => self.begin(pull),
+            Err(refusal) => reply.send(Err(refusal)),
+        }
+    }
+
+    fn accept(&self, reply: &Reply, frame: &Frame, now_ms: i64) -> Result<Pull, Refusal> {
+        let header = PullHeader::decode(&frame.ext)?;
+        let settings = self.settings.current();
+        let allowed = self.checks.check(&settings, &header, reply.connection().peer(), now_ms)?;
+        if header.has(sys_flag::COMMIT_OFFSET) && header.commit_offset >= 0 {
+            // A full offset table must not stop consumption; the consumer's own commits are refused with the reason.
+            let _ = self
+                .offsets
+                .commit(header.topic, header.consumer_group, header.queue_id, header.commit_offset);
+        }
+        let suspend_until = header.has(sys_flag::SUSPEND).then(|| {
+            let asked = if settings.long_polling_enable {
+                header.suspend_timeout_ms
+            } else {
+                settings.short_polling_time.as_millis() as i64
+            };
+            now_ms + asked.clamp(0, MAX_SUSPEND_MS)
+        });
+        Ok(Pull {
+            reply: reply.clone(),
+            topic: allowed.topic,
+            rule: allowed.rule,
+            counters: allowed.counters,
+            filter: allowed.filter,
+            queue_id: header.queue_id,
+            offset: header.queue_offset,
+            max_messages: usize::try_from(header.max_msg_nums).unwrap_or(0),
+            max_bytes: header.max_msg_bytes.and_then(|b| usize::try_from(b).ok()).filter(|b| *b > 0),
+            suspend_until,
+        })
+    }
+
+    /// The first look at a pull: a pending reset of the group's offset comes before the messages.
+    fn begin(self: &Arc<Self>, pull: Pull) {
+        match self.offsets.take_reset(&pull.topic.name, &pull.rule.group_name, pull.queue_id) {
+            Some(offset) => self.answer_reset(&pull, offset),
+            None => self.read(pull),
+        }
+    }
+
+    fn answer_reset(&self, pull: &Pull, offset: i64) {
+        let (min, max) = (
+            self.store.min_offset(&pull.topic.name, pull.queue_id),
+            self.store.max_offset(&pull.topic.name, pull.queue_id),
+        );
+        send(
+            pull,
+            ResponseCode::PullOffsetMoved,
+            "OFFSET_RESET",
+            QueueOffset(offset),
+            min,
+            max,
+            Vec::new(),
+            0,
+        );
+    }
+
+    /// Reads what the pull asks for, from memory and page cache here, else on a reader thread.
+    fn read(self: &Arc<Self>, pull: Pull) {
+        match self.read_now(&pull, false) {
+            Ok(result) if result.cold => self.read_cold(pull),
+            Ok(result) => self.finish(pull, result),
+            Err(error) => pull.reply.send(Err(error.into())),
+        }
+    }
+
+    fn read_cold(self: &Arc<Self>, pull: Pull) {
+        let puller = self.clone();
+        let reply = pull.reply.clone();
+        let queued = self.readers.run(move || match puller.read_now(&pull, true) {
+            Ok(result) => {
+                pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
+                puller.finish(pull, result);
+            }
+            Err(error) => pull.reply.send(Err(error.into())),
+        });
+        if let Err(refusal) = queued {
+            reply.send(Err(refusal));
+        }
+    }
+
+    fn read_now(&self, pull: &Pull, may_block: bool) -> Result<ReadResult, store::StoreError> {
+        let settings = self.settings.current();
+        let (messages, bytes) = if may_block {
+            (
+                settings.max_transfer_count_on_message_in_disk,
+                settings.max_transfer_bytes_on_message_in_disk,
+            )
+        } else {
+            (
+                settings.max_transfer_count_on_message_in_memory,
+                settings.max_transfer_bytes_on_message_in_memory,
+            )
+        };
+        let limits = Limits {
+            messages: pull.max_messages.min(messages as usize),
+            bytes: pull.max_bytes.unwrap_or(usize::MAX).min(bytes as usize),
+        };
+        self.store.read(
+            &pull.topic.name,
+            pull.queue_id,
+            QueueOffset(pull.offset),
+            limits,
+            &|code| pull.filter.takes(code),
+            may_block,
+        )
+    }
+
+    fn finish(self: &Arc<Self>, mut pull: Pull, result: ReadResult) {
+        let code = code_of(result.status, pull.offset);
+        if code == ResponseCode::PullNotFound
+            && let Some(until) = pull.suspend_until
+        {
+            pull.suspend_until = Some(until);
+            return self.park(pull, until);
+        }
+        if code == ResponseCode::Success {
+            pull.counters.given(result.records.len() as i64, result.bytes as i64);
+        }
+        send(
+            &pull,
+            code,
+            name_of(result.status),
+            result.next,
+            result.min,
+            result.max,
+            result.records,
+            result.bytes,
+        );
+    }
+
+    fn park(self: &Arc<Self>, pull: Pull, until: i64) {
+        let (topic, queue_id, offset) = (pull.topic.clone(), pull.queue_id, pull.offset);
+        if let Err(pull) = self.hold.park(&topic.name, queue_id, until, pull) {
+            let text = format!("{} pulls are parked already, over apogeeMaxParkedPulls", self.hold.len());
+            return pull.reply.send(Err(Refusal::new(ResponseCode::SystemBusy, text)));
+        }
+        // A message that came between the read and the parking woke nobody.
+        if self.store.max_offset(&topic.name, queue_id).0 > offset {
+            self.hold
+                .take_all(&topic.name, queue_id)
+                .into_iter()
+                .for_each(|pull| self.read(pull));
+        }
+    }
+
+    /// A message with this tag hash has arrived in a queue.
+    pub fn arrived(self: &Arc<Self>, topic: &str, queue_id: i32, tags_code: i64) {
+        if self.hold.is_empty() {
+            return;
+        }
+        for pull in self.hold.take(topic, queue_id, tags_code) {
+            self.read(pull);
+        }
+    }
+
+    /// Whether nobody waits for anything.
+    #[must_use]
+    pub fn nobody_waits(&self) -> bool {
+        self.hold.is_empty()
+    }
+
+    /// A group's offset in a queue was reset: parked pulls are answered so at once.
+    pub fn reset(self: &Arc<Self>, topic: &str, queue_id: i32) {
+        for pull in self.hold.take_all(topic, queue_id) {
+            self.begin(pull);
+        }
+    }
+
+    /// Answers the pulls whose time is up. Called a few times a second.
+    pub fn expire(self: &Arc<Self>, now_ms: i64) {
+        if self.hold.is_empty() {
+            return;
+        }
+        for mut pull in self.hold.expired(now_ms) {
+            pull.suspend_until = None;
+            self.read(pull);
+        }
+    }
+
+    /// Answers all that wait, for the end.
+    pub fn answer_all(self: &Arc<Self>) {
+        self.expire(i64::MAX - 1);
+    }
+
+    /// Drops parked pulls of closed connections. Called every few seconds.
+    pub fn forget_closed(&self) {
+        if !self.hold.is_empty() {
+            self.hold.forget_closed();
+        }
+    }
+}
+
+/// Apache's response codes for what became of a read.
+fn code_of(status: ReadStatus, asked: i64) -> ResponseCode {
+    match status {
+        ReadStatus::Found => ResponseCode::Success,
+        ReadStatus::NoMatchedMessage | ReadStatus::MessageWasRemoving => ResponseCode::PullRetryImmediately,
+        ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue if asked == 0 => ResponseCode::PullNotFound,
+        ReadStatus::OffsetFoundNull | ReadStatus::OffsetOverflowOne => ResponseCode::PullNotFound,
+        ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue | ReadStatus::OffsetOverflowBadly | ReadStatus::OffsetTooSmall => {
+            ResponseCode::PullOffsetMoved
+        }
+    }
+}
+
+/// Apache's names, which it sends as the remark.
+fn name_of(status: ReadStatus) -> &'static str {
+    match status {
+        ReadStatus::Found => "FOUND",
+        ReadStatus::NoMatchedMessage => "NO_MATCHED_MESSAGE",
+        ReadStatus::MessageWasRemoving => "MESSAGE_WAS_REMOVING",
+        ReadStatus::OffsetFoundNull => "OFFSET_FOUND_NULL",
+        ReadStatus::OffsetOverflowBadly => "OFFSET_OVERFLOW_BADLY",
+        ReadStatus::OffsetOverflowOne => "OFFSET_OVERFLOW_ONE",
+        ReadStatus::OffsetTooSmall => "OFFSET_TOO_SMALL",
+        ReadStatus::NoMatchedLogicQueue => "NO_MATCHED_LOGIC_QUEUE",
+        ReadStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn send(
+    pull: &Pull,
+    code: ResponseCode,
+    remark: &str,
+    next: QueueOffset,
+    min: QueueOffset,
+    max: QueueOffset,
+    records: Vec<bytes::Bytes>,
+    bytes: usize,
+) {
+    let fields = [
+        ("suggestWhichBrokerId", Value::Int(0)),
+        ("nextBeginOffset", Value::Int(next.0)),
+        ("minOffset", Value::Int(min.0)),
+        ("maxOffset", Value::Int(max.0)),
+        ("topicSysFlag", Value::Int(pull.topic.sys_flag.into())),
+        ("groupSysFlag", Value::Int(pull.rule.group_sys_flag.into())),
+    ];
+    let conn = pull.reply.connection();
+    conn.send_later(|out| {
+        encode_response_head(
+            out.head(),
+            pull.reply.encoding(),
+            pull.reply.opaque(),
+            code,
+            Some(remark),
+            &fields,
+            bytes,
+        );
+        records.into_iter().for_each(|record| out.body(record));
+    });
+}

@@ -1,0 +1,275 @@
+//! Every request code, and where it is served or why it is not.
+
+use crate::clients::handler::Clients;
+use crate::clients::{Consumers, Producers, notify};
+use crate::errors::Refusal;
+use crate::group::Groups;
+use crate::lock::OrderLocks;
+use crate::offset::Offsets;
+use crate::offset::handler::Progress;
+use crate::offset::reset::Reset;
+use crate::pull::Puller;
+use crate::readers::Readers;
+use crate::reply::{Outcome, Reply};
+use crate::send::Sender;
+use crate::settings::BrokerSettings;
+use crate::stats::BrokerStats;
+use crate::topic::Topics;
+use crate::upkeep::Signal;
+use crate::{clients, group, lock, offset, query, stats, topic};
+use net::Connection;
+use protocol::codes::{RequestCode, ResponseCode};
+use protocol::frame::Frame;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use store::Store;
+
+/// A connection, as the tables of clients know it.
+pub type Channel = Arc<Connection>;
+
+/// Epoch milliseconds.
+#[must_use]
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// What requests are served with.
+pub struct Routes {
+    pub(crate) settings: Arc<config::Live<BrokerSettings>>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) offsets: Arc<Offsets>,
+    pub(crate) consumers: Arc<Consumers<Channel>>,
+    pub(crate) producers: Arc<Producers<Channel>>,
+    pub(crate) locks: Arc<OrderLocks>,
+    pub(crate) stats: Arc<BrokerStats>,
+    pub(crate) readers: Arc<Readers>,
+    /// Raised by topics and groups.
+    pub(crate) changed: Arc<Signal>,
+    pub(crate) sender: Sender,
+    pub(crate) puller: Arc<Puller>,
+    /// Address written into records, when it does not follow the connection.
+    pub(crate) fixed_ip: Option<IpAddr>,
+    pub(crate) port: u16,
+}
+
+/// How a request is dealt with.
+enum Dealt {
+    /// This is the answer.
+    Now(Outcome),
+    /// The answer comes by itself.
+    Later,
+}
+
+impl Routes {
+    /// Serves what one read of a connection brought.
+    pub fn serve(self: &Arc<Self>, conn: &Arc<Connection>, frames: &mut Vec<Frame>) {
+        let now = now_ms();
+        let mut rest = &frames[..];
+        while let Some(first) = rest.first() {
+            // Sends that stand together are stored together; anything else keeps its place between them.
+            let sends = rest.iter().take_while(|frame| Sender::serves(frame.code)).count();
+            if sends > 0 {
+                self.sender.serve(conn, &rest[..sends], self.store_host(conn), now);
+                rest = &rest[sends..];
+            } else {
+                self.serve_one(conn, first, now);
+                rest = &rest[1..];
+            }
+        }
+        frames.clear();
+    }
+
+    /// A connection is gone.
+    pub fn closed(&self, conn: &Arc<Connection>) {
+        let notify = self.settings.current().notify_consumer_ids_changed_enable;
+        notify::closed(conn.id(), &self.consumers, &self.producers, notify);
+    }
+}
+
+impl Routes {
+    /// The address that records and message ids name: the configured one, or the one the client came through.
+    fn store_host(&self, conn: &Connection) -> SocketAddr {
+        SocketAddr::new(self.fixed_ip.unwrap_or_else(|| conn.local().ip()), self.port)
+    }
+
+    fn serve_one(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, now: i64) {
+        let reply = Reply::to(conn, frame);
+        match self.route(conn, frame, &reply, now) {
+            Dealt::Now(outcome) => reply.send(outcome),
+            Dealt::Later => {}
+        }
+    }
+
+    /// Has a request served by a thread that may wait for the disk.
+    fn aside(self: &Arc<Self>, frame: &Frame, reply: &Reply, serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static) -> Dealt {
+        let (routes, answer) = (self.clone(), reply.clone());
+        let frame = frame.clone();
+        match self.readers.run(move || answer.send(serve(&routes, &frame))) {
+            Ok(()) => Dealt::Later,
+            Err(refusal) => Dealt::Now(Err(refusal)),
+        }
+    }
+
+    /// Gives the answer when what it says is saved and told to the name servers.
+    fn when_settled(&self, outcome: Outcome, reply: &Reply) -> Dealt {
+        if outcome.is_err() {
+            return Dealt::Now(outcome);
+        }
+        let reply = reply.clone();
+        self.changed.when_settled(move || reply.send(outcome));
+        Dealt::Later
+    }
+
+    #[allow(clippy::too_many_lines)]
+    fn route(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now: i64) -> Dealt {
+        use RequestCode as Code;
+        let Ok(code) = RequestCode::try_from(frame.code) else {
+            return Dealt::Now(Err(unknown(frame.code)));
+        };
+        let settings = self.settings.current();
+        Dealt::Now(match code {
+            Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage => {
+                self.sender.serve(conn, std::slice::from_ref(frame), self.store_host(conn), now);
+                return Dealt::Later;
+            }
+            Code::PullMessage | Code::LitePullMessage => {
+                self.puller.serve(conn, frame, now);
+                return Dealt::Later;
+            }
+
+            Code::HeartBeat => clients::handler::heartbeat(frame, conn, &self.clients(&settings), now),
+            Code::UnregisterClient => clients::handler::unregister(frame, conn, &self.clients(&settings)),
+            Code::GetConsumerListByGroup => clients::handler::members(frame, &self.consumers),
+            Code::CheckClientConfig => clients::handler::check(frame, &settings),
+            Code::GetConsumerConnectionList => clients::handler::consumer_connections(frame, &self.consumers),
+            Code::GetProducerConnectionList => clients::handler::producer_connections(frame, &self.producers),
+            Code::GetAllProducerInfo => clients::handler::all_producers(&self.producers),
+
+            Code::LockBatchMq => lock::handler::lock(frame, &self.locks, now),
+            Code::UnlockBatchMq => lock::handler::unlock(frame, &self.locks),
+
+            Code::QueryConsumerOffset => offset::handler::query(frame, &self.offsets, &*self.store),
+            Code::UpdateConsumerOffset => offset::handler::update(frame, &self.offsets, &self.groups, &self.topics),
+            Code::GetMaxOffset => offset::handler::max(frame, &*self.store),
+            Code::GetMinOffset => offset::handler::min(frame, &*self.store),
+            Code::SearchOffsetByTimestamp => return self.aside(frame, reply, |r, f| offset::handler::search(f, &*r.store)),
+            Code::GetEarliestMsgStoretime => return self.aside(frame, reply, |r, f| offset::handler::earliest(f, &*r.store)),
+
+            Code::GetAllConsumerOffset => offset::handler::all(&self.offsets, now),
+            Code::CloneGroupOffset => offset::handler::clone_group(frame, &self.offsets, &self.topics, &self.consumers),
+            Code::QueryCorrectionOffset => offset::handler::correction(frame, &self.offsets, &*self.store),
+            Code::InvokeBrokerToResetOffset => return self.aside(frame, reply, Self::reset_offset),
+            Code::GetConsumeStats => {
+                return self.aside(frame, reply, |r, f| {
+                    offset::handler::progress(f, &r.progress(&r.settings.current().broker_name))
+                });
+            }
+            Code::GetBrokerConsumeStats => {
+                let address = self.store_host(conn).to_string();
+                return self.aside(frame, reply, move |r, f| {
+                    offset::handler::progress_of_all(f, &r.groups, &address, &r.progress(&r.settings.current().broker_name))
+                });
+            }
+
+            Code::GetTopicStatsInfo => {
+                return self.aside(frame, reply, |r, f| {
+                    topic::handler::stats(f, &r.topics, &*r.store, &r.settings.current().broker_name)
+                });
+            }
+            Code::DeleteTopicInBroker => {
+                return self.aside(frame, reply, |r, f| {
+                    topic::handler::delete(f, &r.topics, (&r.offsets, &r.stats), &*r.store, &r.settings.current(), now_ms())
+                });
+            }
+            Code::UpdateAndCreateTopic => return self.when_settled(topic::handler::create(frame, &self.topics, &settings, now), reply),
+            Code::UpdateAndCreateTopicList => {
+                return self.when_settled(topic::handler::create_list(frame, &self.topics, &settings, now), reply);
+            }
+            Code::GetAllTopicConfig => topic::handler::all(frame, &self.topics),
+            Code::GetTopicConfig => topic::handler::get(frame, &self.topics),
+            Code::GetSystemTopicListFromBroker => topic::handler::system(&self.topics),
+
+            Code::UpdateAndCreateSubscriptiongroup => group::handler::create(frame, &self.groups, now),
+            Code::UpdateAndCreateSubscriptiongroupList => group::handler::create_list(frame, &self.groups, now),
+            Code::GetAllSubscriptiongroupConfig => group::handler::all(frame, &self.groups),
+            Code::GetSubscriptiongroupConfig => group::handler::get(frame, &self.groups, settings.auto_create_subscription_group, now),
+            Code::DeleteSubscriptiongroup => group::handler::delete(frame, &self.groups, (&self.offsets, &self.stats), now),
+            Code::UpdateAndGetGroupForbidden => group::handler::forbid(frame, &self.groups, now),
+
+            Code::QueryMessage => {
+                return self.aside(frame, reply, |r, f| {
+                    query::handler::by_key(f, &*r.store, r.settings.current().max_msgs_num_batch)
+                });
+            }
+            Code::ViewMessageById => return self.aside(frame, reply, |r, f| query::handler::by_id(f, &*r.store)),
+
+            Code::ViewBrokerStatsData => stats::handler::counter(frame, &self.stats),
+            Code::QueryTopicConsumeByWho => stats::handler::groups_of_topic(frame, &self.consumers, &self.offsets),
+            Code::QueryTopicsByConsumer => stats::handler::topics_of_group(frame, &self.offsets, &self.store_host(conn).to_string()),
+            Code::QuerySubscriptionByConsumer => stats::handler::subscription(frame, &self.consumers),
+            Code::QueryConsumeTimeSpan => {
+                return self.aside(frame, reply, |r, f| {
+                    stats::handler::time_spans(f, &r.progress(&r.settings.current().broker_name), now_ms())
+                });
+            }
+
+            other => Err(not_here(other)),
+        })
+    }
+
+    /// Moves a group, and lets parked pulls of the queues know.
+    fn reset_offset(self: &Arc<Self>, frame: &Frame) -> Outcome {
+        let settings = self.settings.current();
+        let with = Reset {
+            offsets: &self.offsets,
+            topics: &self.topics,
+            groups: &self.groups,
+            consumers: &self.consumers,
+            queues: &*self.store,
+            broker: &settings.broker_name,
+        };
+        let outcome = offset::reset::reset(frame, settings.use_server_side_reset_offset, &with);
+        if let (Ok(_), Some(topic)) = (&outcome, frame.ext.text("topic").and_then(|name| self.topics.find(name))) {
+            (0..topic.read_queues).for_each(|queue_id| self.puller.reset(&topic.name, queue_id));
+        }
+        outcome
+    }
+
+    fn progress<'a>(&'a self, broker: &'a str) -> Progress<'a, Channel> {
+        Progress {
+            offsets: &self.offsets,
+            topics: &self.topics,
+            consumers: &self.consumers,
+            stats: &self.stats,
+            queues: &*self.store,
+            broker,
+        }
+    }
+
+    fn clients<'a>(&'a self, settings: &'a BrokerSettings) -> Clients<'a, Channel> {
+        Clients {
+            consumers: &self.consumers,
+            producers: &self.producers,
+            groups: &self.groups,
+            topics: &self.topics,
+            settings,
+        }
+    }
+}
+
+fn unknown(code: i32) -> Refusal {
+    Refusal::new(ResponseCode::RequestCodeNotSupported, format!(" request type {code} not supported"))
+}
+
+fn not_here(code: RequestCode) -> Refusal {
+    let text = format!(
+        " request type {} ({}) not supported: {} is not in this version of ApogeeMQ",
+        i32::from(code),
+        code.name(),
+        code.feature()
+    );
+    Refusal::new(ResponseCode::RequestCodeNotSupported, text)
+}

@@ -1,0 +1,154 @@
+//! The properties a broker adds to every message it stores: region, trace switch, cluster.
+//!
+//! They are the same for all messages, so they are encoded once and appended as bytes. A message that brings one of them
+//! already (one that was stored before and is sent again) is rebuilt without it first.
+
+use message::properties::{self, Builder};
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A feature that messages ask for and this broker does not have yet.
+pub(super) const TRANSACTIONS: &str = "transactional messages";
+
+/// Encoded once.
+#[derive(Debug)]
+pub(super) struct Added {
+    region: Box<str>,
+    trace_on: &'static str,
+    /// Begins with a separator, for properties that do not end in one.
+    bytes: Box<[u8]>,
+}
+
+/// What a send needs to know of a message's properties, found in one pass.
+#[derive(Debug, Default)]
+pub(super) struct Seen<'a> {
+    pub(super) uniq_key: &'a str,
+    /// `WAIT=false`.
+    pub(super) does_not_wait: bool,
+    /// A feature that this broker does not have yet is asked for.
+    pub(super) asks_for: Option<&'static str>,
+    /// Brings what the broker adds.
+    brings_added: bool,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in properties::iter(bytes) {
+            match name {
+                properties::UNIQ_KEY => seen.uniq_key = value,
+                properties::WAIT => seen.does_not_wait = value.eq_ignore_ascii_case("false"),
+                properties::CLUSTER | properties::MSG_REGION | properties::TRACE_ON => seen.brings_added = true,
+                properties::DELAY if value.parse().is_ok_and(|level: i64| level > 0) => seen.asks_for = Some("delayed messages"),
+                properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => {
+                    seen.asks_for = Some("timer messages")
+                }
+                properties::TRANSACTION_PREPARED if value.eq_ignore_ascii_case("true") => seen.asks_for = Some(TRANSACTIONS),
+                properties::INNER_MULTI_DISPATCH => seen.asks_for = Some("light message queues"),
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
+/// The id of a message whose client gave it none.
+pub(super) fn fresh_uniq_key() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let count = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!(
+        "7F000001{:04X}{:08X}{:08X}{:04X}",
+        std::process::id() as u16,
+        now.as_secs() as u32,
+        now.subsec_nanos(),
+        count as u16
+    )
+}
+
+impl Added {
+    pub(super) fn new(region: &str, trace_on: bool, cluster: &str) -> Self {
+        let trace_on = if trace_on { "true" } else { "false" };
+        let mut bytes = vec![properties::PROPERTY_SEPARATOR];
+        bytes.extend(
+            Builder::new()
+                .with(properties::MSG_REGION, region)
+                .with(properties::TRACE_ON, trace_on)
+                .with(properties::CLUSTER, cluster)
+                .build(),
+        );
+        Self {
+            region: region.into(),
+            trace_on,
+            bytes: bytes.into(),
+        }
+    }
+
+    pub(super) fn region(&self) -> &str {
+        &self.region
+    }
+
+    pub(super) fn trace_on(&self) -> &str {
+        self.trace_on
+    }
+
+    /// The properties to store before the added ones.
+    pub(super) fn base<'a>(&self, bytes: &'a [u8], seen: &Seen<'_>) -> Cow<'a, [u8]> {
+        if !seen.brings_added {
+            return Cow::Borrowed(bytes);
+        }
+        let without = [properties::CLUSTER, properties::MSG_REGION, properties::TRACE_ON];
+        let kept = properties::iter(bytes).filter(|(name, _)| !without.contains(name));
+        Cow::Owned(kept.fold(Builder::new(), |b, (name, value)| b.with(name, value)).build())
+    }
+
+    /// What to append to properties that end so.
+    pub(super) fn behind(&self, base: &[u8]) -> &[u8] {
+        match base.last() {
+            None | Some(&properties::PROPERTY_SEPARATOR) => &self.bytes[1..],
+            Some(_) => &self.bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(bytes: &[u8]) -> Vec<(String, String)> {
+        let added = Added::new("R", true, "C");
+        let base = added.base(bytes, &Seen::of(bytes)).into_owned();
+        let whole = [&base[..], added.behind(&base)].concat();
+        properties::iter(&whole).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+    }
+
+    fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+        of.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_message_gets_region_trace_switch_and_cluster() {
+        let added = [("MSG_REGION", "R"), ("TRACE_ON", "true"), ("CLUSTER", "C")];
+        assert_eq!(stored(b""), pairs(&added));
+        for end in ["", "\u{2}"] {
+            let bytes = format!("TAGS\u{1}a{end}");
+            assert_eq!(stored(bytes.as_bytes()), pairs(&[&[("TAGS", "a")][..], &added].concat()));
+        }
+    }
+
+    #[test]
+    fn a_message_sent_again_does_not_collect_them() {
+        let once = b"MSG_REGION\x01old\x02TAGS\x01a\x02CLUSTER\x01old\x02";
+        assert_eq!(
+            stored(once),
+            pairs(&[("TAGS", "a"), ("MSG_REGION", "R"), ("TRACE_ON", "true"), ("CLUSTER", "C")])
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_noticed() {
+        assert_eq!(Seen::of(b"DELAY\x013\x02").asks_for, Some("delayed messages"));
+        assert_eq!(Seen::of(b"DELAY\x010\x02TRAN_MSG\x01false\x02").asks_for, None);
+    }
+}

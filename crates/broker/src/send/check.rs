@@ -1,0 +1,210 @@
+//! What a message must be to be taken: the Java broker's checks, in its order, with its codes.
+
+use super::added::{Added, Seen};
+use crate::errors::Refusal;
+use crate::settings::BrokerSettings;
+use crate::topic::{CreateOnSend, PERM_READ, PERM_WRITE, Spec, Topic, Topics, is_writable};
+use message::{batch, names, properties, record};
+use protocol::codes::ResponseCode;
+use protocol::send::SendHeader;
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Most bytes of a record that are neither body nor properties.
+const RECORD_FRAME: usize = record::MIN_LEN + 24 + names::MAX_RETRY_TOPIC_LEN + 1;
+
+/// The messages of a request, checked.
+pub(super) struct Checked<'a> {
+    pub(super) messages: Messages<'a>,
+    /// The id the client gave the message, or got here; empty for a batch without one.
+    pub(super) uniq_key: Cow<'a, str>,
+    /// Whether the producer waits for the device under SYNC_FLUSH.
+    pub(super) waits: bool,
+    /// How many messages.
+    pub(super) count: usize,
+    /// No fewer than the records will have.
+    pub(super) most_bytes: usize,
+}
+
+/// One message or several.
+pub(super) enum Messages<'a> {
+    One {
+        body: &'a [u8],
+        properties: Cow<'a, [u8]>,
+        added: &'a [u8],
+    },
+    Batch(&'a [u8]),
+}
+
+/// The topic a message goes to, made if that is allowed.
+pub(super) fn topic(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, now_ms: i64) -> Result<Arc<Topic>, Refusal> {
+    let name = header.topic;
+    if !is_writable(settings.broker_permission) && topics.is_ordered(name) {
+        return Err(Refusal::new(
+            ResponseCode::NoPermission,
+            format!(
+                "the broker[{}] sending message is forbidden: brokerPermission is {}",
+                settings.broker_name, settings.broker_permission
+            ),
+        ));
+    }
+    if let Some(topic) = topics.find(name)
+        && names::is_sendable(name)
+    {
+        return Ok(topic);
+    }
+    names::check_topic(name)?;
+    if !names::is_sendable(name) {
+        return Err(Refusal::new(
+            ResponseCode::NoPermission,
+            format!("Sending message to topic[{name}] is forbidden."),
+        ));
+    }
+    create(topics, settings, header, now_ms)
+}
+
+fn create(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, now_ms: i64) -> Result<Arc<Topic>, Refusal> {
+    const UNIT: i32 = 1;
+    const UNIT_SUBSCRIPTION: i32 = 2;
+    let name = header.topic;
+    let sys_flag = match (header.unit_mode, names::is_retry(name)) {
+        (false, _) => 0,
+        (true, true) => UNIT_SUBSCRIPTION,
+        (true, false) => UNIT,
+    };
+    let asked = CreateOnSend {
+        topic: name,
+        template: header.default_topic,
+        queues: header.default_topic_queue_nums,
+        sys_flag,
+    };
+    if let Some(topic) = topics.create_on_send(&asked, settings.auto_create_topic_enable, now_ms)? {
+        return Ok(topic);
+    }
+    if names::is_retry(name) {
+        return Ok(topics.create_for_group(
+            Spec {
+                perm: PERM_READ | PERM_WRITE,
+                sys_flag,
+                ..Spec::new(name, 1)
+            },
+            now_ms,
+        )?);
+    }
+    Err(Refusal::new(
+        ResponseCode::TopicNotExist,
+        format!("topic[{name}] not exist, apply first please! Create it with mqadmin updateTopic, or set autoCreateTopicEnable=true."),
+    ))
+}
+
+/// The queue a message names.
+pub(super) fn queue(topic: &Topic, header: &SendHeader<'_>, peer: SocketAddr) -> Result<(), Refusal> {
+    let queues = topic.write_queues.max(topic.read_queues);
+    if header.queue_id >= queues {
+        return Err(Refusal::invalid(format!(
+            "request queueId[{}] is illegal, topic {} has {} write and {} read queues, Producer: {peer}",
+            header.queue_id, topic.name, topic.write_queues, topic.read_queues
+        )));
+    }
+    Ok(())
+}
+
+fn illegal(settings: &BrokerSettings, why: &str) -> Refusal {
+    Refusal::new(
+        ResponseCode::MessageIllegal,
+        format!(
+            "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg properties length limit 32KB. {why}",
+            settings.max_message_size
+        ),
+    )
+}
+
+fn body_size(settings: &BrokerSettings, body: &[u8]) -> Result<(), Refusal> {
+    if body.is_empty() {
+        return Err(illegal(settings, "The body is empty."));
+    }
+    if body.len() > settings.max_message_size as usize {
+        return Err(illegal(settings, &format!("The body has {} bytes (maxMessageSize).", body.len())));
+    }
+    Ok(())
+}
+
+fn not_there_yet(feature: &str) -> Refusal {
+    Refusal::new(
+        ResponseCode::RequestCodeNotSupported,
+        format!("{feature} are not supported by this version of ApogeeMQ"),
+    )
+}
+
+/// A request with one message.
+pub(super) fn single<'a>(
+    settings: &BrokerSettings,
+    header: &SendHeader<'a>,
+    body: &'a [u8],
+    added: &'a Added,
+) -> Result<Checked<'a>, Refusal> {
+    let seen = Seen::of(header.properties);
+    if seen.asks_for == Some(super::added::TRANSACTIONS) && settings.reject_transaction_message {
+        return Err(Refusal::new(
+            ResponseCode::NoPermission,
+            format!("the broker[{}] sending transaction message is forbidden", settings.broker_name),
+        ));
+    }
+    if let Some(feature) = seen.asks_for {
+        return Err(not_there_yet(feature));
+    }
+    body_size(settings, body)?;
+    let mut base = added.base(header.properties, &seen);
+    let mut uniq_key = Cow::Borrowed(seen.uniq_key);
+    if uniq_key.is_empty() {
+        let fresh = super::added::fresh_uniq_key();
+        base = Cow::Owned(properties::Builder::from_bytes(&base).with(properties::UNIQ_KEY, &fresh).build());
+        uniq_key = Cow::Owned(fresh);
+    }
+    let behind = added.behind(&base);
+    let properties_len = base.len() + behind.len();
+    if properties_len > properties::MAX_BYTES {
+        return Err(illegal(settings, &format!("The properties have {properties_len} bytes.")));
+    }
+    let most_bytes = RECORD_FRAME + body.len() + properties_len;
+    Ok(Checked {
+        messages: Messages::One {
+            body,
+            properties: base,
+            added: behind,
+        },
+        uniq_key,
+        waits: !seen.does_not_wait,
+        count: 1,
+        most_bytes,
+    })
+}
+
+/// A request with several messages.
+pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body: &'a [u8]) -> Result<Checked<'a>, Refusal> {
+    let refused = |text: String| Err(Refusal::new(ResponseCode::MessageIllegal, text));
+    if header.topic.len() > names::MAX_TOPIC_LEN {
+        return refused(format!("message topic length too long {}", header.topic.len()));
+    }
+    if names::is_retry(header.topic) {
+        return refused(format!("batch request does not support retry group {}", header.topic));
+    }
+    body_size(settings, body)?;
+    let seen = Seen::of(header.properties);
+    let mut items = 0;
+    for item in batch::items(body) {
+        let item = item.map_err(|e| illegal(settings, &e.to_string()))?;
+        if let Some(feature) = Seen::of(item.properties).asks_for {
+            return Err(not_there_yet(feature));
+        }
+        items += 1;
+    }
+    Ok(Checked {
+        messages: Messages::Batch(body),
+        uniq_key: Cow::Borrowed(seen.uniq_key),
+        waits: !seen.does_not_wait,
+        count: items,
+        most_bytes: body.len() + items * RECORD_FRAME,
+    })
+}

@@ -1,0 +1,315 @@
+//! Sending: requests 10, 310 and 320.
+//!
+//! All sends that one read of a connection brought are checked, then appended together and answered with one write. Between
+//! the network and the log a message's body is copied once, into the record.
+//!
+//! Order: sends pipelined on one connection to one queue get ascending offsets. Java's broker does not promise that; here it
+//! follows from appending them in the order they were read.
+//!
+//! Not here: retry and dead letter topics' rules, delay, transactions. A message that needs one of them is refused.
+
+mod added;
+mod check;
+mod late;
+
+pub use late::LateFlushes;
+
+use crate::errors::Refusal;
+use crate::reply::Reply;
+use crate::settings::BrokerSettings;
+use crate::topic::{Topic, Topics};
+use added::Added;
+use bytes::BytesMut;
+use check::{Checked, Messages};
+use message::record::{Draft, Placement, body_crc};
+use message::{batch, id, sys_flag};
+use net::Connection;
+use protocol::codes::RequestCode;
+use protocol::ext::Value;
+use protocol::frame::{Encoding, Frame, encode_response_head};
+use protocol::send::SendHeader;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use store::{ConsumeQueue, Store};
+
+/// What sending needs.
+pub struct Sender {
+    store: Arc<Store>,
+    topics: Arc<Topics>,
+    settings: Arc<config::Live<BrokerSettings>>,
+    added: Added,
+    late: Arc<LateFlushes>,
+    /// Picks a queue for those who do not.
+    next_queue: AtomicU32,
+}
+
+/// A request that passed its checks.
+struct Accepted<'a> {
+    frame: &'a Frame,
+    header: SendHeader<'a>,
+    topic: Arc<Topic>,
+    queue: Arc<ConsumeQueue>,
+    queue_id: i32,
+    checked: Checked<'a>,
+    /// Messages of the request: their drafts and placements.
+    messages: std::ops::Range<usize>,
+}
+
+impl Sender {
+    /// Sends over `store` to topics of `topics`.
+    pub fn new(store: Arc<Store>, topics: Arc<Topics>, settings: Arc<config::Live<BrokerSettings>>, late: Arc<LateFlushes>) -> Self {
+        let now = settings.current();
+        let added = Added::new(&now.region_id, now.trace_on, &now.broker_cluster_name);
+        Self {
+            store,
+            topics,
+            settings,
+            added,
+            late,
+            next_queue: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether a request is for here.
+    #[must_use]
+    pub fn serves(code: i32) -> bool {
+        const CODES: [i32; 3] = [
+            RequestCode::SendMessage as i32,
+            RequestCode::SendMessageV2 as i32,
+            RequestCode::SendBatchMessage as i32,
+        ];
+        CODES.contains(&code)
+    }
+
+    /// Serves send requests that came over one connection, in their order.
+    pub fn serve(&self, conn: &Arc<Connection>, frames: &[Frame], store_host: SocketAddr, now_ms: i64) {
+        let mut accepted: Vec<Accepted<'_>> = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match self.accept(conn, frame, now_ms) {
+                Ok(one) => accepted.push(one),
+                Err(refusal) => Reply::to(conn, frame).send(Err(refusal)),
+            }
+        }
+        let mut rest = accepted;
+        while !rest.is_empty() {
+            let count = self.fitting(&rest);
+            let later = rest.split_off(count);
+            self.store_together(conn, rest, store_host, now_ms);
+            rest = later;
+        }
+    }
+
+    /// How many of the requests fit into one append; at least one.
+    fn fitting(&self, accepted: &[Accepted<'_>]) -> usize {
+        let mut room = self.store.max_append_bytes();
+        let fits = accepted.iter().take_while(|one| {
+            let bytes = one.checked.most_bytes;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        });
+        fits.count().max(1)
+    }
+
+    fn accept<'a>(&'a self, conn: &Connection, frame: &'a Frame, now_ms: i64) -> Result<Accepted<'a>, Refusal> {
+        let code = RequestCode::try_from(frame.code).map_err(|_| Refusal::system("not a send request"))?;
+        let header = SendHeader::decode(code, &frame.ext)?;
+        let settings = self.settings.current();
+        let topic = check::topic(&self.topics, &settings, &header, now_ms)?;
+        check::queue(&topic, &header, conn.peer())?;
+        let is_batch = code == RequestCode::SendBatchMessage;
+        let checked = if is_batch {
+            check::batch(&settings, &header, &frame.body)?
+        } else {
+            check::single(&settings, &header, &frame.body, &self.added)?
+        };
+        let queue_id = if header.queue_id < 0 {
+            self.any_queue(&topic)
+        } else {
+            header.queue_id
+        };
+        let queue = self.store.queue(header.topic, queue_id);
+        Ok(Accepted {
+            frame,
+            header,
+            topic,
+            queue,
+            queue_id,
+            checked,
+            messages: 0..0,
+        })
+    }
+
+    fn any_queue(&self, topic: &Topic) -> i32 {
+        let queues = topic.write_queues.max(1) as u32;
+        (self.next_queue.fetch_add(1, Ordering::Relaxed) % queues) as i32
+    }
+
+    fn store_together(&self, conn: &Arc<Connection>, mut accepted: Vec<Accepted<'_>>, store_host: SocketAddr, now_ms: i64) {
+        let mut count = 0;
+        for one in &mut accepted {
+            one.messages = count..count + one.checked.count;
+            count += one.checked.count;
+        }
+        let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(count);
+        let mut queues: Vec<Arc<ConsumeQueue>> = Vec::with_capacity(count);
+        for one in &accepted {
+            one.draft(conn.peer(), store_host, &mut drafts);
+            queues.extend(std::iter::repeat_n(&one.queue, one.checked.count).cloned());
+        }
+        let mut placements = Vec::with_capacity(drafts.len());
+        let ticket = match self.store.append(&drafts, &queues, now_ms, &mut placements) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                return accepted
+                    .iter()
+                    .for_each(|one| Reply::to(conn, one.frame).send(Err(error.clone().into())));
+            }
+        };
+        let sizes: Vec<usize> = drafts.iter().map(Draft::encoded_len).collect();
+        drop(drafts);
+        let waits = self.store.flush_mode() == store::FlushMode::Sync;
+        let (waiting, quick): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|one| waits && one.checked.waits);
+        for (group, for_flush) in [(quick, false), (waiting, true)] {
+            if group.is_empty() {
+                continue;
+            }
+            tally(&group, &sizes);
+            self.answer(conn, ticket, &group, &placements, store_host, for_flush);
+        }
+    }
+
+    fn answer(
+        &self,
+        conn: &Arc<Connection>,
+        ticket: store::Ticket,
+        group: &[Accepted<'_>],
+        placements: &[Placement],
+        store_host: SocketAddr,
+        for_flush: bool,
+    ) {
+        let encode = |out: &mut BytesMut, code: i32, remark: Option<&str>| {
+            group
+                .iter()
+                .filter(|one| !one.frame.is_oneway())
+                .for_each(|one| self.encode_reply(out, one, placements, store_host, code, remark));
+        };
+        let outcome = self.store.complete(ticket, for_flush, || {
+            let mut stored = BytesMut::new();
+            encode(&mut stored, 0, None);
+            let askers: Vec<(i32, Encoding)> = group
+                .iter()
+                .filter(|one| !one.frame.is_oneway())
+                .map(|one| (one.frame.opaque, one.frame.encoding))
+                .collect();
+            let timed_out = for_flush.then(|| {
+                let mut out = BytesMut::new();
+                encode(&mut out, protocol::codes::ResponseCode::FlushDiskTimeout.into(), None);
+                out
+            });
+            self.late.answer_later(conn, stored, timed_out, askers)
+        });
+        match outcome {
+            None => {}
+            Some(Ok(())) => {
+                conn.send(|out| encode(out.head(), 0, None));
+            }
+            Some(Err(reason)) => late::refuse(
+                conn,
+                &reason,
+                group
+                    .iter()
+                    .filter(|one| !one.frame.is_oneway())
+                    .map(|one| (one.frame.opaque, one.frame.encoding)),
+            ),
+        }
+    }
+
+    fn encode_reply(
+        &self,
+        out: &mut BytesMut,
+        one: &Accepted<'_>,
+        placements: &[Placement],
+        store_host: SocketAddr,
+        code: i32,
+        remark: Option<&str>,
+    ) {
+        let placed = &placements[one.messages.clone()];
+        let mut ids = smallvec::SmallVec::<[u8; 64]>::new();
+        for (n, placement) in placed.iter().enumerate() {
+            if n > 0 {
+                ids.push(b',');
+            }
+            id::write_offset_id(&mut ids, store_host, placement.log_offset);
+        }
+        let first = placed.first().map_or(0, |p| p.queue_offset.0);
+        let fields = [
+            ("msgId", Value::Text(std::str::from_utf8(&ids).unwrap_or(""))),
+            ("queueId", Value::Int(one.queue_id.into())),
+            ("queueOffset", Value::Int(first)),
+            ("MSG_REGION", Value::Text(self.added.region())),
+            ("TRACE_ON", Value::Text(self.added.trace_on())),
+            ("transactionId", Value::Text(&one.checked.uniq_key)),
+        ];
+        let known = if one.checked.uniq_key.is_empty() {
+            &fields[..5]
+        } else {
+            &fields[..]
+        };
+        encode_response_head(out, one.frame.encoding, one.frame.opaque, code, remark, known, 0);
+    }
+}
+
+fn tally(group: &[Accepted<'_>], sizes: &[usize]) {
+    for one in group {
+        let bytes: usize = sizes[one.messages.clone()].iter().sum();
+        one.topic.counters.stored(one.messages.len() as i64, bytes as i64, 1);
+    }
+}
+
+impl<'a> Accepted<'a> {
+    /// Appends the request's messages to the drafts.
+    fn draft<'d>(&'d self, born_host: SocketAddr, store_host: SocketAddr, drafts: &mut Vec<Draft<'d>>)
+    where
+        'a: 'd,
+    {
+        let base = Draft {
+            topic: self.header.topic,
+            queue_id: self.queue_id,
+            flag: self.header.flag,
+            sys_flag: self.header.sys_flag | if self.topic.multi_tag { sys_flag::MULTI_TAGS } else { 0 },
+            born_timestamp: self.header.born_timestamp,
+            born_host,
+            store_host,
+            reconsume_times: self.header.reconsume_times,
+            prepared_offset: 0,
+            body: &[],
+            properties: &[],
+            added_properties: &[],
+            body_crc: 0,
+        };
+        match &self.checked.messages {
+            Messages::One { body, properties, added } => {
+                drafts.push(Draft {
+                    body,
+                    properties,
+                    added_properties: added,
+                    body_crc: body_crc(body),
+                    ..base
+                });
+            }
+            Messages::Batch(body) => {
+                for item in batch::items(body).flatten() {
+                    drafts.push(Draft {
+                        flag: item.flag,
+                        body: item.body,
+                        properties: item.properties,
+                        body_crc: body_crc(item.body),
+                        ..base
+                    });
+                }
+            }
+        }
+    }
+}

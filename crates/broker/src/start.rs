@@ -1,0 +1,339 @@
+//! Putting the parts of a broker together, and taking them apart in order.
+//!
+//! Start: the store is opened and recovered, the tables are read, the ports open, then the name servers are told. Stop: the
+//! ports take no more connections, what is in flight is answered, tables are saved, name servers get a goodbye, and the store
+//! is closed last, so that everything acknowledged is in it.
+
+use crate::clients::{ClientLimits, Consumers, Producers};
+use crate::group::Groups;
+use crate::lock::OrderLocks;
+use crate::offset::Offsets;
+use crate::pull::{Checks, Puller};
+use crate::readers::Readers;
+use crate::registration::{Identity, Registration};
+use crate::routes::{Channel, Routes, now_ms};
+use crate::send::{LateFlushes, Sender};
+use crate::settings::{BrokerSettings, FlushDiskType};
+use crate::stats::BrokerStats;
+use crate::topic::{TopicLimits, Topics, builtin};
+use crate::upkeep::{Files, Signal, Upkeep};
+use config::Live;
+use net::{Limits, Options, Server};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use store::disk::Disk;
+use store::retention::RetentionOptions;
+use store::{Arrival, Arrivals, FlushMode, LogOptions, Recovery, Store, StoreError, StoreOptions};
+use tokio::sync::Notify;
+
+/// Threads that may wait for the disk.
+const READER_THREADS: usize = 4;
+/// How often parked requests are looked at for expiry.
+const TICK: Duration = Duration::from_millis(500);
+/// Ticks between two looks for parked requests of closed connections.
+const TICKS_TO_FORGET: u32 = 20;
+/// How long clients have to read their last answers.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A port cannot be opened.
+    #[error("broker: {0}")]
+    Listen(io::Error),
+    /// A table cannot be read, or a thread not started.
+    #[error("broker: {0}")]
+    Other(#[from] io::Error),
+}
+
+/// A broker that serves.
+pub struct Broker {
+    store: Arc<Store>,
+    server: Server,
+    routes: Arc<Routes>,
+    stop: Arc<Notify>,
+    control: Option<JoinHandle<()>>,
+    recovery: Recovery,
+}
+
+impl Broker {
+    /// Starts a broker that registers with these name servers.
+    ///
+    /// # Errors
+    /// The data directory cannot be used, a table not be read, or a port not be opened. Nothing is left running.
+    pub fn start(settings: BrokerSettings, name_servers: &[String], disk: Arc<dyn Disk>) -> Result<Self, StartError> {
+        let (store, recovery) = Store::open(disk.clone(), store_options(&settings))?;
+        match Self::start_over(settings, name_servers, disk, store.clone(), recovery) {
+            Ok(broker) => Ok(broker),
+            Err(error) => {
+                if let Err(closing) = store.close() {
+                    tracing::error!(error = %closing, "the store was not closed in order");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start_over(
+        settings: BrokerSettings,
+        name_servers: &[String],
+        disk: Arc<dyn Disk>,
+        store: Arc<Store>,
+        recovery: Recovery,
+    ) -> Result<Self, StartError> {
+        let now = now_ms();
+        let stats = Arc::new(BrokerStats::new(&settings.broker_cluster_name, settings.max_stats_series));
+        let signal = Arc::new(Signal::default());
+        let limits = TopicLimits {
+            topics: settings.max_topics,
+            queues: settings.max_queues_per_topic as i32,
+        };
+        let topics = Arc::new(Topics::new(builtin::topics(&settings), limits, stats.clone(), signal.clone(), now));
+        let groups = Arc::new(Groups::new(settings.max_groups, signal.clone(), now));
+        let offsets = Arc::new(Offsets::new(settings.max_committed_offsets));
+        let files = Files::new(&disk, &settings.store_path_root_dir);
+        files.load(&topics, &groups, &offsets)?;
+        let clients = ClientLimits {
+            clients: settings.max_clients,
+            subscriptions: settings.max_subscriptions_per_group,
+            expiry_ms: settings.channel_expired_timeout.as_millis() as i64,
+        };
+        let consumers: Arc<Consumers<Channel>> = Arc::new(Consumers::new(clients));
+        let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
+        let locks = Arc::new(OrderLocks::new(settings.max_queue_locks));
+        let readers = Readers::new(READER_THREADS, settings.max_parked_pulls);
+        let late = Arc::new(LateFlushes::default());
+        let settings = Arc::new(Live::new(settings));
+        let checks = Checks {
+            topics: topics.clone(),
+            groups: groups.clone(),
+            consumers: consumers.clone(),
+            stats: stats.clone(),
+        };
+        let puller = Arc::new(Puller::new(
+            store.clone(),
+            checks,
+            offsets.clone(),
+            settings.clone(),
+            readers.clone(),
+        ));
+        store.set_arrivals(Box::new(WakePulls(Arc::downgrade(&puller))));
+        let current = settings.current();
+        let routes = Arc::new(Routes {
+            sender: Sender::new(store.clone(), topics.clone(), settings.clone(), late.clone()),
+            puller: puller.clone(),
+            fixed_ip: current.broker_ip1.as_deref().and_then(|host| host.parse::<IpAddr>().ok()),
+            port: current.listen_port,
+            settings: settings.clone(),
+            store: store.clone(),
+            topics: topics.clone(),
+            groups: groups.clone(),
+            offsets: offsets.clone(),
+            consumers: consumers.clone(),
+            producers: producers.clone(),
+            locks: locks.clone(),
+            stats: stats.clone(),
+            readers,
+            changed: signal.clone(),
+        });
+        let server = Server::start(network(&current), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
+        let stop = Arc::new(Notify::new());
+        let name_servers = name_servers.to_vec();
+        let stopped = stop.clone();
+        let run = async move {
+            let registration = Registration::start(&name_servers, identity(&settings.current()), &topics, &settings);
+            let upkeep = Upkeep {
+                signal,
+                topics,
+                groups,
+                offsets,
+                consumers,
+                producers,
+                locks,
+                stats,
+                settings: settings.clone(),
+                files,
+                registration,
+            };
+            let ticking = tokio::spawn(tick(puller, late, settings));
+            upkeep.run(stopped).await;
+            ticking.abort();
+        };
+        let control = control_thread(run)?;
+        Ok(Self {
+            store,
+            server,
+            routes,
+            stop,
+            control: Some(control),
+            recovery,
+        })
+    }
+
+    /// Where clients connect; the VIP port second.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.server.local_addrs()
+    }
+
+    /// What opening the data directory found.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// Stops in order; see the module. Blocks until everything is on the disk.
+    ///
+    /// # Errors
+    /// The store could not be closed in order: the next start recovers it.
+    pub fn stop(mut self) -> Result<(), StoreError> {
+        self.server.stop_accepting();
+        self.routes.puller.answer_all();
+        self.stop.notify_one();
+        if let Some(control) = self.control.take() {
+            let _ = control.join();
+        }
+        let outcome = self.server.stop(PATIENCE);
+        if outcome.cut > 0 {
+            tracing::warn!(
+                connections = outcome.cut,
+                "closed connections whose clients did not read their answers"
+            );
+        }
+        self.store.close()
+    }
+}
+
+/// The service that the network calls.
+struct Service(Arc<Routes>);
+
+impl net::Service for Service {
+    fn serve(&self, conn: &Arc<net::Connection>, frames: &mut Vec<protocol::Frame>) {
+        self.0.serve(conn, frames);
+    }
+
+    fn closed(&self, conn: &Arc<net::Connection>) {
+        self.0.closed(conn);
+    }
+}
+
+/// Wakes parked pulls from the thread that stored their message.
+struct WakePulls(Weak<Puller>);
+
+impl Arrivals for WakePulls {
+    fn arrived(&self, messages: &mut dyn Iterator<Item = Arrival<'_>>) {
+        let Some(puller) = self.0.upgrade().filter(|puller| !puller.nobody_waits()) else {
+            return;
+        };
+        for message in messages {
+            puller.arrived(message.queue.topic(), message.queue.queue_id(), message.tags_code);
+        }
+    }
+}
+
+async fn tick(puller: Arc<Puller>, late: Arc<LateFlushes>, settings: Arc<Live<BrokerSettings>>) {
+    let mut every = tokio::time::interval(TICK);
+    let mut ticks = 0u32;
+    loop {
+        every.tick().await;
+        ticks = ticks.wrapping_add(1);
+        puller.expire(now_ms());
+        late.time_out(settings.current().sync_flush_timeout);
+        if ticks.is_multiple_of(TICKS_TO_FORGET) {
+            puller.forget_closed();
+        }
+    }
+}
+
+fn control_thread(run: impl Future<Output = ()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || runtime.block_on(run))
+}
+
+fn identity(settings: &BrokerSettings) -> Identity {
+    Identity {
+        cluster: settings.broker_cluster_name.clone(),
+        broker: settings.broker_name.clone(),
+        broker_id: settings.broker_id as i64,
+        host: settings.broker_ip1.clone(),
+        replica_host: settings.broker_ip2.clone(),
+        port: settings.listen_port,
+        replica_port: settings.ha_port(),
+    }
+}
+
+fn network(settings: &BrokerSettings) -> Options {
+    let at = |port| SocketAddr::new(settings.bind_address, port);
+    Options {
+        name: "broker".to_owned(),
+        listen: vec![at(settings.listen_port), at(settings.vip_port())],
+        workers: settings.worker_threads,
+        limits: Limits {
+            max_connections: settings.max_connections,
+            max_frame_bytes: settings.frame_max_length,
+            outbox_pause_bytes: settings.outbox_pause_bytes,
+            outbox_close_bytes: settings.outbox_close_bytes,
+            max_pending_requests: settings.max_pending_requests,
+            idle_timeout: settings.server_channel_max_idle_time,
+        },
+    }
+}
+
+fn store_options(settings: &BrokerSettings) -> StoreOptions {
+    /// Bytes of new log between two checkpoints.
+    const CHECKPOINT_BYTES: i64 = 256 << 20;
+    const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+    /// Queue files kept open; each is a descriptor.
+    const OPEN_QUEUE_FILES: usize = 2_048;
+    const MAX_UNCONFIRMED_BYTES: i64 = 256 << 20;
+    const MAX_INDEX_BACKLOG: usize = 2_000_000;
+    let root: &Path = &settings.store_path_root_dir;
+    StoreOptions {
+        root: root.to_owned(),
+        log_dir: settings.commit_log_dir(),
+        log: LogOptions {
+            segment_bytes: settings.mapped_file_size_commit_log,
+            flush_mode: match settings.flush_disk_type {
+                FlushDiskType::Async => FlushMode::Async,
+                FlushDiskType::Sync => FlushMode::Sync,
+            },
+            flush_interval: settings.flush_interval_commit_log,
+            tail_bytes: usize::try_from(settings.tail_cache_bytes).unwrap_or(usize::MAX),
+            max_unconfirmed_bytes: MAX_UNCONFIRMED_BYTES,
+        },
+        queue_file_bytes: settings.mapped_file_size_consume_queue,
+        max_open_queue_files: OPEN_QUEUE_FILES,
+        index_enabled: settings.message_index_enable,
+        index_slots: settings.max_hash_slot_num,
+        index_items: settings.max_index_num,
+        max_index_backlog: MAX_INDEX_BACKLOG,
+        checkpoint_bytes: CHECKPOINT_BYTES,
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        check_crc_on_recovery: settings.check_crc_on_recover,
+        retention: retention(settings),
+    }
+}
+
+/// The part of the settings that retention follows.
+pub(crate) fn retention(settings: &BrokerSettings) -> RetentionOptions {
+    let ratio = |percent: u8| f64::from(percent) / 100.0;
+    RetentionOptions {
+        interval: settings.clean_resource_interval,
+        reserved_ms: settings.file_reserved_time.as_millis() as i64,
+        delete_hours: (0..24).filter(|hour| settings.delete_when.contains(*hour)).collect(),
+        max_used: ratio(settings.disk_max_used_space_ratio),
+        forcible_used: ratio(settings.disk_space_clean_forcibly_ratio),
+        warning_used: ratio(settings.disk_space_warning_level_ratio),
+        clean_forcibly: settings.clean_file_forcibly_enable,
+        batch_max: settings.delete_file_batch_max as usize,
+    }
+}
