@@ -68,6 +68,13 @@ mod tests {
         Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0)
     }
 
+    fn settings() -> Live<BrokerSettings> {
+        Live::new(BrokerSettings {
+            broker_name: "b".to_owned(),
+            ..BrokerSettings::default()
+        })
+    }
+
     fn changed(settings: &Live<BrokerSettings>, topics: &Topics, text: &str) -> Result<Vec<&'static str>, Refusal> {
         let mut frame = Frame::request(RequestCode::UpdateBrokerConfig);
         frame.body = text.as_bytes().to_vec().into();
@@ -80,7 +87,7 @@ mod tests {
 
     #[test]
     fn settings_change_and_are_told() {
-        let (settings, topics) = (Live::new(BrokerSettings::default()), topics());
+        let (settings, topics) = (settings(), topics());
         assert_eq!(
             changed(&settings, &topics, "maxMessageSize=1024\nbrokerPermission=4\n"),
             Ok(vec!["brokerPermission", "maxMessageSize"])
@@ -93,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_may_not_change_is_refused_with_its_code() {
-        let (settings, topics) = (Live::new(BrokerSettings::default()), topics());
+        let (settings, topics) = (settings(), topics());
         let refusal = changed(&settings, &topics, "maxMessageSize=1\nlistenPort=1234\n").unwrap_err();
         assert_eq!(refusal.code, ResponseCode::NoPermission);
         assert!(
