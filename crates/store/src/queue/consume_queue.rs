@@ -448,26 +448,34 @@ impl ConsumeQueue {
     /// Whatever the machine says; the queue is not to be used then.
     pub fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
-        {
-            let mut tail = self.tail.lock();
-            let kept = tail.entries.partition_point(|entry| entry.log_offset < log_end.0);
-            let dropped = tail.entries.len() - kept;
-            tail.entries.truncate(kept);
-            self.files.shared.pending.fetch_sub(dropped as i64, Ordering::Relaxed);
-            if let Some(last) = tail.entries.back() {
-                let max = tail.written + tail.entries.len() as i64;
-                self.set_bounds(self.min().0, max, last.log_end());
-                return Ok(());
-            }
-        }
+        let (written, left) = self.truncate_tail(log_end.0);
         if on_disk.extent == Extent::default() {
-            let written = self.tail.lock().written;
-            self.set_bounds(self.min().0.min(written), written, 0);
+            if left == 0 {
+                self.set_bounds(self.min().0.min(written), written, 0);
+            }
             return Ok(());
+        }
+        if left > 0 {
+            // All in files is below; above may be parts of a write that failed.
+            return self.cut_files(&mut on_disk, written * LEN);
         }
         let end = self.files.written_end(on_disk.extent, log_end.0)?;
         self.cut_files(&mut on_disk, end)?;
         self.settle(&on_disk, end)
+    }
+
+    /// Drops entries from memory. The first queue offset that was in memory, and how many are left there.
+    fn truncate_tail(&self, log_end: i64) -> (i64, usize) {
+        let mut tail = self.tail.lock();
+        let kept = tail.entries.partition_point(|entry| entry.log_offset < log_end);
+        let dropped = tail.entries.len() - kept;
+        tail.entries.truncate(kept);
+        self.files.shared.pending.fetch_sub(dropped as i64, Ordering::Relaxed);
+        if let Some(last) = tail.entries.back() {
+            let max = tail.written + kept as i64;
+            self.set_bounds(self.min().0.min(max), max, last.log_end());
+        }
+        (tail.written, kept)
     }
 
     /// Removes the files after the byte and makes what is after it in its file zeros.
