@@ -63,10 +63,8 @@ impl<C: Channel> Producers<C> {
             groups.entry(name).or_default();
         }
         by_client.insert(Arc::clone(&member.client_id), member.channel.clone());
-        if let Some(members) = groups.get_mut(group) {
-            if members.refresh(member) {
-                tracing::info!(group, channel, "producer joined");
-            }
+        if groups.get_mut(group).is_some_and(|members| members.refresh(member)) {
+            tracing::info!(group, channel, "producer joined");
         }
         Ok(())
     }

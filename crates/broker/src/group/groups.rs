@@ -16,7 +16,7 @@ pub type Rule = GroupConfig;
 pub type Forbidden = BTreeMap<String, BTreeMap<String, i32>>;
 
 /// Bit of [`Forbidden`]: reading the topic.
-pub const FORBIDDEN_READ: i32 = 1 << 2;
+pub(super) const FORBIDDEN_READ: i32 = 1 << 2;
 
 /// Why a group is not made or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -307,7 +307,7 @@ mod tests {
 
     fn groups() -> Groups {
         let groups = Groups::new(100, Arc::default(), 0);
-        groups.find_or_create("g", true, 0);
+        groups.find_or_create("g", true, 0).unwrap();
         groups
     }
 
