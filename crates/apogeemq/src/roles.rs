@@ -3,13 +3,21 @@
 //! Order: the name server opens first, so that the broker beside it finds it; at the end the broker stops first, so that it can still
 //! unregister. Each role stops in its own order: no new connections, answers for what is in flight, flush, goodbye.
 
+mod broker;
 mod name_server;
 
+pub(crate) use broker::reachable;
+
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
+use ::broker::settings::BrokerSettings;
+use nameserver::LocalBroker;
+use nameserver::settings::NamesrvSettings;
+
 use crate::arguments::ServerFlags;
-use crate::configuration::{self, Configuration};
+use crate::configuration::{self, Configuration, Role};
 use crate::failure::Failure;
 use crate::process::{StopSignals, raise_descriptor_limit};
 use crate::{logging, screen};
@@ -52,24 +60,26 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
 /// Starts the roles, says so, waits for the signal, and stops them.
 fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Result<(), Failure> {
     let data = data_directory(&configuration);
-    let name_server = configuration
-        .namesrv
-        .map(|role| name_server::Running::start(role, None))
-        .transpose()?;
-    let broker = configuration.broker.map(|role| role.settings);
+    let broker_settings = configuration.broker.map(|role| role.settings);
+    let name_server = configuration.namesrv.map(|role| start_name_server(role, broker_settings.as_ref())).transpose()?;
     let address = name_server.as_ref().map(name_server::Running::address);
-    screen::print(&screen::Screen {
-        name_server: address,
-        broker: broker.as_ref(),
-        data: &data,
-        took: begun.elapsed(),
-    });
+    let broker = broker_settings.clone().map(|settings| broker::Running::start(settings, address.map(reachable))).transpose()?;
+    screen::print(&screen::Screen { name_server: address, broker: broker_settings.as_ref(), data: &data, took: begun.elapsed() });
     signals.wait().map_err(Failure::new)?;
     tracing::info!("stopping");
+    let stopped = broker.map_or(Ok(()), broker::Running::stop);
     if let Some(name_server) = name_server {
         name_server.stop();
     }
-    Ok(())
+    stopped
+}
+
+/// Starts the name server so that it tells clients of the broker beside it under the address they came by.
+fn start_name_server(role: Role<NamesrvSettings>, beside: Option<&BrokerSettings>) -> Result<name_server::Running, Failure> {
+    let own = reachable((role.settings.bind_address, role.settings.listen_port).into());
+    let registered = beside.and_then(|broker| broker::following_address(broker, own));
+    let local_broker = registered.map(|address| -> LocalBroker { Arc::new(move || Some(Arc::clone(&address))) });
+    name_server::Running::start(role, local_broker)
 }
 
 fn data_directory(configuration: &Configuration) -> PathBuf {
