@@ -135,7 +135,7 @@ def four_megabytes_pass_and_one_byte_more_is_refused(s):
     assert got['size'] == 4 << 20 and got['sha256'] == hashlib.sha256(body).hexdigest(), got
 
 
-@sdk(*JAVA, 'go', 'node')
+@sdk(*JAVA, 'go')
 def an_unknown_topic_is_created_on_first_use(s):
     topic = s.name('auto')
     producer = s.producer(queue_nums=3)
