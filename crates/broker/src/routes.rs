@@ -1,5 +1,6 @@
 //! Every request code, and where it is served or why it is not.
 
+use crate::admin::consumer::Directly;
 use crate::clients::handler::Clients;
 use crate::clients::{Consumers, Producers, notify};
 use crate::errors::Refusal;
@@ -16,7 +17,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use crate::upkeep::Signal;
-use crate::{clients, group, lock, offset, query, stats, topic};
+use crate::{admin, clients, group, lock, offset, query, stats, topic};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
@@ -24,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use store::Store;
+use store::disk::Disk;
 
 /// A connection, as the tables of clients know it.
 pub type Channel = Arc<Connection>;
@@ -53,6 +55,10 @@ pub struct Routes {
     /// Address written into records, when it does not follow the connection.
     pub(crate) fixed_ip: Option<IpAddr>,
     pub(crate) port: u16,
+    /// Asked how full it is.
+    pub(crate) disk: Arc<dyn Disk>,
+    /// When this broker started, epoch milliseconds.
+    pub(crate) started_ms: i64,
 }
 
 /// How a request is dealt with.
@@ -192,11 +198,16 @@ impl Routes {
             Code::GetTopicConfig => topic::handler::get(frame, &self.topics),
             Code::GetSystemTopicListFromBroker => topic::handler::system(&self.topics),
 
-            Code::UpdateAndCreateSubscriptiongroup => group::handler::create(frame, &self.groups, now),
-            Code::UpdateAndCreateSubscriptiongroupList => group::handler::create_list(frame, &self.groups, now),
+            Code::UpdateAndCreateSubscriptiongroup => return self.when_settled(group::handler::create(frame, &self.groups, now), reply),
+            Code::UpdateAndCreateSubscriptiongroupList => {
+                return self.when_settled(group::handler::create_list(frame, &self.groups, now), reply);
+            }
             Code::GetAllSubscriptiongroupConfig => group::handler::all(frame, &self.groups),
             Code::GetSubscriptiongroupConfig => group::handler::get(frame, &self.groups, settings.auto_create_subscription_group, now),
-            Code::DeleteSubscriptiongroup => group::handler::delete(frame, &self.groups, (&self.offsets, &self.stats), now),
+            Code::DeleteSubscriptiongroup => {
+                let outcome = group::handler::delete(frame, &self.groups, (&self.offsets, &self.stats), now);
+                return self.when_settled(outcome, reply);
+            }
             Code::UpdateAndGetGroupForbidden => group::handler::forbid(frame, &self.groups, now),
 
             Code::QueryMessage => {
@@ -216,8 +227,48 @@ impl Routes {
                 });
             }
 
+            Code::GetBrokerRuntimeInfo => {
+                return self.aside(frame, reply, |r, _| {
+                    admin::state::state(&r.store, &*r.disk, &r.settings.current(), &r.stats, (r.started_ms, now_ms()))
+                });
+            }
+            Code::GetBrokerConfig => admin::config::all(&self.settings),
+            Code::UpdateBrokerConfig => admin::config::update(frame, &self.settings, &self.topics, now, |settings, _| {
+                self.store.set_retention(crate::start::retention(settings));
+            }),
+            Code::CleanExpiredConsumequeue | Code::DeleteExpiredCommitlog => admin::clean::expired(&*self.store),
+            Code::CleanUnusedTopic => return self.aside(frame, reply, |r, _| admin::clean::unused_topics(&*r.store, &r.topics)),
+            Code::QueryConsumeQueue => return self.aside(frame, reply, |r, f| admin::entries::entries(f, &r.store, &r.consumers)),
+            Code::GetConsumerRunningInfo => {
+                let answer = reply.clone();
+                admin::consumer::running_info(frame, &self.consumers, move |outcome| answer.send(outcome));
+                return Dealt::Later;
+            }
+            Code::InvokeBrokerToGetConsumerStatus => {
+                let answer = reply.clone();
+                admin::consumer::status(frame, &self.consumers, move |outcome| answer.send(outcome));
+                return Dealt::Later;
+            }
+            Code::ConsumeMessageDirectly => return self.consume_directly(frame, reply),
+
             other => Err(not_here(other)),
         })
+    }
+
+    /// Reads the message, which may wait for the disk, and hands it to the consumer, whose answer is ours.
+    fn consume_directly(self: &Arc<Self>, frame: &Frame, reply: &Reply) -> Dealt {
+        let (routes, answer, frame) = (self.clone(), reply.clone(), frame.clone());
+        let read = self.readers.run(move || {
+            let settings = routes.settings.current();
+            let with = Directly {
+                log: &*routes.store,
+                topics: &routes.topics,
+                groups: &routes.groups,
+                broker: &settings.broker_name,
+            };
+            admin::consumer::consume_directly(&frame, &routes.consumers, &with, move |outcome| answer.send(outcome));
+        });
+        read.map_or_else(|refusal| Dealt::Now(Err(refusal)), |()| Dealt::Later)
     }
 
     /// Moves a group, and lets parked pulls of the queues know.

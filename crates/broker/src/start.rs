@@ -142,6 +142,8 @@ impl Broker {
             stats: stats.clone(),
             readers,
             changed: signal.clone(),
+            disk,
+            started_ms: now,
         });
         let server = Server::start(network(&current), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
         let stop = Arc::new(Notify::new());
