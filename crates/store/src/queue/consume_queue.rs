@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::entry::{ENTRY_LEN, Entry};
 use super::files::{Extent, QueueFiles, partition};
+use super::synced::Synced;
 
 const LEN: i64 = ENTRY_LEN as i64;
 /// Entries of one write to a file at most.
@@ -39,6 +40,8 @@ struct Tail {
     entries: VecDeque<Entry>,
     /// Queue offset of the first of them; all before it are in files.
     written: i64,
+    /// Where in the log the message of the entry before ends.
+    written_log_end: i64,
     /// Whether the table's list of queues to write has this one.
     is_listed: bool,
     is_gone: bool,
@@ -52,6 +55,11 @@ struct OnDisk {
     names_unsynced: bool,
     /// Whether the table's list of queues to sync has this one.
     is_listed: bool,
+    /// What the next `consumequeue.synced` is to say.
+    synced: Synced,
+    /// The queue offset above which a crash may have left anything, as the file of the last run says; `i64::MAX` when it
+    /// does not say, or when something was written since.
+    limit: i64,
 }
 
 impl OnDisk {
@@ -61,6 +69,18 @@ impl OnDisk {
             unsynced_from: i64::MAX,
             names_unsynced: false,
             is_listed: false,
+            synced: Synced { max: 0, log_end: 0 },
+            limit: i64::MAX,
+        }
+    }
+}
+
+impl Tail {
+    /// What will be synced when all files are.
+    fn synced_after(&self) -> Synced {
+        Synced {
+            max: self.written,
+            log_end: self.written_log_end,
         }
     }
 }
@@ -102,14 +122,18 @@ impl ConsumeQueue {
         }
     }
 
-    /// A queue as its files have it.
-    pub(super) fn open(files: QueueFiles) -> io::Result<Self> {
+    /// A queue as its files have it. `last_run` is what the last run knew to be synced of all queues, and of this one.
+    pub(super) fn open(files: QueueFiles, last_run: Option<Option<Synced>>) -> io::Result<Self> {
         let queue = Self::fresh(files);
         let mut on_disk = queue.on_disk.lock();
         on_disk.extent = queue.files.find()?;
+        on_disk.limit = last_run.map_or(i64::MAX, |this| this.map_or(0, |synced| synced.max));
         if on_disk.extent != Extent::default() {
-            let end = queue.files.written_end(on_disk.extent, i64::MAX)?;
-            queue.settle(&on_disk, end)?;
+            let end = match last_run.flatten() {
+                Some(synced) if queue.files.ends_at(on_disk.extent, synced)? => synced.max * LEN,
+                _ => queue.files.written_end(on_disk.extent, i64::MAX, i64::MAX)?,
+            };
+            queue.settle(&mut on_disk, end)?;
             let first = on_disk.extent.first / LEN;
             queue.settle_min(first, 0)?;
         }
@@ -233,7 +257,9 @@ impl ConsumeQueue {
         on_disk.extent = Extent::default();
         on_disk.unsynced_from = i64::MAX;
         on_disk.names_unsynced = false;
-        tail.written = offset;
+        on_disk.synced = Synced { max: offset, log_end: 0 };
+        on_disk.limit = i64::MAX;
+        (tail.written, tail.written_log_end) = (offset, 0);
         self.set_bounds(offset, offset, 0);
         Ok(())
     }
@@ -347,9 +373,11 @@ impl ConsumeQueue {
             self.make_room(&mut on_disk, from * LEN)?;
             self.files.write(from * LEN, buffer)?;
             self.mark_unsynced(&mut on_disk, from * LEN);
+            on_disk.limit = i64::MAX;
             let mut tail = self.tail.lock();
-            tail.entries.drain(..count);
+            let last = tail.entries.drain(..count).next_back();
             tail.written += count as i64;
+            tail.written_log_end = last.map_or(0, |last| last.log_end());
             drop(tail);
             self.files.shared.pending.fetch_sub(count as i64, Ordering::Relaxed);
             wrote = true;
@@ -427,6 +455,7 @@ impl ConsumeQueue {
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         on_disk.is_listed = false;
+        let written = self.tail.lock().synced_after();
         let unsynced_from = std::mem::replace(&mut on_disk.unsynced_from, i64::MAX);
         if unsynced_from != i64::MAX {
             let mut base = self.files.base(unsynced_from).max(on_disk.extent.first);
@@ -438,7 +467,14 @@ impl ConsumeQueue {
         if std::mem::take(&mut on_disk.names_unsynced) {
             self.files.sync_names()?;
         }
+        on_disk.synced = written;
         Ok(())
+    }
+
+    /// How far the queue was on the disk at the last sync; `None` when it has no files.
+    pub(super) fn synced(&self) -> Option<Synced> {
+        let on_disk = self.on_disk.lock();
+        (on_disk.extent != Extent::default()).then_some(on_disk.synced)
     }
 
     /// Recovery: drops the entries of records that start at `log_end` or after it, in memory and in files, and all traces
@@ -459,9 +495,15 @@ impl ConsumeQueue {
             // All in files is below; above may be parts of a write that failed.
             return self.cut_files(&mut on_disk, written * LEN);
         }
-        let end = self.files.written_end(on_disk.extent, log_end.0)?;
+        let limit = if log_end.0 <= self.files.shared.synced_log_end {
+            on_disk.limit
+        } else {
+            i64::MAX
+        };
+        let end = self.files.written_end(on_disk.extent, log_end.0, limit.saturating_mul(LEN))?;
         self.cut_files(&mut on_disk, end)?;
-        self.settle(&on_disk, end)
+        on_disk.limit = i64::MAX;
+        self.settle(&mut on_disk, end)
     }
 
     /// Drops entries from memory. The first queue offset that was in memory, and how many are left there.
@@ -496,14 +538,17 @@ impl ConsumeQueue {
     }
 
     /// Takes the bounds from the files, of which all before `end` is written. Memory is empty.
-    fn settle(&self, on_disk: &OnDisk, end: i64) -> io::Result<()> {
+    fn settle(&self, on_disk: &mut OnDisk, end: i64) -> io::Result<()> {
         let log_end = if end > on_disk.extent.first {
             self.files.entry(end - LEN)?.log_end()
         } else {
             0
         };
         let max = end / LEN;
-        self.tail.lock().written = max;
+        let mut tail = self.tail.lock();
+        (tail.written, tail.written_log_end) = (max, log_end);
+        on_disk.synced = tail.synced_after();
+        drop(tail);
         self.set_bounds(self.min().0.min(max), max, log_end);
         Ok(())
     }

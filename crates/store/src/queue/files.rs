@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::{ENTRY_LEN, Entry};
+use super::synced::Synced;
 use super::table::Shared;
 use crate::disk::{Allocate, DiskFile, OpenMode};
 
@@ -211,20 +212,22 @@ impl QueueFiles {
         })
     }
 
-    /// Where, in bytes, the entries that point below `log_end` end. Entries above the last sync may be missing or torn.
-    pub(super) fn written_end(&self, extent: Extent, log_end: i64) -> io::Result<i64> {
-        let mut base = extent.end - self.shared.file_len;
-        while base >= extent.first {
+    /// Where, in bytes, the entries that point below `log_end` end. Entries above the last sync may be missing or torn; what
+    /// is at `limit` or above it is not looked at.
+    pub(super) fn written_end(&self, extent: Extent, log_end: i64, limit: i64) -> io::Result<i64> {
+        let limit = limit.clamp(extent.first, extent.end);
+        let mut base = self.base((limit - LEN).max(extent.first));
+        while base >= extent.first && limit > extent.first {
             if is_below(&self.entry(base)?, log_end) {
-                return self.written_end_in(base, log_end);
+                return self.written_end_in(base, log_end, limit);
             }
             base -= self.shared.file_len;
         }
         Ok(extent.first)
     }
 
-    fn written_end_in(&self, base: i64, log_end: i64) -> io::Result<i64> {
-        let mut end = self.shared.file_len / LEN;
+    fn written_end_in(&self, base: i64, log_end: i64, limit: i64) -> io::Result<i64> {
+        let mut end = self.shared.file_len.min(limit - base) / LEN;
         loop {
             let found = partition(0, end, |at| Ok(is_below(&self.entry(base + at * LEN)?, log_end)))?;
             if found < 2 || self.are_in_order(base + (found - 2) * LEN)? {
@@ -233,6 +236,19 @@ impl QueueFiles {
             // A torn entry was taken for a whole one: it is not part of the row, so neither is anything after it.
             end = found - 1;
         }
+    }
+
+    /// Whether the entries end where they did at the last sync. True as well where somebody wrote more and a crash took
+    /// just the first of it: recovery looks closer.
+    pub(super) fn ends_at(&self, extent: Extent, synced: Synced) -> io::Result<bool> {
+        let end = synced.max.saturating_mul(LEN);
+        if end < extent.first || end > extent.end {
+            return Ok(false);
+        }
+        if end > extent.first && self.entry(end - LEN)?.log_end() != synced.log_end {
+            return Ok(false);
+        }
+        Ok(end == extent.end || !self.entry(end)?.is_written())
     }
 
     /// Whether the entry at this byte and the next one are a pair as the log's order makes them.

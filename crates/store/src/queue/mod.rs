@@ -18,6 +18,7 @@ mod consume_queue;
 mod entry;
 mod files;
 mod open_files;
+mod synced;
 mod table;
 mod time;
 

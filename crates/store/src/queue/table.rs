@@ -18,7 +18,8 @@ use super::consume_queue::{ConsumeQueue, Left};
 use super::entry::ENTRY_LEN;
 use super::files::QueueFiles;
 use super::open_files::OpenFiles;
-use crate::disk::Disk;
+use super::synced::{self, SyncedQueues};
+use crate::disk::{Disk, parent, with_suffix};
 
 /// How queue files are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,11 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
     pub(super) file_len: i64,
+    /// Beside the directory: see `synced`.
+    synced_path: PathBuf,
+    /// Where in the log the messages ended that were in the queues when the last run synced them last; -1 when that is not
+    /// known.
+    pub(super) synced_log_end: i64,
     pub(super) files: OpenFiles,
     /// Queues with something to write, and those that had in the last round.
     pub(super) dirty: Mutex<Vec<Arc<ConsumeQueue>>>,
@@ -84,11 +90,16 @@ impl QueueTable {
         let entry = ENTRY_LEN as u64;
         let file_len = options.file_len.max(1).div_ceil(entry).saturating_mul(entry);
         let file_len = i64::try_from(file_len).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "queue file length over 2^63"))?;
+        let synced_path = with_suffix(dir, ".synced");
+        let last_run = synced::read(&*disk, &synced_path)?;
+        let log_ends = last_run.iter().flat_map(|queues| queues.values().map(|synced| synced.log_end));
         let table = Self {
             shared: Arc::new(Shared {
                 disk,
                 dir: dir.to_owned(),
                 file_len,
+                synced_path,
+                synced_log_end: log_ends.max().unwrap_or(-1),
                 files: OpenFiles::new(options.open_files_max),
                 dirty: Mutex::default(),
                 unsynced: Mutex::default(),
@@ -99,11 +110,11 @@ impl QueueTable {
             topics: RwLock::default(),
             maintenance: Mutex::default(),
         };
-        table.load()?;
+        table.load(last_run.as_ref())?;
         Ok(table)
     }
 
-    fn load(&self) -> io::Result<()> {
+    fn load(&self, last_run: Option<&SyncedQueues>) -> io::Result<()> {
         let mut topics = self.topics.write();
         for found in self.shared.disk.list(&self.shared.dir)? {
             if !found.is_dir {
@@ -115,7 +126,8 @@ impl QueueTable {
                 let Some(queue_id) = queue.name.parse::<i32>().ok().filter(|id| queue.is_dir && *id >= 0) else {
                     continue;
                 };
-                queues.insert(queue_id, Arc::new(ConsumeQueue::open(self.files_of(&topic, queue_id))?));
+                let last_run = last_run.map(|known| known.get(&(found.name.clone(), queue_id)).copied());
+                queues.insert(queue_id, Arc::new(ConsumeQueue::open(self.files_of(&topic, queue_id), last_run)?));
             }
             topics.insert(topic, queues);
         }
@@ -216,35 +228,64 @@ impl QueueTable {
         first_error.map(|()| left)
     }
 
-    /// Makes durable what was written to files. After an error no later call succeeds: what the kernel could not write it
-    /// has dropped, so only recovery from the log may trust these files again.
+    /// Makes durable what was written to files, and notes how far each queue is. After an error no later call succeeds: what
+    /// the kernel could not write it has dropped, so only recovery from the log may trust these files again.
     ///
     /// # Errors
     /// Whatever the machine says.
     pub fn sync(&self) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
+        self.sync_all()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
         if self.shared.sync_failed.load(Ordering::Acquire) {
             return Err(io::Error::other(
                 "an earlier sync of queue files failed; they are made again from the log at the next start",
             ));
         }
         let queues = std::mem::take(&mut *self.shared.unsynced.lock());
+        if queues.is_empty() {
+            return Ok(());
+        }
         for queue in queues {
             queue
                 .sync()
                 .inspect_err(|_| self.shared.sync_failed.store(true, Ordering::Release))?;
         }
+        self.note_synced()
+    }
+
+    /// Writes the file `consumequeue.synced`. Where that fails, as on a full disk, an older one must not stay: a checkpoint
+    /// that is made now would not fit to it.
+    fn note_synced(&self) -> io::Result<()> {
+        let mut writer = synced::Writer::new();
+        for queue in self.all() {
+            if let Some(synced) = queue.synced() {
+                writer.add(queue.topic(), queue.queue_id(), synced);
+            }
+        }
+        let Shared { disk, synced_path, .. } = &*self.shared;
+        let Err(error) = writer.write(&**disk, synced_path) else {
+            return Ok(());
+        };
+        match disk.remove_file(synced_path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => disk.sync_dir(parent(synced_path))?,
+        }
+        tracing::warn!(%error, file = %synced_path.display(), "the ends of the queues are not noted; the next start searches them");
         Ok(())
     }
 
     /// Recovery: see [`ConsumeQueue::truncate_to_log`], for all queues. After an unclean stop it is to be called before
-    /// anything is published, with the log offset up to which queues were synced for sure.
+    /// anything is published, with the log offset up to which queues were synced for sure. What is left is synced.
     ///
     /// # Errors
     /// Whatever the machine says.
     pub fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
-        self.all().iter().try_for_each(|queue| queue.truncate_to_log(log_end))
+        self.all().iter().try_for_each(|queue| queue.truncate_to_log(log_end))?;
+        self.sync_all()
     }
 
     /// Retention: see [`ConsumeQueue::raise_min`], for all queues. How many files were removed.
