@@ -11,10 +11,11 @@ use message::{LogOffset, QueueOffset};
 use parking_lot::Mutex;
 
 use super::entry::{ENTRY_LEN, Entry};
-use super::files::{Extent, QueueFiles, partition};
+use super::files::{Extent, QueueFiles};
 use super::synced::Synced;
 
-const LEN: i64 = ENTRY_LEN as i64;
+/// Bytes of an entry, as a place in the queue is counted.
+pub(super) const LEN: i64 = ENTRY_LEN as i64;
 /// Entries of one write to a file at most.
 const WRITE_MAX: usize = 32 * 1024;
 /// Entries of one read from a file at most; the buffer is on the stack.
@@ -24,42 +25,42 @@ const READ_MAX: usize = 256;
 #[derive(Debug)]
 pub struct ConsumeQueue {
     pub(super) files: QueueFiles,
-    assigned: AtomicI64,
-    min: AtomicI64,
-    max: AtomicI64,
+    pub(super) assigned: AtomicI64,
+    pub(super) min: AtomicI64,
+    pub(super) max: AtomicI64,
     /// Log offset of the entry at `min`, when there is one.
-    min_log_offset: AtomicI64,
-    log_end: AtomicI64,
-    on_disk: Mutex<OnDisk>,
-    tail: Mutex<Tail>,
+    pub(super) min_log_offset: AtomicI64,
+    pub(super) log_end: AtomicI64,
+    pub(super) on_disk: Mutex<OnDisk>,
+    pub(super) tail: Mutex<Tail>,
 }
 
 /// What was published and not yet written to a file.
 #[derive(Debug, Default)]
-struct Tail {
-    entries: VecDeque<Entry>,
+pub(super) struct Tail {
+    pub(super) entries: VecDeque<Entry>,
     /// Queue offset of the first of them; all before it are in files.
-    written: i64,
+    pub(super) written: i64,
     /// Where in the log the message of the entry before ends.
-    written_log_end: i64,
+    pub(super) written_log_end: i64,
     /// Whether the table's list of queues to write has this one.
-    is_listed: bool,
-    is_gone: bool,
+    pub(super) is_listed: bool,
+    pub(super) is_gone: bool,
 }
 
 #[derive(Debug)]
-struct OnDisk {
-    extent: Extent,
+pub(super) struct OnDisk {
+    pub(super) extent: Extent,
     /// The lowest byte that was changed since the last sync; `i64::MAX` when none.
-    unsynced_from: i64,
-    names_unsynced: bool,
+    pub(super) unsynced_from: i64,
+    pub(super) names_unsynced: bool,
     /// Whether the table's list of queues to sync has this one.
-    is_listed: bool,
+    pub(super) is_listed: bool,
     /// What the next `consumequeue.synced` is to say.
-    synced: Synced,
+    pub(super) synced: Synced,
     /// The queue offset above which a crash may have left anything, as the file of the last run says; `i64::MAX` when it
     /// does not say, or when something was written since.
-    limit: i64,
+    pub(super) limit: i64,
 }
 
 impl OnDisk {
@@ -77,7 +78,7 @@ impl OnDisk {
 
 impl Tail {
     /// What will be synced when all files are.
-    fn synced_after(&self) -> Synced {
+    pub(super) fn synced_after(&self) -> Synced {
         Synced {
             max: self.written,
             log_end: self.written_log_end,
@@ -269,7 +270,7 @@ impl ConsumeQueue {
         tail.entries = VecDeque::new();
     }
 
-    fn set_bounds(&self, min: i64, max: i64, log_end: i64) {
+    pub(super) fn set_bounds(&self, min: i64, max: i64, log_end: i64) {
         self.min.store(min, Ordering::Release);
         self.max.store(max, Ordering::Release);
         self.assigned.store(max, Ordering::Release);
@@ -445,7 +446,7 @@ impl ConsumeQueue {
         self.list_for_sync(on_disk);
     }
 
-    fn list_for_sync(self: &Arc<Self>, on_disk: &mut OnDisk) {
+    pub(super) fn list_for_sync(self: &Arc<Self>, on_disk: &mut OnDisk) {
         if !std::mem::replace(&mut on_disk.is_listed, true) {
             self.files.shared.unsynced.lock().push(Arc::clone(self));
         }
@@ -475,133 +476,6 @@ impl ConsumeQueue {
     pub(super) fn synced(&self) -> Option<Synced> {
         let on_disk = self.on_disk.lock();
         (on_disk.extent != Extent::default()).then_some(on_disk.synced)
-    }
-
-    /// Recovery: drops the entries of records that start at `log_end` or after it, in memory and in files, and all traces
-    /// of writes above them that a crash left in the files.
-    ///
-    /// # Errors
-    /// Whatever the machine says; the queue is not to be used then.
-    pub fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
-        let mut on_disk = self.on_disk.lock();
-        let (written, left) = self.truncate_tail(log_end.0);
-        if on_disk.extent == Extent::default() {
-            if left == 0 {
-                self.set_bounds(self.min().0.min(written), written, 0);
-            }
-            return Ok(());
-        }
-        if left > 0 {
-            // All in files is below; above may be parts of a write that failed.
-            return self.cut_files(&mut on_disk, written * LEN);
-        }
-        let limit = if log_end.0 <= self.files.shared.synced_log_end {
-            on_disk.limit
-        } else {
-            i64::MAX
-        };
-        let end = self.files.written_end(on_disk.extent, log_end.0, limit.saturating_mul(LEN))?;
-        self.cut_files(&mut on_disk, end)?;
-        on_disk.limit = i64::MAX;
-        self.settle(&mut on_disk, end)
-    }
-
-    /// Drops entries from memory. The first queue offset that was in memory, and how many are left there.
-    fn truncate_tail(&self, log_end: i64) -> (i64, usize) {
-        let mut tail = self.tail.lock();
-        let kept = tail.entries.partition_point(|entry| entry.log_offset < log_end);
-        let dropped = tail.entries.len() - kept;
-        tail.entries.truncate(kept);
-        self.files.shared.pending.fetch_sub(dropped as i64, Ordering::Relaxed);
-        if let Some(last) = tail.entries.back() {
-            let max = tail.written + kept as i64;
-            self.set_bounds(self.min().0.min(max), max, last.log_end());
-        }
-        (tail.written, kept)
-    }
-
-    /// Removes the files after the byte and makes what is after it in its file zeros.
-    fn cut_files(self: &Arc<Self>, on_disk: &mut OnDisk, end: i64) -> io::Result<()> {
-        let file_len = self.files.shared.file_len;
-        while on_disk.extent.end - file_len >= end.max(on_disk.extent.first + 1) {
-            self.files.renew();
-            self.files.remove(on_disk.extent.end - file_len)?;
-            on_disk.extent.end -= file_len;
-            on_disk.names_unsynced = true;
-        }
-        if end < on_disk.extent.end {
-            self.files.blank_from(end)?;
-            on_disk.unsynced_from = on_disk.unsynced_from.min(end);
-        }
-        self.list_for_sync(on_disk);
-        Ok(())
-    }
-
-    /// Takes the bounds from the files, of which all before `end` is written. Memory is empty.
-    fn settle(&self, on_disk: &mut OnDisk, end: i64) -> io::Result<()> {
-        let log_end = if end > on_disk.extent.first {
-            self.files.entry(end - LEN)?.log_end()
-        } else {
-            0
-        };
-        let max = end / LEN;
-        let mut tail = self.tail.lock();
-        (tail.written, tail.written_log_end) = (max, log_end);
-        on_disk.synced = tail.synced_after();
-        drop(tail);
-        self.set_bounds(self.min().0.min(max), max, log_end);
-        Ok(())
-    }
-
-    /// Retention: moves the minimum to the first entry whose record starts at `log_min` or after it, and removes the files
-    /// that are below it whole, except for the last one, which keeps the queue's offset. How many were removed.
-    ///
-    /// # Errors
-    /// Whatever the machine says; the minimum may be raised then, and files be left for the next call.
-    pub fn raise_min(self: &Arc<Self>, log_min: LogOffset) -> io::Result<usize> {
-        let mut on_disk = self.on_disk.lock();
-        if self.min_log_offset.load(Ordering::Acquire) < log_min.0 {
-            self.settle_min(self.min().0, log_min.0)?;
-        }
-        let file_len = self.files.shared.file_len;
-        let mut removed = 0;
-        while on_disk.extent.first + 2 * file_len <= on_disk.extent.end && on_disk.extent.first + file_len <= self.min().0 * LEN {
-            self.files.remove(on_disk.extent.first)?;
-            on_disk.extent.first += file_len;
-            on_disk.names_unsynced = true;
-            removed += 1;
-        }
-        if removed > 0 {
-            self.list_for_sync(&mut on_disk);
-        }
-        Ok(removed)
-    }
-
-    fn settle_min(&self, from: i64, log_min: i64) -> io::Result<()> {
-        let max = self.max().0;
-        let min = self.first_live(from, max, log_min)?;
-        let log_offset = if min < max { self.entry(min)?.log_offset } else { i64::MAX };
-        // A message published meanwhile is live whatever the search saw; its publisher set its own log offset.
-        if min < max {
-            self.min_log_offset.store(log_offset, Ordering::Release);
-        }
-        self.min.store(min, Ordering::Release);
-        Ok(())
-    }
-
-    fn first_live(&self, from: i64, max: i64, log_min: i64) -> io::Result<i64> {
-        let is_dead = |at| {
-            let entry = self.entry(at)?;
-            Ok(!entry.is_written() || entry.is_blank() || entry.log_offset < log_min)
-        };
-        // Most often the first one is live, or none is: a queue nobody writes to any more.
-        if from >= max || !is_dead(from)? {
-            return Ok(from.min(max));
-        }
-        if is_dead(max - 1)? {
-            return Ok(max);
-        }
-        partition(from, max, is_dead)
     }
 
     /// Removes the queue's files; what is published from now on goes nowhere.

@@ -14,6 +14,7 @@
 //!
 //! Not here: reading records, filters, consumers' offsets, and which thread does the background work.
 
+mod bounds;
 mod consume_queue;
 mod entry;
 mod files;

@@ -1,0 +1,139 @@
+//! What a simulated disk gives out: locks, open files and maps. All they know is where in the disk's state to look.
+
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+
+use super::{Change, SimulatedDisk, index};
+use crate::disk::{DiskFile, Lock, Mapped};
+
+#[derive(Debug)]
+pub(super) struct SimulatedLock {
+    pub(super) disk: SimulatedDisk,
+    pub(super) path: PathBuf,
+}
+
+impl Lock for SimulatedLock {}
+
+impl Drop for SimulatedLock {
+    fn drop(&mut self) {
+        self.disk.0.lock().locked.remove(&self.path);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct SimulatedFile {
+    pub(super) disk: SimulatedDisk,
+    pub(super) id: usize,
+}
+
+impl DiskFile for SimulatedFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.on()?.files[self.id].content.len() as u64)
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let file = &mut self.disk.on()?.files[self.id];
+        file.cold = false;
+        let from = index(offset)?.min(file.content.len());
+        let read = out.len().min(file.content.len() - from);
+        out[..read].copy_from_slice(&file.content[from..from + read]);
+        Ok(read)
+    }
+
+    fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.disk.on()?.files[self.id].cold {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(out, offset)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let content = &self.disk.on()?.files[self.id].content;
+        let from = index(offset)?.min(content.len());
+        Ok(content[from..].iter().position(|byte| *byte != 0).map(|at| (from + at) as u64))
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.on()?.write(self.id, bytes, offset)
+    }
+
+    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.write_at(&bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.on()?.sync_file(self.id)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.on()?.set_len(self.id, len)
+    }
+
+    fn map(&self) -> io::Result<Box<dyn Mapped>> {
+        let state = self.disk.on()?;
+        let file = &state.files[self.id];
+        if file.content.is_empty() || !file.reserved {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "only a file with all of its blocks reserved may be mapped",
+            ));
+        }
+        Ok(Box::new(SimulatedMap {
+            disk: self.disk.clone(),
+            id: self.id,
+            len: file.content.len() as u64,
+        }))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct SimulatedMap {
+    pub(super) disk: SimulatedDisk,
+    pub(super) id: usize,
+    len: u64,
+}
+
+impl SimulatedMap {
+    fn check(&self, offset: u64, len: usize) -> io::Result<usize> {
+        match offset.checked_add(len as u64) {
+            Some(end) if end <= self.len => index(offset),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl Mapped for SimulatedMap {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let from = self.check(offset, out.len())?;
+        let state = self.disk.on()?;
+        let content = state.files[self.id]
+            .content
+            .get(from..from + out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(content);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let offset = self.check(offset, bytes.len())?;
+        let mut state = self.disk.on()?;
+        let now_ms = state.now_ms;
+        state.files[self.id].change(
+            Change::Write {
+                offset,
+                bytes: bytes.to_vec(),
+            },
+            now_ms,
+        );
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.on()?.sync_file(self.id)
+    }
+}

@@ -1,0 +1,141 @@
+//! Moving a queue's ends: its maximum back in a recovery, its minimum forward in retention.
+//!
+//! Not here: where in files the written part ends (`files`), and why an end is moved.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use message::LogOffset;
+
+use super::consume_queue::{ConsumeQueue, LEN, OnDisk};
+use super::files::{Extent, partition};
+
+impl ConsumeQueue {
+    /// Recovery: drops the entries of records that start at `log_end` or after it, in memory and in files, and all traces
+    /// of writes above them that a crash left in the files.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the queue is not to be used then.
+    pub fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
+        let mut on_disk = self.on_disk.lock();
+        let (written, left) = self.truncate_tail(log_end.0);
+        if on_disk.extent == Extent::default() {
+            if left == 0 {
+                self.set_bounds(self.min().0.min(written), written, 0);
+            }
+            return Ok(());
+        }
+        if left > 0 {
+            // All in files is below; above may be parts of a write that failed.
+            return self.cut_files(&mut on_disk, written * LEN);
+        }
+        let limit = if log_end.0 <= self.files.shared.synced_log_end {
+            on_disk.limit
+        } else {
+            i64::MAX
+        };
+        let end = self.files.written_end(on_disk.extent, log_end.0, limit.saturating_mul(LEN))?;
+        self.cut_files(&mut on_disk, end)?;
+        on_disk.limit = i64::MAX;
+        self.settle(&mut on_disk, end)
+    }
+
+    /// Drops entries from memory. The first queue offset that was in memory, and how many are left there.
+    fn truncate_tail(&self, log_end: i64) -> (i64, usize) {
+        let mut tail = self.tail.lock();
+        let kept = tail.entries.partition_point(|entry| entry.log_offset < log_end);
+        let dropped = tail.entries.len() - kept;
+        tail.entries.truncate(kept);
+        self.files.shared.pending.fetch_sub(dropped as i64, Ordering::Relaxed);
+        if let Some(last) = tail.entries.back() {
+            let max = tail.written + kept as i64;
+            self.set_bounds(self.min().0.min(max), max, last.log_end());
+        }
+        (tail.written, kept)
+    }
+
+    /// Removes the files after the byte and makes what is after it in its file zeros.
+    fn cut_files(self: &Arc<Self>, on_disk: &mut OnDisk, end: i64) -> io::Result<()> {
+        let file_len = self.files.shared.file_len;
+        while on_disk.extent.end - file_len >= end.max(on_disk.extent.first + 1) {
+            self.files.renew();
+            self.files.remove(on_disk.extent.end - file_len)?;
+            on_disk.extent.end -= file_len;
+            on_disk.names_unsynced = true;
+        }
+        if end < on_disk.extent.end {
+            self.files.blank_from(end)?;
+            on_disk.unsynced_from = on_disk.unsynced_from.min(end);
+        }
+        self.list_for_sync(on_disk);
+        Ok(())
+    }
+
+    /// Takes the bounds from the files, of which all before `end` is written. Memory is empty.
+    pub(super) fn settle(&self, on_disk: &mut OnDisk, end: i64) -> io::Result<()> {
+        let log_end = if end > on_disk.extent.first {
+            self.files.entry(end - LEN)?.log_end()
+        } else {
+            0
+        };
+        let max = end / LEN;
+        let mut tail = self.tail.lock();
+        (tail.written, tail.written_log_end) = (max, log_end);
+        on_disk.synced = tail.synced_after();
+        drop(tail);
+        self.set_bounds(self.min().0.min(max), max, log_end);
+        Ok(())
+    }
+
+    /// Retention: moves the minimum to the first entry whose record starts at `log_min` or after it, and removes the files
+    /// that are below it whole, except for the last one, which keeps the queue's offset. How many were removed.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the minimum may be raised then, and files be left for the next call.
+    pub fn raise_min(self: &Arc<Self>, log_min: LogOffset) -> io::Result<usize> {
+        let mut on_disk = self.on_disk.lock();
+        if self.min_log_offset.load(Ordering::Acquire) < log_min.0 {
+            self.settle_min(self.min().0, log_min.0)?;
+        }
+        let file_len = self.files.shared.file_len;
+        let mut removed = 0;
+        while on_disk.extent.first + 2 * file_len <= on_disk.extent.end && on_disk.extent.first + file_len <= self.min().0 * LEN {
+            self.files.remove(on_disk.extent.first)?;
+            on_disk.extent.first += file_len;
+            on_disk.names_unsynced = true;
+            removed += 1;
+        }
+        if removed > 0 {
+            self.list_for_sync(&mut on_disk);
+        }
+        Ok(removed)
+    }
+
+    pub(super) fn settle_min(&self, from: i64, log_min: i64) -> io::Result<()> {
+        let max = self.max().0;
+        let min = self.first_live(from, max, log_min)?;
+        let log_offset = if min < max { self.entry(min)?.log_offset } else { i64::MAX };
+        // A message published meanwhile is live whatever the search saw; its publisher set its own log offset.
+        if min < max {
+            self.min_log_offset.store(log_offset, Ordering::Release);
+        }
+        self.min.store(min, Ordering::Release);
+        Ok(())
+    }
+
+    fn first_live(&self, from: i64, max: i64, log_min: i64) -> io::Result<i64> {
+        let is_dead = |at| {
+            let entry = self.entry(at)?;
+            Ok(!entry.is_written() || entry.is_blank() || entry.log_offset < log_min)
+        };
+        // Most often the first one is live, or none is: a queue nobody writes to any more.
+        if from >= max || !is_dead(from)? {
+            return Ok(from.min(max));
+        }
+        if is_dead(max - 1)? {
+            return Ok(max);
+        }
+        partition(from, max, is_dead)
+    }
+}
