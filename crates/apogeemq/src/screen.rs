@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use broker::settings::{BrokerSettings, FlushDiskType};
+
+use crate::roles::reachable;
 
 /// What is running.
 #[derive(Debug)]
@@ -82,21 +84,11 @@ fn try_it(screen: &Screen<'_>) -> String {
     match (screen.broker, screen.name_server) {
         (Some(broker), _) => format!(
             "apogeemq bench send --broker {}",
-            reachable(broker.bind_address, broker.listen_port)
+            reachable((broker.bind_address, broker.listen_port).into())
         ),
-        (None, Some(address)) => format!("apogeemq broker -n {}", reachable(address.ip(), address.port())),
+        (None, Some(address)) => format!("apogeemq broker -n {}", reachable(address)),
         (None, None) => "apogeemq --help".to_owned(),
     }
-}
-
-/// An address for this machine's own clients.
-fn reachable(bound: IpAddr, port: u16) -> SocketAddr {
-    let ip = match bound {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        other => other,
-    };
-    SocketAddr::new(ip, port)
 }
 
 #[cfg(test)]

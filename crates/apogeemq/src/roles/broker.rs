@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use broker::settings::BrokerSettings;
 use broker::{Broker, StartError};
+use store::StoreError;
 use store::disk::real::RealDisk;
 
 use crate::failure::Failure;
@@ -13,16 +14,16 @@ use crate::failure::Failure;
 pub(crate) struct Running(Broker);
 
 impl Running {
-    /// Opens the store and the ports. `name_server` is the one beside it, if there is one.
+    /// Opens the store and the ports, and registers: with the name server beside it first, if there is one.
     pub(crate) fn start(settings: BrokerSettings, name_server: Option<SocketAddr>) -> Result<Self, Failure> {
-        let mut name_servers = settings.namesrv_addr.clone();
-        name_servers.extend(name_server.map(|address| address.to_string()));
+        let own = name_server.map(|address| address.to_string());
+        let name_servers: Vec<_> = own.into_iter().chain(settings.namesrv_addr.iter().cloned()).collect();
         Broker::start(settings, &name_servers, Arc::new(RealDisk)).map(Self).map_err(explained)
     }
 
     /// Answers what is in flight, says goodbye, and closes the store.
     pub(crate) fn stop(self) -> Result<(), Failure> {
-        self.0.stop().map_err(|error| Failure::new(format!("the store was not closed in order: {error}. The next start recovers it")))
+        self.0.stop().map_err(|error| Failure::new(format!("the store was not closed in order: {error}")).advice("The next start recovers it"))
     }
 }
 
@@ -45,6 +46,7 @@ pub(crate) fn reachable(listening: SocketAddr) -> SocketAddr {
 fn explained(error: StartError) -> Failure {
     let failure = Failure::new(&error);
     match &error {
+        StartError::Store(StoreError::DiskFull(_)) => failure.advice("Make room on the disk, or choose another directory with --data"),
         StartError::Listen(cause) if cause.kind() == std::io::ErrorKind::AddrInUse => {
             failure.advice("Stop the process that listens there, or choose another port with --broker-port")
         }
