@@ -1,0 +1,222 @@
+//! The command line of `apogeemq bench`. Every number has a range, so that a run is bounded whatever is typed.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, value_parser};
+
+use crate::failure::Failure;
+
+/// Most bytes of bodies in one request; a frame may have 16 MiB.
+const MAX_REQUEST_BYTES: usize = 15 << 20;
+/// An e2e body starts with the run's number and the intended time.
+const MIN_E2E_SIZE: i64 = super::frames::STAMP_LEN as i64;
+
+/// What is measured, and where.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Send messages, as fast as answers come or at a fixed rate
+    Send(SendArguments),
+    /// Read what a topic holds
+    Recv(RecvArguments),
+    /// Send at a fixed rate to long-polling readers: the time from intended send to arrival
+    E2e(E2eArguments),
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub(super) struct Target {
+    /// The broker to load, HOST:PORT
+    #[arg(long, short = 'b', value_name = "ADDRESS", required_unless_present = "namesrv")]
+    pub(super) broker: Option<String>,
+    /// Name servers that know the brokers, HOST:PORT separated by ';'
+    #[arg(long, short = 'n', value_name = "ADDRESSES", conflicts_with = "broker")]
+    pub(super) namesrv: Option<String>,
+    /// The topic
+    #[arg(long, short = 't', value_name = "NAME", default_value = "ApogeeBench")]
+    pub(super) topic: String,
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub(super) struct Load {
+    /// Bytes of each body
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = value_parser!(u32).range(1..=8 << 20))]
+    pub(super) size: u32,
+    /// Queues of the topic on each broker, if it has to be created
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(i32).range(1..=1024))]
+    pub(super) queues: i32,
+    /// Connections that send
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=4096))]
+    pub(super) connections: u32,
+    /// How long to measure
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = value_parser!(u32).range(1..=86_400))]
+    pub(super) seconds: u32,
+    /// How long to load before that
+    #[arg(long, value_name = "S", default_value_t = 3, value_parser = value_parser!(u32).range(0..=3_600))]
+    pub(super) warmup: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub(super) struct Output {
+    /// Process of the server: adds its CPU time and memory (Linux)
+    #[arg(long, value_name = "PID")]
+    pub(super) pid: Option<u32>,
+    /// One line of JSON instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+    /// No progress on stderr
+    #[arg(long, short = 'q')]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SendArguments {
+    #[command(flatten)]
+    pub(super) target: Target,
+    #[command(flatten)]
+    pub(super) load: Load,
+    #[command(flatten)]
+    pub(super) output: Output,
+    /// Requests in flight on each connection
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..=4096))]
+    pub(super) window: u32,
+    /// Messages in each request
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=4096))]
+    pub(super) batch: u32,
+    /// Messages a second, over all connections: an open loop
+    #[arg(long, value_name = "N", conflicts_with = "window", value_parser = value_parser!(u32).range(1..=10_000_000))]
+    pub(super) rate: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RecvArguments {
+    #[command(flatten)]
+    pub(super) target: Target,
+    #[command(flatten)]
+    pub(super) output: Output,
+    /// Connections that read; they share the queues [default: one for each queue]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
+    pub(super) readers: Option<u32>,
+    /// Most messages of one answer
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = value_parser!(i32).range(1..=4096))]
+    pub(super) batch: i32,
+    /// Stop after this long, though there is more to read
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = value_parser!(u32).range(1..=86_400))]
+    pub(super) seconds: u32,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct E2eArguments {
+    #[command(flatten)]
+    pub(super) target: Target,
+    #[command(flatten)]
+    pub(super) load: Load,
+    #[command(flatten)]
+    pub(super) output: Output,
+    /// Messages a second, over all connections
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+    pub(super) rate: u32,
+    /// Connections that read; they share the queues [default: one for each queue]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
+    pub(super) readers: Option<u32>,
+}
+
+impl Load {
+    pub(super) fn warmup(&self) -> Duration {
+        Duration::from_secs(u64::from(self.warmup))
+    }
+
+    pub(super) fn seconds(&self) -> Duration {
+        Duration::from_secs(u64::from(self.seconds))
+    }
+}
+
+impl SendArguments {
+    /// What single ranges cannot say.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let bytes = self.load.size as usize * self.batch as usize;
+        if bytes > MAX_REQUEST_BYTES {
+            return Err(Failure::new(format!(
+                "--size times --batch is {bytes} bytes, allowed are {MAX_REQUEST_BYTES}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl E2eArguments {
+    /// What single ranges cannot say.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if i64::from(self.load.size) < MIN_E2E_SIZE {
+            return Err(Failure::new(format!(
+                "e2e needs --size {MIN_E2E_SIZE} or more, for the time stamp in the body"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(line: &str) -> Result<Verb, String> {
+        let words = std::iter::once("bench").chain(line.split_whitespace());
+        Line::try_parse_from(words)
+            .map(|line| line.arguments.verb)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_run_needs_to_be_told_whom_to_load() {
+        assert!(parse("send").unwrap_err().contains("--broker"));
+        assert!(parse("send --broker h:1 --namesrv h:2").is_err());
+        assert!(parse("send -n h:2").is_ok() && parse("recv -b h:1").is_ok() && parse("e2e -b h:1").is_ok());
+    }
+
+    #[test]
+    fn a_loop_is_open_or_closed() {
+        assert!(parse("send -b h:1 --rate 5 --window 2").is_err());
+        let Ok(Verb::Send(open)) = parse("send -b h:1 --rate 5") else {
+            panic!()
+        };
+        assert_eq!((open.rate, open.load.seconds()), (Some(5), Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn what_would_have_no_bound_is_refused() {
+        for line in [
+            "send -b h:1 --seconds 0",
+            "send -b h:1 --seconds 100000",
+            "send -b h:1 --connections 0",
+            "send -b h:1 --window 5000",
+            "send -b h:1 --size 0",
+            "e2e -b h:1 --rate 0",
+            "recv -b h:1 --readers 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let Ok(Verb::Send(heavy)) = parse("send -b h:1 --size 1000000 --batch 20") else {
+            panic!()
+        };
+        assert!(heavy.check().is_err());
+        let Ok(Verb::E2e(tiny)) = parse("e2e -b h:1 --size 8") else {
+            panic!()
+        };
+        assert!(tiny.check().is_err());
+    }
+}

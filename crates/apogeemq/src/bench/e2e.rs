@@ -1,0 +1,224 @@
+//! `bench e2e`: an open loop of sends, and readers whose pulls the broker holds until something arrives.
+//!
+//! The latency of a message runs from the moment at which it should have been sent to the moment at which a reader has it. That of its
+//! acknowledgement is told beside it.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use client::Queue;
+
+use super::arguments::E2eArguments;
+use super::frames::{self, Shape};
+use super::lanes::Lanes;
+use super::open::{LAST_ANSWERS, OpenLoop, Schedule};
+use super::place::{Place, Share, deal};
+use super::report::{Report, plural};
+use super::tally::{Clock, Counter, Open, Window};
+use super::watch::{Watch, wait_for};
+use super::wire::{Answer, Answers, Socket};
+use crate::failure::Failure;
+
+/// How long the broker may hold a pull: as official consumers ask.
+const HOLD_MS: i64 = 15_000;
+/// Most messages of one answer, as official consumers ask.
+const PULL_MAX: i32 = 32;
+
+pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
+    arguments.check()?;
+    let place = Place::new(&arguments.target)?;
+    let shares = place.found_or_created(arguments.load.queues)?;
+    let hands = deal(&place.found()?, arguments.readers);
+    if shares.is_empty() || hands.is_empty() {
+        return Err(Failure::new(format!(
+            "topic {} has no queue that may be written and read",
+            arguments.target.topic
+        )));
+    }
+    let (clock, window) = (Clock::start(), Window::new(arguments.load.warmup(), arguments.load.seconds()));
+    let run = RandomState::new().build_hasher().finish();
+    let mut arrivals = Arrivals::start(&place, &hands, run, (clock, window))?;
+    let (mut load, acks) = start(arguments, &shares, run, (clock, window))?;
+    let watch = Watch {
+        clock,
+        window,
+        counters: &arrivals.counters,
+        output: &arguments.output,
+    };
+    let used = watch.until_the_end(load.lanes())?;
+    let ended = load.end()?;
+    let counters = arrivals.end(&acks)?;
+    let readers = plural(hands.len() as u64, "reader");
+    let what = format!(
+        "e2e {} B, {} a second, {}, {readers}",
+        arguments.load.size,
+        arguments.rate,
+        queues(&shares)
+    );
+    let report = Report::new(what, &counters, window.seconds(), used);
+    Ok(report
+        .with_acknowledgements(&acks)
+        .with_late(&ended.late)
+        .with_unanswered(ended.unanswered))
+}
+
+type Timing = (Clock, Window);
+
+fn start(arguments: &E2eArguments, shares: &[Share], run: u64, (clock, window): Timing) -> Result<(OpenLoop, Vec<Arc<Counter>>), Failure> {
+    let shape = Shape {
+        topic: &arguments.target.topic,
+        size: arguments.load.size as usize,
+        batch: 1,
+        run: Some(run),
+    };
+    let schedule = Schedule {
+        rate: u64::from(arguments.rate),
+        batch: 1,
+    };
+    let load = OpenLoop::start(shares, arguments.load.connections as usize, shape, schedule, (clock, window))?;
+    let acks = load.counters.clone();
+    Ok((load, acks))
+}
+
+fn queues(shares: &[Share]) -> String {
+    plural(shares.iter().map(|share| share.queues.len() as u64).sum(), "queue")
+}
+
+/// The readers.
+struct Arrivals {
+    lanes: Lanes,
+    counters: Vec<Arc<Counter>>,
+    sockets: Vec<Socket>,
+    state: Arc<State>,
+}
+
+struct State {
+    stopping: AtomicBool,
+    arrived: AtomicU64,
+}
+
+impl Arrivals {
+    fn start(place: &Place, hands: &[Vec<Queue>], run: u64, (clock, window): Timing) -> Result<Self, Failure> {
+        let state = Arc::new(State {
+            stopping: AtomicBool::new(false),
+            arrived: AtomicU64::new(0),
+        });
+        let (mut lanes, mut counters, mut sockets) = (Lanes::default(), Vec::new(), Vec::new());
+        for hand in hands {
+            let ends = hand.iter().map(|queue| Ok((queue.id, place.bounds(queue)?.1)));
+            let (socket, counter) = (Socket::connect(&hand[0].address)?, Arc::new(Counter::new(window)));
+            sockets.push(socket.twin()?);
+            counters.push(Arc::clone(&counter));
+            let reader = Reader {
+                socket,
+                tracks: ends.collect::<Result<_, Failure>>()?,
+                topic: hand[0].topic.to_string(),
+                run,
+                counter,
+                clock,
+                state: Arc::clone(&state),
+            };
+            lanes.spawn("bench-reader", move || reader.run())?;
+        }
+        Ok(Self {
+            lanes,
+            counters,
+            sockets,
+            state,
+        })
+    }
+
+    /// Waits until all that was acknowledged in the window has arrived, but not for ever, and ends.
+    fn end(&mut self, acks: &[Arc<Counter>]) -> Result<Vec<Arc<Counter>>, Failure> {
+        let sum = |counters: &[Arc<Counter>]| counters.iter().map(|counter| counter.measured().0.messages).sum::<u64>();
+        let wanted = sum(acks);
+        let state = &self.state;
+        let mut seen = u64::MAX;
+        wait_for(LAST_ANSWERS, || {
+            let arrived = state.arrived.load(Ordering::Acquire);
+            // Adding up histograms is not for free, so only when something has come.
+            let done = arrived != seen && sum(&self.counters) >= wanted;
+            seen = arrived;
+            done || self.lanes.are_over()
+        });
+        self.state.stopping.store(true, Ordering::Release);
+        self.sockets.iter().for_each(Socket::shut);
+        std::mem::take(&mut self.lanes).join()?;
+        Ok(std::mem::take(&mut self.counters))
+    }
+}
+
+/// One connection with a held pull for each of its queues.
+struct Reader {
+    socket: Socket,
+    /// Queue and next offset.
+    tracks: Vec<(i32, i64)>,
+    topic: String,
+    run: u64,
+    counter: Arc<Counter>,
+    clock: Clock,
+    state: Arc<State>,
+}
+
+impl Reader {
+    fn run(mut self) -> Result<(), Failure> {
+        let (mut answers, mut out) = (Answers::new(), Vec::new());
+        (0..self.tracks.len()).for_each(|place| self.ask(place, &mut out));
+        loop {
+            self.socket.send(&out).or_else(|failure| self.unless_stopping(failure))?;
+            out.clear();
+            if !answers.read(&mut self.socket)? {
+                return self.unless_stopping(self.socket.closed());
+            }
+            let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
+            let mut counts = counter.open();
+            while let Some(answer) = answers.next()? {
+                let place = self.take(&mut counts, &answer, now_us)?;
+                self.ask(place, &mut out);
+            }
+        }
+    }
+
+    fn unless_stopping(&self, failure: Failure) -> Result<(), Failure> {
+        if self.state.stopping.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(failure)
+        }
+    }
+
+    fn ask(&self, place: usize, out: &mut Vec<u8>) {
+        let (id, next) = self.tracks[place];
+        frames::pull(&self.topic, id, next, PULL_MAX, HOLD_MS, place as u32, out);
+    }
+
+    /// Counts the messages of this run; returns whose answer it is.
+    fn take(&mut self, counts: &mut Open<'_>, answer: &Answer<'_>, now_us: u64) -> Result<usize, Failure> {
+        let place = answer.opaque() as usize;
+        let stray = || Failure::new("an answer to something that was not asked");
+        let (_, next) = self.tracks.get_mut(place).ok_or_else(stray)?;
+        match answer.code() {
+            0 => {
+                let arrived = count(counts, answer.body, self.run, now_us);
+                self.state.arrived.fetch_add(arrived, Ordering::AcqRel);
+            }
+            19..=21 => {}
+            _ => return Err(Failure::new(format!("a pull was refused: {}", answer.remark()))),
+        }
+        *next = answer.next_offset().unwrap_or(*next);
+        Ok(place)
+    }
+}
+
+fn count(counts: &mut Open<'_>, body: &[u8], run: u64, now_us: u64) -> u64 {
+    let mut arrived = 0;
+    for record in client::records(body).flatten() {
+        if let Some(due_us) = frames::stamp(record.body, run) {
+            counts.success(due_us, now_us, 1, record.body.len() as u64);
+            arrived += 1;
+        }
+    }
+    arrived
+}

@@ -1,0 +1,352 @@
+//! Requests, encoded once and patched for each sending.
+//!
+//! All that changes between two sends has a fixed width, so a request is a copy and a few digits:
+//!
+//! | what | where | width |
+//! |---|---|---|
+//! | opaque: 1,000,000,000 + intended µs, modulo a billion | header | 10 digits |
+//! | born time | header | 13 digits |
+//! | unique key, its last part | header, or each message of a batch | 12 hex digits |
+//! | run and intended µs (end to end) | start of the body | 8 + 8 bytes |
+//!
+//! The opaque carries the time, so that an answer alone says how long it took, and nothing has to be looked up.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use client::unique_key;
+use message::{batch, names, properties};
+use protocol::heartbeat::{SUB_ALL, TAG};
+use protocol::number::Decimal;
+use protocol::pull::{PullHeader, sys_flag};
+use protocol::send::SendHeader;
+use protocol::{Frame, RequestCode};
+
+/// The first number with ten digits: opaques always have ten.
+const OPAQUE_BASE: u64 = 1_000_000_000;
+/// Microseconds until opaques repeat: a thousand seconds, longer than any answer is waited for.
+const OPAQUE_RANGE: u64 = 1_000_000_000;
+/// Hex digits of a unique key that count.
+const COUNT_DIGITS: usize = 12;
+/// Bytes of an end-to-end body before its filling: run, intended µs.
+pub(super) const STAMP_LEN: usize = 16;
+
+const PRODUCER_GROUP: &str = "ApogeeBenchProducer";
+const CONSUMER_GROUP: &str = "ApogeeBenchConsumer";
+
+/// When the request was due that an opaque belongs to, given the time now.
+#[inline]
+pub(super) fn due_us(opaque: u32, now_us: u64) -> u64 {
+    let due = u64::from(opaque).wrapping_sub(OPAQUE_BASE) % OPAQUE_RANGE;
+    let age = (now_us % OPAQUE_RANGE + OPAQUE_RANGE - due) % OPAQUE_RANGE;
+    now_us.saturating_sub(age)
+}
+
+/// What kind of sends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape<'a> {
+    pub(super) topic: &'a str,
+    pub(super) size: usize,
+    /// Messages in each request; 1 is a plain send.
+    pub(super) batch: usize,
+    /// Each body begins with this number and the intended time.
+    pub(super) run: Option<u64>,
+}
+
+/// Sends to the queues of one broker in turn, from one connection.
+pub(super) struct Sends {
+    /// For each queue.
+    heads: Vec<Head>,
+    body: Body,
+    turn: usize,
+    count: u64,
+    clock: WallClock,
+    run: Option<u64>,
+}
+
+struct Head {
+    bytes: Bytes,
+    opaque_at: usize,
+    born_at: usize,
+    key_at: Option<usize>,
+}
+
+struct Body {
+    bytes: Vec<u8>,
+    keys_at: Vec<usize>,
+}
+
+impl Sends {
+    /// `lane` makes the unique keys of the connections of a run differ; it also says with which queue to begin.
+    pub(super) fn new(shape: Shape<'_>, queue_ids: &[i32], lane: usize) -> Self {
+        let body = Body::new(shape);
+        let heads = queue_ids.iter().map(|id| Head::new(shape, *id, body.bytes.len())).collect();
+        Self {
+            heads,
+            body,
+            turn: lane,
+            count: (lane as u64) << 32,
+            clock: WallClock::new(),
+            run: shape.run,
+        }
+    }
+
+    /// Appends the next request, due at `due_us`.
+    pub(super) fn push(&mut self, due_us: u64, out: &mut Vec<u8>) {
+        let head = &self.heads[self.turn % self.heads.len()];
+        self.turn += 1;
+        let start = out.len();
+        out.extend_from_slice(&head.bytes);
+        put(
+            out,
+            start + head.opaque_at,
+            Decimal::new((OPAQUE_BASE + due_us % OPAQUE_RANGE) as i64).as_bytes(),
+        );
+        put(out, start + head.born_at, self.clock.digits(due_us));
+        let body = out.len();
+        out.extend_from_slice(&self.body.bytes);
+        let keys = head
+            .key_at
+            .map(|at| start + at)
+            .into_iter()
+            .chain(self.body.keys_at.iter().map(|at| body + at));
+        for at in keys {
+            put(out, at, &hex(self.count));
+            self.count += 1;
+        }
+        if let Some(run) = self.run {
+            put(out, body, &run.to_be_bytes());
+            put(out, body + 8, &due_us.to_be_bytes());
+        }
+    }
+}
+
+impl Head {
+    fn new(shape: Shape<'_>, queue_id: i32, body_len: usize) -> Self {
+        let code = if shape.batch > 1 {
+            RequestCode::SendBatchMessage
+        } else {
+            RequestCode::SendMessageV2
+        };
+        let key = unique_key();
+        let one = properties::Builder::new()
+            .with(properties::UNIQ_KEY, &key)
+            .with(properties::WAIT, "true")
+            .build();
+        let all = properties::Builder::new().with(properties::WAIT, "true").build();
+        let header = SendHeader {
+            producer_group: PRODUCER_GROUP,
+            topic: shape.topic,
+            default_topic: names::AUTO_CREATE_TOPIC,
+            default_topic_queue_nums: 4,
+            queue_id,
+            sys_flag: 0,
+            born_timestamp: wall_ms(),
+            flag: 0,
+            properties: if shape.batch > 1 { &all } else { &one },
+            reconsume_times: 0,
+            unit_mode: false,
+            max_reconsume_times: None,
+            batch: shape.batch > 1,
+            broker_name: None,
+        };
+        let mut frame = Frame::request(code);
+        frame.opaque = OPAQUE_BASE as i32;
+        header.encode_v2(&mut frame.ext);
+        let mut bytes = frame.to_bytes().to_vec();
+        let total = (bytes.len() - 4 + body_len) as u32;
+        put(&mut bytes, 0, &total.to_be_bytes());
+        Self {
+            opaque_at: after(&bytes, "\"opaque\":"),
+            born_at: after(&bytes, "\"g\":\""),
+            key_at: (shape.batch == 1).then(|| after(&bytes, &key) - COUNT_DIGITS),
+            bytes: bytes.into(),
+        }
+    }
+}
+
+impl Body {
+    fn new(shape: Shape<'_>) -> Self {
+        let filling = vec![b'x'; shape.size];
+        let (mut bytes, mut keys_at) = (Vec::new(), Vec::new());
+        if shape.batch == 1 {
+            return Self { bytes: filling, keys_at };
+        }
+        let key = unique_key();
+        let properties = properties::Builder::new()
+            .with(properties::UNIQ_KEY, &key)
+            .with(properties::WAIT, "true")
+            .build();
+        let key_from_end = properties.len() - after(&properties, &key) + COUNT_DIGITS;
+        for _ in 0..shape.batch {
+            let item = batch::Item {
+                flag: 0,
+                body: &filling,
+                properties: &properties,
+            };
+            batch::push(&mut bytes, item);
+            keys_at.push(bytes.len() - key_from_end);
+        }
+        Self { bytes, keys_at }
+    }
+}
+
+/// The wall clock as 13 digits of ms, read again when a ms has passed.
+struct WallClock {
+    read_at_us: u64,
+    digits: Decimal,
+}
+
+impl WallClock {
+    fn new() -> Self {
+        Self {
+            read_at_us: 0,
+            digits: Decimal::new(wall_ms()),
+        }
+    }
+
+    fn digits(&mut self, now_us: u64) -> &[u8] {
+        if now_us.saturating_sub(self.read_at_us) >= 1_000 {
+            (self.read_at_us, self.digits) = (now_us, Decimal::new(wall_ms()));
+        }
+        self.digits.as_bytes()
+    }
+}
+
+fn wall_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
+}
+
+/// Where the bytes end that a text of the frame has; the text was put there by us.
+fn after(bytes: &[u8], text: &str) -> usize {
+    let found = bytes.windows(text.len()).position(|window| window == text.as_bytes());
+    found.map_or(0, |at| at + text.len())
+}
+
+fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
+    out[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+fn hex(count: u64) -> [u8; COUNT_DIGITS] {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    std::array::from_fn(|at| DIGITS[(count >> (4 * (COUNT_DIGITS - 1 - at)) & 15) as usize])
+}
+
+/// A pull of one queue. `opaque` comes back with the answer.
+pub(super) fn pull(topic: &str, queue_id: i32, offset: i64, max: i32, hold_ms: i64, opaque: u32, out: &mut Vec<u8>) {
+    let mut frame = Frame::request(RequestCode::PullMessage);
+    frame.opaque = opaque as i32;
+    let header = PullHeader {
+        consumer_group: CONSUMER_GROUP,
+        topic,
+        queue_id,
+        queue_offset: offset,
+        max_msg_nums: max,
+        sys_flag: sys_flag::SUBSCRIPTION | if hold_ms > 0 { sys_flag::SUSPEND } else { 0 },
+        commit_offset: 0,
+        suspend_timeout_ms: hold_ms,
+        subscription: Some(SUB_ALL),
+        sub_version: 0,
+        expression_type: Some(TAG),
+        max_msg_bytes: None,
+        request_source: None,
+        proxy_forward_client_id: None,
+    };
+    header.encode(&mut frame.ext);
+    out.extend_from_slice(&frame.to_bytes());
+}
+
+/// When a stamped body of this run was due.
+pub(super) fn stamp(body: &[u8], run: u64) -> Option<u64> {
+    let (found, rest) = body.split_first_chunk::<8>()?;
+    let due = rest.first_chunk::<8>()?;
+    (u64::from_be_bytes(*found) == run).then(|| u64::from_be_bytes(*due))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use protocol::frame::{MAX_FRAME_LEN, decode};
+    use std::collections::HashSet;
+
+    fn shape(batch: usize) -> Shape<'static> {
+        Shape {
+            topic: "t",
+            size: 100,
+            batch,
+            run: Some(77).filter(|_| batch == 1),
+        }
+    }
+
+    fn frames(sends: &mut Sends, dues: &[u64]) -> Vec<Frame> {
+        let mut out = Vec::new();
+        dues.iter().for_each(|due| sends.push(*due, &mut out));
+        let mut bytes = BytesMut::from(&out[..]);
+        std::iter::from_fn(|| decode(&mut bytes, MAX_FRAME_LEN).unwrap()).collect()
+    }
+
+    #[test]
+    fn patched_sends_are_whole_requests_to_the_queues_in_turn() {
+        let mut sends = Sends::new(shape(1), &[0, 1, 7], 1);
+        let frames = frames(&mut sends, &[5, 1_000_000_005, 2_000_000]);
+        let headers: Vec<_> = frames.iter().map(|frame| SendHeader::decode_v2(&frame.ext).unwrap()).collect();
+        assert_eq!(headers.iter().map(|header| header.queue_id).collect::<Vec<_>>(), [1, 7, 0]);
+        assert_eq!(
+            frames.iter().map(|frame| frame.opaque).collect::<Vec<_>>(),
+            [1_000_000_005, 1_000_000_005, 1_002_000_000]
+        );
+        let keys: HashSet<_> = headers
+            .iter()
+            .map(|header| properties::find(header.properties, "UNIQ_KEY").unwrap().to_owned())
+            .collect();
+        assert!(keys.len() == 3 && keys.iter().all(|key| key.len() == 32));
+        assert!(frames.iter().all(|frame| frame.code == 310 && frame.body.len() == 100));
+        assert!(headers.iter().all(|header| (header.born_timestamp - wall_ms()).abs() < 60_000));
+    }
+
+    #[test]
+    fn each_message_of_a_batch_has_a_key_of_its_own() {
+        let frames = frames(&mut Sends::new(shape(3), &[0], 0), &[0, 1]);
+        assert!(
+            frames
+                .iter()
+                .all(|frame| frame.code == 320 && SendHeader::decode_v2(&frame.ext).unwrap().batch)
+        );
+        let items: Vec<_> = frames
+            .iter()
+            .flat_map(|frame| batch::items(&frame.body))
+            .map(Result::unwrap)
+            .collect();
+        let keys: HashSet<_> = items
+            .iter()
+            .map(|item| properties::find(item.properties, "UNIQ_KEY").unwrap())
+            .collect();
+        assert_eq!((items.len(), keys.len()), (6, 6));
+    }
+
+    #[test]
+    fn connections_use_different_keys() {
+        let first = frames(&mut Sends::new(shape(1), &[0], 0), &[0]);
+        let second = frames(&mut Sends::new(shape(1), &[0], 1), &[0]);
+        let key = |frames: &[Frame]| frames[0].ext.text("i").unwrap()[..50].to_owned();
+        assert_ne!(key(&first), key(&second));
+    }
+
+    #[test]
+    fn an_answer_tells_when_its_request_was_due() {
+        for (due, now) in [(0, 0), (5, 900), (999_999_999, 1_000_000_100), (7_123_456_789, 7_133_456_789)] {
+            let opaque = (OPAQUE_BASE + due % OPAQUE_RANGE) as u32;
+            assert_eq!(due_us(opaque, now), due);
+        }
+    }
+
+    #[test]
+    fn a_body_carries_run_and_time() {
+        let frames = frames(&mut Sends::new(shape(1), &[0], 0), &[123_456]);
+        assert_eq!(
+            (stamp(&frames[0].body, 77), stamp(&frames[0].body, 78), stamp(b"short", 77)),
+            (Some(123_456), None, None)
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! The open loop: requests leave at times fixed by the rate alone, whatever the answers do.
+//!
+//! One thread writes for all connections, since it mostly sleeps; each connection has a thread that reads answers. Requests due within
+//! [`QUANTUM_US`] share a write, so a high rate costs no more system calls than one write for each connection and quantum. When the
+//! writer is held up, by the server or by the machine, it catches up, and the requests keep their intended times.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::frames::{Sends, Shape, due_us};
+use super::lanes::Lanes;
+use super::place::Share;
+use super::tally::{Clock, Counter, Open, Window, histogram};
+use super::usage::sharp_sleeps;
+use super::watch::wait_for;
+use super::wire::{Answer, Answers, Socket};
+use crate::failure::Failure;
+
+/// The shortest sleep of the writer.
+const QUANTUM_US: u64 = 100;
+/// Most bytes prepared for one write.
+const MAX_BURST_BYTES: usize = 256 << 10;
+/// How long to wait for answers once everything is sent.
+pub(super) const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// When requests leave.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schedule {
+    /// Messages a second.
+    pub(super) rate: u64,
+    /// Messages in a request.
+    pub(super) batch: u64,
+}
+
+impl Schedule {
+    fn due_us(&self, request: u64) -> u64 {
+        request * self.batch * 1_000_000 / self.rate
+    }
+}
+
+/// A running open loop.
+pub(super) struct OpenLoop {
+    writers: Lanes,
+    readers: Lanes,
+    shared: Arc<Shared>,
+    sockets: Vec<Socket>,
+    pub(super) counters: Vec<Arc<Counter>>,
+}
+
+struct Shared {
+    clock: Clock,
+    stopping: AtomicBool,
+    sent: AtomicU64,
+    answered: AtomicU64,
+    late: Mutex<Histogram<u64>>,
+}
+
+/// What an open loop leaves behind.
+pub(super) struct Ended {
+    /// How late requests were written, in µs after their time: the generator's own part of the latency.
+    pub(super) late: Histogram<u64>,
+    /// Requests without an answer in time.
+    pub(super) unanswered: u64,
+}
+
+impl OpenLoop {
+    /// Connects and starts to send.
+    pub(super) fn start(
+        shares: &[Share],
+        connections: usize,
+        shape: Shape<'_>,
+        schedule: Schedule,
+        (clock, window): (Clock, Window),
+    ) -> Result<Self, Failure> {
+        let shared = Arc::new(Shared {
+            clock,
+            stopping: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            late: Mutex::new(histogram()),
+        });
+        let mut this = Self {
+            writers: Lanes::default(),
+            readers: Lanes::default(),
+            shared,
+            sockets: Vec::new(),
+            counters: Vec::new(),
+        };
+        let mut outputs = Vec::new();
+        for lane in 0..connections {
+            let share = &shares[lane % shares.len()];
+            let socket = this.connect(&share.address, shape, window)?;
+            let sends = Sends::new(shape, &share.queues, lane);
+            let bytes = Vec::new();
+            outputs.push(Output { socket, sends, bytes });
+        }
+        let writer = Writer {
+            outputs,
+            schedule,
+            end_us: window.end_us,
+            shared: Arc::clone(&this.shared),
+        };
+        this.writers.spawn("bench-writer", move || writer.run())?;
+        Ok(this)
+    }
+
+    /// A connection whose answers are read and counted by a thread of its own.
+    fn connect(&mut self, address: &str, shape: Shape<'_>, window: Window) -> Result<Socket, Failure> {
+        let socket = Socket::connect(address)?;
+        socket.wait_without_end()?;
+        let counter = Arc::new(Counter::new(window));
+        let reader = Reader {
+            socket: socket.twin()?,
+            counter: Arc::clone(&counter),
+            messages: shape.batch as u64,
+            bytes: (shape.batch * shape.size) as u64,
+            shared: Arc::clone(&self.shared),
+        };
+        self.readers.spawn("bench-acks", move || reader.run())?;
+        self.counters.push(counter);
+        self.sockets.push(socket.twin()?);
+        Ok(socket)
+    }
+
+    /// The threads whose end is the end of sending.
+    pub(super) fn lanes(&mut self) -> &mut Lanes {
+        &mut self.writers
+    }
+
+    /// Waits for the writer, for the last answers, and ends.
+    pub(super) fn end(mut self) -> Result<Ended, Failure> {
+        self.writers.join()?;
+        let shared = &self.shared;
+        let open = || {
+            shared
+                .sent
+                .load(Ordering::Acquire)
+                .saturating_sub(shared.answered.load(Ordering::Acquire))
+        };
+        wait_for(LAST_ANSWERS, || open() == 0 || self.readers.are_over());
+        let unanswered = open();
+        shared.stopping.store(true, Ordering::Release);
+        self.sockets.iter().for_each(Socket::shut);
+        self.readers.join()?;
+        let late = shared.late.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Ended { late, unanswered })
+    }
+}
+
+/// One connection as the writer sees it.
+struct Output {
+    socket: Socket,
+    sends: Sends,
+    bytes: Vec<u8>,
+}
+
+struct Writer {
+    outputs: Vec<Output>,
+    schedule: Schedule,
+    end_us: u64,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn run(mut self) -> Result<(), Failure> {
+        sharp_sleeps();
+        let (mut next, mut late) = (0, histogram());
+        while self.schedule.due_us(next) < self.end_us {
+            let now_us = self.shared.clock.now_us();
+            next = self.prepare(next, now_us, &mut late);
+            for output in self.outputs.iter_mut().filter(|output| !output.bytes.is_empty()) {
+                output.socket.send(&output.bytes)?;
+                output.bytes.clear();
+            }
+            self.shared.sent.store(next, Ordering::Release);
+            self.shared.clock.sleep_until(self.next_wake(next, now_us));
+        }
+        *self.shared.late.lock().unwrap_or_else(PoisonError::into_inner) = late;
+        Ok(())
+    }
+
+    /// Encodes what is due, the connections taking turns; returns the first request that is not.
+    fn prepare(&mut self, mut next: u64, now_us: u64, late: &mut Histogram<u64>) -> u64 {
+        let count = self.outputs.len() as u64;
+        loop {
+            let due_us = self.schedule.due_us(next);
+            let output = &mut self.outputs[(next % count) as usize];
+            if due_us > now_us || due_us >= self.end_us || output.bytes.len() >= MAX_BURST_BYTES {
+                return next;
+            }
+            late.saturating_record((now_us - due_us).max(1));
+            output.sends.push(due_us, &mut output.bytes);
+            next += 1;
+        }
+    }
+
+    /// Behind schedule the next round follows at once.
+    fn next_wake(&self, next: u64, now_us: u64) -> u64 {
+        let due_us = self.schedule.due_us(next);
+        if due_us <= now_us {
+            now_us
+        } else {
+            due_us.max(now_us + QUANTUM_US)
+        }
+    }
+}
+
+struct Reader {
+    socket: Socket,
+    counter: Arc<Counter>,
+    messages: u64,
+    bytes: u64,
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    fn run(mut self) -> Result<(), Failure> {
+        let mut answers = Answers::new();
+        while answers.read(&mut self.socket)? {
+            let now_us = self.shared.clock.now_us();
+            let (mut counts, mut taken) = (self.counter.open(), 0);
+            while let Some(answer) = answers.next()? {
+                judge(&mut counts, &answer, now_us, self.messages, self.bytes);
+                taken += 1;
+            }
+            self.shared.answered.fetch_add(taken, Ordering::AcqRel);
+        }
+        if self.shared.stopping.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(self.socket.closed())
+        }
+    }
+}
+
+/// Counts a send's answer; anything but success is an error, a flush that was not in time too.
+#[inline]
+pub(super) fn judge(counts: &mut Open<'_>, answer: &Answer<'_>, now_us: u64, messages: u64, bytes: u64) {
+    let due_us = due_us(answer.opaque(), now_us);
+    match answer.code() {
+        0 => counts.success(due_us, now_us, messages, bytes),
+        _ => counts.failure(due_us, || answer.remark()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_keeps_its_rate_for_any_length() {
+        let schedule = Schedule { rate: 3, batch: 1 };
+        assert_eq!(
+            (0..4).map(|n| schedule.due_us(n)).collect::<Vec<_>>(),
+            [0, 333_333, 666_666, 1_000_000]
+        );
+        let day = Schedule {
+            rate: 10_000_000,
+            batch: 1,
+        };
+        assert_eq!(day.due_us(10_000_000 * 86_400), 86_400 * 1_000_000);
+        let batches = Schedule { rate: 100, batch: 10 };
+        assert_eq!(batches.due_us(1), 100_000);
+    }
+}

@@ -1,0 +1,167 @@
+//! Where the load goes: the topic's queues, found or created before a run begins.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use client::{Client, Error, Lookup, Options, Queue, Route};
+use protocol::route::MASTER_ID;
+use protocol::topic::TopicConfig;
+use tokio::runtime::Runtime;
+
+use super::arguments::Target;
+use crate::failure::Failure;
+
+/// How often to ask for the route of a topic that was just created, and the pause between.
+const ATTEMPTS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Calls before and after the load itself.
+pub(super) struct Place {
+    client: Client,
+    runtime: Runtime,
+    topic: String,
+}
+
+/// A broker and the numbers of the topic's queues there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) address: String,
+    pub(super) queues: Vec<i32>,
+}
+
+impl Place {
+    pub(super) fn new(target: &Target) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Failure::new)?;
+        Ok(Self {
+            client: Client::new(Options::new(lookup(target)?)),
+            runtime,
+            topic: target.topic.clone(),
+        })
+    }
+
+    /// The queues to write, by broker. A topic that is there is used as it is; one that is not is created.
+    pub(super) fn found_or_created(&self, queues: i32) -> Result<Vec<Share>, Failure> {
+        self.runtime.block_on(async {
+            let route = match self.client.route(&self.topic).await {
+                Err(Error::NoRoute { .. }) => self.created(queues).await?,
+                other => other.map_err(Failure::new)?,
+            };
+            Ok(shares(&route.write))
+        })
+    }
+
+    /// The queues to read, by broker.
+    pub(super) fn found(&self) -> Result<Vec<Queue>, Failure> {
+        let route = self.runtime.block_on(self.client.route(&self.topic)).map_err(Failure::new)?;
+        Ok(route.read)
+    }
+
+    /// A queue's lowest offset and its end.
+    pub(super) fn bounds(&self, queue: &Queue) -> Result<(i64, i64), Failure> {
+        self.runtime.block_on(async {
+            let min = self.client.min_offset(queue).await.map_err(Failure::new)?;
+            let max = self.client.max_offset(queue).await.map_err(Failure::new)?;
+            Ok((min, max))
+        })
+    }
+
+    async fn created(&self, queues: i32) -> Result<Route, Failure> {
+        let config = TopicConfig::new(&self.topic, queues);
+        let brokers = self.brokers().await.map_err(Failure::new)?;
+        for address in &brokers {
+            self.client.create_topic(address, &config).await.map_err(Failure::new)?;
+        }
+        for _ in 0..ATTEMPTS {
+            if let Ok(route) = self.client.route(&self.topic).await
+                && shares(&route.write).len() == brokers.len()
+            {
+                return Ok(route);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(Failure::new(format!(
+            "topic {} was created, but no route to it appeared",
+            self.topic
+        )))
+    }
+
+    /// The given broker, or all masters the name servers know.
+    async fn brokers(&self) -> Result<Vec<String>, Error> {
+        if let Lookup::Broker(address) = &self.client.options().lookup {
+            return Ok(vec![address.clone()]);
+        }
+        let cluster = self.client.cluster().await?;
+        let masters = cluster
+            .broker_addr_table
+            .values()
+            .filter_map(|broker| broker.broker_addrs.get(&MASTER_ID));
+        Ok(masters.cloned().collect())
+    }
+}
+
+fn lookup(target: &Target) -> Result<Lookup, Failure> {
+    match (&target.broker, &target.namesrv) {
+        (Some(broker), _) => Ok(Lookup::Broker(broker.clone())),
+        (None, Some(servers)) => Ok(Lookup::NameServers(
+            servers
+                .split(';')
+                .map(str::trim)
+                .filter(|server| !server.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )),
+        (None, None) => Err(Failure::new("--broker or --namesrv is needed")),
+    }
+}
+
+fn shares(queues: &[Queue]) -> Vec<Share> {
+    let mut by_address = BTreeMap::<&str, Vec<i32>>::new();
+    for queue in queues {
+        by_address.entry(&queue.address).or_default().push(queue.id);
+    }
+    let share = |(address, queues): (&str, Vec<i32>)| Share {
+        address: address.to_owned(),
+        queues,
+    };
+    by_address.into_iter().map(share).collect()
+}
+
+/// Deals queues out to readers: a reader has one connection, so queues of one broker only.
+pub(super) fn deal(queues: &[Queue], readers: Option<u32>) -> Vec<Vec<Queue>> {
+    let brokers = shares(queues);
+    let readers = readers.map_or(queues.len(), |count| count as usize);
+    let per_broker = readers.div_ceil(brokers.len().max(1)).max(1);
+    let mut hands = Vec::new();
+    for broker in &brokers {
+        let own: Vec<_> = queues.iter().filter(|queue| *queue.address == *broker.address).collect();
+        let count = per_broker.min(own.len());
+        hands.extend((0..count).map(|hand| own.iter().skip(hand).step_by(count).map(|queue| (*queue).clone()).collect()));
+    }
+    hands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queues(address: &str, ids: std::ops::Range<i32>) -> Vec<Queue> {
+        ids.map(|id| Queue::at(address, "t", id)).collect()
+    }
+
+    fn ids(hands: &[Vec<Queue>]) -> Vec<Vec<i32>> {
+        hands.iter().map(|hand| hand.iter().map(|queue| queue.id).collect()).collect()
+    }
+
+    #[test]
+    fn each_queue_has_one_reader_and_each_reader_one_broker() {
+        let two = [queues("a:1", 0..3), queues("b:1", 0..3)].concat();
+        assert_eq!(ids(&deal(&two, None)), [[0], [1], [2], [0], [1], [2]]);
+        assert_eq!(ids(&deal(&two, Some(1))), [[0, 1, 2], [0, 1, 2]]);
+        assert_eq!(ids(&deal(&two, Some(4))), [vec![0, 2], vec![1], vec![0, 2], vec![1]]);
+        assert_eq!(ids(&deal(&queues("a:1", 0..2), Some(9))), [[0], [1]]);
+        assert!(deal(&[], None).is_empty());
+    }
+}

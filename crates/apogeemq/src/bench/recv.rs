@@ -1,0 +1,150 @@
+//! `bench recv`: reads what a topic holds, each queue from its first message to the end it had at the start.
+//!
+//! A reader has one connection and one pull in flight for each of its queues.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Queue;
+
+use super::arguments::RecvArguments;
+use super::frames;
+use super::lanes::Lanes;
+use super::place::{Place, deal};
+use super::report::{Report, plural};
+use super::tally::{Clock, Counter, Open, Window};
+use super::watch::Watch;
+use super::wire::{Answer, Answers, Socket};
+use crate::failure::Failure;
+
+pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
+    let place = Place::new(&arguments.target)?;
+    let queues = place.found()?;
+    let window = Window::new(Duration::ZERO, Duration::from_secs(u64::from(arguments.seconds)));
+    let hands = deal(&queues, arguments.readers);
+    let mut prepared = Vec::new();
+    for hand in &hands {
+        let tracks = hand.iter().map(|queue| Track::new(&place, queue)).collect::<Result<Vec<_>, _>>()?;
+        prepared.push((Socket::connect(&hand[0].address)?, tracks));
+    }
+    let (clock, mut lanes, mut counters) = (Clock::start(), Lanes::default(), Vec::new());
+    for (socket, tracks) in prepared {
+        let counter = Arc::new(Counter::new(window));
+        counters.push(Arc::clone(&counter));
+        let reader = Reader {
+            socket,
+            tracks,
+            topic: arguments.target.topic.clone(),
+            batch: arguments.batch,
+            counter,
+            clock,
+            end_us: window.end_us,
+        };
+        lanes.spawn("bench-reader", move || reader.run())?;
+    }
+    let watch = Watch {
+        clock,
+        window,
+        counters: &counters,
+        output: &arguments.output,
+    };
+    let used = watch.until_the_end(&mut lanes)?;
+    lanes.join()?;
+    let (readers, shown) = (plural(hands.len() as u64, "reader"), plural(queues.len() as u64, "queue"));
+    let what = format!("recv {} at most in a pull, {readers}, {shown}", arguments.batch);
+    let last_us = counters.iter().map(|counter| counter.measured().0.last_us).max().unwrap_or(0);
+    Ok(Report::new(what, &counters, last_us as f64 / 1e6, used))
+}
+
+/// How far a queue is read.
+struct Track {
+    id: i32,
+    next: i64,
+    end: i64,
+    asked_us: u64,
+}
+
+impl Track {
+    fn new(place: &Place, queue: &Queue) -> Result<Self, Failure> {
+        let (next, end) = place.bounds(queue)?;
+        Ok(Self {
+            id: queue.id,
+            next,
+            end,
+            asked_us: 0,
+        })
+    }
+}
+
+struct Reader {
+    socket: Socket,
+    tracks: Vec<Track>,
+    topic: String,
+    batch: i32,
+    counter: Arc<Counter>,
+    clock: Clock,
+    end_us: u64,
+}
+
+impl Reader {
+    fn run(mut self) -> Result<(), Failure> {
+        let (mut answers, mut out) = (Answers::new(), Vec::new());
+        let mut in_flight = 0;
+        let mut wanted: Vec<usize> = (0..self.tracks.len()).collect();
+        loop {
+            let now_us = self.clock.now_us();
+            for place in wanted.drain(..) {
+                in_flight += self.ask(place, now_us, &mut out);
+            }
+            if in_flight == 0 {
+                return Ok(());
+            }
+            self.socket.send(&out)?;
+            out.clear();
+            if !answers.read(&mut self.socket)? {
+                return Err(self.socket.closed());
+            }
+            let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
+            let mut counts = counter.open();
+            while let Some(answer) = answers.next()? {
+                wanted.push(self.take(&mut counts, &answer, now_us)?);
+                in_flight -= 1;
+            }
+        }
+    }
+
+    /// Asks for what comes next in a queue; 0 when there is nothing more to ask for.
+    fn ask(&mut self, place: usize, now_us: u64, out: &mut Vec<u8>) -> usize {
+        let track = &mut self.tracks[place];
+        if track.next >= track.end || now_us >= self.end_us {
+            return 0;
+        }
+        track.asked_us = now_us;
+        frames::pull(&self.topic, track.id, track.next, self.batch, 0, place as u32, out);
+        1
+    }
+
+    /// Counts an answer; returns whose it is.
+    fn take(&mut self, counts: &mut Open<'_>, answer: &Answer<'_>, now_us: u64) -> Result<usize, Failure> {
+        let place = answer.opaque() as usize;
+        let stray = || Failure::new("an answer to something that was not asked");
+        let track = self.tracks.get_mut(place).ok_or_else(stray)?;
+        let next = answer.next_offset().filter(|next| *next > track.next);
+        match (answer.code(), next) {
+            (0, Some(next)) => {
+                let messages = client::records(answer.body).filter(Result::is_ok).count() as u64;
+                counts.success(track.asked_us, now_us, messages, answer.body.len() as u64);
+                track.next = next;
+            }
+            // Nothing here (deleted, filtered): the broker says where to go on.
+            (20 | 21, Some(next)) => track.next = next,
+            _ => {
+                counts.failure(track.asked_us, || {
+                    format!("queue {} at {}: {}", track.id, track.next, answer.remark())
+                });
+                track.next = track.end;
+            }
+        }
+        Ok(place)
+    }
+}

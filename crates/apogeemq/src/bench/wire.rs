@@ -1,0 +1,255 @@
+//! A blocking socket, and the answers that come out of it.
+//!
+//! Only the few header fields that a load needs are looked for, straight in the JSON text as both brokers write it; whatever does not
+//! look like that goes through the full decoder of `protocol`.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use protocol::frame::{self, Frame, MAX_FRAME_LEN, PREFIX_LEN};
+use protocol::number::parse_i64;
+
+use crate::failure::Failure;
+
+/// How long an answer, or room to send, may take before the run is given up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_BUFFER: usize = 256 << 10;
+
+/// A connection to a broker.
+pub(super) struct Socket {
+    stream: TcpStream,
+    address: String,
+}
+
+impl Socket {
+    pub(super) fn connect(address: &str) -> Result<Self, Failure> {
+        let stream = connect(address).map_err(|error| Failure::new(format!("cannot connect to {address}: {error}")))?;
+        let address = address.to_owned();
+        Ok(Self { stream, address })
+    }
+
+    /// The same connection for another thread.
+    pub(super) fn twin(&self) -> Result<Self, Failure> {
+        let stream = self.stream.try_clone().map_err(|error| self.failure(&error))?;
+        let address = self.address.clone();
+        Ok(Self { stream, address })
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.stream.write_all(bytes).map_err(|error| self.failure(&error))
+    }
+
+    /// Reading waits as long as it takes: for connections on which nothing may be due for long.
+    pub(super) fn wait_without_end(&self) -> Result<(), Failure> {
+        self.stream.set_read_timeout(None).map_err(|error| self.failure(&error))
+    }
+
+    /// Wakes whoever reads here, for good.
+    pub(super) fn shut(&self) {
+        // A connection that is gone already is shut.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// What to say when the other end closed the connection.
+    pub(super) fn closed(&self) -> Failure {
+        Failure::new(format!("{} closed the connection", self.address))
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                Failure::new(format!("{} did not move for {} s", self.address, PATIENCE.as_secs()))
+            }
+            _ => Failure::new(format!("connection to {}: {error}", self.address)),
+        }
+    }
+}
+
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut failure = io::Error::other("no such host");
+    for candidate in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&candidate, CONNECT_PATIENCE) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                return Ok(stream);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Bytes read and not yet taken: `buffer[start..end]`.
+pub(super) struct Answers {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Answers {
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: vec![0; FIRST_BUFFER],
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// Waits for bytes and reads once. False: the other end closed the connection.
+    pub(super) fn read(&mut self, socket: &mut Socket) -> Result<bool, Failure> {
+        self.make_room();
+        let read = loop {
+            match socket.stream.read(&mut self.buffer[self.end..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let count = read.map_err(|error| socket.failure(&error))?;
+        self.end += count;
+        Ok(count > 0)
+    }
+
+    /// Moves what is left to the front; the buffer grows only for an answer that is longer, so no further than a frame may be.
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.buffer.len() {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+    }
+
+    /// The next whole answer.
+    pub(super) fn next(&mut self) -> Result<Option<Answer<'_>>, Failure> {
+        let garbled = |error: frame::FrameError| Failure::new(format!("what came back is not this protocol: {error}"));
+        let there = &self.buffer[self.start..self.end];
+        if frame::missing(there, MAX_FRAME_LEN).map_err(garbled)? > 0 {
+            return Ok(None);
+        }
+        let word = |at: usize| u32::from_be_bytes([there[at], there[at + 1], there[at + 2], there[at + 3]]) as usize;
+        let (total, header) = (4 + word(0), word(4) & 0x00ff_ffff);
+        let whole = &self.buffer[self.start..self.start + total];
+        self.start += total;
+        let (header, body) = whole[PREFIX_LEN..].split_at(header);
+        Ok(Some(Answer { whole, header, body }))
+    }
+}
+
+/// One answer.
+pub(super) struct Answer<'a> {
+    whole: &'a [u8],
+    header: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+impl Answer<'_> {
+    /// What the request carried as opaque.
+    #[inline]
+    pub(super) fn opaque(&self) -> u32 {
+        // It stands near the end.
+        let found = find_last(self.json(), b"\"opaque\":").and_then(digits);
+        found.unwrap_or_else(|| self.decode().map_or(0, |frame| i64::from(frame.opaque))) as u32
+    }
+
+    /// How the request ended.
+    #[inline]
+    pub(super) fn code(&self) -> i64 {
+        let found = self.json().strip_prefix(b"{\"code\":").and_then(digits);
+        found.unwrap_or_else(|| self.decode().map_or(-1, |frame| i64::from(frame.code)))
+    }
+
+    /// Where a pull goes on.
+    pub(super) fn next_offset(&self) -> Option<i64> {
+        let found = find_last(self.json(), b"\"nextBeginOffset\":\"").and_then(digits);
+        found.or_else(|| self.decode()?.ext.long("nextBeginOffset"))
+    }
+
+    /// What the answer says, for people.
+    pub(super) fn remark(&self) -> String {
+        let said = self.decode().and_then(|frame| frame.remark).unwrap_or_default();
+        format!("code {}: {}", self.code(), said.lines().next().unwrap_or_default())
+    }
+
+    /// The header if it is text in which to look for fields.
+    #[inline]
+    fn json(&self) -> &[u8] {
+        if self.header.starts_with(b"{") { self.header } else { &[] }
+    }
+
+    #[cold]
+    fn decode(&self) -> Option<Frame> {
+        frame::decode(&mut BytesMut::from(self.whole), MAX_FRAME_LEN).ok().flatten()
+    }
+}
+
+/// What follows the last occurrence of a key.
+fn find_last<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let at = text.windows(key.len()).rposition(|window| window == key)?;
+    Some(&text[at + key.len()..])
+}
+
+/// The integer a text begins with.
+fn digits(text: &[u8]) -> Option<i64> {
+    let len = text.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
+    parse_i64(&text[..len])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Encoding;
+
+    fn answers(bytes: &[u8]) -> Answers {
+        let mut answers = Answers::new();
+        answers.buffer[..bytes.len()].copy_from_slice(bytes);
+        answers.end = bytes.len();
+        answers
+    }
+
+    fn reply(encoding: Encoding) -> Frame {
+        let mut reply = Frame::request(19)
+            .with_remark("\"opaque\":5")
+            .with_field("nextBeginOffset", 77)
+            .with_body("xyz");
+        (reply.opaque, reply.flag, reply.encoding) = (1_234_567_890, 1, encoding);
+        reply
+    }
+
+    #[test]
+    fn the_fields_of_an_answer_are_found_in_either_encoding() {
+        for encoding in [Encoding::Json, Encoding::Binary] {
+            let mut answers = answers(&reply(encoding).to_bytes());
+            let answer = answers.next().unwrap().unwrap();
+            assert_eq!(
+                (answer.opaque(), answer.code(), answer.next_offset()),
+                (1_234_567_890, 19, Some(77))
+            );
+            assert_eq!((answer.body, answer.remark().as_str()), (&b"xyz"[..], "code 19: \"opaque\":5"));
+            assert!(answers.next().unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn json_that_another_server_writes_is_understood_too() {
+        let header = b"{ \"opaque\" : 12, \"code\": 0, \"flag\":1}";
+        let mut bytes = ((header.len() + 4) as u32).to_be_bytes().to_vec();
+        bytes.extend_from_slice(&(header.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(header);
+        let mut answers = answers(&bytes);
+        let answer = answers.next().unwrap().unwrap();
+        assert_eq!((answer.opaque(), answer.code()), (12, 0));
+    }
+
+    #[test]
+    fn half_an_answer_waits_for_the_rest_and_nonsense_ends_the_run() {
+        let bytes = reply(Encoding::Json).to_bytes();
+        assert!(answers(&bytes[..bytes.len() - 1]).next().unwrap().is_none());
+        assert!(answers(b"HTTP/1.1 400 Bad Request").next().is_err());
+    }
+}
