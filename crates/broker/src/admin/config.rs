@@ -6,7 +6,7 @@ use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
 use crate::topic::Topics;
-use config::{Changed, Live, UpdateRefused};
+use config::{Changed, Live, UpdateRefused, properties};
 use protocol::{DataVersion, Frame, ResponseCode, json};
 
 impl From<UpdateRefused> for Refusal {
@@ -16,6 +16,17 @@ impl From<UpdateRefused> for Refusal {
             UpdateRefused::Unreadable(_) => Self::system(error.to_string()),
             UpdateRefused::Unknown { .. } | UpdateRefused::Value(_) => Self::invalid(error.to_string()),
         }
+    }
+}
+
+/// Keys that Apache never lets anyone change over the wire: with them a broker's files could be overwritten.
+const NEVER: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackList"];
+
+fn refuse_never(text: &[u8]) -> Result<(), Refusal> {
+    let named = properties::parse_bytes(text).unwrap_or_default();
+    match named.iter().find(|entry| NEVER.contains(&entry.key.trim())) {
+        Some(entry) => Err(UpdateRefused::AtStart(entry.key.trim().to_owned()).into()),
+        None => Ok(()),
     }
 }
 
@@ -30,6 +41,7 @@ pub fn update(
     now_ms: i64,
     apply: impl FnOnce(&BrokerSettings, &[Changed]),
 ) -> Outcome {
+    refuse_never(&request.body)?;
     let changed = settings.update(&request.body)?;
     for change in &changed {
         tracing::warn!(
@@ -109,6 +121,8 @@ mod tests {
             refusal.text
         );
         assert_eq!(settings.current().max_message_size, 4 << 20);
+        let refusal = changed(&settings, &topics, "brokerConfigPath=/tmp/x").unwrap_err();
+        assert_eq!(refusal.code, ResponseCode::NoPermission);
         let refusal = changed(&settings, &topics, "maxMessageSise=1\n").unwrap_err();
         assert!(refusal.text.contains("did you mean maxMessageSize"), "{}", refusal.text);
         assert_eq!(

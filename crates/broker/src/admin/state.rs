@@ -18,7 +18,7 @@ pub fn state(store: &Store, disk: &dyn Disk, settings: &BrokerSettings, stats: &
     let log_dir = settings.commit_log_dir();
     let space = disk.space(&settings.store_path_root_dir).ok();
     let runtime = Runtime {
-        version: (version::CURRENT, version::name(version::CURRENT)),
+        version: version::name(version::CURRENT),
         boot_ms,
         now_ms,
         commit_log: (log_dir.display().to_string(), used(disk, &log_dir)),

@@ -122,6 +122,9 @@ pub fn unregister<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_
 /// # Errors
 /// It is an SQL filter.
 pub fn check(request: &Frame, settings: &BrokerSettings) -> Outcome {
+    if request.body.is_empty() {
+        return Ok(Answer::ok());
+    }
     let asked: CheckClientBody = json::read(&request.body)?;
     let kind = asked.subscription.map(|data| data.expression_type).unwrap_or_default();
     if kind.is_empty() || kind == heartbeat::TAG {

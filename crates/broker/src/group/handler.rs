@@ -23,6 +23,10 @@ impl From<GroupError> for Refusal {
 /// # Errors
 /// The body is malformed, the name not allowed, or there are too many groups.
 pub fn create(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
+    // As in Apache, nothing asked is nothing to do.
+    if request.body.is_empty() {
+        return Ok(Answer::ok());
+    }
     let rule: Rule = json::read(&request.body)?;
     set(vec![rule], groups, now_ms)
 }

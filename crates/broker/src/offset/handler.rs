@@ -10,7 +10,7 @@ use crate::reply::{Answer, Outcome};
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use protocol::diagnose::{CorrectionOffsetHeader, CorrectionOffsets};
-use protocol::offset::{MaxOffsetHeader, QueryConsumerOffsetHeader, QueueHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader};
+use protocol::offset::{MaxOffsetHeader, QueryConsumerOffsetHeader, QueueHeader, SearchOffsetHeader};
 use protocol::reset::CloneGroupOffsetHeader;
 use protocol::stats::{BrokerConsumeStatsHeader, ConsumeStats, ConsumeStatsHeader, ConsumeStatsList, OffsetWrapper};
 use protocol::{Frame, MessageQueue, ResponseCode, json};
@@ -40,22 +40,25 @@ pub fn query(request: &Frame, offsets: &Offsets, queues: &dyn Queues) -> Outcome
         max: queues.max(topic, queue_id),
     };
     let first_is_cached = || queues.is_cached(topic, queue_id, queue.min);
-    match unknown::start(asked.set_zero_if_not_found, queue, first_is_cached) {
-        Some(offset) => Ok(Answer::ok().with("offset", offset)),
-        None => {
-            let text = "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first";
-            Err(Refusal::new(ResponseCode::QueryNotFound, text))
-        }
+    if let Some(offset) = unknown::start(asked.set_zero_if_not_found, queue, first_is_cached) {
+        return Ok(Answer::ok().with("offset", offset));
     }
+    let text = match asked.set_zero_if_not_found {
+        Some(false) => "Not found, do not set to zero, maybe this group boot first",
+        _ => "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
+    };
+    Err(Refusal::new(ResponseCode::QueryNotFound, text))
 }
 
 /// Code 15: a group is now here in a queue. While a reset is pending the request is answered as done and passed over.
 ///
+/// An offset below zero is refused, where Apache takes it and forgets by it where the group is.
+///
 /// # Errors
 /// There is no such group or topic, a field is missing or below zero, or no room.
 pub fn update(request: &Frame, offsets: &Offsets, groups: &Groups, topics: &Topics) -> Outcome {
-    let asked = UpdateConsumerOffsetHeader::decode(&request.ext)?;
-    let (topic, group, queue_id) = (asked.topic, asked.consumer_group, asked.queue_id);
+    let group = request.ext.require_text("consumerGroup")?;
+    let topic = request.ext.require_text("topic")?;
     if !groups.contains(group) {
         let text = format!("Group {group} not exist!");
         return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
@@ -64,26 +67,16 @@ pub fn update(request: &Frame, offsets: &Offsets, groups: &Groups, topics: &Topi
         let text = format!("Topic {topic} not exist!");
         return Err(Refusal::new(ResponseCode::TopicNotExist, text));
     }
+    let missing = |what: &str| Refusal::invalid(format!("{what} is null, topic is {topic}"));
+    let queue_id = request.ext.optional_int("queueId")?.ok_or_else(|| missing("QueueId"))?;
+    let offset = request.ext.optional_int("commitOffset")?.ok_or_else(|| missing("Offset"))?;
     if offsets.reset_pending(topic, group, queue_id) {
-        tracing::info!(
-            topic,
-            group,
-            queue_id,
-            offset = asked.commit_offset,
-            "commit passed over: a reset is pending"
-        );
+        tracing::info!(topic, group, queue_id, offset, "commit passed over: a reset is pending");
         return Ok(Answer::ok().remark("Offset has been previously reset"));
     }
-    let before = offsets.commit(topic, group, queue_id, asked.commit_offset)?;
-    if before.is_some_and(|before| asked.commit_offset < before) {
-        tracing::warn!(
-            topic,
-            group,
-            queue_id,
-            ?before,
-            offset = asked.commit_offset,
-            "group commits an earlier offset"
-        );
+    let before = offsets.commit(topic, group, queue_id, offset)?;
+    if before.is_some_and(|before| offset < before) {
+        tracing::warn!(topic, group, queue_id, ?before, offset, "group commits an earlier offset");
     }
     Ok(Answer::ok())
 }

@@ -10,10 +10,11 @@ use protocol::{Frame, ResponseCode};
 /// Most bytes of one answer; what would not fit is left out, but for the first record.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Code 12: records of a topic by a key, or by their unique key. `max` is the setting `maxMsgsNumBatch`.
+/// Code 12: the newest records of a topic by a key, or by their unique key, in the order of the log; none is code 22. `max`
+/// is the setting `maxMsgsNumBatch`.
 ///
 /// # Errors
-/// There is none (22), a field is missing, or the disk's.
+/// A field is missing, or the disk's.
 pub fn by_key(request: &Frame, log: &dyn Log, max: u32) -> Outcome {
     let asked = QueryMessageHeader::decode(&request.ext)?;
     let max = usize::try_from(max).unwrap_or(usize::MAX);
@@ -24,22 +25,30 @@ pub fn by_key(request: &Frame, log: &dyn Log, max: u32) -> Outcome {
         usize::try_from(asked.max_num).unwrap_or(0).min(max)
     };
     let found = log.by_key(asked.topic, asked.key, asked.begin_timestamp, asked.end_timestamp, wanted)?;
-    let body = join(&found.records);
-    if body.is_empty() {
+    let answer = |answer: Answer, timestamp: i64, log_offset: i64| {
+        answer
+            .with("indexLastUpdateTimestamp", timestamp)
+            .with("indexLastUpdatePhyoffset", log_offset)
+    };
+    if found.records.is_empty() {
         let text = "can not find message, maybe time range not correct";
-        return Err(Refusal::new(ResponseCode::QueryNotFound, text));
+        return Ok(answer(Answer::ok().code(ResponseCode::QueryNotFound).remark(text), 0, 0));
     }
-    Ok(Answer::body(body)
-        .with("indexLastUpdateTimestamp", found.last_timestamp)
-        .with("indexLastUpdatePhyoffset", found.last_log_offset.0))
+    let body = Answer::body(join(&found.records));
+    Ok(answer(body, found.last_timestamp, found.last_log_offset.0))
 }
 
+/// The records, which come newest first, in the order of the log. What is over the bound is the oldest.
 fn join(records: &[Bytes]) -> Bytes {
-    let mut body = BytesMut::new();
-    for record in records {
-        if !body.is_empty() && body.len() + record.len() > MAX_BYTES {
-            break;
-        }
+    let mut bytes = 0;
+    let fits = records.iter().take_while(|record| {
+        let first = bytes == 0;
+        bytes += record.len();
+        first || bytes <= MAX_BYTES
+    });
+    let fits: Vec<&Bytes> = fits.collect();
+    let mut body = BytesMut::with_capacity(fits.iter().map(|record| record.len()).sum());
+    for record in fits.into_iter().rev() {
         body.extend_from_slice(record);
     }
     body.freeze()
@@ -111,18 +120,16 @@ mod tests {
     #[test]
     fn records_come_one_after_another_up_to_the_number_asked() {
         let answer = by_key(&asked("2", "false"), &log(), 64).unwrap();
-        assert_eq!(&answer.body[..], b"aabb");
+        assert_eq!(&answer.body[..], b"bbaa");
         assert_eq!(answer.fields.long("indexLastUpdatePhyoffset"), Some(7));
-        assert_eq!(&by_key(&asked("1", "true"), &log(), 64).unwrap().body[..], b"aabbcc");
+        assert_eq!(&by_key(&asked("1", "true"), &log(), 64).unwrap().body[..], b"ccbbaa");
         assert_eq!(&by_key(&asked("99", "false"), &log(), 1).unwrap().body[..], b"aa");
     }
 
     #[test]
     fn nothing_found_is_said_by_code() {
-        assert_eq!(
-            by_key(&asked("5", "false"), &FakeLog(vec![]), 64).unwrap_err().code,
-            ResponseCode::QueryNotFound
-        );
+        let answer = by_key(&asked("5", "false"), &FakeLog(vec![]), 64).unwrap();
+        assert_eq!((answer.code, answer.body.len()), (ResponseCode::QueryNotFound, 0));
         let mut frame = Frame::request(RequestCode::ViewMessageById);
         frame.ext.push("offset", 9);
         let refusal = by_id(&frame, &log()).unwrap_err();

@@ -167,8 +167,8 @@ impl Totals {
 /// What the table tells beside the totals; the caller asks the store and the system.
 #[derive(Clone, Debug, Default)]
 pub struct Runtime {
-    /// Version of the protocol, a number, and its name.
-    pub version: (i32, String),
+    /// Name of the version of the protocol.
+    pub version: String,
     /// When the broker started, in ms since 1970.
     pub boot_ms: i64,
     /// Now.
@@ -205,8 +205,7 @@ pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
     store(runtime, &mut put);
     days(totals, runtime, &mut put);
     neutral(&mut put);
-    put("brokerVersion", runtime.version.0.to_string());
-    put("brokerVersionDesc", runtime.version.1.clone());
+    put("brokerVersionDesc", runtime.version.clone());
     put("bootTimestamp", runtime.boot_ms.to_string());
     put("runtime", lived(runtime.now_ms - runtime.boot_ms));
     put("startAcceptSendRequestTimeStamp", runtime.start_accept_ms.to_string());
@@ -284,7 +283,6 @@ fn neutral(put: &mut impl FnMut(&str, String)) {
     }
     put("EndTransactionThreadPoolQueueCapacity", "100000".to_owned());
     put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
-    put("remainHowManyDataToCommit", "0 B".to_owned());
 }
 
 fn lived(ms: i64) -> String {
