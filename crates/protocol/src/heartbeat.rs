@@ -154,7 +154,6 @@ pub struct HeartbeatData {
     #[serde(rename = "producerDataSet")]
     pub producers: Vec<ProducerData>,
     /// Whether subscriptions were left out because they did not change.
-    #[serde(alias = "isWithoutSub")]
     pub without_sub: bool,
 }
 
