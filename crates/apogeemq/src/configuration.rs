@@ -6,6 +6,7 @@
 //! twice: once for its directory, then with what is kept there.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use broker::settings::BrokerSettings;
 use config::{Declared, Kept, Leftover, Origin, Refusals, Sources};
@@ -18,75 +19,69 @@ use crate::roles::Part;
 /// Variable by which Apache's start scripts name the name servers; weaker than the file, as there.
 const APACHE_NAMESRV_VARIABLE: &str = "NAMESRV_ADDR";
 const PORT_FLAG: &str = "--namesrv-port";
-/// File of a role's changes, beside its other files.
-const KEPT: &str = "live.properties";
 
-/// Settings of the roles to run.
+/// Settings of the roles to run, and what is to be said about them.
 #[derive(Debug)]
 pub(crate) struct Configuration {
-    pub(crate) broker: Option<Role<BrokerSettings>>,
-    pub(crate) namesrv: Option<Role<NamesrvSettings>>,
+    pub(crate) broker: Option<BrokerSettings>,
+    pub(crate) namesrv: Option<NamesrvSettings>,
     /// Names without effect, and unknown ones.
-    pub(crate) leftovers: Vec<Leftover>,
-}
-
-/// Settings of one role, and where what changes in them while running is kept.
-#[derive(Debug)]
-pub(crate) struct Role<S> {
-    pub(crate) settings: S,
-    pub(crate) kept: Kept,
-    /// Whether changes of an earlier run are in force.
-    has_changes: bool,
+    leftovers: Vec<Leftover>,
+    /// Files of changes made in an earlier run that are in force.
+    changes: Vec<PathBuf>,
 }
 
 /// Reads all sources for the roles to run.
 pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Configuration, Failure> {
     let mut sources = sources(flags, environment)?;
+    let mut changes = Vec::new();
     let broker = if part.has_broker() {
-        Some(broker_role(&mut sources, flags)?)
+        Some(broker_settings(&mut sources, flags, &mut changes)?)
     } else {
         None
     };
     let namesrv = if part.has_name_server() {
-        Some(namesrv_role(&mut sources, flags, broker.as_ref().map(|broker| &broker.settings))?)
+        Some(namesrv_settings(&mut sources, flags, broker.as_ref(), &mut changes)?)
     } else {
         None
     };
+    let leftovers = sources.leftovers(&names(part));
     Ok(Configuration {
         broker,
         namesrv,
-        leftovers: sources.leftovers(&names(part)),
+        leftovers,
+        changes,
     })
 }
 
-fn broker_role(sources: &mut Sources, flags: &ServerFlags) -> Result<Role<BrokerSettings>, Failure> {
+fn broker_settings(sources: &mut Sources, flags: &ServerFlags, changes: &mut Vec<PathBuf>) -> Result<BrokerSettings, Failure> {
     add_broker_flags(sources, flags);
-    let first: BrokerSettings = sources.fill().map_err(refused)?;
-    let kept = Kept::at(first.store_path_root_dir.join("config").join(KEPT));
-    let has_changes = kept.add_to(sources).map_err(Failure::new)?;
-    let settings = if has_changes { sources.fill().map_err(refused)? } else { first };
-    Ok(Role {
-        settings,
-        kept,
-        has_changes,
-    })
+    let settings: BrokerSettings = sources.fill().map_err(refused)?;
+    if !add_changes(settings.kept(), sources, changes)? {
+        return Ok(settings);
+    }
+    sources.fill().map_err(refused)
 }
 
-fn namesrv_role(sources: &mut Sources, flags: &ServerFlags, beside: Option<&BrokerSettings>) -> Result<Role<NamesrvSettings>, Failure> {
+fn namesrv_settings(
+    sources: &mut Sources,
+    flags: &ServerFlags,
+    beside: Option<&BrokerSettings>,
+    changes: &mut Vec<PathBuf>,
+) -> Result<NamesrvSettings, Failure> {
     add_namesrv_flags(sources, flags, beside);
-    let first = namesrv_settings(sources, flags, beside)?;
-    let kept = Kept::at(first.data_dir.join("namesrv").join(KEPT));
+    let settings = fill_namesrv(sources, flags, beside)?;
+    if !add_changes(settings.kept(), sources, changes)? {
+        return Ok(settings);
+    }
+    fill_namesrv(sources, flags, beside)
+}
+
+/// Whether an earlier run has left changes.
+fn add_changes(kept: Kept, sources: &mut Sources, changes: &mut Vec<PathBuf>) -> Result<bool, Failure> {
     let has_changes = kept.add_to(sources).map_err(Failure::new)?;
-    let settings = if has_changes {
-        namesrv_settings(sources, flags, beside)?
-    } else {
-        first
-    };
-    Ok(Role {
-        settings,
-        kept,
-        has_changes,
-    })
+    changes.extend(has_changes.then(|| kept.path().to_owned()));
+    Ok(has_changes)
 }
 
 fn sources(flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Sources, Failure> {
@@ -132,7 +127,7 @@ fn add_namesrv_flags(sources: &mut Sources, flags: &ServerFlags, beside: Option<
 }
 
 /// Beside a broker, `listenPort` of the sources is the broker's, and only the flag is ours.
-fn namesrv_settings(sources: &mut Sources, flags: &ServerFlags, beside: Option<&BrokerSettings>) -> Result<NamesrvSettings, Failure> {
+fn fill_namesrv(sources: &mut Sources, flags: &ServerFlags, beside: Option<&BrokerSettings>) -> Result<NamesrvSettings, Failure> {
     if beside.is_none() {
         return sources.fill().map_err(refused);
     }
@@ -171,15 +166,8 @@ impl Configuration {
         if !without_meaning.is_empty() {
             tracing::warn!(keys = without_meaning.join(" "), "keys of Apache's that change nothing here");
         }
-        self.broker.iter().for_each(Role::report);
-        self.namesrv.iter().for_each(Role::report);
-    }
-}
-
-impl<S> Role<S> {
-    fn report(&self) {
-        if self.has_changes {
-            tracing::warn!(file = %self.kept.path().display(), "settings changed in an earlier run are in force");
+        for file in &self.changes {
+            tracing::warn!(file = %file.display(), "settings changed in an earlier run are in force");
         }
     }
 }
@@ -195,7 +183,7 @@ fn report_unknown(name: &str, origin: &Origin, nearest: Option<&str>) {
 mod tests {
     use super::*;
     use crate::arguments::CommonFlags;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs
@@ -224,7 +212,7 @@ mod tests {
     #[test]
     fn without_anything_both_roles_have_apaches_ports_and_share_a_directory() {
         let both = read(Part::Both, &ServerFlags::default(), environment(&[])).unwrap();
-        let (broker, namesrv) = (both.broker.unwrap().settings, both.namesrv.unwrap().settings);
+        let (broker, namesrv) = (both.broker.unwrap(), both.namesrv.unwrap());
         assert_eq!((broker.listen_port, namesrv.listen_port), (10_911, 9876));
         assert_eq!(
             (broker.store_path_root_dir, namesrv.data_dir),
@@ -237,8 +225,8 @@ mod tests {
     fn a_brokers_file_does_not_move_the_name_server_beside_it() {
         let (_dir, path) = written("listenPort=20911\nstorePathRootDir=/srv/mq\norderMessageEnable=true\n");
         let both = read(Part::Both, &with_file(&path), environment(&[])).unwrap();
-        let namesrv = both.namesrv.unwrap().settings;
-        assert_eq!((both.broker.unwrap().settings.listen_port, namesrv.listen_port), (20_911, 9876));
+        let namesrv = both.namesrv.unwrap();
+        assert_eq!((both.broker.unwrap().listen_port, namesrv.listen_port), (20_911, 9876));
         assert_eq!(namesrv.data_dir, Path::new("/srv/mq"));
         assert!(namesrv.order_message_enable);
         assert_eq!(both.leftovers, [], "a key counts when one of the roles has it");
@@ -248,7 +236,7 @@ mod tests {
     fn alone_a_name_server_listens_where_its_file_says() {
         let (_dir, path) = written("listenPort=19876\n");
         let alone = read(Part::NameServer, &with_file(&path), environment(&[])).unwrap();
-        assert_eq!(alone.namesrv.unwrap().settings.listen_port, 19_876);
+        assert_eq!(alone.namesrv.unwrap().listen_port, 19_876);
         assert!(alone.broker.is_none());
     }
 
@@ -258,24 +246,14 @@ mod tests {
         let mut flags = with_file(&path);
         flags.common.data = Some("/b".to_owned());
         let both = read(Part::Both, &flags, environment(&[])).unwrap();
-        assert_eq!(both.broker.unwrap().settings.commit_log_dir(), Path::new("/b/commitlog"));
-        assert_eq!(
-            both.namesrv.unwrap().settings.kv_config_file(),
-            Path::new("/b/namesrv/kvConfig.json")
-        );
+        assert_eq!(both.broker.unwrap().commit_log_dir(), Path::new("/b/commitlog"));
+        assert_eq!(both.namesrv.unwrap().kv_config_file(), Path::new("/b/namesrv/kvConfig.json"));
     }
 
     #[test]
     fn apaches_variable_for_name_servers_is_the_weakest() {
         let variables = environment(&[("NAMESRV_ADDR", "a:1")]);
-        let broker = |flags: &ServerFlags| {
-            read(Part::Broker, flags, variables.clone())
-                .unwrap()
-                .broker
-                .unwrap()
-                .settings
-                .namesrv_addr
-        };
+        let broker = |flags: &ServerFlags| read(Part::Broker, flags, variables.clone()).unwrap().broker.unwrap().namesrv_addr;
         assert_eq!(broker(&ServerFlags::default()), ["a:1"]);
         let (_dir, path) = written("namesrvAddr=b:2\n");
         assert_eq!(broker(&with_file(&path)), ["b:2"]);
@@ -304,7 +282,7 @@ mod tests {
         let variables = environment(&[("APOGEEMQ_LOG", "info"), ("APOGEEMQ_DATA", "/x"), ("APOGEEMQ_BROKER_NAME", "b")]);
         let both = read(Part::Both, &ServerFlags::default(), variables).unwrap();
         assert_eq!(both.leftovers, []);
-        assert_eq!(both.broker.unwrap().settings.broker_name, "b");
+        assert_eq!(both.broker.unwrap().broker_name, "b");
     }
 
     #[test]
@@ -330,14 +308,13 @@ mod tests {
                 .unwrap()
                 .broker
                 .unwrap()
-                .settings
                 .default_topic_queue_nums
         };
         read(Part::Both, &flags(dir.path()), environment(&[]))
             .unwrap()
             .broker
             .unwrap()
-            .kept
+            .kept()
             .keep(&[change])
             .unwrap();
         assert_eq!((queues(dir.path()), queues(&dir.path().join("other"))), (3, 8));

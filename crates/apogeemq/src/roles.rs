@@ -17,7 +17,7 @@ use nameserver::LocalBroker;
 use nameserver::settings::NamesrvSettings;
 
 use crate::arguments::ServerFlags;
-use crate::configuration::{self, Configuration, Role};
+use crate::configuration::{self, Configuration};
 use crate::failure::Failure;
 use crate::process::{StopSignals, raise_descriptor_limit};
 use crate::{logging, screen};
@@ -60,11 +60,22 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
 /// Starts the roles, says so, waits for the signal, and stops them.
 fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Result<(), Failure> {
     let data = data_directory(&configuration);
-    let broker_settings = configuration.broker.map(|role| role.settings);
-    let name_server = configuration.namesrv.map(|role| start_name_server(role, broker_settings.as_ref())).transpose()?;
+    let broker_settings = configuration.broker;
+    let name_server = configuration
+        .namesrv
+        .map(|settings| start_name_server(settings, broker_settings.as_ref()))
+        .transpose()?;
     let address = name_server.as_ref().map(name_server::Running::address);
-    let broker = broker_settings.clone().map(|settings| broker::Running::start(settings, address.map(reachable))).transpose()?;
-    screen::print(&screen::Screen { name_server: address, broker: broker_settings.as_ref(), data: &data, took: begun.elapsed() });
+    let broker = broker_settings
+        .clone()
+        .map(|settings| broker::Running::start(settings, address.map(reachable)))
+        .transpose()?;
+    screen::print(&screen::Screen {
+        name_server: address,
+        broker: broker_settings.as_ref(),
+        data: &data,
+        took: begun.elapsed(),
+    });
     signals.wait().map_err(Failure::new)?;
     tracing::info!("stopping");
     let stopped = broker.map_or(Ok(()), broker::Running::stop);
@@ -75,15 +86,15 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
 }
 
 /// Starts the name server so that it tells clients of the broker beside it under the address they came by.
-fn start_name_server(role: Role<NamesrvSettings>, beside: Option<&BrokerSettings>) -> Result<name_server::Running, Failure> {
-    let own = reachable((role.settings.bind_address, role.settings.listen_port).into());
+fn start_name_server(settings: NamesrvSettings, beside: Option<&BrokerSettings>) -> Result<name_server::Running, Failure> {
+    let own = reachable((settings.bind_address, settings.listen_port).into());
     let registered = beside.and_then(|broker| broker::following_address(broker, own));
     let local_broker = registered.map(|address| -> LocalBroker { Arc::new(move || Some(Arc::clone(&address))) });
-    name_server::Running::start(role, local_broker)
+    name_server::Running::start(settings, local_broker)
 }
 
 fn data_directory(configuration: &Configuration) -> PathBuf {
-    let broker = configuration.broker.as_ref().map(|role| role.settings.store_path_root_dir.clone());
-    let namesrv = || configuration.namesrv.as_ref().map(|role| role.settings.data_dir.clone());
+    let broker = configuration.broker.as_ref().map(|broker| broker.store_path_root_dir.clone());
+    let namesrv = || configuration.namesrv.as_ref().map(|namesrv| namesrv.data_dir.clone());
     broker.or_else(namesrv).unwrap_or_default()
 }

@@ -11,11 +11,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::Settings;
 use config::shape::{
     HoursOfDay, address, bytes, bytes_in_units_of, delays, flag, host, host_and_port, hours, hours_of_day, list, milliseconds, name,
     one_of, optional, path, percent, seconds, text_that, whole,
 };
+use config::{Kept, Settings};
 
 config::choice! {
     /// When a send is acknowledged.
@@ -125,9 +125,10 @@ config::declare! {
         flush_interval_commit_log: Duration {
             name: "flushIntervalCommitLog", default: Duration::from_millis(500), allowed: milliseconds(10..=MINUTE_MS), change: AtStart,
         }
-        /// Time between two flushes of queues and index. They are rebuilt from the log, so this bounds the work of a recovery.
-        flush_interval_consume_queue: Duration {
-            name: "flushIntervalConsumeQueue", default: Duration::from_secs(1), allowed: milliseconds(10..=10 * MINUTE_MS), change: AtStart,
+        /// Longest time, while messages arrive, until queues and index are brought to the device. They are rebuilt from the log, so this
+        /// bounds only the work of a recovery.
+        checkpoint_interval: Duration {
+            name: "flushConsumeQueueThoroughInterval", default: Duration::from_secs(60), allowed: milliseconds(100..=HOUR_MS), change: AtStart,
         }
         /// Whether recovery checks each message's body against its checksum.
         check_crc_on_recover: bool { name: "checkCRCOnRecover", default: true, allowed: flag(), change: AtStart }
@@ -276,18 +277,18 @@ config::declare! {
         /// Reads that wait for the disk at once; one more is answered with code 2 (busy).
         max_waiting_reads: usize { name: "apogeeMaxWaitingReads", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
         /// Threads for reads that wait for the disk. They start when needed and end when idle.
-        reader_threads: usize { name: "apogeeReaderThreads", default: 8, allowed: whole(1..=256), change: AtStart }
+        reader_threads: usize { name: "apogeeReaderThreads", default: 4, allowed: whole(1..=256), change: AtStart }
         /// Memory for the end of the log, from which pulls of what just arrived are answered.
         tail_cache_bytes: usize { name: "apogeeTailCacheBytes", default: 16 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
         /// Bytes of messages written and not yet confirmed, under SYNC_FLUSH those that wait for the device; a send over it is answered
         /// with code 2 (busy).
         max_unconfirmed_bytes: i64 { name: "apogeeMaxUnconfirmedBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
         /// Keys that wait to be indexed; a send over it is answered with code 2 (busy).
-        max_index_backlog: usize { name: "apogeeMaxIndexBacklog", default: 1_000_000, allowed: whole(1_000..=100_000_000), change: AtStart }
+        max_index_backlog: usize { name: "apogeeMaxIndexBacklog", default: 2_000_000, allowed: whole(1_000..=100_000_000), change: AtStart }
         /// Bytes of new messages after which queues and index are brought to the device: what a recovery has to read.
-        checkpoint_bytes: i64 { name: "apogeeCheckpointBytes", default: 64 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
+        checkpoint_bytes: i64 { name: "apogeeCheckpointBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
         /// Consume queue files open at once; the one not used for longest is closed for one more.
-        max_open_queue_files: usize { name: "apogeeMaxOpenQueueFiles", default: 10_000, allowed: whole(16..=1_000_000), change: AtStart }
+        max_open_queue_files: usize { name: "apogeeMaxOpenQueueFiles", default: 2_048, allowed: whole(16..=1_000_000), change: AtStart }
         /// Topics; one more is refused.
         max_topics: usize { name: "apogeeMaxTopics", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Queues of one topic; a topic with more is refused.
@@ -343,6 +344,11 @@ impl BrokerSettings {
     /// Port that other brokers of this name are told.
     pub fn ha_port(&self) -> u16 {
         self.ha_listen_port.unwrap_or(self.listen_port.saturating_add(1))
+    }
+
+    /// Where settings changed while running are kept.
+    pub fn kept(&self) -> Kept {
+        Kept::at(self.store_path_root_dir.join("config").join("live.properties"))
     }
 
     /// Directory of the commit log.

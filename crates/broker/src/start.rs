@@ -30,8 +30,6 @@ use store::retention::RetentionOptions;
 use store::{Arrival, Arrivals, FlushMode, LogOptions, Recovery, Store, StoreError, StoreOptions};
 use tokio::sync::Notify;
 
-/// Threads that may wait for the disk.
-const READER_THREADS: usize = 4;
 /// How often parked requests are looked at for expiry.
 const TICK: Duration = Duration::from_millis(500);
 /// Ticks between two looks for parked requests of closed connections.
@@ -108,9 +106,10 @@ impl Broker {
         let consumers: Arc<Consumers<Channel>> = Arc::new(Consumers::new(clients));
         let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
         let locks = Arc::new(OrderLocks::new(settings.max_queue_locks));
-        let readers = Readers::new(READER_THREADS, settings.max_parked_pulls);
+        let readers = Readers::new(settings.reader_threads, settings.max_waiting_reads);
         let late = Arc::new(LateFlushes::default());
-        let settings = Arc::new(Live::new(settings));
+        let kept = settings.kept();
+        let settings = Arc::new(Live::keeping(settings, kept));
         let checks = Checks {
             topics: topics.clone(),
             groups: groups.clone(),
@@ -291,13 +290,6 @@ fn network(settings: &BrokerSettings) -> Options {
 }
 
 fn store_options(settings: &BrokerSettings) -> StoreOptions {
-    /// Bytes of new log between two checkpoints.
-    const CHECKPOINT_BYTES: i64 = 256 << 20;
-    const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
-    /// Queue files kept open; each is a descriptor.
-    const OPEN_QUEUE_FILES: usize = 2_048;
-    const MAX_UNCONFIRMED_BYTES: i64 = 256 << 20;
-    const MAX_INDEX_BACKLOG: usize = 2_000_000;
     let root: &Path = &settings.store_path_root_dir;
     StoreOptions {
         root: root.to_owned(),
@@ -309,17 +301,17 @@ fn store_options(settings: &BrokerSettings) -> StoreOptions {
                 FlushDiskType::Sync => FlushMode::Sync,
             },
             flush_interval: settings.flush_interval_commit_log,
-            tail_bytes: usize::try_from(settings.tail_cache_bytes).unwrap_or(usize::MAX),
-            max_unconfirmed_bytes: MAX_UNCONFIRMED_BYTES,
+            tail_bytes: settings.tail_cache_bytes,
+            max_unconfirmed_bytes: settings.max_unconfirmed_bytes,
         },
         queue_file_bytes: settings.mapped_file_size_consume_queue,
-        max_open_queue_files: OPEN_QUEUE_FILES,
+        max_open_queue_files: settings.max_open_queue_files,
         index_enabled: settings.message_index_enable,
         index_slots: settings.max_hash_slot_num,
         index_items: settings.max_index_num,
-        max_index_backlog: MAX_INDEX_BACKLOG,
-        checkpoint_bytes: CHECKPOINT_BYTES,
-        checkpoint_interval: CHECKPOINT_INTERVAL,
+        max_index_backlog: settings.max_index_backlog,
+        checkpoint_bytes: settings.checkpoint_bytes,
+        checkpoint_interval: settings.checkpoint_interval,
         check_crc_on_recovery: settings.check_crc_on_recover,
         retention: retention(settings),
     }

@@ -6,6 +6,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::apache;
+use crate::kept::Kept;
 use crate::key::{Change, Settings, properties_text};
 use crate::nearest::nearest;
 use crate::properties::{self, ParseError};
@@ -42,19 +43,41 @@ pub enum UpdateRefused {
     /// A value that is not allowed.
     #[error("{0}")]
     Value(Refusal),
+    /// The change could not be written where it would outlive a restart.
+    #[error("the change cannot be kept: {0}")]
+    NotKept(String),
 }
+
+/// Keys of Apache's that nobody may ever change over the wire: with them a client could overwrite files of the server.
+const NEVER: [&str; 5] = [
+    "brokerConfigPath",
+    "configBlackList",
+    "configStorePath",
+    "kvConfigPath",
+    "rocketmqHome",
+];
 
 /// Settings shared by those who read them and the few who change them.
 #[derive(Debug)]
 pub struct Live<S> {
     current: RwLock<Arc<S>>,
+    kept: Option<Kept>,
 }
 
 impl<S: Settings> Live<S> {
-    /// Starts from settled settings.
+    /// Starts from settled settings; changes hold until the process ends.
     pub fn new(settings: S) -> Self {
         Self {
             current: RwLock::new(Arc::new(settings)),
+            kept: None,
+        }
+    }
+
+    /// Starts from settled settings; changes are kept, or not made.
+    pub fn keeping(settings: S, kept: Kept) -> Self {
+        Self {
+            kept: Some(kept),
+            ..Self::new(settings)
         }
     }
 
@@ -81,12 +104,19 @@ impl<S: Settings> Live<S> {
         }
         candidate.settle().map_err(|why| UpdateRefused::Value(refusal("", "", why)))?;
         let changed = differences(&**current, &candidate);
+        if let Some(kept) = self.kept.as_ref().filter(|_| !changed.is_empty()) {
+            kept.keep(&changed)
+                .map_err(|error| UpdateRefused::NotKept(format!("{}: {error}", kept.path().display())))?;
+        }
         *current = Arc::new(candidate);
         Ok(changed)
     }
 }
 
 fn apply<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<(), UpdateRefused> {
+    if NEVER.contains(&name) {
+        return Err(UpdateRefused::AtStart(name.to_owned()));
+    }
     let Some(key) = S::key(name) else {
         return apply_unclaimed::<S>(name, value);
     };
@@ -181,6 +211,36 @@ mod tests {
             Ok(Vec::new()),
             "the same value again is no change"
         );
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_kept_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let live = Live::keeping(Example::default(), Kept::at(dir.path().join("file/live.properties")));
+        assert!(matches!(
+            live.update(b"autoCreateTopicEnable=false"),
+            Err(UpdateRefused::NotKept(_))
+        ));
+        assert!(live.current().auto);
+        let live = Live::keeping(Example::default(), Kept::at(dir.path().join("live.properties")));
+        assert_eq!(live.update(b"autoCreateTopicEnable=false").map(|changed| changed.len()), Ok(1));
+        assert!(
+            std::fs::read_to_string(dir.path().join("live.properties"))
+                .unwrap()
+                .ends_with("autoCreateTopicEnable=false\n")
+        );
+    }
+
+    #[test]
+    fn keys_that_would_let_a_client_write_files_are_never_changed() {
+        let live = Live::new(Example::default());
+        for key in NEVER {
+            assert_eq!(
+                live.update(format!("{key}=/tmp/x").as_bytes()),
+                Err(UpdateRefused::AtStart(key.to_owned()))
+            );
+        }
     }
 
     #[test]

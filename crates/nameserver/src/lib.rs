@@ -26,5 +26,5 @@ pub mod settings;
 pub use embedded::LocalBroker;
 pub use kv::KvError;
 pub use scan::Scan;
-pub use server::{Clock, NameServer, OnChange, Options, monotonic};
+pub use server::{Clock, NameServer, Options, monotonic};
 pub use settings::NamesrvSettings;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use config::{Changed, Live};
+use config::Live;
 use net::{Connection, Service};
 use parking_lot::RwLock;
 use protocol::{Frame, RequestCode};
@@ -27,9 +27,6 @@ pub fn monotonic() -> Clock {
     Arc::new(move || i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Called with what a request changed and the text of all settings, so that it outlives a restart.
-pub type OnChange = Arc<dyn Fn(&[Changed], &str) + Send + Sync>;
-
 /// What a name server is made of.
 pub struct Options {
     /// What it is told.
@@ -38,8 +35,6 @@ pub struct Options {
     pub clock: Clock,
     /// The broker in the same process, if its address is to follow the asking client.
     pub local_broker: Option<LocalBroker>,
-    /// Told of settings changed by request 318.
-    pub on_change: Option<OnChange>,
 }
 
 impl Options {
@@ -49,7 +44,6 @@ impl Options {
             settings,
             clock: monotonic(),
             local_broker: None,
-            on_change: None,
         }
     }
 }
@@ -59,7 +53,6 @@ pub struct NameServer {
     pub(crate) settings: Live<NamesrvSettings>,
     pub(crate) clock: Clock,
     pub(crate) local_broker: Option<LocalBroker>,
-    pub(crate) on_change: Option<OnChange>,
     /// Lock order: `kv` before `routes`, neither while writing to a connection.
     pub(crate) routes: RwLock<Routes>,
     pub(crate) kv: KvStore,
@@ -76,17 +69,17 @@ impl NameServer {
     /// The KV file is there but cannot be read; the error names it.
     pub fn new(options: Options) -> Result<Arc<Self>, KvError> {
         let settings = options.settings;
+        let kept = settings.kept();
         let bounds = Bounds {
             brokers: settings.max_brokers,
             topics: settings.max_topics,
         };
         Ok(Arc::new(Self {
             kv: KvStore::open(settings.kv_config_file(), settings.max_kv_entries)?,
-            settings: Live::new(settings),
+            settings: Live::keeping(settings, kept),
             started_ms: (options.clock)(),
             clock: options.clock,
             local_broker: options.local_broker,
-            on_change: options.on_change,
             routes: RwLock::new(Routes::new(bounds)),
             encoded: EncodedRoutes::default(),
             notifier: Notifier::default(),

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use config::Settings;
 use config::shape::{address, bytes, flag, milliseconds, optional, path, seconds, text, whole};
+use config::{Kept, Settings};
 
 const MINUTE_MS: u32 = 60_000;
 
@@ -104,6 +104,11 @@ impl Settings for NamesrvSettings {
 }
 
 impl NamesrvSettings {
+    /// Where settings changed while running are kept.
+    pub fn kept(&self) -> Kept {
+        Kept::at(self.data_dir.join("namesrv").join("live.properties"))
+    }
+
     /// File of the KV configuration.
     pub fn kv_config_file(&self) -> PathBuf {
         self.kv_config_path

@@ -18,12 +18,16 @@ impl Running {
     pub(crate) fn start(settings: BrokerSettings, name_server: Option<SocketAddr>) -> Result<Self, Failure> {
         let own = name_server.map(|address| address.to_string());
         let name_servers: Vec<_> = own.into_iter().chain(settings.namesrv_addr.iter().cloned()).collect();
-        Broker::start(settings, &name_servers, Arc::new(RealDisk)).map(Self).map_err(explained)
+        Broker::start(settings, &name_servers, Arc::new(RealDisk))
+            .map(Self)
+            .map_err(explained)
     }
 
     /// Answers what is in flight, says goodbye, and closes the store.
     pub(crate) fn stop(self) -> Result<(), Failure> {
-        self.0.stop().map_err(|error| Failure::new(format!("the store was not closed in order: {error}")).advice("The next start recovers it"))
+        self.0
+            .stop()
+            .map_err(|error| Failure::new(format!("the store was not closed in order: {error}")).advice("The next start recovers it"))
     }
 }
 

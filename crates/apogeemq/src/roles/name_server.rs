@@ -4,11 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Changed, Kept};
 use nameserver::settings::NamesrvSettings;
 use nameserver::{LocalBroker, NameServer, Options, Scan, monotonic};
 
-use crate::configuration::Role;
 use crate::failure::Failure;
 
 /// What a client that reads slowly gets at the end.
@@ -23,16 +21,13 @@ pub(crate) struct Running {
 
 impl Running {
     /// Opens the port. `local_broker` is the broker beside it, whose address follows the asking client.
-    pub(crate) fn start(role: Role<NamesrvSettings>, local_broker: Option<LocalBroker>) -> Result<Self, Failure> {
-        let Role { settings, kept, .. } = role;
+    pub(crate) fn start(settings: NamesrvSettings, local_broker: Option<LocalBroker>) -> Result<Self, Failure> {
         let network = NameServer::network(&settings);
         let address = SocketAddr::new(settings.bind_address, settings.listen_port);
-        let on_change = Arc::new(move |changes: &[Changed], _all: &str| keep(&kept, changes));
         let options = Options {
             settings,
             clock: monotonic(),
             local_broker,
-            on_change: Some(on_change),
         };
         let names = NameServer::new(options).map_err(Failure::new)?;
         let service: Arc<dyn net::Service> = names.clone();
@@ -56,13 +51,6 @@ impl Running {
                 "closed name server connections whose peers did not read their answers"
             );
         }
-    }
-}
-
-/// A change that cannot be kept still holds until the process ends.
-fn keep(kept: &Kept, changes: &[Changed]) {
-    if let Err(error) = kept.keep(changes) {
-        tracing::error!(%error, file = %kept.path().display(), "a changed setting will not outlive a restart");
     }
 }
 

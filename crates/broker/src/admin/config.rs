@@ -1,32 +1,21 @@
 //! Codes 25 and 26: the broker's settings, as properties text.
 //!
-//! An update is taken whole or not at all and holds until the next start: the file is the operator's.
+//! An update is taken whole or not at all, and kept beside the store for the next start; the operator's file is never written.
 
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
 use crate::topic::Topics;
-use config::{Changed, Live, UpdateRefused, properties};
+use config::{Changed, Live, UpdateRefused};
 use protocol::{DataVersion, Frame, ResponseCode, json};
 
 impl From<UpdateRefused> for Refusal {
     fn from(error: UpdateRefused) -> Self {
         match error {
             UpdateRefused::AtStart(_) => Self::new(ResponseCode::NoPermission, format!("Can not update config in black list. {error}")),
-            UpdateRefused::Unreadable(_) => Self::system(error.to_string()),
+            UpdateRefused::Unreadable(_) | UpdateRefused::NotKept(_) => Self::system(error.to_string()),
             UpdateRefused::Unknown { .. } | UpdateRefused::Value(_) => Self::invalid(error.to_string()),
         }
-    }
-}
-
-/// Keys that Apache never lets anyone change over the wire: with them a broker's files could be overwritten.
-const NEVER: [&str; 3] = ["brokerConfigPath", "rocketmqHome", "configBlackList"];
-
-fn refuse_never(text: &[u8]) -> Result<(), Refusal> {
-    let named = properties::parse_bytes(text).unwrap_or_default();
-    match named.iter().find(|entry| NEVER.contains(&entry.key.trim())) {
-        Some(entry) => Err(UpdateRefused::AtStart(entry.key.trim().to_owned()).into()),
-        None => Ok(()),
     }
 }
 
@@ -41,14 +30,13 @@ pub fn update(
     now_ms: i64,
     apply: impl FnOnce(&BrokerSettings, &[Changed]),
 ) -> Outcome {
-    refuse_never(&request.body)?;
     let changed = settings.update(&request.body)?;
     for change in &changed {
         tracing::warn!(
             key = change.key,
             from = change.from,
             to = change.to,
-            "setting changed, until the next start"
+            "setting changed"
         );
     }
     if changed.iter().any(|change| change.key == "brokerPermission") {
