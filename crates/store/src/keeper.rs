@@ -133,10 +133,15 @@ impl Store {
         if decision.delete == 0 {
             return Ok(());
         }
-        // Whatever is deleted must not be what a recovery would read.
-        self.checkpoint_now()?;
-        tracing::info!(files = decision.delete, reason = decision.reason, "deleting log files");
-        let Some(log_min) = self.log.segments.remove_oldest(decision.delete)? else {
+        // Whatever is deleted must not be what a recovery would read. A full disk may refuse the checkpoint that would allow
+        // more; then what the last one covers goes, which makes room for the next.
+        let checkpointed = self.checkpoint_now();
+        let count = decision.delete.min(self.files_before_checkpoint());
+        if count == 0 {
+            return checkpointed;
+        }
+        tracing::info!(files = count, reason = decision.reason, "deleting log files");
+        let Some(log_min) = self.log.segments.remove_oldest(count)? else {
             return Ok(());
         };
         self.queues.raise_min(log_min).map_err(|e| StoreError::Io {
@@ -150,6 +155,12 @@ impl Store {
                 .map_err(|e| StoreError::io("shorten", &self.options.root.join("index"), e))?;
         }
         Ok(())
+    }
+
+    /// How many of the oldest log files no recovery would read.
+    fn files_before_checkpoint(&self) -> usize {
+        let dispatched = self.checkpoint.lock().1.dispatched.map_or(0, |at| at.0);
+        self.log.segments.all().iter().take_while(|segment| segment.end() <= dispatched).count()
     }
 
     /// Stops or resumes taking messages.

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::index::{IndexOptions, KeyIndex, key_hashes};
 use crate::log::{self, CommitLog, Verdict};
 use crate::options::StoreOptions;
-use crate::queue::{Entry, QueueOptions, QueueTable};
+use crate::queue::{ConsumeQueue, Entry, QueueOptions, QueueTable};
 use crate::store::Store;
 use message::properties::Indexed;
 use message::record::Record;
@@ -253,8 +253,15 @@ fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, st
     }
     let queue = queues.find_or_create(record.topic, record.queue_id);
     if record.queue_offset < queue.max() {
-        if strict {
-            tracing::error!(topic = record.topic, queue = record.queue_id, offset = %record.queue_offset, expected = %queue.max(), at = %record.log_offset, "a stale record ends the log");
+        if strict && !is_known(&queue, record) {
+            tracing::error!(
+                topic = record.topic,
+                queue = record.queue_id,
+                offset = %record.queue_offset,
+                expected = %queue.max(),
+                at = %record.log_offset,
+                "a stale record ends the log"
+            );
             return Ok(Verdict::EndHere);
         }
         return Ok(Verdict::Keep);
@@ -274,11 +281,17 @@ fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, st
     });
     if let Some(index) = index {
         let mut hashes = smallvec::SmallVec::<[i32; 4]>::new();
-        key_hashes(record.topic, indexed.uniq_key, indexed.keys, "", |hash| hashes.push(hash));
+        key_hashes(record.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| hashes.push(hash));
         if let Err(error) = index.put_record(&hashes, record.log_offset, record.store_timestamp) {
             // Not worth refusing to start: messages are found by offset and by queue, not by these keys.
             tracing::error!(%error, at = %record.log_offset, "key not indexed");
         }
     }
     Ok(Verdict::Keep)
+}
+
+/// Whether the queue has this very record at its offset already.
+fn is_known(queue: &ConsumeQueue, record: &Record<'_>) -> bool {
+    let mut entry = Vec::with_capacity(1);
+    queue.read(record.queue_offset, 1, &mut entry).is_ok() && entry.first().is_some_and(|e| e.log_offset == record.log_offset.0)
 }

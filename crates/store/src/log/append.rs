@@ -370,7 +370,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
             store_timestamp: now_ms,
         });
         let mut hashes = SmallVec::new();
-        key_hashes(draft.topic, indexed.uniq_key, indexed.keys, "", |hash| hashes.push(hash));
+        key_hashes(draft.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| hashes.push(hash));
         if !hashes.is_empty() {
             batch.keys.push(IndexedRecord {
                 hashes,
