@@ -14,12 +14,25 @@ pub struct Refusal {
     pub code: ResponseCode,
     /// Why, and what can be done; Apache's words where users search for them.
     pub text: String,
+    /// Response header fields that come with it.
+    pub fields: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
     /// A refusal with its text.
     pub fn new(code: ResponseCode, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self {
+            code,
+            text: text.into(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// With one more header field.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
     }
 
     /// The request's parameters are wrong (29).

@@ -56,7 +56,11 @@ impl Queues for Store {
     }
 
     fn is_cached(&self, topic: &str, queue_id: i32, offset: i64) -> bool {
-        let one = Limits { messages: 1, bytes: 1 };
+        let one = Limits {
+            messages: 1,
+            bytes: 1,
+            scan: 1,
+        };
         self.read(topic, queue_id, QueueOffset(offset), one, &|_| true, false)
             .is_ok_and(|read| !read.cold)
     }

@@ -33,6 +33,14 @@ impl Answer {
         }
     }
 
+    fn refused(refusal: Refusal) -> Self {
+        let answer = Self::ok().code(refusal.code).remark(refusal.text);
+        refusal
+            .fields
+            .iter()
+            .fold(answer, |answer, (name, value)| answer.with(name, &**value))
+    }
+
     /// Success with a body.
     pub fn body(body: impl Into<Bytes>) -> Self {
         Self {
@@ -116,7 +124,7 @@ impl Reply {
         if self.oneway {
             return;
         }
-        let answer = outcome.unwrap_or_else(|refusal| Answer::ok().code(refusal.code).remark(refusal.text));
+        let answer = outcome.unwrap_or_else(Answer::refused);
         let mut frame = Frame::request(0);
         frame.opaque = self.opaque;
         frame.encoding = self.encoding;

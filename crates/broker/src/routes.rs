@@ -62,6 +62,10 @@ pub struct Routes {
 }
 
 /// How a request is dealt with.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and matched at once; a box would be an allocation a request"
+)]
 enum Dealt {
     /// This is the answer.
     Now(Outcome),

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::shape::{
-    HoursOfDay, address, bytes, bytes_in_units_of, delays, flag, host, host_and_port, hours, hours_of_day, list, milliseconds, name,
-    one_of, optional, path, percent, seconds, text_that, whole,
+    HoursOfDay, address, bytes, bytes_in_units_of, flag, host, host_and_port, hours, hours_of_day, list, milliseconds, name, one_of,
+    optional, path, percent, seconds, text_that, whole,
 };
 use config::{Kept, Settings};
 
@@ -188,22 +188,6 @@ config::declare! {
         reject_transaction_message: bool { name: "rejectTransactionMessage", default: false, allowed: flag(), change: Live }
         /// Whether answers to producers say that messages may be traced.
         trace_on: bool { name: "traceOn", default: true, allowed: flag(), change: Live }
-        /// Longest a send waits for its turn at the log; then it is answered with code 2 (busy).
-        wait_time_in_send_queue: Duration {
-            name: "waitTimeMillsInSendQueue", default: Duration::from_millis(200), allowed: milliseconds(1..=10 * MINUTE_MS), change: Live,
-        }
-        /// Longest one write into the log may take before further sends are answered with code 2 (busy).
-        os_page_cache_busy_timeout: Duration {
-            name: "osPageCacheBusyTimeOutMills", default: Duration::from_secs(1), allowed: milliseconds(1..=10 * MINUTE_MS), change: Live,
-        }
-        /// Sends that wait for the device at once; one more is answered with code 2 (busy).
-        send_thread_pool_queue_capacity: u32 {
-            name: "sendThreadPoolQueueCapacity", default: 10_000, allowed: whole(1..=10_000_000), change: AtStart,
-        }
-        /// Spans behind the delay levels 1, 2, 3 ….
-        message_delay_level: Vec<Duration> {
-            name: "messageDelayLevel", default: default_delays(), allowed: delays(), change: AtStart,
-        }
     }
 
     section "Pulling" {
@@ -316,13 +300,6 @@ fn empty_or_name() -> config::shape::Text {
     })
 }
 
-/// Apache's eighteen levels.
-fn default_delays() -> Vec<Duration> {
-    let seconds = [1, 5, 10, 30];
-    let minutes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 60, 120].map(|minutes: u64| minutes * 60);
-    seconds.into_iter().chain(minutes).map(Duration::from_secs).collect()
-}
-
 impl Settings for BrokerSettings {
     fn settle(&mut self) -> Result<(), String> {
         if self.broker_name.is_empty() {
@@ -349,6 +326,11 @@ impl BrokerSettings {
     /// Where settings changed while running are kept.
     pub fn kept(&self) -> Kept {
         Kept::at(self.store_path_root_dir.join("config").join("live.properties"))
+    }
+
+    /// Entries of a consume queue that one pull looks through.
+    pub fn max_scanned_entries(&self) -> usize {
+        self.max_filter_message_size as usize / QUEUE_ENTRY_BYTES as usize
     }
 
     /// Directory of the commit log.

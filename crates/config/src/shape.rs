@@ -11,7 +11,7 @@ mod time;
 pub use choice::{Choice, OneOf, one_of};
 pub use number::{Integer, RoundedUp, Whole, bytes, bytes_in_units_of, percent, whole};
 pub use text::{Address, Path, Text, address, host, host_and_port, name, path, text, text_that};
-pub use time::{Delays, HoursOfDay, HoursText, Span, delays, hours, hours_of_day, milliseconds, seconds};
+pub use time::{HoursOfDay, HoursText, Span, hours, hours_of_day, milliseconds, seconds};
 
 /// Why a shape does not take a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

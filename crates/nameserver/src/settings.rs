@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use config::shape::{address, bytes, flag, milliseconds, optional, path, seconds, text, whole};
+use config::shape::{address, bytes, flag, milliseconds, optional, path, seconds, whole};
 use config::{Kept, Settings};
 
 const MINUTE_MS: u32 = 60_000;
@@ -55,10 +55,6 @@ config::declare! {
         wait_for_service: Duration {
             name: "waitSecondsForService", default: Duration::from_secs(45), allowed: seconds(1..=3_600), change: AtStart,
         }
-        /// Whether clients that find no topic are to ask the address server of productEnvName.
-        cluster_test: bool { name: "clusterTest", default: false, allowed: flag(), change: AtStart }
-        /// Environment that clusterTest speaks of.
-        product_env_name: String { name: "productEnvName", default: "center".to_owned(), allowed: text(), change: AtStart }
     }
 
     section "Connections" {
@@ -89,7 +85,7 @@ config::declare! {
         max_kv_entries: usize { name: "apogeeMaxKvEntries", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Size of a registration once inflated; a larger one is refused.
         max_registration_bytes: usize {
-            name: "apogeeMaxRegistrationBytes", default: 256 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart,
+            name: "apogeeMaxRegistrationBytes", default: 128 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart,
         }
     }
 }

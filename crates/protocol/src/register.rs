@@ -154,11 +154,19 @@ impl RegisterBrokerBody {
     /// # Errors
     /// Damaged or too long.
     pub fn decode(body: &[u8], compressed: bool, broker_version: i32) -> Result<Self, RegisterError> {
+        Self::decode_within(body, compressed, broker_version, MAX_INFLATED)
+    }
+
+    /// As [`Self::decode`], with a bound of the caller's on the inflated bytes.
+    ///
+    /// # Errors
+    /// Damaged or too long.
+    pub fn decode_within(body: &[u8], compressed: bool, broker_version: i32, max_inflated: u64) -> Result<Self, RegisterError> {
         if !compressed {
             return Ok(json::read(body)?);
         }
         let mut parts = Parts {
-            inflated: ZlibDecoder::new(body).take(MAX_INFLATED),
+            inflated: ZlibDecoder::new(body).take(max_inflated),
             buffer: Vec::new(),
         };
         let mut decoded = Self::default();

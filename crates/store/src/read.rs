@@ -8,9 +8,6 @@ use bytes::Bytes;
 use message::QueueOffset;
 use std::cell::RefCell;
 
-/// Most entries looked at for one read, so that a filter that matches nothing does not keep a thread.
-const MAX_ENTRIES: usize = 800;
-
 /// How much one read may return. The first message is returned whatever its size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -18,6 +15,8 @@ pub struct Limits {
     pub messages: usize,
     /// Most bytes.
     pub bytes: usize,
+    /// Most queue entries looked at, so that a filter that matches nothing does not keep a thread; at least as many as messages.
+    pub scan: usize,
 }
 
 /// What became of a read; Apache's `GetMessageStatus`.
@@ -111,11 +110,12 @@ pub(crate) fn read(
         PLACES.with_borrow_mut(|places| {
             entries.clear();
             places.clear();
-            let wanted = limits.messages.clamp(1, MAX_ENTRIES);
+            let wanted = limits.messages.max(1);
+            let scan = i64::try_from(limits.scan.max(wanted)).unwrap_or(i64::MAX);
             let mut next = from;
             let mut bytes = 0;
             let mut removed = false;
-            while next < max && places.len() < wanted && next.0 - from.0 < MAX_ENTRIES as i64 {
+            while next < max && places.len() < wanted && next.0 - from.0 < scan {
                 entries.clear();
                 let read = if may_block {
                     queue.read(next, wanted, entries)

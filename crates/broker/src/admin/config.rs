@@ -32,12 +32,7 @@ pub fn update(
 ) -> Outcome {
     let changed = settings.update(&request.body)?;
     for change in &changed {
-        tracing::warn!(
-            key = change.key,
-            from = change.from,
-            to = change.to,
-            "setting changed"
-        );
+        tracing::warn!(key = change.key, from = change.from, to = change.to, "setting changed");
     }
     if changed.iter().any(|change| change.key == "brokerPermission") {
         topics.touch(now_ms);

@@ -35,8 +35,18 @@ pub(super) struct Allowed {
     pub(super) filter: TagFilter,
 }
 
-fn forbidden(text: String) -> Refusal {
-    Refusal::new(ResponseCode::NoPermission, text)
+/// Who forbids a pull; Apache's numbers of the response field `forbiddenType`.
+#[derive(Clone, Copy)]
+enum Forbids {
+    Broker = 1,
+    Group = 2,
+    Topic = 3,
+    Broadcasting = 4,
+    Subscription = 5,
+}
+
+fn forbidden(by: Forbids, text: String) -> Refusal {
+    Refusal::new(ResponseCode::NoPermission, text).with("forbiddenType", (by as i32).to_string())
 }
 
 impl Checks {
@@ -48,10 +58,10 @@ impl Checks {
         now_ms: i64,
     ) -> Result<Allowed, Refusal> {
         if !is_readable(settings.broker_permission) {
-            return Err(forbidden(format!(
-                "the broker[{}] pulling message is forbidden",
-                settings.broker_name
-            )));
+            return Err(forbidden(
+                Forbids::Broker,
+                format!("the broker[{}] pulling message is forbidden", settings.broker_name),
+            ));
         }
         let rule = self.rule(settings, header, now_ms)?;
         let topic = self.topic(header)?;
@@ -86,7 +96,7 @@ impl Checks {
         if rule.consume_enable {
             Ok(rule)
         } else {
-            Err(forbidden(format!("subscription group no permission, {group}")))
+            Err(forbidden(Forbids::Group, format!("subscription group no permission, {group}")))
         }
     }
 
@@ -102,7 +112,7 @@ impl Checks {
         if is_readable(topic.perm) {
             Ok(topic)
         } else {
-            Err(forbidden(format!("the topic[{name}] pulling message is forbidden")))
+            Err(forbidden(Forbids::Topic, format!("the topic[{name}] pulling message is forbidden")))
         }
     }
 
@@ -134,10 +144,16 @@ impl Checks {
         };
         let view = self.consumers.view(group).ok_or_else(|| missing("group info"))?;
         if !rule.consume_broadcast_enable && view.message_model == MessageModel::Broadcasting {
-            return Err(forbidden(format!("the consumer group[{group}] can not consume by broadcast way")));
+            return Err(forbidden(
+                Forbids::Broadcasting,
+                format!("the consumer group[{group}] can not consume by broadcast way"),
+            ));
         }
         if self.groups.is_reading_forbidden(group, topic) {
-            return Err(forbidden(format!("the consumer group[{group}] is forbidden for topic[{topic}]")));
+            return Err(forbidden(
+                Forbids::Subscription,
+                format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
+            ));
         }
         let subscription = view.subscriptions.get(topic).ok_or_else(|| missing("subscription"))?;
         if subscription.data.sub_version < header.sub_version {

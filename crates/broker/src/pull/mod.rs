@@ -42,7 +42,6 @@ pub struct Pull {
     queue_id: i32,
     offset: i64,
     max_messages: usize,
-    max_bytes: Option<usize>,
     /// Until when it may wait, epoch ms; `None` when it may not (any more).
     suspend_until: Option<i64>,
 }
@@ -129,7 +128,6 @@ impl Puller {
             queue_id: header.queue_id,
             offset: header.queue_offset,
             max_messages: usize::try_from(header.max_msg_nums).unwrap_or(0),
-            max_bytes: header.max_msg_bytes.and_then(|b| usize::try_from(b).ok()).filter(|b| *b > 0),
             suspend_until,
         })
     }
@@ -198,7 +196,9 @@ impl Puller {
         };
         let limits = Limits {
             messages: pull.max_messages.min(messages as usize),
-            bytes: pull.max_bytes.unwrap_or(usize::MAX).min(bytes as usize),
+            // Compat: the Java broker does not look at the request's own limit of bytes (maxMsgBytes).
+            bytes: bytes as usize,
+            scan: settings.max_scanned_entries(),
         };
         self.store.read(
             &pull.topic.name,

@@ -28,18 +28,20 @@ pub(super) struct Seen<'a> {
     pub(super) does_not_wait: bool,
     /// A feature that this broker does not have yet is asked for.
     pub(super) asks_for: Option<&'static str>,
-    /// Brings what the broker adds.
-    brings_added: bool,
+    /// Brings what the broker adds, or pairs without name or value, which are not stored.
+    to_rebuild: bool,
 }
 
 impl<'a> Seen<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
         let mut seen = Self::default();
+        let mut whole = 0;
         for (name, value) in properties::iter(bytes) {
+            whole += name.len() + value.len() + 2;
             match name {
                 properties::UNIQ_KEY => seen.uniq_key = value,
                 properties::WAIT => seen.does_not_wait = value.eq_ignore_ascii_case("false"),
-                properties::CLUSTER | properties::MSG_REGION | properties::TRACE_ON => seen.brings_added = true,
+                properties::CLUSTER | properties::MSG_REGION | properties::TRACE_ON => seen.to_rebuild = true,
                 properties::DELAY if value.parse().is_ok_and(|level: i64| level > 0) => seen.asks_for = Some("delayed messages"),
                 properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => {
                     seen.asks_for = Some("timer messages")
@@ -49,6 +51,8 @@ impl<'a> Seen<'a> {
                 _ => {}
             }
         }
+        let ends_open = bytes.last().is_some_and(|last| *last != properties::PROPERTY_SEPARATOR);
+        seen.to_rebuild |= whole != bytes.len() + usize::from(ends_open);
         seen
     }
 }
@@ -95,7 +99,7 @@ impl Added {
 
     /// The properties to store before the added ones.
     pub(super) fn base<'a>(&self, bytes: &'a [u8], seen: &Seen<'_>) -> Cow<'a, [u8]> {
-        if !seen.brings_added {
+        if !seen.to_rebuild {
             return Cow::Borrowed(bytes);
         }
         let without = [properties::CLUSTER, properties::MSG_REGION, properties::TRACE_ON];
@@ -144,6 +148,11 @@ mod tests {
             stored(once),
             pairs(&[("TAGS", "a"), ("MSG_REGION", "R"), ("TRACE_ON", "true"), ("CLUSTER", "C")])
         );
+    }
+
+    #[test]
+    fn pairs_without_a_value_are_not_stored() {
+        assert_eq!(stored(b"A\x01\x02B\x01b\x02"), stored(b"B\x01b\x02"));
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl LateFlushes {
             }
             waiting.push_back((Instant::now(), pending.clone()));
         }
-        Box::new(move |outcome| pending.answer(outcome.as_ref().map(|()| ()).map_err(|reason| &**reason)))
+        Box::new(move |outcome| pending.answer(outcome.as_ref().copied().map_err(|reason| &**reason)))
     }
 
     /// Answers those that have waited for `timeout`. Called every now and then.

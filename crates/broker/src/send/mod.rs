@@ -115,10 +115,26 @@ impl Sender {
     fn accept<'a>(&'a self, conn: &Connection, frame: &'a Frame, now_ms: i64) -> Result<Accepted<'a>, Refusal> {
         let code = RequestCode::try_from(frame.code).map_err(|_| Refusal::system("not a send request"))?;
         let header = SendHeader::decode(code, &frame.ext)?;
+        let told = |refusal: Refusal| {
+            refusal
+                .with("MSG_REGION", self.added.region())
+                .with("TRACE_ON", self.added.trace_on())
+        };
+        self.check(conn, frame, header, code == RequestCode::SendBatchMessage, now_ms)
+            .map_err(told)
+    }
+
+    fn check<'a>(
+        &'a self,
+        conn: &Connection,
+        frame: &'a Frame,
+        header: SendHeader<'a>,
+        is_batch: bool,
+        now_ms: i64,
+    ) -> Result<Accepted<'a>, Refusal> {
         let settings = self.settings.current();
         let topic = check::topic(&self.topics, &settings, &header, now_ms)?;
         check::queue(&topic, &header, conn.peer())?;
-        let is_batch = code == RequestCode::SendBatchMessage;
         let checked = if is_batch {
             check::batch(&settings, &header, &frame.body)?
         } else {

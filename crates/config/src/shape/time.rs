@@ -1,4 +1,4 @@
-//! Spans of time with a unit, hours of the day, delay levels.
+//! Spans of time with a unit, hours of the day.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -115,51 +115,6 @@ impl Shape<HoursOfDay> for HoursText {
     }
 }
 
-/// Spans of time with a unit letter each.
-#[derive(Debug, Clone, Copy)]
-pub struct Delays;
-
-/// Spans as Apache writes its delay levels: `1s 5s 10m 2h`, separated by blanks.
-pub fn delays() -> Delays {
-    Delays
-}
-
-/// Most delay levels; the level travels as a small integer and each is a queue.
-const MAX_DELAY_LEVELS: usize = 64;
-const DELAY_UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
-
-impl Shape<Vec<Duration>> for Delays {
-    fn kind(&self) -> String {
-        "list of spans".to_owned()
-    }
-
-    fn allowed(&self) -> String {
-        format!("1 to {MAX_DELAY_LEVELS} spans such as 1s, 5m, 2h, 1d, separated by blanks")
-    }
-
-    fn parse(&self, text: &str) -> Result<Vec<Duration>, Refused> {
-        let spans: Option<Vec<_>> = text.split_whitespace().map(delay).collect();
-        spans
-            .filter(|spans| (1..=MAX_DELAY_LEVELS).contains(&spans.len()))
-            .ok_or(Refused::NotAllowed)
-    }
-
-    fn print(&self, value: &Vec<Duration>) -> String {
-        value.iter().map(|span| delay_text(span.as_secs())).collect::<Vec<_>>().join(" ")
-    }
-}
-
-fn delay(text: &str) -> Option<Duration> {
-    let (_, seconds) = DELAY_UNITS.iter().find(|(unit, _)| text.ends_with(*unit))?;
-    let count: u32 = text.get(..text.len() - 1)?.parse().ok()?;
-    (count > 0).then(|| Duration::from_secs(u64::from(count) * seconds))
-}
-
-fn delay_text(seconds: u64) -> String {
-    let whole_unit = DELAY_UNITS.iter().find(|(_, unit)| seconds.is_multiple_of(*unit));
-    whole_unit.map_or_else(|| format!("{seconds}s"), |(unit, length)| format!("{}{unit}", seconds / length))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,15 +133,6 @@ mod tests {
         assert_eq!(hours_of_day().print(&hours), "04;16");
         for text in ["", "24", "4;x", ";"] {
             assert_eq!(hours_of_day().parse(text), Err(Refused::NotAllowed), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn delay_levels_read_and_print_as_apache_writes_them() {
-        let text = "1s 5s 10s 30s 1m 2m 10m 30m 1h 2h 1d";
-        assert_eq!(delays().print(&delays().parse(text).unwrap()), text);
-        for text in ["", "1", "0s", "s", "5x", "\u{e9}"] {
-            assert_eq!(delays().parse(text), Err(Refused::NotAllowed), "{text:?}");
         }
     }
 }

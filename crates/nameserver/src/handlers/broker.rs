@@ -22,8 +22,8 @@ pub(super) const ZONE_NAME: &str = "__ZONE_NAME";
 pub(crate) fn register(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Frame, Problem> {
     let header = RegisterBrokerHeader::decode(&request.ext)?;
     check_body(&header, request)?;
-    let body = body(&header, request)?;
     let settings = names.settings.current();
+    let body = body(&header, request, settings.max_registration_bytes)?;
     let registration = Registration {
         cluster: header.cluster_name,
         broker_name: header.broker_name,
@@ -91,7 +91,7 @@ fn check_body(header: &RegisterBrokerHeader<'_>, request: &Frame) -> Result<(), 
 }
 
 /// Without a body it is a broker without topics and of the oldest version.
-fn body(header: &RegisterBrokerHeader<'_>, request: &Frame) -> Result<RegisterBrokerBody, Problem> {
+fn body(header: &RegisterBrokerHeader<'_>, request: &Frame, max_inflated: usize) -> Result<RegisterBrokerBody, Problem> {
     if request.body.is_empty() {
         return Ok(RegisterBrokerBody::default());
     }
@@ -104,7 +104,12 @@ fn body(header: &RegisterBrokerHeader<'_>, request: &Frame) -> Result<RegisterBr
     }
     // Compat: brokers of 5.5.0 with compressedRegister deflate the body and say that they did not. JSON never begins like a zlib stream.
     let compressed = header.compressed || request.body.first() == Some(&ZLIB);
-    Ok(RegisterBrokerBody::decode(&request.body, compressed, request.version)?)
+    Ok(RegisterBrokerBody::decode_within(
+        &request.body,
+        compressed,
+        request.version,
+        max_inflated as u64,
+    )?)
 }
 
 fn queues(topic: &TopicConfig) -> Queues {

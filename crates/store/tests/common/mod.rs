@@ -101,6 +101,7 @@ pub(crate) fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Ve
         let limits = Limits {
             messages: 32,
             bytes: 1 << 20,
+            scan: 800,
         };
         let result = store.read(topic, queue_id, at, limits, &|_| true, true).unwrap();
         if result.status != ReadStatus::Found {
