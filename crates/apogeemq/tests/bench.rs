@@ -1,0 +1,159 @@
+//! `apogeemq bench` against a server of the same build: every verb for a second, and what it says when it cannot.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A server that does not outlive its test.
+struct Server {
+    child: Child,
+    namesrv: String,
+    broker: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (namesrv, broker) = (free_port(&[0]), free_port(&[0, -2, 1]));
+        let ports = [
+            "--namesrv-port".to_owned(),
+            namesrv.to_string(),
+            "--broker-port".to_owned(),
+            broker.to_string(),
+        ];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
+        command
+            .args(["--bind", "127.0.0.1", "--data", "data"])
+            .args(ports)
+            .current_dir(dir.path());
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self {
+            child,
+            namesrv: format!("127.0.0.1:{namesrv}"),
+            broker: format!("127.0.0.1:{broker}"),
+            _dir: dir,
+        };
+        let begun = Instant::now();
+        while [&server.namesrv, &server.broker]
+            .iter()
+            .any(|address| TcpStream::connect(address).is_err())
+        {
+            assert!(begun.elapsed() < DEADLINE, "the ports did not open");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that is free, together with those at the given distances.
+fn free_port(distances: &[i32]) -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let all: Option<Vec<u16>> = distances.iter().map(|by| u16::try_from(i32::from(port) + by).ok()).collect();
+        if all.is_some_and(|ports| ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())) {
+            return port;
+        }
+    }
+}
+
+fn bench(words: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_apogeemq"))
+        .arg("bench")
+        .args(words.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+fn report(words: &str) -> Value {
+    let output = bench(&format!("{words} --json"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["errors"], 0, "{text}");
+    assert!(report["messages"].as_u64().unwrap() > 0, "{text}");
+    let quantile = |name: &str| report["latency_ms"][name].as_f64().unwrap();
+    assert!(
+        quantile("p50") > 0.0 && quantile("p50") <= quantile("p99.9") && quantile("p99.9") <= quantile("max"),
+        "{text}"
+    );
+    report
+}
+
+#[test]
+fn every_verb_measures_a_second_of_our_own_server() {
+    let server = Server::start();
+    let (pid, broker, namesrv) = (server.child.id(), &server.broker, &server.namesrv);
+    let brief = "--seconds 1 --warmup 0 -q";
+
+    let closed = report(&format!(
+        "send -b {broker} -t closed {brief} --connections 2 --window 4 --queues 3 --pid {pid}"
+    ));
+    assert!(closed["server"]["rss_mb"].as_f64().unwrap() > 0.0);
+    assert!(closed["late_ms"].is_null(), "a closed loop has no times to be late for");
+
+    let batches = report(&format!("send -b {broker} -t closed {brief} --batch 16 --window 2 --size 100"));
+    assert_eq!(batches["messages"].as_u64().unwrap() % 16, 0);
+
+    let read = report(&format!("recv -n {namesrv} -t closed -q --readers 2 --batch 100"));
+    let sent = closed["messages"].as_u64().unwrap() + batches["messages"].as_u64().unwrap();
+    assert!(read["messages"].as_u64().unwrap() >= sent, "{sent} were acknowledged, {read} read");
+
+    let open = report(&format!("send -n {namesrv} -t open {brief} --rate 500 --connections 2"));
+    assert_eq!(open["messages"], 500);
+    assert!(open["late_ms"]["p50"].as_f64().unwrap() > 0.0);
+
+    let through = report(&format!(
+        "e2e -b {broker} -t through {brief} --rate 300 --queues 2 --readers 1 --size 16"
+    ));
+    assert_eq!((through["messages"].as_u64(), through["sent"].as_u64()), (Some(300), Some(300)));
+    let p50 = |what: &str| through[what]["p50"].as_f64().unwrap();
+    assert!(p50("latency_ms") > 0.0 && p50("acknowledgement_ms") > 0.0);
+}
+
+#[test]
+fn progress_goes_to_stderr_and_the_report_to_stdout() {
+    let server = Server::start();
+    let output = bench(&format!("send -b {} -t t --seconds 2 --warmup 1 --rate 200", server.broker));
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(
+        out.starts_with("send 1024 B, 1 connection, 200 a second, 8 queues\n") && out.contains("messages        400 in 2.00 s"),
+        "{out}"
+    );
+    assert!(
+        err.lines().count() >= 2 && err.contains("warming up") && err.contains("p99"),
+        "{err}"
+    );
+}
+
+#[test]
+fn what_cannot_be_measured_is_said_plainly() {
+    let failed = |words: &str| {
+        let output = bench(words);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(failed("send -b 127.0.0.1:1 -q").contains("cannot connect to 127.0.0.1:1"));
+    let server = Server::start();
+    let said = failed(&format!("recv -b {} -t nobody_made_this -q", server.broker));
+    assert!(said.contains("topic nobody_made_this"), "{said}");
+}
