@@ -61,12 +61,18 @@ fn ok() -> Frame {
 }
 
 fn sent(queue_offset: i64) -> Frame {
-    ok().with_field("msgId", "A,B").with_field("queueId", 3).with_field("queueOffset", queue_offset)
+    ok().with_field("msgId", "A,B")
+        .with_field("queueId", 3)
+        .with_field("queueOffset", queue_offset)
 }
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let limited = async { tokio::time::timeout(Duration::from_secs(20), test).await.expect("a test that hangs") };
+    let limited = async {
+        tokio::time::timeout(Duration::from_secs(20), test)
+            .await
+            .expect("a test that hangs")
+    };
     runtime.block_on(limited)
 }
 
@@ -134,7 +140,10 @@ fn one_way_sends_say_so() {
         let mut options = Options::with_name_servers([&address]);
         options.connect_timeout = Duration::from_millis(300);
         let client = Client::new(options);
-        client.one_way(&address, Frame::request(RequestCode::UpdateConsumerOffset)).await.unwrap();
+        client
+            .one_way(&address, Frame::request(RequestCode::UpdateConsumerOffset))
+            .await
+            .unwrap();
         while scripted.asked.lock().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -186,9 +195,15 @@ fn errors_say_what_may_be_done() {
         assert!(matches!(busy, Err(Error::Busy { .. })));
         assert_eq!(client.max_offset(&queue).await.unwrap_err().code(), Some(1));
         assert!(matches!(client.min_offset(&queue).await, Err(Error::Unanswered { .. })));
-        assert!(matches!(client.max_offset(&Queue::at("127.0.0.1:1", "t", 0)).await, Err(Error::Unreachable(_))));
+        assert!(matches!(
+            client.max_offset(&Queue::at("127.0.0.1:1", "t", 0)).await,
+            Err(Error::Unreachable(_))
+        ));
         let garbled = Puller::new(&client, "g").pull(&queue, 0, &Wish::default()).await;
-        assert!(matches!(garbled, Err(Error::Garbled { .. })), "a pull's answer has offsets, whatever its code");
+        assert!(
+            matches!(garbled, Err(Error::Garbled { .. })),
+            "a pull's answer has offsets, whatever its code"
+        );
     });
 }
 
@@ -204,7 +219,11 @@ fn a_held_pull_may_take_its_time_and_says_how_it_ended() {
     let (_server, scripted, address) = serve(move |frame| {
         std::thread::sleep(Duration::from_millis(150));
         let held = frame.ext.int::<i64>("suspendTimeoutMillis") == Some(5_000);
-        Some(answer(if held { ResponseCode::PullNotFound } else { ResponseCode::PullOffsetMoved }))
+        Some(answer(if held {
+            ResponseCode::PullNotFound
+        } else {
+            ResponseCode::PullOffsetMoved
+        }))
     });
     run(async {
         let mut options = Options::with_broker(&address);
@@ -219,6 +238,9 @@ fn a_held_pull_may_take_its_time_and_says_how_it_ended() {
         let pulled = puller.pull(&queue, 9, &wish).await.unwrap();
         assert_eq!((pulled.outcome, pulled.next_offset, pulled.min_offset), (Outcome::NothingNew, 9, 1));
         assert_eq!(scripted.asked.lock()[0].ext.int::<i32>("sysFlag"), Some(7));
-        assert!(matches!(puller.pull(&queue, 9, &Wish::default()).await, Err(Error::Unanswered { .. })));
+        assert!(matches!(
+            puller.pull(&queue, 9, &Wish::default()).await,
+            Err(Error::Unanswered { .. })
+        ));
     });
 }

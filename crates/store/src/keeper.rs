@@ -160,7 +160,12 @@ impl Store {
     /// How many of the oldest log files no recovery would read.
     fn files_before_checkpoint(&self) -> usize {
         let dispatched = self.checkpoint.lock().1.dispatched.map_or(0, |at| at.0);
-        self.log.segments.all().iter().take_while(|segment| segment.end() <= dispatched).count()
+        self.log
+            .segments
+            .all()
+            .iter()
+            .take_while(|segment| segment.end() <= dispatched)
+            .count()
     }
 
     /// Stops or resumes taking messages.

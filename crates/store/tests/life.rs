@@ -80,7 +80,18 @@ fn a_read_says_what_became_of_it() {
     assert_eq!(status(9, &|_| true), (ReadStatus::OffsetOverflowBadly, 3, 0));
     assert_eq!(status(-1, &|_| true), (ReadStatus::OffsetTooSmall, 0, 0));
     let one = store
-        .read("t", 0, QueueOffset(0), Limits { messages: 32, bytes: 1, scan: 800 }, &|_| true, false)
+        .read(
+            "t",
+            0,
+            QueueOffset(0),
+            Limits {
+                messages: 32,
+                bytes: 1,
+                scan: 800,
+            },
+            &|_| true,
+            false,
+        )
         .unwrap();
     assert_eq!(one.records.len(), 1, "the first message is returned whatever its size");
     store.close().unwrap();
