@@ -61,8 +61,9 @@ class Target:
         self.broker_port = free_port(span=4)
         self.namesrv = namesrv or f'127.0.0.1:{self.namesrv_port}'
         self.broker = f'127.0.0.1:{self.broker_port}'
-        # Both sides alike: a long busy threshold for a loaded machine, and answers that do not depend on the clock.
-        self.settings = {'waitTimeMillsInSendQueue': 20000, 'osPageCacheBusyTimeOutMills': 20000, **(settings or {})}
+        # Both sides alike: a long busy threshold for a loaded machine, and small files, of which some are even rolled.
+        self.settings = {'waitTimeMillsInSendQueue': 20000, 'osPageCacheBusyTimeOutMills': 20000,
+                         'mappedFileSizeCommitLog': 64 << 20, 'maxHashSlotNum': 100_000, 'maxIndexNum': 400_000, **(settings or {})}
 
     def ready(self):
         """Waits until the name server routes to the broker."""

@@ -141,7 +141,11 @@ class Connection:
         try:
             while True:
                 length = struct.unpack('>i', self._exactly(4))[0]
-                answer = Answer(self._exactly(length))
+                raw = self._exactly(length) if 4 < length <= 64 << 20 else b''
+                try:
+                    answer = Answer(raw)
+                except Exception as why:
+                    raise ValueError(f'not a frame, of length {length}: {raw[:200]!r} ({why})') from why
                 with self.changed:
                     if answer.is_response:
                         self.answers[answer.opaque] = answer

@@ -1,4 +1,5 @@
 """Pulls by hand: every status, limits, long polling, commit on the way, checks."""
+import threading
 import time
 
 from harness import wire
@@ -210,3 +211,48 @@ def other_requests_pass_a_parked_pull(s):
         assert c.ask(wire.MAX_OFFSET, dict(topic=topic, queueId=0), timeout=5).code == 0
     s.send_raw(topic, 1, connection=c)
     assert texts(c.answer(o, 15)) == ['m0']
+
+
+def _follow(s, queues=4, writers=4, messages=400):
+    """Readers park at the end of every queue while writers send; each reader follows nextBeginOffset and counts."""
+    topic, problems = s.topic(queues=queues), []
+
+    def write(n):
+        with wire.Connection(s.target.broker) as c:
+            for i in range(messages):
+                answer = c.ask(wire.SEND, wire.send_header(topic, (n + i) % queues), f'{n}-{i}'.encode(), timeout=30)
+                if answer.code:
+                    problems.append(answer)
+                    return
+
+    def read(queue, got, total):
+        offset = 0
+        with wire.Connection(s.target.broker) as c:
+            while offset < total and s.left() > 1 and not problems:
+                answer = c.ask(wire.PULL, wire.pull_header(topic, offset, group=s.name('g'), queue=queue, flags=SUBSCRIPTION | SUSPEND,
+                                                           suspend=3000), timeout=30)
+                following = int(answer.ext['nextBeginOffset'])
+                offsets = [m['offset'] for m in answer.messages()]
+                if offsets != list(range(offset, following)):
+                    problems.append(f'queue {queue}, pull at {offset}: {answer.code} {answer.remark}, offsets {offsets}, next {following}')
+                got += offsets
+                offset = following
+
+    total = writers * messages // queues
+    got = {q: [] for q in range(queues)}
+    threads = [threading.Thread(target=read, args=(q, got[q], total)) for q in range(queues)]
+    threads += [threading.Thread(target=write, args=(n,)) for n in range(writers)]
+    [t.start() for t in threads]
+    [t.join(s.left()) for t in threads]
+    assert not problems, problems[:5]
+    assert all(got[q] == list(range(total)) for q in got), {q: len(v) for q, v in got.items()}
+
+
+@raw
+def a_reader_that_follows_the_writers_misses_nothing(s):
+    _follow(s)
+
+
+@raw(settings={'flushDiskType': 'SYNC_FLUSH'}, deadline=90)
+def a_reader_that_follows_the_writers_misses_nothing_with_sync_flush(s):
+    _follow(s, messages=200)

@@ -4,7 +4,10 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.io.BufferedReader;
+import java.io.FileOutputStream;
+import java.io.IOException;
 import java.io.InputStreamReader;
+import java.io.OutputStream;
 import java.io.PrintStream;
 import java.lang.reflect.Method;
 import java.nio.ByteBuffer;
@@ -297,7 +300,7 @@ public final class Driver {
         for (Map.Entry<String, JsonElement> e : r.getAsJsonObject("subs").entrySet()) {
             consumer.subscribe(e.getKey(), e.getValue().getAsString());
         }
-        Inbox inbox = new Inbox(integer(r, "delay_ms", 0), integer(r, "fail_first", 0));
+        Inbox inbox = new Inbox(integer(r, "delay_ms", 0), integer(r, "fail_first", 0), text(r, "journal", null));
         INBOXES.put(handle(r), inbox);
         if (flag(r, "orderly")) {
             consumer.registerMessageListener((MessageListenerOrderly) (messages, context) ->
@@ -333,9 +336,12 @@ public final class Driver {
         private final Map<String, AtomicInteger> busy = new ConcurrentHashMap<>();
         private final int delayMs;
         private int failures;
+        private final OutputStream journal;
         private boolean overlapped;
 
-        Inbox(int delayMs, int failures) {
+        /** The journal, a file, gets each text as a line before the listener returns: it outlives a killed process. */
+        Inbox(int delayMs, int failures, String journal) throws IOException {
+            this.journal = journal == null ? null : new FileOutputStream(journal);
             this.delayMs = delayMs;
             this.failures = failures;
         }
@@ -352,11 +358,14 @@ public final class Driver {
                     overlapped |= orderly && overlap;
                     for (MessageExt message : messages) {
                         received.add(described(message));
+                        if (journal != null) {
+                            journal.write((new String(message.getBody(), StandardCharsets.UTF_8) + "\n").getBytes(StandardCharsets.UTF_8));
+                        }
                     }
                     notifyAll();
                     return failures-- <= 0;
                 }
-            } catch (InterruptedException stopped) {
+            } catch (InterruptedException | IOException stopped) {
                 return false;
             } finally {
                 inside.decrementAndGet();
