@@ -63,7 +63,8 @@ const REQUIRED_NAMES: [&str; 9] = [
     "suspendTimeoutMillis",
     "subVersion",
 ];
-const REQUIRED: u32 = 0x1ff;
+/// Compat: the last three may be absent, as the Java broker's fast decoder has it.
+const REQUIRED: u32 = 0b0_0011_1111;
 
 impl<'a> PullHeader<'a> {
     /// Reads the header.

@@ -71,7 +71,7 @@ enum Slot {
     BrokerName = 13,
 }
 
-/// The V1 names in the order of [`Slot`]; V2 names are `a` plus the slot. The first eight are required.
+/// The V1 names in the order of [`Slot`]; V2 names are `a` plus the slot. Required are those of [`REQUIRED`].
 const NAMES: [&str; 14] = [
     "producerGroup",
     "topic",
@@ -88,7 +88,8 @@ const NAMES: [&str; 14] = [
     "batch",
     "bname",
 ];
-const REQUIRED: u32 = 0xff;
+/// Compat: the Java broker's fast decoder asks for topic, queue, system flag, born time and flag only; the rest may be absent.
+const REQUIRED: u32 = 0b1111_0010;
 const SLOTS: [Slot; 14] = [
     Slot::ProducerGroup,
     Slot::Topic,
