@@ -83,7 +83,9 @@ fn callers_of_one_address_share_a_connection_and_a_closed_one_is_replaced() {
         let client = Client::new(Options::with_broker(&address));
         let ask = || client.ask(&address, Frame::request(RequestCode::HeartBeat));
         let (a, b, c) = tokio::join!(ask(), ask(), ask());
-        (a.unwrap(), b.unwrap(), c.unwrap());
+        for answer in [a, b, c] {
+            answer.unwrap();
+        }
         assert_eq!(scripted.connections.load(Ordering::Relaxed), 1);
         let peer = client.peer(&address).await.unwrap();
         scripted.conns.lock()[0].close();
