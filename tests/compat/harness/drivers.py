@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -89,7 +90,20 @@ class Node:
         return ['node', os.path.join(CACHE, 'node', 'driver.js')]
 
 
-KINDS = {k.name: k for k in (Java('5.5.0'), Java('4.9.8'), Go(), Node())}
+class Cpp:
+    """The C++ client inside the PyPI package `rocketmq`: a shared library for x86-64."""
+    name = 'cpp'
+
+    def build(self):
+        source, out = os.path.join(HERE, 'cpp'), os.path.join(CACHE, 'cpp')
+        built(os.path.join(out, 'built'), source, lambda: call_quietly(
+            [sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', out, '--upgrade', 'rocketmq==0.4.4']))
+
+    def command(self, work):
+        return ['env', f'PYTHONPATH={os.path.join(CACHE, "cpp")}', sys.executable, os.path.join(HERE, 'cpp', 'driver.py')]
+
+
+KINDS = {k.name: k for k in (Java('5.5.0'), Java('4.9.8'), Go(), Node(), Cpp())}
 
 
 class Driver:

@@ -4,7 +4,7 @@ import time
 from harness import wire
 from harness.scenario import JAVA, sdk
 
-PUSH = (*JAVA, 'go', 'node')
+PUSH = (*JAVA, 'go', 'node', 'cpp')
 
 
 def per_queue_in_order(messages):
@@ -32,7 +32,7 @@ def a_consumer_subscribed_before_the_topic_has_messages_misses_nothing(s):
     """
     rounds = 20 if s.case.client in JAVA else 5
     # What the Java broker loses here cannot be waited for with the npm client, which tells nothing of its assignment.
-    where = 'FIRST_OFFSET' if s.target.kind == 'apache' and s.case.client == 'node' else 'LAST_OFFSET'
+    where = 'FIRST_OFFSET' if s.target.kind == 'apache' and s.case.client in ('node', 'cpp') else 'LAST_OFFSET'
     for start in range(0, rounds, 10):
         wave = range(start, min(start + 10, rounds))
         topics = {i: s.topic(f't{i}', queues=2) for i in wave}
@@ -157,15 +157,17 @@ def one_consumer_reads_several_topics_and_drops_one(s):
 @sdk(*PUSH)
 def broadcasting_gives_every_consumer_everything(s):
     topic = s.topic(queues=4)
-    s.send_raw(topic, 1)
+    if s.case.client != 'cpp':  # its starting point cannot be chosen
+        s.send_raw(topic, 1)
     consumers = [s.push(f'c{i}', topic, model='BROADCASTING', instance=s.name(f'i{i}'), start='FIRST_OFFSET') for i in range(2)]
     for queue in range(4):
         s.send_raw(topic, 5, queue=queue, prefix=f'q{queue}-')
     for consumer in consumers:
-        assert sorted(consumer.texts(21)) == sorted(['m0'] + [f'q{q}-{n}' for q in range(4) for n in range(5)])
+        expected = [f'q{q}-{n}' for q in range(4) for n in range(5)] + ['m0'] * (s.case.client != 'cpp')
+        assert sorted(consumer.texts(len(expected))) == sorted(expected)
 
 
-@sdk(*JAVA, 'go')
+@sdk(*JAVA, 'go', 'cpp')
 def ordered_consumption_keeps_order_in_each_queue(s):
     topic = s.topic(queues=4)
     consumer = s.push('c', topic, orderly=True)

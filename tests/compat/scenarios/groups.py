@@ -117,7 +117,7 @@ def _runs_in_order(messages):
         last[m['queue']] = m['offset']
 
 
-@sdk('go', 'node', deadline=120)
+@sdk('go', 'node', 'cpp', deadline=120)
 def two_consumers_share_and_take_over(s):
     topic, group = s.topic(queues=4), s.name('g')
     first = s.push('first', topic, group=group)

@@ -40,7 +40,7 @@ def ordered_consumption_holds_through_a_kill_of_the_broker(s):
         seen[m['queue']] = max(last, m['offset'])
 
 
-@sdk('go', 'node', deadline=180, settings={})
+@sdk('go', 'node', 'cpp', deadline=180, settings={})
 def a_client_goes_on_after_a_restart_of_the_broker(s):
     topic = s.topic(queues=2)
     consumer, producer = s.push('c', topic), s.producer()
