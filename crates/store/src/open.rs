@@ -48,9 +48,9 @@ impl Store {
         disk.create_dir_all(&root).map_err(|e| StoreError::io("create", &root, e))?;
         let lock = lock(&*disk, &options)?;
         let abort = root.join("abort");
-        let clean = !disk.exists(&abort).map_err(|e| StoreError::io("look for", &abort, e))?;
+        let stop = LastStop::find(&*disk, &abort)?;
         let parts = Parts::open(&disk, &options)?;
-        let (parts, recovery) = parts.recover(&options, clean)?;
+        let (parts, recovery) = parts.recover(&options, stop)?;
         leave_mark(&*disk, &abort)?;
         let dispatch = Arc::new(Dispatch::new(options.index_enabled, recovery.end.0));
         let log = Arc::new(CommitLog::new(
@@ -117,10 +117,40 @@ fn lock(disk: &dyn Disk, options: &StoreOptions) -> Result<Box<dyn crate::disk::
     })
 }
 
+/// How the last writer of a directory ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastStop {
+    /// In order.
+    Clean,
+    /// The process died, the machine went on: all it wrote reads as it was written.
+    Killed,
+    /// Power may have been lost: what was not synced may be gone, in any order.
+    Unknown,
+}
+
+impl LastStop {
+    fn find(disk: &dyn Disk, abort: &std::path::Path) -> Result<Self, StoreError> {
+        match disk.read(abort) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::Clean),
+            Err(e) => Err(StoreError::io("read", abort, e)),
+            Ok(mark) if disk.boot().is_some_and(|boot| mark == mark_of(&boot).as_bytes()) => Ok(Self::Killed),
+            Ok(_) => Ok(Self::Unknown),
+        }
+    }
+}
+
+/// What our `abort` file says. Apache writes a process id there and reads nothing.
+fn mark_of(boot: &str) -> String {
+    format!("boot {boot}\n")
+}
+
 /// From now on, until a clean stop, the directory counts as crashed.
 fn leave_mark(disk: &dyn Disk, abort: &std::path::Path) -> Result<(), StoreError> {
     let failed = |e| StoreError::io("create", abort, e);
-    disk.open(abort, OpenMode::WriteOrCreate).map_err(failed)?;
+    let file = disk.open(abort, OpenMode::WriteOrCreate).map_err(failed)?;
+    let mark = disk.boot().map(|boot| mark_of(&boot)).unwrap_or_default();
+    file.set_len(0).map_err(failed)?;
+    file.write_at(mark.as_bytes(), 0).map_err(failed)?;
     disk.sync_dir(crate::disk::parent(abort)).map_err(failed)
 }
 
@@ -178,12 +208,13 @@ impl Parts {
         Ok(from.max(first))
     }
 
-    fn recover(self, options: &StoreOptions, clean: bool) -> Result<(Self, Recovery), StoreError> {
+    fn recover(self, options: &StoreOptions, stop: LastStop) -> Result<(Self, Recovery), StoreError> {
         let started = Instant::now();
+        let clean = stop == LastStop::Clean;
         let from = self.start(clean)?;
         let strict = !clean && self.checkpoint.dispatched.is_some();
         if !clean {
-            self.forget_above(from)?;
+            self.forget_above(from, stop)?;
         }
         let mut messages = 0;
         let Self {
@@ -226,14 +257,15 @@ impl Parts {
         ))
     }
 
-    fn forget_above(&self, from: i64) -> Result<(), StoreError> {
+    fn forget_above(&self, from: i64, stop: LastStop) -> Result<(), StoreError> {
         let failed = |e| StoreError::Io {
             action: "cut",
             path: "consume queues".to_owned(),
             source: e,
         };
         self.queues.truncate_to_log(LogOffset(from)).map_err(failed)?;
-        if let Some(index) = &self.index {
+        // The index of a process that was killed is whole, and what it has already is left out when it is put again.
+        if let Some(index) = self.index.as_ref().filter(|_| stop == LastStop::Unknown) {
             index.truncate_to_log(LogOffset(from)).map_err(|e| StoreError::Io {
                 action: "cut",
                 path: "key index".to_owned(),

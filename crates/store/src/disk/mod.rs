@@ -148,6 +148,11 @@ pub trait Disk: Send + Sync + Debug {
     /// Whatever the machine says.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// Names the time since which nothing that was written was lost: the machine's boot. A process that died leaves all it
+    /// wrote in the page cache; while this name stays the same, files read as they were written. `None` when the machine
+    /// cannot tell.
+    fn boot(&self) -> Option<String>;
+
     /// Takes the lock on a file, made when absent, until the guard is dropped. Excludes a Java broker too, which locks the
     /// first byte of the store's `lock` file.
     ///

@@ -109,6 +109,11 @@ impl Disk for RealDisk {
         sys::space(path)
     }
 
+    fn boot(&self) -> Option<String> {
+        let name = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match sys::lock_first_byte(&file) {

@@ -62,6 +62,8 @@ struct Plan {
 
 struct State {
     random: Random,
+    /// Changes with every power cut.
+    boot: u64,
     now_ms: i64,
     space: Space,
     files: Vec<FileState>,
@@ -189,6 +191,7 @@ impl SimulatedDisk {
     fn from_parts(seed: u64, names: Names, files: Vec<FileState>) -> Self {
         Self(Arc::new(Mutex::new(State {
             random: Random(seed),
+            boot: seed,
             now_ms: 0,
             space: Space {
                 total: 1 << 40,
@@ -215,7 +218,9 @@ impl SimulatedDisk {
         let mut random = Random(seed);
         let (names, files) = survivors::choose(&state, &mut random);
         let found = Self::from_parts(random.next(), names, files);
-        found.0.lock().now_ms = state.now_ms;
+        let mut after = found.0.lock();
+        (after.now_ms, after.boot) = (state.now_ms, state.boot.wrapping_add(1));
+        drop(after);
         found
     }
 
@@ -227,7 +232,7 @@ impl SimulatedDisk {
         let mut after = found.0.lock();
         after.durable_names.clone_from(&state.durable_names);
         after.unsynced_names.clone_from(&state.unsynced_names);
-        after.now_ms = state.now_ms;
+        (after.now_ms, after.boot) = (state.now_ms, state.boot);
         drop(after);
         found
     }
@@ -538,6 +543,10 @@ impl Disk for SimulatedDisk {
         let state = self.on()?;
         state.node(path)?;
         Ok(state.space)
+    }
+
+    fn boot(&self) -> Option<String> {
+        Some(self.0.lock().boot.to_string())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
