@@ -1,7 +1,8 @@
 """The broker stops, is killed and comes back under running clients."""
 import time
 
-from harness.scenario import JAVA, sdk
+from harness import wire
+from harness.scenario import JAVA, raw, sdk
 
 from .groups import Sender, everything
 
@@ -73,3 +74,38 @@ def offsets_and_topics_are_there_after_a_restart(s):
     s.send_raw(topic, 3, queue=1, prefix='n')
     second = s.push('c2', topic, group=group)
     assert sorted(second.texts(3)) == ['n0', 'n1', 'n2']
+
+
+def _goes_on(s):
+    """Offsets in acknowledgements, in stored messages and in the queue are one and the same, over kills and stops."""
+    topic, sent = s.topic(queues=2), [[], []]
+    for how in ('kill', 'stop', 'kill', 'kill'):
+        with wire.Connection(s.target.broker) as c:
+            for i in range(40):
+                queue = i % 2
+                answer = c.ask(wire.SEND, wire.send_header(topic, queue), f'{how}-{len(sent[queue])}'.encode())
+                assert answer.code == 0, answer
+                assert int(answer.ext['queueOffset']) == len(sent[queue]), (how, answer, len(sent[queue]))
+                sent[queue].append(f'{how}-{len(sent[queue])}')
+        s.target.restart(kill=how == 'kill')
+        s.wait(lambda: s.routed(topic), f'{topic} is routed')
+        for queue in (0, 1):
+            got, offset = [], 0
+            while offset < len(sent[queue]):
+                answer = s.ask(wire.PULL, wire.pull_header(topic, offset, queue=queue))
+                assert answer.code == 0, answer
+                assert [m['offset'] for m in answer.messages()] == list(range(offset, int(answer.ext['nextBeginOffset']))), answer
+                got += [m['body'].decode() for m in answer.messages()]
+                offset = int(answer.ext['nextBeginOffset'])
+            assert got == sent[queue], (how, got[-5:], sent[queue][-5:])
+
+
+@raw(settings={'flushDiskType': 'SYNC_FLUSH'}, deadline=240)
+def queue_offsets_go_on_after_a_kill_with_sync_flush(s):
+    _goes_on(s)
+
+
+@raw(settings={}, deadline=240)
+def queue_offsets_go_on_after_a_kill(s):
+    """Of the process: what it had written is with the kernel."""
+    _goes_on(s)
