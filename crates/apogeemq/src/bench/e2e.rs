@@ -7,6 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use client::Queue;
 
@@ -16,9 +17,10 @@ use super::lanes::Lanes;
 use super::open::{LAST_ANSWERS, OpenLoop, Schedule};
 use super::place::{Place, Share, deal};
 use super::report::{Report, plural};
+use super::talk::{self, Talk};
 use super::tally::{Clock, Counter, Open, Window};
 use super::watch::{Watch, wait_for};
-use super::wire::{Answer, Answers, Socket};
+use super::wire::{Answer, Answers, PATIENCE, Socket};
 use crate::failure::Failure;
 
 /// How long the broker may hold a pull: as official consumers ask.
@@ -105,14 +107,14 @@ impl Arrivals {
             stopping: AtomicBool::new(false),
             arrived: AtomicU64::new(0),
         });
-        let (mut lanes, mut counters, mut sockets) = (Lanes::default(), Vec::new(), Vec::new());
+        let (mut lanes, mut counters, mut sockets, mut talks) = (Lanes::default(), Vec::new(), Vec::new(), Vec::new());
         for hand in hands {
             let ends = hand.iter().map(|queue| Ok((queue.id, place.bounds(queue)?.1)));
             let (socket, counter) = (Socket::connect(&hand[0].address)?, Arc::new(Counter::new(window)));
-            sockets.push(socket.twin()?);
+            sockets.push(socket.clone());
             counters.push(Arc::clone(&counter));
             let reader = Reader {
-                socket,
+                wanted: (0..hand.len()).collect(),
                 tracks: ends.collect::<Result<_, Failure>>()?,
                 topic: hand[0].topic.to_string(),
                 run,
@@ -120,8 +122,10 @@ impl Arrivals {
                 clock,
                 state: Arc::clone(&state),
             };
-            lanes.spawn("bench-reader", move || reader.run())?;
+            talks.push((socket, reader));
         }
+        let limit = Duration::from_micros(window.end_us) + LAST_ANSWERS * 2 + PATIENCE;
+        talk::start(&mut lanes, "bench-reader", limit, talks)?;
         Ok(Self {
             lanes,
             counters,
@@ -152,9 +156,10 @@ impl Arrivals {
 
 /// One connection with a held pull for each of its queues.
 struct Reader {
-    socket: Socket,
     /// Queue and next offset.
     tracks: Vec<(i32, i64)>,
+    /// Tracks that have no pull in flight.
+    wanted: Vec<usize>,
     topic: String,
     run: u64,
     counter: Arc<Counter>,
@@ -162,33 +167,34 @@ struct Reader {
     state: Arc<State>,
 }
 
-impl Reader {
-    fn run(mut self) -> Result<(), Failure> {
-        let (mut answers, mut out) = (Answers::new(), Vec::new());
-        (0..self.tracks.len()).for_each(|place| self.ask(place, &mut out));
-        loop {
-            self.socket.send(&out).or_else(|failure| self.unless_stopping(failure))?;
-            out.clear();
-            if !answers.read(&mut self.socket)? {
-                return self.unless_stopping(self.socket.closed());
-            }
-            let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
-            let mut counts = counter.open();
-            while let Some(answer) = answers.next()? {
-                let place = self.take(&mut counts, &answer, now_us)?;
-                self.ask(place, &mut out);
-            }
+impl Talk for Reader {
+    fn say(&mut self, out: &mut Vec<u8>) -> bool {
+        for place in std::mem::take(&mut self.wanted) {
+            self.ask(place, out);
         }
+        true
     }
 
-    fn unless_stopping(&self, failure: Failure) -> Result<(), Failure> {
+    fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
+        let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
+        let mut counts = counter.open();
+        while let Some(answer) = answers.next()? {
+            let place = self.take(&mut counts, &answer, now_us)?;
+            self.wanted.push(place);
+        }
+        Ok(())
+    }
+
+    fn broken(&mut self, failure: Failure) -> Result<(), Failure> {
         if self.state.stopping.load(Ordering::Acquire) {
             Ok(())
         } else {
             Err(failure)
         }
     }
+}
 
+impl Reader {
     fn ask(&self, place: usize, out: &mut Vec<u8>) {
         let (id, next) = self.tracks[place];
         frames::pull(&self.topic, id, next, PULL_MAX, HOLD_MS, place as u32, out);

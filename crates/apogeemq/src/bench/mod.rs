@@ -10,8 +10,8 @@
 //! alone, so a server that stalls is charged for every message that had to wait, sent or not (no coordinated omission); in a closed
 //! loop it is the moment of sending, since there the rate is the result.
 //!
-//! The generator is cheap, so that it measures the server and not itself: frames are encoded once and only patched, sockets block on
-//! plain threads, one read takes all answers that are there. Its own CPU time stands in the report.
+//! The generator is cheap, so that it measures the server and not itself: frames are encoded once and only patched, one read takes all
+//! answers that are there, few connections block on threads of their own and many share one. Its own CPU time stands in the report.
 //!
 //! Bounds: every run ends by itself (`--seconds`, and [`wire::PATIENCE`] for an answer); it talks only to the addresses given, and to
 //! the brokers that a given name server names.
@@ -27,6 +27,7 @@ mod place;
 mod recv;
 mod report;
 mod send;
+mod talk;
 mod tally;
 mod usage;
 mod watch;
@@ -35,10 +36,13 @@ mod wire;
 pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
+use crate::process::raise_descriptor_limit;
 use arguments::Verb;
 
 /// Runs the load and prints what was measured.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    // A refusal shows as soon as a connection lacks a descriptor.
+    let _ = raise_descriptor_limit();
     let (output, report) = match arguments.verb {
         Verb::Send(arguments) => (arguments.output.clone(), send::run(&arguments)?),
         Verb::Recv(arguments) => (arguments.output.clone(), recv::run(&arguments)?),

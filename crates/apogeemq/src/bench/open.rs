@@ -1,6 +1,6 @@
 //! The open loop: requests leave at times fixed by the rate alone, whatever the answers do.
 //!
-//! One thread writes for all connections, since it mostly sleeps; each connection has a thread that reads answers. Requests due within
+//! One thread writes for all connections, since it mostly sleeps; others read the answers. Requests due within
 //! [`QUANTUM_US`] share a write, so a high rate costs no more system calls than one write for each connection and quantum. When the
 //! writer is held up, by the server or by the machine, it catches up, and the requests keep their intended times.
 
@@ -13,10 +13,11 @@ use hdrhistogram::Histogram;
 use super::frames::{Sends, Shape, due_us};
 use super::lanes::Lanes;
 use super::place::Share;
+use super::talk::{self, Talk};
 use super::tally::{Clock, Counter, Open, Window, histogram};
 use super::usage::sharp_sleeps;
 use super::watch::wait_for;
-use super::wire::{Answer, Answers, Socket};
+use super::wire::{Answer, Answers, PATIENCE, Socket};
 use crate::failure::Failure;
 
 /// The shortest sleep of the writer.
@@ -89,14 +90,19 @@ impl OpenLoop {
             sockets: Vec::new(),
             counters: Vec::new(),
         };
-        let mut outputs = Vec::new();
+        let (mut outputs, mut talks) = (Vec::new(), Vec::new());
         for lane in 0..connections {
             let share = &shares[lane % shares.len()];
-            let socket = this.connect(&share.address, shape, window)?;
+            let socket = Socket::connect(&share.address)?;
+            socket.wait_without_end()?;
+            talks.push((socket.clone(), this.reader(shape, window)));
+            this.sockets.push(socket.clone());
             let sends = Sends::new(shape, &share.queues, lane);
             let bytes = Vec::new();
             outputs.push(Output { socket, sends, bytes });
         }
+        let limit = Duration::from_micros(window.end_us) + LAST_ANSWERS + PATIENCE;
+        talk::start(&mut this.readers, "bench-acks", limit, talks)?;
         let writer = Writer {
             outputs,
             schedule,
@@ -107,22 +113,16 @@ impl OpenLoop {
         Ok(this)
     }
 
-    /// A connection whose answers are read and counted by a thread of its own.
-    fn connect(&mut self, address: &str, shape: Shape<'_>, window: Window) -> Result<Socket, Failure> {
-        let socket = Socket::connect(address)?;
-        socket.wait_without_end()?;
+    /// Who counts the answers of one connection.
+    fn reader(&mut self, shape: Shape<'_>, window: Window) -> Reader {
         let counter = Arc::new(Counter::new(window));
-        let reader = Reader {
-            socket: socket.twin()?,
-            counter: Arc::clone(&counter),
+        self.counters.push(Arc::clone(&counter));
+        Reader {
+            counter,
             messages: shape.batch as u64,
             bytes: (shape.batch * shape.size) as u64,
             shared: Arc::clone(&self.shared),
-        };
-        self.readers.spawn("bench-acks", move || reader.run())?;
-        self.counters.push(counter);
-        self.sockets.push(socket.twin()?);
-        Ok(socket)
+        }
     }
 
     /// The threads whose end is the end of sending.
@@ -209,29 +209,34 @@ impl Writer {
 }
 
 struct Reader {
-    socket: Socket,
     counter: Arc<Counter>,
     messages: u64,
     bytes: u64,
     shared: Arc<Shared>,
 }
 
-impl Reader {
-    fn run(mut self) -> Result<(), Failure> {
-        let mut answers = Answers::new();
-        while answers.read(&mut self.socket)? {
-            let now_us = self.shared.clock.now_us();
-            let (mut counts, mut taken) = (self.counter.open(), 0);
-            while let Some(answer) = answers.next()? {
-                judge(&mut counts, &answer, now_us, self.messages, self.bytes);
-                taken += 1;
-            }
-            self.shared.answered.fetch_add(taken, Ordering::AcqRel);
+impl Talk for Reader {
+    /// The writer says it all.
+    fn say(&mut self, _out: &mut Vec<u8>) -> bool {
+        true
+    }
+
+    fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
+        let now_us = self.shared.clock.now_us();
+        let (mut counts, mut taken) = (self.counter.open(), 0);
+        while let Some(answer) = answers.next()? {
+            judge(&mut counts, &answer, now_us, self.messages, self.bytes);
+            taken += 1;
         }
+        self.shared.answered.fetch_add(taken, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn broken(&mut self, failure: Failure) -> Result<(), Failure> {
         if self.shared.stopping.load(Ordering::Acquire) {
             Ok(())
         } else {
-            Err(self.socket.closed())
+            Err(failure)
         }
     }
 }

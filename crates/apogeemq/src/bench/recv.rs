@@ -12,9 +12,10 @@ use super::frames;
 use super::lanes::Lanes;
 use super::place::{Place, deal};
 use super::report::{Report, plural};
+use super::talk::{self, Talk};
 use super::tally::{Clock, Counter, Open, Window};
 use super::watch::Watch;
-use super::wire::{Answer, Answers, Socket};
+use super::wire::{Answer, Answers, PATIENCE, Socket};
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
@@ -27,12 +28,14 @@ pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
         let tracks = hand.iter().map(|queue| Track::new(&place, queue)).collect::<Result<Vec<_>, _>>()?;
         prepared.push((Socket::connect(&hand[0].address)?, tracks));
     }
-    let (clock, mut lanes, mut counters) = (Clock::start(), Lanes::default(), Vec::new());
+    let clock = Clock::start();
+    let (mut lanes, mut counters, mut talks) = (Lanes::default(), Vec::new(), Vec::new());
     for (socket, tracks) in prepared {
         let counter = Arc::new(Counter::new(window));
         counters.push(Arc::clone(&counter));
         let reader = Reader {
-            socket,
+            wanted: (0..tracks.len()).collect(),
+            in_flight: 0,
             tracks,
             topic: arguments.target.topic.clone(),
             batch: arguments.batch,
@@ -40,8 +43,10 @@ pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
             clock,
             end_us: window.end_us,
         };
-        lanes.spawn("bench-reader", move || reader.run())?;
+        talks.push((socket, reader));
     }
+    let limit = Duration::from_micros(window.end_us) + PATIENCE;
+    talk::start(&mut lanes, "bench-reader", limit, talks)?;
     let watch = Watch {
         clock,
         window,
@@ -77,8 +82,10 @@ impl Track {
 }
 
 struct Reader {
-    socket: Socket,
     tracks: Vec<Track>,
+    /// Tracks that have no pull in flight.
+    wanted: Vec<usize>,
+    in_flight: usize,
     topic: String,
     batch: i32,
     counter: Arc<Counter>,
@@ -86,33 +93,28 @@ struct Reader {
     end_us: u64,
 }
 
-impl Reader {
-    fn run(mut self) -> Result<(), Failure> {
-        let (mut answers, mut out) = (Answers::new(), Vec::new());
-        let mut in_flight = 0;
-        let mut wanted: Vec<usize> = (0..self.tracks.len()).collect();
-        loop {
-            let now_us = self.clock.now_us();
-            for place in wanted.drain(..) {
-                in_flight += self.ask(place, now_us, &mut out);
-            }
-            if in_flight == 0 {
-                return Ok(());
-            }
-            self.socket.send(&out)?;
-            out.clear();
-            if !answers.read(&mut self.socket)? {
-                return Err(self.socket.closed());
-            }
-            let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
-            let mut counts = counter.open();
-            while let Some(answer) = answers.next()? {
-                wanted.push(self.take(&mut counts, &answer, now_us)?);
-                in_flight -= 1;
-            }
+impl Talk for Reader {
+    fn say(&mut self, out: &mut Vec<u8>) -> bool {
+        let now_us = self.clock.now_us();
+        for place in std::mem::take(&mut self.wanted) {
+            self.in_flight += self.ask(place, now_us, out);
         }
+        self.in_flight > 0
     }
 
+    fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
+        let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
+        let mut counts = counter.open();
+        while let Some(answer) = answers.next()? {
+            let place = self.take(&mut counts, &answer, now_us)?;
+            self.wanted.push(place);
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
     /// Asks for what comes next in a queue; 0 when there is nothing more to ask for.
     fn ask(&mut self, place: usize, now_us: u64, out: &mut Vec<u8>) -> usize {
         let track = &mut self.tracks[place];

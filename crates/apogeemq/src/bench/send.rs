@@ -1,6 +1,7 @@
 //! `bench send`: producers in a closed loop (each answer makes room for the next request) or an open one (`--rate`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::arguments::SendArguments;
 use super::frames::{Sends, Shape};
@@ -8,9 +9,10 @@ use super::lanes::Lanes;
 use super::open::{OpenLoop, Schedule, judge};
 use super::place::{Place, Share};
 use super::report::{Report, plural};
+use super::talk::{self, Talk};
 use super::tally::{Clock, Counter, Window};
 use super::watch::Watch;
-use super::wire::{Answers, Socket};
+use super::wire::{Answers, PATIENCE, Socket};
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
@@ -77,22 +79,25 @@ fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Resu
     let sockets: Vec<_> = (0..connections)
         .map(|lane| Socket::connect(&shares[lane % shares.len()].address))
         .collect::<Result<_, _>>()?;
-    let (clock, mut lanes, mut counters) = (Clock::start(), Lanes::default(), Vec::new());
+    let clock = Clock::start();
+    let (mut lanes, mut counters, mut talks) = (Lanes::default(), Vec::new(), Vec::new());
     for (lane, socket) in sockets.into_iter().enumerate() {
         let counter = Arc::new(Counter::new(window));
         counters.push(Arc::clone(&counter));
         let sender = Sender {
-            socket,
             sends: Sends::new(shape, &shares[lane % shares.len()].queues, lane),
             counter,
             clock,
             end_us: window.end_us,
-            window: arguments.window,
+            room: arguments.window,
+            in_flight: 0,
             messages: shape.batch as u64,
             bytes: (shape.batch * shape.size) as u64,
         };
-        lanes.spawn("bench-sender", move || sender.run())?;
+        talks.push((socket, sender));
     }
+    let limit = Duration::from_micros(window.end_us) + PATIENCE;
+    talk::start(&mut lanes, "bench-sender", limit, talks)?;
     let watch = Watch {
         clock,
         window,
@@ -106,48 +111,36 @@ fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Resu
 
 /// One connection of a closed loop.
 struct Sender {
-    socket: Socket,
     sends: Sends,
     counter: Arc<Counter>,
     clock: Clock,
     end_us: u64,
-    /// Requests in flight at most.
-    window: u32,
+    /// Requests that may be sent now.
+    room: u32,
+    in_flight: u32,
     messages: u64,
     bytes: u64,
 }
 
-impl Sender {
-    fn run(mut self) -> Result<(), Failure> {
-        let (mut answers, mut out) = (Answers::new(), Vec::new());
-        let (mut room, mut in_flight) = (self.window, 0);
-        loop {
-            let now_us = self.clock.now_us();
-            if now_us < self.end_us {
-                (0..room).for_each(|_| self.sends.push(now_us, &mut out));
-                self.socket.send(&out)?;
-                out.clear();
-                in_flight += room;
-            }
-            if in_flight == 0 {
-                return Ok(());
-            }
-            room = self.answered(&mut answers)?;
-            in_flight -= room;
+impl Talk for Sender {
+    fn say(&mut self, out: &mut Vec<u8>) -> bool {
+        let now_us = self.clock.now_us();
+        if now_us < self.end_us {
+            (0..self.room).for_each(|_| self.sends.push(now_us, out));
+            self.in_flight += self.room;
+            self.room = 0;
         }
+        self.in_flight > 0
     }
 
-    /// Waits for answers and counts all that one read brings.
-    fn answered(&mut self, answers: &mut Answers) -> Result<u32, Failure> {
-        if !answers.read(&mut self.socket)? {
-            return Err(self.socket.closed());
-        }
+    fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
         let now_us = self.clock.now_us();
-        let (mut counts, mut taken) = (self.counter.open(), 0);
+        let mut counts = self.counter.open();
         while let Some(answer) = answers.next()? {
             judge(&mut counts, &answer, now_us, self.messages, self.bytes);
-            taken += 1;
+            self.room += 1;
+            self.in_flight = self.in_flight.saturating_sub(1);
         }
-        Ok(taken)
+        Ok(())
     }
 }

@@ -5,7 +5,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use protocol::frame::{self, Frame, MAX_FRAME_LEN, PREFIX_LEN};
@@ -16,30 +17,59 @@ use crate::failure::Failure;
 /// How long an answer, or room to send, may take before the run is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-const FIRST_BUFFER: usize = 256 << 10;
+/// Before looking again whether a full socket has room.
+const FULL_PAUSE: Duration = Duration::from_micros(200);
+const FIRST_BUFFER: usize = 64 << 10;
 
-/// A connection to a broker.
+/// A connection to a broker. Clones are the same connection, for another thread.
+#[derive(Clone)]
 pub(super) struct Socket {
-    stream: TcpStream,
-    address: String,
+    stream: Arc<TcpStream>,
+    address: Arc<str>,
 }
 
 impl Socket {
     pub(super) fn connect(address: &str) -> Result<Self, Failure> {
         let stream = connect(address).map_err(|error| Failure::new(format!("cannot connect to {address}: {error}")))?;
-        let address = address.to_owned();
-        Ok(Self { stream, address })
+        Ok(Self {
+            stream: Arc::new(stream),
+            address: address.into(),
+        })
     }
 
-    /// The same connection for another thread.
-    pub(super) fn twin(&self) -> Result<Self, Failure> {
-        let stream = self.stream.try_clone().map_err(|error| self.failure(&error))?;
-        let address = self.address.clone();
-        Ok(Self { stream, address })
+    /// Sends all of it. A socket on which another thread waits with others does not block, so this one looks again after a while.
+    pub(super) fn send(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        let mut waiting_since = None;
+        while !bytes.is_empty() {
+            match (&*self.stream).write(bytes) {
+                Ok(count) => (bytes, waiting_since) = (&bytes[count..], None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if waiting_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                        return Err(self.failure(&error));
+                    }
+                    std::thread::sleep(FULL_PAUSE);
+                }
+                Err(error) => return Err(self.failure(&error)),
+            }
+        }
+        Ok(())
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.stream.write_all(bytes).map_err(|error| self.failure(&error))
+    /// Waits for bytes; 0 when the other end closed the connection.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
+        loop {
+            match (&*self.stream).read(into) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map_err(|error| self.failure(&error)),
+            }
+        }
+    }
+
+    /// The same connection, for one thread that waits for many at once. It does not block any more.
+    pub(super) fn for_waiting_with_others(&self) -> Result<tokio::net::TcpStream, Failure> {
+        let twin = self.stream.set_nonblocking(true).and_then(|()| self.stream.try_clone());
+        twin.and_then(tokio::net::TcpStream::from_std).map_err(|error| self.failure(&error))
     }
 
     /// Reading waits as long as it takes: for connections on which nothing may be due for long.
@@ -58,7 +88,8 @@ impl Socket {
         Failure::new(format!("{} closed the connection", self.address))
     }
 
-    fn failure(&self, error: &io::Error) -> Failure {
+    /// What to say of an error.
+    pub(super) fn failure(&self, error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 Failure::new(format!("{} did not move for {} s", self.address, PATIENCE.as_secs()))
@@ -100,22 +131,9 @@ impl Answers {
         }
     }
 
-    /// Waits for bytes and reads once. False: the other end closed the connection.
-    pub(super) fn read(&mut self, socket: &mut Socket) -> Result<bool, Failure> {
-        self.make_room();
-        let read = loop {
-            match socket.stream.read(&mut self.buffer[self.end..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let count = read.map_err(|error| socket.failure(&error))?;
-        self.end += count;
-        Ok(count > 0)
-    }
-
-    /// Moves what is left to the front; the buffer grows only for an answer that is longer, so no further than a frame may be.
-    fn make_room(&mut self) {
+    /// Where to read to. What is left moves to the front; the buffer grows only for an answer that is longer than it, so no further
+    /// than a frame may be.
+    pub(super) fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -123,6 +141,12 @@ impl Answers {
         if self.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
+        &mut self.buffer[self.end..]
+    }
+
+    /// So many bytes were read there.
+    pub(super) fn filled(&mut self, count: usize) {
+        self.end += count;
     }
 
     /// The next whole answer.
