@@ -9,7 +9,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
 use crate::index::{IndexOptions, KeyIndex, key_hashes};
-use crate::log::{self, CommitLog, Verdict};
+use crate::log::{self, CommitLog};
 use crate::options::StoreOptions;
 use crate::queue::{ConsumeQueue, Entry, QueueOptions, QueueTable};
 use crate::store::Store;
@@ -46,6 +46,9 @@ impl Store {
     pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<(Arc<Self>, Recovery), StoreError> {
         let root = options.root.clone();
         disk.create_dir_all(&root).map_err(|e| StoreError::io("create", &root, e))?;
+        for dir in [&root, &options.log_dir] {
+            sync_name(&*disk, dir)?;
+        }
         let lock = lock(&*disk, &options)?;
         let abort = root.join("abort");
         let stop = LastStop::find(&*disk, &abort)?;
@@ -105,6 +108,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// A sync of the index failed: what the page cache shows of it is not on the disk and never will be. The next start must
+    /// not take it for whole because the machine went on.
+    pub(crate) fn distrust_index(&self) {
+        let abort = self.options.root.join("abort");
+        let marked = self.disk.open(&abort, OpenMode::WriteOrCreate).and_then(|file| file.set_len(0));
+        if let Err(error) = marked {
+            tracing::error!(%error, "the next start may trust the key index; delete the file abort's content before it");
+        }
+    }
+}
+
 fn lock(disk: &dyn Disk, options: &StoreOptions) -> Result<Box<dyn crate::disk::Lock>, StoreError> {
     let path = options.root.join("lock");
     disk.lock(&path).map_err(|e| match e.kind() {
@@ -142,6 +157,16 @@ impl LastStop {
 /// What our `abort` file says. Apache writes a process id there and reads nothing.
 fn mark_of(boot: &str) -> String {
     format!("boot {boot}\n")
+}
+
+/// A process that was killed may have made the directory and not synced its name.
+fn sync_name(disk: &dyn Disk, dir: &std::path::Path) -> Result<(), StoreError> {
+    let above = crate::disk::parent(dir);
+    match disk.sync_dir(above) {
+        // Whoever may not look into it did not make anything in it; or there is nothing yet.
+        Err(e) if !matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => Err(StoreError::io("sync", above, e)),
+        _ => Ok(()),
+    }
 }
 
 /// From now on, until a clean stop, the directory counts as crashed.
@@ -227,15 +252,10 @@ impl Parts {
         if clean {
             segments.adopt_next(end);
         } else {
-            for segment in segments.all().iter().filter(|s| s.end() > from && s.base <= end) {
-                segment.file.sync_data().map_err(|e| StoreError::Io {
-                    action: "sync",
-                    path: format!("commit log at {}", segment.base),
-                    source: e,
-                })?;
-            }
+            log::write_again(segments, from, end)?;
             log::erase_after(segments, end)?;
         }
+        self.shorten(segments.first_offset().unwrap_or(0))?;
         if !clean || messages > 0 {
             tracing::info!(
                 from,
@@ -257,6 +277,21 @@ impl Parts {
         ))
     }
 
+    /// Finishes what retention began: queues and index start where the log does.
+    fn shorten(&self, log_min: i64) -> Result<(), StoreError> {
+        let failed = |path: &str, e| StoreError::Io {
+            action: "shorten",
+            path: path.to_owned(),
+            source: e,
+        };
+        let log_min = LogOffset(log_min);
+        self.queues.raise_min(log_min).map_err(|e| failed("consume queues", e))?;
+        if let Some(index) = &self.index {
+            index.remove_below(log_min).map_err(|e| failed("key index", e))?;
+        }
+        Ok(())
+    }
+
     fn forget_above(&self, from: i64, stop: LastStop) -> Result<(), StoreError> {
         let failed = |e| StoreError::Io {
             action: "cut",
@@ -264,46 +299,50 @@ impl Parts {
             source: e,
         };
         self.queues.truncate_to_log(LogOffset(from)).map_err(failed)?;
+        let Some(index) = &self.index else { return Ok(()) };
         // The index of a process that was killed is whole, and what it has already is left out when it is put again.
-        if let Some(index) = self.index.as_ref().filter(|_| stop == LastStop::Unknown) {
-            index.truncate_to_log(LogOffset(from)).map_err(|e| StoreError::Io {
-                action: "cut",
-                path: "key index".to_owned(),
-                source: e,
-            })?;
-        }
-        Ok(())
+        let mended = match stop {
+            LastStop::Killed => index.mend(),
+            _ => index.truncate_to_log(LogOffset(from)),
+        };
+        mended.map_err(|e| StoreError::Io {
+            action: "cut",
+            path: "key index".to_owned(),
+            source: e,
+        })
     }
 }
 
 /// Puts a message of the log into its queue and the index again. In a log that only we wrote since the checkpoint each
-/// queue's offsets follow each other; one that does not is a stale record, and the log ends before it.
-fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, strict: bool) -> Result<Verdict, StoreError> {
+/// queue's offsets follow each other; one that goes back is of a topic that was deleted and made again, and what the queue
+/// had from there on is not its own.
+fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, strict: bool) -> Result<(), StoreError> {
     let transaction = sys_flag::transaction(record.sys_flag);
     if transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK {
-        return Ok(Verdict::Keep);
+        return Ok(());
     }
     let queue = queues.find_or_create(record.topic, record.queue_id);
+    let failed = |e| StoreError::Io {
+        action: "move",
+        path: format!("consume queue {}/{}", record.topic, record.queue_id),
+        source: e,
+    };
     if record.queue_offset < queue.max() {
-        if strict && !is_known(&queue, record) {
-            tracing::error!(
-                topic = record.topic,
-                queue = record.queue_id,
-                offset = %record.queue_offset,
-                expected = %queue.max(),
-                at = %record.log_offset,
-                "a stale record ends the log"
-            );
-            return Ok(Verdict::EndHere);
+        if !strict || is_known(&queue, record) {
+            return Ok(());
         }
-        return Ok(Verdict::Keep);
+        tracing::warn!(
+            topic = record.topic,
+            queue = record.queue_id,
+            from = %queue.max(),
+            to = %record.queue_offset,
+            at = %record.log_offset,
+            "a queue of a topic that was deleted and made again starts anew"
+        );
+        queue.rewind(record.queue_offset).map_err(failed)?;
     }
     if record.queue_offset > queue.max() {
-        queue.skip_to(record.queue_offset).map_err(|e| StoreError::Io {
-            action: "move",
-            path: format!("consume queue {}/{}", record.topic, record.queue_id),
-            source: e,
-        })?;
+        queue.skip_to(record.queue_offset).map_err(failed)?;
     }
     let indexed = Indexed::of(record.properties);
     queue.publish(Entry {
@@ -311,6 +350,7 @@ fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, st
         size: record.size as i32,
         tags_code: hash::tags_code(indexed.tags),
     });
+    queue.reset_assigned_to_published();
     if let Some(index) = index {
         let mut hashes = smallvec::SmallVec::<[i32; 4]>::new();
         key_hashes(record.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| hashes.push(hash));
@@ -319,7 +359,7 @@ fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, st
             tracing::error!(%error, at = %record.log_offset, "key not indexed");
         }
     }
-    Ok(Verdict::Keep)
+    Ok(())
 }
 
 /// Whether the queue has this very record at its offset already.

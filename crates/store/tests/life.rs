@@ -53,7 +53,9 @@ fn what_is_written_survives_a_kill_with_no_checkpoint() {
     assert_eq!(bodies(&after, "t", 0, 0), numbered(0..100));
     assert_eq!(bodies(&after, "u", 3, 0), numbered(0..100));
     assert_eq!(after.query("t", "kmessage-0004", 0, i64::MAX, 64).unwrap().records.len(), 10);
-    send(&after, "t", 0, "next").unwrap();
+    let next = send(&after, "t", 0, "next").unwrap();
+    assert_eq!(next.queue_offset, QueueOffset(100), "offsets go on where the queue ends");
+    assert_eq!(bodies(&after, "t", 0, 99), ["message-00099", "next"]);
     assert_eq!(after.max_offset("t", 0), QueueOffset(101));
     store.close().unwrap();
     after.close().unwrap();
