@@ -37,8 +37,13 @@ pub(super) enum Messages<'a> {
     Batch(&'a [u8]),
 }
 
-/// The topic a message goes to, made if that is allowed.
-pub(super) fn topic(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, now_ms: i64) -> Result<Arc<Topic>, Refusal> {
+/// The topic a message goes to, made if that is allowed, and whether it was made.
+pub(super) fn topic(
+    topics: &Topics,
+    settings: &BrokerSettings,
+    header: &SendHeader<'_>,
+    now_ms: i64,
+) -> Result<(Arc<Topic>, bool), Refusal> {
     let name = header.topic;
     if !is_writable(settings.broker_permission) && topics.is_ordered(name) {
         return Err(Refusal::new(
@@ -52,7 +57,7 @@ pub(super) fn topic(topics: &Topics, settings: &BrokerSettings, header: &SendHea
     if let Some(topic) = topics.find(name)
         && names::is_sendable(name)
     {
-        return Ok(topic);
+        return Ok((topic, false));
     }
     names::check_topic(name)?;
     if !names::is_sendable(name) {
@@ -61,7 +66,7 @@ pub(super) fn topic(topics: &Topics, settings: &BrokerSettings, header: &SendHea
             format!("Sending message to topic[{name}] is forbidden."),
         ));
     }
-    create(topics, settings, header, now_ms)
+    create(topics, settings, header, now_ms).map(|topic| (topic, true))
 }
 
 fn create(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, now_ms: i64) -> Result<Arc<Topic>, Refusal> {

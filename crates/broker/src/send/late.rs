@@ -3,6 +3,7 @@
 //! Under SYNC_FLUSH a send that waits longer than `syncFlushTimeout` is answered with FLUSH_DISK_TIMEOUT (10): the message
 //! is stored, but perhaps not on the device yet. Whoever comes first answers, the flush or the time-out.
 
+use crate::upkeep::Signal;
 use bytes::BytesMut;
 use net::Connection;
 use parking_lot::Mutex;
@@ -29,13 +30,18 @@ struct Answers {
     stored: BytesMut,
     timed_out: BytesMut,
     askers: Vec<(i32, Encoding)>,
+    /// The answer says that a topic is there, so it waits until that is saved.
+    when_settled: Option<Arc<Signal>>,
 }
 
 impl Pending {
     fn answer(&self, outcome: Result<(), &str>) {
         let Some(answers) = self.answers.lock().take() else { return };
         match outcome {
-            Ok(()) => send(&self.conn, &answers.stored),
+            Ok(()) => match &answers.when_settled {
+                Some(changed) => send_settled(changed, &self.conn, answers.stored),
+                None => send(&self.conn, &answers.stored),
+            },
             Err(reason) => refuse(&self.conn, reason, answers.askers.into_iter()),
         }
     }
@@ -50,6 +56,12 @@ impl Pending {
 
 fn send(conn: &Connection, frames: &[u8]) {
     conn.send(|out| out.head().extend_from_slice(frames));
+}
+
+/// Sends the frames when all topics there are now are saved and told to the name servers.
+pub(super) fn send_settled(changed: &Signal, conn: &Arc<Connection>, frames: BytesMut) {
+    let conn = conn.clone();
+    changed.when_settled(move || send(&conn, &frames));
 }
 
 /// Answers all askers that nothing was stored, as far as is known.
@@ -77,12 +89,14 @@ impl LateFlushes {
         stored: BytesMut,
         timed_out: Option<BytesMut>,
         askers: Vec<(i32, Encoding)>,
+        when_settled: Option<Arc<Signal>>,
     ) -> Completion {
         let due = timed_out.is_some();
         let answers = Mutex::new(Some(Answers {
             stored,
             timed_out: timed_out.unwrap_or_default(),
             askers,
+            when_settled,
         }));
         let pending = Arc::new(Pending {
             conn: conn.clone(),

@@ -18,6 +18,7 @@ use crate::errors::Refusal;
 use crate::reply::Reply;
 use crate::settings::BrokerSettings;
 use crate::topic::{Topic, Topics};
+use crate::upkeep::Signal;
 use added::Added;
 use bytes::BytesMut;
 use check::{Checked, Messages};
@@ -40,6 +41,8 @@ pub struct Sender {
     settings: Arc<config::Live<BrokerSettings>>,
     added: Added,
     late: Arc<LateFlushes>,
+    /// Raised by new topics.
+    changed: Arc<Signal>,
     /// Picks a queue for those who do not.
     next_queue: AtomicU32,
 }
@@ -49,6 +52,8 @@ struct Accepted<'a> {
     frame: &'a Frame,
     header: SendHeader<'a>,
     topic: Arc<Topic>,
+    /// The topic came into being with this request, which is answered when the topic is saved.
+    is_new_topic: bool,
     queue: Arc<ConsumeQueue>,
     queue_id: i32,
     checked: Checked<'a>,
@@ -58,7 +63,13 @@ struct Accepted<'a> {
 
 impl Sender {
     /// Sends over `store` to topics of `topics`.
-    pub fn new(store: Arc<Store>, topics: Arc<Topics>, settings: Arc<config::Live<BrokerSettings>>, late: Arc<LateFlushes>) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        topics: Arc<Topics>,
+        settings: Arc<config::Live<BrokerSettings>>,
+        late: Arc<LateFlushes>,
+        changed: Arc<Signal>,
+    ) -> Self {
         let now = settings.current();
         let added = Added::new(&now.region_id, now.trace_on, &now.broker_cluster_name);
         Self {
@@ -67,6 +78,7 @@ impl Sender {
             settings,
             added,
             late,
+            changed,
             next_queue: AtomicU32::new(0),
         }
     }
@@ -133,7 +145,7 @@ impl Sender {
         now_ms: i64,
     ) -> Result<Accepted<'a>, Refusal> {
         let settings = self.settings.current();
-        let topic = check::topic(&self.topics, &settings, &header, now_ms)?;
+        let (topic, is_new_topic) = check::topic(&self.topics, &settings, &header, now_ms)?;
         check::queue(&topic, &header, conn.peer())?;
         let checked = if is_batch {
             check::batch(&settings, &header, &frame.body)?
@@ -150,6 +162,7 @@ impl Sender {
             frame,
             header,
             topic,
+            is_new_topic,
             queue,
             queue_id,
             checked,
@@ -211,6 +224,8 @@ impl Sender {
                 .filter(|one| !one.frame.is_oneway())
                 .for_each(|one| self.encode_reply(out, one, placements, store_host, code, remark));
         };
+        let when_settled = group.iter().any(|one| one.is_new_topic).then(|| self.changed.clone());
+        let later = when_settled.clone();
         let outcome = self.store.complete(ticket, for_flush, || {
             let mut stored = BytesMut::new();
             encode(&mut stored, 0, None);
@@ -224,10 +239,15 @@ impl Sender {
                 encode(&mut out, protocol::codes::ResponseCode::FlushDiskTimeout.into(), None);
                 out
             });
-            self.late.answer_later(conn, stored, timed_out, askers)
+            self.late.answer_later(conn, stored, timed_out, askers, later)
         });
         match outcome {
             None => {}
+            Some(Ok(())) if let Some(changed) = when_settled => {
+                let mut frames = BytesMut::new();
+                encode(&mut frames, 0, None);
+                late::send_settled(&changed, conn, frames);
+            }
             Some(Ok(())) => {
                 conn.send(|out| encode(out.head(), 0, None));
             }
