@@ -19,6 +19,9 @@ pub enum StoreError {
     /// No room for a new file. Sends are refused until there is; reads go on.
     #[error("disk full: {0}")]
     DiskFull(String),
+    /// An earlier error of the machine ended writing; the text says which. A restart recovers.
+    #[error("{0}")]
+    Failed(String),
     /// The directory does not fit the configuration, or is no store.
     #[error("{0}")]
     Layout(String),

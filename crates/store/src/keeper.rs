@@ -87,6 +87,21 @@ impl Store {
         left > 0 || (behind > 0 && !due)
     }
 
+    /// Does on the caller's thread what the keeper would do in its next rounds: for tests, which own the time.
+    ///
+    /// # Errors
+    /// The first of the machine's; all of the work was tried.
+    #[doc(hidden)]
+    pub fn keep_now(&self) -> Result<(), StoreError> {
+        let outcomes = [
+            self.prepare_next_file(),
+            self.index_inbox(),
+            self.write_queues().map(drop),
+            self.retain(),
+        ];
+        outcomes.into_iter().collect()
+    }
+
     fn prepare_next_file(&self) -> Result<(), StoreError> {
         let segments = &self.log.segments;
         let room = segments.last().map_or(0, |last| last.end() - self.log.written().0);
@@ -219,7 +234,10 @@ impl Store {
         self.log.sync_now()?;
         if let Some(index) = &self.index {
             self.index_inbox()?;
-            index.sync().map_err(|e| failed("sync", "key index", e))?;
+            index.sync().map_err(|e| {
+                self.distrust_index();
+                failed("sync", "key index", e)
+            })?;
         }
         self.write_queues()?;
         self.queues.sync().map_err(|e| failed("sync", "consume queues", e))?;

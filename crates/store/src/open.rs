@@ -302,7 +302,7 @@ impl Parts {
         let Some(index) = &self.index else { return Ok(()) };
         // The index of a process that was killed is whole, and what it has already is left out when it is put again.
         let mended = match stop {
-            LastStop::Killed => index.mend(),
+            LastStop::Killed => index.mend(LogOffset(from)),
             _ => index.truncate_to_log(LogOffset(from)),
         };
         mended.map_err(|e| StoreError::Io {

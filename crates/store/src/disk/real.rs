@@ -71,12 +71,12 @@ impl Disk for RealDisk {
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         match fs::create_dir(dir) {
-            Ok(()) => self.sync_dir(parent(dir)),
+            // Not there rather than there and perhaps not durable: the next call would find it and believe in it.
+            Ok(()) => self.sync_dir(parent(dir)).inspect_err(|_| drop(fs::remove_dir(dir))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::metadata(dir)?.is_dir() => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound && parent(dir) != dir => {
                 self.create_dir_all(parent(dir))?;
-                fs::create_dir(dir)?;
-                self.sync_dir(parent(dir))
+                self.create_dir_all(dir)
             }
             Err(error) => Err(error),
         }

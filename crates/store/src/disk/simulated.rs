@@ -102,9 +102,8 @@ impl NameChange {
             Self::Make(path, node) => {
                 names.insert(path.clone(), *node);
             }
-            Self::Remove(path) => {
-                names.remove(path);
-            }
+            // What was in a directory goes with it.
+            Self::Remove(path) => names.retain(|name, _| !name.starts_with(path)),
             Self::Rename(from, to) => {
                 if let Some(node) = names.remove(from) {
                     names.insert(to.clone(), node);
@@ -113,10 +112,18 @@ impl NameChange {
         }
     }
 
-    fn is_in(&self, dir: &Path) -> bool {
+    fn path(&self) -> &Path {
         match self {
-            Self::Make(path, _) | Self::Remove(path) | Self::Rename(_, path) => parent(path) == dir,
+            Self::Make(path, _) | Self::Remove(path) | Self::Rename(_, path) => path,
         }
+    }
+
+    fn is_in(&self, dir: &Path) -> bool {
+        parent(self.path()) == dir
+    }
+
+    fn is_below(&self, dir: &Path) -> bool {
+        self.path() != dir && self.path().starts_with(dir)
     }
 }
 
@@ -356,7 +363,11 @@ impl State {
     fn make_dir(&mut self, dir: &Path) -> io::Result<()> {
         self.count(|| format!("make directory {}", dir.display()))?;
         self.change_name(NameChange::Make(dir.to_owned(), Node::Dir));
-        self.sync_dir(parent(dir))
+        let synced = self.sync_dir(parent(dir));
+        if synced.is_err() && self.count(|| format!("remove directory {}", dir.display())).is_ok() {
+            self.change_name(NameChange::Remove(dir.to_owned()));
+        }
+        synced
     }
 
     fn remove_file(&mut self, path: &Path) -> io::Result<()> {
@@ -379,6 +390,11 @@ impl State {
         self.count(|| format!("sync directory {}", dir.display()))?;
         let (mut synced, mut left) = (Vec::new(), Vec::new());
         for change in self.unsynced_names.drain(..) {
+            if let NameChange::Remove(path) = &change
+                && change.is_in(dir)
+            {
+                left.retain(|earlier: &NameChange| !earlier.is_below(path));
+            }
             if change.is_in(dir) {
                 synced.push(change)
             } else {

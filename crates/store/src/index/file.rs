@@ -87,6 +87,24 @@ impl Filling {
         self.map.write(0, &header.encode())
     }
 
+    /// Takes back an item that a kill kept from being counted: else its slot would lead nowhere, and what it led to before
+    /// would be lost.
+    pub(super) fn mend(&mut self) -> io::Result<()> {
+        if self.room() == 0 {
+            return Ok(());
+        }
+        let mut bytes = [0; ITEM_LEN];
+        self.map.read(self.options.item_at(self.known.header.next), &mut bytes)?;
+        let item = Item::decode(&bytes);
+        let slot_at = self.options.slot_at(self.options.slot_of(item.key_hash));
+        let mut slot = [0; SLOT_LEN];
+        self.map.read(slot_at, &mut slot)?;
+        if u32::from_be_bytes(slot) == self.known.header.next {
+            self.map.write(slot_at, &item.before.to_be_bytes())?;
+        }
+        Ok(())
+    }
+
     pub(super) fn find(&self, wanted: Wanted, steps: &mut u32, out: &mut Vec<i64>) -> io::Result<()> {
         find(self.options, &self.known.header, wanted, steps, out, |at, bytes| {
             self.map.read(at, bytes)

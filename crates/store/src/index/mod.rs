@@ -54,6 +54,8 @@ struct State {
     /// Files that were changed since the last sync and are not being filled.
     unsynced: Vec<Arc<dyn DiskFile>>,
     sync_failed: bool,
+    /// A process was killed perhaps between two keys of the record indexed last.
+    last_is_doubtful: bool,
 }
 
 /// What a query found.
@@ -152,6 +154,7 @@ impl KeyIndex {
             state.next = Some(self.create(&state, store_timestamp)?);
         }
         state.is_dirty = true;
+        state.last_is_doubtful = false;
         for key_hash in key_hashes {
             if state.filling.as_ref().is_none_or(|filling| filling.room() == 0) {
                 self.turn(&mut state, store_timestamp)?;
@@ -344,6 +347,27 @@ impl KeyIndex {
         self.fill_newest(&mut state)
     }
 
+    /// Recovery after the process was killed while the machine went on: all is there but what was just being put. It may be
+    /// put again, also when that gives it a second item. What was put since `log_end` is synced by the next sync.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the index is not to be used then.
+    pub fn mend(&self, log_end: LogOffset) -> io::Result<()> {
+        let mut state = self.state.write();
+        let changed = |known: &&Arc<Known>| known.is_readable && known.header.end_log >= log_end.0;
+        let changed: io::Result<Vec<_>> = state
+            .older
+            .iter()
+            .filter(changed)
+            .map(|known| self.disk.open(&known.path, OpenMode::Write))
+            .collect();
+        state.unsynced.extend(changed?);
+        self.disk.sync_dir(&self.dir)?;
+        state.last_is_doubtful = true;
+        state.is_dirty = true;
+        state.filling.as_mut().map_or(Ok(()), Filling::mend)
+    }
+
     /// Whether the file's first item is one that was synced.
     fn has_below(&self, file: &dyn DiskFile, log_end: LogOffset) -> io::Result<bool> {
         let mut bytes = [0; ITEM_LEN];
@@ -390,7 +414,7 @@ impl State {
     fn has(&self, log_offset: i64) -> bool {
         let last = self.newest_header();
         let is_empty = self.older.is_empty() && last.next <= 1;
-        log_offset < last.end_log || (log_offset == last.end_log && !is_empty)
+        log_offset < last.end_log || (log_offset == last.end_log && !is_empty && !self.last_is_doubtful)
     }
 
     /// The files to look at, newest first: up to the first that begins before the time asked for.

@@ -123,6 +123,10 @@ impl CommitLog {
     /// Syncs what is written. The turn ends with the sync; publishing and completions are for the time of the next one.
     fn sync_and_publish<T>(&self, turn: T) -> Result<(), StoreError> {
         let mut synced = self.flush_wake.synced.lock();
+        // Whoever failed told so while holding this lock. A second sync would succeed without what the first one lost.
+        if let Some(reason) = self.failure() {
+            return Err(StoreError::Failed(reason.to_string()));
+        }
         let target = self.written().0;
         if let Err(error) = self.sync_range(*synced, target) {
             self.fail(&error.to_string());
@@ -198,7 +202,7 @@ impl CommitLog {
     /// Syncs all that is written, on the caller's thread. For checkpoints and the end.
     ///
     /// # Errors
-    /// The disk's; the log is then failed for good.
+    /// The disk's; the log is then failed for good. A log that failed before stays so.
     pub(crate) fn sync_now(&self) -> Result<(), StoreError> {
         self.sync_and_publish(())
     }

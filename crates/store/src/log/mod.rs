@@ -27,7 +27,7 @@ pub(crate) mod segment;
 mod tail;
 
 pub(crate) use append::{Batch, IndexedRecord};
-pub(crate) use recover::{Verdict, erase_after, scan, start_by_time};
+pub(crate) use recover::{erase_after, scan, start_by_time, write_again};
 
 use crate::disk::Disk;
 use crate::dispatch::Dispatch;

@@ -14,13 +14,6 @@ use std::sync::Arc;
 /// Bytes read at once.
 const READ_BYTES: usize = 1 << 20;
 
-/// Whether a visitor takes a record, or ends the log before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Keep,
-    EndHere,
-}
-
 /// Reads records from `from` on and gives each to `visit`. Returns the end of the log.
 ///
 /// # Errors
@@ -29,7 +22,7 @@ pub(crate) fn scan(
     segments: &Segments,
     from: i64,
     check_crc: bool,
-    mut visit: impl FnMut(&Record<'_>) -> Result<Verdict, StoreError>,
+    mut visit: impl FnMut(&Record<'_>) -> Result<(), StoreError>,
 ) -> Result<i64, StoreError> {
     let mut at = from;
     while let Some(segment) = segments.holding(at) {
@@ -51,7 +44,7 @@ fn scan_segment(
     segment: &Arc<Segment>,
     from: i64,
     check_crc: bool,
-    visit: &mut impl FnMut(&Record<'_>) -> Result<Verdict, StoreError>,
+    visit: &mut impl FnMut(&Record<'_>) -> Result<(), StoreError>,
 ) -> Result<SegmentEnd, StoreError> {
     let mut window = Window {
         segment,
@@ -71,9 +64,10 @@ fn scan_segment(
         let Ok(record) = Record::parse(window.bytes(at, size)?) else {
             return Ok(SegmentEnd::LogEnd(at));
         };
-        if !record.is_plausible(LogOffset(at)) || (check_crc && !record.crc_matches()) || visit(&record)? == Verdict::EndHere {
+        if !record.is_plausible(LogOffset(at)) || (check_crc && !record.crc_matches()) {
             return Ok(SegmentEnd::LogEnd(at));
         }
+        visit(&record)?;
         at += size as i64;
     }
 }
@@ -127,6 +121,35 @@ pub(crate) fn start_by_time(segments: &Segments, safe_timestamp: i64) -> Result<
         }
     }
     Ok(all.first().map(|s| s.base))
+}
+
+/// Writes what stands between two places once more, and syncs it. A sync that failed has left bytes in the page cache that
+/// are not on the disk and that no other sync would write: records that follow them would be lost with them.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn write_again(segments: &Segments, from: i64, to: i64) -> Result<(), StoreError> {
+    let mut block = vec![0; READ_BYTES];
+    for segment in segments.all().iter().filter(|s| s.end() > from && s.base <= to) {
+        let failed = |action, e| StoreError::Io {
+            action,
+            path: format!("commit log file {}", segment.base),
+            source: e,
+        };
+        let mut position = segment.position(from.max(segment.base));
+        let end = segment.position(to.min(segment.end()));
+        while position < end {
+            let want = block.len().min((end - position) as usize);
+            let read = segment.file.read_at(&mut block[..want], position).map_err(|e| failed("read", e))?;
+            if read == 0 {
+                break;
+            }
+            segment.file.write_at(&block[..read], position).map_err(|e| failed("write", e))?;
+            position += read as u64;
+        }
+        segment.file.sync_data().map_err(|e| failed("sync", e))?;
+    }
+    Ok(())
 }
 
 /// Makes everything from `end` on read as zeros, and syncs it.

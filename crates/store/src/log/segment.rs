@@ -45,6 +45,8 @@ pub(crate) struct Segments {
     list: RwLock<Vec<Arc<Segment>>>,
     /// The file after the last one. The lock is held while it is made, so that it is made once.
     next: Mutex<Option<Arc<Segment>>>,
+    /// Held while old files are removed.
+    removing: Mutex<()>,
 }
 
 impl Segments {
@@ -54,6 +56,8 @@ impl Segments {
     /// The disk's; a file of another length than configured, or a gap between files.
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, len: u64) -> Result<Self, StoreError> {
         disk.create_dir_all(dir).map_err(|e| StoreError::io("create", dir, e))?;
+        // What the process before saw of its names may not be on the disk yet.
+        disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, e))?;
         let mut found: Vec<(i64, u64, String)> = disk
             .list(dir)
             .map_err(|e| StoreError::io("list", dir, e))?
@@ -92,6 +96,7 @@ impl Segments {
             len: len as i64,
             list: RwLock::new(list),
             next: Mutex::new(None),
+            removing: Mutex::new(()),
         })
     }
 
@@ -165,7 +170,10 @@ impl Segments {
     fn create(&self, base: i64) -> Result<Arc<Segment>, StoreError> {
         let path = self.dir.join(name_of(base));
         let file = match self.disk.create(&path, self.len as u64, Allocate::Reserved) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&path, OpenMode::Write),
+            // Left by an attempt that failed after it had given the file its name.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.sync_dir(&self.dir).and_then(|()| self.disk.open(&path, OpenMode::Write))
+            }
             made => made,
         };
         let file = file.map_err(|e| match e.kind() {
@@ -179,7 +187,8 @@ impl Segments {
         Ok(Arc::new(Segment { base, len: self.len, file }))
     }
 
-    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery does this.
+    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery does this. Each removal is on
+    /// the disk before the next one: the files that are left never have a gap.
     ///
     /// # Errors
     /// The disk's.
@@ -191,27 +200,35 @@ impl Segments {
         };
         for segment in removed.iter().rev() {
             self.remove_file(segment.base)?;
+            self.sync_names()?;
         }
-        self.disk.sync_dir(&self.dir).map_err(|e| StoreError::io("sync", &self.dir, e))
+        self.sync_names()
     }
 
-    /// Removes the oldest files, `count` at most, never the last one. Returns the first offset kept then.
+    /// Removes the oldest files, `count` at most, never the last one. Returns the first offset kept then. As in
+    /// [`Segments::remove_from`] there is never a gap, not even after an error.
     ///
     /// # Errors
     /// The disk's.
     pub(crate) fn remove_oldest(&self, count: usize) -> Result<Option<LogOffset>, StoreError> {
+        let _alone = self.removing.lock();
         for _ in 0..count {
-            let removed = {
-                let mut list = self.list.write();
-                if list.len() < 2 {
-                    break;
+            let oldest = {
+                let list = self.list.read();
+                match &list[..] {
+                    [oldest, _, ..] => oldest.base,
+                    _ => break,
                 }
-                list.remove(0)
             };
-            self.remove_file(removed.base)?;
+            self.remove_file(oldest)?;
+            self.list.write().remove(0);
+            self.sync_names()?;
         }
-        self.disk.sync_dir(&self.dir).map_err(|e| StoreError::io("sync", &self.dir, e))?;
         Ok(self.first_offset().map(LogOffset))
+    }
+
+    fn sync_names(&self) -> Result<(), StoreError> {
+        self.disk.sync_dir(&self.dir).map_err(|e| StoreError::io("sync", &self.dir, e))
     }
 
     fn remove_file(&self, base: i64) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use message::LogOffset;
+use message::{LogOffset, QueueOffset};
 
 use super::consume_queue::{ConsumeQueue, LEN, OnDisk};
 use super::files::{Extent, partition};
@@ -62,7 +62,8 @@ impl ConsumeQueue {
             self.files.renew();
             self.files.remove(on_disk.extent.end - file_len)?;
             on_disk.extent.end -= file_len;
-            on_disk.names_unsynced = true;
+            // Before the next one goes: a file behind a hole would be taken for all there is.
+            self.files.sync_names()?;
         }
         if end < on_disk.extent.end {
             self.files.blank_from(end)?;
@@ -70,6 +71,32 @@ impl ConsumeQueue {
         }
         self.list_for_sync(on_disk);
         Ok(())
+    }
+
+    /// Recovery: drops the entries from a queue offset on, so that the next one published stands there.
+    ///
+    /// # Errors
+    /// Whatever the machine says; the queue is not to be used then.
+    pub fn rewind(self: &Arc<Self>, to: QueueOffset) -> io::Result<()> {
+        if to <= self.min() {
+            return self.restart(to.0);
+        }
+        let mut on_disk = self.on_disk.lock();
+        let mut tail = self.tail.lock();
+        if let Ok(kept) = usize::try_from(to.0 - tail.written)
+            && kept > 0
+        {
+            let dropped = tail.entries.len().saturating_sub(kept);
+            tail.entries.truncate(kept);
+            self.files.shared.pending.fetch_sub(dropped as i64, Ordering::Relaxed);
+            let log_end = tail.entries.back().map_or(0, |last| last.log_end());
+            self.set_bounds(self.min().0, to.0, log_end);
+            return Ok(());
+        }
+        self.forget_tail(&mut tail);
+        drop(tail);
+        self.cut_files(&mut on_disk, to.0 * LEN)?;
+        self.settle(&mut on_disk, to.0 * LEN)
     }
 
     /// Takes the bounds from the files, of which all before `end` is written. Memory is empty.

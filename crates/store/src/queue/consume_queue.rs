@@ -247,7 +247,7 @@ impl ConsumeQueue {
         Ok(Skipped::Restarted)
     }
 
-    fn restart(&self, offset: i64) -> io::Result<()> {
+    pub(super) fn restart(&self, offset: i64) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         let mut tail = self.tail.lock();
         self.forget_tail(&mut tail);
@@ -265,7 +265,7 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    fn forget_tail(&self, tail: &mut Tail) {
+    pub(super) fn forget_tail(&self, tail: &mut Tail) {
         self.files.shared.pending.fetch_sub(tail.entries.len() as i64, Ordering::Relaxed);
         tail.entries = VecDeque::new();
     }

@@ -278,13 +278,22 @@ impl QueueTable {
     }
 
     /// Recovery: see [`ConsumeQueue::truncate_to_log`], for all queues. After an unclean stop it is to be called before
-    /// anything is published, with the log offset up to which queues were synced for sure. What is left is synced.
+    /// anything is published, with the log offset up to which queues were synced for sure. What is left is synced, names
+    /// too: a process that was killed may have made them and not synced them.
     ///
     /// # Errors
     /// Whatever the machine says.
     pub fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
-        self.all().iter().try_for_each(|queue| queue.truncate_to_log(log_end))?;
+        let Shared { disk, dir, .. } = &*self.shared;
+        for queue in self.all() {
+            queue.truncate_to_log(log_end)?;
+            sync_if_there(&**disk, &dir.join(queue.topic()).join(queue.queue_id().to_string()))?;
+        }
+        for topic in self.topics() {
+            sync_if_there(&**disk, &dir.join(&*topic))?;
+        }
+        disk.sync_dir(dir)?;
         self.sync_all()
     }
 
@@ -328,6 +337,14 @@ impl QueueTable {
     #[cfg(test)]
     pub(super) fn open_files(&self) -> usize {
         self.shared.files.count()
+    }
+}
+
+/// A queue that nothing was written behind of yet has no directory.
+fn sync_if_there(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    match disk.sync_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use store::disk::Disk;
 use store::retention::RetentionOptions;
-use store::{AppendError, FlushMode, Limits, LogOptions, ReadStatus, Store, StoreError, StoreOptions};
+use store::{FlushMode, Limits, LogOptions, ReadStatus, Store, StoreError, StoreOptions};
 
 /// Where the store is on a simulated disk.
 pub(crate) const ROOT: &str = "/store";
@@ -52,6 +52,12 @@ pub(crate) fn send(store: &Store, topic: &str, queue_id: i32, body: &str) -> Res
 }
 
 pub(crate) fn send_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&str]) -> Result<Vec<Placement>, String> {
+    let (placed, outcome) = place_all(store, topic, queue_id, bodies);
+    outcome.map(|()| placed)
+}
+
+/// As [`send_all`]; also says where messages were to stand that were then refused.
+pub(crate) fn place_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&str]) -> (Vec<Placement>, Result<(), String>) {
     let properties: Vec<Vec<u8>> = bodies
         .iter()
         .map(|b| format!("KEYS\u{1}k{}\u{2}TAGS\u{1}t\u{2}", &b[..b.len().min(12)]).into_bytes())
@@ -63,16 +69,17 @@ pub(crate) fn send_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&str
         .collect();
     let queues = vec![store.queue(topic, queue_id); drafts.len()];
     let mut placed = Vec::new();
-    let ticket = store
-        .append(&drafts, &queues, 1_700_000_000_000, &mut placed)
-        .map_err(|e: AppendError| e.to_string())?;
+    let ticket = match store.append(&drafts, &queues, 1_700_000_000_000, &mut placed) {
+        Ok(ticket) => ticket,
+        Err(error) => return (placed, Err(error.to_string())),
+    };
     let (done, outcome) = mpsc::channel();
     let at_once = store.complete(ticket, true, || Box::new(move |o| done.send(o).unwrap_or(())));
     let outcome = match at_once {
         Some(outcome) => outcome,
         None => outcome.recv_timeout(Duration::from_secs(20)).expect("no completion in 20 s"),
     };
-    outcome.map(|()| placed).map_err(|reason| reason.to_string())
+    (placed, outcome.map_err(|reason| reason.to_string()))
 }
 
 fn draft<'a>(topic: &'a str, queue_id: i32, body: &'a str, properties: &'a [u8]) -> Draft<'a> {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{Change, FileState, Names, Node, Random, State, parent};
+use super::{Change, FileState, NameChange, Names, Node, Random, State, parent};
 
 /// How kind the cut is to one file or to the names. Pure randomness would hardly ever keep all or nothing of a long list,
 /// which are the cases that most often happen.
@@ -38,6 +38,7 @@ fn names(state: &State, random: &mut Random) -> Names {
     let mut names = state.durable_names.clone();
     let kindness = Kindness::choose(random);
     let moment = random.below(state.unsynced_names.len() + 1);
+    let mut lost: Vec<&NameChange> = Vec::new();
     for (at, change) in state.unsynced_names.iter().enumerate() {
         let survives = match kindness {
             Kindness::Nothing => false,
@@ -45,9 +46,16 @@ fn names(state: &State, random: &mut Random) -> Names {
             Kindness::InOrder => at < moment,
             Kindness::Anything => random.below(2) == 0,
         };
-        if survives {
-            change.apply(&mut names);
+        if !survives {
+            lost.push(change);
+            continue;
         }
+        // A directory made anew is not the one that had the name before.
+        if let NameChange::Make(path, Node::Dir) = change {
+            let before = lost.iter().filter(|lost| matches!(lost, NameChange::Remove(gone) if gone == path));
+            before.for_each(|removal| removal.apply(&mut names));
+        }
+        change.apply(&mut names);
     }
     // What is in a directory that is not there is not there. Parents sort before their children.
     let mut whole = Names::new();

@@ -1,0 +1,283 @@
+//! A short life of a store on a simulated disk, what it was told, and what a look at it afterwards must find.
+
+use super::common::{ROOT, bodies, open, options, place_all};
+use message::LogOffset;
+use message::record::Placement;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use store::disk::simulated::SimulatedDisk;
+use store::{FlushMode, Store, StoreError, StoreOptions};
+
+const TOPICS: [&str; 3] = ["a", "b", "c"];
+const QUEUES: [i32; 2] = [0, 1];
+
+/// Whether a message's topic was deleted after it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    No,
+    /// The deletion failed or was cut short.
+    Maybe,
+    Yes,
+}
+
+/// One message, as its sender knows it.
+#[derive(Clone, Debug)]
+struct Sent {
+    topic: &'static str,
+    queue: i32,
+    body: String,
+    /// `None` when it was refused before it had a place.
+    placed: Option<Placement>,
+    acknowledged: bool,
+    gone: Gone,
+    /// Old enough for retention, which was asked to delete what is old.
+    may_expire: bool,
+}
+
+/// What must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// All that was acknowledged.
+    All,
+    /// What was synced for sure; of the rest a part is lost, and nothing that was stored after a lost message is left.
+    AllButTheEnd,
+}
+
+/// A store's life so far.
+#[derive(Clone)]
+pub(crate) struct Life {
+    pub(crate) disk: SimulatedDisk,
+    mode: FlushMode,
+    store: Option<Arc<Store>>,
+    sent: Vec<Sent>,
+    /// So many messages are on the medium, whatever the mode.
+    synced: usize,
+    serial: usize,
+    /// Whether each message must be found by its key too.
+    pub(crate) keys_hold: bool,
+}
+
+fn small_files(mode: FlushMode) -> StoreOptions {
+    let mut options = options(ROOT, mode);
+    options.queue_file_bytes = 80;
+    options.retention.delete_hours = Vec::new();
+    options
+}
+
+impl Life {
+    pub(crate) fn new(mode: FlushMode) -> Self {
+        Self {
+            disk: SimulatedDisk::new(7),
+            mode,
+            store: None,
+            sent: Vec::new(),
+            synced: 0,
+            serial: 0,
+            keys_hold: true,
+        }
+    }
+
+    /// Everything a store can be asked to do. Goes on after errors as a broker would; stops when the store does not open.
+    pub(crate) fn play(&mut self) -> Result<(), StoreError> {
+        self.open()?;
+        self.send("a", 0, 1, 10);
+        self.send("a", 1, 1, 10);
+        self.send("a", 0, 3, 10);
+        for turn in 0..8 {
+            self.send(TOPICS[turn % 2], (turn % 3 / 2) as i32, 1, 300);
+        }
+        self.checkpoint();
+        self.send("b", 0, 2, 10);
+        self.send("a", 0, 1, 10);
+        self.delete("a");
+        self.send("a", 0, 1, 10);
+        self.send("a", 0, 2, 10);
+        self.keep();
+        self.send("b", 0, 4, 10);
+        self.reopen()?;
+        self.send("b", 0, 1, 10);
+        self.send("a", 0, 1, 10);
+        self.disk.set_now_ms(now_ms());
+        for turn in 0..9 {
+            self.send(TOPICS[turn % 2], 0, 1, 300);
+        }
+        self.expire();
+        self.send("c", 0, 1, 10);
+        self.send("a", 0, 1, 10);
+        self.close();
+        Ok(())
+    }
+
+    /// Opens the store; what recovery found is synced then.
+    pub(crate) fn open(&mut self) -> Result<(), StoreError> {
+        self.store = Some(open(Arc::new(self.disk.clone()), small_files(self.mode))?);
+        Ok(())
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        self.store.as_ref().expect("open")
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.store.is_some()
+    }
+
+    pub(crate) fn send(&mut self, topic: &'static str, queue: i32, count: usize, size: usize) -> bool {
+        let numbers = self.serial..self.serial + count;
+        self.serial += count;
+        let bodies: Vec<String> = numbers.map(|n| format!("{topic}{queue}-{n:05}-{}", "x".repeat(size))).collect();
+        let texts: Vec<&str> = bodies.iter().map(String::as_str).collect();
+        let (placed, outcome) = place_all(self.store(), topic, queue, &texts);
+        for (at, body) in bodies.into_iter().enumerate() {
+            self.sent.push(Sent {
+                topic,
+                queue,
+                body,
+                placed: placed.get(at).copied(),
+                acknowledged: outcome.is_ok(),
+                gone: Gone::No,
+                may_expire: false,
+            });
+        }
+        outcome.is_ok()
+    }
+
+    fn checkpoint(&mut self) {
+        if self.store().delete_topic("none").is_ok() {
+            self.synced = self.sent.len();
+        }
+    }
+
+    fn delete(&mut self, topic: &str) {
+        let deleted = self.store().delete_topic(topic).is_ok();
+        for sent in self.sent.iter_mut().filter(|sent| sent.topic == topic) {
+            sent.gone = if deleted { Gone::Yes } else { Gone::Maybe };
+        }
+        if deleted {
+            self.synced = self.sent.len();
+        }
+    }
+
+    fn keep(&self) {
+        let _ = self.store().keep_now();
+    }
+
+    fn expire(&mut self) {
+        self.sent.iter_mut().for_each(|sent| sent.may_expire = true);
+        self.store().delete_expired();
+        self.keep();
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.close();
+        self.open()
+    }
+
+    /// Ends the store; in order, if the disk lets it. What it acknowledged is on the medium then.
+    pub(crate) fn close(&mut self) -> bool {
+        let Some(store) = self.store.take() else { return false };
+        let closed = store.close();
+        if closed.is_ok() {
+            self.synced = self.sent.len();
+        }
+        closed.is_ok()
+    }
+
+    /// The same life on what is left of its disk.
+    pub(crate) fn on(&self, disk: SimulatedDisk) -> Self {
+        Self {
+            disk,
+            store: None,
+            ..self.clone()
+        }
+    }
+
+    /// Opens the store and compares what it has with what it was told. What it has is what it was told, from then on.
+    pub(crate) fn must_keep(&mut self, promise: Promise) {
+        self.open().expect("the store opens");
+        self.check(promise);
+        let found = self.found();
+        self.sent.retain(|sent| found.contains_key(&sent.body));
+        for sent in &mut self.sent {
+            (sent.acknowledged, sent.gone) = (true, Gone::No);
+        }
+        self.synced = self.sent.len();
+    }
+
+    /// Bodies that can be read, with their offsets in the queue. Offsets follow each other from the minimum on.
+    fn found(&self) -> HashMap<String, (&'static str, i32, i64)> {
+        let mut found = HashMap::new();
+        for topic in TOPICS {
+            for queue in QUEUES {
+                let min = self.store().min_offset(topic, queue).0;
+                let read = bodies(self.store(), topic, queue, min);
+                let max = self.store().max_offset(topic, queue).0;
+                assert_eq!(
+                    read.len() as i64,
+                    max - min,
+                    "{topic}/{queue}: not all from {min} to {max} can be read"
+                );
+                for (body, offset) in read.into_iter().zip(min..) {
+                    let twice = found.insert(body, (topic, queue, offset));
+                    assert!(twice.is_none(), "{topic}/{queue}: twice: {twice:?}");
+                }
+            }
+        }
+        found
+    }
+
+    fn check(&self, promise: Promise) {
+        let found = self.found();
+        let topics = self.store().topics();
+        assert!(topics.iter().all(|topic| TOPICS.contains(&&**topic)), "topics {topics:?}");
+        for (body, place) in &found {
+            let sent = self.sent.iter().find(|sent| sent.body == *body);
+            let sent = sent.unwrap_or_else(|| panic!("invented: {body:.12}"));
+            let placed = sent
+                .placed
+                .unwrap_or_else(|| panic!("{body:.12} was refused before it had a place"));
+            assert_eq!((sent.topic, sent.queue, placed.queue_offset.0), *place, "{body:.12} is elsewhere");
+            assert_ne!(sent.gone, Gone::Yes, "{body:.12} was deleted");
+            let key = format!("k{}", &body[..12]);
+            let by_key = self.store().query(sent.topic, &key, 0, i64::MAX, 8).unwrap().records;
+            assert!(by_key.len() == 1 || !self.keys_hold, "{body:.12} by its key");
+        }
+        let first = self.store().log_range().0;
+        let mut lost = None;
+        for (at, sent) in self.sent.iter().enumerate() {
+            if !sent.is_due(first) {
+                continue;
+            }
+            let is_there = found.contains_key(&sent.body);
+            match promise {
+                Promise::All => assert!(is_there, "lost: {sent:?}"),
+                Promise::AllButTheEnd => {
+                    assert!(is_there || at >= self.synced, "lost though synced: {sent:?}");
+                    assert!(!is_there || lost.is_none(), "lost before {sent:?}: {lost:?}");
+                    lost = lost.or((!is_there).then_some(sent));
+                }
+            }
+        }
+    }
+
+    /// While the store runs: nobody sees what was refused.
+    pub(crate) fn must_not_show_refused(&self) {
+        let found = self.found();
+        let shown = |sent: &&Sent| !sent.acknowledged && found.contains_key(&sent.body);
+        let shown = self.sent.iter().find(shown);
+        assert!(shown.is_none(), "refused and visible: {shown:?}");
+    }
+}
+
+impl Sent {
+    /// Whether it must be there, had nothing been lost.
+    fn is_due(&self, first: LogOffset) -> bool {
+        let expired = self.may_expire && self.placed.is_some_and(|placed| placed.log_offset < first);
+        self.acknowledged && self.gone == Gone::No && !expired
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}

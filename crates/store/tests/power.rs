@@ -1,0 +1,206 @@
+//! The power fails, the process dies, the disk breaks or is full, at every call by which the store changes something.
+//!
+//! A script does everything a store can be asked to do. It is played once for each n with the trouble at the n-th call,
+//! until it ends before the trouble came: the store has threads of its own, so how many calls there are differs a little
+//! from one time to the next. A failure tells its case: flush mode, n, the seed that chose what survived, and the call.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+#[path = "common/script.rs"]
+mod script;
+
+use script::{Life, Promise};
+use std::sync::mpsc;
+use std::time::Duration;
+use store::FlushMode;
+use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
+
+/// Nothing here takes a hundredth of this.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// More calls than the script makes: it must come to its end.
+const MOST_CALLS: u64 = 5_000;
+
+/// Tells which case it was when a test fails within it.
+struct Case(String);
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the case: {}", self.0);
+        }
+    }
+}
+
+/// Does something that must not hang.
+fn in_time<T: Send + 'static>(case: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    let thread = std::thread::spawn(move || done.send(work()).unwrap_or(()));
+    match result.recv_timeout(DEADLINE) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs: {case}"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
+}
+
+/// Plays the script with trouble at each call in turn; `look` is given what is left each time.
+fn at_every_call(name: &str, mode: FlushMode, trouble: impl Fn(&SimulatedDisk, u64), look: fn(&mut Life, FlushMode, u64)) {
+    for n in 1..MOST_CALLS {
+        let mut life = Life::new(mode);
+        trouble(&life.disk, n);
+        let told = format!("{name} at call {n}, {mode:?}");
+        let case = told.clone();
+        let reached = in_time(&told, move || {
+            let case = Case(case);
+            let _ = life.play();
+            let call = life.disk.first_failure();
+            let _case = Case(format!("{}: {call:?}", case.0));
+            look(&mut life, mode, n);
+            call.is_some()
+        });
+        if !reached {
+            assert!(n > 100, "the script does next to nothing");
+            return;
+        }
+    }
+    panic!("the script does not end");
+}
+
+/// The calls that opening makes on a disk.
+fn calls_of_opening(life: &Life, disk: &SimulatedDisk) -> u64 {
+    let mut life = life.on(disk.process_killed());
+    life.open().unwrap();
+    let calls = life.disk.calls();
+    life.close();
+    calls
+}
+
+fn promise_at_power_cut(mode: FlushMode) -> Promise {
+    match mode {
+        FlushMode::Sync => Promise::All,
+        FlushMode::Async => Promise::AllButTheEnd,
+    }
+}
+
+fn sends_work(life: &mut Life) {
+    for (topic, queue, count) in [("a", 0, 2), ("b", 1, 1), ("c", 0, 3)] {
+        assert!(life.send(topic, queue, count, 20), "sends work");
+    }
+}
+
+/// What every way to go down has in common: the store opens, has what it promised, takes more, and stops in order.
+fn comes_back(mut life: Life, promise: Promise) -> Life {
+    life.must_keep(promise);
+    sends_work(&mut life);
+    assert!(life.close(), "it stops in order");
+    life
+}
+
+fn after_a_power_cut(life: &mut Life, mode: FlushMode, n: u64) {
+    life.close();
+    for seed in 0..3 {
+        let _case = Case(format!("seed {seed}"));
+        let promise = promise_at_power_cut(mode);
+        let found = life.disk.power_cut(seed);
+        match seed {
+            // Once more while recovery is at work.
+            0 => {
+                let calls = calls_of_opening(life, &found);
+                let again = life.on(found);
+                let cut = 1 + n * 7 % calls;
+                again.disk.cut_at(cut);
+                let _case = Case(format!("cut again at call {cut} of {calls} of the recovery"));
+                let mut opened = again.on(again.disk.clone());
+                let _ = opened.open();
+                opened.close();
+                comes_back(again.on(again.disk.power_cut(n)), promise);
+            }
+            // Once more after the store has worked again.
+            1 => {
+                let mut back = life.on(found);
+                back.must_keep(promise);
+                sends_work(&mut back);
+                let mut again = back.on(back.disk.power_cut(n));
+                back.close();
+                again.must_keep(promise);
+                again.close();
+            }
+            // And once more after it stopped in order.
+            _ => {
+                let back = comes_back(life.on(found), promise);
+                comes_back(back.on(back.disk.power_cut(n)), Promise::All);
+            }
+        }
+    }
+}
+
+fn after_the_process_died(life: &mut Life, mode: FlushMode, n: u64) {
+    life.close();
+    let mut back = life.on(life.disk.process_killed());
+    back.must_keep(Promise::All);
+    sends_work(&mut back);
+    let found = back.disk.power_cut(n);
+    let mut again = back.on(found);
+    assert!(back.close(), "it stops in order");
+    let _case = Case(format!("power cut after the restart, seed {n}"));
+    again.must_keep(promise_at_power_cut(mode));
+    again.close();
+}
+
+/// The disk fails, and works again when the process is started again. Then the power fails.
+fn after_a_fault(life: &mut Life, mode: FlushMode, n: u64) {
+    if life.is_open() {
+        life.must_not_show_refused();
+    }
+    let cut = life.disk.power_cut(n);
+    life.close();
+    if mode == FlushMode::Sync {
+        let _case = Case(format!("power cut before the restart, seed {n}"));
+        comes_back(life.on(cut), Promise::All);
+    }
+    let _case = Case("restart".to_owned());
+    let back = comes_back(life.on(life.disk.process_killed()), Promise::All);
+    let _case = Case(format!("power cut after the restart, seed {n}"));
+    comes_back(back.on(back.disk.power_cut(n)), Promise::All);
+}
+
+#[test]
+fn power_cut_at_every_call_under_sync_flush_loses_nothing_acknowledged() {
+    at_every_call("power cut", FlushMode::Sync, SimulatedDisk::cut_at, after_a_power_cut);
+}
+
+#[test]
+fn power_cut_at_every_call_under_async_flush_loses_an_end_of_the_log_at_most() {
+    at_every_call("power cut", FlushMode::Async, SimulatedDisk::cut_at, after_a_power_cut);
+}
+
+#[test]
+fn death_of_the_process_at_every_call_loses_nothing_acknowledged() {
+    for mode in [FlushMode::Sync, FlushMode::Async] {
+        at_every_call("kill", mode, SimulatedDisk::cut_at, after_the_process_died);
+    }
+}
+
+#[test]
+fn a_failed_call_once_is_no_success() {
+    for mode in [FlushMode::Sync, FlushMode::Async] {
+        for fault in [Fault::Broken, Fault::NoSpace] {
+            let plan = move |disk: &SimulatedDisk, n| disk.fail_at(n, fault, Lasts::Once);
+            at_every_call(&format!("{fault:?} once"), mode, plan, after_a_fault);
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_for_ever_refuses_and_keeps() {
+    // Not even that the key index is to be made again can be noted on such a disk.
+    let look = |life: &mut Life, mode, n| {
+        life.keys_hold = false;
+        after_a_fault(life, mode, n);
+    };
+    for mode in [FlushMode::Sync, FlushMode::Async] {
+        for fault in [Fault::Broken, Fault::NoSpace] {
+            let plan = move |disk: &SimulatedDisk, n| disk.fail_at(n, fault, Lasts::ForEver);
+            at_every_call(&format!("{fault:?} for ever"), mode, plan, look);
+        }
+    }
+}
