@@ -15,7 +15,7 @@ use super::arguments::E2eArguments;
 use super::frames::{self, Shape};
 use super::lanes::Lanes;
 use super::open::{LAST_ANSWERS, OpenLoop, Schedule};
-use super::place::{Place, Share, deal};
+use super::place::{self, Place, Share, deal};
 use super::report::{Report, plural};
 use super::talk::{self, Talk};
 use super::tally::{Clock, Counter, Open, Window};
@@ -39,10 +39,13 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
             arguments.target.topic
         )));
     }
-    let (clock, window) = (Clock::start(), Window::new(arguments.load.warmup(), arguments.load.seconds()));
     let run = RandomState::new().build_hasher().finish();
-    let mut arrivals = Arrivals::start(&place, &hands, run, (clock, window))?;
-    let (mut load, acks) = start(arguments, &shares, run, (clock, window))?;
+    let readers = hands.iter().map(|hand| listen(&place, hand)).collect::<Result<Vec<_>, _>>()?;
+    let sockets = place::connect(&shares, arguments.load.connections)?;
+    let (clock, window) = (Clock::start(), Window::new(arguments.load.warmup(), arguments.load.seconds()));
+    let mut arrivals = Arrivals::start(readers, &arguments.target.topic, run, (clock, window))?;
+    let mut load = OpenLoop::start(&shares, sockets, shape(arguments, run), schedule(arguments), (clock, window))?;
+    let acks = load.counters.clone();
     let watch = Watch {
         clock,
         window,
@@ -68,20 +71,28 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
 
 type Timing = (Clock, Window);
 
-fn start(arguments: &E2eArguments, shares: &[Share], run: u64, (clock, window): Timing) -> Result<(OpenLoop, Vec<Arc<Counter>>), Failure> {
-    let shape = Shape {
+fn shape(arguments: &E2eArguments, run: u64) -> Shape<'_> {
+    Shape {
         topic: &arguments.target.topic,
         size: arguments.load.size as usize,
         batch: 1,
         run: Some(run),
-    };
-    let schedule = Schedule {
+    }
+}
+
+fn schedule(arguments: &E2eArguments) -> Schedule {
+    Schedule {
         rate: u64::from(arguments.rate),
         batch: 1,
-    };
-    let load = OpenLoop::start(shares, arguments.load.connections as usize, shape, schedule, (clock, window))?;
-    let acks = load.counters.clone();
-    Ok((load, acks))
+    }
+}
+
+/// Numbers and ends of queues, and a connection to read them.
+type Listening = (Socket, Vec<(i32, i64)>);
+
+fn listen(place: &Place, hand: &[Queue]) -> Result<Listening, Failure> {
+    let ends = hand.iter().map(|queue| Ok((queue.id, place.bounds(queue)?.1)));
+    Ok((Socket::connect(&hand[0].address)?, ends.collect::<Result<_, Failure>>()?))
 }
 
 fn queues(shares: &[Share]) -> String {
@@ -102,21 +113,20 @@ struct State {
 }
 
 impl Arrivals {
-    fn start(place: &Place, hands: &[Vec<Queue>], run: u64, (clock, window): Timing) -> Result<Self, Failure> {
+    fn start(readers: Vec<Listening>, topic: &str, run: u64, (clock, window): Timing) -> Result<Self, Failure> {
         let state = Arc::new(State {
             stopping: AtomicBool::new(false),
             arrived: AtomicU64::new(0),
         });
         let (mut lanes, mut counters, mut sockets, mut talks) = (Lanes::default(), Vec::new(), Vec::new(), Vec::new());
-        for hand in hands {
-            let ends = hand.iter().map(|queue| Ok((queue.id, place.bounds(queue)?.1)));
-            let (socket, counter) = (Socket::connect(&hand[0].address)?, Arc::new(Counter::new(window)));
+        for (socket, tracks) in readers {
+            let counter = Arc::new(Counter::new(window));
             sockets.push(socket.clone());
             counters.push(Arc::clone(&counter));
             let reader = Reader {
-                wanted: (0..hand.len()).collect(),
-                tracks: ends.collect::<Result<_, Failure>>()?,
-                topic: hand[0].topic.to_string(),
+                wanted: (0..tracks.len()).collect(),
+                tracks,
+                topic: topic.to_owned(),
                 run,
                 counter,
                 clock,

@@ -68,10 +68,10 @@ pub(super) struct Ended {
 }
 
 impl OpenLoop {
-    /// Connects and starts to send.
+    /// Starts to send, on one connection after the other.
     pub(super) fn start(
         shares: &[Share],
-        connections: usize,
+        sockets: Vec<Socket>,
         shape: Shape<'_>,
         schedule: Schedule,
         (clock, window): (Clock, Window),
@@ -91,22 +91,22 @@ impl OpenLoop {
             counters: Vec::new(),
         };
         let (mut outputs, mut talks) = (Vec::new(), Vec::new());
-        for lane in 0..connections {
-            let share = &shares[lane % shares.len()];
-            let socket = Socket::connect(&share.address)?;
+        for (lane, socket) in sockets.into_iter().enumerate() {
             socket.wait_without_end()?;
             talks.push((socket.clone(), this.reader(shape, window)));
             this.sockets.push(socket.clone());
-            let sends = Sends::new(shape, &share.queues, lane);
-            let bytes = Vec::new();
-            outputs.push(Output { socket, sends, bytes });
+            outputs.push(Output {
+                socket,
+                sends: Sends::new(shape, &shares[lane % shares.len()].queues, lane),
+                bytes: Vec::new(),
+            });
         }
         let limit = Duration::from_micros(window.end_us) + LAST_ANSWERS + PATIENCE;
         talk::start(&mut this.readers, "bench-acks", limit, talks)?;
         let writer = Writer {
             outputs,
             schedule,
-            end_us: window.end_us,
+            window,
             shared: Arc::clone(&this.shared),
         };
         this.writers.spawn("bench-writer", move || writer.run())?;
@@ -160,7 +160,7 @@ struct Output {
 struct Writer {
     outputs: Vec<Output>,
     schedule: Schedule,
-    end_us: u64,
+    window: Window,
     shared: Arc<Shared>,
 }
 
@@ -168,7 +168,7 @@ impl Writer {
     fn run(mut self) -> Result<(), Failure> {
         sharp_sleeps();
         let (mut next, mut late) = (0, histogram());
-        while self.schedule.due_us(next) < self.end_us {
+        while self.schedule.due_us(next) < self.window.end_us {
             let now_us = self.shared.clock.now_us();
             next = self.prepare(next, now_us, &mut late);
             for output in self.outputs.iter_mut().filter(|output| !output.bytes.is_empty()) {
@@ -188,10 +188,12 @@ impl Writer {
         loop {
             let due_us = self.schedule.due_us(next);
             let output = &mut self.outputs[(next % count) as usize];
-            if due_us > now_us || due_us >= self.end_us || output.bytes.len() >= MAX_BURST_BYTES {
+            if due_us > now_us || due_us >= self.window.end_us || output.bytes.len() >= MAX_BURST_BYTES {
                 return next;
             }
-            late.saturating_record((now_us - due_us).max(1));
+            if self.window.holds(due_us) {
+                late.saturating_record((now_us - due_us).max(1));
+            }
             output.sends.push(due_us, &mut output.bytes);
             next += 1;
         }

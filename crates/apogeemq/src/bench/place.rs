@@ -9,6 +9,7 @@ use protocol::topic::TopicConfig;
 use tokio::runtime::Runtime;
 
 use super::arguments::Target;
+use super::wire::Socket;
 use crate::failure::Failure;
 
 /// How often to ask for the route of a topic that was just created, and the pause between.
@@ -127,6 +128,15 @@ fn shares(queues: &[Queue]) -> Vec<Share> {
         queues,
     };
     by_address.into_iter().map(share).collect()
+}
+
+/// Connects to the brokers in turn; the place of a socket modulo the brokers says to which.
+pub(super) fn connect(shares: &[Share], connections: u32) -> Result<Vec<Socket>, Failure> {
+    let addresses = shares.iter().map(|share| &share.address).cycle();
+    addresses
+        .take(connections as usize)
+        .map(|address| Socket::connect(address))
+        .collect()
 }
 
 /// Deals queues out to readers: a reader has one connection, so queues of one broker only.

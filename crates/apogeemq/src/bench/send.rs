@@ -7,12 +7,12 @@ use super::arguments::SendArguments;
 use super::frames::{Sends, Shape};
 use super::lanes::Lanes;
 use super::open::{OpenLoop, Schedule, judge};
-use super::place::{Place, Share};
+use super::place::{self, Place, Share};
 use super::report::{Report, plural};
 use super::talk::{self, Talk};
 use super::tally::{Clock, Counter, Window};
 use super::watch::Watch;
-use super::wire::{Answers, PATIENCE, Socket};
+use super::wire::{Answers, PATIENCE};
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
@@ -54,12 +54,13 @@ fn describe(arguments: &SendArguments, shares: &[Share]) -> String {
 
 fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
-    let (clock, connections) = (Clock::start(), arguments.load.connections as usize);
+    let sockets = place::connect(shares, arguments.load.connections)?;
+    let clock = Clock::start();
     let schedule = Schedule {
         rate,
         batch: shape.batch as u64,
     };
-    let mut load = OpenLoop::start(shares, connections, shape, schedule, (clock, window))?;
+    let mut load = OpenLoop::start(shares, sockets, shape, schedule, (clock, window))?;
     let counters = load.counters.clone();
     let watch = Watch {
         clock,
@@ -75,10 +76,7 @@ fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64
 
 fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
-    let connections = arguments.load.connections as usize;
-    let sockets: Vec<_> = (0..connections)
-        .map(|lane| Socket::connect(&shares[lane % shares.len()].address))
-        .collect::<Result<_, _>>()?;
+    let sockets = place::connect(shares, arguments.load.connections)?;
     let clock = Clock::start();
     let (mut lanes, mut counters, mut talks) = (Lanes::default(), Vec::new(), Vec::new());
     for (lane, socket) in sockets.into_iter().enumerate() {

@@ -53,8 +53,9 @@ impl Window {
         }
     }
 
+    /// Whether what was due then counts.
     #[inline]
-    fn holds(&self, us: u64) -> bool {
+    pub(super) fn holds(&self, us: u64) -> bool {
         self.begin_us <= us && us < self.end_us
     }
 
