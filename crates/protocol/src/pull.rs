@@ -242,7 +242,9 @@ mod tests {
         let mut ext = Ext::new();
         header.encode(&mut ext);
         assert_eq!(PullHeader::decode(&ext), Ok(header));
-        ["subVersion", "suspendTimeoutMillis", "commitOffset"].iter().for_each(|optional| ext.remove(optional));
+        ["subVersion", "suspendTimeoutMillis", "commitOffset"]
+            .iter()
+            .for_each(|optional| ext.remove(optional));
         assert!(PullHeader::decode(&ext).is_ok());
         ext.remove("queueOffset");
         assert_eq!(PullHeader::decode(&ext), Err(HeaderError::Missing("queueOffset")));
