@@ -126,7 +126,14 @@ impl Broker {
         store.set_arrivals(Box::new(WakePulls(Arc::downgrade(&puller))));
         let current = settings.current();
         let routes = Arc::new(Routes {
-            sender: Sender::new(store.clone(), topics.clone(), settings.clone(), late.clone(), signal.clone()),
+            sender: Sender::new(
+                store.clone(),
+                topics.clone(),
+                settings.clone(),
+                late.clone(),
+                signal.clone(),
+                stats.clone(),
+            ),
             puller: puller.clone(),
             fixed_ip: current.broker_ip1.as_deref().and_then(|host| host.parse::<IpAddr>().ok()),
             port: current.listen_port,

@@ -218,8 +218,9 @@ impl Puller {
             pull.suspend_until = Some(until);
             return self.park(pull, until);
         }
-        if code == ResponseCode::Success {
-            pull.counters.given(result.records.len() as i64, result.bytes as i64);
+        match code {
+            ResponseCode::Success => pull.counters.given(result.records.len() as i64, result.bytes as i64),
+            _ => pull.counters.missed(),
         }
         send(
             &pull,

@@ -17,6 +17,7 @@ pub use late::LateFlushes;
 use crate::errors::Refusal;
 use crate::reply::Reply;
 use crate::settings::BrokerSettings;
+use crate::stats::BrokerStats;
 use crate::topic::{Topic, Topics};
 use crate::upkeep::Signal;
 use added::Added;
@@ -32,6 +33,7 @@ use protocol::send::SendHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 use store::{ConsumeQueue, Store};
 
 /// What sending needs.
@@ -43,6 +45,7 @@ pub struct Sender {
     late: Arc<LateFlushes>,
     /// Raised by new topics.
     changed: Arc<Signal>,
+    stats: Arc<BrokerStats>,
     /// Picks a queue for those who do not.
     next_queue: AtomicU32,
 }
@@ -69,6 +72,7 @@ impl Sender {
         settings: Arc<config::Live<BrokerSettings>>,
         late: Arc<LateFlushes>,
         changed: Arc<Signal>,
+        stats: Arc<BrokerStats>,
     ) -> Self {
         let now = settings.current();
         let added = Added::new(&now.region_id, now.trace_on, &now.broker_cluster_name);
@@ -79,6 +83,7 @@ impl Sender {
             added,
             late,
             changed,
+            stats,
             next_queue: AtomicU32::new(0),
         }
     }
@@ -176,6 +181,7 @@ impl Sender {
     }
 
     fn store_together(&self, conn: &Arc<Connection>, mut accepted: Vec<Accepted<'_>>, store_host: SocketAddr, now_ms: i64) {
+        let begun = Instant::now();
         let mut count = 0;
         for one in &mut accepted {
             one.messages = count..count + one.checked.count;
@@ -191,6 +197,7 @@ impl Sender {
         let ticket = match self.store.append(&drafts, &queues, now_ms, &mut placements) {
             Ok(ticket) => ticket,
             Err(error) => {
+                self.stats.totals().put_failed(count as i64);
                 return accepted
                     .iter()
                     .for_each(|one| Reply::to(conn, one.frame).send(Err(error.clone().into())));
@@ -207,6 +214,8 @@ impl Sender {
             tally(&group, &sizes);
             self.answer(conn, ticket, &group, &placements, store_host, for_flush);
         }
+        // What waits for the device is answered later than this.
+        self.stats.totals().put_took(count as i64, begun.elapsed().as_micros() as i64);
     }
 
     fn answer(
