@@ -77,19 +77,22 @@ impl Routes {
     /// Serves what one read of a connection brought.
     pub fn serve(self: &Arc<Self>, conn: &Arc<Connection>, frames: &mut Vec<Frame>) {
         let now = now_ms();
-        let mut rest = &frames[..];
-        while let Some(first) = rest.first() {
+        let mut done = 0;
+        while let Some(first) = frames.get(done) {
             // Sends that stand together are stored together; anything else keeps its place between them.
-            let sends = rest.iter().take_while(|frame| Sender::serves(frame.code)).count();
+            let sends = frames[done..].iter().take_while(|frame| Sender::serves(frame.code)).count();
             if sends > 0 {
-                self.sender.serve(conn, &rest[..sends], self.store_host(conn), now);
-                rest = &rest[sends..];
+                self.sender.serve(conn, &frames[done..done + sends], self.store_host(conn), now);
             } else {
                 self.serve_one(conn, first, now);
-                rest = &rest[1..];
+            }
+            done += sends.max(1);
+            if conn.congested() {
+                // The rest is offered again when the client has read what it was sent.
+                break;
             }
         }
-        frames.clear();
+        frames.drain(..done);
     }
 
     /// A connection is gone.
