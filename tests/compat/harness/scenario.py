@@ -53,7 +53,7 @@ class Scenario:
     def __init__(self, case, target, session):
         self.case, self.target, self.session = case, target, session
         self.handles, self.processes, self.connections, self.own_targets = [], [], [], []
-        self.noted = {}
+        self.noted, self.slow = {}, []
         self.end = time.monotonic() + case.deadline
         self.prefix = case.name.replace('_', '-')[:60] + ('-' + case.client.replace('.', '') if case.client else '')
 
@@ -70,7 +70,15 @@ class Scenario:
         return max(0.1, self.end - time.monotonic())
 
     def wait(self, condition, why, deadline=None):
-        return wait_for(condition, min(deadline or self.case.deadline, self.left()), why)
+        begin = time.monotonic()
+        try:
+            return wait_for(condition, min(deadline or self.case.deadline, self.left()), why)
+        finally:
+            self.took(begin, why)
+
+    def took(self, begin, why):
+        if time.monotonic() - begin > 2:
+            self.slow.append(f'{time.monotonic() - begin:.1f} s: {why}')
 
     def connect(self, address=None):
         connection = wire.Connection(address or self.target.broker)
@@ -231,7 +239,9 @@ class Client:
     def received(self, at_least=0, deadline=None, start=0):
         """All messages the listener got, once there are `at_least` of them."""
         deadline = min(deadline or self.s.case.deadline, self.s.left())
+        begin = time.monotonic()
         got = self.call('received', min=at_least, timeout_ms=int(deadline * 1000), timeout=deadline + 30, **{'from': start})
+        self.s.took(begin, f'{self.h} receives {at_least}')
         assert not got.get('overlapped'), f'{self.h}: two threads were in the listener for one queue at once'
         messages = got['messages']
         assert start + len(messages) >= at_least, \
