@@ -3,6 +3,7 @@ import base64
 import itertools
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -67,7 +68,7 @@ class Go:
     def build(self):
         source, out = os.path.join(HERE, 'go'), os.path.join(CACHE, 'go', 'driver')
         built(os.path.join(CACHE, 'go', 'built'), source, lambda: call_quietly(
-            ['go', 'build', '-o', out, '.'], cwd=source, env={**os.environ, 'GOFLAGS': '-mod=mod -buildvcs=false'}))
+            ['go', 'build', '-o', out, '.'], cwd=source, env={**os.environ, 'GOFLAGS': '-mod=readonly -buildvcs=false'}))
 
     def command(self, work):
         return [os.path.join(CACHE, 'go', 'driver')]
@@ -103,7 +104,7 @@ class Cpp:
         return ['env', f'PYTHONPATH={os.path.join(CACHE, "cpp")}', sys.executable, os.path.join(HERE, 'cpp', 'driver.py')]
 
 
-KINDS = {k.name: k for k in (Java('5.5.0'), Java('4.9.8'), Go(), Node(), Cpp())}
+KINDS = {k.name: k for k in (Java('5.5.0'), Java('4.9.8'), Go(), Node(), *([Cpp()] if platform.machine() == 'x86_64' else []))}
 
 
 class Driver:
