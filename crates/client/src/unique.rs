@@ -41,20 +41,15 @@ fn ms_of_month(now_ms: u64) -> u32 {
     (day_of_month * DAY_MS + now_ms % DAY_MS) as u32
 }
 
-/// Days since the month began, from days since 1970, by walking years and months.
-fn day_of_month(mut days: u64) -> u64 {
-    let mut year = 1970;
-    loop {
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let february = if leap { 29 } else { 28 };
-        for month in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-            if days < month {
-                return days;
-            }
-            days -= month;
-        }
-        year += 1;
-    }
+/// Days since the month began, from days since 1970. Counted in years that begin in March and eras of 400 of them, leap days come last.
+fn day_of_month(days: u64) -> u64 {
+    const DAYS_TO_1970: u64 = 719_468;
+    const DAYS_OF_ERA: u64 = 146_097;
+    let day = (days + DAYS_TO_1970) % DAYS_OF_ERA;
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    day_of_year - (153 * month + 2) / 5
 }
 
 #[cfg(test)]
