@@ -43,11 +43,6 @@ pub struct Key<S: 'static> {
 }
 
 impl<S> Key<S> {
-    /// Environment variable that sets this key.
-    pub fn variable(&self) -> String {
-        environment_name(self.name)
-    }
-
     /// The doc sentences as one line without the leading blanks of doc comments.
     pub fn meaning(&self) -> String {
         self.doc.split_whitespace().collect::<Vec<_>>().join(" ")

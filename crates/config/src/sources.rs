@@ -213,11 +213,6 @@ impl Sources {
         self.push(Rank::Weakest, key, value, origin);
     }
 
-    /// Whether any source says something about this key.
-    pub fn mentions(&self, key: &str) -> bool {
-        self.assignments.iter().any(|assignment| assignment.is_for(key))
-    }
-
     /// Settings from their defaults and all sources.
     ///
     /// # Errors
