@@ -119,8 +119,12 @@ impl Routes {
     /// Has a request served by a thread that may wait for the disk.
     fn aside(self: &Arc<Self>, frame: &Frame, reply: &Reply, serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static) -> Dealt {
         let (routes, answer) = (self.clone(), reply.clone());
-        let frame = frame.clone();
-        match self.readers.run(move || answer.send(serve(&routes, &frame))) {
+        let (frame, owed) = (frame.clone(), reply.connection().owe());
+        let job = move || {
+            answer.send(serve(&routes, &frame));
+            drop(owed);
+        };
+        match self.readers.run(job) {
             Ok(()) => Dealt::Later,
             Err(refusal) => Dealt::Now(Err(refusal)),
         }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use protocol::frame::Frame;
@@ -76,6 +76,8 @@ pub struct Connection {
     requests: Requests,
     closing: AtomicBool,
     draining: AtomicBool,
+    /// Answers that a stop waits for, see [`Connection::owe`].
+    owed: AtomicUsize,
     last_read_ms: AtomicU64,
     pause_bytes: usize,
     /// The server's worker, to sweep time-outs; a client's connection has none.
@@ -101,6 +103,7 @@ impl Connection {
             requests: Requests::new(limits.max_pending_requests),
             closing: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            owed: AtomicUsize::new(0),
             last_read_ms: AtomicU64::new(uptime_ms()),
             pause_bytes: limits.outbox_pause_bytes,
             home,
@@ -256,6 +259,18 @@ impl Connection {
         self.outbox.wake();
     }
 
+    /// Says that an answer will follow from another thread: [`crate::Server::stop`] waits for it, within its patience. To be
+    /// dropped when the answer was sent, or will never be.
+    pub fn owe(self: &Arc<Self>) -> Owed {
+        self.owed.fetch_add(1, Ordering::AcqRel);
+        Owed(Arc::clone(self))
+    }
+
+    /// Whether all answers are written. What is owed is looked at first: an answer is queued before it is owed no more.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.owed.load(Ordering::Acquire) == 0 && self.queued_bytes() == 0
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
@@ -283,6 +298,18 @@ impl Connection {
             tracing::warn!(peer = %self.peer, queued, others, "closing a connection that does not read its replies");
         }
         self.close();
+    }
+}
+
+/// An answer that is still to come, see [`Connection::owe`].
+#[derive(Debug)]
+pub struct Owed(Arc<Connection>);
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if self.0.owed.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
+            self.0.outbox.wake();
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use protocol::frame::Frame;
 
@@ -16,6 +17,9 @@ use crate::{Connection, Limits, Service, spare};
 /// First byte of a TLS record of type handshake. A frame cannot begin with it: that would be a length of over 369 million.
 const TLS_HANDSHAKE: u8 = 0x16;
 
+/// How long a peer has to close a connection that we have ended.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// Why the task woke.
 enum Event {
     Read(Chunk),
@@ -23,6 +27,8 @@ enum Event {
     Room,
     /// The frames left over can be served now.
     Leftover,
+    /// The server stops, and the last answer is written.
+    Drained,
     /// The connection ends: by us, by the peer, or by an error that is not worth a word.
     End,
 }
@@ -80,6 +86,10 @@ impl Task {
                     let frames = std::mem::take(&mut self.leftover);
                     self.serve(frames)
                 }
+                Event::Drained => {
+                    self.linger().await;
+                    false
+                }
                 Event::End => false,
             };
             if !alive {
@@ -105,8 +115,8 @@ impl Task {
             }
         }
         if self.conn.is_draining() {
-            return if self.conn.queued_bytes() == 0 {
-                Poll::Ready(Event::End)
+            return if self.conn.is_drained() {
+                Poll::Ready(Event::Drained)
             } else {
                 Poll::Pending
             };
@@ -122,6 +132,14 @@ impl Task {
                 Event::End
             }
         })
+    }
+
+    /// Ends our direction, and waits a moment for the peer to end its own. Requests that nobody reads would make the kernel reset
+    /// the connection instead, and the peer could lose answers that it has not read yet.
+    async fn linger(&mut self) {
+        self.conn.outbox().end();
+        let silence = poll_fn(|cx| self.inbound.poll_discard(cx));
+        let _ = tokio::time::timeout(LINGER, silence).await;
     }
 
     /// Decodes and serves all that a read brought. False ends the connection.

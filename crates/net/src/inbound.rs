@@ -78,6 +78,16 @@ impl Inbound {
         }
     }
 
+    /// Reads and forgets until the stream ends.
+    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.partial = BytesMut::new();
+        while let Ok(Some(mut chunk)) = ready!(self.poll_read(cx)) {
+            chunk.buffer.clear();
+            self.keep(chunk);
+        }
+        Poll::Ready(())
+    }
+
     /// Takes a decoded chunk back: what is left of it is the beginning of the next frame.
     pub(crate) fn keep(&mut self, chunk: Chunk) {
         let Chunk { buffer, own, .. } = chunk;

@@ -37,7 +37,7 @@ mod worker;
 
 pub mod client;
 
-pub use connection::Connection;
+pub use connection::{Connection, Owed};
 pub use limits::Limits;
 pub use listen::{bind, resolve};
 pub use outbox::Out;

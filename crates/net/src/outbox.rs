@@ -279,6 +279,13 @@ impl Outbox {
         }
     }
 
+    /// Nothing more will be written, and all that was is.
+    pub(crate) fn end(&self) {
+        if let Some(socket) = self.socket.lock().as_ref() {
+            socket.end();
+        }
+    }
+
     /// Drops what waits and ends the stream. Later calls of anything here do nothing.
     pub(crate) fn close(&self) {
         let mut waiting = self.waiting.lock();

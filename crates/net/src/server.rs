@@ -146,8 +146,8 @@ impl Server {
         }
     }
 
-    /// Stops: accepts no more, reads no more, waits until every queued reply is written (a `serve` in progress ends first) but for no
-    /// longer than `patience`, closes all connections and ends the threads. Blocks; must not be called on a worker thread.
+    /// Stops: accepts no more, reads no more, waits until every queued reply is written (a `serve` in progress ends first), and every
+    /// one that is owed ([`Connection::owe`]), but for no longer than `patience`, closes all connections and ends the threads. Blocks; must not be called on a worker thread.
     ///
     /// Requests parked by the service are the service's to answer before this.
     pub fn stop(&self, patience: Duration) -> StopOutcome {

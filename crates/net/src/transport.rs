@@ -61,6 +61,13 @@ impl WriteSide {
         }
     }
 
+    /// Ends our direction: the peer reads what was written, and then the end.
+    pub(crate) fn end(&self) {
+        match self {
+            Self::Plain(half) => drop(socket2::SockRef::from(half.as_ref()).shutdown(Shutdown::Write)),
+        }
+    }
+
     /// Ends the stream in both directions, so that the peer learns of it even while someone still holds this value.
     pub(crate) fn shutdown(&self) {
         match self {

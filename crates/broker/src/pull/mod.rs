@@ -169,12 +169,16 @@ impl Puller {
     fn read_cold(self: &Arc<Self>, pull: Pull) {
         let puller = self.clone();
         let reply = pull.reply.clone();
-        let queued = self.readers.run(move || match puller.read_now(&pull, true) {
-            Ok(result) => {
-                pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
-                puller.finish(pull, result);
+        let owed = reply.connection().owe();
+        let queued = self.readers.run(move || {
+            match puller.read_now(&pull, true) {
+                Ok(result) => {
+                    pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
+                    puller.finish(pull, result);
+                }
+                Err(error) => pull.reply.send(Err(error.into())),
             }
-            Err(error) => pull.reply.send(Err(error.into())),
+            drop(owed);
         });
         if let Err(refusal) = queued {
             reply.send(Err(refusal));

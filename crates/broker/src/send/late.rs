@@ -5,7 +5,7 @@
 
 use crate::upkeep::Signal;
 use bytes::BytesMut;
-use net::Connection;
+use net::{Connection, Owed};
 use parking_lot::Mutex;
 use protocol::codes::ResponseCode;
 use protocol::frame::{Encoding, encode_response_head};
@@ -32,6 +32,8 @@ struct Answers {
     askers: Vec<(i32, Encoding)>,
     /// The answer says that a topic is there, so it waits until that is saved.
     when_settled: Option<Arc<Signal>>,
+    /// Dropped when the answer is sent.
+    _owed: Owed,
 }
 
 impl Pending {
@@ -97,6 +99,7 @@ impl LateFlushes {
             timed_out: timed_out.unwrap_or_default(),
             askers,
             when_settled,
+            _owed: conn.owe(),
         }));
         let pending = Arc::new(Pending {
             conn: conn.clone(),
