@@ -54,8 +54,8 @@ def wait_for(condition, deadline=30, why='the condition'):
 class Target:
     """A name server and a broker. `settings` are lines of the broker's properties file that differ from the common ones."""
 
-    def __init__(self, work, settings=None, roles='both', namesrv=None):
-        self.work, self.roles = work, roles
+    def __init__(self, work, settings=None, roles='both', namesrv=None, bind='127.0.0.1'):
+        self.work, self.roles, self.bind = work, roles, bind
         os.makedirs(work, exist_ok=True)
         self.namesrv_port = free_port() if namesrv is None else None
         self.broker_port = free_port(span=4)
@@ -131,7 +131,7 @@ class Apogee(Target):
             command += ['broker', '-n', self.namesrv, '-c', conf, '--broker-port', str(self.broker_port)]
         else:
             command += ['server', '-c', conf, '--namesrv-port', str(self.namesrv_port), '--broker-port', str(self.broker_port)]
-        command += ['--bind', '127.0.0.1', '--data', os.path.join(self.work, 'data')]
+        command += ['--bind', self.bind, '--data', os.path.join(self.work, 'data')]
         self.log = open(os.path.join(self.work, 'apogeemq.log'), 'ab')
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, cwd=self.work,
                                         start_new_session=True)

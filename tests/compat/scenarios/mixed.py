@@ -27,14 +27,14 @@ def _works(s, target, broker_of):
     s.wait(gone, 'the route is gone after the broker stopped')
 
 
-@sdk('java-5.5.0', deadline=150)
+@sdk('java-5.5.0', deadline=240)
 def apaches_broker_registers_with_this_name_server(s):
     namesrv = s.own_target(roles='namesrv')
     broker = s.own_target(kind='apache', roles='broker', namesrv=namesrv.namesrv)
     _works(s, namesrv, broker)
 
 
-@sdk('java-5.5.0', deadline=150)
+@sdk('java-5.5.0', deadline=240)
 def this_broker_registers_with_apaches_name_server(s):
     namesrv = s.own_target(kind='apache', roles='namesrv')
     broker = s.own_target(roles='broker', namesrv=namesrv.namesrv)

@@ -7,7 +7,7 @@ from harness.scenario import JAVA, raw, sdk
 from .groups import Sender, everything
 
 
-@sdk(*JAVA, deadline=180, settings={})
+@sdk(*JAVA, deadline=300, settings={})
 def clients_go_on_after_a_restart_of_the_broker(s):
     topic, group = s.topic(queues=4), s.name('g')
     consumer = s.push('c', topic, group=group)
@@ -22,7 +22,7 @@ def clients_go_on_after_a_restart_of_the_broker(s):
     assert producer.send(topic, 'after')['status'] == 'SEND_OK'
 
 
-@sdk('java-5.5.0', deadline=180, settings={'flushDiskType': 'SYNC_FLUSH'})
+@sdk('java-5.5.0', deadline=300, settings={'flushDiskType': 'SYNC_FLUSH'})
 def ordered_consumption_holds_through_a_kill_of_the_broker(s):
     topic, group = s.topic(queues=4), s.name('g')
     consumer = s.push('c', topic, group=group, orderly=True)
@@ -41,7 +41,7 @@ def ordered_consumption_holds_through_a_kill_of_the_broker(s):
         seen[m['queue']] = max(last, m['offset'])
 
 
-@sdk('go', 'node', 'cpp', deadline=180, settings={})
+@sdk('go', 'node', 'cpp', deadline=300, settings={})
 def a_client_goes_on_after_a_restart_of_the_broker(s):
     topic = s.topic(queues=2)
     consumer, producer = s.push('c', topic), s.producer()
@@ -60,7 +60,7 @@ def a_client_goes_on_after_a_restart_of_the_broker(s):
     s.wait(lambda: set(sent) <= set(consumer.texts()), 'what was sent arrives', 120)
 
 
-@sdk('java-5.5.0', deadline=150, settings={})
+@sdk('java-5.5.0', deadline=300, settings={})
 def offsets_and_topics_are_there_after_a_restart(s):
     topic, group = s.topic(queues=2), s.name('g')
     s.send_raw(topic, 10, queue=1)
@@ -100,12 +100,12 @@ def _goes_on(s):
             assert got == sent[queue], (how, got[-5:], sent[queue][-5:])
 
 
-@raw(settings={'flushDiskType': 'SYNC_FLUSH'}, deadline=240)
+@raw(settings={'flushDiskType': 'SYNC_FLUSH'}, deadline=400)
 def queue_offsets_go_on_after_a_kill_with_sync_flush(s):
     _goes_on(s)
 
 
-@raw(settings={}, deadline=240)
+@raw(settings={}, deadline=400)
 def queue_offsets_go_on_after_a_kill(s):
     """Of the process: what it had written is with the kernel."""
     _goes_on(s)
