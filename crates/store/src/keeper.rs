@@ -235,7 +235,7 @@ impl Store {
         if let Some(index) = &self.index {
             self.index_inbox()?;
             index.sync().map_err(|e| {
-                self.distrust_index();
+                self.distrust_page_cache();
                 failed("sync", "key index", e)
             })?;
         }

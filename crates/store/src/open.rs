@@ -10,7 +10,7 @@ use crate::dispatch::Dispatch;
 use crate::error::StoreError;
 use crate::index::{IndexOptions, KeyIndex, key_hashes};
 use crate::log::{self, CommitLog};
-use crate::options::StoreOptions;
+use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{ConsumeQueue, Entry, QueueOptions, QueueTable};
 use crate::store::Store;
 use message::properties::Indexed;
@@ -53,15 +53,17 @@ impl Store {
         let abort = root.join("abort");
         let stop = LastStop::find(&*disk, &abort)?;
         let parts = Parts::open(&disk, &options)?;
-        let (parts, recovery) = parts.recover(&options, stop)?;
+        let (parts, synced, recovery) = parts.recover(&options, stop)?;
         leave_mark(&*disk, &abort)?;
         let dispatch = Arc::new(Dispatch::new(options.index_enabled, recovery.end.0));
         let log = Arc::new(CommitLog::new(
             options.log.clone(),
             parts.segments,
-            recovery.end.0,
+            (recovery.end.0, synced),
             dispatch.clone(),
         ));
+        let (on, mark) = (disk.clone(), abort.clone());
+        log.set_on_failure(move || distrust_page_cache(&*on, &mark));
         let store = Arc::new(Self {
             log: log.clone(),
             queues: Arc::new(parts.queues),
@@ -109,14 +111,17 @@ impl Store {
 }
 
 impl Store {
-    /// A sync of the index failed: what the page cache shows of it is not on the disk and never will be. The next start must
-    /// not take it for whole because the machine went on.
-    pub(crate) fn distrust_index(&self) {
-        let abort = self.options.root.join("abort");
-        let marked = self.disk.open(&abort, OpenMode::WriteOrCreate).and_then(|file| file.set_len(0));
-        if let Err(error) = marked {
-            tracing::error!(%error, "the next start may trust the key index; delete the file abort's content before it");
-        }
+    /// A sync failed: what the page cache shows of the file is not on the disk and never will be. The next start must not
+    /// take it for whole because the machine went on.
+    pub(crate) fn distrust_page_cache(&self) {
+        distrust_page_cache(&*self.disk, &self.options.root.join("abort"));
+    }
+}
+
+fn distrust_page_cache(disk: &dyn Disk, abort: &std::path::Path) {
+    let marked = disk.open(abort, OpenMode::WriteOrCreate).and_then(|file| file.set_len(0));
+    if let Err(error) = marked {
+        tracing::error!(%error, "the next start may trust what was not synced; empty the file abort before it");
     }
 }
 
@@ -233,7 +238,7 @@ impl Parts {
         Ok(from.max(first))
     }
 
-    fn recover(self, options: &StoreOptions, stop: LastStop) -> Result<(Self, Recovery), StoreError> {
+    fn recover(self, options: &StoreOptions, stop: LastStop) -> Result<(Self, i64, Recovery), StoreError> {
         let started = Instant::now();
         let clean = stop == LastStop::Clean;
         let from = self.start(clean)?;
@@ -249,11 +254,22 @@ impl Parts {
             messages += 1;
             derive(queues, index.as_ref(), record, strict)
         })?;
-        if clean {
-            segments.adopt_next(end);
-        } else {
-            log::write_again(segments, from, end)?;
-            log::erase_after(segments, end)?;
+        let mut synced = end;
+        match stop {
+            LastStop::Clean => segments.adopt_next(end),
+            LastStop::Killed => {
+                log::erase_after(segments, end)?;
+                match options.log.flush_mode {
+                    // A disk that refused everything may have refused the note that a sync failed, too.
+                    FlushMode::Sync => log::write_again(segments, from, end)?,
+                    // The flusher will: a start need not wait for what was not promised to be on the disk yet.
+                    FlushMode::Async => synced = from,
+                }
+            }
+            LastStop::Unknown => {
+                log::erase_after(segments, end)?;
+                log::write_again(segments, from, end)?;
+            }
         }
         self.shorten(segments.first_offset().unwrap_or(0))?;
         if !clean || messages > 0 {
@@ -268,6 +284,7 @@ impl Parts {
         }
         Ok((
             self,
+            synced,
             Recovery {
                 clean,
                 from: LogOffset(from),

@@ -146,6 +146,21 @@ fn after_the_process_died(life: &mut Life, mode: FlushMode, n: u64) {
     again.close();
 }
 
+/// The disk fails and does not come back before it is mounted again.
+fn after_a_fault_for_ever(life: &mut Life, mode: FlushMode, n: u64) {
+    // Not even that the key index is to be made again can be noted on such a disk.
+    life.keys_hold = false;
+    if life.is_open() {
+        life.must_not_show_refused();
+    }
+    life.close();
+    comes_back(life.on(life.disk.process_killed()), Promise::All);
+    let _case = Case(format!("mounted again, seed {n}"));
+    comes_back(life.on(life.disk.mounted_again(n)), promise_at_power_cut(mode));
+    let _case = Case(format!("power cut, seed {n}"));
+    comes_back(life.on(life.disk.power_cut(n)), promise_at_power_cut(mode));
+}
+
 /// The disk fails, and works again when the process is started again. Then the power fails.
 fn after_a_fault(life: &mut Life, mode: FlushMode, n: u64) {
     if life.is_open() {
@@ -192,15 +207,10 @@ fn a_failed_call_once_is_no_success() {
 
 #[test]
 fn a_disk_that_fails_for_ever_refuses_and_keeps() {
-    // Not even that the key index is to be made again can be noted on such a disk.
-    let look = |life: &mut Life, mode, n| {
-        life.keys_hold = false;
-        after_a_fault(life, mode, n);
-    };
     for mode in [FlushMode::Sync, FlushMode::Async] {
         for fault in [Fault::Broken, Fault::NoSpace] {
             let plan = move |disk: &SimulatedDisk, n| disk.fail_at(n, fault, Lasts::ForEver);
-            at_every_call(&format!("{fault:?} for ever"), mode, plan, look);
+            at_every_call(&format!("{fault:?} for ever"), mode, plan, after_a_fault_for_ever);
         }
     }
 }

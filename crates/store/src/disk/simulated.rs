@@ -231,6 +231,15 @@ impl SimulatedDisk {
         found
     }
 
+    /// The disk as it may be found after it was taken from the machine, which went on, and mounted again: the page cache is
+    /// lost.
+    #[must_use]
+    pub fn mounted_again(&self, seed: u64) -> Self {
+        let found = self.power_cut(seed);
+        found.0.lock().boot = self.0.lock().boot;
+        found
+    }
+
     /// The disk as it is found after the process (not the machine) ended now: all that was written is there.
     #[must_use]
     pub fn process_killed(&self) -> Self {

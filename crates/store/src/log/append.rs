@@ -259,6 +259,9 @@ impl CommitLog {
     /// Ends writing for good: whoever waits is told, later appends are refused.
     pub(super) fn fail(&self, reason: &str) {
         tracing::error!(reason, "the store stops taking messages until it is restarted");
+        if let Some(act) = self.on_failure.get() {
+            act();
+        }
         let reason: Arc<str> = format!("{reason}; the store takes no messages until it is restarted").into();
         {
             let mut state = self.state.lock();

@@ -39,8 +39,8 @@ use parking_lot::{Mutex, RwLock};
 use segment::Segments;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tail::Tail;
 
 /// Called once with the outcome of an append; an error's text says why nothing may be taken as stored.
@@ -83,26 +83,34 @@ pub(crate) struct CommitLog {
     /// Written but not synced batches, in order; only under SYNC_FLUSH.
     unsynced: Mutex<std::collections::VecDeque<Batch>>,
     flush_wake: flush::Wake,
+    /// Called when writing ends for good.
+    on_failure: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Held while confirmed batches are published, so that they are in log order.
     publishing: Mutex<()>,
 }
 
 impl CommitLog {
-    /// A log over opened files that ends at `end`; all before it is on the disk.
-    pub(crate) fn new(options: LogOptions, segments: Segments, end: i64, dispatch: Arc<Dispatch>) -> Self {
+    /// A log over opened files that ends at `end`; what is before `synced` is on the disk for sure.
+    pub(crate) fn new(options: LogOptions, segments: Segments, (end, synced): (i64, i64), dispatch: Arc<Dispatch>) -> Self {
         Self {
             state: Mutex::new(append::AppendState::new(end, &segments)),
             tail: RwLock::new(Tail::new(options.tail_bytes)),
             options,
             segments,
             written: AtomicI64::new(end),
-            flushed: AtomicI64::new(end),
+            flushed: AtomicI64::new(synced),
             waiters: Mutex::default(),
             dispatch,
             unsynced: Mutex::default(),
-            flush_wake: flush::Wake::new(end),
+            flush_wake: flush::Wake::new(synced),
+            on_failure: OnceLock::new(),
             publishing: Mutex::default(),
         }
+    }
+
+    /// Names what is to be done when writing ends for good; once.
+    pub(crate) fn set_on_failure(&self, act: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_failure.set(Box::new(act));
     }
 
     /// Opens the files below `dir`.

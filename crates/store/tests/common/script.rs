@@ -198,11 +198,19 @@ impl Life {
         self.open().expect("the store opens");
         self.check(promise);
         let found = self.found();
+        let known = self.sent[..self.synced]
+            .iter()
+            .filter(|sent| found.contains_key(&sent.body))
+            .count();
         self.sent.retain(|sent| found.contains_key(&sent.body));
         for sent in &mut self.sent {
             (sent.acknowledged, sent.gone) = (true, Gone::No);
         }
-        self.synced = self.sent.len();
+        self.synced = match self.mode {
+            FlushMode::Sync => self.sent.len(),
+            // A start after a kill leaves syncing to the flusher.
+            FlushMode::Async => known,
+        };
     }
 
     /// Bodies that can be read, with their offsets in the queue. Offsets follow each other from the minimum on.
