@@ -33,7 +33,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let queue = || (0..TOPICS.len(), 0..2i32);
     prop_oneof![
-        12 => (queue(), 1..6usize, 0..700usize).prop_map(|((t, q), count, size)| Step::Send(t, q, count, size)),
+        12 => (queue(), 1..6usize, 0..600usize).prop_map(|((t, q), count, size)| Step::Send(t, q, count, size)),
         6 => (queue(), 0..100usize).prop_map(|((t, q), percent)| Step::Read(t, q, percent)),
         1 => (0..TOPICS.len()).prop_map(Step::Delete),
         1 => Just(Step::Evict),
@@ -50,7 +50,8 @@ type Model = BTreeMap<(usize, i32), Vec<String>>;
 struct World {
     mode: FlushMode,
     disk: SimulatedDisk,
-    store: Arc<Store>,
+    /// `None` only between two starts.
+    store: Option<Arc<Store>>,
     model: Model,
     serial: usize,
 }
@@ -60,11 +61,15 @@ impl World {
         let disk = SimulatedDisk::new(3);
         Self {
             mode,
-            store: Self::open(&disk, mode),
+            store: Some(Self::open(&disk, mode)),
             disk,
             model: Model::new(),
             serial: 0,
         }
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        self.store.as_ref().unwrap()
     }
 
     fn open(disk: &SimulatedDisk, mode: FlushMode) -> Arc<Store> {
@@ -76,11 +81,11 @@ impl World {
             Step::Send(topic, queue, count, size) => self.send(topic, queue, count, size),
             Step::Read(topic, queue, percent) => self.read(topic, queue, percent),
             Step::Delete(topic) => {
-                self.store.delete_topic(TOPICS[topic]).unwrap();
+                self.store().delete_topic(TOPICS[topic]).unwrap();
                 self.model.retain(|(t, _), _| *t != topic);
             }
             Step::Evict => self.disk.evict(),
-            Step::Keep => self.store.keep_now().unwrap(),
+            Step::Keep => self.store().keep_now().unwrap(),
             Step::Reopen => self.start_on(None),
             Step::Kill => self.start_on(Some(self.disk.process_killed())),
             Step::PowerCut(seed) if self.mode == FlushMode::Sync => self.start_on(Some(self.disk.power_cut(seed))),
@@ -90,14 +95,11 @@ impl World {
 
     /// Ends the store, and starts another one: on its disk, or on what was left of it before the end.
     fn start_on(&mut self, disk: Option<SimulatedDisk>) {
-        self.store.close().unwrap();
+        self.store.take().unwrap().close().unwrap();
         if let Some(disk) = disk {
             self.disk = disk;
         }
-        // The lock of the one before goes with it.
-        self.store = Self::open(&SimulatedDisk::new(0), self.mode);
-        self.store.close().unwrap();
-        self.store = Self::open(&self.disk, self.mode);
+        self.store = Some(Self::open(&self.disk, self.mode));
     }
 
     fn send(&mut self, topic: usize, queue: i32, count: usize, size: usize) {
@@ -105,11 +107,11 @@ impl World {
         self.serial += count;
         let sent: Vec<String> = numbers.map(|n| format!("{n:012}{}", "y".repeat(size))).collect();
         let texts: Vec<&str> = sent.iter().map(String::as_str).collect();
+        let placed = send_all(self.store(), TOPICS[topic], queue, &texts).unwrap();
         let list = self.model.entry((topic, queue)).or_default();
-        let placed = send_all(&self.store, TOPICS[topic], queue, &texts).unwrap();
-        for placement in &placed {
+        for (placement, body) in placed.iter().zip(&sent) {
             assert_eq!(placement.queue_offset, QueueOffset(list.len() as i64));
-            list.push(sent[list.len() - placed[0].queue_offset.0 as usize].clone());
+            list.push(body.clone());
         }
     }
 
@@ -117,10 +119,10 @@ impl World {
         let none = Vec::new();
         let list = self.model.get(&(topic, queue)).unwrap_or(&none);
         let from = list.len() * percent / 100;
-        assert_eq!(bodies(&self.store, TOPICS[topic], queue, from as i64), list[from..]);
+        assert_eq!(bodies(self.store(), TOPICS[topic], queue, from as i64), list[from..]);
         let name = TOPICS[topic];
         assert_eq!(
-            (self.store.min_offset(name, queue).0, self.store.max_offset(name, queue).0),
+            (self.store().min_offset(name, queue).0, self.store().max_offset(name, queue).0),
             (0, list.len() as i64)
         );
         let limits = store::Limits {
@@ -128,11 +130,14 @@ impl World {
             bytes: 1 << 20,
             scan: 800,
         };
-        let read = self.store.read(name, queue, QueueOffset(from as i64), limits, &|_| true, true).unwrap();
+        let read = self
+            .store()
+            .read(name, queue, QueueOffset(from as i64), limits, &|_| true, true)
+            .unwrap();
         assert_eq!(read.status == ReadStatus::Found, from < list.len());
         assert_eq!(read.records.len(), 3.min(list.len() - from), "as many as asked for");
         if let Some(body) = list.get(from) {
-            let found = self.store.query(name, &format!("k{}", &body[..12]), 0, i64::MAX, 8).unwrap();
+            let found = self.store().query(name, &format!("k{}", &body[..12]), 0, i64::MAX, 8).unwrap();
             let found: Vec<_> = found.records.iter().map(|bytes| Record::parse(bytes).unwrap().body).collect();
             assert_eq!(found, [body.as_bytes()], "by its key");
         }
@@ -146,7 +151,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn store_equals_a_list_for_each_queue(steps in prop::collection::vec(step(), 1..60), is_sync: bool) {
@@ -157,6 +162,6 @@ proptest! {
         world.read_everything();
         world.start_on(None);
         world.read_everything();
-        world.store.close().unwrap();
+        world.store().close().unwrap();
     }
 }
