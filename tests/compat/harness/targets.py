@@ -111,7 +111,7 @@ def apogee_binary():
     found = [p for p in found if os.path.exists(p)]
     if not found:
         raise SystemExit('no apogeemq binary: cargo build, or set APOGEEMQ_BIN')
-    return found[0]
+    return max(found, key=os.path.getmtime)
 
 
 class Apogee(Target):
