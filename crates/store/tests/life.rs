@@ -133,6 +133,34 @@ fn a_deleted_topic_starts_again_at_zero_even_after_a_kill() {
 }
 
 #[test]
+fn a_topic_deleted_while_it_is_sent_to_costs_no_other_topic_a_message() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new(seed);
+        let store = open(Arc::new(disk.clone()), options(common::ROOT, FlushMode::Async)).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for body in numbered(0..150) {
+                    send(&store, "deleted", 0, &body).unwrap();
+                }
+            });
+            scope.spawn(|| (0..4).for_each(|_| store.delete_topic("deleted").unwrap()));
+            for body in numbered(0..150) {
+                send(&store, "kept", 0, &body).unwrap();
+            }
+        });
+        let after = open(Arc::new(disk.process_killed()), options(common::ROOT, FlushMode::Async)).unwrap();
+        assert_eq!(bodies(&after, "kept", 0, 0), numbered(0..150));
+        let left = bodies(&after, "deleted", 0, after.min_offset("deleted", 0).0);
+        assert!(
+            numbered(0..150).ends_with(&left),
+            "no more than what came after the last deletion: {left:?}"
+        );
+        store.close().unwrap();
+        after.close().unwrap();
+    }
+}
+
+#[test]
 fn a_second_process_is_refused_and_another_file_size_too() {
     let dir = tempfile::tempdir().unwrap();
     let disk = SimulatedDisk::new(1);

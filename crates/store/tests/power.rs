@@ -166,6 +166,14 @@ fn after_a_fault(life: &mut Life, mode: FlushMode, n: u64) {
     if life.is_open() {
         life.must_not_show_refused();
     }
+    let was_full = life
+        .disk
+        .first_failure()
+        .is_some_and(|call| call.contains("make file /store/commitlog"));
+    assert!(
+        !was_full || life.takes_messages(),
+        "with room for a log file again messages are taken"
+    );
     let cut = life.disk.power_cut(n);
     life.close();
     if mode == FlushMode::Sync {

@@ -269,6 +269,11 @@ impl Life {
         }
     }
 
+    /// Whether the last message that was tried was taken.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.sent.last().is_some_and(|sent| sent.acknowledged)
+    }
+
     /// While the store runs: nobody sees what was refused.
     pub(crate) fn must_not_show_refused(&self) {
         let found = self.found();
