@@ -10,7 +10,7 @@ mod common;
 mod script;
 
 use script::{Life, Promise};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use store::FlushMode;
 use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
@@ -19,6 +19,12 @@ use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// More calls than the script makes: it must come to its end.
 const MOST_CALLS: u64 = 5_000;
+
+/// Another choice of what survives, for long runs: `STORE_SEED=5 cargo test -p store --test power`.
+fn seed(n: u64) -> u64 {
+    let shift: u64 = std::env::var("STORE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    shift.wrapping_mul(1_000_003).wrapping_add(n)
+}
 
 /// Tells which case it was when a test fails within it.
 struct Case(String);
@@ -97,11 +103,11 @@ fn comes_back(mut life: Life, promise: Promise) -> Life {
 
 fn after_a_power_cut(life: &mut Life, mode: FlushMode, n: u64) {
     life.close();
-    for seed in 0..3 {
-        let _case = Case(format!("seed {seed}"));
+    for way in 0..3 {
+        let _case = Case(format!("way {way}, seed {}", seed(way)));
         let promise = promise_at_power_cut(mode);
-        let found = life.disk.power_cut(seed);
-        match seed {
+        let found = life.disk.power_cut(seed(way));
+        match way {
             // Once more while recovery is at work.
             0 => {
                 let calls = calls_of_opening(life, &found);
@@ -112,14 +118,14 @@ fn after_a_power_cut(life: &mut Life, mode: FlushMode, n: u64) {
                 let mut opened = again.on(again.disk.clone());
                 let _ = opened.open();
                 opened.close();
-                comes_back(again.on(again.disk.power_cut(n)), promise);
+                comes_back(again.on(again.disk.power_cut(seed(n))), promise);
             }
             // Once more after the store has worked again.
             1 => {
                 let mut back = life.on(found);
                 back.must_keep(promise);
                 sends_work(&mut back);
-                let mut again = back.on(back.disk.power_cut(n));
+                let mut again = back.on(back.disk.power_cut(seed(n)));
                 back.close();
                 again.must_keep(promise);
                 again.close();
@@ -127,7 +133,7 @@ fn after_a_power_cut(life: &mut Life, mode: FlushMode, n: u64) {
             // And once more after it stopped in order.
             _ => {
                 let back = comes_back(life.on(found), promise);
-                comes_back(back.on(back.disk.power_cut(n)), Promise::All);
+                comes_back(back.on(back.disk.power_cut(seed(n))), Promise::All);
             }
         }
     }
@@ -138,7 +144,7 @@ fn after_the_process_died(life: &mut Life, mode: FlushMode, n: u64) {
     let mut back = life.on(life.disk.process_killed());
     back.must_keep(Promise::All);
     sends_work(&mut back);
-    let found = back.disk.power_cut(n);
+    let found = back.disk.power_cut(seed(n));
     let mut again = back.on(found);
     assert!(back.close(), "it stops in order");
     let _case = Case(format!("power cut after the restart, seed {n}"));
@@ -156,9 +162,9 @@ fn after_a_fault_for_ever(life: &mut Life, mode: FlushMode, n: u64) {
     life.close();
     comes_back(life.on(life.disk.process_killed()), Promise::All);
     let _case = Case(format!("mounted again, seed {n}"));
-    comes_back(life.on(life.disk.mounted_again(n)), promise_at_power_cut(mode));
+    comes_back(life.on(life.disk.mounted_again(seed(n))), promise_at_power_cut(mode));
     let _case = Case(format!("power cut, seed {n}"));
-    comes_back(life.on(life.disk.power_cut(n)), promise_at_power_cut(mode));
+    comes_back(life.on(life.disk.power_cut(seed(n))), promise_at_power_cut(mode));
 }
 
 /// The disk fails, and works again when the process is started again. Then the power fails.
@@ -174,7 +180,7 @@ fn after_a_fault(life: &mut Life, mode: FlushMode, n: u64) {
         !was_full || life.takes_messages(),
         "with room for a log file again messages are taken"
     );
-    let cut = life.disk.power_cut(n);
+    let cut = life.disk.power_cut(seed(n));
     life.close();
     if mode == FlushMode::Sync {
         let _case = Case(format!("power cut before the restart, seed {n}"));
@@ -183,7 +189,7 @@ fn after_a_fault(life: &mut Life, mode: FlushMode, n: u64) {
     let _case = Case("restart".to_owned());
     let back = comes_back(life.on(life.disk.process_killed()), Promise::All);
     let _case = Case(format!("power cut after the restart, seed {n}"));
-    comes_back(back.on(back.disk.power_cut(n)), Promise::All);
+    comes_back(back.on(back.disk.power_cut(seed(n))), Promise::All);
 }
 
 #[test]
@@ -219,6 +225,59 @@ fn a_disk_that_fails_for_ever_refuses_and_keeps() {
         for fault in [Fault::Broken, Fault::NoSpace] {
             let plan = move |disk: &SimulatedDisk, n| disk.fail_at(n, fault, Lasts::ForEver);
             at_every_call(&format!("{fault:?} for ever"), mode, plan, after_a_fault_for_ever);
+        }
+    }
+}
+
+/// Three senders, each with a queue of its own, until one is refused. How many messages of each were acknowledged.
+fn send_from_three_threads(disk: &SimulatedDisk, mode: FlushMode) -> Vec<usize> {
+    let Ok(store) = common::open(Arc::new(disk.clone()), common::options(common::ROOT, mode)) else {
+        return vec![0; 3];
+    };
+    let until_refused = |queue| (0..40).take_while(|n| common::send(&store, "t", queue, &body(*n)).is_ok()).count();
+    let acknowledged = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..3).map(|queue| scope.spawn(move || until_refused(queue))).collect();
+        senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+    });
+    let _ = store.close();
+    acknowledged
+}
+
+fn body(n: usize) -> String {
+    format!("message-{n:03}-{}", "z".repeat(n * 7 % 100))
+}
+
+fn have_what_was_acknowledged(disk: SimulatedDisk, mode: FlushMode, acknowledged: &[usize]) {
+    let store = common::open(Arc::new(disk), common::options(common::ROOT, mode)).unwrap();
+    for (queue, acknowledged) in (0..).zip(acknowledged) {
+        let found = common::bodies(&store, "t", queue, 0);
+        let sent: Vec<String> = (0..found.len()).map(body).collect();
+        assert!(
+            found == sent && found.len() >= *acknowledged,
+            "queue {queue}: {acknowledged} acknowledged, {found:?}"
+        );
+        common::send(&store, "t", queue, &body(found.len())).unwrap();
+    }
+    store.close().unwrap();
+}
+
+#[test]
+fn senders_at_once_keep_what_was_acknowledged_to_each() {
+    for mode in [FlushMode::Sync, FlushMode::Async] {
+        for n in (1..400).step_by(3) {
+            let cut = SimulatedDisk::new(seed(n));
+            cut.cut_at(n);
+            let broken = SimulatedDisk::new(seed(n));
+            broken.fail_at(n, Fault::Broken, Lasts::Once);
+            for disk in [cut, broken] {
+                let told = format!("three senders, {mode:?}, n {n}, seed {}", seed(n));
+                let (case, on) = (Case(told.clone()), disk.clone());
+                let acknowledged = in_time(&told, move || send_from_three_threads(&on, mode));
+                have_what_was_acknowledged(disk.process_killed(), mode, &acknowledged);
+                let promised = if mode == FlushMode::Sync { acknowledged } else { vec![0; 3] };
+                have_what_was_acknowledged(disk.power_cut(seed(n)), mode, &promised);
+                drop(case);
+            }
         }
     }
 }
