@@ -13,7 +13,7 @@ ANSWERS = os.fdopen(os.dup(1), 'w', encoding='utf-8')
 os.dup2(2, 1)  # the library prints
 
 from rocketmq.client import Message, Producer, PushConsumer  # noqa: E402
-from rocketmq.ffi import MessageModel  # noqa: E402
+from rocketmq.ffi import MessageModel, dll  # noqa: E402
 
 clients, inboxes, lock = {}, {}, threading.Lock()
 names = iter(range(1 << 30))
@@ -62,6 +62,8 @@ def described(result):
 def producer(r):
     client = Producer(r['group'], timeout=r.get('timeout_ms', 10000), max_message_size=r.get('max_size', 4 << 20))
     client.set_namesrv_addr(r['namesrv'])
+    # Producers of one instance share a client, and with it the name server of the first; the package has no method for this.
+    dll.SetProducerInstanceName(client._handle, r.get('instance', r['h']).encode())
     client.start()
     clients[r['h']] = client
 
