@@ -143,6 +143,7 @@ def a_parked_pull_with_a_tag_sleeps_through_other_tags(s):
     topic, c, sender = s.topic(queues=1), s.connect(), s.connect()
     flags = SUBSCRIPTION | SUSPEND
     parked = c.start(wire.PULL, wire.pull_header(topic, 0, flags=flags, suspend=20000, sub='yes'))
+    c.ask(wire.MAX_OFFSET, {'topic': topic, 'queueId': 0})  # answered after the pull before it was looked at: it is parked now
     s.send_raw(topic, 3, tags='no', connection=sender)
     if s.target.kind == 'apogee':  # the Java broker looks again every 5 s and answers 20
         time.sleep(0.5)
