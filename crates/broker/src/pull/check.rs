@@ -32,7 +32,36 @@ pub(super) struct Allowed {
     pub(super) topic: Arc<Topic>,
     pub(super) rule: Arc<Rule>,
     pub(super) counters: Arc<GroupCounters>,
-    pub(super) filter: TagFilter,
+    pub(super) filter: Wanted,
+}
+
+/// Which messages a pull wants.
+pub(super) struct Wanted {
+    filter: TagFilter,
+    /// Of a pull that did not bring its subscription: that of its group, which may change while the pull is parked.
+    of_group: Option<OfGroup>,
+}
+
+/// Where the subscription of a pull's group is found.
+struct OfGroup {
+    consumers: Arc<Consumers<Arc<Connection>>>,
+    group: Arc<Rule>,
+    topic: Arc<Topic>,
+}
+
+impl Wanted {
+    pub(super) fn takes(&self, tags_code: i64) -> bool {
+        self.filter.takes(tags_code)
+    }
+
+    /// Whether the group subscribes to something else now. Then the pull is to be sent again: its client would compare the
+    /// tags of what it gets with the subscription it had, and drop what only the new one wants.
+    pub(super) fn is_outdated(&self) -> bool {
+        let Some(of) = &self.of_group else { return false };
+        let view = of.consumers.view(&of.group.group_name);
+        let known = view.as_ref().and_then(|view| view.subscriptions.get(&of.topic.name));
+        known.is_some_and(|known| known.filter != self.filter)
+    }
 }
 
 /// Who forbids a pull; Apache's numbers of the response field `forbiddenType`.
@@ -72,9 +101,13 @@ impl Checks {
             )));
         }
         let filter = if header.has(sys_flag::SUBSCRIPTION) {
-            self.filter_of_pull(header, now_ms)?
+            let filter = self.filter_of_pull(header, now_ms)?;
+            Wanted { filter, of_group: None }
         } else {
-            self.filter_of_group(header, &rule)?
+            let filter = self.filter_of_group(header, &rule)?;
+            let (consumers, group, topic) = (self.consumers.clone(), rule.clone(), topic.clone());
+            let of_group = Some(OfGroup { consumers, group, topic });
+            Wanted { filter, of_group }
         };
         let counters = self.stats.group(header.topic, header.consumer_group);
         Ok(Allowed {

@@ -10,7 +10,6 @@
 mod check;
 
 use crate::errors::Refusal;
-use crate::filter::TagFilter;
 use crate::group::Rule;
 use crate::hold::{Hold, Waits};
 use crate::offset::Offsets;
@@ -20,6 +19,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::GroupCounters;
 use crate::topic::Topic;
 pub use check::Checks;
+use check::Wanted;
 use message::QueueOffset;
 use net::Connection;
 use protocol::codes::ResponseCode;
@@ -38,7 +38,7 @@ pub struct Pull {
     topic: Arc<Topic>,
     rule: Arc<Rule>,
     counters: Arc<GroupCounters>,
-    filter: TagFilter,
+    filter: Wanted,
     queue_id: i32,
     offset: i64,
     max_messages: usize,
@@ -48,7 +48,7 @@ pub struct Pull {
 
 impl Waits for Pull {
     fn wants(&self, tags_code: i64) -> bool {
-        self.filter.takes(tags_code)
+        self.filter.takes(tags_code) || self.filter.is_outdated()
     }
 
     fn connection(&self) -> &Arc<Connection> {
@@ -204,14 +204,8 @@ impl Puller {
             bytes: bytes as usize,
             scan: settings.max_scanned_entries(),
         };
-        self.store.read(
-            &pull.topic.name,
-            pull.queue_id,
-            QueueOffset(pull.offset),
-            limits,
-            &|code| pull.filter.takes(code),
-            may_block,
-        )
+        let (from, takes) = (QueueOffset(pull.offset), |code| pull.filter.takes(code));
+        self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, may_block)
     }
 
     fn finish(self: &Arc<Self>, mut pull: Pull, result: ReadResult) {
@@ -253,13 +247,27 @@ impl Puller {
         }
     }
 
+    /// A parked pull is looked at again. One whose group subscribes to something else now is sent back for the client to ask
+    /// anew from the same place.
+    fn resume(self: &Arc<Self>, pull: Pull) {
+        if !pull.filter.is_outdated() {
+            return self.read(pull);
+        }
+        let (min, max) = (
+            self.store.min_offset(&pull.topic.name, pull.queue_id),
+            self.store.max_offset(&pull.topic.name, pull.queue_id),
+        );
+        let (code, next) = (ResponseCode::PullRetryImmediately, QueueOffset(pull.offset));
+        send(&pull, code, name_of(ReadStatus::NoMatchedMessage), next, min, max, Vec::new(), 0);
+    }
+
     /// A message with this tag hash has arrived in a queue.
     pub fn arrived(self: &Arc<Self>, topic: &str, queue_id: i32, tags_code: i64) {
         if self.hold.is_empty() {
             return;
         }
         for pull in self.hold.take(topic, queue_id, tags_code) {
-            self.read(pull);
+            self.resume(pull);
         }
     }
 
@@ -283,7 +291,7 @@ impl Puller {
         }
         for mut pull in self.hold.expired(now_ms) {
             pull.suspend_until = None;
-            self.read(pull);
+            self.resume(pull);
         }
     }
 
