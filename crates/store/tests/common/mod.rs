@@ -37,6 +37,8 @@ pub(crate) fn options(root: impl Into<PathBuf>, flush_mode: FlushMode) -> StoreO
         check_crc_on_recovery: true,
         retention: RetentionOptions {
             interval: Duration::from_secs(3600),
+            // A simulated disk's files are as old as can be: at four in the morning they would go.
+            delete_hours: Vec::new(),
             ..RetentionOptions::default()
         },
     }
