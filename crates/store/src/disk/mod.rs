@@ -15,6 +15,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -226,12 +227,12 @@ pub trait DiskFile: Send + Sync + Debug {
     /// partly overwritten then.
     fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Where from `offset` on the next bytes are that may not be zero; `None` when only space never written is left. The
-    /// answer may be too early, never too late.
+    /// The next bytes from `offset` on that may not be zero, up to where space never written follows; `None` when only such
+    /// space is left. May name too much, never too little: what was read lately counts as data on some file systems.
     ///
     /// # Errors
     /// Whatever the machine says.
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>>;
 
     /// Writes all of `bytes`; the file grows when they reach over its end.
     ///

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -184,15 +185,16 @@ impl DiskFile for RealFile {
         Ok(done)
     }
 
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        if offset >= self.len()? {
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let len = self.len()?;
+        if offset >= len {
             return Ok(None);
         }
         match sys::seek_data(&self.0, offset) {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => Ok(Some(found..sys::seek_hole(&self.0, found)?)),
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
             // A file system without this call: every byte may be data.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Some(offset)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Some(offset..len)),
             Err(error) => Err(error),
         }
     }

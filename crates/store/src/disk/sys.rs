@@ -54,6 +54,14 @@ pub(super) fn seek_data(file: &File, offset: u64) -> io::Result<u64> {
     u64::try_from(found).map_err(|_| io::Error::last_os_error())
 }
 
+/// `lseek` with `SEEK_HOLE`: the next byte that is, from which on nothing was written; the file's end at the latest.
+pub(super) fn seek_hole(file: &File, offset: u64) -> io::Result<u64> {
+    let offset = signed(offset)?;
+    // SAFETY: no memory is passed; the descriptor is open.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), offset, libc::SEEK_HOLE) };
+    u64::try_from(found).map_err(|_| io::Error::last_os_error())
+}
+
 /// `fallocate`: takes blocks for the first `len` bytes and makes the file at least that long.
 pub(super) fn reserve(file: &File, len: u64) -> io::Result<()> {
     let len = signed(len)?;

@@ -166,25 +166,28 @@ pub(crate) fn erase_after(segments: &Segments, end: i64) -> Result<(), StoreErro
         path: format!("commit log at {end}"),
         source: e,
     };
+    // Found before anything is read: on some file systems what was read counts as data from then on.
+    let mut written = Vec::new();
     let mut position = segment.position(end);
-    let len = segment.len as u64;
+    while let Some(data) = segment.file.next_data(position).map_err(|e| failed("read", e))? {
+        position = data.end;
+        written.push(data);
+    }
     let mut block = vec![0; READ_BYTES];
     let zeros = vec![0; READ_BYTES];
-    while let Some(data) = segment
-        .file
-        .next_data(position)
-        .map_err(|e| failed("read", e))?
-        .filter(|at| *at < len)
-    {
-        position = data.max(position);
-        let read = segment.file.read_at(&mut block, position).map_err(|e| failed("read", e))?;
-        if read == 0 {
-            break;
+    for data in written {
+        let mut position = data.start;
+        while position < data.end {
+            let want = block.len().min((data.end - position) as usize);
+            let read = segment.file.read_at(&mut block[..want], position).map_err(|e| failed("read", e))?;
+            if read == 0 {
+                break;
+            }
+            if block[..read].iter().any(|b| *b != 0) {
+                segment.file.write_at(&zeros[..read], position).map_err(|e| failed("write", e))?;
+            }
+            position += read as u64;
         }
-        if block[..read].iter().any(|b| *b != 0) {
-            segment.file.write_at(&zeros[..read], position).map_err(|e| failed("write", e))?;
-        }
-        position += read as u64;
     }
     Ok(())
 }

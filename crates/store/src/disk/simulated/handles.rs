@@ -1,6 +1,7 @@
 //! What a simulated disk gives out: locks, open files and maps. All they know is where in the disk's state to look.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::{Change, SimulatedDisk, index};
@@ -47,10 +48,11 @@ impl DiskFile for SimulatedFile {
         self.read_at(out, offset)
     }
 
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         let content = &self.disk.on()?.files[self.id].content;
         let from = index(offset)?.min(content.len());
-        Ok(content[from..].iter().position(|byte| *byte != 0).map(|at| (from + at) as u64))
+        let first = content[from..].iter().position(|byte| *byte != 0);
+        Ok(first.map(|at| (from + at) as u64..content.len() as u64))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
