@@ -208,12 +208,11 @@ impl Puller {
         self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, may_block)
     }
 
-    fn finish(self: &Arc<Self>, mut pull: Pull, result: ReadResult) {
+    fn finish(self: &Arc<Self>, pull: Pull, result: ReadResult) {
         let code = code_of(result.status, pull.offset);
         if code == ResponseCode::PullNotFound
             && let Some(until) = pull.suspend_until
         {
-            pull.suspend_until = Some(until);
             return self.park(pull, until);
         }
         match code {

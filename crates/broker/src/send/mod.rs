@@ -101,9 +101,10 @@ impl Sender {
 
     /// Serves send requests that came over one connection, in their order.
     pub fn serve(&self, conn: &Arc<Connection>, frames: &[Frame], store_host: SocketAddr, now_ms: i64) {
+        let settings = self.settings.current();
         let mut accepted: Vec<Accepted<'_>> = Vec::with_capacity(frames.len());
         for frame in frames {
-            match self.accept(conn, frame, now_ms) {
+            match self.accept(conn, frame, &settings, now_ms) {
                 Ok(one) => accepted.push(one),
                 Err(refusal) => Reply::to(conn, frame).send(Err(refusal)),
             }
@@ -129,7 +130,7 @@ impl Sender {
         fits.count().max(1)
     }
 
-    fn accept<'a>(&'a self, conn: &Connection, frame: &'a Frame, now_ms: i64) -> Result<Accepted<'a>, Refusal> {
+    fn accept<'a>(&'a self, conn: &Connection, frame: &'a Frame, settings: &BrokerSettings, now_ms: i64) -> Result<Accepted<'a>, Refusal> {
         let code = RequestCode::try_from(frame.code).map_err(|_| Refusal::system("not a send request"))?;
         let header = SendHeader::decode(code, &frame.ext)?;
         let told = |refusal: Refusal| {
@@ -137,8 +138,8 @@ impl Sender {
                 .with("MSG_REGION", self.added.region())
                 .with("TRACE_ON", self.added.trace_on())
         };
-        self.check(conn, frame, header, code == RequestCode::SendBatchMessage, now_ms)
-            .map_err(told)
+        let is_batch = code == RequestCode::SendBatchMessage;
+        self.check(conn, frame, header, is_batch, settings, now_ms).map_err(told)
     }
 
     fn check<'a>(
@@ -147,15 +148,15 @@ impl Sender {
         frame: &'a Frame,
         header: SendHeader<'a>,
         is_batch: bool,
+        settings: &BrokerSettings,
         now_ms: i64,
     ) -> Result<Accepted<'a>, Refusal> {
-        let settings = self.settings.current();
-        let (topic, is_new_topic) = check::topic(&self.topics, &settings, &header, now_ms)?;
+        let (topic, is_new_topic) = check::topic(&self.topics, settings, &header, now_ms)?;
         check::queue(&topic, &header, conn.peer())?;
         let checked = if is_batch {
-            check::batch(&settings, &header, &frame.body)?
+            check::batch(settings, &header, &frame.body)?
         } else {
-            check::single(&settings, &header, &frame.body, &self.added)?
+            check::single(settings, &header, &frame.body, &self.added)?
         };
         let queue_id = if header.queue_id < 0 {
             self.any_queue(&topic)
