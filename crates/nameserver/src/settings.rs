@@ -58,7 +58,7 @@ config::declare! {
     }
 
     section "Connections" {
-        /// Threads that serve connections. 0: one for each processor.
+        /// Threads that serve connections. 0: one for every two processors.
         worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }
         /// Time without a byte from a client after which its connection is closed.
         server_channel_max_idle_time: Duration {

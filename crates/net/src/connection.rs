@@ -25,6 +25,11 @@ thread_local! {
 /// Connections remembered for one flush at the end of a `serve`; more are flushed at once.
 const LATER_MAX: usize = 1_024;
 
+/// Up to so many other connections are written before the one that is served. A message that was just stored goes to those who
+/// wait for it before its sender is told: they ask for the next one while this thread is still awake. More would keep the sender
+/// waiting.
+const LATER_FIRST_MAX: usize = 4;
+
 /// Runs a service call for `connection`; then writes what it queued, there and elsewhere. False: the connection has failed.
 pub(crate) fn serving(connection: &Connection, call: impl FnOnce()) -> bool {
     /// Ends the call even if the service panics: others must not wait for bytes that it queued for them.
@@ -41,6 +46,10 @@ pub(crate) fn serving(connection: &Connection, call: impl FnOnce()) -> bool {
     let end = End;
     call();
     drop(end);
+    if LATER.with_borrow(Vec::len) <= LATER_FIRST_MAX {
+        flush_others();
+        return connection.write_now();
+    }
     let alive = connection.write_now();
     flush_others();
     alive

@@ -34,7 +34,8 @@ pub struct Options {
     pub name: String,
     /// Where to listen; the index of an address is [`Connection::listener`]. Port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
-    /// Worker threads, at least 1. Zero means one per processor.
+    /// Worker threads. Zero means one for every two processors: the kernel's side of the connections, the disk and the background
+    /// threads want the others, and a thread that is awake anyway serves its next connection for half of what waking a second one costs.
     pub workers: usize,
     /// Bounds.
     pub limits: Limits,
@@ -78,7 +79,7 @@ impl Server {
         let count = if options.workers > 0 {
             options.workers
         } else {
-            std::thread::available_parallelism()?.get()
+            std::thread::available_parallelism()?.get().div_ceil(2)
         };
         let (workers, runtimes): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| Worker::new())
