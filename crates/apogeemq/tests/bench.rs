@@ -1,78 +1,11 @@
 //! `apogeemq bench` against a server of the same build: every verb for a second, and what it says when it cannot.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod common;
 
+use common::Home;
 use serde_json::Value;
-
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A server that does not outlive its test.
-struct Server {
-    child: Child,
-    namesrv: String,
-    broker: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (namesrv, broker) = (free_port(&[0]), free_port(&[0, -2, 1]));
-        let ports = [
-            "--namesrv-port".to_owned(),
-            namesrv.to_string(),
-            "--broker-port".to_owned(),
-            broker.to_string(),
-        ];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
-        command
-            .args(["--bind", "127.0.0.1", "--data", "data"])
-            .args(ports)
-            .current_dir(dir.path());
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self {
-            child,
-            namesrv: format!("127.0.0.1:{namesrv}"),
-            broker: format!("127.0.0.1:{broker}"),
-            _dir: dir,
-        };
-        let begun = Instant::now();
-        while [&server.namesrv, &server.broker]
-            .iter()
-            .any(|address| TcpStream::connect(address).is_err())
-        {
-            assert!(begun.elapsed() < DEADLINE, "the ports did not open");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that is free, together with those at the given distances.
-fn free_port(distances: &[i32]) -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let all: Option<Vec<u16>> = distances.iter().map(|by| u16::try_from(i32::from(port) + by).ok()).collect();
-        if all.is_some_and(|ports| ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())) {
-            return port;
-        }
-    }
-}
+use std::process::{Command, Output};
 
 fn bench(words: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_apogeemq"))
@@ -101,8 +34,9 @@ fn report(words: &str) -> Value {
 
 #[test]
 fn every_verb_measures_a_second_of_our_own_server() {
-    let server = Server::start();
-    let (pid, broker, namesrv) = (server.child.id(), &server.broker, &server.namesrv);
+    let home = Home::new();
+    let server = home.start();
+    let (pid, broker, namesrv) = (server.id(), home.broker(), home.namesrv());
     let brief = "--seconds 1 --warmup 0 -q";
 
     let closed = report(&format!(
@@ -132,8 +66,9 @@ fn every_verb_measures_a_second_of_our_own_server() {
 
 #[test]
 fn progress_goes_to_stderr_and_the_report_to_stdout() {
-    let server = Server::start();
-    let output = bench(&format!("send -b {} -t t --seconds 2 --warmup 1 --rate 200", server.broker));
+    let home = Home::new();
+    let _server = home.start();
+    let output = bench(&format!("send -b {} -t t --seconds 2 --warmup 1 --rate 200", home.broker()));
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(
         out.starts_with("send 1024 B, 1 connection, 200 a second, 8 queues\n") && out.contains("messages        400 in 2.00 s"),
@@ -153,7 +88,8 @@ fn what_cannot_be_measured_is_said_plainly() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(failed("send -b 127.0.0.1:1 -q").contains("cannot connect to 127.0.0.1:1"));
-    let server = Server::start();
-    let said = failed(&format!("recv -b {} -t nobody_made_this -q", server.broker));
+    let home = Home::new();
+    let _server = home.start();
+    let said = failed(&format!("recv -b {} -t nobody_made_this -q", home.broker()));
     assert!(said.contains("topic nobody_made_this"), "{said}");
 }

@@ -1,0 +1,157 @@
+//! The built program as a process, for the tests of this directory: a place to live, started there and ended in several ways.
+//!
+//! A [`Home`] keeps its directory and ports while processes come and go in it. A [`Running`] process does not outlive its test.
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// For what the program does in milliseconds on a quiet machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// What a broker listens on beside its port: the VIP port, and the one that is reserved for replication.
+const NEIGHBOURS: [i32; 2] = [-2, 1];
+
+/// A directory and ports of its own, for one server at a time.
+pub(crate) struct Home {
+    dir: tempfile::TempDir,
+    pub(crate) namesrv_port: u16,
+    pub(crate) broker_port: u16,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            namesrv_port: free_port(&[]),
+            broker_port: free_port(&NEIGHBOURS),
+        }
+    }
+
+    /// The command that starts a server here, with both roles.
+    pub(crate) fn command(&self) -> Command {
+        self.command_on(self.namesrv_port, self.broker_port)
+    }
+
+    /// The same on ports of a twin.
+    pub(crate) fn command_on_other_ports(&self) -> Command {
+        self.command_on(free_port(&[]), free_port(&NEIGHBOURS))
+    }
+
+    fn command_on(&self, namesrv_port: u16, broker_port: u16) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
+        command
+            .args(["--bind", "127.0.0.1", "--data", "data"])
+            .args(["--namesrv-port", &namesrv_port.to_string()])
+            .args(["--broker-port", &broker_port.to_string()])
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        self.run(&mut self.command())
+    }
+
+    /// Starts what [`Self::command`] began; returns when all its ports are open.
+    pub(crate) fn run(&self, command: &mut Command) -> Running {
+        let output = |name: &str| File::create(self.path(name)).unwrap();
+        let child = command.stdout(output("stdout")).stderr(output("stderr")).spawn().unwrap();
+        let mut running = Running { child };
+        let begun = Instant::now();
+        while ![self.namesrv_port, self.broker_port, self.broker_port - 2].into_iter().all(is_open) {
+            let ended = running.child.try_wait().unwrap();
+            assert!(ended.is_none(), "ended with {ended:?}: {}", self.logged());
+            assert!(begun.elapsed() < DEADLINE, "the ports did not open: {}", self.logged());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        running
+    }
+
+    pub(crate) fn namesrv(&self) -> String {
+        format!("127.0.0.1:{}", self.namesrv_port)
+    }
+
+    pub(crate) fn broker(&self) -> String {
+        format!("127.0.0.1:{}", self.broker_port)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What the last process here wrote to its standard output.
+    pub(crate) fn printed(&self) -> String {
+        std::fs::read_to_string(self.path("stdout")).unwrap()
+    }
+
+    /// What the last process here wrote to its standard error.
+    pub(crate) fn logged(&self) -> String {
+        std::fs::read_to_string(self.path("stderr")).unwrap()
+    }
+}
+
+/// A process that does not outlive its test.
+pub(crate) struct Running {
+    child: Child,
+}
+
+impl Running {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, as `kill` names it.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// SIGKILL: it has no say in it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        assert_eq!(self.ended().code(), None);
+    }
+
+    /// SIGTERM: it stops in order.
+    pub(crate) fn stop(&mut self) {
+        self.signal("-TERM");
+        assert_eq!(self.ended().code(), Some(0));
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < DEADLINE, "it did not stop");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn is_open(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+/// A port that is free, together with those at the given distances.
+fn free_port(neighbours: &[i32]) -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let all: Option<Vec<u16>> = neighbours.iter().map(|by| u16::try_from(i32::from(port) + by).ok()).collect();
+        if all.is_some_and(|ports| ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())) {
+            return port;
+        }
+    }
+}
