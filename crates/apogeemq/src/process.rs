@@ -1,6 +1,6 @@
 //! What the operating system is asked for: descriptors, and to be told when to stop.
 //!
-//! The only file of this crate with `unsafe`: three calls of libc for which std has no words. Signals are blocked before the first
+//! The only file of this crate with `unsafe`: a few calls of libc for which std has no words. Signals are blocked before the first
 //! thread starts and then taken by `sigwait` on the main thread, so there is no handler and nothing that must be async-signal-safe.
 #![allow(unsafe_code)]
 
@@ -19,6 +19,17 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
         check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
     }
     Ok(limit.rlim_cur)
+}
+
+/// Makes a limit on the size of files (`ulimit -f`) an error of the write or allocation that meets it, which the store knows how to
+/// answer as it does a full disk. Without this the signal that comes with it, SIGXFSZ, ends the process.
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    // SAFETY: no handler is installed; ignoring a signal is async-signal-safe by nature.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if before == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// The signals that ask this process to stop, blocked in every thread that starts after this was made.

@@ -19,7 +19,7 @@ use nameserver::settings::NamesrvSettings;
 use crate::arguments::ServerFlags;
 use crate::configuration::{self, Configuration};
 use crate::failure::Failure;
-use crate::process::{StopSignals, raise_descriptor_limit};
+use crate::process::{StopSignals, raise_descriptor_limit, survive_file_size_limit};
 use crate::{logging, screen};
 
 /// Which roles this process runs.
@@ -48,6 +48,7 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
     let begun = Instant::now();
     logging::install(flags.common.log.as_deref())?;
     let signals = StopSignals::block().map_err(Failure::new)?;
+    survive_file_size_limit().map_err(Failure::new)?;
     let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let configuration = configuration::read(part, flags, environment.collect())?;
     configuration.report();

@@ -31,7 +31,8 @@ pub(crate) struct Dispatch {
     index_enabled: bool,
     /// Keys that the keeper will index.
     inbox: Mutex<Vec<IndexedRecord>>,
-    inbox_len: AtomicUsize,
+    /// How many keys stand in it.
+    inbox_keys: AtomicUsize,
     /// End of what has been published.
     published: AtomicI64,
     /// Store time of the last message published.
@@ -54,7 +55,7 @@ impl Dispatch {
         Self {
             index_enabled,
             inbox: Mutex::default(),
-            inbox_len: AtomicUsize::new(0),
+            inbox_keys: AtomicUsize::new(0),
             published: AtomicI64::new(published),
             last_timestamp: AtomicI64::new(0),
             listener: OnceLock::new(),
@@ -75,8 +76,9 @@ impl Dispatch {
         }
         if self.index_enabled {
             let mut inbox = self.inbox.lock();
+            let before = inbox.len();
             inbox.extend(batches.iter().flat_map(|b| b.keys.iter().cloned()));
-            self.inbox_len.store(inbox.len(), Ordering::Relaxed);
+            self.inbox_keys.fetch_add(count_keys(&inbox[before..]), Ordering::Relaxed);
         }
         if let Some(entry) = last.entries.last() {
             self.last_timestamp.store(entry.store_timestamp, Ordering::Relaxed);
@@ -108,13 +110,13 @@ impl Dispatch {
 
     /// How many keys wait for the index.
     pub(crate) fn index_backlog(&self) -> usize {
-        self.inbox_len.load(Ordering::Relaxed)
+        self.inbox_keys.load(Ordering::Relaxed)
     }
 
     /// Takes the keys that wait, in log order.
     pub(crate) fn take_keys(&self) -> Vec<IndexedRecord> {
         let mut inbox = self.inbox.lock();
-        self.inbox_len.store(0, Ordering::Relaxed);
+        self.inbox_keys.store(0, Ordering::Relaxed);
         std::mem::take(&mut *inbox)
     }
 
@@ -122,7 +124,7 @@ impl Dispatch {
     pub(crate) fn return_keys(&self, mut keys: Vec<IndexedRecord>) {
         let mut inbox = self.inbox.lock();
         keys.append(&mut inbox);
-        self.inbox_len.store(keys.len(), Ordering::Relaxed);
+        self.inbox_keys.store(count_keys(&keys), Ordering::Relaxed);
         *inbox = keys;
     }
 
@@ -165,4 +167,8 @@ impl Dispatch {
         }
         !self.keeper.stop.load(Ordering::Acquire)
     }
+}
+
+fn count_keys(records: &[IndexedRecord]) -> usize {
+    records.iter().map(|record| record.hashes.len()).sum()
 }

@@ -20,26 +20,27 @@ ORACLE = os.path.join(drivers.HERE, 'oracle')
 
 
 class Case:
-    def __init__(self, run, name, client, deadline, settings):
-        self.run, self.name, self.client, self.deadline, self.settings = run, name, client, deadline, settings
+    def __init__(self, run, name, client, deadline, settings, ours):
+        self.run, self.name, self.client, self.deadline, self.settings, self.ours = run, name, client, deadline, settings, ours
 
     @property
     def title(self):
         return f'{self.name} [{self.client}]' if self.client else self.name
 
 
-def sdk(*clients, deadline=90, settings=None):
-    """One case per client library. `settings` (broker properties) give the case a target of its own."""
+def sdk(*clients, deadline=90, settings=None, ours=False):
+    """One case per client library. `settings` (broker properties) give the case a target of its own. `ours`: it looks at the process
+    itself, or takes something from it, in a way that only ApogeeMQ's process has; the Java broker is not asked."""
     def declare(run):
         for client in [c for c in clients if c in drivers.KINDS]:
-            ALL.append(Case(run, run.__name__, client, deadline, settings))
+            ALL.append(Case(run, run.__name__, client, deadline, settings, ours))
         return run
     return declare
 
 
-def raw(run=None, *, deadline=60, settings=None):
+def raw(run=None, *, deadline=60, settings=None, ours=False):
     def declare(run):
-        ALL.append(Case(run, run.__name__, None, deadline, settings))
+        ALL.append(Case(run, run.__name__, None, deadline, settings, ours))
         return run
     return declare(run) if run else declare
 

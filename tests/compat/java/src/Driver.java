@@ -112,6 +112,7 @@ public final class Driver {
             case "send": return send(r);
             case "send_batch": return sendBatch(r);
             case "send_many": return sendMany(r);
+            case "send_at_rate": return sendAtRate(r);
             case "push": return push(r);
             case "received": return INBOXES.get(handle(r)).wait(integer(r, "from", 0), integer(r, "min", 0), integer(r, "timeout_ms", 10000));
             case "assigned": return assigned(r);
@@ -249,6 +250,66 @@ public final class Driver {
         return out;
     }
 
+    /**
+     * "count" texts PREFIXn of "size" bytes to the queues in turn, "rate" of them a second without waiting for answers, in order: the
+     * client's own pool of sending threads would mix them up. Answers how many were acknowledged, and what the others failed with.
+     */
+    private static Object sendAtRate(JsonObject r) throws Exception {
+        DefaultMQProducer producer = (DefaultMQProducer) client(r);
+        ExecutorService one = Executors.newSingleThreadExecutor();
+        producer.getDefaultMQProducerImpl().setAsyncSenderExecutor(one);
+        int count = integer(r, "count", 1);
+        double perNano = integer(r, "rate", 1000) / 1e9;
+        String padding = new String(new char[integer(r, "size", 0)]).replace('\0', 'x');
+        Tally tally = new Tally(count);
+        long begin = System.nanoTime();
+        for (int sent = 0; sent < count;) {
+            int due = (int) Math.min(count, (System.nanoTime() - begin) * perNano);
+            for (; sent < due; sent++) {
+                String text = text(r, "prefix", "m") + sent + " ";
+                String body = text + padding.substring(Math.min(text.length(), padding.length()));
+                MessageQueue queue = new MessageQueue(text(r, "topic"), text(r, "broker", "broker-a"), sent % integer(r, "queues", 1));
+                producer.send(new Message(text(r, "topic"), body.getBytes(StandardCharsets.UTF_8)), queue, tally);
+            }
+            Thread.sleep(1);
+        }
+        Map<String, Object> out = tally.result();
+        out.put("ms", (System.nanoTime() - begin) / 1_000_000);
+        one.shutdown();
+        return out;
+    }
+
+    private static final class Tally implements SendCallback {
+        private final CountDownLatch left;
+        private final AtomicInteger acknowledged = new AtomicInteger();
+        private final Map<String, Integer> failed = new ConcurrentHashMap<>();
+
+        Tally(int count) {
+            left = new CountDownLatch(count);
+        }
+
+        @Override
+        public void onSuccess(SendResult result) {
+            acknowledged.incrementAndGet();
+            left.countDown();
+        }
+
+        @Override
+        public void onException(Throwable problem) {
+            failed.merge(problem.toString(), 1, Integer::sum);
+            left.countDown();
+        }
+
+        Map<String, Object> result() throws InterruptedException {
+            if (!left.await(60, TimeUnit.SECONDS)) {
+                failed.put("no answer", (int) left.getCount());
+            }
+            Map<String, Object> out = wrap("acknowledged", acknowledged.get());
+            out.put("failed", failed);
+            return out;
+        }
+    }
+
     private static final class Waiting implements SendCallback {
         private final CountDownLatch left;
         private final List<Object> results = new ArrayList<>();
@@ -300,7 +361,7 @@ public final class Driver {
         for (Map.Entry<String, JsonElement> e : r.getAsJsonObject("subs").entrySet()) {
             consumer.subscribe(e.getKey(), e.getValue().getAsString());
         }
-        Inbox inbox = new Inbox(integer(r, "delay_ms", 0), integer(r, "fail_first", 0), text(r, "journal", null));
+        Inbox inbox = new Inbox(integer(r, "delay_ms", 0), integer(r, "fail_first", 0), text(r, "journal", null), flag(r, "brief"));
         INBOXES.put(handle(r), inbox);
         if (flag(r, "orderly")) {
             consumer.registerMessageListener((MessageListenerOrderly) (messages, context) ->
@@ -337,11 +398,13 @@ public final class Driver {
         private final int delayMs;
         private int failures;
         private final OutputStream journal;
+        private final boolean brief;
         private boolean overlapped;
 
         /** The journal, a file, gets each text as a line before the listener returns: it outlives a killed process. */
-        Inbox(int delayMs, int failures, String journal) throws IOException {
+        Inbox(int delayMs, int failures, String journal, boolean brief) throws IOException {
             this.journal = journal == null ? null : new FileOutputStream(journal);
+            this.brief = brief;
             this.delayMs = delayMs;
             this.failures = failures;
         }
@@ -357,7 +420,7 @@ public final class Driver {
                 synchronized (this) {
                     overlapped |= orderly && overlap;
                     for (MessageExt message : messages) {
-                        received.add(described(message));
+                        received.add(brief ? inBrief(message) : described(message));
                         if (journal != null) {
                             journal.write((new String(message.getBody(), StandardCharsets.UTF_8) + "\n").getBytes(StandardCharsets.UTF_8));
                         }
@@ -538,6 +601,15 @@ public final class Driver {
         List<Object> out = new ArrayList<>();
         messages.forEach(message -> out.add(described(message)));
         return wrap("messages", out);
+    }
+
+    /** Queue, offset and the first word: for as many messages as would fill the heap with their descriptions. */
+    private static Map<String, Object> inBrief(MessageExt message) {
+        Map<String, Object> out = new HashMap<>(4);
+        out.put("queue", message.getQueueId());
+        out.put("offset", message.getQueueOffset());
+        out.put("text", new String(message.getBody(), StandardCharsets.UTF_8).split(" ", 2)[0]);
+        return out;
     }
 
     private static Map<String, Object> described(MessageExt message) {
