@@ -6,8 +6,8 @@
 
 mod common;
 
-use client::{Client, Error, Message, Options, Outcome, Pending, Producer, Puller, Queue, Stored, Wish};
-use common::{Home, Running};
+use client::{Client, Error, Message, Outcome, Pending, Producer, Puller, Queue, Stored, Wish};
+use common::{Home, Running, block_on};
 use protocol::topic::TopicConfig;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -22,31 +22,6 @@ const IN_FLIGHT: usize = 16;
 /// As configured below; and how late a busy machine may be with it.
 const OFFSETS_SAVED_EVERY: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_secs(1);
-/// For reading everything back after hundreds of rounds.
-const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Files so small that they are rolled, indexed and checkpointed while the test runs.
-fn start(home: &Home, flush_disk_type: &str) -> Running {
-    let small = "mappedFileSizeCommitLog=262144\nmappedFileSizeConsumeQueue=20000\nmaxHashSlotNum=1000\nmaxIndexNum=4000\n\
-                 apogeeCheckpointBytes=1048576\nflushConsumerOffsetInterval=100\ncleanFileForciblyEnable=false\n\
-                 diskMaxUsedSpaceRatio=95\ndiskSpaceWarningLevelRatio=100\n";
-    std::fs::write(home.path("broker.conf"), format!("flushDiskType={flush_disk_type}\n{small}")).unwrap();
-    home.run(home.command().args(["-c", "broker.conf", "--log", "warn,store=info"]))
-}
-
-fn client(home: &Home) -> Client {
-    Client::new(Options::with_broker(home.broker()))
-}
-
-fn queue(home: &Home, id: i32) -> Queue {
-    Queue::at(&home.broker(), TOPIC, id)
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("it hangs") })
-}
-
 async fn create_topic(home: &Home, name: &str) {
     let topic = TopicConfig {
         topic_name: name.to_owned(),
@@ -54,7 +29,7 @@ async fn create_topic(home: &Home, name: &str) {
         write_queue_nums: QUEUES,
         ..TopicConfig::default()
     };
-    client(home).create_topic(&home.broker(), &topic).await.unwrap();
+    home.client().create_topic(&home.broker(), &topic).await.unwrap();
 }
 
 /// What the producer of a queue knows. Its messages are numbered, and the number says the whole body.
@@ -139,7 +114,7 @@ async fn compare(home: &Home, id: i32, noted: &Noted, from: (i64, usize)) -> (i6
     let begin = noted.acknowledged.partition_point(|(offset, _)| *offset < from.0);
     let mut told = noted.acknowledged[begin..].iter().peekable();
     let mut last = from.1;
-    let end = read(&client(home), &queue(home, id), from.0, |offset, found| {
+    let end = read(&home.client(), &home.queue(TOPIC, id), from.0, |offset, found| {
         let text = std::str::from_utf8(found).unwrap();
         let serial: usize = text[2..10].parse().unwrap();
         assert_eq!(text, body(id, serial), "queue {id}: not what was sent, at {offset}");
@@ -168,9 +143,9 @@ async fn compare_all(home: &Home, noted: &mut HashMap<i32, Noted>, everything: b
 /// Load on all queues until the process is killed. Returns the commits that the broker had taken.
 async fn load(home: &Home, running: Running, noted: &mut HashMap<i32, Noted>, committed: i64, time: Duration) -> Vec<(Instant, i64)> {
     let producers: Vec<_> = (0..QUEUES)
-        .map(|id| tokio::spawn(produce(client(home), queue(home, id), noted.remove(&id).unwrap_or_default())))
+        .map(|id| tokio::spawn(produce(home.client(), home.queue(TOPIC, id), noted.remove(&id).unwrap_or_default())))
         .collect();
-    let committer = tokio::spawn(commit(client(home), queue(home, 0), committed));
+    let committer = tokio::spawn(commit(home.client(), home.queue(TOPIC, 0), committed));
     tokio::time::sleep(time).await;
     running.kill();
     for (id, producer) in (0..QUEUES).zip(producers) {
@@ -190,20 +165,24 @@ fn killed_again_and_again_under_load_it_has_all_it_acknowledged() {
     let (mut committed, mut must_be_committed) = (0, 0);
     for round in 0..rounds {
         let mode = ["ASYNC_FLUSH", "SYNC_FLUSH"][round % 2];
-        let running = start(&home, mode);
+        let running = home.start_small(mode, "");
         block_on(async {
             if round == 0 {
                 create_topic(&home, TOPIC).await;
             }
-            let client = client(&home);
-            let found = Puller::new(&client, GROUP).committed(&queue(&home, 0)).await.unwrap().unwrap_or(0);
+            let client = home.client();
+            let found = Puller::new(&client, GROUP)
+                .committed(&home.queue(TOPIC, 0))
+                .await
+                .unwrap()
+                .unwrap_or(0);
             assert!(
                 found >= must_be_committed,
                 "round {round}: committed offset {found}, {must_be_committed} was saved"
             );
             committed = found;
             for (id, noted) in &noted {
-                let max = client.max_offset(&queue(&home, *id)).await.unwrap();
+                let max = client.max_offset(&home.queue(TOPIC, *id)).await.unwrap();
                 let told = noted.acknowledged.last().map_or(0, |(offset, _)| offset + 1);
                 assert!(
                     max >= told,
@@ -227,7 +206,7 @@ fn killed_again_and_again_under_load_it_has_all_it_acknowledged() {
             must_be_committed = saved.map_or(committed, |(_, offset)| *offset);
         });
     }
-    let _running = start(&home, "SYNC_FLUSH");
+    let _running = home.start_small("SYNC_FLUSH", "");
     block_on(compare_all(&home, &mut noted, true));
     assert!(must_be_committed > 0, "offsets were committed");
     let acknowledged: usize = noted.values().map(|noted| noted.acknowledged.len()).sum();
@@ -241,14 +220,14 @@ fn killed_again_and_again_under_load_it_has_all_it_acknowledged() {
 fn on_sigterm_it_answers_what_it_took_and_ends_with_0() {
     for mode in ["ASYNC_FLUSH", "SYNC_FLUSH"] {
         let home = Home::new();
-        let mut running = start(&home, mode);
+        let mut running = home.start_small(mode, "");
         let noted = block_on(async {
             create_topic(&home, TOPIC).await;
             let producers: Vec<_> = (0..QUEUES)
-                .map(|id| tokio::spawn(produce(client(&home), queue(&home, id), Noted::default())))
+                .map(|id| tokio::spawn(produce(home.client(), home.queue(TOPIC, id), Noted::default())))
                 .collect();
             create_topic(&home, "quiet").await;
-            let client = client(&home);
+            let client = home.client();
             let parked = Puller::new(&client, GROUP);
             let wish = Wish {
                 wait: Duration::from_secs(20),
@@ -257,7 +236,7 @@ fn on_sigterm_it_answers_what_it_took_and_ends_with_0() {
             let quiet = Queue::at(&home.broker(), "quiet", 0);
             let (pulled, ()) = tokio::join!(parked.pull(&quiet, 0, &wish), async {
                 for id in 0..QUEUES {
-                    while client.max_offset(&queue(&home, id)).await.unwrap() < 20 {
+                    while client.max_offset(&home.queue(TOPIC, id)).await.unwrap() < 20 {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 }
@@ -272,7 +251,7 @@ fn on_sigterm_it_answers_what_it_took_and_ends_with_0() {
         });
         assert_eq!(running.ended().code(), Some(0), "{}", home.logged());
         assert!(!home.path("data/abort").exists());
-        let _running = start(&home, mode);
+        let _running = home.start_small(mode, "");
         block_on(async {
             for (id, noted) in &noted {
                 let (end, _) = compare(&home, *id, noted, (0, 0)).await;
@@ -293,39 +272,39 @@ fn after_a_stop_in_order_nothing_is_recovered_and_after_a_kill_what_is_not_in_th
     let send = |count: usize| {
         block_on(async {
             create_topic(&home, TOPIC).await;
-            let client = client(&home);
+            let client = home.client();
             let producer = Producer::new(&client, "writers");
             for _ in 0..count {
-                producer.send_to(&queue(&home, 0), Message::new(TOPIC, "hello")).await.unwrap();
+                producer.send_to(&home.queue(TOPIC, 0), Message::new(TOPIC, "hello")).await.unwrap();
             }
         });
     };
-    let mut running = start(&home, "ASYNC_FLUSH");
+    let mut running = home.start_small("ASYNC_FLUSH", "");
     send(20);
     running.stop();
-    let running = start(&home, "ASYNC_FLUSH");
+    let running = home.start_small("ASYNC_FLUSH", "");
     assert!(!home.logged().contains("recovered"), "{}", home.logged());
     send(7);
     running.kill();
-    let _running = start(&home, "ASYNC_FLUSH");
+    let _running = home.start_small("ASYNC_FLUSH", "");
     let log = home.logged();
     assert!(log.contains("recovered") && log.contains("messages=7"), "{log}");
-    let end = block_on(read(&client(&home), &queue(&home, 0), 0, |_, body| assert_eq!(body, b"hello")));
+    let end = block_on(read(&home.client(), &home.queue(TOPIC, 0), 0, |_, body| assert_eq!(body, b"hello")));
     assert_eq!(end, 27);
 }
 
 #[test]
 fn a_second_process_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let home = Home::new();
-    let mut running = start(&home, "ASYNC_FLUSH");
+    let mut running = home.start_small("ASYNC_FLUSH", "");
     let second = home.command_on_other_ports().output().unwrap();
     let text = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{text}");
     assert!(text.contains("in use by another process") && text.contains("--data"), "{text}");
     block_on(async {
         create_topic(&home, TOPIC).await;
-        let sent = Producer::new(&client(&home), "writers")
-            .send_to(&queue(&home, 0), Message::new(TOPIC, "a"))
+        let sent = Producer::new(&home.client(), "writers")
+            .send_to(&home.queue(TOPIC, 0), Message::new(TOPIC, "a"))
             .await;
         assert_eq!(sent.unwrap().offset, 0);
     });

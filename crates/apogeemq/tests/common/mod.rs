@@ -3,6 +3,7 @@
 //! A [`Home`] keeps its directory and ports while processes come and go in it. A [`Running`] process does not outlive its test.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+use client::{Client, Options, Queue};
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// For what the program does in milliseconds on a quiet machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// For reading everything back after hundreds of rounds.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// What a broker listens on beside its port: the VIP port, and the one that is reserved for replication.
 const NEIGHBOURS: [i32; 2] = [-2, 1];
 
@@ -68,6 +71,25 @@ impl Home {
             std::thread::sleep(Duration::from_millis(2));
         }
         running
+    }
+
+    /// A server with files so small that they are rolled, indexed and checkpointed while a test runs. `more` are lines of its
+    /// configuration.
+    pub(crate) fn start_small(&self, flush_disk_type: &str, more: &str) -> Running {
+        let small = "mappedFileSizeCommitLog=262144\nmappedFileSizeConsumeQueue=20000\nmaxHashSlotNum=1000\nmaxIndexNum=4000\n\
+                     apogeeCheckpointBytes=1048576\nflushConsumerOffsetInterval=100\ncleanFileForciblyEnable=false\n\
+                     diskMaxUsedSpaceRatio=95\ndiskSpaceWarningLevelRatio=100\n";
+        let lines = format!("flushDiskType={flush_disk_type}\n{small}{more}");
+        std::fs::write(self.path("broker.conf"), lines).unwrap();
+        self.run(self.command().args(["-c", "broker.conf", "--log", "warn,store=info"]))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(Options::with_broker(self.broker()))
+    }
+
+    pub(crate) fn queue(&self, topic: &str, id: i32) -> Queue {
+        Queue::at(&self.broker(), topic, id)
     }
 
     pub(crate) fn namesrv(&self) -> String {
@@ -154,4 +176,9 @@ fn free_port(neighbours: &[i32]) -> u16 {
             return port;
         }
     }
+}
+
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("it hangs") })
 }
