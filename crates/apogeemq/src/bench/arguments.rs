@@ -90,6 +90,9 @@ pub(super) struct SendArguments {
     /// Messages in each request
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) batch: u32,
+    /// Topics that the messages go to in turn, NAME_0 and so on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(super) topics: u32,
     /// Messages a second, over all connections: an open loop
     #[arg(long, value_name = "N", conflicts_with = "window", value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(super) rate: Option<u32>,

@@ -71,9 +71,8 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
 
 type Timing = (Clock, Window);
 
-fn shape(arguments: &E2eArguments, run: u64) -> Shape<'_> {
+fn shape(arguments: &E2eArguments, run: u64) -> Shape {
     Shape {
-        topic: &arguments.target.topic,
         size: arguments.load.size as usize,
         batch: 1,
         run: Some(run),

@@ -14,7 +14,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use client::unique_key;
+use client::{Queue, unique_key};
 use message::{batch, names, properties};
 use protocol::heartbeat::{SUB_ALL, TAG};
 use protocol::number::Decimal;
@@ -44,8 +44,7 @@ pub(super) fn due_us(opaque: u32, now_us: u64) -> u64 {
 
 /// What kind of sends.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape<'a> {
-    pub(super) topic: &'a str,
+pub(super) struct Shape {
     pub(super) size: usize,
     /// Messages in each request; 1 is a plain send.
     pub(super) batch: usize,
@@ -78,9 +77,9 @@ struct Body {
 
 impl Sends {
     /// `lane` makes the unique keys of the connections of a run differ; it also says with which queue to begin.
-    pub(super) fn new(shape: Shape<'_>, queue_ids: &[i32], lane: usize) -> Self {
+    pub(super) fn new(shape: Shape, queues: &[Queue], lane: usize) -> Self {
         let body = Body::new(shape);
-        let heads = queue_ids.iter().map(|id| Head::new(shape, *id, body.bytes.len())).collect();
+        let heads = queues.iter().map(|queue| Head::new(shape, queue, body.bytes.len())).collect();
         Self {
             heads,
             body,
@@ -122,7 +121,7 @@ impl Sends {
 }
 
 impl Head {
-    fn new(shape: Shape<'_>, queue_id: i32, body_len: usize) -> Self {
+    fn new(shape: Shape, queue: &Queue, body_len: usize) -> Self {
         let code = if shape.batch > 1 {
             RequestCode::SendBatchMessage
         } else {
@@ -136,10 +135,10 @@ impl Head {
         let all = properties::Builder::new().with(properties::WAIT, "true").build();
         let header = SendHeader {
             producer_group: PRODUCER_GROUP,
-            topic: shape.topic,
+            topic: &queue.topic,
             default_topic: names::AUTO_CREATE_TOPIC,
             default_topic_queue_nums: 4,
-            queue_id,
+            queue_id: queue.id,
             sys_flag: 0,
             born_timestamp: wall_ms(),
             flag: 0,
@@ -166,7 +165,7 @@ impl Head {
 }
 
 impl Body {
-    fn new(shape: Shape<'_>) -> Self {
+    fn new(shape: Shape) -> Self {
         let filling = vec![b'x'; shape.size];
         let (mut bytes, mut keys_at) = (Vec::new(), Vec::new());
         if shape.batch == 1 {
@@ -270,9 +269,12 @@ mod tests {
     use protocol::frame::{MAX_FRAME_LEN, decode};
     use std::collections::HashSet;
 
-    fn shape(batch: usize) -> Shape<'static> {
+    fn queues(ids: &[i32]) -> Vec<Queue> {
+        ids.iter().map(|id| Queue::at("h:1", "t", *id)).collect()
+    }
+
+    fn shape(batch: usize) -> Shape {
         Shape {
-            topic: "t",
             size: 100,
             batch,
             run: Some(77).filter(|_| batch == 1),
@@ -288,7 +290,7 @@ mod tests {
 
     #[test]
     fn patched_sends_are_whole_requests_to_the_queues_in_turn() {
-        let mut sends = Sends::new(shape(1), &[0, 1, 7], 1);
+        let mut sends = Sends::new(shape(1), &queues(&[0, 1, 7]), 1);
         let frames = frames(&mut sends, &[5, 1_000_000_005, 2_000_000]);
         let headers: Vec<_> = frames.iter().map(|frame| SendHeader::decode_v2(&frame.ext).unwrap()).collect();
         assert_eq!(headers.iter().map(|header| header.queue_id).collect::<Vec<_>>(), [1, 7, 0]);
@@ -307,7 +309,7 @@ mod tests {
 
     #[test]
     fn each_message_of_a_batch_has_a_key_of_its_own() {
-        let frames = frames(&mut Sends::new(shape(3), &[0], 0), &[0, 1]);
+        let frames = frames(&mut Sends::new(shape(3), &queues(&[0]), 0), &[0, 1]);
         assert!(
             frames
                 .iter()
@@ -327,8 +329,8 @@ mod tests {
 
     #[test]
     fn connections_use_different_keys() {
-        let first = frames(&mut Sends::new(shape(1), &[0], 0), &[0]);
-        let second = frames(&mut Sends::new(shape(1), &[0], 1), &[0]);
+        let first = frames(&mut Sends::new(shape(1), &queues(&[0]), 0), &[0]);
+        let second = frames(&mut Sends::new(shape(1), &queues(&[0]), 1), &[0]);
         let key = |frames: &[Frame]| frames[0].ext.text("i").unwrap()[..50].to_owned();
         assert_ne!(key(&first), key(&second));
     }
@@ -343,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_body_carries_run_and_time() {
-        let frames = frames(&mut Sends::new(shape(1), &[0], 0), &[123_456]);
+        let frames = frames(&mut Sends::new(shape(1), &queues(&[0]), 0), &[123_456]);
         assert_eq!(
             (stamp(&frames[0].body, 77), stamp(&frames[0].body, 78), stamp(b"short", 77)),
             (Some(123_456), None, None)

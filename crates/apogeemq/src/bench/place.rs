@@ -1,6 +1,7 @@
 //! Where the load goes: the topic's queues, found or created before a run begins.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Error, Lookup, Options, Queue, Route};
@@ -20,14 +21,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Place {
     client: Client,
     runtime: Runtime,
-    topic: String,
+    /// At least one.
+    topics: Vec<String>,
 }
 
-/// A broker and the numbers of the topic's queues there.
+/// A broker and the queues there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Share {
-    pub(super) address: String,
-    pub(super) queues: Vec<i32>,
+    pub(super) address: Arc<str>,
+    pub(super) queues: Vec<Queue>,
 }
 
 impl Place {
@@ -39,25 +41,41 @@ impl Place {
         Ok(Self {
             client: Client::new(Options::new(lookup(target)?)),
             runtime,
-            topic: target.topic.clone(),
+            topics: vec![target.topic.clone()],
         })
+    }
+
+    /// The load goes to so many topics: the target's name with a number, if there are several.
+    pub(super) fn with_topics(mut self, count: u32) -> Self {
+        if count > 1 {
+            let name = self.topics.swap_remove(0);
+            self.topics = (0..count).map(|number| format!("{name}_{number}")).collect();
+        }
+        self
     }
 
     /// The queues to write, by broker. A topic that is there is used as it is; one that is not is created.
     pub(super) fn found_or_created(&self, queues: i32) -> Result<Vec<Share>, Failure> {
-        self.runtime.block_on(async {
-            let route = match self.client.route(&self.topic).await {
-                Err(Error::NoRoute { .. }) => self.created(queues).await?,
-                other => other.map_err(Failure::new)?,
-            };
-            Ok(shares(&route.write))
-        })
+        let mut found = Vec::new();
+        for topic in &self.topics {
+            let route = self.runtime.block_on(async {
+                match self.client.route(topic).await {
+                    Err(Error::NoRoute { .. }) => self.created(topic, queues).await,
+                    other => other.map_err(Failure::new),
+                }
+            });
+            found.extend(route?.write);
+        }
+        Ok(shares(&found))
     }
 
     /// The queues to read, by broker.
     pub(super) fn found(&self) -> Result<Vec<Queue>, Failure> {
-        let route = self.runtime.block_on(self.client.route(&self.topic)).map_err(Failure::new)?;
-        Ok(route.read)
+        let mut found = Vec::new();
+        for topic in &self.topics {
+            found.extend(self.runtime.block_on(self.client.route(topic)).map_err(Failure::new)?.read);
+        }
+        Ok(found)
     }
 
     /// A queue's lowest offset and its end.
@@ -69,24 +87,21 @@ impl Place {
         })
     }
 
-    async fn created(&self, queues: i32) -> Result<Route, Failure> {
-        let config = TopicConfig::new(&self.topic, queues);
+    async fn created(&self, topic: &str, queues: i32) -> Result<Route, Failure> {
+        let config = TopicConfig::new(topic, queues);
         let brokers = self.brokers().await.map_err(Failure::new)?;
         for address in &brokers {
             self.client.create_topic(address, &config).await.map_err(Failure::new)?;
         }
         for _ in 0..ATTEMPTS {
-            if let Ok(route) = self.client.route(&self.topic).await
+            if let Ok(route) = self.client.route(topic).await
                 && shares(&route.write).len() == brokers.len()
             {
                 return Ok(route);
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(Failure::new(format!(
-            "topic {} was created, but no route to it appeared",
-            self.topic
-        )))
+        Err(Failure::new(format!("topic {topic} was created, but no route to it appeared")))
     }
 
     /// The given broker, or all masters the name servers know.
@@ -119,15 +134,11 @@ fn lookup(target: &Target) -> Result<Lookup, Failure> {
 }
 
 fn shares(queues: &[Queue]) -> Vec<Share> {
-    let mut by_address = BTreeMap::<&str, Vec<i32>>::new();
+    let mut by_address = BTreeMap::<Arc<str>, Vec<Queue>>::new();
     for queue in queues {
-        by_address.entry(&queue.address).or_default().push(queue.id);
+        by_address.entry(queue.address.clone()).or_default().push(queue.clone());
     }
-    let share = |(address, queues): (&str, Vec<i32>)| Share {
-        address: address.to_owned(),
-        queues,
-    };
-    by_address.into_iter().map(share).collect()
+    by_address.into_iter().map(|(address, queues)| Share { address, queues }).collect()
 }
 
 /// Connects to the brokers in turn; the place of a socket modulo the brokers says to which.
@@ -146,9 +157,8 @@ pub(super) fn deal(queues: &[Queue], readers: Option<u32>) -> Vec<Vec<Queue>> {
     let per_broker = readers.div_ceil(brokers.len().max(1)).max(1);
     let mut hands = Vec::new();
     for broker in &brokers {
-        let own: Vec<_> = queues.iter().filter(|queue| *queue.address == *broker.address).collect();
-        let count = per_broker.min(own.len());
-        hands.extend((0..count).map(|hand| own.iter().skip(hand).step_by(count).map(|queue| (*queue).clone()).collect()));
+        let count = per_broker.min(broker.queues.len());
+        hands.extend((0..count).map(|hand| broker.queues.iter().skip(hand).step_by(count).cloned().collect()));
     }
     hands
 }

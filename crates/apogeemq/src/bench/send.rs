@@ -17,12 +17,13 @@ use crate::failure::Failure;
 
 pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
     arguments.check()?;
-    let shares = Place::new(&arguments.target)?.found_or_created(arguments.load.queues)?;
+    let shares = Place::new(&arguments.target)?
+        .with_topics(arguments.topics)
+        .found_or_created(arguments.load.queues)?;
     if shares.is_empty() {
-        return Err(Failure::new(format!("no queue of topic {} may be written", arguments.target.topic)));
+        return Err(Failure::new(format!("no queue of {} may be written", arguments.target.topic)));
     }
     let shape = Shape {
-        topic: &arguments.target.topic,
         size: arguments.load.size as usize,
         batch: arguments.batch as usize,
         run: None,
@@ -52,7 +53,7 @@ fn describe(arguments: &SendArguments, shares: &[Share]) -> String {
     )
 }
 
-fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64) -> Result<Report, Failure> {
+fn open(arguments: &SendArguments, shares: &[Share], shape: Shape, rate: u64) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
     let sockets = place::connect(shares, arguments.load.connections)?;
     let clock = Clock::start();
@@ -74,7 +75,7 @@ fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64
     Ok(report.with_late(&ended.late).with_unanswered(ended.unanswered))
 }
 
-fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Result<Report, Failure> {
+fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
     let sockets = place::connect(shares, arguments.load.connections)?;
     let clock = Clock::start();

@@ -259,12 +259,37 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Whatever the machine says.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Makes the bytes of a range within the file zeros. Its length does not change, not even for a moment that a crash
+    /// could keep.
+    ///
+    /// # Errors
+    /// Whatever the machine says; any part may be zeros.
+    fn make_zeros(&self, range: Range<u64>) -> io::Result<()> {
+        let (mut at, end) = (range.start, range.end);
+        while let Some(data) = self.next_data(at)?.filter(|data| data.start < end) {
+            at = data.end.min(end);
+            write_zeros(self, data.start.max(range.start)..at)?;
+        }
+        Ok(())
+    }
+
     /// Maps the whole file for reading and writing. Only for a file made with [`Allocate::Reserved`]: a store into a page
     /// without a block on a full disk is a SIGBUS, which ends the process.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] when the file is empty or not all of its blocks are reserved.
     fn map(&self) -> io::Result<Box<dyn Mapped>>;
+}
+
+fn write_zeros(file: &(impl DiskFile + ?Sized), range: Range<u64>) -> io::Result<()> {
+    const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+    let mut at = range.start;
+    while at < range.end {
+        let part = (range.end - at).min(ZEROS.len() as u64);
+        file.write_at(&ZEROS[..part as usize], at)?;
+        at += part;
+    }
+    Ok(())
 }
 
 /// A file as memory. Out-of-range accesses are errors, never panics.

@@ -235,6 +235,14 @@ impl DiskFile for RealFile {
         self.0.set_len(len)
     }
 
+    fn make_zeros(&self, range: Range<u64>) -> io::Result<()> {
+        match sys::punch_hole(&self.0, range.clone()) {
+            // A file system without holes.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => super::write_zeros(self, range),
+            other => other,
+        }
+    }
+
     fn map(&self) -> io::Result<Box<dyn Mapped>> {
         let metadata = self.0.metadata()?;
         if metadata.len() == 0 || metadata.blocks().saturating_mul(512) < metadata.len() {
@@ -301,6 +309,19 @@ impl Mapped for RealMapped {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_becomes_zeros_and_the_length_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = RealDisk.create(&path, 100_000, Allocate::Sparse).unwrap();
+        file.write_at(&[7; 100_000], 0).unwrap();
+        file.make_zeros(30_001..100_000).unwrap();
+        let mut bytes = vec![1; 100_000];
+        assert_eq!((file.read_at(&mut bytes, 0).unwrap(), file.len().unwrap()), (100_000, 100_000));
+        assert!(bytes[..30_001].iter().all(|byte| *byte == 7) && bytes[30_001..].iter().all(|byte| *byte == 0));
+        file.make_zeros(100_000..100_000).unwrap();
+    }
 
     #[test]
     fn vectored_write_of_more_slices_than_one_call_takes_is_whole() {

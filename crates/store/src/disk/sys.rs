@@ -70,6 +70,18 @@ pub(super) fn reserve(file: &File, len: u64) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// `fallocate` with `FALLOC_FL_PUNCH_HOLE`: gives back the blocks of a range, which reads as zeros from then on.
+pub(super) fn punch_hole(file: &File, range: std::ops::Range<u64>) -> io::Result<()> {
+    let (offset, len) = (signed(range.start)?, signed(range.end.saturating_sub(range.start))?);
+    if len == 0 {
+        return Ok(());
+    }
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: no memory is passed; the descriptor is open.
+    let failed = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// `statvfs` of the file system that `path` is on.
 pub(super) fn space(path: &Path) -> io::Result<Space> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a path"))?;

@@ -133,11 +133,8 @@ impl QueueFiles {
     /// Makes everything from the byte to the end of its file zeros.
     pub(super) fn blank_from(&self, byte: i64) -> io::Result<()> {
         let base = self.base(byte);
-        let file = self.open(base)?;
-        let cut = file
-            .set_len((byte - base) as u64)
-            .and_then(|()| file.set_len(self.shared.file_len as u64));
-        cut.map_err(|error| self.named(base, &error))
+        let range = (byte - base) as u64..self.shared.file_len as u64;
+        self.open(base)?.make_zeros(range).map_err(|error| self.named(base, &error))
     }
 
     /// Fills `out` with bytes of one file; the caller does not ask over the end of it.
