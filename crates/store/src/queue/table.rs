@@ -238,7 +238,7 @@ impl QueueTable {
         self.sync_all(one_by_one)
     }
 
-    fn sync_all(&self, each: fn(&[Arc<ConsumeQueue>], fn(&Arc<ConsumeQueue>) -> io::Result<()>) -> io::Result<()>) -> io::Result<()> {
+    fn sync_all(&self, each: Each) -> io::Result<()> {
         if self.shared.sync_failed.load(Ordering::Acquire) {
             return Err(io::Error::other(
                 "an earlier sync of queue files failed; they are made again from the log at the next start",
@@ -334,6 +334,9 @@ impl QueueTable {
         self.shared.files.count()
     }
 }
+
+/// How an act is done to queues.
+type Each = fn(&[Arc<ConsumeQueue>], fn(&Arc<ConsumeQueue>) -> io::Result<()>) -> io::Result<()>;
 
 fn one_by_one<T>(items: &[T], act: impl Fn(&T) -> io::Result<()>) -> io::Result<()> {
     items.iter().try_for_each(act)
