@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use net::client::{Peer, PeerOptions};
 use parking_lot::Mutex;
-use protocol::Frame;
+use protocol::{Frame, json};
+use serde::de::DeserializeOwned;
 use tokio::sync::Mutex as Waiting;
 
 use crate::Error;
+use crate::error::Understood;
 use crate::lookup::Options;
 
 /// A place for the connection to one address.
@@ -74,6 +76,15 @@ impl Client {
         } else {
             Err(Error::of(address, code, &answer))
         }
+    }
+
+    /// Sends a request and reads the JSON body of its answer.
+    ///
+    /// # Errors
+    /// As [`Client::ask`]; [`Error::Garbled`] when the body is not of this shape.
+    pub async fn ask_for<T: DeserializeOwned>(&self, address: &str, request: Frame) -> Result<T, Error> {
+        let answer = self.ask(address, request).await?;
+        json::read(&answer.body).understood(address)
     }
 
     /// Sends a request that has no answer; whether it arrives is not known.

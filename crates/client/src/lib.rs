@@ -24,14 +24,19 @@
 //! measurements must see what really happened. For other requests there is [`Client::call`] with a frame from `protocol`.
 
 mod calls;
+mod config;
+mod diagnose;
 mod error;
+mod group;
 mod heartbeat;
+mod kv;
 mod lookup;
 mod offset;
 mod pull;
 mod query;
 mod route;
 mod send;
+mod stats;
 mod topic;
 mod unique;
 

@@ -1,9 +1,10 @@
-//! How far a group is in a queue (14, 15), and a queue's bounds (29, 30, 31).
+//! How far a group is in a queue (14, 15), and a queue's bounds (29, 30, 31); moving a group elsewhere (222).
 
 use protocol::offset::{
     MaxOffsetHeader, OffsetReply, QueryConsumerOffsetHeader, QueueHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader,
 };
-use protocol::{Frame, RequestCode, ResponseCode};
+use protocol::reset::{ResetOffsetBody, ResetOffsetHeader};
+use protocol::{Frame, RequestCode, ResponseCode, json};
 
 use crate::error::Understood;
 use crate::{Client, Error, Puller, Queue};
@@ -90,6 +91,20 @@ impl Client {
         };
         header.encode(&mut request.ext);
         self.ask_offset(queue, request).await
+    }
+
+    /// Has a broker move a group in a topic, running consumers too; the new offset of each queue.
+    ///
+    /// # Errors
+    /// As [`Client::ask_for`]; code 206 when no consumer of the group is connected, where the broker depends on one.
+    pub async fn reset_offsets(&self, address: &str, header: &ResetOffsetHeader<'_>) -> Result<ResetOffsetBody, Error> {
+        let mut request = Frame::request(RequestCode::InvokeBrokerToResetOffset);
+        header.encode(&mut request.ext);
+        let answer = self.ask(address, request).await?;
+        if answer.body.is_empty() {
+            return Ok(ResetOffsetBody::default());
+        }
+        json::read(&answer.body).understood(address)
     }
 
     async fn ask_offset(&self, queue: &Queue, request: Frame) -> Result<i64, Error> {

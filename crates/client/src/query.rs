@@ -1,7 +1,9 @@
-//! Finding messages: by key or unique key (12), by offset message id (33). Answers are stored records, see [`crate::records`].
+//! Finding messages: by key or unique key (12), by offset message id (33). Answers are stored records, see [`crate::records`]. A queue's
+//! raw entries (321).
 
 use bytes::Bytes;
 use message::id;
+use protocol::diagnose::{ConsumeQueueEntries, QueryConsumeQueueHeader};
 use protocol::query::{QueryMessageHeader, ViewMessageHeader};
 use protocol::{Frame, RequestCode, ResponseCode};
 
@@ -82,5 +84,15 @@ impl Client {
         let header = ViewMessageHeader { topic, offset: offset.0 };
         header.encode(&mut request.ext);
         Ok(self.ask(&address.to_string(), request).await?.body)
+    }
+
+    /// Entries of a consume queue as they are stored.
+    ///
+    /// # Errors
+    /// As [`Client::ask_for`].
+    pub async fn queue_entries(&self, address: &str, header: &QueryConsumeQueueHeader<'_>) -> Result<ConsumeQueueEntries, Error> {
+        let mut request = Frame::request(RequestCode::QueryConsumeQueue);
+        header.encode(&mut request.ext);
+        self.ask_for(address, request).await
     }
 }

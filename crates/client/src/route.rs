@@ -1,8 +1,9 @@
-//! Where a topic's queues are: from the name servers (105), or from one broker itself (202); and the cluster (106).
+//! Where a topic's queues are: from the name servers (105), or from one broker itself (202); the cluster (106); whether a broker's
+//! topics may be written (205, 327).
 
 use std::sync::Arc;
 
-use protocol::route::{ClusterInfo, MASTER_ID, QueueData, RouteHeader, TopicRoute};
+use protocol::route::{AddWritePermReply, ClusterInfo, MASTER_ID, QueueData, RouteHeader, TopicRoute, WipeWritePermReply, WritePermHeader};
 use protocol::stats::TopicStatsTable;
 use protocol::topic::{TopicHeader, perm};
 use protocol::{Frame, RequestCode, ResponseCode, json};
@@ -51,7 +52,8 @@ pub struct Route {
 }
 
 impl Route {
-    fn of(topic: &str, known: &TopicRoute) -> Self {
+    /// The queues on masters that the name servers' answer tells of.
+    pub fn of(topic: &str, known: &TopicRoute) -> Self {
         let mut route = Self::default();
         let mut datas: Vec<_> = known.queue_datas.iter().collect();
         datas.sort();
@@ -94,6 +96,14 @@ impl Client {
     }
 
     async fn route_from_name_servers(&self, topic: &str) -> Result<Route, Error> {
+        Ok(Route::of(topic, &self.topic_route(topic).await?))
+    }
+
+    /// What the name servers say of a topic: brokers with all their addresses, queues, permissions.
+    ///
+    /// # Errors
+    /// As [`Client::cluster`]; an unknown topic is refused with code 17.
+    pub async fn topic_route(&self, topic: &str) -> Result<TopicRoute, Error> {
         let mut request = Frame::request(RequestCode::GetRouteinfoByTopic);
         let header = RouteHeader {
             topic,
@@ -101,7 +111,7 @@ impl Client {
         };
         header.encode(&mut request.ext);
         let (address, answer) = self.ask_name_server(request).await?;
-        Ok(Route::of(topic, &json::read(&answer.body).understood(&address)?))
+        json::read(&answer.body).understood(&address)
     }
 
     /// A broker does not say which queues are for reading only, so all that exist are both.
@@ -149,7 +159,30 @@ impl Client {
         Err(failure)
     }
 
-    pub(crate) fn name_servers(&self) -> &[String] {
+    /// Forbids writing to all topics of a broker at a name server; how many topics changed.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn wipe_write_perm(&self, name_server: &str, broker_name: &str) -> Result<i32, Error> {
+        let mut request = Frame::request(RequestCode::WipeWritePermOfBroker);
+        WritePermHeader { broker_name }.encode(&mut request.ext);
+        let answer = self.ask(name_server, request).await?;
+        Ok(WipeWritePermReply::decode(&answer.ext).understood(name_server)?.wipe_topic_count)
+    }
+
+    /// Undoes [`Client::wipe_write_perm`].
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn add_write_perm(&self, name_server: &str, broker_name: &str) -> Result<i32, Error> {
+        let mut request = Frame::request(RequestCode::AddWritePermOfBroker);
+        WritePermHeader { broker_name }.encode(&mut request.ext);
+        let answer = self.ask(name_server, request).await?;
+        Ok(AddWritePermReply::decode(&answer.ext).understood(name_server)?.add_topic_count)
+    }
+
+    /// The name servers it asks; none when it knows only a broker.
+    pub fn name_servers(&self) -> &[String] {
         match &self.options().lookup {
             Lookup::NameServers(addresses) => addresses,
             Lookup::Broker(_) => &[],

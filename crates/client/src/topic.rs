@@ -1,19 +1,23 @@
-//! Topics: creating (17), deleting (215 at brokers, 216 at name servers), listing (206).
+//! Topics: creating (17, 18), deleting (215 at brokers, 216 at name servers), listing (21, 206, 305), their state (202), unused ones (316).
 
 use message::names;
-use protocol::topic::{CreateTopicHeader, DeleteTopicInNameServerHeader, TopicConfig, TopicHeader, TopicList};
+use protocol::stats::TopicStatsTable;
+use protocol::topic::{
+    CreateTopicHeader, DeleteTopicInNameServerHeader, TopicConfig, TopicConfigList, TopicConfigs, TopicHeader, TopicList,
+};
 use protocol::{Frame, RequestCode, json};
 
 use crate::error::Understood;
 use crate::{Client, Error};
 
 impl Client {
-    /// Creates a topic at a broker, or changes its settings. Attributes are not sent.
+    /// Creates a topic at a broker, or changes its settings. Attributes are changes: `+name` to a value, `-name` to nothing.
     ///
     /// # Errors
     /// As [`Client::ask`].
     pub async fn create_topic(&self, address: &str, config: &TopicConfig) -> Result<(), Error> {
         let mut request = Frame::request(RequestCode::UpdateAndCreateTopic);
+        let attributes = attribute_changes(config);
         let header = CreateTopicHeader {
             topic: &config.topic_name,
             default_topic: Some(names::AUTO_CREATE_TOPIC),
@@ -23,11 +27,55 @@ impl Client {
             topic_filter_type: Some(config.topic_filter_type.name()),
             topic_sys_flag: Some(config.topic_sys_flag),
             order: config.order,
-            attributes: None,
+            attributes: (!attributes.is_empty()).then_some(&attributes),
             force: false,
         };
         header.encode(&mut request.ext);
         self.ask(address, request).await.map(drop)
+    }
+
+    /// Creates or changes several topics at a broker; all or, where one is refused, none.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn create_topics(&self, address: &str, topics: &TopicConfigList) -> Result<(), Error> {
+        let request = Frame::request(RequestCode::UpdateAndCreateTopicList).with_body(json::write_standard(topics));
+        self.ask(address, request).await.map(drop)
+    }
+
+    /// The settings of all topics of a broker.
+    ///
+    /// # Errors
+    /// As [`Client::ask_for`].
+    pub async fn topic_configs(&self, address: &str) -> Result<TopicConfigs, Error> {
+        self.ask_for(address, Frame::request(RequestCode::GetAllTopicConfig)).await
+    }
+
+    /// The topics that are a broker's own.
+    ///
+    /// # Errors
+    /// As [`Client::ask_for`].
+    pub async fn system_topics(&self, address: &str) -> Result<TopicList, Error> {
+        self.ask_for(address, Frame::request(RequestCode::GetSystemTopicListFromBroker))
+            .await
+    }
+
+    /// The bounds of a topic's queues at a broker.
+    ///
+    /// # Errors
+    /// As [`Client::ask_for`].
+    pub async fn topic_stats(&self, address: &str, topic: &str) -> Result<TopicStatsTable, Error> {
+        let mut request = Frame::request(RequestCode::GetTopicStatsInfo);
+        TopicHeader { topic }.encode(&mut request.ext);
+        self.ask_for(address, request).await
+    }
+
+    /// Has a broker drop the queues of topics it no longer has.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn clean_unused_topics(&self, address: &str) -> Result<(), Error> {
+        self.ask(address, Frame::request(RequestCode::CleanUnusedTopic)).await.map(drop)
     }
 
     /// Deletes a topic at a broker, with its messages.
@@ -45,14 +93,21 @@ impl Client {
     /// # Errors
     /// As [`Client::ask`], of the first name server that fails; the others are asked nevertheless.
     pub async fn delete_route(&self, topic: &str) -> Result<(), Error> {
-        let header = DeleteTopicInNameServerHeader { topic, cluster_name: None };
         let mut outcome = Ok(());
         for address in self.name_servers() {
-            let mut request = Frame::request(RequestCode::DeleteTopicInNamesrv);
-            header.encode(&mut request.ext);
-            outcome = outcome.and(self.ask(address, request).await.map(drop));
+            outcome = outcome.and(self.delete_route_at(address, topic, None).await);
         }
         outcome
+    }
+
+    /// Deletes a topic's route at one name server, of one cluster or of all.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn delete_route_at(&self, name_server: &str, topic: &str, cluster_name: Option<&str>) -> Result<(), Error> {
+        let mut request = Frame::request(RequestCode::DeleteTopicInNamesrv);
+        DeleteTopicInNameServerHeader { topic, cluster_name }.encode(&mut request.ext);
+        self.ask(name_server, request).await.map(drop)
     }
 
     /// The names of all topics the name servers know.
@@ -64,5 +119,27 @@ impl Client {
         let (address, answer) = self.ask_name_server(request).await?;
         let list: TopicList = json::read(&answer.body).understood(&address)?;
         Ok(list.topic_list.into_iter().collect())
+    }
+}
+
+/// `+name=value,-name,…`.
+fn attribute_changes(config: &TopicConfig) -> String {
+    let change = |(name, value): (&String, &String)| match value.as_str() {
+        "" => name.clone(),
+        value => format!("{name}={value}"),
+    };
+    config.attributes.iter().map(change).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_sent_as_changes() {
+        let mut config = TopicConfig::new("t", 1);
+        assert_eq!(attribute_changes(&config), "");
+        config.attributes = [("+a".to_owned(), "1".to_owned()), ("-b".to_owned(), String::new())].into();
+        assert_eq!(attribute_changes(&config), "+a=1,-b");
     }
 }

@@ -1,11 +1,12 @@
 //! Looking closer: what a consumer does (307), consuming one message on demand (309), time spans (303), raw queue entries
 //! (321), subscriptions (343, 345).
 //!
-//! The broker hands 307 and 309 on to the client and its answer back as it is, so the body of 307 has no type here.
+//! The broker hands 307 and 309 on to the client and its answer back as it is; [`RunningInfo`] is for tools.
 
 use crate::header::header;
 use crate::heartbeat::Subscription;
 use crate::json::loose::named_enum;
+use crate::json::object_keys;
 use crate::queue::MessageQueue;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +41,109 @@ header! {
         /// The group's flag bits.
         pub group_sys_flag: Option<i32> = "groupSysFlag",
     }
+}
+
+/// The answer of code 307: what a consumer does. Clients other than Java's leave parts out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RunningInfo {
+    /// Stack traces, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jstack: Option<String>,
+    /// Queues it consumes by POP.
+    #[serde(with = "object_keys")]
+    pub mq_pop_table: BTreeMap<MessageQueue, PopQueue>,
+    /// Queues it has.
+    #[serde(with = "object_keys")]
+    pub mq_table: BTreeMap<MessageQueue, ProcessQueue>,
+    /// Settings; text in general, see [`RunningInfo::property`].
+    pub properties: BTreeMap<String, serde_json::Value>,
+    /// Speed by topic.
+    pub status_table: BTreeMap<String, ConsumeSpeed>,
+    /// What it wants.
+    pub subscription_set: Vec<Subscription>,
+    /// What the application adds.
+    pub user_consumer_info: BTreeMap<String, String>,
+}
+
+impl RunningInfo {
+    /// A setting as text; `None` when the client did not say.
+    pub fn property(&self, name: &str) -> Option<String> {
+        match self.properties.get(name)? {
+            serde_json::Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+/// A queue within a consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProcessQueue {
+    /// Messages fetched and not consumed yet.
+    pub cached_msg_count: i32,
+    /// Highest offset of those.
+    pub cached_msg_max_offset: i64,
+    /// Lowest offset of those.
+    pub cached_msg_min_offset: i64,
+    /// Their size, MiB.
+    #[serde(rename = "cachedMsgSizeInMiB")]
+    pub cached_msg_size_in_mib: i32,
+    /// The next offset to consume.
+    pub commit_offset: i64,
+    /// Given up.
+    pub droped: bool,
+    /// When something of it was last consumed, ms.
+    pub last_consume_timestamp: i64,
+    /// When it was last locked, ms.
+    pub last_lock_timestamp: i64,
+    /// When it was last pulled, ms.
+    pub last_pull_timestamp: i64,
+    /// Locked for an ordered consumer.
+    pub locked: bool,
+    /// Messages being consumed in order.
+    pub transaction_msg_count: i32,
+    /// Highest offset of those.
+    pub transaction_msg_max_offset: i64,
+    /// Lowest offset of those.
+    pub transaction_msg_min_offset: i64,
+    /// How often giving up the lock failed.
+    pub try_unlock_times: i64,
+}
+
+/// A queue that a consumer gets by POP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PopQueue {
+    /// Given up.
+    pub droped: bool,
+    /// When it last popped, ms.
+    pub last_pop_timestamp: i64,
+    /// Messages without an ack yet.
+    pub wait_ack_count: i32,
+}
+
+/// How fast a consumer is in one topic.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConsumeSpeed {
+    /// Failures in the last hour.
+    pub consume_failed_msgs: i64,
+    /// Failures a second.
+    #[serde(rename = "consumeFailedTPS")]
+    pub consume_failed_tps: f64,
+    /// Successes a second.
+    #[serde(rename = "consumeOKTPS")]
+    pub consume_ok_tps: f64,
+    /// The listener's time for a call, ms.
+    #[serde(rename = "consumeRT")]
+    pub consume_rt: f64,
+    /// A pull's time, ms.
+    #[serde(rename = "pullRT")]
+    pub pull_rt: f64,
+    /// Messages pulled a second.
+    #[serde(rename = "pullTPS")]
+    pub pull_tps: f64,
 }
 
 named_enum! {

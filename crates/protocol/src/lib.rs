@@ -6,6 +6,7 @@
 //! Invariants: nothing panics on any bytes; every length is checked before memory is taken; what is decoded is bounded
 //! by the frame it came in.
 
+pub mod assignment;
 pub mod codes;
 pub mod data_version;
 pub mod diagnose;
@@ -24,6 +25,7 @@ pub mod pull;
 pub mod query;
 pub mod queue;
 pub mod register;
+pub mod replication;
 pub mod reset;
 pub mod retry;
 pub mod route;

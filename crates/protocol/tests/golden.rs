@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::BytesMut;
-use protocol::diagnose::{ConsumeDirectlyReply, ConsumeQueueEntries, ConsumeTimeSpans, CorrectionOffsets, QuerySubscriptionReply};
+use protocol::diagnose::{
+    ConsumeDirectlyReply, ConsumeQueueEntries, ConsumeTimeSpans, CorrectionOffsets, QuerySubscriptionReply, RunningInfo,
+};
 use protocol::group::{GroupConfig, GroupConfigList, GroupConfigs, GroupForbidden, GroupList};
 use protocol::heartbeat::{CheckClientBody, ConsumeFromWhere, ConsumeType, ConsumerIds, HeartbeatData, MessageModel};
 use protocol::kv::KvTable;
@@ -10,6 +12,7 @@ use protocol::lock::{LockBatchBody, LockBatchReply};
 use protocol::offset::{ConsumerOffsets, UpdateConsumerOffsetHeader};
 use protocol::pull::PullHeader;
 use protocol::register::{RegisterBrokerBody, RegisterBrokerHeader};
+use protocol::replication::ReplicationStatus;
 use protocol::reset::{ConsumerStatusBody, ResetOffsetBody, ResetOffsetList};
 use protocol::route::{ClusterInfo, MemberGroupReply, RouteHeader, TopicRoute};
 use protocol::send::{SendHeader, SendReply};
@@ -290,4 +293,13 @@ fn a_reset_for_clients_without_object_keys_says_the_same() {
         text(&json::write(&ResetOffsetList::from(&body))),
         text(&file("reset_offset_c.json"))
     );
+}
+
+#[test]
+fn what_a_consumer_and_a_replica_say_of_themselves() {
+    let info: RunningInfo = same_bytes("running_info.json");
+    assert_eq!(info.property("PROP_CONSUME_TYPE").as_deref(), Some("CONSUME_PASSIVELY"));
+    assert_eq!(info.mq_table.values().next().map(|queue| queue.commit_offset), Some(3));
+    let replication: ReplicationStatus = same_bytes("ha_info.json");
+    assert!(!replication.master);
 }

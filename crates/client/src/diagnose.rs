@@ -1,0 +1,39 @@
+//! Looking at consumers through their broker: what one does (307), having it consume a message (309).
+
+use protocol::diagnose::{ConsumeDirectlyHeader, ConsumeDirectlyReply, ConsumerRunningInfoHeader, RunningInfo};
+use protocol::{Frame, RequestCode};
+
+use crate::{Client, Error};
+
+impl Client {
+    /// What a consumer does; with stack traces where it has any.
+    ///
+    /// # Errors
+    /// As [`Client::ask_for`]; code 206 when the broker does not know the client.
+    pub async fn running_info(
+        &self,
+        address: &str,
+        consumer_group: &str,
+        client_id: &str,
+        jstack_enable: bool,
+    ) -> Result<RunningInfo, Error> {
+        let mut request = Frame::request(RequestCode::GetConsumerRunningInfo);
+        let header = ConsumerRunningInfoHeader {
+            consumer_group,
+            client_id,
+            jstack_enable,
+        };
+        header.encode(&mut request.ext);
+        self.ask_for(address, request).await
+    }
+
+    /// Has a consumer consume a stored message now.
+    ///
+    /// # Errors
+    /// As [`Client::ask_for`].
+    pub async fn consume_directly(&self, address: &str, header: &ConsumeDirectlyHeader<'_>) -> Result<ConsumeDirectlyReply, Error> {
+        let mut request = Frame::request(RequestCode::ConsumeMessageDirectly);
+        header.encode(&mut request.ext);
+        self.ask_for(address, request).await
+    }
+}
