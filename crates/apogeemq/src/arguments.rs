@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Config(ConfigFlags),
     /// Load any RocketMQ-compatible address and measure it
     Bench(crate::bench::Arguments),
+    /// Administer a cluster, Apache's or ours: mqadmin's verbs and flags
+    Admin(Box<admin::cli::Arguments>),
 }
 
 /// What every role takes.
@@ -148,6 +150,13 @@ mod tests {
         assert!(Arguments::try_parse_from(["apogeemq", "broker", "--namesrv-port", "1"]).is_err());
         assert!(Arguments::try_parse_from(["apogeemq", "namesrv", "-n", "h:1"]).is_err());
         assert!(Arguments::try_parse_from(["apogeemq", "broker", "-n", "h:1", "--port", "1"]).is_ok());
+    }
+
+    #[test]
+    fn administration_has_a_verb() {
+        let arguments = Arguments::try_parse_from(["apogeemq", "admin", "topicList", "-n", "h:1"]).unwrap();
+        assert!(matches!(arguments.command, Some(Command::Admin(_))));
+        assert!(Arguments::try_parse_from(["apogeemq", "admin", "noSuchVerb"]).is_err());
     }
 
     #[test]

@@ -21,7 +21,8 @@ use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let words = admin::cli::normalized(std::env::args_os().collect());
+    match run(Arguments::parse_from(words)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("apogeemq: {failure}");
@@ -38,5 +39,16 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Broker(flags)) => roles::serve(roles::Part::Broker, &flags.into()),
         Some(Command::Config(flags)) => manual::show(&flags),
         Some(Command::Bench(arguments)) => bench::run(arguments),
+        Some(Command::Admin(arguments)) => administer(&arguments),
     }
+}
+
+fn administer(arguments: &admin::cli::Arguments) -> Result<(), Failure> {
+    admin::cli::run(arguments).map_err(|error| {
+        let failure = Failure::new(&error);
+        match error.advice() {
+            Some(advice) => failure.advice(advice),
+            None => failure,
+        }
+    })
 }

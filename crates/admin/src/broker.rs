@@ -1,0 +1,334 @@
+//! Brokers: the cluster at a glance, their state and settings, cleaning, replication.
+
+use std::collections::BTreeMap;
+
+use protocol::replication::ReplicationStatus;
+use serde::Serialize;
+
+use crate::{Broker, Changes, Cluster, Error, Target, time};
+
+/// All brokers at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClusterState {
+    /// By cluster, name and id.
+    pub brokers: Vec<BrokerSummary>,
+}
+
+/// A broker at a glance. What it does not say is absent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerSummary {
+    /// Which.
+    #[serde(flatten)]
+    pub broker: Broker,
+    /// Its version.
+    pub version: Option<String>,
+    /// Messages stored a second, over the last ten.
+    pub in_tps: Option<f64>,
+    /// Messages handed out a second, over the last ten.
+    pub out_tps: Option<f64>,
+    /// Requests that wait to be sent on.
+    pub send_queue_size: Option<i64>,
+    /// For how long the first of them has waited, ms.
+    pub send_queue_wait_ms: Option<i64>,
+    /// Pulls that wait to be served.
+    pub pull_queue_size: Option<i64>,
+    /// For how long the first of them has waited, ms.
+    pub pull_queue_wait_ms: Option<i64>,
+    /// Timer messages that are due and not delivered yet.
+    pub timer_read_behind: Option<i64>,
+    /// Timer messages not in their slots yet.
+    pub timer_offset_behind: Option<i64>,
+    /// For how long the current append holds the log's lock, ms.
+    pub page_cache_lock_ms: Option<i64>,
+    /// The age of the oldest message, hours.
+    pub oldest_hours: Option<f64>,
+    /// How full the log's disk is, 0 to 1.
+    pub disk_ratio: Option<f64>,
+    /// Whether it serves what only a master does.
+    pub active: Option<bool>,
+    /// Messages stored yesterday.
+    pub in_yesterday: Option<i64>,
+    /// Messages handed out yesterday.
+    pub out_yesterday: Option<i64>,
+    /// Messages stored today.
+    pub in_today: Option<i64>,
+    /// Messages handed out today.
+    pub out_today: Option<i64>,
+    /// Why it did not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What brokers say by name and value, broker by broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tables {
+    /// Server by server.
+    pub servers: Vec<Table>,
+}
+
+/// What a server says by name and value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Table {
+    /// `host:port`.
+    pub address: String,
+    /// Values by name.
+    pub table: BTreeMap<String, String>,
+    /// Why it did not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Tables {
+    /// The error that servers without an answer amount to.
+    ///
+    /// # Errors
+    /// [`Error::Partly`] when a server did not tell.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.servers.iter().filter(|server| server.error.is_some()).count() {
+            0 => Ok(()),
+            failed => Err(Error::Partly {
+                failed,
+                steps: self.servers.len(),
+            }),
+        }
+    }
+}
+
+/// How replication stands, broker by broker.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Replication {
+    /// Broker by broker.
+    pub brokers: Vec<BrokerReplication>,
+}
+
+/// How replication stands at a broker.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BrokerReplication {
+    /// `host:port`.
+    pub address: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub state: ReplicationStatus,
+}
+
+/// What brokers can be asked to clean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleaning {
+    /// Queue files whose messages are gone.
+    ExpiredQueues,
+    /// Log files past their time.
+    ExpiredLog,
+    /// Queues of topics that are no more.
+    UnusedTopics,
+}
+
+impl Cleaning {
+    fn step(self) -> &'static str {
+        match self {
+            Self::ExpiredQueues => "clean expired consume queues",
+            Self::ExpiredLog => "delete expired commit log files",
+            Self::UnusedTopics => "clean unused topics",
+        }
+    }
+}
+
+/// All brokers, or those of one cluster, at a glance. One that does not answer is in the result.
+///
+/// # Errors
+/// No name server answers; [`Error::NoCluster`].
+pub async fn clusters(cluster: &Cluster, name: Option<&str>) -> Result<ClusterState, Error> {
+    let brokers = match name {
+        Some(name) => cluster.members(name).await?,
+        None => cluster.brokers().await?,
+    };
+    let mut summaries = Vec::new();
+    for broker in brokers {
+        let told = cluster.client().broker_state(&broker.address).await;
+        summaries.push(match told {
+            Ok(state) => summary(broker, &state.table, time::now_ms()),
+            Err(error) => BrokerSummary {
+                error: Some(error.to_string()),
+                ..summary(broker, &BTreeMap::new(), 0)
+            },
+        });
+    }
+    Ok(ClusterState { brokers: summaries })
+}
+
+fn summary(broker: Broker, state: &BTreeMap<String, String>, now_ms: i64) -> BrokerSummary {
+    let number = |name: &str| state.get(name).and_then(|text| text.parse::<i64>().ok());
+    let tps = |name: &str| state.get(name).and_then(|text| first_number(text));
+    let since = |later: &str, earlier: &str| Some(number(later)? - number(earlier)?);
+    let oldest = number("earliestMessageTimeStamp").filter(|at| *at > 0);
+    BrokerSummary {
+        broker,
+        version: state.get("brokerVersionDesc").cloned(),
+        in_tps: tps("putTps"),
+        out_tps: tps("getTransferredTps"),
+        send_queue_size: number("sendThreadPoolQueueSize"),
+        send_queue_wait_ms: number("sendThreadPoolQueueHeadWaitTimeMills"),
+        pull_queue_size: number("pullThreadPoolQueueSize"),
+        pull_queue_wait_ms: number("pullThreadPoolQueueHeadWaitTimeMills"),
+        timer_read_behind: number("timerReadBehind"),
+        timer_offset_behind: number("timerOffsetBehind"),
+        page_cache_lock_ms: number("pageCacheLockTimeMills"),
+        oldest_hours: oldest.map(|at| (now_ms - at) as f64 / 3_600_000.0),
+        disk_ratio: state.get("commitLogDiskRatio").and_then(|text| text.parse().ok()),
+        active: state.get("brokerActive").map(|text| text == "true"),
+        in_yesterday: since("msgPutTotalTodayMorning", "msgPutTotalYesterdayMorning"),
+        out_yesterday: since("msgGetTotalTodayMorning", "msgGetTotalYesterdayMorning"),
+        in_today: since("msgPutTotalTodayNow", "msgPutTotalTodayMorning"),
+        out_today: since("msgGetTotalTodayNow", "msgGetTotalTodayMorning"),
+        error: None,
+    }
+}
+
+/// Of `last ten seconds, last minute, last ten minutes` the first.
+pub(crate) fn first_number(text: &str) -> Option<f64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// The state of brokers by name and value.
+///
+/// # Errors
+/// The target cannot be found, or its only broker does not answer.
+pub async fn states(cluster: &Cluster, target: &Target) -> Result<Tables, Error> {
+    let mut servers = Vec::new();
+    for address in cluster.members_at(target).await? {
+        let told = cluster.client().broker_state(&address).await.map(|state| state.table);
+        servers.push(beside(target, address, told)?);
+    }
+    Ok(Tables { servers })
+}
+
+/// The settings of brokers.
+///
+/// # Errors
+/// As [`states`].
+pub async fn settings(cluster: &Cluster, target: &Target) -> Result<Tables, Error> {
+    let mut servers = Vec::new();
+    for address in cluster.members_at(target).await? {
+        let told = cluster.client().broker_config(&address).await.map(|text| parsed(&text));
+        servers.push(beside(target, address, told)?);
+    }
+    Ok(Tables { servers })
+}
+
+/// One of a cluster's brokers that does not tell stands beside those that do; the only one that was asked is an error.
+fn beside(target: &Target, address: String, told: Result<BTreeMap<String, String>, client::Error>) -> Result<Table, Error> {
+    match target {
+        Target::Broker(_) => Ok(table(address, Ok(told?))),
+        Target::Cluster(_) => Ok(table(address, told)),
+    }
+}
+
+pub(crate) fn table(address: String, told: Result<BTreeMap<String, String>, client::Error>) -> Table {
+    let (table, error) = match told {
+        Ok(table) => (table, None),
+        Err(error) => (BTreeMap::new(), Some(error.to_string())),
+    };
+    Table { address, table, error }
+}
+
+/// Lines of `key=value`, as servers answer them: nothing is escaped and no line continued.
+pub(crate) fn parsed(properties: &str) -> BTreeMap<String, String> {
+    let lines = properties.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// Changes a setting of running brokers: masters, or all.
+///
+/// # Errors
+/// The target cannot be found; what fails at a broker is in the result.
+pub async fn update(cluster: &Cluster, target: &Target, replicas_too: bool, key: &str, value: &str) -> Result<Changes, Error> {
+    let addresses = match replicas_too {
+        true => cluster.members_at(target).await?,
+        false => cluster.masters_at(target).await?,
+    };
+    let mut changes = Changes::default();
+    for address in addresses {
+        let outcome = cluster.client().update_broker_config(&address, &format!("{key}={value}\n")).await;
+        changes.note(&address, format!("set {key} to {value}"), outcome);
+    }
+    Ok(changes)
+}
+
+/// Has brokers clean: those of the target, or all.
+///
+/// # Errors
+/// As [`update`].
+pub async fn clean(cluster: &Cluster, target: Option<&Target>, cleaning: Cleaning) -> Result<Changes, Error> {
+    let addresses = match target {
+        Some(target) => cluster.members_at(target).await?,
+        None => cluster.brokers().await?.into_iter().map(|broker| broker.address).collect(),
+    };
+    let mut changes = Changes::default();
+    for address in addresses {
+        let client = cluster.client();
+        let outcome = match cleaning {
+            Cleaning::ExpiredQueues => client.clean_expired_queues(&address).await,
+            Cleaning::ExpiredLog => client.delete_expired_log(&address).await,
+            Cleaning::UnusedTopics => client.clean_unused_topics(&address).await,
+        };
+        changes.note(&address, cleaning.step(), outcome);
+    }
+    Ok(changes)
+}
+
+/// How replication stands.
+///
+/// # Errors
+/// The target cannot be found; a broker refuses or does not answer.
+pub async fn replication(cluster: &Cluster, target: &Target) -> Result<Replication, Error> {
+    let mut brokers = Vec::new();
+    for address in cluster.masters_at(target).await? {
+        let state = cluster.client().replication(&address).await?;
+        brokers.push(BrokerReplication { address, state });
+    }
+    Ok(Replication { brokers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_takes_what_a_broker_says_and_leaves_gaps() {
+        let says = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let broker = Broker {
+            cluster: "c".to_owned(),
+            name: "b".to_owned(),
+            id: 0,
+            address: "b:1".to_owned(),
+        };
+        let state = says(&[
+            ("putTps", "12.5 3 1"),
+            ("earliestMessageTimeStamp", "3600000"),
+            ("msgPutTotalTodayNow", "7"),
+            ("msgPutTotalTodayMorning", "2"),
+            ("brokerActive", "true"),
+        ]);
+        let summary = summary(broker, &state, 7_200_000);
+        assert_eq!(
+            (summary.in_tps, summary.oldest_hours, summary.in_today),
+            (Some(12.5), Some(1.0), Some(5))
+        );
+        assert_eq!((summary.active, summary.out_tps, summary.in_yesterday), (Some(true), None, None));
+    }
+
+    #[test]
+    fn properties_are_read_as_servers_write_them() {
+        let read = parsed("a=1\n# comment\nb = x=y \n\nnothing\nc=\n");
+        let pairs: Vec<_> = read.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("a", "1"), ("b", "x=y"), ("c", "")]);
+    }
+}

@@ -1,0 +1,246 @@
+//! Verbs about brokers and their cluster.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::flags::{Again, AnyPlace, Place, name, told};
+use super::out::Out;
+use crate::broker::{self, Cleaning, Tables};
+use crate::export::{self, Part, Source};
+use crate::show::Totals;
+use crate::{Cluster, Error};
+
+/// Where mqadmin writes what it exports.
+const EXPORT_DIR: &str = "/tmp/rocketmq/export";
+
+/// Show all brokers at a glance
+#[derive(Debug, Args)]
+pub(super) struct ClusterList {
+    /// With the messages of yesterday and today instead
+    #[arg(short = 'm', long = "moreStats")]
+    totals: bool,
+    #[command(flatten)]
+    again: Again,
+    /// Only this cluster
+    #[arg(short = 'c', long = "clusterName", value_name = "CLUSTER", value_parser = name)]
+    cluster: Option<String>,
+}
+
+impl ClusterList {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let mut done = 0;
+        loop {
+            let state = broker::clusters(cluster, self.cluster.as_deref()).await?;
+            let (failed, steps) = (state.brokers.iter().filter(|row| row.error.is_some()).count(), state.brokers.len());
+            match self.totals {
+                true => out.emit_apart(&Totals(state))?,
+                false => out.emit_apart(&state)?,
+            }
+            done += 1;
+            if !self.again.wait(done).await {
+                return if failed == 0 {
+                    Ok(())
+                } else {
+                    Err(Error::Partly { failed, steps })
+                };
+            }
+        }
+    }
+}
+
+fn tables(out: &mut Out, tables: &Tables) -> Result<(), Error> {
+    out.emit(tables)?;
+    tables.check()
+}
+
+/// Show a broker's state by name and value
+#[derive(Debug, Args)]
+pub(super) struct BrokerStatus {
+    #[command(flatten)]
+    place: Place,
+}
+
+impl BrokerStatus {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        tables(out, &broker::states(cluster, &self.place.target()?).await?)
+    }
+}
+
+/// Show a broker's settings
+#[derive(Debug, Args)]
+pub(super) struct GetBrokerConfig {
+    #[command(flatten)]
+    place: Place,
+}
+
+impl GetBrokerConfig {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        tables(out, &broker::settings(cluster, &self.place.target()?).await?)
+    }
+}
+
+/// Change a setting of running brokers
+#[derive(Debug, Args)]
+pub(super) struct UpdateBrokerConfig {
+    #[command(flatten)]
+    place: Place,
+    /// Replicas too (any value)
+    #[arg(short = 'a', long = "updateAllBroker", value_name = "BOOL")]
+    replicas_too: Option<String>,
+    /// Name of the setting
+    #[arg(short = 'k', long = "key", value_name = "KEY", value_parser = name)]
+    key: String,
+    /// Its new value
+    #[arg(short = 'v', long = "value", value_name = "VALUE", allow_hyphen_values = true)]
+    value: String,
+}
+
+impl UpdateBrokerConfig {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let (target, value) = (self.place.target()?, self.value.trim());
+        told(
+            out,
+            &broker::update(cluster, &target, self.replicas_too.is_some(), &self.key, value).await?,
+        )
+    }
+}
+
+/// Delete queue files whose messages are gone
+#[derive(Debug, Args)]
+pub(super) struct CleanExpiredCq {
+    #[command(flatten)]
+    place: AnyPlace,
+}
+
+impl CleanExpiredCq {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        told(
+            out,
+            &broker::clean(cluster, self.place.target().as_ref(), Cleaning::ExpiredQueues).await?,
+        )
+    }
+}
+
+/// Delete queues of topics that are no more
+#[derive(Debug, Args)]
+pub(super) struct CleanUnusedTopic {
+    #[command(flatten)]
+    place: AnyPlace,
+}
+
+impl CleanUnusedTopic {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        told(
+            out,
+            &broker::clean(cluster, self.place.target().as_ref(), Cleaning::UnusedTopics).await?,
+        )
+    }
+}
+
+/// Delete log files that are past their time
+#[derive(Debug, Args)]
+pub(super) struct DeleteExpiredCommitLog {
+    #[command(flatten)]
+    place: AnyPlace,
+}
+
+impl DeleteExpiredCommitLog {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        told(
+            out,
+            &broker::clean(cluster, self.place.target().as_ref(), Cleaning::ExpiredLog).await?,
+        )
+    }
+}
+
+/// Show how replication stands
+#[derive(Debug, Args)]
+pub(super) struct HaStatus {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    again: Again,
+}
+
+impl HaStatus {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let target = self.place.target()?;
+        let mut done = 0;
+        loop {
+            out.emit_apart(&broker::replication(cluster, &target).await?)?;
+            done += 1;
+            if !self.again.wait(done).await {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Write the settings of a cluster to configs.json
+#[derive(Debug, Args)]
+pub(super) struct ExportConfigs {
+    /// Which cluster
+    #[arg(short = 'c', long = "clusterName", value_name = "CLUSTER", value_parser = name)]
+    cluster: String,
+    /// Directory for the file
+    #[arg(short = 'f', long = "filePath", value_name = "DIR", default_value = EXPORT_DIR)]
+    dir: PathBuf,
+}
+
+impl ExportConfigs {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        out.emit(&export::configs(cluster, &self.cluster, &self.dir).await?)
+    }
+}
+
+/// Write topics and groups to metadata.json, topic.json or subscriptionGroup.json
+#[derive(Debug, Args)]
+pub(super) struct ExportMetadata {
+    #[command(flatten)]
+    place: Place,
+    /// Directory for the file
+    #[arg(short = 'f', long = "filePath", value_name = "DIR", default_value = EXPORT_DIR)]
+    dir: PathBuf,
+    /// Only topics
+    #[arg(short = 't', long = "topic", conflicts_with = "groups")]
+    topics: bool,
+    /// Only consumer groups
+    #[arg(short = 'g', long = "subscriptionGroup")]
+    groups: bool,
+    /// With retry and dead letter topics
+    #[arg(short = 's', long = "specialTopic")]
+    special: bool,
+}
+
+impl ExportMetadata {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let source = match self.place.target()? {
+            crate::Target::Broker(address) => Source::Broker(address),
+            crate::Target::Cluster(name) => Source::Cluster(name),
+        };
+        let part = match (self.topics, self.groups) {
+            (true, _) => Part::Topics,
+            (_, true) => Part::Groups,
+            _ => Part::All,
+        };
+        out.emit(&export::metadata(cluster, &source, part, self.special, &self.dir).await?)
+    }
+}
+
+/// Write what a cluster's masters are, hold and carry to metrics.json
+#[derive(Debug, Args)]
+pub(super) struct ExportMetrics {
+    /// Which cluster
+    #[arg(short = 'c', long = "clusterName", value_name = "CLUSTER", value_parser = name)]
+    cluster: String,
+    /// Directory for the file
+    #[arg(short = 'f', long = "filePath", value_name = "DIR", default_value = EXPORT_DIR)]
+    dir: PathBuf,
+}
+
+impl ExportMetrics {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        out.emit(&export::metrics(cluster, &self.cluster, &self.dir).await?)
+    }
+}

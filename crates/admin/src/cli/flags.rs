@@ -1,0 +1,160 @@
+//! Flags that several verbs have, and how their values are read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use serde::de::DeserializeOwned;
+
+use crate::{Changes, Error, Target, time};
+
+use super::out::Out;
+
+/// A broker or a cluster; one of them has to be given.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Place {
+    /// Address of a broker
+    #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT")]
+    broker: Option<String>,
+    /// All brokers of a cluster
+    #[arg(short = 'c', long = "clusterName", alias = "cluster", value_name = "CLUSTER")]
+    cluster: Option<String>,
+}
+
+impl Place {
+    pub(super) fn target(&self) -> Result<Target, Error> {
+        target(self.broker.as_ref(), self.cluster.as_ref()).ok_or_else(|| Error::Invalid("-b or -c is needed".to_owned()))
+    }
+}
+
+/// A broker, a cluster, or everything.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub(super) struct AnyPlace {
+    /// Address of a broker
+    #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT")]
+    broker: Option<String>,
+    /// All brokers of a cluster [default: of all clusters]
+    #[arg(short = 'c', long = "cluster", value_name = "CLUSTER")]
+    cluster: Option<String>,
+}
+
+impl AnyPlace {
+    pub(super) fn target(&self) -> Option<Target> {
+        target(self.broker.as_ref(), self.cluster.as_ref())
+    }
+}
+
+fn target(broker: Option<&String>, cluster: Option<&String>) -> Option<Target> {
+    let broker = broker.map(|address| Target::Broker(address.trim().to_owned()));
+    broker.or_else(|| cluster.map(|name| Target::Cluster(name.trim().to_owned())))
+}
+
+/// How often something is looked at anew.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Again {
+    /// Look again every so many seconds, until interrupted
+    #[arg(short = 'i', long = "interval", value_name = "SECONDS")]
+    interval: Option<u64>,
+    /// With an interval: end after so many looks
+    #[arg(long, value_name = "COUNT", requires = "interval")]
+    rounds: Option<u64>,
+}
+
+impl Again {
+    /// Waits for the next look, the `done`-th being over; false when there is none.
+    pub(super) async fn wait(&self, done: u64) -> bool {
+        match self.interval {
+            Some(seconds) if self.rounds.is_none_or(|rounds| done < rounds) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// `true` or `false`, in any case.
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        yes if yes.eq_ignore_ascii_case("true") => Ok(true),
+        no if no.eq_ignore_ascii_case("false") => Ok(false),
+        _ => Err("true or false is expected".to_owned()),
+    }
+}
+
+/// Text without blanks around it, not empty.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("a name is expected".to_owned()),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// A time as [`time::parse`] reads it.
+pub(super) fn moment(text: &str) -> Result<i64, String> {
+    time::parse(text).map_err(|error| error.to_string())
+}
+
+/// `+name=value,-name,…` as changes by signed name.
+pub(super) fn attributes(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut changes = BTreeMap::new();
+    for part in text.trim().split(',') {
+        let (name, value) = part.split_once('=').map_or((part, ""), |(name, value)| (name, value));
+        let well = match value {
+            "" => name.starts_with('-') && name.len() > 1 && !part.contains('='),
+            _ => name.starts_with('+') && name.len() > 1,
+        };
+        if !well {
+            return Err(format!("{part} is no change; +name=value sets, -name takes away"));
+        }
+        if changes.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("{name} stands there twice"));
+        }
+    }
+    Ok(changes)
+}
+
+/// A file with a JSON list.
+pub(super) fn list_from<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
+    let file = |error| Error::File {
+        path: path.to_owned(),
+        error,
+    };
+    let bytes = fs::read(path).map_err(file)?;
+    let list: Vec<T> = protocol::json::read(&bytes).map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+    match list.is_empty() {
+        true => Err(Error::Invalid(format!("{}: the list is empty", path.display()))),
+        false => Ok(list),
+    }
+}
+
+/// Prints what was changed; a failed step is an error.
+pub(super) fn told(out: &mut Out, changes: &Changes) -> Result<(), Error> {
+    out.emit(changes)?;
+    changes.check()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_changes_with_a_sign() {
+        let changes = attributes("+message.type=FIFO,-old").unwrap();
+        assert_eq!(changes["+message.type"], "FIFO");
+        assert_eq!(changes["-old"], "");
+        for wrong in ["a=b", "+a", "+a=", "-a=b", "+=b", "-", "+a=1,+a=2"] {
+            assert!(attributes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn truth_is_true_or_false() {
+        assert_eq!((truth("TRUE"), truth(" false ")), (Ok(true), Ok(false)));
+        assert!(truth("yes").is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! Verbs about progress and offsets.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::flags::{moment, name, told, truth};
+use super::out::Out;
+use crate::offset::reset::{self, END, Reset};
+use crate::{Cluster, Error, monitor, offset};
+
+/// Show how far consumer groups are
+#[derive(Debug, Args)]
+pub(super) struct ConsumerProgress {
+    /// One group, queue by queue [default: all groups at a glance]
+    #[arg(short = 'g', long = "groupName", value_name = "GROUP", value_parser = name)]
+    group: Option<String>,
+    /// Only this topic
+    #[arg(short = 't', long = "topicName", value_name = "TOPIC", value_parser = name, requires = "group")]
+    topic: Option<String>,
+    /// With the address of the consumer that has each queue
+    #[arg(short = 's', long = "showClientIP", value_name = "BOOL", value_parser = truth, requires = "group")]
+    clients: Option<bool>,
+    /// For topics without a route (light message queues): the topic that has it
+    #[arg(short = 'c', long = "cluster", value_name = "PARENT", value_parser = name)]
+    via: Option<String>,
+}
+
+impl ConsumerProgress {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let (topic, via) = (self.topic.as_deref(), self.via.as_deref());
+        match &self.group {
+            None => out.emit(&offset::summaries(cluster).await?),
+            Some(group) if self.clients == Some(true) => out.emit(&offset::progress_with_clients(cluster, group, topic, via).await?),
+            Some(group) => out.emit(&offset::progress(cluster, group, topic, via).await?),
+        }
+    }
+}
+
+/// Show how far all groups of a broker are
+#[derive(Debug, Args)]
+pub(super) struct BrokerConsumeStats {
+    /// Address of the broker
+    #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT", value_parser = name)]
+    broker: String,
+    /// How long to wait for the answer, ms
+    #[arg(short = 't', long = "timeoutMillis", value_name = "MS", default_value_t = 50_000)]
+    timeout: u64,
+    /// Only queues with at least so many messages left
+    #[arg(short = 'l', long = "level", value_name = "COUNT", default_value_t = 0)]
+    level: i64,
+    /// Only ordered topics
+    #[arg(short = 'o', long = "order", value_name = "BOOL", value_parser = truth)]
+    order: Option<bool>,
+}
+
+impl BrokerConsumeStats {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let patient = cluster.with_timeout(Duration::from_millis(self.timeout));
+        let ordered = self.order.unwrap_or(false);
+        out.emit(&offset::of_broker(&patient, &self.broker, ordered, self.level).await?)
+    }
+}
+
+/// Move a group in a topic to a time; running consumers follow
+#[derive(Debug, Args)]
+pub(super) struct ResetOffsetByTime {
+    /// Name of the group
+    #[arg(short = 'g', long = "group", value_name = "GROUP", value_parser = name)]
+    group: String,
+    /// Name of the topic
+    #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
+    topic: String,
+    /// now, epoch milliseconds, yyyy-MM-dd#HH:mm:ss:SSS (local time), or -1 for the end
+    #[arg(short = 's', long = "timestamp", value_name = "TIME", value_parser = moment, allow_negative_numbers = true)]
+    timestamp: i64,
+    /// Also forward [default: true]
+    #[arg(short = 'f', long = "force", value_name = "BOOL", value_parser = truth)]
+    force: Option<bool>,
+    /// One queue of the broker at this address
+    #[arg(short = 'b', long = "broker", value_name = "HOST:PORT", value_parser = name, requires = "queue")]
+    broker: Option<String>,
+    /// Number of that queue
+    #[arg(short = 'q', long = "queue", value_name = "QUEUE", requires = "broker", value_parser = clap::value_parser!(i32).range(0..))]
+    queue: Option<i32>,
+    /// With a queue: to this offset rather than the time
+    #[arg(short = 'o', long = "offset", value_name = "OFFSET", requires = "queue", value_parser = clap::value_parser!(i64).range(0..))]
+    offset: Option<i64>,
+    /// For topics without a route (light message queues): the topic that has it
+    #[arg(short = 'c', long = "cluster", value_name = "PARENT", value_parser = name)]
+    via: Option<String>,
+    /// Nothing: brokers know the language of their clients
+    #[arg(long = "cplus", hide = true)]
+    cplus: bool,
+}
+
+impl ResetOffsetByTime {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let wanted = Reset {
+            group: &self.group,
+            topic: &self.topic,
+            timestamp: self.timestamp,
+            force: self.force.unwrap_or(true),
+            via: self.via.as_deref(),
+        };
+        match (&self.broker, self.queue) {
+            (Some(broker), Some(queue)) => out.emit(&reset::reset_queue(cluster, (broker, queue), &wanted, self.offset).await?),
+            _ => out.emit(&reset::reset(cluster, &wanted).await?),
+        }
+    }
+}
+
+/// Move a group in a topic to the end, past everything that is there now
+#[derive(Debug, Args)]
+pub(super) struct SkipAccumulatedMessage {
+    /// Name of the group
+    #[arg(short = 'g', long = "group", value_name = "GROUP", value_parser = name)]
+    group: String,
+    /// Name of the topic
+    #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
+    topic: String,
+    /// Also forward, which skipping is [default: true]
+    #[arg(short = 'f', long = "force", value_name = "BOOL", value_parser = truth)]
+    force: Option<bool>,
+    /// For topics without a route (light message queues): the topic that has it
+    #[arg(short = 'c', long = "cluster", value_name = "PARENT", value_parser = name)]
+    via: Option<String>,
+}
+
+impl SkipAccumulatedMessage {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let wanted = Reset {
+            group: &self.group,
+            topic: &self.topic,
+            timestamp: END,
+            force: self.force.unwrap_or(true),
+            via: self.via.as_deref(),
+        };
+        out.emit(&reset::reset(cluster, &wanted).await?)
+    }
+}
+
+/// Set one group's offsets in a topic to another group's
+#[derive(Debug, Args)]
+pub(super) struct CloneGroupOffset {
+    /// From this group
+    #[arg(short = 's', long = "srcGroup", value_name = "GROUP", value_parser = name)]
+    from: String,
+    /// To this group
+    #[arg(short = 'd', long = "destGroup", value_name = "GROUP", value_parser = name)]
+    to: String,
+    /// Name of the topic
+    #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
+    topic: String,
+    /// Accepted as mqadmin does, without effect there and here
+    #[arg(short = 'o', long = "offline", value_name = "BOOL", value_parser = truth)]
+    offline: Option<bool>,
+}
+
+impl CloneGroupOffset {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        told(out, &reset::clone(cluster, &self.from, &self.to, &self.topic).await?)
+    }
+}
+
+/// Watch all groups: what is left to consume and what looks wrong
+#[derive(Debug, Args)]
+pub(super) struct StartMonitoring {
+    /// Look again every so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    interval: u64,
+    /// End after so many looks [default: only when interrupted]
+    #[arg(long, value_name = "COUNT")]
+    rounds: Option<u64>,
+}
+
+impl StartMonitoring {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        let mut done = 0;
+        loop {
+            out.emit_apart(&monitor::round(cluster).await?)?;
+            done += 1;
+            if self.rounds.is_some_and(|rounds| done >= rounds) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_secs(self.interval)).await;
+        }
+    }
+}

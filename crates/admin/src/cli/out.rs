@@ -1,0 +1,49 @@
+//! Where results go: standard output, as tables or as JSON.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::Error;
+use crate::show::Show;
+
+/// Prints results, each at once, so that a long run shows what it has.
+pub(super) struct Out {
+    json: bool,
+    printed: bool,
+}
+
+impl Out {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, printed: false }
+    }
+
+    /// Prints a result: a document on a line of its own, or a table.
+    pub(super) fn emit<T: Serialize + Show>(&mut self, result: &T) -> Result<(), Error> {
+        if !self.json {
+            return self.text(&result.shown());
+        }
+        let mut line = serde_json::to_vec(result).map_err(|error| Error::Output(error.into()))?;
+        line.push(b'\n');
+        self.write(&line)
+    }
+
+    /// As [`Out::emit`], with an empty line between results that are tables.
+    pub(super) fn emit_apart<T: Serialize + Show>(&mut self, result: &T) -> Result<(), Error> {
+        if self.printed && !self.json {
+            self.text("\n")?;
+        }
+        self.emit(result)
+    }
+
+    /// Prints text as it is.
+    pub(super) fn text(&mut self, text: &str) -> Result<(), Error> {
+        self.write(text.as_bytes())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.printed = true;
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::Output)
+    }
+}

@@ -1,0 +1,314 @@
+//! Who is connected: producers, consumers, and what consumers do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::diagnose::RunningInfo;
+use protocol::heartbeat::Subscription;
+use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerTable};
+use protocol::{MessageQueue, version};
+use serde::Serialize;
+
+use crate::{Cluster, Error, time};
+
+/// A consumer that has messages and consumed none for this long looks stuck.
+const STUCK_MS: i64 = 60_000;
+/// Consumers younger than this may still be about to learn their subscriptions.
+const SETTLED_MS: i64 = 120_000;
+
+/// What the consumers of a group do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerStatus {
+    /// The group.
+    pub group: String,
+    /// Consumer by consumer.
+    pub clients: Vec<ClientStatus>,
+    /// Whether all want the same; a group whose members differ loses messages.
+    pub same_subscription: bool,
+    /// What looks wrong.
+    pub warnings: Vec<String>,
+}
+
+/// What a consumer does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientStatus {
+    /// The client.
+    pub client_id: String,
+    /// Its version; empty when it was asked by its id.
+    pub version: String,
+    /// Setting by name.
+    pub properties: BTreeMap<String, String>,
+    /// What it wants.
+    pub subscriptions: Vec<Subscription>,
+    /// Its queues.
+    pub queues: Vec<ClientQueue>,
+    /// How fast it is, by topic.
+    pub speed: BTreeMap<String, protocol::diagnose::ConsumeSpeed>,
+    /// What the application adds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub user_info: BTreeMap<String, String>,
+    /// Stack traces, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jstack: Option<String>,
+    /// Why it did not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A queue within a consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientQueue {
+    /// The topic.
+    pub topic: String,
+    /// The broker.
+    pub broker: String,
+    /// The queue.
+    pub queue_id: i32,
+    /// What the consumer says of it.
+    #[serde(flatten)]
+    pub state: protocol::diagnose::ProcessQueue,
+}
+
+/// The connected consumers of a group, from the broker at an address or from the first that knows any.
+///
+/// # Errors
+/// Refused with code 206 when there are none.
+pub async fn consumers(cluster: &Cluster, group: &str, broker: Option<&str>) -> Result<ConsumerConnection, Error> {
+    Ok(connected(cluster, group, broker).await?.1)
+}
+
+/// The connected consumers and the address of the broker that told.
+async fn connected(cluster: &Cluster, group: &str, broker: Option<&str>) -> Result<(String, ConsumerConnection), Error> {
+    let addresses: Vec<String> = match broker {
+        Some(address) => vec![address.to_owned()],
+        None => {
+            let brokers = cluster.brokers_of_group(group, None).await?;
+            brokers.into_iter().map(|broker| broker.address).collect()
+        }
+    };
+    let mut failure = None;
+    for address in addresses {
+        match cluster.client().consumer_connections(&address, group).await {
+            Ok(found) if !found.connection_set.is_empty() => return Ok((address, found)),
+            Ok(_) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.map_or_else(
+        || Error::NotFound(format!("no consumer of group {group} is connected")),
+        Error::Call,
+    ))
+}
+
+/// The connected producers of a group at the brokers of a topic.
+///
+/// # Errors
+/// [`Error::NotFound`] when there are none; the topic is unknown; a broker does not answer.
+pub async fn producers(cluster: &Cluster, group: &str, topic: &str) -> Result<ProducerConnection, Error> {
+    let mut found: Vec<Connection> = Vec::new();
+    let mut failure = None;
+    for broker in cluster.brokers_with(topic, None).await? {
+        match cluster.client().producer_connections(&broker.address, group).await {
+            Ok(more) => found.extend(more.connection_set),
+            // The Java broker refuses where the group has no member.
+            Err(error @ client::Error::Refused { .. }) => failure = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut seen = BTreeSet::new();
+    found.retain(|connection| seen.insert(connection.client_id.clone()));
+    match (found.is_empty(), failure) {
+        (false, _) => Ok(ProducerConnection { connection_set: found }),
+        (true, Some(error)) => Err(error.into()),
+        (true, None) => Err(Error::NotFound(format!(
+            "no producer of group {group} is connected to the brokers of {topic}"
+        ))),
+    }
+}
+
+/// All producers that are connected to a broker.
+///
+/// # Errors
+/// The broker does not answer.
+pub async fn all_producers(cluster: &Cluster, broker: &str) -> Result<ProducerTable, Error> {
+    Ok(cluster.client().producers(broker).await?)
+}
+
+/// What the consumers of a group do; or, given its id, one of them.
+///
+/// # Errors
+/// As [`consumers`]; one that is asked by its id does not tell.
+pub async fn status(
+    cluster: &Cluster,
+    group: &str,
+    (client_id, broker): (Option<&str>, Option<&str>),
+    jstack: bool,
+) -> Result<ConsumerStatus, Error> {
+    let (address, members) = connected(cluster, group, broker).await?;
+    if let Some(client_id) = client_id {
+        let info = cluster.client().running_info(&address, group, client_id, jstack).await?;
+        return Ok(judged(group, vec![(client(client_id, "", Ok(&info)), Some(info))], time::now_ms()));
+    }
+    let mut clients = Vec::new();
+    for member in members.connection_set {
+        let (id, version) = (&member.client_id, version::name(member.version));
+        clients.push(match cluster.client().running_info(&address, group, id, jstack).await {
+            Ok(info) => (client(id, &version, Ok(&info)), Some(info)),
+            Err(error) => (client(id, &version, Err(error)), None),
+        });
+    }
+    Ok(judged(group, clients, time::now_ms()))
+}
+
+fn client(client_id: &str, version: &str, told: Result<&RunningInfo, client::Error>) -> ClientStatus {
+    let (info, error) = match told {
+        Ok(info) => (info.clone(), None),
+        Err(error) => (RunningInfo::default(), Some(error.to_string())),
+    };
+    let property = |name: &String| (name.clone(), info.property(name).unwrap_or_default());
+    ClientStatus {
+        client_id: client_id.to_owned(),
+        version: version.to_owned(),
+        properties: info.properties.keys().map(property).collect(),
+        subscriptions: info.subscription_set,
+        queues: info
+            .mq_table
+            .into_iter()
+            .map(|(queue, state)| ClientQueue {
+                topic: queue.topic,
+                broker: queue.broker_name,
+                queue_id: queue.queue_id,
+                state,
+            })
+            .collect(),
+        speed: info.status_table,
+        user_info: info.user_consumer_info,
+        jstack: info.jstack,
+        error,
+    }
+}
+
+fn judged(group: &str, told: Vec<(ClientStatus, Option<RunningInfo>)>, now_ms: i64) -> ConsumerStatus {
+    let (clients, infos): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+    let same_subscription = same_subscription(&infos.iter().flatten().collect::<Vec<_>>(), now_ms);
+    let mut warnings: Vec<String> = clients
+        .iter()
+        .zip(&infos)
+        .flat_map(|(client, info)| info.iter().flat_map(|info| stuck(&client.client_id, info, now_ms)))
+        .collect();
+    if !same_subscription {
+        warnings.push("consumers of one group want different things; each gets messages that it does not want".to_owned());
+    }
+    ConsumerStatus {
+        group: group.to_owned(),
+        clients,
+        same_subscription,
+        warnings,
+    }
+}
+
+/// Versions of subscriptions differ from client to client and do not count.
+fn same_subscription(infos: &[&RunningInfo], now_ms: i64) -> bool {
+    let wishes = |info: &RunningInfo| -> BTreeSet<(String, String)> {
+        let wish = |wanted: &Subscription| (wanted.topic.clone(), wanted.sub_string.clone());
+        info.subscription_set.iter().map(wish).collect()
+    };
+    let settled = |info: &&RunningInfo| {
+        let started = info
+            .property("PROP_CONSUMER_START_TIMESTAMP")
+            .and_then(|text| text.parse::<i64>().ok());
+        is_push(info) && started.is_none_or(|started| now_ms - started > SETTLED_MS)
+    };
+    let mut wanted = infos.iter().copied().filter(settled).map(wishes);
+    let first = wanted.next();
+    wanted.all(|other| Some(other) == first)
+}
+
+/// Whether a consumer has messages pushed to a listener.
+pub(crate) fn is_push(info: &RunningInfo) -> bool {
+    info.property("PROP_CONSUME_TYPE").as_deref() == Some("CONSUME_PASSIVELY")
+}
+
+fn stuck(client_id: &str, info: &RunningInfo, now_ms: i64) -> Vec<String> {
+    if !is_push(info) {
+        return Vec::new();
+    }
+    let ordered = info.property("PROP_CONSUMEORDERLY").is_some_and(|text| text == "true");
+    let complaint = |(queue, state): (&MessageQueue, &protocol::diagnose::ProcessQueue)| {
+        let place = format!("{client_id}: {} {}/{}", queue.topic, queue.broker_name, queue.queue_id);
+        let idle = now_ms - state.last_consume_timestamp;
+        match ordered {
+            true if !state.locked => Some(format!("{place} is not locked since {} ms", now_ms - state.last_lock_timestamp)),
+            true if state.droped && state.try_unlock_times > 0 => {
+                Some(format!("{place} could not be unlocked in {} attempts", state.try_unlock_times))
+            }
+            false if idle > STUCK_MS && state.cached_msg_count > 0 => Some(format!(
+                "{place} has {} messages and consumed none for {idle} ms",
+                state.cached_msg_count
+            )),
+            _ => None,
+        }
+    };
+    info.mq_table.iter().filter_map(complaint).collect()
+}
+
+/// The address of the consumer that has each queue of a group.
+pub(crate) async fn owners(cluster: &Cluster, group: &str) -> Result<BTreeMap<MessageQueue, String>, Error> {
+    let (address, members) = match connected(cluster, group, None).await {
+        Ok(found) => found,
+        // Nobody is there, so nobody has a queue.
+        Err(Error::NotFound(_) | Error::Call(client::Error::Refused { .. })) => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error),
+    };
+    let mut owners = BTreeMap::new();
+    for member in members.connection_set {
+        let info = cluster.client().running_info(&address, group, &member.client_id, false).await?;
+        let ip = member.client_id.split('@').next().unwrap_or_default().to_owned();
+        owners.extend(info.mq_table.into_keys().map(|queue| (queue, ip.clone())));
+    }
+    Ok(owners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::diagnose::ProcessQueue;
+
+    fn consumer(topic: &str, queue: ProcessQueue) -> RunningInfo {
+        RunningInfo {
+            properties: [("PROP_CONSUME_TYPE".to_owned(), "CONSUME_PASSIVELY".into())].into(),
+            subscription_set: vec![Subscription {
+                topic: topic.to_owned(),
+                sub_string: "*".to_owned(),
+                ..Subscription::default()
+            }],
+            mq_table: [(MessageQueue::new(topic, "b", 0), queue)].into(),
+            ..RunningInfo::default()
+        }
+    }
+
+    fn status_of(infos: [RunningInfo; 2]) -> ConsumerStatus {
+        let told = infos.map(|info| (client("c", "", Ok(&info)), Some(info)));
+        judged("g", told.into(), 200_000)
+    }
+
+    #[test]
+    fn different_wishes_and_stuck_queues_are_told() {
+        let fine = ProcessQueue {
+            last_consume_timestamp: 199_000,
+            cached_msg_count: 3,
+            ..ProcessQueue::default()
+        };
+        let stuck = ProcessQueue {
+            last_consume_timestamp: 1_000,
+            ..fine.clone()
+        };
+        let same = status_of([consumer("t", fine.clone()), consumer("t", fine.clone())]);
+        assert!(same.same_subscription && same.warnings.is_empty());
+        let different = status_of([consumer("t", fine), consumer("u", stuck)]);
+        assert!(!different.same_subscription);
+        assert_eq!(different.warnings[0], "c: u b/0 has 3 messages and consumed none for 199000 ms");
+    }
+}

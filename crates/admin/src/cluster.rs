@@ -1,0 +1,290 @@
+//! The way from names to addresses: name servers, clusters, brokers, topics.
+
+use std::time::Duration;
+
+use client::{Client, Options, Queue, Route};
+use message::names;
+use protocol::route::{BrokerData, ClusterInfo, MASTER_ID, TopicRoute};
+use protocol::{Frame, ResponseCode};
+use serde::Serialize;
+
+use crate::Error;
+
+/// Light message queues begin so; they have no route of their own.
+const LMQ_PREFIX: &str = "%LMQ%";
+/// Keeps timers; has no route of its own either.
+const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
+
+/// All clusters that some name servers know, and connections to their servers.
+pub struct Cluster {
+    client: Client,
+}
+
+/// One broker process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Broker {
+    /// Its cluster.
+    pub cluster: String,
+    /// Its name, which its replicas share.
+    pub name: String,
+    /// 0 is the master.
+    pub id: i64,
+    /// `host:port`.
+    pub address: String,
+}
+
+/// Where something is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// At the broker of this address.
+    Broker(String),
+    /// At every broker of this cluster.
+    Cluster(String),
+}
+
+impl Cluster {
+    /// The clusters that these name servers know; nothing is asked yet. `timeout` is for each answer.
+    pub fn new<A: Into<String>>(name_servers: impl IntoIterator<Item = A>, timeout: Duration) -> Self {
+        let mut options = Options::with_name_servers(name_servers);
+        options.request_timeout = timeout;
+        Self {
+            client: Client::new(options),
+        }
+    }
+
+    /// Its connections.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The same clusters with another time for each answer.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self::new(self.name_servers().iter().cloned(), timeout)
+    }
+
+    /// `host:port` of each name server.
+    pub fn name_servers(&self) -> &[String] {
+        self.client.name_servers()
+    }
+
+    /// All brokers of all clusters, by cluster, name and id.
+    ///
+    /// # Errors
+    /// No name server answers.
+    pub async fn brokers(&self) -> Result<Vec<Broker>, Error> {
+        Ok(brokers_of(&self.client.cluster().await?))
+    }
+
+    /// The brokers of one cluster, replicas too.
+    ///
+    /// # Errors
+    /// [`Error::NoCluster`], or no name server answers.
+    pub async fn members(&self, cluster: &str) -> Result<Vec<Broker>, Error> {
+        let info = self.client.cluster().await?;
+        if !info.cluster_addr_table.contains_key(cluster) {
+            return Err(Error::NoCluster {
+                name: cluster.to_owned(),
+                known: info.cluster_addr_table.into_keys().collect(),
+            });
+        }
+        let mut brokers = brokers_of(&info);
+        brokers.retain(|broker| broker.cluster == cluster);
+        Ok(brokers)
+    }
+
+    /// The masters of one cluster, or of all.
+    ///
+    /// # Errors
+    /// As [`Cluster::members`]; [`Error::NotFound`] when there is none.
+    pub async fn masters(&self, cluster: Option<&str>) -> Result<Vec<Broker>, Error> {
+        let mut brokers = match cluster {
+            Some(cluster) => self.members(cluster).await?,
+            None => self.brokers().await?,
+        };
+        brokers.retain(|broker| broker.id == MASTER_ID);
+        if brokers.is_empty() {
+            let place = cluster.map_or_else(String::new, |cluster| format!(" in cluster {cluster}"));
+            return Err(Error::NotFound(format!("no master is registered{place}")));
+        }
+        Ok(brokers)
+    }
+
+    /// Addresses of the masters at a target; a broker's address is taken as it is.
+    ///
+    /// # Errors
+    /// As [`Cluster::masters`].
+    pub async fn masters_at(&self, target: &Target) -> Result<Vec<String>, Error> {
+        match target {
+            Target::Broker(address) => Ok(vec![address.clone()]),
+            Target::Cluster(cluster) => Ok(addresses(self.masters(Some(cluster)).await?)),
+        }
+    }
+
+    /// Addresses of all brokers at a target, replicas too.
+    ///
+    /// # Errors
+    /// As [`Cluster::members`].
+    pub async fn members_at(&self, target: &Target) -> Result<Vec<String>, Error> {
+        match target {
+            Target::Broker(address) => Ok(vec![address.clone()]),
+            Target::Cluster(cluster) => Ok(addresses(self.members(cluster).await?)),
+        }
+    }
+
+    /// The address of the master that has this name.
+    ///
+    /// # Errors
+    /// [`Error::NoBroker`], or no name server answers.
+    pub async fn master_named(&self, name: &str) -> Result<String, Error> {
+        let brokers = self.brokers().await?;
+        let master = brokers.iter().find(|broker| broker.name == name && broker.id == MASTER_ID);
+        master.map(|broker| broker.address.clone()).ok_or_else(|| {
+            let mut known: Vec<_> = brokers.iter().map(|broker| broker.name.clone()).collect();
+            known.dedup();
+            Error::NoBroker {
+                name: name.to_owned(),
+                known,
+            }
+        })
+    }
+
+    /// The name of the broker at an address.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or no name server answers.
+    pub async fn name_of(&self, address: &str) -> Result<String, Error> {
+        let found = self.brokers().await?.into_iter().find(|broker| broker.address == address);
+        found
+            .map(|broker| broker.name)
+            .ok_or_else(|| Error::NotFound(format!("the name server knows no broker at {address}")))
+    }
+
+    /// Where a topic is. `via` names the topic whose route serves those that have none of their own (light message queues, timers).
+    ///
+    /// # Errors
+    /// The topic is unknown, or no name server answers.
+    pub async fn route(&self, topic: &str, via: Option<&str>) -> Result<TopicRoute, Error> {
+        let asked = via.filter(|_| has_no_route(topic)).unwrap_or(topic);
+        match self.client.topic_route(asked).await {
+            Ok(route) => Ok(route),
+            Err(error) if error.code() == Some(ResponseCode::TopicNotExist.into()) => Err(Error::Call(client::Error::NoRoute {
+                topic: asked.to_owned(),
+                reason: "the name server knows no broker that has it".to_owned(),
+            })),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// One address of each broker that has the topic: its master, else a replica.
+    ///
+    /// # Errors
+    /// As [`Cluster::route`].
+    pub async fn brokers_with(&self, topic: &str, via: Option<&str>) -> Result<Vec<Broker>, Error> {
+        let route = self.route(topic, via).await?;
+        Ok(route.broker_datas.iter().filter_map(readable).collect())
+    }
+
+    /// The queues of a topic that may be read, by broker name and number.
+    ///
+    /// # Errors
+    /// As [`Cluster::route`].
+    pub async fn queues(&self, topic: &str, via: Option<&str>) -> Result<Vec<Queue>, Error> {
+        let route = self.route(topic, via).await?;
+        Ok(Route::of(topic, &route).read)
+    }
+
+    /// One queue, by its broker's name.
+    ///
+    /// # Errors
+    /// As [`Cluster::master_named`].
+    pub async fn queue(&self, topic: &str, broker: &str, id: i32) -> Result<Queue, Error> {
+        let at = Queue::at(&self.master_named(broker).await?, topic, id);
+        Ok(Queue {
+            broker: broker.into(),
+            ..at
+        })
+    }
+
+    /// The brokers that serve a group: those with its retry topic, else those with `topic`, else all masters.
+    ///
+    /// # Errors
+    /// As [`Cluster::masters`].
+    pub async fn brokers_of_group(&self, group: &str, topic: Option<&str>) -> Result<Vec<Broker>, Error> {
+        let retry = names::retry_topic(group);
+        for candidate in [Some(retry.as_str()), topic].into_iter().flatten() {
+            match self.brokers_with(candidate, None).await {
+                Ok(brokers) if !brokers.is_empty() => return Ok(brokers),
+                Ok(_) | Err(Error::Call(client::Error::NoRoute { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.masters(None).await
+    }
+
+    /// Sends a request and waits for its success.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn ask(&self, address: &str, request: Frame) -> Result<Frame, Error> {
+        Ok(self.client.ask(address, request).await?)
+    }
+}
+
+/// Whether a topic is found by another one's route.
+fn has_no_route(topic: &str) -> bool {
+    topic.starts_with(LMQ_PREFIX) || topic == TIMER_TOPIC
+}
+
+fn brokers_of(info: &ClusterInfo) -> Vec<Broker> {
+    let mut brokers = Vec::new();
+    for (cluster, names) in &info.cluster_addr_table {
+        for data in names.iter().filter_map(|name| info.broker_addr_table.get(name)) {
+            brokers.extend(data.broker_addrs.iter().map(|(id, address)| Broker {
+                cluster: cluster.clone(),
+                name: data.broker_name.clone(),
+                id: *id,
+                address: address.clone(),
+            }));
+        }
+    }
+    brokers
+}
+
+fn readable(data: &BrokerData) -> Option<Broker> {
+    let (id, address) = data.broker_addrs.iter().next()?;
+    Some(Broker {
+        cluster: data.cluster.clone(),
+        name: data.broker_name.clone(),
+        id: *id,
+        address: address.clone(),
+    })
+}
+
+fn addresses(brokers: Vec<Broker>) -> Vec<String> {
+    brokers.into_iter().map(|broker| broker.address).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_is_asked_before_a_replica() {
+        let mut data = BrokerData {
+            broker_name: "b".to_owned(),
+            broker_addrs: [(1, "replica:1".to_owned()), (0, "master:1".to_owned())].into(),
+            ..BrokerData::default()
+        };
+        assert_eq!(readable(&data).map(|broker| broker.address).as_deref(), Some("master:1"));
+        data.broker_addrs.remove(&0);
+        assert_eq!(readable(&data).map(|broker| broker.address).as_deref(), Some("replica:1"));
+    }
+
+    #[test]
+    fn only_light_queues_and_timers_are_found_by_another_topic() {
+        assert!(has_no_route("%LMQ%x") && has_no_route("rmq_sys_wheel_timer"));
+        assert!(!has_no_route("orders"));
+    }
+}

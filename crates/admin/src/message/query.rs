@@ -1,0 +1,208 @@
+//! Finding messages: by id, key, unique key, queue offset; raw queue entries; and what may be done with one that was found.
+
+use bytes::Bytes;
+use client::{KeyQuery, Outcome, Puller, Wish, records};
+use message::{Record, id, properties};
+use protocol::ResponseCode;
+use protocol::diagnose::{ConsumeDirectlyHeader, ConsumeDirectlyReply, ConsumeQueueEntries, QueryConsumeQueueHeader};
+use serde::Serialize;
+
+use crate::message::body::Charset;
+use crate::message::{Found, TOOLS_GROUP};
+use crate::{Cluster, Error, clients};
+
+/// Messages that were found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Messages {
+    /// Oldest first.
+    pub messages: Vec<Found>,
+}
+
+/// What to look for in an index.
+#[derive(Debug, Clone)]
+pub struct Search<'a> {
+    /// What.
+    pub query: KeyQuery<'a>,
+    /// At the brokers of one cluster only; for topics without a route, the topic that has it.
+    pub cluster: Option<&'a str>,
+}
+
+/// Messages by key or unique key, from all brokers of the topic.
+///
+/// # Errors
+/// [`Error::NotFound`] when there are none; the topic is unknown; a broker does not answer.
+pub async fn by_key(cluster: &Cluster, search: &Search<'_>, charset: Charset) -> Result<Messages, Error> {
+    let found = stored_by_key(cluster, search).await?;
+    let mut messages: Vec<_> = found.iter().flat_map(|body| matching(body, search, charset)).collect();
+    messages.sort_by_key(|message| message.store_timestamp);
+    if messages.is_empty() {
+        let (what, topic) = (if search.query.unique { "unique key" } else { "key" }, search.query.topic);
+        return Err(Error::NotFound(format!(
+            "topic {topic} has no message with {what} {}",
+            search.query.key
+        )));
+    }
+    Ok(Messages { messages })
+}
+
+/// The stored records that brokers answer with; what only has the key's hash is among them.
+pub(crate) async fn stored_by_key(cluster: &Cluster, search: &Search<'_>) -> Result<Vec<Bytes>, Error> {
+    let mut brokers = cluster.brokers_with(search.query.topic, search.cluster).await?;
+    let has_route = brokers.iter().any(|broker| Some(broker.cluster.as_str()) == search.cluster);
+    brokers.retain(|broker| !has_route || Some(broker.cluster.as_str()) == search.cluster);
+    let mut found = Vec::new();
+    for broker in brokers {
+        found.push(cluster.client().find(&broker.address, &search.query).await?);
+    }
+    Ok(found)
+}
+
+fn matching(body: &Bytes, search: &Search<'_>, charset: Charset) -> Vec<Found> {
+    let found = records(body).filter_map(Result::ok).filter(|record| matches(record, &search.query));
+    found.map(|record| Found::new(&record, charset)).collect()
+}
+
+/// Indexes know hashes only, so a broker may answer with messages of other keys.
+fn matches(record: &Record<'_>, query: &KeyQuery<'_>) -> bool {
+    let property = |name| properties::find(record.properties, name).unwrap_or_default();
+    if query.unique {
+        property(properties::UNIQ_KEY) == query.key
+    } else {
+        record.topic == query.topic && property(properties::KEYS).split(' ').any(|key| key == query.key)
+    }
+}
+
+/// The message with an offset id or a unique key.
+///
+/// # Errors
+/// As [`by_key`]; the broker that an offset id names cannot be reached or has no message there.
+pub async fn by_id(cluster: &Cluster, topic: &str, msg_id: &str, via: Option<&str>, charset: Charset) -> Result<Found, Error> {
+    let stored = stored_by_id(cluster, topic, msg_id, via).await?;
+    Ok(Found::new(&first(&stored)?, charset))
+}
+
+/// The record of [`by_id`].
+pub(crate) async fn stored_by_id(cluster: &Cluster, topic: &str, msg_id: &str, via: Option<&str>) -> Result<Bytes, Error> {
+    // A unique key has as many digits as an offset id, but what stands in the port's place is no port in general.
+    if id::parse_offset_id(msg_id).is_some() {
+        return match cluster.client().view(msg_id, Some(topic)).await {
+            Ok(body) => Ok(body),
+            // It was a unique key after all.
+            Err(error) => match stored_by_unique_key(cluster, topic, msg_id, via).await {
+                Ok(body) => Ok(body),
+                Err(_) => Err(error.into()),
+            },
+        };
+    }
+    stored_by_unique_key(cluster, topic, msg_id, via).await
+}
+
+async fn stored_by_unique_key(cluster: &Cluster, topic: &str, key: &str, via: Option<&str>) -> Result<Bytes, Error> {
+    let query = KeyQuery::unique_key(topic, key);
+    let search = Search { query, cluster: via };
+    for body in stored_by_key(cluster, &search).await? {
+        let found = records(&body).filter_map(Result::ok).find(|record| matches(record, &search.query));
+        if let Some(record) = found {
+            let start = record_start(&body, &record);
+            return Ok(body.slice(start..start + record.size));
+        }
+    }
+    Err(Error::NotFound(format!("topic {topic} has no message with id {key}")))
+}
+
+/// Where a record stands in the body it was read from.
+fn record_start(body: &Bytes, wanted: &Record<'_>) -> usize {
+    let mut at = 0;
+    for record in records(body).filter_map(Result::ok) {
+        if record.log_offset == wanted.log_offset && record.store_host == wanted.store_host {
+            break;
+        }
+        at += record.size;
+    }
+    at
+}
+
+pub(crate) fn first(body: &Bytes) -> Result<Record<'_>, Error> {
+    let record = records(body).next();
+    Ok(record.ok_or_else(|| Error::NotFound("the broker has no message there".to_owned()))??)
+}
+
+/// The message at an offset of a queue.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none; the broker is unknown or does not answer.
+pub async fn by_offset(
+    cluster: &Cluster,
+    topic: &str,
+    (broker, queue_id): (&str, i32),
+    offset: i64,
+    charset: Charset,
+) -> Result<Found, Error> {
+    let queue = cluster.queue(topic, broker, queue_id).await?;
+    let wish = Wish {
+        max_messages: 1,
+        ..Wish::default()
+    };
+    let pulled = Puller::new(cluster.client(), TOOLS_GROUP).pull(&queue, offset, &wish).await?;
+    if pulled.outcome == Outcome::Found {
+        let record = pulled.records().next().transpose()?;
+        if let Some(record) = record.filter(|record| record.queue_offset.0 == offset) {
+            return Ok(Found::new(&record, charset));
+        }
+    }
+    Err(Error::NotFound(format!(
+        "queue {queue_id} of {topic} at {broker} has no message with offset {offset}; it has offsets from {} on, below {}",
+        pulled.min_offset, pulled.max_offset
+    )))
+}
+
+/// Entries of a consume queue from an offset on; at the broker of an address, or the first that has the topic.
+///
+/// # Errors
+/// The topic is unknown; the broker refuses or does not answer.
+pub async fn entries(cluster: &Cluster, broker: Option<&str>, header: &QueryConsumeQueueHeader<'_>) -> Result<ConsumeQueueEntries, Error> {
+    let address = match broker {
+        Some(address) => address.to_owned(),
+        None => {
+            let brokers = cluster.brokers_with(header.topic, None).await?;
+            let first = brokers.into_iter().next();
+            first
+                .ok_or_else(|| Error::NotFound(format!("no broker has topic {}", header.topic)))?
+                .address
+        }
+    };
+    Ok(cluster.client().queue_entries(&address, header).await?)
+}
+
+/// Has a connected consumer consume a message now.
+///
+/// # Errors
+/// The message is not found; the consumer is unknown, or consumes by pulling.
+pub async fn push(
+    cluster: &Cluster,
+    topic: &str,
+    (msg_id, via): (&str, Option<&str>),
+    (group, client_id): (&str, &str),
+) -> Result<ConsumeDirectlyReply, Error> {
+    let stored = stored_by_id(cluster, topic, msg_id, via).await?;
+    let record = first(&stored)?;
+    let address = record.store_host.to_string();
+    let info = cluster.client().running_info(&address, group, client_id, false).await?;
+    if !clients::is_push(&info) {
+        let code = i32::from(ResponseCode::ConsumerNotOnline);
+        return Err(Error::Invalid(format!(
+            "client {client_id} has no listener (it pulls), so nothing can be pushed to it ({code})"
+        )));
+    }
+    let offset_id = id::offset_id(record.store_host, record.log_offset);
+    let header = ConsumeDirectlyHeader {
+        consumer_group: group,
+        client_id: Some(client_id),
+        msg_id: Some(&offset_id),
+        broker_name: None,
+        topic: Some(topic),
+        topic_sys_flag: None,
+        group_sys_flag: None,
+    };
+    Ok(cluster.client().consume_directly(&address, &header).await?)
+}

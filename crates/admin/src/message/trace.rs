@@ -1,0 +1,203 @@
+//! A message's trace: what clients with tracing on wrote of it into the trace topic.
+//!
+//! A trace message's body is a list of records, each ended by U+0002, their fields separated by U+0001. The first field is the kind;
+//! which fields follow depends on it, and newer clients append to the end.
+
+use std::time::Duration;
+
+use client::{KeyQuery, Message, Producer, Queue, records};
+use message::names;
+use serde::Serialize;
+
+use crate::message::body;
+use crate::message::query::{Search, stored_by_key};
+use crate::message::send::{Draft, SentMessage};
+use crate::{Cluster, Error, time};
+
+const RECORD_END: char = '\u{2}';
+const FIELD_END: char = '\u{1}';
+/// In whose name traces are sent.
+const PRODUCER_GROUP: &str = "_INNER_TRACE_PRODUCER";
+
+/// What is known of a message's way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trace {
+    /// Step by step, as they were found.
+    pub steps: Vec<TraceStep>,
+}
+
+/// One step of a message's way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceStep {
+    /// `Pub`, `SubBefore`, `SubAfter`, `EndTransaction` or `Recall`.
+    pub kind: String,
+    /// The producer's or consumer's group; empty where older clients do not say.
+    pub group: String,
+    /// The client's address.
+    pub client_host: String,
+    /// When, ms; 0 where older clients do not say.
+    pub timestamp: i64,
+    /// How long it took, ms.
+    pub cost_ms: i64,
+    /// Whether it succeeded; absent where the step has no outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success: Option<bool>,
+    /// The topic, where the step says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+}
+
+/// The trace of a message, from a trace topic.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is none; the topic is unknown; a broker does not answer.
+pub async fn by_id(cluster: &Cluster, query: KeyQuery<'_>) -> Result<Trace, Error> {
+    let msg_id = query.key;
+    let search = Search { query, cluster: None };
+    let mut steps = Vec::new();
+    for found in stored_by_key(cluster, &search).await? {
+        for record in records(&found) {
+            let record = record?;
+            let text = String::from_utf8_lossy(&body::plain(&record).0).into_owned();
+            steps.extend(parsed(&text, msg_id, &record.born_host.ip().to_string()));
+        }
+    }
+    if steps.is_empty() {
+        let why = "its clients may run without tracing (enableTrace), or the trace has not arrived yet";
+        return Err(Error::NotFound(format!(
+            "topic {} has no trace of {msg_id}: {why}",
+            search.query.topic
+        )));
+    }
+    steps.sort_by_key(|step| step.timestamp);
+    Ok(Trace { steps })
+}
+
+/// The steps of one message in a trace message; records that cannot be read are left out.
+fn parsed(text: &str, msg_id: &str, client_host: &str) -> Vec<TraceStep> {
+    text.split(RECORD_END)
+        .filter_map(|record| step(record, msg_id, client_host))
+        .collect()
+}
+
+fn step(record: &str, msg_id: &str, client_host: &str) -> Option<TraceStep> {
+    let fields: Vec<&str> = record.split(FIELD_END).collect();
+    let field = |at: usize| fields.get(at).copied().unwrap_or_default();
+    let number = |at: usize| field(at).parse().unwrap_or(0);
+    let yes = |at: usize| Some(field(at) == "true");
+    let kind = field(0);
+    let (id, group, timestamp, cost_ms, success, topic) = match kind {
+        // With 13 fields there is no offset id yet before the outcome.
+        "Pub" => {
+            let outcome = if fields.len() == 13 { 12 } else { 13 };
+            (field(5), field(3), number(1), number(10), yes(outcome), Some(field(4)))
+        }
+        "SubBefore" => (field(5), field(3), number(1), 0, None, None),
+        "SubAfter" => (field(2), field(8), number(7), number(3), yes(4), None),
+        "EndTransaction" => (field(5), field(3), number(1), 0, None, Some(field(4))),
+        "Recall" => (field(5), field(3), number(1), 0, yes(6), Some(field(4))),
+        _ => return None,
+    };
+    (id == msg_id).then(|| TraceStep {
+        kind: kind.to_owned(),
+        group: group.to_owned(),
+        client_host: client_host.to_owned(),
+        timestamp,
+        cost_ms,
+        success,
+        topic: topic.map(str::to_owned),
+    })
+}
+
+/// Writes a send into the trace topic, as clients with tracing on do. Where nobody has that topic yet, it goes to the broker that has the
+/// message, which makes it if it makes topics on first use.
+pub(crate) async fn publish(
+    cluster: &Cluster,
+    draft: &Draft<'_>,
+    (group, took): (&str, Duration),
+    (sent, queue): (&SentMessage, &Queue),
+) -> Result<(), Error> {
+    let record = published(draft, (group, took), sent, time::now_ms());
+    let keys = match draft.keys {
+        Some(keys) => format!("{} {keys}", sent.msg_id),
+        None => sent.msg_id.clone(),
+    };
+    let message = Message::new(names::TRACE_TOPIC, record).keys(&keys);
+    let producer = Producer::new(cluster.client(), PRODUCER_GROUP);
+    match producer.send(message.clone()).await {
+        Err(client::Error::NoRoute { .. }) => {
+            let first = Queue {
+                topic: names::TRACE_TOPIC.into(),
+                ..queue.with_id(0)
+            };
+            producer.send_to(&first, message).await?;
+        }
+        other => drop(other?),
+    }
+    Ok(())
+}
+
+fn published(draft: &Draft<'_>, (group, took): (&str, Duration), sent: &SentMessage, now_ms: i64) -> String {
+    let took = took.as_millis() as i64;
+    let (sent_at, took, size) = ((now_ms - took).to_string(), took.to_string(), draft.body.len().to_string());
+    let fields = [
+        "Pub",
+        &sent_at,
+        "DefaultRegion",
+        group,
+        draft.topic,
+        &sent.msg_id,
+        draft.tags.unwrap_or_default(),
+        draft.keys.unwrap_or_default(),
+        &sent.broker,
+        &size,
+        &took,
+        // An ordinary message.
+        "0",
+        &sent.offset_msg_id,
+        "true",
+    ];
+    let mut record = fields.join(&FIELD_END.to_string());
+    record.push(RECORD_END);
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_read_back() {
+        let draft = Draft {
+            topic: "t",
+            body: "hello",
+            keys: None,
+            tags: Some("A"),
+            queue: None,
+            traced: true,
+        };
+        let sent = SentMessage {
+            broker: "b".to_owned(),
+            queue_id: 0,
+            queue_offset: 0,
+            status: "SEND_OK",
+            msg_id: "ID".to_owned(),
+            offset_msg_id: "OFFSET".to_owned(),
+        };
+        let text = published(&draft, ("g", Duration::from_millis(7)), &sent, 1_007);
+        let steps = parsed(&text, "ID", "1.2.3.4");
+        assert_eq!((steps[0].timestamp, steps[0].cost_ms, steps[0].success), (1_000, 7, Some(true)));
+        assert_eq!((steps[0].group.as_str(), steps[0].topic.as_deref()), ("g", Some("t")));
+        assert!(parsed(&text, "OTHER", "1.2.3.4").is_empty());
+    }
+
+    #[test]
+    fn steps_of_consumers_old_and_new_are_read_and_damaged_ones_passed_over() {
+        let text = "SubAfter\u{1}R\u{1}ID\u{1}12\u{1}true\u{1}k\u{1}0\u{1}99\u{1}g\u{2}SubAfter\u{1}R\u{1}ID\u{1}3\u{1}false\u{1}k\u{2}?\u{1}\u{2}";
+        let steps = parsed(text, "ID", "h");
+        assert_eq!(steps.len(), 2);
+        assert_eq!((steps[0].cost_ms, steps[0].success, steps[0].timestamp), (12, Some(true), 99));
+        assert_eq!((steps[1].group.as_str(), steps[1].success), ("", Some(false)));
+    }
+}

@@ -1,0 +1,123 @@
+//! Who consumed a message: by each group's offsets, as far as they can tell.
+
+use protocol::ResponseCode;
+use protocol::heartbeat::{ConsumeType, MessageModel};
+use protocol::stats::ConsumerConnection;
+use serde::Serialize;
+
+use crate::message::Found;
+use crate::{Cluster, Error, clients, offset};
+
+/// How a group stands to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Track {
+    /// The group.
+    pub consumer_group: String,
+    /// How it stands.
+    pub state: TrackState,
+    /// Why that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// How a group stands to a message, in mqadmin's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TrackState {
+    /// It is past it.
+    Consumed,
+    /// It is past it, and did not want it.
+    ConsumedButFiltered,
+    /// It pulls; what it did is its own secret.
+    Pull,
+    /// Not yet.
+    NotConsumeYet,
+    /// No consumer is connected.
+    NotOnline,
+    /// Each consumer keeps its own offset.
+    ConsumeBroadcasting,
+    /// It cannot be said.
+    Unknown,
+}
+
+impl TrackState {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consumed => "CONSUMED",
+            Self::ConsumedButFiltered => "CONSUMED_BUT_FILTERED",
+            Self::Pull => "PULL",
+            Self::NotConsumeYet => "NOT_CONSUME_YET",
+            Self::NotOnline => "NOT_ONLINE",
+            Self::ConsumeBroadcasting => "CONSUME_BROADCASTING",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// How each group that consumes the message's topic stands to it.
+///
+/// # Errors
+/// The topic is unknown, or its broker does not answer.
+pub async fn tracks(cluster: &Cluster, message: &Found, via: Option<&str>) -> Result<Vec<Track>, Error> {
+    let brokers = cluster.brokers_with(&message.topic, via).await?;
+    let mut groups = Vec::new();
+    for broker in &brokers {
+        groups.extend(cluster.client().groups_of_topic(&broker.address, &message.topic).await?.group_list);
+    }
+    groups.sort();
+    groups.dedup();
+    let stored_at = brokers.iter().find(|broker| broker.address == message.store_host);
+    let broker = stored_at.or(brokers.first()).map(|broker| broker.name.as_str());
+    let mut tracks = Vec::new();
+    for group in groups {
+        tracks.push(track(cluster, message, broker.unwrap_or_default(), group).await);
+    }
+    Ok(tracks)
+}
+
+async fn track(cluster: &Cluster, message: &Found, broker: &str, group: String) -> Track {
+    let (state, note) = match clients::consumers(cluster, &group, None).await {
+        Ok(members) if members.consume_type == Some(ConsumeType::Actively) => (TrackState::Pull, None),
+        Ok(members) if members.message_model == Some(MessageModel::Broadcasting) => (TrackState::ConsumeBroadcasting, None),
+        Ok(members) => match consumed(cluster, message, broker, &group).await {
+            Ok(true) if filtered(&members, message) => (TrackState::ConsumedButFiltered, None),
+            Ok(true) => (TrackState::Consumed, None),
+            Ok(false) => (TrackState::NotConsumeYet, None),
+            Err(error) => (TrackState::Unknown, Some(error.to_string())),
+        },
+        Err(error) if is_offline(&error) => (TrackState::NotOnline, None),
+        Err(error) => (TrackState::Unknown, Some(error.to_string())),
+    };
+    Track {
+        consumer_group: group,
+        state,
+        note,
+    }
+}
+
+fn is_offline(error: &Error) -> bool {
+    match error {
+        Error::NotFound(_) => true,
+        Error::Call(error) => error.code() == Some(ResponseCode::ConsumerNotOnline.into()),
+        _ => false,
+    }
+}
+
+async fn consumed(cluster: &Cluster, message: &Found, broker: &str, group: &str) -> Result<bool, Error> {
+    let stats = offset::stats(cluster, group, Some(&message.topic), None).await?;
+    let mut queues = stats.offset_table.iter();
+    Ok(queues.any(|(queue, offset)| {
+        queue.topic == message.topic
+            && queue.queue_id == message.queue_id
+            && queue.broker_name == broker
+            && offset.consumer_offset > message.queue_offset
+    }))
+}
+
+fn filtered(members: &ConsumerConnection, message: &Found) -> bool {
+    let wanted = members.subscription_table.get(&message.topic).map(|wanted| &wanted.tags_set);
+    let tag = message.tags.as_deref().unwrap_or_default();
+    wanted.is_some_and(|tags| !tags.is_empty() && !tags.iter().any(|wanted| wanted == "*" || wanted == tag))
+}

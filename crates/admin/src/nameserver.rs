@@ -1,0 +1,65 @@
+//! Name servers: their settings, their key-value configuration, which brokers may be written. Each has its own state, so each is told.
+
+use crate::broker::{Tables, parsed, table};
+use crate::{Changes, Cluster};
+
+/// The settings of each name server.
+pub async fn settings(cluster: &Cluster) -> Tables {
+    let mut servers = Vec::new();
+    for address in cluster.name_servers() {
+        let told = cluster.client().name_server_config(address).await;
+        servers.push(table(address.clone(), told.map(|text| parsed(&text))));
+    }
+    Tables { servers }
+}
+
+/// Changes a setting of each name server.
+pub async fn update(cluster: &Cluster, key: &str, value: &str) -> Changes {
+    let mut changes = Changes::default();
+    for address in cluster.name_servers() {
+        let outcome = cluster
+            .client()
+            .update_name_server_config(address, &format!("{key}={value}\n"))
+            .await;
+        changes.note(address, format!("set {key} to {value}"), outcome);
+    }
+    changes
+}
+
+/// Sets a key of the key-value configuration.
+pub async fn put_kv(cluster: &Cluster, namespace: &str, key: &str, value: &str) -> Changes {
+    let mut changes = Changes::default();
+    for address in cluster.name_servers() {
+        let outcome = cluster.client().put_kv(address, namespace, key, value).await;
+        changes.note(address, format!("set {namespace}/{key} to {value}"), outcome);
+    }
+    changes
+}
+
+/// Deletes a key of the key-value configuration.
+pub async fn delete_kv(cluster: &Cluster, namespace: &str, key: &str) -> Changes {
+    let mut changes = Changes::default();
+    for address in cluster.name_servers() {
+        let outcome = cluster.client().delete_kv(address, namespace, key).await;
+        changes.note(address, format!("delete {namespace}/{key}"), outcome);
+    }
+    changes
+}
+
+/// Takes a broker's topics out of what producers may write, or back in.
+pub async fn set_writeable(cluster: &Cluster, broker: &str, writeable: bool) -> Changes {
+    let mut changes = Changes::default();
+    for address in cluster.name_servers() {
+        let outcome = match writeable {
+            true => cluster.client().add_write_perm(address, broker).await,
+            false => cluster.client().wipe_write_perm(address, broker).await,
+        };
+        let word = if writeable { "allow" } else { "forbid" };
+        let step = match &outcome {
+            Ok(topics) => format!("{word} writing to broker {broker}: {topics} topics changed"),
+            Err(_) => format!("{word} writing to broker {broker}"),
+        };
+        changes.note(address, step, outcome);
+    }
+    changes
+}

@@ -1,0 +1,268 @@
+//! How far groups are (here), and moving them (`reset.rs`).
+
+pub mod reset;
+
+use std::collections::BTreeMap;
+
+use message::names;
+use protocol::MessageQueue;
+use protocol::heartbeat::{ConsumeType, MessageModel};
+use protocol::stats::{ConsumeStats, OffsetWrapper};
+use protocol::version;
+use serde::Serialize;
+
+use crate::{Cluster, Error, clients};
+
+/// How far a group is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupProgress {
+    /// The group.
+    pub group: String,
+    /// Messages consumed a second.
+    pub consume_tps: f64,
+    /// Messages not consumed yet.
+    pub diff_total: i64,
+    /// Messages fetched and not consumed yet.
+    pub inflight_total: i64,
+    /// Queue by queue.
+    pub queues: Vec<QueueProgress>,
+}
+
+/// How far a group is in one queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueProgress {
+    /// The topic.
+    pub topic: String,
+    /// The broker's name.
+    pub broker: String,
+    /// The queue's number there.
+    pub queue_id: i32,
+    /// The queue's end.
+    pub broker_offset: i64,
+    /// The next offset to consume.
+    pub consumer_offset: i64,
+    /// Messages not consumed yet.
+    pub diff: i64,
+    /// Messages fetched and not consumed yet.
+    pub inflight: i64,
+    /// Store time of the last consumed message, ms; 0 when there is none.
+    pub last_timestamp: i64,
+    /// Address of the consumer that has the queue, where asked for and known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+}
+
+impl QueueProgress {
+    fn new(queue: MessageQueue, offset: OffsetWrapper) -> Self {
+        Self {
+            topic: queue.topic,
+            broker: queue.broker_name,
+            queue_id: queue.queue_id,
+            broker_offset: offset.broker_offset,
+            consumer_offset: offset.consumer_offset,
+            diff: offset.broker_offset - offset.consumer_offset,
+            inflight: offset.pull_offset - offset.consumer_offset,
+            last_timestamp: offset.last_timestamp,
+            client: None,
+        }
+    }
+}
+
+/// All groups at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GroupSummaries {
+    /// One for each group.
+    pub groups: Vec<GroupSummary>,
+}
+
+/// A group at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupSummary {
+    /// The group.
+    pub group: String,
+    /// Connected consumers.
+    pub members: usize,
+    /// The lowest version among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Who drives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consume_type: Option<ConsumeType>,
+    /// Who gets a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_model: Option<MessageModel>,
+    /// Messages consumed a second.
+    pub consume_tps: f64,
+    /// Messages not consumed yet.
+    pub diff_total: i64,
+}
+
+/// How far the groups of one broker are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerProgress {
+    /// The broker.
+    pub broker_addr: String,
+    /// Messages not consumed yet, over all groups, shown or not.
+    pub diff_total: i64,
+    /// Queue by queue.
+    pub queues: Vec<GroupQueueProgress>,
+}
+
+/// How far a group of a broker is in one queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GroupQueueProgress {
+    /// The group.
+    pub group: String,
+    /// How far.
+    #[serde(flatten)]
+    pub progress: QueueProgress,
+}
+
+/// How far a group is, in one topic or in all of its own. `via` as in [`Cluster::route`].
+///
+/// # Errors
+/// [`Error::NotFound`] when the group has no offsets; a server does not answer.
+pub async fn progress(cluster: &Cluster, group: &str, topic: Option<&str>, via: Option<&str>) -> Result<GroupProgress, Error> {
+    let stats = stats(cluster, group, topic, via).await?;
+    if stats.offset_table.is_empty() {
+        let place = topic.map_or_else(String::new, |topic| format!(" in topic {topic}"));
+        let why = "it never committed one, or it consumes by broadcasting and keeps its own";
+        return Err(Error::NotFound(format!("group {group} has no offsets{place}: {why}")));
+    }
+    Ok(summed(group, stats.consume_tps, rows(stats)))
+}
+
+pub(crate) fn rows(stats: ConsumeStats) -> Vec<QueueProgress> {
+    let offsets = stats.offset_table.into_iter();
+    offsets.map(|(queue, offset)| QueueProgress::new(queue, offset)).collect()
+}
+
+fn summed(group: &str, consume_tps: f64, mut queues: Vec<QueueProgress>) -> GroupProgress {
+    queues.sort_by(|a, b| (&a.topic, &a.broker, a.queue_id).cmp(&(&b.topic, &b.broker, b.queue_id)));
+    GroupProgress {
+        group: group.to_owned(),
+        consume_tps,
+        diff_total: queues.iter().map(|queue| queue.diff).sum(),
+        inflight_total: queues.iter().map(|queue| queue.inflight).sum(),
+        queues,
+    }
+}
+
+/// [`progress`] with the consumer of each queue.
+///
+/// # Errors
+/// As [`progress`].
+pub async fn progress_with_clients(cluster: &Cluster, group: &str, topic: Option<&str>, via: Option<&str>) -> Result<GroupProgress, Error> {
+    let mut progress = progress(cluster, group, topic, via).await?;
+    let owners = clients::owners(cluster, group).await?;
+    for queue in &mut progress.queues {
+        let key = MessageQueue::new(&queue.topic, &queue.broker, queue.queue_id);
+        queue.client = owners.get(&key).cloned();
+    }
+    Ok(progress)
+}
+
+/// What the brokers say of a group, put together; empty when it has no offsets.
+pub(crate) async fn stats(cluster: &Cluster, group: &str, topic: Option<&str>, via: Option<&str>) -> Result<ConsumeStats, Error> {
+    let mut all = ConsumeStats::default();
+    let brokers = match (topic, via) {
+        (Some(topic), Some(via)) => cluster.brokers_with(topic, Some(via)).await?,
+        _ => cluster.brokers_of_group(group, topic).await?,
+    };
+    for broker in brokers {
+        let stats = cluster.client().progress(&broker.address, group, topic).await?;
+        all.consume_tps += stats.consume_tps;
+        all.offset_table.extend(stats.offset_table);
+    }
+    Ok(all)
+}
+
+/// All groups that have a retry topic, at a glance. What cannot be asked of a group counts as nothing.
+///
+/// # Errors
+/// No name server answers.
+pub async fn summaries(cluster: &Cluster) -> Result<GroupSummaries, Error> {
+    let mut groups = Vec::new();
+    for topic in cluster.client().topics().await? {
+        if let Some(group) = topic.strip_prefix(names::RETRY_PREFIX) {
+            groups.push(summary(cluster, group).await);
+        }
+    }
+    groups.sort_by(|a: &GroupSummary, b| (b.members, b.diff_total, &a.group).cmp(&(a.members, a.diff_total, &b.group)));
+    Ok(GroupSummaries { groups })
+}
+
+async fn summary(cluster: &Cluster, group: &str) -> GroupSummary {
+    // A group may be without offsets, without members, or gone meanwhile: each leaves a gap, not an error.
+    let stats = stats(cluster, group, None, None).await.unwrap_or_default();
+    let members = clients::consumers(cluster, group, None).await.ok();
+    let connections = members
+        .as_ref()
+        .map(|members| members.connection_set.as_slice())
+        .unwrap_or_default();
+    GroupSummary {
+        group: group.to_owned(),
+        members: connections.len(),
+        version: connections.iter().map(|one| one.version).min().map(version::name),
+        consume_type: members.as_ref().and_then(|members| members.consume_type),
+        message_model: members.as_ref().and_then(|members| members.message_model),
+        consume_tps: stats.consume_tps,
+        diff_total: diff(&stats.offset_table),
+    }
+}
+
+fn diff(offsets: &BTreeMap<MessageQueue, OffsetWrapper>) -> i64 {
+    offsets.values().map(|offset| offset.broker_offset - offset.consumer_offset).sum()
+}
+
+/// How far all groups of a broker are, in queues that have at least `level` messages left.
+///
+/// # Errors
+/// The broker does not answer.
+pub async fn of_broker(cluster: &Cluster, address: &str, ordered: bool, level: i64) -> Result<BrokerProgress, Error> {
+    let list = cluster.client().progress_of_all(address, ordered).await?;
+    let by_group = list.consume_stats_list.into_iter().flatten();
+    let mut queues: Vec<_> = by_group
+        .flat_map(|(group, stats)| stats.into_iter().map(move |stats| (group.clone(), stats)))
+        .flat_map(|(group, stats)| stats.offset_table.into_iter().map(move |row| (group.clone(), row)))
+        .map(|(group, (queue, offset))| GroupQueueProgress {
+            group,
+            progress: QueueProgress::new(queue, offset),
+        })
+        .filter(|row| row.progress.diff >= level)
+        .collect();
+    queues.sort_by(|a, b| {
+        let key = |row: &GroupQueueProgress| (row.progress.topic.clone(), row.group.clone(), row.progress.queue_id);
+        key(a).cmp(&key(b))
+    });
+    Ok(BrokerProgress {
+        broker_addr: address.to_owned(),
+        diff_total: list.total_diff,
+        queues,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_adds_up_what_is_left() {
+        let queue = |id, broker_offset, consumer_offset, pull_offset| {
+            let offset = OffsetWrapper {
+                broker_offset,
+                consumer_offset,
+                pull_offset,
+                last_timestamp: 0,
+            };
+            QueueProgress::new(MessageQueue::new("t", "b", id), offset)
+        };
+        let progress = summed("g", 0.0, vec![queue(1, 10, 4, 6), queue(0, 5, 5, 5)]);
+        assert_eq!((progress.diff_total, progress.inflight_total), (6, 2));
+        assert_eq!(progress.queues[0].queue_id, 0);
+    }
+}

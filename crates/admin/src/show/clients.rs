@@ -1,0 +1,178 @@
+//! Who is connected and what consumers do.
+
+use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerTable};
+use protocol::version;
+
+use super::{Show, Table, fields, heading, or_dash};
+use crate::clients::{ClientStatus, ConsumerStatus};
+use crate::time;
+
+fn connections(connections: &[Connection]) -> Table {
+    let mut table = Table::new(["CLIENT ID", "ADDRESS", "LANGUAGE", "VERSION"]);
+    for one in connections {
+        table.row([
+            one.client_id.clone(),
+            one.client_addr.clone(),
+            one.language.clone(),
+            version::name(one.version),
+        ]);
+    }
+    table
+}
+
+impl Show for ConsumerConnection {
+    fn show(&self, out: &mut String) {
+        out.push_str(&connections(&self.connection_set).to_string());
+        heading(out, "Subscriptions");
+        let mut table = Table::new(["TOPIC", "TYPE", "EXPRESSION"]);
+        for wanted in self.subscription_table.values() {
+            table.row([wanted.topic.clone(), wanted.expression_type.clone(), wanted.sub_string.clone()]);
+        }
+        out.push_str(&table.to_string());
+        out.push('\n');
+        fields(
+            out,
+            [
+                ("Consume type:", or_dash(self.consume_type.map(|kind| kind.name()))),
+                ("Message model:", or_dash(self.message_model.map(|model| model.name()))),
+                ("Consume from:", or_dash(self.consume_from_where.map(|place| place.name()))),
+            ],
+        );
+    }
+}
+
+impl Show for ProducerConnection {
+    fn show(&self, out: &mut String) {
+        out.push_str(&connections(&self.connection_set).to_string());
+    }
+}
+
+impl Show for ProducerTable {
+    fn show(&self, out: &mut String) {
+        let mut table = Table::new(["GROUP", "CLIENT ID", "ADDRESS", "LANGUAGE", "VERSION", "LAST HEARTBEAT"]);
+        for (group, producers) in &self.data {
+            for producer in producers {
+                table.row([
+                    group.clone(),
+                    producer.client_id.clone(),
+                    producer.remote_ip.clone(),
+                    producer.language.clone(),
+                    version::name(producer.version),
+                    time::shown(producer.last_update_timestamp),
+                ]);
+            }
+        }
+        out.push_str(&table.to_string());
+    }
+}
+
+impl Show for ConsumerStatus {
+    fn show(&self, out: &mut String) {
+        match self.clients.as_slice() {
+            [one] => details(out, one),
+            many => overview(out, many),
+        }
+        out.push('\n');
+        for warning in &self.warnings {
+            out.push_str(&format!("WARNING: {warning}\n"));
+        }
+        if self.warnings.is_empty() {
+            out.push_str("Nothing looks wrong.\n");
+        }
+    }
+}
+
+fn overview(out: &mut String, clients: &[ClientStatus]) {
+    let mut table = Table::new(["CLIENT ID", "VERSION", ">QUEUES", ">CACHED", "NOTE"]);
+    for client in clients {
+        let cached: i64 = client.queues.iter().map(|queue| i64::from(queue.state.cached_msg_count)).sum();
+        table.row([
+            client.client_id.clone(),
+            client.version.clone(),
+            client.queues.len().to_string(),
+            cached.to_string(),
+            client.error.clone().unwrap_or_default(),
+        ]);
+    }
+    out.push_str(&table.to_string());
+    out.push_str("\nOne of them in detail: -i CLIENT_ID; all: --output json\n");
+}
+
+fn details(out: &mut String, client: &ClientStatus) {
+    out.push_str(&format!("{} {}\n", client.client_id, client.version));
+    if let Some(error) = &client.error {
+        out.push_str(&format!("did not tell: {error}\n"));
+        return;
+    }
+    heading(out, "Properties");
+    fields(out, &client.properties);
+    heading(out, "Subscriptions");
+    let mut table = Table::new(["TOPIC", "TYPE", "EXPRESSION"]);
+    for wanted in &client.subscriptions {
+        table.row([wanted.topic.clone(), wanted.expression_type.clone(), wanted.sub_string.clone()]);
+    }
+    out.push_str(&table.to_string());
+    heading(out, "Queues");
+    out.push_str(&queues(client).to_string());
+    heading(out, "Speed");
+    out.push_str(&speed(client).to_string());
+    if !client.user_info.is_empty() {
+        heading(out, "Of the application");
+        fields(out, &client.user_info);
+    }
+    if let Some(jstack) = &client.jstack {
+        heading(out, "Stack traces");
+        out.push_str(jstack.trim_end());
+        out.push('\n');
+    }
+}
+
+fn queues(client: &ClientStatus) -> Table {
+    let mut table = Table::new([
+        "TOPIC",
+        "BROKER",
+        ">QUEUE",
+        ">OFFSET",
+        ">CACHED",
+        "LOCKED",
+        "LAST PULLED",
+        "LAST CONSUMED",
+    ]);
+    for queue in &client.queues {
+        table.row([
+            queue.topic.clone(),
+            queue.broker.clone(),
+            queue.queue_id.to_string(),
+            queue.state.commit_offset.to_string(),
+            queue.state.cached_msg_count.to_string(),
+            queue.state.locked.to_string(),
+            time::shown(queue.state.last_pull_timestamp),
+            time::shown(queue.state.last_consume_timestamp),
+        ]);
+    }
+    table
+}
+
+fn speed(client: &ClientStatus) -> Table {
+    let mut table = Table::new([
+        "TOPIC",
+        ">PULL MS",
+        ">PULL TPS",
+        ">CONSUME MS",
+        ">OK TPS",
+        ">FAILED TPS",
+        ">FAILED IN AN HOUR",
+    ]);
+    for (topic, speed) in &client.speed {
+        table.row([
+            topic.clone(),
+            format!("{:.2}", speed.pull_rt),
+            format!("{:.2}", speed.pull_tps),
+            format!("{:.2}", speed.consume_rt),
+            format!("{:.2}", speed.consume_ok_tps),
+            format!("{:.2}", speed.consume_failed_tps),
+            speed.consume_failed_msgs.to_string(),
+        ]);
+    }
+    table
+}
