@@ -1,6 +1,6 @@
 """Producers that are faster than their consumers: what a queue is for.
 
-OVERLOAD_SECONDS=30 ./run --only a_consumer_ten_times_too_slow --times      the full size: six minutes, 300,000 messages
+OVERLOAD_SECONDS=30 ./run --only a_consumer_ten_times_too_slow --times      the full size: six minutes, 300,000 messages; for a release build
 """
 import os
 import threading
@@ -46,7 +46,7 @@ def a_consumer_ten_times_too_slow_refuses_nothing_and_gets_all_in_order(s):
     """10,000 messages a second against 1,000: nothing is refused, the broker's memory stays flat, each queue keeps its order."""
     topic, count = s.topic(queues=QUEUES), RATE * SECONDS
     consumer = s.push('c', topic, driver=s.process(), orderly=True, delay_ms=DELAY_MS, brief=True)
-    sender = s.producer(driver=s.process(), retries=0)
+    sender = s.producer(driver=s.process(), retries=0, timeout_ms=60_000, api_timeout_ms=60_000)
     warm = sender.call('send_at_rate', topic=topic, queues=QUEUES, rate=RATE // 10, count=RATE // 10, size=SIZE, prefix='w', timeout=60)
     assert warm == dict(warm, acknowledged=RATE // 10, failed={}), warm
     memory = Memory(s.target.process.pid)

@@ -25,6 +25,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.ClientConfig;
@@ -168,6 +169,7 @@ public final class Driver {
         config.setHeartbeatBrokerInterval(integer(r, "heartbeat_ms", 5000));
         config.setPersistConsumerOffsetInterval(integer(r, "persist_ms", 1000));
         config.setVipChannelEnabled(flag(r, "vip"));
+        config.setMqClientApiTimeout(integer(r, "api_timeout_ms", 3000)); // over it, a heartbeat closes the connection
         if (r.has("unit")) {
             config.setUnitName(text(r, "unit"));
         }
@@ -251,8 +253,9 @@ public final class Driver {
     }
 
     /**
-     * "count" texts PREFIXn of "size" bytes to the queues in turn, "rate" of them a second without waiting for answers, in order: the
-     * client's own pool of sending threads would mix them up. Answers how many were acknowledged, and what the others failed with.
+     * "count" texts PREFIXn of "size" bytes to the queues in turn, "rate" of them a second without waiting for answers (unless 2,000 are
+     * due: a machine that stands still is not the broker's refusal), in order: the client's own pool of sending threads would mix them
+     * up. Answers how many were acknowledged, and what the others failed with.
      */
     private static Object sendAtRate(JsonObject r) throws Exception {
         DefaultMQProducer producer = (DefaultMQProducer) client(r);
@@ -269,6 +272,7 @@ public final class Driver {
                 String text = text(r, "prefix", "m") + sent + " ";
                 String body = text + padding.substring(Math.min(text.length(), padding.length()));
                 MessageQueue queue = new MessageQueue(text(r, "topic"), text(r, "broker", "broker-a"), sent % integer(r, "queues", 1));
+                tally.unanswered.acquire();
                 producer.send(new Message(text(r, "topic"), body.getBytes(StandardCharsets.UTF_8)), queue, tally);
             }
             Thread.sleep(1);
@@ -280,6 +284,7 @@ public final class Driver {
     }
 
     private static final class Tally implements SendCallback {
+        private final Semaphore unanswered = new Semaphore(2000);
         private final CountDownLatch left;
         private final AtomicInteger acknowledged = new AtomicInteger();
         private final Map<String, Integer> failed = new ConcurrentHashMap<>();
@@ -291,12 +296,14 @@ public final class Driver {
         @Override
         public void onSuccess(SendResult result) {
             acknowledged.incrementAndGet();
+            unanswered.release();
             left.countDown();
         }
 
         @Override
         public void onException(Throwable problem) {
             failed.merge(problem.toString(), 1, Integer::sum);
+            unanswered.release();
             left.countDown();
         }
 
