@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Bench(crate::bench::Arguments),
     /// Administer a cluster, Apache's or ours: mqadmin's verbs and flags
     Admin(Box<admin::cli::Arguments>),
+    /// Look at a data directory without starting anything: check it, or print what it holds
+    Store(crate::store::Arguments),
 }
 
 /// What every role takes.

@@ -6,7 +6,7 @@
 //! twice: once for its directory, then with what is kept there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use broker::settings::BrokerSettings;
 use config::{Declared, Kept, Leftover, Origin, Refusals, Sources};
@@ -52,6 +52,21 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
         leftovers,
         changes,
     })
+}
+
+/// A broker's settings for a directory that is only looked at: what flags and changes of earlier runs say does not count.
+pub(crate) fn of_directory(
+    directory: &Path,
+    file: Option<&Path>,
+    environment: BTreeMap<String, String>,
+) -> Result<BrokerSettings, Failure> {
+    let mut sources = Sources::new();
+    if let Some(file) = file {
+        sources.file(file).map_err(Failure::new)?;
+    }
+    sources.environment(environment, FLAG_VARIABLES);
+    sources.flag("DIR", "storePathRootDir", &directory.display().to_string());
+    sources.fill().map_err(refused)
 }
 
 fn broker_settings(sources: &mut Sources, flags: &ServerFlags, changes: &mut Vec<PathBuf>) -> Result<BrokerSettings, Failure> {
@@ -183,7 +198,6 @@ fn report_unknown(name: &str, origin: &Origin, nearest: Option<&str>) {
 mod tests {
     use super::*;
     use crate::arguments::CommonFlags;
-    use std::path::Path;
 
     fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs

@@ -1,12 +1,14 @@
 //! What the program says when it cannot go on: one plain line, and what to do about it.
 
 use std::fmt;
+use std::process::ExitCode;
 
 /// An error for the person at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure {
     what: String,
     advice: Option<String>,
+    code: u8,
 }
 
 impl Failure {
@@ -15,6 +17,7 @@ impl Failure {
         Self {
             what: what.to_string(),
             advice: None,
+            code: 1,
         }
     }
 
@@ -24,6 +27,16 @@ impl Failure {
             advice: Some(advice.to_string()),
             ..self
         }
+    }
+
+    /// Ends the program with another exit code than 1.
+    pub(crate) fn exit_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
+    /// The exit code of the program.
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(self.code)
     }
 }
 

@@ -12,6 +12,7 @@ mod manual;
 mod process;
 mod roles;
 mod screen;
+mod store;
 
 use std::process::ExitCode;
 
@@ -23,16 +24,16 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     let words = admin::cli::normalized(std::env::args_os().collect());
     match run(Arguments::parse_from(words)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("apogeemq: {failure}");
-            ExitCode::FAILURE
+            failure.code()
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
-    match arguments.command {
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let done = match arguments.command {
         None => roles::serve(roles::Part::Both, &arguments.flags),
         Some(Command::Server(flags)) => roles::serve(roles::Part::Both, &flags),
         Some(Command::Namesrv(flags)) => roles::serve(roles::Part::NameServer, &flags.into()),
@@ -40,7 +41,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Config(flags)) => manual::show(&flags),
         Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Admin(arguments)) => administer(&arguments),
-    }
+        Some(Command::Store(arguments)) => return store::run(arguments),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn administer(arguments: &admin::cli::Arguments) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ pub mod errors;
 pub mod filter;
 pub mod group;
 pub mod hold;
+pub mod inspect;
 pub mod lock;
 pub mod offset;
 pub mod pull;

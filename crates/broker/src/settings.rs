@@ -267,7 +267,8 @@ config::declare! {
         /// Bytes of messages written and not yet confirmed, under SYNC_FLUSH those that wait for the device; a send over it is answered
         /// with code 2 (busy).
         max_unconfirmed_bytes: i64 { name: "apogeeMaxUnconfirmedBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
-        /// Keys that wait to be indexed; a send over it is answered with code 2 (busy).
+        /// Keys that wait in memory to be indexed. Over it, and while the disk has no room for the next index file, they are dropped and
+        /// indexed from the log later; until then queries by key do not find them.
         max_index_backlog: usize { name: "apogeeMaxIndexBacklog", default: 2_000_000, allowed: whole(1_000..=100_000_000), change: AtStart }
         /// Bytes of new messages after which queues and index are brought to the device: what a recovery has to read.
         checkpoint_bytes: i64 { name: "apogeeCheckpointBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }

@@ -7,7 +7,7 @@
 use crate::clients::{ClientLimits, Consumers, Producers};
 use crate::group::Groups;
 use crate::lock::OrderLocks;
-use crate::offset::Offsets;
+use crate::offset::{self, Offsets};
 use crate::pull::{Checks, Puller};
 use crate::readers::Readers;
 use crate::registration::{Identity, Registration};
@@ -98,6 +98,9 @@ impl Broker {
         let offsets = Arc::new(Offsets::new(settings.max_committed_offsets));
         let files = Files::new(&disk, &settings.store_path_root_dir);
         files.load(&topics, &groups, &offsets)?;
+        if !recovery.clean {
+            offset::fit(&offsets, &store);
+        }
         let clients = ClientLimits {
             clients: settings.max_clients,
             subscriptions: settings.max_subscriptions_per_group,

@@ -50,6 +50,23 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// What a file says, without making one; `None` when it is absent.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Self>> {
+        match disk.open(path, OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(Self::read_from(&*opened?)?)),
+        }
+    }
+
+    fn read_from(file: &dyn DiskFile) -> io::Result<Self> {
+        let mut bytes = vec![0; LEN];
+        file.read_at(&mut bytes, 0)?;
+        Ok(Self::decode(&bytes))
+    }
+
     /// Store timestamp (ms) up to which Apache's part says that log and queues are synced; 0 when it says nothing. Apache
     /// takes three seconds off.
     #[must_use]
@@ -131,9 +148,8 @@ impl CheckpointFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path, LEN as u64, Allocate::Reserved)?,
             opened => opened?,
         };
-        let mut bytes = vec![0; LEN];
-        file.read_at(&mut bytes, 0)?;
-        Ok((Self { file }, Checkpoint::decode(&bytes)))
+        let checkpoint = Checkpoint::read_from(&*file)?;
+        Ok((Self { file }, checkpoint))
     }
 
     /// Writes the checkpoint and waits until it is on the disk.

@@ -6,7 +6,7 @@ use crate::log::{Batch, IndexedRecord};
 use crate::queue::ConsumeQueue;
 use parking_lot::{Condvar, Mutex};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Told of messages that readers can now see. Called on the thread that confirmed them: it must not block.
@@ -29,16 +29,48 @@ pub struct Arrival<'a> {
 /// Hands confirmed batches on.
 pub(crate) struct Dispatch {
     index_enabled: bool,
-    /// Keys that the keeper will index.
-    inbox: Mutex<Vec<IndexedRecord>>,
-    /// How many keys stand in it.
-    inbox_keys: AtomicUsize,
+    /// Most keys in the inbox.
+    max_keys: usize,
+    inbox: Mutex<Inbox>,
     /// End of what has been published.
     published: AtomicI64,
     /// Store time of the last message published.
     last_timestamp: AtomicI64,
     listener: OnceLock<Box<dyn Arrivals>>,
     keeper: KeeperSignal,
+}
+
+/// Keys on their way to the index.
+#[derive(Default)]
+struct Inbox {
+    /// Keys that the keeper will index, in log order.
+    records: Vec<IndexedRecord>,
+    /// How many keys stand in them.
+    keys: usize,
+    /// End of the log that was looked through for keys.
+    end: i64,
+    /// A part of the log whose keys are not in memory any more: they are indexed from the log, and until that has come to
+    /// its end no keys are gathered here.
+    missed: Option<Missed>,
+}
+
+/// A part of the log whose keys are not indexed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// Where its first record begins.
+    pub(crate) from: i64,
+    /// Where it ends.
+    pub(crate) to: i64,
+}
+
+impl Inbox {
+    /// Drops the keys that wait; they and those from `from` on are for the log to give.
+    fn miss(&mut self, from: i64) {
+        let first = self.records.first().map_or(from, |record| record.log_offset.min(from));
+        (self.records, self.keys) = (Vec::new(), 0);
+        let from = self.missed.map_or(first, |missed| missed.from.min(first));
+        self.missed = Some(Missed { from, to: self.end });
+    }
 }
 
 #[derive(Default)]
@@ -51,11 +83,18 @@ struct KeeperSignal {
 }
 
 impl Dispatch {
-    pub(crate) fn new(index_enabled: bool, published: i64) -> Self {
+    /// After a start: the log ends at `published`. At most `max_keys` keys wait in memory; with `missed_from` those of the
+    /// records from there on are not indexed yet.
+    pub(crate) fn new(index_enabled: bool, max_keys: usize, published: i64, missed_from: Option<i64>) -> Self {
+        let missed = missed_from.filter(|from| *from < published && index_enabled);
         Self {
             index_enabled,
-            inbox: Mutex::default(),
-            inbox_keys: AtomicUsize::new(0),
+            max_keys,
+            inbox: Mutex::new(Inbox {
+                end: published,
+                missed: missed.map(|from| Missed { from, to: published }),
+                ..Inbox::default()
+            }),
             published: AtomicI64::new(published),
             last_timestamp: AtomicI64::new(0),
             listener: OnceLock::new(),
@@ -75,10 +114,7 @@ impl Dispatch {
             dispatched.queue.publish(dispatched.entry);
         }
         if self.index_enabled {
-            let mut inbox = self.inbox.lock();
-            let before = inbox.len();
-            inbox.extend(batches.iter().flat_map(|b| b.keys.iter().cloned()));
-            self.inbox_keys.fetch_add(count_keys(&inbox[before..]), Ordering::Relaxed);
+            self.gather_keys(batches, last.end);
         }
         if let Some(entry) = last.entries.last() {
             self.last_timestamp.store(entry.store_timestamp, Ordering::Relaxed);
@@ -108,24 +144,53 @@ impl Dispatch {
         self.last_timestamp.load(Ordering::Relaxed)
     }
 
-    /// How many keys wait for the index.
-    pub(crate) fn index_backlog(&self) -> usize {
-        self.inbox_keys.load(Ordering::Relaxed)
+    fn gather_keys(&self, batches: &[Batch], end: i64) {
+        let mut inbox = self.inbox.lock();
+        inbox.end = end;
+        if let Some(missed) = &mut inbox.missed {
+            missed.to = end;
+            return;
+        }
+        let before = inbox.records.len();
+        inbox.records.extend(batches.iter().flat_map(|b| b.keys.iter().cloned()));
+        inbox.keys += count_keys(&inbox.records[before..]);
+        if inbox.keys > self.max_keys {
+            inbox.miss(end);
+            drop(inbox);
+            tracing::warn!(
+                max = self.max_keys,
+                "more keys wait for the index than apogeeMaxIndexBacklog; they are indexed from the log, and found by key later"
+            );
+        }
     }
 
     /// Takes the keys that wait, in log order.
     pub(crate) fn take_keys(&self) -> Vec<IndexedRecord> {
         let mut inbox = self.inbox.lock();
-        self.inbox_keys.store(0, Ordering::Relaxed);
-        std::mem::take(&mut *inbox)
+        inbox.keys = 0;
+        std::mem::take(&mut inbox.records)
     }
 
-    /// Puts back keys that could not be indexed, before those that came since.
-    pub(crate) fn return_keys(&self, mut keys: Vec<IndexedRecord>) {
+    /// The keys of the records from `from` on could not be indexed: they are read from the log again, later.
+    pub(crate) fn miss_keys(&self, from: i64) {
+        self.inbox.lock().miss(from);
+    }
+
+    /// The part of the log whose keys are to be indexed from the log.
+    pub(crate) fn missed(&self) -> Option<Missed> {
+        self.inbox.lock().missed
+    }
+
+    /// Keys were indexed from the log up to `to`. When no more were missed meanwhile, keys are gathered in memory again.
+    pub(crate) fn caught_up(&self, to: i64) {
         let mut inbox = self.inbox.lock();
-        keys.append(&mut inbox);
-        self.inbox_keys.store(count_keys(&keys), Ordering::Relaxed);
-        *inbox = keys;
+        inbox.missed = inbox
+            .missed
+            .map(|missed| Missed {
+                from: missed.from.max(to),
+                ..missed
+            })
+            .filter(|missed| missed.from < missed.to);
     }
 
     /// There is work for the keeper.
@@ -171,4 +236,55 @@ impl Dispatch {
 
 fn count_keys(records: &[IndexedRecord]) -> usize {
     records.iter().map(|record| record.hashes.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(at: i64, keys: usize) -> Batch {
+        Batch {
+            end: at + 100,
+            keys: vec![IndexedRecord {
+                hashes: (0..keys as i32).collect(),
+                log_offset: at,
+                store_timestamp: 1,
+            }],
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn keys_over_the_bound_are_dropped_and_their_part_of_the_log_is_remembered_to_its_end() {
+        let dispatch = Dispatch::new(true, 5, 0, None);
+        dispatch.publish(&[batch(0, 3)]);
+        assert_eq!((dispatch.missed(), dispatch.take_keys().len()), (None, 1));
+        dispatch.publish(&[batch(100, 3)]);
+        dispatch.publish(&[batch(200, 3)]);
+        assert_eq!(dispatch.missed(), Some(Missed { from: 100, to: 300 }));
+        dispatch.publish(&[batch(300, 1)]);
+        assert_eq!(
+            (dispatch.missed(), dispatch.take_keys().len()),
+            (Some(Missed { from: 100, to: 400 }), 0)
+        );
+        dispatch.caught_up(300);
+        assert_eq!(dispatch.missed(), Some(Missed { from: 300, to: 400 }));
+        dispatch.caught_up(400);
+        dispatch.publish(&[batch(400, 1)]);
+        assert_eq!((dispatch.missed(), dispatch.take_keys().len()), (None, 1));
+    }
+
+    #[test]
+    fn keys_that_could_not_be_indexed_come_before_those_that_waited() {
+        let dispatch = Dispatch::new(true, 5, 0, None);
+        dispatch.publish(&[batch(0, 1), batch(100, 1)]);
+        assert_eq!(dispatch.take_keys().len(), 2);
+        dispatch.publish(&[batch(200, 1)]);
+        dispatch.miss_keys(100);
+        assert_eq!(dispatch.missed(), Some(Missed { from: 100, to: 300 }));
+        assert!(dispatch.take_keys().is_empty());
+        let after_a_start = Dispatch::new(true, 5, 500, Some(300));
+        assert_eq!(after_a_start.missed(), Some(Missed { from: 300, to: 500 }));
+        assert_eq!(Dispatch::new(true, 5, 500, Some(500)).missed(), None);
+    }
 }

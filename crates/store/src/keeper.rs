@@ -3,11 +3,16 @@
 //! It prepares the next log file, writes queues behind, indexes keys, makes checkpoints and deletes what is too old. While
 //! messages arrive it does a round every [`ROUND`]; when all is done it sleeps until the next message.
 //!
+//! Keys that were dropped, because too many waited or the index has no room for its next file, are indexed from the log, a
+//! part in each round; until that is done checkpoints name no place behind the first of them.
+//!
 //! Invariant: a checkpoint says `dispatched = D` only after the log up to D, all queue entries below D and all keys below D
 //! are synced. If one of these syncs fails, there is no further checkpoint until a restart: recovery then starts from the
 //! last one that is known to be true.
 
 use crate::error::StoreError;
+use crate::log;
+use crate::open::put_keys;
 use crate::retention::{self, Decision, Observed, SegmentAge};
 use crate::store::Store;
 use message::LogOffset;
@@ -19,9 +24,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Time between two rounds while there is work.
 const ROUND: Duration = Duration::from_millis(100);
 
+/// Bytes of log that one round reads for keys that were dropped.
+const CATCH_UP_BYTES: i64 = 16 << 20;
+/// Time between two attempts to go on with an index that has no room.
+const INDEX_AGAIN: Duration = Duration::from_secs(1);
+
 /// What the keeper remembers between rounds.
 struct Memory {
     last_checkpoint: Instant,
+    /// What was published at the last checkpoint.
+    covered: i64,
+    /// The index could not go on then.
+    index_stopped: Option<Instant>,
     last_retention: Option<Instant>,
     last_complaint: Option<Instant>,
 }
@@ -34,6 +48,8 @@ impl Store {
         let run = move || {
             let mut memory = Memory {
                 last_checkpoint: Instant::now(),
+                covered: 0,
+                index_stopped: None,
                 last_retention: None,
                 last_complaint: None,
             };
@@ -62,16 +78,19 @@ impl Store {
     fn round(&self, memory: &mut Memory) -> bool {
         self.log.write_pending();
         let mut outcome = self.prepare_next_file();
-        outcome = outcome.and(self.index_inbox());
+        self.index_inbox();
+        outcome = outcome.and(self.catch_up(memory));
         let pending = self.write_queues();
         let left = *pending.as_ref().unwrap_or(&1);
         outcome = outcome.and(pending.map(|_| ()));
-        let behind = self.dispatch.published() - self.checkpoint.lock().1.dispatched.map_or(0, |at| at.0);
+        let published = self.dispatch.published();
+        let dispatched = self.checkpoint.lock().1.dispatched.map_or(0, |at| at.0);
+        let behind = published - dispatched.max(memory.covered);
         let due =
             behind >= self.options.checkpoint_bytes || (behind > 0 && memory.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
         if due && !self.derived_failed.load(Ordering::Relaxed) {
             outcome = outcome.and(self.checkpoint_now());
-            memory.last_checkpoint = Instant::now();
+            (memory.last_checkpoint, memory.covered) = (Instant::now(), published);
         }
         if memory
             .last_retention
@@ -84,7 +103,17 @@ impl Store {
             complain(memory, &error);
             return true;
         }
-        left > 0 || (behind > 0 && !due)
+        left > 0 || (behind > 0 && !due) || self.dispatch.missed().is_some()
+    }
+
+    /// Indexes a part of what was dropped, unless that failed just now.
+    fn catch_up(&self, memory: &mut Memory) -> Result<(), StoreError> {
+        if memory.index_stopped.is_some_and(|at| at.elapsed() < INDEX_AGAIN) {
+            return Ok(());
+        }
+        let outcome = self.index_from_log(CATCH_UP_BYTES);
+        memory.index_stopped = outcome.is_err().then(Instant::now);
+        outcome
     }
 
     /// Does on the caller's thread what the keeper would do in its next rounds: for tests, which own the time.
@@ -95,7 +124,10 @@ impl Store {
     pub fn keep_now(&self) -> Result<(), StoreError> {
         let outcomes = [
             self.prepare_next_file(),
-            self.index_inbox(),
+            {
+                self.index_inbox();
+                self.index_from_log(i64::MAX)
+            },
             self.write_queues().map(drop),
             self.retain(),
         ];
@@ -111,18 +143,39 @@ impl Store {
         Ok(())
     }
 
-    /// Indexes the keys that wait, in log order. What cannot be indexed now waits on.
-    pub(crate) fn index_inbox(&self) -> Result<(), StoreError> {
-        let Some(index) = &self.index else { return Ok(()) };
+    /// Indexes the keys that wait, in log order. What cannot be indexed now is read from the log again, later.
+    pub(crate) fn index_inbox(&self) {
+        let Some(index) = &self.index else { return };
         let _in_order = self.indexing.lock();
-        let keys = self.dispatch.take_keys();
-        for (done, record) in keys.iter().enumerate() {
+        for record in self.dispatch.take_keys() {
             if let Err(error) = index.put_record(&record.hashes, LogOffset(record.log_offset), record.store_timestamp) {
-                self.dispatch.return_keys(keys[done..].to_vec());
-                return Err(StoreError::io("write", &self.options.root.join("index"), error));
+                self.dispatch.miss_keys(record.log_offset);
+                tracing::warn!(%error, from = record.log_offset, "keys are indexed later, from the log; until then they are not found");
+                return;
             }
         }
-        Ok(())
+    }
+
+    /// Indexes keys that were dropped, from `most` bytes of log.
+    fn index_from_log(&self, most: i64) -> Result<(), StoreError> {
+        let Some(index) = &self.index else { return Ok(()) };
+        let _in_order = self.indexing.lock();
+        let Some(missed) = self.dispatch.missed() else { return Ok(()) };
+        let from = missed.from.max(self.log.first_offset().0);
+        let to = missed.to.min(from.saturating_add(most));
+        let mut done = from;
+        let indexed = log::scan_part(&self.log.segments, from, to, |record| {
+            let put = put_keys(index, record);
+            if put.is_ok() {
+                done = record.log_offset.0 + record.size as i64;
+            }
+            put.map_err(|e| StoreError::io("write", &self.options.root.join("index"), e))
+        });
+        match indexed {
+            Ok(end) => self.dispatch.caught_up(end),
+            Err(_) => self.dispatch.caught_up(done),
+        }
+        indexed.map(drop)
     }
 
     /// Deletes what retention does not keep, and decides whether the disk has room for more.
@@ -147,6 +200,10 @@ impl Store {
         self.refuse(&decision);
         if decision.delete == 0 {
             return Ok(());
+        }
+        // Keys of messages that go need no index any more, and must not hold the checkpoint.
+        if let Some(kept) = self.log.segments.all().get(decision.delete) {
+            self.dispatch.caught_up(kept.base);
         }
         // Whatever is deleted must not be what a recovery would read. A full disk may refuse the checkpoint that would allow
         // more; then what the last one covers goes, which makes room for the next.
@@ -229,11 +286,11 @@ impl Store {
         }
         let mut guard = self.checkpoint.lock();
         let (file, checkpoint) = &mut *guard;
-        let dispatched = self.dispatch.published();
+        let published = self.dispatch.published();
         let timestamp = self.dispatch.last_timestamp();
         self.log.sync_now()?;
         if let Some(index) = &self.index {
-            self.index_inbox()?;
+            self.index_inbox();
             index.sync().map_err(|e| {
                 self.distrust_page_cache();
                 failed("sync", "key index", e)
@@ -241,6 +298,7 @@ impl Store {
         }
         self.write_queues()?;
         self.queues.sync().map_err(|e| failed("sync", "consume queues", e))?;
+        let dispatched = self.dispatch.missed().map_or(published, |missed| missed.from.min(published));
         checkpoint.advance(LogOffset(dispatched), timestamp);
         file.write(checkpoint)
             .map_err(|e| StoreError::io("write", &self.options.root.join("checkpoint"), e))

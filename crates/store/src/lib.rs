@@ -12,6 +12,7 @@ pub mod disk;
 mod dispatch;
 mod error;
 pub mod index;
+pub mod inspect;
 pub mod json_file;
 mod keeper;
 mod log;

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Instant;
 
 /// Apache's margin: what was stored in the last seconds before a checkpoint's time may have missed it.
-const CHECKPOINT_MARGIN_MS: i64 = 3_000;
+pub(crate) const CHECKPOINT_MARGIN_MS: i64 = 3_000;
 
 /// What opening found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +53,18 @@ impl Store {
         let abort = root.join("abort");
         let stop = LastStop::find(&*disk, &abort)?;
         let parts = Parts::open(&disk, &options)?;
-        let (parts, synced, recovery) = parts.recover(&options, stop)?;
+        let (parts, derived, recovery) = parts.recover(&options, stop)?;
         leave_mark(&*disk, &abort)?;
-        let dispatch = Arc::new(Dispatch::new(options.index_enabled, recovery.end.0));
+        let dispatch = Arc::new(Dispatch::new(
+            options.index_enabled,
+            options.max_index_backlog,
+            recovery.end.0,
+            derived.not_indexed_from,
+        ));
         let log = Arc::new(CommitLog::new(
             options.log.clone(),
             parts.segments,
-            (recovery.end.0, synced),
+            (recovery.end.0, derived.synced),
             dispatch.clone(),
         ));
         let (on, mark) = (disk.clone(), abort.clone());
@@ -184,6 +189,14 @@ fn leave_mark(disk: &dyn Disk, abort: &std::path::Path) -> Result<(), StoreError
     disk.sync_dir(crate::disk::parent(abort)).map_err(failed)
 }
 
+/// What recovery knows of the log beside its end.
+struct Derived {
+    /// All before it is on the disk for sure.
+    synced: i64,
+    /// Keys from there on are not in the index.
+    not_indexed_from: Option<i64>,
+}
+
 /// The files of a directory, opened.
 struct Parts {
     segments: log::segment::Segments,
@@ -238,7 +251,14 @@ impl Parts {
         Ok(from.max(first))
     }
 
-    fn recover(self, options: &StoreOptions, stop: LastStop) -> Result<(Self, i64, Recovery), StoreError> {
+    /// After a stop in order the index may have been behind the queues: where it goes on.
+    fn not_indexed_from(&self, from: i64) -> Option<i64> {
+        let index = self.index.as_ref()?;
+        let exact = self.checkpoint.dispatched?;
+        Some(exact.0.max(index.last().0.0)).filter(|at| *at < from)
+    }
+
+    fn recover(self, options: &StoreOptions, stop: LastStop) -> Result<(Self, Derived, Recovery), StoreError> {
         let started = Instant::now();
         let clean = stop == LastStop::Clean;
         let from = self.start(clean)?;
@@ -247,12 +267,20 @@ impl Parts {
             self.forget_above(from, stop)?;
         }
         let mut messages = 0;
+        let mut not_indexed_from = if clean { self.not_indexed_from(from) } else { None };
         let Self {
             segments, queues, index, ..
         } = &self;
         let end = log::scan(segments, from, options.check_crc_on_recovery, |record| {
             messages += 1;
-            derive(queues, index.as_ref(), record, strict)
+            derive(queues, record, strict)?;
+            if let Some(index) = index.as_ref().filter(|_| not_indexed_from.is_none())
+                && let Err(error) = put_keys(index, record)
+            {
+                tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
+                not_indexed_from = Some(record.log_offset.0);
+            }
+            Ok(())
         })?;
         let mut synced = end;
         match stop {
@@ -284,7 +312,7 @@ impl Parts {
         }
         Ok((
             self,
-            synced,
+            Derived { synced, not_indexed_from },
             Recovery {
                 clean,
                 from: LogOffset(from),
@@ -330,12 +358,11 @@ impl Parts {
     }
 }
 
-/// Puts a message of the log into its queue and the index again. In a log that only we wrote since the checkpoint each
+/// Puts a message of the log into its queue again. In a log that only we wrote since the checkpoint each
 /// queue's offsets follow each other; one that goes back is of a topic that was deleted and made again, and what the queue
 /// had from there on is not its own.
-fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, strict: bool) -> Result<(), StoreError> {
-    let transaction = sys_flag::transaction(record.sys_flag);
-    if transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK {
+fn derive(queues: &QueueTable, record: &Record<'_>, strict: bool) -> Result<(), StoreError> {
+    if is_in_no_queue(record) {
         return Ok(());
     }
     let queue = queues.find_or_create(record.topic, record.queue_id);
@@ -361,22 +388,33 @@ fn derive(queues: &QueueTable, index: Option<&KeyIndex>, record: &Record<'_>, st
     if record.queue_offset > queue.max() {
         queue.skip_to(record.queue_offset).map_err(failed)?;
     }
-    let indexed = Indexed::of(record.properties);
     queue.publish(Entry {
         log_offset: record.log_offset.0,
         size: record.size as i32,
-        tags_code: hash::tags_code(indexed.tags),
+        tags_code: hash::tags_code(Indexed::of(record.properties).tags),
     });
     queue.reset_assigned_to_published();
-    if let Some(index) = index {
-        let mut hashes = smallvec::SmallVec::<[i32; 4]>::new();
-        key_hashes(record.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| hashes.push(hash));
-        if let Err(error) = index.put_record(&hashes, record.log_offset, record.store_timestamp) {
-            // Not worth refusing to start: messages are found by offset and by queue, not by these keys.
-            tracing::error!(%error, at = %record.log_offset, "key not indexed");
-        }
-    }
     Ok(())
+}
+
+/// Half messages and rolled back ones are in the log only.
+fn is_in_no_queue(record: &Record<'_>) -> bool {
+    let transaction = sys_flag::transaction(record.sys_flag);
+    transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK
+}
+
+/// Puts a message of the log into the index; one that is there already stays as it is.
+///
+/// # Errors
+/// The machine's; nothing of the message was put then.
+pub(crate) fn put_keys(index: &KeyIndex, record: &Record<'_>) -> io::Result<()> {
+    if is_in_no_queue(record) {
+        return Ok(());
+    }
+    let indexed = Indexed::of(record.properties);
+    let mut hashes = smallvec::SmallVec::<[i32; 4]>::new();
+    key_hashes(record.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| hashes.push(hash));
+    index.put_record(&hashes, record.log_offset, record.store_timestamp)
 }
 
 /// Whether the queue has this very record at its offset already.

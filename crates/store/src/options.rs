@@ -46,7 +46,7 @@ pub struct StoreOptions {
     pub index_slots: u32,
     /// Items of an index file.
     pub index_items: u32,
-    /// Most keys that wait to be indexed; over it sends are refused as busy.
+    /// Most keys that wait in memory to be indexed; over it they are dropped and read from the log again, later.
     pub max_index_backlog: usize,
     /// Most bytes of new log between two checkpoints: what a recovery has to read.
     pub checkpoint_bytes: i64,

@@ -49,22 +49,6 @@ impl Default for RetentionOptions {
 /// Rounds of deletion that an operator's request starts.
 pub const MANUAL_ROUNDS: u32 = 20;
 
-/// The hours in a text as `deleteWhen` has it: numbers with `;` between.
-///
-/// # Errors
-/// The part that is not an hour.
-pub fn parse_hours(text: &str) -> Result<Vec<u8>, String> {
-    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            part.parse()
-                .ok()
-                .filter(|hour| *hour < 24)
-                .ok_or_else(|| format!("{part:?} is not an hour from 00 to 23"))
-        })
-        .collect()
-}
-
 /// A log segment, as far as this is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentAge {
@@ -424,13 +408,5 @@ mod tests {
             },
         );
         assert_eq!((found.delete, found.is_writable), (1, false));
-    }
-
-    #[test]
-    fn hours_are_parsed_as_apache_writes_them() {
-        assert_eq!(parse_hours("04").unwrap(), [4]);
-        assert_eq!(parse_hours("00;4; 23;").unwrap(), [0, 4, 23]);
-        assert!(parse_hours("04;24").unwrap_err().contains("\"24\""));
-        assert!(parse_hours("four").is_err());
     }
 }

@@ -95,13 +95,6 @@ impl Store {
         if let Some(reason) = &*self.refusing.read() {
             return Err(AppendError::NotWritable(reason.to_string()));
         }
-        let backlog = self.dispatch.index_backlog();
-        if backlog > self.options.max_index_backlog {
-            return Err(AppendError::Busy(format!(
-                "{backlog} keys wait to be indexed, over {} (apogeeMaxIndexBacklog)",
-                self.options.max_index_backlog
-            )));
-        }
         self.log.append(drafts, queues, now_ms, placements)
     }
 
@@ -199,7 +192,8 @@ impl Store {
     }
 
     /// Records of a topic that have `key` among their keys or as unique key, newest first, stored between the two times
-    /// (epoch ms, inclusive), `max` at most. Sees all that was confirmed before the call. May block.
+    /// (epoch ms, inclusive), `max` at most. Sees all that was confirmed before the call, but for the newest keys while the
+    /// index is behind: those are found once the keeper has indexed them from the log. May block.
     ///
     /// # Errors
     /// The machine's.
@@ -207,7 +201,7 @@ impl Store {
         let Some(index) = &self.index else {
             return Ok(QueryResult::default());
         };
-        self.index_inbox()?;
+        self.index_inbox();
         let found = index
             .query(topic, key, begin, end, max)
             .map_err(|e| StoreError::io("read", &self.options.root.join("index"), e))?;

@@ -20,10 +20,23 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// More calls than the script makes: it must come to its end.
 const MOST_CALLS: u64 = 5_000;
 
-/// Another choice of what survives, for long runs: `STORE_SEED=5 cargo test -p store --test power`.
+/// For long runs: `STORE_ROUNDS=20 STORE_SEED=5 cargo test --release -p store --test power -- --nocapture` plays all of it
+/// twenty times, each with another choice of what survives, from the fifth on.
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+thread_local! {
+    static ROUND: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 fn seed(n: u64) -> u64 {
-    let shift: u64 = std::env::var("STORE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    shift.wrapping_mul(1_000_003).wrapping_add(n)
+    ROUND.get().wrapping_mul(1_000_003).wrapping_add(n)
+}
+
+fn rounds() -> std::ops::Range<u64> {
+    let first = from_environment("STORE_SEED", 0);
+    first..first + from_environment("STORE_ROUNDS", 1)
 }
 
 /// Tells which case it was when a test fails within it.
@@ -50,12 +63,28 @@ fn in_time<T: Send + 'static>(case: &str, work: impl FnOnce() -> T + Send + 'sta
 
 /// Plays the script with trouble at each call in turn; `look` is given what is left each time.
 fn at_every_call(name: &str, mode: FlushMode, trouble: impl Fn(&SimulatedDisk, u64), look: fn(&mut Life, FlushMode, u64)) {
+    for round in rounds() {
+        let calls = at_every_call_once(name, mode, round, &trouble, look);
+        if rounds().count() > 1 {
+            eprintln!("{name}, {mode:?}, round {round}: {calls} calls");
+        }
+    }
+}
+
+fn at_every_call_once(
+    name: &str,
+    mode: FlushMode,
+    round: u64,
+    trouble: &impl Fn(&SimulatedDisk, u64),
+    look: fn(&mut Life, FlushMode, u64),
+) -> u64 {
     for n in 1..MOST_CALLS {
-        let mut life = Life::new(mode);
+        let mut life = Life::new(mode, round);
         trouble(&life.disk, n);
-        let told = format!("{name} at call {n}, {mode:?}");
+        let told = format!("{name} at call {n}, {mode:?}, STORE_SEED={round}");
         let case = told.clone();
         let reached = in_time(&told, move || {
+            ROUND.set(round);
             let case = Case(case);
             let _ = life.play();
             let call = life.disk.first_failure();
@@ -65,7 +94,7 @@ fn at_every_call(name: &str, mode: FlushMode, trouble: impl Fn(&SimulatedDisk, u
         });
         if !reached {
             assert!(n > 100, "the script does next to nothing");
-            return;
+            return n - 1;
         }
     }
     panic!("the script does not end");
@@ -93,11 +122,13 @@ fn sends_work(life: &mut Life) {
     }
 }
 
-/// What every way to go down has in common: the store opens, has what it promised, takes more, and stops in order.
+/// What every way to go down has in common: the store opens, has what it promised, takes more, and stops in order with files
+/// that fit each other.
 fn comes_back(mut life: Life, promise: Promise) -> Life {
     life.must_keep(promise);
     sends_work(&mut life);
     assert!(life.close(), "it stops in order");
+    life.must_be_whole();
     life
 }
 

@@ -14,10 +14,12 @@
 //!
 //! Not here: reading messages, subscriptions, broadcast consumers (their offsets are kept by the client).
 
+mod after_crash;
 pub mod handler;
 pub mod places;
 pub mod reset;
 pub mod table;
 pub mod unknown;
 
+pub use after_crash::fit;
 pub use places::{OffsetError, Offsets};

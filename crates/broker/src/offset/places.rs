@@ -261,6 +261,27 @@ impl Offsets {
         Ok(())
     }
 
+    /// Moves every offset that is beyond its queue's end back to it, and tells `moved` of each with topic, group, queue, the
+    /// offset and the end. For a start after a crash that took messages: what comes at those offsets from now on is new.
+    pub fn limit(&self, end: impl Fn(&str, i32) -> i64, mut moved: impl FnMut(&str, &str, i32, i64, i64)) {
+        let topics = self.topics.read();
+        for (topic, groups) in topics.iter() {
+            for (group, slot) in groups {
+                for place in slot.0.lock().iter_mut() {
+                    let end = end(topic, place.queue_id);
+                    if place.consumed > end {
+                        moved(topic, group, place.queue_id, place.consumed, end);
+                        place.consumed = end;
+                        self.commits.fetch_add(1, Relaxed);
+                        self.dirty.store(true, Relaxed);
+                    }
+                    place.pulled = place.pulled.min(end);
+                    place.reset = place.reset.min(end);
+                }
+            }
+        }
+    }
+
     /// Forgets what was committed on a deleted topic.
     pub fn forget_topic(&self, topic: &str) {
         if let Some(groups) = self.topics.write().remove(topic) {

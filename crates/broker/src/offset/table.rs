@@ -81,7 +81,7 @@ pub fn save_if_dirty(offsets: &Offsets, file: &StateFile, now_ms: i64) -> io::Re
 }
 
 /// Puts quotes around bare integer keys, which strict JSON wants.
-fn quote_keys(content: &[u8]) -> Vec<u8> {
+pub(crate) fn quote_keys(content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + content.len() / 8);
     let mut rest = content.iter().copied().peekable();
     let mut containers = Vec::new();

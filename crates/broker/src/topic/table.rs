@@ -84,6 +84,14 @@ pub fn load(topics: &Topics, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
+/// Names of the topics in a file's content.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn names(content: &[u8]) -> Result<Vec<String>, json::JsonError> {
+    json::read::<Saved>(content).map(|saved| saved.topic_config_table.into_keys().collect())
+}
+
 /// Writes all topics; returns the version that is on the disk now.
 ///
 /// # Errors

@@ -161,6 +161,12 @@ pub trait Disk: Send + Sync + Debug {
     /// [`io::ErrorKind::WouldBlock`] when another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
+    /// Whether another process holds that lock. Takes nothing and makes nothing; an absent file is not locked.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    fn is_locked(&self, path: &Path) -> io::Result<bool>;
+
     /// The whole content of a file.
     ///
     /// # Errors

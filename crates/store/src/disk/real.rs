@@ -126,6 +126,13 @@ impl Disk for RealDisk {
             Err(error) => Err(error),
         }
     }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            opened => sys::is_first_byte_locked(&opened?),
+        }
+    }
 }
 
 fn create_whole(path: &Path, len: u64, allocate: Allocate) -> io::Result<File> {

@@ -14,10 +14,12 @@
 //! many calls it makes, then once for each n with [`SimulatedDisk::cut_at`] or [`SimulatedDisk::fail_at`]. `create` and
 //! `create_dir_all` count each of the steps they take. Stores to a map do not count; the sync of a map does.
 //!
-//! Not here: time (a call takes none), and the sharing of blocks ([`SimulatedDisk::set_space`] says what `space` answers;
-//! a full disk is a [`Fault::NoSpace`]).
+//! A disk has room without end unless [`SimulatedDisk::set_capacity`] says how much: then reserved files take their length
+//! and others the sectors that are written, what does not fit is refused, and `space` answers what is left.
+//!
+//! Not here: time (a call takes none).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,8 +29,10 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{Allocate, Disk, DiskFile, Entry, Lock, OpenMode, Space, parent, with_suffix};
 use handles::{SimulatedFile, SimulatedLock};
+use state::{Change, FileState, NameChange, Names, Node, Plan, Random, State, index};
 
 mod handles;
+mod state;
 mod survivors;
 
 /// What a call that is planned to fail says.
@@ -52,127 +56,6 @@ pub enum Lasts {
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone)]
 pub struct SimulatedDisk(Arc<Mutex<State>>);
-
-#[derive(Clone, Copy)]
-struct Plan {
-    at: u64,
-    fault: Fault,
-    lasts: Lasts,
-}
-
-struct State {
-    random: Random,
-    /// Changes with every power cut.
-    boot: u64,
-    now_ms: i64,
-    space: Space,
-    files: Vec<FileState>,
-    /// What a look at the tree shows.
-    names: Names,
-    /// What is on the medium.
-    durable_names: Names,
-    unsynced_names: Vec<NameChange>,
-    locked: HashSet<PathBuf>,
-    calls: u64,
-    cut_at: Option<u64>,
-    plan: Option<Plan>,
-    off: bool,
-    first_failure: Option<String>,
-}
-
-type Names = BTreeMap<PathBuf, Node>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
-    Dir,
-    /// Index into `State::files`.
-    File(usize),
-}
-
-#[derive(Clone, Debug)]
-enum NameChange {
-    Make(PathBuf, Node),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut Names) {
-        match self {
-            Self::Make(path, node) => {
-                names.insert(path.clone(), *node);
-            }
-            // What was in a directory goes with it.
-            Self::Remove(path) => names.retain(|name, _| !name.starts_with(path)),
-            Self::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
-                }
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Make(path, _) | Self::Remove(path) | Self::Rename(_, path) => path,
-        }
-    }
-
-    fn is_in(&self, dir: &Path) -> bool {
-        parent(self.path()) == dir
-    }
-
-    fn is_below(&self, dir: &Path) -> bool {
-        self.path() != dir && self.path().starts_with(dir)
-    }
-}
-
-#[derive(Clone, Default)]
-struct FileState {
-    /// What a read sees.
-    content: Vec<u8>,
-    /// What is on the medium.
-    durable: Vec<u8>,
-    unsynced: Vec<Change>,
-    reserved: bool,
-    cold: bool,
-    modified_ms: i64,
-}
-
-#[derive(Clone)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    SetLen(usize),
-}
-
-impl Change {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Self::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                content[*offset..end].copy_from_slice(bytes);
-            }
-            Self::SetLen(len) => content.resize(*len, 0),
-        }
-    }
-}
-
-impl FileState {
-    fn change(&mut self, change: Change, now_ms: i64) {
-        change.apply(&mut self.content);
-        self.unsynced.push(change);
-        self.modified_ms = now_ms;
-    }
-
-    fn sync(&mut self) {
-        for change in self.unsynced.drain(..) {
-            change.apply(&mut self.durable);
-        }
-    }
-}
 
 impl fmt::Debug for SimulatedDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,11 +83,8 @@ impl SimulatedDisk {
             random: Random(seed),
             boot: seed,
             now_ms: 0,
-            space: Space {
-                total: 1 << 40,
-                free: 1 << 39,
-                available: 1 << 39,
-            },
+            capacity: None,
+            closed: None,
             files,
             durable_names: names.clone(),
             names,
@@ -226,7 +106,8 @@ impl SimulatedDisk {
         let (names, files) = survivors::choose(&state, &mut random);
         let found = Self::from_parts(random.next(), names, files);
         let mut after = found.0.lock();
-        (after.now_ms, after.boot) = (state.now_ms, state.boot.wrapping_add(1));
+        (after.now_ms, after.boot, after.capacity) = (state.now_ms, state.boot.wrapping_add(1), state.capacity);
+        after.closed.clone_from(&state.closed);
         drop(after);
         found
     }
@@ -248,7 +129,8 @@ impl SimulatedDisk {
         let mut after = found.0.lock();
         after.durable_names.clone_from(&state.durable_names);
         after.unsynced_names.clone_from(&state.unsynced_names);
-        (after.now_ms, after.boot) = (state.now_ms, state.boot);
+        (after.now_ms, after.boot, after.capacity) = (state.now_ms, state.boot, state.capacity);
+        after.closed.clone_from(&state.closed);
         drop(after);
         found
     }
@@ -286,191 +168,27 @@ impl SimulatedDisk {
         self.0.lock().now_ms = now_ms;
     }
 
-    /// Sets what [`Disk::space`] answers.
-    pub fn set_space(&self, space: Space) {
-        self.0.lock().space = space;
+    /// Gives the disk room for so many bytes, those that are used included.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.0.lock().capacity = Some(bytes);
+    }
+
+    /// From now on no file can be made in this directory, for lack of room; `None` takes it back. Goes with the disk through
+    /// a kill and a power cut.
+    pub fn set_no_room_in(&self, dir: Option<PathBuf>) {
+        self.0.lock().closed = dir;
+    }
+
+    /// Bytes that are used.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.0.lock().used()
     }
 
     /// Drops all files from the page cache: `read_cached_at` refuses until a file was read.
     pub fn evict(&self) {
         self.0.lock().files.iter_mut().for_each(|file| file.cold = true);
     }
-}
-
-impl State {
-    fn check_on(&self) -> io::Result<()> {
-        if self.off {
-            Err(io::Error::other("the simulated machine is off"))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Counts a call that changes something; the error it is to fail with.
-    fn count(&mut self, what: impl FnOnce() -> String) -> io::Result<()> {
-        self.check_on()?;
-        self.calls += 1;
-        if self.cut_at.is_some_and(|at| self.calls >= at) {
-            self.off = true;
-            self.first_failure.get_or_insert_with(what);
-            return self.check_on();
-        }
-        let Some(plan) = self.plan else { return Ok(()) };
-        let due = if plan.lasts == Lasts::Once {
-            self.calls == plan.at
-        } else {
-            self.calls >= plan.at
-        };
-        if !due {
-            return Ok(());
-        }
-        self.first_failure.get_or_insert_with(what);
-        Err(io::Error::from_raw_os_error(match plan.fault {
-            Fault::Broken => libc::EIO,
-            Fault::NoSpace => libc::ENOSPC,
-        }))
-    }
-
-    fn node(&self, path: &Path) -> io::Result<Node> {
-        self.names
-            .get(path)
-            .copied()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, path.display().to_string()))
-    }
-
-    fn file(&self, path: &Path) -> io::Result<usize> {
-        match self.node(path)? {
-            Node::File(id) => Ok(id),
-            Node::Dir => Err(io::Error::new(io::ErrorKind::IsADirectory, path.display().to_string())),
-        }
-    }
-
-    fn check_dir(&self, path: &Path) -> io::Result<()> {
-        match self.node(path)? {
-            Node::Dir => Ok(()),
-            Node::File(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, path.display().to_string())),
-        }
-    }
-
-    fn change_name(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.unsynced_names.push(change);
-    }
-
-    fn make_file(&mut self, path: &Path) -> io::Result<usize> {
-        self.check_dir(parent(path))?;
-        self.count(|| format!("make file {}", path.display()))?;
-        let id = self.files.len();
-        self.files.push(FileState {
-            modified_ms: self.now_ms,
-            ..FileState::default()
-        });
-        self.change_name(NameChange::Make(path.to_owned(), Node::File(id)));
-        Ok(id)
-    }
-
-    fn make_dir(&mut self, dir: &Path) -> io::Result<()> {
-        self.count(|| format!("make directory {}", dir.display()))?;
-        self.change_name(NameChange::Make(dir.to_owned(), Node::Dir));
-        let synced = self.sync_dir(parent(dir));
-        if synced.is_err() && self.count(|| format!("remove directory {}", dir.display())).is_ok() {
-            self.change_name(NameChange::Remove(dir.to_owned()));
-        }
-        synced
-    }
-
-    fn remove_file(&mut self, path: &Path) -> io::Result<()> {
-        self.file(path)?;
-        self.count(|| format!("remove file {}", path.display()))?;
-        self.change_name(NameChange::Remove(path.to_owned()));
-        Ok(())
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.file(from)?;
-        self.check_dir(parent(to))?;
-        self.count(|| format!("rename {} to {}", from.display(), to.display()))?;
-        self.change_name(NameChange::Rename(from.to_owned(), to.to_owned()));
-        Ok(())
-    }
-
-    fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
-        self.check_dir(dir)?;
-        self.count(|| format!("sync directory {}", dir.display()))?;
-        let (mut synced, mut left) = (Vec::new(), Vec::new());
-        for change in self.unsynced_names.drain(..) {
-            if let NameChange::Remove(path) = &change
-                && change.is_in(dir)
-            {
-                left.retain(|earlier: &NameChange| !earlier.is_below(path));
-            }
-            if change.is_in(dir) {
-                synced.push(change)
-            } else {
-                left.push(change)
-            }
-        }
-        self.unsynced_names = left;
-        synced.iter().for_each(|change| change.apply(&mut self.durable_names));
-        Ok(())
-    }
-
-    fn write(&mut self, id: usize, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let offset = index(offset)?;
-        let counted = self.count(|| format!("write of {} bytes to file {id} at {offset}", bytes.len()));
-        let written = if counted.is_ok() {
-            bytes.len()
-        } else {
-            self.random.below(bytes.len() + 1)
-        };
-        if written > 0 {
-            let now_ms = self.now_ms;
-            self.files[id].change(
-                Change::Write {
-                    offset,
-                    bytes: bytes[..written].to_vec(),
-                },
-                now_ms,
-            );
-        }
-        counted
-    }
-
-    fn set_len(&mut self, id: usize, len: u64) -> io::Result<()> {
-        let len = index(len)?;
-        self.count(|| format!("set length of file {id} to {len}"))?;
-        let now_ms = self.now_ms;
-        self.files[id].change(Change::SetLen(len), now_ms);
-        Ok(())
-    }
-
-    fn sync_file(&mut self, id: usize) -> io::Result<()> {
-        if let Err(error) = self.count(|| format!("sync of file {id}")) {
-            if !self.off {
-                self.files[id].unsynced.clear();
-            }
-            return Err(error);
-        }
-        self.files[id].sync();
-        Ok(())
-    }
-
-    fn create(&mut self, path: &Path, fresh: &Path, len: u64, allocate: Allocate) -> io::Result<usize> {
-        let id = self.make_file(fresh)?;
-        self.set_len(id, len)?;
-        self.files[id].reserved = allocate == Allocate::Reserved;
-        self.sync_file(id)?;
-        self.rename(fresh, path)?;
-        self.sync_dir(parent(path))?;
-        Ok(id)
-    }
-}
-
-fn index(offset: u64) -> io::Result<usize> {
-    usize::try_from(offset)
-        .ok()
-        .filter(|at| *at < 1 << 40)
-        .ok_or_else(|| io::ErrorKind::FileTooLarge.into())
 }
 
 impl SimulatedDisk {
@@ -567,7 +285,7 @@ impl Disk for SimulatedDisk {
     fn space(&self, path: &Path) -> io::Result<Space> {
         let state = self.on()?;
         state.node(path)?;
-        Ok(state.space)
+        Ok(state.space())
     }
 
     fn boot(&self) -> Option<String> {
@@ -583,6 +301,10 @@ impl Disk for SimulatedDisk {
             disk: self.clone(),
             path: path.to_owned(),
         }))
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.on()?.locked.contains(path))
     }
 }
 
@@ -605,24 +327,6 @@ fn entry(state: &State, path: &Path, node: Node) -> Option<Entry> {
             }
         }
     })
-}
-
-/// SplitMix64: small, and the same on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`; 0 when `bound` is 0.
-    fn below(&mut self, bound: usize) -> usize {
-        if bound == 0 { 0 } else { (self.next() % bound as u64) as usize }
-    }
 }
 
 #[cfg(test)]

@@ -104,14 +104,32 @@ pub(super) fn space(path: &Path) -> io::Result<Space> {
 /// Takes the write lock on the file's first byte, for this open file, without waiting. Conflicts with the POSIX lock a JVM
 /// takes, which `flock` would not.
 pub(super) fn lock_first_byte(file: &File) -> io::Result<()> {
+    let lock = first_byte();
+    // SAFETY: the descriptor is open and `lock` lives through the call, which only reads it.
+    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether somebody else holds the lock that [`lock_first_byte`] takes.
+pub(super) fn is_first_byte_locked(file: &File) -> io::Result<bool> {
+    let mut lock = first_byte();
+    // SAFETY: the descriptor is open and `lock` is exclusively borrowed for the call, which writes its answer there.
+    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if failed == 0 {
+        Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The write lock on a file's first byte.
+fn first_byte() -> libc::flock {
     // SAFETY: `flock` is a plain C structure for which all zeros are a valid value.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_WRLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock.l_len = 1;
-    // SAFETY: the descriptor is open and `lock` lives through the call, which only reads it.
-    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    lock
 }
 
 /// Maps the whole file, shared and writable.

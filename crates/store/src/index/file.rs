@@ -32,11 +32,11 @@ pub(super) struct Filling {
 
 /// A query of one file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    pub(super) key_hash: i32,
-    pub(super) begin: i64,
-    pub(super) end: i64,
-    pub(super) max: usize,
+pub(crate) struct Wanted {
+    pub(crate) key_hash: i32,
+    pub(crate) begin: i64,
+    pub(crate) end: i64,
+    pub(crate) max: usize,
 }
 
 pub(super) fn read_header(file: &dyn DiskFile, options: IndexOptions) -> io::Result<Header> {
@@ -113,7 +113,7 @@ impl Filling {
 }
 
 /// Follows a key's chain in a file that is not being filled.
-pub(super) fn find_in(
+pub(crate) fn find_in(
     file: &dyn DiskFile,
     options: IndexOptions,
     header: &Header,

@@ -16,11 +16,11 @@
 //! | number of the next item; 1 in an empty file | 4 | | |
 
 /// Bytes of the header.
-pub(super) const HEADER_LEN: usize = 40;
+pub(crate) const HEADER_LEN: usize = 40;
 /// Bytes of an item.
-pub(super) const ITEM_LEN: usize = 20;
+pub(crate) const ITEM_LEN: usize = 20;
 /// Bytes of a slot.
-pub(super) const SLOT_LEN: usize = 4;
+pub(crate) const SLOT_LEN: usize = 4;
 
 /// How many slots and items the index files have (`maxHashSlotNum`, `maxIndexNum`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Default for IndexOptions {
 
 impl IndexOptions {
     /// Numbers that a file can be made with: Java's are ints.
-    pub(super) fn checked(self) -> Self {
+    pub(crate) fn checked(self) -> Self {
         Self {
             slots: self.slots.clamp(1, i32::MAX as u32),
             items: self.items.clamp(2, i32::MAX as u32),
@@ -50,37 +50,37 @@ impl IndexOptions {
     }
 
     /// Bytes of a file.
-    pub(super) fn file_len(self) -> u64 {
+    pub(crate) fn file_len(self) -> u64 {
         self.item_at(self.items)
     }
 
-    pub(super) fn slot_of(self, key_hash: i32) -> u32 {
+    pub(crate) fn slot_of(self, key_hash: i32) -> u32 {
         key_hash.unsigned_abs() % self.slots
     }
 
-    pub(super) fn slot_at(self, slot: u32) -> u64 {
+    pub(crate) fn slot_at(self, slot: u32) -> u64 {
         HEADER_LEN as u64 + u64::from(slot) * SLOT_LEN as u64
     }
 
-    pub(super) fn item_at(self, item: u32) -> u64 {
+    pub(crate) fn item_at(self, item: u32) -> u64 {
         self.slot_at(self.slots) + u64::from(item) * ITEM_LEN as u64
     }
 }
 
 /// The header of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) begin_timestamp: i64,
-    pub(super) end_timestamp: i64,
-    pub(super) begin_log: i64,
-    pub(super) end_log: i64,
-    pub(super) slots_used: u32,
+pub(crate) struct Header {
+    pub(crate) begin_timestamp: i64,
+    pub(crate) end_timestamp: i64,
+    pub(crate) begin_log: i64,
+    pub(crate) end_log: i64,
+    pub(crate) slots_used: u32,
     /// Number of the next item.
-    pub(super) next: u32,
+    pub(crate) next: u32,
 }
 
 impl Header {
-    pub(super) const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         begin_timestamp: 0,
         end_timestamp: 0,
         begin_log: 0,
@@ -89,7 +89,7 @@ impl Header {
         next: 1,
     };
 
-    pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         let longs = [self.begin_timestamp, self.end_timestamp, self.begin_log, self.end_log];
         for (place, long) in bytes.chunks_exact_mut(8).zip(longs) {
@@ -101,7 +101,7 @@ impl Header {
     }
 
     /// Reads a header; numbers that no file can have become the nearest that it can.
-    pub(super) fn decode(bytes: &[u8; HEADER_LEN], options: IndexOptions) -> Self {
+    pub(crate) fn decode(bytes: &[u8; HEADER_LEN], options: IndexOptions) -> Self {
         let next = int(bytes, 36).clamp(1, options.items as i32);
         Self {
             begin_timestamp: long(bytes, 0),
@@ -114,12 +114,12 @@ impl Header {
     }
 
     /// Whether the file may have items stored from `begin` to `end`, ends included.
-    pub(super) fn meets(&self, begin: i64, end: i64) -> bool {
+    pub(crate) fn meets(&self, begin: i64, end: i64) -> bool {
         begin <= self.end_timestamp && end >= self.begin_timestamp
     }
 
     /// What an item stored at this time keeps of it.
-    pub(super) fn seconds(&self, store_timestamp: i64) -> i32 {
+    pub(crate) fn seconds(&self, store_timestamp: i64) -> i32 {
         if self.begin_timestamp <= 0 {
             return 0;
         }
@@ -130,15 +130,15 @@ impl Header {
 
 /// One key of one record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) key_hash: i32,
-    pub(super) log_offset: i64,
-    pub(super) seconds: i32,
-    pub(super) before: i32,
+pub(crate) struct Item {
+    pub(crate) key_hash: i32,
+    pub(crate) log_offset: i64,
+    pub(crate) seconds: i32,
+    pub(crate) before: i32,
 }
 
 impl Item {
-    pub(super) fn encode(&self) -> [u8; ITEM_LEN] {
+    pub(crate) fn encode(&self) -> [u8; ITEM_LEN] {
         let mut bytes = [0; ITEM_LEN];
         bytes[..4].copy_from_slice(&self.key_hash.to_be_bytes());
         bytes[4..12].copy_from_slice(&self.log_offset.to_be_bytes());
@@ -147,7 +147,7 @@ impl Item {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8; ITEM_LEN]) -> Self {
+    pub(crate) fn decode(bytes: &[u8; ITEM_LEN]) -> Self {
         Self {
             key_hash: int(bytes, 0),
             log_offset: long(bytes, 4),

@@ -25,13 +25,14 @@ use message::LogOffset;
 use parking_lot::RwLock;
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
-use file::{Filling, Known, Wanted};
+use file::{Filling, Known};
+pub(crate) use file::{Wanted, find_in};
 pub use hash::{key_hash, key_hashes, tag_hash};
 pub use layout::IndexOptions;
-use layout::{Header, ITEM_LEN, Item};
+pub(crate) use layout::{HEADER_LEN, Header, ITEM_LEN, Item, SLOT_LEN};
 
 /// Items that a query looks at, at most: a chain of one busy key may be as long as a file.
-const STEPS_MAX: u32 = 1_000_000;
+pub(crate) const STEPS_MAX: u32 = 1_000_000;
 
 /// The index files of a store.
 #[derive(Debug)]

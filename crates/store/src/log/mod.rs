@@ -25,9 +25,10 @@ mod flush;
 mod recover;
 pub(crate) mod segment;
 mod tail;
+pub(crate) mod window;
 
 pub(crate) use append::{Batch, IndexedRecord};
-pub(crate) use recover::{erase_after, scan, start_by_time, write_again};
+pub(crate) use recover::{begins_before, erase_after, scan, scan_part, start_by_time, write_again};
 
 use crate::disk::Disk;
 use crate::dispatch::Dispatch;

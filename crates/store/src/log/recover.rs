@@ -6,13 +6,10 @@
 //! fits by chance.
 
 use super::segment::{Segment, Segments};
+use super::window::{Found, READ_BYTES, Window};
 use crate::error::StoreError;
-use message::LogOffset;
-use message::record::{FILLER_LEN, Peek, Record, peek, peek_store_timestamp};
+use message::record::{Peek, Record, peek, peek_store_timestamp};
 use std::sync::Arc;
-
-/// Bytes read at once.
-const READ_BYTES: usize = 1 << 20;
 
 /// Reads records from `from` on and gives each to `visit`. Returns the end of the log.
 ///
@@ -34,6 +31,46 @@ pub(crate) fn scan(
     Ok(at)
 }
 
+/// Reads the records that begin from `from` on and before `to`, all of them confirmed, and gives each to `visit`. A place
+/// without a whole record is passed over, to the next file. Returns where it ended: at `to` or behind it.
+///
+/// # Errors
+/// The disk's, and those of `visit`.
+pub(crate) fn scan_part(
+    segments: &Segments,
+    from: i64,
+    to: i64,
+    mut visit: impl FnMut(&Record<'_>) -> Result<(), StoreError>,
+) -> Result<i64, StoreError> {
+    let mut at = from;
+    while at < to {
+        let Some(segment) = segments.holding(at) else { return Ok(to) };
+        let mut window = Window::new(&segment, at);
+        while at < to {
+            match window.look(at, false)? {
+                Found::Record(record) => {
+                    visit(&record)?;
+                    at += record.size as i64;
+                }
+                Found::NextFile => {
+                    at = segment.end();
+                    break;
+                }
+                found @ (Found::Nothing | Found::Bad(_)) => {
+                    tracing::error!(
+                        at,
+                        ?found,
+                        "no whole record here; keys of what follows in this file are not indexed"
+                    );
+                    at = segment.end();
+                    break;
+                }
+            }
+        }
+    }
+    Ok(at)
+}
+
 enum SegmentEnd {
     /// The log goes on in the next file.
     Full,
@@ -46,57 +83,17 @@ fn scan_segment(
     check_crc: bool,
     visit: &mut impl FnMut(&Record<'_>) -> Result<(), StoreError>,
 ) -> Result<SegmentEnd, StoreError> {
-    let mut window = Window {
-        segment,
-        buffer: Vec::new(),
-        start: from,
-    };
+    let mut window = Window::new(segment, from);
     let mut at = from;
     loop {
-        if segment.end() - at < FILLER_LEN as i64 {
-            return Ok(SegmentEnd::Full);
+        match window.look(at, check_crc)? {
+            Found::Record(record) => {
+                visit(&record)?;
+                at += record.size as i64;
+            }
+            Found::NextFile => return Ok(SegmentEnd::Full),
+            Found::Nothing | Found::Bad(_) => return Ok(SegmentEnd::LogEnd(at)),
         }
-        let size = match peek(window.bytes(at, FILLER_LEN)?) {
-            Peek::Filler => return Ok(SegmentEnd::Full),
-            Peek::Record { size } if at + size as i64 <= segment.end() => size,
-            _ => return Ok(SegmentEnd::LogEnd(at)),
-        };
-        let Ok(record) = Record::parse(window.bytes(at, size)?) else {
-            return Ok(SegmentEnd::LogEnd(at));
-        };
-        if !record.is_plausible(LogOffset(at)) || (check_crc && !record.crc_matches()) {
-            return Ok(SegmentEnd::LogEnd(at));
-        }
-        visit(&record)?;
-        at += size as i64;
-    }
-}
-
-/// A moving view of a file.
-struct Window<'a> {
-    segment: &'a Segment,
-    buffer: Vec<u8>,
-    start: i64,
-}
-
-impl Window<'_> {
-    /// The bytes at `at`; fewer only at the end of the file.
-    fn bytes(&mut self, at: i64, len: usize) -> Result<&[u8], StoreError> {
-        let have = self.start + self.buffer.len() as i64;
-        if at < self.start || at + len as i64 > have {
-            let left = usize::try_from(self.segment.end() - at).unwrap_or(0);
-            self.buffer.resize(len.max(READ_BYTES).min(left), 0);
-            let read = self.segment.file.read_at(&mut self.buffer, self.segment.position(at));
-            let read = read.map_err(|e| StoreError::Io {
-                action: "read",
-                path: format!("commit log at {at}"),
-                source: e,
-            })?;
-            self.buffer.truncate(read);
-            self.start = at;
-        }
-        let from = (at - self.start) as usize;
-        Ok(&self.buffer[from..(from + len).min(self.buffer.len())])
     }
 }
 
@@ -108,19 +105,27 @@ impl Window<'_> {
 pub(crate) fn start_by_time(segments: &Segments, safe_timestamp: i64) -> Result<Option<i64>, StoreError> {
     let all = segments.all();
     for segment in all.iter().rev() {
-        let mut head = [0; 64 + 12];
-        let read = segment.file.read_at(&mut head, 0);
-        let read = read.map_err(|e| StoreError::Io {
-            action: "read",
-            path: format!("commit log at {}", segment.base),
-            source: e,
-        })?;
-        let whole = matches!(peek(&head[..read]), Peek::Record { .. });
-        if whole && peek_store_timestamp(&head[..read]).is_some_and(|stored| stored > 0 && stored <= safe_timestamp) {
+        if begins_before(segment, safe_timestamp)? {
             return Ok(Some(segment.base));
         }
     }
     Ok(all.first().map(|s| s.base))
+}
+
+/// Whether the file's first message was stored at `safe_timestamp` or before it.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn begins_before(segment: &Segment, safe_timestamp: i64) -> Result<bool, StoreError> {
+    let mut head = [0; 64 + 12];
+    let read = segment.file.read_at(&mut head, 0);
+    let read = read.map_err(|e| StoreError::Io {
+        action: "read",
+        path: format!("commit log at {}", segment.base),
+        source: e,
+    })?;
+    let whole = matches!(peek(&head[..read]), Peek::Record { .. });
+    Ok(whole && peek_store_timestamp(&head[..read]).is_some_and(|stored| stored > 0 && stored <= safe_timestamp))
 }
 
 /// Writes what stands between two places once more, and syncs it. A sync that failed has left bytes in the page cache that

@@ -269,7 +269,8 @@ fn drop_unfinished_last(disk: &dyn Disk, dir: &Path, len: u64, found: &mut Vec<(
     Ok(())
 }
 
-fn parse_name(name: &str) -> Option<i64> {
+/// The offset a log file's name says; `None` when it is no log file's.
+pub(crate) fn parse_name(name: &str) -> Option<i64> {
     (name.len() == 20).then(|| name.parse().ok()).flatten()
 }
 

@@ -126,7 +126,7 @@ impl ConsumeQueue {
             self.settle_min(self.min().0, log_min.0)?;
         }
         let file_len = self.files.shared.file_len;
-        let mut removed = 0;
+        let mut removed = self.remove_strays(&mut on_disk, log_min.0)?;
         while on_disk.extent.first + 2 * file_len <= on_disk.extent.end && on_disk.extent.first + file_len <= self.min().0 * LEN {
             self.files.remove(on_disk.extent.first)?;
             on_disk.extent.first += file_len;
@@ -135,6 +135,24 @@ impl ConsumeQueue {
         }
         if removed > 0 {
             self.list_for_sync(&mut on_disk);
+        }
+        Ok(removed)
+    }
+
+    /// Finishes a removal of files that a power cut took back in part. Files that name messages still in the log stay: how
+    /// they came to stand alone is for an operator to find out.
+    fn remove_strays(&self, on_disk: &mut OnDisk, log_min: i64) -> io::Result<usize> {
+        let mut removed = 0;
+        while let Some(base) = on_disk.strays.last().copied() {
+            if self.files.entry(base + self.files.shared.file_len - LEN)?.log_offset >= log_min {
+                tracing::error!(queue = %self.files.dir().display(), before = base, "queue files are missing; what is before them is not served");
+                on_disk.strays.clear();
+                break;
+            }
+            self.files.remove(base)?;
+            on_disk.strays.pop();
+            on_disk.names_unsynced = true;
+            removed += 1;
         }
         Ok(removed)
     }

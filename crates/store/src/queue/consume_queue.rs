@@ -61,6 +61,8 @@ pub(super) struct OnDisk {
     /// The queue offset above which a crash may have left anything, as the file of the last run says; `i64::MAX` when it
     /// does not say, or when something was written since.
     pub(super) limit: i64,
+    /// Files before a hole, until retention has taken what they name.
+    pub(super) strays: Vec<i64>,
 }
 
 impl OnDisk {
@@ -72,6 +74,7 @@ impl OnDisk {
             is_listed: false,
             synced: Synced { max: 0, log_end: 0 },
             limit: i64::MAX,
+            strays: Vec::new(),
         }
     }
 }
@@ -127,7 +130,8 @@ impl ConsumeQueue {
     pub(super) fn open(files: QueueFiles, last_run: Option<Option<Synced>>) -> io::Result<Self> {
         let queue = Self::fresh(files);
         let mut on_disk = queue.on_disk.lock();
-        on_disk.extent = queue.files.find()?;
+        let found = queue.files.find()?;
+        (on_disk.extent, on_disk.strays) = (found.extent, found.strays);
         on_disk.limit = last_run.map_or(i64::MAX, |this| this.map_or(0, |synced| synced.max));
         if on_disk.extent != Extent::default() {
             let end = match last_run.flatten() {
@@ -256,6 +260,7 @@ impl ConsumeQueue {
             self.files.shared.disk.remove_dir_all(&self.files.dir())?;
         }
         on_disk.extent = Extent::default();
+        on_disk.strays.clear();
         on_disk.unsynced_from = i64::MAX;
         on_disk.names_unsynced = false;
         on_disk.synced = Synced { max: offset, log_end: 0 };
@@ -487,6 +492,7 @@ impl ConsumeQueue {
             self.forget_tail(&mut tail);
         }
         on_disk.extent = Extent::default();
+        on_disk.strays.clear();
         on_disk.unsynced_from = i64::MAX;
         on_disk.names_unsynced = false;
         let max = self.max().0;

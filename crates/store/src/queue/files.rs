@@ -29,6 +29,15 @@ pub(super) struct QueueFiles {
     serial: AtomicU64,
 }
 
+/// What a look at the directory found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) extent: Extent,
+    /// Files before a hole, which are not part of the row: a power cut took the removal of these back and not that of the
+    /// ones behind them.
+    pub(super) strays: Vec<i64>,
+}
+
 /// Which files there are: byte offsets in the queue, multiples of the file length. Empty when equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {
@@ -168,7 +177,7 @@ impl QueueFiles {
 
     /// Looks at the directory: which files there are. A last file that was not made to its length (by a Java broker that
     /// was killed) is lengthened; a row of files with a hole is used from the hole on.
-    pub(super) fn find(&self) -> io::Result<Extent> {
+    pub(super) fn find(&self) -> io::Result<Found> {
         let file_len = self.shared.file_len;
         let mut files: Vec<(i64, u64)> = Vec::new();
         for entry in self.shared.disk.list(&self.dir())? {
@@ -181,7 +190,7 @@ impl QueueFiles {
         }
         files.sort_unstable();
         let Some((last, last_len)) = files.last().copied() else {
-            return Ok(Extent::default());
+            return Ok(Found::default());
         };
         for (base, len) in &files {
             if base % file_len != 0 || (*len != file_len as u64 && (base, *len) != (&last, last_len)) || *len > file_len as u64 {
@@ -196,16 +205,16 @@ impl QueueFiles {
                 .map_err(|error| self.named(last, &error))?;
         }
         let mut first = last;
-        for (base, _) in files.iter().rev().skip(1) {
-            if base + file_len != first {
-                tracing::error!(queue = %self.dir().display(), from = base + file_len, to = first, "queue files are missing; what is before them is not served");
-                break;
-            }
-            first = *base;
+        while files.iter().any(|(base, _)| base + file_len == first) {
+            first -= file_len;
         }
-        Ok(Extent {
-            first,
-            end: last + file_len,
+        let strays = files.iter().map(|(base, _)| *base).take_while(|base| *base < first).collect();
+        Ok(Found {
+            extent: Extent {
+                first,
+                end: last + file_len,
+            },
+            strays,
         })
     }
 

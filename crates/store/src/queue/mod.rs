@@ -25,6 +25,7 @@ mod time;
 
 pub use consume_queue::{ConsumeQueue, Skipped};
 pub use entry::{ENTRY_LEN, Entry};
+pub(crate) use open_files::OpenFiles;
 pub use table::{QueueOptions, QueueTable};
 pub use time::Boundary;
 

@@ -12,10 +12,10 @@ use rustc_hash::FxHashMap;
 use crate::disk::DiskFile;
 
 /// Which file: the queue's serial number and the file's first byte offset in the queue.
-pub(super) type Key = (u64, i64);
+pub(crate) type Key = (u64, i64);
 
 #[derive(Debug)]
-pub(super) struct OpenFiles {
+pub(crate) struct OpenFiles {
     max: usize,
     open: Mutex<Open>,
 }
@@ -35,7 +35,7 @@ struct Place {
 }
 
 impl OpenFiles {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
             open: Mutex::default(),
@@ -43,7 +43,7 @@ impl OpenFiles {
     }
 
     /// The open file, or what `open` opens.
-    pub(super) fn take(&self, key: Key, open: impl FnOnce() -> io::Result<Arc<dyn DiskFile>>) -> io::Result<Arc<dyn DiskFile>> {
+    pub(crate) fn take(&self, key: Key, open: impl FnOnce() -> io::Result<Arc<dyn DiskFile>>) -> io::Result<Arc<dyn DiskFile>> {
         if let Some(file) = self.open.lock().find(key) {
             return Ok(file);
         }

@@ -1,0 +1,156 @@
+//! The command line of `apogeemq store`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, value_parser};
+
+/// What is done with a data directory.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Look for damage in a data directory, ours or Apache's; changes nothing
+    ///
+    /// Exit code: 0 nothing is damaged, 1 something is, 2 the directory cannot be looked at. What a crash leaves and the next start puts
+    /// right is told and is no damage.
+    Check(CheckArguments),
+    /// Print what a data directory holds, ours or Apache's; changes nothing
+    Dump(DumpArguments),
+}
+
+/// Which directory, and the sizes its files were made with.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub(super) struct Place {
+    /// The data directory (storePathRootDir)
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    /// Properties file of the broker, for sizes other than Apache's defaults (mappedFileSizeConsumeQueue, maxHashSlotNum, maxIndexNum)
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The commit log's directory, when it is not DIR/commitlog (storePathCommitLog)
+    #[arg(long, value_name = "DIR")]
+    pub(super) commitlog: Option<PathBuf>,
+    /// How to print
+    #[arg(long, short = 'o', value_name = "FORM", default_value = "text", value_enum)]
+    pub(super) output: Output,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Text,
+    /// For programs: one object for a check, one object a line for a dump
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Do not compare bodies with their CRC: faster, and misses rotten bodies
+    #[arg(long)]
+    pub(super) no_crc: bool,
+    /// No progress on stderr
+    #[arg(long, short = 'q')]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DumpArguments {
+    #[command(subcommand)]
+    pub(super) what: What,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum What {
+    /// Records of the commit log
+    Log(LogArguments),
+    /// Entries of one consume queue
+    Queue(QueueArguments),
+    /// Items of the key index, of one file, or the records under a key
+    Index(IndexArguments),
+    /// Entries of the configuration files
+    Config(ConfigArguments),
+    /// The checkpoint
+    Checkpoint {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// How much is printed.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub(super) struct Bound {
+    /// Most lines
+    #[arg(long, short = 'l', value_name = "N", default_value_t = 100, value_parser = value_parser!(u64).range(1..))]
+    pub(super) limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogArguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Log offset to begin at; the first record at it or after it is the first shown
+    #[arg(long, value_name = "OFFSET", default_value_t = 0, value_parser = value_parser!(i64).range(0..))]
+    pub(super) from: i64,
+    /// Most bytes of each body to show: as text, else in hexadecimal
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(super) body: usize,
+    #[command(flatten)]
+    pub(super) bound: Bound,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct QueueArguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub(super) topic: String,
+    /// Number of the queue
+    #[arg(value_name = "QUEUE", value_parser = value_parser!(i32).range(0..))]
+    pub(super) queue: i32,
+    /// Queue offset to begin at
+    #[arg(long, value_name = "OFFSET", default_value_t = 0, value_parser = value_parser!(i64).range(0..))]
+    pub(super) from: i64,
+    #[command(flatten)]
+    pub(super) bound: Bound,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct IndexArguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Only this file of the index
+    #[arg(long, value_name = "NAME")]
+    pub(super) file: Option<String>,
+    /// Item of a file to begin at
+    #[arg(long, value_name = "ITEM", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
+    pub(super) from: u32,
+    /// The records under this key or unique key instead, newest first
+    #[arg(long, value_name = "KEY", requires = "topic", conflicts_with_all = ["file", "from"])]
+    pub(super) key: Option<String>,
+    /// Topic of the key
+    #[arg(long, short = 't', value_name = "NAME", requires = "key")]
+    pub(super) topic: Option<String>,
+    #[command(flatten)]
+    pub(super) bound: Bound,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigArguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Only this file, such as topics.json
+    #[arg(long, value_name = "NAME")]
+    pub(super) file: Option<String>,
+    #[command(flatten)]
+    pub(super) bound: Bound,
+}

@@ -1,0 +1,325 @@
+//! The files in `config` of a directory nobody serves: what `apogeemq store check` and `apogeemq store dump` say of them.
+//!
+//! Each file is read as a start would read it, its backup too, and committed offsets are compared with the ends of the
+//! queues: an offset beyond a queue's end would have the group miss the messages that come up to there.
+//!
+//! Not here: log, queues and index ([`store::inspect`]).
+
+use crate::offset::table::{Saved as Offsets, quote_keys};
+use crate::{group, offset, topic};
+use protocol::group::GroupConfigs;
+use protocol::json;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use store::disk::{Disk, with_suffix};
+use store::inspect::{Finding, Findings, Part, Report, Severity};
+
+const DAMAGED: &str = "configuration files that cannot be read; the backup takes their place and what was changed last is missing";
+const LOST: &str = "configuration files that cannot be read, nor their backup: the broker does not start with them";
+const REPLACED: &str = "configuration files missing or empty; the backup takes their place";
+const BACKUP: &str = "backups that cannot be read";
+const BEYOND: &str = "committed offsets beyond the end of their queue: the messages that come up to there would not be delivered";
+const NO_TOPIC: &str = "topics that have queues and are not in topics.json: their messages cannot be consumed";
+
+/// What the files say.
+#[derive(Debug, Default)]
+pub struct ConfigFiles {
+    findings: Findings,
+    topics: Option<BTreeSet<String>>,
+    offsets: Offsets,
+    /// Names of the files that were read.
+    pub names: Vec<String>,
+}
+
+impl ConfigFiles {
+    /// Reads the files of a store's directory. To be called before the queues are looked at: offsets of a broker that is
+    /// running then have not passed their ends.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn read(disk: &dyn Disk, store_root: &Path) -> io::Result<Self> {
+        let mut files = Self::default();
+        for path in paths(disk, store_root)? {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if let Some(content) = files.content(disk, &path, &name)? {
+                files.take(&name, &content);
+                files.names.push(name);
+            }
+        }
+        Ok(files)
+    }
+
+    /// The content a start would use, if there is any.
+    fn content(&mut self, disk: &dyn Disk, path: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let backup = with_suffix(path, ".bak");
+        let (main, spare) = (content(disk, path)?, content(disk, &backup)?);
+        let why = main.as_ref().map(|content| judge(name, content));
+        let spare_why = spare.as_ref().map(|content| judge(name, content));
+        if let Some(Err(why)) = &spare_why {
+            self.findings
+                .add(Severity::Note, Part::Config, BACKUP, || format!("{}: {why}", backup.display()));
+        }
+        match (why, spare_why) {
+            (Some(Ok(())), _) => return Ok(main),
+            (None, None) => return Ok(None),
+            (None, Some(Ok(()))) => self
+                .findings
+                .add(Severity::Recovery, Part::Config, REPLACED, || path.display().to_string()),
+            (Some(Err(why)), Some(Ok(()))) => self
+                .findings
+                .add(Severity::Damage, Part::Config, DAMAGED, || format!("{}: {why}", path.display())),
+            (why, _) => {
+                let why = why.and_then(Result::err).unwrap_or_else(|| "it is missing".to_owned());
+                self.findings
+                    .add(Severity::Damage, Part::Config, LOST, || format!("{}: {why}", path.display()));
+                return Ok(None);
+            }
+        }
+        Ok(spare)
+    }
+
+    fn take(&mut self, name: &str, content: &[u8]) {
+        match name {
+            topic::table::FILE => self.topics = topic::table::names(content).ok().map(|names| names.into_iter().collect()),
+            offset::table::FILE => self.offsets = offset::table::parse(content).unwrap_or_default(),
+            _ => {}
+        }
+    }
+
+    /// Compares what the files say with the queues of the report, and adds what is found to it.
+    pub fn add_to(mut self, report: &mut Report) {
+        self.compare_offsets(report);
+        self.compare_topics(report);
+        report.findings.extend(self.findings.finish());
+        report
+            .findings
+            .sort_by_key(|found: &Finding| (found.severity, found.part, found.what));
+    }
+
+    fn compare_offsets(&mut self, report: &Report) {
+        let severity = if report.stopped_in_order {
+            Severity::Damage
+        } else {
+            Severity::Recovery
+        };
+        for (pair, queues) in &self.offsets.offset_table {
+            let Some((topic, group)) = pair.split_once('@') else { continue };
+            for (queue_id, offset) in queues {
+                let ends = report.queue_ends.get(&(topic.to_owned(), *queue_id));
+                if let Some(ends) = ends.filter(|ends| *offset > ends.max) {
+                    self.findings.add(severity, Part::Config, BEYOND, || {
+                        format!("group {group} on {topic}/{queue_id} is at {offset}, the queue ends at {}", ends.max)
+                    });
+                }
+            }
+        }
+    }
+
+    fn compare_topics(&mut self, report: &Report) {
+        let Some(topics) = &self.topics else { return };
+        let with_queues: BTreeSet<&str> = report.queue_ends.keys().map(|(topic, _)| topic.as_str()).collect();
+        for topic in with_queues.into_iter().filter(|topic| !topics.contains(*topic)) {
+            self.findings.add(Severity::Note, Part::Config, NO_TOPIC, || topic.to_owned());
+        }
+    }
+}
+
+/// The JSON files in `config`, those of which only the backup is left too.
+fn paths(disk: &dyn Disk, store_root: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let dir = store_root.join("config");
+    let entries = match disk.list(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed?,
+    };
+    let names = entries.iter().filter(|entry| !entry.is_dir).map(|entry| entry.name.as_str());
+    let tables = names.map(|name| name.strip_suffix(".bak").unwrap_or(name));
+    Ok(tables.filter(|name| name.ends_with(".json")).map(|name| dir.join(name)).collect())
+}
+
+/// What is in a file; `None` when it is absent or empty, which counts as absent.
+fn content(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match disk.read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(|bytes| (!bytes.is_empty()).then_some(bytes)),
+    }
+}
+
+/// Whether a start could read the file.
+fn judge(name: &str, content: &[u8]) -> Result<(), String> {
+    let told = |error: json::JsonError| error.to_string();
+    match name {
+        topic::table::FILE => topic::table::names(content).map(drop).map_err(told),
+        group::table::FILE => json::read::<GroupConfigs>(content).map(drop).map_err(told),
+        offset::table::FILE => offset::table::parse(content).map(drop).map_err(|error| error.to_string()),
+        _ => value(content).map(drop),
+    }
+}
+
+fn value(content: &[u8]) -> Result<Value, String> {
+    let strict = serde_json::from_slice(content);
+    let quoted = strict.or_else(|_| serde_json::from_slice(&quote_keys(content)));
+    quoted.or_else(|_| json::read(content)).map_err(|error| error.to_string())
+}
+
+/// One entry of a configuration file: a member of one of its tables, or a plain value.
+#[derive(Debug)]
+pub struct ConfigEntry {
+    /// Name of the file.
+    pub file: String,
+    /// The table it stands in; empty for a plain value of the file.
+    pub table: String,
+    /// Its name there.
+    pub key: String,
+    /// What it is.
+    pub value: Value,
+}
+
+/// The entries of the configuration files: of the file of that name, or of all. `visit` says whether it wants more.
+///
+/// # Errors
+/// The disk's; there is no such file; a file cannot be read.
+pub fn entries(disk: &dyn Disk, store_root: &Path, file: Option<&str>, visit: &mut dyn FnMut(ConfigEntry) -> bool) -> io::Result<()> {
+    let paths: Vec<PathBuf> = match file {
+        Some(file) => vec![store_root.join("config").join(file)],
+        None => paths(disk, store_root)?.into_iter().collect(),
+    };
+    for path in paths {
+        let named = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()));
+        let bytes = match disk.read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => continue,
+            read => read.map_err(|error| named(&error))?,
+        };
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let Value::Object(members) = value(&bytes).map_err(|error| named(&error))? else {
+            return Err(named(&"it is no JSON object"));
+        };
+        for (member, value) in members {
+            let (table, rows) = match value {
+                Value::Object(rows) if member != "dataVersion" => (member, rows.into_iter().collect()),
+                value => (String::new(), vec![(member, value)]),
+            };
+            for (key, value) in rows {
+                let (file, table) = (name.clone(), table.clone());
+                if !visit(ConfigEntry { file, table, key, value }) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use store::disk::OpenMode;
+    use store::disk::simulated::SimulatedDisk;
+    use store::inspect::{InspectOptions, QueueEnds, check};
+
+    const ROOT: &str = "/s";
+    const OFFSETS: &str = "{\"offsetTable\":{\"t@g\":{0:5,1:9},\"gone@g\":{0:3}}}";
+
+    fn disk(files: &[(&str, &str)]) -> SimulatedDisk {
+        let disk = SimulatedDisk::new(1);
+        for dir in ["commitlog", "config"] {
+            disk.create_dir_all(&Path::new(ROOT).join(dir)).unwrap();
+        }
+        for (name, content) in files {
+            let file = disk
+                .open(&Path::new(ROOT).join("config").join(name), OpenMode::WriteOrCreate)
+                .unwrap();
+            file.write_at(content.as_bytes(), 0).unwrap();
+        }
+        disk
+    }
+
+    fn findings(files: &[(&str, &str)], ends: &[(&str, i32, i64)]) -> Vec<(Severity, &'static str, Vec<String>)> {
+        let disk: Arc<dyn Disk> = Arc::new(disk(files));
+        let options = InspectOptions {
+            root: ROOT.into(),
+            log_dir: Path::new(ROOT).join("commitlog"),
+            queue_file_bytes: 200,
+            index: None,
+            check_crc: true,
+        };
+        let mut report = check(&disk, &options, &mut |_| {}).unwrap();
+        report.findings.clear();
+        for (topic, queue, max) in ends {
+            report
+                .queue_ends
+                .insert(((*topic).to_owned(), *queue), QueueEnds { min: 0, max: *max });
+        }
+        ConfigFiles::read(&*disk, Path::new(ROOT)).unwrap().add_to(&mut report);
+        report
+            .findings
+            .into_iter()
+            .map(|found| (found.severity, found.what, found.examples))
+            .collect()
+    }
+
+    #[test]
+    fn good_files_of_java_and_ours_are_no_finding() {
+        let files = [
+            (offset::table::FILE, OFFSETS),
+            (topic::table::FILE, "{\"topicConfigTable\":{\"t\":{}}}"),
+            ("delayOffset.json", "{\"offsetTable\":{1:5}}"),
+            ("delayOffset.json.bak", "{}"),
+        ];
+        assert_eq!(findings(&files, &[("t", 0, 5), ("t", 1, 9)]), []);
+    }
+
+    #[test]
+    fn an_offset_beyond_its_queue_is_found_and_one_of_a_queue_that_is_gone_is_not() {
+        let found = findings(&[(offset::table::FILE, OFFSETS)], &[("t", 0, 4), ("t", 1, 9)]);
+        let told = "group g on t/0 is at 5, the queue ends at 4".to_owned();
+        assert_eq!(found, [(Severity::Damage, BEYOND, vec![told])]);
+    }
+
+    #[test]
+    fn damage_is_told_with_what_takes_its_place() {
+        let kinds = |files: &[(&str, &str)]| {
+            findings(files, &[])
+                .into_iter()
+                .map(|(severity, what, _)| (severity, what))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&[("topics.json", "{")]), [(Severity::Damage, LOST)]);
+        assert_eq!(
+            kinds(&[("topics.json", "{"), ("topics.json.bak", "{}")]),
+            [(Severity::Damage, DAMAGED)]
+        );
+        assert_eq!(
+            kinds(&[("topics.json", ""), ("topics.json.bak", "{}")]),
+            [(Severity::Recovery, REPLACED)]
+        );
+        assert_eq!(kinds(&[("topics.json.bak", "{}")]), [(Severity::Recovery, REPLACED)]);
+        assert_eq!(
+            kinds(&[("topics.json", "{}"), ("topics.json.bak", "x")]),
+            [(Severity::Note, BACKUP)]
+        );
+        assert_eq!(kinds(&[("topics.json", "")]), []);
+    }
+
+    #[test]
+    fn entries_are_the_members_of_the_tables() {
+        let disk = disk(&[(offset::table::FILE, OFFSETS), ("messageRequestMode.json", "{\"a\":1}")]);
+        let mut seen = Vec::new();
+        let mut note = |entry: ConfigEntry| {
+            seen.push(format!("{} {} {} {}", entry.file, entry.table, entry.key, entry.value));
+            true
+        };
+        entries(&disk, Path::new(ROOT), None, &mut note).unwrap();
+        assert_eq!(
+            seen,
+            [
+                "consumerOffset.json offsetTable gone@g {\"0\":3}",
+                "consumerOffset.json offsetTable t@g {\"0\":5,\"1\":9}",
+                "messageRequestMode.json  a 1",
+            ]
+        );
+        assert!(entries(&disk, Path::new(ROOT), Some("no.json"), &mut |_| true).is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! Committed offsets after a crash that took messages.
+//!
+//! Under ASYNC_FLUSH a power cut loses the newest messages, and `consumerOffset.json` may have been saved with offsets behind
+//! them. The queue goes on at its new end, so a group that keeps such an offset would miss the messages that come up to it.
+
+use super::Offsets;
+use store::Store;
+
+/// Moves offsets beyond their queue's end back to it, and says so once. How many.
+pub fn fit(offsets: &Offsets, store: &Store) -> usize {
+    let mut count = 0;
+    let mut first = None;
+    let end = |topic: &str, queue_id: i32| store.max_offset(topic, queue_id).0;
+    offsets.limit(end, |topic, group, queue_id, offset, end| {
+        count += 1;
+        first.get_or_insert_with(|| format!("{group} on {topic}/{queue_id} from {offset} to {end}"));
+    });
+    if let Some(first) = first {
+        tracing::warn!(
+            count,
+            first,
+            "a crash took messages that groups had consumed; their offsets are moved back to the end of the queues"
+        );
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use message::record::{Draft, body_crc};
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use store::disk::simulated::SimulatedDisk;
+    use store::retention::RetentionOptions;
+    use store::{FlushMode, LogOptions, StoreOptions};
+
+    fn options() -> StoreOptions {
+        StoreOptions {
+            root: PathBuf::from("/s"),
+            log_dir: PathBuf::from("/s/commitlog"),
+            log: LogOptions {
+                segment_bytes: 4096,
+                flush_mode: FlushMode::Async,
+                // Nothing is synced before the power goes.
+                flush_interval: Duration::from_secs(3600),
+                tail_bytes: 4096,
+                max_unconfirmed_bytes: 1 << 20,
+            },
+            queue_file_bytes: 400,
+            max_open_queue_files: 16,
+            index_enabled: false,
+            index_slots: 16,
+            index_items: 64,
+            max_index_backlog: 100,
+            checkpoint_bytes: i64::MAX,
+            checkpoint_interval: Duration::from_secs(3600),
+            check_crc_on_recovery: true,
+            retention: RetentionOptions {
+                delete_hours: Vec::new(),
+                ..RetentionOptions::default()
+            },
+        }
+    }
+
+    fn send(store: &Store, count: usize) {
+        for _ in 0..count {
+            let draft = Draft {
+                topic: "t",
+                queue_id: 0,
+                flag: 0,
+                sys_flag: 0,
+                born_timestamp: 1,
+                born_host: "127.0.0.1:1".parse().unwrap(),
+                store_host: "127.0.0.1:2".parse().unwrap(),
+                reconsume_times: 0,
+                prepared_offset: 0,
+                body: b"body",
+                properties: b"",
+                added_properties: b"",
+                body_crc: body_crc(b"body"),
+            };
+            let ticket = store
+                .append(&[draft], &[store.queue("t", 0)], 1_700_000_000_000, &mut Vec::new())
+                .unwrap();
+            assert_eq!(store.complete(ticket, true, || Box::new(|_| {})), Some(Ok(())));
+        }
+    }
+
+    #[test]
+    fn an_offset_of_messages_that_a_power_cut_took_goes_back_to_the_end_of_the_queue() {
+        let disk = SimulatedDisk::new(1);
+        let (store, _) = Store::open(Arc::new(disk.clone()), options()).unwrap();
+        send(&store, 10);
+        let mut lost = 0;
+        for seed in 0..40 {
+            let (after, _) = Store::open(Arc::new(disk.power_cut(seed)), options()).unwrap();
+            let end = after.max_offset("t", 0).0;
+            let offsets = Offsets::new(10);
+            for (group, offset) in [("all", 10), ("some", end.min(1)), ("end", end)] {
+                offsets.commit("t", group, 0, offset).unwrap();
+            }
+            offsets.commit("gone", "all", 3, 7).unwrap();
+            offsets.take_dirty();
+            let moved = fit(&offsets, &after);
+            assert_eq!(offsets.committed("t", "all", 0), Some(end));
+            assert_eq!(offsets.committed("t", "some", 0), Some(end.min(1)));
+            assert_eq!(offsets.committed("gone", "all", 3), Some(0));
+            assert_eq!(moved, 1 + usize::from(end < 10));
+            assert!(offsets.take_dirty());
+            lost += usize::from(end < 10);
+            // The next message is one that the group has not seen.
+            send(&after, 1);
+            assert_eq!(after.max_offset("t", 0).0, end + 1);
+            after.close().unwrap();
+        }
+        assert!(lost > 10, "{lost} of 40 cuts took messages");
+        store.close().unwrap();
+    }
+}

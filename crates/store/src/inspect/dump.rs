@@ -1,0 +1,258 @@
+//! Single pieces of a directory, one after the other: records, queue entries, index items, the checkpoint.
+//!
+//! Each function calls `visit` until it says that it has enough, so the caller bounds what is shown.
+
+use super::InspectOptions;
+use super::index::{Items, files};
+use super::log::{LogFiles, Seen};
+use super::queues::list;
+use super::report::CheckpointSummary;
+use crate::checkpoint::Checkpoint;
+use crate::disk::{Disk, OpenMode};
+use crate::error::StoreError;
+use crate::index::{IndexOptions, STEPS_MAX, Wanted, find_in, key_hash};
+use crate::queue::{ENTRY_LEN, Entry};
+use message::record::Record;
+use message::{LogOffset, QueueOffset};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Entries read at once.
+const CHUNK: usize = 4096;
+
+/// What stands in the log.
+#[derive(Debug)]
+pub enum LogItem<'a> {
+    /// A whole record.
+    Record(&'a Record<'a>),
+    /// No whole record.
+    Hole {
+        /// Where it begins.
+        from: LogOffset,
+        /// Where it ends; `from` when nothing is written from there on.
+        to: LogOffset,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// One key of one record in an index file.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexItem<'a> {
+    /// Name of the file.
+    pub file: &'a str,
+    /// Number of the item in its file.
+    pub number: u32,
+    /// Hash of the key.
+    pub key_hash: i32,
+    /// Where the record stands.
+    pub log_offset: LogOffset,
+    /// When the record was stored, epoch ms, to the second.
+    pub stored_ms: i64,
+    /// Number of the item before in the same slot, 0 for none.
+    pub before: i32,
+}
+
+/// The log from the first record at or after `from` on.
+///
+/// # Errors
+/// The disk's.
+pub fn records(
+    disk: &Arc<dyn Disk>,
+    options: &InspectOptions,
+    from: LogOffset,
+    visit: &mut dyn FnMut(LogItem<'_>) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let files = LogFiles::list(disk, &options.log_dir)?;
+    let Some(from) = files.record_from(from.0)? else { return Ok(()) };
+    files.walk(from, options.check_crc, None, &mut |seen| {
+        Ok(match seen {
+            Seen::Record(record) => visit(LogItem::Record(record)),
+            Seen::Hole(hole) => visit(LogItem::Hole {
+                from: LogOffset(hole.from),
+                to: LogOffset(hole.to),
+                why: hole.why.map_or_else(|| "nothing is written here".to_owned(), |why| why.to_string()),
+            }),
+            Seen::Missing { from, to } => visit(LogItem::Hole {
+                from: LogOffset(from),
+                to: LogOffset(to),
+                why: "the file is missing".to_owned(),
+            }),
+            Seen::FileDone(_) => ControlFlow::Continue(()),
+        })
+    })
+}
+
+/// The entries of a queue from an offset on, up to the first place that is not written. Entries without a message are left
+/// out.
+///
+/// # Errors
+/// The disk's; there is no such queue.
+pub fn queue_entries(
+    disk: &Arc<dyn Disk>,
+    options: &InspectOptions,
+    (topic, queue_id): (&str, i32),
+    from: QueueOffset,
+    visit: &mut dyn FnMut(QueueOffset, Entry) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let dir = options.root.join("consumequeue").join(topic).join(queue_id.to_string());
+    let mut files: Vec<(i64, String)> = list(&**disk, &dir)?
+        .into_iter()
+        .filter_map(|entry| Some((entry.name.parse().ok()?, entry.name)))
+        .collect();
+    if files.is_empty() {
+        return Err(StoreError::Layout(format!(
+            "there is no queue {topic}/{queue_id}: {} has no files",
+            dir.display()
+        )));
+    }
+    files.sort_unstable();
+    let mut bytes = vec![0; CHUNK * ENTRY_LEN];
+    let entry_len = ENTRY_LEN as i64;
+    for (base, name) in files {
+        let path = dir.join(name);
+        let failed = |e| StoreError::io("read", &path, e);
+        let file = disk.open(&path, OpenMode::Read).map_err(failed)?;
+        let len = i64::try_from(file.len().map_err(failed)?).unwrap_or(i64::MAX);
+        let mut at = from.0.max(0).saturating_mul(entry_len).saturating_sub(base).max(0);
+        while at < len {
+            let read = file.read_at(&mut bytes, at.unsigned_abs()).map_err(failed)?;
+            let (entries, _) = bytes[..read].as_chunks::<ENTRY_LEN>();
+            if entries.is_empty() {
+                break;
+            }
+            for (number, entry) in (0i64..).zip(entries.iter().map(Entry::decode)) {
+                let offset = QueueOffset((base + at) / entry_len + number);
+                if !entry.is_written() || (!entry.is_blank() && visit(offset, entry).is_break()) {
+                    return Ok(());
+                }
+            }
+            at += entries.len() as i64 * entry_len;
+        }
+    }
+    Ok(())
+}
+
+/// The items of the index in the order they were put: of the file of that name, or of all from the oldest on, from item
+/// `from` of each.
+///
+/// # Errors
+/// The disk's; there is no such file, or files were made with other numbers.
+pub fn index_items(
+    disk: &Arc<dyn Disk>,
+    options: &InspectOptions,
+    file: Option<&str>,
+    from: u32,
+    visit: &mut dyn FnMut(IndexItem<'_>) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let numbers = numbers(options)?;
+    let mut is_there = false;
+    for found in files(&**disk, &options.root.join("index"), numbers)? {
+        let name = found
+            .path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if file.is_some_and(|file| file != name) {
+            continue;
+        }
+        is_there = true;
+        if !found.is_readable {
+            return Err(other_numbers(&name, numbers));
+        }
+        let mut items = Items::open(&**disk, &found, numbers, from)?;
+        while let Some((number, item)) = items.peek()? {
+            let item = IndexItem {
+                file: &name,
+                number,
+                key_hash: item.key_hash,
+                log_offset: LogOffset(item.log_offset),
+                stored_ms: found.header.begin_timestamp.saturating_add(i64::from(item.seconds) * 1000),
+                before: item.before,
+            };
+            if visit(item).is_break() {
+                return Ok(());
+            }
+            items.take();
+        }
+    }
+    match file.filter(|_| !is_there) {
+        Some(file) => Err(StoreError::Layout(format!(
+            "there is no index file {file} in {}",
+            options.root.join("index").display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The places of records that the index has under a key, newest first, `max` at most. Hashes collide: whether the record has
+/// the key is for the caller to see.
+///
+/// # Errors
+/// The disk's; files were made with other numbers.
+pub fn indexed_under(
+    disk: &Arc<dyn Disk>,
+    options: &InspectOptions,
+    topic: &str,
+    key: &str,
+    max: usize,
+) -> Result<Vec<LogOffset>, StoreError> {
+    let numbers = numbers(options)?;
+    let wanted = Wanted {
+        key_hash: key_hash(topic, key),
+        begin: i64::MIN,
+        end: i64::MAX,
+        max,
+    };
+    let mut places = Vec::new();
+    let mut steps = STEPS_MAX;
+    for found in files(&**disk, &options.root.join("index"), numbers)?.iter().rev() {
+        let failed = |e| StoreError::io("read", &found.path, e);
+        if !found.is_readable {
+            let name = found
+                .path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            return Err(other_numbers(&name, numbers));
+        }
+        let file = disk.open(&found.path, OpenMode::Read).map_err(failed)?;
+        find_in(&*file, numbers, &found.header, wanted, &mut steps, &mut places).map_err(failed)?;
+    }
+    Ok(places.into_iter().map(LogOffset).collect())
+}
+
+fn numbers(options: &InspectOptions) -> Result<IndexOptions, StoreError> {
+    let numbers = options.index.map(IndexOptions::checked);
+    numbers.ok_or_else(|| StoreError::Layout("messages are not indexed: messageIndexEnable=false".to_owned()))
+}
+
+fn other_numbers(name: &str, numbers: IndexOptions) -> StoreError {
+    StoreError::Layout(format!(
+        "index file {name} has not the {} bytes that maxHashSlotNum={} and maxIndexNum={} make: name its configuration with -c FILE",
+        numbers.file_len(),
+        numbers.slots,
+        numbers.items
+    ))
+}
+
+/// What the file `checkpoint` says; `None` when there is none.
+///
+/// # Errors
+/// The disk's.
+pub fn checkpoint(disk: &dyn Disk, options: &InspectOptions) -> Result<Option<CheckpointSummary>, StoreError> {
+    let path = options.root.join("checkpoint");
+    let known = Checkpoint::read(disk, &path).map_err(|e| StoreError::io("read", &path, e))?;
+    Ok(known.as_ref().map(told))
+}
+
+pub(super) fn told(known: &Checkpoint) -> CheckpointSummary {
+    CheckpointSummary {
+        log_timestamp: known.log_timestamp,
+        queue_timestamp: known.queue_timestamp,
+        index_timestamp: known.index_timestamp,
+        master_flushed: known.master_flushed.0,
+        confirmed: known.confirmed.0,
+        dispatched: known.dispatched.map(|at| at.0),
+    }
+}

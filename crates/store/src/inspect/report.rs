@@ -1,0 +1,211 @@
+//! What a check found, counted and with a few examples each, so that a report stays small whatever is wrong.
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Examples kept of one kind of finding.
+const EXAMPLES: usize = 8;
+
+/// What a finding means to whoever runs the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Something that was stored is gone, wrong or cannot be found, and no start will put it right.
+    Damage,
+    /// What a stop that was not in order leaves; the next start puts it right.
+    Recovery,
+    /// Worth knowing.
+    Note,
+}
+
+/// Where something was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The directory as a whole.
+    Directory,
+    /// The commit log.
+    Log,
+    /// The consume queues.
+    Queues,
+    /// The key index.
+    Index,
+    /// The file `checkpoint`.
+    Checkpoint,
+    /// The files in `config`.
+    Config,
+}
+
+/// One kind of finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it means.
+    pub severity: Severity,
+    /// Where it is.
+    pub part: Part,
+    /// What it is, as a sentence about one or many.
+    pub what: &'static str,
+    /// How often it was found.
+    pub count: u64,
+    /// The first of them, with their places.
+    pub examples: Vec<String>,
+}
+
+/// Findings while they are gathered.
+#[derive(Debug, Default)]
+pub struct Findings(FxHashMap<(Severity, Part, &'static str), (u64, Vec<String>)>);
+
+impl Findings {
+    /// Notes one; `example` is only made while there are few of its kind.
+    pub fn add(&mut self, severity: Severity, part: Part, what: &'static str, example: impl FnOnce() -> String) {
+        self.add_many(1, severity, part, what, example);
+    }
+
+    /// Notes many of which one example is enough.
+    pub fn add_many(&mut self, count: u64, severity: Severity, part: Part, what: &'static str, example: impl FnOnce() -> String) {
+        let (total, examples) = self.0.entry((severity, part, what)).or_default();
+        *total += count;
+        if examples.len() < EXAMPLES {
+            examples.push(example());
+        }
+    }
+
+    /// All of them, the worst first.
+    #[must_use]
+    pub fn finish(self) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = self
+            .0
+            .into_iter()
+            .map(|((severity, part, what), (count, examples))| Finding {
+                severity,
+                part,
+                what,
+                count,
+                examples,
+            })
+            .collect();
+        findings.sort_unstable_by_key(|found| (found.severity, found.part, found.what));
+        findings
+    }
+}
+
+/// What the commit log holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LogSummary {
+    /// Files.
+    pub files: usize,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Offset of the first byte.
+    pub first_offset: i64,
+    /// Where the last whole record ends.
+    pub end_offset: i64,
+    /// Whole records.
+    pub records: u64,
+    /// Store time of the first record, epoch ms; 0 without one.
+    pub first_stored_ms: i64,
+    /// Store time of the last record, epoch ms; 0 without one.
+    pub last_stored_ms: i64,
+}
+
+/// What the consume queues hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct QueueSummary {
+    /// Topics that have queues.
+    pub topics: usize,
+    /// Queues.
+    pub queues: usize,
+    /// Entries that name a record of the log.
+    pub entries: u64,
+}
+
+/// What the key index holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IndexSummary {
+    /// Files.
+    pub files: usize,
+    /// Items of the files that could be read.
+    pub items: u64,
+}
+
+/// What the file `checkpoint` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CheckpointSummary {
+    /// Store time of the last record synced in the log, epoch ms.
+    pub log_timestamp: i64,
+    /// Store time of the last record whose queue entry was synced, epoch ms.
+    pub queue_timestamp: i64,
+    /// Store time of the last record in a synced index file, epoch ms.
+    pub index_timestamp: i64,
+    /// Log offset up to which the master has flushed, on a replica.
+    pub master_flushed: i64,
+    /// Log offset up to which replicas have confirmed.
+    pub confirmed: i64,
+    /// Log offset below which all is synced; `None` in a directory of Apache's.
+    pub dispatched: Option<i64>,
+}
+
+/// Where a queue begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueEnds {
+    /// First queue offset that may have a message.
+    pub min: i64,
+    /// Queue offset after the last entry.
+    pub max: i64,
+}
+
+/// The ends of queues, by topic and queue id.
+pub type EndsByQueue = FxHashMap<(String, i32), QueueEnds>;
+
+/// What a check of a directory found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The directory.
+    pub root: PathBuf,
+    /// A process has the directory open.
+    pub in_use: bool,
+    /// The last writer stopped in order.
+    pub stopped_in_order: bool,
+    /// Log offset below which queues and index have to be whole; above it the next start derives them from the log.
+    pub trusted_offset: i64,
+    /// The commit log.
+    pub log: LogSummary,
+    /// The consume queues.
+    pub queues: QueueSummary,
+    /// The key index.
+    pub index: IndexSummary,
+    /// The file `checkpoint`; `None` when there is none.
+    pub checkpoint: Option<CheckpointSummary>,
+    /// What is wrong or worth knowing, the worst first.
+    pub findings: Vec<Finding>,
+    /// The ends of all queues by topic and queue id, for whoever knows consumers' offsets.
+    #[serde(skip)]
+    pub queue_ends: EndsByQueue,
+}
+
+impl Report {
+    /// Whether something is damaged.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.findings.iter().any(|found| found.severity == Severity::Damage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_counted_with_few_examples_and_the_worst_come_first() {
+        let mut findings = Findings::default();
+        findings.add(Severity::Note, Part::Directory, "note", || "n".to_owned());
+        for at in 0..1000 {
+            findings.add(Severity::Damage, Part::Log, "hole", || format!("at {at}"));
+        }
+        let found = findings.finish();
+        assert_eq!((found[0].count, found[0].examples.len(), found[0].what), (1000, EXAMPLES, "hole"));
+        assert_eq!(found[0].examples[0], "at 0");
+        assert_eq!(found[1].severity, Severity::Note);
+    }
+}
