@@ -1,0 +1,64 @@
+//! Every JSON body, strict and in Java's dialect.
+
+use super::recorded;
+use crate::Target;
+use protocol::{DataVersion, MessageQueue, diagnose, group, heartbeat, json, kv, lock, offset, register, reset, route, stats, topic};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// See the module.
+pub const TARGET: Target = Target {
+    name: "body",
+    run,
+    seeds: || recorded("protocol/tests/golden", ".json"),
+};
+
+/// What is read and written is what is read again.
+fn body<T: DeserializeOwned + Serialize>(data: &[u8]) {
+    if let Ok(body) = json::read::<T>(data) {
+        let written = json::write(&body);
+        assert!(json::read::<T>(&written).is_ok(), "{}", String::from_utf8_lossy(&written));
+        let _ = json::write_standard(&body);
+    }
+}
+
+fn run(data: &[u8]) {
+    body::<DataVersion>(data);
+    body::<MessageQueue>(data);
+    body::<diagnose::ConsumeDirectlyReply>(data);
+    body::<diagnose::ConsumeQueueEntries>(data);
+    body::<diagnose::ConsumeTimeSpans>(data);
+    body::<diagnose::CorrectionOffsets>(data);
+    body::<diagnose::QuerySubscriptionReply>(data);
+    body::<group::GroupConfig>(data);
+    body::<group::GroupConfigList>(data);
+    body::<group::GroupConfigs>(data);
+    body::<group::GroupForbidden>(data);
+    body::<group::GroupList>(data);
+    body::<heartbeat::CheckClientBody>(data);
+    body::<heartbeat::ConsumerIds>(data);
+    body::<heartbeat::HeartbeatData>(data);
+    body::<kv::KvTable>(data);
+    body::<lock::LockBatchBody>(data);
+    body::<lock::LockBatchReply>(data);
+    body::<offset::ConsumerOffsets>(data);
+    body::<register::RegisterBrokerBody>(data);
+    body::<reset::ConsumerStatusBody>(data);
+    body::<reset::ResetOffsetBody>(data);
+    body::<reset::ResetOffsetList>(data);
+    body::<route::ClusterInfo>(data);
+    body::<route::MemberGroupReply>(data);
+    body::<route::TopicRoute>(data);
+    body::<stats::BrokerStatsData>(data);
+    body::<stats::ConsumeStats>(data);
+    body::<stats::ConsumeStatsList>(data);
+    body::<stats::ConsumerConnection>(data);
+    body::<stats::ProducerConnection>(data);
+    body::<stats::ProducerTable>(data);
+    body::<stats::TopicStatsTable>(data);
+    body::<topic::TopicConfig>(data);
+    body::<topic::TopicConfigAndMapping>(data);
+    body::<topic::TopicConfigList>(data);
+    body::<topic::TopicConfigs>(data);
+    body::<topic::TopicList>(data);
+}

@@ -1,0 +1,176 @@
+//! A data directory with one of its files changed: a check of it and a start on it.
+//!
+//! Input: which file (1 byte), where (2 bytes), what stands there from then on. A start may refuse; it must not panic, and when it
+//! opens, all that it says is there can be asked for.
+
+use crate::Target;
+use message::QueueOffset;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use store::disk::simulated::SimulatedDisk;
+use store::disk::{Disk, OpenMode};
+use store::index::IndexOptions;
+use store::inspect::{InspectOptions, check};
+use store::retention::RetentionOptions;
+use store::{FlushMode, Limits, LogOptions, Store, StoreOptions};
+
+/// See the module.
+pub const TARGET: Target = Target {
+    name: "directory",
+    run,
+    seeds,
+};
+
+const ROOT: &str = "/s";
+
+fn options() -> StoreOptions {
+    StoreOptions {
+        root: PathBuf::from(ROOT),
+        log_dir: Path::new(ROOT).join("commitlog"),
+        log: LogOptions {
+            segment_bytes: 2048,
+            flush_mode: FlushMode::Sync,
+            flush_interval: Duration::from_millis(1),
+            tail_bytes: 1024,
+            max_unconfirmed_bytes: 1 << 20,
+        },
+        queue_file_bytes: 200,
+        max_open_queue_files: 16,
+        index_enabled: true,
+        index_slots: 16,
+        index_items: 32,
+        max_index_backlog: 1000,
+        checkpoint_bytes: i64::MAX,
+        checkpoint_interval: Duration::from_secs(3600),
+        check_crc_on_recovery: true,
+        retention: RetentionOptions {
+            delete_hours: Vec::new(),
+            ..RetentionOptions::default()
+        },
+    }
+}
+
+/// A store that was killed: the checkpoint is old, so a start reads much.
+fn killed() -> Option<SimulatedDisk> {
+    static DISK: OnceLock<Option<SimulatedDisk>> = OnceLock::new();
+    DISK.get_or_init(make).as_ref().map(SimulatedDisk::process_killed)
+}
+
+fn make() -> Option<SimulatedDisk> {
+    let disk = SimulatedDisk::new(1);
+    let (store, _) = Store::open(Arc::new(disk.clone()), options()).ok()?;
+    for n in 0..30u8 {
+        let body = vec![n; usize::from(n) * 7];
+        let draft = message::record::Draft {
+            topic: "t",
+            queue_id: i32::from(n % 2),
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 1,
+            born_host: ([127, 0, 0, 1], 1).into(),
+            store_host: ([127, 0, 0, 1], 2).into(),
+            reconsume_times: 0,
+            prepared_offset: 0,
+            body: &body,
+            properties: b"KEYS\x01key\x02TAGS\x01tag\x02",
+            added_properties: b"",
+            body_crc: message::record::body_crc(&body),
+        };
+        let queue = store.queue("t", i32::from(n % 2));
+        let ticket = store.append(&[draft], &[queue], 1_700_000_000_000, &mut Vec::new()).ok()?;
+        let _ = store.complete(ticket, false, || Box::new(|_| {}));
+        if n == 10 {
+            store.delete_topic("none").ok()?;
+        }
+    }
+    store.keep_now().ok()?;
+    let killed = disk.process_killed();
+    store.close().ok()?;
+    Some(killed)
+}
+
+/// Files of the directory, in order of their names.
+fn files(disk: &SimulatedDisk, dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in disk.list(dir).unwrap_or_default() {
+        let path = dir.join(&entry.name);
+        if entry.is_dir {
+            found.extend(files(disk, &path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let Some(disk) = killed() else { return Vec::new() };
+    let paths = files(&disk, Path::new(ROOT));
+    let mut seeds = Vec::new();
+    for (number, path) in (0u8..).zip(&paths) {
+        let content = disk.read(path).unwrap_or_default();
+        for (at, part) in (0u16..).step_by(256).zip(content.chunks(256)) {
+            let head = [number, (at >> 8) as u8, at as u8];
+            seeds.push([&head[..], part].concat());
+        }
+    }
+    seeds
+}
+
+fn run(data: &[u8]) {
+    let ([number, high, low, content @ ..], Some(disk)) = (data, killed()) else {
+        return;
+    };
+    let paths = files(&disk, Path::new(ROOT));
+    let path = &paths[usize::from(*number) % paths.len()];
+    let at = u64::from(u16::from_be_bytes([*high, *low]));
+    let written = disk.open(path, OpenMode::Write).and_then(|file| {
+        // A file keeps its length, or is cut.
+        let len = file.len()?;
+        let part = &content[..content.len().min(len.saturating_sub(at) as usize)];
+        file.write_at(part, at.min(len))?;
+        if content.is_empty() { file.set_len(at.min(len)) } else { Ok(()) }
+    });
+    assert!(written.is_ok());
+    look(&disk);
+    start(&disk);
+}
+
+fn look(disk: &SimulatedDisk) {
+    let options = options();
+    let look = InspectOptions {
+        root: options.root,
+        log_dir: options.log_dir,
+        queue_file_bytes: options.queue_file_bytes,
+        index: Some(IndexOptions {
+            slots: options.index_slots,
+            items: options.index_items,
+        }),
+        check_crc: true,
+    };
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let _ = check(&disk, &look, &mut |_| {});
+}
+
+fn start(disk: &SimulatedDisk) {
+    let Ok((store, _)) = Store::open(Arc::new(disk.clone()), options()) else {
+        return;
+    };
+    let limits = Limits {
+        messages: 32,
+        bytes: 1 << 16,
+        scan: 100,
+    };
+    for topic in store.topics() {
+        for queue in 0..2 {
+            let from = store.min_offset(&topic, queue).0;
+            for at in from..store.max_offset(&topic, queue).0.min(from + 50) {
+                let _ = store.read(&topic, queue, QueueOffset(at), limits, &|_| true, true);
+            }
+        }
+        let _ = store.query(&topic, "key", 0, i64::MAX, 64);
+    }
+    let _ = store.close();
+}
