@@ -8,6 +8,7 @@
 //! Not here: protobuf, HTTP, the command line, how bytes reach the disk.
 
 pub mod admin;
+pub mod assignment;
 pub mod clients;
 pub mod errors;
 pub mod filter;
@@ -22,6 +23,7 @@ pub mod queues;
 pub mod readers;
 pub mod registration;
 pub mod reply;
+pub mod request_reply;
 pub mod routes;
 pub mod send;
 pub mod settings;

@@ -5,7 +5,7 @@
 use crate::errors::Refusal;
 use message::{LogOffset, QueueOffset};
 use protocol::offset::Boundary;
-use store::{Limits, QueryResult, Store};
+use store::{IndexedBy, Limits, QueryResult, Store};
 
 /// The queues of a store.
 pub trait Queues: Send + Sync {
@@ -77,11 +77,11 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// The disk's; no record begins there.
     fn record(&self, offset: i64) -> Result<bytes::Bytes, Refusal>;
-    /// Records of a topic by key or unique key, newest first, stored between two times (ms, inclusive).
+    /// Records of a topic by key, unique key or tag, newest first, stored between two times (ms, inclusive).
     ///
     /// # Errors
     /// The disk's.
-    fn by_key(&self, topic: &str, key: &str, begin: i64, end: i64, max: usize) -> Result<QueryResult, Refusal>;
+    fn indexed(&self, topic: &str, by: IndexedBy<'_>, begin: i64, end: i64, max: usize) -> Result<QueryResult, Refusal>;
 }
 
 impl Log for Store {
@@ -89,8 +89,8 @@ impl Log for Store {
         Ok(self.record_at(LogOffset(offset))?)
     }
 
-    fn by_key(&self, topic: &str, key: &str, begin: i64, end: i64, max: usize) -> Result<QueryResult, Refusal> {
-        Ok(self.query(topic, key, begin, end, max)?)
+    fn indexed(&self, topic: &str, by: IndexedBy<'_>, begin: i64, end: i64, max: usize) -> Result<QueryResult, Refusal> {
+        Ok(self.query_by(topic, by, begin, end, max)?)
     }
 }
 

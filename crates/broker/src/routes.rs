@@ -1,6 +1,7 @@
 //! Every request code, and where it is served or why it is not.
 
 use crate::admin::consumer::Directly;
+use crate::assignment::{self, Modes};
 use crate::clients::handler::Clients;
 use crate::clients::{Consumers, Producers, notify};
 use crate::errors::Refusal;
@@ -17,7 +18,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use crate::upkeep::Signal;
-use crate::{admin, clients, group, lock, offset, query, stats, topic};
+use crate::{admin, clients, group, lock, offset, query, request_reply, stats, topic};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
@@ -43,6 +44,7 @@ pub struct Routes {
     pub(crate) topics: Arc<Topics>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) offsets: Arc<Offsets>,
+    pub(crate) modes: Arc<Modes>,
     pub(crate) consumers: Arc<Consumers<Channel>>,
     pub(crate) producers: Arc<Producers<Channel>>,
     pub(crate) locks: Arc<OrderLocks>,
@@ -95,8 +97,14 @@ impl Routes {
         frames.drain(..done);
     }
 
+    /// A connection was accepted.
+    pub fn opened(&self) {
+        self.stats.channel("CONNECT");
+    }
+
     /// A connection is gone.
     pub fn closed(&self, conn: &Arc<Connection>) {
+        self.stats.channel("CLOSE");
         let notify = self.settings.current().notify_consumer_ids_changed_enable;
         notify::closed(conn.id(), &self.consumers, &self.producers, notify);
     }
@@ -152,6 +160,7 @@ impl Routes {
                 self.sender.serve(conn, std::slice::from_ref(frame), self.store_host(conn), now);
                 return Dealt::Later;
             }
+            Code::SendReplyMessage | Code::SendReplyMessageV2 => return self.reply_message(conn, frame, reply, now),
             Code::PullMessage | Code::LitePullMessage => {
                 self.puller.serve(conn, frame, now);
                 return Dealt::Later;
@@ -221,9 +230,20 @@ impl Routes {
             }
             Code::UpdateAndGetGroupForbidden => group::handler::forbid(frame, &self.groups, now),
 
+            Code::SetMessageRequestMode => {
+                let outcome = assignment::handler::set(frame, &self.modes, &self.topics, &self.groups);
+                return self.when_settled(outcome, reply);
+            }
+            Code::GetAllMessageRequestMode => assignment::handler::all(&self.modes),
+
             Code::QueryMessage => {
                 return self.aside(frame, reply, |r, f| {
-                    query::handler::by_key(f, &*r.store, r.settings.current().max_msgs_num_batch)
+                    let settings = r.settings.current();
+                    let most = query::handler::Most {
+                        records: settings.max_msgs_num_batch,
+                        by_unique_key: settings.default_query_max_num,
+                    };
+                    query::handler::by_key(f, &*r.store, most)
                 });
             }
             Code::ViewMessageById => return self.aside(frame, reply, |r, f| query::handler::by_id(f, &*r.store)),
@@ -243,6 +263,7 @@ impl Routes {
                     admin::state::state(&r.store, &*r.disk, &r.settings.current(), &r.stats, (r.started_ms, now_ms()))
                 });
             }
+            Code::GetBrokerHaStatus => admin::state::replication(&self.store),
             Code::GetBrokerConfig => admin::config::all(&self.settings),
             Code::UpdateBrokerConfig => admin::config::update(frame, &self.settings, &self.topics, now, |settings, _| {
                 self.store.set_retention(crate::start::retention(settings));
@@ -264,6 +285,31 @@ impl Routes {
 
             other => Err(not_here(other)),
         })
+    }
+
+    /// Hands a reply to who asked; what stores it, if it is to be stored, also answers.
+    fn reply_message(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now_ms: i64) -> Dealt {
+        let (routes, conn, frame, answer) = (self.clone(), conn.clone(), frame.clone(), reply.clone());
+        let (at, settings) = (self.store_host(&conn), self.settings.current());
+        let came = request_reply::handler::Came {
+            from: conn.peer(),
+            at,
+            now_ms,
+            region: settings.region_id.clone(),
+            trace_on: settings.trace_on,
+        };
+        let owed = conn.owe();
+        let reply_frame = frame.clone();
+        request_reply::handler::push(&reply_frame, came, &self.producers, move |outcome| {
+            if outcome.is_ok() && routes.settings.current().store_reply_message_enable {
+                let send = request_reply::handler::as_send(&frame);
+                routes.sender.serve(&conn, std::slice::from_ref(&send), at, now_ms);
+            } else {
+                answer.send(outcome);
+            }
+            drop(owed);
+        });
+        Dealt::Later
     }
 
     /// Reads the message, which may wait for the disk, and hands it to the consumer, whose answer is ours.
@@ -318,6 +364,7 @@ impl Routes {
             groups: &self.groups,
             topics: &self.topics,
             settings,
+            stats: &self.stats,
         }
     }
 }

@@ -186,6 +186,8 @@ config::declare! {
         /// Whether transactional messages are refused with code 16. Transactions are not there yet: without this they are answered
         /// "not supported".
         reject_transaction_message: bool { name: "rejectTransactionMessage", default: false, allowed: flag(), change: Live }
+        /// Whether a reply to a request (324, 325) is also stored, in the topic of replies.
+        store_reply_message_enable: bool { name: "storeReplyMessageEnable", default: true, allowed: flag(), change: Live }
         /// Whether answers to producers say that messages may be traced.
         trace_on: bool { name: "traceOn", default: true, allowed: flag(), change: Live }
     }
@@ -226,6 +228,8 @@ config::declare! {
         use_server_side_reset_offset: bool { name: "useServerSideResetOffset", default: true, allowed: flag(), change: Live }
         /// Most messages in an answer to a query by key.
         max_msgs_num_batch: u32 { name: "maxMsgsNumBatch", default: 64, allowed: whole(1..=1_024), change: Live }
+        /// Most messages in an answer to a query by unique key, whatever the client asks for.
+        default_query_max_num: u32 { name: "defaultQueryMaxNum", default: 32, allowed: whole(1..=1_024), change: Live }
     }
 
     section "Connections" {

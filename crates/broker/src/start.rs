@@ -4,6 +4,7 @@
 //! ports take no more connections, what is in flight is answered, tables are saved, name servers get a goodbye, and the store
 //! is closed last, so that everything acknowledged is in it.
 
+use crate::assignment::Modes;
 use crate::clients::{ClientLimits, Consumers, Producers};
 use crate::group::Groups;
 use crate::lock::OrderLocks;
@@ -97,7 +98,8 @@ impl Broker {
         let groups = Arc::new(Groups::new(settings.max_groups, signal.clone(), now));
         let offsets = Arc::new(Offsets::new(settings.max_committed_offsets));
         let files = Files::new(&disk, &settings.store_path_root_dir);
-        files.load(&topics, &groups, &offsets)?;
+        let modes = Arc::new(Modes::new(signal.clone()));
+        files.load(&topics, &groups, &offsets, &modes)?;
         if !recovery.clean {
             offset::fit(&offsets, &store);
         }
@@ -145,6 +147,7 @@ impl Broker {
             topics: topics.clone(),
             groups: groups.clone(),
             offsets: offsets.clone(),
+            modes: modes.clone(),
             consumers: consumers.clone(),
             producers: producers.clone(),
             locks: locks.clone(),
@@ -165,6 +168,7 @@ impl Broker {
                 topics,
                 groups,
                 offsets,
+                modes,
                 consumers,
                 producers,
                 locks,
@@ -228,6 +232,10 @@ struct Service(Arc<Routes>);
 impl net::Service for Service {
     fn serve(&self, conn: &Arc<net::Connection>, frames: &mut Vec<protocol::Frame>) {
         self.0.serve(conn, frames);
+    }
+
+    fn opened(&self, _: &Arc<net::Connection>) {
+        self.0.opened();
     }
 
     fn closed(&self, conn: &Arc<net::Connection>) {

@@ -25,7 +25,7 @@ mod table;
 pub use apache::{Wish, is_known_to_apache, names_of_apache, not_there_yet};
 pub use kept::Kept;
 pub use key::{Change, Declared, Key, Settings, environment_name, properties_text};
-pub use live::{Changed, Live, UpdateRefused};
+pub use live::{Changed, Live, NEVER_OVER_THE_WIRE, UpdateRefused};
 pub use nearest::nearest;
 pub use sources::{FileError, Leftover, Origin, Refusal, Refusals, Sources};
 pub use table::{folded, markdown, plain};

@@ -48,13 +48,38 @@ pub enum UpdateRefused {
     NotKept(String),
 }
 
-/// Keys of Apache's that nobody may ever change over the wire: with them a client could overwrite files of the server.
-const NEVER: [&str; 5] = [
+/// Keys of Apache's that nobody may ever change over the wire, whether they mean something here or not: they name files, classes
+/// to load, programs or hosts, and with the like of them clients took over servers (CVE-2023-33246, CVE-2023-37582).
+pub const NEVER_OVER_THE_WIRE: [&str; 29] = [
+    "authConfigPath",
+    "authenticationMetadataProvider",
+    "authenticationProvider",
+    "authenticationStrategy",
+    "authorizationMetadataProvider",
+    "authorizationProvider",
+    "authorizationStrategy",
     "brokerConfigPath",
     "configBlackList",
     "configStorePath",
+    "controllerStorePath",
+    "filterServerNums",
     "kvConfigPath",
+    "messageStorePlugIn",
+    "metricsGrpcExporterTarget",
+    "readOnlyCommitLogStorePaths",
     "rocketmqHome",
+    "storePathBrokerIdentity",
+    "storePathDLedgerCommitLog",
+    "storePathEpochFile",
+    "tieredBackendServiceProvider",
+    "tieredMetadataServiceProvider",
+    "tieredStoreFilePath",
+    "tls.client.certPath",
+    "tls.client.keyPath",
+    "tls.config.file",
+    "tls.server.certPath",
+    "tls.server.keyPath",
+    "tls.server.trustCertPath",
 ];
 
 /// Settings shared by those who read them and the few who change them.
@@ -114,7 +139,7 @@ impl<S: Settings> Live<S> {
 }
 
 fn apply<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<(), UpdateRefused> {
-    if NEVER.contains(&name) {
+    if NEVER_OVER_THE_WIRE.contains(&name) {
         return Err(UpdateRefused::AtStart(name.to_owned()));
     }
     let Some(key) = S::key(name) else {
@@ -235,7 +260,7 @@ mod tests {
     #[test]
     fn keys_that_would_let_a_client_write_files_are_never_changed() {
         let live = Live::new(Example::default());
-        for key in NEVER {
+        for key in NEVER_OVER_THE_WIRE {
             assert_eq!(
                 live.update(format!("{key}=/tmp/x").as_bytes()),
                 Err(UpdateRefused::AtStart(key.to_owned()))

@@ -384,6 +384,16 @@ fn settings_are_told_and_changed_but_never_those_that_move_paths() {
             assert_eq!(answer.code, i32::from(ResponseCode::NoPermission), "{fixed}");
             assert!(answer.remark.unwrap().starts_with("Can not update config in black list."));
         }
+        for key in config::NEVER_OVER_THE_WIRE {
+            let body = format!("orderMessageEnable=true\n{key}=/tmp/x\n");
+            let answer = ask(&peer, Frame::request(RequestCode::UpdateNamesrvConfig).with_body(body)).await;
+            assert_eq!(answer.code, i32::from(ResponseCode::NoPermission), "{key}");
+        }
+        let all = succeed(&peer, Frame::request(RequestCode::GetNamesrvConfig)).await;
+        assert!(
+            text(&all).contains("orderMessageEnable=false\n"),
+            "nothing of a refused update is taken"
+        );
         assert_eq!(ask(&peer, update("supportActingMastr=true")).await.code, 1);
         succeed(&peer, update("supportActingMaster=true")).await;
         let all = succeed(&peer, Frame::request(RequestCode::GetNamesrvConfig)).await;

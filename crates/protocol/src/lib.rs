@@ -26,6 +26,7 @@ pub mod query;
 pub mod queue;
 pub mod register;
 pub mod replication;
+pub mod request_reply;
 pub mod reset;
 pub mod retry;
 pub mod route;

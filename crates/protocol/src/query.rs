@@ -2,6 +2,8 @@
 
 use crate::header::header;
 
+/// Index type of code 12 that looks for a tag.
+pub const BY_TAG: &str = "T";
 /// Field of code 12 beside the header: "true" looks for a unique key.
 pub const UNIQUE_KEY_QUERY: &str = "_UNIQUE_KEY_QUERY";
 

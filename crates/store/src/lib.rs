@@ -30,4 +30,4 @@ pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue};
 pub use read::{Limits, ReadResult, ReadStatus};
-pub use store::{QueryResult, Store};
+pub use store::{IndexedBy, QueryResult, Store};

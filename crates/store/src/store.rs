@@ -4,7 +4,7 @@ use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::disk::Disk;
 use crate::dispatch::{Arrivals, Dispatch};
 use crate::error::{AppendError, StoreError};
-use crate::index::KeyIndex;
+use crate::index::{KeyIndex, key_hash, tag_hash};
 use crate::log::{CommitLog, Completion, Level, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, QueueTable};
@@ -50,6 +50,15 @@ pub struct QueryResult {
     pub last_timestamp: i64,
     /// Log offset of the record indexed last.
     pub last_log_offset: LogOffset,
+}
+
+/// What a query looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexedBy<'a> {
+    /// A key or the unique key.
+    Key(&'a str),
+    /// A tag. Messages stored before Apache 5.5 wrote the index, or by such a broker, are not found by their tag.
+    Tag(&'a str),
 }
 
 impl std::fmt::Debug for Store {
@@ -198,18 +207,30 @@ impl Store {
     /// # Errors
     /// The machine's.
     pub fn query(&self, topic: &str, key: &str, begin: i64, end: i64, max: usize) -> Result<QueryResult, StoreError> {
+        self.query_by(topic, IndexedBy::Key(key), begin, end, max)
+    }
+
+    /// As [`Store::query`], by key or by tag.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn query_by(&self, topic: &str, by: IndexedBy<'_>, begin: i64, end: i64, max: usize) -> Result<QueryResult, StoreError> {
         let Some(index) = &self.index else {
             return Ok(QueryResult::default());
         };
         self.index_inbox();
+        let hash = match by {
+            IndexedBy::Key(key) => key_hash(topic, key),
+            IndexedBy::Tag(tag) => tag_hash(topic, tag),
+        };
         let found = index
-            .query(topic, key, begin, end, max)
+            .query_hash(hash, begin, end, max)
             .map_err(|e| StoreError::io("read", &self.options.root.join("index"), e))?;
         let records = found
             .log_offsets
             .iter()
             .filter_map(|at| self.log.record_at(*at).ok())
-            .filter(|bytes| has_key(bytes, topic, key));
+            .filter(|bytes| is_indexed_by(bytes, topic, by));
         Ok(QueryResult {
             records: records.collect(),
             last_timestamp: found.last_timestamp,
@@ -279,8 +300,12 @@ pub(crate) fn queue_error(action: &'static str, queue: &ConsumeQueue, source: st
 }
 
 /// A slot's chain holds other keys of the same hash too.
-fn has_key(bytes: &[u8], topic: &str, key: &str) -> bool {
+fn is_indexed_by(bytes: &[u8], topic: &str, by: IndexedBy<'_>) -> bool {
     let Ok(record) = Record::parse(bytes) else { return false };
     let indexed = message::properties::Indexed::of(record.properties);
-    record.topic == topic && (indexed.uniq_key == key || indexed.keys.split(' ').any(|k| k == key))
+    let is_it = match by {
+        IndexedBy::Key(key) => indexed.uniq_key == key || indexed.keys.split(' ').any(|k| k == key),
+        IndexedBy::Tag(tag) => indexed.tags == tag,
+    };
+    record.topic == topic && is_it
 }

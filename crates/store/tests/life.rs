@@ -9,7 +9,7 @@ use message::{LogOffset, QueueOffset};
 use std::sync::Arc;
 use store::disk::real::RealDisk;
 use store::disk::simulated::SimulatedDisk;
-use store::{Boundary, FlushMode, Limits, ReadStatus, Store, StoreError};
+use store::{Boundary, FlushMode, IndexedBy, Limits, ReadStatus, Store, StoreError};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("message-{n:05}")).collect()
@@ -111,6 +111,8 @@ fn a_message_is_found_by_place_key_and_time() {
     let found = store.query("t", "ka", 0, i64::MAX, 64).unwrap();
     assert_eq!(Record::parse(&found.records[0]).unwrap().body, b"a");
     assert!(store.query("t", "nothing", 0, i64::MAX, 64).unwrap().records.is_empty());
+    let by_tag = |tag| store.query_by("t", IndexedBy::Tag(tag), 0, i64::MAX, 64).unwrap().records.len();
+    assert_eq!((by_tag("t"), by_tag("ka")), (2, 0), "a key is no tag");
     let at = placed[0].store_timestamp;
     assert_eq!(store.offset_by_time("t", 0, at, Boundary::Lower).unwrap(), QueueOffset(0));
     assert_eq!(store.offset_by_time("t", 0, at + 1, Boundary::Lower).unwrap(), QueueOffset(2));

@@ -62,6 +62,30 @@ class Java:
                 '-cp', f'{self.out}/classes:{self.out}/lib/*', 'Driver']
 
 
+class Mqadmin:
+    """Apache's mqadmin of the servers' class path, and all that `Java` does: commands and live clients in one process."""
+    name = 'mqadmin'
+
+    def build(self):
+        source, driver = os.path.join(HERE, 'mqadmin'), os.path.join(HERE, 'java', 'src')
+        out, self.lib = os.path.join(CACHE, self.name), self._lib()
+        if newest(driver) > newest(out):
+            shutil.rmtree(out, ignore_errors=True)
+        built(os.path.join(out, 'built'), source, lambda: call_quietly(
+            ['javac', '-nowarn', '-Xlint:none', '-cp', f'{self.lib}/*', '-d', out, os.path.join(source, 'Mqadmin.java'),
+             os.path.join(driver, 'Driver.java')]))
+
+    def _lib(self):
+        return subprocess.run([os.path.join(HERE, 'apache'), 'jars'], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    def command(self, work):
+        return ['java', '-Xms32m', '-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:MaxDirectMemorySize=256m',
+                f'-Duser.home={work}', f'-Drocketmq.client.logRoot={work}', f'-Drocketmq.log.root={work}',
+                '-Drocketmq.client.rebalance.waitInterval=1000', '-Duser.timezone=UTC',
+                f'-Drmq.logback.configurationFile={os.path.join(HERE, "mqadmin", "logback.xml")}',
+                '-cp', f'{os.path.join(CACHE, self.name)}:{self.lib}/*', 'Mqadmin']
+
+
 class Go:
     name = 'go'
 
@@ -104,7 +128,7 @@ class Cpp:
         return ['env', f'PYTHONPATH={os.path.join(CACHE, "cpp")}', sys.executable, os.path.join(HERE, 'cpp', 'driver.py')]
 
 
-KINDS = {k.name: k for k in (Java('5.5.0'), Java('4.9.8'), Go(), Node(), *([Cpp()] if platform.machine() == 'x86_64' else []))}
+KINDS = {k.name: k for k in (Java('5.5.0'), Java('4.9.8'), Mqadmin(), Go(), Node(), *([Cpp()] if platform.machine() == 'x86_64' else []))}
 
 
 class Driver:

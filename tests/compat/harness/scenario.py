@@ -2,6 +2,7 @@
 
     @sdk('java-5.5.0', 'java-4.9.8', 'go')      once per client library; `s.driver` speaks to it
     @raw                                         frames by hand; what `s.saw(label, answer)` notes is compared with the oracle
+    @mqadmin                                     Apache's mqadmin in `s.driver`; what it prints is compared likewise
 
 A scenario waits for conditions with a deadline, never for a time, and leaves nothing running.
 """
@@ -20,8 +21,9 @@ ORACLE = os.path.join(drivers.HERE, 'oracle')
 
 
 class Case:
-    def __init__(self, run, name, client, deadline, settings, ours):
-        self.run, self.name, self.client, self.deadline, self.settings, self.ours = run, name, client, deadline, settings, ours
+    def __init__(self, run, name, client, deadline, settings, ours=False, recorded=False):
+        self.run, self.name, self.client, self.deadline, self.settings = run, name, client, deadline, settings
+        self.ours, self.recorded = ours, recorded
 
     @property
     def title(self):
@@ -40,7 +42,15 @@ def sdk(*clients, deadline=90, settings=None, ours=False):
 
 def raw(run=None, *, deadline=60, settings=None, ours=False):
     def declare(run):
-        ALL.append(Case(run, run.__name__, None, deadline, settings, ours))
+        ALL.append(Case(run, run.__name__, None, deadline, settings, ours, recorded=True))
+        return run
+    return declare(run) if run else declare
+
+
+def mqadmin(run=None, *, deadline=240, settings=None):
+    """Commands that look at the whole cluster, so each case has a target of its own and its names are its own business."""
+    def declare(run):
+        ALL.append(Case(run, run.__name__, 'mqadmin', deadline, settings or {}, recorded=True))
         return run
     return declare(run) if run else declare
 

@@ -184,6 +184,68 @@ def messages_are_found_by_keys(s):
 
 
 @raw
+def messages_are_found_by_their_tag(s):
+    topic, c = s.topic(queues=2), s.connect()
+    begin = int(time.time() * 1000) - 1000
+    for i in range(4):
+        s.send_raw(topic, 1, queue=i % 2, prefix=f'm{i}-', tags='red' if i % 2 else 'blue', props=dict(KEYS='red'), connection=c)
+    query = lambda key, **more: c.ask(wire.QUERY_MESSAGE, dict(dict(topic=topic, key=key, maxNum=32, beginTimestamp=begin,  # noqa: E731
+                                                                    endTimestamp=begin + 3600_000), **more))
+    s.wait(lambda: query('red').code == 0 and len(query('red').messages()) == 4, 'the index has the last message')
+    s.saw('by tag', query('red', indexType='T'), texts)
+    s.saw('by the other tag', query('blue', indexType='T'), texts)
+    s.saw('as a key', query('red', indexType='K'), texts)
+    s.saw('at most one', query('red', indexType='T', maxNum=1), texts)
+    s.saw('unknown tag', query('green', indexType='T'))
+    s.saw('a tag as a unique key', query('red', indexType='T', _UNIQUE_KEY_QUERY=True), texts)
+    s.saw('unknown index type', query('red', indexType='X'), texts)
+
+
+@raw
+def request_modes_are_set_and_listed(s):
+    topic, group, c = s.topic(queues=1), s.name('g'), s.connect()
+    assert c.ask(wire.UPDATE_GROUP, body=dict(groupName=group)).code == 0
+    mode = lambda **more: c.ask(wire.SET_REQUEST_MODE, body=dict(  # noqa: E731
+        dict(topic=topic, consumerGroup=group, mode='PULL', popShareQueueNum=0), **more))
+    s.saw('pull', mode())
+    s.saw('shared by two', mode(popShareQueueNum=2))
+    s.saw('unknown topic', mode(topic=s.name('nowhere')))
+    s.saw('unknown group', mode(consumerGroup=s.name('nobody')))
+    s.saw('retry topic', mode(topic='%RETRY%' + group))
+    answer = c.ask(wire.ALL_REQUEST_MODES)
+    s.saw('listed', dict(code=answer.code, modes=answer.json()['messageRequestModeMap'].get(topic)))
+
+
+@raw
+def a_master_without_copies_tells_so(s):
+    answer = s.ask(wire.HA_STATUS)
+    s.saw('907', dict(code=answer.code, body=dict(answer.json(), masterCommitLogMaxOffset='<offset>')))
+    assert answer.json()['masterCommitLogMaxOffset'] >= 0
+
+
+@raw
+def counters_have_apaches_names_and_keys(s):
+    topic, group, c = s.topic(queues=2), s.name('g'), s.connect()
+    c.ask(wire.HEARTBEAT, body=wire.heartbeat('a', [dict(group=group, subs={topic: '*'})], [s.name('p')]))
+    s.send_raw(topic, 3, queue=1)
+    assert c.ask(wire.PULL, wire.pull_header(topic, 0, queue=1, group=group)).code == 0
+    view = lambda name, key: c.ask(wire.VIEW_STATS, dict(statsName=name, statsKey=key))  # noqa: E731
+    minute = lambda name, key: view(name, key).json()['statsMinute']['sum']  # noqa: E731
+    s.wait(lambda: view('TOPIC_PUT_NUMS', topic).code == 0 and minute('TOPIC_PUT_NUMS', topic) == 3
+           and minute('GROUP_GET_NUMS', f'{topic}@{group}') == 3, 'the counters have a sample')
+    keys = {'TOPIC_PUT_NUMS': topic, 'TOPIC_PUT_SIZE': topic, 'TOPIC_PUT_LATENCY': f'1@{topic}', 'GROUP_GET_NUMS': f'{topic}@{group}',
+            'GROUP_GET_SIZE': f'{topic}@{group}', 'GROUP_GET_LATENCY': f'1@{topic}@{group}', 'BROKER_PUT_NUMS': 'DefaultCluster',
+            'BROKER_GET_NUMS': 'DefaultCluster', 'BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC': 'DefaultCluster',
+            'BROKER_GET_NUMS_WITHOUT_SYSTEM_TOPIC': 'DefaultCluster', 'CONSUMER_REGISTER_TIME': 'DefaultCluster',
+            'PRODUCER_REGISTER_TIME': 'DefaultCluster', 'CHANNEL_ACTIVITY': 'CONNECT'}
+    s.saw('counted', {name: view(name, key).code for name, key in keys.items()})
+    s.saw('fields', {span: sorted(values) for span, values in view('TOPIC_PUT_NUMS', topic).json().items()})
+    s.saw('the other queue', [view('TOPIC_PUT_LATENCY', f'0@{topic}').code, view('GROUP_GET_LATENCY', f'0@{topic}@{group}').code])
+    s.saw('by the wrong key', [view(name, f'0@{topic}').code for name in ('TOPIC_PUT_NUMS', 'GROUP_GET_NUMS', 'QUEUE_PUT_NUMS')])
+    s.saw('unknown name', view('NO_SUCH_NAME', topic))
+
+
+@raw
 def offsets_are_reset(s):
     topic, group, c = s.topic(queues=2), s.name('g'), s.connect()
     s.send_raw(topic, 10)

@@ -152,3 +152,27 @@ def four_megabytes_by_hand(s):
     s.visible(topic, 0, 1)
     got = c.ask(wire.PULL, wire.pull_header(topic, 0)).messages()
     assert len(got) == 1 and got[0]['body'] == body and got[0]['crc_ok']
+
+
+@raw
+def a_reply_goes_to_who_asked(s):
+    asker, replier, client = s.connect(), s.connect(), s.name('asker')
+    assert asker.ask(wire.HEARTBEAT, body=wire.heartbeat(client, producers=[s.name('p')])).code == 0
+    answered = lambda a: dict(code=a.code, remark=a.remark, ext={k: v for k, v in a.ext.items()  # noqa: E731
+                                                                  if k not in ('queueOffset', 'transactionId')})
+
+    def header(code, **props):
+        fields = wire.send_header('DefaultCluster_REPLY_TOPIC', 0, props=dict(props, CORRELATION_ID='c1', MSG_TYPE='reply'))
+        return wire.v2(fields) if code == wire.SEND_REPLY_V2 else fields
+
+    for count, (label, code, acknowledged) in enumerate((('324', wire.SEND_REPLY, 0), ('325', wire.SEND_REPLY_V2, 0),
+                                                         ('refused by who asked', wire.SEND_REPLY_V2, 1)), 1):
+        opaque = replier.start(code, header(code, REPLY_TO_CLIENT=client), b'answer')
+        pushed = asker.wait_pushed(wire.PUSH_REPLY, count)[-1]
+        asker.send_bytes(wire.encode(acknowledged, opaque=pushed.opaque, flag=1))
+        ext = {k: v for k, v in pushed.ext.items() if k not in ('bornTimestamp', 'storeTimestamp')}
+        ext['properties'] = dict(wire.properties(ext['properties']), PUSH_REPLY_TIME='<time>')
+        s.saw(f'{label}, pushed', dict(ext=ext, body=pushed.body, oneway=bool(pushed.flag & 2)))
+        s.saw(f'{label}, answered', answered(replier.answer(opaque)))
+    s.saw('to nobody', answered(replier.ask(wire.SEND_REPLY_V2, header(wire.SEND_REPLY_V2, REPLY_TO_CLIENT=s.name('nobody')), b'x')))
+    s.saw('to no one named', answered(replier.ask(wire.SEND_REPLY_V2, header(wire.SEND_REPLY_V2), b'x')))

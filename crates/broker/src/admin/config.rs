@@ -41,13 +41,20 @@ pub fn update(
     Ok(Answer::ok())
 }
 
+/// Keys of Apache's that tools read from the settings (`mqadmin exportConfigs`, `exportMetrics`) and that cannot be set here,
+/// with what is true of this broker.
+fn facts() -> String {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("slaveReadEnable=false\nuseTLS=false\nclientCallbackExecutorThreads={processors}\n")
+}
+
 /// Code 26: all settings.
 ///
 /// # Errors
 /// None.
 pub fn all(settings: &Live<BrokerSettings>) -> Outcome {
     let version = String::from_utf8(json::write(&DataVersion::default())).unwrap_or_default();
-    Ok(Answer::body(settings.text()).with("version", &version))
+    Ok(Answer::body(settings.text() + &facts()).with("version", &version))
 }
 
 #[cfg(test)]
@@ -55,6 +62,7 @@ mod tests {
     use super::*;
     use crate::stats::BrokerStats;
     use crate::topic::TopicLimits;
+    use config::{Change, Declared};
     use protocol::RequestCode;
     use std::sync::Arc;
 
@@ -91,6 +99,37 @@ mod tests {
         assert_eq!(topics.version().counter, 1, "what the broker permits is registered");
         let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
         assert!(text.contains("maxMessageSize=1024"), "{text}");
+    }
+
+    #[test]
+    fn what_names_files_programs_or_hosts_is_never_changed_over_the_wire() {
+        let (settings, topics) = (settings(), topics());
+        let before = settings.text();
+        let refused = |key: &str, value: &str| {
+            let refusal = changed(&settings, &topics, &format!("maxMessageSize=1\n{key}={value}\n")).unwrap_err();
+            assert_eq!(refusal.code, ResponseCode::NoPermission, "{key}: {}", refusal.text);
+        };
+        for key in config::NEVER_OVER_THE_WIRE {
+            refused(key, "/tmp/x");
+        }
+        for key in BrokerSettings::keys() {
+            let kind = (key.kind)();
+            if ["path", "address", "host"].iter().any(|place| kind.contains(place)) || key.name.ends_with("Port") {
+                assert_eq!(key.change, Change::AtStart, "{}", key.name);
+                refused(key.name, "1.2.3.4");
+            }
+        }
+        for key in [
+            "storePathRootDir",
+            "storePathCommitLog",
+            "namesrvAddr",
+            "brokerIP1",
+            "listenPort",
+            "brokerName",
+        ] {
+            refused(key, "127.0.0.1:1");
+        }
+        assert_eq!(settings.text(), before);
     }
 
     #[test]

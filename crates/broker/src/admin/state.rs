@@ -1,10 +1,11 @@
-//! Code 28: the broker's state, from the store, the disk and the counters.
+//! Code 28: the broker's state, from the store, the disk and the counters. Code 907: its copies.
 
-use crate::reply::Outcome;
+use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, Runtime, handler};
 use message::Record;
-use protocol::version;
+use protocol::replication::ReplicationStatus;
+use protocol::{json, version};
 use std::path::Path;
 use store::Store;
 use store::disk::Disk;
@@ -32,6 +33,19 @@ pub fn state(store: &Store, disk: &dyn Disk, settings: &BrokerSettings, stats: &
         start_accept_ms: 0,
     };
     handler::runtime(stats, &runtime)
+}
+
+/// Code 907: a master without copies, which is what every broker is until there is replication.
+///
+/// # Errors
+/// None.
+pub fn replication(store: &Store) -> Outcome {
+    let body = ReplicationStatus {
+        master: true,
+        master_commit_log_max_offset: store.log_range().1.0,
+        ..ReplicationStatus::default()
+    };
+    Ok(Answer::body(json::write(&body)))
 }
 
 fn used(disk: &dyn Disk, path: &Path) -> f64 {

@@ -8,12 +8,14 @@ use crate::errors::Refusal;
 use crate::group::Groups;
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
+use crate::stats::{BrokerStats, Name};
 use crate::topic::{Spec, Topics};
 use message::names;
 use protocol::heartbeat::{self, CheckClientBody, ConsumerData, ConsumerGroupHeader, ConsumerIds, HeartbeatData, UnregisterClientHeader};
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerGroupHeader, ProducerInfo, ProducerTable};
 use protocol::topic::sys_flag;
 use protocol::{Frame, ResponseCode, json};
+use std::time::Instant;
 
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
@@ -34,6 +36,8 @@ pub struct Clients<'a, C> {
     pub topics: &'a Topics,
     /// Settings of now.
     pub settings: &'a BrokerSettings,
+    /// Counts how long registrations take.
+    pub stats: &'a BrokerStats,
 }
 
 /// Code 34: a client says which groups it is in and what they subscribe to. A group that does not exist and may not be made
@@ -54,10 +58,18 @@ pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_,
     let mut resend = !second_kind;
     for group in told.consumers {
         let without_sub = second_kind && told.without_sub;
+        let begun = Instant::now();
         resend |= join(group, &member, clients, (without_sub, told.heartbeat_fingerprint), now_ms)?;
+        clients
+            .stats
+            .registered(Name::ConsumerRegisterTime, begun.elapsed().as_millis() as i64);
     }
     for group in told.producers {
+        let begun = Instant::now();
         clients.producers.join(&group.group_name, member.clone())?;
+        clients
+            .stats
+            .registered(Name::ProducerRegisterTime, begun.elapsed().as_millis() as i64);
     }
     Ok(Answer::ok().with(heartbeat::SUPPORTS_V2, true).with(heartbeat::SUB_CHANGE, resend))
 }
@@ -226,7 +238,6 @@ mod tests {
     use super::super::table::ClientLimits;
     use super::super::table::testing::Recorder;
     use super::*;
-    use crate::stats::BrokerStats;
     use crate::topic::TopicLimits;
     use protocol::RequestCode;
     use std::sync::Arc;
@@ -237,17 +248,20 @@ mod tests {
         groups: Groups,
         topics: Topics,
         settings: BrokerSettings,
+        stats: Arc<BrokerStats>,
     }
 
     impl World {
         fn new() -> Self {
             let limits = TopicLimits { topics: 100, queues: 64 };
+            let stats = Arc::new(BrokerStats::new("c", 100));
             Self {
                 consumers: Consumers::new(ClientLimits::default()),
                 producers: Producers::new(ClientLimits::default()),
                 groups: Groups::new(100, Arc::default(), 0),
-                topics: Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0),
+                topics: Topics::new(vec![], limits, Arc::clone(&stats), Arc::default(), 0),
                 settings: BrokerSettings::default(),
+                stats,
             }
         }
 
@@ -258,6 +272,7 @@ mod tests {
                 groups: &self.groups,
                 topics: &self.topics,
                 settings: &self.settings,
+                stats: &self.stats,
             }
         }
 
@@ -285,6 +300,9 @@ mod tests {
         let channel = Recorder::new(1);
         let answer = world.beat(&channel, FULL);
         assert_eq!(answer.fields.text(heartbeat::SUPPORTS_V2), Some("true"));
+        for name in ["CONSUMER_REGISTER_TIME", "PRODUCER_REGISTER_TIME"] {
+            assert!(world.stats.find(name, "c").is_some(), "{name}");
+        }
         assert!(world.groups.contains("g"));
         assert_eq!(world.topics.find("%RETRY%g").unwrap().write_queues, 1);
         let told = channel.take();

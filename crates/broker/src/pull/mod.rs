@@ -27,6 +27,7 @@ use protocol::ext::Value;
 use protocol::frame::{Frame, encode_response_head};
 use protocol::pull::{PullHeader, sys_flag};
 use std::sync::Arc;
+use std::time::Instant;
 use store::{Limits, ReadResult, ReadStatus, Store};
 
 /// Longest a pull is parked, whatever the client says: ms.
@@ -159,14 +160,15 @@ impl Puller {
 
     /// Reads what the pull asks for, from memory and page cache here, else on a reader thread.
     fn read(self: &Arc<Self>, pull: Pull) {
+        let begun = Instant::now();
         match self.read_now(&pull, false) {
-            Ok(result) if result.cold => self.read_cold(pull),
-            Ok(result) => self.finish(pull, result),
+            Ok(result) if result.cold => self.read_cold(pull, begun),
+            Ok(result) => self.finish(pull, result, begun),
             Err(error) => pull.reply.send(Err(error.into())),
         }
     }
 
-    fn read_cold(self: &Arc<Self>, pull: Pull) {
+    fn read_cold(self: &Arc<Self>, pull: Pull, begun: Instant) {
         let puller = self.clone();
         let reply = pull.reply.clone();
         let owed = reply.connection().owe();
@@ -174,7 +176,7 @@ impl Puller {
             match puller.read_now(&pull, true) {
                 Ok(result) => {
                     pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
-                    puller.finish(pull, result);
+                    puller.finish(pull, result, begun);
                 }
                 Err(error) => pull.reply.send(Err(error.into())),
             }
@@ -208,7 +210,7 @@ impl Puller {
         self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, may_block)
     }
 
-    fn finish(self: &Arc<Self>, pull: Pull, result: ReadResult) {
+    fn finish(self: &Arc<Self>, pull: Pull, result: ReadResult, begun: Instant) {
         let code = code_of(result.status, pull.offset);
         if code == ResponseCode::PullNotFound
             && let Some(until) = pull.suspend_until
@@ -216,7 +218,10 @@ impl Puller {
             return self.park(pull, until);
         }
         match code {
-            ResponseCode::Success => pull.counters.given(result.records.len() as i64, result.bytes as i64),
+            ResponseCode::Success => {
+                pull.counters.given(result.records.len() as i64, result.bytes as i64);
+                pull.counters.took(pull.queue_id, begun.elapsed().as_millis() as i64);
+            }
             _ => pull.counters.missed(),
         }
         send(

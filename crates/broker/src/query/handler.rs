@@ -4,27 +4,40 @@ use crate::errors::Refusal;
 use crate::queues::Log;
 use crate::reply::{Answer, Outcome};
 use bytes::{Bytes, BytesMut};
-use protocol::query::{QueryMessageHeader, ViewMessageHeader};
+use protocol::query::{BY_TAG, QueryMessageHeader, ViewMessageHeader};
 use protocol::{Frame, ResponseCode};
+use store::IndexedBy;
 
 /// Most bytes of one answer; what would not fit is left out, but for the first record.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Code 12: the newest records of a topic by a key, or by their unique key, in the order of the log; none is code 22. `max`
-/// is the setting `maxMsgsNumBatch`.
+/// Most records of an answer: the settings `maxMsgsNumBatch` and, for a unique key, `defaultQueryMaxNum`.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    /// Of any answer.
+    pub records: u32,
+    /// By unique key.
+    pub by_unique_key: u32,
+}
+
+/// Code 12: the newest records of a topic by a key, by their unique key, or by a tag, in the order of the log; none is code 22.
 ///
 /// # Errors
 /// A field is missing, or the disk's.
-pub fn by_key(request: &Frame, log: &dyn Log, max: u32) -> Outcome {
+pub fn by_key(request: &Frame, log: &dyn Log, most: Most) -> Outcome {
     let asked = QueryMessageHeader::decode(&request.ext)?;
-    let max = usize::try_from(max).unwrap_or(usize::MAX);
-    // Compat: for a unique key Apache takes its own maximum, whatever the client asks for.
+    // Compat: for a unique key Apache takes its own number, whatever the client asks for.
     let wanted = if asked.unique_key {
-        max
+        most.by_unique_key
     } else {
-        usize::try_from(asked.max_num).unwrap_or(0).min(max)
+        u32::try_from(asked.max_num).unwrap_or(0)
     };
-    let found = log.by_key(asked.topic, asked.key, asked.begin_timestamp, asked.end_timestamp, wanted)?;
+    let wanted = usize::try_from(wanted.min(most.records)).unwrap_or(usize::MAX);
+    let by = match asked.index_type {
+        Some(BY_TAG) if !asked.unique_key => IndexedBy::Tag(asked.key),
+        _ => IndexedBy::Key(asked.key),
+    };
+    let found = log.indexed(asked.topic, by, asked.begin_timestamp, asked.end_timestamp, wanted)?;
     let answer = |answer: Answer, timestamp: i64, log_offset: i64| {
         answer
             .with("indexLastUpdateTimestamp", timestamp)
@@ -84,9 +97,10 @@ mod tests {
             self.0.get(at).cloned().ok_or_else(|| Refusal::system("no record"))
         }
 
-        fn by_key(&self, _: &str, _: &str, _: i64, _: i64, max: usize) -> Result<QueryResult, Refusal> {
+        fn indexed(&self, _: &str, by: IndexedBy<'_>, _: i64, _: i64, max: usize) -> Result<QueryResult, Refusal> {
+            let tagged = usize::from(matches!(by, IndexedBy::Tag(_)));
             Ok(QueryResult {
-                records: self.0.iter().take(max).cloned().collect(),
+                records: self.0.iter().skip(2 * tagged).take(max).cloned().collect(),
                 last_timestamp: 5,
                 last_log_offset: LogOffset(7),
             })
@@ -109,6 +123,10 @@ mod tests {
         frame
     }
 
+    fn most(records: u32) -> Most {
+        Most { records, by_unique_key: 2 }
+    }
+
     fn log() -> FakeLog {
         FakeLog(vec![
             Bytes::from_static(b"aa"),
@@ -119,16 +137,28 @@ mod tests {
 
     #[test]
     fn records_come_one_after_another_up_to_the_number_asked() {
-        let answer = by_key(&asked("2", "false"), &log(), 64).unwrap();
+        let answer = by_key(&asked("2", "false"), &log(), most(64)).unwrap();
         assert_eq!(&answer.body[..], b"bbaa");
         assert_eq!(answer.fields.long("indexLastUpdatePhyoffset"), Some(7));
-        assert_eq!(&by_key(&asked("1", "true"), &log(), 64).unwrap().body[..], b"ccbbaa");
-        assert_eq!(&by_key(&asked("99", "false"), &log(), 1).unwrap().body[..], b"aa");
+        assert_eq!(&by_key(&asked("1", "true"), &log(), most(64)).unwrap().body[..], b"bbaa");
+        assert_eq!(&by_key(&asked("99", "false"), &log(), most(1)).unwrap().body[..], b"aa");
+    }
+
+    #[test]
+    fn a_tag_is_looked_for_when_the_index_type_says_so() {
+        let by_type = |index_type: &str, unique: &str| {
+            let mut frame = asked("9", unique);
+            frame.ext.push("indexType", index_type);
+            by_key(&frame, &log(), most(64)).unwrap().body
+        };
+        assert_eq!(&by_type("T", "false")[..], b"cc");
+        assert_eq!(&by_type("K", "false")[..], b"ccbbaa");
+        assert_eq!(&by_type("T", "true")[..], b"bbaa", "a unique key wins");
     }
 
     #[test]
     fn nothing_found_is_said_by_code() {
-        let answer = by_key(&asked("5", "false"), &FakeLog(vec![]), 64).unwrap();
+        let answer = by_key(&asked("5", "false"), &FakeLog(vec![]), most(64)).unwrap();
         assert_eq!((answer.code, answer.body.len()), (ResponseCode::QueryNotFound, 0));
         let mut frame = Frame::request(RequestCode::ViewMessageById);
         frame.ext.push("offset", 9);

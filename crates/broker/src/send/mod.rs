@@ -214,6 +214,8 @@ impl Sender {
             }
             tally(&group, &sizes);
             self.answer(conn, ticket, &group, &placements, store_host, for_flush);
+            let took_ms = begun.elapsed().as_millis() as i64;
+            group.iter().for_each(|one| one.topic.counters.took(one.queue_id, took_ms));
         }
         // What waits for the device is answered later than this.
         self.stats.totals().put_took(count as i64, begun.elapsed().as_micros() as i64);

@@ -9,11 +9,16 @@
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// How often a history of each kind takes a sample, in ms.
 const PERIODS_MS: [i64; 3] = [10_000, 600_000, 3_600_000];
 /// Samples a history of each kind keeps.
 const KEPT: [usize; 3] = [7, 7, 25];
+
+/// Queues of one chunk of [`ByQueue`], and chunks: 1,024 queues of a topic have counters of their own.
+const CHUNK: usize = 64;
+const CHUNKS: usize = 16;
 
 /// Over which time a rate is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +121,38 @@ impl Item {
     }
 }
 
+type Chunk = [OnceLock<Arc<Item>>; CHUNK];
+
+/// A counter for each queue of a topic, made when it is first needed; looking one up takes no lock.
+#[derive(Debug, Default)]
+pub(super) struct ByQueue {
+    chunks: [OnceLock<Box<Chunk>>; CHUNKS],
+}
+
+impl ByQueue {
+    /// The queue's counter; `None` for a queue over the bound.
+    pub(super) fn of(&self, queue_id: i32, make: impl FnOnce() -> Arc<Item>) -> Option<&Arc<Item>> {
+        let queue_id = usize::try_from(queue_id).ok()?;
+        let chunk = self.chunks.get(queue_id / CHUNK)?;
+        let chunk = chunk.get_or_init(|| Box::new([const { OnceLock::new() }; CHUNK]));
+        Some(chunk[queue_id % CHUNK].get_or_init(make))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_queue_has_its_own_counter_up_to_the_bound() {
+        let by_queue = ByQueue::default();
+        for queue_id in [0, 63, 64, 1_023] {
+            by_queue.of(queue_id, Arc::default).unwrap().add(i64::from(queue_id));
+        }
+        let known = |queue_id| by_queue.of(queue_id, || panic!("made already")).unwrap().total();
+        assert_eq!([known(63), known(64), known(1_023)], [63, 64, 1_023]);
+        assert!(by_queue.of(1_024, Arc::default).is_none() && by_queue.of(-1, Arc::default).is_none());
+    }
 
     #[test]
     fn a_minute_is_the_last_seven_samples() {

@@ -13,5 +13,5 @@ pub mod registry;
 pub mod runtime;
 
 pub use item::{Item, Snapshot};
-pub use registry::{BrokerStats, GroupCounters, TopicCounters};
+pub use registry::{BrokerStats, GroupCounters, Name, TopicCounters};
 pub use runtime::{Runtime, Totals};

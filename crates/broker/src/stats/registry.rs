@@ -3,13 +3,16 @@
 //! | Name | Key |
 //! |---|---|
 //! | `TOPIC_PUT_*` | topic (`TOPIC_PUT_LATENCY`: `queueId@topic`) |
-//! | `GROUP_*`, `SNDBCK_PUT_NUMS` | `topic@group` |
+//! | `GROUP_*`, `SNDBCK_PUT_NUMS` | `topic@group` (`GROUP_GET_LATENCY`: `queueId@topic@group`) |
+//! | `QUEUE_PUT_*` | `topic@queueId` |
+//! | `QUEUE_GET_*` | `topic@queueId@group` |
 //! | `BROKER_*`, `*_REGISTER_TIME` | cluster name |
 //! | `CHANNEL_ACTIVITY` | `CONNECT`, `CLOSE`, `IDLE`, `EXCEPTION` |
 //!
-//! The commercial and dead letter names exist with no items: nothing here counts by owner.
+//! The commercial names exist with no items: nothing here counts by owner. Nor do `QUEUE_*` have any: Apache counts them for
+//! delayed messages only.
 
-use super::item::{Item, Snapshot, Span};
+use super::item::{ByQueue, Item, Snapshot, Span};
 use super::runtime::Totals;
 use message::names;
 use parking_lot::RwLock;
@@ -44,6 +47,10 @@ macro_rules! names {
 }
 
 names! {
+    QueuePutNums = "QUEUE_PUT_NUMS",
+    QueuePutSize = "QUEUE_PUT_SIZE",
+    QueueGetNums = "QUEUE_GET_NUMS",
+    QueueGetSize = "QUEUE_GET_SIZE",
     TopicPutNums = "TOPIC_PUT_NUMS",
     TopicPutSize = "TOPIC_PUT_SIZE",
     TopicPutLatency = "TOPIC_PUT_LATENCY",
@@ -80,6 +87,30 @@ names! {
 type Items = RwLock<FxHashMap<Box<str>, Arc<Item>>>;
 type ByTopic<T> = RwLock<FxHashMap<Box<str>, FxHashMap<Box<str>, Arc<T>>>>;
 
+/// The items of every name by their key, and how many there may be.
+#[derive(Debug)]
+struct Series {
+    sets: Vec<Items>,
+    count: AtomicUsize,
+    max_items: usize,
+    overflow: Arc<Item>,
+}
+
+impl Series {
+    /// The item under a key, made when absent.
+    fn item(&self, name: Name, key: &str) -> Arc<Item> {
+        let set = &self.sets[name as usize];
+        if let Some(item) = set.read().get(key) {
+            return Arc::clone(item);
+        }
+        if self.count.fetch_add(1, Relaxed) >= self.max_items {
+            self.count.fetch_sub(1, Relaxed);
+            return Arc::clone(&self.overflow);
+        }
+        Arc::clone(set.write().entry(key.into()).or_default())
+    }
+}
+
 /// What is put into the broker as a whole.
 #[derive(Debug)]
 struct Whole {
@@ -95,8 +126,11 @@ struct Whole {
 /// The counters of a topic that sending adds to. A [`crate::topic::Topic`] keeps its own.
 #[derive(Debug)]
 pub struct TopicCounters {
+    name: Box<str>,
     put: Arc<Item>,
     put_size: Arc<Item>,
+    put_latency: ByQueue,
+    series: Arc<Series>,
     whole: Arc<Whole>,
     is_system: bool,
 }
@@ -113,6 +147,14 @@ impl TopicCounters {
         }
     }
 
+    /// Counts how long a send took from its request to its acknowledgement, in ms.
+    pub fn took(&self, queue_id: i32, latency_ms: i64) {
+        let make = || self.series.item(Name::TopicPutLatency, &format!("{queue_id}@{}", self.name));
+        if let Some(item) = self.put_latency.of(queue_id, make) {
+            item.add(latency_ms);
+        }
+    }
+
     /// Messages stored a second during the last minute.
     #[must_use]
     pub fn put_tps(&self) -> f64 {
@@ -123,9 +165,12 @@ impl TopicCounters {
 /// The counters of a group on a topic that pulling adds to.
 #[derive(Debug)]
 pub struct GroupCounters {
+    /// `topic@group`.
+    key: Box<str>,
     get: Arc<Item>,
     get_size: Arc<Item>,
-    get_latency: Arc<Item>,
+    get_latency: ByQueue,
+    series: Arc<Series>,
     from_disk: Arc<Item>,
     from_disk_size: Arc<Item>,
     whole: Arc<Whole>,
@@ -149,9 +194,12 @@ impl GroupCounters {
         self.whole.totals.missed();
     }
 
-    /// Counts how long a pull took in the store, in ms.
-    pub fn took(&self, latency_ms: i64) {
-        self.get_latency.add(latency_ms);
+    /// Counts how long it took to find the messages of a pull, in ms.
+    pub fn took(&self, queue_id: i32, latency_ms: i64) {
+        let make = || self.series.item(Name::GroupGetLatency, &format!("{queue_id}@{}", self.key));
+        if let Some(item) = self.get_latency.of(queue_id, make) {
+            item.add(latency_ms);
+        }
         self.whole.totals.get_took(latency_ms);
     }
 
@@ -173,13 +221,10 @@ impl GroupCounters {
 /// All counters of a broker.
 #[derive(Debug)]
 pub struct BrokerStats {
-    sets: Vec<Items>,
+    series: Arc<Series>,
     groups: ByTopic<GroupCounters>,
     whole: Arc<Whole>,
     cluster: Box<str>,
-    count: AtomicUsize,
-    max_items: usize,
-    overflow: Arc<Item>,
     due_ms: [AtomicI64; 3],
 }
 
@@ -202,41 +247,39 @@ impl BrokerStats {
             get_from_disk_size: first(Name::BrokerGetFromDiskSize),
             totals: Totals::default(),
         });
-        Self {
+        let series = Series {
             sets,
-            groups: RwLock::default(),
-            whole,
-            cluster: cluster.into(),
             count: AtomicUsize::new(0),
             max_items,
             overflow: Arc::default(),
+        };
+        Self {
+            series: Arc::new(series),
+            groups: RwLock::default(),
+            whole,
+            cluster: cluster.into(),
             due_ms: [const { AtomicI64::new(0) }; 3],
         }
     }
 
     /// The item under a key, made when absent. Not for a hot path: looks up by text.
     pub fn item(&self, name: Name, key: &str) -> Arc<Item> {
-        let set = &self.sets[name as usize];
-        if let Some(item) = set.read().get(key) {
-            return Arc::clone(item);
-        }
-        if self.count.fetch_add(1, Relaxed) >= self.max_items {
-            self.count.fetch_sub(1, Relaxed);
-            return Arc::clone(&self.overflow);
-        }
-        Arc::clone(set.write().entry(key.into()).or_default())
+        self.series.item(name, key)
     }
 
     /// The item a request (315) asks for, if anything was ever counted under it.
     #[must_use]
     pub fn find(&self, name: &str, key: &str) -> Option<Arc<Item>> {
-        self.sets[Name::parse(name)? as usize].read().get(key).cloned()
+        self.series.sets[Name::parse(name)? as usize].read().get(key).cloned()
     }
 
     /// The counters of a topic, to be kept by whoever counts.
     #[must_use]
     pub fn topic(&self, topic: &str) -> TopicCounters {
         TopicCounters {
+            name: topic.into(),
+            put_latency: ByQueue::default(),
+            series: Arc::clone(&self.series),
             put: self.item(Name::TopicPutNums, topic),
             put_size: self.item(Name::TopicPutSize, topic),
             whole: Arc::clone(&self.whole),
@@ -254,13 +297,15 @@ impl BrokerStats {
         let made = Arc::new(GroupCounters {
             get: self.item(Name::GroupGetNums, &key),
             get_size: self.item(Name::GroupGetSize, &key),
-            get_latency: self.item(Name::GroupGetLatency, &key),
+            get_latency: ByQueue::default(),
+            series: Arc::clone(&self.series),
             from_disk: self.item(Name::GroupGetFromDiskNums, &key),
             from_disk_size: self.item(Name::GroupGetFromDiskSize, &key),
+            key: key.into(),
             whole: Arc::clone(&self.whole),
             is_system: names::is_system_topic(topic),
         });
-        if self.count.load(Relaxed) >= self.max_items {
+        if self.series.count.load(Relaxed) >= self.series.max_items {
             return made;
         }
         let mut topics = self.groups.write();
@@ -278,7 +323,7 @@ impl BrokerStats {
             .map_or(0.0, |counters| counters.get_tps())
     }
 
-    /// Counts a connection's event: `CONNECT`, `CLOSE`, `IDLE` or `EXCEPTION`.
+    /// Counts a connection's event: `CONNECT` or `CLOSE`. Apache's `IDLE` and `EXCEPTION` are among the closed ones here.
     pub fn channel(&self, event: &str) {
         self.item(Name::ChannelActivity, event).add(1);
     }
@@ -329,7 +374,7 @@ impl BrokerStats {
                 continue;
             }
             self.due_ms[kind].store(now_ms + period_ms, Relaxed);
-            for set in &self.sets {
+            for set in &self.series.sets {
                 for item in set.read().values() {
                     item.sample(span, now_ms);
                 }
@@ -340,7 +385,13 @@ impl BrokerStats {
     /// Forgets a deleted topic's counters.
     pub fn forget_topic(&self, topic: &str) {
         let groups = self.groups.write().remove(topic);
-        self.forget(|key| key == topic || (groups.is_some() && key.strip_prefix(topic).is_some_and(|rest| rest.starts_with('@'))));
+        let of_topic = |key: &str| {
+            key == topic
+                || key
+                    .strip_prefix(topic)
+                    .is_some_and(|rest| groups.is_some() && rest.starts_with('@'))
+        };
+        self.forget(|key| of_topic(key) || without_queue(key).is_some_and(of_topic));
     }
 
     /// Forgets a deleted group's counters.
@@ -353,11 +404,11 @@ impl BrokerStats {
     }
 
     fn forget(&self, gone: impl Fn(&str) -> bool) {
-        for set in &self.sets {
+        for set in &self.series.sets {
             let mut items = set.write();
             let before = items.len();
             items.retain(|key, _| **key == *self.cluster || !gone(key));
-            self.count.fetch_sub(before - items.len(), Relaxed);
+            self.series.count.fetch_sub(before - items.len(), Relaxed);
         }
     }
 
@@ -368,6 +419,12 @@ impl BrokerStats {
     }
 }
 
+/// `topic` of `queueId@topic`, `topic@group` of `queueId@topic@group`.
+fn without_queue(key: &str) -> Option<&str> {
+    let (queue_id, rest) = key.split_once('@')?;
+    queue_id.bytes().all(|digit| digit.is_ascii_digit()).then_some(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,6 +433,8 @@ mod tests {
     fn what_is_sent_and_pulled_is_found_under_apaches_names() {
         let stats = BrokerStats::new("DefaultCluster", 100);
         stats.topic("orders").stored(3, 300, 1);
+        stats.topic("orders").took(2, 7);
+        stats.group("orders", "g").took(3, 4);
         stats.topic("TBW102").stored(1, 10, 1);
         stats.group("orders", "g").given(2, 200);
         stats.sample(1_000_000);
@@ -383,6 +442,8 @@ mod tests {
         assert_eq!(minute("TOPIC_PUT_NUMS", "orders"), 3);
         assert_eq!(minute("TOPIC_PUT_SIZE", "orders"), 300);
         assert_eq!(minute("GROUP_GET_NUMS", "orders@g"), 2);
+        assert_eq!(minute("TOPIC_PUT_LATENCY", "2@orders"), 7);
+        assert_eq!(minute("GROUP_GET_LATENCY", "3@orders@g"), 4);
         assert_eq!(minute("BROKER_PUT_NUMS", "DefaultCluster"), 4);
         assert_eq!(minute("BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC", "DefaultCluster"), 3);
         assert!(stats.group_get_tps("orders", "g") > 0.0);
@@ -404,11 +465,15 @@ mod tests {
     fn deleted_topics_and_groups_are_forgotten() {
         let stats = BrokerStats::new("c", 100);
         stats.topic("a").stored(1, 1, 1);
+        stats.topic("a").took(0, 1);
         stats.group("a", "g").given(1, 1);
+        stats.group("a", "g").took(0, 1);
         stats.group("b", "g").given(1, 1);
         stats.forget_topic("a");
         assert!(stats.find("TOPIC_PUT_NUMS", "a").is_none());
         assert!(stats.find("GROUP_GET_NUMS", "a@g").is_none());
+        assert!(stats.find("TOPIC_PUT_LATENCY", "0@a").is_none());
+        assert!(stats.find("GROUP_GET_LATENCY", "0@a@g").is_none());
         stats.forget_group("g");
         assert!(stats.find("GROUP_GET_NUMS", "b@g").is_none());
         assert!(stats.find("BROKER_GET_NUMS", "c").is_some());

@@ -115,9 +115,8 @@ impl Totals {
         }
     }
 
-    /// Remembers the totals when a new day has begun, in UTC. Apache counts days in local time.
-    pub fn day(&self, now_ms: i64, put_total: i64, get_total: i64) {
-        let today = now_ms.div_euclid(86_400_000);
+    /// Remembers the totals when a new day has begun; `today` is any number that is another one each day.
+    pub fn day(&self, today: i64, put_total: i64, get_total: i64) {
         let mut days = self.days.lock();
         if days.day.is_some_and(|day| day != today) {
             days.put = [days.put[1], put_total];
@@ -276,9 +275,15 @@ fn neutral(put: &mut impl FnMut(&str, String)) {
     for key in ["timerEnqueueTps", "timerDequeueTps"] {
         put(key, "0.0".to_owned());
     }
-    for pool in ["send", "pull", "litePull", "query", "ack"] {
+    for (pool, capacity) in [
+        ("send", 10_000),
+        ("pull", 100_000),
+        ("litePull", 100_000),
+        ("query", 20_000),
+        ("ack", 100_000),
+    ] {
         put(&format!("{pool}ThreadPoolQueueSize"), "0".to_owned());
-        put(&format!("{pool}ThreadPoolQueueCapacity"), "10000".to_owned());
+        put(&format!("{pool}ThreadPoolQueueCapacity"), capacity.to_string());
         put(&format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), "0".to_owned());
     }
     put("EndTransactionThreadPoolQueueCapacity", "100000".to_owned());
@@ -362,11 +367,10 @@ mod tests {
     #[test]
     fn a_new_day_keeps_the_totals_of_the_last_two() {
         let totals = Totals::default();
-        let day = 86_400_000;
-        totals.day(day, 10, 1);
-        totals.day(2 * day, 30, 2);
-        totals.day(2 * day + 5, 35, 3);
-        totals.day(3 * day, 60, 4);
+        totals.day(1, 10, 1);
+        totals.day(2, 30, 2);
+        totals.day(2, 35, 3);
+        totals.day(3, 60, 4);
         let table = table(&totals, &Runtime::default());
         assert_eq!(table["msgPutTotalYesterdayMorning"], "30");
         assert_eq!(table["msgPutTotalTodayMorning"], "60");

@@ -4,7 +4,7 @@
 //!
 //! | When | What |
 //! |---|---|
-//! | a topic or group changed | save it, register, then let go the answers that waited ([`Signal`]) |
+//! | a topic, group or request mode changed | save it, register, then let go the answers that waited ([`Signal`]) |
 //! | every second | counters' samples |
 //! | every 5 s (`flushConsumerOffsetInterval`) | offsets, if they changed |
 //! | every 10 s | silent clients and expired locks out |

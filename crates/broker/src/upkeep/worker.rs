@@ -1,6 +1,7 @@
 //! The task of the upkeep. See the table in `mod.rs` for what it does when.
 
 use super::{Signal, StateFile};
+use crate::assignment::{Modes, table as mode_table};
 use crate::clients::table::Channel;
 use crate::clients::{Consumers, Producers, notify};
 use crate::group::{Groups, table as group_table};
@@ -16,7 +17,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use store::disk::Disk;
+use store::disk::{Disk, local_day};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -33,6 +34,7 @@ pub struct Files {
     topics: StateFile,
     groups: StateFile,
     offsets: StateFile,
+    modes: StateFile,
 }
 
 impl Files {
@@ -44,6 +46,7 @@ impl Files {
             topics: file(topic_table::FILE),
             groups: file(group_table::FILE),
             offsets: file(offset_table::FILE),
+            modes: file(mode_table::FILE),
         }
     }
 
@@ -51,9 +54,10 @@ impl Files {
     ///
     /// # Errors
     /// A file is there and cannot be read; the broker must not start then.
-    pub fn load(&self, topics: &Topics, groups: &Groups, offsets: &Offsets) -> io::Result<()> {
+    pub fn load(&self, topics: &Topics, groups: &Groups, offsets: &Offsets, modes: &Modes) -> io::Result<()> {
         topic_table::load(topics, &self.topics)?;
         group_table::load(groups, &self.groups)?;
+        mode_table::load(modes, &self.modes)?;
         offset_table::load(offsets, &self.offsets)
     }
 }
@@ -69,6 +73,8 @@ pub struct Upkeep<C> {
     pub groups: Arc<Groups>,
     /// Saved.
     pub offsets: Arc<Offsets>,
+    /// Saved.
+    pub modes: Arc<Modes>,
     /// The silent among them are taken out.
     pub consumers: Arc<Consumers<C>>,
     /// The silent among them are taken out.
@@ -90,6 +96,8 @@ pub struct Upkeep<C> {
 struct Kept {
     topics: Option<DataVersion>,
     groups: Option<DataVersion>,
+    /// Changes of the request modes; without one there is no file.
+    modes: u64,
     registered: Option<DataVersion>,
 }
 
@@ -152,6 +160,9 @@ impl<C: Channel> Upkeep<C> {
         if kept.groups != Some(self.groups.version()) {
             kept.groups = Some(group_table::save(&self.groups, &self.files.groups)?);
         }
+        if kept.modes != self.modes.changes() {
+            kept.modes = mode_table::save(&self.modes, &self.files.modes)?;
+        }
         Ok(())
     }
 
@@ -165,7 +176,7 @@ impl<C: Channel> Upkeep<C> {
         let now_ms = now_ms();
         self.stats.sample(now_ms);
         let (put, get) = (self.stats.put_total_without_system(), self.stats.get_total_without_system());
-        self.stats.totals().day(now_ms, put, get);
+        self.stats.totals().day(local_day(now_ms), put, get);
     }
 
     fn drop_silent(&self) {
@@ -224,6 +235,7 @@ mod tests {
         Upkeep {
             groups: Arc::new(Groups::new(100, Arc::clone(&signal), 0)),
             offsets: Arc::new(Offsets::new(10)),
+            modes: Arc::new(Modes::new(Arc::clone(&signal))),
             consumers: Arc::new(Consumers::new(ClientLimits::default())),
             producers: Arc::new(Producers::new(ClientLimits::default())),
             locks: Arc::new(OrderLocks::new(10)),

@@ -23,6 +23,7 @@ pub mod real;
 pub mod simulated;
 mod sys;
 
+pub use sys::local_day;
 pub(crate) use sys::local_hour;
 
 /// How a file is opened.

@@ -142,14 +142,34 @@ pub(super) fn map(file: &File) -> io::Result<MmapMut> {
 
 /// The hour of the day, 0 to 23, where this machine is; 0 when the machine cannot say.
 pub(crate) fn local_hour(now_ms: i64) -> u8 {
+    local_time(now_ms).map_or(0, |parts| u8::try_from(parts.tm_hour).unwrap_or(0))
+}
+
+/// The number of the day since 1970 where this machine is: it turns at local midnight. UTC's when the machine cannot say.
+#[must_use]
+pub fn local_day(now_ms: i64) -> i64 {
+    let ahead_s = local_time(now_ms).map_or(0, |parts| parts.tm_gmtoff);
+    (now_ms.div_euclid(1000) + ahead_s).div_euclid(86_400)
+}
+
+fn local_time(now_ms: i64) -> Option<libc::tm> {
     let seconds: libc::time_t = now_ms.div_euclid(1000);
     let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
     // SAFETY: both pointers are to live values of the right types; the result is read only when the call says it filled it.
     let filled = unsafe { !libc::localtime_r(&raw const seconds, parts.as_mut_ptr()).is_null() };
-    if !filled {
-        return 0;
-    }
     // SAFETY: the call returned its second argument, so it filled the structure.
-    let hour = unsafe { parts.assume_init() }.tm_hour;
-    u8::try_from(hour).unwrap_or(0)
+    filled.then(|| unsafe { parts.assume_init() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_day_turns_when_the_hour_is_midnight() {
+        let now_ms = 1_700_000_000_000;
+        let until_midnight_ms = i64::from(24 - local_hour(now_ms)) * 3_600_000;
+        assert_eq!(local_day(now_ms + until_midnight_ms), local_day(now_ms) + 1);
+        assert_eq!(local_day(now_ms + 86_400_000), local_day(now_ms) + 1);
+    }
 }

@@ -65,23 +65,32 @@ public final class Driver {
     private Driver() {
     }
 
+    /** What a request is answered with. */
+    interface Operations {
+        Object perform(JsonObject request) throws Exception;
+    }
+
     public static void main(String[] args) throws Exception {
+        serve(Driver::perform);
+    }
+
+    static void serve(Operations operations) throws Exception {
         PrintStream out = System.out;
         System.setOut(System.err);
         ExecutorService threads = Executors.newCachedThreadPool();
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8), 1 << 20);
         for (String line = in.readLine(); line != null; line = in.readLine()) {
             JsonObject request = GSON.fromJson(line, JsonObject.class);
-            threads.execute(() -> answer(request, out));
+            threads.execute(() -> answer(request, operations, out));
         }
         Runtime.getRuntime().halt(0);
     }
 
-    private static void answer(JsonObject request, PrintStream out) {
+    private static void answer(JsonObject request, Operations operations, PrintStream out) {
         Map<String, Object> reply = new HashMap<>();
         reply.put("id", request.get("id"));
         try {
-            Object result = perform(request);
+            Object result = operations.perform(request);
             reply.put("ok", result == null ? new HashMap<>() : result);
         } catch (Throwable problem) {
             Throwable cause = problem instanceof java.lang.reflect.InvocationTargetException ? problem.getCause() : problem;
@@ -107,7 +116,7 @@ public final class Driver {
         return null;
     }
 
-    private static Object perform(JsonObject r) throws Exception {
+    static Object perform(JsonObject r) throws Exception {
         switch (r.get("op").getAsString()) {
             case "producer": return producer(r);
             case "send": return send(r);

@@ -1,0 +1,91 @@
+//! Codes 401 and 402.
+//!
+//! The answer to 401 should leave when the change is settled, see [`crate::upkeep::Signal::when_settled`].
+
+use super::{ModeError, Modes};
+use crate::errors::Refusal;
+use crate::group::Groups;
+use crate::reply::{Answer, Outcome};
+use crate::topic::Topics;
+use message::names;
+use protocol::assignment::{GroupRequestMode, RequestMode};
+use protocol::{Frame, ResponseCode, json};
+
+impl From<ModeError> for Refusal {
+    fn from(error: ModeError) -> Self {
+        Self::system(error.to_string())
+    }
+}
+
+/// Code 401: sets how a group gets a topic's messages.
+///
+/// # Errors
+/// The body is malformed, topic or group do not exist, the topic is a retry topic, or the mode is POP.
+pub fn set(request: &Frame, modes: &Modes, topics: &Topics, groups: &Groups) -> Outcome {
+    let mode: GroupRequestMode = json::read(&request.body)?;
+    if mode.topic.starts_with(names::RETRY_PREFIX) {
+        let text = "retry topic is not allowed to set mode";
+        return Err(Refusal::new(ResponseCode::NoPermission, text));
+    }
+    if !topics.contains(&mode.topic) {
+        let text = format!("topic[{}] not exist", mode.topic);
+        return Err(Refusal::new(ResponseCode::TopicNotExist, text));
+    }
+    if !groups.contains(&mode.consumer_group) {
+        let text = "subscription group does not exist";
+        return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
+    }
+    if mode.mode == RequestMode::Pop {
+        let text = "mode POP is not set: POP consumption is not in this version of ApogeeMQ";
+        return Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text));
+    }
+    tracing::info!(
+        topic = mode.topic,
+        group = mode.consumer_group,
+        mode = mode.mode.name(),
+        "request mode set"
+    );
+    modes.set(mode)?;
+    Ok(Answer::ok())
+}
+
+/// Code 402: all modes that were set.
+///
+/// # Errors
+/// None.
+pub fn all(modes: &Modes) -> Outcome {
+    Ok(Answer::body(json::write(&modes.all().0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::BrokerStats;
+    use crate::topic::{Spec, TopicLimits};
+    use protocol::RequestCode;
+    use std::sync::Arc;
+
+    fn asked(topic: &str, group: &str, mode: &str) -> Frame {
+        let body = format!(r#"{{"topic":"{topic}","consumerGroup":"{group}","mode":"{mode}","popShareQueueNum":0}}"#);
+        Frame::request(RequestCode::SetMessageRequestMode).with_body(body)
+    }
+
+    #[test]
+    fn a_mode_is_set_for_a_group_and_a_topic_that_are_there() {
+        let limits = TopicLimits { topics: 10, queues: 64 };
+        let stats = Arc::new(BrokerStats::new("c", 100));
+        let topics = Topics::new(vec![Spec::new("t", 1)], limits, stats, Arc::default(), 0);
+        let groups = Groups::new(100, Arc::default(), 0);
+        groups.find_or_create("g", true, 0).unwrap();
+        let modes = Modes::new(Arc::default());
+        let refused = |topic, group, mode| set(&asked(topic, group, mode), &modes, &topics, &groups).unwrap_err().code;
+        assert_eq!(refused("x", "g", "PULL"), ResponseCode::TopicNotExist);
+        assert_eq!(refused("t", "x", "PULL"), ResponseCode::SubscriptionGroupNotExist);
+        assert_eq!(refused("%RETRY%g", "g", "PULL"), ResponseCode::NoPermission);
+        assert_eq!(refused("t", "g", "POP"), ResponseCode::RequestCodeNotSupported);
+        assert_eq!(&all(&modes).unwrap().body[..], br#"{"messageRequestModeMap":{}}"#);
+        set(&asked("t", "g", "PULL"), &modes, &topics, &groups).unwrap();
+        let expected = br#"{"messageRequestModeMap":{"t":{"g":{"consumerGroup":"g","mode":"PULL","popShareQueueNum":0,"topic":"t"}}}}"#;
+        assert_eq!(&all(&modes).unwrap().body[..], expected);
+    }
+}

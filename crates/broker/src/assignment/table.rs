@@ -1,0 +1,72 @@
+//! `messageRequestMode.json` as Apache writes it.
+
+use super::Modes;
+use crate::upkeep::StateFile;
+use protocol::assignment::{RequestMode, RequestModes};
+use protocol::json;
+use std::io;
+
+/// Name of the file.
+pub const FILE: &str = "messageRequestMode.json";
+
+/// Takes the modes that were saved.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn load(modes: &Modes, file: &StateFile) -> io::Result<()> {
+    let Some(saved) = file.load(json::read::<RequestModes>)? else {
+        return Ok(());
+    };
+    let set = saved.message_request_mode_map.values().flat_map(|groups| groups.values());
+    for mode in set.filter(|mode| mode.mode == RequestMode::Pop) {
+        tracing::warn!(
+            topic = mode.topic,
+            group = mode.consumer_group,
+            "set to POP, which this broker does not have yet: the group pulls"
+        );
+    }
+    modes.restore(saved);
+    Ok(())
+}
+
+/// Writes all modes; returns how many changes are on the disk now.
+///
+/// # Errors
+/// The disk's.
+pub fn save(modes: &Modes, file: &StateFile) -> io::Result<u64> {
+    let (all, changes) = modes.all();
+    file.save(&crate::upkeep::pretty(&all))?;
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::assignment::GroupRequestMode;
+    use std::sync::Arc;
+    use store::disk::real::RealDisk;
+
+    #[test]
+    fn modes_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let before = Modes::new(Arc::default());
+        load(&before, &file).unwrap();
+        let mode = GroupRequestMode {
+            consumer_group: "g".to_owned(),
+            topic: "t".to_owned(),
+            ..GroupRequestMode::default()
+        };
+        before.set(mode).unwrap();
+        assert_eq!(save(&before, &file).unwrap(), 1);
+        let after = Modes::new(Arc::default());
+        load(&after, &file).unwrap();
+        assert_eq!(after.all().0, before.all().0);
+        let text = std::fs::read_to_string(dir.path().join("config").join(FILE)).unwrap();
+        assert!(
+            text.starts_with("{\n\t\"messageRequestModeMap\":{\n\t\t\"t\":{\n\t\t\t\"g\":{"),
+            "{text}"
+        );
+        assert!(text.contains("\"mode\":\"PULL\""), "{text}");
+    }
+}

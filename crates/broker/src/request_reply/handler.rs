@@ -1,0 +1,190 @@
+//! Codes 324 and 325.
+
+use crate::clients::Producers;
+use crate::clients::table::Channel;
+use crate::errors::Refusal;
+use crate::reply::{Answer, Outcome};
+use message::properties::{self, Builder, MSG_REGION, TRACE_ON};
+use net::RequestError;
+use protocol::request_reply::{PUSH_REPLY_TIME, PushReplyHeader, REPLY_TO_CLIENT};
+use protocol::send::SendHeader;
+use protocol::{Frame, RequestCode, ResponseCode};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long who asked may take to acknowledge the reply.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a reply came from and when, and what the broker adds to it.
+#[derive(Clone, Debug)]
+pub struct Came {
+    /// Address of who replies.
+    pub from: SocketAddr,
+    /// Our address.
+    pub at: SocketAddr,
+    /// Now, epoch ms.
+    pub now_ms: i64,
+    /// Setting `regionId`.
+    pub region: String,
+    /// Setting `traceOn`.
+    pub trace_on: bool,
+}
+
+/// Codes 324 and 325: hands a reply to the producer that asked. `done` is called once, perhaps on another thread, with the
+/// answer for a reply that is not stored.
+pub fn push<C: Channel>(request: &Frame, came: Came, producers: &Producers<C>, done: impl FnOnce(Outcome) + Send + 'static) {
+    let addressed = addressed(request, &came, producers);
+    let told = move |refusal: Refusal| refusal.with(MSG_REGION, came.region).with(TRACE_ON, came.trace_on.to_string());
+    match addressed {
+        Ok((channel, frame, client, queue_id)) => {
+            let answered = move |result| done(outcome(result, &client, queue_id).map_err(told));
+            channel.ask(frame, TIMEOUT, Box::new(answered));
+        }
+        Err(refusal) => done(Err(told(refusal))),
+    }
+}
+
+/// The same reply as a send, to be stored.
+#[must_use]
+pub fn as_send(request: &Frame) -> Frame {
+    let mut send = request.clone();
+    let is_v2 = request.code == i32::from(RequestCode::SendReplyMessageV2);
+    send.code = if is_v2 {
+        RequestCode::SendMessageV2
+    } else {
+        RequestCode::SendMessage
+    }
+    .into();
+    send
+}
+
+/// Who asked, and what it is told.
+fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>) -> Result<(C, Frame, String, i32), Refusal> {
+    let code = RequestCode::try_from(request.code).map_err(|_| Refusal::system("not a reply"))?;
+    let header = SendHeader::decode(code, &request.ext)?;
+    let client = properties::find(header.properties, REPLY_TO_CLIENT)
+        .ok_or_else(|| Refusal::system(format!("reply message properties[{REPLY_TO_CLIENT}] is null")))?;
+    let channel = producers
+        .find(client)
+        .ok_or_else(|| Refusal::system(format!("push reply message fail, channel of <{client}> not found.")))?;
+    let properties = Builder::from_bytes(header.properties)
+        .without(PUSH_REPLY_TIME)
+        .without(MSG_REGION)
+        .without(TRACE_ON)
+        .with(MSG_REGION, &came.region)
+        .with(TRACE_ON, if came.trace_on { "true" } else { "false" })
+        .with(PUSH_REPLY_TIME, &came.now_ms.to_string())
+        .build();
+    let properties = std::str::from_utf8(&properties).map_err(|_| Refusal::new(ResponseCode::MessageIllegal, "properties are no UTF-8"))?;
+    let mut frame = Frame::request(RequestCode::PushReplyMessageToClient);
+    let push = PushReplyHeader {
+        producer_group: header.producer_group,
+        topic: header.topic,
+        default_topic: header.default_topic,
+        default_topic_queue_nums: header.default_topic_queue_nums,
+        queue_id: header.queue_id,
+        sys_flag: header.sys_flag,
+        born_timestamp: header.born_timestamp,
+        flag: header.flag,
+        properties,
+        reconsume_times: header.reconsume_times,
+        unit_mode: header.unit_mode,
+        born_host: &address(came.from),
+        store_host: &address(came.at),
+        store_timestamp: came.now_ms,
+    };
+    push.encode(&mut frame.ext);
+    frame.body = request.body.clone();
+    Ok((channel, frame, client.to_owned(), header.queue_id))
+}
+
+/// Compat: Java splits at the last colon, also behind an IPv6 address, which it writes without brackets.
+fn address(of: SocketAddr) -> String {
+    format!("{}:{}", of.ip(), of.port())
+}
+
+fn outcome(result: Result<Frame, RequestError>, client: &str, queue_id: i32) -> Outcome {
+    match result {
+        Ok(frame) if frame.code == i32::from(ResponseCode::Success) => {
+            // Compat: Java clients take an answer without these for a broken one.
+            Ok(Answer::ok().with("msgId", "0").with("queueId", queue_id).with("queueOffset", 0))
+        }
+        Ok(_) => Err(Refusal::system(format!("push reply message to {client}fail."))),
+        Err(error) => Err(Refusal::system(format!("push reply message to {client}fail. {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::table::testing::Recorder;
+    use crate::clients::table::{ClientLimits, Member};
+    use protocol::Language;
+    use std::sync::mpsc;
+
+    fn reply_to(client: &str) -> Frame {
+        let mut frame = Frame::request(RequestCode::SendReplyMessageV2).with_body("answer");
+        let properties = format!("{REPLY_TO_CLIENT}\u{1}{client}\u{2}");
+        let fields = [
+            ("a", "g"),
+            ("b", "c_REPLY_TOPIC"),
+            ("c", "TBW102"),
+            ("d", "4"),
+            ("e", "1"),
+            ("f", "0"),
+            ("g", "5"),
+            ("h", "0"),
+        ];
+        for (name, value) in fields {
+            frame.ext.push(name, value);
+        }
+        frame.ext.push("i", properties.as_str());
+        frame
+    }
+
+    fn pushed(frame: &Frame, producers: &Producers<Recorder>) -> Outcome {
+        let came = Came {
+            from: "10.0.0.1:5".parse().unwrap(),
+            at: "[::1]:10911".parse().unwrap(),
+            now_ms: 7,
+            region: "R".to_owned(),
+            trace_on: true,
+        };
+        let (done, waits) = mpsc::channel();
+        push(frame, came, producers, move |outcome| done.send(outcome).unwrap());
+        waits.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    #[test]
+    fn a_reply_goes_to_who_asked() {
+        let producers = Producers::new(ClientLimits::default());
+        let channel = Recorder::new(1);
+        let member = Member {
+            channel: channel.clone(),
+            client_id: "asker".into(),
+            language: Language::Java,
+            version: 500,
+            last_seen_ms: 0,
+        };
+        producers.join("p", member).unwrap();
+        pushed(&reply_to("asker"), &producers).unwrap();
+        let told = channel.take();
+        assert_eq!(told[0].code, i32::from(RequestCode::PushReplyMessageToClient));
+        assert_eq!(&told[0].body[..], b"answer");
+        let header = PushReplyHeader::decode(&told[0].ext).unwrap();
+        let added = "MSG_REGION\u{1}R\u{2}TRACE_ON\u{1}true\u{2}PUSH_REPLY_TIME\u{1}7\u{2}";
+        assert_eq!(header.properties, format!("REPLY_TO_CLIENT\u{1}asker\u{2}{added}"));
+        assert_eq!((header.born_host, header.store_host), ("10.0.0.1:5", "::1:10911"));
+        let refusal = pushed(&reply_to("nobody"), &producers).unwrap_err();
+        assert_eq!(refusal.text, "push reply message fail, channel of <nobody> not found.");
+    }
+
+    #[test]
+    fn a_reply_is_stored_as_a_send_with_the_same_header() {
+        let send = as_send(&reply_to("asker"));
+        let header = SendHeader::decode(RequestCode::SendMessageV2, &send.ext).unwrap();
+        assert_eq!((send.code, header.topic, &send.body[..]), (310, "c_REPLY_TOPIC", &b"answer"[..]));
+        let old = Frame::request(RequestCode::SendReplyMessage);
+        assert_eq!(as_send(&old).code, 10);
+    }
+}
