@@ -8,7 +8,7 @@ use super::queues::list;
 use super::report::{Findings, IndexSummary, Part, Severity};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
-use crate::index::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN, key_hashes, tag_hash};
+use crate::index::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN, key_hashes};
 use message::properties::Indexed;
 use message::record::Record;
 use message::sys_flag;
@@ -196,8 +196,8 @@ impl Index {
         if missing > 0 && !self.is_unknown(at) {
             findings.add_many(missing, judge.index_severity(at), Part::Index, MISSING, place);
         }
-        let tag = tag_hash(record.topic, Indexed::of(record.properties).tags);
-        if found.iter().any(|hash| !wanted.contains(hash) && *hash != tag) {
+        let own = own(record);
+        if found.iter().any(|hash| !own.contains(hash)) {
             findings.add(judge.index_severity(at), Part::Index, FOREIGN, place);
         }
         Ok(())
@@ -331,7 +331,8 @@ impl Index {
     }
 }
 
-/// The hashes a record has to be found under. Its tag is not among them: only newer brokers index tags.
+/// The hashes a record has to be found under. Its tag is not among them: only newer brokers index tags. Half messages are
+/// indexed by a Java broker and not by us.
 fn wanted(record: &Record<'_>) -> Hashes {
     let mut wanted = Hashes::new();
     let transaction = sys_flag::transaction(record.sys_flag);
@@ -341,6 +342,14 @@ fn wanted(record: &Record<'_>) -> Hashes {
     let indexed = Indexed::of(record.properties);
     key_hashes(record.topic, indexed.uniq_key, indexed.keys, "", |hash| wanted.push(hash));
     wanted
+}
+
+/// All hashes that a record may be found under.
+fn own(record: &Record<'_>) -> Hashes {
+    let indexed = Indexed::of(record.properties);
+    let mut own = Hashes::new();
+    key_hashes(record.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| own.push(hash));
+    own
 }
 
 fn is_sound(header: &Header) -> bool {
