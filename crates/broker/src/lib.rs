@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod assignment;
 pub mod clients;
+pub mod delay;
 pub mod errors;
 pub mod filter;
 pub mod group;
@@ -24,6 +25,7 @@ pub mod readers;
 pub mod registration;
 pub mod reply;
 pub mod request_reply;
+pub mod retry;
 pub mod routes;
 pub mod send;
 pub mod settings;

@@ -4,6 +4,7 @@ use crate::admin::consumer::Directly;
 use crate::assignment::{self, Modes};
 use crate::clients::handler::Clients;
 use crate::clients::{Consumers, Producers, notify};
+use crate::delay::DelayOffsets;
 use crate::errors::Refusal;
 use crate::group::Groups;
 use crate::lock::OrderLocks;
@@ -13,12 +14,13 @@ use crate::offset::reset::Reset;
 use crate::pull::Puller;
 use crate::readers::Readers;
 use crate::reply::{Outcome, Reply};
+use crate::retry::handler::{GivingBack, give_back};
 use crate::send::Sender;
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use crate::upkeep::Signal;
-use crate::{admin, clients, group, lock, offset, query, request_reply, stats, topic};
+use crate::{admin, clients, delay, group, lock, offset, query, request_reply, stats, topic};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
@@ -50,6 +52,8 @@ pub struct Routes {
     pub(crate) locks: Arc<OrderLocks>,
     pub(crate) stats: Arc<BrokerStats>,
     pub(crate) readers: Arc<Readers>,
+    /// How far delayed messages have been delivered.
+    pub(crate) delays: Arc<DelayOffsets>,
     /// Raised by topics and groups.
     pub(crate) changed: Arc<Signal>,
     pub(crate) sender: Sender,
@@ -166,6 +170,9 @@ impl Routes {
                 return Dealt::Later;
             }
 
+            Code::ConsumerSendMsgBack => return self.give_back(conn, frame, reply),
+            Code::GetAllDelayOffset => delay::handler::all(&self.delays),
+
             Code::HeartBeat => clients::handler::heartbeat(frame, conn, &self.clients(&settings), now),
             Code::UnregisterClient => clients::handler::unregister(frame, conn, &self.clients(&settings)),
             Code::GetConsumerListByGroup => clients::handler::members(frame, &self.consumers),
@@ -260,7 +267,13 @@ impl Routes {
 
             Code::GetBrokerRuntimeInfo => {
                 return self.aside(frame, reply, |r, _| {
-                    admin::state::state(&r.store, &*r.disk, &r.settings.current(), &r.stats, (r.started_ms, now_ms()))
+                    admin::state::state(
+                        &r.store,
+                        &*r.disk,
+                        &r.settings.current(),
+                        (&r.stats, &r.delays),
+                        (r.started_ms, now_ms()),
+                    )
                 });
             }
             Code::GetBrokerHaStatus => admin::state::replication(&self.store),
@@ -326,6 +339,29 @@ impl Routes {
             admin::consumer::consume_directly(&frame, &routes.consumers, &with, move |outcome| answer.send(outcome));
         });
         read.map_or_else(|refusal| Dealt::Now(Err(refusal)), |()| Dealt::Later)
+    }
+
+    /// Reads the message, which may wait for the disk, and stores it again.
+    fn give_back(self: &Arc<Self>, conn: &Connection, frame: &Frame, reply: &Reply) -> Dealt {
+        let (routes, answer, frame) = (self.clone(), reply.clone(), frame.clone());
+        let (store_host, owed) = (self.store_host(conn), reply.connection().owe());
+        let job = move || {
+            let with = GivingBack {
+                store: &routes.store,
+                topics: &routes.topics,
+                groups: &routes.groups,
+                settings: &routes.settings.current(),
+                stats: &routes.stats,
+                store_host,
+                now_ms: now_ms(),
+            };
+            give_back(&frame, &with, &answer);
+            drop(owed);
+        };
+        match self.readers.run(job) {
+            Ok(()) => Dealt::Later,
+            Err(refusal) => Dealt::Now(Err(refusal)),
+        }
     }
 
     /// Moves a group, and lets parked pulls of the queues know.

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::delay::{Levels, delay_levels};
 use config::shape::{
     HoursOfDay, address, bytes, bytes_in_units_of, flag, host, host_and_port, hours, hours_of_day, list, milliseconds, name, one_of,
     optional, path, percent, seconds, text_that, whole,
@@ -190,6 +191,16 @@ config::declare! {
         store_reply_message_enable: bool { name: "storeReplyMessageEnable", default: true, allowed: flag(), change: Live }
         /// Whether answers to producers say that messages may be traced.
         trace_on: bool { name: "traceOn", default: true, allowed: flag(), change: Live }
+    }
+
+    section "Delay levels" {
+        /// How long messages of each delay level wait, that of level 1 first. Sends and retries above the highest level wait as that
+        /// one. What waits already keeps its time.
+        message_delay_level: Levels { name: "messageDelayLevel", default: Levels::default(), allowed: delay_levels(), change: AtStart }
+        /// Time between two saves of how far each level has been delivered.
+        flush_delay_offset_interval: Duration {
+            name: "flushDelayOffsetInterval", default: Duration::from_secs(10), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
+        }
     }
 
     section "Pulling" {

@@ -6,6 +6,8 @@
 
 use crate::assignment::Modes;
 use crate::clients::{ClientLimits, Consumers, Producers};
+use crate::delay::table::OffsetsFile;
+use crate::delay::{Alarm, DelayOffsets, Delivery};
 use crate::group::Groups;
 use crate::lock::OrderLocks;
 use crate::offset::{self, Offsets};
@@ -19,6 +21,7 @@ use crate::stats::BrokerStats;
 use crate::topic::{TopicLimits, Topics, builtin};
 use crate::upkeep::{Files, Signal, Upkeep};
 use config::Live;
+use message::names;
 use net::{Limits, Options, Server};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +31,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use store::disk::Disk;
 use store::retention::RetentionOptions;
-use store::{Arrival, Arrivals, FlushMode, LogOptions, Recovery, Store, StoreError, StoreOptions};
+use store::{Arrival, Arrivals, DueTopic, FlushMode, LogOptions, Recovery, Store, StoreError, StoreOptions};
 use tokio::sync::Notify;
 
 /// How often parked requests are looked at for expiry.
@@ -59,6 +62,7 @@ pub struct Broker {
     routes: Arc<Routes>,
     stop: Arc<Notify>,
     control: Option<JoinHandle<()>>,
+    delivery: Delivery,
     recovery: Recovery,
 }
 
@@ -99,7 +103,8 @@ impl Broker {
         let offsets = Arc::new(Offsets::new(settings.max_committed_offsets));
         let files = Files::new(&disk, &settings.store_path_root_dir);
         let modes = Arc::new(Modes::new(signal.clone()));
-        files.load(&topics, &groups, &offsets, &modes)?;
+        let delays = Arc::new(DelayOffsets::new(now));
+        files.load(&topics, &groups, (&offsets, &delays), &modes)?;
         if !recovery.clean {
             offset::fit(&offsets, &store);
         }
@@ -128,12 +133,17 @@ impl Broker {
             settings.clone(),
             readers.clone(),
         ));
-        store.set_arrivals(Box::new(WakePulls(Arc::downgrade(&puller))));
+        let alarm = Arc::new(Alarm::default());
+        store.set_arrivals(Box::new(Wake {
+            puller: Arc::downgrade(&puller),
+            alarm: Arc::clone(&alarm),
+        }));
         let current = settings.current();
         let routes = Arc::new(Routes {
             sender: Sender::new(
                 store.clone(),
                 topics.clone(),
+                (groups.clone(), locks.clone()),
                 settings.clone(),
                 late.clone(),
                 signal.clone(),
@@ -153,11 +163,15 @@ impl Broker {
             locks: locks.clone(),
             stats: stats.clone(),
             readers,
+            delays: delays.clone(),
             changed: signal.clone(),
             disk,
             started_ms: now,
         });
         let server = Server::start(network(&current), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
+        let with = (topics.clone(), stats.clone());
+        let delivery = Delivery::start(store.clone(), &current.message_delay_level, &delays, &alarm, with)?;
+        let delays = OffsetsFile::new(delays, store.clone(), files.delays());
         let stop = Arc::new(Notify::new());
         let name_servers = name_servers.to_vec();
         let stopped = stop.clone();
@@ -169,6 +183,7 @@ impl Broker {
                 groups,
                 offsets,
                 modes,
+                delays: Some(delays),
                 consumers,
                 producers,
                 locks,
@@ -188,6 +203,7 @@ impl Broker {
             routes,
             stop,
             control: Some(control),
+            delivery,
             recovery,
         })
     }
@@ -211,6 +227,7 @@ impl Broker {
     pub fn stop(mut self) -> Result<(), StoreError> {
         self.server.stop_accepting();
         self.routes.puller.answer_all();
+        self.delivery.stop();
         self.stop.notify_one();
         if let Some(control) = self.control.take() {
             let _ = control.join();
@@ -243,16 +260,20 @@ impl net::Service for Service {
     }
 }
 
-/// Wakes parked pulls from the thread that stored their message.
-struct WakePulls(Weak<Puller>);
+/// Wakes parked pulls, and the delivery of delayed messages, from the thread that stored what they wait for.
+struct Wake {
+    puller: Weak<Puller>,
+    alarm: Arc<Alarm>,
+}
 
-impl Arrivals for WakePulls {
+impl Arrivals for Wake {
     fn arrived(&self, messages: &mut dyn Iterator<Item = Arrival<'_>>) {
-        let Some(puller) = self.0.upgrade().filter(|puller| !puller.nobody_waits()) else {
-            return;
-        };
+        let puller = self.puller.upgrade().filter(|puller| !puller.nobody_waits());
         for message in messages {
-            puller.arrived(message.queue.topic(), message.queue.queue_id(), message.tags_code);
+            self.alarm.arrived(message.queue, message.tags_code);
+            if let Some(puller) = &puller {
+                puller.arrived(message.queue.topic(), message.queue.queue_id(), message.tags_code);
+            }
         }
     }
 }
@@ -321,6 +342,10 @@ fn store_options(settings: &BrokerSettings) -> StoreOptions {
             flush_interval: settings.flush_interval_commit_log,
             tail_bytes: settings.tail_cache_bytes,
             max_unconfirmed_bytes: settings.max_unconfirmed_bytes,
+            due: DueTopic {
+                name: names::SCHEDULE_TOPIC.into(),
+                delays_ms: settings.message_delay_level.delays_ms().to_vec(),
+            },
         },
         queue_file_bytes: settings.mapped_file_size_consume_queue,
         max_open_queue_files: settings.max_open_queue_files,

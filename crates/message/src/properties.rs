@@ -144,6 +144,21 @@ impl Builder {
         Self(bytes)
     }
 
+    /// Starts with an existing string without the pairs of these names, which are about to get another value or none.
+    #[must_use]
+    pub fn from_bytes_without(properties: &[u8], names: &[&str]) -> Self {
+        let mut bytes = Vec::with_capacity(properties.len() + 128);
+        for (name, value) in raw_pairs(properties) {
+            if names.iter().all(|gone| gone.as_bytes() != name) {
+                bytes.extend_from_slice(name);
+                bytes.push(NAME_VALUE_SEPARATOR);
+                bytes.extend_from_slice(value);
+                bytes.push(PROPERTY_SEPARATOR);
+            }
+        }
+        Self(bytes)
+    }
+
     /// Adds a pair; separators inside name or value would break the string, so they are left out.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -196,6 +211,14 @@ mod tests {
     fn a_builder_replaces_and_escapes_nothing_but_separators() {
         let built = Builder::from_bytes(b"A\x011").with("B", "x\u{1}\u{2}y").without("A").build();
         assert_eq!(iter(&built).collect::<Vec<_>>(), [("B", "xy")]);
+    }
+
+    #[test]
+    fn pairs_that_get_another_value_are_left_out_whatever_the_others_hold() {
+        let built = Builder::from_bytes_without(b"A\x011\x02B\x01\xff\x02A\x012", &["A", "C"])
+            .with("A", "3")
+            .build();
+        assert_eq!(built, b"B\x01\xff\x02A\x013\x02");
     }
 
     proptest::proptest! {

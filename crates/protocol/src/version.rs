@@ -12,6 +12,8 @@ const HIGHER_VERSION: i32 = 612;
 pub const CURRENT: i32 = V5_5_0;
 /// 3.4.3: older clients are not told that consumer ids changed.
 pub const V3_4_3: i32 = 109;
+/// 3.4.9: from here on clients say how often consuming may fail.
+pub const V3_4_9: i32 = 121;
 /// 3.5.8.
 pub const V3_5_8: i32 = 137;
 /// 4.9.3: newest version whose ACL signature leaves `_UNIQUE_KEY_QUERY` out.

@@ -28,6 +28,6 @@ pub use error::{AppendError, StoreError};
 pub use log::{Completion, Ticket};
 pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};
-pub use queue::{Boundary, ConsumeQueue};
+pub use queue::{Boundary, ConsumeQueue, DueTopic};
 pub use read::{Limits, ReadResult, ReadStatus};
 pub use store::{IndexedBy, QueryResult, Store};

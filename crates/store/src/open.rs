@@ -11,11 +11,11 @@ use crate::error::StoreError;
 use crate::index::{IndexOptions, KeyIndex, key_hashes};
 use crate::log::{self, CommitLog};
 use crate::options::{FlushMode, StoreOptions};
-use crate::queue::{ConsumeQueue, Entry, QueueOptions, QueueTable};
+use crate::queue::{ConsumeQueue, DueTopic, Entry, QueueOptions, QueueTable};
 use crate::store::Store;
 use message::properties::Indexed;
 use message::record::Record;
-use message::{LogOffset, hash, sys_flag};
+use message::{LogOffset, sys_flag};
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::sync::Arc;
@@ -273,7 +273,7 @@ impl Parts {
         } = &self;
         let end = log::scan(segments, from, options.check_crc_on_recovery, |record| {
             messages += 1;
-            derive(queues, record, strict)?;
+            derive(queues, record, strict, &options.log.due)?;
             if let Some(index) = index.as_ref().filter(|_| not_indexed_from.is_none())
                 && let Err(error) = put_keys(index, record)
             {
@@ -361,7 +361,7 @@ impl Parts {
 /// Puts a message of the log into its queue again. In a log that only we wrote since the checkpoint each
 /// queue's offsets follow each other; one that goes back is of a topic that was deleted and made again, and what the queue
 /// had from there on is not its own.
-fn derive(queues: &QueueTable, record: &Record<'_>, strict: bool) -> Result<(), StoreError> {
+fn derive(queues: &QueueTable, record: &Record<'_>, strict: bool, due: &DueTopic) -> Result<(), StoreError> {
     if is_in_no_queue(record) {
         return Ok(());
     }
@@ -391,7 +391,12 @@ fn derive(queues: &QueueTable, record: &Record<'_>, strict: bool) -> Result<(), 
     queue.publish(Entry {
         log_offset: record.log_offset.0,
         size: record.size as i32,
-        tags_code: hash::tags_code(Indexed::of(record.properties).tags),
+        tags_code: due.code(
+            record.topic,
+            record.properties,
+            Indexed::of(record.properties).tags,
+            record.store_timestamp,
+        ),
     });
     queue.reset_assigned_to_published();
     Ok(())

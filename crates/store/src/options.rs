@@ -1,5 +1,6 @@
 //! What the store is told when it is opened. Names and defaults of the keys users set are the broker's.
 
+use crate::queue::DueTopic;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct LogOptions {
     pub tail_bytes: usize,
     /// Most bytes encoded and not yet confirmed; more sends are refused as busy.
     pub max_unconfirmed_bytes: i64,
+    /// The topic whose queue entries say when their messages are due.
+    pub due: DueTopic,
 }
 
 /// Of the whole store.

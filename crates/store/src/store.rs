@@ -7,7 +7,7 @@ use crate::error::{AppendError, StoreError};
 use crate::index::{KeyIndex, key_hash, tag_hash};
 use crate::log::{CommitLog, Completion, Level, Ticket};
 use crate::options::{FlushMode, StoreOptions};
-use crate::queue::{Boundary, ConsumeQueue, QueueTable};
+use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable};
 use crate::read::{self, Limits, ReadResult, ReadStatus};
 use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
 use bytes::Bytes;
@@ -198,6 +198,23 @@ impl Store {
     /// The machine's; no record begins there.
     pub fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
         self.log.record_at(offset)
+    }
+
+    /// The records that entries of queues name, in their order, appended to `out`. May block.
+    ///
+    /// # Errors
+    /// The machine's; no record of that size is there. `out` has those before it then.
+    pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
+        let places: Vec<(i64, i32)> = entries.iter().map(|entry| (entry.log_offset, entry.size)).collect();
+        self.log.read_all(&places, true, out).map(drop)
+    }
+
+    /// Brings everything that is confirmed to the device.
+    ///
+    /// # Errors
+    /// The disk's; the log then takes nothing more until a restart.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.log.sync_now()
     }
 
     /// Records of a topic that have `key` among their keys or as unique key, newest first, stored between the two times

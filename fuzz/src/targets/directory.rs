@@ -34,6 +34,10 @@ fn options() -> StoreOptions {
             flush_interval: Duration::from_millis(1),
             tail_bytes: 1024,
             max_unconfirmed_bytes: 1 << 20,
+            due: store::DueTopic {
+                name: "T".into(),
+                delays_ms: vec![1_000, 5_000],
+            },
         },
         queue_file_bytes: 200,
         max_open_queue_files: 16,

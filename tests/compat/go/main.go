@@ -28,6 +28,7 @@ type part struct {
 	Keys  string            `json:"keys"`
 	Props map[string]string `json:"props"`
 	Flag  int32             `json:"flag"`
+	Delay int               `json:"delay"`
 }
 
 type request struct {
@@ -54,6 +55,9 @@ type request struct {
 	Orderly      bool              `json:"orderly"`
 	DelayMs      int               `json:"delay_ms"`
 	FailFirst    int32             `json:"fail_first"`
+	MaxReconsume *int32            `json:"max_reconsume"`
+	SuspendMs    int               `json:"suspend_ms"`
+	RetryLevel   int               `json:"retry_level"`
 	From         int               `json:"from"`
 	Min          int               `json:"min"`
 }
@@ -200,6 +204,9 @@ func (p *part) message(topic string) (*primitive.Message, error) {
 	if p.Keys != "" {
 		message.WithProperty(primitive.PropertyKeys, p.Keys)
 	}
+	if p.Delay > 0 {
+		message.WithDelayTimeLevel(p.Delay)
+	}
 	for k, v := range p.Props {
 		message.WithProperty(k, v)
 	}
@@ -345,7 +352,15 @@ func startConsumer(r *request) (object, error) {
 	if r.Start == "LAST_OFFSET" {
 		start = consumer.ConsumeFromLastOffset
 	}
+	most, suspend := int32(-1), time.Second
+	if r.MaxReconsume != nil {
+		most = *r.MaxReconsume
+	}
+	if r.SuspendMs > 0 {
+		suspend = time.Duration(r.SuspendMs) * time.Millisecond
+	}
 	c, err := rocketmq.NewPushConsumer(
+		consumer.WithMaxReconsumeTimes(most), consumer.WithSuspendCurrentQueueTimeMillis(suspend),
 		consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{r.Namesrv})),
 		consumer.WithGroupName(r.Group), consumer.WithInstance(instance(r)), consumer.WithConsumerModel(model),
 		consumer.WithConsumeFromWhere(start), consumer.WithConsumerOrder(r.Orderly), consumer.WithVIPChannel(false))
@@ -356,9 +371,15 @@ func startConsumer(r *request) (object, error) {
 	box.changed = sync.NewCond(&box.lock)
 	for topic, expression := range r.Subs {
 		selector := consumer.MessageSelector{Type: consumer.TAG, Expression: expression}
-		err := c.Subscribe(topic, selector, func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+		err := c.Subscribe(topic, selector, func(ctx context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
 			if box.accept(messages) {
 				return consumer.ConsumeSuccess, nil
+			}
+			if r.Orderly {
+				return consumer.SuspendCurrentQueueAMoment, nil
+			}
+			if concurrently, ok := primitive.GetConcurrentlyCtx(ctx); ok {
+				concurrently.DelayLevelWhenNextConsume = r.RetryLevel
 			}
 			return consumer.ConsumeRetryLater, nil
 		})

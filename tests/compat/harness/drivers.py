@@ -1,5 +1,6 @@
 """Driver processes: one client library each, spoken to in lines of JSON (see java/src/Driver.java for the requests)."""
 import base64
+import hashlib
 import itertools
 import json
 import os
@@ -29,6 +30,16 @@ def newest(folder):
     return max(times, default=0)
 
 
+def place(name, folder):
+    """Where a driver of these very sources is built: several clones share the cache."""
+    digest = hashlib.sha256()
+    for root, dirs, files in sorted(os.walk(folder)):
+        for file in sorted(files):
+            path = os.path.join(root, file)
+            digest.update(os.path.relpath(path, folder).encode() + open(path, 'rb').read())
+    return os.path.join(CACHE, f'{name}-{digest.hexdigest()[:12]}')
+
+
 def built(stamp, folder, build):
     """Runs `build` unless `stamp` is newer than the sources."""
     if os.path.exists(stamp) and os.path.getmtime(stamp) >= newest(folder):
@@ -47,10 +58,11 @@ def call_quietly(command, **more):
 class Java:
     def __init__(self, version):
         self.name, self.version = f'java-{version}', version
-        self.out = os.path.join(CACHE, self.name)
+        self.source = os.path.join(HERE, 'java')
+        self.out = place(self.name, self.source)
 
     def build(self):
-        source = os.path.join(HERE, 'java')
+        source = self.source
         built(os.path.join(self.out, 'built'), source, lambda: call_quietly(
             ['mvn', '-q', '-B', '-f', os.path.join(source, 'pom.xml'), f'-Dclient={self.version}', f'-Dout={self.out}',
              'process-classes']))
@@ -89,13 +101,16 @@ class Mqadmin:
 class Go:
     name = 'go'
 
+    source = os.path.join(HERE, 'go')
+    out = os.path.join(place(name, source), 'driver')
+
     def build(self):
-        source, out = os.path.join(HERE, 'go'), os.path.join(CACHE, 'go', 'driver')
-        built(os.path.join(CACHE, 'go', 'built'), source, lambda: call_quietly(
+        source, out = self.source, self.out
+        built(os.path.join(os.path.dirname(out), 'built'), source, lambda: call_quietly(
             ['go', 'build', '-o', out, '.'], cwd=source, env={**os.environ, 'GOFLAGS': '-mod=readonly -buildvcs=false'}))
 
     def command(self, work):
-        return [os.path.join(CACHE, 'go', 'driver')]
+        return [self.out]
 
 
 class Node:

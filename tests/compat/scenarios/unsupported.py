@@ -17,7 +17,6 @@ def refused(s, answer, *words):
 @raw
 def features_that_are_not_there_say_so(s):
     topic, c = s.topic(queues=1), s.connect()
-    refused(s, c.ask(wire.SEND_BACK, dict(offset=0, group=s.name('g'), delayLevel=0, originMsgId='x', originTopic=topic)), 'send', 'retry')
     refused(s, c.ask(wire.END_TRANSACTION, dict(producerGroup='g', tranStateTableOffset=0, commitLogOffset=0, commitOrRollback=8, msgId='x')),
             'transaction') if s.target.kind == 'apogee' else None
     refused(s, c.ask(wire.POP, dict(consumerGroup=s.name('g'), topic=topic, queueId=0, maxMsgNums=1, invisibleTime=60000, pollTime=0,
@@ -29,10 +28,10 @@ def features_that_are_not_there_say_so(s):
 
 
 @raw
-def delayed_and_transactional_sends_are_not_stored_as_ordinary_ones(s):
+def timer_and_transactional_sends_are_not_stored_as_ordinary_ones(s):
     topic, c = s.topic(queues=1), s.connect()
-    sends = {'delay': dict(props=dict(DELAY='3')), 'timer': dict(props=dict(TIMER_DELAY_SEC='60')),
+    sends = {'timer': dict(props=dict(TIMER_DELAY_SEC='60')),
              'transaction': dict(props=dict(TRAN_MSG='true', PGROUP='g'), sysFlag=4)}
     for feature, more in sends.items():
-        refused(s, c.ask(wire.SEND, wire.send_header(topic, **more), b'x'), feature, 'delay', 'timer', 'message')
+        refused(s, c.ask(wire.SEND, wire.send_header(topic, **more), b'x'), feature, 'message')
     assert c.ask(wire.MAX_OFFSET, dict(topic=topic, queueId=0)).ext['offset'] == '0'

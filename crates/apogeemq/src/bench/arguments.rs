@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use broker::delay::{Levels, delay_levels};
 use clap::{Args, Subcommand, value_parser};
+use config::shape::Shape;
 
 use crate::failure::Failure;
 
@@ -129,6 +131,15 @@ pub(super) struct E2eArguments {
     /// Connections that read; they share the queues [default: one for each queue]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) readers: Option<u32>,
+    /// The broker's messageDelayLevel, such as "1s 2s 3s": messages wait at its levels in turn, and latency counts from the moment
+    /// at which one is due
+    #[arg(long, value_name = "LEVELS", value_parser = levels)]
+    pub(super) delays: Option<Levels>,
+}
+
+fn levels(text: &str) -> Result<Levels, String> {
+    let shape = delay_levels();
+    shape.parse(text).map_err(|_| format!("allowed are {}", shape.allowed()))
 }
 
 impl Load {

@@ -1,7 +1,7 @@
 //! `bench e2e`: an open loop of sends, and readers whose pulls the broker holds until something arrives.
 //!
 //! The latency of a message runs from the moment at which it should have been sent to the moment at which a reader has it. That of its
-//! acknowledgement is told beside it.
+//! acknowledgement is told beside it. With `--delays` it runs from the moment at which the message was due: the lateness of delivery.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -25,6 +25,8 @@ use crate::failure::Failure;
 
 /// How long the broker may hold a pull: as official consumers ask.
 const HOLD_MS: i64 = 15_000;
+/// Brokers count delays in whole ms of their clock.
+const CLOCK_STEP_US: u64 = 1_000;
 /// Most messages of one answer, as official consumers ask.
 const PULL_MAX: i32 = 32;
 
@@ -71,11 +73,12 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
 
 type Timing = (Clock, Window);
 
-fn shape(arguments: &E2eArguments, run: u64) -> Shape {
+fn shape(arguments: &E2eArguments, run: u64) -> Shape<'_> {
     Shape {
         size: arguments.load.size as usize,
         batch: 1,
         run: Some(run),
+        delays_ms: arguments.delays.as_ref().map_or(&[], |levels| levels.delays_ms()),
     }
 }
 
@@ -231,7 +234,11 @@ fn count(counts: &mut Open<'_>, body: &[u8], run: u64, now_us: u64) -> u64 {
     let mut arrived = 0;
     for record in client::records(body).flatten() {
         if let Some(due_us) = frames::stamp(record.body, run) {
-            counts.success(due_us, now_us, 1, record.body.len() as u64);
+            if now_us + CLOCK_STEP_US < due_us {
+                counts.failure(due_us, || format!("a message arrived {} µs before it was due", due_us - now_us));
+            } else {
+                counts.success(due_us, now_us, 1, record.body.len() as u64);
+            }
             arrived += 1;
         }
     }

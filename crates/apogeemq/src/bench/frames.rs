@@ -44,12 +44,14 @@ pub(super) fn due_us(opaque: u32, now_us: u64) -> u64 {
 
 /// What kind of sends.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
+pub(super) struct Shape<'a> {
     pub(super) size: usize,
     /// Messages in each request; 1 is a plain send.
     pub(super) batch: usize,
-    /// Each body begins with this number and the intended time.
+    /// Each body begins with this number and the time from which its latency counts.
     pub(super) run: Option<u64>,
+    /// Messages wait at delay levels in turn: how long at each, in ms, that of level 1 first. Empty: they do not wait.
+    pub(super) delays_ms: &'a [i64],
 }
 
 /// Sends to the queues of one broker in turn, from one connection.
@@ -64,6 +66,7 @@ pub(super) struct Sends {
 }
 
 struct Head {
+    delay_us: u64,
     bytes: Bytes,
     opaque_at: usize,
     born_at: usize,
@@ -77,9 +80,16 @@ struct Body {
 
 impl Sends {
     /// `lane` makes the unique keys of the connections of a run differ; it also says with which queue to begin.
-    pub(super) fn new(shape: Shape, queues: &[Queue], lane: usize) -> Self {
+    pub(super) fn new(shape: Shape<'_>, queues: &[Queue], lane: usize) -> Self {
         let body = Body::new(shape);
-        let heads = queues.iter().map(|queue| Head::new(shape, queue, body.bytes.len())).collect();
+        let levels: Vec<Option<i32>> = match shape.delays_ms.len() as i32 {
+            0 => vec![None],
+            count => (1..=count).map(Some).collect(),
+        };
+        let places = queues.iter().flat_map(|queue| levels.iter().map(move |level| (queue, *level)));
+        let heads = places
+            .map(|(queue, level)| Head::new(shape, queue, level, body.bytes.len()))
+            .collect();
         Self {
             heads,
             body,
@@ -115,13 +125,13 @@ impl Sends {
         }
         if let Some(run) = self.run {
             put(out, body, &run.to_be_bytes());
-            put(out, body + 8, &due_us.to_be_bytes());
+            put(out, body + 8, &(due_us + head.delay_us).to_be_bytes());
         }
     }
 }
 
 impl Head {
-    fn new(shape: Shape, queue: &Queue, body_len: usize) -> Self {
+    fn new(shape: Shape<'_>, queue: &Queue, level: Option<i32>, body_len: usize) -> Self {
         let code = if shape.batch > 1 {
             RequestCode::SendBatchMessage
         } else {
@@ -130,7 +140,9 @@ impl Head {
         let key = unique_key();
         let one = properties::Builder::new()
             .with(properties::UNIQ_KEY, &key)
-            .with(properties::WAIT, "true")
+            .with(properties::WAIT, "true");
+        let one = level
+            .map_or(one.clone(), |level| one.with(properties::DELAY, &level.to_string()))
             .build();
         let all = properties::Builder::new().with(properties::WAIT, "true").build();
         let header = SendHeader {
@@ -155,7 +167,9 @@ impl Head {
         let mut bytes = frame.to_bytes().to_vec();
         let total = (bytes.len() - 4 + body_len) as u32;
         put(&mut bytes, 0, &total.to_be_bytes());
+        let delay_ms = level.map_or(0, |level| shape.delays_ms[level as usize - 1]);
         Self {
+            delay_us: delay_ms as u64 * 1_000,
             opaque_at: after(&bytes, "\"opaque\":"),
             born_at: after(&bytes, "\"g\":\""),
             key_at: (shape.batch == 1).then(|| after(&bytes, &key) - COUNT_DIGITS),
@@ -165,7 +179,7 @@ impl Head {
 }
 
 impl Body {
-    fn new(shape: Shape) -> Self {
+    fn new(shape: Shape<'_>) -> Self {
         let filling = vec![b'x'; shape.size];
         let (mut bytes, mut keys_at) = (Vec::new(), Vec::new());
         if shape.batch == 1 {
@@ -273,11 +287,12 @@ mod tests {
         ids.iter().map(|id| Queue::at("h:1", "t", *id)).collect()
     }
 
-    fn shape(batch: usize) -> Shape {
+    fn shape(batch: usize) -> Shape<'static> {
         Shape {
             size: 100,
             batch,
             run: Some(77).filter(|_| batch == 1),
+            delays_ms: &[],
         }
     }
 
@@ -341,6 +356,31 @@ mod tests {
             let opaque = (OPAQUE_BASE + due % OPAQUE_RANGE) as u32;
             assert_eq!(due_us(opaque, now), due);
         }
+    }
+
+    #[test]
+    fn delayed_messages_use_the_levels_in_turn_and_count_from_when_they_are_due() {
+        let delayed = Shape {
+            delays_ms: &[1_000, 5_000],
+            ..shape(1)
+        };
+        let frames = frames(&mut Sends::new(delayed, &queues(&[3, 4]), 0), &[10, 20, 30, 40]);
+        let places: Vec<_> = frames
+            .iter()
+            .map(|frame| {
+                let header = SendHeader::decode_v2(&frame.ext).unwrap();
+                let level = properties::find(header.properties, properties::DELAY).unwrap().to_owned();
+                (header.queue_id, level, stamp(&frame.body, 77).unwrap())
+            })
+            .collect();
+        let place = |queue, level: &str, due| (queue, level.to_owned(), due);
+        let expected = [
+            place(3, "1", 1_000_010),
+            place(3, "2", 5_000_020),
+            place(4, "1", 1_000_030),
+            place(4, "2", 5_000_040),
+        ];
+        assert_eq!(places, expected);
     }
 
     #[test]

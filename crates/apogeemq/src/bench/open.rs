@@ -72,7 +72,7 @@ impl OpenLoop {
     pub(super) fn start(
         shares: &[Share],
         sockets: Vec<Socket>,
-        shape: Shape,
+        shape: Shape<'_>,
         schedule: Schedule,
         (clock, window): (Clock, Window),
     ) -> Result<Self, Failure> {
@@ -114,7 +114,7 @@ impl OpenLoop {
     }
 
     /// Who counts the answers of one connection.
-    fn reader(&mut self, shape: Shape, window: Window) -> Reader {
+    fn reader(&mut self, shape: Shape<'_>, window: Window) -> Reader {
         let counter = Arc::new(Counter::new(window));
         self.counters.push(Arc::clone(&counter));
         Reader {

@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
         size: arguments.load.size as usize,
         batch: arguments.batch as usize,
         run: None,
+        delays_ms: &[],
     };
     match arguments.rate {
         Some(rate) => open(arguments, &shares, shape, u64::from(rate)),
@@ -53,7 +54,7 @@ fn describe(arguments: &SendArguments, shares: &[Share]) -> String {
     )
 }
 
-fn open(arguments: &SendArguments, shares: &[Share], shape: Shape, rate: u64) -> Result<Report, Failure> {
+fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
     let sockets = place::connect(shares, arguments.load.connections)?;
     let clock = Clock::start();
@@ -75,7 +76,7 @@ fn open(arguments: &SendArguments, shares: &[Share], shape: Shape, rate: u64) ->
     Ok(report.with_late(&ended.late).with_unanswered(ended.unanswered))
 }
 
-fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape) -> Result<Report, Failure> {
+fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
     let sockets = place::connect(shares, arguments.load.connections)?;
     let clock = Clock::start();

@@ -1,9 +1,10 @@
 //! Code 28: the broker's state, from the store, the disk and the counters. Code 907: its copies.
 
+use crate::delay::{self, DelayOffsets};
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, Runtime, handler};
-use message::Record;
+use message::{Record, names};
 use protocol::replication::ReplicationStatus;
 use protocol::{json, version};
 use std::path::Path;
@@ -14,7 +15,13 @@ use store::disk::Disk;
 ///
 /// # Errors
 /// None.
-pub fn state(store: &Store, disk: &dyn Disk, settings: &BrokerSettings, stats: &BrokerStats, (boot_ms, now_ms): (i64, i64)) -> Outcome {
+pub fn state(
+    store: &Store,
+    disk: &dyn Disk,
+    settings: &BrokerSettings,
+    (stats, delays): (&BrokerStats, &DelayOffsets),
+    (boot_ms, now_ms): (i64, i64),
+) -> Outcome {
     let (first, end) = store.log_range();
     let log_dir = settings.commit_log_dir();
     let space = disk.space(&settings.store_path_root_dir).ok();
@@ -31,6 +38,7 @@ pub fn state(store: &Store, disk: &dyn Disk, settings: &BrokerSettings, stats: &
         earliest_ms: earliest(store).unwrap_or(-1),
         today: (stats.put_total_without_system(), stats.get_total_without_system()),
         start_accept_ms: 0,
+        delays: progress(store, delays),
     };
     handler::runtime(stats, &runtime)
 }
@@ -46,6 +54,13 @@ pub fn replication(store: &Store) -> Outcome {
         ..ReplicationStatus::default()
     };
     Ok(Answer::body(json::write(&body)))
+}
+
+/// Levels in use: how far each was delivered, and where its queue ends.
+fn progress(store: &Store, delays: &DelayOffsets) -> Vec<(i32, i64, i64)> {
+    let (_, offsets) = delays.all();
+    let end = |level| store.max_offset(names::SCHEDULE_TOPIC, delay::queue_of(level)).0;
+    offsets.into_iter().map(|(level, offset)| (level, offset, end(level))).collect()
 }
 
 fn used(disk: &dyn Disk, path: &Path) -> f64 {

@@ -108,6 +108,14 @@ impl OrderLocks {
             .is_some_and(|lease| &*lease.client_id != client_id && !lease.expired(now_ms))
     }
 
+    /// Whether any queue is held by a group at this moment: it consumes in order then.
+    #[must_use]
+    pub fn holds_any(&self, group: &str, now_ms: i64) -> bool {
+        let state = self.state.lock();
+        let leases = state.groups.get(group);
+        leases.is_some_and(|leases| leases.values().any(|lease| !lease.expired(now_ms)))
+    }
+
     /// Forgets expired leases. Only frees memory: an expired lease already stops nobody.
     pub fn expire(&self, now_ms: i64) {
         let mut state = self.state.lock();
@@ -156,6 +164,14 @@ mod tests {
             assert_eq!(locks.lock("g", "a", vec![queue(0)], now).len(), 1);
         }
         assert!(locks.lock("g", "b", vec![queue(0)], 80_000 + LEASE_MS).is_empty());
+    }
+
+    #[test]
+    fn a_group_that_holds_a_queue_consumes_in_order() {
+        let locks = OrderLocks::new(100);
+        locks.lock("g", "a", vec![queue(0)], 0);
+        assert!(locks.holds_any("g", LEASE_MS) && !locks.holds_any("h", 0));
+        assert!(!locks.holds_any("g", LEASE_MS + 1));
     }
 
     #[test]

@@ -47,6 +47,7 @@ mod tests {
                 flush_interval: Duration::from_secs(3600),
                 tail_bytes: 4096,
                 max_unconfirmed_bytes: 1 << 20,
+                due: store::DueTopic::default(),
             },
             queue_file_bytes: 400,
             max_open_queue_files: 16,

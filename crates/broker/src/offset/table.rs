@@ -142,18 +142,9 @@ pub enum Layout {
 #[must_use]
 pub fn text(offsets: &Offsets, version: DataVersion, layout: Layout) -> String {
     let (committed, pulled) = offsets.all();
-    let mut out = Lines {
-        text: String::with_capacity(committed.len() * 64 + 256),
-        depth: 0,
-        layout,
-    };
+    let mut out = Lines::new(committed.len() * 64 + 256, layout);
     out.open();
-    out.key("\"dataVersion\"");
-    out.open();
-    out.number("\"counter\"", version.counter, false);
-    out.number("\"stateVersion\"", version.state_version, false);
-    out.number("\"timestamp\"", version.timestamp, true);
-    out.close(false);
+    out.version(version);
     out.key("\"groupTopicMap\"");
     group_topics(&mut out, &committed);
     out.key("\"offsetTable\"");
@@ -202,13 +193,35 @@ fn quoted(text: &str) -> String {
 }
 
 /// JSON objects as fastjson lays them out.
-struct Lines {
+pub(crate) struct Lines {
     text: String,
     depth: usize,
     layout: Layout,
 }
 
 impl Lines {
+    pub(crate) fn new(capacity: usize, layout: Layout) -> Self {
+        Self {
+            text: String::with_capacity(capacity),
+            depth: 0,
+            layout,
+        }
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// The member that all tables begin with.
+    pub(crate) fn version(&mut self, version: DataVersion) {
+        self.key("\"dataVersion\"");
+        self.open();
+        self.number("\"counter\"", version.counter, false);
+        self.number("\"stateVersion\"", version.state_version, false);
+        self.number("\"timestamp\"", version.timestamp, true);
+        self.close(false);
+    }
+
     fn line(&mut self) {
         if self.layout == Layout::File {
             self.text.push('\n');
@@ -216,18 +229,18 @@ impl Lines {
         }
     }
 
-    fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         self.text.push('{');
         self.depth += 1;
     }
 
-    fn key(&mut self, key: &str) {
+    pub(crate) fn key(&mut self, key: &str) {
         self.line();
         self.text.push_str(key);
         self.text.push(':');
     }
 
-    fn number(&mut self, key: &str, number: i64, last: bool) {
+    pub(crate) fn number(&mut self, key: &str, number: i64, last: bool) {
         self.key(key);
         let _ = write!(self.text, "{number}");
         self.end(last);
@@ -239,7 +252,7 @@ impl Lines {
         }
     }
 
-    fn close(&mut self, last: bool) {
+    pub(crate) fn close(&mut self, last: bool) {
         self.depth -= 1;
         if !self.text.ends_with('{') {
             self.line();

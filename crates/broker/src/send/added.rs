@@ -8,9 +8,6 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A feature that messages ask for and this broker does not have yet.
-pub(super) const TRANSACTIONS: &str = "transactional messages";
-
 /// Encoded once.
 #[derive(Debug)]
 pub(super) struct Added {
@@ -26,8 +23,14 @@ pub(super) struct Seen<'a> {
     pub(super) uniq_key: &'a str,
     /// `WAIT=false`.
     pub(super) does_not_wait: bool,
-    /// A feature that this broker does not have yet is asked for.
-    pub(super) asks_for: Option<&'static str>,
+    /// The delay level, as it stands there.
+    pub(super) delay: Option<&'a str>,
+    /// An exact time of delivery is asked for.
+    pub(super) is_timer: bool,
+    /// `TRAN_MSG=true`.
+    pub(super) is_transaction: bool,
+    /// Light message queues are asked for.
+    pub(super) is_light: bool,
     /// Brings what the broker adds, or pairs without name or value, which are not stored.
     to_rebuild: bool,
 }
@@ -42,12 +45,10 @@ impl<'a> Seen<'a> {
                 properties::UNIQ_KEY => seen.uniq_key = value,
                 properties::WAIT => seen.does_not_wait = value.eq_ignore_ascii_case("false"),
                 properties::CLUSTER | properties::MSG_REGION | properties::TRACE_ON => seen.to_rebuild = true,
-                properties::DELAY if value.parse().is_ok_and(|level: i64| level > 0) => seen.asks_for = Some("delayed messages"),
-                properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => {
-                    seen.asks_for = Some("timer messages")
-                }
-                properties::TRANSACTION_PREPARED if value.eq_ignore_ascii_case("true") => seen.asks_for = Some(TRANSACTIONS),
-                properties::INNER_MULTI_DISPATCH => seen.asks_for = Some("light message queues"),
+                properties::DELAY => seen.delay = Some(value),
+                properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => seen.is_timer = true,
+                properties::TRANSACTION_PREPARED => seen.is_transaction = value.eq_ignore_ascii_case("true"),
+                properties::INNER_MULTI_DISPATCH => seen.is_light = true,
                 _ => {}
             }
         }
@@ -156,8 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_noticed() {
-        assert_eq!(Seen::of(b"DELAY\x013\x02").asks_for, Some("delayed messages"));
-        assert_eq!(Seen::of(b"DELAY\x010\x02TRAN_MSG\x01false\x02").asks_for, None);
+    fn what_a_message_asks_for_is_noticed() {
+        let seen = Seen::of(b"DELAY\x013\x02TRAN_MSG\x01True\x02");
+        assert!(seen.delay == Some("3") && seen.is_transaction && !seen.is_timer && !seen.is_light);
+        let seen = Seen::of(b"TIMER_DELAY_MS\x010\x02TRAN_MSG\x01false\x02");
+        assert!(seen.is_timer && !seen.is_transaction && seen.delay.is_none());
     }
 }

@@ -1,10 +1,11 @@
 //! What a message must be to be taken: the Java broker's checks, in its order, with its codes.
 
 use super::added::{Added, Seen};
+use crate::delay;
 use crate::errors::Refusal;
 use crate::settings::BrokerSettings;
 use crate::topic::{CreateOnSend, PERM_READ, PERM_WRITE, Spec, Topic, Topics, is_writable};
-use message::{batch, names, properties, record};
+use message::{batch, names, properties, record, sys_flag};
 use protocol::codes::ResponseCode;
 use protocol::send::SendHeader;
 use std::borrow::Cow;
@@ -25,6 +26,17 @@ pub(super) struct Checked<'a> {
     pub(super) count: usize,
     /// No fewer than the records will have.
     pub(super) most_bytes: usize,
+    /// Above 0: the message waits at this delay level before it goes where it was sent.
+    pub(super) delay_level: i32,
+}
+
+/// Where a message is to go, as far as its properties have to say it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Goal {
+    /// The queue it was sent to, or that was chosen for it.
+    pub(super) queue_id: i32,
+    /// It goes to the dead letter queue instead.
+    pub(super) dies: bool,
 }
 
 /// One message or several.
@@ -142,25 +154,53 @@ fn not_there_yet(feature: &str) -> Refusal {
     )
 }
 
+/// At which level the message waits, 0 or less when it does not. What it asks for that is not there is refused here.
+fn delay_level(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'_>, goal: Goal) -> Result<i32, Refusal> {
+    let level = if goal.dies { -1 } else { delay::level_of(seen.delay)? };
+    // Compat: clients before 4.6.1 leave the mark on a message of a transaction that they send for a retry.
+    let is_old_retry = header.reconsume_times > 0 && level > 0;
+    if seen.is_transaction && !is_old_retry {
+        if settings.reject_transaction_message {
+            return Err(Refusal::new(
+                ResponseCode::NoPermission,
+                format!("the broker[{}] sending transaction message is forbidden", settings.broker_name),
+            ));
+        }
+        return Err(not_there_yet("transactional messages"));
+    }
+    if seen.is_light {
+        return Err(not_there_yet("light message queues"));
+    }
+    if seen.is_timer && level <= 0 {
+        return Err(not_there_yet("timer messages"));
+    }
+    // Compat: a half message by its flag alone is never put off.
+    let transaction = sys_flag::transaction(header.sys_flag);
+    if transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK {
+        return Ok(0);
+    }
+    Ok(level.min(settings.message_delay_level.max()))
+}
+
 /// A request with one message.
 pub(super) fn single<'a>(
     settings: &BrokerSettings,
     header: &SendHeader<'a>,
     body: &'a [u8],
     added: &'a Added,
+    goal: Goal,
 ) -> Result<Checked<'a>, Refusal> {
     let seen = Seen::of(header.properties);
-    if seen.asks_for == Some(super::added::TRANSACTIONS) && settings.reject_transaction_message {
-        return Err(Refusal::new(
-            ResponseCode::NoPermission,
-            format!("the broker[{}] sending transaction message is forbidden", settings.broker_name),
-        ));
-    }
-    if let Some(feature) = seen.asks_for {
-        return Err(not_there_yet(feature));
-    }
+    let level = delay_level(settings, header, &seen, goal)?;
     body_size(settings, body)?;
     let mut base = added.base(header.properties, &seen);
+    if goal.dies {
+        // Compat: Apache marks what it let die so.
+        let marked = properties::Builder::from_bytes_without(&base, &[properties::DELAY]).with(properties::DELAY, "-1");
+        base = Cow::Owned(marked.build());
+    } else if level > 0 {
+        base = Cow::Owned(delay::put_off(&base, level, header.topic, goal.queue_id));
+    }
     let mut uniq_key = Cow::Borrowed(seen.uniq_key);
     if uniq_key.is_empty() {
         let fresh = super::added::fresh_uniq_key();
@@ -183,7 +223,20 @@ pub(super) fn single<'a>(
         waits: !seen.does_not_wait,
         count: 1,
         most_bytes,
+        delay_level: level,
     })
+}
+
+fn refuse_what_is_not_there(seen: &Seen<'_>) -> Result<(), Refusal> {
+    let features = [
+        (seen.is_transaction, "transactional messages"),
+        (seen.is_light, "light message queues"),
+        (seen.is_timer, "timer messages"),
+    ];
+    match features.iter().find(|(is_asked, _)| *is_asked) {
+        Some((_, feature)) => Err(not_there_yet(feature)),
+        None => Ok(()),
+    }
 }
 
 /// A request with several messages.
@@ -197,12 +250,14 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
     }
     body_size(settings, body)?;
     let seen = Seen::of(header.properties);
+    if delay::level_of(seen.delay)? > 0 {
+        return Err(illegal(settings, "A batch cannot be delayed."));
+    }
     let mut items = 0;
     for item in batch::items(body) {
         let item = item.map_err(|e| illegal(settings, &e.to_string()))?;
-        if let Some(feature) = Seen::of(item.properties).asks_for {
-            return Err(not_there_yet(feature));
-        }
+        // Compat: a delay level inside a batch is stored and has no effect; official clients refuse to send it.
+        refuse_what_is_not_there(&Seen::of(item.properties))?;
         items += 1;
     }
     Ok(Checked {
@@ -211,5 +266,6 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
         waits: !seen.does_not_wait,
         count: items,
         most_bytes: body.len() + items * RECORD_FRAME,
+        delay_level: 0,
     })
 }

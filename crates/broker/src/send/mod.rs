@@ -6,7 +6,10 @@
 //! Order: sends pipelined on one connection to one queue get ascending offsets. Java's broker does not promise that; here it
 //! follows from appending them in the order they were read.
 //!
-//! Not here: retry and dead letter topics' rules, delay, transactions. A message that needs one of them is refused.
+//! A message may go elsewhere than it was sent: to the schedule topic when it is to be delayed ([`crate::delay`]), to the dead
+//! letter queue when a client sends it for one retry too many ([`crate::retry`]). The answer names the queue it was sent to.
+//!
+//! Not here: transactions and exact times. A message that needs them is refused.
 
 mod added;
 mod check;
@@ -14,22 +17,27 @@ mod late;
 
 pub use late::LateFlushes;
 
+use crate::delay;
 use crate::errors::Refusal;
+use crate::group::Groups;
+use crate::lock::OrderLocks;
 use crate::reply::Reply;
+use crate::retry::{handler::dead_letters, rules};
 use crate::settings::BrokerSettings;
-use crate::stats::BrokerStats;
+use crate::stats::{BrokerStats, TopicCounters};
 use crate::topic::{Topic, Topics};
 use crate::upkeep::Signal;
 use added::Added;
 use bytes::BytesMut;
-use check::{Checked, Messages};
+use check::{Checked, Goal, Messages};
 use message::record::{Draft, Placement, body_crc};
-use message::{batch, id, sys_flag};
+use message::{batch, id, names, sys_flag};
 use net::Connection;
-use protocol::codes::RequestCode;
+use protocol::codes::{RequestCode, ResponseCode};
 use protocol::ext::Value;
 use protocol::frame::{Encoding, Frame, encode_response_head};
 use protocol::send::SendHeader;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,12 +48,16 @@ use store::{ConsumeQueue, Store};
 pub struct Sender {
     store: Arc<Store>,
     topics: Arc<Topics>,
+    groups: Arc<Groups>,
+    locks: Arc<OrderLocks>,
     settings: Arc<config::Live<BrokerSettings>>,
     added: Added,
     late: Arc<LateFlushes>,
     /// Raised by new topics.
     changed: Arc<Signal>,
     stats: Arc<BrokerStats>,
+    /// Those of the schedule topic.
+    delayed: Arc<TopicCounters>,
     /// Picks a queue for those who do not.
     next_queue: AtomicU32,
 }
@@ -59,16 +71,28 @@ struct Accepted<'a> {
     is_new_topic: bool,
     queue: Arc<ConsumeQueue>,
     queue_id: i32,
+    /// Where it is stored, if not where it was sent.
+    elsewhere: Option<Elsewhere>,
     checked: Checked<'a>,
     /// Messages of the request: their drafts and placements.
     messages: std::ops::Range<usize>,
 }
 
+/// Another place than the one a message was sent to.
+struct Elsewhere {
+    topic: Cow<'static, str>,
+    queue_id: i32,
+    counters: Arc<TopicCounters>,
+    /// The dead letter topic came into being with this message.
+    is_new_topic: bool,
+}
+
 impl Sender {
-    /// Sends over `store` to topics of `topics`.
+    /// Sends over `store` to topics of `topics`; `groups` and `locks` say what becomes of messages sent for a retry.
     pub fn new(
         store: Arc<Store>,
         topics: Arc<Topics>,
+        (groups, locks): (Arc<Groups>, Arc<OrderLocks>),
         settings: Arc<config::Live<BrokerSettings>>,
         late: Arc<LateFlushes>,
         changed: Arc<Signal>,
@@ -79,10 +103,13 @@ impl Sender {
         Self {
             store,
             topics,
+            groups,
+            locks,
             settings,
             added,
             late,
             changed,
+            delayed: Arc::new(stats.topic(names::SCHEDULE_TOPIC)),
             stats,
             next_queue: AtomicU32::new(0),
         }
@@ -153,26 +180,78 @@ impl Sender {
     ) -> Result<Accepted<'a>, Refusal> {
         let (topic, is_new_topic) = check::topic(&self.topics, settings, &header, now_ms)?;
         check::queue(&topic, &header, conn.peer())?;
-        let checked = if is_batch {
-            check::batch(settings, &header, &frame.body)?
-        } else {
-            check::single(settings, &header, &frame.body, &self.added)?
-        };
         let queue_id = if header.queue_id < 0 {
             self.any_queue(&topic)
         } else {
             header.queue_id
         };
-        let queue = self.store.queue(header.topic, queue_id);
+        let (checked, elsewhere) = if is_batch {
+            (check::batch(settings, &header, &frame.body)?, None)
+        } else {
+            let dead = self.dead(&header, frame.version, settings, now_ms)?;
+            let dies = dead.is_some();
+            let checked = check::single(settings, &header, &frame.body, &self.added, Goal { queue_id, dies })?;
+            let elsewhere = dead.or_else(|| self.waiting(checked.delay_level));
+            (checked, elsewhere)
+        };
+        let queue = match &elsewhere {
+            None => self.store.queue(header.topic, queue_id),
+            Some(place) => self.store.queue(&place.topic, place.queue_id),
+        };
         Ok(Accepted {
             frame,
             header,
             topic,
-            is_new_topic,
+            is_new_topic: is_new_topic || elsewhere.as_ref().is_some_and(|place| place.is_new_topic),
             queue,
             queue_id,
+            elsewhere,
             checked,
             messages: 0..0,
+        })
+    }
+
+    /// The dead letter queue, when this is a message that its client sends for one retry too many.
+    fn dead(
+        &self,
+        header: &SendHeader<'_>,
+        client_version: i32,
+        settings: &BrokerSettings,
+        now_ms: i64,
+    ) -> Result<Option<Elsewhere>, Refusal> {
+        if !names::is_retry(header.topic) {
+            return Ok(None);
+        }
+        let group = rules::group_of(header.topic);
+        let auto_create = settings.auto_create_subscription_group;
+        let rule = self.groups.find_or_create(group, auto_create, now_ms).ok_or_else(|| {
+            Refusal::new(
+                ResponseCode::SubscriptionGroupNotExist,
+                format!(
+                    "subscription group not exist, {group}; create it with mqadmin updateSubGroup, or set autoCreateSubscriptionGroup=true"
+                ),
+            )
+        })?;
+        let max = rules::max_times(&rule, client_version, header.max_reconsume_times);
+        if !rules::dies_on_send(header.reconsume_times, max, self.locks.holds_any(group, now_ms)) {
+            return Ok(None);
+        }
+        let (topic, is_new_topic) = dead_letters(&self.topics, group, now_ms)?;
+        Ok(Some(Elsewhere {
+            topic: Cow::Owned(topic.name.to_string()),
+            queue_id: 0,
+            counters: Arc::clone(&topic.counters),
+            is_new_topic,
+        }))
+    }
+
+    /// The queue in which messages of a delay level wait, if this is one.
+    fn waiting(&self, level: i32) -> Option<Elsewhere> {
+        (level > 0).then(|| Elsewhere {
+            topic: Cow::Borrowed(names::SCHEDULE_TOPIC),
+            queue_id: delay::queue_of(level),
+            counters: Arc::clone(&self.delayed),
+            is_new_topic: false,
         })
     }
 
@@ -212,13 +291,23 @@ impl Sender {
             if group.is_empty() {
                 continue;
             }
-            tally(&group, &sizes);
+            self.tally(&group, &sizes);
             self.answer(conn, ticket, &group, &placements, store_host, for_flush);
             let took_ms = begun.elapsed().as_millis() as i64;
-            group.iter().for_each(|one| one.topic.counters.took(one.queue_id, took_ms));
+            group.iter().for_each(|one| one.counters().took(one.queue_id, took_ms));
         }
         // What waits for the device is answered later than this.
         self.stats.totals().put_took(count as i64, begun.elapsed().as_micros() as i64);
+    }
+
+    fn tally(&self, group: &[Accepted<'_>], sizes: &[usize]) {
+        for one in group {
+            let bytes: usize = sizes[one.messages.clone()].iter().sum();
+            one.counters().stored(one.messages.len() as i64, bytes as i64, 1);
+            if let Some(place) = one.elsewhere.as_ref().filter(|_| one.checked.delay_level > 0) {
+                self.stats.waits(place.queue_id, bytes as i64);
+            }
+        }
     }
 
     fn answer(
@@ -248,7 +337,7 @@ impl Sender {
                 .collect();
             let timed_out = for_flush.then(|| {
                 let mut out = BytesMut::new();
-                encode(&mut out, protocol::codes::ResponseCode::FlushDiskTimeout.into(), None);
+                encode(&mut out, ResponseCode::FlushDiskTimeout.into(), None);
                 out
             });
             self.late.answer_later(conn, stored, timed_out, askers, later)
@@ -309,22 +398,24 @@ impl Sender {
     }
 }
 
-fn tally(group: &[Accepted<'_>], sizes: &[usize]) {
-    for one in group {
-        let bytes: usize = sizes[one.messages.clone()].iter().sum();
-        one.topic.counters.stored(one.messages.len() as i64, bytes as i64, 1);
-    }
-}
-
 impl<'a> Accepted<'a> {
+    /// Those of the topic it is stored in.
+    fn counters(&self) -> &Arc<TopicCounters> {
+        self.elsewhere.as_ref().map_or(&self.topic.counters, |place| &place.counters)
+    }
+
     /// Appends the request's messages to the drafts.
     fn draft<'d>(&'d self, born_host: SocketAddr, store_host: SocketAddr, drafts: &mut Vec<Draft<'d>>)
     where
         'a: 'd,
     {
+        let (topic, queue_id) = match &self.elsewhere {
+            None => (self.header.topic, self.queue_id),
+            Some(place) => (&*place.topic, place.queue_id),
+        };
         let base = Draft {
-            topic: self.header.topic,
-            queue_id: self.queue_id,
+            topic,
+            queue_id,
             flag: self.header.flag,
             sys_flag: self.header.sys_flag | if self.topic.multi_tag { sys_flag::MULTI_TAGS } else { 0 },
             born_timestamp: self.header.born_timestamp,

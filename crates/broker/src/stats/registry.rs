@@ -9,8 +9,9 @@
 //! | `BROKER_*`, `*_REGISTER_TIME` | cluster name |
 //! | `CHANNEL_ACTIVITY` | `CONNECT`, `CLOSE`, `IDLE`, `EXCEPTION` |
 //!
-//! The commercial names exist with no items: nothing here counts by owner. Nor do `QUEUE_*` have any: Apache counts them for
-//! delayed messages only.
+//! `SNDBCK2DLQ_TIMES` has Apache's key of an owner that nobody names: `null@topic@group@SEND_BACK_TO_DLQ`. The commercial names
+//! exist with no items: nothing here counts by owner; so does `DLQ_PUT_NUMS`, which Apache does not count either. As Apache's,
+//! `QUEUE_*` count what waits in the schedule topic and what was delivered from it, nothing else.
 
 use super::item::{ByQueue, Item, Snapshot, Span};
 use super::runtime::Totals;
@@ -155,6 +156,12 @@ impl TopicCounters {
         }
     }
 
+    /// Counts a message that a consumer gave back and that waits here now. Compat: not among what was put into the broker.
+    fn given_back(&self, bytes: i64) {
+        self.put.add(1);
+        self.put_size.add(bytes);
+    }
+
     /// Messages stored a second during the last minute.
     #[must_use]
     pub fn put_tps(&self) -> f64 {
@@ -189,6 +196,12 @@ impl GroupCounters {
         }
     }
 
+    /// Counts messages that the broker itself took out, as the group that reads the schedule topic.
+    pub fn delivered(&self, messages: i64, bytes: i64) {
+        self.get.add_times(messages, messages);
+        self.get_size.add_times(bytes, messages);
+    }
+
     /// Counts a pull that found nothing.
     pub fn missed(&self) {
         self.whole.totals.missed();
@@ -218,9 +231,19 @@ impl GroupCounters {
     }
 }
 
+/// The counters of the schedule topic's queues.
+#[derive(Debug, Default)]
+struct DelayQueues {
+    put: ByQueue,
+    put_size: ByQueue,
+    get: ByQueue,
+    get_size: ByQueue,
+}
+
 /// All counters of a broker.
 #[derive(Debug)]
 pub struct BrokerStats {
+    delay_queues: DelayQueues,
     series: Arc<Series>,
     groups: ByTopic<GroupCounters>,
     whole: Arc<Whole>,
@@ -254,6 +277,7 @@ impl BrokerStats {
             overflow: Arc::default(),
         };
         Self {
+            delay_queues: DelayQueues::default(),
             series: Arc::new(series),
             groups: RwLock::default(),
             whole,
@@ -311,6 +335,47 @@ impl BrokerStats {
         let mut topics = self.groups.write();
         let groups = topics.entry(topic.into()).or_default();
         Arc::clone(groups.entry(group.into()).or_insert(made))
+    }
+
+    /// Counts a message of `topic` that a group gave back, and in which queue of the schedule topic it waits; in none when it is dead.
+    pub fn given_back(&self, topic: &str, group: &str, bytes: i64, waits_in: Option<i32>) {
+        self.whole.totals.stored(1, bytes);
+        if let Some(queue_id) = waits_in {
+            self.topic(names::SCHEDULE_TOPIC).given_back(bytes);
+            self.waits(queue_id, bytes);
+        }
+        self.item(Name::SndbckPutNums, &format!("{topic}@{group}")).add(1);
+    }
+
+    /// Counts a message that waits in a queue of the schedule topic.
+    pub fn waits(&self, queue_id: i32, bytes: i64) {
+        let queues = &self.delay_queues;
+        for (items, name, value) in [(&queues.put, Name::QueuePutNums, 1), (&queues.put_size, Name::QueuePutSize, bytes)] {
+            let make = || self.item(name, &format!("{}@{queue_id}", names::SCHEDULE_TOPIC));
+            if let Some(item) = items.of(queue_id, make) {
+                item.add(value);
+            }
+        }
+    }
+
+    /// Counts messages that were delivered from a queue of the schedule topic, as read by that group.
+    pub fn waited(&self, queue_id: i32, group: &str, messages: i64, bytes: i64) {
+        let queues = &self.delay_queues;
+        for (items, name, value) in [
+            (&queues.get, Name::QueueGetNums, messages),
+            (&queues.get_size, Name::QueueGetSize, bytes),
+        ] {
+            let make = || self.item(name, &format!("{}@{queue_id}@{group}", names::SCHEDULE_TOPIC));
+            if let Some(item) = items.of(queue_id, make) {
+                item.add_times(value, messages);
+            }
+        }
+    }
+
+    /// Counts a message that went to a group's dead letter queue; `topic` is what the client says it came from.
+    pub fn died(&self, topic: &str, group: &str) {
+        self.item(Name::Sndbck2DlqTimes, &format!("null@{topic}@{group}@SEND_BACK_TO_DLQ"))
+            .add(1);
     }
 
     /// Messages a group was given a second during the last minute; 0 when it was never given any.

@@ -190,6 +190,8 @@ pub struct Runtime {
     pub today: (i64, i64),
     /// When sends are accepted from (setting `startAcceptSendRequestTimeStamp`).
     pub start_accept_ms: i64,
+    /// Delay levels in use: level, how far it was delivered, end of its queue.
+    pub delays: Vec<(i32, i64, i64)>,
 }
 
 /// The table.
@@ -203,6 +205,9 @@ pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
     reads(totals, &mut put);
     store(runtime, &mut put);
     days(totals, runtime, &mut put);
+    for (level, offset, end) in &runtime.delays {
+        put(&format!("scheduleMessageOffset_{level}"), format!("{offset},{end}"));
+    }
     neutral(&mut put);
     put("brokerVersionDesc", runtime.version.clone());
     put("bootTimestamp", runtime.boot_ms.to_string());

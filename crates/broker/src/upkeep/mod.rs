@@ -7,6 +7,7 @@
 //! | a topic, group or request mode changed | save it, register, then let go the answers that waited ([`Signal`]) |
 //! | every second | counters' samples |
 //! | every 5 s (`flushConsumerOffsetInterval`) | offsets, if they changed |
+//! | every 10 s (`flushDelayOffsetInterval`) | how far delayed messages were delivered, if that changed |
 //! | every 10 s | silent clients and expired locks out |
 //! | every 30 s (`registerNameServerPeriod`) | register |
 //!

@@ -4,6 +4,7 @@ use super::{Signal, StateFile};
 use crate::assignment::{Modes, table as mode_table};
 use crate::clients::table::Channel;
 use crate::clients::{Consumers, Producers, notify};
+use crate::delay::{DelayOffsets, table as delay_table};
 use crate::group::{Groups, table as group_table};
 use crate::lock::OrderLocks;
 use crate::offset::{Offsets, table as offset_table};
@@ -35,6 +36,7 @@ pub struct Files {
     groups: StateFile,
     offsets: StateFile,
     modes: StateFile,
+    delays: StateFile,
 }
 
 impl Files {
@@ -47,6 +49,7 @@ impl Files {
             groups: file(group_table::FILE),
             offsets: file(offset_table::FILE),
             modes: file(mode_table::FILE),
+            delays: file(delay_table::FILE),
         }
     }
 
@@ -54,11 +57,18 @@ impl Files {
     ///
     /// # Errors
     /// A file is there and cannot be read; the broker must not start then.
-    pub fn load(&self, topics: &Topics, groups: &Groups, offsets: &Offsets, modes: &Modes) -> io::Result<()> {
+    pub fn load(&self, topics: &Topics, groups: &Groups, (offsets, delays): (&Offsets, &DelayOffsets), modes: &Modes) -> io::Result<()> {
         topic_table::load(topics, &self.topics)?;
         group_table::load(groups, &self.groups)?;
         mode_table::load(modes, &self.modes)?;
-        offset_table::load(offsets, &self.offsets)
+        offset_table::load(offsets, &self.offsets)?;
+        delay_table::load(delays, &self.delays)
+    }
+
+    /// Where the progress of delayed messages is saved.
+    #[must_use]
+    pub fn delays(&self) -> StateFile {
+        self.delays.clone()
     }
 }
 
@@ -75,6 +85,8 @@ pub struct Upkeep<C> {
     pub offsets: Arc<Offsets>,
     /// Saved.
     pub modes: Arc<Modes>,
+    /// Saved, if there is a store to deliver in.
+    pub delays: Option<delay_table::OffsetsFile>,
     /// The silent among them are taken out.
     pub consumers: Arc<Consumers<C>>,
     /// The silent among them are taken out.
@@ -109,6 +121,7 @@ impl<C: Channel> Upkeep<C> {
         let mut kept = Kept::default();
         let mut sample = every(SAMPLE_EVERY);
         let mut offsets = every(settings.flush_consumer_offset_interval);
+        let mut delays = every(settings.flush_delay_offset_interval);
         let mut silent = every(LOOK_FOR_SILENT_EVERY);
         let mut register = every(settings.register_name_server_period);
         drop(settings);
@@ -128,6 +141,7 @@ impl<C: Channel> Upkeep<C> {
                     self.registration.round(false).await;
                 }
                 _ = offsets.tick() => self.save_offsets(),
+                _ = delays.tick() => self.save_delays(),
                 _ = silent.tick() => self.drop_silent(),
                 _ = sample.tick() => self.sample(),
             }
@@ -172,6 +186,12 @@ impl<C: Channel> Upkeep<C> {
         }
     }
 
+    fn save_delays(&self) {
+        if let Some(Err(error)) = self.delays.as_ref().map(delay_table::OffsetsFile::save_if_changed) {
+            tracing::error!(%error, "progress of delayed messages not saved, trying again");
+        }
+    }
+
     fn sample(&self) {
         let now_ms = now_ms();
         self.stats.sample(now_ms);
@@ -187,6 +207,7 @@ impl<C: Channel> Upkeep<C> {
 
     async fn end(self, kept: &mut Kept) {
         self.save_offsets();
+        self.save_delays();
         if let Err(error) = self.save_tables(kept) {
             tracing::error!(%error, "table not saved at the end");
         }
@@ -236,6 +257,7 @@ mod tests {
             groups: Arc::new(Groups::new(100, Arc::clone(&signal), 0)),
             offsets: Arc::new(Offsets::new(10)),
             modes: Arc::new(Modes::new(Arc::clone(&signal))),
+            delays: None,
             consumers: Arc::new(Consumers::new(ClientLimits::default())),
             producers: Arc::new(Producers::new(ClientLimits::default())),
             locks: Arc::new(OrderLocks::new(10)),

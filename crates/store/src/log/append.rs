@@ -5,11 +5,11 @@ use super::{CommitLog, Completion, Level, Ticket, Waiter};
 use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
 use crate::options::FlushMode;
-use crate::queue::{ConsumeQueue, Entry};
+use crate::queue::{ConsumeQueue, DueTopic, Entry};
 use bytes::{Bytes, BytesMut};
+use message::LogOffset;
 use message::properties::Indexed;
 use message::record::{Draft, FILLER_LEN, Placement, encode_filler};
-use message::{LogOffset, hash};
 use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl CommitLog {
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
-        let mut batch = prepare(drafts, queues, now_ms);
+        let mut batch = prepare(drafts, queues, now_ms, &self.options.due);
         let bytes = batch.entries.iter().map(|e| e.entry.size as usize).sum();
         let max = usize::try_from(self.segments.segment_len()).unwrap_or(usize::MAX) - FILLER_LEN;
         if bytes > max {
@@ -352,7 +352,7 @@ fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(i64, Bytes)
 
 /// All that can be known of the messages before they have offsets, found out before the lock is taken: entries and keys
 /// with offsets relative to the batch.
-fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
+fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64, due: &DueTopic) -> Batch {
     let mut batch = Batch {
         entries: Vec::with_capacity(drafts.len()),
         keys: Vec::with_capacity(drafts.len()),
@@ -365,7 +365,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
         let entry = Entry {
             log_offset,
             size,
-            tags_code: hash::tags_code(indexed.tags),
+            tags_code: due.code(draft.topic, draft.properties, indexed.tags, now_ms),
         };
         batch.entries.push(Dispatched {
             queue: queue.clone(),

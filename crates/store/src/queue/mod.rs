@@ -16,6 +16,7 @@
 
 mod bounds;
 mod consume_queue;
+mod due;
 mod entry;
 mod files;
 mod open_files;
@@ -24,6 +25,7 @@ mod table;
 mod time;
 
 pub use consume_queue::{ConsumeQueue, Skipped};
+pub use due::DueTopic;
 pub use entry::{ENTRY_LEN, Entry};
 pub(crate) use open_files::OpenFiles;
 pub use table::{QueueOptions, QueueTable};

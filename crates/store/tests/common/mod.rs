@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use store::disk::Disk;
 use store::retention::RetentionOptions;
-use store::{FlushMode, Limits, LogOptions, ReadStatus, Store, StoreError, StoreOptions};
+use store::{DueTopic, FlushMode, Limits, LogOptions, ReadStatus, Store, StoreError, StoreOptions};
 
 /// Where the store is on a simulated disk.
 pub(crate) const ROOT: &str = "/store";
@@ -25,6 +25,7 @@ pub(crate) fn options(root: impl Into<PathBuf>, flush_mode: FlushMode) -> StoreO
             flush_interval: Duration::from_millis(1),
             tail_bytes: 16 << 10,
             max_unconfirmed_bytes: 1 << 20,
+            due: DueTopic::default(),
         },
         queue_file_bytes: 400,
         max_open_queue_files: 16,

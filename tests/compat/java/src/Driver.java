@@ -196,6 +196,9 @@ public final class Driver {
         if (r.has("flag")) {
             message.setFlag(r.get("flag").getAsInt());
         }
+        if (r.has("delay")) {
+            message.setDelayTimeLevel(r.get("delay").getAsInt());
+        }
         if (r.has("props")) {
             r.getAsJsonObject("props").entrySet().forEach(e -> message.putUserProperty(e.getKey(), e.getValue().getAsString()));
         }
@@ -374,6 +377,11 @@ public final class Driver {
         consumer.setConsumeThreadMin(integer(r, "threads", 4));
         consumer.setPullBatchSize(integer(r, "pull_batch", 32));
         consumer.setConsumeMessageBatchMaxSize(integer(r, "consume_batch", 1));
+        if (r.has("max_reconsume")) {
+            consumer.setMaxReconsumeTimes(r.get("max_reconsume").getAsInt());
+        }
+        consumer.setSuspendCurrentQueueTimeMillis(integer(r, "suspend_ms", 1000));
+        int retryLevel = integer(r, "retry_level", 0);
         for (Map.Entry<String, JsonElement> e : r.getAsJsonObject("subs").entrySet()) {
             consumer.subscribe(e.getKey(), e.getValue().getAsString());
         }
@@ -383,8 +391,10 @@ public final class Driver {
             consumer.registerMessageListener((MessageListenerOrderly) (messages, context) ->
                 inbox.accept(messages, true) ? ConsumeOrderlyStatus.SUCCESS : ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT);
         } else {
-            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) ->
-                inbox.accept(messages, false) ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER);
+            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+                context.setDelayLevelWhenNextConsume(retryLevel);
+                return inbox.accept(messages, false) ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER;
+            });
         }
         CLIENTS.put(handle(r), consumer);
         consumer.start();

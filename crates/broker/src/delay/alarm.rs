@@ -1,0 +1,152 @@
+//! How the delivering thread sleeps: until the earliest message is due, or something due earlier arrives.
+
+use message::names;
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::time::Duration;
+use store::ConsumeQueue;
+
+/// When nothing is planned: everything is earlier.
+const NEVER: i64 = i64::MAX;
+/// While the thread is awake: nothing is earlier.
+const AWAKE: i64 = i64::MIN;
+
+/// The thread's bed.
+#[derive(Debug)]
+pub struct Alarm {
+    /// For when it sleeps: the due time of the earliest message it knows, epoch ms.
+    planned: AtomicI64,
+    /// The earliest due time that arrived since it last looked.
+    arrived: AtomicI64,
+    state: Mutex<State>,
+    woken: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    called: bool,
+    stop: bool,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self {
+            planned: AtomicI64::new(AWAKE),
+            arrived: AtomicI64::new(NEVER),
+            state: Mutex::default(),
+            woken: Condvar::new(),
+        }
+    }
+}
+
+impl Alarm {
+    /// A message has arrived in a queue and readers can see it. For every message: costs a comparison unless it is a delayed
+    /// one, whose code is the time at which it is due.
+    #[inline]
+    pub fn arrived(&self, queue: &ConsumeQueue, code: i64) {
+        if queue.topic() == names::SCHEDULE_TOPIC {
+            self.due_at(code);
+        }
+    }
+
+    fn due_at(&self, due_ms: i64) {
+        self.arrived.fetch_min(due_ms, SeqCst);
+        if due_ms < self.planned.load(SeqCst) {
+            self.call();
+        }
+    }
+
+    /// Has the thread look again.
+    pub(super) fn call(&self) {
+        self.state.lock().called = true;
+        self.woken.notify_one();
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.woken.notify_one();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// The thread looks at the queues: what arrives from now on counts as seen only by the next look.
+    pub(super) fn begin_look(&self) {
+        self.arrived.store(NEVER, SeqCst);
+        self.state.lock().called = false;
+    }
+
+    /// Sleeps until `earliest_ms` (epoch; [`None`]: nothing waits) is likely, `at_most` so long, or something due before it
+    /// arrives, or it is called.
+    pub(super) fn sleep(&self, earliest_ms: Option<i64>, at_most: Option<Duration>) {
+        let earliest_ms = earliest_ms.unwrap_or(NEVER);
+        let mut state = self.state.lock();
+        // Before the look at `arrived`: who arrives after it sees the plan and calls.
+        self.planned.store(earliest_ms, SeqCst);
+        if !state.called && !state.stop && self.arrived.load(SeqCst) >= earliest_ms {
+            match at_most {
+                Some(time) => drop(self.woken.wait_for(&mut state, time)),
+                None => self.woken.wait(&mut state),
+            }
+        }
+        self.planned.store(AWAKE, SeqCst);
+    }
+}
+
+impl Alarm {
+    /// Sleeps so long, whatever arrives, unless it is called.
+    pub(super) fn rest(&self, time: Duration) {
+        self.sleep(Some(AWAKE), Some(time));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    const LONG: Option<Duration> = Some(Duration::from_secs(60));
+
+    fn slept(alarm: &Alarm, earliest_ms: Option<i64>, at_most: Option<Duration>) -> Duration {
+        let begun = Instant::now();
+        alarm.sleep(earliest_ms, at_most);
+        begun.elapsed()
+    }
+
+    #[test]
+    fn what_came_during_the_look_is_not_slept_through() {
+        let alarm = Alarm::default();
+        alarm.begin_look();
+        alarm.due_at(500);
+        assert!(slept(&alarm, Some(1_000), LONG) < Duration::from_secs(30));
+        alarm.begin_look();
+        alarm.due_at(500);
+        assert!(slept(&alarm, None, None) < Duration::from_secs(30));
+        alarm.begin_look();
+        alarm.due_at(2_000);
+        assert!(slept(&alarm, Some(1_000), Some(Duration::from_millis(20))) >= Duration::from_millis(20));
+    }
+
+    #[test]
+    fn an_arrival_wakes_if_it_is_due_earlier() {
+        let alarm = Arc::new(Alarm::default());
+        alarm.begin_look();
+        let other = Arc::clone(&alarm);
+        let thread = std::thread::spawn(move || {
+            while other.planned.load(SeqCst) == AWAKE {
+                std::thread::yield_now();
+            }
+            other.due_at(5_000);
+            other.due_at(500);
+        });
+        assert!(slept(&alarm, Some(1_000), LONG) < Duration::from_secs(30));
+        thread.join().unwrap();
+        assert!(!alarm.is_stopped());
+        alarm.stop();
+        assert!(slept(&alarm, None, None) < Duration::from_secs(30));
+        assert!(alarm.is_stopped());
+    }
+}

@@ -1,0 +1,36 @@
+//! Delay levels: messages that wait in a system topic until they are due.
+//!
+//! Life of a delayed message: a send (or a message given back for a retry) with `DELAY=n` is stored in
+//! `SCHEDULE_TOPIC_XXXX`, queue n-1, with its own topic and queue as properties ([`put_off`]). The store writes the time at
+//! which it is due into its queue entry. One thread sleeps until the earliest of all levels is due ([`Alarm`]), reads what is
+//! due and appends it to its own topic as it is ([`worker`]); how far each level has come is in [`DelayOffsets`], saved as
+//! Apache's `config/delayOffset.json`.
+//!
+//! Invariants
+//! - Nothing is delivered before its time, also when the wall clock is set ([`clock`]).
+//! - A level's offset passes a message only when its delivery is confirmed: under SYNC_FLUSH, on the device. It is saved only
+//!   when what it says is on the device, in either mode. So whatever happens, nothing is lost.
+//! - Each level delivers in the order of its queue. All levels that are due share each append, so none starves another.
+//! - When appends are refused (a full disk) nothing is passed over; delivery goes on by itself when they are taken again.
+//! - With nothing waiting the thread sleeps without a timer.
+//!
+//! Not here: exact times (`TIMER_*`), and when a message is given back ([`crate::retry`]).
+
+pub mod clock;
+pub mod handler;
+
+mod alarm;
+mod delivered;
+mod levels;
+mod line;
+mod offsets;
+mod progress;
+mod put_off;
+pub mod table;
+mod worker;
+
+pub use alarm::Alarm;
+pub use levels::{Levels, LevelsText, delay_levels};
+pub use offsets::DelayOffsets;
+pub use put_off::{level_of, put_off, queue_of};
+pub use worker::{Delivery, LONGEST_SLEEP};

@@ -1,0 +1,122 @@
+//! `delayOffset.json`, and the answer to 45, which is the same text without line breaks.
+//!
+//! ```text
+//! {"dataVersion":{"counter":0,"stateVersion":0,"timestamp":1700000000000},"offsetTable":{1:9,3:0,18:0}}
+//! ```
+
+use super::DelayOffsets;
+use crate::offset::table::{Layout, Lines, quote_keys};
+use crate::upkeep::StateFile;
+use protocol::DataVersion;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use store::Store;
+
+/// Name of the file.
+pub const FILE: &str = "delayOffset.json";
+
+/// What a file holds.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Saved {
+    data_version: Option<DataVersion>,
+    offset_table: BTreeMap<i32, i64>,
+}
+
+fn parse(content: &[u8]) -> Result<Saved, serde_json::Error> {
+    serde_json::from_slice(content).or_else(|_| serde_json::from_slice(&quote_keys(content)))
+}
+
+/// Fills an empty table with what was saved.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn load(offsets: &DelayOffsets, file: &StateFile) -> io::Result<()> {
+    if let Some(saved) = file.load(parse)? {
+        offsets.restore(saved.offset_table, saved.data_version);
+    }
+    Ok(())
+}
+
+/// Writes all offsets.
+#[must_use]
+pub fn text((version, offsets): (DataVersion, BTreeMap<i32, i64>), layout: Layout) -> String {
+    let mut out = Lines::new(256, layout);
+    out.open();
+    out.version(version);
+    out.key("\"offsetTable\"");
+    out.open();
+    let last = offsets.len();
+    for (at, (level, offset)) in offsets.into_iter().enumerate() {
+        out.number(&level.to_string(), offset, at + 1 == last);
+    }
+    out.close(true);
+    out.close(true);
+    out.into_text()
+}
+
+/// Where the offsets are saved, never ahead of what is on the device.
+#[derive(Debug)]
+pub struct OffsetsFile {
+    offsets: Arc<DelayOffsets>,
+    store: Arc<Store>,
+    file: StateFile,
+}
+
+impl OffsetsFile {
+    /// Saves `offsets` of deliveries into `store`.
+    #[must_use]
+    pub fn new(offsets: Arc<DelayOffsets>, store: Arc<Store>, file: StateFile) -> Self {
+        Self { offsets, store, file }
+    }
+
+    /// Writes the offsets, if they changed since the last time.
+    ///
+    /// # Errors
+    /// The disk's; they are written the next time then.
+    pub fn save_if_changed(&self) -> io::Result<()> {
+        let Some(all) = self.offsets.take_changed() else { return Ok(()) };
+        // What was delivered must not be lost with the power when this file says that it was delivered.
+        let synced = self.store.sync().map_err(io::Error::other);
+        let saved = synced.and_then(|()| self.file.save(text(all, Layout::File).as_bytes()));
+        saved.inspect_err(|_| self.offsets.mark_changed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APACHES: &str = "{\n\t\"dataVersion\":{\n\t\t\"counter\":0,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1795409622391\n\t},\n\
+                           \t\"offsetTable\":{\n\t\t1:9,\n\t\t3:0,\n\t\t18:0\n\t}\n}";
+
+    #[test]
+    fn a_file_of_the_java_broker_is_read_and_written_the_same() {
+        let saved = parse(APACHES.as_bytes()).unwrap();
+        let offsets = DelayOffsets::default();
+        offsets.restore(saved.offset_table, saved.data_version);
+        assert_eq!((offsets.of(1), offsets.of(3), offsets.of(2)), (Some(9), Some(0), None));
+        assert_eq!(text(offsets.all(), Layout::File), APACHES);
+    }
+
+    #[test]
+    fn the_body_is_what_java_writes() {
+        let offsets = DelayOffsets::new(7);
+        offsets.set(18, 0);
+        offsets.set(2, 5);
+        let expected = r#"{"dataVersion":{"counter":0,"stateVersion":0,"timestamp":7},"offsetTable":{2:5,18:0}}"#;
+        assert_eq!(text(offsets.all(), Layout::Body), expected);
+        assert_eq!(parse(expected.as_bytes()).unwrap().offset_table, BTreeMap::from([(2, 5), (18, 0)]));
+        let empty = r#"{"dataVersion":{"counter":0,"stateVersion":0,"timestamp":0},"offsetTable":{}}"#;
+        assert_eq!(text(DelayOffsets::default().all(), Layout::Body), empty);
+    }
+
+    #[test]
+    fn files_of_older_brokers_have_no_version() {
+        let saved = parse(br#"{"offsetTable":{3:7}}"#).unwrap();
+        assert_eq!((saved.data_version, saved.offset_table), (None, BTreeMap::from([(3, 7)])));
+        assert!(parse(b"{").is_err());
+    }
+}

@@ -1,0 +1,470 @@
+//! The thread that delivers.
+//!
+//! Each round takes what is due from all levels that have something due, a share of each, and appends it in one piece. It does
+//! not wait for the device: up to [`MAX_OPEN_BYTES`] of appends may be unconfirmed. When nothing is due it sleeps until the
+//! earliest is.
+
+use super::clock::{Moment, WallClock};
+use super::line::Line;
+use super::progress::{Flight, Move, Progress};
+use super::{Alarm, DelayOffsets, Levels, delivered};
+use crate::routes::now_ms;
+use crate::stats::BrokerStats;
+use crate::topic::Topics;
+use bytes::Bytes;
+use message::properties;
+use message::record::Draft;
+use message::{Record, names};
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use store::queue::Entry;
+use store::{AppendError, ConsumeQueue, Store, StoreError};
+
+/// The longest sleep while messages wait: how soon a wall clock that was set is noticed.
+pub const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Messages of one append at most, and about so many bytes: the log's append lock is held for no longer than for a send of as
+/// many bytes.
+const BATCH_MESSAGES: usize = 512;
+const BATCH_BYTES: usize = 256 << 10;
+/// Bytes of appends that are not confirmed, above which the thread waits.
+const MAX_OPEN_BYTES: i64 = 4 << 20;
+/// Before an append that was refused is tried again.
+const AFTER_REFUSAL: Duration = Duration::from_millis(500);
+const WHEN_BUSY: Duration = Duration::from_millis(20);
+/// Between two complaints about the same trouble.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Delivery {
+    alarm: Arc<Alarm>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Delivery {
+    /// Begins to deliver what waits in `store`, from where `offsets` say.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(
+        store: Arc<Store>,
+        levels: &Levels,
+        offsets: &Arc<DelayOffsets>,
+        alarm: &Arc<Alarm>,
+        (topics, stats): (Arc<Topics>, Arc<BrokerStats>),
+    ) -> io::Result<Self> {
+        let begun = Instant::now();
+        let worker = Worker {
+            lines: lines(&store, levels, offsets),
+            clock: WallClock::new(moment(begun)),
+            begun,
+            turn: 0,
+            progress: Arc::new(Progress::new(Arc::clone(offsets), Arc::clone(alarm), Arc::clone(&stats))),
+            offsets: Arc::clone(offsets),
+            alarm: Arc::clone(alarm),
+            store,
+            topics,
+            stats,
+            complained: None,
+        };
+        let thread = std::thread::Builder::new().name("delay".to_owned()).spawn(move || worker.run())?;
+        Ok(Self {
+            alarm: Arc::clone(alarm),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Ends the thread; what is due later stays where it is.
+    pub fn stop(&self) {
+        self.alarm.stop();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Where each level goes on. A saved offset outside the queue is corrected: its messages are gone, or it is of another store.
+fn lines(store: &Store, levels: &Levels, offsets: &DelayOffsets) -> Vec<Line> {
+    let line = |level| {
+        let delay_ms = levels.delay_ms(level);
+        let Some(queue) = store.find_queue(names::SCHEDULE_TOPIC, super::queue_of(level)) else {
+            return Line::new(level, delay_ms, 0, false);
+        };
+        let (min, max) = (queue.min().0, queue.max().0);
+        let saved = offsets.of(level);
+        let from = saved.unwrap_or(0).clamp(min, max);
+        if let Some(saved) = saved.filter(|saved| *saved != from) {
+            tracing::error!(
+                level,
+                saved,
+                min,
+                max,
+                "saved offset of a delay level is not in its queue: it is corrected"
+            );
+            offsets.set(level, from);
+        }
+        Line::new(level, delay_ms, from, from < max)
+    };
+    levels.all().map(line).collect()
+}
+
+fn moment(begun: Instant) -> Moment {
+    Moment {
+        wall_ms: now_ms(),
+        steady_ms: begun.elapsed().as_millis() as i64,
+    }
+}
+
+/// What a round came to.
+enum Round {
+    /// There may be more due.
+    Again,
+    /// Nothing is due for so many ms; `None` when nothing waits.
+    DueIn(Option<i64>),
+    /// Nothing can be done until an append is confirmed, or for so long.
+    Wait(Duration),
+}
+
+struct Worker {
+    store: Arc<Store>,
+    topics: Arc<Topics>,
+    stats: Arc<BrokerStats>,
+    offsets: Arc<DelayOffsets>,
+    alarm: Arc<Alarm>,
+    progress: Arc<Progress>,
+    clock: WallClock,
+    begun: Instant,
+    lines: Vec<Line>,
+    /// Which level begins the next round.
+    turn: usize,
+    complained: Option<Instant>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        while !self.alarm.is_stopped() {
+            self.alarm.begin_look();
+            let now = moment(self.begun);
+            self.clock.look(now);
+            match self.round(now) {
+                Round::Again => {}
+                Round::Wait(time) => self.alarm.rest(time),
+                Round::DueIn(None) => self.alarm.sleep(None, None),
+                Round::DueIn(Some(left_ms)) => {
+                    let left = Duration::from_millis(left_ms.max(1) as u64);
+                    self.alarm.sleep(Some(now.wall_ms + left_ms), Some(left.min(LONGEST_SLEEP)));
+                }
+            }
+        }
+    }
+
+    fn round(&mut self, now: Moment) -> Round {
+        let open = self.progress.open();
+        if open.failed {
+            return self.take_back(open.flights);
+        }
+        if open.bytes >= MAX_OPEN_BYTES {
+            return Round::Wait(LONGEST_SLEEP);
+        }
+        let due = match self.look(now) {
+            Ok(Looked::Due(due)) => due,
+            Ok(Looked::NotDue(left_ms)) => return Round::DueIn(left_ms),
+            Err(error) => {
+                self.complain(&format!("cannot read a queue of delayed messages: {error}"));
+                return Round::Wait(AFTER_REFUSAL);
+            }
+        };
+        let outcome = self.collect(&due, now).and_then(|entries| self.deliver(&entries));
+        match outcome {
+            Ok(round) => round,
+            Err(trouble) => {
+                self.lines.iter_mut().for_each(Line::give_back);
+                self.complain(&trouble.text);
+                Round::Wait(trouble.pause)
+            }
+        }
+    }
+
+    /// An append failed: all that was not confirmed is to be delivered once more.
+    fn take_back(&mut self, flights: usize) -> Round {
+        if flights > 0 {
+            return Round::Wait(LONGEST_SLEEP);
+        }
+        for line in &mut self.lines {
+            let confirmed = self.offsets.of(line.level).unwrap_or(0);
+            if line.next() > confirmed {
+                line.restart(confirmed);
+            }
+        }
+        self.progress.forgive();
+        self.complain("delayed messages were not stored when they were due");
+        Round::Wait(AFTER_REFUSAL)
+    }
+
+    /// Which levels have something due, the one whose turn it is first.
+    fn look(&mut self, now: Moment) -> io::Result<Looked> {
+        let (mut due, mut earliest) = (Vec::new(), None);
+        let count = self.lines.len();
+        for at in (0..count).map(|n| (self.turn + n) % count) {
+            let line = &mut self.lines[at];
+            let Some(head) = line.head(&self.store)? else { continue };
+            if self.offsets.of(line.level).is_none() {
+                // Compat: a level shows in tables once a message waits in it.
+                self.offsets.set(line.level, line.next());
+            }
+            let left = due_in_ms(&self.clock, &head, line.delay_ms, now);
+            if left <= 0 {
+                due.push(at);
+            } else {
+                earliest = Some(earliest.map_or(left, |known: i64| known.min(left)));
+            }
+        }
+        self.turn = (self.turn + 1) % count;
+        Ok(if due.is_empty() {
+            Looked::NotDue(earliest)
+        } else {
+            Looked::Due(due)
+        })
+    }
+
+    /// Takes a share of what is due from each of these levels: which line, and the entry.
+    fn collect(&mut self, due: &[usize], now: Moment) -> Result<Vec<(usize, Entry)>, Trouble> {
+        // Half of what one append takes: a message's own topic may have a longer name than the one it waits in.
+        let room = BATCH_BYTES.min(self.store.max_append_bytes() / 2);
+        let (share, share_bytes) = ((BATCH_MESSAGES / due.len()).max(1), room / due.len());
+        let (mut entries, mut total) = (Vec::new(), 0);
+        for &at in due {
+            let line = &mut self.lines[at];
+            let mut bytes = 0;
+            for taken in 0..share {
+                let Some(head) = line.head(&self.store).map_err(Trouble::reading)? else {
+                    break;
+                };
+                let size = if head.is_blank() { 0 } else { head.size as usize };
+                // A level's first message may be larger than its share, the first of all of any size.
+                let fits = entries.is_empty() || (total + size <= room && (taken == 0 || bytes + size <= share_bytes));
+                if !fits || due_in_ms(&self.clock, &head, line.delay_ms, now) > 0 {
+                    break;
+                }
+                bytes += size;
+                total += size;
+                line.take();
+                entries.push((at, head));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Appends the messages of these entries, except those that cannot or need not be delivered.
+    fn deliver(&mut self, entries: &[(usize, Entry)]) -> Result<Round, Trouble> {
+        let records = read(&self.store, entries)?;
+        let mut doubts: Vec<Option<i64>> = self.lines.iter().map(|line| line.doubt).collect();
+        let mut flight = Flight::default();
+        let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(records.len());
+        let mut queues: Vec<Arc<ConsumeQueue>> = Vec::with_capacity(records.len());
+        for (line, bytes) in &records {
+            let Some(delivery) = self.delivery(bytes, &mut doubts[*line]) else {
+                continue;
+            };
+            queues.push(self.store.queue(delivery.topic, delivery.queue_id));
+            let counters = match self.topics.find(delivery.topic) {
+                Some(topic) => Arc::clone(&topic.counters),
+                None => Arc::new(self.stats.topic(delivery.topic)),
+            };
+            flight.add(self.lines[*line].level, &counters, delivery.encoded_len() as i64);
+            drafts.push(delivery);
+        }
+        flight.moves = self.moves();
+        if drafts.is_empty() {
+            return Ok(self.pass_over(&flight, &doubts));
+        }
+        let ticket = match self.store.append(&drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len())) {
+            Ok(ticket) => ticket,
+            Err(AppendError::TooLarge { size, max }) if drafts.len() == 1 => {
+                tracing::error!(
+                    topic = drafts[0].topic,
+                    size,
+                    max,
+                    "a delayed message is too large for its topic's name: it is not delivered"
+                );
+                return Ok(self.pass_over(&flight, &doubts));
+            }
+            Err(error) => return Err(Trouble::refused(&error)),
+        };
+        self.keep(&doubts);
+        self.complete(ticket, flight);
+        Ok(Round::Again)
+    }
+
+    fn complete(&self, ticket: store::Ticket, flight: Flight) {
+        self.progress.begin(&flight);
+        let flight = Arc::new(flight);
+        let (progress, later) = (Arc::clone(&self.progress), Arc::clone(&flight));
+        let outcome = self.store.complete(ticket, true, || {
+            Box::new(move |outcome| progress.end(&later, outcome.is_ok(), now_ms()))
+        });
+        if let Some(outcome) = outcome {
+            self.progress.end(&flight, outcome.is_ok(), now_ms());
+        }
+    }
+
+    /// Passes over what was taken, when nothing of it is to be delivered and nothing before it is open.
+    fn pass_over(&mut self, flight: &Flight, doubts: &[Option<i64>]) -> Round {
+        if self.progress.open().flights > 0 {
+            self.lines.iter_mut().for_each(Line::give_back);
+            return Round::Wait(LONGEST_SLEEP);
+        }
+        let moves = Flight {
+            moves: flight.moves.clone(),
+            ..Flight::default()
+        };
+        self.progress.note(&moves, now_ms());
+        self.keep(doubts);
+        Round::Again
+    }
+
+    fn moves(&self) -> Vec<Move> {
+        let moved = self.lines.iter().filter(|line| line.after_taken() > line.next());
+        let step = |line: &Line| Move {
+            level: line.level,
+            to: line.after_taken(),
+            steps: (line.after_taken() - line.next()) as u64,
+        };
+        moved.map(step).collect()
+    }
+
+    fn keep(&mut self, doubts: &[Option<i64>]) {
+        for (line, doubt) in self.lines.iter_mut().zip(doubts) {
+            line.keep();
+            line.doubt = *doubt;
+        }
+    }
+
+    /// The message of a waiting record as it goes to its own topic; `None` when it goes nowhere.
+    fn delivery<'r>(&self, bytes: &'r [u8], doubt: &mut Option<i64>) -> Option<Draft<'r>> {
+        let record = match Record::parse(bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(%error, "a delayed message is damaged: it is not delivered");
+                return None;
+            }
+        };
+        let Some((topic, queue_id)) = destination(&record) else {
+            tracing::error!(at = %record.log_offset, "a delayed message does not say where it goes: it is not delivered");
+            return None;
+        };
+        if let Some(last) = *doubt {
+            *doubt = delivered::find(&self.store, &record, topic, queue_id, last);
+            if doubt.is_some() {
+                return None;
+            }
+        }
+        Some(Draft {
+            topic,
+            queue_id,
+            flag: record.flag,
+            sys_flag: record.sys_flag,
+            born_timestamp: record.born_timestamp,
+            born_host: record.born_host,
+            store_host: record.store_host,
+            reconsume_times: record.reconsume_times,
+            prepared_offset: 0,
+            body: record.body,
+            properties: record.properties,
+            added_properties: b"",
+            body_crc: record.body_crc,
+        })
+    }
+
+    /// The same trouble every round is told once a minute.
+    fn complain(&mut self, text: &str) {
+        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            tracing::error!(text, "delivery of delayed messages pauses; nothing is lost, it is tried again");
+            self.complained = Some(Instant::now());
+        }
+    }
+}
+
+enum Looked {
+    /// These lines, of which there is one.
+    Due(Vec<usize>),
+    /// In so many ms.
+    NotDue(Option<i64>),
+}
+
+/// Why a round did not come to its end.
+struct Trouble {
+    text: String,
+    pause: Duration,
+}
+
+impl Trouble {
+    fn reading(error: impl std::fmt::Display) -> Self {
+        Self {
+            text: format!("cannot read delayed messages: {error}"),
+            pause: AFTER_REFUSAL,
+        }
+    }
+
+    fn refused(error: &AppendError) -> Self {
+        let pause = if matches!(error, AppendError::Busy(_)) {
+            WHEN_BUSY
+        } else {
+            AFTER_REFUSAL
+        };
+        Self {
+            text: error.to_string(),
+            pause,
+        }
+    }
+}
+
+/// A place without a message is passed over at once.
+fn due_in_ms(clock: &WallClock, head: &Entry, delay_ms: i64, now: Moment) -> i64 {
+    if head.is_blank() {
+        return 0;
+    }
+    clock.due_in_ms(head.tags_code, delay_ms, now)
+}
+
+/// The records of entries, with their lines. Those that are no longer in the log are left out.
+fn read(store: &Store, entries: &[(usize, Entry)]) -> Result<Vec<(usize, Bytes)>, Trouble> {
+    let wanted: Vec<&(usize, Entry)> = entries.iter().filter(|(_, entry)| !entry.is_blank()).collect();
+    let mut places: Vec<Entry> = wanted.iter().map(|(_, entry)| *entry).collect();
+    let (mut records, mut found) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+    let mut done = 0;
+    while !places.is_empty() {
+        let outcome = store.records_of(&places, &mut found);
+        let count = found.len();
+        records.extend(wanted[done..].iter().map(|(line, _)| *line).zip(found.drain(..)));
+        match outcome {
+            Ok(()) => break,
+            Err(StoreError::Corrupt(text)) => {
+                if places[count].log_offset >= store.log_range().0.0 {
+                    tracing::error!(text, "a delayed message cannot be found: it is not delivered");
+                }
+                places.drain(..=count);
+                done += count + 1;
+            }
+            Err(error) => return Err(Trouble::reading(error)),
+        }
+    }
+    Ok(records)
+}
+
+/// The topic and queue a waiting message is meant for.
+fn destination<'r>(record: &Record<'r>) -> Option<(&'r str, i32)> {
+    let topic = properties::find(record.properties, properties::REAL_TOPIC)?;
+    let queue_id = properties::find(record.properties, properties::REAL_QID)?.parse().ok()?;
+    let is_allowed = names::check_topic(topic).is_ok() && topic != names::TRANS_HALF_TOPIC && topic != names::SCHEDULE_TOPIC;
+    (is_allowed && queue_id >= 0).then_some((topic, queue_id))
+}

@@ -1,0 +1,236 @@
+//! Code 36: a consumer gives a message back.
+//!
+//! The message is read from the log, so this is for a thread that may wait for the disk. The answer leaves when the message is
+//! as durable as a send would be (Compat: Apache does not wait for the device here), and the topic it made is known.
+
+use super::rules::{self, DLQ_QUEUES, Fate};
+use crate::delay;
+use crate::errors::Refusal;
+use crate::group::{Groups, Rule};
+use crate::reply::{Answer, Reply};
+use crate::settings::BrokerSettings;
+use crate::stats::BrokerStats;
+use crate::topic::{PERM_READ, PERM_WRITE, Spec, Topic, TopicError, Topics, is_writable};
+use bytes::Bytes;
+use message::record::{Draft, Record};
+use message::{LogOffset, names, properties};
+use protocol::codes::ResponseCode;
+use protocol::frame::Frame;
+use protocol::retry::SendBackHeader;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use store::Store;
+
+/// Bit of a topic's system flag: its subscribers are units.
+const UNIT_SUBSCRIPTION: i32 = 2;
+
+/// What giving back needs.
+pub struct GivingBack<'a> {
+    /// Has the message, and takes it again.
+    pub store: &'a Arc<Store>,
+    /// Has the group's retry and dead letter topics, or gets them.
+    pub topics: &'a Topics,
+    /// Says how often the group may fail.
+    pub groups: &'a Groups,
+    /// Who may send at all.
+    pub settings: &'a BrokerSettings,
+    /// Counts.
+    pub stats: &'a Arc<BrokerStats>,
+    /// The address written into the record.
+    pub store_host: SocketAddr,
+    /// Epoch milliseconds.
+    pub now_ms: i64,
+}
+
+/// Where a message that was given back goes.
+struct Back {
+    topic: Arc<Topic>,
+    queue_id: i32,
+    /// The topic was made for it.
+    is_new: bool,
+    fate: Fate,
+}
+
+/// Code 36. The answer is sent from whatever thread completes it.
+pub fn give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) {
+    if let Err(refusal) = try_give_back(request, with, reply) {
+        reply.send(Err(refusal));
+    }
+}
+
+fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Result<(), Refusal> {
+    let header = SendBackHeader::decode(&request.ext)?;
+    let rule = group(with, header.group)?;
+    if !is_writable(with.settings.broker_permission) {
+        let text = format!("the broker[{}] sending message is forbidden", with.settings.broker_name);
+        return Err(Refusal::new(ResponseCode::NoPermission, text));
+    }
+    if rule.retry_queue_nums <= 0 {
+        reply.send(Ok(Answer::ok()));
+        return Ok(());
+    }
+    let (retry, is_new) = retry_topic(with, &header, &rule)?;
+    let bytes = found(with.store, header.offset)?;
+    let record =
+        Record::parse(&bytes).map_err(|error| Refusal::system(format!("look message by offset failed, {}: {error}", header.offset)))?;
+    let max = rules::max_times(&rule, request.version, header.max_reconsume_times);
+    let fate = rules::fate(record.reconsume_times, max, header.delay_level);
+    let back = match fate {
+        Fate::Again { .. } => Back {
+            queue_id: any_queue(rule.retry_queue_nums),
+            topic: retry,
+            is_new,
+            fate,
+        },
+        Fate::Dead => {
+            let (topic, is_new) = dead_letters(with.topics, header.group, with.now_ms)?;
+            Back {
+                topic,
+                queue_id: 0,
+                is_new,
+                fate,
+            }
+        }
+    };
+    store_again(&record, &back, &header, with, reply)
+}
+
+fn group(with: &GivingBack<'_>, group: &str) -> Result<Arc<Rule>, Refusal> {
+    let auto_create = with.settings.auto_create_subscription_group;
+    with.groups.find_or_create(group, auto_create, with.now_ms).ok_or_else(|| {
+        let text = format!(
+            "subscription group not exist, {group}; create it with mqadmin updateSubGroup, or set autoCreateSubscriptionGroup=true"
+        );
+        Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
+    })
+}
+
+fn retry_topic(with: &GivingBack<'_>, header: &SendBackHeader<'_>, rule: &Rule) -> Result<(Arc<Topic>, bool), Refusal> {
+    let spec = Spec {
+        sys_flag: if header.unit_mode { UNIT_SUBSCRIPTION } else { 0 },
+        ..Spec::new(&names::retry_topic(header.group), rule.retry_queue_nums)
+    };
+    let (topic, is_new) = made(with.topics, spec, with.now_ms)?;
+    if !is_writable(topic.perm) {
+        let text = format!("the topic[{}] sending message is forbidden", topic.name);
+        return Err(Refusal::new(ResponseCode::NoPermission, text));
+    }
+    Ok((topic, is_new))
+}
+
+/// A group's dead letter topic, made if it is not there, and whether it was made.
+pub(crate) fn dead_letters(topics: &Topics, group: &str, now_ms: i64) -> Result<(Arc<Topic>, bool), TopicError> {
+    let spec = Spec {
+        perm: PERM_READ | PERM_WRITE,
+        ..Spec::new(&names::dlq_topic(group), DLQ_QUEUES)
+    };
+    made(topics, spec, now_ms)
+}
+
+fn made(topics: &Topics, spec: Spec, now_ms: i64) -> Result<(Arc<Topic>, bool), TopicError> {
+    let is_new = !topics.contains(&spec.name);
+    topics.create_for_group(spec, now_ms).map(|topic| (topic, is_new))
+}
+
+fn found(store: &Store, offset: i64) -> Result<Bytes, Refusal> {
+    let record = store.record_at(LogOffset(offset));
+    record.map_err(|error| Refusal::system(format!("look message by offset failed, {offset}: {error}")))
+}
+
+fn any_queue(queues: i32) -> i32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    (NEXT.fetch_add(1, Relaxed) % queues.max(1) as u32) as i32
+}
+
+fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, with: &GivingBack<'_>, reply: &Reply) -> Result<(), Refusal> {
+    let (topic, queue_id, properties) = match back.fate {
+        Fate::Dead => (&*back.topic.name, back.queue_id, rules::given_back(record, 0)),
+        Fate::Again { level } => waiting(record, back, level.min(with.settings.message_delay_level.max())),
+    };
+    if properties.len() > properties::MAX_BYTES {
+        return Err(Refusal::system(format!("PROPERTIES_SIZE_EXCEEDED: {} bytes", properties.len())));
+    }
+    let draft = Draft {
+        topic,
+        queue_id,
+        flag: record.flag,
+        sys_flag: record.sys_flag,
+        born_timestamp: record.born_timestamp,
+        born_host: record.born_host,
+        store_host: with.store_host,
+        reconsume_times: record.reconsume_times.saturating_add(1),
+        prepared_offset: 0,
+        body: record.body,
+        properties: &properties,
+        added_properties: b"",
+        body_crc: record.body_crc,
+    };
+    let queue = with.store.queue(topic, queue_id);
+    // Compat: whatever the store says, Apache answers with its catch-all code.
+    let ticket = with
+        .store
+        .append(&[draft], &[queue], with.now_ms, &mut Vec::with_capacity(1))
+        .map_err(|error| Refusal::system(error.to_string()))?;
+    let count = Count {
+        stats: Arc::clone(with.stats),
+        group: header.group.to_owned(),
+        topic: properties::find(&properties, properties::RETRY_TOPIC)
+            .unwrap_or(record.topic)
+            .to_owned(),
+        origin: header.origin_topic.unwrap_or("null").to_owned(),
+        bytes: draft.encoded_len() as i64,
+        waits_in: (back.fate != Fate::Dead).then_some(queue_id),
+    };
+    let changed = back.is_new.then(|| Arc::clone(with.topics.changed()));
+    let (answer, owed) = (reply.clone(), reply.connection().owe());
+    let done = move |outcome: Result<(), Arc<str>>| {
+        let outcome = outcome.map(|()| count.count()).map_err(|reason| Refusal::system(&*reason));
+        let send = move || {
+            answer.send(outcome.map(|()| Answer::ok()));
+            drop(owed);
+        };
+        match changed {
+            Some(changed) => changed.when_settled(send),
+            None => send(),
+        }
+    };
+    let mut done = Some(done);
+    let at_once = with.store.complete(ticket, true, || match done.take() {
+        Some(done) => Box::new(done),
+        None => Box::new(|_| ()),
+    });
+    if let (Some(outcome), Some(done)) = (at_once, done) {
+        done(outcome);
+    }
+    Ok(())
+}
+
+fn waiting<'b>(record: &Record<'_>, back: &'b Back, level: i32) -> (&'b str, i32, Vec<u8>) {
+    let properties = delay::put_off(&rules::given_back(record, level), level, &back.topic.name, back.queue_id);
+    (names::SCHEDULE_TOPIC, delay::queue_of(level), properties)
+}
+
+/// What is counted when the message is stored.
+struct Count {
+    stats: Arc<BrokerStats>,
+    group: String,
+    /// Where the message was first.
+    topic: String,
+    /// Where the client says it came from.
+    origin: String,
+    /// Bytes of the record.
+    bytes: i64,
+    /// The queue of the schedule topic; `None` when it went to the dead letter queue.
+    waits_in: Option<i32>,
+}
+
+impl Count {
+    fn count(&self) {
+        self.stats.given_back(&self.topic, &self.group, self.bytes, self.waits_in);
+        if self.waits_in.is_none() {
+            self.stats.died(&self.origin, &self.group);
+            tracing::info!(group = self.group, topic = self.topic, "message put into the dead letter queue");
+        }
+    }
+}

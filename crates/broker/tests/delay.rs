@@ -1,0 +1,305 @@
+//! Delivery of delayed messages over a store on a simulated disk: through full disks, kills and power cuts.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use broker::delay::table::{self, OffsetsFile};
+use broker::delay::{Alarm, DelayOffsets, Delivery, Levels, delay_levels, put_off, queue_of};
+use broker::stats::BrokerStats;
+use broker::topic::{TopicLimits, Topics};
+use broker::upkeep::Files;
+use config::shape::Shape;
+use message::properties::{self, Builder};
+use message::record::{Draft, body_crc};
+use message::{QueueOffset, Record, names};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::disk::Disk;
+use store::disk::simulated::SimulatedDisk;
+use store::retention::RetentionOptions;
+use store::{Arrival, Arrivals, DueTopic, FlushMode, Limits, LogOptions, ReadStatus, Store, StoreOptions};
+
+const ROOT: &str = "/store";
+const TOPIC: &str = "orders";
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn levels() -> Levels {
+    delay_levels().parse("0s 1s").unwrap()
+}
+
+fn options(mode: FlushMode) -> StoreOptions {
+    StoreOptions {
+        root: ROOT.into(),
+        log_dir: Path::new(ROOT).join("commitlog"),
+        log: LogOptions {
+            segment_bytes: 16 << 10,
+            flush_mode: mode,
+            flush_interval: Duration::from_millis(1),
+            tail_bytes: 4 << 10,
+            max_unconfirmed_bytes: 1 << 20,
+            due: DueTopic {
+                name: names::SCHEDULE_TOPIC.into(),
+                delays_ms: levels().delays_ms().to_vec(),
+            },
+        },
+        queue_file_bytes: 2_000,
+        max_open_queue_files: 16,
+        index_enabled: true,
+        index_slots: 100,
+        index_items: 1_000,
+        max_index_backlog: 10_000,
+        checkpoint_bytes: 8 << 10,
+        checkpoint_interval: Duration::from_millis(100),
+        check_crc_on_recovery: true,
+        retention: RetentionOptions {
+            interval: Duration::from_millis(5),
+            delete_hours: Vec::new(),
+            clean_forcibly: false,
+            ..RetentionOptions::default()
+        },
+    }
+}
+
+/// Tells the delivering thread of arrivals, as the broker does.
+struct Wake(Arc<Alarm>);
+
+impl Arrivals for Wake {
+    fn arrived(&self, messages: &mut dyn Iterator<Item = Arrival<'_>>) {
+        messages.for_each(|message| self.0.arrived(message.queue, message.tags_code));
+    }
+}
+
+/// As much of a broker as delivery needs.
+struct World {
+    store: Arc<Store>,
+    offsets: Arc<DelayOffsets>,
+    file: OffsetsFile,
+    delivery: Delivery,
+    mode: FlushMode,
+}
+
+impl World {
+    fn open(disk: &SimulatedDisk, mode: FlushMode) -> Self {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let (store, _) = Store::open(Arc::clone(&disk), options(mode)).unwrap();
+        let file = Files::new(&disk, Path::new(ROOT)).delays();
+        let offsets = Arc::new(DelayOffsets::new(0));
+        table::load(&offsets, &file).unwrap();
+        let stats = Arc::new(BrokerStats::new("c", 100));
+        let limits = TopicLimits { topics: 10, queues: 8 };
+        let topics = Arc::new(Topics::new(vec![], limits, Arc::clone(&stats), Arc::default(), 0));
+        let alarm = Arc::new(Alarm::default());
+        store.set_arrivals(Box::new(Wake(Arc::clone(&alarm))));
+        let delivery = Delivery::start(Arc::clone(&store), &levels(), &offsets, &alarm, (topics, stats)).unwrap();
+        Self {
+            file: OffsetsFile::new(Arc::clone(&offsets), Arc::clone(&store), file),
+            store,
+            offsets,
+            delivery,
+            mode,
+        }
+    }
+
+    /// Stores a message that waits at a level; whether that was acknowledged.
+    fn send(&self, body: &str, level: i32) -> bool {
+        let own = Builder::new().with(properties::UNIQ_KEY, &format!("key-of-{body}")).build();
+        let properties = put_off(&own, level, TOPIC, 0);
+        let draft = Draft {
+            topic: names::SCHEDULE_TOPIC,
+            queue_id: queue_of(level),
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: now_ms(),
+            born_host: "127.0.0.1:1".parse().unwrap(),
+            store_host: "127.0.0.1:10911".parse().unwrap(),
+            reconsume_times: 0,
+            prepared_offset: 0,
+            body: body.as_bytes(),
+            properties: &properties,
+            added_properties: b"",
+            body_crc: body_crc(body.as_bytes()),
+        };
+        let queue = self.store.queue(draft.topic, draft.queue_id);
+        let Ok(ticket) = self.store.append(&[draft], &[queue], now_ms(), &mut Vec::new()) else {
+            return false;
+        };
+        let (done, outcome) = mpsc::channel();
+        let at_once = self
+            .store
+            .complete(ticket, true, || Box::new(move |o| done.send(o.is_ok()).unwrap_or(())));
+        at_once.map_or_else(|| outcome.recv_timeout(DEADLINE).unwrap(), |outcome| outcome.is_ok())
+    }
+
+    /// Bodies that came, with how long each waited in ms.
+    fn arrived(&self) -> Vec<(String, i64)> {
+        let (mut all, mut at) = (Vec::new(), QueueOffset(0));
+        loop {
+            let limits = Limits {
+                messages: 32,
+                bytes: 1 << 20,
+                scan: 800,
+            };
+            let read = self.store.read(TOPIC, 0, at, limits, &|_| true, true).unwrap();
+            if read.status != ReadStatus::Found {
+                return all;
+            }
+            for bytes in &read.records {
+                let record = Record::parse(bytes).unwrap();
+                assert!(record.crc_matches());
+                let body = String::from_utf8(record.body.to_vec()).unwrap();
+                all.push((body, record.store_timestamp - record.born_timestamp));
+            }
+            at = read.next;
+        }
+    }
+
+    fn bodies(&self) -> Vec<String> {
+        self.arrived().into_iter().map(|(body, _)| body).collect()
+    }
+
+    /// Waits until all these have come.
+    fn wait_for(&self, wanted: &[String]) -> Vec<String> {
+        wait(|| wanted.iter().all(|body| self.bodies().contains(body)));
+        self.bodies()
+    }
+
+    fn stop(self) {
+        self.delivery.stop();
+        self.file.save_if_changed().unwrap();
+        self.store.close().unwrap();
+    }
+
+    /// Ends what the disk no longer serves; its threads must not outlive the test.
+    fn abandon(self) {
+        self.delivery.stop();
+        let _ = self.store.close();
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+fn wait(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < DEADLINE, "not in time");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| format!("message-{n:03}")).collect()
+}
+
+#[test]
+fn each_level_comes_in_its_order_and_after_its_time() {
+    for mode in [FlushMode::Async, FlushMode::Sync] {
+        let world = World::open(&SimulatedDisk::new(1), mode);
+        let (later, soon) = (numbered(0..40), numbered(40..80));
+        assert!(later.iter().all(|body| world.send(body, 2)));
+        assert!(soon.iter().all(|body| world.send(body, 1)));
+        let all: Vec<String> = [&soon[..], &later].concat();
+        world.wait_for(&all);
+        let arrived = world.arrived();
+        assert_eq!(arrived.len(), 80);
+        for bodies in [&soon, &later] {
+            let order: Vec<&String> = arrived.iter().map(|(body, _)| body).filter(|body| bodies.contains(body)).collect();
+            assert!(order.iter().zip(bodies.iter()).all(|(came, sent)| *came == sent), "{order:?}");
+        }
+        assert!(
+            arrived.iter().all(|(body, waited)| *waited >= 1_000 || soon.contains(body)),
+            "{arrived:?}"
+        );
+        wait(|| world.offsets.of(1) == Some(40) && world.offsets.of(2) == Some(40));
+        world.stop();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_delivery_and_loses_nothing() {
+    let disk = SimulatedDisk::new(2);
+    let world = World::open(&disk, FlushMode::Async);
+    let bodies = numbered(0..30);
+    assert!(bodies.iter().all(|body| world.send(body, 2)));
+    disk.set_capacity(disk.used());
+    // The keeper looks at the disk while it has work.
+    wait(|| {
+        world.store.delete_expired();
+        world.store.not_writable().is_some()
+    });
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(world.bodies().len() < 30, "delivered to a full disk");
+    let before = world.offsets.of(2);
+    disk.set_capacity(1 << 30);
+    wait(|| {
+        world.store.delete_expired();
+        world.store.not_writable().is_none()
+    });
+    assert_eq!(
+        world.wait_for(&bodies),
+        bodies,
+        "all of them, in order, once; {before:?} when it stopped"
+    );
+    world.stop();
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was() {
+    let disk = SimulatedDisk::new(3);
+    let world = World::open(&disk, FlushMode::Async);
+    assert!(numbered(0..20).iter().all(|body| world.send(body, 1)));
+    world.wait_for(&numbered(0..20));
+    assert!(numbered(20..40).iter().all(|body| world.send(body, 2)));
+    world.stop();
+    let world = World::open(&disk, FlushMode::Async);
+    assert_eq!(world.wait_for(&numbered(0..40)), numbered(0..40));
+    world.stop();
+}
+
+/// Kills or cuts the power while messages arrive and are delivered, `rounds` times on one disk.
+fn survive(mode: FlushMode, seed: u64, after: impl Fn(&SimulatedDisk, u64) -> SimulatedDisk) -> (Vec<String>, Vec<String>) {
+    let mut disk = SimulatedDisk::new(seed);
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let world = World::open(&disk, mode);
+        assert_eq!(world.mode, mode);
+        for n in 0..25 {
+            let body = format!("{round}-{n}");
+            if world.send(&body, 1) {
+                acknowledged.push(body);
+            }
+            if n == 7 + round * 3 {
+                world.file.save_if_changed().unwrap();
+            }
+        }
+        disk = after(&disk, seed + round);
+        world.abandon();
+    }
+    let world = World::open(&disk, mode);
+    let arrived = world.wait_for(&acknowledged);
+    world.stop();
+    (acknowledged, arrived)
+}
+
+#[test]
+fn after_kills_each_message_has_come_once() {
+    for mode in [FlushMode::Async, FlushMode::Sync] {
+        for seed in 0..4 {
+            let (sent, mut arrived) = survive(mode, seed, |disk, _| disk.process_killed());
+            assert_eq!(sent.len(), 100);
+            let mut sent = sent;
+            sent.sort();
+            arrived.sort();
+            assert_eq!(arrived, sent, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn after_power_cuts_no_acknowledged_message_is_missing() {
+    for seed in 0..6 {
+        let (sent, arrived) = survive(FlushMode::Sync, seed, SimulatedDisk::power_cut);
+        assert_eq!(sent.len(), 100);
+        assert!(sent.iter().all(|body| arrived.contains(body)), "seed {seed}");
+    }
+}
