@@ -174,11 +174,7 @@ fn delay_level(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'
     if seen.is_timer && level <= 0 {
         return Err(not_there_yet("timer messages"));
     }
-    // Compat: a half message by its flag alone is never put off.
-    let transaction = sys_flag::transaction(header.sys_flag);
-    if transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK {
-        return Ok(0);
-    }
+    refuse_half_messages(header)?;
     Ok(level.min(settings.message_delay_level.max()))
 }
 
@@ -227,6 +223,14 @@ pub(super) fn single<'a>(
     })
 }
 
+/// A half message by its flag alone belongs into no queue, and recovery would put it into none: without transactions it is refused.
+fn refuse_half_messages(header: &SendHeader<'_>) -> Result<(), Refusal> {
+    match sys_flag::transaction(header.sys_flag) {
+        sys_flag::TRANSACTION_PREPARED | sys_flag::TRANSACTION_ROLLBACK => Err(not_there_yet("transactional messages")),
+        _ => Ok(()),
+    }
+}
+
 fn refuse_what_is_not_there(seen: &Seen<'_>) -> Result<(), Refusal> {
     let features = [
         (seen.is_transaction, "transactional messages"),
@@ -249,6 +253,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
         return refused(format!("batch request does not support retry group {}", header.topic));
     }
     body_size(settings, body)?;
+    refuse_half_messages(header)?;
     let seen = Seen::of(header.properties);
     if delay::level_of(seen.delay)? > 0 {
         return Err(illegal(settings, "A batch cannot be delayed."));
