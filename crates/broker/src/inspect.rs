@@ -5,7 +5,7 @@
 //!
 //! Not here: log, queues and index ([`store::inspect`]).
 
-use crate::offset::table::{Saved as Offsets, quote_keys};
+use crate::offset::table::Saved as Offsets;
 use crate::{group, offset, topic};
 use protocol::group::GroupConfigs;
 use protocol::json;
@@ -152,15 +152,14 @@ fn judge(name: &str, content: &[u8]) -> Result<(), String> {
     match name {
         topic::table::FILE => topic::table::names(content).map(drop).map_err(told),
         group::table::FILE => json::read::<GroupConfigs>(content).map(drop).map_err(told),
-        offset::table::FILE => offset::table::parse(content).map(drop).map_err(|error| error.to_string()),
+        offset::table::FILE => offset::table::parse(content).map(drop).map_err(told),
         _ => value(content).map(drop),
     }
 }
 
 fn value(content: &[u8]) -> Result<Value, String> {
-    let strict = serde_json::from_slice(content);
-    let quoted = strict.or_else(|_| serde_json::from_slice(&quote_keys(content)));
-    quoted.or_else(|_| json::read(content)).map_err(|error| error.to_string())
+    let large = json::read_large(content);
+    large.or_else(|_| json::read(content)).map_err(|error| error.to_string())
 }
 
 /// One entry of a configuration file: a member of one of its tables, or a plain value.

@@ -7,6 +7,7 @@
 //! [`write`] writes that dialect, [`write_standard`] quotes all keys. [`read`] accepts both: strict JSON takes the fast
 //! way; what that refuses is read by the lenient parser, which also ignores null members (Go clients write them).
 
+mod bare_keys;
 mod lenient;
 pub mod loose;
 pub mod object_keys;
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 /// A body that cannot be read. Answered as code 1 with this text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("malformed JSON body: {0}")]
+#[error("malformed JSON: {0}")]
 pub struct JsonError(pub(crate) String);
 
 /// Reads a JSON body, in fastjson's dialect or standard.
@@ -32,6 +33,16 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
             T::deserialize(value).map_err(|error| JsonError(error.to_string()))
         }
     }
+}
+
+/// Reads JSON of any size that is standard but for integer keys without quotes: the tables that a broker saves.
+///
+/// # Errors
+/// It is no such JSON, or not of this shape.
+pub fn read_large<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
+    serde_json::from_slice(text)
+        .or_else(|_| serde_json::from_slice(&bare_keys::quote(text)))
+        .map_err(|error| JsonError(error.to_string()))
 }
 
 /// Writes a body as Java's broker does.

@@ -5,9 +5,9 @@
 //! ```
 
 use super::DelayOffsets;
-use crate::offset::table::{Layout, Lines, quote_keys};
+use crate::offset::table::{Layout, Lines};
 use crate::upkeep::StateFile;
-use protocol::DataVersion;
+use protocol::{DataVersion, json};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -25,16 +25,12 @@ struct Saved {
     offset_table: BTreeMap<i32, i64>,
 }
 
-fn parse(content: &[u8]) -> Result<Saved, serde_json::Error> {
-    serde_json::from_slice(content).or_else(|_| serde_json::from_slice(&quote_keys(content)))
-}
-
 /// Fills an empty table with what was saved.
 ///
 /// # Errors
 /// The file is there and cannot be read.
 pub fn load(offsets: &DelayOffsets, file: &StateFile) -> io::Result<()> {
-    if let Some(saved) = file.load(parse)? {
+    if let Some(saved) = file.load(json::read_large::<Saved>)? {
         offsets.restore(saved.offset_table, saved.data_version);
     }
     Ok(())
@@ -92,9 +88,13 @@ mod tests {
     const APACHES: &str = "{\n\t\"dataVersion\":{\n\t\t\"counter\":0,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1795409622391\n\t},\n\
                            \t\"offsetTable\":{\n\t\t1:9,\n\t\t3:0,\n\t\t18:0\n\t}\n}";
 
+    fn read(text: &str) -> Saved {
+        json::read_large(text.as_bytes()).unwrap()
+    }
+
     #[test]
     fn a_file_of_the_java_broker_is_read_and_written_the_same() {
-        let saved = parse(APACHES.as_bytes()).unwrap();
+        let saved = read(APACHES);
         let offsets = DelayOffsets::default();
         offsets.restore(saved.offset_table, saved.data_version);
         assert_eq!((offsets.of(1), offsets.of(3), offsets.of(2)), (Some(9), Some(0), None));
@@ -108,15 +108,15 @@ mod tests {
         offsets.set(2, 5);
         let expected = r#"{"dataVersion":{"counter":0,"stateVersion":0,"timestamp":7},"offsetTable":{2:5,18:0}}"#;
         assert_eq!(text(offsets.all(), Layout::Body), expected);
-        assert_eq!(parse(expected.as_bytes()).unwrap().offset_table, BTreeMap::from([(2, 5), (18, 0)]));
+        assert_eq!(read(expected).offset_table, BTreeMap::from([(2, 5), (18, 0)]));
         let empty = r#"{"dataVersion":{"counter":0,"stateVersion":0,"timestamp":0},"offsetTable":{}}"#;
         assert_eq!(text(DelayOffsets::default().all(), Layout::Body), empty);
     }
 
     #[test]
     fn files_of_older_brokers_have_no_version() {
-        let saved = parse(br#"{"offsetTable":{3:7}}"#).unwrap();
+        let saved = read(r#"{"offsetTable":{3:7}}"#);
         assert_eq!((saved.data_version, saved.offset_table), (None, BTreeMap::from([(3, 7)])));
-        assert!(parse(b"{").is_err());
+        assert!(json::read_large::<Saved>(b"{").is_err());
     }
 }

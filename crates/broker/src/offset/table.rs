@@ -14,6 +14,7 @@ use super::Offsets;
 use super::places::{ByQueue, TopicGroup};
 use crate::upkeep::StateFile;
 use protocol::DataVersion;
+use protocol::json::{self, JsonError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -36,8 +37,8 @@ pub struct Saved {
 ///
 /// # Errors
 /// It is no JSON of this shape.
-pub fn parse(content: &[u8]) -> Result<Saved, serde_json::Error> {
-    serde_json::from_slice(content).or_else(|_| serde_json::from_slice(&quote_keys(content)))
+pub fn parse(content: &[u8]) -> Result<Saved, JsonError> {
+    json::read_large(content)
 }
 
 /// Puts what was saved into an empty table.
@@ -78,55 +79,6 @@ pub fn save_if_dirty(offsets: &Offsets, file: &StateFile, now_ms: i64) -> io::Re
     }
     let text = text(offsets, offsets.version(now_ms), Layout::File);
     file.save(text.as_bytes()).inspect_err(|_| offsets.mark_dirty())
-}
-
-/// Puts quotes around bare integer keys, which strict JSON wants.
-pub(crate) fn quote_keys(content: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(content.len() + content.len() / 8);
-    let mut rest = content.iter().copied().peekable();
-    let mut containers = Vec::new();
-    let mut key_next = false;
-    while let Some(byte) = rest.next() {
-        if key_next && (byte.is_ascii_digit() || byte == b'-') {
-            out.extend([b'"', byte]);
-            while let Some(digit) = rest.next_if(u8::is_ascii_digit) {
-                out.push(digit);
-            }
-            out.push(b'"');
-            key_next = false;
-            continue;
-        }
-        out.push(byte);
-        match byte {
-            b'"' => {
-                copy_string(&mut rest, &mut out);
-                key_next = false;
-            }
-            b'{' | b'[' => {
-                containers.push(byte);
-                key_next = byte == b'{';
-            }
-            b'}' | b']' => {
-                containers.pop();
-                key_next = false;
-            }
-            b',' => key_next = containers.last() == Some(&b'{'),
-            _ => key_next &= byte.is_ascii_whitespace(),
-        }
-    }
-    out
-}
-
-fn copy_string(rest: &mut impl Iterator<Item = u8>, out: &mut Vec<u8>) {
-    let mut escaped = false;
-    for byte in rest {
-        out.push(byte);
-        match byte {
-            b'\\' => escaped = !escaped,
-            b'"' if !escaped => return,
-            _ => escaped = false,
-        }
-    }
 }
 
 /// How the text is laid out.
