@@ -128,12 +128,22 @@ impl Routes {
         }
     }
 
-    /// Has a request served by a thread that may wait for the disk.
+    /// Has a request answered by a thread that may wait for the disk.
     fn aside(self: &Arc<Self>, frame: &Frame, reply: &Reply, serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static) -> Dealt {
-        let (routes, answer) = (self.clone(), reply.clone());
-        let (frame, owed) = (frame.clone(), reply.connection().owe());
+        self.dealt_with_aside(frame, reply, |routes, frame, answer| answer.send(serve(routes, frame)))
+    }
+
+    /// Has a request dealt with by a thread that may wait for the disk; what deals with it has it answered.
+    fn dealt_with_aside(
+        self: &Arc<Self>,
+        frame: &Frame,
+        reply: &Reply,
+        deal: impl FnOnce(&Arc<Self>, &Frame, Reply) + Send + 'static,
+    ) -> Dealt {
+        let (routes, frame, answer) = (self.clone(), frame.clone(), reply.clone());
+        let owed = reply.connection().owe();
         let job = move || {
-            answer.send(serve(&routes, &frame));
+            deal(&routes, &frame, answer);
             drop(owed);
         };
         match self.readers.run(job) {
@@ -302,8 +312,7 @@ impl Routes {
 
     /// Hands a reply to who asked; what stores it, if it is to be stored, also answers.
     fn reply_message(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now_ms: i64) -> Dealt {
-        let (routes, conn, frame, answer) = (self.clone(), conn.clone(), frame.clone(), reply.clone());
-        let (at, settings) = (self.store_host(&conn), self.settings.current());
+        let (at, settings) = (self.store_host(conn), self.settings.current());
         let came = request_reply::handler::Came {
             from: conn.peer(),
             at,
@@ -311,11 +320,10 @@ impl Routes {
             region: settings.region_id.clone(),
             trace_on: settings.trace_on,
         };
-        let owed = conn.owe();
-        let reply_frame = frame.clone();
-        request_reply::handler::push(&reply_frame, came, &self.producers, move |outcome| {
+        let (routes, conn, answer, owed) = (self.clone(), conn.clone(), reply.clone(), conn.owe());
+        let send = request_reply::handler::as_send(frame);
+        request_reply::handler::push(frame, came, &self.producers, move |outcome| {
             if outcome.is_ok() && routes.settings.current().store_reply_message_enable {
-                let send = request_reply::handler::as_send(&frame);
                 routes.sender.serve(&conn, std::slice::from_ref(&send), at, now_ms);
             } else {
                 answer.send(outcome);
@@ -325,27 +333,23 @@ impl Routes {
         Dealt::Later
     }
 
-    /// Reads the message, which may wait for the disk, and hands it to the consumer, whose answer is ours.
+    /// Reads the message and hands it to the consumer, whose answer is ours.
     fn consume_directly(self: &Arc<Self>, frame: &Frame, reply: &Reply) -> Dealt {
-        let (routes, answer, frame) = (self.clone(), reply.clone(), frame.clone());
-        let read = self.readers.run(move || {
-            let settings = routes.settings.current();
+        self.dealt_with_aside(frame, reply, |routes, frame, answer| {
             let with = Directly {
                 log: &*routes.store,
                 topics: &routes.topics,
                 groups: &routes.groups,
-                broker: &settings.broker_name,
+                broker: &routes.settings.current().broker_name,
             };
-            admin::consumer::consume_directly(&frame, &routes.consumers, &with, move |outcome| answer.send(outcome));
-        });
-        read.map_or_else(|refusal| Dealt::Now(Err(refusal)), |()| Dealt::Later)
+            admin::consumer::consume_directly(frame, &routes.consumers, &with, move |outcome| answer.send(outcome));
+        })
     }
 
-    /// Reads the message, which may wait for the disk, and stores it again.
+    /// Reads the message and stores it again.
     fn give_back(self: &Arc<Self>, conn: &Connection, frame: &Frame, reply: &Reply) -> Dealt {
-        let (routes, answer, frame) = (self.clone(), reply.clone(), frame.clone());
-        let (store_host, owed) = (self.store_host(conn), reply.connection().owe());
-        let job = move || {
+        let store_host = self.store_host(conn);
+        self.dealt_with_aside(frame, reply, move |routes, frame, answer| {
             let with = GivingBack {
                 store: &routes.store,
                 topics: &routes.topics,
@@ -355,13 +359,8 @@ impl Routes {
                 store_host,
                 now_ms: now_ms(),
             };
-            give_back(&frame, &with, &answer);
-            drop(owed);
-        };
-        match self.readers.run(job) {
-            Ok(()) => Dealt::Later,
-            Err(refusal) => Dealt::Now(Err(refusal)),
-        }
+            give_back(frame, &with, &answer);
+        })
     }
 
     /// Moves a group, and lets parked pulls of the queues know.
