@@ -93,9 +93,7 @@ impl Alarm {
         }
         self.planned.store(AWAKE, SeqCst);
     }
-}
 
-impl Alarm {
     /// Sleeps so long, whatever arrives, unless it is called.
     pub(super) fn rest(&self, time: Duration) {
         self.sleep(Some(AWAKE), Some(time));

@@ -102,7 +102,7 @@ impl Progress {
     pub(super) fn end(&self, flight: &Flight, is_confirmed: bool, now_ms: i64) {
         // In the order of the log: an append is confirmed after those before it, and none is after one that failed.
         if is_confirmed {
-            self.note(flight, now_ms);
+            self.delivered(flight, now_ms);
         }
         let mut open = self.open.lock();
         open.flights -= 1;
@@ -112,11 +112,15 @@ impl Progress {
         self.alarm.call();
     }
 
-    /// Notes what is delivered, or needs no delivery.
-    pub(super) fn note(&self, flight: &Flight, now_ms: i64) {
-        for step in &flight.moves {
+    /// Levels have come so far: what was before is delivered, or needs no delivery.
+    pub(super) fn advance(&self, moves: &[Move], now_ms: i64) {
+        for step in moves {
             self.offsets.advance(step.level, step.to, step.steps, now_ms);
         }
+    }
+
+    fn delivered(&self, flight: &Flight, now_ms: i64) {
+        self.advance(&flight.moves, now_ms);
         for (topic, messages, bytes) in &flight.topics {
             topic.stored(*messages, *bytes, *messages);
         }

@@ -283,9 +283,9 @@ impl Worker {
             flight.add(self.lines[*line].level, &counters, delivery.encoded_len() as i64);
             drafts.push(delivery);
         }
-        flight.moves = self.moves();
+        let moves = self.moves();
         if drafts.is_empty() {
-            return Ok(self.pass_over(&flight, &doubts));
+            return Ok(self.pass_over(&moves, &doubts));
         }
         let ticket = match self.store.append(&drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len())) {
             Ok(ticket) => ticket,
@@ -296,12 +296,12 @@ impl Worker {
                     max,
                     "a delayed message is too large for its topic's name: it is not delivered"
                 );
-                return Ok(self.pass_over(&flight, &doubts));
+                return Ok(self.pass_over(&moves, &doubts));
             }
             Err(error) => return Err(Trouble::refused(&error)),
         };
         self.keep(&doubts);
-        self.complete(ticket, flight);
+        self.complete(ticket, Flight { moves, ..flight });
         Ok(Round::Again)
     }
 
@@ -318,16 +318,12 @@ impl Worker {
     }
 
     /// Passes over what was taken, when nothing of it is to be delivered and nothing before it is open.
-    fn pass_over(&mut self, flight: &Flight, doubts: &[Option<i64>]) -> Round {
+    fn pass_over(&mut self, moves: &[Move], doubts: &[Option<i64>]) -> Round {
         if self.progress.open().flights > 0 {
             self.lines.iter_mut().for_each(Line::give_back);
             return Round::Wait(LONGEST_SLEEP);
         }
-        let moves = Flight {
-            moves: flight.moves.clone(),
-            ..Flight::default()
-        };
-        self.progress.note(&moves, now_ms());
+        self.progress.advance(moves, now_ms());
         self.keep(doubts);
         Round::Again
     }

@@ -156,12 +156,6 @@ impl TopicCounters {
         }
     }
 
-    /// Counts a message that a consumer gave back and that waits here now. Compat: not among what was put into the broker.
-    fn given_back(&self, bytes: i64) {
-        self.put.add(1);
-        self.put_size.add(bytes);
-    }
-
     /// Messages stored a second during the last minute.
     #[must_use]
     pub fn put_tps(&self) -> f64 {
@@ -341,7 +335,9 @@ impl BrokerStats {
     pub fn given_back(&self, topic: &str, group: &str, bytes: i64, waits_in: Option<i32>) {
         self.whole.totals.stored(1, bytes);
         if let Some(queue_id) = waits_in {
-            self.topic(names::SCHEDULE_TOPIC).given_back(bytes);
+            // Compat: not among what was put into the broker.
+            self.item(Name::TopicPutNums, names::SCHEDULE_TOPIC).add(1);
+            self.item(Name::TopicPutSize, names::SCHEDULE_TOPIC).add(bytes);
             self.waits(queue_id, bytes);
         }
         self.item(Name::SndbckPutNums, &format!("{topic}@{group}")).add(1);

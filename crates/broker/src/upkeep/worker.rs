@@ -9,6 +9,7 @@ use crate::group::{Groups, table as group_table};
 use crate::lock::OrderLocks;
 use crate::offset::{Offsets, table as offset_table};
 use crate::registration::Registration;
+use crate::routes::now_ms;
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::{Topics, table as topic_table};
@@ -17,7 +18,7 @@ use protocol::DataVersion;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use store::disk::{Disk, local_day};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
@@ -221,11 +222,6 @@ fn every(period: Duration) -> tokio::time::Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
