@@ -71,7 +71,7 @@ impl Message {
     /// With a property; one of that name is replaced.
     #[must_use]
     pub fn property(mut self, name: &str, value: &str) -> Self {
-        let others = properties::Builder::from_bytes(&self.properties).without(name);
+        let others = properties::Builder::from_bytes_without(&self.properties, &[name]);
         self.properties = others.with(name, value).build();
         self
     }

@@ -30,7 +30,7 @@ fn run(data: &[u8]) {
         assert!(name.len() + value.len() <= data.len());
         let _ = properties::find(data, name);
     }
-    let built = Builder::from_bytes(data).without("KEYS").with("KEYS", "k").build();
+    let built = Builder::from_bytes_without(data, &["KEYS"]).with("KEYS", "k").build();
     assert_eq!(properties::find(&built, "KEYS"), Some("k"));
     let _ = (found.tags, config::properties::parse_bytes(data));
     if let Ok(text) = std::str::from_utf8(data) {

@@ -67,10 +67,7 @@ fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>)
     let channel = producers
         .find(client)
         .ok_or_else(|| Refusal::system(format!("push reply message fail, channel of <{client}> not found.")))?;
-    let properties = Builder::from_bytes(header.properties)
-        .without(PUSH_REPLY_TIME)
-        .without(MSG_REGION)
-        .without(TRACE_ON)
+    let properties = Builder::from_bytes_without(header.properties, &[PUSH_REPLY_TIME, MSG_REGION, TRACE_ON])
         .with(MSG_REGION, &came.region)
         .with(TRACE_ON, if came.trace_on { "true" } else { "false" })
         .with(PUSH_REPLY_TIME, &came.now_ms.to_string())
