@@ -61,7 +61,7 @@ pub fn give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) {
 
 fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Result<(), Refusal> {
     let header = SendBackHeader::decode(&request.ext)?;
-    let rule = group(with, header.group)?;
+    let rule = rule(with.groups, with.settings, header.group, with.now_ms)?;
     if !is_writable(with.settings.broker_permission) {
         let text = format!("the broker[{}] sending message is forbidden", with.settings.broker_name);
         return Err(Refusal::new(ResponseCode::NoPermission, text));
@@ -96,9 +96,13 @@ fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Resul
     store_again(&record, &back, &header, with, reply)
 }
 
-fn group(with: &GivingBack<'_>, group: &str) -> Result<Arc<Rule>, Refusal> {
-    let auto_create = with.settings.auto_create_subscription_group;
-    with.groups.find_or_create(group, auto_create, with.now_ms).ok_or_else(|| {
+/// The rule of a group whose messages are given back, made if that is allowed.
+///
+/// # Errors
+/// There is no such group.
+pub(crate) fn rule(groups: &Groups, settings: &BrokerSettings, group: &str, now_ms: i64) -> Result<Arc<Rule>, Refusal> {
+    let auto_create = settings.auto_create_subscription_group;
+    groups.find_or_create(group, auto_create, now_ms).ok_or_else(|| {
         let text = format!(
             "subscription group not exist, {group}; create it with mqadmin updateSubGroup, or set autoCreateSubscriptionGroup=true"
         );

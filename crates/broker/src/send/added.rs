@@ -18,7 +18,7 @@ pub(super) struct Added {
 }
 
 /// What a send needs to know of a message's properties, found in one pass.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen<'a> {
     pub(super) uniq_key: &'a str,
     /// `WAIT=false`.

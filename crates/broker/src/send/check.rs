@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Most bytes of a record that are neither body nor properties.
 const RECORD_FRAME: usize = record::MIN_LEN + 24 + names::MAX_RETRY_TOPIC_LEN + 1;
 
+/// Refused, for now, under this name.
+const TRANSACTIONS: &str = "transactional messages";
+
 /// The messages of a request, checked.
 pub(super) struct Checked<'a> {
     pub(super) messages: Messages<'a>,
@@ -159,21 +162,16 @@ fn delay_level(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'
     let level = if goal.dies { -1 } else { delay::level_of(seen.delay)? };
     // Compat: clients before 4.6.1 leave the mark on a message of a transaction that they send for a retry.
     let is_old_retry = header.reconsume_times > 0 && level > 0;
-    if seen.is_transaction && !is_old_retry {
-        if settings.reject_transaction_message {
-            return Err(Refusal::new(
-                ResponseCode::NoPermission,
-                format!("the broker[{}] sending transaction message is forbidden", settings.broker_name),
-            ));
-        }
-        return Err(not_there_yet("transactional messages"));
+    let mut asks = *seen;
+    asks.is_transaction &= !is_old_retry;
+    asks.is_timer &= level <= 0;
+    if asks.is_transaction && settings.reject_transaction_message {
+        return Err(Refusal::new(
+            ResponseCode::NoPermission,
+            format!("the broker[{}] sending transaction message is forbidden", settings.broker_name),
+        ));
     }
-    if seen.is_light {
-        return Err(not_there_yet("light message queues"));
-    }
-    if seen.is_timer && level <= 0 {
-        return Err(not_there_yet("timer messages"));
-    }
+    refuse_what_is_not_there(&asks)?;
     refuse_half_messages(header)?;
     Ok(level.min(settings.message_delay_level.max()))
 }
@@ -226,14 +224,14 @@ pub(super) fn single<'a>(
 /// A half message by its flag alone belongs into no queue, and recovery would put it into none: without transactions it is refused.
 fn refuse_half_messages(header: &SendHeader<'_>) -> Result<(), Refusal> {
     match sys_flag::transaction(header.sys_flag) {
-        sys_flag::TRANSACTION_PREPARED | sys_flag::TRANSACTION_ROLLBACK => Err(not_there_yet("transactional messages")),
+        sys_flag::TRANSACTION_PREPARED | sys_flag::TRANSACTION_ROLLBACK => Err(not_there_yet(TRANSACTIONS)),
         _ => Ok(()),
     }
 }
 
 fn refuse_what_is_not_there(seen: &Seen<'_>) -> Result<(), Refusal> {
     let features = [
-        (seen.is_transaction, "transactional messages"),
+        (seen.is_transaction, TRANSACTIONS),
         (seen.is_light, "light message queues"),
         (seen.is_timer, "timer messages"),
     ];

@@ -22,7 +22,8 @@ use crate::errors::Refusal;
 use crate::group::Groups;
 use crate::lock::OrderLocks;
 use crate::reply::Reply;
-use crate::retry::{handler::dead_letters, rules};
+use crate::retry::handler::{dead_letters, rule};
+use crate::retry::rules;
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::topic::{Topic, Topics};
@@ -223,15 +224,7 @@ impl Sender {
             return Ok(None);
         }
         let group = rules::group_of(header.topic);
-        let auto_create = settings.auto_create_subscription_group;
-        let rule = self.groups.find_or_create(group, auto_create, now_ms).ok_or_else(|| {
-            Refusal::new(
-                ResponseCode::SubscriptionGroupNotExist,
-                format!(
-                    "subscription group not exist, {group}; create it with mqadmin updateSubGroup, or set autoCreateSubscriptionGroup=true"
-                ),
-            )
-        })?;
+        let rule = rule(&self.groups, settings, group, now_ms)?;
         let max = rules::max_times(&rule, client_version, header.max_reconsume_times);
         if !rules::dies_on_send(header.reconsume_times, max, self.locks.holds_any(group, now_ms)) {
             return Ok(None);
