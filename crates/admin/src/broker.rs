@@ -5,13 +5,21 @@ use std::collections::BTreeMap;
 use protocol::replication::ReplicationStatus;
 use serde::Serialize;
 
-use crate::{Broker, Changes, Cluster, Error, Target, time};
+use crate::{Broker, Changes, Cluster, Error, Steps, Target, time};
 
 /// All brokers at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClusterState {
     /// By cluster, name and id.
     pub brokers: Vec<BrokerSummary>,
+}
+
+/// A step is a broker, which may not have told.
+impl Steps for ClusterState {
+    fn failed_of(&self) -> (usize, usize) {
+        let silent = self.brokers.iter().filter(|broker| broker.error.is_some());
+        (silent.count(), self.brokers.len())
+    }
 }
 
 /// A broker at a glance. What it does not say is absent.
@@ -79,19 +87,11 @@ pub struct Table {
     pub error: Option<String>,
 }
 
-impl Tables {
-    /// The error that servers without an answer amount to.
-    ///
-    /// # Errors
-    /// [`Error::Partly`] when a server did not tell.
-    pub fn check(&self) -> Result<(), Error> {
-        match self.servers.iter().filter(|server| server.error.is_some()).count() {
-            0 => Ok(()),
-            failed => Err(Error::Partly {
-                failed,
-                steps: self.servers.len(),
-            }),
-        }
+/// A step is a server, which may not have told.
+impl Steps for Tables {
+    fn failed_of(&self) -> (usize, usize) {
+        let silent = self.servers.iter().filter(|server| server.error.is_some());
+        (silent.count(), self.servers.len())
     }
 }
 

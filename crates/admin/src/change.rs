@@ -1,9 +1,26 @@
-//! What was changed, server by server.
+//! Results of several steps: what came of each, and above all what was changed, server by server.
 
 use serde::Serialize;
 
 use crate::Error;
 use crate::error::advice;
+
+/// A result of several steps, each of which may have failed without the others.
+pub trait Steps {
+    /// How many failed, of how many.
+    fn failed_of(&self) -> (usize, usize);
+
+    /// The error that these failures amount to.
+    ///
+    /// # Errors
+    /// [`Error::Partly`] when any step failed.
+    fn check(&self) -> Result<(), Error> {
+        match self.failed_of() {
+            (0, _) => Ok(()),
+            (failed, steps) => Err(Error::Partly { failed, steps }),
+        }
+    }
+}
 
 /// One step at one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,16 +63,11 @@ impl Changes {
     pub fn failed(&self) -> usize {
         self.changes.iter().filter(|change| change.error.is_some()).count()
     }
+}
 
-    /// The error that these failures amount to.
-    ///
-    /// # Errors
-    /// [`Error::Partly`] when any step failed.
-    pub fn check(&self) -> Result<(), Error> {
-        match (self.failed(), self.changes.len()) {
-            (0, _) => Ok(()),
-            (failed, steps) => Err(Error::Partly { failed, steps }),
-        }
+impl Steps for Changes {
+    fn failed_of(&self) -> (usize, usize) {
+        (self.failed(), self.changes.len())
     }
 }
 

@@ -31,6 +31,6 @@ pub mod stats;
 pub mod time;
 pub mod topic;
 
-pub use change::{Change, Changes};
+pub use change::{Change, Changes, Steps};
 pub use cluster::{Broker, Cluster, Target};
 pub use error::Error;

@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::flags::{Again, AnyPlace, Place, name, told};
 use super::out::Out;
-use crate::broker::{self, Cleaning, Tables};
+use crate::broker::{self, Cleaning};
 use crate::export::{self, Part, Source};
 use crate::show::Totals;
-use crate::{Cluster, Error};
+use crate::{Cluster, Error, Steps};
 
 /// Where mqadmin writes what it exports.
 const EXPORT_DIR: &str = "/tmp/rocketmq/export";
@@ -32,26 +32,17 @@ impl ClusterList {
         let mut done = 0;
         loop {
             let state = broker::clusters(cluster, self.cluster.as_deref()).await?;
-            let (failed, steps) = (state.brokers.iter().filter(|row| row.error.is_some()).count(), state.brokers.len());
+            let outcome = state.check();
             match self.totals {
                 true => out.emit_apart(&Totals(state))?,
                 false => out.emit_apart(&state)?,
             }
             done += 1;
             if !self.again.wait(done).await {
-                return if failed == 0 {
-                    Ok(())
-                } else {
-                    Err(Error::Partly { failed, steps })
-                };
+                return outcome;
             }
         }
     }
-}
-
-fn tables(out: &mut Out, tables: &Tables) -> Result<(), Error> {
-    out.emit(tables)?;
-    tables.check()
 }
 
 /// Show a broker's state by name and value
@@ -63,7 +54,7 @@ pub(super) struct BrokerStatus {
 
 impl BrokerStatus {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        tables(out, &broker::states(cluster, &self.place.target()?).await?)
+        told(out, &broker::states(cluster, &self.place.target()?).await?)
     }
 }
 
@@ -76,7 +67,7 @@ pub(super) struct GetBrokerConfig {
 
 impl GetBrokerConfig {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        tables(out, &broker::settings(cluster, &self.place.target()?).await?)
+        told(out, &broker::settings(cluster, &self.place.target()?).await?)
     }
 }
 

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Changes, Error, Target, time};
-
 use super::out::Out;
+use crate::show::Show;
+use crate::{Error, Steps, Target, time};
 
 /// A broker or a cluster; one of them has to be given.
 #[derive(Debug, Clone, Args)]
@@ -132,10 +133,10 @@ pub(super) fn list_from<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Erro
     }
 }
 
-/// Prints what was changed; a failed step is an error.
-pub(super) fn told(out: &mut Out, changes: &Changes) -> Result<(), Error> {
-    out.emit(changes)?;
-    changes.check()
+/// Prints what came of several steps; a failed one is an error.
+pub(super) fn told<T: Serialize + Show + Steps>(out: &mut Out, result: &T) -> Result<(), Error> {
+    out.emit(result)?;
+    result.check()
 }
 
 #[cfg(test)]

@@ -80,9 +80,7 @@ pub(super) struct GetNamesrvConfig {}
 
 impl GetNamesrvConfig {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let tables = nameserver::settings(cluster).await;
-        out.emit(&tables)?;
-        tables.check()
+        told(out, &nameserver::settings(cluster).await)
     }
 }
 

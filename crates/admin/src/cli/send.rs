@@ -5,11 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::flags::{name, truth};
+use super::flags::{name, told, truth};
 use super::out::Out;
 use crate::message::send::{self, Draft, RoundTrips};
 use crate::show::{Show, Table};
-use crate::{Cluster, Error};
+use crate::{Cluster, Error, Steps};
 
 /// Send a message
 #[derive(Debug, Args)]
@@ -68,21 +68,6 @@ pub(super) struct CheckMsgSendRt {
 impl CheckMsgSendRt {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
         told(out, &send::round_trips(cluster, &self.topic, self.amount, self.size).await?)
-    }
-}
-
-fn told(out: &mut Out, trips: &RoundTrips) -> Result<(), Error> {
-    out.emit(trips)?;
-    check(trips)
-}
-
-fn check(trips: &RoundTrips) -> Result<(), Error> {
-    match trips.failed {
-        0 => Ok(()),
-        failed => Err(Error::Partly {
-            failed,
-            steps: trips.sends.len(),
-        }),
     }
 }
 
@@ -153,6 +138,15 @@ struct BrokerTrips {
     error: Option<String>,
 }
 
+/// A step is a send.
+impl Steps for Round {
+    fn failed_of(&self) -> (usize, usize) {
+        let failed: usize = self.brokers.iter().map(|row| row.failed).sum();
+        let succeeded: usize = self.brokers.iter().map(|row| row.succeeded).sum();
+        (failed, failed + succeeded)
+    }
+}
+
 impl Show for Round {
     fn show(&self, out: &mut String) {
         if let Some(room) = &self.room {
@@ -185,13 +179,7 @@ impl ClusterRt {
             out.emit_apart(&round)?;
             done += 1;
             if self.rounds.is_some_and(|rounds| done >= rounds) {
-                let failed = round.brokers.iter().map(|row| row.failed).sum();
-                let steps = round.brokers.len() * self.amount;
-                return if failed == 0 {
-                    Ok(())
-                } else {
-                    Err(Error::Partly { failed, steps })
-                };
+                return round.check();
             }
             tokio::time::sleep(Duration::from_secs(self.interval)).await;
         }

@@ -7,7 +7,7 @@ use message::sys_flag;
 use serde::Serialize;
 
 use crate::message::{query, trace};
-use crate::{Cluster, Error, time};
+use crate::{Cluster, Error, Steps, time};
 
 /// What bodies are made of that only have a size.
 const FILLER: u8 = b'a';
@@ -61,6 +61,13 @@ pub struct RoundTrips {
     pub failed: usize,
     /// The mean over all but the first, which opens the connection, ms.
     pub average_ms: f64,
+}
+
+/// A step is a send.
+impl Steps for RoundTrips {
+    fn failed_of(&self) -> (usize, usize) {
+        (self.failed, self.sends.len())
+    }
 }
 
 /// How long a send took.
