@@ -29,7 +29,7 @@ pub(super) struct ClusterList {
 
 impl ClusterList {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let mut done = 0;
+        let mut rounds = self.again.rounds();
         loop {
             let state = broker::clusters(cluster, self.cluster.as_deref()).await?;
             let outcome = state.check();
@@ -37,8 +37,7 @@ impl ClusterList {
                 true => out.emit_apart(&Totals(state))?,
                 false => out.emit_apart(&state)?,
             }
-            done += 1;
-            if !self.again.wait(done).await {
+            if !rounds.another().await {
                 return outcome;
             }
         }
@@ -157,11 +156,10 @@ pub(super) struct HaStatus {
 impl HaStatus {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
         let target = self.place.target()?;
-        let mut done = 0;
+        let mut rounds = self.again.rounds();
         loop {
             out.emit_apart(&broker::replication(cluster, &target).await?)?;
-            done += 1;
-            if !self.again.wait(done).await {
+            if !rounds.another().await {
                 return Ok(());
             }
         }

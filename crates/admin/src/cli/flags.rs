@@ -66,10 +66,29 @@ pub(super) struct Again {
 }
 
 impl Again {
-    /// Waits for the next look, the `done`-th being over; false when there is none.
-    pub(super) async fn wait(&self, done: u64) -> bool {
+    pub(super) fn rounds(&self) -> Rounds {
+        Rounds::new(self.interval, self.rounds)
+    }
+}
+
+/// What is done again every so many seconds, so many times.
+pub(super) struct Rounds {
+    interval: Option<u64>,
+    most: Option<u64>,
+    done: u64,
+}
+
+impl Rounds {
+    /// One round without an interval; without a number of rounds they end only when interrupted.
+    pub(super) fn new(interval: Option<u64>, most: Option<u64>) -> Self {
+        Self { interval, most, done: 0 }
+    }
+
+    /// Waits for the next round, one being over; false when there is none.
+    pub(super) async fn another(&mut self) -> bool {
+        self.done += 1;
         match self.interval {
-            Some(seconds) if self.rounds.is_none_or(|rounds| done < rounds) => {
+            Some(seconds) if self.most.is_none_or(|most| self.done < most) => {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
                 true
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::flags::{moment, name, told, truth};
+use super::flags::{Rounds, moment, name, told, truth};
 use super::out::Out;
 use crate::offset::reset::{self, END, Reset};
 use crate::{Cluster, Error, monitor, offset};
@@ -176,14 +176,12 @@ pub(super) struct StartMonitoring {
 
 impl StartMonitoring {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let mut done = 0;
+        let mut rounds = Rounds::new(Some(self.interval), self.rounds);
         loop {
             out.emit_apart(&monitor::round(cluster).await?)?;
-            done += 1;
-            if self.rounds.is_some_and(|rounds| done >= rounds) {
+            if !rounds.another().await {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_secs(self.interval)).await;
         }
     }
 }

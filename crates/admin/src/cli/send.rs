@@ -1,11 +1,9 @@
 //! Verbs that send.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde::Serialize;
 
-use super::flags::{name, told, truth};
+use super::flags::{Rounds, name, told, truth};
 use super::out::Out;
 use crate::message::send::{self, Draft, RoundTrips};
 use crate::show::{Show, Table};
@@ -173,15 +171,13 @@ impl Show for Round {
 
 impl ClusterRt {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let mut done = 0;
+        let mut rounds = Rounds::new(Some(self.interval), self.rounds);
         loop {
             let round = self.round(cluster).await?;
             out.emit_apart(&round)?;
-            done += 1;
-            if self.rounds.is_some_and(|rounds| done >= rounds) {
+            if !rounds.another().await {
                 return round.check();
             }
-            tokio::time::sleep(Duration::from_secs(self.interval)).await;
         }
     }
 
