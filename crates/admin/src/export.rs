@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::broker::{first_number, parsed};
 use crate::stats::day;
-use crate::{Cluster, Error, clients, time};
+use crate::{Cluster, Error, Target, clients, time};
 
 /// Settings that say what kind of broker one is.
 const TELLING: [&str; 16] = [
@@ -53,13 +53,14 @@ pub enum Part {
     All,
 }
 
-/// Where metadata comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The broker of this address, as it is.
-    Broker(String),
-    /// All masters of this cluster, their queues added up.
-    Cluster(String),
+impl Part {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Topics => "topic.json",
+            Self::Groups => "subscriptionGroup.json",
+            Self::All => "metadata.json",
+        }
+    }
 }
 
 /// Writes `configs.json`: how large the cluster is and the settings that tell most of its masters.
@@ -86,30 +87,27 @@ pub async fn configs(cluster: &Cluster, name: &str, dir: &Path) -> Result<Export
     write(dir, "configs.json", &content)
 }
 
-/// Writes `topic.json`, `subscriptionGroup.json` or `metadata.json`.
+/// Writes `topic.json`, `subscriptionGroup.json` or `metadata.json`: of a broker what it has, of a cluster what all of its masters have,
+/// their queues added up.
 ///
 /// # Errors
 /// As [`configs`].
-pub async fn metadata(cluster: &Cluster, source: &Source, part: Part, special_topics: bool, dir: &Path) -> Result<Exported, Error> {
-    match (source, part) {
-        (Source::Broker(address), Part::Topics) => write(dir, "topic.json", &user_topics(cluster, address, special_topics).await?),
-        (Source::Broker(address), Part::Groups) => write(dir, "subscriptionGroup.json", &user_groups(cluster, address).await?),
-        (Source::Broker(address), Part::All) => {
+pub async fn metadata(cluster: &Cluster, target: &Target, part: Part, special_topics: bool, dir: &Path) -> Result<Exported, Error> {
+    let file = part.file();
+    match (target, part) {
+        (Target::Broker(address), Part::Topics) => write(dir, file, &user_topics(cluster, address, special_topics).await?),
+        (Target::Broker(address), Part::Groups) => write(dir, file, &user_groups(cluster, address).await?),
+        (Target::Broker(address), Part::All) => {
             let topics = user_topics(cluster, address, special_topics).await?.topic_config_table;
             let groups = user_groups(cluster, address).await?.subscription_group_table;
-            write(dir, "metadata.json", &together(part, topics, groups))
+            write(dir, file, &together(part, topics, groups))
         }
-        (Source::Cluster(name), part) => {
+        (Target::Cluster(name), part) => {
             let (mut topics, mut groups) = (BTreeMap::new(), BTreeMap::new());
             for master in cluster.masters(Some(name)).await? {
                 add_topics(&mut topics, user_topics(cluster, &master.address, special_topics).await?);
                 add_groups(&mut groups, user_groups(cluster, &master.address).await?);
             }
-            let file = match part {
-                Part::Topics => "topic.json",
-                Part::Groups => "subscriptionGroup.json",
-                Part::All => "metadata.json",
-            };
             write(dir, file, &together(part, topics, groups))
         }
     }

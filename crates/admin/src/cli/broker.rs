@@ -7,7 +7,7 @@ use clap::Args;
 use super::flags::{Again, AnyPlace, Place, name, told};
 use super::out::Out;
 use crate::broker::{self, Cleaning};
-use crate::export::{self, Part, Source};
+use crate::export::{self, Part};
 use crate::show::Totals;
 use crate::{Cluster, Error, Steps};
 
@@ -204,16 +204,13 @@ pub(super) struct ExportMetadata {
 
 impl ExportMetadata {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let source = match self.place.target()? {
-            crate::Target::Broker(address) => Source::Broker(address),
-            crate::Target::Cluster(name) => Source::Cluster(name),
-        };
+        let target = self.place.target()?;
         let part = match (self.topics, self.groups) {
             (true, _) => Part::Topics,
             (_, true) => Part::Groups,
             _ => Part::All,
         };
-        out.emit(&export::metadata(cluster, &source, part, self.special, &self.dir).await?)
+        out.emit(&export::metadata(cluster, &target, part, self.special, &self.dir).await?)
     }
 }
 
