@@ -249,12 +249,9 @@ impl QueryCq {
     }
 }
 
-/// Print a topic's messages
+/// Which messages of a queue are read, and what their bodies are.
 #[derive(Debug, Args)]
-pub(super) struct PrintMsg {
-    /// Name of the topic
-    #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
-    topic: String,
+struct Wanted {
     /// What bodies are: UTF-8, ISO-8859-1 or hex
     #[arg(short = 'c', long = "charsetName", value_name = "CHARSET", default_value = "UTF-8")]
     charset: Charset,
@@ -267,6 +264,34 @@ pub(super) struct PrintMsg {
     /// Stored before this time
     #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = moment)]
     end: Option<i64>,
+}
+
+impl Wanted {
+    fn look(&self) -> Look {
+        Look {
+            filter: self.filter.clone(),
+            charset: self.charset,
+            ..Look::default()
+        }
+    }
+
+    fn span(&self) -> Span {
+        Span {
+            begin: self.begin,
+            end: self.end,
+            from: None,
+        }
+    }
+}
+
+/// Print a topic's messages
+#[derive(Debug, Args)]
+pub(super) struct PrintMsg {
+    /// Name of the topic
+    #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
+    topic: String,
+    #[command(flatten)]
+    wanted: Wanted,
     /// With bodies [default: true]
     #[arg(short = 'd', long = "printBody", value_name = "BOOL", value_parser = truth)]
     bodies: Option<bool>,
@@ -277,16 +302,7 @@ pub(super) struct PrintMsg {
 
 impl PrintMsg {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let look = Look {
-            filter: self.filter.clone(),
-            charset: self.charset,
-            ..Look::default()
-        };
-        let span = Span {
-            begin: self.begin,
-            end: self.end,
-            from: None,
-        };
+        let (span, look) = (self.wanted.span(), self.wanted.look());
         for queue in cluster.queues(&self.topic, self.via.as_deref()).await? {
             let mut reader = QueueReader::open(cluster, queue, span, &look).await?;
             print_all(&mut reader, out, self.bodies.unwrap_or(true)).await?;
@@ -316,18 +332,8 @@ pub(super) struct PrintMsgByQueue {
     /// Number of the queue
     #[arg(short = 'i', long = "queueId", value_name = "QUEUE")]
     queue: i32,
-    /// What bodies are: UTF-8, ISO-8859-1 or hex
-    #[arg(short = 'c', long = "charsetName", value_name = "CHARSET", default_value = "UTF-8")]
-    charset: Charset,
-    /// Only these tags: A || B
-    #[arg(short = 's', long = "subExpression", value_name = "TAGS", default_value = "*")]
-    filter: String,
-    /// Stored from this time on
-    #[arg(short = 'b', long = "beginTimestamp", value_name = "TIME", value_parser = moment)]
-    begin: Option<i64>,
-    /// Stored before this time
-    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = moment)]
-    end: Option<i64>,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Print the messages, not only their number [default: false]
     #[arg(short = 'p', long = "printMsg", value_name = "BOOL", value_parser = truth)]
     print: Option<bool>,
@@ -341,16 +347,7 @@ pub(super) struct PrintMsgByQueue {
 
 impl PrintMsgByQueue {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let look = Look {
-            filter: self.filter.clone(),
-            charset: self.charset,
-            ..Look::default()
-        };
-        let span = Span {
-            begin: self.begin,
-            end: self.end,
-            from: None,
-        };
+        let (span, look) = (self.wanted.span(), self.wanted.look());
         let queue = cluster.queue(&self.topic, &self.broker, self.queue).await?;
         let mut reader = QueueReader::open(cluster, queue, span, &look).await?;
         let mut tags: BTreeMap<String, usize> = BTreeMap::new();
