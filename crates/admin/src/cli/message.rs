@@ -72,6 +72,28 @@ async fn tracked(cluster: &Cluster, mut found: Found, via: Option<&str>) -> Resu
     Ok(found)
 }
 
+/// When messages that are looked for by key were stored.
+#[derive(Debug, Args)]
+struct Times {
+    /// Stored from this time on
+    #[arg(short = 'b', long = "beginTimestamp", value_name = "TIME", value_parser = moment, default_value = "0")]
+    begin: i64,
+    /// Stored up to this time [default: any]
+    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = moment)]
+    end: Option<i64>,
+}
+
+impl Times {
+    /// The query for these times.
+    fn of<'a>(&self, query: KeyQuery<'a>) -> KeyQuery<'a> {
+        KeyQuery {
+            begin: self.begin,
+            end: self.end.unwrap_or(query.end),
+            ..query
+        }
+    }
+}
+
 /// List messages by key
 #[derive(Debug, Args)]
 pub(super) struct QueryMsgByKey {
@@ -81,12 +103,8 @@ pub(super) struct QueryMsgByKey {
     /// The key
     #[arg(short = 'k', long = "msgKey", value_name = "KEY", value_parser = name)]
     key: String,
-    /// Stored from this time on
-    #[arg(short = 'b', long = "beginTimestamp", value_name = "TIME", value_parser = moment, default_value = "0")]
-    begin: i64,
-    /// Stored up to this time [default: any]
-    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = moment)]
-    end: Option<i64>,
+    #[command(flatten)]
+    times: Times,
     /// Most messages of each broker
     #[arg(short = 'm', long = "maxNum", value_name = "COUNT", default_value_t = 64)]
     max: i32,
@@ -98,10 +116,8 @@ pub(super) struct QueryMsgByKey {
 impl QueryMsgByKey {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
         let query = KeyQuery {
-            begin: self.begin,
-            end: self.end.unwrap_or(i64::MAX),
             max: self.max,
-            ..KeyQuery::key(&self.topic, &self.key)
+            ..self.times.of(KeyQuery::key(&self.topic, &self.key))
         };
         let search = Search {
             query,
@@ -190,12 +206,8 @@ pub(super) struct QueryMsgTraceById {
     /// Topic that has the traces
     #[arg(short = 't', long = "traceTopic", value_name = "TOPIC", value_parser = name, default_value = names::TRACE_TOPIC)]
     topic: String,
-    /// Stored from this time on
-    #[arg(short = 'b', long = "beginTimestamp", value_name = "TIME", value_parser = moment, default_value = "0")]
-    begin: i64,
-    /// Stored up to this time [default: any]
-    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = moment)]
-    end: Option<i64>,
+    #[command(flatten)]
+    times: Times,
     /// Most trace messages of each broker
     #[arg(short = 'c', long = "maxNum", value_name = "COUNT", default_value_t = 64)]
     max: i32,
@@ -204,10 +216,8 @@ pub(super) struct QueryMsgTraceById {
 impl QueryMsgTraceById {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
         let query = KeyQuery {
-            begin: self.begin,
-            end: self.end.unwrap_or(i64::MAX),
             max: self.max,
-            ..KeyQuery::key(&self.topic, &self.id)
+            ..self.times.of(KeyQuery::key(&self.topic, &self.id))
         };
         out.emit(&trace::by_id(cluster, query).await?)
     }
