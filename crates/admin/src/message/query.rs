@@ -101,25 +101,16 @@ async fn stored_by_unique_key(cluster: &Cluster, topic: &str, key: &str, via: Op
     let query = KeyQuery::unique_key(topic, key);
     let search = Search { query, cluster: via };
     for body in stored_by_key(cluster, &search).await? {
-        let found = records(&body).filter_map(Result::ok).find(|record| matches(record, &search.query));
-        if let Some(record) = found {
-            let start = record_start(&body, &record);
-            return Ok(body.slice(start..start + record.size));
+        let mut start = 0;
+        for record in records(&body).map_while(Result::ok) {
+            let end = start + record.size;
+            if matches(&record, &search.query) {
+                return Ok(body.slice(start..end));
+            }
+            start = end;
         }
     }
     Err(Error::NotFound(format!("topic {topic} has no message with id {key}")))
-}
-
-/// Where a record stands in the body it was read from.
-fn record_start(body: &Bytes, wanted: &Record<'_>) -> usize {
-    let mut at = 0;
-    for record in records(body).filter_map(Result::ok) {
-        if record.log_offset == wanted.log_offset && record.store_host == wanted.store_host {
-            break;
-        }
-        at += record.size;
-    }
-    at
 }
 
 pub(crate) fn first(body: &Bytes) -> Result<Record<'_>, Error> {
