@@ -1,5 +1,6 @@
 //! Who is connected and what consumers do.
 
+use protocol::heartbeat::Subscription;
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerTable};
 use protocol::version;
 
@@ -20,15 +21,19 @@ fn connections(connections: &[Connection]) -> Table {
     table
 }
 
+fn subscriptions<'a>(all: impl IntoIterator<Item = &'a Subscription>) -> Table {
+    let mut table = Table::new(["TOPIC", "TYPE", "EXPRESSION"]);
+    for wanted in all {
+        table.row([wanted.topic.clone(), wanted.expression_type.clone(), wanted.sub_string.clone()]);
+    }
+    table
+}
+
 impl Show for ConsumerConnection {
     fn show(&self, out: &mut String) {
         out.push_str(&connections(&self.connection_set).to_string());
         heading(out, "Subscriptions");
-        let mut table = Table::new(["TOPIC", "TYPE", "EXPRESSION"]);
-        for wanted in self.subscription_table.values() {
-            table.row([wanted.topic.clone(), wanted.expression_type.clone(), wanted.sub_string.clone()]);
-        }
-        out.push_str(&table.to_string());
+        out.push_str(&subscriptions(self.subscription_table.values()).to_string());
         out.push('\n');
         fields(
             out,
@@ -107,11 +112,7 @@ fn details(out: &mut String, client: &ClientStatus) {
     heading(out, "Properties");
     fields(out, &client.properties);
     heading(out, "Subscriptions");
-    let mut table = Table::new(["TOPIC", "TYPE", "EXPRESSION"]);
-    for wanted in &client.subscriptions {
-        table.row([wanted.topic.clone(), wanted.expression_type.clone(), wanted.sub_string.clone()]);
-    }
-    out.push_str(&table.to_string());
+    out.push_str(&subscriptions(&client.subscriptions).to_string());
     heading(out, "Queues");
     out.push_str(&queues(client).to_string());
     heading(out, "Speed");
