@@ -90,8 +90,7 @@ async fn of_topic(cluster: &Cluster, topic: &str) -> Result<Vec<TopicTraffic>, E
             row.out_24_hours += day(&counted);
         }
         let progress = offset::stats(cluster, &group, Some(topic), None).await?;
-        let left = progress.offset_table.values();
-        row.accumulation = left.map(|offset| offset.broker_offset - offset.consumer_offset).sum::<i64>().max(0);
+        row.accumulation = offset::diff(&progress.offset_table).max(0);
         rows.push(row);
     }
     if rows.is_empty() {

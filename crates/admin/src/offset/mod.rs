@@ -215,7 +215,8 @@ async fn summary(cluster: &Cluster, group: &str) -> GroupSummary {
     }
 }
 
-fn diff(offsets: &BTreeMap<MessageQueue, OffsetWrapper>) -> i64 {
+/// Messages not consumed yet, over all queues.
+pub(crate) fn diff(offsets: &BTreeMap<MessageQueue, OffsetWrapper>) -> i64 {
     offsets.values().map(|offset| offset.broker_offset - offset.consumer_offset).sum()
 }
 

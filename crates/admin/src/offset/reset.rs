@@ -111,10 +111,7 @@ async fn directly(cluster: &Cluster, brokers: &[Broker], wanted: &Reset<'_>) -> 
                 broker: broker.name.as_str().into(),
                 ..Queue::at(&broker.address, wanted.topic, queue.queue_id)
             };
-            let target = match wanted.timestamp {
-                END => cluster.client().max_offset(&at).await?,
-                timestamp => cluster.client().offset_at(&at, timestamp).await?,
-            };
+            let target = offset_for(cluster, &at, wanted.timestamp).await?;
             let moves = wanted.force || target <= before;
             if moves {
                 Puller::new(cluster.client(), wanted.group).commit(&at, target).await?;
@@ -128,6 +125,14 @@ async fn directly(cluster: &Cluster, brokers: &[Broker], wanted: &Reset<'_>) -> 
         }
     }
     Ok(queues)
+}
+
+/// Where in a queue a time is, or [`END`].
+async fn offset_for(cluster: &Cluster, queue: &Queue, timestamp: i64) -> Result<i64, client::Error> {
+    match timestamp {
+        END => cluster.client().max_offset(queue).await,
+        timestamp => cluster.client().offset_at(queue, timestamp).await,
+    }
 }
 
 /// The group's offset in each queue; of a group that never consumed the topic, each queue's lowest.
@@ -163,8 +168,7 @@ pub async fn reset_queue(
     let queue = Queue::at(address, wanted.topic, queue_id);
     let target = match offset {
         Some(offset) => offset,
-        None if wanted.timestamp == END => cluster.client().max_offset(&queue).await?,
-        None => cluster.client().offset_at(&queue, wanted.timestamp).await?,
+        None => offset_for(cluster, &queue, wanted.timestamp).await?,
     };
     let puller = Puller::new(cluster.client(), wanted.group);
     let before = puller.committed(&queue).await?;
