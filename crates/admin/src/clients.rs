@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::diagnose::RunningInfo;
 use protocol::heartbeat::Subscription;
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerTable};
-use protocol::{MessageQueue, version};
+use protocol::{MessageQueue, ResponseCode, version};
 use serde::Serialize;
 
 use crate::{Cluster, Error, time};
@@ -77,6 +77,20 @@ pub struct ClientQueue {
 /// Refused with code 206 when there are none.
 pub async fn consumers(cluster: &Cluster, group: &str, broker: Option<&str>) -> Result<ConsumerConnection, Error> {
     Ok(connected(cluster, group, broker).await?.1)
+}
+
+/// Whether an error of [`consumers`] says no more than that none is connected.
+pub(crate) fn nobody_is_there(error: &Error) -> bool {
+    match error {
+        Error::NotFound(_) => true,
+        Error::Call(error) => is_not_online(error),
+        _ => false,
+    }
+}
+
+/// Whether a broker refused because no consumer of the group is connected to it.
+pub(crate) fn is_not_online(error: &client::Error) -> bool {
+    error.code() == Some(ResponseCode::ConsumerNotOnline.into())
 }
 
 /// The connected consumers and the address of the broker that told.
@@ -258,8 +272,8 @@ fn stuck(client_id: &str, info: &RunningInfo, now_ms: i64) -> Vec<String> {
 pub(crate) async fn owners(cluster: &Cluster, group: &str) -> Result<BTreeMap<MessageQueue, String>, Error> {
     let (address, members) = match connected(cluster, group, None).await {
         Ok(found) => found,
-        // Nobody is there, so nobody has a queue.
-        Err(Error::NotFound(_) | Error::Call(client::Error::Refused { .. })) => return Ok(BTreeMap::new()),
+        // So nobody has a queue.
+        Err(error) if nobody_is_there(&error) => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };
     let mut owners = BTreeMap::new();

@@ -63,7 +63,7 @@ pub async fn round(cluster: &Cluster) -> Result<Round, Error> {
 async fn look(cluster: &Cluster, group: &str, round: &mut Round) -> Result<(), Error> {
     let status = match clients::status(cluster, group, (None, None), false).await {
         Ok(status) => status,
-        Err(Error::NotFound(_) | Error::Call(client::Error::Refused { .. })) => return Ok(()),
+        Err(error) if clients::nobody_is_there(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
     round

@@ -1,6 +1,5 @@
 //! Who consumed a message: by each group's offsets, as far as they can tell.
 
-use protocol::ResponseCode;
 use protocol::heartbeat::{ConsumeType, MessageModel};
 use protocol::stats::ConsumerConnection;
 use serde::Serialize;
@@ -87,21 +86,13 @@ async fn track(cluster: &Cluster, message: &Found, broker: &str, group: String) 
             Ok(false) => (TrackState::NotConsumeYet, None),
             Err(error) => (TrackState::Unknown, Some(error.to_string())),
         },
-        Err(error) if is_offline(&error) => (TrackState::NotOnline, None),
+        Err(error) if clients::nobody_is_there(&error) => (TrackState::NotOnline, None),
         Err(error) => (TrackState::Unknown, Some(error.to_string())),
     };
     Track {
         consumer_group: group,
         state,
         note,
-    }
-}
-
-fn is_offline(error: &Error) -> bool {
-    match error {
-        Error::NotFound(_) => true,
-        Error::Call(error) => error.code() == Some(ResponseCode::ConsumerNotOnline.into()),
-        _ => false,
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use client::{Puller, Queue};
+use protocol::MessageQueue;
 use protocol::reset::ResetOffsetHeader;
-use protocol::{MessageQueue, ResponseCode};
 use serde::Serialize;
 
-use crate::{Broker, Changes, Cluster, Error};
+use crate::{Broker, Changes, Cluster, Error, clients};
 
 /// The time that means a queue's end.
 pub const END: i64 = -1;
@@ -65,7 +65,7 @@ pub async fn reset(cluster: &Cluster, wanted: &Reset<'_>) -> Result<ResetDone, E
     let (queues, running_consumers) = match by_brokers(cluster, &brokers, wanted).await {
         Ok(queues) => (queues, true),
         // Older brokers can only tell consumers that are there; without one the offsets are set directly.
-        Err(error) if error.code() == Some(ResponseCode::ConsumerNotOnline.into()) => (directly(cluster, &brokers, wanted).await?, false),
+        Err(error) if clients::is_not_online(&error) => (directly(cluster, &brokers, wanted).await?, false),
         Err(error) => return Err(error.into()),
     };
     Ok(done(wanted.group, wanted.topic, running_consumers, queues))
@@ -185,7 +185,7 @@ pub async fn reset_queue(
     let running_consumers = match told {
         Ok(_) => true,
         // Nobody to be told; the offset is set.
-        Err(error) if error.code() == Some(ResponseCode::ConsumerNotOnline.into()) => false,
+        Err(error) if clients::is_not_online(&error) => false,
         Err(error) => return Err(error.into()),
     };
     let moved = QueueReset {
