@@ -31,6 +31,13 @@ pub(crate) struct Configuration {
     changes: Vec<PathBuf>,
 }
 
+/// The variables of this process. What is not UTF-8 is no setting of ours.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 /// Reads all sources for the roles to run.
 pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Configuration, Failure> {
     let mut sources = sources(flags, environment)?;

@@ -49,8 +49,7 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
     logging::install(flags.common.log.as_deref())?;
     let signals = StopSignals::block().map_err(Failure::new)?;
     survive_file_size_limit().map_err(Failure::new)?;
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let configuration = configuration::read(part, flags, environment.collect())?;
+    let configuration = configuration::read(part, flags, configuration::environment())?;
     configuration.report();
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open descriptors stays as it is");

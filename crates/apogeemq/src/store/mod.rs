@@ -37,8 +37,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn options(place: &Place, check_crc: bool) -> Result<InspectOptions, Failure> {
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let settings = configuration::of_directory(&place.directory, place.config.as_deref(), environment.collect())?;
+    let settings = configuration::of_directory(&place.directory, place.config.as_deref(), configuration::environment())?;
     Ok(InspectOptions {
         log_dir: place.commitlog.clone().unwrap_or_else(|| settings.commit_log_dir()),
         root: settings.store_path_root_dir,
