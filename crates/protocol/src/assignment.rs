@@ -1,8 +1,6 @@
-//! Which queues a member of a group reads and how, where the broker decides: codes 400 to 402.
+//! How a group gets a topic's messages: codes 401 and 402. Not here: 400, by which the broker shares out queues, which is not served.
 
-use crate::heartbeat::MessageModel;
 use crate::json::loose::named_enum;
-use crate::queue::MessageQueue;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -47,39 +45,4 @@ impl Default for GroupRequestMode {
 pub struct RequestModes {
     /// By topic and group.
     pub message_request_mode_map: BTreeMap<String, BTreeMap<String, GroupRequestMode>>,
-}
-
-/// The body of code 400.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct QueryAssignment {
-    /// Who asks.
-    pub client_id: String,
-    /// Its group.
-    pub consumer_group: String,
-    /// Clustering or broadcasting.
-    pub message_model: Option<MessageModel>,
-    /// Name of the way to share queues: `AVG` or `AVG_BY_CIRCLE`.
-    pub strategy_name: Option<String>,
-    /// The topic.
-    pub topic: String,
-}
-
-/// One queue of an assignment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Assigned {
-    /// The queue.
-    pub message_queue: MessageQueue,
-    /// How it is read.
-    pub mode: RequestMode,
-}
-
-/// The answer of code 400. Without a list the client keeps what it has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Assignment {
-    /// The queues.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_queue_assignments: Option<Vec<Assigned>>,
 }
