@@ -19,6 +19,7 @@
 //! Not here: starting servers and comparing them (`bench/compare`), correctness (the tests).
 
 mod arguments;
+mod closed;
 mod e2e;
 mod frames;
 mod lanes;

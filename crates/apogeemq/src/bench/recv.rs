@@ -8,14 +8,13 @@ use std::time::Duration;
 use client::Queue;
 
 use super::arguments::RecvArguments;
+use super::closed::{self, Pace};
 use super::frames;
-use super::lanes::Lanes;
 use super::place::{Place, deal};
 use super::report::{Report, plural};
-use super::talk::{self, Talk};
-use super::tally::{Clock, Counter, Open, Window};
-use super::watch::Watch;
-use super::wire::{Answer, Answers, PATIENCE, Socket};
+use super::talk::Talk;
+use super::tally::{Open, Window};
+use super::wire::{Answer, Answers, Socket};
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
@@ -23,42 +22,29 @@ pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
     let queues = place.found()?;
     let window = Window::new(Duration::ZERO, Duration::from_secs(u64::from(arguments.seconds)));
     let hands = deal(&queues, arguments.readers);
-    let mut prepared = Vec::new();
+    let mut connections = Vec::new();
     for hand in &hands {
         let tracks = hand.iter().map(|queue| Track::new(&place, queue)).collect::<Result<Vec<_>, _>>()?;
-        prepared.push((Socket::connect(&hand[0].address)?, tracks));
+        connections.push((Socket::connect(&hand[0].address)?, tracks));
     }
-    let clock = Clock::start();
-    let (mut lanes, mut counters, mut talks) = (Lanes::default(), Vec::new(), Vec::new());
-    for (socket, tracks) in prepared {
-        let counter = Arc::new(Counter::new(window));
-        counters.push(Arc::clone(&counter));
-        let reader = Reader {
+    let ended = closed::run(
+        "bench-reader",
+        window,
+        &arguments.output,
+        connections,
+        |tracks: Vec<Track>, pace| Reader {
             wanted: (0..tracks.len()).collect(),
             in_flight: 0,
             tracks,
             topic: arguments.target.topic.clone(),
             batch: arguments.batch,
-            counter,
-            clock,
-            end_us: window.end_us,
-        };
-        talks.push((socket, reader));
-    }
-    let limit = Duration::from_micros(window.end_us) + PATIENCE;
-    talk::start(&mut lanes, "bench-reader", limit, talks)?;
-    let watch = Watch {
-        clock,
-        window,
-        counters: &counters,
-        output: &arguments.output,
-    };
-    let used = watch.until_the_end(&mut lanes)?;
-    lanes.join()?;
+            pace,
+        },
+    )?;
     let (readers, shown) = (plural(hands.len() as u64, "reader"), plural(queues.len() as u64, "queue"));
     let what = format!("recv {} at most in a pull, {readers}, {shown}", arguments.batch);
-    let last_us = counters.iter().map(|counter| counter.measured().0.last_us).max().unwrap_or(0);
-    Ok(Report::new(what, &counters, last_us as f64 / 1e6, used))
+    let last_us = ended.counters.iter().map(|counter| counter.measured().0.last_us).max().unwrap_or(0);
+    Ok(Report::new(what, &ended.counters, last_us as f64 / 1e6, ended.used))
 }
 
 /// How far a queue is read.
@@ -88,14 +74,12 @@ struct Reader {
     in_flight: usize,
     topic: String,
     batch: i32,
-    counter: Arc<Counter>,
-    clock: Clock,
-    end_us: u64,
+    pace: Pace,
 }
 
 impl Talk for Reader {
     fn say(&mut self, out: &mut Vec<u8>) -> bool {
-        let now_us = self.clock.now_us();
+        let now_us = self.pace.clock.now_us();
         for place in std::mem::take(&mut self.wanted) {
             self.in_flight += self.ask(place, now_us, out);
         }
@@ -103,7 +87,7 @@ impl Talk for Reader {
     }
 
     fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
-        let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
+        let (now_us, counter) = (self.pace.clock.now_us(), Arc::clone(&self.pace.counter));
         let mut counts = counter.open();
         while let Some(answer) = answers.next()? {
             let place = self.take(&mut counts, &answer, now_us)?;
@@ -118,7 +102,7 @@ impl Reader {
     /// Asks for what comes next in a queue; 0 when there is nothing more to ask for.
     fn ask(&mut self, place: usize, now_us: u64, out: &mut Vec<u8>) -> usize {
         let track = &mut self.tracks[place];
-        if track.next >= track.end || now_us >= self.end_us {
+        if track.next >= track.end || now_us >= self.pace.end_us {
             return 0;
         }
         track.asked_us = now_us;

@@ -1,18 +1,15 @@
 //! `bench send`: producers in a closed loop (each answer makes room for the next request) or an open one (`--rate`).
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use super::arguments::SendArguments;
+use super::closed::{self, Pace};
 use super::frames::{Sends, Shape};
-use super::lanes::Lanes;
 use super::open::{OpenLoop, Schedule, judge};
 use super::place::{self, Place, Share};
 use super::report::{Report, plural};
-use super::talk::{self, Talk};
-use super::tally::{Clock, Counter, Window};
+use super::talk::Talk;
+use super::tally::{Clock, Window};
 use super::watch::Watch;
-use super::wire::{Answers, PATIENCE};
+use super::wire::Answers;
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
@@ -79,42 +76,27 @@ fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64
 fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
     let sockets = place::connect(shares, arguments.load.connections)?;
-    let clock = Clock::start();
-    let (mut lanes, mut counters, mut talks) = (Lanes::default(), Vec::new(), Vec::new());
-    for (lane, socket) in sockets.into_iter().enumerate() {
-        let counter = Arc::new(Counter::new(window));
-        counters.push(Arc::clone(&counter));
-        let sender = Sender {
-            sends: Sends::new(shape, &shares[lane % shares.len()].queues, lane),
-            counter,
-            clock,
-            end_us: window.end_us,
-            room: arguments.window,
-            in_flight: 0,
-            messages: shape.batch as u64,
-            bytes: (shape.batch * shape.size) as u64,
-        };
-        talks.push((socket, sender));
-    }
-    let limit = Duration::from_micros(window.end_us) + PATIENCE;
-    talk::start(&mut lanes, "bench-sender", limit, talks)?;
-    let watch = Watch {
-        clock,
-        window,
-        counters: &counters,
-        output: &arguments.output,
-    };
-    let used = watch.until_the_end(&mut lanes)?;
-    lanes.join()?;
-    Ok(Report::new(describe(arguments, shares), &counters, window.seconds(), used))
+    let connections = sockets.into_iter().zip(0..).collect();
+    let ended = closed::run("bench-sender", window, &arguments.output, connections, |lane: usize, pace| Sender {
+        sends: Sends::new(shape, &shares[lane % shares.len()].queues, lane),
+        pace,
+        room: arguments.window,
+        in_flight: 0,
+        messages: shape.batch as u64,
+        bytes: (shape.batch * shape.size) as u64,
+    })?;
+    Ok(Report::new(
+        describe(arguments, shares),
+        &ended.counters,
+        window.seconds(),
+        ended.used,
+    ))
 }
 
 /// One connection of a closed loop.
 struct Sender {
     sends: Sends,
-    counter: Arc<Counter>,
-    clock: Clock,
-    end_us: u64,
+    pace: Pace,
     /// Requests that may be sent now.
     room: u32,
     in_flight: u32,
@@ -124,8 +106,8 @@ struct Sender {
 
 impl Talk for Sender {
     fn say(&mut self, out: &mut Vec<u8>) -> bool {
-        let now_us = self.clock.now_us();
-        if now_us < self.end_us {
+        let now_us = self.pace.clock.now_us();
+        if now_us < self.pace.end_us {
             (0..self.room).for_each(|_| self.sends.push(now_us, out));
             self.in_flight += self.room;
             self.room = 0;
@@ -134,8 +116,8 @@ impl Talk for Sender {
     }
 
     fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
-        let now_us = self.clock.now_us();
-        let mut counts = self.counter.open();
+        let now_us = self.pace.clock.now_us();
+        let mut counts = self.pace.counter.open();
         while let Some(answer) = answers.next()? {
             judge(&mut counts, &answer, now_us, self.messages, self.bytes);
             self.room += 1;
