@@ -3,12 +3,13 @@
 
 mod common;
 
-use common::Home;
+use common::{Home, apogeemq};
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
 fn bench(words: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_apogeemq"))
+    apogeemq(Path::new("."))
         .arg("bench")
         .args(words.split_whitespace())
         .output()

@@ -6,7 +6,6 @@ mod common;
 use client::{Client, Message, Outcome, Producer, Puller, Wish};
 use common::{DEADLINE, Home, block_on};
 use message::properties;
-use protocol::topic::TopicConfig;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -24,11 +23,6 @@ struct Arrived {
 }
 
 const SETTINGS: &str = "messageDelayLevel=1s 2s 3s\nflushDelayOffsetInterval=1500\n";
-
-async fn create_topic(home: &Home) {
-    let topic = TopicConfig::new(TOPIC, 1);
-    home.client().create_topic(&home.broker(), &topic).await.unwrap();
-}
 
 fn delayed(body: &str, level: i32) -> Message {
     Message::new(TOPIC, body.to_owned()).property(properties::DELAY, &level.to_string())
@@ -109,7 +103,7 @@ fn killed_under_delay_load_it_delivers_each_message_once_and_none_early() {
         let running = home.start_small(["ASYNC_FLUSH", "SYNC_FLUSH"][round % 2], SETTINGS);
         block_on(async {
             if round == 0 {
-                create_topic(&home).await;
+                home.create_topic(TOPIC, 1).await;
             }
             let sending = tokio::spawn(produce(home.client(), home.queue(TOPIC, 0), round));
             // Long enough that what was sent before becomes due around the kill, with and without a save between.
@@ -131,7 +125,7 @@ fn what_becomes_due_while_it_is_stopped_comes_after_the_start() {
     let home = Home::new();
     let mut running = home.start_small("ASYNC_FLUSH", SETTINGS);
     block_on(async {
-        create_topic(&home).await;
+        home.create_topic(TOPIC, 1).await;
         let client = home.client();
         let producer = Producer::new(&client, "writers");
         for level in 1..=3 {

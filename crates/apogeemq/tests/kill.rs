@@ -8,7 +8,6 @@ mod common;
 
 use client::{Client, Error, Message, Outcome, Pending, Producer, Puller, Queue, Stored, Wish};
 use common::{Home, Running, block_on};
-use protocol::topic::TopicConfig;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -22,15 +21,6 @@ const IN_FLIGHT: usize = 16;
 /// As configured below; and how late a busy machine may be with it.
 const OFFSETS_SAVED_EVERY: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_secs(1);
-async fn create_topic(home: &Home, name: &str) {
-    let topic = TopicConfig {
-        topic_name: name.to_owned(),
-        read_queue_nums: QUEUES,
-        write_queue_nums: QUEUES,
-        ..TopicConfig::default()
-    };
-    home.client().create_topic(&home.broker(), &topic).await.unwrap();
-}
 
 /// What the producer of a queue knows. Its messages are numbered, and the number says the whole body.
 #[derive(Default)]
@@ -168,7 +158,7 @@ fn killed_again_and_again_under_load_it_has_all_it_acknowledged() {
         let running = home.start_small(mode, "");
         block_on(async {
             if round == 0 {
-                create_topic(&home, TOPIC).await;
+                home.create_topic(TOPIC, QUEUES).await;
             }
             let client = home.client();
             let found = Puller::new(&client, GROUP)
@@ -222,11 +212,11 @@ fn on_sigterm_it_answers_what_it_took_and_ends_with_0() {
         let home = Home::new();
         let mut running = home.start_small(mode, "");
         let noted = block_on(async {
-            create_topic(&home, TOPIC).await;
+            home.create_topic(TOPIC, QUEUES).await;
             let producers: Vec<_> = (0..QUEUES)
                 .map(|id| tokio::spawn(produce(home.client(), home.queue(TOPIC, id), Noted::default())))
                 .collect();
-            create_topic(&home, "quiet").await;
+            home.create_topic("quiet", QUEUES).await;
             let client = home.client();
             let parked = Puller::new(&client, GROUP);
             let wish = Wish {
@@ -271,7 +261,7 @@ fn after_a_stop_in_order_nothing_is_recovered_and_after_a_kill_what_is_not_in_th
     let home = Home::new();
     let send = |count: usize| {
         block_on(async {
-            create_topic(&home, TOPIC).await;
+            home.create_topic(TOPIC, QUEUES).await;
             let client = home.client();
             let producer = Producer::new(&client, "writers");
             for _ in 0..count {
@@ -302,7 +292,7 @@ fn a_second_process_on_the_same_directory_is_refused_and_the_first_goes_on() {
     assert_eq!(second.status.code(), Some(1), "{text}");
     assert!(text.contains("in use by another process") && text.contains("--data"), "{text}");
     block_on(async {
-        create_topic(&home, TOPIC).await;
+        home.create_topic(TOPIC, QUEUES).await;
         let sent = Producer::new(&home.client(), "writers")
             .send_to(&home.queue(TOPIC, 0), Message::new(TOPIC, "a"))
             .await;

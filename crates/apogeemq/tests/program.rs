@@ -1,21 +1,11 @@
 //! The built program from the outside: what it prints, refuses and leaves behind when it is started and stopped.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+mod common;
 
-fn apogeemq(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
-    let ours = std::env::vars()
-        .map(|(name, _)| name)
-        .filter(|name| name.starts_with("APOGEEMQ_") || name == "NAMESRV_ADDR");
-    for variable in ours {
-        command.env_remove(variable);
-    }
-    command.current_dir(dir).stdin(Stdio::null());
-    command
-}
+use common::apogeemq;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -1,9 +1,12 @@
 //! `apogeemq store` from the outside: exit codes, both forms, nothing changed, directories of a Java broker.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
+use common::apogeemq;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 /// What a Java broker left, beside the numbers it was started with.
 fn golden() -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -42,11 +45,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
 }
 
 fn store(arguments: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("APOGEEMQ_")) {
-        command.env_remove(name);
-    }
-    let Output { status, stdout, stderr } = command.arg("store").args(arguments).stdin(Stdio::null()).output().unwrap();
+    let Output { status, stdout, stderr } = apogeemq(Path::new(".")).arg("store").args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
 }

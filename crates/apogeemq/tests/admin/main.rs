@@ -7,12 +7,11 @@ mod consumer;
 mod verbs;
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, Home, Running};
+use common::{DEADLINE, Home, Running, apogeemq};
 use consumer::connected;
 use serde_json::Value;
 
@@ -85,12 +84,6 @@ impl Cluster {
     fn broker_name(&self) -> String {
         word(&self.one("clusterList", &[])["brokers"][0]["name"])
     }
-}
-
-fn apogeemq(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
-    command.current_dir(dir).stdin(Stdio::null()).env_remove("NAMESRV_ADDR");
-    command
 }
 
 fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {

@@ -4,9 +4,10 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use client::{Client, Options, Queue};
+use protocol::topic::TopicConfig;
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,18 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(600);
 /// What a broker listens on beside its port: the VIP port, and the one that is reserved for replication.
 const NEIGHBOURS: [i32; 2] = [-2, 1];
+
+/// The program, run in a directory, without the settings that are in the environment of whoever tests.
+pub(crate) fn apogeemq(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("APOGEEMQ_") || name == "NAMESRV_ADDR" {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(dir).stdin(Stdio::null());
+    command
+}
 
 /// A directory and ports of its own, for one server at a time.
 pub(crate) struct Home {
@@ -44,13 +57,11 @@ impl Home {
     }
 
     fn command_on(&self, namesrv_port: u16, broker_port: u16) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
+        let mut command = apogeemq(self.dir.path());
         command
             .args(["--bind", "127.0.0.1", "--data", "data"])
             .args(["--namesrv-port", &namesrv_port.to_string()])
-            .args(["--broker-port", &broker_port.to_string()])
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null());
+            .args(["--broker-port", &broker_port.to_string()]);
         command
     }
 
@@ -86,6 +97,11 @@ impl Home {
 
     pub(crate) fn client(&self) -> Client {
         Client::new(Options::with_broker(self.broker()))
+    }
+
+    pub(crate) async fn create_topic(&self, name: &str, queues: i32) {
+        let topic = TopicConfig::new(name, queues);
+        self.client().create_topic(&self.broker(), &topic).await.unwrap();
     }
 
     pub(crate) fn queue(&self, topic: &str, id: i32) -> Queue {
