@@ -374,7 +374,7 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::{Change, Declared, Sources, environment_name, is_known_to_apache};
+    use config::{Change, Declared, Sources};
 
     fn filled(text: &str) -> Result<BrokerSettings, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -385,30 +385,7 @@ mod tests {
         sources.fill().map_err(|refusals| refusals.to_string())
     }
 
-    #[test]
-    fn every_default_is_an_allowed_value() {
-        let mut settings = BrokerSettings::default();
-        for key in BrokerSettings::keys() {
-            let text = (key.print)(&settings);
-            assert_eq!((key.set)(&mut settings, &text), Ok(()), "{}={text}", key.name);
-        }
-        assert_eq!(settings, BrokerSettings::default());
-    }
-
-    #[test]
-    fn a_key_is_apaches_or_says_that_it_is_ours() {
-        for key in BrokerSettings::keys() {
-            assert!(key.name.starts_with("apogee") != is_known_to_apache(key.name), "{}", key.name);
-        }
-    }
-
-    #[test]
-    fn no_two_keys_share_a_variable() {
-        let mut variables: Vec<_> = BrokerSettings::keys().iter().map(|key| environment_name(key.name)).collect();
-        variables.sort();
-        variables.dedup();
-        assert_eq!(variables.len(), BrokerSettings::keys().len());
-    }
+    config::declaration_tests!(BrokerSettings);
 
     #[test]
     fn nothing_that_moves_a_path_or_names_the_broker_is_live() {

@@ -109,6 +109,44 @@ macro_rules! declare {
     };
 }
 
+/// Makes the tests that every declaration has to pass, for the `tests` module beside it.
+///
+/// Every default is an allowed value, every key is Apache's or begins with `apogee`, and no two keys share a variable.
+#[macro_export]
+macro_rules! declaration_tests {
+    ($settings:ty) => {
+        #[test]
+        fn every_default_is_an_allowed_value() {
+            let mut settings = <$settings>::default();
+            for key in <$settings as $crate::Declared>::keys() {
+                let text = (key.print)(&settings);
+                assert_eq!((key.set)(&mut settings, &text), Ok(()), "{}={text}", key.name);
+            }
+            assert_eq!(settings, <$settings>::default());
+        }
+
+        #[test]
+        fn a_key_is_apaches_or_says_that_it_is_ours() {
+            for key in <$settings as $crate::Declared>::keys() {
+                assert!(
+                    key.name.starts_with("apogee") != $crate::is_known_to_apache(key.name),
+                    "{}",
+                    key.name
+                );
+            }
+        }
+
+        #[test]
+        fn no_two_keys_share_a_variable() {
+            let keys = <$settings as $crate::Declared>::keys();
+            let mut variables: Vec<_> = keys.iter().map(|key| $crate::environment_name(key.name)).collect();
+            variables.sort();
+            variables.dedup();
+            assert_eq!(variables.len(), keys.len());
+        }
+    };
+}
+
 /// Declares an enum whose values have names in configuration files.
 #[macro_export]
 macro_rules! choice {

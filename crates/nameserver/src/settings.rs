@@ -116,32 +116,9 @@ impl NamesrvSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::{Change, Declared, environment_name, is_known_to_apache};
+    use config::{Change, Declared};
 
-    #[test]
-    fn every_default_is_an_allowed_value() {
-        let mut settings = NamesrvSettings::default();
-        for key in NamesrvSettings::keys() {
-            let text = (key.print)(&settings);
-            assert_eq!((key.set)(&mut settings, &text), Ok(()), "{}={text}", key.name);
-        }
-        assert_eq!(settings, NamesrvSettings::default());
-    }
-
-    #[test]
-    fn a_key_is_apaches_or_says_that_it_is_ours() {
-        for key in NamesrvSettings::keys() {
-            assert!(key.name.starts_with("apogee") != is_known_to_apache(key.name), "{}", key.name);
-        }
-    }
-
-    #[test]
-    fn no_two_keys_share_a_variable() {
-        let mut variables: Vec<_> = NamesrvSettings::keys().iter().map(|key| environment_name(key.name)).collect();
-        variables.sort();
-        variables.dedup();
-        assert_eq!(variables.len(), NamesrvSettings::keys().len());
-    }
+    config::declaration_tests!(NamesrvSettings);
 
     #[test]
     fn nothing_that_moves_a_path_or_opens_a_port_is_live() {
