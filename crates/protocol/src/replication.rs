@@ -49,8 +49,8 @@ pub struct CopyStatus {
     pub in_sync: bool,
     /// What it has acknowledged.
     pub slave_ack_offset: i64,
-    /// Bytes a second.
-    pub transferred_byte_in_second: i64,
     /// Where sending to it is.
     pub transfer_from_where: i64,
+    /// Bytes a second.
+    pub transferred_byte_in_second: i64,
 }

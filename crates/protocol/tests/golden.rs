@@ -302,4 +302,10 @@ fn what_a_consumer_and_a_replica_say_of_themselves() {
     assert_eq!(info.mq_table.values().next().map(|queue| queue.commit_offset), Some(3));
     let replication: ReplicationStatus = same_bytes("ha_info.json");
     assert!(!replication.master);
+    let replication: ReplicationStatus = same_bytes("ha_info_master.json");
+    let copy = &replication.ha_connection_info[0];
+    assert_eq!(
+        (copy.addr.as_str(), copy.slave_ack_offset, copy.transfer_from_where),
+        ("10.0.0.2:41234", 900, 950)
+    );
 }
