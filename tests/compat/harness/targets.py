@@ -52,7 +52,8 @@ def wait_for(condition, deadline=30, why='the condition'):
 
 
 class Target:
-    """A name server and a broker. `settings` are lines of the broker's properties file that differ from the common ones."""
+    """A name server and a broker. `settings` are lines of the broker's properties file that differ from the common ones.
+    `directory` is where in `work` the store is."""
 
     def __init__(self, work, settings=None, roles='both', namesrv=None, bind='127.0.0.1'):
         self.work, self.roles, self.bind = work, roles, bind
@@ -77,10 +78,16 @@ class Target:
 
 
 class Apache(Target):
-    kind = 'apache'
+    kind, directory = 'apache', 'store'
+
+    def __init__(self, *args, version=None, **more):
+        """`version`: another one than that of apache.pom.xml."""
+        super().__init__(*args, **more)
+        self.environment = {**os.environ, **({'APACHE_VERSION': version} if version else {})}
 
     def _run(self, *args):
-        done = subprocess.run([os.path.join(HERE, 'apache'), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run([os.path.join(HERE, 'apache'), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env=self.environment)
         if done.returncode:
             raise AssertionError(f'apache {" ".join(args)}: {done.stdout[-3000:]}')
 
@@ -95,8 +102,8 @@ class Apache(Target):
             self._run('up', self.work, str(self.namesrv_port), str(self.broker_port))
         return self.ready()
 
-    def stop(self):
-        self._run('down', self.work)
+    def stop(self, kill=False):
+        self._run('kill' if kill else 'down', self.work)
 
     def restart(self, kill=False):
         """Stops the broker (SIGTERM or SIGKILL) and starts it again on its store; the name server stays."""
@@ -115,7 +122,7 @@ def apogee_binary():
 
 
 class Apogee(Target):
-    kind = 'apogee'
+    kind, directory = 'apogee', 'data'
     process = None
 
     def start(self):

@@ -206,13 +206,12 @@ def what_waits_goes_on_under_the_other_broker(s):
     if s.target.kind == 'apache':
         return
     settings = {'messageDelayLevel': '1s 6s', 'flushDelayOffsetInterval': 500}
-    directory = dict(apache='store', apogee='data')
     sent, before = [], None
     for n, kind in enumerate(('apache', 'apogee', 'apache')):
         target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), settings)
         s.own_targets.append(target)
         if before:
-            shutil.copytree(os.path.join(before.work, directory[before.kind]), os.path.join(target.work, directory[kind]))
+            shutil.copytree(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))
         target.start()
         topic = s.topic('t', queues=1, target=target)
         with wire.Connection(target.broker) as c:

@@ -1,0 +1,160 @@
+"""A data directory goes from the Java broker to this one and back, with everything that is in it.
+
+`DIRECTORY_MESSAGES=500000` makes it as many messages at each station, of which there are five.
+"""
+import os
+import shutil
+import subprocess
+
+from harness import targets, wire
+from harness.scenario import raw
+
+MESSAGES = int(os.environ.get('DIRECTORY_MESSAGES', 4000))
+DEADLINE = 300 + MESSAGES // 300
+BATCH, QUEUES, GROUPS = 200, 4, 2
+SETTINGS = {
+    'messageDelayLevel': '1s 2h', 'flushDelayOffsetInterval': 300, 'flushConsumerOffsetInterval': 300,
+    # An answer of a pull may hold many: this reads everything at every station.
+    'maxTransferCountOnMessageInMemory': 1024, 'maxTransferCountOnMessageInDisk': 1024,
+    'maxTransferBytesOnMessageInMemory': 1 << 20, 'maxTransferBytesOnMessageInDisk': 1 << 20,
+}
+#: Who has the directory, and how it lets go of it: a kill, or a stop in order.
+STATIONS = (('apache', False), ('apogee', False), ('apache', True), ('apogee', True), ('apogee', False), ('apache', False))
+
+
+@raw(ours=True, deadline=DEADLINE)
+def a_directory_of_apache_5_5_moves_here_and_back(s):
+    moves(s, None)
+
+
+@raw(ours=True, deadline=DEADLINE)
+def a_directory_of_apache_4_9_moves_here_and_back(s):
+    moves(s, '4.9.7')  # the last 4.9 whose broker is on Maven Central
+
+
+def moves(s, version):
+    contents, before = Contents(s.name('t')), None
+    for n, (kind, kill) in enumerate(STATIONS):
+        more = dict(version=version) if kind == 'apache' else {}
+        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), SETTINGS, **more)
+        s.own_targets.append(target)
+        if before:
+            shutil.move(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))
+        target.start()
+        with wire.Connection(target.broker, timeout=60) as c:
+            if before:
+                contents.are_there(s, c)
+            if n < len(STATIONS) - 1:
+                contents.add(s, c, n)
+            # What a kill must not lose here is what was saved in time: offsets are saved three times a second.
+            s.wait(lambda: contents.are_saved(target), 'offsets are saved', 60)
+        target.stop(kill=kill)
+        check(target)
+        before = target
+
+
+def check(target):
+    """`apogeemq store check` finds no damage, in a directory of either broker, stopped or killed."""
+    conf = os.path.join(target.work, 'broker.conf')
+    done = subprocess.run([targets.apogee_binary(), 'store', 'check', os.path.join(target.work, target.directory), '-c', conf],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+class Contents:
+    """What was put into the directory and is to be found in it."""
+
+    def __init__(self, topic):
+        self.topic, self.sent, self.delayed, self.waiting = topic, [[] for _ in range(QUEUES)], [], 0
+        self.offsets, self.groups, self.perms = {}, {}, {}
+
+    def add(self, s, c, n):
+        """Messages of station `n`, committed offsets, a group and a topic with settings of their own, messages that wait."""
+        if n == 0:
+            self.set_topic(c, self.topic, 6)
+        self.set_topic(c, f'{self.topic}-{n}', 4)
+        self.set_group(c, f'{self.topic}-g{n}', 3 + n)
+        for first in range(0, MESSAGES, BATCH):
+            queue = first // BATCH % QUEUES
+            texts = [f'{n}-{i}' for i in range(first, min(first + BATCH, MESSAGES))]
+            body = wire.batch_body([(text.encode(), dict(KEYS=f'k{text}', UNIQ_KEY=f'u{text}', TAGS='t')) for text in texts])
+            answer = c.ask(wire.SEND_BATCH, wire.v2(wire.send_header(self.topic, queue, batch=True)), body)
+            assert answer.code == 0 and answer.ext['queueOffset'].split(',')[0] == str(len(self.sent[queue])), answer
+            self.sent[queue] += texts
+        for level, text in ((1, f'delayed-{n}'), (2, f'waits-{n}')):
+            for _ in range(5):
+                assert c.ask(wire.SEND, wire.send_header(f'{self.topic}-{level}', props=dict(DELAY=str(level))), text.encode()).code == 0
+        self.delayed += [f'delayed-{n}'] * 5
+        self.waiting += 5
+        self.all_are_visible(s, c)
+        for g in range(GROUPS):
+            name = f'{self.topic}-c{g}'
+            self.set_group(c, name, 16)
+            for queue in range(QUEUES):
+                offset = len(self.sent[queue]) // (g + 2)
+                answer = c.ask(wire.UPDATE_OFFSET, dict(consumerGroup=name, topic=self.topic, queueId=queue, commitOffset=offset))
+                assert answer.code == 0, answer
+                self.offsets[name, queue] = offset
+
+    def set_topic(self, c, topic, perm):
+        self.perms[topic] = perm
+        answer = c.ask(wire.UPDATE_TOPIC, dict(topic=topic, defaultTopic='TBW102', readQueueNums=QUEUES, writeQueueNums=QUEUES, perm=perm,
+                                               topicFilterType='SINGLE_TAG', topicSysFlag=0, order=False))
+        assert answer.code == 0, answer
+
+    def set_group(self, c, group, times):
+        self.groups[group] = times
+        assert c.ask(wire.UPDATE_GROUP, body=dict(groupName=group, retryMaxTimes=times)).code == 0
+
+    def all_are_visible(self, s, c):
+        for queue, texts in enumerate(self.sent):
+            s.visible(self.topic, queue, len(texts), c)
+        s.visible('SCHEDULE_TOPIC_XXXX', 1, self.waiting, c)
+        s.visible(f'{self.topic}-1', 0, len(self.delayed), c)
+
+    def are_saved(self, target):
+        """Whether the broker's files say what was committed last."""
+        def saved(name):
+            with open(os.path.join(target.work, target.directory, 'config', name)) as f:
+                return wire.lenient_json(f.read())['offsetTable']
+        committed, delays = saved('consumerOffset.json'), saved('delayOffset.json')
+        return (all(committed.get(f'{self.topic}@{group}', {}).get(key(queue)) == offset for (group, queue), offset in self.offsets.items())
+                and delays.get(key(1)) == len(self.delayed))
+
+    def are_there(self, s, c):
+        self.all_are_visible(s, c)
+        for queue, texts in enumerate(self.sent):
+            assert read(c, self.topic, queue) == texts, f'queue {queue} has something else'
+        assert read(c, f'{self.topic}-1', 0) == self.delayed, 'delayed messages are missing or came twice'
+        assert c.ask(wire.MAX_OFFSET, dict(topic='SCHEDULE_TOPIC_XXXX', queueId=1)).ext['offset'] == str(self.waiting)
+        assert read(c, f'{self.topic}-2', 0) == [], 'what waits for two hours has come'
+        for (group, queue), offset in self.offsets.items():
+            answer = c.ask(wire.QUERY_OFFSET, dict(consumerGroup=group, topic=self.topic, queueId=queue))
+            assert answer.ext.get('offset') == str(offset), (group, queue, offset, answer)
+        groups = c.ask(wire.ALL_GROUPS).json()['subscriptionGroupTable']
+        assert {g: groups[g]['retryMaxTimes'] for g in self.groups} == self.groups
+        topics = c.ask(wire.ALL_TOPICS).json()['topicConfigTable']
+        assert {t: topics[t]['perm'] for t in self.perms} == self.perms
+        for texts in self.sent:
+            for text in (texts[0], texts[len(texts) // 2], texts[-1]):
+                for word in (f'k{text}', f'u{text}'):
+                    found = c.ask(wire.QUERY_MESSAGE, dict(topic=self.topic, key=word, maxNum=8, beginTimestamp=0, endTimestamp=1 << 62))
+                    assert [m['body'].decode() for m in found.messages()] == [text], (word, found)
+
+
+def key(number):
+    """An integer key as `lenient_json` has it."""
+    return str(number)
+
+
+def read(c, topic, queue):
+    """The texts of a queue from its beginning."""
+    out, at = [], 0
+    while True:
+        answer = c.ask(wire.PULL, wire.pull_header(topic, at, queue=queue, max_nums=1024, group='reader'))
+        if answer.code != 0:
+            return out
+        found = answer.messages()
+        assert [m['offset'] for m in found] == list(range(at, at + len(found))) and all(m['crc_ok'] for m in found), topic
+        out += [m['body'].decode() for m in found]
+        at = int(answer.ext['nextBeginOffset'])
