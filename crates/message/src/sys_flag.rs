@@ -23,8 +23,21 @@ pub const INNER_BATCH: i32 = 0x80;
 /// Bits 8 to 10: compression type (0 or 3 zlib, 1 LZ4, 2 ZSTD).
 pub const COMPRESSION_TYPE_MASK: i32 = 0x700;
 
-/// The transaction bits of a flag.
+/// Whether a message with this flag belongs in its queue: half messages and rolled back ones are in the log only.
 #[must_use]
-pub const fn transaction(flag: i32) -> i32 {
-    flag & TRANSACTION_MASK
+pub const fn is_in_queue(flag: i32) -> bool {
+    !matches!(flag & TRANSACTION_MASK, TRANSACTION_PREPARED | TRANSACTION_ROLLBACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_messages_and_rolled_back_ones_belong_in_no_queue() {
+        for others in [0, COMPRESSED | BORN_HOST_V6 | INNER_BATCH] {
+            assert!(is_in_queue(others) && is_in_queue(others | TRANSACTION_COMMIT));
+            assert!(!is_in_queue(others | TRANSACTION_PREPARED) && !is_in_queue(others | TRANSACTION_ROLLBACK));
+        }
+    }
 }

@@ -362,7 +362,7 @@ impl Parts {
 /// queue's offsets follow each other; one that goes back is of a topic that was deleted and made again, and what the queue
 /// had from there on is not its own.
 fn derive(queues: &QueueTable, record: &Record<'_>, strict: bool, due: &DueTopic) -> Result<(), StoreError> {
-    if is_in_no_queue(record) {
+    if !sys_flag::is_in_queue(record.sys_flag) {
         return Ok(());
     }
     let queue = queues.find_or_create(record.topic, record.queue_id);
@@ -402,18 +402,12 @@ fn derive(queues: &QueueTable, record: &Record<'_>, strict: bool, due: &DueTopic
     Ok(())
 }
 
-/// Half messages and rolled back ones are in the log only.
-fn is_in_no_queue(record: &Record<'_>) -> bool {
-    let transaction = sys_flag::transaction(record.sys_flag);
-    transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK
-}
-
 /// Puts a message of the log into the index; one that is there already stays as it is.
 ///
 /// # Errors
 /// The machine's; nothing of the message was put then.
 pub(crate) fn put_keys(index: &KeyIndex, record: &Record<'_>) -> io::Result<()> {
-    if is_in_no_queue(record) {
+    if !sys_flag::is_in_queue(record.sys_flag) {
         return Ok(());
     }
     let indexed = Indexed::of(record.properties);

@@ -223,9 +223,10 @@ pub(super) fn single<'a>(
 
 /// A half message by its flag alone belongs into no queue, and recovery would put it into none: without transactions it is refused.
 fn refuse_half_messages(header: &SendHeader<'_>) -> Result<(), Refusal> {
-    match sys_flag::transaction(header.sys_flag) {
-        sys_flag::TRANSACTION_PREPARED | sys_flag::TRANSACTION_ROLLBACK => Err(not_there_yet(TRANSACTIONS)),
-        _ => Ok(()),
+    if sys_flag::is_in_queue(header.sys_flag) {
+        Ok(())
+    } else {
+        Err(not_there_yet(TRANSACTIONS))
     }
 }
 

@@ -335,8 +335,7 @@ impl Index {
 /// indexed by a Java broker and not by us.
 fn wanted(record: &Record<'_>) -> Hashes {
     let mut wanted = Hashes::new();
-    let transaction = sys_flag::transaction(record.sys_flag);
-    if transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK {
+    if !sys_flag::is_in_queue(record.sys_flag) {
         return wanted;
     }
     let indexed = Indexed::of(record.properties);

@@ -232,9 +232,7 @@ impl Queues {
 
     /// Compares a record with its entry. Records come in the log's order.
     pub(super) fn meet(&mut self, record: &Record<'_>, judge: &Judge, findings: &mut Findings) -> Result<(), StoreError> {
-        let transaction = sys_flag::transaction(record.sys_flag);
-        let in_no_queue = transaction == sys_flag::TRANSACTION_PREPARED || transaction == sys_flag::TRANSACTION_ROLLBACK;
-        if in_no_queue || record.sys_flag & sys_flag::INNER_BATCH != 0 {
+        if !sys_flag::is_in_queue(record.sys_flag) || record.sys_flag & sys_flag::INNER_BATCH != 0 {
             return Ok(());
         }
         let log_first = self.log_first;
