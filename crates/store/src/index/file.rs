@@ -3,28 +3,39 @@
 //! The file being filled is mapped; all others are read by calls, so that a broken disk is an error and not a signal, and
 //! are open only while a query reads them.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::layout::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN};
-use crate::disk::{DiskFile, Mapped};
+use crate::disk::{Disk, DiskFile, Mapped, OpenMode};
 
 /// What is known of a file without opening it.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) path: PathBuf,
+pub(crate) struct IndexFile {
+    pub(crate) path: PathBuf,
     /// The name as a number: files are in its order.
     pub(super) number: u64,
-    pub(super) header: Header,
+    /// Bytes of the file.
+    pub(super) len: u64,
+    pub(crate) header: Header,
     /// Whether the file was made with the numbers of slots and items of now. If not it cannot be read, only removed.
-    pub(super) is_readable: bool,
+    pub(crate) is_readable: bool,
+}
+
+impl IndexFile {
+    /// Its name in the directory.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        self.path.file_name().map(OsStr::to_string_lossy).unwrap_or_default()
+    }
 }
 
 /// The file being filled.
 #[derive(Debug)]
 pub(super) struct Filling {
-    pub(super) known: Known,
+    pub(super) known: IndexFile,
     pub(super) file: Arc<dyn DiskFile>,
     map: Box<dyn Mapped>,
     options: IndexOptions,
@@ -39,6 +50,34 @@ pub(crate) struct Wanted {
     pub(crate) max: usize,
 }
 
+/// The files of an index directory, oldest first; none when it is absent. One that retention takes meanwhile is left out.
+pub(crate) fn list(disk: &dyn Disk, dir: &Path, options: IndexOptions) -> io::Result<Vec<IndexFile>> {
+    let entries = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
+        let Ok(number) = entry.name.parse::<u64>() else { continue };
+        let path = dir.join(&entry.name);
+        let read = disk.open(&path, OpenMode::Read).and_then(|file| read_header(&*file, options));
+        let header = match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(io::Error::new(error.kind(), format!("index file {}: {error}", path.display()))),
+            Ok(header) => header,
+        };
+        files.push(IndexFile {
+            path,
+            number,
+            len: entry.len,
+            header,
+            is_readable: entry.len == options.file_len(),
+        });
+    }
+    files.sort_unstable_by_key(|file| file.number);
+    Ok(files)
+}
+
 pub(super) fn read_header(file: &dyn DiskFile, options: IndexOptions) -> io::Result<Header> {
     let mut bytes = [0; HEADER_LEN];
     let read = file.read_at(&mut bytes, 0)?;
@@ -50,7 +89,7 @@ pub(super) fn read_header(file: &dyn DiskFile, options: IndexOptions) -> io::Res
 }
 
 impl Filling {
-    pub(super) fn new(known: Known, file: Arc<dyn DiskFile>, options: IndexOptions) -> io::Result<Self> {
+    pub(super) fn new(known: IndexFile, file: Arc<dyn DiskFile>, options: IndexOptions) -> io::Result<Self> {
         let mut map = file.map()?;
         map.write(0, &known.header.encode())?;
         Ok(Self { known, file, map, options })

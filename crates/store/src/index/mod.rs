@@ -25,11 +25,11 @@ use message::LogOffset;
 use parking_lot::RwLock;
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
-use file::{Filling, Known};
-pub(crate) use file::{Wanted, find_in};
+use file::Filling;
+pub(crate) use file::{IndexFile, Wanted, find_in, list};
 pub use hash::{key_hash, key_hashes, tag_hash};
 pub use layout::IndexOptions;
-pub(crate) use layout::{HEADER_LEN, Header, ITEM_LEN, Item, SLOT_LEN};
+pub(crate) use layout::{Header, ITEM_LEN, Item, SLOT_LEN};
 
 /// Items that a query looks at, at most: a chain of one busy key may be as long as a file.
 pub(crate) const STEPS_MAX: u32 = 1_000_000;
@@ -46,7 +46,7 @@ pub struct KeyIndex {
 #[derive(Debug, Default)]
 struct State {
     /// Files that are not put into any more, oldest first.
-    older: Vec<Arc<Known>>,
+    older: Vec<Arc<IndexFile>>,
     filling: Option<Filling>,
     /// Made before the record is put that will not fit into the one being filled.
     next: Option<Filling>,
@@ -79,26 +79,10 @@ impl KeyIndex {
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: IndexOptions) -> io::Result<Self> {
         disk.create_dir_all(dir)?;
         let options = options.checked();
-        let mut older = Vec::new();
-        for entry in disk.list(dir)? {
-            let Some(number) = entry.name.parse::<u64>().ok().filter(|_| !entry.is_dir) else {
-                continue;
-            };
-            let path = dir.join(&entry.name);
-            let file = disk.open(&path, OpenMode::Read)?;
-            let is_readable = entry.len == options.file_len();
-            if !is_readable {
-                tracing::error!(file = %path.display(), len = entry.len, expected = options.file_len(), "index file was made with other maxHashSlotNum or maxIndexNum; its keys are not found");
-            }
-            let header = file::read_header(&*file, options)?;
-            older.push(Arc::new(Known {
-                path,
-                number,
-                header,
-                is_readable,
-            }));
+        let older = file::list(&*disk, dir, options)?;
+        for odd in older.iter().filter(|known| !known.is_readable) {
+            tracing::error!(file = %odd.path.display(), len = odd.len, expected = options.file_len(), "index file was made with other maxHashSlotNum or maxIndexNum; its keys are not found");
         }
-        older.sort_unstable_by_key(|known| known.number);
         let index = Self {
             disk,
             dir: dir.to_owned(),
@@ -106,7 +90,7 @@ impl KeyIndex {
             state: RwLock::default(),
         };
         let mut state = index.state.write();
-        state.older = older;
+        state.older = older.into_iter().map(Arc::new).collect();
         index.fill_newest(&mut state)?;
         drop(state);
         Ok(index)
@@ -120,7 +104,7 @@ impl KeyIndex {
             return Ok(());
         }
         let file = self.disk.open(&newest.path, OpenMode::Write)?;
-        match Filling::new(Known::clone(newest), file, self.options) {
+        match Filling::new(IndexFile::clone(newest), file, self.options) {
             Ok(filling) => {
                 state.older.pop();
                 state.filling = Some(filling);
@@ -204,9 +188,10 @@ impl KeyIndex {
             )
         })?;
         Filling::new(
-            Known {
+            IndexFile {
                 path,
                 number,
+                len,
                 header: Header::EMPTY,
                 is_readable: true,
             },
@@ -338,9 +323,9 @@ impl KeyIndex {
                 continue;
             };
             state.unsynced.push(file);
-            state.older.push(Arc::new(Known {
+            state.older.push(Arc::new(IndexFile {
                 header,
-                ..Known::clone(&known)
+                ..IndexFile::clone(&known)
             }));
             break;
         }
@@ -355,7 +340,7 @@ impl KeyIndex {
     /// Whatever the machine says; the index is not to be used then.
     pub fn mend(&self, log_end: LogOffset) -> io::Result<()> {
         let mut state = self.state.write();
-        let changed = |known: &&Arc<Known>| known.is_readable && known.header.end_log >= log_end.0;
+        let changed = |known: &&Arc<IndexFile>| known.is_readable && known.header.end_log >= log_end.0;
         let changed: io::Result<Vec<_>> = state
             .older
             .iter()
@@ -419,7 +404,7 @@ impl State {
     }
 
     /// The files to look at, newest first: up to the first that begins before the time asked for.
-    fn older_in_time(&self, begin: i64, end: i64) -> Vec<Arc<Known>> {
+    fn older_in_time(&self, begin: i64, end: i64) -> Vec<Arc<IndexFile>> {
         let mut files = Vec::new();
         for known in self.older.iter().rev().filter(|known| known.is_readable && known.header.next > 1) {
             if known.header.meets(begin, end) {

@@ -148,11 +148,7 @@ pub fn index_items(
     let numbers = numbers(options)?;
     let mut is_there = false;
     for found in files(&**disk, &options.root.join("index"), numbers)? {
-        let name = found
-            .path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = found.name();
         if file.is_some_and(|file| file != name) {
             continue;
         }
@@ -209,12 +205,7 @@ pub fn indexed_under(
     for found in files(&**disk, &options.root.join("index"), numbers)?.iter().rev() {
         let failed = |e| StoreError::io("read", &found.path, e);
         if !found.is_readable {
-            let name = found
-                .path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            return Err(other_numbers(&name, numbers));
+            return Err(other_numbers(&found.name(), numbers));
         }
         let file = disk.open(&found.path, OpenMode::Read).map_err(failed)?;
         find_in(&*file, numbers, &found.header, wanted, &mut steps, &mut places).map_err(failed)?;

@@ -4,11 +4,10 @@
 //! Memory: the slots of one file (4 bytes each) and one block of items.
 
 use super::Judge;
-use super::queues::list;
 use super::report::{Findings, IndexSummary, Part, Severity};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
-use crate::index::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN, key_hashes};
+use crate::index::{self, Header, ITEM_LEN, IndexFile, IndexOptions, Item, SLOT_LEN, key_hashes};
 use message::properties::Indexed;
 use message::record::Record;
 use message::sys_flag;
@@ -28,41 +27,9 @@ const LOST: &str = "index items whose record stood in a damaged part of the log"
 const FOREIGN: &str = "index items under a key that their record does not have";
 const MISSING: &str = "keys of records that are not indexed: they are not found by key";
 
-/// One index file.
-#[derive(Clone, Debug)]
-pub(super) struct IndexFile {
-    pub(super) path: PathBuf,
-    pub(super) header: Header,
-    /// Whether the file has the length that the configured numbers make.
-    pub(super) is_readable: bool,
-    number: u64,
-}
-
 /// The files of an index directory, oldest first; none when it is absent.
 pub(super) fn files(disk: &dyn Disk, dir: &Path, options: IndexOptions) -> Result<Vec<IndexFile>, StoreError> {
-    let mut files = Vec::new();
-    for entry in list(disk, dir)?.into_iter().filter(|entry| !entry.is_dir) {
-        let Ok(number) = entry.name.parse::<u64>() else { continue };
-        let path = dir.join(&entry.name);
-        let failed = |e| StoreError::io("read", &path, e);
-        let mut bytes = [0; HEADER_LEN];
-        let read = disk.open(&path, OpenMode::Read).and_then(|file| file.read_at(&mut bytes, 0));
-        let header = match read {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            read => {
-                read.map_err(failed)?;
-                Header::decode(&bytes, options)
-            }
-        };
-        files.push(IndexFile {
-            path,
-            header,
-            is_readable: entry.len == options.file_len(),
-            number,
-        });
-    }
-    files.sort_unstable_by_key(|file| file.number);
-    Ok(files)
+    index::list(disk, dir, options).map_err(|e| StoreError::io("read", dir, e))
 }
 
 /// The items of one file, in the order they were put. Ends at the first that cannot be read.
@@ -130,10 +97,9 @@ pub(super) struct Index {
 }
 
 struct Current {
+    file: IndexFile,
     items: Items,
     slots: Vec<u32>,
-    name: String,
-    header: Header,
     is_newest: bool,
 }
 
@@ -230,9 +196,9 @@ impl Index {
     fn dangles(&self, number: u32, item: Item, judge: &Judge, findings: &mut Findings) {
         let at = item.log_offset;
         let what = if judge.is_in_hole(at) { LOST } else { DANGLING };
-        let name = self.current.as_ref().map_or("", |current| &current.name);
+        let name = || self.current.as_ref().map(|current| current.file.name()).unwrap_or_default();
         findings.add(judge.index_severity(at), Part::Index, what, || {
-            format!("{name} item {number} names {at}")
+            format!("{} item {number} names {at}", name())
         });
     }
 
@@ -258,14 +224,9 @@ impl Index {
                 opened => opened?,
             };
             self.current = Some(Current {
+                file: file.clone(),
                 items,
                 slots: vec![0; self.options.slots as usize],
-                name: file
-                    .path
-                    .file_name()
-                    .map(|name| name.to_string_lossy().into_owned())
-                    .unwrap_or_default(),
-                header: file.header,
                 is_newest: self.next_file == self.files.len(),
             });
         }
@@ -281,12 +242,12 @@ impl Index {
         let at = item.log_offset;
         if item.before.max(0).unsigned_abs() != before {
             findings.add(judge.index_severity(at), Part::Index, CHAIN, || {
-                format!("{} item {number} leads to {}, not {before}", current.name, item.before)
+                format!("{} item {number} leads to {}, not {before}", current.file.name(), item.before)
             });
         }
         if at < self.last_log_offset && at >= self.log_first {
             findings.add(judge.index_severity(at), Part::Index, ORDER, || {
-                format!("{} item {number} names {at} after {}", current.name, self.last_log_offset)
+                format!("{} item {number} names {at} after {}", current.file.name(), self.last_log_offset)
             });
         }
     }
@@ -297,7 +258,7 @@ impl Index {
         if done.is_newest && self.in_use {
             return Ok(());
         }
-        let severity = judge.index_severity(done.header.end_log);
+        let severity = judge.index_severity(done.file.header.end_log);
         let mut bytes = vec![0; CHUNK * SLOT_LEN];
         for (part, slots) in done.slots.chunks(CHUNK).enumerate() {
             let first = part * CHUNK;
@@ -308,10 +269,10 @@ impl Index {
             for (at, (slot, number)) in slots.iter().zip(numbers).enumerate() {
                 let number = u32::from_be_bytes(*number);
                 // What leads to no item counts as empty.
-                let number = if number < done.header.next { number } else { 0 };
+                let number = if number < done.file.header.next { number } else { 0 };
                 if number != *slot {
                     findings.add(severity, Part::Index, CHAIN, || {
-                        format!("{} slot {} leads to {number}, not {slot}", done.name, first + at)
+                        format!("{} slot {} leads to {number}, not {slot}", done.file.name(), first + at)
                     });
                 }
             }
