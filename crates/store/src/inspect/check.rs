@@ -280,6 +280,5 @@ impl Walk {
 }
 
 fn told(hole: &Hole, to: i64) -> String {
-    let why = hole.why.map_or_else(|| "nothing is written here".to_owned(), |why| why.to_string());
-    format!("{} to {to} ({} bytes): {why}", hole.from, to - hole.from)
+    format!("{} to {to} ({} bytes): {}", hole.from, to - hole.from, hole.reason())
 }

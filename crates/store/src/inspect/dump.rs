@@ -71,7 +71,7 @@ pub fn records(
             Seen::Hole(hole) => visit(LogItem::Hole {
                 from: LogOffset(hole.from),
                 to: LogOffset(hole.to),
-                why: hole.why.map_or_else(|| "nothing is written here".to_owned(), |why| why.to_string()),
+                why: hole.reason(),
             }),
             Seen::Missing { from, to } => visit(LogItem::Hole {
                 from: LogOffset(from),

@@ -65,6 +65,13 @@ pub(super) struct Hole {
     pub(super) why: Option<Bad>,
 }
 
+impl Hole {
+    /// What is wrong, in words.
+    pub(super) fn reason(&self) -> String {
+        self.why.map_or_else(|| "nothing is written here".to_owned(), |why| why.to_string())
+    }
+}
+
 impl LogFiles {
     /// The files of a directory.
     ///

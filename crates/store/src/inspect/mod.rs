@@ -56,20 +56,14 @@ struct Judge {
 const HOLES_MAX: usize = 65_536;
 
 impl Judge {
+    /// Of something in the log or a queue.
     fn severity(&self, log_offset: i64) -> Severity {
-        if log_offset < self.trusted {
-            Severity::Damage
-        } else {
-            Severity::Recovery
-        }
+        severity(log_offset, self.trusted)
     }
 
+    /// Of something in the index.
     fn index_severity(&self, log_offset: i64) -> Severity {
-        if log_offset < self.index_trusted {
-            Severity::Damage
-        } else {
-            Severity::Recovery
-        }
+        severity(log_offset, self.index_trusted)
     }
 
     fn add_hole(&mut self, from: i64, to: i64) {
@@ -81,5 +75,13 @@ impl Judge {
     fn is_in_hole(&self, log_offset: i64) -> bool {
         let after = self.holes.partition_point(|(from, _)| *from <= log_offset);
         after.checked_sub(1).is_some_and(|at| log_offset < self.holes[at].1)
+    }
+}
+
+fn severity(log_offset: i64, trusted: i64) -> Severity {
+    if log_offset < trusted {
+        Severity::Damage
+    } else {
+        Severity::Recovery
     }
 }

@@ -10,11 +10,10 @@ use super::Judge;
 use super::report::{EndsByQueue, Findings, Part, QueueEnds, QueueSummary, Severity};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
-use crate::queue::{ENTRY_LEN, Entry, OpenFiles};
-use message::hash;
+use crate::queue::{ENTRY_LEN, Entry, OpenFiles, partition};
 use message::properties::{self, Indexed};
 use message::record::Record;
-use message::sys_flag;
+use message::{hash, names, sys_flag};
 use rustc_hash::FxHashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,8 +27,6 @@ const READ_MAX: usize = 4096;
 /// Queue files open at once.
 const OPEN_FILES: usize = 512;
 const LEN: i64 = ENTRY_LEN as i64;
-/// The topic whose entries have the time of delivery where others have the tag's code.
-const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 /// Tag codes below this are places in the files of extended entries.
 const EXTENDED_BELOW: i64 = i32::MIN as i64;
 
@@ -358,7 +355,8 @@ fn dangling(entry: Entry, judge: &Judge) -> &'static str {
 
 fn compare(queue: &Queue, entry: Entry, queue_offset: Option<i64>, record: &Record<'_>, judge: &Judge, findings: &mut Findings) {
     let tags_code = hash::tags_code(Indexed::of(record.properties).tags);
-    let delayed = record.topic == SCHEDULE_TOPIC && entry.tags_code >= record.store_timestamp;
+    // Entries of this topic have the time of delivery where others have the tag's code.
+    let delayed = record.topic == names::SCHEDULE_TOPIC && entry.tags_code >= record.store_timestamp;
     let wrong = if queue_offset.is_some_and(|offset| offset != queue.next) {
         Some(format!("the record has queue offset {}", record.queue_offset))
     } else if entry.size != record.size as i32 {
@@ -475,17 +473,10 @@ impl Files<'_> {
             self.read(queue, base, (byte - base) as u64, &mut bytes)?;
             Ok(Entry::decode(&bytes))
         };
-        let (mut low, mut high) = (queue.first / LEN, queue.end / LEN);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if at(middle)?.is_written() {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        if low * LEN > queue.first {
-            Ok(at(low - 1)?.log_end())
+        let (first, end) = (queue.first / LEN, queue.end / LEN);
+        let written_end = partition(first, end, |number| at(number).map(|entry| entry.is_written()))?;
+        if written_end > first {
+            Ok(at(written_end - 1)?.log_end())
         } else {
             Ok(0)
         }

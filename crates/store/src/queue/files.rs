@@ -235,7 +235,7 @@ impl QueueFiles {
     fn written_end_in(&self, base: i64, log_end: i64, limit: i64) -> io::Result<i64> {
         let mut end = self.shared.file_len.min(limit - base) / LEN;
         loop {
-            let found = partition(0, end, |at| Ok(is_below(&self.entry(base + at * LEN)?, log_end)))?;
+            let found = partition(0, end, |at| self.entry(base + at * LEN).map(|entry| is_below(&entry, log_end)))?;
             if found < 2 || self.are_in_order(base + (found - 2) * LEN)? {
                 return Ok(base + found * LEN);
             }
@@ -269,7 +269,7 @@ fn is_below(entry: &Entry, log_end: i64) -> bool {
 }
 
 /// The first number from `low` to `high` for which `is_left` does not hold, which holds for all before and none after.
-pub(super) fn partition(low: i64, high: i64, mut is_left: impl FnMut(i64) -> io::Result<bool>) -> io::Result<i64> {
+pub(crate) fn partition<E>(low: i64, high: i64, mut is_left: impl FnMut(i64) -> Result<bool, E>) -> Result<i64, E> {
     let (mut low, mut high) = (low, high);
     while low < high {
         let middle = low + (high - low) / 2;

@@ -27,6 +27,7 @@ mod time;
 pub use consume_queue::{ConsumeQueue, Skipped};
 pub use due::DueTopic;
 pub use entry::{ENTRY_LEN, Entry};
+pub(crate) use files::partition;
 pub(crate) use open_files::OpenFiles;
 pub use table::{QueueOptions, QueueTable};
 pub use time::Boundary;
