@@ -267,7 +267,8 @@ pub trait DiskFile: Send + Sync + Debug {
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Makes the bytes of a range within the file zeros. Its length does not change, not even for a moment that a crash
-    /// could keep.
+    /// could keep. May give the blocks of the range back to the file system: not for a file made with
+    /// [`Allocate::Reserved`], to which the next write could find the disk full, and which could not be mapped again.
     ///
     /// # Errors
     /// Whatever the machine says; any part may be zeros.
