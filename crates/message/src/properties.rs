@@ -121,6 +121,12 @@ impl<'a> Indexed<'a> {
         }
         found
     }
+
+    /// Whether this is one of the keys, or the unique key.
+    #[must_use]
+    pub fn has_key(&self, key: &str) -> bool {
+        self.uniq_key == key || self.keys.split(' ').any(|own| own == key)
+    }
 }
 
 /// Builds a property string.
@@ -207,6 +213,13 @@ mod tests {
             .with("A", "3")
             .build();
         assert_eq!(built, b"B\x01\xff\x02A\x013\x02");
+    }
+
+    #[test]
+    fn a_message_has_each_of_its_keys_and_its_unique_key() {
+        let indexed = Indexed::of(b"KEYS\x01one two\x02UNIQ_KEY\x01U\x02TAGS\x01tag");
+        assert!(["one", "two", "U"].iter().all(|key| indexed.has_key(key)));
+        assert!(!["one two", "on", "u", "tag"].iter().any(|key| indexed.has_key(key)));
     }
 
     proptest::proptest! {

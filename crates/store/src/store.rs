@@ -11,6 +11,7 @@ use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable};
 use crate::read::{self, Limits, ReadResult, ReadStatus};
 use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
 use bytes::Bytes;
+use message::properties::Indexed;
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
 use parking_lot::{Mutex, RwLock};
@@ -319,9 +320,9 @@ pub(crate) fn queue_error(action: &'static str, queue: &ConsumeQueue, source: st
 /// A slot's chain holds other keys of the same hash too.
 fn is_indexed_by(bytes: &[u8], topic: &str, by: IndexedBy<'_>) -> bool {
     let Ok(record) = Record::parse(bytes) else { return false };
-    let indexed = message::properties::Indexed::of(record.properties);
+    let indexed = Indexed::of(record.properties);
     let is_it = match by {
-        IndexedBy::Key(key) => indexed.uniq_key == key || indexed.keys.split(' ').any(|k| k == key),
+        IndexedBy::Key(key) => indexed.has_key(key),
         IndexedBy::Tag(tag) => indexed.tags == tag,
     };
     record.topic == topic && is_it

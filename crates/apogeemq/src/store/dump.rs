@@ -219,7 +219,7 @@ fn under_key(disk: &Arc<dyn Disk>, options: &InspectOptions, topic: &str, key: &
             if let LogItem::Record(record) = item
                 && record.log_offset == at
             {
-                let has_key = has_key(record, topic, key);
+                let has_key = record.topic == topic && Indexed::of(record.properties).has_key(key);
                 told = json!({
                     "log_offset": at.0, "record": if has_key { "has the key" } else { "has another key" },
                     "topic": record.topic, "queue": record.queue_id, "queue_offset": record.queue_offset.0,
@@ -235,11 +235,6 @@ fn under_key(disk: &Arc<dyn Disk>, options: &InspectOptions, topic: &str, key: &
         }
     }
     lines.end()
-}
-
-fn has_key(record: &Record<'_>, topic: &str, key: &str) -> bool {
-    let indexed = Indexed::of(record.properties);
-    record.topic == topic && (indexed.uniq_key == key || indexed.keys.split(' ').any(|word| word == key))
 }
 
 fn config(arguments: &ConfigArguments) -> Result<(), Failure> {
