@@ -9,6 +9,8 @@ use super::segment::{Segment, Segments};
 use super::window::{Found, READ_BYTES, Window};
 use crate::error::StoreError;
 use message::record::{Peek, Record, peek, peek_store_timestamp};
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Reads records from `from` on and gives each to `visit`. Returns the end of the log.
@@ -134,25 +136,40 @@ pub(crate) fn begins_before(segment: &Segment, safe_timestamp: i64) -> Result<bo
 /// # Errors
 /// The disk's.
 pub(crate) fn write_again(segments: &Segments, from: i64, to: i64) -> Result<(), StoreError> {
-    let mut block = vec![0; READ_BYTES];
     for segment in segments.all().iter().filter(|s| s.end() > from && s.base <= to) {
         let failed = |action, e| StoreError::Io {
             action,
             path: format!("commit log file {}", segment.base),
             source: e,
         };
-        let mut position = segment.position(from.max(segment.base));
-        let end = segment.position(to.min(segment.end()));
-        while position < end {
-            let want = block.len().min((end - position) as usize);
+        let part = segment.position(from.max(segment.base))..segment.position(to.min(segment.end()));
+        rewrite(segment, &[part], failed, |_| true)?;
+        segment.file.sync_data().map_err(|e| failed("sync", e))?;
+    }
+    Ok(())
+}
+
+/// Goes through parts of a file block by block: `change` makes of each what is to stand there, and says whether to write it.
+fn rewrite(
+    segment: &Segment,
+    parts: &[Range<u64>],
+    failed: impl Fn(&'static str, io::Error) -> StoreError,
+    change: impl Fn(&mut [u8]) -> bool,
+) -> Result<(), StoreError> {
+    let mut block = vec![0; READ_BYTES];
+    for part in parts {
+        let mut position = part.start;
+        while position < part.end {
+            let want = block.len().min((part.end - position) as usize);
             let read = segment.file.read_at(&mut block[..want], position).map_err(|e| failed("read", e))?;
             if read == 0 {
                 break;
             }
-            segment.file.write_at(&block[..read], position).map_err(|e| failed("write", e))?;
+            if change(&mut block[..read]) {
+                segment.file.write_at(&block[..read], position).map_err(|e| failed("write", e))?;
+            }
             position += read as u64;
         }
-        segment.file.sync_data().map_err(|e| failed("sync", e))?;
     }
     Ok(())
 }
@@ -178,21 +195,9 @@ pub(crate) fn erase_after(segments: &Segments, end: i64) -> Result<(), StoreErro
         position = data.end;
         written.push(data);
     }
-    let mut block = vec![0; READ_BYTES];
-    let zeros = vec![0; READ_BYTES];
-    for data in written {
-        let mut position = data.start;
-        while position < data.end {
-            let want = block.len().min((data.end - position) as usize);
-            let read = segment.file.read_at(&mut block[..want], position).map_err(|e| failed("read", e))?;
-            if read == 0 {
-                break;
-            }
-            if block[..read].iter().any(|b| *b != 0) {
-                segment.file.write_at(&zeros[..read], position).map_err(|e| failed("write", e))?;
-            }
-            position += read as u64;
-        }
-    }
-    Ok(())
+    rewrite(&segment, &written, failed, |block| {
+        let is_dirty = block.iter().any(|byte| *byte != 0);
+        block.fill(0);
+        is_dirty
+    })
 }
