@@ -34,4 +34,4 @@ pub mod stats;
 pub mod topic;
 pub mod upkeep;
 
-pub use start::{Broker, StartError};
+pub use start::{Broker, StartError, store_options};

@@ -328,7 +328,9 @@ fn network(settings: &BrokerSettings) -> Options {
     }
 }
 
-fn store_options(settings: &BrokerSettings) -> StoreOptions {
+/// What the store of a broker with these settings is told.
+#[must_use]
+pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
     let root: &Path = &settings.store_path_root_dir;
     StoreOptions {
         root: root.to_owned(),

@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::disk::{Disk, OpenMode};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
-use crate::index::{IndexOptions, KeyIndex, key_hashes};
+use crate::index::{KeyIndex, key_hashes};
 use crate::log::{self, CommitLog};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{ConsumeQueue, DueTopic, Entry, QueueOptions, QueueTable};
@@ -216,15 +216,8 @@ impl Parts {
         };
         let queues = QueueTable::open(disk.clone(), &queue_dir, queue_options).map_err(|e| StoreError::io("open", &queue_dir, e))?;
         let index_dir = root.join("index");
-        let index = if options.index_enabled {
-            let index_options = IndexOptions {
-                slots: options.index_slots,
-                items: options.index_items,
-            };
-            Some(KeyIndex::open(disk.clone(), &index_dir, index_options).map_err(|e| StoreError::io("open", &index_dir, e))?)
-        } else {
-            None
-        };
+        let index = options.index().map(|numbers| KeyIndex::open(disk.clone(), &index_dir, numbers));
+        let index = index.transpose().map_err(|e| StoreError::io("open", &index_dir, e))?;
         let path = root.join("checkpoint");
         let (checkpoint_file, checkpoint) = CheckpointFile::open(&**disk, &path).map_err(|e| StoreError::io("open", &path, e))?;
         Ok(Self {

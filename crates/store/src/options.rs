@@ -1,5 +1,6 @@
 //! What the store is told when it is opened. Names and defaults of the keys users set are the broker's.
 
+use crate::index::IndexOptions;
 use crate::queue::DueTopic;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,4 +60,15 @@ pub struct StoreOptions {
     pub check_crc_on_recovery: bool,
     /// What retention keeps.
     pub retention: crate::retention::RetentionOptions,
+}
+
+impl StoreOptions {
+    /// Numbers of the index files; `None` when keys are not indexed.
+    #[must_use]
+    pub fn index(&self) -> Option<IndexOptions> {
+        self.index_enabled.then_some(IndexOptions {
+            slots: self.index_slots,
+            items: self.index_items,
+        })
+    }
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
-use store::index::IndexOptions;
 use store::inspect::{InspectOptions, check};
 use store::{FlushMode, Store, StoreOptions};
 
@@ -45,18 +44,8 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn must_be_whole(disk: &SimulatedDisk, options: &StoreOptions) {
-    let look = InspectOptions {
-        root: options.root.clone(),
-        log_dir: options.log_dir.clone(),
-        queue_file_bytes: options.queue_file_bytes,
-        index: Some(IndexOptions {
-            slots: options.index_slots,
-            items: options.index_items,
-        }),
-        check_crc: true,
-    };
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let report = check(&disk, &look, &mut |_| {}).unwrap();
+    let report = check(&disk, &InspectOptions::of(options), &mut |_| {}).unwrap();
     assert!(!report.is_damaged(), "{:#?}", report.findings);
 }
 

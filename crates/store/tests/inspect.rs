@@ -21,23 +21,10 @@ fn small() -> StoreOptions {
     options(ROOT, FlushMode::Sync)
 }
 
-fn looking(options: &StoreOptions) -> InspectOptions {
-    InspectOptions {
-        root: options.root.clone(),
-        log_dir: options.log_dir.clone(),
-        queue_file_bytes: options.queue_file_bytes,
-        index: Some(IndexOptions {
-            slots: options.index_slots,
-            items: options.index_items,
-        }),
-        check_crc: true,
-    }
-}
-
 fn report(disk: &SimulatedDisk) -> Report {
     let before = disk.calls();
     let look: Arc<dyn Disk> = Arc::new(disk.clone());
-    let report = check(&look, &looking(&small()), &mut |_| {}).unwrap();
+    let report = check(&look, &InspectOptions::of(&small()), &mut |_| {}).unwrap();
     assert_eq!(disk.calls(), before, "a check changes nothing");
     report
 }
@@ -293,7 +280,7 @@ fn an_index_that_differs_from_the_log_or_from_itself_is_found() {
     let disk = stopped();
     let other = InspectOptions {
         index: Some(IndexOptions { slots: 17, items: 64 }),
-        ..looking(&numbers)
+        ..InspectOptions::of(&numbers)
     };
     let look: Arc<dyn Disk> = Arc::new(disk.clone());
     let findings = check(&look, &other, &mut |_| {}).unwrap().findings;
@@ -335,7 +322,7 @@ fn records_of_a_deleted_topic_are_no_damage() {
 #[test]
 fn what_is_no_store_cannot_be_looked_at() {
     let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
-    let error = check(&disk, &looking(&small()), &mut |_| {}).unwrap_err();
+    let error = check(&disk, &InspectOptions::of(&small()), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("is no store"), "{error}");
 }
 
@@ -343,7 +330,7 @@ fn what_is_no_store_cannot_be_looked_at() {
 fn pieces_are_shown_one_after_the_other_from_a_place_on() {
     let disk = stopped();
     let look: Arc<dyn Disk> = Arc::new(disk.clone());
-    let options = looking(&small());
+    let options = InspectOptions::of(&small());
     let mut places = Vec::new();
     let mut note = |item: LogItem<'_>| {
         if let LogItem::Record(record) = item {

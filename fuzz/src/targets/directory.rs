@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
-use store::index::IndexOptions;
 use store::inspect::{InspectOptions, check};
 use store::retention::RetentionOptions;
 use store::{FlushMode, Limits, LogOptions, Store, StoreOptions};
@@ -143,19 +142,8 @@ fn run(data: &[u8]) {
 }
 
 fn look(disk: &SimulatedDisk) {
-    let options = options();
-    let look = InspectOptions {
-        root: options.root,
-        log_dir: options.log_dir,
-        queue_file_bytes: options.queue_file_bytes,
-        index: Some(IndexOptions {
-            slots: options.index_slots,
-            items: options.index_items,
-        }),
-        check_crc: true,
-    };
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let _ = check(&disk, &look, &mut |_| {});
+    let _ = check(&disk, &InspectOptions::of(&options()), &mut |_| {});
 }
 
 fn start(disk: &SimulatedDisk) {

@@ -17,7 +17,6 @@ pub(crate) use arguments::Arguments;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ::store::index::IndexOptions;
 use ::store::inspect::InspectOptions;
 use arguments::{Place, Verb};
 
@@ -38,15 +37,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 fn options(place: &Place, check_crc: bool) -> Result<InspectOptions, Failure> {
     let settings = configuration::of_directory(&place.directory, place.config.as_deref(), configuration::environment())?;
+    let of_broker = InspectOptions::of(&broker::store_options(&settings));
     Ok(InspectOptions {
-        log_dir: place.commitlog.clone().unwrap_or_else(|| settings.commit_log_dir()),
-        root: settings.store_path_root_dir,
-        queue_file_bytes: settings.mapped_file_size_consume_queue,
-        index: settings.message_index_enable.then_some(IndexOptions {
-            slots: settings.max_hash_slot_num,
-            items: settings.max_index_num,
-        }),
+        log_dir: place.commitlog.clone().unwrap_or(of_broker.log_dir),
         check_crc,
+        ..of_broker
     })
 }
 

@@ -24,6 +24,7 @@ pub use report::{
 };
 
 use crate::index::IndexOptions;
+use crate::options::StoreOptions;
 use std::path::PathBuf;
 
 /// Which directory, and the numbers its files were made with.
@@ -39,6 +40,20 @@ pub struct InspectOptions {
     pub index: Option<IndexOptions>,
     /// Whether each body is compared with its CRC.
     pub check_crc: bool,
+}
+
+impl InspectOptions {
+    /// For the directory of a store that is opened with these; each body is compared with its CRC.
+    #[must_use]
+    pub fn of(options: &StoreOptions) -> Self {
+        Self {
+            root: options.root.clone(),
+            log_dir: options.log_dir.clone(),
+            queue_file_bytes: options.queue_file_bytes,
+            index: options.index(),
+            check_crc: true,
+        }
+    }
 }
 
 /// What a finding at a place of the log means.

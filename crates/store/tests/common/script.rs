@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
-use store::index::IndexOptions;
 use store::inspect::{InspectOptions, check};
 use store::{FlushMode, Store, StoreError, StoreOptions, json_file};
 
@@ -230,17 +229,8 @@ impl Life {
 
     /// After a stop in order: log, queues, index and checkpoint fit each other.
     pub(crate) fn must_be_whole(&self) {
-        let options = small_files(self.mode);
-        let look = InspectOptions {
-            root: options.root,
-            log_dir: options.log_dir,
-            queue_file_bytes: options.queue_file_bytes,
-            index: self.keys_hold.then_some(IndexOptions {
-                slots: options.index_slots,
-                items: options.index_items,
-            }),
-            check_crc: true,
-        };
+        let mut look = InspectOptions::of(&small_files(self.mode));
+        look.index = look.index.filter(|_| self.keys_hold);
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let mut report = check(&disk, &look, &mut |_| {}).expect("the directory can be looked at");
         if self.deletion_cut {
