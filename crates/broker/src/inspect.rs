@@ -217,6 +217,7 @@ mod tests {
     use store::disk::OpenMode;
     use store::disk::simulated::SimulatedDisk;
     use store::inspect::{InspectOptions, QueueEnds, check};
+    use store::{FlushMode, StoreOptions};
 
     const ROOT: &str = "/s";
     const OFFSETS: &str = "{\"offsetTable\":{\"t@g\":{0:5,1:9},\"gone@g\":{0:3}}}";
@@ -237,13 +238,7 @@ mod tests {
 
     fn findings(files: &[(&str, &str)], ends: &[(&str, i32, i64)]) -> Vec<(Severity, &'static str, Vec<String>)> {
         let disk: Arc<dyn Disk> = Arc::new(disk(files));
-        let options = InspectOptions {
-            root: ROOT.into(),
-            log_dir: Path::new(ROOT).join("commitlog"),
-            queue_file_bytes: 200,
-            index: None,
-            check_crc: true,
-        };
+        let options = InspectOptions::of(&StoreOptions::small(ROOT, FlushMode::Sync));
         let mut report = check(&disk, &options, &mut |_| {}).unwrap();
         report.findings.clear();
         for (topic, queue, max) in ends {

@@ -15,8 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
-use store::retention::RetentionOptions;
-use store::{Arrival, Arrivals, DueTopic, FlushMode, Limits, LogOptions, ReadStatus, Store, StoreOptions};
+use store::{Arrival, Arrivals, DueTopic, FlushMode, Limits, ReadStatus, Store, StoreOptions};
 
 const ROOT: &str = "/store";
 const TOPIC: &str = "orders";
@@ -27,36 +26,23 @@ fn levels() -> Levels {
 }
 
 fn options(mode: FlushMode) -> StoreOptions {
-    StoreOptions {
-        root: ROOT.into(),
-        log_dir: Path::new(ROOT).join("commitlog"),
-        log: LogOptions {
-            segment_bytes: 16 << 10,
-            flush_mode: mode,
-            flush_interval: Duration::from_millis(1),
-            tail_bytes: 4 << 10,
-            max_unconfirmed_bytes: 1 << 20,
-            due: DueTopic {
-                name: names::SCHEDULE_TOPIC.into(),
-                delays_ms: levels().delays_ms().to_vec(),
-            },
-        },
+    let mut options = StoreOptions {
         queue_file_bytes: 2_000,
-        max_open_queue_files: 16,
-        index_enabled: true,
         index_slots: 100,
         index_items: 1_000,
-        max_index_backlog: 10_000,
         checkpoint_bytes: 8 << 10,
         checkpoint_interval: Duration::from_millis(100),
-        check_crc_on_recovery: true,
-        retention: RetentionOptions {
-            interval: Duration::from_millis(5),
-            delete_hours: Vec::new(),
-            clean_forcibly: false,
-            ..RetentionOptions::default()
-        },
-    }
+        ..StoreOptions::small(ROOT, mode)
+    };
+    options.log.segment_bytes = 16 << 10;
+    options.log.tail_bytes = 4 << 10;
+    options.log.due = DueTopic {
+        name: names::SCHEDULE_TOPIC.into(),
+        delays_ms: levels().delays_ms().to_vec(),
+    };
+    options.retention.interval = Duration::from_millis(5);
+    options.retention.clean_forcibly = false;
+    options
 }
 
 /// Tells the delivering thread of arrivals, as the broker does.

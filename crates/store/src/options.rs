@@ -2,6 +2,7 @@
 
 use crate::index::IndexOptions;
 use crate::queue::DueTopic;
+use crate::retention::RetentionOptions;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,10 +60,45 @@ pub struct StoreOptions {
     /// Whether recovery compares each body with its CRC.
     pub check_crc_on_recovery: bool,
     /// What retention keeps.
-    pub retention: crate::retention::RetentionOptions,
+    pub retention: RetentionOptions,
 }
 
 impl StoreOptions {
+    /// Files of a few KiB, little memory, and nothing that the clock begins: what tests open, each with its own changes, so that
+    /// a few messages fill files. A broker's options are made of its settings, which have the defaults.
+    #[must_use]
+    pub fn small(root: impl Into<PathBuf>, flush_mode: FlushMode) -> Self {
+        let never = Duration::from_secs(3600);
+        let root = root.into();
+        Self {
+            log_dir: root.join("commitlog"),
+            root,
+            log: LogOptions {
+                segment_bytes: 4096,
+                flush_mode,
+                flush_interval: Duration::from_millis(1),
+                tail_bytes: 16 << 10,
+                max_unconfirmed_bytes: 1 << 20,
+                due: DueTopic::default(),
+            },
+            queue_file_bytes: 400,
+            max_open_queue_files: 16,
+            index_enabled: true,
+            index_slots: 16,
+            index_items: 64,
+            max_index_backlog: 10_000,
+            checkpoint_bytes: i64::MAX,
+            checkpoint_interval: never,
+            check_crc_on_recovery: true,
+            retention: RetentionOptions {
+                interval: never,
+                // A simulated disk's files are as old as can be: at four in the morning they would go.
+                delete_hours: Vec::new(),
+                ..RetentionOptions::default()
+            },
+        }
+    }
+
     /// Numbers of the index files; `None` when keys are not indexed.
     #[must_use]
     pub fn index(&self) -> Option<IndexOptions> {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ROOT, options};
+use common::ROOT;
 use message::QueueOffset;
 use message::record::{Draft, body_crc};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const DELAYS_MS: [i64; 2] = [1_000, 60_000];
 const NOW_MS: i64 = 1_700_000_000_000;
 
 fn with_levels(mode: FlushMode) -> StoreOptions {
-    let mut options = options(ROOT, mode);
+    let mut options = StoreOptions::small(ROOT, mode);
     options.log.due = DueTopic {
         name: LATER.into(),
         delays_ms: DELAYS_MS.to_vec(),

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ROOT, bodies, open, options, send};
+use common::{ROOT, bodies, open, send};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ fn must_be_whole(disk: &SimulatedDisk, options: &StoreOptions) {
 
 /// The log has room in its files for what is sent, the index for one file.
 fn with_large_log_files() -> StoreOptions {
-    let mut options = options(ROOT, FlushMode::Sync);
+    let mut options = StoreOptions::small(ROOT, FlushMode::Sync);
     options.log.segment_bytes = 128 << 10;
     options.max_index_backlog = 50;
     options
@@ -129,7 +129,7 @@ fn an_index_that_is_behind_at_a_crash_is_whole_after_recovery() {
 fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
     let disk = SimulatedDisk::new(1);
     disk.set_now_ms(now_ms());
-    let mut options = options(ROOT, FlushMode::Sync);
+    let mut options = StoreOptions::small(ROOT, FlushMode::Sync);
     options.retention.clean_forcibly = false;
     disk.set_capacity(100_000);
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap();
@@ -180,7 +180,7 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
 fn forced_deletion_makes_room_and_leaves_what_recovery_and_the_newest_readers_need() {
     let disk = SimulatedDisk::new(1);
     disk.set_now_ms(now_ms());
-    let options = options(ROOT, FlushMode::Sync);
+    let options = StoreOptions::small(ROOT, FlushMode::Sync);
     disk.set_capacity(80_000);
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap();
     let body = |n: usize| format!("{n:04}-{}", "x".repeat(400));

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ROOT, bodies, open, options, send, send_all};
+use common::{ROOT, bodies, open, send, send_all};
 use message::record::{Peek, peek};
 use message::{LogOffset, QueueOffset};
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use store::inspect::{InspectOptions, LogItem, Report, Severity, check, index_ite
 use store::{FlushMode, StoreOptions};
 
 fn small() -> StoreOptions {
-    options(ROOT, FlushMode::Sync)
+    StoreOptions::small(ROOT, FlushMode::Sync)
 }
 
 fn report(disk: &SimulatedDisk) -> Report {

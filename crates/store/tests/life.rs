@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{bodies, open, options, send, send_all};
+use common::{bodies, open, send, send_all};
 use message::record::Record;
 use message::{LogOffset, QueueOffset};
 use std::sync::Arc;
 use store::disk::real::RealDisk;
 use store::disk::simulated::SimulatedDisk;
-use store::{Boundary, FlushMode, IndexedBy, Limits, ReadStatus, Store, StoreError};
+use store::{Boundary, FlushMode, IndexedBy, Limits, ReadStatus, Store, StoreError, StoreOptions};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("message-{n:05}")).collect()
@@ -19,7 +19,7 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
 fn what_is_sent_is_read_in_order_across_files_and_after_a_stop() {
     for mode in [FlushMode::Async, FlushMode::Sync] {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(Arc::new(RealDisk), options(dir.path(), mode)).unwrap();
+        let store = open(Arc::new(RealDisk), StoreOptions::small(dir.path(), mode)).unwrap();
         for body in numbered(0..200) {
             send(&store, "t", 1, &body).unwrap();
         }
@@ -27,7 +27,7 @@ fn what_is_sent_is_read_in_order_across_files_and_after_a_stop() {
         assert_eq!(bodies(&store, "t", 1, 0), numbered(0..200));
         store.close().unwrap();
         drop(store);
-        let (store, recovery) = Store::open(Arc::new(RealDisk), options(dir.path(), mode)).unwrap();
+        let (store, recovery) = Store::open(Arc::new(RealDisk), StoreOptions::small(dir.path(), mode)).unwrap();
         assert!(recovery.clean && recovery.messages == 0, "{recovery:?}");
         assert_eq!(bodies(&store, "t", 1, 150), numbered(150..200));
         for body in numbered(200..250) {
@@ -41,13 +41,13 @@ fn what_is_sent_is_read_in_order_across_files_and_after_a_stop() {
 #[test]
 fn what_is_written_survives_a_kill_with_no_checkpoint() {
     let disk = SimulatedDisk::new(1);
-    let store = open(Arc::new(disk.clone()), options(common::ROOT, FlushMode::Async)).unwrap();
+    let store = open(Arc::new(disk.clone()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     for body in numbered(0..100) {
         send(&store, "t", 0, &body).unwrap();
         send(&store, "u", 3, &body).unwrap();
     }
     let killed = disk.process_killed();
-    let (after, recovery) = Store::open(Arc::new(killed), options(common::ROOT, FlushMode::Async)).unwrap();
+    let (after, recovery) = Store::open(Arc::new(killed), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     assert!(!recovery.clean);
     assert_eq!(recovery.messages, 200);
     assert_eq!(bodies(&after, "t", 0, 0), numbered(0..100));
@@ -64,7 +64,7 @@ fn what_is_written_survives_a_kill_with_no_checkpoint() {
 #[test]
 fn a_read_says_what_became_of_it() {
     let disk = SimulatedDisk::new(1);
-    let store = open(Arc::new(disk), options(common::ROOT, FlushMode::Async)).unwrap();
+    let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     let limits = Limits {
         messages: 2,
         bytes: 1 << 20,
@@ -102,7 +102,7 @@ fn a_read_says_what_became_of_it() {
 #[test]
 fn a_message_is_found_by_place_key_and_time() {
     let disk = SimulatedDisk::new(1);
-    let store = open(Arc::new(disk), options(common::ROOT, FlushMode::Async)).unwrap();
+    let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     let placed = send_all(&store, "t", 0, &["a", "b"]).unwrap();
     let bytes = store.record_at(placed[1].log_offset).unwrap();
     assert_eq!(Record::parse(&bytes).unwrap().body, b"b");
@@ -123,12 +123,12 @@ fn a_message_is_found_by_place_key_and_time() {
 #[test]
 fn a_deleted_topic_starts_again_at_zero_even_after_a_kill() {
     let disk = SimulatedDisk::new(1);
-    let store = open(Arc::new(disk.clone()), options(common::ROOT, FlushMode::Async)).unwrap();
+    let store = open(Arc::new(disk.clone()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     send_all(&store, "t", 0, &["old-1", "old-2", "old-3"]).unwrap();
     store.delete_topic("t").unwrap();
     send(&store, "t", 0, "new").unwrap();
     assert_eq!(bodies(&store, "t", 0, 0), ["new"]);
-    let after = open(Arc::new(disk.process_killed()), options(common::ROOT, FlushMode::Async)).unwrap();
+    let after = open(Arc::new(disk.process_killed()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     assert_eq!(bodies(&after, "t", 0, 0), ["new"]);
     store.close().unwrap();
     after.close().unwrap();
@@ -138,7 +138,7 @@ fn a_deleted_topic_starts_again_at_zero_even_after_a_kill() {
 fn a_topic_deleted_while_it_is_sent_to_costs_no_other_topic_a_message() {
     for seed in 0..20 {
         let disk = SimulatedDisk::new(seed);
-        let store = open(Arc::new(disk.clone()), options(common::ROOT, FlushMode::Async)).unwrap();
+        let store = open(Arc::new(disk.clone()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for body in numbered(0..150) {
@@ -150,7 +150,7 @@ fn a_topic_deleted_while_it_is_sent_to_costs_no_other_topic_a_message() {
                 send(&store, "kept", 0, &body).unwrap();
             }
         });
-        let after = open(Arc::new(disk.process_killed()), options(common::ROOT, FlushMode::Async)).unwrap();
+        let after = open(Arc::new(disk.process_killed()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
         assert_eq!(bodies(&after, "kept", 0, 0), numbered(0..150));
         let left = bodies(&after, "deleted", 0, after.min_offset("deleted", 0).0);
         assert!(
@@ -166,17 +166,17 @@ fn a_topic_deleted_while_it_is_sent_to_costs_no_other_topic_a_message() {
 fn a_second_process_is_refused_and_another_file_size_too() {
     let dir = tempfile::tempdir().unwrap();
     let disk = SimulatedDisk::new(1);
-    let store = open(Arc::new(disk.clone()), options(common::ROOT, FlushMode::Async)).unwrap();
+    let store = open(Arc::new(disk.clone()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     assert!(matches!(
-        open(Arc::new(disk), options(common::ROOT, FlushMode::Async)),
+        open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)),
         Err(StoreError::Locked(_))
     ));
     store.close().unwrap();
-    let store = open(Arc::new(RealDisk), options(dir.path(), FlushMode::Async)).unwrap();
+    let store = open(Arc::new(RealDisk), StoreOptions::small(dir.path(), FlushMode::Async)).unwrap();
     send(&store, "t", 0, "a").unwrap();
     store.close().unwrap();
     drop(store);
-    let mut other = options(dir.path(), FlushMode::Async);
+    let mut other = StoreOptions::small(dir.path(), FlushMode::Async);
     other.log.segment_bytes = 8192;
     assert!(matches!(open(Arc::new(RealDisk), other), Err(StoreError::Layout(_))));
 }
@@ -185,7 +185,7 @@ fn a_second_process_is_refused_and_another_file_size_too() {
 fn senders_on_many_threads_keep_the_order_of_each_queue() {
     let dir = tempfile::tempdir().unwrap();
     for mode in [FlushMode::Async, FlushMode::Sync] {
-        let store = open(Arc::new(RealDisk), options(dir.path().join(format!("{mode:?}")), mode)).unwrap();
+        let store = open(Arc::new(RealDisk), StoreOptions::small(dir.path().join(format!("{mode:?}")), mode)).unwrap();
         std::thread::scope(|scope| {
             for queue in 0..4 {
                 let store = &store;

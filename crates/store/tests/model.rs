@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{ROOT, bodies, open, options, send_all};
+use common::{ROOT, bodies, open, send_all};
 use message::QueueOffset;
 use message::record::Record;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::disk::simulated::SimulatedDisk;
-use store::{FlushMode, ReadStatus, Store};
+use store::{FlushMode, ReadStatus, Store, StoreOptions};
 
 const TOPICS: [&str; 3] = ["one", "two", "three"];
 
@@ -73,7 +73,7 @@ impl World {
     }
 
     fn open(disk: &SimulatedDisk, mode: FlushMode) -> Arc<Store> {
-        open(Arc::new(disk.clone()), options(ROOT, mode)).unwrap()
+        open(Arc::new(disk.clone()), StoreOptions::small(ROOT, mode)).unwrap()
     }
 
     fn take(&mut self, step: &Step) {

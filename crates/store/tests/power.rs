@@ -12,8 +12,8 @@ mod script;
 use script::{Life, Promise};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use store::FlushMode;
 use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
+use store::{FlushMode, StoreOptions};
 
 /// Nothing here takes a hundredth of this.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -262,7 +262,7 @@ fn a_disk_that_fails_for_ever_refuses_and_keeps() {
 
 /// Three senders, each with a queue of its own, until one is refused. How many messages of each were acknowledged.
 fn send_from_three_threads(disk: &SimulatedDisk, mode: FlushMode) -> Vec<usize> {
-    let Ok(store) = common::open(Arc::new(disk.clone()), common::options(common::ROOT, mode)) else {
+    let Ok(store) = common::open(Arc::new(disk.clone()), StoreOptions::small(common::ROOT, mode)) else {
         return vec![0; 3];
     };
     let until_refused = |queue| (0..40).take_while(|n| common::send(&store, "t", queue, &body(*n)).is_ok()).count();
@@ -279,7 +279,7 @@ fn body(n: usize) -> String {
 }
 
 fn have_what_was_acknowledged(disk: SimulatedDisk, mode: FlushMode, acknowledged: &[usize]) {
-    let store = common::open(Arc::new(disk), common::options(common::ROOT, mode)).unwrap();
+    let store = common::open(Arc::new(disk), StoreOptions::small(common::ROOT, mode)).unwrap();
     for (queue, acknowledged) in (0..).zip(acknowledged) {
         let found = common::bodies(&store, "t", queue, 0);
         let sent: Vec<String> = (0..found.len()).map(body).collect();

@@ -7,12 +7,10 @@ use crate::Target;
 use message::QueueOffset;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
 use store::inspect::{InspectOptions, check};
-use store::retention::RetentionOptions;
-use store::{FlushMode, Limits, LogOptions, Store, StoreOptions};
+use store::{DueTopic, FlushMode, Limits, Store, StoreOptions};
 
 /// See the module.
 pub const TARGET: Target = Target {
@@ -24,34 +22,18 @@ pub const TARGET: Target = Target {
 const ROOT: &str = "/s";
 
 fn options() -> StoreOptions {
-    StoreOptions {
-        root: PathBuf::from(ROOT),
-        log_dir: Path::new(ROOT).join("commitlog"),
-        log: LogOptions {
-            segment_bytes: 2048,
-            flush_mode: FlushMode::Sync,
-            flush_interval: Duration::from_millis(1),
-            tail_bytes: 1024,
-            max_unconfirmed_bytes: 1 << 20,
-            due: store::DueTopic {
-                name: "T".into(),
-                delays_ms: vec![1_000, 5_000],
-            },
-        },
+    let mut options = StoreOptions {
         queue_file_bytes: 200,
-        max_open_queue_files: 16,
-        index_enabled: true,
-        index_slots: 16,
         index_items: 32,
-        max_index_backlog: 1000,
-        checkpoint_bytes: i64::MAX,
-        checkpoint_interval: Duration::from_secs(3600),
-        check_crc_on_recovery: true,
-        retention: RetentionOptions {
-            delete_hours: Vec::new(),
-            ..RetentionOptions::default()
-        },
-    }
+        ..StoreOptions::small(ROOT, FlushMode::Sync)
+    };
+    options.log.segment_bytes = 2048;
+    options.log.tail_bytes = 1024;
+    options.log.due = DueTopic {
+        name: "T".into(),
+        delays_ms: vec![1_000, 5_000],
+    };
+    options
 }
 
 /// A store that was killed: the checkpoint is old, so a start reads much.

@@ -29,40 +29,17 @@ pub fn fit(offsets: &Offsets, store: &Store) -> usize {
 mod tests {
     use super::*;
     use message::record::{Draft, body_crc};
-    use std::path::PathBuf;
     use std::sync::Arc;
     use std::time::Duration;
     use store::disk::simulated::SimulatedDisk;
-    use store::retention::RetentionOptions;
-    use store::{FlushMode, LogOptions, StoreOptions};
+    use store::{FlushMode, StoreOptions};
 
     fn options() -> StoreOptions {
-        StoreOptions {
-            root: PathBuf::from("/s"),
-            log_dir: PathBuf::from("/s/commitlog"),
-            log: LogOptions {
-                segment_bytes: 4096,
-                flush_mode: FlushMode::Async,
-                // Nothing is synced before the power goes.
-                flush_interval: Duration::from_secs(3600),
-                tail_bytes: 4096,
-                max_unconfirmed_bytes: 1 << 20,
-                due: store::DueTopic::default(),
-            },
-            queue_file_bytes: 400,
-            max_open_queue_files: 16,
-            index_enabled: false,
-            index_slots: 16,
-            index_items: 64,
-            max_index_backlog: 100,
-            checkpoint_bytes: i64::MAX,
-            checkpoint_interval: Duration::from_secs(3600),
-            check_crc_on_recovery: true,
-            retention: RetentionOptions {
-                delete_hours: Vec::new(),
-                ..RetentionOptions::default()
-            },
-        }
+        let mut options = StoreOptions::small("/s", FlushMode::Async);
+        // Nothing is synced before the power goes.
+        options.log.flush_interval = Duration::from_secs(3600);
+        options.index_enabled = false;
+        options
     }
 
     fn send(store: &Store, count: usize) {

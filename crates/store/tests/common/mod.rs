@@ -3,47 +3,14 @@
 
 use message::QueueOffset;
 use message::record::{Draft, Placement, Record, body_crc};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use store::disk::Disk;
-use store::retention::RetentionOptions;
-use store::{DueTopic, FlushMode, Limits, LogOptions, ReadStatus, Store, StoreError, StoreOptions};
+use store::{Limits, ReadStatus, Store, StoreError, StoreOptions};
 
 /// Where the store is on a simulated disk.
 pub(crate) const ROOT: &str = "/store";
-
-pub(crate) fn options(root: impl Into<PathBuf>, flush_mode: FlushMode) -> StoreOptions {
-    let root = root.into();
-    StoreOptions {
-        log_dir: root.join("commitlog"),
-        root,
-        log: LogOptions {
-            segment_bytes: 4096,
-            flush_mode,
-            flush_interval: Duration::from_millis(1),
-            tail_bytes: 16 << 10,
-            max_unconfirmed_bytes: 1 << 20,
-            due: DueTopic::default(),
-        },
-        queue_file_bytes: 400,
-        max_open_queue_files: 16,
-        index_enabled: true,
-        index_slots: 16,
-        index_items: 64,
-        max_index_backlog: 10_000,
-        checkpoint_bytes: i64::MAX,
-        checkpoint_interval: Duration::from_secs(3600),
-        check_crc_on_recovery: true,
-        retention: RetentionOptions {
-            interval: Duration::from_secs(3600),
-            // A simulated disk's files are as old as can be: at four in the morning they would go.
-            delete_hours: Vec::new(),
-            ..RetentionOptions::default()
-        },
-    }
-}
 
 pub(crate) fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
     Store::open(disk, options).map(|(store, _)| store)

@@ -1,6 +1,6 @@
 //! A short life of a store on a simulated disk, what it was told, and what a look at it afterwards must find.
 
-use super::common::{ROOT, bodies, open, options, place_all};
+use super::common::{ROOT, bodies, open, place_all};
 use message::LogOffset;
 use message::record::Placement;
 use std::collections::HashMap;
@@ -69,9 +69,8 @@ pub(crate) struct Life {
 }
 
 fn small_files(mode: FlushMode) -> StoreOptions {
-    let mut options = options(ROOT, mode);
+    let mut options = StoreOptions::small(ROOT, mode);
     options.queue_file_bytes = 80;
-    options.retention.delete_hours = Vec::new();
     options
 }
 
