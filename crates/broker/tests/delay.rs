@@ -8,7 +8,7 @@ use broker::topic::{TopicLimits, Topics};
 use broker::upkeep::Files;
 use config::shape::Shape;
 use message::properties::{self, Builder};
-use message::record::{Draft, body_crc};
+use message::record::Draft;
 use message::{QueueOffset, Record, names};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -90,19 +90,9 @@ impl World {
         let own = Builder::new().with(properties::UNIQ_KEY, &format!("key-of-{body}")).build();
         let properties = put_off(&own, level, TOPIC, 0);
         let draft = Draft {
-            topic: names::SCHEDULE_TOPIC,
-            queue_id: queue_of(level),
-            flag: 0,
-            sys_flag: 0,
             born_timestamp: now_ms(),
-            born_host: "127.0.0.1:1".parse().unwrap(),
-            store_host: "127.0.0.1:10911".parse().unwrap(),
-            reconsume_times: 0,
-            prepared_offset: 0,
-            body: body.as_bytes(),
             properties: &properties,
-            added_properties: b"",
-            body_crc: body_crc(body.as_bytes()),
+            ..Draft::new(names::SCHEDULE_TOPIC, queue_of(level), body.as_bytes())
         };
         let queue = self.store.queue(draft.topic, draft.queue_id);
         let Ok(ticket) = self.store.append(&[draft], &[queue], now_ms(), &mut Vec::new()) else {

@@ -95,7 +95,48 @@ const fn host_len(v6: bool) -> usize {
     if v6 { 20 } else { 8 }
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    /// A message without flags and properties, that was made at no time by nobody: callers name what they know.
+    #[must_use]
+    pub fn new(topic: &'a str, queue_id: i32, body: &'a [u8]) -> Self {
+        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            topic,
+            queue_id,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 0,
+            born_host: nobody,
+            store_host: nobody,
+            reconsume_times: 0,
+            prepared_offset: 0,
+            body,
+            properties: b"",
+            added_properties: b"",
+            body_crc: body_crc(body),
+        }
+    }
+
+    /// A stored message once more, as it is but for what the log assigns. It is no transaction's any more.
+    #[must_use]
+    pub fn of(record: &Record<'a>) -> Self {
+        Self {
+            topic: record.topic,
+            queue_id: record.queue_id,
+            flag: record.flag,
+            sys_flag: record.sys_flag,
+            born_timestamp: record.born_timestamp,
+            born_host: record.born_host,
+            store_host: record.store_host,
+            reconsume_times: record.reconsume_times,
+            prepared_offset: 0,
+            body: record.body,
+            properties: record.properties,
+            added_properties: b"",
+            body_crc: record.body_crc,
+        }
+    }
+
     /// Bytes of the record.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
@@ -388,8 +429,6 @@ mod tests {
 
     fn draft<'a>(topic: &'a str, body: &'a [u8], properties: &'a [u8], host: &str) -> Draft<'a> {
         Draft {
-            topic,
-            queue_id: 3,
             flag: 9,
             sys_flag: sys_flag::COMPRESSED,
             born_timestamp: 1_700_000_000_000,
@@ -397,10 +436,8 @@ mod tests {
             store_host: "10.0.0.1:10911".parse().unwrap(),
             reconsume_times: 2,
             prepared_offset: 5,
-            body,
             properties,
-            added_properties: b"",
-            body_crc: body_crc(body),
+            ..Draft::new(topic, 3, body)
         }
     }
 
@@ -429,6 +466,20 @@ mod tests {
                 assert!(r.crc_matches() && r.is_plausible(LogOffset(4096)) && !r.is_plausible(LogOffset(1)));
             }
         }
+    }
+
+    #[test]
+    fn a_stored_message_is_stored_once_more_as_it_was_without_its_transaction() {
+        let mut first = BytesMut::new();
+        draft("orders", b"hello", b"A\x011\x02", "[2001:db8::1]:6").encode(PLACE, &mut first);
+        let record = Record::parse(&first).unwrap();
+        let mut second = BytesMut::new();
+        Draft::of(&record).encode(PLACE, &mut second);
+        let without = Record {
+            prepared_offset: 0,
+            ..record
+        };
+        assert_eq!(Record::parse(&second).unwrap(), without);
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use common::ROOT;
 use message::QueueOffset;
-use message::record::{Draft, body_crc};
+use message::record::Draft;
 use std::sync::Arc;
 use store::disk::simulated::SimulatedDisk;
 use store::queue::Entry;
@@ -26,19 +26,8 @@ fn with_levels(mode: FlushMode) -> StoreOptions {
 
 fn send(store: &Store, topic: &str, properties: &str, now_ms: i64) {
     let draft = Draft {
-        topic,
-        queue_id: 0,
-        flag: 0,
-        sys_flag: 0,
-        born_timestamp: 1,
-        born_host: "127.0.0.1:1".parse().unwrap(),
-        store_host: "127.0.0.1:10911".parse().unwrap(),
-        reconsume_times: 0,
-        prepared_offset: 0,
-        body: b"x",
         properties: properties.as_bytes(),
-        added_properties: b"",
-        body_crc: body_crc(b"x"),
+        ..Draft::new(topic, 0, b"x")
     };
     let ticket = store.append(&[draft], &[store.queue(topic, 0)], now_ms, &mut Vec::new()).unwrap();
     let (done, outcome) = std::sync::mpsc::channel();

@@ -4,7 +4,7 @@
 //! opens, all that it says is there can be asked for.
 
 use crate::Target;
-use message::QueueOffset;
+use message::{Draft, QueueOffset};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use store::disk::simulated::SimulatedDisk;
@@ -47,22 +47,11 @@ fn make() -> Option<SimulatedDisk> {
     let (store, _) = Store::open(Arc::new(disk.clone()), options()).ok()?;
     for n in 0..30u8 {
         let body = vec![n; usize::from(n) * 7];
-        let draft = message::record::Draft {
-            topic: "t",
-            queue_id: i32::from(n % 2),
-            flag: 0,
-            sys_flag: 0,
-            born_timestamp: 1,
-            born_host: ([127, 0, 0, 1], 1).into(),
-            store_host: ([127, 0, 0, 1], 2).into(),
-            reconsume_times: 0,
-            prepared_offset: 0,
-            body: &body,
+        let draft = Draft {
             properties: b"KEYS\x01key\x02TAGS\x01tag\x02",
-            added_properties: b"",
-            body_crc: message::record::body_crc(&body),
+            ..Draft::new("t", i32::from(n % 2), &body)
         };
-        let queue = store.queue("t", i32::from(n % 2));
+        let queue = store.queue(draft.topic, draft.queue_id);
         let ticket = store.append(&[draft], &[queue], 1_700_000_000_000, &mut Vec::new()).ok()?;
         let _ = store.complete(ticket, false, || Box::new(|_| {}));
         if n == 10 {

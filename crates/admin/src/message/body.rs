@@ -124,21 +124,9 @@ mod tests {
     use std::io::Write as _;
 
     fn body(bytes: &[u8], flag: i32, charset: Charset) -> Body {
-        let host = "127.0.0.1:1".parse().unwrap();
         let draft = Draft {
-            topic: "t",
-            queue_id: 0,
-            flag: 0,
             sys_flag: flag,
-            born_timestamp: 1,
-            born_host: host,
-            store_host: host,
-            reconsume_times: 0,
-            prepared_offset: 0,
-            body: bytes,
-            properties: b"",
-            added_properties: b"",
-            body_crc: 0,
+            ..Draft::new("t", 0, bytes)
         };
         let place = Placement {
             queue_offset: QueueOffset(0),

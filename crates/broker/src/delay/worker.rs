@@ -367,17 +367,7 @@ impl Worker {
         Some(Draft {
             topic,
             queue_id,
-            flag: record.flag,
-            sys_flag: record.sys_flag,
-            born_timestamp: record.born_timestamp,
-            born_host: record.born_host,
-            store_host: record.store_host,
-            reconsume_times: record.reconsume_times,
-            prepared_offset: 0,
-            body: record.body,
-            properties: record.properties,
-            added_properties: b"",
-            body_crc: record.body_crc,
+            ..Draft::of(&record)
         })
     }
 

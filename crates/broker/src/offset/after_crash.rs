@@ -28,7 +28,7 @@ pub fn fit(offsets: &Offsets, store: &Store) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use message::record::{Draft, body_crc};
+    use message::record::Draft;
     use std::sync::Arc;
     use std::time::Duration;
     use store::disk::simulated::SimulatedDisk;
@@ -44,21 +44,7 @@ mod tests {
 
     fn send(store: &Store, count: usize) {
         for _ in 0..count {
-            let draft = Draft {
-                topic: "t",
-                queue_id: 0,
-                flag: 0,
-                sys_flag: 0,
-                born_timestamp: 1,
-                born_host: "127.0.0.1:1".parse().unwrap(),
-                store_host: "127.0.0.1:2".parse().unwrap(),
-                reconsume_times: 0,
-                prepared_offset: 0,
-                body: b"body",
-                properties: b"",
-                added_properties: b"",
-                body_crc: body_crc(b"body"),
-            };
+            let draft = Draft::new("t", 0, b"body");
             let ticket = store
                 .append(&[draft], &[store.queue("t", 0)], 1_700_000_000_000, &mut Vec::new())
                 .unwrap();

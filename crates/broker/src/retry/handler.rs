@@ -158,17 +158,10 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
     let draft = Draft {
         topic,
         queue_id,
-        flag: record.flag,
-        sys_flag: record.sys_flag,
-        born_timestamp: record.born_timestamp,
-        born_host: record.born_host,
         store_host: with.store_host,
         reconsume_times: record.reconsume_times.saturating_add(1),
-        prepared_offset: 0,
-        body: record.body,
         properties: &properties,
-        added_properties: b"",
-        body_crc: record.body_crc,
+        ..Draft::of(record)
     };
     let queue = with.store.queue(topic, queue_id);
     // Compat: whatever the store says, Apache answers with its catch-all code.

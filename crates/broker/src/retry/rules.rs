@@ -124,19 +124,9 @@ mod tests {
 
     fn stored(properties: &[u8]) -> BytesMut {
         let draft = Draft {
-            topic: "orders",
-            queue_id: 0,
-            flag: 0,
-            sys_flag: 0,
-            born_timestamp: 1,
-            born_host: "127.0.0.1:1".parse().unwrap(),
             store_host: "127.0.0.1:10911".parse().unwrap(),
-            reconsume_times: 0,
-            prepared_offset: 0,
-            body: b"x",
             properties,
-            added_properties: b"",
-            body_crc: 0,
+            ..Draft::new("orders", 0, b"x")
         };
         let place = Placement {
             queue_offset: QueueOffset(0),

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use message::QueueOffset;
-use message::record::{Draft, Placement, Record, body_crc};
+use message::record::{Draft, Placement, Record};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -35,7 +35,10 @@ pub(crate) fn place_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&st
     let drafts: Vec<Draft<'_>> = bodies
         .iter()
         .zip(&properties)
-        .map(|(body, properties)| draft(topic, queue_id, body, properties))
+        .map(|(body, properties)| Draft {
+            properties,
+            ..Draft::new(topic, queue_id, body.as_bytes())
+        })
         .collect();
     let queues = vec![store.queue(topic, queue_id); drafts.len()];
     let mut placed = Vec::new();
@@ -50,24 +53,6 @@ pub(crate) fn place_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&st
         None => outcome.recv_timeout(Duration::from_secs(20)).expect("no completion in 20 s"),
     };
     (placed, outcome.map_err(|reason| reason.to_string()))
-}
-
-fn draft<'a>(topic: &'a str, queue_id: i32, body: &'a str, properties: &'a [u8]) -> Draft<'a> {
-    Draft {
-        topic,
-        queue_id,
-        flag: 0,
-        sys_flag: 0,
-        born_timestamp: 1_600_000_000_000,
-        born_host: "127.0.0.1:1".parse().unwrap(),
-        store_host: "127.0.0.1:10911".parse().unwrap(),
-        reconsume_times: 0,
-        prepared_offset: 0,
-        body: body.as_bytes(),
-        properties,
-        added_properties: b"",
-        body_crc: body_crc(body.as_bytes()),
-    }
 }
 
 /// The bodies of a queue from `from` on, all that are there.
