@@ -99,10 +99,8 @@ impl World {
             return false;
         };
         let (done, outcome) = mpsc::channel();
-        let at_once = self
-            .store
-            .complete(ticket, true, || Box::new(move |o| done.send(o.is_ok()).unwrap_or(())));
-        at_once.map_or_else(|| outcome.recv_timeout(DEADLINE).unwrap(), |outcome| outcome.is_ok())
+        self.store.complete_then(ticket, true, move |o| done.send(o.is_ok()).unwrap_or(()));
+        outcome.recv_timeout(DEADLINE).unwrap()
     }
 
     /// Bodies that came, with how long each waited in ms.

@@ -119,6 +119,23 @@ impl Store {
         self.log.complete(ticket, level, later)
     }
 
+    /// As [`Store::complete`], for whoever does the same in both cases: `done` gets the outcome once, on this thread when it is
+    /// there already.
+    pub fn complete_then(&self, ticket: Ticket, wait_for_flush: bool, done: impl FnOnce(Result<(), Arc<str>>) + Send + 'static) {
+        let mut done = Some(done);
+        let at_once = self.complete(ticket, wait_for_flush, || {
+            let later = done.take();
+            Box::new(move |outcome| {
+                if let Some(done) = later {
+                    done(outcome);
+                }
+            })
+        });
+        if let (Some(outcome), Some(done)) = (at_once, done) {
+            done(outcome);
+        }
+    }
+
     /// Why no message is taken now, if so.
     #[must_use]
     pub fn not_writable(&self) -> Option<Arc<str>> {

@@ -31,9 +31,8 @@ fn send(store: &Store, topic: &str, properties: &str, now_ms: i64) {
     };
     let ticket = store.append(&[draft], &[store.queue(topic, 0)], now_ms, &mut Vec::new()).unwrap();
     let (done, outcome) = std::sync::mpsc::channel();
-    if store.complete(ticket, true, || Box::new(move |o| done.send(o).unwrap())).is_none() {
-        outcome.recv().unwrap().unwrap();
-    }
+    store.complete_then(ticket, true, move |o| done.send(o).unwrap());
+    outcome.recv().unwrap().unwrap();
 }
 
 fn codes(store: &Store, topic: &str) -> Vec<i64> {

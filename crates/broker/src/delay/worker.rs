@@ -307,14 +307,9 @@ impl Worker {
 
     fn complete(&self, ticket: store::Ticket, flight: Flight) {
         self.progress.begin(&flight);
-        let flight = Arc::new(flight);
-        let (progress, later) = (Arc::clone(&self.progress), Arc::clone(&flight));
-        let outcome = self.store.complete(ticket, true, || {
-            Box::new(move |outcome| progress.end(&later, outcome.is_ok(), now_ms()))
-        });
-        if let Some(outcome) = outcome {
-            self.progress.end(&flight, outcome.is_ok(), now_ms());
-        }
+        let progress = Arc::clone(&self.progress);
+        let done = move |outcome: Result<(), _>| progress.end(&flight, outcome.is_ok(), now_ms());
+        self.store.complete_then(ticket, true, done);
     }
 
     /// Passes over what was taken, when nothing of it is to be delivered and nothing before it is open.

@@ -50,8 +50,8 @@ mod tests {
                 .unwrap();
             let (done, outcome) = std::sync::mpsc::channel();
             // Another thread may have taken the write.
-            let at_once = store.complete(ticket, true, || Box::new(move |o| done.send(o).unwrap_or(())));
-            assert_eq!(at_once.unwrap_or_else(|| outcome.recv().unwrap()), Ok(()));
+            store.complete_then(ticket, true, move |o| done.send(o).unwrap());
+            assert_eq!(outcome.recv().unwrap(), Ok(()));
         }
     }
 

@@ -192,14 +192,7 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
             None => send(),
         }
     };
-    let mut done = Some(done);
-    let at_once = with.store.complete(ticket, true, || match done.take() {
-        Some(done) => Box::new(done),
-        None => Box::new(|_| ()),
-    });
-    if let (Some(outcome), Some(done)) = (at_once, done) {
-        done(outcome);
-    }
+    with.store.complete_then(ticket, true, done);
     Ok(())
 }
 

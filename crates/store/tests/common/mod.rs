@@ -47,11 +47,8 @@ pub(crate) fn place_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&st
         Err(error) => return (placed, Err(error.to_string())),
     };
     let (done, outcome) = mpsc::channel();
-    let at_once = store.complete(ticket, true, || Box::new(move |o| done.send(o).unwrap_or(())));
-    let outcome = match at_once {
-        Some(outcome) => outcome,
-        None => outcome.recv_timeout(Duration::from_secs(20)).expect("no completion in 20 s"),
-    };
+    store.complete_then(ticket, true, move |o| done.send(o).unwrap_or(()));
+    let outcome = outcome.recv_timeout(Duration::from_secs(20)).expect("no completion in 20 s");
     (placed, outcome.map_err(|reason| reason.to_string()))
 }
 
