@@ -70,7 +70,9 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         .clone()
         .map(|settings| broker::Running::start(settings, address.map(reachable)))
         .transpose()?;
+    let program = std::env::args().next();
     screen::print(&screen::Screen {
+        program: program.as_deref().unwrap_or("apogeemq"),
         name_server: address,
         broker: broker_settings.as_ref(),
         data: &data,

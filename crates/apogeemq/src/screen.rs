@@ -13,6 +13,8 @@ use crate::roles::reachable;
 /// What is running.
 #[derive(Debug)]
 pub(crate) struct Screen<'a> {
+    /// As it was started, so that what is shown can be typed again.
+    pub(crate) program: &'a str,
     pub(crate) name_server: Option<SocketAddr>,
     pub(crate) broker: Option<&'a BrokerSettings>,
     pub(crate) data: &'a Path,
@@ -44,7 +46,7 @@ fn text(screen: &Screen<'_>) -> String {
     }
     line("ready in", format!("{} ms", screen.took.as_millis()));
     let _ = writeln!(out, "\n  Try it:  {}", try_it(screen));
-    out.push_str("  Stop it: Ctrl-C. Change it: apogeemq config lists every key. See more: --log info\n\n");
+    let _ = writeln!(out, "  Stop it: Ctrl-C. Change it: {} config lists every key. See more: --log info\n", screen.program);
     out
 }
 
@@ -81,13 +83,14 @@ fn absolute(path: &Path) -> String {
 }
 
 fn try_it(screen: &Screen<'_>) -> String {
+    let program = screen.program;
     match (screen.broker, screen.name_server) {
         (Some(broker), _) => format!(
-            "apogeemq bench send --broker {}",
+            "{program} bench send --broker {}",
             reachable((broker.bind_address, broker.listen_port).into())
         ),
-        (None, Some(address)) => format!("apogeemq broker -n {}", reachable(address)),
-        (None, None) => "apogeemq --help".to_owned(),
+        (None, Some(address)) => format!("{program} broker -n {}", reachable(address)),
+        (None, None) => format!("{program} --help"),
     }
 }
 
@@ -103,6 +106,7 @@ mod tests {
         };
         let address = "0.0.0.0:9876".parse().unwrap();
         let screen = Screen {
+            program: "target/release/apogeemq",
             name_server: Some(address),
             broker: Some(&broker),
             data: Path::new("/no/such/dir"),
@@ -115,7 +119,7 @@ mod tests {
             "b in DefaultCluster",
             "/no/such/dir",
             "ASYNC_FLUSH",
-            "127.0.0.1:10911",
+            "target/release/apogeemq bench send --broker 127.0.0.1:10911",
             "7 ms",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
@@ -126,6 +130,7 @@ mod tests {
     fn a_broker_without_name_server_says_how_to_name_one() {
         let broker = BrokerSettings::default();
         let screen = Screen {
+            program: "target/release/apogeemq",
             name_server: None,
             broker: Some(&broker),
             data: Path::new("."),

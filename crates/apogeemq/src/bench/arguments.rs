@@ -54,7 +54,7 @@ pub(super) struct Load {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(i32).range(1..=1024))]
     pub(super) queues: i32,
     /// Connections that send
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=20_000))]
     pub(super) connections: u32,
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = value_parser!(u32).range(1..=86_400))]
