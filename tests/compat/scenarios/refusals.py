@@ -116,3 +116,26 @@ def a_strict_broker(s):
     with wire.Connection(s.target.namesrv) as n:
         s.saw('route of TBW102', n.ask(wire.ROUTE, dict(topic='TBW102')))
         s.saw('route of an unknown topic', n.ask(wire.ROUTE, dict(topic=s.name('nowhere'))))
+
+
+@raw(ours=True, deadline=120, settings={'flushDiskType': 'SYNC_FLUSH', 'apogeeMaxUnconfirmedBytes': 1 << 20, 'syncFlushTimeout': 60000})
+def more_than_waits_for_the_device_is_refused_as_busy_and_nothing_of_it_is_stored(s):
+    topic = s.topic(queues=1)
+    connections = [s.connect() for _ in range(8)]
+    taken, refused = [], []
+
+    def burst():
+        asked = [(c, c.start(wire.SEND, wire.send_header(topic), b'x' * (1 << 19))) for _ in range(8) for c in connections]
+        for c, opaque in asked:
+            answer = c.answer(opaque, 60)
+            assert answer.code in (0, 2), answer
+            if answer.code:
+                assert 'apogeeMaxUnconfirmedBytes' in answer.remark, answer
+            (refused if answer.code else taken).append(answer)
+        return refused
+
+    s.wait(burst, 'a burst is too much for the device')
+    s.visible(topic, 0, len(taken))
+    assert int(s.ask(wire.MAX_OFFSET, dict(topic=topic, queueId=0)).ext['offset']) == len(taken)
+    # It goes on by itself.
+    assert s.ask(wire.SEND, wire.send_header(topic), b'x').code == 0
