@@ -46,7 +46,11 @@ fn text(screen: &Screen<'_>) -> String {
     }
     line("ready in", format!("{} ms", screen.took.as_millis()));
     let _ = writeln!(out, "\n  Try it:  {}", try_it(screen));
-    let _ = writeln!(out, "  Stop it: Ctrl-C. Change it: {} config lists every key. See more: --log info\n", screen.program);
+    let _ = writeln!(
+        out,
+        "  Stop it: Ctrl-C. Change it: {} config lists every key. See more: --log info\n",
+        screen.program
+    );
     out
 }
 
