@@ -2,7 +2,10 @@
 
 use super::recorded;
 use crate::Target;
-use protocol::{DataVersion, MessageQueue, diagnose, group, heartbeat, json, kv, lock, offset, register, reset, route, stats, topic};
+use protocol::{
+    DataVersion, MessageQueue, assignment, diagnose, group, heartbeat, json, kv, lock, offset, register, replication, reset, route, stats,
+    topic,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,11 +28,13 @@ fn body<T: DeserializeOwned + Serialize>(data: &[u8]) {
 fn run(data: &[u8]) {
     body::<DataVersion>(data);
     body::<MessageQueue>(data);
+    body::<assignment::RequestModes>(data);
     body::<diagnose::ConsumeDirectlyReply>(data);
     body::<diagnose::ConsumeQueueEntries>(data);
     body::<diagnose::ConsumeTimeSpans>(data);
     body::<diagnose::CorrectionOffsets>(data);
     body::<diagnose::QuerySubscriptionReply>(data);
+    body::<diagnose::RunningInfo>(data);
     body::<group::GroupConfig>(data);
     body::<group::GroupConfigList>(data);
     body::<group::GroupConfigs>(data);
@@ -42,7 +47,9 @@ fn run(data: &[u8]) {
     body::<lock::LockBatchBody>(data);
     body::<lock::LockBatchReply>(data);
     body::<offset::ConsumerOffsets>(data);
+    body::<offset::DelayOffsets>(data);
     body::<register::RegisterBrokerBody>(data);
+    body::<replication::ReplicationStatus>(data);
     body::<reset::ConsumerStatusBody>(data);
     body::<reset::ResetOffsetBody>(data);
     body::<reset::ResetOffsetList>(data);

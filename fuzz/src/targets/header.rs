@@ -4,7 +4,9 @@ use super::recorded;
 use crate::Target;
 use bytes::BytesMut;
 use protocol::frame::{self, MAX_FRAME_LEN};
-use protocol::{Ext, diagnose, group, heartbeat, kv, offset, pull, query, register, reset, retry, route, send, stats, topic};
+use protocol::{
+    Ext, diagnose, group, heartbeat, kv, offset, pull, query, register, request_reply, reset, retry, route, send, stats, topic,
+};
 
 /// See the module.
 pub const TARGET: Target = Target {
@@ -47,7 +49,7 @@ fn run(data: &[u8]) {
         kv::PutKvHeader<'a>, kv::KvKeyHeader<'a>, kv::KvValueReply<'a>, kv::KvNamespaceHeader<'a>,
         offset::QueryConsumerOffsetHeader<'a>, offset::UpdateConsumerOffsetHeader<'a>, offset::OffsetReply, offset::SearchOffsetHeader<'a>,
         offset::MaxOffsetHeader<'a>, offset::QueueHeader<'a>, offset::StoreTimeReply, pull::PullReply,
-        query::QueryMessageHeader<'a>, query::QueryMessageReply, query::ViewMessageHeader<'a>,
+        query::QueryMessageHeader<'a>, query::QueryMessageReply, request_reply::PushReplyHeader<'a>, query::ViewMessageHeader<'a>,
         register::RegisterBrokerHeader<'a>, register::RegisterBrokerReply<'a>, register::BrokerIdentityHeader<'a>,
         register::QueryDataVersionReply, register::BrokerHeartbeatHeader<'a>, register::MinBrokerIdChangeHeader<'a>,
         reset::ResetOffsetHeader<'a>, reset::ConsumerStatusHeader<'a>, reset::CloneGroupOffsetHeader<'a>, retry::SendBackHeader<'a>,
