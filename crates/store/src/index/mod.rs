@@ -418,9 +418,12 @@ impl State {
     }
 }
 
+/// The last millisecond of the year 9999: what a damaged record says may be later, and has more digits than a name.
+const LAST_TIME_MS: u64 = 253_402_300_799_999;
+
 /// A time as the digits yyyyMMddHHmmssSSS, in UTC.
 fn time_number(timestamp_ms: i64) -> u64 {
-    let timestamp_ms = u64::try_from(timestamp_ms).unwrap_or(0);
+    let timestamp_ms = u64::try_from(timestamp_ms).unwrap_or(0).min(LAST_TIME_MS);
     let (days, in_day) = (timestamp_ms / 86_400_000, timestamp_ms % 86_400_000);
     // Counted in eras of 400 years from 1 March of the year 0, so that the leap day is the last of its year.
     let shifted = days + 719_468;

@@ -52,6 +52,7 @@ fn name_of_a_file_is_its_time() {
     assert_eq!(time_number(951_782_400_000), 20_000_229_000_000_000);
     assert_eq!(time_number(1_700_000_000_123), 20_231_114_221_320_123);
     assert_eq!(time_number(4_102_444_799_999), 20_991_231_235_959_999);
+    assert_eq!(time_number(i64::MAX), 99_991_231_235_959_999);
 }
 
 proptest! {
