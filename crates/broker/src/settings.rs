@@ -144,9 +144,9 @@ config::declare! {
         delete_when: HoursOfDay { name: "deleteWhen", default: HoursOfDay::new([4]), allowed: hours_of_day(), change: Live }
         /// Disk use above which files that are old enough are deleted at any hour.
         disk_max_used_space_ratio: u8 { name: "diskMaxUsedSpaceRatio", default: 75, allowed: percent(10..=95), change: Live }
-        /// Disk use above which files are deleted whatever their age, if cleanFileForciblyEnable.
+        /// Disk use above which files are deleted whatever their age, if cleanFileForciblyEnable. Counts as 30 to 85, as Apache's.
         disk_space_clean_forcibly_ratio: u8 { name: "diskSpaceCleanForciblyRatio", default: 85, allowed: percent(10..=99), change: Live }
-        /// Disk use above which sends are refused with code 14.
+        /// Disk use above which sends are refused with code 14. Counts as 35 to 90, as Apache's.
         disk_space_warning_level_ratio: u8 { name: "diskSpaceWarningLevelRatio", default: 90, allowed: percent(10..=100), change: Live }
         /// Whether a full disk may cost files that are not old enough.
         clean_file_forcibly_enable: bool { name: "cleanFileForciblyEnable", default: true, allowed: flag(), change: Live }

@@ -221,7 +221,9 @@ impl Segments {
                 }
             };
             self.remove_file(oldest)?;
-            self.list.write().remove(0);
+            // Closed after the lock is released: with its last descriptor the file's blocks go, which takes the disk its time.
+            let removed = self.list.write().remove(0);
+            drop(removed);
             self.sync_names()?;
         }
         Ok(self.first_offset().map(LogOffset))
