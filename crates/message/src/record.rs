@@ -40,6 +40,8 @@ pub const MAGIC_FILLER: u32 = 0xCBD4_3194;
 pub const FILLER_LEN: usize = 8;
 /// Bytes of the smallest record: IPv4 hosts, no body, topic or properties.
 pub const MIN_LEN: usize = 91;
+/// Highest position in a queue: the place of its entry, and of the file after it, is still a place in a file.
+pub const MAX_QUEUE_OFFSET: i64 = i64::MAX / 32;
 /// Where the store timestamp stands in a record with an IPv4 born host.
 const STORE_TIMESTAMP_AT_V4: usize = 56;
 
@@ -373,7 +375,7 @@ impl<'a> Record<'a> {
     pub fn is_plausible(&self, at: LogOffset) -> bool {
         self.log_offset == at
             && self.queue_id >= 0
-            && self.queue_offset.0 >= 0
+            && (0..=MAX_QUEUE_OFFSET).contains(&self.queue_offset.0)
             && self.store_timestamp > 0
             && !self.topic.is_empty()
             && memchr::memchr(0, self.topic.as_bytes()).is_none()
@@ -486,6 +488,29 @@ mod tests {
     fn the_smallest_record_has_the_least_length() {
         let d = draft("", b"", b"", "1.2.3.4:5");
         assert_eq!(d.encoded_len(), MIN_LEN);
+    }
+
+    #[test]
+    fn a_queue_offset_that_no_file_has_room_for_is_not_plausible() {
+        let d = draft("t", b"x", b"", "1.2.3.4:5");
+        for (offset, is_plausible) in [
+            (MAX_QUEUE_OFFSET, true),
+            (MAX_QUEUE_OFFSET + 1, false),
+            (i64::MAX, false),
+            (-1, false),
+        ] {
+            let mut out = BytesMut::new();
+            let place = Placement {
+                queue_offset: QueueOffset(offset),
+                ..PLACE
+            };
+            d.encode(place, &mut out);
+            assert_eq!(
+                Record::parse(&out).unwrap().is_plausible(PLACE.log_offset),
+                is_plausible,
+                "{offset}"
+            );
+        }
     }
 
     #[test]
