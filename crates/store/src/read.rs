@@ -26,7 +26,7 @@ pub enum ReadStatus {
     Found,
     /// There are messages, but none the filter takes.
     NoMatchedMessage,
-    /// The messages there were are deleted now.
+    /// The messages there were are deleted now, or were lost to a crash of whoever wrote the queue.
     MessageWasRemoving,
     /// The queue's own entries cannot be read there.
     OffsetFoundNull,
@@ -135,15 +135,18 @@ pub(crate) fn read(
                     break;
                 }
                 for entry in entries.iter() {
+                    if entry.is_blank() || entry.log_offset < log.first_offset().0 {
+                        removed = true;
+                        next = next.plus(1);
+                        continue;
+                    }
                     let size = usize::try_from(entry.size).unwrap_or(0);
                     let full = !places.is_empty() && (places.len() >= wanted || bytes + size > limits.bytes);
                     if full {
                         return select(log, places, bytes, ReadResult::empty(ReadStatus::Found, next, min, max), may_block);
                     }
                     next = next.plus(1);
-                    if entry.log_offset < log.first_offset().0 {
-                        removed = true;
-                    } else if takes(entry.tags_code) {
+                    if takes(entry.tags_code) {
                         places.push((entry.log_offset, entry.size));
                         bytes += size;
                     }

@@ -100,6 +100,29 @@ fn a_read_says_what_became_of_it() {
 }
 
 #[test]
+fn places_of_a_queue_that_have_no_message_are_passed_over() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
+    send_all(&store, "t", 0, &["a", "b"]).unwrap();
+    store.find_queue("t", 0).unwrap().skip_to(QueueOffset(5)).unwrap();
+    send_all(&store, "t", 0, &["c"]).unwrap();
+    let limits = Limits {
+        messages: 32,
+        bytes: 1 << 20,
+        scan: 800,
+    };
+    for (from, count) in [(0, 3), (1, 2), (2, 1), (4, 1), (5, 1)] {
+        let read = store.read("t", 0, QueueOffset(from), limits, &|_| true, true).unwrap();
+        assert_eq!(
+            (read.status, read.records.len(), read.next.0),
+            (ReadStatus::Found, count, 6),
+            "{from}"
+        );
+    }
+    store.close().unwrap();
+}
+
+#[test]
 fn a_message_is_found_by_place_key_and_time() {
     let disk = SimulatedDisk::new(1);
     let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
