@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::Home;
+use client::{Message, Producer, Puller, Wish};
+use common::{Home, block_on};
 use std::net::TcpListener;
 
 #[test]
@@ -48,4 +49,41 @@ fn after_a_kill_it_starts_again_on_its_data() {
     let home = Home::new();
     home.start().kill();
     home.start();
+}
+
+#[test]
+fn what_memory_has_not_any_more_is_read_by_a_thread_that_serves_no_connection() {
+    let home = Home::new();
+    let running = home.start_small("ASYNC_FLUSH", "apogeeTailCacheBytes=1048576\n");
+    let threads = || {
+        let names = std::fs::read_dir(format!("/proc/{}/task", running.id())).unwrap();
+        let name = |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap();
+        names.map(name).collect::<String>()
+    };
+    block_on(async {
+        home.create_topic("orders", 1).await;
+        let (client, queue) = (home.client(), home.queue("orders", 0));
+        let (producer, puller) = (Producer::new(&client, "writers"), Puller::new(&client, "readers"));
+        for _ in 0..20 {
+            producer.send_to(&queue, Message::new("orders", vec![b'x'; 100_000])).await.unwrap();
+        }
+        puller
+            .pull(&queue, 19, &Wish::default())
+            .await
+            .unwrap()
+            .records()
+            .next()
+            .unwrap()
+            .unwrap();
+        assert!(!threads().contains("catch-up"), "the last message is in memory");
+        puller
+            .pull(&queue, 0, &Wish::default())
+            .await
+            .unwrap()
+            .records()
+            .next()
+            .unwrap()
+            .unwrap();
+        assert!(threads().contains("catch-up"), "the first one is not");
+    });
 }

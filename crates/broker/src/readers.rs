@@ -1,4 +1,7 @@
-//! The threads that may wait for the disk: cold pulls and look-ups, so that no thread that serves sends ever does.
+//! Threads beside those that serve connections, so that no sender waits for what a reader asked for.
+//!
+//! There are two kinds. `catch-up` copies what the page cache has and memory has not any more; it never waits for the disk, so
+//! there are only as many as may have a processor each. `reader` does whatever may wait for the disk: cold pulls and look-ups.
 //!
 //! They start with the first job and end after a minute without one. The line before them is bounded; a job too many is
 //! refused as busy.
@@ -17,6 +20,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A few threads and a line of jobs.
 pub struct Readers {
+    name: &'static str,
     max_threads: usize,
     max_jobs: usize,
     line: Mutex<Line>,
@@ -31,10 +35,11 @@ struct Line {
 }
 
 impl Readers {
-    /// Up to `max_threads` threads, up to `max_jobs` jobs in line.
+    /// Up to `max_threads` threads called `name`, up to `max_jobs` jobs in line.
     #[must_use]
-    pub fn new(max_threads: usize, max_jobs: usize) -> Arc<Self> {
+    pub fn new(name: &'static str, max_threads: usize, max_jobs: usize) -> Arc<Self> {
         Arc::new(Self {
+            name,
             max_threads,
             max_jobs,
             line: Mutex::default(),
@@ -51,12 +56,12 @@ impl Readers {
         if line.jobs.len() >= self.max_jobs {
             return Err(Refusal::new(
                 ResponseCode::SystemBusy,
-                format!("{} reads wait for the disk already", line.jobs.len()),
+                format!("{} reads wait for a {} thread already", line.jobs.len(), self.name),
             ));
         }
         if line.idle <= line.jobs.len() && line.threads < self.max_threads {
             let readers = self.clone();
-            match std::thread::Builder::new().name("reader".to_owned()).spawn(move || readers.work()) {
+            match std::thread::Builder::new().name(self.name.to_owned()).spawn(move || readers.work()) {
                 Ok(_) => line.threads += 1,
                 Err(error) if line.threads == 0 => {
                     return Err(Refusal::new(ResponseCode::SystemBusy, format!("no thread to read with: {error}")));
@@ -96,7 +101,7 @@ mod tests {
 
     #[test]
     fn jobs_are_done_and_one_too_many_is_refused() {
-        let readers = Readers::new(1, 2);
+        let readers = Readers::new("reader", 1, 2);
         let (hold, held) = mpsc::channel::<()>();
         let (done, finished) = mpsc::channel();
         let (started, running) = mpsc::channel();

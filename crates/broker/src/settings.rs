@@ -273,8 +273,11 @@ config::declare! {
         max_pending_requests: usize { name: "apogeeMaxPendingRequests", default: 1_024, allowed: whole(1..=100_000), change: AtStart }
         /// Pulls held until a message arrives; one more is answered at once.
         max_parked_pulls: usize { name: "apogeeMaxParkedPulls", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Reads that wait for the disk at once; one more is answered with code 2 (busy).
+        /// Reads that wait for a thread at once, of either kind below; one more is answered with code 2 (busy).
         max_waiting_reads: usize { name: "apogeeMaxWaitingReads", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
+        /// Threads for pulls of what the page cache has and memory has not any more, so that consumers that catch up do not hold up
+        /// sends. They start when needed and end when idle. 0: one for every two processors.
+        catch_up_threads: usize { name: "apogeeCatchUpThreads", default: 0, allowed: whole(0..=256), change: AtStart }
         /// Threads for reads that wait for the disk. They start when needed and end when idle.
         reader_threads: usize { name: "apogeeReaderThreads", default: 4, allowed: whole(1..=256), change: AtStart }
         /// Memory for the end of the log, from which pulls of what just arrived are answered.

@@ -116,7 +116,9 @@ impl Broker {
         let consumers: Arc<Consumers<Channel>> = Arc::new(Consumers::new(clients));
         let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
         let locks = Arc::new(OrderLocks::new(settings.max_queue_locks));
-        let readers = Readers::new(settings.reader_threads, settings.max_waiting_reads);
+        let catch_up_threads = net::worker_threads(settings.catch_up_threads).map_err(StartError::Listen)?;
+        let catch_up = Readers::new("catch-up", catch_up_threads, settings.max_waiting_reads);
+        let readers = Readers::new("reader", settings.reader_threads, settings.max_waiting_reads);
         let late = Arc::new(LateFlushes::default());
         let kept = settings.kept();
         let settings = Arc::new(Live::keeping(settings, kept));
@@ -131,7 +133,7 @@ impl Broker {
             checks,
             offsets.clone(),
             settings.clone(),
-            readers.clone(),
+            (catch_up, readers.clone()),
         ));
         let alarm = Arc::new(Alarm::default());
         store.set_arrivals(Box::new(Wake {

@@ -15,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
-use store::{Arrival, Arrivals, DueTopic, FlushMode, Limits, ReadStatus, Store, StoreOptions};
+use store::{Arrival, Arrivals, DueTopic, FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
 
 const ROOT: &str = "/store";
 const TOPIC: &str = "orders";
@@ -112,7 +112,7 @@ impl World {
                 bytes: 1 << 20,
                 scan: 800,
             };
-            let read = self.store.read(TOPIC, 0, at, limits, &|_| true, true).unwrap();
+            let read = self.store.read(TOPIC, 0, at, limits, &|_| true, Reach::Disk).unwrap();
             if read.status != ReadStatus::Found {
                 return all;
             }

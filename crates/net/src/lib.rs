@@ -42,5 +42,5 @@ pub use limits::Limits;
 pub use listen::{bind, resolve};
 pub use outbox::Out;
 pub use requests::RequestError;
-pub use server::{Options, Server, StopOutcome};
+pub use server::{Options, Server, StopOutcome, worker_threads};
 pub use service::Service;

@@ -34,11 +34,23 @@ pub struct Options {
     pub name: String,
     /// Where to listen; the index of an address is [`Connection::listener`]. Port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
-    /// Worker threads. Zero means one for every two processors: the kernel's side of the connections, the disk and the background
-    /// threads want the others, and a thread that is awake anyway serves its next connection for half of what waking a second one costs.
+    /// Worker threads, see [`worker_threads`].
     pub workers: usize,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// How many threads a setting means. Zero means one for every two processors: the kernel's side of the connections, the disk and the
+/// background threads want the others, and a thread that is awake anyway serves its next connection for half of what waking a second
+/// one costs.
+///
+/// # Errors
+/// The machine cannot tell how many processors there are.
+pub fn worker_threads(asked: usize) -> io::Result<usize> {
+    match asked {
+        0 => Ok(std::thread::available_parallelism()?.get().div_ceil(2)),
+        asked => Ok(asked),
+    }
 }
 
 /// What became of the connections at the end.
@@ -76,12 +88,7 @@ impl Server {
             .map(|address| bind(*address))
             .collect::<io::Result<Vec<_>>>()?;
         let local_addrs = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-        let count = if options.workers > 0 {
-            options.workers
-        } else {
-            std::thread::available_parallelism()?.get().div_ceil(2)
-        };
-        let (workers, runtimes): (Vec<_>, Vec<_>) = (0..count)
+        let (workers, runtimes): (Vec<_>, Vec<_>) = (0..worker_threads(options.workers)?)
             .map(|_| Worker::new())
             .collect::<io::Result<Vec<_>>>()?
             .into_iter()

@@ -1,7 +1,7 @@
 //! Reading a queue: which entries, filtered by their tag's hash, and then the records they name.
 
 use crate::error::StoreError;
-use crate::log::{CommitLog, Warmth};
+use crate::log::CommitLog;
 use crate::queue::{ConsumeQueue, Entry};
 use crate::store::queue_error;
 use bytes::Bytes;
@@ -17,6 +17,17 @@ pub struct Limits {
     pub bytes: usize,
     /// Most queue entries looked at, so that a filter that matches nothing does not keep a thread; at least as many as messages.
     pub scan: usize,
+}
+
+/// How far a read may go for a message. What it costs a thread to be kept from its next sender decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The log's tail in memory. Only the queue's entries, 20 bytes each, may come from the page cache.
+    Memory,
+    /// What the page cache has, too: no wait, but copies, and the page cache's own may be slow.
+    PageCache,
+    /// The disk, however long it takes.
+    Disk,
 }
 
 /// What became of a read; Apache's `GetMessageStatus`.
@@ -57,7 +68,7 @@ pub struct ReadResult {
     pub records: Vec<Bytes>,
     /// Sum of their lengths.
     pub bytes: usize,
-    /// The rest has to come from the disk: read again where blocking is allowed. The result is void.
+    /// Something is farther away than the read was allowed to reach; the result is void.
     pub cold: bool,
 }
 
@@ -90,7 +101,7 @@ pub(crate) fn read(
     from: QueueOffset,
     limits: Limits,
     takes: &dyn Fn(i64) -> bool,
-    may_block: bool,
+    reach: Reach,
 ) -> Result<ReadResult, StoreError> {
     let (min, max) = (queue.min(), queue.max());
     let refused = |status, next| Ok(ReadResult::empty(status, next, min, max));
@@ -117,13 +128,13 @@ pub(crate) fn read(
             let mut removed = false;
             while next < max && places.len() < wanted && next.0 - from.0 < scan {
                 entries.clear();
-                let read = if may_block {
+                let read = if reach == Reach::Disk {
                     queue.read(next, wanted, entries)
                 } else {
                     queue.read_cached(next, wanted, entries)
                 };
                 match read {
-                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && !may_block => {
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && reach != Reach::Disk => {
                         return Ok(ReadResult {
                             cold: true,
                             ..ReadResult::empty(ReadStatus::Found, from, min, max)
@@ -143,7 +154,7 @@ pub(crate) fn read(
                     let size = usize::try_from(entry.size).unwrap_or(0);
                     let full = !places.is_empty() && (places.len() >= wanted || bytes + size > limits.bytes);
                     if full {
-                        return select(log, places, bytes, ReadResult::empty(ReadStatus::Found, next, min, max), may_block);
+                        return select(log, places, bytes, ReadResult::empty(ReadStatus::Found, next, min, max), reach);
                     }
                     next = next.plus(1);
                     if takes(entry.tags_code) {
@@ -160,18 +171,18 @@ pub(crate) fn read(
             } else {
                 ReadStatus::NoMatchedMessage
             };
-            select(log, places, bytes, ReadResult::empty(status, next, min, max), may_block)
+            select(log, places, bytes, ReadResult::empty(status, next, min, max), reach)
         })
     })
 }
 
 /// Reads the records of the places chosen into a result that has all else.
-fn select(log: &CommitLog, places: &[(i64, i32)], bytes: usize, mut result: ReadResult, may_block: bool) -> Result<ReadResult, StoreError> {
+fn select(log: &CommitLog, places: &[(i64, i32)], bytes: usize, mut result: ReadResult, reach: Reach) -> Result<ReadResult, StoreError> {
     if places.is_empty() {
         return Ok(result);
     }
     result.records.reserve_exact(places.len());
-    result.cold = log.read_all(places, may_block, &mut result.records)? == Warmth::Cold;
+    result.cold = !log.read_all(places, reach, &mut result.records)?;
     result.status = ReadStatus::Found;
     result.bytes = bytes;
     Ok(result)

@@ -8,7 +8,7 @@ use crate::index::{KeyIndex, key_hash, tag_hash};
 use crate::log::{CommitLog, Completion, Level, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable};
-use crate::read::{self, Limits, ReadResult, ReadStatus};
+use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
 use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
 use bytes::Bytes;
 use message::properties::Indexed;
@@ -142,7 +142,7 @@ impl Store {
         self.log.failure().or_else(|| self.refusing.read().clone())
     }
 
-    /// Reads messages of a queue from `from` on. With `may_block` false a result may be `cold`.
+    /// Reads messages of a queue from `from` on. The result may be `cold` unless the reach is [`Reach::Disk`].
     ///
     /// # Errors
     /// The machine's.
@@ -153,10 +153,10 @@ impl Store {
         from: QueueOffset,
         limits: Limits,
         takes: &dyn Fn(i64) -> bool,
-        may_block: bool,
+        reach: Reach,
     ) -> Result<ReadResult, StoreError> {
         match self.queues.find(topic, queue_id) {
-            Some(queue) => read::read(&self.log, &queue, from, limits, takes, may_block),
+            Some(queue) => read::read(&self.log, &queue, from, limits, takes, reach),
             None => Ok(ReadResult::empty(
                 ReadStatus::NoMatchedLogicQueue,
                 QueueOffset(0),
@@ -224,7 +224,7 @@ impl Store {
     /// The machine's; no record of that size is there. `out` has those before it then.
     pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
         let places: Vec<(i64, i32)> = entries.iter().map(|entry| (entry.log_offset, entry.size)).collect();
-        self.log.read_all(&places, true, out).map(drop)
+        self.log.read_all(&places, Reach::Disk, out).map(drop)
     }
 
     /// Brings everything that is confirmed to the device.

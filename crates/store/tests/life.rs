@@ -9,7 +9,7 @@ use message::{LogOffset, QueueOffset};
 use std::sync::Arc;
 use store::disk::real::RealDisk;
 use store::disk::simulated::SimulatedDisk;
-use store::{Boundary, FlushMode, IndexedBy, Limits, ReadStatus, Store, StoreError, StoreOptions};
+use store::{Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("message-{n:05}")).collect()
@@ -65,13 +65,9 @@ fn what_is_written_survives_a_kill_with_no_checkpoint() {
 fn a_read_says_what_became_of_it() {
     let disk = SimulatedDisk::new(1);
     let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
-    let limits = Limits {
-        messages: 2,
-        bytes: 1 << 20,
-        scan: 800,
-    };
+    let limits = Limits { messages: 2, ..PLENTY };
     let status = |from, takes: &dyn Fn(i64) -> bool| {
-        let r = store.read("t", 0, QueueOffset(from), limits, takes, false).unwrap();
+        let r = store.read("t", 0, QueueOffset(from), limits, takes, Reach::PageCache).unwrap();
         (r.status, r.next.0, r.records.len())
     };
     assert_eq!(status(0, &|_| true), (ReadStatus::NoMatchedLogicQueue, 0, 0));
@@ -81,21 +77,68 @@ fn a_read_says_what_became_of_it() {
     assert_eq!(status(3, &|_| true), (ReadStatus::OffsetOverflowOne, 3, 0));
     assert_eq!(status(9, &|_| true), (ReadStatus::OffsetOverflowBadly, 3, 0));
     assert_eq!(status(-1, &|_| true), (ReadStatus::OffsetTooSmall, 0, 0));
-    let one = store
-        .read(
-            "t",
-            0,
-            QueueOffset(0),
-            Limits {
-                messages: 32,
-                bytes: 1,
-                scan: 800,
-            },
-            &|_| true,
-            false,
-        )
-        .unwrap();
+    let tight = Limits { bytes: 1, ..PLENTY };
+    let one = store.read("t", 0, QueueOffset(0), tight, &|_| true, Reach::Memory).unwrap();
     assert_eq!(one.records.len(), 1, "the first message is returned whatever its size");
+    store.close().unwrap();
+}
+
+const PLENTY: Limits = Limits {
+    messages: 32,
+    bytes: 1 << 20,
+    scan: 800,
+};
+
+#[test]
+fn a_read_goes_no_farther_than_it_may() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk.clone()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
+    let sent = numbered(0..400);
+    let texts: Vec<&str> = sent.iter().map(String::as_str).collect();
+    texts
+        .chunks(10)
+        .for_each(|ten| assert_eq!(send_all(&store, "t", 0, ten).unwrap().len(), 10));
+    store.keep_now().unwrap();
+    let is_in_reach = |from, reach| {
+        let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, reach).unwrap();
+        let bodies = || read.records.iter().map(|record| Record::parse(record).unwrap().body.to_vec());
+        assert!(read.cold || bodies().eq(sent[from as usize..].iter().take(32).map(|body| body.as_bytes().to_vec())));
+        !read.cold
+    };
+    assert!(is_in_reach(368, Reach::Memory), "the end of the log is kept");
+    assert!(!is_in_reach(0, Reach::Memory) && is_in_reach(0, Reach::PageCache));
+    disk.evict();
+    assert!(!is_in_reach(0, Reach::PageCache) && is_in_reach(0, Reach::Disk));
+    store.close().unwrap();
+}
+
+#[test]
+fn of_places_in_the_log_those_before_a_wrong_one_are_read() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
+    options.log.tail_bytes = 0;
+    let store = open(Arc::new(disk), options).unwrap();
+    // Some stand together, some do not, and they reach over several files.
+    let sent = numbered(0..60);
+    for (n, body) in sent.iter().enumerate() {
+        send(&store, "t", 0, body).unwrap();
+        if n % 5 == 0 {
+            send(&store, "other", 0, "between").unwrap();
+        }
+    }
+    let mut entries = Vec::new();
+    store.find_queue("t", 0).unwrap().read(QueueOffset(0), 60, &mut entries).unwrap();
+    let mut found = Vec::new();
+    store.records_of(&entries, &mut found).unwrap();
+    let body_of = |record| String::from_utf8(Record::parse(record).unwrap().body.to_vec()).unwrap();
+    assert!(found.iter().map(|record| body_of(record)).eq(sent));
+    for (n, change) in [(0, 1), (1, -1), (30, 8), (42, i32::MIN / 2), (59, 1 << 30)] {
+        let mut wrong = entries.clone();
+        wrong[n].size += change;
+        found.clear();
+        assert!(matches!(store.records_of(&wrong, &mut found), Err(StoreError::Corrupt(_))), "{n}");
+        assert_eq!(found.len(), n, "{change}");
+    }
     store.close().unwrap();
 }
 
@@ -106,13 +149,8 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
     send_all(&store, "t", 0, &["a", "b"]).unwrap();
     store.find_queue("t", 0).unwrap().skip_to(QueueOffset(5)).unwrap();
     send_all(&store, "t", 0, &["c"]).unwrap();
-    let limits = Limits {
-        messages: 32,
-        bytes: 1 << 20,
-        scan: 800,
-    };
     for (from, count) in [(0, 3), (1, 2), (2, 1), (4, 1), (5, 1)] {
-        let read = store.read("t", 0, QueueOffset(from), limits, &|_| true, true).unwrap();
+        let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, Reach::Disk).unwrap();
         assert_eq!(
             (read.status, read.records.len(), read.next.0),
             (ReadStatus::Found, count, 6),

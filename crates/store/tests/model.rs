@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::disk::simulated::SimulatedDisk;
-use store::{FlushMode, ReadStatus, Store, StoreOptions};
+use store::{FlushMode, Reach, ReadStatus, Store, StoreOptions};
 
 const TOPICS: [&str; 3] = ["one", "two", "three"];
 
@@ -132,7 +132,7 @@ impl World {
         };
         let read = self
             .store()
-            .read(name, queue, QueueOffset(from as i64), limits, &|_| true, true)
+            .read(name, queue, QueueOffset(from as i64), limits, &|_| true, Reach::Disk)
             .unwrap();
         assert_eq!(read.status == ReadStatus::Found, from < list.len());
         assert_eq!(read.records.len(), 3.min(list.len() - from), "as many as asked for");

@@ -2,8 +2,9 @@
 //!
 //! Life of a pull: it is checked, reads its queue, and is answered, or, when nothing is there yet, parked until the arrival of
 //! a message takes it out (on the thread that stored the message) or its time is up. What is still in memory goes from the
-//! log's tail to the socket without a copy; what is in the page cache is read on the spot; what would have to wait for the
-//! disk is read by the reader threads, so that a cold reader never delays a send.
+//! log's tail to the socket without a copy. What is in the page cache only is read by the catch-up threads: a consumer that has
+//! much to catch up on would keep the thread that takes sends busy with copying. What has to wait for the disk goes on from there
+//! to the reader threads.
 //!
 //! Compat: a parked pull that is woken does not commit the offset it came with a second time.
 
@@ -28,7 +29,7 @@ use protocol::frame::{Frame, encode_response_head};
 use protocol::pull::{PullHeader, sys_flag};
 use std::sync::Arc;
 use std::time::Instant;
-use store::{Limits, ReadResult, ReadStatus, Store};
+use store::{Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
 
 /// Longest a pull is parked, whatever the client says: ms.
 const MAX_SUSPEND_MS: i64 = 120_000;
@@ -64,17 +65,18 @@ pub struct Puller {
     offsets: Arc<Offsets>,
     settings: Arc<config::Live<BrokerSettings>>,
     hold: Hold<Pull>,
+    catch_up: Arc<Readers>,
     readers: Arc<Readers>,
 }
 
 impl Puller {
-    /// Pulls from `store`; cold reads go to `readers`.
+    /// Pulls from `store`; what is not in memory is read by `catch_up`, what is only on the disk by `readers`.
     pub fn new(
         store: Arc<Store>,
         checks: Checks,
         offsets: Arc<Offsets>,
         settings: Arc<config::Live<BrokerSettings>>,
-        readers: Arc<Readers>,
+        (catch_up, readers): (Arc<Readers>, Arc<Readers>),
     ) -> Self {
         let hold = Hold::new(settings.current().max_parked_pulls);
         Self {
@@ -83,6 +85,7 @@ impl Puller {
             offsets,
             settings,
             hold,
+            catch_up,
             readers,
         }
     }
@@ -158,28 +161,23 @@ impl Puller {
         );
     }
 
-    /// Reads what the pull asks for, from memory and page cache here, else on a reader thread.
+    /// Reads what the pull asks for: from memory here, else on a thread for what is farther away.
     fn read(self: &Arc<Self>, pull: Pull) {
-        let begun = Instant::now();
-        match self.read_now(&pull, false) {
-            Ok(result) if result.cold => self.read_cold(pull, begun),
-            Ok(result) => self.finish(pull, result, begun),
-            Err(error) => pull.reply.send(Err(error.into())),
-        }
+        self.read_within(pull, Reach::Memory, Instant::now());
     }
 
-    fn read_cold(self: &Arc<Self>, pull: Pull, begun: Instant) {
+    fn read_within(self: &Arc<Self>, pull: Pull, reach: Reach, begun: Instant) {
+        let read = self.look(&pull, reach);
+        let (readers, farther) = match (&read, reach) {
+            (Ok(result), Reach::Memory) if result.cold => (&self.catch_up, Reach::PageCache),
+            (Ok(result), Reach::PageCache) if result.cold => (&self.readers, Reach::Disk),
+            _ => return self.answer(pull, read, reach, begun),
+        };
         let puller = self.clone();
         let reply = pull.reply.clone();
         let owed = reply.connection().owe();
-        let queued = self.readers.run(move || {
-            match puller.read_now(&pull, true) {
-                Ok(result) => {
-                    pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
-                    puller.finish(pull, result, begun);
-                }
-                Err(error) => pull.reply.send(Err(error.into())),
-            }
+        let queued = readers.run(move || {
+            puller.read_within(pull, farther, begun);
             drop(owed);
         });
         if let Err(refusal) = queued {
@@ -187,9 +185,9 @@ impl Puller {
         }
     }
 
-    fn read_now(&self, pull: &Pull, may_block: bool) -> Result<ReadResult, store::StoreError> {
+    fn look(&self, pull: &Pull, reach: Reach) -> Result<ReadResult, StoreError> {
         let settings = self.settings.current();
-        let (messages, bytes) = if may_block {
+        let (messages, bytes) = if reach == Reach::Disk {
             (
                 settings.max_transfer_count_on_message_in_disk,
                 settings.max_transfer_bytes_on_message_in_disk,
@@ -207,10 +205,14 @@ impl Puller {
             scan: settings.max_scanned_entries(),
         };
         let (from, takes) = (QueueOffset(pull.offset), |code| pull.filter.takes(code));
-        self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, may_block)
+        self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, reach)
     }
 
-    fn finish(self: &Arc<Self>, pull: Pull, result: ReadResult, begun: Instant) {
+    fn answer(self: &Arc<Self>, pull: Pull, read: Result<ReadResult, StoreError>, reach: Reach, begun: Instant) {
+        let result = match read {
+            Ok(result) => result,
+            Err(error) => return pull.reply.send(Err(error.into())),
+        };
         let code = code_of(result.status, pull.offset);
         if code == ResponseCode::PullNotFound
             && let Some(until) = pull.suspend_until
@@ -220,6 +222,9 @@ impl Puller {
         match code {
             ResponseCode::Success => {
                 pull.counters.given(result.records.len() as i64, result.bytes as i64);
+                if reach == Reach::Disk {
+                    pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
+                }
                 pull.counters.took(pull.queue_id, begun.elapsed().as_millis() as i64);
             }
             _ => pull.counters.missed(),

@@ -22,6 +22,7 @@
 
 mod append;
 mod flush;
+mod read;
 mod recover;
 pub(crate) mod segment;
 mod tail;
@@ -34,11 +35,9 @@ use crate::disk::Disk;
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
 use crate::options::{FlushMode, LogOptions};
-use bytes::Bytes;
-use message::{LogOffset, record};
+use message::LogOffset;
 use parking_lot::{Mutex, RwLock};
 use segment::Segments;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -149,98 +148,4 @@ impl CommitLog {
     pub(crate) fn failure(&self) -> Option<Arc<str>> {
         self.state.lock().failed.clone()
     }
-
-    /// The bytes of records at the given places. `Cold` when a place is neither in memory nor in the page cache and the
-    /// caller may not block.
-    ///
-    /// # Errors
-    /// The machine's; a place outside the log or where no record of that size stands.
-    pub(crate) fn read_all(&self, places: &[(i64, i32)], may_block: bool, out: &mut Vec<Bytes>) -> Result<Warmth, StoreError> {
-        let mut on_disk: Option<usize> = None;
-        {
-            let tail = self.tail.read();
-            for (i, (offset, size)) in places.iter().enumerate() {
-                match tail.slice(*offset, usize::try_from(*size).unwrap_or(usize::MAX)) {
-                    Some(record) => out.push(record),
-                    None => {
-                        on_disk = Some(i);
-                        break;
-                    }
-                }
-            }
-        }
-        let Some(first) = on_disk else { return Ok(Warmth::Memory) };
-        for (offset, size) in &places[first..] {
-            match self.read_from_file(*offset, *size, may_block)? {
-                Some(record) => out.push(record),
-                None => return Ok(Warmth::Cold),
-            }
-        }
-        Ok(Warmth::PageCache)
-    }
-
-    fn read_from_file(&self, offset: i64, size: i32, may_block: bool) -> Result<Option<Bytes>, StoreError> {
-        let missing = || StoreError::Corrupt(format!("no record of {size} bytes at log offset {offset}"));
-        let size = usize::try_from(size).ok().filter(|s| *s >= record::MIN_LEN).ok_or_else(missing)?;
-        let segment = self.segments.holding(offset).ok_or_else(missing)?;
-        // Not compared with `written`: what was just published is in the file a moment before that is known.
-        if offset + size as i64 > segment.end() {
-            return Err(missing());
-        }
-        let mut buffer = vec![0; size];
-        let at = segment.position(offset);
-        let read = if may_block {
-            segment.file.read_at(&mut buffer, at)
-        } else {
-            segment.file.read_cached_at(&mut buffer, at)
-        };
-        match read {
-            Ok(n) if n == size && record::peek(&buffer) == (record::Peek::Record { size }) => Ok(Some(Bytes::from(buffer))),
-            Ok(_) => Err(missing()),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !may_block => Ok(None),
-            Err(e) => Err(StoreError::Io {
-                action: "read",
-                path: format!("commit log at {offset}"),
-                source: e,
-            }),
-        }
-    }
-
-    /// The record that begins at `offset`, whatever its size. May block on the disk.
-    ///
-    /// # Errors
-    /// The machine's; no record begins there.
-    pub(crate) fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
-        let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
-        let segment = self.segments.holding(offset.0).ok_or_else(missing)?;
-        if offset >= self.confirmed() {
-            return Err(missing());
-        }
-        let mut head = [0; record::FILLER_LEN];
-        let read = segment
-            .file
-            .read_at(&mut head, segment.position(offset.0))
-            .map_err(|e| StoreError::Io {
-                action: "read",
-                path: format!("commit log at {offset}"),
-                source: e,
-            })?;
-        match record::peek(&head[..read]) {
-            record::Peek::Record { size } if offset.0 + size as i64 <= self.confirmed().0 => {
-                self.read_from_file(offset.0, size as i32, true)?.ok_or_else(missing)
-            }
-            _ => Err(missing()),
-        }
-    }
-}
-
-/// Where what was read came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Warmth {
-    /// All of it from memory.
-    Memory,
-    /// Some of it from files.
-    PageCache,
-    /// Some of it would have to wait for the disk; what was read before it is in the output.
-    Cold,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use store::disk::Disk;
-use store::{Limits, ReadStatus, Store, StoreError, StoreOptions};
+use store::{Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
 
 /// Where the store is on a simulated disk.
 pub(crate) const ROOT: &str = "/store";
@@ -62,7 +62,7 @@ pub(crate) fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Ve
             bytes: 1 << 20,
             scan: 800,
         };
-        let result = store.read(topic, queue_id, at, limits, &|_| true, true).unwrap();
+        let result = store.read(topic, queue_id, at, limits, &|_| true, Reach::Disk).unwrap();
         if result.status != ReadStatus::Found {
             return all;
         }

@@ -1,0 +1,168 @@
+//! Records by their place in the log: from the tail in memory, else from the files.
+
+use super::CommitLog;
+use super::segment::Segment;
+use crate::error::StoreError;
+use crate::read::Reach;
+use bytes::Bytes;
+use message::{LogOffset, record};
+use std::io;
+use std::sync::Arc;
+
+/// Where a record stands: its log offset and its bytes.
+pub(crate) type Place = (i64, i32);
+
+/// Records of files share buffers of so many bytes, unless one has more by itself.
+const BUFFER_BYTES: usize = 64 << 10;
+
+impl CommitLog {
+    /// Appends the records at the given places to `out`. False when one of them is beyond the reach; those before it are in `out`
+    /// then.
+    ///
+    /// # Errors
+    /// The machine's; a place outside the log or where no record of that size stands. Those before it are in `out`, too.
+    pub(crate) fn read_all(&self, places: &[Place], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+        let mut rest = self.read_tail(places, out);
+        if reach == Reach::Memory {
+            return Ok(rest.is_empty());
+        }
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(count_for_a_buffer(rest, self.segments.segment_len())?);
+            if !self.read_files(some, reach, out)? {
+                return Ok(false);
+            }
+            rest = others;
+        }
+        Ok(true)
+    }
+
+    /// Reads what is in memory, up to the first place that is not; those from there on are left.
+    fn read_tail<'p>(&self, places: &'p [Place], out: &mut Vec<Bytes>) -> &'p [Place] {
+        let tail = self.tail.read();
+        for (read, (offset, size)) in places.iter().enumerate() {
+            match tail.slice(*offset, usize::try_from(*size).unwrap_or(usize::MAX)) {
+                Some(record) => out.push(record),
+                None => return &places[read..],
+            }
+        }
+        &[]
+    }
+
+    /// Reads records into one buffer.
+    fn read_files(&self, places: &[Place], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+        let mut buffer = vec![0; bytes_of(places)];
+        let mut read = 0;
+        let outcome = self.fill(&mut buffer, places, reach, &mut read);
+        let buffer = Bytes::from(buffer);
+        let mut from = 0;
+        for place in &places[..read] {
+            let size = place.1 as usize;
+            let record = buffer.slice(from..from + size);
+            if record::peek(&record) != (record::Peek::Record { size }) {
+                return Err(missing(*place));
+            }
+            out.push(record);
+            from += size;
+        }
+        outcome
+    }
+
+    /// Fills a buffer with records, those that stand together with one call; `read` counts them.
+    fn fill(&self, mut buffer: &mut [u8], mut places: &[Place], reach: Reach, read: &mut usize) -> Result<bool, StoreError> {
+        while let Some((offset, _)) = places.first() {
+            let (segment, count) = self.standing_together(places)?;
+            let (together, rest) = places.split_at(count);
+            let (part, after) = buffer.split_at_mut(bytes_of(together));
+            if !read_file(&segment, *offset, part, reach)? {
+                return Ok(false);
+            }
+            *read += count;
+            (buffer, places) = (after, rest);
+        }
+        Ok(true)
+    }
+
+    /// The file that the first place is in, and how many of the places follow each other there without a gap.
+    fn standing_together(&self, places: &[Place]) -> Result<(Arc<Segment>, usize), StoreError> {
+        let (first, size) = places[0];
+        let segment = self.segments.holding(first).ok_or_else(|| missing((first, size)))?;
+        let (mut end, mut count) = (first, 0);
+        // Not compared with `written`: what was just published is in the file a moment before that is known.
+        for (offset, size) in places {
+            if *offset != end || end + i64::from(*size) > segment.end() {
+                break;
+            }
+            end += i64::from(*size);
+            count += 1;
+        }
+        if count == 0 {
+            return Err(missing((first, size)));
+        }
+        Ok((segment, count))
+    }
+
+    /// The record that begins at `offset`, whatever its size. May block on the disk.
+    ///
+    /// # Errors
+    /// The machine's; no record begins there.
+    pub(crate) fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
+        let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
+        let segment = self.segments.holding(offset.0).ok_or_else(missing)?;
+        if offset >= self.confirmed() {
+            return Err(missing());
+        }
+        let mut head = [0; record::FILLER_LEN];
+        read_file(&segment, offset.0, &mut head, Reach::Disk)?;
+        let record::Peek::Record { size } = record::peek(&head) else {
+            return Err(missing());
+        };
+        if offset.0 + size as i64 > self.confirmed().0 {
+            return Err(missing());
+        }
+        let mut found = Vec::with_capacity(1);
+        self.read_files(&[(offset.0, size as i32)], Reach::Disk, &mut found)?;
+        found.pop().ok_or_else(missing)
+    }
+}
+
+/// How many of the places fit into one buffer; one at least. No memory is taken for a size that no record in a file can have.
+fn count_for_a_buffer(places: &[Place], file_len: i64) -> Result<usize, StoreError> {
+    let is_possible = |place: &Place| place.1 >= record::MIN_LEN as i32 && i64::from(place.1) <= file_len;
+    let possible = places.iter().take_while(|place| is_possible(place)).count();
+    if let (0, Some(place)) = (possible, places.first()) {
+        return Err(missing(*place));
+    }
+    let mut bytes = 0;
+    let fits = |place: &&Place| {
+        bytes += place.1 as usize;
+        bytes <= BUFFER_BYTES
+    };
+    Ok(places[..possible].iter().take_while(fits).count().max(1))
+}
+
+fn bytes_of(places: &[Place]) -> usize {
+    places.iter().map(|(_, size)| *size as usize).sum()
+}
+
+fn missing((offset, size): Place) -> StoreError {
+    StoreError::Corrupt(format!("no record of {size} bytes at log offset {offset}"))
+}
+
+/// Fills `out` with the bytes of a log file from `offset` on; beyond the file's end `out` keeps what it has. False when not all of them
+/// are within reach.
+fn read_file(segment: &Segment, offset: i64, out: &mut [u8], reach: Reach) -> Result<bool, StoreError> {
+    let at = segment.position(offset);
+    let read = match reach {
+        Reach::Disk => segment.file.read_at(out, at),
+        Reach::Memory | Reach::PageCache => segment.file.read_cached_at(out, at),
+    };
+    match read {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock && reach != Reach::Disk => Ok(false),
+        Err(e) => Err(StoreError::Io {
+            action: "read",
+            path: format!("commit log at {offset}"),
+            source: e,
+        }),
+    }
+}
