@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use store::disk::Disk;
 use store::retention::RetentionOptions;
-use store::{Arrival, Arrivals, DueTopic, FlushMode, LogOptions, Recovery, Store, StoreError, StoreOptions};
+use store::{Arrival, Arrivals, DueTopic, FlushMode, IndexOptions, LogOptions, Recovery, Store, StoreError, StoreOptions};
 use tokio::sync::Notify;
 
 /// How often parked requests are looked at for expiry.
@@ -353,9 +353,10 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
         },
         queue_file_bytes: settings.mapped_file_size_consume_queue,
         max_open_queue_files: settings.max_open_queue_files,
-        index_enabled: settings.message_index_enable,
-        index_slots: settings.max_hash_slot_num,
-        index_items: settings.max_index_num,
+        index: settings.message_index_enable.then_some(IndexOptions {
+            slots: settings.max_hash_slot_num,
+            items: settings.max_index_num,
+        }),
         max_index_backlog: settings.max_index_backlog,
         checkpoint_bytes: settings.checkpoint_bytes,
         checkpoint_interval: settings.checkpoint_interval,

@@ -15,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
-use store::{Arrival, Arrivals, DueTopic, FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
+use store::{Arrival, Arrivals, DueTopic, FlushMode, IndexOptions, Limits, Reach, ReadStatus, Store, StoreOptions};
 
 const ROOT: &str = "/store";
 const TOPIC: &str = "orders";
@@ -28,8 +28,7 @@ fn levels() -> Levels {
 fn options(mode: FlushMode) -> StoreOptions {
     let mut options = StoreOptions {
         queue_file_bytes: 2_000,
-        index_slots: 100,
-        index_items: 1_000,
+        index: Some(IndexOptions { slots: 100, items: 1_000 }),
         checkpoint_bytes: 8 << 10,
         checkpoint_interval: Duration::from_millis(100),
         ..StoreOptions::small(ROOT, mode)

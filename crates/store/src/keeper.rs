@@ -196,7 +196,11 @@ impl Store {
             manual_rounds: self.manual_rounds.load(Ordering::Relaxed),
         };
         let decision = retention::decide(&self.retention.read(), &observed);
-        self.manual_rounds.store(decision.manual_rounds, Ordering::Relaxed);
+        // A request that came meanwhile has all its rounds.
+        let (before, after) = (observed.manual_rounds, decision.manual_rounds);
+        let _ = self
+            .manual_rounds
+            .compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed);
         self.refuse(&decision);
         if decision.delete == 0 {
             return Ok(());

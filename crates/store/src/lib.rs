@@ -25,6 +25,7 @@ mod store;
 
 pub use dispatch::{Arrival, Arrivals};
 pub use error::{AppendError, StoreError};
+pub use index::IndexOptions;
 pub use log::{Completion, Ticket};
 pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};

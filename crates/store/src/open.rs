@@ -56,7 +56,7 @@ impl Store {
         let (parts, derived, recovery) = parts.recover(&options, stop)?;
         leave_mark(&*disk, &abort)?;
         let dispatch = Arc::new(Dispatch::new(
-            options.index_enabled,
+            options.index.is_some(),
             options.max_index_backlog,
             recovery.end.0,
             derived.not_indexed_from,
@@ -216,7 +216,7 @@ impl Parts {
         };
         let queues = QueueTable::open(disk.clone(), &queue_dir, queue_options).map_err(|e| StoreError::io("open", &queue_dir, e))?;
         let index_dir = root.join("index");
-        let index = options.index().map(|numbers| KeyIndex::open(disk.clone(), &index_dir, numbers));
+        let index = options.index.map(|numbers| KeyIndex::open(disk.clone(), &index_dir, numbers));
         let index = index.transpose().map_err(|e| StoreError::io("open", &index_dir, e))?;
         let path = root.join("checkpoint");
         let (checkpoint_file, checkpoint) = CheckpointFile::open(&**disk, &path).map_err(|e| StoreError::io("open", &path, e))?;

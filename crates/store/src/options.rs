@@ -45,12 +45,8 @@ pub struct StoreOptions {
     pub queue_file_bytes: u64,
     /// Most consume queue files open at once.
     pub max_open_queue_files: usize,
-    /// Whether keys are indexed.
-    pub index_enabled: bool,
-    /// Hash slots of an index file.
-    pub index_slots: u32,
-    /// Items of an index file.
-    pub index_items: u32,
+    /// Numbers of the index files; `None` when keys are not indexed.
+    pub index: Option<IndexOptions>,
     /// Most keys that wait in memory to be indexed; over it they are dropped and read from the log again, later.
     pub max_index_backlog: usize,
     /// Most bytes of new log between two checkpoints: what a recovery has to read.
@@ -83,9 +79,7 @@ impl StoreOptions {
             },
             queue_file_bytes: 400,
             max_open_queue_files: 16,
-            index_enabled: true,
-            index_slots: 16,
-            index_items: 64,
+            index: Some(IndexOptions { slots: 16, items: 64 }),
             max_index_backlog: 10_000,
             checkpoint_bytes: i64::MAX,
             checkpoint_interval: never,
@@ -97,14 +91,5 @@ impl StoreOptions {
                 ..RetentionOptions::default()
             },
         }
-    }
-
-    /// Numbers of the index files; `None` when keys are not indexed.
-    #[must_use]
-    pub fn index(&self) -> Option<IndexOptions> {
-        self.index_enabled.then_some(IndexOptions {
-            slots: self.index_slots,
-            items: self.index_items,
-        })
     }
 }

@@ -1,7 +1,7 @@
 //! Reading a queue: which entries, filtered by their tag's hash, and then the records they name.
 
 use crate::error::StoreError;
-use crate::log::CommitLog;
+use crate::log::{CommitLog, Place};
 use crate::queue::{ConsumeQueue, Entry};
 use crate::store::queue_error;
 use bytes::Bytes;
@@ -88,7 +88,7 @@ impl ReadResult {
 
 thread_local! {
     static ENTRIES: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
-    static PLACES: RefCell<Vec<(i64, i32)>> = const { RefCell::new(Vec::new()) };
+    static PLACES: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Reads up to `limits` messages from `from` on whose tag hash `takes` accepts.
@@ -154,7 +154,8 @@ pub(crate) fn read(
                     let size = usize::try_from(entry.size).unwrap_or(0);
                     let full = !places.is_empty() && (places.len() >= wanted || bytes + size > limits.bytes);
                     if full {
-                        return select(log, places, bytes, ReadResult::empty(ReadStatus::Found, next, min, max), reach);
+                        let result = ReadResult::empty(ReadStatus::Found, next, min, max);
+                        return select(log, places, bytes, result, from, reach);
                     }
                     next = next.plus(1);
                     if takes(entry.tags_code) {
@@ -171,18 +172,31 @@ pub(crate) fn read(
             } else {
                 ReadStatus::NoMatchedMessage
             };
-            select(log, places, bytes, ReadResult::empty(status, next, min, max), reach)
+            select(log, places, bytes, ReadResult::empty(status, next, min, max), from, reach)
         })
     })
 }
 
 /// Reads the records of the places chosen into a result that has all else.
-fn select(log: &CommitLog, places: &[(i64, i32)], bytes: usize, mut result: ReadResult, reach: Reach) -> Result<ReadResult, StoreError> {
-    if places.is_empty() {
+fn select(
+    log: &CommitLog,
+    places: &[Place],
+    bytes: usize,
+    mut result: ReadResult,
+    from: QueueOffset,
+    reach: Reach,
+) -> Result<ReadResult, StoreError> {
+    let Some((first, _)) = places.first() else {
         return Ok(result);
-    }
+    };
     result.records.reserve_exact(places.len());
-    result.cold = !log.read_all(places, reach, &mut result.records)?;
+    result.cold = match log.read_all(places, reach, &mut result.records) {
+        // Retention was faster. Whoever reads on from the same place finds what is left.
+        Err(StoreError::Corrupt(_)) if *first < log.first_offset().0 => {
+            return Ok(ReadResult::empty(ReadStatus::MessageWasRemoving, from, result.min, result.max));
+        }
+        read => !read?,
+    };
     result.status = ReadStatus::Found;
     result.bytes = bytes;
     Ok(result)

@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::dispatch::{Arrivals, Dispatch};
 use crate::error::{AppendError, StoreError};
 use crate::index::{KeyIndex, key_hash, tag_hash};
-use crate::log::{CommitLog, Completion, Level, Ticket};
+use crate::log::{CommitLog, Completion, Level, Place, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable};
 use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
@@ -223,7 +223,7 @@ impl Store {
     /// # Errors
     /// The machine's; no record of that size is there. `out` has those before it then.
     pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
-        let places: Vec<(i64, i32)> = entries.iter().map(|entry| (entry.log_offset, entry.size)).collect();
+        let places: Vec<Place> = entries.iter().map(|entry| (entry.log_offset, entry.size)).collect();
         self.log.read_all(&places, Reach::Disk, out).map(drop)
     }
 

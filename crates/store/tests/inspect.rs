@@ -252,7 +252,7 @@ fn an_index_that_differs_from_the_log_or_from_itself_is_found() {
     let missing = "keys of records that are not indexed: they are not found by key";
     let foreign = "index items under a key that their record does not have";
     let numbers = small();
-    let first_item = 40 + 4 * u64::from(numbers.index_slots) + 20;
+    let first_item = 40 + 4 * u64::from(numbers.index.unwrap().slots) + 20;
     let whats = |disk: &SimulatedDisk| {
         found(disk)
             .into_iter()

@@ -161,6 +161,32 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
 }
 
 #[test]
+fn what_retention_takes_while_it_is_read_is_passed_over() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
+    options.log.tail_bytes = 0;
+    let store = open(Arc::new(disk), options).unwrap();
+    let sent = numbered(0..100);
+    sent.iter().for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
+    let retain_once = std::sync::Once::new();
+    let between_choosing_and_reading = |_| {
+        retain_once.call_once(|| {
+            store.delete_expired();
+            store.keep_now().unwrap();
+        });
+        true
+    };
+    let read = store
+        .read("t", 0, QueueOffset(0), PLENTY, &between_choosing_and_reading, Reach::Disk)
+        .unwrap();
+    assert_eq!((read.status, read.next.0), (ReadStatus::MessageWasRemoving, 0));
+    let min = store.min_offset("t", 0).0;
+    assert!(min > 32, "all that was chosen is gone");
+    assert_eq!(bodies(&store, "t", 0, min), sent[min as usize..]);
+    store.close().unwrap();
+}
+
+#[test]
 fn a_message_is_found_by_place_key_and_time() {
     let disk = SimulatedDisk::new(1);
     let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
 use store::inspect::{InspectOptions, check};
-use store::{DueTopic, FlushMode, Limits, Reach, Store, StoreOptions};
+use store::{DueTopic, FlushMode, IndexOptions, Limits, Reach, Store, StoreOptions};
 
 /// See the module.
 pub const TARGET: Target = Target {
@@ -24,7 +24,7 @@ const ROOT: &str = "/s";
 fn options() -> StoreOptions {
     let mut options = StoreOptions {
         queue_file_bytes: 200,
-        index_items: 32,
+        index: Some(IndexOptions { slots: 16, items: 32 }),
         ..StoreOptions::small(ROOT, FlushMode::Sync)
     };
     options.log.segment_bytes = 2048;

@@ -38,7 +38,7 @@ mod tests {
         let mut options = StoreOptions::small("/s", FlushMode::Async);
         // Nothing is synced before the power goes.
         options.log.flush_interval = Duration::from_secs(3600);
-        options.index_enabled = false;
+        options.index = None;
         options
     }
 

@@ -50,7 +50,7 @@ impl InspectOptions {
             root: options.root.clone(),
             log_dir: options.log_dir.clone(),
             queue_file_bytes: options.queue_file_bytes,
-            index: options.index(),
+            index: options.index,
             check_crc: true,
         }
     }
