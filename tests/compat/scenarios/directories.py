@@ -118,8 +118,8 @@ class Contents:
             with open(os.path.join(target.work, target.directory, 'config', name)) as f:
                 return wire.lenient_json(f.read())['offsetTable']
         committed, delays = saved('consumerOffset.json'), saved('delayOffset.json')
-        return (all(committed.get(f'{self.topic}@{group}', {}).get(key(queue)) == offset for (group, queue), offset in self.offsets.items())
-                and delays.get(key(1)) == len(self.delayed))
+        return (all(committed.get(f'{self.topic}@{group}', {}).get(str(queue)) == offset for (group, queue), offset in self.offsets.items())
+                and delays.get('1') == len(self.delayed))
 
     def are_there(self, s, c):
         self.all_are_visible(s, c)
@@ -140,11 +140,6 @@ class Contents:
                 for word in (f'k{text}', f'u{text}'):
                     found = c.ask(wire.QUERY_MESSAGE, dict(topic=self.topic, key=word, maxNum=8, beginTimestamp=0, endTimestamp=1 << 62))
                     assert [m['body'].decode() for m in found.messages()] == [text], (word, found)
-
-
-def key(number):
-    """An integer key as `lenient_json` has it."""
-    return str(number)
 
 
 def read(c, topic, queue):
