@@ -31,7 +31,9 @@ pub mod send;
 pub mod settings;
 mod start;
 pub mod stats;
+mod store_options;
 pub mod topic;
 pub mod upkeep;
 
-pub use start::{Broker, StartError, store_options};
+pub use start::{Broker, StartError};
+pub use store_options::store_options;

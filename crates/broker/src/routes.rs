@@ -289,7 +289,7 @@ impl Routes {
             Code::GetBrokerHaStatus => admin::state::replication(&self.store),
             Code::GetBrokerConfig => admin::config::all(&self.settings),
             Code::UpdateBrokerConfig => admin::config::update(frame, &self.settings, &self.topics, now, |settings, _| {
-                self.store.set_retention(crate::start::retention(settings));
+                self.store.set_retention(crate::store_options::retention(settings));
             }),
             Code::CleanExpiredConsumequeue | Code::DeleteExpiredCommitlog => admin::clean::expired(&*self.store),
             Code::CleanUnusedTopic => return self.aside(frame, reply, |r, _| admin::clean::unused_topics(&*r.store, &r.topics)),

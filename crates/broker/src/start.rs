@@ -16,22 +16,20 @@ use crate::readers::Readers;
 use crate::registration::{Identity, Registration};
 use crate::routes::{Channel, Routes, now_ms};
 use crate::send::{LateFlushes, Sender};
-use crate::settings::{BrokerSettings, FlushDiskType};
+use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
+use crate::store_options::store_options;
 use crate::topic::{TopicLimits, Topics, builtin};
 use crate::upkeep::{Files, Signal, Upkeep};
 use config::Live;
-use message::names;
 use net::{Limits, Options, Server};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::disk::Disk;
-use store::retention::RetentionOptions;
-use store::{Arrival, Arrivals, DueTopic, FlushMode, IndexOptions, LogOptions, Recovery, Store, StoreError, StoreOptions};
+use store::{Arrival, Arrivals, Recovery, Store, StoreError};
 use tokio::sync::Notify;
 
 /// How often parked requests are looked at for expiry.
@@ -327,55 +325,5 @@ fn network(settings: &BrokerSettings) -> Options {
             max_pending_requests: settings.max_pending_requests,
             idle_timeout: settings.server_channel_max_idle_time,
         },
-    }
-}
-
-/// What the store of a broker with these settings is told.
-#[must_use]
-pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
-    let root: &Path = &settings.store_path_root_dir;
-    StoreOptions {
-        root: root.to_owned(),
-        log_dir: settings.commit_log_dir(),
-        log: LogOptions {
-            segment_bytes: settings.mapped_file_size_commit_log,
-            flush_mode: match settings.flush_disk_type {
-                FlushDiskType::Async => FlushMode::Async,
-                FlushDiskType::Sync => FlushMode::Sync,
-            },
-            flush_interval: settings.flush_interval_commit_log,
-            tail_bytes: settings.tail_cache_bytes,
-            max_unconfirmed_bytes: settings.max_unconfirmed_bytes,
-            due: DueTopic {
-                name: names::SCHEDULE_TOPIC.into(),
-                delays_ms: settings.message_delay_level.delays_ms().to_vec(),
-            },
-        },
-        queue_file_bytes: settings.mapped_file_size_consume_queue,
-        max_open_queue_files: settings.max_open_queue_files,
-        index: settings.message_index_enable.then_some(IndexOptions {
-            slots: settings.max_hash_slot_num,
-            items: settings.max_index_num,
-        }),
-        max_index_backlog: settings.max_index_backlog,
-        checkpoint_bytes: settings.checkpoint_bytes,
-        checkpoint_interval: settings.checkpoint_interval,
-        check_crc_on_recovery: settings.check_crc_on_recover,
-        retention: retention(settings),
-    }
-}
-
-/// The part of the settings that retention follows.
-pub(crate) fn retention(settings: &BrokerSettings) -> RetentionOptions {
-    let ratio = |percent: u8| f64::from(percent) / 100.0;
-    RetentionOptions {
-        interval: settings.clean_resource_interval,
-        reserved_ms: settings.file_reserved_time.as_millis() as i64,
-        delete_hours: (0..24).filter(|hour| settings.delete_when.contains(*hour)).collect(),
-        max_used: ratio(settings.disk_max_used_space_ratio),
-        forcible_used: ratio(settings.disk_space_clean_forcibly_ratio),
-        warning_used: ratio(settings.disk_space_warning_level_ratio),
-        clean_forcibly: settings.clean_file_forcibly_enable,
-        batch_max: settings.delete_file_batch_max as usize,
     }
 }
