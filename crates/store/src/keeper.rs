@@ -217,7 +217,14 @@ impl Store {
             return checkpointed;
         }
         tracing::info!(files = count, reason = decision.reason, "deleting log files");
-        let Some(log_min) = self.log.segments.remove_oldest(count)? else {
+        let mut log_min = None;
+        for _ in 0..count {
+            log_min = self.log.segments.remove_oldest()?;
+            // A large file takes the disk some tenths of a second, and appends may need the next one before the last of the old ones
+            // is gone. An error is met again, and told, by the next round.
+            let _ = self.prepare_next_file();
+        }
+        let Some(log_min) = log_min else {
             return Ok(());
         };
         self.queues.raise_min(log_min).map_err(|e| StoreError::Io {

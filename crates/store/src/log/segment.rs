@@ -205,22 +205,19 @@ impl Segments {
         self.sync_names()
     }
 
-    /// Removes the oldest files, `count` at most, never the last one. Returns the first offset kept then. As in
-    /// [`Segments::remove_from`] there is never a gap, not even after an error.
+    /// Removes the oldest file, unless it is the last one. Returns the first offset kept then. As in [`Segments::remove_from`]
+    /// there is never a gap, not even after an error.
     ///
     /// # Errors
     /// The disk's.
-    pub(crate) fn remove_oldest(&self, count: usize) -> Result<Option<LogOffset>, StoreError> {
+    pub(crate) fn remove_oldest(&self) -> Result<Option<LogOffset>, StoreError> {
         let _alone = self.removing.lock();
-        for _ in 0..count {
-            let oldest = {
-                let list = self.list.read();
-                match &list[..] {
-                    [oldest, _, ..] => oldest.base,
-                    _ => break,
-                }
-            };
-            self.remove_file(oldest)?;
+        let oldest = match &self.list.read()[..] {
+            [oldest, _, ..] => Some(oldest.base),
+            _ => None,
+        };
+        if let Some(base) = oldest {
+            self.remove_file(base)?;
             // Closed after the lock is released: with its last descriptor the file's blocks go, which takes the disk its time.
             let removed = self.list.write().remove(0);
             drop(removed);
