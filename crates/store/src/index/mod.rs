@@ -399,8 +399,9 @@ impl State {
     /// Whether a record is indexed already.
     fn has(&self, log_offset: i64) -> bool {
         let last = self.newest_header();
-        let is_empty = self.older.is_empty() && last.next <= 1;
-        log_offset < last.end_log || (log_offset == last.end_log && !is_empty && !self.last_is_doubtful)
+        // Headers alone do not tell a record at offset 0 from none.
+        let has_items = || last.next > 1 || self.older.iter().any(|known| known.header.next > 1);
+        log_offset < last.end_log || (log_offset == last.end_log && !self.last_is_doubtful && has_items())
     }
 
     /// The files to look at, newest first: up to the first that begins before the time asked for.

@@ -221,6 +221,16 @@ fn file_of_other_numbers_is_kept_and_not_read() {
 }
 
 #[test]
+fn beside_a_file_that_was_never_written_the_first_record_is_put() {
+    let disk = SimulatedDisk::new(1);
+    disk.create_dir_all(Path::new(DIR)).unwrap();
+    disk.create(&Path::new(DIR).join("20231114221320000"), 0, Allocate::Sparse).unwrap();
+    let index = open(&disk);
+    put(&index, 0).unwrap();
+    check(&index, 100);
+}
+
+#[test]
 fn failed_sync_is_never_followed_by_a_successful_one() {
     let disk = SimulatedDisk::new(1);
     let index = open(&disk);

@@ -314,7 +314,8 @@ impl Life {
                 // A fault kept the index behind: it goes on in the background.
                 self.keep();
             }
-            assert!(by_key() == 1 || !self.keys_hold, "{body:.12} by its key");
+            let found = by_key();
+            assert!(found == 1 || !self.keys_hold, "{body:.12} is found {found} times by its key");
         }
         let first = self.store().log_range().0;
         let mut lost = None;

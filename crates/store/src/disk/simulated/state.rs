@@ -351,7 +351,14 @@ impl State {
     }
 
     pub(super) fn create(&mut self, path: &Path, fresh: &Path, len: u64, allocate: Allocate) -> io::Result<usize> {
-        let id = self.make_file(fresh)?;
+        // What an attempt before a crash left is emptied and used again, as by `O_TRUNC`: it is the same file.
+        let id = match self.names.get(fresh) {
+            Some(Node::File(id)) => *id,
+            _ => self.make_file(fresh)?,
+        };
+        if !self.files[id].content.is_empty() {
+            self.set_len(id, 0)?;
+        }
         if allocate == Allocate::Reserved {
             self.take_room(index(len)?, || format!("reserve {len} bytes for {}", path.display()))?;
         }

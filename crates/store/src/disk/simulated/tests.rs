@@ -165,6 +165,32 @@ fn created_file_is_whole_or_not_there_at_every_cut() {
 }
 
 #[test]
+fn a_file_created_again_after_a_cut_is_whole_or_not_there() {
+    let path = Path::new("/s/f");
+    let mut was_left = 0;
+    for (first, second) in (1..6).flat_map(|first| (1..6).map(move |second| (first, second))) {
+        let disk = disk();
+        disk.cut_at(disk.calls() + first);
+        assert!(disk.create(path, 4096, Allocate::Sparse).is_err());
+        for seed in 0..SEEDS {
+            let found = disk.power_cut(seed);
+            was_left += usize::from(content(&found, "/s/f.tmp").is_some());
+            found.cut_at(found.calls() + second);
+            let made = found.create(path, 4096, Allocate::Sparse);
+            for seed in 0..20 {
+                let found = content(&found.power_cut(seed), "/s/f");
+                let is_whole = found.as_ref().is_some_and(|found| *found == vec![0; 4096]);
+                assert!(
+                    is_whole || (found.is_none() && made.is_err()),
+                    "cuts {first} and {second}: {found:?}"
+                );
+            }
+        }
+    }
+    assert!(was_left > 0);
+}
+
+#[test]
 fn fault_comes_at_its_call_once_or_for_ever() {
     let disk = disk();
     let file = disk.open(Path::new("/s/a"), OpenMode::WriteOrCreate).unwrap();
