@@ -53,6 +53,7 @@ type request struct {
 	Model        string            `json:"model"`
 	Start        string            `json:"start"`
 	Orderly      bool              `json:"orderly"`
+	Threads      int               `json:"threads"`
 	DelayMs      int               `json:"delay_ms"`
 	FailFirst    int32             `json:"fail_first"`
 	MaxReconsume *int32            `json:"max_reconsume"`
@@ -359,11 +360,16 @@ func startConsumer(r *request) (object, error) {
 	if r.SuspendMs > 0 {
 		suspend = time.Duration(r.SuspendMs) * time.Millisecond
 	}
-	c, err := rocketmq.NewPushConsumer(
+	options := []consumer.Option{
 		consumer.WithMaxReconsumeTimes(most), consumer.WithSuspendCurrentQueueTimeMillis(suspend),
 		consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{r.Namesrv})),
 		consumer.WithGroupName(r.Group), consumer.WithInstance(instance(r)), consumer.WithConsumerModel(model),
-		consumer.WithConsumeFromWhere(start), consumer.WithConsumerOrder(r.Orderly), consumer.WithVIPChannel(false))
+		consumer.WithConsumeFromWhere(start), consumer.WithConsumerOrder(r.Orderly), consumer.WithVIPChannel(false),
+	}
+	if r.Threads > 0 {
+		options = append(options, consumer.WithConsumeGoroutineNums(r.Threads))
+	}
+	c, err := rocketmq.NewPushConsumer(options...)
 	if err != nil {
 		return nil, err
 	}

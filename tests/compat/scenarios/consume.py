@@ -33,12 +33,12 @@ def a_consumer_subscribed_before_the_topic_has_messages_misses_nothing(s):
     rounds = 20 if s.case.client in JAVA else 5
     # What the Java broker loses here cannot be waited for with the npm client, which tells nothing of its assignment.
     where = 'FIRST_OFFSET' if s.target.kind == 'apache' and s.case.client in ('node', 'cpp') else 'LAST_OFFSET'
-    # One client for a wave; but the npm client gives up starting a consumer when another one of its client is not known yet.
-    client_of = lambda i, start: s.name(f'i{i}' if s.case.client == 'node' else f'i{start}')  # noqa: E731
     for start in range(0, rounds, 10):
         wave = range(start, min(start + 10, rounds))
         topics = {i: s.topic(f't{i}', queues=2) for i in wave}
-        consumers = {i: s.push(f'c{i}', topics[i], group=s.name(f'g{i}'), start=where, instance=client_of(i, start)) for i in wave}
+        # One client for a wave; but the npm client gives up starting a consumer when another one of its client is not known yet.
+        clients = {i: s.name(f'i{i if s.case.client == "node" else start}') for i in wave}
+        consumers = {i: s.push(f'c{i}', topics[i], group=s.name(f'g{i}'), start=where, instance=clients[i]) for i in wave}
         for i in wave:
             s.wait(lambda i=i: s.consumers(s.name(f'g{i}')), f'consumer {i} is known to the broker')
             if s.target.kind == 'apache' and where == 'LAST_OFFSET':  # it answers 22 for a new group; what comes between two look-ups is lost there
