@@ -217,16 +217,13 @@ impl Store {
             return checkpointed;
         }
         tracing::info!(files = count, reason = decision.reason, "deleting log files");
-        let mut log_min = None;
         for _ in 0..count {
-            log_min = self.log.segments.remove_oldest()?;
+            self.log.segments.remove_oldest()?;
             // A large file takes the disk some tenths of a second, and appends may need the next one before the last of the old ones
             // is gone. An error is met again, and told, by the next round.
             let _ = self.prepare_next_file();
         }
-        let Some(log_min) = log_min else {
-            return Ok(());
-        };
+        let log_min = self.log.first_offset();
         self.queues.raise_min(log_min).map_err(|e| StoreError::Io {
             action: "shorten",
             path: "consume queues".to_owned(),

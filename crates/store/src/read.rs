@@ -126,7 +126,7 @@ pub(crate) fn read(
             let mut next = from;
             let mut bytes = 0;
             let mut removed = false;
-            while next < max && places.len() < wanted && next.0 - from.0 < scan {
+            'scan: while next < max && places.len() < wanted && next.0 - from.0 < scan {
                 entries.clear();
                 let read = if reach == Reach::Disk {
                     queue.read(next, wanted, entries)
@@ -152,10 +152,8 @@ pub(crate) fn read(
                         continue;
                     }
                     let size = usize::try_from(entry.size).unwrap_or(0);
-                    let full = !places.is_empty() && (places.len() >= wanted || bytes + size > limits.bytes);
-                    if full {
-                        let result = ReadResult::empty(ReadStatus::Found, next, min, max);
-                        return select(log, places, bytes, result, from, reach);
+                    if !places.is_empty() && (places.len() >= wanted || bytes + size > limits.bytes) {
+                        break 'scan;
                     }
                     next = next.plus(1);
                     if takes(entry.tags_code) {

@@ -7,7 +7,6 @@
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
-use message::LogOffset;
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -205,25 +204,23 @@ impl Segments {
         self.sync_names()
     }
 
-    /// Removes the oldest file, unless it is the last one. Returns the first offset kept then. As in [`Segments::remove_from`]
-    /// there is never a gap, not even after an error.
+    /// Removes the oldest file, unless it is the last one. As in [`Segments::remove_from`] there is never a gap, not even after an
+    /// error.
     ///
     /// # Errors
     /// The disk's.
-    pub(crate) fn remove_oldest(&self) -> Result<Option<LogOffset>, StoreError> {
+    pub(crate) fn remove_oldest(&self) -> Result<(), StoreError> {
         let _alone = self.removing.lock();
         let oldest = match &self.list.read()[..] {
             [oldest, _, ..] => Some(oldest.base),
             _ => None,
         };
-        if let Some(base) = oldest {
-            self.remove_file(base)?;
-            // Closed after the lock is released: with its last descriptor the file's blocks go, which takes the disk its time.
-            let removed = self.list.write().remove(0);
-            drop(removed);
-            self.sync_names()?;
-        }
-        Ok(self.first_offset().map(LogOffset))
+        let Some(base) = oldest else { return Ok(()) };
+        self.remove_file(base)?;
+        // Closed after the lock is released: with its last descriptor the file's blocks go, which takes the disk its time.
+        let removed = self.list.write().remove(0);
+        drop(removed);
+        self.sync_names()
     }
 
     fn sync_names(&self) -> Result<(), StoreError> {
