@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{bodies, open, send, send_all};
+use common::{PLENTY, bodies, open, send, send_all};
 use message::record::Record;
 use message::{LogOffset, QueueOffset};
 use std::sync::Arc;
@@ -83,12 +83,6 @@ fn a_read_says_what_became_of_it() {
     store.close().unwrap();
 }
 
-const PLENTY: Limits = Limits {
-    messages: 32,
-    bytes: 1 << 20,
-    scan: 800,
-};
-
 #[test]
 fn a_read_goes_no_farther_than_it_may() {
     let disk = SimulatedDisk::new(1);
@@ -112,12 +106,16 @@ fn a_read_goes_no_farther_than_it_may() {
     store.close().unwrap();
 }
 
-#[test]
-fn of_places_in_the_log_those_before_a_wrong_one_are_read() {
-    let disk = SimulatedDisk::new(1);
+/// A store that reads everything from its files.
+fn without_tail() -> Arc<Store> {
     let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
     options.log.tail_bytes = 0;
-    let store = open(Arc::new(disk), options).unwrap();
+    open(Arc::new(SimulatedDisk::new(1)), options).unwrap()
+}
+
+#[test]
+fn of_places_in_the_log_those_before_a_wrong_one_are_read() {
+    let store = without_tail();
     // Some stand together, some do not, and they reach over several files.
     let sent = numbered(0..60);
     for (n, body) in sent.iter().enumerate() {
@@ -162,10 +160,7 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
 
 #[test]
 fn what_retention_takes_while_it_is_read_is_passed_over() {
-    let disk = SimulatedDisk::new(1);
-    let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
-    options.log.tail_bytes = 0;
-    let store = open(Arc::new(disk), options).unwrap();
+    let store = without_tail();
     let sent = numbered(0..100);
     sent.iter().for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
     let retain_once = std::sync::Once::new();

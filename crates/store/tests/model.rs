@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{ROOT, bodies, open, send_all};
+use common::{PLENTY, ROOT, bodies, open, send_all};
 use message::QueueOffset;
 use message::record::Record;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::disk::simulated::SimulatedDisk;
-use store::{FlushMode, Reach, ReadStatus, Store, StoreOptions};
+use store::{FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
 
 const TOPICS: [&str; 3] = ["one", "two", "three"];
 
@@ -125,11 +125,7 @@ impl World {
             (self.store().min_offset(name, queue).0, self.store().max_offset(name, queue).0),
             (0, list.len() as i64)
         );
-        let limits = store::Limits {
-            messages: 3,
-            bytes: 1 << 20,
-            scan: 800,
-        };
+        let limits = Limits { messages: 3, ..PLENTY };
         let read = self
             .store()
             .read(name, queue, QueueOffset(from as i64), limits, &|_| true, Reach::Disk)

@@ -11,6 +11,12 @@ use store::{Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
 
 /// Where the store is on a simulated disk.
 pub(crate) const ROOT: &str = "/store";
+/// For reads that are not about limits.
+pub(crate) const PLENTY: Limits = Limits {
+    messages: 32,
+    bytes: 1 << 20,
+    scan: 800,
+};
 
 pub(crate) fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Arc<Store>, StoreError> {
     Store::open(disk, options).map(|(store, _)| store)
@@ -57,12 +63,7 @@ pub(crate) fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Ve
     let mut at = QueueOffset(from);
     let mut all = Vec::new();
     loop {
-        let limits = Limits {
-            messages: 32,
-            bytes: 1 << 20,
-            scan: 800,
-        };
-        let result = store.read(topic, queue_id, at, limits, &|_| true, Reach::Disk).unwrap();
+        let result = store.read(topic, queue_id, at, PLENTY, &|_| true, Reach::Disk).unwrap();
         if result.status != ReadStatus::Found {
             return all;
         }
