@@ -44,6 +44,9 @@ pub const MIN_LEN: usize = 91;
 pub const MAX_QUEUE_OFFSET: i64 = i64::MAX / 32;
 /// Where the store timestamp stands in a record with an IPv4 born host.
 const STORE_TIMESTAMP_AT_V4: usize = 56;
+/// Bytes of a record up to its store timestamp, that included, however long its hosts are: what
+/// [`peek_store_timestamp`] needs.
+pub const STORE_TIMESTAMP_END: usize = STORE_TIMESTAMP_AT_V4 + 12 + 8;
 
 /// A message on its way into the log: everything but what the log assigns.
 #[derive(Clone, Copy, Debug)]

@@ -8,13 +8,15 @@
 //! | 24 | 8 | log offset up to which the master has flushed |
 //! | 32 | 8 | log offset up to which replicas have confirmed |
 //! | 2048 | 8 | our mark, in ASCII |
-//! | 2056 | 4 | version of what follows, 1 |
-//! | 2060 | 8 | log offset below which log, queues and index are synced |
-//! | 2068 | 4 | CRC-32 of the 20 bytes from 2048 on |
+//! | 2056 | 4 | version of what follows, 2 |
+//! | 2060 | 8 | log offset below which log and queues are synced |
+//! | 2068 | 8 | log offset below which keys are in synced index files; not above the one before it |
+//! | 2076 | 4 | CRC-32 of the 28 bytes from 2048 on |
 //! | 4096 | | end of the file |
 //!
 //! The first part is Apache's and read by a Java broker, which leaves the second part as it is. Each part lies within one
-//! sector of 512 bytes, so that a power cut leaves each as it was before or after; neither needs the other's.
+//! sector of 512 bytes, so that a power cut leaves each as it was before or after; neither needs the other's. Version 1 had no
+//! log offset for the index, which was synced as far as the queues; it is read, and replaced by the next write.
 //!
 //! Not here: when to write it. Whoever does has synced what it says.
 
@@ -29,7 +31,10 @@ use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
 const LEN: usize = 4096;
 const OURS: usize = 2048;
 const MARK: &[u8; 8] = b"ApogeeMQ";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Bytes of our part: as written now, and of version 1.
+const OURS_LEN: usize = 32;
+const VERSION_1_LEN: usize = 24;
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +49,18 @@ pub struct Checkpoint {
     pub master_flushed: LogOffset,
     /// Log offset up to which replicas have confirmed.
     pub confirmed: LogOffset,
-    /// Everything below is in the synced log, queues and index. `None` when this store was never ours, or the part was
-    /// damaged.
-    pub dispatched: Option<LogOffset>,
+    /// How far log, queues and index are synced. `None` when this store was never ours, or the part was damaged.
+    pub derived: Option<Derived>,
+}
+
+/// How far what is derived from the log is synced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Derived {
+    /// Everything below is in the synced log and in synced queues.
+    pub dispatched: LogOffset,
+    /// The keys of everything below are in synced index files; at most `dispatched`. Behind it while the index catches up
+    /// from the log, or has no room for its next file.
+    pub indexed: LogOffset,
 }
 
 impl Checkpoint {
@@ -74,12 +88,25 @@ impl Checkpoint {
         self.log_timestamp.min(self.queue_timestamp).max(0)
     }
 
-    /// Notes that everything below `dispatched`, the last of it stored at `timestamp_ms`, was synced in log, queues and index.
-    pub fn advance(&mut self, dispatched: LogOffset, timestamp_ms: i64) {
-        self.dispatched = Some(dispatched);
+    /// Log offset below which log and queues are synced, if that is known.
+    #[must_use]
+    pub fn dispatched(&self) -> Option<LogOffset> {
+        self.derived.map(|derived| derived.dispatched)
+    }
+
+    /// Notes how far log, queues and index were synced; the last record before `derived.dispatched` was stored at
+    /// `timestamp_ms`.
+    pub fn advance(&mut self, derived: Derived, timestamp_ms: i64) {
+        assert!(
+            derived.indexed <= derived.dispatched,
+            "the index is ahead of the queues: {derived:?}"
+        );
+        self.derived = Some(derived);
         self.log_timestamp = self.log_timestamp.max(timestamp_ms);
         self.queue_timestamp = self.queue_timestamp.max(timestamp_ms);
-        self.index_timestamp = self.index_timestamp.max(timestamp_ms);
+        if derived.indexed == derived.dispatched {
+            self.index_timestamp = self.index_timestamp.max(timestamp_ms);
+        }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -94,13 +121,14 @@ impl Checkpoint {
         for (place, long) in bytes.chunks_exact_mut(8).zip(longs) {
             place.copy_from_slice(&long.to_be_bytes());
         }
-        if let Some(dispatched) = self.dispatched {
-            let ours = &mut bytes[OURS..OURS + 24];
+        if let Some(derived) = self.derived {
+            let ours = &mut bytes[OURS..OURS + OURS_LEN];
             ours[..8].copy_from_slice(MARK);
             ours[8..12].copy_from_slice(&VERSION.to_be_bytes());
-            ours[12..20].copy_from_slice(&dispatched.0.to_be_bytes());
-            let crc = crc32fast::hash(&ours[..20]);
-            ours[20..].copy_from_slice(&crc.to_be_bytes());
+            ours[12..20].copy_from_slice(&derived.dispatched.0.to_be_bytes());
+            ours[20..28].copy_from_slice(&derived.indexed.0.to_be_bytes());
+            let crc = crc32fast::hash(&ours[..28]);
+            ours[28..].copy_from_slice(&crc.to_be_bytes());
         }
         bytes
     }
@@ -118,18 +146,35 @@ impl Checkpoint {
             index_timestamp: long(16),
             master_flushed: LogOffset(long(24)),
             confirmed: LogOffset(long(32)),
-            dispatched: bytes
-                .get(OURS..OURS + 24)
-                .filter(|ours| is_ours(ours))
-                .map(|_| LogOffset(long(OURS + 12)))
-                .filter(|at| at.0 >= 0),
+            derived: Derived::decode(bytes.get(OURS..).unwrap_or_default()),
         }
     }
 }
 
-fn is_ours(part: &[u8]) -> bool {
-    let (content, crc) = part.split_at(20);
-    content.starts_with(MARK) && content[8..12] == VERSION.to_be_bytes() && *crc == crc32fast::hash(content).to_be_bytes()
+impl Derived {
+    fn decode(ours: &[u8]) -> Option<Self> {
+        let offset = |at: usize| {
+            let eight = ours.get(at..at + 8)?.try_into().ok()?;
+            Some(LogOffset(i64::from_be_bytes(eight))).filter(|offset| offset.0 >= 0)
+        };
+        let dispatched = offset(12)?;
+        let indexed = if is_whole(ours, VERSION, OURS_LEN) {
+            offset(20)?
+        } else if is_whole(ours, 1, VERSION_1_LEN) {
+            dispatched
+        } else {
+            return None;
+        };
+        (indexed <= dispatched).then_some(Self { dispatched, indexed })
+    }
+}
+
+/// Whether our part was written in this version, and whole.
+fn is_whole(ours: &[u8], version: u32, len: usize) -> bool {
+    let Some((content, crc)) = ours.get(..len).and_then(<[u8]>::split_last_chunk::<4>) else {
+        return false;
+    };
+    content.starts_with(MARK) && content[8..12] == version.to_be_bytes() && *crc == crc32fast::hash(content).to_be_bytes()
 }
 
 /// The open file.
@@ -176,7 +221,10 @@ mod tests {
             index_timestamp: at + 2,
             master_flushed: LogOffset(at + 3),
             confirmed: LogOffset(at + 4),
-            dispatched: Some(LogOffset(at + 5)),
+            derived: Some(Derived {
+                dispatched: LogOffset(at + 6),
+                indexed: LogOffset(at + 5),
+            }),
         }
     }
 
@@ -204,28 +252,45 @@ mod tests {
             ..Checkpoint::default()
         };
         assert_eq!(checkpoint.safe_timestamp(), 0);
-        checkpoint.advance(LogOffset(70), 400);
-        assert_eq!(
-            (checkpoint.dispatched, checkpoint.safe_timestamp(), checkpoint.log_timestamp),
-            (Some(LogOffset(70)), 400, 500)
-        );
+        let at = |dispatched, indexed| Derived {
+            dispatched: LogOffset(dispatched),
+            indexed: LogOffset(indexed),
+        };
+        checkpoint.advance(at(70, 70), 400);
+        assert_eq!((checkpoint.safe_timestamp(), checkpoint.log_timestamp), (400, 500));
+        checkpoint.advance(at(90, 70), 600);
+        assert_eq!((checkpoint.queue_timestamp, checkpoint.index_timestamp), (600, 400));
+        assert_eq!(checkpoint.derived, Some(at(90, 70)));
     }
 
     #[test]
     fn damaged_private_part_is_not_believed() {
         let whole = sample(7).encode();
-        for at in OURS..OURS + 24 {
+        for at in OURS..OURS + OURS_LEN {
             let mut bytes = whole.clone();
             bytes[at] ^= 4;
-            assert_eq!(
-                Checkpoint::decode(&bytes),
-                Checkpoint {
-                    dispatched: None,
-                    ..sample(7)
-                }
-            );
+            let rest = Checkpoint {
+                derived: None,
+                ..sample(7)
+            };
+            assert_eq!(Checkpoint::decode(&bytes), rest);
         }
-        assert_eq!(Checkpoint::decode(&whole[..100]).dispatched, None);
+        assert_eq!(Checkpoint::decode(&whole[..100]).derived, None);
+    }
+
+    #[test]
+    fn the_version_before_says_one_place_for_queues_and_index() {
+        let mut bytes = sample(7).encode();
+        let ours = &mut bytes[OURS..];
+        ours[8..12].copy_from_slice(&1u32.to_be_bytes());
+        let crc = crc32fast::hash(&ours[..20]);
+        ours[20..24].copy_from_slice(&crc.to_be_bytes());
+        let both = LogOffset(13);
+        let derived = Derived {
+            dispatched: both,
+            indexed: both,
+        };
+        assert_eq!(Checkpoint::decode(&bytes).derived, Some(derived));
     }
 
     #[test]
@@ -239,7 +304,7 @@ mod tests {
             let found = read(&disk.power_cut(seed));
             assert!([100, 200].contains(&found.log_timestamp));
             assert_eq!(found.confirmed.0, found.log_timestamp + 4);
-            assert!([Some(LogOffset(105)), Some(LogOffset(205))].contains(&found.dispatched));
+            assert!([sample(100).derived, sample(200).derived].contains(&found.derived));
         }
     }
 }

@@ -4,12 +4,13 @@
 //! messages arrive it does a round every [`ROUND`]; when all is done it sleeps until the next message.
 //!
 //! Keys that were dropped, because too many waited or the index has no room for its next file, are indexed from the log, a
-//! part in each round; until that is done checkpoints name no place behind the first of them.
+//! part in each round; until that is done checkpoints name no place of the index behind the first of them.
 //!
-//! Invariant: a checkpoint says `dispatched = D` only after the log up to D, all queue entries below D and all keys below D
-//! are synced. If one of these syncs fails, there is no further checkpoint until a restart: recovery then starts from the
-//! last one that is known to be true.
+//! Invariant: a checkpoint says `dispatched = D` only after the log up to D and all queue entries below D are synced, and
+//! `indexed = I` only after all keys below I are. If one of these syncs fails, there is no further checkpoint until a restart:
+//! recovery then starts from the last one that is known to be true.
 
+use crate::checkpoint::Derived;
 use crate::error::StoreError;
 use crate::log;
 use crate::open::put_keys;
@@ -84,7 +85,7 @@ impl Store {
         let left = *pending.as_ref().unwrap_or(&1);
         outcome = outcome.and(pending.map(|_| ()));
         let published = self.dispatch.published();
-        let dispatched = self.checkpoint.lock().1.dispatched.map_or(0, |at| at.0);
+        let dispatched = self.checkpointed();
         let behind = published - dispatched.max(memory.covered);
         let due =
             behind >= self.options.checkpoint_bytes || (behind > 0 && memory.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
@@ -205,12 +206,9 @@ impl Store {
         if decision.delete == 0 {
             return Ok(());
         }
-        // Keys of messages that go need no index any more, and must not hold the checkpoint.
-        if let Some(kept) = self.log.segments.all().get(decision.delete) {
-            self.dispatch.caught_up(kept.base);
-        }
-        // Whatever is deleted must not be what a recovery would read. A full disk may refuse the checkpoint that would allow
-        // more; then what the last one covers goes, which makes room for the next.
+        // Whatever is deleted must not be what a recovery would read: a queue that it finds nowhere begins at 0 again. A full
+        // disk may refuse the checkpoint that would allow more; then what the last one covers goes, which makes room for the
+        // next. Keys of messages that go need no index any more, so the index does not hold them.
         let checkpointed = self.checkpoint_now();
         let count = decision.delete.min(self.files_before_checkpoint());
         if count == 0 {
@@ -239,7 +237,7 @@ impl Store {
 
     /// How many of the oldest log files no recovery would read.
     fn files_before_checkpoint(&self) -> usize {
-        let dispatched = self.checkpoint.lock().1.dispatched.map_or(0, |at| at.0);
+        let dispatched = self.checkpointed();
         self.log
             .segments
             .all()
@@ -296,9 +294,15 @@ impl Store {
         let (file, checkpoint) = &mut *guard;
         let published = self.dispatch.published();
         let timestamp = self.dispatch.last_timestamp();
-        self.log.sync_now()?;
+        let synced = self.log.sync_now()?;
+        assert!(
+            published <= synced.0,
+            "published {published} beyond what the log's sync covered, {synced}"
+        );
+        self.index_inbox();
+        // Before the index is synced: what is caught up with after this is not covered by that sync.
+        let missed = self.dispatch.missed();
         if let Some(index) = &self.index {
-            self.index_inbox();
             index.sync().map_err(|e| {
                 self.distrust_page_cache();
                 failed("sync", "key index", e)
@@ -306,10 +310,18 @@ impl Store {
         }
         self.write_queues()?;
         self.queues.sync().map_err(|e| failed("sync", "consume queues", e))?;
-        let dispatched = self.dispatch.missed().map_or(published, |missed| missed.from.min(published));
-        checkpoint.advance(LogOffset(dispatched), timestamp);
+        let derived = Derived {
+            dispatched: LogOffset(published),
+            indexed: LogOffset(missed.map_or(published, |missed| missed.from.min(published))),
+        };
+        checkpoint.advance(derived, timestamp);
         file.write(checkpoint)
             .map_err(|e| StoreError::io("write", &self.options.root.join("checkpoint"), e))
+    }
+
+    /// The log offset below which log and queues are in the last checkpoint.
+    fn checkpointed(&self) -> i64 {
+        self.checkpoint.lock().1.dispatched().map_or(0, |at| at.0)
     }
 }
 

@@ -30,5 +30,5 @@ pub use log::{Completion, Ticket};
 pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};
-pub use read::{Limits, Reach, ReadResult, ReadStatus};
+pub use read::{Damaged, Limits, Reach, ReadResult, ReadStatus};
 pub use store::{IndexedBy, QueryResult, Store};

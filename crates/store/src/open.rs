@@ -102,7 +102,6 @@ impl Store {
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
-        self.log.sync_now()?;
         self.checkpoint_now()?;
         let abort = self.options.root.join("abort");
         match self.disk.remove_file(&abort) {
@@ -232,7 +231,7 @@ impl Parts {
     /// Where the log has to be read from.
     fn start(&self, clean: bool) -> Result<i64, StoreError> {
         let first = self.segments.first_offset().unwrap_or(0);
-        let exact = self.checkpoint.dispatched.map(|at| at.0);
+        let exact = self.checkpoint.dispatched().map(|at| at.0);
         let from = if clean {
             self.queues.max_log_end().0.max(exact.unwrap_or(0))
         } else if let Some(exact) = exact {
@@ -244,23 +243,24 @@ impl Parts {
         Ok(from.max(first))
     }
 
-    /// After a stop in order the index may have been behind the queues: where it goes on.
+    /// The index may have been behind the queues: where it goes on. Keys are put in log order, so what the index has already
+    /// it has without a gap.
     fn not_indexed_from(&self, from: i64) -> Option<i64> {
         let index = self.index.as_ref()?;
-        let exact = self.checkpoint.dispatched?;
-        Some(exact.0.max(index.last().0.0)).filter(|at| *at < from)
+        let indexed = self.checkpoint.derived?.indexed;
+        Some(indexed.max(index.last().0).0).filter(|at| *at < from)
     }
 
     fn recover(self, options: &StoreOptions, stop: LastStop) -> Result<(Self, Derived, Recovery), StoreError> {
         let started = Instant::now();
         let clean = stop == LastStop::Clean;
         let from = self.start(clean)?;
-        let strict = !clean && self.checkpoint.dispatched.is_some();
+        let strict = !clean && self.checkpoint.derived.is_some();
         if !clean {
             self.forget_above(from, stop)?;
         }
         let mut messages = 0;
-        let mut not_indexed_from = if clean { self.not_indexed_from(from) } else { None };
+        let mut not_indexed_from = self.not_indexed_from(from);
         let Self {
             segments, queues, index, ..
         } = &self;
@@ -338,6 +338,7 @@ impl Parts {
         };
         self.queues.truncate_to_log(LogOffset(from)).map_err(failed)?;
         let Some(index) = &self.index else { return Ok(()) };
+        let from = self.checkpoint.derived.map_or(from, |derived| derived.indexed.0.min(from));
         // The index of a process that was killed is whole, and what it has already is left out when it is put again.
         let mended = match stop {
             LastStop::Killed => index.mend(LogOffset(from)),

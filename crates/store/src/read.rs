@@ -1,12 +1,13 @@
-//! Reading a queue: which entries, filtered by their tag's hash, and then the records they name.
+//! Reads a queue: selects entries, filtered by their tag's hash, then reads the records they name.
 
 use crate::error::StoreError;
 use crate::log::{CommitLog, Place};
 use crate::queue::{ConsumeQueue, Entry};
 use crate::store::queue_error;
 use bytes::Bytes;
-use message::QueueOffset;
-use std::cell::RefCell;
+use message::{LogOffset, QueueOffset};
+use smallvec::SmallVec;
+use std::io;
 
 /// How much one read may return. The first message is returned whatever its size.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +71,19 @@ pub struct ReadResult {
     pub bytes: usize,
     /// Something is farther away than the read was allowed to reach; the result is void.
     pub cold: bool,
+    /// The message at the offset asked for is damaged; there are no records then, and `next` is behind it.
+    pub damaged: Option<Damaged>,
+}
+
+/// A message that a queue names and the log does not have: its bytes are not a record of that length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its offset in its queue.
+    pub queue_offset: QueueOffset,
+    /// Where the record should begin in the log.
+    pub log_offset: LogOffset,
+    /// Length of the record in bytes, as its queue entry says.
+    pub size: i32,
 }
 
 impl ReadResult {
@@ -82,19 +96,26 @@ impl ReadResult {
             records: Vec::new(),
             bytes: 0,
             cold: false,
+            damaged: None,
+        }
+    }
+
+    fn cold(self) -> Self {
+        Self {
+            cold: true,
+            status: ReadStatus::Found,
+            ..self
         }
     }
 }
 
-thread_local! {
-    static ENTRIES: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
-    static PLACES: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
-}
+/// Entries read from a queue at once that need no allocation: the batch size of most consumers.
+const USUAL: usize = 32;
 
 /// Reads up to `limits` messages from `from` on whose tag hash `takes` accepts.
 ///
 /// # Errors
-/// The machine's.
+/// `StoreError::Io` if the queue's files or the log cannot be read.
 pub(crate) fn read(
     log: &CommitLog,
     queue: &ConsumeQueue,
@@ -104,98 +125,162 @@ pub(crate) fn read(
     reach: Reach,
 ) -> Result<ReadResult, StoreError> {
     let (min, max) = (queue.min(), queue.max());
-    let refused = |status, next| Ok(ReadResult::empty(status, next, min, max));
-    if max.0 == 0 {
-        return refused(ReadStatus::NoMessageInQueue, QueueOffset(0));
+    if let Some((status, next)) = refused(from, min, max) {
+        return Ok(ReadResult::empty(status, next, min, max));
     }
-    if from < min {
-        return refused(ReadStatus::OffsetTooSmall, min);
+    let mut selection = Selection::new(from, limits);
+    let result = |status, next| ReadResult::empty(status, next, min, max);
+    if !selection.scan(log, queue, max, takes, reach)? {
+        return Ok(result(ReadStatus::Found, from).cold());
     }
-    if from == max {
-        return refused(ReadStatus::OffsetOverflowOne, from);
+    if selection.next == from {
+        return Ok(result(ReadStatus::OffsetFoundNull, from));
     }
-    if from > max {
-        return refused(ReadStatus::OffsetOverflowBadly, max);
-    }
-    ENTRIES.with_borrow_mut(|entries| {
-        PLACES.with_borrow_mut(|places| {
-            entries.clear();
-            places.clear();
-            let wanted = limits.messages.max(1);
-            let scan = i64::try_from(limits.scan.max(wanted)).unwrap_or(i64::MAX);
-            let mut next = from;
-            let mut bytes = 0;
-            let mut removed = false;
-            'scan: while next < max && places.len() < wanted && next.0 - from.0 < scan {
-                entries.clear();
-                let read = if reach == Reach::Disk {
-                    queue.read(next, wanted, entries)
-                } else {
-                    queue.read_cached(next, wanted, entries)
-                };
-                match read {
-                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && reach != Reach::Disk => {
-                        return Ok(ReadResult {
-                            cold: true,
-                            ..ReadResult::empty(ReadStatus::Found, from, min, max)
-                        });
-                    }
-                    other => other.map_err(|e| queue_error("read", queue, e))?,
-                }
-                if entries.is_empty() {
-                    break;
-                }
-                for entry in entries.iter() {
-                    if entry.is_blank() || entry.log_offset < log.first_offset().0 {
-                        removed = true;
-                        next = next.plus(1);
-                        continue;
-                    }
-                    let size = usize::try_from(entry.size).unwrap_or(0);
-                    if !places.is_empty() && (places.len() >= wanted || bytes + size > limits.bytes) {
-                        break 'scan;
-                    }
-                    next = next.plus(1);
-                    if takes(entry.tags_code) {
-                        places.push((entry.log_offset, entry.size));
-                        bytes += size;
-                    }
-                }
-            }
-            if next == from {
-                return refused(ReadStatus::OffsetFoundNull, from);
-            }
-            let status = if removed {
-                ReadStatus::MessageWasRemoving
-            } else {
-                ReadStatus::NoMatchedMessage
-            };
-            select(log, places, bytes, ReadResult::empty(status, next, min, max), from, reach)
-        })
-    })
+    let status = if selection.met_removed {
+        ReadStatus::MessageWasRemoving
+    } else {
+        ReadStatus::NoMatchedMessage
+    };
+    selection.fetch(log, result(status, selection.next), reach)
 }
 
-/// Reads the records of the places chosen into a result that has all else.
-fn select(
-    log: &CommitLog,
-    places: &[Place],
-    bytes: usize,
-    mut result: ReadResult,
+/// Why there is nothing to read at an offset, and where to go on.
+fn refused(from: QueueOffset, min: QueueOffset, max: QueueOffset) -> Option<(ReadStatus, QueueOffset)> {
+    if max.0 == 0 {
+        Some((ReadStatus::NoMessageInQueue, QueueOffset(0)))
+    } else if from < min {
+        Some((ReadStatus::OffsetTooSmall, min))
+    } else if from == max {
+        Some((ReadStatus::OffsetOverflowOne, from))
+    } else if from > max {
+        Some((ReadStatus::OffsetOverflowBadly, max))
+    } else {
+        None
+    }
+}
+
+/// The messages that a read is going to return.
+struct Selection {
     from: QueueOffset,
-    reach: Reach,
-) -> Result<ReadResult, StoreError> {
-    let Some((first, _)) = places.first() else {
-        return Ok(result);
-    };
-    result.records.reserve_exact(places.len());
-    result.cold = match log.read_all(places, reach, &mut result.records) {
-        // Retention was faster. Whoever reads on from the same place finds what is left.
-        Err(StoreError::Corrupt(_)) if *first < log.first_offset().0 => {
-            return Ok(ReadResult::empty(ReadStatus::MessageWasRemoving, from, result.min, result.max));
+    limits: Limits,
+    places: SmallVec<[Place; USUAL]>,
+    /// Queue offset of each of the places.
+    offsets: SmallVec<[QueueOffset; USUAL]>,
+    /// Sum of the places' lengths.
+    bytes: usize,
+    /// The first queue offset that was not looked at.
+    next: QueueOffset,
+    /// Places without a message were passed over.
+    met_removed: bool,
+}
+
+impl Selection {
+    fn new(from: QueueOffset, limits: Limits) -> Self {
+        Self {
+            from,
+            limits: Limits {
+                messages: limits.messages.max(1),
+                scan: limits.scan.max(limits.messages).max(1),
+                ..limits
+            },
+            places: SmallVec::new(),
+            offsets: SmallVec::new(),
+            bytes: 0,
+            next: from,
+            met_removed: false,
         }
-        read => !read?,
-    };
-    result.status = ReadStatus::Found;
-    result.bytes = bytes;
-    Ok(result)
+    }
+
+    fn is_full(&self) -> bool {
+        let looked_at = usize::try_from(self.next.0 - self.from.0).unwrap_or(usize::MAX);
+        self.places.len() >= self.limits.messages || looked_at >= self.limits.scan
+    }
+
+    /// Selects entries up to `max`. False when the next ones are beyond the reach.
+    fn scan(
+        &mut self,
+        log: &CommitLog,
+        queue: &ConsumeQueue,
+        max: QueueOffset,
+        takes: &dyn Fn(i64) -> bool,
+        reach: Reach,
+    ) -> Result<bool, StoreError> {
+        let mut entries = SmallVec::<[Entry; USUAL]>::new();
+        while self.next < max && !self.is_full() {
+            entries.clear();
+            let read = if reach == Reach::Disk {
+                queue.read(self.next, self.limits.messages, &mut entries)
+            } else {
+                queue.read_cached(self.next, self.limits.messages, &mut entries)
+            };
+            match read {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && reach != Reach::Disk => return Ok(false),
+                read => read.map_err(|e| queue_error("read", queue, e))?,
+            }
+            let first_kept = log.first_offset().0;
+            if entries.is_empty() || !entries.iter().all(|entry| self.take(entry, first_kept, takes)) {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Passes an entry, selected or not. False: the selection ends before it.
+    fn take(&mut self, entry: &Entry, first_kept: i64, takes: &dyn Fn(i64) -> bool) -> bool {
+        if entry.is_blank() || entry.log_offset < first_kept {
+            self.met_removed = true;
+            self.next = self.next.plus(1);
+            return true;
+        }
+        let size = usize::try_from(entry.size).unwrap_or(0);
+        if !self.places.is_empty() && (self.places.len() >= self.limits.messages || self.bytes + size > self.limits.bytes) {
+            return false;
+        }
+        if takes(entry.tags_code) {
+            self.places.push(entry.place());
+            self.offsets.push(self.next);
+            self.bytes += size;
+        }
+        self.next = self.next.plus(1);
+        true
+    }
+
+    /// Reads the selected records into a result that has all else.
+    fn fetch(&self, log: &CommitLog, mut result: ReadResult, reach: Reach) -> Result<ReadResult, StoreError> {
+        if self.places.is_empty() {
+            return Ok(result);
+        }
+        result.records.reserve_exact(self.places.len());
+        match log.read_all(&self.places, reach, &mut result.records) {
+            Ok(true) => {}
+            Ok(false) => return Ok(result.cold()),
+            Err(StoreError::Corrupt(_)) => return Ok(self.stop_at(result.records.len(), log, result)),
+            Err(error) => return Err(error),
+        }
+        result.status = ReadStatus::Found;
+        result.bytes = self.bytes;
+        Ok(result)
+    }
+
+    /// The record of the `n`-th place is not there: the result ends before it, or names it if it would be the first.
+    fn stop_at(&self, n: usize, log: &CommitLog, mut result: ReadResult) -> ReadResult {
+        let (place, at) = (self.places[n], self.offsets[n]);
+        result.next = at;
+        if n > 0 {
+            result.status = ReadStatus::Found;
+            result.bytes = result.records.iter().map(Bytes::len).sum();
+            return result;
+        }
+        result.status = ReadStatus::MessageWasRemoving;
+        // Retention may have been faster. Whoever reads on from the same place finds what is left.
+        if place.log_offset >= log.first_offset() {
+            result.next = at.plus(1);
+            result.damaged = Some(Damaged {
+                queue_offset: at,
+                log_offset: place.log_offset,
+                size: place.size,
+            });
+        }
+        result
+    }
 }

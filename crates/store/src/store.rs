@@ -7,7 +7,7 @@ use crate::error::{AppendError, StoreError};
 use crate::index::{KeyIndex, key_hash, tag_hash};
 use crate::log::{CommitLog, Completion, Level, Place, Ticket};
 use crate::options::{FlushMode, StoreOptions};
-use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable};
+use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable, StoreTime};
 use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
 use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use message::properties::Indexed;
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -108,11 +109,12 @@ impl Store {
         self.log.append(drafts, queues, now_ms, placements)
     }
 
-    /// Brings an append to its end: written, and synced too under [`FlushMode::Sync`] when `wait_for_flush`. Returns the
-    /// outcome if that is so already; else the completion made by `later` gets it, on another thread.
+    /// Completes an append: confirmed as the flush mode says, so that readers find it. Under [`FlushMode::Sync`] and without
+    /// `wait_for_flush`: only written. Returns the outcome if it is there already; else the completion made by `later` gets
+    /// it, on another thread.
     pub fn complete(&self, ticket: Ticket, wait_for_flush: bool, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
-        let level = if wait_for_flush && self.flush_mode() == FlushMode::Sync {
-            Level::Flushed
+        let level = if wait_for_flush || self.flush_mode() == FlushMode::Async {
+            Level::Published
         } else {
             Level::Written
         };
@@ -186,28 +188,28 @@ impl Store {
         let Some(queue) = self.queues.find(topic, queue_id) else {
             return Ok(QueueOffset(0));
         };
-        let found = queue.search_by_time(timestamp, boundary, |entry| self.stored_at(LogOffset(entry.log_offset)));
-        found.map_err(|e| queue_error("search", &queue, e))
+        let stored = |entry: &Entry| {
+            if entry.is_blank() || entry.log_offset < self.log.first_offset().0 {
+                return Ok(StoreTime::Removed);
+            }
+            Ok(self.log.stored_at(entry.place())?.map_or(StoreTime::Unknown, StoreTime::At))
+        };
+        queue.search_by_time(timestamp, boundary, stored)
     }
 
     /// When the message at a queue's offset was stored; `None` when it is not there. May block.
     #[must_use]
     pub fn store_time(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<i64> {
         let queue = self.queues.find(topic, queue_id)?;
-        let mut entries = Vec::new();
+        let mut entries = SmallVec::<[Entry; 1]>::new();
         queue.read(offset, 1, &mut entries).ok()?;
-        self.stored_at(LogOffset(entries.first()?.log_offset))
+        self.log.stored_at(entries.first()?.place()).ok()?
     }
 
     /// When a queue's first message was stored; `None` for an empty or unknown queue. May block.
     #[must_use]
     pub fn earliest_store_time(&self, topic: &str, queue_id: i32) -> Option<i64> {
         self.store_time(topic, queue_id, self.min_offset(topic, queue_id))
-    }
-
-    fn stored_at(&self, offset: LogOffset) -> Option<i64> {
-        let record = self.log.record_at(offset).ok()?;
-        Record::parse(&record).ok().map(|r| r.store_timestamp)
     }
 
     /// The record that begins at a log offset. May block.
@@ -223,7 +225,7 @@ impl Store {
     /// # Errors
     /// The machine's; no record of that size is there. `out` has those before it then.
     pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
-        let places: Vec<Place> = entries.iter().map(|entry| (entry.log_offset, entry.size)).collect();
+        let places: Vec<Place> = entries.iter().map(Entry::place).collect();
         self.log.read_all(&places, Reach::Disk, out).map(drop)
     }
 
@@ -232,7 +234,7 @@ impl Store {
     /// # Errors
     /// The disk's; the log then takes nothing more until a restart.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.log.sync_now()
+        self.log.sync_now().map(drop)
     }
 
     /// Records of a topic that have `key` among their keys or as unique key, newest first, stored between the two times

@@ -169,7 +169,7 @@ fn read_as_the_log(name: &str, log_from: i64, count: usize) {
     assert_eq!(queues.max_log_end(), last.1);
     assert_eq!(index.last(), (last.0, last.2));
     let (_, checkpoint) = CheckpointFile::open(&RealDisk, &dir.path().join("checkpoint")).unwrap();
-    assert_eq!(checkpoint.dispatched, None);
+    assert_eq!(checkpoint.derived, None);
     // Java notes the one or the other, as it last stored or last recovered.
     assert_eq!(checkpoint.log_timestamp.max(checkpoint.queue_timestamp), last.2);
     assert!(checkpoint.safe_timestamp() <= last.2 && checkpoint.index_timestamp > 0 && checkpoint.index_timestamp < last.2);

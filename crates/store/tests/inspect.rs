@@ -294,8 +294,8 @@ fn a_checkpoint_ahead_of_the_log_is_found() {
     let end = report(&disk).log.end_offset;
     let mut checkpoint = content(&disk, &in_root("checkpoint"));
     checkpoint[2060..2068].copy_from_slice(&(end + 100).to_be_bytes());
-    let crc = crc32fast::hash(&checkpoint[2048..2068]);
-    checkpoint[2068..2072].copy_from_slice(&crc.to_be_bytes());
+    let crc = crc32fast::hash(&checkpoint[2048..2076]);
+    checkpoint[2076..2080].copy_from_slice(&crc.to_be_bytes());
     change(&disk, &in_root("checkpoint"), 0, &checkpoint);
     assert_eq!(
         found(&disk),

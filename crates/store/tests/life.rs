@@ -6,9 +6,11 @@ mod common;
 use common::{PLENTY, bodies, open, send, send_all};
 use message::record::Record;
 use message::{LogOffset, QueueOffset};
+use std::path::Path;
 use std::sync::Arc;
 use store::disk::real::RealDisk;
 use store::disk::simulated::SimulatedDisk;
+use store::disk::{Disk, OpenMode};
 use store::{Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
@@ -103,6 +105,41 @@ fn a_read_goes_no_farther_than_it_may() {
     assert!(!is_in_reach(0, Reach::Memory) && is_in_reach(0, Reach::PageCache));
     disk.evict();
     assert!(!is_in_reach(0, Reach::PageCache) && is_in_reach(0, Reach::Disk));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_damaged_record_ends_a_read_before_it_and_the_next_read_passes_it() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
+    options.log.tail_bytes = 0;
+    let store = open(Arc::new(disk.clone()), options).unwrap();
+    let sent = numbered(0..10);
+    let placed: Vec<_> = sent.iter().map(|body| send(&store, "t", 0, body).unwrap()).collect();
+    store.keep_now().unwrap();
+    let log = disk
+        .open(
+            &Path::new(common::ROOT).join("commitlog").join(format!("{:020}", 0)),
+            OpenMode::Write,
+        )
+        .unwrap();
+    for at in [4, 5] {
+        log.write_at(b"no record", placed[at].log_offset.0 as u64).unwrap();
+    }
+    for reach in [Reach::PageCache, Reach::Disk] {
+        let read = |from| store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, reach).unwrap();
+        let before = read(0);
+        assert_eq!((before.status, before.next.0, before.records.len()), (ReadStatus::Found, 4, 4));
+        assert!(before.damaged.is_none());
+        for at in [4, 5] {
+            let on_it = read(at as i64);
+            let damaged = on_it.damaged.unwrap();
+            assert_eq!((on_it.status, on_it.next.0), (ReadStatus::MessageWasRemoving, at as i64 + 1));
+            assert_eq!((damaged.queue_offset.0, damaged.log_offset), (at as i64, placed[at].log_offset));
+        }
+        let behind = read(6);
+        assert_eq!((behind.status, behind.next.0, behind.records.len()), (ReadStatus::Found, 10, 4));
+    }
     store.close().unwrap();
 }
 

@@ -124,7 +124,7 @@ fn summary(text: &mut String, report: &Report, config_files: &[String]) -> std::
     )?;
     writeln!(text, "  index       {} files, {} items", index.files, index.items)?;
     match report.checkpoint.as_ref().map(|known| known.dispatched) {
-        Some(Some(at)) => writeln!(text, "  checkpoint  all below {at} is synced")?,
+        Some(Some(at)) => writeln!(text, "  checkpoint  log and queues below {at} are synced")?,
         Some(None) => writeln!(text, "  checkpoint  of Apache's form")?,
         None => writeln!(text, "  checkpoint  none")?,
     }

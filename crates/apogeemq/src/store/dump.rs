@@ -249,6 +249,9 @@ fn config(arguments: &ConfigArguments) -> Result<(), Failure> {
     lines.end()
 }
 
+/// What a directory of Apache's says nothing of.
+const APACHES: &str = "(of Apache's form)";
+
 fn checkpoint(place: &Place) -> Result<(), Failure> {
     let (disk, options) = opened(place)?;
     let Some(known) = inspect::checkpoint(&*disk, &options).map_err(Failure::new)? else {
@@ -258,13 +261,14 @@ fn checkpoint(place: &Place) -> Result<(), Failure> {
     let _ = lines.put(&known, || {
         format!(
             "log synced to the message stored at    {}\nqueues synced to the message stored at {}\nindex synced to the message stored at  {}\n\
-             flushed by the master                  {}\nconfirmed by replicas                  {}\nall is synced below log offset         {}",
+             flushed by the master                  {}\nconfirmed by replicas                  {}\nlog and queues synced below log offset {}\nkeys are indexed below log offset      {}",
             known.log_timestamp,
             known.queue_timestamp,
             known.index_timestamp,
             known.master_flushed,
             known.confirmed,
-            known.dispatched.map_or("(of Apache's form)".to_owned(), |at| at.to_string())
+            known.dispatched.map_or(APACHES.to_owned(), |at| at.to_string()),
+            known.indexed.map_or(APACHES.to_owned(), |at| at.to_string())
         )
     });
     lines.end()

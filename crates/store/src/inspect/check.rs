@@ -65,7 +65,10 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
     let mut walk = Walk {
         judge: Judge {
             trusted,
-            index_trusted: state.exact().unwrap_or(trusted),
+            index_trusted: state
+                .checkpoint
+                .and_then(|known| known.derived)
+                .map_or(trusted, |derived| derived.indexed.0),
             holes: Vec::new(),
         },
         findings,
@@ -144,7 +147,7 @@ impl State {
 
     /// What our checkpoint says.
     fn exact(&self) -> Option<i64> {
-        self.checkpoint.and_then(|known| known.dispatched).map(|at| at.0)
+        self.checkpoint.and_then(|known| known.dispatched()).map(|at| at.0)
     }
 
     /// Where the next start would begin to derive queues and index from the log.

@@ -244,6 +244,7 @@ pub(super) fn told(known: &Checkpoint) -> CheckpointSummary {
         index_timestamp: known.index_timestamp,
         master_flushed: known.master_flushed.0,
         confirmed: known.confirmed.0,
-        dispatched: known.dispatched.map(|at| at.0),
+        dispatched: known.dispatched().map(|at| at.0),
+        indexed: known.derived.map(|derived| derived.indexed.0),
     }
 }

@@ -142,8 +142,10 @@ pub struct CheckpointSummary {
     pub master_flushed: i64,
     /// Log offset up to which replicas have confirmed.
     pub confirmed: i64,
-    /// Log offset below which all is synced; `None` in a directory of Apache's.
+    /// Log offset below which log and queues are synced; `None` in a directory of Apache's.
     pub dispatched: Option<i64>,
+    /// Log offset below which keys are in synced index files; `None` in a directory of Apache's.
+    pub indexed: Option<i64>,
 }
 
 /// Where a queue begins and ends.

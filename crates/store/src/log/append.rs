@@ -175,7 +175,7 @@ impl CommitLog {
     fn reached(&self, level: Level) -> i64 {
         match level {
             Level::Written => self.written().0,
-            Level::Flushed => self.flushed().0,
+            Level::Published => self.dispatch.published(),
         }
     }
 
@@ -219,10 +219,9 @@ impl CommitLog {
         }
     }
 
-    /// Published before the offset counts as written, so that whoever got an answer finds the message.
     fn confirm_written(&self, batches: &[Batch], end: i64) {
-        self.dispatch.publish(batches);
         self.written.store(end, Ordering::Release);
+        self.confirm(batches, end);
         self.state.lock().leading = false;
         self.wake_flusher();
         self.run_waiters();
@@ -277,14 +276,14 @@ impl CommitLog {
 
     /// Runs the completions of what has been reached.
     pub(super) fn run_waiters(&self) {
-        let (written, flushed) = (self.written().0, self.flushed().0);
+        let (written, published) = (self.reached(Level::Written), self.reached(Level::Published));
         let ready: Vec<Waiter> = {
             let mut waiters = self.waiters.lock();
             if waiters.is_empty() {
                 return;
             }
             waiters
-                .extract_if(.., |w| w.end <= if w.level == Level::Written { written } else { flushed })
+                .extract_if(.., |w| w.end <= if w.level == Level::Written { written } else { published })
                 .collect()
         };
         for waiter in ready {

@@ -8,18 +8,20 @@
 use super::CommitLog;
 use crate::error::StoreError;
 use crate::options::FlushMode;
+use message::LogOffset;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// How the flushers sleep and are woken.
+/// How the flushers sleep and are woken. Of these locks only `turn` and `syncing` are held over I/O; senders take `sleep` alone.
+#[derive(Default)]
 pub(super) struct Wake {
     /// Held by the flusher whose turn it is, also while it waits for something to sync.
     turn: Mutex<()>,
-    /// End of what is synced, held by whoever syncs. Taken after `turn`.
-    synced: Mutex<i64>,
+    /// Held by whoever syncs, a flusher or a checkpoint. Taken after `turn`, never while `sleep` is held.
+    syncing: Mutex<()>,
     sleep: Mutex<()>,
     woken: Condvar,
     stop: AtomicBool,
@@ -28,21 +30,6 @@ pub(super) struct Wake {
     /// A leader has left writes behind for the relief thread.
     relief: Mutex<bool>,
     relief_woken: Condvar,
-}
-
-impl Wake {
-    pub(super) fn new(end: i64) -> Self {
-        Self {
-            turn: Mutex::new(()),
-            synced: Mutex::new(end),
-            sleep: Mutex::new(()),
-            woken: Condvar::new(),
-            stop: AtomicBool::new(false),
-            gathering: AtomicBool::new(false),
-            relief: Mutex::new(false),
-            relief_woken: Condvar::new(),
-        }
-    }
 }
 
 impl CommitLog {
@@ -114,33 +101,35 @@ impl CommitLog {
                 self.gather();
                 self.flush_wake.gathering.store(false, Ordering::SeqCst);
             }
-            if self.sync_and_publish(turn).is_err() {
+            if self.sync_and_confirm(turn).is_err() {
                 return;
             }
         }
     }
 
-    /// Syncs what is written. The turn ends with the sync; publishing and completions are for the time of the next one.
-    fn sync_and_publish<T>(&self, turn: T) -> Result<(), StoreError> {
-        let mut synced = self.flush_wake.synced.lock();
+    /// Syncs what is written; returns its end. The turn ends with the sync; confirming and completions are for the time of the
+    /// next one.
+    fn sync_and_confirm<T>(&self, turn: T) -> Result<LogOffset, StoreError> {
+        let syncing = self.flush_wake.syncing.lock();
         // Whoever failed told so while holding this lock. A second sync would succeed without what the first one lost.
         if let Some(reason) = self.failure() {
             return Err(StoreError::Failed(reason.to_string()));
         }
-        let target = self.written().0;
-        if let Err(error) = self.sync_range(*synced, target) {
+        let (from, target) = (self.flushed().0, self.written().0);
+        debug_assert!(from <= target, "synced beyond what is written");
+        if let Err(error) = self.sync_range(from, target) {
             self.fail(&error.to_string());
             return Err(error);
         }
-        *synced = target;
+        self.flushed.store(target, Ordering::Release);
         let publishing = self.publishing.lock();
-        drop(synced);
+        drop(syncing);
         drop(turn);
         let batches = self.confirm_flushed(target);
         drop(publishing);
         self.run_waiters();
         self.dispatch.announce(&batches);
-        Ok(())
+        Ok(LogOffset(target))
     }
 
     /// Waits for something to sync; `false` when there is nothing left to do for ever.
@@ -149,7 +138,7 @@ impl CommitLog {
         loop {
             // Before the look: a write after it finds the flag down and wakes us.
             self.flush_wake.gathering.store(false, Ordering::SeqCst);
-            if self.written().0 > *self.flush_wake.synced.lock() {
+            if self.written() > self.flushed() {
                 return true;
             }
             if self.flush_wake.stop.load(Ordering::Acquire) || self.failure().is_some() {
@@ -174,7 +163,7 @@ impl CommitLog {
         let mut at = from;
         while at < to {
             let Some(segment) = self.segments.holding(at) else {
-                // Retention may have taken the oldest file; it was synced before.
+                // Retention takes only files below a checkpoint, and a checkpoint names only what was synced.
                 return Err(StoreError::Corrupt(format!("no log file for offset {at} to sync")));
             };
             segment.file.sync_data().map_err(|e| StoreError::Io {
@@ -187,23 +176,24 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Publishes what is synced and was not published yet; returns it for its readers to be woken.
+    /// Confirms what is synced and was not confirmed yet; returns it for its readers to be woken.
     fn confirm_flushed(&self, target: i64) -> Vec<super::Batch> {
         let batches: Vec<super::Batch> = {
             let mut unsynced = self.unsynced.lock();
             let ready = unsynced.iter().take_while(|b| b.end <= target).count();
             unsynced.drain(..ready).collect()
         };
-        self.dispatch.publish(&batches);
-        self.flushed.store(target, Ordering::Release);
+        if let Some(last) = batches.last() {
+            self.confirm(&batches, last.end);
+        }
         batches
     }
 
-    /// Syncs all that is written, on the caller's thread. For checkpoints and the end.
+    /// Syncs all that is written, on the caller's thread; returns how far that is. For checkpoints and the end.
     ///
     /// # Errors
-    /// The disk's; the log is then failed for good. A log that failed before stays so.
-    pub(crate) fn sync_now(&self) -> Result<(), StoreError> {
-        self.sync_and_publish(())
+    /// `StoreError::Io` if the sync fails; the log is then failed for good. `StoreError::Failed` if it failed before.
+    pub(crate) fn sync_now(&self) -> Result<LogOffset, StoreError> {
+        self.sync_and_confirm(())
     }
 }

@@ -7,14 +7,15 @@
 //! 2. **Write.** Whoever finds nobody writing becomes the leader: it takes all batches that wait, its own and those of
 //!    other threads, and writes them with one call. The others do not wait in line: they leave a callback.
 //! 3. **Sync**, when asked for: one `fdatasync` at a time serves all that was written before it began ([`flush`]).
-//! 4. **Publish.** A confirmed batch enters the consume queues and wakes readers, in log order. Confirmed means written
-//!    under ASYNC_FLUSH and synced under SYNC_FLUSH: nobody reads what could still be lost.
-//! 5. **Complete.** Callbacks for what is now written (or synced) run.
+//! 4. **Confirm.** Confirmed means written under ASYNC_FLUSH and synced under SYNC_FLUSH: nobody reads what could still be
+//!    lost. The watermark rises first, then the batches enter the consume queues, in log order ([`CommitLog::confirm`]).
+//! 5. **Complete.** Callbacks for what is now written (or readable) run, then readers are woken.
 //!
 //! # Invariants
 //!
-//! - `flushed <= written <= end`, and each only grows.
-//! - Queues and index never name bytes beyond the confirmed offset.
+//! - `flushed <= written <= end` and `published <= confirmed <= written`; each only grows. Under SYNC_FLUSH
+//!   `confirmed <= flushed`.
+//! - Queues and index never name bytes beyond the confirmed offset, so that whoever finds an entry can read its record.
 //! - After a failed write or sync nothing is written any more until a restart: what the disk holds is then found out by
 //!   recovery, not guessed ([`CommitLog::failure`]).
 //!
@@ -52,8 +53,8 @@ pub type Completion = Box<dyn FnOnce(Result<(), Arc<str>>) + Send>;
 pub(crate) enum Level {
     /// In the page cache: survives the death of this process.
     Written,
-    /// On the disk: survives the loss of power.
-    Flushed,
+    /// Confirmed as the flush mode says, and in its queue: readers find it.
+    Published,
 }
 
 /// Names an append that is encoded, and must be completed.
@@ -78,6 +79,8 @@ pub(crate) struct CommitLog {
     written: AtomicI64,
     /// End of what is synced.
     flushed: AtomicI64,
+    /// End of what readers may see.
+    confirmed: AtomicI64,
     waiters: Mutex<Vec<Waiter>>,
     tail: RwLock<Tail>,
     dispatch: Arc<Dispatch>,
@@ -86,7 +89,7 @@ pub(crate) struct CommitLog {
     flush_wake: flush::Wake,
     /// Called when writing ends for good.
     on_failure: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Held while confirmed batches are published, so that they are in log order.
+    /// Held while synced batches are confirmed, so that they are in log order. A leader, of which there is one, needs no lock.
     publishing: Mutex<()>,
 }
 
@@ -100,10 +103,11 @@ impl CommitLog {
             segments,
             written: AtomicI64::new(end),
             flushed: AtomicI64::new(synced),
+            confirmed: AtomicI64::new(end),
             waiters: Mutex::default(),
             dispatch,
             unsynced: Mutex::default(),
-            flush_wake: flush::Wake::new(synced),
+            flush_wake: flush::Wake::default(),
             on_failure: OnceLock::new(),
             publishing: Mutex::default(),
         }
@@ -129,10 +133,21 @@ impl CommitLog {
 
     /// End of what readers may see.
     pub(crate) fn confirmed(&self) -> LogOffset {
-        match self.options.flush_mode {
-            FlushMode::Async => self.written(),
-            FlushMode::Sync => self.flushed(),
-        }
+        LogOffset(self.confirmed.load(Ordering::Acquire))
+    }
+
+    /// Makes batches readable that the flush mode confirms: the one place where messages become visible. In log order, by one
+    /// thread at a time.
+    ///
+    /// The watermark rises before the entries are in their queues: a reader that finds an entry may read its record at once.
+    fn confirm(&self, batches: &[Batch], end: i64) {
+        debug_assert!(self.confirmed().0 <= end && end <= self.written().0, "confirmed out of order");
+        debug_assert!(
+            self.options.flush_mode == FlushMode::Async || end <= self.flushed().0,
+            "confirmed before the sync"
+        );
+        self.confirmed.store(end, Ordering::Release);
+        self.dispatch.publish(batches);
     }
 
     /// End of what is in the page cache.

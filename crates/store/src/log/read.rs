@@ -9,8 +9,19 @@ use message::{LogOffset, record};
 use std::io;
 use std::sync::Arc;
 
-/// Where a record stands: its log offset and its bytes.
-pub(crate) type Place = (i64, i32);
+/// Where a record is: its log offset and its length in bytes, as a queue entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) log_offset: LogOffset,
+    pub(crate) size: i32,
+}
+
+impl Place {
+    /// The length; 0 for one that no record has.
+    fn len(self) -> usize {
+        usize::try_from(self.size).unwrap_or(0)
+    }
+}
 
 /// Records of files share buffers of so many bytes, unless one has more by itself.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -39,8 +50,8 @@ impl CommitLog {
     /// Reads what is in memory, up to the first place that is not; those from there on are left.
     fn read_tail<'p>(&self, places: &'p [Place], out: &mut Vec<Bytes>) -> &'p [Place] {
         let tail = self.tail.read();
-        for (read, (offset, size)) in places.iter().enumerate() {
-            match tail.slice(*offset, usize::try_from(*size).unwrap_or(usize::MAX)) {
+        for (read, place) in places.iter().enumerate() {
+            match tail.slice(place.log_offset.0, place.len()) {
                 Some(record) => out.push(record),
                 None => return &places[read..],
             }
@@ -56,7 +67,7 @@ impl CommitLog {
         let buffer = Bytes::from(buffer);
         let mut from = 0;
         for place in &places[..read] {
-            let size = place.1 as usize;
+            let size = place.len();
             let record = buffer.slice(from..from + size);
             if record::peek(&record) != (record::Peek::Record { size }) {
                 return Err(missing(*place));
@@ -69,11 +80,11 @@ impl CommitLog {
 
     /// Fills a buffer with records, those that stand together with one call; `read` counts them.
     fn fill(&self, mut buffer: &mut [u8], mut places: &[Place], reach: Reach, read: &mut usize) -> Result<bool, StoreError> {
-        while let Some((offset, _)) = places.first() {
+        while let Some(first) = places.first() {
             let (segment, count) = self.standing_together(places)?;
             let (together, rest) = places.split_at(count);
             let (part, after) = buffer.split_at_mut(bytes_of(together));
-            if !read_file(&segment, *offset, part, reach)? {
+            if !read_file(&segment, first.log_offset.0, part, reach)? {
                 return Ok(false);
             }
             *read += count;
@@ -84,21 +95,38 @@ impl CommitLog {
 
     /// The file that the first place is in, and how many of the places follow each other there without a gap.
     fn standing_together(&self, places: &[Place]) -> Result<(Arc<Segment>, usize), StoreError> {
-        let (first, size) = places[0];
-        let segment = self.segments.holding(first).ok_or_else(|| missing((first, size)))?;
-        let (mut end, mut count) = (first, 0);
-        // Not compared with `written`: what was just published is in the file a moment before that is known.
-        for (offset, size) in places {
-            if *offset != end || end + i64::from(*size) > segment.end() {
+        let first = places[0];
+        let segment = self.segments.holding(first.log_offset.0).ok_or_else(|| missing(first))?;
+        let (mut end, mut count) = (first.log_offset.0, 0);
+        for place in places {
+            if place.log_offset.0 != end || end + i64::from(place.size) > segment.end() {
                 break;
             }
-            end += i64::from(*size);
+            end += i64::from(place.size);
             count += 1;
         }
         if count == 0 {
-            return Err(missing((first, size)));
+            return Err(missing(first));
         }
         Ok((segment, count))
+    }
+
+    /// When the record at a place was stored, epoch milliseconds; `None` when no record is there. Reads the record's head only.
+    /// May block on the disk.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if the log cannot be read.
+    pub(crate) fn stored_at(&self, place: Place) -> Result<Option<i64>, StoreError> {
+        if let Some(record) = self.tail.read().slice(place.log_offset.0, place.len()) {
+            return Ok(record::peek_store_timestamp(&record));
+        }
+        let Some(segment) = self.segments.holding(place.log_offset.0) else {
+            return Ok(None);
+        };
+        let mut head = [0; record::STORE_TIMESTAMP_END];
+        read_file(&segment, place.log_offset.0, &mut head, Reach::Disk)?;
+        let is_record = record::peek(&head) == record::Peek::Record { size: place.len() };
+        Ok(is_record.then(|| record::peek_store_timestamp(&head)).flatten())
     }
 
     /// The record that begins at `offset`, whatever its size. May block on the disk.
@@ -120,32 +148,36 @@ impl CommitLog {
             return Err(missing());
         }
         let mut found = Vec::with_capacity(1);
-        self.read_files(&[(offset.0, size as i32)], Reach::Disk, &mut found)?;
+        let place = Place {
+            log_offset: offset,
+            size: size as i32,
+        };
+        self.read_files(&[place], Reach::Disk, &mut found)?;
         found.pop().ok_or_else(missing)
     }
 }
 
 /// How many of the places fit into one buffer; one at least. No memory is taken for a size that no record in a file can have.
 fn count_for_a_buffer(places: &[Place], file_len: i64) -> Result<usize, StoreError> {
-    let is_possible = |place: &Place| place.1 >= record::MIN_LEN as i32 && i64::from(place.1) <= file_len;
+    let is_possible = |place: &Place| place.size >= record::MIN_LEN as i32 && i64::from(place.size) <= file_len;
     let possible = places.iter().take_while(|place| is_possible(place)).count();
     if let (0, Some(place)) = (possible, places.first()) {
         return Err(missing(*place));
     }
     let mut bytes = 0;
     let fits = |place: &&Place| {
-        bytes += place.1 as usize;
+        bytes += place.len();
         bytes <= BUFFER_BYTES
     };
     Ok(places[..possible].iter().take_while(fits).count().max(1))
 }
 
 fn bytes_of(places: &[Place]) -> usize {
-    places.iter().map(|(_, size)| *size as usize).sum()
+    places.iter().map(|place| place.len()).sum()
 }
 
-fn missing((offset, size): Place) -> StoreError {
-    StoreError::Corrupt(format!("no record of {size} bytes at log offset {offset}"))
+fn missing(place: Place) -> StoreError {
+    StoreError::Corrupt(format!("no record of {} bytes at log offset {}", place.size, place.log_offset))
 }
 
 /// Fills `out` with the bytes of a log file from `offset` on; beyond the file's end `out` keeps what it has. False when not all of them

@@ -8,7 +8,7 @@
 use super::segment::{Segment, Segments};
 use super::window::{Found, READ_BYTES, Window};
 use crate::error::StoreError;
-use message::record::{Peek, Record, peek, peek_store_timestamp};
+use message::record::{Peek, Record, STORE_TIMESTAMP_END, peek, peek_store_timestamp};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ pub(crate) fn start_by_time(segments: &Segments, safe_timestamp: i64) -> Result<
 /// # Errors
 /// The disk's.
 pub(crate) fn begins_before(segment: &Segment, safe_timestamp: i64) -> Result<bool, StoreError> {
-    let mut head = [0; 64 + 12];
+    let mut head = [0; STORE_TIMESTAMP_END];
     let read = segment.file.read_at(&mut head, 0);
     let read = read.map_err(|e| StoreError::Io {
         action: "read",

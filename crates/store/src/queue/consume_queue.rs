@@ -102,6 +102,14 @@ pub enum Skipped {
     Behind,
 }
 
+/// What memory has of a queue from an offset on.
+enum InMemory {
+    /// So many entries were read.
+    Read(usize),
+    /// The offset is in files; memory begins at this one.
+    From(i64),
+}
+
 /// What a round of writing left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
@@ -290,9 +298,9 @@ impl ConsumeQueue {
     /// wait for the disk. Entries that are [`Entry::is_blank`] have no message.
     ///
     /// # Errors
-    /// Whatever the machine says. `out` keeps what was read before.
-    pub fn read(&self, from: QueueOffset, max_entries: usize, out: &mut Vec<Entry>) -> io::Result<()> {
-        self.read_with(from.0, max_entries, out, false)
+    /// I/O errors of the queue's files. `out` keeps what was read before.
+    pub fn read(&self, from: QueueOffset, max_entries: usize, out: &mut impl Extend<Entry>) -> io::Result<()> {
+        self.read_with(from.0, max_entries, out, false).1
     }
 
     /// As [`ConsumeQueue::read`], never waiting for the disk: gives what memory and page cache have, up to the first place
@@ -300,51 +308,49 @@ impl ConsumeQueue {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when not even the first entry is there.
-    pub fn read_cached(&self, from: QueueOffset, max_entries: usize, out: &mut Vec<Entry>) -> io::Result<()> {
-        let before = out.len();
+    pub fn read_cached(&self, from: QueueOffset, max_entries: usize, out: &mut impl Extend<Entry>) -> io::Result<()> {
         match self.read_with(from.0, max_entries, out, true) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && out.len() > before => Ok(()),
-            other => other,
+            (1.., Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            (_, outcome) => outcome,
         }
     }
 
-    fn read_with(&self, from: i64, max_entries: usize, out: &mut Vec<Entry>, cached_only: bool) -> io::Result<()> {
-        let (mut at, mut left) = (from, max_entries);
-        if at < self.min().0 {
-            return Ok(());
-        }
+    /// How many entries were read, and how it ended.
+    fn read_with(&self, from: i64, max_entries: usize, out: &mut impl Extend<Entry>, cached_only: bool) -> (usize, io::Result<()>) {
+        let mut count = 0;
         let max = self.max().0;
-        while left > 0 && at < max {
-            let read = match self.read_tail(at, left, out) {
-                Ok(read) => return read,
-                Err(written) => self.read_files(at, left.min((written - at) as usize), out, cached_only),
-            };
-            let read = match read {
-                Ok(read) => read,
-                // Retention was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && at < self.min().0 => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            at += read as i64;
-            left -= read;
+        if from < self.min().0 {
+            return (0, Ok(()));
         }
-        Ok(())
+        while count < max_entries && from + (count as i64) < max {
+            let (at, left) = (from + count as i64, max_entries - count);
+            let read = match self.read_tail(at, left, out) {
+                InMemory::Read(read) => return (count + read, Ok(())),
+                InMemory::From(written) => self.read_files(at, left.min((written - at) as usize), out, cached_only),
+            };
+            match read {
+                Ok(read) => count += read,
+                // Retention was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && at < self.min().0 => break,
+                Err(error) => return (count, Err(error)),
+            }
+        }
+        (count, Ok(()))
     }
 
-    /// Reads from memory; `Err` of the first offset in memory when `at` is below it.
-    fn read_tail(&self, at: i64, left: usize, out: &mut Vec<Entry>) -> Result<io::Result<()>, i64> {
+    fn read_tail(&self, at: i64, left: usize, out: &mut impl Extend<Entry>) -> InMemory {
         let tail = self.tail.lock();
         if at < tail.written {
-            return Err(tail.written);
+            return InMemory::From(tail.written);
         }
         let from = ((at - tail.written) as usize).min(tail.entries.len());
         let to = from.saturating_add(left).min(tail.entries.len());
-        out.extend(tail.entries.range(from..to));
-        Ok(Ok(()))
+        out.extend(tail.entries.range(from..to).copied());
+        InMemory::Read(to - from)
     }
 
     /// Reads up to `left` entries of one file.
-    fn read_files(&self, at: i64, left: usize, out: &mut Vec<Entry>, cached_only: bool) -> io::Result<usize> {
+    fn read_files(&self, at: i64, left: usize, out: &mut impl Extend<Entry>, cached_only: bool) -> io::Result<usize> {
         let byte = at * LEN;
         let in_file = (self.files.base(byte) + self.files.shared.file_len - byte) / LEN;
         let count = left.min(READ_MAX).min(in_file as usize);

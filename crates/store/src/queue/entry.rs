@@ -8,6 +8,9 @@
 //!
 //! Integers are big-endian. All zeros is "not written yet": a record has a length.
 
+use crate::log::Place;
+use message::LogOffset;
+
 /// Bytes of an entry on disk.
 pub const ENTRY_LEN: usize = 20;
 
@@ -40,6 +43,14 @@ impl Entry {
     #[must_use]
     pub const fn is_written(&self) -> bool {
         self.log_offset >= 0 && self.size > 0
+    }
+
+    /// Where the record is in the log.
+    pub(crate) const fn place(&self) -> Place {
+        Place {
+            log_offset: LogOffset(self.log_offset),
+            size: self.size,
+        }
     }
 
     /// Where the record ends in the log.

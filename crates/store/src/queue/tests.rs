@@ -485,7 +485,7 @@ fn moment_is_found_as_apache_finds_it() {
         publish(&queue, at * RECORD);
     }
     let find = |time, boundary| {
-        let stored = |entry: &Entry| times.get((entry.log_offset / RECORD) as usize).copied();
+        let stored = |entry: &Entry| Ok(StoreTime::At(times[(entry.log_offset / RECORD) as usize]));
         queue.search_by_time(time, boundary, stored).unwrap().0
     };
     let lower: Vec<i64> = [5, 10, 20, 30, 40, 50, 60]
@@ -500,7 +500,39 @@ fn moment_is_found_as_apache_finds_it() {
     assert_eq!(upper, [0, 2, 2, 4, 4, 5, 5]);
     table.raise_min(LogOffset(2 * RECORD)).unwrap();
     assert_eq!((find(5, Boundary::Lower), find(5, Boundary::Upper)), (2, 2));
-    assert_eq!(queue.search_by_time(20, Boundary::Lower, |_| None).unwrap().0, 2);
+}
+
+#[test]
+fn a_search_by_time_passes_over_damaged_messages_and_takes_removed_ones_for_old() {
+    let disk = SimulatedDisk::new(1);
+    let queue = open(&disk).find_or_create("T", 0);
+    (0..9).for_each(|at| publish(&queue, at * RECORD));
+    let find = |time, boundary, damaged: &[i64]| {
+        let stored = |entry: &Entry| {
+            let at = entry.log_offset / RECORD;
+            Ok(match at {
+                0 | 1 => StoreTime::Removed,
+                _ if damaged.contains(&at) => StoreTime::Unknown,
+                _ => StoreTime::At(at * 10),
+            })
+        };
+        queue.search_by_time(time, boundary, stored).unwrap().0
+    };
+    for damaged in [&[4][..], &[3, 4, 5], &[4, 5, 6, 7], &[6], &[2], &[8]] {
+        for time in 0..100 {
+            for boundary in [Boundary::Lower, Boundary::Upper] {
+                let (found, right) = (find(time, boundary, damaged), find(time, boundary, &[]));
+                let behind = i64::from(boundary == Boundary::Upper);
+                let mut passed = found.min(right) + behind..found.max(right) + behind;
+                assert!(
+                    passed.all(|at| damaged.contains(&at)),
+                    "{time} {boundary:?} without {damaged:?}: {found}, not {right}"
+                );
+            }
+        }
+    }
+    let all = queue.search_by_time(20, Boundary::Lower, |_| Ok(StoreTime::Unknown)).unwrap();
+    assert_eq!(all.0, 0);
 }
 
 #[test]
