@@ -21,11 +21,13 @@ const ROOT: &str = "/store";
 const TOPIC: &str = "orders";
 const DEADLINE: Duration = Duration::from_secs(30);
 
-fn levels() -> Levels {
-    delay_levels().parse("0s 1s").unwrap()
+const LEVELS: &str = "0s 1s";
+
+fn levels(text: &str) -> Levels {
+    delay_levels().parse(text).unwrap()
 }
 
-fn options(mode: FlushMode) -> StoreOptions {
+fn options(mode: FlushMode, levels: &Levels) -> StoreOptions {
     let mut options = StoreOptions {
         queue_file_bytes: 2_000,
         index: Some(IndexOptions { slots: 100, items: 1_000 }),
@@ -37,7 +39,7 @@ fn options(mode: FlushMode) -> StoreOptions {
     options.log.tail_bytes = 4 << 10;
     options.log.due = DueTopic {
         name: names::SCHEDULE_TOPIC.into(),
-        delays_ms: levels().delays_ms().to_vec(),
+        delays_ms: levels.delays_ms().to_vec(),
     };
     options.retention.interval = Duration::from_millis(5);
     options.retention.clean_forcibly = false;
@@ -59,13 +61,19 @@ struct World {
     offsets: Arc<DelayOffsets>,
     file: OffsetsFile,
     delivery: Delivery,
+    levels: Levels,
     mode: FlushMode,
 }
 
 impl World {
     fn open(disk: &SimulatedDisk, mode: FlushMode) -> Self {
+        Self::with_levels(disk, mode, LEVELS)
+    }
+
+    fn with_levels(disk: &SimulatedDisk, mode: FlushMode, text: &str) -> Self {
+        let levels = levels(text);
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        let (store, _) = Store::open(Arc::clone(&disk), options(mode)).unwrap();
+        let (store, _) = Store::open(Arc::clone(&disk), options(mode, &levels)).unwrap();
         let file = Files::new(&disk, Path::new(ROOT)).delays();
         let offsets = Arc::new(DelayOffsets::new(0));
         table::load(&offsets, &file).unwrap();
@@ -74,12 +82,13 @@ impl World {
         let topics = Arc::new(Topics::new(vec![], limits, Arc::clone(&stats), Arc::default(), 0));
         let alarm = Arc::new(Alarm::default());
         store.set_arrivals(Box::new(Wake(Arc::clone(&alarm))));
-        let delivery = Delivery::start(Arc::clone(&store), &levels(), &offsets, &alarm, (topics, stats)).unwrap();
+        let delivery = Delivery::start(Arc::clone(&store), &levels, &offsets, &alarm, (topics, stats)).unwrap();
         Self {
             file: OffsetsFile::new(Arc::clone(&offsets), Arc::clone(&store), file),
             store,
             offsets,
             delivery,
+            levels,
             mode,
         }
     }
@@ -87,14 +96,15 @@ impl World {
     /// Stores a message that waits at a level; whether that was acknowledged.
     fn send(&self, body: &str, level: i32) -> bool {
         let own = Builder::new().with(properties::UNIQ_KEY, &format!("key-of-{body}")).build();
-        let properties = put_off(&own, level, TOPIC, 0);
+        let now = now_ms();
+        let properties = put_off(&own, level, now + self.levels.delay_ms(level), TOPIC, 0);
         let draft = Draft {
-            born_timestamp: now_ms(),
+            born_timestamp: now,
             properties: &properties,
             ..Draft::new(names::SCHEDULE_TOPIC, queue_of(level), body.as_bytes())
         };
         let queue = self.store.queue(draft.topic, draft.queue_id);
-        let Ok(ticket) = self.store.append(&[draft], &[queue], now_ms(), &mut Vec::new()) else {
+        let Ok(ticket) = self.store.append(&[draft], &[queue], now, &mut Vec::new()) else {
             return false;
         };
         let (done, outcome) = mpsc::channel();
@@ -185,6 +195,44 @@ fn each_level_comes_in_its_order_and_after_its_time() {
         );
         wait(|| world.offsets.of(1) == Some(40) && world.offsets.of(2) == Some(40));
         world.stop();
+    }
+}
+
+#[test]
+fn what_waits_keeps_its_time_when_the_levels_change() {
+    /// What a kill or a power cut leaves.
+    type Left = fn(&SimulatedDisk) -> SimulatedDisk;
+    // `None` is a clean stop.
+    let ends: [(FlushMode, Option<Left>); 4] = [
+        (FlushMode::Async, None),
+        (FlushMode::Async, Some(SimulatedDisk::process_killed)),
+        (FlushMode::Sync, Some(SimulatedDisk::process_killed)),
+        (FlushMode::Sync, Some(|disk| disk.power_cut(5))),
+    ];
+    // Of fewer and shorter levels, of levels as long as before but in another order, of longer ones.
+    for changed in ["0s", "1s 1s 1s", "1h 1s 0s", "2h 2h 2h"] {
+        for (mode, end) in ends {
+            let disk = SimulatedDisk::new(4);
+            let world = World::with_levels(&disk, mode, "0s 1s 1h");
+            assert!(world.send("in an hour", 3) && world.send("in a second", 2));
+            let disk = match end {
+                None => {
+                    world.stop();
+                    disk
+                }
+                Some(end) => {
+                    let left = end(&disk);
+                    world.abandon();
+                    left
+                }
+            };
+            let world = World::with_levels(&disk, mode, changed);
+            world.wait_for(&["in a second".to_owned()]);
+            let arrived = world.arrived();
+            assert_eq!(arrived.len(), 1, "{arrived:?} with levels {changed}");
+            assert!(arrived[0].1 >= 1_000, "{arrived:?} with levels {changed}");
+            world.stop();
+        }
     }
 }
 

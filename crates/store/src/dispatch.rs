@@ -116,9 +116,7 @@ impl Dispatch {
         if self.index_enabled {
             self.gather_keys(batches, last.end);
         }
-        if let Some(entry) = last.entries.last() {
-            self.last_timestamp.store(entry.store_timestamp, Ordering::Relaxed);
-        }
+        self.last_timestamp.store(last.store_timestamp, Ordering::Relaxed);
         self.published.store(last.end, Ordering::Release);
         self.wake_keeper();
     }
@@ -126,12 +124,14 @@ impl Dispatch {
     /// Tells the listener of batches that are published.
     pub(crate) fn announce(&self, batches: &[Batch]) {
         let Some(listener) = self.listener.get() else { return };
-        let mut arrivals = batches.iter().flat_map(|b| &b.entries).map(|d| Arrival {
-            queue: &d.queue,
-            tags_code: d.entry.tags_code,
-            store_timestamp: d.store_timestamp,
+        let arrivals = batches.iter().flat_map(|batch| {
+            batch.entries.iter().map(|dispatched| Arrival {
+                queue: &dispatched.queue,
+                tags_code: dispatched.entry.tags_code,
+                store_timestamp: batch.store_timestamp,
+            })
         });
-        listener.arrived(&mut arrivals);
+        listener.arrived(&mut { arrivals });
     }
 
     /// End of what is in the queues.

@@ -11,12 +11,13 @@ use crate::error::StoreError;
 use crate::index::{KeyIndex, key_hashes};
 use crate::log::{self, CommitLog};
 use crate::options::{FlushMode, StoreOptions};
-use crate::queue::{ConsumeQueue, DueTopic, Entry, QueueOptions, QueueTable};
+use crate::queue::{Code, ConsumeQueue, DueTopic, Entry, QueueOptions, QueueTable};
 use crate::store::Store;
 use message::properties::Indexed;
 use message::record::Record;
 use message::{LogOffset, sys_flag};
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -255,18 +256,21 @@ impl Parts {
         let started = Instant::now();
         let clean = stop == LastStop::Clean;
         let from = self.start(clean)?;
-        let strict = !clean && self.checkpoint.derived.is_some();
+        let mut rebuild = Rebuild {
+            queues: &self.queues,
+            due: &options.log.due,
+            strict: !clean && self.checkpoint.derived.is_some(),
+            computed: BTreeMap::new(),
+        };
         if !clean {
             self.forget_above(from, stop)?;
         }
         let mut messages = 0;
         let mut not_indexed_from = self.not_indexed_from(from);
-        let Self {
-            segments, queues, index, ..
-        } = &self;
+        let Self { segments, index, .. } = &self;
         let end = log::scan(segments, from, options.check_crc_on_recovery, |record| {
             messages += 1;
-            derive(queues, record, strict, &options.log.due)?;
+            rebuild.put(record)?;
             if let Some(index) = index.as_ref().filter(|_| not_indexed_from.is_none())
                 && let Err(error) = put_keys(index, record)
             {
@@ -275,6 +279,7 @@ impl Parts {
             }
             Ok(())
         })?;
+        rebuild.report();
         let mut synced = end;
         match stop {
             LastStop::Clean => segments.adopt_next(end),
@@ -352,48 +357,74 @@ impl Parts {
     }
 }
 
-/// Puts a message of the log into its queue again. In a log that only we wrote since the checkpoint each
-/// queue's offsets follow each other; one that goes back is of a topic that was deleted and made again, and what the queue
-/// had from there on is not its own.
-fn derive(queues: &QueueTable, record: &Record<'_>, strict: bool, due: &DueTopic) -> Result<(), StoreError> {
-    if !sys_flag::is_in_queue(record.sys_flag) {
-        return Ok(());
-    }
-    let queue = queues.find_or_create(record.topic, record.queue_id);
-    let failed = |e| StoreError::Io {
-        action: "move",
-        path: format!("consume queue {}/{}", record.topic, record.queue_id),
-        source: e,
-    };
-    if record.queue_offset < queue.max() {
-        if !strict || is_known(&queue, record) {
+/// Rebuilds queues from the log.
+struct Rebuild<'a> {
+    queues: &'a QueueTable,
+    due: &'a DueTopic,
+    /// Only we wrote since the checkpoint, so that each queue's offsets follow each other; one that goes back is of a topic
+    /// that was deleted and made again, and what the queue had from there on is not its own.
+    strict: bool,
+    /// Messages whose due time was computed from today's levels, by level.
+    computed: BTreeMap<i32, u64>,
+}
+
+impl Rebuild<'_> {
+    /// Puts a message of the log into its queue again.
+    fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
+        if !sys_flag::is_in_queue(record.sys_flag) {
             return Ok(());
         }
-        tracing::warn!(
-            topic = record.topic,
-            queue = record.queue_id,
-            from = %queue.max(),
-            to = %record.queue_offset,
-            at = %record.log_offset,
-            "a queue of a topic that was deleted and made again starts anew"
-        );
-        queue.rewind(record.queue_offset).map_err(failed)?;
+        let queue = self.queues.find_or_create(record.topic, record.queue_id);
+        let failed = |e| StoreError::Io {
+            action: "move",
+            path: format!("consume queue {}/{}", record.topic, record.queue_id),
+            source: e,
+        };
+        if record.queue_offset < queue.max() {
+            if !self.strict || is_known(&queue, record) {
+                return Ok(());
+            }
+            tracing::warn!(
+                topic = record.topic,
+                queue = record.queue_id,
+                from = %queue.max(),
+                to = %record.queue_offset,
+                at = %record.log_offset,
+                "a queue of a topic that was deleted and made again starts anew"
+            );
+            queue.rewind(record.queue_offset).map_err(failed)?;
+        }
+        if record.queue_offset > queue.max() {
+            queue.skip_to(record.queue_offset).map_err(failed)?;
+        }
+        queue.publish(self.entry(record));
+        queue.reset_assigned_to_published();
+        Ok(())
     }
-    if record.queue_offset > queue.max() {
-        queue.skip_to(record.queue_offset).map_err(failed)?;
+
+    fn entry(&mut self, record: &Record<'_>) -> Entry {
+        let tags = Indexed::of(record.properties).tags;
+        let code = self.due.code(record.topic, record.properties, tags, record.store_timestamp);
+        if let Code::Computed { level, .. } = code {
+            *self.computed.entry(level).or_default() += 1;
+        }
+        Entry {
+            log_offset: record.log_offset.0,
+            size: record.size as i32,
+            tags_code: code.value(),
+        }
     }
-    queue.publish(Entry {
-        log_offset: record.log_offset.0,
-        size: record.size as i32,
-        tags_code: due.code(
-            record.topic,
-            record.properties,
-            Indexed::of(record.properties).tags,
-            record.store_timestamp,
-        ),
-    });
-    queue.reset_assigned_to_published();
-    Ok(())
+
+    /// Warns of times that could only be guessed.
+    fn report(&self) {
+        for (level, messages) in &self.computed {
+            tracing::warn!(
+                level,
+                messages,
+                "delayed messages do not say when they are due (another broker stored them): their time follows from messageDelayLevel as it is now"
+            );
+        }
+    }
 }
 
 /// Puts a message of the log into the index; one that is there already stays as it is.

@@ -192,7 +192,7 @@ impl Store {
             if entry.is_blank() || entry.log_offset < self.log.first_offset().0 {
                 return Ok(StoreTime::Removed);
             }
-            Ok(self.log.stored_at(entry.place())?.map_or(StoreTime::Unknown, StoreTime::At))
+            Ok(self.stored_at(entry)?.map_or(StoreTime::Unknown, StoreTime::At))
         };
         queue.search_by_time(timestamp, boundary, stored)
     }
@@ -203,7 +203,21 @@ impl Store {
         let queue = self.queues.find(topic, queue_id)?;
         let mut entries = SmallVec::<[Entry; 1]>::new();
         queue.read(offset, 1, &mut entries).ok()?;
-        self.log.stored_at(entries.first()?.place()).ok()?
+        self.stored_at(entries.first()?).ok()?
+    }
+
+    /// When the message of a queue's entry was stored, epoch ms; `None` when its record is not there. May block.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if the log cannot be read.
+    pub fn stored_at(&self, entry: &Entry) -> Result<Option<i64>, StoreError> {
+        self.log.stored_at(entry.place())
+    }
+
+    /// The queues of a topic, in order of their numbers.
+    #[must_use]
+    pub fn queues_of(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+        self.queues.of_topic(topic)
     }
 
     /// When a queue's first message was stored; `None` for an empty or unknown queue. May block.

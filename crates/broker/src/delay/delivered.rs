@@ -2,7 +2,7 @@
 //!
 //! `delayOffset.json` is saved every few seconds; what was delivered since would be delivered twice after a crash (and is, by
 //! Apache). But the log has the deliveries: a delivered record is the waiting one with another topic and queue, its properties
-//! to the byte, and the key index finds it by its unique key. So before the first delivery of a level after a start its
+//! to the byte but for the time it waited for, and the key index finds it by its unique key. So before the first delivery of a level after a start its
 //! messages are looked up one after the other, until one is found that was not delivered: all after it were not either, since a
 //! level delivers in order.
 //!
@@ -38,5 +38,5 @@ pub(super) fn find(store: &Store, waiting: &Record<'_>, topic: &str, queue_id: i
 
 fn is_delivery_of(record: &Record<'_>, waiting: &Record<'_>) -> bool {
     let identity = |r: &Record<'_>| (r.born_timestamp, r.born_host, r.reconsume_times, r.flag, r.body_crc, r.body.len());
-    identity(record) == identity(waiting) && record.properties == waiting.properties
+    identity(record) == identity(waiting) && record.properties == super::as_sent(waiting.properties)
 }

@@ -1,10 +1,11 @@
 //! One level's queue as the delivering thread reads it: in order, a few entries ahead.
 
+use super::clock::{Moment, WallClock};
 use message::{QueueOffset, names};
 use std::collections::VecDeque;
 use std::io;
-use store::Store;
 use store::queue::Entry;
+use store::{Store, StoreError};
 
 /// Entries read at once.
 const READ_AHEAD: usize = 512;
@@ -13,7 +14,10 @@ const READ_AHEAD: usize = 512;
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) level: i32,
-    pub(super) delay_ms: i64,
+    /// How long messages of the level wait by today's levels; 0 for a level that is not among them any more.
+    delay_ms: i64,
+    /// Log offset of a message that was sent to wait longer, and how long.
+    longer: Option<(i64, i64)>,
     /// Queue offset of the first entry that was not handed over.
     next: i64,
     /// Entries from `next` on.
@@ -30,6 +34,7 @@ impl Line {
         Self {
             level,
             delay_ms,
+            longer: None,
             next,
             entries: VecDeque::new(),
             taken: 0,
@@ -54,6 +59,27 @@ impl Line {
         queue.read(from, READ_AHEAD, &mut read)?;
         self.entries.extend(read);
         Ok(self.entries.get(self.taken).copied())
+    }
+
+    /// In how many ms an entry's message is due, the entry being the head; a place without a message at once. A message that
+    /// seems to wait longer than its level says was sent under other levels, or by a clock that was set back since: its record
+    /// says how long it was to wait.
+    pub(super) fn due_in_ms(&mut self, head: &Entry, store: &Store, clock: &WallClock, now: Moment) -> Result<i64, StoreError> {
+        if head.is_blank() {
+            return Ok(0);
+        }
+        if head.tags_code.saturating_sub(now.wall_ms) <= self.delay_ms {
+            return Ok(clock.due_in_ms(head.tags_code, self.delay_ms, now));
+        }
+        let delay_ms = match self.longer {
+            Some((at, delay_ms)) if at == head.log_offset => delay_ms,
+            _ => {
+                let delay_ms = delay_of(head, store)?.unwrap_or(0).max(self.delay_ms);
+                self.longer = Some((head.log_offset, delay_ms));
+                delay_ms
+            }
+        };
+        Ok(clock.due_in_ms(head.tags_code, delay_ms, now))
     }
 
     /// The head is being handed over.
@@ -93,4 +119,9 @@ impl Line {
     pub(super) fn next(&self) -> i64 {
         self.next
     }
+}
+
+/// How long a message was to wait when it was stored; `None` if its record cannot be read.
+pub(super) fn delay_of(entry: &Entry, store: &Store) -> Result<Option<i64>, StoreError> {
+    Ok(store.stored_at(entry)?.map(|stored_ms| entry.tags_code.saturating_sub(stored_ms)))
 }

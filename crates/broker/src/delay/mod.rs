@@ -1,13 +1,14 @@
 //! Delay levels: messages that wait in a system topic until they are due.
 //!
 //! Life of a delayed message: a send (or a message given back for a retry) with `DELAY=n` is stored in
-//! `SCHEDULE_TOPIC_XXXX`, queue n-1, with its own topic and queue as properties ([`put_off`]). The store writes the time at
-//! which it is due into its queue entry. One thread sleeps until the earliest of all levels is due ([`Alarm`]), reads what is
+//! `SCHEDULE_TOPIC_XXXX`, queue n-1, with its own topic and queue and the time at which it is due as properties ([`put_off`]).
+//! The store writes that time into its queue entry. One thread sleeps until the earliest of all levels is due ([`Alarm`]), reads what is
 //! due and appends it to its own topic as it is ([`worker`]); how far each level has come is in [`DelayOffsets`], saved as
 //! Apache's `config/delayOffset.json`.
 //!
 //! Invariants
-//! - Nothing is delivered before its time, also when the wall clock is set ([`clock`]).
+//! - Nothing is delivered before its time, also when the wall clock is set ([`clock`]) or `messageDelayLevel` is changed: a
+//!   message keeps the time that it was promised when it was sent, and one of a level that is gone is delivered too.
 //! - A level's offset passes a message only when its delivery is confirmed: under SYNC_FLUSH, on the device. It is saved only
 //!   when what it says is on the device, in either mode. So whatever happens, nothing is lost.
 //! - Each level delivers in the order of its queue. All levels that are due share each append, so none starves another.
@@ -32,5 +33,5 @@ mod worker;
 pub use alarm::Alarm;
 pub use levels::{Levels, LevelsText, delay_levels};
 pub use offsets::DelayOffsets;
-pub use put_off::{level_of, put_off, queue_of};
+pub use put_off::{as_sent, level_of, level_of_queue, put_off, queue_of};
 pub use worker::{Delivery, LONGEST_SLEEP};

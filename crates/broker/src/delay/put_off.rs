@@ -20,10 +20,18 @@ pub fn queue_of(level: i32) -> i32 {
     level - 1
 }
 
-/// The properties with which a message waits: its level, and where it goes then. A level wins over the exact times of timer
-/// messages, which are taken out.
+/// The level whose messages wait in a queue of the schedule topic.
 #[must_use]
-pub fn put_off(properties: &[u8], level: i32, topic: &str, queue_id: i32) -> Vec<u8> {
+pub fn level_of_queue(queue_id: i32) -> i32 {
+    queue_id.saturating_add(1)
+}
+
+/// The properties with which a message waits: its level, where it goes then, and when (`due_ms`, epoch), so that its time does
+/// not depend on `messageDelayLevel` any more. A level wins over the exact times of timer messages, which are taken out.
+///
+/// Compat: the time is last, under a name that Apache's broker removes when it delivers. Apache computes the time from the level.
+#[must_use]
+pub fn put_off(properties: &[u8], level: i32, due_ms: i64, topic: &str, queue_id: i32) -> Vec<u8> {
     const REPLACED: [&str; 6] = [
         properties::DELAY,
         properties::REAL_TOPIC,
@@ -36,7 +44,22 @@ pub fn put_off(properties: &[u8], level: i32, topic: &str, queue_id: i32) -> Vec
         .with(properties::DELAY, &level.to_string())
         .with(properties::REAL_TOPIC, topic)
         .with(properties::REAL_QID, &queue_id.to_string())
+        .with(properties::TIMER_DELIVER_MS, &due_ms.to_string())
         .build()
+}
+
+/// The properties with which a message that waited is delivered: without the time that [`put_off`] put last.
+#[must_use]
+pub fn as_sent(properties: &[u8]) -> &[u8] {
+    let pairs = properties.strip_suffix(&[properties::PROPERTY_SEPARATOR]).unwrap_or(properties);
+    let last = pairs
+        .iter()
+        .rposition(|byte| *byte == properties::PROPERTY_SEPARATOR)
+        .map_or(0, |at| at + 1);
+    let is_time = pairs[last..]
+        .strip_prefix(properties::TIMER_DELIVER_MS.as_bytes())
+        .is_some_and(|rest| rest.first() == Some(&properties::NAME_VALUE_SEPARATOR));
+    if is_time { &properties[..last] } else { properties }
 }
 
 #[cfg(test)]
@@ -48,10 +71,29 @@ mod tests {
         let built = put_off(
             b"TAGS\x01a\x02REAL_TOPIC\x01forged\x02DELAY\x0199\x02TIMER_DELAY_SEC\x015",
             18,
+            1_700_000_000_000,
             "orders",
             3,
         );
-        assert_eq!(built, b"TAGS\x01a\x02DELAY\x0118\x02REAL_TOPIC\x01orders\x02REAL_QID\x013\x02");
+        let waits = b"TAGS\x01a\x02DELAY\x0118\x02REAL_TOPIC\x01orders\x02REAL_QID\x013\x02";
+        assert_eq!(built, [&waits[..], b"TIMER_DELIVER_MS\x011700000000000\x02"].concat());
+        assert_eq!(as_sent(&built), waits);
+    }
+
+    #[test]
+    fn only_the_time_that_was_added_is_taken_away() {
+        for kept in [
+            "",
+            "\u{2}",
+            "A\u{1}b\u{2}",
+            "TIMER_DELIVER_MS\u{1}5\u{2}A\u{1}b\u{2}",
+            "TIMER_DELIVER_MSX\u{1}5\u{2}",
+            "A",
+        ] {
+            assert_eq!(as_sent(kept.as_bytes()), kept.as_bytes(), "{kept:?}");
+        }
+        assert_eq!(as_sent(b"A\x01b\x02TIMER_DELIVER_MS\x015"), b"A\x01b\x02");
+        assert_eq!(as_sent(b"TIMER_DELIVER_MS\x015\x02"), b"");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! earliest is.
 
 use super::clock::{Moment, WallClock};
-use super::line::Line;
+use super::line::{self, Line};
 use super::progress::{Flight, Move, Progress};
 use super::{Alarm, DelayOffsets, Levels, delivered};
 use crate::routes::now_ms;
@@ -14,7 +14,7 @@ use crate::topic::Topics;
 use bytes::Bytes;
 use message::properties;
 use message::record::Draft;
-use message::{Record, names};
+use message::{QueueOffset, Record, names};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ const MAX_OPEN_BYTES: i64 = 4 << 20;
 /// Before an append that was refused is tried again.
 const AFTER_REFUSAL: Duration = Duration::from_millis(500);
 const WHEN_BUSY: Duration = Duration::from_millis(20);
+/// By how much what a message was sent to wait differs from its level when the level was another one then.
+const OTHER_DELAY_MS: i64 = 1_000;
 /// Between two complaints about the same trouble.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -92,29 +94,73 @@ impl Drop for Delivery {
     }
 }
 
-/// Where each level goes on. A saved offset outside the queue is corrected: its messages are gone, or it is of another store.
+/// Every level that there is, or that messages wait in, and where each goes on.
 fn lines(store: &Store, levels: &Levels, offsets: &DelayOffsets) -> Vec<Line> {
-    let line = |level| {
-        let delay_ms = levels.delay_ms(level);
-        let Some(queue) = store.find_queue(names::SCHEDULE_TOPIC, super::queue_of(level)) else {
-            return Line::new(level, delay_ms, 0, false);
-        };
-        let (min, max) = (queue.min().0, queue.max().0);
-        let saved = offsets.of(level);
-        let from = saved.unwrap_or(0).clamp(min, max);
-        if let Some(saved) = saved.filter(|saved| *saved != from) {
-            tracing::error!(
-                level,
-                saved,
-                min,
-                max,
-                "saved offset of a delay level is not in its queue: it is corrected"
-            );
-            offsets.set(level, from);
-        }
-        Line::new(level, delay_ms, from, from < max)
+    let waiting = store.queues_of(names::SCHEDULE_TOPIC);
+    let gone = waiting.iter().map(|queue| super::level_of_queue(queue.queue_id()));
+    let gone = gone.filter(|level| *level > levels.max());
+    levels
+        .all()
+        .chain(gone)
+        .map(|level| {
+            let delay_ms = if level > levels.max() { 0 } else { levels.delay_ms(level) };
+            let queue = waiting.iter().find(|queue| queue.queue_id() == super::queue_of(level));
+            let Some(queue) = queue else {
+                return Line::new(level, delay_ms, 0, false);
+            };
+            let from = start(level, queue, offsets);
+            if from < queue.max().0 {
+                report_other_delays(store, levels, level, queue, from);
+            }
+            Line::new(level, delay_ms, from, from < queue.max().0)
+        })
+        .collect()
+}
+
+/// Where a level goes on. A saved offset outside the queue is corrected: its messages are gone, or it is of another store.
+fn start(level: i32, queue: &ConsumeQueue, offsets: &DelayOffsets) -> i64 {
+    let (min, max) = (queue.min().0, queue.max().0);
+    let saved = offsets.of(level);
+    let from = saved.unwrap_or(0).clamp(min, max);
+    if let Some(saved) = saved.filter(|saved| *saved != from) {
+        tracing::error!(
+            level,
+            saved,
+            min,
+            max,
+            "saved offset of a delay level is not in its queue: it is corrected"
+        );
+        offsets.set(level, from);
+    }
+    from
+}
+
+/// Warns when what waits in a level was sent under other levels than today's.
+fn report_other_delays(store: &Store, levels: &Levels, level: i32, queue: &ConsumeQueue, from: i64) {
+    let messages = queue.max().0 - from;
+    if level > levels.max() {
+        tracing::warn!(
+            level,
+            messages,
+            "messageDelayLevel has not so many levels any more: what waits is delivered at the time it was sent for"
+        );
+        return;
+    }
+    let mut first = Vec::with_capacity(1);
+    let delay_ms = match queue.read(QueueOffset(from), 1, &mut first) {
+        Ok(()) => first.first().and_then(|entry| line::delay_of(entry, store).ok().flatten()),
+        Err(_) => None,
     };
-    levels.all().map(line).collect()
+    // Told by more than a second: how long the clock of a sender and that of the log may be apart.
+    if let Some(delay_ms) = delay_ms.filter(|delay_ms| (delay_ms - levels.delay_ms(level)).abs() > OTHER_DELAY_MS) {
+        tracing::warn!(
+            level,
+            messages,
+            sent_to_wait_ms = delay_ms,
+            messages_wait_now_ms = levels.delay_ms(level),
+            "messages wait that were sent under another messageDelayLevel: they keep their time, and later ones of the level come after them"
+        );
+    }
 }
 
 fn moment(begun: Instant) -> Moment {
@@ -221,7 +267,7 @@ impl Worker {
                 // Compat: a level shows in tables once a message waits in it.
                 self.offsets.set(line.level, line.next());
             }
-            let left = due_in_ms(&self.clock, &head, line.delay_ms, now);
+            let left = line.due_in_ms(&head, &self.store, &self.clock, now).map_err(io::Error::other)?;
             if left <= 0 {
                 due.push(at);
             } else {
@@ -252,7 +298,7 @@ impl Worker {
                 let size = if head.is_blank() { 0 } else { head.size as usize };
                 // A level's first message may be larger than its share, the first of all of any size.
                 let fits = entries.is_empty() || (total + size <= room && (taken == 0 || bytes + size <= share_bytes));
-                if !fits || due_in_ms(&self.clock, &head, line.delay_ms, now) > 0 {
+                if !fits || line.due_in_ms(&head, &self.store, &self.clock, now).map_err(Trouble::reading)? > 0 {
                     break;
                 }
                 bytes += size;
@@ -362,6 +408,7 @@ impl Worker {
         Some(Draft {
             topic,
             queue_id,
+            properties: super::as_sent(record.properties),
             ..Draft::of(&record)
         })
     }
@@ -407,14 +454,6 @@ impl Trouble {
             pause,
         }
     }
-}
-
-/// A place without a message is passed over at once.
-fn due_in_ms(clock: &WallClock, head: &Entry, delay_ms: i64, now: Moment) -> i64 {
-    if head.is_blank() {
-        return 0;
-    }
-    clock.due_in_ms(head.tags_code, delay_ms, now)
 }
 
 /// The records of entries, with their lines. Those that are no longer in the log are left out.

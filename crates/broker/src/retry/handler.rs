@@ -150,7 +150,7 @@ fn any_queue(queues: i32) -> i32 {
 fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, with: &GivingBack<'_>, reply: &Reply) -> Result<(), Refusal> {
     let (topic, queue_id, properties) = match back.fate {
         Fate::Dead => (&*back.topic.name, back.queue_id, rules::given_back(record, 0)),
-        Fate::Again { level } => waiting(record, back, level.min(with.settings.message_delay_level.max())),
+        Fate::Again { level } => waiting(record, back, level, with),
     };
     if properties.len() > properties::MAX_BYTES {
         return Err(Refusal::system(format!("PROPERTIES_SIZE_EXCEEDED: {} bytes", properties.len())));
@@ -196,8 +196,11 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
     Ok(())
 }
 
-fn waiting<'b>(record: &Record<'_>, back: &'b Back, level: i32) -> (&'b str, i32, Vec<u8>) {
-    let properties = delay::put_off(&rules::given_back(record, level), level, &back.topic.name, back.queue_id);
+fn waiting<'b>(record: &Record<'_>, back: &'b Back, level: i32, with: &GivingBack<'_>) -> (&'b str, i32, Vec<u8>) {
+    let levels = &with.settings.message_delay_level;
+    let level = level.min(levels.max());
+    let due_ms = with.now_ms + levels.delay_ms(level);
+    let properties = delay::put_off(&rules::given_back(record, level), level, due_ms, &back.topic.name, back.queue_id);
     (names::SCHEDULE_TOPIC, delay::queue_of(level), properties)
 }
 

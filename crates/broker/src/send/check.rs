@@ -33,13 +33,15 @@ pub(super) struct Checked<'a> {
     pub(super) delay_level: i32,
 }
 
-/// Where a message is to go, as far as its properties have to say it.
+/// Where a message is to go, as far as its properties have to say it, and when it was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Goal {
     /// The queue it was sent to, or that was chosen for it.
     pub(super) queue_id: i32,
     /// It goes to the dead letter queue instead.
     pub(super) dies: bool,
+    /// Epoch ms.
+    pub(super) now_ms: i64,
 }
 
 /// One message or several.
@@ -193,7 +195,8 @@ pub(super) fn single<'a>(
         let marked = properties::Builder::from_bytes_without(&base, &[properties::DELAY]).with(properties::DELAY, "-1");
         base = Cow::Owned(marked.build());
     } else if level > 0 {
-        base = Cow::Owned(delay::put_off(&base, level, header.topic, goal.queue_id));
+        let due_ms = goal.now_ms + settings.message_delay_level.delay_ms(level);
+        base = Cow::Owned(delay::put_off(&base, level, due_ms, header.topic, goal.queue_id));
     }
     let mut uniq_key = Cow::Borrowed(seen.uniq_key);
     if uniq_key.is_empty() {

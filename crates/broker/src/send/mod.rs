@@ -191,7 +191,7 @@ impl Sender {
         } else {
             let dead = self.dead(&header, frame.version, settings, now_ms)?;
             let dies = dead.is_some();
-            let checked = check::single(settings, &header, &frame.body, &self.added, Goal { queue_id, dies })?;
+            let checked = check::single(settings, &header, &frame.body, &self.added, Goal { queue_id, dies, now_ms })?;
             let elsewhere = dead.or_else(|| self.waiting(checked.delay_level));
             (checked, elsewhere)
         };

@@ -21,6 +21,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 const MAX_ROUNDS: usize = 16;
 /// Most slices of one write.
 const MAX_SLICES: usize = 512;
+/// How far store timestamps may lag behind the last one and still be taken for a sender that was delayed, or a clock that
+/// was slewed, rather than for a clock that was set back.
+const MAX_TIME_LAG_MS: i64 = 60_000;
 
 /// Where a message goes after it is stored: its queue, or none (half messages of transactions).
 pub(crate) type Destination = Arc<ConsumeQueue>;
@@ -32,6 +35,8 @@ pub(crate) struct Batch {
     pub(crate) pieces: SmallVec<[(i64, Bytes); 1]>,
     /// Offset after the last byte.
     pub(crate) end: i64,
+    /// When its messages were stored, epoch ms.
+    pub(crate) store_timestamp: i64,
     /// One for each message, in order.
     pub(crate) entries: Vec<Dispatched>,
     /// Those that have keys, for the index.
@@ -43,7 +48,6 @@ pub(crate) struct Batch {
 pub(crate) struct Dispatched {
     pub(crate) queue: Destination,
     pub(crate) entry: Entry,
-    pub(crate) store_timestamp: i64,
 }
 
 /// A message's keys for the index.
@@ -51,6 +55,7 @@ pub(crate) struct Dispatched {
 pub(crate) struct IndexedRecord {
     pub(crate) hashes: SmallVec<[i32; 2]>,
     pub(crate) log_offset: i64,
+    /// When the record was stored, epoch ms.
     pub(crate) store_timestamp: i64,
 }
 
@@ -60,6 +65,8 @@ pub(crate) struct AppendState {
     end: i64,
     /// Where the current file ends.
     segment_end: i64,
+    /// Store timestamp of the record before, epoch ms.
+    last_stored_ms: i64,
     chunk: BytesMut,
     pending: Vec<Batch>,
     leading: bool,
@@ -72,11 +79,22 @@ impl AppendState {
         Self {
             end,
             segment_end,
+            last_stored_ms: 0,
             chunk: BytesMut::new(),
             pending: Vec::new(),
             leading: false,
             failed: None,
         }
+    }
+
+    /// The store timestamp of a message whose sender looked at the clock before it had the lock. Searches by time need
+    /// timestamps in the log's order, so one that is a little late takes the last one's.
+    fn stored_at(&mut self, now_ms: i64) -> i64 {
+        let is_late = (1..=MAX_TIME_LAG_MS).contains(&self.last_stored_ms.saturating_sub(now_ms));
+        if !is_late {
+            self.last_stored_ms = now_ms;
+        }
+        self.last_stored_ms
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -110,7 +128,7 @@ impl CommitLog {
             return Err(AppendError::TooLarge { size: bytes, max });
         }
         loop {
-            match self.try_append(drafts, batch, bytes, placements)? {
+            match self.try_append(drafts, batch, bytes, now_ms, placements)? {
                 Taken::Ticket(ticket) => return Ok(ticket),
                 Taken::NeedsFile(returned) => batch = returned,
             }
@@ -123,6 +141,7 @@ impl CommitLog {
         drafts: &[Draft<'_>],
         mut batch: Batch,
         bytes: usize,
+        now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Taken, AppendError> {
         let mut state = self.state.lock();
@@ -144,6 +163,7 @@ impl CommitLog {
             batch.pieces.extend(end_file(&mut state, &segment));
             self.dispatch.wake_keeper();
         }
+        batch.store_timestamp = state.stored_at(now_ms);
         encode(&mut state, drafts, bytes, &mut batch, placements);
         let ticket = Ticket { end: state.end };
         state.pending.push(batch);
@@ -349,8 +369,8 @@ fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(i64, Bytes)
     filler
 }
 
-/// All that can be known of the messages before they have offsets, found out before the lock is taken: entries and keys
-/// with offsets relative to the batch.
+/// All that can be known of the messages before they have offsets and a time, found out before the lock is taken: entries and
+/// keys with offsets relative to the batch.
 fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64, due: &DueTopic) -> Batch {
     let mut batch = Batch {
         entries: Vec::with_capacity(drafts.len()),
@@ -364,12 +384,11 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64, due: &DueT
         let entry = Entry {
             log_offset,
             size,
-            tags_code: due.code(draft.topic, draft.properties, indexed.tags, now_ms),
+            tags_code: due.code(draft.topic, draft.properties, indexed.tags, now_ms).value(),
         };
         batch.entries.push(Dispatched {
             queue: queue.clone(),
             entry,
-            store_timestamp: now_ms,
         });
         let mut hashes = SmallVec::new();
         key_hashes(draft.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| hashes.push(hash));
@@ -377,7 +396,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64, due: &DueT
             batch.keys.push(IndexedRecord {
                 hashes,
                 log_offset,
-                store_timestamp: now_ms,
+                store_timestamp: 0,
             });
         }
         log_offset += i64::from(size);
@@ -395,15 +414,38 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
         let placement = Placement {
             queue_offset: dispatched.queue.assign(),
             log_offset: LogOffset(dispatched.entry.log_offset),
-            store_timestamp: dispatched.store_timestamp,
+            store_timestamp: batch.store_timestamp,
         };
         draft.encode(placement, &mut state.chunk);
         placements.push(placement);
     }
     for key in &mut batch.keys {
         key.log_offset += start;
+        key.store_timestamp = batch.store_timestamp;
     }
     state.end += bytes as i64;
     batch.pieces.push((start, state.chunk.split().freeze()));
     batch.end = state.end;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn store_timestamps_are_in_the_order_of_the_log_unless_the_clock_is_set_back() {
+        let mut state = AppendState {
+            end: 0,
+            segment_end: 0,
+            last_stored_ms: 0,
+            chunk: BytesMut::new(),
+            pending: Vec::new(),
+            leading: false,
+            failed: None,
+        };
+        let hour = 3_600_000;
+        let looked_at = [10 * hour, 10 * hour + 5, 10 * hour + 3, 10 * hour - 40_000, 9 * hour, 9 * hour - 1];
+        let stored = looked_at.map(|now_ms| state.stored_at(now_ms));
+        assert_eq!(stored, [10 * hour, 10 * hour + 5, 10 * hour + 5, 10 * hour + 5, 9 * hour, 9 * hour]);
+    }
 }

@@ -1,7 +1,8 @@
-//! What stands where a tag's code stands, in the queues of one topic: the time at which a message is due.
+//! The queues of one topic hold, where others hold the code of a tag, the time at which a message is due.
 //!
-//! The store is told the topic's name and its levels, and computes the time from a message alone (its level and its store
-//! time), so that a queue that is derived again after a crash is the same as before. When the time has come is for others.
+//! A message says its time itself (`TIMER_DELIVER_MS`), so that a queue that is rebuilt from the log is the same as before,
+//! whatever the levels are by then. Records of Apache's say only their level: for them the time is computed from the levels of
+//! today and the store time, as Apache does. When the time has come is for others to decide.
 
 use message::{hash, properties};
 
@@ -15,16 +16,52 @@ pub struct DueTopic {
 }
 
 impl DueTopic {
-    /// What the queue entry of a message says: when it is due, in this topic, if it has a level; else its tag's code.
-    pub(crate) fn code(&self, topic: &str, properties: &[u8], tags: &str, stored_ms: i64) -> i64 {
-        let delay = (topic == &*self.name).then(|| self.delay_ms(properties)).flatten();
-        delay.map_or_else(|| hash::tags_code(tags), |delay| stored_ms.saturating_add(delay))
+    /// What the queue entry of a message says.
+    pub(crate) fn code(&self, topic: &str, properties: &[u8], tags: &str, stored_ms: i64) -> Code {
+        if topic != &*self.name {
+            return Code::Tag(hash::tags_code(tags));
+        }
+        if let Some(due_ms) = properties::find(properties, properties::TIMER_DELIVER_MS).and_then(|time| time.parse().ok()) {
+            return Code::Due(due_ms);
+        }
+        let Some(level) = level(properties) else {
+            return Code::Tag(hash::tags_code(tags));
+        };
+        // Compat: a level above the last is the last.
+        let at = (level as usize).min(self.delays_ms.len()).checked_sub(1);
+        match at.and_then(|at| self.delays_ms.get(at)) {
+            Some(delay_ms) => Code::Computed {
+                level,
+                due_ms: stored_ms.saturating_add(*delay_ms),
+            },
+            None => Code::Tag(hash::tags_code(tags)),
+        }
     }
+}
 
-    fn delay_ms(&self, properties: &[u8]) -> Option<i64> {
-        let level: i32 = properties::find(properties, properties::DELAY)?.parse().ok()?;
-        let level = usize::try_from(level).ok()?.min(self.delays_ms.len());
-        self.delays_ms.get(level.checked_sub(1)?).copied()
+/// The level that a message waits at, above 0.
+fn level(properties: &[u8]) -> Option<i32> {
+    let level = properties::find(properties, properties::DELAY)?.parse().ok()?;
+    (level > 0).then_some(level)
+}
+
+/// The last field of a queue entry, and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// The hash of the message's tag.
+    Tag(i64),
+    /// The time that the message says, epoch ms.
+    Due(i64),
+    /// The message says its level only: the time that today's levels make of it, epoch ms.
+    Computed { level: i32, due_ms: i64 },
+}
+
+impl Code {
+    /// What is written into the entry.
+    pub(crate) fn value(self) -> i64 {
+        match self {
+            Self::Tag(value) | Self::Due(value) | Self::Computed { due_ms: value, .. } => value,
+        }
     }
 }
 
@@ -38,7 +75,14 @@ mod tests {
             name: "later".into(),
             delays_ms: vec![1_000, 5_000],
         };
-        let code = |name, properties: &str| topic.code(name, properties.as_bytes(), "TagA", 100);
+        let code = |name, properties: &str| topic.code(name, properties.as_bytes(), "TagA", 100).value();
+        assert_eq!(
+            code("later", "TIMER_DELIVER_MS\u{1}77\u{2}DELAY\u{1}1\u{2}"),
+            77,
+            "what it says itself"
+        );
+        assert_eq!(code("other", "TIMER_DELIVER_MS\u{1}77\u{2}"), hash::tags_code("TagA"));
+        assert_eq!(code("later", "TIMER_DELIVER_MS\u{1}x\u{2}DELAY\u{1}1\u{2}"), 1_100);
         assert_eq!(code("later", "DELAY\u{1}1\u{2}"), 1_100);
         assert_eq!(code("later", "DELAY\u{1}2\u{2}"), 5_100);
         assert_eq!(code("later", "DELAY\u{1}99\u{2}"), 5_100, "above the last level");
@@ -47,6 +91,6 @@ mod tests {
         }
         assert_eq!(code("other", "DELAY\u{1}1\u{2}"), hash::tags_code("TagA"));
         let none = DueTopic::default();
-        assert_eq!(none.code("", b"DELAY\x011\x02", "", 100), 0, "no levels");
+        assert_eq!(none.code("", b"DELAY\x011\x02", "", 100), Code::Tag(0), "no levels");
     }
 }

@@ -25,6 +25,7 @@ mod table;
 mod time;
 
 pub use consume_queue::{ConsumeQueue, Skipped};
+pub(crate) use due::Code;
 pub use due::DueTopic;
 pub use entry::{ENTRY_LEN, Entry};
 pub(crate) use files::partition;
