@@ -69,6 +69,7 @@ impl From<AppendError> for Refusal {
         let code = match &error {
             AppendError::TooLarge { .. } => ResponseCode::MessageIllegal,
             AppendError::NotWritable(_) => ResponseCode::ServiceNotAvailable,
+            AppendError::QueueRetired { .. } => ResponseCode::TopicNotExist,
             AppendError::Busy(_) => ResponseCode::SystemBusy,
         };
         Self::new(code, error.to_string())

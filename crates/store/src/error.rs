@@ -59,6 +59,14 @@ pub enum AppendError {
     /// The store takes no messages now; the text says why, with numbers.
     #[error("{0}")]
     NotWritable(String),
+    /// The topic of one of the queues was deleted since the queue was looked up: look up topic and queue again.
+    #[error("topic {topic} was deleted while the message was on its way to queue {queue_id}")]
+    QueueRetired {
+        /// The topic's name.
+        topic: String,
+        /// Number of the queue.
+        queue_id: i32,
+    },
     /// Too much is waiting to be written: try again.
     #[error("store busy: {0}")]
     Busy(String),

@@ -295,20 +295,27 @@ impl Store {
         self.queues.topics()
     }
 
-    /// Forgets a topic: its queues go, its messages stay in the log until retention takes them.
+    /// Deletes a topic: its queues go, its messages stay in the log until retention takes them. When this returns, no start
+    /// brings it back. A topic of the same name may be used again at any time, also meanwhile; appends to queues of the old one
+    /// are refused with [`AppendError::QueueRetired`].
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if files cannot be removed, or no checkpoint can be made that recovery needs to know of the deletion;
+    /// `StoreError::Failed` if the log failed. Any of the topic's messages may be there after the next start then.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
-        // Offsets of a topic made again under this name start at 0. Recovery takes a lower offset for a stale record, so
-        // what it reads must begin after the old topic's messages.
+        // A deletion that is cut short leaves some of the files. Recovery then has as little as possible to rebuild beside them, and
+        // tells the records of a topic's two lives apart, which it can only behind a checkpoint of ours.
         self.checkpoint_now()?;
-        let failed = |e| StoreError::Io {
+        let mut deletion = self.queues.begin_deletion(topic);
+        let end = self.log.between_appends(|| deletion.retire());
+        self.log.wait_published(end)?;
+        deletion.remove_files().map_err(|e| StoreError::Io {
             action: "delete",
             path: format!("consume queues of {topic}"),
             source: e,
-        };
-        self.queues.delete_topic(topic).map(drop).map_err(failed)
+        })?;
+        // Recovery rebuilds queues from what it reads: that must begin behind the old topic's last message.
+        self.checkpoint_now()
     }
 
     /// The most bytes of records that one append takes.

@@ -4,14 +4,14 @@
 mod common;
 
 use common::{PLENTY, bodies, open, send, send_all};
-use message::record::Record;
+use message::record::{Draft, Record};
 use message::{LogOffset, QueueOffset};
 use std::path::Path;
 use std::sync::Arc;
 use store::disk::real::RealDisk;
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
-use store::{Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
+use store::{AppendError, Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("message-{n:05}")).collect()
@@ -254,6 +254,55 @@ fn a_deleted_topic_starts_again_at_zero_even_after_a_kill() {
 }
 
 #[test]
+fn a_queue_of_a_deleted_topic_takes_nothing_more() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk.clone()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
+    send(&store, "t", 0, "old").unwrap();
+    let looked_up = store.queue("t", 0);
+    store.delete_topic("t").unwrap();
+    send(&store, "t", 0, "new").unwrap();
+    let late = store.append(&[Draft::new("t", 0, b"late")], &[looked_up], 1, &mut Vec::new());
+    assert!(matches!(late, Err(AppendError::QueueRetired { topic, queue_id: 0 }) if topic == "t"));
+    assert_eq!(bodies(&store, "t", 0, 0), ["new"]);
+    let after = open(Arc::new(disk.process_killed()), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
+    assert_eq!(bodies(&after, "t", 0, 0), ["new"]);
+    store.close().unwrap();
+    after.close().unwrap();
+}
+
+#[test]
+fn a_deletion_that_was_acknowledged_holds_after_a_kill_and_a_power_cut() {
+    for mode in [FlushMode::Async, FlushMode::Sync] {
+        for seed in 0..10 {
+            let disk = SimulatedDisk::new(seed);
+            let store = open(Arc::new(disk.clone()), StoreOptions::small(common::ROOT, mode)).unwrap();
+            std::thread::scope(|scope| {
+                let sender = scope.spawn(|| {
+                    numbered(0..100)
+                        .iter()
+                        .take_while(|body| send(&store, "t", 0, body).is_ok())
+                        .count()
+                });
+                while store.max_offset("t", 0).0 < 5 {
+                    std::thread::yield_now();
+                }
+                store.delete_topic("t").unwrap();
+                let left = [disk.process_killed(), disk.power_cut(seed)];
+                sender.join().unwrap();
+                for disk in left {
+                    let after = open(Arc::new(disk), StoreOptions::small(common::ROOT, mode)).unwrap();
+                    let left = bodies(&after, "t", 0, 0);
+                    assert!(!left.contains(&numbered(0..1)[0]), "seed {seed}: {left:?}");
+                    assert_eq!(after.min_offset("t", 0), QueueOffset(0), "what came later begins at 0");
+                    after.close().unwrap();
+                }
+            });
+            store.close().unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_topic_deleted_while_it_is_sent_to_costs_no_other_topic_a_message() {
     for seed in 0..20 {
         let disk = SimulatedDisk::new(seed);
@@ -261,7 +310,9 @@ fn a_topic_deleted_while_it_is_sent_to_costs_no_other_topic_a_message() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for body in numbered(0..150) {
-                    send(&store, "deleted", 0, &body).unwrap();
+                    while let Err(refused) = send(&store, "deleted", 0, &body) {
+                        assert!(refused.contains("was deleted while"), "{refused}");
+                    }
                 }
             });
             scope.spawn(|| (0..4).for_each(|_| store.delete_topic("deleted").unwrap()));

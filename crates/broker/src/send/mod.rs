@@ -43,7 +43,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
-use store::{ConsumeQueue, Store};
+use store::{AppendError, ConsumeQueue, Store};
+
+/// How often sends are checked again because one of their topics was deleted between the check and the append.
+const RETIRED_MAX: usize = 3;
 
 /// What sending needs.
 pub struct Sender {
@@ -129,21 +132,31 @@ impl Sender {
 
     /// Serves send requests that came over one connection, in their order.
     pub fn serve(&self, conn: &Arc<Connection>, frames: &[Frame], store_host: SocketAddr, now_ms: i64) {
+        let mut rest = self.accept_all(conn, frames.iter(), now_ms);
+        while !rest.is_empty() {
+            let count = self.fitting(&rest);
+            let later = rest.split_off(count);
+            self.store_together(conn, rest, store_host, now_ms, RETIRED_MAX);
+            rest = later;
+        }
+    }
+
+    /// The requests that pass their checks; the others are answered.
+    fn accept_all<'a>(
+        &'a self,
+        conn: &Arc<Connection>,
+        frames: impl ExactSizeIterator<Item = &'a Frame>,
+        now_ms: i64,
+    ) -> Vec<Accepted<'a>> {
         let settings = self.settings.current();
-        let mut accepted: Vec<Accepted<'_>> = Vec::with_capacity(frames.len());
+        let mut accepted = Vec::with_capacity(frames.len());
         for frame in frames {
             match self.accept(conn, frame, &settings, now_ms) {
                 Ok(one) => accepted.push(one),
                 Err(refusal) => Reply::to(conn, frame).send(Err(refusal)),
             }
         }
-        let mut rest = accepted;
-        while !rest.is_empty() {
-            let count = self.fitting(&rest);
-            let later = rest.split_off(count);
-            self.store_together(conn, rest, store_host, now_ms);
-            rest = later;
-        }
+        accepted
     }
 
     /// How many of the requests fit into one append; at least one.
@@ -253,7 +266,15 @@ impl Sender {
         (self.next_queue.fetch_add(1, Ordering::Relaxed) % queues) as i32
     }
 
-    fn store_together(&self, conn: &Arc<Connection>, mut accepted: Vec<Accepted<'_>>, store_host: SocketAddr, now_ms: i64) {
+    /// Stores requests with one append. `tries_left`: how often they may be checked again because a topic was deleted meanwhile.
+    fn store_together(
+        &self,
+        conn: &Arc<Connection>,
+        mut accepted: Vec<Accepted<'_>>,
+        store_host: SocketAddr,
+        now_ms: i64,
+        tries_left: usize,
+    ) {
         let begun = Instant::now();
         let mut count = 0;
         for one in &mut accepted {
@@ -269,6 +290,13 @@ impl Sender {
         let mut placements = Vec::with_capacity(drafts.len());
         let ticket = match self.store.append(&drafts, &queues, now_ms, &mut placements) {
             Ok(ticket) => ticket,
+            Err(AppendError::QueueRetired { .. }) if tries_left > 0 => {
+                let again = self.accept_all(conn, accepted.iter().map(|one| one.frame), now_ms);
+                if !again.is_empty() {
+                    self.store_together(conn, again, store_host, now_ms, tries_left - 1);
+                }
+                return;
+            }
             Err(error) => {
                 self.stats.totals().put_failed(count as i64);
                 return accepted

@@ -12,8 +12,8 @@ use message::properties::Indexed;
 use message::record::{Draft, FILLER_LEN, Placement, encode_filler};
 use smallvec::SmallVec;
 use std::io::IoSlice;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 
 /// Bytes of memory that encoded messages are cut from.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -148,6 +148,12 @@ impl CommitLog {
         if let Some(reason) = &state.failed {
             return Err(AppendError::NotWritable(reason.to_string()));
         }
+        if let Some(retired) = batch.entries.iter().find(|dispatched| dispatched.queue.is_retired()) {
+            return Err(AppendError::QueueRetired {
+                topic: retired.queue.topic().to_owned(),
+                queue_id: retired.queue.queue_id(),
+            });
+        }
         let unconfirmed = state.end - self.confirmed().0;
         if unconfirmed > self.options.max_unconfirmed_bytes {
             return Err(AppendError::Busy(format!(
@@ -190,6 +196,28 @@ impl CommitLog {
             done: later(),
         });
         None
+    }
+
+    /// Runs `act` between two appends. Returns the log's end there: appends before it have their offsets, none after it has.
+    /// `act` must not wait for anything.
+    pub(crate) fn between_appends(&self, act: impl FnOnce()) -> LogOffset {
+        let state = self.state.lock();
+        act();
+        LogOffset(state.end)
+    }
+
+    /// Waits until everything before `end` is published.
+    ///
+    /// # Errors
+    /// `StoreError::Failed` if the log fails before that.
+    pub(crate) fn wait_published(&self, end: LogOffset) -> Result<(), StoreError> {
+        let (done, outcome) = mpsc::channel();
+        let at_once = self.complete(Ticket { end: end.0 }, Level::Published, || {
+            // Nobody is left to hear it only if this thread is gone.
+            Box::new(move |outcome| done.send(outcome).unwrap_or_default())
+        });
+        let outcome = at_once.unwrap_or_else(|| outcome.recv().unwrap_or_else(|_| Err("the append was dropped".into())));
+        outcome.map_err(|reason| StoreError::Failed(reason.to_string()))
     }
 
     fn reached(&self, level: Level) -> i64 {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use message::{LogOffset, QueueOffset};
 use parking_lot::Mutex;
@@ -26,6 +26,8 @@ const READ_MAX: usize = 256;
 pub struct ConsumeQueue {
     pub(super) files: QueueFiles,
     pub(super) assigned: AtomicI64,
+    /// The topic was deleted: no more offsets are assigned. Changed under the log's append lock.
+    retired: AtomicBool,
     pub(super) min: AtomicI64,
     pub(super) max: AtomicI64,
     /// Log offset of the entry at `min`, when there is one.
@@ -125,6 +127,7 @@ impl ConsumeQueue {
         Self {
             files,
             assigned: AtomicI64::new(0),
+            retired: AtomicBool::new(false),
             min: AtomicI64::new(0),
             max: AtomicI64::new(0),
             min_log_offset: AtomicI64::new(i64::MAX),
@@ -164,6 +167,17 @@ impl ConsumeQueue {
     #[must_use]
     pub fn queue_id(&self) -> i32 {
         self.files.queue_id
+    }
+
+    /// Whether the queue's topic was deleted. Exact under the log's append lock only.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// The topic is being deleted. Only under the log's append lock.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// Takes the next queue offset. Only under the log's append lock.

@@ -30,7 +30,7 @@ pub use due::DueTopic;
 pub use entry::{ENTRY_LEN, Entry};
 pub(crate) use files::partition;
 pub(crate) use open_files::OpenFiles;
-pub use table::{QueueOptions, QueueTable};
+pub use table::{QueueOptions, QueueTable, TopicDeletion};
 pub use time::{Boundary, StoreTime};
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use message::LogOffset;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustc_hash::FxHashMap;
 
 use super::consume_queue::{ConsumeQueue, Left};
@@ -72,7 +72,7 @@ pub struct QueueTable {
 }
 
 #[derive(Debug, Default)]
-struct Maintenance {
+pub(super) struct Maintenance {
     buffer: Vec<u8>,
     visiting: Vec<Arc<ConsumeQueue>>,
 }
@@ -310,28 +310,56 @@ impl QueueTable {
         first_error.map(|()| removed)
     }
 
-    /// Removes a topic's queues with their files. Whether there were any. A topic of the same name may be used again at
-    /// once; whoever still holds one of the removed queues finds it empty.
-    ///
-    /// # Errors
-    /// Whatever the machine says; the queues are gone from the table then, and what is left of the files comes back at
-    /// the next start.
-    pub fn delete_topic(&self, topic: &str) -> io::Result<bool> {
-        let _maintenance = self.maintenance.lock();
-        let Some(queues) = self.topics.write().remove(topic) else {
-            return Ok(false);
-        };
-        for queue in queues.values() {
-            queue.destroy()?;
+    /// Begins to delete a topic, see [`TopicDeletion`]. Waits for whoever works on queues' files, and keeps them waiting.
+    pub fn begin_deletion<'t>(&'t self, topic: &'t str) -> TopicDeletion<'t> {
+        TopicDeletion {
+            _maintenance: self.maintenance.lock(),
+            table: self,
+            topic,
+            queues: Vec::new(),
         }
-        self.shared.disk.remove_dir_all(&self.shared.dir.join(topic))?;
-        self.shared.disk.sync_dir(&self.shared.dir)?;
-        Ok(true)
     }
 
     #[cfg(test)]
     pub(super) fn open_files(&self) -> usize {
         self.shared.files.count()
+    }
+}
+
+/// The deletion of a topic's queues. Nothing is written behind until it ends, so that a topic of the same name, which may be
+/// used again as soon as the queues are retired, does not meet the files of the old one.
+#[derive(Debug)]
+pub struct TopicDeletion<'t> {
+    _maintenance: MutexGuard<'t, Maintenance>,
+    table: &'t QueueTable,
+    topic: &'t str,
+    queues: Vec<Arc<ConsumeQueue>>,
+}
+
+impl TopicDeletion<'_> {
+    /// Takes the queues out of the table; nothing more is assigned in them. Only under the log's append lock.
+    pub fn retire(&mut self) {
+        let removed = self.table.topics.write().remove(self.topic);
+        self.queues = removed.map(|queues| queues.into_values().collect()).unwrap_or_default();
+        self.queues.iter().for_each(|queue| queue.retire());
+    }
+
+    /// Removes the files, once everything assigned is published. Whoever still holds one of the queues finds it empty. Whether
+    /// there were any queues.
+    ///
+    /// # Errors
+    /// I/O errors; what is left of the files comes back at the next start.
+    pub fn remove_files(self) -> io::Result<bool> {
+        for queue in &self.queues {
+            queue.destroy()?;
+        }
+        if self.queues.is_empty() {
+            return Ok(false);
+        }
+        let Shared { disk, dir, .. } = &*self.table.shared;
+        disk.remove_dir_all(&dir.join(self.topic))?;
+        disk.sync_dir(dir)?;
+        Ok(true)
     }
 }
 

@@ -424,6 +424,12 @@ fn failed_sync_is_never_followed_by_a_successful_one() {
     assert!(table.sync().is_err());
 }
 
+fn delete(table: &QueueTable, topic: &str) -> bool {
+    let mut deletion = table.begin_deletion(topic);
+    deletion.retire();
+    deletion.remove_files().unwrap()
+}
+
 #[test]
 fn deleted_topic_can_be_used_again_and_old_handles_find_nothing() {
     let disk = SimulatedDisk::new(1);
@@ -432,8 +438,9 @@ fn deleted_topic_can_be_used_again_and_old_handles_find_nothing() {
     publish(&old, 0);
     write_all(&table);
     publish(&old, 100);
-    assert!(table.delete_topic("T").unwrap());
-    assert!(!table.delete_topic("T").unwrap());
+    assert!(delete(&table, "T"));
+    assert!(!delete(&table, "T"));
+    assert!(old.is_retired());
     assert!(read_all(&old).is_empty());
     publish_to_nowhere(&old);
     assert!(table.find("T", 0).is_none());
