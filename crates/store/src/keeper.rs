@@ -17,6 +17,7 @@ use crate::open::put_keys;
 use crate::retention::{self, Decision, Observed, SegmentAge};
 use crate::store::Store;
 use message::LogOffset;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -300,9 +301,19 @@ impl Store {
             "published {published} beyond what the log's sync covered, {synced}"
         );
         self.index_inbox();
-        // Before the index is synced: what is caught up with after this is not covered by that sync.
-        let missed = self.dispatch.missed();
+        // Before the index is written and synced: what is caught up with after this is not covered.
+        let missed = self.dispatch.missed().map_or(published, |missed| missed.from.min(published));
+        let mut indexed = LogOffset(missed);
         if let Some(index) = &self.index {
+            if let Err(error) = index.write() {
+                if error.kind() != io::ErrorKind::StorageFull {
+                    // Any part of it may have been written: the next start looks at every item.
+                    self.distrust_page_cache();
+                }
+                // Recovery puts the keys again. The queues' part of the checkpoint does not wait for the index to have room.
+                tracing::warn!(%error, "the key index is not written; the next checkpoint tries again");
+                indexed = checkpoint.derived.map_or(LogOffset(0), |derived| derived.indexed);
+            }
             index.sync().map_err(|e| {
                 self.distrust_page_cache();
                 failed("sync", "key index", e)
@@ -312,7 +323,7 @@ impl Store {
         self.queues.sync().map_err(|e| failed("sync", "consume queues", e))?;
         let derived = Derived {
             dispatched: LogOffset(published),
-            indexed: LogOffset(missed.map_or(published, |missed| missed.from.min(published))),
+            indexed,
         };
         checkpoint.advance(derived, timestamp);
         file.write(checkpoint)

@@ -104,6 +104,11 @@ impl Store {
             let _ = thread.join();
         }
         self.checkpoint_now()?;
+        if !self.index.as_ref().is_none_or(KeyIndex::is_written) {
+            return Err(StoreError::Failed(
+                "the key index could not be written; the next start recovers it".to_owned(),
+            ));
+        }
         let abort = self.options.root.join("abort");
         match self.disk.remove_file(&abort) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("remove", &abort, e)),
@@ -344,12 +349,7 @@ impl Parts {
         self.queues.truncate_to_log(LogOffset(from)).map_err(failed)?;
         let Some(index) = &self.index else { return Ok(()) };
         let from = self.checkpoint.derived.map_or(from, |derived| derived.indexed.0.min(from));
-        // The index of a process that was killed is whole, and what it has already is left out when it is put again.
-        let mended = match stop {
-            LastStop::Killed => index.mend(LogOffset(from)),
-            _ => index.truncate_to_log(LogOffset(from)),
-        };
-        mended.map_err(|e| StoreError::Io {
+        index.cut(LogOffset(from), stop == LastStop::Killed).map_err(|e| StoreError::Io {
             action: "cut",
             path: "key index".to_owned(),
             source: e,

@@ -97,6 +97,7 @@ fn derive(log: &[(i64, Vec<u8>)], dir: &Path) {
     });
     while queues.write_pending().unwrap() > 0 {}
     queues.sync().unwrap();
+    index.write().unwrap();
     index.sync().unwrap();
 }
 
@@ -208,6 +209,7 @@ fn store_of_a_java_broker_goes_on_with_ours() {
         .put_record(&[store::index::key_hash("golden-a", "ours")], end, last + 500)
         .unwrap();
     while queues.write_pending().unwrap() > 0 {}
+    index.write().unwrap();
     drop((queues, index));
     let (queues, index) = open(dir.path());
     assert_eq!(queues.find("golden-a", 0).unwrap().max(), max.plus(1));

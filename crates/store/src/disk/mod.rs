@@ -1,6 +1,6 @@
 //! The seam between the store and the machine's files.
 //!
-//! Everything the store does to a disk goes through [`Disk`], [`DiskFile`] and [`Mapped`], so that a test can own it:
+//! Everything the store does to a disk goes through [`Disk`] and [`DiskFile`], so that a test can own it:
 //! [`real::RealDisk`] is the operating system, [`simulated::SimulatedDisk`] is a disk in memory that loses power, tears
 //! pages and runs full at a call a test chooses.
 //!
@@ -42,7 +42,7 @@ pub enum OpenMode {
 pub enum Allocate {
     /// Blocks are taken by the writes, which may then find the disk full.
     Sparse,
-    /// All blocks are taken now, or the call fails with [`io::ErrorKind::StorageFull`]. Needed for a file that is mapped.
+    /// All blocks are taken now, or the call fails with [`io::ErrorKind::StorageFull`].
     Reserved,
 }
 
@@ -268,7 +268,7 @@ pub trait DiskFile: Send + Sync + Debug {
 
     /// Makes the bytes of a range within the file zeros. Its length does not change, not even for a moment that a crash
     /// could keep. May give the blocks of the range back to the file system: not for a file made with
-    /// [`Allocate::Reserved`], to which the next write could find the disk full, and which could not be mapped again.
+    /// [`Allocate::Reserved`], to which the next write could find the disk full.
     ///
     /// # Errors
     /// Whatever the machine says; any part may be zeros.
@@ -280,13 +280,6 @@ pub trait DiskFile: Send + Sync + Debug {
         }
         Ok(())
     }
-
-    /// Maps the whole file for reading and writing. Only for a file made with [`Allocate::Reserved`]: a store into a page
-    /// without a block on a full disk is a SIGBUS, which ends the process.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] when the file is empty or not all of its blocks are reserved.
-    fn map(&self) -> io::Result<Box<dyn Mapped>>;
 }
 
 fn write_zeros(file: &(impl DiskFile + ?Sized), range: Range<u64>) -> io::Result<()> {
@@ -298,35 +291,6 @@ fn write_zeros(file: &(impl DiskFile + ?Sized), range: Range<u64>) -> io::Result
         at += part;
     }
     Ok(())
-}
-
-/// A file as memory. Out-of-range accesses are errors, never panics.
-pub trait Mapped: Send + Sync + Debug {
-    /// Bytes mapped.
-    fn len(&self) -> u64;
-
-    /// Whether nothing is mapped.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Copies bytes out.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] when the range reaches over the end.
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
-
-    /// Copies bytes in.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] when the range reaches over the end.
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-
-    /// Waits until all that was written is on the disk.
-    ///
-    /// # Errors
-    /// Whatever the machine says.
-    fn sync(&self) -> io::Result<()>;
 }
 
 /// The path with something added to its last name.

@@ -5,14 +5,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use memmap2::{Advice, MmapMut};
-
-use super::{Allocate, Disk, DiskFile, Entry, Lock, Mapped, OpenMode, Space, parent, sys, with_suffix};
+use super::{Allocate, Disk, DiskFile, Entry, Lock, OpenMode, Space, parent, sys, with_suffix};
 
 /// The machine's own disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -249,20 +247,6 @@ impl DiskFile for RealFile {
             other => other,
         }
     }
-
-    fn map(&self) -> io::Result<Box<dyn Mapped>> {
-        let metadata = self.0.metadata()?;
-        if metadata.len() == 0 || metadata.blocks().saturating_mul(512) < metadata.len() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "only a file with all of its blocks reserved may be mapped",
-            ));
-        }
-        let memory = sys::map(&self.0)?;
-        // Accesses are scattered; reading ahead around each would fill the page cache with what nobody asked for.
-        memory.advise(Advice::Random)?;
-        Ok(Box::new(RealMapped(memory)))
-    }
 }
 
 /// How many slices `written` bytes cover whole, and how many bytes of the next one.
@@ -275,42 +259,6 @@ fn skip(slices: &[IoSlice<'_>], written: usize) -> (usize, usize) {
         left -= slice.len();
     }
     (slices.len(), 0)
-}
-
-#[derive(Debug)]
-struct RealMapped(MmapMut);
-
-impl RealMapped {
-    fn range(&self, offset: u64, len: usize) -> io::Result<std::ops::Range<usize>> {
-        let start = usize::try_from(offset)
-            .ok()
-            .filter(|start| start.checked_add(len).is_some_and(|end| end <= self.0.len()));
-        start
-            .map(|start| start..start + len)
-            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-}
-
-impl Mapped for RealMapped {
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let range = self.range(offset, out.len())?;
-        out.copy_from_slice(&self.0[range]);
-        Ok(())
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let range = self.range(offset, bytes.len())?;
-        self.0[range].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.flush()
-    }
 }
 
 #[cfg(test)]
@@ -367,20 +315,6 @@ mod tests {
         let path = dir.path().join("f");
         assert!(RealDisk.create(&path, 1 << 43, Allocate::Reserved).is_err());
         assert!(RealDisk.list(dir.path()).unwrap().is_empty());
-    }
-
-    #[test]
-    fn sparse_file_is_not_mapped_and_a_reserved_one_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let sparse = RealDisk.create(&dir.path().join("s"), 1 << 20, Allocate::Sparse).unwrap();
-        assert_eq!(sparse.map().unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        let path = dir.path().join("r");
-        let mut map = RealDisk.create(&path, 1 << 20, Allocate::Reserved).unwrap().map().unwrap();
-        map.write((1 << 20) - 3, b"end").unwrap();
-        assert!(map.write((1 << 20) - 2, b"end").is_err());
-        map.sync().unwrap();
-        let content = RealDisk.read(&path).unwrap();
-        assert_eq!(&content[(1 << 20) - 3..], b"end");
     }
 
     #[test]

@@ -8,11 +8,10 @@
 //!   of a name that was not synced may be there or not, whatever happened to those before it.
 //! - A write that fails may have written a part. A sync that fails leaves the data in the cache, readable, and never
 //!   writes it: a second sync succeeds without it (as Linux does).
-//! - Stores to a map are unsynced writes until the map or the file is synced.
 //!
 //! Every call that changes something counts ([`SimulatedDisk::calls`]), so that a test can first run a script to learn how
 //! many calls it makes, then once for each n with [`SimulatedDisk::cut_at`] or [`SimulatedDisk::fail_at`]. `create` and
-//! `create_dir_all` count each of the steps they take. Stores to a map do not count; the sync of a map does.
+//! `create_dir_all` count each of the steps they take.
 //!
 //! A disk has room without end unless [`SimulatedDisk::set_capacity`] says how much: then reserved files take their length
 //! and others the sectors that are written, what does not fit is refused, and `space` answers what is left.

@@ -10,8 +10,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use memmap2::MmapMut;
-
 use super::Space;
 
 /// Slices that one system call takes at most (`IOV_MAX` on Linux).
@@ -130,14 +128,6 @@ fn first_byte() -> libc::flock {
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock.l_len = 1;
     lock
-}
-
-/// Maps the whole file, shared and writable.
-pub(super) fn map(file: &File) -> io::Result<MmapMut> {
-    // SAFETY: a map is only sound while nobody shortens the file or writes it behind our back. The store holds the lock on
-    // its directory (see `Disk::lock`), it never shortens a file that it maps, and it accesses a mapped file through its
-    // one map only. The caller has checked that all blocks are reserved, so that no store can find the disk full.
-    unsafe { MmapMut::map_mut(file) }
 }
 
 /// The hour of the day, 0 to 23, where this machine is; 0 when the machine cannot say.

@@ -1,16 +1,13 @@
-//! One index file: following a key's chain in any, putting into the one that is being filled.
-//!
-//! The file being filled is mapped; all others are read by calls, so that a broken disk is an error and not a signal, and
-//! are open only while a query reads them.
+//! One index file as it is on the disk: its header, and following a key's chain. Files that are not being filled are open only
+//! while a query reads them.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::layout::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN};
-use crate::disk::{Disk, DiskFile, Mapped, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 
 /// What is known of a file without opening it.
 #[derive(Clone, Debug)]
@@ -30,15 +27,6 @@ impl IndexFile {
     pub(crate) fn name(&self) -> Cow<'_, str> {
         self.path.file_name().map(OsStr::to_string_lossy).unwrap_or_default()
     }
-}
-
-/// The file being filled.
-#[derive(Debug)]
-pub(super) struct Filling {
-    pub(super) known: IndexFile,
-    pub(super) file: Arc<dyn DiskFile>,
-    map: Box<dyn Mapped>,
-    options: IndexOptions,
 }
 
 /// A query of one file.
@@ -88,69 +76,6 @@ pub(super) fn read_header(file: &dyn DiskFile, options: IndexOptions) -> io::Res
     })
 }
 
-impl Filling {
-    pub(super) fn new(known: IndexFile, file: Arc<dyn DiskFile>, options: IndexOptions) -> io::Result<Self> {
-        let mut map = file.map()?;
-        map.write(0, &known.header.encode())?;
-        Ok(Self { known, file, map, options })
-    }
-
-    /// Places left for items.
-    pub(super) fn room(&self) -> u32 {
-        self.options.items.saturating_sub(self.known.header.next)
-    }
-
-    /// Adds an item; the caller has seen that there is room.
-    pub(super) fn put(&mut self, key_hash: i32, log_offset: i64, store_timestamp: i64) -> io::Result<()> {
-        let slot_at = self.options.slot_at(self.options.slot_of(key_hash));
-        let header = &mut self.known.header;
-        let before = read_slot(slot_at, header.next, |at, out| self.map.read(at, out))?;
-        let item = Item {
-            key_hash,
-            log_offset,
-            // Compat: computed before the first item sets the header's time, so that of a later file's first item counts
-            // from the end of the file before.
-            seconds: header.seconds(store_timestamp),
-            before: before as i32,
-        };
-        self.map.write(self.options.item_at(header.next), &item.encode())?;
-        self.map.write(slot_at, &header.next.to_be_bytes())?;
-        if header.next <= 1 {
-            header.begin_log = log_offset;
-            header.begin_timestamp = store_timestamp;
-        }
-        header.slots_used += u32::from(before == 0);
-        header.next += 1;
-        header.end_log = log_offset;
-        header.end_timestamp = store_timestamp;
-        self.map.write(0, &header.encode())
-    }
-
-    /// Takes back an item that a kill kept from being counted: else its slot would lead nowhere, and what it led to before
-    /// would be lost.
-    pub(super) fn mend(&mut self) -> io::Result<()> {
-        if self.room() == 0 {
-            return Ok(());
-        }
-        let mut bytes = [0; ITEM_LEN];
-        self.map.read(self.options.item_at(self.known.header.next), &mut bytes)?;
-        let item = Item::decode(&bytes);
-        let slot_at = self.options.slot_at(self.options.slot_of(item.key_hash));
-        let mut slot = [0; SLOT_LEN];
-        self.map.read(slot_at, &mut slot)?;
-        if u32::from_be_bytes(slot) == self.known.header.next {
-            self.map.write(slot_at, &item.before.to_be_bytes())?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn find(&self, wanted: Wanted, steps: &mut u32, out: &mut Vec<i64>) -> io::Result<()> {
-        find(self.options, &self.known.header, wanted, steps, out, |at, bytes| {
-            self.map.read(at, bytes)
-        })
-    }
-}
-
 /// Follows a key's chain in a file that is not being filled.
 pub(crate) fn find_in(
     file: &dyn DiskFile,
@@ -160,10 +85,18 @@ pub(crate) fn find_in(
     steps: &mut u32,
     out: &mut Vec<i64>,
 ) -> io::Result<()> {
-    find(options, header, wanted, steps, out, |at, bytes| match file.read_at(bytes, at)? {
-        read if read == bytes.len() => Ok(()),
+    find(options, header, wanted, steps, out, |at, bytes| read_whole(file, bytes, at))
+}
+
+/// Fills `out` from a place of a file.
+///
+/// # Errors
+/// I/O errors; `UnexpectedEof` if the file ends before that.
+pub(super) fn read_whole(file: &dyn DiskFile, out: &mut [u8], at: u64) -> io::Result<()> {
+    match file.read_at(out, at)? {
+        read if read == out.len() => Ok(()),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
-    })
+    }
 }
 
 /// The number in a slot; 0 when it is none that an item before `next` has.
@@ -175,7 +108,7 @@ fn read_slot(at: u64, next: u32, read: impl Fn(u64, &mut [u8]) -> io::Result<()>
 }
 
 /// Newest first. A chain leads to ever lower numbers, or it ends there: bytes that make a loop are not followed.
-fn find(
+pub(super) fn find(
     options: IndexOptions,
     header: &Header,
     wanted: Wanted,
@@ -192,7 +125,7 @@ fn find(
         if item.seconds < 0 {
             return Ok(());
         }
-        let stored = header.begin_timestamp.saturating_add(i64::from(item.seconds) * 1000);
+        let stored = header.stored(&item);
         let is_in_time = stored >= wanted.begin && stored <= wanted.end;
         // A record that has the key twice (as a key and as its unique key) is there twice.
         if item.key_hash == wanted.key_hash && is_in_time && out.last() != Some(&item.log_offset) {

@@ -118,6 +118,11 @@ impl Header {
         begin <= self.end_timestamp && end >= self.begin_timestamp
     }
 
+    /// When an item was stored, epoch ms, to the second below.
+    pub(crate) fn stored(&self, item: &Item) -> i64 {
+        self.begin_timestamp.saturating_add(i64::from(item.seconds) * 1000)
+    }
+
     /// What an item stored at this time keeps of it.
     pub(crate) fn seconds(&self, store_timestamp: i64) -> i32 {
         if self.begin_timestamp <= 0 {

@@ -1,18 +1,19 @@
 //! The key index: from a message's keys to the records that have them, in files a Java broker reads and writes.
 //!
 //! Life of an item: a background thread follows the log and puts each record's keys ([`KeyIndex::put_record`]) into the
-//! newest file, which is mapped; when it is full the next one is made. [`KeyIndex::sync`] makes what was put durable, so
-//! that a checkpoint may say so. After an unclean stop [`KeyIndex::truncate_to_log`] goes back to the checkpoint.
+//! newest file; when it is full the next one is made. [`KeyIndex::write`] and [`KeyIndex::sync`] make what was put durable, so
+//! that a checkpoint may say so. After an unclean stop [`KeyIndex::cut`] goes back to the checkpoint.
 //!
 //! Invariants
 //! - Items of a file have rising log offsets (equal ones for the keys of one record), files rise too.
-//! - All blocks of the mapped file are reserved. Without room for the next file putting fails with a clear error and can be
-//!   tried again at any time; nothing of the record was put then. Sends do not come by here.
+//! - Without room for the next file putting fails with a clear error and can be tried again at any time; nothing of the record
+//!   was put then. Sends do not come by here.
 //! - Item numbers in a chain fall, or the chain ends: a query ends on any bytes.
 //!
 //! Not here: whether the records found have the key (hashes collide, the caller looks), and the thread that puts.
 
 mod file;
+mod filling;
 mod hash;
 mod layout;
 mod recovery;
@@ -25,8 +26,8 @@ use message::LogOffset;
 use parking_lot::RwLock;
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
-use file::Filling;
 pub(crate) use file::{IndexFile, Wanted, find_in, list};
+use filling::Filling;
 pub use hash::{key_hash, key_hashes, tag_hash};
 pub use layout::IndexOptions;
 pub(crate) use layout::{Header, ITEM_LEN, Item, SLOT_LEN};
@@ -50,13 +51,13 @@ struct State {
     filling: Option<Filling>,
     /// Made before the record is put that will not fit into the one being filled.
     next: Option<Filling>,
-    /// Whether something was put since the last sync.
-    is_dirty: bool,
+    /// Whether the file being filled was written since the last sync.
+    is_unsynced: bool,
     /// Files that were changed since the last sync and are not being filled.
     unsynced: Vec<Arc<dyn DiskFile>>,
     sync_failed: bool,
-    /// A process was killed perhaps between two keys of the record indexed last.
-    last_is_doubtful: bool,
+    /// An error came between two keys of the record indexed last: it is not whole.
+    last_is_partial: bool,
 }
 
 /// What a query found.
@@ -71,8 +72,8 @@ pub struct Found {
 }
 
 impl KeyIndex {
-    /// Opens the files in `dir` (`index`), which is made when absent. After an unclean stop
-    /// [`KeyIndex::truncate_to_log`] is to follow before anything else.
+    /// Opens the files in `dir` (`index`), which is made when absent. After an unclean stop [`KeyIndex::cut`] is to follow
+    /// before anything else.
     ///
     /// # Errors
     /// Whatever the machine says.
@@ -96,23 +97,14 @@ impl KeyIndex {
         Ok(index)
     }
 
-    /// Goes on with the newest file when it has room. One whose blocks are not reserved (made by a Java broker) stays as it
-    /// is and a new one is begun.
+    /// Goes on with the newest file when it has room.
     fn fill_newest(&self, state: &mut State) -> io::Result<()> {
-        let Some(newest) = state.older.last() else { return Ok(()) };
-        if !newest.is_readable || newest.header.next >= self.options.items {
-            return Ok(());
+        let has_room = |newest: &Arc<IndexFile>| newest.is_readable && newest.header.next < self.options.items;
+        if let Some(newest) = state.older.pop_if(|newest| has_room(newest)) {
+            let file = self.disk.open(&newest.path, OpenMode::Write)?;
+            state.filling = Some(Filling::new(IndexFile::clone(&newest), file, self.options));
         }
-        let file = self.disk.open(&newest.path, OpenMode::Write)?;
-        match Filling::new(IndexFile::clone(newest), file, self.options) {
-            Ok(filling) => {
-                state.older.pop();
-                state.filling = Some(filling);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            Err(error) => Err(error),
-        }
+        Ok(())
     }
 
     /// Puts one key of a record. See [`KeyIndex::put_record`], which is to be used when a record has several.
@@ -138,21 +130,30 @@ impl KeyIndex {
         if (room as usize) < key_hashes.len() && state.next.is_none() {
             state.next = Some(self.create(&state, store_timestamp)?);
         }
-        state.is_dirty = true;
-        state.last_is_doubtful = false;
-        for key_hash in key_hashes {
-            if state.filling.as_ref().is_none_or(|filling| filling.room() == 0) {
-                self.turn(&mut state, store_timestamp)?;
-            }
-            if let Some(filling) = &mut state.filling {
-                filling.put(*key_hash, log_offset.0, store_timestamp)?;
-            }
+        for (n, key_hash) in key_hashes.iter().enumerate() {
+            let put = self.put_key(&mut state, *key_hash, log_offset.0, store_timestamp);
+            state.last_is_partial = n > 0 && put.is_err();
+            put?;
         }
         Ok(())
     }
 
-    /// Turns to the next file.
+    fn put_key(&self, state: &mut State, key_hash: i32, log_offset: i64, store_timestamp: i64) -> io::Result<()> {
+        if state.filling.as_ref().is_none_or(|filling| filling.room() == 0) {
+            self.turn(state, store_timestamp)?;
+        }
+        if let Some(filling) = &mut state.filling {
+            filling.put(key_hash, log_offset, store_timestamp)?;
+        }
+        Ok(())
+    }
+
+    /// Turns to the next file, once all of the one before is written.
     fn turn(&self, state: &mut State, store_timestamp: i64) -> io::Result<()> {
+        if let Some(full) = &mut state.filling {
+            // Synced with those that are not being filled any more.
+            full.write()?;
+        }
         let mut next = match state.next.take() {
             Some(next) => next,
             None => self.create(state, store_timestamp)?,
@@ -187,17 +188,14 @@ impl KeyIndex {
                 format!("the key index pauses: no new file {} of {len} bytes: {error}", path.display()),
             )
         })?;
-        Filling::new(
-            IndexFile {
-                path,
-                number,
-                len,
-                header: Header::EMPTY,
-                is_readable: true,
-            },
-            file,
-            self.options,
-        )
+        let known = IndexFile {
+            path,
+            number,
+            len,
+            header: Header::EMPTY,
+            is_readable: true,
+        };
+        Ok(Filling::new(known, file, self.options))
     }
 
     /// The records that were put under a key, see [`KeyIndex::query_hash`].
@@ -270,11 +268,31 @@ impl KeyIndex {
         self.options.file_len().saturating_mul(files as u64)
     }
 
-    /// Makes durable what was put before the call. After an error no later call succeeds, until the next start has gone
+    /// Writes to files what was put and is in memory only.
+    ///
+    /// # Errors
+    /// I/O errors; [`io::ErrorKind::StorageFull`] in a file whose blocks are not reserved (a Java broker's). What was not
+    /// written stays in memory for the next call.
+    pub fn write(&self) -> io::Result<()> {
+        let State { filling, is_unsynced, .. } = &mut *self.state.write();
+        let Some(filling) = filling.as_mut().filter(|filling| filling.is_dirty()) else {
+            return Ok(());
+        };
+        *is_unsynced = true;
+        filling.write()
+    }
+
+    /// Whether nothing of what was put is in memory only.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        !self.state.read().filling.as_ref().is_some_and(Filling::is_dirty)
+    }
+
+    /// Makes durable what was written before the call. After an error no later call succeeds, until the next start has gone
     /// back to the checkpoint.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// I/O errors of the sync.
     pub fn sync(&self) -> io::Result<()> {
         let mut state = self.state.write();
         if state.sync_failed {
@@ -283,41 +301,38 @@ impl KeyIndex {
             ));
         }
         let mut files = std::mem::take(&mut state.unsynced);
-        if std::mem::take(&mut state.is_dirty) {
+        if std::mem::take(&mut state.is_unsynced) {
             files.extend(state.filling.as_ref().map(|filling| Arc::clone(&filling.file)));
         }
         drop(state);
         for file in files {
-            // Of a shared map this writes the changed pages too.
             file.sync_data().inspect_err(|_| self.state.write().sync_failed = true)?;
         }
         Ok(())
     }
 
     /// Recovery after an unclean stop: forgets the records that start at `log_end` or after it, where everything below
-    /// `log_end` was synced for sure. Reads the whole newest file.
+    /// `log_end` was synced for sure. Reads the whole newest file, unless all that was written is readable: the process was
+    /// killed, and the machine went on.
     ///
     /// # Errors
-    /// Whatever the machine says; the index is not to be used then.
-    pub fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
+    /// I/O errors; the index is not to be used then.
+    pub fn cut(&self, log_end: LogOffset, is_all_readable: bool) -> io::Result<()> {
         let mut state = self.state.write();
         let newest = [state.filling.take(), state.next.take()];
         state
             .older
             .extend(newest.into_iter().flatten().map(|filling| Arc::new(filling.known)));
         state.older.sort_unstable_by_key(|known| known.number);
-        while let Some(known) = state.older.pop() {
-            if !known.is_readable {
-                state.older.push(known);
-                break;
-            }
+        while let Some(known) = state.older.pop_if(|known| known.is_readable) {
             let file = self.disk.open(&known.path, OpenMode::Write)?;
             let header = file::read_header(&*file, self.options)?;
-            let rebuilt = match self.has_below(&*file, log_end)? {
-                true => recovery::rebuild(&*file, self.options, &header, log_end.0)?,
-                false => None,
+            let cut = match (self.has_below(&*file, log_end)?, is_all_readable) {
+                (false, _) => None,
+                (true, true) => Some(recovery::rewind(&*file, self.options, &header, log_end.0)?),
+                (true, false) => recovery::rebuild(&*file, self.options, &header, log_end.0)?,
             };
-            let Some(header) = rebuilt else {
+            let Some(header) = cut else {
                 drop(file);
                 self.disk.remove_file(&known.path)?;
                 continue;
@@ -331,27 +346,6 @@ impl KeyIndex {
         }
         self.disk.sync_dir(&self.dir)?;
         self.fill_newest(&mut state)
-    }
-
-    /// Recovery after the process was killed while the machine went on: all is there but what was just being put. It may be
-    /// put again, also when that gives it a second item. What was put since `log_end` is synced by the next sync.
-    ///
-    /// # Errors
-    /// Whatever the machine says; the index is not to be used then.
-    pub fn mend(&self, log_end: LogOffset) -> io::Result<()> {
-        let mut state = self.state.write();
-        let changed = |known: &&Arc<IndexFile>| known.is_readable && known.header.end_log >= log_end.0;
-        let changed: io::Result<Vec<_>> = state
-            .older
-            .iter()
-            .filter(changed)
-            .map(|known| self.disk.open(&known.path, OpenMode::Write))
-            .collect();
-        state.unsynced.extend(changed?);
-        self.disk.sync_dir(&self.dir)?;
-        state.last_is_doubtful = true;
-        state.is_dirty = true;
-        state.filling.as_mut().map_or(Ok(()), Filling::mend)
     }
 
     /// Whether the file's first item is one that was synced.
@@ -401,7 +395,7 @@ impl State {
         let last = self.newest_header();
         // Headers alone do not tell a record at offset 0 from none.
         let has_items = || last.next > 1 || self.older.iter().any(|known| known.header.next > 1);
-        log_offset < last.end_log || (log_offset == last.end_log && !self.last_is_doubtful && has_items())
+        log_offset < last.end_log || (log_offset == last.end_log && !self.last_is_partial && has_items())
     }
 
     /// The files to look at, newest first: up to the first that begins before the time asked for.

@@ -1,13 +1,17 @@
-//! Making an index file right after an unclean stop: what is below the checkpoint is on the disk for sure, of the rest
-//! anything may be missing, and slots may lead into it.
+//! Cuts an index file back to the last checkpoint after an unclean stop; what is cut is put again from the log.
 //!
-//! So the slots and the links between the items are made again from the items below the checkpoint, which needs one pass
-//! over the file, and the items above are forgotten; they are put again from the log.
+//! After a power loss what is below the checkpoint is on the disk for sure, of the rest anything may be missing, and slots may
+//! lead into it. So [`rebuild`] makes the slots and the links between the items again from the items below, which needs one
+//! pass over the file. After a kill all that was written is there, and [`rewind`] follows the links of what it cuts only.
+//!
+//! Items that are cut become zeros: after a second crash they must not be taken for items of the log's new end.
 
 use std::io;
 
+use super::file::read_whole;
 use super::layout::{Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN};
 use crate::disk::DiskFile;
+use crate::queue::partition;
 
 /// Items that are read and written at once.
 const CHUNK: usize = 8 * 1024;
@@ -58,9 +62,66 @@ pub(super) fn rebuild(file: &dyn DiskFile, options: IndexOptions, header: &Heade
     if kept.header.next == 1 {
         return Ok(None);
     }
+    erase_items(file, options, kept.header.next)?;
     write_slots(file, options, &slots)?;
     file.write_at(&kept.header.encode(), 0)?;
     Ok(Some(kept.header))
+}
+
+/// The header to go on with in a file whose items at `log_end` or above it are cut.
+///
+/// # Errors
+/// I/O errors of the file; the call can be repeated.
+pub(super) fn rewind(file: &dyn DiskFile, options: IndexOptions, header: &Header, log_end: i64) -> io::Result<Header> {
+    let item = |number| {
+        let mut bytes = [0; ITEM_LEN];
+        read_whole(file, &mut bytes, options.item_at(number))?;
+        io::Result::Ok(Item::decode(&bytes))
+    };
+    let is_kept = |number| io::Result::Ok(item(number as u32)?.log_offset < log_end);
+    let next = partition(1, i64::from(header.next), is_kept)? as u32;
+    let mut rewound = Header { next, ..*header };
+    // Newest first. Slots that were not written yet lead to an item before.
+    for number in (next..header.next).rev() {
+        let cut = item(number)?;
+        let slot_at = options.slot_at(options.slot_of(cut.key_hash));
+        let mut slot = [0; SLOT_LEN];
+        read_whole(file, &mut slot, slot_at)?;
+        if u32::from_be_bytes(slot) == number {
+            file.write_at(&cut.before.to_be_bytes(), slot_at)?;
+        }
+        rewound.slots_used = rewound.slots_used.saturating_sub(u32::from(cut.before == 0));
+    }
+    if next > 1 {
+        let last = item(next - 1)?;
+        rewound.end_log = last.log_offset;
+        rewound.end_timestamp = rewound.stored(&last);
+    }
+    file.write_at(&rewound.encode(), 0)?;
+    erase_items(file, options, next)?;
+    Ok(rewound)
+}
+
+/// Makes all items from a number on zeros.
+fn erase_items(file: &dyn DiskFile, options: IndexOptions, from: u32) -> io::Result<()> {
+    let mut block = vec![0; CHUNK * ITEM_LEN];
+    let mut at = options.item_at(from);
+    while let Some(data) = file.next_data(at)? {
+        at = data.start;
+        while at < data.end {
+            let part = block.len().min((data.end - at) as usize);
+            let read = file.read_at(&mut block[..part], at)?;
+            if read == 0 {
+                return Ok(());
+            }
+            if block[..read].iter().any(|byte| *byte != 0) {
+                block[..read].fill(0);
+                file.write_at(&block[..read], at)?;
+            }
+            at += read as u64;
+        }
+    }
+    Ok(())
 }
 
 struct Kept {
@@ -82,7 +143,7 @@ impl Kept {
         }
         self.header.end_log = item.log_offset;
         // To the second below: the item keeps no more. It is put right by the next item.
-        self.header.end_timestamp = self.header.begin_timestamp.saturating_add(i64::from(item.seconds) * 1000);
+        self.header.end_timestamp = self.header.stored(item);
         self.header.next += 1;
         true
     }

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::disk::real::RealDisk;
 use crate::disk::simulated::{Fault, Lasts, SimulatedDisk};
 
 const DIR: &str = "/s/index";
@@ -69,6 +68,7 @@ proptest! {
             }
             end += count * 100;
             check(&index, end);
+            index.write().unwrap();
         }
     }
 
@@ -97,12 +97,13 @@ proptest! {
             index.put_record(&keys, LogOffset(base + at * 100), time).unwrap();
         };
         (0..synced).for_each(|at| put(&index, at));
+        index.write().unwrap();
         index.sync().unwrap();
         (synced..synced + more).for_each(|at| put(&index, at));
 
         let disk = disk.power_cut(seed);
         let index = open(&disk);
-        index.truncate_to_log(LogOffset(base + synced * 100)).unwrap();
+        index.cut(LogOffset(base + synced * 100), false).unwrap();
         let check = |index: &KeyIndex, count: i64| for key in 1..=40 {
             let found: Vec<_> = index.query_hash(key, 0, i64::MAX, usize::MAX).unwrap().log_offsets.iter().map(|at| LogOffset(at.0 - base)).collect();
             assert_eq!(found, expected((0..count * 100).step_by(100), key), "key {key}");
@@ -110,8 +111,53 @@ proptest! {
         check(&index, synced);
         (synced..synced + more).for_each(|at| put(&index, at));
         check(&index, synced + more);
+        index.write().unwrap();
         index.sync().unwrap();
         check(&open(&disk.power_cut(seed)), synced + more);
+    }
+
+    #[test]
+    fn a_kill_leaves_what_was_written_and_recovery_puts_the_rest_again(
+        // Records put, and whether they are written then: the last one that is is the checkpoint.
+        lives in prop::collection::vec(prop::collection::vec((0i64..40, any::<bool>()), 1..6), 1..4),
+        steps in 0usize..4,
+    ) {
+        let mut disk = SimulatedDisk::new(1);
+        let (mut end, mut checkpoint) = (0, 0);
+        for life in lives {
+            let index = open(&disk);
+            index.cut(LogOffset(checkpoint), true).unwrap();
+            check(&index, checkpoint);
+            end = checkpoint;
+            for (count, is_written) in life {
+                for at in end / 100..end / 100 + count {
+                    put(&index, at * 100).unwrap();
+                }
+                end += count * 100;
+                if is_written {
+                    index.write().unwrap();
+                    checkpoint = end;
+                }
+            }
+            check(&index, end);
+            // The next write is cut short by the kill.
+            if let Some(filling) = &mut index.state.write().filling {
+                let all = [Filling::write_items, Filling::write_header, Filling::write_slots];
+                all[..steps].iter().for_each(|step| step(filling).unwrap());
+            }
+            disk = disk.process_killed();
+        }
+        let index = open(&disk);
+        index.cut(LogOffset(checkpoint), true).unwrap();
+        for at in checkpoint / 100..end / 100 {
+            put(&index, at * 100).unwrap();
+        }
+        check(&index, end);
+        drop(index);
+        // A power loss after that finds no item of an earlier life.
+        let index = open(&disk.power_cut(3));
+        index.cut(LogOffset(0), false).unwrap();
+        check(&index, 0);
     }
 
     #[test]
@@ -130,7 +176,7 @@ proptest! {
         let index = open(&disk);
         let found = index.query_hash(key, i64::MIN, i64::MAX, usize::MAX).unwrap();
         prop_assert!(found.log_offsets.len() <= 60);
-        index.truncate_to_log(LogOffset(1 << 40)).unwrap();
+        index.cut(LogOffset(1 << 40), seed % 2 == 0).unwrap();
         put(&index, 1 << 41).unwrap();
     }
 }
@@ -178,33 +224,24 @@ fn retention_removes_files_below_the_log_and_keeps_the_newest() {
 }
 
 #[test]
-fn file_of_a_java_broker_is_read_and_left_as_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let made = dir.path().join("made");
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let index = KeyIndex::open(Arc::clone(&disk), &made, OPTIONS).unwrap();
-    for at in 0..20 {
-        put(&index, at * 100).unwrap();
-    }
-    drop(index);
-    // The same bytes without reserved blocks, as Java makes files.
-    let sparse = dir.path().join("sparse");
-    std::fs::create_dir(&sparse).unwrap();
-    let entry = disk.list(&made).unwrap().remove(0);
-    let content = disk.read(&made.join(&entry.name)).unwrap();
-    let file = disk.create(&sparse.join(&entry.name), 1 << 20, Allocate::Sparse).unwrap();
-    let options = IndexOptions {
-        slots: 7,
-        items: ((1 << 20) - 40 - 28) / 20,
-    };
-    file.set_len(options.file_len()).unwrap();
-    file.write_at(&content, 0).unwrap();
-    let index = KeyIndex::open(Arc::clone(&disk), &sparse, options).unwrap();
+fn file_of_a_java_broker_is_continued_and_a_full_disk_costs_nothing() {
+    let disk = SimulatedDisk::new(1);
+    disk.create_dir_all(Path::new(DIR)).unwrap();
+    // Without reserved blocks, as Java makes files.
+    let path = Path::new(DIR).join("20231114221320123");
+    disk.create(&path, OPTIONS.file_len(), Allocate::Sparse).unwrap();
+    let index = open(&disk);
+    (0..10).for_each(|at| put(&index, at * 100).unwrap());
+    disk.fail_at(disk.calls() + 1, Fault::NoSpace, Lasts::ForEver);
+    assert_eq!(index.write().unwrap_err().kind(), io::ErrorKind::StorageFull);
+    (10..20).for_each(|at| put(&index, at * 100).unwrap());
     check(&index, 2_000);
-    put(&index, 2_000).unwrap();
-    check(&index, 2_100);
-    assert_eq!(disk.list(&sparse).unwrap().len(), 2);
-    assert_eq!(disk.read(&sparse.join(&entry.name)).unwrap()[..content.len()], content);
+    disk.heal();
+    index.write().unwrap();
+    index.sync().unwrap();
+    let index = open(&disk.power_cut(1));
+    check(&index, 2_000);
+    assert_eq!(disk.list(Path::new(DIR)).unwrap().len(), 1);
 }
 
 #[test]
@@ -235,6 +272,7 @@ fn failed_sync_is_never_followed_by_a_successful_one() {
     let disk = SimulatedDisk::new(1);
     let index = open(&disk);
     put(&index, 0).unwrap();
+    index.write().unwrap();
     disk.fail_at(disk.calls() + 1, Fault::Broken, Lasts::Once);
     assert!(index.sync().is_err());
     put(&index, 100).unwrap();

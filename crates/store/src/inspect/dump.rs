@@ -163,7 +163,7 @@ pub fn index_items(
                 number,
                 key_hash: item.key_hash,
                 log_offset: LogOffset(item.log_offset),
-                stored_ms: found.header.begin_timestamp.saturating_add(i64::from(item.seconds) * 1000),
+                stored_ms: found.header.stored(&item),
                 before: item.before,
             };
             if visit(item).is_break() {

@@ -1,11 +1,11 @@
-//! What a simulated disk gives out: locks, open files and maps. All they know is where in the disk's state to look.
+//! What a simulated disk gives out: locks and open files. All they know is where in the disk's state to look.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::{Change, SimulatedDisk, index};
-use crate::disk::{DiskFile, Lock, Mapped};
+use super::{SimulatedDisk, index};
+use crate::disk::{DiskFile, Lock};
 
 #[derive(Debug)]
 pub(super) struct SimulatedLock {
@@ -70,72 +70,5 @@ impl DiskFile for SimulatedFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.on()?.set_len(self.id, len)
-    }
-
-    fn map(&self) -> io::Result<Box<dyn Mapped>> {
-        let state = self.disk.on()?;
-        let file = &state.files[self.id];
-        if file.content.is_empty() || !file.reserved {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "only a file with all of its blocks reserved may be mapped",
-            ));
-        }
-        Ok(Box::new(SimulatedMap {
-            disk: self.disk.clone(),
-            id: self.id,
-            len: file.content.len() as u64,
-        }))
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct SimulatedMap {
-    pub(super) disk: SimulatedDisk,
-    pub(super) id: usize,
-    len: u64,
-}
-
-impl SimulatedMap {
-    fn check(&self, offset: u64, len: usize) -> io::Result<usize> {
-        match offset.checked_add(len as u64) {
-            Some(end) if end <= self.len => index(offset),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
-
-impl Mapped for SimulatedMap {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let from = self.check(offset, out.len())?;
-        let state = self.disk.on()?;
-        let content = state.files[self.id]
-            .content
-            .get(from..from + out.len())
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(content);
-        Ok(())
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let offset = self.check(offset, bytes.len())?;
-        let mut state = self.disk.on()?;
-        let now_ms = state.now_ms;
-        state.files[self.id].change(
-            Change::Write {
-                offset,
-                bytes: bytes.to_vec(),
-            },
-            now_ms,
-        );
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.on()?.sync_file(self.id)
     }
 }

@@ -220,24 +220,6 @@ fn sync_after_a_failed_sync_does_not_make_the_lost_write_durable() {
 }
 
 #[test]
-fn stores_to_a_map_are_unsynced_until_it_is_synced() {
-    let disk = disk();
-    let path = Path::new("/s/f");
-    assert!(disk.create(Path::new("/s/sparse"), 10, Allocate::Sparse).unwrap().map().is_err());
-    let mut map = disk.create(path, 4096, Allocate::Reserved).unwrap().map().unwrap();
-    map.write(4095, b"x").unwrap();
-    assert!(map.write(4095, b"xy").is_err());
-    let there = |disk: &SimulatedDisk| {
-        (0..SEEDS)
-            .filter(|seed| content(&disk.power_cut(*seed), "/s/f").unwrap()[4095] == b'x')
-            .count()
-    };
-    assert!((1..SEEDS as usize).contains(&there(&disk)));
-    map.sync().unwrap();
-    assert_eq!(there(&disk), SEEDS as usize);
-}
-
-#[test]
 fn killed_process_loses_nothing_and_its_unsynced_writes_stay_unsynced() {
     let disk = disk();
     let file = disk.open(Path::new("/s/a"), OpenMode::WriteOrCreate).unwrap();
