@@ -4,10 +4,10 @@
 
 use crate::log::{Batch, IndexedRecord};
 use crate::queue::ConsumeQueue;
-use parking_lot::{Condvar, Mutex};
+use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use crate::sync::{Condvar, Instant, Mutex};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Told of messages that readers can now see. Called on the thread that confirmed them: it must not block.
 pub trait Arrivals: Send + Sync {

@@ -16,12 +16,12 @@ use crate::log;
 use crate::open::put_keys;
 use crate::retention::{self, Decision, Observed, SegmentAge};
 use crate::store::Store;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Broken, Instant, JoinHandle, is_broken, thread};
 use message::LogOffset;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Time between two rounds while there is work.
 const ROUND: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ impl Store {
                 }
             }
         };
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(run)
             .map_err(|e| StoreError::Layout(format!("cannot start the keeper thread: {e}")))
@@ -318,6 +318,9 @@ impl Store {
                 self.distrust_page_cache();
                 failed("sync", "key index", e)
             })?;
+            if is_broken(Broken::AskedForKeysAfterSync) {
+                indexed = LogOffset(self.dispatch.missed().map_or(published, |missed| missed.from.min(published)));
+            }
         }
         self.write_queues()?;
         self.queues.sync().map_err(|e| failed("sync", "consume queues", e))?;

@@ -22,6 +22,7 @@ pub mod queue;
 mod read;
 pub mod retention;
 mod store;
+mod sync;
 
 pub use dispatch::{Arrival, Arrivals};
 pub use error::{AppendError, StoreError};
@@ -32,3 +33,9 @@ pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};
 pub use read::{Damaged, Limits, Reach, ReadResult, ReadStatus};
 pub use store::{IndexedBy, QueryResult, Store};
+
+/// For `tests/explore.rs`: puts wrong orders of steps back.
+#[cfg(feature = "explore")]
+pub mod explore {
+    pub use crate::sync::{Broken, break_order};
+}

@@ -13,14 +13,14 @@ use crate::log::{self, CommitLog};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Code, ConsumeQueue, DueTopic, Entry, QueueOptions, QueueTable};
 use crate::store::Store;
+use crate::sync::atomic::{AtomicBool, AtomicU32};
+use crate::sync::{Mutex, RwLock};
 use message::properties::Indexed;
 use message::record::Record;
 use message::{LogOffset, sys_flag};
-use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Instant;
 
 /// Apache's margin: what was stored in the last seconds before a checkpoint's time may have missed it.
@@ -92,17 +92,21 @@ impl Store {
         Ok((store, recovery))
     }
 
-    /// Stops in order: everything is written, synced and checkpointed, and the next start has nothing to recover.
+    /// Shuts down cleanly: appends are refused from now on, everything taken before is written, synced and checkpointed, and the
+    /// next start has nothing to recover.
     ///
     /// # Errors
-    /// The machine's; the next start then recovers.
+    /// `StoreError::Io` if the last syncs fail, `StoreError::Failed` if the log or index had failed before; the next start then
+    /// recovers.
     pub fn close(&self) -> Result<(), StoreError> {
-        self.log.write_pending();
+        // What appends still wait for needs the flushers.
+        let written = self.log.take_no_more();
         self.log.stop_flushers();
         self.dispatch.stop_keeper();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
+        written?;
         self.checkpoint_now()?;
         if !self.index.as_ref().is_none_or(KeyIndex::is_written) {
             return Err(StoreError::Failed(

@@ -10,15 +10,14 @@ use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable, StoreTime};
 use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
 use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Broken, JoinHandle, Mutex, RwLock, is_broken};
 use bytes::Bytes;
 use message::properties::Indexed;
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
-use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::JoinHandle;
 
 /// Commit log, consume queues and key index of one directory.
 pub struct Store {
@@ -314,6 +313,9 @@ impl Store {
             path: format!("consume queues of {topic}"),
             source: e,
         })?;
+        if is_broken(Broken::DeletedWithoutCheckpoint) {
+            return Ok(());
+        }
         // Recovery rebuilds queues from what it reads: that must begin behind the old topic's last message.
         self.checkpoint_now()
     }

@@ -24,7 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 
 use super::{Allocate, Disk, DiskFile, Entry, Lock, OpenMode, Space, parent, with_suffix};
 use handles::{SimulatedFile, SimulatedLock};

@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use message::LogOffset;
-use parking_lot::RwLock;
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
+use crate::sync::RwLock;
 pub(crate) use file::{IndexFile, Wanted, find_in, list};
 use filling::Filling;
 pub use hash::{key_hash, key_hashes, tag_hash};

@@ -6,19 +6,20 @@ use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
 use crate::options::FlushMode;
 use crate::queue::{ConsumeQueue, DueTopic, Entry};
+use crate::sync::atomic::Ordering;
+use crate::sync::{Broken, is_broken, mpsc};
 use bytes::{Bytes, BytesMut};
 use message::LogOffset;
 use message::properties::Indexed;
 use message::record::{Draft, FILLER_LEN, Placement, encode_filler};
 use smallvec::SmallVec;
 use std::io::IoSlice;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 /// Bytes of memory that encoded messages are cut from.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How often a leader looks for more before it lets another thread lead.
-const MAX_ROUNDS: usize = 16;
+/// How often a leader looks for more before it lets another thread lead. Soon where threads are explored.
+const MAX_ROUNDS: usize = if cfg!(feature = "explore") { 1 } else { 16 };
 /// Most slices of one write.
 const MAX_SLICES: usize = 512;
 /// How far store timestamps may lag behind the last one and still be taken for a sender that was delayed, or a clock that
@@ -70,6 +71,8 @@ pub(crate) struct AppendState {
     chunk: BytesMut,
     pending: Vec<Batch>,
     leading: bool,
+    /// The store is being closed: nothing more is taken.
+    closed: bool,
     pub(super) failed: Option<Arc<str>>,
 }
 
@@ -83,6 +86,7 @@ impl AppendState {
             chunk: BytesMut::new(),
             pending: Vec::new(),
             leading: false,
+            closed: false,
             failed: None,
         }
     }
@@ -136,6 +140,19 @@ impl CommitLog {
         }
     }
 
+    /// Refuses appends from now on, and waits until those taken before are published.
+    ///
+    /// # Errors
+    /// `StoreError::Failed` if the log fails before that.
+    pub(crate) fn take_no_more(&self) -> Result<(), StoreError> {
+        let end = {
+            let mut state = self.state.lock();
+            state.closed = !is_broken(Broken::AppendedWhileClosing);
+            LogOffset(state.end)
+        };
+        self.wait_published(end)
+    }
+
     fn try_append(
         &self,
         drafts: &[Draft<'_>],
@@ -148,7 +165,12 @@ impl CommitLog {
         if let Some(reason) = &state.failed {
             return Err(AppendError::NotWritable(reason.to_string()));
         }
-        if let Some(retired) = batch.entries.iter().find(|dispatched| dispatched.queue.is_retired()) {
+        if state.closed {
+            return Err(AppendError::NotWritable("the store is being closed".to_owned()));
+        }
+        if let Some(retired) = batch.entries.iter().find(|dispatched| dispatched.queue.is_retired())
+            && !is_broken(Broken::AppendedToRetired)
+        {
             return Err(AppendError::QueueRetired {
                 topic: retired.queue.topic().to_owned(),
                 queue_id: retired.queue.queue_id(),
@@ -169,7 +191,10 @@ impl CommitLog {
             batch.pieces.extend(end_file(&mut state, &segment));
             self.dispatch.wake_keeper();
         }
-        batch.store_timestamp = state.stored_at(now_ms);
+        batch.store_timestamp = match is_broken(Broken::StampedBeforeLocked) {
+            true => now_ms,
+            false => state.stored_at(now_ms),
+        };
         encode(&mut state, drafts, bytes, &mut batch, placements);
         let ticket = Ticket { end: state.end };
         state.pending.push(batch);
@@ -223,6 +248,7 @@ impl CommitLog {
     fn reached(&self, level: Level) -> i64 {
         match level {
             Level::Written => self.written().0,
+            Level::Published if is_broken(Broken::AnsweredBeforePublished) => self.written().0,
             Level::Published => self.dispatch.published(),
         }
     }
@@ -268,8 +294,14 @@ impl CommitLog {
     }
 
     fn confirm_written(&self, batches: &[Batch], end: i64) {
-        self.written.store(end, Ordering::Release);
-        self.confirm(batches, end);
+        if is_broken(Broken::PublishedBeforeWritten) {
+            self.dispatch.publish(batches);
+            self.written.store(end, Ordering::Release);
+            self.confirm(&[], end);
+        } else {
+            self.written.store(end, Ordering::Release);
+            self.confirm(batches, end);
+        }
         self.state.lock().leading = false;
         self.wake_flusher();
         self.run_waiters();
@@ -277,6 +309,10 @@ impl CommitLog {
     }
 
     fn hand_to_flusher(&self, batches: Vec<Batch>, end: i64) {
+        if is_broken(Broken::PublishedBeforeSynced) {
+            self.dispatch.publish(&batches);
+            return self.confirm_written(&[], end);
+        }
         self.unsynced.lock().extend(batches);
         self.written.store(end, Ordering::Release);
         self.state.lock().leading = false;
@@ -469,6 +505,7 @@ mod tests {
             chunk: BytesMut::new(),
             pending: Vec::new(),
             leading: false,
+            closed: false,
             failed: None,
         };
         let hour = 3_600_000;

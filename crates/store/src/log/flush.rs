@@ -8,12 +8,10 @@
 use super::CommitLog;
 use crate::error::StoreError;
 use crate::options::FlushMode;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Broken, Condvar, Instant, JoinHandle, Mutex, is_broken, thread};
 use message::LogOffset;
-use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// How the flushers sleep and are woken. Of these locks only `turn` and `syncing` are held over I/O; senders take `sleep` alone.
 #[derive(Default)]
@@ -48,7 +46,7 @@ impl CommitLog {
 
     fn spawn(self: &Arc<Self>, name: String, run: fn(&Self)) -> Result<JoinHandle<()>, StoreError> {
         let log = self.clone();
-        let thread = std::thread::Builder::new().name(name).spawn(move || run(&log));
+        let thread = thread::Builder::new().name(name).spawn(move || run(&log));
         thread.map_err(|e| StoreError::Layout(format!("cannot start a thread of the store: {e}")))
     }
 
@@ -115,6 +113,7 @@ impl CommitLog {
         if let Some(reason) = self.failure() {
             return Err(StoreError::Failed(reason.to_string()));
         }
+        let _broken = is_broken(Broken::SyncUnderWakeLock).then(|| self.flush_wake.sleep.lock());
         let (from, target) = (self.flushed().0, self.written().0);
         debug_assert!(from <= target, "synced beyond what is written");
         if let Err(error) = self.sync_range(from, target) {

@@ -37,11 +37,11 @@ use crate::disk::Disk;
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
 use crate::options::{FlushMode, LogOptions};
+use crate::sync::atomic::{AtomicI64, Ordering};
+use crate::sync::{Broken, Mutex, RwLock, is_broken};
 use message::LogOffset;
-use parking_lot::{Mutex, RwLock};
 use segment::Segments;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tail::Tail;
 
@@ -146,6 +146,11 @@ impl CommitLog {
             self.options.flush_mode == FlushMode::Async || end <= self.flushed().0,
             "confirmed before the sync"
         );
+        if is_broken(Broken::PublishedBeforeConfirmed) {
+            self.dispatch.publish(batches);
+            self.confirmed.store(end, Ordering::Release);
+            return;
+        }
         self.confirmed.store(end, Ordering::Release);
         self.dispatch.publish(batches);
     }

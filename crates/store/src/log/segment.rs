@@ -7,7 +7,7 @@
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
-use parking_lot::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -4,9 +4,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use message::{LogOffset, QueueOffset};
+
+use crate::sync::atomic::Ordering;
 
 use super::consume_queue::{ConsumeQueue, LEN, OnDisk};
 use super::files::{Extent, partition};

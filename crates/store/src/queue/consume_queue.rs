@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use message::{LogOffset, QueueOffset};
-use parking_lot::Mutex;
 
 use super::entry::{ENTRY_LEN, Entry};
 use super::files::{Extent, QueueFiles};

@@ -10,12 +10,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::{ENTRY_LEN, Entry};
 use super::synced::Synced;
 use super::table::Shared;
 use crate::disk::{Allocate, DiskFile, OpenMode};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 const LEN: i64 = ENTRY_LEN as i64;
 

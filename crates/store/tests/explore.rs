@@ -1,0 +1,119 @@
+//! The store's threads under a scheduler that explores: senders, leader, relief, flushers, keeper, readers, deletion, search,
+//! checkpoint and stop run in an order of its choice, over a simulated disk whose power is cut at a moment of its choice.
+//!
+//! Each of the orders of steps that were wrong once ([`Broken`]) is put back and must be caught.
+//!
+//! For long runs: `EXPLORE_RUNS=100000 EXPLORE_SEED=7 cargo test --profile fuzz -p store --features explore --test explore`. A
+//! failure prints its seed and run; the same seed finds it again.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod explored;
+
+use explored::{Life, closing, deletion, end_after_deletion, hanging_syncs, keys, reads, retention, sends_and_reads};
+use shuttle::Config;
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use store::FlushMode;
+use store::explore::{Broken, break_order};
+
+/// Runs of each test, a part of them with each scheduler.
+const RUNS: usize = 300;
+/// Runs in which a broken order must be caught.
+const RUNS_TO_CATCH: usize = 20_000;
+/// Steps of one run at most; more is a run that does not end.
+const STEPS: usize = 2_000_000;
+
+/// One test at a time: the broken order is the process's.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn from_environment<T: std::str::FromStr>(name: &str, default: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config.max_steps = shuttle::MaxSteps::FailAfter(STEPS);
+    config.stack_size = 1 << 20;
+    config.silence_warnings = true;
+    config.failure_persistence = shuttle::FailurePersistence::None;
+    config
+}
+
+fn run(scheduler: impl Scheduler + 'static, life: fn(FlushMode), mode: FlushMode) {
+    shuttle::Runner::new(scheduler, config()).run(move || life(mode));
+}
+
+/// Explores a life in both flush modes: half of the runs with random choices, half with few preemptions at random places.
+fn explore(life: fn(FlushMode)) {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (runs, seed) = (from_environment("EXPLORE_RUNS", RUNS), from_environment("EXPLORE_SEED", 1));
+    for mode in [FlushMode::Async, FlushMode::Sync] {
+        run(RandomScheduler::new_from_seed(seed, runs / 4), life, mode);
+        run(PctScheduler::new_from_seed(seed, 3, runs / 4), life, mode);
+    }
+}
+
+/// Puts an order back and explores until a run fails.
+fn must_be_caught(broken: Broken, life: fn(FlushMode), mode: FlushMode) {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    break_order(Some(broken));
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        run(RandomScheduler::new_from_seed(3, RUNS_TO_CATCH / 2), life, mode);
+        run(PctScheduler::new_from_seed(3, 3, RUNS_TO_CATCH / 2), life, mode);
+    }));
+    break_order(None);
+    assert!(caught.is_err(), "{broken:?} was not caught in {RUNS_TO_CATCH} runs");
+}
+
+#[test]
+fn what_is_acknowledged_is_there_and_what_is_seen_stays() {
+    explore(sends_and_reads);
+}
+
+#[test]
+fn retention_takes_nothing_that_is_needed() {
+    explore(retention);
+}
+
+#[test]
+fn every_key_is_found_after_a_kill_and_a_power_cut() {
+    explore(keys);
+}
+
+#[test]
+fn a_deleted_topic_stays_deleted_and_its_successor_is_whole() {
+    explore(deletion);
+    explore(end_after_deletion);
+}
+
+#[test]
+fn a_stop_keeps_all_that_was_acknowledged_before_and_meanwhile() {
+    explore(closing);
+}
+
+#[test]
+fn senders_do_not_wait_for_a_sync() {
+    explore(hanging_syncs);
+}
+
+#[test]
+fn broken_orders_are_caught() {
+    let lives: [(Broken, Life, FlushMode); 10] = [
+        (Broken::PublishedBeforeWritten, sends_and_reads, FlushMode::Async),
+        (Broken::PublishedBeforeConfirmed, reads, FlushMode::Async),
+        (Broken::AnsweredBeforePublished, reads, FlushMode::Async),
+        (Broken::PublishedBeforeSynced, reads, FlushMode::Sync),
+        (Broken::StampedBeforeLocked, sends_and_reads, FlushMode::Async),
+        (Broken::AskedForKeysAfterSync, keys, FlushMode::Sync),
+        (Broken::AppendedToRetired, end_after_deletion, FlushMode::Async),
+        (Broken::DeletedWithoutCheckpoint, end_after_deletion, FlushMode::Sync),
+        (Broken::AppendedWhileClosing, closing, FlushMode::Async),
+        (Broken::SyncUnderWakeLock, hanging_syncs, FlushMode::Async),
+    ];
+    for (broken, life, mode) in lives {
+        let begun = std::time::Instant::now();
+        must_be_caught(broken, life, mode);
+        eprintln!("{broken:?} caught after {:?}", begun.elapsed());
+    }
+}
