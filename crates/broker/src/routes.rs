@@ -157,9 +157,34 @@ impl Routes {
         if outcome.is_err() {
             return Dealt::Now(outcome);
         }
-        let reply = reply.clone();
-        self.changed.when_settled(move || reply.send(outcome));
+        let (reply, owed) = (reply.clone(), reply.connection().owe());
+        self.changed.when_settled(move |saved| {
+            reply.send(saved.map_err(|reason| Refusal::system(&*reason)).and(outcome));
+            drop(owed);
+        });
         Dealt::Later
+    }
+
+    /// As [`Self::when_settled`], for an operator's change of offsets, whose table is saved every few seconds otherwise.
+    fn when_offsets_are_saved(&self, outcome: Outcome, reply: &Reply) -> Dealt {
+        if outcome.is_ok() {
+            self.changed.raise();
+        }
+        self.when_settled(outcome, reply)
+    }
+
+    /// Has a request served by a thread that may wait for the disk, and answered when the offsets that it changed are saved.
+    fn aside_until_saved(
+        self: &Arc<Self>,
+        frame: &Frame,
+        reply: &Reply,
+        serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
+    ) -> Dealt {
+        self.dealt_with_aside(frame, reply, |routes, frame, answer| {
+            if let Dealt::Now(outcome) = routes.when_offsets_are_saved(serve(routes, frame), &answer) {
+                answer.send(outcome);
+            }
+        })
     }
 
     #[allow(clippy::too_many_lines)]
@@ -183,7 +208,7 @@ impl Routes {
             Code::ConsumerSendMsgBack => return self.give_back(conn, frame, reply),
             Code::GetAllDelayOffset => delay::handler::all(&self.delays),
 
-            Code::HeartBeat => clients::handler::heartbeat(frame, conn, &self.clients(&settings), now),
+            Code::HeartBeat => return self.heartbeat(frame, conn, reply, now),
             Code::UnregisterClient => clients::handler::unregister(frame, conn, &self.clients(&settings)),
             Code::GetConsumerListByGroup => clients::handler::members(frame, &self.consumers),
             Code::CheckClientConfig => clients::handler::check(frame, &settings),
@@ -202,9 +227,12 @@ impl Routes {
             Code::GetEarliestMsgStoretime => return self.aside(frame, reply, |r, f| offset::handler::earliest(f, &*r.store)),
 
             Code::GetAllConsumerOffset => offset::handler::all(&self.offsets, now),
-            Code::CloneGroupOffset => offset::handler::clone_group(frame, &self.offsets, &self.topics, &self.consumers),
+            Code::CloneGroupOffset => {
+                let outcome = offset::handler::clone_group(frame, &self.offsets, &self.topics, &self.consumers);
+                return self.when_offsets_are_saved(outcome, reply);
+            }
             Code::QueryCorrectionOffset => offset::handler::correction(frame, &self.offsets, &*self.store),
-            Code::InvokeBrokerToResetOffset => return self.aside(frame, reply, Self::reset_offset),
+            Code::InvokeBrokerToResetOffset => return self.aside_until_saved(frame, reply, Self::reset_offset),
             Code::GetConsumeStats => {
                 return self.aside(frame, reply, |r, f| {
                     offset::handler::progress(f, &r.progress(&r.settings.current().broker_name))
@@ -223,7 +251,7 @@ impl Routes {
                 });
             }
             Code::DeleteTopicInBroker => {
-                return self.aside(frame, reply, |r, f| {
+                return self.aside_until_saved(frame, reply, |r, f| {
                     topic::handler::delete(f, &r.topics, (&r.offsets, &r.stats), &*r.store, &r.settings.current(), now_ms())
                 });
             }
@@ -240,12 +268,15 @@ impl Routes {
                 return self.when_settled(group::handler::create_list(frame, &self.groups, now), reply);
             }
             Code::GetAllSubscriptiongroupConfig => group::handler::all(frame, &self.groups),
-            Code::GetSubscriptiongroupConfig => group::handler::get(frame, &self.groups, settings.auto_create_subscription_group, now),
-            Code::DeleteSubscriptiongroup => {
-                let outcome = group::handler::delete(frame, &self.groups, (&self.offsets, &self.stats), now);
+            Code::GetSubscriptiongroupConfig => {
+                let outcome = group::handler::get(frame, &self.groups, settings.auto_create_subscription_group, now);
                 return self.when_settled(outcome, reply);
             }
-            Code::UpdateAndGetGroupForbidden => group::handler::forbid(frame, &self.groups, now),
+            Code::DeleteSubscriptiongroup => {
+                let outcome = group::handler::delete(frame, &self.groups, (&self.offsets, &self.stats), now);
+                return self.when_offsets_are_saved(outcome, reply);
+            }
+            Code::UpdateAndGetGroupForbidden => return self.when_settled(group::handler::forbid(frame, &self.groups, now), reply),
 
             Code::SetMessageRequestMode => {
                 let outcome = assignment::handler::set(frame, &self.modes, &self.topics, &self.groups);
@@ -308,6 +339,28 @@ impl Routes {
 
             other => Err(not_here(other)),
         })
+    }
+
+    /// Takes a client into its groups, at once unless a retry topic is made for it: that is on the disk and known to the name
+    /// servers first. Compat: as with Apache, whose clients ask for it right after the answer and once in 30 s from then on.
+    fn heartbeat(self: &Arc<Self>, frame: &Frame, conn: &Arc<Connection>, reply: &Reply, now: i64) -> Dealt {
+        let heartbeat = match clients::handler::heartbeat(frame, conn, &self.clients(&self.settings.current()), now) {
+            Ok(heartbeat) => heartbeat,
+            Err(refusal) => return Dealt::Now(Err(refusal)),
+        };
+        if !heartbeat.makes_topic {
+            return Dealt::Now(heartbeat.join(&self.consumers, &self.producers, &self.stats));
+        }
+        let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe());
+        self.changed.when_settled(move |saved| {
+            if let Err(reason) = saved {
+                // Consuming does not depend on it.
+                tracing::error!(%reason, "a consumer joins although its retry topic is not saved");
+            }
+            reply.send(heartbeat.join(&routes.consumers, &routes.producers, &routes.stats));
+            drop(owed);
+        });
+        Dealt::Later
     }
 
     /// Hands a reply to who asked; what stores it, if it is to be stored, also answers.
@@ -399,7 +452,6 @@ impl Routes {
             groups: &self.groups,
             topics: &self.topics,
             settings,
-            stats: &self.stats,
         }
     }
 }

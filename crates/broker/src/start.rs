@@ -1,8 +1,8 @@
 //! Putting the parts of a broker together, and taking them apart in order.
 //!
-//! Start: the store is opened and recovered, the tables are read, the ports open, then the name servers are told. Stop: the
-//! ports take no more connections, what is in flight is answered, tables are saved, name servers get a goodbye, and the store
-//! is closed last, so that everything acknowledged is in it.
+//! Start: the store is opened and recovered, the tables are read, the ports open, then the name servers are told. Stop: name
+//! servers get a goodbye, the ports take no more connections and requests, what is in flight is answered and the connections
+//! closed. Only then, when nothing more is acknowledged, tables are saved for the last time, and the store is closed.
 
 use crate::assignment::Modes;
 use crate::clients::{ClientLimits, Consumers, Producers};
@@ -20,7 +20,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::store_options::store_options;
 use crate::topic::{TopicLimits, Topics, builtin};
-use crate::upkeep::{Files, Signal, Upkeep};
+use crate::upkeep::{Ends, Files, Signal, Tables, Upkeep};
 use config::Live;
 use net::{Limits, Options, Server};
 use std::io;
@@ -30,7 +30,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use store::disk::Disk;
 use store::{Arrival, Arrivals, Recovery, Store, StoreError};
-use tokio::sync::Notify;
 
 /// How often parked requests are looked at for expiry.
 const TICK: Duration = Duration::from_millis(500);
@@ -58,8 +57,8 @@ pub struct Broker {
     store: Arc<Store>,
     server: Server,
     routes: Arc<Routes>,
-    stop: Arc<Notify>,
-    control: Option<JoinHandle<()>>,
+    ends: Arc<Ends>,
+    control: Option<JoinHandle<io::Result<()>>>,
     delivery: Delivery,
     recovery: Recovery,
 }
@@ -172,36 +171,34 @@ impl Broker {
         let with = (topics.clone(), stats.clone());
         let delivery = Delivery::start(store.clone(), &current.message_delay_level, &delays, &alarm, with)?;
         let delays = OffsetsFile::new(delays, store.clone(), files.delays());
-        let stop = Arc::new(Notify::new());
+        let tables = Arc::new(Tables::new(files, topics.clone(), groups, offsets, modes, Some(delays)));
+        let ends = Arc::new(Ends::default());
         let name_servers = name_servers.to_vec();
-        let stopped = stop.clone();
+        let ended = ends.clone();
         let run = async move {
             let registration = Registration::start(&name_servers, identity(&settings.current()), &topics, &settings);
             let upkeep = Upkeep {
                 signal,
+                tables,
                 topics,
-                groups,
-                offsets,
-                modes,
-                delays: Some(delays),
                 consumers,
                 producers,
                 locks,
                 stats,
                 settings: settings.clone(),
-                files,
                 registration,
             };
             let ticking = tokio::spawn(tick(puller, late, settings));
-            upkeep.run(stopped).await;
+            let outcome = upkeep.run(ended).await;
             ticking.abort();
+            outcome
         };
         let control = control_thread(run)?;
         Ok(Self {
             store,
             server,
             routes,
-            stop,
+            ends,
             control: Some(control),
             delivery,
             recovery,
@@ -220,18 +217,15 @@ impl Broker {
         self.recovery
     }
 
-    /// Stops in order; see the module. Blocks until everything is on the disk.
+    /// Shuts down cleanly; see the module. Blocks until everything is on the disk.
     ///
     /// # Errors
-    /// The store could not be closed in order: the next start recovers it.
+    /// `StoreError::Failed` if a table could not be saved: changes that were acknowledged are lost. Else as [`Store::close`]:
+    /// the next start recovers the store.
     pub fn stop(mut self) -> Result<(), StoreError> {
+        self.ends.leave.notify_one();
         self.server.stop_accepting();
-        self.routes.puller.answer_all();
-        self.delivery.stop();
-        self.stop.notify_one();
-        if let Some(control) = self.control.take() {
-            let _ = control.join();
-        }
+        self.routes.puller.park_no_more();
         let outcome = self.server.stop(PATIENCE);
         if outcome.cut > 0 {
             tracing::warn!(
@@ -239,7 +233,18 @@ impl Broker {
                 "closed connections whose clients did not read their answers"
             );
         }
-        self.store.close()
+        self.delivery.stop();
+        // Nobody is answered any more.
+        self.ends.end.notify_one();
+        let saved = match self.control.take().map(JoinHandle::join) {
+            Some(Ok(saved)) => saved.map_err(|error| StoreError::Failed(format!("tables were not saved at the end: {error}"))),
+            Some(Err(_)) => Err(StoreError::Failed(
+                "the control thread panicked; tables were not saved at the end".to_owned(),
+            )),
+            None => Ok(()),
+        };
+        let closed = self.store.close();
+        saved.and(closed)
     }
 }
 
@@ -292,8 +297,13 @@ async fn tick(puller: Arc<Puller>, late: Arc<LateFlushes>, settings: Arc<Live<Br
     }
 }
 
-fn control_thread(run: impl Future<Output = ()> + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// The thread `control`, with one thread `tables` beside it for what waits for the disk.
+fn control_thread<T: Send + 'static>(run: impl Future<Output = T> + Send + 'static) -> io::Result<JoinHandle<T>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .thread_name("tables")
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()?;
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || runtime.block_on(run))

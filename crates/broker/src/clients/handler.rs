@@ -1,7 +1,7 @@
 //! Codes 34, 35, 38, 46, 203, 204 and 328.
 
 use super::consumers::{Consumers, Joining};
-use super::notify::members_changed;
+use super::notify::{self, members_changed};
 use super::producers::Producers;
 use super::table::{Channel, ClientError, Member};
 use crate::errors::Refusal;
@@ -36,79 +36,128 @@ pub struct Clients<'a, C> {
     pub topics: &'a Topics,
     /// Settings of now.
     pub settings: &'a BrokerSettings,
-    /// Counts how long registrations take.
-    pub stats: &'a BrokerStats,
 }
 
-/// Code 34: a client says which groups it is in and what they subscribe to. A group that does not exist and may not be made
-/// is passed over, as Apache does: its pulls are refused with the reason.
+/// Code 34: a client says which groups it is in and what they subscribe to. Groups and their retry topics are there, as far as
+/// they exist or may be made; the client is not in them before [`Heartbeat::join`].
+#[derive(Debug)]
+pub struct Heartbeat<C> {
+    member: Member<C>,
+    /// Groups, and what is told of each.
+    consumers: Vec<(String, Joining<C>)>,
+    producers: Vec<String>,
+    /// A client that tells subscriptions apart from signs of life.
+    second_kind: bool,
+    /// A bound was reached behind those.
+    refused: Option<Refusal>,
+    /// A retry topic was made just now: the client, which looks for it at the name server next, joins when it is there.
+    pub makes_topic: bool,
+}
+
+/// Reads a heartbeat.
 ///
 /// # Errors
-/// The body is malformed, or a bound is reached; what came before in the heartbeat is taken.
-pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_, C>, now_ms: i64) -> Outcome {
+/// The body is malformed.
+pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_, C>, now_ms: i64) -> Result<Heartbeat<C>, Refusal> {
     let told: HeartbeatData = json::read(&request.body)?;
-    let member = Member {
-        channel: channel.clone(),
-        client_id: told.client_id.as_str().into(),
-        language: request.language,
-        version: request.version,
-        last_seen_ms: now_ms,
+    let mut heartbeat = Heartbeat {
+        member: Member {
+            channel: channel.clone(),
+            client_id: told.client_id.as_str().into(),
+            language: request.language,
+            version: request.version,
+            last_seen_ms: now_ms,
+        },
+        consumers: Vec::with_capacity(told.consumers.len()),
+        producers: told.producers.into_iter().map(|group| group.group_name).collect(),
+        second_kind: told.heartbeat_fingerprint != 0,
+        refused: None,
+        makes_topic: false,
     };
-    let second_kind = told.heartbeat_fingerprint != 0;
-    let mut resend = !second_kind;
+    let without_sub = heartbeat.second_kind && told.without_sub;
     for group in told.consumers {
-        let without_sub = second_kind && told.without_sub;
-        let begun = Instant::now();
-        resend |= join(group, &member, clients, (without_sub, told.heartbeat_fingerprint), now_ms)?;
-        clients
-            .stats
-            .registered(Name::ConsumerRegisterTime, begun.elapsed().as_millis() as i64);
+        match heartbeat.prepare(group, without_sub, told.heartbeat_fingerprint, clients, now_ms) {
+            Ok(()) => {}
+            Err(refusal) => {
+                heartbeat.refused = Some(refusal);
+                break;
+            }
+        }
     }
-    for group in told.producers {
-        let begun = Instant::now();
-        clients.producers.join(&group.group_name, member.clone())?;
-        clients
-            .stats
-            .registered(Name::ProducerRegisterTime, begun.elapsed().as_millis() as i64);
-    }
-    Ok(Answer::ok().with(heartbeat::SUPPORTS_V2, true).with(heartbeat::SUB_CHANGE, resend))
+    Ok(heartbeat)
 }
 
-/// Takes one consumer group of a heartbeat in; says whether the client has to send its subscriptions again.
-fn join<C: Channel>(
-    told: ConsumerData,
-    member: &Member<C>,
-    clients: &Clients<'_, C>,
-    (without_sub, fingerprint): (bool, i32),
-    now_ms: i64,
-) -> Result<bool, Refusal> {
-    let group = told.group_name.as_str();
-    let settings = clients.settings;
-    let Some(rule) = clients
-        .groups
-        .find_or_create(group, settings.auto_create_subscription_group, now_ms)
-    else {
-        tracing::debug!(group, "heartbeat of a group that does not exist and is not made");
-        return Ok(false);
-    };
-    let retry = Spec {
-        order: told.subscriptions.iter().any(|data| clients.topics.is_ordered(&data.topic)),
-        sys_flag: if told.unit_mode { sys_flag::UNIT_SUB } else { 0 },
-        ..Spec::new(&names::retry_topic(group), rule.retry_queue_nums)
-    };
-    clients.topics.create_for_group(retry, now_ms)?;
-    let joining = Joining {
-        member: member.clone(),
-        consume_type: told.consume_type,
-        message_model: told.message_model,
-        consume_from_where: told.consume_from_where,
-        subscriptions: (!without_sub).then_some(told.subscriptions),
-        fingerprint,
-        notify: rule.notify_consumer_ids_changed_enable && settings.notify_consumer_ids_changed_enable,
-    };
-    let joined = clients.consumers.join(group, joining)?;
-    members_changed(group, &joined.tell);
-    Ok(joined.resend)
+impl<C: Channel> Heartbeat<C> {
+    /// Makes a consumer group and its retry topic if they are not there. A group that does not exist and may not be made is
+    /// passed over, as Apache does: its pulls are refused with the reason.
+    fn prepare(
+        &mut self,
+        told: ConsumerData,
+        without_sub: bool,
+        fingerprint: i32,
+        clients: &Clients<'_, C>,
+        now_ms: i64,
+    ) -> Result<(), Refusal> {
+        let group = told.group_name.as_str();
+        let settings = clients.settings;
+        let auto_create = settings.auto_create_subscription_group;
+        let Some(rule) = clients.groups.find_or_create(group, auto_create, now_ms) else {
+            tracing::debug!(group, "heartbeat of a group that does not exist and is not made");
+            return Ok(());
+        };
+        let retry = Spec {
+            order: told.subscriptions.iter().any(|data| clients.topics.is_ordered(&data.topic)),
+            sys_flag: if told.unit_mode { sys_flag::UNIT_SUB } else { 0 },
+            ..Spec::new(&names::retry_topic(group), rule.retry_queue_nums)
+        };
+        let retry = clients.topics.create_for_group(retry, now_ms)?;
+        self.makes_topic |= !retry.is_settled(clients.topics.changed());
+        let joining = Joining {
+            member: self.member.clone(),
+            consume_type: told.consume_type,
+            message_model: told.message_model,
+            consume_from_where: told.consume_from_where,
+            subscriptions: (!without_sub).then_some(told.subscriptions),
+            fingerprint,
+            notify: rule.notify_consumer_ids_changed_enable && settings.notify_consumer_ids_changed_enable,
+        };
+        self.consumers.push((told.group_name, joining));
+        Ok(())
+    }
+
+    /// Takes the client into its groups, and tells the other members.
+    ///
+    /// # Errors
+    /// A bound is reached; what came before in the heartbeat is taken.
+    pub fn join(self, consumers: &Consumers<C>, producers: &Producers<C>, stats: &BrokerStats) -> Outcome {
+        let channel = self.member.channel.clone();
+        let outcome = self.join_all(consumers, producers, stats);
+        if channel.is_closed() {
+            // Its closing may have been noticed before it joined.
+            notify::closed(channel.id(), consumers, producers, true);
+        }
+        outcome
+    }
+
+    fn join_all(self, consumers: &Consumers<C>, producers: &Producers<C>, stats: &BrokerStats) -> Outcome {
+        let mut resend = !self.second_kind;
+        for (group, joining) in self.consumers {
+            let begun = Instant::now();
+            let joined = consumers.join(&group, joining)?;
+            members_changed(&group, &joined.tell);
+            resend |= joined.resend;
+            stats.registered(Name::ConsumerRegisterTime, begun.elapsed().as_millis() as i64);
+        }
+        if let Some(refusal) = self.refused {
+            return Err(refusal);
+        }
+        for group in self.producers {
+            let begun = Instant::now();
+            producers.join(&group, self.member.clone())?;
+            stats.registered(Name::ProducerRegisterTime, begun.elapsed().as_millis() as i64);
+        }
+        Ok(Answer::ok().with(heartbeat::SUPPORTS_V2, true).with(heartbeat::SUB_CHANGE, resend))
+    }
 }
 
 /// Code 35: a client leaves its groups.
@@ -272,14 +321,14 @@ mod tests {
                 groups: &self.groups,
                 topics: &self.topics,
                 settings: &self.settings,
-                stats: &self.stats,
             }
         }
 
         fn beat(&self, channel: &Recorder, body: &str) -> Answer {
             let mut frame = Frame::request(RequestCode::HeartBeat);
             frame.body = body.as_bytes().to_vec().into();
-            heartbeat(&frame, channel, &self.clients(), 5).unwrap()
+            let beat = heartbeat(&frame, channel, &self.clients(), 5).unwrap();
+            beat.join(&self.consumers, &self.producers, &self.stats).unwrap()
         }
     }
 
@@ -312,6 +361,29 @@ mod tests {
         world.beat(&channel, FULL);
         assert!(channel.take().is_empty());
         assert!(!world.consumers.subscription("g", "t").unwrap().filter.takes(99));
+    }
+
+    #[test]
+    fn a_first_heartbeat_waits_for_its_retry_topic_and_a_closed_connection_joins_nothing() {
+        let world = World::new();
+        let channel = Recorder::new(1);
+        let read = |channel: &Recorder| {
+            let mut frame = Frame::request(RequestCode::HeartBeat);
+            frame.body = FULL.as_bytes().to_vec().into();
+            heartbeat(&frame, channel, &world.clients(), 5).unwrap()
+        };
+        let first = read(&channel);
+        assert!(first.makes_topic && world.topics.contains("%RETRY%g"));
+        assert!(
+            world.consumers.members("g").is_none_or(|members| members.is_empty()),
+            "nobody joins yet"
+        );
+        world.topics.changed().settle(10, &Ok(()));
+        assert!(!read(&channel).makes_topic, "the topic is known by now");
+        channel.close();
+        first.join(&world.consumers, &world.producers, &world.stats).unwrap();
+        assert!(world.consumers.members("g").is_none_or(|members| members.is_empty()));
+        assert!(world.producers.members("p").is_none_or(|members| members.is_empty()));
     }
 
     #[test]

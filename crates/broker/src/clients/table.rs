@@ -20,6 +20,8 @@ pub trait Channel: Clone {
     fn ask(&self, request: Frame, timeout: Duration, done: Done);
     /// Closes the connection.
     fn close(&self);
+    /// Whether the connection is closed.
+    fn is_closed(&self) -> bool;
 }
 
 /// What becomes of a request to a client.
@@ -56,6 +58,10 @@ impl Channel for Arc<Connection> {
 
     fn close(&self) {
         Connection::close(self);
+    }
+
+    fn is_closed(&self) -> bool {
+        Connection::is_closed(self)
     }
 }
 
@@ -219,6 +225,7 @@ impl ByChannel {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     impl Channel for u64 {
         fn id(&self) -> u64 {
@@ -236,15 +243,19 @@ pub(crate) mod testing {
         }
 
         fn close(&self) {}
+
+        fn is_closed(&self) -> bool {
+            false
+        }
     }
 
     /// A connection that remembers what it was told.
     #[derive(Clone, Debug)]
-    pub(crate) struct Recorder(pub(crate) u64, pub(crate) Arc<Mutex<Vec<Frame>>>);
+    pub(crate) struct Recorder(pub(crate) u64, pub(crate) Arc<Mutex<Vec<Frame>>>, Arc<AtomicBool>);
 
     impl Recorder {
         pub(crate) fn new(id: u64) -> Self {
-            Self(id, Arc::default())
+            Self(id, Arc::default(), Arc::default())
         }
 
         pub(crate) fn take(&self) -> Vec<Frame> {
@@ -274,7 +285,13 @@ pub(crate) mod testing {
             done(Ok(answer));
         }
 
-        fn close(&self) {}
+        fn close(&self) {
+            self.2.store(true, Relaxed);
+        }
+
+        fn is_closed(&self) -> bool {
+            self.2.load(Relaxed)
+        }
     }
 
     pub(crate) fn member(channel: u64, client_id: &str, now_ms: i64) -> Member<u64> {

@@ -91,6 +91,8 @@ pub struct Offsets {
     resets: AtomicUsize,
     commits: AtomicU64,
     dirty: AtomicBool,
+    /// An operator moved or removed offsets, and waits until that is saved.
+    moved: AtomicBool,
     version: Mutex<Version>,
 }
 
@@ -112,6 +114,7 @@ impl Offsets {
             resets: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             version: Mutex::default(),
         }
     }
@@ -198,6 +201,7 @@ impl Offsets {
         }
         self.commits.fetch_add(1, Relaxed);
         self.dirty.store(true, Relaxed);
+        self.mark_moved();
         Ok(())
     }
 
@@ -258,6 +262,7 @@ impl Offsets {
         for (queue_id, offset) in self.of_group_on_topic(topic, from) {
             self.commit(topic, to, queue_id, offset)?;
         }
+        self.mark_moved();
         Ok(())
     }
 
@@ -305,6 +310,7 @@ impl Offsets {
             self.resets.fetch_sub(pending, Relaxed);
             self.count.fetch_sub(1, Relaxed);
             self.dirty.store(true, Relaxed);
+            self.mark_moved();
         }
     }
 
@@ -333,6 +339,16 @@ impl Offsets {
     /// Whether something changed since the last call, which takes the mark.
     pub fn take_dirty(&self) -> bool {
         self.dirty.swap(false, Relaxed)
+    }
+
+    /// Whether an operator moved or removed offsets since the last call, which takes the mark.
+    pub fn take_moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
+    }
+
+    /// Has the offsets saved with the next change of other tables.
+    pub fn mark_moved(&self) {
+        self.moved.store(true, Relaxed);
     }
 
     /// Sets the mark again after a write that failed.

@@ -28,6 +28,7 @@ use protocol::ext::Value;
 use protocol::frame::{Frame, encode_response_head};
 use protocol::pull::{PullHeader, sys_flag};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use store::{Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
 
@@ -67,6 +68,8 @@ pub struct Puller {
     hold: Hold<Pull>,
     catch_up: Arc<Readers>,
     readers: Arc<Readers>,
+    /// The broker is being stopped: nothing is parked any more.
+    ending: AtomicBool,
 }
 
 impl Puller {
@@ -87,6 +90,7 @@ impl Puller {
             hold,
             catch_up,
             readers,
+            ending: AtomicBool::new(false),
         }
     }
 
@@ -215,7 +219,7 @@ impl Puller {
         };
         let code = code_of(result.status, pull.offset);
         if code == ResponseCode::PullNotFound
-            && let Some(until) = pull.suspend_until
+            && let Some(until) = pull.suspend_until.filter(|_| !self.ending.load(Ordering::SeqCst))
         {
             return self.park(pull, until);
         }
@@ -247,7 +251,10 @@ impl Puller {
             let text = format!("{} pulls are parked already, over apogeeMaxParkedPulls", self.hold.len());
             return pull.reply.send(Err(Refusal::new(ResponseCode::SystemBusy, text)));
         }
-        // A message that came between the read and the parking woke nobody.
+        // A message that came between the read and the parking woke nobody, and neither did the end.
+        if self.ending.load(Ordering::SeqCst) {
+            return self.expire(i64::MAX - 1);
+        }
         if self.store.max_offset(&topic.name, queue_id).0 > offset {
             self.hold
                 .take_all(&topic.name, queue_id)
@@ -304,8 +311,9 @@ impl Puller {
         }
     }
 
-    /// Answers all that wait, for the end.
-    pub fn answer_all(self: &Arc<Self>) {
+    /// For the end: answers all that wait, and from now on those that would have to wait.
+    pub fn park_no_more(self: &Arc<Self>) {
+        self.ending.store(true, Ordering::SeqCst);
         self.expire(i64::MAX - 1);
     }
 

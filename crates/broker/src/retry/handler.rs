@@ -11,6 +11,7 @@ use crate::reply::{Answer, Reply};
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::{PERM_READ, PERM_WRITE, Spec, Topic, TopicError, Topics, is_writable};
+use crate::upkeep::Saved;
 use bytes::Bytes;
 use message::record::{Draft, Record};
 use message::{LogOffset, names, properties};
@@ -47,8 +48,6 @@ pub struct GivingBack<'a> {
 struct Back {
     topic: Arc<Topic>,
     queue_id: i32,
-    /// The topic was made for it.
-    is_new: bool,
     fate: Fate,
 }
 
@@ -70,7 +69,7 @@ fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Resul
         reply.send(Ok(Answer::ok()));
         return Ok(());
     }
-    let (retry, is_new) = retry_topic(with, &header, &rule)?;
+    let retry = retry_topic(with, &header, &rule)?;
     let bytes = found(with.store, header.offset)?;
     let record =
         Record::parse(&bytes).map_err(|error| Refusal::system(format!("look message by offset failed, {}: {error}", header.offset)))?;
@@ -80,18 +79,13 @@ fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Resul
         Fate::Again { .. } => Back {
             queue_id: any_queue(rule.retry_queue_nums),
             topic: retry,
-            is_new,
             fate,
         },
-        Fate::Dead => {
-            let (topic, is_new) = dead_letters(with.topics, header.group, with.now_ms)?;
-            Back {
-                topic,
-                queue_id: 0,
-                is_new,
-                fate,
-            }
-        }
+        Fate::Dead => Back {
+            topic: dead_letters(with.topics, header.group, with.now_ms)?,
+            queue_id: 0,
+            fate,
+        },
     };
     store_again(&record, &back, &header, with, reply)
 }
@@ -110,31 +104,26 @@ pub(crate) fn rule(groups: &Groups, settings: &BrokerSettings, group: &str, now_
     })
 }
 
-fn retry_topic(with: &GivingBack<'_>, header: &SendBackHeader<'_>, rule: &Rule) -> Result<(Arc<Topic>, bool), Refusal> {
+fn retry_topic(with: &GivingBack<'_>, header: &SendBackHeader<'_>, rule: &Rule) -> Result<Arc<Topic>, Refusal> {
     let spec = Spec {
         sys_flag: if header.unit_mode { UNIT_SUBSCRIPTION } else { 0 },
         ..Spec::new(&names::retry_topic(header.group), rule.retry_queue_nums)
     };
-    let (topic, is_new) = made(with.topics, spec, with.now_ms)?;
+    let topic = with.topics.create_for_group(spec, with.now_ms)?;
     if !is_writable(topic.perm) {
         let text = format!("the topic[{}] sending message is forbidden", topic.name);
         return Err(Refusal::new(ResponseCode::NoPermission, text));
     }
-    Ok((topic, is_new))
+    Ok(topic)
 }
 
-/// A group's dead letter topic, made if it is not there, and whether it was made.
-pub(crate) fn dead_letters(topics: &Topics, group: &str, now_ms: i64) -> Result<(Arc<Topic>, bool), TopicError> {
+/// A group's dead letter topic, made if it is not there.
+pub(crate) fn dead_letters(topics: &Topics, group: &str, now_ms: i64) -> Result<Arc<Topic>, TopicError> {
     let spec = Spec {
         perm: PERM_READ | PERM_WRITE,
         ..Spec::new(&names::dlq_topic(group), DLQ_QUEUES)
     };
-    made(topics, spec, now_ms)
-}
-
-fn made(topics: &Topics, spec: Spec, now_ms: i64) -> Result<(Arc<Topic>, bool), TopicError> {
-    let is_new = !topics.contains(&spec.name);
-    topics.create_for_group(spec, now_ms).map(|topic| (topic, is_new))
+    topics.create_for_group(spec, now_ms)
 }
 
 fn found(store: &Store, offset: i64) -> Result<Bytes, Refusal> {
@@ -179,17 +168,23 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
         bytes: draft.encoded_len() as i64,
         waits_in: (back.fate != Fate::Dead).then_some(queue_id),
     };
-    let changed = back.is_new.then(|| Arc::clone(with.topics.changed()));
+    let changed = with.topics.changed();
+    let changed = (!back.topic.is_settled(changed)).then(|| Arc::clone(changed));
     let (answer, owed) = (reply.clone(), reply.connection().owe());
     let done = move |outcome: Result<(), Arc<str>>| {
-        let outcome = outcome.map(|()| count.count()).map_err(|reason| Refusal::system(&*reason));
-        let send = move || {
-            answer.send(outcome.map(|()| Answer::ok()));
+        let outcome = outcome.map(|()| count.count());
+        let send = move |saved: Saved| {
+            answer.send(
+                outcome
+                    .and(saved)
+                    .map(|()| Answer::ok())
+                    .map_err(|reason| Refusal::system(&*reason)),
+            );
             drop(owed);
         };
         match changed {
             Some(changed) => changed.when_settled(send),
-            None => send(),
+            None => send(Ok(())),
         }
     };
     with.store.complete_then(ticket, true, done);

@@ -54,13 +54,8 @@ pub(super) enum Messages<'a> {
     Batch(&'a [u8]),
 }
 
-/// The topic a message goes to, made if that is allowed, and whether it was made.
-pub(super) fn topic(
-    topics: &Topics,
-    settings: &BrokerSettings,
-    header: &SendHeader<'_>,
-    now_ms: i64,
-) -> Result<(Arc<Topic>, bool), Refusal> {
+/// The topic a message goes to, made if that is allowed.
+pub(super) fn topic(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, now_ms: i64) -> Result<Arc<Topic>, Refusal> {
     let name = header.topic;
     if !is_writable(settings.broker_permission) && topics.is_ordered(name) {
         return Err(Refusal::new(
@@ -74,7 +69,7 @@ pub(super) fn topic(
     if let Some(topic) = topics.find(name)
         && names::is_sendable(name)
     {
-        return Ok((topic, false));
+        return Ok(topic);
     }
     names::check_topic(name)?;
     if !names::is_sendable(name) {
@@ -83,7 +78,7 @@ pub(super) fn topic(
             format!("Sending message to topic[{name}] is forbidden."),
         ));
     }
-    create(topics, settings, header, now_ms).map(|topic| (topic, true))
+    create(topics, settings, header, now_ms)
 }
 
 fn create(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, now_ms: i64) -> Result<Arc<Topic>, Refusal> {

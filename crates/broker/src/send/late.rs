@@ -41,7 +41,7 @@ impl Pending {
         let Some(answers) = self.answers.lock().take() else { return };
         match outcome {
             Ok(()) => match &answers.when_settled {
-                Some(changed) => send_settled(changed, &self.conn, answers.stored),
+                Some(changed) => send_settled(changed, &self.conn, answers.stored, answers.askers),
                 None => send(&self.conn, &answers.stored),
             },
             Err(reason) => refuse(&self.conn, reason, answers.askers.into_iter()),
@@ -61,9 +61,19 @@ fn send(conn: &Connection, frames: &[u8]) {
 }
 
 /// Sends the frames when all topics there are now are saved and told to the name servers.
-pub(super) fn send_settled(changed: &Signal, conn: &Arc<Connection>, frames: BytesMut) {
-    let conn = conn.clone();
-    changed.when_settled(move || send(&conn, &frames));
+pub(super) fn send_settled(changed: &Signal, conn: &Arc<Connection>, frames: BytesMut, askers: Vec<(i32, Encoding)>) {
+    let (conn, owed) = (conn.clone(), conn.owe());
+    changed.when_settled(move |saved| {
+        match saved {
+            Ok(()) => send(&conn, &frames),
+            Err(reason) => refuse(
+                &conn,
+                &format!("the message is stored, but its topic is new, and {reason}"),
+                askers.into_iter(),
+            ),
+        }
+        drop(owed);
+    });
 }
 
 /// Answers all askers that nothing was stored, as far as is known.

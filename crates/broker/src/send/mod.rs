@@ -71,7 +71,7 @@ struct Accepted<'a> {
     frame: &'a Frame,
     header: SendHeader<'a>,
     topic: Arc<Topic>,
-    /// The topic came into being with this request, which is answered when the topic is saved.
+    /// The topic, or that of dead letters, was made just now: the request is answered when that is saved.
     is_new_topic: bool,
     queue: Arc<ConsumeQueue>,
     queue_id: i32,
@@ -87,7 +87,7 @@ struct Elsewhere {
     topic: Cow<'static, str>,
     queue_id: i32,
     counters: Arc<TopicCounters>,
-    /// The dead letter topic came into being with this message.
+    /// The dead letter topic was made just now.
     is_new_topic: bool,
 }
 
@@ -192,7 +192,7 @@ impl Sender {
         settings: &BrokerSettings,
         now_ms: i64,
     ) -> Result<Accepted<'a>, Refusal> {
-        let (topic, is_new_topic) = check::topic(&self.topics, settings, &header, now_ms)?;
+        let topic = check::topic(&self.topics, settings, &header, now_ms)?;
         check::queue(&topic, &header, conn.peer())?;
         let queue_id = if header.queue_id < 0 {
             self.any_queue(&topic)
@@ -215,8 +215,8 @@ impl Sender {
         Ok(Accepted {
             frame,
             header,
+            is_new_topic: !topic.is_settled(&self.changed) || elsewhere.as_ref().is_some_and(|place| place.is_new_topic),
             topic,
-            is_new_topic: is_new_topic || elsewhere.as_ref().is_some_and(|place| place.is_new_topic),
             queue,
             queue_id,
             elsewhere,
@@ -242,12 +242,12 @@ impl Sender {
         if !rules::dies_on_send(header.reconsume_times, max, self.locks.holds_any(group, now_ms)) {
             return Ok(None);
         }
-        let (topic, is_new_topic) = dead_letters(&self.topics, group, now_ms)?;
+        let topic = dead_letters(&self.topics, group, now_ms)?;
         Ok(Some(Elsewhere {
             topic: Cow::Owned(topic.name.to_string()),
             queue_id: 0,
             counters: Arc::clone(&topic.counters),
-            is_new_topic,
+            is_new_topic: !topic.is_settled(&self.changed),
         }))
     }
 
@@ -346,41 +346,33 @@ impl Sender {
                 .filter(|one| !one.frame.is_oneway())
                 .for_each(|one| self.encode_reply(out, one, placements, store_host, code, remark));
         };
+        let askers = || -> Vec<(i32, Encoding)> {
+            let asking = group.iter().filter(|one| !one.frame.is_oneway());
+            asking.map(|one| (one.frame.opaque, one.frame.encoding)).collect()
+        };
         let when_settled = group.iter().any(|one| one.is_new_topic).then(|| self.changed.clone());
         let later = when_settled.clone();
         let outcome = self.store.complete(ticket, for_flush, || {
             let mut stored = BytesMut::new();
             encode(&mut stored, 0, None);
-            let askers: Vec<(i32, Encoding)> = group
-                .iter()
-                .filter(|one| !one.frame.is_oneway())
-                .map(|one| (one.frame.opaque, one.frame.encoding))
-                .collect();
             let timed_out = for_flush.then(|| {
                 let mut out = BytesMut::new();
                 encode(&mut out, ResponseCode::FlushDiskTimeout.into(), None);
                 out
             });
-            self.late.answer_later(conn, stored, timed_out, askers, later)
+            self.late.answer_later(conn, stored, timed_out, askers(), later)
         });
         match outcome {
             None => {}
             Some(Ok(())) if let Some(changed) = when_settled => {
                 let mut frames = BytesMut::new();
                 encode(&mut frames, 0, None);
-                late::send_settled(&changed, conn, frames);
+                late::send_settled(&changed, conn, frames, askers());
             }
             Some(Ok(())) => {
                 conn.send(|out| encode(out.head(), 0, None));
             }
-            Some(Err(reason)) => late::refuse(
-                conn,
-                &reason,
-                group
-                    .iter()
-                    .filter(|one| !one.frame.is_oneway())
-                    .map(|one| (one.frame.opaque, one.frame.encoding)),
-            ),
+            Some(Err(reason)) => late::refuse(conn, &reason, askers().into_iter()),
         }
     }
 

@@ -61,6 +61,16 @@ pub struct Topic {
     spec: Spec,
     /// What sending adds to; the same as long as the topic exists.
     pub counters: Arc<TopicCounters>,
+    /// How many changes the signal had counted when the topic was made; `None` if that was in an earlier run.
+    made_after: Option<u64>,
+}
+
+impl Topic {
+    /// Whether the topic is on the disk and known to the name servers. Whoever relies on it is answered when it is.
+    #[must_use]
+    pub fn is_settled(&self, changed: &Signal) -> bool {
+        self.made_after.is_none_or(|before| changed.settled() > before)
+    }
 }
 
 impl std::ops::Deref for Topic {
@@ -156,7 +166,7 @@ impl Topics {
         let mut current = self.version.lock();
         let mut table = self.table.write();
         for spec in specs {
-            let topic = self.topic(spec, None);
+            let topic = self.topic(spec, None, None);
             table.insert(topic.name.clone(), topic);
         }
         if let Some(version) = version {
@@ -164,9 +174,13 @@ impl Topics {
         }
     }
 
-    fn topic(&self, spec: Spec, before: Option<&Topic>) -> Arc<Topic> {
+    fn topic(&self, spec: Spec, before: Option<&Topic>, made_after: Option<u64>) -> Arc<Topic> {
         let counters = before.map_or_else(|| Arc::new(self.stats.topic(&spec.name)), |topic| Arc::clone(&topic.counters));
-        Arc::new(Topic { spec, counters })
+        Arc::new(Topic {
+            spec,
+            counters,
+            made_after,
+        })
     }
 
     /// What is raised by changes, for answers that wait until they are settled.
@@ -250,7 +264,9 @@ impl Topics {
         if before.is_none() && table.len() >= self.limits.topics {
             return Err(TopicError::Full(self.limits.topics));
         }
-        let topic = self.topic(spec, before.map(|topic| &**topic));
+        // Read under the table's lock: who counts one more saves a table that has this topic.
+        let made_after = before.map_or_else(|| Some(self.changed.raised()), |topic| topic.made_after);
+        let topic = self.topic(spec, before.map(|topic| &**topic), made_after);
         table.insert(topic.name.clone(), Arc::clone(&topic));
         Ok(topic)
     }
@@ -461,6 +477,23 @@ mod tests {
             "made topics are no templates"
         );
         assert_eq!(topics.version().counter, 1);
+    }
+
+    #[test]
+    fn a_topic_is_settled_when_a_table_that_has_it_is() {
+        let topics = topics();
+        let changed = topics.changed().clone();
+        assert!(topics.find("TBW102").unwrap().is_settled(&changed), "it was there at the start");
+        topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap();
+        topics.create_on_send(&send("b", "TBW102", 4), true, 5).unwrap();
+        let is_settled = |name| topics.find(name).unwrap().is_settled(&changed);
+        assert!(!is_settled("a") && !is_settled("b"));
+        changed.settle(1, &Ok(()));
+        assert!(is_settled("a") && !is_settled("b"));
+        topics.mark_ordered(["a"].into_iter(), 6);
+        assert!(is_settled("a"), "only changed since");
+        changed.settle(3, &Ok(()));
+        assert!(is_settled("b"));
     }
 
     #[test]

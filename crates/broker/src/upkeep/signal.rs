@@ -2,23 +2,27 @@
 //! upkeep, and by answers that may only leave when it is done.
 //!
 //! A client that created a topic asks a name server for it at once. So the answer to it leaves when the change is on the
-//! disk and the name servers were told, or failed to answer in time; many changes share one round.
+//! disk and the name servers were told, or failed to answer in time; many changes share one round. A change that could not be
+//! saved is answered with the error: it holds while the process runs, and is tried again.
 
 use parking_lot::Mutex;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tokio::sync::Notify;
 
-/// What waits for a round.
-type Waiter = Box<dyn FnOnce() + Send>;
+/// How saving ended; the text says what could not be saved.
+pub type Saved = Result<(), Arc<str>>;
 
-/// Most answers that wait for a round; over it they leave at once.
+/// What waits for a round.
+type Waiter = Box<dyn FnOnce(Saved) + Send>;
+
+/// Most answers that wait for a round; over it they say that the change is not saved yet.
 const MAX_WAITERS: usize = 100_000;
 
 #[derive(Default)]
-struct Settled {
-    upto: u64,
-    waiting: Vec<(u64, Waiter)>,
+struct Waiting {
+    waiters: Vec<(u64, Waiter)>,
     closed: bool,
 }
 
@@ -26,14 +30,14 @@ struct Settled {
 #[derive(Default)]
 pub struct Signal {
     raised: AtomicU64,
-    settled: Mutex<Settled>,
+    settled: AtomicU64,
+    waiting: Mutex<Waiting>,
     notify: Notify,
 }
 
 impl fmt::Debug for Signal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settled = self.settled.lock();
-        write!(out, "Signal({}/{} settled)", settled.upto, self.raised())
+        write!(out, "Signal({}/{} settled)", self.settled(), self.raised())
     }
 }
 
@@ -55,10 +59,16 @@ impl Signal {
         self.raised.load(SeqCst)
     }
 
+    /// How many changes are saved and told.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled.load(SeqCst)
+    }
+
     /// Whether nothing is outstanding.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.settled.lock().upto >= self.raised()
+        self.settled() >= self.raised()
     }
 
     /// Waits for a change since the last call. One waiter only.
@@ -66,36 +76,43 @@ impl Signal {
         self.notify.notified().await;
     }
 
-    /// Calls `done` when all changes so far are settled: now if they are, else from the upkeep's thread. It must not block.
-    pub fn when_settled(&self, done: impl FnOnce() + Send + 'static) {
-        let mut settled = self.settled.lock();
+    /// Calls `done` when all changes so far are settled, or could not be saved: now if they are, else from the upkeep's thread.
+    /// It must not block.
+    pub fn when_settled(&self, done: impl FnOnce(Saved) + Send + 'static) {
+        let mut waiting = self.waiting.lock();
         let raised = self.raised();
-        if settled.upto < raised && !settled.closed && settled.waiting.len() < MAX_WAITERS {
-            settled.waiting.push((raised, Box::new(done)));
+        let outcome = if self.settled() >= raised {
+            Ok(())
+        } else if waiting.closed {
+            Err("the broker is being stopped".into())
+        } else if waiting.waiters.len() >= MAX_WAITERS {
+            Err(format!("{MAX_WAITERS} answers wait for tables to be saved already").into())
+        } else {
+            waiting.waiters.push((raised, Box::new(done)));
             return;
-        }
-        drop(settled);
-        done();
+        };
+        drop(waiting);
+        done(outcome);
     }
 
-    /// Says that the first `upto` changes are settled.
-    pub fn settle(&self, upto: u64) {
-        let mut settled = self.settled.lock();
-        settled.upto = settled.upto.max(upto);
-        let reached = settled.upto;
-        let (ready, waiting) = std::mem::take(&mut settled.waiting).into_iter().partition(|(at, _)| *at <= reached);
-        settled.waiting = waiting;
-        drop(settled);
-        let ready: Vec<(u64, Waiter)> = ready;
+    /// Says how the first `upto` changes ended. What could not be saved stays outstanding, but nobody waits for it any more.
+    pub fn settle(&self, upto: u64, outcome: &Saved) {
+        let mut waiting = self.waiting.lock();
+        if outcome.is_ok() {
+            self.settled.fetch_max(upto, SeqCst);
+        }
+        let ready: Vec<(u64, Waiter)> = waiting.waiters.extract_if(.., |(at, _)| *at <= upto).collect();
+        drop(waiting);
         for (_, done) in ready {
-            done();
+            done(outcome.clone());
         }
     }
 
-    /// Nobody settles any more: who waits is called, and who comes is called at once.
-    pub fn close(&self) {
-        self.settled.lock().closed = true;
-        self.settle(u64::MAX);
+    /// Nobody settles any more: who waits gets this outcome, and who comes is told that the broker is being stopped.
+    pub fn close(&self, outcome: &Saved) {
+        self.waiting.lock().closed = true;
+        let raised = self.raised();
+        self.settle(raised, outcome);
     }
 }
 
@@ -110,8 +127,8 @@ mod tests {
         let shared = Arc::clone(&count);
         let waiter = move || -> Waiter {
             let count = Arc::clone(&shared);
-            Box::new(move || {
-                count.fetch_add(1, SeqCst);
+            Box::new(move |saved: Saved| {
+                count.fetch_add(if saved.is_ok() { 1 } else { 100 }, SeqCst);
             })
         };
         (count, waiter)
@@ -128,11 +145,24 @@ mod tests {
         signal.raise();
         signal.when_settled(waiter());
         assert_eq!(count.load(SeqCst), 1);
-        signal.settle(1);
+        signal.settle(1, &Ok(()));
         assert_eq!(count.load(SeqCst), 2);
-        signal.settle(2);
+        signal.settle(2, &Ok(()));
         assert_eq!(count.load(SeqCst), 3);
         assert!(signal.is_settled());
+    }
+
+    #[test]
+    fn what_could_not_be_saved_is_told_to_those_who_wait_and_stays_outstanding() {
+        let (count, waiter) = counter();
+        let signal = Signal::default();
+        signal.raise();
+        signal.when_settled(waiter());
+        signal.settle(1, &Err("no room".into()));
+        assert_eq!((count.load(SeqCst), signal.is_settled()), (100, false));
+        signal.when_settled(waiter());
+        signal.settle(1, &Ok(()));
+        assert_eq!((count.load(SeqCst), signal.is_settled()), (101, true));
     }
 
     #[test]
@@ -141,9 +171,9 @@ mod tests {
         let signal = Signal::default();
         signal.raise();
         signal.when_settled(waiter());
-        signal.close();
+        signal.close(&Ok(()));
         signal.raise();
         signal.when_settled(waiter());
-        assert_eq!(count.load(SeqCst), 2);
+        assert_eq!(count.load(SeqCst), 101, "what comes later is not saved");
     }
 }

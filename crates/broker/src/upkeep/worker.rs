@@ -1,26 +1,22 @@
-//! The task of the upkeep. See the table in `mod.rs` for what it does when.
+//! The tasks of the upkeep. See the table in `mod.rs` for what they do when.
 
-use super::{Signal, StateFile};
-use crate::assignment::{Modes, table as mode_table};
+use super::{Saved, Signal, Tables};
 use crate::clients::table::Channel;
 use crate::clients::{Consumers, Producers, notify};
-use crate::delay::{DelayOffsets, table as delay_table};
-use crate::group::{Groups, table as group_table};
 use crate::lock::OrderLocks;
-use crate::offset::{Offsets, table as offset_table};
 use crate::registration::Registration;
 use crate::routes::now_ms;
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
-use crate::topic::{Topics, table as topic_table};
+use crate::topic::Topics;
 use config::Live;
 use protocol::DataVersion;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use store::disk::{Disk, local_day};
-use tokio::sync::Notify;
+use store::disk::local_day;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -30,64 +26,15 @@ const GATHER: Duration = Duration::from_millis(2);
 /// After a table could not be saved.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// The files of the tables.
-#[derive(Clone, Debug)]
-pub struct Files {
-    topics: StateFile,
-    groups: StateFile,
-    offsets: StateFile,
-    modes: StateFile,
-    delays: StateFile,
-}
-
-impl Files {
-    /// In the directory of a store.
-    #[must_use]
-    pub fn new(disk: &Arc<dyn Disk>, store_root: &Path) -> Self {
-        let file = |name| StateFile::new(Arc::clone(disk), store_root, name);
-        Self {
-            topics: file(topic_table::FILE),
-            groups: file(group_table::FILE),
-            offsets: file(offset_table::FILE),
-            modes: file(mode_table::FILE),
-            delays: file(delay_table::FILE),
-        }
-    }
-
-    /// Fills the tables with what was saved.
-    ///
-    /// # Errors
-    /// A file is there and cannot be read; the broker must not start then.
-    pub fn load(&self, topics: &Topics, groups: &Groups, (offsets, delays): (&Offsets, &DelayOffsets), modes: &Modes) -> io::Result<()> {
-        topic_table::load(topics, &self.topics)?;
-        group_table::load(groups, &self.groups)?;
-        mode_table::load(modes, &self.modes)?;
-        offset_table::load(offsets, &self.offsets)?;
-        delay_table::load(delays, &self.delays)
-    }
-
-    /// Where the progress of delayed messages is saved.
-    #[must_use]
-    pub fn delays(&self) -> StateFile {
-        self.delays.clone()
-    }
-}
-
 /// All that has to be kept up.
 #[derive(Debug)]
 pub struct Upkeep<C> {
-    /// Raised by topics and groups.
+    /// Raised by topics, groups, request modes and operators.
     pub signal: Arc<Signal>,
-    /// Saved and registered.
+    /// Saved.
+    pub tables: Arc<Tables>,
+    /// Registered.
     pub topics: Arc<Topics>,
-    /// Saved.
-    pub groups: Arc<Groups>,
-    /// Saved.
-    pub offsets: Arc<Offsets>,
-    /// Saved.
-    pub modes: Arc<Modes>,
-    /// Saved, if there is a store to deliver in.
-    pub delays: Option<delay_table::OffsetsFile>,
     /// The silent among them are taken out.
     pub consumers: Arc<Consumers<C>>,
     /// The silent among them are taken out.
@@ -98,98 +45,114 @@ pub struct Upkeep<C> {
     pub stats: Arc<BrokerStats>,
     /// How often, and whether.
     pub settings: Arc<Live<BrokerSettings>>,
-    /// Where tables are saved.
-    pub files: Files,
     /// Who is told of topics.
     pub registration: Registration,
 }
 
-/// What of the tables is on the disk, and what is registered.
-#[derive(Default)]
-struct Kept {
-    topics: Option<DataVersion>,
-    groups: Option<DataVersion>,
-    /// Changes of the request modes; without one there is no file.
-    modes: u64,
-    registered: Option<DataVersion>,
+/// When an upkeep ends, in two steps: requests are still served between them.
+#[derive(Debug, Default)]
+pub struct Ends {
+    /// Name servers get a goodbye, so that no new client comes.
+    pub leave: Notify,
+    /// The last request was answered: all tables are saved for the last time.
+    pub end: Notify,
 }
 
-impl<C: Channel> Upkeep<C> {
-    /// Keeps up until `stop` is notified, then saves everything, says goodbye to the name servers and lets go who waits.
-    /// Begins with a registration.
-    pub async fn run(self, stop: Arc<Notify>) {
-        let settings = self.settings.current();
-        let mut kept = Kept::default();
-        let mut sample = every(SAMPLE_EVERY);
-        let mut offsets = every(settings.flush_consumer_offset_interval);
-        let mut delays = every(settings.flush_delay_offset_interval);
-        let mut silent = every(LOOK_FOR_SILENT_EVERY);
-        let mut register = every(settings.register_name_server_period);
-        drop(settings);
-        if let Err(error) = self.save_tables(&mut kept) {
+impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
+    /// Keeps up until `ends` says so. Begins with a registration. Must run on a runtime with a thread for blocking work.
+    ///
+    /// # Errors
+    /// The tables could not be saved at the end: what was acknowledged since they were saved last is lost.
+    pub async fn run(self, ends: Arc<Ends>) -> io::Result<()> {
+        let upkeep = Arc::new(self);
+        if let Err(error) = upkeep.blocking(Tables::save_changes).await {
             tracing::error!(%error, "table not saved at the start");
         }
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.notified() => break,
-                () = self.signal.changed() => {
-                    tokio::time::sleep(GATHER).await;
-                    self.settle(&mut kept).await;
-                }
-                _ = register.tick() => {
-                    kept.registered = Some(self.topics.version());
-                    self.registration.round(false).await;
-                }
-                _ = offsets.tick() => self.save_offsets(),
-                _ = delays.tick() => self.save_delays(),
-                _ = silent.tick() => self.drop_silent(),
-                _ = sample.tick() => self.sample(),
-            }
-        }
-        self.end(&mut kept).await;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&upkeep).settle_changes());
+        tasks.spawn(Arc::clone(&upkeep).save_offsets());
+        tasks.spawn(Arc::clone(&upkeep).save_delays());
+        tasks.spawn(Arc::clone(&upkeep).look_around());
+        let registering = tokio::spawn(Arc::clone(&upkeep).register());
+        ends.leave.notified().await;
+        registering.abort();
+        upkeep.registration.stop().await;
+        ends.end.notified().await;
+        tasks.shutdown().await;
+        let saved = upkeep.blocking(Tables::save_all).await;
+        upkeep.signal.close(&told(&saved));
+        saved
+    }
+
+    /// Does what may wait for the disk on the thread for that.
+    async fn blocking(&self, save: fn(&Tables) -> io::Result<()>) -> io::Result<()> {
+        let tables = Arc::clone(&self.tables);
+        tokio::task::spawn_blocking(move || save(&tables)).await.map_err(io::Error::other)?
     }
 
     /// Saves what changed, tells the name servers, and lets go the answers that waited for it.
-    async fn settle(&self, kept: &mut Kept) {
-        let raised = self.signal.raised();
-        let saved = self.save_tables(kept);
+    async fn settle_changes(self: Arc<Self>) {
+        let registered = Mutex::new(None);
+        loop {
+            self.signal.changed().await;
+            tokio::time::sleep(GATHER).await;
+            let raised = self.signal.raised();
+            let saved = self.blocking(Tables::save_changes).await;
+            if saved.is_ok() {
+                self.tell(&registered).await;
+            }
+            self.signal.settle(raised, &told(&saved));
+            if let Err(error) = saved {
+                tracing::error!(%error, "table not saved, trying again");
+                tokio::time::sleep(TRY_AGAIN).await;
+                self.signal.again();
+            }
+        }
+    }
+
+    /// Tells the name servers of topics that changed since they were told last.
+    async fn tell(&self, registered: &Mutex<Option<DataVersion>>) {
         let version = self.topics.version();
-        if kept.registered != Some(version) {
-            kept.registered = Some(version);
+        if registered.lock().await.replace(version) != Some(version) {
             self.registration.round(true).await;
         }
-        if let Err(error) = saved {
-            tracing::error!(%error, "table not saved, trying again");
-            tokio::time::sleep(TRY_AGAIN).await;
-            self.signal.again();
-        }
-        // Also when a table could not be saved: the change holds, and an operator sees the error above.
-        self.signal.settle(raised);
     }
 
-    fn save_tables(&self, kept: &mut Kept) -> io::Result<()> {
-        if kept.topics != Some(self.topics.version()) {
-            kept.topics = Some(topic_table::save(&self.topics, &self.files.topics)?);
-        }
-        if kept.groups != Some(self.groups.version()) {
-            kept.groups = Some(group_table::save(&self.groups, &self.files.groups)?);
-        }
-        if kept.modes != self.modes.changes() {
-            kept.modes = mode_table::save(&self.modes, &self.files.modes)?;
-        }
-        Ok(())
-    }
-
-    fn save_offsets(&self) {
-        if let Err(error) = offset_table::save_if_dirty(&self.offsets, &self.files.offsets, now_ms()) {
-            tracing::error!(%error, "consumer offsets not saved, trying again");
+    async fn register(self: Arc<Self>) {
+        let mut ticks = every(self.settings.current().register_name_server_period);
+        loop {
+            ticks.tick().await;
+            self.registration.round(false).await;
         }
     }
 
-    fn save_delays(&self) {
-        if let Some(Err(error)) = self.delays.as_ref().map(delay_table::OffsetsFile::save_if_changed) {
-            tracing::error!(%error, "progress of delayed messages not saved, trying again");
+    async fn save_offsets(self: Arc<Self>) {
+        let mut ticks = every(self.settings.current().flush_consumer_offset_interval);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.blocking(Tables::save_offsets).await {
+                tracing::error!(%error, "consumer offsets not saved, trying again");
+            }
+        }
+    }
+
+    async fn save_delays(self: Arc<Self>) {
+        let mut ticks = every(self.settings.current().flush_delay_offset_interval);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.blocking(Tables::save_delays).await {
+                tracing::error!(%error, "progress of delayed messages not saved, trying again");
+            }
+        }
+    }
+
+    async fn look_around(self: Arc<Self>) {
+        let (mut sample, mut silent) = (every(SAMPLE_EVERY), every(LOOK_FOR_SILENT_EVERY));
+        loop {
+            tokio::select! {
+                _ = silent.tick() => self.drop_silent(),
+                _ = sample.tick() => self.sample(),
+            }
         }
     }
 
@@ -205,16 +168,14 @@ impl<C: Channel> Upkeep<C> {
         notify::expire(&self.consumers, &self.producers, notify, now_ms());
         self.locks.expire(now_ms());
     }
+}
 
-    async fn end(self, kept: &mut Kept) {
-        self.save_offsets();
-        self.save_delays();
-        if let Err(error) = self.save_tables(kept) {
-            tracing::error!(%error, "table not saved at the end");
-        }
-        self.registration.stop().await;
-        self.signal.close();
-    }
+/// What those who wait for tables to be saved are told.
+fn told(saved: &io::Result<()>) -> Saved {
+    saved
+        .as_ref()
+        .copied()
+        .map_err(|error| format!("the change is not on the disk: {error}").into())
 }
 
 /// Ticks at once and then at every period; what was missed is not made up for.
@@ -227,18 +188,93 @@ fn every(period: Duration) -> tokio::time::Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assignment::Modes;
     use crate::clients::table::ClientLimits;
+    use crate::group::Groups;
+    use crate::offset::Offsets;
     use crate::registration::Identity;
     use crate::topic::{Spec, TopicLimits};
+    use crate::upkeep::Files;
+    use std::path::Path;
+    use std::sync::mpsc;
+    use store::disk::Disk;
     use store::disk::real::RealDisk;
+    use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
 
-    fn upkeep(dir: &Path) -> Upkeep<u64> {
-        let signal = Arc::new(Signal::default());
-        let stats = Arc::new(BrokerStats::new("c", 100));
-        let limits = TopicLimits { topics: 10, queues: 64 };
-        let topics = Arc::new(Topics::new(vec![], limits, Arc::clone(&stats), Arc::clone(&signal), 0));
-        let settings = Arc::new(Live::new(BrokerSettings::default()));
-        let identity = Identity {
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// An upkeep that runs on a thread of its own, and what it keeps.
+    struct World {
+        topics: Arc<Topics>,
+        groups: Arc<Groups>,
+        offsets: Arc<Offsets>,
+        signal: Arc<Signal>,
+        ends: Arc<Ends>,
+        running: std::thread::JoinHandle<io::Result<()>>,
+    }
+
+    impl World {
+        fn start(disk: Arc<dyn Disk>, dir: &Path) -> Self {
+            let signal = Arc::new(Signal::default());
+            let stats = Arc::new(BrokerStats::new("c", 100));
+            let limits = TopicLimits { topics: 10, queues: 64 };
+            let topics = Arc::new(Topics::new(vec![], limits, Arc::clone(&stats), Arc::clone(&signal), 0));
+            let groups = Arc::new(Groups::new(100, Arc::clone(&signal), 0));
+            let offsets = Arc::new(Offsets::new(10));
+            let modes = Arc::new(Modes::new(Arc::clone(&signal)));
+            let files = Files::new(&disk, dir);
+            let tables = Tables::new(files, Arc::clone(&topics), Arc::clone(&groups), Arc::clone(&offsets), modes, None);
+            let ends = Arc::new(Ends::default());
+            let (ended, raised, registered) = (Arc::clone(&ends), Arc::clone(&signal), Arc::clone(&topics));
+            let run = move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let settings = Arc::new(Live::new(BrokerSettings::default()));
+                    let registration = Registration::start(&[], identity(), &registered, &settings);
+                    let upkeep: Upkeep<u64> = Upkeep {
+                        signal: raised,
+                        tables: Arc::new(tables),
+                        topics: registered,
+                        consumers: Arc::new(Consumers::new(ClientLimits::default())),
+                        producers: Arc::new(Producers::new(ClientLimits::default())),
+                        locks: Arc::new(OrderLocks::new(10)),
+                        stats,
+                        settings,
+                        registration,
+                    };
+                    upkeep.run(ended).await
+                })
+            };
+            Self {
+                topics,
+                groups,
+                offsets,
+                signal,
+                ends,
+                running: std::thread::spawn(run),
+            }
+        }
+
+        /// Waits until all changes so far are settled.
+        fn settled(&self) -> Saved {
+            let (done, settled) = mpsc::channel();
+            self.signal.when_settled(move |saved| done.send(saved).unwrap_or_default());
+            settled.recv_timeout(DEADLINE).unwrap()
+        }
+
+        fn make(&self, topic: &str) {
+            self.topics.update(vec![(Spec::new(topic, 4), Default::default())], 1).unwrap();
+        }
+
+        fn end(self) -> io::Result<()> {
+            self.ends.leave.notify_one();
+            self.ends.end.notify_one();
+            self.running.join().unwrap()
+        }
+    }
+
+    fn identity() -> Identity {
+        Identity {
             cluster: "c".to_owned(),
             broker: "b".to_owned(),
             broker_id: 0,
@@ -246,49 +282,50 @@ mod tests {
             replica_host: None,
             port: 1,
             replica_port: 2,
-        };
-        let registration = Registration::start(&[], identity, &topics, &settings);
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        Upkeep {
-            groups: Arc::new(Groups::new(100, Arc::clone(&signal), 0)),
-            offsets: Arc::new(Offsets::new(10)),
-            modes: Arc::new(Modes::new(Arc::clone(&signal))),
-            delays: None,
-            consumers: Arc::new(Consumers::new(ClientLimits::default())),
-            producers: Arc::new(Producers::new(ClientLimits::default())),
-            locks: Arc::new(OrderLocks::new(10)),
-            files: Files::new(&disk, dir),
-            signal,
-            topics,
-            stats,
-            settings,
-            registration,
         }
     }
 
-    #[tokio::test]
-    async fn an_answer_leaves_when_its_change_is_on_the_disk() {
+    fn saved(disk: &dyn Disk, dir: &Path, name: &str) -> String {
+        String::from_utf8(disk.read(&dir.join("config").join(name)).unwrap_or_default()).unwrap()
+    }
+
+    #[test]
+    fn an_answer_leaves_when_its_change_is_on_the_disk() {
         let dir = tempfile::tempdir().unwrap();
-        let upkeep = upkeep(dir.path());
-        let (topics, groups, signal) = (Arc::clone(&upkeep.topics), Arc::clone(&upkeep.groups), Arc::clone(&upkeep.signal));
-        let offsets = Arc::clone(&upkeep.offsets);
-        let stop = Arc::new(Notify::new());
-        let running = tokio::spawn(upkeep.run(Arc::clone(&stop)));
-        topics.update(vec![(Spec::new("a", 4), Default::default())], 1).unwrap();
-        groups.find_or_create("g", true, 1).unwrap();
-        let (done, settled) = tokio::sync::oneshot::channel();
-        signal.when_settled(move || done.send(()).unwrap_or_default());
-        tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap().unwrap();
-        let text = |name: &str| std::fs::read_to_string(dir.path().join("config").join(name)).unwrap_or_default();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let world = World::start(Arc::clone(&disk), dir.path());
+        let text = |name| saved(&*disk, dir.path(), name);
+        world.make("a");
+        world.groups.find_or_create("g", true, 1).unwrap();
+        world.settled().unwrap();
         assert!(text("topics.json").contains("\"a\""));
         assert!(text("subscriptionGroup.json").contains("\"g\""));
-        offsets.commit("a", "g", 0, 5).unwrap();
-        stop.notify_one();
-        tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+        // What an operator moved is saved with the next change, what a client committed every few seconds.
+        world.offsets.reset("a", "g", 1, 7).unwrap();
+        world.signal.raise();
+        world.settled().unwrap();
+        assert!(text("consumerOffset.json").contains("1:7"));
+        world.offsets.commit("a", "g", 0, 5).unwrap();
+        world.end().unwrap();
         assert!(text("consumerOffset.json").contains("0:5"));
-        topics.update(vec![(Spec::new("b", 4), Default::default())], 1).unwrap();
-        let (done, settled) = tokio::sync::oneshot::channel();
-        signal.when_settled(move || done.send(()).unwrap_or_default());
-        settled.await.unwrap();
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_saved_is_told_and_saved_later() {
+        let dir = Path::new("/store");
+        let disk = SimulatedDisk::new(1);
+        let world = World::start(Arc::new(disk.clone()), dir);
+        world.make("a");
+        world.settled().unwrap();
+        disk.fail_at(disk.calls() + 1, Fault::NoSpace, Lasts::ForEver);
+        world.make("b");
+        let refused = world.settled().unwrap_err();
+        assert!(refused.contains("not on the disk") && refused.contains("topics.json"), "{refused}");
+        disk.heal();
+        world.settled().unwrap();
+        assert!(saved(&disk, dir, "topics.json").contains("\"b\""));
+        disk.fail_at(disk.calls() + 1, Fault::NoSpace, Lasts::ForEver);
+        world.make("c");
+        assert!(world.end().is_err(), "a stop that loses what was acknowledged is no clean one");
     }
 }
