@@ -132,6 +132,7 @@ mod tests {
             diff,
             inflight: 0,
             last_timestamp: 0,
+            damaged: None,
             client: None,
         };
         let undone = counted("g", "t", &[queue(3), queue(-1), queue(7)]);

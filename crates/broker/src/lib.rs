@@ -13,6 +13,7 @@ pub mod clients;
 pub mod delay;
 pub mod errors;
 pub mod filter;
+pub mod forget;
 pub mod group;
 pub mod hold;
 pub mod inspect;

@@ -98,6 +98,11 @@ impl Log for Store {
 pub trait Cleaning: Send + Sync {
     /// Has the next rounds of retention delete what is old enough, whatever the hour.
     fn delete_expired(&self);
+    /// Removes files of queues whose messages are no longer in the log.
+    ///
+    /// # Errors
+    /// I/O errors.
+    fn clean_queues(&self) -> Result<(), Refusal>;
     /// Topics that have queues.
     fn topics(&self) -> Vec<String>;
     /// Forgets a topic's queues.
@@ -110,6 +115,10 @@ pub trait Cleaning: Send + Sync {
 impl Cleaning for Store {
     fn delete_expired(&self) {
         Store::delete_expired(self);
+    }
+
+    fn clean_queues(&self) -> Result<(), Refusal> {
+        Ok(Store::clean_queues(self)?)
     }
 
     fn topics(&self) -> Vec<String> {

@@ -6,6 +6,7 @@ use crate::clients::handler::Clients;
 use crate::clients::{Consumers, Producers, notify};
 use crate::delay::DelayOffsets;
 use crate::errors::Refusal;
+use crate::forget::Known;
 use crate::group::Groups;
 use crate::lock::OrderLocks;
 use crate::offset::Offsets;
@@ -219,8 +220,8 @@ impl Routes {
             Code::LockBatchMq => lock::handler::lock(frame, &self.locks, now),
             Code::UnlockBatchMq => lock::handler::unlock(frame, &self.locks),
 
-            Code::QueryConsumerOffset => offset::handler::query(frame, &self.offsets, &*self.store),
-            Code::UpdateConsumerOffset => offset::handler::update(frame, &self.offsets, &self.groups, &self.topics),
+            Code::QueryConsumerOffset => offset::handler::query(frame, &self.offsets, &self.topics, &*self.store),
+            Code::UpdateConsumerOffset => offset::handler::update(frame, conn.id(), &self.offsets, &self.groups, &self.topics),
             Code::GetMaxOffset => offset::handler::max(frame, &*self.store),
             Code::GetMinOffset => offset::handler::min(frame, &*self.store),
             Code::SearchOffsetByTimestamp => return self.aside(frame, reply, |r, f| offset::handler::search(f, &*r.store)),
@@ -252,7 +253,8 @@ impl Routes {
             }
             Code::DeleteTopicInBroker => {
                 return self.aside_until_saved(frame, reply, |r, f| {
-                    topic::handler::delete(f, &r.topics, (&r.offsets, &r.stats), &*r.store, &r.settings.current(), now_ms())
+                    let gone = |topic: &str| r.puller.topic_deleted(topic);
+                    topic::handler::delete(f, &r.topics, r.known(), &*r.store, &r.settings.current(), now_ms(), gone)
                 });
             }
             Code::UpdateAndCreateTopic => return self.when_settled(topic::handler::create(frame, &self.topics, &settings, now), reply),
@@ -273,7 +275,7 @@ impl Routes {
                 return self.when_settled(outcome, reply);
             }
             Code::DeleteSubscriptiongroup => {
-                let outcome = group::handler::delete(frame, &self.groups, (&self.offsets, &self.stats), now);
+                let outcome = group::handler::delete(frame, &self.groups, self.known(), now);
                 return self.when_offsets_are_saved(outcome, reply);
             }
             Code::UpdateAndGetGroupForbidden => return self.when_settled(group::handler::forbid(frame, &self.groups, now), reply),
@@ -322,7 +324,8 @@ impl Routes {
             Code::UpdateBrokerConfig => admin::config::update(frame, &self.settings, &self.topics, now, |settings, _| {
                 self.store.set_retention(crate::store_options::retention(settings));
             }),
-            Code::CleanExpiredConsumequeue | Code::DeleteExpiredCommitlog => admin::clean::expired(&*self.store),
+            Code::CleanExpiredConsumequeue => return self.aside(frame, reply, |r, _| admin::clean::queues(&*r.store)),
+            Code::DeleteExpiredCommitlog => admin::clean::expired(&*self.store),
             Code::CleanUnusedTopic => return self.aside(frame, reply, |r, _| admin::clean::unused_topics(&*r.store, &r.topics)),
             Code::QueryConsumeQueue => return self.aside(frame, reply, |r, f| admin::entries::entries(f, &r.store, &r.consumers)),
             Code::GetConsumerRunningInfo => {
@@ -432,6 +435,15 @@ impl Routes {
             (0..topic.read_queues).for_each(|queue_id| self.puller.reset(&topic.name, queue_id));
         }
         outcome
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known {
+            offsets: &self.offsets,
+            locks: &self.locks,
+            modes: &self.modes,
+            stats: &self.stats,
+        }
     }
 
     fn progress<'a>(&'a self, broker: &'a str) -> Progress<'a, Channel> {

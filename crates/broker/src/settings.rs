@@ -210,6 +210,9 @@ config::declare! {
         short_polling_time: Duration {
             name: "shortPollingTimeMills", default: Duration::from_secs(1), allowed: milliseconds(1..=MINUTE_MS), change: Live,
         }
+        /// What a pull does at a message whose record in the log is damaged: go on behind it, after one ERROR that names it, or
+        /// be refused with an error, so that the group stops there.
+        skip_damaged_messages: bool { name: "apogeeSkipDamagedMessages", default: true, allowed: flag(), change: Live }
         /// Most bytes in one answer to a pull, of messages in memory.
         max_transfer_bytes_on_message_in_memory: u32 {
             name: "maxTransferBytesOnMessageInMemory", default: 256 * 1024, allowed: bytes(1_024..=64 << 20), change: Live,

@@ -168,6 +168,12 @@ pub fn is_built_in_group(name: &str) -> bool {
     BUILT_IN_GROUPS.contains(&name)
 }
 
+/// Whether a name is that of a light queue (`%LMQ%…`): a queue of messages of other topics.
+#[must_use]
+pub fn is_light_queue(name: &str) -> bool {
+    name.starts_with("%LMQ%")
+}
+
 /// Whether a topic is a retry topic.
 #[must_use]
 pub fn is_retry(topic: &str) -> bool {

@@ -75,6 +75,9 @@ fn give_back(mut list: Vec<Arc<Connection>>) {
     }
 }
 
+/// The id of the next connection.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// A connection. Cheap to share; everything here may be called from any thread and never blocks.
 pub struct Connection {
     id: u64,
@@ -102,9 +105,8 @@ pub(crate) struct Ends {
 
 impl Connection {
     pub(crate) fn new(ends: Ends, socket: WriteSide, limits: &Limits, home: Option<Arc<Worker>>) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             peer: ends.peer,
             local: ends.local,
             listener: ends.listener,
@@ -119,9 +121,14 @@ impl Connection {
         })
     }
 
-    /// Unique in this process, never 0, never used again.
+    /// Unique in this process, never 0, never used again; rising.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// No connection that is there already has this id or a higher one.
+    pub fn next_id() -> u64 {
+        NEXT_ID.load(Ordering::Relaxed)
     }
 
     /// Address of the other end; an IPv4 peer of an IPv6 listener shows as IPv4.

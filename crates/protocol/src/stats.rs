@@ -20,6 +20,14 @@ pub struct OffsetWrapper {
     pub last_timestamp: i64,
     /// The next offset to pull.
     pub pull_offset: i64,
+    /// Damaged messages that the group was led past since the broker started. Ours; not there when 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The answer of code 208.

@@ -223,11 +223,7 @@ impl Store {
             let _ = self.prepare_next_file();
         }
         let log_min = self.log.first_offset();
-        self.queues.raise_min(log_min).map_err(|e| StoreError::Io {
-            action: "shorten",
-            path: "consume queues".to_owned(),
-            source: e,
-        })?;
+        self.clean_queues()?;
         if let Some(index) = &self.index {
             index
                 .remove_below(log_min)

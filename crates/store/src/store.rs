@@ -338,10 +338,29 @@ impl Store {
         self.dispatch.wake_keeper();
     }
 
+    /// Removes files of queues whose messages are no longer in the log. May block.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if a queue's files cannot be looked at or removed; the other queues were cleaned.
+    pub fn clean_queues(&self) -> Result<(), StoreError> {
+        let cleaned = self.queues.raise_min(self.log.first_offset());
+        cleaned.map(drop).map_err(|e| StoreError::Io {
+            action: "shorten",
+            path: "consume queues".to_owned(),
+            source: e,
+        })
+    }
+
     /// First offset of the log kept, and its end as readers see it.
     #[must_use]
     pub fn log_range(&self) -> (LogOffset, LogOffset) {
         (self.log.first_offset(), self.log.confirmed())
+    }
+
+    /// The name of the log file that a log offset is in.
+    #[must_use]
+    pub fn log_file_of(&self, offset: LogOffset) -> String {
+        self.log.segments.file_of(offset.0)
     }
 
     /// End of what is synced.

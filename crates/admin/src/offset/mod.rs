@@ -49,6 +49,9 @@ pub struct QueueProgress {
     pub inflight: i64,
     /// Store time of the last consumed message, ms; 0 when there is none.
     pub last_timestamp: i64,
+    /// Damaged messages that the group was led past since the broker started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<u32>,
     /// Address of the consumer that has the queue, where asked for and known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
@@ -65,6 +68,7 @@ impl QueueProgress {
             diff: offset.broker_offset - offset.consumer_offset,
             inflight: offset.pull_offset - offset.consumer_offset,
             last_timestamp: offset.last_timestamp,
+            damaged: Some(offset.damaged).filter(|count| *count > 0),
             client: None,
         }
     }
@@ -258,6 +262,7 @@ mod tests {
                 broker_offset,
                 consumer_offset,
                 pull_offset,
+                damaged: 0,
                 last_timestamp: 0,
             };
             QueueProgress::new(MessageQueue::new("t", "b", id), offset)

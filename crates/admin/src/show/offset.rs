@@ -37,6 +37,14 @@ impl Show for GroupProgress {
             "\nConsume TPS: {:.2}\nDiff total: {}\nInflight total: {}\n",
             self.consume_tps, self.diff_total, self.inflight_total
         ));
+        for queue in &self.queues {
+            if let Some(count) = queue.damaged {
+                out.push_str(&format!(
+                    "Damaged: {count} messages of {} {} {} were passed over since the broker started; its log names them, apogeemq store check finds them\n",
+                    queue.topic, queue.broker, queue.queue_id
+                ));
+            }
+        }
     }
 }
 

@@ -3,8 +3,18 @@
 use crate::queues::Cleaning;
 use crate::reply::{Answer, Outcome};
 use crate::topic::Topics;
+use message::names;
 
-/// Codes 306 and 329: the next rounds of retention delete what is old enough, whatever the hour; queues follow the log.
+/// Code 306: removes files of queues whose messages are no longer in the log. The log stays as it is.
+///
+/// # Errors
+/// I/O errors of the queues' files.
+pub fn queues(store: &dyn Cleaning) -> Outcome {
+    store.clean_queues()?;
+    Ok(Answer::ok())
+}
+
+/// Code 329: the next rounds of retention delete what is old enough, whatever the hour; queues follow the log.
 ///
 /// # Errors
 /// None.
@@ -21,7 +31,8 @@ pub fn expired(store: &dyn Cleaning) -> Outcome {
 pub fn unused_topics(store: &dyn Cleaning, topics: &Topics) -> Outcome {
     for topic in store.topics() {
         // Queues of retry topics come and go with their groups; those of the system are not anybody's to clean.
-        if !topics.contains(&topic) && !topics.is_system(&topic) {
+        // Compat: light queues of Apache's have no topic.
+        if !topics.contains(&topic) && !topics.is_system(&topic) && !names::is_light_queue(&topic) {
             tracing::warn!(topic, "queues of a topic that is not there deleted");
             store.delete_topic(&topic)?;
         }
@@ -46,8 +57,13 @@ mod tests {
             self.0.lock().push("expired".to_owned());
         }
 
+        fn clean_queues(&self) -> Result<(), Refusal> {
+            self.0.lock().push("queues".to_owned());
+            Ok(())
+        }
+
         fn topics(&self) -> Vec<String> {
-            ["kept", "gone", "rmq_sys_x"].map(str::to_owned).into()
+            ["kept", "gone", "rmq_sys_x", "%LMQ%x"].map(str::to_owned).into()
         }
 
         fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {
@@ -64,6 +80,7 @@ mod tests {
         let store = Fake::default();
         unused_topics(&store, &topics).unwrap();
         expired(&store).unwrap();
-        assert_eq!(*store.0.lock(), ["gone", "expired"]);
+        queues(&store).unwrap();
+        assert_eq!(*store.0.lock(), ["gone", "expired", "queues"]);
     }
 }

@@ -64,6 +64,25 @@ impl Modes {
         Ok(())
     }
 
+    /// Forgets the modes of deleted topics and groups.
+    pub fn forget(&self, is_gone: impl Fn(&str, &str) -> bool) {
+        let mut state = self.state.lock();
+        let mut changed = false;
+        state.modes.retain(|topic, groups| {
+            groups.retain(|group, _| {
+                let is_gone = is_gone(topic, group);
+                changed |= is_gone;
+                !is_gone
+            });
+            !groups.is_empty()
+        });
+        if changed {
+            state.changes += 1;
+            drop(state);
+            self.changed.raise();
+        }
+    }
+
     /// All modes, and how many changes they have seen since the start.
     #[must_use]
     pub fn all(&self) -> (RequestModes, u64) {

@@ -4,9 +4,8 @@
 
 use super::{GroupError, Groups, Rule, table};
 use crate::errors::Refusal;
-use crate::offset::Offsets;
+use crate::forget::Known;
 use crate::reply::{Answer, Outcome};
-use crate::stats::BrokerStats;
 use crate::topic::handler::page;
 use message::names;
 use protocol::group::{AllGroupConfigHeader, DeleteGroupHeader, GroupConfigList, GroupForbidden, GroupForbiddenHeader, GroupHeader};
@@ -68,17 +67,14 @@ pub fn all(request: &Frame, groups: &Groups) -> Outcome {
     Ok(Answer::body(json::write(&body)).with("totalGroupNum", total))
 }
 
-/// Code 207: deletes a group, with its offsets when asked.
+/// Code 207: deletes a group with all that is known of it, with its offsets when asked.
 ///
 /// # Errors
 /// A field is missing.
-pub fn delete(request: &Frame, groups: &Groups, (offsets, stats): (&Offsets, &BrokerStats), now_ms: i64) -> Outcome {
+pub fn delete(request: &Frame, groups: &Groups, known: Known<'_>, now_ms: i64) -> Outcome {
     let asked = DeleteGroupHeader::decode(&request.ext)?;
     groups.remove(asked.group_name, now_ms);
-    if asked.clean_offset {
-        offsets.forget_group(asked.group_name);
-    }
-    stats.forget_group(asked.group_name);
+    known.forget_group(asked.group_name, asked.clean_offset);
     Ok(Answer::ok())
 }
 
@@ -115,6 +111,10 @@ pub fn forbid(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assignment::Modes;
+    use crate::lock::OrderLocks;
+    use crate::offset::Offsets;
+    use crate::stats::BrokerStats;
     use protocol::RequestCode;
     use std::sync::Arc;
 
@@ -142,7 +142,13 @@ mod tests {
         frame.ext.push("cleanOffset", true);
         let offsets = Offsets::new(10);
         offsets.commit("t", "g", 0, 1).unwrap();
-        delete(&frame, &groups, (&offsets, &BrokerStats::new("c", 10)), 3).unwrap();
+        let known = Known {
+            offsets: &offsets,
+            locks: &OrderLocks::new(10),
+            modes: &Modes::new(Arc::default()),
+            stats: &BrokerStats::new("c", 10),
+        };
+        delete(&frame, &groups, known, 3).unwrap();
         assert!(!groups.contains("g"));
         assert!(offsets.topics_of("g").is_empty());
     }

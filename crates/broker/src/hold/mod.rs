@@ -106,6 +106,19 @@ impl<W: Waits> Hold<W> {
         self.take_if(topic, queue_id, |_| true)
     }
 
+    /// Takes out all requests of a topic.
+    pub fn take_topic(&self, topic: &str) -> Vec<W> {
+        let queues: Vec<i32> = {
+            let inner = self.inner.lock();
+            inner
+                .topics
+                .get(topic)
+                .map(|queues| queues.keys().copied().collect())
+                .unwrap_or_default()
+        };
+        queues.into_iter().flat_map(|queue_id| self.take_all(topic, queue_id)).collect()
+    }
+
     fn take_if(&self, topic: &str, queue_id: i32, wanted: impl Fn(&W) -> bool) -> Vec<W> {
         let mut guard = self.inner.lock();
         let Inner { topics, deadlines, .. } = &mut *guard;

@@ -116,11 +116,25 @@ impl OrderLocks {
         leases.is_some_and(|leases| leases.values().any(|lease| !lease.expired(now_ms)))
     }
 
+    /// Gives all queues of a deleted topic back.
+    pub fn forget_topic(&self, topic: &str) {
+        self.retain(|_, queue, _| *queue.topic != *topic);
+    }
+
+    /// Gives all queues of a deleted group back.
+    pub fn forget_group(&self, group: &str) {
+        self.retain(|of_group, _, _| of_group != group);
+    }
+
     /// Forgets expired leases. Only frees memory: an expired lease already stops nobody.
     pub fn expire(&self, now_ms: i64) {
+        self.retain(|_, _, lease| !lease.expired(now_ms));
+    }
+
+    fn retain(&self, is_kept: impl Fn(&str, &MessageQueue, &Lease) -> bool) {
         let mut state = self.state.lock();
-        state.groups.retain(|_, leases| {
-            leases.retain(|_, lease| !lease.expired(now_ms));
+        state.groups.retain(|group, leases| {
+            leases.retain(|queue, lease| is_kept(group, queue, lease));
             !leases.is_empty()
         });
         state.count = state.groups.values().map(FxHashMap::len).sum();

@@ -29,9 +29,13 @@ impl From<OffsetError> for Refusal {
 ///
 /// # Errors
 /// Nothing is known (22), or a field is missing.
-pub fn query(request: &Frame, offsets: &Offsets, queues: &dyn Queues) -> Outcome {
+pub fn query(request: &Frame, offsets: &Offsets, topics: &Topics, queues: &dyn Queues) -> Outcome {
     let asked = QueryConsumerOffsetHeader::decode(&request.ext)?;
     let (topic, queue_id) = (asked.topic, asked.queue_id);
+    if topics.find(topic).is_some_and(|topic| topic.is_reborn()) {
+        // Whoever asks has no offset of the topic before. Without room for the note the group begins anew.
+        let _ = offsets.begin(topic, asked.consumer_group, queue_id);
+    }
     if let Some(offset) = offsets.committed(topic, asked.consumer_group, queue_id) {
         return Ok(Answer::ok().with("offset", offset));
     }
@@ -52,29 +56,42 @@ pub fn query(request: &Frame, offsets: &Offsets, queues: &dyn Queues) -> Outcome
 
 /// Code 15: a group is now here in a queue. While a reset is pending the request is answered as done and passed over.
 ///
-/// An offset below zero is refused, where Apache takes it and forgets by it where the group is.
+/// An offset below zero is refused, where Apache takes it and forgets by it where the group is. One of a client that has not
+/// noticed that the topic was deleted and made again is passed over.
 ///
 /// # Errors
 /// There is no such group or topic, a field is missing or below zero, or no room.
-pub fn update(request: &Frame, offsets: &Offsets, groups: &Groups, topics: &Topics) -> Outcome {
+pub fn update(request: &Frame, connection: u64, offsets: &Offsets, groups: &Groups, topics: &Topics) -> Outcome {
     let group = request.ext.require_text("consumerGroup")?;
     let topic = request.ext.require_text("topic")?;
     if !groups.contains(group) {
         let text = format!("Group {group} not exist!");
         return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
     }
-    if !topics.contains(topic) {
+    let Some(known) = topics.find(topic) else {
         let text = format!("Topic {topic} not exist!");
         return Err(Refusal::new(ResponseCode::TopicNotExist, text));
-    }
+    };
     let missing = |what: &str| Refusal::invalid(format!("{what} is null, topic is {topic}"));
     let queue_id = request.ext.optional_int("queueId")?.ok_or_else(|| missing("QueueId"))?;
     let offset = request.ext.optional_int("commitOffset")?.ok_or_else(|| missing("Offset"))?;
-    if offsets.reset_pending(topic, group, queue_id) {
-        tracing::info!(topic, group, queue_id, offset, "commit passed over: a reset is pending");
-        return Ok(Answer::ok().remark("Offset has been previously reset"));
+    if known.may_be_mistaken(connection) && !offsets.has_begun(topic, group, queue_id) {
+        tracing::info!(
+            topic,
+            group,
+            queue_id,
+            offset,
+            "commit passed over: the topic was deleted and made again"
+        );
+        return Ok(Answer::ok().remark("the topic was deleted and made again since this offset was consumed"));
     }
-    let before = offsets.commit(topic, group, queue_id, offset)?;
+    let before = match offsets.commit(topic, group, queue_id, offset) {
+        Err(pending @ OffsetError::ResetPending) => {
+            tracing::info!(topic, group, queue_id, offset, "commit passed over: a reset is pending");
+            return Ok(Answer::ok().remark(pending.to_string()));
+        }
+        before => before?,
+    };
     if before.is_some_and(|before| offset < before) {
         tracing::warn!(topic, group, queue_id, ?before, offset, "group commits an earlier offset");
     }
@@ -206,6 +223,7 @@ fn on_topic<C>(group: &str, topic: &str, of: &Progress<'_, C>) -> Option<Consume
             consumer_offset: consumed,
             last_timestamp: last.unwrap_or(0),
             pull_offset: consumed.max(pulled),
+            damaged: of.offsets.damaged(topic, group, queue_id),
         };
         (MessageQueue::new(topic, of.broker, queue_id), progress)
     };
@@ -313,11 +331,14 @@ mod tests {
     #[test]
     fn a_new_group_on_an_empty_queue_starts_at_zero_and_what_is_committed_is_answered() {
         let (offsets, queues) = (Offsets::new(10), FakeQueues::default());
-        assert_eq!(offset_of(query(&place(&[]), &offsets, &queues)), Ok(0));
+        assert_eq!(offset_of(query(&place(&[]), &offsets, &topics(), &queues)), Ok(0));
         let strict = place(&[("setZeroIfNotFound", "false")]);
-        assert_eq!(offset_of(query(&strict, &offsets, &queues)), Err(ResponseCode::QueryNotFound));
-        update(&place(&[("commitOffset", "7")]), &offsets, &groups(), &topics()).unwrap();
-        assert_eq!(offset_of(query(&strict, &offsets, &queues)), Ok(7));
+        assert_eq!(
+            offset_of(query(&strict, &offsets, &topics(), &queues)),
+            Err(ResponseCode::QueryNotFound)
+        );
+        update(&place(&[("commitOffset", "7")]), 1, &offsets, &groups(), &topics()).unwrap();
+        assert_eq!(offset_of(query(&strict, &offsets, &topics(), &queues)), Ok(7));
     }
 
     #[test]
@@ -327,7 +348,7 @@ mod tests {
             cold: true,
             ..FakeQueues::default().with("t", 0, 0, &[1, 2])
         };
-        let ask = |queues: &FakeQueues| offset_of(query(&place(&[]), &offsets, queues));
+        let ask = |queues: &FakeQueues| offset_of(query(&place(&[]), &offsets, &topics(), queues));
         assert_eq!(ask(&cold), Err(ResponseCode::QueryNotFound));
         assert_eq!(
             ask(&FakeQueues::default().with("t", 0, 5, &[1, 2])),
@@ -346,7 +367,7 @@ mod tests {
                 ("queueId", "0"),
                 ("commitOffset", offset),
             ];
-            update(&frame(&fields), &offsets, &groups(), &topics())
+            update(&frame(&fields), 1, &offsets, &groups(), &topics())
         };
         assert_eq!(commit("x", "t", "1").unwrap_err().code, ResponseCode::SubscriptionGroupNotExist);
         assert_eq!(commit("g", "x", "1").unwrap_err().code, ResponseCode::TopicNotExist);
@@ -357,6 +378,24 @@ mod tests {
             Some("Offset has been previously reset")
         );
         assert_eq!(offsets.committed("t", "g", 0), Some(3));
+    }
+
+    #[test]
+    fn a_client_that_has_not_noticed_a_new_life_of_its_topic_commits_nothing_until_it_asks() {
+        let (offsets, topics, queues) = (Offsets::new(10), topics(), FakeQueues::default());
+        topics.remove("t", 1);
+        topics.update(vec![(Spec::new("t", 2), Default::default())], 2).unwrap();
+        let (old, new) = (0, net::Connection::next_id());
+        let commit = |connection, offset: &str| {
+            update(&place(&[("commitOffset", offset)]), connection, &offsets, &groups(), &topics).unwrap();
+            offsets.committed("t", "g", 0)
+        };
+        assert_eq!(commit(old, "20"), None);
+        assert_eq!(commit(new, "3"), Some(3), "connected since");
+        offsets.forget_topic("t");
+        assert_eq!(commit(old, "20"), None);
+        assert_eq!(offset_of(query(&place(&[]), &offsets, &topics, &queues)), Ok(0));
+        assert_eq!(commit(old, "1"), Some(1));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub enum OffsetError {
     /// No more queues of this topic may be added.
     #[error("the group has offsets of {MAX_QUEUES} queues of this topic already")]
     TooManyQueues,
+    /// An operator moved the group, and no pull has taken that yet: whoever commits does not know of it.
+    #[error("Offset has been previously reset")]
+    ResetPending,
     /// A queue or an offset below zero.
     #[error("queue {queue_id} or offset {offset} is below zero")]
     Negative {
@@ -42,6 +45,11 @@ struct Place {
     consumed: i64,
     pulled: i64,
     reset: i64,
+    /// The group has asked where it is, or has been given messages from the beginning on.
+    begun: bool,
+    /// Damaged messages that were passed over, and the offset of the last one.
+    damaged: u32,
+    last_damaged: i64,
 }
 
 /// A group on a topic: its queues, sorted by id.
@@ -49,6 +57,10 @@ struct Place {
 struct Slot(Mutex<Vec<Place>>);
 
 impl Slot {
+    fn has_consumed(&self) -> bool {
+        self.0.lock().iter().any(|place| place.consumed != NONE)
+    }
+
     fn read<T>(&self, queue_id: i32, look: impl FnOnce(&Place) -> T) -> Option<T> {
         let places = self.0.lock();
         let at = places.binary_search_by_key(&queue_id, |place| place.queue_id).ok()?;
@@ -66,6 +78,9 @@ impl Slot {
                     consumed: NONE,
                     pulled: NONE,
                     reset: NONE,
+                    begun: false,
+                    damaged: 0,
+                    last_damaged: NONE,
                 };
                 places.insert(at, unknown);
                 at
@@ -145,17 +160,39 @@ impl Offsets {
     /// Takes a committed offset as it is and returns the one before.
     ///
     /// # Errors
-    /// Below zero, or no room.
+    /// Below zero, no room, or a reset is pending, which a commit does not overrule.
     pub fn commit(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<Option<i64>, OffsetError> {
         if queue_id < 0 || offset < 0 {
             return Err(OffsetError::Negative { queue_id, offset });
         }
-        let before = self.change(topic, group, queue_id, |place| std::mem::replace(&mut place.consumed, offset))?;
+        let before = self.change(topic, group, queue_id, |place| {
+            if place.reset == NONE {
+                Ok(std::mem::replace(&mut place.consumed, offset))
+            } else {
+                Err(OffsetError::ResetPending)
+            }
+        })??;
         if before != offset {
             self.commits.fetch_add(1, Relaxed);
             self.dirty.store(true, Relaxed);
         }
         Ok((before != NONE).then_some(before))
+    }
+
+    /// Notes that a group has begun to consume a queue: from now on it knows where it is.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn begin(&self, topic: &str, group: &str, queue_id: i32) -> Result<(), OffsetError> {
+        self.change(topic, group, queue_id, |place| place.begun = true)
+    }
+
+    /// Whether a group has begun to consume a queue of this topic, or has an offset in it.
+    #[must_use]
+    pub fn has_begun(&self, topic: &str, group: &str, queue_id: i32) -> bool {
+        let has_begun = |place: &Place| place.begun || place.consumed != NONE;
+        let begun = self.with(topic, group, |slot| slot.read(queue_id, has_begun));
+        begun.flatten().unwrap_or(false)
     }
 
     /// Takes the offset up to which a group was given messages.
@@ -164,6 +201,26 @@ impl Offsets {
     /// No room.
     pub fn pulled_to(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<(), OffsetError> {
         self.change(topic, group, queue_id, |place| place.pulled = offset)
+    }
+
+    /// Counts a damaged message that a group was led past; whether it is the first time.
+    ///
+    /// # Errors
+    /// No room.
+    pub fn passed_damaged(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<bool, OffsetError> {
+        self.change(topic, group, queue_id, |place| {
+            let is_new = offset > place.last_damaged;
+            place.damaged = place.damaged.saturating_add(u32::from(is_new));
+            place.last_damaged = place.last_damaged.max(offset);
+            is_new
+        })
+    }
+
+    /// How many damaged messages a group was led past in a queue since the start.
+    #[must_use]
+    pub fn damaged(&self, topic: &str, group: &str, queue_id: i32) -> u32 {
+        let damaged = self.with(topic, group, |slot| slot.read(queue_id, |place| place.damaged));
+        damaged.flatten().unwrap_or(0)
     }
 
     /// The group's place: the pending reset if there is one, else what was committed.
@@ -227,6 +284,7 @@ impl Offsets {
             return None;
         }
         self.resets.fetch_sub(1, Relaxed);
+        self.dirty.store(true, Relaxed);
         Some(taken)
     }
 
@@ -236,21 +294,26 @@ impl Offsets {
         self.with(topic, group, consumed).unwrap_or_default()
     }
 
-    /// Topics a group has offsets on.
+    /// Topics a group has committed offsets on. One that only pulled has not consumed.
     #[must_use]
     pub fn topics_of(&self, group: &str) -> BTreeSet<String> {
         let topics = self.topics.read();
-        let has = topics.iter().filter(|(_, groups)| groups.contains_key(group));
+        let has = topics
+            .iter()
+            .filter(|(_, groups)| groups.get(group).is_some_and(|slot| slot.has_consumed()));
         has.map(|(topic, _)| topic.to_string()).collect()
     }
 
-    /// Groups that have offsets on a topic.
+    /// Groups that have committed offsets on a topic.
     #[must_use]
     pub fn groups_of(&self, topic: &str) -> BTreeSet<String> {
         let topics = self.topics.read();
         topics
             .get(topic)
-            .map(|groups| groups.keys().map(ToString::to_string).collect())
+            .map(|groups| {
+                let consumed = groups.iter().filter(|(_, slot)| slot.has_consumed());
+                consumed.map(|(group, _)| group.to_string()).collect()
+            })
             .unwrap_or_default()
     }
 
@@ -260,7 +323,11 @@ impl Offsets {
     /// No room.
     pub fn clone_group(&self, topic: &str, from: &str, to: &str) -> Result<(), OffsetError> {
         for (queue_id, offset) in self.of_group_on_topic(topic, from) {
-            self.commit(topic, to, queue_id, offset)?;
+            match self.commit(topic, to, queue_id, offset) {
+                // Whoever reset it wanted it elsewhere.
+                Ok(_) | Err(OffsetError::ResetPending) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.mark_moved();
         Ok(())
@@ -356,9 +423,9 @@ impl Offsets {
         self.dirty.store(true, Relaxed);
     }
 
-    /// Everything committed and pulled, sorted: what the file holds. A slot is locked only while it is copied.
+    /// Everything that the file holds. A slot is locked only while it is copied.
     #[must_use]
-    pub fn all(&self) -> (BTreeMap<TopicGroup, ByQueue>, BTreeMap<TopicGroup, ByQueue>) {
+    pub fn all(&self) -> AllOffsets {
         let slots: Vec<(TopicGroup, Arc<Slot>)> = {
             let topics = self.topics.read();
             let pairs = topics
@@ -368,15 +435,30 @@ impl Offsets {
                 .map(|(topic, group, slot)| ((topic.clone(), group.clone()), Arc::clone(slot)))
                 .collect()
         };
-        let (mut committed, mut pulled) = (BTreeMap::new(), BTreeMap::new());
+        let mut all = AllOffsets::default();
         for (pair, slot) in slots {
-            let given = by_queue(&slot, |place| place.pulled);
-            if !given.is_empty() {
-                pulled.insert(pair.clone(), given);
-            }
-            committed.insert(pair, consumed(&slot));
+            add(&mut all.committed, &pair, consumed(&slot));
+            add(&mut all.pulled, &pair, by_queue(&slot, |place| place.pulled));
+            add(&mut all.resets, &pair, by_queue(&slot, |place| place.reset));
         }
-        (committed, pulled)
+        all
+    }
+}
+
+/// Offsets of all groups on all topics, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllOffsets {
+    /// What was committed.
+    pub committed: BTreeMap<TopicGroup, ByQueue>,
+    /// What groups were given.
+    pub pulled: BTreeMap<TopicGroup, ByQueue>,
+    /// Resets that no pull has taken yet.
+    pub resets: BTreeMap<TopicGroup, ByQueue>,
+}
+
+fn add(table: &mut BTreeMap<TopicGroup, ByQueue>, pair: &TopicGroup, offsets: ByQueue) {
+    if !offsets.is_empty() {
+        table.insert(pair.clone(), offsets);
     }
 }
 
@@ -426,6 +508,7 @@ mod tests {
         offsets.commit("t", "g", 0, 7).unwrap();
         assert_eq!(offsets.take_reset("t", "g", 0), None);
         offsets.reset("t", "g", 0, 3).unwrap();
+        assert_eq!(offsets.commit("t", "g", 0, 9), Err(OffsetError::ResetPending));
         assert!(offsets.reset_pending("t", "g", 0));
         assert!(!offsets.reset_pending("t", "g", 1));
         assert_eq!(offsets.committed("t", "g", 0), Some(3));
@@ -441,6 +524,24 @@ mod tests {
         assert_eq!(offsets.pulled("t", "g", 0), Some(7));
         offsets.pulled_to("t", "g", 0, 9).unwrap();
         assert_eq!(offsets.pulled("t", "g", 0), Some(9));
+    }
+
+    #[test]
+    fn a_group_that_only_pulled_has_not_consumed() {
+        let offsets = Offsets::new(10);
+        offsets.pulled_to("t", "g", 0, 9).unwrap();
+        assert!(offsets.topics_of("g").is_empty() && offsets.groups_of("t").is_empty());
+        assert_eq!(offsets.committed("t", "g", 0), None);
+        assert!(offsets.all().committed.is_empty());
+        assert!(!offsets.has_begun("t", "g", 0));
+        assert_eq!(
+            [7, 7, 9, 8].map(|at| offsets.passed_damaged("t", "g", 0, at).unwrap()),
+            [true, false, true, false]
+        );
+        assert_eq!((offsets.damaged("t", "g", 0), offsets.damaged("t", "g", 1)), (2, 0));
+        offsets.begin("t", "g", 0).unwrap();
+        assert!(offsets.has_begun("t", "g", 0) && !offsets.has_begun("t", "g", 1));
+        assert!(offsets.topics_of("g").is_empty());
     }
 
     #[test]

@@ -4,14 +4,16 @@
 //! {"dataVersion":{"counter":0,"stateVersion":0,"timestamp":1700000000000},
 //!  "groupTopicMap":{},
 //!  "offsetTable":{"topic@group":{0:123,1:45}},
-//!  "pullOffsetTable":{}}
+//!  "pullOffsetTable":{},
+//!  "resetOffsetTable":{"topic@group":{0:100}}}
 //! ```
 //!
 //! Queue ids stand without quotes, as Java's serializer writes them. What Java derives (`groupTopicMap`) or does not read
-//! back (`pullOffsetTable`) is written as Apache 5.5 does and ignored when read. A topic or group cannot contain `@`.
+//! back (`pullOffsetTable`) is written as Apache 5.5 does and ignored when read. Resets that no pull has taken yet are ours; they
+//! are in the file only, when there are any, and Java passes over them. A topic or group cannot contain `@`.
 
 use super::Offsets;
-use super::places::{ByQueue, TopicGroup};
+use super::places::{ByQueue, OffsetError, TopicGroup};
 use crate::upkeep::StateFile;
 use protocol::DataVersion;
 use protocol::json::{self, JsonError};
@@ -31,6 +33,8 @@ pub struct Saved {
     pub data_version: DataVersion,
     /// `topic@group` to queue to offset.
     pub offset_table: BTreeMap<String, ByQueue>,
+    /// Resets that wait for a pull, likewise.
+    pub reset_offset_table: BTreeMap<String, ByQueue>,
 }
 
 /// Reads a file written by Java or by us.
@@ -43,19 +47,29 @@ pub fn parse(content: &[u8]) -> Result<Saved, JsonError> {
 
 /// Puts what was saved into an empty table.
 pub fn restore(offsets: &Offsets, saved: &Saved) {
-    for (pair, queues) in &saved.offset_table {
+    restore_each(&saved.offset_table, |topic, group, queue_id, offset| {
+        offsets.commit(topic, group, queue_id, offset).map(drop)
+    });
+    restore_each(&saved.reset_offset_table, |topic, group, queue_id, offset| {
+        offsets.reset(topic, group, queue_id, offset)
+    });
+    offsets.set_version(saved.data_version);
+    offsets.take_dirty();
+    offsets.take_moved();
+}
+
+fn restore_each(table: &BTreeMap<String, ByQueue>, put: impl Fn(&str, &str, i32, i64) -> Result<(), OffsetError>) {
+    for (pair, queues) in table {
         let Some((topic, group)) = pair.split_once('@') else {
             tracing::warn!(pair, "saved offset is of no topic and group: left out");
             continue;
         };
         for (queue_id, offset) in queues {
-            if let Err(error) = offsets.commit(topic, group, *queue_id, *offset) {
+            if let Err(error) = put(topic, group, *queue_id, *offset) {
                 tracing::warn!(topic, group, queue_id, offset, %error, "saved offset left out");
             }
         }
     }
-    offsets.set_version(saved.data_version);
-    offsets.take_dirty();
 }
 
 /// Puts what was saved into an empty table.
@@ -93,16 +107,21 @@ pub enum Layout {
 /// Writes all offsets.
 #[must_use]
 pub fn text(offsets: &Offsets, version: DataVersion, layout: Layout) -> String {
-    let (committed, pulled) = offsets.all();
-    let mut out = Lines::new(committed.len() * 64 + 256, layout);
+    let all = offsets.all();
+    let with_resets = layout == Layout::File && !all.resets.is_empty();
+    let mut out = Lines::new(all.committed.len() * 64 + 256, layout);
     out.open();
     out.version(version);
     out.key("\"groupTopicMap\"");
-    group_topics(&mut out, &committed);
+    group_topics(&mut out, &all.committed);
     out.key("\"offsetTable\"");
-    table(&mut out, &committed, false);
+    table(&mut out, &all.committed, false);
     out.key("\"pullOffsetTable\"");
-    table(&mut out, &pulled, true);
+    table(&mut out, &all.pulled, !with_resets);
+    if with_resets {
+        out.key("\"resetOffsetTable\"");
+        table(&mut out, &all.resets, true);
+    }
     out.close(true);
     out.text
 }
@@ -244,6 +263,23 @@ mod tests {
             r#""offsetTable":{"%RETRY%g@g":{0:1},"t@g":{0:7,3:9}},"pullOffsetTable":{"t@g":{0:8}}}"#
         );
         assert_eq!(text(&some(), VERSION, Layout::Body), expected);
+    }
+
+    #[test]
+    fn a_reset_that_no_pull_has_taken_survives_a_restart() {
+        let offsets = some();
+        offsets.reset("t", "g", 3, 4).unwrap();
+        assert!(!text(&offsets, VERSION, Layout::Body).contains("reset"));
+        let restored = |offsets: &Offsets| {
+            let after = Offsets::new(10);
+            restore(&after, &parse(text(offsets, VERSION, Layout::File).as_bytes()).unwrap());
+            after
+        };
+        let after = restored(&offsets);
+        assert_eq!(after.take_reset("t", "g", 0), None);
+        assert_eq!(after.take_reset("t", "g", 3), Some(4));
+        assert!(after.take_dirty());
+        assert_eq!(restored(&after).take_reset("t", "g", 3), None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use protocol::pull::{PullHeader, sys_flag};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use store::{Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
+use store::{Damaged, Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
 
 /// Longest a pull is parked, whatever the client says: ms.
 const MAX_SUSPEND_MS: i64 = 120_000;
@@ -47,6 +47,17 @@ pub struct Pull {
     max_messages: usize,
     /// Until when it may wait, epoch ms; `None` when it may not (any more).
     suspend_until: Option<i64>,
+    /// The client does not know yet that the topic was deleted and made again.
+    is_mistaken: bool,
+}
+
+/// What a pull is answered with beside its code.
+struct Found {
+    next: QueueOffset,
+    min: QueueOffset,
+    max: QueueOffset,
+    records: Vec<bytes::Bytes>,
+    bytes: usize,
 }
 
 impl Waits for Pull {
@@ -113,8 +124,10 @@ impl Puller {
         let header = PullHeader::decode(&frame.ext)?;
         let settings = self.settings.current();
         let allowed = self.checks.check(&settings, &header, reply.connection().peer(), now_ms)?;
-        if header.has(sys_flag::COMMIT_OFFSET) && header.commit_offset >= 0 {
-            // A full offset table must not stop consumption; the consumer's own commits are refused with the reason.
+        let is_mistaken = self.is_mistaken(&allowed.topic, &header, reply.connection().id());
+        if header.has(sys_flag::COMMIT_OFFSET) && header.commit_offset >= 0 && !is_mistaken {
+            // A full offset table must not stop consumption; the consumer's own commits are refused with the reason. A commit
+            // does not overrule a reset that this pull is about to take.
             let _ = self
                 .offsets
                 .commit(header.topic, header.consumer_group, header.queue_id, header.commit_offset);
@@ -137,32 +150,46 @@ impl Puller {
             offset: header.queue_offset,
             max_messages: usize::try_from(header.max_msg_nums).unwrap_or(0),
             suspend_until,
+            is_mistaken,
         })
+    }
+
+    /// Whether a pull comes with an offset that its client has from a topic that was deleted since. What it knows of the new
+    /// one it knows from us: it has connected since, or asked where it is, or begun at the beginning.
+    fn is_mistaken(&self, topic: &Topic, header: &PullHeader<'_>, connection: u64) -> bool {
+        if !topic.may_be_mistaken(connection) || self.offsets.has_begun(header.topic, header.consumer_group, header.queue_id) {
+            return false;
+        }
+        // From this answer on it knows.
+        let _ = self.offsets.begin(header.topic, header.consumer_group, header.queue_id);
+        header.queue_offset > 0
     }
 
     /// The first look at a pull: a pending reset of the group's offset comes before the messages.
     fn begin(self: &Arc<Self>, pull: Pull) {
+        if pull.is_mistaken {
+            return self.move_to(&pull, self.store.min_offset(&pull.topic.name, pull.queue_id).0);
+        }
         match self.offsets.take_reset(&pull.topic.name, &pull.rule.group_name, pull.queue_id) {
-            Some(offset) => self.answer_reset(&pull, offset),
+            Some(offset) => self.move_to(&pull, offset),
             None => self.read(pull),
         }
     }
 
-    fn answer_reset(&self, pull: &Pull, offset: i64) {
-        let (min, max) = (
-            self.store.min_offset(&pull.topic.name, pull.queue_id),
-            self.store.max_offset(&pull.topic.name, pull.queue_id),
-        );
-        send(
-            pull,
-            ResponseCode::PullOffsetMoved,
-            "OFFSET_RESET",
-            QueueOffset(offset),
-            min,
-            max,
-            Vec::new(),
-            0,
-        );
+    /// Has the client go on at another offset.
+    fn move_to(&self, pull: &Pull, offset: i64) {
+        self.answer_empty(pull, ResponseCode::PullOffsetMoved, "OFFSET_RESET", QueueOffset(offset));
+    }
+
+    fn answer_empty(&self, pull: &Pull, code: ResponseCode, remark: &str, next: QueueOffset) {
+        let found = Found {
+            next,
+            min: self.store.min_offset(&pull.topic.name, pull.queue_id),
+            max: self.store.max_offset(&pull.topic.name, pull.queue_id),
+            records: Vec::new(),
+            bytes: 0,
+        };
+        send(pull, code, remark, found);
     }
 
     /// Reads what the pull asks for: from memory here, else on a thread for what is farther away.
@@ -217,6 +244,11 @@ impl Puller {
             Ok(result) => result,
             Err(error) => return pull.reply.send(Err(error.into())),
         };
+        if let Some(damaged) = &result.damaged
+            && let Err(refusal) = self.pass_damaged(&pull, damaged)
+        {
+            return pull.reply.send(Err(refusal));
+        }
         let code = code_of(result.status, pull.offset);
         if code == ResponseCode::PullNotFound
             && let Some(until) = pull.suspend_until.filter(|_| !self.ending.load(Ordering::SeqCst))
@@ -230,19 +262,46 @@ impl Puller {
                     pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
                 }
                 pull.counters.took(pull.queue_id, begun.elapsed().as_millis() as i64);
+                // A full offset table must not stop consumption.
+                let _ = self
+                    .offsets
+                    .pulled_to(&pull.topic.name, &pull.rule.group_name, pull.queue_id, result.next.0);
             }
             _ => pull.counters.missed(),
         }
-        send(
-            &pull,
-            code,
-            name_of(result.status),
-            result.next,
-            result.min,
-            result.max,
-            result.records,
-            result.bytes,
+        let found = Found {
+            next: result.next,
+            min: result.min,
+            max: result.max,
+            records: result.records,
+            bytes: result.bytes,
+        };
+        send(&pull, code, name_of(result.status), found);
+    }
+
+    /// Whether a group is led past a damaged message, after one ERROR that names it.
+    fn pass_damaged(&self, pull: &Pull, damaged: &Damaged) -> Result<(), Refusal> {
+        let (topic, group, queue_id) = (&*pull.topic.name, &*pull.rule.group_name, pull.queue_id);
+        let at = format!(
+            "the message at offset {} of queue {topic}/{queue_id} is damaged: no record of {} bytes is in the commit log at {} (file {})",
+            damaged.queue_offset,
+            damaged.size,
+            damaged.log_offset,
+            self.store.log_file_of(damaged.log_offset)
         );
+        if !self.settings.current().skip_damaged_messages {
+            return Err(Refusal::system(format!(
+                "{at}; apogeeSkipDamagedMessages=true leads groups past it"
+            )));
+        }
+        if self
+            .offsets
+            .passed_damaged(topic, group, queue_id, damaged.queue_offset.0)
+            .unwrap_or(false)
+        {
+            tracing::error!(group, "{at}; the group is led past it");
+        }
+        Ok(())
     }
 
     fn park(self: &Arc<Self>, pull: Pull, until: i64) {
@@ -251,9 +310,12 @@ impl Puller {
             let text = format!("{} pulls are parked already, over apogeeMaxParkedPulls", self.hold.len());
             return pull.reply.send(Err(Refusal::new(ResponseCode::SystemBusy, text)));
         }
-        // A message that came between the read and the parking woke nobody, and neither did the end.
+        // A message that came between the read and the parking woke nobody, and neither did the end, or the topic's.
         if self.ending.load(Ordering::SeqCst) {
             return self.expire(i64::MAX - 1);
+        }
+        if topic.is_deleted() {
+            return self.topic_deleted(&topic.name);
         }
         if self.store.max_offset(&topic.name, queue_id).0 > offset {
             self.hold
@@ -266,15 +328,21 @@ impl Puller {
     /// A parked pull is looked at again. One whose group subscribes to something else now is sent back for the client to ask
     /// anew from the same place.
     fn resume(self: &Arc<Self>, pull: Pull) {
+        if pull.topic.is_deleted() {
+            return self.move_to(&pull, 0);
+        }
         if !pull.filter.is_outdated() {
             return self.read(pull);
         }
-        let (min, max) = (
-            self.store.min_offset(&pull.topic.name, pull.queue_id),
-            self.store.max_offset(&pull.topic.name, pull.queue_id),
-        );
         let (code, next) = (ResponseCode::PullRetryImmediately, QueueOffset(pull.offset));
-        send(&pull, code, name_of(ReadStatus::NoMatchedMessage), next, min, max, Vec::new(), 0);
+        self.answer_empty(&pull, code, name_of(ReadStatus::NoMatchedMessage), next);
+    }
+
+    /// A topic was deleted: pulls that wait for it are sent to the beginning of what may come under its name.
+    pub fn topic_deleted(self: &Arc<Self>, topic: &str) {
+        for pull in self.hold.take_topic(topic) {
+            self.resume(pull);
+        }
     }
 
     /// A message with this tag hash has arrived in a queue.
@@ -353,22 +421,12 @@ fn name_of(status: ReadStatus) -> &'static str {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn send(
-    pull: &Pull,
-    code: ResponseCode,
-    remark: &str,
-    next: QueueOffset,
-    min: QueueOffset,
-    max: QueueOffset,
-    records: Vec<bytes::Bytes>,
-    bytes: usize,
-) {
+fn send(pull: &Pull, code: ResponseCode, remark: &str, found: Found) {
     let fields = [
         ("suggestWhichBrokerId", Value::Int(0)),
-        ("nextBeginOffset", Value::Int(next.0)),
-        ("minOffset", Value::Int(min.0)),
-        ("maxOffset", Value::Int(max.0)),
+        ("nextBeginOffset", Value::Int(found.next.0)),
+        ("minOffset", Value::Int(found.min.0)),
+        ("maxOffset", Value::Int(found.max.0)),
         ("topicSysFlag", Value::Int(pull.topic.sys_flag.into())),
         ("groupSysFlag", Value::Int(pull.rule.group_sys_flag.into())),
     ];
@@ -381,8 +439,8 @@ fn send(
             code,
             Some(remark),
             &fields,
-            bytes,
+            found.bytes,
         );
-        records.into_iter().for_each(|record| out.body(record));
+        found.records.into_iter().for_each(|record| out.body(record));
     });
 }

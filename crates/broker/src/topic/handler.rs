@@ -6,11 +6,10 @@
 use super::attributes;
 use super::{Spec, TopicError, Topics, table};
 use crate::errors::Refusal;
-use crate::offset::Offsets;
+use crate::forget::Known;
 use crate::queues::Queues;
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
-use crate::stats::BrokerStats;
 use message::names;
 use protocol::stats::{TopicOffset, TopicStatsTable};
 use protocol::topic::{
@@ -82,17 +81,19 @@ fn refuse_system(topic: &str, topics: &Topics, settings: &BrokerSettings) -> Res
     Ok(())
 }
 
-/// Code 215: deletes a topic with its queues, offsets and counters, and the retry topics that POP made for it.
+/// Code 215: deletes a topic with its queues and all that is known of it, and the retry topics that POP made for it. `gone` is
+/// told of each, when it is gone.
 ///
 /// # Errors
-/// A blank name, a system topic, or the disk's.
+/// A blank name, a system topic, or its queues cannot be deleted.
 pub fn delete(
     request: &Frame,
     topics: &Topics,
-    (offsets, stats): (&Offsets, &BrokerStats),
+    known: Known<'_>,
     queues: &dyn Queues,
     settings: &BrokerSettings,
     now_ms: i64,
+    gone: impl Fn(&str),
 ) -> Outcome {
     let topic = TopicHeader::decode(&request.ext)?.topic;
     if topic.trim().is_empty() {
@@ -100,7 +101,8 @@ pub fn delete(
     }
     refuse_system(topic, topics, settings)?;
     let of_pop = |group: String| [format!("%RETRY%{group}+{topic}"), format!("%RETRY%{group}_{topic}")];
-    let retries = offsets
+    let retries = known
+        .offsets
         .groups_of(topic)
         .into_iter()
         .flat_map(of_pop)
@@ -108,9 +110,11 @@ pub fn delete(
     let doomed: BTreeSet<String> = retries.chain([topic.to_owned()]).collect();
     for topic in doomed {
         topics.remove(&topic, now_ms);
-        offsets.forget_topic(&topic);
-        stats.forget_topic(&topic);
-        queues.delete_topic(&topic)?;
+        let deleted = queues.delete_topic(&topic);
+        // After the queues: until then consumers go on committing.
+        known.forget_topic(&topic);
+        gone(&topic);
+        deleted?;
     }
     Ok(Answer::ok())
 }
@@ -214,8 +218,13 @@ fn not_exist(text: String) -> Refusal {
 mod tests {
     use super::super::topics::TopicLimits;
     use super::*;
+    use crate::assignment::Modes;
+    use crate::lock::OrderLocks;
+    use crate::offset::Offsets;
     use crate::queues::testing::FakeQueues;
+    use crate::stats::BrokerStats;
     use protocol::RequestCode;
+    use std::cell::RefCell;
     use std::sync::Arc;
 
     fn settings() -> BrokerSettings {
@@ -303,15 +312,24 @@ mod tests {
         }
         topics.create_for_group(Spec::new("%RETRY%g_orders", 1), 2).unwrap();
         offsets.commit("orders", "g", 0, 5).unwrap();
-        delete(
-            &topic_frame("orders"),
-            &topics,
-            (&offsets, &stats),
-            &FakeQueues::default(),
-            &settings(),
-            3,
-        )
-        .unwrap();
+        let (locks, modes) = (OrderLocks::new(10), Modes::new(Arc::default()));
+        locks.lock(
+            "g",
+            "c",
+            vec![MessageQueue::new("orders", "b", 0), MessageQueue::new("other", "b", 0)],
+            1,
+        );
+        let known = Known {
+            offsets: &offsets,
+            locks: &locks,
+            modes: &modes,
+            stats: &stats,
+        };
+        let gone = RefCell::new(Vec::new());
+        let tell = |topic: &str| gone.borrow_mut().push(topic.to_owned());
+        delete(&topic_frame("orders"), &topics, known, &FakeQueues::default(), &settings(), 3, tell).unwrap();
+        assert_eq!(*gone.borrow(), ["%RETRY%g_orders", "orders"]);
+        assert_eq!(locks.len(), 1, "those of other topics");
         assert!(topics.find("orders").is_none() && topics.find("%RETRY%g_orders").is_none());
         assert!(offsets.groups_of("orders").is_empty());
     }

@@ -8,8 +8,9 @@ use message::names;
 use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;
 use rustc_hash::FxHashMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is configured of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,15 +62,42 @@ pub struct Topic {
     spec: Spec,
     /// What sending adds to; the same as long as the topic exists.
     pub counters: Arc<TopicCounters>,
+    life: Arc<Life>,
+}
+
+/// What lasts from the making of a topic to its deletion, however it is changed in between.
+#[derive(Debug)]
+struct Life {
     /// How many changes the signal had counted when the topic was made; `None` if that was in an earlier run.
     made_after: Option<u64>,
+    /// A topic of this name was deleted in this run: connections with lower ids may still know offsets of that one.
+    reborn_at: Option<u64>,
+    is_over: AtomicBool,
 }
 
 impl Topic {
+    /// Whether the topic was deleted since it was looked up.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.life.is_over.load(Ordering::Acquire)
+    }
+
+    /// Whether a topic of this name was deleted before in this run.
+    #[must_use]
+    pub fn is_reborn(&self) -> bool {
+        self.life.reborn_at.is_some()
+    }
+
+    /// Whether the client of a connection may still know offsets of a deleted topic of this name.
+    #[must_use]
+    pub fn may_be_mistaken(&self, connection: u64) -> bool {
+        self.life.reborn_at.is_some_and(|first| connection < first)
+    }
+
     /// Whether the topic is on the disk and known to the name servers. Whoever relies on it is answered when it is.
     #[must_use]
     pub fn is_settled(&self, changed: &Signal) -> bool {
-        self.made_after.is_none_or(|before| changed.settled() > before)
+        self.life.made_after.is_none_or(|before| changed.settled() > before)
     }
 }
 
@@ -136,10 +164,15 @@ pub struct Topics {
     /// Held while the table changes, so that both are read together. Taken before `table`.
     version: Mutex<DataVersion>,
     system: BTreeSet<Box<str>>,
+    /// Names of topics that were deleted in this run, the oldest first.
+    deleted: Mutex<VecDeque<Box<str>>>,
     limits: TopicLimits,
     stats: Arc<BrokerStats>,
     changed: Arc<Signal>,
 }
+
+/// Most names of deleted topics that are remembered.
+const MAX_DELETED: usize = 10_000;
 
 impl Topics {
     /// The topics that exist from the start.
@@ -153,6 +186,7 @@ impl Topics {
                 ..DataVersion::default()
             }),
             system,
+            deleted: Mutex::default(),
             limits,
             stats,
             changed,
@@ -176,11 +210,15 @@ impl Topics {
 
     fn topic(&self, spec: Spec, before: Option<&Topic>, made_after: Option<u64>) -> Arc<Topic> {
         let counters = before.map_or_else(|| Arc::new(self.stats.topic(&spec.name)), |topic| Arc::clone(&topic.counters));
-        Arc::new(Topic {
-            spec,
-            counters,
-            made_after,
-        })
+        let life = match before {
+            Some(before) => Arc::clone(&before.life),
+            None => Arc::new(Life {
+                made_after,
+                reborn_at: self.deleted.lock().contains(&spec.name).then(net::Connection::next_id),
+                is_over: AtomicBool::new(false),
+            }),
+        };
+        Arc::new(Topic { spec, counters, life })
     }
 
     /// What is raised by changes, for answers that wait until they are settled.
@@ -265,7 +303,7 @@ impl Topics {
             return Err(TopicError::Full(self.limits.topics));
         }
         // Read under the table's lock: who counts one more saves a table that has this topic.
-        let made_after = before.map_or_else(|| Some(self.changed.raised()), |topic| topic.made_after);
+        let made_after = Some(self.changed.raised());
         let topic = self.topic(spec, before.map(|topic| &**topic), made_after);
         table.insert(topic.name.clone(), Arc::clone(&topic));
         Ok(topic)
@@ -409,14 +447,28 @@ impl Topics {
     /// Deletes a topic; says whether it was there.
     pub fn remove(&self, name: &str, now_ms: i64) -> bool {
         let removed = self.change(now_ms, |table| {
-            let gone = table.remove(name).is_some();
-            Ok((gone, gone))
+            let gone = table.remove(name);
+            if let Some(topic) = &gone {
+                topic.life.is_over.store(true, Ordering::Release);
+                self.remember_deleted(&topic.name);
+            }
+            Ok((gone.is_some(), gone.is_some()))
         });
         let gone = removed.unwrap_or(false);
         if gone {
             tracing::info!(topic = name, "topic deleted");
         }
         gone
+    }
+
+    fn remember_deleted(&self, name: &str) {
+        let mut deleted = self.deleted.lock();
+        if !deleted.iter().any(|known| **known == *name) {
+            if deleted.len() >= MAX_DELETED {
+                deleted.pop_front();
+            }
+            deleted.push_back(name.into());
+        }
     }
 
     /// A new version without another change: what this broker permits was changed, which is part of what it registers.
@@ -560,5 +612,20 @@ mod tests {
         assert!(!topics.remove("a", 7));
         assert!(topics.find("a").is_none());
         assert!(topics.is_system("TBW102") && topics.is_system("rmq_sys_x") && !topics.is_system("a"));
+    }
+
+    #[test]
+    fn a_topic_made_again_does_not_trust_offsets_of_connections_that_knew_the_one_before() {
+        let topics = topics();
+        let first = topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap().unwrap();
+        assert!(!first.may_be_mistaken(0));
+        topics.remove("a", 6);
+        assert!(first.is_deleted());
+        let again = topics.create_on_send(&send("a", "TBW102", 4), true, 7).unwrap().unwrap();
+        assert!(again.is_reborn() && !again.is_deleted());
+        let next = net::Connection::next_id();
+        assert!(again.may_be_mistaken(next - 1) && !again.may_be_mistaken(next));
+        topics.mark_ordered(["a"].into_iter(), 8);
+        assert!(topics.find("a").unwrap().may_be_mistaken(next - 1), "a change is no new life");
     }
 }

@@ -129,6 +129,12 @@ impl Segments {
         list.get(at).cloned()
     }
 
+    /// The name of the file that an offset is in, whether it is there or not.
+    pub(crate) fn file_of(&self, offset: i64) -> String {
+        let first = self.first_offset().unwrap_or(0);
+        name_of(offset - (offset - first).rem_euclid(self.len))
+    }
+
     /// Makes the file after the last one, if it is not there yet. Called in the background ahead of need, and by an
     /// append that came first.
     ///
