@@ -57,7 +57,7 @@ async fn arrived(home: &Home) -> Vec<Arrived> {
             at = record.queue_offset.0 + 1;
             all.push(Arrived {
                 body: String::from_utf8(record.body.to_vec()).unwrap(),
-                level: properties::find(record.properties, properties::DELAY).unwrap().parse().unwrap(),
+                level: properties::text(record.properties, properties::DELAY).unwrap().parse().unwrap(),
                 born_ms: record.born_timestamp,
                 stored_ms: record.store_timestamp,
             });

@@ -78,7 +78,8 @@ impl Message {
 
     /// The key that it keeps however often it is sent.
     pub fn unique_key(&self) -> &str {
-        properties::find(&self.properties, properties::UNIQ_KEY).unwrap_or_default()
+        let key = properties::find(&self.properties, properties::UNIQ_KEY).unwrap_or_default();
+        std::str::from_utf8(key).unwrap_or_default()
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -366,7 +367,7 @@ mod tests {
     #[test]
     fn a_message_keeps_one_value_for_each_property() {
         let message = Message::new("t", "x").tags("A").tags("B").keys("k1 k2");
-        assert_eq!(properties::find(&message.properties, "TAGS"), Some("B"));
+        assert_eq!(properties::find(&message.properties, "TAGS"), Some(&b"B"[..]));
         assert_eq!(properties::iter(&message.properties).count(), 4);
         assert_eq!(message.unique_key().len(), 32);
     }

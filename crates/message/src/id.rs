@@ -48,14 +48,15 @@ fn push_hex(out: &mut impl Extend<u8>, bytes: &[u8]) {
     }
 }
 
+/// Pairs of hex digits and nothing else: `from_str_radix` would take a sign for a digit.
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || text.len() > MAX_LEN || !text.len().is_multiple_of(2) {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if text.len() > MAX_LEN || !rest.is_empty() {
         return None;
     }
-    (0..text.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok())
-        .collect()
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |[high, low]: &[u8; 2]| Some((digit(*high)? << 4 | digit(*low)?) as u8);
+    pairs.iter().map(byte).collect()
 }
 
 #[cfg(test)]
@@ -83,6 +84,11 @@ mod tests {
             "zz",
             "7F00000100002A9F000000000000000",
             "7F0000010FFF2A9F0000000000000000+",
+            "7F00000100002A9F00000000000000+A",
+            "7F00000100002A9F00000000000000-A",
+            "7F00000100002A9F00000000000000 A",
+            "+F00000100002A9F0000000000000000",
+            "7F00000100002A9F000000000000000٣",
             "ééééé",
         ] {
             assert_eq!(parse_offset_id(text), None, "{text}");

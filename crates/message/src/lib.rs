@@ -14,6 +14,7 @@ pub mod offset;
 pub mod properties;
 pub mod record;
 pub mod sys_flag;
+pub mod text;
 
 pub use offset::{LogOffset, QueueOffset};
 pub use record::{Draft, Record, RecordError};

@@ -1,9 +1,14 @@
 //! The property string of a record: `name 0x01 value 0x02`, repeated.
 //!
-//! It is kept as bytes and searched in place: a send looks at two or three properties and must not build a map.
-//! Compat: the last separator may be missing (clients from 5.0 on leave it out); a pair without a value is skipped.
+//! It is kept as bytes and searched in place: a send looks at two or three properties and must not build a map. Values need
+//! not be UTF-8 (clients whose system uses another charset), and are kept to the byte; as text they are what Java reads.
+//!
+//! Compat: the last separator may be missing (clients from 5.0 on leave it out); a pair without name or value is skipped; of
+//! several properties of one name the last one counts, as in the map that Java makes of them.
 
+use crate::text;
 use memchr::memchr;
+use std::borrow::Cow;
 
 /// Between a name and its value.
 pub const NAME_VALUE_SEPARATOR: u8 = 1;
@@ -63,12 +68,8 @@ pub const DLQ_ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
 /// Message id of the dead letter's origin.
 pub const DLQ_ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
 
-/// All pairs with a name and a value, in order; parts that are not UTF-8 are skipped.
-pub fn iter(properties: &[u8]) -> impl Iterator<Item = (&str, &str)> {
-    raw_pairs(properties).filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
-}
-
-fn raw_pairs(properties: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+/// All pairs with a name and a value, in order.
+pub fn iter(properties: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = properties;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
@@ -86,23 +87,33 @@ fn raw_pairs(properties: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The value of the first property of that name.
-#[must_use]
-pub fn find<'a>(properties: &'a [u8], name: &str) -> Option<&'a str> {
-    raw_pairs(properties)
-        .find(|(n, _)| *n == name.as_bytes())
-        .and_then(|(_, value)| std::str::from_utf8(value).ok())
+/// All pairs as text.
+pub fn texts(properties: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    iter(properties).map(|(name, value)| (text::as_java_reads(name), text::as_java_reads(value)))
 }
 
-/// What the log and its indexes need of a property string, found in one pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The bytes of the property of that name; of the last one, if there are several.
+#[must_use]
+pub fn find<'a>(properties: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let of_name = iter(properties).filter(|(n, _)| *n == name.as_bytes());
+    of_name.last().map(|(_, value)| value)
+}
+
+/// [`find`] as text.
+#[must_use]
+pub fn text<'a>(properties: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    find(properties, name).map(text::as_java_reads)
+}
+
+/// What the log and its indexes need of a property string, found in one pass; as text, of which Java's hashes are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Indexed<'a> {
     /// The tag, empty for none.
-    pub tags: &'a str,
+    pub tags: Cow<'a, str>,
     /// Blank-separated keys, empty for none.
-    pub keys: &'a str,
+    pub keys: Cow<'a, str>,
     /// The client's unique id, empty for none.
-    pub uniq_key: &'a str,
+    pub uniq_key: Cow<'a, str>,
 }
 
 impl<'a> Indexed<'a> {
@@ -110,14 +121,14 @@ impl<'a> Indexed<'a> {
     #[must_use]
     pub fn of(properties: &'a [u8]) -> Self {
         let mut found = Self::default();
-        for (name, value) in raw_pairs(properties) {
+        for (name, value) in iter(properties) {
             let place = match name {
                 b"TAGS" => &mut found.tags,
                 b"KEYS" => &mut found.keys,
                 b"UNIQ_KEY" => &mut found.uniq_key,
                 _ => continue,
             };
-            *place = std::str::from_utf8(value).unwrap_or("");
+            *place = text::as_java_reads(value);
         }
         found
     }
@@ -154,7 +165,7 @@ impl Builder {
     #[must_use]
     pub fn from_bytes_without(properties: &[u8], names: &[&str]) -> Self {
         let mut bytes = Vec::with_capacity(properties.len() + 128);
-        for (name, value) in raw_pairs(properties) {
+        for (name, value) in iter(properties) {
             if names.iter().all(|gone| gone.as_bytes() != name) {
                 bytes.extend_from_slice(name);
                 bytes.push(NAME_VALUE_SEPARATOR);
@@ -167,11 +178,11 @@ impl Builder {
 
     /// Adds a pair; separators inside name or value would break the string, so they are left out.
     #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Self {
-        let plain = |b: &u8| *b != NAME_VALUE_SEPARATOR && *b != PROPERTY_SEPARATOR;
-        self.0.extend(name.bytes().filter(plain));
+    pub fn with(mut self, name: &str, value: &(impl AsRef<[u8]> + ?Sized)) -> Self {
+        let plain = |b: &&u8| **b != NAME_VALUE_SEPARATOR && **b != PROPERTY_SEPARATOR;
+        self.0.extend(name.as_bytes().iter().filter(plain));
         self.0.push(NAME_VALUE_SEPARATOR);
-        self.0.extend(value.bytes().filter(plain));
+        self.0.extend(value.as_ref().iter().filter(plain));
         self.0.push(PROPERTY_SEPARATOR);
         self
     }
@@ -187,24 +198,59 @@ impl Builder {
 mod tests {
     use super::*;
 
+    const GBK: &[u8] = b"TAGS\x01\xb6\xa9\xb5\xa5\x02KEYS\x01k\xb6 k2\x02my\x01\xff\x02";
+
+    fn pairs(properties: &[u8]) -> Vec<(String, String)> {
+        texts(properties)
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect()
+    }
+
+    fn owned<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
     #[test]
     fn pairs_are_found_with_and_without_a_last_separator() {
-        for text in ["A\u{1}1\u{2}B\u{1}2\u{2}", "A\u{1}1\u{2}B\u{1}2"] {
-            assert_eq!(iter(text.as_bytes()).collect::<Vec<_>>(), [("A", "1"), ("B", "2")]);
-            assert_eq!(find(text.as_bytes(), "B"), Some("2"));
+        for bytes in [&b"A\x011\x02B\x012\x02"[..], b"A\x011\x02B\x012"] {
+            assert_eq!(pairs(bytes), owned([("A", "1"), ("B", "2")]));
+            assert_eq!(find(bytes, "B"), Some(&b"2"[..]));
         }
         assert_eq!(find(b"", "A"), None);
     }
 
     #[test]
     fn pairs_without_name_or_value_are_skipped() {
-        assert_eq!(iter(b"\x01x\x02A\x01\x02nothing\x02B\x012\x02").collect::<Vec<_>>(), [("B", "2")]);
+        assert_eq!(pairs(b"\x01x\x02A\x01\x02nothing\x02B\x012\x02"), owned([("B", "2")]));
+    }
+
+    #[test]
+    fn the_last_of_several_properties_of_one_name_counts() {
+        let twice = b"TAGS\x01a\x02KEYS\x01k\x02UNIQ_KEY\x01u\x02TAGS\x01b\x02KEYS\x01l\x02UNIQ_KEY\x01v\x02";
+        assert_eq!((find(twice, "TAGS"), text(twice, "KEYS")), (Some(&b"b"[..]), Some("l".into())));
+        let indexed = Indexed::of(twice);
+        assert_eq!((&*indexed.tags, &*indexed.keys, &*indexed.uniq_key), ("b", "l", "v"));
+        assert_eq!(find(b"A\x011\x02A\x01\x02", "A"), Some(&b"1"[..]), "a pair without a value is none");
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_kept_and_read_as_java_reads_them() {
+        assert_eq!(find(GBK, "TAGS"), Some(&b"\xb6\xa9\xb5\xa5"[..]));
+        assert_eq!(iter(GBK).count(), 3);
+        let indexed = Indexed::of(GBK);
+        assert_eq!(indexed.tags, "\u{fffd}\u{fffd}\u{fffd}\u{fffd}");
+        assert!(indexed.has_key("k\u{fffd}") && indexed.has_key("k2"));
+        let rebuilt = Builder::from_bytes_without(GBK, &["KEYS"]).with("KEYS", b"\xff").build();
+        assert_eq!(rebuilt, b"TAGS\x01\xb6\xa9\xb5\xa5\x02my\x01\xff\x02KEYS\x01\xff\x02");
     }
 
     #[test]
     fn a_builder_replaces_and_escapes_nothing_but_separators() {
         let built = Builder::from_bytes_without(b"A\x011", &["A"]).with("B", "x\u{1}\u{2}y").build();
-        assert_eq!(iter(&built).collect::<Vec<_>>(), [("B", "xy")]);
+        assert_eq!(pairs(&built), owned([("B", "xy")]));
     }
 
     #[test]
@@ -230,10 +276,9 @@ mod tests {
         }
 
         #[test]
-        fn what_is_built_is_found(pairs in proptest::collection::vec(("[a-zA-Z_]{1,8}", "[^\u{1}\u{2}]{1,12}"), 0..8)) {
-            let built = pairs.iter().fold(Builder::new(), |b, (n, v)| b.with(n, v)).build();
-            let read: Vec<_> = iter(&built).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-            assert_eq!(read, pairs);
+        fn what_is_built_is_found(built in proptest::collection::vec(("[a-zA-Z_]{1,8}", "[^\u{1}\u{2}]{1,12}"), 0..8)) {
+            let bytes = built.iter().fold(Builder::new(), |b, (n, v)| b.with(n, v)).build();
+            assert_eq!(pairs(&bytes), built);
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The ext fields of a frame: a flat list of text pairs, kept as ranges of the header's own bytes.
 //!
 //! A decoded frame copies nothing: keys and values are ranges into the header. Only values that were written with JSON
-//! escapes, and fields a caller adds, live in a second buffer. A key that occurs twice means its last value, as in a map.
+//! escapes or are not UTF-8, and fields a caller adds, live in a second buffer. A key that occurs twice means its last value,
+//! as in a map.
+//!
+//! All fields of a decoded frame are text, but for the properties of a message, which are stored and are kept to the byte.
 //! There is no hashing: a request has about a dozen fields and most handlers walk them once.
 //!
 //! Field names and types of each request are in the feature modules, not here.
@@ -9,11 +12,19 @@
 use crate::header::HeaderError;
 use crate::number::{Decimal, Integer, parse_bool};
 use bytes::Bytes;
+use message::text;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Most ext fields a frame may carry; more is refused as malformed. Real requests have fewer than 25.
 pub const MAX_FIELDS: usize = 512;
+
+/// Fields that may hold anything: the properties of a message to send, in both spellings.
+const RAW_FIELDS: [&[u8]; 2] = [b"i", b"properties"];
+
+/// Most bytes of text that takes the place of fields that are not UTF-8.
+const MAX_REPLACED: usize = 1 << 20;
 
 /// Set in a range's start when it points into the owned buffer.
 const OWNED: u32 = 1 << 31;
@@ -220,6 +231,29 @@ impl Ext {
     /// Ranges refer to `header` from here on; the decoder sets it once all fields are in.
     pub(crate) fn set_header(&mut self, header: Bytes) {
         self.header = header;
+    }
+
+    /// Makes text of what is not UTF-8, as a Java server reads it; false when that would take too much memory.
+    pub(crate) fn replace_malformed(&mut self) -> bool {
+        let own = self.owned.len();
+        for at in 0..self.fields.len() {
+            let Field { key, value } = self.fields[at];
+            let is_raw = RAW_FIELDS.contains(&resolve(&self.header, &self.owned, key));
+            let key = self.replaced(key);
+            let value = if is_raw { value } else { self.replaced(value) };
+            self.fields[at] = Field { key, value };
+            if self.owned.len() - own > MAX_REPLACED {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn replaced(&mut self, span: Span) -> Span {
+        let Cow::Owned(text) = text::as_java_reads(resolve(&self.header, &self.owned, span)) else {
+            return span;
+        };
+        self.own(text.as_bytes())
     }
 
     #[inline]

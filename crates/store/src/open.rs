@@ -408,7 +408,7 @@ impl Rebuild<'_> {
 
     fn entry(&mut self, record: &Record<'_>) -> Entry {
         let tags = Indexed::of(record.properties).tags;
-        let code = self.due.code(record.topic, record.properties, tags, record.store_timestamp);
+        let code = self.due.code(record.topic, record.properties, &tags, record.store_timestamp);
         if let Code::Computed { level, .. } = code {
             *self.computed.entry(level).or_default() += 1;
         }
@@ -441,7 +441,9 @@ pub(crate) fn put_keys(index: &KeyIndex, record: &Record<'_>) -> io::Result<()> 
     }
     let indexed = Indexed::of(record.properties);
     let mut hashes = smallvec::SmallVec::<[i32; 4]>::new();
-    key_hashes(record.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| hashes.push(hash));
+    key_hashes(record.topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| {
+        hashes.push(hash)
+    });
     index.put_record(&hashes, record.log_offset, record.store_timestamp)
 }
 

@@ -50,7 +50,7 @@ fn entry_of(record: &Record<'_>) -> Entry {
     Entry {
         log_offset: record.log_offset.0,
         size: record.size as i32,
-        tags_code: message::hash::tags_code(Indexed::of(record.properties).tags),
+        tags_code: message::hash::tags_code(&Indexed::of(record.properties).tags),
     }
 }
 
@@ -92,7 +92,7 @@ fn derive(log: &[(i64, Vec<u8>)], dir: &Path) {
         queue.publish(entry_of(record));
         let keys = Indexed::of(record.properties);
         let mut hashes = Vec::new();
-        key_hashes(record.topic, keys.uniq_key, keys.keys, keys.tags, |hash| hashes.push(hash));
+        key_hashes(record.topic, &keys.uniq_key, &keys.keys, &keys.tags, |hash| hashes.push(hash));
         index.put_record(&hashes, record.log_offset, record.store_timestamp).unwrap();
     });
     while queues.write_pending().unwrap() > 0 {}
@@ -145,7 +145,7 @@ fn read_as_the_log(name: &str, log_from: i64, count: usize) {
         assert_eq!(out, [entry_of(record)]);
         assert!(record.queue_offset >= queue.min() && record.queue_offset < queue.max());
         let keys = Indexed::of(record.properties);
-        let words = keys.keys.split(' ').chain([keys.uniq_key]).filter(|key| !key.is_empty());
+        let words = keys.keys.split(' ').chain([&*keys.uniq_key]).filter(|key| !key.is_empty());
         for key in words {
             let found = index
                 .query(
@@ -159,7 +159,7 @@ fn read_as_the_log(name: &str, log_from: i64, count: usize) {
             assert!(found.log_offsets.contains(&record.log_offset), "{key} at {}", record.log_offset);
         }
         if !keys.tags.is_empty() {
-            let hash = tag_hash(record.topic, keys.tags);
+            let hash = tag_hash(record.topic, &keys.tags);
             let found = index.query_hash(hash, 0, i64::MAX, usize::MAX).unwrap();
             assert!(found.log_offsets.contains(&record.log_offset));
         }

@@ -28,10 +28,13 @@ fn run(data: &[u8]) {
     let found = Indexed::of(data);
     for (name, value) in properties::iter(data) {
         assert!(name.len() + value.len() <= data.len());
-        let _ = properties::find(data, name);
+        if let Ok(name) = std::str::from_utf8(name) {
+            assert!(properties::find(data, name).is_some());
+        }
+        assert!(!value.is_empty());
     }
     let built = Builder::from_bytes_without(data, &["KEYS"]).with("KEYS", "k").build();
-    assert_eq!(properties::find(&built, "KEYS"), Some("k"));
+    assert_eq!(properties::find(&built, "KEYS"), Some(&b"k"[..]));
     let _ = (found.tags, config::properties::parse_bytes(data));
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = (names::check_topic(text), names::check_group(text), names::is_system_topic(text));

@@ -7,6 +7,7 @@ pub mod send;
 pub mod trace;
 pub mod track;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use message::{Record, id, properties};
@@ -67,7 +68,7 @@ pub struct Found {
 impl Found {
     /// A record as it stands in the log, its body decompressed and read as `charset`.
     pub fn new(record: &Record<'_>, charset: body::Charset) -> Self {
-        let property = |name: &str| properties::find(record.properties, name).map(str::to_owned);
+        let property = |name: &str| properties::text(record.properties, name).map(Cow::into_owned);
         let offset_msg_id = id::offset_id(record.store_host, record.log_offset);
         Self {
             msg_id: property(properties::UNIQ_KEY).unwrap_or_else(|| offset_msg_id.clone()),
@@ -85,8 +86,8 @@ impl Found {
             store_host: record.store_host.to_string(),
             sys_flag: record.sys_flag,
             flag: record.flag,
-            properties: properties::iter(record.properties)
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            properties: properties::texts(record.properties)
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
                 .collect(),
             body: Some(Body::of(record, charset)),
             tracks: None,

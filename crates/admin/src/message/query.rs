@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use client::{KeyQuery, Outcome, Puller, Wish, records};
-use message::{Record, id, properties};
+use message::properties::Indexed;
+use message::{Record, id};
 use protocol::ResponseCode;
 use protocol::diagnose::{ConsumeDirectlyHeader, ConsumeDirectlyReply, ConsumeQueueEntries, QueryConsumeQueueHeader};
 use serde::Serialize;
@@ -64,11 +65,11 @@ fn matching(body: &Bytes, search: &Search<'_>, charset: Charset) -> Vec<Found> {
 
 /// Indexes know hashes only, so a broker may answer with messages of other keys.
 fn matches(record: &Record<'_>, query: &KeyQuery<'_>) -> bool {
-    let property = |name| properties::find(record.properties, name).unwrap_or_default();
+    let indexed = Indexed::of(record.properties);
     if query.unique {
-        property(properties::UNIQ_KEY) == query.key
+        indexed.uniq_key == query.key
     } else {
-        record.topic == query.topic && property(properties::KEYS).split(' ').any(|key| key == query.key)
+        record.topic == query.topic && indexed.keys.split(' ').any(|key| key == query.key)
     }
 }
 

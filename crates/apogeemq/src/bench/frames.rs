@@ -315,7 +315,7 @@ mod tests {
         );
         let keys: HashSet<_> = headers
             .iter()
-            .map(|header| properties::find(header.properties, "UNIQ_KEY").unwrap().to_owned())
+            .map(|header| properties::text(header.properties, "UNIQ_KEY").unwrap().into_owned())
             .collect();
         assert!(keys.len() == 3 && keys.iter().all(|key| key.len() == 32));
         assert!(frames.iter().all(|frame| frame.code == 310 && frame.body.len() == 100));
@@ -337,7 +337,7 @@ mod tests {
             .collect();
         let keys: HashSet<_> = items
             .iter()
-            .map(|item| properties::find(item.properties, "UNIQ_KEY").unwrap())
+            .map(|item| properties::text(item.properties, "UNIQ_KEY").unwrap())
             .collect();
         assert_eq!((items.len(), keys.len()), (6, 6));
     }
@@ -369,7 +369,7 @@ mod tests {
             .iter()
             .map(|frame| {
                 let header = SendHeader::decode_v2(&frame.ext).unwrap();
-                let level = properties::find(header.properties, properties::DELAY).unwrap().to_owned();
+                let level = properties::text(header.properties, properties::DELAY).unwrap().into_owned();
                 (header.queue_id, level, stamp(&frame.body, 77).unwrap())
             })
             .collect();

@@ -130,8 +130,8 @@ impl<'a> RecordLine<'a> {
             prepared_offset: record.prepared_offset,
             body_crc: record.body_crc,
             body_bytes: record.body.len(),
-            properties: properties::iter(record.properties)
-                .map(|(name, value)| (name.to_owned(), value.into()))
+            properties: properties::texts(record.properties)
+                .map(|(name, value)| (name.into_owned(), value.into()))
                 .collect(),
             body: (body > 0).then(|| shown(record.body, body)),
         }
@@ -139,7 +139,7 @@ impl<'a> RecordLine<'a> {
 }
 
 fn text_of(record: &Record<'_>, body: usize) -> String {
-    let properties: Vec<String> = properties::iter(record.properties)
+    let properties: Vec<String> = properties::texts(record.properties)
         .map(|(name, value)| format!("{name}={}", value.escape_debug()))
         .collect();
     let mut text = format!(

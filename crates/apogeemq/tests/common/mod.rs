@@ -3,6 +3,8 @@
 //! A [`Home`] keeps its directory and ports while processes come and go in it. A [`Running`] process does not outlive its test.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub(crate) mod wire;
+
 use client::{Client, Options, Queue};
 use protocol::topic::TopicConfig;
 use std::fs::File;

@@ -25,7 +25,7 @@ pub(super) fn find(store: &Store, waiting: &Record<'_>, topic: &str, queue_id: i
     if key.is_empty() {
         return None;
     }
-    let found = store.query(topic, key, waiting.store_timestamp - INDEX_STEP_MS, i64::MAX, CANDIDATES);
+    let found = store.query(topic, &key, waiting.store_timestamp - INDEX_STEP_MS, i64::MAX, CANDIDATES);
     let found = found
         .inspect_err(|error| tracing::warn!(%error, topic, "cannot tell whether a delayed message was delivered; it is delivered again"))
         .ok()?;

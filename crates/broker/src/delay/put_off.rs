@@ -2,15 +2,19 @@
 
 use crate::errors::Refusal;
 use message::properties::{self, Builder};
+use message::text;
+use protocol::number::Integer;
 
 /// The delay level that a message asks for; 0 or less when it asks for none.
 ///
 /// # Errors
 /// Compat: what is no number is refused with the code of Apache's exception (1).
-pub fn level_of(value: Option<&str>) -> Result<i32, Refusal> {
-    value.map_or(Ok(0), |text| {
-        text.parse()
-            .map_err(|_| Refusal::system(format!("property {} is not a delay level: {text:?}", properties::DELAY)))
+pub fn level_of(value: Option<&[u8]>) -> Result<i32, Refusal> {
+    value.map_or(Ok(0), |bytes| {
+        i32::parse(bytes).ok_or_else(|| {
+            let text = text::as_java_reads(bytes);
+            Refusal::system(format!("property {} is not a delay level: {text:?}", properties::DELAY))
+        })
     })
 }
 
@@ -99,7 +103,9 @@ mod tests {
     #[test]
     fn levels_are_numbers() {
         assert_eq!(level_of(None).unwrap(), 0);
-        assert_eq!((level_of(Some("-1")).unwrap(), level_of(Some("19")).unwrap()), (-1, 19));
-        assert!(level_of(Some("x")).unwrap_err().text.contains("DELAY"));
+        assert_eq!((level_of(Some(b"-1")).unwrap(), level_of(Some(b"+19")).unwrap()), (-1, 19));
+        for bad in [&b"x"[..], b" 1", b"", b"\xff", b"1.0", b"2147483648"] {
+            assert!(level_of(Some(bad)).unwrap_err().text.contains("DELAY"), "{bad:?}");
+        }
     }
 }

@@ -16,6 +16,7 @@ use message::properties;
 use message::record::Draft;
 use message::{QueueOffset, Record, names};
 use parking_lot::Mutex;
+use protocol::number::Integer;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -483,8 +484,8 @@ fn read(store: &Store, entries: &[(usize, Entry)]) -> Result<Vec<(usize, Bytes)>
 
 /// The topic and queue a waiting message is meant for.
 fn destination<'r>(record: &Record<'r>) -> Option<(&'r str, i32)> {
-    let topic = properties::find(record.properties, properties::REAL_TOPIC)?;
-    let queue_id = properties::find(record.properties, properties::REAL_QID)?.parse().ok()?;
+    let topic = std::str::from_utf8(properties::find(record.properties, properties::REAL_TOPIC)?).ok()?;
+    let queue_id = i32::parse(properties::find(record.properties, properties::REAL_QID)?)?;
     let is_allowed = names::check_topic(topic).is_ok() && topic != names::TRANS_HALF_TOPIC && topic != names::SCHEDULE_TOPIC;
     (is_allowed && queue_id >= 0).then_some((topic, queue_id))
 }

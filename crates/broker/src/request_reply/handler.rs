@@ -5,6 +5,7 @@ use crate::clients::table::Channel;
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
 use message::properties::{self, Builder, MSG_REGION, TRACE_ON};
+use message::text;
 use net::RequestError;
 use protocol::request_reply::{PUSH_REPLY_TIME, PushReplyHeader, REPLY_TO_CLIENT};
 use protocol::send::SendHeader;
@@ -62,17 +63,16 @@ pub fn as_send(request: &Frame) -> Frame {
 fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>) -> Result<(C, Frame, String, i32), Refusal> {
     let code = RequestCode::try_from(request.code).map_err(|_| Refusal::system("not a reply"))?;
     let header = SendHeader::decode(code, &request.ext)?;
-    let client = properties::find(header.properties, REPLY_TO_CLIENT)
+    let client = properties::text(header.properties, REPLY_TO_CLIENT)
         .ok_or_else(|| Refusal::system(format!("reply message properties[{REPLY_TO_CLIENT}] is null")))?;
     let channel = producers
-        .find(client)
+        .find(&client)
         .ok_or_else(|| Refusal::system(format!("push reply message fail, channel of <{client}> not found.")))?;
     let properties = Builder::from_bytes_without(header.properties, &[PUSH_REPLY_TIME, MSG_REGION, TRACE_ON])
         .with(MSG_REGION, &came.region)
         .with(TRACE_ON, if came.trace_on { "true" } else { "false" })
         .with(PUSH_REPLY_TIME, &came.now_ms.to_string())
         .build();
-    let properties = std::str::from_utf8(&properties).map_err(|_| Refusal::new(ResponseCode::MessageIllegal, "properties are no UTF-8"))?;
     let mut frame = Frame::request(RequestCode::PushReplyMessageToClient);
     let push = PushReplyHeader {
         producer_group: header.producer_group,
@@ -83,7 +83,8 @@ fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>)
         sys_flag: header.sys_flag,
         born_timestamp: header.born_timestamp,
         flag: header.flag,
-        properties,
+        // Compat: a JSON header is text, and a Java client closes the connection over bytes that are not. Apache sends this text too.
+        properties: &text::as_java_reads(&properties),
         reconsume_times: header.reconsume_times,
         unit_mode: header.unit_mode,
         born_host: &address(came.from),
@@ -92,7 +93,7 @@ fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>)
     };
     push.encode(&mut frame.ext);
     frame.body = request.body.clone();
-    Ok((channel, frame, client.to_owned(), header.queue_id))
+    Ok((channel, frame, client.into_owned(), header.queue_id))
 }
 
 /// Compat: Java splits at the last colon, also behind an IPv6 address, which it writes without brackets.

@@ -18,6 +18,7 @@ use message::{LogOffset, names, properties};
 use protocol::codes::ResponseCode;
 use protocol::frame::Frame;
 use protocol::retry::SendBackHeader;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -161,9 +162,7 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
     let count = Count {
         stats: Arc::clone(with.stats),
         group: header.group.to_owned(),
-        topic: properties::find(&properties, properties::RETRY_TOPIC)
-            .unwrap_or(record.topic)
-            .to_owned(),
+        topic: properties::text(&properties, properties::RETRY_TOPIC).map_or_else(|| record.topic.to_owned(), Cow::into_owned),
         origin: header.origin_topic.unwrap_or("null").to_owned(),
         bytes: draft.encoded_len() as i64,
         waits_in: (back.fate != Fate::Dead).then_some(queue_id),

@@ -62,11 +62,11 @@ pub fn group_of(retry_topic: &str) -> &str {
 #[must_use]
 pub fn given_back(record: &Record<'_>, level: i32) -> Vec<u8> {
     let known = |name| properties::find(record.properties, name);
-    let topic = known(properties::RETRY_TOPIC).unwrap_or(record.topic);
-    let own_id = || id::offset_id(record.store_host, record.log_offset);
+    let topic = known(properties::RETRY_TOPIC).unwrap_or(record.topic.as_bytes());
+    let own_id = || id::offset_id(record.store_host, record.log_offset).into_bytes();
     let origin = known(properties::ORIGIN_MESSAGE_ID)
-        .filter(|id| !id.trim().is_empty())
-        .map_or_else(own_id, str::to_owned);
+        .filter(|id| !id.trim_ascii().is_empty())
+        .map_or_else(own_id, <[u8]>::to_vec);
     const REPLACED: [&str; 4] = [
         properties::RETRY_TOPIC,
         properties::ORIGIN_MESSAGE_ID,
@@ -138,11 +138,25 @@ mod tests {
         out
     }
 
+    fn texts(properties: &[u8]) -> Vec<(&str, &str)> {
+        let text = |bytes| std::str::from_utf8(bytes).unwrap();
+        properties::iter(properties)
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
+    }
+
+    #[test]
+    fn properties_that_are_not_utf8_are_kept() {
+        let bytes = stored(b"TAGS\x01\xb6\xa9\x02my\x01\xff\x02RETRY_TOPIC\x01\xfe\x02");
+        let built = given_back(&Record::parse(&bytes).unwrap(), 3);
+        assert!(built.starts_with(b"TAGS\x01\xb6\xa9\x02my\x01\xff\x02RETRY_TOPIC\x01\xfe\x02ORIGIN_MESSAGE_ID\x01"));
+    }
+
     #[test]
     fn a_message_remembers_where_it_was_first() {
         let bytes = stored(b"TAGS\x01a\x02DELAY\x019\x02WAIT\x01true\x02");
         let built = given_back(&Record::parse(&bytes).unwrap(), 3);
-        let pairs: Vec<_> = properties::iter(&built).collect();
+        let pairs = texts(&built);
         let expected = [
             ("TAGS", "a"),
             ("RETRY_TOPIC", "orders"),
@@ -153,7 +167,7 @@ mod tests {
         assert_eq!(pairs, expected);
         let again = stored(b"RETRY_TOPIC\x01first\x02ORIGIN_MESSAGE_ID\x01ID\x02");
         let built = given_back(&Record::parse(&again).unwrap(), 0);
-        let pairs: Vec<_> = properties::iter(&built).collect();
+        let pairs = texts(&built);
         assert_eq!(
             pairs,
             [

@@ -20,11 +20,11 @@ pub(super) struct Added {
 /// What a send needs to know of a message's properties, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen<'a> {
-    pub(super) uniq_key: &'a str,
+    pub(super) uniq_key: &'a [u8],
     /// `WAIT=false`.
     pub(super) does_not_wait: bool,
     /// The delay level, as it stands there.
-    pub(super) delay: Option<&'a str>,
+    pub(super) delay: Option<&'a [u8]>,
     /// An exact time of delivery is asked for.
     pub(super) is_timer: bool,
     /// `TRAN_MSG=true`.
@@ -41,13 +41,13 @@ impl<'a> Seen<'a> {
         let mut whole = 0;
         for (name, value) in properties::iter(bytes) {
             whole += name.len() + value.len() + 2;
-            match name {
+            match std::str::from_utf8(name).unwrap_or_default() {
                 properties::UNIQ_KEY => seen.uniq_key = value,
-                properties::WAIT => seen.does_not_wait = value.eq_ignore_ascii_case("false"),
+                properties::WAIT => seen.does_not_wait = value.eq_ignore_ascii_case(b"false"),
                 properties::CLUSTER | properties::MSG_REGION | properties::TRACE_ON => seen.to_rebuild = true,
                 properties::DELAY => seen.delay = Some(value),
                 properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => seen.is_timer = true,
-                properties::TRANSACTION_PREPARED => seen.is_transaction = value.eq_ignore_ascii_case("true"),
+                properties::TRANSACTION_PREPARED => seen.is_transaction = value.eq_ignore_ascii_case(b"true"),
                 properties::INNER_MULTI_DISPATCH => seen.is_light = true,
                 _ => {}
             }
@@ -103,9 +103,8 @@ impl Added {
         if !seen.to_rebuild {
             return Cow::Borrowed(bytes);
         }
-        let without = [properties::CLUSTER, properties::MSG_REGION, properties::TRACE_ON];
-        let kept = properties::iter(bytes).filter(|(name, _)| !without.contains(name));
-        Cow::Owned(kept.fold(Builder::new(), |b, (name, value)| b.with(name, value)).build())
+        let replaced = [properties::CLUSTER, properties::MSG_REGION, properties::TRACE_ON];
+        Cow::Owned(Builder::from_bytes_without(bytes, &replaced).build())
     }
 
     /// What to append to properties that end so.
@@ -125,7 +124,8 @@ mod tests {
         let added = Added::new("R", true, "C");
         let base = added.base(bytes, &Seen::of(bytes)).into_owned();
         let whole = [&base[..], added.behind(&base)].concat();
-        properties::iter(&whole).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+        let pairs = properties::texts(&whole);
+        pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
     }
 
     fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -152,6 +152,26 @@ mod tests {
     }
 
     #[test]
+    fn properties_that_are_not_utf8_are_stored_as_they_are() {
+        const GBK: &[u8] = b"TAGS\x01\xb6\xa9\xb5\xa5\x02KEYS\x01k\xff\x02\xd0\x01\xc3\xfb\x02UNIQ_KEY\x01\xfe\x02";
+        const ADDED: &[u8] = b"MSG_REGION\x01R\x02TRACE_ON\x01true\x02CLUSTER\x01C\x02";
+        let added = Added::new("R", true, "C");
+        for more in [&b""[..], b"CLUSTER\x01old\x02", b"A\x01\x02"] {
+            let bytes = [GBK, more].concat();
+            let seen = Seen::of(&bytes);
+            assert_eq!((seen.uniq_key, seen.to_rebuild), (&b"\xfe"[..], !more.is_empty()));
+            let base = added.base(&bytes, &seen);
+            assert_eq!([&base[..], added.behind(&base)].concat(), [GBK, ADDED].concat());
+        }
+    }
+
+    #[test]
+    fn the_last_of_several_properties_of_one_name_counts() {
+        let seen = Seen::of(b"DELAY\x013\x02UNIQ_KEY\x01a\x02WAIT\x01false\x02WAIT\x01true\x02DELAY\x014\x02UNIQ_KEY\x01b\x02");
+        assert_eq!((seen.delay, seen.uniq_key, seen.does_not_wait), (Some(&b"4"[..]), &b"b"[..], false));
+    }
+
+    #[test]
     fn pairs_without_a_value_are_not_stored() {
         assert_eq!(stored(b"A\x01\x02B\x01b\x02"), stored(b"B\x01b\x02"));
     }
@@ -159,7 +179,7 @@ mod tests {
     #[test]
     fn what_a_message_asks_for_is_noticed() {
         let seen = Seen::of(b"DELAY\x013\x02TRAN_MSG\x01True\x02");
-        assert!(seen.delay == Some("3") && seen.is_transaction && !seen.is_timer && !seen.is_light);
+        assert!(seen.delay == Some(b"3") && seen.is_transaction && !seen.is_timer && !seen.is_light);
         let seen = Seen::of(b"TIMER_DELAY_MS\x010\x02TRAN_MSG\x01false\x02");
         assert!(seen.is_timer && !seen.is_transaction && seen.delay.is_none());
     }

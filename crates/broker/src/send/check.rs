@@ -5,7 +5,7 @@ use crate::delay;
 use crate::errors::Refusal;
 use crate::settings::BrokerSettings;
 use crate::topic::{CreateOnSend, PERM_READ, PERM_WRITE, Spec, Topic, Topics, is_writable};
-use message::{batch, names, properties, record, sys_flag};
+use message::{batch, names, properties, record, sys_flag, text};
 use protocol::codes::ResponseCode;
 use protocol::send::SendHeader;
 use std::borrow::Cow;
@@ -193,7 +193,7 @@ pub(super) fn single<'a>(
         let due_ms = goal.now_ms + settings.message_delay_level.delay_ms(level);
         base = Cow::Owned(delay::put_off(&base, level, due_ms, header.topic, goal.queue_id));
     }
-    let mut uniq_key = Cow::Borrowed(seen.uniq_key);
+    let mut uniq_key = text::as_java_reads(seen.uniq_key);
     if uniq_key.is_empty() {
         let fresh = super::added::fresh_uniq_key();
         base = Cow::Owned(properties::Builder::from_bytes(&base).with(properties::UNIQ_KEY, &fresh).build());
@@ -264,7 +264,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
     }
     Ok(Checked {
         messages: Messages::Batch(body),
-        uniq_key: Cow::Borrowed(seen.uniq_key),
+        uniq_key: text::as_java_reads(seen.uniq_key),
         waits: !seen.does_not_wait,
         count: items,
         most_bytes: body.len() + items * RECORD_FRAME,

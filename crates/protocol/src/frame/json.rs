@@ -3,7 +3,7 @@
 //! A general JSON reader would build a map of strings for what the broker reads once. This one notes where keys and
 //! values stand and copies only what has escapes. It is as lenient as clients need: unknown keys of any shape are
 //! skipped, numbers may be quoted, ext values may be bare numbers and booleans, null means absent. Raw control
-//! characters within strings are let through. Invalid UTF-8 is found where a field is used as text, not here.
+//! characters and bytes that are not UTF-8 within strings are let through.
 //!
 //! Nesting is followed to [`MAX_DEPTH`]; deeper is malformed.
 
@@ -381,7 +381,7 @@ fn marks(word: u64) -> u64 {
 }
 
 /// Appends what the string from `at` to its closing quote stands for; returns where that quote is. A surrogate without
-/// its half becomes U+FFFD.
+/// its half becomes a question mark, which is what Java stores of it.
 ///
 /// The stored properties come this way in each send, so plain bytes are copied a word at a time.
 fn unescape(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<usize, FrameError> {
@@ -452,7 +452,7 @@ fn unescape_unit(bytes: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, Fr
             next += 6;
         }
     }
-    let plain = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
+    let plain = char::from_u32(point).unwrap_or('?');
     out.extend_from_slice(plain.encode_utf8(&mut [0; 4]).as_bytes());
     Ok(next)
 }

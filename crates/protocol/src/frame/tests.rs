@@ -74,9 +74,48 @@ fn what_clients_vary_in_is_accepted() {
 fn escapes_are_undone() {
     let frame = decode_json(r#"{"extFields":{"i":"K\u0001V\u0002é\uD83D\uDE00\ud83d!\/\n","\u0069\u0064":"x"},"remark":"a\"b"}"#)
         .expect("accepted");
-    assert_eq!(frame.ext.text("i"), Some("K\u{1}V\u{2}é😀\u{fffd}!/\n"));
+    assert_eq!(frame.ext.text("i"), Some("K\u{1}V\u{2}é😀?!/\n"));
     assert_eq!(frame.ext.text("id"), Some("x"));
     assert_eq!(frame.remark.as_deref(), Some("a\"b"));
+}
+
+#[test]
+fn fields_that_are_not_utf8_are_text_but_for_the_properties_of_a_message() {
+    const GBK: &[u8] = b"\xb6\xa9\xb5\xa5";
+    let read = "\u{fffd}".repeat(4);
+    let fields = |frame: &Frame| {
+        assert_eq!(frame.ext.text("subscription"), Some(&*read));
+        assert_eq!(frame.ext.text(&read), Some("x"));
+        assert_eq!(frame.ext.text("topic"), Some("订"));
+        for name in ["i", "properties"] {
+            assert_eq!(frame.ext.bytes(name), Some(&[b"TAGS\x01", GBK, b"\x02"].concat()[..]));
+        }
+    };
+    let names: [(&[u8], &[u8]); 5] = [
+        (b"subscription", GBK),
+        (b"i", b"TAGS\\u0001\xb6\xa9\xb5\xa5\\u0002"),
+        (b"properties", b"TAGS\x01\xb6\xa9\xb5\xa5\x02"),
+        (GBK, b"x"),
+        (b"topic", "订".as_bytes()),
+    ];
+    let pairs: Vec<Vec<u8>> = names
+        .iter()
+        .map(|(name, value)| [b"\"", *name, b"\":\"", *value, b"\""].concat())
+        .collect();
+    let json = [&b"{\"code\":310,\"extFields\":{"[..], &pairs.join(&b','), &b"}}"[..]].concat();
+    fields(&decode(&mut whole(&json, 0, b""), MAX_FRAME_LEN).expect("decoded").expect("whole"));
+
+    let mut ext = Vec::new();
+    for (name, value) in names {
+        let value = if name == b"i" { names[2].1 } else { value };
+        ext.extend((name.len() as u16).to_be_bytes().iter().chain(name));
+        ext.extend((value.len() as u32).to_be_bytes().iter().chain(value));
+    }
+    let header = [&[0; 17][..], &(ext.len() as u32).to_be_bytes(), &ext].concat();
+    fields(&decode(&mut whole(&header, 1, b""), MAX_FRAME_LEN).expect("decoded").expect("whole"));
+
+    let large = [&b"{\"extFields\":{\"x\":\""[..], &vec![0xff; 1 << 20], b"\"}}"].concat();
+    assert!(decode(&mut whole(&large, 0, b""), MAX_FRAME_LEN).is_err());
 }
 
 #[test]

@@ -300,7 +300,7 @@ fn wanted(record: &Record<'_>) -> Hashes {
         return wanted;
     }
     let indexed = Indexed::of(record.properties);
-    key_hashes(record.topic, indexed.uniq_key, indexed.keys, "", |hash| wanted.push(hash));
+    key_hashes(record.topic, &indexed.uniq_key, &indexed.keys, "", |hash| wanted.push(hash));
     wanted
 }
 
@@ -308,7 +308,7 @@ fn wanted(record: &Record<'_>) -> Hashes {
 fn own(record: &Record<'_>) -> Hashes {
     let indexed = Indexed::of(record.properties);
     let mut own = Hashes::new();
-    key_hashes(record.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| own.push(hash));
+    key_hashes(record.topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| own.push(hash));
     own
 }
 

@@ -244,7 +244,7 @@ impl Queues {
             findings,
         )?;
         // Light queues: the same record stands in further queues.
-        if let Some(queues) = properties::find(record.properties, properties::INNER_MULTI_DISPATCH) {
+        if let Some(queues) = properties::text(record.properties, properties::INNER_MULTI_DISPATCH) {
             for name in queues.split(',').filter(|name| !name.is_empty()) {
                 reader.meet(name, 0, None, record, log_first, judge, findings)?;
             }
@@ -354,7 +354,7 @@ fn dangling(entry: Entry, judge: &Judge) -> &'static str {
 }
 
 fn compare(queue: &Queue, entry: Entry, queue_offset: Option<i64>, record: &Record<'_>, judge: &Judge, findings: &mut Findings) {
-    let tags_code = hash::tags_code(Indexed::of(record.properties).tags);
+    let tags_code = hash::tags_code(&Indexed::of(record.properties).tags);
     // Entries of this topic have the time of delivery where others have the tag's code.
     let delayed = record.topic == names::SCHEDULE_TOPIC && entry.tags_code >= record.store_timestamp;
     let wrong = if queue_offset.is_some_and(|offset| offset != queue.next) {

@@ -448,14 +448,16 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64, due: &DueT
         let entry = Entry {
             log_offset,
             size,
-            tags_code: due.code(draft.topic, draft.properties, indexed.tags, now_ms).value(),
+            tags_code: due.code(draft.topic, draft.properties, &indexed.tags, now_ms).value(),
         };
         batch.entries.push(Dispatched {
             queue: queue.clone(),
             entry,
         });
         let mut hashes = SmallVec::new();
-        key_hashes(draft.topic, indexed.uniq_key, indexed.keys, indexed.tags, |hash| hashes.push(hash));
+        key_hashes(draft.topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| {
+            hashes.push(hash)
+        });
         if !hashes.is_empty() {
             batch.keys.push(IndexedRecord {
                 hashes,

@@ -21,7 +21,7 @@ impl DueTopic {
         if topic != &*self.name {
             return Code::Tag(hash::tags_code(tags));
         }
-        if let Some(due_ms) = properties::find(properties, properties::TIMER_DELIVER_MS).and_then(|time| time.parse().ok()) {
+        if let Some(due_ms) = properties::text(properties, properties::TIMER_DELIVER_MS).and_then(|time| time.parse().ok()) {
             return Code::Due(due_ms);
         }
         let Some(level) = level(properties) else {
@@ -41,7 +41,7 @@ impl DueTopic {
 
 /// The level that a message waits at, above 0.
 fn level(properties: &[u8]) -> Option<i32> {
-    let level = properties::find(properties, properties::DELAY)?.parse().ok()?;
+    let level = properties::text(properties, properties::DELAY)?.parse().ok()?;
     (level > 0).then_some(level)
 }
 

@@ -1,0 +1,158 @@
+//! Bytes of others through the built program: what a client may send that is not the text we would write.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use client::{Puller, Wish};
+use common::wire::Wire;
+use common::{DEADLINE, Home, block_on};
+use message::properties;
+use protocol::Encoding;
+use std::time::{Duration, Instant};
+
+/// "Order" in Chinese, as a client on a GBK system writes it.
+const GBK: &[u8] = b"\xb6\xa9\xb5\xa5";
+/// Another tag of such a client.
+const OTHER: &[u8] = b"\xbb\xf5";
+const TOPIC: &str = "orders";
+const SETTINGS: &str = "messageDelayLevel=0s 0s\n";
+
+/// What a client says of itself: tag, keys and a property of its own, with separators as they are written.
+fn own(separators: [&[u8]; 2]) -> Vec<u8> {
+    let pairs: [(&[u8], &[u8]); 4] = [
+        (b"TAGS", GBK),
+        (b"KEYS", b"k1 \xbb\xf5"),
+        (b"\xc3\xfb", b"\xff\xfe"),
+        (b"UNIQ_KEY", b"unique"),
+    ];
+    let pair = |(name, value): &(&[u8], &[u8])| [*name, separators[0], *value, separators[1]].concat();
+    pairs.iter().flat_map(pair).collect()
+}
+
+fn send(wire: &mut Wire, encoding: Encoding, code: i32, own: &[u8], body: &[u8]) {
+    let fields: [(&[u8], &[u8]); 9] = [
+        (b"a", b"pg"),
+        (b"b", TOPIC.as_bytes()),
+        (b"d", b"4"),
+        (b"e", b"0"),
+        (b"f", b"0"),
+        (b"g", b"5"),
+        (b"h", b"0"),
+        (b"i", own),
+        (b"m", if code == 320 { b"true" } else { b"false" }),
+    ];
+    let answer = wire.ask(encoding, code, &fields, body);
+    assert_eq!(answer.code, 0, "{answer:?}");
+}
+
+/// Properties and log offset of the message at an offset, once it is there.
+async fn stored(home: &Home, topic: &str, offset: i64) -> (Vec<u8>, i64) {
+    let client = home.client();
+    let puller = Puller::new(&client, "readers");
+    let wish = Wish {
+        wait: DEADLINE,
+        ..Wish::default()
+    };
+    let pulled = puller.pull(&home.queue(topic, 0), offset, &wish).await.unwrap();
+    let record = pulled.records().next().expect("a message").unwrap();
+    (record.properties.to_vec(), record.log_offset.0)
+}
+
+/// How many messages a pull with this filter, written as bytes, finds.
+fn filtered(wire: &mut Wire, tag: &[u8]) -> usize {
+    let fields: [(&[u8], &[u8]); 9] = [
+        (b"consumerGroup", b"cg"),
+        (b"topic", TOPIC.as_bytes()),
+        (b"queueId", b"0"),
+        (b"queueOffset", b"0"),
+        (b"maxMsgNums", b"32"),
+        (b"sysFlag", b"4"),
+        (b"commitOffset", b"0"),
+        (b"suspendTimeoutMillis", b"0"),
+        (b"subscription", tag),
+    ];
+    let answer = wire.ask(Encoding::Binary, 11, &fields, b"");
+    client::records(&answer.body).count()
+}
+
+/// The pairs of a property string that `own` made, in its order.
+fn pairs_of_own(stored: &[u8]) -> Vec<u8> {
+    let names: [&[u8]; 4] = [b"TAGS", b"KEYS", b"\xc3\xfb", b"UNIQ_KEY"];
+    let own = properties::iter(stored).filter(|(name, _)| names.contains(name));
+    own.flat_map(|(name, value)| [name, b"\x01", value, b"\x02"].concat()).collect()
+}
+
+#[test]
+fn properties_that_are_not_utf8_are_kept_to_the_byte_however_a_message_travels() {
+    let home = Home::new();
+    let running = home.start_small("ASYNC_FLUSH", SETTINGS);
+    let plain = own([b"\x01", b"\x02"]);
+    block_on(async {
+        home.create_topic(TOPIC, 1).await;
+        let mut wire = Wire::to(&home.broker());
+        send(
+            &mut wire,
+            Encoding::Json,
+            310,
+            &own([b"\\u0001", b"\\u0002"]),
+            b"escaped separators",
+        );
+        send(&mut wire, Encoding::Json, 310, &plain, b"raw separators");
+        send(&mut wire, Encoding::Binary, 310, &plain, b"binary header");
+        let again = [&plain[..], b"CLUSTER\x01old\x02MSG_REGION\x01old\x02"].concat();
+        send(&mut wire, Encoding::Binary, 310, &again, b"with what the broker adds");
+        let mut batch = Vec::new();
+        message::batch::push(
+            &mut batch,
+            message::batch::Item {
+                flag: 0,
+                body: b"in a batch",
+                properties: &plain,
+            },
+        );
+        send(&mut wire, Encoding::Binary, 320, b"", &batch);
+        let delayed = [&plain[..], b"DELAY\x012\x02"].concat();
+        send(&mut wire, Encoding::Binary, 310, &delayed, b"delayed");
+        let mut first = 0;
+        for offset in 0..6 {
+            let (stored, log_offset) = stored(&home, TOPIC, offset).await;
+            assert_eq!(pairs_of_own(&stored), plain, "message {offset}: {}", stored.escape_ascii());
+            first = first.max(log_offset);
+        }
+        assert_eq!(filtered(&mut wire, GBK), 6);
+        assert_eq!(filtered(&mut wire, OTHER), 0);
+
+        let back: [(&[u8], &[u8]); 4] = [
+            (b"offset", &first.to_string().into_bytes()),
+            (b"group", b"cg"),
+            (b"delayLevel", b"1"),
+            (b"originTopic", TOPIC.as_bytes()),
+        ];
+        let given_back = wire.ask(Encoding::Json, 36, &back, b"");
+        assert_eq!(given_back.code, 0, "{given_back:?}");
+        let (retried, _) = stored(&home, "%RETRY%cg", 0).await;
+        assert_eq!(pairs_of_own(&retried), plain, "{}", retried.escape_ascii());
+    });
+    // Queues and index that are derived again from the log find the same.
+    running.kill();
+    let _running = home.start_small("ASYNC_FLUSH", SETTINGS);
+    let mut wire = Wire::to(&home.broker());
+    assert_eq!(filtered(&mut wire, GBK), 6);
+    assert_eq!(filtered(&mut wire, OTHER), 0);
+    let found = |wire: &mut Wire, key: &[u8]| {
+        let fields: [(&[u8], &[u8]); 5] = [
+            (b"topic", TOPIC.as_bytes()),
+            (b"key", key),
+            (b"maxNum", b"32"),
+            (b"beginTimestamp", b"0"),
+            (b"endTimestamp", b"9223372036854775807"),
+        ];
+        client::records(&wire.ask(Encoding::Json, 12, &fields, b"").body).count()
+    };
+    let begun = Instant::now();
+    while found(&mut wire, OTHER) < 6 {
+        assert!(begun.elapsed() < DEADLINE, "the key that is not UTF-8 is not found");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(found(&mut wire, b"k2"), 0);
+}
