@@ -8,6 +8,7 @@ use common::wire::Wire;
 use common::{DEADLINE, Home, block_on};
 use message::properties;
 use protocol::Encoding;
+use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel};
 use std::time::{Duration, Instant};
 
 /// "Order" in Chinese, as a client on a GBK system writes it.
@@ -155,4 +156,50 @@ fn properties_that_are_not_utf8_are_kept_to_the_byte_however_a_message_travels()
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(found(&mut wire, b"k2"), 0);
+}
+
+/// What the group's consumers say of themselves, to an operator.
+async fn connected(home: &Home, group: &str) -> protocol::stats::ConsumerConnection {
+    home.client().consumer_connections(&home.broker(), group).await.unwrap()
+}
+
+#[test]
+fn heartbeats_are_taken_in_the_notations_and_types_that_fastjson_takes() {
+    let home = Home::new();
+    let _running = home.start();
+    // Groups that all say the same, in other forms.
+    let consumer = |group: &str, model: &str, kind: &str, odd: &str| {
+        format!(
+            r#"{{"groupName":"{group}","messageModel":{model},"consumeType":{kind},"consumeFromWhere":"4",{odd}
+                "subscriptionDataSet":{{"topic":"orders","subString":"A || B","subVersion":"5.0","tagsSet":"A","codeSet":["65",66.0,]}},}}"#
+        )
+    };
+    let consumers = [
+        consumer("by_name", r#""clustering""#, r#""consume_passively""#, ""),
+        consumer("by_ordinal", "1.0", "1", r#""unitMode":0,"#),
+        consumer("by_text", r#""1""#, r#"'1'"#, r#""unitMode":"false","#),
+        consumer("unknown", r#""no such model""#, "null", r#""unitMode":"","unknown":[{}, 'x', 1L],"#),
+    ];
+    let body = format!(
+        "{{'clientID':'odd\u{1}\\ud83d','heartbeatFingerprint':'','withoutSub':null,'producerDataSet':{{'groupName':5}},
+          'consumerDataSet':[null,{}]}}",
+        consumers.join(" ")
+    );
+    let mut wire = Wire::to(&home.broker());
+    let answer = wire.ask(Encoding::Json, 34, &[], body.as_bytes());
+    assert_eq!(answer.code, 0, "{answer:?}");
+    block_on(async {
+        for group in ["by_name", "by_ordinal", "by_text", "unknown"] {
+            let told = connected(&home, group).await;
+            assert_eq!(told.message_model, Some(MessageModel::Clustering), "{group}");
+            assert_eq!(told.consume_type, Some(ConsumeType::Passively), "{group}");
+            assert_eq!(told.consume_from_where, Some(ConsumeFromWhere::FirstOffset), "{group}");
+            let subscription = &told.subscription_table["orders"];
+            assert_eq!((&*subscription.sub_string, subscription.sub_version), ("A || B", 5));
+            assert_eq!(told.connection_set[0].client_id, "odd\u{1}?");
+        }
+    });
+    let refused = wire.ask(Encoding::Json, 34, &[], br#"{"clientID":"x","heartbeatFingerprint":"abc"}"#);
+    assert_eq!(refused.code, 1);
+    assert!(refused.remark.unwrap().contains(r#""abc" is not an integer"#));
 }

@@ -1,6 +1,6 @@
 //! How a group gets a topic's messages: codes 401 and 402. Not here: 400, by which the broker shares out queues, which is not served.
 
-use crate::json::loose::named_enum;
+use crate::json::named_enum::named_enum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ named_enum! {
         Pull = "PULL",
         /// All members pop from all queues.
         Pop = "POP",
-    }
+    } else Pull
 }
 
 /// The body of code 401, and one entry of the answer of 402.

@@ -5,7 +5,7 @@
 
 use crate::header::header;
 use crate::heartbeat::Subscription;
-use crate::json::loose::named_enum;
+use crate::json::named_enum::{self, named_enum};
 use crate::json::object_keys;
 use crate::queue::MessageQueue;
 use serde::{Deserialize, Serialize};
@@ -161,7 +161,7 @@ named_enum! {
         ThrowException = "CR_THROW_EXCEPTION",
         /// The listener said nothing.
         ReturnNull = "CR_RETURN_NULL",
-    }
+    } else ReturnNull
 }
 
 /// The answer of code 309.
@@ -171,7 +171,7 @@ pub struct ConsumeDirectlyReply {
     /// Whether the consumer commits by itself.
     pub auto_commit: bool,
     /// How it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "named_enum::known", skip_serializing_if = "Option::is_none")]
     pub consume_result: Option<ConsumeResult>,
     /// Whether the listener is an ordered one.
     pub order: bool,

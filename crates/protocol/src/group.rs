@@ -2,7 +2,7 @@
 
 use crate::data_version::DataVersion;
 use crate::header::header;
-use crate::json::loose::named_enum;
+use crate::json::named_enum::named_enum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ named_enum! {
         Exponential = "EXPONENTIAL",
         /// By a list.
         Customized = "CUSTOMIZED",
-    }
+    } else Customized
 }
 
 /// Delays between retries.

@@ -11,7 +11,8 @@ pub enum HeaderError {
     /// A field that has to be there is not.
     #[error("request header field {0} is missing")]
     Missing(&'static str),
-    /// A field's text is not of its type.
+    /// A field's text is not of its type. Compat: for many requests Apache logs this and takes 0 for the field; a commit to
+    /// queue `" 5"` would then go to queue 0.
     #[error("request header field {0} is malformed")]
     Malformed(&'static str),
 }

@@ -4,10 +4,10 @@
 //! fingerprint and `withoutSub`; a client does so after an answer carried [`SUPPORTS_V2`], and says everything again after
 //! one with [`SUB_CHANGE`].
 //!
-//! Compat: the C++ client writes enums as ordinals, versions and tag hashes as text.
+//! Compat: the C++ client writes enums as ordinals, versions and tag hashes as text ([`crate::json`] reads both).
 
 use crate::header::header;
-use crate::json::loose::{self, named_enum};
+use crate::json::named_enum::named_enum;
 use serde::{Deserialize, Serialize};
 
 /// Answer field: whether heartbeats of the second kind are understood.
@@ -30,7 +30,7 @@ named_enum! {
         Passively = "CONSUME_PASSIVELY",
         /// The broker hands out.
         Pop = "CONSUME_POP",
-    }
+    } else Passively
 }
 
 named_enum! {
@@ -40,7 +40,9 @@ named_enum! {
         Broadcasting = "BROADCASTING",
         /// One of them.
         Clustering = "CLUSTERING",
-    }
+        /// A lite consumer (Apache 5.5), which counts as [`MessageModel::Clustering`].
+        LiteSelective = "LITE_SELECTIVE",
+    } else Clustering
 }
 
 named_enum! {
@@ -58,7 +60,7 @@ named_enum! {
         FirstOffset = "CONSUME_FROM_FIRST_OFFSET",
         /// At a time the client knows.
         Timestamp = "CONSUME_FROM_TIMESTAMP",
-    }
+    } else LastOffset
 }
 
 /// What a group wants of a topic.
@@ -68,14 +70,12 @@ pub struct Subscription {
     /// Filtering by class, which RocketMQ removed.
     pub class_filter_mode: bool,
     /// Java string hashes of the tags.
-    #[serde(deserialize_with = "loose::integers")]
     pub code_set: Vec<i32>,
     /// [`TAG`] or [`SQL92`]; TAG when absent.
     pub expression_type: String,
     /// The expression.
     pub sub_string: String,
     /// When it was made, ms; newer ones replace older ones.
-    #[serde(deserialize_with = "loose::integer")]
     pub sub_version: i64,
     /// The tags.
     pub tags_set: Vec<String>,
@@ -148,7 +148,6 @@ pub struct HeartbeatData {
     #[serde(rename = "consumerDataSet")]
     pub consumers: Vec<ConsumerData>,
     /// Identifies what the last full heartbeat said; 0 for the first kind.
-    #[serde(deserialize_with = "loose::integer")]
     pub heartbeat_fingerprint: i32,
     /// Its producer groups.
     #[serde(rename = "producerDataSet")]

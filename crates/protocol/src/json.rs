@@ -4,12 +4,14 @@
 //! (`{0:"a"}`) and maps keyed by an object have the object in the key's place (`{{"queueId":0}:1}`). It leaves null
 //! fields out and orders fields by name, so bodies here declare their fields by name to give the same bytes.
 //!
-//! [`write`] writes that dialect, [`write_standard`] quotes all keys. [`read`] accepts both: strict JSON takes the fast
-//! way; what that refuses is read by the lenient parser, which also ignores null members (Go clients write them).
+//! [`write`] writes that dialect, [`write_standard`] quotes all keys. [`read`] accepts both: what is strict JSON with the
+//! types that the body has takes the fast way; what that refuses is read again as fastjson would, which takes other notations
+//! (`lenient.rs`) and other types (`coerce.rs`). Clients depend on that too: a refused heartbeat makes a group unknown.
 
 mod bare_keys;
-mod lenient;
-pub mod loose;
+mod coerce;
+pub(crate) mod lenient;
+pub(crate) mod named_enum;
 pub mod object_keys;
 mod writer;
 
@@ -24,13 +26,14 @@ pub struct JsonError(pub(crate) String);
 /// Reads a JSON body, in fastjson's dialect or standard.
 ///
 /// # Errors
-/// Neither, or not of this shape, or larger than [`lenient::MAX_NODES`] values where leniency was needed.
+/// Neither, or not of this shape, or more than a million values where leniency was needed.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
     match serde_json::from_slice(body) {
         Ok(value) => Ok(value),
         Err(strict) => {
-            let value = lenient::parse(body).map_err(|_| JsonError(strict.to_string()))?;
-            T::deserialize(value).map_err(|error| JsonError(error.to_string()))
+            let value = lenient::parse(body).ok().filter(|value| !value.is_nothing());
+            let value = value.ok_or_else(|| JsonError(strict.to_string()))?;
+            T::deserialize(value).map_err(|mismatch| JsonError(mismatch.to_string()))
         }
     }
 }

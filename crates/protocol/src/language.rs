@@ -21,10 +21,11 @@ macro_rules! languages {
                 match code { $($code => Self::$variant,)* _ => Self::Other }
             }
 
-            /// From the name in a JSON header.
+            /// From the name in a JSON header, in any case, or from its number as text.
             pub fn from_name(name: &[u8]) -> Self {
-                $(if name == $name.as_bytes() { return Self::$variant; })*
-                Self::Other
+                $(if name.eq_ignore_ascii_case($name.as_bytes()) { return Self::$variant; })*
+                let code = crate::number::parse_i64(name).and_then(|code| u8::try_from(code).ok());
+                code.map_or(Self::Other, Self::from_code)
             }
         }
     };

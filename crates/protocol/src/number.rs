@@ -1,6 +1,7 @@
 //! Decimal integers as header text, both ways, without allocation.
 //!
-//! Reading follows Java's `Integer.parseInt`/`Long.parseLong`: an optional sign, digits only, overflow refused.
+//! Reading follows Java's `Integer.parseInt`/`Long.parseLong`: an optional sign of either kind, digits only, no blanks,
+//! overflow refused. Digits are ASCII; Java takes those of other scripts too.
 
 /// The longest text [`Decimal`] writes: a sign and nineteen digits.
 const LONGEST: usize = 20;
@@ -164,15 +165,26 @@ mod tests {
             "1 ",
             "1.0",
             "0x1",
+            "1e3",
+            "5L",
+            "1_000",
+            "1,000",
+            "+-1",
+            "--1",
+            "+ 1",
+            "\t1",
+            "1\0",
             "9223372036854775808",
             "-9223372036854775809",
-            "٣",
         ] {
             assert_eq!(parse_i64(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(i32::parse(b"2147483648"), None);
         assert_eq!(i32::parse(b"-2147483648"), Some(i32::MIN));
-        assert_eq!(i64::parse(b"+7"), Some(7));
+        assert_eq!(
+            (i64::parse(b"+7"), i32::parse(b"-0"), i32::parse(b"+2147483647")),
+            (Some(7), Some(0), Some(i32::MAX))
+        );
         assert_eq!(i64::parse(b"0000000000000000000000007"), Some(7));
     }
 }

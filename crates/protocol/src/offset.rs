@@ -2,7 +2,7 @@
 
 use crate::data_version::DataVersion;
 use crate::header::header;
-use crate::json::loose::named_enum;
+use crate::json::named_enum::named_enum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ named_enum! {
         Lower = "LOWER",
         /// The last one at or before the time.
         Upper = "UPPER",
-    }
+    } else Lower
 }
 
 header! {

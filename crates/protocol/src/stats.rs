@@ -3,7 +3,7 @@
 
 use crate::header::header;
 use crate::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel, Subscription};
-use crate::json::object_keys;
+use crate::json::{named_enum, object_keys};
 use crate::queue::MessageQueue;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -100,13 +100,13 @@ pub struct ConsumerConnection {
     /// The members.
     pub connection_set: Vec<Connection>,
     /// Where the group begins.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "named_enum::known", skip_serializing_if = "Option::is_none")]
     pub consume_from_where: Option<ConsumeFromWhere>,
     /// Who drives.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "named_enum::known", skip_serializing_if = "Option::is_none")]
     pub consume_type: Option<ConsumeType>,
     /// Who gets a message.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "named_enum::known", skip_serializing_if = "Option::is_none")]
     pub message_model: Option<MessageModel>,
     /// What it wants, by topic.
     pub subscription_table: BTreeMap<String, Subscription>,

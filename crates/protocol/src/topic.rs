@@ -3,7 +3,7 @@
 
 use crate::data_version::DataVersion;
 use crate::header::header;
-use crate::json::loose::{self, named_enum};
+use crate::json::named_enum::named_enum;
 use crate::route::{QueueMapping, QueueMappingDetail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ named_enum! {
         SingleTag = "SINGLE_TAG",
         /// Several.
         MultiTag = "MULTI_TAG",
-    }
+    } else SingleTag
 }
 
 /// A topic on one broker.
@@ -51,10 +51,8 @@ pub struct TopicConfig {
     /// Whether order across broker changes is wanted.
     pub order: bool,
     /// Bits of [`perm`].
-    #[serde(deserialize_with = "loose::integer")]
     pub perm: i32,
     /// Queues that can be read.
-    #[serde(deserialize_with = "loose::integer")]
     pub read_queue_nums: i32,
     /// See [`TopicFilterType`].
     pub topic_filter_type: TopicFilterType,
@@ -62,10 +60,8 @@ pub struct TopicConfig {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub topic_name: String,
     /// Bits of [`sys_flag`].
-    #[serde(deserialize_with = "loose::integer")]
     pub topic_sys_flag: i32,
     /// Queues that can be written.
-    #[serde(deserialize_with = "loose::integer")]
     pub write_queue_nums: i32,
 }
 

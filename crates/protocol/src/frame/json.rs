@@ -3,14 +3,21 @@
 //! A general JSON reader would build a map of strings for what the broker reads once. This one notes where keys and
 //! values stand and copies only what has escapes. It is as lenient as clients need: unknown keys of any shape are
 //! skipped, numbers may be quoted, ext values may be bare numbers and booleans, null means absent. Raw control
-//! characters and bytes that are not UTF-8 within strings are let through.
+//! characters and bytes that are not UTF-8 within strings are let through. What the walk refuses is read once more in the way
+//! of fastjson ([`crate::json`]), which takes other notations and types.
 //!
 //! Nesting is followed to [`MAX_DEPTH`]; deeper is malformed.
 
 use super::{Frame, FrameError};
-use crate::ext::{Ext, Span};
+use crate::ext::{Ext, MAX_FIELDS, Span};
+use crate::json::lenient::{self, Node};
 use crate::language::Language;
 use crate::number::{Integer, parse_i64};
+use std::borrow::Cow;
+
+/// Longest header that is read in fastjson's way, which costs more memory than the header: room for the longest properties,
+/// escaped.
+const MAX_LENIENT: usize = 256 * 1024;
 
 /// Deepest nesting of values that are skipped.
 const MAX_DEPTH: usize = 32;
@@ -21,6 +28,45 @@ const TOO_MANY: FrameError = FrameError::Header("too many ext fields");
 const NUMBER: FrameError = FrameError::Header("a number was expected");
 
 pub(super) fn decode(header: &[u8], frame: &mut Frame) -> Result<(), FrameError> {
+    walk(header, frame).or_else(|refused| {
+        *frame = decode_leniently(header).ok_or(refused)?;
+        Ok(())
+    })
+}
+
+/// As fastjson reads it; `None` when it refuses too.
+#[cold]
+fn decode_leniently(header: &[u8]) -> Option<Frame> {
+    if header.len() > MAX_LENIENT {
+        return None;
+    }
+    let Node::Object(members) = lenient::parse(header).ok()? else {
+        return None;
+    };
+    let text = |name: &str| members.get(name).filter(|value| **value != Node::Null).map(Node::text);
+    let integer = |name: &str| members.get(name).map_or(Some(0), Node::integer_32);
+    let mut frame = Frame {
+        code: integer("code")?,
+        flag: integer("flag")?,
+        opaque: integer("opaque")?,
+        version: integer("version")?,
+        language: text("language").map_or(Language::Java, |name| Language::from_name(name.as_bytes())),
+        remark: text("remark").map(Cow::into_owned),
+        ..Frame::blank()
+    };
+    let fields = match members.get("extFields") {
+        Some(Node::Object(fields)) if fields.len() <= MAX_FIELDS => fields,
+        Some(Node::Null) | None => return Some(frame),
+        Some(Node::Text(text)) if text.is_empty() => return Some(frame),
+        Some(_) => return None,
+    };
+    for (name, value) in fields.iter().filter(|(_, value)| **value != Node::Null) {
+        frame.ext.push(name, &*value.text());
+    }
+    Some(frame)
+}
+
+fn walk(header: &[u8], frame: &mut Frame) -> Result<(), FrameError> {
     let mut scan = Scanner { bytes: header, at: 0 };
     let mut more = scan.open(b'{', b'}')?;
     while more {

@@ -49,7 +49,7 @@ impl<'de, K: DeserializeOwned + Ord, V: Deserialize<'de>> Visitor<'de> for Keyed
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut map = BTreeMap::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let key = serde_json::from_str(&key).map_err(de::Error::custom)?;
+            let key = super::read(key.as_bytes()).map_err(de::Error::custom)?;
             map.insert(key, entries.next_value()?);
         }
         Ok(map)
