@@ -1,7 +1,9 @@
-//! What the program says when it cannot go on: one plain line, and what to do about it.
+//! What the program says when it cannot go on, and what to do about it. What others wrote in it is escaped.
 
 use std::fmt;
 use std::process::ExitCode;
+
+use message::text;
 
 /// An error for the person at the terminal.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        self.advice.as_ref().map_or(Ok(()), |advice| write!(f, "\n{advice}"))
+        f.write_str(&text::lines(&self.what))?;
+        self.advice.as_ref().map_or(Ok(()), |advice| write!(f, "\n{}", text::lines(advice)))
     }
 }

@@ -14,19 +14,27 @@ mod roles;
 mod screen;
 mod store;
 
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
+use message::text;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
+
+/// How long the end of the program waits until its last words are taken.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let words = admin::cli::normalized(std::env::args_os().collect());
     match run(Arguments::parse_from(words)) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("apogeemq: {failure}");
+            complain(format!("apogeemq: {failure}\n"));
             failure.code()
         }
     }
@@ -46,9 +54,22 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
+/// Writes to stderr, and goes on without when nobody reads that.
+fn complain(text: String) {
+    let (done, written) = mpsc::channel();
+    let write = move || {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        done.send(())
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = written.recv_timeout(PATIENCE);
+    }
+}
+
 fn administer(arguments: &admin::cli::Arguments) -> Result<(), Failure> {
     admin::cli::run(arguments).map_err(|error| {
-        let failure = Failure::new(&error);
+        // One line: part of it may come from a server.
+        let failure = Failure::new(text::line(&error.to_string()));
         match error.advice() {
             Some(advice) => failure.advice(advice),
             None => failure,

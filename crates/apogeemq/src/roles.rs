@@ -46,8 +46,9 @@ impl Part {
 /// Runs until told to stop.
 pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
     let begun = Instant::now();
-    logging::install(flags.common.log.as_deref())?;
+    // Before the first thread is started, which is the log's: one that does not block them would end the process.
     let signals = StopSignals::block().map_err(Failure::new)?;
+    let _log = logging::install(flags.common.log.as_deref())?;
     survive_file_size_limit().map_err(Failure::new)?;
     let configuration = configuration::read(part, flags, configuration::environment())?;
     configuration.report();

@@ -2,6 +2,7 @@
 
 use crate::errors::Refusal;
 use bytes::Bytes;
+use message::text;
 use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::ext::{Ext, Value};
@@ -129,7 +130,8 @@ impl Reply {
         frame.opaque = self.opaque;
         frame.encoding = self.encoding;
         let mut response = Frame::response_to(&frame).with_code(answer.code);
-        response.remark = answer.remark;
+        // It repeats names and values of requests, and what other clients answered.
+        response.remark = answer.remark.map(|remark| text::brief(&remark).into_owned());
         response.ext = answer.fields;
         response.body = answer.body;
         self.conn.send_frame(&response);

@@ -1,9 +1,14 @@
-//! Bytes of others as text: what a Java program reads where bytes are not UTF-8.
+//! Text of others: what a Java program reads in bytes that are not UTF-8, and what of a text may be printed.
 //!
 //! Clients whose system uses another charset (C++ clients on GBK) send tags and keys in it. The bytes are stored as they are;
 //! hashes and comparisons use the text that the Java broker and Java consumers see, so that both find the same messages.
+//!
+//! Names, addresses, bodies and remarks reach logs and terminals. A line end, an escape sequence or a character that turns or
+//! hides what follows would let whoever wrote them forge what is read there, so whatever prints escapes them: [`line`],
+//! [`lines`], [`json`] and [`brief`].
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 /// The text that Java's `new String(bytes, UTF_8)` gives: each malformed sequence is one U+FFFD. Allocates only for bytes
 /// that are not UTF-8.
@@ -35,6 +40,98 @@ fn replaced(mut bytes: &[u8]) -> String {
     text
 }
 
+/// The text without anything that a terminal or a reader would take for something else: control characters, line ends, and
+/// characters that have no width or change the direction of text are escaped as in Rust (`\\n`, `\\u{1b}`).
+#[must_use]
+pub fn line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_hidden, as_in_rust)
+}
+
+/// [`line`] of each line: line ends and tabs stay.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'), as_in_rust)
+}
+
+/// Most bytes of [`brief`] text, before its end mark.
+const MAX_BRIEF: usize = 8 << 10;
+
+/// [`line`], cut where it is too long to be read: for remarks, which repeat what others sent.
+#[must_use]
+pub fn brief(text: &str) -> Cow<'_, str> {
+    let shown = line(&text[..text.floor_char_boundary(MAX_BRIEF)]);
+    if shown.len() <= MAX_BRIEF && text.len() <= MAX_BRIEF {
+        return shown;
+    }
+    Cow::Owned(format!("{}…", &shown[..shown.floor_char_boundary(MAX_BRIEF)]))
+}
+
+/// JSON that says the same in characters that can be seen. White space between its values stays.
+#[must_use]
+pub fn json(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t' | '\r'), as_in_json)
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
+    let Some((first, _)) = text.char_indices().find(|(_, c)| is_escaped(*c)) else {
+        return Cow::Borrowed(text);
+    };
+    let mut out = String::with_capacity(text.len() + 32);
+    out.push_str(&text[..first]);
+    for c in text[first..].chars() {
+        if is_escaped(c) {
+            escape(&mut out, c);
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn as_in_rust(out: &mut String, c: char) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        // Writing to a String cannot fail.
+        other => drop(write!(out, "\\u{{{:x}}}", u32::from(other))),
+    }
+}
+
+fn as_in_json(out: &mut String, c: char) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        let _ = write!(out, "\\u{unit:04x}");
+    }
+}
+
+/// Control characters, and those that Unicode calls format characters, separators of lines, fillers and selectors.
+fn is_hidden(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    matches!(
+        c,
+        '\u{80}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,7 +158,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_can_be_seen_stays_and_the_rest_is_escaped() {
+        let plain = "orders_1|%RETRY%g 消息 😀 é \u{fffd}\u{a0}";
+        for shown in [line(plain), lines(plain), json(plain)] {
+            assert!(matches!(shown, Cow::Borrowed(text) if text == plain));
+        }
+        let forged = "a\n2026 ERROR \u{1b}[2J\u{1b}]0;t\u{7}\r\tb\0\u{7f}\u{9b}31m\u{202e}exe.\u{200b}\u{2028}\u{feff}\u{e0041}";
+        assert_eq!(
+            line(forged),
+            "a\\n2026 ERROR \\u{1b}[2J\\u{1b}]0;t\\u{7}\\r\\tb\\u{0}\\u{7f}\\u{9b}31m\\u{202e}exe.\\u{200b}\\u{2028}\\u{feff}\\u{e0041}"
+        );
+        assert_eq!(lines("a\n\tb\r\u{1b}[m"), "a\n\tb\\r\\u{1b}[m");
+        assert_eq!(
+            json("{\"a\":\"\\u001b\u{9b}\u{202e}\u{e0041}\"}\n"),
+            "{\"a\":\"\\u001b\\u009b\\u202e\\udb40\\udc41\"}\n"
+        );
+    }
+
+    #[test]
+    fn brief_text_has_a_bound_after_it_is_escaped() {
+        assert!(matches!(brief("topic[x] not exist"), Cow::Borrowed("topic[x] not exist")));
+        for long in ["x".repeat(1 << 20), "\u{1}".repeat(MAX_BRIEF), "é".repeat(MAX_BRIEF)] {
+            let text = brief(&long);
+            assert!(text.ends_with('…') && text.len() <= MAX_BRIEF + '…'.len_utf8(), "{}", text.len());
+        }
+        assert_eq!(brief(&"x".repeat(MAX_BRIEF)).len(), MAX_BRIEF);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn nothing_hidden_is_left(text in "(.|[\\x00-\\x1f\\x7f-\\u{a0}\u{2000}-\u{206f}]){0,40}") {
+            assert!(!line(&text).chars().any(is_hidden));
+            assert!(!lines(&text).chars().any(|c| is_hidden(c) && c != '\n' && c != '\t'));
+        }
+
         #[test]
         fn text_stays_as_it_is_and_other_bytes_become_text(text in ".*", bytes: Vec<u8>) {
             assert_eq!(as_java_reads(text.as_bytes()), text.as_str());

@@ -62,6 +62,6 @@ impl Problem {
 
     /// The answer to `request`.
     pub(crate) fn reply(&self, request: &Frame) -> Frame {
-        Frame::response_to(request).with_code(self.code()).with_remark(self.to_string())
+        Frame::response_to(request).with_code(self.code()).with_reason(&self.to_string())
     }
 }

@@ -25,6 +25,7 @@ use crate::ext::{Ext, Value};
 use crate::language::Language;
 use crate::version;
 use bytes::{Buf, Bytes, BytesMut};
+use message::text;
 
 /// Longest frame accepted by default, in bytes, its length field included.
 pub const MAX_FRAME_LEN: usize = 16 * 1024 * 1024;
@@ -226,6 +227,12 @@ impl Frame {
     pub fn with_remark(mut self, remark: impl Into<String>) -> Self {
         self.remark = Some(remark.into());
         self
+    }
+
+    /// With a remark that repeats what others sent: without control characters and of a bounded length.
+    #[must_use]
+    pub fn with_reason(self, reason: &str) -> Self {
+        self.with_remark(text::brief(reason))
     }
 
     /// With one more ext field.

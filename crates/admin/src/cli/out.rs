@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use message::text;
 use serde::Serialize;
 
 use crate::Error;
@@ -23,9 +24,8 @@ impl Out {
         if !self.json {
             return self.text(&result.shown());
         }
-        let mut line = serde_json::to_vec(result).map_err(|error| Error::Output(error.into()))?;
-        line.push(b'\n');
-        self.write(&line)
+        let line = serde_json::to_string(result).map_err(|error| Error::Output(error.into()))?;
+        self.text(&format!("{}\n", text::json(&line)))
     }
 
     /// As [`Out::emit`], with an empty line between results that are tables.
@@ -38,12 +38,11 @@ impl Out {
 
     /// Prints text as it is.
     pub(super) fn text(&mut self, text: &str) -> Result<(), Error> {
-        self.write(text.as_bytes())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.printed = true;
         let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::Output)
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(Error::Output)
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::flags::{Rounds, name, told, truth};
 use super::out::Out;
 use crate::message::send::{self, Draft, RoundTrips};
-use crate::show::{Show, Table};
+use crate::show::{Page, Show, Table};
 use crate::{Cluster, Error, Steps};
 
 /// Send a message
@@ -146,11 +146,11 @@ impl Steps for Round {
 }
 
 impl Show for Round {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         if let Some(room) = &self.room {
             for row in &self.brokers {
                 let at = crate::time::shown(row.timestamp);
-                out.push_str(&format!("{at}|{room}|{}|{}|{:.0}\n", row.cluster, row.broker, row.average_ms));
+                out.line(format_args!("{at}|{room}|{}|{}|{:.0}", row.cluster, row.broker, row.average_ms));
             }
             return;
         }
@@ -165,7 +165,7 @@ impl Show for Round {
                 row.error.clone().unwrap_or_default(),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Brokers and name servers.
 
-use super::{Show, Table, decimal, fields, heading, or_dash};
+use super::{Page, Show, Table, decimal, or_dash};
 use crate::broker::{BrokerReplication, BrokerSummary, ClusterState, Replication, Tables};
 use crate::export::Exported;
 use crate::time;
@@ -11,7 +11,7 @@ use crate::time;
 pub struct Totals(pub ClusterState);
 
 impl Show for ClusterState {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new([
             "CLUSTER",
             "BROKER",
@@ -47,13 +47,13 @@ impl Show for ClusterState {
                 or_dash(row.active),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
         silent(out, &self.brokers);
     }
 }
 
 impl Show for Totals {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new([
             "CLUSTER",
             "BROKER",
@@ -74,35 +74,35 @@ impl Show for Totals {
                 or_dash(row.out_today),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
         silent(out, &self.0.brokers);
     }
 }
 
-fn silent(out: &mut String, brokers: &[BrokerSummary]) {
+fn silent(out: &mut Page, brokers: &[BrokerSummary]) {
     for row in brokers {
         if let Some(error) = &row.error {
-            out.push_str(&format!("FAILED  {}  {error}\n", row.broker.address));
+            out.line(format_args!("FAILED  {}  {error}", row.broker.address));
         }
     }
 }
 
 impl Show for Tables {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         for server in &self.servers {
-            heading(out, &server.address);
+            out.heading(&server.address);
             match &server.error {
-                Some(error) => out.push_str(&format!("FAILED  {error}\n")),
-                None => fields(out, &server.table),
+                Some(error) => out.line(format_args!("FAILED  {error}")),
+                None => out.fields(&server.table),
             }
         }
     }
 }
 
 impl Show for Replication {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         for broker in &self.brokers {
-            heading(out, &broker.address);
+            out.heading(&broker.address);
             match broker.state.master {
                 true => master(out, broker),
                 false => replica(out, broker),
@@ -111,17 +111,14 @@ impl Show for Replication {
     }
 }
 
-fn master(out: &mut String, broker: &BrokerReplication) {
+fn master(out: &mut Page, broker: &BrokerReplication) {
     let state = &broker.state;
-    fields(
-        out,
-        [
-            ("Role:", "master".to_owned()),
-            ("Log end:", state.master_commit_log_max_offset.to_string()),
-            ("Replicas:", state.ha_connection_info.len().to_string()),
-            ("In sync:", state.in_sync_slave_nums.to_string()),
-        ],
-    );
+    out.fields([
+        ("Role:", "master".to_owned()),
+        ("Log end:", state.master_commit_log_max_offset.to_string()),
+        ("Replicas:", state.ha_connection_info.len().to_string()),
+        ("In sync:", state.in_sync_slave_nums.to_string()),
+    ]);
     if state.ha_connection_info.is_empty() {
         return;
     }
@@ -136,23 +133,20 @@ fn master(out: &mut String, broker: &BrokerReplication) {
             replica.transfer_from_where.to_string(),
         ]);
     }
-    out.push_str(&table.to_string());
+    out.table(&table);
 }
 
-fn replica(out: &mut String, broker: &BrokerReplication) {
+fn replica(out: &mut Page, broker: &BrokerReplication) {
     let state = &broker.state.ha_client_runtime_info;
-    fields(
-        out,
-        [
-            ("Role:", "replica".to_owned()),
-            ("Master:", or_dash(state.master_addr.as_deref())),
-            ("Log end:", state.max_offset.to_string()),
-            ("KB/s:", kilobytes(state.transferred_byte_in_second)),
-            ("Last read:", time::shown(state.last_read_timestamp)),
-            ("Last write:", time::shown(state.last_write_timestamp)),
-            ("Master synced to:", state.master_flush_offset.to_string()),
-        ],
-    );
+    out.fields([
+        ("Role:", "replica".to_owned()),
+        ("Master:", or_dash(state.master_addr.as_deref())),
+        ("Log end:", state.max_offset.to_string()),
+        ("KB/s:", kilobytes(state.transferred_byte_in_second)),
+        ("Last read:", time::shown(state.last_read_timestamp)),
+        ("Last write:", time::shown(state.last_write_timestamp)),
+        ("Master synced to:", state.master_flush_offset.to_string()),
+    ]);
 }
 
 fn kilobytes(bytes: i64) -> String {
@@ -160,8 +154,8 @@ fn kilobytes(bytes: i64) -> String {
 }
 
 impl Show for Exported {
-    fn show(&self, out: &mut String) {
-        out.push_str(&format!("exported to {}\n", self.path.display()));
+    fn show(&self, out: &mut Page) {
+        out.line(format_args!("exported to {}", self.path.display()));
     }
 }
 

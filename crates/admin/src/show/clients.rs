@@ -4,7 +4,7 @@ use protocol::heartbeat::Subscription;
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerTable};
 use protocol::version;
 
-use super::{Show, Table, fields, heading, or_dash};
+use super::{Page, Show, Table, or_dash};
 use crate::clients::{ClientStatus, ConsumerStatus};
 use crate::time;
 
@@ -30,30 +30,27 @@ fn subscriptions<'a>(all: impl IntoIterator<Item = &'a Subscription>) -> Table {
 }
 
 impl Show for ConsumerConnection {
-    fn show(&self, out: &mut String) {
-        out.push_str(&connections(&self.connection_set).to_string());
-        heading(out, "Subscriptions");
-        out.push_str(&subscriptions(self.subscription_table.values()).to_string());
-        out.push('\n');
-        fields(
-            out,
-            [
-                ("Consume type:", or_dash(self.consume_type.map(|kind| kind.name()))),
-                ("Message model:", or_dash(self.message_model.map(|model| model.name()))),
-                ("Consume from:", or_dash(self.consume_from_where.map(|place| place.name()))),
-            ],
-        );
+    fn show(&self, out: &mut Page) {
+        out.table(&connections(&self.connection_set));
+        out.heading("Subscriptions");
+        out.table(&subscriptions(self.subscription_table.values()));
+        out.blank();
+        out.fields([
+            ("Consume type:", or_dash(self.consume_type.map(|kind| kind.name()))),
+            ("Message model:", or_dash(self.message_model.map(|model| model.name()))),
+            ("Consume from:", or_dash(self.consume_from_where.map(|place| place.name()))),
+        ]);
     }
 }
 
 impl Show for ProducerConnection {
-    fn show(&self, out: &mut String) {
-        out.push_str(&connections(&self.connection_set).to_string());
+    fn show(&self, out: &mut Page) {
+        out.table(&connections(&self.connection_set));
     }
 }
 
 impl Show for ProducerTable {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["GROUP", "CLIENT ID", "ADDRESS", "LANGUAGE", "VERSION", "LAST HEARTBEAT"]);
         for (group, producers) in &self.data {
             for producer in producers {
@@ -67,27 +64,27 @@ impl Show for ProducerTable {
                 ]);
             }
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for ConsumerStatus {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         match self.clients.as_slice() {
             [one] => details(out, one),
             many => overview(out, many),
         }
-        out.push('\n');
+        out.blank();
         for warning in &self.warnings {
-            out.push_str(&format!("WARNING: {warning}\n"));
+            out.line(format_args!("WARNING: {warning}"));
         }
         if self.warnings.is_empty() {
-            out.push_str("Nothing looks wrong.\n");
+            out.line("Nothing looks wrong.");
         }
     }
 }
 
-fn overview(out: &mut String, clients: &[ClientStatus]) {
+fn overview(out: &mut Page, clients: &[ClientStatus]) {
     let mut table = Table::new(["CLIENT ID", "VERSION", ">QUEUES", ">CACHED", "NOTE"]);
     for client in clients {
         let cached: i64 = client.queues.iter().map(|queue| i64::from(queue.state.cached_msg_count)).sum();
@@ -99,32 +96,32 @@ fn overview(out: &mut String, clients: &[ClientStatus]) {
             client.error.clone().unwrap_or_default(),
         ]);
     }
-    out.push_str(&table.to_string());
-    out.push_str("\nOne of them in detail: -i CLIENT_ID; all: --output json\n");
+    out.table(&table);
+    out.blank();
+    out.line("One of them in detail: -i CLIENT_ID; all: --output json");
 }
 
-fn details(out: &mut String, client: &ClientStatus) {
-    out.push_str(&format!("{} {}\n", client.client_id, client.version));
+fn details(out: &mut Page, client: &ClientStatus) {
+    out.line(format_args!("{} {}", client.client_id, client.version));
     if let Some(error) = &client.error {
-        out.push_str(&format!("did not tell: {error}\n"));
+        out.line(format_args!("did not tell: {error}"));
         return;
     }
-    heading(out, "Properties");
-    fields(out, &client.properties);
-    heading(out, "Subscriptions");
-    out.push_str(&subscriptions(&client.subscriptions).to_string());
-    heading(out, "Queues");
-    out.push_str(&queues(client).to_string());
-    heading(out, "Speed");
-    out.push_str(&speed(client).to_string());
+    out.heading("Properties");
+    out.fields(&client.properties);
+    out.heading("Subscriptions");
+    out.table(&subscriptions(&client.subscriptions));
+    out.heading("Queues");
+    out.table(&queues(client));
+    out.heading("Speed");
+    out.table(&speed(client));
     if !client.user_info.is_empty() {
-        heading(out, "Of the application");
-        fields(out, &client.user_info);
+        out.heading("Of the application");
+        out.fields(&client.user_info);
     }
     if let Some(jstack) = &client.jstack {
-        heading(out, "Stack traces");
-        out.push_str(jstack.trim_end());
-        out.push('\n');
+        out.heading("Stack traces");
+        out.lines(jstack.trim_end());
     }
 }
 

@@ -3,7 +3,7 @@
 use protocol::diagnose::{ConsumeDirectlyReply, ConsumeQueueEntries};
 use serde::Serialize;
 
-use super::{Show, Table, fields, or_dash};
+use super::{Page, Show, Table, or_dash};
 use crate::message::Found;
 use crate::message::query::Messages;
 use crate::message::read::QueueRead;
@@ -12,7 +12,7 @@ use crate::message::trace::Trace;
 use crate::time;
 
 impl Show for Found {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut rows = vec![
             ("Message ID:", self.msg_id.clone()),
             ("Offset ID:", self.offset_msg_id.clone()),
@@ -33,11 +33,11 @@ impl Show for Found {
         if let Some(body) = &self.body {
             rows.push(("Body:", body.shown()));
         }
-        fields(out, rows);
+        out.fields(rows);
         let Some(tracks) = &self.tracks else { return };
-        out.push('\n');
+        out.blank();
         if tracks.is_empty() {
-            out.push_str("No consumer group is known for the topic.\n");
+            out.line("No consumer group is known for the topic.");
             return;
         }
         let mut table = Table::new(["GROUP", "STATE", "NOTE"]);
@@ -48,7 +48,7 @@ impl Show for Found {
                 track.note.clone().unwrap_or_default(),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
@@ -63,7 +63,7 @@ fn properties(found: &Found) -> String {
 pub struct Line(pub Found);
 
 impl Show for Line {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let Self(found) = self;
         let mut line = format!(
             "{}/{}  {}  {}  tags={} keys={}",
@@ -78,13 +78,12 @@ impl Show for Line {
             line.push_str("  ");
             line.push_str(&body.shown());
         }
-        out.push_str(&line.replace(['\n', '\r'], " "));
-        out.push('\n');
+        out.line(line);
     }
 }
 
 impl Show for Messages {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["MESSAGE ID", ">QUEUE", ">OFFSET", "STORED", "OFFSET ID"]);
         for found in &self.messages {
             table.row([
@@ -95,17 +94,17 @@ impl Show for Messages {
                 found.offset_msg_id.clone(),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for QueueRead {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let Self {
             topic, broker, queue_id, ..
         } = self;
-        out.push_str(&format!(
-            "{topic} {broker}/{queue_id}: {} messages in offsets from {} on, below {}\n",
+        out.line(format_args!(
+            "{topic} {broker}/{queue_id}: {} messages in offsets from {} on, below {}",
             self.messages, self.from_offset, self.to_offset
         ));
         let Some(tags) = &self.tags else { return };
@@ -115,12 +114,12 @@ impl Show for QueueRead {
         for (tag, count) in counts {
             table.row([tag.clone(), count.to_string()]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for SentMessage {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["BROKER", ">QUEUE", ">OFFSET", "RESULT", "MESSAGE ID"]);
         table.row([
             self.broker.clone(),
@@ -129,12 +128,12 @@ impl Show for SentMessage {
             self.status.to_owned(),
             self.msg_id.clone(),
         ]);
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for RoundTrips {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["BROKER", ">QUEUE", "RESULT", ">MS"]);
         for send in &self.sends {
             table.row([
@@ -144,16 +143,17 @@ impl Show for RoundTrips {
                 format!("{:.2}", send.ms),
             ]);
         }
-        out.push_str(&table.to_string());
-        out.push_str(&format!(
-            "\nAverage: {:.2} ms, {} succeeded, {} failed\n",
+        out.table(&table);
+        out.blank();
+        out.line(format_args!(
+            "Average: {:.2} ms, {} succeeded, {} failed",
             self.average_ms, self.succeeded, self.failed
         ));
     }
 }
 
 impl Show for Trace {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["STEP", "GROUP", "CLIENT", "TIME", ">MS", "RESULT"]);
         for step in &self.steps {
             let outcome = step.success.map(|success| if success { "success" } else { "failed" });
@@ -166,21 +166,21 @@ impl Show for Trace {
                 or_dash(outcome),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for ConsumeQueueEntries {
-    fn show(&self, out: &mut String) {
-        out.push_str(&format!(
-            "Offsets from {} on, below {}\n",
+    fn show(&self, out: &mut Page) {
+        out.line(format_args!(
+            "Offsets from {} on, below {}",
             self.min_queue_index, self.max_queue_index
         ));
         if let Some(wanted) = &self.subscription_data {
-            out.push_str(&format!("Subscription: {} {}\n", wanted.expression_type, wanted.sub_string));
+            out.line(format_args!("Subscription: {} {}", wanted.expression_type, wanted.sub_string));
         }
         if let Some(filter) = &self.filter_data {
-            out.push_str(&format!("Filter: {filter}\n"));
+            out.line(format_args!("Filter: {filter}"));
         }
         let mut table = Table::new([">LOG OFFSET", ">SIZE", ">TAGS CODE", "MATCHES", "NOTE"]);
         for entry in self.queue_data.iter().flatten() {
@@ -193,21 +193,18 @@ impl Show for ConsumeQueueEntries {
                 note.into_iter().flatten().cloned().collect::<Vec<_>>().join(" "),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for ConsumeDirectlyReply {
-    fn show(&self, out: &mut String) {
-        fields(
-            out,
-            [
-                ("Result:", or_dash(self.consume_result.map(|result| result.name()))),
-                ("Took:", format!("{} ms", self.spent_time_mills)),
-                ("Ordered:", self.order.to_string()),
-                ("Remark:", or_dash(self.remark.as_deref())),
-            ],
-        );
+    fn show(&self, out: &mut Page) {
+        out.fields([
+            ("Result:", or_dash(self.consume_result.map(|result| result.name()))),
+            ("Took:", format!("{} ms", self.spent_time_mills)),
+            ("Ordered:", self.order.to_string()),
+            ("Remark:", or_dash(self.remark.as_deref())),
+        ]);
     }
 }
 

@@ -1,13 +1,13 @@
 //! How far groups are and where they were moved.
 
-use super::{Show, Table, or_dash};
+use super::{Page, Show, Table, or_dash};
 use crate::monitor::Round;
 use crate::offset::reset::ResetDone;
 use crate::offset::{BrokerProgress, GroupProgress, GroupSummaries};
 use crate::time;
 
 impl Show for GroupProgress {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new([
             "TOPIC",
             "BROKER",
@@ -32,15 +32,15 @@ impl Show for GroupProgress {
                 queue.client.clone().unwrap_or_default(),
             ]);
         }
-        out.push_str(&table.to_string());
-        out.push_str(&format!(
-            "\nConsume TPS: {:.2}\nDiff total: {}\nInflight total: {}\n",
-            self.consume_tps, self.diff_total, self.inflight_total
-        ));
+        out.table(&table);
+        out.blank();
+        out.line(format_args!("Consume TPS: {:.2}", self.consume_tps));
+        out.line(format_args!("Diff total: {}", self.diff_total));
+        out.line(format_args!("Inflight total: {}", self.inflight_total));
         for queue in &self.queues {
             if let Some(count) = queue.damaged {
-                out.push_str(&format!(
-                    "Damaged: {count} messages of {} {} {} were passed over since the broker started; its log names them, apogeemq store check finds them\n",
+                out.line(format_args!(
+                    "Damaged: {count} messages of {} {} {} were passed over since the broker started; its log names them, apogeemq store check finds them",
                     queue.topic, queue.broker, queue.queue_id
                 ));
             }
@@ -49,7 +49,7 @@ impl Show for GroupProgress {
 }
 
 impl Show for GroupSummaries {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["GROUP", ">MEMBERS", "VERSION", "TYPE", "MODEL", ">TPS", ">DIFF TOTAL"]);
         for group in &self.groups {
             table.row([
@@ -62,12 +62,12 @@ impl Show for GroupSummaries {
                 group.diff_total.to_string(),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for BrokerProgress {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new([
             "TOPIC",
             "GROUP",
@@ -91,13 +91,14 @@ impl Show for BrokerProgress {
                 time::shown(queue.last_timestamp),
             ]);
         }
-        out.push_str(&table.to_string());
-        out.push_str(&format!("\nDiff total: {}\n", self.diff_total));
+        out.table(&table);
+        out.blank();
+        out.line(format_args!("Diff total: {}", self.diff_total));
     }
 }
 
 impl Show for ResetDone {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["BROKER", ">QUEUE", ">BEFORE", ">OFFSET"]);
         for queue in &self.queues {
             table.row([
@@ -107,16 +108,17 @@ impl Show for ResetDone {
                 queue.offset.to_string(),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
         if !self.running_consumers {
-            out.push_str("\nNo consumer of the group is connected; its offsets were set.\n");
+            out.blank();
+            out.line("No consumer of the group is connected; its offsets were set.");
         }
     }
 }
 
 impl Show for Round {
-    fn show(&self, out: &mut String) {
-        out.push_str(&format!("{}\n", time::shown(self.timestamp)));
+    fn show(&self, out: &mut Page) {
+        out.line(format_args!("{}", time::shown(self.timestamp)));
         let mut table = Table::new(["GROUP", "TOPIC", ">LEFT", ">LEFT IN ONE QUEUE", ">DELAY MS"]);
         for undone in &self.undone {
             table.row([
@@ -128,10 +130,10 @@ impl Show for Round {
             ]);
         }
         if !table.is_empty() {
-            out.push_str(&table.to_string());
+            out.table(&table);
         }
         for warning in &self.warnings {
-            out.push_str(&format!("WARNING: {warning}\n"));
+            out.line(format_args!("WARNING: {warning}"));
         }
     }
 }

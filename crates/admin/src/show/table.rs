@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use message::text;
+
 /// A table under construction.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
@@ -28,10 +30,11 @@ impl Table {
         }
     }
 
-    /// Adds a row.
+    /// Adds a row. What in a cell could be taken for more than a cell is escaped; line ends and tabs become blanks.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.head.len(), "a row has a cell for each column");
-        self.rows.push(cells.map(|cell| cell.replace(['\n', '\r', '\t'], " ")).into());
+        let plain = |cell: String| text::line(&cell.replace(['\n', '\r', '\t'], " ")).into_owned();
+        self.rows.push(cells.map(plain).into());
     }
 
     /// Whether it has no rows.
@@ -81,5 +84,7 @@ mod tests {
         table.row(["orders".into(), "7".into(), "one\nline".into()]);
         table.row(["t".into(), "1000".into(), String::new()]);
         assert_eq!(table.to_string(), "TOPIC    MAX  NOTE\norders     7  one line\nt       1000\n");
+        table.row(["\u{1b}[2J".into(), "1".into(), "\u{202e}".into()]);
+        assert!(table.to_string().ends_with("\\u{1b}[2J     1  \\u{202e}\n"));
     }
 }

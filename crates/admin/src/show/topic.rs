@@ -3,7 +3,7 @@
 use protocol::group::GroupConfig;
 use protocol::route::TopicRoute;
 
-use super::{Show, Table, fields, heading, or_dash};
+use super::{Page, Show, Table, or_dash};
 use crate::change::Changes;
 use crate::group::GroupSettings;
 use crate::stats::Traffic;
@@ -12,38 +12,33 @@ use crate::topic::order::OrderConf;
 use crate::topic::state::{Allocation, ClusterNames, TopicNames, TopicState, TopicUses};
 
 impl Show for Changes {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         for change in &self.changes {
             match &change.error {
-                None => out.push_str(&format!("ok      {}  {}\n", change.at, change.step)),
-                Some(error) => out.push_str(&format!("FAILED  {}  {}: {error}\n", change.at, change.step)),
+                None => out.line(format_args!("ok      {}  {}", change.at, change.step)),
+                Some(error) => out.line(format_args!("FAILED  {}  {}: {error}", change.at, change.step)),
             }
         }
         if self.changes.is_empty() {
-            out.push_str("nothing to do\n");
+            out.line("nothing to do");
         }
     }
 }
 
 impl Show for TopicNames {
-    fn show(&self, out: &mut String) {
-        self.topics.iter().for_each(|topic| line(out, topic));
+    fn show(&self, out: &mut Page) {
+        self.topics.iter().for_each(|topic| out.line(topic));
     }
 }
 
 impl Show for ClusterNames {
-    fn show(&self, out: &mut String) {
-        self.clusters.iter().for_each(|cluster| line(out, cluster));
+    fn show(&self, out: &mut Page) {
+        self.clusters.iter().for_each(|cluster| out.line(cluster));
     }
 }
 
-fn line(out: &mut String, text: &str) {
-    out.push_str(text);
-    out.push('\n');
-}
-
 impl Show for TopicUses {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["CLUSTER", "TOPIC", "CONSUMER GROUP"]);
         for topic in &self.topics {
             let clusters = topic.clusters.join(",");
@@ -54,12 +49,12 @@ impl Show for TopicUses {
                 table.row([clusters, topic.topic.clone(), String::new()]);
             }
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for TopicRoute {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["CLUSTER", "BROKER", "ADDRESSES", ">READ QUEUES", ">WRITE QUEUES", ">PERM"]);
         for broker in &self.broker_datas {
             let addresses: Vec<_> = broker.broker_addrs.iter().map(|(id, address)| format!("{id}={address}")).collect();
@@ -73,15 +68,16 @@ impl Show for TopicRoute {
                 or_dash(queues.map(|data| data.perm)),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
         if let Some(conf) = &self.order_topic_conf {
-            out.push_str(&format!("\nOrder configuration: {conf}\n"));
+            out.blank();
+            out.line(format_args!("Order configuration: {conf}"));
         }
     }
 }
 
 impl Show for TopicState {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["BROKER", ">QUEUE", ">MIN OFFSET", ">MAX OFFSET", "LAST UPDATED"]);
         for queue in &self.queues {
             table.row([
@@ -92,13 +88,14 @@ impl Show for TopicState {
                 time::shown_exactly(queue.last_update_timestamp),
             ]);
         }
-        out.push_str(&table.to_string());
-        out.push_str(&format!("\nPut TPS: {:.2}\n", self.put_tps));
+        out.table(&table);
+        out.blank();
+        out.line(format_args!("Put TPS: {:.2}", self.put_tps));
     }
 }
 
 impl Show for Allocation {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new(["CONSUMER", "BROKER", ">QUEUE"]);
         for (consumer, queues) in &self.result {
             for queue in queues {
@@ -108,21 +105,21 @@ impl Show for Allocation {
                 table.row([consumer.clone(), "-".to_owned(), "-".to_owned()]);
             }
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 
 impl Show for OrderConf {
-    fn show(&self, out: &mut String) {
-        line(out, &self.order_conf);
+    fn show(&self, out: &mut Page) {
+        out.line(&self.order_conf);
     }
 }
 
 impl Show for GroupSettings {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         for at in &self.brokers {
-            heading(out, &format!("{} {}", at.cluster, at.broker));
-            fields(out, settings(&at.config));
+            out.heading(format_args!("{} {}", at.cluster, at.broker));
+            out.fields(settings(&at.config));
         }
     }
 }
@@ -140,7 +137,7 @@ fn settings(config: &GroupConfig) -> Vec<(String, String)> {
 }
 
 impl Show for Traffic {
-    fn show(&self, out: &mut String) {
+    fn show(&self, out: &mut Page) {
         let mut table = Table::new([
             "TOPIC",
             "CONSUMER GROUP",
@@ -163,7 +160,7 @@ impl Show for Traffic {
                 of_group(row.out_24_hours.to_string()),
             ]);
         }
-        out.push_str(&table.to_string());
+        out.table(&table);
     }
 }
 

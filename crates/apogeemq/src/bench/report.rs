@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use hdrhistogram::Histogram;
+use message::text;
 use serde::Serialize;
 
 use super::tally::{Counter, Tally};
@@ -139,7 +140,7 @@ impl Report {
     /// Prints it on stdout.
     pub(super) fn print(&self, json: bool) -> Result<(), Failure> {
         let text = if json {
-            serde_json::to_string(self).map_err(Failure::new)? + "\n"
+            format!("{}\n", text::json(&serde_json::to_string(self).map_err(Failure::new)?))
         } else {
             self.text()
         };
@@ -173,7 +174,9 @@ impl Report {
         self.own_cpu_s_per_million
             .iter()
             .for_each(|cpu| line("this program", format!("{cpu:.2} CPU s per million messages")));
-        self.error_texts.iter().for_each(|text| line("error", text.clone()));
+        self.error_texts
+            .iter()
+            .for_each(|text| line("error", text::line(text).into_owned()));
         lines.join("\n") + "\n"
     }
 }

@@ -10,6 +10,7 @@ use ::store::disk::Disk;
 use ::store::disk::real::RealDisk;
 use ::store::inspect::{self, Finding, Progress, Report, Severity};
 use broker::inspect::ConfigFiles;
+use message::text;
 use serde::Serialize;
 
 use super::arguments::{CheckArguments, Output};
@@ -80,9 +81,8 @@ fn json(report: &Report, config_files: &[String]) -> Result<String, Failure> {
         report,
         config_files,
     };
-    let mut text = serde_json::to_string_pretty(&whole).map_err(Failure::new)?;
-    text.push('\n');
-    Ok(text)
+    let text = serde_json::to_string_pretty(&whole).map_err(Failure::new)?;
+    Ok(format!("{}\n", text::json(&text)))
 }
 
 fn text(report: &Report, config_files: &[String]) -> String {
@@ -128,7 +128,7 @@ fn summary(text: &mut String, report: &Report, config_files: &[String]) -> std::
         Some(None) => writeln!(text, "  checkpoint  of Apache's form")?,
         None => writeln!(text, "  checkpoint  none")?,
     }
-    writeln!(text, "  config      {}", config_files.join(" "))
+    writeln!(text, "  config      {}", text::line(&config_files.join(" ")))
 }
 
 fn finding(text: &mut String, found: &Finding) -> std::fmt::Result {
@@ -139,7 +139,7 @@ fn finding(text: &mut String, found: &Finding) -> std::fmt::Result {
     };
     writeln!(text, "{head}: {} {}", found.count, found.what)?;
     for example in &found.examples {
-        writeln!(text, "    {example}")?;
+        writeln!(text, "    {}", text::line(example))?;
     }
     let more = found.count.saturating_sub(found.examples.len() as u64);
     if more > 0 {

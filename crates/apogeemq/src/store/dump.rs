@@ -47,8 +47,10 @@ impl Lines {
     /// Prints a piece in the form asked for, and says whether more is wanted.
     fn put(&mut self, piece: &impl Serialize, text: impl FnOnce() -> String) -> ControlFlow<()> {
         let line = match self.output {
-            Output::Text => Ok(text()),
-            Output::Json => serde_json::to_string(piece).map_err(Failure::new),
+            Output::Text => Ok(message::text::line(&text()).into_owned()),
+            Output::Json => serde_json::to_string(piece)
+                .map(|json| message::text::json(&json).into_owned())
+                .map_err(Failure::new),
         };
         self.left -= 1;
         match line.and_then(|line| print(&(line + "\n"))) {

@@ -10,7 +10,7 @@ use protocol::topic::TopicConfig;
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// For what the program does in milliseconds on a quiet machine.
@@ -74,7 +74,12 @@ impl Home {
     /// Starts what [`Self::command`] began; returns when all its ports are open.
     pub(crate) fn run(&self, command: &mut Command) -> Running {
         let output = |name: &str| File::create(self.path(name)).unwrap();
-        let child = command.stdout(output("stdout")).stderr(output("stderr")).spawn().unwrap();
+        self.run_as_it_is(command.stdout(output("stdout")).stderr(output("stderr")))
+    }
+
+    /// The same, with the command's own outputs.
+    pub(crate) fn run_as_it_is(&self, command: &mut Command) -> Running {
+        let child = command.spawn().unwrap();
         let mut running = Running { child };
         let begun = Instant::now();
         while ![self.namesrv_port, self.broker_port, self.broker_port - 2].into_iter().all(is_open) {
@@ -129,7 +134,7 @@ impl Home {
 
     /// What the last process here wrote to its standard error.
     pub(crate) fn logged(&self) -> String {
-        std::fs::read_to_string(self.path("stderr")).unwrap()
+        std::fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
 }
 
@@ -141,6 +146,11 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its standard error, if that is a pipe.
+    pub(crate) fn stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().unwrap()
     }
 
     /// Sends a signal, as `kill` names it.
