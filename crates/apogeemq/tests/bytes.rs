@@ -203,3 +203,68 @@ fn heartbeats_are_taken_in_the_notations_and_types_that_fastjson_takes() {
     assert_eq!(refused.code, 1);
     assert!(refused.remark.unwrap().contains(r#""abc" is not an integer"#));
 }
+
+/// A client that is in a group, over a connection of its own.
+fn member(home: &Home, client: &str, group: &str) -> Wire {
+    let mut wire = Wire::to(&home.broker());
+    let body = format!(
+        r#"{{"clientID":"{client}","producerDataSet":[{{"groupName":"{group}"}}],"consumerDataSet":[{{"groupName":"{group}",
+            "consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","subscriptionDataSet":[{{"topic":"t","subString":"*"}}]}}]}}"#
+    );
+    let answer = wire.ask(Encoding::Json, 34, &[], body.as_bytes());
+    assert_eq!(answer.code, 0, "{answer:?}");
+    wire
+}
+
+#[test]
+fn who_asks_cannot_close_the_connection_of_who_is_asked() {
+    let home = Home::new();
+    let _running = home.start();
+    let mut victim = member(&home, "victim", "vg");
+    let mut asker = Wire::to(&home.broker());
+    // As read: below the longest frame. Escaped: 90 MiB.
+    let long = vec![1; 15 << 20];
+    for (code, group) in [(307, &b"consumerGroup"[..]), (309, b"consumerGroup"), (223, b"group")] {
+        let fields: [(&[u8], &[u8]); 6] = [
+            (group, b"vg"),
+            (b"clientId", b"victim"),
+            (b"topic", b"t"),
+            (b"msgId", b"7F00000100002A9F0000000000000000"),
+            (b"jstackEnable", b"false"),
+            (b"x", &long),
+        ];
+        let answer = asker.ask(Encoding::Json, code, &fields, b"");
+        let remark = answer.remark.unwrap_or_default();
+        // 309 has no message to forward.
+        assert!(
+            answer.code == 29 && remark.contains("too long to be forwarded") || code == 309,
+            "{code}: {remark}"
+        );
+    }
+    let properties = b"REPLY_TO_CLIENT\\u0001victim\\u0002TAGS\\u0001\xb6\xa9\\u0002";
+    let reply = |group| {
+        let fields: [(&[u8], &[u8]); 9] = [
+            (b"a", group),
+            (b"b", b"vg_REPLY_TOPIC"),
+            (b"c", b"TBW102"),
+            (b"d", b"4"),
+            (b"e", b"0"),
+            (b"f", b"0"),
+            (b"g", b"5"),
+            (b"h", b"0"),
+            (b"i", properties),
+        ];
+        common::wire::request(Encoding::Json, (325, 7), &fields, b"answer")
+    };
+    asker.write(&reply(&long)).unwrap();
+    let refused = asker.next().unwrap();
+    assert_eq!((refused.opaque, refused.code), (7, 13), "{:?}", refused.remark);
+    // The next one comes through, as text that a JSON header can hold.
+    asker.write(&reply(b"g")).unwrap();
+    let forwarded = std::iter::from_fn(|| victim.next())
+        .find(|frame| frame.code == 326)
+        .expect("the reply");
+    let told = protocol::request_reply::PushReplyHeader::decode(&forwarded.ext).unwrap();
+    assert!(told.properties.contains("TAGS\u{1}\u{fffd}\u{fffd}\u{2}"), "{}", told.properties);
+    assert_eq!(&forwarded.body[..], b"answer");
+}

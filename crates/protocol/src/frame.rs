@@ -271,6 +271,12 @@ impl Frame {
         write::frame(self, out);
     }
 
+    /// Most bytes that the header can take when it is written: escapes make a text up to six times as long. What was read may
+    /// be too long to be written again.
+    pub fn most_header_bytes(&self) -> usize {
+        write::most_header_bytes(self)
+    }
+
     /// The whole frame as bytes of its own.
     pub fn to_bytes(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(PREFIX_LEN + 256 + self.body.len());

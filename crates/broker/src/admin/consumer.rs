@@ -1,7 +1,7 @@
 //! Codes 307, 309 and 223: what the broker asks of consumers for an operator. The answer comes later.
 
 use crate::clients::Consumers;
-use crate::clients::table::{Channel, Member};
+use crate::clients::table::{AskError, Channel, Member, check_forwarded};
 use crate::errors::Refusal;
 use crate::group::Groups;
 use crate::queues::Log;
@@ -20,6 +20,8 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a consumer may take to tell its offsets.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most bytes that the members of a group may tell together: what they tell is kept until the last one has told.
+const MAX_GATHERED: usize = 8 << 20;
 
 /// Code 307: what a consumer is doing. `done` is called once, perhaps on another thread.
 pub fn running_info<C: Channel>(request: &Frame, consumers: &Consumers<C>, done: impl FnOnce(Outcome) + Send + 'static) {
@@ -77,7 +79,7 @@ fn addressed(request: &Frame, with: &Directly<'_>) -> Result<(Frame, String, Str
     Ok((frame, group, client))
 }
 
-/// Hands a request on to a member of a group and its answer back, as they are.
+/// Hands a request on to a member of a group and its answer back, as they are; neither may be longer than what is forwarded.
 fn forward<C: Channel>(
     request: &Frame,
     consumers: &Consumers<C>,
@@ -96,15 +98,19 @@ fn forward<C: Channel>(
         .ask(frame, TIMEOUT, Box::new(move |result| done(answered(result, &whom))));
 }
 
-fn answered(result: Result<Frame, RequestError>, whom: &str) -> Outcome {
+fn answered(result: Result<Frame, AskError>, whom: &str) -> Outcome {
     match result {
-        Ok(frame) => Ok(Answer {
-            code: ResponseCode::try_from(frame.code).unwrap_or(ResponseCode::SystemError),
-            remark: frame.remark,
-            fields: frame.ext,
-            body: frame.body,
-        }),
-        Err(RequestError::TimedOut) => {
+        Ok(frame) => {
+            check_forwarded(&frame).map_err(|error| Refusal::system(format!("the answer of consumer {whom} is {error}")))?;
+            Ok(Answer {
+                code: ResponseCode::try_from(frame.code).unwrap_or(ResponseCode::SystemError),
+                remark: frame.remark,
+                fields: frame.ext,
+                body: frame.body,
+            })
+        }
+        Err(error @ AskError::TooLong { .. }) => Err(too_long(&error)),
+        Err(AskError::Unanswered(RequestError::TimedOut)) => {
             let text = format!("consumer {whom} Timeout: no answer within {} s", TIMEOUT.as_secs());
             Err(Refusal::new(ResponseCode::ConsumeMsgTimeout, text))
         }
@@ -112,32 +118,44 @@ fn answered(result: Result<Frame, RequestError>, whom: &str) -> Outcome {
     }
 }
 
+fn too_long(error: &AskError) -> Refusal {
+    Refusal::invalid(format!("the request is {error}"))
+}
+
 /// Answers of members, until the last one is in.
 struct Gathered<F> {
     left: usize,
+    /// Bytes of the answers so far.
+    bytes: usize,
     body: ConsumerStatusBody,
     done: Option<F>,
 }
 
 /// Code 223: the offsets that the members of a group (or one of them) have in memory. A member that does not answer is left
 /// out. `done` is called once, perhaps on another thread.
+///
+/// Members that tell more than [`MAX_GATHERED`] bytes together are too many to be asked at once.
 pub fn status<C: Channel, F: FnOnce(Outcome) + Send + 'static>(request: &Frame, consumers: &Consumers<C>, done: F) {
-    let members = match asked_members(request, consumers) {
+    let mut frame = Frame::request(RequestCode::GetConsumerStatusFromClient);
+    frame.ext = request.ext.clone();
+    let members = match check_forwarded(&frame) {
+        Ok(()) => asked_members(request, consumers),
+        Err(error) => Err(too_long(&error)),
+    };
+    let members = match members {
         Ok(members) => members,
         Err(refusal) => return done(Err(refusal)),
     };
     let gathered = Arc::new(Mutex::new(Gathered {
         left: members.len(),
+        bytes: 0,
         body: ConsumerStatusBody::default(),
         done: Some(done),
     }));
     for member in members {
         let (gathered, client) = (Arc::clone(&gathered), member.client_id.to_string());
-        let mut frame = Frame::request(RequestCode::GetConsumerStatusFromClient);
-        frame.ext = request.ext.clone();
-        member
-            .channel
-            .ask(frame, STATUS_TIMEOUT, Box::new(move |result| add(&gathered, client, result)));
+        let told = move |result| add(&gathered, client, result);
+        member.channel.ask(frame.clone(), STATUS_TIMEOUT, Box::new(told));
     }
 }
 
@@ -153,10 +171,15 @@ fn asked_members<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Resul
     Ok(members)
 }
 
-fn add<F: FnOnce(Outcome)>(gathered: &Mutex<Gathered<F>>, client: String, result: Result<Frame, RequestError>) {
+fn add<F: FnOnce(Outcome)>(gathered: &Mutex<Gathered<F>>, client: String, result: Result<Frame, AskError>) {
     let told = result.ok().filter(|frame| frame.code == i32::from(ResponseCode::Success));
+    let bytes = told.as_ref().map_or(0, |frame| frame.body.len());
+    let has_room = |gathered: &Gathered<F>| gathered.bytes + bytes <= MAX_GATHERED;
+    let is_read = has_room(&gathered.lock());
+    let told = told.filter(|_| is_read);
     let told = told.and_then(|frame| json::read::<ConsumerStatusBody>(&frame.body).ok());
     let mut gathered = gathered.lock();
+    gathered.bytes += bytes;
     if let Some(told) = told {
         let offsets = told.message_queue_table;
         gathered.body.consumer_table.insert(client, OffsetsByQueue { offsets });
@@ -165,11 +188,19 @@ fn add<F: FnOnce(Outcome)>(gathered: &Mutex<Gathered<F>>, client: String, result
     if gathered.left > 0 {
         return;
     }
-    let body = json::write(&gathered.body);
+    let outcome = if gathered.bytes > MAX_GATHERED {
+        let text = format!(
+            "the consumers told {} bytes together, at most {MAX_GATHERED} are gathered; ask one of them (clientAddr)",
+            gathered.bytes
+        );
+        Err(Refusal::system(text))
+    } else {
+        Ok(Answer::body(json::write(&gathered.body)))
+    };
     let done = gathered.done.take();
     drop(gathered);
     if let Some(done) = done {
-        done(Ok(Answer::body(body)));
+        done(outcome);
     }
 }
 
@@ -178,8 +209,10 @@ mod tests {
     use super::*;
     use crate::clients::Joining;
     use crate::clients::table::ClientLimits;
+    use crate::clients::table::MAX_FORWARDED_HEADER;
     use crate::clients::table::testing::Recorder;
     use protocol::Language;
+    use protocol::frame::MAX_FRAME_LEN;
     use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel};
     use std::sync::mpsc;
 
@@ -245,11 +278,52 @@ mod tests {
     }
 
     #[test]
+    fn what_would_close_the_connection_of_a_member_is_refused_to_who_asks() {
+        let channel = Recorder::new(1);
+        let consumers = consumers(&channel);
+        // Far below the longest frame as it was read, far above it once it is escaped.
+        let long = "\u{1}".repeat(MAX_FORWARDED_HEADER / 6);
+        let asked = frame(&[("consumerGroup", "g"), ("clientId", "c"), ("jstackEnable", "true"), ("x", &long)]);
+        let refusal = outcome(|done| running_info(&asked, &consumers, done)).unwrap_err();
+        assert_eq!(refusal.code, ResponseCode::InvalidParameter);
+        assert!(refusal.text.contains("too long to be forwarded"), "{}", refusal.text);
+        let asked = frame(&[("topic", "t"), ("group", "g"), ("x", &long)]);
+        let refusal = outcome(|done| status(&asked, &consumers, done)).unwrap_err();
+        assert_eq!(refusal.code, ResponseCode::InvalidParameter);
+        assert!(channel.take().is_empty(), "nothing was sent");
+        let mut whole = frame(&[("consumerGroup", "g"), ("clientId", "c")]);
+        whole.body = vec![0; MAX_FRAME_LEN].into();
+        let refusal = outcome(|done| running_info(&whole, &consumers, done)).unwrap_err();
+        assert_eq!(refusal.code, ResponseCode::InvalidParameter);
+        let refusal = answered(Ok(frame(&[("x", &long)])), "<g> <c>").unwrap_err();
+        assert!(
+            refusal.text.starts_with("the answer of consumer <g> <c> is too long"),
+            "{}",
+            refusal.text
+        );
+    }
+
+    #[test]
+    fn members_that_tell_too_much_together_are_refused() {
+        let (done, waits) = mpsc::channel();
+        let gathered = Mutex::new(Gathered {
+            left: 2,
+            bytes: 0,
+            body: ConsumerStatusBody::default(),
+            done: Some(move |outcome: Outcome| done.send(outcome).unwrap()),
+        });
+        let told = |len: usize| Ok(Frame::request(0).with_body(vec![b' '; len]));
+        add(&gathered, "a".to_owned(), told(MAX_GATHERED));
+        add(&gathered, "b".to_owned(), told(1));
+        assert!(waits.try_recv().unwrap().unwrap_err().text.contains("clientAddr"));
+    }
+
+    #[test]
     fn a_member_that_does_not_answer_has_its_own_code() {
-        let refusal = answered(Err(RequestError::TimedOut), "<g> <c>").unwrap_err();
+        let refusal = answered(Err(RequestError::TimedOut.into()), "<g> <c>").unwrap_err();
         assert_eq!(refusal.code, ResponseCode::ConsumeMsgTimeout);
         assert_eq!(
-            answered(Err(RequestError::Closed), "<g> <c>").unwrap_err().code,
+            answered(Err(RequestError::Closed.into()), "<g> <c>").unwrap_err().code,
             ResponseCode::SystemError
         );
     }

@@ -2,7 +2,8 @@
 
 use net::{Connection, RequestError};
 use parking_lot::Mutex;
-use protocol::{Frame, Language};
+use protocol::Language;
+use protocol::frame::{Frame, MAX_FRAME_LEN, PREFIX_LEN};
 use rustc_hash::FxHashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,16 @@ pub trait Channel: Clone {
     /// Sends a request that wants no answer; a connection that is gone drops it.
     fn tell(&self, request: &Frame);
     /// Sends a request and calls `done` once, with the answer or the reason why there is none. `done` must not block.
-    fn ask(&self, request: Frame, timeout: Duration, done: Done);
+    ///
+    /// What one client asks of another is bounded here, see [`check_forwarded`].
+    fn ask(&self, request: Frame, timeout: Duration, done: Done) {
+        match check_forwarded(&request) {
+            Ok(()) => self.ask_unchecked(request, timeout, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+    /// [`Self::ask`] without a bound: for the implementation.
+    fn ask_unchecked(&self, request: Frame, timeout: Duration, done: Done);
     /// Closes the connection.
     fn close(&self);
     /// Whether the connection is closed.
@@ -25,7 +35,44 @@ pub trait Channel: Clone {
 }
 
 /// What becomes of a request to a client.
-pub type Done = Box<dyn FnOnce(Result<Frame, RequestError>) + Send>;
+pub type Done = Box<dyn FnOnce(Result<Frame, AskError>) + Send>;
+
+/// Most bytes of the header of what is forwarded between clients: room for the longest properties of a message, escaped.
+pub const MAX_FORWARDED_HEADER: usize = 256 << 10;
+
+/// Why a client gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Sending it would close the connection of who is asked, or take memory out of proportion. Nothing was sent.
+    #[error(
+        "too long to be forwarded: up to {header} bytes of header (allowed are {MAX_FORWARDED_HEADER}) and {body} of body (a frame has at most {MAX_FRAME_LEN}); send less"
+    )]
+    TooLong {
+        /// Most bytes that the header takes once its text is escaped.
+        header: usize,
+        /// Bytes of the body.
+        body: usize,
+    },
+    /// Nothing was sent, so that the connection of who is asked stays open.
+    #[error("the client does not read what it was sent before; try later")]
+    Congested,
+    /// There was no answer.
+    #[error(transparent)]
+    Unanswered(#[from] RequestError),
+}
+
+/// Whether a frame of one client may be forwarded to another: who asks must not be able to close the connection of who is asked,
+/// or of who asked. Lengths are those after escaping, which makes a text up to six times as long.
+///
+/// # Errors
+/// [`AskError::TooLong`].
+pub fn check_forwarded(frame: &Frame) -> Result<(), AskError> {
+    let (header, body) = (frame.most_header_bytes(), frame.body.len());
+    if header > MAX_FORWARDED_HEADER || PREFIX_LEN + header + body > MAX_FRAME_LEN {
+        return Err(AskError::TooLong { header, body });
+    }
+    Ok(())
+}
 
 impl Channel for Arc<Connection> {
     fn id(&self) -> u64 {
@@ -41,7 +88,10 @@ impl Channel for Arc<Connection> {
         self.send_later(|out| request.encode(out.head()));
     }
 
-    fn ask(&self, request: Frame, timeout: Duration, done: Done) {
+    fn ask_unchecked(&self, request: Frame, timeout: Duration, done: Done) {
+        if self.congested() {
+            return done(Err(AskError::Congested));
+        }
         // Called by the answer, or here when nothing was sent.
         let done = Arc::new(Mutex::new(Some(done)));
         let call = |done: &Mutex<Option<Done>>, result| {
@@ -51,8 +101,8 @@ impl Channel for Arc<Connection> {
             }
         };
         let answered = Arc::clone(&done);
-        if let Err(error) = self.request(request, timeout, move |result| call(&answered, result)) {
-            call(&done, Err(error));
+        if let Err(error) = self.request(request, timeout, move |result| call(&answered, result.map_err(AskError::from))) {
+            call(&done, Err(error.into()));
         }
     }
 
@@ -238,8 +288,8 @@ pub(crate) mod testing {
 
         fn tell(&self, _: &Frame) {}
 
-        fn ask(&self, _: Frame, _: Duration, done: Done) {
-            done(Err(RequestError::Closed));
+        fn ask_unchecked(&self, _: Frame, _: Duration, done: Done) {
+            done(Err(RequestError::Closed.into()));
         }
 
         fn close(&self) {}
@@ -277,7 +327,7 @@ pub(crate) mod testing {
         }
 
         /// Answers with what it was asked.
-        fn ask(&self, request: Frame, _: Duration, done: Done) {
+        fn ask_unchecked(&self, request: Frame, _: Duration, done: Done) {
             self.1.lock().push(request.clone());
             let mut answer = Frame::response_to(&request);
             answer.ext = request.ext;

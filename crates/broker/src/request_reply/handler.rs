@@ -1,12 +1,11 @@
 //! Codes 324 and 325.
 
 use crate::clients::Producers;
-use crate::clients::table::Channel;
+use crate::clients::table::{AskError, Channel};
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
 use message::properties::{self, Builder, MSG_REGION, TRACE_ON};
 use message::text;
-use net::RequestError;
 use protocol::request_reply::{PUSH_REPLY_TIME, PushReplyHeader, REPLY_TO_CLIENT};
 use protocol::send::SendHeader;
 use protocol::{Frame, RequestCode, ResponseCode};
@@ -73,6 +72,14 @@ fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>)
         .with(TRACE_ON, if came.trace_on { "true" } else { "false" })
         .with(PUSH_REPLY_TIME, &came.now_ms.to_string())
         .build();
+    if properties.len() > properties::MAX_BYTES {
+        let text = format!(
+            "The properties have {} bytes, allowed are {}.",
+            properties.len(),
+            properties::MAX_BYTES
+        );
+        return Err(Refusal::new(ResponseCode::MessageIllegal, text));
+    }
     let mut frame = Frame::request(RequestCode::PushReplyMessageToClient);
     let push = PushReplyHeader {
         producer_group: header.producer_group,
@@ -101,13 +108,14 @@ fn address(of: SocketAddr) -> String {
     format!("{}:{}", of.ip(), of.port())
 }
 
-fn outcome(result: Result<Frame, RequestError>, client: &str, queue_id: i32) -> Outcome {
+fn outcome(result: Result<Frame, AskError>, client: &str, queue_id: i32) -> Outcome {
     match result {
         Ok(frame) if frame.code == i32::from(ResponseCode::Success) => {
             // Compat: Java clients take an answer without these for a broken one.
             Ok(Answer::ok().with("msgId", "0").with("queueId", queue_id).with("queueOffset", 0))
         }
         Ok(_) => Err(Refusal::system(format!("push reply message to {client}fail."))),
+        Err(error @ AskError::TooLong { .. }) => Err(Refusal::new(ResponseCode::MessageIllegal, format!("the reply is {error}"))),
         Err(error) => Err(Refusal::system(format!("push reply message to {client}fail. {error}"))),
     }
 }
@@ -153,8 +161,7 @@ mod tests {
         waits.recv_timeout(Duration::from_secs(20)).unwrap()
     }
 
-    #[test]
-    fn a_reply_goes_to_who_asked() {
+    fn asker() -> (Producers<Recorder>, Recorder) {
         let producers = Producers::new(ClientLimits::default());
         let channel = Recorder::new(1);
         let member = Member {
@@ -165,6 +172,12 @@ mod tests {
             last_seen_ms: 0,
         };
         producers.join("p", member).unwrap();
+        (producers, channel)
+    }
+
+    #[test]
+    fn a_reply_goes_to_who_asked() {
+        let (producers, channel) = asker();
         pushed(&reply_to("asker"), &producers).unwrap();
         let told = channel.take();
         assert_eq!(told[0].code, i32::from(RequestCode::PushReplyMessageToClient));
@@ -175,6 +188,28 @@ mod tests {
         assert_eq!((header.born_host, header.store_host), ("10.0.0.1:5", "::1:10911"));
         let refusal = pushed(&reply_to("nobody"), &producers).unwrap_err();
         assert_eq!(refusal.text, "push reply message fail, channel of <nobody> not found.");
+    }
+
+    #[test]
+    fn a_reply_that_would_close_the_connection_of_who_asked_is_refused() {
+        let (producers, channel) = asker();
+        let with = |field: &str, value: String| {
+            let mut frame = reply_to("asker");
+            frame.ext.push(field, &value);
+            frame
+        };
+        let own = format!("{REPLY_TO_CLIENT}\u{1}asker\u{2}own\u{1}");
+        let longest = properties::MAX_BYTES - own.len() - 100;
+        pushed(&with("i", format!("{own}{}", "\"".repeat(longest))), &producers).unwrap();
+        assert_eq!(channel.take().len(), 1, "the longest properties are forwarded");
+        let group = with("a", "\u{3}".repeat(1 << 20));
+        for refused in [with("i", format!("{own}{}", "x".repeat(properties::MAX_BYTES))), group] {
+            assert_eq!(pushed(&refused, &producers).unwrap_err().code, ResponseCode::MessageIllegal);
+        }
+        let mut whole = reply_to("asker");
+        whole.body = vec![0; 16 << 20].into();
+        assert_eq!(pushed(&whole, &producers).unwrap_err().code, ResponseCode::MessageIllegal);
+        assert!(channel.take().is_empty(), "nothing was sent");
     }
 
     #[test]

@@ -285,6 +285,15 @@ prop_compose! {
 
 proptest! {
     #[test]
+    fn no_header_is_longer_than_foretold(frame in any_frame(), raw in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let mut frame = frame;
+        frame.ext.set_header(raw.clone().into());
+        frame.ext.push_span(crate::ext::Span::header(0, raw.len()), crate::ext::Span::header(0, raw.len()));
+        let header = frame.to_bytes().len() - PREFIX_LEN - frame.body.len();
+        prop_assert!(header <= frame.most_header_bytes(), "{} > {}", header, frame.most_header_bytes());
+    }
+
+    #[test]
     fn decoding_undoes_encoding(frame in any_frame()) {
         let mut bytes = BytesMut::from(&frame.to_bytes()[..]);
         prop_assert_eq!(decode(&mut bytes, MAX_FRAME_LEN), Ok(Some(frame)));

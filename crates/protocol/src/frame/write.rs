@@ -40,6 +40,13 @@ pub fn encode_response_head(
     framed(out, encoding, body_len, &head, fields.iter().copied());
 }
 
+/// Most bytes that the header of a frame can take when it is written, whatever its text holds. Costs no allocation.
+pub(super) fn most_header_bytes(frame: &Frame) -> usize {
+    // A byte that is not UTF-8 becomes a character of three bytes at most, which needs no escape.
+    let field = |(key, value): (&[u8], &[u8])| JSON_FIELD + JSON_ESCAPE * (key.len() + value.len());
+    JSON_FRAME + JSON_ESCAPE * frame.remark.as_deref().map_or(0, str::len) + frame.ext.iter().map(field).sum::<usize>()
+}
+
 pub(super) fn frame(frame: &Frame, out: &mut BytesMut) {
     let head = Head {
         code: frame.code,
