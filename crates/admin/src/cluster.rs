@@ -192,7 +192,7 @@ impl Cluster {
     /// As [`Cluster::route`].
     pub async fn queues(&self, topic: &str, via: Option<&str>) -> Result<Vec<Queue>, Error> {
         let route = self.route(topic, via).await?;
-        Ok(Route::of(topic, &route).read)
+        Ok(Route::of(topic, &route)?.read)
     }
 
     /// One queue, by its broker's name.

@@ -75,6 +75,9 @@ pub(crate) fn advice(error: &client::Error) -> Option<&'static str> {
         Call::Unanswered { .. } => Some("It may have happened all the same; look before repeating. To wait longer: --timeout SECONDS."),
         Call::Busy { .. } => Some("Try again later."),
         Call::NoRoute { .. } => Some(TOPICS),
+        Call::TooManyQueues { .. } => {
+            Some("Set its queues with apogeemq admin updateTopic; if the broker is not yours, see who it is: apogeemq admin clusterList")
+        }
         Call::Refused { code, .. } => refusal(*code),
         Call::Garbled { .. } | Call::Invalid(_) => None,
     }

@@ -207,10 +207,10 @@ impl Load {
         self.out_tps += other.out_tps;
         self.trans_in_tps += other.trans_in_tps;
         self.schedule_in_tps += other.schedule_in_tps;
-        self.in_day += other.in_day;
-        self.out_day += other.out_day;
-        self.trans_in_day += other.trans_in_day;
-        self.schedule_in_day += other.schedule_in_day;
+        self.in_day = self.in_day.saturating_add(other.in_day);
+        self.out_day = self.out_day.saturating_add(other.out_day);
+        self.trans_in_day = self.trans_in_day.saturating_add(other.trans_in_day);
+        self.schedule_in_day = self.schedule_in_day.saturating_add(other.schedule_in_day);
     }
 
     fn one_day(&self) -> serde_json::Value {

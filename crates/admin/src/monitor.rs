@@ -87,7 +87,7 @@ fn counted(group: &str, topic: &str, queues: &[QueueProgress]) -> Undone {
     Undone {
         consumer_group: group.to_owned(),
         topic: topic.to_owned(),
-        total: left.clone().sum(),
+        total: offset::total(left.clone()),
         single_queue: left.max().unwrap_or(0),
         delay_ms: 0,
     }
@@ -111,7 +111,7 @@ async fn delay(cluster: &Cluster, topic: &str, queues: &[QueueProgress]) -> Resu
         let at = Queue::at(&broker.address, topic, queue.queue_id);
         let pulled = puller.pull(&at, queue.broker_offset - 1, &newest).await?;
         if let Some(record) = pulled.records().next().transpose()? {
-            longest = longest.max(record.store_timestamp - queue.last_timestamp);
+            longest = longest.max(record.store_timestamp.saturating_sub(queue.last_timestamp));
         }
     }
     Ok(longest)

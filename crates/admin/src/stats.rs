@@ -74,7 +74,7 @@ async fn of_topic(cluster: &Cluster, topic: &str) -> Result<Vec<TopicTraffic>, E
         let counted = cluster.client().counter(&master.address, TOPIC_PUT_NUMS, topic).await?;
         let counted = counted.unwrap_or_default();
         in_tps += counted.stats_minute.tps;
-        in_24_hours += day(&counted);
+        in_24_hours = day(&counted).saturating_add(in_24_hours);
         groups.extend(cluster.client().groups_of_topic(&master.address, topic).await?.group_list);
     }
     groups.sort();
@@ -87,7 +87,7 @@ async fn of_topic(cluster: &Cluster, topic: &str) -> Result<Vec<TopicTraffic>, E
             let counted = cluster.client().counter(&master.address, GROUP_GET_NUMS, &key).await?;
             let counted = counted.unwrap_or_default();
             row.out_tps += counted.stats_minute.tps;
-            row.out_24_hours += day(&counted);
+            row.out_24_hours = row.out_24_hours.saturating_add(day(&counted));
         }
         let progress = offset::stats(cluster, &group, Some(topic), None).await?;
         row.accumulation = offset::diff(&progress.offset_table).max(0);

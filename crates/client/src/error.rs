@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::route::MAX_QUEUES;
 use message::RecordError;
 use net::RequestError;
 use protocol::{Frame, HeaderError, JsonError, RequestCode, ResponseCode};
@@ -37,6 +38,20 @@ pub enum Error {
         topic: String,
         /// What is missing.
         reason: String,
+    },
+    /// A route with more queues than a client takes: whoever registered the broker said so.
+    #[error(
+        "topic {topic}: broker {broker} registered {read} read and {write} write queues; at most {MAX_QUEUES} on all brokers are taken"
+    )]
+    TooManyQueues {
+        /// The topic.
+        topic: String,
+        /// The broker whose queues are too many, or one too many.
+        broker: String,
+        /// Its queues to read.
+        read: i32,
+        /// Its queues to write.
+        write: i32,
     },
     /// Refused: the same request will be refused again.
     #[error("{address} refused {request} with {}: {remark}", code_name(*code))]

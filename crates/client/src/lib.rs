@@ -46,6 +46,6 @@ pub use heartbeat::Acknowledged;
 pub use lookup::{Lookup, Options};
 pub use pull::{Outcome, Pulled, Puller, Wish, records};
 pub use query::KeyQuery;
-pub use route::{Queue, Route};
+pub use route::{MAX_QUEUES, Queue, Route};
 pub use send::{Message, Pending, Producer, Sent, Stored};
 pub use unique::unique_key;

@@ -51,19 +51,38 @@ pub struct Route {
     pub write: Vec<Queue>,
 }
 
+/// Most queues of a topic, over all brokers. A route says only how many there are, so whoever registers a broker decides what
+/// memory and time a client spends on them.
+pub const MAX_QUEUES: usize = 1 << 16;
+
 impl Route {
     /// The queues on masters that the name servers' answer tells of.
-    pub fn of(topic: &str, known: &TopicRoute) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::TooManyQueues`] if there are more than [`MAX_QUEUES`] to read or to write.
+    pub fn of(topic: &str, known: &TopicRoute) -> Result<Self, Error> {
         let mut route = Self::default();
         let mut datas: Vec<_> = known.queue_datas.iter().collect();
         datas.sort();
         for data in datas {
             let Some(first) = master(topic, known, data) else { continue };
-            let queues = |nums: i32, bit: i32| (0..if data.perm & bit == 0 { 0 } else { nums }).map(|id| first.with_id(id));
-            route.read.extend(queues(data.read_queue_nums, perm::READ));
-            route.write.extend(queues(data.write_queue_nums, perm::WRITE));
+            for (queues, nums, bit) in [
+                (&mut route.read, data.read_queue_nums, perm::READ),
+                (&mut route.write, data.write_queue_nums, perm::WRITE),
+            ] {
+                let nums = if data.perm & bit == 0 { 0 } else { nums.max(0) };
+                if queues.len() + nums as usize > MAX_QUEUES {
+                    return Err(Error::TooManyQueues {
+                        topic: topic.to_owned(),
+                        broker: data.broker_name.clone(),
+                        read: data.read_queue_nums,
+                        write: data.write_queue_nums,
+                    });
+                }
+                queues.extend((0..nums).map(|id| first.with_id(id)));
+            }
         }
-        route
+        Ok(route)
     }
 }
 
@@ -96,7 +115,7 @@ impl Client {
     }
 
     async fn route_from_name_servers(&self, topic: &str) -> Result<Route, Error> {
-        Ok(Route::of(topic, &self.topic_route(topic).await?))
+        Route::of(topic, &self.topic_route(topic).await?)
     }
 
     /// What the name servers say of a topic: brokers with all their addresses, queues, permissions.
@@ -225,7 +244,7 @@ mod tests {
             ],
             ..TopicRoute::default()
         };
-        let route = Route::of("t", &known);
+        let route = Route::of("t", &known).unwrap();
         let short = |queues: &[Queue]| {
             queues
                 .iter()
@@ -234,5 +253,29 @@ mod tests {
         };
         assert_eq!(short(&route.read), ["a:1/0", "a:1/1", "b:1/0"]);
         assert_eq!(short(&route.write), ["b:1/0", "b:1/1"]);
+    }
+
+    #[test]
+    fn a_route_with_more_queues_than_sense_is_refused_before_memory_is_taken() {
+        let most = MAX_QUEUES as i32;
+        let known = |datas: &[QueueData]| TopicRoute {
+            broker_datas: vec![broker("a", 0), broker("b", 0)],
+            queue_datas: datas.to_vec(),
+            ..TopicRoute::default()
+        };
+        let whole = Route::of("t", &known(&[queues("a", 6, most, most)])).unwrap();
+        assert_eq!((whole.read.len(), whole.write.len()), (MAX_QUEUES, MAX_QUEUES));
+        for many in [
+            known(&[queues("a", 6, i32::MAX, 1)]),
+            known(&[queues("a", 2, 0, i32::MAX)]),
+            known(&[queues("a", 4, most, 0), queues("b", 4, 1, 0)]),
+            known(&vec![queues("a", 6, most, most); 1_000]),
+        ] {
+            let error = Route::of("t", &many).unwrap_err();
+            assert!(matches!(error, Error::TooManyQueues { .. }), "{error}");
+        }
+        // What may not be read or written, or counts below zero, is nothing.
+        let none = Route::of("t", &known(&[queues("a", 0, i32::MAX, i32::MAX), queues("b", 6, i32::MIN, -1)])).unwrap();
+        assert_eq!(none, Route::default());
     }
 }

@@ -9,7 +9,7 @@ use message::{Record, sys_flag};
 use serde::Serialize;
 
 /// Most bytes a compressed body may unfold to; a broker takes 4 MiB in general.
-const MAX_INFLATED: u64 = 64 << 20;
+const MAX_INFLATED: u64 = 16 << 20;
 
 /// What the bytes of a body mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

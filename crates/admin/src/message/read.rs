@@ -111,7 +111,7 @@ impl QueueReader {
 
     /// Offsets still to be looked at.
     pub fn left(&self) -> i64 {
-        (self.end - self.next).max(0)
+        self.end.saturating_sub(self.next).max(0)
     }
 
     /// Ends after this many offsets from here.
@@ -127,7 +127,7 @@ impl QueueReader {
         if self.next >= self.end {
             return Ok(None);
         }
-        self.wish.max_messages = BATCH.min(self.end - self.next) as i32;
+        self.wish.max_messages = BATCH.min(self.left()) as i32;
         let pulled = self.puller.pull(&self.queue, self.next, &self.wish).await?;
         // A broker that does not go on would keep us here forever.
         let stuck = pulled.next_offset <= self.next;

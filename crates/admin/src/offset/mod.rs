@@ -65,8 +65,8 @@ impl QueueProgress {
             queue_id: queue.queue_id,
             broker_offset: offset.broker_offset,
             consumer_offset: offset.consumer_offset,
-            diff: offset.broker_offset - offset.consumer_offset,
-            inflight: offset.pull_offset - offset.consumer_offset,
+            diff: offset.broker_offset.saturating_sub(offset.consumer_offset),
+            inflight: offset.pull_offset.saturating_sub(offset.consumer_offset),
             last_timestamp: offset.last_timestamp,
             damaged: Some(offset.damaged).filter(|count| *count > 0),
             client: None,
@@ -150,8 +150,8 @@ fn summed(group: &str, consume_tps: f64, mut queues: Vec<QueueProgress>) -> Grou
     GroupProgress {
         group: group.to_owned(),
         consume_tps,
-        diff_total: queues.iter().map(|queue| queue.diff).sum(),
-        inflight_total: queues.iter().map(|queue| queue.inflight).sum(),
+        diff_total: total(queues.iter().map(|queue| queue.diff)),
+        inflight_total: total(queues.iter().map(|queue| queue.inflight)),
         queues,
     }
 }
@@ -221,7 +221,13 @@ async fn summary(cluster: &Cluster, group: &str) -> GroupSummary {
 
 /// Messages not consumed yet, over all queues.
 pub(crate) fn diff(offsets: &BTreeMap<MessageQueue, OffsetWrapper>) -> i64 {
-    offsets.values().map(|offset| offset.broker_offset - offset.consumer_offset).sum()
+    let left = |offset: &OffsetWrapper| offset.broker_offset.saturating_sub(offset.consumer_offset);
+    total(offsets.values().map(left))
+}
+
+/// The sum of numbers that servers told, which may be any.
+pub(crate) fn total(numbers: impl Iterator<Item = i64>) -> i64 {
+    numbers.fold(0, i64::saturating_add)
 }
 
 /// How far all groups of a broker are, in queues that have at least `level` messages left.
@@ -254,6 +260,24 @@ pub async fn of_broker(cluster: &Cluster, address: &str, ordered: bool, level: i
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_servers_are_summed_whatever_they_are() {
+        let wrapper = |broker_offset, consumer_offset| OffsetWrapper {
+            broker_offset,
+            consumer_offset,
+            pull_offset: i64::MIN,
+            ..OffsetWrapper::default()
+        };
+        let offsets = [(0, wrapper(i64::MAX, -1)), (1, wrapper(i64::MAX, 0)), (2, wrapper(i64::MIN, 1))];
+        let table: BTreeMap<_, _> = offsets.map(|(id, offset)| (MessageQueue::new("t", "b", id), offset)).into();
+        assert_eq!(diff(&table), -1);
+        let stats = ConsumeStats {
+            offset_table: table,
+            ..ConsumeStats::default()
+        };
+        assert_eq!(summed("g", 0.0, rows(stats)).diff_total, -1);
+    }
 
     #[test]
     fn progress_adds_up_what_is_left() {

@@ -106,7 +106,7 @@ pub(super) struct RecvArguments {
     pub(super) target: Target,
     #[command(flatten)]
     pub(super) output: Output,
-    /// Connections that read; they share the queues [default: one for each queue]
+    /// Connections that read; they share the queues [default: one for each queue, at most 1024]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) readers: Option<u32>,
     /// Most messages of one answer
@@ -128,7 +128,7 @@ pub(super) struct E2eArguments {
     /// Messages a second, over all connections
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(super) rate: u32,
-    /// Connections that read; they share the queues [default: one for each queue]
+    /// Connections that read; they share the queues [default: one for each queue, at most 1024]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) readers: Option<u32>,
     /// The broker's messageDelayLevel, such as "1s 2s 3s": messages wait at its levels in turn, and latency counts from the moment

@@ -150,10 +150,13 @@ pub(super) fn connect(shares: &[Share], connections: u32) -> Result<Vec<Socket>,
         .collect()
 }
 
+/// Most readers that nobody asked for: a route may name many queues, and each reader is a connection and a thread.
+const MOST_READERS: usize = 1_024;
+
 /// Deals queues out to readers: a reader has one connection, so queues of one broker only.
 pub(super) fn deal(queues: &[Queue], readers: Option<u32>) -> Vec<Vec<Queue>> {
     let brokers = shares(queues);
-    let readers = readers.map_or(queues.len(), |count| count as usize);
+    let readers = readers.map_or(queues.len().min(MOST_READERS), |count| count as usize);
     let per_broker = readers.div_ceil(brokers.len().max(1)).max(1);
     let mut hands = Vec::new();
     for broker in &brokers {
@@ -183,5 +186,6 @@ mod tests {
         assert_eq!(ids(&deal(&two, Some(4))), [vec![0, 2], vec![1], vec![0, 2], vec![1]]);
         assert_eq!(ids(&deal(&queues("a:1", 0..2), Some(9))), [[0], [1]]);
         assert!(deal(&[], None).is_empty());
+        assert_eq!(deal(&queues("a:1", 0..60_000), None).len(), MOST_READERS);
     }
 }
