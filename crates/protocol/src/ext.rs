@@ -1,10 +1,11 @@
 //! The ext fields of a frame: a flat list of text pairs, kept as ranges of the header's own bytes.
 //!
 //! A decoded frame copies nothing: keys and values are ranges into the header. Only values that were written with JSON
-//! escapes or are not UTF-8, and fields a caller adds, live in a second buffer. A key that occurs twice means its last value,
-//! as in a map.
+//! escapes, and fields a caller adds, live in a second buffer. A key that occurs twice means its last value, as in a map.
 //!
-//! All fields of a decoded frame are text, but for the properties of a message, which are stored and are kept to the byte.
+//! Fields are bytes. Where a text is asked for and they are not UTF-8, it is the text that Java reads; that is found out where a
+//! header turns out to be malformed ([`Ext::as_text`]), so that others do not pay for it. The properties of a message stay as
+//! they are: they are stored.
 //! There is no hashing: a request has about a dozen fields and most handlers walk them once.
 //!
 //! Field names and types of each request are in the feature modules, not here.
@@ -16,6 +17,7 @@ use message::text;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 
 /// Most ext fields a frame may carry; more is refused as malformed. Real requests have fewer than 25.
 pub const MAX_FIELDS: usize = 512;
@@ -107,6 +109,8 @@ pub struct Ext {
     header: Bytes,
     owned: Vec<u8>,
     fields: SmallVec<[Field; 16]>,
+    /// See [`Ext::as_text`].
+    as_text: OnceLock<Option<Box<Ext>>>,
 }
 
 impl Ext {
@@ -140,10 +144,11 @@ impl Ext {
         self.iter().rev().find(|(name, _)| *name == key.as_bytes()).map(|(_, value)| value)
     }
 
-    /// A field's text; `None` when it is absent or not UTF-8.
+    /// A field's text; `None` when it is absent.
     #[inline]
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.bytes(key).and_then(|value| std::str::from_utf8(value).ok())
+        let value = self.bytes(key)?;
+        std::str::from_utf8(value).ok().or_else(|| self.as_text()?.text(key))
     }
 
     /// A field as integer; `None` when it is absent or not one. Where the difference matters use [`Ext::optional_int`].
@@ -167,7 +172,7 @@ impl Ext {
     /// A text field that has to be there.
     ///
     /// # Errors
-    /// Absent, or not UTF-8.
+    /// Absent, or not UTF-8: see [`Ext::as_text`].
     pub fn require_text(&self, key: &'static str) -> Result<&str, HeaderError> {
         self.optional_text(key)?.ok_or(HeaderError::Missing(key))
     }
@@ -207,6 +212,7 @@ impl Ext {
             Value::Bool(flag) => self.own(if flag { b"true" } else { b"false" }),
         };
         self.fields.push(Field { key, value });
+        self.as_text.take();
     }
 
     /// [`Ext::push`] for building in one expression.
@@ -220,6 +226,7 @@ impl Ext {
     pub fn remove(&mut self, key: &str) {
         let (header, owned) = (&self.header, &self.owned);
         self.fields.retain(|field| resolve(header, owned, field.key) != key.as_bytes());
+        self.as_text.take();
     }
 
     fn own(&mut self, bytes: &[u8]) -> Span {
@@ -233,27 +240,27 @@ impl Ext {
         self.header = header;
     }
 
-    /// Makes text of what is not UTF-8, as a Java server reads it; false when that would take too much memory.
-    pub(crate) fn replace_malformed(&mut self) -> bool {
-        let own = self.owned.len();
-        for at in 0..self.fields.len() {
-            let Field { key, value } = self.fields[at];
-            let is_raw = RAW_FIELDS.contains(&resolve(&self.header, &self.owned, key));
-            let key = self.replaced(key);
-            let value = if is_raw { value } else { self.replaced(value) };
-            self.fields[at] = Field { key, value };
-            if self.owned.len() - own > MAX_REPLACED {
-                return false;
+    /// The same fields with text, as a Java server reads it, in place of what is not UTF-8; `None` when all are text already, or
+    /// the text would take more than [`MAX_REPLACED`] bytes. For headers that turned out to be malformed.
+    #[cold]
+    pub(crate) fn as_text(&self) -> Option<&Self> {
+        let make = || {
+            let (mut text, mut bytes) = (Self::new(), 0);
+            for (key, value) in self.iter() {
+                let value = if RAW_FIELDS.contains(&key) {
+                    Cow::Borrowed(value)
+                } else {
+                    replaced(value)
+                };
+                if let Cow::Owned(value) = &value {
+                    bytes += value.len();
+                }
+                let (key, value) = (text.own(key), text.own(&value));
+                text.fields.push(Field { key, value });
             }
-        }
-        true
-    }
-
-    fn replaced(&mut self, span: Span) -> Span {
-        let Cow::Owned(text) = text::as_java_reads(resolve(&self.header, &self.owned, span)) else {
-            return span;
+            (1..=MAX_REPLACED).contains(&bytes).then(|| Box::new(text))
         };
-        self.own(text.as_bytes())
+        self.as_text.get_or_init(make).as_deref()
     }
 
     #[inline]
@@ -277,6 +284,13 @@ fn resolve<'a>(header: &'a [u8], owned: &'a [u8], span: Span) -> &'a [u8] {
         _ => (owned, (span.start & !OWNED) as usize),
     };
     &buffer[start..start + span.len as usize]
+}
+
+fn replaced(bytes: &[u8]) -> Cow<'_, [u8]> {
+    match text::as_java_reads(bytes) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
 }
 
 #[inline]

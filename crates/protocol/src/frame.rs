@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Invariants: a length that lies is refused as soon as its bytes are there, before memory is taken for it; decoding
-//! copies neither header nor body (both are slices of the read buffer) and allocates only for a remark, for escaped values
-//! and for what is not UTF-8. Every [`FrameError`] means that the stream can no longer be followed: the connection has to be closed.
+//! copies neither header nor body (both are slices of the read buffer) and allocates only for a remark and for escaped
+//! values. Every [`FrameError`] means that the stream can no longer be followed: the connection has to be closed.
 //!
 //! The two header layouts are in `frame/json.rs` and `frame/binary.rs`; writing is in `frame/write.rs`.
 
@@ -116,11 +116,7 @@ pub fn decode(buf: &mut BytesMut, max_len: usize) -> Result<Option<Frame>, Frame
         Encoding::Binary => binary::decode(&header, &mut frame)?,
     }
     if !frame.ext.is_empty() {
-        let is_text = header.is_ascii();
         frame.ext.set_header(header);
-        if !is_text && !frame.ext.replace_malformed() {
-            return Err(FrameError::Header("fields that are not UTF-8"));
-        }
     }
     if !rest.is_empty() {
         frame.body = rest;

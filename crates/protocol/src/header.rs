@@ -93,6 +93,20 @@ impl<'a> Field<'a> for Option<bool> {
     }
 }
 
+/// Reads a header; where a field is malformed because it is not UTF-8, with the text that Java reads there.
+#[inline]
+pub(crate) fn read<'a, T>(ext: &'a Ext, header: impl Fn(&'a Ext) -> Result<T, HeaderError>) -> Result<T, HeaderError> {
+    match header(ext) {
+        Err(error) => read_as_text(ext, error, header),
+        read => read,
+    }
+}
+
+#[cold]
+fn read_as_text<'a, T>(ext: &'a Ext, error: HeaderError, header: impl Fn(&'a Ext) -> Result<T, HeaderError>) -> Result<T, HeaderError> {
+    ext.as_text().map_or(Err(error), header)
+}
+
 /// Declares a header: `pub field: Type = "wireName"`. Types are those that implement [`Field`].
 macro_rules! header {
     ($(#[$meta:meta])* pub struct $name:ident<'a> { $($(#[$field_meta:meta])* pub $field:ident: $kind:ty = $wire:literal,)* }) => {
@@ -106,7 +120,7 @@ macro_rules! header {
             /// # Errors
             /// A required field is absent or a field is not of its type.
             pub fn decode(ext: &'a $crate::ext::Ext) -> Result<Self, $crate::header::HeaderError> {
-                Ok(Self { $($field: $crate::header::Field::read(ext, $wire)?,)* })
+                $crate::header::read(ext, |ext| Ok(Self { $($field: $crate::header::Field::read(ext, $wire)?,)* }))
             }
 
             /// Adds the header's fields to `ext`.

@@ -1,7 +1,7 @@
 //! Pulling: the header of codes 11 and 361, and its answer. The answer's body is stored records, one after another.
 
 use crate::ext::{Ext, Value, text_of};
-use crate::header::{HeaderError, header};
+use crate::header::{HeaderError, header, read};
 use crate::send::number;
 
 /// Bits of a pull's `sysFlag`.
@@ -73,6 +73,11 @@ impl<'a> PullHeader<'a> {
     /// A required field is absent or a field is not of its type.
     #[inline]
     pub fn decode(ext: &'a Ext) -> Result<Self, HeaderError> {
+        read(ext, Self::gather)
+    }
+
+    #[inline]
+    fn gather(ext: &'a Ext) -> Result<Self, HeaderError> {
         let mut header = Self::blank();
         let mut seen = 0u32;
         for (key, value) in ext.iter() {
