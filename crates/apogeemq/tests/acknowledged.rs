@@ -98,7 +98,9 @@ impl Worker {
         let producer = Producer::new(&client, "writers");
         change(async |n| {
             let name = self.name("fresh", n);
-            let sent = producer.send_to(&client::Queue::at(&self.home_broker, &name, 0), Message::new(&name, "kept")).await?;
+            let sent = producer
+                .send_to(&client::Queue::at(&self.home_broker, &name, 0), Message::new(&name, "kept"))
+                .await?;
             assert_eq!(sent.stored, Stored::AsPromised);
             Ok(Change::Sent(name, sent.offset))
         })
@@ -125,7 +127,9 @@ impl Worker {
         change(async |n| {
             let name = self.name("forbidden", n);
             let fields = [("group", name.as_str()), ("topic", "kept"), ("readable", "false")];
-            client.ask(&self.home_broker, frame(RequestCode::UpdateAndGetGroupForbidden, &fields)).await?;
+            client
+                .ask(&self.home_broker, frame(RequestCode::UpdateAndGetGroupForbidden, &fields))
+                .await?;
             Ok(Change::Forbidden(name))
         })
         .await
@@ -230,7 +234,10 @@ fn end_again_and_again(was_stopped: bool, end: fn(common::Running)) {
             home.create_topic("kept", 2).await;
             let producer = Producer::new(&home.client(), "writers");
             for _ in 0..10 {
-                producer.send_to(&home.queue("kept", 1), Message::new("kept", "to be reset")).await.unwrap();
+                producer
+                    .send_to(&home.queue("kept", 1), Message::new("kept", "to be reset"))
+                    .await
+                    .unwrap();
             }
             home.client().create_group(&home.broker(), &GroupConfig::new(GROUP)).await.unwrap();
             let worker = || Worker {
@@ -262,7 +269,10 @@ fn end_again_and_again(was_stopped: bool, end: fn(common::Running)) {
         block_on(compare(&home, &acknowledged, was_stopped));
         server.stop();
     }
-    assert!(counts.iter().all(|count| *count > 0), "something of every kind was acknowledged: {counts:?}");
+    assert!(
+        counts.iter().all(|count| *count > 0),
+        "something of every kind was acknowledged: {counts:?}"
+    );
     println!("acknowledged and there: {counts:?}");
 }
 
