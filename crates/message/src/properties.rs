@@ -61,6 +61,14 @@ pub const POP_CK: &str = "POP_CK";
 pub const INNER_MULTI_DISPATCH: &str = "INNER_MULTI_DISPATCH";
 /// Number of messages of an inner batch.
 pub const INNER_NUM: &str = "INNER_NUM";
+/// Offset of the first message of an inner batch.
+pub const INNER_BASE: &str = "INNER_BASE";
+/// The lite topic of a topic of lite topics (5.5) that the message is for.
+pub const LITE_TOPIC: &str = "__LITE_TOPIC";
+/// Priority of the message, from 0 (5.4).
+pub const PRIORITY: &str = "_SYS_MSG_PRIORITY_";
+/// Message group: messages with the same are delivered in the order they were sent.
+pub const SHARDING_KEY: &str = "__SHARDINGKEY";
 /// Kind of message for request-reply.
 pub const MSG_TYPE: &str = "MSG_TYPE";
 /// Topic a dead letter came from.

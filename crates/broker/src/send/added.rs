@@ -31,7 +31,17 @@ pub(super) struct Seen<'a> {
     pub(super) is_transaction: bool,
     /// Light message queues are asked for.
     pub(super) is_light: bool,
-    /// Brings what the broker adds, or pairs without name or value, which are not stored.
+    /// A lite topic is asked for.
+    pub(super) is_lite: bool,
+    /// Belongs to a message group.
+    pub(super) is_ordered: bool,
+    /// The priority, if it has one from 0.
+    pub(super) priority: Option<i32>,
+    /// Has the properties of an inner batch.
+    pub(super) is_inner_batch: bool,
+    /// Has the handle with which a client took it from another queue.
+    pub(super) has_handle: bool,
+    /// Brings what the broker adds or removes, or pairs without name or value, which are not stored.
     to_rebuild: bool,
 }
 
@@ -49,13 +59,24 @@ impl<'a> Seen<'a> {
                 properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => seen.is_timer = true,
                 properties::TRANSACTION_PREPARED => seen.is_transaction = value.eq_ignore_ascii_case(b"true"),
                 properties::INNER_MULTI_DISPATCH => seen.is_light = true,
+                properties::LITE_TOPIC => seen.is_lite = true,
+                properties::SHARDING_KEY => seen.is_ordered = true,
+                properties::PRIORITY => seen.priority = priority(value),
+                properties::INNER_NUM | properties::INNER_BASE => seen.is_inner_batch = true,
+                properties::POP_CK => seen.has_handle = true,
                 _ => {}
             }
         }
         let ends_open = bytes.last().is_some_and(|last| *last != properties::PROPERTY_SEPARATOR);
-        seen.to_rebuild |= whole != bytes.len() + usize::from(ends_open);
+        seen.to_rebuild |= whole != bytes.len() + usize::from(ends_open) || seen.has_handle || seen.priority.is_some();
         seen
     }
+}
+
+/// Compat: what Apache does not read as a number of 32 bits counts as none, like a negative one, and is stored as it is.
+fn priority(value: &[u8]) -> Option<i32> {
+    let number = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (number >= 0).then_some(number)
 }
 
 /// The id of a message whose client gave it none.
@@ -99,12 +120,22 @@ impl Added {
     }
 
     /// The properties to store before the added ones.
+    ///
+    /// Compat: the handle of a delivery is not stored, nor is a priority that does not count because the message is delayed or
+    /// belongs to a message group.
     pub(super) fn base<'a>(&self, bytes: &'a [u8], seen: &Seen<'_>) -> Cow<'a, [u8]> {
         if !seen.to_rebuild {
             return Cow::Borrowed(bytes);
         }
-        let replaced = [properties::CLUSTER, properties::MSG_REGION, properties::TRACE_ON];
-        Cow::Owned(Builder::from_bytes_without(bytes, &replaced).build())
+        let replaced = [
+            properties::CLUSTER,
+            properties::MSG_REGION,
+            properties::TRACE_ON,
+            properties::POP_CK,
+            properties::PRIORITY,
+        ];
+        let without = if seen.priority.is_some() { &replaced[..] } else { &replaced[..4] };
+        Cow::Owned(Builder::from_bytes_without(bytes, without).build())
     }
 
     /// What to append to properties that end so.
@@ -174,6 +205,20 @@ mod tests {
     #[test]
     fn pairs_without_a_value_are_not_stored() {
         assert_eq!(stored(b"A\x01\x02B\x01b\x02"), stored(b"B\x01b\x02"));
+    }
+
+    #[test]
+    fn the_handle_of_a_delivery_and_a_priority_that_does_not_count_are_not_stored() {
+        let kept = stored(b"B\x01b\x02");
+        assert_eq!(stored(b"POP_CK\x011 2 3\x02B\x01b\x02"), kept);
+        assert_eq!(stored(b"B\x01b\x02_SYS_MSG_PRIORITY_\x013"), kept);
+        for none in ["-1", "x", "2147483648"] {
+            let bytes = format!("B\u{1}b\u{2}_SYS_MSG_PRIORITY_\u{1}{none}\u{2}CLUSTER\u{1}old\u{2}");
+            assert!(
+                stored(bytes.as_bytes()).contains(&("_SYS_MSG_PRIORITY_".to_owned(), none.to_owned())),
+                "{none}"
+            );
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) enum Messages<'a> {
         properties: Cow<'a, [u8]>,
         added: &'a [u8],
     },
-    Batch(&'a [u8]),
+    Batch(Cow<'a, [u8]>),
 }
 
 /// The topic a message goes to, made if that is allowed.
@@ -118,6 +118,13 @@ fn create(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, n
 /// The queue a message names.
 pub(super) fn queue(topic: &Topic, header: &SendHeader<'_>, peer: SocketAddr) -> Result<(), Refusal> {
     let queues = topic.write_queues.max(topic.read_queues);
+    if topic.write_queues < 1 && header.queue_id < 0 {
+        // Compat: Java's broker fails here with an arithmetic error and the same code.
+        return Err(Refusal::system(format!(
+            "topic[{}] has no queues to write to, give it some with mqadmin updateTopic",
+            topic.name
+        )));
+    }
     if header.queue_id >= queues {
         return Err(Refusal::invalid(format!(
             "request queueId[{}] is illegal, topic {} has {} write and {} read queues, Producer: {peer}",
@@ -169,7 +176,8 @@ fn delay_level(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'
         ));
     }
     refuse_what_is_not_there(&asks)?;
-    refuse_half_messages(header)?;
+    refuse_flags(settings, header)?;
+    refuse_inner_batch(settings, seen)?;
     Ok(level.min(settings.message_delay_level.max()))
 }
 
@@ -219,20 +227,46 @@ pub(super) fn single<'a>(
     })
 }
 
-/// A half message by its flag alone belongs into no queue, and recovery would put it into none: without transactions it is refused.
-fn refuse_half_messages(header: &SendHeader<'_>) -> Result<(), Refusal> {
-    if sys_flag::is_in_queue(header.sys_flag) {
-        Ok(())
-    } else {
-        Err(not_there_yet(TRANSACTIONS))
+/// Refuses flags that say what the message is not.
+///
+/// A half message by its flag alone belongs into no queue, and recovery would put it into none; an inner batch belongs into
+/// batch queues, and Java's recovery would count it as several messages.
+fn refuse_flags(settings: &BrokerSettings, header: &SendHeader<'_>) -> Result<(), Refusal> {
+    if !sys_flag::is_in_queue(header.sys_flag) {
+        return Err(not_there_yet(TRANSACTIONS));
     }
+    if header.sys_flag & sys_flag::INNER_BATCH != 0 {
+        return Err(illegal(
+            settings,
+            "It says it is an inner batch, and the topic has no batch queues.",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses the properties of an inner batch on what is none.
+fn refuse_inner_batch(settings: &BrokerSettings, seen: &Seen<'_>) -> Result<(), Refusal> {
+    if seen.is_inner_batch {
+        return Err(illegal(
+            settings,
+            "It has a property of inner batches (INNER_NUM, INNER_BASE), and is none.",
+        ));
+    }
+    Ok(())
 }
 
 fn refuse_what_is_not_there(seen: &Seen<'_>) -> Result<(), Refusal> {
+    let is_delayed = seen.is_timer || seen.delay.is_some();
     let features = [
         (seen.is_transaction, TRANSACTIONS),
         (seen.is_light, "light message queues"),
+        (seen.is_lite, "lite topics"),
         (seen.is_timer, "timer messages"),
+        // Compat: on a delayed message or one of a message group it does not count, and is removed.
+        (
+            seen.priority.is_some() && !is_delayed && !seen.is_ordered,
+            "messages with a priority",
+        ),
     ];
     match features.iter().find(|(is_asked, _)| *is_asked) {
         Some((_, feature)) => Err(not_there_yet(feature)),
@@ -250,24 +284,45 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
         return refused(format!("batch request does not support retry group {}", header.topic));
     }
     body_size(settings, body)?;
-    refuse_half_messages(header)?;
+    refuse_flags(settings, header)?;
     let seen = Seen::of(header.properties);
     if delay::level_of(seen.delay)? > 0 {
         return Err(illegal(settings, "A batch cannot be delayed."));
     }
+    refuse_inner_batch(settings, &seen)?;
     let mut items = 0;
+    let mut has_handles = false;
     for item in batch::items(body) {
         let item = item.map_err(|e| illegal(settings, &e.to_string()))?;
         // Compat: a delay level inside a batch is stored and has no effect; official clients refuse to send it.
-        refuse_what_is_not_there(&Seen::of(item.properties))?;
+        let seen = Seen::of(item.properties);
+        refuse_what_is_not_there(&seen)?;
+        refuse_inner_batch(settings, &seen)?;
+        has_handles |= seen.has_handle;
         items += 1;
     }
+    let stored = if has_handles {
+        Cow::Owned(without_handles(body))
+    } else {
+        Cow::Borrowed(body)
+    };
     Ok(Checked {
-        messages: Messages::Batch(body),
+        messages: Messages::Batch(stored),
         uniq_key: text::as_java_reads(seen.uniq_key),
         waits: !seen.does_not_wait,
         count: items,
         most_bytes: body.len() + items * RECORD_FRAME,
         delay_level: 0,
     })
+}
+
+/// A batch whose messages do not say how their sender took them from another queue.
+fn without_handles(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len());
+    for item in batch::items(body).flatten() {
+        let kept = properties::Builder::from_bytes_without(item.properties, &[properties::POP_CK]).build();
+        let kept = batch::Item { properties: &kept, ..item };
+        batch::push(&mut out, kept);
+    }
+    out
 }
