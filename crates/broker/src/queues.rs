@@ -86,7 +86,7 @@ pub trait Log: Send + Sync {
 
 impl Log for Store {
     fn record(&self, offset: i64) -> Result<bytes::Bytes, Refusal> {
-        Ok(self.record_at(LogOffset(offset))?)
+        Ok(self.message_at(LogOffset(offset))?)
     }
 
     fn indexed(&self, topic: &str, by: IndexedBy<'_>, begin: i64, end: i64, max: usize) -> Result<QueryResult, Refusal> {

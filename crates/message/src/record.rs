@@ -48,6 +48,9 @@ const STORE_TIMESTAMP_AT_V4: usize = 56;
 /// [`peek_store_timestamp`] needs.
 pub const STORE_TIMESTAMP_END: usize = STORE_TIMESTAMP_AT_V4 + 12 + 8;
 
+/// Bytes of a record up to its body, however long its hosts are: what [`Front::parse`] needs.
+pub const FRONT_LEN: usize = MIN_LEN - 3 + 24;
+
 /// A message on its way into the log: everything but what the log assigns.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
@@ -246,6 +249,69 @@ pub fn peek_store_timestamp(bytes: &[u8]) -> Option<i64> {
     let v6 = u32_at(bytes, 36)? as i32 & sys_flag::BORN_HOST_V6 != 0;
     let at = STORE_TIMESTAMP_AT_V4 + if v6 { 12 } else { 0 };
     Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// What a record says before its body of the place it has, for readers who do not want to read its body yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Front {
+    /// Bytes of the whole record.
+    pub size: usize,
+    /// Queue of the topic.
+    pub queue_id: i32,
+    /// Position in its queue.
+    pub queue_offset: QueueOffset,
+    /// Where the length of the topic stands, in bytes from the record's first.
+    pub topic_at: usize,
+    /// The length of the topic has two bytes.
+    is_v2: bool,
+}
+
+impl Front {
+    /// Reads the first [`FRONT_LEN`] bytes of a record, or all of a shorter one.
+    ///
+    /// # Errors
+    /// The bytes begin no record, or their lengths cannot be.
+    pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
+        let Peek::Record { size } = peek(bytes) else {
+            return Err(RecordError::Magic);
+        };
+        let mut fields = Fields {
+            rest: bytes.get(12..).ok_or(RecordError::Short)?,
+        };
+        let queue_id = fields.i32()?;
+        fields.take(4)?;
+        let queue_offset = QueueOffset(fields.i64()?);
+        fields.take(8)?;
+        let flag = fields.i32()?;
+        fields.take(8 + host_len(flag & sys_flag::BORN_HOST_V6 != 0))?;
+        fields.take(8 + host_len(flag & sys_flag::STORE_HOST_V6 != 0) + 4 + 8)?;
+        let body_len = usize::try_from(fields.i32()?).map_err(|_| RecordError::Lengths)?;
+        let topic_at = bytes.len() - fields.rest.len() + body_len;
+        if topic_at >= size {
+            return Err(RecordError::Lengths);
+        }
+        Ok(Self {
+            size,
+            queue_id,
+            queue_offset,
+            topic_at,
+            is_v2: u32_at(bytes, 4) == Some(MAGIC_V2),
+        })
+    }
+
+    /// The topic, from the bytes that stand at `topic_at`; more may follow it.
+    ///
+    /// # Errors
+    /// It is not whole, or no text.
+    pub fn topic<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, RecordError> {
+        let mut fields = Fields { rest: bytes };
+        let len = if self.is_v2 {
+            fields.u16()?.into()
+        } else {
+            fields.take(1)?[0].into()
+        };
+        std::str::from_utf8(fields.take(len)?).map_err(|_| RecordError::Topic)
+    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

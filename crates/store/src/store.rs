@@ -233,6 +233,24 @@ impl Store {
         self.log.record_at(offset)
     }
 
+    /// The message that begins at a log offset, which somebody names who may not be trusted: bytes inside the body of a message
+    /// can look like a record, but no queue has them. A message of a topic that was deleted is none any more. May block.
+    ///
+    /// # Errors
+    /// The machine's; no message begins there.
+    pub fn message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
+        let claim = self.log.claim_at(offset)?;
+        let in_its_queue = self.queues.find(&claim.topic, claim.queue_id).and_then(|queue| {
+            let mut entries = SmallVec::<[Entry; 1]>::new();
+            queue.read(claim.queue_offset, 1, &mut entries).ok()?;
+            entries.first().map(Entry::place)
+        });
+        if in_its_queue != Some(claim.place) {
+            return Err(StoreError::Corrupt(format!("no message of a queue begins at log offset {offset}")));
+        }
+        self.log.record_at(offset)
+    }
+
     /// The records that entries of queues name, in their order, appended to `out`. May block.
     ///
     /// # Errors

@@ -223,10 +223,10 @@ fn a_message_is_found_by_place_key_and_time() {
     let disk = SimulatedDisk::new(1);
     let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     let placed = send_all(&store, "t", 0, &["a", "b"]).unwrap();
-    let bytes = store.record_at(placed[1].log_offset).unwrap();
+    let bytes = store.message_at(placed[1].log_offset).unwrap();
     assert_eq!(Record::parse(&bytes).unwrap().body, b"b");
-    assert!(store.record_at(placed[1].log_offset.plus(1)).is_err());
-    assert!(store.record_at(LogOffset(1 << 40)).is_err());
+    assert!(store.message_at(placed[1].log_offset.plus(1)).is_err());
+    assert!(store.message_at(LogOffset(1 << 40)).is_err());
     let found = store.query("t", "ka", 0, i64::MAX, 64).unwrap();
     assert_eq!(Record::parse(&found.records[0]).unwrap().body, b"a");
     assert!(store.query("t", "nothing", 0, i64::MAX, 64).unwrap().records.is_empty());
@@ -370,5 +370,38 @@ fn senders_on_many_threads_keep_the_order_of_each_queue() {
             assert_eq!(bodies(&store, "t", queue, 0), numbered(0..300));
         }
         store.close().unwrap();
+    }
+}
+
+#[test]
+fn what_looks_like_a_record_inside_a_body_is_no_message() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
+    let real = send_all(&store, "t", 0, &["real"]).unwrap()[0];
+    let mut forged = store.record_at(real.log_offset).unwrap().to_vec();
+    let topic_at = forged.len() - Record::parse(&forged).unwrap().properties.len() - 3;
+    let append = |body: &[u8]| {
+        let draft = Draft::new("t", 0, body);
+        let mut placed = Vec::new();
+        let ticket = store.append(&[draft], &[store.queue("t", 0)], 1, &mut placed).unwrap();
+        store.complete(ticket, true, || unreachable!("nobody else writes"));
+        placed[0]
+    };
+    // As its sender expects it to stand, behind the fields before the body.
+    for (topic, claimed_size) in [(b't', None), (b'u', None), (b't', Some(40_000)), (b't', Some(i32::MAX))] {
+        let (_, end) = store.log_range();
+        let at = end.plus(88);
+        forged[28..36].copy_from_slice(&at.0.to_be_bytes());
+        forged[topic_at] = topic;
+        if let Some(size) = claimed_size {
+            forged[..4].copy_from_slice(&i32::to_be_bytes(size));
+        }
+        let outer = append(&forged);
+        assert_eq!(outer.log_offset, end);
+        if claimed_size.is_none() {
+            assert!(store.record_at(at).is_ok(), "the bytes are a record but for their place");
+        }
+        assert!(store.message_at(at).is_err());
+        assert!(store.message_at(outer.log_offset).is_ok());
     }
 }

@@ -128,7 +128,7 @@ pub(crate) fn dead_letters(topics: &Topics, group: &str, now_ms: i64) -> Result<
 }
 
 fn found(store: &Store, offset: i64) -> Result<Bytes, Refusal> {
-    let record = store.record_at(LogOffset(offset));
+    let record = store.message_at(LogOffset(offset));
     record.map_err(|error| Refusal::system(format!("look message by offset failed, {offset}: {error}")))
 }
 

@@ -5,7 +5,7 @@ use super::segment::Segment;
 use crate::error::StoreError;
 use crate::read::Reach;
 use bytes::Bytes;
-use message::{LogOffset, record};
+use message::{LogOffset, QueueOffset, names, record};
 use std::io;
 use std::sync::Arc;
 
@@ -21,6 +21,14 @@ impl Place {
     fn len(self) -> usize {
         usize::try_from(self.size).unwrap_or(0)
     }
+}
+
+/// What bytes of the log that look like a record say of themselves.
+pub(crate) struct Claim {
+    pub(crate) place: Place,
+    pub(crate) topic: String,
+    pub(crate) queue_id: i32,
+    pub(crate) queue_offset: QueueOffset,
 }
 
 /// Records of files share buffers of so many bytes, unless one has more by itself.
@@ -127,6 +135,35 @@ impl CommitLog {
         read_file(&segment, place.log_offset.0, &mut head, Reach::Disk)?;
         let is_record = record::peek(&head) == record::Peek::Record { size: place.len() };
         Ok(is_record.then(|| record::peek_store_timestamp(&head)).flatten())
+    }
+
+    /// Where the record that seems to begin at `offset` says it stands, and in which queue: its topic, the queue's number and the
+    /// position there. Reads no body. May block on the disk.
+    ///
+    /// # Errors
+    /// The machine's; no record can begin there.
+    pub(crate) fn claim_at(&self, offset: LogOffset) -> Result<Claim, StoreError> {
+        let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
+        let segment = self.segments.holding(offset.0).ok_or_else(missing)?;
+        let end = segment.end().min(self.confirmed().0);
+        let read = |from: i64, len: usize| -> Result<Vec<u8>, StoreError> {
+            let len = len.min(usize::try_from(end - from).unwrap_or(0));
+            let mut bytes = vec![0; len];
+            read_file(&segment, from, &mut bytes, Reach::Disk)?;
+            Ok(bytes)
+        };
+        let front = record::Front::parse(&read(offset.0, record::FRONT_LEN)?).map_err(|_| missing())?;
+        let topic_at = offset.0 + front.topic_at as i64;
+        let topic = read(topic_at, 2 + names::MAX_RETRY_TOPIC_LEN)?;
+        Ok(Claim {
+            place: Place {
+                log_offset: offset,
+                size: front.size as i32,
+            },
+            topic: front.topic(&topic).map_err(|_| missing())?.to_owned(),
+            queue_id: front.queue_id,
+            queue_offset: front.queue_offset,
+        })
     }
 
     /// The record that begins at `offset`, whatever its size. May block on the disk.
