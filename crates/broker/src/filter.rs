@@ -51,12 +51,12 @@ impl TagFilter {
         Self::Codes(codes.into())
     }
 
-    /// Whether a message with this hash of its tag is wanted.
+    /// Whether a message with this hash of its tag is wanted. One whose hash is not known is: clients compare the tag again.
     #[must_use]
     pub fn takes(&self, tags_code: i64) -> bool {
         match self {
             Self::All => true,
-            Self::Codes(codes) => codes.binary_search(&(tags_code as i32)).is_ok(),
+            Self::Codes(codes) => codes.binary_search(&(tags_code as i32)).is_ok() || store::queue::is_place(tags_code),
         }
     }
 }
@@ -65,6 +65,14 @@ impl TagFilter {
 mod tests {
     use super::*;
     use message::hash::tags_code;
+
+    #[test]
+    fn a_message_whose_hash_is_not_known_is_taken() {
+        let filter = TagFilter::parse("a || b").unwrap();
+        assert!(filter.takes(tags_code("a")) && !filter.takes(tags_code("c")));
+        assert!(filter.takes(i64::MIN + 40) && filter.takes(i64::from(i32::MIN) - 1));
+        assert!(!filter.takes(i64::from(i32::MIN)));
+    }
 
     #[test]
     fn an_expression_takes_its_tags_and_no_others() {

@@ -213,6 +213,26 @@ impl Store {
         self.log.stored_at(entry.place())
     }
 
+    /// The hash of the tag or the time of delivery that an entry should say, from its record; `None` when that is not there.
+    /// For entries that do not have it ([`Entry::has_value`]). May block.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if the log cannot be read.
+    pub fn value_of(&self, entry: &Entry) -> Result<Option<i64>, StoreError> {
+        let mut read = Vec::with_capacity(1);
+        match self.log.read_all(&[entry.place()], Reach::Disk, &mut read) {
+            Ok(_) => {}
+            Err(StoreError::Corrupt(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let record = read.first().and_then(|bytes| Record::parse(bytes).ok());
+        Ok(record.map(|record| {
+            let tags = Indexed::of(record.properties).tags;
+            let due = &self.options.log.due;
+            due.code(record.topic, record.properties, &tags, record.store_timestamp).value()
+        }))
+    }
+
     /// The queues of a topic, in order of their numbers.
     #[must_use]
     pub fn queues_of(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {

@@ -3,7 +3,7 @@
 use super::clock::{Moment, WallClock};
 use message::{QueueOffset, names};
 use std::collections::VecDeque;
-use std::io;
+use std::path::Path;
 use store::queue::Entry;
 use store::{Store, StoreError};
 
@@ -43,7 +43,7 @@ impl Line {
     }
 
     /// The next entry, read from the queue if need be; `None` when there is no more.
-    pub(super) fn head(&mut self, store: &Store) -> io::Result<Option<Entry>> {
+    pub(super) fn head(&mut self, store: &Store) -> Result<Option<Entry>, StoreError> {
         if let Some(entry) = self.entries.get(self.taken) {
             return Ok(Some(*entry));
         }
@@ -56,8 +56,11 @@ impl Line {
         }
         let mut read = Vec::with_capacity(READ_AHEAD);
         let from = QueueOffset(self.next + self.entries.len() as i64);
-        queue.read(from, READ_AHEAD, &mut read)?;
-        self.entries.extend(read);
+        let outcome = queue.read(from, READ_AHEAD, &mut read);
+        outcome.map_err(|error| StoreError::io("read", Path::new(names::SCHEDULE_TOPIC), error))?;
+        for entry in read {
+            self.entries.push_back(with_time(entry, store)?);
+        }
         Ok(self.entries.get(self.taken).copied())
     }
 
@@ -119,6 +122,15 @@ impl Line {
     pub(super) fn next(&self) -> i64 {
         self.next
     }
+}
+
+/// An entry that says when its message is due, also where a Java broker wrote that elsewhere and it is not found there.
+fn with_time(entry: Entry, store: &Store) -> Result<Entry, StoreError> {
+    if entry.has_value() {
+        return Ok(entry);
+    }
+    let tags_code = store.value_of(&entry)?.unwrap_or(entry.tags_code);
+    Ok(Entry { tags_code, ..entry })
 }
 
 /// How long a message was to wait when it was stored; `None` if its record cannot be read.

@@ -258,7 +258,7 @@ impl Worker {
     }
 
     /// Which levels have something due, the one whose turn it is first.
-    fn look(&mut self, now: Moment) -> io::Result<Looked> {
+    fn look(&mut self, now: Moment) -> Result<Looked, StoreError> {
         let (mut due, mut earliest) = (Vec::new(), None);
         let count = self.lines.len();
         for at in (0..count).map(|n| (self.turn + n) % count) {
@@ -268,7 +268,7 @@ impl Worker {
                 // Compat: a level shows in tables once a message waits in it.
                 self.offsets.set(line.level, line.next());
             }
-            let left = line.due_in_ms(&head, &self.store, &self.clock, now).map_err(io::Error::other)?;
+            let left = line.due_in_ms(&head, &self.store, &self.clock, now)?;
             if left <= 0 {
                 due.push(at);
             } else {

@@ -371,8 +371,22 @@ impl ConsumeQueue {
         let mut buffer = [[0; ENTRY_LEN]; READ_MAX];
         let buffer = &mut buffer[..count];
         self.files.read(byte, buffer.as_flattened_mut(), cached_only)?;
-        out.extend(buffer.iter().map(Entry::decode));
-        Ok(count)
+        let entries = buffer.iter().map(Entry::decode);
+        if !self.files.is_extended() {
+            out.extend(entries);
+            return Ok(count);
+        }
+        let mut read = 0;
+        for entry in entries {
+            match self.files.resolve(entry, cached_only) {
+                Ok(entry) => out.extend([entry]),
+                Err(error) if read == 0 => return Err(error),
+                // The others are read again.
+                Err(_) => break,
+            }
+            read += 1;
+        }
+        Ok(read)
     }
 
     /// The published entry at an offset.

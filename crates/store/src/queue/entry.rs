@@ -63,6 +63,13 @@ impl Entry {
         }
     }
 
+    /// Whether the last field is a value. False where it is the place of one in `consumequeue_ext` that could not be found:
+    /// the record has to say then what the value would.
+    #[must_use]
+    pub const fn has_value(&self) -> bool {
+        !super::extended::is_place(self.tags_code)
+    }
+
     /// The bytes on disk.
     #[must_use]
     pub fn encode(&self) -> [u8; ENTRY_LEN] {

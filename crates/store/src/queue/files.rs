@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::entry::{ENTRY_LEN, Entry};
+use super::extended::Extended;
 use super::synced::Synced;
 use super::table::Shared;
 use crate::disk::{Allocate, DiskFile, OpenMode};
@@ -25,6 +26,8 @@ pub(super) struct QueueFiles {
     pub(super) shared: Arc<Shared>,
     pub(super) topic: Arc<str>,
     pub(super) queue_id: i32,
+    /// Where a Java broker wrote values that do not stand in the entries.
+    extended: Option<Box<Extended>>,
     /// Names the queue's open files; another number means that none of those opened before is meant.
     serial: AtomicU64,
 }
@@ -52,8 +55,18 @@ impl QueueFiles {
             shared,
             topic,
             queue_id,
+            extended: None,
             serial,
         }
+    }
+
+    /// Looks for files with values that do not stand in the entries.
+    ///
+    /// # Errors
+    /// Whatever the machine says.
+    pub(super) fn with_extended(mut self) -> io::Result<Self> {
+        self.extended = Extended::find(&self.shared, &self.topic, self.queue_id)?.map(Box::new);
+        Ok(self)
     }
 
     /// Forgets the open files: names may soon stand for other files.
@@ -166,6 +179,26 @@ impl QueueFiles {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) => Err(self.named(base, &error)),
         }
+    }
+
+    /// Whether some entries may have the place of a value.
+    pub(super) const fn is_extended(&self) -> bool {
+        self.extended.is_some()
+    }
+
+    /// An entry as it is meant: with the value, where it has the place of one. It keeps a place at which none is found.
+    ///
+    /// # Errors
+    /// The machine's; [`io::ErrorKind::WouldBlock`] with `cached_only`.
+    pub(super) fn resolve(&self, entry: Entry, cached_only: bool) -> io::Result<Entry> {
+        let Some(extended) = self.extended.as_ref().filter(|_| !entry.has_value()) else {
+            return Ok(entry);
+        };
+        let value = extended.value(&self.shared, entry.tags_code, cached_only)?;
+        Ok(Entry {
+            tags_code: value.unwrap_or(entry.tags_code),
+            ..entry
+        })
     }
 
     /// The entry at a byte offset.

@@ -116,6 +116,7 @@ impl QueueTable {
 
     fn load(&self, last_run: Option<&SyncedQueues>) -> io::Result<()> {
         let mut topics = self.topics.write();
+        let some_are_extended = self.shared.disk.exists(&with_suffix(&self.shared.dir, "_ext"))?;
         for found in self.shared.disk.list(&self.shared.dir)? {
             if !found.is_dir {
                 continue;
@@ -127,7 +128,11 @@ impl QueueTable {
                     continue;
                 };
                 let last_run = last_run.map(|known| known.get(&(found.name.clone(), queue_id)).copied());
-                queues.insert(queue_id, Arc::new(ConsumeQueue::open(self.files_of(&topic, queue_id), last_run)?));
+                let mut files = self.files_of(&topic, queue_id);
+                if some_are_extended {
+                    files = files.with_extended()?;
+                }
+                queues.insert(queue_id, Arc::new(ConsumeQueue::open(files, last_run)?));
             }
             topics.insert(topic, queues);
         }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::disk::simulated::{Fault, Lasts, SimulatedDisk};
-use crate::disk::{Disk, real::RealDisk};
+use crate::disk::{Disk, OpenMode, real::RealDisk};
 
 const DIR: &str = "/s/consumequeue";
 /// Small files, so that tests cross many of them, and not a multiple of a sector, so that entries are torn.
@@ -583,4 +583,56 @@ fn thousands_of_queues_open_fast_with_few_descriptors() {
     assert_eq!(table.all().len(), 2_000);
     assert_eq!(table.max_log_end().0, 499 * 40 + 3 + RECORD);
     assert!(table.open_files() <= 2);
+}
+
+/// The file of values that a Java broker makes beside the queues, with units of some length.
+fn write_units(disk: &SimulatedDisk, dir: &str, begin: i64, units: &[(i64, usize)]) -> Vec<i64> {
+    let dir = Path::new("/s/consumequeue_ext").join(dir);
+    disk.create_dir_all(&dir).unwrap();
+    let mut bytes = Vec::new();
+    let mut places = Vec::new();
+    for (value, bit_map_len) in units {
+        places.push(i64::MIN + begin + bytes.len() as i64);
+        bytes.extend_from_slice(&((20 + bit_map_len) as i16).to_be_bytes());
+        bytes.extend_from_slice(&value.to_be_bytes());
+        bytes.extend_from_slice(&1_700_000_000_000_i64.to_be_bytes());
+        bytes.extend_from_slice(&(*bit_map_len as i16).to_be_bytes());
+        bytes.extend(std::iter::repeat_n(7, *bit_map_len));
+    }
+    let file = disk.open(&dir.join(format!("{begin:020}")), OpenMode::WriteOrCreate).unwrap();
+    file.write_at(&bytes, 0).unwrap();
+    places
+}
+
+#[test]
+fn values_that_stand_beside_the_entries_are_found() {
+    let disk = SimulatedDisk::new(1);
+    let table = open(&disk);
+    let mut places = write_units(&disk, "t/0", 0, &[(77, 0), (-5, 3)]);
+    places.extend(write_units(&disk, "t/0", 1000, &[(i64::MAX, 32), (0, 0)]));
+    places.pop();
+    let behind = [i64::MIN + 40, i64::MIN + 1001, i64::MIN + 5_000, i64::from(i32::MIN) - 1];
+    let queue = table.find_or_create("t", 0);
+    let plain = [i64::from(i32::MIN), 3];
+    let values = places.iter().chain(&behind).chain(&plain);
+    for (at, tags_code) in values.enumerate() {
+        queue.assign();
+        queue.publish(Entry {
+            tags_code: *tags_code,
+            ..entry(at as i64 * RECORD)
+        });
+    }
+    table.write_pending().unwrap();
+    table.sync().unwrap();
+    drop((queue, table));
+    let table = open(&disk);
+    let queue = table.find("t", 0).unwrap();
+    let codes: Vec<i64> = read_all(&queue).iter().map(|entry| entry.tags_code).collect();
+    let kept = behind.iter().chain(&plain).copied();
+    assert_eq!(codes, [77, -5, i64::MAX].into_iter().chain(kept).collect::<Vec<_>>());
+    let has_value: Vec<bool> = read_all(&queue).iter().map(Entry::has_value).collect();
+    assert_eq!(has_value, [true, true, true, false, false, false, false, true, true]);
+    // The rest is as in any queue.
+    publish(&queue, 9 * RECORD);
+    assert_eq!(read_all(&queue).len(), 10);
 }

@@ -1,0 +1,101 @@
+//! Values that do not stand in a queue's entry but in a file the entry points into: Java's broker writes them so with
+//! `enableConsumeQueueExt`.
+//!
+//! Compat: an entry whose last field is below every hash of a tag names a byte of the row of files in
+//! `consumequeue_ext/TOPIC/QUEUE`, counted from the smallest number of 64 bits. A unit stands there, integers big-endian:
+//!
+//! | field | bytes |
+//! |---|---|
+//! | bytes of the unit | 2 |
+//! | the value: hash of the tag, or time of delivery | 8 |
+//! | store time of the message | 8 |
+//! | bytes of the bit map, the bit map | 2 + n |
+//!
+//! The files are only read. What is written here has the value itself, which Java's broker understands with any setting.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::table::Shared;
+use crate::disk::{DiskFile, OpenMode, with_suffix};
+use crate::sync::atomic::Ordering;
+
+/// Bytes of a unit without a bit map.
+const UNIT_LEN: usize = 20;
+
+/// Whether the last field of an entry is the place of a value in `consumequeue_ext`, not the value itself.
+#[must_use]
+pub const fn is_place(value: i64) -> bool {
+    value < i32::MIN as i64
+}
+
+/// The files of one queue.
+#[derive(Debug)]
+pub(super) struct Extended {
+    dir: PathBuf,
+    serial: u64,
+    /// Where in the row each file begins, in order.
+    begins: Vec<i64>,
+}
+
+impl Extended {
+    /// The files of a queue, if it has any.
+    pub(super) fn find(shared: &Shared, topic: &str, queue_id: i32) -> io::Result<Option<Self>> {
+        let dir = with_suffix(&shared.dir, "_ext").join(topic).join(queue_id.to_string());
+        let entries = match shared.disk.list(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries?,
+        };
+        let files = entries.iter().filter(|entry| !entry.is_dir && entry.name.len() == UNIT_LEN);
+        let mut begins: Vec<i64> = files.filter_map(|entry| entry.name.parse().ok()).collect();
+        begins.sort_unstable();
+        let serial = shared.serials.fetch_add(1, Ordering::Relaxed);
+        Ok((!begins.is_empty()).then_some(Self { dir, serial, begins }))
+    }
+
+    /// The value at a place; `None` when no unit stands there.
+    ///
+    /// # Errors
+    /// The machine's; [`io::ErrorKind::WouldBlock`] with `cached_only`.
+    pub(super) fn value(&self, shared: &Shared, place: i64, cached_only: bool) -> io::Result<Option<i64>> {
+        let at = place.wrapping_sub(i64::MIN);
+        let Some(begin) = self.begins.partition_point(|begin| *begin <= at).checked_sub(1) else {
+            return Ok(None);
+        };
+        let begin = self.begins[begin];
+        // Compat: such a file has a length of 31 bits.
+        if at - begin > i64::from(i32::MAX) {
+            return Ok(None);
+        }
+        let path = self.dir.join(format!("{begin:020}"));
+        let file = shared
+            .files
+            .take((self.serial, begin), || shared.disk.open(&path, OpenMode::Read))
+            .map_err(|error| named(&path, error))?;
+        let mut unit = [0; UNIT_LEN];
+        let read = read(&*file, &mut unit, (at - begin).unsigned_abs(), cached_only).map_err(|error| named(&path, error))?;
+        Ok((read == UNIT_LEN).then(|| value_of(unit)).flatten())
+    }
+}
+
+fn read(file: &dyn DiskFile, out: &mut [u8], at: u64, cached_only: bool) -> io::Result<usize> {
+    if cached_only {
+        file.read_cached_at(out, at)
+    } else {
+        file.read_at(out, at)
+    }
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => error,
+        kind => io::Error::new(kind, format!("file of extended queue entries {}: {error}", path.display())),
+    }
+}
+
+fn value_of(unit: [u8; UNIT_LEN]) -> Option<i64> {
+    let [a, b, c, d, e, f, g, h, i, j, .., y, z] = unit;
+    let (len, bit_map_len) = (i16::from_be_bytes([a, b]), i16::from_be_bytes([y, z]));
+    let is_unit = bit_map_len >= 0 && i32::from(len) == UNIT_LEN as i32 + i32::from(bit_map_len);
+    is_unit.then(|| i64::from_be_bytes([c, d, e, f, g, h, i, j]))
+}
