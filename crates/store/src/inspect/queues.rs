@@ -10,7 +10,7 @@ use super::Judge;
 use super::report::{EndsByQueue, Findings, Part, QueueEnds, QueueSummary, Severity};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
-use crate::queue::{ENTRY_LEN, Entry, OpenFiles, partition};
+use crate::queue::{ENTRY_LEN, Entry, Extended, OpenFiles, partition};
 use message::properties::{self, Indexed};
 use message::record::Record;
 use message::{hash, names, sys_flag};
@@ -27,8 +27,8 @@ const READ_MAX: usize = 4096;
 /// Queue files open at once.
 const OPEN_FILES: usize = 512;
 const LEN: i64 = ENTRY_LEN as i64;
-/// Tag codes below this are places in the files of extended entries.
-const EXTENDED_BELOW: i64 = i32::MIN as i64;
+/// Marks the serial of a queue's extended entries among open files.
+const EXTENDED_SERIAL: u64 = 1 << 63;
 
 const WRONG: &str = "entries that differ from their records";
 const MISSING: &str = "records without an entry in their queue";
@@ -40,6 +40,7 @@ const ORDER: &str = "entries that go back in the log";
 const FILES: &str = "queue files of another length than mappedFileSizeConsumeQueue; the queue is not judged (-c FILE names the length)";
 const FILE_GAP: &str = "queue files missing between others; what is before is not judged";
 const STRAYS: &str = "queue files of messages that retention took, left before others by a power cut";
+const NO_VALUE: &str = "entries that name a place in consumequeue_ext where no value stands; the record is asked for it";
 const FORMER: &str = "records of a topic or queue that was deleted, or deleted and made again";
 
 /// All queues of a directory.
@@ -64,6 +65,7 @@ struct Queue {
     name: String,
     dir: PathBuf,
     serial: u64,
+    extended: Option<Extended>,
     /// Bytes, multiples of the file length.
     first: i64,
     end: i64,
@@ -114,7 +116,9 @@ impl Queues {
                 };
                 let serial = queues.summary.queues as u64;
                 queues.summary.queues += 1;
-                let opened = queues.open_queue(&topic.name, id, topic_dir.join(&queue.name), serial, findings)?;
+                let mut opened = queues.open_queue(&topic.name, id, topic_dir.join(&queue.name), serial, findings)?;
+                opened.extended = Extended::find(&**disk, dir, (&topic.name, id), EXTENDED_SERIAL | serial)
+                    .map_err(|e| StoreError::io("look for extended entries of", &topic_dir, e))?;
                 found.queues.insert(id, opened);
             }
             queues.summary.topics += usize::from(!found.queues.is_empty());
@@ -146,6 +150,7 @@ impl Queues {
         let mut queue = Queue {
             dir,
             serial,
+            extended: None,
             first: 0,
             end: 0,
             next: 0,
@@ -327,6 +332,7 @@ impl Reader<'_> {
             };
             if entry.log_offset == at {
                 self.summary.entries += 1;
+                let entry = self.files.resolve(queue, entry)?;
                 compare(queue, entry, queue_offset, record, judge, findings);
                 queue.take(entry, judge, findings);
                 return Ok(());
@@ -361,7 +367,10 @@ fn compare(queue: &Queue, entry: Entry, queue_offset: Option<i64>, record: &Reco
         Some(format!("the record has queue offset {}", record.queue_offset))
     } else if entry.size != record.size as i32 {
         Some(format!("the record has {} bytes", record.size))
-    } else if entry.tags_code != tags_code && !delayed && entry.tags_code >= EXTENDED_BELOW {
+    } else if !entry.has_value() {
+        findings.add(Severity::Note, Part::Queues, NO_VALUE, || queue.told(entry));
+        None
+    } else if entry.tags_code != tags_code && !delayed {
         Some(format!("the record's tag has code {tags_code}, the entry {}", entry.tags_code))
     } else {
         None
@@ -408,6 +417,19 @@ impl Files<'_> {
             queue.next += 1;
         }
         Ok(Peeked::Nothing)
+    }
+
+    /// An entry with its value, wherever that stands.
+    fn resolve(&self, queue: &Queue, entry: Entry) -> Result<Entry, StoreError> {
+        let Some(extended) = queue.extended.as_ref().filter(|_| !entry.has_value()) else {
+            return Ok(entry);
+        };
+        let value = extended.value(self.disk, self.open, entry.tags_code, false);
+        let value = value.map_err(|e| StoreError::io("read extended entries of", &queue.dir, e))?;
+        Ok(Entry {
+            tags_code: value.unwrap_or(entry.tags_code),
+            ..entry
+        })
     }
 
     /// Whether the entry of a record stands behind places that are not written; then the cursor goes there.

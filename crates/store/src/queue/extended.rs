@@ -16,9 +16,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::table::Shared;
-use crate::disk::{DiskFile, OpenMode, with_suffix};
-use crate::sync::atomic::Ordering;
+use super::open_files::OpenFiles;
+use crate::disk::{Disk, DiskFile, OpenMode, with_suffix};
 
 /// Bytes of a unit without a bit map.
 const UNIT_LEN: usize = 20;
@@ -29,9 +28,14 @@ pub const fn is_place(value: i64) -> bool {
     value < i32::MIN as i64
 }
 
+/// Where the files of queues are whose own are in `queue_dir`.
+pub(crate) fn dir_beside(queue_dir: &Path) -> PathBuf {
+    with_suffix(queue_dir, "_ext")
+}
+
 /// The files of one queue.
 #[derive(Debug)]
-pub(super) struct Extended {
+pub(crate) struct Extended {
     dir: PathBuf,
     serial: u64,
     /// Where in the row each file begins, in order.
@@ -39,17 +43,16 @@ pub(super) struct Extended {
 }
 
 impl Extended {
-    /// The files of a queue, if it has any.
-    pub(super) fn find(shared: &Shared, topic: &str, queue_id: i32) -> io::Result<Option<Self>> {
-        let dir = with_suffix(&shared.dir, "_ext").join(topic).join(queue_id.to_string());
-        let entries = match shared.disk.list(&dir) {
+    /// The files of a queue whose own are in `queue_dir/TOPIC/QUEUE`, if it has any. `serial` names them among open files.
+    pub(crate) fn find(disk: &dyn Disk, queue_dir: &Path, (topic, queue_id): (&str, i32), serial: u64) -> io::Result<Option<Self>> {
+        let dir = dir_beside(queue_dir).join(topic).join(queue_id.to_string());
+        let entries = match disk.list(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             entries => entries?,
         };
         let files = entries.iter().filter(|entry| !entry.is_dir && entry.name.len() == UNIT_LEN);
         let mut begins: Vec<i64> = files.filter_map(|entry| entry.name.parse().ok()).collect();
         begins.sort_unstable();
-        let serial = shared.serials.fetch_add(1, Ordering::Relaxed);
         Ok((!begins.is_empty()).then_some(Self { dir, serial, begins }))
     }
 
@@ -57,7 +60,7 @@ impl Extended {
     ///
     /// # Errors
     /// The machine's; [`io::ErrorKind::WouldBlock`] with `cached_only`.
-    pub(super) fn value(&self, shared: &Shared, place: i64, cached_only: bool) -> io::Result<Option<i64>> {
+    pub(crate) fn value(&self, disk: &dyn Disk, open: &OpenFiles, place: i64, cached_only: bool) -> io::Result<Option<i64>> {
         let at = place.wrapping_sub(i64::MIN);
         let Some(begin) = self.begins.partition_point(|begin| *begin <= at).checked_sub(1) else {
             return Ok(None);
@@ -68,9 +71,8 @@ impl Extended {
             return Ok(None);
         }
         let path = self.dir.join(format!("{begin:020}"));
-        let file = shared
-            .files
-            .take((self.serial, begin), || shared.disk.open(&path, OpenMode::Read))
+        let file = open
+            .take((self.serial, begin), || disk.open(&path, OpenMode::Read))
             .map_err(|error| named(&path, error))?;
         let mut unit = [0; UNIT_LEN];
         let read = read(&*file, &mut unit, (at - begin).unsigned_abs(), cached_only).map_err(|error| named(&path, error))?;

@@ -65,7 +65,9 @@ impl QueueFiles {
     /// # Errors
     /// Whatever the machine says.
     pub(super) fn with_extended(mut self) -> io::Result<Self> {
-        self.extended = Extended::find(&self.shared, &self.topic, self.queue_id)?.map(Box::new);
+        let Shared { disk, dir, serials, .. } = &*self.shared;
+        let serial = serials.fetch_add(1, Ordering::Relaxed);
+        self.extended = Extended::find(&**disk, dir, (&self.topic, self.queue_id), serial)?.map(Box::new);
         Ok(self)
     }
 
@@ -194,7 +196,8 @@ impl QueueFiles {
         let Some(extended) = self.extended.as_ref().filter(|_| !entry.has_value()) else {
             return Ok(entry);
         };
-        let value = extended.value(&self.shared, entry.tags_code, cached_only)?;
+        let Shared { disk, files, .. } = &*self.shared;
+        let value = extended.value(&**disk, files, entry.tags_code, cached_only)?;
         Ok(Entry {
             tags_code: value.unwrap_or(entry.tags_code),
             ..entry

@@ -29,6 +29,7 @@ pub use consume_queue::{ConsumeQueue, Skipped};
 pub(crate) use due::Code;
 pub use due::DueTopic;
 pub use entry::{ENTRY_LEN, Entry};
+pub(crate) use extended::Extended;
 pub use extended::is_place;
 pub(crate) use files::partition;
 pub(crate) use open_files::OpenFiles;

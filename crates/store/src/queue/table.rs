@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 
 use super::consume_queue::{ConsumeQueue, Left};
 use super::entry::ENTRY_LEN;
+use super::extended;
 use super::files::QueueFiles;
 use super::open_files::OpenFiles;
 use super::synced::{self, SyncedQueues};
@@ -116,7 +117,7 @@ impl QueueTable {
 
     fn load(&self, last_run: Option<&SyncedQueues>) -> io::Result<()> {
         let mut topics = self.topics.write();
-        let some_are_extended = self.shared.disk.exists(&with_suffix(&self.shared.dir, "_ext"))?;
+        let some_are_extended = self.shared.disk.exists(&extended::dir_beside(&self.shared.dir))?;
         for found in self.shared.disk.list(&self.shared.dir)? {
             if !found.is_dir {
                 continue;
