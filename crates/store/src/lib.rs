@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod disk;
 mod dispatch;
 mod error;
+mod foreign;
 pub mod index;
 pub mod inspect;
 pub mod json_file;

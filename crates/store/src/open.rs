@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::disk::{Disk, OpenMode};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
+use crate::foreign::Foreign;
 use crate::index::{KeyIndex, key_hashes};
 use crate::log::{self, CommitLog};
 use crate::options::{FlushMode, StoreOptions};
@@ -43,7 +44,8 @@ impl Store {
     /// Opens the directory, made if absent, and recovers it.
     ///
     /// # Errors
-    /// In use by another process; the machine's; files of other sizes than configured; a gap in the log.
+    /// In use by another process; the machine's; files of other sizes than configured; queues in a form of Apache's that is not
+    /// read here; a gap in the log.
     pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<(Arc<Self>, Recovery), StoreError> {
         let root = options.root.clone();
         disk.create_dir_all(&root).map_err(|e| StoreError::io("create", &root, e))?;
@@ -51,6 +53,7 @@ impl Store {
             sync_name(&*disk, dir)?;
         }
         let lock = lock(&*disk, &options)?;
+        Foreign::refuse(&*disk, &root)?;
         let abort = root.join("abort");
         let stop = LastStop::find(&*disk, &abort)?;
         let parts = Parts::open(&disk, &options)?;

@@ -8,6 +8,7 @@ use super::{InspectOptions, Judge, dump};
 use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
 use crate::error::StoreError;
+use crate::foreign::Foreign;
 use crate::log::begins_before;
 use crate::open::CHECKPOINT_MARGIN_MS;
 use message::record::Record;
@@ -28,7 +29,7 @@ const CUT: &str = "places of the log without a whole record after a stop that wa
 const TAIL: &str = "a torn end of the log";
 const AHEAD: &str = "the checkpoint names a place behind the log's end";
 const NO_CHECKPOINT: &str = "there is no checkpoint";
-const ROCKSDB: &str = "the queues are kept in RocksDB, which is not looked at";
+const FOREIGN: &str = "queues in a form that is not read here, for which a start is refused";
 const LEFT_OVER: &str = "files left by a write that was interrupted";
 
 /// How far a check has come, in bytes of the log.
@@ -52,10 +53,11 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
     tell_of_files(&files, &mut findings);
     let log_first = files.first();
     let queue_dir = options.root.join("consumequeue");
-    let in_rocksdb = list(&**disk, &queue_dir)?.iter().any(|entry| entry.name == "CURRENT");
-    if in_rocksdb {
-        findings.add(Severity::Note, Part::Queues, ROCKSDB, || queue_dir.display().to_string());
+    let foreign = Foreign::find(&**disk, &options.root)?;
+    for found in &foreign {
+        findings.add(Severity::Damage, Part::Queues, FOREIGN, || found.to_string());
     }
+    let in_rocksdb = foreign.contains(&Foreign::RocksDb);
     let mut queues = Queues::open(disk, &queue_dir, options.queue_file_bytes, log_first, &mut findings)?;
     let index_dir = options.root.join("index");
     let index = options
