@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use broker::settings::BrokerSettings;
-use config::{Declared, Kept, Leftover, Origin, Refusals, Sources};
+use broker::settings::{BrokerSettings, relations};
+use config::{Declared, Kept, Leftover, Note, Origin, Refusals, Sources};
 use nameserver::settings::NamesrvSettings;
 
 use crate::arguments::{FLAG_VARIABLES, ServerFlags};
@@ -27,6 +27,8 @@ pub(crate) struct Configuration {
     pub(crate) namesrv: Option<NamesrvSettings>,
     /// Names without effect, and unknown ones.
     leftovers: Vec<Leftover>,
+    /// Values that count as others, and keys that contradict each other.
+    notes: Vec<Note>,
     /// Files of changes made in an earlier run that are in force.
     changes: Vec<PathBuf>,
 }
@@ -52,11 +54,16 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     } else {
         None
     };
-    let leftovers = sources.leftovers(&names(part));
+    if let (Some(broker), Some(namesrv)) = (&broker, &namesrv) {
+        ports_of_their_own(broker, namesrv)?;
+    }
+    let mut leftovers = sources.leftovers(&names(part));
+    leftovers.retain(|leftover| !is_told_by_a_note(leftover));
     Ok(Configuration {
         broker,
         namesrv,
         leftovers,
+        notes: sources.take_notes(),
         changes,
     })
 }
@@ -162,6 +169,24 @@ fn fill_namesrv(sources: &mut Sources, flags: &ServerFlags, beside: Option<&Brok
     Ok(settings)
 }
 
+/// A name server and a broker beside each other cannot share a port; the broker has two.
+fn ports_of_their_own(broker: &BrokerSettings, namesrv: &NamesrvSettings) -> Result<(), Failure> {
+    let taken = namesrv.listen_port;
+    let (which, port) = if broker.listen_port == taken {
+        ("", broker.listen_port)
+    } else if broker.vip_port() == taken {
+        (", whose port for VIP clients is two below,", broker.listen_port)
+    } else {
+        return Ok(());
+    };
+    let why = format!("the broker's listenPort={port}{which} and the name server's port {taken} are one");
+    Err(Failure::new(why).advice("Choose another port with --broker-port or --namesrv-port"))
+}
+
+fn is_told_by_a_note(leftover: &Leftover) -> bool {
+    matches!(leftover, Leftover::WithoutMeaning { name, .. } if relations::is_a_place(name))
+}
+
 fn refused(refusals: Refusals) -> Failure {
     Failure::new(refusals).advice("Every key with what it allows: apogeemq config")
 }
@@ -176,12 +201,20 @@ fn names(part: Part) -> Vec<&'static str> {
 }
 
 impl Configuration {
-    /// Says once in the log which names had no effect, and which values come from an earlier run.
+    /// Says once in the log which values count as others, which keys contradict each other, which names had no effect, and which
+    /// values come from an earlier run.
     pub(crate) fn report(&self) {
+        for note in &self.notes {
+            tracing::warn!("{}", note.text);
+        }
         let mut without_meaning = Vec::new();
         for leftover in &self.leftovers {
             match leftover {
-                Leftover::WithoutMeaning { name } => without_meaning.push(name.as_str()),
+                Leftover::WithoutMeaning { name, reason: None } => without_meaning.push(name.as_str()),
+                Leftover::WithoutMeaning {
+                    name,
+                    reason: Some(reason),
+                } => tracing::warn!(key = name, "changes nothing here: {reason}"),
                 Leftover::Unknown { name, origin, nearest } => report_unknown(name, origin, nearest.as_deref()),
             }
         }
@@ -200,6 +233,9 @@ fn report_unknown(name: &str, origin: &Origin, nearest: Option<&str>) {
         None => tracing::warn!(key = name, %origin, "unknown key"),
     }
 }
+
+#[cfg(test)]
+mod published;
 
 #[cfg(test)]
 mod tests {
@@ -296,6 +332,22 @@ mod tests {
             text.starts_with("flag --namesrv-port: listenPort=x is refused: allowed is 1 to 65535\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn two_roles_on_one_port_are_refused_before_either_listens() {
+        for (port, told) in [
+            ("9876", "listenPort=9876 and"),
+            ("9878", "listenPort=9878, whose port for VIP clients is two below,"),
+        ] {
+            let flags = ServerFlags {
+                broker_port: Some(port.to_owned()),
+                ..ServerFlags::default()
+            };
+            let text = read(Part::Both, &flags, environment(&[])).unwrap_err().to_string();
+            assert!(text.contains(told) && text.contains("port 9876"), "{text}");
+            assert!(read(Part::Broker, &flags, environment(&[])).is_ok());
+        }
     }
 
     #[test]

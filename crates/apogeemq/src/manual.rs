@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use broker::settings::BrokerSettings;
+use broker::settings::{BrokerSettings, relations};
 use config::Declared;
 use nameserver::settings::NamesrvSettings;
 
@@ -17,8 +17,13 @@ Made by `apogeemq config --markdown` from the declarations of the keys; do not e
 `apogeemq` needs no configuration. What can be set has the names, units and defaults of Apache RocketMQ's files, so a broker or name
 server file written for it works with `-c FILE`. Keys that begin with `apogee` are ours.
 
-* **Order:** default < file < environment < flags. Every value is checked; a wrong one is refused with its place, key, value and what
-  is allowed, and nothing starts.
+* **Order:** default < file < environment < flags. Every value is checked. A value whose meaning is clear although it is not allowed as
+  it stands counts as what is meant, with a WARN: a number beyond a bound as the bound (Apache's own bounds where Apache has some),
+  `0.85` or `85%` as 85 where a percentage is asked for, `sync_flush` as `SYNC_FLUSH`, `ASYNC_FLUSH # comment` as what stands before the
+  comment, and an empty value as none. What has no sensible meaning is refused with its place, key, value and what is allowed, and
+  nothing starts: text for a number, a port, a permission or the size of existing files beyond its bounds, a negative number, 0 where at
+  least one is needed.
+* **Keys that contradict each other** are fitted together, or a WARN names both: see [the list](#keys-that-belong-together).
 * **Environment:** `APOGEEMQ_` and the key in capitals with `_` between its words: `brokerClusterName` is `APOGEEMQ_BROKER_CLUSTER_NAME`,
   `brokerIP1` is `APOGEEMQ_BROKER_IP1`. Our own keys drop their prefix: `apogeeMaxTopics` is `APOGEEMQ_MAX_TOPICS`. `NAMESRV_ADDR`, which
   Apache's scripts set, counts where nothing else names a name server.
@@ -30,7 +35,10 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
   `config/live.properties` of the store and `namesrv/live.properties` of the name server, and stands between file and environment at the
   next start; the configuration file itself is never written. All other keys are refused over the wire: nothing that moves a path or
   opens a port can be changed by a client.
-* **Keys of Apache's without meaning here** are accepted and named once in the log. An unknown key warns with the nearest name.
+* **Keys of Apache's without meaning here** are accepted and named once in the log, and so they are when they are changed live: the
+  answer's remark says that the key changes nothing. What was set can be read back (requests 26 and 319, `mqadmin getBrokerConfig`); there
+  all keys are given that Apache's broker gives, those that change nothing with Apache's default, or with what is true here where that is
+  something else (`timerWheelEnable=false`, because there are no timers yet). An unknown key warns with the nearest name.
 * **Files** are Java properties text: `key=value`, `key: value`, comments with `#` or `!`, a backslash at the end continues a line.
 ";
 
@@ -55,7 +63,28 @@ fn plain() -> String {
 fn markdown() -> String {
     let broker = config::markdown::<BrokerSettings>("Broker");
     let namesrv = config::markdown::<NamesrvSettings>("Name server");
-    format!("{INTRODUCTION}\n{broker}\n{namesrv}\n{}\n{}", wishes(), without_meaning())
+    format!(
+        "{INTRODUCTION}\n{broker}\n{namesrv}\n{}\n{}\n{}",
+        belonging_together(),
+        wishes(),
+        without_meaning()
+    )
+}
+
+fn belonging_together() -> String {
+    let mut text = "## Keys that belong together\n\n\
+        Checked at the start and with every change. Where the rule says \"counts as\", the value is fitted; a WARN names the keys either way.\n\n\
+        | Keys of the broker | Rule |\n|---|---|\n"
+        .to_owned();
+    for relation in relations::RELATIONS {
+        let keys: Vec<_> = relation.keys.iter().map(|key| format!("`{key}`")).collect();
+        text.push_str(&format!("| {} | {} |\n", keys.join(", "), relation.rule));
+    }
+    text.push_str(
+        "\nRefused, since no value would do: `storePathCommitLog` in a directory that has other files of the store, and a broker beside a \
+         name server of which one has a port of the other.\n",
+    );
+    text
 }
 
 fn wishes() -> String {
@@ -76,8 +105,15 @@ fn without_meaning() -> String {
             || config::not_there_yet().iter().any(|wish| wish.name == name)
     };
     let names: Vec<_> = config::names_of_apache().filter(|name| !known(name)).collect();
+    let said: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some(format!("| `{name}` | {} |\n", config::without_effect(name)?)))
+        .collect();
     format!(
-        "## Keys of Apache's that are accepted and change nothing\n\n{} names, from the configuration classes of Apache RocketMQ 5.5.0:\n\n{}\n",
+        "## Keys of Apache's that are accepted and change nothing\n\n\
+         | Key | Why |\n|---|---|\n{}\n\
+         All {} names, from the configuration classes of Apache RocketMQ 5.5.0 and from published files of older versions:\n\n{}\n",
+        said.concat(),
         names.len(),
         config::folded(&names.join(" "), 120).join("\n")
     )

@@ -321,9 +321,13 @@ impl Routes {
             }
             Code::GetBrokerHaStatus => admin::state::replication(&self.store),
             Code::GetBrokerConfig => admin::config::all(&self.settings),
-            Code::UpdateBrokerConfig => admin::config::update(frame, &self.settings, &self.topics, now, |settings, _| {
-                self.store.set_retention(crate::store_options::retention(settings));
-            }),
+            Code::UpdateBrokerConfig => {
+                return self.aside(frame, reply, |r, f| {
+                    admin::config::update(f, &r.settings, &r.topics, now_ms(), |settings, _| {
+                        r.store.set_retention(crate::store_options::retention(settings));
+                    })
+                });
+            }
             Code::CleanExpiredConsumequeue => return self.aside(frame, reply, |r, _| admin::clean::queues(&*r.store)),
             Code::DeleteExpiredCommitlog => admin::clean::expired(&*self.store),
             Code::CleanUnusedTopic => return self.aside(frame, reply, |r, _| admin::clean::unused_topics(&*r.store, &r.topics)),

@@ -2,6 +2,8 @@
 //!
 //! Names, defaults and units are Apache's wherever Apache has the key; a file written for the Java broker therefore works here. Keys
 //! that begin with `apogee` are ours: they name the bounds that the Java broker does not have. Every bound of the broker is here.
+//! Where Apache clamps a value, at the getter or where it is used, the bounds are Apache's and the shape is `clamped`.
+//! Keys that cannot all hold are fitted together in [`relations`].
 //!
 //! Invariants: whatever moves a path, opens a port or names this broker is `AtStart` and can never be changed over the wire; keys
 //! that are read on every request are few and are read from one snapshot. What is not here: keys without an effect. A key is added
@@ -11,12 +13,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub mod relations;
+
 use crate::delay::{Levels, delay_levels};
 use config::shape::{
     HoursOfDay, address, bytes, bytes_in_units_of, flag, host, host_and_port, hours, hours_of_day, list, milliseconds, name, one_of,
     optional, path, percent, seconds, text_that, whole,
 };
-use config::{Kept, Settings};
+use config::{Kept, Note, Settings};
 
 config::choice! {
     /// When a send is acknowledged.
@@ -33,6 +37,8 @@ config::choice! {
     pub enum BrokerRole {
         /// Takes messages; does not wait for copies.
         AsyncMaster = "ASYNC_MASTER",
+        /// As the other, until there is replication.
+        SyncMaster = "SYNC_MASTER",
     }
 }
 
@@ -52,12 +58,12 @@ config::declare! {
         broker_name: String { name: "brokerName", default: String::new(), allowed: empty_or_name(), change: AtStart }
         /// Cluster this broker belongs to.
         broker_cluster_name: String { name: "brokerClusterName", default: "DefaultCluster".to_owned(), allowed: name(), change: AtStart }
-        /// Number of this broker among those of its name; 0 is the master.
-        broker_id: u64 { name: "brokerId", default: 0, allowed: whole(0..=0).because(NO_REPLICATION), change: AtStart }
-        /// Part of this broker among those of its name.
+        /// Number of this broker among those of its name; that of a master counts as 0, as Apache's.
+        broker_id: u64 { name: "brokerId", default: 0, allowed: whole(0..=i64::MAX as u64).clamped(), change: AtStart }
+        /// Part of this broker among those of its name. There is no replication yet: SYNC_MASTER promises no more than ASYNC_MASTER, an
+        /// acknowledged message is on this broker only.
         broker_role: BrokerRole {
-            name: "brokerRole", default: BrokerRole::AsyncMaster,
-            allowed: one_of().refusing(&[("SYNC_MASTER", NO_REPLICATION), ("SLAVE", NO_REPLICATION)]), change: AtStart,
+            name: "brokerRole", default: BrokerRole::AsyncMaster, allowed: one_of().refusing(&[("SLAVE", NO_REPLICATION)]), change: AtStart,
         }
         /// Region written into messages (property MSG_REGION) and answers.
         region_id: String { name: "regionId", default: "DefaultRegion".to_owned(), allowed: name(), change: AtStart }
@@ -65,7 +71,7 @@ config::declare! {
 
     section "Addresses" {
         /// Port for clients. The port two below serves the same (VIP), the port above is reserved for replication.
-        listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(3..=65_534), change: AtStart }
+        listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(3..=65_534).strict(), change: AtStart }
         /// Address to listen on.
         bind_address: IpAddr { name: "bindAddress", default: IpAddr::V4(Ipv4Addr::UNSPECIFIED), allowed: address(), change: AtStart }
         /// Name servers to register with. In one process with a name server, that one is always among them.
@@ -74,14 +80,14 @@ config::declare! {
         broker_ip1: Option<String> { name: "brokerIP1", default: None, allowed: optional(host()), change: AtStart }
         /// Host that other brokers of this name are told. Empty: as brokerIP1.
         broker_ip2: Option<String> { name: "brokerIP2", default: None, allowed: optional(host()), change: AtStart }
-        /// Port that other brokers of this name are told; nothing listens there yet. Empty: listenPort + 1.
-        ha_listen_port: Option<u16> { name: "haListenPort", default: None, allowed: optional(whole(1..=65_535)), change: AtStart }
+        /// Port that other brokers of this name are told; nothing listens there yet. Empty or 0: listenPort + 1.
+        ha_listen_port: Option<u16> { name: "haListenPort", default: None, allowed: optional(whole(0..=65_535).clamped()), change: AtStart }
     }
 
     section "Registration at name servers" {
         /// Time between two registrations, which are also this broker's sign of life.
         register_name_server_period: Duration {
-            name: "registerNameServerPeriod", default: Duration::from_secs(30), allowed: milliseconds(10_000..=MINUTE_MS), change: AtStart,
+            name: "registerNameServerPeriod", default: Duration::from_secs(30), allowed: milliseconds(10_000..=MINUTE_MS).clamped(), change: AtStart,
         }
         /// Longest wait for a name server's answer to a registration.
         register_broker_timeout: Duration {
@@ -100,19 +106,19 @@ config::declare! {
         store_path_commit_log: Option<PathBuf> { name: "storePathCommitLog", default: None, allowed: optional(path()), change: AtStart }
         /// Size of one commit log file.
         mapped_file_size_commit_log: u64 {
-            name: "mappedFileSizeCommitLog", default: GIB, allowed: bytes(64 * 1024..=2 * GIB - 1), change: AtStart,
+            name: "mappedFileSizeCommitLog", default: GIB, allowed: bytes(64 * 1024..=2 * GIB - 1).strict(), change: AtStart,
         }
         /// Size of one consume queue file, 20 bytes a message.
         mapped_file_size_consume_queue: u64 {
             name: "mappedFileSizeConsumeQueue", default: 6_000_000,
-            allowed: bytes_in_units_of(QUEUE_ENTRY_BYTES, 1_000..=GIB), change: AtStart,
+            allowed: bytes_in_units_of(QUEUE_ENTRY_BYTES, 400..=GIB), change: AtStart,
         }
         /// Whether messages are indexed by key.
         message_index_enable: bool { name: "messageIndexEnable", default: true, allowed: flag(), change: AtStart }
         /// Hash slots of one index file, 4 bytes each.
-        max_hash_slot_num: u32 { name: "maxHashSlotNum", default: 5_000_000, allowed: whole(1_000..=50_000_000), change: AtStart }
+        max_hash_slot_num: u32 { name: "maxHashSlotNum", default: 5_000_000, allowed: whole(100..=50_000_000).strict(), change: AtStart }
         /// Entries of one index file, 20 bytes each.
-        max_index_num: u32 { name: "maxIndexNum", default: 20_000_000, allowed: whole(1_000..=100_000_000), change: AtStart }
+        max_index_num: u32 { name: "maxIndexNum", default: 20_000_000, allowed: whole(100..=100_000_000).strict(), change: AtStart }
     }
 
     section "Store: durability" {
@@ -136,18 +142,18 @@ config::declare! {
     }
 
     section "Store: retention" {
-        /// Age at which a file of the log may be deleted.
+        /// Age at which a file of the log may be deleted. 0: at the next of the hours deleteWhen.
         file_reserved_time: Duration {
-            name: "fileReservedTime", default: Duration::from_secs(72 * 3600), allowed: hours(1..=876_000), change: Live,
+            name: "fileReservedTime", default: Duration::from_secs(72 * 3600), allowed: hours(0..=876_000), change: Live,
         }
         /// Hours of the day, local time, at which files that are old enough are deleted.
         delete_when: HoursOfDay { name: "deleteWhen", default: HoursOfDay::new([4]), allowed: hours_of_day(), change: Live }
         /// Disk use above which files that are old enough are deleted at any hour.
         disk_max_used_space_ratio: u8 { name: "diskMaxUsedSpaceRatio", default: 75, allowed: percent(10..=95), change: Live }
-        /// Disk use above which files are deleted whatever their age, if cleanFileForciblyEnable. Counts as 30 to 85, as Apache's.
-        disk_space_clean_forcibly_ratio: u8 { name: "diskSpaceCleanForciblyRatio", default: 85, allowed: percent(10..=99), change: Live }
-        /// Disk use above which sends are refused with code 14. Counts as 35 to 90, as Apache's.
-        disk_space_warning_level_ratio: u8 { name: "diskSpaceWarningLevelRatio", default: 90, allowed: percent(10..=100), change: Live }
+        /// Disk use above which files are deleted whatever their age, if cleanFileForciblyEnable.
+        disk_space_clean_forcibly_ratio: u8 { name: "diskSpaceCleanForciblyRatio", default: 85, allowed: percent(30..=85), change: Live }
+        /// Disk use above which sends are refused with code 14.
+        disk_space_warning_level_ratio: u8 { name: "diskSpaceWarningLevelRatio", default: 90, allowed: percent(35..=90), change: Live }
         /// Whether a full disk may cost files that are not old enough.
         clean_file_forcibly_enable: bool { name: "cleanFileForciblyEnable", default: true, allowed: flag(), change: Live }
         /// Files deleted in one round.
@@ -162,11 +168,11 @@ config::declare! {
         /// Whether a topic comes into being with its first message.
         auto_create_topic_enable: bool { name: "autoCreateTopicEnable", default: true, allowed: flag(), change: Live }
         /// Most queues of a topic that came into being so.
-        default_topic_queue_nums: u32 { name: "defaultTopicQueueNums", default: 8, allowed: whole(1..=1_024), change: Live }
+        default_topic_queue_nums: u32 { name: "defaultTopicQueueNums", default: 8, allowed: whole(1..=65_536), change: Live }
         /// Whether a consumer group comes into being with its first consumer.
         auto_create_subscription_group: bool { name: "autoCreateSubscriptionGroup", default: true, allowed: flag(), change: Live }
         /// What this broker permits on all topics: the sum of 4 (read) and 2 (write).
-        broker_permission: i32 { name: "brokerPermission", default: 6, allowed: whole(0..=7), change: Live }
+        broker_permission: i32 { name: "brokerPermission", default: 6, allowed: whole(0..=7).strict(), change: Live }
         /// Whether there is a topic named as the cluster, from which topics can be created.
         cluster_topic_enable: bool { name: "clusterTopicEnable", default: true, allowed: flag(), change: AtStart }
         /// Whether there is a topic named as the broker, from which topics can be created.
@@ -179,11 +185,17 @@ config::declare! {
         validate_system_topic_when_update_topic: bool {
             name: "validateSystemTopicWhenUpdateTopic", default: true, allowed: flag(), change: Live,
         }
+        /// Whether a topic may have the attribute message.type=MIXED.
+        enable_mixed_message_type: bool { name: "enableMixedMessageType", default: false, allowed: flag(), change: Live }
     }
 
     section "Sending" {
         /// Largest message body.
         max_message_size: u32 { name: "maxMessageSize", default: 4 << 20, allowed: bytes(1..=128 << 20), change: Live }
+        /// Time before which sends are refused with code 1, in epoch milliseconds: for a broker that is to be filled from elsewhere first.
+        start_accept_send_request_timestamp: i64 {
+            name: "startAcceptSendRequestTimeStamp", default: 0, allowed: whole(0..=i64::MAX).clamped(), change: Live,
+        }
         /// Whether transactional messages are refused with code 16. Transactions are not there yet: without this they are answered
         /// "not supported".
         reject_transaction_message: bool { name: "rejectTransactionMessage", default: false, allowed: flag(), change: Live }
@@ -249,9 +261,9 @@ config::declare! {
     section "Connections" {
         /// Threads that serve connections. 0: one for every two processors.
         worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }
-        /// Time without a byte from a client after which its connection is closed.
+        /// Time without a byte from a client after which its connection is closed. 0: the longest.
         server_channel_max_idle_time: Duration {
-            name: "serverChannelMaxIdleTimeSeconds", default: Duration::from_secs(120), allowed: seconds(1..=86_400), change: AtStart,
+            name: "serverChannelMaxIdleTimeSeconds", default: Duration::from_secs(120), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
         }
         /// Time without a heartbeat after which a producer or consumer is forgotten.
         channel_expired_timeout: Duration {
@@ -323,14 +335,13 @@ fn empty_or_name() -> config::shape::Text {
 }
 
 impl Settings for BrokerSettings {
-    fn settle(&mut self) -> Result<(), String> {
+    const GIVEN: &'static str = include_str!("admin/given.txt");
+
+    fn settle(&mut self, notes: &mut Vec<Note>) -> Result<(), String> {
         if self.broker_name.is_empty() {
             self.broker_name = host_name();
         }
-        if self.outbox_pause_bytes > self.outbox_close_bytes {
-            return Err("apogeeOutboxPauseBytes is larger than apogeeOutboxCloseBytes, which would close before it pauses".to_owned());
-        }
-        Ok(())
+        relations::fit(self, notes)
     }
 }
 
@@ -342,7 +353,8 @@ impl BrokerSettings {
 
     /// Port that other brokers of this name are told.
     pub fn ha_port(&self) -> u16 {
-        self.ha_listen_port.unwrap_or(self.listen_port.saturating_add(1))
+        let port = self.ha_listen_port.filter(|port| *port > 0);
+        port.unwrap_or(self.listen_port.saturating_add(1))
     }
 
     /// Where settings changed while running are kept.
@@ -423,7 +435,7 @@ mod tests {
     #[test]
     fn a_slave_is_refused_by_naming_replication() {
         let text = filled("brokerRole=SLAVE\nbrokerId=1\n").unwrap_err();
-        assert_eq!(text.matches("replication is not there yet").count(), 2, "{text}");
+        assert_eq!(text.matches("replication is not there yet").count(), 1, "{text}");
     }
 
     #[test]
@@ -432,14 +444,8 @@ mod tests {
         assert_eq!((settings.vip_port(), settings.ha_port()), (20_909, 20_912));
         assert_eq!(settings.commit_log_dir(), Path::new("/tmp/x/commitlog"));
         assert!(!settings.broker_name.is_empty(), "the host name stands in");
-    }
-
-    #[test]
-    fn an_outbox_that_closes_before_it_pauses_is_refused() {
-        assert!(
-            filled("apogeeOutboxPauseBytes=134217728\n")
-                .unwrap_err()
-                .contains("apogeeOutboxCloseBytes")
-        );
+        for port in ["0", "-1"] {
+            assert_eq!(filled(&format!("haListenPort={port}\n")).unwrap().ha_port(), 10_912, "{port}");
+        }
     }
 }

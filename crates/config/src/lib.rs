@@ -5,6 +5,10 @@
 //! of flags, the dynamic update over the wire, the properties text of all values, and the table of `apogeemq config` and
 //! `docs/configuration.md`. There is no second place to keep in step.
 //!
+//! A value whose meaning is clear although it is not allowed as it stands (a number beyond a bound, a value with a comment behind it)
+//! counts as the value that is meant, and a [`Note`] says so; so do keys that contradict each other. Only what has no sensible meaning is
+//! refused.
+//!
 //! Invariants:
 //! * Order: default < file < changes kept from a run < environment < flags. Every value is checked, also one that a later source overrides.
 //! * A refused value names the key, the value, where it stands and what is allowed; all refusals are collected, not only the first.
@@ -22,10 +26,10 @@ pub mod shape;
 mod sources;
 mod table;
 
-pub use apache::{Wish, is_known_to_apache, names_of_apache, not_there_yet};
+pub use apache::{Wish, is_known_to_apache, names_of_apache, not_there_yet, without_effect};
 pub use kept::Kept;
-pub use key::{Change, Declared, Key, Settings, environment_name, properties_text};
-pub use live::{Changed, Live, NEVER_OVER_THE_WIRE, UpdateRefused};
+pub use key::{Change, Declared, Key, Note, Others, Settings, environment_name, given, properties_text};
+pub use live::{Changed, Live, NEVER_OVER_THE_WIRE, UpdateRefused, Updated};
 pub use nearest::nearest;
 pub use sources::{FileError, Leftover, Origin, Refusal, Refusals, Sources};
 pub use table::{folded, markdown, plain};
@@ -78,11 +82,13 @@ macro_rules! declare {
                 #[doc = concat!("Key `", $key, "`.")]
                 pub $field: $type,
             )*)*
+            /// Keys of Apache's that were set and change nothing here.
+            pub others: $crate::Others,
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $($($field: $default,)*)* }
+                Self { $($($field: $default,)*)* others: $crate::Others::default() }
             }
         }
 
@@ -100,10 +106,25 @@ macro_rules! declare {
                             settings.$field = $crate::shape::Shape::<$type>::parse(&$shape, text)?;
                             Ok(())
                         },
+                        fit: |settings, text| match $crate::shape::Shape::<$type>::fit(&$shape, text) {
+                            Some(value) => {
+                                settings.$field = value;
+                                true
+                            }
+                            None => false,
+                        },
                         print: |settings| $crate::shape::Shape::<$type>::print(&$shape, &settings.$field),
                     },
                 )*)*];
                 KEYS
+            }
+
+            fn others(&self) -> &$crate::Others {
+                &self.others
+            }
+
+            fn others_mut(&mut self) -> &mut $crate::Others {
+                &mut self.others
             }
         }
     };
@@ -134,6 +155,22 @@ macro_rules! declaration_tests {
                     key.name
                 );
             }
+        }
+
+        #[test]
+        fn what_is_given_beside_the_keys_is_apaches_and_declared_nowhere() {
+            let mut names = Vec::new();
+            for (name, _) in $crate::given::<$settings>() {
+                assert!($crate::is_known_to_apache(name), "{name}");
+                assert!(<$settings as $crate::Declared>::key(name).is_none(), "{name}");
+                names.push(name);
+            }
+            assert_eq!(
+                names.len(),
+                <$settings as $crate::Settings>::GIVEN.lines().count(),
+                "a line each"
+            );
+            assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "sorted, each once");
         }
 
         #[test]

@@ -1,16 +1,17 @@
 //! Settings that may change while running: what requests 25, 26, 318 and 319 work on.
 //!
-//! Invariants: an update is taken whole or not at all; a key declared `AtStart` is never changed; readers see one consistent set.
+//! Invariants: an update is taken whole or not at all; a key declared `AtStart` is never changed; readers see one consistent set and
+//! never wait for an update that is being written.
 //! What is not here: whether the caller may ask at all, and the codes of the answers.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::apache;
 use crate::kept::Kept;
-use crate::key::{Change, Settings, properties_text};
+use crate::key::{Change, Note, Settings, given, properties_text};
 use crate::nearest::nearest;
 use crate::properties::{self, ParseError};
-use crate::sources::{Origin, Refusal, explain};
+use crate::sources::{Origin, Refusal, explain, take};
 
 /// One value that an update changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,8 @@ pub enum UpdateRefused {
 
 /// Keys of Apache's that nobody may ever change over the wire, whether they mean something here or not: they name files, classes
 /// to load, programs or hosts, and with the like of them clients took over servers (CVE-2023-33246, CVE-2023-37582).
-pub const NEVER_OVER_THE_WIRE: [&str; 29] = [
+pub const NEVER_OVER_THE_WIRE: [&str; 33] = [
+    "abortFile",
     "authConfigPath",
     "authenticationMetadataProvider",
     "authenticationProvider",
@@ -68,9 +70,12 @@ pub const NEVER_OVER_THE_WIRE: [&str; 29] = [
     "metricsGrpcExporterTarget",
     "readOnlyCommitLogStorePaths",
     "rocketmqHome",
+    "storeCheckpoint",
     "storePathBrokerIdentity",
+    "storePathConsumeQueue",
     "storePathDLedgerCommitLog",
     "storePathEpochFile",
+    "storePathIndex",
     "tieredBackendServiceProvider",
     "tieredMetadataServiceProvider",
     "tieredStoreFilePath",
@@ -82,10 +87,31 @@ pub const NEVER_OVER_THE_WIRE: [&str; 29] = [
     "tls.server.trustCertPath",
 ];
 
+/// What an update did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Updated {
+    /// Values that are others now.
+    pub changed: Vec<Changed>,
+    /// Values that count as others, keys that change nothing here, and keys that contradict each other.
+    pub notes: Vec<Note>,
+}
+
+impl Updated {
+    /// The notes as one text for the answer; empty when there are none.
+    pub fn remark(&self) -> String {
+        let texts: Vec<_> = self.notes.iter().map(|note| note.text.as_str()).collect();
+        texts.join("; ")
+    }
+}
+
 /// Settings shared by those who read them and the few who change them.
+///
+/// Invariant: no reader waits for a file. Whoever changes settings holds `changing` while the change is written, and `current` only to
+/// put the new settings in their place.
 #[derive(Debug)]
 pub struct Live<S> {
     current: RwLock<Arc<S>>,
+    changing: Mutex<()>,
     kept: Option<Kept>,
 }
 
@@ -94,6 +120,7 @@ impl<S: Settings> Live<S> {
     pub fn new(settings: S) -> Self {
         Self {
             current: RwLock::new(Arc::new(settings)),
+            changing: Mutex::default(),
             kept: None,
         }
     }
@@ -116,51 +143,73 @@ impl<S: Settings> Live<S> {
         properties_text(&*self.current())
     }
 
-    /// Applies properties text and says what changed. Keys of Apache's without meaning here are passed over.
+    /// Applies properties text and says what changed. Keys of Apache's without meaning here are kept to be read back, with a note.
+    ///
+    /// Waits for the disk when the change is kept, and for another update that does: not to be called where requests are served.
     ///
     /// # Errors
     /// [`UpdateRefused`]; nothing was applied.
-    pub fn update(&self, text: &[u8]) -> Result<Vec<Changed>, UpdateRefused> {
+    pub fn update(&self, text: &[u8]) -> Result<Updated, UpdateRefused> {
         let entries = properties::parse_bytes(text)?;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current();
         let mut candidate = S::clone(&current);
+        let mut notes = Vec::new();
         for entry in &entries {
-            apply(&mut candidate, entry.key.trim(), entry.value.trim())?;
+            notes.extend(apply(&mut candidate, entry.key.trim(), entry.value.trim())?);
         }
-        candidate.settle().map_err(|why| UpdateRefused::Value(refusal("", "", why)))?;
-        let changed = differences(&**current, &candidate);
+        candidate
+            .settle(&mut notes)
+            .map_err(|why| UpdateRefused::Value(refusal("", "", why)))?;
+        let changed = differences(&*current, &candidate);
+        // A contradiction that stood before is not this update's.
+        let asked = |key: &String| entries.iter().any(|entry| entry.key.trim() == key);
+        notes.retain(|note| note.keys.iter().any(asked));
         if let Some(kept) = self.kept.as_ref().filter(|_| !changed.is_empty()) {
             kept.keep(&changed)
                 .map_err(|error| UpdateRefused::NotKept(format!("{}: {error}", kept.path().display())))?;
         }
-        *current = Arc::new(candidate);
-        Ok(changed)
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(candidate);
+        Ok(Updated { changed, notes })
     }
 }
 
-fn apply<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<(), UpdateRefused> {
+fn apply<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<Option<Note>, UpdateRefused> {
     if NEVER_OVER_THE_WIRE.contains(&name) {
         return Err(UpdateRefused::AtStart(name.to_owned()));
     }
     let Some(key) = S::key(name) else {
-        return apply_unclaimed::<S>(name, value);
+        return apply_unclaimed(settings, name, value);
     };
     if key.change == Change::AtStart {
         // The same value again is no change: tools send whole files back.
         if (key.print)(settings) == value {
-            return Ok(());
+            return Ok(None);
         }
         return Err(UpdateRefused::AtStart(name.to_owned()));
     }
-    (key.set)(settings, value).map_err(|refused| UpdateRefused::Value(refusal(name, value, explain(refused, &(key.allowed)()))))
+    let refused = |refused| UpdateRefused::Value(refusal(name, value, explain(refused, &(key.allowed)())));
+    let counts = take(key, settings, value).map_err(refused)?;
+    Ok(counts.map(|counts| Note::new(&[name], format!("{name}={value} {counts}"))))
 }
 
-fn apply_unclaimed<S: Settings>(name: &str, value: &str) -> Result<(), UpdateRefused> {
+fn apply_unclaimed<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<Option<Note>, UpdateRefused> {
     if let Some(wish) = apache::not_there_yet().iter().find(|wish| wish.name == name && wish.asks(value)) {
         return Err(UpdateRefused::Value(refusal(name, value, wish.reason.to_owned())));
     }
+    let given = given::<S>().find(|(key, _)| *key == name).map(|(_, value)| value);
+    if given == Some(value) && settings.others().of(name).is_none() {
+        return Ok(None);
+    }
+    if settings.others().of(name) == Some(value) {
+        return Ok(None);
+    }
+    if settings.others_mut().set(name, value) {
+        let reason = apache::without_effect(name).map(|reason| format!(": {reason}")).unwrap_or_default();
+        return Ok(Some(Note::new(&[name], format!("{name} changes nothing here{reason}"))));
+    }
     if apache::is_known_to_apache(name) {
-        return Ok(());
+        return Err(UpdateRefused::Value(refusal(name, "...", "the value is too long".to_owned())));
     }
     let nearest = nearest(name, S::keys().iter().map(|key| key.name)).map(str::to_owned);
     Err(UpdateRefused::Unknown {
@@ -179,43 +228,66 @@ fn refusal(key: &str, value: &str, why: String) -> Refusal {
 }
 
 fn differences<S: Settings>(before: &S, after: &S) -> Vec<Changed> {
-    S::keys()
-        .iter()
-        .map(|key| Changed {
-            key: key.name,
-            from: (key.print)(before),
-            to: (key.print)(after),
-        })
-        .filter(|changed| changed.from != changed.to)
-        .collect()
+    let keys = S::keys().iter().map(|key| Changed {
+        key: key.name,
+        from: (key.print)(before),
+        to: (key.print)(after),
+    });
+    let others = after.others().iter().map(|(key, value)| Changed {
+        key,
+        from: before.others().of(key).unwrap_or_default().to_owned(),
+        to: value.to_owned(),
+    });
+    keys.chain(others).filter(|changed| changed.from != changed.to).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::shape::{flag, whole};
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     crate::declare! {
         /// Example.
         struct Example;
         section "All" {
             /// A port.
-            listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(1..=65_535), change: AtStart }
+            listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(1..=65_535).strict(), change: AtStart }
             /// A switch.
             auto: bool { name: "autoCreateTopicEnable", default: true, allowed: flag(), change: Live }
             /// A count.
             queues: u32 { name: "defaultTopicQueueNums", default: 8, allowed: whole(1..=128), change: Live }
         }
     }
-    impl Settings for Example {}
+    impl Settings for Example {
+        const GIVEN: &'static str = "slaveReadEnable=false\nwaitTimeMillsInSendQueue=200\n";
+
+        fn settle(&mut self, notes: &mut Vec<Note>) -> Result<(), String> {
+            if self.auto && self.queues > 100 {
+                notes.push(Note::new(
+                    &["autoCreateTopicEnable", "defaultTopicQueueNums"],
+                    "many queues of many topics",
+                ));
+            }
+            Ok(())
+        }
+    }
+
+    fn changed(live: &Live<Example>, text: &str) -> Result<Vec<Changed>, UpdateRefused> {
+        live.update(text.as_bytes()).map(|updated| updated.changed)
+    }
+
+    fn remark(live: &Live<Example>, text: &str) -> String {
+        live.update(text.as_bytes()).unwrap().remark()
+    }
 
     #[test]
     fn an_update_is_seen_by_the_next_reader() {
         let live = Live::new(Example::default());
         let before = live.current();
-        let changed = live.update(b"autoCreateTopicEnable=false\ndefaultTopicQueueNums = 8").unwrap();
         assert_eq!(
-            changed,
+            changed(&live, "autoCreateTopicEnable=false\ndefaultTopicQueueNums = 8").unwrap(),
             [Changed {
                 key: "autoCreateTopicEnable",
                 from: "true".to_owned(),
@@ -232,7 +304,7 @@ mod tests {
         assert_eq!(refused, UpdateRefused::AtStart("listenPort".to_owned()));
         assert!(live.current().auto, "an update is taken whole or not at all");
         assert_eq!(
-            live.update(b"listenPort=10911"),
+            changed(&live, "listenPort=10911"),
             Ok(Vec::new()),
             "the same value again is no change"
         );
@@ -249,7 +321,7 @@ mod tests {
         ));
         assert!(live.current().auto);
         let live = Live::keeping(Example::default(), Kept::at(dir.path().join("live.properties")));
-        assert_eq!(live.update(b"autoCreateTopicEnable=false").map(|changed| changed.len()), Ok(1));
+        assert_eq!(changed(&live, "autoCreateTopicEnable=false").map(|changed| changed.len()), Ok(1));
         assert!(
             std::fs::read_to_string(dir.path().join("live.properties"))
                 .unwrap()
@@ -279,8 +351,72 @@ mod tests {
             live.update(b"defaultTopicQueueNums=0").unwrap_err().to_string(),
             "update: defaultTopicQueueNums=0 is refused: allowed is 1 to 128"
         );
-        assert_eq!(live.update(b"sendMessageThreadPoolNums=4"), Ok(Vec::new()));
         assert!(live.update(b"aclEnable=true").is_err());
+    }
+
+    #[test]
+    fn a_number_beyond_a_bound_counts_as_the_bound_and_the_answer_says_so() {
+        let live = Live::new(Example::default());
+        assert_eq!(
+            remark(&live, "defaultTopicQueueNums=500"),
+            "defaultTopicQueueNums=500 counts as 128, allowed is 1 to 128; many queues of many topics"
+        );
+        assert_eq!(live.current().queues, 128);
+        assert_eq!(remark(&live, "listenPort=10911"), "", "what stood before is not told again");
+        assert_eq!(remark(&live, "autoCreateTopicEnable=true"), "many queues of many topics");
+    }
+
+    #[test]
+    fn a_key_that_changes_nothing_is_answered_so_and_can_be_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::at(dir.path().join("live.properties"));
+        let live = Live::keeping(Example::default(), kept.clone());
+        assert_eq!(remark(&live, "waitTimeMillsInSendQueue=200"), "", "as it is given already");
+        assert_eq!(
+            remark(
+                &live,
+                "sendMessageThreadPoolNums=4\nwaitTimeMillsInSendQueue=300\nslaveReadEnable=true"
+            ),
+            "sendMessageThreadPoolNums changes nothing here; waitTimeMillsInSendQueue changes nothing here; \
+             slaveReadEnable changes nothing here: replication is not there yet"
+        );
+        assert_eq!(
+            remark(&live, "sendMessageThreadPoolNums=4"),
+            "",
+            "the same value again is no change"
+        );
+        let expected = "slaveReadEnable=true\nwaitTimeMillsInSendQueue=300\nsendMessageThreadPoolNums=4\n";
+        assert!(live.text().ends_with(expected), "{}", live.text());
+        let mut sources = crate::Sources::new();
+        kept.add_to(&mut sources).unwrap();
+        let again = sources.fill::<Example>().unwrap();
+        let keys = ["slaveReadEnable", "waitTimeMillsInSendQueue", "sendMessageThreadPoolNums"];
+        assert_eq!(keys.map(|key| again.others.of(key)), [Some("true"), Some("300"), Some("4")]);
+    }
+
+    #[test]
+    fn readers_do_not_wait_for_an_update_that_is_being_written() {
+        let dir = tempfile::tempdir().unwrap();
+        // Opening a pipe to write waits until somebody reads it: a disk that takes its time.
+        let pipe = dir.path().join("live.new");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let live = Arc::new(Live::keeping(Example::default(), Kept::at(dir.path().join("live.properties"))));
+        let updating = {
+            let live = Arc::clone(&live);
+            std::thread::spawn(move || live.update(b"autoCreateTopicEnable=false"))
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while live.changing.try_lock().is_ok() && !updating.is_finished() {
+            assert!(std::time::Instant::now() < deadline, "the update never began");
+            std::thread::yield_now();
+        }
+        let (answer, answered) = mpsc::channel();
+        let reader = Arc::clone(&live);
+        std::thread::spawn(move || answer.send(reader.current().auto));
+        assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(true));
+        assert!(!updating.is_finished(), "nobody has read the pipe");
+        drop(std::fs::File::open(&pipe).unwrap());
+        let _ = updating.join().unwrap();
     }
 
     #[test]
@@ -288,8 +424,8 @@ mod tests {
         let live = Live::new(Example::default());
         assert_eq!(
             live.text(),
-            "listenPort=10911\nautoCreateTopicEnable=true\ndefaultTopicQueueNums=8\n"
+            "listenPort=10911\nautoCreateTopicEnable=true\ndefaultTopicQueueNums=8\nslaveReadEnable=false\nwaitTimeMillsInSendQueue=200\n"
         );
-        assert_eq!(live.update(live.text().as_bytes()), Ok(Vec::new()));
+        assert_eq!(live.update(live.text().as_bytes()), Ok(Updated::default()));
     }
 }

@@ -9,7 +9,7 @@ mod text;
 mod time;
 
 pub use choice::{Choice, OneOf, one_of};
-pub use number::{Integer, RoundedUp, Whole, bytes, bytes_in_units_of, percent, whole};
+pub use number::{Integer, Percent, RoundedUp, Whole, bytes, bytes_in_units_of, percent, whole};
 pub use text::{Address, Path, Text, address, host, host_and_port, name, path, text, text_that};
 pub use time::{HoursOfDay, HoursText, Span, hours, hours_of_day, milliseconds, seconds};
 
@@ -33,6 +33,12 @@ pub trait Shape<T> {
     /// # Errors
     /// [`Refused`] when the text is not one of the allowed values.
     fn parse(&self, text: &str) -> Result<T, Refused>;
+    /// The value that a text which [`Shape::parse`] refuses counts as, where its meaning is clear all the same: a number beyond a
+    /// bound counts as the bound. `None` when there is no sensible meaning; the text is refused then.
+    fn fit(&self, text: &str) -> Option<T> {
+        let _ = text;
+        None
+    }
     /// Text that [`Shape::parse`] takes back.
     fn print(&self, value: &T) -> String;
 }
@@ -91,6 +97,10 @@ impl<T, S: Shape<T>> Shape<Option<T>> for Optional<S> {
 
     fn parse(&self, text: &str) -> Result<Option<T>, Refused> {
         if text.is_empty() { Ok(None) } else { self.0.parse(text).map(Some) }
+    }
+
+    fn fit(&self, text: &str) -> Option<Option<T>> {
+        self.0.fit(text).map(Some)
     }
 
     fn print(&self, value: &Option<T>) -> String {

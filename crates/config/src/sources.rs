@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::apache;
-use crate::key::{ENVIRONMENT_PREFIX, Settings, environment_name};
+use crate::key::{ENVIRONMENT_PREFIX, Key, Note, Settings, environment_name};
 use crate::nearest::nearest;
 use crate::properties::{self, ParseError};
 use crate::shape::Refused;
@@ -99,8 +99,10 @@ pub enum FileError {
 pub enum Leftover {
     /// A key of Apache's that changes nothing here.
     WithoutMeaning {
-        /// Name as it was written.
+        /// Name as Apache has it.
         name: String,
+        /// What is to be said of it, where the name does not say enough.
+        reason: Option<&'static str>,
     },
     /// A name that neither Apache nor we know.
     Unknown {
@@ -143,6 +145,7 @@ impl Assignment {
 #[derive(Debug, Default)]
 pub struct Sources {
     assignments: Vec<Assignment>,
+    notes: Vec<Note>,
 }
 
 impl Sources {
@@ -216,7 +219,7 @@ impl Sources {
     /// Settings from their defaults and all sources.
     ///
     /// # Errors
-    /// Every value that is not allowed, and what the settings say about several keys together.
+    /// Every value that has no sensible meaning, and what the settings say about several keys together.
     pub fn fill<S: Settings>(&mut self) -> Result<S, Refusals> {
         self.fill_except(&[])
     }
@@ -228,25 +231,24 @@ impl Sources {
     pub fn fill_except<S: Settings>(&mut self, others: &[&str]) -> Result<S, Refusals> {
         let mut settings = S::default();
         let mut refusals = Vec::new();
+        let mut notes = Vec::new();
         for assignment in &mut self.assignments {
             let key = S::keys()
                 .iter()
                 .find(|key| assignment.is_for(key.name) && !others.contains(&key.name));
-            let Some(key) = key else { continue };
+            let Some(key) = key else {
+                set_other(&mut settings, assignment);
+                continue;
+            };
             assignment.claimed = true;
-            if let Err(refused) = (key.set)(&mut settings, &assignment.value) {
-                let why = explain(refused, &(key.allowed)());
-                refusals.push(Refusal {
-                    key: key.name.to_owned(),
-                    value: assignment.value.clone(),
-                    why,
-                    origin: assignment.origin.clone(),
-                });
+            match assign(key, &mut settings, assignment) {
+                Ok(note) => notes.extend(note),
+                Err(refusal) => refusals.push(refusal),
             }
         }
         refusals.extend(self.assignments.iter().filter_map(not_there_yet));
         if refusals.is_empty()
-            && let Err(why) = settings.settle()
+            && let Err(why) = settings.settle(&mut notes)
         {
             refusals.push(Refusal {
                 key: String::new(),
@@ -255,11 +257,20 @@ impl Sources {
                 origin: Origin::Together,
             });
         }
-        if refusals.is_empty() {
-            Ok(settings)
-        } else {
-            Err(Refusals(refusals))
+        if !refusals.is_empty() {
+            return Err(Refusals(refusals));
         }
+        for note in notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        Ok(settings)
+    }
+
+    /// What was noted while settings were filled: values that count as others, and keys that contradict each other.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     /// What nobody claimed, each name once, in the order of the sources. `known` are the keys of all roles, for the nearest name.
@@ -273,6 +284,55 @@ impl Sources {
             }
         }
         leftovers
+    }
+}
+
+/// Keeps what is said about a key of Apache's that the role gives to whoever asks.
+fn set_other<S: Settings>(settings: &mut S, assignment: &Assignment) {
+    let declared = S::keys().iter().any(|key| assignment.is_for(key.name));
+    if let Some(name) = apache::names_of_apache().find(|name| !declared && assignment.is_for(name)) {
+        settings.others_mut().set(name, &assignment.value);
+    }
+}
+
+/// Gives a key the value of an assignment; a note where it counts as another.
+fn assign<S: Settings>(key: &Key<S>, settings: &mut S, assignment: &Assignment) -> Result<Option<Note>, Refusal> {
+    let (value, origin) = (assignment.value.as_str(), &assignment.origin);
+    let noted = |counts: String| Some(Note::new(&[key.name], format!("{origin}: {}={value} {counts}", key.name)));
+    let refused = match take(key, settings, value) {
+        Ok(counts) => return Ok(counts.and_then(noted)),
+        Err(refused) => refused,
+    };
+    // A template whose variable was not set; a flag is typed by hand.
+    if value.is_empty() && !matches!(origin, Origin::Flag(_)) {
+        return Ok(Some(Note::new(
+            &[key.name],
+            format!("{origin}: {} is empty, which changes nothing", key.name),
+        )));
+    }
+    let before_comment = value.split_once('#').map(|(before, _)| before);
+    if let Some(before) = before_comment.filter(|before| before.ends_with(char::is_whitespace))
+        && take(key, settings, before.trim_end()).is_ok()
+    {
+        return Ok(noted(format!(
+            "counts as {}; a comment needs a line of its own",
+            (key.print)(settings)
+        )));
+    }
+    Err(Refusal {
+        key: key.name.to_owned(),
+        value: value.to_owned(),
+        why: explain(refused, &(key.allowed)()),
+        origin: origin.clone(),
+    })
+}
+
+/// Gives a key a value; what it counts as, where it counts as another.
+pub(crate) fn take<S>(key: &Key<S>, settings: &mut S, text: &str) -> Result<Option<String>, Refused> {
+    match (key.set)(settings, text) {
+        Ok(()) => Ok(None),
+        Err(_) if (key.fit)(settings, text) => Ok(Some(format!("counts as {}, allowed is {}", (key.print)(settings), (key.allowed)()))),
+        Err(refused) => Err(refused),
     }
 }
 
@@ -301,10 +361,14 @@ fn not_there_yet(assignment: &Assignment) -> Option<Refusal> {
 }
 
 fn leftover(assignment: &Assignment, known: &[&str]) -> Leftover {
-    let name = assignment.name.clone();
-    if apache::names().any(|key| assignment.is_for(key)) || known.iter().any(|key| assignment.is_for(key)) {
-        return Leftover::WithoutMeaning { name };
+    let of_apache = apache::names_of_apache().find(|key| assignment.is_for(key));
+    if let Some(name) = of_apache.or_else(|| known.iter().copied().find(|key| assignment.is_for(key))) {
+        return Leftover::WithoutMeaning {
+            name: name.to_owned(),
+            reason: apache::without_effect(name),
+        };
     }
+    let name = assignment.name.clone();
     let nearest = match &assignment.origin {
         Origin::Environment(variable) => nearest_variable(variable, known),
         _ => nearest(&name, known.iter().copied().chain(apache::names())).map(str::to_owned),
@@ -332,7 +396,9 @@ mod tests {
         struct Example;
         section "All" {
             /// A port.
-            listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(1..=65_535), change: AtStart }
+            listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(1..=65_535).strict(), change: AtStart }
+            /// A count.
+            queues: u32 { name: "defaultTopicQueueNums", default: 8, allowed: whole(1..=128), change: Live }
             /// A name.
             broker_name: String { name: "brokerName", default: "a".to_owned(), allowed: text(), change: AtStart }
             /// A switch.
@@ -343,7 +409,10 @@ mod tests {
     }
 
     impl Settings for Example {
-        fn settle(&mut self) -> Result<(), String> {
+        fn settle(&mut self, notes: &mut Vec<Note>) -> Result<(), String> {
+            if self.broker_name == "odd" {
+                notes.push(Note::new(&["brokerName", "listenPort"], "an odd name for this port"));
+            }
             if self.broker_name == "bad" && self.listen_port == 1 {
                 return Err("brokerName bad and listenPort 1 cannot be".to_owned());
             }
@@ -418,6 +487,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_meant_counts_where_it_is_clear_and_is_noted_with_its_place() {
+        let text = "defaultTopicQueueNums=500\nlistenPort=\nforceRegister=false  # for now\nbrokerName=odd\n";
+        let (_dir, path) = written(text);
+        let mut sources = Sources::new();
+        sources.file(&path).unwrap();
+        sources.environment([variable("APOGEEMQ_FORCE_REGISTER", "")], &[]);
+        let settings: Example = sources.fill().unwrap();
+        assert_eq!((settings.queues, settings.listen_port, settings.force), (128, 10_911, false));
+        let place = path.display();
+        let expected = [
+            format!("{place}:1: defaultTopicQueueNums=500 counts as 128, allowed is 1 to 128"),
+            format!("{place}:2: listenPort is empty, which changes nothing"),
+            format!("{place}:3: forceRegister=false  # for now counts as false; a comment needs a line of its own"),
+            "environment APOGEEMQ_FORCE_REGISTER: forceRegister is empty, which changes nothing".to_owned(),
+            "an odd name for this port".to_owned(),
+        ];
+        assert_eq!(sources.take_notes().into_iter().map(|note| note.text).collect::<Vec<_>>(), expected);
+        assert_eq!(sources.take_notes(), []);
+    }
+
+    #[test]
+    fn what_has_no_sensible_meaning_is_refused() {
+        for (flag, value) in [
+            ("listenPort", "65536"),
+            ("listenPort", "-1"),
+            ("defaultTopicQueueNums", "0"),
+            ("forceRegister", "#true"),
+            ("listenPort", ""),
+            ("listenPort", "x # 1"),
+        ] {
+            let mut sources = Sources::new();
+            sources.flag("--x", flag, value);
+            assert!(sources.fill::<Example>().is_err(), "{flag}={value}");
+        }
+    }
+
+    #[test]
+    fn keys_of_apache_without_effect_can_be_asked_for() {
+        let (_dir, path) = written("waitTimeMillsInSendQueue=10000\n");
+        let mut sources = Sources::new();
+        sources.file(&path).unwrap();
+        sources.environment([variable("APOGEEMQ_SLAVE_READ_ENABLE", "true")], &[]);
+        let settings: Example = sources.fill().unwrap();
+        let set: Vec<_> = settings.others.iter().collect();
+        assert_eq!(set, [("slaveReadEnable", "true"), ("waitTimeMillsInSendQueue", "10000")]);
+    }
+
+    #[test]
     fn keys_of_apache_are_reported_once_and_unknown_ones_with_the_nearest() {
         let (_dir, path) = written("sendMessageThreadPoolNums=16\nsendMessageThreadPoolNums=17\nlistenPrt=1\nqwertyuiop=1\n");
         let mut sources = Sources::new();
@@ -442,7 +559,8 @@ mod tests {
             sources.leftovers(&known),
             [
                 Leftover::WithoutMeaning {
-                    name: "sendMessageThreadPoolNums".to_owned()
+                    name: "sendMessageThreadPoolNums".to_owned(),
+                    reason: None,
                 },
                 unknown("listenPrt", at(3), Some("listenPort")),
                 unknown("qwertyuiop", at(4), None),

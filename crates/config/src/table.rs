@@ -101,7 +101,7 @@ mod tests {
         section "First" {
             /// Port that clients
             /// connect to.
-            port: u16 { name: "listenPort", default: 9876, allowed: whole(1..=65_535), change: AtStart }
+            port: u16 { name: "listenPort", default: 9876, allowed: whole(1..=65_535).strict(), change: AtStart }
         }
         section "Second" {
             /// A bar.

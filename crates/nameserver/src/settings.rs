@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::shape::{address, bytes, flag, milliseconds, optional, path, seconds, whole};
-use config::{Kept, Settings};
+use config::{Kept, Note, Settings};
 
 const MINUTE_MS: u32 = 60_000;
+/// Between two registrations of a broker and two looks of a client for its routes, as both have it by default.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
 config::declare! {
     /// Settings of a name server.
@@ -19,7 +21,7 @@ config::declare! {
 
     section "Addresses and files" {
         /// Port for brokers and clients.
-        listen_port: u16 { name: "listenPort", default: 9876, allowed: whole(1..=65_535), change: AtStart }
+        listen_port: u16 { name: "listenPort", default: 9876, allowed: whole(1..=65_535).strict(), change: AtStart }
         /// Address to listen on.
         bind_address: IpAddr { name: "bindAddress", default: IpAddr::V4(Ipv4Addr::UNSPECIFIED), allowed: address(), change: AtStart }
         /// Directory under which the name server keeps its files, in `namesrv`.
@@ -53,16 +55,16 @@ config::declare! {
         need_wait_for_service: bool { name: "needWaitForService", default: false, allowed: flag(), change: AtStart }
         /// How long routes are refused after the start, if needWaitForService.
         wait_for_service: Duration {
-            name: "waitSecondsForService", default: Duration::from_secs(45), allowed: seconds(1..=3_600), change: AtStart,
+            name: "waitSecondsForService", default: Duration::from_secs(45), allowed: seconds(0..=3_600), change: AtStart,
         }
     }
 
     section "Connections" {
         /// Threads that serve connections. 0: one for every two processors.
         worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }
-        /// Time without a byte from a client after which its connection is closed.
+        /// Time without a byte from a client after which its connection is closed. 0: the longest.
         server_channel_max_idle_time: Duration {
-            name: "serverChannelMaxIdleTimeSeconds", default: Duration::from_secs(120), allowed: seconds(1..=86_400), change: AtStart,
+            name: "serverChannelMaxIdleTimeSeconds", default: Duration::from_secs(120), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
         }
         /// Largest frame that is read; a longer one closes the connection.
         frame_max_length: usize {
@@ -91,9 +93,40 @@ config::declare! {
 }
 
 impl Settings for NamesrvSettings {
-    fn settle(&mut self) -> Result<(), String> {
-        if self.outbox_pause_bytes > self.outbox_close_bytes {
-            return Err("apogeeOutboxPauseBytes is larger than apogeeOutboxCloseBytes, which would close before it pauses".to_owned());
+    const GIVEN: &'static str = include_str!("given.txt");
+
+    fn settle(&mut self, notes: &mut Vec<Note>) -> Result<(), String> {
+        let (pause, close, frame) = (self.outbox_pause_bytes, self.outbox_close_bytes, self.frame_max_length);
+        if close < frame {
+            self.outbox_close_bytes = frame;
+            notes.push(Note::new(
+                &["apogeeOutboxCloseBytes", "com.rocketmq.remoting.frameMaxLength"],
+                format!(
+                    "apogeeOutboxCloseBytes={close} counts as {frame}: an answer as large as com.rocketmq.remoting.frameMaxLength would \
+                     close its connection"
+                ),
+            ));
+        }
+        if pause > self.outbox_close_bytes {
+            self.outbox_pause_bytes = self.outbox_close_bytes;
+            notes.push(Note::new(
+                &["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
+                format!(
+                    "apogeeOutboxPauseBytes={pause} counts as {}: at apogeeOutboxCloseBytes the connection is closed",
+                    self.outbox_close_bytes
+                ),
+            ));
+        }
+        if self.server_channel_max_idle_time <= SIGN_OF_LIFE {
+            notes.push(Note::new(
+                &["serverChannelMaxIdleTimeSeconds"],
+                format!(
+                    "serverChannelMaxIdleTimeSeconds={}: brokers and clients give a sign of life every {} s, their connections are closed \
+                     between two",
+                    self.server_channel_max_idle_time.as_secs(),
+                    SIGN_OF_LIFE.as_secs()
+                ),
+            ));
         }
         Ok(())
     }
@@ -124,6 +157,41 @@ mod tests {
     fn nothing_that_moves_a_path_or_opens_a_port_is_live() {
         for name in ["kvConfigPath", "apogeeDataDir", "listenPort", "bindAddress"] {
             assert_eq!(NamesrvSettings::key(name).map(|key| key.change), Some(Change::AtStart), "{name}");
+        }
+    }
+
+    #[test]
+    fn bounds_that_contradict_each_other_are_fitted_and_noted() {
+        for (lines, keys, (pause, close)) in [
+            (
+                "apogeeOutboxCloseBytes=2097152\n",
+                vec!["apogeeOutboxCloseBytes", "com.rocketmq.remoting.frameMaxLength"],
+                (4 << 20, 16 << 20),
+            ),
+            (
+                "apogeeOutboxPauseBytes=134217728\n",
+                vec!["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
+                (64 << 20, 64 << 20),
+            ),
+            (
+                "serverChannelMaxIdleTimeSeconds=10\n",
+                vec!["serverChannelMaxIdleTimeSeconds"],
+                (4 << 20, 64 << 20),
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("namesrv.conf");
+            std::fs::write(&path, lines).unwrap();
+            let mut sources = config::Sources::new();
+            sources.file(&path).unwrap();
+            let settings: NamesrvSettings = sources.fill().unwrap();
+            assert_eq!(
+                (settings.outbox_pause_bytes, settings.outbox_close_bytes),
+                (pause, close),
+                "{lines}"
+            );
+            let notes = sources.take_notes();
+            assert_eq!(notes.iter().map(|note| note.keys.clone()).collect::<Vec<_>>(), [keys], "{lines}");
         }
     }
 

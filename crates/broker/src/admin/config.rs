@@ -1,6 +1,7 @@
 //! Codes 25 and 26: the broker's settings, as properties text.
 //!
-//! An update is taken whole or not at all, and kept beside the store for the next start; the operator's file is never written.
+//! An update is taken whole or not at all, and kept beside the store for the next start; the operator's file is never written. A value
+//! that counts as another, and a key that changes nothing here, are answered with success and a remark that says so.
 
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
@@ -19,7 +20,7 @@ impl From<UpdateRefused> for Refusal {
     }
 }
 
-/// Code 25: changes settings. `apply` is told what changed, to pass on what others keep a copy of.
+/// Code 25: changes settings. `apply` is told what changed, to pass on what others keep a copy of. Waits for the disk.
 ///
 /// # Errors
 /// A key is unknown or may not change while running (16), a value is not allowed, or the text is none.
@@ -30,31 +31,51 @@ pub fn update(
     now_ms: i64,
     apply: impl FnOnce(&BrokerSettings, &[Changed]),
 ) -> Outcome {
-    let changed = settings.update(&request.body)?;
-    for change in &changed {
+    let updated = settings.update(&request.body)?;
+    for change in &updated.changed {
         tracing::warn!(key = change.key, from = change.from, to = change.to, "setting changed");
     }
-    if changed.iter().any(|change| change.key == "brokerPermission") {
+    for note in &updated.notes {
+        tracing::warn!("{}", note.text);
+    }
+    if updated.changed.iter().any(|change| change.key == "brokerPermission") {
         topics.touch(now_ms);
     }
-    apply(&settings.current(), &changed);
-    Ok(Answer::ok())
+    apply(&settings.current(), &updated.changed);
+    let remark = updated.remark();
+    Ok(if remark.is_empty() {
+        Answer::ok()
+    } else {
+        Answer::ok().remark(remark)
+    })
 }
 
-/// Keys of Apache's that tools read from the settings (`mqadmin exportConfigs`, `exportMetrics`) and that cannot be set here,
-/// with what is true of this broker.
-fn facts() -> String {
+/// Keys of Apache's whose defaults follow from the machine. They change nothing here, as those of `given.txt`.
+fn of_the_machine(settings: &BrokerSettings) -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("slaveReadEnable=false\nuseTLS=false\nclientCallbackExecutorThreads={processors}\n")
+    let keys = [
+        ("clientCallbackExecutorThreads", processors),
+        ("endTransactionThreadPoolNums", 8 + processors * 2),
+        ("heartbeatThreadPoolNums", processors.min(32)),
+        ("litePullMessageThreadPoolNums", 16 + processors * 2),
+        ("processReplyMessageThreadPoolNums", 16 + processors * 2),
+        ("pullMessageThreadPoolNums", 16 + processors * 2),
+        ("putMessageFutureThreadPoolNums", processors.min(4)),
+        ("queryMessageThreadPoolNums", 8 + processors),
+        ("sendMessageThreadPoolNums", processors.min(4)),
+    ];
+    let unset = keys.iter().filter(|(key, _)| settings.others.of(key).is_none());
+    unset.map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
-/// Code 26: all settings.
+/// Code 26: all settings, with the keys that Apache's broker gives: ours with their values, others with what was set or is true here.
 ///
 /// # Errors
 /// None.
 pub fn all(settings: &Live<BrokerSettings>) -> Outcome {
     let version = String::from_utf8(json::write(&DataVersion::default())).unwrap_or_default();
-    Ok(Answer::body(settings.text() + &facts()).with("version", &version))
+    let text = settings.text() + &of_the_machine(&settings.current());
+    Ok(Answer::body(text).with("version", &version))
 }
 
 #[cfg(test)]
@@ -99,6 +120,49 @@ mod tests {
         assert_eq!(topics.version().counter, 1, "what the broker permits is registered");
         let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
         assert!(text.contains("maxMessageSize=1024"), "{text}");
+    }
+
+    #[test]
+    fn every_key_that_apaches_broker_gives_is_given() {
+        let settings = settings();
+        let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
+        let pairs: std::collections::BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        assert_eq!(pairs.len(), text.lines().count(), "each once, a line each");
+        for key in [
+            "sendMessageThreadPoolNums",
+            "clientCallbackExecutorThreads",
+            "messageIndexSafe",
+            "transactionCheckMax",
+        ] {
+            assert!(pairs.contains_key(key), "{key}");
+        }
+        for (key, value) in [
+            ("aclEnable", "false"),
+            ("slaveReadEnable", "false"),
+            ("useTLS", "false"),
+            ("timerWheelEnable", "false"),
+            ("storeType", "default"),
+            ("maxMessageSize", "4194304"),
+        ] {
+            assert_eq!(pairs[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_told_and_read_back() {
+        let (settings, topics) = (settings(), topics());
+        let mut frame = Frame::request(RequestCode::UpdateBrokerConfig);
+        frame.body = "sendMessageThreadPoolNums=64\ndiskMaxUsedSpaceRatio=99\n".into();
+        let answer = update(&frame, &settings, &topics, 1, |_, _| {}).unwrap();
+        let remark = answer.remark.unwrap();
+        assert!(remark.contains("sendMessageThreadPoolNums changes nothing here"), "{remark}");
+        assert!(remark.contains("diskMaxUsedSpaceRatio=99 counts as 95"), "{remark}");
+        let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
+        for line in ["sendMessageThreadPoolNums=64\n", "diskMaxUsedSpaceRatio=95\n"] {
+            assert_eq!(text.matches(line).count(), 1, "{line}");
+        }
+        frame.body = "maxMessageSize=1024\n".into();
+        assert_eq!(update(&frame, &settings, &topics, 1, |_, _| {}).unwrap().remark, None);
     }
 
     #[test]

@@ -83,6 +83,12 @@ impl Shape<Levels> for LevelsText {
         }
     }
 
+    /// The delays with other blanks between.
+    fn fit(&self, text: &str) -> Option<Levels> {
+        let delays: Vec<_> = text.split_whitespace().collect();
+        self.parse(&delays.join(" ")).ok()
+    }
+
     fn print(&self, value: &Levels) -> String {
         let delays: Vec<String> = value.delays_ms.iter().map(|delay| printed(*delay)).collect();
         delays.join(" ")
@@ -121,6 +127,13 @@ mod tests {
         assert_eq!((levels.max(), levels.delay_ms(1), levels.delay_ms(2)), (3, 0, 120_000));
         assert_eq!((levels.delay_ms(3), levels.delay_ms(i32::MAX)), (DAY_MS, DAY_MS));
         assert_eq!(delay_levels().print(&levels), "0s 2m 1d");
+    }
+
+    #[test]
+    fn other_blanks_between_are_meant_as_one() {
+        let levels = delay_levels().fit("1s  5s\t1h").unwrap();
+        assert_eq!(delay_levels().print(&levels), "1s 5s 1h");
+        assert_eq!(delay_levels().fit(" "), None);
     }
 
     #[test]

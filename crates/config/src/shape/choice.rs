@@ -48,6 +48,14 @@ impl<T: Choice> Shape<T> for OneOf {
         Err(reason.map_or(Refused::NotAllowed, |(_, why)| Refused::Because((*why).to_owned())))
     }
 
+    /// The names in any case.
+    fn fit(&self, text: &str) -> Option<T> {
+        T::NAMES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text))
+            .map(|(_, value)| *value)
+    }
+
     fn print(&self, value: &T) -> String {
         value.name().to_owned()
     }
@@ -70,6 +78,8 @@ mod tests {
             Err(Refused::Because("there is no blue yet".to_owned()))
         );
         assert_eq!(Shape::<Colour>::parse(&shape, "green"), Err(Refused::NotAllowed));
+        assert_eq!(Shape::<Colour>::fit(&shape, "green"), Some(Colour::Green));
+        assert_eq!(Shape::<Colour>::fit(&shape, "blue"), None);
         assert_eq!(Shape::<Colour>::allowed(&shape), "RED, GREEN");
         assert_eq!(Colour::Red.to_string(), "RED");
     }

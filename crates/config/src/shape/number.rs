@@ -1,4 +1,7 @@
 //! Whole numbers between two bounds.
+//!
+//! A number beyond a bound counts as the bound, as Apache's getters do it, unless the shape is strict: a port, or the size of files
+//! that exist already, has no nearest value. Nothing below zero counts unless the shape says so, and 0 is not a count of one.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -7,7 +10,7 @@ use std::str::FromStr;
 use super::{Refused, Shape};
 
 /// Integer types that a [`Whole`] can hold.
-pub trait Integer: Copy + Ord + Display + FromStr {}
+pub trait Integer: Copy + Ord + Display + FromStr + TryInto<i128> {}
 impl Integer for u8 {}
 impl Integer for u16 {}
 impl Integer for u32 {}
@@ -21,13 +24,35 @@ impl Integer for i64 {}
 pub struct Whole<T> {
     range: RangeInclusive<T>,
     kind: &'static str,
-    why: Option<&'static str>,
+    beyond: Beyond,
+}
+
+/// What becomes of a number beyond the bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// It is refused.
+    Refused,
+    /// It counts as the nearer bound, if it is not negative and not 0 where 1 is the least.
+    Counts,
+    /// It counts as the nearer bound, whatever it is.
+    Clamped,
 }
 
 impl<T> Whole<T> {
-    /// Says why no other number is allowed.
-    pub fn because(self, why: &'static str) -> Self {
-        Self { why: Some(why), ..self }
+    /// Refuses a number beyond the bounds: it has no nearest value that would do.
+    pub fn strict(self) -> Self {
+        Self {
+            beyond: Beyond::Refused,
+            ..self
+        }
+    }
+
+    /// Takes negative numbers and 0 for the least one too, as Apache's getter of this key does.
+    pub fn clamped(self) -> Self {
+        Self {
+            beyond: Beyond::Clamped,
+            ..self
+        }
     }
 }
 
@@ -36,7 +61,7 @@ pub fn whole<T: Integer>(range: RangeInclusive<T>) -> Whole<T> {
     Whole {
         range,
         kind: "integer",
-        why: None,
+        beyond: Beyond::Counts,
     }
 }
 
@@ -45,16 +70,7 @@ pub fn bytes<T: Integer>(range: RangeInclusive<T>) -> Whole<T> {
     Whole {
         range,
         kind: "bytes",
-        why: None,
-    }
-}
-
-/// A percentage in `range`.
-pub fn percent<T: Integer>(range: RangeInclusive<T>) -> Whole<T> {
-    Whole {
-        range,
-        kind: "percent",
-        why: None,
+        beyond: Beyond::Counts,
     }
 }
 
@@ -75,12 +91,79 @@ impl<T: Integer> Shape<T> for Whole<T> {
     fn parse(&self, text: &str) -> Result<T, Refused> {
         let value = text.parse().map_err(|_| Refused::NotAllowed)?;
         if self.range.contains(&value) {
-            return Ok(value);
+            Ok(value)
+        } else {
+            Err(Refused::NotAllowed)
         }
-        Err(self.why.map_or(Refused::NotAllowed, |why| Refused::Because(why.to_owned())))
+    }
+
+    fn fit(&self, text: &str) -> Option<T> {
+        let value: i128 = text.parse().ok()?;
+        let (least, most) = (*self.range.start(), *self.range.end());
+        if value > most.try_into().ok()? {
+            return (self.beyond != Beyond::Refused).then_some(most);
+        }
+        let least_number: i128 = least.try_into().ok()?;
+        let counts = match self.beyond {
+            Beyond::Refused => false,
+            Beyond::Counts => value > 0 || (value == 0 && least_number > 1),
+            Beyond::Clamped => true,
+        };
+        (counts && value < least_number).then_some(least)
     }
 
     fn print(&self, value: &T) -> String {
+        value.to_string()
+    }
+}
+
+/// A percentage between two bounds.
+#[derive(Debug, Clone)]
+pub struct Percent(Whole<u8>);
+
+/// A percentage in `range`; one beyond it, also a negative one, counts as the nearer bound.
+pub fn percent(range: RangeInclusive<u8>) -> Percent {
+    Percent(
+        Whole {
+            kind: "percent",
+            ..whole(range)
+        }
+        .clamped(),
+    )
+}
+
+impl Shape<u8> for Percent {
+    fn kind(&self) -> String {
+        Shape::<u8>::kind(&self.0)
+    }
+
+    fn allowed(&self) -> String {
+        self.0.allowed()
+    }
+
+    fn parse(&self, text: &str) -> Result<u8, Refused> {
+        self.0.parse(text)
+    }
+
+    /// `0.85` and `85%` mean 85: Apache's system properties of the same names are fractions.
+    fn fit(&self, text: &str) -> Option<u8> {
+        if let Some(number) = text.strip_suffix('%') {
+            return self.parse(number.trim_end()).ok().or_else(|| self.0.fit(number.trim_end()));
+        }
+        let fraction = text
+            .parse::<f64>()
+            .ok()
+            .filter(|value| text.contains('.') && (0.0..=1.0).contains(value));
+        match fraction {
+            Some(fraction) => {
+                let percent = format!("{:.0}", fraction * 100.0);
+                self.parse(&percent).ok().or_else(|| self.0.fit(&percent))
+            }
+            None => self.0.fit(text),
+        }
+    }
+
+    fn print(&self, value: &u8) -> String {
         value.to_string()
     }
 }
@@ -92,7 +175,8 @@ pub struct RoundedUp {
     range: RangeInclusive<u64>,
 }
 
-/// A number of bytes in `range`, rounded up to a multiple of `unit`, as Apache does it for files of fixed-size records.
+/// A number of bytes in `range`, rounded up to a multiple of `unit`, as Apache does it for files of fixed-size records. Strict, since
+/// the files of a store exist already.
 pub fn bytes_in_units_of(unit: u64, range: RangeInclusive<u64>) -> RoundedUp {
     RoundedUp { unit, range }
 }
@@ -135,11 +219,45 @@ mod tests {
     }
 
     #[test]
-    fn the_only_number_allowed_comes_with_its_reason() {
-        let id = whole(0..=0u64).because("there is only one yet");
-        assert_eq!(id.allowed(), "only 0");
-        assert_eq!(id.parse("1"), Err(Refused::Because("there is only one yet".to_owned())));
-        assert_eq!(id.parse("x"), Err(Refused::NotAllowed));
+    fn a_number_beyond_a_bound_counts_as_the_bound_unless_it_is_strict() {
+        let (counts, clamped, strict) = (whole(1..=128u32), whole(30..=85u8).clamped(), whole(1..=65_535u16).strict());
+        for (text, as_count, as_clamped, as_strict) in [
+            ("129", Some(128), Some(85), None),
+            ("99999999999999999999", Some(128), Some(85), None),
+            ("0", None, Some(30), None),
+            ("-1", None, Some(30), None),
+            ("x", None, None, None),
+            ("1.5", None, None, None),
+        ] {
+            let got = (counts.fit(text), clamped.fit(text), strict.fit(text));
+            assert_eq!(got, (as_count, as_clamped, as_strict), "{text}");
+        }
+        assert_eq!(
+            (bytes(1024..=9000u32).fit("0"), bytes(1024..=9000u32).fit("-1")),
+            (Some(1024), None)
+        );
+        assert_eq!(bytes(1..=u64::MAX).fit("999999999999999999999999"), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_percentage_may_be_written_as_a_fraction() {
+        let ratio = percent(10..=95);
+        assert_eq!(ratio.parse("88"), Ok(88));
+        for (text, expected) in [
+            ("99", Some(95)),
+            ("0", Some(10)),
+            ("-5", Some(10)),
+            ("0.85", Some(85)),
+            ("0.99", Some(95)),
+            ("1.0", Some(95)),
+            ("85%", Some(85)),
+            ("99 %", Some(95)),
+            ("1.5", None),
+            ("x%", None),
+            ("NaN", None),
+        ] {
+            assert_eq!(ratio.fit(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -3,14 +3,39 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Refused, Shape, list, whole};
+use super::{Refused, Shape, Whole, list, whole};
 
 /// A span of time written as a number of one unit.
 #[derive(Debug, Clone)]
 pub struct Span {
     unit: Duration,
     kind: &'static str,
-    range: RangeInclusive<u32>,
+    count: Whole<u32>,
+    zero: Zero,
+}
+
+/// What no time at all counts as, where it is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zero {
+    /// The shortest time.
+    Least,
+    /// The longest: there is to be no end.
+    Most,
+}
+
+impl Span {
+    /// Takes 0 and negative numbers for no limit, which the longest time stands for, as Apache does it for this key.
+    pub fn zero_is_no_limit(self) -> Self {
+        Self { zero: Zero::Most, ..self }
+    }
+
+    /// Takes negative numbers and 0 for the least one too, as Apache does it for this key.
+    pub fn clamped(self) -> Self {
+        Self {
+            count: self.count.clamped(),
+            ..self
+        }
+    }
 }
 
 /// A number of milliseconds in `range`.
@@ -18,7 +43,8 @@ pub fn milliseconds(range: RangeInclusive<u32>) -> Span {
     Span {
         unit: Duration::from_millis(1),
         kind: "milliseconds",
-        range,
+        count: whole(range),
+        zero: Zero::Least,
     }
 }
 
@@ -27,7 +53,8 @@ pub fn seconds(range: RangeInclusive<u32>) -> Span {
     Span {
         unit: Duration::from_secs(1),
         kind: "seconds",
-        range,
+        count: whole(range),
+        zero: Zero::Least,
     }
 }
 
@@ -36,7 +63,8 @@ pub fn hours(range: RangeInclusive<u32>) -> Span {
     Span {
         unit: Duration::from_secs(3600),
         kind: "hours",
-        range,
+        count: whole(range),
+        zero: Zero::Least,
     }
 }
 
@@ -46,11 +74,21 @@ impl Shape<Duration> for Span {
     }
 
     fn allowed(&self) -> String {
-        format!("{} to {} {}", self.range.start(), self.range.end(), self.kind)
+        format!("{} {}", self.count.allowed(), self.kind)
     }
 
     fn parse(&self, text: &str) -> Result<Duration, Refused> {
-        whole(self.range.clone()).parse(text).map(|count| self.unit * count)
+        self.count.parse(text).map(|count| self.unit * count)
+    }
+
+    fn fit(&self, text: &str) -> Option<Duration> {
+        let number: Option<i128> = text.parse().ok();
+        let count = match (self.zero, number) {
+            (Zero::Least, Some(0)) => self.count.clone().clamped().fit("0"),
+            (Zero::Most, Some(..=0)) => self.count.fit(&i128::MAX.to_string()),
+            _ => self.count.fit(text),
+        };
+        count.map(|count| self.unit * count)
     }
 
     fn print(&self, value: &Duration) -> String {
@@ -124,6 +162,14 @@ mod tests {
         assert_eq!(milliseconds(1..=60_000).parse("500"), Ok(Duration::from_millis(500)));
         assert_eq!(hours(1..=100).parse("72"), Ok(Duration::from_secs(72 * 3600)));
         assert_eq!(hours(1..=100).print(&Duration::from_secs(72 * 3600)), "72");
+        assert_eq!(milliseconds(10..=60_000).fit("5"), Some(Duration::from_millis(10)));
+        assert_eq!(milliseconds(10..=60_000).fit("-5"), None);
+        assert_eq!(milliseconds(1..=60_000).fit("0"), Some(Duration::from_millis(1)));
+        for none in ["0", "-1"] {
+            assert_eq!(seconds(1..=60).zero_is_no_limit().fit(none), Some(Duration::from_secs(60)));
+        }
+        assert_eq!(seconds(1..=60).zero_is_no_limit().fit("61"), Some(Duration::from_secs(60)));
+        assert_eq!(milliseconds(10..=60_000).clamped().fit("-5"), Some(Duration::from_millis(10)));
     }
 
     #[test]

@@ -11,14 +11,16 @@ pub(crate) fn update(names: &NameServer, conn: &Connection, request: &Frame) -> 
     if request.body.is_empty() {
         return Ok(Frame::response_to(request));
     }
-    let changed = names.settings.update(&request.body).map_err(|refused| match refused {
+    let updated = names.settings.update(&request.body).map_err(|refused| match refused {
         UpdateRefused::AtStart(_) => Problem::Fixed(refused.to_string()),
         other => Problem::Setting(other.to_string()),
     })?;
-    for change in &changed {
+    for change in &updated.changed {
         tracing::info!(peer = %conn.peer(), key = change.key, from = change.from, to = change.to, "setting changed");
     }
-    Ok(Frame::response_to(request))
+    let mut response = Frame::response_to(request);
+    response.remark = Some(updated.remark()).filter(|remark| !remark.is_empty());
+    Ok(response)
 }
 
 pub(crate) fn all(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
