@@ -252,9 +252,17 @@ pub async fn update(cluster: &Cluster, target: &Target, replicas_too: bool, key:
     let mut changes = Changes::default();
     for address in addresses {
         let outcome = cluster.client().update_broker_config(&address, &format!("{key}={value}\n")).await;
-        changes.note(&address, format!("set {key} to {value}"), outcome);
+        changes.note(&address, setting(key, value, &outcome), outcome);
     }
     Ok(changes)
+}
+
+/// The step that sets a key, with what the server says about it.
+pub(crate) fn setting(key: &str, value: &str, outcome: &Result<Option<String>, client::Error>) -> String {
+    match outcome {
+        Ok(Some(remark)) if !remark.is_empty() => format!("set {key} to {value} ({remark})"),
+        _ => format!("set {key} to {value}"),
+    }
 }
 
 /// Has brokers clean: those of the target, or all.

@@ -1,6 +1,6 @@
 //! Name servers: their settings, their key-value configuration, which brokers may be written. Each has its own state, so each is told.
 
-use crate::broker::{Tables, parsed, table};
+use crate::broker::{Tables, parsed, setting, table};
 use crate::{Changes, Cluster};
 
 /// The settings of each name server.
@@ -21,7 +21,7 @@ pub async fn update(cluster: &Cluster, key: &str, value: &str) -> Changes {
             .client()
             .update_name_server_config(address, &format!("{key}={value}\n"))
             .await;
-        changes.note(address, format!("set {key} to {value}"), outcome);
+        changes.note(address, setting(key, value, &outcome), outcome);
     }
     changes
 }

@@ -13,13 +13,14 @@ impl Client {
         self.text(address, RequestCode::GetBrokerConfig).await
     }
 
-    /// Changes settings of a running broker: lines of `key=value`.
+    /// Changes settings of a running broker: lines of `key=value`. Returns what it has to say about them: what a value counts as, or
+    /// that a key changes nothing.
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub async fn update_broker_config(&self, address: &str, properties: &str) -> Result<(), Error> {
+    pub async fn update_broker_config(&self, address: &str, properties: &str) -> Result<Option<String>, Error> {
         let request = Frame::request(RequestCode::UpdateBrokerConfig).with_body(properties.to_owned());
-        self.ask(address, request).await.map(drop)
+        self.ask(address, request).await.map(|answer| answer.remark)
     }
 
     /// A name server's settings as properties text.
@@ -30,13 +31,13 @@ impl Client {
         self.text(address, RequestCode::GetNamesrvConfig).await
     }
 
-    /// Changes settings of a running name server: lines of `key=value`.
+    /// Changes settings of a running name server, as [`Client::update_broker_config`].
     ///
     /// # Errors
     /// As [`Client::ask`].
-    pub async fn update_name_server_config(&self, address: &str, properties: &str) -> Result<(), Error> {
+    pub async fn update_name_server_config(&self, address: &str, properties: &str) -> Result<Option<String>, Error> {
         let request = Frame::request(RequestCode::UpdateNamesrvConfig).with_body(properties.to_owned());
-        self.ask(address, request).await.map(drop)
+        self.ask(address, request).await.map(|answer| answer.remark)
     }
 
     /// Has a broker delete queue files whose messages are gone.
