@@ -40,9 +40,28 @@ impl Refusal {
         Self::new(ResponseCode::InvalidParameter, text)
     }
 
+    /// A filter that is not there: Apache's words and code for a broker whose setting forbids it, and the reason, which is another here.
+    pub fn filter(kind: &str) -> Self {
+        let why = match kind {
+            "SQL92" => ": SQL filters are not in this version of ApogeeMQ, whatever enablePropertyFilter says",
+            _ => "",
+        };
+        Self::system(format!("The broker does not support consumer to filter message by {kind}{why}"))
+    }
+
     /// What Apache answers with its catch-all code (1).
     pub fn system(text: impl Into<String>) -> Self {
         Self::new(ResponseCode::SystemError, text)
+    }
+}
+
+/// The verb that goes with the name of a feature.
+pub(crate) fn is_or_are(feature: &str) -> &'static str {
+    let head = feature.split(" of ").next().unwrap_or(feature);
+    if head.ends_with('s') || head.contains(" and ") {
+        "are"
+    } else {
+        "is"
     }
 }
 
@@ -89,5 +108,49 @@ impl From<StoreError> for Refusal {
 impl From<serde_json::Error> for Refusal {
     fn from(error: serde_json::Error) -> Self {
         Self::system(format!("request body is not the JSON this request needs: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_agree_in_number_with_what_they_name() {
+        for feature in [
+            "transactions",
+            "static topics",
+            "timer messages",
+            "authentication and ACL",
+            "light message queues",
+        ] {
+            assert_eq!(is_or_are(feature), "are", "{feature}");
+        }
+        for feature in [
+            "POP consumption",
+            "replication",
+            "recall of delayed messages",
+            "RocksDB storage",
+            "cleaning of expired files",
+            "a feature RocketMQ itself removed",
+            "ACL 1.0 (removed in RocketMQ 5.3.3)",
+        ] {
+            assert_eq!(is_or_are(feature), "is", "{feature}");
+        }
+    }
+
+    #[test]
+    fn sql_is_refused_because_it_is_not_here_and_not_because_of_a_setting() {
+        let refusal = Refusal::filter("SQL92");
+        assert_eq!(refusal.code, ResponseCode::SystemError);
+        assert!(
+            refusal
+                .text
+                .starts_with("The broker does not support consumer to filter message by SQL92: SQL filters are not in this version")
+        );
+        assert_eq!(
+            Refusal::filter("XYZ").text,
+            "The broker does not support consumer to filter message by XYZ"
+        );
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod assignment;
+pub mod attributes;
 pub mod clients;
 pub mod delay;
 pub mod errors;
@@ -17,6 +18,7 @@ pub mod forget;
 pub mod group;
 pub mod hold;
 pub mod inspect;
+pub mod local_time;
 pub mod lock;
 pub mod offset;
 pub mod pull;

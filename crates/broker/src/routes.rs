@@ -5,7 +5,7 @@ use crate::assignment::{self, Modes};
 use crate::clients::handler::Clients;
 use crate::clients::{Consumers, Producers, notify};
 use crate::delay::DelayOffsets;
-use crate::errors::Refusal;
+use crate::errors::{Refusal, is_or_are};
 use crate::forget::Known;
 use crate::group::Groups;
 use crate::lock::OrderLocks;
@@ -212,7 +212,7 @@ impl Routes {
             Code::HeartBeat => return self.heartbeat(frame, conn, reply, now),
             Code::UnregisterClient => clients::handler::unregister(frame, conn, &self.clients(&settings)),
             Code::GetConsumerListByGroup => clients::handler::members(frame, &self.consumers),
-            Code::CheckClientConfig => clients::handler::check(frame, &settings),
+            Code::CheckClientConfig => clients::handler::check(frame),
             Code::GetConsumerConnectionList => clients::handler::consumer_connections(frame, &self.consumers),
             Code::GetProducerConnectionList => clients::handler::producer_connections(frame, &self.producers),
             Code::GetAllProducerInfo => clients::handler::all_producers(&self.producers),
@@ -281,7 +281,13 @@ impl Routes {
             Code::UpdateAndGetGroupForbidden => return self.when_settled(group::handler::forbid(frame, &self.groups, now), reply),
 
             Code::SetMessageRequestMode => {
-                let outcome = assignment::handler::set(frame, &self.modes, &self.topics, &self.groups);
+                let outcome = assignment::handler::set(
+                    frame,
+                    &self.modes,
+                    &self.topics,
+                    (&self.groups, settings.auto_create_subscription_group),
+                    now,
+                );
                 return self.when_settled(outcome, reply);
             }
             Code::GetAllMessageRequestMode => assignment::handler::all(&self.modes),
@@ -373,6 +379,9 @@ impl Routes {
     /// Hands a reply to who asked; what stores it, if it is to be stored, also answers.
     fn reply_message(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now_ms: i64) -> Dealt {
         let (at, settings) = (self.store_host(conn), self.settings.current());
+        if let Err(refusal) = crate::send::check::time(&settings, now_ms) {
+            return Dealt::Now(Err(refusal));
+        }
         let came = request_reply::handler::Came {
             from: conn.peer(),
             at,
@@ -478,10 +487,11 @@ fn unknown(code: i32) -> Refusal {
 
 fn not_here(code: RequestCode) -> Refusal {
     let text = format!(
-        " request type {} ({}) not supported: {} is not in this version of ApogeeMQ",
+        " request type {} ({}) not supported: {} {} not in this version of ApogeeMQ",
         i32::from(code),
         code.name(),
-        code.feature()
+        code.feature(),
+        is_or_are(code.feature())
     );
     Refusal::new(ResponseCode::RequestCodeNotSupported, text)
 }

@@ -243,7 +243,7 @@ config::declare! {
         }
         /// Most bytes of consume queue (20 a message) that one pull looks through for its tags.
         max_filter_message_size: u32 { name: "maxFilterMessageSize", default: 16_000, allowed: bytes(20..=20 << 20), change: Live }
-        /// Whether a heartbeat may ask for an SQL filter. Such filters are not there yet: with this they are answered "not supported".
+        /// Whether consumers may ask for an SQL filter. Such filters are not there yet: they are refused either way.
         enable_property_filter: bool { name: "enablePropertyFilter", default: false, allowed: flag(), change: Live }
         /// Time between two saves of the offsets of consumer groups.
         flush_consumer_offset_interval: Duration {

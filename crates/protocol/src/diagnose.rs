@@ -198,14 +198,20 @@ header! {
 pub struct QueueTimeSpan {
     /// Store time of the last consumed record, ms.
     pub consume_time_stamp: i64,
+    /// The same as text.
+    pub consume_time_stamp_str: String,
     /// How far behind the group is, ms.
     pub delay_time: i64,
     /// Store time of the newest record, ms.
     pub max_time_stamp: i64,
+    /// The same as text.
+    pub max_time_stamp_str: String,
     /// The queue.
     pub message_queue: MessageQueue,
     /// Store time of the oldest record, ms.
     pub min_time_stamp: i64,
+    /// The same as text.
+    pub min_time_stamp_str: String,
 }
 
 /// The answer of code 303.

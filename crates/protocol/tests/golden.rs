@@ -274,9 +274,8 @@ fn bodies_are_written_as_java_writes_them() {
 }
 
 #[test]
-fn a_time_span_is_read() {
-    // Java adds the times as text too; nobody reads them.
-    let spans: ConsumeTimeSpans = json::read(&file("consume_time_span.json")).unwrap();
+fn a_time_span_is_read_and_written() {
+    let spans: ConsumeTimeSpans = same_bytes("consume_time_span.json");
     assert_eq!(
         (
             spans.consume_time_span_set[0].delay_time,

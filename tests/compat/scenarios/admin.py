@@ -133,6 +133,9 @@ def settings_are_read_and_changed(s):
 @raw
 def runtime_information(s):
     table = s.ask(wire.RUNTIME_INFO).json()['table']
+    # Exporters of RocketMQ 4 read the key as it was misspelt; Apache's broker of today has the right one only.
+    if table.pop('getTransferedTps', None) is None:
+        assert s.target.kind == 'apache', table
     s.saw('keys', sorted(k for k in table if not k.startswith(('commitLogDiskRatio_', 'scheduleMessageOffset'))))
     for key in ('putTps', 'getTotalTps', 'getFoundTps', 'getTransferredTps'):
         assert len(table[key].split()) <= 3 and all(float(n) >= 0 for n in table[key].split()), table[key]

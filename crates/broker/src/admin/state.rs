@@ -37,7 +37,7 @@ pub fn state(
         unflushed_bytes: (end.0 - store.flushed().0).max(0),
         earliest_ms: earliest(store).unwrap_or(-1),
         today: (stats.put_total_without_system(), stats.get_total_without_system()),
-        start_accept_ms: 0,
+        start_accept_ms: settings.start_accept_send_request_timestamp,
         delays: progress(store, delays),
     };
     handler::runtime(stats, &runtime)

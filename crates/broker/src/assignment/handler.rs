@@ -20,8 +20,9 @@ impl From<ModeError> for Refusal {
 /// Code 401: sets how a group gets a topic's messages.
 ///
 /// # Errors
-/// The body is malformed, topic or group do not exist, the topic is a retry topic, or the mode is POP.
-pub fn set(request: &Frame, modes: &Modes, topics: &Topics, groups: &Groups) -> Outcome {
+/// The body is malformed, the topic does not exist, the group does not and may not be made, the topic is a retry topic, or the
+/// mode is POP.
+pub fn set(request: &Frame, modes: &Modes, topics: &Topics, (groups, auto_create): (&Groups, bool), now_ms: i64) -> Outcome {
     let mode: GroupRequestMode = json::read(&request.body)?;
     if mode.topic.starts_with(names::RETRY_PREFIX) {
         let text = "retry topic is not allowed to set mode";
@@ -31,13 +32,14 @@ pub fn set(request: &Frame, modes: &Modes, topics: &Topics, groups: &Groups) -> 
         let text = format!("topic[{}] not exist", mode.topic);
         return Err(Refusal::new(ResponseCode::TopicNotExist, text));
     }
-    if !groups.contains(&mode.consumer_group) {
-        let text = "subscription group does not exist";
-        return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
-    }
     if mode.mode == RequestMode::Pop {
         let text = "mode POP is not set: POP consumption is not in this version of ApogeeMQ";
         return Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text));
+    }
+    // Compat: as Apache's, a mode makes its group, where groups are made by their first consumer.
+    if groups.find_or_create(&mode.consumer_group, auto_create, now_ms).is_none() {
+        let text = "subscription group does not exist";
+        return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
     }
     tracing::info!(
         topic = mode.topic,
@@ -78,14 +80,19 @@ mod tests {
         let groups = Groups::new(100, Arc::default(), 0);
         groups.find_or_create("g", true, 0).unwrap();
         let modes = Modes::new(Arc::default());
-        let refused = |topic, group, mode| set(&asked(topic, group, mode), &modes, &topics, &groups).unwrap_err().code;
+        let with = (&groups, false);
+        let refused = |topic, group, mode| set(&asked(topic, group, mode), &modes, &topics, with, 1).unwrap_err().code;
         assert_eq!(refused("x", "g", "PULL"), ResponseCode::TopicNotExist);
         assert_eq!(refused("t", "x", "PULL"), ResponseCode::SubscriptionGroupNotExist);
         assert_eq!(refused("%RETRY%g", "g", "PULL"), ResponseCode::NoPermission);
         assert_eq!(refused("t", "g", "POP"), ResponseCode::RequestCodeNotSupported);
         assert_eq!(&all(&modes).unwrap().body[..], br#"{"messageRequestModeMap":{}}"#);
-        set(&asked("t", "g", "PULL"), &modes, &topics, &groups).unwrap();
+        set(&asked("t", "g", "PULL"), &modes, &topics, with, 1).unwrap();
         let expected = br#"{"messageRequestModeMap":{"t":{"g":{"consumerGroup":"g","mode":"PULL","popShareQueueNum":0,"topic":"t"}}}}"#;
         assert_eq!(&all(&modes).unwrap().body[..], expected);
+        set(&asked("t", "fresh", "PULL"), &modes, &topics, (&groups, true), 1).unwrap();
+        assert!(groups.contains("fresh"), "the mode makes its group where that is allowed");
+        let refusal = set(&asked("t", "bad name", "PULL"), &modes, &topics, (&groups, true), 1).unwrap_err();
+        assert_eq!(refusal.code, ResponseCode::SubscriptionGroupNotExist);
     }
 }

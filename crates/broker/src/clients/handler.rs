@@ -182,7 +182,7 @@ pub fn unregister<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_
 ///
 /// # Errors
 /// It is an SQL filter.
-pub fn check(request: &Frame, settings: &BrokerSettings) -> Outcome {
+pub fn check(request: &Frame) -> Outcome {
     if request.body.is_empty() {
         return Ok(Answer::ok());
     }
@@ -191,12 +191,7 @@ pub fn check(request: &Frame, settings: &BrokerSettings) -> Outcome {
     if kind.is_empty() || kind == heartbeat::TAG {
         return Ok(Answer::ok());
     }
-    if settings.enable_property_filter {
-        let text = format!("{kind} filters are not supported by this broker yet");
-        return Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text));
-    }
-    let text = format!("The broker does not support consumer to filter message by {kind}");
-    Err(Refusal::system(text))
+    Err(Refusal::filter(&kind))
 }
 
 /// Code 38: client ids of a group's members.
@@ -449,12 +444,9 @@ mod tests {
             let mut frame = Frame::request(RequestCode::CheckClientConfig);
             let body = format!(r#"{{"clientId":"c","group":"g","subscriptionData":{{"topic":"t","expressionType":"{kind}"}}}}"#);
             frame.body = body.into_bytes().into();
-            check(&frame, &BrokerSettings::default())
+            check(&frame)
         };
         assert!(check_of("TAG").is_ok());
-        assert_eq!(
-            check_of("SQL92").unwrap_err().text,
-            "The broker does not support consumer to filter message by SQL92"
-        );
+        assert_eq!(check_of("SQL92").unwrap_err(), Refusal::filter("SQL92"));
     }
 }

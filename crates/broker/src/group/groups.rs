@@ -1,5 +1,6 @@
 //! The table of groups. Pure state: the time is given; the file is in `table.rs`.
 
+use crate::attributes::{self, AttributeError};
 use crate::upkeep::Signal;
 use message::names;
 use parking_lot::{Mutex, RwLock};
@@ -24,9 +25,9 @@ pub enum GroupError {
     /// There are too many.
     #[error("the broker has {0} consumer groups already and takes no more, see apogeeMaxGroups")]
     Full(usize),
-    /// Groups have no attributes that could be changed.
-    #[error("unsupported key: {0}")]
-    Attribute(String),
+    /// Attributes that cannot be changed so.
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
 }
 
 /// All groups of the broker.
@@ -112,17 +113,17 @@ impl Groups {
         Some(rule)
     }
 
-    /// Makes or changes groups as an operator asks; all or none.
+    /// Makes or changes groups as an operator asks; all or none. Their attributes are changes, as in [`attributes::apply`].
     ///
     /// # Errors
-    /// There are too many, or attributes are to be changed.
-    pub fn update(&self, rules: Vec<Rule>, now_ms: i64) -> Result<(), GroupError> {
-        let attribute = rules.iter().find_map(|rule| rule.attributes.keys().next());
-        if let Some(key) = attribute {
-            return Err(GroupError::Attribute(key.trim_start_matches(['+', '-']).to_owned()));
-        }
+    /// There are too many, or attributes cannot be changed so.
+    pub fn update(&self, mut rules: Vec<Rule>, now_ms: i64) -> Result<(), GroupError> {
         let mut version = self.version.lock();
         let mut table = self.table.write();
+        for rule in &mut rules {
+            let current = table.get(rule.group_name.as_str()).map(|known| &known.attributes);
+            rule.attributes = attributes::apply(attributes::OF_GROUPS, current, &rule.attributes)?;
+        }
         let fresh = rules.iter().filter(|rule| !table.contains_key(rule.group_name.as_str())).count();
         if table.len() + fresh > self.max {
             return Err(GroupError::Full(self.max));
@@ -240,6 +241,32 @@ mod tests {
         assert_eq!(groups.version().counter, 2);
         assert!(groups.find_or_create("one-too-many", true, 4).is_none());
         assert!(groups.find("TOOLS_CONSUMER").is_some());
+    }
+
+    #[test]
+    fn attributes_of_groups_are_changed_and_kept() {
+        let groups = groups();
+        let with = |attributes: &[(&str, &str)]| Rule {
+            attributes: attributes
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..plain("g")
+        };
+        groups
+            .update(vec![with(&[("+priority.factor", "50"), ("+lite.bind.topic", "t")])], 1)
+            .unwrap();
+        groups.update(vec![with(&[])], 2).unwrap();
+        groups
+            .update(vec![with(&[("-lite.bind.topic", ""), ("+priority.factor", "60")])], 3)
+            .unwrap();
+        let attributes = groups.find("g").unwrap().attributes.clone();
+        assert_eq!(
+            attributes.into_iter().collect::<Vec<_>>(),
+            [("priority.factor".to_owned(), "60".to_owned())]
+        );
+        let refusal = groups.update(vec![with(&[("+a", "1")])], 4).unwrap_err();
+        assert_eq!(refusal.to_string(), "unsupported key: a");
     }
 
     #[test]

@@ -203,9 +203,7 @@ impl Checks {
 fn only_tags(expression_type: Option<&str>) -> Result<(), Refusal> {
     match expression_type {
         None | Some("" | "TAG") => Ok(()),
-        Some(other) => Err(Refusal::system(format!(
-            "The broker does not support consumer to filter message by {other}"
-        ))),
+        Some(other) => Err(Refusal::filter(other)),
     }
 }
 

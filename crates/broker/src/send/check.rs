@@ -2,7 +2,8 @@
 
 use super::added::{Added, Seen};
 use crate::delay;
-use crate::errors::Refusal;
+use crate::errors::{Refusal, is_or_are};
+use crate::local_time;
 use crate::settings::BrokerSettings;
 use crate::topic::{CreateOnSend, PERM_READ, PERM_WRITE, Spec, Topic, Topics, is_writable};
 use message::{batch, names, properties, record, sys_flag, text};
@@ -157,8 +158,23 @@ fn body_size(settings: &BrokerSettings, body: &[u8]) -> Result<(), Refusal> {
 fn not_there_yet(feature: &str) -> Refusal {
     Refusal::new(
         ResponseCode::RequestCodeNotSupported,
-        format!("{feature} are not supported by this version of ApogeeMQ"),
+        format!("{feature} {} not supported by this version of ApogeeMQ", is_or_are(feature)),
     )
+}
+
+/// Whether this broker takes messages by now.
+///
+/// # Errors
+/// Not before the time `startAcceptSendRequestTimeStamp`: code 1, as Apache's.
+pub(crate) fn time(settings: &BrokerSettings, now_ms: i64) -> Result<(), Refusal> {
+    let from = settings.start_accept_send_request_timestamp;
+    if now_ms >= from {
+        return Ok(());
+    }
+    Err(Refusal::system(format!(
+        "broker unable to service, until {} (startAcceptSendRequestTimeStamp={from})",
+        local_time::for_people(from)
+    )))
 }
 
 /// At which level the message waits, 0 or less when it does not. What it asks for that is not there is refused here.
@@ -325,4 +341,31 @@ fn without_handles(body: &[u8]) -> Vec<u8> {
         batch::push(&mut out, kept);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sends_are_taken_from_the_time_the_operator_says() {
+        let settings = BrokerSettings {
+            start_accept_send_request_timestamp: 1_700_000_000_007,
+            ..BrokerSettings::default()
+        };
+        let refusal = time(&settings, 1_700_000_000_006).unwrap_err();
+        assert_eq!(refusal.code, ResponseCode::SystemError);
+        assert!(
+            refusal.text.starts_with("broker unable to service, until 2023-11-1"),
+            "{}",
+            refusal.text
+        );
+        assert!(
+            refusal.text.contains("startAcceptSendRequestTimeStamp=1700000000007"),
+            "{}",
+            refusal.text
+        );
+        assert_eq!(time(&settings, 1_700_000_000_007), Ok(()));
+        assert_eq!(time(&BrokerSettings::default(), 0), Ok(()));
+    }
 }

@@ -12,7 +12,7 @@
 //! Not here: transactions and exact times. A message that needs them is refused.
 
 mod added;
-mod check;
+pub(crate) mod check;
 mod late;
 
 pub use late::LateFlushes;
@@ -192,6 +192,7 @@ impl Sender {
         settings: &BrokerSettings,
         now_ms: i64,
     ) -> Result<Accepted<'a>, Refusal> {
+        check::time(settings, now_ms)?;
         let topic = check::topic(&self.topics, settings, &header, now_ms)?;
         check::queue(&topic, &header, conn.peer())?;
         let queue_id = if header.queue_id < 0 {

@@ -5,6 +5,7 @@ use super::runtime::{self, Runtime};
 use crate::clients::Consumers;
 use crate::clients::table::Channel;
 use crate::errors::Refusal;
+use crate::local_time;
 use crate::offset::Offsets;
 use crate::offset::handler::Progress;
 use crate::reply::{Answer, Outcome};
@@ -107,13 +108,18 @@ pub fn time_spans<C>(request: &Frame, of: &Progress<'_, C>, now_ms: i64) -> Outc
         let earliest = of.queues.earliest(name, queue_id).unwrap_or(-1);
         let consumed = of.offsets.committed(name, group, queue_id).unwrap_or(-1);
         let next = if consumed < end { stored(queue_id, consumed) } else { now_ms };
+        let consumed_at = if consumed > 0 { stored(queue_id, consumed - 1) } else { earliest };
+        let newest = stored(queue_id, end - 1);
         QueueTimeSpan {
-            consume_time_stamp: if consumed > 0 { stored(queue_id, consumed - 1) } else { earliest },
+            consume_time_stamp: consumed_at,
+            consume_time_stamp_str: local_time::with_hash(consumed_at),
             // A message that is not there has no time: no delay can be told, where Apache tells one since 1970.
             delay_time: if next > 0 { now_ms - next } else { 0 },
-            max_time_stamp: stored(queue_id, end - 1),
+            max_time_stamp: newest,
+            max_time_stamp_str: local_time::with_hash(newest),
             message_queue: MessageQueue::new(name, of.broker, queue_id),
             min_time_stamp: earliest,
+            min_time_stamp_str: local_time::with_hash(earliest),
         }
     };
     let body = ConsumeTimeSpans {
@@ -173,6 +179,11 @@ mod tests {
         let span = &body.consume_time_span_set[0];
         let times = (span.min_time_stamp, span.max_time_stamp, span.consume_time_stamp, span.delay_time);
         assert_eq!(times, (100, 300, 200, 700));
+        let texts = (&span.min_time_stamp_str, &span.max_time_stamp_str, &span.consume_time_stamp_str);
+        assert!(
+            texts.0.ends_with(":00:100") && texts.1.ends_with(":00:300") && texts.2.ends_with(":00:200"),
+            "{texts:?}"
+        );
     }
 
     #[test]

@@ -235,7 +235,10 @@ fn reads(totals: &Totals, put: &mut impl FnMut(&str, String)) {
     put("getFoundTps", totals.tps(|second| second.counts[1]));
     put("getMissTps", totals.tps(|second| second.counts[2]));
     put("getTotalTps", totals.tps(|second| second.counts[1] + second.counts[2]));
-    put("getTransferredTps", totals.tps(|second| second.counts[3]));
+    let transferred = totals.tps(|second| second.counts[3]);
+    // Compat: rocketmq-exporter reads the key as RocketMQ 4 misspelt it.
+    put("getTransferedTps", transferred.clone());
+    put("getTransferredTps", transferred);
 }
 
 fn store(runtime: &Runtime, put: &mut impl FnMut(&str, String)) {

@@ -3,8 +3,8 @@
 //! The answers to 17, 18 and 215 should leave when the change is settled (see [`crate::upkeep::Signal::when_settled`]): their
 //! clients ask a name server next.
 
-use super::attributes;
 use super::{Spec, TopicError, Topics, table};
+use crate::attributes::{self, Changes, MESSAGE_TYPE, MIXED};
 use crate::errors::Refusal;
 use crate::forget::Known;
 use crate::queues::Queues;
@@ -41,6 +41,7 @@ pub fn create(request: &Frame, topics: &Topics, settings: &BrokerSettings, now_m
     let filter =
         TopicFilterType::from_name(filter).ok_or_else(|| Refusal::system(format!("topicFilterType = [{filter}] value invalid")))?;
     let changes = attributes::parse(asked.attributes.unwrap_or_default()).map_err(TopicError::from)?;
+    refuse_mixed(&changes, settings)?;
     let spec = Spec {
         read_queues: asked.read_queue_nums,
         perm: asked.perm,
@@ -63,10 +64,22 @@ pub fn create_list(request: &Frame, topics: &Topics, settings: &BrokerSettings, 
     for config in asked.topic_config_list {
         check_name(&config.topic_name, topics, settings)?;
         let attributes = config.attributes.clone();
+        refuse_mixed(&attributes, settings)?;
         changes.push((Spec::from(config), attributes));
     }
     topics.update(changes, now_ms)?;
     Ok(Answer::ok())
+}
+
+/// Messages of all kinds in one topic are wanted only where the operator says so.
+fn refuse_mixed(changes: &Changes, settings: &BrokerSettings) -> Result<(), Refusal> {
+    let asked = changes.get(&format!("+{MESSAGE_TYPE}")).is_some_and(|value| value == MIXED);
+    if asked && !settings.enable_mixed_message_type {
+        return Err(Refusal::invalid(
+            "MIXED message type is not supported. (enableMixedMessageType=false)",
+        ));
+    }
+    Ok(())
 }
 
 fn check_name(topic: &str, topics: &Topics, settings: &BrokerSettings) -> Result<(), Refusal> {
@@ -268,6 +281,29 @@ mod tests {
             "{text}"
         );
         assert_eq!(get(&topic_frame("absent"), &topics).unwrap_err().code, ResponseCode::TopicNotExist);
+    }
+
+    #[test]
+    fn a_topic_for_all_kinds_of_messages_needs_the_operators_word() {
+        let topics = topics();
+        let mut frame = create_frame("mixed");
+        frame.ext.push("attributes", "+message.type=MIXED");
+        let refusal = create(&frame, &topics, &settings(), 1).unwrap_err();
+        assert_eq!(refusal.code, ResponseCode::InvalidParameter);
+        assert!(refusal.text.starts_with("MIXED message type is not supported."), "{}", refusal.text);
+        let body = r#"{"topicConfigList":[{"topicName":"m","readQueueNums":1,"writeQueueNums":1,"perm":6,"attributes":{"+message.type":"MIXED"}}]}"#;
+        let list = Frame::request(RequestCode::UpdateAndCreateTopicList).with_body(body);
+        assert_eq!(
+            create_list(&list, &topics, &settings(), 1).unwrap_err().code,
+            ResponseCode::InvalidParameter
+        );
+        let allowed = BrokerSettings {
+            enable_mixed_message_type: true,
+            ..settings()
+        };
+        create(&frame, &topics, &allowed, 1).unwrap();
+        create_list(&list, &topics, &allowed, 1).unwrap();
+        assert_eq!(topics.find("m").unwrap().attributes["message.type"], "MIXED");
     }
 
     #[test]

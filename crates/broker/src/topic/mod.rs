@@ -12,7 +12,6 @@
 //!
 //! Not here: messages and queues on disk (store), static topics, compaction.
 
-pub mod attributes;
 pub mod builtin;
 pub mod handler;
 pub mod table;

@@ -129,7 +129,7 @@ mod tests {
             multi_tag: true,
             ..Spec::new("a", 5)
         };
-        let changes = super::super::attributes::parse("+message.type=FIFO").unwrap();
+        let changes = crate::attributes::parse("+message.type=FIFO").unwrap();
         before.update(vec![(spec, changes)], 7).unwrap();
         save(&before, &file).unwrap();
         let after = topics(vec![Spec::new("TBW102", 8)]);

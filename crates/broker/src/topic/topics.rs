@@ -1,7 +1,7 @@
 //! The table of topics. Pure state: the time is given; the file is in `table.rs`.
 
-use super::attributes::{self, AttributeError, Attributes, Changes};
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
+use crate::attributes::{self, AttributeError, Attributes, Changes};
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::upkeep::Signal;
 use message::names;
@@ -377,7 +377,7 @@ impl Topics {
             let mut specs = Vec::with_capacity(asked.len());
             for (mut spec, changes) in asked {
                 let before = table.get(&spec.name);
-                spec.attributes = attributes::apply(before.map(|topic| &topic.attributes), &changes)?;
+                spec.attributes = attributes::apply(attributes::OF_TOPICS, before.map(|topic| &topic.attributes), &changes)?;
                 if before.is_none_or(|topic| topic.spec != spec) {
                     specs.push(spec);
                 }
