@@ -58,6 +58,10 @@ pub(crate) struct CommonFlags {
     /// Address to listen on [default: 0.0.0.0]
     #[arg(long, value_name = "ADDRESS", env = "APOGEEMQ_BIND")]
     pub(crate) bind: Option<String>,
+    /// Start without a file of the data directory that cannot be read, such as topics.json; several separated by ';'. The message of a
+    /// start that is refused says what that costs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) start_without: Option<String>,
     /// What to log to stderr: error, warn, info, debug, trace, or target=level,... [default: warn]
     #[arg(long, value_name = "LEVEL", env = "APOGEEMQ_LOG")]
     pub(crate) log: Option<String>,

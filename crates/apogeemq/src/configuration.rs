@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use broker::settings::{BrokerSettings, relations};
+use broker::settings::{BrokerSettings, LIVE_FILE, relations};
 use config::{Declared, Kept, Leftover, Note, Origin, Refusals, Sources};
 use nameserver::settings::NamesrvSettings;
 
@@ -86,7 +86,7 @@ pub(crate) fn of_directory(
 fn broker_settings(sources: &mut Sources, flags: &ServerFlags, changes: &mut Vec<PathBuf>) -> Result<BrokerSettings, Failure> {
     add_broker_flags(sources, flags);
     let settings: BrokerSettings = sources.fill().map_err(refused)?;
-    if !add_changes(settings.kept(), sources, changes)? {
+    if !add_changes(settings.kept(), &settings.start_without, sources, changes)? {
         return Ok(settings);
     }
     sources.fill().map_err(refused)
@@ -100,17 +100,31 @@ fn namesrv_settings(
 ) -> Result<NamesrvSettings, Failure> {
     add_namesrv_flags(sources, flags, beside);
     let settings = fill_namesrv(sources, flags, beside)?;
-    if !add_changes(settings.kept(), sources, changes)? {
+    if !add_changes(settings.kept(), &settings.start_without, sources, changes)? {
         return Ok(settings);
     }
     fill_namesrv(sources, flags, beside)
 }
 
-/// Whether an earlier run has left changes.
-fn add_changes(kept: Kept, sources: &mut Sources, changes: &mut Vec<PathBuf>) -> Result<bool, Failure> {
-    let has_changes = kept.add_to(sources).map_err(Failure::new)?;
-    changes.extend(has_changes.then(|| kept.path().to_owned()));
-    Ok(has_changes)
+/// Whether an earlier run has left changes. A file of them that cannot be read is left where the operator says so.
+fn add_changes(kept: Kept, without: &[String], sources: &mut Sources, changes: &mut Vec<PathBuf>) -> Result<bool, Failure> {
+    let error = match kept.add_to(sources) {
+        Ok(has_changes) => {
+            changes.extend(has_changes.then(|| kept.path().to_owned()));
+            return Ok(has_changes);
+        }
+        Err(error) => error,
+    };
+    const COSTS: &str = "they are again what configuration file, environment and flags say";
+    if !without.iter().any(|file| file == LIVE_FILE) {
+        return Err(Failure::new(error).advice(format!(
+            "The file holds the settings that were changed while running. Restore it from a copy, or start without it \
+             (--start-without {LIVE_FILE}): {COSTS}. The damaged file is kept as {LIVE_FILE}.bad"
+        )));
+    }
+    kept.set_aside().map_err(Failure::new)?;
+    tracing::warn!("{error}; starting without the settings that were changed while running: {COSTS}");
+    Ok(false)
 }
 
 fn sources(flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Sources, Failure> {
@@ -124,6 +138,9 @@ fn sources(flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result
     sources.environment(environment, FLAG_VARIABLES);
     if let Some(address) = &flags.common.bind {
         sources.flag("--bind", "bindAddress", address);
+    }
+    if let Some(files) = &flags.common.start_without {
+        sources.flag("--start-without", "apogeeStartWithout", files);
     }
     Ok(sources)
 }
@@ -391,5 +408,30 @@ mod tests {
             .keep(&[change])
             .unwrap();
         assert_eq!((queues(dir.path()), queues(&dir.path().join("other"))), (3, 8));
+    }
+
+    #[test]
+    fn damaged_changes_of_an_earlier_run_are_left_only_where_the_operator_says_so() {
+        for of in ["config", "namesrv"] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join(of).join("live.properties");
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, [0; 64]).unwrap();
+            let mut flags = ServerFlags::default();
+            flags.common.data = Some(dir.path().display().to_string());
+            let text = read(Part::Both, &flags, environment(&[])).unwrap_err().to_string();
+            for told in [
+                file.to_str().unwrap(),
+                "settings that were changed while running",
+                "--start-without live.properties",
+            ] {
+                assert!(text.contains(told), "{told} in {text}");
+            }
+            flags.common.start_without = Some("topics.json".to_owned());
+            assert!(read(Part::Both, &flags, environment(&[])).is_err(), "another file is named");
+            flags.common.start_without = Some("live.properties".to_owned());
+            assert_eq!(read(Part::Both, &flags, environment(&[])).unwrap().changes, Vec::<PathBuf>::new());
+            assert_eq!(std::fs::read(file.with_extension("properties.bad")).unwrap(), [0; 64]);
+        }
     }
 }

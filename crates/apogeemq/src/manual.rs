@@ -28,8 +28,9 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
   `brokerIP1` is `APOGEEMQ_BROKER_IP1`. Our own keys drop their prefix: `apogeeMaxTopics` is `APOGEEMQ_MAX_TOPICS`. `NAMESRV_ADDR`, which
   Apache's scripts set, counts where nothing else names a name server.
 * **Flags:** `--data` sets storePathRootDir (and apogeeDataDir) and moves everything below it, `--broker-port` and `--namesrv-port` set the
-  listenPort of each role, `-n` sets namesrvAddr, `--bind` sets bindAddress. Each but `-n` is also a variable: `APOGEEMQ_CONFIG` (`-c`),
-  `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`, `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
+  listenPort of each role, `-n` sets namesrvAddr, `--bind` sets bindAddress, `--start-without` sets apogeeStartWithout. Each but `-n` and
+  the last is also a variable: `APOGEEMQ_CONFIG` (`-c`), `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`,
+  `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
 * **Both roles in one process** read one file, the broker's: its listenPort is the broker's.
 * **Live** keys can be changed while running (requests 25 and 318, `mqadmin updateBrokerConfig`). What was changed is kept in
   `config/live.properties` of the store and `namesrv/live.properties` of the name server, and stands between file and environment at the

@@ -6,22 +6,30 @@
 //! Not here: log, queues and index ([`store::inspect`]).
 
 use crate::offset::table::Saved as Offsets;
-use crate::{group, offset, topic};
+use crate::settings::LIVE_FILE;
+use crate::upkeep::table_of;
+use crate::{assignment, delay, group, offset, topic};
+use message::names;
+use protocol::assignment::RequestModes;
 use protocol::group::GroupConfigs;
 use protocol::json;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use store::disk::{Disk, with_suffix};
 use store::inspect::{Finding, Findings, Part, Report, Severity};
+use store::json_file::{damage, without_nul_tail};
 
 const DAMAGED: &str = "configuration files that cannot be read; the backup takes their place and what was changed last is missing";
 const LOST: &str = "configuration files that cannot be read, nor their backup: the broker does not start with them";
-const REPLACED: &str = "configuration files missing or empty; the backup takes their place";
+const MADE_AGAIN: &str = "configuration files that cannot be read, nor their backup: what they held is found otherwise";
+const REPLACED: &str = "configuration files missing; the backup takes their place";
 const BACKUP: &str = "backups that cannot be read";
 const BEYOND: &str = "committed offsets beyond the end of their queue: the messages that come up to there would not be delivered";
-const NO_TOPIC: &str = "topics that have queues and are not in topics.json: their messages cannot be consumed";
+const NO_TOPIC: &str = "topics that have messages and are not in topics.json: nobody can consume them until the topic is made again";
+const NO_TOPICS: &str = "topics that have messages, and there is no topics.json that can be read: nobody can consume them until the topic is \
+                         made again";
 
 /// What the files say.
 #[derive(Debug, Default)]
@@ -31,6 +39,8 @@ pub struct ConfigFiles {
     offsets: Offsets,
     /// Names of the files that were read.
     pub names: Vec<String>,
+    /// Whether there is any table, also one that cannot be read. A copy of log and queues alone has none.
+    has_tables: bool,
 }
 
 impl ConfigFiles {
@@ -41,7 +51,11 @@ impl ConfigFiles {
     /// The disk's.
     pub fn read(disk: &dyn Disk, store_root: &Path) -> io::Result<Self> {
         let mut files = Self::default();
+        if let Some(example) = live_settings(disk, store_root)? {
+            files.findings.add(Severity::Damage, Part::Config, LOST, || example);
+        }
         for path in paths(disk, store_root)? {
+            files.has_tables = true;
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             if let Some(content) = files.content(disk, &path, &name)? {
                 files.take(&name, &content);
@@ -64,6 +78,11 @@ impl ConfigFiles {
         match (why, spare_why) {
             (Some(Ok(())), _) => return Ok(main),
             (None, None) => return Ok(None),
+            (None | Some(Err(_)), None | Some(Err(_))) if table_of(name).is_some_and(|table| table.is_made_again) => {
+                self.findings
+                    .add(Severity::Recovery, Part::Config, MADE_AGAIN, || path.display().to_string());
+                return Ok(None);
+            }
             (None, Some(Ok(()))) => self
                 .findings
                 .add(Severity::Recovery, Part::Config, REPLACED, || path.display().to_string()),
@@ -118,12 +137,36 @@ impl ConfigFiles {
     }
 
     fn compare_topics(&mut self, report: &Report) {
-        let Some(topics) = &self.topics else { return };
-        let with_queues: BTreeSet<&str> = report.queue_ends.keys().map(|(topic, _)| topic.as_str()).collect();
-        for topic in with_queues.into_iter().filter(|topic| !topics.contains(*topic)) {
-            self.findings.add(Severity::Note, Part::Config, NO_TOPIC, || topic.to_owned());
+        let mut messages: BTreeMap<&str, i64> = BTreeMap::new();
+        for ((topic, _), ends) in &report.queue_ends {
+            *messages.entry(topic).or_default() += ends.max - ends.min;
+        }
+        let (severity, what) = match self.topics {
+            Some(_) => (Severity::Note, NO_TOPIC),
+            None if self.has_tables => (Severity::Damage, NO_TOPICS),
+            None => (Severity::Note, NO_TOPICS),
+        };
+        let is_known = |topic: &str| match &self.topics {
+            Some(topics) => topics.contains(topic),
+            None => names::is_system_topic(topic),
+        };
+        for (topic, messages) in messages.into_iter().filter(|(topic, messages)| *messages > 0 && !is_known(topic)) {
+            self.findings
+                .add(severity, Part::Config, what, || format!("{topic}: {messages} messages"));
         }
     }
+}
+
+/// Damage to the file of settings that were changed while running, which is no table and has no backup.
+fn live_settings(disk: &dyn Disk, store_root: &Path) -> io::Result<Option<String>> {
+    let path = store_root.join("config").join(LIVE_FILE);
+    let Some(content) = content(disk, &path)? else { return Ok(None) };
+    let why = if content.is_empty() || content.contains(&0) {
+        Some("it is empty or has NUL bytes".to_owned())
+    } else {
+        config::properties::parse_bytes(&content).err().map(|error| error.to_string())
+    };
+    Ok(why.map(|why| format!("{}: {why}", path.display())))
 }
 
 /// The JSON files in `config`, those of which only the backup is left too.
@@ -138,18 +181,24 @@ fn paths(disk: &dyn Disk, store_root: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(tables.filter(|name| name.ends_with(".json")).map(|name| dir.join(name)).collect())
 }
 
-/// What is in a file; `None` when it is absent or empty, which counts as absent.
+/// What is in a file; `None` when it is absent.
 fn content(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     match disk.read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => read.map(|bytes| (!bytes.is_empty()).then_some(bytes)),
+        read => read.map(Some),
     }
 }
 
 /// Whether a start could read the file.
 fn judge(name: &str, content: &[u8]) -> Result<(), String> {
+    if let Some(why) = damage(content) {
+        return Err(why.to_owned());
+    }
+    let content = without_nul_tail(content);
     let told = |error: json::JsonError| error.to_string();
     match name {
+        assignment::table::FILE => json::read::<RequestModes>(content).map(drop).map_err(told),
+        delay::table::FILE => delay::table::judge(content).map_err(told),
         topic::table::FILE => topic::table::names(content).map(drop).map_err(told),
         group::table::FILE => json::read::<GroupConfigs>(content).map(drop).map_err(told),
         offset::table::FILE => offset::table::parse(content).map(drop).map_err(told),
@@ -267,9 +316,28 @@ mod tests {
 
     #[test]
     fn an_offset_beyond_its_queue_is_found_and_one_of_a_queue_that_is_gone_is_not() {
-        let found = findings(&[(offset::table::FILE, OFFSETS)], &[("t", 0, 4), ("t", 1, 9)]);
+        let files = [
+            (offset::table::FILE, OFFSETS),
+            (topic::table::FILE, "{\"topicConfigTable\":{\"t\":{}}}"),
+        ];
+        let found = findings(&files, &[("t", 0, 4), ("t", 1, 9)]);
         let told = "group g on t/0 is at 5, the queue ends at 4".to_owned();
         assert_eq!(found, [(Severity::Damage, BEYOND, vec![told])]);
+    }
+
+    #[test]
+    fn messages_of_topics_that_are_not_known_are_found() {
+        let ends = [("t", 0, 5), ("t", 1, 9), ("empty", 0, 0), (names::SCHEDULE_TOPIC, 0, 3)];
+        let told = vec!["t: 14 messages".to_owned()];
+        let topics = format!("{{\"topicConfigTable\":{{\"{}\":{{}}}}}}", names::SCHEDULE_TOPIC);
+        let found = findings(&[(topic::table::FILE, &topics)], &ends);
+        assert_eq!(found, [(Severity::Note, NO_TOPIC, told.clone())]);
+        assert_eq!(
+            findings(&[("subscriptionGroup.json", "{}")], &ends),
+            [(Severity::Damage, NO_TOPICS, told.clone())]
+        );
+        assert_eq!(findings(&[], &ends), [(Severity::Note, NO_TOPICS, told)], "a copy without tables");
+        assert_eq!(findings(&[], &[("empty", 0, 0)]), []);
     }
 
     #[test]
@@ -287,14 +355,32 @@ mod tests {
         );
         assert_eq!(
             kinds(&[("topics.json", ""), ("topics.json.bak", "{}")]),
-            [(Severity::Recovery, REPLACED)]
+            [(Severity::Damage, DAMAGED)]
         );
         assert_eq!(kinds(&[("topics.json.bak", "{}")]), [(Severity::Recovery, REPLACED)]);
         assert_eq!(
             kinds(&[("topics.json", "{}"), ("topics.json.bak", "x")]),
             [(Severity::Note, BACKUP)]
         );
-        assert_eq!(kinds(&[("topics.json", "")]), []);
+        for content in ["", "\0\0\0", "[]", "{"] {
+            for name in [
+                "topics.json",
+                "subscriptionGroup.json",
+                "consumerOffset.json",
+                "messageRequestMode.json",
+            ] {
+                assert_eq!(kinds(&[(name, content)]), [(Severity::Damage, LOST)], "{name} {content:?}");
+            }
+            assert_eq!(
+                kinds(&[("delayOffset.json", content)]),
+                [(Severity::Recovery, MADE_AGAIN)],
+                "{content:?}"
+            );
+        }
+        for content in ["", "\0\0", "a=\0", "a=\\u1"] {
+            assert_eq!(kinds(&[(LIVE_FILE, content)]), [(Severity::Damage, LOST)], "{content:?}");
+        }
+        assert_eq!(kinds(&[(LIVE_FILE, "# changed\nmaxMessageSize=1\n")]), []);
     }
 
     #[test]

@@ -121,6 +121,14 @@ config::declare! {
         max_index_num: u32 { name: "maxIndexNum", default: 20_000_000, allowed: whole(100..=100_000_000).strict(), change: AtStart }
     }
 
+    section "Store: damage" {
+        /// Files of `config` that a start goes on without when they and their `.bak` cannot be read; what that costs stands in the message
+        /// of the start that is refused, and in docs/store.md. Files that can be read are used.
+        start_without: Vec<String> {
+            name: "apogeeStartWithout", default: Vec::new(), allowed: list(file_that_may_be_left(), ';', 16), change: AtStart,
+        }
+    }
+
     section "Store: durability" {
         /// When a send is acknowledged: ASYNC_FLUSH once it is in the page cache, SYNC_FLUSH once it is on the device.
         flush_disk_type: FlushDiskType { name: "flushDiskType", default: FlushDiskType::Async, allowed: one_of(), change: AtStart }
@@ -328,6 +336,16 @@ config::declare! {
     }
 }
 
+/// Name of the file that keeps settings changed while running.
+pub const LIVE_FILE: &str = "live.properties";
+
+fn file_that_may_be_left() -> config::shape::Text {
+    text_that(
+        "topics.json, subscriptionGroup.json, consumerOffset.json, messageRequestMode.json, delayOffset.json or live.properties",
+        |text| text == LIVE_FILE || crate::upkeep::table_of(text).is_some(),
+    )
+}
+
 fn empty_or_name() -> config::shape::Text {
     text_that("empty, or 1 to 127 characters of A-Z a-z 0-9 _ - . % |", |text| {
         text.is_empty() || config::shape::Shape::parse(&name(), text).is_ok()
@@ -359,7 +377,7 @@ impl BrokerSettings {
 
     /// Where settings changed while running are kept.
     pub fn kept(&self) -> Kept {
-        Kept::at(self.store_path_root_dir.join("config").join("live.properties"))
+        Kept::at(self.store_path_root_dir.join("config").join(LIVE_FILE))
     }
 
     /// Entries of a consume queue that one pull looks through.

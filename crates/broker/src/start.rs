@@ -19,7 +19,7 @@ use crate::send::{LateFlushes, Sender};
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::store_options::store_options;
-use crate::topic::{TopicLimits, Topics, builtin};
+use crate::topic::{self, TopicLimits, Topics, builtin};
 use crate::upkeep::{Ends, Files, Signal, Tables, Upkeep};
 use config::Live;
 use net::{Limits, Options, Server};
@@ -98,10 +98,11 @@ impl Broker {
         let topics = Arc::new(Topics::new(builtin::topics(&settings), limits, stats.clone(), signal.clone(), now));
         let groups = Arc::new(Groups::new(settings.max_groups, signal.clone(), now));
         let offsets = Arc::new(Offsets::new(settings.max_committed_offsets));
-        let files = Files::new(&disk, &settings.store_path_root_dir);
+        let files = Files::new(&disk, &settings.store_path_root_dir, &settings.start_without);
         let modes = Arc::new(Modes::new(signal.clone()));
         let delays = Arc::new(DelayOffsets::new(now));
         files.load(&topics, &groups, (&offsets, &delays), &modes)?;
+        topic::unknown::report(&store, &topics);
         if !recovery.clean {
             offset::fit(&offsets, &store);
         }

@@ -13,8 +13,8 @@ use message::{QueueOffset, Record, names};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
+use store::disk::{Disk, OpenMode};
 use store::{Arrival, Arrivals, DueTopic, FlushMode, IndexOptions, Limits, Reach, ReadStatus, Store, StoreOptions};
 
 const ROOT: &str = "/store";
@@ -74,7 +74,7 @@ impl World {
         let levels = levels(text);
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let (store, _) = Store::open(Arc::clone(&disk), options(mode, &levels)).unwrap();
-        let file = Files::new(&disk, Path::new(ROOT)).delays();
+        let file = Files::new(&disk, Path::new(ROOT), &[]).delays();
         let offsets = Arc::new(DelayOffsets::new(0));
         table::load(&offsets, &file).unwrap();
         let stats = Arc::new(BrokerStats::new("c", 100));
@@ -275,6 +275,38 @@ fn a_restart_goes_on_where_it_was() {
     let world = World::open(&disk, FlushMode::Async);
     assert_eq!(world.wait_for(&numbered(0..40)), numbered(0..40));
     world.stop();
+}
+
+#[test]
+fn a_lost_file_of_progress_delivers_nothing_twice_and_loses_nothing() {
+    for content in [None, Some(&b""[..]), Some(&[0; 120]), Some(b"{\"offsetTable\":{1:")] {
+        let disk = SimulatedDisk::new(6);
+        let world = World::with_levels(&disk, FlushMode::Async, "0s 1s 1h");
+        assert!(numbered(0..20).iter().all(|body| world.send(body, 1)));
+        world.wait_for(&numbered(0..20));
+        assert!(world.send("in a second", 2) && world.send("in an hour", 3));
+        world.stop();
+        for name in ["delayOffset.json", "delayOffset.json.bak"] {
+            let path = Path::new(ROOT).join("config").join(name);
+            disk.remove_file(&path).ok();
+            if let Some(content) = content {
+                disk.open(&path, OpenMode::WriteOrCreate).unwrap().write_at(content, 0).unwrap();
+            }
+        }
+        let world = World::with_levels(&disk, FlushMode::Async, "0s 1s 1h");
+        assert!(world.send("last", 1));
+        let wanted: Vec<String> = [&numbered(0..20)[..], &["in a second".to_owned(), "last".to_owned()]].concat();
+        let mut arrived = world.wait_for(&wanted);
+        arrived.sort();
+        let mut expected = wanted;
+        expected.sort();
+        assert_eq!(arrived, expected, "{content:?}");
+        wait(|| world.offsets.of(1) == Some(21));
+        world.stop();
+        let world = World::with_levels(&disk, FlushMode::Async, "0s 1s 1h");
+        assert_eq!(world.offsets.of(1), Some(21), "{content:?}: saved anew");
+        world.stop();
+    }
 }
 
 /// Kills or cuts the power while messages arrive and are delivered, `rounds` times on one disk.

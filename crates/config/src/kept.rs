@@ -34,13 +34,26 @@ impl Kept {
     /// Adds what was kept to the sources. `false` when nothing was ever changed.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
+    /// The file is there and cannot be read, or is damaged: no keeping leaves it without a byte or with a NUL byte.
     pub fn add_to(&self, sources: &mut Sources) -> Result<bool, FileError> {
-        if !self.path.exists() {
-            return Ok(false);
+        let path = || self.path.clone();
+        let bytes = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            read => read.map_err(|error| FileError::Io { path: path(), error })?,
+        };
+        if bytes.is_empty() || bytes.contains(&0) {
+            return Err(FileError::Damaged { path: path() });
         }
-        sources.file(&self.path)?;
+        sources.text(&self.path, &bytes)?;
         Ok(true)
+    }
+
+    /// Moves a file that cannot be read aside, to `.bad`, so that the next change does not overwrite it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn set_aside(&self) -> io::Result<()> {
+        fs::rename(&self.path, self.path.with_extension("properties.bad"))
     }
 
     /// Keeps these changes, over what was kept before. One caller at a time.
@@ -127,6 +140,20 @@ mod tests {
         assert!(kept.add_to(&mut sources).unwrap());
         let filled = sources.fill::<Example>().unwrap();
         assert_eq!((filled.queues, filled.size), (17, 9));
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_change_and_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::at(dir.path().join("live.properties"));
+        for content in [&b""[..], &[0; 64], b"# Settings\nmaxMessageSize=\0\0", b"a=\\u12"] {
+            fs::write(kept.path(), content).unwrap();
+            let error = kept.add_to(&mut Sources::new()).unwrap_err();
+            assert!(error.to_string().contains("live.properties"), "{error}");
+            kept.set_aside().unwrap();
+            assert_eq!(fs::read(dir.path().join("live.properties.bad")).unwrap(), content);
+            assert!(!kept.add_to(&mut Sources::new()).unwrap());
+        }
     }
 
     #[test]

@@ -84,6 +84,12 @@ pub enum FileError {
         /// What the system said.
         error: io::Error,
     },
+    /// A file that this program writes, with bytes that it does not write.
+    #[error("{path} is damaged: it is empty or has NUL bytes")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is not properties text.
     #[error("configuration file {path}: {error}")]
     Parse {
@@ -176,7 +182,12 @@ impl Sources {
             path: path.to_owned(),
             error,
         })?;
-        let entries = properties::parse_bytes(&bytes).map_err(|error| FileError::Parse {
+        self.text(path, &bytes)
+    }
+
+    /// Adds the content of a properties file, above those added before.
+    pub(crate) fn text(&mut self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+        let entries = properties::parse_bytes(bytes).map_err(|error| FileError::Parse {
             path: path.to_owned(),
             error,
         })?;

@@ -8,12 +8,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use config::shape::{address, bytes, flag, milliseconds, optional, path, seconds, whole};
+use config::shape::{address, bytes, flag, list, milliseconds, optional, path, seconds, text, whole};
 use config::{Kept, Note, Settings};
 
 const MINUTE_MS: u32 = 60_000;
 /// Between two registrations of a broker and two looks of a client for its routes, as both have it by default.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+
+/// Name of the file that keeps settings changed while running.
+const LIVE_FILE: &str = "live.properties";
 
 config::declare! {
     /// Settings of a name server.
@@ -28,6 +31,8 @@ config::declare! {
         data_dir: PathBuf { name: "apogeeDataDir", default: PathBuf::from("./data"), allowed: path(), change: AtStart }
         /// File of the KV configuration. Empty: `namesrv/kvConfig.json` in apogeeDataDir.
         kv_config_path: Option<PathBuf> { name: "kvConfigPath", default: None, allowed: optional(path()), change: AtStart }
+        /// Files that a start goes on without when they cannot be read: `live.properties`, the settings that were changed while running.
+        start_without: Vec<String> { name: "apogeeStartWithout", default: Vec::new(), allowed: list(text(), ';', 16), change: AtStart }
     }
 
     section "Routes" {
@@ -135,7 +140,7 @@ impl Settings for NamesrvSettings {
 impl NamesrvSettings {
     /// Where settings changed while running are kept.
     pub fn kept(&self) -> Kept {
-        Kept::at(self.data_dir.join("namesrv").join("live.properties"))
+        Kept::at(self.data_dir.join("namesrv").join(LIVE_FILE))
     }
 
     /// File of the KV configuration.

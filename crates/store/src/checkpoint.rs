@@ -36,6 +36,9 @@ const VERSION: u32 = 2;
 const OURS_LEN: usize = 32;
 const VERSION_1_LEN: usize = 24;
 
+/// Times from then on, in the 23rd century, are damage.
+const LATEST_MS: i64 = 1 << 43;
+
 /// What the file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -75,10 +78,25 @@ impl Checkpoint {
         }
     }
 
+    /// What the file says, without what cannot be true.
     fn read_from(file: &dyn DiskFile) -> io::Result<Self> {
         let mut bytes = vec![0; LEN];
         file.read_at(&mut bytes, 0)?;
-        Ok(Self::decode(&bytes))
+        let mut known = Self::decode(&bytes);
+        if !known.has_times() {
+            known = Self {
+                derived: known.derived,
+                ..Self::default()
+            };
+        }
+        Ok(known)
+    }
+
+    /// Whether Apache's part has times, as it has also before the first checkpoint.
+    fn has_times(&self) -> bool {
+        [self.log_timestamp, self.queue_timestamp, self.index_timestamp]
+            .iter()
+            .all(|time| (0..LATEST_MS).contains(time))
     }
 
     /// Store timestamp (ms) up to which Apache's part says that log and queues are synced; 0 when it says nothing. Apache
@@ -177,6 +195,24 @@ fn is_whole(ours: &[u8], version: u32, len: usize) -> bool {
     content.starts_with(MARK) && content[8..12] == version.to_be_bytes() && *crc == crc32fast::hash(content).to_be_bytes()
 }
 
+/// What is wrong with a file; `None` also for one without a checkpoint yet.
+fn damage(file: &dyn DiskFile) -> io::Result<Option<&'static str>> {
+    let mut bytes = vec![0; LEN];
+    let read = file.read_at(&mut bytes, 0)?;
+    let known = Checkpoint::decode(&bytes);
+    let ours = &bytes[OURS..];
+    let is_newer = ours[8..12] > VERSION.to_be_bytes()[..];
+    Ok(if read < LEN {
+        Some("it is too short")
+    } else if !known.has_times() {
+        Some("its times are none")
+    } else if ours.starts_with(MARK) && known.derived.is_none() && !is_newer {
+        Some("the part of ours is not whole")
+    } else {
+        None
+    })
+}
+
 /// The open file.
 #[derive(Debug)]
 pub struct CheckpointFile {
@@ -194,6 +230,9 @@ impl CheckpointFile {
             opened => opened?,
         };
         let checkpoint = Checkpoint::read_from(&*file)?;
+        if let Some(why) = damage(&*file)? {
+            tracing::warn!(file = %path.display(), why, "the checkpoint is damaged; recovery reads more of the log instead");
+        }
         Ok((Self { file }, checkpoint))
     }
 
@@ -237,11 +276,11 @@ mod tests {
         let disk = SimulatedDisk::new(1);
         assert_eq!(read(&disk), Checkpoint::default());
         let (file, _) = CheckpointFile::open(&disk, Path::new(PATH)).unwrap();
-        file.write(&sample(0x0102_0304_0506_0700)).unwrap();
-        assert_eq!(read(&disk), sample(0x0102_0304_0506_0700));
+        file.write(&sample(0x0102_0304_0506)).unwrap();
+        assert_eq!(read(&disk), sample(0x0102_0304_0506));
         let bytes = disk.read(Path::new(PATH)).unwrap();
         assert_eq!(bytes.len(), 4096);
-        assert_eq!(bytes[..16], [1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 1]);
+        assert_eq!(bytes[..16], [0, 0, 1, 2, 3, 4, 5, 6, 0, 0, 1, 2, 3, 4, 5, 7]);
         assert!(bytes[40..2048].iter().all(|byte| *byte == 0));
     }
 
@@ -291,6 +330,31 @@ mod tests {
             indexed: both,
         };
         assert_eq!(Checkpoint::decode(&bytes).derived, Some(derived));
+    }
+
+    #[test]
+    fn what_cannot_be_a_time_is_not_believed_and_each_damage_is_named() {
+        let disk = SimulatedDisk::new(1);
+        let (file, _) = CheckpointFile::open(&disk, Path::new(PATH)).unwrap();
+        assert_eq!(damage(&*file.file).unwrap(), None, "no checkpoint yet");
+        file.write(&sample(7)).unwrap();
+        assert_eq!(damage(&*file.file).unwrap(), None);
+        for (at, why) in [
+            (0, "its times are none"),
+            (8, "its times are none"),
+            (16, "its times are none"),
+            (OURS + 30, "the part of ours is not whole"),
+        ] {
+            let mut bytes = sample(7).encode();
+            bytes[at] ^= 0x40;
+            file.file.write_at(&bytes, 0).unwrap();
+            assert_eq!(damage(&*file.file).unwrap(), Some(why), "byte {at}");
+            let known = read(&disk);
+            let expected = if at < OURS { (0, sample(7).derived) } else { (7, None) };
+            assert_eq!((known.log_timestamp, known.derived), expected, "byte {at}");
+        }
+        file.file.set_len(100).unwrap();
+        assert_eq!(damage(&*file.file).unwrap(), Some("it is too short"));
     }
 
     #[test]

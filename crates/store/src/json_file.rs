@@ -1,10 +1,13 @@
 //! The `config/*.json` files: written so that a crash leaves the old or the new content, read with a fall back to `.bak`.
 //!
 //! A file is written as `.tmp`, synced, then the one before becomes `.bak` and the new one takes its name. A reader who
-//! does not find a good main file takes the `.bak`, and says so. A main file that cannot be parsed is moved aside to
-//! `.bad`, so that it neither gets in the way nor takes the place of the good `.bak` at the next writing.
+//! does not find a good main file takes the `.bak`, and says so. A main file that is damaged is moved aside to `.bad`, so that it
+//! neither gets in the way nor takes the place of the good `.bak` at the next writing.
 //!
-//! Not here: what is in the files.
+//! Damaged is what cannot be parsed, what is no JSON object, what has no bytes, and what has only NUL bytes: a file system that lost
+//! power before it wrote the content leaves the latter two. NUL bytes behind a whole content are no part of it. Only a file that is not there, and whose `.bak` is not there, is one of a new store.
+//!
+//! Not here: what is in the files, and what is done without one.
 
 use std::fmt::Display;
 use std::io;
@@ -26,39 +29,81 @@ pub enum Source {
     Absent,
 }
 
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is a file or a `.bak`, and neither can be used; both are left as they are. Starting empty would lose what an operator can
+    /// still save.
+    #[error("{0}")]
+    Damaged(String),
+    /// The disk's.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What is wrong with a content before anything is made of it; `None` when it may be good.
+#[must_use]
+pub fn damage(content: &[u8]) -> Option<&'static str> {
+    if content.is_empty() {
+        Some("it is empty")
+    } else if content.iter().all(|byte| *byte == 0) {
+        Some("it has only NUL bytes")
+    } else if content.trim_ascii_start().first() != Some(&b'{') {
+        Some("it does not begin with a brace")
+    } else {
+        None
+    }
+}
+
+/// A content without the NUL bytes behind it.
+#[must_use]
+pub fn without_nul_tail(content: &[u8]) -> &[u8] {
+    let len = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &content[..len]
+}
+
 /// Reads a file; `parse` makes something of its bytes or says what is wrong with them. `None` when there is neither the
 /// file nor its `.bak`, as in a new store.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidData`] when what there is cannot be parsed: starting empty would lose what an operator can still
-/// save. Else whatever the machine says.
-pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -> Result<T, E>) -> io::Result<(Option<T>, Source)> {
-    let why = match content(disk, path)? {
-        Some(bytes) if bytes.is_empty() => "it is empty".to_owned(),
-        Some(bytes) => match parse(&bytes) {
-            Ok(value) => return Ok((Some(value), Source::Main)),
-            Err(error) => error.to_string(),
-        },
+/// [`ReadError::Damaged`] when there is one and none of them can be used; else the disk's.
+pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<(Option<T>, Source), ReadError> {
+    let judge = |bytes: &[u8]| match damage(bytes) {
+        Some(why) => Err(why.to_owned()),
+        None => parse(without_nul_tail(bytes)).map_err(|error| error.to_string()),
+    };
+    let main = content(disk, path)?;
+    let why = match main.as_deref().map(judge) {
+        Some(Ok(value)) => return Ok((Some(value), Source::Main)),
+        Some(Err(why)) => why,
         None => "it is missing".to_owned(),
     };
-    let is_damaged = why != "it is missing" && why != "it is empty";
     let backup = with_suffix(path, ".bak");
-    let bytes = content(disk, &backup)?.filter(|bytes| !bytes.is_empty());
-    let value = match bytes.map(|bytes| parse(&bytes)) {
+    let damaged = |more: String| ReadError::Damaged(format!("{}: {why}; {more}", path.display()));
+    let value = match content(disk, &backup)?.as_deref().map(judge) {
         Some(Ok(value)) => value,
-        Some(Err(error)) => return Err(bad(path, &why, &format!("{} cannot take its place: {error}", backup.display()))),
-        None if is_damaged => return Err(bad(path, &why, "there is no .bak")),
+        Some(Err(error)) => return Err(damaged(format!("{} cannot take its place: {error}", backup.display()))),
+        None if main.is_some() => return Err(damaged("there is no .bak".to_owned())),
         None => return Ok((None, Source::Absent)),
     };
-    if is_damaged {
+    if main.is_some() {
         disk.rename(path, &with_suffix(path, ".bad"))?;
     }
     tracing::warn!(file = %path.display(), why, "the .bak file is used in its place; what was changed last may be missing");
     Ok((Some(value), Source::Backup { why }))
 }
 
-fn bad(path: &Path, why: &str, more: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}; {more}", path.display()))
+/// Moves a damaged file aside to `.bad`, and a damaged `.bak` to `.bak.bad`, so that a new file is written without losing them.
+///
+/// # Errors
+/// The disk's.
+pub fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    for damaged in [path.to_owned(), with_suffix(path, ".bak")] {
+        if disk.exists(&damaged)? {
+            disk.rename(&damaged, &with_suffix(&damaged, ".bad"))?;
+        }
+    }
+    disk.sync_dir(parent(path))
 }
 
 fn content(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -91,7 +136,7 @@ mod tests {
         Path::new(PATH)
     }
 
-    fn get(disk: &SimulatedDisk) -> io::Result<(Option<serde_json::Value>, Source)> {
+    fn get(disk: &SimulatedDisk) -> Result<(Option<serde_json::Value>, Source), ReadError> {
         read(disk, path(), |bytes| serde_json::from_slice(bytes))
     }
 
@@ -157,17 +202,61 @@ mod tests {
         assert_eq!(disk.read(&with_suffix(path(), ".bad")).unwrap(), b"{\"v\":");
     }
 
+    /// What a crash or an operator leaves of a file. `None`: nothing.
+    const DAMAGE: [(&str, Option<&[u8]>); 7] = [
+        ("a list", Some(b" []")),
+        ("missing", None),
+        ("empty", Some(b"")),
+        ("NUL", Some(&[0; 120])),
+        ("cut", Some(b"{\"v\":")),
+        ("nonsense", Some(b"nonsense")),
+        ("cut, and NUL behind", Some(b"{\"v\":\0\0\0")),
+    ];
+
     #[test]
-    fn damage_without_a_good_backup_is_an_error_and_not_an_empty_store() {
+    fn a_whole_content_with_nul_bytes_behind_it_is_read() {
         let disk = two_generations();
-        put_raw(&disk, path(), b"nonsense");
-        put_raw(&disk, &with_suffix(path(), ".bak"), b"{");
-        let error = get(&disk).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert!(error.to_string().contains("topics.json.bak cannot take its place"), "{error}");
-        disk.remove_file(&with_suffix(path(), ".bak")).unwrap();
-        assert!(get(&disk).unwrap_err().to_string().contains("there is no .bak"));
-        assert!(disk.exists(path()).unwrap());
+        put_raw(&disk, path(), b"{\"v\":2}\0\0\0");
+        let (value, source) = get(&disk).unwrap();
+        assert_eq!((value.unwrap()["v"].as_i64(), source), (Some(2), Source::Main));
+    }
+
+    #[test]
+    fn no_kind_of_damage_to_file_and_backup_is_an_empty_table() {
+        let put = |disk: &SimulatedDisk, path: &Path, content: Option<&[u8]>| match content {
+            Some(content) => put_raw(disk, path, content),
+            None => disk.remove_file(path).unwrap(),
+        };
+        let backup = with_suffix(path(), ".bak");
+        for (main_is, main) in DAMAGE {
+            let disk = two_generations();
+            put(&disk, path(), main);
+            let (value, source) = get(&disk).unwrap();
+            assert_eq!(value.unwrap()["v"].as_i64(), Some(1), "{main_is}, with a good backup");
+            assert!(matches!(source, Source::Backup { .. }), "{main_is}");
+            for (backup_is, spare) in DAMAGE {
+                let disk = two_generations();
+                put(&disk, path(), main);
+                put(&disk, &backup, spare);
+                if main.is_none() && spare.is_none() {
+                    assert_eq!(get(&disk).unwrap(), (None, Source::Absent));
+                    continue;
+                }
+                let Err(ReadError::Damaged(text)) = get(&disk) else {
+                    panic!("{main_is} with a backup that is {backup_is} was read")
+                };
+                assert!(text.contains(PATH), "{text}");
+                assert_eq!(
+                    (disk.read(path()).ok(), disk.read(&backup).ok()),
+                    (main.map(<[u8]>::to_vec), spare.map(<[u8]>::to_vec))
+                );
+                set_aside(&disk, path()).unwrap();
+                assert_eq!(get(&disk).unwrap(), (None, Source::Absent));
+                assert_eq!(disk.read(&with_suffix(path(), ".bad")).ok().as_deref(), main, "nothing is lost");
+                write(&disk, path(), b"{\"v\":9}").unwrap();
+                assert_eq!(disk.read(&with_suffix(&backup, ".bad")).ok().as_deref(), spare, "nothing is lost");
+            }
+        }
     }
 
     #[test]

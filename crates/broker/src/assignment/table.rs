@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn modes_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
         let before = Modes::new(Arc::default());
         load(&before, &file).unwrap();
         let mode = GroupRequestMode {

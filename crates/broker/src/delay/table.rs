@@ -25,12 +25,24 @@ struct Saved {
     offset_table: BTreeMap<i32, i64>,
 }
 
+fn read(content: &[u8]) -> Result<Saved, json::JsonError> {
+    json::read_large(content)
+}
+
+/// Whether a start could read a file of this content.
+///
+/// # Errors
+/// It cannot, for this reason.
+pub(crate) fn judge(content: &[u8]) -> Result<(), json::JsonError> {
+    read(content).map(drop)
+}
+
 /// Fills an empty table with what was saved.
 ///
 /// # Errors
 /// The file is there and cannot be read.
 pub fn load(offsets: &DelayOffsets, file: &StateFile) -> io::Result<()> {
-    if let Some(saved) = file.load(json::read_large::<Saved>)? {
+    if let Some(saved) = file.load(read)? {
         offsets.restore(saved.offset_table, saved.data_version);
     }
     Ok(())

@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn groups_survive_a_restart_with_what_is_forbidden_to_them() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
         let before = Groups::new(100, Arc::default(), 0);
         let mut rule = Rule::new("g");
         rule.retry_max_times = 3;

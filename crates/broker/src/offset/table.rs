@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn only_what_changed_is_saved_and_a_restart_reads_it() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
         let offsets = some();
         save_if_dirty(&offsets, &file, 5).unwrap();
         let path = dir.path().join("config").join(FILE);

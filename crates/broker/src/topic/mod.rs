@@ -16,6 +16,7 @@ pub mod builtin;
 pub mod handler;
 pub mod table;
 mod topics;
+pub(crate) mod unknown;
 
 pub use topics::{CreateOnSend, Spec, Topic, TopicError, TopicLimits, Topics};
 

@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn topics_survive_a_restart_with_their_version() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
         let before = topics(vec![]);
         let spec = Spec {
             order: true,
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_file_of_apaches_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
         let text = "{\n\t\"dataVersion\":{\n\t\t\"counter\":3,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1795397296379\n\t},\n\
                     \t\"topicConfigTable\":{\n\t\t\"a\":{\n\t\t\t\"attributes\":{},\n\t\t\t\"order\":false,\n\t\t\t\"perm\":7,\n\
                     \t\t\t\"readQueueNums\":18,\n\t\t\t\"topicFilterType\":\"SINGLE_TAG\",\n\t\t\t\"topicName\":\"a\",\n\

@@ -23,6 +23,6 @@ mod worker;
 
 pub use pretty::pretty;
 pub use signal::{Saved, Signal};
-pub use state_file::StateFile;
+pub use state_file::{StateFile, TABLES, Table, table_of};
 pub use tables::{Files, Tables};
 pub use worker::{Ends, Upkeep};

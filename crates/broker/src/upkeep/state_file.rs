@@ -1,34 +1,127 @@
 //! A table on disk: one JSON file in `config/` of the store, see [`store::json_file`] for what happens at a crash.
+//!
+//! One policy for all of them, [`TABLES`]: where a file and its `.bak` are damaged, what can be found otherwise is made again, with a
+//! WARN; what cannot refuses the start, with the file, what it holds, what can be done and what that costs. `apogeeStartWithout` names
+//! the files that the operator would rather start without. Damaged files are moved aside, never overwritten.
 
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::disk::Disk;
-use store::json_file;
+use store::json_file::{self, ReadError};
+
+use crate::{assignment, delay, group, offset, topic};
+
+/// What the operator has to know about a table's file that cannot be read.
+#[derive(Debug)]
+pub struct Table {
+    /// Name of the file.
+    pub name: &'static str,
+    /// What it holds.
+    pub holds: &'static str,
+    /// What a start without it costs.
+    pub without: &'static str,
+    /// Whether a start goes on without it: the rest of the store says what it held.
+    pub is_made_again: bool,
+}
+
+/// The tables of a broker.
+pub const TABLES: [Table; 5] = [
+    Table {
+        name: topic::table::FILE,
+        holds: "the topics with their queues, permissions and attributes",
+        without: "messages stay, but each topic has to be made again (admin updateTopic) with as many queues as it had, or by a send where \
+                  autoCreateTopicEnable allows it; those that have messages are named in the log and by 'apogeemq store check'",
+        is_made_again: false,
+    },
+    Table {
+        name: group::table::FILE,
+        holds: "the consumer groups with their rules for retries and what they are forbidden to read",
+        without: "groups are made again by their first consumer where autoCreateSubscriptionGroup allows it, with the rules of a new group; \
+                  prohibitions are forgotten",
+        is_made_again: false,
+    },
+    Table {
+        name: offset::table::FILE,
+        holds: "how far each consumer group has come in each queue",
+        without: "every group begins where a new one would (consumeFromWhere of its consumers): messages come again or are passed over, until \
+                  an operator sets it (admin resetOffsetByTime)",
+        is_made_again: false,
+    },
+    Table {
+        name: assignment::table::FILE,
+        holds: "the request modes that were set for groups",
+        without: "all groups pull; other modes have to be set again (admin setConsumeMode)",
+        is_made_again: false,
+    },
+    Table {
+        name: delay::table::FILE,
+        holds: "how far each delay level was delivered",
+        without: "the key index says what was delivered; delayed messages that it does not find are delivered again",
+        is_made_again: true,
+    },
+];
+
+/// The table of this file name; `None` for files that are not a broker's table.
+#[must_use]
+pub fn table_of(name: &str) -> Option<&'static Table> {
+    TABLES.iter().find(|table| table.name == name)
+}
 
 /// One table's file.
 #[derive(Clone, Debug)]
 pub struct StateFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// The operator would rather start without it than not at all.
+    may_be_left: bool,
 }
 
 impl StateFile {
-    /// The file `name` in the directory `config` of a store.
+    /// The file `name` in the directory `config` of a store; `without` names those that a start goes on without when they are damaged.
     #[must_use]
-    pub fn new(disk: Arc<dyn Disk>, store_root: &Path, name: &str) -> Self {
-        let path = store_root.join("config").join(name);
-        Self { disk, path }
+    pub fn new(disk: Arc<dyn Disk>, store_root: &Path, name: &str, without: &[String]) -> Self {
+        Self {
+            disk,
+            path: store_root.join("config").join(name),
+            may_be_left: without.iter().any(|file| file == name),
+        }
     }
 
-    /// Reads the table; `None` when there is none yet.
+    /// Reads the table; `None` when there is none yet, or when the start goes on without it.
     ///
     /// # Errors
     /// Neither the file nor its backup can be read though one is there: the broker must not start with an empty table and
     /// save it over what can still be repaired.
     pub fn load<T, E: Display>(&self, parse: impl Fn(&[u8]) -> Result<T, E>) -> io::Result<Option<T>> {
-        Ok(json_file::read(&*self.disk, &self.path, parse)?.0)
+        match json_file::read(&*self.disk, &self.path, parse) {
+            Ok((value, _)) => {
+                if self.may_be_left && value.is_some() {
+                    tracing::warn!(file = %self.path.display(), "can be read and is used, whatever apogeeStartWithout says");
+                }
+                Ok(value)
+            }
+            Err(ReadError::Damaged(why)) => self.without(&why).map(|()| None),
+            Err(ReadError::Io(error)) => Err(error),
+        }
+    }
+
+    /// Goes on without a damaged file, or says why not.
+    fn without(&self, why: &str) -> io::Result<()> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let table = table_of(&name);
+        let (holds, costs) = table.map_or(("a table", "what it holds is lost"), |table| (table.holds, table.without));
+        if !self.may_be_left && !table.is_some_and(|table| table.is_made_again) {
+            let text = format!(
+                "{why}. The file holds {holds}. Restore it or its .bak from a copy, or start without it (--start-without {name}): {costs}. \
+                 The damaged file is kept as {name}.bad"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        json_file::set_aside(&*self.disk, &self.path)?;
+        tracing::warn!("{why}. The file holds {holds}; starting without it: {costs}. The damaged file is kept as {name}.bad");
+        Ok(())
     }
 
     /// Replaces the table; when this returns it is on the disk.
@@ -38,5 +131,232 @@ impl StateFile {
     pub fn save(&self, content: &[u8]) -> io::Result<()> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
         json_file::write(&*self.disk, &self.path, content).map_err(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assignment::Modes;
+    use crate::delay::DelayOffsets;
+    use crate::group::Groups;
+    use crate::offset::Offsets;
+    use crate::stats::BrokerStats;
+    use crate::topic::{Spec, TopicLimits, Topics};
+    use crate::upkeep::Files;
+    use proptest::prelude::*;
+    use protocol::assignment::GroupRequestMode;
+    use store::disk::OpenMode;
+    use store::disk::simulated::SimulatedDisk;
+
+    const ROOT: &str = "/s";
+
+    /// The tables of a broker, with one entry each.
+    struct World {
+        topics: Topics,
+        groups: Groups,
+        offsets: Offsets,
+        delays: DelayOffsets,
+        modes: Modes,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let limits = TopicLimits { topics: 10, queues: 64 };
+            Self {
+                topics: Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0),
+                groups: Groups::new(100, Arc::default(), 0),
+                offsets: Offsets::new(10),
+                delays: DelayOffsets::new(0),
+                modes: Modes::new(Arc::default()),
+            }
+        }
+
+        fn load(disk: &SimulatedDisk, without: &[&str]) -> io::Result<Self> {
+            let world = Self::new();
+            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+            let without: Vec<_> = without.iter().map(|name| (*name).to_owned()).collect();
+            let files = Files::new(&disk, Path::new(ROOT), &without);
+            files.load(&world.topics, &world.groups, (&world.offsets, &world.delays), &world.modes)?;
+            Ok(world)
+        }
+
+        /// Which tables have their entry, by name of the file.
+        fn has(&self) -> Vec<&'static str> {
+            let has = [
+                self.topics.contains("t"),
+                self.groups.contains("g"),
+                self.offsets.committed("t", "g", 0).is_some(),
+                self.modes.all().0.message_request_mode_map.contains_key("t"),
+                self.delays.of(1) == Some(3),
+            ];
+            let names = TABLES.iter().map(|table| table.name);
+            names.zip(has).filter(|(_, has)| *has).map(|(name, _)| name).collect()
+        }
+    }
+
+    /// A directory with all tables, each saved twice.
+    fn saved() -> SimulatedDisk {
+        let disk = SimulatedDisk::new(1);
+        let world = World::new();
+        let on: Arc<dyn Disk> = Arc::new(disk.clone());
+        let file = |name| StateFile::new(Arc::clone(&on), Path::new(ROOT), name, &[]);
+        world.topics.update(vec![(Spec::new("t", 4), Default::default())], 1).unwrap();
+        world.groups.find_or_create("g", true, 1).unwrap();
+        world
+            .modes
+            .set(GroupRequestMode {
+                consumer_group: "g".to_owned(),
+                topic: "t".to_owned(),
+                ..GroupRequestMode::default()
+            })
+            .unwrap();
+        world.delays.set(1, 3);
+        for offset in [4, 5] {
+            topic::table::save(&world.topics, &file(topic::table::FILE)).unwrap();
+            group::table::save(&world.groups, &file(group::table::FILE)).unwrap();
+            assignment::table::save(&world.modes, &file(assignment::table::FILE)).unwrap();
+            world.offsets.commit("t", "g", 0, offset).unwrap();
+            offset::table::save_if_dirty(&world.offsets, &file(offset::table::FILE), 1).unwrap();
+            let text = delay::table::text(world.delays.all(), offset::table::Layout::File);
+            file(delay::table::FILE).save(text.as_bytes()).unwrap();
+        }
+        disk
+    }
+
+    fn path(name: &str) -> PathBuf {
+        Path::new(ROOT).join("config").join(name)
+    }
+
+    fn put(disk: &SimulatedDisk, name: &str, content: &[u8]) {
+        let file = disk.open(&path(name), OpenMode::WriteOrCreate).unwrap();
+        file.set_len(0).unwrap();
+        file.write_at(content, 0).unwrap();
+    }
+
+    /// Every kind of damage that leaves bytes of no table.
+    fn kinds(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+        vec![
+            ("empty", Vec::new()),
+            ("NUL", vec![0; 120]),
+            ("NUL as long as before", vec![0; whole.len()]),
+            ("cut in the middle", whole[..whole.len() / 2].to_vec()),
+            ("cut by one byte", whole[..whole.len() - 1].to_vec()),
+            ("end overwritten with NUL", [&whole[..whole.len() - 8], &[0; 8]].concat()),
+            ("cut, and NUL behind", [&whole[..whole.len() - 1], &[0; 64]].concat()),
+            ("blanks", b" \n\t".to_vec()),
+            ("text", b"not a table".to_vec()),
+            ("another shape", b"[1,2]".to_vec()),
+            ("an empty list", b"[]".to_vec()),
+            ("not UTF-8", vec![0xff; 40]),
+        ]
+    }
+
+    fn all() -> Vec<&'static str> {
+        TABLES.iter().map(|table| table.name).collect()
+    }
+
+    #[test]
+    fn every_table_is_read_back_also_with_nul_bytes_behind_it() {
+        assert_eq!(World::load(&saved(), &[]).unwrap().has(), all());
+        let disk = saved();
+        for name in all() {
+            let whole = disk.read(&path(name)).unwrap();
+            put(&disk, name, &[&whole[..], &[0; 64]].concat());
+        }
+        assert_eq!(World::load(&disk, &[]).unwrap().has(), all());
+        assert!(!disk.exists(&path("topics.json.bad")).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_file_gives_way_to_its_backup_whatever_the_damage() {
+        for table in &TABLES {
+            let whole = saved().read(&path(table.name)).unwrap();
+            for (kind, content) in kinds(&whole) {
+                let disk = saved();
+                put(&disk, table.name, &content);
+                assert_eq!(World::load(&disk, &[]).unwrap().has(), all(), "{} {kind}", table.name);
+                let aside = disk.read(&path(&format!("{}.bad", table.name))).unwrap();
+                assert_eq!(aside, content, "{} {kind}", table.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_start_without_a_table_is_refused_with_the_remedy_or_made_again() {
+        for table in &TABLES {
+            let whole = saved().read(&path(table.name)).unwrap();
+            for (kind, content) in kinds(&whole) {
+                let disk = saved();
+                put(&disk, table.name, &content);
+                put(&disk, &format!("{}.bak", table.name), &content);
+                let loaded = World::load(&disk, &[]);
+                let without: Vec<_> = all().into_iter().filter(|name| *name != table.name).collect();
+                if table.is_made_again {
+                    assert_eq!(loaded.unwrap().has(), without, "{} {kind}", table.name);
+                    continue;
+                }
+                let Some(error) = loaded.err() else {
+                    panic!("{} {kind}", table.name)
+                };
+                let text = error.to_string();
+                let flag = format!("--start-without {}", table.name);
+                for told in [path(table.name).to_str().unwrap(), table.holds, table.without, ".bak", &flag] {
+                    assert!(text.contains(told), "{kind}: {told} in {text}");
+                }
+                assert_eq!(
+                    disk.read(&path(table.name)).unwrap(),
+                    content,
+                    "{} {kind}: nothing is touched",
+                    table.name
+                );
+                let others: Vec<_> = without.clone();
+                assert!(
+                    World::load(&disk, &others).is_err(),
+                    "{} {kind}: the flag names another file",
+                    table.name
+                );
+                assert_eq!(World::load(&disk, &[table.name]).unwrap().has(), without, "{} {kind}", table.name);
+                let aside = disk.read(&path(&format!("{}.bad", table.name))).unwrap();
+                assert_eq!(aside, content, "{} {kind}", table.name);
+                assert_eq!(
+                    World::load(&disk, &[]).unwrap().has(),
+                    without,
+                    "{} {kind}: it is a new table now",
+                    table.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_flag_does_not_throw_away_what_can_be_read() {
+        assert_eq!(World::load(&saved(), &all()).unwrap().has(), all());
+        assert_eq!(World::load(&SimulatedDisk::new(1), &all()).unwrap().has(), Vec::<&str>::new());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Cut anywhere, a file is refused or gives way; it is never read as half a table.
+        #[test]
+        fn a_file_that_was_cut_is_never_half_a_table(which in 0..TABLES.len(), cut in 0.0..1.0f64, nul in any::<bool>()) {
+            let name = TABLES[which].name;
+            let disk = saved();
+            let whole = disk.read(&path(name)).unwrap();
+            let mut content = whole[..(whole.len() as f64 * cut) as usize].to_vec();
+            if nul {
+                content.resize(whole.len(), 0);
+            }
+            put(&disk, name, &content);
+            put(&disk, &format!("{name}.bak"), &content);
+            match World::load(&disk, &[]) {
+                Ok(world) => prop_assert!(TABLES[which].is_made_again && !world.has().contains(&name)),
+                Err(error) => {
+                    let flag = format!("--start-without {name}");
+                    prop_assert!(error.to_string().contains(&flag));
+                }
+            }
+        }
     }
 }

@@ -25,10 +25,10 @@ pub struct Files {
 }
 
 impl Files {
-    /// In the directory of a store.
+    /// In the directory of a store; `without` names those that a start goes on without when they are damaged.
     #[must_use]
-    pub fn new(disk: &Arc<dyn Disk>, store_root: &Path) -> Self {
-        let file = |name| StateFile::new(Arc::clone(disk), store_root, name);
+    pub fn new(disk: &Arc<dyn Disk>, store_root: &Path, without: &[String]) -> Self {
+        let file = |name| StateFile::new(Arc::clone(disk), store_root, name, without);
         Self {
             topics: file(topic_table::FILE),
             groups: file(group_table::FILE),

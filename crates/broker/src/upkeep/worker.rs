@@ -222,7 +222,7 @@ mod tests {
             let groups = Arc::new(Groups::new(100, Arc::clone(&signal), 0));
             let offsets = Arc::new(Offsets::new(10));
             let modes = Arc::new(Modes::new(Arc::clone(&signal)));
-            let files = Files::new(&disk, dir);
+            let files = Files::new(&disk, dir, &[]);
             let tables = Tables::new(files, Arc::clone(&topics), Arc::clone(&groups), Arc::clone(&offsets), modes, None);
             let ends = Arc::new(Ends::default());
             let (ended, raised, registered) = (Arc::clone(&ends), Arc::clone(&signal), Arc::clone(&topics));
