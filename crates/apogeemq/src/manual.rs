@@ -43,6 +43,21 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
 * **Files** are Java properties text: `key=value`, `key: value`, comments with `#` or `!`, a backslash at the end continues a line.
 ";
 
+/// What a broker gives of keys that change nothing (request 26), where Apache's default is another and would not be true here.
+const TRUE_HERE: [&str; 11] = [
+    "brokerFastFailureEnable=false",
+    "enableBroadcastOffsetStore=false",
+    "enableCompaction=false",
+    "enableLiteEventMode=false",
+    "enableNotifyAfterPopOrderLockRelease=false",
+    "enableNotifyBeforePopCalculateLag=false",
+    "mappedFileSwapEnable=false",
+    "popConsumerFSServiceInit=false",
+    "serverLoadBalancerEnable=false",
+    "timerWheelEnable=false",
+    "writeWithoutMmap=true",
+];
+
 /// Prints the table.
 pub(crate) fn show(flags: &ConfigFlags) -> Result<(), Failure> {
     let text = if flags.markdown { markdown() } else { plain() };
@@ -113,8 +128,12 @@ fn without_meaning() -> String {
     format!(
         "## Keys of Apache's that are accepted and change nothing\n\n\
          | Key | Why |\n|---|---|\n{}\n\
+         Whoever asks a broker for its settings is given those that Apache's broker gives, as they were set, else with Apache's default, \
+         else with what is true here: `{}`. Pools of threads, queues before them and the like do not exist here; their numbers are \
+         Apache's.\n\n\
          All {} names, from the configuration classes of Apache RocketMQ 5.5.0 and from published files of older versions:\n\n{}\n",
         said.concat(),
+        TRUE_HERE.join("`, `"),
         names.len(),
         config::folded(&names.join(" "), 120).join("\n")
     )
@@ -129,6 +148,14 @@ mod tests {
         for text in [plain(), markdown()] {
             assert!(BrokerSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(NamesrvSettings::keys().iter().all(|key| text.contains(key.name)));
+        }
+    }
+
+    #[test]
+    fn what_the_manual_says_of_given_keys_is_given() {
+        let given: Vec<_> = config::given::<BrokerSettings>().collect();
+        for told in TRUE_HERE {
+            assert!(given.contains(&told.split_once('=').unwrap()), "{told}");
         }
     }
 
