@@ -41,16 +41,13 @@ fn what_is_found_otherwise_is_made_again_with_a_warning() {
     let home = with_messages();
     damage(&home, "delayOffset.json");
     let mut running = home.start();
-    let logged = home.logged();
-    for told in [
+    home.logs(&[
         "WARN",
         "delayOffset.json",
         "NUL bytes",
         "how far each delay level was delivered",
         "delayOffset.json.bad",
-    ] {
-        assert!(logged.contains(told), "{told} in {logged}");
-    }
+    ]);
     running.stop();
     assert!(home.path("data/config/delayOffset.json.bad").exists());
 }
@@ -76,8 +73,7 @@ fn what_is_not_refuses_the_start_until_the_operator_says_so_and_messages_stay() 
         assert!(found.contains(told), "{told} in {found}");
     }
     let _running = home.run(home.command().args(["--start-without", "topics.json"]));
-    let logged = home.logged();
-    assert!(logged.contains("orders (2 queues, 3 messages)"), "{logged}");
+    home.logs(&["orders (2 queues, 3 messages)"]);
     block_on(async {
         let queue = home.queue("orders", 1);
         let puller = Puller::new(&home.client(), "readers");
@@ -94,13 +90,14 @@ fn a_start_tells_what_values_count_as_and_a_change_what_it_does_not_do() {
     let lines = "brokerRole=SYNC_MASTER\ndiskMaxUsedSpaceRatio=99\nstorePathConsumeQueue=/elsewhere\nsendMessageThreadPoolNums=16\n";
     std::fs::write(home.path("broker.conf"), lines).unwrap();
     let _running = home.run(home.command().args(["-c", "broker.conf"]));
-    let logged = home.logged();
-    for told in [
+    let told = [
         "brokerRole=SYNC_MASTER promises no copy",
         "broker.conf:2: diskMaxUsedSpaceRatio=99 counts as 95, allowed is 10 to 95",
         "storePathConsumeQueue=/elsewhere has no effect: storePathRootDir=data makes it data/consumequeue",
         "keys of Apache's that change nothing here",
-    ] {
+    ];
+    let logged = home.logs(&told);
+    for told in told {
         assert_eq!(logged.matches(told).count(), 1, "{told} in {logged}");
     }
     let admin = |arguments: &[&str]| {

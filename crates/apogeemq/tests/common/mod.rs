@@ -136,6 +136,19 @@ impl Home {
     pub(crate) fn logged(&self) -> String {
         std::fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
+
+    /// Waits until all of these texts are in [`Home::logged`]: a thread of its own writes it.
+    pub(crate) fn logs(&self, texts: &[&str]) -> String {
+        let begun = Instant::now();
+        loop {
+            let logged = self.logged();
+            let Some(missing) = texts.iter().find(|text| !logged.contains(**text)) else {
+                return logged;
+            };
+            assert!(begun.elapsed() < DEADLINE, "{missing} is not in {logged}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// A process that does not outlive its test.
