@@ -8,7 +8,7 @@
 use crate::offset::table::Saved as Offsets;
 use crate::settings::LIVE_FILE;
 use crate::upkeep::table_of;
-use crate::{assignment, delay, group, offset, topic};
+use crate::{assignment, delay, group, offset, topic, unserved};
 use message::names;
 use protocol::assignment::RequestModes;
 use protocol::group::GroupConfigs;
@@ -28,6 +28,7 @@ const REPLACED: &str = "configuration files missing; the backup takes their plac
 const BACKUP: &str = "backups that cannot be read";
 const BEYOND: &str = "committed offsets beyond the end of their queue: the messages that come up to there would not be delivered";
 const NO_TOPIC: &str = "topics that have messages and are not in topics.json: nobody can consume them until the topic is made again";
+const UNSERVED: &str = "kinds of messages that Apache's broker left for what this version does not do";
 const NO_TOPICS: &str = "topics that have messages, and there is no topics.json that can be read: nobody can consume them until the topic is \
                          made again";
 
@@ -111,6 +112,7 @@ impl ConfigFiles {
     pub fn add_to(mut self, report: &mut Report) {
         self.compare_offsets(report);
         self.compare_topics(report);
+        self.count_unserved(report);
         report.findings.extend(self.findings.finish());
         report
             .findings
@@ -133,6 +135,17 @@ impl ConfigFiles {
                     });
                 }
             }
+        }
+    }
+
+    fn count_unserved(&mut self, report: &Report) {
+        let queues = report.queue_ends.iter();
+        let queues = queues.map(|((topic, queue_id), ends)| (topic.as_str(), *queue_id, ends.min, ends.max));
+        let offsets = &self.offsets.offset_table;
+        let committed = |topic: &str, group: &str, queue_id: i32| offsets.get(&format!("{topic}@{group}"))?.get(&queue_id).copied();
+        for (what, messages) in unserved::find(queues, committed) {
+            self.findings
+                .add(Severity::Note, Part::Queues, UNSERVED, || format!("at most {messages} {what}"));
         }
     }
 

@@ -36,6 +36,7 @@ mod start;
 pub mod stats;
 mod store_options;
 pub mod topic;
+mod unserved;
 pub mod upkeep;
 
 pub use start::{Broker, StartError};

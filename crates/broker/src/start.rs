@@ -20,6 +20,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::store_options::store_options;
 use crate::topic::{self, TopicLimits, Topics, builtin};
+use crate::unserved;
 use crate::upkeep::{Ends, Files, Signal, Tables, Upkeep};
 use config::Live;
 use net::{Limits, Options, Server};
@@ -103,6 +104,7 @@ impl Broker {
         let delays = Arc::new(DelayOffsets::new(now));
         files.load(&topics, &groups, (&offsets, &delays), &modes)?;
         topic::unknown::report(&store, &topics);
+        unserved::report(&store, &offsets);
         if !recovery.clean {
             offset::fit(&offsets, &store);
         }

@@ -12,6 +12,10 @@ pub const TRANS_HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
 pub const TRANS_OP_HALF_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
 /// Transactions that were checked too often.
 pub const TRANS_CHECK_MAX_TIME_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
+/// Keeps messages with an exact time of delivery.
+pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
+/// Topics begin so that keep what becomes of deliveries by POP; the name of the cluster follows.
+pub const REVIVE_TOPIC_PREFIX: &str = "rmq_sys_REVIVE_LOG_";
 /// Message trace.
 pub const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
 /// Of Apache's self test.

@@ -55,6 +55,8 @@ pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
 pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
 /// Time of delivery in epoch milliseconds (5.x timer).
 pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
+/// Time of delivery in epoch milliseconds, of a message that waits in the timer.
+pub const TIMER_OUT_MS: &str = "TIMER_OUT_MS";
 /// Handle of a POP delivery.
 pub const POP_CK: &str = "POP_CK";
 /// Queues of a multi-dispatch (light message queue) send.

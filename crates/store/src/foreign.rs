@@ -17,6 +17,8 @@ const NAMED: usize = 10;
 pub(crate) enum Foreign {
     /// All queues are in a RocksDB (`storeType=defaultRocksDB`).
     RocksDb,
+    /// Topics, groups and offsets are in a RocksDB.
+    RocksDbTables,
     /// These topics have batch queues (`queue.type=BatchCQ`).
     Batches(Vec<String>),
 }
@@ -33,6 +35,12 @@ impl Foreign {
         // Compat: the directory depends on the version, and a broker may keep queues in both forms, of which files are enough.
         if exists(disk, &files.join("CURRENT"))? || (!has_files && exists(disk, &rocksdb.join("CURRENT"))?) {
             found.push(Self::RocksDb);
+        }
+        for name in ["rdb", "metadata", "topics"] {
+            if exists(disk, &root.join("config").join(name).join("CURRENT"))? {
+                found.push(Self::RocksDbTables);
+                break;
+            }
         }
         let batches = root.join("batchconsumequeue");
         let mut topics = Vec::new();
@@ -66,6 +74,10 @@ impl fmt::Display for Foreign {
             Self::RocksDb => f.write_str(
                 "the queues are kept in RocksDB (storeType=defaultRocksDB), which this version cannot read. Go on with Apache's broker, or \
                  move topic by topic to a broker of its own (docs/moving.md)",
+            ),
+            Self::RocksDbTables => f.write_str(
+                "topics, groups and offsets are kept in RocksDB, which this version cannot read. Have Apache's tools write them as JSON \
+                 (mqadmin rocksDBConfigToJson), then move the directories rdb, metadata and topics out of config",
             ),
             Self::Batches(topics) => {
                 let named = topics.iter().take(NAMED).map(|topic| topic.escape_debug().to_string());

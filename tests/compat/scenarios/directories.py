@@ -37,6 +37,53 @@ def a_directory_with_extended_queue_entries_moves_here_and_back(s):
     moves(s, None, enableConsumeQueueExt=True)
 
 
+@raw(ours=True)
+def what_waits_for_features_that_are_not_here_is_named(s):
+    """A start and a check count half messages and messages of the timer that the Java broker left; a batch queue is refused."""
+    topic, batches = s.name('t'), s.name('b')
+    java = targets.Apache(os.path.join(s.session.work, f'{s.prefix}-java'), dict(transactionCheckInterval=3_600_000))
+    ours = targets.Apogee(os.path.join(s.session.work, f'{s.prefix}-ours'))
+    s.own_targets += [java, ours]
+    java.start()
+    with wire.Connection(java.broker) as c:
+        def send(n, **props):
+            for _ in range(n):
+                answer = c.ask(wire.SEND, wire.send_header(topic, props=props), b'waits')
+                assert answer.code == 0, answer
+        send(3, TRAN_MSG='true', PGROUP='pg')
+        send(5, TIMER_DELAY_SEC='7200')
+        send(2, TIMER_DELAY_SEC='1')
+        s.visible(topic, 0, 2, c)
+        s.wait(lambda: c.ask(wire.MAX_OFFSET, dict(topic='RMQ_SYS_TRANS_HALF_TOPIC', queueId=0)).ext['offset'] == '3', 'half messages')
+    java.stop()
+    shutil.move(os.path.join(java.work, java.directory), os.path.join(ours.work, ours.directory))
+    checked = subprocess.run([targets.apogee_binary(), 'store', 'check', os.path.join(ours.work, ours.directory)],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    assert '5 messages that wait in the timer' in checked and '3 half messages' in checked and f'for {topic}, due at' in checked, checked
+    ours.start()
+    ours.stop()
+    with open(ours.log.name) as f:
+        told = f.read()
+    assert 'at_most=3' in told and 'half messages' in told and 'messages of the timer' in told, told
+    java = targets.Apache(os.path.join(s.session.work, f'{s.prefix}-batches'))
+    s.own_targets.append(java)
+    java.start()
+    with wire.Connection(java.broker) as c:
+        made = c.ask(wire.UPDATE_TOPIC, dict(topic=batches, defaultTopic='TBW102', readQueueNums=1, writeQueueNums=1, perm=6,
+                                             topicFilterType='SINGLE_TAG', topicSysFlag=0, order=False, attributes='+queue.type=BatchCQ'))
+        assert made.code == 0, made
+        body = wire.batch_body([(b'one', {}), (b'two', {})])
+        answer = c.ask(wire.SEND_BATCH, wire.v2(wire.send_header(batches, 0, props=dict(UNIQ_KEY='u'), batch=True)), body)
+        assert answer.code == 0, answer
+        s.visible(batches, 0, 2, c)
+    java.stop()
+    for arguments in (['store', 'check', os.path.join(java.work, java.directory)],
+                      ['broker', '-n', '127.0.0.1:1', '--data', os.path.join(java.work, java.directory)]):
+        refused = subprocess.run([targets.apogee_binary(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert refused.returncode == 1 and f'which this version cannot read: {batches}.' in refused.stdout, refused.stdout
+    java.start()
+
+
 def moves(s, version, **settings):
     """`settings`: of the Java broker only."""
     contents, before = Contents(s.name('t')), None

@@ -12,7 +12,10 @@ use crate::foreign::Foreign;
 use crate::log::begins_before;
 use crate::open::CHECKPOINT_MARGIN_MS;
 use message::record::Record;
+use message::{names, properties};
+use std::io;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Records between two reports of progress.
@@ -30,6 +33,7 @@ const TAIL: &str = "a torn end of the log";
 const AHEAD: &str = "the checkpoint names a place behind the log's end";
 const NO_CHECKPOINT: &str = "there is no checkpoint";
 const FOREIGN: &str = "queues in a form that is not read here, for which a start is refused";
+const TIMER: &str = "messages that wait in the timer, which this version does not have: they are not delivered";
 const LEFT_OVER: &str = "files left by a write that was interrupted";
 
 /// How far a check has come, in bytes of the log.
@@ -78,6 +82,7 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
         index: index.transpose()?,
         pending: None,
         was_in_order: state.stopped_in_order,
+        timer_at: timer_progress(&**disk, &options.root)?,
         log: LogSummary {
             files: files.files.len(),
             bytes: files.bytes(),
@@ -171,6 +176,16 @@ impl State {
     }
 }
 
+/// Up to which time, epoch ms, Apache's broker had delivered what waited in its timer; 0 where it does not say.
+fn timer_progress(disk: &dyn Disk, root: &Path) -> Result<i64, StoreError> {
+    let path = root.join("config").join("timercheck");
+    match disk.read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(StoreError::io("read", &path, error)),
+        Ok(bytes) => Ok(bytes.first_chunk().map_or(0, |time| i64::from_be_bytes(*time))),
+    }
+}
+
 fn tell_of_files(files: &LogFiles, findings: &mut Findings) {
     let named = |file: &LogFile| format!("{} has {} bytes", file.path.display(), file.len);
     if let Some(first) = files.files.first() {
@@ -191,6 +206,8 @@ struct Walk {
     /// A place without a record, of which it is not known yet whether records follow.
     pending: Option<Hole>,
     was_in_order: bool,
+    /// Messages of the timer that are due later than this were not delivered, epoch ms.
+    timer_at: i64,
     log: LogSummary,
 }
 
@@ -237,6 +254,15 @@ impl Walk {
         self.log.records += 1;
         self.log.last_stored_ms = record.store_timestamp;
         self.log.end_offset = at + record.size as i64;
+        if record.topic == names::TIMER_TOPIC {
+            let due = properties::text(record.properties, properties::TIMER_OUT_MS).and_then(|time| time.parse::<i64>().ok());
+            if let Some(due) = due.filter(|due| *due >= self.timer_at) {
+                let topic = properties::text(record.properties, properties::REAL_TOPIC).unwrap_or_default();
+                self.findings.add(Severity::Note, Part::Log, TIMER, || {
+                    format!("log offset {at}, for {}, due at {due}", topic.escape_debug())
+                });
+            }
+        }
         if let Some(queues) = &mut self.queues {
             queues.meet(record, &self.judge, &mut self.findings)?;
         }

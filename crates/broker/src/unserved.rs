@@ -1,0 +1,100 @@
+//! Messages that wait in a directory of Apache's for what this version does not do.
+//!
+//! A broker that takes over such a directory keeps them, and nobody is given them. Only numbers that are at hand are told: what
+//! Apache's broker had done already since it last noted its progress is among them.
+
+use message::names;
+use store::Store;
+
+use crate::offset::Offsets;
+
+/// One kind of such messages.
+struct Kind {
+    /// Whether a topic keeps them.
+    is_kept_in: fn(&str) -> bool,
+    /// The group whose offsets say how far Apache's broker was; `None` where nothing in a table does.
+    group: Option<&'static str>,
+    /// What they are.
+    what: &'static str,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind {
+        is_kept_in: |topic| topic == names::TRANS_HALF_TOPIC,
+        group: Some("CID_RMQ_SYS_TRANS"),
+        what: "half messages of transactions: they are neither checked nor delivered",
+    },
+    Kind {
+        is_kept_in: |topic| topic == names::TIMER_TOPIC,
+        group: None,
+        what: "messages of the timer: those that were not due yet when Apache's broker stopped are not delivered",
+    },
+    Kind {
+        is_kept_in: |topic| topic.starts_with(names::REVIVE_TOPIC_PREFIX),
+        group: Some("CID_RMQ_SYS_REVIVE_GROUP"),
+        what: "notes of deliveries by POP: messages that were taken and not acknowledged are not delivered again",
+    },
+];
+
+/// A queue as it is: topic, number, first offset and the one after the last.
+pub(crate) type Queue<'a> = (&'a str, i32, i64, i64);
+
+/// What waits in these queues, with the number of messages. `committed` says where a group is: topic, group, queue.
+pub(crate) fn find<'a>(
+    queues: impl Iterator<Item = Queue<'a>>,
+    committed: impl Fn(&str, &str, i32) -> Option<i64>,
+) -> Vec<(&'static str, i64)> {
+    let mut messages = [0; KINDS.len()];
+    for (topic, queue_id, min, max) in queues {
+        let kinds = KINDS.iter().zip(&mut messages);
+        for (kind, messages) in kinds.filter(|(kind, _)| (kind.is_kept_in)(topic)) {
+            let done = kind.group.and_then(|group| committed(topic, group, queue_id));
+            *messages += (max - done.unwrap_or(min).max(min)).max(0);
+        }
+    }
+    let found = KINDS.iter().zip(messages).filter(|(_, messages)| *messages > 0);
+    found.map(|(kind, messages)| (kind.what, messages)).collect()
+}
+
+/// Warns once of each kind that the store has.
+pub(crate) fn report(store: &Store, offsets: &Offsets) {
+    let topics = store.topics();
+    let queues: Vec<_> = topics.iter().flat_map(|topic| store.queues_of(topic)).collect();
+    let queues = queues
+        .iter()
+        .map(|queue| (queue.topic(), queue.queue_id(), queue.min().0, queue.max().0));
+    for (what, messages) in find(queues, |topic, group, queue_id| offsets.committed(topic, group, queue_id)) {
+        tracing::warn!(
+            at_most = messages,
+            "left by Apache's broker for what this version does not do: {what} (docs/moving.md)"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_counted_from_where_the_other_broker_was() {
+        let queues: [Queue<'_>; 8] = [
+            ("orders", 0, 0, 1_000),
+            ("RMQ_SYS_TRANS_HALF_TOPIC", 0, 10, 100),
+            ("RMQ_SYS_TRANS_OP_HALF_TOPIC", 0, 0, 70),
+            ("rmq_sys_wheel_timer", 0, 5, 25),
+            ("rmq_sys_REVIVE_LOG_DefaultCluster", 0, 0, 8),
+            ("rmq_sys_REVIVE_LOG_DefaultCluster", 1, 3, 9),
+            ("rmq_sys_REVIVE_LOG_DefaultCluster", 2, 3, 9),
+            ("rmq_sys_REVIVE_LOG_DefaultCluster", 3, 0, 0),
+        ];
+        let committed = |topic: &str, group: &str, queue_id: i32| match (topic, group, queue_id) {
+            ("RMQ_SYS_TRANS_HALF_TOPIC", "CID_RMQ_SYS_TRANS", 0) => Some(96),
+            ("rmq_sys_REVIVE_LOG_DefaultCluster", "CID_RMQ_SYS_REVIVE_GROUP", 1) => Some(1),
+            ("rmq_sys_REVIVE_LOG_DefaultCluster", "CID_RMQ_SYS_REVIVE_GROUP", 2) => Some(12),
+            _ => None,
+        };
+        let counted: Vec<i64> = find(queues.into_iter(), committed).into_iter().map(|(_, n)| n).collect();
+        assert_eq!(counted, [4, 20, 14]);
+        assert_eq!(find([("orders", 0, 0, 5)].into_iter(), |_, _, _| None), []);
+    }
+}
