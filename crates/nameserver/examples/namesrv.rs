@@ -22,8 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let network = NameServer::network(&settings);
     let names = NameServer::new(Options::new(settings))?;
-    let server = Arc::new(Server::start(network, Arc::clone(&names) as Arc<dyn Service>)?);
-    let _scan = Scan::start(Arc::clone(&names), Arc::clone(&server))?;
+    let server = Server::start(network, Arc::clone(&names) as Arc<dyn Service>)?;
+    let _scan = Scan::start(Arc::clone(&names))?;
     println!("listening on {:?}", server.local_addrs());
     loop {
         std::thread::sleep(Duration::from_secs(5));

@@ -3,8 +3,9 @@
 //! ```text
 //! net ─► server (codes, one match) ─► handlers/ (decode, call, reply) ─► routes/ (who is there, pure state)
 //!                                                                   ├─► kv (order configurations and others, on disk)
-//!                                                                   └─► config::Live (settings)
-//!                                     encoded (route JSON as sent, by topic)
+//!              │                                                    └─► config::Live (settings)
+//!              ├─► aside (registrations, lists and what waits for the disk, on threads of their own)
+//!              └─► encoded (routes and lists as they were sent)
 //! ```
 //!
 //! Compat: requests, answers and their texts are those of Apache's name server; where ours differs (bounds, refused settings) the answer
@@ -12,10 +13,13 @@
 //!
 //! Not here: messages, the log, sockets (crate `net`), reading configuration files.
 
+mod answer;
+mod aside;
 mod embedded;
 mod encoded;
 mod handlers;
 mod kv;
+mod names;
 mod notify;
 mod problem;
 pub mod routes;

@@ -3,8 +3,10 @@
 use protocol::register::RegisterError;
 use protocol::{Frame, HeaderError, JsonError, RequestCode, ResponseCode};
 
+use crate::aside::Busy;
 use crate::kv::KvError;
-use crate::routes::Refused;
+use crate::names::{MAX_NAME_BYTES, shortened};
+use crate::routes::{LeftOut, Refused};
 
 /// Why a request is not answered with success. The text goes to the client.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +19,22 @@ pub(crate) enum Problem {
     Registration(#[from] RegisterError),
     #[error("crc32 not match")]
     Checksum,
-    #[error(transparent)]
+    #[error("{0} must have 1 to {MAX_NAME_BYTES} bytes and no control characters")]
+    Name(&'static str),
+    #[error("brokerId {0} must not be negative")]
+    BrokerId(i64),
+    #[error("register broker failed: {0}")]
     Refused(#[from] Refused),
+    #[error("register broker failed for a part of the topics: {0}")]
+    LeftOut(#[from] LeftOut),
+    #[error(
+        "register broker failed for {count} topics, the first is '{first}': a name must have 1 to {MAX_NAME_BYTES} bytes and no control characters"
+    )]
+    TopicNames { count: usize, first: String },
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    #[error("the answer has {bytes} bytes, a frame holds {max} (com.rocketmq.remoting.frameMaxLength): {instead}")]
+    TooLarge { bytes: usize, max: usize, instead: &'static str },
     #[error(transparent)]
     Kv(#[from] KvError),
     #[error("name server not ready")]
@@ -48,11 +64,17 @@ impl Problem {
             | Self::Body(_)
             | Self::Registration(_)
             | Self::Checksum
+            | Self::Name(_)
+            | Self::BrokerId(_)
             | Self::Refused(_)
+            | Self::LeftOut(_)
+            | Self::TopicNames { .. }
+            | Self::TooLarge { .. }
             | Self::Kv(_)
             | Self::NotReady
             | Self::Disabled
             | Self::Setting(_) => ResponseCode::SystemError,
+            Self::Busy(_) => ResponseCode::SystemBusy,
             Self::NoRoute(_) => ResponseCode::TopicNotExist,
             Self::NoKey { .. } | Self::NoNamespace(_) => ResponseCode::QueryNotFound,
             Self::Fixed(_) => ResponseCode::NoPermission,
@@ -60,8 +82,18 @@ impl Problem {
         }
     }
 
+    /// No route for a topic, of which the text repeats no more than a topic's name can have.
+    pub(crate) fn no_route(topic: &str) -> Self {
+        Self::NoRoute(shortened(topic).to_owned())
+    }
+
     /// The answer to `request`.
     pub(crate) fn reply(&self, request: &Frame) -> Frame {
-        Frame::response_to(request).with_code(self.code()).with_reason(&self.to_string())
+        self.fill(Frame::response_to(request))
+    }
+
+    /// Makes an empty answer say what is wrong.
+    pub(crate) fn fill(&self, answer: Frame) -> Frame {
+        answer.with_code(self.code()).with_reason(&self.to_string())
     }
 }

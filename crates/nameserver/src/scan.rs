@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, Thread};
 
-use net::Server;
 use parking_lot::Mutex;
 
 use crate::NameServer;
@@ -30,16 +29,16 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Starts the thread. Connections of silent brokers are closed on `server`.
+    /// Starts the thread.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(names: Arc<NameServer>, server: Arc<Server>) -> std::io::Result<Self> {
+    pub fn start(names: Arc<NameServer>) -> std::io::Result<Self> {
         let ended = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&ended);
         let thread = std::thread::Builder::new()
             .name("namesrv-scan".to_owned())
-            .spawn(move || scan(&names, &server, &until))?;
+            .spawn(move || scan(&names, &until))?;
         Ok(Self {
             ended,
             thread: Some(thread),
@@ -47,7 +46,7 @@ impl Scan {
     }
 }
 
-fn scan(names: &NameServer, server: &Server, ended: &AtomicBool) {
+fn scan(names: &NameServer, ended: &AtomicBool) {
     let interval = names.settings.current().scan_not_active_broker_interval;
     *names.scan_bell.sleeper.lock() = Some(std::thread::current());
     while !ended.load(Ordering::Acquire) {
@@ -56,9 +55,7 @@ fn scan(names: &NameServer, server: &Server, ended: &AtomicBool) {
         } else {
             std::thread::park_timeout(interval);
         }
-        for connection in names.tick(names.now_ms()) {
-            server.close(connection);
-        }
+        names.tick(names.now_ms());
     }
 }
 

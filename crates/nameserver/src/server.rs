@@ -1,16 +1,20 @@
 //! The name server as a service of `net`: its parts, and the one match on the request code.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use bytes::Bytes;
 use config::Live;
-use net::{Connection, Service};
+use net::{Connection, Gate, Service};
 use parking_lot::RwLock;
 use protocol::{Frame, RequestCode};
 
+use crate::answer;
+use crate::aside::Aside;
 use crate::embedded::LocalBroker;
-use crate::encoded::EncodedRoutes;
-use crate::handlers::{broker, cluster, kv, property, route, topics};
+use crate::encoded::{Encoded, ListVariant, RouteVariant};
+use crate::handlers::lists::List;
+use crate::handlers::{broker, cluster, kv, lists, property, route, topics};
 use crate::kv::{KvError, KvStore};
 use crate::notify::Notifier;
 use crate::problem::Problem;
@@ -56,10 +60,28 @@ pub struct NameServer {
     /// Lock order: `kv` before `routes`, neither while writing to a connection.
     pub(crate) routes: RwLock<Routes>,
     pub(crate) kv: KvStore,
-    pub(crate) encoded: EncodedRoutes,
+    pub(crate) encoded_routes: Encoded<RouteVariant>,
+    pub(crate) encoded_lists: Encoded<ListVariant>,
+    /// For what takes long: registrations and lists.
+    pub(crate) work: Aside,
+    /// For what waits for the disk. A disk that hangs holds up no registration.
+    pub(crate) disk: Aside,
     pub(crate) notifier: Notifier,
     pub(crate) scan_bell: ScanBell,
     started_ms: i64,
+    me: Weak<Self>,
+}
+
+/// What became of a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and matched at once; a box would be an allocation a request"
+)]
+pub(crate) enum Served {
+    /// This is the answer.
+    Now(Frame),
+    /// The answer comes by itself.
+    Later,
 }
 
 impl NameServer {
@@ -72,18 +94,25 @@ impl NameServer {
         let kept = settings.kept();
         let bounds = Bounds {
             brokers: settings.max_brokers,
+            brokers_per_connection: settings.max_brokers_per_connection,
             topics: settings.max_topics,
+            bytes: settings.max_route_bytes,
         };
-        Ok(Arc::new(Self {
-            kv: KvStore::open(settings.kv_config_file(), settings.max_kv_entries)?,
+        let kv = KvStore::open(settings.kv_config_file(), (&settings).into())?;
+        Ok(Arc::new_cyclic(|me| Self {
+            kv,
+            work: Aside::new("namesrv-work", settings.max_waiting_bytes),
+            disk: Aside::new("namesrv-disk", settings.max_waiting_bytes),
             settings: Live::keeping(settings, kept),
             started_ms: (options.clock)(),
             clock: options.clock,
             local_broker: options.local_broker,
             routes: RwLock::new(Routes::new(bounds)),
-            encoded: EncodedRoutes::default(),
+            encoded_routes: Encoded::default(),
+            encoded_lists: Encoded::default(),
             notifier: Notifier::default(),
             scan_bell: ScanBell::default(),
+            me: Weak::clone(me),
         }))
     }
 
@@ -104,21 +133,19 @@ impl NameServer {
         }
     }
 
-    /// Removes brokers that have been silent for longer than they promised. The connections to close are returned; the brokers behind
-    /// them connect again if they live.
-    pub fn tick(&self, now_ms: i64) -> Vec<u64> {
-        let expired = self.routes.read().expired(now_ms);
-        if expired.is_empty() {
-            return Vec::new();
+    /// Removes brokers that have been silent for longer than they promised. Their connections stay: one that registers again over the
+    /// same connection, after all, is there again, and one that is dead is closed when it has been idle for too long.
+    pub fn tick(&self, now_ms: i64) {
+        if self.routes.read().has_silent(now_ms) {
+            let changes = self.routes.write().expire(now_ms);
+            self.tell(changes);
         }
-        let connections = expired.iter().map(|expired| expired.connection).collect();
-        let departures: Vec<_> = expired.into_iter().filter_map(|expired| expired.departure).collect();
-        let mut routes = self.routes.write();
-        let changes = routes.depart(&departures);
-        routes.forget_lost(now_ms);
-        drop(routes);
+    }
+
+    /// All brokers leave that spoke on a connection that closed.
+    pub(crate) fn connection_closed(&self, conn: &Connection) {
+        let changes = self.routes.write().connection_closed(conn.id());
         self.tell(changes);
-        connections
     }
 
     /// Broker processes registered now.
@@ -144,44 +171,104 @@ impl NameServer {
         }
     }
 
-    fn answer(&self, conn: &Connection, request: &Frame) {
+    /// Whether an answer of so many bytes to a request of this code can be sent.
+    ///
+    /// # Errors
+    /// [`Problem::TooLarge`].
+    pub(crate) fn fits(&self, bytes: usize, code: i32) -> Result<(), Problem> {
+        answer::fits(bytes, self.settings.current().frame_max_length, code)
+    }
+
+    /// The table of ordered topics as the body of an answer to a registration; nothing if it is too large for one. Then brokers do not
+    /// learn of ordered topics, which is better than that they cannot register.
+    pub(crate) fn order_table(&self, table: Bytes, settings: &NamesrvSettings) -> Bytes {
+        static GATE: Gate = Gate::new();
+        if table.len() <= settings.frame_max_length / 2 {
+            return table;
+        }
+        if GATE.open().is_some() {
+            let bytes = table.len();
+            tracing::warn!(
+                bytes,
+                "the KV configuration of ordered topics is too large to be told to brokers that register: split it, or raise com.rocketmq.remoting.frameMaxLength everywhere"
+            );
+        }
+        Bytes::new()
+    }
+
+    /// Has a request served by another thread, which then answers. `bytes` is what of the request is kept until then. The job gets an
+    /// answer to fill.
+    ///
+    /// # Errors
+    /// [`Problem::Busy`] if too much waits already.
+    pub(crate) fn aside(
+        &self,
+        thread: &Aside,
+        conn: &Arc<Connection>,
+        request: &Frame,
+        bytes: usize,
+        job: impl FnOnce(&Self, Frame) -> Result<Frame, Problem> + Send + 'static,
+    ) -> Result<Served, Problem> {
+        let Some(names) = self.me.upgrade() else { return Ok(Served::Later) };
+        let (to, empty) = (Arc::clone(conn), Frame::response_to(request));
+        let (code, oneway) = (request.code, request.is_oneway());
+        thread.run(conn, bytes, move || {
+            let reply = job(&names, empty.clone()).unwrap_or_else(|problem| problem.fill(empty));
+            if !oneway {
+                names.send(&to, code, reply);
+            }
+        })?;
+        Ok(Served::Later)
+    }
+
+    fn send(&self, conn: &Connection, code: i32, reply: Frame) {
+        answer::send(conn, code, reply, self.settings.current().frame_max_length);
+    }
+
+    fn answer(&self, conn: &Arc<Connection>, request: &Frame) {
         // The hot one writes its reply itself.
         if request.code == i32::from(RequestCode::GetRouteinfoByTopic) {
             return route::by_topic(self, conn, request);
         }
-        let reply = self.dispatch(conn, request).unwrap_or_else(|problem| problem.reply(request));
+        let served = self.dispatch(conn, request);
+        let reply = match served {
+            Ok(Served::Later) => return,
+            Ok(Served::Now(reply)) => reply,
+            Err(problem) => problem.reply(request),
+        };
         if !request.is_oneway() {
-            conn.send_frame(&reply);
+            self.send(conn, request.code, reply);
         }
     }
 
-    fn dispatch(&self, conn: &Connection, request: &Frame) -> Result<Frame, Problem> {
+    fn dispatch(&self, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
         let code = RequestCode::try_from(request.code).map_err(|_| Problem::UnknownCode(request.code))?;
-        match code {
-            RequestCode::PutKvConfig => kv::put(self, request),
+        let reply = match code {
+            RequestCode::PutKvConfig => return kv::put(self, conn, request),
             RequestCode::GetKvConfig => kv::value(self, request),
-            RequestCode::DeleteKvConfig => kv::delete(self, request),
+            RequestCode::DeleteKvConfig => return kv::delete(self, conn, request),
             RequestCode::GetKvlistByNamespace => kv::list(self, request),
-            RequestCode::RegisterBroker => broker::register(self, conn, request),
-            RequestCode::UnregisterBroker => broker::unregister(self, request),
+            RequestCode::RegisterBroker => return broker::register(self, conn, request),
+            RequestCode::UnregisterBroker => return broker::unregister(self, conn, request),
             RequestCode::QueryDataVersion => broker::data_version(self, request),
             RequestCode::BrokerHeartbeat => broker::heartbeat(self, request),
-            RequestCode::GetBrokerClusterInfo => cluster::info(self, conn, request),
+            RequestCode::GetBrokerClusterInfo => return lists::answer(self, conn, request, List::Clusters),
             RequestCode::GetBrokerMemberGroup => cluster::member_group(self, conn, request),
             RequestCode::WipeWritePermOfBroker => topics::wipe_write_perm(self, request),
             RequestCode::AddWritePermOfBroker => topics::add_write_perm(self, request),
-            RequestCode::GetAllTopicListFromNameserver => topics::all(self, request),
-            RequestCode::GetTopicsByCluster => topics::of_cluster(self, request),
-            RequestCode::GetSystemTopicListFromNs => topics::system(self, conn, request),
-            RequestCode::GetUnitTopicList => topics::units(self, request, Units::Unit),
-            RequestCode::GetHasUnitSubTopicList => topics::units(self, request, Units::Subscribed),
-            RequestCode::GetHasUnitSubUnunitTopicList => topics::units(self, request, Units::OnlySubscribed),
+            RequestCode::GetAllTopicListFromNameserver => return lists::all(self, conn, request),
+            RequestCode::GetTopicsByCluster => return lists::of_cluster(self, conn, request),
+            RequestCode::GetSystemTopicListFromNs => return lists::answer(self, conn, request, List::System),
+            RequestCode::GetUnitTopicList => return lists::units(self, conn, request, Units::Unit),
+            RequestCode::GetHasUnitSubTopicList => return lists::units(self, conn, request, Units::Subscribed),
+            RequestCode::GetHasUnitSubUnunitTopicList => return lists::units(self, conn, request, Units::OnlySubscribed),
             RequestCode::DeleteTopicInNamesrv => topics::delete(self, request),
             RequestCode::RegisterTopicInNamesrv => topics::enter(self, request),
-            RequestCode::UpdateNamesrvConfig => property::update(self, conn, request),
+            RequestCode::UpdateNamesrvConfig => return property::update(self, conn, request),
             RequestCode::GetNamesrvConfig => property::all(self, request),
             other => Err(Problem::NotServed(other)),
-        }
+        };
+        reply.map(Served::Now)
     }
 }
 
@@ -199,11 +286,6 @@ impl Service for NameServer {
     }
 
     fn closed(&self, conn: &Arc<Connection>) {
-        let departure = self.routes.read().departure_of_connection(conn.id());
-        if let Some(departure) = departure {
-            tracing::info!(broker = departure.broker_name, peer = %conn.peer(), "the connection of a broker closed");
-            let changes = self.routes.write().depart(&[departure]);
-            self.tell(changes);
-        }
+        self.connection_closed(conn);
     }
 }

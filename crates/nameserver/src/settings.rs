@@ -86,13 +86,25 @@ config::declare! {
         outbox_close_bytes: usize { name: "apogeeOutboxCloseBytes", default: 64 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart }
         /// Brokers of all clusters; one more is refused.
         max_brokers: usize { name: "apogeeMaxBrokers", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
-        /// Topics of all clusters; a registration that brings more is refused.
+        /// Brokers that register over one connection; one more is refused.
+        max_brokers_per_connection: usize {
+            name: "apogeeMaxBrokersPerConnection", default: 100, allowed: whole(1..=1_000_000), change: AtStart,
+        }
+        /// Topics of all clusters. A registration that brings more is taken without them, and the broker is told so.
         max_topics: usize { name: "apogeeMaxTopics", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
+        /// Bytes of the tables of brokers, topics and queues. A registration that would need more is taken without the topics that have no
+        /// room, and the broker is told so.
+        max_route_bytes: usize { name: "apogeeMaxRouteBytes", default: 512 << 20, allowed: bytes(1 << 20..=1 << 40), change: AtStart }
         /// Entries of the KV configuration; one more is refused.
         max_kv_entries: usize { name: "apogeeMaxKvEntries", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Bytes of the KV configuration as it is written to its file; a change beyond is refused.
+        max_kv_bytes: usize { name: "apogeeMaxKvBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
+        /// Bytes of requests that wait for the thread that serves registrations and lists, and as many for the one that writes files; one
+        /// more is refused as busy. One connection may have a quarter of it.
+        max_waiting_bytes: usize { name: "apogeeMaxWaitingBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
         /// Size of a registration once inflated; a larger one is refused.
         max_registration_bytes: usize {
-            name: "apogeeMaxRegistrationBytes", default: 128 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart,
+            name: "apogeeMaxRegistrationBytes", default: 32 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart,
         }
     }
 }

@@ -41,6 +41,7 @@ pub use connection::{Connection, Owed};
 pub use limits::Limits;
 pub use listen::{bind, resolve};
 pub use outbox::Out;
+pub use quiet::Gate;
 pub use requests::RequestError;
 pub use server::{Options, Server, StopOutcome, worker_threads};
 pub use service::Service;

@@ -11,13 +11,15 @@ pub(crate) fn uptime_ms() -> u64 {
 }
 
 /// A gate that opens at most once a second and counts what it held back.
-pub(crate) struct Gate {
+#[derive(Debug, Default)]
+pub struct Gate {
     next_ms: AtomicU64,
     held: AtomicU64,
 }
 
 impl Gate {
-    pub(crate) const fn new() -> Self {
+    /// Open.
+    pub const fn new() -> Self {
         Self {
             next_ms: AtomicU64::new(0),
             held: AtomicU64::new(0),
@@ -25,7 +27,7 @@ impl Gate {
     }
 
     /// `Some(n)`: speak now, n earlier occurrences were not spoken of. `None`: stay quiet.
-    pub(crate) fn open(&self) -> Option<u64> {
+    pub fn open(&self) -> Option<u64> {
         self.open_at(uptime_ms())
     }
 

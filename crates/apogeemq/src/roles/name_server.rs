@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A name server that serves.
 pub(crate) struct Running {
     address: SocketAddr,
-    server: Arc<net::Server>,
+    server: net::Server,
     scan: Scan,
 }
 
@@ -32,8 +32,7 @@ impl Running {
         let names = NameServer::new(options).map_err(Failure::new)?;
         let service: Arc<dyn net::Service> = names.clone();
         let server = net::Server::start(network, service).map_err(|error| cannot_listen(&error))?;
-        let server = Arc::new(server);
-        let scan = Scan::start(names, Arc::clone(&server)).map_err(Failure::new)?;
+        let scan = Scan::start(names).map_err(Failure::new)?;
         Ok(Self { address, server, scan })
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod cluster;
 pub(crate) mod kv;
+pub(crate) mod lists;
 pub(crate) mod property;
 pub(crate) mod route;
 pub(crate) mod topics;

@@ -1,26 +1,31 @@
 //! Settings over the wire: 318 changes them, 319 gives all of them.
 
+use std::sync::Arc;
+
 use config::UpdateRefused;
 use net::Connection;
 use protocol::Frame;
 
-use crate::NameServer;
 use crate::problem::Problem;
+use crate::server::{NameServer, Served};
 
-pub(crate) fn update(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Frame, Problem> {
+/// Aside, because what is kept over a restart is written to a file first.
+pub(crate) fn update(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
     if request.body.is_empty() {
-        return Ok(Frame::response_to(request));
+        return Ok(Served::Now(Frame::response_to(request)));
     }
-    let updated = names.settings.update(&request.body).map_err(|refused| match refused {
-        UpdateRefused::AtStart(_) => Problem::Fixed(refused.to_string()),
-        other => Problem::Setting(other.to_string()),
-    })?;
-    for change in &updated.changed {
-        tracing::info!(peer = %conn.peer(), key = change.key, from = change.from, to = change.to, "setting changed");
-    }
-    let mut response = Frame::response_to(request);
-    response.remark = Some(updated.remark()).filter(|remark| !remark.is_empty());
-    Ok(response)
+    let (body, peer) = (request.body.clone(), conn.peer());
+    names.aside(&names.disk, conn, request, body.len(), move |names, mut answer| {
+        let updated = names.settings.update(&body).map_err(|refused| match refused {
+            UpdateRefused::AtStart(_) => Problem::Fixed(refused.to_string()),
+            other => Problem::Setting(other.to_string()),
+        })?;
+        for change in &updated.changed {
+            tracing::info!(%peer, key = change.key, from = change.from, to = change.to, "setting changed");
+        }
+        answer.remark = Some(updated.remark()).filter(|remark| !remark.is_empty());
+        Ok(answer)
+    })
 }
 
 pub(crate) fn all(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use net::Connection;
-use protocol::frame::encode_response_head;
 use protocol::kv::ORDER_TOPIC_CONFIG;
 use protocol::route::{RouteHeader, TopicRoute};
-use protocol::{Frame, ResponseCode, json, version};
+use protocol::{Frame, json, version};
 
 use super::broker::ZONE_NAME;
 use crate::NameServer;
+use crate::answer::send_body;
 use crate::embedded::Rewrite;
-use crate::encoded::Variant;
+use crate::encoded::RouteVariant;
 use crate::problem::Problem;
 use crate::routes::keep_zone;
 
@@ -20,24 +20,13 @@ use crate::routes::keep_zone;
 const ZONE_MODE: &str = "__ZONE_MODE";
 
 pub(crate) fn by_topic(names: &NameServer, conn: &Connection, request: &Frame) {
-    let body = body(names, conn, request);
+    let body = body(names, conn, request).and_then(|body| names.fits(body.len(), request.code).map(|()| body));
     if request.is_oneway() {
         return;
     }
     match body {
         Ok(body) => {
-            conn.send(|out| {
-                encode_response_head(
-                    out.head(),
-                    request.encoding,
-                    request.opaque,
-                    ResponseCode::Success,
-                    None,
-                    &[],
-                    body.len(),
-                );
-                out.body(body);
-            });
+            send_body(conn, request, body);
         }
         Err(problem) => {
             conn.send_frame(&problem.reply(request));
@@ -51,10 +40,10 @@ fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes,
     if !names.is_ready(&settings) {
         return Err(Problem::NotReady);
     }
-    let no_route = || Problem::NoRoute(header.topic.to_owned());
+    let no_route = || Problem::no_route(header.topic);
     let rewrite = Rewrite::new(names.local_broker.as_ref(), conn.local().ip());
     let routes = names.routes.read();
-    let variant = Variant {
+    let variant = RouteVariant {
         stamp: routes.stamp(header.topic).ok_or_else(no_route)?,
         // Compat: clients before 4.9.4 expect broker ids as bare numbers.
         standard: request.version >= version::V4_9_4 || header.accept_standard_json_only.unwrap_or(false),
@@ -67,7 +56,7 @@ fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes,
     };
     let zone = zone(request);
     if zone.is_none()
-        && let Some(body) = names.encoded.find(header.topic, &variant)
+        && let Some(body) = names.encoded_routes.find(header.topic, &variant)
     {
         return Ok(body);
     }
@@ -83,7 +72,7 @@ fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes,
         return Ok(json::write(&route).into());
     }
     let body = encode(&route, variant.standard);
-    names.encoded.keep(header.topic, variant, body.clone());
+    names.encoded_routes.keep(header.topic, variant, body.clone());
     Ok(body)
 }
 

@@ -1,89 +1,46 @@
-//! Topics as administrators see them: lists (206, 224, 304, 311 to 313), deleting (216), entering by hand (217), the permission to write
-//! (205, 327).
+//! Topics as administrators change them: deleting (216), entering by hand (217), the permission to write (205, 327).
 
-use net::Connection;
-use protocol::route::{AddWritePermReply, TopicRoute, WipeWritePermReply, WritePermHeader};
-use protocol::topic::{DeleteTopicInNameServerHeader, TopicHeader, TopicList, TopicsByClusterHeader};
+use protocol::route::{AddWritePermReply, QueueData, TopicRoute, WipeWritePermReply, WritePermHeader};
+use protocol::topic::{DeleteTopicInNameServerHeader, TopicHeader};
 use protocol::{Frame, json};
 
+use super::broker::sane_queues;
 use crate::NameServer;
-use crate::embedded::Rewrite;
+use crate::names::checked;
 use crate::problem::Problem;
-use crate::routes::{Queues, Units};
-
-fn list(request: &Frame, topics: &TopicList) -> Frame {
-    Frame::response_to(request).with_body(json::write(topics))
-}
-
-pub(crate) fn all(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
-    if !names.settings.current().enable_all_topic_list {
-        return Err(Problem::Disabled);
-    }
-    Ok(list(request, &names.routes.read().all_topics()))
-}
-
-pub(crate) fn of_cluster(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
-    if !names.settings.current().enable_topic_list {
-        return Err(Problem::Disabled);
-    }
-    let header = TopicsByClusterHeader::decode(&request.ext)?;
-    Ok(list(request, &names.routes.read().topics_of_cluster(header.cluster)))
-}
-
-/// Compat: as with Apache, `enableTopicList` does not count here.
-pub(crate) fn system(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Frame, Problem> {
-    let mut topics = names.routes.read().system_topics();
-    if let Some(rewrite) = Rewrite::new(names.local_broker.as_ref(), conn.local().ip()) {
-        topics.broker_addr.iter_mut().for_each(|address| rewrite.address(address));
-    }
-    Ok(list(request, &topics))
-}
-
-pub(crate) fn units(names: &NameServer, request: &Frame, units: Units) -> Result<Frame, Problem> {
-    if !names.settings.current().enable_topic_list {
-        return Err(Problem::Disabled);
-    }
-    Ok(list(request, &names.routes.read().unit_topics(units)))
-}
 
 pub(crate) fn delete(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
     let header = DeleteTopicInNameServerHeader::decode(&request.ext)?;
+    let topic = checked("topic", header.topic)?;
     let mut routes = names.routes.write();
     match header.cluster_name.filter(|cluster| !cluster.is_empty()) {
-        Some(cluster) => routes.delete_topic_of_cluster(header.topic, cluster),
-        None => routes.delete_topic(header.topic),
+        Some(cluster) => routes.delete_topic_of_cluster(topic, cluster),
+        None => routes.delete_topic(topic),
     }
     Ok(Frame::response_to(request))
 }
 
 pub(crate) fn enter(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
     let header = TopicHeader::decode(&request.ext)?;
+    let topic = checked("topic", header.topic)?;
     if !request.body.is_empty() {
         let route: TopicRoute = json::read(&request.body)?;
-        let queues = |data: &protocol::route::QueueData| Queues {
-            read: data.read_queue_nums,
-            write: data.write_queue_nums,
-            perm: data.perm,
-            sys_flag: data.topic_sys_flag,
-        };
+        let queues = |data: &QueueData| sane_queues(data.read_queue_nums, data.write_queue_nums, data.perm, data.topic_sys_flag);
         let queues: Vec<_> = route
             .queue_datas
             .iter()
             .map(|data| (data.broker_name.as_str(), queues(data)))
             .collect();
-        names.routes.write().enter_topic(header.topic, &queues)?;
+        names.routes.write().enter_topic(topic, &queues)?;
     }
     Ok(Frame::response_to(request))
 }
 
 pub(crate) fn wipe_write_perm(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
     let header = WritePermHeader::decode(&request.ext)?;
-    let wipe_topic_count = names.routes.write().wipe_write_perm(header.broker_name);
-    tracing::info!(
-        broker = header.broker_name,
-        wipe_topic_count,
-        "write permission taken from a broker's topics"
-    );
+    let broker = checked("brokerName", header.broker_name)?;
+    let wipe_topic_count = names.routes.write().wipe_write_perm(broker);
+    tracing::info!(broker, wipe_topic_count, "write permission taken from a broker's topics");
     let mut reply = Frame::response_to(request);
     WipeWritePermReply { wipe_topic_count }.encode(&mut reply.ext);
     Ok(reply)
@@ -91,12 +48,9 @@ pub(crate) fn wipe_write_perm(names: &NameServer, request: &Frame) -> Result<Fra
 
 pub(crate) fn add_write_perm(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
     let header = WritePermHeader::decode(&request.ext)?;
-    let add_topic_count = names.routes.write().add_write_perm(header.broker_name);
-    tracing::info!(
-        broker = header.broker_name,
-        add_topic_count,
-        "write permission given to a broker's topics"
-    );
+    let broker = checked("brokerName", header.broker_name)?;
+    let add_topic_count = names.routes.write().add_write_perm(broker);
+    tracing::info!(broker, add_topic_count, "write permission given to a broker's topics");
     let mut reply = Frame::response_to(request);
     AddWritePermReply { add_topic_count }.encode(&mut reply.ext);
     Ok(reply)

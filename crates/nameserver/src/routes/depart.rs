@@ -1,169 +1,152 @@
-//! Brokers leave: by their own word, with their connection, or by silence. However many leave at once, the topics are walked once.
+//! Brokers leave: by their own word, with their connection, or by silence. However many leave at once, each topic they had is touched
+//! once.
+//!
+//! Invariant: who leaves is found and removed in one call, under one lock. A broker that registered in between, on another connection
+//! or with a new sign of life, was told success and is not found any more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::route::MASTER_ID;
-use protocol::topic::perm;
 
-use super::{Broker, MinIdChange, Place, Routes};
+use super::{Broker, MinIdChange, Place, Routes, cost};
 
-/// A broker that leaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Departure {
-    /// Its cluster.
-    pub cluster: String,
-    /// Its name.
-    pub broker_name: String,
-    /// Its id.
-    pub broker_id: i64,
-    /// `ip:port` for clients.
-    pub address: String,
-}
-
-/// A broker that was silent for too long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expired {
-    /// Who leaves; nobody if it was in no route any more.
-    pub departure: Option<Departure>,
-    /// Connection to close.
-    pub connection: u64,
-}
+/// Names that lost a broker and have others, each with the address of the last one that went with the lowest id.
+pub(super) type Reduced = BTreeMap<Arc<str>, Option<Box<str>>>;
 
 impl Routes {
-    /// Removes brokers and what only they had. Those of their names who may want to know of a new lowest id are returned.
-    pub fn depart(&mut self, departures: &[Departure]) -> Vec<MinIdChange> {
-        let mut changes = BTreeMap::new();
-        // Names with brokers left and names without.
-        let (mut reduced, mut removed) = (Vec::new(), Vec::new());
-        for departure in departures {
-            tracing::info!(
-                cluster = departure.cluster,
-                broker = departure.broker_name,
-                address = departure.address,
-                "broker left"
-            );
-            let place = Place::new(&departure.cluster, &departure.address);
-            self.live.remove(&place);
-            self.filter_servers.remove(&place);
-            self.brokers_version += 1;
-            let was_lowest = self.remove_address(departure);
-            match self.brokers.get(departure.broker_name.as_str()) {
-                Some(broker) if !broker.addresses.is_empty() => {
-                    if was_lowest {
-                        changes.insert(departure.broker_name.clone(), departure.address.clone());
-                    }
-                    reduced.push(departure.broker_name.as_str());
-                }
-                Some(_) => {
-                    self.remove_name(departure);
-                    removed.push(departure.broker_name.as_str());
-                }
-                None => {}
-            }
-        }
-        self.clean_topics(&removed, &reduced);
-        changes.iter().filter_map(|(name, offline)| self.successor(name, offline)).collect()
+    /// A broker says that it leaves. Those of its name who may want to know of a new lowest id are returned. Nothing happens if no
+    /// broker of this name is at this address.
+    pub fn unregister(&mut self, cluster: &str, broker_name: &str, address: &str) -> Vec<MinIdChange> {
+        let known = self.live.get_key_value(&Place::new(cluster, address));
+        let place = known
+            .filter(|(_, live)| *live.broker_name == *broker_name)
+            .map(|(place, _)| Arc::clone(place));
+        self.leave_all(&Vec::from_iter(place))
     }
 
-    /// True if it had the lowest id of its name.
-    fn remove_address(&mut self, departure: &Departure) -> bool {
-        let Some(broker) = self.brokers.get_mut(departure.broker_name.as_str()) else {
-            return false;
-        };
-        let lowest = broker.lowest_id();
-        broker.addresses.retain(|_, address| **address != *departure.address);
-        lowest == Some(departure.broker_id)
+    /// A connection closed: all brokers leave whose last registration came over it.
+    pub fn connection_closed(&mut self, connection: u64) -> Vec<MinIdChange> {
+        let places = self.connections.get(&connection).cloned().unwrap_or_default();
+        self.leave_all(&places)
     }
 
-    fn remove_name(&mut self, departure: &Departure) {
-        let name = departure.broker_name.as_str();
-        self.brokers.remove(name);
-        if let Some(names) = self.clusters.get_mut(departure.cluster.as_str()) {
-            names.remove(name);
-            if names.is_empty() {
-                self.clusters.remove(departure.cluster.as_str());
-            }
-        }
+    /// Whether any broker has been silent for longer than it promised.
+    pub fn has_silent(&self, now_ms: i64) -> bool {
+        self.live.values().any(|live| live.is_silent(now_ms))
     }
 
-    fn clean_topics(&mut self, removed: &[&str], reduced: &[&str]) {
-        // Without a master that a slave can act for, nothing can be written.
-        let masterless = |broker: &Broker| broker.acting_master && !broker.addresses.contains_key(&MASTER_ID);
-        let read_only: Vec<&str> = reduced
-            .iter()
-            .copied()
-            .filter(|name| self.brokers.get(*name).is_some_and(masterless))
+    /// Removes the brokers that have been silent for longer than they promised.
+    pub fn expire(&mut self, now_ms: i64) -> Vec<MinIdChange> {
+        let silent = self.live.iter().filter(|(_, live)| live.is_silent(now_ms));
+        let places: Vec<_> = silent
+            .map(|(place, live)| {
+                let promise_ms = live.promise_ms;
+                tracing::warn!(cluster = %place.cluster, broker = %live.broker_name, address = %place.address, promise_ms, "broker is silent");
+                Arc::clone(place)
+            })
             .collect();
-        if removed.is_empty() && read_only.is_empty() {
+        self.leave_all(&places)
+    }
+
+    fn leave_all(&mut self, places: &[Arc<Place>]) -> Vec<MinIdChange> {
+        let mut reduced = Reduced::new();
+        for place in places {
+            self.leave(place, &mut reduced);
+        }
+        self.after_departures(&reduced)
+    }
+
+    /// Takes a place out of all tables, and its name if nobody else has it.
+    pub(super) fn leave(&mut self, place: &Arc<Place>, reduced: &mut Reduced) {
+        let Some(live) = self.live.remove(place) else { return };
+        self.bytes -= cost::live(place, &live);
+        self.forget_connection(live.connection, place);
+        self.set_filter_servers(place, &[]);
+        let name = live.broker_name;
+        tracing::info!(cluster = %place.cluster, broker = %name, address = %place.address, "broker left");
+        let id = live.broker_id;
+        if !self.brokers.get(&name).is_some_and(|broker| broker.holds(id, place)) {
+            // Another process has its id.
             return;
         }
-        let version = self.next_version();
-        self.topics.retain(|_, topic| {
-            for name in removed {
-                if topic.remove(name) {
-                    topic.version = version;
+        let lowest = self.brokers.get(&name).and_then(Broker::lowest_id);
+        self.remove_member(&name, id);
+        match self.brokers.get(&name) {
+            Some(broker) if broker.members.is_empty() => {
+                self.remove_name(&name);
+                reduced.remove(&name);
+            }
+            _ => {
+                let offline = reduced.entry(name).or_default();
+                if lowest == Some(id) {
+                    *offline = Some(place.address.clone());
                 }
             }
-            for name in &read_only {
-                if let Some(queues) = topic.of_mut(name) {
-                    queues.perm &= !perm::WRITE;
-                    topic.version = version;
-                }
+        }
+    }
+
+    /// What follows for the names that have brokers left: without a master that a slave can act for, nothing can be written.
+    pub(super) fn after_departures(&mut self, reduced: &Reduced) -> Vec<MinIdChange> {
+        for name in reduced.keys() {
+            let masterless = |broker: &Broker| broker.acting_master && !broker.members.contains_key(&MASTER_ID);
+            if self.brokers.get(name).is_some_and(masterless) {
+                self.wipe_write_perm(name);
             }
-            !topic.queues.is_empty()
-        });
+        }
+        let successors = reduced
+            .iter()
+            .filter_map(|(name, offline)| self.successor(name, offline.as_deref()?));
+        successors.collect()
+    }
+
+    pub(super) fn forget_connection(&mut self, connection: u64, place: &Place) {
+        if let Some(places) = self.connections.get_mut(&connection) {
+            places.retain(|known| **known != *place);
+            if places.is_empty() {
+                self.connections.remove(&connection);
+            }
+        }
+    }
+
+    /// Takes an id of a name out, and the name out of the cluster where it was the last.
+    pub(super) fn remove_member(&mut self, name: &Arc<str>, id: i64) {
+        let Some(place) = self.brokers.get_mut(name).and_then(|broker| broker.members.remove(&id)) else {
+            return;
+        };
+        self.brokers_version += 1;
+        let Some(names) = self.clusters.get_mut(&place.cluster) else {
+            return;
+        };
+        if let Some(places) = names.get_mut(name) {
+            *places -= 1;
+            if *places == 0 {
+                names.remove(name);
+            }
+        }
+        if names.is_empty() {
+            self.clusters.remove(&place.cluster);
+        }
+    }
+
+    fn remove_name(&mut self, name: &Arc<str>) {
+        let Some(broker) = self.brokers.remove(name) else { return };
+        self.bytes -= cost::broker(name);
+        for topic in &broker.topics {
+            self.remove_queues(topic, name);
+        }
     }
 
     fn successor(&self, broker_name: &str, offline: &str) -> Option<MinIdChange> {
         let broker = self.brokers.get(broker_name).filter(|broker| broker.acting_master)?;
-        let (min_id, min_address) = broker.addresses.first_key_value()?;
+        let (min_id, place) = broker.members.first_key_value()?;
         Some(MinIdChange {
             broker_name: broker_name.to_owned(),
             min_id: *min_id,
-            min_address: min_address.to_string(),
+            min_address: place.address.to_string(),
             offline_address: Some(offline.to_owned()),
             ha_address: None,
-            tell: broker.addresses.values().map(ToString::to_string).collect(),
+            tell: broker.told(|_| true),
         })
-    }
-
-    /// Who spoke on a connection that is gone.
-    pub fn departure_of_connection(&self, connection: u64) -> Option<Departure> {
-        let (place, _) = self.live.iter().find(|(_, live)| live.connection == connection)?;
-        self.departure_of(place)
-    }
-
-    /// Who has been silent for longer than it promised.
-    pub fn expired(&self, now_ms: i64) -> Vec<Expired> {
-        let silent = self
-            .live
-            .iter()
-            .filter(|(_, live)| live.last_ms.saturating_add(live.promise_ms) < now_ms);
-        silent
-            .map(|(place, live)| {
-                tracing::warn!(cluster = %place.cluster, address = %place.address, promise_ms = live.promise_ms, "broker is silent");
-                Expired {
-                    departure: self.departure_of(place),
-                    connection: live.connection,
-                }
-            })
-            .collect()
-    }
-
-    fn departure_of(&self, place: &Place) -> Option<Departure> {
-        let of_cluster = self.brokers.iter().filter(|(_, broker)| broker.cluster == place.cluster);
-        let mut found = of_cluster.filter_map(|(name, broker)| Some((name, broker.id_of(&place.address)?)));
-        found.next().map(|(name, broker_id): (&Arc<str>, i64)| Departure {
-            cluster: place.cluster.to_string(),
-            broker_name: name.to_string(),
-            broker_id,
-            address: place.address.to_string(),
-        })
-    }
-
-    /// Forgets a silent broker that is in no route any more.
-    pub fn forget_lost(&mut self, now_ms: i64) {
-        self.live.retain(|_, live| live.last_ms.saturating_add(live.promise_ms) >= now_ms);
     }
 }

@@ -1,12 +1,17 @@
 //! Overviews: the clusters, the members of a broker name, lists of topics.
+//!
+//! Lists of topics are taken as shared names, in no order, so that the tables are not held while a hundred thousand names are sorted
+//! and written.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use protocol::route::{ClusterInfo, MemberGroup};
-use protocol::topic::{TopicList, sys_flag};
+use protocol::topic::sys_flag;
+use rustc_hash::FxHashSet;
 
 use super::lookup::broker_data;
-use super::{Routes, Topic};
+use super::{Broker, Routes, Topic};
 
 /// Which topics of units are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +35,25 @@ impl Units {
     }
 }
 
+/// Under which any overview stays right: it changes with every topic and every broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListStamp {
+    topics: u64,
+    brokers: u64,
+}
+
 impl Routes {
+    /// The stamp of all overviews.
+    pub fn list_stamp(&self) -> ListStamp {
+        ListStamp {
+            topics: self.last_version,
+            brokers: self.brokers_version,
+        }
+    }
+
     /// All clusters and brokers.
     pub fn cluster_info(&self) -> ClusterInfo {
-        let names = |names: &BTreeSet<std::sync::Arc<str>>| names.iter().map(ToString::to_string).collect();
+        let names = |names: &BTreeMap<Arc<str>, usize>| names.keys().map(ToString::to_string).collect();
         ClusterInfo {
             broker_addr_table: self
                 .brokers
@@ -62,45 +82,44 @@ impl Routes {
     }
 
     /// All topics.
-    pub fn all_topics(&self) -> TopicList {
-        self.topics_where(|_| true)
+    pub fn all_topics(&self) -> Vec<Arc<str>> {
+        self.topics.keys().cloned().collect()
     }
 
     /// Topics with queues on any broker of a cluster.
-    pub fn topics_of_cluster(&self, cluster: &str) -> TopicList {
-        let Some(names) = self.clusters.get(cluster) else {
-            return TopicList::default();
-        };
-        self.topics_where(|topic| topic.queues.iter().any(|(name, _)| names.contains(name)))
+    pub fn topics_of_cluster(&self, cluster: &str) -> Vec<Arc<str>> {
+        let names = self.clusters.get(cluster).into_iter().flat_map(BTreeMap::keys);
+        let mut brokers: Vec<&Broker> = names.filter_map(|name| self.brokers.get(name)).collect();
+        match brokers.pop() {
+            Some(only) if brokers.is_empty() => only.topics.iter().cloned().collect(),
+            Some(last) => {
+                let all = brokers.iter().fold(last.topics.clone(), |mut all: FxHashSet<_>, broker| {
+                    all.extend(broker.topics.iter().cloned());
+                    all
+                });
+                all.into_iter().collect()
+            }
+            None => Vec::new(),
+        }
     }
 
     /// Topics by their unit flags on the first broker that has them.
-    pub fn unit_topics(&self, units: Units) -> TopicList {
-        self.topics_where(|topic| topic.queues.first().is_some_and(|(_, queues)| units.includes(queues.sys_flag)))
-    }
-
-    /// Names that are topics on every broker (clusters and brokers have one each), and a broker that knows the others.
-    pub fn system_topics(&self) -> TopicList {
-        let names = self.clusters.iter().flat_map(|(cluster, brokers)| {
-            let brokers = brokers.iter().map(ToString::to_string);
-            std::iter::once(cluster.to_string()).chain(brokers)
-        });
-        let any = self.brokers.values().find_map(|broker| broker.addresses.values().next());
-        TopicList {
-            broker_addr: any.map(ToString::to_string),
-            topic_list: names.collect(),
-        }
-    }
-
-    fn topics_where(&self, wanted: impl Fn(&Topic) -> bool) -> TopicList {
-        let names = self
-            .topics
+    pub fn unit_topics(&self, units: Units) -> Vec<Arc<str>> {
+        let includes = |topic: &Topic| topic.parts.first().is_some_and(|part| units.includes(part.queues.sys_flag));
+        self.topics
             .iter()
-            .filter(|(_, topic)| wanted(topic))
-            .map(|(name, _)| name.to_string());
-        TopicList {
-            broker_addr: None,
-            topic_list: names.collect(),
-        }
+            .filter(|(_, topic)| includes(topic))
+            .map(|(name, _)| Arc::clone(name))
+            .collect()
+    }
+
+    /// Names that are topics on every broker (clusters and brokers have one each), and the address of a broker that knows the others.
+    pub fn system_topics(&self) -> (Vec<Arc<str>>, Option<String>) {
+        let names = self.clusters.iter().flat_map(|(cluster, brokers)| {
+            let cluster: Arc<str> = (&**cluster).into();
+            std::iter::once(cluster).chain(brokers.keys().cloned())
+        });
+        let any = self.brokers.values().find_map(|broker| broker.members.values().next());
+        (names.collect(), any.map(|place| place.address.to_string()))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::route::{BrokerData, MASTER_ID, QueueData, TopicRoute};
 use protocol::topic::perm;
 
-use super::{Broker, Place, Routes};
+use super::{Broker, Routes};
 
 /// Topics of this prefix carry the coordination of a broker group: their route shows the brokers as they are.
 const MEMBER_GROUP_PREFIX: &str = "rmq_sys_SYNC_BROKER_MEMBER_";
@@ -33,34 +33,34 @@ impl Routes {
     pub fn route(&self, topic: &str, acting_master: bool) -> Option<TopicRoute> {
         let known = self.topics.get(topic)?;
         let mut route = TopicRoute::default();
-        for (name, queues) in &known.queues {
+        for part in &known.parts {
+            let Some(broker) = self.brokers.get(&part.broker) else { continue };
+            let perm = broker.permission.of(part);
             route.queue_datas.push(QueueData {
-                broker_name: name.to_string(),
-                perm: queues.perm,
-                read_queue_nums: queues.read,
-                topic_sys_flag: queues.sys_flag,
-                write_queue_nums: queues.write,
+                broker_name: part.broker.to_string(),
+                perm,
+                read_queue_nums: part.queues.read,
+                topic_sys_flag: part.queues.sys_flag,
+                write_queue_nums: part.queues.write,
             });
-            if let Some(broker) = self.brokers.get(name) {
-                let mut data = broker_data(name, broker);
-                self.add_filter_servers(&data, &mut route.filter_server_table);
-                if acting_master && !topic.starts_with(MEMBER_GROUP_PREFIX) && queues.perm & perm::WRITE == 0 {
-                    promote(&mut data);
-                }
-                route.broker_datas.push(data);
+            self.add_filter_servers(broker, &mut route.filter_server_table);
+            let mut data = broker_data(&part.broker, broker);
+            if acting_master && !topic.starts_with(MEMBER_GROUP_PREFIX) && perm & perm::WRITE == 0 {
+                promote(&mut data);
             }
+            route.broker_datas.push(data);
         }
         route.topic_queue_mapping_by_broker = (!known.mappings.is_empty()).then(|| known.mappings.clone());
         (!route.broker_datas.is_empty()).then_some(route)
     }
 
-    fn add_filter_servers(&self, data: &BrokerData, table: &mut BTreeMap<String, Vec<String>>) {
+    fn add_filter_servers(&self, broker: &Broker, table: &mut BTreeMap<String, Vec<String>>) {
         if self.filter_servers.is_empty() {
             return;
         }
-        for address in data.broker_addrs.values() {
-            if let Some(servers) = self.filter_servers.get(&Place::new(&data.cluster, address)) {
-                table.insert(address.clone(), servers.clone());
+        for place in broker.members.values() {
+            if let Some(servers) = self.filter_servers.get(place) {
+                table.insert(place.address.to_string(), servers.clone());
             }
         }
     }
@@ -69,7 +69,7 @@ impl Routes {
 /// What all answers say about the brokers of one name.
 pub(super) fn broker_data(name: &str, broker: &Broker) -> BrokerData {
     BrokerData {
-        broker_addrs: broker.addresses.iter().map(|(id, address)| (*id, address.to_string())).collect(),
+        broker_addrs: broker.members.iter().map(|(id, place)| (*id, place.address.to_string())).collect(),
         broker_name: name.to_owned(),
         cluster: broker.cluster.to_string(),
         enable_acting_master: broker.acting_master,

@@ -1,46 +1,54 @@
 //! Who is there and which queues they have: the state of a name server, without sockets and with `now` given.
 //!
-//! Life of a broker: it registers with all its topics (`register`), says that it lives (`touch`) or registers again every 30 s, and
-//! leaves (`depart`) because it says so, because its connection closed, or because it was silent for longer than it promised.
+//! Life of a broker: it registers with its topics (`register`), says that it lives (`touch`) or registers again every 30 s, and
+//! leaves (`depart.rs`) because it says so, because its connection closed, or because it was silent for longer than it promised.
 //!
 //! ```text
-//! clusters   cluster      ─► broker names
-//! brokers    broker name  ─► cluster, addresses by broker id (`MASTER_ID` is the master), zone, acting master
-//! live       cluster+addr ─► last sign of life, promise, data version, connection, HA address
-//! topics     topic        ─► queues by broker name, static mappings by broker name
+//! clusters     cluster      ─► broker names
+//! brokers      broker name  ─► places by broker id (`MASTER_ID` is the master), its topics, zone, acting master
+//! live         place        ─► broker name, last sign of life, promise, data version, connection, HA address
+//! connections  connection   ─► places that registered on it
+//! topics       topic        ─► queues by broker name, static mappings by broker name
 //! ```
 //!
-//! Invariants:
-//! - One address has one broker id: a slave that became master leaves its old id.
-//! - A broker without addresses, a cluster without brokers and a topic without queues do not exist.
+//! A place is a cluster and an address: one broker process.
+//!
+//! Invariants (`Routes::check_invariants` asserts them in tests):
+//! - A place is live under one broker name and holds at most one id there: a slave that became master leaves its old id, a broker
+//!   that was renamed leaves its old name. So the bound on live places bounds names and addresses too.
+//! - A name without addresses, a cluster without names and a topic without queues do not exist.
+//! - `brokers[name].topics` and `topics[topic].queues` say the same, as do `live` and `connections`.
+//! - `bytes` is what the tables cost, by the sizes in `cost.rs`.
 //! - Only the master's word counts for a topic's queues; without a master that of the slave with the lowest id, unless it is too old to
 //!   know of acting masters.
-//! - `Stamp` of a topic's route changes whenever the route may have changed; encoded routes are kept under it.
+//! - `Stamp` of a topic's route changes whenever the route may have changed; encoded answers are kept under it.
 //!
 //! Every name server keeps the whole table for itself; there is no replication and nothing of it is on disk.
 
+mod cost;
 mod depart;
 mod lists;
 mod lookup;
+mod permission;
 mod register;
 #[cfg(test)]
 mod tests;
 mod topics;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::data_version::DataVersion;
 use protocol::route::QueueMapping;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use depart::{Departure, Expired};
-pub use lists::Units;
+pub use lists::{ListStamp, Units};
 pub use lookup::{Stamp, keep_zone};
-pub use register::{Master, MinIdChange, Refused, Registered, Registration};
+pub use register::{LeftOut, Master, MinIdChange, Refused, Registered, Registration};
 
-/// Silence after which a broker that promised nothing is gone.
+/// Silence after which a broker that promised nothing is gone, ms.
 pub const DEFAULT_PROMISE_MS: i64 = 120_000;
+
 /// What one broker has of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queues {
@@ -57,10 +65,14 @@ pub struct Queues {
 /// The most this state may hold; more is refused.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Broker addresses.
+    /// Broker processes (`apogeeMaxBrokers`).
     pub brokers: usize,
-    /// Topics.
+    /// Broker processes that speak on one connection (`apogeeMaxBrokersPerConnection`).
+    pub brokers_per_connection: usize,
+    /// Topics (`apogeeMaxTopics`).
     pub topics: usize,
+    /// Bytes of all tables, see [`Routes::bytes`] (`apogeeMaxRouteBytes`).
+    pub bytes: usize,
 }
 
 /// A broker process: where it is, and in which cluster.
@@ -79,72 +91,77 @@ impl Place {
     }
 }
 
-#[derive(Debug)]
+/// The brokers of one name.
+#[derive(Debug, Default)]
 struct Broker {
     cluster: Box<str>,
-    addresses: BTreeMap<i64, Arc<str>>,
+    members: BTreeMap<i64, Arc<Place>>,
     zone: Option<Box<str>>,
     acting_master: bool,
+    /// Topics that have queues under this name.
+    topics: FxHashSet<Arc<str>>,
+    /// What operators did to the permission to write, see `permission.rs`.
+    permission: permission::Changes,
+    /// When two processes were last reported to claim one id, ms.
+    reported_ms: Option<i64>,
 }
 
 impl Broker {
-    fn id_of(&self, address: &str) -> Option<i64> {
-        self.addresses.iter().find(|(_, known)| &***known == address).map(|(id, _)| *id)
+    fn holds(&self, id: i64, place: &Place) -> bool {
+        self.members.get(&id).is_some_and(|known| **known == *place)
     }
 
     fn lowest_id(&self) -> Option<i64> {
-        self.addresses.keys().next().copied()
+        self.members.keys().next().copied()
     }
 }
 
+/// A broker process that gives signs of life.
 #[derive(Debug)]
 struct Live {
+    broker_name: Arc<str>,
+    /// The id under which it registered; another process may have taken it since.
+    broker_id: i64,
     last_ms: i64,
     promise_ms: i64,
     version: DataVersion,
+    /// False: topics were left out of its last registration, so it has to register again.
+    complete: bool,
     connection: u64,
     ha_address: Box<str>,
 }
 
+impl Live {
+    fn is_silent(&self, now_ms: i64) -> bool {
+        self.last_ms.saturating_add(self.promise_ms) < now_ms
+    }
+}
+
+/// What the brokers of one name have of a topic.
+#[derive(Debug)]
+struct Part {
+    broker: Arc<str>,
+    queues: Queues,
+    /// Version at which `queues` was set: older than a change of the broker's permission, and that change applies.
+    set_at: u64,
+}
+
 #[derive(Debug, Default)]
 struct Topic {
-    /// By broker name; almost always one to a few entries.
-    queues: Vec<(Arc<str>, Queues)>,
+    /// In order of broker names. Usually one to a few, but the system's topics are on every broker.
+    parts: Vec<Part>,
     /// Of static topics, by broker name.
     mappings: BTreeMap<String, QueueMapping>,
     version: u64,
 }
 
 impl Topic {
-    fn of(&self, broker_name: &str) -> Option<&Queues> {
-        self.queues
-            .iter()
-            .find(|(name, _)| &**name == broker_name)
-            .map(|(_, queues)| queues)
+    fn position(&self, broker_name: &str) -> Result<usize, usize> {
+        self.parts.binary_search_by(|part| (*part.broker).cmp(broker_name))
     }
 
-    fn of_mut(&mut self, broker_name: &str) -> Option<&mut Queues> {
-        self.queues
-            .iter_mut()
-            .find(|(name, _)| &**name == broker_name)
-            .map(|(_, queues)| queues)
-    }
-
-    /// True if there was something to remove.
-    fn remove(&mut self, broker_name: &str) -> bool {
-        let before = self.queues.len();
-        self.queues.retain(|(name, _)| &**name != broker_name);
-        self.queues.len() < before
-    }
-
-    /// True if it is new or different.
-    fn set(&mut self, broker_name: &Arc<str>, queues: Queues) -> bool {
-        match self.of_mut(broker_name) {
-            Some(known) if *known == queues => return false,
-            Some(known) => *known = queues,
-            None => self.queues.push((Arc::clone(broker_name), queues)),
-        }
-        true
+    fn has(&self, broker_name: &str) -> bool {
+        self.position(broker_name).is_ok()
     }
 }
 
@@ -153,13 +170,16 @@ impl Topic {
 pub struct Routes {
     topics: FxHashMap<Arc<str>, Topic>,
     brokers: BTreeMap<Arc<str>, Broker>,
-    clusters: BTreeMap<Box<str>, BTreeSet<Arc<str>>>,
-    live: FxHashMap<Place, Live>,
-    filter_servers: FxHashMap<Place, Vec<String>>,
+    /// Broker names with how many places of the cluster they have.
+    clusters: BTreeMap<Box<str>, BTreeMap<Arc<str>, usize>>,
+    live: FxHashMap<Arc<Place>, Live>,
+    connections: FxHashMap<u64, Vec<Arc<Place>>>,
+    filter_servers: FxHashMap<Arc<Place>, Vec<String>>,
     bounds: Bounds,
+    bytes: usize,
     /// Grows with every change of what a route says about brokers.
     brokers_version: u64,
-    /// Source of topic versions.
+    /// Source of topic versions; grows with every change of a topic.
     last_version: u64,
 }
 
@@ -171,8 +191,10 @@ impl Routes {
             brokers: BTreeMap::new(),
             clusters: BTreeMap::new(),
             live: FxHashMap::default(),
+            connections: FxHashMap::default(),
             filter_servers: FxHashMap::default(),
             bounds,
+            bytes: 0,
             brokers_version: 0,
             last_version: 0,
         }
@@ -183,9 +205,15 @@ impl Routes {
         self.live.len()
     }
 
-    /// The data version under which a broker last registered.
+    /// What the tables cost, in bytes: an estimate from above of the memory they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The data version under which a broker last registered; `None` if it is unknown, or if topics were left out of that registration.
     pub fn data_version(&self, cluster: &str, address: &str) -> Option<DataVersion> {
-        self.live.get(&Place::new(cluster, address)).map(|live| live.version)
+        let live = self.live.get(&Place::new(cluster, address))?;
+        live.complete.then_some(live.version)
     }
 
     /// A registered broker gave a sign of life.
@@ -193,10 +221,5 @@ impl Routes {
         if let Some(live) = self.live.get_mut(&Place::new(cluster, address)) {
             live.last_ms = now_ms;
         }
-    }
-
-    fn next_version(&mut self) -> u64 {
-        self.last_version += 1;
-        self.last_version
     }
 }

@@ -1,6 +1,5 @@
-//! A broker registers: first, again every 30 s, after a change of role, or with a single new topic.
+//! A broker registers: first, again every 30 s, after a change of role, or with some of its topics.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::data_version::DataVersion;
@@ -8,7 +7,13 @@ use protocol::route::{MASTER_ID, QueueMapping};
 use protocol::topic::perm;
 use rustc_hash::FxHashSet;
 
-use super::{Broker, DEFAULT_PROMISE_MS, Live, Place, Queues, Routes, Topic};
+use super::depart::Reduced;
+use super::{Broker, DEFAULT_PROMISE_MS, Live, Place, Queues, Routes, cost};
+
+/// Most brokers that are told of a new lowest id. Names have a handful.
+const MAX_TOLD: usize = 64;
+/// Time between two reports that two processes claim one id of a broker name, ms.
+const REPORT_AGAIN_MS: i64 = 600_000;
 
 /// What a broker says about itself.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +34,7 @@ pub struct Registration<'a> {
     pub promise_ms: Option<i64>,
     /// Whether its slave may act as master. `None`: a broker too old to know of that.
     pub acting_master: Option<bool>,
-    /// All its topics, or the one that it adds.
+    /// All its topics, or some of them.
     pub topics: Vec<(&'a str, Queues)>,
     /// Version of its topics.
     pub version: DataVersion,
@@ -41,6 +46,8 @@ pub struct Registration<'a> {
     pub connection: u64,
     /// Topics that it does not name are removed (`deleteTopicWithBrokerRegistration`).
     pub complete: bool,
+    /// Topics of it that are not in `topics`, because their names cannot be kept. With any, the broker has to register again.
+    pub unsound: usize,
 }
 
 /// The master of a slave that registered.
@@ -69,6 +76,16 @@ pub struct MinIdChange {
     pub tell: Vec<String>,
 }
 
+/// Topics that were not taken though the rest of the registration was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{topics} topics were not registered: {why}")]
+pub struct LeftOut {
+    /// How many.
+    pub topics: usize,
+    /// Why the first of them was not.
+    pub why: Refused,
+}
+
 /// What the broker is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Registered {
@@ -77,6 +94,8 @@ pub struct Registered {
     /// Another broker of the same name and id is there with a newer state version: nothing was registered. Compat: such a broker is
     /// answered as if all were well, it finds out from the controller.
     pub stale: bool,
+    /// Topics for which there was no room. What was registered before stays, and the broker counts as alive.
+    pub left_out: Option<LeftOut>,
     /// Others to tell.
     pub min_id_change: Option<MinIdChange>,
 }
@@ -88,11 +107,25 @@ pub enum Refused {
     #[error("register broker failed")]
     SingleTopicFirst,
     /// As many brokers as allowed are registered.
-    #[error("register broker failed: {0} brokers are registered already, see apogeeMaxBrokers")]
+    #[error("the name server has {0} brokers already and takes no more, see apogeeMaxBrokers")]
     TooManyBrokers(usize),
+    /// As many brokers as allowed speak on this connection.
+    #[error("{0} brokers registered on this connection already and no more are taken, see apogeeMaxBrokersPerConnection")]
+    TooManyOnConnection(usize),
     /// The topics would be more than allowed.
-    #[error("register broker failed: there would be more than {0} topics, see apogeeMaxTopics")]
+    #[error("the name server has {0} topics already and takes no more, see apogeeMaxTopics")]
     TooManyTopics(usize),
+    /// The tables would be larger than allowed.
+    #[error("the tables of the name server have {0} bytes already and take no more, see apogeeMaxRouteBytes")]
+    TooManyBytes(usize),
+}
+
+impl Broker {
+    /// Addresses of its processes, for a notice to them.
+    pub(super) fn told(&self, whom: impl Fn(i64) -> bool) -> Vec<String> {
+        let members = self.members.iter().filter(|(id, _)| whom(**id));
+        members.take(MAX_TOLD).map(|(_, place)| place.address.to_string()).collect()
+    }
 }
 
 impl Routes {
@@ -101,103 +134,113 @@ impl Routes {
     /// # Errors
     /// [`Refused`]; nothing has changed.
     pub fn register(&mut self, new: &Registration<'_>, now_ms: i64) -> Result<Registered, Refused> {
-        let place = Place::new(new.cluster, new.address);
+        let place = Arc::new(Place::new(new.cluster, new.address));
         self.check_bounds(new, &place)?;
         let known = self.brokers.get(new.broker_name);
-        let known_id = known.is_some_and(|broker| broker.addresses.contains_key(&new.broker_id));
-        if self.is_stale(new) {
-            self.live.remove(&place);
-            // Invariant: one address has one id, also when the address is the one refused.
-            self.forget_other_ids(new);
+        let known_id = known.is_some_and(|broker| broker.members.contains_key(&new.broker_id));
+        let is_stale = self.is_stale(new, &place);
+        if !is_stale && !known_id && new.topics.len() == 1 {
+            return Err(Refused::SingleTopicFirst);
+        }
+        let min_before = known.and_then(Broker::lowest_id).unwrap_or(MASTER_ID);
+        self.leave_other_name(new, &place);
+        if is_stale {
+            // A process whose word does not count is not alive, whatever its id was.
+            let mut reduced = Reduced::new();
+            self.leave(&place, &mut reduced);
+            self.after_departures(&reduced);
             return Ok(Registered {
                 stale: true,
                 ..Registered::default()
             });
         }
-        if !known_id && new.topics.len() == 1 {
-            return Err(Refused::SingleTopicFirst);
+        let name = self.place_broker(new, &place, now_ms);
+        let first = !known_id;
+        let left_out = if self.speaks_for_topics(new) {
+            self.take_topics(new, &name, &place, first)
+        } else {
+            None
+        };
+        self.set_live(new, name, &place, now_ms, left_out.is_none() && new.unsound == 0);
+        if let Some(servers) = new.filter_servers {
+            self.set_filter_servers(&place, servers);
         }
-        let min_before = known.and_then(Broker::lowest_id).unwrap_or(MASTER_ID);
-        let first = self.place_broker(new);
-        if self.speaks_for_topics(new) {
-            self.take_topics(new, &place, first);
-        }
-        self.live.insert(place, live(new, now_ms));
-        self.take_filter_servers(new);
         Ok(Registered {
             master: self.master_of(new),
             stale: false,
+            left_out,
             min_id_change: (new.broker_id < min_before).then(|| self.newcomer(new)).flatten(),
         })
     }
 
     fn check_bounds(&self, new: &Registration<'_>, place: &Place) -> Result<(), Refused> {
-        if self.live.len() >= self.bounds.brokers && !self.live.contains_key(place) {
+        let known = self.live.get(place);
+        if known.is_none() && self.live.len() >= self.bounds.brokers {
             return Err(Refused::TooManyBrokers(self.bounds.brokers));
         }
-        let fresh = new.topics.iter().filter(|(topic, _)| !self.topics.contains_key(*topic)).count();
-        if self.topics.len() + fresh > self.bounds.topics {
-            return Err(Refused::TooManyTopics(self.bounds.topics));
+        let speaks_here = known.is_some_and(|live| live.connection == new.connection);
+        let here = self.connections.get(&new.connection).map_or(0, Vec::len);
+        if !speaks_here && here >= self.bounds.brokers_per_connection {
+            return Err(Refused::TooManyOnConnection(self.bounds.brokers_per_connection));
+        }
+        if known.is_none() && self.bytes >= self.bounds.bytes {
+            return Err(Refused::TooManyBytes(self.bounds.bytes));
         }
         Ok(())
     }
 
-    /// Another address holds this id with a newer state version.
-    fn is_stale(&self, new: &Registration<'_>) -> bool {
-        let holder = self
-            .brokers
-            .get(new.broker_name)
-            .and_then(|broker| broker.addresses.get(&new.broker_id));
-        let Some(holder) = holder.filter(|holder| &***holder != new.address) else {
+    /// Another process holds this id with a newer state version.
+    fn is_stale(&self, new: &Registration<'_>, place: &Place) -> bool {
+        let broker = self.brokers.get(new.broker_name);
+        let Some(holder) = broker
+            .and_then(|broker| broker.members.get(&new.broker_id))
+            .filter(|holder| ***holder != *place)
+        else {
             return false;
         };
-        let live = self.live.get(&Place::new(new.cluster, holder));
-        let stale = live.is_some_and(|live| live.version.state_version > new.version.state_version);
+        let stale = self
+            .live
+            .get(holder)
+            .is_some_and(|live| live.version.state_version > new.version.state_version);
         if stale {
-            tracing::warn!(broker = new.broker_name, id = new.broker_id, address = new.address, %holder, "ignoring a broker with an older state");
+            tracing::warn!(broker = new.broker_name, id = new.broker_id, address = new.address, holder = %holder.address, "ignoring a broker with an older state");
         }
         stale
     }
 
-    fn forget_other_ids(&mut self, new: &Registration<'_>) {
-        if let Some(broker) = self.brokers.get_mut(new.broker_name) {
-            let before = broker.addresses.len();
-            broker
-                .addresses
-                .retain(|id, address| *id == new.broker_id || &**address != new.address);
-            self.brokers_version += u64::from(broker.addresses.len() != before);
-        }
+    /// A process has one name: under the one that it had before it is gone.
+    fn leave_other_name(&mut self, new: &Registration<'_>, place: &Arc<Place>) {
+        let Some(live) = self.live.get(place).filter(|live| *live.broker_name != *new.broker_name) else {
+            return;
+        };
+        tracing::warn!(
+            address = new.address,
+            before = &*live.broker_name,
+            now = new.broker_name,
+            "a broker registers under another name"
+        );
+        let mut reduced = Reduced::new();
+        self.leave(place, &mut reduced);
+        self.after_departures(&reduced);
     }
 
-    /// Enters the broker's name, id and address. True if the id is new.
-    fn place_broker(&mut self, new: &Registration<'_>) -> bool {
-        let name: Arc<str> = match self.brokers.get_key_value(new.broker_name) {
-            Some((name, _)) => Arc::clone(name),
-            None => new.broker_name.into(),
-        };
-        self.clusters.entry(new.cluster.into()).or_default().insert(Arc::clone(&name));
-        self.forget_other_ids(new);
-        let broker = self.brokers.entry(name).or_insert_with(|| Broker {
-            cluster: new.cluster.into(),
-            addresses: BTreeMap::new(),
-            zone: None,
-            acting_master: false,
-        });
-        let acting_master = new.acting_master.unwrap_or(false);
-        let same = broker.acting_master == acting_master
-            && broker.zone.as_deref() == new.zone
-            && broker
-                .addresses
-                .get(&new.broker_id)
-                .is_some_and(|address| &**address == new.address);
-        broker.acting_master = acting_master;
-        broker.zone = new.zone.map(Into::into);
-        let first = broker
-            .addresses
-            .insert(new.broker_id, new.address.into())
-            .is_none_or(|old| old.is_empty());
-        if !same {
-            self.brokers_version += 1;
+    /// Enters the broker's name, id and address.
+    fn place_broker(&mut self, new: &Registration<'_>, place: &Arc<Place>, now_ms: i64) -> Arc<str> {
+        let name = self.name(new.broker_name).unwrap_or_else(|| new.broker_name.into());
+        if !self.brokers.contains_key(&name) {
+            self.bytes += cost::broker(&name);
+            self.brokers.insert(Arc::clone(&name), Broker::default());
+        }
+        // One process has one id.
+        if let Some(before) = self.live.get(place).map(|live| live.broker_id).filter(|id| *id != new.broker_id)
+            && self.brokers.get(&name).is_some_and(|broker| broker.holds(before, place))
+        {
+            self.remove_member(&name, before);
+        }
+        if self.brokers.get(&name).is_some_and(|broker| !broker.holds(new.broker_id, place)) {
+            self.report_other_holder(&name, new, now_ms);
+            self.remove_member(&name, new.broker_id);
+            self.add_member(&name, new.broker_id, place);
             tracing::info!(
                 cluster = new.cluster,
                 broker = new.broker_name,
@@ -206,7 +249,48 @@ impl Routes {
                 "broker registered"
             );
         }
-        first
+        if let Some(broker) = self.brokers.get_mut(&name) {
+            let acting_master = new.acting_master.unwrap_or(false);
+            let same = broker.acting_master == acting_master && broker.zone.as_deref() == new.zone;
+            self.brokers_version += u64::from(!same);
+            broker.acting_master = acting_master;
+            broker.zone = new.zone.map(Into::into);
+            if broker.lowest_id() == Some(new.broker_id) && *broker.cluster != *new.cluster {
+                self.brokers_version += 1;
+                broker.cluster = new.cluster.into();
+            }
+        }
+        name
+    }
+
+    fn add_member(&mut self, name: &Arc<str>, id: i64, place: &Arc<Place>) {
+        let Some(broker) = self.brokers.get_mut(name) else { return };
+        if broker.members.is_empty() {
+            broker.cluster = place.cluster.clone();
+        }
+        broker.members.insert(id, Arc::clone(place));
+        self.brokers_version += 1;
+        let names = self.clusters.entry(place.cluster.clone()).or_default();
+        *names.entry(Arc::clone(name)).or_default() += 1;
+    }
+
+    /// Two processes with one name and id take the routes from each other with every registration: an operator has to know.
+    fn report_other_holder(&mut self, name: &Arc<str>, new: &Registration<'_>, now_ms: i64) {
+        let Some(broker) = self.brokers.get_mut(name) else { return };
+        let Some(holder) = broker.members.get(&new.broker_id).filter(|holder| self.live.contains_key(*holder)) else {
+            return;
+        };
+        if broker.reported_ms.is_some_and(|then| now_ms.saturating_sub(then) < REPORT_AGAIN_MS) {
+            return;
+        }
+        tracing::warn!(
+            broker = new.broker_name,
+            id = new.broker_id,
+            before = %holder.address,
+            now = new.address,
+            "a broker registers with a name and id under which another address is alive; give each broker a name or an id of its own"
+        );
+        broker.reported_ms = Some(now_ms);
     }
 
     /// A master speaks for its topics; without one the slave with the lowest id does, if it knows of acting masters.
@@ -219,78 +303,89 @@ impl Routes {
         new.acting_master.is_some() && new.broker_id != MASTER_ID && lowest == Some(new.broker_id)
     }
 
-    fn take_topics(&mut self, new: &Registration<'_>, place: &Place, first: bool) {
+    fn take_topics(&mut self, new: &Registration<'_>, name: &Arc<str>, place: &Place, first: bool) -> Option<LeftOut> {
         if new.complete && new.mappings.is_empty() {
-            self.drop_unnamed(new);
+            self.drop_unnamed(new, name);
         }
-        let changed = first || self.live.get(place).is_none_or(|live| live.version != new.version);
+        let known = self.live.get(place);
+        let changed = first || known.is_none_or(|live| !live.complete || live.version != new.version);
         let read_only = new.acting_master == Some(true) && self.is_prime_slave(new);
+        let mut left_out: Option<LeftOut> = None;
+        let mut leave_out = |why| left_out.get_or_insert(LeftOut { topics: 0, why }).topics += 1;
         for (topic, queues) in &new.topics {
-            if changed || self.topics.get(*topic).is_none_or(|known| known.of(new.broker_name).is_none()) {
+            if changed || self.topics.get(*topic).is_none_or(|known| !known.has(name)) {
                 let perm = if read_only { queues.perm & !perm::WRITE } else { queues.perm };
-                self.set_queues(topic, new.broker_name, Queues { perm, ..*queues });
+                if let Err(why) = self.set_queues(topic, name, Queues { perm, ..*queues }) {
+                    leave_out(why);
+                }
             }
         }
-        if changed {
-            self.take_mappings(new);
-        }
-    }
-
-    fn drop_unnamed(&mut self, new: &Registration<'_>) {
-        let named: FxHashSet<&str> = new.topics.iter().map(|(topic, _)| *topic).collect();
-        let unnamed = |(topic, _): &(&Arc<str>, &Topic)| !named.contains(&***topic);
-        let gone: Vec<Arc<str>> = self.topics.iter().filter(unnamed).map(|(topic, _)| Arc::clone(topic)).collect();
-        for topic in gone {
-            self.remove_queues(&topic, new.broker_name);
-        }
-    }
-
-    /// Enters a topic's queues on a registered broker.
-    pub(super) fn set_queues(&mut self, topic: &str, broker_name: &str, queues: Queues) {
-        let Some((broker_name, _)) = self.brokers.get_key_value(broker_name) else {
-            return;
-        };
-        let broker_name = Arc::clone(broker_name);
-        let version = self.next_version();
-        if !self.topics.contains_key(topic) {
-            self.topics.insert(topic.into(), Topic::default());
-        }
-        if let Some(known) = self.topics.get_mut(topic)
-            && known.set(&broker_name, queues)
-        {
-            known.version = version;
-        }
-    }
-
-    fn take_mappings(&mut self, new: &Registration<'_>) {
         for (topic, mapping) in &new.mappings {
-            let version = self.next_version();
-            // A mapping of a topic that has no queues anywhere can never be looked up.
-            if let Some(known) = self.topics.get_mut(*topic) {
-                known.mappings.insert(mapping.bname.clone(), (*mapping).clone());
-                known.version = version;
+            // Also where nothing changed: a mapping goes with its topic when that is deleted here, and comes back with it.
+            let known = self.topics.get(*topic).and_then(|known| known.mappings.get(&mapping.bname));
+            if (changed || known.is_none())
+                && let Err(why) = self.set_mapping(topic, mapping)
+            {
+                leave_out(why);
             }
+        }
+        left_out
+    }
+
+    fn drop_unnamed(&mut self, new: &Registration<'_>, name: &Arc<str>) {
+        let named: FxHashSet<&str> = new.topics.iter().map(|(topic, _)| *topic).collect();
+        let Some(broker) = self.brokers.get(name) else { return };
+        let unnamed = broker.topics.iter().filter(|topic| !named.contains(&***topic));
+        let gone: Vec<Arc<str>> = unnamed.cloned().collect();
+        for topic in gone {
+            self.remove_queues(&topic, name);
+            tracing::info!(topic = &*topic, broker = &**name, "topic removed: its broker no longer names it");
         }
     }
 
-    fn take_filter_servers(&mut self, new: &Registration<'_>) {
-        let Some(servers) = new.filter_servers else { return };
-        let place = Place::new(new.cluster, new.address);
-        let before = match servers {
-            [] => self.filter_servers.remove(&place),
-            _ => self.filter_servers.insert(place, servers.to_vec()),
+    fn set_live(&mut self, new: &Registration<'_>, broker_name: Arc<str>, place: &Arc<Place>, now_ms: i64, complete: bool) {
+        let live = Live {
+            broker_name,
+            broker_id: new.broker_id,
+            last_ms: now_ms,
+            promise_ms: new.promise_ms.unwrap_or(DEFAULT_PROMISE_MS),
+            version: new.version,
+            complete,
+            connection: new.connection,
+            ha_address: new.ha_address.into(),
         };
-        self.brokers_version += u64::from(before.unwrap_or_default() != servers);
+        self.bytes += cost::live(place, &live);
+        let before = self.live.insert(Arc::clone(place), live);
+        if let Some(before) = &before {
+            self.bytes -= cost::live(place, before);
+            if before.connection == new.connection {
+                return;
+            }
+            self.forget_connection(before.connection, place);
+        }
+        self.connections.entry(new.connection).or_default().push(Arc::clone(place));
+    }
+
+    /// Replaces the filter servers of a place by these; there is no room for them where there is none for a topic.
+    pub(super) fn set_filter_servers(&mut self, place: &Arc<Place>, servers: &[String]) {
+        let before = self.filter_servers.remove(place);
+        self.bytes -= before.as_deref().map_or(0, cost::filter_servers);
+        self.brokers_version += u64::from(before.as_deref().unwrap_or_default() != servers);
+        let cost = cost::filter_servers(servers);
+        if !servers.is_empty() && self.bytes + cost <= self.bounds.bytes {
+            self.bytes += cost;
+            self.filter_servers.insert(Arc::clone(place), servers.to_vec());
+        }
     }
 
     fn master_of(&self, new: &Registration<'_>) -> Option<Master> {
         if new.broker_id == MASTER_ID {
             return None;
         }
-        let address = self.brokers.get(new.broker_name)?.addresses.get(&MASTER_ID)?;
-        let live = self.live.get(&Place::new(new.cluster, address))?;
+        let place = self.brokers.get(new.broker_name)?.members.get(&MASTER_ID)?;
+        let live = self.live.get(place)?;
         Some(Master {
-            address: address.to_string(),
+            address: place.address.to_string(),
             ha_address: live.ha_address.to_string(),
         })
     }
@@ -298,29 +393,14 @@ impl Routes {
     /// Those who were there are told of the newcomer, who now has the lowest id.
     fn newcomer(&self, new: &Registration<'_>) -> Option<MinIdChange> {
         let broker = self.brokers.get(new.broker_name)?;
-        let others = || broker.addresses.iter().filter(|(id, _)| **id != new.broker_id);
-        let tell: Vec<String> = if broker.addresses.len() == 1 {
-            vec![new.address.to_owned()]
-        } else {
-            others().map(|(_, address)| address.to_string()).collect()
-        };
+        let alone = broker.members.len() == 1;
         Some(MinIdChange {
             broker_name: new.broker_name.to_owned(),
             min_id: new.broker_id,
             min_address: new.address.to_owned(),
             offline_address: None,
             ha_address: Some(new.ha_address.to_owned()),
-            tell,
+            tell: broker.told(|id| alone || id != new.broker_id),
         })
-    }
-}
-
-fn live(new: &Registration<'_>, now_ms: i64) -> Live {
-    Live {
-        last_ms: now_ms,
-        promise_ms: new.promise_ms.unwrap_or(DEFAULT_PROMISE_MS),
-        version: new.version,
-        connection: new.connection,
-        ha_address: new.ha_address.into(),
     }
 }

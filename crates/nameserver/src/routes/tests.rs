@@ -10,8 +10,15 @@ use super::*;
 
 const RW: i32 = perm::READ | perm::WRITE;
 
+const BOUNDS: Bounds = Bounds {
+    brokers: 10,
+    brokers_per_connection: 10,
+    topics: 100,
+    bytes: 1 << 20,
+};
+
 fn routes() -> Routes {
-    Routes::new(Bounds { brokers: 10, topics: 100 })
+    Routes::new(BOUNDS)
 }
 
 fn queues(count: i32) -> Queues {
@@ -58,13 +65,8 @@ fn slave(broker_id: i64, address: &'static str) -> Registration<'static> {
     }
 }
 
-fn leave(registration: &Registration<'_>) -> Departure {
-    Departure {
-        cluster: registration.cluster.to_owned(),
-        broker_name: registration.broker_name.to_owned(),
-        broker_id: registration.broker_id,
-        address: registration.address.to_owned(),
-    }
+fn leave(routes: &mut Routes, registration: &Registration<'_>) -> Vec<MinIdChange> {
+    routes.unregister(registration.cluster, registration.broker_name, registration.address)
 }
 
 fn perm_of(routes: &Routes, topic: &str) -> i32 {
@@ -75,8 +77,13 @@ fn addresses(routes: &Routes, topic: &str) -> BTreeMap<i64, String> {
     routes.route(topic, true).unwrap().broker_datas[0].broker_addrs.clone()
 }
 
-fn names(list: &protocol::topic::TopicList) -> Vec<&str> {
-    list.topic_list.iter().map(String::as_str).collect()
+fn sorted(mut topics: Vec<Arc<str>>) -> Vec<String> {
+    topics.sort();
+    topics.iter().map(ToString::to_string).collect()
+}
+
+fn all(routes: &Routes) -> Vec<String> {
+    sorted(routes.all_topics())
 }
 
 #[test]
@@ -139,10 +146,10 @@ fn topics_no_longer_named_go_only_if_registrations_are_complete() {
     fewer.topics = vec![("orders", queues(4)), ("third", queues(4))];
     fewer.version = version(2);
     routes.register(&fewer, 0).unwrap();
-    assert_eq!(names(&routes.all_topics()), ["orders", "other", "third"]);
+    assert_eq!(all(&routes), ["orders", "other", "third"]);
     fewer.complete = true;
     routes.register(&fewer, 0).unwrap();
-    assert_eq!(names(&routes.all_topics()), ["orders", "third"]);
+    assert_eq!(all(&routes), ["orders", "third"]);
 }
 
 #[test]
@@ -155,7 +162,7 @@ fn a_single_topic_is_refused_before_the_whole() {
     routes.register(&master(), 0).unwrap();
     single.topics = vec![("single", queues(1))];
     routes.register(&single, 0).unwrap();
-    assert_eq!(names(&routes.all_topics()), ["orders", "other", "single"]);
+    assert_eq!(all(&routes), ["orders", "other", "single"]);
 }
 
 #[test]
@@ -163,7 +170,7 @@ fn a_slave_that_became_master_leaves_its_old_id() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
     routes.register(&slave(1, "a:1"), 0).unwrap();
-    routes.depart(&[leave(&master())]);
+    leave(&mut routes, &master());
     let mut promoted = slave(1, "a:1");
     promoted.broker_id = 0;
     routes.register(&promoted, 0).unwrap();
@@ -194,7 +201,7 @@ fn the_lowest_slave_acts_as_a_read_only_master() {
     routes.register(&master(), 0).unwrap();
     routes.register(&slave(2, "a:2"), 0).unwrap();
     routes.register(&slave(3, "a:3"), 0).unwrap();
-    let changes = routes.depart(&[leave(&master())]);
+    let changes = leave(&mut routes, &master());
     assert_eq!(
         changes,
         [MinIdChange {
@@ -234,7 +241,7 @@ fn without_acting_masters_a_lone_slave_stays_a_slave() {
     old_slave.acting_master = None;
     routes.register(&old_master, 0).unwrap();
     routes.register(&old_slave, 0).unwrap();
-    assert!(routes.depart(&[leave(&old_master)]).is_empty());
+    assert!(leave(&mut routes, &old_master).is_empty());
     assert_eq!(perm_of(&routes, "orders"), RW);
     assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(1, "a:1".to_owned())]));
     let mut changed = old_slave.clone();
@@ -265,12 +272,12 @@ fn the_last_broker_of_a_name_takes_its_topics_along() {
     routes.register(&other, 0).unwrap();
     assert_eq!(routes.route("orders", false).unwrap().broker_datas.len(), 2);
     let stamp = routes.stamp("orders");
-    routes.depart(&[leave(&other)]);
+    leave(&mut routes, &other);
     assert_ne!(routes.stamp("orders"), stamp);
-    assert_eq!(names(&routes.all_topics()), ["orders", "other"]);
+    assert_eq!(all(&routes), ["orders", "other"]);
     assert_eq!(routes.route("orders", false).unwrap().broker_datas.len(), 1);
-    routes.depart(&[leave(&master())]);
-    assert!(names(&routes.all_topics()).is_empty());
+    leave(&mut routes, &master());
+    assert!(all(&routes).is_empty());
     let info = routes.cluster_info();
     assert!(info.broker_addr_table.is_empty() && info.cluster_addr_table.is_empty());
     assert_eq!(routes.live_brokers(), 0);
@@ -280,9 +287,16 @@ fn the_last_broker_of_a_name_takes_its_topics_along() {
 fn leaving_is_by_address_not_by_name_alone() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
-    let mut wrong = leave(&master());
-    wrong.address = "elsewhere:0".into();
-    routes.depart(&[wrong]);
+    let elsewhere = Registration {
+        address: "elsewhere:0",
+        ..master()
+    };
+    let other_name = Registration {
+        broker_name: "b",
+        ..master()
+    };
+    leave(&mut routes, &elsewhere);
+    leave(&mut routes, &other_name);
     assert!(routes.route("orders", false).is_some());
 }
 
@@ -293,32 +307,85 @@ fn silence_beyond_the_promise_ends_a_broker() {
     let mut hasty = slave(1, "a:1");
     hasty.promise_ms = Some(10_000);
     routes.register(&hasty, 1_000).unwrap();
-    assert!(routes.expired(11_000).is_empty());
-    let expired = routes.expired(11_001);
-    assert_eq!(
-        expired,
-        [Expired {
-            departure: Some(leave(&hasty)),
-            connection: 101
-        }]
-    );
+    assert!(!routes.has_silent(11_000));
+    assert!(routes.has_silent(11_001));
     routes.touch("c", "a:1", 11_001);
-    assert!(routes.expired(21_001).is_empty());
-    assert_eq!(routes.expired(121_001).len(), 2);
+    routes.expire(21_001);
+    assert_eq!(addresses(&routes, "orders").len(), 2);
+    routes.expire(21_002);
+    assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(0, "a:0".to_owned())]));
+    assert_eq!(routes.data_version("c", "a:1"), None);
     routes.touch("c", "nobody", 0);
+    routes.expire(121_001);
+    assert!(routes.route("orders", false).is_none());
+    routes.check_invariants();
 }
 
 #[test]
-fn the_broker_of_a_closed_connection_is_found_until_it_registers_on_another() {
+fn a_broker_stays_if_it_registered_on_another_connection_before_its_old_one_closed() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
-    assert_eq!(routes.departure_of_connection(1), Some(leave(&master())));
-    assert_eq!(routes.departure_of_connection(2), None);
     let mut moved = master();
     moved.connection = 2;
     routes.register(&moved, 0).unwrap();
-    assert_eq!(routes.departure_of_connection(1), None);
-    assert_eq!(routes.departure_of_connection(2), Some(leave(&master())));
+    routes.connection_closed(1);
+    assert!(routes.route("orders", false).is_some());
+    routes.connection_closed(2);
+    assert!(routes.route("orders", false).is_none());
+    routes.check_invariants();
+}
+
+#[test]
+fn all_brokers_of_a_closed_connection_leave() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    let mut second = master();
+    (second.broker_name, second.address) = ("b", "b:0");
+    routes.register(&second, 0).unwrap();
+    let mut third = master();
+    (third.broker_name, third.address, third.connection) = ("d", "d:0", 2);
+    routes.register(&third, 0).unwrap();
+    routes.connection_closed(1);
+    let left = routes.route("orders", false).unwrap();
+    assert_eq!(left.broker_datas.len(), 1);
+    assert_eq!(left.broker_datas[0].broker_name, "d");
+    routes.check_invariants();
+}
+
+#[test]
+fn an_address_has_one_name_at_a_time() {
+    let mut routes = routes();
+    for name in ["a", "b", "d"] {
+        let renamed = Registration {
+            broker_name: name,
+            ..master()
+        };
+        routes.register(&renamed, 0).unwrap();
+        let info = routes.cluster_info();
+        assert_eq!(Vec::from_iter(info.broker_addr_table.keys()), [name]);
+        assert_eq!(Vec::from_iter(&info.cluster_addr_table["c"]), [name]);
+        assert_eq!(routes.route("orders", false).unwrap().queue_datas.len(), 1);
+        routes.check_invariants();
+    }
+    assert_eq!(routes.live_brokers(), 1);
+}
+
+#[test]
+fn an_address_that_changed_its_cluster_leaves_no_trace_of_the_old_one() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    let moved = Registration {
+        cluster: "d",
+        connection: 2,
+        ..master()
+    };
+    routes.register(&moved, 0).unwrap();
+    let info = routes.cluster_info();
+    assert_eq!(info.broker_addr_table["a"].cluster, "d");
+    assert_eq!(Vec::from_iter(info.cluster_addr_table.keys()), ["d"]);
+    routes.connection_closed(1);
+    assert!(routes.route("orders", false).is_some(), "the one that registered last is there");
+    routes.check_invariants();
 }
 
 #[test]
@@ -335,6 +402,40 @@ fn write_permission_is_taken_and_given_by_broker() {
 }
 
 #[test]
+fn what_a_broker_registers_after_its_permission_was_taken_stands() {
+    let mut routes = routes();
+    routes.register(&master(), 0).unwrap();
+    assert_eq!(routes.wipe_write_perm("a"), 2);
+    let stamp = routes.list_stamp();
+    assert_eq!(routes.wipe_write_perm("a"), 2);
+    assert_eq!(routes.list_stamp(), stamp, "nothing is different");
+    let mut more = master();
+    more.version = version(2);
+    more.topics = vec![("orders", queues(4)), ("fresh", queues(1))];
+    routes.register(&more, 0).unwrap();
+    let perms = ["orders", "fresh", "other"].map(|topic| perm_of(&routes, topic));
+    assert_eq!(perms, [RW, RW, perm::READ]);
+    // As Apache: giving it back makes every topic readable and writable, whatever it was.
+    more.version = version(3);
+    more.topics = vec![
+        (
+            "other",
+            Queues {
+                perm: perm::WRITE,
+                ..queues(2)
+            },
+        ),
+        ("orders", queues(4)),
+    ];
+    routes.register(&more, 0).unwrap();
+    assert_eq!(perm_of(&routes, "other"), perm::WRITE);
+    assert_eq!(routes.add_write_perm("a"), 3);
+    assert_eq!(perm_of(&routes, "other"), RW);
+    assert_eq!(routes.wipe_write_perm("a"), 3);
+    assert_eq!(perm_of(&routes, "other"), perm::READ);
+}
+
+#[test]
 fn a_topic_is_deleted_everywhere_or_in_one_cluster() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
@@ -348,7 +449,7 @@ fn a_topic_is_deleted_everywhere_or_in_one_cluster() {
     routes.delete_topic_of_cluster("orders", "c");
     assert!(routes.route("orders", false).is_none());
     routes.delete_topic("other");
-    assert!(names(&routes.all_topics()).is_empty());
+    assert!(all(&routes).is_empty());
 }
 
 #[test]
@@ -373,14 +474,14 @@ fn lists_are_by_cluster_and_by_unit_flags() {
         ("both", flagged(3)),
     ];
     routes.register(&units, 0).unwrap();
-    assert_eq!(names(&routes.topics_of_cluster("c")).len(), 4);
-    assert!(names(&routes.topics_of_cluster("unknown")).is_empty());
-    assert_eq!(names(&routes.unit_topics(Units::Unit)), ["both", "unit"]);
-    assert_eq!(names(&routes.unit_topics(Units::Subscribed)), ["both", "sub"]);
-    assert_eq!(names(&routes.unit_topics(Units::OnlySubscribed)), ["sub"]);
-    let system = routes.system_topics();
-    assert_eq!(names(&system), ["a", "c"]);
-    assert_eq!(system.broker_addr.as_deref(), Some("a:0"));
+    assert_eq!(routes.topics_of_cluster("c").len(), 4);
+    assert!(routes.topics_of_cluster("unknown").is_empty());
+    assert_eq!(sorted(routes.unit_topics(Units::Unit)), ["both", "unit"]);
+    assert_eq!(sorted(routes.unit_topics(Units::Subscribed)), ["both", "sub"]);
+    assert_eq!(sorted(routes.unit_topics(Units::OnlySubscribed)), ["sub"]);
+    let (system, address) = routes.system_topics();
+    assert_eq!(sorted(system), ["a", "c"]);
+    assert_eq!(address.as_deref(), Some("a:0"));
 }
 
 #[test]
@@ -409,6 +510,13 @@ fn filter_servers_and_mappings_are_part_of_the_route() {
     let route = routes.route("orders", false).unwrap();
     assert_eq!(route.filter_server_table["a:0"], servers);
     assert_eq!(route.topic_queue_mapping_by_broker.unwrap()["a"], mapping);
+    // Neither a deletion here nor a registration that changes nothing takes the mapping for good.
+    routes.delete_topic("orders");
+    routes.register(&first, 0).unwrap();
+    assert_eq!(
+        routes.route("orders", false).unwrap().topic_queue_mapping_by_broker.unwrap()["a"],
+        mapping
+    );
     let stamp = routes.stamp("orders");
     first.filter_servers = Some(&[]);
     routes.register(&first, 0).unwrap();
@@ -437,13 +545,216 @@ fn zones_keep_near_brokers_and_those_without_master() {
 
 #[test]
 fn bounds_refuse_and_leave_what_was_there() {
-    let mut routes = Routes::new(Bounds { brokers: 1, topics: 2 });
+    let mut routes = Routes::new(Bounds {
+        brokers: 1,
+        topics: 2,
+        ..BOUNDS
+    });
     routes.register(&master(), 0).unwrap();
     assert_eq!(routes.register(&slave(1, "a:1"), 0), Err(Refused::TooManyBrokers(1)));
-    let mut more = master();
-    more.topics.push(("third", queues(1)));
-    assert_eq!(routes.register(&more, 0), Err(Refused::TooManyTopics(2)));
     assert_eq!(routes.enter_topic("third", &[("a", queues(1))]), Err(Refused::TooManyTopics(2)));
-    assert_eq!(names(&routes.all_topics()), ["orders", "other"]);
+    assert_eq!(all(&routes), ["orders", "other"]);
+    routes.check_invariants();
+}
+
+#[test]
+fn what_has_no_room_is_left_out_and_the_broker_stays_alive() {
+    let mut routes = Routes::new(Bounds { topics: 2, ..BOUNDS });
     routes.register(&master(), 0).unwrap();
+    let mut more = master();
+    more.topics = vec![("third", queues(1)), ("orders", queues(9)), ("fourth", queues(1))];
+    more.version = version(2);
+    let left_out = routes.register(&more, 100_000).unwrap().left_out.unwrap();
+    assert_eq!((left_out.topics, left_out.why), (2, Refused::TooManyTopics(2)));
+    assert_eq!(routes.route("orders", false).unwrap().queue_datas[0].read_queue_nums, 9);
+    assert!(!routes.has_silent(200_000), "it has given a sign of life");
+    assert_eq!(routes.data_version("c", "a:0"), None, "it is asked to register again");
+    // The same version again: what is missing now finds room.
+    routes.delete_topic("other");
+    assert_eq!(routes.register(&more, 0).unwrap().left_out.unwrap().topics, 1);
+    assert_eq!(all(&routes), ["orders", "third"]);
+    more.topics.pop();
+    assert_eq!(routes.register(&more, 0).unwrap().left_out, None);
+    assert_eq!(routes.data_version("c", "a:0"), Some(version(2)));
+    routes.check_invariants();
+}
+
+#[test]
+fn the_tables_are_bounded_in_bytes() {
+    let mut routes = Routes::new(Bounds {
+        bytes: 8_000,
+        topics: 1_000,
+        ..BOUNDS
+    });
+    let long: Vec<String> = (0..100).map(|n| format!("{n:0>200}")).collect();
+    let mut many = master();
+    many.topics = long.iter().map(|name| (name.as_str(), queues(1))).collect();
+    let left_out = routes.register(&many, 0).unwrap().left_out.unwrap();
+    assert_eq!(left_out.why, Refused::TooManyBytes(8_000));
+    assert_eq!(routes.all_topics().len() + left_out.topics, 100);
+    let big = QueueMapping {
+        bname: "a".repeat(9_000),
+        ..QueueMapping::default()
+    };
+    let known = routes.all_topics()[0].to_string();
+    many.mappings = vec![(&known, &big)];
+    many.topics.truncate(2);
+    assert!(routes.register(&many, 0).unwrap().left_out.is_some());
+    let servers = ["f".repeat(9_000)];
+    many.mappings.clear();
+    many.filter_servers = Some(&servers);
+    routes.register(&many, 0).unwrap();
+    assert!(routes.bytes() <= 8_000 + 1_000, "{}", routes.bytes());
+    routes.check_invariants();
+    routes.connection_closed(1);
+    assert_eq!(routes.bytes(), 0);
+}
+
+#[test]
+fn one_connection_has_its_share_of_brokers() {
+    let mut routes = Routes::new(Bounds {
+        brokers_per_connection: 1,
+        ..BOUNDS
+    });
+    routes.register(&master(), 0).unwrap();
+    let mut second = slave(1, "a:1");
+    second.connection = 1;
+    assert_eq!(routes.register(&second, 0), Err(Refused::TooManyOnConnection(1)));
+    routes.register(&master(), 0).unwrap();
+    second.connection = 2;
+    routes.register(&second, 0).unwrap();
+}
+
+impl Routes {
+    /// Asserts the invariants of the module: whatever is kept twice agrees, and nothing is left of what is gone.
+    fn check_invariants(&self) {
+        let mut bytes = 0;
+        for (place, live) in &self.live {
+            bytes += cost::live(place, live);
+            assert!(self.connections[&live.connection].contains(place));
+            assert!(self.brokers.get(&live.broker_name).is_none_or(|broker| !broker.members.is_empty()));
+        }
+        let spoken: usize = self.connections.values().map(Vec::len).sum();
+        assert_eq!(spoken, self.live.len());
+        let mut clusters = BTreeMap::<Box<str>, BTreeMap<Arc<str>, usize>>::new();
+        for (name, broker) in &self.brokers {
+            bytes += cost::broker(name);
+            assert!(!broker.members.is_empty());
+            for (id, place) in &broker.members {
+                let live = &self.live[place];
+                assert_eq!((&live.broker_name, live.broker_id), (name, *id));
+                *clusters
+                    .entry(place.cluster.clone())
+                    .or_default()
+                    .entry(Arc::clone(name))
+                    .or_default() += 1;
+            }
+            assert!(broker.topics.iter().all(|topic| self.topics[topic].has(name)));
+        }
+        assert_eq!(clusters, self.clusters);
+        for (name, topic) in &self.topics {
+            bytes += topics::topic_cost(name, topic) + topic.parts.len() * cost::PART;
+            assert!(!topic.parts.is_empty());
+            assert!(topic.parts.is_sorted_by(|one, other| one.broker < other.broker));
+            assert!(topic.parts.iter().all(|part| self.brokers[&part.broker].topics.contains(name)));
+        }
+        for (place, servers) in &self.filter_servers {
+            bytes += cost::filter_servers(servers);
+            assert!(self.live.contains_key(place));
+        }
+        assert_eq!(bytes, self.bytes);
+    }
+}
+
+/// A generator of numbers, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.roll(from.len() as u64) as usize]
+    }
+}
+
+/// Whatever order registrations, signs of life, closing connections, silence and administrators come in: a broker that was told success is
+/// there until its own connection closes, it is silent, it leaves, or another takes its id; and the tables agree with each other.
+#[test]
+fn who_was_told_success_is_there_in_every_order_of_events() {
+    for seed in 0..400 {
+        let mut dice = Dice(seed);
+        let mut routes = Routes::new(Bounds {
+            brokers: 6,
+            brokers_per_connection: 3,
+            topics: 5,
+            bytes: 20_000,
+        });
+        // Address, name, id, connection and last sign of life of who must be there.
+        let mut there = BTreeMap::<&str, (&str, i64, u64, i64)>::new();
+        for step in 0..120 {
+            let now_ms = step * 1_000;
+            let address = dice.pick(&["1:1", "2:1", "3:1", "4:1"]);
+            let connection = dice.roll(5);
+            match dice.roll(9) {
+                0..4 => {
+                    let new = Registration {
+                        broker_name: dice.pick(&["a", "b"]),
+                        broker_id: dice.roll(2) as i64,
+                        address,
+                        connection,
+                        promise_ms: Some(20_000),
+                        version: version(dice.roll(3) as i64),
+                        topics: vec![("t", queues(1)), (dice.pick(&["u", "v", "w"]), queues(1))],
+                        ..master()
+                    };
+                    match routes.register(&new, now_ms) {
+                        Ok(registered) => {
+                            assert!(!registered.stale);
+                            there.retain(|_, (name, id, ..)| (*name, *id) != (new.broker_name, new.broker_id));
+                            there.insert(address, (new.broker_name, new.broker_id, connection, now_ms));
+                        }
+                        Err(refused) => assert!(!matches!(refused, Refused::SingleTopicFirst)),
+                    }
+                }
+                4 => {
+                    routes.connection_closed(connection);
+                    there.retain(|_, (_, _, on, _)| *on != connection);
+                }
+                5 => {
+                    routes.expire(now_ms);
+                    there.retain(|_, (.., last_ms)| *last_ms + 20_000 >= now_ms);
+                }
+                6 => {
+                    routes.touch("c", address, now_ms);
+                    there.entry(address).and_modify(|(.., last_ms)| *last_ms = now_ms);
+                }
+                7 => {
+                    let name = dice.pick(&["a", "b"]);
+                    routes.unregister("c", name, address);
+                    if there.get(address).is_some_and(|(of, ..)| *of == name) {
+                        there.remove(address);
+                    }
+                }
+                _ => {
+                    routes.wipe_write_perm("a");
+                    routes.delete_topic(dice.pick(&["t", "u", "v"]));
+                }
+            }
+            routes.check_invariants();
+            for (address, (name, id, ..)) in &there {
+                let group = routes.member_group("c", name);
+                assert_eq!(
+                    group.broker_addrs.get(id).map(String::as_str),
+                    Some(*address),
+                    "seed {seed}, step {step}"
+                );
+            }
+        }
+    }
 }
