@@ -14,6 +14,7 @@ use crate::offset::handler::Progress;
 use crate::offset::reset::Reset;
 use crate::pull::Puller;
 use crate::readers::Readers;
+use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
 use crate::retry::handler::{GivingBack, give_back};
 use crate::send::Sender;
@@ -66,6 +67,8 @@ pub struct Routes {
     pub(crate) disk: Arc<dyn Disk>,
     /// When this broker started, epoch milliseconds.
     pub(crate) started_ms: i64,
+    /// How this broker stands with its name servers.
+    pub(crate) standings: Standings,
 }
 
 /// How a request is dealt with.
@@ -322,6 +325,7 @@ impl Routes {
                         &r.settings.current(),
                         (&r.stats, &r.delays),
                         (r.started_ms, now_ms()),
+                        &r.standings,
                     )
                 });
             }

@@ -85,7 +85,8 @@ config::declare! {
     }
 
     section "Registration at name servers" {
-        /// Time between two registrations, which are also this broker's sign of life.
+        /// Time between two signs of life. Name servers are asked whether they have our newest topics (request 322), and get those that
+        /// they do not have.
         register_name_server_period: Duration {
             name: "registerNameServerPeriod", default: Duration::from_secs(30), allowed: milliseconds(10_000..=MINUTE_MS).clamped(), change: AtStart,
         }
@@ -93,10 +94,20 @@ config::declare! {
         register_broker_timeout: Duration {
             name: "registerBrokerTimeoutMills", default: Duration::from_secs(24), allowed: milliseconds(100..=10 * MINUTE_MS), change: Live,
         }
-        /// Whether to register at every period; otherwise only when a name server does not have our newest topics.
+        /// Whether all topics are registered again now and then, also with a name server that says it has them: at every second period, and
+        /// the less often the more there are (32 KiB a second on average). Otherwise only when a name server lacks some.
         force_register: bool { name: "forceRegister", default: true, allowed: flag(), change: Live }
-        /// Whether the topics in a registration are deflated.
+        /// Whether the topics in a registration are deflated. Costs the name server more than it saves on a local network, and leaves out
+        /// the flags of unit topics.
         compressed_register: bool { name: "compressedRegister", default: false, allowed: flag(), change: Live }
+        /// Whether a registration is split after splitRegistrationSize topics. Without it, it is split where a request would have more than
+        /// 256 KiB. It is never split for a name server with deleteTopicWithBrokerRegistration, which would delete what is in other parts.
+        split_registration: bool { name: "enableSplitRegistration", default: false, allowed: flag(), change: Live }
+        /// Topics in each request of a registration, if enableSplitRegistration.
+        split_registration_size: usize { name: "splitRegistrationSize", default: 800, allowed: whole(2..=1_000_000), change: Live }
+        /// Whether a new or changed topic is told to name servers by a request of its own (217), not by a registration (103) that has only
+        /// the changed topics.
+        single_topic_register: bool { name: "enableSingleTopicRegister", default: false, allowed: flag(), change: Live }
     }
 
     section "Store: files" {
@@ -316,7 +327,7 @@ config::declare! {
         /// Consume queue files open at once; the one not used for longest is closed for one more.
         max_open_queue_files: usize { name: "apogeeMaxOpenQueueFiles", default: 2_048, allowed: whole(16..=1_000_000), change: AtStart }
         /// Topics; one more is refused.
-        max_topics: usize { name: "apogeeMaxTopics", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        max_topics: usize { name: "apogeeMaxTopics", default: 200_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Queues of one topic; a topic with more is refused.
         max_queues_per_topic: u32 { name: "apogeeMaxQueuesPerTopic", default: 1_024, allowed: whole(1..=65_536), change: AtStart }
         /// Consumer groups; one more is refused.

@@ -13,7 +13,7 @@ use crate::lock::OrderLocks;
 use crate::offset::{self, Offsets};
 use crate::pull::{Checks, Puller};
 use crate::readers::Readers;
-use crate::registration::{Identity, Registration};
+use crate::registration::{Identity, Registration, Standings};
 use crate::routes::{Channel, Routes, now_ms};
 use crate::send::{LateFlushes, Sender};
 use crate::settings::BrokerSettings;
@@ -141,6 +141,7 @@ impl Broker {
             alarm: Arc::clone(&alarm),
         }));
         let current = settings.current();
+        let standings = Standings::default();
         let routes = Arc::new(Routes {
             sender: Sender::new(
                 store.clone(),
@@ -169,6 +170,7 @@ impl Broker {
             changed: signal.clone(),
             disk,
             started_ms: now,
+            standings: standings.clone(),
         });
         let server = Server::start(network(&current), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
         let with = (topics.clone(), stats.clone());
@@ -179,7 +181,7 @@ impl Broker {
         let name_servers = name_servers.to_vec();
         let ended = ends.clone();
         let run = async move {
-            let registration = Registration::start(&name_servers, identity(&settings.current()), &topics, &settings);
+            let registration = Registration::start(&name_servers, identity(&settings.current()), &topics, &settings, &standings);
             let upkeep = Upkeep {
                 signal,
                 tables,

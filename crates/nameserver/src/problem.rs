@@ -23,7 +23,7 @@ pub(crate) enum Problem {
     Name(&'static str),
     #[error("brokerId {0} must not be negative")]
     BrokerId(i64),
-    #[error("register broker failed: {0}")]
+    #[error(transparent)]
     Refused(#[from] Refused),
     #[error("register broker failed for a part of the topics: {0}")]
     LeftOut(#[from] LeftOut),

@@ -203,7 +203,7 @@ impl RegisterBrokerBody {
         for mapping in self.topics.topic_queue_mapping_info_map.values() {
             put_part(&mut plain, &json::write(mapping));
         }
-        let mut out = ZlibEncoder::new(Vec::new(), Compression::best());
+        let mut out = ZlibEncoder::new(Vec::new(), Compression::default());
         // Writing to a Vec cannot fail.
         let deflated = out.write_all(&plain).and_then(|()| out.finish());
         deflated.unwrap_or_default()

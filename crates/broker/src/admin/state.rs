@@ -1,6 +1,7 @@
 //! Code 28: the broker's state, from the store, the disk and the counters. Code 907: its copies.
 
 use crate::delay::{self, DelayOffsets};
+use crate::registration::Standings;
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, Runtime, handler};
@@ -21,6 +22,7 @@ pub fn state(
     settings: &BrokerSettings,
     (stats, delays): (&BrokerStats, &DelayOffsets),
     (boot_ms, now_ms): (i64, i64),
+    standings: &Standings,
 ) -> Outcome {
     let (first, end) = store.log_range();
     let log_dir = settings.commit_log_dir();
@@ -39,6 +41,11 @@ pub fn state(
         today: (stats.put_total_without_system(), stats.get_total_without_system()),
         start_accept_ms: settings.start_accept_send_request_timestamp,
         delays: progress(store, delays),
+        registrations: standings
+            .all()
+            .into_iter()
+            .map(|(at, standing)| (at, standing.to_string()))
+            .collect(),
     };
     handler::runtime(stats, &runtime)
 }

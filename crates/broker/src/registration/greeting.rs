@@ -1,11 +1,12 @@
 //! What the broker tells a name server about itself.
 
 use crate::settings::BrokerSettings;
-use crate::topic::{Topics, table};
+use crate::topic::{Topic, Topics, table};
 use bytes::Bytes;
 use config::Live;
 use protocol::register::{BrokerIdentityHeader, RegisterBrokerBody, RegisterBrokerHeader};
-use protocol::topic::TopicConfigs;
+use protocol::route::{QueueData, TopicRoute};
+use protocol::topic::{TopicConfigs, TopicHeader};
 use protocol::{DataVersion, Frame, RequestCode, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,20 +56,19 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// Code 103, and the version of the topics in it.
+    /// Code 103 with these topics.
     #[must_use]
-    pub fn register(&self, local: SocketAddr) -> (Frame, DataVersion) {
-        let settings = self.settings.current();
-        let (data_version, topic_config_table) = table::configs(&self.topics, settings.broker_permission);
+    pub fn register(&self, local: SocketAddr, topics: &[Arc<Topic>], data_version: DataVersion, compressed: bool) -> Frame {
+        let permission = self.settings.current().broker_permission;
         let body = RegisterBrokerBody {
             filter_server_list: Vec::new(),
             topics: TopicConfigs {
                 data_version,
-                topic_config_table,
+                topic_config_table: table::of(topics.iter(), permission),
                 ..TopicConfigs::default()
             },
         };
-        let body = body.encode(settings.compressed_register);
+        let body = body.encode(compressed);
         let (broker_addr, ha_server_addr) = self.identity.addresses(local);
         let mut frame = Frame::request(RequestCode::RegisterBroker);
         let header = RegisterBrokerHeader {
@@ -79,19 +79,40 @@ impl Greeting {
             broker_id: self.identity.broker_id,
             heartbeat_timeout_ms: None,
             enable_acting_master: Some(false),
-            compressed: settings.compressed_register,
+            compressed,
             body_crc32: Some(crc(&body)),
         };
         header.encode(&mut frame.ext);
         frame.body = Bytes::from(body);
-        (frame, data_version)
+        frame
     }
 
-    /// Code 322: whether the name server has these topics.
+    /// Code 217: one topic.
     #[must_use]
-    pub fn ask(&self, local: SocketAddr) -> Frame {
+    pub fn single(&self, topic: &Topic) -> Frame {
+        let permission = self.settings.current().broker_permission;
+        let queues = QueueData {
+            broker_name: self.identity.broker.clone(),
+            perm: topic.perm & table::mask(permission),
+            read_queue_nums: topic.read_queues,
+            topic_sys_flag: topic.sys_flag,
+            write_queue_nums: topic.write_queues,
+        };
+        let route = TopicRoute {
+            queue_datas: vec![queues],
+            ..TopicRoute::default()
+        };
+        let mut frame = Frame::request(RequestCode::RegisterTopicInNamesrv);
+        TopicHeader { topic: &topic.name }.encode(&mut frame.ext);
+        frame.body = Bytes::from(json::write(&route));
+        frame
+    }
+
+    /// Code 322: whether the name server has topics of this version.
+    #[must_use]
+    pub fn ask(&self, local: SocketAddr, version: DataVersion) -> Frame {
         let mut frame = self.identified(RequestCode::QueryDataVersion, local);
-        frame.body = Bytes::from(json::write(&self.topics.version()));
+        frame.body = Bytes::from(json::write(&version));
         frame
     }
 

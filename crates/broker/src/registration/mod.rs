@@ -1,21 +1,28 @@
 //! Registration at name servers: how clients find this broker and its topics.
 //!
-//! Name servers know nothing of each other, so the broker registers with every one of them (103), every 30 s as a sign of
-//! life and at once when a topic changed, and says goodbye to each (104) when it stops. With `forceRegister` off a name server
-//! is first asked whether it has our newest topics (322).
+//! Name servers know nothing of each other, so the broker registers with every one of them. A name server is told all topics when we
+//! connect to it (103, in parts), and from then on what changes. Every 30 s, and before a change is told, it is asked whether it still
+//! has what it was told last (322), which is also the sign of life; one that has not is told all again. Each hears a goodbye (104) when
+//! the broker stops.
 //!
 //! Each name server has a task and a connection of its own: one that is down or slow delays nobody. A round is *done* when
-//! every name server has answered or failed; whoever waits for a round waits [`ROUND_WAIT`] at most.
+//! every name server has answered or failed; whoever waits for a round waits [`ROUND_WAIT`] at most, and not at all for a name server that
+//! failed before. What a name server lacks, and why, is in [`Standings`] and in the log.
 //!
 //! The address clients are told is `brokerIP1` with our port, or, when that is not set, our end of the connection to the name
 //! server: an address that at least the name server can reach.
 //!
-//! Not here: what name servers do with it; replicas, controllers, single-topic registration (217).
+//! Topics that were deleted are not told: as with Apache, whoever deletes a topic tells the name servers (216).
+//!
+//! Not here: what name servers do with it; replicas, controllers.
 
 mod greeting;
+mod parts;
+mod standing;
 mod target;
 
 pub use greeting::{Greeting, Identity};
+pub use standing::{Standing, Standings};
 
 use crate::settings::BrokerSettings;
 use crate::topic::Topics;
@@ -49,14 +56,21 @@ pub struct Registration {
     orders: watch::Sender<Order>,
     done: Vec<watch::Receiver<u64>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Under which address each name server has us.
     addresses: Vec<Arc<Mutex<Option<Arc<str>>>>>,
 }
 
 impl Registration {
     /// Starts a task for each name server (`host:port`) on the runtime this is called on. Nothing is registered before the
-    /// first [`Registration::round`].
+    /// first [`Registration::round`]. What becomes of it is written to `standings`.
     #[must_use]
-    pub fn start(name_servers: &[String], identity: Identity, topics: &Arc<Topics>, settings: &Arc<Live<BrokerSettings>>) -> Self {
+    pub fn start(
+        name_servers: &[String],
+        identity: Identity,
+        topics: &Arc<Topics>,
+        settings: &Arc<Live<BrokerSettings>>,
+        standings: &Standings,
+    ) -> Self {
         let first = Order {
             round: 0,
             stop: false,
@@ -77,7 +91,7 @@ impl Registration {
                 topics: Arc::clone(topics),
                 settings: Arc::clone(settings),
             };
-            let target = Target::new(name_server, greeting, Arc::clone(&address));
+            let target = Target::new(name_server, greeting, Arc::clone(&address), standings.clone());
             registration.done.push(done);
             registration.addresses.push(address);
             registration.tasks.lock().push(tokio::spawn(target.run(told.clone(), report)));
@@ -85,8 +99,8 @@ impl Registration {
         registration
     }
 
-    /// Registers everywhere; returns when every name server has answered or failed, or after [`ROUND_WAIT`]. What is slower
-    /// goes on by itself.
+    /// Tells every name server what it lacks; returns when each has answered or failed, or after [`ROUND_WAIT`]. What is slower
+    /// goes on by itself. `changed` says that topics have changed; otherwise a period is over.
     pub async fn round(&self, changed: bool) {
         self.orders.send_modify(|order| {
             order.round += 1;
@@ -118,17 +132,10 @@ impl Registration {
         let _ = tokio::time::timeout(wait, all).await;
     }
 
-    /// Under which address the broker is registered with the first name server; in one process with a name server, that one
-    /// is the first.
+    /// Under which address the broker is registered with the first name server.
     #[must_use]
     pub fn address(&self) -> Option<Arc<str>> {
-        self.address_cell()?.lock().clone()
-    }
-
-    /// As [`Registration::address`], to be asked from any thread as long as the process lives.
-    #[must_use]
-    pub fn address_cell(&self) -> Option<Arc<Mutex<Option<Arc<str>>>>> {
-        self.addresses.first().cloned()
+        self.addresses.first()?.lock().clone()
     }
 }
 

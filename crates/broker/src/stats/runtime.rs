@@ -192,6 +192,8 @@ pub struct Runtime {
     pub start_accept_ms: i64,
     /// Delay levels in use: level, how far it was delivered, end of its queue.
     pub delays: Vec<(i32, i64, i64)>,
+    /// Name servers, and what became of the registration there.
+    pub registrations: Vec<(String, String)>,
 }
 
 /// The table.
@@ -207,6 +209,9 @@ pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
     days(totals, runtime, &mut put);
     for (level, offset, end) in &runtime.delays {
         put(&format!("scheduleMessageOffset_{level}"), format!("{offset},{end}"));
+    }
+    for (name_server, standing) in &runtime.registrations {
+        put(&format!("apogeeNameServer_{name_server}"), standing.clone());
     }
     neutral(&mut put);
     put("brokerVersionDesc", runtime.version.clone());

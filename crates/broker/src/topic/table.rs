@@ -1,6 +1,6 @@
 //! `topics.json` as Apache writes it, and a topic's form on the wire.
 
-use super::{Spec, Topics};
+use super::{Spec, Topic, Topics};
 use crate::upkeep::StateFile;
 use protocol::DataVersion;
 use protocol::json;
@@ -8,6 +8,7 @@ use protocol::topic::{TopicConfig, TopicFilterType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 /// Name of the file.
 pub const FILE: &str = "topics.json";
@@ -57,15 +58,27 @@ impl From<TopicConfig> for Spec {
 /// what each permits.
 #[must_use]
 pub fn configs(topics: &Topics, permission: i32) -> (DataVersion, BTreeMap<String, TopicConfig>) {
-    let limited = super::is_readable(permission) && super::is_writable(permission);
-    let mask = if limited { -1 } else { permission };
-    let (version, table) = topics.snapshot();
-    let configs = table.values().map(|topic| {
+    let (version, all) = topics.all();
+    (version, of(all.iter(), permission))
+}
+
+/// These topics as bodies have them; `permission` as for [`configs`].
+#[must_use]
+pub fn of<'a>(topics: impl Iterator<Item = &'a Arc<Topic>>, permission: i32) -> BTreeMap<String, TopicConfig> {
+    let mask = mask(permission);
+    let configs = topics.map(|topic| {
         let mut config = TopicConfig::from(&***topic);
         config.perm &= mask;
         (config.topic_name.clone(), config)
     });
-    (version, configs.collect())
+    configs.collect()
+}
+
+/// What is left of a topic's permission under the broker's.
+#[must_use]
+pub fn mask(permission: i32) -> i32 {
+    let limited = super::is_readable(permission) && super::is_writable(permission);
+    if limited { -1 } else { permission }
 }
 
 /// Adds what was saved to the topics that exist from the start.
@@ -111,7 +124,6 @@ mod tests {
     use super::super::topics::TopicLimits;
     use super::*;
     use crate::stats::BrokerStats;
-    use std::sync::Arc;
     use store::disk::real::RealDisk;
 
     fn topics(builtin: Vec<Spec>) -> Topics {

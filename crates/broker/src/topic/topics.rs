@@ -60,6 +60,8 @@ impl Default for Spec {
 #[derive(Debug)]
 pub struct Topic {
     spec: Spec,
+    /// Counter of the table's version with which it became what it is.
+    changed_at: i64,
     /// What sending adds to; the same as long as the topic exists.
     pub counters: Arc<TopicCounters>,
     life: Arc<Life>,
@@ -199,16 +201,16 @@ impl Topics {
     pub(super) fn restore(&self, specs: Vec<Spec>, version: Option<DataVersion>) {
         let mut current = self.version.lock();
         let mut table = self.table.write();
-        for spec in specs {
-            let topic = self.topic(spec, None, None);
-            table.insert(topic.name.clone(), topic);
-        }
         if let Some(version) = version {
             *current = version;
         }
+        for spec in specs {
+            let topic = self.topic(spec, None, None, current.counter);
+            table.insert(topic.name.clone(), topic);
+        }
     }
 
-    fn topic(&self, spec: Spec, before: Option<&Topic>, made_after: Option<u64>) -> Arc<Topic> {
+    fn topic(&self, spec: Spec, before: Option<&Topic>, made_after: Option<u64>, changed_at: i64) -> Arc<Topic> {
         let counters = before.map_or_else(|| Arc::new(self.stats.topic(&spec.name)), |topic| Arc::clone(&topic.counters));
         let life = match before {
             Some(before) => Arc::clone(&before.life),
@@ -218,7 +220,12 @@ impl Topics {
                 is_over: AtomicBool::new(false),
             }),
         };
-        Arc::new(Topic { spec, counters, life })
+        Arc::new(Topic {
+            spec,
+            changed_at,
+            counters,
+            life,
+        })
     }
 
     /// What is raised by changes, for answers that wait until they are settled.
@@ -279,32 +286,51 @@ impl Topics {
         (*version, sorted.collect())
     }
 
+    /// All topics in no order, with the version they have together.
+    #[must_use]
+    pub fn all(&self) -> (DataVersion, Vec<Arc<Topic>>) {
+        let version = self.version.lock();
+        let table = self.table.read();
+        (*version, table.values().cloned().collect())
+    }
+
+    /// The topics that were made or changed after `known`, a version that the table had, in no order; and the version of now. Topics
+    /// deleted since are not told of. Costs a look at every topic.
+    #[must_use]
+    pub fn changed_since(&self, known: DataVersion) -> (DataVersion, Vec<Arc<Topic>>) {
+        let version = self.version.lock();
+        let table = self.table.read();
+        let changed = table.values().filter(|topic| topic.changed_at > known.counter);
+        (*version, changed.cloned().collect())
+    }
+
     /// The version of now.
     #[must_use]
     pub fn version(&self) -> DataVersion {
         *self.version.lock()
     }
 
-    /// Changes the table under its locks and, when `change` says so, the version.
-    fn change<T>(&self, now_ms: i64, change: impl FnOnce(&mut Table) -> Result<(T, bool), TopicError>) -> Result<T, TopicError> {
+    /// Changes the table under its locks and, when `change` says so, the version. `change` is given the counter of the next one.
+    fn change<T>(&self, now_ms: i64, change: impl FnOnce(&mut Table, i64) -> Result<(T, bool), TopicError>) -> Result<T, TopicError> {
         let mut version = self.version.lock();
-        let (result, changed) = change(&mut self.table.write())?;
+        let next = version.next(now_ms);
+        let (result, changed) = change(&mut self.table.write(), next.counter)?;
         if changed {
-            *version = version.next(now_ms);
+            *version = next;
             drop(version);
             self.changed.raise();
         }
         Ok(result)
     }
 
-    fn insert(&self, table: &mut Table, spec: Spec) -> Result<Arc<Topic>, TopicError> {
+    fn insert(&self, table: &mut Table, spec: Spec, at: i64) -> Result<Arc<Topic>, TopicError> {
         let before = table.get(&spec.name);
         if before.is_none() && table.len() >= self.limits.topics {
             return Err(TopicError::Full(self.limits.topics));
         }
         // Read under the table's lock: who counts one more saves a table that has this topic.
         let made_after = Some(self.changed.raised());
-        let topic = self.topic(spec, before.map(|topic| &**topic), made_after);
+        let topic = self.topic(spec, before.map(|topic| &**topic), made_after, at);
         table.insert(topic.name.clone(), Arc::clone(&topic));
         Ok(topic)
     }
@@ -315,7 +341,7 @@ impl Topics {
     /// # Errors
     /// There are too many topics.
     pub fn create_on_send(&self, asked: &CreateOnSend<'_>, auto_create: bool, now_ms: i64) -> Result<Option<Arc<Topic>>, TopicError> {
-        self.change(now_ms, |table| {
+        self.change(now_ms, |table, at| {
             if let Some(topic) = table.get(asked.topic) {
                 return Ok((Some(Arc::clone(topic)), false));
             }
@@ -338,7 +364,7 @@ impl Topics {
                 sys_flag: asked.sys_flag,
                 ..Spec::new(asked.topic, queues)
             };
-            let topic = self.insert(table, spec)?;
+            let topic = self.insert(table, spec, at)?;
             tracing::info!(topic = asked.topic, queues, "topic made by a producer's first message");
             Ok((Some(topic), true))
         })
@@ -352,7 +378,7 @@ impl Topics {
         if let Some(topic) = self.find(&spec.name).filter(|topic| topic.order == spec.order) {
             return Ok(topic);
         }
-        self.change(now_ms, |table| {
+        self.change(now_ms, |table, at| {
             let spec = match table.get(&spec.name) {
                 Some(topic) => Spec {
                     order: spec.order,
@@ -360,7 +386,7 @@ impl Topics {
                 },
                 None => spec,
             };
-            Ok((self.insert(table, spec)?, true))
+            Ok((self.insert(table, spec, at)?, true))
         })
     }
 
@@ -373,7 +399,7 @@ impl Topics {
         for (spec, _) in &asked {
             self.check(spec)?;
         }
-        self.change(now_ms, |table| {
+        self.change(now_ms, |table, at| {
             let mut specs = Vec::with_capacity(asked.len());
             for (mut spec, changes) in asked {
                 let before = table.get(&spec.name);
@@ -399,7 +425,7 @@ impl Topics {
                     perm = spec.perm,
                     "topic set"
                 );
-                self.insert(table, spec)?;
+                self.insert(table, spec, at)?;
             }
             Ok(((), changed))
         })
@@ -424,7 +450,7 @@ impl Topics {
 
     /// Marks topics as ordered that name servers have an order for.
     pub fn mark_ordered<'a>(&self, ordered: impl Iterator<Item = &'a str>, now_ms: i64) {
-        let marked = self.change(now_ms, |table| {
+        let marked = self.change(now_ms, |table, at| {
             let mut changed = false;
             for name in ordered {
                 let Some(topic) = table.get(name).filter(|topic| !topic.order) else {
@@ -434,7 +460,7 @@ impl Topics {
                     order: true,
                     ..topic.spec.clone()
                 };
-                self.insert(table, spec)?;
+                self.insert(table, spec, at)?;
                 changed = true;
             }
             Ok(((), changed))
@@ -446,7 +472,7 @@ impl Topics {
 
     /// Deletes a topic; says whether it was there.
     pub fn remove(&self, name: &str, now_ms: i64) -> bool {
-        let removed = self.change(now_ms, |table| {
+        let removed = self.change(now_ms, |table, _| {
             let gone = table.remove(name);
             if let Some(topic) = &gone {
                 topic.life.is_over.store(true, Ordering::Release);

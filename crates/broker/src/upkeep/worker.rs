@@ -192,7 +192,7 @@ mod tests {
     use crate::clients::table::ClientLimits;
     use crate::group::Groups;
     use crate::offset::Offsets;
-    use crate::registration::Identity;
+    use crate::registration::{Identity, Standings};
     use crate::topic::{Spec, TopicLimits};
     use crate::upkeep::Files;
     use std::path::Path;
@@ -230,7 +230,7 @@ mod tests {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let settings = Arc::new(Live::new(BrokerSettings::default()));
-                    let registration = Registration::start(&[], identity(), &registered, &settings);
+                    let registration = Registration::start(&[], identity(), &registered, &settings, &Standings::default());
                     let upkeep: Upkeep<u64> = Upkeep {
                         signal: raised,
                         tables: Arc::new(tables),
