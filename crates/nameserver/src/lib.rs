@@ -18,6 +18,7 @@ mod aside;
 mod embedded;
 mod encoded;
 mod handlers;
+mod java_order;
 mod kv;
 mod names;
 mod notify;

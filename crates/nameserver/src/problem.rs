@@ -21,6 +21,8 @@ pub(crate) enum Problem {
     Checksum,
     #[error("{0} must have 1 to {MAX_NAME_BYTES} bytes and no control characters")]
     Name(&'static str),
+    #[error("a data version is three numbers, not {0} bytes")]
+    VersionTooLong(usize),
     #[error("brokerId {0} must not be negative")]
     BrokerId(i64),
     #[error(transparent)]
@@ -66,6 +68,7 @@ impl Problem {
             | Self::Checksum
             | Self::Name(_)
             | Self::BrokerId(_)
+            | Self::VersionTooLong(_)
             | Self::Refused(_)
             | Self::LeftOut(_)
             | Self::TopicNames { .. }

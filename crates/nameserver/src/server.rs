@@ -263,7 +263,7 @@ impl NameServer {
             RequestCode::GetHasUnitSubTopicList => return lists::units(self, conn, request, Units::Subscribed),
             RequestCode::GetHasUnitSubUnunitTopicList => return lists::units(self, conn, request, Units::OnlySubscribed),
             RequestCode::DeleteTopicInNamesrv => topics::delete(self, request),
-            RequestCode::RegisterTopicInNamesrv => topics::enter(self, request),
+            RequestCode::RegisterTopicInNamesrv => return topics::enter(self, conn, request),
             RequestCode::UpdateNamesrvConfig => return property::update(self, conn, request),
             RequestCode::GetNamesrvConfig => property::all(self, request),
             other => Err(Problem::NotServed(other)),

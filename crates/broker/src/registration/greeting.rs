@@ -68,7 +68,7 @@ impl Greeting {
                 ..TopicConfigs::default()
             },
         };
-        let body = body.encode(compressed);
+        let body = body.encode_short(compressed);
         let (broker_addr, ha_server_addr) = self.identity.addresses(local);
         let mut frame = Frame::request(RequestCode::RegisterBroker);
         let header = RegisterBrokerHeader {

@@ -24,6 +24,8 @@ const MAX_PROMISE_MS: i64 = 600_000;
 const MAX_QUEUES: i32 = 65_536;
 /// Highest state version: an epoch of a controller. One beyond would keep every other broker from the same id.
 const MAX_STATE_VERSION: i64 = i32::MAX as i64;
+/// Longest data version that is read: JSON with three numbers.
+const MAX_VERSION_BYTES: usize = 4 << 10;
 /// First byte of a zlib stream.
 const ZLIB: u8 = 0x78;
 /// Ext field with a broker's or a client's zone.
@@ -237,6 +239,7 @@ pub(crate) fn data_version(names: &NameServer, request: &Frame) -> Result<Frame,
     let header = BrokerIdentityHeader::decode(&request.ext)?;
     let theirs: Option<DataVersion> = match &request.body[..] {
         [] => None,
+        body if body.len() > MAX_VERSION_BYTES => return Err(Problem::VersionTooLong(body.len())),
         body => json::read(body)?,
     };
     let now_ms = names.now_ms();

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::embedded::Rewrite;
 use crate::encoded::ListVariant;
+use crate::java_order::{Table, ordered};
 use crate::names::checked;
 use crate::problem::Problem;
 use crate::routes::Units;
@@ -125,7 +126,8 @@ fn write(names: &NameServer, list: &List, rewrite: Option<&Rewrite>, code: i32) 
     if let Some((rewrite, address)) = rewrite.zip(broker_addr.as_mut()) {
         rewrite.address(address);
     }
-    topics.sort_unstable();
+    topics = ordered(topics, Table::Concurrent(8), |topic| topic);
+    // A cluster may be called as one of its brokers.
     topics.dedup();
     let topic_list = topics.iter().map(|topic| &**topic).collect();
     let body: Bytes = json::write(&TopicList { broker_addr, topic_list }).into();
@@ -135,7 +137,7 @@ fn write(names: &NameServer, list: &List, rewrite: Option<&Rewrite>, code: i32) 
 fn clusters(names: &NameServer, rewrite: Option<&Rewrite>) -> Bytes {
     let mut info = names.routes.read().cluster_info();
     if let Some(rewrite) = rewrite {
-        info.broker_addr_table.values_mut().for_each(|data| rewrite.broker(data));
+        info.brokers_mut().for_each(|data| rewrite.broker(data));
     }
     json::write(&info).into()
 }

@@ -1,13 +1,16 @@
 //! Topics as administrators change them: deleting (216), entering by hand (217), the permission to write (205, 327).
 
+use std::sync::Arc;
+
+use net::Connection;
 use protocol::route::{AddWritePermReply, QueueData, TopicRoute, WipeWritePermReply, WritePermHeader};
 use protocol::topic::{DeleteTopicInNameServerHeader, TopicHeader};
 use protocol::{Frame, json};
 
 use super::broker::sane_queues;
-use crate::NameServer;
 use crate::names::checked;
 use crate::problem::Problem;
+use crate::server::{NameServer, Served};
 
 pub(crate) fn delete(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
     let header = DeleteTopicInNameServerHeader::decode(&request.ext)?;
@@ -20,20 +23,25 @@ pub(crate) fn delete(names: &NameServer, request: &Frame) -> Result<Frame, Probl
     Ok(Frame::response_to(request))
 }
 
-pub(crate) fn enter(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
+/// In line with registrations, so that one that came before does not undo it.
+pub(crate) fn enter(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
     let header = TopicHeader::decode(&request.ext)?;
-    let topic = checked("topic", header.topic)?;
-    if !request.body.is_empty() {
-        let route: TopicRoute = json::read(&request.body)?;
+    let topic = checked("topic", header.topic)?.to_owned();
+    let body = request.body.clone();
+    if body.is_empty() {
+        return Ok(Served::Now(Frame::response_to(request)));
+    }
+    names.aside(&names.work, conn, request, body.len(), move |names, answer| {
+        let route: TopicRoute = json::read(&body)?;
         let queues = |data: &QueueData| sane_queues(data.read_queue_nums, data.write_queue_nums, data.perm, data.topic_sys_flag);
         let queues: Vec<_> = route
             .queue_datas
             .iter()
             .map(|data| (data.broker_name.as_str(), queues(data)))
             .collect();
-        names.routes.write().enter_topic(topic, &queues)?;
-    }
-    Ok(Frame::response_to(request))
+        names.routes.write().enter_topic(&topic, &queues)?;
+        Ok(answer)
+    })
 }
 
 pub(crate) fn wipe_write_perm(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use protocol::route::{ClusterInfo, MemberGroup};
+use protocol::route::{BrokerData, MemberGroup};
 use protocol::topic::sys_flag;
 use rustc_hash::FxHashSet;
+use serde::{Serialize, Serializer};
 
 use super::lookup::broker_data;
 use super::{Broker, Routes, Topic};
+use crate::java_order::{Table, ordered};
 
 /// Which topics of units are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,31 @@ pub struct ListStamp {
     brokers: u64,
 }
 
+/// The answer of 106, see [`protocol::route::ClusterInfo`], in the order of Java's tables.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Clusters {
+    broker_addr_table: Ordered<BrokerData>,
+    cluster_addr_table: Ordered<Vec<String>>,
+}
+
+impl Clusters {
+    /// The brokers, to change what is told of them.
+    pub fn brokers_mut(&mut self) -> impl Iterator<Item = &mut BrokerData> {
+        self.broker_addr_table.0.iter_mut().map(|(_, data)| data)
+    }
+}
+
+/// A JSON object with its members in this order.
+#[derive(Debug)]
+struct Ordered<T>(Vec<(String, T)>);
+
+impl<T: Serialize> Serialize for Ordered<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
 impl Routes {
     /// The stamp of all overviews.
     pub fn list_stamp(&self) -> ListStamp {
@@ -52,19 +79,19 @@ impl Routes {
     }
 
     /// All clusters and brokers.
-    pub fn cluster_info(&self) -> ClusterInfo {
-        let names = |names: &BTreeMap<Arc<str>, usize>| names.keys().map(ToString::to_string).collect();
-        ClusterInfo {
-            broker_addr_table: self
-                .brokers
-                .iter()
-                .map(|(name, broker)| (name.to_string(), broker_data(name, broker)))
-                .collect(),
-            cluster_addr_table: self
-                .clusters
-                .iter()
-                .map(|(cluster, brokers)| (cluster.to_string(), names(brokers)))
-                .collect(),
+    pub fn cluster_info(&self) -> Clusters {
+        let brokers = self
+            .brokers
+            .iter()
+            .map(|(name, broker)| (name.to_string(), broker_data(name, broker)));
+        let names = |names: &BTreeMap<Arc<str>, usize>| {
+            let names = names.keys().map(ToString::to_string).collect();
+            ordered(names, Table::Hash, |name: &String| name)
+        };
+        let clusters = self.clusters.iter().map(|(cluster, brokers)| (cluster.to_string(), names(brokers)));
+        Clusters {
+            broker_addr_table: Ordered(ordered(brokers.collect(), Table::Concurrent(128), |(name, _)| name)),
+            cluster_addr_table: Ordered(ordered(clusters.collect(), Table::Concurrent(32), |(cluster, _)| cluster)),
         }
     }
 
@@ -119,7 +146,8 @@ impl Routes {
             let cluster: Arc<str> = (&**cluster).into();
             std::iter::once(cluster).chain(brokers.keys().cloned())
         });
-        let any = self.brokers.values().find_map(|broker| broker.members.values().next());
+        let brokers = ordered(self.brokers.iter().collect(), Table::Concurrent(128), |(name, _)| name);
+        let any = brokers.iter().find_map(|(_, broker)| broker.members.values().next());
         (names.collect(), any.map(|place| place.address.to_string()))
     }
 }

@@ -6,6 +6,7 @@ use protocol::route::{BrokerData, MASTER_ID, QueueData, TopicRoute};
 use protocol::topic::perm;
 
 use super::{Broker, Routes};
+use crate::java_order::{Table, ordered};
 
 /// Topics of this prefix carry the coordination of a broker group: their route shows the brokers as they are.
 const MEMBER_GROUP_PREFIX: &str = "rmq_sys_SYNC_BROKER_MEMBER_";
@@ -33,7 +34,7 @@ impl Routes {
     pub fn route(&self, topic: &str, acting_master: bool) -> Option<TopicRoute> {
         let known = self.topics.get(topic)?;
         let mut route = TopicRoute::default();
-        for part in &known.parts {
+        for part in ordered(known.parts.iter().collect(), Table::Hash, |part| &part.broker) {
             let Some(broker) = self.brokers.get(&part.broker) else { continue };
             let perm = broker.permission.of(part);
             route.queue_datas.push(QueueData {

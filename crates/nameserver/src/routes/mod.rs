@@ -42,7 +42,7 @@ use protocol::data_version::DataVersion;
 use protocol::route::QueueMapping;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-pub use lists::{ListStamp, Units};
+pub use lists::{Clusters, ListStamp, Units};
 pub use lookup::{Stamp, keep_zone};
 pub use register::{LeftOut, Master, MinIdChange, Refused, Registered, Registration};
 

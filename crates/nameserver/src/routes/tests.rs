@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use protocol::DataVersion;
-use protocol::route::QueueMapping;
+use protocol::route::{ClusterInfo, QueueMapping};
 use protocol::topic::perm;
+use protocol::{DataVersion, json};
 
 use super::*;
 
@@ -80,6 +80,11 @@ fn addresses(routes: &Routes, topic: &str) -> BTreeMap<i64, String> {
 fn sorted(mut topics: Vec<Arc<str>>) -> Vec<String> {
     topics.sort();
     topics.iter().map(ToString::to_string).collect()
+}
+
+/// What 106 answers, as clients read it.
+fn clusters(routes: &Routes) -> ClusterInfo {
+    json::read(&json::write(&routes.cluster_info())).unwrap()
 }
 
 fn all(routes: &Routes) -> Vec<String> {
@@ -158,7 +163,7 @@ fn a_single_topic_is_refused_before_the_whole() {
     let mut single = master();
     single.topics.truncate(1);
     assert_eq!(routes.register(&single, 0), Err(Refused::SingleTopicFirst));
-    assert!(routes.cluster_info().broker_addr_table.is_empty());
+    assert!(clusters(&routes).broker_addr_table.is_empty());
     routes.register(&master(), 0).unwrap();
     single.topics = vec![("single", queues(1))];
     routes.register(&single, 0).unwrap();
@@ -278,7 +283,7 @@ fn the_last_broker_of_a_name_takes_its_topics_along() {
     assert_eq!(routes.route("orders", false).unwrap().broker_datas.len(), 1);
     leave(&mut routes, &master());
     assert!(all(&routes).is_empty());
-    let info = routes.cluster_info();
+    let info = clusters(&routes);
     assert!(info.broker_addr_table.is_empty() && info.cluster_addr_table.is_empty());
     assert_eq!(routes.live_brokers(), 0);
 }
@@ -361,7 +366,7 @@ fn an_address_has_one_name_at_a_time() {
             ..master()
         };
         routes.register(&renamed, 0).unwrap();
-        let info = routes.cluster_info();
+        let info = clusters(&routes);
         assert_eq!(Vec::from_iter(info.broker_addr_table.keys()), [name]);
         assert_eq!(Vec::from_iter(&info.cluster_addr_table["c"]), [name]);
         assert_eq!(routes.route("orders", false).unwrap().queue_datas.len(), 1);
@@ -380,7 +385,7 @@ fn an_address_that_changed_its_cluster_leaves_no_trace_of_the_old_one() {
         ..master()
     };
     routes.register(&moved, 0).unwrap();
-    let info = routes.cluster_info();
+    let info = clusters(&routes);
     assert_eq!(info.broker_addr_table["a"].cluster, "d");
     assert_eq!(Vec::from_iter(info.cluster_addr_table.keys()), ["d"]);
     routes.connection_closed(1);

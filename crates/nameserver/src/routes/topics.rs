@@ -1,7 +1,6 @@
 //! The topics of the tables: what registrations set and departures take away, and what administrators do: delete a topic (216) or enter
 //! one by hand (217).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::route::QueueMapping;
@@ -11,25 +10,45 @@ use super::{Part, Queues, Refused, Routes, Topic, cost};
 impl Routes {
     /// Forgets a topic on all brokers, until one registers it again.
     pub fn delete_topic(&mut self, topic: &str) {
-        let names: Vec<_> = self
-            .topics
-            .get(topic)
-            .map(|known| known.parts.iter().map(|part| Arc::clone(&part.broker)).collect())
-            .unwrap_or_default();
-        self.remove_topic_of(topic, &names);
+        self.remove_parts(topic, |_| true);
     }
 
     /// Forgets a topic on the brokers of one cluster.
     pub fn delete_topic_of_cluster(&mut self, topic: &str, cluster: &str) {
-        let names: Vec<_> = self.clusters.get(cluster).into_iter().flat_map(BTreeMap::keys).cloned().collect();
-        self.remove_topic_of(topic, &names);
+        let names = self.clusters.get(cluster).map(|names| Vec::from_iter(names.keys().cloned()));
+        let names = names.unwrap_or_default();
+        self.remove_parts(topic, |name| names.binary_search_by(|known| (**known).cmp(name)).is_ok());
     }
 
-    fn remove_topic_of(&mut self, topic: &str, names: &[Arc<str>]) {
-        for name in names {
-            if self.remove_queues(topic, name) {
-                tracing::info!(topic, broker = &**name, "topic removed from a broker");
+    /// The topic is gone on the brokers that `goes` names; without any broker there is no topic.
+    fn remove_parts(&mut self, topic: &str, goes: impl Fn(&str) -> bool) {
+        let Some((shared, known)) = self
+            .topics
+            .get_key_value(topic)
+            .map(|(name, _)| Arc::clone(name))
+            .zip(self.topics.get_mut(topic))
+        else {
+            return;
+        };
+        let before = known.parts.len();
+        known.parts.retain(|part| {
+            let goes = goes(&part.broker);
+            if goes && let Some(broker) = self.brokers.get_mut(&part.broker) {
+                broker.topics.remove(&shared);
             }
+            !goes
+        });
+        let removed = before - known.parts.len();
+        if removed == 0 {
+            return;
+        }
+        tracing::info!(topic, brokers = removed, "topic removed from brokers");
+        self.bytes -= removed * cost::PART;
+        self.last_version += 1;
+        known.version = self.last_version;
+        if known.parts.is_empty() {
+            self.bytes -= topic_cost(topic, known);
+            self.topics.remove(topic);
         }
     }
 
@@ -129,7 +148,7 @@ impl Routes {
         Ok(())
     }
 
-    /// A broker no longer has a topic; without any broker there is no topic. False: it had none.
+    /// A broker no longer has a topic. False: it had none.
     pub(super) fn remove_queues(&mut self, topic: &str, broker_name: &str) -> bool {
         let Some(known) = self.topics.get_mut(topic) else { return false };
         let Ok(at) = known.position(broker_name) else { return false };
