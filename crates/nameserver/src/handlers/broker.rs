@@ -244,8 +244,8 @@ pub(crate) fn data_version(names: &NameServer, request: &Frame) -> Result<Frame,
     };
     let now_ms = names.now_ms();
     let mut routes = names.routes.write();
-    let ours = routes.data_version(header.cluster_name, header.broker_addr);
-    routes.touch(header.cluster_name, header.broker_addr, now_ms);
+    let ours = routes.data_version(header.cluster_name, header.broker_name, header.broker_addr);
+    routes.touch(header.cluster_name, header.broker_name, header.broker_addr, now_ms);
     drop(routes);
     let mut reply = Frame::response_to(request);
     QueryDataVersionReply {
@@ -261,6 +261,8 @@ pub(crate) fn data_version(names: &NameServer, request: &Frame) -> Result<Frame,
 pub(crate) fn heartbeat(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
     let header = BrokerHeartbeatHeader::decode(&request.ext)?;
     let now_ms = names.now_ms();
-    names.routes.write().touch(header.cluster_name, header.broker_addr, now_ms);
+    let mut routes = names.routes.write();
+    routes.touch(header.cluster_name, header.broker_name, header.broker_addr, now_ms);
+    drop(routes);
     Ok(Frame::response_to(request))
 }

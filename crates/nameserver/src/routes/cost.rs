@@ -18,7 +18,7 @@ pub(super) fn broker(name: &str) -> usize {
 }
 
 pub(super) fn live(place: &Place, live: &Live) -> usize {
-    512 + place.cluster.len() + place.address.len() + live.ha_address.len()
+    512 + place.cluster.len() + place.name.len() + place.address.len() + live.ha_address.len()
 }
 
 pub(super) fn mapping(mapping: &QueueMapping) -> usize {

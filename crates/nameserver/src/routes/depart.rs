@@ -18,10 +18,8 @@ impl Routes {
     /// A broker says that it leaves. Those of its name who may want to know of a new lowest id are returned. Nothing happens if no
     /// broker of this name is at this address.
     pub fn unregister(&mut self, cluster: &str, broker_name: &str, address: &str) -> Vec<MinIdChange> {
-        let known = self.live.get_key_value(&Place::new(cluster, address));
-        let place = known
-            .filter(|(_, live)| *live.broker_name == *broker_name)
-            .map(|(place, _)| Arc::clone(place));
+        let known = self.live.get_key_value(&Place::new(cluster, broker_name, address));
+        let place = known.map(|(place, _)| Arc::clone(place));
         self.leave_all(&Vec::from_iter(place))
     }
 
@@ -42,7 +40,7 @@ impl Routes {
         let places: Vec<_> = silent
             .map(|(place, live)| {
                 let promise_ms = live.promise_ms;
-                tracing::warn!(cluster = %place.cluster, broker = %live.broker_name, address = %place.address, promise_ms, "broker is silent");
+                tracing::warn!(cluster = %place.cluster, broker = %place.name, address = %place.address, promise_ms, "broker is silent");
                 Arc::clone(place)
             })
             .collect();
@@ -63,7 +61,7 @@ impl Routes {
         self.bytes -= cost::live(place, &live);
         self.forget_connection(live.connection, place);
         self.set_filter_servers(place, &[]);
-        let name = live.broker_name;
+        let name = Arc::clone(&place.name);
         tracing::info!(cluster = %place.cluster, broker = %name, address = %place.address, "broker left");
         let id = live.broker_id;
         if !self.brokers.get(&name).is_some_and(|broker| broker.holds(id, place)) {

@@ -6,16 +6,17 @@
 //! ```text
 //! clusters     cluster      ─► broker names
 //! brokers      broker name  ─► places by broker id (`MASTER_ID` is the master), its topics, zone, acting master
-//! live         place        ─► broker name, last sign of life, promise, data version, connection, HA address
+//! live         place        ─► last sign of life, promise, data version, connection, HA address
 //! connections  connection   ─► places that registered on it
 //! topics       topic        ─► queues by broker name, static mappings by broker name
 //! ```
 //!
-//! A place is a cluster and an address: one broker process.
+//! A place is a cluster, a broker name and an address: one broker process. Whoever registers with the address of another under another
+//! name is another place, and takes nothing from it.
 //!
 //! Invariants (`Routes::check_invariants` asserts them in tests):
-//! - A place is live under one broker name and holds at most one id there: a slave that became master leaves its old id, a broker
-//!   that was renamed leaves its old name. So the bound on live places bounds names and addresses too.
+//! - Every id of every name belongs to a live place, and a place has at most one id: a slave that became master leaves its old one. So the
+//!   bound on live places bounds names, ids and clusters, too.
 //! - A name without addresses, a cluster without names and a topic without queues do not exist.
 //! - `brokers[name].topics` and `topics[topic].queues` say the same, as do `live` and `connections`.
 //! - `bytes` is what the tables cost, by the sizes in `cost.rs`.
@@ -75,17 +76,19 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
-/// A broker process: where it is, and in which cluster.
+/// A broker process: its cluster, its name, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Place {
     cluster: Box<str>,
+    name: Arc<str>,
     address: Box<str>,
 }
 
 impl Place {
-    fn new(cluster: &str, address: &str) -> Self {
+    fn new(cluster: &str, name: impl Into<Arc<str>>, address: &str) -> Self {
         Self {
             cluster: cluster.into(),
+            name: name.into(),
             address: address.into(),
         }
     }
@@ -119,7 +122,6 @@ impl Broker {
 /// A broker process that gives signs of life.
 #[derive(Debug)]
 struct Live {
-    broker_name: Arc<str>,
     /// The id under which it registered; another process may have taken it since.
     broker_id: i64,
     last_ms: i64,
@@ -211,14 +213,14 @@ impl Routes {
     }
 
     /// The data version under which a broker last registered; `None` if it is unknown, or if topics were left out of that registration.
-    pub fn data_version(&self, cluster: &str, address: &str) -> Option<DataVersion> {
-        let live = self.live.get(&Place::new(cluster, address))?;
+    pub fn data_version(&self, cluster: &str, broker_name: &str, address: &str) -> Option<DataVersion> {
+        let live = self.live.get(&Place::new(cluster, broker_name, address))?;
         live.complete.then_some(live.version)
     }
 
     /// A registered broker gave a sign of life.
-    pub fn touch(&mut self, cluster: &str, address: &str, now_ms: i64) {
-        if let Some(live) = self.live.get_mut(&Place::new(cluster, address)) {
+    pub fn touch(&mut self, cluster: &str, broker_name: &str, address: &str, now_ms: i64) {
+        if let Some(live) = self.live.get_mut(&Place::new(cluster, broker_name, address)) {
             live.last_ms = now_ms;
         }
     }

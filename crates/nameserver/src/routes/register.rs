@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use net::Gate;
 use protocol::data_version::DataVersion;
 use protocol::route::{MASTER_ID, QueueMapping};
 use protocol::topic::perm;
@@ -134,7 +135,8 @@ impl Routes {
     /// # Errors
     /// [`Refused`]; nothing has changed.
     pub fn register(&mut self, new: &Registration<'_>, now_ms: i64) -> Result<Registered, Refused> {
-        let place = Arc::new(Place::new(new.cluster, new.address));
+        let name = self.name(new.broker_name).unwrap_or_else(|| new.broker_name.into());
+        let place = Arc::new(Place::new(new.cluster, name, new.address));
         self.check_bounds(new, &place)?;
         let known = self.brokers.get(new.broker_name);
         let known_id = known.is_some_and(|broker| broker.members.contains_key(&new.broker_id));
@@ -143,7 +145,6 @@ impl Routes {
             return Err(Refused::SingleTopicFirst);
         }
         let min_before = known.and_then(Broker::lowest_id).unwrap_or(MASTER_ID);
-        self.leave_other_name(new, &place);
         if is_stale {
             // A process whose word does not count is not alive, whatever its id was.
             let mut reduced = Reduced::new();
@@ -154,14 +155,14 @@ impl Routes {
                 ..Registered::default()
             });
         }
-        let name = self.place_broker(new, &place, now_ms);
+        self.place_broker(new, &place, now_ms);
         let first = !known_id;
         let left_out = if self.speaks_for_topics(new) {
-            self.take_topics(new, &name, &place, first)
+            self.take_topics(new, &place, first)
         } else {
             None
         };
-        self.set_live(new, name, &place, now_ms, left_out.is_none() && new.unsound == 0);
+        self.set_live(new, &place, now_ms, left_out.is_none() && new.unsound == 0);
         if let Some(servers) = new.filter_servers {
             self.set_filter_servers(&place, servers);
         }
@@ -191,6 +192,7 @@ impl Routes {
 
     /// Another process holds this id with a newer state version.
     fn is_stale(&self, new: &Registration<'_>, place: &Place) -> bool {
+        static GATE: Gate = Gate::new();
         let broker = self.brokers.get(new.broker_name);
         let Some(holder) = broker
             .and_then(|broker| broker.members.get(&new.broker_id))
@@ -202,31 +204,16 @@ impl Routes {
             .live
             .get(holder)
             .is_some_and(|live| live.version.state_version > new.version.state_version);
-        if stale {
-            tracing::warn!(broker = new.broker_name, id = new.broker_id, address = new.address, holder = %holder.address, "ignoring a broker with an older state");
+        if stale && let Some(others) = GATE.open() {
+            tracing::warn!(
+                others,broker = new.broker_name, id = new.broker_id, address = new.address, holder = %holder.address, "ignoring a broker with an older state");
         }
         stale
     }
 
-    /// A process has one name: under the one that it had before it is gone.
-    fn leave_other_name(&mut self, new: &Registration<'_>, place: &Arc<Place>) {
-        let Some(live) = self.live.get(place).filter(|live| *live.broker_name != *new.broker_name) else {
-            return;
-        };
-        tracing::warn!(
-            address = new.address,
-            before = &*live.broker_name,
-            now = new.broker_name,
-            "a broker registers under another name"
-        );
-        let mut reduced = Reduced::new();
-        self.leave(place, &mut reduced);
-        self.after_departures(&reduced);
-    }
-
     /// Enters the broker's name, id and address.
-    fn place_broker(&mut self, new: &Registration<'_>, place: &Arc<Place>, now_ms: i64) -> Arc<str> {
-        let name = self.name(new.broker_name).unwrap_or_else(|| new.broker_name.into());
+    fn place_broker(&mut self, new: &Registration<'_>, place: &Arc<Place>, now_ms: i64) {
+        let name = Arc::clone(&place.name);
         if !self.brokers.contains_key(&name) {
             self.bytes += cost::broker(&name);
             self.brokers.insert(Arc::clone(&name), Broker::default());
@@ -260,7 +247,6 @@ impl Routes {
                 broker.cluster = new.cluster.into();
             }
         }
-        name
     }
 
     fn add_member(&mut self, name: &Arc<str>, id: i64, place: &Arc<Place>) {
@@ -303,7 +289,8 @@ impl Routes {
         new.acting_master.is_some() && new.broker_id != MASTER_ID && lowest == Some(new.broker_id)
     }
 
-    fn take_topics(&mut self, new: &Registration<'_>, name: &Arc<str>, place: &Place, first: bool) -> Option<LeftOut> {
+    fn take_topics(&mut self, new: &Registration<'_>, place: &Place, first: bool) -> Option<LeftOut> {
+        let name = &place.name;
         if new.complete && new.mappings.is_empty() {
             self.drop_unnamed(new, name);
         }
@@ -343,9 +330,8 @@ impl Routes {
         }
     }
 
-    fn set_live(&mut self, new: &Registration<'_>, broker_name: Arc<str>, place: &Arc<Place>, now_ms: i64, complete: bool) {
+    fn set_live(&mut self, new: &Registration<'_>, place: &Arc<Place>, now_ms: i64, complete: bool) {
         let live = Live {
-            broker_name,
             broker_id: new.broker_id,
             last_ms: now_ms,
             promise_ms: new.promise_ms.unwrap_or(DEFAULT_PROMISE_MS),

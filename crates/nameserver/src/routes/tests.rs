@@ -194,7 +194,7 @@ fn an_older_state_version_does_not_take_an_id_away() {
     let registered = routes.register(&late, 0).unwrap();
     assert!(registered.stale);
     assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(0, "a:0".to_owned())]));
-    assert_eq!(routes.data_version("c", "b:0"), None);
+    assert_eq!(routes.data_version("c", "a", "b:0"), None);
     late.version.state_version = 6;
     assert!(!routes.register(&late, 0).unwrap().stale);
     assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(0, "b:0".to_owned())]));
@@ -314,13 +314,13 @@ fn silence_beyond_the_promise_ends_a_broker() {
     routes.register(&hasty, 1_000).unwrap();
     assert!(!routes.has_silent(11_000));
     assert!(routes.has_silent(11_001));
-    routes.touch("c", "a:1", 11_001);
+    routes.touch("c", "a", "a:1", 11_001);
     routes.expire(21_001);
     assert_eq!(addresses(&routes, "orders").len(), 2);
     routes.expire(21_002);
     assert_eq!(addresses(&routes, "orders"), BTreeMap::from([(0, "a:0".to_owned())]));
-    assert_eq!(routes.data_version("c", "a:1"), None);
-    routes.touch("c", "nobody", 0);
+    assert_eq!(routes.data_version("c", "a", "a:1"), None);
+    routes.touch("c", "a", "nobody", 0);
     routes.expire(121_001);
     assert!(routes.route("orders", false).is_none());
     routes.check_invariants();
@@ -358,21 +358,22 @@ fn all_brokers_of_a_closed_connection_leave() {
 }
 
 #[test]
-fn an_address_has_one_name_at_a_time() {
-    let mut routes = routes();
-    for name in ["a", "b", "d"] {
-        let renamed = Registration {
-            broker_name: name,
-            ..master()
-        };
-        routes.register(&renamed, 0).unwrap();
-        let info = clusters(&routes);
-        assert_eq!(Vec::from_iter(info.broker_addr_table.keys()), [name]);
-        assert_eq!(Vec::from_iter(&info.cluster_addr_table["c"]), [name]);
-        assert_eq!(routes.route("orders", false).unwrap().queue_datas.len(), 1);
-        routes.check_invariants();
-    }
-    assert_eq!(routes.live_brokers(), 1);
+fn a_name_with_the_address_of_another_takes_nothing_from_it_and_counts_as_one_more() {
+    let mut routes = Routes::new(Bounds { brokers: 2, ..BOUNDS });
+    routes.register(&master(), 0).unwrap();
+    let named = |broker_name| Registration {
+        broker_name,
+        connection: 2,
+        ..master()
+    };
+    routes.register(&named("evil"), 0).unwrap();
+    assert_eq!(routes.register(&named("more"), 0), Err(Refused::TooManyBrokers(2)));
+    assert_eq!(routes.route("orders", false).unwrap().broker_datas.len(), 2);
+    routes.connection_closed(2);
+    let left = routes.route("orders", false).unwrap();
+    assert_eq!((left.broker_datas.len(), left.broker_datas[0].broker_name.as_str()), (1, "a"));
+    assert_eq!(routes.data_version("c", "evil", "a:0"), None);
+    routes.check_invariants();
 }
 
 #[test]
@@ -573,14 +574,14 @@ fn what_has_no_room_is_left_out_and_the_broker_stays_alive() {
     assert_eq!((left_out.topics, left_out.why), (2, Refused::TooManyTopics(2)));
     assert_eq!(routes.route("orders", false).unwrap().queue_datas[0].read_queue_nums, 9);
     assert!(!routes.has_silent(200_000), "it has given a sign of life");
-    assert_eq!(routes.data_version("c", "a:0"), None, "it is asked to register again");
+    assert_eq!(routes.data_version("c", "a", "a:0"), None, "it is asked to register again");
     // The same version again: what is missing now finds room.
     routes.delete_topic("other");
     assert_eq!(routes.register(&more, 0).unwrap().left_out.unwrap().topics, 1);
     assert_eq!(all(&routes), ["orders", "third"]);
     more.topics.pop();
     assert_eq!(routes.register(&more, 0).unwrap().left_out, None);
-    assert_eq!(routes.data_version("c", "a:0"), Some(version(2)));
+    assert_eq!(routes.data_version("c", "a", "a:0"), Some(version(2)));
     routes.check_invariants();
 }
 
@@ -637,7 +638,6 @@ impl Routes {
         for (place, live) in &self.live {
             bytes += cost::live(place, live);
             assert!(self.connections[&live.connection].contains(place));
-            assert!(self.brokers.get(&live.broker_name).is_none_or(|broker| !broker.members.is_empty()));
         }
         let spoken: usize = self.connections.values().map(Vec::len).sum();
         assert_eq!(spoken, self.live.len());
@@ -646,8 +646,7 @@ impl Routes {
             bytes += cost::broker(name);
             assert!(!broker.members.is_empty());
             for (id, place) in &broker.members {
-                let live = &self.live[place];
-                assert_eq!((&live.broker_name, live.broker_id), (name, *id));
+                assert_eq!((&place.name, self.live[place].broker_id), (name, *id));
                 *clusters
                     .entry(place.cluster.clone())
                     .or_default()
@@ -700,16 +699,17 @@ fn who_was_told_success_is_there_in_every_order_of_events() {
             topics: 5,
             bytes: 20_000,
         });
-        // Address, name, id, connection and last sign of life of who must be there.
-        let mut there = BTreeMap::<&str, (&str, i64, u64, i64)>::new();
+        // Name and address of who must be there, with id, connection and last sign of life.
+        let mut there = BTreeMap::<(&str, &str), (i64, u64, i64)>::new();
         for step in 0..120 {
             let now_ms = step * 1_000;
-            let address = dice.pick(&["1:1", "2:1", "3:1", "4:1"]);
+            let address = dice.pick(&["1:1", "2:1", "3:1"]);
+            let name = dice.pick(&["a", "b"]);
             let connection = dice.roll(5);
             match dice.roll(9) {
                 0..4 => {
                     let new = Registration {
-                        broker_name: dice.pick(&["a", "b"]),
+                        broker_name: name,
                         broker_id: dice.roll(2) as i64,
                         address,
                         connection,
@@ -721,30 +721,27 @@ fn who_was_told_success_is_there_in_every_order_of_events() {
                     match routes.register(&new, now_ms) {
                         Ok(registered) => {
                             assert!(!registered.stale);
-                            there.retain(|_, (name, id, ..)| (*name, *id) != (new.broker_name, new.broker_id));
-                            there.insert(address, (new.broker_name, new.broker_id, connection, now_ms));
+                            there.retain(|(of, _), (id, ..)| (*of, *id) != (name, new.broker_id));
+                            there.insert((name, address), (new.broker_id, connection, now_ms));
                         }
                         Err(refused) => assert!(!matches!(refused, Refused::SingleTopicFirst)),
                     }
                 }
                 4 => {
                     routes.connection_closed(connection);
-                    there.retain(|_, (_, _, on, _)| *on != connection);
+                    there.retain(|_, (_, on, _)| *on != connection);
                 }
                 5 => {
                     routes.expire(now_ms);
                     there.retain(|_, (.., last_ms)| *last_ms + 20_000 >= now_ms);
                 }
                 6 => {
-                    routes.touch("c", address, now_ms);
-                    there.entry(address).and_modify(|(.., last_ms)| *last_ms = now_ms);
+                    routes.touch("c", name, address, now_ms);
+                    there.entry((name, address)).and_modify(|(.., last_ms)| *last_ms = now_ms);
                 }
                 7 => {
-                    let name = dice.pick(&["a", "b"]);
                     routes.unregister("c", name, address);
-                    if there.get(address).is_some_and(|(of, ..)| *of == name) {
-                        there.remove(address);
-                    }
+                    there.remove(&(name, address));
                 }
                 _ => {
                     routes.wipe_write_perm("a");
@@ -752,7 +749,7 @@ fn who_was_told_success_is_there_in_every_order_of_events() {
                 }
             }
             routes.check_invariants();
-            for (address, (name, id, ..)) in &there {
+            for ((name, address), (id, ..)) in &there {
                 let group = routes.member_group("c", name);
                 assert_eq!(
                     group.broker_addrs.get(id).map(String::as_str),
