@@ -27,10 +27,10 @@ pub(crate) enum Problem {
     BrokerId(i64),
     #[error(transparent)]
     Refused(#[from] Refused),
-    #[error("register broker failed for a part of the topics: {0}")]
+    #[error("register broker failed: {0}")]
     LeftOut(#[from] LeftOut),
     #[error(
-        "register broker failed for {count} topics, the first is '{first}': a name must have 1 to {MAX_NAME_BYTES} bytes and no control characters"
+        "register broker failed for {count} of the topics, the first is '{first}': a name must have 1 to {MAX_NAME_BYTES} bytes and no control characters"
     )]
     TopicNames { count: usize, first: String },
     #[error(transparent)]

@@ -98,7 +98,11 @@ fn register_now(names: &NameServer, connection: u64, request: &Frame, mut answer
     let registered = enter(names, &registration)?;
     names.tell(registered.min_id_change);
     if let Some(left_out) = registered.left_out {
-        tracing::warn!(broker = header.broker_name, address = header.broker_addr, %left_out, "a broker has more topics than there is room for");
+        static GATE: Gate = Gate::new();
+        if let Some(others) = GATE.open() {
+            let (broker, address) = (header.broker_name, header.broker_addr);
+            tracing::warn!(broker, address, %left_out, others, "a broker has more topics than there is room for");
+        }
         return Err(left_out.into());
     }
     if let (count @ 1.., Some(first)) = topics.unsound {

@@ -79,7 +79,7 @@ pub struct MinIdChange {
 
 /// Topics that were not taken though the rest of the registration was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{topics} topics were not registered: {why}")]
+#[error("no room for {topics} of the topics: {why}")]
 pub struct LeftOut {
     /// How many.
     pub topics: usize,
