@@ -65,6 +65,8 @@ impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
     /// The tables could not be saved at the end: what was acknowledged since they were saved last is lost.
     pub async fn run(self, ends: Arc<Ends>) -> io::Result<()> {
         let upkeep = Arc::new(self);
+        // Beside the first save: name servers are told what was read from the disk, and what every start makes again.
+        let registering = tokio::spawn(Arc::clone(&upkeep).register());
         if let Err(error) = upkeep.blocking(Tables::save_changes).await {
             tracing::error!(%error, "table not saved at the start");
         }
@@ -73,7 +75,6 @@ impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
         tasks.spawn(Arc::clone(&upkeep).save_offsets());
         tasks.spawn(Arc::clone(&upkeep).save_delays());
         tasks.spawn(Arc::clone(&upkeep).look_around());
-        let registering = tokio::spawn(Arc::clone(&upkeep).register());
         ends.leave.notified().await;
         registering.abort();
         upkeep.registration.stop().await;
