@@ -1,0 +1,215 @@
+//! What holds after any events, and what is refused so that it does.
+
+use super::*;
+
+#[test]
+fn bounds_refuse_and_leave_what_was_there() {
+    let mut routes = Routes::new(Bounds {
+        brokers: 1,
+        topics: 2,
+        ..BOUNDS
+    });
+    routes.register(&master(), 0).unwrap();
+    assert_eq!(routes.register(&slave(1, "a:1"), 0), Err(Refused::TooManyBrokers(1)));
+    assert_eq!(routes.enter_topic("third", &[("a", queues(1))]), Err(Refused::TooManyTopics(2)));
+    assert_eq!(all(&routes), ["orders", "other"]);
+    routes.check_invariants();
+}
+
+#[test]
+fn what_has_no_room_is_left_out_and_the_broker_stays_alive() {
+    let mut routes = Routes::new(Bounds { topics: 2, ..BOUNDS });
+    routes.register(&master(), 0).unwrap();
+    let mut more = master();
+    more.topics = vec![("third", queues(1)), ("orders", queues(9)), ("fourth", queues(1))];
+    more.version = version(2);
+    let left_out = routes.register(&more, 100_000).unwrap().left_out.unwrap();
+    assert_eq!((left_out.topics, left_out.why), (2, Refused::TooManyTopics(2)));
+    assert_eq!(routes.route("orders", false).unwrap().queue_datas[0].read_queue_nums, 9);
+    assert!(!routes.has_silent(200_000), "it has given a sign of life");
+    assert_eq!(routes.data_version("c", "a", "a:0"), None, "it is asked to register again");
+    // The same version again: what is missing now finds room.
+    routes.delete_topic("other");
+    assert_eq!(routes.register(&more, 0).unwrap().left_out.unwrap().topics, 1);
+    assert_eq!(all(&routes), ["orders", "third"]);
+    more.topics.pop();
+    assert_eq!(routes.register(&more, 0).unwrap().left_out, None);
+    assert_eq!(routes.data_version("c", "a", "a:0"), Some(version(2)));
+    routes.check_invariants();
+}
+
+#[test]
+fn the_tables_are_bounded_in_bytes() {
+    let mut routes = Routes::new(Bounds {
+        bytes: 8_000,
+        topics: 1_000,
+        ..BOUNDS
+    });
+    let long: Vec<String> = (0..100).map(|n| format!("{n:0>200}")).collect();
+    let mut many = master();
+    many.topics = long.iter().map(|name| (name.as_str(), queues(1))).collect();
+    let left_out = routes.register(&many, 0).unwrap().left_out.unwrap();
+    assert_eq!(left_out.why, Refused::TooManyBytes(8_000));
+    assert_eq!(routes.all_topics().len() + left_out.topics, 100);
+    let big = QueueMapping {
+        bname: "a".repeat(9_000),
+        ..QueueMapping::default()
+    };
+    let known = routes.all_topics()[0].to_string();
+    many.mappings = vec![(&known, &big)];
+    many.topics.truncate(2);
+    assert!(routes.register(&many, 0).unwrap().left_out.is_some());
+    let servers = ["f".repeat(9_000)];
+    many.mappings.clear();
+    many.filter_servers = Some(&servers);
+    routes.register(&many, 0).unwrap();
+    assert!(routes.bytes() <= 8_000 + 1_000, "{}", routes.bytes());
+    routes.check_invariants();
+    routes.connection_closed(1);
+    assert_eq!(routes.bytes(), 0);
+}
+
+#[test]
+fn one_connection_has_its_share_of_brokers() {
+    let mut routes = Routes::new(Bounds {
+        brokers_per_connection: 1,
+        ..BOUNDS
+    });
+    routes.register(&master(), 0).unwrap();
+    let mut second = slave(1, "a:1");
+    second.connection = 1;
+    assert_eq!(routes.register(&second, 0), Err(Refused::TooManyOnConnection(1)));
+    routes.register(&master(), 0).unwrap();
+    second.connection = 2;
+    routes.register(&second, 0).unwrap();
+}
+
+impl Routes {
+    /// Asserts the invariants of the module: whatever is kept twice agrees, and nothing is left of what is gone.
+    pub(super) fn check_invariants(&self) {
+        let mut bytes = 0;
+        for (place, live) in &self.live {
+            bytes += cost::live(place, live);
+            assert!(self.connections[&live.connection].contains(place));
+        }
+        let spoken: usize = self.connections.values().map(Vec::len).sum();
+        assert_eq!(spoken, self.live.len());
+        let mut clusters = BTreeMap::<Box<str>, BTreeMap<Arc<str>, usize>>::new();
+        for (name, broker) in &self.brokers {
+            bytes += cost::broker(name);
+            assert!(!broker.members.is_empty());
+            for (id, place) in &broker.members {
+                assert_eq!((&place.name, self.live[place].broker_id), (name, *id));
+                *clusters
+                    .entry(place.cluster.clone())
+                    .or_default()
+                    .entry(Arc::clone(name))
+                    .or_default() += 1;
+            }
+            assert!(broker.topics.iter().all(|topic| self.topics[topic].has(name)));
+        }
+        assert_eq!(clusters, self.clusters);
+        for (name, topic) in &self.topics {
+            bytes += topics::topic_cost(name, topic) + topic.parts.len() * cost::PART;
+            assert!(!topic.parts.is_empty());
+            assert!(topic.parts.is_sorted_by(|one, other| one.broker < other.broker));
+            assert!(topic.parts.iter().all(|part| self.brokers[&part.broker].topics.contains(name)));
+        }
+        for (place, servers) in &self.filter_servers {
+            bytes += cost::filter_servers(servers);
+            assert!(self.live.contains_key(place));
+        }
+        assert_eq!(bytes, self.bytes);
+    }
+}
+
+/// A generator of numbers, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.roll(from.len() as u64) as usize]
+    }
+}
+
+/// Whatever order registrations, signs of life, closing connections, silence and administrators come in: a broker that was told success is
+/// there until its own connection closes, it is silent, it leaves, or another takes its id; and the tables agree with each other.
+#[test]
+fn who_was_told_success_is_there_in_every_order_of_events() {
+    for seed in 0..400 {
+        let mut dice = Dice(seed);
+        let mut routes = Routes::new(Bounds {
+            brokers: 6,
+            brokers_per_connection: 3,
+            topics: 5,
+            bytes: 20_000,
+        });
+        // Name and address of who must be there, with id, connection and last sign of life.
+        let mut there = BTreeMap::<(&str, &str), (i64, u64, i64)>::new();
+        for step in 0..120 {
+            let now_ms = step * 1_000;
+            let address = dice.pick(&["1:1", "2:1", "3:1"]);
+            let name = dice.pick(&["a", "b"]);
+            let connection = dice.roll(5);
+            match dice.roll(9) {
+                0..4 => {
+                    let new = Registration {
+                        broker_name: name,
+                        broker_id: dice.roll(2) as i64,
+                        address,
+                        connection,
+                        promise_ms: Some(20_000),
+                        version: version(dice.roll(3) as i64),
+                        topics: vec![("t", queues(1)), (dice.pick(&["u", "v", "w"]), queues(1))],
+                        ..master()
+                    };
+                    match routes.register(&new, now_ms) {
+                        Ok(registered) => {
+                            assert!(!registered.stale);
+                            there.retain(|(of, _), (id, ..)| (*of, *id) != (name, new.broker_id));
+                            there.insert((name, address), (new.broker_id, connection, now_ms));
+                        }
+                        Err(refused) => assert!(!matches!(refused, Refused::SingleTopicFirst)),
+                    }
+                }
+                4 => {
+                    routes.connection_closed(connection);
+                    there.retain(|_, (_, on, _)| *on != connection);
+                }
+                5 => {
+                    routes.expire(now_ms);
+                    there.retain(|_, (.., last_ms)| *last_ms + 20_000 >= now_ms);
+                }
+                6 => {
+                    routes.touch("c", name, address, now_ms);
+                    there.entry((name, address)).and_modify(|(.., last_ms)| *last_ms = now_ms);
+                }
+                7 => {
+                    routes.unregister("c", name, address);
+                    there.remove(&(name, address));
+                }
+                _ => {
+                    routes.wipe_write_perm("a");
+                    routes.delete_topic(dice.pick(&["t", "u", "v"]));
+                }
+            }
+            routes.check_invariants();
+            for ((name, address), (id, ..)) in &there {
+                let group = routes.member_group("c", name);
+                assert_eq!(
+                    group.broker_addrs.get(id).map(String::as_str),
+                    Some(*address),
+                    "seed {seed}, step {step}"
+                );
+            }
+        }
+    }
+}
