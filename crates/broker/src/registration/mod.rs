@@ -17,9 +17,9 @@
 //! Not here: what name servers do with it; replicas, controllers.
 
 mod greeting;
+mod name_server;
 mod parts;
 mod standing;
-mod target;
 
 pub use greeting::{Greeting, Identity};
 pub use standing::{Standing, Standings};
@@ -27,10 +27,10 @@ pub use standing::{Standing, Standings};
 use crate::settings::BrokerSettings;
 use crate::topic::Topics;
 use config::Live;
+use name_server::Target;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use target::Target;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
