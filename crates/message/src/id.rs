@@ -9,22 +9,22 @@ use std::net::{IpAddr, SocketAddr};
 /// Most characters of an offset id.
 pub const MAX_LEN: usize = 56;
 
-/// Writes an offset id at the end of `out`.
-pub fn write_offset_id(out: &mut impl Extend<u8>, store_host: SocketAddr, offset: LogOffset) {
-    match store_host.ip() {
-        IpAddr::V4(ip) => push_hex(out, &ip.octets()),
-        IpAddr::V6(ip) => push_hex(out, &ip.octets()),
-    }
-    push_hex(out, &i32::from(store_host.port()).to_be_bytes());
-    push_hex(out, &offset.0.to_be_bytes());
+/// Writes an offset id into `out` and returns it.
+pub fn write_offset_id(out: &mut [u8; MAX_LEN], store_host: SocketAddr, offset: LogOffset) -> &[u8] {
+    let address = match store_host.ip() {
+        IpAddr::V4(ip) => write_hex(out, 0, &ip.octets()),
+        IpAddr::V6(ip) => write_hex(out, 0, &ip.octets()),
+    };
+    let port = write_hex(out, address, &i32::from(store_host.port()).to_be_bytes());
+    let end = write_hex(out, port, &offset.0.to_be_bytes());
+    &out[..end]
 }
 
 /// An offset id as text.
 #[must_use]
 pub fn offset_id(store_host: SocketAddr, offset: LogOffset) -> String {
-    let mut out = Vec::with_capacity(MAX_LEN);
-    write_offset_id(&mut out, store_host, offset);
-    String::from_utf8(out).unwrap_or_default()
+    let mut out = [0; MAX_LEN];
+    String::from_utf8_lossy(write_offset_id(&mut out, store_host, offset)).into_owned()
 }
 
 /// Reads an offset id back; `None` when it is not one.
@@ -41,11 +41,15 @@ pub fn parse_offset_id(text: &str) -> Option<(SocketAddr, LogOffset)> {
     Some((SocketAddr::new(ip, port), LogOffset(offset)))
 }
 
-fn push_hex(out: &mut impl Extend<u8>, bytes: &[u8]) {
+/// Writes bytes from `at` on; returns where they end.
+fn write_hex(out: &mut [u8; MAX_LEN], at: usize, bytes: &[u8]) -> usize {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for b in bytes {
-        out.extend([DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]);
+    let end = at + 2 * bytes.len();
+    for (digits, byte) in out[at..end].chunks_exact_mut(2).zip(bytes) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 15)];
     }
+    end
 }
 
 /// Pairs of hex digits and nothing else: `from_str_radix` would take a sign for a digit.

@@ -392,7 +392,7 @@ impl Sender {
             if n > 0 {
                 ids.push(b',');
             }
-            id::write_offset_id(&mut ids, store_host, placement.log_offset);
+            ids.extend_from_slice(id::write_offset_id(&mut [0; id::MAX_LEN], store_host, placement.log_offset));
         }
         let first = placed.first().map_or(0, |p| p.queue_offset.0);
         let fields = [
