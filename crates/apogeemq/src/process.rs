@@ -21,6 +21,15 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Returns free memory to the system. The allocator keeps what is freed for the next time, up to some 100 MiB with a few threads.
+pub(crate) fn give_back_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call takes no pointer, and locks what it looks at.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Makes a limit on the size of files (`ulimit -f`) an error of the write or allocation that meets it, which the store knows how to
 /// answer as it does a full disk. Without this the signal that comes with it, SIGXFSZ, ends the process.
 pub(crate) fn survive_file_size_limit() -> io::Result<()> {

@@ -19,7 +19,7 @@ use nameserver::settings::NamesrvSettings;
 use crate::arguments::ServerFlags;
 use crate::configuration::{self, Configuration};
 use crate::failure::Failure;
-use crate::process::{StopSignals, raise_descriptor_limit, survive_file_size_limit};
+use crate::process::{StopSignals, give_back_free_memory, raise_descriptor_limit, survive_file_size_limit};
 use crate::{logging, screen};
 
 /// Which roles this process runs.
@@ -50,6 +50,7 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
     let signals = StopSignals::block().map_err(Failure::new)?;
     let _log = logging::install(flags.common.log.as_deref())?;
     survive_file_size_limit().map_err(Failure::new)?;
+    net::when_relieved(give_back_free_memory);
     let configuration = configuration::read(part, flags, configuration::environment())?;
     configuration.report();
     if let Err(error) = raise_descriptor_limit() {

@@ -145,7 +145,7 @@ impl Routes {
         deal: impl FnOnce(&Arc<Self>, &Frame, Reply) + Send + 'static,
     ) -> Dealt {
         let (routes, frame, answer) = (self.clone(), frame.clone(), reply.clone());
-        let owed = reply.connection().owe();
+        let owed = reply.connection().owe(0);
         let job = move || {
             deal(&routes, &frame, answer);
             drop(owed);
@@ -161,7 +161,7 @@ impl Routes {
         if outcome.is_err() {
             return Dealt::Now(outcome);
         }
-        let (reply, owed) = (reply.clone(), reply.connection().owe());
+        let (reply, owed) = (reply.clone(), reply.connection().owe(0));
         self.changed.when_settled(move |saved| {
             reply.send(saved.map_err(|reason| Refusal::system(&*reason)).and(outcome));
             drop(owed);
@@ -368,7 +368,7 @@ impl Routes {
         if !heartbeat.makes_topic {
             return Dealt::Now(heartbeat.join(&self.consumers, &self.producers, &self.stats));
         }
-        let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe());
+        let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(0));
         self.changed.when_settled(move |saved| {
             if let Err(reason) = saved {
                 // Consuming does not depend on it.
@@ -393,7 +393,7 @@ impl Routes {
             region: settings.region_id.clone(),
             trace_on: settings.trace_on,
         };
-        let (routes, conn, answer, owed) = (self.clone(), conn.clone(), reply.clone(), conn.owe());
+        let (routes, conn, answer, owed) = (self.clone(), conn.clone(), reply.clone(), conn.owe(0));
         let send = request_reply::handler::as_send(frame);
         request_reply::handler::push(frame, came, &self.producers, move |outcome| {
             if outcome.is_ok() && routes.settings.current().store_reply_message_enable {

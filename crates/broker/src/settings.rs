@@ -299,10 +299,13 @@ config::declare! {
     section "Bounds" {
         /// Connections at once; one more is closed at once.
         max_connections: usize { name: "apogeeMaxConnections", default: 20_000, allowed: whole(1..=1_000_000), change: AtStart }
-        /// Bytes waiting for a client that does not read, above which its requests are not read either.
+        /// Bytes waiting for a client that does not read, or expected of answers that it asked for, above which its requests are not read.
         outbox_pause_bytes: usize { name: "apogeeOutboxPauseBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
         /// Bytes waiting for a client that does not read, above which its connection is closed.
         outbox_close_bytes: usize { name: "apogeeOutboxCloseBytes", default: 64 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart }
+        /// Bytes waiting for all clients that do not read. A client's requests are not read either while more waits for it than an eighth
+        /// of what is left of this; over it the connection with the most is closed.
+        outbox_total_bytes: usize { name: "apogeeOutboxTotalBytes", default: 256 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
         /// Requests to one client that wait for its answer; one more is not sent.
         max_pending_requests: usize { name: "apogeeMaxPendingRequests", default: 1_024, allowed: whole(1..=100_000), change: AtStart }
         /// Pulls held until a message arrives; one more is answered at once.

@@ -337,6 +337,7 @@ fn network(settings: &BrokerSettings) -> Options {
             max_frame_bytes: settings.frame_max_length,
             outbox_pause_bytes: settings.outbox_pause_bytes,
             outbox_close_bytes: settings.outbox_close_bytes,
+            outbox_total_bytes: settings.outbox_total_bytes,
             max_pending_requests: settings.max_pending_requests,
             idle_timeout: settings.server_channel_max_idle_time,
         },

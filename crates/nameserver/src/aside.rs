@@ -109,7 +109,8 @@ impl Aside {
             self.start()?;
             waiting.started = true;
         }
-        let owed = connection.owe();
+        // Without a size: the answer counts when it is there, and no further job of this connection is begun before.
+        let owed = connection.owe(0);
         let run = Box::new(move || {
             run();
             drop(owed);

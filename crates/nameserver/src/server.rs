@@ -127,6 +127,7 @@ impl NameServer {
                 max_frame_bytes: settings.frame_max_length,
                 outbox_pause_bytes: settings.outbox_pause_bytes,
                 outbox_close_bytes: settings.outbox_close_bytes,
+                outbox_total_bytes: settings.outbox_total_bytes,
                 idle_timeout: settings.server_channel_max_idle_time,
                 ..net::Limits::default()
             },
@@ -278,7 +279,7 @@ impl Service for NameServer {
         while let Some(frame) = frames.get(served) {
             self.answer(conn, frame);
             served += 1;
-            if conn.congested() {
+            if served < frames.len() && conn.must_yield() {
                 break;
             }
         }

@@ -84,6 +84,9 @@ config::declare! {
         outbox_pause_bytes: usize { name: "apogeeOutboxPauseBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
         /// Bytes waiting for a client that does not read, above which its connection is closed.
         outbox_close_bytes: usize { name: "apogeeOutboxCloseBytes", default: 64 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart }
+        /// Bytes waiting for all clients that do not read. A client's requests are not read either while more waits for it than an eighth
+        /// of what is left of this; over it the connection with the most is closed.
+        outbox_total_bytes: usize { name: "apogeeOutboxTotalBytes", default: 256 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
         /// Brokers of all clusters; one more is refused.
         max_brokers: usize { name: "apogeeMaxBrokers", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
         /// Brokers that register over one connection; one more is refused.

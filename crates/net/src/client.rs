@@ -11,6 +11,7 @@ use protocol::frame::Frame;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use crate::budget::Budget;
 use crate::connection::Ends;
 use crate::drive::drive;
 use crate::listen::canonical;
@@ -77,7 +78,8 @@ impl Peer {
             local: canonical(local),
             listener: 0,
         };
-        let conn = Connection::new(ends, write, &options.limits, None);
+        let budget = Arc::new(Budget::new(options.limits.outbox_total_bytes));
+        let conn = Connection::new(ends, write, &options.limits, budget, None);
         let service = options.service.unwrap_or_else(|| Arc::new(Deaf));
         tokio::spawn(drive(Arc::clone(&conn), read, service, Arc::new(options.limits)));
         Self { conn }

@@ -1,79 +1,21 @@
 //! One connection, as services and other threads see it.
 
-use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use protocol::frame::Frame;
 
 use crate::Limits;
-use crate::outbox::{Out, Outbox, Queued};
+use crate::batch::Out;
+use crate::budget::Budget;
+use crate::outbox::{Bounds, Outbox, Queued};
 use crate::quiet::{Gate, uptime_ms};
 use crate::requests::{Done, RequestError, Requests};
 use crate::transport::WriteSide;
+use crate::turn;
 use crate::worker::Worker;
-
-thread_local! {
-    /// The connection whose frames this thread is serving, 0 for none.
-    static SERVING: Cell<u64> = const { Cell::new(0) };
-    /// Connections to flush when that is done.
-    static LATER: RefCell<Vec<Arc<Connection>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Connections remembered for one flush at the end of a `serve`; more are flushed at once.
-const LATER_MAX: usize = 1_024;
-
-/// Up to so many other connections are written before the one that is served. A message that was just stored goes to those who
-/// wait for it before its sender is told: they ask for the next one while this thread is still awake. More would keep the sender
-/// waiting.
-const LATER_FIRST_MAX: usize = 4;
-
-/// Runs a service call for `connection`; then writes what it queued, there and elsewhere. False: the connection has failed.
-pub(crate) fn serving(connection: &Connection, call: impl FnOnce()) -> bool {
-    /// Ends the call even if the service panics: others must not wait for bytes that it queued for them.
-    struct End;
-    impl Drop for End {
-        fn drop(&mut self) {
-            SERVING.set(0);
-            if std::thread::panicking() {
-                flush_others();
-            }
-        }
-    }
-    SERVING.set(connection.id);
-    let end = End;
-    call();
-    drop(end);
-    if LATER.with_borrow(Vec::len) <= LATER_FIRST_MAX {
-        flush_others();
-        return connection.write_now();
-    }
-    let alive = connection.write_now();
-    flush_others();
-    alive
-}
-
-fn flush_others() {
-    let others = LATER.take();
-    for other in &others {
-        other.flush();
-    }
-    give_back(others);
-}
-
-/// Keeps the list's memory for the next batch.
-fn give_back(mut list: Vec<Arc<Connection>>) {
-    list.clear();
-    if list.capacity() > 0 {
-        LATER.with_borrow_mut(|later| {
-            if later.capacity() == 0 {
-                *later = list;
-            }
-        });
-    }
-}
 
 /// The id of the next connection.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -87,12 +29,8 @@ pub struct Connection {
     outbox: Outbox,
     requests: Requests,
     closing: AtomicBool,
-    draining: AtomicBool,
-    /// Answers that a stop waits for, see [`Connection::owe`].
-    owed: AtomicUsize,
     last_read_ms: AtomicU64,
-    pause_bytes: usize,
-    /// The server's worker, to sweep time-outs; a client's connection has none.
+    /// The server's worker, to sweep time-outs and to know who else waits for a turn; a client's connection has none.
     home: Option<Arc<Worker>>,
 }
 
@@ -104,19 +42,20 @@ pub(crate) struct Ends {
 }
 
 impl Connection {
-    pub(crate) fn new(ends: Ends, socket: WriteSide, limits: &Limits, home: Option<Arc<Worker>>) -> Arc<Self> {
+    pub(crate) fn new(ends: Ends, socket: WriteSide, limits: &Limits, budget: Arc<Budget>, home: Option<Arc<Worker>>) -> Arc<Self> {
+        let bounds = Bounds {
+            pause: limits.outbox_pause_bytes,
+            close: limits.outbox_close_bytes,
+        };
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             peer: ends.peer,
             local: ends.local,
             listener: ends.listener,
-            outbox: Outbox::new(socket, limits.outbox_close_bytes),
+            outbox: Outbox::new(socket, bounds, budget),
             requests: Requests::new(limits.max_pending_requests),
             closing: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            owed: AtomicUsize::new(0),
             last_read_ms: AtomicU64::new(uptime_ms()),
-            pause_bytes: limits.outbox_pause_bytes,
             home,
         })
     }
@@ -156,10 +95,26 @@ impl Connection {
         self.outbox.queued_bytes()
     }
 
-    /// More waits to be written than [`Limits::outbox_pause_bytes`] allows for reading on: a good moment for a service to stop
-    /// serving the batch, see [`crate::Service::serve`].
+    /// Memory that waits for the peer to read.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.outbox.charged_bytes()
+    }
+
+    /// More waits to be written, or is expected of answers to come ([`Self::owe`]), than [`Limits::outbox_pause_bytes`] allows, or
+    /// its share of [`Limits::outbox_total_bytes`] while peers do not read. Its requests are not read then.
     pub fn congested(&self) -> bool {
-        self.queued_bytes() > self.pause_bytes
+        self.outbox.is_congested()
+    }
+
+    /// More waits to be written than this connection may have at the moment: an answer that can be put off is better asked for again.
+    pub fn peer_lags(&self) -> bool {
+        self.outbox.lags()
+    }
+
+    /// A good moment for a service to stop serving the batch, see [`crate::Service::serve`]: the connection is congested, or the time
+    /// of its turn is used up. Reads the clock; ask after requests that cost more than that.
+    pub fn must_yield(&self) -> bool {
+        self.congested() || (turn::is_serving(self.id) && turn::is_over())
     }
 
     /// Queues frames and has them written: at the end of the running `serve` when that serves this connection, else at once by this
@@ -168,7 +123,7 @@ impl Connection {
     /// False: the connection is closed and the frames are dropped.
     pub fn send(&self, encode: impl FnOnce(&mut Out<'_>)) -> bool {
         let queued = self.queue(encode);
-        if queued && SERVING.get() != self.id {
+        if queued && !turn::is_serving(self.id) {
             self.flush();
         }
         queued
@@ -178,8 +133,8 @@ impl Connection {
     /// frames for one connection then cost one write.
     pub fn send_later(self: &Arc<Self>, encode: impl FnOnce(&mut Out<'_>)) -> bool {
         let queued = self.queue(encode);
-        if queued && SERVING.get() != self.id {
-            self.flush_later();
+        if queued && !turn::is_serving(self.id) && !turn::flush_later(self) {
+            self.flush();
         }
         queued
     }
@@ -205,19 +160,6 @@ impl Connection {
     pub fn flush(&self) {
         if !self.write_now() {
             self.close();
-        }
-    }
-
-    fn flush_later(self: &Arc<Self>) {
-        let left = LATER.with_borrow_mut(|later| {
-            let room = SERVING.get() != 0 && later.len() < LATER_MAX;
-            if room && !later.iter().rev().take(8).any(|other| other.id == self.id) {
-                later.push(Arc::clone(self));
-            }
-            room
-        });
-        if !left {
-            self.flush();
         }
     }
 
@@ -269,26 +211,25 @@ impl Connection {
         self.outbox.flush()
     }
 
-    /// Ends the connection as soon as what is queued is written; no more requests are read.
+    /// Ends the connection as soon as what is queued and owed is written; no more requests are read.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.outbox.wake();
+        self.outbox.drain();
     }
 
-    /// Says that an answer will follow from another thread: [`crate::Server::stop`] waits for it, within its patience. To be
-    /// dropped when the answer was sent, or will never be.
-    pub fn owe(self: &Arc<Self>) -> Owed {
-        self.owed.fetch_add(1, Ordering::AcqRel);
-        Owed(Arc::clone(self))
+    /// Says that an answer of about `bytes` will follow from another thread. Until then it counts towards what congests the
+    /// connection, and [`crate::Server::drain`] waits for it, within its patience. To be dropped when the answer was sent, or will
+    /// never be.
+    pub fn owe(self: &Arc<Self>, bytes: usize) -> Owed {
+        self.outbox.owe(bytes);
+        Owed {
+            conn: Arc::clone(self),
+            bytes,
+        }
     }
 
-    /// Whether all answers are written. What is owed is looked at first: an answer is queued before it is owed no more.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.owed.load(Ordering::Acquire) == 0 && self.queued_bytes() == 0
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+    /// The worker of a server's connection.
+    pub(crate) fn worker(&self) -> Option<&Worker> {
+        self.home.as_deref()
     }
 
     pub(crate) fn touch(&self) {
@@ -319,13 +260,14 @@ impl Connection {
 
 /// An answer that is still to come, see [`Connection::owe`].
 #[derive(Debug)]
-pub struct Owed(Arc<Connection>);
+pub struct Owed {
+    conn: Arc<Connection>,
+    bytes: usize,
+}
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        if self.0.owed.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
-            self.0.outbox.wake();
-        }
+        self.conn.outbox.paid(self.bytes);
     }
 }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use protocol::frame::Frame;
 
-use crate::connection::serving;
 use crate::inbound::{Chunk, Inbound};
+use crate::outbox::Next;
 use crate::quiet::Gate;
 use crate::transport::ReadSide;
-use crate::{Connection, Limits, Service, spare};
+use crate::worker::Worker;
+use crate::{Connection, Limits, Service, spare, turn};
 
 /// First byte of a TLS record of type handshake. A frame cannot begin with it: that would be a length of over 369 million.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -38,6 +39,7 @@ pub(crate) async fn drive(conn: Arc<Connection>, side: ReadSide, service: Arc<dy
     let mut task = Task {
         inbound: Inbound::new(side),
         leftover: Vec::new(),
+        waits_for_turn: false,
         begun: false,
         registered: false,
         conn,
@@ -53,8 +55,10 @@ struct Task {
     inbound: Inbound,
     service: Arc<dyn Service>,
     limits: Arc<Limits>,
-    /// Frames the service left because the connection is congested.
+    /// Frames the service left because the connection is congested, or its turn was over.
     leftover: Vec<Frame>,
+    /// The worker counts this connection among those with frames left.
+    waits_for_turn: bool,
     /// The first byte has been looked at.
     begun: bool,
     /// The outbox knows this task's waker.
@@ -63,6 +67,7 @@ struct Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        self.wait_for_turn(false);
         self.conn.finish();
         self.service.closed(&self.conn);
     }
@@ -75,16 +80,15 @@ impl Task {
                 Event::Read(chunk) => {
                     let full = chunk.full;
                     let alive = self.digest(chunk);
-                    if alive && full {
-                        // More is there, but others on this thread come first.
-                        tokio::task::yield_now().await;
-                    }
+                    self.let_others_go_first(alive && full).await;
                     alive
                 }
                 Event::Room => self.conn.outbox().resume(),
                 Event::Leftover => {
                     let frames = std::mem::take(&mut self.leftover);
-                    self.serve(frames)
+                    let alive = self.serve(frames);
+                    self.let_others_go_first(false).await;
+                    alive
                 }
                 Event::Drained => {
                     self.linger().await;
@@ -98,6 +102,24 @@ impl Task {
         }
     }
 
+    /// Others on this thread come before what is left over, and before what can be read at once (`more`).
+    async fn let_others_go_first(&mut self, more: bool) {
+        let left = !self.leftover.is_empty();
+        self.wait_for_turn(left);
+        if left || more {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn wait_for_turn(&mut self, waits: bool) {
+        if self.waits_for_turn != waits {
+            self.waits_for_turn = waits;
+            if let Some(worker) = self.conn.worker() {
+                worker.wait_for_turn(waits);
+            }
+        }
+    }
+
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if !self.registered {
             self.conn.outbox().register(cx.waker());
@@ -106,20 +128,13 @@ impl Task {
         if self.conn.is_closed() {
             return Poll::Ready(Event::End);
         }
-        if self.conn.outbox().is_blocked() {
-            if self.conn.outbox().poll_room(cx).is_ready() {
-                return Poll::Ready(Event::Room);
-            }
-            if self.conn.congested() {
-                return Poll::Pending;
-            }
+        if self.conn.outbox().is_blocked() && self.conn.outbox().poll_room(cx).is_ready() {
+            return Poll::Ready(Event::Room);
         }
-        if self.conn.is_draining() {
-            return if self.conn.is_drained() {
-                Poll::Ready(Event::Drained)
-            } else {
-                Poll::Pending
-            };
+        match self.conn.outbox().next() {
+            Next::Go => {}
+            Next::Wait => return Poll::Pending,
+            Next::Drained => return Poll::Ready(Event::Drained),
         }
         if !self.leftover.is_empty() {
             return Poll::Ready(Event::Leftover);
@@ -177,7 +192,10 @@ impl Task {
     /// Gives answers to those who wait for them and the rest to the service. False ends the connection.
     fn serve(&mut self, mut frames: Vec<Frame>) -> bool {
         let before = frames.len();
-        let alive = serving(&self.conn, || {
+        let mut stuck = false;
+        // A single request is served in one go, so its turn needs no end.
+        let length = (before > 1).then(|| turn::length(self.conn.worker().map_or(0, Worker::waiting_for_turn)));
+        let alive = turn::serving(&self.conn, length, || {
             if frames.iter().any(Frame::is_response) {
                 for answer in frames.extract_if(.., |frame| frame.is_response()) {
                     self.conn.requests().complete(answer);
@@ -185,13 +203,13 @@ impl Task {
             }
             if !frames.is_empty() {
                 self.service.serve(&self.conn, &mut frames);
+                stuck = frames.len() == before && !self.conn.must_yield();
             }
         });
         if frames.is_empty() {
             spare::give_frames(frames);
             return alive;
         }
-        let stuck = frames.len() == before && !self.conn.congested();
         if stuck {
             tracing::error!(peer = %self.conn.peer(), frames = before, "the service left requests unserved without cause");
         }

@@ -21,27 +21,34 @@
 //!
 //! Not here: what a request means, reconnecting (the caller's decision), TLS (its seam is `transport`).
 
+mod batch;
+mod budget;
 mod connection;
 mod drive;
 mod inbound;
 mod limits;
 mod listen;
+mod memory;
 mod outbox;
 mod quiet;
 mod requests;
 mod server;
 mod service;
 mod spare;
+mod sync;
 mod transport;
+mod turn;
 mod worker;
 
 pub mod client;
 
+pub use batch::Out;
 pub use connection::{Connection, Owed};
 pub use limits::Limits;
 pub use listen::{bind, resolve};
-pub use outbox::Out;
+pub use memory::when_relieved;
 pub use quiet::Gate;
 pub use requests::RequestError;
 pub use server::{Options, Server, StopOutcome, worker_threads};
 pub use service::Service;
+pub use turn::together;

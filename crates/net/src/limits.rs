@@ -10,10 +10,14 @@ pub struct Limits {
     /// Largest frame in bytes, its 4-byte length field included. A longer one closes the connection. Default 16,777,216,
     /// as in Apache's `com.rocketmq.remoting.frameMaxLength`.
     pub max_frame_bytes: usize,
-    /// While more than this many bytes wait to be written and the peer takes none, its requests are not read. Default 4 MiB.
+    /// While more than this many bytes wait to be written, or are expected of answers to come, a connection's requests are not
+    /// read. Default 4 MiB.
     pub outbox_pause_bytes: usize,
     /// A connection with more than this many bytes waiting is closed. Default 64 MiB.
     pub outbox_close_bytes: usize,
+    /// Bytes waiting over all connections of a server for peers that do not read. A connection is paused above an eighth of what is
+    /// left of it, too; over it the connection with the most is closed. Default 256 MiB.
+    pub outbox_total_bytes: usize,
     /// Requests of ours without an answer yet, per connection. One more is refused. Default 1,024.
     pub max_pending_requests: usize,
     /// A connection from which nothing was read for this long is closed, checked about every 30 s (or a quarter of this, if that
@@ -28,6 +32,7 @@ impl Default for Limits {
             max_frame_bytes: 16_777_216,
             outbox_pause_bytes: 4 << 20,
             outbox_close_bytes: 64 << 20,
+            outbox_total_bytes: 256 << 20,
             max_pending_requests: 1_024,
             idle_timeout: Duration::from_secs(120),
         }

@@ -1,138 +1,26 @@
-//! What waits to be written to one connection, and who writes it.
+//! What waits to be written to one connection, who writes it, and when the connection's task goes on.
 //!
 //! Any thread appends under a short lock. Whoever wants it written becomes the writer unless there is one; the writer takes all
 //! that waits, writes it without holding the lock, and looks again before it leaves, so that what others appended meanwhile is
 //! written by it as well. Nobody waits for a writer. When the socket is full, the rest goes back in front and the connection's own
 //! task waits for room.
 //!
+//! Answers that are still to come from other threads are counted here too ([`Outbox::owe`]), with the bytes that are expected of
+//! them: a connection is congested by what it has asked for, not only by what is there already.
+//!
 //! Invariants:
 //! - Bytes leave in the order of `queue` calls.
-//! - `blocked` implies that nobody writes until the connection's task has seen room.
+//! - `blocked` implies that nobody writes until the connection's task has seen room, and that nothing that waits is shared.
 //! - `queued` counts all bytes not yet taken by the socket, also those in the writer's hands.
+//! - A task that was told to wait ([`Next::Wait`]) is woken by whatever ends the reason, whichever thread that runs on.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::io;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes, BytesMut};
-use parking_lot::Mutex;
-
-use crate::spare;
+use crate::batch::{Batch, Out};
+use crate::budget::Budget;
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::transport::WriteSide;
-
-/// Slices in one vectored write.
-const SLICES: usize = 64;
-/// A body below this size is copied behind its head: cheaper than a slice of its own.
-const COPY_BELOW_BYTES: usize = 1_024;
-
-/// Where a frame is encoded: heads go straight into the output buffer, large bodies are only referred to.
-///
-/// Whole frames only: what is left half written here tears the stream.
-pub struct Out<'a> {
-    batch: &'a mut Batch,
-}
-
-impl Out<'_> {
-    /// The output buffer. Append to it; what is there already belongs to earlier frames.
-    pub fn head(&mut self) -> &mut BytesMut {
-        &mut self.batch.tail
-    }
-
-    /// Appends a body, or a part of one, without copying it unless it is small. The bytes stay alive until the peer has taken them.
-    pub fn body(&mut self, body: Bytes) {
-        self.batch.push(body);
-    }
-}
-
-/// Bytes in order: `parts`, then `tail`.
-#[derive(Default)]
-struct Batch {
-    parts: VecDeque<Bytes>,
-    /// Sum of `parts`.
-    parts_bytes: usize,
-    tail: BytesMut,
-}
-
-impl Batch {
-    fn len(&self) -> usize {
-        self.parts_bytes + self.tail.len()
-    }
-
-    fn push(&mut self, body: Bytes) {
-        if body.len() < COPY_BELOW_BYTES {
-            return self.tail.extend_from_slice(&body);
-        }
-        if self.parts.capacity() == 0 {
-            self.parts = spare::parts();
-        }
-        self.seal();
-        self.parts_bytes += body.len();
-        self.parts.push_back(body);
-    }
-
-    /// Makes the tail a part, so that others can follow.
-    fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            self.parts_bytes += self.tail.len();
-            self.parts.push_back(self.tail.split().freeze());
-        }
-    }
-
-    /// Writes until nothing is left, or the socket takes no more (`WouldBlock`), or it fails.
-    fn write(&mut self, socket: &WriteSide) -> io::Result<()> {
-        while self.len() > 0 {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let used = self.fill(&mut slices);
-            match socket.write(&slices[..used]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
-        let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
-        let all = self.parts.iter().map(|part| &part[..]).chain(tail);
-        let mut used = 0;
-        for (slot, bytes) in slices.iter_mut().zip(all) {
-            *slot = IoSlice::new(bytes);
-            used += 1;
-        }
-        used
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        while let Some(part) = self.parts.front_mut() {
-            if written < part.len() {
-                part.advance(written);
-                self.parts_bytes -= written;
-                return;
-            }
-            written -= part.len();
-            self.parts_bytes -= part.len();
-            self.parts.pop_front();
-        }
-        self.tail.advance(written);
-    }
-
-    /// Puts `self`, which is older, in front of `newer`.
-    fn precede(mut self, newer: &mut Self) {
-        self.seal();
-        spare::give_out_buffer(std::mem::take(&mut self.tail));
-        self.parts.append(&mut newer.parts);
-        newer.parts_bytes += self.parts_bytes;
-        std::mem::swap(&mut newer.parts, &mut self.parts);
-    }
-
-    fn recycle(self) {
-        spare::give_parts(self.parts);
-        spare::give_out_buffer(self.tail);
-    }
-}
 
 #[derive(Default)]
 struct Waiting {
@@ -140,6 +28,8 @@ struct Waiting {
     writing: bool,
     closed: bool,
     waker: Option<Waker>,
+    /// Memory of what waits for room in the socket, as the server's budget knows it.
+    charged: usize,
 }
 
 /// What became of appended bytes.
@@ -153,34 +43,96 @@ pub(crate) enum Queued {
     Overflow,
 }
 
+/// What the connection's task does next.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Next {
+    /// Serves and reads.
+    Go,
+    /// Waits to be woken: too much waits to be written or to be answered, or the end waits for it.
+    Wait,
+    /// Ends the connection: it drains, and all is written.
+    Drained,
+}
+
+/// Bounds of one outbox in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Above it the connection is congested.
+    pub(crate) pause: usize,
+    /// Above it the connection has to be closed.
+    pub(crate) close: usize,
+}
+
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     /// Taken only by the writer, by the task that waits for room, and by `close`. Order: never while `waiting` is held.
     socket: Mutex<Option<WriteSide>>,
     queued: AtomicUsize,
+    /// Answers that other threads will queue.
+    owed: AtomicUsize,
+    /// Bytes expected of those.
+    expected: AtomicUsize,
     blocked: AtomicBool,
-    bound_bytes: usize,
+    draining: AtomicBool,
+    /// The task was told to wait for what others do.
+    task_waits: AtomicBool,
+    bounds: Bounds,
+    budget: Arc<Budget>,
 }
 
 impl Outbox {
-    pub(crate) fn new(socket: WriteSide, bound_bytes: usize) -> Self {
+    pub(crate) fn new(socket: WriteSide, bounds: Bounds, budget: Arc<Budget>) -> Self {
         Self {
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting::default()),
             socket: Mutex::new(Some(socket)),
             queued: AtomicUsize::new(0),
+            owed: AtomicUsize::new(0),
+            expected: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
-            bound_bytes,
+            draining: AtomicBool::new(false),
+            task_waits: AtomicBool::new(false),
+            bounds,
+            budget,
         }
     }
 
     /// Bytes not yet taken by the socket.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.queued.load(Ordering::SeqCst)
+    }
+
+    /// More waits to be written, or is expected of answers to come, than this connection may have at the moment.
+    pub(crate) fn is_congested(&self) -> bool {
+        let bytes = self.queued_bytes() + self.expected.load(Ordering::SeqCst);
+        bytes > self.budget.allowance(self.bounds.pause)
+    }
+
+    /// More waits to be written than this connection may have at the moment.
+    pub(crate) fn lags(&self) -> bool {
+        self.queued_bytes() > self.budget.allowance(self.bounds.pause)
     }
 
     /// The socket took no more; the connection's task waits for room.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Memory that waits for a peer that does not read.
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.waiting.lock().charged
+    }
+
+    /// An answer of about so many bytes will be queued by another thread.
+    pub(crate) fn owe(&self, bytes: usize) {
+        self.expected.fetch_add(bytes, Ordering::SeqCst);
+        self.owed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The answer was queued, or never will be.
+    pub(crate) fn paid(&self, bytes: usize) {
+        self.expected.fetch_sub(bytes, Ordering::SeqCst);
+        self.owed.fetch_sub(1, Ordering::SeqCst);
+        self.wake_waiting();
     }
 
     /// Appends what `encode` produces. Writes nothing.
@@ -189,19 +141,28 @@ impl Outbox {
         if waiting.closed {
             return Queued::Closed;
         }
+        let blocked = self.is_blocked();
         let batch = &mut waiting.batch;
-        if batch.tail.capacity() == 0 {
-            batch.tail = spare::out_buffer();
-        }
+        batch.prepare(blocked);
         let before = batch.len();
-        encode(&mut Out { batch });
+        encode(&mut Out::new(batch, blocked));
         let added = batch.len().saturating_sub(before);
-        let queued = self.queued.fetch_add(added, Ordering::Relaxed) + added;
-        if queued > self.bound_bytes {
+        let queued = self.queued.fetch_add(added, Ordering::SeqCst) + added;
+        if blocked {
+            self.settle(&mut waiting);
+        }
+        if queued > self.bounds.close {
             Queued::Overflow
         } else {
             Queued::Waiting
         }
+    }
+
+    /// Tells the budget what waits here.
+    fn settle(&self, waiting: &mut Waiting) {
+        let memory = if self.is_blocked() { waiting.batch.memory() } else { 0 };
+        let before = std::mem::replace(&mut waiting.charged, memory);
+        self.budget.settle(before, memory);
     }
 
     /// Writes what waits, unless someone is at it or the socket is full. False: the connection has failed and must be closed.
@@ -216,14 +177,19 @@ impl Outbox {
             drop(waiting);
             let before = batch.len();
             let result = self.write(&mut batch);
-            self.queued.fetch_sub(before - batch.len(), Ordering::Relaxed);
-            waiting = self.waiting.lock();
-            match result {
-                Ok(()) => batch.recycle(),
-                Err(error) => return self.suspend(&mut waiting, batch, &error),
+            self.queued.fetch_sub(before - batch.len(), Ordering::SeqCst);
+            if let Err(error) = result {
+                return self.suspend(batch, &error);
             }
+            batch.recycle();
+            waiting = self.waiting.lock();
             if waiting.batch.len() == 0 || waiting.closed {
                 waiting.writing = false;
+                if waiting.charged > 0 {
+                    self.settle(&mut waiting);
+                }
+                drop(waiting);
+                self.wake_waiting();
                 return true;
             }
         }
@@ -237,12 +203,19 @@ impl Outbox {
     }
 
     /// The writer stops: because the socket is full (the task is woken to wait for room) or for good.
-    fn suspend(&self, waiting: &mut Waiting, batch: Batch, error: &io::Error) -> bool {
-        waiting.writing = false;
+    fn suspend(&self, batch: Batch, error: &io::Error) -> bool {
         let full = error.kind() == io::ErrorKind::WouldBlock;
+        let batch = if full { batch.owned() } else { batch };
+        let mut waiting = self.waiting.lock();
+        waiting.writing = false;
         if full && !waiting.closed {
-            batch.precede(&mut waiting.batch);
+            let mut newer = std::mem::take(&mut waiting.batch).owned();
+            batch.precede(&mut newer);
+            waiting.batch = newer;
             self.blocked.store(true, Ordering::Release);
+            self.settle(&mut waiting);
+        } else {
+            self.queued.fetch_sub(batch.len(), Ordering::SeqCst);
         }
         if let Some(waker) = &waiting.waker {
             waker.wake_by_ref();
@@ -262,6 +235,42 @@ impl Outbox {
             Some(socket) => socket.poll_ready(cx),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
+    }
+
+    /// What the connection's task does, which must be registered and see for room itself when the socket is full.
+    pub(crate) fn next(&self) -> Next {
+        match self.look() {
+            Next::Wait => {}
+            other => return other,
+        }
+        // Whoever ends the reason after this sees that the task waits; whoever ended it before is seen by the second look.
+        self.task_waits.store(true, Ordering::SeqCst);
+        let next = self.look();
+        if next != Next::Wait {
+            self.task_waits.store(false, Ordering::SeqCst);
+        }
+        next
+    }
+
+    fn look(&self) -> Next {
+        if self.draining.load(Ordering::SeqCst) {
+            // What is owed is looked at first: an answer is queued before it is owed no more.
+            let drained = self.owed.load(Ordering::SeqCst) == 0 && self.queued_bytes() == 0;
+            return if drained { Next::Drained } else { Next::Wait };
+        }
+        if self.is_congested() { Next::Wait } else { Next::Go }
+    }
+
+    fn wake_waiting(&self) {
+        if self.task_waits.load(Ordering::SeqCst) && self.look() != Next::Wait && self.task_waits.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Has the connection's task end once nothing is owed and all is written.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// Names the task to wake when the socket is full, or when `wake` is called.
@@ -292,55 +301,12 @@ impl Outbox {
         waiting.closed = true;
         waiting.waker = None;
         let dropped = std::mem::take(&mut waiting.batch);
+        let charged = std::mem::take(&mut waiting.charged);
         drop(waiting);
-        self.queued.fetch_sub(dropped.len(), Ordering::Relaxed);
+        self.budget.settle(charged, 0);
+        self.queued.fetch_sub(dropped.len(), Ordering::SeqCst);
         if let Some(socket) = self.socket.lock().take() {
             socket.shutdown();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes_of(batch: &Batch) -> Vec<u8> {
-        let mut all: Vec<u8> = batch.parts.iter().flatten().copied().collect();
-        all.extend_from_slice(&batch.tail);
-        all
-    }
-
-    #[test]
-    fn parts_and_tail_keep_their_order_through_partial_writes() {
-        let mut batch = Batch::default();
-        let mut expected = Vec::new();
-        for round in 0..20_u8 {
-            let body = vec![round; if round % 3 == 0 { 10 } else { 2_000 }];
-            batch.tail.extend_from_slice(&[200, round]);
-            batch.push(Bytes::from(body.clone()));
-            expected.extend_from_slice(&[200, round]);
-            expected.extend_from_slice(&body);
-        }
-        for step in [1, 2, 1_999, 2_500, 7, 5_000] {
-            batch.advance(step);
-            expected.drain(..step);
-            assert_eq!(batch.len(), expected.len());
-            assert_eq!(bytes_of(&batch), expected);
-        }
-    }
-
-    #[test]
-    fn what_could_not_be_written_goes_before_what_came_later() {
-        let mut older = Batch::default();
-        older.tail.extend_from_slice(b"one");
-        older.push(Bytes::from(vec![b'b'; 1_500]));
-        older.tail.extend_from_slice(b"two");
-        let mut newer = Batch::default();
-        newer.push(Bytes::from(vec![b'c'; 1_500]));
-        newer.tail.extend_from_slice(b"three");
-        let expected: Vec<u8> = bytes_of(&older).into_iter().chain(bytes_of(&newer)).collect();
-        older.precede(&mut newer);
-        assert_eq!(bytes_of(&newer), expected);
-        assert_eq!(newer.len(), expected.len());
     }
 }

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use crate::budget::Budget;
 use crate::connection::Ends;
 use crate::drive::drive;
 use crate::listen::{bind, canonical};
 use crate::quiet::Gate;
 use crate::worker::Worker;
-use crate::{Connection, Limits, Service, transport};
+use crate::{Connection, Limits, Service, memory, transport};
 
 /// Pause after a failed accept that will fail again at once (no descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -63,6 +64,8 @@ pub struct StopOutcome {
 struct Shared {
     service: Arc<dyn Service>,
     limits: Arc<Limits>,
+    /// What waits for peers that do not read.
+    budget: Arc<Budget>,
     workers: Vec<Arc<Worker>>,
     open: AtomicUsize,
     stopping: AtomicBool,
@@ -95,6 +98,7 @@ impl Server {
             .unzip();
         let shared = Arc::new(Shared {
             service,
+            budget: Arc::new(Budget::new(options.limits.outbox_total_bytes)),
             limits: Arc::new(options.limits),
             workers,
             open: AtomicUsize::new(0),
@@ -118,6 +122,9 @@ impl Server {
         for worker in &self.shared.workers {
             worker.spawn(Arc::clone(worker).scan(Arc::clone(&self.shared.limits)));
         }
+        if let Some(worker) = self.shared.workers.first() {
+            worker.spawn(relieve(Arc::downgrade(&self.shared)));
+        }
         for (index, listener) in listeners.into_iter().enumerate() {
             let worker = &self.shared.workers[index % self.shared.workers.len()];
             self.acceptors
@@ -133,6 +140,11 @@ impl Server {
     /// Connections open now.
     pub fn connections(&self) -> usize {
         self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that wait for peers that do not read.
+    pub fn waiting_bytes(&self) -> usize {
+        self.shared.budget.charged_bytes()
     }
 
     /// The bounds this server was started with.
@@ -154,11 +166,13 @@ impl Server {
         }
     }
 
-    /// Stops: accepts no more, reads no more, waits until every queued reply is written (a `serve` in progress ends first), and every
-    /// one that is owed ([`Connection::owe`]), but for no longer than `patience`, closes all connections and ends the threads. Blocks; must not be called on a worker thread.
+    /// Accepts no more, reads no more, waits until every queued answer is written (a `serve` in progress ends first), and every
+    /// one that is owed ([`Connection::owe`]), but for no longer than `patience`; then closes all connections. What was read and not
+    /// yet served is dropped without an answer. When this returns, no request is served any more, and nothing is answered that was
+    /// not answered before. Blocks; must not be called on a worker thread.
     ///
     /// Requests parked by the service are the service's to answer before this.
-    pub fn stop(&self, patience: Duration) -> StopOutcome {
+    pub fn drain(&self, patience: Duration) -> StopOutcome {
         self.stop_accepting();
         self.each(Connection::drain);
         self.wait_closed(Instant::now() + patience);
@@ -167,8 +181,14 @@ impl Server {
             self.each(Connection::close);
             self.wait_closed(Instant::now() + STOP_GRACE);
         }
-        self.end_threads();
         StopOutcome { cut }
+    }
+
+    /// Drains, and ends the threads. Blocks; must not be called on a worker thread.
+    pub fn stop(&self, patience: Duration) -> StopOutcome {
+        let outcome = self.drain(patience);
+        self.end_threads();
+        outcome
     }
 
     fn each(&self, act: fn(&Connection)) {
@@ -228,6 +248,36 @@ async fn accept_all(shared: Arc<Shared>, listener: TcpListener, index: usize) {
             // The one connection that was to be accepted is gone again.
             Err(_) => {}
         }
+    }
+}
+
+/// Closes the connections with the most unread bytes whenever too much waits in all, and has memory given back to the system when
+/// little waits again.
+async fn relieve(shared: Weak<Shared>) {
+    while let Some(budget) = shared.upgrade().map(|shared| Arc::clone(&shared.budget)) {
+        budget.changed().await;
+        let Some(shared) = shared.upgrade() else { return };
+        close_largest(&shared);
+        if budget.take_relief() {
+            memory::give_back();
+        }
+    }
+}
+
+fn close_largest(shared: &Shared) {
+    let all = shared.workers.iter().flat_map(|worker| worker.connections());
+    let mut holders: Vec<(usize, Arc<Connection>)> = all
+        .map(|conn| (conn.unread_bytes(), conn))
+        .filter(|(bytes, _)| *bytes > 0)
+        .collect();
+    holders.sort_unstable_by_key(|(bytes, _)| *bytes);
+    // Their own sum, since those that were closed a moment ago give back what they had at any time.
+    let sum: usize = holders.iter().map(|(bytes, _)| bytes).sum();
+    let mut excess = sum.saturating_sub(shared.budget.bound_bytes());
+    while let Some((bytes, conn)) = holders.pop().filter(|_| excess > 0) {
+        warn_shortage(&conn, bytes, shared.budget.bound_bytes());
+        conn.close();
+        excess = excess.saturating_sub(bytes);
     }
 }
 
@@ -302,7 +352,8 @@ async fn sit(mut seat: Seat, stream: TcpStream, peer: SocketAddr, index: usize) 
         local: canonical(local),
         listener: index,
     };
-    let conn = Connection::new(ends, write, &limits, Some(Arc::clone(&seat.worker)));
+    let (budget, home) = (Arc::clone(&seat.shared.budget), Arc::clone(&seat.worker));
+    let conn = Connection::new(ends, write, &limits, budget, Some(home));
     seat.register(&conn);
     drive(conn, read, Arc::clone(&seat.shared.service), limits).await;
 }
@@ -317,6 +368,14 @@ fn warn_full(peer: SocketAddr, max_connections: usize) {
     static GATE: Gate = Gate::new();
     if let Some(others) = GATE.open() {
         tracing::warn!(%peer, max_connections, others, "refusing a connection: the limit is reached");
+    }
+}
+
+fn warn_shortage(conn: &Connection, unread_bytes: usize, outbox_total_bytes: usize) {
+    static GATE: Gate = Gate::new();
+    if let Some(others) = GATE.open() {
+        let peer = conn.peer();
+        tracing::warn!(%peer, unread_bytes, outbox_total_bytes, others, "closing a connection that has more unread replies than any other: all together they are over the limit");
     }
 }
 

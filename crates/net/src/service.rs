@@ -13,9 +13,13 @@ pub trait Service: Send + Sync {
     /// Runs on the connection's worker thread and must not block: everything else on that thread waits. Replies queued for `conn`
     /// here are written together after this returns. Answers to our own requests (`flag` bit 0) never arrive here.
     ///
-    /// The service takes frames off the front (usually all: `drain(..)`). It may stop early when [`Connection::congested`] says so;
-    /// what it leaves in `frames` is offered again, before anything newer, when the peer has read enough. Leaving frames on
-    /// a connection that is not congested makes no progress and closes the connection.
+    /// The service takes frames off the front (usually all: `drain(..)`). It stops early when
+    /// [`Connection::must_yield`] says so; what it leaves in `frames` is offered again, before anything newer, when the peer has read
+    /// enough and the other connections of this thread had their turn. Leaving all frames without that
+    /// makes no progress and closes the connection; a service that serves one before it asks always makes some.
+    ///
+    /// A request that is answered from another thread is announced by [`Connection::owe`], so that what a connection asks for is
+    /// bounded before the answers are there.
     ///
     /// Frames are slices of the thread's read buffer and keep all of it alive. Whoever keeps a part of a frame for long (a parked
     /// request) copies that part.

@@ -6,8 +6,10 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use protocol::frame::Frame;
+
+use crate::batch::Part;
 
 /// Size of the read buffer of a thread: the most that one read brings.
 pub(crate) const READ_BYTES: usize = 128 << 10;
@@ -26,7 +28,7 @@ const KEEP_ENTRIES: usize = 4_096;
 struct Spare {
     read: BytesMut,
     out: Vec<BytesMut>,
-    parts: Vec<VecDeque<Bytes>>,
+    parts: Vec<VecDeque<Part>>,
     frames: Vec<Vec<Frame>>,
 }
 
@@ -65,11 +67,11 @@ pub(crate) fn give_out_buffer(mut buffer: BytesMut) {
     SPARE.with_borrow_mut(|spare| keep(&mut spare.out, buffer));
 }
 
-pub(crate) fn parts() -> VecDeque<Bytes> {
+pub(crate) fn parts() -> VecDeque<Part> {
     SPARE.with_borrow_mut(|spare| spare.parts.pop()).unwrap_or_default()
 }
 
-pub(crate) fn give_parts(mut parts: VecDeque<Bytes>) {
+pub(crate) fn give_parts(mut parts: VecDeque<Part>) {
     if parts.capacity() == 0 || parts.capacity() > KEEP_ENTRIES {
         return;
     }

@@ -25,6 +25,8 @@ pub(crate) struct Worker {
     handle: Handle,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     open: AtomicUsize,
+    /// Connections with requests left over for their next turn.
+    waiting: AtomicUsize,
     /// Some connection waits for an answer: scan often.
     expecting: AtomicBool,
     /// Wakes a scan that sleeps for long.
@@ -38,6 +40,7 @@ impl Worker {
             handle: runtime.handle().clone(),
             connections: Mutex::default(),
             open: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             expecting: AtomicBool::new(false),
             hurry: Notify::new(),
         };
@@ -61,6 +64,20 @@ impl Worker {
     /// A connection that was announced is gone.
     pub(crate) fn leave(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection has requests left over for its next turn, or has them no more.
+    pub(crate) fn wait_for_turn(&self, waits: bool) {
+        if waits {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections with requests left over.
+    pub(crate) fn waiting_for_turn(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, conn: &Arc<Connection>) {

@@ -206,7 +206,7 @@ impl Puller {
         };
         let puller = self.clone();
         let reply = pull.reply.clone();
-        let owed = reply.connection().owe();
+        let owed = reply.connection().owe(0);
         let queued = readers.run(move || {
             puller.read_within(pull, farther, begun);
             drop(owed);

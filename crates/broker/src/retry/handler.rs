@@ -169,7 +169,7 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
     };
     let changed = with.topics.changed();
     let changed = (!back.topic.is_settled(changed)).then(|| Arc::clone(changed));
-    let (answer, owed) = (reply.clone(), reply.connection().owe());
+    let (answer, owed) = (reply.clone(), reply.connection().owe(0));
     let done = move |outcome: Result<(), Arc<str>>| {
         let outcome = outcome.map(|()| count.count());
         let send = move |saved: Saved| {

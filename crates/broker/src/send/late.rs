@@ -62,7 +62,7 @@ fn send(conn: &Connection, frames: &[u8]) {
 
 /// Sends the frames when all topics there are now are saved and told to the name servers.
 pub(super) fn send_settled(changed: &Signal, conn: &Arc<Connection>, frames: BytesMut, askers: Vec<(i32, Encoding)>) {
-    let (conn, owed) = (conn.clone(), conn.owe());
+    let (conn, owed) = (conn.clone(), conn.owe(0));
     changed.when_settled(move |saved| {
         match saved {
             Ok(()) => send(&conn, &frames),
@@ -109,7 +109,7 @@ impl LateFlushes {
             timed_out: timed_out.unwrap_or_default(),
             askers,
             when_settled,
-            _owed: conn.owe(),
+            _owed: conn.owe(0),
         }));
         let pending = Arc::new(Pending {
             conn: conn.clone(),

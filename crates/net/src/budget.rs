@@ -1,0 +1,127 @@
+//! What all connections of a server may have waiting for peers that do not read.
+//!
+//! Only bytes that a socket did not take are counted, and such bytes are rare; so a server whose peers read never touches the
+//! counter on its way.
+//!
+//! Each connection may have waiting an eighth of what is free, and no more than its own limit. So the first ones that do not read
+//! get much and the last ones little, and the bound is approached rather than hit. A peer that reads its answers has nothing
+//! waiting and is served as ever. What still goes over the bound (answers that were on their way already, notifications) costs the
+//! connection with the most its life, see `server::close_largest`.
+
+use tokio::sync::Notify;
+
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+
+/// A connection's part of what is free.
+const PART: usize = 8;
+/// From this part of the bound on it is much that waits, ...
+const MUCH: usize = 8;
+/// ... and up to this part it is little again.
+const LITTLE: usize = 64;
+
+pub(crate) struct Budget {
+    bound_bytes: usize,
+    charged_bytes: AtomicUsize,
+    /// Much has waited since the last time that little did.
+    was_much: AtomicBool,
+    is_relieved: AtomicBool,
+    changed: Notify,
+}
+
+impl Budget {
+    pub(crate) fn new(bound_bytes: usize) -> Self {
+        Self {
+            bound_bytes,
+            charged_bytes: AtomicUsize::new(0),
+            was_much: AtomicBool::new(false),
+            is_relieved: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A connection that held `before` bytes holds `after` now.
+    pub(crate) fn settle(&self, before: usize, after: usize) {
+        if after >= before {
+            let charged = self.charged_bytes.fetch_add(after - before, Ordering::Relaxed) + after - before;
+            if charged > self.bound_bytes / MUCH {
+                self.was_much.store(true, Ordering::Relaxed);
+            }
+            if charged > self.bound_bytes {
+                self.changed.notify_one();
+            }
+            return;
+        }
+        let charged = self.charged_bytes.fetch_sub(before - after, Ordering::Relaxed) + after - before;
+        if charged <= self.bound_bytes / LITTLE && self.was_much.swap(false, Ordering::Relaxed) {
+            self.is_relieved.store(true, Ordering::Relaxed);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until too much waits in all, or little again. Says so late rather than not; one task waits.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Much had waited, and now little does. Said once.
+    pub(crate) fn take_relief(&self) -> bool {
+        self.is_relieved.swap(false, Ordering::Relaxed)
+    }
+
+    /// Above how many waiting bytes a connection is paused now, whose own limit is `limit_bytes`.
+    pub(crate) fn allowance(&self, limit_bytes: usize) -> usize {
+        (self.bound_bytes.saturating_sub(self.charged_bytes()) / PART).min(limit_bytes)
+    }
+
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.charged_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bound_bytes(&self) -> usize {
+        self.bound_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn a_connection_may_have_an_eighth_of_what_is_free_and_no_more_than_its_limit() {
+        let budget = Budget::new(100 * MIB);
+        let allowance = || budget.allowance(4 * MIB);
+        assert_eq!(allowance(), 4 * MIB);
+        budget.settle(0, 92 * MIB);
+        assert_eq!(allowance(), MIB);
+        budget.settle(92 * MIB, 101 * MIB);
+        assert_eq!(allowance(), 0);
+        budget.settle(101 * MIB, 0);
+        assert_eq!((allowance(), budget.charged_bytes()), (4 * MIB, 0));
+    }
+
+    #[test]
+    fn however_many_take_their_part_the_bound_is_not_reached() {
+        let budget = Budget::new(100 * MIB);
+        for _ in 0..1_000 {
+            budget.settle(0, budget.allowance(4 * MIB));
+        }
+        assert!((90 * MIB..=100 * MIB).contains(&budget.charged_bytes()));
+    }
+
+    #[test]
+    fn relief_is_said_once_after_much_and_never_after_little() {
+        let budget = Budget::new(100 * MIB);
+        budget.settle(0, 10 * MIB);
+        budget.settle(10 * MIB, 0);
+        assert!(!budget.take_relief());
+        budget.settle(0, 50 * MIB);
+        budget.settle(50 * MIB, 5 * MIB);
+        assert!(!budget.take_relief());
+        budget.settle(5 * MIB, MIB);
+        assert!(budget.take_relief());
+        budget.settle(MIB, 0);
+        assert!(!budget.take_relief());
+    }
+}

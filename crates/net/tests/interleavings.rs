@@ -1,0 +1,316 @@
+//! The outbox under a scheduler that explores interleavings: `src/outbox.rs`, compiled over its primitives and a socket that takes a
+//! few bytes at a time. A task that sleeps for ever shows as a deadlock.
+#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../src/batch.rs"]
+mod batch;
+#[path = "../src/outbox.rs"]
+mod outbox;
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+use budget::Budget;
+use outbox::{Bounds, Next, Outbox};
+use shuttle::sync::mpsc;
+use shuttle::{future, thread};
+use sync::{Arc, AtomicUsize, Mutex, Ordering};
+use transport::{Pipe, WriteSide};
+
+/// Schedules tried a test.
+const SCHEDULES: usize = 3_000;
+
+mod sync {
+    pub(crate) use shuttle::sync::Arc;
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(shuttle::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
+}
+
+mod spare {
+    use crate::batch::Part;
+    use bytes::BytesMut;
+    use std::collections::VecDeque;
+
+    pub(crate) fn out_buffer() -> BytesMut {
+        BytesMut::with_capacity(64)
+    }
+
+    pub(crate) fn give_out_buffer(_: BytesMut) {}
+
+    pub(crate) fn parts() -> VecDeque<Part> {
+        VecDeque::new()
+    }
+
+    pub(crate) fn give_parts(_: VecDeque<Part>) {}
+}
+
+mod budget {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Counts; not a point at which threads change.
+    #[derive(Default)]
+    pub(crate) struct Budget(AtomicUsize);
+
+    impl Budget {
+        pub(crate) fn settle(&self, before: usize, after: usize) {
+            self.0.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+        }
+
+        pub(crate) fn allowance(&self, limit_bytes: usize) -> usize {
+            limit_bytes
+        }
+
+        pub(crate) fn charged(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+}
+
+mod transport {
+    use super::*;
+    use std::io;
+
+    /// A socket and its peer.
+    #[derive(Default)]
+    pub(crate) struct Pipe {
+        room: usize,
+        pub(crate) taken: Vec<u8>,
+        waker: Option<Waker>,
+    }
+
+    pub(crate) struct WriteSide(pub(crate) Arc<Mutex<Pipe>>);
+
+    impl WriteSide {
+        pub(crate) fn write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            let mut pipe = self.0.lock();
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(pipe.room).collect();
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            pipe.room -= bytes.len();
+            pipe.taken.extend_from_slice(&bytes);
+            Ok(bytes.len())
+        }
+
+        pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut pipe = self.0.lock();
+            if pipe.room > 0 {
+                return Poll::Ready(Ok(()));
+            }
+            pipe.waker = Some(cx.waker().clone());
+            Poll::Pending
+        }
+
+        pub(crate) fn end(&self) {}
+
+        pub(crate) fn shutdown(&self) {}
+    }
+
+    /// The peer reads.
+    pub(crate) fn make_room(pipe: &Mutex<Pipe>, bytes: usize) {
+        let mut pipe = pipe.lock();
+        pipe.room += bytes;
+        if let Some(waker) = pipe.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+const FRAME: usize = 3;
+
+fn bounds() -> Bounds {
+    Bounds { pause: 4, close: 1_000 }
+}
+
+/// One frame, told apart by its bytes.
+fn send(outbox: &Outbox, number: u8) {
+    outbox.queue(|out| out.head().extend_from_slice(&[number; FRAME]));
+    // It fails when the task is gone.
+    let _ = outbox.flush();
+}
+
+/// What a connection's task does: serves `requests`, every second one by way of `aside`, until it is drained.
+async fn task(outbox: &Outbox, requests: u8, aside: mpsc::Sender<u8>) {
+    let mut served = 0;
+    loop {
+        let room = poll_fn(|cx| {
+            outbox.register(cx.waker());
+            if outbox.is_blocked() && outbox.poll_room(cx).is_ready() {
+                return Poll::Ready(Some(true));
+            }
+            match outbox.next() {
+                Next::Drained => Poll::Ready(None),
+                Next::Go if served < requests => Poll::Ready(Some(false)),
+                // Nothing to read, or told to wait.
+                Next::Go | Next::Wait => Poll::Pending,
+            }
+        });
+        match room.await {
+            None => return,
+            Some(true) => assert!(outbox.resume()),
+            Some(false) if served % 2 == 0 => {
+                outbox.owe(FRAME);
+                aside.send(served).unwrap();
+                served += 1;
+            }
+            Some(false) => {
+                send(outbox, served);
+                served += 1;
+            }
+        }
+    }
+}
+
+struct World {
+    outbox: Arc<Outbox>,
+    pipe: Arc<Mutex<Pipe>>,
+    budget: Arc<Budget>,
+}
+
+fn world() -> World {
+    let pipe = Arc::new(Mutex::new(Pipe::default()));
+    let budget = Arc::new(Budget::default());
+    let outbox = Arc::new(Outbox::new(WriteSide(pipe.clone()), bounds(), budget.clone()));
+    World { outbox, pipe, budget }
+}
+
+/// Runs the task, a thread that answers what it leaves aside, a peer that reads `room` bytes at a time, and `other`.
+fn run(requests: u8, room: usize, other: impl FnOnce(&Outbox) + Send + 'static) {
+    let world = world();
+    let (aside, jobs) = mpsc::channel();
+    let outbox = world.outbox.clone();
+    let main = thread::spawn(move || {
+        future::block_on(task(&outbox, requests, aside));
+        outbox.close();
+    });
+    let outbox = world.outbox.clone();
+    let answering = thread::spawn(move || {
+        for number in jobs.iter() {
+            send(&outbox, number);
+            outbox.paid(FRAME);
+        }
+    });
+    let pipe = world.pipe.clone();
+    let reading = thread::spawn(move || {
+        // Enough for whatever is answered.
+        for _ in 0..(usize::from(requests) + 2) * FRAME / room + 1 {
+            transport::make_room(&pipe, room);
+            thread::yield_now();
+        }
+    });
+    other(&world.outbox);
+    for thread in [main, answering, reading] {
+        thread.join().unwrap();
+    }
+    let taken = std::mem::take(&mut world.pipe.lock().taken);
+    assert!(
+        taken
+            .chunks(FRAME)
+            .all(|frame| frame.len() == FRAME && frame.iter().all(|byte| *byte == frame[0])),
+        "torn: {taken:?}"
+    );
+    assert_eq!((world.outbox.queued_bytes(), world.budget.charged()), (0, 0));
+}
+
+/// A task that may not go on because of what `before` did, and a thread that ends the reason: each alone with the other, so that few
+/// schedules are needed to try all orders.
+fn wakes(before: fn(&Outbox), ends: fn(&Outbox)) {
+    shuttle::check_random(
+        move || {
+            let World { outbox, pipe, .. } = world();
+            transport::make_room(&pipe, 100);
+            before(&outbox);
+            let ending = {
+                let outbox = outbox.clone();
+                thread::spawn(move || ends(&outbox))
+            };
+            future::block_on(poll_fn(|cx| {
+                outbox.register(cx.waker());
+                match outbox.next() {
+                    Next::Wait => Poll::Pending,
+                    Next::Go | Next::Drained => Poll::Ready(()),
+                }
+            }));
+            ending.join().unwrap();
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn no_wake_is_lost_between_the_look_and_the_sleep() {
+    let queue_much = |outbox: &Outbox| assert_eq!(outbox.queue(|out| out.head().extend_from_slice(&[0; 9])), outbox::Queued::Waiting);
+    wakes(|outbox| outbox.owe(9), |outbox| outbox.paid(9));
+    wakes(queue_much, |outbox| assert!(outbox.flush()));
+    let drain_indebted = |outbox: &Outbox| {
+        outbox.owe(0);
+        outbox.drain();
+    };
+    wakes(drain_indebted, |outbox| {
+        send(outbox, 1);
+        outbox.paid(0);
+    });
+    wakes(
+        |outbox| {
+            outbox.queue(|out| out.head().extend_from_slice(b"late"));
+            outbox.drain();
+        },
+        |outbox| assert!(outbox.flush()),
+    );
+}
+
+#[test]
+fn a_task_that_waits_is_woken_by_whatever_ends_the_reason() {
+    for room in [1, FRAME, 100] {
+        shuttle::check_random(move || run(4, room, |outbox| outbox.drain()), SCHEDULES);
+        shuttle::check_pct(move || run(4, room, |outbox| outbox.drain()), SCHEDULES, 3);
+    }
+}
+
+#[test]
+fn a_drain_ends_though_another_thread_writes_what_nobody_is_owed() {
+    // As a message that was just stored goes to a parked pull of another connection: queued, then written.
+    let other = |outbox: &Outbox| {
+        thread::scope(|scope| {
+            scope.spawn(|| send(outbox, 200));
+            outbox.drain();
+        });
+    };
+    shuttle::check_random(move || run(2, FRAME, other), SCHEDULES);
+    shuttle::check_pct(move || run(2, FRAME, other), SCHEDULES, 3);
+}
+
+#[test]
+fn threads_that_write_at_once_leave_nothing_behind() {
+    shuttle::check_random(
+        || {
+            let World { outbox, pipe, .. } = world();
+            transport::make_room(&pipe, 100);
+            let sent = Arc::new(AtomicUsize::new(0));
+            let threads: Vec<_> = (0..3)
+                .map(|number| {
+                    let (outbox, sent) = (outbox.clone(), sent.clone());
+                    thread::spawn(move || {
+                        send(&outbox, number);
+                        sent.fetch_add(FRAME, Ordering::SeqCst);
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(pipe.lock().taken.len(), sent.load(Ordering::SeqCst));
+            assert_eq!(outbox.queued_bytes(), 0);
+        },
+        SCHEDULES,
+    );
+}
