@@ -4,7 +4,7 @@
 
 use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -90,7 +90,66 @@ impl Slot {
     }
 }
 
-type Slots = FxHashMap<Box<str>, FxHashMap<Box<str>, Arc<Slot>>>;
+/// Slots by topic and group, and the way back.
+#[derive(Debug, Default)]
+struct Slots {
+    topics: FxHashMap<Arc<str>, FxHashMap<Box<str>, Arc<Slot>>>,
+    /// Topics of each group: those that have a slot of it.
+    groups: FxHashMap<Box<str>, FxHashSet<Arc<str>>>,
+}
+
+impl Slots {
+    fn find(&self, topic: &str, group: &str) -> Option<&Arc<Slot>> {
+        self.topics.get(topic)?.get(group)
+    }
+
+    /// The slot, and whether it is new.
+    fn find_or_insert(&mut self, topic: &str, group: &str) -> (Arc<Slot>, bool) {
+        let name = match self.topics.get_key_value(topic) {
+            Some((name, _)) => Arc::clone(name),
+            None => topic.into(),
+        };
+        let slots = self.topics.entry(Arc::clone(&name)).or_default();
+        if let Some(slot) = slots.get(group) {
+            return (Arc::clone(slot), false);
+        }
+        let slot = Arc::default();
+        slots.insert(group.into(), Arc::clone(&slot));
+        match self.groups.get_mut(group) {
+            Some(topics) => topics.insert(name),
+            None => self.groups.entry(group.into()).or_default().insert(name),
+        };
+        (slot, true)
+    }
+
+    fn remove_topic(&mut self, topic: &str) -> Vec<Arc<Slot>> {
+        let Some(slots) = self.topics.remove(topic) else {
+            return Vec::new();
+        };
+        for group in slots.keys() {
+            if let Some(topics) = self.groups.get_mut(group) {
+                topics.remove(topic);
+                if topics.is_empty() {
+                    self.groups.remove(group);
+                }
+            }
+        }
+        slots.into_values().collect()
+    }
+
+    fn remove_group(&mut self, group: &str) -> Vec<Arc<Slot>> {
+        let mut gone = Vec::new();
+        for topic in self.groups.remove(group).unwrap_or_default() {
+            if let Some(slots) = self.topics.get_mut(&topic) {
+                gone.extend(slots.remove(group));
+                if slots.is_empty() {
+                    self.topics.remove(&topic);
+                }
+            }
+        }
+        gone
+    }
+}
 
 /// Offsets by queue id.
 pub type ByQueue = BTreeMap<i32, i64>;
@@ -100,7 +159,7 @@ pub type TopicGroup = (Box<str>, Box<str>);
 /// The offsets of all groups on all topics.
 #[derive(Debug)]
 pub struct Offsets {
-    topics: RwLock<Slots>,
+    slots: RwLock<Slots>,
     count: AtomicUsize,
     max: usize,
     resets: AtomicUsize,
@@ -123,7 +182,7 @@ impl Offsets {
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self {
-            topics: RwLock::default(),
+            slots: RwLock::default(),
             count: AtomicUsize::new(0),
             max,
             resets: AtomicUsize::new(0),
@@ -135,25 +194,24 @@ impl Offsets {
     }
 
     fn with<T>(&self, topic: &str, group: &str, look: impl FnOnce(&Slot) -> T) -> Option<T> {
-        let topics = self.topics.read();
-        Some(look(topics.get(topic)?.get(group)?))
+        let slots = self.slots.read();
+        Some(look(slots.find(topic, group)?))
     }
 
     fn change<T>(&self, topic: &str, group: &str, queue_id: i32, change: impl FnOnce(&mut Place) -> T) -> Result<T, OffsetError> {
-        let topics = self.topics.read();
-        if let Some(slot) = topics.get(topic).and_then(|groups| groups.get(group)) {
+        let slots = self.slots.read();
+        if let Some(slot) = slots.find(topic, group) {
             return slot.change(queue_id, change);
         }
-        drop(topics);
+        drop(slots);
         if self.count.load(Relaxed) >= self.max {
             return Err(OffsetError::Full(self.max));
         }
-        let mut topics = self.topics.write();
-        let groups = topics.entry(topic.into()).or_default();
-        let slot = groups.entry(group.into()).or_insert_with(|| {
+        let mut slots = self.slots.write();
+        let (slot, fresh) = slots.find_or_insert(topic, group);
+        if fresh {
             self.count.fetch_add(1, Relaxed);
-            Arc::default()
-        });
+        }
         slot.change(queue_id, change)
     }
 
@@ -297,18 +355,18 @@ impl Offsets {
     /// Topics a group has committed offsets on. One that only pulled has not consumed.
     #[must_use]
     pub fn topics_of(&self, group: &str) -> BTreeSet<String> {
-        let topics = self.topics.read();
-        let has = topics
-            .iter()
-            .filter(|(_, groups)| groups.get(group).is_some_and(|slot| slot.has_consumed()));
-        has.map(|(topic, _)| topic.to_string()).collect()
+        let slots = self.slots.read();
+        let topics = slots.groups.get(group).into_iter().flatten();
+        let has_consumed = |topic: &&Arc<str>| slots.find(topic, group).is_some_and(|slot| slot.has_consumed());
+        topics.filter(has_consumed).map(ToString::to_string).collect()
     }
 
     /// Groups that have committed offsets on a topic.
     #[must_use]
     pub fn groups_of(&self, topic: &str) -> BTreeSet<String> {
-        let topics = self.topics.read();
-        topics
+        let slots = self.slots.read();
+        slots
+            .topics
             .get(topic)
             .map(|groups| {
                 let consumed = groups.iter().filter(|(_, slot)| slot.has_consumed());
@@ -336,8 +394,8 @@ impl Offsets {
     /// Moves every offset that is beyond its queue's end back to it, and tells `moved` of each with topic, group, queue, the
     /// offset and the end. For a start after a crash that took messages: what comes at those offsets from now on is new.
     pub fn limit(&self, end: impl Fn(&str, i32) -> i64, mut moved: impl FnMut(&str, &str, i32, i64, i64)) {
-        let topics = self.topics.read();
-        for (topic, groups) in topics.iter() {
+        let slots = self.slots.read();
+        for (topic, groups) in &slots.topics {
             for (group, slot) in groups {
                 for place in slot.0.lock().iter_mut() {
                     let end = end(topic, place.queue_id);
@@ -356,22 +414,17 @@ impl Offsets {
 
     /// Forgets what was committed on a deleted topic.
     pub fn forget_topic(&self, topic: &str) {
-        if let Some(groups) = self.topics.write().remove(topic) {
-            self.forgotten(groups.values());
-        }
+        let gone = self.slots.write().remove_topic(topic);
+        self.forgotten(&gone);
     }
 
     /// Forgets what a deleted group committed.
     pub fn forget_group(&self, group: &str) {
-        let mut gone = Vec::new();
-        self.topics.write().retain(|_, groups| {
-            gone.extend(groups.remove(group));
-            !groups.is_empty()
-        });
-        self.forgotten(gone.iter());
+        let gone = self.slots.write().remove_group(group);
+        self.forgotten(&gone);
     }
 
-    fn forgotten<'a>(&self, slots: impl Iterator<Item = &'a Arc<Slot>>) {
+    fn forgotten(&self, slots: &[Arc<Slot>]) {
         for slot in slots {
             let pending = slot.0.lock().iter().filter(|place| place.reset != NONE).count();
             self.resets.fetch_sub(pending, Relaxed);
@@ -427,12 +480,13 @@ impl Offsets {
     #[must_use]
     pub fn all(&self) -> AllOffsets {
         let slots: Vec<(TopicGroup, Arc<Slot>)> = {
-            let topics = self.topics.read();
-            let pairs = topics
+            let slots = self.slots.read();
+            let pairs = slots
+                .topics
                 .iter()
                 .flat_map(|(topic, groups)| groups.iter().map(move |(group, slot)| (topic, group, slot)));
             pairs
-                .map(|(topic, group, slot)| ((topic.clone(), group.clone()), Arc::clone(slot)))
+                .map(|(topic, group, slot)| (((**topic).into(), group.clone()), Arc::clone(slot)))
                 .collect()
         };
         let mut all = AllOffsets::default();
@@ -490,6 +544,31 @@ mod tests {
         assert_eq!(offsets.committed("t", "h", 0), None);
         assert!(offsets.commit("t", "g", -1, 5).is_err());
         assert!(offsets.commit("t", "g", 0, -5).is_err());
+    }
+
+    #[test]
+    fn topics_and_groups_find_each_other_until_one_is_forgotten() {
+        let offsets = Offsets::new(10);
+        for (topic, group) in [("t", "g"), ("u", "g"), ("t", "h")] {
+            offsets.commit(topic, group, 0, 1).unwrap();
+            offsets.commit(topic, group, 1, 1).unwrap();
+        }
+        let names = |list: &[&str]| list.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        assert_eq!(
+            (offsets.topics_of("g"), offsets.topics_of("h")),
+            (names(&["t", "u"]), names(&["t"]))
+        );
+        assert_eq!(
+            (offsets.groups_of("t"), offsets.groups_of("u")),
+            (names(&["g", "h"]), names(&["g"]))
+        );
+        offsets.forget_topic("t");
+        assert_eq!((offsets.topics_of("g"), offsets.topics_of("h")), (names(&["u"]), names(&[])));
+        offsets.forget_group("g");
+        assert_eq!((offsets.groups_of("t"), offsets.groups_of("u")), (names(&[]), names(&[])));
+        let slots = offsets.slots.read();
+        assert!(slots.topics.is_empty() && slots.groups.is_empty());
+        assert_eq!(offsets.count.load(Relaxed), 0);
     }
 
     #[test]
