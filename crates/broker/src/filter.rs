@@ -51,6 +51,15 @@ impl TagFilter {
         Self::Codes(codes.into())
     }
 
+    /// The hashes of the tags that are wanted, sorted; `None` for all messages.
+    #[must_use]
+    pub fn codes(&self) -> Option<&[i32]> {
+        match self {
+            Self::All => None,
+            Self::Codes(codes) => Some(codes),
+        }
+    }
+
     /// Whether a message with this hash of its tag is wanted. One whose hash is not known is: clients compare the tag again.
     #[must_use]
     pub fn takes(&self, tags_code: i64) -> bool {

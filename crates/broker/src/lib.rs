@@ -35,6 +35,7 @@ pub mod settings;
 mod start;
 pub mod stats;
 mod store_options;
+mod sync;
 pub mod topic;
 mod unserved;
 pub mod upkeep;

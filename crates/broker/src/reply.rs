@@ -120,6 +120,12 @@ impl Reply {
         self.oneway
     }
 
+    /// Answers that the broker failed, unless [`Unanswered::was_answered`] is called: for a thread whose panic ends the request only.
+    #[must_use]
+    pub fn unless_answered(self) -> Unanswered {
+        Unanswered(Some(self))
+    }
+
     /// Sends the outcome. Nothing is sent for a one-way request.
     pub fn send(&self, outcome: Outcome) {
         if self.oneway {
@@ -135,5 +141,25 @@ impl Reply {
         response.ext = answer.fields;
         response.body = answer.body;
         self.conn.send_frame(&response);
+    }
+}
+
+/// See [`Reply::unless_answered`].
+pub struct Unanswered(Option<Reply>);
+
+impl Unanswered {
+    /// Nothing more is to be said.
+    pub fn was_answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            reply.send(Err(Refusal::system(
+                "the broker failed while it served this request, its log says where",
+            )));
+        }
     }
 }

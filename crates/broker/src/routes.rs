@@ -13,7 +13,7 @@ use crate::offset::Offsets;
 use crate::offset::handler::Progress;
 use crate::offset::reset::Reset;
 use crate::pull::Puller;
-use crate::readers::Readers;
+use crate::readers::{Readers, Threads};
 use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
 use crate::retry::handler::{GivingBack, give_back};
@@ -31,6 +31,22 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use store::Store;
 use store::disk::Disk;
+
+/// A request with a larger body is not read here but by an `admin` thread: a heartbeat may be as large as a frame.
+const LARGE_BODY_BYTES: usize = 64 << 10;
+/// What a request keeps in memory while it waits for a thread, beside its fields and its body.
+const REQUEST_BYTES: usize = 512;
+
+/// About how large an answer will be, for [`Connection::owe`].
+#[derive(Clone, Copy)]
+enum Expected {
+    /// A few fields.
+    Fields = 512,
+    /// Some records, or what a client tells of itself.
+    Records = 256 << 10,
+    /// A table, or a part of one.
+    Table = 1 << 20,
+}
 
 /// A connection, as the tables of clients know it.
 pub type Channel = Arc<Connection>;
@@ -53,7 +69,7 @@ pub struct Routes {
     pub(crate) producers: Arc<Producers<Channel>>,
     pub(crate) locks: Arc<OrderLocks>,
     pub(crate) stats: Arc<BrokerStats>,
-    pub(crate) readers: Arc<Readers>,
+    pub(crate) threads: Threads,
     /// How far delayed messages have been delivered.
     pub(crate) delays: Arc<DelayOffsets>,
     /// Raised by topics and groups.
@@ -97,8 +113,8 @@ impl Routes {
                 self.serve_one(conn, first, now);
             }
             done += sends.max(1);
-            if conn.congested() {
-                // The rest is offered again when the client has read what it was sent.
+            if done < frames.len() && conn.must_yield() {
+                // The rest is offered again when the client has read what it was sent, and others had their turn.
                 break;
             }
         }
@@ -113,6 +129,8 @@ impl Routes {
     /// A connection is gone.
     pub fn closed(&self, conn: &Arc<Connection>) {
         self.stats.channel("CLOSE");
+        self.threads.forget(conn);
+        self.puller.forget(conn);
         let notify = self.settings.current().notify_consumer_ids_changed_enable;
         notify::closed(conn.id(), &self.consumers, &self.producers, notify);
     }
@@ -126,31 +144,82 @@ impl Routes {
 
     fn serve_one(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, now: i64) {
         let reply = Reply::to(conn, frame);
-        match self.route(conn, frame, &reply, now) {
+        let dealt = if frame.body.len() > LARGE_BODY_BYTES && reads_body(frame.code) {
+            self.later(
+                &self.threads.admin,
+                Expected::Fields,
+                frame.clone(),
+                &reply,
+                |routes, frame, answer| {
+                    let conn = answer.connection();
+                    match routes.route(conn, frame, &answer, now_ms()) {
+                        Dealt::Now(outcome) => answer.send(outcome),
+                        Dealt::Later => {}
+                    }
+                },
+            )
+        } else {
+            self.route(conn, frame, &reply, now)
+        };
+        match dealt {
             Dealt::Now(outcome) => reply.send(outcome),
             Dealt::Later => {}
         }
     }
 
-    /// Has a request answered by a thread that may wait for the disk.
+    /// Has a look-up answered by a thread that may wait for the disk.
     fn aside(self: &Arc<Self>, frame: &Frame, reply: &Reply, serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static) -> Dealt {
-        self.dealt_with_aside(frame, reply, |routes, frame, answer| answer.send(serve(routes, frame)))
+        let (reader, expected) = (&self.threads.reader, Expected::Fields);
+        self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
+            answer.send(serve(routes, frame));
+        })
     }
 
-    /// Has a request dealt with by a thread that may wait for the disk; what deals with it has it answered.
-    fn dealt_with_aside(
+    /// As [`Self::aside`], with an answer that holds messages.
+    fn records(
         self: &Arc<Self>,
         frame: &Frame,
         reply: &Reply,
+        serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
+    ) -> Dealt {
+        let (reader, expected) = (&self.threads.reader, Expected::Records);
+        self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
+            answer.send(serve(routes, frame));
+        })
+    }
+
+    /// Has a request answered that walks over tables, by a thread that nobody's messages wait for.
+    fn by_admin(
+        self: &Arc<Self>,
+        frame: &Frame,
+        reply: &Reply,
+        serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
+    ) -> Dealt {
+        let (admin, expected) = (&self.threads.admin, Expected::Table);
+        self.later(admin, expected, without_body(frame), reply, |routes, frame, answer| {
+            answer.send(serve(routes, frame));
+        })
+    }
+
+    /// Has a request dealt with by another thread; what deals with it has it answered.
+    fn later(
+        self: &Arc<Self>,
+        threads: &Arc<Readers>,
+        expected: Expected,
+        frame: Frame,
+        reply: &Reply,
         deal: impl FnOnce(&Arc<Self>, &Frame, Reply) + Send + 'static,
     ) -> Dealt {
-        let (routes, frame, answer) = (self.clone(), frame.clone(), reply.clone());
-        let owed = reply.connection().owe(0);
+        let (routes, answer) = (self.clone(), reply.clone());
+        let owed = reply.connection().owe(expected as usize);
+        let bytes = REQUEST_BYTES + frame.ext.memory() + frame.body.len();
         let job = move || {
+            let unanswered = answer.clone().unless_answered();
             deal(&routes, &frame, answer);
+            unanswered.was_answered();
             drop(owed);
         };
-        match self.readers.run(job) {
+        match threads.run(reply.connection(), bytes, job) {
             Ok(()) => Dealt::Later,
             Err(refusal) => Dealt::Now(Err(refusal)),
         }
@@ -161,7 +230,7 @@ impl Routes {
         if outcome.is_err() {
             return Dealt::Now(outcome);
         }
-        let (reply, owed) = (reply.clone(), reply.connection().owe(0));
+        let (reply, owed) = (reply.clone(), reply.connection().owe(Expected::Fields as usize));
         self.changed.when_settled(move |saved| {
             reply.send(saved.map_err(|reason| Refusal::system(&*reason)).and(outcome));
             drop(owed);
@@ -184,7 +253,17 @@ impl Routes {
         reply: &Reply,
         serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
     ) -> Dealt {
-        self.dealt_with_aside(frame, reply, |routes, frame, answer| {
+        self.later_until_saved(&self.threads.reader, frame, reply, serve)
+    }
+
+    fn later_until_saved(
+        self: &Arc<Self>,
+        threads: &Arc<Readers>,
+        frame: &Frame,
+        reply: &Reply,
+        serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
+    ) -> Dealt {
+        self.later(threads, Expected::Fields, without_body(frame), reply, |routes, frame, answer| {
             if let Dealt::Now(outcome) = routes.when_offsets_are_saved(serve(routes, frame), &answer) {
                 answer.send(outcome);
             }
@@ -216,9 +295,13 @@ impl Routes {
             Code::UnregisterClient => clients::handler::unregister(frame, conn, &self.clients(&settings)),
             Code::GetConsumerListByGroup => clients::handler::members(frame, &self.consumers),
             Code::CheckClientConfig => clients::handler::check(frame),
-            Code::GetConsumerConnectionList => clients::handler::consumer_connections(frame, &self.consumers),
-            Code::GetProducerConnectionList => clients::handler::producer_connections(frame, &self.producers),
-            Code::GetAllProducerInfo => clients::handler::all_producers(&self.producers),
+            Code::GetConsumerConnectionList => {
+                return self.by_admin(frame, reply, |r, f| clients::handler::consumer_connections(f, &r.consumers));
+            }
+            Code::GetProducerConnectionList => {
+                return self.by_admin(frame, reply, |r, f| clients::handler::producer_connections(f, &r.producers));
+            }
+            Code::GetAllProducerInfo => return self.by_admin(frame, reply, |r, _| clients::handler::all_producers(&r.producers)),
 
             Code::LockBatchMq => lock::handler::lock(frame, &self.locks, now),
             Code::UnlockBatchMq => lock::handler::unlock(frame, &self.locks),
@@ -230,12 +313,15 @@ impl Routes {
             Code::SearchOffsetByTimestamp => return self.aside(frame, reply, |r, f| offset::handler::search(f, &*r.store)),
             Code::GetEarliestMsgStoretime => return self.aside(frame, reply, |r, f| offset::handler::earliest(f, &*r.store)),
 
-            Code::GetAllConsumerOffset => offset::handler::all(&self.offsets, now),
+            Code::GetAllConsumerOffset => return self.by_admin(frame, reply, |r, _| offset::handler::all(&r.offsets, now_ms())),
             Code::CloneGroupOffset => {
-                let outcome = offset::handler::clone_group(frame, &self.offsets, &self.topics, &self.consumers);
-                return self.when_offsets_are_saved(outcome, reply);
+                return self.later_until_saved(&self.threads.admin, frame, reply, |r, f| {
+                    offset::handler::clone_group(f, &r.offsets, &r.topics, &r.consumers)
+                });
             }
-            Code::QueryCorrectionOffset => offset::handler::correction(frame, &self.offsets, &*self.store),
+            Code::QueryCorrectionOffset => {
+                return self.by_admin(frame, reply, |r, f| offset::handler::correction(f, &r.offsets, &*r.store));
+            }
             Code::InvokeBrokerToResetOffset => return self.aside_until_saved(frame, reply, Self::reset_offset),
             Code::GetConsumeStats => {
                 return self.aside(frame, reply, |r, f| {
@@ -244,7 +330,7 @@ impl Routes {
             }
             Code::GetBrokerConsumeStats => {
                 let address = self.store_host(conn).to_string();
-                return self.aside(frame, reply, move |r, f| {
+                return self.by_admin(frame, reply, move |r, f| {
                     offset::handler::progress_of_all(f, &r.groups, &address, &r.progress(&r.settings.current().broker_name))
                 });
             }
@@ -264,7 +350,7 @@ impl Routes {
             Code::UpdateAndCreateTopicList => {
                 return self.when_settled(topic::handler::create_list(frame, &self.topics, &settings, now), reply);
             }
-            Code::GetAllTopicConfig => topic::handler::all(frame, &self.topics),
+            Code::GetAllTopicConfig => return self.by_admin(frame, reply, |r, f| topic::handler::all(f, &r.topics)),
             Code::GetTopicConfig => topic::handler::get(frame, &self.topics),
             Code::GetSystemTopicListFromBroker => topic::handler::system(&self.topics),
 
@@ -272,7 +358,7 @@ impl Routes {
             Code::UpdateAndCreateSubscriptiongroupList => {
                 return self.when_settled(group::handler::create_list(frame, &self.groups, now), reply);
             }
-            Code::GetAllSubscriptiongroupConfig => group::handler::all(frame, &self.groups),
+            Code::GetAllSubscriptiongroupConfig => return self.by_admin(frame, reply, |r, f| group::handler::all(f, &r.groups)),
             Code::GetSubscriptiongroupConfig => {
                 let outcome = group::handler::get(frame, &self.groups, settings.auto_create_subscription_group, now);
                 return self.when_settled(outcome, reply);
@@ -293,10 +379,10 @@ impl Routes {
                 );
                 return self.when_settled(outcome, reply);
             }
-            Code::GetAllMessageRequestMode => assignment::handler::all(&self.modes),
+            Code::GetAllMessageRequestMode => return self.by_admin(frame, reply, |r, _| assignment::handler::all(&r.modes)),
 
             Code::QueryMessage => {
-                return self.aside(frame, reply, |r, f| {
+                return self.records(frame, reply, |r, f| {
                     let settings = r.settings.current();
                     let most = query::handler::Most {
                         records: settings.max_msgs_num_batch,
@@ -305,12 +391,17 @@ impl Routes {
                     query::handler::by_key(f, &*r.store, most)
                 });
             }
-            Code::ViewMessageById => return self.aside(frame, reply, |r, f| query::handler::by_id(f, &*r.store)),
+            Code::ViewMessageById => return self.records(frame, reply, |r, f| query::handler::by_id(f, &*r.store)),
 
             Code::ViewBrokerStatsData => stats::handler::counter(frame, &self.stats),
-            Code::QueryTopicConsumeByWho => stats::handler::groups_of_topic(frame, &self.consumers, &self.offsets),
-            Code::QueryTopicsByConsumer => stats::handler::topics_of_group(frame, &self.offsets, &self.store_host(conn).to_string()),
-            Code::QuerySubscriptionByConsumer => stats::handler::subscription(frame, &self.consumers),
+            Code::QueryTopicConsumeByWho => {
+                return self.by_admin(frame, reply, |r, f| stats::handler::groups_of_topic(f, &r.consumers, &r.offsets));
+            }
+            Code::QueryTopicsByConsumer => {
+                let address = self.store_host(conn).to_string();
+                return self.by_admin(frame, reply, move |r, f| stats::handler::topics_of_group(f, &r.offsets, &address));
+            }
+            Code::QuerySubscriptionByConsumer => return self.by_admin(frame, reply, |r, f| stats::handler::subscription(f, &r.consumers)),
             Code::QueryConsumeTimeSpan => {
                 return self.aside(frame, reply, |r, f| {
                     stats::handler::time_spans(f, &r.progress(&r.settings.current().broker_name), now_ms())
@@ -330,12 +421,12 @@ impl Routes {
                 });
             }
             Code::GetBrokerHaStatus => admin::state::replication(&self.store),
-            Code::GetBrokerConfig => admin::config::all(&self.settings),
+            Code::GetBrokerConfig => return self.by_admin(frame, reply, |r, _| admin::config::all(&r.settings)),
             Code::UpdateBrokerConfig => {
-                return self.aside(frame, reply, |r, f| {
-                    admin::config::update(f, &r.settings, &r.topics, now_ms(), |settings, _| {
-                        r.store.set_retention(crate::store_options::retention(settings));
-                    })
+                // The body is what is to be changed; the change is synced to a file.
+                return self.later(&self.threads.admin, Expected::Fields, frame.clone(), reply, |r, f, answer| {
+                    let apply = |settings: &BrokerSettings, _: &[_]| r.store.set_retention(crate::store_options::retention(settings));
+                    answer.send(admin::config::update(f, &r.settings, &r.topics, now_ms(), apply));
                 });
             }
             Code::CleanExpiredConsumequeue => return self.aside(frame, reply, |r, _| admin::clean::queues(&*r.store)),
@@ -343,13 +434,11 @@ impl Routes {
             Code::CleanUnusedTopic => return self.aside(frame, reply, |r, _| admin::clean::unused_topics(&*r.store, &r.topics)),
             Code::QueryConsumeQueue => return self.aside(frame, reply, |r, f| admin::entries::entries(f, &r.store, &r.consumers)),
             Code::GetConsumerRunningInfo => {
-                let answer = reply.clone();
-                admin::consumer::running_info(frame, &self.consumers, move |outcome| answer.send(outcome));
+                admin::consumer::running_info(frame, &self.consumers, owed_answer(reply));
                 return Dealt::Later;
             }
             Code::InvokeBrokerToGetConsumerStatus => {
-                let answer = reply.clone();
-                admin::consumer::status(frame, &self.consumers, move |outcome| answer.send(outcome));
+                admin::consumer::status(frame, &self.consumers, owed_answer(reply));
                 return Dealt::Later;
             }
             Code::ConsumeMessageDirectly => return self.consume_directly(frame, reply),
@@ -368,7 +457,7 @@ impl Routes {
         if !heartbeat.makes_topic {
             return Dealt::Now(heartbeat.join(&self.consumers, &self.producers, &self.stats));
         }
-        let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(0));
+        let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(Expected::Fields as usize));
         self.changed.when_settled(move |saved| {
             if let Err(reason) = saved {
                 // Consuming does not depend on it.
@@ -393,7 +482,7 @@ impl Routes {
             region: settings.region_id.clone(),
             trace_on: settings.trace_on,
         };
-        let (routes, conn, answer, owed) = (self.clone(), conn.clone(), reply.clone(), conn.owe(0));
+        let (routes, conn, answer, owed) = (self.clone(), conn.clone(), reply.clone(), conn.owe(Expected::Fields as usize));
         let send = request_reply::handler::as_send(frame);
         request_reply::handler::push(frame, came, &self.producers, move |outcome| {
             if outcome.is_ok() && routes.settings.current().store_reply_message_enable {
@@ -408,21 +497,23 @@ impl Routes {
 
     /// Reads the message and hands it to the consumer, whose answer is ours.
     fn consume_directly(self: &Arc<Self>, frame: &Frame, reply: &Reply) -> Dealt {
-        self.dealt_with_aside(frame, reply, |routes, frame, answer| {
+        let (reader, expected) = (&self.threads.reader, Expected::Records);
+        self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
             let with = Directly {
                 log: &*routes.store,
                 topics: &routes.topics,
                 groups: &routes.groups,
                 broker: &routes.settings.current().broker_name,
             };
-            admin::consumer::consume_directly(frame, &routes.consumers, &with, move |outcome| answer.send(outcome));
+            admin::consumer::consume_directly(frame, &routes.consumers, &with, owed_answer(&answer));
         })
     }
 
     /// Reads the message and stores it again.
     fn give_back(self: &Arc<Self>, conn: &Connection, frame: &Frame, reply: &Reply) -> Dealt {
         let store_host = self.store_host(conn);
-        self.dealt_with_aside(frame, reply, move |routes, frame, answer| {
+        let (reader, expected) = (&self.threads.reader, Expected::Fields);
+        self.later(reader, expected, without_body(frame), reply, move |routes, frame, answer| {
             let with = GivingBack {
                 store: &routes.store,
                 topics: &routes.topics,
@@ -483,6 +574,41 @@ impl Routes {
             settings,
         }
     }
+}
+
+/// Sends an answer that a client has yet to give.
+fn owed_answer(reply: &Reply) -> impl FnOnce(Outcome) + Send + 'static {
+    let (answer, owed) = (reply.clone(), reply.connection().owe(Expected::Records as usize));
+    move |outcome| {
+        answer.send(outcome);
+        drop(owed);
+    }
+}
+
+/// A request to keep for a while: it keeps nothing of the buffer it was read into, nor a body that nobody looks at.
+fn without_body(frame: &Frame) -> Frame {
+    Frame {
+        remark: None,
+        ext: frame.ext.detached(),
+        body: bytes::Bytes::new(),
+        ..*frame
+    }
+}
+
+/// Whether serving a request means to read all of its body.
+fn reads_body(code: i32) -> bool {
+    use RequestCode as Code;
+    matches!(
+        Code::try_from(code),
+        Ok(Code::HeartBeat
+            | Code::CheckClientConfig
+            | Code::LockBatchMq
+            | Code::UnlockBatchMq
+            | Code::UpdateAndCreateTopicList
+            | Code::UpdateAndCreateSubscriptiongroup
+            | Code::UpdateAndCreateSubscriptiongroupList
+            | Code::SetMessageRequestMode)
+    )
 }
 
 fn unknown(code: i32) -> Refusal {

@@ -308,15 +308,32 @@ config::declare! {
         outbox_total_bytes: usize { name: "apogeeOutboxTotalBytes", default: 256 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
         /// Requests to one client that wait for its answer; one more is not sent.
         max_pending_requests: usize { name: "apogeeMaxPendingRequests", default: 1_024, allowed: whole(1..=100_000), change: AtStart }
-        /// Pulls held until a message arrives; one more is answered at once.
+        /// Pulls held until a message arrives; one more is answered with code 2 (busy). A pull for many tags counts once more for every 16.
         max_parked_pulls: usize { name: "apogeeMaxParkedPulls", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Reads that wait for a thread at once, of either kind below; one more is answered with code 2 (busy).
+        /// Pulls held of one connection.
+        max_parked_pulls_per_connection: usize {
+            name: "apogeeMaxParkedPullsPerConnection", default: 10_000, allowed: whole(1..=10_000_000), change: AtStart,
+        }
+        /// Requests that wait for a thread at once, of any kind below; one more is answered with code 2 (busy).
         max_waiting_reads: usize { name: "apogeeMaxWaitingReads", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
+        /// Requests of one connection that wait for a thread at once, of any kind below.
+        max_waiting_reads_per_connection: usize {
+            name: "apogeeMaxWaitingReadsPerConnection", default: 1_000, allowed: whole(1..=1_000_000), change: AtStart,
+        }
+        /// Bytes of requests that wait for a thread, of any kind below; one more is answered with code 2 (busy).
+        max_waiting_read_bytes: usize { name: "apogeeMaxWaitingReadBytes", default: 128 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
+        /// Bytes of requests of one connection that wait for a thread, of any kind below.
+        max_waiting_read_bytes_per_connection: usize {
+            name: "apogeeMaxWaitingReadBytesPerConnection", default: 32 << 20, allowed: bytes(64 << 10..=64 << 30), change: AtStart,
+        }
         /// Threads for pulls of what the page cache has and memory has not any more, so that consumers that catch up do not hold up
         /// sends. They start when needed and end when idle. 0: one for every two processors.
         catch_up_threads: usize { name: "apogeeCatchUpThreads", default: 0, allowed: whole(0..=256), change: AtStart }
         /// Threads for reads that wait for the disk. They start when needed and end when idle.
         reader_threads: usize { name: "apogeeReaderThreads", default: 4, allowed: whole(1..=256), change: AtStart }
+        /// Threads for requests that walk over tables or have large bodies, which administration and monitoring send. They start when needed
+        /// and end when idle. 0: one for every two processors.
+        admin_threads: usize { name: "apogeeAdminThreads", default: 0, allowed: whole(0..=256), change: AtStart }
         /// Memory for the end of the log, from which pulls of what just arrived are answered.
         tail_cache_bytes: usize { name: "apogeeTailCacheBytes", default: 16 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
         /// Bytes of messages written and not yet confirmed, under SYNC_FLUSH those that wait for the device; a send over it is answered
@@ -337,6 +354,10 @@ config::declare! {
         max_groups: usize { name: "apogeeMaxGroups", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Producers and consumers at once; one more is refused.
         max_clients: usize { name: "apogeeMaxClients", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Producers and consumers of one connection: groups it is in; one more is refused.
+        max_clients_per_connection: usize {
+            name: "apogeeMaxClientsPerConnection", default: 10_000, allowed: whole(1..=10_000_000), change: AtStart,
+        }
         /// Topics that one consumer group subscribes to; a heartbeat with more is refused.
         max_subscriptions_per_group: usize {
             name: "apogeeMaxSubscriptionsPerGroup", default: 1_000, allowed: whole(1..=100_000), change: AtStart,

@@ -12,7 +12,7 @@ use crate::group::Groups;
 use crate::lock::OrderLocks;
 use crate::offset::{self, Offsets};
 use crate::pull::{Checks, Puller};
-use crate::readers::Readers;
+use crate::readers::{Bounds, Threads};
 use crate::registration::{Identity, Registration, Standings};
 use crate::routes::{Channel, Routes, now_ms};
 use crate::send::{LateFlushes, Sender};
@@ -34,8 +34,6 @@ use store::{Arrival, Arrivals, Recovery, Store, StoreError};
 
 /// How often parked requests are looked at for expiry.
 const TICK: Duration = Duration::from_millis(500);
-/// Ticks between two looks for parked requests of closed connections.
-const TICKS_TO_FORGET: u32 = 20;
 /// How long clients have to read their last answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -110,15 +108,14 @@ impl Broker {
         }
         let clients = ClientLimits {
             clients: settings.max_clients,
+            of_one: settings.max_clients_per_connection,
             subscriptions: settings.max_subscriptions_per_group,
             expiry_ms: settings.channel_expired_timeout.as_millis() as i64,
         };
         let consumers: Arc<Consumers<Channel>> = Arc::new(Consumers::new(clients));
         let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
         let locks = Arc::new(OrderLocks::new(settings.max_queue_locks));
-        let catch_up_threads = net::worker_threads(settings.catch_up_threads).map_err(StartError::Listen)?;
-        let catch_up = Readers::new("catch-up", catch_up_threads, settings.max_waiting_reads);
-        let readers = Readers::new("reader", settings.reader_threads, settings.max_waiting_reads);
+        let threads = threads(&settings)?;
         let late = Arc::new(LateFlushes::default());
         let kept = settings.kept();
         let settings = Arc::new(Live::keeping(settings, kept));
@@ -133,8 +130,14 @@ impl Broker {
             checks,
             offsets.clone(),
             settings.clone(),
-            (catch_up, readers.clone()),
+            threads.clone(),
         ));
+        let told = Arc::downgrade(&puller);
+        consumers.watch(Box::new(move |group| {
+            if let Some(puller) = told.upgrade() {
+                puller.subscription_changed(group);
+            }
+        }));
         let alarm = Arc::new(Alarm::default());
         store.set_arrivals(Box::new(Wake {
             puller: Arc::downgrade(&puller),
@@ -165,7 +168,7 @@ impl Broker {
             producers: producers.clone(),
             locks: locks.clone(),
             stats: stats.clone(),
-            readers,
+            threads,
             delays: delays.clone(),
             changed: signal.clone(),
             disk,
@@ -290,15 +293,10 @@ impl Arrivals for Wake {
 
 async fn tick(puller: Arc<Puller>, late: Arc<LateFlushes>, settings: Arc<Live<BrokerSettings>>) {
     let mut every = tokio::time::interval(TICK);
-    let mut ticks = 0u32;
     loop {
         every.tick().await;
-        ticks = ticks.wrapping_add(1);
         puller.expire(now_ms());
         late.time_out(settings.current().sync_flush_timeout);
-        if ticks.is_multiple_of(TICKS_TO_FORGET) {
-            puller.forget_closed();
-        }
     }
 }
 
@@ -312,6 +310,18 @@ fn control_thread<T: Send + 'static>(run: impl Future<Output = T> + Send + 'stat
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || runtime.block_on(run))
+}
+
+fn threads(settings: &BrokerSettings) -> io::Result<Threads> {
+    let bounds = Bounds {
+        jobs: settings.max_waiting_reads,
+        jobs_of_one: settings.max_waiting_reads_per_connection,
+        bytes: settings.max_waiting_read_bytes,
+        bytes_of_one: settings.max_waiting_read_bytes_per_connection,
+    };
+    let catch_up = net::worker_threads(settings.catch_up_threads)?;
+    let admin = net::worker_threads(settings.admin_threads)?;
+    Ok(Threads::new(catch_up, settings.reader_threads, admin, bounds))
 }
 
 fn identity(settings: &BrokerSettings) -> Identity {

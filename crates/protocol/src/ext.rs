@@ -229,6 +229,22 @@ impl Ext {
         self.as_text.take();
     }
 
+    /// The same fields in memory of their own: a frame that is kept for long must not keep the buffer it was read into.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self {
+            header: Bytes::copy_from_slice(&self.header),
+            owned: self.owned.clone(),
+            fields: self.fields.clone(),
+            as_text: self.as_text.clone(),
+        }
+    }
+
+    /// Bytes of memory behind the fields.
+    pub fn memory(&self) -> usize {
+        self.header.len() + self.owned.len() + self.fields.len() * size_of::<Field>()
+    }
+
     fn own(&mut self, bytes: &[u8]) -> Span {
         let start = self.owned.len();
         self.owned.extend_from_slice(bytes);
@@ -336,6 +352,21 @@ mod tests {
         assert_eq!(ext.require_int::<i32>("n"), Err(HeaderError::Malformed("n")));
         assert_eq!(ext.require_int::<i32>("m"), Err(HeaderError::Missing("m")));
         assert_eq!(ext.optional_int::<i32>("m"), Ok(None));
+    }
+
+    #[test]
+    fn detached_fields_do_not_keep_what_they_were_read_from() {
+        let read = Bytes::from(vec![b'x'; 1_000]);
+        let mut ext = Ext::new();
+        ext.set_header(read.slice(100..120));
+        ext.push_span(Span::header(0, 3), Span::header(3, 8));
+        ext.push("own", 7);
+        let detached = ext.detached();
+        assert_eq!(detached, ext);
+        drop(ext);
+        assert!(read.is_unique());
+        assert_eq!(detached.bytes("xxx"), Some(&b"xxxxx"[..]));
+        assert!((20..500).contains(&detached.memory()));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use parking_lot::RwLock;
 use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel, Subscription};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How long a subscription that only pulls told of is kept, in ms.
 const COMPENSATED_MS: i64 = 600_000;
@@ -92,9 +94,26 @@ struct State<C> {
 
 type Compensated = FxHashMap<Box<str>, FxHashMap<Box<str>, (Arc<Subscribed>, i64)>>;
 
+/// Who is told of a group whose subscriptions changed, and how often that was.
+#[derive(Default)]
+struct Watcher {
+    changes: AtomicU64,
+    tell: OnceLock<TellChange>,
+}
+
+/// Called with the name of a group.
+pub type TellChange = Box<dyn Fn(&str) + Send + Sync>;
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Watcher({:?} changes)", self.changes)
+    }
+}
+
 /// The consumers that are online.
 #[derive(Debug)]
 pub struct Consumers<C> {
+    watcher: Watcher,
     state: RwLock<State<C>>,
     compensated: RwLock<Compensated>,
     limits: ClientLimits,
@@ -108,6 +127,7 @@ impl<C: Channel> Consumers<C> {
     #[must_use]
     pub fn new(limits: ClientLimits) -> Self {
         Self {
+            watcher: Watcher::default(),
             state: RwLock::new(State {
                 groups: FxHashMap::default(),
                 by_channel: ByChannel::default(),
@@ -115,6 +135,19 @@ impl<C: Channel> Consumers<C> {
             compensated: RwLock::default(),
             limits,
         }
+    }
+
+    /// Has `tell` called with the name of a group whose subscriptions changed, when the change is visible. Once, at the start.
+    pub fn watch(&self, tell: TellChange) {
+        // A second watcher would be a mistake of ours without harm to the first.
+        let first = self.watcher.tell.set(tell).is_ok();
+        debug_assert!(first, "subscriptions have one watcher");
+    }
+
+    /// How often subscriptions changed. Who sees the same number twice has seen the subscriptions of between.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.watcher.changes.load(Ordering::SeqCst)
     }
 
     /// Takes a consumer into its group, or refreshes it.
@@ -140,7 +173,9 @@ impl<C: Channel> Consumers<C> {
             }),
             fingerprint: 0,
         });
+        let before = Arc::clone(&known.view);
         let topics_changed = known.take_in(&joining);
+        let replaced = !Arc::ptr_eq(&before, &known.view);
         // Compat: a v2 client that sends no subscriptions believes we have them. After a restart of ours we have not, and
         // Apache never asks for them then; its consumers starve until they restart.
         let starved = joining.subscriptions.is_none() && known.view.subscriptions.is_empty();
@@ -153,11 +188,19 @@ impl<C: Channel> Consumers<C> {
         }
         let changed = new_member || topics_changed;
         let tell = changed && joining.notify && !known.view.is_broadcast();
-        Ok(Joined {
+        let joined = Joined {
             changed,
             resend: starved || differs,
             tell: if tell { known.members.channels() } else { Vec::new() },
-        })
+        };
+        drop(state);
+        if replaced {
+            self.watcher.changes.fetch_add(1, Ordering::SeqCst);
+            if let Some(tell) = self.watcher.tell.get() {
+                tell(group);
+            }
+        }
+        Ok(joined)
     }
 
     fn room(&self, state: &State<C>, group: &str, joining: &Joining<C>) -> Result<(), ClientError> {
@@ -169,14 +212,11 @@ impl<C: Channel> Consumers<C> {
         }
         let channel = joining.member.channel.id();
         let is_in = state.groups.get(group).is_some_and(|known| known.members.contains(channel));
-        if !is_in && state.by_channel.members() >= self.limits.clients {
-            let group = group.to_owned();
-            return Err(ClientError::Full {
-                group,
-                max: self.limits.clients,
-            });
+        if is_in {
+            Ok(())
+        } else {
+            state.by_channel.room(channel, group, &self.limits)
         }
-        Ok(())
     }
 
     /// A consumer says goodbye. Returns who is to be told.

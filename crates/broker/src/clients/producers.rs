@@ -48,13 +48,7 @@ impl<C: Channel> Producers<C> {
         } = &mut *state;
         let channel = member.channel.id();
         if !groups.get(group).is_some_and(|members| members.contains(channel)) {
-            if by_channel.members() >= self.limits.clients {
-                let group = group.to_owned();
-                return Err(ClientError::Full {
-                    group,
-                    max: self.limits.clients,
-                });
-            }
+            by_channel.room(channel, group, &self.limits)?;
             let name: Arc<str> = match groups.get_key_value(group) {
                 Some((name, _)) => Arc::clone(name),
                 None => group.into(),

@@ -120,6 +120,8 @@ impl Channel for Arc<Connection> {
 pub struct ClientLimits {
     /// Members of all groups together, consumers and producers each: `apogeeMaxClients`. Bounds the groups as well.
     pub clients: usize,
+    /// Groups one connection is in, as consumer and as producer each: `apogeeMaxClientsPerConnection`.
+    pub of_one: usize,
     /// Topics one group subscribes to: `apogeeMaxSubscriptionsPerGroup`.
     pub subscriptions: usize,
     /// After how long without a heartbeat a member is gone, in ms: `channelExpiredTimeout`.
@@ -130,6 +132,7 @@ impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             clients: 100_000,
+            of_one: 10_000,
             subscriptions: 1_000,
             expiry_ms: 120_000,
         }
@@ -142,6 +145,14 @@ pub enum ClientError {
     /// Too many members of groups.
     #[error("group {group} takes in nobody: {max} producers or consumers are online already, see apogeeMaxClients")]
     Full {
+        /// Which group.
+        group: String,
+        /// How many may be.
+        max: usize,
+    },
+    /// Too many groups of one connection.
+    #[error("group {group} does not take this client in: its connection is in {max} groups already, see apogeeMaxClientsPerConnection")]
+    FullForOne {
         /// Which group.
         group: String,
         /// How many may be.
@@ -238,14 +249,26 @@ pub(super) struct ByChannel {
 }
 
 impl ByChannel {
-    /// Members of all groups.
-    pub(super) fn members(&self) -> usize {
-        self.members
-    }
-
     /// Groups of one connection.
     pub(super) fn count(&self, channel: u64) -> usize {
         self.channels.get(&channel).map_or(0, Vec::len)
+    }
+
+    /// Whether one more group of this connection is within the limits.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(super) fn room(&self, channel: u64, group: &str, limits: &ClientLimits) -> Result<(), ClientError> {
+        let group = || group.to_owned();
+        if self.members >= limits.clients {
+            let max = limits.clients;
+            return Err(ClientError::Full { group: group(), max });
+        }
+        if self.count(channel) >= limits.of_one {
+            let max = limits.of_one;
+            return Err(ClientError::FullForOne { group: group(), max });
+        }
+        Ok(())
     }
 
     pub(super) fn add(&mut self, channel: u64, group: &Arc<str>) {

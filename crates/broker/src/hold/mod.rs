@@ -1,176 +1,154 @@
 //! Requests that wait for messages of a queue: parked pulls, later pop and notification.
 //!
-//! A request is parked under its queue. The arrival of a message takes out those that it concerns and serves them, on the
-//! thread that stored it: no hand-over, no poll. A request that waits too long is given back by [`Hold::expired`].
+//! A request is parked under its queue and the tags it wants. The arrival of a message takes out those that it concerns, and looks at
+//! no others, and serves them on the thread that stored it: no hand-over, no poll. A request that waits too long is given back by
+//! [`Hold::expired`].
 //!
 //! Invariants:
 //! - A request is in the hold at most once, and whoever takes it out answers it.
 //! - Whoever parks looks at the queue once more afterwards, so that a message that came in between is not missed.
-//! - There are never more than `capacity` requests here; more are refused.
+//! - There are never more than [`Bounds`] say, in all and of one connection; more are refused.
+//! - Taking a request out costs the same however many others wait for the same queue or until the same time.
 
-use net::Connection;
-use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod parked;
 
-/// What can be parked.
-pub trait Waits: Send {
-    /// Whether a message with this hash of its tag is what it waits for.
-    fn wants(&self, tags_code: i64) -> bool;
-    /// Where its answer goes; it is dropped once that is closed.
-    fn connection(&self) -> &Arc<Connection>;
-}
+pub use parked::*;
 
-/// Parked requests by queue and by deadline.
-#[derive(Debug)]
-pub struct Hold<W> {
-    capacity: usize,
-    count: AtomicUsize,
-    inner: Mutex<Inner<W>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[derive(Debug)]
-struct Inner<W> {
-    next_id: u64,
-    topics: FxHashMap<Box<str>, FxHashMap<i32, Vec<Parked<W>>>>,
-    /// Deadline and id to place.
-    deadlines: BTreeMap<(i64, u64), (Box<str>, i32)>,
-}
+    const BOUNDS: Bounds = Bounds {
+        places: 50_000,
+        places_of_one: 50_000,
+    };
 
-#[derive(Debug)]
-struct Parked<W> {
-    id: u64,
-    deadline_ms: i64,
-    waiting: W,
-}
+    #[derive(Debug)]
+    struct Request {
+        queue: (&'static str, i32),
+        owner: u64,
+        tags: Option<Vec<i32>>,
+        name: u32,
+    }
 
-impl<W: Waits> Hold<W> {
-    /// A hold for `capacity` requests at most.
-    #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        let inner = Inner {
-            next_id: 0,
-            topics: FxHashMap::default(),
-            deadlines: BTreeMap::new(),
-        };
-        Self {
-            capacity,
-            count: AtomicUsize::new(0),
-            inner: Mutex::new(inner),
+    impl Waits for Request {
+        fn queue(&self) -> (&str, i32) {
+            self.queue
+        }
+
+        fn owner(&self) -> u64 {
+            self.owner
+        }
+
+        fn is_gone(&self) -> bool {
+            false
+        }
+
+        fn tags(&self) -> Option<&[i32]> {
+            self.tags.as_deref()
         }
     }
 
-    /// How many requests are parked.
-    pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Whether none is parked. Cheap: asked for every message stored.
-    pub fn is_empty(&self) -> bool {
-        // Pairs with the store in `park`: a sender that reads 0 here has stored its message before a parker's last look.
-        self.count.load(Ordering::SeqCst) == 0
-    }
-
-    /// Parks a request until `deadline_ms`. The caller looks at the queue again afterwards.
-    ///
-    /// # Errors
-    /// The hold is full; the request comes back.
-    pub fn park(&self, topic: &str, queue_id: i32, deadline_ms: i64, waiting: W) -> Result<(), W> {
-        let mut inner = self.inner.lock();
-        if self.count.load(Ordering::Relaxed) >= self.capacity {
-            return Err(waiting);
+    fn request(name: u32, owner: u64, tags: Option<&[i32]>) -> Request {
+        Request {
+            queue: ("t", 0),
+            owner,
+            tags: tags.map(<[i32]>::to_vec),
+            name,
         }
-        inner.next_id += 1;
-        let id = inner.next_id;
-        inner.deadlines.insert((deadline_ms, id), (topic.into(), queue_id));
-        let parked = Parked { id, deadline_ms, waiting };
-        match inner.topics.get_mut(topic) {
-            Some(queues) => queues.entry(queue_id).or_default().push(parked),
-            None => {
-                inner.topics.entry(topic.into()).or_default().insert(queue_id, vec![parked]);
-            }
+    }
+
+    fn names(requests: impl IntoIterator<Item = Request>) -> Vec<u32> {
+        requests.into_iter().map(|request| request.name).collect()
+    }
+
+    #[test]
+    fn a_message_takes_those_that_want_its_tag() {
+        let hold = Hold::new(BOUNDS);
+        hold.park(9, request(1, 1, None)).unwrap();
+        hold.park(9, request(2, 1, Some(&[5, -7]))).unwrap();
+        hold.park(9, request(3, 1, Some(&[6]))).unwrap();
+        assert_eq!(names(hold.take("t", 0, -7, 10).requests), [1, 2]);
+        assert_eq!(names(hold.take("t", 0, 5, 10).requests), Vec::<u32>::new());
+        assert_eq!(names(hold.take("t", 1, 6, 10).requests), Vec::<u32>::new());
+        // Of a hash only the lower half is compared, as in a filter.
+        assert_eq!(names(hold.take("t", 0, (1 << 32) | 6, 10).requests), [3]);
+        assert!(hold.is_clean());
+    }
+
+    #[test]
+    fn no_more_are_taken_than_asked_for() {
+        let hold = Hold::new(BOUNDS);
+        for name in 0..5 {
+            hold.park(i64::from(name), request(name, 1, (name % 2 == 0).then_some(&[1, 2])))
+                .unwrap();
         }
-        self.count.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        let taken = hold.take("t", 0, 2, 2);
+        assert_eq!((names(taken.requests), taken.more), (vec![1, 3], true));
+        let taken = hold.take_all("t", 0, 2);
+        assert_eq!((names(taken.requests), taken.more), (vec![0, 2], true));
+        let taken = hold.take_all("t", 0, 2);
+        assert_eq!((names(taken.requests), taken.more), (vec![4], false));
+        assert!(hold.is_clean());
     }
 
-    /// Takes out the requests of a queue that want a message with this tag hash.
-    pub fn take(&self, topic: &str, queue_id: i32, tags_code: i64) -> Vec<W> {
-        self.take_if(topic, queue_id, |w| w.wants(tags_code))
-    }
-
-    /// Takes out all requests of a queue.
-    pub fn take_all(&self, topic: &str, queue_id: i32) -> Vec<W> {
-        self.take_if(topic, queue_id, |_| true)
-    }
-
-    /// Takes out all requests of a topic.
-    pub fn take_topic(&self, topic: &str) -> Vec<W> {
-        let queues: Vec<i32> = {
-            let inner = self.inner.lock();
-            inner
-                .topics
-                .get(topic)
-                .map(|queues| queues.keys().copied().collect())
-                .unwrap_or_default()
-        };
-        queues.into_iter().flat_map(|queue_id| self.take_all(topic, queue_id)).collect()
-    }
-
-    fn take_if(&self, topic: &str, queue_id: i32, wanted: impl Fn(&W) -> bool) -> Vec<W> {
-        let mut guard = self.inner.lock();
-        let Inner { topics, deadlines, .. } = &mut *guard;
-        let Some(parked) = topics.get_mut(topic).and_then(|queues| queues.get_mut(&queue_id)) else {
-            return Vec::new();
-        };
-        let taken: Vec<W> = parked
-            .extract_if(.., |p| wanted(&p.waiting))
-            .map(|p| {
-                deadlines.remove(&(p.deadline_ms, p.id));
-                p.waiting
-            })
-            .collect();
-        self.count.fetch_sub(taken.len(), Ordering::SeqCst);
-        taken
-    }
-
-    /// Takes out the requests whose deadline has passed.
-    pub fn expired(&self, now_ms: i64) -> Vec<W> {
-        let mut guard = self.inner.lock();
-        let Inner { topics, deadlines, .. } = &mut *guard;
-        let later = deadlines.split_off(&(now_ms.saturating_add(1), 0));
-        let due = std::mem::replace(deadlines, later);
-        let mut taken = Vec::new();
-        for ((_, id), (topic, queue_id)) in due {
-            let Some(parked) = topics.get_mut(&topic).and_then(|queues| queues.get_mut(&queue_id)) else {
-                continue;
-            };
-            if let Some(at) = parked.iter().position(|p| p.id == id) {
-                taken.push(parked.swap_remove(at).waiting);
-            }
+    #[test]
+    fn those_whose_time_is_up_are_taken_in_its_order() {
+        let hold = Hold::new(BOUNDS);
+        for (name, deadline) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
+            hold.park(deadline, request(name, 1, None)).unwrap();
         }
-        self.count.fetch_sub(taken.len(), Ordering::SeqCst);
-        taken
+        let taken = hold.expired(30, 2);
+        assert_eq!((names(taken.requests), taken.more), (vec![2, 3], true));
+        let taken = hold.expired(30, 2);
+        assert_eq!((names(taken.requests), taken.more), (vec![1], false));
+        assert_eq!(hold.len(), 1);
     }
 
-    /// Drops the requests whose connection is closed, and forgets queues nobody waits for any more. Looks at all requests:
-    /// for every few seconds.
-    pub fn forget_closed(&self) {
-        let mut guard = self.inner.lock();
-        let Inner { topics, deadlines, .. } = &mut *guard;
-        let mut gone = 0;
-        for queues in topics.values_mut() {
-            for parked in queues.values_mut() {
-                gone += parked
-                    .extract_if(.., |p| p.waiting.connection().is_closed())
-                    .map(|p| deadlines.remove(&(p.deadline_ms, p.id)))
-                    .count();
-            }
-            queues.retain(|_, parked| !parked.is_empty());
+    #[test]
+    fn one_connection_has_a_share_and_all_have_a_bound() {
+        let hold = Hold::new(Bounds {
+            places: 5,
+            places_of_one: 3,
+        });
+        let why = |owner, tags| hold.park(9, request(0, owner, tags)).map(drop).map_err(|(_, why)| why);
+        // Many tags take more places.
+        let tags: Vec<i32> = (0..16).collect();
+        assert_eq!(why(1, Some(&tags)), Ok(()));
+        assert_eq!(why(1, None), Ok(()));
+        assert_eq!(why(1, None), Err(NotParked::FullForOne(3)));
+        assert_eq!(why(2, None), Ok(()));
+        assert_eq!(why(2, Some(&tags)), Err(NotParked::Full(3)));
+        hold.forget(1);
+        assert_eq!((hold.len(), hold.owners()), (1, 1));
+        assert_eq!(why(1, None), Ok(()));
+        hold.close();
+        assert_eq!(why(1, None), Err(NotParked::Closed));
+        assert_eq!(hold.take_all("t", 0, 10).requests.len(), 2);
+        assert!(hold.is_clean());
+    }
+
+    #[test]
+    fn one_can_be_taken_by_its_number_and_some_by_what_they_are() {
+        let hold = Hold::new(BOUNDS);
+        let first = hold.park(9, request(1, 1, None)).unwrap();
+        hold.park(9, request(2, 1, None)).unwrap();
+        hold.park(9, request(3, 1, Some(&[1]))).unwrap();
+        assert_eq!(hold.take_one(first).map(|request| request.name), Some(1));
+        assert!(hold.take_one(first).is_none());
+        assert_eq!(names(hold.take_if(|request| request.name > 2)), [3]);
+        assert_eq!(hold.len(), 1);
+    }
+
+    #[test]
+    fn queues_nobody_waits_for_are_forgotten() {
+        let hold = Hold::new(BOUNDS);
+        for queue_id in 0..10_000 {
+            let mut one = request(0, 1, None);
+            one.queue.1 = queue_id;
+            hold.park(9, one).unwrap();
+            hold.take_all("t", queue_id, 1);
         }
-        topics.retain(|_, queues| !queues.is_empty());
-        self.count.fetch_sub(gone, Ordering::SeqCst);
+        assert!(hold.is_clean());
     }
 }

@@ -54,6 +54,10 @@ impl Wanted {
         self.filter.takes(tags_code)
     }
 
+    pub(super) fn tags(&self) -> Option<&[i32]> {
+        self.filter.codes()
+    }
+
     /// Whether the group subscribes to something else now. Then the pull is to be sent again: its client would compare the
     /// tags of what it gets with the subscription it had, and drop what only the new one wants.
     pub(super) fn is_outdated(&self) -> bool {

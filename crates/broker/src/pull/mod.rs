@@ -12,9 +12,9 @@ mod check;
 
 use crate::errors::Refusal;
 use crate::group::Rule;
-use crate::hold::{Hold, Waits};
+use crate::hold::{Bounds, Hold, NotParked, Taken, Waits};
 use crate::offset::Offsets;
-use crate::readers::Readers;
+use crate::readers::Threads;
 use crate::reply::Reply;
 use crate::settings::BrokerSettings;
 use crate::stats::GroupCounters;
@@ -28,12 +28,18 @@ use protocol::ext::Value;
 use protocol::frame::{Frame, encode_response_head};
 use protocol::pull::{PullHeader, sys_flag};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use store::{Damaged, Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
 
 /// Longest a pull is parked, whatever the client says: ms.
 const MAX_SUSPEND_MS: i64 = 120_000;
+/// Parked pulls that a message wakes on the thread that stored it. A catch-up thread wakes the rest: a queue that thousands wait for
+/// must not cost its senders their answers.
+const WOKEN_AT_ONCE: usize = 64;
+/// Parked pulls that are answered together; between two such batches others get at the hold.
+const ANSWERED_TOGETHER: usize = 256;
+/// What a pull keeps in memory while it waits for a thread, beside its tags.
+const PULL_BYTES: usize = 512;
 
 /// A pull that passed its checks.
 pub struct Pull {
@@ -61,12 +67,20 @@ struct Found {
 }
 
 impl Waits for Pull {
-    fn wants(&self, tags_code: i64) -> bool {
-        self.filter.takes(tags_code) || self.filter.is_outdated()
+    fn queue(&self) -> (&str, i32) {
+        (&self.topic.name, self.queue_id)
     }
 
-    fn connection(&self) -> &Arc<Connection> {
-        self.reply.connection()
+    fn owner(&self) -> u64 {
+        self.reply.connection().id()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.reply.connection().is_closed()
+    }
+
+    fn tags(&self) -> Option<&[i32]> {
+        self.filter.tags()
     }
 }
 
@@ -77,31 +91,33 @@ pub struct Puller {
     offsets: Arc<Offsets>,
     settings: Arc<config::Live<BrokerSettings>>,
     hold: Hold<Pull>,
-    catch_up: Arc<Readers>,
-    readers: Arc<Readers>,
-    /// The broker is being stopped: nothing is parked any more.
-    ending: AtomicBool,
+    threads: Threads,
 }
 
 impl Puller {
-    /// Pulls from `store`; what is not in memory is read by `catch_up`, what is only on the disk by `readers`.
+    /// Pulls from `store`; what is not in memory is read by `threads`.
     pub fn new(
         store: Arc<Store>,
         checks: Checks,
         offsets: Arc<Offsets>,
         settings: Arc<config::Live<BrokerSettings>>,
-        (catch_up, readers): (Arc<Readers>, Arc<Readers>),
+        threads: Threads,
     ) -> Self {
-        let hold = Hold::new(settings.current().max_parked_pulls);
+        let bounds = {
+            let settings = settings.current();
+            Bounds {
+                places: settings.max_parked_pulls,
+                places_of_one: settings.max_parked_pulls_per_connection,
+            }
+        };
+        let hold = Hold::new(bounds);
         Self {
             store,
             checks,
             offsets,
             settings,
             hold,
-            catch_up,
-            readers,
-            ending: AtomicBool::new(false),
+            threads,
         }
     }
 
@@ -198,16 +214,21 @@ impl Puller {
     }
 
     fn read_within(self: &Arc<Self>, pull: Pull, reach: Reach, begun: Instant) {
+        if pull.reply.connection().peer_lags() {
+            // What waited here or for a thread is read when the client has read what it was sent before.
+            return self.ask_again(&pull);
+        }
         let read = self.look(&pull, reach);
         let (readers, farther) = match (&read, reach) {
-            (Ok(result), Reach::Memory) if result.cold => (&self.catch_up, Reach::PageCache),
-            (Ok(result), Reach::PageCache) if result.cold => (&self.readers, Reach::Disk),
+            (Ok(result), Reach::Memory) if result.cold => (&self.threads.catch_up, Reach::PageCache),
+            (Ok(result), Reach::PageCache) if result.cold => (&self.threads.reader, Reach::Disk),
             _ => return self.answer(pull, read, reach, begun),
         };
         let puller = self.clone();
         let reply = pull.reply.clone();
-        let owed = reply.connection().owe(0);
-        let queued = readers.run(move || {
+        let bytes = PULL_BYTES + pull.filter.tags().map_or(0, size_of_val);
+        let owed = reply.connection().owe(self.limits(&pull, farther).bytes);
+        let queued = readers.run(reply.connection(), bytes, move || {
             puller.read_within(pull, farther, begun);
             drop(owed);
         });
@@ -216,7 +237,7 @@ impl Puller {
         }
     }
 
-    fn look(&self, pull: &Pull, reach: Reach) -> Result<ReadResult, StoreError> {
+    fn limits(&self, pull: &Pull, reach: Reach) -> Limits {
         let settings = self.settings.current();
         let (messages, bytes) = if reach == Reach::Disk {
             (
@@ -229,12 +250,16 @@ impl Puller {
                 settings.max_transfer_bytes_on_message_in_memory,
             )
         };
-        let limits = Limits {
+        Limits {
             messages: pull.max_messages.min(messages as usize),
             // Compat: the Java broker does not look at the request's own limit of bytes (maxMsgBytes).
             bytes: bytes as usize,
             scan: settings.max_scanned_entries(),
-        };
+        }
+    }
+
+    fn look(&self, pull: &Pull, reach: Reach) -> Result<ReadResult, StoreError> {
+        let limits = self.limits(pull, reach);
         let (from, takes) = (QueueOffset(pull.offset), |code| pull.filter.takes(code));
         self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, reach)
     }
@@ -251,7 +276,7 @@ impl Puller {
         }
         let code = code_of(result.status, pull.offset);
         if code == ResponseCode::PullNotFound
-            && let Some(until) = pull.suspend_until.filter(|_| !self.ending.load(Ordering::SeqCst))
+            && let Some(until) = pull.suspend_until
         {
             return self.park(pull, until);
         }
@@ -306,22 +331,24 @@ impl Puller {
 
     fn park(self: &Arc<Self>, pull: Pull, until: i64) {
         let (topic, queue_id, offset) = (pull.topic.clone(), pull.queue_id, pull.offset);
-        if let Err(pull) = self.hold.park(&topic.name, queue_id, until, pull) {
-            let text = format!("{} pulls are parked already, over apogeeMaxParkedPulls", self.hold.len());
-            return pull.reply.send(Err(Refusal::new(ResponseCode::SystemBusy, text)));
+        let subscriptions = self.checks.consumers.changes();
+        if pull.filter.is_outdated() {
+            return self.ask_again(&pull);
         }
-        // A message that came between the read and the parking woke nobody, and neither did the end, or the topic's.
-        if self.ending.load(Ordering::SeqCst) {
-            return self.expire(i64::MAX - 1);
-        }
-        if topic.is_deleted() {
-            return self.topic_deleted(&topic.name);
-        }
-        if self.store.max_offset(&topic.name, queue_id).0 > offset {
-            self.hold
-                .take_all(&topic.name, queue_id)
-                .into_iter()
-                .for_each(|pull| self.read(pull));
+        let id = match self.hold.park(until, pull) {
+            Ok(id) => id,
+            Err((mut pull, NotParked::Closed)) => {
+                pull.suspend_until = None;
+                return self.read(pull);
+            }
+            Err((pull, why)) => return pull.reply.send(Err(Refusal::new(ResponseCode::SystemBusy, why.to_string()))),
+        };
+        // What came between the read and the parking woke nobody: a message, another subscription, or the topic's end.
+        let missed = self.store.max_offset(&topic.name, queue_id).0 > offset
+            || self.checks.consumers.changes() != subscriptions
+            || topic.is_deleted();
+        if missed && let Some(pull) = self.hold.take_one(id) {
+            self.resume(pull);
         }
     }
 
@@ -331,18 +358,22 @@ impl Puller {
         if pull.topic.is_deleted() {
             return self.move_to(&pull, 0);
         }
-        if !pull.filter.is_outdated() {
-            return self.read(pull);
+        if pull.filter.is_outdated() {
+            return self.ask_again(&pull);
         }
+        self.read(pull);
+    }
+
+    /// Sends a pull back, for its client to ask again from the same place at once.
+    fn ask_again(&self, pull: &Pull) {
         let (code, next) = (ResponseCode::PullRetryImmediately, QueueOffset(pull.offset));
-        self.answer_empty(&pull, code, name_of(ReadStatus::NoMatchedMessage), next);
+        self.answer_empty(pull, code, name_of(ReadStatus::NoMatchedMessage), next);
     }
 
     /// A topic was deleted: pulls that wait for it are sent to the beginning of what may come under its name.
     pub fn topic_deleted(self: &Arc<Self>, topic: &str) {
-        for pull in self.hold.take_topic(topic) {
-            self.resume(pull);
-        }
+        let pulls = self.hold.take_if(|pull| *pull.topic.name == *topic);
+        pulls.into_iter().for_each(|pull| self.resume(pull));
     }
 
     /// A message with this tag hash has arrived in a queue.
@@ -350,9 +381,57 @@ impl Puller {
         if self.hold.is_empty() {
             return;
         }
-        for pull in self.hold.take(topic, queue_id, tags_code) {
-            self.resume(pull);
+        let woken = self.wanting(topic, queue_id, tags_code, WOKEN_AT_ONCE);
+        woken.requests.into_iter().for_each(|pull| self.resume(pull));
+        if woken.more {
+            let (puller, name) = (self.clone(), topic.to_owned());
+            let wake = move |most| puller.wanting(&name, queue_id, tags_code, most);
+            self.clone().wake_rest(wake);
         }
+    }
+
+    /// Takes out parked pulls that want a message; one whose tag is not known from its queue entry concerns all.
+    fn wanting(&self, topic: &str, queue_id: i32, tags_code: i64, most: usize) -> Taken<Pull> {
+        if store::queue::is_place(tags_code) {
+            self.hold.take_all(topic, queue_id, most)
+        } else {
+            self.hold.take(topic, queue_id, tags_code, most)
+        }
+    }
+
+    /// Has the rest woken by another thread, or here if there is none.
+    fn wake_rest(self: Arc<Self>, take: impl Fn(usize) -> Taken<Pull> + Send + Sync + 'static) {
+        let take = Arc::new(take);
+        let (puller, taking) = (self.clone(), take.clone());
+        if self
+            .threads
+            .catch_up
+            .run_own(move || puller.answer_each(|most| taking(most)))
+            .is_err()
+        {
+            self.answer_each(|most| take(most));
+        }
+    }
+
+    /// Answers all that `take` takes out, some at a time.
+    fn answer_each(self: &Arc<Self>, take: impl Fn(usize) -> Taken<Pull>) {
+        loop {
+            let taken = take(ANSWERED_TOGETHER);
+            net::together(|| taken.requests.into_iter().for_each(|pull| self.resume(pull)));
+            if !taken.more {
+                return;
+            }
+        }
+    }
+
+    /// A group subscribes to something else now.
+    pub fn subscription_changed(self: &Arc<Self>, group: &str) {
+        if self.hold.is_empty() {
+            return;
+        }
+        let outdated = |pull: &Pull| pull.rule.group_name == group && pull.filter.is_outdated();
+        let pulls = self.hold.take_if(outdated);
+        pulls.into_iter().for_each(|pull| self.resume(pull));
     }
 
     /// Whether nobody waits for anything.
@@ -363,8 +442,12 @@ impl Puller {
 
     /// A group's offset in a queue was reset: parked pulls are answered so at once.
     pub fn reset(self: &Arc<Self>, topic: &str, queue_id: i32) {
-        for pull in self.hold.take_all(topic, queue_id) {
-            self.begin(pull);
+        loop {
+            let taken = self.hold.take_all(topic, queue_id, ANSWERED_TOGETHER);
+            net::together(|| taken.requests.into_iter().for_each(|pull| self.begin(pull)));
+            if !taken.more {
+                return;
+            }
         }
     }
 
@@ -373,23 +456,22 @@ impl Puller {
         if self.hold.is_empty() {
             return;
         }
-        for mut pull in self.hold.expired(now_ms) {
-            pull.suspend_until = None;
-            self.resume(pull);
-        }
+        self.answer_each(|most| {
+            let mut taken = self.hold.expired(now_ms, most);
+            taken.requests.iter_mut().for_each(|pull| pull.suspend_until = None);
+            taken
+        });
     }
 
     /// For the end: answers all that wait, and from now on those that would have to wait.
     pub fn park_no_more(self: &Arc<Self>) {
-        self.ending.store(true, Ordering::SeqCst);
+        self.hold.close();
         self.expire(i64::MAX - 1);
     }
 
-    /// Drops parked pulls of closed connections. Called every few seconds.
-    pub fn forget_closed(&self) {
-        if !self.hold.is_empty() {
-            self.hold.forget_closed();
-        }
+    /// Drops the parked pulls of a connection that closed.
+    pub fn forget(&self, conn: &Connection) {
+        self.hold.forget(conn.id());
     }
 }
 

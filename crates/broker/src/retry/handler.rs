@@ -26,6 +26,8 @@ use store::Store;
 
 /// Bit of a topic's system flag: its subscribers are units.
 const UNIT_SUBSCRIPTION: i32 = 2;
+/// About how large an answer is.
+const ANSWER_BYTES: usize = 512;
 
 /// What giving back needs.
 pub struct GivingBack<'a> {
@@ -169,7 +171,7 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
     };
     let changed = with.topics.changed();
     let changed = (!back.topic.is_settled(changed)).then(|| Arc::clone(changed));
-    let (answer, owed) = (reply.clone(), reply.connection().owe(0));
+    let (answer, owed) = (reply.clone(), reply.connection().owe(ANSWER_BYTES));
     let done = move |outcome: Result<(), Arc<str>>| {
         let outcome = outcome.map(|()| count.count());
         let send = move |saved: Saved| {

@@ -62,7 +62,7 @@ fn send(conn: &Connection, frames: &[u8]) {
 
 /// Sends the frames when all topics there are now are saved and told to the name servers.
 pub(super) fn send_settled(changed: &Signal, conn: &Arc<Connection>, frames: BytesMut, askers: Vec<(i32, Encoding)>) {
-    let (conn, owed) = (conn.clone(), conn.owe(0));
+    let (conn, owed) = (conn.clone(), conn.owe(frames.len()));
     changed.when_settled(move |saved| {
         match saved {
             Ok(()) => send(&conn, &frames),
@@ -104,12 +104,13 @@ impl LateFlushes {
         when_settled: Option<Arc<Signal>>,
     ) -> Completion {
         let due = timed_out.is_some();
+        let owed = conn.owe(stored.len());
         let answers = Mutex::new(Some(Answers {
             stored,
             timed_out: timed_out.unwrap_or_default(),
             askers,
             when_settled,
-            _owed: conn.owe(0),
+            _owed: owed,
         }));
         let pending = Arc::new(Pending {
             conn: conn.clone(),
