@@ -4,6 +4,7 @@
 //! unregister. Each role stops in its own order: no new connections, answers for what is in flight, flush, goodbye.
 
 mod broker;
+mod descriptors;
 mod name_server;
 
 pub(crate) use broker::reachable;
@@ -51,10 +52,15 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
     let _log = logging::install(flags.common.log.as_deref())?;
     survive_file_size_limit().map_err(Failure::new)?;
     net::when_relieved(give_back_free_memory);
-    let configuration = configuration::read(part, flags, configuration::environment())?;
+    let mut configuration = configuration::read(part, flags, configuration::environment())?;
     configuration.report();
-    if let Err(error) = raise_descriptor_limit() {
-        tracing::warn!(%error, "the limit of open descriptors stays as it is");
+    match raise_descriptor_limit() {
+        Ok(limit) => {
+            if let Some(cut) = descriptors::fit(limit, configuration.broker.as_mut(), configuration.namesrv.as_mut()) {
+                tracing::warn!("{cut}");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the limit of open descriptors stays as it is"),
     }
     run(configuration, begun, signals)
 }

@@ -11,7 +11,13 @@ use std::net::TcpListener;
 fn it_opens_all_ports_says_so_and_stops_in_order() {
     for signal in ["-TERM", "-INT"] {
         let home = Home::new();
-        let mut running = home.start();
+        // So few that no limit of descriptors is worth a word.
+        std::fs::write(
+            home.path("broker.conf"),
+            "apogeeMaxConnections=100\napogeeReservedDescriptors=100\n",
+        )
+        .unwrap();
+        let mut running = home.run(home.command().args(["-c", "broker.conf"]));
         assert!(home.path("data/abort").exists(), "while it runs, a crash would be seen");
         running.signal(signal);
         assert_eq!(running.ended().code(), Some(0));

@@ -346,6 +346,9 @@ config::declare! {
         checkpoint_bytes: i64 { name: "apogeeCheckpointBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
         /// Consume queue files open at once; the one not used for longest is closed for one more.
         max_open_queue_files: usize { name: "apogeeMaxOpenQueueFiles", default: 2_048, allowed: whole(16..=1_000_000), change: AtStart }
+        /// Descriptors that are kept for files of the store; connections get what is left of the process's limit (ulimit -n). Counts as half
+        /// of that limit at most.
+        reserved_descriptors: usize { name: "apogeeReservedDescriptors", default: 8_192, allowed: whole(64..=1_000_000), change: AtStart }
         /// Topics; one more is refused.
         max_topics: usize { name: "apogeeMaxTopics", default: 200_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Queues of one topic; a topic with more is refused.
