@@ -47,8 +47,8 @@ fn idle_connections_leave_the_store_the_descriptors_of_its_next_files() {
     let home = Home::new();
     let small = "mappedFileSizeCommitLog=262144\ncleanFileForciblyEnable=false\ndiskMaxUsedSpaceRatio=95\n";
     let _running = start_with_descriptors(&home, 256, small);
-    let logged = home.logged();
-    assert!(logged.contains("is 256 (ulimit -n) and 128 of them"), "{logged}");
+    // The line is written by a thread of its own.
+    wait_for("the warning", || home.logged().contains("is 256 (ulimit -n) and 128 of them"));
     block_on(async {
         let client = home.client();
         let producer = Producer::new(&client, "writers");

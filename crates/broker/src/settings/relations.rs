@@ -14,6 +14,8 @@ use config::Note;
 const BESIDE_BODY: u64 = 48 << 10;
 /// Bytes of a record beside its body.
 const BESIDE_RECORD: u64 = 34 << 10;
+/// Bytes that a request keeps beside its frame while it waits for a thread.
+const BESIDE_REQUEST: usize = 64 << 10;
 /// Between two heartbeats of a client, as clients have it by default.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
@@ -126,6 +128,46 @@ pub const RELATIONS: &[Relation] = &[
                 format!(
                     "apogeeOutboxCloseBytes={was} counts as {frame}: an answer as large as com.rocketmq.remoting.frameMaxLength would \
                      close its connection"
+                )
+            })
+        },
+    },
+    Relation {
+        keys: &["apogeeOutboxTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
+        rule: "The same for apogeeOutboxTotalBytes",
+        fit: |s| {
+            let frame = s.frame_max_length;
+            raise(&mut s.outbox_total_bytes, frame).map(|was| {
+                format!(
+                    "apogeeOutboxTotalBytes={was} counts as {frame}: an answer as large as com.rocketmq.remoting.frameMaxLength would close \
+                     its connection"
+                )
+            })
+        },
+    },
+    Relation {
+        keys: &["apogeeMaxWaitingReadBytesPerConnection", "com.rocketmq.remoting.frameMaxLength"],
+        rule: "A request as large as a frame may wait for a thread: apogeeMaxWaitingReadBytesPerConnection counts as 64 KiB more than the \
+               largest frame at least",
+        fit: |s| {
+            let least = s.frame_max_length.saturating_add(BESIDE_REQUEST);
+            raise(&mut s.max_waiting_read_bytes_per_connection, least).map(|was| {
+                format!(
+                    "apogeeMaxWaitingReadBytesPerConnection={was} counts as {least}: a request as large as \
+                     com.rocketmq.remoting.frameMaxLength={} would never be served",
+                    s.frame_max_length
+                )
+            })
+        },
+    },
+    Relation {
+        keys: &["apogeeMaxWaitingReadBytes", "apogeeMaxWaitingReadBytesPerConnection"],
+        rule: "apogeeMaxWaitingReadBytes counts as apogeeMaxWaitingReadBytesPerConnection at least",
+        fit: |s| {
+            let least = s.max_waiting_read_bytes_per_connection;
+            raise(&mut s.max_waiting_read_bytes, least).map(|was| {
+                format!(
+                    "apogeeMaxWaitingReadBytes={was} counts as {least}, which apogeeMaxWaitingReadBytesPerConnection allows one connection"
                 )
             })
         },
@@ -292,6 +334,12 @@ fn lower(value: &mut u32, fits: u64) -> Option<u32> {
     (was > fits).then_some(was)
 }
 
+/// Raises a value to `least`; what it was, if it was less.
+fn raise(value: &mut usize, least: usize) -> Option<usize> {
+    let was = std::mem::replace(value, least.max(*value));
+    (was < least).then_some(was)
+}
+
 fn fit_transfer(key: &str, bytes: &mut u32, frame: usize) -> Option<String> {
     let fits = room(frame as u64, BESIDE_BODY);
     let was = lower(bytes, fits)?;
@@ -405,6 +453,21 @@ mod tests {
             "apogeeOutboxCloseBytes=8388608",
             &["apogeeOutboxCloseBytes", "com.rocketmq.remoting.frameMaxLength"],
             ("apogeeOutboxCloseBytes", "16777216"),
+        ),
+        (
+            "apogeeOutboxTotalBytes=8388608",
+            &["apogeeOutboxTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
+            ("apogeeOutboxTotalBytes", "16777216"),
+        ),
+        (
+            "apogeeMaxWaitingReadBytesPerConnection=8388608",
+            &["apogeeMaxWaitingReadBytesPerConnection", "com.rocketmq.remoting.frameMaxLength"],
+            ("apogeeMaxWaitingReadBytesPerConnection", "16842752"),
+        ),
+        (
+            "apogeeMaxWaitingReadBytes=8388608",
+            &["apogeeMaxWaitingReadBytes", "apogeeMaxWaitingReadBytesPerConnection"],
+            ("apogeeMaxWaitingReadBytes", "33554432"),
         ),
         (
             "defaultTopicQueueNums=2000",
