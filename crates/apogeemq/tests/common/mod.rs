@@ -11,6 +11,7 @@ use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// For what the program does in milliseconds on a quiet machine.
@@ -208,12 +209,19 @@ fn is_open(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-/// A port that is free, together with those at the given distances.
+/// Below the ports from which outgoing connections take theirs: one of those would take it while its server is being restarted.
+const PORTS: std::ops::Range<u16> = 12_000..20_000;
+
+/// A port that is free, together with those at the given distances; no test of this process gets it again.
 fn free_port(neighbours: &[i32]) -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Processes that test at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(37);
     loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let all: Option<Vec<u16>> = neighbours.iter().map(|by| u16::try_from(i32::from(port) + by).ok()).collect();
-        if all.is_some_and(|ports| ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())) {
+        let next = begin.wrapping_add(u32::from(GIVEN.fetch_add(4, Ordering::Relaxed)));
+        let port = PORTS.start + (next % u32::from(PORTS.end - PORTS.start)) as u16;
+        let mut all = neighbours.iter().map(|by| u16::try_from(i32::from(port) + by).unwrap()).chain([port]);
+        if all.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return port;
         }
     }
