@@ -19,6 +19,10 @@ def waiting(s, connection, level, topic):
         if answer.code != 0:
             return out
         out += [m for m in answer.messages() if m['props'].get('REAL_TOPIC') == topic]
+        for message in out:
+            # When it is due, which is kept with it here and not by the Java broker.
+            due = message['props'].pop('TIMER_DELIVER_MS', None)
+            assert due is None or int(due) > message['born'], message
         at = int(answer.ext['nextBeginOffset'])
 
 

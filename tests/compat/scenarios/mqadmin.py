@@ -368,7 +368,7 @@ def mqadmin_cluster(s):
     m.saw('more', 'clusterList', '-m', marks=((r'(?<= )\d+', '<count>'),))
     m.saw('unknown', 'clusterList', '-c', 'nowhere')
     keys = lambda out: sorted(re.search(r'(\S+) *:(?! *\d+ *\w+ *:)', line).group(1) for line in out  # noqa: E731
-                              if not re.search(r'commitLogDiskRatio_|scheduleMessageOffset|getTransferedTps', line))
+                              if not re.search(r'commitLogDiskRatio_|scheduleMessageOffset|getTransferedTps|\bapogee', line))
     m.both('', 'brokerStatus', lines=keys)
     values = dict(line.split(':', 1) for line in m.text('brokerStatus', '-b', broker).splitlines() if ':' in line)
     values = {key.strip(): value.strip() for key, value in values.items()}

@@ -33,7 +33,7 @@ pub fn level_of_queue(queue_id: i32) -> i32 {
 /// The properties with which a message waits: its level, where it goes then, and when (`due_ms`, epoch), so that its time does
 /// not depend on `messageDelayLevel` any more. A level wins over the exact times of timer messages, which are taken out.
 ///
-/// Compat: the time is last, under a name that Apache's broker removes when it delivers. Apache computes the time from the level.
+/// Compat: the time stands under a name that Apache's broker removes when it delivers. Apache computes the time from the level.
 #[must_use]
 pub fn put_off(properties: &[u8], level: i32, due_ms: i64, topic: &str, queue_id: i32) -> Vec<u8> {
     const REPLACED: [&str; 6] = [
@@ -52,18 +52,21 @@ pub fn put_off(properties: &[u8], level: i32, due_ms: i64, topic: &str, queue_id
         .build()
 }
 
-/// The properties with which a message that waited is delivered: without the time that [`put_off`] put last.
+/// The properties with which a message that waited is delivered: those before and those behind the time that [`put_off`] put among
+/// them.
+///
+/// Compat: where Apache's broker put the message off, it is its client's own time that is left out, as Apache does.
 #[must_use]
-pub fn as_sent(properties: &[u8]) -> &[u8] {
-    let pairs = properties.strip_suffix(&[properties::PROPERTY_SEPARATOR]).unwrap_or(properties);
-    let last = pairs
-        .iter()
-        .rposition(|byte| *byte == properties::PROPERTY_SEPARATOR)
-        .map_or(0, |at| at + 1);
-    let is_time = pairs[last..]
-        .strip_prefix(properties::TIMER_DELIVER_MS.as_bytes())
-        .is_some_and(|rest| rest.first() == Some(&properties::NAME_VALUE_SEPARATOR));
-    if is_time { &properties[..last] } else { properties }
+pub fn as_sent(properties: &[u8]) -> (&[u8], &[u8]) {
+    let mut begin = 0;
+    for pair in properties.split_inclusive(|byte| *byte == properties::PROPERTY_SEPARATOR) {
+        let rest = pair.strip_prefix(properties::TIMER_DELIVER_MS.as_bytes());
+        if rest.is_some_and(|rest| rest.first() == Some(&properties::NAME_VALUE_SEPARATOR)) {
+            return (&properties[..begin], &properties[begin + pair.len()..]);
+        }
+        begin += pair.len();
+    }
+    (properties, &[])
 }
 
 #[cfg(test)]
@@ -81,23 +84,18 @@ mod tests {
         );
         let waits = b"TAGS\x01a\x02DELAY\x0118\x02REAL_TOPIC\x01orders\x02REAL_QID\x013\x02";
         assert_eq!(built, [&waits[..], b"TIMER_DELIVER_MS\x011700000000000\x02"].concat());
-        assert_eq!(as_sent(&built), waits);
+        assert_eq!(as_sent(&built), (&waits[..], &b""[..]));
+        let more = [&built, &b"CLUSTER\x01c\x02"[..]].concat();
+        assert_eq!(as_sent(&more), (&waits[..], &b"CLUSTER\x01c\x02"[..]), "what a broker adds behind");
     }
 
     #[test]
-    fn only_the_time_that_was_added_is_taken_away() {
-        for kept in [
-            "",
-            "\u{2}",
-            "A\u{1}b\u{2}",
-            "TIMER_DELIVER_MS\u{1}5\u{2}A\u{1}b\u{2}",
-            "TIMER_DELIVER_MSX\u{1}5\u{2}",
-            "A",
-        ] {
-            assert_eq!(as_sent(kept.as_bytes()), kept.as_bytes(), "{kept:?}");
+    fn only_the_time_is_taken_away() {
+        for kept in ["", "\u{2}", "A\u{1}b\u{2}", "TIMER_DELIVER_MSX\u{1}5\u{2}", "TIMER_DELIVER_MS", "A"] {
+            assert_eq!(as_sent(kept.as_bytes()), (kept.as_bytes(), &b""[..]), "{kept:?}");
         }
-        assert_eq!(as_sent(b"A\x01b\x02TIMER_DELIVER_MS\x015"), b"A\x01b\x02");
-        assert_eq!(as_sent(b"TIMER_DELIVER_MS\x015\x02"), b"");
+        assert_eq!(as_sent(b"A\x01b\x02TIMER_DELIVER_MS\x015"), (&b"A\x01b\x02"[..], &b""[..]));
+        assert_eq!(as_sent(b"TIMER_DELIVER_MS\x015\x02C\x01d\x02"), (&b""[..], &b"C\x01d\x02"[..]));
     }
 
     #[test]

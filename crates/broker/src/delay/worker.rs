@@ -406,10 +406,12 @@ impl Worker {
                 return None;
             }
         }
+        let (properties, added_properties) = super::as_sent(record.properties);
         Some(Draft {
             topic,
             queue_id,
-            properties: super::as_sent(record.properties),
+            properties,
+            added_properties,
             ..Draft::of(&record)
         })
     }
