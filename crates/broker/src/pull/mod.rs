@@ -275,24 +275,25 @@ impl Puller {
             return pull.reply.send(Err(refusal));
         }
         let code = code_of(result.status, pull.offset);
+        if code != ResponseCode::Success {
+            // Compat: each look that finds nothing, also that of a pull which is parked then.
+            pull.counters.missed();
+        }
         if code == ResponseCode::PullNotFound
             && let Some(until) = pull.suspend_until
         {
             return self.park(pull, until);
         }
-        match code {
-            ResponseCode::Success => {
-                pull.counters.given(result.records.len() as i64, result.bytes as i64);
-                if reach == Reach::Disk {
-                    pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
-                }
-                pull.counters.took(pull.queue_id, begun.elapsed().as_millis() as i64);
-                // A full offset table must not stop consumption.
-                let _ = self
-                    .offsets
-                    .pulled_to(&pull.topic.name, &pull.rule.group_name, pull.queue_id, result.next.0);
+        if code == ResponseCode::Success {
+            pull.counters.given(result.records.len() as i64, result.bytes as i64);
+            if reach == Reach::Disk {
+                pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
             }
-            _ => pull.counters.missed(),
+            pull.counters.took(pull.queue_id, begun.elapsed().as_millis() as i64);
+            // A full offset table must not stop consumption.
+            let _ = self
+                .offsets
+                .pulled_to(&pull.topic.name, &pull.rule.group_name, pull.queue_id, result.next.0);
         }
         let found = Found {
             next: result.next,
