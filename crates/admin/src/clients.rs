@@ -166,6 +166,7 @@ pub async fn status(
         return Ok(judged(group, vec![(client(client_id, "", Ok(&info)), Some(info))], time::now_ms()));
     }
     let mut clients = Vec::new();
+    let twins = twins(&members.connection_set);
     for member in members.connection_set {
         let (id, version) = (&member.client_id, version::name(member.version));
         clients.push(match cluster.client().running_info(&address, group, id, jstack).await {
@@ -173,7 +174,26 @@ pub async fn status(
             Err(error) => (client(id, &version, Err(error)), None),
         });
     }
-    Ok(judged(group, clients, time::now_ms()))
+    let mut status = judged(group, clients, time::now_ms());
+    status.warnings.extend(twins);
+    Ok(status)
+}
+
+/// Client ids that more than one connection uses.
+fn twins(connections: &[Connection]) -> Vec<String> {
+    let mut addresses: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for one in connections {
+        addresses.entry(&one.client_id).or_default().push(&one.client_addr);
+    }
+    addresses.retain(|_, addresses| addresses.len() > 1);
+    let warning = |(client_id, addresses): (&str, Vec<&str>)| {
+        format!(
+            "{client_id} is the client id of {} connections, {}: they take each other's queues; give each an instanceName of its own",
+            addresses.len(),
+            addresses.join(" and ")
+        )
+    };
+    addresses.into_iter().map(warning).collect()
 }
 
 fn client(client_id: &str, version: &str, told: Result<&RunningInfo, client::Error>) -> ClientStatus {
@@ -206,15 +226,12 @@ fn client(client_id: &str, version: &str, told: Result<&RunningInfo, client::Err
 
 fn judged(group: &str, told: Vec<(ClientStatus, Option<RunningInfo>)>, now_ms: i64) -> ConsumerStatus {
     let (clients, infos): (Vec<_>, Vec<_>) = told.into_iter().unzip();
-    let same_subscription = same_subscription(&infos.iter().flatten().collect::<Vec<_>>(), now_ms);
-    let mut warnings: Vec<String> = clients
-        .iter()
-        .zip(&infos)
-        .flat_map(|(client, info)| info.iter().flat_map(|info| stuck(&client.client_id, info, now_ms)))
-        .collect();
-    if !same_subscription {
-        warnings.push("consumers of one group want different things; each gets messages that it does not want".to_owned());
-    }
+    let named = |(client, info): (&ClientStatus, &Option<RunningInfo>)| Some((client.client_id.clone(), info.clone()?));
+    let infos: Vec<(String, RunningInfo)> = clients.iter().zip(&infos).filter_map(named).collect();
+    let difference = difference(&infos, now_ms);
+    let same_subscription = difference.is_none();
+    let mut warnings: Vec<String> = infos.iter().flat_map(|(id, info)| stuck(id, info, now_ms)).collect();
+    warnings.extend(difference);
     ConsumerStatus {
         group: group.to_owned(),
         clients,
@@ -223,21 +240,35 @@ fn judged(group: &str, told: Vec<(ClientStatus, Option<RunningInfo>)>, now_ms: i
     }
 }
 
-/// Versions of subscriptions differ from client to client and do not count.
-fn same_subscription(infos: &[&RunningInfo], now_ms: i64) -> bool {
-    let wishes = |info: &RunningInfo| -> BTreeSet<(String, String)> {
-        let wish = |wanted: &Subscription| (wanted.topic.clone(), wanted.sub_string.clone());
-        info.subscription_set.iter().map(wish).collect()
-    };
-    let settled = |info: &&RunningInfo| {
+/// What two consumers of a group want differently, the first such pair. Versions of subscriptions differ from client to client and do
+/// not count.
+fn difference(infos: &[(String, RunningInfo)], now_ms: i64) -> Option<String> {
+    let settled = |info: &RunningInfo| {
         let started = info
             .property("PROP_CONSUMER_START_TIMESTAMP")
             .and_then(|text| text.parse::<i64>().ok());
         is_push(info) && started.is_none_or(|started| now_ms - started > SETTLED_MS)
     };
-    let mut wanted = infos.iter().copied().filter(settled).map(wishes);
-    let first = wanted.next();
-    wanted.all(|other| Some(other) == first)
+    let wishes = |info: &RunningInfo| -> BTreeSet<(String, String)> {
+        let wish = |wanted: &Subscription| (wanted.topic.clone(), wanted.sub_string.clone());
+        info.subscription_set.iter().map(wish).collect()
+    };
+    let mut wanted = infos.iter().filter(|(_, info)| settled(info)).map(|(id, info)| (id, wishes(info)));
+    let (first, wish) = wanted.next()?;
+    let (other, others) = wanted.find(|(_, others)| *others != wish)?;
+    let only = |these: &BTreeSet<(String, String)>, those: &BTreeSet<(String, String)>| {
+        let only: Vec<String> = these.difference(those).map(|(topic, tags)| format!("{topic} {tags}")).collect();
+        if only.is_empty() {
+            "nothing that the other does not".to_owned()
+        } else {
+            only.join(", ")
+        }
+    };
+    Some(format!(
+        "consumers of one group want different things, each gets messages that it does not want: {first} wants {}; {other} wants {}",
+        only(&wish, &others),
+        only(&others, &wish)
+    ))
 }
 
 /// Whether a consumer has messages pushed to a listener.
@@ -304,7 +335,8 @@ mod tests {
     }
 
     fn status_of(infos: [RunningInfo; 2]) -> ConsumerStatus {
-        let told = infos.map(|info| (client("c", "", Ok(&info)), Some(info)));
+        let [one, other] = infos;
+        let told = [("c", one), ("d", other)].map(|(id, info)| (client(id, "", Ok(&info)), Some(info)));
         judged("g", told.into(), 200_000)
     }
 
@@ -323,6 +355,26 @@ mod tests {
         assert!(same.same_subscription && same.warnings.is_empty());
         let different = status_of([consumer("t", fine), consumer("u", stuck)]);
         assert!(!different.same_subscription);
-        assert_eq!(different.warnings[0], "c: u b/0 has 3 messages and consumed none for 199000 ms");
+        assert_eq!(different.warnings[0], "d: u b/0 has 3 messages and consumed none for 199000 ms");
+        assert!(
+            different.warnings[1].ends_with("c wants t *; d wants u *"),
+            "{}",
+            different.warnings[1]
+        );
+    }
+
+    #[test]
+    fn a_client_id_of_two_connections_is_named_with_both() {
+        let connection = |client_id: &str, client_addr: &str| Connection {
+            client_id: client_id.to_owned(),
+            client_addr: client_addr.to_owned(),
+            ..Connection::default()
+        };
+        assert!(twins(&[connection("c", "h:1"), connection("d", "h:2")]).is_empty());
+        let told = twins(&[connection("c", "h:1"), connection("d", "h:2"), connection("c", "k:3")]);
+        assert!(
+            told.len() == 1 && told[0].starts_with("c is the client id of 2 connections, h:1 and k:3"),
+            "{told:?}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use crate::admin::consumer::Directly;
 use crate::assignment::{self, Modes};
 use crate::clients::handler::Clients;
-use crate::clients::{Consumers, Producers, notify};
+use crate::clients::{Consumers, Notices, Producers};
 use crate::delay::DelayOffsets;
 use crate::errors::{Refusal, is_or_are};
 use crate::forget::Known;
@@ -66,6 +66,8 @@ pub struct Routes {
     pub(crate) offsets: Arc<Offsets>,
     pub(crate) modes: Arc<Modes>,
     pub(crate) consumers: Arc<Consumers<Channel>>,
+    /// Who is told when consumers come and go.
+    pub(crate) notices: Arc<Notices<Channel>>,
     pub(crate) producers: Arc<Producers<Channel>>,
     pub(crate) locks: Arc<OrderLocks>,
     pub(crate) stats: Arc<BrokerStats>,
@@ -132,7 +134,7 @@ impl Routes {
         self.threads.forget(conn);
         self.puller.forget(conn);
         let notify = self.settings.current().notify_consumer_ids_changed_enable;
-        notify::closed(conn.id(), &self.consumers, &self.producers, notify);
+        self.notices.closed(conn.id(), &self.producers, notify);
     }
 }
 
@@ -417,6 +419,7 @@ impl Routes {
                         (&r.stats, &r.delays),
                         (r.started_ms, now_ms()),
                         &r.standings,
+                        (r.consumers.hazards(), r.producers.hazards()),
                     )
                 });
             }
@@ -455,7 +458,7 @@ impl Routes {
             Err(refusal) => return Dealt::Now(Err(refusal)),
         };
         if !heartbeat.makes_topic {
-            return Dealt::Now(heartbeat.join(&self.consumers, &self.producers, &self.stats));
+            return Dealt::Now(heartbeat.join(&self.notices, &self.producers, &self.stats));
         }
         let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(Expected::Fields as usize));
         self.changed.when_settled(move |saved| {
@@ -463,7 +466,7 @@ impl Routes {
                 // Consuming does not depend on it.
                 tracing::error!(%reason, "a consumer joins although its retry topic is not saved");
             }
-            reply.send(heartbeat.join(&routes.consumers, &routes.producers, &routes.stats));
+            reply.send(heartbeat.join(&routes.notices, &routes.producers, &routes.stats));
             drop(owed);
         });
         Dealt::Later
@@ -567,7 +570,7 @@ impl Routes {
 
     fn clients<'a>(&'a self, settings: &'a BrokerSettings) -> Clients<'a, Channel> {
         Clients {
-            consumers: &self.consumers,
+            notices: &self.notices,
             producers: &self.producers,
             groups: &self.groups,
             topics: &self.topics,

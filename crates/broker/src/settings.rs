@@ -365,6 +365,18 @@ config::declare! {
         max_subscriptions_per_group: usize {
             name: "apogeeMaxSubscriptionsPerGroup", default: 1_000, allowed: whole(1..=100_000), change: AtStart,
         }
+        /// Bytes of topics, expressions and tags that one consumer group subscribes with; a heartbeat with more is refused.
+        max_subscription_bytes_per_group: usize {
+            name: "apogeeMaxSubscriptionBytesPerGroup", default: 1 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart,
+        }
+        /// The same of all groups whose subscriptions one connection told.
+        max_subscription_bytes_per_connection: usize {
+            name: "apogeeMaxSubscriptionBytesPerConnection", default: 32 << 20, allowed: bytes(64 << 10..=16 << 30), change: AtStart,
+        }
+        /// The same of all groups.
+        max_subscription_bytes: usize {
+            name: "apogeeMaxSubscriptionBytes", default: 256 << 20, allowed: bytes(64 << 10..=64 << 30), change: AtStart,
+        }
         /// Pairs of topic and group with a committed offset; one more is refused.
         max_committed_offsets: usize { name: "apogeeMaxCommittedOffsets", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
         /// Queues locked by ordered consumers at once; one more is refused.

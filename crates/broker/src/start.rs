@@ -5,7 +5,7 @@
 //! closed. Only then, when nothing more is acknowledged, tables are saved for the last time, and the store is closed.
 
 use crate::assignment::Modes;
-use crate::clients::{ClientLimits, Consumers, Producers};
+use crate::clients::{BytesLimits, ClientLimits, Consumers, Notices, Producers};
 use crate::delay::table::OffsetsFile;
 use crate::delay::{Alarm, DelayOffsets, Delivery};
 use crate::group::Groups;
@@ -110,9 +110,15 @@ impl Broker {
             clients: settings.max_clients,
             of_one: settings.max_clients_per_connection,
             subscriptions: settings.max_subscriptions_per_group,
+            subscription_bytes: BytesLimits {
+                all: settings.max_subscription_bytes,
+                of_connection: settings.max_subscription_bytes_per_connection,
+                of_group: settings.max_subscription_bytes_per_group,
+            },
             expiry_ms: settings.channel_expired_timeout.as_millis() as i64,
         };
         let consumers: Arc<Consumers<Channel>> = Arc::new(Consumers::new(clients));
+        let notices = Arc::new(Notices::new(consumers.clone()));
         let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
         let locks = Arc::new(OrderLocks::new(settings.max_queue_locks));
         let threads = threads(&settings)?;
@@ -165,6 +171,7 @@ impl Broker {
             offsets: offsets.clone(),
             modes: modes.clone(),
             consumers: consumers.clone(),
+            notices: notices.clone(),
             producers: producers.clone(),
             locks: locks.clone(),
             stats: stats.clone(),
@@ -189,7 +196,7 @@ impl Broker {
                 signal,
                 tables,
                 topics,
-                consumers,
+                notices,
                 producers,
                 locks,
                 stats,

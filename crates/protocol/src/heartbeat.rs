@@ -9,6 +9,7 @@
 use crate::header::header;
 use crate::json::named_enum::named_enum;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Answer field: whether heartbeats of the second kind are understood.
 pub const SUPPORTS_V2: &str = "IS_SUPPORT_HEART_BEAT_V2";
@@ -70,7 +71,7 @@ pub struct Subscription {
     /// Filtering by class, which RocketMQ removed.
     pub class_filter_mode: bool,
     /// Java string hashes of the tags.
-    pub code_set: Vec<i32>,
+    pub code_set: BTreeSet<i32>,
     /// [`TAG`] or [`SQL92`]; TAG when absent.
     pub expression_type: String,
     /// The expression.
@@ -78,20 +79,32 @@ pub struct Subscription {
     /// When it was made, ms; newer ones replace older ones.
     pub sub_version: i64,
     /// The tags.
-    pub tags_set: Vec<String>,
+    pub tags_set: BTreeSet<String>,
     /// The topic.
     pub topic: String,
+}
+
+impl Subscription {
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        /// What the allocator keeps for each piece.
+        const PIECE: usize = 16;
+        let texts = [&self.expression_type, &self.sub_string, &self.topic];
+        let text = |text: &String| size_of::<String>() + text.len() + PIECE;
+        size_of::<Self>() + 4 * self.code_set.len() + texts.into_iter().chain(&self.tags_set).map(text).sum::<usize>()
+    }
 }
 
 impl Default for Subscription {
     fn default() -> Self {
         Self {
             class_filter_mode: false,
-            code_set: Vec::new(),
+            code_set: BTreeSet::new(),
             expression_type: TAG.to_owned(),
             sub_string: String::new(),
             sub_version: 0,
-            tags_set: Vec::new(),
+            tags_set: BTreeSet::new(),
             topic: String::new(),
         }
     }

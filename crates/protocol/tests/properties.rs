@@ -46,7 +46,7 @@ prop_compose! {
         client_id in ".{0,20}", groups in vec(("[^\u{0}]{0,10}", vec((".{0,10}", ".{0,10}", any::<i64>(), vec(any::<i32>(), 0..4)), 0..4)), 0..4),
         producers in vec(".{0,10}", 0..4), heartbeat_fingerprint in any::<i32>(), without_sub in any::<bool>(),
     ) -> HeartbeatData {
-        let subscription = |(topic, sub_string, sub_version, code_set)| Subscription { topic, sub_string, sub_version, code_set, ..Subscription::default() };
+        let subscription = |(topic, sub_string, sub_version, codes): (_, _, _, Vec<i32>)| Subscription { topic, sub_string, sub_version, code_set: codes.into_iter().collect(), ..Subscription::default() };
         let consumers = groups.into_iter().map(|(group_name, wants)| ConsumerData {
             group_name, subscriptions: wants.into_iter().map(subscription).collect(), ..ConsumerData::default()
         });

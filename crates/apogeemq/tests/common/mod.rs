@@ -220,7 +220,10 @@ fn free_port(neighbours: &[i32]) -> u16 {
     loop {
         let next = begin.wrapping_add(u32::from(GIVEN.fetch_add(4, Ordering::Relaxed)));
         let port = PORTS.start + (next % u32::from(PORTS.end - PORTS.start)) as u16;
-        let mut all = neighbours.iter().map(|by| u16::try_from(i32::from(port) + by).unwrap()).chain([port]);
+        let mut all = neighbours
+            .iter()
+            .map(|by| u16::try_from(i32::from(port) + by).unwrap())
+            .chain([port]);
         if all.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return port;
         }

@@ -225,6 +225,7 @@ mod tests {
                 language: Language::Java,
                 version: 500,
                 last_seen_ms: 0,
+                subscribes: 0,
             },
             consume_type: ConsumeType::Passively,
             message_model: MessageModel::Clustering,

@@ -1,5 +1,6 @@
 //! Code 28: the broker's state, from the store, the disk and the counters. Code 907: its copies.
 
+use crate::clients::hazards::Hazards;
 use crate::delay::{self, DelayOffsets};
 use crate::registration::Standings;
 use crate::reply::{Answer, Outcome};
@@ -23,6 +24,7 @@ pub fn state(
     (stats, delays): (&BrokerStats, &DelayOffsets),
     (boot_ms, now_ms): (i64, i64),
     standings: &Standings,
+    (consumers, producers): (&Hazards, &Hazards),
 ) -> Outcome {
     let (first, end) = store.log_range();
     let log_dir = settings.commit_log_dir();
@@ -46,6 +48,10 @@ pub fn state(
             .into_iter()
             .map(|(at, standing)| (at, standing.to_string()))
             .collect(),
+        hazards: vec![
+            ("apogeeSameClientIds", consumers.same_client_ids() + producers.same_client_ids()),
+            ("apogeeDifferingSubscriptions", consumers.differing_subscriptions()),
+        ],
     };
     handler::runtime(stats, &runtime)
 }

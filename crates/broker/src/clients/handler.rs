@@ -1,7 +1,7 @@
 //! Codes 34, 35, 38, 46, 203, 204 and 328.
 
 use super::consumers::{Consumers, Joining};
-use super::notify::{self, members_changed};
+use super::notify::Notices;
 use super::producers::Producers;
 use super::table::{Channel, ClientError, Member};
 use crate::errors::Refusal;
@@ -11,7 +11,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, Name};
 use crate::topic::{Spec, Topics};
 use message::names;
-use protocol::heartbeat::{self, CheckClientBody, ConsumerData, ConsumerGroupHeader, ConsumerIds, HeartbeatData, UnregisterClientHeader};
+use protocol::heartbeat::{self, CheckClientBody, ConsumerData, ConsumerGroupHeader, HeartbeatData, UnregisterClientHeader};
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerGroupHeader, ProducerInfo, ProducerTable};
 use protocol::topic::sys_flag;
 use protocol::{Frame, ResponseCode, json};
@@ -26,8 +26,8 @@ impl From<ClientError> for Refusal {
 /// What heartbeats and goodbyes change.
 #[derive(Debug)]
 pub struct Clients<'a, C> {
-    /// Consumers online.
-    pub consumers: &'a Consumers<C>,
+    /// Consumers online, and who is told of them.
+    pub notices: &'a Notices<C>,
     /// Producers online.
     pub producers: &'a Producers<C>,
     /// Groups, made by their first heartbeat.
@@ -67,6 +67,7 @@ pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_,
             language: request.language,
             version: request.version,
             last_seen_ms: now_ms,
+            subscribes: 0,
         },
         consumers: Vec::with_capacity(told.consumers.len()),
         producers: told.producers.into_iter().map(|group| group.group_name).collect(),
@@ -129,22 +130,24 @@ impl<C: Channel> Heartbeat<C> {
     ///
     /// # Errors
     /// A bound is reached; what came before in the heartbeat is taken.
-    pub fn join(self, consumers: &Consumers<C>, producers: &Producers<C>, stats: &BrokerStats) -> Outcome {
+    pub fn join(self, notices: &Notices<C>, producers: &Producers<C>, stats: &BrokerStats) -> Outcome {
         let channel = self.member.channel.clone();
-        let outcome = self.join_all(consumers, producers, stats);
+        let outcome = self.join_all(notices, producers, stats);
         if channel.is_closed() {
             // Its closing may have been noticed before it joined.
-            notify::closed(channel.id(), consumers, producers, true);
+            notices.closed(channel.id(), producers, true);
         }
         outcome
     }
 
-    fn join_all(self, consumers: &Consumers<C>, producers: &Producers<C>, stats: &BrokerStats) -> Outcome {
+    fn join_all(self, notices: &Notices<C>, producers: &Producers<C>, stats: &BrokerStats) -> Outcome {
         let mut resend = !self.second_kind;
         for (group, joining) in self.consumers {
             let begun = Instant::now();
-            let joined = consumers.join(&group, joining)?;
-            members_changed(&group, &joined.tell);
+            let joined = notices.consumers().join(&group, joining)?;
+            if joined.tell {
+                notices.changed(&group);
+            }
             resend |= joined.resend;
             stats.registered(Name::ConsumerRegisterTime, begun.elapsed().as_millis() as i64);
         }
@@ -173,7 +176,9 @@ pub fn unregister<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_
         let rule = clients.groups.find(group);
         let notify = rule.is_none_or(|rule| rule.notify_consumer_ids_changed_enable);
         let notify = notify && clients.settings.notify_consumer_ids_changed_enable;
-        members_changed(group, &clients.consumers.leave(group, channel.id(), notify));
+        if clients.notices.consumers().leave(group, channel.id()) && notify {
+            clients.notices.changed(group);
+        }
     }
     Ok(Answer::ok())
 }
@@ -200,14 +205,9 @@ pub fn check(request: &Frame) -> Outcome {
 /// The group is not online.
 pub fn members<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Outcome {
     let group = ConsumerGroupHeader::decode(&request.ext)?.consumer_group;
-    let members = consumers.members(group).unwrap_or_default();
-    if members.is_empty() {
-        return Err(Refusal::system(format!("no consumer for this group, {group}")));
-    }
-    let body = ConsumerIds {
-        consumer_id_list: members.iter().map(|member| member.client_id.to_string()).collect(),
-    };
-    Ok(Answer::body(json::write(&body)))
+    let ids = consumers.ids(group);
+    let ids = ids.ok_or_else(|| Refusal::system(format!("no consumer for this group, {group}")))?;
+    Ok(Answer::body(ids))
 }
 
 /// Code 203: connections and subscriptions of a consumer group.
@@ -287,7 +287,7 @@ mod tests {
     use std::sync::Arc;
 
     struct World {
-        consumers: Consumers<Recorder>,
+        notices: Notices<Recorder>,
         producers: Producers<Recorder>,
         groups: Groups,
         topics: Topics,
@@ -300,7 +300,7 @@ mod tests {
             let limits = TopicLimits { topics: 100, queues: 64 };
             let stats = Arc::new(BrokerStats::new("c", 100));
             Self {
-                consumers: Consumers::new(ClientLimits::default()),
+                notices: Notices::new(Arc::new(Consumers::new(ClientLimits::default()))),
                 producers: Producers::new(ClientLimits::default()),
                 groups: Groups::new(100, Arc::default(), 0),
                 topics: Topics::new(vec![], limits, Arc::clone(&stats), Arc::default(), 0),
@@ -311,7 +311,7 @@ mod tests {
 
         fn clients(&self) -> Clients<'_, Recorder> {
             Clients {
-                consumers: &self.consumers,
+                notices: &self.notices,
                 producers: &self.producers,
                 groups: &self.groups,
                 topics: &self.topics,
@@ -323,7 +323,7 @@ mod tests {
             let mut frame = Frame::request(RequestCode::HeartBeat);
             frame.body = body.as_bytes().to_vec().into();
             let beat = heartbeat(&frame, channel, &self.clients(), 5).unwrap();
-            beat.join(&self.consumers, &self.producers, &self.stats).unwrap()
+            beat.join(&self.notices, &self.producers, &self.stats).unwrap()
         }
     }
 
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(told[0].ext.text("consumerGroup"), Some("g"));
         world.beat(&channel, FULL);
         assert!(channel.take().is_empty());
-        assert!(!world.consumers.subscription("g", "t").unwrap().filter.takes(99));
+        assert!(!world.notices.consumers().subscription("g", "t").unwrap().filter.takes(99));
     }
 
     #[test]
@@ -370,14 +370,14 @@ mod tests {
         let first = read(&channel);
         assert!(first.makes_topic && world.topics.contains("%RETRY%g"));
         assert!(
-            world.consumers.members("g").is_none_or(|members| members.is_empty()),
+            world.notices.consumers().members("g").is_none_or(|members| members.is_empty()),
             "nobody joins yet"
         );
         world.topics.changed().settle(10, &Ok(()));
         assert!(!read(&channel).makes_topic, "the topic is known by now");
         channel.close();
-        first.join(&world.consumers, &world.producers, &world.stats).unwrap();
-        assert!(world.consumers.members("g").is_none_or(|members| members.is_empty()));
+        first.join(&world.notices, &world.producers, &world.stats).unwrap();
+        assert!(world.notices.consumers().members("g").is_none_or(|members| members.is_empty()));
         assert!(world.producers.members("p").is_none_or(|members| members.is_empty()));
     }
 
@@ -385,9 +385,9 @@ mod tests {
     fn members_and_connections_are_told() {
         let world = World::new();
         world.beat(&Recorder::new(1), FULL);
-        let ids = members(&group_frame("consumerGroup", "g"), &world.consumers).unwrap();
+        let ids = members(&group_frame("consumerGroup", "g"), world.notices.consumers()).unwrap();
         assert_eq!(&ids.body[..], br#"{"consumerIdList":["c1"]}"#);
-        let answer = consumer_connections(&group_frame("consumerGroup", "g"), &world.consumers).unwrap();
+        let answer = consumer_connections(&group_frame("consumerGroup", "g"), world.notices.consumers()).unwrap();
         let body: ConsumerConnection = json::read(&answer.body).unwrap();
         assert_eq!(body.connection_set[0].client_addr, "127.0.0.1:1");
         assert_eq!(body.subscription_table["t"].sub_string, "a || b");
@@ -402,10 +402,10 @@ mod tests {
         let world = World::new();
         let code = |outcome: Outcome| outcome.unwrap_err().code;
         assert_eq!(
-            code(members(&group_frame("consumerGroup", "x"), &world.consumers)),
+            code(members(&group_frame("consumerGroup", "x"), world.notices.consumers())),
             ResponseCode::SystemError
         );
-        let connections = consumer_connections(&group_frame("consumerGroup", "x"), &world.consumers);
+        let connections = consumer_connections(&group_frame("consumerGroup", "x"), world.notices.consumers());
         assert_eq!(code(connections), ResponseCode::ConsumerNotOnline);
         assert_eq!(
             code(producer_connections(&group_frame("producerGroup", "x"), &world.producers)),
@@ -419,6 +419,7 @@ mod tests {
         let (one, two) = (Recorder::new(1), Recorder::new(2));
         world.beat(&one, FULL);
         world.beat(&two, FULL);
+        assert!(world.notices.settle());
         one.take();
         two.take();
         let mut frame = Frame::request(RequestCode::UnregisterClient);
@@ -426,6 +427,7 @@ mod tests {
         frame.ext.push("consumerGroup", "g");
         frame.ext.push("producerGroup", "p");
         unregister(&frame, &one, &world.clients()).unwrap();
+        assert!(world.notices.settle());
         assert_eq!((one.take().len(), two.take().len()), (0, 1));
         assert_eq!(world.producers.members("p").unwrap().len(), 1);
     }

@@ -8,16 +8,24 @@
 //! - A member is a connection, not a client id: one client id on two connections is two members, as in Apache.
 //! - A group's subscriptions are those of the heartbeat that came last; a pull compares its version with ours (24, 25).
 //! - Pulls look at an immutable [`GroupView`] that is replaced on change: they never wait for a heartbeat.
-//! - Members of groups and subscriptions of a group are bounded ([`ClientLimits`]).
+//! - Members of groups and subscriptions of a group are bounded ([`ClientLimits`]), subscriptions in bytes too ([`budget`]).
+//! - What is indexed twice is removed twice: a client that is gone leaves nothing in any table here.
 //!
 //! Not here: what a group may do (`group/`), where it is (`offset/`), order locks (`lock/`).
 
+pub mod budget;
+mod compensated;
 pub mod consumers;
 pub mod handler;
+pub mod hazards;
 pub mod notify;
 pub mod producers;
 pub mod table;
+pub mod view;
 
-pub use consumers::{Consumers, GroupView, Joined, Joining, Subscribed};
+pub use budget::BytesLimits;
+pub use consumers::{Consumers, Joined, Joining};
+pub use notify::Notices;
 pub use producers::Producers;
 pub use table::{Channel, ClientError, ClientLimits, Member};
+pub use view::{GroupView, Subscribed};

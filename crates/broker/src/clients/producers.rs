@@ -1,5 +1,6 @@
 //! Producers by group. Pure state: the time is given.
 
+use super::hazards::Hazards;
 use super::table::{ByChannel, Channel, ClientError, ClientLimits, Member, Members};
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
@@ -7,16 +8,51 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Debug)]
+struct Group<C> {
+    members: Members<C>,
+    /// Of two with one client id.
+    warned: bool,
+}
+
+#[derive(Debug)]
 struct State<C> {
-    groups: FxHashMap<Arc<str>, Members<C>>,
+    groups: FxHashMap<Arc<str>, Group<C>>,
     by_channel: ByChannel,
-    by_client: FxHashMap<Arc<str>, C>,
+    by_client: FxHashMap<Arc<str>, Client<C>>,
+}
+
+/// Connections with members that call themselves by one client id, and how many members each has; the one that was heard of last
+/// is the last.
+#[derive(Debug)]
+struct Client<C>(Vec<(C, usize)>);
+
+impl<C: Channel> Client<C> {
+    fn take(&mut self, channel: u64) -> usize {
+        let at = self.0.iter().position(|(known, _)| known.id() == channel);
+        at.map_or(0, |at| self.0.remove(at).1)
+    }
+
+    fn add(&mut self, channel: &C) {
+        let members = self.take(channel.id());
+        self.0.push((channel.clone(), members + 1));
+    }
+
+    fn remove(&mut self, channel: u64) {
+        let Some((_, members)) = self.0.iter_mut().find(|(known, _)| known.id() == channel) else {
+            return;
+        };
+        *members -= 1;
+        if *members == 0 {
+            self.take(channel);
+        }
+    }
 }
 
 /// The producers that are online.
 #[derive(Debug)]
 pub struct Producers<C> {
     state: RwLock<State<C>>,
+    hazards: Hazards,
     limits: ClientLimits,
 }
 
@@ -31,6 +67,7 @@ impl<C: Channel> Producers<C> {
         };
         Self {
             state: RwLock::new(state),
+            hazards: Hazards::default(),
             limits,
         }
     }
@@ -47,20 +84,38 @@ impl<C: Channel> Producers<C> {
             by_client,
         } = &mut *state;
         let channel = member.channel.id();
-        if !groups.get(group).is_some_and(|members| members.contains(channel)) {
+        if !groups.get(group).is_some_and(|known| known.members.contains(channel)) {
             by_channel.room(channel, group, &self.limits)?;
-            let name: Arc<str> = match groups.get_key_value(group) {
-                Some((name, _)) => Arc::clone(name),
-                None => group.into(),
-            };
-            by_channel.add(channel, &name);
-            groups.entry(name).or_default();
         }
-        by_client.insert(Arc::clone(&member.client_id), member.channel.clone());
-        if groups.get_mut(group).is_some_and(|members| members.refresh(member)) {
-            tracing::info!(group, channel, "producer joined");
+        let name: Arc<str> = match groups.get_key_value(group) {
+            Some((name, _)) => Arc::clone(name),
+            None => group.into(),
+        };
+        let known = groups.entry(Arc::clone(&name)).or_insert_with(|| Group {
+            members: Members::default(),
+            warned: false,
+        });
+        let client = by_client.entry(Arc::clone(&member.client_id)).or_insert_with(|| Client(Vec::new()));
+        client.add(&member.channel);
+        match known.members.refresh(member) {
+            Some(old) => {
+                if let Some((one, other)) = known.members.younger_twin(channel) {
+                    self.hazards.twins("producer", group, one, other, &mut known.warned);
+                }
+                state.drop_client(&old);
+            }
+            None => {
+                by_channel.add(channel, &name);
+                tracing::info!(group, channel, "producer joined");
+            }
         }
         Ok(())
+    }
+
+    /// How often members of a group get in each other's way.
+    #[must_use]
+    pub fn hazards(&self) -> &Hazards {
+        &self.hazards
     }
 
     /// A producer says goodbye.
@@ -82,8 +137,8 @@ impl<C: Channel> Producers<C> {
     pub fn expire(&self, now_ms: i64) -> Vec<C> {
         let mut state = self.state.write();
         let mut gone = Vec::new();
-        for (group, members) in &mut state.groups {
-            for member in members.expire(now_ms, self.limits.expiry_ms) {
+        for (group, known) in &mut state.groups {
+            for member in known.members.expire(now_ms, self.limits.expiry_ms) {
                 tracing::warn!(
                     group = &**group,
                     client = &*member.client_id,
@@ -92,10 +147,10 @@ impl<C: Channel> Producers<C> {
                 gone.push((Arc::clone(group), member));
             }
         }
-        state.groups.retain(|_, members| !members.is_empty());
+        state.groups.retain(|_, known| !known.members.is_empty());
         for (group, member) in &gone {
             state.by_channel.remove(member.channel.id(), group);
-            state.drop_client(&member.client_id, member.channel.id());
+            state.drop_client(member);
         }
         gone.into_iter().map(|(_, member)| member.channel).collect()
     }
@@ -104,7 +159,7 @@ impl<C: Channel> Producers<C> {
     #[must_use]
     pub fn members(&self, group: &str) -> Option<Vec<Member<C>>> {
         let state = self.state.read();
-        Some(state.groups.get(group)?.iter().cloned().collect())
+        Some(state.groups.get(group)?.members.iter().cloned().collect())
     }
 
     /// All producers by group.
@@ -113,35 +168,45 @@ impl<C: Channel> Producers<C> {
         let state = self.state.read();
         let groups = state.groups.iter();
         groups
-            .map(|(group, members)| (group.to_string(), members.iter().cloned().collect()))
+            .map(|(group, known)| (group.to_string(), known.members.iter().cloned().collect()))
             .collect()
     }
 
     /// The connection a client id was last seen on.
     #[must_use]
     pub fn find(&self, client_id: &str) -> Option<C> {
-        self.state.read().by_client.get(client_id).cloned()
+        let state = self.state.read();
+        state.by_client.get(client_id)?.0.last().map(|(channel, _)| channel.clone())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_clean(&self) -> bool {
+        let state = self.state.read();
+        state.groups.is_empty() && state.by_channel.is_clean() && state.by_client.is_empty()
     }
 }
 
 impl<C: Channel> State<C> {
     fn drop_member(&mut self, group: &str, channel: u64) {
-        let Some(members) = self.groups.get_mut(group) else { return };
-        let gone = members.remove(channel);
-        if members.is_empty() {
+        let Some(known) = self.groups.get_mut(group) else { return };
+        let gone = known.members.remove(channel);
+        if known.members.is_empty() {
             self.groups.remove(group);
         }
         if let Some(member) = gone {
             tracing::info!(group, channel, "producer left");
-            self.drop_client(&member.client_id, channel);
+            self.drop_client(&member);
         }
     }
 
-    /// Only when the client id is still on that connection (it may have come back on another) and in no group there.
-    fn drop_client(&mut self, client_id: &str, channel: u64) {
-        let here = self.by_client.get(client_id).is_some_and(|known| known.id() == channel);
-        if here && self.by_channel.count(channel) == 0 {
-            self.by_client.remove(client_id);
+    /// One member less that calls itself so.
+    fn drop_client(&mut self, member: &Member<C>) {
+        let Some(client) = self.by_client.get_mut(&member.client_id) else {
+            return;
+        };
+        client.remove(member.channel.id());
+        if client.0.is_empty() {
+            self.by_client.remove(&member.client_id);
         }
     }
 }
@@ -195,5 +260,35 @@ mod tests {
         assert!(producers.join("h", member(1, "a", 0)).is_err());
         assert!(producers.join("g", member(2, "b", 0)).is_err());
         assert!(producers.join("g", member(1, "a", 9)).is_ok());
+    }
+
+    #[test]
+    fn a_client_that_changes_its_id_leaves_none_behind() {
+        let producers = Producers::new(ClientLimits::default());
+        for n in 0..100 {
+            producers.join("g", member(1, &format!("id-{n}"), 0)).unwrap();
+            producers.join("h", member(1, "the same", 0)).unwrap();
+        }
+        assert_eq!((producers.find("id-98"), producers.find("id-99")), (None, Some(1)));
+        assert_eq!(producers.state.read().by_client.len(), 2);
+        producers.leave("h", 1);
+        producers.closed(1);
+        assert!(producers.is_clean());
+    }
+
+    #[test]
+    fn the_same_id_on_two_living_connections_is_counted() {
+        let producers = Producers::new(ClientLimits::default());
+        producers.join("g", member(1, "a", 0)).unwrap();
+        producers.join("g", member(2, "a", 1)).unwrap();
+        producers.join("g", member(2, "a", 2)).unwrap();
+        assert_eq!(producers.hazards().same_client_ids(), 0, "the first may be gone for good");
+        producers.join("g", member(1, "a", 3)).unwrap();
+        assert_eq!(producers.hazards().same_client_ids(), 1);
+        assert_eq!(producers.find("a"), Some(1), "it was heard of last");
+        producers.closed(1);
+        assert_eq!(producers.find("a"), Some(2));
+        producers.closed(2);
+        assert!(producers.is_clean());
     }
 }

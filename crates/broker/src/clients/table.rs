@@ -1,5 +1,6 @@
 //! What consumers and producers share: members by connection, and the groups each connection is in.
 
+use super::budget::{BytesFull, BytesLimits};
 use net::{Connection, RequestError};
 use parking_lot::Mutex;
 use protocol::Language;
@@ -124,6 +125,8 @@ pub struct ClientLimits {
     pub of_one: usize,
     /// Topics one group subscribes to: `apogeeMaxSubscriptionsPerGroup`.
     pub subscriptions: usize,
+    /// Bytes that subscriptions take.
+    pub subscription_bytes: BytesLimits,
     /// After how long without a heartbeat a member is gone, in ms: `channelExpiredTimeout`.
     pub expiry_ms: i64,
 }
@@ -134,6 +137,11 @@ impl Default for ClientLimits {
             clients: 100_000,
             of_one: 10_000,
             subscriptions: 1_000,
+            subscription_bytes: BytesLimits {
+                all: 256 << 20,
+                of_connection: 32 << 20,
+                of_group: 1 << 20,
+            },
             expiry_ms: 120_000,
         }
     }
@@ -168,6 +176,16 @@ pub enum ClientError {
         /// How many may be.
         max: usize,
     },
+    /// Too long subscriptions in a heartbeat.
+    #[error("group {group} subscribes with {bytes} bytes of topics, expressions and tags: {full}")]
+    TooManyBytes {
+        /// Which group.
+        group: String,
+        /// How many bytes.
+        bytes: usize,
+        /// Which bound.
+        full: BytesFull,
+    },
 }
 
 /// A client in a group.
@@ -183,6 +201,8 @@ pub struct Member<C> {
     pub version: i32,
     /// When it was last heard of, in ms since 1970.
     pub last_seen_ms: i64,
+    /// A hash of what it said it subscribes to; 0 while it has not said, and for a producer.
+    pub subscribes: u64,
 }
 
 /// Members by connection, in the order they came.
@@ -208,6 +228,22 @@ impl<C: Channel> Members<C> {
         self.0.iter().map(|member| member.channel.clone()).collect()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The member on this connection.
+    pub(super) fn find(&self, channel: u64) -> Option<&Member<C>> {
+        self.at(channel).map(|at| &self.0[at])
+    }
+
+    /// A member with the client id of the one on this connection that joined after it.
+    pub(super) fn younger_twin(&self, channel: u64) -> Option<(&Member<C>, &Member<C>)> {
+        let (member, after) = self.0[self.at(channel)?..].split_first()?;
+        let twin = after.iter().find(|other| other.client_id == member.client_id)?;
+        Some((member, twin))
+    }
+
     fn at(&self, channel: u64) -> Option<usize> {
         self.0.iter().position(|member| member.channel.id() == channel)
     }
@@ -216,18 +252,13 @@ impl<C: Channel> Members<C> {
         self.at(channel).is_some()
     }
 
-    /// Adds the member, or refreshes it; says whether it is new.
-    pub(super) fn refresh(&mut self, member: Member<C>) -> bool {
-        match self.at(member.channel.id()) {
-            Some(at) => {
-                self.0[at] = member;
-                false
-            }
-            None => {
-                self.0.push(member);
-                true
-            }
+    /// Adds the member, or refreshes it and returns what was known of it.
+    pub(super) fn refresh(&mut self, member: Member<C>) -> Option<Member<C>> {
+        if let Some(at) = self.at(member.channel.id()) {
+            return Some(std::mem::replace(&mut self.0[at], member));
         }
+        self.0.push(member);
+        None
     }
 
     pub(super) fn remove(&mut self, channel: u64) -> Option<Member<C>> {
@@ -292,6 +323,11 @@ impl ByChannel {
         let groups = self.channels.remove(&channel).unwrap_or_default();
         self.members -= groups.len();
         groups
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_clean(&self) -> bool {
+        self.channels.is_empty() && self.members == 0
     }
 }
 
@@ -367,13 +403,14 @@ pub(crate) mod testing {
         }
     }
 
-    pub(crate) fn member(channel: u64, client_id: &str, now_ms: i64) -> Member<u64> {
+    pub(crate) fn member<C>(channel: C, client_id: &str, now_ms: i64) -> Member<C> {
         Member {
             channel,
             client_id: client_id.into(),
             language: Language::Java,
             version: 0,
             last_seen_ms: now_ms,
+            subscribes: 0,
         }
     }
 }

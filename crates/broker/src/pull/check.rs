@@ -12,6 +12,7 @@ use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::heartbeat::{MessageModel, Subscription};
 use protocol::pull::{PullHeader, sys_flag};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -214,8 +215,8 @@ fn only_tags(expression_type: Option<&str>) -> Result<(), Refusal> {
 /// The subscription that a pull brought, for administration to see.
 fn subscription(header: &PullHeader<'_>, now_ms: i64) -> Subscription {
     let expression = header.subscription.unwrap_or("");
-    let tags: Vec<String> = match expression.trim() {
-        "" | "*" => Vec::new(),
+    let tags: BTreeSet<String> = match expression.trim() {
+        "" | "*" => BTreeSet::new(),
         some => some
             .split("||")
             .map(|tag| tag.trim().to_owned())

@@ -170,6 +170,7 @@ mod tests {
             language: Language::Java,
             version: 500,
             last_seen_ms: 0,
+            subscribes: 0,
         };
         producers.join("p", member).unwrap();
         (producers, channel)

@@ -173,6 +173,31 @@ pub const RELATIONS: &[Relation] = &[
         },
     },
     Relation {
+        keys: &["apogeeMaxSubscriptionBytesPerConnection", "apogeeMaxSubscriptionBytesPerGroup"],
+        rule: "apogeeMaxSubscriptionBytesPerConnection counts as apogeeMaxSubscriptionBytesPerGroup at least",
+        fit: |s| {
+            let least = s.max_subscription_bytes_per_group;
+            raise(&mut s.max_subscription_bytes_per_connection, least).map(|was| {
+                format!(
+                    "apogeeMaxSubscriptionBytesPerConnection={was} counts as {least}, which apogeeMaxSubscriptionBytesPerGroup allows one \
+                     group"
+                )
+            })
+        },
+    },
+    Relation {
+        keys: &["apogeeMaxSubscriptionBytes", "apogeeMaxSubscriptionBytesPerConnection"],
+        rule: "apogeeMaxSubscriptionBytes counts as apogeeMaxSubscriptionBytesPerConnection at least",
+        fit: |s| {
+            let least = s.max_subscription_bytes_per_connection;
+            raise(&mut s.max_subscription_bytes, least).map(|was| {
+                format!(
+                    "apogeeMaxSubscriptionBytes={was} counts as {least}, which apogeeMaxSubscriptionBytesPerConnection allows one connection"
+                )
+            })
+        },
+    },
+    Relation {
         keys: &["defaultTopicQueueNums", "apogeeMaxQueuesPerTopic"],
         rule: "A new topic may have its queues: defaultTopicQueueNums counts as apogeeMaxQueuesPerTopic at most",
         fit: |s| {
@@ -468,6 +493,16 @@ mod tests {
             "apogeeMaxWaitingReadBytes=8388608",
             &["apogeeMaxWaitingReadBytes", "apogeeMaxWaitingReadBytesPerConnection"],
             ("apogeeMaxWaitingReadBytes", "33554432"),
+        ),
+        (
+            "apogeeMaxSubscriptionBytesPerConnection=65536",
+            &["apogeeMaxSubscriptionBytesPerConnection", "apogeeMaxSubscriptionBytesPerGroup"],
+            ("apogeeMaxSubscriptionBytesPerConnection", "1048576"),
+        ),
+        (
+            "apogeeMaxSubscriptionBytes=1048576",
+            &["apogeeMaxSubscriptionBytes", "apogeeMaxSubscriptionBytesPerConnection"],
+            ("apogeeMaxSubscriptionBytes", "33554432"),
         ),
         (
             "defaultTopicQueueNums=2000",

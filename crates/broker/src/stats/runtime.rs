@@ -194,6 +194,8 @@ pub struct Runtime {
     pub delays: Vec<(i32, i64, i64)>,
     /// Name servers, and what became of the registration there.
     pub registrations: Vec<(String, String)>,
+    /// How often clients were seen to get in each other's way, by the key that tells.
+    pub hazards: Vec<(&'static str, u64)>,
 }
 
 /// The table.
@@ -212,6 +214,9 @@ pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
     }
     for (name_server, standing) in &runtime.registrations {
         put(&format!("apogeeNameServer_{name_server}"), standing.clone());
+    }
+    for (hazard, seen) in &runtime.hazards {
+        put(hazard, seen.to_string());
     }
     neutral(&mut put);
     put("brokerVersionDesc", runtime.version.clone());

@@ -2,7 +2,7 @@
 
 use super::{Saved, Signal, Tables};
 use crate::clients::table::Channel;
-use crate::clients::{Consumers, Producers, notify};
+use crate::clients::{Notices, Producers};
 use crate::lock::OrderLocks;
 use crate::registration::Registration;
 use crate::routes::now_ms;
@@ -35,8 +35,8 @@ pub struct Upkeep<C> {
     pub tables: Arc<Tables>,
     /// Registered.
     pub topics: Arc<Topics>,
-    /// The silent among them are taken out.
-    pub consumers: Arc<Consumers<C>>,
+    /// The silent among the consumers are taken out, and the others told.
+    pub notices: Arc<Notices<C>>,
     /// The silent among them are taken out.
     pub producers: Arc<Producers<C>>,
     /// Expired ones are forgotten.
@@ -75,6 +75,8 @@ impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
         tasks.spawn(Arc::clone(&upkeep).save_offsets());
         tasks.spawn(Arc::clone(&upkeep).save_delays());
         tasks.spawn(Arc::clone(&upkeep).look_around());
+        let notices = Arc::clone(&upkeep.notices);
+        tasks.spawn(async move { notices.run().await });
         ends.leave.notified().await;
         registering.abort();
         upkeep.registration.stop().await;
@@ -166,7 +168,7 @@ impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
 
     fn drop_silent(&self) {
         let notify = self.settings.current().notify_consumer_ids_changed_enable;
-        notify::expire(&self.consumers, &self.producers, notify, now_ms());
+        self.notices.expire(&self.producers, notify, now_ms());
         self.locks.expire(now_ms());
     }
 }
@@ -190,6 +192,7 @@ fn every(period: Duration) -> tokio::time::Interval {
 mod tests {
     use super::*;
     use crate::assignment::Modes;
+    use crate::clients::Consumers;
     use crate::clients::table::ClientLimits;
     use crate::group::Groups;
     use crate::offset::Offsets;
@@ -236,7 +239,7 @@ mod tests {
                         signal: raised,
                         tables: Arc::new(tables),
                         topics: registered,
-                        consumers: Arc::new(Consumers::new(ClientLimits::default())),
+                        notices: Arc::new(Notices::new(Arc::new(Consumers::new(ClientLimits::default())))),
                         producers: Arc::new(Producers::new(ClientLimits::default())),
                         locks: Arc::new(OrderLocks::new(10)),
                         stats,
