@@ -309,7 +309,9 @@ impl Routes {
             Code::UnlockBatchMq => lock::handler::unlock(frame, &self.locks),
 
             Code::QueryConsumerOffset => offset::handler::query(frame, &self.offsets, &self.topics, &*self.store),
-            Code::UpdateConsumerOffset => offset::handler::update(frame, conn.id(), &self.offsets, &self.groups, &self.topics),
+            Code::UpdateConsumerOffset => {
+                offset::handler::update(frame, conn.id(), &self.offsets, &self.groups, &self.topics, &*self.store)
+            }
             Code::GetMaxOffset => offset::handler::max(frame, &*self.store),
             Code::GetMinOffset => offset::handler::min(frame, &*self.store),
             Code::SearchOffsetByTimestamp => return self.aside(frame, reply, |r, f| offset::handler::search(f, &*r.store)),
@@ -318,7 +320,9 @@ impl Routes {
             Code::GetAllConsumerOffset => return self.by_admin(frame, reply, |r, _| offset::handler::all(&r.offsets, now_ms())),
             Code::CloneGroupOffset => {
                 return self.later_until_saved(&self.threads.admin, frame, reply, |r, f| {
-                    offset::handler::clone_group(f, &r.offsets, &r.topics, &r.consumers)
+                    let auto_create = r.settings.current().auto_create_subscription_group;
+                    let make_group = |group: &str| r.groups.find_or_create(group, auto_create, now_ms()).map(drop);
+                    offset::handler::clone_group(f, &r.offsets, &r.topics, &r.consumers, make_group)
                 });
             }
             Code::QueryCorrectionOffset => {
@@ -366,10 +370,15 @@ impl Routes {
                 return self.when_settled(outcome, reply);
             }
             Code::DeleteSubscriptiongroup => {
-                let outcome = group::handler::delete(frame, &self.groups, self.known(), now);
-                return self.when_offsets_are_saved(outcome, reply);
+                return self.later_until_saved(&self.threads.admin, frame, reply, |r, f| {
+                    group::handler::delete(f, &r.groups, r.known(), now_ms())
+                });
             }
-            Code::UpdateAndGetGroupForbidden => return self.when_settled(group::handler::forbid(frame, &self.groups, now), reply),
+            Code::UpdateAndGetGroupForbidden => {
+                return self.later_until_saved(&self.threads.admin, frame, reply, |r, f| {
+                    group::handler::forbid(f, &r.groups, now_ms())
+                });
+            }
 
             Code::SetMessageRequestMode => {
                 let outcome = assignment::handler::set(
@@ -429,7 +438,11 @@ impl Routes {
                 // The body is what is to be changed; the change is synced to a file.
                 return self.later(&self.threads.admin, Expected::Fields, frame.clone(), reply, |r, f, answer| {
                     let apply = |settings: &BrokerSettings, _: &[_]| r.store.set_retention(crate::store_options::retention(settings));
-                    answer.send(admin::config::update(f, &r.settings, &r.topics, now_ms(), apply));
+                    let outcome = admin::config::update(f, &r.settings, &r.topics, now_ms(), apply);
+                    // A permission is told to the name servers.
+                    if let Dealt::Now(outcome) = r.when_settled(outcome, &answer) {
+                        answer.send(outcome);
+                    }
                 });
             }
             Code::CleanExpiredConsumequeue => return self.aside(frame, reply, |r, _| admin::clean::queues(&*r.store)),
@@ -457,7 +470,7 @@ impl Routes {
             Ok(heartbeat) => heartbeat,
             Err(refusal) => return Dealt::Now(Err(refusal)),
         };
-        if !heartbeat.makes_topic {
+        if !heartbeat.makes_group {
             return Dealt::Now(heartbeat.join(&self.notices, &self.producers, &self.stats));
         }
         let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(Expected::Fields as usize));

@@ -379,6 +379,12 @@ config::declare! {
         }
         /// Pairs of topic and group with a committed offset; one more is refused.
         max_committed_offsets: usize { name: "apogeeMaxCommittedOffsets", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
+        /// Bytes that committed offsets take in memory; one more is refused.
+        max_offset_bytes: usize { name: "apogeeMaxOffsetBytes", default: 512 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
+        /// Pairs of group and topic that an operator forbids (353); one more is refused.
+        max_forbidden: usize { name: "apogeeMaxForbidden", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Bytes that locks of queues take in memory; one more is refused.
+        max_queue_lock_bytes: usize { name: "apogeeMaxQueueLockBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
         /// Queues locked by ordered consumers at once; one more is refused.
         max_queue_locks: usize { name: "apogeeMaxQueueLocks", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
         /// Series of statistics (topics, groups, pairs of them); one more is not counted.

@@ -8,9 +8,9 @@ use crate::assignment::Modes;
 use crate::clients::{BytesLimits, ClientLimits, Consumers, Notices, Producers};
 use crate::delay::table::OffsetsFile;
 use crate::delay::{Alarm, DelayOffsets, Delivery};
-use crate::group::Groups;
+use crate::group::{GroupLimits, Groups};
 use crate::lock::OrderLocks;
-use crate::offset::{self, Offsets};
+use crate::offset::{self, OffsetLimits, Offsets};
 use crate::pull::{Checks, Puller};
 use crate::readers::{Bounds, Threads};
 use crate::registration::{Identity, Registration, Standings};
@@ -95,8 +95,15 @@ impl Broker {
             queues: settings.max_queues_per_topic as i32,
         };
         let topics = Arc::new(Topics::new(builtin::topics(&settings), limits, stats.clone(), signal.clone(), now));
-        let groups = Arc::new(Groups::new(settings.max_groups, signal.clone(), now));
-        let offsets = Arc::new(Offsets::new(settings.max_committed_offsets));
+        let group_limits = GroupLimits {
+            groups: settings.max_groups,
+            forbidden: settings.max_forbidden,
+        };
+        let groups = Arc::new(Groups::new(group_limits, signal.clone(), now));
+        let offsets = Arc::new(Offsets::new(OffsetLimits {
+            pairs: settings.max_committed_offsets,
+            bytes: settings.max_offset_bytes,
+        }));
         let files = Files::new(&disk, &settings.store_path_root_dir, &settings.start_without);
         let modes = Arc::new(Modes::new(signal.clone()));
         let delays = Arc::new(DelayOffsets::new(now));
@@ -120,7 +127,7 @@ impl Broker {
         let consumers: Arc<Consumers<Channel>> = Arc::new(Consumers::new(clients));
         let notices = Arc::new(Notices::new(consumers.clone()));
         let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
-        let locks = Arc::new(OrderLocks::new(settings.max_queue_locks));
+        let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
         let threads = threads(&settings)?;
         let late = Arc::new(LateFlushes::default());
         let kept = settings.kept();
@@ -360,3 +367,6 @@ fn network(settings: &BrokerSettings) -> Options {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

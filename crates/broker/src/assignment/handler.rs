@@ -4,7 +4,7 @@
 
 use super::{ModeError, Modes};
 use crate::errors::Refusal;
-use crate::group::Groups;
+use crate::group::{GroupError, Groups};
 use crate::reply::{Answer, Outcome};
 use crate::topic::Topics;
 use message::names;
@@ -37,10 +37,13 @@ pub fn set(request: &Frame, modes: &Modes, topics: &Topics, (groups, auto_create
         return Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text));
     }
     // Compat: as Apache's, a mode makes its group, where groups are made by their first consumer.
-    if groups.find_or_create(&mode.consumer_group, auto_create, now_ms).is_none() {
-        let text = "subscription group does not exist";
-        return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
-    }
+    let group = groups.find_or_create(&mode.consumer_group, auto_create, now_ms);
+    group.map_err(|error| match error {
+        GroupError::Missing | GroupError::Name(_) => {
+            Refusal::new(ResponseCode::SubscriptionGroupNotExist, "subscription group does not exist")
+        }
+        other => other.into(),
+    })?;
     tracing::info!(
         topic = mode.topic,
         group = mode.consumer_group,
@@ -77,7 +80,7 @@ mod tests {
         let limits = TopicLimits { topics: 10, queues: 64 };
         let stats = Arc::new(BrokerStats::new("c", 100));
         let topics = Topics::new(vec![Spec::new("t", 1)], limits, stats, Arc::default(), 0);
-        let groups = Groups::new(100, Arc::default(), 0);
+        let groups = Groups::new(Default::default(), Arc::default(), 0);
         groups.find_or_create("g", true, 0).unwrap();
         let modes = Modes::new(Arc::default());
         let with = (&groups, false);

@@ -20,6 +20,7 @@ pub enum ModeError {
 #[derive(Debug, Default)]
 struct State {
     modes: BTreeMap<String, BTreeMap<String, GroupRequestMode>>,
+    count: usize,
     changes: u64,
 }
 
@@ -42,7 +43,9 @@ impl Modes {
 
     /// Takes what was saved.
     pub(super) fn restore(&self, saved: RequestModes) {
-        self.state.lock().modes = saved.message_request_mode_map;
+        let mut state = self.state.lock();
+        state.count = saved.message_request_mode_map.values().map(BTreeMap::len).sum();
+        state.modes = saved.message_request_mode_map;
     }
 
     /// Sets a mode, over one that was set before.
@@ -53,9 +56,10 @@ impl Modes {
         let mut state = self.state.lock();
         let groups = state.modes.get(&mode.topic);
         let is_new = groups.is_none_or(|groups| !groups.contains_key(&mode.consumer_group));
-        if is_new && state.modes.values().map(BTreeMap::len).sum::<usize>() >= MAX_MODES {
+        if is_new && state.count >= MAX_MODES {
             return Err(ModeError::Full);
         }
+        state.count += usize::from(is_new);
         let groups = state.modes.entry(mode.topic.clone()).or_default();
         groups.insert(mode.consumer_group.clone(), mode);
         state.changes += 1;
@@ -67,16 +71,17 @@ impl Modes {
     /// Forgets the modes of deleted topics and groups.
     pub fn forget(&self, is_gone: impl Fn(&str, &str) -> bool) {
         let mut state = self.state.lock();
-        let mut changed = false;
+        let mut forgotten = 0;
         state.modes.retain(|topic, groups| {
             groups.retain(|group, _| {
                 let is_gone = is_gone(topic, group);
-                changed |= is_gone;
+                forgotten += usize::from(is_gone);
                 !is_gone
             });
             !groups.is_empty()
         });
-        if changed {
+        if forgotten > 0 {
+            state.count -= forgotten;
             state.changes += 1;
             drop(state);
             self.changed.raise();

@@ -5,7 +5,7 @@ use super::notify::Notices;
 use super::producers::Producers;
 use super::table::{Channel, ClientError, Member};
 use crate::errors::Refusal;
-use crate::group::Groups;
+use crate::group::{GroupError, Groups};
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, Name};
@@ -16,6 +16,9 @@ use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, Produc
 use protocol::topic::sys_flag;
 use protocol::{Frame, ResponseCode, json};
 use std::time::Instant;
+
+/// Most bytes of a client id: an address, an instance name and a number.
+pub const MAX_CLIENT_ID_BYTES: usize = 1_024;
 
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
@@ -50,8 +53,9 @@ pub struct Heartbeat<C> {
     second_kind: bool,
     /// A bound was reached behind those.
     refused: Option<Refusal>,
-    /// A retry topic was made just now: the client, which looks for it at the name server next, joins when it is there.
-    pub makes_topic: bool,
+    /// A group or its retry topic was made just now: the client, which looks for the topic at the name server next, joins when it is
+    /// there.
+    pub makes_group: bool,
 }
 
 /// Reads a heartbeat.
@@ -60,6 +64,7 @@ pub struct Heartbeat<C> {
 /// The body is malformed.
 pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_, C>, now_ms: i64) -> Result<Heartbeat<C>, Refusal> {
     let told: HeartbeatData = json::read(&request.body)?;
+    check_names(&told)?;
     let mut heartbeat = Heartbeat {
         member: Member {
             channel: channel.clone(),
@@ -73,7 +78,7 @@ pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_,
         producers: told.producers.into_iter().map(|group| group.group_name).collect(),
         second_kind: told.heartbeat_fingerprint != 0,
         refused: None,
-        makes_topic: false,
+        makes_group: false,
     };
     let without_sub = heartbeat.second_kind && told.without_sub;
     for group in told.consumers {
@@ -86,6 +91,19 @@ pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_,
         }
     }
     Ok(heartbeat)
+}
+
+/// Names that are kept as long as the client is online are not longer than any client makes them.
+fn check_names(told: &HeartbeatData) -> Result<(), Refusal> {
+    let producer = told
+        .producers
+        .iter()
+        .map(|group| ("producer group", &group.group_name, names::MAX_GROUP_LEN));
+    let mut all = producer.chain([("client id", &told.client_id, MAX_CLIENT_ID_BYTES)]);
+    match all.find(|(_, name, max)| name.len() > *max) {
+        Some((what, name, max)) => Err(Refusal::invalid(format!("a {what} has {} bytes, allowed are {max}", name.len()))),
+        None => Ok(()),
+    }
 }
 
 impl<C: Channel> Heartbeat<C> {
@@ -102,9 +120,14 @@ impl<C: Channel> Heartbeat<C> {
         let group = told.group_name.as_str();
         let settings = clients.settings;
         let auto_create = settings.auto_create_subscription_group;
-        let Some(rule) = clients.groups.find_or_create(group, auto_create, now_ms) else {
-            tracing::debug!(group, "heartbeat of a group that does not exist and is not made");
-            return Ok(());
+        let is_new = !clients.groups.contains(group);
+        let rule = match clients.groups.find_or_create(group, auto_create, now_ms) {
+            Ok(rule) => rule,
+            Err(GroupError::Missing | GroupError::Name(_)) => {
+                tracing::debug!(group, "heartbeat of a group that does not exist and is not made");
+                return Ok(());
+            }
+            Err(full) => return Err(full.into()),
         };
         let retry = Spec {
             order: told.subscriptions.iter().any(|data| clients.topics.is_ordered(&data.topic)),
@@ -112,7 +135,7 @@ impl<C: Channel> Heartbeat<C> {
             ..Spec::new(&names::retry_topic(group), rule.retry_queue_nums)
         };
         let retry = clients.topics.create_for_group(retry, now_ms)?;
-        self.makes_topic |= !retry.is_settled(clients.topics.changed());
+        self.makes_group |= is_new || !retry.is_settled(clients.topics.changed());
         let joining = Joining {
             member: self.member.clone(),
             consume_type: told.consume_type,
@@ -302,7 +325,7 @@ mod tests {
             Self {
                 notices: Notices::new(Arc::new(Consumers::new(ClientLimits::default()))),
                 producers: Producers::new(ClientLimits::default()),
-                groups: Groups::new(100, Arc::default(), 0),
+                groups: Groups::new(Default::default(), Arc::default(), 0),
                 topics: Topics::new(vec![], limits, Arc::clone(&stats), Arc::default(), 0),
                 settings: BrokerSettings::default(),
                 stats,
@@ -368,17 +391,37 @@ mod tests {
             heartbeat(&frame, channel, &world.clients(), 5).unwrap()
         };
         let first = read(&channel);
-        assert!(first.makes_topic && world.topics.contains("%RETRY%g"));
+        assert!(first.makes_group && world.topics.contains("%RETRY%g"));
         assert!(
             world.notices.consumers().members("g").is_none_or(|members| members.is_empty()),
             "nobody joins yet"
         );
         world.topics.changed().settle(10, &Ok(()));
-        assert!(!read(&channel).makes_topic, "the topic is known by now");
+        assert!(!read(&channel).makes_group, "the topic is known by now");
         channel.close();
         first.join(&world.notices, &world.producers, &world.stats).unwrap();
         assert!(world.notices.consumers().members("g").is_none_or(|members| members.is_empty()));
         assert!(world.producers.members("p").is_none_or(|members| members.is_empty()));
+    }
+
+    #[test]
+    fn a_name_that_no_client_has_is_refused() {
+        let world = World::new();
+        for body in [
+            format!(r#"{{"clientID":"{}"}}"#, "c".repeat(MAX_CLIENT_ID_BYTES + 1)),
+            format!(
+                r#"{{"clientID":"c","producerDataSet":[{{"groupName":"{}"}}]}}"#,
+                "p".repeat(names::MAX_GROUP_LEN + 1)
+            ),
+        ] {
+            let mut frame = Frame::request(RequestCode::HeartBeat);
+            frame.body = body.into_bytes().into();
+            let refusal = heartbeat(&frame, &Recorder::new(1), &world.clients(), 5).unwrap_err();
+            assert!(
+                refusal.code == ResponseCode::InvalidParameter && refusal.text.contains("bytes, allowed are"),
+                "{refusal:?}"
+            );
+        }
     }
 
     #[test]

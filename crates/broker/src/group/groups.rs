@@ -2,7 +2,7 @@
 
 use crate::attributes::{self, AttributeError};
 use crate::upkeep::Signal;
-use message::names;
+use message::names::{self, NameError};
 use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;
 use protocol::group::GroupConfig;
@@ -25,9 +25,36 @@ pub enum GroupError {
     /// There are too many.
     #[error("the broker has {0} consumer groups already and takes no more, see apogeeMaxGroups")]
     Full(usize),
+    /// There is none of this name, and none may be made by its first member.
+    #[error("there is no consumer group of this name: create it with mqadmin updateSubGroup, or set autoCreateSubscriptionGroup=true")]
+    Missing,
+    /// More may not be forbidden.
+    #[error("{0} pairs of group and topic are forbidden already and no more may be, see apogeeMaxForbidden")]
+    TooMuchForbidden(usize),
+    /// No name of a group or topic.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// Attributes that cannot be changed so.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
+}
+
+/// The bounds, each a setting.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupLimits {
+    /// Groups: `apogeeMaxGroups`.
+    pub groups: usize,
+    /// Pairs of group and topic that are forbidden: `apogeeMaxForbidden`.
+    pub forbidden: usize,
+}
+
+impl Default for GroupLimits {
+    fn default() -> Self {
+        Self {
+            groups: 100_000,
+            forbidden: 100_000,
+        }
+    }
 }
 
 /// All groups of the broker.
@@ -38,14 +65,14 @@ pub struct Groups {
     any_forbidden: AtomicBool,
     /// Held while a table changes, so that all are read together. Taken before them.
     version: Mutex<DataVersion>,
-    max: usize,
+    limits: GroupLimits,
     changed: Arc<Signal>,
 }
 
 impl Groups {
-    /// The groups that exist from the start; at most `max` (setting `apogeeMaxGroups`) there will be.
+    /// The groups that exist from the start.
     #[must_use]
-    pub fn new(max: usize, changed: Arc<Signal>, now_ms: i64) -> Self {
+    pub fn new(limits: GroupLimits, changed: Arc<Signal>, now_ms: i64) -> Self {
         let rule = |name: &&str| ((*name).into(), Arc::new(plain(name)));
         Self {
             table: RwLock::new(names::BUILT_IN_GROUPS.iter().map(rule).collect()),
@@ -55,7 +82,7 @@ impl Groups {
                 timestamp: now_ms,
                 ..DataVersion::default()
             }),
-            max,
+            limits,
             changed,
         }
     }
@@ -87,30 +114,32 @@ impl Groups {
     }
 
     /// What a group may do; the group is made if it is not there and may be (`auto_create` is the setting
-    /// `autoCreateSubscriptionGroup`; system groups always may) and its name is allowed.
-    #[must_use]
-    pub fn find_or_create(&self, group: &str, auto_create: bool, now_ms: i64) -> Option<Arc<Rule>> {
+    /// `autoCreateSubscriptionGroup`; system groups always may).
+    ///
+    /// # Errors
+    /// It is not there and is not made.
+    pub fn find_or_create(&self, group: &str, auto_create: bool, now_ms: i64) -> Result<Arc<Rule>, GroupError> {
         if let Some(rule) = self.find(group) {
-            return Some(rule);
+            return Ok(rule);
         }
-        if !(auto_create || names::is_system_group(group)) || names::check_group(group).is_err() {
-            return None;
+        if !(auto_create || names::is_system_group(group)) {
+            return Err(GroupError::Missing);
         }
+        names::check_group(group)?;
         let mut version = self.version.lock();
         let mut table = self.table.write();
         if let Some(rule) = table.get(group) {
-            return Some(Arc::clone(rule));
+            return Ok(Arc::clone(rule));
         }
-        if table.len() >= self.max {
-            tracing::warn!(group, max = self.max, "consumer group is not made: apogeeMaxGroups reached");
-            return None;
+        if table.len() >= self.limits.groups {
+            return Err(GroupError::Full(self.limits.groups));
         }
         let rule = Arc::new(plain(group));
         table.insert(group.into(), Arc::clone(&rule));
         drop(table);
         self.raise(&mut version, now_ms);
         tracing::info!(group, "consumer group made by its first member");
-        Some(rule)
+        Ok(rule)
     }
 
     /// Makes or changes groups as an operator asks; all or none. Their attributes are changes, as in [`attributes::apply`].
@@ -125,8 +154,8 @@ impl Groups {
             rule.attributes = attributes::apply(attributes::OF_GROUPS, current, &rule.attributes)?;
         }
         let fresh = rules.iter().filter(|rule| !table.contains_key(rule.group_name.as_str())).count();
-        if table.len() + fresh > self.max {
-            return Err(GroupError::Full(self.max));
+        if table.len() + fresh > self.limits.groups {
+            return Err(GroupError::Full(self.limits.groups));
         }
         let mut changed = false;
         for rule in rules {
@@ -157,11 +186,20 @@ impl Groups {
         gone
     }
 
-    /// Forbids or allows a group to read a topic.
-    pub fn forbid_reading(&self, group: &str, topic: &str, forbid: bool, now_ms: i64) {
+    /// Forbids or allows a group to read a topic. Neither need exist yet.
+    ///
+    /// # Errors
+    /// These are no names, or too much is forbidden.
+    pub fn forbid_reading(&self, group: &str, topic: &str, forbid: bool, now_ms: i64) -> Result<(), GroupError> {
         let mut version = self.version.lock();
         let mut forbidden = self.forbidden.write();
         if forbid {
+            names::check_group(group)?;
+            names::check_topic(topic)?;
+            let is_new = forbidden.get(group).is_none_or(|topics| !topics.contains_key(topic));
+            if is_new && forbidden.values().map(BTreeMap::len).sum::<usize>() >= self.limits.forbidden {
+                return Err(GroupError::TooMuchForbidden(self.limits.forbidden));
+            }
             let bits = forbidden.entry(group.to_owned()).or_default().entry(topic.to_owned()).or_default();
             *bits |= FORBIDDEN_READ;
         } else if let Some(topics) = forbidden.get_mut(group) {
@@ -176,6 +214,7 @@ impl Groups {
         self.any_forbidden.store(!forbidden.is_empty(), Relaxed);
         drop(forbidden);
         self.raise(&mut version, now_ms);
+        Ok(())
     }
 
     /// Whether a group is forbidden to read a topic. For every pull: one load while nothing is forbidden to anyone.
@@ -226,20 +265,24 @@ mod tests {
     use super::*;
 
     fn groups() -> Groups {
-        Groups::new(names::BUILT_IN_GROUPS.len() + 2, Arc::default(), 0)
+        let limits = GroupLimits {
+            groups: names::BUILT_IN_GROUPS.len() + 2,
+            forbidden: 2,
+        };
+        Groups::new(limits, Arc::default(), 0)
     }
 
     #[test]
     fn a_group_is_made_when_it_may_be() {
         let groups = groups();
-        assert!(groups.find_or_create("g", false, 1).is_none());
-        assert!(groups.find_or_create("CID_RMQ_SYS_x", false, 1).is_some());
-        assert!(groups.find_or_create("bad name", true, 1).is_none());
+        assert!(groups.find_or_create("g", false, 1).is_err());
+        assert!(groups.find_or_create("CID_RMQ_SYS_x", false, 1).is_ok());
+        assert!(groups.find_or_create("bad name", true, 1).is_err());
         let made = groups.find_or_create("g", true, 2).unwrap();
         assert!(made.consume_enable && made.retry_queue_nums == 1);
         assert!(Arc::ptr_eq(&made, &groups.find_or_create("g", true, 3).unwrap()));
         assert_eq!(groups.version().counter, 2);
-        assert!(groups.find_or_create("one-too-many", true, 4).is_none());
+        assert!(groups.find_or_create("one-too-many", true, 4).is_err());
         assert!(groups.find("TOOLS_CONSUMER").is_some());
     }
 
@@ -291,11 +334,27 @@ mod tests {
     fn reading_a_topic_is_forbidden_to_one_group() {
         let groups = groups();
         assert!(!groups.is_reading_forbidden("g", "t"));
-        groups.forbid_reading("g", "t", true, 1);
+        groups.forbid_reading("g", "t", true, 1).unwrap();
         assert!(groups.is_reading_forbidden("g", "t"));
         assert!(!groups.is_reading_forbidden("g", "u") && !groups.is_reading_forbidden("h", "t"));
-        groups.forbid_reading("g", "t", false, 2);
+        groups.forbid_reading("g", "t", false, 2).unwrap();
         assert!(!groups.is_reading_forbidden("g", "t"));
         assert!(groups.snapshot().2.is_empty());
+    }
+
+    #[test]
+    fn only_names_are_forbidden_and_not_too_many() {
+        let groups = groups();
+        assert!(matches!(groups.forbid_reading("a\nb", "t", true, 1), Err(GroupError::Name(_))));
+        assert!(matches!(
+            groups.forbid_reading("g", &"t".repeat(9_999), true, 1),
+            Err(GroupError::Name(_))
+        ));
+        groups.forbid_reading("g", "t", true, 1).unwrap();
+        groups.forbid_reading("g", "u", true, 1).unwrap();
+        assert_eq!(groups.forbid_reading("h", "t", true, 1), Err(GroupError::TooMuchForbidden(2)));
+        groups.forbid_reading("g", "u", true, 1).unwrap();
+        groups.forbid_reading("g", "u", false, 1).unwrap();
+        groups.forbid_reading("h", "t", true, 1).unwrap();
     }
 }

@@ -13,7 +13,10 @@ use protocol::{Frame, ResponseCode, json};
 
 impl From<GroupError> for Refusal {
     fn from(error: GroupError) -> Self {
-        Self::system(error.to_string())
+        match error {
+            GroupError::Name(error) => error.into(),
+            other => Self::system(other.to_string()),
+        }
     }
 }
 
@@ -84,9 +87,12 @@ pub fn delete(request: &Frame, groups: &Groups, known: Known<'_>, now_ms: i64) -
 /// There is no such group and it may not be made.
 pub fn get(request: &Frame, groups: &Groups, auto_create: bool, now_ms: i64) -> Outcome {
     let group = GroupHeader::decode(&request.ext)?.group;
-    let rule = groups.find_or_create(group, auto_create, now_ms).ok_or_else(|| {
-        let text = format!("No group in this broker. group: {group}");
-        Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
+    let rule = groups.find_or_create(group, auto_create, now_ms).map_err(|error| match error {
+        GroupError::Missing | GroupError::Name(_) => {
+            let text = format!("No group in this broker. group: {group}");
+            Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
+        }
+        other => other.into(),
     })?;
     Ok(Answer::body(json::write(&*rule)))
 }
@@ -94,11 +100,11 @@ pub fn get(request: &Frame, groups: &Groups, auto_create: bool, now_ms: i64) -> 
 /// Code 353: forbids or allows a group to read a topic, or only tells.
 ///
 /// # Errors
-/// A field is missing.
+/// A field is missing, a name is none, or too much is forbidden.
 pub fn forbid(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
     let asked = GroupForbiddenHeader::decode(&request.ext)?;
     if let Some(readable) = asked.readable {
-        groups.forbid_reading(asked.group, asked.topic, !readable, now_ms);
+        groups.forbid_reading(asked.group, asked.topic, !readable, now_ms)?;
     }
     let body = GroupForbidden {
         group: asked.group.to_owned(),
@@ -119,7 +125,7 @@ mod tests {
     use std::sync::Arc;
 
     fn groups() -> Groups {
-        Groups::new(100, Arc::default(), 0)
+        Groups::new(Default::default(), Arc::default(), 0)
     }
 
     fn with_body(body: &str) -> Frame {
@@ -140,11 +146,11 @@ mod tests {
         let mut frame = Frame::request(RequestCode::DeleteSubscriptiongroup);
         frame.ext.push("groupName", "g");
         frame.ext.push("cleanOffset", true);
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(Default::default());
         offsets.commit("t", "g", 0, 1).unwrap();
         let known = Known {
             offsets: &offsets,
-            locks: &OrderLocks::new(10),
+            locks: &OrderLocks::new(10, 1 << 20),
             modes: &Modes::new(Arc::default()),
             stats: &BrokerStats::new("c", 10),
         };

@@ -13,4 +13,4 @@ mod groups;
 pub mod handler;
 pub mod table;
 
-pub use groups::{Forbidden, GroupError, Groups, Rule};
+pub use groups::{Forbidden, GroupError, GroupLimits, Groups, Rule};

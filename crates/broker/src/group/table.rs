@@ -59,13 +59,13 @@ mod tests {
     fn groups_survive_a_restart_with_what_is_forbidden_to_them() {
         let dir = tempfile::tempdir().unwrap();
         let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
-        let before = Groups::new(100, Arc::default(), 0);
+        let before = Groups::new(Default::default(), Arc::default(), 0);
         let mut rule = Rule::new("g");
         rule.retry_max_times = 3;
         before.update(vec![rule], 1).unwrap();
-        before.forbid_reading("g", "t", true, 2);
+        before.forbid_reading("g", "t", true, 2).unwrap();
         save(&before, &file).unwrap();
-        let after = Groups::new(100, Arc::default(), 0);
+        let after = Groups::new(Default::default(), Arc::default(), 0);
         load(&after, &file).unwrap();
         assert_eq!(after.find("g"), before.find("g"));
         assert!(after.is_reading_forbidden("g", "t"));

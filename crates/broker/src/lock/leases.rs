@@ -20,10 +20,18 @@ impl Lease {
     }
 }
 
+/// Bytes that a lease takes beside its texts, with what the allocator and the table keep.
+const LEASE_BYTES: usize = 256;
+
+fn bytes(group: &str, queue: &MessageQueue, client_id: &str) -> usize {
+    LEASE_BYTES + group.len() + queue.topic.len() + queue.broker_name.len() + client_id.len()
+}
+
 #[derive(Debug, Default)]
 struct State {
     groups: FxHashMap<Box<str>, FxHashMap<MessageQueue, Lease>>,
     count: usize,
+    bytes: usize,
 }
 
 /// The locks of all groups.
@@ -31,15 +39,18 @@ struct State {
 pub struct OrderLocks {
     state: Mutex<State>,
     max: usize,
+    max_bytes: usize,
 }
 
 impl OrderLocks {
-    /// At most `max` (setting `apogeeMaxQueueLocks`) leases are kept, expired ones included until [`OrderLocks::expire`].
+    /// At most `max` leases (setting `apogeeMaxQueueLocks`) of `max_bytes` in all (`apogeeMaxQueueLockBytes`) are kept, expired ones
+    /// included until [`OrderLocks::expire`].
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(max: usize, max_bytes: usize) -> Self {
         Self {
             state: Mutex::new(State::default()),
             max,
+            max_bytes,
         }
     }
 
@@ -47,7 +58,11 @@ impl OrderLocks {
     /// is not locked, which the client takes as held by another and asks for again.
     pub fn lock(&self, group: &str, client_id: &str, queues: Vec<MessageQueue>, now_ms: i64) -> Vec<MessageQueue> {
         let mut state = self.state.lock();
-        let State { groups, count } = &mut *state;
+        let State {
+            groups,
+            count,
+            bytes: used,
+        } = &mut *state;
         let leases = match groups.get_mut(group) {
             Some(leases) => leases,
             None => groups.entry(group.into()).or_default(),
@@ -59,18 +74,20 @@ impl OrderLocks {
                     if !lease.expired(now_ms) {
                         continue;
                     }
+                    *used = *used - lease.client_id.len() + client_id.len();
                     lease.client_id = client_id.into();
                 }
                 lease.renewed_ms = now_ms;
-            } else if *count < self.max {
+            } else if *count < self.max && *used + bytes(group, &queue, client_id) <= self.max_bytes {
                 *count += 1;
+                *used += bytes(group, &queue, client_id);
                 let lease = Lease {
                     client_id: client_id.into(),
                     renewed_ms: now_ms,
                 };
                 leases.insert(queue.clone(), lease);
             } else {
-                tracing::warn!(group, max = self.max, "order lock refused: apogeeMaxQueueLocks reached");
+                tracing::warn!(group, "queue not locked: apogeeMaxQueueLocks or apogeeMaxQueueLockBytes reached");
                 continue;
             }
             held.push(queue);
@@ -84,12 +101,17 @@ impl OrderLocks {
     /// Gives queues back; those that another client holds stay locked.
     pub fn unlock(&self, group: &str, client_id: &str, queues: &[MessageQueue]) {
         let mut state = self.state.lock();
-        let State { groups, count } = &mut *state;
+        let State {
+            groups,
+            count,
+            bytes: used,
+        } = &mut *state;
         let Some(leases) = groups.get_mut(group) else { return };
         for queue in queues {
             if leases.get(queue).is_some_and(|lease| &*lease.client_id == client_id) {
                 leases.remove(queue);
                 *count -= 1;
+                *used -= bytes(group, queue, client_id);
             }
         }
         if leases.is_empty() {
@@ -133,17 +155,34 @@ impl OrderLocks {
 
     fn retain(&self, is_kept: impl Fn(&str, &MessageQueue, &Lease) -> bool) {
         let mut state = self.state.lock();
-        state.groups.retain(|group, leases| {
-            leases.retain(|queue, lease| is_kept(group, queue, lease));
+        let State {
+            groups,
+            count,
+            bytes: used,
+        } = &mut *state;
+        groups.retain(|group, leases| {
+            leases.retain(|queue, lease| {
+                let keep = is_kept(group, queue, lease);
+                if !keep {
+                    *count -= 1;
+                    *used -= bytes(group, queue, &lease.client_id);
+                }
+                keep
+            });
             !leases.is_empty()
         });
-        state.count = state.groups.values().map(FxHashMap::len).sum();
     }
 
     /// Leases kept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state.lock().count
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_clean(&self) -> bool {
+        let state = self.state.lock();
+        state.groups.is_empty() && state.count == 0 && state.bytes == 0
     }
 
     /// Whether no lease is kept.
@@ -163,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_queue_has_one_holder_until_its_lease_ends() {
-        let locks = OrderLocks::new(100);
+        let locks = OrderLocks::new(100, 1 << 20);
         assert_eq!(locks.lock("g", "a", vec![queue(0), queue(1)], 0), [queue(0), queue(1)]);
         assert_eq!(locks.lock("g", "b", vec![queue(1), queue(2)], LEASE_MS), [queue(2)]);
         assert!(locks.held_by_other("g", "b", &queue(1), LEASE_MS));
@@ -173,7 +212,7 @@ mod tests {
 
     #[test]
     fn renewing_keeps_the_lease() {
-        let locks = OrderLocks::new(100);
+        let locks = OrderLocks::new(100, 1 << 20);
         for now in [0, 20_000, 40_000, 80_000] {
             assert_eq!(locks.lock("g", "a", vec![queue(0)], now).len(), 1);
         }
@@ -182,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_group_that_holds_a_queue_consumes_in_order() {
-        let locks = OrderLocks::new(100);
+        let locks = OrderLocks::new(100, 1 << 20);
         locks.lock("g", "a", vec![queue(0)], 0);
         assert!(locks.holds_any("g", LEASE_MS) && !locks.holds_any("h", 0));
         assert!(!locks.holds_any("g", LEASE_MS + 1));
@@ -190,30 +229,44 @@ mod tests {
 
     #[test]
     fn groups_do_not_see_each_other() {
-        let locks = OrderLocks::new(100);
+        let locks = OrderLocks::new(100, 1 << 20);
         assert_eq!(locks.lock("g1", "a", vec![queue(0)], 0).len(), 1);
         assert_eq!(locks.lock("g2", "b", vec![queue(0)], 0).len(), 1);
     }
 
     #[test]
     fn only_the_holder_gives_a_queue_back() {
-        let locks = OrderLocks::new(100);
+        let locks = OrderLocks::new(100, 1 << 20);
         locks.lock("g", "a", vec![queue(0)], 0);
         locks.unlock("g", "b", &[queue(0)]);
         assert!(locks.lock("g", "b", vec![queue(0)], 1).is_empty());
         locks.unlock("g", "a", &[queue(0)]);
-        assert!(locks.is_empty());
+        assert!(locks.is_clean());
         assert_eq!(locks.lock("g", "b", vec![queue(0)], 1).len(), 1);
     }
 
     #[test]
+    fn locks_are_bounded_in_bytes() {
+        let locks = OrderLocks::new(100, 2 * bytes("g", &queue(0), "a"));
+        assert_eq!(locks.lock("g", "a", vec![queue(0), queue(1), queue(2)], 0), [queue(0), queue(1)]);
+        assert_eq!(
+            locks.lock("g", "b-longer", vec![queue(0)], LEASE_MS + 1),
+            [queue(0)],
+            "it was expired"
+        );
+        assert!(locks.lock("g", "a", vec![queue(2)], LEASE_MS + 1).is_empty());
+        locks.forget_topic("orders");
+        assert!(locks.is_clean());
+    }
+
+    #[test]
     fn a_full_table_locks_nothing_new_but_renews() {
-        let locks = OrderLocks::new(1);
+        let locks = OrderLocks::new(1, 1 << 20);
         assert_eq!(locks.lock("g", "a", vec![queue(0), queue(1)], 0), [queue(0)]);
         assert_eq!(locks.lock("g", "a", vec![queue(0)], 5), [queue(0)]);
         assert!(locks.lock("h", "a", vec![queue(0)], 5).is_empty());
         locks.expire(5 + LEASE_MS + 1);
-        assert!(locks.is_empty());
+        assert!(locks.is_clean());
         assert_eq!(locks.lock("h", "a", vec![queue(0)], 70_000), [queue(0)]);
     }
 }

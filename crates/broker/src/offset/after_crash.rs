@@ -64,7 +64,7 @@ mod tests {
         for seed in 0..40 {
             let (after, _) = Store::open(Arc::new(disk.power_cut(seed)), options()).unwrap();
             let end = after.max_offset("t", 0).0;
-            let offsets = Offsets::new(10);
+            let offsets = Offsets::new(Default::default());
             for (group, offset) in [("all", 10), ("some", end.min(1)), ("end", end)] {
                 offsets.commit("t", group, 0, offset).unwrap();
             }

@@ -4,11 +4,11 @@ use super::{OffsetError, Offsets, table, unknown};
 use crate::clients::Consumers;
 use crate::clients::table::Channel;
 use crate::errors::Refusal;
-use crate::group::Groups;
+use crate::group::{GroupError, Groups};
 use crate::queues::Queues;
 use crate::reply::{Answer, Outcome};
 use crate::stats::BrokerStats;
-use crate::topic::Topics;
+use crate::topic::{Topic, Topics};
 use protocol::diagnose::{CorrectionOffsetHeader, CorrectionOffsets};
 use protocol::offset::{MaxOffsetHeader, QueryConsumerOffsetHeader, QueueHeader, SearchOffsetHeader};
 use protocol::reset::CloneGroupOffsetHeader;
@@ -32,7 +32,8 @@ impl From<OffsetError> for Refusal {
 pub fn query(request: &Frame, offsets: &Offsets, topics: &Topics, queues: &dyn Queues) -> Outcome {
     let asked = QueryConsumerOffsetHeader::decode(&request.ext)?;
     let (topic, queue_id) = (asked.topic, asked.queue_id);
-    if topics.find(topic).is_some_and(|topic| topic.is_reborn()) {
+    let known = topics.find(topic);
+    if known.is_some_and(|topic| topic.is_reborn() && check_queue(&topic, queue_id, queues).is_ok()) {
         // Whoever asks has no offset of the topic before. Without room for the note the group begins anew.
         let _ = offsets.begin(topic, asked.consumer_group, queue_id);
     }
@@ -60,8 +61,8 @@ pub fn query(request: &Frame, offsets: &Offsets, topics: &Topics, queues: &dyn Q
 /// noticed that the topic was deleted and made again is passed over.
 ///
 /// # Errors
-/// There is no such group or topic, a field is missing or below zero, or no room.
-pub fn update(request: &Frame, connection: u64, offsets: &Offsets, groups: &Groups, topics: &Topics) -> Outcome {
+/// There is no such group, topic or queue, a field is missing or below zero, or no room.
+pub fn update(request: &Frame, connection: u64, offsets: &Offsets, groups: &Groups, topics: &Topics, queues: &dyn Queues) -> Outcome {
     let group = request.ext.require_text("consumerGroup")?;
     let topic = request.ext.require_text("topic")?;
     if !groups.contains(group) {
@@ -75,6 +76,7 @@ pub fn update(request: &Frame, connection: u64, offsets: &Offsets, groups: &Grou
     let missing = |what: &str| Refusal::invalid(format!("{what} is null, topic is {topic}"));
     let queue_id = request.ext.optional_int("queueId")?.ok_or_else(|| missing("QueueId"))?;
     let offset = request.ext.optional_int("commitOffset")?.ok_or_else(|| missing("Offset"))?;
+    check_queue(&known, queue_id, queues)?;
     if known.may_be_mistaken(connection) && !offsets.has_begun(topic, group, queue_id) {
         tracing::info!(
             topic,
@@ -96,6 +98,16 @@ pub fn update(request: &Frame, connection: u64, offsets: &Offsets, groups: &Grou
         tracing::warn!(topic, group, queue_id, ?before, offset, "group commits an earlier offset");
     }
     Ok(Answer::ok())
+}
+
+/// A queue exists when its topic has that many, or when there are messages in it from when it had.
+fn check_queue(topic: &Topic, queue_id: i32, queues: &dyn Queues) -> Result<(), Refusal> {
+    let count = topic.read_queues.max(topic.write_queues);
+    if (0..count).contains(&queue_id) || (queue_id >= 0 && queues.max(&topic.name, queue_id) > 0) {
+        return Ok(());
+    }
+    let text = format!("queue {queue_id} of topic {} does not exist: it has {count} queues", topic.name);
+    Err(Refusal::invalid(text))
 }
 
 /// Code 29: which offset belongs to a time.
@@ -144,12 +156,26 @@ pub fn all(offsets: &Offsets, now_ms: i64) -> Outcome {
     Ok(Answer::body(table::text(offsets, offsets.version(now_ms), table::Layout::Body)))
 }
 
-/// Code 314: one group's offsets become another's too.
+/// Code 314: one group's offsets become another's too. That one is made as by its first member; Apache keeps offsets of groups that do
+/// not exist, of any name.
 ///
 /// # Errors
-/// A field is missing, or no room.
-pub fn clone_group<C: Channel>(request: &Frame, offsets: &Offsets, topics: &Topics, consumers: &Consumers<C>) -> Outcome {
+/// A field is missing, there is no such group and it may not be made, or no room.
+pub fn clone_group<C: Channel>(
+    request: &Frame,
+    offsets: &Offsets,
+    topics: &Topics,
+    consumers: &Consumers<C>,
+    make_group: impl FnOnce(&str) -> Result<(), GroupError>,
+) -> Outcome {
     let asked = CloneGroupOffsetHeader::decode(&request.ext)?;
+    make_group(asked.dest_group).map_err(|error| match error {
+        GroupError::Missing => {
+            let text = format!("subscription group [{}] does not exist: {error}", asked.dest_group);
+            Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
+        }
+        other => other.into(),
+    })?;
     let wanted = match asked.topic.filter(|topic| !topic.trim().is_empty()) {
         Some(topic) => BTreeSet::from([topic.to_owned()]),
         None => offsets.topics_of(asked.src_group),
@@ -317,7 +343,7 @@ mod tests {
     }
 
     fn groups() -> Groups {
-        let groups = Groups::new(100, Arc::default(), 0);
+        let groups = Groups::new(Default::default(), Arc::default(), 0);
         groups.find_or_create("g", true, 0).unwrap();
         groups
     }
@@ -330,20 +356,28 @@ mod tests {
 
     #[test]
     fn a_new_group_on_an_empty_queue_starts_at_zero_and_what_is_committed_is_answered() {
-        let (offsets, queues) = (Offsets::new(10), FakeQueues::default());
+        let (offsets, queues) = (Offsets::new(Default::default()), FakeQueues::default());
         assert_eq!(offset_of(query(&place(&[]), &offsets, &topics(), &queues)), Ok(0));
         let strict = place(&[("setZeroIfNotFound", "false")]);
         assert_eq!(
             offset_of(query(&strict, &offsets, &topics(), &queues)),
             Err(ResponseCode::QueryNotFound)
         );
-        update(&place(&[("commitOffset", "7")]), 1, &offsets, &groups(), &topics()).unwrap();
+        update(
+            &place(&[("commitOffset", "7")]),
+            1,
+            &offsets,
+            &groups(),
+            &topics(),
+            &FakeQueues::default(),
+        )
+        .unwrap();
         assert_eq!(offset_of(query(&strict, &offsets, &topics(), &queues)), Ok(7));
     }
 
     #[test]
     fn a_new_group_on_an_old_queue_is_left_to_choose() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(Default::default());
         let cold = FakeQueues {
             cold: true,
             ..FakeQueues::default().with("t", 0, 0, &[1, 2])
@@ -359,7 +393,7 @@ mod tests {
 
     #[test]
     fn commits_need_group_and_topic_and_do_not_overrule_a_reset() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(Default::default());
         let commit = |group: &str, topic: &str, offset: &str| {
             let fields = [
                 ("consumerGroup", group),
@@ -367,7 +401,7 @@ mod tests {
                 ("queueId", "0"),
                 ("commitOffset", offset),
             ];
-            update(&frame(&fields), 1, &offsets, &groups(), &topics())
+            update(&frame(&fields), 1, &offsets, &groups(), &topics(), &FakeQueues::default())
         };
         assert_eq!(commit("x", "t", "1").unwrap_err().code, ResponseCode::SubscriptionGroupNotExist);
         assert_eq!(commit("g", "x", "1").unwrap_err().code, ResponseCode::TopicNotExist);
@@ -381,13 +415,38 @@ mod tests {
     }
 
     #[test]
+    fn only_queues_that_exist_get_an_offset() {
+        let offsets = Offsets::new(Default::default());
+        let queues = FakeQueues::default().with("t", 5, 0, &[100]);
+        let commit = |queue_id: &str| {
+            let fields = [("consumerGroup", "g"), ("topic", "t"), ("queueId", queue_id), ("commitOffset", "1")];
+            update(&frame(&fields), 1, &offsets, &groups(), &topics(), &queues)
+        };
+        assert_eq!(commit("65535000").unwrap_err().code, ResponseCode::InvalidParameter);
+        assert_eq!(commit("2").unwrap_err().text, "queue 2 of topic t does not exist: it has 2 queues");
+        assert!(
+            commit("1").is_ok() && commit("5").is_ok(),
+            "one had messages when there were more queues"
+        );
+        assert_eq!(offsets.of_group_on_topic("t", "g").len(), 2);
+    }
+
+    #[test]
     fn a_client_that_has_not_noticed_a_new_life_of_its_topic_commits_nothing_until_it_asks() {
-        let (offsets, topics, queues) = (Offsets::new(10), topics(), FakeQueues::default());
+        let (offsets, topics, queues) = (Offsets::new(Default::default()), topics(), FakeQueues::default());
         topics.remove("t", 1);
         topics.update(vec![(Spec::new("t", 2), Default::default())], 2).unwrap();
         let (old, new) = (0, net::Connection::next_id());
         let commit = |connection, offset: &str| {
-            update(&place(&[("commitOffset", offset)]), connection, &offsets, &groups(), &topics).unwrap();
+            update(
+                &place(&[("commitOffset", offset)]),
+                connection,
+                &offsets,
+                &groups(),
+                &topics,
+                &queues,
+            )
+            .unwrap();
             offsets.committed("t", "g", 0)
         };
         assert_eq!(commit(old, "20"), None);
@@ -411,7 +470,7 @@ mod tests {
 
     #[test]
     fn progress_is_told_by_queue() {
-        let (offsets, topics) = (Offsets::new(10), topics());
+        let (offsets, topics) = (Offsets::new(Default::default()), topics());
         let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());
         let stats = BrokerStats::new("c", 100);
         let queues = FakeQueues::default().with("t", 0, 0, &[100, 200, 300]);
@@ -437,18 +496,22 @@ mod tests {
 
     #[test]
     fn offsets_are_cloned_on_every_topic() {
-        let (offsets, topics) = (Offsets::new(10), topics());
+        let (offsets, topics) = (Offsets::new(Default::default()), topics());
         let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());
         offsets.commit("t", "g", 0, 2).unwrap();
         offsets.commit("u", "g", 0, 5).unwrap();
         let asked = frame(&[("srcGroup", "g"), ("destGroup", "h")]);
-        clone_group(&asked, &offsets, &topics, &consumers).unwrap();
+        clone_group(&asked, &offsets, &topics, &consumers, |_| Ok(())).unwrap();
         assert_eq!((offsets.committed("t", "h", 0), offsets.committed("u", "h", 0)), (Some(2), Some(5)));
+        let nobody = frame(&[("srcGroup", "g"), ("destGroup", "nobody")]);
+        let missing = clone_group(&nobody, &offsets, &topics, &consumers, |_| Err(GroupError::Missing)).unwrap_err();
+        assert_eq!(missing.code, ResponseCode::SubscriptionGroupNotExist);
+        assert!(offsets.topics_of("nobody").is_empty());
     }
 
     #[test]
     fn the_earliest_offset_of_other_groups_is_found() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(Default::default());
         for (group, offset) in [("a", 5), ("b", 3), ("slow", 1)] {
             offsets.commit("t", group, 0, offset).unwrap();
         }

@@ -10,7 +10,9 @@
 //!   What must not move an offset back are repeats of old requests: a pull that was parked and woken does not commit
 //!   again, and a commit does not overrule a pending reset.
 //! - Offsets of a deleted topic or group are gone with it.
-//! - The number of (topic, group) pairs is bounded (`apogeeMaxCommittedOffsets`), and so are queues of a pair.
+//! - The number of (topic, group) pairs is bounded (`apogeeMaxCommittedOffsets`), and so are the bytes they take
+//!   (`apogeeMaxOffsetBytes`). What was saved is kept whatever the bounds are.
+//! - Only queues that exist get an offset.
 //!
 //! Not here: reading messages, subscriptions, broadcast consumers (their offsets are kept by the client).
 
@@ -18,8 +20,9 @@ mod after_crash;
 pub mod handler;
 pub mod places;
 pub mod reset;
+mod slots;
 pub mod table;
 pub mod unknown;
 
 pub use after_crash::fit;
-pub use places::{OffsetError, Offsets};
+pub use places::{OffsetError, OffsetLimits, Offsets};

@@ -2,17 +2,15 @@
 //!
 //! Committing is a hot path: two look-ups by text that make none, and a short lock on the group's own slot.
 
+use super::slots::{NONE, PLACE_BYTES, Place, Slot, Slots};
 use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;
-use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Commits for each step of the version.
 const COMMITS_A_VERSION: u64 = 500;
-/// Most queues of one topic that a group may keep offsets of.
-pub const MAX_QUEUES: usize = 65_536;
 
 /// Why an offset was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +18,9 @@ pub enum OffsetError {
     /// No more groups on topics may be added.
     #[error("the broker keeps offsets of {0} groups on topics already, see apogeeMaxCommittedOffsets")]
     Full(usize),
-    /// No more queues of this topic may be added.
-    #[error("the group has offsets of {MAX_QUEUES} queues of this topic already")]
-    TooManyQueues,
+    /// No more bytes may be taken.
+    #[error("the broker keeps {0} bytes of offsets already, see apogeeMaxOffsetBytes")]
+    FullBytes(usize),
     /// An operator moved the group, and no pull has taken that yet: whoever commits does not know of it.
     #[error("Offset has been previously reset")]
     ResetPending,
@@ -36,132 +34,44 @@ pub enum OffsetError {
     },
 }
 
-const NONE: i64 = -1;
-
-/// A group's place in one queue; -1 is unknown.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    queue_id: i32,
-    consumed: i64,
-    pulled: i64,
-    reset: i64,
-    /// The group has asked where it is, or has been given messages from the beginning on.
-    begun: bool,
-    /// Damaged messages that were passed over, and the offset of the last one.
-    damaged: u32,
-    last_damaged: i64,
-}
-
-/// A group on a topic: its queues, sorted by id.
-#[derive(Debug, Default)]
-struct Slot(Mutex<Vec<Place>>);
-
-impl Slot {
-    fn has_consumed(&self) -> bool {
-        self.0.lock().iter().any(|place| place.consumed != NONE)
-    }
-
-    fn read<T>(&self, queue_id: i32, look: impl FnOnce(&Place) -> T) -> Option<T> {
-        let places = self.0.lock();
-        let at = places.binary_search_by_key(&queue_id, |place| place.queue_id).ok()?;
-        Some(look(&places[at]))
-    }
-
-    fn change<T>(&self, queue_id: i32, change: impl FnOnce(&mut Place) -> T) -> Result<T, OffsetError> {
-        let mut places = self.0.lock();
-        let at = match places.binary_search_by_key(&queue_id, |place| place.queue_id) {
-            Ok(at) => at,
-            Err(_) if places.len() >= MAX_QUEUES => return Err(OffsetError::TooManyQueues),
-            Err(at) => {
-                let unknown = Place {
-                    queue_id,
-                    consumed: NONE,
-                    pulled: NONE,
-                    reset: NONE,
-                    begun: false,
-                    damaged: 0,
-                    last_damaged: NONE,
-                };
-                places.insert(at, unknown);
-                at
-            }
-        };
-        Ok(change(&mut places[at]))
-    }
-}
-
-/// Slots by topic and group, and the way back.
-#[derive(Debug, Default)]
-struct Slots {
-    topics: FxHashMap<Arc<str>, FxHashMap<Box<str>, Arc<Slot>>>,
-    /// Topics of each group: those that have a slot of it.
-    groups: FxHashMap<Box<str>, FxHashSet<Arc<str>>>,
-}
-
-impl Slots {
-    fn find(&self, topic: &str, group: &str) -> Option<&Arc<Slot>> {
-        self.topics.get(topic)?.get(group)
-    }
-
-    /// The slot, and whether it is new.
-    fn find_or_insert(&mut self, topic: &str, group: &str) -> (Arc<Slot>, bool) {
-        let name = match self.topics.get_key_value(topic) {
-            Some((name, _)) => Arc::clone(name),
-            None => topic.into(),
-        };
-        let slots = self.topics.entry(Arc::clone(&name)).or_default();
-        if let Some(slot) = slots.get(group) {
-            return (Arc::clone(slot), false);
-        }
-        let slot = Arc::default();
-        slots.insert(group.into(), Arc::clone(&slot));
-        match self.groups.get_mut(group) {
-            Some(topics) => topics.insert(name),
-            None => self.groups.entry(group.into()).or_default().insert(name),
-        };
-        (slot, true)
-    }
-
-    fn remove_topic(&mut self, topic: &str) -> Vec<Arc<Slot>> {
-        let Some(slots) = self.topics.remove(topic) else {
-            return Vec::new();
-        };
-        for group in slots.keys() {
-            if let Some(topics) = self.groups.get_mut(group) {
-                topics.remove(topic);
-                if topics.is_empty() {
-                    self.groups.remove(group);
-                }
-            }
-        }
-        slots.into_values().collect()
-    }
-
-    fn remove_group(&mut self, group: &str) -> Vec<Arc<Slot>> {
-        let mut gone = Vec::new();
-        for topic in self.groups.remove(group).unwrap_or_default() {
-            if let Some(slots) = self.topics.get_mut(&topic) {
-                gone.extend(slots.remove(group));
-                if slots.is_empty() {
-                    self.topics.remove(&topic);
-                }
-            }
-        }
-        gone
-    }
-}
-
 /// Offsets by queue id.
 pub type ByQueue = BTreeMap<i32, i64>;
 /// A topic and a group.
 pub type TopicGroup = (Box<str>, Box<str>);
+
+/// The bounds, each a setting. What was saved is kept whatever they are.
+#[derive(Clone, Copy, Debug)]
+pub struct OffsetLimits {
+    /// Pairs of topic and group: `apogeeMaxCommittedOffsets`.
+    pub pairs: usize,
+    /// Bytes that they take with their queues: `apogeeMaxOffsetBytes`.
+    pub bytes: usize,
+}
+
+impl Default for OffsetLimits {
+    fn default() -> Self {
+        Self {
+            pairs: 1_000_000,
+            bytes: 512 << 20,
+        }
+    }
+}
+
+/// Whether the bounds count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bounded {
+    Yes,
+    /// What was saved is taken as it is.
+    No,
+}
 
 /// The offsets of all groups on all topics.
 #[derive(Debug)]
 pub struct Offsets {
     slots: RwLock<Slots>,
     count: AtomicUsize,
-    max: usize,
+    bytes: AtomicUsize,
+    limits: OffsetLimits,
     resets: AtomicUsize,
     commits: AtomicU64,
     dirty: AtomicBool,
@@ -178,13 +88,14 @@ struct Version {
 }
 
 impl Offsets {
-    /// No offsets; at most `max` (setting `apogeeMaxCommittedOffsets`) pairs of topic and group will be kept.
+    /// No offsets.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(limits: OffsetLimits) -> Self {
         Self {
             slots: RwLock::default(),
             count: AtomicUsize::new(0),
-            max,
+            bytes: AtomicUsize::new(0),
+            limits,
             resets: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
@@ -199,20 +110,52 @@ impl Offsets {
     }
 
     fn change<T>(&self, topic: &str, group: &str, queue_id: i32, change: impl FnOnce(&mut Place) -> T) -> Result<T, OffsetError> {
+        self.change_within(Bounded::Yes, topic, group, queue_id, change)
+    }
+
+    fn change_within<T>(
+        &self,
+        bounded: Bounded,
+        topic: &str,
+        group: &str,
+        queue_id: i32,
+        change: impl FnOnce(&mut Place) -> T,
+    ) -> Result<T, OffsetError> {
+        let room = || self.take_bytes(bounded, PLACE_BYTES);
         let slots = self.slots.read();
         if let Some(slot) = slots.find(topic, group) {
-            return slot.change(queue_id, change);
+            return slot.change(queue_id, room, change);
         }
         drop(slots);
-        if self.count.load(Relaxed) >= self.max {
-            return Err(OffsetError::Full(self.max));
+        if bounded == Bounded::Yes && self.count.load(Relaxed) >= self.limits.pairs {
+            return Err(OffsetError::Full(self.limits.pairs));
         }
         let mut slots = self.slots.write();
-        let (slot, fresh) = slots.find_or_insert(topic, group);
-        if fresh {
+        if slots.find(topic, group).is_none() {
+            self.take_bytes(bounded, Slots::slot_bytes(topic, group))?;
             self.count.fetch_add(1, Relaxed);
         }
-        slot.change(queue_id, change)
+        slots.find_or_insert(topic, group).change(queue_id, room, change)
+    }
+
+    fn take_bytes(&self, bounded: Bounded, bytes: usize) -> Result<(), OffsetError> {
+        let most = if bounded == Bounded::Yes { self.limits.bytes } else { usize::MAX };
+        let fits = |taken: usize| (taken.saturating_add(bytes) <= most).then_some(taken + bytes);
+        let taken = self.bytes.fetch_update(Relaxed, Relaxed, fits);
+        taken.map(drop).map_err(OffsetError::FullBytes)
+    }
+
+    /// Takes an offset, and a reset that waits for a pull, as they were saved.
+    pub(super) fn restore(&self, topic: &str, group: &str, queue_id: i32, offset: i64, is_reset: bool) -> Result<(), OffsetError> {
+        if queue_id < 0 || offset < 0 {
+            return Err(OffsetError::Negative { queue_id, offset });
+        }
+        let fresh = self.change_within(Bounded::No, topic, group, queue_id, |place| {
+            place.consumed = offset;
+            is_reset && std::mem::replace(&mut place.reset, offset) == NONE
+        })?;
+        self.resets.fetch_add(usize::from(fresh), Relaxed);
+        Ok(())
     }
 
     /// Takes a committed offset as it is and returns the one before.
@@ -424,11 +367,13 @@ impl Offsets {
         self.forgotten(&gone);
     }
 
-    fn forgotten(&self, slots: &[Arc<Slot>]) {
-        for slot in slots {
-            let pending = slot.0.lock().iter().filter(|place| place.reset != NONE).count();
+    fn forgotten(&self, slots: &[(usize, Arc<Slot>)]) {
+        for (bytes, slot) in slots {
+            let places = slot.0.lock();
+            let pending = places.iter().filter(|place| place.reset != NONE).count();
             self.resets.fetch_sub(pending, Relaxed);
             self.count.fetch_sub(1, Relaxed);
+            self.bytes.fetch_sub(bytes + places.len() * PLACE_BYTES, Relaxed);
             self.dirty.store(true, Relaxed);
             self.mark_moved();
         }
@@ -533,9 +478,11 @@ fn by_queue(slot: &Slot, of: impl Fn(&Place) -> i64) -> ByQueue {
 mod tests {
     use super::*;
 
+    const LIMITS: OffsetLimits = OffsetLimits { pairs: 10, bytes: 1 << 20 };
+
     #[test]
     fn what_is_committed_is_answered() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(LIMITS);
         assert_eq!(offsets.committed("t", "g", 0), None);
         assert_eq!(offsets.commit("t", "g", 0, 7), Ok(None));
         assert_eq!(offsets.commit("t", "g", 0, 5), Ok(Some(7)));
@@ -548,7 +495,7 @@ mod tests {
 
     #[test]
     fn topics_and_groups_find_each_other_until_one_is_forgotten() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(LIMITS);
         for (topic, group) in [("t", "g"), ("u", "g"), ("t", "h")] {
             offsets.commit(topic, group, 0, 1).unwrap();
             offsets.commit(topic, group, 1, 1).unwrap();
@@ -568,12 +515,12 @@ mod tests {
         assert_eq!((offsets.groups_of("t"), offsets.groups_of("u")), (names(&[]), names(&[])));
         let slots = offsets.slots.read();
         assert!(slots.topics.is_empty() && slots.groups.is_empty());
-        assert_eq!(offsets.count.load(Relaxed), 0);
+        assert_eq!((offsets.count.load(Relaxed), offsets.bytes.load(Relaxed)), (0, 0));
     }
 
     #[test]
     fn only_a_change_makes_the_file_stale() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(LIMITS);
         offsets.commit("t", "g", 0, 7).unwrap();
         assert!(offsets.take_dirty());
         offsets.commit("t", "g", 0, 7).unwrap();
@@ -583,7 +530,7 @@ mod tests {
 
     #[test]
     fn a_reset_is_answered_until_one_pull_takes_it() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(LIMITS);
         offsets.commit("t", "g", 0, 7).unwrap();
         assert_eq!(offsets.take_reset("t", "g", 0), None);
         offsets.reset("t", "g", 0, 3).unwrap();
@@ -598,7 +545,7 @@ mod tests {
 
     #[test]
     fn the_pulled_offset_falls_back_to_the_committed_one() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(LIMITS);
         offsets.commit("t", "g", 0, 7).unwrap();
         assert_eq!(offsets.pulled("t", "g", 0), Some(7));
         offsets.pulled_to("t", "g", 0, 9).unwrap();
@@ -607,7 +554,7 @@ mod tests {
 
     #[test]
     fn a_group_that_only_pulled_has_not_consumed() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(LIMITS);
         offsets.pulled_to("t", "g", 0, 9).unwrap();
         assert!(offsets.topics_of("g").is_empty() && offsets.groups_of("t").is_empty());
         assert_eq!(offsets.committed("t", "g", 0), None);
@@ -625,7 +572,7 @@ mod tests {
 
     #[test]
     fn deleted_topics_and_groups_leave_nothing() {
-        let offsets = Offsets::new(2);
+        let offsets = Offsets::new(OffsetLimits { pairs: 2, ..LIMITS });
         offsets.commit("t", "g", 0, 1).unwrap();
         offsets.reset("u", "g", 0, 1).unwrap();
         assert_eq!(offsets.commit("u", "h", 0, 1), Err(OffsetError::Full(2)));
@@ -638,8 +585,28 @@ mod tests {
     }
 
     #[test]
+    fn offsets_are_bounded_in_bytes_but_not_those_that_were_saved() {
+        let two = Slots::slot_bytes("t", "g") + 2 * PLACE_BYTES;
+        let offsets = Offsets::new(OffsetLimits { bytes: two, ..LIMITS });
+        offsets.commit("t", "g", 0, 1).unwrap();
+        offsets.commit("t", "g", 1, 1).unwrap();
+        assert_eq!(offsets.commit("t", "g", 2, 1), Err(OffsetError::FullBytes(two)));
+        assert_eq!(offsets.commit("u", "g", 0, 1), Err(OffsetError::FullBytes(two)));
+        assert_eq!(offsets.commit("t", "g", 1, 5), Ok(Some(1)), "what is there may change");
+        offsets.restore("t", "g", 2, 7, false).unwrap();
+        offsets.restore("u", "h", 0, 8, true).unwrap();
+        assert_eq!(
+            (offsets.committed("t", "g", 2), offsets.take_reset("u", "h", 0)),
+            (Some(7), Some(8))
+        );
+        offsets.forget_group("g");
+        offsets.forget_group("h");
+        assert_eq!((offsets.count.load(Relaxed), offsets.bytes.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
     fn the_version_grows_with_every_five_hundredth_commit() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(LIMITS);
         offsets.set_version(DataVersion {
             counter: 7,
             ..DataVersion::default()
@@ -654,7 +621,7 @@ mod tests {
 
     #[test]
     fn cloned_offsets_are_those_of_the_source() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(LIMITS);
         offsets.commit("t", "g", 0, 1).unwrap();
         offsets.commit("t", "g", 3, 9).unwrap();
         offsets.clone_group("t", "g", "h").unwrap();

@@ -195,10 +195,10 @@ mod tests {
         fn new() -> Self {
             let limits = TopicLimits { topics: 100, queues: 64 };
             let stats = Arc::new(BrokerStats::new("c", 100));
-            let groups = Groups::new(100, Arc::default(), 0);
+            let groups = Groups::new(Default::default(), Arc::default(), 0);
             groups.find_or_create("g", true, 0).unwrap();
             Self {
-                offsets: Offsets::new(10),
+                offsets: Offsets::new(Default::default()),
                 topics: Topics::new(vec![Spec::new("t", 2)], limits, stats, Arc::default(), 0),
                 groups,
                 consumers: Consumers::new(ClientLimits::default()),

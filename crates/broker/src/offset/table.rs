@@ -13,7 +13,7 @@
 //! are in the file only, when there are any, and Java passes over them. A topic or group cannot contain `@`.
 
 use super::Offsets;
-use super::places::{ByQueue, OffsetError, TopicGroup};
+use super::places::{ByQueue, TopicGroup};
 use crate::upkeep::StateFile;
 use protocol::DataVersion;
 use protocol::json::{self, JsonError};
@@ -47,25 +47,21 @@ pub fn parse(content: &[u8]) -> Result<Saved, JsonError> {
 
 /// Puts what was saved into an empty table.
 pub fn restore(offsets: &Offsets, saved: &Saved) {
-    restore_each(&saved.offset_table, |topic, group, queue_id, offset| {
-        offsets.commit(topic, group, queue_id, offset).map(drop)
-    });
-    restore_each(&saved.reset_offset_table, |topic, group, queue_id, offset| {
-        offsets.reset(topic, group, queue_id, offset)
-    });
+    restore_each(offsets, &saved.offset_table, false);
+    restore_each(offsets, &saved.reset_offset_table, true);
     offsets.set_version(saved.data_version);
     offsets.take_dirty();
     offsets.take_moved();
 }
 
-fn restore_each(table: &BTreeMap<String, ByQueue>, put: impl Fn(&str, &str, i32, i64) -> Result<(), OffsetError>) {
+fn restore_each(offsets: &Offsets, table: &BTreeMap<String, ByQueue>, are_resets: bool) {
     for (pair, queues) in table {
         let Some((topic, group)) = pair.split_once('@') else {
             tracing::warn!(pair, "saved offset is of no topic and group: left out");
             continue;
         };
         for (queue_id, offset) in queues {
-            if let Err(error) = put(topic, group, *queue_id, *offset) {
+            if let Err(error) = offsets.restore(topic, group, *queue_id, *offset, are_resets) {
                 tracing::warn!(topic, group, queue_id, offset, %error, "saved offset left out");
             }
         }
@@ -242,7 +238,7 @@ mod tests {
     use store::disk::real::RealDisk;
 
     fn some() -> Offsets {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(Default::default());
         offsets.commit("t", "g", 0, 7).unwrap();
         offsets.commit("t", "g", 3, 9).unwrap();
         offsets.commit("%RETRY%g", "g", 0, 1).unwrap();
@@ -271,7 +267,7 @@ mod tests {
         offsets.reset("t", "g", 3, 4).unwrap();
         assert!(!text(&offsets, VERSION, Layout::Body).contains("reset"));
         let restored = |offsets: &Offsets| {
-            let after = Offsets::new(10);
+            let after = Offsets::new(Default::default());
             restore(&after, &parse(text(offsets, VERSION, Layout::File).as_bytes()).unwrap());
             after
         };
@@ -286,7 +282,7 @@ mod tests {
     fn an_empty_file_looks_as_apaches() {
         let expected = "{\n\t\"dataVersion\":{\n\t\t\"counter\":2,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1000\n\t},\n\
                         \t\"groupTopicMap\":{},\n\t\"offsetTable\":{},\n\t\"pullOffsetTable\":{}\n}";
-        assert_eq!(text(&Offsets::new(1), VERSION, Layout::File), expected);
+        assert_eq!(text(&Offsets::new(Default::default()), VERSION, Layout::File), expected);
     }
 
     #[test]
@@ -294,7 +290,7 @@ mod tests {
         for layout in [Layout::File, Layout::Body] {
             let saved = parse(text(&some(), VERSION, layout).as_bytes()).unwrap();
             assert_eq!(saved.data_version, VERSION);
-            let offsets = Offsets::new(10);
+            let offsets = Offsets::new(Default::default());
             restore(&offsets, &saved);
             assert_eq!(offsets.committed("t", "g", 3), Some(9));
             assert_eq!(offsets.committed("%RETRY%g", "g", 0), Some(1));
@@ -314,7 +310,7 @@ mod tests {
         assert!(!path.exists(), "nothing changed");
         offsets.commit("t", "g", 3, 10).unwrap();
         save_if_dirty(&offsets, &file, 7).unwrap();
-        let after = Offsets::new(10);
+        let after = Offsets::new(Default::default());
         load(&after, &file).unwrap();
         assert_eq!(after.committed("t", "g", 3), Some(10));
     }
@@ -322,7 +318,7 @@ mod tests {
     #[test]
     fn quoted_keys_and_odd_names_are_read_too() {
         let saved = parse(br#"{"offsetTable":{"a\\\"{1:@g":{"0":5, 12:6,-1:3},"no pair":{0:1}},"list":[1,2]}"#).unwrap();
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(Default::default());
         restore(&offsets, &saved);
         assert_eq!(offsets.of_group_on_topic("a\\\"{1:", "g"), ByQueue::from([(0, 5), (12, 6)]));
         assert!(parse(b"{").is_err());

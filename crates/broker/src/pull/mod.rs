@@ -127,6 +127,12 @@ impl Puller {
         self.hold.len()
     }
 
+    /// Whether nothing is left of pulls that were parked.
+    #[cfg(test)]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.hold.is_clean()
+    }
+
     /// Serves a pull request.
     pub fn serve(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64) {
         let reply = Reply::to(conn, frame);

@@ -6,7 +6,7 @@
 use super::rules::{self, DLQ_QUEUES, Fate};
 use crate::delay;
 use crate::errors::Refusal;
-use crate::group::{Groups, Rule};
+use crate::group::{GroupError, Groups, Rule};
 use crate::reply::{Answer, Reply};
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
@@ -73,6 +73,7 @@ fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Resul
         return Ok(());
     }
     let retry = retry_topic(with, &header, &rule)?;
+    let retry_is_settled = retry.is_settled(with.topics.changed());
     let bytes = found(with.store, header.offset)?;
     let record =
         Record::parse(&bytes).map_err(|error| Refusal::system(format!("look message by offset failed, {}: {error}", header.offset)))?;
@@ -90,7 +91,7 @@ fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Resul
             fate,
         },
     };
-    store_again(&record, &back, &header, with, reply)
+    store_again(&record, &back, &header, (with, retry_is_settled), reply)
 }
 
 /// The rule of a group whose messages are given back, made if that is allowed.
@@ -99,11 +100,12 @@ fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Resul
 /// There is no such group.
 pub(crate) fn rule(groups: &Groups, settings: &BrokerSettings, group: &str, now_ms: i64) -> Result<Arc<Rule>, Refusal> {
     let auto_create = settings.auto_create_subscription_group;
-    groups.find_or_create(group, auto_create, now_ms).ok_or_else(|| {
-        let text = format!(
-            "subscription group not exist, {group}; create it with mqadmin updateSubGroup, or set autoCreateSubscriptionGroup=true"
-        );
-        Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
+    groups.find_or_create(group, auto_create, now_ms).map_err(|error| match error {
+        GroupError::Missing | GroupError::Name(_) => {
+            let text = format!("subscription group not exist, {group}: {error}");
+            Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
+        }
+        other => other.into(),
     })
 }
 
@@ -139,7 +141,13 @@ fn any_queue(queues: i32) -> i32 {
     (NEXT.fetch_add(1, Relaxed) % queues.max(1) as u32) as i32
 }
 
-fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, with: &GivingBack<'_>, reply: &Reply) -> Result<(), Refusal> {
+fn store_again(
+    record: &Record<'_>,
+    back: &Back,
+    header: &SendBackHeader<'_>,
+    (with, retry_is_settled): (&GivingBack<'_>, bool),
+    reply: &Reply,
+) -> Result<(), Refusal> {
     let (topic, queue_id, properties) = match back.fate {
         Fate::Dead => (&*back.topic.name, back.queue_id, rules::given_back(record, 0)),
         Fate::Again { level } => waiting(record, back, level, with),
@@ -170,7 +178,8 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
         waits_in: (back.fate != Fate::Dead).then_some(queue_id),
     };
     let changed = with.topics.changed();
-    let changed = (!back.topic.is_settled(changed)).then(|| Arc::clone(changed));
+    let is_settled = retry_is_settled && back.topic.is_settled(changed);
+    let changed = (!is_settled).then(|| Arc::clone(changed));
     let (answer, owed) = (reply.clone(), reply.connection().owe(ANSWER_BYTES));
     let done = move |outcome: Result<(), Arc<str>>| {
         let outcome = outcome.map(|()| count.count());

@@ -162,7 +162,7 @@ mod tests {
         let limits = TopicLimits { topics: 10, queues: 64 };
         let stats = Arc::new(BrokerStats::new("c", 100));
         let topics = Topics::new(vec![Spec::new("t", 1)], limits, Arc::clone(&stats), Arc::default(), 0);
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(Default::default());
         offsets.commit("t", "g", 0, 2).unwrap();
         let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());
         let queues = FakeQueues::default().with("t", 0, 0, &[100, 200, 300]);
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn groups_and_topics_find_each_other() {
-        let offsets = Offsets::new(10);
+        let offsets = Offsets::new(Default::default());
         offsets.commit("t", "g", 0, 2).unwrap();
         let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());
         let answer = groups_of_topic(&frame(&[("topic", "t")]), &consumers, &offsets).unwrap();

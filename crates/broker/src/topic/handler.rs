@@ -341,14 +341,14 @@ mod tests {
     #[test]
     fn a_deleted_topic_takes_its_offsets_and_pop_retries_along() {
         let topics = topics();
-        let offsets = Offsets::new(100);
+        let offsets = Offsets::new(Default::default());
         let stats = BrokerStats::new("c", 100);
         for topic in ["orders", "%RETRY%g+orders"] {
             create(&create_frame(topic).clone(), &topics, &settings(), 1).unwrap_or_else(|_| Answer::ok());
         }
         topics.create_for_group(Spec::new("%RETRY%g_orders", 1), 2).unwrap();
         offsets.commit("orders", "g", 0, 5).unwrap();
-        let (locks, modes) = (OrderLocks::new(10), Modes::new(Arc::default()));
+        let (locks, modes) = (OrderLocks::new(10, 1 << 20), Modes::new(Arc::default()));
         locks.lock(
             "g",
             "c",

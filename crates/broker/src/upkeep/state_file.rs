@@ -165,8 +165,8 @@ mod tests {
             let limits = TopicLimits { topics: 10, queues: 64 };
             Self {
                 topics: Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0),
-                groups: Groups::new(100, Arc::default(), 0),
-                offsets: Offsets::new(10),
+                groups: Groups::new(Default::default(), Arc::default(), 0),
+                offsets: Offsets::new(Default::default()),
                 delays: DelayOffsets::new(0),
                 modes: Modes::new(Arc::default()),
             }

@@ -223,8 +223,8 @@ mod tests {
             let stats = Arc::new(BrokerStats::new("c", 100));
             let limits = TopicLimits { topics: 10, queues: 64 };
             let topics = Arc::new(Topics::new(vec![], limits, Arc::clone(&stats), Arc::clone(&signal), 0));
-            let groups = Arc::new(Groups::new(100, Arc::clone(&signal), 0));
-            let offsets = Arc::new(Offsets::new(10));
+            let groups = Arc::new(Groups::new(Default::default(), Arc::clone(&signal), 0));
+            let offsets = Arc::new(Offsets::new(Default::default()));
             let modes = Arc::new(Modes::new(Arc::clone(&signal)));
             let files = Files::new(&disk, dir, &[]);
             let tables = Tables::new(files, Arc::clone(&topics), Arc::clone(&groups), Arc::clone(&offsets), modes, None);
@@ -241,7 +241,7 @@ mod tests {
                         topics: registered,
                         notices: Arc::new(Notices::new(Arc::new(Consumers::new(ClientLimits::default())))),
                         producers: Arc::new(Producers::new(ClientLimits::default())),
-                        locks: Arc::new(OrderLocks::new(10)),
+                        locks: Arc::new(OrderLocks::new(10, 1 << 20)),
                         stats,
                         settings,
                         registration,

@@ -16,7 +16,7 @@
 //! A disk has room without end unless [`SimulatedDisk::set_capacity`] says how much: then reserved files take their length
 //! and others the sectors that are written, what does not fit is refused, and `space` answers what is left.
 //!
-//! Not here: time (a call takes none).
+//! Not here: time. A call takes none, but a test may hold all syncs ([`SimulatedDisk::hold_syncs`]).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -27,9 +27,11 @@ use std::sync::Arc;
 use crate::sync::{Mutex, MutexGuard};
 
 use super::{Allocate, Disk, DiskFile, Entry, Lock, OpenMode, Space, parent, with_suffix};
+use gate::Gate;
 use handles::{SimulatedFile, SimulatedLock};
 use state::{Change, FileState, NameChange, Names, Node, Plan, Random, State, index};
 
+mod gate;
 mod handles;
 mod state;
 mod survivors;
@@ -54,7 +56,7 @@ pub enum Lasts {
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone)]
-pub struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk(Arc<Mutex<State>>, Arc<Gate>);
 
 impl fmt::Debug for SimulatedDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +80,7 @@ impl SimulatedDisk {
     }
 
     fn from_parts(seed: u64, names: Names, files: Vec<FileState>) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             random: Random(seed),
             boot: seed,
             now_ms: 0,
@@ -94,7 +96,8 @@ impl SimulatedDisk {
             plan: None,
             off: false,
             first_failure: None,
-        })))
+        };
+        Self(Arc::new(Mutex::new(state)), Arc::default())
     }
 
     /// The disk as it may be found after a power cut now. This disk is left as it is, so many seeds can be tried.
@@ -132,6 +135,16 @@ impl SimulatedDisk {
         after.closed.clone_from(&state.closed);
         drop(after);
         found
+    }
+
+    /// From now on no sync of a file returns until [`Self::let_syncs_go`].
+    pub fn hold_syncs(&self) {
+        self.1.set(true);
+    }
+
+    /// Syncs go on.
+    pub fn let_syncs_go(&self) {
+        self.1.set(false);
     }
 
     /// Calls that change something, since this disk was made, failed ones included.

@@ -65,6 +65,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.1.pass();
         self.disk.on()?.sync_file(self.id)
     }
 

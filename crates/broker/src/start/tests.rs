@@ -1,0 +1,177 @@
+//! A whole broker on a simulated disk, asked over the network.
+
+use super::*;
+use net::client::{Peer, PeerOptions};
+use protocol::frame::FLAG_ONEWAY;
+use protocol::{Frame, RequestCode, ResponseCode};
+use std::time::Instant;
+use store::disk::simulated::SimulatedDisk;
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn start(disk: &SimulatedDisk, change: impl FnOnce(&mut BrokerSettings)) -> Broker {
+    let mut settings = BrokerSettings {
+        bind_address: std::net::Ipv4Addr::LOCALHOST.into(),
+        listen_port: 0,
+        store_path_root_dir: "/store".into(),
+        mapped_file_size_commit_log: 1 << 20,
+        mapped_file_size_consume_queue: 20_000,
+        max_hash_slot_num: 1_000,
+        max_index_num: 4_000,
+        clean_file_forcibly_enable: false,
+        ..BrokerSettings::default()
+    };
+    change(&mut settings);
+    Broker::start(settings, &[], Arc::new(disk.clone())).unwrap()
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(4 * SOON, work).await.expect("it hangs") })
+}
+
+async fn connect(broker: &Broker) -> Peer {
+    let address = broker.addresses()[0].to_string();
+    Peer::connect(&address, PeerOptions::default()).await.unwrap()
+}
+
+fn request(code: RequestCode, fields: &[(&str, &str)], body: &str) -> Frame {
+    let mut frame = Frame::request(code);
+    for (name, value) in fields {
+        frame.ext.push(name, *value);
+    }
+    frame.body = body.as_bytes().to_vec().into();
+    frame
+}
+
+async fn ask(peer: &Peer, frame: Frame) -> ResponseCode {
+    let answer = peer.request(frame, SOON).await.unwrap();
+    ResponseCode::try_from(answer.code).unwrap()
+}
+
+fn send(topic: &str, wait: bool) -> Frame {
+    let properties = format!("WAIT\u{1}{wait}\u{2}");
+    let fields = [
+        ("producerGroup", "p"),
+        ("topic", topic),
+        ("defaultTopic", "TBW102"),
+        ("defaultTopicQueueNums", "1"),
+        ("queueId", "0"),
+        ("sysFlag", "0"),
+        ("bornTimestamp", "1"),
+        ("flag", "0"),
+        ("properties", properties.as_str()),
+    ];
+    request(RequestCode::SendMessage, &fields, "body")
+}
+
+fn pull(group: &str, sys_flag: &str) -> Frame {
+    let fields = [
+        ("consumerGroup", group),
+        ("topic", "t"),
+        ("queueId", "0"),
+        ("queueOffset", "1"),
+        ("maxMsgNums", "1"),
+        ("sysFlag", sys_flag),
+        ("commitOffset", "0"),
+        ("suspendTimeoutMillis", "30000"),
+        ("subscription", "a || b"),
+        ("subVersion", "1"),
+        ("expressionType", "TAG"),
+    ];
+    request(RequestCode::PullMessage, &fields, "")
+}
+
+fn until(what: &str, reached: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < SOON, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What clients leave in tables goes with them: filled, disconnected and expired, every table is empty again.
+#[test]
+fn clients_that_are_gone_leave_nothing_behind() {
+    const SUSPEND_AND_SUBSCRIBE: &str = "6";
+    let broker = start(&SimulatedDisk::new(1), |_| ());
+    let routes = &broker.routes;
+    block_on(async {
+        let peers = [connect(&broker).await, connect(&broker).await, connect(&broker).await];
+        assert_eq!(ask(&peers[0], send("t", true)).await, ResponseCode::Success);
+        for (number, peer) in peers.iter().enumerate() {
+            for beat in 0..3 {
+                // A client id of its own each time, and groups that others are in, too.
+                let subscriptions = format!(r#"[{{"topic":"t","subString":"{number}","subVersion":{beat},"tagsSet":["{number}"]}}]"#);
+                let body = format!(
+                    r#"{{"clientID":"c{number}-{beat}","producerDataSet":[{{"groupName":"p"}},{{"groupName":"p{number}"}}],
+                    "consumerDataSet":[{{"groupName":"g","subscriptionDataSet":{subscriptions}}},
+                    {{"groupName":"g{number}","subscriptionDataSet":{subscriptions}}}]}}"#
+                );
+                assert_eq!(ask(peer, request(RequestCode::HeartBeat, &[], &body)).await, ResponseCode::Success);
+            }
+            let queue = format!(r#"{{"topic":"t","brokerName":"b","queueId":{number}}}"#);
+            let body = format!(r#"{{"consumerGroup":"g","clientId":"c{number}","mqSet":[{queue}]}}"#);
+            assert_eq!(
+                ask(peer, request(RequestCode::LockBatchMq, &[], &body)).await,
+                ResponseCode::Success
+            );
+            for group in ["g", "only-pulls"] {
+                let mut parked = pull(group, SUSPEND_AND_SUBSCRIBE);
+                parked.opaque = Frame::request(RequestCode::PullMessage).opaque;
+                peer.one_way(&parked).unwrap();
+            }
+            // The client never answers what is asked of it here.
+            let asked = [("consumerGroup", "g"), ("clientId", "c1-2"), ("jstackEnable", "false")];
+            let mut asked = request(RequestCode::GetConsumerRunningInfo, &asked, "");
+            asked.flag |= FLAG_ONEWAY;
+            peer.one_way(&asked).unwrap();
+        }
+        until("six pulls are parked", || routes.puller.parked() == 6);
+        assert!(!routes.consumers.is_clean() && !routes.producers.is_clean() && !routes.locks.is_empty());
+        assert!(routes.consumers.hazards().differing_subscriptions() > 0);
+    });
+    // The runtime is gone, and the connections with it.
+    until("pulls are forgotten", || routes.puller.is_clean());
+    until("producers are forgotten", || routes.producers.is_clean());
+    until("consumers are forgotten", || routes.consumers.count("g") == 0);
+    let later = now_ms() + 3_600_000;
+    routes.notices.expire(&routes.producers, true, later);
+    routes.locks.expire(later);
+    assert!(routes.consumers.is_clean() && routes.notices.settle() && routes.locks.is_clean());
+    broker.stop().unwrap();
+}
+
+/// The answer of SYNC_FLUSH comes in time whatever the disk does, and what was stored is there when the disk is back.
+#[test]
+fn a_sync_that_hangs_is_answered_with_the_time_out_and_others_go_on() {
+    const TIME_OUT: Duration = Duration::from_millis(500);
+    let disk = SimulatedDisk::new(1);
+    let broker = start(&disk, |settings| {
+        settings.flush_disk_type = crate::settings::FlushDiskType::Sync;
+        settings.sync_flush_timeout = TIME_OUT;
+    });
+    block_on(async {
+        let peer = connect(&broker).await;
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        disk.hold_syncs();
+        let begun = Instant::now();
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::FlushDiskTimeout);
+        assert!(begun.elapsed() >= TIME_OUT, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < TIME_OUT + SOON / 2, "{:?}", begun.elapsed());
+        assert_eq!(ask(&peer, send("t", false)).await, ResponseCode::Success, "it asks for no sync");
+        // A pull that is to be parked for a second and a half comes back in time.
+        let begun = Instant::now();
+        let mut parked = pull("g", "6");
+        parked.ext.push("suspendTimeoutMillis", "1500");
+        let code = ask(&peer, parked).await;
+        assert_eq!(code, ResponseCode::PullNotFound, "{:?}", begun.elapsed());
+        disk.let_syncs_go();
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        assert_eq!(broker.store.max_offset("t", 0).0, 4);
+    });
+    broker.stop().unwrap();
+    let after = start(&disk.power_cut(7), |_| ());
+    assert_eq!(after.store.max_offset("t", 0).0, 4);
+    after.stop().unwrap();
+}
