@@ -28,6 +28,10 @@ pub(crate) fn update(names: &NameServer, conn: &Arc<Connection>, request: &Frame
     })
 }
 
+/// No setting, but this is where an operator of a name server looks: see [`crate::routes::Routes::taken_over`].
+const TAKEN_OVER: &str = "apogeeBrokersTakenOver";
+
 pub(crate) fn all(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
-    Ok(Frame::response_to(request).with_body(names.settings.text()))
+    let taken_over = names.routes.read().taken_over();
+    Ok(Frame::response_to(request).with_body(format!("{}{TAKEN_OVER}={taken_over}\n", names.settings.text())))
 }

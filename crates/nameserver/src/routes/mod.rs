@@ -183,9 +183,16 @@ pub struct Routes {
     brokers_version: u64,
     /// Source of topic versions; grows with every change of a topic.
     last_version: u64,
+    /// How often an address took a broker's name and id from another one that is alive.
+    taken_over: u64,
 }
 
 impl Routes {
+    /// How often an address took a broker's name and id from another one that is alive: two brokers are configured alike.
+    pub fn taken_over(&self) -> u64 {
+        self.taken_over
+    }
+
     /// Nobody is there.
     pub fn new(bounds: Bounds) -> Self {
         Self {
@@ -199,6 +206,7 @@ impl Routes {
             bytes: 0,
             brokers_version: 0,
             last_version: 0,
+            taken_over: 0,
         }
     }
 

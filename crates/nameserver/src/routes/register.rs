@@ -266,6 +266,7 @@ impl Routes {
         let Some(holder) = broker.members.get(&new.broker_id).filter(|holder| self.live.contains_key(*holder)) else {
             return;
         };
+        self.taken_over += 1;
         if broker.reported_ms.is_some_and(|then| now_ms.saturating_sub(then) < REPORT_AGAIN_MS) {
             return;
         }
@@ -274,6 +275,7 @@ impl Routes {
             id = new.broker_id,
             before = %holder.address,
             now = new.address,
+            times = self.taken_over,
             "a broker registers with a name and id under which another address is alive; give each broker a name or an id of its own"
         );
         broker.reported_ms = Some(now_ms);

@@ -379,6 +379,27 @@ fn a_name_with_the_address_of_another_takes_nothing_from_it_and_counts_as_one_mo
 }
 
 #[test]
+fn two_addresses_that_take_turns_under_one_name_and_id_are_counted() {
+    let mut routes = routes();
+    let at = |address, connection| Registration {
+        address,
+        connection,
+        ..master()
+    };
+    routes.register(&at("a:0", 1), 0).unwrap();
+    routes.register(&at("b:0", 2), 0).unwrap();
+    assert_eq!(routes.taken_over(), 1);
+    routes.register(&at("a:0", 1), 0).unwrap();
+    routes.register(&at("a:0", 1), 0).unwrap();
+    assert_eq!(routes.taken_over(), 2);
+    // A broker that moved: nobody is alive at the address before.
+    routes.connection_closed(2);
+    routes.connection_closed(1);
+    routes.register(&at("b:0", 3), 0).unwrap();
+    assert_eq!(routes.taken_over(), 2);
+}
+
+#[test]
 fn an_address_that_changed_its_cluster_leaves_no_trace_of_the_old_one() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
