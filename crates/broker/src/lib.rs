@@ -11,6 +11,7 @@ pub mod admin;
 pub mod assignment;
 pub mod attributes;
 pub mod clients;
+mod clock;
 pub mod delay;
 pub mod errors;
 pub mod filter;

@@ -4,6 +4,7 @@ use crate::admin::consumer::Directly;
 use crate::assignment::{self, Modes};
 use crate::clients::handler::Clients;
 use crate::clients::{Consumers, Notices, Producers};
+use crate::clock::now_ms;
 use crate::delay::DelayOffsets;
 use crate::errors::{Refusal, is_or_are};
 use crate::forget::Known;
@@ -28,7 +29,6 @@ use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use store::Store;
 use store::disk::Disk;
 
@@ -50,12 +50,6 @@ enum Expected {
 
 /// A connection, as the tables of clients know it.
 pub type Channel = Arc<Connection>;
-
-/// Epoch milliseconds.
-#[must_use]
-pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
-}
 
 /// What requests are served with.
 pub struct Routes {

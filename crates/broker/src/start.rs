@@ -6,6 +6,7 @@
 
 use crate::assignment::Modes;
 use crate::clients::{BytesLimits, ClientLimits, Consumers, Notices, Producers};
+use crate::clock::now_ms;
 use crate::delay::table::OffsetsFile;
 use crate::delay::{Alarm, DelayOffsets, Delivery};
 use crate::group::{GroupLimits, Groups};
@@ -14,7 +15,7 @@ use crate::offset::{self, OffsetLimits, Offsets};
 use crate::pull::{Checks, Puller};
 use crate::readers::{Bounds, Threads};
 use crate::registration::{Identity, Registration, Standings};
-use crate::routes::{Channel, Routes, now_ms};
+use crate::routes::{Channel, Routes};
 use crate::send::{LateFlushes, Sender};
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;

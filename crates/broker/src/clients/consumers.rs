@@ -4,35 +4,16 @@ use super::budget::{Budget, Charge};
 use super::compensated::Compensated;
 use super::hazards::{self, Hazards, Warned};
 use super::table::{ByChannel, Channel, ClientError, ClientLimits, Member, Members};
-use super::view::{GroupView, Subscribed};
+use super::view::{GroupView, Joining, Subscribed};
 use bytes::Bytes;
 use parking_lot::RwLock;
-use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, ConsumerIds, MessageModel, Subscription};
+use protocol::heartbeat::{ConsumerIds, Subscription};
 use protocol::json;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-/// One group of one heartbeat.
-#[derive(Debug)]
-pub struct Joining<C> {
-    /// The client.
-    pub member: Member<C>,
-    /// As the client says.
-    pub consume_type: ConsumeType,
-    /// As the client says.
-    pub message_model: MessageModel,
-    /// As the client says.
-    pub consume_from_where: ConsumeFromWhere,
-    /// What the group subscribes to; `None` when the heartbeat left it out because nothing changed (v2).
-    pub subscriptions: Option<Vec<Subscription>>,
-    /// Fingerprint of a v2 heartbeat, 0 in v1.
-    pub fingerprint: i32,
-    /// Whether members are to be told of changes (a property of the group).
-    pub notify: bool,
-}
 
 /// What a heartbeat changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -424,6 +405,7 @@ impl<C: Channel> Group<C> {
 pub(crate) mod testing {
     use super::super::table::testing::member;
     use super::*;
+    use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel};
 
     pub(crate) fn subscription(topic: &str, version: i64) -> Subscription {
         Subscription {
@@ -454,6 +436,7 @@ mod tests {
     use super::super::budget::BytesLimits;
     use super::testing::{joining, subscription};
     use super::*;
+    use protocol::heartbeat::MessageModel;
 
     fn consumers() -> Consumers<u64> {
         Consumers::new(ClientLimits::default())

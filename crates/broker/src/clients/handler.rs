@@ -1,9 +1,10 @@
 //! Codes 34, 35, 38, 46, 203, 204 and 328.
 
-use super::consumers::{Consumers, Joining};
+use super::consumers::Consumers;
 use super::notify::Notices;
 use super::producers::Producers;
 use super::table::{Channel, ClientError, Member};
+use super::view::Joining;
 use crate::errors::Refusal;
 use crate::group::{GroupError, Groups};
 use crate::reply::{Answer, Outcome};

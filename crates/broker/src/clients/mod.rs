@@ -24,8 +24,8 @@ pub mod table;
 pub mod view;
 
 pub use budget::BytesLimits;
-pub use consumers::{Consumers, Joined, Joining};
+pub use consumers::{Consumers, Joined};
 pub use notify::Notices;
 pub use producers::Producers;
 pub use table::{Channel, ClientError, ClientLimits, Member};
-pub use view::{GroupView, Subscribed};
+pub use view::{GroupView, Joining, Subscribed};

@@ -1,6 +1,6 @@
 //! What a group subscribes to, as its members told it. Pure state.
 
-use super::consumers::Joining;
+use super::table::Member;
 use crate::filter::TagFilter;
 use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel, Subscription};
 use rustc_hash::FxHashMap;
@@ -22,6 +22,25 @@ impl From<Subscription> for Subscribed {
         let filter = TagFilter::parse(&data.sub_string).unwrap_or_else(|_| by_codes());
         Self { data, filter }
     }
+}
+
+/// One group of one heartbeat.
+#[derive(Debug)]
+pub struct Joining<C> {
+    /// The client.
+    pub member: Member<C>,
+    /// As the client says.
+    pub consume_type: ConsumeType,
+    /// As the client says.
+    pub message_model: MessageModel,
+    /// As the client says.
+    pub consume_from_where: ConsumeFromWhere,
+    /// What the group subscribes to; `None` when the heartbeat left it out because nothing changed (v2).
+    pub subscriptions: Option<Vec<Subscription>>,
+    /// Fingerprint of a v2 heartbeat, 0 in v1.
+    pub fingerprint: i32,
+    /// Whether members are to be told of changes (a property of the group).
+    pub notify: bool,
 }
 
 /// What is known of an online group: a picture that does not change, replaced on change.

@@ -8,7 +8,7 @@ use super::clock::{Moment, WallClock};
 use super::line::{self, Line};
 use super::progress::{Flight, Move, Progress};
 use super::{Alarm, DelayOffsets, Levels, delivered};
-use crate::routes::now_ms;
+use crate::clock::now_ms;
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use bytes::Bytes;

@@ -5,7 +5,7 @@ mod telling;
 use super::Order;
 use super::greeting::Greeting;
 use super::standing::Standings;
-use crate::routes::now_ms;
+use crate::clock::now_ms;
 use net::client::{Peer, PeerOptions};
 use net::{Connection, RequestError, Service};
 use parking_lot::Mutex;

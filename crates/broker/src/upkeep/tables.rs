@@ -2,10 +2,10 @@
 
 use super::StateFile;
 use crate::assignment::{Modes, table as mode_table};
+use crate::clock::now_ms;
 use crate::delay::{DelayOffsets, table as delay_table};
 use crate::group::{Groups, table as group_table};
 use crate::offset::{Offsets, table as offset_table};
-use crate::routes::now_ms;
 use crate::topic::{Topics, table as topic_table};
 use parking_lot::Mutex;
 use protocol::DataVersion;

@@ -3,9 +3,9 @@
 use super::{Saved, Signal, Tables};
 use crate::clients::table::Channel;
 use crate::clients::{Notices, Producers};
+use crate::clock::now_ms;
 use crate::lock::OrderLocks;
 use crate::registration::Registration;
-use crate::routes::now_ms;
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::Topics;

@@ -11,7 +11,7 @@
 
 use super::super::parts::{self, PART_BYTES, PartLimits};
 use super::{Failure, SHORT_TIMEOUT, Target, lost, succeeded};
-use crate::routes::now_ms;
+use crate::clock::now_ms;
 use crate::settings::BrokerSettings;
 use crate::topic::Topic;
 use net::RequestError;
