@@ -88,11 +88,16 @@ impl Reply {
     /// The place for the answer to `request`, which came over `conn`.
     #[must_use]
     pub fn to(conn: &Arc<Connection>, request: &Frame) -> Self {
+        Self::new(conn, request.opaque, request.encoding, request.is_oneway())
+    }
+
+    /// The same for a request of which no more is left than its answer needs.
+    pub(crate) fn new(conn: &Arc<Connection>, opaque: i32, encoding: Encoding, oneway: bool) -> Self {
         Self {
             conn: conn.clone(),
-            opaque: request.opaque,
-            encoding: request.encoding,
-            oneway: request.is_oneway(),
+            opaque,
+            encoding,
+            oneway,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::errors::{Refusal, is_or_are};
 use crate::forget::Known;
 use crate::group::Groups;
 use crate::lock::OrderLocks;
+use crate::log_writer::LogWriter;
 use crate::offset::Offsets;
 use crate::offset::handler::Progress;
 use crate::offset::reset::Reset;
@@ -18,7 +19,7 @@ use crate::readers::{Readers, Threads};
 use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
 use crate::retry::handler::{GivingBack, give_back};
-use crate::send::Sender;
+use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
@@ -70,6 +71,7 @@ pub struct Routes {
     pub(crate) delays: Arc<DelayOffsets>,
     /// Raised by topics and groups.
     pub(crate) changed: Arc<Signal>,
+    pub(crate) log: LogWriter,
     pub(crate) sender: Sender,
     pub(crate) puller: Arc<Puller>,
     /// Address written into records, when it does not follow the connection.
@@ -102,9 +104,9 @@ impl Routes {
         let mut done = 0;
         while let Some(first) = frames.get(done) {
             // Sends that stand together are stored together; anything else keeps its place between them.
-            let sends = frames[done..].iter().take_while(|frame| Sender::serves(frame.code)).count();
+            let sends = frames[done..].iter().take_while(|frame| remoting::is_send(frame.code)).count();
             if sends > 0 {
-                self.sender.serve(conn, &frames[done..done + sends], self.store_host(conn), now);
+                remoting::serve(&self.sender, conn, &frames[done..done + sends], self.store_host(conn), now);
             } else {
                 self.serve_one(conn, first, now);
             }
@@ -275,7 +277,7 @@ impl Routes {
         let settings = self.settings.current();
         Dealt::Now(match code {
             Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage => {
-                self.sender.serve(conn, std::slice::from_ref(frame), self.store_host(conn), now);
+                remoting::serve(&self.sender, conn, std::slice::from_ref(frame), self.store_host(conn), now);
                 return Dealt::Later;
             }
             Code::SendReplyMessage | Code::SendReplyMessageV2 => return self.reply_message(conn, frame, reply, now),
@@ -496,7 +498,7 @@ impl Routes {
         let send = request_reply::handler::as_send(frame);
         request_reply::handler::push(frame, came, &self.producers, move |outcome| {
             if outcome.is_ok() && routes.settings.current().store_reply_message_enable {
-                routes.sender.serve(&conn, std::slice::from_ref(&send), at, now_ms);
+                remoting::serve(&routes.sender, &conn, std::slice::from_ref(&send), at, now_ms);
             } else {
                 answer.send(outcome);
             }
@@ -526,6 +528,7 @@ impl Routes {
         self.later(reader, expected, without_body(frame), reply, move |routes, frame, answer| {
             let with = GivingBack {
                 store: &routes.store,
+                log: &routes.log,
                 topics: &routes.topics,
                 groups: &routes.groups,
                 settings: &routes.settings.current(),

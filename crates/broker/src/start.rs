@@ -8,15 +8,16 @@ use crate::assignment::Modes;
 use crate::clients::{BytesLimits, ClientLimits, Consumers, Notices, Producers};
 use crate::clock::now_ms;
 use crate::delay::table::OffsetsFile;
-use crate::delay::{Alarm, DelayOffsets, Delivery};
+use crate::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
 use crate::group::{GroupLimits, Groups};
 use crate::lock::OrderLocks;
+use crate::log_writer::LogWriter;
 use crate::offset::{self, OffsetLimits, Offsets};
 use crate::pull::{Checks, Puller};
 use crate::readers::{Bounds, Threads};
 use crate::registration::{Identity, Registration, Standings};
 use crate::routes::{Channel, Routes};
-use crate::send::{LateFlushes, Sender};
+use crate::send::{LateFlushes, Sender, SenderParts};
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::store_options::store_options;
@@ -158,17 +159,19 @@ impl Broker {
             alarm: Arc::clone(&alarm),
         }));
         let current = settings.current();
+        let log = LogWriter::new(store.clone(), signal.clone());
         let standings = Standings::default();
         let routes = Arc::new(Routes {
-            sender: Sender::new(
-                store.clone(),
-                topics.clone(),
-                (groups.clone(), locks.clone()),
-                settings.clone(),
-                late.clone(),
-                signal.clone(),
-                stats.clone(),
-            ),
+            log: log.clone(),
+            sender: Sender::new(SenderParts {
+                log: log.clone(),
+                topics: topics.clone(),
+                groups: groups.clone(),
+                locks: locks.clone(),
+                settings: settings.clone(),
+                late: late.clone(),
+                stats: stats.clone(),
+            }),
             puller: puller.clone(),
             fixed_ip: current.broker_ip1.as_deref().and_then(|host| host.parse::<IpAddr>().ok()),
             port: current.listen_port,
@@ -191,8 +194,15 @@ impl Broker {
             standings: standings.clone(),
         });
         let server = Server::start(network(&current), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
-        let with = (topics.clone(), stats.clone());
-        let delivery = Delivery::start(store.clone(), &current.message_delay_level, &delays, &alarm, with)?;
+        let parts = DeliveryParts {
+            store: store.clone(),
+            log,
+            offsets: delays.clone(),
+            alarm,
+            topics: topics.clone(),
+            stats: stats.clone(),
+        };
+        let delivery = Delivery::start(&current.message_delay_level, parts)?;
         let delays = OffsetsFile::new(delays, store.clone(), files.delays());
         let tables = Arc::new(Tables::new(files, topics.clone(), groups, offsets, modes, Some(delays)));
         let ends = Arc::new(Ends::default());

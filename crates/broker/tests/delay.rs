@@ -2,7 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use broker::delay::table::{self, OffsetsFile};
-use broker::delay::{Alarm, DelayOffsets, Delivery, Levels, delay_levels, put_off, queue_of};
+use broker::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts, Levels, delay_levels, put_off, queue_of};
+use broker::log_writer::LogWriter;
 use broker::stats::BrokerStats;
 use broker::topic::{TopicLimits, Topics};
 use broker::upkeep::Files;
@@ -82,7 +83,15 @@ impl World {
         let topics = Arc::new(Topics::new(vec![], limits, Arc::clone(&stats), Arc::default(), 0));
         let alarm = Arc::new(Alarm::default());
         store.set_arrivals(Box::new(Wake(Arc::clone(&alarm))));
-        let delivery = Delivery::start(Arc::clone(&store), &levels, &offsets, &alarm, (topics, stats)).unwrap();
+        let parts = DeliveryParts {
+            store: Arc::clone(&store),
+            log: LogWriter::new(Arc::clone(&store), Arc::default()),
+            offsets: Arc::clone(&offsets),
+            alarm,
+            topics,
+            stats,
+        };
+        let delivery = Delivery::start(&levels, parts).unwrap();
         Self {
             file: OffsetsFile::new(Arc::clone(&offsets), Arc::clone(&store), file),
             store,

@@ -20,7 +20,7 @@ use crate::header::{HeaderError, header};
 use crate::number::{Integer, parse_bool};
 
 /// A send request's header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SendHeader<'a> {
     /// Who sends.
     pub producer_group: &'a str,

@@ -34,4 +34,4 @@ pub use alarm::Alarm;
 pub use levels::{Levels, LevelsText, delay_levels};
 pub use offsets::DelayOffsets;
 pub use put_off::{as_sent, level_of, level_of_queue, put_off, queue_of};
-pub use worker::{Delivery, LONGEST_SLEEP};
+pub use worker::{Delivery, DeliveryParts, LONGEST_SLEEP};

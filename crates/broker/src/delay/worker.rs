@@ -9,6 +9,7 @@ use super::line::{self, Line};
 use super::progress::{Flight, Move, Progress};
 use super::{Alarm, DelayOffsets, Levels, delivered};
 use crate::clock::now_ms;
+use crate::log_writer::{LogWriter, WaitFor};
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use bytes::Bytes;
@@ -47,35 +48,54 @@ pub struct Delivery {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What delivery works with.
+pub struct DeliveryParts {
+    /// Has what waits.
+    pub store: Arc<Store>,
+    /// Takes what is due.
+    pub log: LogWriter,
+    /// How far each level is delivered.
+    pub offsets: Arc<DelayOffsets>,
+    /// Wakes the thread.
+    pub alarm: Arc<Alarm>,
+    /// Counts what arrives in a topic.
+    pub topics: Arc<Topics>,
+    /// Counts.
+    pub stats: Arc<BrokerStats>,
+}
+
 impl Delivery {
-    /// Begins to deliver what waits in `store`, from where `offsets` say.
+    /// Begins to deliver what waits at these levels or at others, from where the offsets say.
     ///
     /// # Errors
-    /// No thread can be had.
-    pub fn start(
-        store: Arc<Store>,
-        levels: &Levels,
-        offsets: &Arc<DelayOffsets>,
-        alarm: &Arc<Alarm>,
-        (topics, stats): (Arc<Topics>, Arc<BrokerStats>),
-    ) -> io::Result<Self> {
+    /// The thread cannot be started.
+    pub fn start(levels: &Levels, parts: DeliveryParts) -> io::Result<Self> {
+        let DeliveryParts {
+            store,
+            log,
+            offsets,
+            alarm,
+            topics,
+            stats,
+        } = parts;
         let begun = Instant::now();
         let worker = Worker {
-            lines: lines(&store, levels, offsets),
+            lines: lines(&store, levels, &offsets),
             clock: WallClock::new(moment(begun)),
             begun,
             turn: 0,
-            progress: Arc::new(Progress::new(Arc::clone(offsets), Arc::clone(alarm), Arc::clone(&stats))),
-            offsets: Arc::clone(offsets),
-            alarm: Arc::clone(alarm),
+            progress: Arc::new(Progress::new(Arc::clone(&offsets), Arc::clone(&alarm), Arc::clone(&stats))),
+            offsets,
+            alarm: Arc::clone(&alarm),
             store,
+            log,
             topics,
             stats,
             complained: None,
         };
         let thread = std::thread::Builder::new().name("delay".to_owned()).spawn(move || worker.run())?;
         Ok(Self {
-            alarm: Arc::clone(alarm),
+            alarm,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -183,6 +203,7 @@ enum Round {
 
 struct Worker {
     store: Arc<Store>,
+    log: LogWriter,
     topics: Arc<Topics>,
     stats: Arc<BrokerStats>,
     offsets: Arc<DelayOffsets>,
@@ -322,7 +343,7 @@ impl Worker {
             let Some(delivery) = self.delivery(bytes, &mut doubts[*line]) else {
                 continue;
             };
-            queues.push(self.store.queue(delivery.topic, delivery.queue_id));
+            queues.push(self.log.queue(delivery.topic, delivery.queue_id));
             let counters = match self.topics.find(delivery.topic) {
                 Some(topic) => Arc::clone(&topic.counters),
                 None => Arc::new(self.stats.topic(delivery.topic)),
@@ -334,7 +355,7 @@ impl Worker {
         if drafts.is_empty() {
             return Ok(self.pass_over(&moves, &doubts));
         }
-        let ticket = match self.store.append(&drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len())) {
+        let ticket = match self.log.append(&drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len())) {
             Ok(ticket) => ticket,
             Err(AppendError::TooLarge { size, max }) if drafts.len() == 1 => {
                 tracing::error!(
@@ -355,8 +376,13 @@ impl Worker {
     fn complete(&self, ticket: store::Ticket, flight: Flight) {
         self.progress.begin(&flight);
         let progress = Arc::clone(&self.progress);
-        let done = move |outcome: Result<(), _>| progress.end(&flight, outcome.is_ok(), now_ms());
-        self.store.complete_then(ticket, true, done);
+        // A message's own topic was made when it was sent.
+        let wait = WaitFor {
+            flush: true,
+            topics: false,
+        };
+        self.log
+            .complete_then(ticket, wait, move |outcome| progress.end(&flight, outcome.is_ok(), now_ms()));
     }
 
     /// Passes over what was taken, when nothing of it is to be delivered and nothing before it is open.

@@ -5,13 +5,14 @@
 
 use super::rules::{self, DLQ_QUEUES, Fate};
 use crate::delay;
+use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::group::{GroupError, Groups, Rule};
+use crate::log_writer::{Incomplete, LogWriter, WaitFor};
 use crate::reply::{Answer, Reply};
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::{PERM_READ, PERM_WRITE, Spec, Topic, TopicError, Topics, is_writable};
-use crate::upkeep::Saved;
 use bytes::Bytes;
 use message::record::{Draft, Record};
 use message::{LogOffset, names, properties};
@@ -31,8 +32,10 @@ const ANSWER_BYTES: usize = 512;
 
 /// What giving back needs.
 pub struct GivingBack<'a> {
-    /// Has the message, and takes it again.
-    pub store: &'a Arc<Store>,
+    /// Has the message.
+    pub store: &'a Store,
+    /// Takes it again.
+    pub log: &'a LogWriter,
     /// Has the group's retry and dead letter topics, or gets them.
     pub topics: &'a Topics,
     /// Says how often the group may fail.
@@ -49,9 +52,10 @@ pub struct GivingBack<'a> {
 
 /// Where a message that was given back goes.
 struct Back {
-    topic: Arc<Topic>,
+    /// Its group's retry topic.
+    retry: Arc<Topic>,
     queue_id: i32,
-    fate: Fate,
+    destination: Destination,
 }
 
 /// Code 36. The answer is sent from whatever thread completes it.
@@ -73,25 +77,20 @@ fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Resul
         return Ok(());
     }
     let retry = retry_topic(with, &header, &rule)?;
-    let retry_is_settled = retry.is_settled(with.topics.changed());
     let bytes = found(with.store, header.offset)?;
     let record =
         Record::parse(&bytes).map_err(|error| Refusal::system(format!("look message by offset failed, {}: {error}", header.offset)))?;
     let max = rules::max_times(&rule, request.version, header.max_reconsume_times);
-    let fate = rules::fate(record.reconsume_times, max, header.delay_level);
-    let back = match fate {
-        Fate::Again { .. } => Back {
-            queue_id: any_queue(rule.retry_queue_nums),
-            topic: retry,
-            fate,
-        },
-        Fate::Dead => Back {
-            topic: dead_letters(with.topics, header.group, with.now_ms)?,
-            queue_id: 0,
-            fate,
-        },
+    let destination = match rules::fate(record.reconsume_times, max, header.delay_level) {
+        Fate::Again { level } => Destination::at_level(level, &with.settings.message_delay_level, with.now_ms),
+        Fate::Dead => Destination::DeadLetter(dead_letters(with.topics, header.group, with.now_ms)?),
     };
-    store_again(&record, &back, &header, (with, retry_is_settled), reply)
+    let back = Back {
+        retry,
+        queue_id: any_queue(rule.retry_queue_nums),
+        destination,
+    };
+    store_again(&record, &back, &header, with, reply)
 }
 
 /// The rule of a group whose messages are given back, made if that is allowed.
@@ -141,16 +140,14 @@ fn any_queue(queues: i32) -> i32 {
     (NEXT.fetch_add(1, Relaxed) % queues.max(1) as u32) as i32
 }
 
-fn store_again(
-    record: &Record<'_>,
-    back: &Back,
-    header: &SendBackHeader<'_>,
-    (with, retry_is_settled): (&GivingBack<'_>, bool),
-    reply: &Reply,
-) -> Result<(), Refusal> {
-    let (topic, queue_id, properties) = match back.fate {
-        Fate::Dead => (&*back.topic.name, back.queue_id, rules::given_back(record, 0)),
-        Fate::Again { level } => waiting(record, back, level, with),
+fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, with: &GivingBack<'_>, reply: &Reply) -> Result<(), Refusal> {
+    let (topic, queue_id) = back.destination.place(&back.retry.name, back.queue_id);
+    let properties = match back.destination {
+        Destination::Schedule { level, due_ms } => {
+            let given_back = rules::given_back(record, level);
+            delay::put_off(&given_back, level, due_ms, &back.retry.name, back.queue_id)
+        }
+        Destination::Topic | Destination::DeadLetter(_) => rules::given_back(record, 0),
     };
     if properties.len() > properties::MAX_BYTES {
         return Err(Refusal::system(format!("PROPERTIES_SIZE_EXCEEDED: {} bytes", properties.len())));
@@ -163,10 +160,10 @@ fn store_again(
         properties: &properties,
         ..Draft::of(record)
     };
-    let queue = with.store.queue(topic, queue_id);
+    let queue = with.log.queue(topic, queue_id);
     // Compat: whatever the store says, Apache answers with its catch-all code.
     let ticket = with
-        .store
+        .log
         .append(&[draft], &[queue], with.now_ms, &mut Vec::with_capacity(1))
         .map_err(|error| Refusal::system(error.to_string()))?;
     let count = Count {
@@ -175,38 +172,22 @@ fn store_again(
         topic: properties::text(&properties, properties::RETRY_TOPIC).map_or_else(|| record.topic.to_owned(), Cow::into_owned),
         origin: header.origin_topic.unwrap_or("null").to_owned(),
         bytes: draft.encoded_len() as i64,
-        waits_in: (back.fate != Fate::Dead).then_some(queue_id),
+        waits_in: matches!(back.destination, Destination::Schedule { .. }).then_some(queue_id),
     };
-    let changed = with.topics.changed();
-    let is_settled = retry_is_settled && back.topic.is_settled(changed);
-    let changed = (!is_settled).then(|| Arc::clone(changed));
+    let changed = with.log.changed();
+    let wait = WaitFor {
+        flush: true,
+        topics: !(back.retry.is_settled(changed) && back.destination.is_settled(changed)),
+    };
     let (answer, owed) = (reply.clone(), reply.connection().owe(ANSWER_BYTES));
-    let done = move |outcome: Result<(), Arc<str>>| {
-        let outcome = outcome.map(|()| count.count());
-        let send = move |saved: Saved| {
-            answer.send(
-                outcome
-                    .and(saved)
-                    .map(|()| Answer::ok())
-                    .map_err(|reason| Refusal::system(&*reason)),
-            );
-            drop(owed);
-        };
-        match changed {
-            Some(changed) => changed.when_settled(send),
-            None => send(Ok(())),
+    with.log.complete_then(ticket, wait, move |outcome| {
+        if !matches!(outcome, Err(Incomplete::NotStored(_))) {
+            count.count();
         }
-    };
-    with.store.complete_then(ticket, true, done);
+        answer.send(outcome.map(|()| Answer::ok()).map_err(|reason| Refusal::system(reason.to_string())));
+        drop(owed);
+    });
     Ok(())
-}
-
-fn waiting<'b>(record: &Record<'_>, back: &'b Back, level: i32, with: &GivingBack<'_>) -> (&'b str, i32, Vec<u8>) {
-    let levels = &with.settings.message_delay_level;
-    let level = level.min(levels.max());
-    let due_ms = with.now_ms + levels.delay_ms(level);
-    let properties = delay::put_off(&rules::given_back(record, level), level, due_ms, &back.topic.name, back.queue_id);
-    (names::SCHEDULE_TOPIC, delay::queue_of(level), properties)
 }
 
 /// What is counted when the message is stored.

@@ -2,6 +2,7 @@
 
 use super::added::{Added, Seen};
 use crate::delay;
+use crate::destination::Destination;
 use crate::errors::{Refusal, is_or_are};
 use crate::local_time;
 use crate::settings::BrokerSettings;
@@ -30,17 +31,16 @@ pub(super) struct Checked<'a> {
     pub(super) count: usize,
     /// No fewer than the records will have.
     pub(super) most_bytes: usize,
-    /// Above 0: the message waits at this delay level before it goes where it was sent.
-    pub(super) delay_level: i32,
+    /// Where they are stored.
+    pub(super) destination: Destination,
 }
 
-/// Where a message is to go, as far as its properties have to say it, and when it was sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Goal {
+/// Where and when a message was sent, and what is known of it beside what it says.
+pub(super) struct SentTo {
     /// The queue it was sent to, or that was chosen for it.
     pub(super) queue_id: i32,
-    /// It goes to the dead letter queue instead.
-    pub(super) dies: bool,
+    /// The dead letter topic, when it was sent for one retry too many.
+    pub(super) dead: Option<Arc<Topic>>,
     /// Epoch ms.
     pub(super) now_ms: i64,
 }
@@ -177,9 +177,9 @@ pub(crate) fn time(settings: &BrokerSettings, now_ms: i64) -> Result<(), Refusal
     )))
 }
 
-/// At which level the message waits, 0 or less when it does not. What it asks for that is not there is refused here.
-fn delay_level(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'_>, goal: Goal) -> Result<i32, Refusal> {
-    let level = if goal.dies { -1 } else { delay::level_of(seen.delay)? };
+/// Where a message is stored. What it asks for that is not there is refused here.
+fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'_>, to: SentTo) -> Result<Destination, Refusal> {
+    let level = if to.dead.is_some() { -1 } else { delay::level_of(seen.delay)? };
     // Compat: clients before 4.6.1 leave the mark on a message of a transaction that they send for a retry.
     let is_old_retry = header.reconsume_times > 0 && level > 0;
     let mut asks = *seen;
@@ -194,7 +194,10 @@ fn delay_level(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'
     refuse_what_is_not_there(&asks)?;
     refuse_flags(settings, header)?;
     refuse_inner_batch(settings, seen)?;
-    Ok(level.min(settings.message_delay_level.max()))
+    Ok(match to.dead {
+        Some(topic) => Destination::DeadLetter(topic),
+        None => Destination::at_level(level, &settings.message_delay_level, to.now_ms),
+    })
 }
 
 /// A request with one message.
@@ -203,19 +206,23 @@ pub(super) fn single<'a>(
     header: &SendHeader<'a>,
     body: &'a [u8],
     added: &'a Added,
-    goal: Goal,
+    to: SentTo,
 ) -> Result<Checked<'a>, Refusal> {
     let seen = Seen::of(header.properties);
-    let level = delay_level(settings, header, &seen, goal)?;
+    let queue_id = to.queue_id;
+    let destination = destination(settings, header, &seen, to)?;
     body_size(settings, body)?;
     let mut base = added.base(header.properties, &seen);
-    if goal.dies {
-        // Compat: Apache marks what it let die so.
-        let marked = properties::Builder::from_bytes_without(&base, &[properties::DELAY]).with(properties::DELAY, "-1");
-        base = Cow::Owned(marked.build());
-    } else if level > 0 {
-        let due_ms = goal.now_ms + settings.message_delay_level.delay_ms(level);
-        base = Cow::Owned(delay::put_off(&base, level, due_ms, header.topic, goal.queue_id));
+    match &destination {
+        Destination::Topic => {}
+        Destination::DeadLetter(_) => {
+            // Compat: Apache marks what it let die so.
+            let marked = properties::Builder::from_bytes_without(&base, &[properties::DELAY]).with(properties::DELAY, "-1");
+            base = Cow::Owned(marked.build());
+        }
+        Destination::Schedule { level, due_ms } => {
+            base = Cow::Owned(delay::put_off(&base, *level, *due_ms, header.topic, queue_id));
+        }
     }
     let mut uniq_key = text::as_java_reads(seen.uniq_key);
     if uniq_key.is_empty() {
@@ -239,7 +246,7 @@ pub(super) fn single<'a>(
         waits: !seen.does_not_wait,
         count: 1,
         most_bytes,
-        delay_level: level,
+        destination,
     })
 }
 
@@ -328,7 +335,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
         waits: !seen.does_not_wait,
         count: items,
         most_bytes: body.len() + items * RECORD_FRAME,
-        delay_level: 0,
+        destination: Destination::Topic,
     })
 }
 

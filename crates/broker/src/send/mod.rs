@@ -1,4 +1,4 @@
-//! Sending: requests 10, 310 and 320.
+//! Sending, whatever face it is called through; requests 10, 310 and 320 are in [`remoting`].
 //!
 //! All sends that one read of a connection brought are checked, then appended together and answered with one write. Between
 //! the network and the log a message's body is copied once, into the record.
@@ -6,59 +6,51 @@
 //! Order: sends pipelined on one connection to one queue get ascending offsets. Java's broker does not promise that; here it
 //! follows from appending them in the order they were read.
 //!
-//! A message may go elsewhere than it was sent: to the schedule topic when it is to be delayed ([`crate::delay`]), to the dead
-//! letter queue when a client sends it for one retry too many ([`crate::retry`]). The answer names the queue it was sent to.
+//! A message may go elsewhere than it was sent, see [`Destination`]. The answer names the queue it was sent to.
 //!
 //! Not here: transactions and exact times. A message that needs them is refused.
 
 mod added;
 pub(crate) mod check;
 mod late;
+pub mod remoting;
+mod request;
 
-pub use late::LateFlushes;
+pub use late::{Ending, LateFlushes};
+pub use request::{SendContext, SendRequest, SendSink, Sent};
 
-use crate::delay;
+use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::group::Groups;
 use crate::lock::OrderLocks;
-use crate::reply::Reply;
+use crate::log_writer::{LogWriter, WaitFor};
 use crate::retry::handler::{dead_letters, rule};
 use crate::retry::rules;
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::topic::{Topic, Topics};
-use crate::upkeep::Signal;
 use added::Added;
-use bytes::BytesMut;
-use check::{Checked, Goal, Messages};
+use check::{Checked, Messages};
 use message::record::{Draft, Placement, body_crc};
-use message::{batch, id, names, sys_flag};
-use net::Connection;
-use protocol::codes::{RequestCode, ResponseCode};
-use protocol::ext::Value;
-use protocol::frame::{Encoding, Frame, encode_response_head};
-use protocol::send::SendHeader;
-use std::borrow::Cow;
+use message::{batch, names, sys_flag};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
-use store::{AppendError, ConsumeQueue, Store};
+use store::{AppendError, ConsumeQueue, Ticket};
 
 /// How often sends are checked again because one of their topics was deleted between the check and the append.
 const RETIRED_MAX: usize = 3;
 
 /// What sending needs.
 pub struct Sender {
-    store: Arc<Store>,
+    log: LogWriter,
     topics: Arc<Topics>,
     groups: Arc<Groups>,
     locks: Arc<OrderLocks>,
     settings: Arc<config::Live<BrokerSettings>>,
     added: Added,
     late: Arc<LateFlushes>,
-    /// Raised by new topics.
-    changed: Arc<Signal>,
     stats: Arc<BrokerStats>,
     /// Those of the schedule topic.
     delayed: Arc<TopicCounters>,
@@ -66,200 +58,159 @@ pub struct Sender {
     next_queue: AtomicU32,
 }
 
+/// What a [`Sender`] is made of.
+pub struct SenderParts {
+    /// Where messages go.
+    pub log: LogWriter,
+    /// Topics, made by their first message where that is allowed.
+    pub topics: Arc<Topics>,
+    /// What becomes of messages that are sent for a retry.
+    pub groups: Arc<Groups>,
+    /// Groups that consume in order.
+    pub locks: Arc<OrderLocks>,
+    /// Settings of now.
+    pub settings: Arc<config::Live<BrokerSettings>>,
+    /// Answers that wait for the device.
+    pub late: Arc<LateFlushes>,
+    /// Counts.
+    pub stats: Arc<BrokerStats>,
+}
+
 /// A request that passed its checks.
-struct Accepted<'a> {
-    frame: &'a Frame,
-    header: SendHeader<'a>,
+struct Accepted<'a, A> {
+    request: SendRequest<'a, A>,
     topic: Arc<Topic>,
-    /// The topic, or that of dead letters, was made just now: the request is answered when that is saved.
-    is_new_topic: bool,
     queue: Arc<ConsumeQueue>,
     queue_id: i32,
-    /// Where it is stored, if not where it was sent.
-    elsewhere: Option<Elsewhere>,
     checked: Checked<'a>,
     /// Messages of the request: their drafts and placements.
     messages: std::ops::Range<usize>,
 }
 
-/// Another place than the one a message was sent to.
-struct Elsewhere {
-    topic: Cow<'static, str>,
-    queue_id: i32,
-    counters: Arc<TopicCounters>,
-    /// The dead letter topic was made just now.
-    is_new_topic: bool,
-}
-
 impl Sender {
-    /// Sends over `store` to topics of `topics`; `groups` and `locks` say what becomes of messages sent for a retry.
-    pub fn new(
-        store: Arc<Store>,
-        topics: Arc<Topics>,
-        (groups, locks): (Arc<Groups>, Arc<OrderLocks>),
-        settings: Arc<config::Live<BrokerSettings>>,
-        late: Arc<LateFlushes>,
-        changed: Arc<Signal>,
-        stats: Arc<BrokerStats>,
-    ) -> Self {
-        let now = settings.current();
+    /// Puts it together.
+    #[must_use]
+    pub fn new(parts: SenderParts) -> Self {
+        let now = parts.settings.current();
         let added = Added::new(&now.region_id, now.trace_on, &now.broker_cluster_name);
         Self {
-            store,
-            topics,
-            groups,
-            locks,
-            settings,
+            log: parts.log,
+            topics: parts.topics,
+            groups: parts.groups,
+            locks: parts.locks,
+            settings: parts.settings,
             added,
-            late,
-            changed,
-            delayed: Arc::new(stats.topic(names::SCHEDULE_TOPIC)),
-            stats,
+            late: parts.late,
+            delayed: Arc::new(parts.stats.topic(names::SCHEDULE_TOPIC)),
+            stats: parts.stats,
             next_queue: AtomicU32::new(0),
         }
     }
 
-    /// Whether a request is for here.
-    #[must_use]
-    pub fn serves(code: i32) -> bool {
-        const CODES: [i32; 3] = [
-            RequestCode::SendMessage as i32,
-            RequestCode::SendMessageV2 as i32,
-            RequestCode::SendBatchMessage as i32,
-        ];
-        CODES.contains(&code)
-    }
-
-    /// Serves send requests that came over one connection, in their order.
-    pub fn serve(&self, conn: &Arc<Connection>, frames: &[Frame], store_host: SocketAddr, now_ms: i64) {
-        let mut rest = self.accept_all(conn, frames.iter(), now_ms);
+    /// Serves up to `most` requests of one client, in their order.
+    pub fn send<'a, S: SendSink>(
+        &'a self,
+        sink: &S,
+        requests: impl Iterator<Item = SendRequest<'a, S::Asker>>,
+        most: usize,
+        context: SendContext,
+    ) {
+        let mut rest = self.accept_all(sink, requests, most, context);
         while !rest.is_empty() {
             let count = self.fitting(&rest);
             let later = rest.split_off(count);
-            self.store_together(conn, rest, store_host, now_ms, RETIRED_MAX);
+            self.store_together(sink, rest, context, RETIRED_MAX);
             rest = later;
         }
     }
 
     /// The requests that pass their checks; the others are answered.
-    fn accept_all<'a>(
+    fn accept_all<'a, S: SendSink>(
         &'a self,
-        conn: &Arc<Connection>,
-        frames: impl ExactSizeIterator<Item = &'a Frame>,
-        now_ms: i64,
-    ) -> Vec<Accepted<'a>> {
+        sink: &S,
+        requests: impl Iterator<Item = SendRequest<'a, S::Asker>>,
+        most: usize,
+        context: SendContext,
+    ) -> Vec<Accepted<'a, S::Asker>> {
         let settings = self.settings.current();
-        let mut accepted = Vec::with_capacity(frames.len());
-        for frame in frames {
-            match self.accept(conn, frame, &settings, now_ms) {
+        let mut accepted = Vec::with_capacity(most);
+        for request in requests {
+            let asker = request.asker;
+            match self.accept(request, &settings, context) {
                 Ok(one) => accepted.push(one),
-                Err(refusal) => Reply::to(conn, frame).send(Err(refusal)),
+                Err(refusal) => sink.refuse(
+                    asker,
+                    refusal
+                        .with("MSG_REGION", self.added.region())
+                        .with("TRACE_ON", self.added.trace_on()),
+                ),
             }
         }
         accepted
     }
 
     /// How many of the requests fit into one append; at least one.
-    fn fitting(&self, accepted: &[Accepted<'_>]) -> usize {
-        let mut room = self.store.max_append_bytes();
+    fn fitting<A>(&self, accepted: &[Accepted<'_, A>]) -> usize {
+        let mut left = self.log.max_append_bytes();
         let fits = accepted.iter().take_while(|one| {
             let bytes = one.checked.most_bytes;
-            let fits = bytes <= room;
-            room = room.saturating_sub(bytes);
+            let fits = bytes <= left;
+            left = left.saturating_sub(bytes);
             fits
         });
         fits.count().max(1)
     }
 
-    fn accept<'a>(&'a self, conn: &Connection, frame: &'a Frame, settings: &BrokerSettings, now_ms: i64) -> Result<Accepted<'a>, Refusal> {
-        let code = RequestCode::try_from(frame.code).map_err(|_| Refusal::system("not a send request"))?;
-        let header = SendHeader::decode(code, &frame.ext)?;
-        let told = |refusal: Refusal| {
-            refusal
-                .with("MSG_REGION", self.added.region())
-                .with("TRACE_ON", self.added.trace_on())
-        };
-        let is_batch = code == RequestCode::SendBatchMessage;
-        self.check(conn, frame, header, is_batch, settings, now_ms).map_err(told)
-    }
-
-    fn check<'a>(
+    fn accept<'a, A>(
         &'a self,
-        conn: &Connection,
-        frame: &'a Frame,
-        header: SendHeader<'a>,
-        is_batch: bool,
+        request: SendRequest<'a, A>,
         settings: &BrokerSettings,
-        now_ms: i64,
-    ) -> Result<Accepted<'a>, Refusal> {
-        check::time(settings, now_ms)?;
-        let topic = check::topic(&self.topics, settings, &header, now_ms)?;
-        check::queue(&topic, &header, conn.peer())?;
+        context: SendContext,
+    ) -> Result<Accepted<'a, A>, Refusal> {
+        let header = &request.header;
+        check::time(settings, context.now_ms)?;
+        let topic = check::topic(&self.topics, settings, header, context.now_ms)?;
+        check::queue(&topic, header, context.client)?;
         let queue_id = if header.queue_id < 0 {
             self.any_queue(&topic)
         } else {
             header.queue_id
         };
-        let (checked, elsewhere) = if is_batch {
-            (check::batch(settings, &header, &frame.body)?, None)
+        let checked = if request.is_batch {
+            check::batch(settings, header, request.body)?
         } else {
-            let dead = self.dead(&header, frame.version, settings, now_ms)?;
-            let dies = dead.is_some();
-            let checked = check::single(settings, &header, &frame.body, &self.added, Goal { queue_id, dies, now_ms })?;
-            let elsewhere = dead.or_else(|| self.waiting(checked.delay_level));
-            (checked, elsewhere)
+            let dead = self.dead_letters(&request, settings, context.now_ms)?;
+            let to = check::SentTo {
+                queue_id,
+                dead,
+                now_ms: context.now_ms,
+            };
+            check::single(settings, header, request.body, &self.added, to)?
         };
-        let queue = match &elsewhere {
-            None => self.store.queue(header.topic, queue_id),
-            Some(place) => self.store.queue(&place.topic, place.queue_id),
-        };
+        let (stored_in, stored_queue_id) = checked.destination.place(header.topic, queue_id);
         Ok(Accepted {
-            frame,
-            header,
-            is_new_topic: !topic.is_settled(&self.changed) || elsewhere.as_ref().is_some_and(|place| place.is_new_topic),
+            queue: self.log.queue(stored_in, stored_queue_id),
+            request,
             topic,
-            queue,
             queue_id,
-            elsewhere,
             checked,
             messages: 0..0,
         })
     }
 
-    /// The dead letter queue, when this is a message that its client sends for one retry too many.
-    fn dead(
-        &self,
-        header: &SendHeader<'_>,
-        client_version: i32,
-        settings: &BrokerSettings,
-        now_ms: i64,
-    ) -> Result<Option<Elsewhere>, Refusal> {
+    /// The dead letter topic, when this is a message that its client sends for one retry too many.
+    fn dead_letters<A>(&self, request: &SendRequest<'_, A>, settings: &BrokerSettings, now_ms: i64) -> Result<Option<Arc<Topic>>, Refusal> {
+        let header = &request.header;
         if !names::is_retry(header.topic) {
             return Ok(None);
         }
         let group = rules::group_of(header.topic);
         let rule = rule(&self.groups, settings, group, now_ms)?;
-        let max = rules::max_times(&rule, client_version, header.max_reconsume_times);
+        let max = rules::max_times(&rule, request.client_version, header.max_reconsume_times);
         if !rules::dies_on_send(header.reconsume_times, max, self.locks.holds_any(group, now_ms)) {
             return Ok(None);
         }
-        let topic = dead_letters(&self.topics, group, now_ms)?;
-        Ok(Some(Elsewhere {
-            topic: Cow::Owned(topic.name.to_string()),
-            queue_id: 0,
-            counters: Arc::clone(&topic.counters),
-            is_new_topic: !topic.is_settled(&self.changed),
-        }))
-    }
-
-    /// The queue in which messages of a delay level wait, if this is one.
-    fn waiting(&self, level: i32) -> Option<Elsewhere> {
-        (level > 0).then(|| Elsewhere {
-            topic: Cow::Borrowed(names::SCHEDULE_TOPIC),
-            queue_id: delay::queue_of(level),
-            counters: Arc::clone(&self.delayed),
-            is_new_topic: false,
-        })
+        Ok(Some(dead_letters(&self.topics, group, now_ms)?))
     }
 
     fn any_queue(&self, topic: &Topic) -> i32 {
@@ -268,12 +219,11 @@ impl Sender {
     }
 
     /// Stores requests with one append. `tries_left`: how often they may be checked again because a topic was deleted meanwhile.
-    fn store_together(
-        &self,
-        conn: &Arc<Connection>,
-        mut accepted: Vec<Accepted<'_>>,
-        store_host: SocketAddr,
-        now_ms: i64,
+    fn store_together<'a, S: SendSink>(
+        &'a self,
+        sink: &S,
+        mut accepted: Vec<Accepted<'a, S::Asker>>,
+        context: SendContext,
         tries_left: usize,
     ) {
         let begun = Instant::now();
@@ -285,157 +235,119 @@ impl Sender {
         let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(count);
         let mut queues: Vec<Arc<ConsumeQueue>> = Vec::with_capacity(count);
         for one in &accepted {
-            one.draft(conn.peer(), store_host, &mut drafts);
+            one.draft(context, &mut drafts);
             queues.extend(std::iter::repeat_n(&one.queue, one.checked.count).cloned());
         }
         let mut placements = Vec::with_capacity(drafts.len());
-        let ticket = match self.store.append(&drafts, &queues, now_ms, &mut placements) {
+        let ticket = match self.log.append(&drafts, &queues, context.now_ms, &mut placements) {
             Ok(ticket) => ticket,
             Err(AppendError::QueueRetired { .. }) if tries_left > 0 => {
-                let again = self.accept_all(conn, accepted.iter().map(|one| one.frame), now_ms);
+                drop(drafts);
+                let most = accepted.len();
+                let requests = accepted.into_iter().map(|one| one.request);
+                let again = self.accept_all(sink, requests, most, context);
                 if !again.is_empty() {
-                    self.store_together(conn, again, store_host, now_ms, tries_left - 1);
+                    self.store_together(sink, again, context, tries_left - 1);
                 }
                 return;
             }
             Err(error) => {
                 self.stats.totals().put_failed(count as i64);
-                return accepted
-                    .iter()
-                    .for_each(|one| Reply::to(conn, one.frame).send(Err(error.clone().into())));
+                return accepted.iter().for_each(|one| sink.refuse(one.request.asker, error.clone().into()));
             }
         };
+        debug_assert_eq!(placements.len(), count, "each message has its place");
         let sizes: Vec<usize> = drafts.iter().map(Draft::encoded_len).collect();
         drop(drafts);
-        let waits = self.store.flush_mode() == store::FlushMode::Sync;
+        let waits = self.log.is_sync_flush();
         let (waiting, quick): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|one| waits && one.checked.waits);
-        for (group, for_flush) in [(quick, false), (waiting, true)] {
+        for (group, flush) in [(quick, false), (waiting, true)] {
             if group.is_empty() {
                 continue;
             }
             self.tally(&group, &sizes);
-            self.answer(conn, ticket, &group, &placements, store_host, for_flush);
+            self.answer(sink, ticket, &group, &placements, (context.store_host, flush));
             let took_ms = begun.elapsed().as_millis() as i64;
-            group.iter().for_each(|one| one.counters().took(one.queue_id, took_ms));
+            group.iter().for_each(|one| self.counters(one).took(one.queue_id, took_ms));
         }
         // What waits for the device is answered later than this.
         self.stats.totals().put_took(count as i64, begun.elapsed().as_micros() as i64);
     }
 
-    fn tally(&self, group: &[Accepted<'_>], sizes: &[usize]) {
+    /// Those of the topic it is stored in.
+    fn counters<'s, A>(&'s self, one: &'s Accepted<'_, A>) -> &'s TopicCounters {
+        match &one.checked.destination {
+            Destination::Topic => &one.topic.counters,
+            Destination::Schedule { .. } => &self.delayed,
+            Destination::DeadLetter(dead) => &dead.counters,
+        }
+    }
+
+    fn tally<A>(&self, group: &[Accepted<'_, A>], sizes: &[usize]) {
         for one in group {
             let bytes: usize = sizes[one.messages.clone()].iter().sum();
-            one.counters().stored(one.messages.len() as i64, bytes as i64, 1);
-            if let Some(place) = one.elsewhere.as_ref().filter(|_| one.checked.delay_level > 0) {
-                self.stats.waits(place.queue_id, bytes as i64);
+            self.counters(one).stored(one.messages.len() as i64, bytes as i64, 1);
+            if let Destination::Schedule { .. } = one.checked.destination {
+                let (_, queue_id) = one.checked.destination.place(one.request.header.topic, one.queue_id);
+                self.stats.waits(queue_id, bytes as i64);
             }
         }
     }
 
-    fn answer(
+    fn answer<S: SendSink>(
         &self,
-        conn: &Arc<Connection>,
-        ticket: store::Ticket,
-        group: &[Accepted<'_>],
+        sink: &S,
+        ticket: Ticket,
+        group: &[Accepted<'_, S::Asker>],
         placements: &[Placement],
-        store_host: SocketAddr,
-        for_flush: bool,
+        (store_host, flush): (SocketAddr, bool),
     ) {
-        let encode = |out: &mut BytesMut, code: i32, remark: Option<&str>| {
-            group
-                .iter()
-                .filter(|one| !one.frame.is_oneway())
-                .for_each(|one| self.encode_reply(out, one, placements, store_host, code, remark));
+        let asking = || group.iter().filter(|one| S::wants_answer(one.request.asker));
+        let sent = || {
+            asking().map(|one| {
+                let sent = Sent {
+                    placements: &placements[one.messages.clone()],
+                    store_host,
+                    queue_id: one.queue_id,
+                    uniq_key: &one.checked.uniq_key,
+                    region: self.added.region(),
+                    trace_on: self.added.trace_on(),
+                };
+                (one.request.asker, sent)
+            })
         };
-        let askers = || -> Vec<(i32, Encoding)> {
-            let asking = group.iter().filter(|one| !one.frame.is_oneway());
-            asking.map(|one| (one.frame.opaque, one.frame.encoding)).collect()
+        let changed = self.log.changed();
+        let is_new = |one: &Accepted<'_, _>| !one.topic.is_settled(changed) || !one.checked.destination.is_settled(changed);
+        let wait = WaitFor {
+            flush,
+            topics: group.iter().any(is_new),
         };
-        let when_settled = group.iter().any(|one| one.is_new_topic).then(|| self.changed.clone());
-        let later = when_settled.clone();
-        let outcome = self.store.complete(ticket, for_flush, || {
-            let mut stored = BytesMut::new();
-            encode(&mut stored, 0, None);
-            let timed_out = for_flush.then(|| {
-                let mut out = BytesMut::new();
-                encode(&mut out, ResponseCode::FlushDiskTimeout.into(), None);
-                out
-            });
-            self.late.answer_later(conn, stored, timed_out, askers(), later)
-        });
-        match outcome {
+        let later = || self.late.completion(flush, sink.answer_later(sent(), flush));
+        match self.log.complete(ticket, wait, later) {
             None => {}
-            Some(Ok(())) if let Some(changed) = when_settled => {
-                let mut frames = BytesMut::new();
-                encode(&mut frames, 0, None);
-                late::send_settled(&changed, conn, frames, askers());
-            }
-            Some(Ok(())) => {
-                conn.send(|out| encode(out.head(), 0, None));
-            }
-            Some(Err(reason)) => late::refuse(conn, &reason, askers().into_iter()),
+            Some(Ok(())) => sink.answer(sent()),
+            Some(Err(reason)) => sink.fail(asking().map(|one| one.request.asker), &reason.to_string()),
         }
-    }
-
-    fn encode_reply(
-        &self,
-        out: &mut BytesMut,
-        one: &Accepted<'_>,
-        placements: &[Placement],
-        store_host: SocketAddr,
-        code: i32,
-        remark: Option<&str>,
-    ) {
-        let placed = &placements[one.messages.clone()];
-        let mut ids = smallvec::SmallVec::<[u8; 64]>::new();
-        for (n, placement) in placed.iter().enumerate() {
-            if n > 0 {
-                ids.push(b',');
-            }
-            ids.extend_from_slice(id::write_offset_id(&mut [0; id::MAX_LEN], store_host, placement.log_offset));
-        }
-        let first = placed.first().map_or(0, |p| p.queue_offset.0);
-        let fields = [
-            ("msgId", Value::Text(std::str::from_utf8(&ids).unwrap_or(""))),
-            ("queueId", Value::Int(one.queue_id.into())),
-            ("queueOffset", Value::Int(first)),
-            ("MSG_REGION", Value::Text(self.added.region())),
-            ("TRACE_ON", Value::Text(self.added.trace_on())),
-            ("transactionId", Value::Text(&one.checked.uniq_key)),
-        ];
-        let known = if one.checked.uniq_key.is_empty() {
-            &fields[..5]
-        } else {
-            &fields[..]
-        };
-        encode_response_head(out, one.frame.encoding, one.frame.opaque, code, remark, known, 0);
     }
 }
 
-impl<'a> Accepted<'a> {
-    /// Those of the topic it is stored in.
-    fn counters(&self) -> &Arc<TopicCounters> {
-        self.elsewhere.as_ref().map_or(&self.topic.counters, |place| &place.counters)
-    }
-
+impl<'a, A> Accepted<'a, A> {
     /// Appends the request's messages to the drafts.
-    fn draft<'d>(&'d self, born_host: SocketAddr, store_host: SocketAddr, drafts: &mut Vec<Draft<'d>>)
+    fn draft<'d>(&'d self, context: SendContext, drafts: &mut Vec<Draft<'d>>)
     where
         'a: 'd,
     {
-        let (topic, queue_id) = match &self.elsewhere {
-            None => (self.header.topic, self.queue_id),
-            Some(place) => (&*place.topic, place.queue_id),
-        };
+        let header = &self.request.header;
+        let (topic, queue_id) = self.checked.destination.place(header.topic, self.queue_id);
         let base = Draft {
             topic,
             queue_id,
-            flag: self.header.flag,
-            sys_flag: self.header.sys_flag | if self.topic.multi_tag { sys_flag::MULTI_TAGS } else { 0 },
-            born_timestamp: self.header.born_timestamp,
-            born_host,
-            store_host,
-            reconsume_times: self.header.reconsume_times,
+            flag: header.flag,
+            sys_flag: header.sys_flag | if self.topic.multi_tag { sys_flag::MULTI_TAGS } else { 0 },
+            born_timestamp: header.born_timestamp,
+            born_host: context.client,
+            store_host: context.store_host,
+            reconsume_times: header.reconsume_times,
             prepared_offset: 0,
             body: &[],
             properties: &[],

@@ -1,6 +1,8 @@
 //! A whole broker on a simulated disk, asked over the network.
 
 use super::*;
+use crate::errors::Refusal;
+use crate::send::{Ending, SendContext, SendRequest, SendSink, Sent};
 use net::client::{Peer, PeerOptions};
 use protocol::frame::FLAG_ONEWAY;
 use protocol::{Frame, RequestCode, ResponseCode};
@@ -174,4 +176,70 @@ fn a_sync_that_hangs_is_answered_with_the_time_out_and_others_go_on() {
     let after = start(&disk.power_cut(7), |_| ());
     assert_eq!(after.store.max_offset("t", 0).0, 4);
     after.stop().unwrap();
+}
+
+/// A face in the same process, without connections and frames: what becomes of its requests, by number.
+#[derive(Clone, Default)]
+struct InProcess(Arc<parking_lot::Mutex<Vec<(u32, String)>>>);
+
+impl SendSink for InProcess {
+    type Asker = u32;
+
+    fn wants_answer(_: u32) -> bool {
+        true
+    }
+
+    fn refuse(&self, asker: u32, refusal: Refusal) {
+        self.0.lock().push((asker, format!("{:?}", refusal.code)));
+    }
+
+    fn answer<'s>(&self, sent: impl Iterator<Item = (u32, Sent<'s>)>) {
+        let told = sent.map(|(asker, sent)| (asker, format!("{}@{}", sent.queue_id, sent.placements[0].queue_offset.0)));
+        self.0.lock().extend(told);
+    }
+
+    fn answer_later<'s>(&self, sent: impl Iterator<Item = (u32, Sent<'s>)> + Clone, _: bool) -> impl FnOnce(Ending<'_>) + Send + 'static {
+        let (told, askers) = (self.clone(), sent.map(|(asker, _)| asker).collect::<Vec<_>>());
+        move |ending| {
+            told.0
+                .lock()
+                .extend(askers.into_iter().map(|asker| (asker, format!("later {ending:?}"))))
+        }
+    }
+
+    fn fail(&self, askers: impl Iterator<Item = u32>, reason: &str) {
+        self.0.lock().extend(askers.map(|asker| (asker, reason.to_owned())));
+    }
+}
+
+#[test]
+fn another_face_sends_without_frames() {
+    let broker = start(&SimulatedDisk::new(1), |_| ());
+    let told = InProcess::default();
+    let context = SendContext {
+        client: SocketAddr::from(([127, 0, 0, 1], 1)),
+        store_host: SocketAddr::from(([127, 0, 0, 1], 2)),
+        now_ms: now_ms(),
+    };
+    let send = |bodies: &[&'static str]| {
+        let requests = bodies.iter().zip(0..).map(|(body, asker)| SendRequest {
+            header: protocol::send::SendHeader {
+                topic: "t",
+                default_topic: "TBW102",
+                default_topic_queue_nums: 1,
+                ..Default::default()
+            },
+            is_batch: false,
+            body: body.as_bytes(),
+            client_version: 0,
+            asker,
+        });
+        broker.routes.sender.send(&told, requests, bodies.len(), context);
+    };
+    send(&["the topic is made with it"]);
+    until("it is answered when the topic is saved", || !told.0.lock().is_empty());
+    send(&["second", "", "third"]);
+    let expected = [(0, "later Done"), (1, "MessageIllegal"), (0, "0@1"), (2, "0@2")];
+    assert_eq!(*told.0.lock(), expected.map(|(asker, text)| (asker, text.to_owned())));
+    broker.stop().unwrap();
 }

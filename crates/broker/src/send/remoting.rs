@@ -1,0 +1,152 @@
+//! Sends by the remoting protocol: requests 10, 310 and 320.
+
+use super::Sender;
+use super::late::Ending;
+use super::request::{SendContext, SendRequest, SendSink, Sent};
+use crate::errors::Refusal;
+use crate::reply::Reply;
+use bytes::BytesMut;
+use message::id;
+use net::Connection;
+use protocol::codes::{RequestCode, ResponseCode};
+use protocol::ext::Value;
+use protocol::frame::{Encoding, Frame, encode_response_head};
+use protocol::send::SendHeader;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Whether a request is for here.
+#[must_use]
+pub fn is_send(code: i32) -> bool {
+    const CODES: [i32; 3] = [
+        RequestCode::SendMessage as i32,
+        RequestCode::SendMessageV2 as i32,
+        RequestCode::SendBatchMessage as i32,
+    ];
+    CODES.contains(&code)
+}
+
+/// Serves send requests that came over one connection, in their order.
+pub fn serve(sender: &Sender, conn: &Arc<Connection>, frames: &[Frame], store_host: SocketAddr, now_ms: i64) {
+    let context = SendContext {
+        client: conn.peer(),
+        store_host,
+        now_ms,
+    };
+    let requests = frames.iter().filter_map(|frame| match decode(frame) {
+        Ok(request) => Some(request),
+        Err(refusal) => {
+            Reply::to(conn, frame).send(Err(refusal));
+            None
+        }
+    });
+    sender.send(conn, requests, frames.len(), context);
+}
+
+fn decode(frame: &Frame) -> Result<SendRequest<'_, Asker>, Refusal> {
+    let code = RequestCode::try_from(frame.code).map_err(|_| Refusal::system("not a send request"))?;
+    Ok(SendRequest {
+        header: SendHeader::decode(code, &frame.ext)?,
+        is_batch: code == RequestCode::SendBatchMessage,
+        body: &frame.body,
+        client_version: frame.version,
+        asker: Asker {
+            opaque: frame.opaque,
+            encoding: frame.encoding,
+            is_oneway: frame.is_oneway(),
+        },
+    })
+}
+
+/// A request, as its answer names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    opaque: i32,
+    encoding: Encoding,
+    is_oneway: bool,
+}
+
+impl SendSink for Arc<Connection> {
+    type Asker = Asker;
+
+    fn wants_answer(asker: Asker) -> bool {
+        !asker.is_oneway
+    }
+
+    fn refuse(&self, asker: Asker, refusal: Refusal) {
+        Reply::new(self, asker.opaque, asker.encoding, asker.is_oneway).send(Err(refusal));
+    }
+
+    fn answer<'s>(&self, sent: impl Iterator<Item = (Asker, Sent<'s>)>) {
+        self.send(|out| encode_all(out.head(), sent, ResponseCode::Success));
+    }
+
+    fn answer_later<'s>(
+        &self,
+        sent: impl Iterator<Item = (Asker, Sent<'s>)> + Clone,
+        may_time_out: bool,
+    ) -> impl FnOnce(Ending<'_>) + Send + 'static {
+        let conn = Self::clone(self);
+        let askers: Vec<Asker> = sent.clone().map(|(asker, _)| asker).collect();
+        let mut done = BytesMut::new();
+        encode_all(&mut done, sent.clone(), ResponseCode::Success);
+        let mut timed_out = BytesMut::new();
+        if may_time_out {
+            encode_all(&mut timed_out, sent, ResponseCode::FlushDiskTimeout);
+        }
+        let owed = conn.owe(done.len());
+        move |ending| {
+            match ending {
+                Ending::Done => send_encoded(&conn, &done),
+                Ending::TimedOut => send_encoded(&conn, &timed_out),
+                Ending::Failed(reason) => conn.fail(askers.into_iter(), &reason.to_string()),
+            }
+            drop(owed);
+        }
+    }
+
+    fn fail(&self, askers: impl Iterator<Item = Asker>, reason: &str) {
+        self.send(|out| {
+            for asker in askers {
+                encode_response_head(
+                    out.head(),
+                    asker.encoding,
+                    asker.opaque,
+                    ResponseCode::ServiceNotAvailable,
+                    Some(reason),
+                    &[],
+                    0,
+                );
+            }
+        });
+    }
+}
+
+fn send_encoded(conn: &Connection, frames: &[u8]) {
+    conn.send(|out| out.head().extend_from_slice(frames));
+}
+
+fn encode_all<'s>(out: &mut BytesMut, sent: impl Iterator<Item = (Asker, Sent<'s>)>, code: ResponseCode) {
+    sent.for_each(|(asker, sent)| encode(out, asker, &sent, code));
+}
+
+fn encode(out: &mut BytesMut, asker: Asker, sent: &Sent<'_>, code: ResponseCode) {
+    let mut ids = smallvec::SmallVec::<[u8; 64]>::new();
+    for (n, placement) in sent.placements.iter().enumerate() {
+        if n > 0 {
+            ids.push(b',');
+        }
+        ids.extend_from_slice(id::write_offset_id(&mut [0; id::MAX_LEN], sent.store_host, placement.log_offset));
+    }
+    let first = sent.placements.first().map_or(0, |placement| placement.queue_offset.0);
+    let fields = [
+        ("msgId", Value::Text(std::str::from_utf8(&ids).unwrap_or(""))),
+        ("queueId", Value::Int(sent.queue_id.into())),
+        ("queueOffset", Value::Int(first)),
+        ("MSG_REGION", Value::Text(sent.region)),
+        ("TRACE_ON", Value::Text(sent.trace_on)),
+        ("transactionId", Value::Text(sent.uniq_key)),
+    ];
+    let known = if sent.uniq_key.is_empty() { &fields[..5] } else { &fields[..] };
+    encode_response_head(out, asker.encoding, asker.opaque, code, None, known, 0);
+}
