@@ -22,10 +22,12 @@ pub trait Queues: Send + Sync {
     fn store_time(&self, topic: &str, queue_id: i32, offset: i64) -> Option<i64>;
     /// Whether the message at an offset can be read without waiting for the disk.
     fn is_cached(&self, topic: &str, queue_id: i32, offset: i64) -> bool;
+    /// Whether a topic has queues, or files of a deletion that failed.
+    fn has_topic(&self, topic: &str) -> bool;
     /// Forgets a topic's queues.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors; the topic has files then.
     fn delete_topic(&self, topic: &str) -> Result<(), Refusal>;
 
     /// When the first message kept was stored, in ms.
@@ -63,6 +65,10 @@ impl Queues for Store {
         };
         self.read(topic, queue_id, QueueOffset(offset), one, &|_| true, Reach::PageCache)
             .is_ok_and(|read| !read.cold)
+    }
+
+    fn has_topic(&self, topic: &str) -> bool {
+        Store::has_topic(self, topic)
     }
 
     fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {
@@ -133,13 +139,19 @@ impl Cleaning for Store {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
-    use std::collections::BTreeMap;
+    use parking_lot::Mutex;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     /// Queues by topic and id: first offset kept, and the store time of each message from there on.
     #[derive(Default)]
     pub(crate) struct FakeQueues {
         pub(crate) queues: BTreeMap<(String, i32), (i64, Vec<i64>)>,
         pub(crate) cold: bool,
+        /// The disk refuses to remove files.
+        pub(crate) broken: AtomicBool,
+        /// Topics that have files of a deletion that failed.
+        pub(crate) left: Mutex<BTreeSet<String>>,
     }
 
     impl FakeQueues {
@@ -179,7 +191,16 @@ pub(crate) mod testing {
             !self.cold
         }
 
-        fn delete_topic(&self, _: &str) -> Result<(), Refusal> {
+        fn has_topic(&self, topic: &str) -> bool {
+            self.left.lock().contains(topic) || self.queues.keys().any(|(known, _)| known == topic)
+        }
+
+        fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {
+            if self.broken.load(Relaxed) {
+                self.left.lock().insert(topic.to_owned());
+                return Err(Refusal::system("the disk is broken"));
+            }
+            self.left.lock().remove(topic);
             Ok(())
         }
     }

@@ -326,10 +326,16 @@ impl Store {
         })
     }
 
-    /// Topics that have queues.
+    /// Topics that have queues, or files of a deletion that failed.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<str>> {
         self.queues.topics()
+    }
+
+    /// Whether a topic has queues, or files of a deletion that failed.
+    #[must_use]
+    pub fn has_topic(&self, topic: &str) -> bool {
+        self.queues.has_topic(topic)
     }
 
     /// Deletes a topic: its queues go, its messages stay in the log until retention takes them. When this returns, no start
@@ -338,7 +344,8 @@ impl Store {
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be removed, or no checkpoint can be made that recovery needs to know of the deletion;
-    /// `StoreError::Failed` if the log failed. Any of the topic's messages may be there after the next start then.
+    /// `StoreError::Failed` if the log failed. Any of the topic's messages may be there after the next start then, unless the
+    /// deletion is repeated and succeeds. What a topic of the same name stores meanwhile stays apart from them.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
         // A deletion that is cut short leaves some of the files. Recovery then has as little as possible to rebuild beside them, and
         // tells the records of a topic's two lives apart, which it can only behind a checkpoint of ours.

@@ -9,12 +9,16 @@ use message::{LogOffset, QueueOffset};
 use std::path::Path;
 use std::sync::Arc;
 use store::disk::real::RealDisk;
-use store::disk::simulated::SimulatedDisk;
+use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
 use store::disk::{Disk, OpenMode};
 use store::{AppendError, Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("message-{n:05}")).collect()
+}
+
+fn texts(bodies: &[String]) -> Vec<&str> {
+    bodies.iter().map(String::as_str).collect()
 }
 
 #[test]
@@ -300,6 +304,49 @@ fn a_deletion_that_was_acknowledged_holds_after_a_kill_and_a_power_cut() {
             store.close().unwrap();
         }
     }
+}
+
+#[test]
+fn a_deletion_that_is_repeated_until_it_succeeds_holds() {
+    let (old, new) = (numbered(0..20), numbered(100..120));
+    let mut repeated = 0;
+    for n in 1.. {
+        let disk = SimulatedDisk::new(n);
+        let options = || StoreOptions::small(common::ROOT, FlushMode::Sync);
+        let store = open(Arc::new(disk.clone()), options()).unwrap();
+        for queue_id in [0, 1] {
+            (0..3).for_each(|_| _ = send_all(&store, "t", queue_id, &texts(&old)).unwrap());
+        }
+        store.keep_now().unwrap();
+        disk.fail_at(disk.calls() + n, Fault::Broken, Lasts::Once);
+        let first = store.delete_topic("t").is_ok();
+        if disk.first_failure().is_none() {
+            disk.heal();
+            store.close().unwrap();
+            break;
+        }
+        // What failed may have been a sync: then nothing succeeds before a restart.
+        if first || store.delete_topic("t").is_ok() {
+            repeated += usize::from(!first);
+            assert!(store.topics().is_empty());
+            let (killed, cut) = (disk.process_killed(), disk.power_cut(n));
+            let sent = send_all(&store, "t", 0, &texts(&new)).is_ok();
+            let _ = store.close();
+            for (disk, left) in [(killed, &[][..]), (cut, &[]), (disk.process_killed(), &new)] {
+                let after = open(Arc::new(disk), options()).unwrap();
+                let found = bodies(&after, "t", 0, after.min_offset("t", 0).0);
+                assert!(
+                    found.iter().all(|body| new.contains(body)),
+                    "call {n}: {} old messages",
+                    found.len()
+                );
+                assert!(found == left || !sent, "call {n}: {} new messages", found.len());
+                assert!(bodies(&after, "t", 1, after.min_offset("t", 1).0).is_empty(), "call {n}");
+                after.close().unwrap();
+            }
+        }
+    }
+    assert!(repeated > 3, "{repeated}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use protocol::topic::{
     TopicHeader, TopicList,
 };
 use protocol::{DataVersion, Frame, MessageQueue, ResponseCode, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 impl From<TopicError> for Refusal {
     fn from(error: TopicError) -> Self {
@@ -119,9 +119,9 @@ pub fn delete(
         .groups_of(topic)
         .into_iter()
         .flat_map(of_pop)
-        .filter(|retry| topics.contains(retry));
-    let doomed: BTreeSet<String> = retries.chain([topic.to_owned()]).collect();
-    for topic in doomed {
+        .filter(|retry| topics.contains(retry) || queues.has_topic(retry));
+    // The topic itself goes last: should one of the others fail, its offsets tell a repeated request which they are.
+    for topic in retries.chain([topic.to_owned()]) {
         topics.remove(&topic, now_ms);
         let deleted = queues.delete_topic(&topic);
         // After the queues: until then consumers go on committing.
@@ -239,6 +239,7 @@ mod tests {
     use protocol::RequestCode;
     use std::cell::RefCell;
     use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
 
     fn settings() -> BrokerSettings {
         BrokerSettings {
@@ -368,6 +369,33 @@ mod tests {
         assert_eq!(locks.len(), 1, "those of other topics");
         assert!(topics.find("orders").is_none() && topics.find("%RETRY%g_orders").is_none());
         assert!(offsets.groups_of("orders").is_empty());
+    }
+
+    #[test]
+    fn a_deletion_that_fails_at_a_retry_topic_of_pop_deletes_it_when_it_is_repeated() {
+        for topic in ["orders", "%DLQ%g"] {
+            let retry = &*format!("%RETRY%g_{topic}");
+            let (topics, offsets, stats) = (topics(), Offsets::new(Default::default()), BrokerStats::new("c", 100));
+            for name in [topic, retry] {
+                topics.create_for_group(Spec::new(name, 1), 1).unwrap();
+            }
+            offsets.commit(topic, "g", 0, 5).unwrap();
+            let (locks, modes, queues) = (OrderLocks::new(10, 1_000), Modes::new(Arc::default()), FakeQueues::default());
+            let known = Known {
+                offsets: &offsets,
+                locks: &locks,
+                modes: &modes,
+                stats: &stats,
+            };
+            let gone = RefCell::new(Vec::new());
+            let tell = |topic: &str| gone.borrow_mut().push(topic.to_owned());
+            let delete = || delete(&topic_frame(topic), &topics, known, &queues, &settings(), 3, tell).is_ok();
+            queues.broken.store(true, Relaxed);
+            assert!(!delete() && !delete(), "files of {retry} are there");
+            queues.broken.store(false, Relaxed);
+            assert!(delete());
+            assert_eq!(gone.borrow()[..], [retry, retry, retry, topic].map(str::to_owned)[..]);
+        }
     }
 
     #[test]

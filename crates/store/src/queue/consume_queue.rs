@@ -517,8 +517,8 @@ impl ConsumeQueue {
         (on_disk.extent != Extent::default()).then_some(on_disk.synced)
     }
 
-    /// Removes the queue's files; what is published from now on goes nowhere.
-    pub(super) fn destroy(&self) -> io::Result<()> {
+    /// The queue's files are about to be removed: nobody reads or writes them any more, and what is published goes nowhere.
+    pub(super) fn abandon(&self) {
         let mut on_disk = self.on_disk.lock();
         {
             let mut tail = self.tail.lock();
@@ -532,7 +532,6 @@ impl ConsumeQueue {
         let max = self.max().0;
         self.min.store(max, Ordering::Release);
         self.files.renew();
-        self.files.shared.disk.remove_dir_all(&self.files.dir())
     }
 
     #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, RwLock};
 use message::LogOffset;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::consume_queue::{ConsumeQueue, Left};
 use super::entry::ENTRY_LEN;
@@ -63,11 +63,18 @@ pub(super) struct Shared {
 
 type Queues = FxHashMap<i32, Arc<ConsumeQueue>>;
 
+#[derive(Debug, Default)]
+struct Topics {
+    queues: FxHashMap<Arc<str>, Queues>,
+    /// Topics that were deleted and of whose files some may be left. Before a topic of the same name writes any, they are removed.
+    left: FxHashSet<Arc<str>>,
+}
+
 /// All queues.
 #[derive(Debug)]
 pub struct QueueTable {
     shared: Arc<Shared>,
-    topics: RwLock<FxHashMap<Arc<str>, Queues>>,
+    topics: RwLock<Topics>,
     /// Held by whoever works on many queues' files; keeps a topic's removal from meeting its re-creation.
     maintenance: Mutex<Maintenance>,
 }
@@ -135,7 +142,7 @@ impl QueueTable {
                 }
                 queues.insert(queue_id, Arc::new(ConsumeQueue::open(files, last_run)?));
             }
-            topics.insert(topic, queues);
+            topics.queues.insert(topic, queues);
         }
         Ok(())
     }
@@ -147,7 +154,7 @@ impl QueueTable {
     /// The queue, when it is there.
     #[must_use]
     pub fn find(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
-        self.topics.read().get(topic)?.get(&queue_id).cloned()
+        self.topics.read().queues.get(topic)?.get(&queue_id).cloned()
     }
 
     /// The queue, made in memory when it is not there; its directory is made when something is written behind. The caller
@@ -156,7 +163,7 @@ impl QueueTable {
         if let Some(queue) = self.find(topic, queue_id) {
             return queue;
         }
-        let mut topics = self.topics.write();
+        let topics = &mut self.topics.write().queues;
         let name = topics
             .get_key_value(topic)
             .map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name));
@@ -173,6 +180,7 @@ impl QueueTable {
         let mut queues: Vec<_> = self
             .topics
             .read()
+            .queues
             .get(topic)
             .map(|queues| queues.values().cloned().collect())
             .unwrap_or_default();
@@ -180,16 +188,30 @@ impl QueueTable {
         queues
     }
 
-    /// The topics that have queues, in no particular order.
+    /// The topics that have queues, or files of a deletion that failed, in no particular order.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<str>> {
-        self.topics.read().keys().cloned().collect()
+        let topics = self.topics.read();
+        let left = topics.left.iter().filter(|topic| !topics.queues.contains_key(*topic));
+        topics.queues.keys().chain(left).cloned().collect()
+    }
+
+    /// Whether a topic has queues, or files of a deletion that failed.
+    #[must_use]
+    pub fn has_topic(&self, topic: &str) -> bool {
+        let topics = self.topics.read();
+        topics.queues.contains_key(topic) || topics.left.contains(topic)
     }
 
     /// All queues, in no particular order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<ConsumeQueue>> {
-        self.topics.read().values().flat_map(|queues| queues.values().cloned()).collect()
+        self.topics
+            .read()
+            .queues
+            .values()
+            .flat_map(|queues| queues.values().cloned())
+            .collect()
     }
 
     /// Entries in memory that are in no file yet. Grows without bound while the disk refuses writes: whoever appends to the
@@ -216,7 +238,7 @@ impl QueueTable {
         let Maintenance { buffer, visiting } = &mut *maintenance;
         std::mem::swap(visiting, &mut *self.shared.dirty.lock());
         let mut first_error = Ok(());
-        visiting.retain(|queue| match queue.write_pending(buffer) {
+        visiting.retain(|queue| match self.write_pending_of(queue, buffer) {
             Ok(left) => left == Left::Active,
             Err(error) => {
                 if first_error.is_ok() {
@@ -232,6 +254,26 @@ impl QueueTable {
         buffer.clear();
         buffer.shrink_to(BUFFER_KEPT);
         first_error.map(|()| left)
+    }
+
+    fn write_pending_of(&self, queue: &Arc<ConsumeQueue>, buffer: &mut Vec<u8>) -> io::Result<Left> {
+        if !queue.is_retired() {
+            self.remove_left_files(queue.topic())?;
+        }
+        queue.write_pending(buffer)
+    }
+
+    /// Finishes a topic's deletion: removes what is left of its files. Whether there may have been any. Only by whoever holds
+    /// `maintenance`.
+    fn remove_left_files(&self, topic: &str) -> io::Result<bool> {
+        if !self.topics.read().left.contains(topic) {
+            return Ok(false);
+        }
+        let Shared { disk, dir, .. } = &*self.shared;
+        disk.remove_dir_all(&dir.join(topic))?;
+        disk.sync_dir(dir)?;
+        self.topics.write().left.remove(topic);
+        Ok(true)
     }
 
     /// Makes durable what was written to files, and notes how far each queue is. After an error no later call succeeds: what
@@ -345,27 +387,24 @@ pub struct TopicDeletion<'t> {
 impl TopicDeletion<'_> {
     /// Takes the queues out of the table; nothing more is assigned in them. Only under the log's append lock.
     pub fn retire(&mut self) {
-        let removed = self.table.topics.write().remove(self.topic);
-        self.queues = removed.map(|queues| queues.into_values().collect()).unwrap_or_default();
+        let mut topics = self.table.topics.write();
+        if let Some((topic, queues)) = topics.queues.remove_entry(self.topic) {
+            topics.left.insert(topic);
+            self.queues = queues.into_values().collect();
+        }
+        drop(topics);
         self.queues.iter().for_each(|queue| queue.retire());
     }
 
-    /// Removes the files, once everything assigned is published. Whoever still holds one of the queues finds it empty. Whether
-    /// there were any queues.
+    /// Removes the files, those too that an earlier deletion could not remove, once everything assigned is published. Whoever
+    /// still holds one of the queues finds it empty. Whether there were any queues or files.
     ///
     /// # Errors
-    /// I/O errors; what is left of the files comes back at the next start.
+    /// I/O errors. The files that are left come back at the next start, unless another deletion, or the first write to a topic
+    /// of the same name, has removed them by then.
     pub fn remove_files(self) -> io::Result<bool> {
-        for queue in &self.queues {
-            queue.destroy()?;
-        }
-        if self.queues.is_empty() {
-            return Ok(false);
-        }
-        let Shared { disk, dir, .. } = &*self.table.shared;
-        disk.remove_dir_all(&dir.join(self.topic))?;
-        disk.sync_dir(dir)?;
-        Ok(true)
+        self.queues.iter().for_each(|queue| queue.abandon());
+        self.table.remove_left_files(self.topic)
     }
 }
 

@@ -457,6 +457,65 @@ fn publish_to_nowhere(queue: &Arc<ConsumeQueue>) {
     assert!(read_all(queue).is_empty());
 }
 
+/// A topic with two queues, the first of them in three files, whose deletion failed at its `n`-th call; `None` if it makes fewer.
+fn deletion_failed_at(n: u64) -> Option<(SimulatedDisk, QueueTable)> {
+    let disk = SimulatedDisk::new(n);
+    let table = open(&disk);
+    for (queue_id, count) in [(0, 150), (1, 5)] {
+        let queue = table.find_or_create("T", queue_id);
+        (0..count).for_each(|at| publish(&queue, at * RECORD));
+    }
+    write_all(&table);
+    table.sync().unwrap();
+    publish(&table.find_or_create("T", 1), 200 * RECORD);
+    disk.fail_at(disk.calls() + n, Fault::Broken, Lasts::Once);
+    let mut deletion = table.begin_deletion("T");
+    deletion.retire();
+    let failed = deletion.remove_files().is_err();
+    assert_eq!(failed, disk.first_failure().is_some());
+    disk.heal();
+    failed.then_some((disk, table))
+}
+
+#[test]
+fn a_deletion_that_failed_is_finished_when_it_is_repeated() {
+    let mut n = 1;
+    while let Some((disk, table)) = deletion_failed_at(n) {
+        assert!(table.find("T", 0).is_none());
+        delete(&table, "T");
+        for found in [disk.process_killed(), disk.power_cut(n)] {
+            assert!(open(&found).topics().is_empty(), "failed at call {n}: T is there again");
+        }
+        assert!(!delete(&table, "T"), "nothing is left to delete");
+        assert_eq!(table.pending_entries(), 0);
+        n += 1;
+    }
+    assert!(n > 5, "{n}");
+}
+
+#[test]
+fn a_topic_made_again_after_a_failed_deletion_meets_no_file_of_the_old_one() {
+    let mut n = 1;
+    while let Some((disk, table)) = deletion_failed_at(n) {
+        let queue = table.find_or_create("T", 0);
+        let new: Vec<Entry> = (300..370).map(|at| entry(at * RECORD)).collect();
+        new.iter().for_each(|entry| publish(&queue, entry.log_offset));
+        disk.fail_at(disk.calls() + 1, Fault::Broken, Lasts::ForEver);
+        assert!(table.write_pending().is_err());
+        assert_eq!(read_all(&queue), new, "they wait in memory");
+        disk.heal();
+        write_all(&table);
+        table.sync().unwrap();
+        assert_eq!((read_all(&queue), table.pending_entries()), (new.clone(), 0));
+        for found in [disk.process_killed(), disk.power_cut(n)] {
+            let table = open(&found);
+            assert_eq!(table.all().len(), 1, "failed at call {n}: queues of the old topic are there again");
+            assert_eq!(read_all(&table.find("T", 0).unwrap()), new, "failed at call {n}");
+        }
+        n += 1;
+    }
+}
+
 #[test]
 fn cold_file_is_not_waited_for_when_the_reader_may_not_wait() {
     let disk = SimulatedDisk::new(1);
