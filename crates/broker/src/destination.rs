@@ -54,4 +54,13 @@ impl Destination {
             Self::DeadLetter(dead) => dead.is_settled(changed),
         }
     }
+
+    /// Whether the topic in whose queue the message is stored was deleted. `sent_to` is the one it was sent to.
+    pub(crate) fn is_deleted(&self, sent_to: &Topic) -> bool {
+        match self {
+            Self::Topic => sent_to.is_deleted(),
+            Self::Schedule { .. } => false,
+            Self::DeadLetter(dead) => dead.is_deleted(),
+        }
+    }
 }

@@ -1,14 +1,18 @@
-//! The hold under a scheduler that explores interleavings: `src/hold/parked.rs`, compiled over its primitives. Nobody may be parked for ever
-//! beside the message it waits for, and nobody is answered twice.
+//! Files of the broker under a scheduler that explores interleavings, compiled over its primitives.
+//!
+//! The hold (`src/hold/parked.rs`): nobody may be parked for ever beside the message it waits for, and nobody is answered twice.
+//! The table of topics (`src/topic/topics.rs`): whatever is deleted meanwhile, a message whose topic is there is there too.
 #![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../src/hold/parked.rs"]
 mod hold;
+#[path = "../src/topic/topics.rs"]
+mod topics;
 
 mod sync {
-    pub(crate) use shuttle::sync::atomic::{AtomicUsize, Ordering};
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
@@ -20,12 +24,29 @@ mod sync {
             self.0.lock().unwrap()
         }
     }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
+
+    impl<T> RwLock<T> {
+        pub(crate) fn read(&self) -> shuttle::sync::RwLockReadGuard<'_, T> {
+            self.0.read().unwrap()
+        }
+
+        pub(crate) fn write(&self) -> shuttle::sync::RwLockWriteGuard<'_, T> {
+            self.0.write().unwrap()
+        }
+    }
 }
 
+use broker::topic::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
+use broker::{attributes, stats, upkeep};
 use hold::{Bounds, Hold, Waits};
 use shuttle::sync::Arc;
 use shuttle::thread;
-use sync::{AtomicUsize, Ordering};
+use std::collections::{BTreeSet, HashMap};
+use sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use topics::{CreateOnSend, Spec, Topic, TopicLimits, Topics};
 
 const SCHEDULES: usize = 5_000;
 const BOUNDS: Bounds = Bounds {
@@ -106,12 +127,16 @@ fn answer(pull: Pull) {
 }
 
 fn explore(run: fn(&Arc<World>)) {
-    let run = move || run(&World::new());
+    explore_in(World::new, run);
+}
+
+fn explore_in<W: 'static>(new: fn() -> Arc<W>, run: fn(&Arc<W>)) {
+    let run = move || run(&new());
     shuttle::check_random(run, SCHEDULES);
     shuttle::check_pct(run, SCHEDULES, 3);
 }
 
-fn together(world: &Arc<World>, acts: &[fn(&World)]) {
+fn together<W: Send + Sync + 'static>(world: &Arc<W>, acts: &[fn(&W)]) {
     let threads: Vec<_> = acts
         .iter()
         .map(|act| {
@@ -148,5 +173,149 @@ fn a_closed_connection_leaves_no_pull_behind() {
         };
         together(world, &[World::pull, World::pull, close]);
         assert_eq!((world.answered.load(Ordering::SeqCst), world.hold.len()), (0, 0));
+    });
+}
+
+const TOPIC: &str = "t";
+
+/// A queue of the store, with the numbers of its messages.
+#[derive(Default)]
+struct Queue {
+    is_retired: AtomicBool,
+    messages: Mutex<BTreeSet<usize>>,
+}
+
+/// A broker's topics, one queue for each in the store, and what senders were told.
+struct Deletions {
+    topics: Topics,
+    queues: Mutex<HashMap<String, Arc<Queue>>>,
+    /// The log's append lock.
+    appending: Mutex<()>,
+    /// Messages up to which a group has committed.
+    committed: Mutex<BTreeSet<usize>>,
+    next: AtomicUsize,
+    acknowledged: Mutex<Vec<(usize, std::sync::Arc<Topic>)>>,
+}
+
+impl Deletions {
+    fn new() -> Arc<Self> {
+        let template = Spec {
+            perm: PERM_READ | PERM_WRITE | PERM_INHERIT,
+            ..Spec::new("TBW102", 1)
+        };
+        let limits = TopicLimits { topics: 4, queues: 4 };
+        let stats = std::sync::Arc::new(stats::BrokerStats::new("c", 10));
+        Arc::new(Self {
+            topics: Topics::new(vec![template], limits, stats, std::sync::Arc::default(), 0),
+            queues: Mutex::default(),
+            appending: Mutex::default(),
+            committed: Mutex::default(),
+            next: AtomicUsize::new(0),
+            acknowledged: Mutex::default(),
+        })
+    }
+
+    /// A queue that has a message, and whose topic is not there.
+    fn with_unused_queue() -> Arc<Self> {
+        let world = Self::new();
+        world.append(&world.queue(), 99);
+        world
+    }
+
+    fn queue(&self) -> Arc<Queue> {
+        self.queues.lock().entry(TOPIC.to_owned()).or_default().clone()
+    }
+
+    fn append(&self, queue: &Queue, message: usize) -> bool {
+        let _appending = self.appending.lock();
+        !queue.is_retired.load(Ordering::SeqCst) && queue.messages.lock().insert(message)
+    }
+
+    /// As the store does: a checkpoint, then the queue leaves the table between two appends, then its files go.
+    fn delete_queue(&self) {
+        thread::yield_now();
+        let appending = self.appending.lock();
+        if let Some(queue) = self.queues.lock().remove(TOPIC) {
+            queue.is_retired.store(true, Ordering::SeqCst);
+        }
+        drop(appending);
+        thread::yield_now();
+    }
+
+    /// As the broker does with a message for a topic that it may make.
+    fn send(&self) {
+        let message = self.next.fetch_add(1, Ordering::SeqCst);
+        let asked = CreateOnSend {
+            topic: TOPIC,
+            template: "TBW102",
+            queues: 1,
+            sys_flag: 0,
+        };
+        loop {
+            let Some(topic) = self
+                .topics
+                .find(TOPIC)
+                .or_else(|| self.topics.create_on_send(&asked, true, 1).ok().flatten())
+            else {
+                return;
+            };
+            let queue = self.queue();
+            if !topic.is_deleted() && self.append(&queue, message) {
+                self.committed.lock().insert(message);
+                return self.acknowledged.lock().push((message, topic));
+            }
+        }
+    }
+
+    /// Code 215.
+    fn delete(&self) {
+        let _deletion = self.topics.begin_deletion(TOPIC, 2);
+        self.delete_queue();
+        // Walks over the tables of offsets, locks, request modes and counters.
+        (0..4).for_each(|_| thread::yield_now());
+        *self.committed.lock() = BTreeSet::new();
+    }
+
+    /// Code 316.
+    fn clean(&self) {
+        if let Some(_deletion) = self.topics.begin_cleaning(TOPIC) {
+            self.delete_queue();
+        }
+    }
+
+    /// What was acknowledged of a topic that was not deleted since is there, with what was committed of it. Nothing else is.
+    fn must_hold(&self) {
+        let there = self.queue().messages.lock().clone();
+        let committed = self.committed.lock().clone();
+        for (message, topic) in self.acknowledged.lock().iter() {
+            let is_alive = !topic.is_deleted();
+            assert_eq!(there.contains(message), is_alive, "message {message} of {there:?}");
+            assert!(!is_alive || committed.contains(message), "the offset of {message}");
+        }
+        let is_known = self.topics.contains(TOPIC);
+        assert!(
+            is_known || there.iter().all(|message| *message == 99),
+            "{there:?} in a queue without a topic"
+        );
+    }
+}
+
+#[test]
+fn a_topic_made_again_while_it_is_deleted_keeps_its_messages() {
+    explore_in(Deletions::new, |world| {
+        together(world, &[Deletions::send, Deletions::send, Deletions::delete]);
+        world.must_hold();
+    });
+}
+
+#[test]
+fn a_topic_made_while_unused_queues_are_cleaned_keeps_its_messages() {
+    explore_in(Deletions::with_unused_queue, |world| {
+        together(world, &[Deletions::send, Deletions::clean]);
+        world.must_hold();
+    });
+    explore_in(Deletions::new, |world| {
+        together(world, &[Deletions::send, Deletions::send, Deletions::clean, Deletions::delete]);
+        world.must_hold();
     });
 }

@@ -345,7 +345,7 @@ impl Store {
     /// # Errors
     /// `StoreError::Io` if files cannot be removed, or no checkpoint can be made that recovery needs to know of the deletion;
     /// `StoreError::Failed` if the log failed. Any of the topic's messages may be there after the next start then, unless the
-    /// deletion is repeated and succeeds. What a topic of the same name stores meanwhile stays apart from them.
+    /// deletion is repeated and succeeds. Files that could not be removed do not mix with those of a topic of the same name.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
         // A deletion that is cut short leaves some of the files. Recovery then has as little as possible to rebuild beside them, and
         // tells the records of a topic's two lives apart, which it can only behind a checkpoint of ours.

@@ -10,7 +10,7 @@ use crate::group::{GroupError, Groups};
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, Name};
-use crate::topic::{Spec, Topics};
+use crate::topic::{Spec, TopicError, Topics};
 use message::names;
 use protocol::heartbeat::{self, CheckClientBody, ConsumerData, ConsumerGroupHeader, HeartbeatData, UnregisterClientHeader};
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerGroupHeader, ProducerInfo, ProducerTable};
@@ -135,8 +135,13 @@ impl<C: Channel> Heartbeat<C> {
             sys_flag: if told.unit_mode { sys_flag::UNIT_SUB } else { 0 },
             ..Spec::new(&names::retry_topic(group), rule.retry_queue_nums)
         };
-        let retry = clients.topics.create_for_group(retry, now_ms)?;
-        self.makes_group |= is_new || !retry.is_settled(clients.topics.changed());
+        self.makes_group |= is_new;
+        match clients.topics.create_for_group(retry, now_ms) {
+            Ok(retry) => self.makes_group |= !retry.is_settled(clients.topics.changed()),
+            // The next heartbeat makes it.
+            Err(error @ TopicError::BeingDeleted(_)) => tracing::warn!(group, %error, "a consumer joins without its retry topic"),
+            Err(error) => return Err(error.into()),
+        }
         let joining = Joining {
             member: self.member.clone(),
             consume_type: told.consume_type,
@@ -423,6 +428,18 @@ mod tests {
                 "{refusal:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_consumer_joins_while_its_retry_topic_is_deleted_and_its_next_heartbeat_makes_it() {
+        let world = World::new();
+        let deletion = world.topics.begin_deletion("%RETRY%g", 1);
+        world.beat(&Recorder::new(1), FULL);
+        assert_eq!(world.notices.consumers().members("g").unwrap().len(), 1);
+        assert!(!world.topics.contains("%RETRY%g"));
+        drop(deletion);
+        world.beat(&Recorder::new(1), FULL);
+        assert!(world.topics.contains("%RETRY%g"));
     }
 
     #[test]

@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn a_client_that_has_not_noticed_a_new_life_of_its_topic_commits_nothing_until_it_asks() {
         let (offsets, topics, queues) = (Offsets::new(Default::default()), topics(), FakeQueues::default());
-        topics.remove("t", 1);
+        drop(topics.begin_deletion("t", 1));
         topics.update(vec![(Spec::new("t", 2), Default::default())], 2).unwrap();
         let (old, new) = (0, net::Connection::next_id());
         let commit = |connection, offset: &str| {

@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use store::Store;
+use store::{AppendError, Store};
 
 /// Bit of a topic's system flag: its subscribers are units.
 const UNIT_SUBSCRIPTION: i32 = 2;
@@ -161,11 +161,15 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
         ..Draft::of(record)
     };
     let queue = with.log.queue(topic, queue_id);
+    // Asked after the queue was taken: see `Topic::is_deleted`.
+    let appended = if back.destination.is_deleted(&back.retry) {
+        let topic = topic.to_owned();
+        Err(AppendError::QueueRetired { topic, queue_id })
+    } else {
+        with.log.append(&[draft], &[queue], with.now_ms, &mut Vec::with_capacity(1))
+    };
     // Compat: whatever the store says, Apache answers with its catch-all code.
-    let ticket = with
-        .log
-        .append(&[draft], &[queue], with.now_ms, &mut Vec::with_capacity(1))
-        .map_err(|error| Refusal::system(error.to_string()))?;
+    let ticket = appended.map_err(|error| Refusal::system(error.to_string()))?;
     let count = Count {
         stats: Arc::clone(with.stats),
         group: header.group.to_owned(),

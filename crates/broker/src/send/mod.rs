@@ -239,7 +239,11 @@ impl Sender {
             queues.extend(std::iter::repeat_n(&one.queue, one.checked.count).cloned());
         }
         let mut placements = Vec::with_capacity(drafts.len());
-        let ticket = match self.log.append(&drafts, &queues, context.now_ms, &mut placements) {
+        let appended = match accepted.iter().find_map(Accepted::retired) {
+            Some(retired) => Err(retired),
+            None => self.log.append(&drafts, &queues, context.now_ms, &mut placements),
+        };
+        let ticket = match appended {
             Ok(ticket) => ticket,
             Err(AppendError::QueueRetired { .. }) if tries_left > 0 => {
                 drop(drafts);
@@ -332,6 +336,14 @@ impl Sender {
 }
 
 impl<'a, A> Accepted<'a, A> {
+    /// The topic whose queue it is stored in was deleted before the queue was taken, which may be one that nobody deletes.
+    fn retired(&self) -> Option<AppendError> {
+        self.checked.destination.is_deleted(&self.topic).then(|| AppendError::QueueRetired {
+            topic: self.queue.topic().to_owned(),
+            queue_id: self.queue.queue_id(),
+        })
+    }
+
     /// Appends the request's messages to the drafts.
     fn draft<'d>(&'d self, context: SendContext, drafts: &mut Vec<Draft<'d>>)
     where

@@ -243,3 +243,33 @@ fn another_face_sends_without_frames() {
     assert_eq!(*told.0.lock(), expected.map(|(asker, text)| (asker, text.to_owned())));
     broker.stop().unwrap();
 }
+
+/// A topic is not made while queues of its name are deleted, however long that takes: they are not its own.
+#[test]
+fn a_send_to_a_topic_that_is_being_deleted_is_refused_until_that_is_done() {
+    let disk = SimulatedDisk::new(1);
+    let broker = start(&disk, |_| ());
+    block_on(async {
+        let (peer, operator) = (connect(&broker).await, connect(&broker).await);
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        disk.hold_syncs();
+        let delete = request(RequestCode::DeleteTopicInBroker, &[("topic", "t")], "");
+        let (outcome, deleted) = std::sync::mpsc::channel();
+        let done = move |answer: Result<Frame, _>| outcome.send(answer.unwrap().code).unwrap();
+        operator.connection().request(delete, SOON, done).unwrap();
+        until("the topic leaves the table", || !broker.routes.topics.contains("t"));
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::ServiceNotAvailable);
+        disk.let_syncs_go();
+        let deleted = tokio::task::spawn_blocking(move || deleted.recv_timeout(SOON).unwrap());
+        assert_eq!(deleted.await.unwrap(), i32::from(ResponseCode::Success));
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        assert_eq!(broker.store.max_offset("t", 0).0, 1, "the message is the first of a new topic");
+    });
+    let killed = disk.process_killed();
+    broker.stop().unwrap();
+    let after = start(&killed, |_| ());
+    assert!(after.routes.topics.contains("t"));
+    assert_eq!(after.store.max_offset("t", 0).0, 1);
+    after.stop().unwrap();
+}

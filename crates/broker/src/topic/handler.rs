@@ -23,6 +23,8 @@ impl From<TopicError> for Refusal {
     fn from(error: TopicError) -> Self {
         let code = match &error {
             TopicError::Queues { .. } | TopicError::Perm(_) => ResponseCode::InvalidParameter,
+            // Compat: producers of all versions send again upon this code, older ones not upon SystemBusy.
+            TopicError::BeingDeleted(_) => ResponseCode::ServiceNotAvailable,
             // Apache lets the exception of a wrong attribute through, which is code 1.
             TopicError::Full(_) | TopicError::Attribute(_) => ResponseCode::SystemError,
         };
@@ -95,7 +97,7 @@ fn refuse_system(topic: &str, topics: &Topics, settings: &BrokerSettings) -> Res
 }
 
 /// Code 215: deletes a topic with its queues and all that is known of it, and the retry topics that POP made for it. `gone` is
-/// told of each, when it is gone.
+/// told of each, when it is gone. Until then a topic of the same name is not made.
 ///
 /// # Errors
 /// A blank name, a system topic, or its queues cannot be deleted.
@@ -122,7 +124,7 @@ pub fn delete(
         .filter(|retry| topics.contains(retry) || queues.has_topic(retry));
     // The topic itself goes last: should one of the others fail, its offsets tell a repeated request which they are.
     for topic in retries.chain([topic.to_owned()]) {
-        topics.remove(&topic, now_ms);
+        let _deletion = topics.begin_deletion(&topic, now_ms);
         let deleted = queues.delete_topic(&topic);
         // After the queues: until then consumers go on committing.
         known.forget_topic(&topic);
@@ -363,7 +365,11 @@ mod tests {
             stats: &stats,
         };
         let gone = RefCell::new(Vec::new());
-        let tell = |topic: &str| gone.borrow_mut().push(topic.to_owned());
+        let tell = |topic: &str| {
+            gone.borrow_mut().push(topic.to_owned());
+            let refusal = create(&create_frame(topic), &topics, &settings(), 3).unwrap_err();
+            assert_eq!(refusal.code, ResponseCode::ServiceNotAvailable, "not before all is forgotten");
+        };
         delete(&topic_frame("orders"), &topics, known, &FakeQueues::default(), &settings(), 3, tell).unwrap();
         assert_eq!(*gone.borrow(), ["%RETRY%g_orders", "orders"]);
         assert_eq!(locks.len(), 1, "those of other topics");

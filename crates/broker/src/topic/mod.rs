@@ -9,16 +9,21 @@
 //! - Queues of a topic are numbered from 0; `0 <= queues <= apogeeMaxQueuesPerTopic`.
 //! - System topics exist from the start and can be neither changed nor deleted (`validateSystemTopicWhenUpdateTopic`).
 //! - Table and data version are read together: a name server never gets the one without the other.
+//! - No topic is made while queues of its name are deleted ([`Deletion`]): what is deleted by name is never a new topic's. A queue
+//!   is appended to only by whoever found its topic not deleted after taking the queue ([`Topic::is_deleted`]), and by the delivery of
+//!   delayed messages, which go where they were sent whether there still is a topic or not.
 //!
 //! Not here: messages and queues on disk (store), static topics, compaction.
 
 pub mod builtin;
 pub mod handler;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod topics;
 pub(crate) mod unknown;
 
-pub use topics::{CreateOnSend, Spec, Topic, TopicError, TopicLimits, Topics};
+pub use topics::{CreateOnSend, Deletion, Spec, Topic, TopicError, TopicLimits, Topics};
 
 /// Bit of [`Spec::perm`]: consumers may read.
 pub const PERM_READ: i32 = 4;

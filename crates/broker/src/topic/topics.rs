@@ -3,14 +3,13 @@
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
 use crate::attributes::{self, AttributeError, Attributes, Changes};
 use crate::stats::{BrokerStats, TopicCounters};
+use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
 use crate::upkeep::Signal;
 use message::names;
-use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is configured of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +77,8 @@ struct Life {
 }
 
 impl Topic {
-    /// Whether the topic was deleted since it was looked up.
+    /// Whether the topic was deleted since it was looked up. Who takes a queue by the topic's name and appends to it asks in
+    /// between: before, the queue could be made after the old ones were deleted, and nobody would ever read or delete it.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         self.life.is_over.load(Ordering::Acquire)
@@ -114,6 +114,9 @@ impl std::ops::Deref for Topic {
 /// Why a topic is not made or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
+    /// Queues of this name are being deleted.
+    #[error("topic[{0}] is being deleted: try again when that is done")]
+    BeingDeleted(String),
     /// There are too many.
     #[error("the broker has {0} topics already and takes no more, see apogeeMaxTopics")]
     Full(usize),
@@ -168,9 +171,29 @@ pub struct Topics {
     system: BTreeSet<Box<str>>,
     /// Names of topics that were deleted in this run, the oldest first.
     deleted: Mutex<VecDeque<Box<str>>>,
+    /// Names whose queues are being deleted; one may be there twice. Locked after `table`, which is locked while a name is added.
+    being_deleted: Mutex<Vec<Box<str>>>,
     limits: TopicLimits,
     stats: Arc<BrokerStats>,
     changed: Arc<Signal>,
+}
+
+/// Queues of a name are being deleted: until this is dropped no topic of the name can be made, so that what is deleted by name
+/// is never a new topic's.
+#[must_use = "dropped at once it protects nothing"]
+#[derive(Debug)]
+pub struct Deletion<'t> {
+    topics: &'t Topics,
+    name: Box<str>,
+}
+
+impl Drop for Deletion<'_> {
+    fn drop(&mut self) {
+        let mut names = self.topics.being_deleted.lock();
+        if let Some(at) = names.iter().position(|name| *name == self.name) {
+            names.swap_remove(at);
+        }
+    }
 }
 
 /// Most names of deleted topics that are remembered.
@@ -189,6 +212,7 @@ impl Topics {
             }),
             system,
             deleted: Mutex::default(),
+            being_deleted: Mutex::default(),
             limits,
             stats,
             changed,
@@ -325,8 +349,11 @@ impl Topics {
 
     fn insert(&self, table: &mut Table, spec: Spec, at: i64) -> Result<Arc<Topic>, TopicError> {
         let before = table.get(&spec.name);
-        if before.is_none() && table.len() >= self.limits.topics {
-            return Err(TopicError::Full(self.limits.topics));
+        if before.is_none() {
+            self.refuse_being_deleted(&spec.name)?;
+            if table.len() >= self.limits.topics {
+                return Err(TopicError::Full(self.limits.topics));
+            }
         }
         // Read under the table's lock: who counts one more saves a table that has this topic.
         let made_after = Some(self.changed.raised());
@@ -335,11 +362,18 @@ impl Topics {
         Ok(topic)
     }
 
+    fn refuse_being_deleted(&self, name: &str) -> Result<(), TopicError> {
+        match self.being_deleted.lock().iter().any(|deleted| **deleted == *name) {
+            true => Err(TopicError::BeingDeleted(name.to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// The topic a message is sent to, made after the template it names if it is not there. `None`: there is no such
     /// template, or it does not let topics be made after it (`TBW102` does not when `autoCreateTopicEnable` is off).
     ///
     /// # Errors
-    /// There are too many topics.
+    /// There are too many topics, or one of this name is being deleted.
     pub fn create_on_send(&self, asked: &CreateOnSend<'_>, auto_create: bool, now_ms: i64) -> Result<Option<Arc<Topic>>, TopicError> {
         self.change(now_ms, |table, at| {
             if let Some(topic) = table.get(asked.topic) {
@@ -373,7 +407,7 @@ impl Topics {
     /// The retry or dead letter topic of a group, made if it is not there; `order` is brought up to date.
     ///
     /// # Errors
-    /// There are too many topics.
+    /// There are too many topics, or one of this name is being deleted.
     pub fn create_for_group(&self, spec: Spec, now_ms: i64) -> Result<Arc<Topic>, TopicError> {
         if let Some(topic) = self.find(&spec.name).filter(|topic| topic.order == spec.order) {
             return Ok(topic);
@@ -394,7 +428,7 @@ impl Topics {
     /// already just so stays.
     ///
     /// # Errors
-    /// Queues, permission or attributes are not allowed, or there are too many topics.
+    /// Queues, permission or attributes are not allowed, there are too many topics, or one of such a name is being deleted.
     pub fn update(&self, asked: Vec<(Spec, Changes)>, now_ms: i64) -> Result<(), TopicError> {
         for (spec, _) in &asked {
             self.check(spec)?;
@@ -413,6 +447,7 @@ impl Topics {
                 .map(|spec| &*spec.name)
                 .filter(|name| !table.contains_key(*name))
                 .collect();
+            fresh.iter().try_for_each(|name| self.refuse_being_deleted(name))?;
             if table.len() + fresh.len() > self.limits.topics {
                 return Err(TopicError::Full(self.limits.topics));
             }
@@ -470,9 +505,10 @@ impl Topics {
         }
     }
 
-    /// Deletes a topic; says whether it was there.
-    pub fn remove(&self, name: &str, now_ms: i64) -> bool {
+    /// Deletes a topic, if it is there. Its queues are to be deleted next, by whoever holds what this returns.
+    pub fn begin_deletion(&self, name: &str, now_ms: i64) -> Deletion<'_> {
         let removed = self.change(now_ms, |table, _| {
+            self.being_deleted.lock().push(name.into());
             let gone = table.remove(name);
             if let Some(topic) = &gone {
                 topic.life.is_over.store(true, Ordering::Release);
@@ -480,11 +516,25 @@ impl Topics {
             }
             Ok((gone.is_some(), gone.is_some()))
         });
-        let gone = removed.unwrap_or(false);
-        if gone {
+        if removed.unwrap_or(false) {
             tracing::info!(topic = name, "topic deleted");
         }
-        gone
+        let name = name.into();
+        Deletion { topics: self, name }
+    }
+
+    /// For queues without a topic, which are to be deleted next by whoever holds what this returns; `None` if there is a topic of
+    /// this name.
+    #[must_use]
+    pub fn begin_cleaning(&self, name: &str) -> Option<Deletion<'_>> {
+        // Read: whoever makes a topic waits for this lock, and finds the name.
+        let table = self.table.read();
+        if table.contains_key(name) {
+            return None;
+        }
+        self.being_deleted.lock().push(name.into());
+        let name = name.into();
+        Some(Deletion { topics: self, name })
     }
 
     fn remember_deleted(&self, name: &str) {
@@ -503,155 +553,5 @@ impl Topics {
         *version = version.next(now_ms);
         drop(version);
         self.changed.raise();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn topics() -> Topics {
-        let template = Spec {
-            perm: PERM_READ | PERM_WRITE | PERM_INHERIT,
-            ..Spec::new("TBW102", 8)
-        };
-        let limits = TopicLimits { topics: 4, queues: 64 };
-        let stats = Arc::new(BrokerStats::new("c", 1000));
-        Topics::new(vec![template], limits, stats, Arc::default(), 0)
-    }
-
-    fn send<'a>(topic: &'a str, template: &'a str, queues: i32) -> CreateOnSend<'a> {
-        CreateOnSend {
-            topic,
-            template,
-            queues,
-            sys_flag: 0,
-        }
-    }
-
-    #[test]
-    fn a_first_message_makes_its_topic_after_the_template() {
-        let topics = topics();
-        let made = topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap().unwrap();
-        assert_eq!((made.write_queues, made.read_queues, made.perm), (4, 4, PERM_READ | PERM_WRITE));
-        assert_eq!(topics.version().counter, 1);
-        let again = topics.create_on_send(&send("a", "TBW102", 1), true, 6).unwrap().unwrap();
-        assert!(Arc::ptr_eq(&made, &again));
-        assert_eq!(topics.version().counter, 1);
-        let many = topics.create_on_send(&send("b", "TBW102", 99), true, 7).unwrap().unwrap();
-        assert_eq!(many.write_queues, 8);
-        let few = topics.create_on_send(&send("c", "TBW102", -1), true, 7).unwrap().unwrap();
-        assert_eq!(few.write_queues, 0);
-    }
-
-    #[test]
-    fn a_topic_is_not_made_without_a_template_that_lets_it() {
-        let topics = topics();
-        assert!(topics.create_on_send(&send("a", "absent", 4), true, 5).unwrap().is_none());
-        assert!(topics.create_on_send(&send("a", "TBW102", 4), false, 5).unwrap().is_none());
-        topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap();
-        assert!(
-            topics.create_on_send(&send("b", "a", 4), true, 5).unwrap().is_none(),
-            "made topics are no templates"
-        );
-        assert_eq!(topics.version().counter, 1);
-    }
-
-    #[test]
-    fn a_topic_is_settled_when_a_table_that_has_it_is() {
-        let topics = topics();
-        let changed = topics.changed().clone();
-        assert!(topics.find("TBW102").unwrap().is_settled(&changed), "it was there at the start");
-        topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap();
-        topics.create_on_send(&send("b", "TBW102", 4), true, 5).unwrap();
-        let is_settled = |name| topics.find(name).unwrap().is_settled(&changed);
-        assert!(!is_settled("a") && !is_settled("b"));
-        changed.settle(1, &Ok(()));
-        assert!(is_settled("a") && !is_settled("b"));
-        topics.mark_ordered(["a"].into_iter(), 6);
-        assert!(is_settled("a"), "only changed since");
-        changed.settle(3, &Ok(()));
-        assert!(is_settled("b"));
-    }
-
-    #[test]
-    fn an_operator_makes_and_changes_topics() {
-        let topics = topics();
-        let changes = attributes::parse("+message.type=FIFO").unwrap();
-        topics.update(vec![(Spec::new("a", 4), changes)], 1).unwrap();
-        topics.update(vec![(Spec::new("a", 9), Changes::new())], 2).unwrap();
-        let topic = topics.find("a").unwrap();
-        assert_eq!((topic.read_queues, topic.attributes["message.type"].as_str()), (9, "FIFO"));
-        assert_eq!(topics.version().counter, 2);
-        topics.update(vec![(Spec::new("a", 9), Changes::new())], 3).unwrap();
-        assert_eq!(topics.version().counter, 2, "nothing changed");
-    }
-
-    #[test]
-    fn what_is_not_allowed_changes_nothing() {
-        let topics = topics();
-        for (queues, perm) in [(65, 6), (-1, 6), (4, 16), (4, -1)] {
-            let spec = Spec {
-                perm,
-                ..Spec::new("a", queues)
-            };
-            assert!(
-                topics
-                    .update(vec![(Spec::new("b", 1), Changes::new()), (spec, Changes::new())], 1)
-                    .is_err()
-            );
-        }
-        let four = ["a", "b", "c", "d"].map(|name| (Spec::new(name, 1), Changes::new()));
-        assert_eq!(topics.update(four.into(), 1), Err(TopicError::Full(4)));
-        assert_eq!(topics.len(), 1);
-        assert_eq!(topics.version().counter, 0);
-    }
-
-    #[test]
-    fn counters_survive_a_change_of_the_topic() {
-        let topics = topics();
-        let before = topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap().unwrap();
-        topics.mark_ordered(["a", "absent"].into_iter(), 6);
-        let after = topics.find("a").unwrap();
-        assert!(after.order && !before.order);
-        assert!(Arc::ptr_eq(&before.counters, &after.counters));
-    }
-
-    #[test]
-    fn a_retry_topic_follows_the_order_of_its_group() {
-        let topics = topics();
-        let spec = |order| Spec {
-            order,
-            ..Spec::new("%RETRY%g", 1)
-        };
-        topics.create_for_group(spec(false), 1).unwrap();
-        topics.create_for_group(spec(false), 2).unwrap();
-        assert_eq!(topics.version().counter, 1);
-        assert!(topics.create_for_group(spec(true), 3).unwrap().order);
-    }
-
-    #[test]
-    fn a_deleted_topic_is_gone() {
-        let topics = topics();
-        topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap();
-        assert!(topics.remove("a", 6));
-        assert!(!topics.remove("a", 7));
-        assert!(topics.find("a").is_none());
-        assert!(topics.is_system("TBW102") && topics.is_system("rmq_sys_x") && !topics.is_system("a"));
-    }
-
-    #[test]
-    fn a_topic_made_again_does_not_trust_offsets_of_connections_that_knew_the_one_before() {
-        let topics = topics();
-        let first = topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap().unwrap();
-        assert!(!first.may_be_mistaken(0));
-        topics.remove("a", 6);
-        assert!(first.is_deleted());
-        let again = topics.create_on_send(&send("a", "TBW102", 4), true, 7).unwrap().unwrap();
-        assert!(again.is_reborn() && !again.is_deleted());
-        let next = net::Connection::next_id();
-        assert!(again.may_be_mistaken(next - 1) && !again.may_be_mistaken(next));
-        topics.mark_ordered(["a"].into_iter(), 8);
-        assert!(topics.find("a").unwrap().may_be_mistaken(next - 1), "a change is no new life");
     }
 }
