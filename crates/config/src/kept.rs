@@ -1,14 +1,15 @@
 //! Values changed while running, kept in a properties file of their own so that they outlive a restart.
 //!
 //! The user's own file is never written. The kept file stands above it and below environment and flags, holds only keys that were
-//! changed over the wire, and is replaced as a whole (new file, synced, renamed), so that a crash leaves the old or the new one.
+//! changed over the wire, and is replaced as a whole (`replace.rs`), so that a crash leaves the old or the new one.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::live::Changed;
 use crate::properties;
+use crate::replace::replace;
 use crate::sources::{FileError, Sources};
 
 const HEAD: &str = "# Settings changed while running (requests 25 and 318). Above the configuration file, below environment and flags.\n\
@@ -59,7 +60,7 @@ impl Kept {
     /// Keeps these changes, over what was kept before. One caller at a time.
     ///
     /// # Errors
-    /// The file cannot be read or replaced; the old one stands.
+    /// The file cannot be read or replaced; the old one stands, unless the text says that the change may be there.
     pub fn keep(&self, changes: &[Changed]) -> io::Result<()> {
         let mut values = self.values()?;
         for change in changes {
@@ -72,7 +73,7 @@ impl Kept {
         for (key, value) in &values {
             properties::write_line(&mut text, key, value);
         }
-        self.replace(text.as_bytes())
+        replace(&self.path, text.as_bytes())
     }
 
     fn values(&self) -> io::Result<Vec<(String, String)>> {
@@ -82,20 +83,6 @@ impl Kept {
         };
         let entries = properties::parse_bytes(&bytes).map_err(io::Error::other)?;
         Ok(entries.into_iter().map(|entry| (entry.key, entry.value)).collect())
-    }
-
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let directory = self
-            .path
-            .parent()
-            .ok_or_else(|| io::Error::other("no directory to keep changes in"))?;
-        fs::create_dir_all(directory)?;
-        let new = self.path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        File::open(directory)?.sync_all()
     }
 }
 

@@ -44,7 +44,7 @@ pub enum UpdateRefused {
     /// A value that is not allowed.
     #[error("{0}")]
     Value(Refusal),
-    /// The change could not be written where it would outlive a restart.
+    /// The change could not be written where it would outlive a restart. The text says so where it may be there after one all the same.
     #[error("the change cannot be kept: {0}")]
     NotKept(String),
 }
@@ -398,7 +398,7 @@ mod tests {
     fn readers_do_not_wait_for_an_update_that_is_being_written() {
         let dir = tempfile::tempdir().unwrap();
         // Opening a pipe to write waits until somebody reads it: a disk that takes its time.
-        let pipe = dir.path().join("live.new");
+        let pipe = dir.path().join("live.properties.tmp");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let live = Arc::new(Live::keeping(Example::default(), Kept::at(dir.path().join("live.properties"))));
         let updating = {

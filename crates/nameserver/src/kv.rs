@@ -4,16 +4,16 @@
 //! {"configTable":{"ORDER_TOPIC_CONFIG":{"orders":"broker-a:4;broker-b:4"}}}
 //! ```
 //!
-//! Invariants: a change is on disk before it is answered, else it has not happened; the file is replaced as a whole and the one before stays as
-//! `kvConfig.json.bak`. Neither entries nor bytes of the file exceed their bounds. Changes block: they are made by one thread that may
+//! Invariants: a change is on the disk before it is answered. One that cannot be written is refused and has not happened; where that is
+//! not known (the directory could not be synced after the file was renamed) the file is put back, and the refusal says what may be there
+//! later. The file is replaced as a whole ([`config::replace`]) and the one before stays as `kvConfig.json.bak`. Neither entries nor bytes of the file exceed their bounds. Changes block: they are made by one thread that may
 //! wait. A file that is there but damaged is replaced by the one before it, with a warning; where that is damaged too, the start is
 //! refused: the next change would overwrite what can still be repaired.
 //!
 //! Compat: a value that is no text, such as a number, counts as the text of its JSON, and one that is null is not there, as Java reads it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ const AROUND_ENTRY: usize = 8;
 /// The KV configuration cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KvError {
-    /// The file cannot be read or written.
+    /// The file cannot be read or written. Of a change that was not written, the text says so where it may be there after the next start.
     #[error("{path}: {error}")]
     File {
         /// Which file.
@@ -240,7 +240,7 @@ impl KvStore {
         let saved = Saved {
             config_table: &table.namespaces,
         };
-        replace(&self.path, &json::write_standard(&saved)).map_err(|error| KvError::File {
+        save(&self.path, &json::write_standard(&saved)).map_err(|error| KvError::File {
             path: self.path.clone(),
             error,
         })?;
@@ -300,21 +300,14 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Puts `content` in the file's place, or leaves the file as it is.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    let mut file = File::create(beside(path, ".tmp"))?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    if path.exists() {
-        std::fs::copy(path, beside(path, ".bak"))?;
+/// Puts `content` in the file's place; what it had before becomes the backup, unless it is damaged.
+fn save(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Ok(old) = std::fs::read(path)
+        && parse(&old).is_ok()
+    {
+        config::replace(&beside(path, ".bak"), &old)?;
     }
-    std::fs::rename(beside(path, ".tmp"), path)?;
-    File::open(directory)?.sync_all()
+    config::replace(path, content)
 }
 
 #[cfg(test)]
@@ -444,7 +437,17 @@ mod tests {
             kv.put("a", "b", "2").unwrap();
             kv.put("a", "b", "3").unwrap();
             std::fs::write(&kv.path, damage).unwrap();
+            let kv = open(&directory, ROOMY);
+            assert_eq!(kv.value("a", "b").as_deref(), Some("2"));
+            // A change that fails is no reason to lose the good one of the two.
+            let in_the_way = beside(&kv.path, ".tmp");
+            std::fs::create_dir(&in_the_way).unwrap();
+            assert!(matches!(kv.put("a", "b", "4"), Err(KvError::File { .. })));
+            assert_eq!(kv.value("a", "b").as_deref(), Some("2"));
             assert_eq!(open(&directory, ROOMY).value("a", "b").as_deref(), Some("2"));
+            std::fs::remove_dir(&in_the_way).unwrap();
+            assert!(kv.put("a", "b", "4").unwrap());
+            assert_eq!(open(&directory, ROOMY).value("a", "b").as_deref(), Some("4"));
         }
     }
 }
