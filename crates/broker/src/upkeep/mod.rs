@@ -12,8 +12,15 @@
 //! | every 10 s | silent clients and expired locks out | `control` |
 //! | every 30 s (`registerNameServerPeriod`) | register | `control` |
 //!
-//! Invariants: a table is on the disk before a name server or a client hears of the change; a file that cannot be written
+//! Invariants: a client has its answer when the change is on the disk and the name servers were told; a file that cannot be written
 //! is tried again, what it holds stays in memory, and whoever waits for it is told.
+//!
+//! Name servers are told what is in memory, which may not be on the disk yet: a table that cannot be saved must not keep a name
+//! server that was started again from knowing this broker and its other topics. If a crash takes such a topic back, it was
+//! promised to nobody: whoever made it has no answer, or an error, or makes it again with its next heartbeat. A name server
+//! forgets its route with the broker's connection; after a power cut, which closes no connection, when the broker was silent
+//! for two minutes, else with 216. Until then a producer that has the route makes the topic again, or is answered code 17 where
+//! sends make no topics.
 
 mod pretty;
 mod signal;
