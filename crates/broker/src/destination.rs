@@ -1,8 +1,8 @@
 //! Where a message is stored: decided once for each, whether it is sent or sent back.
 
-use crate::delay::{self, Levels};
+use crate::schedule::{self, Levels};
+use crate::signal::Signal;
 use crate::topic::Topic;
-use crate::upkeep::Signal;
 use message::names;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Destination {
     pub(crate) fn place<'a>(&'a self, topic: &'a str, queue_id: i32) -> (&'a str, i32) {
         match self {
             Self::Topic => (topic, queue_id),
-            Self::Schedule { level, .. } => (names::SCHEDULE_TOPIC, delay::queue_of(*level)),
+            Self::Schedule { level, .. } => (names::SCHEDULE_TOPIC, schedule::queue_of(*level)),
             Self::DeadLetter(dead) => (&dead.name, 0),
         }
     }

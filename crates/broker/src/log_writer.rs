@@ -3,7 +3,7 @@
 //! Append, then complete: whoever appended is told once when the messages are as durable as was asked for, and the topics that were
 //! made for them are saved and known to the name servers.
 
-use crate::upkeep::{Saved, Signal};
+use crate::signal::{Saved, Signal};
 use message::record::{Draft, Placement};
 use std::sync::Arc;
 use store::{AppendError, Completion, ConsumeQueue, FlushMode, Store, Ticket};

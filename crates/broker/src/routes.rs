@@ -21,9 +21,9 @@ use crate::reply::{Outcome, Reply};
 use crate::retry::handler::{GivingBack, give_back};
 use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
+use crate::signal::Signal;
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
-use crate::upkeep::Signal;
 use crate::{admin, clients, delay, group, lock, offset, query, request_reply, stats, topic};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
@@ -344,8 +344,14 @@ impl Routes {
             }
             Code::DeleteTopicInBroker => {
                 return self.aside_until_saved(frame, reply, |r, f| {
-                    let gone = |topic: &str| r.puller.topic_deleted(topic);
-                    topic::handler::delete(f, &r.topics, r.known(), &*r.store, &r.settings.current(), now_ms(), gone)
+                    let beside = topic::handler::Beside {
+                        groups: &|topic| r.offsets.groups_of(topic),
+                        forget: &|topic| {
+                            r.known().forget_topic(topic);
+                            r.puller.topic_deleted(topic);
+                        },
+                    };
+                    topic::handler::delete(f, &r.topics, beside, &*r.store, &r.settings.current(), now_ms())
                 });
             }
             Code::UpdateAndCreateTopic => return self.when_settled(topic::handler::create(frame, &self.topics, &settings, now), reply),
@@ -367,7 +373,8 @@ impl Routes {
             }
             Code::DeleteSubscriptiongroup => {
                 return self.later_until_saved(&self.threads.admin, frame, reply, |r, f| {
-                    group::handler::delete(f, &r.groups, r.known(), now_ms())
+                    let forget = |group: &str, with_offsets| r.known().forget_group(group, with_offsets);
+                    group::handler::delete(f, &r.groups, forget, now_ms())
                 });
             }
             Code::UpdateAndGetGroupForbidden => {
@@ -402,16 +409,22 @@ impl Routes {
 
             Code::ViewBrokerStatsData => stats::handler::counter(frame, &self.stats),
             Code::QueryTopicConsumeByWho => {
-                return self.by_admin(frame, reply, |r, f| stats::handler::groups_of_topic(f, &r.consumers, &r.offsets));
+                return self.by_admin(frame, reply, |r, f| {
+                    admin::consumption::groups_of_topic(f, &r.consumers, &r.offsets)
+                });
             }
             Code::QueryTopicsByConsumer => {
                 let address = self.store_host(conn).to_string();
-                return self.by_admin(frame, reply, move |r, f| stats::handler::topics_of_group(f, &r.offsets, &address));
+                return self.by_admin(frame, reply, move |r, f| {
+                    admin::consumption::topics_of_group(f, &r.offsets, &address)
+                });
             }
-            Code::QuerySubscriptionByConsumer => return self.by_admin(frame, reply, |r, f| stats::handler::subscription(f, &r.consumers)),
+            Code::QuerySubscriptionByConsumer => {
+                return self.by_admin(frame, reply, |r, f| admin::consumption::subscription(f, &r.consumers));
+            }
             Code::QueryConsumeTimeSpan => {
                 return self.aside(frame, reply, |r, f| {
-                    stats::handler::time_spans(f, &r.progress(&r.settings.current().broker_name), now_ms())
+                    admin::consumption::time_spans(f, &r.progress(&r.settings.current().broker_name), now_ms())
                 });
             }
 

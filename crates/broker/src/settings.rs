@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub mod relations;
 
-use crate::delay::{Levels, delay_levels};
+use crate::schedule::{Levels, delay_levels};
 use config::shape::{
     HoursOfDay, address, bytes, bytes_in_units_of, flag, host, host_and_port, hours, hours_of_day, list, milliseconds, name, one_of,
     optional, path, percent, seconds, text_that, whole,
@@ -398,7 +398,7 @@ pub const LIVE_FILE: &str = "live.properties";
 fn file_that_may_be_left() -> config::shape::Text {
     text_that(
         "topics.json, subscriptionGroup.json, consumerOffset.json, messageRequestMode.json, delayOffset.json or live.properties",
-        |text| text == LIVE_FILE || crate::upkeep::table_of(text).is_some(),
+        |text| text == LIVE_FILE || crate::state_file::NAMES.contains(&text),
     )
 }
 

@@ -2,8 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use broker::delay::table::{self, OffsetsFile};
-use broker::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts, Levels, delay_levels, put_off, queue_of};
+use broker::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
 use broker::log_writer::LogWriter;
+use broker::schedule::{Levels, delay_levels, queue_of, waiting_properties};
 use broker::stats::BrokerStats;
 use broker::topic::{TopicLimits, Topics};
 use broker::upkeep::Files;
@@ -106,7 +107,7 @@ impl World {
     fn send(&self, body: &str, level: i32) -> bool {
         let own = Builder::new().with(properties::UNIQ_KEY, &format!("key-of-{body}")).build();
         let now = now_ms();
-        let properties = put_off(&own, level, now + self.levels.delay_ms(level), TOPIC, 0);
+        let properties = waiting_properties(&own, level, now + self.levels.delay_ms(level), TOPIC, 0);
         let draft = Draft {
             born_timestamp: now,
             properties: &properties,

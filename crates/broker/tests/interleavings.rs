@@ -40,7 +40,7 @@ mod sync {
 }
 
 use broker::topic::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
-use broker::{attributes, stats, upkeep};
+use broker::{attributes, signal, stats};
 use hold::{Bounds, Hold, Waits};
 use shuttle::sync::Arc;
 use shuttle::thread;

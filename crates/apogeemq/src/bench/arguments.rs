@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::delay::{Levels, delay_levels};
+use broker::schedule::{Levels, delay_levels};
 use clap::{Args, Subcommand, value_parser};
 use config::shape::Shape;
 

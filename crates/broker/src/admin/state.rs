@@ -1,9 +1,10 @@
 //! Code 28: the broker's state, from the store, the disk and the counters. Code 907: its copies.
 
 use crate::clients::hazards::Hazards;
-use crate::delay::{self, DelayOffsets};
+use crate::delay::DelayOffsets;
 use crate::registration::Standings;
 use crate::reply::{Answer, Outcome};
+use crate::schedule;
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, Runtime, handler};
 use message::{Record, names};
@@ -72,7 +73,7 @@ pub fn replication(store: &Store) -> Outcome {
 /// Levels in use: how far each was delivered, and where its queue ends.
 fn progress(store: &Store, delays: &DelayOffsets) -> Vec<(i32, i64, i64)> {
     let (_, offsets) = delays.all();
-    let end = |level| store.max_offset(names::SCHEDULE_TOPIC, delay::queue_of(level)).0;
+    let end = |level| store.max_offset(names::SCHEDULE_TOPIC, schedule::queue_of(level)).0;
     offsets.into_iter().map(|(level, offset)| (level, offset, end(level))).collect()
 }
 

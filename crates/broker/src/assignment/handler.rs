@@ -1,6 +1,6 @@
 //! Codes 401 and 402.
 //!
-//! The answer to 401 should leave when the change is settled, see [`crate::upkeep::Signal::when_settled`].
+//! The answer to 401 should leave when the change is settled, see [`crate::signal::Signal::when_settled`].
 
 use super::{ModeError, Modes};
 use crate::errors::Refusal;

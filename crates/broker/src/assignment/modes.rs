@@ -1,6 +1,6 @@
 //! The table of request modes. Pure state; the file is in `table.rs`.
 
-use crate::upkeep::Signal;
+use crate::signal::Signal;
 use parking_lot::Mutex;
 use protocol::assignment::{GroupRequestMode, RequestModes};
 use std::collections::BTreeMap;

@@ -1,13 +1,20 @@
 //! `messageRequestMode.json` as Apache writes it.
 
 use super::Modes;
-use crate::upkeep::StateFile;
+use crate::state_file::{StateFile, Table};
 use protocol::assignment::{RequestMode, RequestModes};
 use protocol::json;
 use std::io;
 
+/// What the table's file is and holds.
+pub const TABLE: Table = Table {
+    name: "messageRequestMode.json",
+    holds: "the request modes that were set for groups",
+    without: "all groups pull; other modes have to be set again (admin setConsumeMode)",
+    is_made_again: false,
+};
 /// Name of the file.
-pub const FILE: &str = "messageRequestMode.json";
+pub const FILE: &str = TABLE.name;
 
 /// Takes the modes that were saved.
 ///
@@ -35,7 +42,7 @@ pub fn load(modes: &Modes, file: &StateFile) -> io::Result<()> {
 /// The disk's.
 pub fn save(modes: &Modes, file: &StateFile) -> io::Result<u64> {
     let (all, changes) = modes.all();
-    file.save(&crate::upkeep::pretty(&all))?;
+    file.save(&crate::state_file::pretty(&all))?;
     Ok(changes)
 }
 
@@ -49,7 +56,7 @@ mod tests {
     #[test]
     fn modes_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
         let before = Modes::new(Arc::default());
         load(&before, &file).unwrap();
         let mode = GroupRequestMode {

@@ -10,6 +10,7 @@
 //! each needs a delivery of its own. What the index does not know (`messageIndexEnable=false`, a Java broker's delivery with
 //! its properties in another order) counts as not delivered: twice is better than never.
 
+use crate::schedule;
 use message::Record;
 use message::properties::Indexed;
 use store::Store;
@@ -38,6 +39,6 @@ pub(super) fn find(store: &Store, waiting: &Record<'_>, topic: &str, queue_id: i
 
 fn is_delivery_of(record: &Record<'_>, waiting: &Record<'_>) -> bool {
     let identity = |r: &Record<'_>| (r.born_timestamp, r.born_host, r.reconsume_times, r.flag, r.body_crc, r.body.len());
-    let (before, behind) = super::as_sent(waiting.properties);
+    let (before, behind) = schedule::delivered_properties(waiting.properties);
     identity(record) == identity(waiting) && record.properties.strip_prefix(before) == Some(behind)
 }

@@ -1,6 +1,7 @@
 //! One level's queue as the delivering thread reads it: in order, a few entries ahead.
 
 use super::clock::{Moment, WallClock};
+use crate::schedule;
 use message::{QueueOffset, names};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -47,7 +48,7 @@ impl Line {
         if let Some(entry) = self.entries.get(self.taken) {
             return Ok(Some(*entry));
         }
-        let Some(queue) = store.find_queue(names::SCHEDULE_TOPIC, super::queue_of(self.level)) else {
+        let Some(queue) = store.find_queue(names::SCHEDULE_TOPIC, schedule::queue_of(self.level)) else {
             return Ok(None);
         };
         if self.taken == 0 {

@@ -1,7 +1,7 @@
 //! Delay levels: messages that wait in a system topic until they are due.
 //!
 //! Life of a delayed message: a send (or a message given back for a retry) with `DELAY=n` is stored in
-//! `SCHEDULE_TOPIC_XXXX`, queue n-1, with its own topic and queue and the time at which it is due as properties ([`put_off`]).
+//! `SCHEDULE_TOPIC_XXXX`, queue n-1, with its own topic and queue and the time at which it is due as properties ([`crate::schedule`]).
 //! The store writes that time into its queue entry. One thread sleeps until the earliest of all levels is due ([`Alarm`]), reads what is
 //! due and appends it to its own topic as it is ([`worker`]); how far each level has come is in [`DelayOffsets`], saved as
 //! Apache's `config/delayOffset.json`.
@@ -22,16 +22,12 @@ pub mod handler;
 
 mod alarm;
 mod delivered;
-mod levels;
 mod line;
 mod offsets;
 mod progress;
-mod put_off;
 pub mod table;
 mod worker;
 
 pub use alarm::Alarm;
-pub use levels::{Levels, LevelsText, delay_levels};
 pub use offsets::DelayOffsets;
-pub use put_off::{as_sent, level_of, level_of_queue, put_off, queue_of};
 pub use worker::{Delivery, DeliveryParts, LONGEST_SLEEP};

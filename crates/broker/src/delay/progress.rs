@@ -1,6 +1,7 @@
 //! Appends of the delivering thread that are not confirmed yet, and what is to be noted when they are.
 
 use super::{Alarm, DelayOffsets};
+use crate::schedule;
 use crate::stats::{BrokerStats, GroupCounters, TopicCounters};
 use message::names;
 use parking_lot::Mutex;
@@ -125,7 +126,7 @@ impl Progress {
             topic.stored(*messages, *bytes, *messages);
         }
         for (level, messages, bytes) in &flight.levels {
-            self.stats.waited(super::queue_of(*level), SCHEDULE_GROUP, *messages, *bytes);
+            self.stats.waited(schedule::queue_of(*level), SCHEDULE_GROUP, *messages, *bytes);
         }
         if flight.messages > 0 {
             self.counters.delivered(flight.messages, flight.bytes);

@@ -6,7 +6,7 @@
 
 use super::DelayOffsets;
 use crate::offset::table::{Layout, Lines};
-use crate::upkeep::StateFile;
+use crate::state_file::{StateFile, Table};
 use protocol::{DataVersion, json};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -14,8 +14,15 @@ use std::io;
 use std::sync::Arc;
 use store::Store;
 
+/// What the table's file is and holds.
+pub const TABLE: Table = Table {
+    name: "delayOffset.json",
+    holds: "how far each delay level was delivered",
+    without: "the key index says what was delivered; delayed messages that it does not find are delivered again",
+    is_made_again: true,
+};
 /// Name of the file.
-pub const FILE: &str = "delayOffset.json";
+pub const FILE: &str = TABLE.name;
 
 /// What a file holds.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]

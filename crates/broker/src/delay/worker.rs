@@ -7,9 +7,10 @@
 use super::clock::{Moment, WallClock};
 use super::line::{self, Line};
 use super::progress::{Flight, Move, Progress};
-use super::{Alarm, DelayOffsets, Levels, delivered};
+use super::{Alarm, DelayOffsets, delivered};
 use crate::clock::now_ms;
 use crate::log_writer::{LogWriter, WaitFor};
+use crate::schedule::{self, Levels};
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use bytes::Bytes;
@@ -118,14 +119,14 @@ impl Drop for Delivery {
 /// Every level that there is, or that messages wait in, and where each goes on.
 fn lines(store: &Store, levels: &Levels, offsets: &DelayOffsets) -> Vec<Line> {
     let waiting = store.queues_of(names::SCHEDULE_TOPIC);
-    let gone = waiting.iter().map(|queue| super::level_of_queue(queue.queue_id()));
+    let gone = waiting.iter().map(|queue| schedule::level_of_queue(queue.queue_id()));
     let gone = gone.filter(|level| *level > levels.max());
     levels
         .all()
         .chain(gone)
         .map(|level| {
             let delay_ms = if level > levels.max() { 0 } else { levels.delay_ms(level) };
-            let queue = waiting.iter().find(|queue| queue.queue_id() == super::queue_of(level));
+            let queue = waiting.iter().find(|queue| queue.queue_id() == schedule::queue_of(level));
             let Some(queue) = queue else {
                 return Line::new(level, delay_ms, 0, false);
             };
@@ -432,7 +433,7 @@ impl Worker {
                 return None;
             }
         }
-        let (properties, added_properties) = super::as_sent(record.properties);
+        let (properties, added_properties) = schedule::delivered_properties(record.properties);
         Some(Draft {
             topic,
             queue_id,

@@ -1,7 +1,7 @@
 //! The table of groups. Pure state: the time is given; the file is in `table.rs`.
 
 use crate::attributes::{self, AttributeError};
-use crate::upkeep::Signal;
+use crate::signal::Signal;
 use message::names::{self, NameError};
 use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;

@@ -1,10 +1,9 @@
 //! Codes 200, 201, 207, 225, 352 and 353.
 //!
-//! The answers to 200, 207 and 225 should leave when the change is settled, see [`crate::upkeep::Signal::when_settled`].
+//! The answers to 200, 207 and 225 should leave when the change is settled, see [`crate::signal::Signal::when_settled`].
 
 use super::{GroupError, Groups, Rule, table};
 use crate::errors::Refusal;
-use crate::forget::Known;
 use crate::reply::{Answer, Outcome};
 use crate::topic::handler::page;
 use message::names;
@@ -70,14 +69,14 @@ pub fn all(request: &Frame, groups: &Groups) -> Outcome {
     Ok(Answer::body(json::write(&body)).with("totalGroupNum", total))
 }
 
-/// Code 207: deletes a group with all that is known of it, with its offsets when asked.
+/// Code 207: deletes a group with all that is known of it, which `forget` does, with its offsets when asked.
 ///
 /// # Errors
 /// A field is missing.
-pub fn delete(request: &Frame, groups: &Groups, known: Known<'_>, now_ms: i64) -> Outcome {
+pub fn delete(request: &Frame, groups: &Groups, forget: impl FnOnce(&str, bool), now_ms: i64) -> Outcome {
     let asked = DeleteGroupHeader::decode(&request.ext)?;
     groups.remove(asked.group_name, now_ms);
-    known.forget_group(asked.group_name, asked.clean_offset);
+    forget(asked.group_name, asked.clean_offset);
     Ok(Answer::ok())
 }
 
@@ -118,6 +117,7 @@ pub fn forbid(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
 mod tests {
     use super::*;
     use crate::assignment::Modes;
+    use crate::forget::Known;
     use crate::lock::OrderLocks;
     use crate::offset::Offsets;
     use crate::stats::BrokerStats;
@@ -154,7 +154,7 @@ mod tests {
             modes: &Modes::new(Arc::default()),
             stats: &BrokerStats::new("c", 10),
         };
-        delete(&frame, &groups, known, 3).unwrap();
+        delete(&frame, &groups, |group, with_offsets| known.forget_group(group, with_offsets), 3).unwrap();
         assert!(!groups.contains("g"));
         assert!(offsets.topics_of("g").is_empty());
     }

@@ -1,14 +1,22 @@
 //! `subscriptionGroup.json` as Apache writes it.
 
 use super::Groups;
-use crate::upkeep::StateFile;
+use crate::state_file::{StateFile, Table};
 use protocol::DataVersion;
 use protocol::group::GroupConfigs;
 use protocol::json;
 use std::io;
 
+/// What the table's file is and holds.
+pub const TABLE: Table = Table {
+    name: "subscriptionGroup.json",
+    holds: "the consumer groups with their rules for retries and what they are forbidden to read",
+    without: "groups are made again by their first consumer where autoCreateSubscriptionGroup allows it, with the rules of a new group; \
+              prohibitions are forgotten",
+    is_made_again: false,
+};
 /// Name of the file.
-pub const FILE: &str = "subscriptionGroup.json";
+pub const FILE: &str = TABLE.name;
 
 /// All groups as bodies have them, with the version they have together.
 #[must_use]
@@ -44,7 +52,7 @@ pub fn load(groups: &Groups, file: &StateFile) -> io::Result<()> {
 /// The disk's.
 pub fn save(groups: &Groups, file: &StateFile) -> io::Result<DataVersion> {
     let configs = configs(groups);
-    file.save(&crate::upkeep::pretty(&configs))?;
+    file.save(&crate::state_file::pretty(&configs))?;
     Ok(configs.data_version)
 }
 
@@ -58,7 +66,7 @@ mod tests {
     #[test]
     fn groups_survive_a_restart_with_what_is_forbidden_to_them() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
         let before = Groups::new(Default::default(), Arc::default(), 0);
         let mut rule = Rule::new("g");
         rule.retry_max_times = 3;

@@ -14,7 +14,7 @@
 
 use super::Offsets;
 use super::places::{ByQueue, TopicGroup};
-use crate::upkeep::StateFile;
+use crate::state_file::{StateFile, Table};
 use protocol::DataVersion;
 use protocol::json::{self, JsonError};
 use serde::Deserialize;
@@ -22,8 +22,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 
+/// What the table's file is and holds.
+pub const TABLE: Table = Table {
+    name: "consumerOffset.json",
+    holds: "how far each consumer group has come in each queue",
+    without: "every group begins where a new one would (consumeFromWhere of its consumers): messages come again or are passed over, until \
+              an operator sets it (admin resetOffsetByTime)",
+    is_made_again: false,
+};
 /// Name of the file.
-pub const FILE: &str = "consumerOffset.json";
+pub const FILE: &str = TABLE.name;
 
 /// What a file holds.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -301,7 +309,7 @@ mod tests {
     #[test]
     fn only_what_changed_is_saved_and_a_restart_reads_it() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
         let offsets = some();
         save_if_dirty(&offsets, &file, 5).unwrap();
         let path = dir.path().join("config").join(FILE);

@@ -4,12 +4,12 @@
 //! as durable as a send would be (Compat: Apache does not wait for the device here), and the topic it made is known.
 
 use super::rules::{self, DLQ_QUEUES, Fate};
-use crate::delay;
 use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::group::{GroupError, Groups, Rule};
 use crate::log_writer::{Incomplete, LogWriter, WaitFor};
 use crate::reply::{Answer, Reply};
+use crate::schedule;
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
 use crate::topic::{PERM_READ, PERM_WRITE, Spec, Topic, TopicError, Topics, is_writable};
@@ -145,7 +145,7 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
     let properties = match back.destination {
         Destination::Schedule { level, due_ms } => {
             let given_back = rules::given_back(record, level);
-            delay::put_off(&given_back, level, due_ms, &back.retry.name, back.queue_id)
+            schedule::waiting_properties(&given_back, level, due_ms, &back.retry.name, back.queue_id)
         }
         Destination::Topic | Destination::DeadLetter(_) => rules::given_back(record, 0),
     };

@@ -1,10 +1,10 @@
 //! What a message must be to be taken: the Java broker's checks, in its order, with its codes.
 
 use super::added::{Added, Seen};
-use crate::delay;
 use crate::destination::Destination;
 use crate::errors::{Refusal, is_or_are};
 use crate::local_time;
+use crate::schedule;
 use crate::settings::BrokerSettings;
 use crate::topic::{CreateOnSend, PERM_READ, PERM_WRITE, Spec, Topic, Topics, is_writable};
 use message::{batch, names, properties, record, sys_flag, text};
@@ -179,7 +179,7 @@ pub(crate) fn time(settings: &BrokerSettings, now_ms: i64) -> Result<(), Refusal
 
 /// Where a message is stored. What it asks for that is not there is refused here.
 fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'_>, to: SentTo) -> Result<Destination, Refusal> {
-    let level = if to.dead.is_some() { -1 } else { delay::level_of(seen.delay)? };
+    let level = if to.dead.is_some() { -1 } else { schedule::level_of(seen.delay)? };
     // Compat: clients before 4.6.1 leave the mark on a message of a transaction that they send for a retry.
     let is_old_retry = header.reconsume_times > 0 && level > 0;
     let mut asks = *seen;
@@ -221,7 +221,7 @@ pub(super) fn single<'a>(
             base = Cow::Owned(marked.build());
         }
         Destination::Schedule { level, due_ms } => {
-            base = Cow::Owned(delay::put_off(&base, *level, *due_ms, header.topic, queue_id));
+            base = Cow::Owned(schedule::waiting_properties(&base, *level, *due_ms, header.topic, queue_id));
         }
     }
     let mut uniq_key = text::as_java_reads(seen.uniq_key);
@@ -309,7 +309,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
     body_size(settings, body)?;
     refuse_flags(settings, header)?;
     let seen = Seen::of(header.properties);
-    if delay::level_of(seen.delay)? > 0 {
+    if schedule::level_of(seen.delay)? > 0 {
         return Err(illegal(settings, "A batch cannot be delayed."));
     }
     refuse_inner_batch(settings, &seen)?;

@@ -1,12 +1,11 @@
 //! Codes 17, 18, 21, 202, 215, 305 and 351.
 //!
-//! The answers to 17, 18 and 215 should leave when the change is settled (see [`crate::upkeep::Signal::when_settled`]): their
+//! The answers to 17, 18 and 215 should leave when the change is settled (see [`crate::signal::Signal::when_settled`]): their
 //! clients ask a name server next.
 
 use super::{Spec, TopicError, Topics, table};
 use crate::attributes::{self, Changes, MESSAGE_TYPE, MIXED};
 use crate::errors::Refusal;
-use crate::forget::Known;
 use crate::queues::Queues;
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
@@ -17,7 +16,7 @@ use protocol::topic::{
     TopicHeader, TopicList,
 };
 use protocol::{DataVersion, Frame, MessageQueue, ResponseCode, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl From<TopicError> for Refusal {
     fn from(error: TopicError) -> Self {
@@ -96,19 +95,27 @@ fn refuse_system(topic: &str, topics: &Topics, settings: &BrokerSettings) -> Res
     Ok(())
 }
 
-/// Code 215: deletes a topic with its queues and all that is known of it, and the retry topics that POP made for it. `gone` is
-/// told of each, when it is gone. Until then a topic of the same name is not made.
+/// What is kept by topic in other tables.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// Groups that have consumed a topic.
+    pub groups: &'a dyn Fn(&str) -> BTreeSet<String>,
+    /// Forgets all that is known of a topic whose queues are gone.
+    pub forget: &'a dyn Fn(&str),
+}
+
+/// Code 215: deletes a topic with its queues and all that is known of it, and the retry topics that POP made for it. Until that is
+/// done a topic of the same name is not made.
 ///
 /// # Errors
 /// A blank name, a system topic, or its queues cannot be deleted.
 pub fn delete(
     request: &Frame,
     topics: &Topics,
-    known: Known<'_>,
+    beside: Beside<'_>,
     queues: &dyn Queues,
     settings: &BrokerSettings,
     now_ms: i64,
-    gone: impl Fn(&str),
 ) -> Outcome {
     let topic = TopicHeader::decode(&request.ext)?.topic;
     if topic.trim().is_empty() {
@@ -116,9 +123,7 @@ pub fn delete(
     }
     refuse_system(topic, topics, settings)?;
     let of_pop = |group: String| [format!("%RETRY%{group}+{topic}"), format!("%RETRY%{group}_{topic}")];
-    let retries = known
-        .offsets
-        .groups_of(topic)
+    let retries = (beside.groups)(topic)
         .into_iter()
         .flat_map(of_pop)
         .filter(|retry| topics.contains(retry) || queues.has_topic(retry));
@@ -127,8 +132,7 @@ pub fn delete(
         let _deletion = topics.begin_deletion(&topic, now_ms);
         let deleted = queues.delete_topic(&topic);
         // After the queues: until then consumers go on committing.
-        known.forget_topic(&topic);
-        gone(&topic);
+        (beside.forget)(&topic);
         deleted?;
     }
     Ok(Answer::ok())
@@ -234,6 +238,7 @@ mod tests {
     use super::super::topics::TopicLimits;
     use super::*;
     use crate::assignment::Modes;
+    use crate::forget::Known;
     use crate::lock::OrderLocks;
     use crate::offset::Offsets;
     use crate::queues::testing::FakeQueues;
@@ -365,12 +370,17 @@ mod tests {
             stats: &stats,
         };
         let gone = RefCell::new(Vec::new());
-        let tell = |topic: &str| {
+        let forget = |topic: &str| {
+            known.forget_topic(topic);
             gone.borrow_mut().push(topic.to_owned());
             let refusal = create(&create_frame(topic), &topics, &settings(), 3).unwrap_err();
             assert_eq!(refusal.code, ResponseCode::ServiceNotAvailable, "not before all is forgotten");
         };
-        delete(&topic_frame("orders"), &topics, known, &FakeQueues::default(), &settings(), 3, tell).unwrap();
+        let beside = Beside {
+            groups: &|topic| offsets.groups_of(topic),
+            forget: &forget,
+        };
+        delete(&topic_frame("orders"), &topics, beside, &FakeQueues::default(), &settings(), 3).unwrap();
         assert_eq!(*gone.borrow(), ["%RETRY%g_orders", "orders"]);
         assert_eq!(locks.len(), 1, "those of other topics");
         assert!(topics.find("orders").is_none() && topics.find("%RETRY%g_orders").is_none());
@@ -381,21 +391,21 @@ mod tests {
     fn a_deletion_that_fails_at_a_retry_topic_of_pop_deletes_it_when_it_is_repeated() {
         for topic in ["orders", "%DLQ%g"] {
             let retry = &*format!("%RETRY%g_{topic}");
-            let (topics, offsets, stats) = (topics(), Offsets::new(Default::default()), BrokerStats::new("c", 100));
+            let (topics, offsets) = (topics(), Offsets::new(Default::default()));
             for name in [topic, retry] {
                 topics.create_for_group(Spec::new(name, 1), 1).unwrap();
             }
             offsets.commit(topic, "g", 0, 5).unwrap();
-            let (locks, modes, queues) = (OrderLocks::new(10, 1_000), Modes::new(Arc::default()), FakeQueues::default());
-            let known = Known {
-                offsets: &offsets,
-                locks: &locks,
-                modes: &modes,
-                stats: &stats,
-            };
+            let queues = FakeQueues::default();
             let gone = RefCell::new(Vec::new());
-            let tell = |topic: &str| gone.borrow_mut().push(topic.to_owned());
-            let delete = || delete(&topic_frame(topic), &topics, known, &queues, &settings(), 3, tell).is_ok();
+            let beside = Beside {
+                groups: &|topic| offsets.groups_of(topic),
+                forget: &|topic| {
+                    offsets.forget_topic(topic);
+                    gone.borrow_mut().push(topic.to_owned());
+                },
+            };
+            let delete = || delete(&topic_frame(topic), &topics, beside, &queues, &settings(), 3).is_ok();
             queues.broken.store(true, Relaxed);
             assert!(!delete() && !delete(), "files of {retry} are there");
             queues.broken.store(false, Relaxed);

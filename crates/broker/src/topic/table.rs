@@ -1,7 +1,7 @@
 //! `topics.json` as Apache writes it, and a topic's form on the wire.
 
 use super::{Spec, Topic, Topics};
-use crate::upkeep::StateFile;
+use crate::state_file::{StateFile, Table};
 use protocol::DataVersion;
 use protocol::json;
 use protocol::topic::{TopicConfig, TopicFilterType};
@@ -10,8 +10,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+/// What the table's file is and holds.
+pub const TABLE: Table = Table {
+    name: "topics.json",
+    holds: "the topics with their queues, permissions and attributes",
+    without: "messages stay, but each topic has to be made again (admin updateTopic) with as many queues as it had, or by a send where \
+              autoCreateTopicEnable allows it; those that have messages are named in the log and by 'apogeemq store check'",
+    is_made_again: false,
+};
 /// Name of the file.
-pub const FILE: &str = "topics.json";
+pub const FILE: &str = TABLE.name;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -115,7 +123,7 @@ pub fn save(topics: &Topics, file: &StateFile) -> io::Result<DataVersion> {
         data_version,
         topic_config_table,
     };
-    file.save(&crate::upkeep::pretty(&saved))?;
+    file.save(&crate::state_file::pretty(&saved))?;
     Ok(data_version)
 }
 
@@ -134,7 +142,7 @@ mod tests {
     #[test]
     fn topics_survive_a_restart_with_their_version() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
         let before = topics(vec![]);
         let spec = Spec {
             order: true,
@@ -154,7 +162,7 @@ mod tests {
     #[test]
     fn a_file_of_apaches_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let file = StateFile::new(Arc::new(RealDisk), dir.path(), FILE, &[]);
+        let file = StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
         let text = "{\n\t\"dataVersion\":{\n\t\t\"counter\":3,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1795397296379\n\t},\n\
                     \t\"topicConfigTable\":{\n\t\t\"a\":{\n\t\t\t\"attributes\":{},\n\t\t\t\"order\":false,\n\t\t\t\"perm\":7,\n\
                     \t\t\t\"readQueueNums\":18,\n\t\t\t\"topicFilterType\":\"SINGLE_TAG\",\n\t\t\t\"topicName\":\"a\",\n\

@@ -2,9 +2,9 @@
 
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
 use crate::attributes::{self, AttributeError, Attributes, Changes};
+use crate::signal::Signal;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
-use crate::upkeep::Signal;
 use message::names;
 use protocol::DataVersion;
 use rustc_hash::FxHashMap;

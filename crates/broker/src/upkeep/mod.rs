@@ -5,7 +5,7 @@
 //!
 //! | When | What | Thread |
 //! |---|---|---|
-//! | a topic, group or request mode changed, or an operator moved offsets | save it, register, then let go the answers that waited ([`Signal`]) | `tables`, `control` |
+//! | a topic, group or request mode changed, or an operator moved offsets | save it, register, then let go the answers that waited ([`crate::signal::Signal`]) | `tables`, `control` |
 //! | every second | counters' samples | `control` |
 //! | every 5 s (`flushConsumerOffsetInterval`) | offsets, if they changed | `tables` |
 //! | every 10 s (`flushDelayOffsetInterval`) | how far delayed messages were delivered, if that changed | `tables` |
@@ -22,14 +22,8 @@
 //! for two minutes, else with 216. Until then a producer that has the route makes the topic again, or is answered code 17 where
 //! sends make no topics.
 
-mod pretty;
-mod signal;
-mod state_file;
 mod tables;
 mod worker;
 
-pub use pretty::pretty;
-pub use signal::{Saved, Signal};
-pub use state_file::{StateFile, TABLES, Table, table_of};
-pub use tables::{Files, Tables};
+pub use tables::{Files, TABLES, Tables, table_of};
 pub use worker::{Ends, Upkeep};

@@ -1,11 +1,11 @@
 //! The tables that are saved, and their files. All of it may wait for the disk.
 
-use super::StateFile;
 use crate::assignment::{Modes, table as mode_table};
 use crate::clock::now_ms;
 use crate::delay::{DelayOffsets, table as delay_table};
 use crate::group::{Groups, table as group_table};
 use crate::offset::{Offsets, table as offset_table};
+use crate::state_file::{StateFile, Table};
 use crate::topic::{Topics, table as topic_table};
 use parking_lot::Mutex;
 use protocol::DataVersion;
@@ -13,6 +13,21 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use store::disk::Disk;
+
+/// The tables of a broker.
+pub const TABLES: [Table; 5] = [
+    topic_table::TABLE,
+    group_table::TABLE,
+    offset_table::TABLE,
+    mode_table::TABLE,
+    delay_table::TABLE,
+];
+
+/// The table of this file name; `None` for files that are not a broker's table.
+#[must_use]
+pub fn table_of(name: &str) -> Option<&'static Table> {
+    TABLES.iter().find(|table| table.name == name)
+}
 
 /// The files of the tables.
 #[derive(Clone, Debug)]
@@ -28,13 +43,13 @@ impl Files {
     /// In the directory of a store; `without` names those that a start goes on without when they are damaged.
     #[must_use]
     pub fn new(disk: &Arc<dyn Disk>, store_root: &Path, without: &[String]) -> Self {
-        let file = |name| StateFile::new(Arc::clone(disk), store_root, name, without);
+        let file = |table| StateFile::new(Arc::clone(disk), store_root, table, without);
         Self {
-            topics: file(topic_table::FILE),
-            groups: file(group_table::FILE),
-            offsets: file(offset_table::FILE),
-            modes: file(mode_table::FILE),
-            delays: file(delay_table::FILE),
+            topics: file(topic_table::TABLE),
+            groups: file(group_table::TABLE),
+            offsets: file(offset_table::TABLE),
+            modes: file(mode_table::TABLE),
+            delays: file(delay_table::TABLE),
         }
     }
 
@@ -154,3 +169,6 @@ impl Tables {
         [self.save_changes(), self.save_offsets(), self.save_delays()].into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,13 @@
 //! The tasks of the upkeep. See the table in `mod.rs` for what they do when.
 
-use super::{Saved, Signal, Tables};
+use super::Tables;
 use crate::clients::table::Channel;
 use crate::clients::{Notices, Producers};
 use crate::clock::now_ms;
 use crate::lock::OrderLocks;
 use crate::registration::Registration;
 use crate::settings::BrokerSettings;
+use crate::signal::{Saved, Signal};
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use config::Live;

@@ -35,7 +35,7 @@ pub fn level_of_queue(queue_id: i32) -> i32 {
 ///
 /// Compat: the time stands under a name that Apache's broker removes when it delivers. Apache computes the time from the level.
 #[must_use]
-pub fn put_off(properties: &[u8], level: i32, due_ms: i64, topic: &str, queue_id: i32) -> Vec<u8> {
+pub fn waiting_properties(properties: &[u8], level: i32, due_ms: i64, topic: &str, queue_id: i32) -> Vec<u8> {
     const REPLACED: [&str; 6] = [
         properties::DELAY,
         properties::REAL_TOPIC,
@@ -52,12 +52,12 @@ pub fn put_off(properties: &[u8], level: i32, due_ms: i64, topic: &str, queue_id
         .build()
 }
 
-/// The properties with which a message that waited is delivered: those before and those behind the time that [`put_off`] put among
+/// The properties with which a message that waited is delivered: those before and those behind the time that [`waiting_properties`] put among
 /// them.
 ///
 /// Compat: where Apache's broker put the message off, it is its client's own time that is left out, as Apache does.
 #[must_use]
-pub fn as_sent(properties: &[u8]) -> (&[u8], &[u8]) {
+pub fn delivered_properties(properties: &[u8]) -> (&[u8], &[u8]) {
     let mut begin = 0;
     for pair in properties.split_inclusive(|byte| *byte == properties::PROPERTY_SEPARATOR) {
         let rest = pair.strip_prefix(properties::TIMER_DELIVER_MS.as_bytes());
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_message_that_waits_knows_where_it_goes() {
-        let built = put_off(
+        let built = waiting_properties(
             b"TAGS\x01a\x02REAL_TOPIC\x01forged\x02DELAY\x0199\x02TIMER_DELAY_SEC\x015",
             18,
             1_700_000_000_000,
@@ -84,18 +84,28 @@ mod tests {
         );
         let waits = b"TAGS\x01a\x02DELAY\x0118\x02REAL_TOPIC\x01orders\x02REAL_QID\x013\x02";
         assert_eq!(built, [&waits[..], b"TIMER_DELIVER_MS\x011700000000000\x02"].concat());
-        assert_eq!(as_sent(&built), (&waits[..], &b""[..]));
+        assert_eq!(delivered_properties(&built), (&waits[..], &b""[..]));
         let more = [&built, &b"CLUSTER\x01c\x02"[..]].concat();
-        assert_eq!(as_sent(&more), (&waits[..], &b"CLUSTER\x01c\x02"[..]), "what a broker adds behind");
+        assert_eq!(
+            delivered_properties(&more),
+            (&waits[..], &b"CLUSTER\x01c\x02"[..]),
+            "what a broker adds behind"
+        );
     }
 
     #[test]
     fn only_the_time_is_taken_away() {
         for kept in ["", "\u{2}", "A\u{1}b\u{2}", "TIMER_DELIVER_MSX\u{1}5\u{2}", "TIMER_DELIVER_MS", "A"] {
-            assert_eq!(as_sent(kept.as_bytes()), (kept.as_bytes(), &b""[..]), "{kept:?}");
+            assert_eq!(delivered_properties(kept.as_bytes()), (kept.as_bytes(), &b""[..]), "{kept:?}");
         }
-        assert_eq!(as_sent(b"A\x01b\x02TIMER_DELIVER_MS\x015"), (&b"A\x01b\x02"[..], &b""[..]));
-        assert_eq!(as_sent(b"TIMER_DELIVER_MS\x015\x02C\x01d\x02"), (&b""[..], &b"C\x01d\x02"[..]));
+        assert_eq!(
+            delivered_properties(b"A\x01b\x02TIMER_DELIVER_MS\x015"),
+            (&b"A\x01b\x02"[..], &b""[..])
+        );
+        assert_eq!(
+            delivered_properties(b"TIMER_DELIVER_MS\x015\x02C\x01d\x02"),
+            (&b""[..], &b"C\x01d\x02"[..])
+        );
     }
 
     #[test]

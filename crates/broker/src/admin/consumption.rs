@@ -1,0 +1,151 @@
+//! Who consumes what, and how far: codes 300, 303, 343 and 345.
+
+use crate::clients::Consumers;
+use crate::clients::table::Channel;
+use crate::errors::Refusal;
+use crate::local_time;
+use crate::offset::Offsets;
+use crate::offset::handler::Progress;
+use crate::reply::{Answer, Outcome};
+use protocol::diagnose::{ConsumeTimeSpanHeader, ConsumeTimeSpans, QuerySubscriptionHeader, QuerySubscriptionReply, QueueTimeSpan};
+use protocol::group::{GroupHeader, GroupList};
+use protocol::topic::{TopicHeader, TopicList};
+use protocol::{Frame, MessageQueue, ResponseCode, json};
+
+/// Code 300: groups that subscribe to a topic or have offsets on it.
+///
+/// # Errors
+/// A field is missing.
+pub fn groups_of_topic<C: Channel>(request: &Frame, consumers: &Consumers<C>, offsets: &Offsets) -> Outcome {
+    let topic = TopicHeader::decode(&request.ext)?.topic;
+    let mut groups = consumers.groups_of(topic);
+    groups.extend(offsets.groups_of(topic));
+    let body = GroupList {
+        group_list: groups.into_iter().collect(),
+    };
+    Ok(Answer::body(json::write(&body)))
+}
+
+/// Code 343: topics a group has offsets on. `address` is this broker's.
+///
+/// # Errors
+/// A field is missing.
+pub fn topics_of_group(request: &Frame, offsets: &Offsets, address: &str) -> Outcome {
+    let body = TopicList {
+        broker_addr: Some(address.to_owned()),
+        topic_list: offsets.topics_of(GroupHeader::decode(&request.ext)?.group),
+    };
+    Ok(Answer::body(json::write(&body)))
+}
+
+/// Code 345: what a group wants of a topic.
+///
+/// # Errors
+/// A field is missing.
+pub fn subscription<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Outcome {
+    let asked = QuerySubscriptionHeader::decode(&request.ext)?;
+    let known = asked.topic.and_then(|topic| consumers.subscription(asked.group, topic));
+    let body = QuerySubscriptionReply {
+        group: Some(asked.group.to_owned()),
+        subscription_data: known.map(|known| known.data.clone()),
+        topic: asked.topic.map(str::to_owned),
+    };
+    Ok(Answer::body(json::write(&body)))
+}
+
+/// Code 303: from when to when a topic's queues reach, and how far behind a group is in each.
+///
+/// # Errors
+/// There is no such topic.
+pub fn time_spans<C>(request: &Frame, of: &Progress<'_, C>, now_ms: i64) -> Outcome {
+    let asked = ConsumeTimeSpanHeader::decode(&request.ext)?;
+    let (name, group) = (asked.topic, asked.group);
+    let topic = of
+        .topics
+        .find(name)
+        .ok_or_else(|| Refusal::new(ResponseCode::TopicNotExist, format!("topic[{name}] not exist")))?;
+    let stored = |queue_id, offset| of.queues.store_time(name, queue_id, offset).unwrap_or(-1);
+    let span = |queue_id| {
+        let end = of.queues.max(name, queue_id);
+        let earliest = of.queues.earliest(name, queue_id).unwrap_or(-1);
+        let consumed = of.offsets.committed(name, group, queue_id).unwrap_or(-1);
+        let next = if consumed < end { stored(queue_id, consumed) } else { now_ms };
+        let consumed_at = if consumed > 0 { stored(queue_id, consumed - 1) } else { earliest };
+        let newest = stored(queue_id, end - 1);
+        QueueTimeSpan {
+            consume_time_stamp: consumed_at,
+            consume_time_stamp_str: local_time::with_hash(consumed_at),
+            // A message that is not there has no time: no delay can be told, where Apache tells one since 1970.
+            delay_time: if next > 0 { now_ms - next } else { 0 },
+            max_time_stamp: newest,
+            max_time_stamp_str: local_time::with_hash(newest),
+            message_queue: MessageQueue::new(name, of.broker, queue_id),
+            min_time_stamp: earliest,
+            min_time_stamp_str: local_time::with_hash(earliest),
+        }
+    };
+    let body = ConsumeTimeSpans {
+        consume_time_span_set: (0..topic.write_queues).map(span).collect(),
+    };
+    Ok(Answer::body(json::write(&body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::table::ClientLimits;
+    use crate::queues::testing::FakeQueues;
+    use crate::stats::BrokerStats;
+    use crate::topic::{Spec, TopicLimits, Topics};
+    use protocol::RequestCode;
+    use std::sync::Arc;
+
+    fn frame(fields: &[(&str, &str)]) -> Frame {
+        let mut frame = Frame::request(RequestCode::ViewBrokerStatsData);
+        for (name, value) in fields {
+            frame.ext.push(name, *value);
+        }
+        frame
+    }
+
+    #[test]
+    fn spans_tell_how_far_behind_a_group_is() {
+        let limits = TopicLimits { topics: 10, queues: 64 };
+        let stats = Arc::new(BrokerStats::new("c", 100));
+        let topics = Topics::new(vec![Spec::new("t", 1)], limits, Arc::clone(&stats), Arc::default(), 0);
+        let offsets = Offsets::new(Default::default());
+        offsets.commit("t", "g", 0, 2).unwrap();
+        let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());
+        let queues = FakeQueues::default().with("t", 0, 0, &[100, 200, 300]);
+        let of = Progress {
+            offsets: &offsets,
+            topics: &topics,
+            consumers: &consumers,
+            stats: &stats,
+            queues: &queues,
+            broker: "b",
+        };
+        let answer = time_spans(&frame(&[("topic", "t"), ("group", "g")]), &of, 1_000).unwrap();
+        let body: ConsumeTimeSpans = json::read(&answer.body).unwrap();
+        let span = &body.consume_time_span_set[0];
+        let times = (span.min_time_stamp, span.max_time_stamp, span.consume_time_stamp, span.delay_time);
+        assert_eq!(times, (100, 300, 200, 700));
+        let texts = (&span.min_time_stamp_str, &span.max_time_stamp_str, &span.consume_time_stamp_str);
+        assert!(
+            texts.0.ends_with(":00:100") && texts.1.ends_with(":00:300") && texts.2.ends_with(":00:200"),
+            "{texts:?}"
+        );
+    }
+
+    #[test]
+    fn groups_and_topics_find_each_other() {
+        let offsets = Offsets::new(Default::default());
+        offsets.commit("t", "g", 0, 2).unwrap();
+        let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());
+        let answer = groups_of_topic(&frame(&[("topic", "t")]), &consumers, &offsets).unwrap();
+        assert_eq!(&answer.body[..], br#"{"groupList":["g"]}"#);
+        let answer = topics_of_group(&frame(&[("group", "g")]), &offsets, "a:1").unwrap();
+        assert_eq!(&answer.body[..], br#"{"brokerAddr":"a:1","topicList":["t"]}"#);
+        assert!(subscription(&frame(&[("group", "g"), ("topic", "t")]), &consumers).is_ok());
+    }
+}

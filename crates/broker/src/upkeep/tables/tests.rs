@@ -1,0 +1,231 @@
+//! Every table through damage of its file.
+
+use super::*;
+use crate::assignment::Modes;
+use crate::delay::DelayOffsets;
+use crate::group::Groups;
+use crate::offset::Offsets;
+use crate::state_file::NAMES;
+use crate::stats::BrokerStats;
+use crate::topic::{Spec, TopicLimits, Topics};
+use proptest::prelude::*;
+use protocol::assignment::GroupRequestMode;
+use std::path::PathBuf;
+use store::disk::OpenMode;
+use store::disk::simulated::SimulatedDisk;
+
+const ROOT: &str = "/s";
+
+/// The tables of a broker, with one entry each.
+struct World {
+    topics: Topics,
+    groups: Groups,
+    offsets: Offsets,
+    delays: DelayOffsets,
+    modes: Modes,
+}
+
+impl World {
+    fn new() -> Self {
+        let limits = TopicLimits { topics: 10, queues: 64 };
+        Self {
+            topics: Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0),
+            groups: Groups::new(Default::default(), Arc::default(), 0),
+            offsets: Offsets::new(Default::default()),
+            delays: DelayOffsets::new(0),
+            modes: Modes::new(Arc::default()),
+        }
+    }
+
+    fn load(disk: &SimulatedDisk, without: &[&str]) -> io::Result<Self> {
+        let world = Self::new();
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let without: Vec<_> = without.iter().map(|name| (*name).to_owned()).collect();
+        let files = Files::new(&disk, Path::new(ROOT), &without);
+        files.load(&world.topics, &world.groups, (&world.offsets, &world.delays), &world.modes)?;
+        Ok(world)
+    }
+
+    /// Which tables have their entry, by name of the file.
+    fn has(&self) -> Vec<&'static str> {
+        let has = [
+            self.topics.contains("t"),
+            self.groups.contains("g"),
+            self.offsets.committed("t", "g", 0).is_some(),
+            self.modes.all().0.message_request_mode_map.contains_key("t"),
+            self.delays.of(1) == Some(3),
+        ];
+        let names = TABLES.iter().map(|table| table.name);
+        names.zip(has).filter(|(_, has)| *has).map(|(name, _)| name).collect()
+    }
+}
+
+/// A directory with all tables, each saved twice.
+fn saved() -> SimulatedDisk {
+    let disk = SimulatedDisk::new(1);
+    let world = World::new();
+    let on: Arc<dyn Disk> = Arc::new(disk.clone());
+    let file = |table| StateFile::new(Arc::clone(&on), Path::new(ROOT), table, &[]);
+    world.topics.update(vec![(Spec::new("t", 4), Default::default())], 1).unwrap();
+    world.groups.find_or_create("g", true, 1).unwrap();
+    world
+        .modes
+        .set(GroupRequestMode {
+            consumer_group: "g".to_owned(),
+            topic: "t".to_owned(),
+            ..GroupRequestMode::default()
+        })
+        .unwrap();
+    world.delays.set(1, 3);
+    for offset in [4, 5] {
+        crate::topic::table::save(&world.topics, &file(crate::topic::table::TABLE)).unwrap();
+        crate::group::table::save(&world.groups, &file(crate::group::table::TABLE)).unwrap();
+        crate::assignment::table::save(&world.modes, &file(crate::assignment::table::TABLE)).unwrap();
+        world.offsets.commit("t", "g", 0, offset).unwrap();
+        crate::offset::table::save_if_dirty(&world.offsets, &file(crate::offset::table::TABLE), 1).unwrap();
+        let text = crate::delay::table::text(world.delays.all(), crate::offset::table::Layout::File);
+        file(crate::delay::table::TABLE).save(text.as_bytes()).unwrap();
+    }
+    disk
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(ROOT).join("config").join(name)
+}
+
+fn put(disk: &SimulatedDisk, name: &str, content: &[u8]) {
+    let file = disk.open(&path(name), OpenMode::WriteOrCreate).unwrap();
+    file.set_len(0).unwrap();
+    file.write_at(content, 0).unwrap();
+}
+
+/// Every kind of damage that leaves bytes of no table.
+fn kinds(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("empty", Vec::new()),
+        ("NUL", vec![0; 120]),
+        ("NUL as long as before", vec![0; whole.len()]),
+        ("cut in the middle", whole[..whole.len() / 2].to_vec()),
+        ("cut by one byte", whole[..whole.len() - 1].to_vec()),
+        ("end overwritten with NUL", [&whole[..whole.len() - 8], &[0; 8]].concat()),
+        ("cut, and NUL behind", [&whole[..whole.len() - 1], &[0; 64]].concat()),
+        ("blanks", b" \n\t".to_vec()),
+        ("text", b"not a table".to_vec()),
+        ("another shape", b"[1,2]".to_vec()),
+        ("an empty list", b"[]".to_vec()),
+        ("not UTF-8", vec![0xff; 40]),
+    ]
+}
+
+fn all() -> Vec<&'static str> {
+    TABLES.iter().map(|table| table.name).collect()
+}
+
+#[test]
+fn every_table_is_read_back_also_with_nul_bytes_behind_it() {
+    assert_eq!(World::load(&saved(), &[]).unwrap().has(), all());
+    let disk = saved();
+    for name in all() {
+        let whole = disk.read(&path(name)).unwrap();
+        put(&disk, name, &[&whole[..], &[0; 64]].concat());
+    }
+    assert_eq!(World::load(&disk, &[]).unwrap().has(), all());
+    assert!(!disk.exists(&path("topics.json.bad")).unwrap());
+}
+
+#[test]
+fn a_damaged_file_gives_way_to_its_backup_whatever_the_damage() {
+    for table in &TABLES {
+        let whole = saved().read(&path(table.name)).unwrap();
+        for (kind, content) in kinds(&whole) {
+            let disk = saved();
+            put(&disk, table.name, &content);
+            assert_eq!(World::load(&disk, &[]).unwrap().has(), all(), "{} {kind}", table.name);
+            let aside = disk.read(&path(&format!("{}.bad", table.name))).unwrap();
+            assert_eq!(aside, content, "{} {kind}", table.name);
+        }
+    }
+}
+
+#[test]
+fn a_start_without_a_table_is_refused_with_the_remedy_or_made_again() {
+    for table in &TABLES {
+        let whole = saved().read(&path(table.name)).unwrap();
+        for (kind, content) in kinds(&whole) {
+            let disk = saved();
+            put(&disk, table.name, &content);
+            put(&disk, &format!("{}.bak", table.name), &content);
+            let loaded = World::load(&disk, &[]);
+            let without: Vec<_> = all().into_iter().filter(|name| *name != table.name).collect();
+            if table.is_made_again {
+                assert_eq!(loaded.unwrap().has(), without, "{} {kind}", table.name);
+                continue;
+            }
+            let Some(error) = loaded.err() else {
+                panic!("{} {kind}", table.name)
+            };
+            let text = error.to_string();
+            let flag = format!("--start-without {}", table.name);
+            for told in [path(table.name).to_str().unwrap(), table.holds, table.without, ".bak", &flag] {
+                assert!(text.contains(told), "{kind}: {told} in {text}");
+            }
+            assert_eq!(
+                disk.read(&path(table.name)).unwrap(),
+                content,
+                "{} {kind}: nothing is touched",
+                table.name
+            );
+            let others: Vec<_> = without.clone();
+            assert!(
+                World::load(&disk, &others).is_err(),
+                "{} {kind}: the flag names another file",
+                table.name
+            );
+            assert_eq!(World::load(&disk, &[table.name]).unwrap().has(), without, "{} {kind}", table.name);
+            let aside = disk.read(&path(&format!("{}.bad", table.name))).unwrap();
+            assert_eq!(aside, content, "{} {kind}", table.name);
+            assert_eq!(
+                World::load(&disk, &[]).unwrap().has(),
+                without,
+                "{} {kind}: it is a new table now",
+                table.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_flag_does_not_throw_away_what_can_be_read() {
+    assert_eq!(World::load(&saved(), &all()).unwrap().has(), all());
+    assert_eq!(World::load(&SimulatedDisk::new(1), &all()).unwrap().has(), Vec::<&str>::new());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Cut anywhere, a file is refused or gives way; it is never read as half a table.
+    #[test]
+    fn a_file_that_was_cut_is_never_half_a_table(which in 0..TABLES.len(), cut in 0.0..1.0f64, nul in any::<bool>()) {
+        let name = TABLES[which].name;
+        let disk = saved();
+        let whole = disk.read(&path(name)).unwrap();
+        let mut content = whole[..(whole.len() as f64 * cut) as usize].to_vec();
+        if nul {
+            content.resize(whole.len(), 0);
+        }
+        put(&disk, name, &content);
+        put(&disk, &format!("{name}.bak"), &content);
+        match World::load(&disk, &[]) {
+            Ok(world) => prop_assert!(TABLES[which].is_made_again && !world.has().contains(&name)),
+            Err(error) => {
+                let flag = format!("--start-without {name}");
+                prop_assert!(error.to_string().contains(&flag));
+            }
+        }
+    }
+}
+
+#[test]
+fn all_tables_are_known_by_name() {
+    assert_eq!(TABLES.map(|table| table.name), NAMES);
+}
