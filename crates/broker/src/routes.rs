@@ -104,8 +104,11 @@ impl Routes {
         let mut done = 0;
         while let Some(first) = frames.get(done) {
             // Sends that stand together are stored together; anything else keeps its place between them.
-            let sends = frames[done..].iter().take_while(|frame| remoting::is_send(frame.code)).count();
-            if sends > 0 {
+            let is_send = |frame: &&Frame| remoting::is_send(frame.code) && authorise(conn, frame).is_ok();
+            let sends = frames[done..].iter().take_while(is_send).count();
+            if let Err(refusal) = authorise(conn, first) {
+                Reply::to(conn, first).send(Err(refusal));
+            } else if sends > 0 {
                 remoting::serve(&self.sender, conn, &frames[done..done + sends], self.store_host(conn), now);
             } else {
                 self.serve_one(conn, first, now);
@@ -713,6 +716,14 @@ impl Routes {
             settings,
         }
     }
+}
+
+/// The step that every request passes before it is served: who asks is known by the connection, and [`protocol::access`] says what a
+/// code does to which resources. Nobody is refused yet, there is no ACL.
+#[inline]
+#[expect(clippy::unnecessary_wraps, reason = "what refuses comes with ACL")]
+fn authorise(_from: &Connection, _request: &Frame) -> Result<(), Refusal> {
+    Ok(())
 }
 
 /// Sends an answer that a client has yet to give.

@@ -72,6 +72,14 @@ pub struct NameServer {
     me: Weak<Self>,
 }
 
+/// The step that every request passes before it is served: who asks is known by the connection, and [`protocol::access`] says what a
+/// code does to which resources. Nobody is refused yet, there is no ACL.
+#[inline]
+#[expect(clippy::unnecessary_wraps, reason = "what refuses comes with ACL")]
+fn authorise(_from: &Connection, _request: &Frame) -> Result<(), Problem> {
+    Ok(())
+}
+
 /// What became of a request.
 #[expect(
     clippy::large_enum_variant,
@@ -227,6 +235,12 @@ impl NameServer {
     }
 
     fn answer(&self, conn: &Arc<Connection>, request: &Frame) {
+        if let Err(problem) = authorise(conn, request) {
+            if !request.is_oneway() {
+                self.send(conn, request.code, problem.reply(request));
+            }
+            return;
+        }
         // The hot one writes its reply itself.
         if request.code == i32::from(RequestCode::GetRouteinfoByTopic) {
             return route::by_topic(self, conn, request);

@@ -6,6 +6,7 @@
 //! Invariants: nothing panics on any bytes; every length is checked before memory is taken; what is decoded is bounded
 //! by the frame it came in.
 
+pub mod access;
 pub mod assignment;
 pub mod codes;
 pub mod data_version;
