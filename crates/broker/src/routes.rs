@@ -24,7 +24,7 @@ use crate::settings::BrokerSettings;
 use crate::signal::Signal;
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
-use crate::{admin, clients, delay, group, lock, offset, query, request_reply, stats, topic};
+use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, stats, topic};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
@@ -285,7 +285,7 @@ impl Routes {
             }
             Code::SendReplyMessage | Code::SendReplyMessageV2 => return self.reply_message(conn, frame, reply, now),
             Code::PullMessage | Code::LitePullMessage => {
-                self.puller.serve(conn, frame, now);
+                pull::remoting::serve(&self.puller, conn, frame, now);
                 return Dealt::Later;
             }
 

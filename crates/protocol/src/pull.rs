@@ -19,7 +19,7 @@ pub mod sys_flag {
 }
 
 /// A pull request's header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PullHeader<'a> {
     /// Who consumes.
     pub consumer_group: &'a str,

@@ -1,4 +1,4 @@
-//! Pulling: requests 11 and 361.
+//! Pulling, whatever face it is called through; requests 11 and 361 are in [`remoting`].
 //!
 //! Life of a pull: it is checked, reads its queue, and is answered, or, when nothing is there yet, parked until the arrival of
 //! a message takes it out (on the thread that stored the message) or its time is up. What is still in memory goes from the
@@ -8,24 +8,24 @@
 //!
 //! Compat: a parked pull that is woken does not commit the offset it came with a second time.
 
+mod asker;
 mod check;
+pub mod remoting;
 
 use crate::errors::Refusal;
 use crate::group::Rule;
 use crate::hold::{Bounds, Hold, NotParked, Taken, Waits};
 use crate::offset::Offsets;
 use crate::readers::Threads;
-use crate::reply::Reply;
 use crate::settings::BrokerSettings;
 use crate::stats::GroupCounters;
 use crate::topic::Topic;
+pub use asker::{Asker, PullSink, Pulled};
 pub use check::Checks;
 use check::Wanted;
 use message::QueueOffset;
 use net::Connection;
 use protocol::codes::ResponseCode;
-use protocol::ext::Value;
-use protocol::frame::{Frame, encode_response_head};
 use protocol::pull::{PullHeader, sys_flag};
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +43,7 @@ const PULL_BYTES: usize = 512;
 
 /// A pull that passed its checks.
 pub struct Pull {
-    reply: Reply,
+    asker: Asker,
     topic: Arc<Topic>,
     rule: Arc<Rule>,
     counters: Arc<GroupCounters>,
@@ -57,26 +57,17 @@ pub struct Pull {
     is_mistaken: bool,
 }
 
-/// What a pull is answered with beside its code.
-struct Found {
-    next: QueueOffset,
-    min: QueueOffset,
-    max: QueueOffset,
-    records: Vec<bytes::Bytes>,
-    bytes: usize,
-}
-
 impl Waits for Pull {
     fn queue(&self) -> (&str, i32) {
         (&self.topic.name, self.queue_id)
     }
 
     fn owner(&self) -> u64 {
-        self.reply.connection().id()
+        self.asker.client()
     }
 
     fn is_gone(&self) -> bool {
-        self.reply.connection().is_closed()
+        self.asker.is_gone()
     }
 
     fn tags(&self) -> Option<&[i32]> {
@@ -133,20 +124,21 @@ impl Puller {
         self.hold.is_clean()
     }
 
-    /// Serves a pull request.
-    pub fn serve(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64) {
-        let reply = Reply::to(conn, frame);
-        match self.accept(&reply, frame, now_ms) {
+    /// Serves a pull.
+    pub fn pull(self: &Arc<Self>, asker: Asker, header: &PullHeader<'_>, now_ms: i64) {
+        match self.accept(asker, header, now_ms) {
             Ok(pull) => self.begin(pull),
-            Err(refusal) => reply.send(Err(refusal)),
+            Err((asker, refusal)) => asker.refuse(refusal),
         }
     }
 
-    fn accept(&self, reply: &Reply, frame: &Frame, now_ms: i64) -> Result<Pull, Refusal> {
-        let header = PullHeader::decode(&frame.ext)?;
+    fn accept(&self, asker: Asker, header: &PullHeader<'_>, now_ms: i64) -> Result<Pull, (Asker, Refusal)> {
         let settings = self.settings.current();
-        let allowed = self.checks.check(&settings, &header, reply.connection().peer(), now_ms)?;
-        let is_mistaken = self.is_mistaken(&allowed.topic, &header, reply.connection().id());
+        let allowed = match self.checks.check(&settings, header, asker.peer(), now_ms) {
+            Ok(allowed) => allowed,
+            Err(refusal) => return Err((asker, refusal)),
+        };
+        let is_mistaken = self.is_mistaken(&allowed.topic, header, asker.client());
         if header.has(sys_flag::COMMIT_OFFSET) && header.commit_offset >= 0 && !is_mistaken {
             // A full offset table must not stop consumption; the consumer's own commits are refused with the reason. A commit
             // does not overrule a reset that this pull is about to take.
@@ -163,7 +155,7 @@ impl Puller {
             now_ms + asked.clamp(0, MAX_SUSPEND_MS)
         });
         Ok(Pull {
-            reply: reply.clone(),
+            asker,
             topic: allowed.topic,
             rule: allowed.rule,
             counters: allowed.counters,
@@ -190,28 +182,33 @@ impl Puller {
     /// The first look at a pull: a pending reset of the group's offset comes before the messages.
     fn begin(self: &Arc<Self>, pull: Pull) {
         if pull.is_mistaken {
-            return self.move_to(&pull, self.store.min_offset(&pull.topic.name, pull.queue_id).0);
+            let first = self.store.min_offset(&pull.topic.name, pull.queue_id).0;
+            return self.move_to(pull, first);
         }
         match self.offsets.take_reset(&pull.topic.name, &pull.rule.group_name, pull.queue_id) {
-            Some(offset) => self.move_to(&pull, offset),
+            Some(offset) => self.move_to(pull, offset),
             None => self.read(pull),
         }
     }
 
     /// Has the client go on at another offset.
-    fn move_to(&self, pull: &Pull, offset: i64) {
+    fn move_to(&self, pull: Pull, offset: i64) {
         self.answer_empty(pull, ResponseCode::PullOffsetMoved, "OFFSET_RESET", QueueOffset(offset));
     }
 
-    fn answer_empty(&self, pull: &Pull, code: ResponseCode, remark: &str, next: QueueOffset) {
-        let found = Found {
+    fn answer_empty(&self, pull: Pull, code: ResponseCode, status: &'static str, next: QueueOffset) {
+        let (topic_sys_flag, group_sys_flag) = (pull.topic.sys_flag, pull.rule.group_sys_flag);
+        pull.asker.answer(Pulled {
+            code,
+            status,
             next,
             min: self.store.min_offset(&pull.topic.name, pull.queue_id),
             max: self.store.max_offset(&pull.topic.name, pull.queue_id),
+            topic_sys_flag,
+            group_sys_flag,
             records: Vec::new(),
             bytes: 0,
-        };
-        send(pull, code, remark, found);
+        });
     }
 
     /// Reads what the pull asks for: from memory here, else on a thread for what is farther away.
@@ -220,9 +217,9 @@ impl Puller {
     }
 
     fn read_within(self: &Arc<Self>, pull: Pull, reach: Reach, begun: Instant) {
-        if pull.reply.connection().peer_lags() {
+        if pull.asker.lags() {
             // What waited here or for a thread is read when the client has read what it was sent before.
-            return self.ask_again(&pull);
+            return self.ask_again(pull);
         }
         let read = self.look(&pull, reach);
         let (readers, farther) = match (&read, reach) {
@@ -230,15 +227,21 @@ impl Puller {
             (Ok(result), Reach::PageCache) if result.cold => (&self.threads.reader, Reach::Disk),
             _ => return self.answer(pull, read, reach, begun),
         };
-        let puller = self.clone();
-        let reply = pull.reply.clone();
         let bytes = PULL_BYTES + pull.filter.tags().map_or(0, size_of_val);
-        let owed = reply.connection().owe(self.limits(&pull, farther).bytes);
-        let queued = readers.run(reply.connection(), bytes, move || {
+        let reply = pull.asker.reply();
+        let owed = reply
+            .as_ref()
+            .map(|reply| reply.connection().owe(self.limits(&pull, farther).bytes));
+        let puller = self.clone();
+        let job = move || {
             puller.read_within(pull, farther, begun);
             drop(owed);
-        });
-        if let Err(refusal) = queued {
+        };
+        let queued = match &reply {
+            Some(reply) => readers.run(reply.connection(), bytes, job),
+            None => readers.run_own(job),
+        };
+        if let (Err(refusal), Some(reply)) = (queued, reply) {
             reply.send(Err(refusal));
         }
     }
@@ -273,12 +276,12 @@ impl Puller {
     fn answer(self: &Arc<Self>, pull: Pull, read: Result<ReadResult, StoreError>, reach: Reach, begun: Instant) {
         let result = match read {
             Ok(result) => result,
-            Err(error) => return pull.reply.send(Err(error.into())),
+            Err(error) => return pull.asker.refuse(error.into()),
         };
         if let Some(damaged) = &result.damaged
             && let Err(refusal) = self.pass_damaged(&pull, damaged)
         {
-            return pull.reply.send(Err(refusal));
+            return pull.asker.refuse(refusal);
         }
         let code = code_of(result.status, pull.offset);
         if code != ResponseCode::Success {
@@ -301,14 +304,18 @@ impl Puller {
                 .offsets
                 .pulled_to(&pull.topic.name, &pull.rule.group_name, pull.queue_id, result.next.0);
         }
-        let found = Found {
+        let (topic_sys_flag, group_sys_flag) = (pull.topic.sys_flag, pull.rule.group_sys_flag);
+        pull.asker.answer(Pulled {
+            code,
+            status: name_of(result.status),
             next: result.next,
             min: result.min,
             max: result.max,
+            topic_sys_flag,
+            group_sys_flag,
             records: result.records,
             bytes: result.bytes,
-        };
-        send(&pull, code, name_of(result.status), found);
+        });
     }
 
     /// Whether a group is led past a damaged message, after one ERROR that names it.
@@ -340,7 +347,7 @@ impl Puller {
         let (topic, queue_id, offset) = (pull.topic.clone(), pull.queue_id, pull.offset);
         let subscriptions = self.checks.consumers.changes();
         if pull.filter.is_outdated() {
-            return self.ask_again(&pull);
+            return self.ask_again(pull);
         }
         let id = match self.hold.park(until, pull) {
             Ok(id) => id,
@@ -348,7 +355,7 @@ impl Puller {
                 pull.suspend_until = None;
                 return self.read(pull);
             }
-            Err((pull, why)) => return pull.reply.send(Err(Refusal::new(ResponseCode::SystemBusy, why.to_string()))),
+            Err((pull, why)) => return pull.asker.refuse(Refusal::new(ResponseCode::SystemBusy, why.to_string())),
         };
         // What came between the read and the parking woke nobody: a message, another subscription, or the topic's end.
         let missed = self.store.max_offset(&topic.name, queue_id).0 > offset
@@ -363,16 +370,16 @@ impl Puller {
     /// anew from the same place.
     fn resume(self: &Arc<Self>, pull: Pull) {
         if pull.topic.is_deleted() {
-            return self.move_to(&pull, 0);
+            return self.move_to(pull, 0);
         }
         if pull.filter.is_outdated() {
-            return self.ask_again(&pull);
+            return self.ask_again(pull);
         }
         self.read(pull);
     }
 
     /// Sends a pull back, for its client to ask again from the same place at once.
-    fn ask_again(&self, pull: &Pull) {
+    fn ask_again(&self, pull: Pull) {
         let (code, next) = (ResponseCode::PullRetryImmediately, QueueOffset(pull.offset));
         self.answer_empty(pull, code, name_of(ReadStatus::NoMatchedMessage), next);
     }
@@ -508,28 +515,4 @@ fn name_of(status: ReadStatus) -> &'static str {
         ReadStatus::NoMatchedLogicQueue => "NO_MATCHED_LOGIC_QUEUE",
         ReadStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
     }
-}
-
-fn send(pull: &Pull, code: ResponseCode, remark: &str, found: Found) {
-    let fields = [
-        ("suggestWhichBrokerId", Value::Int(0)),
-        ("nextBeginOffset", Value::Int(found.next.0)),
-        ("minOffset", Value::Int(found.min.0)),
-        ("maxOffset", Value::Int(found.max.0)),
-        ("topicSysFlag", Value::Int(pull.topic.sys_flag.into())),
-        ("groupSysFlag", Value::Int(pull.rule.group_sys_flag.into())),
-    ];
-    let conn = pull.reply.connection();
-    conn.send_later(|out| {
-        encode_response_head(
-            out.head(),
-            pull.reply.encoding(),
-            pull.reply.opaque(),
-            code,
-            Some(remark),
-            &fields,
-            found.bytes,
-        );
-        found.records.into_iter().for_each(|record| out.body(record));
-    });
 }

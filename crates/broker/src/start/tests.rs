@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::errors::Refusal;
+use crate::pull::{Asker, PullSink, Pulled};
 use crate::send::{Ending, SendContext, SendRequest, SendSink, Sent};
 use net::client::{Peer, PeerOptions};
 use protocol::frame::FLAG_ONEWAY;
@@ -210,6 +211,67 @@ impl SendSink for InProcess {
     fn fail(&self, askers: impl Iterator<Item = u32>, reason: &str) {
         self.0.lock().extend(askers.map(|asker| (asker, reason.to_owned())));
     }
+}
+
+/// One pull of it.
+struct PullOf(u64, std::sync::mpsc::Sender<String>);
+
+impl PullSink for PullOf {
+    fn client(&self) -> u64 {
+        self.0
+    }
+
+    fn peer(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn answer(self: Box<Self>, pulled: Pulled) {
+        let told = format!("{} {} {}", pulled.status, pulled.next.0, pulled.records.len());
+        self.1.send(told).unwrap_or_default();
+    }
+
+    fn refuse(self: Box<Self>, refusal: Refusal) {
+        self.1.send(refusal.text).unwrap_or_default();
+    }
+}
+
+#[test]
+fn another_face_pulls_without_frames_and_is_woken_by_a_message() {
+    let broker = start(&SimulatedDisk::new(1), |_| ());
+    let client = net::Connection::next_id();
+    let pull = |queue_offset| {
+        let header = protocol::pull::PullHeader {
+            consumer_group: "g",
+            topic: "t",
+            queue_offset,
+            max_msg_nums: 32,
+            sys_flag: 2 | 4,
+            suspend_timeout_ms: 60_000,
+            subscription: Some("*"),
+            ..Default::default()
+        };
+        let (told, outcome) = std::sync::mpsc::channel();
+        let asker = Asker::Face(Box::new(PullOf(client, told)));
+        broker.routes.puller.pull(asker, &header, now_ms());
+        outcome
+    };
+    assert!(pull(0).recv_timeout(SOON).unwrap().starts_with("topic[t] not exist"));
+    block_on(async {
+        let peer = connect(&broker).await;
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        assert_eq!(pull(0).recv_timeout(SOON).unwrap(), "FOUND 1 1");
+        let parked = pull(1);
+        assert_eq!(broker.routes.puller.parked(), 1);
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        assert_eq!(parked.recv_timeout(SOON).unwrap(), "FOUND 2 1");
+    });
+    let parked = pull(2);
+    broker.stop().unwrap();
+    assert_eq!(parked.recv_timeout(SOON).unwrap(), "OFFSET_OVERFLOW_ONE 2 0");
 }
 
 #[test]
