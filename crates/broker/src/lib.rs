@@ -8,6 +8,7 @@
 //! Not here: protobuf, HTTP, the command line, how bytes reach the disk.
 
 pub mod admin;
+pub mod arrival;
 pub mod assignment;
 pub mod attributes;
 pub mod clients;

@@ -4,6 +4,7 @@
 //! servers get a goodbye, the ports take no more connections and requests, what is in flight is answered and the connections
 //! closed. Only then, when nothing more is acknowledged, tables are saved for the last time, and the store is closed.
 
+use crate::arrival::Listeners;
 use crate::assignment::Modes;
 use crate::clients::{BytesLimits, ClientLimits, Consumers, Notices, Producers};
 use crate::clock::now_ms;
@@ -29,11 +30,11 @@ use config::Live;
 use net::{Limits, Options, Server};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::disk::Disk;
-use store::{Arrival, Arrivals, Recovery, Store, StoreError};
+use store::{Recovery, Store, StoreError};
 
 /// How often parked requests are looked at for expiry.
 const TICK: Duration = Duration::from_millis(500);
@@ -155,10 +156,10 @@ impl Broker {
             }
         }));
         let alarm = Arc::new(Alarm::default());
-        store.set_arrivals(Box::new(Wake {
-            puller: Arc::downgrade(&puller),
-            alarm: Arc::clone(&alarm),
-        }));
+        store.set_arrivals(Box::new(Listeners(vec![
+            Box::new(Arc::clone(&alarm)),
+            Box::new(Puller::listener(&puller)),
+        ])));
         let current = settings.current();
         let log = LogWriter::new(store.clone(), signal.clone());
         let standings = Standings::default();
@@ -296,24 +297,6 @@ impl net::Service for Service {
 
     fn closed(&self, conn: &Arc<net::Connection>) {
         self.0.closed(conn);
-    }
-}
-
-/// Wakes parked pulls, and the delivery of delayed messages, from the thread that stored what they wait for.
-struct Wake {
-    puller: Weak<Puller>,
-    alarm: Arc<Alarm>,
-}
-
-impl Arrivals for Wake {
-    fn arrived(&self, messages: &mut dyn Iterator<Item = Arrival<'_>>) {
-        let puller = self.puller.upgrade().filter(|puller| !puller.nobody_waits());
-        for message in messages {
-            self.alarm.arrived(message.queue, message.tags_code);
-            if let Some(puller) = &puller {
-                puller.arrived(message.queue.topic(), message.queue.queue_id(), message.tags_code);
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Delivery of delayed messages over a store on a simulated disk: through full disks, kills and power cuts.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use broker::arrival::ArrivalListener;
 use broker::delay::table::{self, OffsetsFile};
 use broker::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
 use broker::log_writer::LogWriter;
@@ -53,7 +54,7 @@ struct Wake(Arc<Alarm>);
 
 impl Arrivals for Wake {
     fn arrived(&self, messages: &mut dyn Iterator<Item = Arrival<'_>>) {
-        messages.for_each(|message| self.0.arrived(message.queue, message.tags_code));
+        messages.for_each(|message| self.0.arrived(&message));
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 const LAYERS: &[&[&str]] = &[
     // What everything is made with.
     &[
+        "arrival",
         "clock",
         "sync",
         "signal",

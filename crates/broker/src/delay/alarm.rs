@@ -1,10 +1,12 @@
 //! How the delivering thread sleeps: until the earliest message is due, or something due earlier arrives.
 
+use crate::arrival::ArrivalListener;
 use message::names;
 use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
-use store::ConsumeQueue;
+use store::Arrival;
 
 /// When nothing is planned: everything is earlier.
 const NEVER: i64 = i64::MAX;
@@ -39,16 +41,16 @@ impl Default for Alarm {
     }
 }
 
-impl Alarm {
-    /// A message has arrived in a queue and readers can see it. For every message: costs a comparison unless it is a delayed
-    /// one, whose code is the time at which it is due.
-    #[inline]
-    pub fn arrived(&self, queue: &ConsumeQueue, code: i64) {
-        if queue.topic() == names::SCHEDULE_TOPIC {
-            self.due_at(code);
+impl ArrivalListener for Arc<Alarm> {
+    /// For every message: costs a comparison unless it is a delayed one, whose code is the time at which it is due.
+    fn arrived(&self, message: &Arrival<'_>) {
+        if message.queue.topic() == names::SCHEDULE_TOPIC {
+            self.due_at(message.tags_code);
         }
     }
+}
 
+impl Alarm {
     fn due_at(&self, due_ms: i64) {
         self.arrived.fetch_min(due_ms, SeqCst);
         if due_ms < self.planned.load(SeqCst) {

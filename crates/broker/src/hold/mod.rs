@@ -77,6 +77,24 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_any_queue_is_taken_by_each() {
+        let hold = Hold::new(BOUNDS);
+        let any = |name, tags| Request {
+            queue: ("t", ANY_QUEUE),
+            ..request(name, 1, tags)
+        };
+        hold.park(9, any(1, None)).unwrap();
+        hold.park(9, any(2, Some(&[5]))).unwrap();
+        hold.park(9, request(3, 1, None)).unwrap();
+        assert_eq!(names(hold.take("t", 7, 6, 10).requests), [1]);
+        assert_eq!(names(hold.take("u", 0, 5, 10).requests), Vec::<u32>::new());
+        assert_eq!(names(hold.take("t", 0, 5, 10).requests), [3, 2]);
+        hold.park(9, any(4, None)).unwrap();
+        assert_eq!(names(hold.take_all("t", 3, 10).requests), [4]);
+        assert!(hold.is_clean());
+    }
+
+    #[test]
     fn no_more_are_taken_than_asked_for() {
         let hold = Hold::new(BOUNDS);
         for name in 0..5 {

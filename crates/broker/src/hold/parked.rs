@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// What can be parked.
 pub trait Waits: Send {
-    /// The queue it waits for.
+    /// The queue it waits for, or [`ANY_QUEUE`] of a topic.
     fn queue(&self) -> (&str, i32);
     /// The connection its answer goes to; never 0.
     fn owner(&self) -> u64;
@@ -55,6 +55,8 @@ pub struct Hold<W> {
 pub type Id = u64;
 /// Requests to take out: seldom more than a few.
 type Ids = SmallVec<[Id; 8]>;
+/// Stands for every queue of a topic.
+pub const ANY_QUEUE: i32 = -1;
 /// Hash of a tag, or [`ANY`].
 type Key = i64;
 /// Stands for every tag; no hash of 32 bits is as large.
@@ -154,25 +156,26 @@ impl<W: Waits> Hold<W> {
         Ok(id)
     }
 
-    /// Takes out up to `most` requests of a queue that want a message with this tag hash.
+    /// Takes out up to `most` requests that wait for this queue, or for any of its topic, and want a message with this tag hash.
     pub fn take(&self, topic: &str, queue_id: i32, tags_code: i64, most: usize) -> Taken<W> {
         self.take_out(most, |inner, wanted| {
-            let Some(queue) = inner.queue(topic, queue_id) else {
-                return Ids::new();
-            };
-            let of = |key: Key| queue.range((key, 0)..=(key, Id::MAX)).map(|(_, id)| *id);
-            of(ANY).chain(of(i64::from(tags_code as i32))).take(wanted).collect()
+            let of = |queue: &Queue, key: Key| -> Ids { queue.range((key, 0)..=(key, Id::MAX)).map(|(_, id)| *id).take(wanted).collect() };
+            let mut ids = Ids::new();
+            for queue in inner.queues(topic, queue_id) {
+                ids.extend(of(queue, ANY));
+                ids.extend(of(queue, i64::from(tags_code as i32)));
+            }
+            ids.truncate(wanted);
+            ids
         })
     }
 
-    /// Takes out up to `most` requests of a queue.
+    /// Takes out up to `most` requests that wait for this queue, or for any of its topic.
     pub fn take_all(&self, topic: &str, queue_id: i32, most: usize) -> Taken<W> {
         self.take_out(most, |inner, wanted| {
-            let Some(queue) = inner.queue(topic, queue_id) else {
-                return Ids::new();
-            };
             // One that wants several tags is there as often.
-            let ids: BTreeSet<Id> = queue.iter().map(|(_, id)| *id).collect();
+            let queues = inner.queues(topic, queue_id);
+            let ids: BTreeSet<Id> = queues.into_iter().flatten().map(|(_, id)| *id).collect();
             ids.into_iter().take(wanted).collect()
         })
     }
@@ -241,8 +244,10 @@ impl<W: Waits> Hold<W> {
 }
 
 impl<W: Waits> Inner<W> {
-    fn queue(&self, topic: &str, queue_id: i32) -> Option<&Queue> {
-        self.queues.get(topic)?.get(&queue_id)
+    /// Who waits for this queue, and who for any of the topic.
+    fn queues(&self, topic: &str, queue_id: i32) -> impl IntoIterator<Item = &Queue> {
+        let queues = self.queues.get(topic);
+        [queue_id, ANY_QUEUE].into_iter().filter_map(move |queue_id| queues?.get(&queue_id))
     }
 
     fn insert(&mut self, deadline_ms: i64, waiting: W, places: usize) -> Id {

@@ -12,6 +12,7 @@ mod asker;
 mod check;
 pub mod remoting;
 
+use crate::arrival::ArrivalListener;
 use crate::errors::Refusal;
 use crate::group::Rule;
 use crate::hold::{Bounds, Hold, NotParked, Taken, Waits};
@@ -27,9 +28,9 @@ use message::QueueOffset;
 use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::pull::{PullHeader, sys_flag};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
-use store::{Damaged, Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
+use store::{Arrival, Damaged, Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
 
 /// Longest a pull is parked, whatever the client says: ms.
 const MAX_SUSPEND_MS: i64 = 120_000;
@@ -81,8 +82,26 @@ pub struct Puller {
     checks: Checks,
     offsets: Arc<Offsets>,
     settings: Arc<config::Live<BrokerSettings>>,
-    hold: Hold<Pull>,
+    hold: Arc<Hold<Pull>>,
     threads: Threads,
+}
+
+/// Wakes parked pulls. Keeps the puller from nothing: the store has this, and the puller has the store.
+struct Woken {
+    hold: Arc<Hold<Pull>>,
+    puller: Weak<Puller>,
+}
+
+impl ArrivalListener for Woken {
+    /// For every message: costs one load while nobody waits.
+    fn arrived(&self, message: &Arrival<'_>) {
+        if self.hold.is_empty() {
+            return;
+        }
+        if let Some(puller) = self.puller.upgrade() {
+            puller.arrived(message.queue.topic(), message.queue.queue_id(), message.tags_code);
+        }
+    }
 }
 
 impl Puller {
@@ -101,7 +120,7 @@ impl Puller {
                 places_of_one: settings.max_parked_pulls_per_connection,
             }
         };
-        let hold = Hold::new(bounds);
+        let hold = Arc::new(Hold::new(bounds));
         Self {
             store,
             checks,
@@ -390,11 +409,17 @@ impl Puller {
         pulls.into_iter().for_each(|pull| self.resume(pull));
     }
 
-    /// A message with this tag hash has arrived in a queue.
-    pub fn arrived(self: &Arc<Self>, topic: &str, queue_id: i32, tags_code: i64) {
-        if self.hold.is_empty() {
-            return;
+    /// What wakes parked pulls.
+    #[must_use]
+    pub fn listener(this: &Arc<Self>) -> impl ArrivalListener + use<> {
+        Woken {
+            hold: Arc::clone(&this.hold),
+            puller: Arc::downgrade(this),
         }
+    }
+
+    /// A message with this tag hash has arrived in a queue.
+    fn arrived(self: &Arc<Self>, topic: &str, queue_id: i32, tags_code: i64) {
         let woken = self.wanting(topic, queue_id, tags_code, WOKEN_AT_ONCE);
         woken.requests.into_iter().for_each(|pull| self.resume(pull));
         if woken.more {
@@ -446,12 +471,6 @@ impl Puller {
         let outdated = |pull: &Pull| pull.rule.group_name == group && pull.filter.is_outdated();
         let pulls = self.hold.take_if(outdated);
         pulls.into_iter().for_each(|pull| self.resume(pull));
-    }
-
-    /// Whether nobody waits for anything.
-    #[must_use]
-    pub fn nobody_waits(&self) -> bool {
-        self.hold.is_empty()
     }
 
     /// A group's offset in a queue was reset: parked pulls are answered so at once.
