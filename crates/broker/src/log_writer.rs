@@ -4,6 +4,7 @@
 //! made for them are saved and known to the name servers.
 
 use crate::signal::{Saved, Signal};
+use message::properties;
 use message::record::{Draft, Placement};
 use std::sync::Arc;
 use store::{AppendError, Completion, ConsumeQueue, FlushMode, Store, Ticket};
@@ -78,6 +79,10 @@ impl LogWriter {
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
+        debug_assert!(
+            drafts.iter().all(|draft| !names_a_key(draft.added_properties)),
+            "the store reads tag and keys from a draft's own properties"
+        );
         self.store.append(drafts, queues, now_ms, placements)
     }
 
@@ -124,6 +129,11 @@ impl LogWriter {
             done(outcome);
         }
     }
+}
+
+fn names_a_key(properties: &[u8]) -> bool {
+    let names = [properties::TAGS, properties::KEYS, properties::UNIQ_KEY];
+    properties::iter(properties).any(|(name, _)| names.iter().any(|key| key.as_bytes() == name))
 }
 
 fn finish(outcome: Result<(), Arc<str>>, changed: Option<&Signal>, done: impl FnOnce(Result<(), Incomplete>) + Send + 'static) {

@@ -174,16 +174,22 @@ impl Builder {
     /// Starts with an existing string without the pairs of these names, which are about to get another value or none.
     #[must_use]
     pub fn from_bytes_without(properties: &[u8], names: &[&str]) -> Self {
-        let mut bytes = Vec::with_capacity(properties.len() + 128);
+        Self::new().with_all_but(properties, names)
+    }
+
+    /// Adds the pairs of an existing string without those of these names.
+    #[must_use]
+    pub fn with_all_but(mut self, properties: &[u8], names: &[&str]) -> Self {
+        self.0.reserve(properties.len() + 128);
         for (name, value) in iter(properties) {
             if names.iter().all(|gone| gone.as_bytes() != name) {
-                bytes.extend_from_slice(name);
-                bytes.push(NAME_VALUE_SEPARATOR);
-                bytes.extend_from_slice(value);
-                bytes.push(PROPERTY_SEPARATOR);
+                self.0.extend_from_slice(name);
+                self.0.push(NAME_VALUE_SEPARATOR);
+                self.0.extend_from_slice(value);
+                self.0.push(PROPERTY_SEPARATOR);
             }
         }
-        Self(bytes)
+        self
     }
 
     /// Adds a pair; separators inside name or value would break the string, so they are left out.

@@ -39,6 +39,5 @@ pub(super) fn find(store: &Store, waiting: &Record<'_>, topic: &str, queue_id: i
 
 fn is_delivery_of(record: &Record<'_>, waiting: &Record<'_>) -> bool {
     let identity = |r: &Record<'_>| (r.born_timestamp, r.born_host, r.reconsume_times, r.flag, r.body_crc, r.body.len());
-    let (before, behind) = schedule::delivered_properties(waiting.properties);
-    identity(record) == identity(waiting) && record.properties.strip_prefix(before) == Some(behind)
+    identity(record) == identity(waiting) && *record.properties == *schedule::delivered_properties(waiting.properties)
 }

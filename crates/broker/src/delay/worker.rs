@@ -19,6 +19,7 @@ use message::record::Draft;
 use message::{QueueOffset, Record, names};
 use parking_lot::Mutex;
 use protocol::number::Integer;
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -337,20 +338,22 @@ impl Worker {
     fn deliver(&mut self, entries: &[(usize, Entry)]) -> Result<Round, Trouble> {
         let records = read(&self.store, entries)?;
         let mut doubts: Vec<Option<i64>> = self.lines.iter().map(|line| line.doubt).collect();
-        let mut flight = Flight::default();
-        let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(records.len());
-        let mut queues: Vec<Arc<ConsumeQueue>> = Vec::with_capacity(records.len());
+        let mut due: Vec<(usize, Due<'_>)> = Vec::with_capacity(records.len());
         for (line, bytes) in &records {
-            let Some(delivery) = self.delivery(bytes, &mut doubts[*line]) else {
-                continue;
-            };
-            queues.push(self.log.queue(delivery.topic, delivery.queue_id));
-            let counters = match self.topics.find(delivery.topic) {
+            due.extend(self.due(bytes, &mut doubts[*line]).map(|message| (*line, message)));
+        }
+        let mut flight = Flight::default();
+        let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(due.len());
+        let mut queues: Vec<Arc<ConsumeQueue>> = Vec::with_capacity(due.len());
+        for (line, message) in &due {
+            let draft = message.draft();
+            queues.push(self.log.queue(draft.topic, draft.queue_id));
+            let counters = match self.topics.find(draft.topic) {
                 Some(topic) => Arc::clone(&topic.counters),
-                None => Arc::new(self.stats.topic(delivery.topic)),
+                None => Arc::new(self.stats.topic(draft.topic)),
             };
-            flight.add(self.lines[*line].level, &counters, delivery.encoded_len() as i64);
-            drafts.push(delivery);
+            flight.add(self.lines[*line].level, &counters, draft.encoded_len() as i64);
+            drafts.push(draft);
         }
         let moves = self.moves();
         if drafts.is_empty() {
@@ -415,7 +418,7 @@ impl Worker {
     }
 
     /// The message of a waiting record as it goes to its own topic; `None` when it goes nowhere.
-    fn delivery<'r>(&self, bytes: &'r [u8], doubt: &mut Option<i64>) -> Option<Draft<'r>> {
+    fn due<'r>(&self, bytes: &'r [u8], doubt: &mut Option<i64>) -> Option<Due<'r>> {
         let record = match Record::parse(bytes) {
             Ok(record) => record,
             Err(error) => {
@@ -433,13 +436,11 @@ impl Worker {
                 return None;
             }
         }
-        let (properties, added_properties) = schedule::delivered_properties(record.properties);
-        Some(Draft {
+        Some(Due {
             topic,
             queue_id,
-            properties,
-            added_properties,
-            ..Draft::of(&record)
+            properties: schedule::delivered_properties(record.properties),
+            record,
         })
     }
 
@@ -448,6 +449,25 @@ impl Worker {
         if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             tracing::error!(text, "delivery of delayed messages pauses; nothing is lost, it is tried again");
             self.complained = Some(Instant::now());
+        }
+    }
+}
+
+/// A message that is due, and where it goes.
+struct Due<'r> {
+    topic: &'r str,
+    queue_id: i32,
+    properties: Cow<'r, [u8]>,
+    record: Record<'r>,
+}
+
+impl Due<'_> {
+    fn draft(&self) -> Draft<'_> {
+        Draft {
+            topic: self.topic,
+            queue_id: self.queue_id,
+            properties: &self.properties,
+            ..Draft::of(&self.record)
         }
     }
 }

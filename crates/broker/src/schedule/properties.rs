@@ -4,6 +4,7 @@ use crate::errors::Refusal;
 use message::properties::{self, Builder};
 use message::text;
 use protocol::number::Integer;
+use std::borrow::Cow;
 
 /// The delay level that a message asks for; 0 or less when it asks for none.
 ///
@@ -33,7 +34,7 @@ pub fn level_of_queue(queue_id: i32) -> i32 {
 /// The properties with which a message waits: its level, where it goes then, and when (`due_ms`, epoch), so that its time does
 /// not depend on `messageDelayLevel` any more. A level wins over the exact times of timer messages, which are taken out.
 ///
-/// Compat: the time stands under a name that Apache's broker removes when it delivers. Apache computes the time from the level.
+/// Compat: the time is first, under a name that Apache's broker removes when it delivers. Apache computes the time from the level.
 #[must_use]
 pub fn waiting_properties(properties: &[u8], level: i32, due_ms: i64, topic: &str, queue_id: i32) -> Vec<u8> {
     const REPLACED: [&str; 6] = [
@@ -44,29 +45,32 @@ pub fn waiting_properties(properties: &[u8], level: i32, due_ms: i64, topic: &st
         properties::TIMER_DELAY_MS,
         properties::TIMER_DELIVER_MS,
     ];
-    Builder::from_bytes_without(properties, &REPLACED)
+    Builder::new()
+        .with(properties::TIMER_DELIVER_MS, &due_ms.to_string())
+        .with_all_but(properties, &REPLACED)
         .with(properties::DELAY, &level.to_string())
         .with(properties::REAL_TOPIC, topic)
         .with(properties::REAL_QID, &queue_id.to_string())
-        .with(properties::TIMER_DELIVER_MS, &due_ms.to_string())
         .build()
 }
 
-/// The properties with which a message that waited is delivered: those before and those behind the time that [`waiting_properties`] put among
-/// them.
+/// The properties with which a message that waited is delivered: without the time that [`waiting_properties`] put first.
 ///
-/// Compat: where Apache's broker put the message off, it is its client's own time that is left out, as Apache does.
+/// Compat: where Apache's broker put the message off, its client's own time is left out as well, wherever it stands.
 #[must_use]
-pub fn delivered_properties(properties: &[u8]) -> (&[u8], &[u8]) {
-    let mut begin = 0;
-    for pair in properties.split_inclusive(|byte| *byte == properties::PROPERTY_SEPARATOR) {
-        let rest = pair.strip_prefix(properties::TIMER_DELIVER_MS.as_bytes());
-        if rest.is_some_and(|rest| rest.first() == Some(&properties::NAME_VALUE_SEPARATOR)) {
-            return (&properties[..begin], &properties[begin + pair.len()..]);
-        }
-        begin += pair.len();
+pub fn delivered_properties(properties: &[u8]) -> Cow<'_, [u8]> {
+    const TIME: &str = properties::TIMER_DELIVER_MS;
+    let is_time = |(name, _): (&[u8], &[u8])| name == TIME.as_bytes();
+    let mut pairs = properties::iter(properties);
+    if pairs.next().is_some_and(is_time)
+        && let Some(end) = properties.iter().position(|byte| *byte == properties::PROPERTY_SEPARATOR)
+    {
+        return Cow::Borrowed(&properties[end + 1..]);
     }
-    (properties, &[])
+    if pairs.any(is_time) {
+        return Cow::Owned(Builder::from_bytes_without(properties, &[TIME]).build());
+    }
+    Cow::Borrowed(properties)
 }
 
 #[cfg(test)]
@@ -83,28 +87,28 @@ mod tests {
             3,
         );
         let waits = b"TAGS\x01a\x02DELAY\x0118\x02REAL_TOPIC\x01orders\x02REAL_QID\x013\x02";
-        assert_eq!(built, [&waits[..], b"TIMER_DELIVER_MS\x011700000000000\x02"].concat());
-        assert_eq!(delivered_properties(&built), (&waits[..], &b""[..]));
-        let more = [&built, &b"CLUSTER\x01c\x02"[..]].concat();
-        assert_eq!(
-            delivered_properties(&more),
-            (&waits[..], &b"CLUSTER\x01c\x02"[..]),
-            "what a broker adds behind"
-        );
+        assert_eq!(built, [b"TIMER_DELIVER_MS\x011700000000000\x02", &waits[..]].concat());
+        assert_eq!(delivered_properties(&built), Cow::Borrowed(&waits[..]));
+        // What the broker adds behind, such as a unique key.
+        let more = [&built, &b"UNIQ_KEY\x01u\x02"[..]].concat();
+        assert_eq!(*delivered_properties(&more), *[&waits[..], b"UNIQ_KEY\x01u\x02"].concat());
     }
 
     #[test]
     fn only_the_time_is_taken_away() {
         for kept in ["", "\u{2}", "A\u{1}b\u{2}", "TIMER_DELIVER_MSX\u{1}5\u{2}", "TIMER_DELIVER_MS", "A"] {
-            assert_eq!(delivered_properties(kept.as_bytes()), (kept.as_bytes(), &b""[..]), "{kept:?}");
+            assert_eq!(*delivered_properties(kept.as_bytes()), *kept.as_bytes(), "{kept:?}");
         }
+        assert_eq!(*delivered_properties(b"A\x01b\x02TIMER_DELIVER_MS\x015"), *b"A\x01b\x02");
         assert_eq!(
-            delivered_properties(b"A\x01b\x02TIMER_DELIVER_MS\x015"),
-            (&b"A\x01b\x02"[..], &b""[..])
+            *delivered_properties(b"A\x01b\x02TIMER_DELIVER_MS\x015\x02TAGS\x01d\x02"),
+            *b"A\x01b\x02TAGS\x01d\x02"
         );
+        assert_eq!(*delivered_properties(b"TIMER_DELIVER_MS\x015\x02"), *b"");
         assert_eq!(
-            delivered_properties(b"TIMER_DELIVER_MS\x015\x02C\x01d\x02"),
-            (&b""[..], &b"C\x01d\x02"[..])
+            *delivered_properties(b"TIMER_DELIVER_MS\x015"),
+            *b"TIMER_DELIVER_MS\x015",
+            "Java writes separators"
         );
     }
 
