@@ -1,6 +1,7 @@
 //! From an error to the answer the client gets: the one table of response codes.
 
 use message::names::NameError;
+use net::jobs::Busy;
 use protocol::codes::ResponseCode;
 use protocol::header::HeaderError;
 use protocol::json::JsonError;
@@ -80,6 +81,12 @@ impl From<JsonError> for Refusal {
 impl From<NameError> for Refusal {
     fn from(error: NameError) -> Self {
         Self::invalid(error.to_string())
+    }
+}
+
+impl From<Busy> for Refusal {
+    fn from(error: Busy) -> Self {
+        Self::new(ResponseCode::SystemBusy, error.to_string())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::offset::Offsets;
 use crate::offset::handler::Progress;
 use crate::offset::reset::Reset;
 use crate::pull::Puller;
-use crate::readers::{Readers, Threads};
+use crate::readers::Threads;
 use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
 use crate::retry::handler::{GivingBack, give_back};
@@ -26,6 +26,7 @@ use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, stats, topic};
 use net::Connection;
+use net::jobs::Pool;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
 use std::net::{IpAddr, SocketAddr};
@@ -205,7 +206,7 @@ impl Routes {
     /// Has a request dealt with by another thread; what deals with it has it answered.
     fn later(
         self: &Arc<Self>,
-        threads: &Arc<Readers>,
+        threads: &Pool,
         expected: Expected,
         frame: Frame,
         reply: &Reply,
@@ -222,7 +223,7 @@ impl Routes {
         };
         match threads.run(reply.connection(), bytes, job) {
             Ok(()) => Dealt::Later,
-            Err(refusal) => Dealt::Now(Err(refusal)),
+            Err(busy) => Dealt::Now(Err(busy.into())),
         }
     }
 
@@ -259,7 +260,7 @@ impl Routes {
 
     fn later_until_saved(
         self: &Arc<Self>,
-        threads: &Arc<Readers>,
+        threads: &Pool,
         frame: &Frame,
         reply: &Reply,
         serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,

@@ -15,7 +15,7 @@ use crate::lock::OrderLocks;
 use crate::log_writer::LogWriter;
 use crate::offset::{self, OffsetLimits, Offsets};
 use crate::pull::{Checks, Puller};
-use crate::readers::{Bounds, Threads};
+use crate::readers::Threads;
 use crate::registration::{Identity, Registration, Standings};
 use crate::routes::{Channel, Routes};
 use crate::send::{LateFlushes, Sender, SenderParts};
@@ -132,7 +132,7 @@ impl Broker {
         let notices = Arc::new(Notices::new(consumers.clone()));
         let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
         let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
-        let threads = threads(&settings)?;
+        let threads = Threads::new(&settings)?;
         let late = Arc::new(LateFlushes::default());
         let kept = settings.kept();
         let settings = Arc::new(Live::keeping(settings, kept));
@@ -319,18 +319,6 @@ fn control_thread<T: Send + 'static>(run: impl Future<Output = T> + Send + 'stat
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || runtime.block_on(run))
-}
-
-fn threads(settings: &BrokerSettings) -> io::Result<Threads> {
-    let bounds = Bounds {
-        jobs: settings.max_waiting_reads,
-        jobs_of_one: settings.max_waiting_reads_per_connection,
-        bytes: settings.max_waiting_read_bytes,
-        bytes_of_one: settings.max_waiting_read_bytes_per_connection,
-    };
-    let catch_up = net::worker_threads(settings.catch_up_threads)?;
-    let admin = net::worker_threads(settings.admin_threads)?;
-    Ok(Threads::new(catch_up, settings.reader_threads, admin, bounds))
 }
 
 fn identity(settings: &BrokerSettings) -> Identity {

@@ -4,7 +4,7 @@
 //! net ─► server (codes, one match) ─► handlers/ (decode, call, reply) ─► routes/ (who is there, pure state)
 //!                                                                   ├─► kv (order configurations and others, on disk)
 //!              │                                                    └─► config::Live (settings)
-//!              ├─► aside (registrations, lists and what waits for the disk, on threads of their own)
+//!              ├─► net::jobs (registrations, lists and what waits for the disk, on threads of their own)
 //!              └─► encoded (routes and lists as they were sent)
 //! ```
 //!
@@ -14,7 +14,6 @@
 //! Not here: messages, the log, sockets (crate `net`), reading configuration files.
 
 mod answer;
-mod aside;
 mod embedded;
 mod encoded;
 mod handlers;

@@ -1,9 +1,9 @@
 //! Everything that can be wrong with a request, and the one table from there to response codes and texts.
 
+use net::jobs::Busy;
 use protocol::register::RegisterError;
 use protocol::{Frame, HeaderError, JsonError, RequestCode, ResponseCode};
 
-use crate::aside::Busy;
 use crate::kv::KvError;
 use crate::names::{MAX_NAME_BYTES, shortened};
 use crate::routes::{LeftOut, Refused};

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use config::Live;
+use net::jobs::{Bound, Bounds as JobBounds, Options as JobOptions, Pool};
 use net::{Connection, Gate, Service};
 use parking_lot::RwLock;
 use protocol::{Frame, RequestCode};
 
 use crate::answer;
-use crate::aside::Aside;
 use crate::embedded::LocalBroker;
 use crate::encoded::{Encoded, ListVariant, RouteVariant};
 use crate::handlers::lists::List;
@@ -21,6 +21,13 @@ use crate::problem::Problem;
 use crate::routes::{Bounds, MinIdChange, Routes, Units};
 use crate::scan::ScanBell;
 use crate::settings::NamesrvSettings;
+
+/// Requests that wait for a thread at most.
+const MAX_WAITING_JOBS: usize = 65_536;
+/// Of one connection.
+const MAX_WAITING_JOBS_OF_ONE: usize = 4_096;
+/// The part of the bytes that one connection may have waiting.
+const SHARE_OF_WAITING_BYTES: usize = 4;
 
 /// Milliseconds that never jump.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -63,9 +70,9 @@ pub struct NameServer {
     pub(crate) encoded_routes: Encoded<RouteVariant>,
     pub(crate) encoded_lists: Encoded<ListVariant>,
     /// For what takes long: registrations and lists.
-    pub(crate) work: Aside,
+    pub(crate) work: Pool,
     /// For what waits for the disk. A disk that hangs holds up no registration.
-    pub(crate) disk: Aside,
+    pub(crate) disk: Pool,
     pub(crate) notifier: Notifier,
     pub(crate) scan_bell: ScanBell,
     started_ms: i64,
@@ -92,6 +99,23 @@ pub(crate) enum Served {
     Later,
 }
 
+/// A thread beside those that serve connections: one, so that what a connection asks for is done in order. A job waits while its
+/// connection does not read, since its answer may be as large as a frame.
+fn pool(name: &'static str, max_waiting_bytes: usize) -> Pool {
+    Pool::new(JobOptions {
+        name,
+        threads: 1,
+        threads_of_one: 1,
+        holds_back: true,
+        bounds: JobBounds {
+            jobs: Bound::new(MAX_WAITING_JOBS, "a name server"),
+            jobs_of_one: Bound::new(MAX_WAITING_JOBS_OF_ONE, "a name server"),
+            bytes: Bound::new(max_waiting_bytes, "apogeeMaxWaitingBytes"),
+            bytes_of_one: Bound::new(max_waiting_bytes / SHARE_OF_WAITING_BYTES, "a quarter of apogeeMaxWaitingBytes"),
+        },
+    })
+}
+
 impl NameServer {
     /// Reads the KV configuration and starts with no brokers.
     ///
@@ -109,8 +133,8 @@ impl NameServer {
         let kv = KvStore::open(settings.kv_config_file(), (&settings).into())?;
         Ok(Arc::new_cyclic(|me| Self {
             kv,
-            work: Aside::new("namesrv-work", settings.max_waiting_bytes),
-            disk: Aside::new("namesrv-disk", settings.max_waiting_bytes),
+            work: pool("namesrv-work", settings.max_waiting_bytes),
+            disk: pool("namesrv-disk", settings.max_waiting_bytes),
             settings: Live::keeping(settings, kept),
             started_ms: (options.clock)(),
             clock: options.clock,
@@ -212,7 +236,7 @@ impl NameServer {
     /// [`Problem::Busy`] if too much waits already.
     pub(crate) fn aside(
         &self,
-        thread: &Aside,
+        thread: &Pool,
         conn: &Arc<Connection>,
         request: &Frame,
         bytes: usize,
@@ -221,11 +245,14 @@ impl NameServer {
         let Some(names) = self.me.upgrade() else { return Ok(Served::Later) };
         let (to, empty) = (Arc::clone(conn), Frame::response_to(request));
         let (code, oneway) = (request.code, request.is_oneway());
+        // Without a size: the answer counts when it is there, and no further job of this connection is begun before.
+        let owed = conn.owe(0);
         thread.run(conn, bytes, move || {
             let reply = job(&names, empty.clone()).unwrap_or_else(|problem| problem.fill(empty));
             if !oneway {
                 names.send(&to, code, reply);
             }
+            drop(owed);
         })?;
         Ok(Served::Later)
     }
@@ -301,6 +328,8 @@ impl Service for NameServer {
     }
 
     fn closed(&self, conn: &Arc<Connection>) {
+        self.work.forget(conn);
+        self.disk.forget(conn);
         self.connection_closed(conn);
     }
 }

@@ -111,6 +111,12 @@ impl Connection {
         self.outbox.lags()
     }
 
+    /// Has `then` called once [`Self::peer_lags`] ends, or the connection is closed; on any thread, so it must not block. False: that is
+    /// so already, and `then` was dropped.
+    pub fn when_peer_reads(&self, then: impl FnOnce() + Send + 'static) -> bool {
+        self.outbox.when_read(Box::new(then))
+    }
+
     /// A good moment for a service to stop serving the batch, see [`crate::Service::serve`]: the connection is congested, or the time
     /// of its turn is used up. Reads the clock; ask after requests that cost more than that.
     pub fn must_yield(&self) -> bool {

@@ -7,6 +7,7 @@
 //!                                          │ answers to our own requests
 //!                                          └► their callbacks, before the service sees anything
 //!    any other thread:        Connection::send ─► outbox ─► non-blocking write on that thread
+//!    what takes long:         jobs::Pool, threads that connections take turns at
 //! ```
 //!
 //! Why it looks like this: waking another thread costs as much as forty 1 KiB appends, so nothing is handed over between
@@ -41,6 +42,7 @@ mod turn;
 mod worker;
 
 pub mod client;
+pub mod jobs;
 
 pub use batch::Out;
 pub use connection::{Connection, Owed};

@@ -12,7 +12,8 @@
 //! - Bytes leave in the order of `queue` calls.
 //! - `blocked` implies that nobody writes until the connection's task has seen room, and that nothing that waits is shared.
 //! - `queued` counts all bytes not yet taken by the socket, also those in the writer's hands.
-//! - A task that was told to wait ([`Next::Wait`]) is woken by whatever ends the reason, whichever thread that runs on.
+//! - A task that was told to wait ([`Next::Wait`]) is woken by whatever ends the reason, whichever thread that runs on. The same goes
+//!   for others who wait until the peer reads ([`Outbox::when_read`]).
 
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -22,12 +23,17 @@ use crate::budget::Budget;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::transport::WriteSide;
 
+/// What is called when a peer reads again.
+type Then = Box<dyn FnOnce() + Send>;
+
 #[derive(Default)]
 struct Waiting {
     batch: Batch,
     writing: bool,
     closed: bool,
     waker: Option<Waker>,
+    /// Others who wait until the peer reads.
+    others: Vec<Then>,
     /// Memory of what waits for room in the socket, as the server's budget knows it.
     charged: usize,
 }
@@ -76,6 +82,8 @@ pub(crate) struct Outbox {
     draining: AtomicBool,
     /// The task was told to wait for what others do.
     task_waits: AtomicBool,
+    /// `others` may have someone.
+    others_wait: AtomicBool,
     bounds: Bounds,
     budget: Arc<Budget>,
 }
@@ -91,6 +99,7 @@ impl Outbox {
             blocked: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             task_waits: AtomicBool::new(false),
+            others_wait: AtomicBool::new(false),
             bounds,
             budget,
         }
@@ -220,6 +229,8 @@ impl Outbox {
         if let Some(waker) = &waiting.waker {
             waker.wake_by_ref();
         }
+        drop(waiting);
+        self.tell_others();
         full
     }
 
@@ -261,9 +272,35 @@ impl Outbox {
         if self.is_congested() { Next::Wait } else { Next::Go }
     }
 
+    /// Less waits than before: wakes whoever waited for that.
     fn wake_waiting(&self) {
+        self.tell_others();
         if self.task_waits.load(Ordering::SeqCst) && self.look() != Next::Wait && self.task_waits.swap(false, Ordering::SeqCst) {
             self.wake();
+        }
+    }
+
+    /// Has `then` called once the peer has read so much that it [lags](Self::lags) no more, or the connection is closed. False: that
+    /// is so already, and `then` was dropped. It is called on any thread, without a lock, and must not block.
+    pub(crate) fn when_read(&self, then: Then) -> bool {
+        let mut waiting = self.waiting.lock();
+        // Whoever writes after this sees that somebody waits; what was written before is seen by the look.
+        self.others_wait.store(true, Ordering::SeqCst);
+        if waiting.closed || !self.lags() {
+            self.others_wait.store(!waiting.others.is_empty(), Ordering::SeqCst);
+            return false;
+        }
+        waiting.others.push(then);
+        true
+    }
+
+    fn tell_others(&self) {
+        if self.others_wait.load(Ordering::SeqCst) && !self.lags() {
+            let mut waiting = self.waiting.lock();
+            self.others_wait.store(false, Ordering::SeqCst);
+            let others = std::mem::take(&mut waiting.others);
+            drop(waiting);
+            others.into_iter().for_each(|then| then());
         }
     }
 
@@ -302,7 +339,9 @@ impl Outbox {
         waiting.waker = None;
         let dropped = std::mem::take(&mut waiting.batch);
         let charged = std::mem::take(&mut waiting.charged);
+        let others = std::mem::take(&mut waiting.others);
         drop(waiting);
+        others.into_iter().for_each(|then| then());
         self.budget.settle(charged, 0);
         self.queued.fetch_sub(dropped.len(), Ordering::SeqCst);
         if let Some(socket) = self.socket.lock().take() {

@@ -241,7 +241,7 @@ impl Puller {
             return self.ask_again(pull);
         }
         let read = self.look(&pull, reach);
-        let (readers, farther) = match (&read, reach) {
+        let (threads, farther) = match (&read, reach) {
             (Ok(result), Reach::Memory) if result.cold => (&self.threads.catch_up, Reach::PageCache),
             (Ok(result), Reach::PageCache) if result.cold => (&self.threads.reader, Reach::Disk),
             _ => return self.answer(pull, read, reach, begun),
@@ -257,11 +257,11 @@ impl Puller {
             drop(owed);
         };
         let queued = match &reply {
-            Some(reply) => readers.run(reply.connection(), bytes, job),
-            None => readers.run_own(job),
+            Some(reply) => threads.run(reply.connection(), bytes, job),
+            None => threads.run_own(job),
         };
-        if let (Err(refusal), Some(reply)) = (queued, reply) {
-            reply.send(Err(refusal));
+        if let (Err(busy), Some(reply)) = (queued, reply) {
+            reply.send(Err(busy.into()));
         }
     }
 

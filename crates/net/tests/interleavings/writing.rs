@@ -1,144 +1,16 @@
-//! The outbox under a scheduler that explores interleavings: `src/outbox.rs`, compiled over its primitives and a socket that takes a
-//! few bytes at a time. A task that sleeps for ever shows as a deadlock.
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-#[path = "../src/batch.rs"]
-mod batch;
-#[path = "../src/outbox.rs"]
-mod outbox;
+//! The outbox: what is queued by several threads leaves whole and in order, and nobody who waits is forgotten.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
-use budget::Budget;
-use outbox::{Bounds, Next, Outbox};
 use shuttle::sync::mpsc;
 use shuttle::{future, thread};
-use sync::{Arc, AtomicUsize, Mutex, Ordering};
-use transport::{Pipe, WriteSide};
 
-/// Schedules tried a test.
-const SCHEDULES: usize = 3_000;
-
-mod sync {
-    pub(crate) use shuttle::sync::Arc;
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
-
-    impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(shuttle::sync::Mutex::new(value))
-        }
-
-        pub(crate) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
-            self.0.lock().unwrap()
-        }
-    }
-}
-
-mod spare {
-    use crate::batch::Part;
-    use bytes::BytesMut;
-    use std::collections::VecDeque;
-
-    pub(crate) fn out_buffer() -> BytesMut {
-        BytesMut::with_capacity(64)
-    }
-
-    pub(crate) fn give_out_buffer(_: BytesMut) {}
-
-    pub(crate) fn parts() -> VecDeque<Part> {
-        VecDeque::new()
-    }
-
-    pub(crate) fn give_parts(_: VecDeque<Part>) {}
-}
-
-mod budget {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// Counts; not a point at which threads change.
-    #[derive(Default)]
-    pub(crate) struct Budget(AtomicUsize);
-
-    impl Budget {
-        pub(crate) fn settle(&self, before: usize, after: usize) {
-            self.0.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-        }
-
-        pub(crate) fn allowance(&self, limit_bytes: usize) -> usize {
-            limit_bytes
-        }
-
-        pub(crate) fn charged(&self) -> usize {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
-}
-
-mod transport {
-    use super::*;
-    use std::io;
-
-    /// A socket and its peer.
-    #[derive(Default)]
-    pub(crate) struct Pipe {
-        room: usize,
-        pub(crate) taken: Vec<u8>,
-        waker: Option<Waker>,
-    }
-
-    pub(crate) struct WriteSide(pub(crate) Arc<Mutex<Pipe>>);
-
-    impl WriteSide {
-        pub(crate) fn write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-            let mut pipe = self.0.lock();
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(pipe.room).collect();
-            if bytes.is_empty() {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            pipe.room -= bytes.len();
-            pipe.taken.extend_from_slice(&bytes);
-            Ok(bytes.len())
-        }
-
-        pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            let mut pipe = self.0.lock();
-            if pipe.room > 0 {
-                return Poll::Ready(Ok(()));
-            }
-            pipe.waker = Some(cx.waker().clone());
-            Poll::Pending
-        }
-
-        pub(crate) fn end(&self) {}
-
-        pub(crate) fn shutdown(&self) {}
-    }
-
-    /// The peer reads.
-    pub(crate) fn make_room(pipe: &Mutex<Pipe>, bytes: usize) {
-        let mut pipe = pipe.lock();
-        pipe.room += bytes;
-        if let Some(waker) = pipe.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-const FRAME: usize = 3;
-
-fn bounds() -> Bounds {
-    Bounds { pause: 4, close: 1_000 }
-}
-
-/// One frame, told apart by its bytes.
-fn send(outbox: &Outbox, number: u8) {
-    outbox.queue(|out| out.head().extend_from_slice(&[number; FRAME]));
-    // It fails when the task is gone.
-    let _ = outbox.flush();
-}
+use crate::budget::Budget;
+use crate::outbox::{Next, Outbox};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
+use crate::transport::{self, Pipe, WriteSide};
+use crate::{FRAME, SCHEDULES, bounds, queue_much, send};
 
 /// What a connection's task does: serves `requests`, every second one by way of `aside`, until it is drained.
 async fn task(outbox: &Outbox, requests: u8, aside: mpsc::Sender<u8>) {
@@ -250,7 +122,6 @@ fn wakes(before: fn(&Outbox), ends: fn(&Outbox)) {
 
 #[test]
 fn no_wake_is_lost_between_the_look_and_the_sleep() {
-    let queue_much = |outbox: &Outbox| assert_eq!(outbox.queue(|out| out.head().extend_from_slice(&[0; 9])), outbox::Queued::Waiting);
     wakes(|outbox| outbox.owe(9), |outbox| outbox.paid(9));
     wakes(queue_much, |outbox| assert!(outbox.flush()));
     let drain_indebted = |outbox: &Outbox| {
