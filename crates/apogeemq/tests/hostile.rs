@@ -8,8 +8,9 @@ use common::{DEADLINE, Home, Running, apogeemq, block_on};
 use protocol::RequestCode;
 use protocol::frame::Frame;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const TOPIC: &str = "orders";
@@ -97,6 +98,45 @@ fn pull(opaque: i32) -> Frame {
     }
     frame.opaque = opaque;
     frame
+}
+
+#[test]
+fn parts_of_frames_cost_no_more_than_their_bound_and_others_are_served() {
+    const BOUND_MIB: usize = 32;
+    let home = Home::new();
+    let settings = format!("apogeeInboundTotalBytes={}\napogeeTailCacheBytes=1048576\n", BOUND_MIB << 20);
+    let running = home.start_small("ASYNC_FLUSH", &settings);
+    block_on(home.create_topic(TOPIC, 1));
+    let before = anonymous_mib(&running);
+    let frame: Arc<[u8]> = Frame::request(RequestCode::SendMessageV2).with_body(vec![0; 15 << 20]).to_bytes()[..].into();
+    let halting: Vec<_> = (0..30)
+        .map(|_| {
+            let stream = TcpStream::connect(home.broker()).unwrap();
+            let (mut writing, frame) = (stream.try_clone().unwrap(), frame.clone());
+            // Blocks until the connection is closed, where the broker does not read.
+            let sending = std::thread::spawn(move || drop(writing.write_all(&frame[..12 << 20])));
+            (stream, sending)
+        })
+        .collect();
+    let mut most = 0;
+    block_on(async {
+        let client = home.client();
+        let producer = Producer::new(&client, "writers");
+        for (count, bytes) in [(300, 1_000), (3, 200_000), (300, 20_000)] {
+            for _ in 0..count {
+                let message = Message::new(TOPIC, "x".repeat(bytes));
+                let sent = producer.send_to(&home.queue(TOPIC, 0), message).await.unwrap();
+                assert_eq!(sent.stored, Stored::AsPromised);
+                most = most.max(anonymous_mib(&running));
+            }
+        }
+    });
+    assert!(most < before + BOUND_MIB + 16, "from {before} to {most} MiB");
+    for (stream, sending) in halting {
+        let _ = stream.shutdown(Shutdown::Both);
+        sending.join().unwrap();
+    }
+    wait_for("the memory is given back", || anonymous_mib(&running) < before + 16);
 }
 
 #[test]

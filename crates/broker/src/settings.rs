@@ -294,11 +294,19 @@ config::declare! {
         frame_max_length: usize {
             name: "com.rocketmq.remoting.frameMaxLength", default: 16 << 20, allowed: bytes(64 << 10..=256 << 20), change: AtStart,
         }
+        /// Time in which a frame has to be complete after its first byte; after it the connection is closed. 0: the longest.
+        frame_timeout: Duration {
+            name: "apogeeFrameTimeoutSeconds", default: Duration::from_secs(60), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
+        }
     }
 
     section "Bounds" {
         /// Connections at once; one more is closed at once.
         max_connections: usize { name: "apogeeMaxConnections", default: 20_000, allowed: whole(1..=1_000_000), change: AtStart }
+        /// Memory for frames that are not complete yet, of all clients; the first 4 KiB of each are not counted. A frame takes an eighth of
+        /// what is left of this at once at most. A client whose frame has no room is not read; while one waits, connections are closed whose
+        /// frames hold some of this and arrive at less than 256 KiB/s, or have waited for 15 s.
+        inbound_total_bytes: usize { name: "apogeeInboundTotalBytes", default: 512 << 20, allowed: bytes(4 << 20..=64 << 30), change: AtStart }
         /// Bytes waiting for a client that does not read, or expected of answers that it asked for, above which its requests are not read.
         outbox_pause_bytes: usize { name: "apogeeOutboxPauseBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
         /// Bytes waiting for a client that does not read, above which its connection is closed.

@@ -345,6 +345,8 @@ fn network(settings: &BrokerSettings) -> Options {
             outbox_pause_bytes: settings.outbox_pause_bytes,
             outbox_close_bytes: settings.outbox_close_bytes,
             outbox_total_bytes: settings.outbox_total_bytes,
+            inbound_total_bytes: settings.inbound_total_bytes,
+            frame_timeout: settings.frame_timeout,
             max_pending_requests: settings.max_pending_requests,
             idle_timeout: settings.server_channel_max_idle_time,
         },

@@ -160,6 +160,8 @@ impl NameServer {
                 outbox_pause_bytes: settings.outbox_pause_bytes,
                 outbox_close_bytes: settings.outbox_close_bytes,
                 outbox_total_bytes: settings.outbox_total_bytes,
+                inbound_total_bytes: settings.inbound_total_bytes,
+                frame_timeout: settings.frame_timeout,
                 idle_timeout: settings.server_channel_max_idle_time,
                 ..net::Limits::default()
             },

@@ -12,6 +12,8 @@ use config::shape::{address, bytes, flag, list, milliseconds, optional, path, se
 use config::{Kept, Note, Settings};
 
 const MINUTE_MS: u32 = 60_000;
+/// What a client sends with 10 Mbit/s.
+const SLOW_CLIENT_BYTES_A_SECOND: u64 = 1_250_000;
 /// Between two registrations of a broker and two looks of a client for its routes, as both have it by default.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
@@ -75,11 +77,19 @@ config::declare! {
         frame_max_length: usize {
             name: "com.rocketmq.remoting.frameMaxLength", default: 16 << 20, allowed: bytes(64 << 10..=256 << 20), change: AtStart,
         }
+        /// Time in which a frame has to be complete after its first byte; after it the connection is closed. 0: the longest.
+        frame_timeout: Duration {
+            name: "apogeeFrameTimeoutSeconds", default: Duration::from_secs(60), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
+        }
     }
 
     section "Bounds" {
         /// Connections at once; one more is closed at once.
         max_connections: usize { name: "apogeeMaxConnections", default: 20_000, allowed: whole(1..=1_000_000), change: AtStart }
+        /// Memory for frames that are not complete yet, of all clients; the first 4 KiB of each are not counted. A frame takes an eighth of
+        /// what is left of this at once at most. A client whose frame has no room is not read; while one waits, connections are closed whose
+        /// frames hold some of this and arrive at less than 256 KiB/s, or have waited for 15 s.
+        inbound_total_bytes: usize { name: "apogeeInboundTotalBytes", default: 512 << 20, allowed: bytes(4 << 20..=64 << 30), change: AtStart }
         /// Bytes waiting for a client that does not read, above which its requests are not read either.
         outbox_pause_bytes: usize { name: "apogeeOutboxPauseBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
         /// Bytes waiting for a client that does not read, above which its connection is closed.
@@ -137,6 +147,29 @@ impl Settings for NamesrvSettings {
                 ),
             ));
         }
+        let (inbound, two_frames) = (self.inbound_total_bytes, frame.saturating_mul(2));
+        if inbound < two_frames {
+            self.inbound_total_bytes = two_frames;
+            notes.push(Note::new(
+                &["apogeeInboundTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
+                format!(
+                    "apogeeInboundTotalBytes={inbound} counts as {two_frames}, twice com.rocketmq.remoting.frameMaxLength={frame}: room for \
+                     one such frame is kept for a client that would have to wait"
+                ),
+            ));
+        }
+        let needed = Duration::from_secs(frame as u64 / SLOW_CLIENT_BYTES_A_SECOND);
+        if self.frame_timeout < needed {
+            notes.push(Note::new(
+                &["apogeeFrameTimeoutSeconds", "com.rocketmq.remoting.frameMaxLength"],
+                format!(
+                    "apogeeFrameTimeoutSeconds={}: a client with 10 Mbit/s needs {} s for a frame of \
+                     com.rocketmq.remoting.frameMaxLength={frame}, its connection is closed before",
+                    self.frame_timeout.as_secs(),
+                    needed.as_secs()
+                ),
+            ));
+        }
         if self.server_channel_max_idle_time <= SIGN_OF_LIFE {
             notes.push(Note::new(
                 &["serverChannelMaxIdleTimeSeconds"],
@@ -181,37 +214,31 @@ mod tests {
     }
 
     #[test]
-    fn bounds_that_contradict_each_other_are_fitted_and_noted() {
-        for (lines, keys, (pause, close)) in [
+    fn keys_that_contradict_each_other_are_fitted_or_warned_of_with_all_of_them_named() {
+        const FRAME: &str = "com.rocketmq.remoting.frameMaxLength";
+        let cases: [(&str, &[&str], &str); 5] = [
+            ("apogeeOutboxCloseBytes=2097152", &["apogeeOutboxCloseBytes", FRAME], "16777216"),
             (
-                "apogeeOutboxCloseBytes=2097152\n",
-                vec!["apogeeOutboxCloseBytes", "com.rocketmq.remoting.frameMaxLength"],
-                (4 << 20, 16 << 20),
+                "apogeeOutboxPauseBytes=134217728",
+                &["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
+                "67108864",
             ),
-            (
-                "apogeeOutboxPauseBytes=134217728\n",
-                vec!["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
-                (64 << 20, 64 << 20),
-            ),
-            (
-                "serverChannelMaxIdleTimeSeconds=10\n",
-                vec!["serverChannelMaxIdleTimeSeconds"],
-                (4 << 20, 64 << 20),
-            ),
-        ] {
+            ("apogeeInboundTotalBytes=8388608", &["apogeeInboundTotalBytes", FRAME], "33554432"),
+            ("apogeeFrameTimeoutSeconds=12", &["apogeeFrameTimeoutSeconds", FRAME], "12"),
+            ("serverChannelMaxIdleTimeSeconds=10", &["serverChannelMaxIdleTimeSeconds"], "10"),
+        ];
+        for (line, keys, value) in cases {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("namesrv.conf");
-            std::fs::write(&path, lines).unwrap();
+            std::fs::write(&path, line).unwrap();
             let mut sources = config::Sources::new();
             sources.file(&path).unwrap();
             let settings: NamesrvSettings = sources.fill().unwrap();
-            assert_eq!(
-                (settings.outbox_pause_bytes, settings.outbox_close_bytes),
-                (pause, close),
-                "{lines}"
-            );
+            let key = NamesrvSettings::key(keys[0]).unwrap();
+            assert_eq!((key.print)(&settings), value, "{line}");
             let notes = sources.take_notes();
-            assert_eq!(notes.iter().map(|note| note.keys.clone()).collect::<Vec<_>>(), [keys], "{lines}");
+            assert_eq!(notes.iter().map(|note| note.keys.clone()).collect::<Vec<_>>(), [keys], "{line}");
+            assert!(keys.iter().all(|key| notes[0].text.contains(key)), "{line}");
         }
     }
 

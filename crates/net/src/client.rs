@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::budget::Budget;
 use crate::connection::Ends;
 use crate::drive::drive;
+use crate::intake::Intake;
 use crate::listen::canonical;
 use crate::{Connection, Limits, RequestError, Service, transport};
 
@@ -22,7 +23,7 @@ use crate::{Connection, Limits, RequestError, Service, transport};
 pub struct PeerOptions {
     /// For the name lookup and the handshake together. Default 3 s, as Apache's clients.
     pub connect_timeout: Duration,
-    /// Bounds of this one connection; `max_connections` and `idle_timeout` do not apply.
+    /// Bounds of this one connection; `max_connections`, `idle_timeout` and `frame_timeout` do not apply.
     pub limits: Limits,
     /// Serves requests that the other end sends to us; without it they are dropped.
     pub service: Option<Arc<dyn Service>>,
@@ -80,8 +81,9 @@ impl Peer {
         };
         let budget = Arc::new(Budget::new(options.limits.outbox_total_bytes));
         let conn = Connection::new(ends, write, &options.limits, budget, None);
+        let intake = Arc::new(Intake::new(options.limits.inbound_total_bytes, options.limits.max_frame_bytes));
         let service = options.service.unwrap_or_else(|| Arc::new(Deaf));
-        tokio::spawn(drive(Arc::clone(&conn), read, service, Arc::new(options.limits)));
+        tokio::spawn(drive(Arc::clone(&conn), read, intake, service, Arc::new(options.limits)));
         Self { conn }
     }
 

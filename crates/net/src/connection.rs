@@ -11,6 +11,7 @@ use crate::Limits;
 use crate::batch::Out;
 use crate::budget::Budget;
 use crate::outbox::{Bounds, Outbox, Queued};
+use crate::partial::Partial;
 use crate::quiet::{Gate, uptime_ms};
 use crate::requests::{Done, RequestError, Requests};
 use crate::transport::WriteSide;
@@ -30,6 +31,8 @@ pub struct Connection {
     requests: Requests,
     closing: AtomicBool,
     last_read_ms: AtomicU64,
+    /// The frame that is being read.
+    partial: Arc<Partial>,
     /// The server's worker, to sweep time-outs and to know who else waits for a turn; a client's connection has none.
     home: Option<Arc<Worker>>,
 }
@@ -56,6 +59,7 @@ impl Connection {
             requests: Requests::new(limits.max_pending_requests),
             closing: AtomicBool::new(false),
             last_read_ms: AtomicU64::new(uptime_ms()),
+            partial: Arc::default(),
             home,
         })
     }
@@ -238,12 +242,20 @@ impl Connection {
         self.home.as_deref()
     }
 
-    pub(crate) fn touch(&self) {
-        self.last_read_ms.store(uptime_ms(), Ordering::Relaxed);
+    /// Something was read; when.
+    pub(crate) fn touch(&self) -> u64 {
+        let now_ms = uptime_ms();
+        self.last_read_ms.store(now_ms, Ordering::Relaxed);
+        now_ms
     }
 
     pub(crate) fn last_read_ms(&self) -> u64 {
         self.last_read_ms.load(Ordering::Relaxed)
+    }
+
+    /// The frame that is being read, if it is not complete.
+    pub(crate) fn partial(&self) -> &Arc<Partial> {
+        &self.partial
     }
 
     /// The last act of the connection's task.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use protocol::frame::Frame;
 
 use crate::inbound::{Chunk, Inbound};
+use crate::intake::{Intake, Share};
 use crate::outbox::Next;
 use crate::quiet::Gate;
 use crate::transport::ReadSide;
@@ -35,9 +36,10 @@ enum Event {
 }
 
 /// Serves one connection until its end. Whatever happens, also a panic of the service, ends with `Service::closed`.
-pub(crate) async fn drive(conn: Arc<Connection>, side: ReadSide, service: Arc<dyn Service>, limits: Arc<Limits>) {
+pub(crate) async fn drive(conn: Arc<Connection>, side: ReadSide, intake: Arc<Intake>, service: Arc<dyn Service>, limits: Arc<Limits>) {
+    let share = Share::new(intake, Arc::clone(conn.partial()));
     let mut task = Task {
-        inbound: Inbound::new(side),
+        inbound: Inbound::new(side, share),
         leftover: Vec::new(),
         waits_for_turn: false,
         begun: false,
@@ -133,7 +135,10 @@ impl Task {
         }
         match self.conn.outbox().next() {
             Next::Go => {}
-            Next::Wait => return Poll::Pending,
+            Next::Wait => {
+                self.inbound.pause();
+                return Poll::Pending;
+            }
             Next::Drained => return Poll::Ready(Event::Drained),
         }
         if !self.leftover.is_empty() {
@@ -159,7 +164,7 @@ impl Task {
 
     /// Decodes and serves all that a read brought. False ends the connection.
     fn digest(&mut self, mut chunk: Chunk) -> bool {
-        self.conn.touch();
+        let now_ms = self.conn.touch();
         if !self.begun {
             self.begun = true;
             if chunk.bytes().first() == Some(&TLS_HANDSHAKE) {
@@ -180,7 +185,7 @@ impl Task {
                 }
             }
         }
-        self.inbound.keep(chunk);
+        self.inbound.keep(chunk, !frames.is_empty(), now_ms);
         if frames.is_empty() {
             spare::give_frames(frames);
             return sound;

@@ -6,10 +6,11 @@
 //! |---|---|---|
 //! | nothing | – | the thread's read buffer |
 //! | part of a small frame | a copy of its own | the thread's read buffer, behind the copy |
-//! | part of a frame above [`LARGE_BYTES`] | a buffer of its own, which doubles as bytes really arrive | that buffer |
+//! | part of a frame above [`LARGE_BYTES`] | a buffer of its own, which doubles as bytes really arrive | that buffer, up to the frame's end |
 //!
-//! So a length field that lies costs at most twice what was really sent (or [`LARGE_BYTES`]), and a body of any size is copied
-//! a bounded number of times.
+//! So a length field that lies costs at most twice what was really sent (or twice [`LARGE_BYTES`]), and a body of any size is copied
+//! a bounded number of times. What all connections of a server hold together is bounded, too ([`crate::intake`]): a read brings no
+//! more than may be kept, and the buffer of a large frame grows when there is room.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -17,7 +18,9 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use protocol::frame::{self, Frame, FrameError};
 
-use crate::spare;
+use crate::intake::Share;
+use crate::quiet::uptime_ms;
+use crate::spare::{self, READ_BYTES};
 use crate::transport::ReadSide;
 
 /// A frame above this size is read into a buffer of its own.
@@ -28,6 +31,7 @@ const LENGTH_BYTES: usize = 4;
 pub(crate) struct Inbound {
     side: ReadSide,
     partial: BytesMut,
+    share: Share,
 }
 
 /// What one read brought: bytes to decode. To be given back by [`Inbound::keep`] on the same thread before the next await.
@@ -35,6 +39,8 @@ pub(crate) struct Chunk {
     buffer: BytesMut,
     /// The buffer is the connection's, not the thread's.
     own: bool,
+    /// Bytes that were read.
+    read: usize,
     /// There is probably more to read at once.
     pub(crate) full: bool,
 }
@@ -52,63 +58,109 @@ impl Chunk {
 }
 
 impl Inbound {
-    pub(crate) fn new(side: ReadSide) -> Self {
+    pub(crate) fn new(side: ReadSide, share: Share) -> Self {
         Self {
             side,
             partial: BytesMut::new(),
+            share,
         }
     }
 
     /// One read. `None` is the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
-        ready!(self.side.poll_ready(cx))?;
+        self.share.partial().restart_clock(uptime_ms);
         let own = total(&self.partial) > LARGE_BYTES;
-        let buffer = if own { self.grown() } else { self.shared() };
-        let room = buffer.capacity() - buffer.len();
-        let mut chunk = Chunk { buffer, own, full: false };
-        match self.side.poll_read(cx, &mut chunk.buffer) {
+        match self.side.poll_ready(cx) {
+            Poll::Ready(ready) => ready?,
+            Poll::Pending => {
+                if !own {
+                    self.share.hold(self.partial.len());
+                }
+                return Poll::Pending;
+            }
+        }
+        if own {
+            ready!(self.poll_grow(cx));
+        }
+        let limit = self.limit(own);
+        let buffer = if own { std::mem::take(&mut self.partial) } else { self.shared() };
+        let room = limit.min(buffer.capacity() - buffer.len());
+        let mut chunk = Chunk {
+            buffer,
+            own,
+            read: 0,
+            full: false,
+        };
+        match self.side.poll_read(cx, &mut chunk.buffer, room) {
             Poll::Ready(Ok(bytes)) if bytes > 0 => {
+                chunk.read = bytes;
                 chunk.full = bytes == room;
                 Poll::Ready(Ok(Some(chunk)))
             }
             nothing => {
-                self.keep(chunk);
+                self.put_back(chunk);
                 nothing.map_ok(|_| None)
             }
         }
     }
 
+    /// The connection is not read because its peer does not read: its frame has all the time, and keeps nobody waiting.
+    pub(crate) fn pause(&mut self) {
+        self.share.partial().stop_clock();
+        self.share.pause();
+    }
+
     /// Reads and forgets until the stream ends.
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.partial = BytesMut::new();
+        self.share.hold(0);
         while let Ok(Some(mut chunk)) = ready!(self.poll_read(cx)) {
             chunk.buffer.clear();
-            self.keep(chunk);
+            self.put_back(chunk);
         }
         Poll::Ready(())
     }
 
-    /// Takes a decoded chunk back: what is left of it is the beginning of the next frame.
-    pub(crate) fn keep(&mut self, chunk: Chunk) {
+    /// Takes a decoded chunk back: what is left of it is the beginning of the next frame, which begins here if there were others
+    /// (`decoded`) or with an earlier read.
+    pub(crate) fn keep(&mut self, chunk: Chunk, decoded: bool, now_ms: u64) {
+        let partial = self.share.partial();
+        if chunk.buffer.is_empty() {
+            partial.complete();
+        } else {
+            partial.advance(chunk.read, decoded, now_ms);
+        }
+        self.put_back(chunk);
+    }
+
+    fn put_back(&mut self, chunk: Chunk) {
         let Chunk { buffer, own, .. } = chunk;
-        let large = total(&buffer) > LARGE_BYTES;
-        if own && large {
+        let is_large = total(&buffer) > LARGE_BYTES;
+        if own && is_large {
             self.partial = buffer;
             return;
         }
         self.partial = BytesMut::new();
-        if !buffer.is_empty() {
-            let room = if large {
-                total(&buffer).min(buffer.len().max(LARGE_BYTES) * 2)
-            } else {
-                buffer.len()
-            };
-            self.partial.reserve(room);
+        if buffer.is_empty() {
+            self.share.hold(0);
+        } else {
+            let bytes = if is_large { self.first_size(&buffer) } else { buffer.len() };
+            self.partial.reserve(bytes);
             self.partial.extend_from_slice(&buffer);
         }
         if !own {
             spare::give_read_buffer(buffer);
         }
+    }
+
+    /// How large the buffer of a large frame is at first: as large as its beginning where there is no room for more.
+    fn first_size(&mut self, beginning: &BytesMut) -> usize {
+        let bytes = next_size(beginning);
+        if self.share.try_grow(bytes) {
+            return bytes;
+        }
+        self.share.hold(beginning.len());
+        beginning.len()
     }
 
     fn shared(&mut self) -> BytesMut {
@@ -119,15 +171,32 @@ impl Inbound {
         buffer
     }
 
-    /// The buffer of the large frame, with room for more of it: doubled, but never beyond the frame's end.
-    fn grown(&mut self) -> BytesMut {
-        let mut buffer = std::mem::take(&mut self.partial);
-        if buffer.len() == buffer.capacity() {
-            let missing = total(&buffer).saturating_sub(buffer.len());
-            buffer.reserve(missing.min(buffer.len()).max(1));
+    /// Gives the buffer of the large frame room for more of it.
+    fn poll_grow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let len = self.partial.len();
+        if len < self.partial.capacity() {
+            return Poll::Ready(());
         }
-        buffer
+        let bytes = next_size(&self.partial);
+        ready!(self.share.poll_grow(cx, bytes, total(&self.partial), uptime_ms));
+        self.partial.reserve(bytes - len);
+        Poll::Ready(())
     }
+
+    /// How many bytes the next read may bring.
+    fn limit(&self, own: bool) -> usize {
+        let missing = total(&self.partial).saturating_sub(self.partial.len());
+        if own {
+            // What is behind the frame does not belong into its buffer.
+            return missing;
+        }
+        self.share.intake().read_bytes(READ_BYTES).max(missing)
+    }
+}
+
+/// Size of the buffer for a large frame of which this is there: twice as much, but never beyond the frame's end.
+fn next_size(beginning: &BytesMut) -> usize {
+    total(beginning).min(beginning.len().max(LARGE_BYTES) * 2)
 }
 
 /// Size with its length field of the frame that begins here, as far as it says; 0 while it does not. Whether it may be that long

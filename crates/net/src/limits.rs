@@ -10,6 +10,14 @@ pub struct Limits {
     /// Largest frame in bytes, its 4-byte length field included. A longer one closes the connection. Default 16,777,216,
     /// as in Apache's `com.rocketmq.remoting.frameMaxLength`.
     pub max_frame_bytes: usize,
+    /// Memory for frames that are not complete yet, over all connections of a server; the first 4 KiB of each are not counted. A frame
+    /// takes it as it arrives, an eighth of what is left at once at most. A connection whose frame has no room is not read. Room for
+    /// one largest frame is kept for one of those at a time. Default 512 MiB.
+    pub inbound_total_bytes: usize,
+    /// A connection with a frame that is not complete this long after its first byte is closed, checked about every 15 s (or a
+    /// quarter of this, if that is less). Time in which it is not read because its peer does not read does not count. Default 60 s.
+    /// Zero means never.
+    pub frame_timeout: Duration,
     /// While more than this many bytes wait to be written, or are expected of answers to come, a connection's requests are not
     /// read. Default 4 MiB.
     pub outbox_pause_bytes: usize,
@@ -30,6 +38,8 @@ impl Default for Limits {
         Self {
             max_connections: 20_000,
             max_frame_bytes: 16_777_216,
+            inbound_total_bytes: 512 << 20,
+            frame_timeout: Duration::from_secs(60),
             outbox_pause_bytes: 4 << 20,
             outbox_close_bytes: 64 << 20,
             outbox_total_bytes: 256 << 20,

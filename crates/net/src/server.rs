@@ -16,8 +16,9 @@ use tokio::task::AbortHandle;
 use crate::budget::Budget;
 use crate::connection::Ends;
 use crate::drive::drive;
+use crate::intake::Intake;
 use crate::listen::{bind, canonical};
-use crate::quiet::Gate;
+use crate::quiet::{Gate, uptime_ms};
 use crate::worker::Worker;
 use crate::{Connection, Limits, Service, memory, transport};
 
@@ -25,6 +26,8 @@ use crate::{Connection, Limits, Service, memory, transport};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often `stop` looks whether all is written.
 const STOP_POLL: Duration = Duration::from_millis(2);
+/// How long connections wait for room for their frames before others are closed that are too slow, and how often that is looked at.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// What closed connections get to end their tasks.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
@@ -66,6 +69,8 @@ struct Shared {
     limits: Arc<Limits>,
     /// What waits for peers that do not read.
     budget: Arc<Budget>,
+    /// What frames hold that are being read.
+    intake: Arc<Intake>,
     workers: Vec<Arc<Worker>>,
     open: AtomicUsize,
     stopping: AtomicBool,
@@ -99,6 +104,7 @@ impl Server {
         let shared = Arc::new(Shared {
             service,
             budget: Arc::new(Budget::new(options.limits.outbox_total_bytes)),
+            intake: Arc::new(Intake::new(options.limits.inbound_total_bytes, options.limits.max_frame_bytes)),
             limits: Arc::new(options.limits),
             workers,
             open: AtomicUsize::new(0),
@@ -124,6 +130,7 @@ impl Server {
         }
         if let Some(worker) = self.shared.workers.first() {
             worker.spawn(relieve(Arc::downgrade(&self.shared)));
+            worker.spawn(make_room(Arc::downgrade(&self.shared)));
         }
         for (index, listener) in listeners.into_iter().enumerate() {
             let worker = &self.shared.workers[index % self.shared.workers.len()];
@@ -145,6 +152,12 @@ impl Server {
     /// Bytes that wait for peers that do not read.
     pub fn waiting_bytes(&self) -> usize {
         self.shared.budget.charged_bytes()
+    }
+
+    /// Bytes of frames that have begun and are not complete, as [`Limits::inbound_total_bytes`] counts them, without what is kept for
+    /// one that would have to wait.
+    pub fn inbound_bytes(&self) -> usize {
+        self.shared.intake.charged_bytes()
     }
 
     /// The bounds this server was started with.
@@ -281,6 +294,44 @@ fn close_largest(shared: &Shared) {
     }
 }
 
+/// Whenever connections wait for room for their frames: closes those that hold room and are too slow.
+async fn make_room(shared: Weak<Shared>) {
+    while let Some(intake) = shared.upgrade().map(|shared| Arc::clone(&shared.intake)) {
+        intake.shortage().await;
+        let mut closed = 0;
+        loop {
+            tokio::time::sleep(SHORTAGE_PAUSE).await;
+            let Some(shared) = shared.upgrade() else { return };
+            let short_bytes = intake.short_bytes();
+            if short_bytes == 0 {
+                break;
+            }
+            closed += close_slow(&shared, short_bytes);
+            // One that was woken may have had no time to try.
+            intake.wake_next();
+        }
+        if closed > 0 {
+            memory::give_back();
+        }
+    }
+}
+
+/// Closes connections whose frames arrive too slowly, those that hold the most first, until enough is free. How many.
+fn close_slow(shared: &Shared, mut short_bytes: usize) -> usize {
+    let now_ms = uptime_ms();
+    let all = shared.workers.iter().flat_map(|worker| worker.connections());
+    let mut slow: Vec<(usize, Arc<Connection>)> = all.filter_map(|conn| Some((conn.partial().slow_bytes(now_ms)?, conn))).collect();
+    slow.sort_unstable_by_key(|(bytes, _)| *bytes);
+    let mut closed = 0;
+    while let Some((bytes, conn)) = slow.pop().filter(|_| short_bytes > 0) {
+        warn_slow(&conn, bytes, shared.limits.inbound_total_bytes);
+        conn.close();
+        closed += 1;
+        short_bytes = short_bytes.saturating_sub(bytes);
+    }
+    closed
+}
+
 /// An error of the process or the machine rather than of the one connection that was to be accepted.
 fn exhausted(error: &io::Error) -> bool {
     !matches!(
@@ -353,9 +404,10 @@ async fn sit(mut seat: Seat, stream: TcpStream, peer: SocketAddr, index: usize) 
         listener: index,
     };
     let (budget, home) = (Arc::clone(&seat.shared.budget), Arc::clone(&seat.worker));
+    let intake = Arc::clone(&seat.shared.intake);
     let conn = Connection::new(ends, write, &limits, budget, Some(home));
     seat.register(&conn);
-    drive(conn, read, Arc::clone(&seat.shared.service), limits).await;
+    drive(conn, read, intake, Arc::clone(&seat.shared.service), limits).await;
 }
 
 fn prepare(stream: TcpStream) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
@@ -376,6 +428,14 @@ fn warn_shortage(conn: &Connection, unread_bytes: usize, outbox_total_bytes: usi
     if let Some(others) = GATE.open() {
         let peer = conn.peer();
         tracing::warn!(%peer, unread_bytes, outbox_total_bytes, others, "closing a connection that has more unread replies than any other: all together they are over the limit");
+    }
+}
+
+fn warn_slow(conn: &Connection, held_bytes: usize, inbound_total_bytes: usize) {
+    static GATE: Gate = Gate::new();
+    if let Some(others) = GATE.open() {
+        let peer = conn.peer();
+        tracing::warn!(%peer, held_bytes, inbound_total_bytes, others, "closing a connection that sends a large frame too slowly while others wait: all together they are at the limit");
     }
 }
 

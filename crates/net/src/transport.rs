@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -31,11 +31,11 @@ impl ReadSide {
         }
     }
 
-    /// Reads once into the spare capacity of `buffer`; 0 is the end of the stream. A short read clears readiness, so that no
-    /// second read is spent on learning that there is nothing more.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+    /// Reads once into the spare capacity of `buffer`, up to `most` bytes; 0 is the end of the stream. A short read clears readiness,
+    /// so that no second read is spent on learning that there is nothing more.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut, most: usize) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(half) => pin!(half.read_buf(buffer)).poll(cx),
+            Self::Plain(half) => pin!(half.read_buf(&mut buffer.limit(most))).poll(cx),
         }
     }
 }

@@ -11,13 +11,15 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 
-use crate::quiet::uptime_ms;
+use crate::quiet::{Gate, uptime_ms};
 use crate::{Connection, Limits};
 
 /// Tasks run between two looks at the sockets, so that a few busy connections cannot hide the others for long.
 const TASKS_PER_POLL: u32 = 16;
-/// How often connections are checked for silence.
+/// How often connections are checked for silence, and for frames that take too long, at least.
 const IDLE_SCAN: Duration = Duration::from_secs(30);
+/// No scan is followed by another one before this.
+const SHORTEST_SCAN: Duration = Duration::from_millis(10);
 /// How often our own requests are checked for time-outs, while there are any.
 const ANSWER_SCAN: Duration = Duration::from_secs(1);
 
@@ -112,10 +114,11 @@ impl Worker {
 
     /// Looks for silence and time-outs for ever. Sleeps without a timer while there are no connections.
     pub(crate) async fn scan(self: Arc<Self>, limits: Arc<Limits>) {
-        let idle_scan = match limits.idle_timeout {
-            Duration::ZERO => IDLE_SCAN,
-            timeout => IDLE_SCAN.min(timeout / 4).max(Duration::from_millis(10)),
-        };
+        let idle_scan = [limits.idle_timeout, limits.frame_timeout]
+            .into_iter()
+            .filter(|timeout| !timeout.is_zero())
+            .fold(IDLE_SCAN, |least, timeout| least.min(timeout / 4))
+            .max(SHORTEST_SCAN);
         loop {
             if self.connections.lock().is_empty() {
                 self.hurry.notified().await;
@@ -136,7 +139,8 @@ impl Worker {
 
     fn scan_once(&self, limits: &Limits) {
         let now_ms = uptime_ms();
-        let idle_ms = u64::try_from(limits.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+        let [idle_ms, frame_ms] =
+            [limits.idle_timeout, limits.frame_timeout].map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         // Before the look, so that a request sent meanwhile asks for a scan of its own.
         self.expecting.store(false, Ordering::Release);
         let mut expecting = false;
@@ -146,10 +150,20 @@ impl Worker {
             if idle_ms > 0 && now_ms.saturating_sub(conn.last_read_ms()) > idle_ms {
                 tracing::info!(peer = %conn.peer(), idle_ms, "closing a silent connection");
                 conn.close();
+            } else if let Some(age_ms) = conn.partial().age_ms(now_ms).filter(|age_ms| frame_ms > 0 && *age_ms > frame_ms) {
+                warn_late(&conn, age_ms);
+                conn.close();
             }
         }
         if expecting {
             self.expecting.store(true, Ordering::Release);
         }
+    }
+}
+
+fn warn_late(conn: &Connection, age_ms: u64) {
+    static GATE: Gate = Gate::new();
+    if let Some(others) = GATE.open() {
+        tracing::warn!(peer = %conn.peer(), age_ms, others, "closing a connection whose frame is not complete in time");
     }
 }

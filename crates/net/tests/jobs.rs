@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 
@@ -253,8 +254,11 @@ fn jobs_of_one_who_does_not_read_wait_until_it_does() {
 #[test]
 fn jobs_of_one_who_never_reads_are_dropped_when_its_connection_closes() {
     let fixture = start(Limits::default(), 1);
-    let mut deaf = fixture.dial();
+    let (mut deaf, mut other) = (fixture.dial(), fixture.dial());
     let conn = fixture.lend(&mut deaf);
+    // After this the turn that lent it is over.
+    other.stream.write_all(&request(ECHO, 1, b"")).unwrap();
+    other.frame();
     let pool = pool(1, 1);
     let (done, said) = channel();
     // Queued and never flushed: no room in the socket will wake anybody.

@@ -16,6 +16,8 @@ const BESIDE_BODY: u64 = 48 << 10;
 const BESIDE_RECORD: u64 = 34 << 10;
 /// Bytes that a request keeps beside its frame while it waits for a thread.
 const BESIDE_REQUEST: usize = 64 << 10;
+/// What a client sends with 10 Mbit/s.
+const SLOW_CLIENT_BYTES_A_SECOND: u64 = 1_250_000;
 /// Between two heartbeats of a client, as clients have it by default.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
@@ -141,6 +143,36 @@ pub const RELATIONS: &[Relation] = &[
                 format!(
                     "apogeeOutboxTotalBytes={was} counts as {frame}: an answer as large as com.rocketmq.remoting.frameMaxLength would close \
                      its connection"
+                )
+            })
+        },
+    },
+    Relation {
+        keys: &["apogeeInboundTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
+        rule: "A frame has room beside the one that room is kept for: apogeeInboundTotalBytes counts as two of the largest at least",
+        fit: |s| {
+            let least = s.frame_max_length.saturating_mul(2);
+            raise(&mut s.inbound_total_bytes, least).map(|was| {
+                format!(
+                    "apogeeInboundTotalBytes={was} counts as {least}, twice com.rocketmq.remoting.frameMaxLength={}: room for one such frame is \
+                     kept for a client that would have to wait",
+                    s.frame_max_length
+                )
+            })
+        },
+    },
+    Relation {
+        keys: &["apogeeFrameTimeoutSeconds", "com.rocketmq.remoting.frameMaxLength"],
+        rule: "A client with 10 Mbit/s can send the largest frame in apogeeFrameTimeoutSeconds; otherwise its connection is closed",
+        fit: |s| {
+            let needed = Duration::from_secs(s.frame_max_length as u64 / SLOW_CLIENT_BYTES_A_SECOND);
+            (s.frame_timeout < needed).then(|| {
+                format!(
+                    "apogeeFrameTimeoutSeconds={}: a client with 10 Mbit/s needs {} s for a frame of com.rocketmq.remoting.frameMaxLength={}, \
+                     its connection is closed before",
+                    s.frame_timeout.as_secs(),
+                    needed.as_secs(),
+                    s.frame_max_length
                 )
             })
         },
@@ -483,6 +515,16 @@ mod tests {
             "apogeeOutboxTotalBytes=8388608",
             &["apogeeOutboxTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
             ("apogeeOutboxTotalBytes", "16777216"),
+        ),
+        (
+            "apogeeInboundTotalBytes=8388608",
+            &["apogeeInboundTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
+            ("apogeeInboundTotalBytes", "33554432"),
+        ),
+        (
+            "apogeeFrameTimeoutSeconds=12",
+            &["apogeeFrameTimeoutSeconds", "com.rocketmq.remoting.frameMaxLength"],
+            ("apogeeFrameTimeoutSeconds", "12"),
         ),
         (
             "apogeeMaxWaitingReadBytesPerConnection=8388608",

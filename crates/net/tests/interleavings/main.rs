@@ -4,12 +4,17 @@
 
 #[path = "../../src/batch.rs"]
 mod batch;
+#[path = "../../src/intake.rs"]
+mod intake;
 #[path = "../../src/jobs/mod.rs"]
 mod jobs;
 #[path = "../../src/outbox.rs"]
 mod outbox;
+#[path = "../../src/partial.rs"]
+mod partial;
 
 mod pool;
+mod reading;
 mod writing;
 
 use connection::Connection;
@@ -24,7 +29,7 @@ mod sync {
     use std::time::Duration;
 
     use shuttle::rand::Rng;
-    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     pub(crate) use shuttle::sync::{Arc, Weak};
     pub(crate) use shuttle::thread;
 
