@@ -231,7 +231,7 @@ impl Configuration {
                 Leftover::WithoutMeaning {
                     name,
                     reason: Some(reason),
-                } => tracing::warn!(key = name, "changes nothing here: {reason}"),
+                } => tracing::warn!(key = name, "has no effect here: {reason}"),
                 Leftover::Unknown { name, origin, nearest } => report_unknown(name, origin, nearest.as_deref()),
             }
         }

@@ -1,26 +1,26 @@
-//! What Apache's configuration classes know: all their keys by name, and the few whose wish must not be passed over in silence.
+//! The keys of Apache's configuration classes, and those among them that must not be ignored silently.
 //!
 //! The list has every key of Apache RocketMQ 5.5.0 and of the 5.3 line that a broker, name server, remoting, TLS, authentication,
-//! controller or tiered-store configuration takes, and those of older versions that published files still carry. A key that is here and
-//! is not declared by a role is accepted, changes nothing and is named once in the log, with the reason where there is more to say. What
-//! is not here: defaults and meanings, which belong to the role that declares the key.
+//! controller or tiered-store configuration takes, and those of older versions that published files still carry. A listed key
+//! that no role declares is accepted, has no effect, and is named once in the log, with a reason if it needs one. Not here:
+//! defaults and meanings, which belong to the role that declares the key.
 
-/// One name a line, sorted.
+/// One name per line, sorted.
 const NAMES: &str = include_str!("apache_keys.txt");
 
-/// A key that asks for something not there yet, where going on without it would deceive.
+/// A key that asks for a feature that is not implemented, and that must not be ignored: the user would believe to have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
     /// Key.
     pub name: &'static str,
-    /// Values that ask for nothing.
+    /// Values that do not ask for the feature.
     harmless: &'static [&'static str],
-    /// What is missing, in words.
+    /// What is missing, as text.
     pub reason: &'static str,
 }
 
 impl Wish {
-    /// Values that are accepted, in words.
+    /// The accepted values, as text.
     pub fn harmless_values(&self) -> String {
         if self.harmless.is_empty() {
             "empty".to_owned()
@@ -29,7 +29,7 @@ impl Wish {
         }
     }
 
-    /// Whether this value asks for what is not there.
+    /// Whether this value asks for the missing feature.
     pub fn asks(&self, value: &str) -> bool {
         !value.is_empty() && !self.harmless.iter().any(|harmless| harmless.eq_ignore_ascii_case(value))
     }
@@ -41,52 +41,52 @@ const WISHES: &[Wish] = &[
     Wish {
         name: "aclEnable",
         harmless: OFF,
-        reason: "access control is not there yet",
+        reason: "access control is not implemented yet",
     },
     Wish {
         name: "authenticationEnabled",
         harmless: OFF,
-        reason: "authentication is not there yet",
+        reason: "authentication is not implemented yet",
     },
     Wish {
         name: "authorizationEnabled",
         harmless: OFF,
-        reason: "authorization is not there yet",
+        reason: "authorization is not implemented yet",
     },
     Wish {
         name: "tls.server.mode",
         harmless: &["disabled", "permissive"],
-        reason: "TLS is not there yet",
+        reason: "TLS is not implemented yet",
     },
     Wish {
         name: "enableDLegerCommitLog",
         harmless: OFF,
-        reason: "replication is not there yet",
+        reason: "replication is not implemented yet",
     },
     Wish {
         name: "enableControllerMode",
         harmless: OFF,
-        reason: "replication and its controller are not there yet",
+        reason: "replication and its controller are not implemented yet",
     },
     Wish {
         name: "enableControllerInNamesrv",
         harmless: OFF,
-        reason: "the controller is not there yet",
+        reason: "the controller is not implemented yet",
     },
     Wish {
         name: "enableSlaveActingMaster",
         harmless: OFF,
-        reason: "replication is not there yet",
+        reason: "replication is not implemented yet",
     },
     Wish {
         name: "duplicationEnable",
         harmless: OFF,
-        reason: "replication is not there yet",
+        reason: "replication is not implemented yet",
     },
     Wish {
         name: "storeType",
         harmless: &["default"],
-        reason: "consume queues in RocksDB are not there, queues are files",
+        reason: "consume queues in RocksDB are not implemented; queues are files",
     },
     Wish {
         name: "messageStorePlugIn",
@@ -95,31 +95,31 @@ const WISHES: &[Wish] = &[
     },
 ];
 
-/// Keys whose wish is refused rather than passed over.
+/// Keys that are refused rather than ignored.
 pub fn not_there_yet() -> &'static [Wish] {
     WISHES
 }
 
-/// Keys without effect of which more is to be said than that: what whoever set it may believe, and what is so.
+/// Keys without effect that need an explanation: what the user may expect, and what is true.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("abortFile", PLACE),
+    ("abortFile", PATH),
     (
         "checkTransactionMessageEnable",
-        "a key of RocketMQ 3 that Apache's broker of today does not read either",
+        "a key of RocketMQ 3, which current Apache brokers do not read either",
     ),
     (
         "fetchNameSrvAddrByDnsLookup",
-        "name servers come from namesrvAddr; a host name in it is looked up again with every connection",
+        "name servers come from namesrvAddr; host names in it are resolved for every connection",
     ),
     ("fetchNamesrvAddrByAddressServer", "name servers come from namesrvAddr"),
     ("filterServerNums", "there are no filter servers, as in Apache's broker since 5.1.1"),
     (
         "haSlaveFallbehindMax",
-        "replication is not there yet; Apache names it haMaxGapNotInSync since 5.0",
+        "replication is not implemented yet; Apache names it haMaxGapNotInSync since 5.0",
     ),
     (
         "inSyncReplicas",
-        "replication is not there yet: an acknowledged message is on this broker only",
+        "replication is not implemented yet: an acknowledged message is on this broker only",
     ),
     (
         "mapedFileSizeCommitLog",
@@ -131,21 +131,21 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
     (
         "minInSyncReplicas",
-        "replication is not there yet: an acknowledged message is on this broker only",
+        "replication is not implemented yet: an acknowledged message is on this broker only",
     ),
-    ("slaveReadEnable", "replication is not there yet"),
-    ("storeCheckpoint", PLACE),
-    ("storePathConsumeQueue", PLACE),
-    ("storePathIndex", PLACE),
+    ("slaveReadEnable", "replication is not implemented yet"),
+    ("storeCheckpoint", PATH),
+    ("storePathConsumeQueue", PATH),
+    ("storePathIndex", PATH),
     (
         "transientStorePoolEnable",
-        "messages are written to the page cache at once, none waits in a pool that a crash would lose",
+        "messages are written to the page cache at once; there is no pool whose content a crash would lose",
     ),
 ];
 
-const PLACE: &str = "the place follows storePathRootDir, in Apache's broker as in this one";
+const PATH: &str = "the path follows from storePathRootDir, as in Apache's broker";
 
-/// What is to be said of a key that changes nothing here; `None` where the name says enough.
+/// Why a key has no effect here; `None` if its name says enough.
 pub fn without_effect(name: &str) -> Option<&'static str> {
     WITHOUT_EFFECT.iter().find(|(key, _)| *key == name).map(|(_, reason)| *reason)
 }
@@ -155,7 +155,7 @@ pub fn names_of_apache() -> impl Iterator<Item = &'static str> {
     NAMES.lines()
 }
 
-/// As [`names_of_apache`], to be put beside names that live shorter.
+/// Like [`names_of_apache`], with a lifetime that can be combined with shorter-lived names.
 pub(crate) fn names<'a>() -> impl Iterator<Item = &'a str> {
     NAMES.lines()
 }
@@ -165,7 +165,7 @@ pub fn is_known_to_apache(name: &str) -> bool {
     known(name).is_some()
 }
 
-/// The name as the list has it, if it does.
+/// The name with a static lifetime, if it is in the list.
 pub(crate) fn known(name: &str) -> Option<&'static str> {
     names_of_apache().find(|known| *known == name)
 }
@@ -182,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn every_wish_is_a_key_of_apache() {
+    fn every_refused_key_is_a_key_of_apache() {
         assert!(WISHES.iter().all(|wish| is_known_to_apache(wish.name)));
     }
 
     #[test]
-    fn what_is_said_of_a_key_is_found_by_its_name_in_the_list() {
+    fn every_explained_key_is_in_the_list() {
         assert!(WITHOUT_EFFECT.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(WITHOUT_EFFECT.iter().all(|(name, _)| is_known_to_apache(name)));
         assert!(without_effect("storePathIndex").is_some_and(|reason| reason.contains("storePathRootDir")));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn harmless_values_ask_for_nothing() {
+    fn harmless_values_are_accepted() {
         let wish = |name: &str| WISHES.iter().find(|wish| wish.name == name).unwrap();
         assert!(wish("aclEnable").asks("true") && !wish("aclEnable").asks("False"));
         assert!(wish("tls.server.mode").asks("enforcing") && !wish("tls.server.mode").asks("permissive"));

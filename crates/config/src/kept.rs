@@ -1,7 +1,7 @@
-//! Values changed while running, kept in a properties file of their own so that they outlive a restart.
+//! Values changed while running, saved in a properties file of their own so that they survive a restart.
 //!
-//! The user's own file is never written. The kept file stands above it and below environment and flags, holds only keys that were
-//! changed over the wire, and is replaced as a whole (`replace.rs`), so that a crash leaves the old or the new one.
+//! The user's own file is never written. The saved file ranks above it and below environment and flags, has only keys that were
+//! changed by requests, and is replaced as a whole (`replace.rs`), so that a crash leaves the old or the new one.
 
 use std::fs;
 use std::io;
@@ -15,27 +15,27 @@ use crate::sources::{FileError, Sources};
 const HEAD: &str = "# Settings changed while running (requests 25 and 318). Above the configuration file, below environment and flags.\n\
                     # Remove a line, or this file, to go back at the next start.\n";
 
-/// The file of changed values.
+/// The file with changed values.
 #[derive(Debug, Clone)]
 pub struct Kept {
     path: PathBuf,
 }
 
 impl Kept {
-    /// Kept at `path`, which need not exist.
+    /// A file at `path`, which need not exist.
     pub fn at(path: PathBuf) -> Self {
         Self { path }
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Adds what was kept to the sources. `false` when nothing was ever changed.
+    /// Adds the saved values to the sources. `false` if nothing was ever changed.
     ///
     /// # Errors
-    /// The file is there and cannot be read, or is damaged: no keeping leaves it without a byte or with a NUL byte.
+    /// [`FileError`] if the file exists and cannot be read or is damaged. [`Self::keep`] never writes an empty file or a NUL byte.
     pub fn add_to(&self, sources: &mut Sources) -> Result<bool, FileError> {
         let path = || self.path.clone();
         let bytes = match fs::read(&self.path) {
@@ -49,18 +49,18 @@ impl Kept {
         Ok(true)
     }
 
-    /// Moves a file that cannot be read aside, to `.bad`, so that the next change does not overwrite it.
+    /// Renames a damaged file to `.bad`, so that the next change does not overwrite it.
     ///
     /// # Errors
-    /// The file system's.
+    /// The I/O error if the file cannot be renamed.
     pub fn set_aside(&self) -> io::Result<()> {
         fs::rename(&self.path, self.path.with_extension("properties.bad"))
     }
 
-    /// Keeps these changes, over what was kept before. One caller at a time.
+    /// Saves these changes in addition to those saved before. Callers must not run at the same time.
     ///
     /// # Errors
-    /// The file cannot be read or replaced; the old one stands, unless the text says that the change may be there.
+    /// The I/O error if the file cannot be read or replaced. The old file is unchanged then, unless the text says that the change may be there.
     pub fn keep(&self, changes: &[Changed]) -> io::Result<()> {
         let mut values = self.values()?;
         for change in changes {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_outlives_a_restart_above_the_file_and_below_the_environment() {
+    fn a_change_survives_a_restart_above_the_file_and_below_the_environment() {
         let dir = tempfile::tempdir().unwrap();
         let kept = Kept::at(dir.path().join("config/live.properties"));
         kept.keep(&[change("defaultTopicQueueNums", "16"), change("maxMessageSize", "7")])
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_kept_is_nothing_added() {
+    fn without_a_file_nothing_is_added() {
         let dir = tempfile::tempdir().unwrap();
         assert!(!Kept::at(dir.path().join("none")).add_to(&mut Sources::new()).unwrap());
     }

@@ -1,8 +1,7 @@
-//! One declared key, and what can be asked of a whole declaration.
+//! One declared key, and the traits of a declaration.
 //!
-//! A [`Key`] is plain data and function pointers, so a declaration is a static table: walking it costs no allocation and the order
-//! of the table is the order of the declaration. What is not here: where values come from (see `sources`) and how they look as
-//! text (see `shape`).
+//! A [`Key`] is plain data and function pointers, so a declaration is a static table: iterating over it allocates nothing, and the order
+//! of the table is the order of the declaration. Not here: where values come from (see `sources`) and their text form (see `shape`).
 
 use std::collections::BTreeMap;
 
@@ -12,15 +11,15 @@ use crate::shape::Refused;
 
 /// Prefix of every environment variable that sets a key.
 pub(crate) const ENVIRONMENT_PREFIX: &str = "APOGEEMQ_";
-/// Prefix of the keys Apache does not have; left out of the variable's name.
+/// Prefix of the keys that Apache does not have; the name of the variable omits it.
 const OWN_PREFIX: &str = "APOGEE_";
 
 /// When a key may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Only before the start: paths, ports, identities, and everything sized once.
+    /// At the start only: paths, ports, identities, and everything that is sized once.
     AtStart,
-    /// Also while running, by an update over the wire.
+    /// Also while running, by a request.
     Live,
 }
 
@@ -31,28 +30,28 @@ pub struct Key<S: 'static> {
     pub name: &'static str,
     /// Heading under which the table shows it.
     pub section: &'static str,
-    /// What it means, in a sentence or two.
+    /// Its meaning, in one or two sentences.
     pub doc: &'static str,
     /// Whether it may change while running.
     pub change: Change,
-    /// Type, in a word or two for the reader of the table.
+    /// Name of the type in the table.
     pub kind: fn() -> String,
-    /// What is allowed, in words.
+    /// The allowed values, as text.
     pub allowed: fn() -> String,
-    /// Parses and stores a value, or leaves the settings as they are.
+    /// Parses and stores a value; leaves the settings unchanged if it is refused.
     pub set: fn(&mut S, &str) -> Result<(), Refused>,
-    /// Stores what a text counts as that `set` refuses, or says `false` and leaves the settings as they are.
+    /// Stores the value that a text refused by `set` counts as. `false`: it has none, and the settings are unchanged.
     pub fit: fn(&mut S, &str) -> bool,
-    /// Text of the present value, such that `set` takes it.
+    /// Text of the current value, in a form that `set` accepts.
     pub print: fn(&S) -> String,
 }
 
-/// Something about the settings that whoever wrote them should know.
+/// Something that the author of the settings should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// The keys it is about.
     pub keys: Vec<String>,
-    /// What a value counts as, or what does not fit together and what follows.
+    /// What a value counts as, or which keys contradict each other and the consequence.
     pub text: String,
 }
 
@@ -66,15 +65,15 @@ impl Note {
     }
 }
 
-/// Values of keys that Apache has and that change nothing here, by name: kept so that they can be read back.
+/// Values of Apache's keys that have no effect here, by name. They are stored so that clients can read them back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Others(BTreeMap<&'static str, String>);
 
 impl Others {
-    /// Longest value that is kept, in bytes; the table is bounded by it and by the names that Apache knows.
+    /// Maximum length of a stored value in bytes. This and the number of Apache's names limit the table.
     const MAX_VALUE_BYTES: usize = 4096;
 
-    /// Keeps a value. `false`, and nothing is kept, when Apache does not know the name or the value is too long.
+    /// Stores a value. Returns `false` and stores nothing if Apache does not know the name or the value is too long.
     pub fn set(&mut self, name: &str, value: &str) -> bool {
         let Some(known) = apache::known(name).filter(|_| value.len() <= Self::MAX_VALUE_BYTES) else {
             return false;
@@ -95,7 +94,7 @@ impl Others {
 }
 
 impl<S> Key<S> {
-    /// The doc sentences as one line without the leading blanks of doc comments.
+    /// The doc sentences in one line, without the leading blanks of doc comments.
     pub fn meaning(&self) -> String {
         self.doc.split_whitespace().collect::<Vec<_>>().join(" ")
     }
@@ -111,26 +110,26 @@ pub trait Declared: Sized + Default + Clone + 'static {
         Self::keys().iter().find(|key| key.name == name)
     }
 
-    /// What was set of Apache's keys that change nothing here.
+    /// The values of Apache's keys that have no effect here.
     fn others(&self) -> &Others;
 
-    /// As [`Declared::others`], to set more.
+    /// Mutable access to [`Declared::others`].
     fn others_mut(&mut self) -> &mut Others;
 }
 
-/// Declared settings and what can only be said about several keys together.
+/// Declared settings, with the rules that involve several keys.
 pub trait Settings: Declared {
-    /// Keys of Apache's that whoever asks for this role's settings is given beside the declared ones: a line `key=value` each, with
-    /// the value that is true here. What was set of them is given instead.
+    /// Keys of Apache's that clients get beside the declared ones when they ask for the settings of this role: one line `key=value`
+    /// each, with the value that is true here. A value that was set replaces it.
     const GIVEN: &'static str = "";
 
-    /// Fills in defaults that depend on other keys, fits together what cannot be true together, and notes what was fitted and what is
-    /// worth knowing.
+    /// Computes defaults that depend on other keys, adjusts keys that contradict each other, and adds notes about adjustments and
+    /// consequences.
     ///
     /// Called once after all sources were applied and again on the candidate of every update; must be idempotent.
     ///
     /// # Errors
-    /// One plain sentence that names the keys, where there is no value that would do.
+    /// One sentence that names the keys, if no adjustment is possible.
     fn settle(&mut self, notes: &mut Vec<Note>) -> Result<(), String> {
         let _ = notes;
         Ok(())
@@ -139,8 +138,8 @@ pub trait Settings: Declared {
 
 /// `brokerClusterName` becomes `APOGEEMQ_BROKER_CLUSTER_NAME`, `brokerIP1` `APOGEEMQ_BROKER_IP1`.
 ///
-/// Words end before an upper-case letter that follows a lower-case letter or a digit; dots become underscores. Our own keys begin
-/// with `apogee`, which is not said twice: `apogeeMaxTopics` becomes `APOGEEMQ_MAX_TOPICS`.
+/// Words end before an upper-case letter that follows a lower-case letter or a digit; dots become underscores. The prefix `apogee`
+/// of our own keys is dropped: `apogeeMaxTopics` becomes `APOGEEMQ_MAX_TOPICS`.
 pub fn environment_name(key: &str) -> String {
     let mut words = String::with_capacity(key.len() + 8);
     let mut before = '_';
@@ -154,8 +153,8 @@ pub fn environment_name(key: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{}", words.strip_prefix(OWN_PREFIX).unwrap_or(&words))
 }
 
-/// All values as properties text, one line a key: what a client gets who asks for the configuration. The declared keys first, then
-/// [`Settings::GIVEN`] and what else was set.
+/// All values as properties text, one line per key: the answer to a request for the configuration. The declared keys first, then
+/// [`Settings::GIVEN`] and the other keys that were set.
 pub fn properties_text<S: Settings>(settings: &S) -> String {
     let mut out = String::new();
     for key in S::keys() {

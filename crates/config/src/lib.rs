@@ -1,17 +1,17 @@
 //! Declared configuration: every key is written down once and everything else follows from that block.
 //!
-//! One [`declare!`] block names a key as Apache's files name it, its Rust type, its default, what is allowed and one sentence of
-//! meaning. From it come the typed struct a role is started with, the reading of Apache's properties text, of the environment and
+//! One [`declare!`] block has a key's name in Apache's files, its Rust type, its default, the allowed values and one sentence of
+//! meaning. From it are derived the typed struct a role is started with, the reading of Apache's properties text, of the environment and
 //! of flags, the dynamic update over the wire, the properties text of all values, and the table of `apogeemq config` and
-//! `docs/configuration.md`. There is no second place to keep in step.
+//! `docs/configuration.md`. Nothing has to be kept in sync by hand.
 //!
-//! A value whose meaning is clear although it is not allowed as it stands (a number beyond a bound, a value with a comment behind it)
-//! counts as the value that is meant, and a [`Note`] says so; so do keys that contradict each other. Only what has no sensible meaning is
+//! A value that is not allowed but has a clear meaning (a number beyond a bound, a value followed by a comment) counts as the value that
+//! is meant, and a [`Note`] says so. Keys that contradict each other are adjusted, with a note, too. Values without a sensible meaning are
 //! refused.
 //!
 //! Invariants:
 //! * Order: default < file < changes kept from a run < environment < flags. Every value is checked, also one that a later source overrides.
-//! * A refused value names the key, the value, where it stands and what is allowed; all refusals are collected, not only the first.
+//! * A refusal names the key, the value, its origin (such as file and line) and what is allowed. All refusals are reported, not only the first.
 //! * A key declared [`Change::AtStart`] cannot be changed over the wire: nothing that moves a path or opens a port is live.
 //!
 //! What is not here: the keys themselves (each role declares its own in its `settings` module) and command line parsing.
@@ -36,13 +36,13 @@ pub use replace::replace;
 pub use sources::{FileError, Leftover, Origin, Refusal, Refusals, Sources};
 pub use table::{folded, markdown, plain};
 
-/// Declares a settings struct: one block a key.
+/// Declares a settings struct, one block per key.
 ///
 /// ```
 /// use config::shape::{flag, whole};
 ///
 /// config::declare! {
-///     /// What the example is told at its start.
+///     /// Settings of the example.
 ///     pub struct Example;
 ///
 ///     section "Addresses" {
@@ -50,7 +50,7 @@ pub use table::{folded, markdown, plain};
 ///         listen_port: u16 { name: "listenPort", default: 9876, allowed: whole(1..=65535), change: AtStart }
 ///     }
 ///     section "Topics" {
-///         /// Whether a topic comes into being with its first message.
+///         /// Whether the first message to an unknown topic creates it.
 ///         auto_create: bool { name: "autoCreateTopicEnable", default: true, allowed: flag(), change: Live }
 ///     }
 /// }
@@ -84,7 +84,7 @@ macro_rules! declare {
                 #[doc = concat!("Key `", $key, "`.")]
                 pub $field: $type,
             )*)*
-            /// Keys of Apache's that were set and change nothing here.
+            /// Keys of Apache's that were set and have no effect here.
             pub others: $crate::Others,
         }
 
@@ -132,7 +132,7 @@ macro_rules! declare {
     };
 }
 
-/// Makes the tests that every declaration has to pass, for the `tests` module beside it.
+/// Generates the tests that every declaration has to pass, for the `tests` module beside it.
 ///
 /// Every default is an allowed value, every key is Apache's or begins with `apogee`, and no two keys share a variable.
 #[macro_export]

@@ -1,8 +1,8 @@
 //! Settings that may change while running: what requests 25, 26, 318 and 319 work on.
 //!
-//! Invariants: an update is taken whole or not at all; a key declared `AtStart` is never changed; readers see one consistent set and
-//! never wait for an update that is being written.
-//! What is not here: whether the caller may ask at all, and the codes of the answers.
+//! Invariants: an update is applied completely or not at all; a key declared `AtStart` is never changed; readers see one consistent set
+//! and never wait for an update that is being written.
+//! Not here: permissions of the caller, and response codes.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -24,16 +24,16 @@ pub struct Changed {
     pub to: String,
 }
 
-/// Why an update was not taken; nothing of it was applied.
+/// Why an update was refused; nothing of it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpdateRefused {
-    /// The text is no properties text.
+    /// The text is not valid properties text.
     #[error("{0}")]
     Unreadable(#[from] ParseError),
-    /// A key that only counts at the start: answer "no permission".
-    #[error("{0} cannot be changed while running: put it into the configuration file and start again")]
+    /// A key that is read at the start only: answered with "no permission".
+    #[error("{0} cannot be changed while running: set it in the configuration file and restart")]
     AtStart(String),
-    /// A name nobody knows.
+    /// An unknown name.
     #[error("no key is named {name}{}", .nearest.as_ref().map(|name| format!(", did you mean {name}?")).unwrap_or_default())]
     Unknown {
         /// Name as it was written.
@@ -44,13 +44,13 @@ pub enum UpdateRefused {
     /// A value that is not allowed.
     #[error("{0}")]
     Value(Refusal),
-    /// The change could not be written where it would outlive a restart. The text says so where it may be there after one all the same.
-    #[error("the change cannot be kept: {0}")]
+    /// The change could not be saved, so it was not made. The text says so if it may be there after a restart nevertheless.
+    #[error("the change cannot be saved: {0}")]
     NotKept(String),
 }
 
-/// Keys of Apache's that nobody may ever change over the wire, whether they mean something here or not: they name files, classes
-/// to load, programs or hosts, and with the like of them clients took over servers (CVE-2023-33246, CVE-2023-37582).
+/// Keys of Apache's that no client may change, whether they have an effect here or not. They name files, classes
+/// to load, programs or hosts; clients took over servers with such keys (CVE-2023-33246, CVE-2023-37582).
 pub const NEVER_OVER_THE_WIRE: [&str; 33] = [
     "abortFile",
     "authConfigPath",
@@ -87,12 +87,12 @@ pub const NEVER_OVER_THE_WIRE: [&str; 33] = [
     "tls.server.trustCertPath",
 ];
 
-/// What an update did.
+/// The result of an update.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Updated {
-    /// Values that are others now.
+    /// Values that changed.
     pub changed: Vec<Changed>,
-    /// Values that count as others, keys that change nothing here, and keys that contradict each other.
+    /// Values that count as another value, keys without effect here, and keys that contradict each other.
     pub notes: Vec<Note>,
 }
 
@@ -104,10 +104,10 @@ impl Updated {
     }
 }
 
-/// Settings shared by those who read them and the few who change them.
+/// Settings that many threads read and few change.
 ///
-/// Invariant: no reader waits for a file. Whoever changes settings holds `changing` while the change is written, and `current` only to
-/// put the new settings in their place.
+/// Invariant: no reader waits for a file. An update holds `changing` while the change is written, and `current` only to
+/// swap in the new settings.
 #[derive(Debug)]
 pub struct Live<S> {
     current: RwLock<Arc<S>>,
@@ -116,7 +116,7 @@ pub struct Live<S> {
 }
 
 impl<S: Settings> Live<S> {
-    /// Starts from settled settings; changes hold until the process ends.
+    /// Starts from settled settings. Changes last until the process ends.
     pub fn new(settings: S) -> Self {
         Self {
             current: RwLock::new(Arc::new(settings)),
@@ -125,7 +125,7 @@ impl<S: Settings> Live<S> {
         }
     }
 
-    /// Starts from settled settings; changes are kept, or not made.
+    /// Starts from settled settings. Changes are saved in `kept`, or refused if that fails.
     pub fn keeping(settings: S, kept: Kept) -> Self {
         Self {
             kept: Some(kept),
@@ -133,7 +133,7 @@ impl<S: Settings> Live<S> {
         }
     }
 
-    /// The settings of now. Take it once per request and read all from it.
+    /// The current settings. Take them once per request and read all values from them.
     pub fn current(&self) -> Arc<S> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -143,9 +143,9 @@ impl<S: Settings> Live<S> {
         properties_text(&*self.current())
     }
 
-    /// Applies properties text and says what changed. Keys of Apache's without meaning here are kept to be read back, with a note.
+    /// Applies properties text and returns what changed. Apache's keys without effect here are stored, so that they can be read back, with a note.
     ///
-    /// Waits for the disk when the change is kept, and for another update that does: not to be called where requests are served.
+    /// Blocks on the disk while the change is saved, and on other updates. Do not call it on a thread that serves connections.
     ///
     /// # Errors
     /// [`UpdateRefused`]; nothing was applied.
@@ -162,7 +162,7 @@ impl<S: Settings> Live<S> {
             .settle(&mut notes)
             .map_err(|why| UpdateRefused::Value(refusal("", "", why)))?;
         let changed = differences(&*current, &candidate);
-        // A contradiction that stood before is not this update's.
+        // A contradiction that existed before was not caused by this update.
         let asked = |key: &String| entries.iter().any(|entry| entry.key.trim() == key);
         notes.retain(|note| note.keys.iter().any(asked));
         if let Some(kept) = self.kept.as_ref().filter(|_| !changed.is_empty()) {
@@ -182,7 +182,7 @@ fn apply<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<Optio
         return apply_unclaimed(settings, name, value);
     };
     if key.change == Change::AtStart {
-        // The same value again is no change: tools send whole files back.
+        // The same value is no change: tools send whole files.
         if (key.print)(settings) == value {
             return Ok(None);
         }
@@ -206,7 +206,7 @@ fn apply_unclaimed<S: Settings>(settings: &mut S, name: &str, value: &str) -> Re
     }
     if settings.others_mut().set(name, value) {
         let reason = apache::without_effect(name).map(|reason| format!(": {reason}")).unwrap_or_default();
-        return Ok(Some(Note::new(&[name], format!("{name} changes nothing here{reason}"))));
+        return Ok(Some(Note::new(&[name], format!("{name} has no effect here{reason}"))));
     }
     if apache::is_known_to_apache(name) {
         return Err(UpdateRefused::Value(refusal(name, "...", "the value is too long".to_owned())));
@@ -298,11 +298,11 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_only_at_the_start_is_not_changed() {
+    fn a_key_that_is_read_at_the_start_is_not_changed() {
         let live = Live::new(Example::default());
         let refused = live.update(b"autoCreateTopicEnable=false\nlistenPort=1").unwrap_err();
         assert_eq!(refused, UpdateRefused::AtStart("listenPort".to_owned()));
-        assert!(live.current().auto, "an update is taken whole or not at all");
+        assert!(live.current().auto, "an update is applied completely or not at all");
         assert_eq!(
             changed(&live, "listenPort=10911"),
             Ok(Vec::new()),
@@ -362,23 +362,27 @@ mod tests {
             "defaultTopicQueueNums=500 counts as 128, allowed is 1 to 128; many queues of many topics"
         );
         assert_eq!(live.current().queues, 128);
-        assert_eq!(remark(&live, "listenPort=10911"), "", "what stood before is not told again");
+        assert_eq!(
+            remark(&live, "listenPort=10911"),
+            "",
+            "a note on an older contradiction is not repeated"
+        );
         assert_eq!(remark(&live, "autoCreateTopicEnable=true"), "many queues of many topics");
     }
 
     #[test]
-    fn a_key_that_changes_nothing_is_answered_so_and_can_be_read_back() {
+    fn a_key_without_effect_gets_a_note_and_can_be_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let kept = Kept::at(dir.path().join("live.properties"));
         let live = Live::keeping(Example::default(), kept.clone());
-        assert_eq!(remark(&live, "waitTimeMillsInSendQueue=200"), "", "as it is given already");
+        assert_eq!(remark(&live, "waitTimeMillsInSendQueue=200"), "", "the reported value is no change");
         assert_eq!(
             remark(
                 &live,
                 "sendMessageThreadPoolNums=4\nwaitTimeMillsInSendQueue=300\nslaveReadEnable=true"
             ),
-            "sendMessageThreadPoolNums changes nothing here; waitTimeMillsInSendQueue changes nothing here; \
-             slaveReadEnable changes nothing here: replication is not there yet"
+            "sendMessageThreadPoolNums has no effect here; waitTimeMillsInSendQueue has no effect here; \
+             slaveReadEnable has no effect here: replication is not implemented yet"
         );
         assert_eq!(
             remark(&live, "sendMessageThreadPoolNums=4"),
@@ -397,7 +401,7 @@ mod tests {
     #[test]
     fn readers_do_not_wait_for_an_update_that_is_being_written() {
         let dir = tempfile::tempdir().unwrap();
-        // Opening a pipe to write waits until somebody reads it: a disk that takes its time.
+        // Opening a pipe for writing blocks until it is opened for reading: a slow disk.
         let pipe = dir.path().join("live.properties.tmp");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let live = Arc::new(Live::keeping(Example::default(), Kept::at(dir.path().join("live.properties"))));
@@ -414,13 +418,13 @@ mod tests {
         let reader = Arc::clone(&live);
         std::thread::spawn(move || answer.send(reader.current().auto));
         assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(true));
-        assert!(!updating.is_finished(), "nobody has read the pipe");
+        assert!(!updating.is_finished(), "the pipe was not read yet");
         drop(std::fs::File::open(&pipe).unwrap());
         let _ = updating.join().unwrap();
     }
 
     #[test]
-    fn the_text_of_all_values_is_taken_back() {
+    fn the_text_of_all_values_can_be_applied() {
         let live = Live::new(Example::default());
         assert_eq!(
             live.text(),

@@ -1,7 +1,7 @@
-//! The known name nearest to one that is not known, for the reader who mistyped it.
+//! The known name nearest to an unknown one, for hints on typing errors.
 
 /// The candidate that takes the fewest edits from `name` (letters added, dropped, changed, or two neighbours swapped; case does not
-/// count), if that is at most a third of its letters. Of equals the first.
+/// count), if that is at most a third of its letters. The first of several equally near ones.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = lowercase(name);
     let limit = (name.len() / 3).max(2);
@@ -18,7 +18,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 fn lowercase(name: &str) -> Vec<char> {
-    // Bounded: a name of any length comes from a file, the distance is quadratic.
+    // Limited: a file may have names of any length, and the distance is quadratic.
     name.chars().take(128).map(|c| c.to_ascii_lowercase()).collect()
 }
 
@@ -47,7 +47,7 @@ mod tests {
     const NAMES: [&str; 4] = ["brokerName", "brokerRole", "listenPort", "brokerClusterName"];
 
     #[test]
-    fn a_slip_finds_the_name() {
+    fn a_typing_error_finds_the_name() {
         assert_eq!(nearest("brokerNmae", NAMES), Some("brokerName"));
         assert_eq!(nearest("listenport", NAMES), Some("listenPort"));
         assert_eq!(nearest("clusterName", NAMES), None);
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_finds_nothing() {
+    fn a_different_word_finds_nothing() {
         assert_eq!(nearest("zzz", NAMES), None);
         assert_eq!(nearest("", NAMES), None);
     }

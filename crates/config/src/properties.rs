@@ -1,4 +1,4 @@
-//! Java's properties text: what Apache's configuration files and configuration bodies are written in.
+//! Java's properties format, in which Apache's configuration files and request bodies are written.
 //!
 //! The grammar, complete:
 //! * A line ends at LF, CR or CRLF. Blanks, tabs and form feeds before the first other character do not count.
@@ -7,15 +7,15 @@
 //! * The key ends at the first unescaped `=`, `:` or blank. Blanks around it and one `=` or `:` are skipped; the rest is the value.
 //! * `\t \n \r \f \uXXXX` are those characters (`\u` in UTF-16 units); a backslash before anything else disappears.
 //!
-//! Every entry knows its line, so that a refusal can name it. The text is read as UTF-8, and as ISO 8859-1 (Java's choice) where it
-//! is not UTF-8. What is not here: what keys mean.
+//! Every entry knows its line, so that a refusal can name it. The text is read as UTF-8, or as ISO 8859-1 (Java's choice) if it
+//! is not UTF-8. Not here: what keys mean.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Longest text that is read, in bytes; a configuration is a page or two.
+/// Maximum length of a text in bytes; a configuration has a few pages.
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// One key and its value.
@@ -33,17 +33,17 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Larger than [`MAX_BYTES`].
-    #[error("{0} bytes is too much for a configuration, at most {MAX_BYTES} are read")]
+    #[error("the configuration has {0} bytes, at most {MAX_BYTES} are allowed")]
     TooLong(usize),
     /// A `\u` without four hexadecimal digits.
     #[error("line {0}: \\u needs four hexadecimal digits")]
     BadEscape(usize),
 }
 
-/// Reads bytes of a file or body.
+/// Parses the bytes of a file or body.
 ///
 /// # Errors
-/// [`ParseError`] when it is too long or an escape is broken.
+/// [`ParseError`] if it is too long or an escape is malformed.
 pub fn parse_bytes(bytes: &[u8]) -> Result<Vec<Entry>, ParseError> {
     if bytes.len() > MAX_BYTES {
         return Err(ParseError::TooLong(bytes.len()));
@@ -58,10 +58,10 @@ fn decode(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Reads text. Entries come in the order of the text; a key that stands twice comes twice, and the later one counts.
+/// Parses text. Entries are in the order of the text; a repeated key has several entries, of which the last one counts.
 ///
 /// # Errors
-/// [`ParseError`] when an escape is broken.
+/// [`ParseError`] if an escape is malformed.
 pub fn parse(text: &str) -> Result<Vec<Entry>, ParseError> {
     logical_lines(text).into_iter().map(|(line, text)| entry(&text, line)).collect()
 }
@@ -166,7 +166,7 @@ fn four_hex_digits(chars: &mut Peekable<Chars<'_>>, line: usize) -> Result<u16, 
     Ok(value)
 }
 
-/// Appends `key=value` and a line feed, escaped so that [`parse`] and Java read the same back. Not ASCII becomes `\uXXXX`.
+/// Appends `key=value` and a line feed, escaped so that [`parse`] and Java read the same values. Characters outside ASCII become `\uXXXX`.
 pub fn write_line(out: &mut String, key: &str, value: &str) {
     escape(out, key, true);
     out.push('=');
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_empty_lines_are_nothing_and_do_not_continue() {
+    fn comments_and_empty_lines_are_skipped_and_do_not_continue() {
         assert_eq!(pairs("# a=b\\\n  ! c=d\n\n \t\nx=y"), [pair("x", "y")]);
     }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_escape_names_its_line() {
+    fn a_malformed_escape_names_its_line() {
         assert_eq!(parse("a=1\nb=\\u12"), Err(ParseError::BadEscape(2)));
     }
 

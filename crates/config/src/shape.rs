@@ -1,7 +1,7 @@
-//! How a value looks as text: one shape for each kind of value, which parses, prints and says what it allows.
+//! Text forms of values: one shape for each kind of value, which parses, prints and describes the allowed values.
 //!
-//! Shapes are the only place where text becomes a typed value. Units stand in the doc sentence and in the shape's kind, and the
-//! Rust type carries them on (`Duration`, not a number of something). What is not here: which key has which shape.
+//! Only shapes turn text into typed values. The doc sentence and the shape's kind name the unit, and the
+//! Rust type carries it (`Duration`, not a number). Not here: which key has which shape.
 
 mod choice;
 mod number;
@@ -13,41 +13,41 @@ pub use number::{Integer, Percent, RoundedUp, Whole, bytes, bytes_in_units_of, p
 pub use text::{Address, Path, Text, address, host, host_and_port, name, path, text, text_that};
 pub use time::{HoursOfDay, HoursText, Span, hours, hours_of_day, milliseconds, seconds};
 
-/// Why a shape does not take a text.
+/// Why a shape refuses a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// It is not among what [`Shape::allowed`] says.
+    /// It is not among the allowed values ([`Shape::allowed`]).
     NotAllowed,
-    /// It is well formed and still not possible, for this reason.
+    /// It is well formed but not possible, for this reason.
     Because(String),
 }
 
 /// Text to value and back.
 pub trait Shape<T> {
-    /// Type in a word or two, as the table shows it.
+    /// Name of the type, as the table shows it.
     fn kind(&self) -> String;
-    /// What is allowed, in words that complete "allowed is …".
+    /// The allowed values, as text that completes "allowed is …".
     fn allowed(&self) -> String;
-    /// The value of a text without blanks around it.
+    /// Parses a text without blanks around it.
     ///
     /// # Errors
-    /// [`Refused`] when the text is not one of the allowed values.
+    /// [`Refused`] if the text is not an allowed value.
     fn parse(&self, text: &str) -> Result<T, Refused>;
-    /// The value that a text which [`Shape::parse`] refuses counts as, where its meaning is clear all the same: a number beyond a
-    /// bound counts as the bound. `None` when there is no sensible meaning; the text is refused then.
+    /// The value that a text refused by [`Shape::parse`] counts as, if its meaning is clear: a number beyond a
+    /// bound counts as the bound. `None` if there is no sensible meaning; the text is refused then.
     fn fit(&self, text: &str) -> Option<T> {
         let _ = text;
         None
     }
-    /// Text that [`Shape::parse`] takes back.
+    /// Text that [`Shape::parse`] accepts.
     fn print(&self, value: &T) -> String;
 }
 
-/// A yes or no.
+/// A boolean.
 #[derive(Debug, Clone, Copy)]
 pub struct Flag;
 
-/// `true` or `false`, in any case as Java takes it; nothing else (Java would take a typing error for `false`).
+/// `true` or `false` in any case, as in Java; nothing else (Java would read a typing error as `false`).
 pub fn flag() -> Flag {
     Flag
 }
@@ -81,7 +81,7 @@ impl Shape<bool> for Flag {
 #[derive(Debug, Clone, Copy)]
 pub struct Optional<S>(S);
 
-/// What `shape` takes, or nothing (the empty text).
+/// What `shape` accepts, or the empty text for no value.
 pub fn optional<S>(shape: S) -> Optional<S> {
     Optional(shape)
 }

@@ -1,8 +1,8 @@
-//! Where values come from, in their order, and what becomes of those nobody claims.
+//! The sources of values in order of precedence, and the assignments that no role claims.
 //!
-//! Life: collect assignments (file, then environment, then flags), [`Sources::fill`] one or several settings from them, then ask for
-//! the [`Sources::leftovers`], which are keys of Apache's without meaning here and names nobody knows. One process may fill two roles
-//! from the same sources; a key counts as claimed when one of them has it.
+//! Life: collect assignments (file, then environment, then flags), [`Sources::fill`] one or several settings from them, then read
+//! the [`Sources::leftovers`], which are keys of Apache's without effect here and unknown names. One process may fill two roles
+//! from the same sources; a key counts as claimed if one of them declares it.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use crate::nearest::nearest;
 use crate::properties::{self, ParseError};
 use crate::shape::Refused;
 
-/// Where a value stands.
+/// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A line of a file.
@@ -46,7 +46,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One value that is not taken.
+/// One refused value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Key, or empty when it is about several.
@@ -55,7 +55,7 @@ pub struct Refusal {
     pub value: String,
     /// What is wrong and what is allowed.
     pub why: String,
-    /// Where it stands.
+    /// Where it comes from.
     pub origin: Origin,
 }
 
@@ -68,7 +68,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// All values that are not taken, so that a file is repaired in one go.
+/// All refused values, so that a file can be corrected at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Refusals(pub Vec<Refusal>);
@@ -76,21 +76,21 @@ pub struct Refusals(pub Vec<Refusal>);
 /// A configuration file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It is not there, or not for us.
+    /// It does not exist or may not be read.
     #[error("cannot read configuration file {path}: {error}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         error: io::Error,
     },
-    /// A file that this program writes, with bytes that it does not write.
+    /// A file that this program wrote has content that it never writes.
     #[error("{path} is damaged: it is empty or has NUL bytes")]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// It is not properties text.
+    /// It is not valid properties text.
     #[error("configuration file {path}: {error}")]
     Parse {
         /// The file.
@@ -103,25 +103,25 @@ pub enum FileError {
 /// A name that no settings claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leftover {
-    /// A key of Apache's that changes nothing here.
+    /// A key of Apache's that has no effect here.
     WithoutMeaning {
         /// Name as Apache has it.
         name: String,
-        /// What is to be said of it, where the name does not say enough.
+        /// Why it has no effect, if the name does not say enough.
         reason: Option<&'static str>,
     },
-    /// A name that neither Apache nor we know.
+    /// A name that neither Apache nor ApogeeMQ knows.
     Unknown {
         /// Name as it was written.
         name: String,
-        /// Where it stands.
+        /// Where it comes from.
         origin: Origin,
-        /// What may have been meant.
+        /// The nearest known name.
         nearest: Option<String>,
     },
 }
 
-/// Which source beats which, whatever the order in which they were added.
+/// Precedence of a source, independent of the order in which sources are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Weakest,
@@ -140,7 +140,7 @@ struct Assignment {
 }
 
 impl Assignment {
-    /// Variables of ours stand under their own name; all others under the key's.
+    /// Our variables are stored under their own name, all other assignments under the key's.
     fn is_for(&self, key: &str) -> bool {
         self.name == key
             || matches!(&self.origin, Origin::Environment(variable) if self.name == *variable && *variable == environment_name(key))
@@ -155,12 +155,12 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// No source yet: everything at its default.
+    /// No source: every key has its default.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts the assignment above all of its rank and below all of a higher one.
+    /// Inserts the assignment above all of its rank and below all of a higher rank.
     fn push(&mut self, rank: Rank, name: &str, value: &str, origin: Origin) {
         let at = self.assignments.partition_point(|assignment| assignment.rank <= rank);
         let assignment = Assignment {
@@ -176,7 +176,7 @@ impl Sources {
     /// Adds a properties file, above those added before.
     ///
     /// # Errors
-    /// [`FileError`] when it cannot be read or is no properties text.
+    /// [`FileError`] if it cannot be read or is not properties text.
     pub fn file(&mut self, path: &Path) -> Result<(), FileError> {
         let bytes = std::fs::read(path).map_err(|error| FileError::Io {
             path: path.to_owned(),
@@ -205,7 +205,7 @@ impl Sources {
         Ok(())
     }
 
-    /// Adds the `APOGEEMQ_…` variables among these, except those in `taken` (they are flags' own).
+    /// Adds the `APOGEEMQ_…` variables among these, except those in `taken`, which belong to flags.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>, taken: &[&str]) {
         let mut ours: Vec<_> = variables
             .into_iter()
@@ -217,7 +217,7 @@ impl Sources {
         }
     }
 
-    /// Adds what a flag says about a key.
+    /// Adds the value that a flag gives a key.
     pub fn flag(&mut self, flag: &str, key: &str, value: &str) {
         self.push(Rank::Flag, key, value, Origin::Flag(flag.to_owned()));
     }
@@ -230,12 +230,12 @@ impl Sources {
     /// Settings from their defaults and all sources.
     ///
     /// # Errors
-    /// Every value that has no sensible meaning, and what the settings say about several keys together.
+    /// [`Refusals`] with every value that has no sensible meaning and every contradiction between keys.
     pub fn fill<S: Settings>(&mut self) -> Result<S, Refusals> {
         self.fill_except(&[])
     }
 
-    /// As [`Sources::fill`], leaving these keys to another role that shares the sources.
+    /// Like [`Sources::fill`], without these keys, which another role reads from the same sources.
     ///
     /// # Errors
     /// As [`Sources::fill`].
@@ -279,12 +279,12 @@ impl Sources {
         Ok(settings)
     }
 
-    /// What was noted while settings were filled: values that count as others, and keys that contradict each other.
+    /// The notes made while settings were filled: values that count as another value, and keys that contradict each other.
     pub fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)
     }
 
-    /// What nobody claimed, each name once, in the order of the sources. `known` are the keys of all roles, for the nearest name.
+    /// The assignments that no role claimed, each name once, in the order of the sources. `known` are the keys of all roles, for the nearest name.
     pub fn leftovers(&self, known: &[&str]) -> Vec<Leftover> {
         let mut seen: Vec<&str> = Vec::new();
         let mut leftovers = Vec::new();
@@ -298,7 +298,7 @@ impl Sources {
     }
 }
 
-/// Keeps what is said about a key of Apache's that the role gives to whoever asks.
+/// Stores the value of a key of Apache's that the role reports to clients.
 fn set_other<S: Settings>(settings: &mut S, assignment: &Assignment) {
     let declared = S::keys().iter().any(|key| assignment.is_for(key.name));
     if let Some(name) = apache::names_of_apache().find(|name| !declared && assignment.is_for(name)) {
@@ -306,7 +306,7 @@ fn set_other<S: Settings>(settings: &mut S, assignment: &Assignment) {
     }
 }
 
-/// Gives a key the value of an assignment; a note where it counts as another.
+/// Sets a key to the value of an assignment; returns a note if it counts as another value.
 fn assign<S: Settings>(key: &Key<S>, settings: &mut S, assignment: &Assignment) -> Result<Option<Note>, Refusal> {
     let (value, origin) = (assignment.value.as_str(), &assignment.origin);
     let noted = |counts: String| Some(Note::new(&[key.name], format!("{origin}: {}={value} {counts}", key.name)));
@@ -318,7 +318,7 @@ fn assign<S: Settings>(key: &Key<S>, settings: &mut S, assignment: &Assignment) 
     if value.is_empty() && !matches!(origin, Origin::Flag(_)) {
         return Ok(Some(Note::new(
             &[key.name],
-            format!("{origin}: {} is empty, which changes nothing", key.name),
+            format!("{origin}: {} is empty and has no effect", key.name),
         )));
     }
     let before_comment = value.split_once('#').map(|(before, _)| before);
@@ -338,7 +338,7 @@ fn assign<S: Settings>(key: &Key<S>, settings: &mut S, assignment: &Assignment) 
     })
 }
 
-/// Gives a key a value; what it counts as, where it counts as another.
+/// Sets a key to a value; returns what it counts as, if that is another value.
 pub(crate) fn take<S>(key: &Key<S>, settings: &mut S, text: &str) -> Result<Option<String>, Refused> {
     match (key.set)(settings, text) {
         Ok(()) => Ok(None),
@@ -362,7 +362,7 @@ fn not_there_yet(assignment: &Assignment) -> Option<Refusal> {
         .iter()
         .find(|wish| assignment.is_for(wish.name) && wish.asks(&assignment.value))
         .map(|wish| (wish.name, wish.reason))?;
-    let why = format!("{reason}, and leaving it out silently would be worse");
+    let why = format!("{reason}, and is refused rather than ignored");
     Some(Refusal {
         key: name.to_owned(),
         value: assignment.value.clone(),
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_counts_where_it_is_clear_and_is_noted_with_its_place() {
+    fn a_clear_meaning_counts_and_is_noted_with_its_origin() {
         let text = "defaultTopicQueueNums=500\nlistenPort=\nforceRegister=false  # for now\nbrokerName=odd\n";
         let (_dir, path) = written(text);
         let mut sources = Sources::new();
@@ -509,9 +509,9 @@ mod tests {
         let place = path.display();
         let expected = [
             format!("{place}:1: defaultTopicQueueNums=500 counts as 128, allowed is 1 to 128"),
-            format!("{place}:2: listenPort is empty, which changes nothing"),
+            format!("{place}:2: listenPort is empty and has no effect"),
             format!("{place}:3: forceRegister=false  # for now counts as false; a comment needs a line of its own"),
-            "environment APOGEEMQ_FORCE_REGISTER: forceRegister is empty, which changes nothing".to_owned(),
+            "environment APOGEEMQ_FORCE_REGISTER: forceRegister is empty and has no effect".to_owned(),
             "an odd name for this port".to_owned(),
         ];
         assert_eq!(sources.take_notes().into_iter().map(|note| note.text).collect::<Vec<_>>(), expected);
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_sensible_meaning_is_refused() {
+    fn a_value_without_sensible_meaning_is_refused() {
         for (flag, value) in [
             ("listenPort", "65536"),
             ("listenPort", "-1"),
@@ -585,13 +585,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_for_protection_that_is_not_there_is_refused() {
+    fn a_key_that_asks_for_missing_protection_is_refused() {
         let (_dir, path) = written("aclEnable=true\n");
         let mut sources = Sources::new();
         sources.file(&path).unwrap();
         let text = sources.fill::<Example>().unwrap_err().to_string();
         assert!(
-            text.contains("broker.conf:1: aclEnable=true is refused: access control is not there yet"),
+            text.contains("broker.conf:1: aclEnable=true is refused: access control is not implemented yet"),
             "{text}"
         );
     }

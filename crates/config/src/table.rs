@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use crate::key::{Change, Declared, Key};
 
-/// Columns of a terminal that lines are folded to.
+/// Width in columns to which lines are folded.
 const WIDTH: usize = 100;
 
-/// All keys as plain text: one block a key, under the section's heading.
+/// All keys as plain text: one block per key, under the heading of its section.
 pub fn plain<S: Declared>(title: &str) -> String {
     let defaults = S::default();
     let mut out = format!("{title}\n");
@@ -26,7 +26,7 @@ pub fn plain<S: Declared>(title: &str) -> String {
     out
 }
 
-/// All keys as Markdown: one table a section, under headings of the third level.
+/// All keys as Markdown: one table per section, under headings of the third level.
 pub fn markdown<S: Declared>(title: &str) -> String {
     let defaults = S::default();
     let mut out = format!("## {title}\n");
@@ -73,7 +73,7 @@ fn change(change: Change) -> &'static str {
     }
 }
 
-/// Text folded at blanks into lines of at most `width` bytes; a longer word has a line of its own.
+/// Text folded at blanks into lines of at most `width` bytes; a longer word gets its own line.
 pub fn folded(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -1,4 +1,4 @@
-//! The body of SEND_BATCH_MESSAGE: messages of one topic and queue, one after the other.
+//! The body of SEND_BATCH_MESSAGE: consecutive messages of one topic and queue.
 //!
 //! | field | bytes |
 //! |---|---|
@@ -20,7 +20,7 @@ pub struct Item<'a> {
     pub properties: &'a [u8],
 }
 
-/// A batch that does not add up.
+/// A batch body whose lengths do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("batch body is malformed at byte {at}")]
 pub struct BatchError {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lying_length_is_an_error_and_ends_the_batch() {
+    fn a_wrong_length_is_an_error_and_ends_the_batch() {
         let mut out = Vec::new();
         push(
             &mut out,

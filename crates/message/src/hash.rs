@@ -17,7 +17,7 @@ pub fn extend(hash: i32, text: &str) -> i32 {
     }
 }
 
-/// The code a consume queue keeps for a tag: the tag's hash, widened; 0 for no tag.
+/// The tag code of a queue entry: the tag's hash, widened to 64 bits; 0 for no tag.
 #[must_use]
 pub fn tags_code(tags: &str) -> i64 {
     if tags.is_empty() { 0 } else { i64::from(java_string_hash(tags)) }

@@ -1,4 +1,4 @@
-//! Message ids: the offset id a broker gives, which says where a message is stored.
+//! Message ids: the offset id, which the broker assigns and which says where a message is stored.
 //!
 //! Offset id: upper-case hex of store address (4 or 16 bytes), port (4 bytes), commit log offset (8 bytes):
 //! 32 or 56 characters.
@@ -6,7 +6,7 @@
 use crate::LogOffset;
 use std::net::{IpAddr, SocketAddr};
 
-/// Most characters of an offset id.
+/// Maximum length of an offset id, in characters.
 pub const MAX_LEN: usize = 56;
 
 /// Writes an offset id into `out` and returns it.
@@ -27,7 +27,7 @@ pub fn offset_id(store_host: SocketAddr, offset: LogOffset) -> String {
     String::from_utf8_lossy(write_offset_id(&mut out, store_host, offset)).into_owned()
 }
 
-/// Reads an offset id back; `None` when it is not one.
+/// Parses an offset id; `None` if the text is not one.
 #[must_use]
 pub fn parse_offset_id(text: &str) -> Option<(SocketAddr, LogOffset)> {
     let bytes = unhex(text)?;

@@ -1,4 +1,4 @@
-//! What a message *is*: the stored record, its properties, ids, names and offsets.
+//! The message model: the stored record, its properties, ids, names and offsets.
 //!
 //! The stored record is also the body of a pull reply, so this crate lies below both the store and the
 //! protocol. It knows bytes only.

@@ -1,46 +1,46 @@
-//! Names of topics and groups: which are allowed, which belong to the system, how retry topics are called.
+//! Names of topics and groups: which are allowed, which are reserved, and the names of retry and dead letter topics.
 
-/// Template whose queues and permission an auto-created topic inherits.
+/// Template topic: an auto-created topic inherits its queues and permission.
 pub const AUTO_CREATE_TOPIC: &str = "TBW102";
-/// Keeps delayed messages, one queue a level.
+/// Stores delayed messages, one queue per level.
 pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
-/// Of Apache's benchmark.
+/// Topic of Apache's benchmark.
 pub const BENCHMARK_TOPIC: &str = "BenchmarkTest";
 /// Prepared transactional messages.
 pub const TRANS_HALF_TOPIC: &str = "RMQ_SYS_TRANS_HALF_TOPIC";
-/// Marks of finished transactional messages.
+/// Markers of finished transactions (op messages).
 pub const TRANS_OP_HALF_TOPIC: &str = "RMQ_SYS_TRANS_OP_HALF_TOPIC";
-/// Transactions that were checked too often.
+/// Half messages that were checked too often.
 pub const TRANS_CHECK_MAX_TIME_TOPIC: &str = "TRANS_CHECK_MAX_TIME_TOPIC";
-/// Keeps messages with an exact time of delivery.
+/// Stores messages with an exact delivery time.
 pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
-/// Topics begin so that keep what becomes of deliveries by POP; the name of the cluster follows.
+/// Prefix of the topics that store checkpoints and acknowledgements of POP; the cluster name follows.
 pub const REVIVE_TOPIC_PREFIX: &str = "rmq_sys_REVIVE_LOG_";
 /// Message trace.
 pub const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
-/// Of Apache's self test.
+/// Topic of Apache's self test.
 pub const SELF_TEST_TOPIC: &str = "SELF_TEST_TOPIC";
-/// Notes of moved offsets.
+/// Events of offsets that were out of range.
 pub const OFFSET_MOVED_EVENT_TOPIC: &str = "OFFSET_MOVED_EVENT";
-/// Of Apache's RocksDB offset store.
+/// Topic of Apache's RocksDB offset store.
 pub const CHECKPOINT_TOPIC: &str = "CHECKPOINT_TOPIC";
-/// System topics may also begin so.
+/// Prefix of further system topics.
 pub const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
-/// A group's retry topic begins so.
+/// Prefix of retry topics; the group follows.
 pub const RETRY_PREFIX: &str = "%RETRY%";
-/// A group's dead letter topic begins so.
+/// Prefix of dead letter topics; the group follows.
 pub const DLQ_PREFIX: &str = "%DLQ%";
-/// System groups begin so.
+/// Prefix of system groups.
 pub const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
-/// Most characters of a topic.
+/// Maximum length of a topic name, in characters.
 pub const MAX_TOPIC_LEN: usize = 127;
-/// Most characters of a retry or dead letter topic.
+/// Maximum length of a retry or dead letter topic name, in characters.
 pub const MAX_RETRY_TOPIC_LEN: usize = 255;
-/// Most characters of a group.
+/// Maximum length of a group name, in characters.
 pub const MAX_GROUP_LEN: usize = 120;
 
-/// Topics that are the system's on every broker; a broker adds those named after itself and its cluster.
+/// System topics of every broker; a broker adds those named after itself and its cluster.
 pub const SYSTEM_TOPICS: [&str; 10] = [
     AUTO_CREATE_TOPIC,
     SCHEDULE_TOPIC,
@@ -75,7 +75,7 @@ pub const BUILT_IN_GROUPS: [&str; 8] = [
     "CID_RMQ_SYS_TRANS",
 ];
 
-/// Why a name is refused; the text is for the client, in Apache's words where users search for them.
+/// Why a name is invalid. The text is for the client and uses Apache's words, which users search for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Empty or blank.
@@ -92,7 +92,7 @@ pub enum NameError {
         /// The name as given.
         name: String,
     },
-    /// Longer than its kind may be.
+    /// Longer than a topic or group name may be.
     #[error("The specified {kind}: {name}, is longer than {kind} max length: {max}")]
     TooLong {
         /// `topic` or `group`.
@@ -107,7 +107,7 @@ pub enum NameError {
 /// Checks a topic's name.
 ///
 /// # Errors
-/// Blank, an illegal character, or too long.
+/// [`NameError`] if the name is blank, has an illegal character, or is too long.
 pub fn check_topic(name: &str) -> Result<(), NameError> {
     let max = if is_retry(name) || is_dlq(name) {
         MAX_RETRY_TOPIC_LEN
@@ -120,7 +120,7 @@ pub fn check_topic(name: &str) -> Result<(), NameError> {
 /// Checks a group's name.
 ///
 /// # Errors
-/// Blank, an illegal character, or too long.
+/// [`NameError`] if the name is blank, has an illegal character, or is too long.
 pub fn check_group(name: &str) -> Result<(), NameError> {
     check("group", name, MAX_GROUP_LEN)
 }
@@ -148,19 +148,19 @@ fn check(kind: &'static str, name: &str, max: usize) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Whether a topic is the system's.
+/// Whether a topic is a system topic.
 #[must_use]
 pub fn is_system_topic(name: &str) -> bool {
     name.starts_with(SYSTEM_TOPIC_PREFIX) || SYSTEM_TOPICS.contains(&name)
 }
 
-/// Whether users may send to a topic; the system's own writers may always.
+/// Whether clients may send to a topic. The broker itself may write to every topic.
 #[must_use]
 pub fn is_sendable(name: &str) -> bool {
     !NOT_SENDABLE.contains(&name)
 }
 
-/// Whether a group is the system's.
+/// Whether a group is a system group.
 #[must_use]
 pub fn is_system_group(name: &str) -> bool {
     name.starts_with(SYSTEM_GROUP_PREFIX)

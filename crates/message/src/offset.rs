@@ -1,4 +1,4 @@
-//! Offsets that must not be mixed: a byte position in the commit log, and a position in one queue.
+//! Typed offsets: a byte position in the commit log and a position in one queue, which must not be mixed.
 //!
 //! Both wrap a Java `long`: on the wire and on disk they are signed, and clients do ask for negative ones.
 

@@ -1,6 +1,6 @@
 //! The property string of a record: `name 0x01 value 0x02`, repeated.
 //!
-//! It is kept as bytes and searched in place: a send looks at two or three properties and must not build a map. Values need
+//! It stays in its encoded form and is searched in place: a send needs two or three properties and must not build a map. Values need
 //! not be UTF-8 (clients whose system uses another charset), and are kept to the byte; as text they are what Java reads.
 //!
 //! Compat: the last separator may be missing (clients from 5.0 on leave it out); a pair without name or value is skipped; of
@@ -14,7 +14,7 @@ use std::borrow::Cow;
 pub const NAME_VALUE_SEPARATOR: u8 = 1;
 /// Between two properties.
 pub const PROPERTY_SEPARATOR: u8 = 2;
-/// Most bytes of an encoded property string: it has a signed 16-bit length on disk.
+/// Maximum length of an encoded property string in bytes: the length field on disk is a signed 16-bit integer.
 pub const MAX_BYTES: usize = i16::MAX as usize;
 
 /// Blank-separated keys of the message, indexed.
@@ -25,9 +25,9 @@ pub const TAGS: &str = "TAGS";
 pub const WAIT: &str = "WAIT";
 /// Delay level, 1 to 18.
 pub const DELAY: &str = "DELAY";
-/// Topic the message is meant for while a system topic keeps it.
+/// Destination topic of a message that is stored in a system topic.
 pub const REAL_TOPIC: &str = "REAL_TOPIC";
-/// Queue the message is meant for while a system topic keeps it.
+/// Destination queue of a message that is stored in a system topic.
 pub const REAL_QID: &str = "REAL_QID";
 /// Topic of the first send of a message that is now in a retry topic.
 pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
@@ -45,9 +45,9 @@ pub const MSG_REGION: &str = "MSG_REGION";
 pub const TRACE_ON: &str = "TRACE_ON";
 /// Cluster the message was sent to.
 pub const CLUSTER: &str = "CLUSTER";
-/// How often the message was consumed before.
+/// How many times the message was consumed before.
 pub const RECONSUME_TIME: &str = "RECONSUME_TIME";
-/// The group's limit of consumption attempts, as the client says.
+/// Maximum number of consumption attempts of the group, set by the client.
 pub const MAX_RECONSUME_TIMES: &str = "MAX_RECONSUME_TIMES";
 /// Seconds until delivery (5.x timer).
 pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
@@ -55,7 +55,7 @@ pub const TIMER_DELAY_SEC: &str = "TIMER_DELAY_SEC";
 pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
 /// Time of delivery in epoch milliseconds (5.x timer).
 pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
-/// Time of delivery in epoch milliseconds, of a message that waits in the timer.
+/// Delivery time in epoch milliseconds of a message stored in the timer topic.
 pub const TIMER_OUT_MS: &str = "TIMER_OUT_MS";
 /// Handle of a POP delivery.
 pub const POP_CK: &str = "POP_CK";
@@ -69,7 +69,7 @@ pub const INNER_BASE: &str = "INNER_BASE";
 pub const LITE_TOPIC: &str = "__LITE_TOPIC";
 /// Priority of the message, from 0 (5.4).
 pub const PRIORITY: &str = "_SYS_MSG_PRIORITY_";
-/// Message group: messages with the same are delivered in the order they were sent.
+/// Message group: messages with the same value are delivered in the order they were sent.
 pub const SHARDING_KEY: &str = "__SHARDINGKEY";
 /// Kind of message for request-reply.
 pub const MSG_TYPE: &str = "MSG_TYPE";
@@ -115,7 +115,7 @@ pub fn text<'a>(properties: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
     find(properties, name).map(text::as_java_reads)
 }
 
-/// What the log and its indexes need of a property string, found in one pass; as text, of which Java's hashes are made.
+/// The properties that the log and its indexes need, found in one pass, as text, because Java's hashes are of text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Indexed<'a> {
     /// The tag, empty for none.

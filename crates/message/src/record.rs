@@ -20,10 +20,10 @@
 //! | 16 | topic length, topic | 1 (V1) or 2 (V2) + n | V2 when the topic has more than 127 bytes |
 //! | 17 | properties length, properties | 2 + n | |
 //!
-//! At the end of a log file stands a filler: the number of bytes left (4) and its magic (4). A size of zero is
-//! space never written.
+//! A log file ends with a filler: the number of remaining bytes (4) and its magic (4). A size of zero marks
+//! space that was never written.
 //!
-//! The CRC covers the body only, so a torn record is also recognised by fields that cannot be: see
+//! The CRC covers the body only, so a torn record is also recognised by impossible field values: see
 //! [`Record::is_plausible`].
 
 use crate::{LogOffset, QueueOffset, sys_flag};
@@ -36,22 +36,22 @@ pub const MAGIC_V1: u32 = 0xDAA3_20A7;
 pub const MAGIC_V2: u32 = 0xDAA3_20AB;
 /// Magic of the filler at a log file's end.
 pub const MAGIC_FILLER: u32 = 0xCBD4_3194;
-/// Bytes of a filler's head; a log file always keeps so many for it.
+/// Bytes of a filler's header, which every log file reserves.
 pub const FILLER_LEN: usize = 8;
 /// Bytes of the smallest record: IPv4 hosts, no body, topic or properties.
 pub const MIN_LEN: usize = 91;
-/// Highest position in a queue: the place of its entry, and of the file after it, is still a place in a file.
+/// Highest queue offset: the file positions of its entry, and of the file after it, still fit into an `i64`.
 pub const MAX_QUEUE_OFFSET: i64 = i64::MAX / 32;
-/// Where the store timestamp stands in a record with an IPv4 born host.
+/// Position of the store timestamp in a record with an IPv4 born host.
 const STORE_TIMESTAMP_AT_V4: usize = 56;
-/// Bytes of a record up to its store timestamp, that included, however long its hosts are: what
+/// Bytes of a record up to and including its store timestamp, for hosts of any length: what
 /// [`peek_store_timestamp`] needs.
 pub const STORE_TIMESTAMP_END: usize = STORE_TIMESTAMP_AT_V4 + 12 + 8;
 
-/// Bytes of a record up to its body, however long its hosts are: what [`Front::parse`] needs.
+/// Bytes of a record up to its body, for hosts of any length: what [`Front::parse`] needs.
 pub const FRONT_LEN: usize = MIN_LEN - 3 + 24;
 
-/// A message on its way into the log: everything but what the log assigns.
+/// A message to be appended: everything but what the log assigns.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
     /// Topic name, at most 32,767 bytes.
@@ -62,13 +62,13 @@ pub struct Draft<'a> {
     pub flag: i32,
     /// System flag; host bits are set by [`Draft::encode`] from the addresses.
     pub sys_flag: i32,
-    /// When the producer made the message, epoch milliseconds.
+    /// When the producer created the message, epoch milliseconds.
     pub born_timestamp: i64,
     /// The producer's address.
     pub born_host: SocketAddr,
     /// This broker's address.
     pub store_host: SocketAddr,
-    /// How often it was consumed before.
+    /// How many times it was consumed before.
     pub reconsume_times: i32,
     /// Log offset of the half message of a committed transaction, else 0.
     pub prepared_offset: i64,
@@ -76,7 +76,7 @@ pub struct Draft<'a> {
     pub body: &'a [u8],
     /// The encoded properties, with `added_properties` at most [`crate::properties::MAX_BYTES`].
     pub properties: &'a [u8],
-    /// What the broker adds behind them: separated where needed, by the caller.
+    /// Properties that the broker appends to them. The caller adds the separator if one is needed.
     pub added_properties: &'a [u8],
     /// CRC of the body, from [`body_crc`].
     pub body_crc: u32,
@@ -93,7 +93,7 @@ pub struct Placement {
     pub store_timestamp: i64,
 }
 
-/// The CRC a record keeps of its body.
+/// The CRC that a record stores of its body.
 #[must_use]
 pub fn body_crc(body: &[u8]) -> u32 {
     crc32fast::hash(body) & 0x7FFF_FFFF
@@ -104,7 +104,7 @@ const fn host_len(v6: bool) -> usize {
 }
 
 impl<'a> Draft<'a> {
-    /// A message without flags and properties, that was made at no time by nobody: callers name what they know.
+    /// A message without flags, properties, timestamps and hosts. Callers set the fields that they know.
     #[must_use]
     pub fn new(topic: &'a str, queue_id: i32, body: &'a [u8]) -> Self {
         let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -125,7 +125,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A stored message once more, as it is but for what the log assigns. It is no transaction's any more.
+    /// A copy of a stored message, without what the log assigns and without its transaction.
     #[must_use]
     pub fn of(record: &Record<'a>) -> Self {
         Self {
@@ -199,7 +199,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Writes the filler that ends a log file with `left` bytes of room, of which it writes the first eight.
+/// Writes the filler of a log file with `left` remaining bytes: the first eight of them.
 pub fn encode_filler(left: usize, out: &mut BytesMut) {
     out.put_u32(left as u32);
     out.put_u32(MAGIC_FILLER);
@@ -213,10 +213,10 @@ fn put_host(out: &mut BytesMut, host: SocketAddr) {
     out.put_i32(i32::from(host.port()));
 }
 
-/// What stands at a position of the log, by its first eight bytes.
+/// What is at a position of the log, judged by its first eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peek {
-    /// A record of that many bytes, not looked at any further.
+    /// A record of that many bytes; nothing else of it was checked.
     Record {
         /// Its total size.
         size: usize,
@@ -225,11 +225,11 @@ pub enum Peek {
     Filler,
     /// Never written.
     End,
-    /// None of these.
+    /// Neither a record, nor a filler, nor unwritten space.
     Corrupt,
 }
 
-/// Looks at the first eight bytes; fewer count as [`Peek::End`].
+/// Examines the first eight bytes; fewer count as [`Peek::End`].
 #[must_use]
 pub fn peek(bytes: &[u8]) -> Peek {
     let Some((size, magic)) = u32_at(bytes, 0).zip(u32_at(bytes, 4)) else {
@@ -251,7 +251,7 @@ pub fn peek_store_timestamp(bytes: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// What a record says before its body of the place it has, for readers who do not want to read its body yet.
+/// The fields of a record before its body, for readers that do not need the body yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Front {
     /// Bytes of the whole record.
@@ -260,7 +260,7 @@ pub struct Front {
     pub queue_id: i32,
     /// Position in its queue.
     pub queue_offset: QueueOffset,
-    /// Where the length of the topic stands, in bytes from the record's first.
+    /// Position of the topic length, in bytes from the start of the record.
     pub topic_at: usize,
     /// The length of the topic has two bytes.
     is_v2: bool,
@@ -270,7 +270,7 @@ impl Front {
     /// Reads the first [`FRONT_LEN`] bytes of a record, or all of a shorter one.
     ///
     /// # Errors
-    /// The bytes begin no record, or their lengths cannot be.
+    /// [`RecordError`] if the bytes do not start a record or its lengths are impossible.
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         let Peek::Record { size } = peek(bytes) else {
             return Err(RecordError::Magic);
@@ -299,10 +299,10 @@ impl Front {
         })
     }
 
-    /// The topic, from the bytes that stand at `topic_at`; more may follow it.
+    /// The topic, from the bytes at `topic_at`; more may follow it.
     ///
     /// # Errors
-    /// It is not whole, or no text.
+    /// [`RecordError`] if the topic is incomplete or not UTF-8.
     pub fn topic<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, RecordError> {
         let mut fields = Fields { rest: bytes };
         let len = if self.is_v2 {
@@ -321,7 +321,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// Fewer bytes than the record says it has.
+    /// Fewer bytes than the record's total size.
     #[error("record is cut short")]
     Short,
     /// Not a record's magic.
@@ -331,7 +331,7 @@ pub enum RecordError {
     #[error("record's inner lengths do not add up")]
     Lengths,
     /// The topic is not UTF-8.
-    #[error("record's topic is not text")]
+    #[error("record's topic is not UTF-8")]
     Topic,
 }
 
@@ -352,7 +352,7 @@ pub struct Record<'a> {
     pub log_offset: LogOffset,
     /// System flag.
     pub sys_flag: i32,
-    /// When the producer made it.
+    /// When the producer created it.
     pub born_timestamp: i64,
     /// The producer's address.
     pub born_host: SocketAddr,
@@ -360,7 +360,7 @@ pub struct Record<'a> {
     pub store_timestamp: i64,
     /// The broker's address.
     pub store_host: SocketAddr,
-    /// How often it was consumed before.
+    /// How many times it was consumed before.
     pub reconsume_times: i32,
     /// Log offset of a committed transaction's half message.
     pub prepared_offset: i64,
@@ -376,7 +376,7 @@ impl<'a> Record<'a> {
     /// Reads the record that starts `bytes`; more bytes may follow it. Every length is checked.
     ///
     /// # Errors
-    /// The bytes are not a whole, well-formed record. The CRC is not looked at.
+    /// [`RecordError`] if the bytes are not a complete, well-formed record. The CRC is not checked.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let size = u32_at(bytes, 0).ok_or(RecordError::Short)? as usize;
         let v2 = match u32_at(bytes, 4).ok_or(RecordError::Short)? {
@@ -438,7 +438,7 @@ impl<'a> Record<'a> {
         self.body_crc == body_crc(self.body)
     }
 
-    /// Whether fields outside the CRC are such as a broker writes: what recovery asks of a record that may be torn.
+    /// Whether the fields that the CRC does not cover have possible values. Recovery checks this for records that may be torn.
     /// A page that never reached the disk reads as zeros, and neither a topic nor a property string contains one.
     #[must_use]
     pub fn is_plausible(&self, at: LogOffset) -> bool {
@@ -512,7 +512,7 @@ mod tests {
         }
     }
 
-    const PLACE: Placement = Placement {
+    const PLACEMENT: Placement = Placement {
         queue_offset: QueueOffset(11),
         log_offset: LogOffset(4096),
         store_timestamp: 1_700_000_000_001,
@@ -524,14 +524,14 @@ mod tests {
             for topic in ["orders".to_owned(), "t".repeat(200)] {
                 let d = draft(&topic, b"hello", b"A\x011\x02", host);
                 let mut out = BytesMut::new();
-                d.encode(PLACE, &mut out);
+                d.encode(PLACEMENT, &mut out);
                 assert_eq!(out.len(), d.encoded_len());
                 assert_eq!(peek(&out), Peek::Record { size: out.len() });
-                assert_eq!(peek_store_timestamp(&out), Some(PLACE.store_timestamp));
+                assert_eq!(peek_store_timestamp(&out), Some(PLACEMENT.store_timestamp));
                 let r = Record::parse(&out).unwrap();
                 assert_eq!(
                     (r.topic, r.body, r.properties, r.queue_offset),
-                    (topic.as_str(), d.body, d.properties, PLACE.queue_offset)
+                    (topic.as_str(), d.body, d.properties, PLACEMENT.queue_offset)
                 );
                 assert_eq!((r.born_host, r.store_host), (d.born_host, d.store_host));
                 assert!(r.crc_matches() && r.is_plausible(LogOffset(4096)) && !r.is_plausible(LogOffset(1)));
@@ -540,12 +540,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_message_is_stored_once_more_as_it_was_without_its_transaction() {
+    fn a_copy_of_a_stored_message_has_no_transaction() {
         let mut first = BytesMut::new();
-        draft("orders", b"hello", b"A\x011\x02", "[2001:db8::1]:6").encode(PLACE, &mut first);
+        draft("orders", b"hello", b"A\x011\x02", "[2001:db8::1]:6").encode(PLACEMENT, &mut first);
         let record = Record::parse(&first).unwrap();
         let mut second = BytesMut::new();
-        Draft::of(&record).encode(PLACE, &mut second);
+        Draft::of(&record).encode(PLACEMENT, &mut second);
         let without = Record {
             prepared_offset: 0,
             ..record
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_offset_that_no_file_has_room_for_is_not_plausible() {
+    fn a_queue_offset_beyond_any_file_position_is_not_plausible() {
         let d = draft("t", b"x", b"", "1.2.3.4:5");
         for (offset, is_plausible) in [
             (MAX_QUEUE_OFFSET, true),
@@ -571,11 +571,11 @@ mod tests {
             let mut out = BytesMut::new();
             let place = Placement {
                 queue_offset: QueueOffset(offset),
-                ..PLACE
+                ..PLACEMENT
             };
             d.encode(place, &mut out);
             assert_eq!(
-                Record::parse(&out).unwrap().is_plausible(PLACE.log_offset),
+                Record::parse(&out).unwrap().is_plausible(PLACEMENT.log_offset),
                 is_plausible,
                 "{offset}"
             );
@@ -586,8 +586,8 @@ mod tests {
     fn zeroed_properties_are_not_plausible() {
         let d = draft("t", b"x", b"A\x011\0\0", "1.2.3.4:5");
         let mut out = BytesMut::new();
-        d.encode(PLACE, &mut out);
-        assert!(!Record::parse(&out).unwrap().is_plausible(PLACE.log_offset));
+        d.encode(PLACEMENT, &mut out);
+        assert!(!Record::parse(&out).unwrap().is_plausible(PLACEMENT.log_offset));
     }
 
     proptest! {
@@ -607,7 +607,7 @@ mod tests {
         fn every_draft_is_read_back(topic in "[a-z]{1,300}", body: Vec<u8>, properties in "[a-z\u{1}\u{2}]{0,300}") {
             let d = draft(&topic, &body, properties.as_bytes(), "1.2.3.4:5");
             let mut out = BytesMut::new();
-            d.encode(PLACE, &mut out);
+            d.encode(PLACEMENT, &mut out);
             let r = Record::parse(&out).unwrap();
             prop_assert_eq!((r.topic, r.body, r.properties), (d.topic, d.body, d.properties));
             for cut in [0, 1, out.len() / 2, out.len() - 1] {

@@ -8,7 +8,7 @@ pub const MULTI_TAGS: i32 = 0x2;
 pub const TRANSACTION_MASK: i32 = 0xC;
 /// A half message, not to be delivered.
 pub const TRANSACTION_PREPARED: i32 = 0x4;
-/// The message a committed transaction left.
+/// The message of a committed transaction.
 pub const TRANSACTION_COMMIT: i32 = 0x8;
 /// A rolled back transaction.
 pub const TRANSACTION_ROLLBACK: i32 = 0xC;
@@ -23,7 +23,7 @@ pub const INNER_BATCH: i32 = 0x80;
 /// Bits 8 to 10: compression type (0 or 3 zlib, 1 LZ4, 2 ZSTD).
 pub const COMPRESSION_TYPE_MASK: i32 = 0x700;
 
-/// Whether a message with this flag belongs in its queue: half messages and rolled back ones are in the log only.
+/// Whether a message with this flag has an entry in its queue. Half messages and rolled back ones are in the log only.
 #[must_use]
 pub const fn is_in_queue(flag: i32) -> bool {
     !matches!(flag & TRANSACTION_MASK, TRANSACTION_PREPARED | TRANSACTION_ROLLBACK)

@@ -1,10 +1,10 @@
-//! Text of others: what a Java program reads in bytes that are not UTF-8, and what of a text may be printed.
+//! Untrusted text: how Java reads bytes that are not UTF-8, and which characters may be printed.
 //!
 //! Clients whose system uses another charset (C++ clients on GBK) send tags and keys in it. The bytes are stored as they are;
 //! hashes and comparisons use the text that the Java broker and Java consumers see, so that both find the same messages.
 //!
-//! Names, addresses, bodies and remarks reach logs and terminals. A line end, an escape sequence or a character that turns or
-//! hides what follows would let whoever wrote them forge what is read there, so whatever prints escapes them: [`line`],
+//! Names, addresses, bodies and remarks reach logs and terminals. With a line end, an escape sequence or a character that reverses or
+//! hides text, their authors could forge what is read there. So all code that prints them escapes them: [`line`],
 //! [`lines`], [`json`] and [`brief`].
 
 use std::borrow::Cow;
@@ -40,7 +40,7 @@ fn replaced(mut bytes: &[u8]) -> String {
     text
 }
 
-/// The text without anything that a terminal or a reader would take for something else: control characters, line ends, and
+/// The text in one line without hidden characters: control characters, line ends, and
 /// characters that have no width or change the direction of text are escaped as in Rust (`\\n`, `\\u{1b}`).
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
@@ -53,10 +53,10 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'), as_in_rust)
 }
 
-/// Most bytes of [`brief`] text, before its end mark.
+/// Maximum length of [`brief`] text in bytes, without its ellipsis.
 const MAX_BRIEF: usize = 8 << 10;
 
-/// [`line`], cut where it is too long to be read: for remarks, which repeat what others sent.
+/// [`line`], cut to a readable length: for remarks, which repeat what clients sent.
 #[must_use]
 pub fn brief(text: &str) -> Cow<'_, str> {
     let shown = line(&text[..text.floor_char_boundary(MAX_BRIEF)]);
@@ -66,7 +66,7 @@ pub fn brief(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &shown[..shown.floor_char_boundary(MAX_BRIEF)]))
 }
 
-/// JSON that says the same in characters that can be seen. White space between its values stays.
+/// Equivalent JSON with hidden characters escaped. White space between its values stays.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t' | '\r'), as_in_json)
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_seen_stays_and_the_rest_is_escaped() {
+    fn visible_characters_stay_and_the_rest_is_escaped() {
         let plain = "orders_1|%RETRY%g 消息 😀 é \u{fffd}\u{a0}";
         for shown in [line(plain), lines(plain), json(plain)] {
             assert!(matches!(shown, Cow::Borrowed(text) if text == plain));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn brief_text_has_a_bound_after_it_is_escaped() {
+    fn brief_text_is_limited_after_escaping() {
         assert!(matches!(brief("topic[x] not exist"), Cow::Borrowed("topic[x] not exist")));
         for long in ["x".repeat(1 << 20), "\u{1}".repeat(MAX_BRIEF), "é".repeat(MAX_BRIEF)] {
             let text = brief(&long);

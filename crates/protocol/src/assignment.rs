@@ -1,11 +1,11 @@
-//! How a group gets a topic's messages: codes 401 and 402. Not here: 400, by which the broker shares out queues, which is not served.
+//! Request modes, how a group gets a topic's messages: codes 401 and 402. Not here: code 400 (the broker assigns queues), which is not served.
 
 use crate::json::named_enum::named_enum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 named_enum! {
-    /// How the members of a group get a topic's messages.
+    /// How the members of a group consume a topic.
     pub enum RequestMode {
         /// Each queue belongs to one member, which pulls.
         Pull = "PULL",

@@ -1,4 +1,4 @@
-//! Request and response codes: every code any RocketMQ up to 5.5 has had, with Apache's constant name.
+//! Request and response codes: every code of every RocketMQ version up to 5.5, with Apache's constant name.
 //!
 //! A code is listed whether it is served or not: the broker and the name server refuse a code they do not serve with its name and
 //! feature. Values never change meaning; new ones are only added.
@@ -334,14 +334,14 @@ impl From<ResponseCode> for i32 {
     }
 }
 
-/// Undoes the cut to 16 bits that a binary header does to codes from 200000 on (POP, lite topics).
+/// Restores codes from 200000 on (POP, lite topics), which a binary header truncates to 16 bits.
 ///
 /// Compat: Apache's server does not map them back, so its clients can use POP with JSON headers only. No code of 16 bits
 /// falls into the two ranges, so mapping is safe.
 pub fn widen_binary(code: i16) -> i32 {
-    const LOST: i32 = 3 << 16;
+    const TRUNCATED_BITS: i32 = 3 << 16;
     match i32::from(code) {
-        cut @ (3442..=3471 | 3543) => cut + LOST,
+        cut @ (3442..=3471 | 3543) => cut + TRUNCATED_BITS,
         whole => whole,
     }
 }
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_cut_to_sixteen_bits_are_restored_and_collide_with_none() {
+    fn codes_truncated_to_sixteen_bits_are_restored_without_collision() {
         for &code in RequestCode::ALL {
             let number = i32::from(code);
             assert_eq!(widen_binary(number as i16), number, "{}", code.name());

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Grows with each change of a table; two copies are the same when all three parts are.
+/// Grows with each change of a table. Two copies are equal if all three parts are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DataVersion {

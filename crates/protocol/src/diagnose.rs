@@ -1,7 +1,7 @@
-//! Looking closer: what a consumer does (307), consuming one message on demand (309), time spans (303), raw queue entries
+//! Diagnosis: the state of a consumer (307), consuming one message on demand (309), time spans (303), raw queue entries
 //! (321), subscriptions (343, 345).
 //!
-//! The broker hands 307 and 309 on to the client and its answer back as it is; [`RunningInfo`] is for tools.
+//! The broker forwards 307 and 309 to the client and its answer back unchanged; [`RunningInfo`] is for tools.
 
 use crate::header::header;
 use crate::heartbeat::Subscription;
@@ -18,7 +18,7 @@ header! {
         pub consumer_group: &'a str = "consumerGroup",
         /// The client.
         pub client_id: &'a str = "clientId",
-        /// With its stack traces.
+        /// Whether to include stack traces.
         pub jstack_enable: bool = "jstackEnable",
     }
 }
@@ -43,31 +43,31 @@ header! {
     }
 }
 
-/// The answer of code 307: what a consumer does. Clients other than Java's leave parts out.
+/// The answer of code 307: the state of a consumer. Clients in other languages than Java omit parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RunningInfo {
-    /// Stack traces, where they were asked for.
+    /// Stack traces, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jstack: Option<String>,
     /// Queues it consumes by POP.
     #[serde(with = "object_keys")]
     pub mq_pop_table: BTreeMap<MessageQueue, PopQueue>,
-    /// Queues it has.
+    /// Queues assigned to it.
     #[serde(with = "object_keys")]
     pub mq_table: BTreeMap<MessageQueue, ProcessQueue>,
-    /// Settings; text in general, see [`RunningInfo::property`].
+    /// Settings; usually text, see [`RunningInfo::property`].
     pub properties: BTreeMap<String, serde_json::Value>,
-    /// Speed by topic.
+    /// Throughput by topic.
     pub status_table: BTreeMap<String, ConsumeSpeed>,
-    /// What it wants.
+    /// Its subscriptions.
     pub subscription_set: Vec<Subscription>,
-    /// What the application adds.
+    /// Values that the application adds.
     pub user_consumer_info: BTreeMap<String, String>,
 }
 
 impl RunningInfo {
-    /// A setting as text; `None` when the client did not say.
+    /// A setting as text; `None` if the client did not send it.
     pub fn property(&self, name: &str) -> Option<String> {
         match self.properties.get(name)? {
             serde_json::Value::String(text) => Some(text.clone()),
@@ -80,7 +80,7 @@ impl RunningInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProcessQueue {
-    /// Messages fetched and not consumed yet.
+    /// Messages pulled and not consumed yet.
     pub cached_msg_count: i32,
     /// Highest offset of those.
     pub cached_msg_max_offset: i64,
@@ -91,9 +91,9 @@ pub struct ProcessQueue {
     pub cached_msg_size_in_mib: i32,
     /// The next offset to consume.
     pub commit_offset: i64,
-    /// Given up.
+    /// Dropped: the queue is assigned to another consumer.
     pub droped: bool,
-    /// When something of it was last consumed, ms.
+    /// When a message of it was last consumed, ms.
     pub last_consume_timestamp: i64,
     /// When it was last locked, ms.
     pub last_lock_timestamp: i64,
@@ -107,7 +107,7 @@ pub struct ProcessQueue {
     pub transaction_msg_max_offset: i64,
     /// Lowest offset of those.
     pub transaction_msg_min_offset: i64,
-    /// How often giving up the lock failed.
+    /// How often unlocking failed.
     pub try_unlock_times: i64,
 }
 
@@ -115,39 +115,39 @@ pub struct ProcessQueue {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PopQueue {
-    /// Given up.
+    /// Dropped: the queue is assigned to another consumer.
     pub droped: bool,
     /// When it last popped, ms.
     pub last_pop_timestamp: i64,
-    /// Messages without an ack yet.
+    /// Messages that are not acknowledged yet.
     pub wait_ack_count: i32,
 }
 
-/// How fast a consumer is in one topic.
+/// A consumer's throughput in one topic.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsumeSpeed {
     /// Failures in the last hour.
     pub consume_failed_msgs: i64,
-    /// Failures a second.
+    /// Failures per second.
     #[serde(rename = "consumeFailedTPS")]
     pub consume_failed_tps: f64,
-    /// Successes a second.
+    /// Successes per second.
     #[serde(rename = "consumeOKTPS")]
     pub consume_ok_tps: f64,
-    /// The listener's time for a call, ms.
+    /// Mean time of a listener call, ms.
     #[serde(rename = "consumeRT")]
     pub consume_rt: f64,
-    /// A pull's time, ms.
+    /// Mean time of a pull, ms.
     #[serde(rename = "pullRT")]
     pub pull_rt: f64,
-    /// Messages pulled a second.
+    /// Messages pulled per second.
     #[serde(rename = "pullTPS")]
     pub pull_tps: f64,
 }
 
 named_enum! {
-    /// How consuming on demand ended.
+    /// The result of consuming on demand.
     pub enum ConsumeResult {
         /// Consumed.
         Success = "CR_SUCCESS",
@@ -159,7 +159,7 @@ named_enum! {
         Commit = "CR_COMMIT",
         /// The listener failed.
         ThrowException = "CR_THROW_EXCEPTION",
-        /// The listener said nothing.
+        /// The listener returned nothing.
         ReturnNull = "CR_RETURN_NULL",
     } else ReturnNull
 }
@@ -168,14 +168,14 @@ named_enum! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsumeDirectlyReply {
-    /// Whether the consumer commits by itself.
+    /// Whether the consumer commits automatically.
     pub auto_commit: bool,
-    /// How it ended.
+    /// The result.
     #[serde(deserialize_with = "named_enum::known", skip_serializing_if = "Option::is_none")]
     pub consume_result: Option<ConsumeResult>,
     /// Whether the listener is an ordered one.
     pub order: bool,
-    /// Text for people.
+    /// Explanation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
     /// How long it took, ms.
@@ -229,11 +229,11 @@ header! {
         pub topic: &'a str = "topic",
         /// The queue.
         pub queue_id: i32 = "queueId",
-        /// The first entry wanted.
+        /// The first entry to return.
         pub index: i64 = "index",
-        /// Most entries wanted.
+        /// Maximum number of entries.
         pub count: i32 = "count",
-        /// Whose filter is to be tried.
+        /// The group whose filter is evaluated.
         pub consumer_group: Option<&'a str> = "consumerGroup",
     }
 }
@@ -245,12 +245,12 @@ pub struct ConsumeQueueEntry {
     /// Bloom filter bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bit_map: Option<String>,
-    /// Whether the filter lets it through.
+    /// Whether the filter accepts it.
     pub eval: bool,
     /// The extension, JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extend_data_json: Option<String>,
-    /// Text for people.
+    /// Explanation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub msg: Option<String>,
     /// Log offset.
@@ -281,7 +281,7 @@ pub struct ConsumeQueueEntries {
 }
 
 header! {
-    /// Code 345: what a group wants of a topic.
+    /// Code 345: a group's subscription to a topic.
     pub struct QuerySubscriptionHeader<'a> {
         /// The group.
         pub group: &'a str = "group",
@@ -306,9 +306,9 @@ pub struct QuerySubscriptionReply {
 }
 
 header! {
-    /// Code 308: offsets of groups that follow another's.
+    /// Code 308: offsets of groups compared with those of another group.
     pub struct CorrectionOffsetHeader<'a> {
-        /// Groups to look at, separated by commas.
+        /// Groups to examine, separated by commas.
         pub filter_groups: Option<&'a str> = "filterGroups",
         /// The group to compare with.
         pub compare_group: &'a str = "compareGroup",

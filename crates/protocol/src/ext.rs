@@ -1,14 +1,13 @@
-//! The ext fields of a frame: a flat list of text pairs, kept as ranges of the header's own bytes.
+//! The ext fields of a frame: a flat list of pairs, stored as ranges of the header's bytes.
 //!
-//! A decoded frame copies nothing: keys and values are ranges into the header. Only values that were written with JSON
-//! escapes, and fields a caller adds, live in a second buffer. A key that occurs twice means its last value, as in a map.
+//! Decoding copies nothing: keys and values are ranges of the header. Only values that were written with JSON
+//! escapes, and fields that a caller adds, are in a second buffer. If a key occurs twice, its last value counts, as in a map.
 //!
-//! Fields are bytes. Where a text is asked for and they are not UTF-8, it is the text that Java reads; that is found out where a
-//! header turns out to be malformed ([`Ext::as_text`]), so that others do not pay for it. The properties of a message stay as
-//! they are: they are stored.
-//! There is no hashing: a request has about a dozen fields and most handlers walk them once.
+//! Fields are bytes. A text field that is not UTF-8 is the text that Java reads. This is computed only when a header turns out to be
+//! malformed ([`Ext::as_text`]), so that other headers do not pay for it. The properties of a message are not converted: they are stored.
+//! There is no hash table: a request has about a dozen fields and most handlers read them in one pass.
 //!
-//! Field names and types of each request are in the feature modules, not here.
+//! Not here: field names and types of each request, which are in the feature modules.
 
 use crate::header::HeaderError;
 use crate::number::{Decimal, Integer, parse_bool};
@@ -19,16 +18,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// Most ext fields a frame may carry; more is refused as malformed. Real requests have fewer than 25.
+/// Maximum number of ext fields of a frame; a frame with more is malformed. Real requests have fewer than 25.
 pub const MAX_FIELDS: usize = 512;
 
-/// Fields that may hold anything: the properties of a message to send, in both spellings.
+/// Fields with arbitrary bytes: the properties of a message to send, under both names.
 const RAW_FIELDS: [&[u8]; 2] = [b"i", b"properties"];
 
-/// Most bytes of text that takes the place of fields that are not UTF-8.
+/// Maximum number of bytes of text that replaces fields that are not UTF-8.
 const MAX_REPLACED: usize = 1 << 20;
 
-/// Set in a range's start when it points into the owned buffer.
+/// Set in the start of a range that refers to the owned buffer.
 const OWNED: u32 = 1 << 31;
 
 #[derive(Clone, Copy)]
@@ -62,12 +61,12 @@ struct Field {
     value: Span,
 }
 
-/// A value on its way into a header. All values are text on the wire.
+/// A value to write into a header. All values are text on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
     /// A decimal integer.
     Int(i64),
-    /// Text as it is.
+    /// Text.
     Text(&'a str),
     /// `true` or `false`.
     Bool(bool),
@@ -119,7 +118,7 @@ impl Ext {
         Self::default()
     }
 
-    /// How many fields there are, double keys counted twice.
+    /// Number of fields; repeated keys count repeatedly.
     pub fn len(&self) -> usize {
         self.fields.len()
     }
@@ -151,7 +150,7 @@ impl Ext {
         std::str::from_utf8(value).ok().or_else(|| self.as_text()?.text(key))
     }
 
-    /// A field as integer; `None` when it is absent or not one. Where the difference matters use [`Ext::optional_int`].
+    /// A field as integer; `None` if it is absent or not an integer. Use [`Ext::optional_int`] to tell these apart.
     #[inline]
     pub fn int<T: Integer>(&self, key: &str) -> Option<T> {
         self.bytes(key).and_then(T::parse)
@@ -169,41 +168,41 @@ impl Ext {
         self.bytes(key).map(parse_bool)
     }
 
-    /// A text field that has to be there.
+    /// A required text field.
     ///
     /// # Errors
-    /// Absent, or not UTF-8: see [`Ext::as_text`].
+    /// [`HeaderError`] if it is absent or not UTF-8: see [`Ext::as_text`].
     pub fn require_text(&self, key: &'static str) -> Result<&str, HeaderError> {
         self.optional_text(key)?.ok_or(HeaderError::Missing(key))
     }
 
-    /// A text field that may be absent.
+    /// An optional text field.
     ///
     /// # Errors
-    /// Present but not UTF-8.
+    /// [`HeaderError::Malformed`] if it is present but not UTF-8.
     pub fn optional_text(&self, key: &'static str) -> Result<Option<&str>, HeaderError> {
         self.bytes(key).map(|value| text_of(value, key)).transpose()
     }
 
-    /// An integer field that has to be there.
+    /// A required integer field.
     ///
     /// # Errors
-    /// Absent, or not an integer of this type.
+    /// [`HeaderError`] if it is absent or not an integer of this type.
     pub fn require_int<T: Integer>(&self, key: &'static str) -> Result<T, HeaderError> {
         self.optional_int(key)?.ok_or(HeaderError::Missing(key))
     }
 
-    /// An integer field that may be absent.
+    /// An optional integer field.
     ///
     /// # Errors
-    /// Present but not an integer of this type.
+    /// [`HeaderError::Malformed`] if it is present but not an integer of this type.
     pub fn optional_int<T: Integer>(&self, key: &'static str) -> Result<Option<T>, HeaderError> {
         self.bytes(key)
             .map(|value| T::parse(value).ok_or(HeaderError::Malformed(key)))
             .transpose()
     }
 
-    /// Adds a field. A key added twice means the later value.
+    /// Adds a field. If a key is added twice, the later value counts.
     pub fn push<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) {
         let key = self.own(key.as_bytes());
         let value = match value.into() {
@@ -215,21 +214,21 @@ impl Ext {
         self.as_text.take();
     }
 
-    /// [`Ext::push`] for building in one expression.
+    /// [`Ext::push`] as a builder.
     #[must_use]
     pub fn with<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
         self.push(key, value);
         self
     }
 
-    /// Drops all fields of this name.
+    /// Removes all fields of this name.
     pub fn remove(&mut self, key: &str) {
         let (header, owned) = (&self.header, &self.owned);
         self.fields.retain(|field| resolve(header, owned, field.key) != key.as_bytes());
         self.as_text.take();
     }
 
-    /// The same fields in memory of their own: a frame that is kept for long must not keep the buffer it was read into.
+    /// A copy of the fields in memory of their own: a frame that is stored must not keep the read buffer alive.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self {
@@ -240,7 +239,7 @@ impl Ext {
         }
     }
 
-    /// Bytes of memory behind the fields.
+    /// Bytes of memory that the fields occupy.
     pub fn memory(&self) -> usize {
         self.header.len() + self.owned.len() + self.fields.len() * size_of::<Field>()
     }
@@ -251,12 +250,12 @@ impl Ext {
         Span::owned(start, self.owned.len())
     }
 
-    /// Ranges refer to `header` from here on; the decoder sets it once all fields are in.
+    /// Sets the header that ranges refer to. The decoder calls it once all fields are added.
     pub(crate) fn set_header(&mut self, header: Bytes) {
         self.header = header;
     }
 
-    /// The same fields with text, as a Java server reads it, in place of what is not UTF-8; `None` when all are text already, or
+    /// The same fields with values that are not UTF-8 replaced by the text that Java reads. `None` if all are UTF-8 or
     /// the text would take more than [`MAX_REPLACED`] bytes. For headers that turned out to be malformed.
     #[cold]
     pub(crate) fn as_text(&self) -> Option<&Self> {
@@ -323,7 +322,7 @@ impl fmt::Debug for Ext {
     }
 }
 
-/// Equal when the same pairs stand in the same order.
+/// Equal if both have the same pairs in the same order.
 impl PartialEq for Ext {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_malformed_are_told_apart() {
+    fn missing_and_malformed_are_distinguished() {
         let ext = Ext::new().with("n", "x1");
         assert_eq!(ext.require_int::<i32>("n"), Err(HeaderError::Malformed("n")));
         assert_eq!(ext.require_int::<i32>("m"), Err(HeaderError::Missing("m")));
@@ -355,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn detached_fields_do_not_keep_what_they_were_read_from() {
+    fn detached_fields_do_not_keep_the_read_buffer() {
         let read = Bytes::from(vec![b'x'; 1_000]);
         let mut ext = Ext::new();
         ext.set_header(read.slice(100..120));

@@ -9,9 +9,9 @@
 //!  8 + h     b  body
 //! ```
 //!
-//! Invariants: a length that lies is refused as soon as its bytes are there, before memory is taken for it; decoding
+//! Invariants: an impossible length is refused as soon as its bytes are read, before memory is allocated for it; decoding
 //! copies neither header nor body (both are slices of the read buffer) and allocates only for a remark and for escaped
-//! values. Every [`FrameError`] means that the stream can no longer be followed: the connection has to be closed.
+//! values. After a [`FrameError`] the start of the next frame is unknown: the connection must be closed.
 //!
 //! The two header layouts are in `frame/json.rs` and `frame/binary.rs`; writing is in `frame/write.rs`.
 
@@ -27,7 +27,7 @@ use crate::version;
 use bytes::{Buf, Bytes, BytesMut};
 use message::text;
 
-/// Longest frame accepted by default, in bytes, its length field included.
+/// Default maximum length of a frame in bytes, including its length field.
 pub const MAX_FRAME_LEN: usize = 16 * 1024 * 1024;
 /// Bytes before the header: total length, then encoding and header length.
 pub const PREFIX_LEN: usize = 8;
@@ -38,29 +38,29 @@ pub const FLAG_RESPONSE: i32 = 1;
 /// Flag bit of a request that wants no response.
 pub const FLAG_ONEWAY: i32 = 2;
 
-/// How the header is written. A response uses its request's.
+/// Encoding of the header. A response has the encoding of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Encoding {
-    /// A JSON object: all official clients' default.
+    /// A JSON object, the default of all official clients.
     #[default]
     Json,
     /// The compact layout, `rocketmq.serialize.type=ROCKETMQ`.
     Binary,
 }
 
-/// Why a stream cannot be followed any further. The connection has to be closed.
+/// Why a stream cannot be decoded any further. The connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The frame is longer than allowed.
-    #[error("frame of {len} bytes, allowed are {max}")]
+    #[error("frame has {len} bytes, at most {max} are allowed")]
     TooLong {
-        /// What the frame claims, its length field included.
+        /// Length according to the frame, including its length field.
         len: usize,
         /// The limit.
         max: usize,
     },
     /// A length field contradicts another.
-    #[error("frame lengths do not fit together")]
+    #[error("frame lengths contradict each other")]
     Lengths,
     /// Neither JSON nor binary.
     #[error("unknown header encoding {0}")]
@@ -96,7 +96,7 @@ pub struct Frame {
 /// Takes one whole frame off the front of `buf`; `None` when more bytes are needed (see [`missing`]).
 ///
 /// # Errors
-/// The bytes are no frame or one longer than `max_len`; nothing can be read from this stream any more.
+/// [`FrameError`] if the bytes are not a frame, or a frame longer than `max_len`. Nothing more can be read from this stream.
 pub fn decode(buf: &mut BytesMut, max_len: usize) -> Result<Option<Frame>, FrameError> {
     let Some(prefix) = Prefix::read(buf, max_len)? else {
         return Ok(None);
@@ -124,10 +124,10 @@ pub fn decode(buf: &mut BytesMut, max_len: usize) -> Result<Option<Frame>, Frame
     Ok(Some(frame))
 }
 
-/// How many bytes the frame at the front of `buf` still lacks; 0 when it is whole. What a reader should reserve.
+/// Number of bytes missing from the frame at the front of `buf`, 0 if it is complete. A reader should reserve them.
 ///
 /// # Errors
-/// As [`decode`].
+/// [`FrameError`] as in [`decode`].
 pub fn missing(buf: &[u8], max_len: usize) -> Result<usize, FrameError> {
     let known = Prefix::read(buf, max_len)?;
     Ok(known.map_or(PREFIX_LEN, |prefix| prefix.frame_len).saturating_sub(buf.len()))
@@ -174,7 +174,7 @@ impl Prefix {
 }
 
 impl Frame {
-    /// A request of ours, JSON, without fields and body. The connection that sends it sets `opaque`.
+    /// A JSON request without fields and body. The connection that sends it sets `opaque`.
     pub fn request(code: impl Into<i32>) -> Self {
         Self {
             code: code.into(),
@@ -196,7 +196,7 @@ impl Frame {
         }
     }
 
-    /// Nothing said: what an empty header means.
+    /// The frame of an empty header.
     fn blank() -> Self {
         Self {
             code: 0,
@@ -225,7 +225,7 @@ impl Frame {
         self
     }
 
-    /// With a remark that repeats what others sent: without control characters and of a bounded length.
+    /// With a remark that repeats untrusted text: escaped and of limited length.
     #[must_use]
     pub fn with_reason(self, reason: &str) -> Self {
         self.with_remark(text::brief(reason))
@@ -245,7 +245,7 @@ impl Frame {
         self
     }
 
-    /// Marked as wanting no response.
+    /// Marked as one-way: no response is wanted.
     #[must_use]
     pub fn oneway(mut self) -> Self {
         self.flag |= FLAG_ONEWAY;
@@ -267,13 +267,13 @@ impl Frame {
         write::frame(self, out);
     }
 
-    /// Most bytes that the header can take when it is written: escapes make a text up to six times as long. What was read may
+    /// Maximum number of bytes of the encoded header: escaping makes text up to six times as long. A frame that was read may
     /// be too long to be written again.
     pub fn most_header_bytes(&self) -> usize {
         write::most_header_bytes(self)
     }
 
-    /// The whole frame as bytes of its own.
+    /// The whole frame as new bytes.
     pub fn to_bytes(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(PREFIX_LEN + 256 + self.body.len());
         self.encode(&mut out);

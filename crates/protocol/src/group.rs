@@ -26,7 +26,7 @@ pub struct RetryPolicy {
     /// For [`RetryPolicyType::Exponential`].
     #[serde(rename = "exponentialRetryPolicy", skip_serializing_if = "Option::is_none")]
     pub exponential: Option<ExponentialRetry>,
-    /// Which one holds.
+    /// Which policy applies.
     #[serde(rename = "type")]
     pub kind: RetryPolicyType,
 }
@@ -45,7 +45,7 @@ impl Default for RetryPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomizedRetry {
-    /// The delay before each retry, ms; the last one holds from there on.
+    /// The delay before each retry, ms; the last one applies to all further retries.
     pub next: Vec<i64>,
 }
 
@@ -68,7 +68,7 @@ pub struct ExponentialRetry {
     pub initial: i64,
     /// The longest delay, ms.
     pub max: i64,
-    /// How much longer each is than the one before.
+    /// Factor between two delays.
     pub multiplier: i64,
 }
 
@@ -82,7 +82,7 @@ impl Default for ExponentialRetry {
     }
 }
 
-/// A subscription kept with a group.
+/// A subscription stored with a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SimpleSubscription {
@@ -94,7 +94,7 @@ pub struct SimpleSubscription {
     pub expression_type: Option<String>,
     /// The topic.
     pub topic: String,
-    /// When it was made, ms.
+    /// When it was created, ms.
     pub version: i64,
 }
 
@@ -102,7 +102,7 @@ pub struct SimpleSubscription {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GroupConfig {
-    /// Names and values; absent from brokers before 5.0.
+    /// Attributes; absent from brokers before 5.0.
     pub attributes: BTreeMap<String, String>,
     /// Which broker it consumes from.
     pub broker_id: i64,
@@ -114,7 +114,7 @@ pub struct GroupConfig {
     pub consume_from_min_enable: bool,
     /// Whether retries keep order.
     pub consume_message_orderly: bool,
-    /// When a message counts as not consumed, minutes.
+    /// After how many minutes of consumption a message counts as failed.
     pub consume_timeout_minute: i32,
     /// The name.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -123,16 +123,16 @@ pub struct GroupConfig {
     pub group_retry_policy: RetryPolicy,
     /// Flag bits.
     pub group_sys_flag: i32,
-    /// Whether members are told that members changed.
+    /// Whether members are notified of changes of the membership.
     pub notify_consumer_ids_changed_enable: bool,
-    /// How often a message may fail before it goes to the dead letter queue.
+    /// Maximum number of retries before a message goes to the dead letter queue.
     pub retry_max_times: i32,
     /// Queues of the retry topic.
     pub retry_queue_nums: i32,
-    /// Subscriptions kept here.
+    /// Subscriptions stored with the group.
     #[serde(rename = "subscriptionDataSet", skip_serializing_if = "Option::is_none")]
     pub subscriptions: Option<Vec<SimpleSubscription>>,
-    /// Where to send a group that lags far behind.
+    /// Broker id from which a group that lags far behind should read.
     pub which_broker_when_consume_slowly: i64,
 }
 
@@ -159,7 +159,7 @@ impl Default for GroupConfig {
 }
 
 impl GroupConfig {
-    /// A group with the usual values.
+    /// A group with the default values.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             group_name: name.into(),
@@ -174,7 +174,7 @@ impl GroupConfig {
 pub struct GroupConfigs {
     /// The table's version.
     pub data_version: DataVersion,
-    /// Group to topic to bits of what is forbidden.
+    /// Group to topic to bits of forbidden operations.
     pub forbidden_table: BTreeMap<String, BTreeMap<String, i32>>,
     /// Groups by name.
     pub subscription_group_table: BTreeMap<String, GroupConfig>,
@@ -210,13 +210,13 @@ pub struct GroupForbidden {
 }
 
 header! {
-    /// Code 201. Clients before 5.3.4 send no fields and expect everything at once.
+    /// Code 201. Clients before 5.3.4 send no fields and expect all groups in one answer.
     pub struct AllGroupConfigHeader<'a> {
         /// First group of the page, from 0.
         pub group_seq: Option<i32> = "groupSeq",
-        /// JSON of the version the pages before had.
+        /// JSON of the version of the previous pages.
         pub data_version: Option<&'a str> = "dataVersion",
-        /// Most groups wanted.
+        /// Maximum number of groups.
         pub max_group_num: Option<i32> = "maxGroupNum",
     }
 }
@@ -224,7 +224,7 @@ header! {
 header! {
     /// The answer of code 201.
     pub struct AllGroupConfigReply {
-        /// How many groups there are in all.
+        /// Total number of groups.
         pub total_group_num: i32 = "totalGroupNum",
     }
 }
@@ -234,13 +234,13 @@ header! {
     pub struct DeleteGroupHeader<'a> {
         /// The group.
         pub group_name: &'a str = "groupName",
-        /// Whether its offsets go too.
+        /// Whether its offsets are deleted, too.
         pub clean_offset: bool = "cleanOffset",
     }
 }
 
 header! {
-    /// Codes 343 and 352: a group and nothing else.
+    /// Codes 343 and 352: only a group.
     pub struct GroupHeader<'a> {
         /// The group.
         pub group: &'a str = "group",
@@ -248,13 +248,13 @@ header! {
 }
 
 header! {
-    /// Code 353: change, or only ask, whether a group may read a topic.
+    /// Code 353: changes or queries whether a group may read a topic.
     pub struct GroupForbiddenHeader<'a> {
         /// The group.
         pub group: &'a str = "group",
         /// The topic.
         pub topic: &'a str = "topic",
-        /// What is to hold from now on.
+        /// The new value; absent to query only.
         pub readable: Option<bool> = "readable",
     }
 }

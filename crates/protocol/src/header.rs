@@ -1,28 +1,28 @@
-//! What all request and response headers share: how a field is read, written and refused.
+//! Common to all request and response headers: how a field is read, written and refused.
 //!
 //! A header is a struct of typed fields; the `header!` macro derives reading from and writing to ext fields. The headers
-//! of the hot requests (send, pull) are written by hand instead, to read all fields in one walk.
+//! of the hot requests (send, pull) are written by hand instead, to read all fields in one pass.
 
 use crate::ext::Ext;
 
-/// Why a request header cannot be used. Answered as code 1 with this text; the connection stays.
+/// Why a request header is invalid. Answered with code 1 and this text; the connection stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// A field that has to be there is not.
+    /// A required field is missing.
     #[error("request header field {0} is missing")]
     Missing(&'static str),
-    /// A field's text is not of its type. Compat: for many requests Apache logs this and takes 0 for the field; a commit to
+    /// A field cannot be parsed as its type. Compat: for many requests Apache logs this and uses 0; a commit to
     /// queue `" 5"` would then go to queue 0.
     #[error("request header field {0} is malformed")]
     Malformed(&'static str),
 }
 
-/// A type that one ext field can hold.
+/// A type of an ext field.
 pub trait Field<'a>: Sized {
     /// Reads the field.
     ///
     /// # Errors
-    /// Absent though required, or not of this type.
+    /// [`HeaderError`] if it is required and absent, or not of this type.
     fn read(ext: &'a Ext, name: &'static str) -> Result<Self, HeaderError>;
     /// Adds the field; absent optional values add nothing.
     fn write(&self, name: &str, ext: &mut Ext);
@@ -93,7 +93,7 @@ impl<'a> Field<'a> for Option<bool> {
     }
 }
 
-/// Reads a header; where a field is malformed because it is not UTF-8, with the text that Java reads there.
+/// Reads a header. If a field is malformed because it is not UTF-8, reads it again with the text that Java reads.
 #[inline]
 pub(crate) fn read<'a, T>(ext: &'a Ext, header: impl Fn(&'a Ext) -> Result<T, HeaderError>) -> Result<T, HeaderError> {
     match header(ext) {
@@ -118,7 +118,7 @@ macro_rules! header {
             /// Reads the header from a frame's ext fields.
             ///
             /// # Errors
-            /// A required field is absent or a field is not of its type.
+            /// [`HeaderError`] if a required field is absent or a field is not of its type.
             pub fn decode(ext: &'a $crate::ext::Ext) -> Result<Self, $crate::header::HeaderError> {
                 $crate::header::read(ext, |ext| Ok(Self { $($field: $crate::header::Field::read(ext, $wire)?,)* }))
             }
@@ -138,7 +138,7 @@ macro_rules! header {
             /// Reads the header from a frame's ext fields.
             ///
             /// # Errors
-            /// A required field is absent or a field is not of its type.
+            /// [`HeaderError`] if a required field is absent or a field is not of its type.
             pub fn decode(ext: &$crate::ext::Ext) -> Result<Self, $crate::header::HeaderError> {
                 Ok(Self { $($field: $crate::header::Field::read(ext, $wire)?,)* })
             }

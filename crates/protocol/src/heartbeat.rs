@@ -1,8 +1,8 @@
-//! Clients: heartbeats (34), leaving (35), checking a subscription (46), a group's members (38, 40).
+//! Clients: heartbeats (34), unregistering (35), checking a subscription (46), a group's members (38, 40).
 //!
-//! Heartbeats come in two kinds. V1 says everything each time. V2 says everything once with a fingerprint, then only the
-//! fingerprint and `withoutSub`; a client does so after an answer carried [`SUPPORTS_V2`], and says everything again after
-//! one with [`SUB_CHANGE`].
+//! There are two versions of heartbeats. V1 sends all data each time. V2 sends all data once with a fingerprint, then only the
+//! fingerprint and `withoutSub`. A client uses V2 after an answer with [`SUPPORTS_V2`], and sends all data again after
+//! an answer with [`SUB_CHANGE`].
 //!
 //! Compat: the C++ client writes enums as ordinals, versions and tag hashes as text ([`crate::json`] reads both).
 
@@ -11,11 +11,11 @@ use crate::json::named_enum::named_enum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Answer field: whether heartbeats of the second kind are understood.
+/// Answer field: whether V2 heartbeats are supported.
 pub const SUPPORTS_V2: &str = "IS_SUPPORT_HEART_BEAT_V2";
-/// Answer field: whether the client has to say everything again.
+/// Answer field: whether the client has to send all data again.
 pub const SUB_CHANGE: &str = "IS_SUB_CHANGE";
-/// Everything of a topic.
+/// Expression for all messages of a topic.
 pub const SUB_ALL: &str = "*";
 /// [`Subscription::expression_type`] of tag filters.
 pub const TAG: &str = "TAG";
@@ -23,23 +23,23 @@ pub const TAG: &str = "TAG";
 pub const SQL92: &str = "SQL92";
 
 named_enum! {
-    /// Who drives consuming.
+    /// How a consumer gets messages.
     pub enum ConsumeType {
         /// The client pulls.
         Actively = "CONSUME_ACTIVELY",
         /// The client library pulls and pushes to a listener.
         Passively = "CONSUME_PASSIVELY",
-        /// The broker hands out.
+        /// POP: the broker hands out messages.
         Pop = "CONSUME_POP",
     } else Passively
 }
 
 named_enum! {
-    /// Who of a group gets a message.
+    /// Which members of a group get a message.
     pub enum MessageModel {
-        /// Everyone.
+        /// All members.
         Broadcasting = "BROADCASTING",
-        /// One of them.
+        /// One member.
         Clustering = "CLUSTERING",
         /// A lite consumer (Apache 5.5), which counts as [`MessageModel::Clustering`].
         LiteSelective = "LITE_SELECTIVE",
@@ -47,7 +47,7 @@ named_enum! {
 }
 
 named_enum! {
-    /// Where a group begins that has no offset.
+    /// Where a group without an offset starts.
     pub enum ConsumeFromWhere {
         /// At the end.
         LastOffset = "CONSUME_FROM_LAST_OFFSET",
@@ -59,12 +59,12 @@ named_enum! {
         MaxOffset = "CONSUME_FROM_MAX_OFFSET",
         /// At the beginning.
         FirstOffset = "CONSUME_FROM_FIRST_OFFSET",
-        /// At a time the client knows.
+        /// At a time that the client knows.
         Timestamp = "CONSUME_FROM_TIMESTAMP",
     } else LastOffset
 }
 
-/// What a group wants of a topic.
+/// A group's subscription to a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Subscription {
@@ -76,7 +76,7 @@ pub struct Subscription {
     pub expression_type: String,
     /// The expression.
     pub sub_string: String,
-    /// When it was made, ms; newer ones replace older ones.
+    /// When it was created, ms; newer ones replace older ones.
     pub sub_version: i64,
     /// The tags.
     pub tags_set: BTreeSet<String>,
@@ -85,13 +85,13 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// About how many bytes it takes in memory.
+    /// Approximate size in memory, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        /// What the allocator keeps for each piece.
-        const PIECE: usize = 16;
+        /// Overhead of the allocator per allocation.
+        const ALLOCATION_OVERHEAD: usize = 16;
         let texts = [&self.expression_type, &self.sub_string, &self.topic];
-        let text = |text: &String| size_of::<String>() + text.len() + PIECE;
+        let text = |text: &String| size_of::<String>() + text.len() + ALLOCATION_OVERHEAD;
         size_of::<Self>() + 4 * self.code_set.len() + texts.into_iter().chain(&self.tags_set).map(text).sum::<usize>()
     }
 }
@@ -122,15 +122,15 @@ pub struct ProducerData {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsumerData {
-    /// Where it begins.
+    /// Where it starts.
     pub consume_from_where: ConsumeFromWhere,
-    /// Who drives.
+    /// How it gets messages.
     pub consume_type: ConsumeType,
     /// The group.
     pub group_name: String,
-    /// Who gets a message.
+    /// Which members get a message.
     pub message_model: MessageModel,
-    /// What it wants.
+    /// Its subscriptions.
     #[serde(rename = "subscriptionDataSet")]
     pub subscriptions: Vec<Subscription>,
     /// Unit mode.
@@ -160,12 +160,12 @@ pub struct HeartbeatData {
     /// Its consumer groups.
     #[serde(rename = "consumerDataSet")]
     pub consumers: Vec<ConsumerData>,
-    /// Identifies what the last full heartbeat said; 0 for the first kind.
+    /// Fingerprint of the last full heartbeat; 0 for V1.
     pub heartbeat_fingerprint: i32,
     /// Its producer groups.
     #[serde(rename = "producerDataSet")]
     pub producers: Vec<ProducerData>,
-    /// Whether subscriptions were left out because they did not change.
+    /// Whether subscriptions are omitted because they did not change.
     pub without_sub: bool,
 }
 
@@ -208,7 +208,7 @@ pub struct CheckClientBody {
     /// The namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// What is to be checked.
+    /// The subscription to check.
     #[serde(rename = "subscriptionData", skip_serializing_if = "Option::is_none")]
     pub subscription: Option<Subscription>,
 }

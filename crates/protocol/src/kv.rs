@@ -4,7 +4,7 @@ use crate::header::header;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The namespace that holds `broker:queues;…` of ordered topics.
+/// The namespace with `broker:queues;…` of ordered topics.
 pub const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
 
 /// Names and values.

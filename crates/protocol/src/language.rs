@@ -1,8 +1,8 @@
-//! The client's language as the frame header carries it: a name in JSON headers, one byte in binary ones.
+//! The client's language in a frame header: a name in JSON headers, one byte in binary ones.
 
 macro_rules! languages {
     ($($variant:ident = $code:literal $name:literal,)*) => {
-        /// Who wrote a frame. Unknown names and bytes become [`Language::Other`].
+        /// The language of the sender. Unknown names and bytes become [`Language::Other`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         #[allow(missing_docs)]

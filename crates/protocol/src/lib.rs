@@ -1,10 +1,10 @@
 //! The remoting protocol as pure bytes: frames, codes, headers by feature, JSON bodies.
 //!
-//! Nothing here opens a socket, reads a file or decides anything; what a request *does* is the broker's and the name
-//! server's business. A feature's headers and bodies stand together in one file of the feature's name.
+//! Nothing here opens a socket, reads a file or decides anything; broker and name server define what a request *does*.
+//! The headers and bodies of a feature are in one file with the feature's name.
 //!
-//! Invariants: nothing panics on any bytes; every length is checked before memory is taken; what is decoded is bounded
-//! by the frame it came in.
+//! Invariants: no bytes cause a panic; every length is checked before memory is allocated; the size of decoded data is limited
+//! by its frame.
 
 pub mod access;
 pub mod assignment;

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LockBatchBody {
-    /// The client that wants, or gives up, the locks.
+    /// The client that locks or unlocks.
     pub client_id: String,
     /// Its group.
     pub consumer_group: String,
     /// The queues.
     #[serde(rename = "mqSet")]
     pub queues: Vec<MessageQueue>,
-    /// False lets a broker ask its replicas too.
+    /// False: the broker locks at its replicas, too.
     pub only_this_broker: bool,
 }
 
@@ -22,7 +22,7 @@ pub struct LockBatchBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct LockBatchReply {
-    /// The queues the client holds now.
+    /// The queues that the client has locked.
     #[serde(rename = "lockOKMQSet")]
     pub locked: Vec<MessageQueue>,
 }

@@ -1,12 +1,12 @@
-//! Decimal integers as header text, both ways, without allocation.
+//! Decimal integers in header text: parsing and formatting without allocation.
 //!
 //! Reading follows Java's `Integer.parseInt`/`Long.parseLong`: an optional sign of either kind, digits only, no blanks,
-//! overflow refused. Digits are ASCII; Java takes those of other scripts too.
+//! overflow refused. Digits are ASCII; Java accepts those of other scripts, too.
 
-/// The longest text [`Decimal`] writes: a sign and nineteen digits.
+/// Maximum length of a [`Decimal`]: a sign and nineteen digits.
 const LONGEST: usize = 20;
 
-/// All numbers of two digits, so that each division gives two.
+/// All two-digit numbers, so that each division yields two digits.
 const PAIRS: [u8; 200] = {
     let mut pairs = [0; 200];
     let mut number = 0;
@@ -38,7 +38,7 @@ impl Decimal {
             start -= 2;
             digits[start..start + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
         }
-        // What is left is one digit, or nothing after pairs: only 0 itself is written as a lone zero.
+        // One digit is left, or none after pairs; only 0 itself is written as a single zero.
         if rest > 0 || start == LONGEST {
             start -= 1;
             digits[start] = b'0' + rest as u8;
@@ -57,7 +57,7 @@ impl Decimal {
     }
 }
 
-/// Parses a whole text as a 64-bit integer; `None` when it is not one.
+/// Parses the whole text as a 64-bit integer; `None` if it is not one.
 #[inline]
 pub fn parse_i64(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
@@ -96,13 +96,13 @@ fn parse_long(digits: &[u8], negative: bool) -> Option<i64> {
         if digit > 9 {
             return None;
         }
-        // Accumulated below zero, since i64::MIN has no positive counterpart.
+        // Accumulated below zero, because i64::MIN has no positive counterpart.
         value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
     }
     if negative { Some(value) } else { value.checked_neg() }
 }
 
-/// Integers a header field may hold.
+/// Integer types of header fields.
 pub trait Integer: Copy + Sized {
     /// Parses the whole text; `None` when it is not an integer of this type.
     fn parse(text: &[u8]) -> Option<Self>;
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_extremes_survive_both_ways() {
+    fn minimum_and_maximum_are_read_back() {
         for value in [
             0,
             1,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 header! {
-    /// Code 14: how far a group is in a queue.
+    /// Code 14: queries a group's offset in a queue.
     pub struct QueryConsumerOffsetHeader<'a> {
         /// The group.
         pub consumer_group: &'a str = "consumerGroup",
@@ -15,13 +15,13 @@ header! {
         pub topic: &'a str = "topic",
         /// The queue.
         pub queue_id: i32 = "queueId",
-        /// False: answer "not found" (22) rather than 0 for a group that never committed here.
+        /// False: answer "not found" (22) instead of 0 for a group without an offset.
         pub set_zero_if_not_found: Option<bool> = "setZeroIfNotFound",
     }
 }
 
 header! {
-    /// Code 15: a group is this far in a queue.
+    /// Code 15: commits a group's offset in a queue.
     pub struct UpdateConsumerOffsetHeader<'a> {
         /// The group.
         pub consumer_group: &'a str = "consumerGroup",
@@ -43,7 +43,7 @@ header! {
 }
 
 named_enum! {
-    /// Which of several records of one time is meant.
+    /// Which of several records with one time is meant.
     pub enum Boundary {
         /// The first one at or after the time.
         Lower = "LOWER",
@@ -53,7 +53,7 @@ named_enum! {
 }
 
 header! {
-    /// Code 29: which offset belongs to a time.
+    /// Code 29: finds the offset of a time.
     pub struct SearchOffsetHeader<'a> {
         /// The topic.
         pub topic: &'a str = "topic",
@@ -83,7 +83,7 @@ header! {
         pub topic: &'a str = "topic",
         /// The queue.
         pub queue_id: i32 = "queueId",
-        /// False: count what is not confirmed yet too; true when absent.
+        /// False: includes messages that are not confirmed yet. True if absent.
         pub committed: Option<bool> = "committed",
     }
 }

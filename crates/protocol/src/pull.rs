@@ -1,4 +1,4 @@
-//! Pulling: the header of codes 11 and 361, and its answer. The answer's body is stored records, one after another.
+//! Pulling: the header of codes 11 and 361, and its answer. The answer's body is consecutive stored records.
 
 use crate::ext::{Ext, Value, text_of};
 use crate::header::{HeaderError, header, read};
@@ -6,36 +6,36 @@ use crate::send::number;
 
 /// Bits of a pull's `sysFlag`.
 pub mod sys_flag {
-    /// `commitOffset` is to be kept.
+    /// `commitOffset` is valid and to be committed.
     pub const COMMIT_OFFSET: i32 = 1;
-    /// The request may be held until messages arrive.
+    /// The request may be parked until messages arrive.
     pub const SUSPEND: i32 = 2;
     /// The header carries the subscription.
     pub const SUBSCRIPTION: i32 = 4;
     /// Filtering by class, which RocketMQ removed.
     pub const CLASS_FILTER: i32 = 8;
-    /// The consumer drives itself.
+    /// The consumer is a lite pull consumer.
     pub const LITE_PULL: i32 = 16;
 }
 
 /// A pull request's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PullHeader<'a> {
-    /// Who consumes.
+    /// The consumer group.
     pub consumer_group: &'a str,
-    /// From where.
+    /// The topic.
     pub topic: &'a str,
-    /// Which queue.
+    /// The queue.
     pub queue_id: i32,
-    /// The first wanted queue offset.
+    /// The first queue offset to return.
     pub queue_offset: i64,
-    /// Most messages wanted.
+    /// Maximum number of messages.
     pub max_msg_nums: i32,
     /// Bits of [`sys_flag`].
     pub sys_flag: i32,
-    /// Consumed up to here, when [`sys_flag::COMMIT_OFFSET`] is set.
+    /// The offset to commit, if [`sys_flag::COMMIT_OFFSET`] is set.
     pub commit_offset: i64,
-    /// How long it may be held, ms.
+    /// How long it may be parked, ms.
     pub suspend_timeout_ms: i64,
     /// The filter expression, when [`sys_flag::SUBSCRIPTION`] is set.
     pub subscription: Option<&'a str>,
@@ -43,15 +43,15 @@ pub struct PullHeader<'a> {
     pub sub_version: i64,
     /// `TAG` or `SQL92`; TAG when absent.
     pub expression_type: Option<&'a str>,
-    /// Most bytes wanted.
+    /// Maximum number of bytes.
     pub max_msg_bytes: Option<i32>,
-    /// Who forwarded the request, if anyone.
+    /// The component that forwarded the request, if any.
     pub request_source: Option<i32>,
     /// The client behind a proxy.
     pub proxy_forward_client_id: Option<&'a str>,
 }
 
-/// Required fields by bit, for naming the one that is missing.
+/// Required fields by bit, for naming a missing one.
 const REQUIRED_NAMES: [&str; 9] = [
     "consumerGroup",
     "topic",
@@ -63,14 +63,14 @@ const REQUIRED_NAMES: [&str; 9] = [
     "suspendTimeoutMillis",
     "subVersion",
 ];
-/// Compat: the last three may be absent, as the Java broker's fast decoder has it.
+/// Compat: the last three may be absent, as in the Java broker's fast decoder.
 const REQUIRED: u32 = 0b0_0011_1111;
 
 impl<'a> PullHeader<'a> {
     /// Reads the header.
     ///
     /// # Errors
-    /// A required field is absent or a field is not of its type.
+    /// [`HeaderError`] if a required field is absent or a field is not of its type.
     #[inline]
     pub fn decode(ext: &'a Ext) -> Result<Self, HeaderError> {
         read(ext, Self::gather)
@@ -201,17 +201,17 @@ impl<'a> PullHeader<'a> {
 }
 
 header! {
-    /// A pull's answer. The first four fields are always there, whatever the code.
+    /// A pull's answer. The first four fields are always present, whatever the code.
     pub struct PullReply {
-        /// 0: ask the master next time; 1: ask a replica.
+        /// Broker id to pull from next: 0 the master, 1 a replica.
         pub suggest_which_broker_id: i64 = "suggestWhichBrokerId",
-        /// Where to go on.
+        /// The next offset to pull.
         pub next_begin_offset: i64 = "nextBeginOffset",
         /// The queue's lowest offset.
         pub min_offset: i64 = "minOffset",
-        /// The queue's end: one beyond the newest offset.
+        /// The queue's end: one after the newest offset.
         pub max_offset: i64 = "maxOffset",
-        /// Static topics: add to each offset.
+        /// Static topics: to be added to each offset.
         pub offset_delta: Option<i64> = "offsetDelta",
         /// The topic's flag bits.
         pub topic_sys_flag: Option<i32> = "topicSysFlag",
@@ -223,7 +223,7 @@ header! {
 }
 
 impl PullReply {
-    /// The fields every pull answer has, for [`crate::frame::encode_response_head`].
+    /// The fields of every pull answer, for [`crate::frame::encode_response_head`].
     #[inline]
     pub fn base_fields(&self) -> [(&'static str, Value<'static>); 4] {
         [
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pull_header_survives_both_ways_and_names_what_is_missing() {
+    fn a_pull_header_is_read_back_and_names_a_missing_field() {
         let mut header = PullHeader::blank();
         (header.consumer_group, header.topic, header.queue_offset) = ("g", "t", i64::MAX);
         (header.subscription, header.max_msg_bytes, header.proxy_forward_client_id) = (Some("*"), Some(5), Some("c"));

@@ -1,10 +1,10 @@
-//! Looking for messages: by key (12), by offset message id (33). Answers are stored records, one after another.
+//! Queries for messages: by key (12), by offset message id (33). Answers are consecutive stored records.
 
 use crate::header::header;
 
-/// Index type of code 12 that looks for a tag.
+/// Index type of code 12: tag.
 pub const BY_TAG: &str = "T";
-/// Field of code 12 beside the header: "true" looks for a unique key.
+/// Field of code 12 beside the header: "true" if the key is a unique key.
 pub const UNIQUE_KEY_QUERY: &str = "_UNIQUE_KEY_QUERY";
 
 header! {
@@ -14,7 +14,7 @@ header! {
         pub topic: &'a str = "topic",
         /// The key.
         pub key: &'a str = "key",
-        /// Most messages wanted.
+        /// Maximum number of messages.
         pub max_num: i32 = "maxNum",
         /// Stored at or after, ms.
         pub begin_timestamp: i64 = "beginTimestamp",
@@ -22,7 +22,7 @@ header! {
         pub end_timestamp: i64 = "endTimestamp",
         /// `K` key, `U` unique key, `T` tag (5.4 and later).
         pub index_type: Option<&'a str> = "indexType",
-        /// Where the page before ended (5.4 and later).
+        /// Where the previous page ended (5.4 and later).
         pub last_key: Option<&'a str> = "lastKey",
         /// [`UNIQUE_KEY_QUERY`].
         pub unique_key: bool = "_UNIQUE_KEY_QUERY",
@@ -42,7 +42,7 @@ header! {
 header! {
     /// Code 33.
     pub struct ViewMessageHeader<'a> {
-        /// The topic, where the client knows it.
+        /// The topic, if the client knows it.
         pub topic: Option<&'a str> = "topic",
         /// The log offset.
         pub offset: i64 = "offset",

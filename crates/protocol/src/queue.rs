@@ -1,14 +1,14 @@
-//! A queue's address: topic, broker, number.
+//! The address of a queue: topic, broker, queue id.
 
 use serde::{Deserialize, Serialize};
 
-/// One queue of a topic on one broker, as bodies name it.
+/// One queue of a topic on one broker, as in bodies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MessageQueue {
     /// The broker's name.
     pub broker_name: String,
-    /// The queue's number on that broker, from 0.
+    /// The queue id on that broker, from 0.
     pub queue_id: i32,
     /// The topic.
     pub topic: String,

@@ -9,8 +9,8 @@
 //! int mappings, each: int length, JSON   (only from brokers of 5.0.0 on)
 //! ```
 //!
-//! The line has no room for a topic's `order` and flag bits: compressed registrations lose them, Apache's too.
-//! Inflated bytes are bounded by [`MAX_INFLATED`], and no count is believed before its bytes were there.
+//! The line has no fields for a topic's `order` and flag bits: compressed registrations lose them, also Apache's.
+//! Inflated bytes are limited by [`MAX_INFLATED`], and memory is allocated only for bytes that were read, not for announced counts.
 
 use crate::data_version::DataVersion;
 use crate::header::header;
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-/// Most bytes a deflated body may unfold to: room for half a million topics.
+/// Maximum size of an inflated body in bytes: half a million topics.
 pub const MAX_INFLATED: u64 = 128 * 1024 * 1024;
 
 /// Why a registration cannot be read.
@@ -55,9 +55,9 @@ header! {
         pub ha_server_addr: &'a str = "haServerAddr",
         /// 0: master.
         pub broker_id: i64 = "brokerId",
-        /// When to forget it without a heartbeat, ms.
+        /// After how many ms without a heartbeat it expires.
         pub heartbeat_timeout_ms: Option<i64> = "heartbeatTimeoutMillis",
-        /// Whether a replica may act for an absent master; absent from brokers that do not know this.
+        /// Whether a replica may act for an absent master; absent from older brokers.
         pub enable_acting_master: Option<bool> = "enableActingMaster",
         /// Whether the body is deflated.
         pub compressed: bool = "compressed",
@@ -77,7 +77,7 @@ header! {
 }
 
 header! {
-    /// Codes 104 and 322: which broker speaks.
+    /// Codes 104 and 322: the identity of the broker.
     pub struct BrokerIdentityHeader<'a> {
         /// The broker.
         pub broker_name: &'a str = "brokerName",
@@ -99,7 +99,7 @@ header! {
 }
 
 header! {
-    /// Code 904: a broker lives.
+    /// Code 904: a broker's heartbeat.
     pub struct BrokerHeartbeatHeader<'a> {
         /// The cluster.
         pub cluster_name: &'a str = "clusterName",
@@ -115,9 +115,9 @@ header! {
         pub max_offset: Option<i64> = "maxOffset",
         /// Confirmed by replicas.
         pub confirm_offset: Option<i64> = "confirmOffset",
-        /// When to forget it, ms.
+        /// After how many ms without a heartbeat it expires.
         pub heartbeat_timeout_ms: Option<i64> = "heartbeatTimeoutMills",
-        /// Who is elected first.
+        /// Priority in elections.
         pub election_priority: Option<i32> = "electionPriority",
     }
 }
@@ -131,7 +131,7 @@ header! {
         pub broker_name: Option<&'a str> = "brokerName",
         /// Its address.
         pub min_broker_addr: Option<&'a str> = "minBrokerAddr",
-        /// Who went away.
+        /// Address of the broker that went offline.
         pub offline_broker_addr: Option<&'a str> = "offlineBrokerAddr",
         /// Its address for replicas.
         pub ha_broker_addr: Option<&'a str> = "haBrokerAddr",
@@ -153,15 +153,15 @@ impl RegisterBrokerBody {
     /// Reads a body; `broker_version` is the frame's.
     ///
     /// # Errors
-    /// Damaged or too long.
+    /// [`RegisterError`] if the body is damaged or too long.
     pub fn decode(body: &[u8], compressed: bool, broker_version: i32) -> Result<Self, RegisterError> {
         Self::decode_within(body, compressed, broker_version, MAX_INFLATED)
     }
 
-    /// As [`Self::decode`], with a bound of the caller's on the inflated bytes.
+    /// Like [`Self::decode`], with a limit on the inflated bytes.
     ///
     /// # Errors
-    /// Damaged or too long.
+    /// [`RegisterError`] if the body is damaged or too long.
     pub fn decode_within(body: &[u8], compressed: bool, broker_version: i32, max_inflated: u64) -> Result<Self, RegisterError> {
         if !compressed {
             return Ok(json::read(body)?);
@@ -192,8 +192,8 @@ impl RegisterBrokerBody {
         if compressed { self.deflate() } else { json::write(self) }
     }
 
-    /// Writes the body without fields that have the value which every reader gives a field that is missing. Of a hundred thousand topics
-    /// that is a third of the bytes, and of the time that a name server takes to read them.
+    /// Writes the body without fields whose value is the default of every reader. For a hundred thousand topics
+    /// this takes a third of the bytes, and of the time that a name server needs to read them.
     pub fn encode_short(&self, compressed: bool) -> Vec<u8> {
         if compressed {
             return self.deflate();
@@ -245,7 +245,7 @@ struct ShortTopics<'a> {
     topic_queue_mapping_info_map: &'a BTreeMap<String, QueueMapping>,
 }
 
-/// A [`TopicConfig`]; the number of queues is always there, since readers differ in what they take for granted.
+/// A [`TopicConfig`]. The number of queues is always written, because readers have different defaults.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShortTopic<'a> {
@@ -299,7 +299,7 @@ impl<R: Read> Parts<R> {
         Ok(u32::from_be_bytes(bytes))
     }
 
-    /// The next part. The buffer grows with what really comes, not with what the length claims.
+    /// The next part. The buffer grows with the bytes that are read, not with the announced length.
     fn part(&mut self) -> io::Result<&[u8]> {
         let len = u64::from(self.int()?);
         self.buffer.clear();
@@ -312,14 +312,14 @@ impl<R: Read> Parts<R> {
     }
 }
 
-/// What a broker learns from registering.
+/// The result of a registration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RegisterBrokerResult {
     /// The master's address for replicas.
     pub ha_server_addr: Option<String>,
     /// The master's address for clients.
     pub master_addr: Option<String>,
-    /// Configuration of ordered topics, where the name server sends it.
+    /// Configuration of ordered topics, if the name server sends it.
     pub order_topics: Option<crate::kv::KvTable>,
 }
 
@@ -327,7 +327,7 @@ impl RegisterBrokerResult {
     /// Reads the answer of code 103.
     ///
     /// # Errors
-    /// The body is no table.
+    /// [`JsonError`] if the body is not a table.
     pub fn decode(reply: &crate::Frame) -> Result<Self, JsonError> {
         let text = |name| reply.ext.text(name).map(str::to_owned);
         let order_topics = if reply.body.is_empty() {

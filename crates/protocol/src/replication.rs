@@ -1,8 +1,8 @@
-//! How a broker's copies are doing: code 907.
+//! Replication status of a broker: code 907.
 
 use serde::{Deserialize, Serialize};
 
-/// The answer of code 907: a master tells of the copies connected to it, a slave of its connection to the master.
+/// The answer of code 907: a master reports the connected replicas, a slave its connection to the master.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReplicationStatus {
@@ -10,7 +10,7 @@ pub struct ReplicationStatus {
     pub ha_client_runtime_info: SlaveStatus,
     /// A master's view, one entry for each connected slave.
     pub ha_connection_info: Vec<CopyStatus>,
-    /// Slaves that are close enough to count.
+    /// Number of slaves that are in sync.
     pub in_sync_slave_nums: i32,
     /// Whether this broker is a master.
     pub master: bool,
@@ -22,35 +22,35 @@ pub struct ReplicationStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SlaveStatus {
-    /// When something came, epoch ms.
+    /// When data was last received, epoch ms.
     pub last_read_timestamp: i64,
-    /// When something was sent, epoch ms.
+    /// When data was last sent, epoch ms.
     pub last_write_timestamp: i64,
     /// The master.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master_addr: Option<String>,
-    /// How far the master's log is on its disk.
+    /// Flushed offset of the master.
     pub master_flush_offset: i64,
     /// End of the slave's log.
     pub max_offset: i64,
-    /// Bytes a second.
+    /// Bytes per second.
     pub transferred_byte_in_second: i64,
 }
 
-/// A slave as its master sees it.
+/// A slave as seen by its master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CopyStatus {
     /// The slave.
     pub addr: String,
-    /// Bytes it lacks.
+    /// Bytes that it has not received yet.
     pub diff: i64,
-    /// Whether it is close enough to count.
+    /// Whether it is in sync.
     pub in_sync: bool,
-    /// What it has acknowledged.
+    /// Acknowledged offset.
     pub slave_ack_offset: i64,
-    /// Where sending to it is.
+    /// Offset up to which the master has sent.
     pub transfer_from_where: i64,
-    /// Bytes a second.
+    /// Bytes per second.
     pub transferred_byte_in_second: i64,
 }

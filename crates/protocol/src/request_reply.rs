@@ -4,13 +4,13 @@ use crate::header::header;
 
 /// Property of a reply: the client id of the producer that asked.
 pub const REPLY_TO_CLIENT: &str = "REPLY_TO_CLIENT";
-/// Property added on the way to it: when the broker handed the reply on, epoch ms.
+/// Property that the broker adds: when it forwarded the reply, epoch ms.
 pub const PUSH_REPLY_TIME: &str = "PUSH_REPLY_TIME";
 
 header! {
     /// Code 326. The body is the reply's.
     pub struct PushReplyHeader<'a> {
-        /// Group of who replies.
+        /// Group of the replying client.
         pub producer_group: &'a str = "producerGroup",
         /// The topic of replies.
         pub topic: &'a str = "topic",
@@ -22,21 +22,21 @@ header! {
         pub queue_id: i32 = "queueId",
         /// Flag bits of the message.
         pub sys_flag: i32 = "sysFlag",
-        /// When the reply was made, epoch ms.
+        /// When the reply was created, epoch ms.
         pub born_timestamp: i64 = "bornTimestamp",
         /// The user's flag.
         pub flag: i32 = "flag",
         /// Properties as they are stored.
         pub properties: &'a str = "properties",
-        /// How often consuming it failed.
+        /// How often its consumption failed.
         pub reconsume_times: i32 = "reconsumeTimes",
         /// Unit mode.
         pub unit_mode: bool = "unitMode",
-        /// Address of who replies.
+        /// Address of the replying client.
         pub born_host: &'a str = "bornHost",
         /// Address of the broker.
         pub store_host: &'a str = "storeHost",
-        /// Now, epoch ms.
+        /// The broker's current time, epoch ms.
         pub store_timestamp: i64 = "storeTimestamp",
     }
 }

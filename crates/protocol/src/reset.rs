@@ -1,5 +1,5 @@
-//! Setting a group's offsets back or forward: codes 220 (to clients), 222, and a look at clients' offsets (221, 223),
-//! copies between groups (314).
+//! Resetting a group's offsets: codes 220 (to clients) and 222; querying clients' offsets (221, 223);
+//! cloning offsets of another group (314).
 
 use crate::header::header;
 use crate::json::object_keys;
@@ -16,11 +16,11 @@ header! {
         pub topic: &'a str = "topic",
         /// One queue; -1 or absent means all.
         pub queue_id: Option<i32> = "queueId",
-        /// To this offset rather than a time.
+        /// The new offset, instead of a time.
         pub offset: Option<i64> = "offset",
-        /// To this store time, ms; -1 means the end.
+        /// The store time whose offset is the new one, ms; -1 means the end.
         pub timestamp: i64 = "timestamp",
-        /// Also forward.
+        /// Also if the new offset is higher than the current one.
         pub is_force: bool = "isForce",
     }
 }
@@ -103,7 +103,7 @@ pub struct ConsumerStatusBody {
 }
 
 header! {
-    /// Code 314: one group's offsets become another's.
+    /// Code 314: clones the offsets of a group to another group.
     pub struct CloneGroupOffsetHeader<'a> {
         /// From.
         pub src_group: &'a str = "srcGroup",

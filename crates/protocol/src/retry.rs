@@ -1,4 +1,4 @@
-//! Giving a message back for later: code 36.
+//! Sending a message back for a later retry: code 36.
 
 use crate::header::header;
 
@@ -17,7 +17,7 @@ header! {
         pub origin_topic: Option<&'a str> = "originTopic",
         /// Unit mode.
         pub unit_mode: bool = "unitMode",
-        /// How often consuming it may fail.
+        /// Maximum number of retries.
         pub max_reconsume_times: Option<i32> = "maxReconsumeTimes",
     }
 }

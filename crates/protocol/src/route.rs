@@ -1,7 +1,7 @@
 //! Routes: which brokers have a topic (105), and the cluster's brokers (106).
 //!
-//! Compat: clients before 4.9.4 read broker ids as bare JSON keys, those from then on ask for quoted ones or can read both;
-//! [`TopicRoute::encode`] chooses as the Java name server does.
+//! Compat: clients before 4.9.4 read broker ids as bare JSON keys, later ones ask for quoted keys or read both;
+//! [`TopicRoute::encode`] chooses like the Java name server.
 
 use crate::header::header;
 use crate::{json, version};
@@ -63,7 +63,7 @@ pub struct TopicRoute {
 }
 
 impl TopicRoute {
-    /// The body for a client of this version: standard JSON from 4.9.4 on, or where it asks for that.
+    /// The body for a client of this version: standard JSON from 4.9.4 on, or if the client asks for it.
     pub fn encode(&self, client_version: i32, standard_json_only: bool) -> Vec<u8> {
         if standard_json_only || client_version >= version::V4_9_4 {
             json::write_standard(self)
@@ -81,20 +81,20 @@ pub struct QueueMapping {
     pub bname: String,
     /// Logical queue to physical queue.
     pub curr_id_map: BTreeMap<i32, i32>,
-    /// Being changed.
+    /// Whether the mapping is being changed.
     pub dirty: bool,
     /// The mapping's version.
     pub epoch: i64,
-    /// Where it holds; `__global__` in general.
+    /// Scope; usually `__global__`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// The topic.
     pub topic: String,
-    /// Logical queues in all.
+    /// Total number of logical queues.
     pub total_queues: i32,
 }
 
-/// Static topics: where each logical queue has lived.
+/// Static topics: the history of each logical queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QueueMappingDetail {
@@ -103,22 +103,22 @@ pub struct QueueMappingDetail {
     /// Logical queue to physical queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curr_id_map: Option<BTreeMap<i32, i32>>,
-    /// Being changed.
+    /// Whether the mapping is being changed.
     pub dirty: bool,
     /// The mapping's version.
     pub epoch: i64,
-    /// Logical queue to the places it has been, oldest first.
+    /// Logical queue to its physical queues, oldest first.
     pub hosted_queues: BTreeMap<i32, Vec<QueueMappingItem>>,
-    /// Where it holds.
+    /// Scope.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// The topic.
     pub topic: String,
-    /// Logical queues in all.
+    /// Total number of logical queues.
     pub total_queues: i32,
 }
 
-/// One place where a logical queue has been.
+/// One physical queue of a logical queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QueueMappingItem {
@@ -156,7 +156,7 @@ header! {
     pub struct RouteHeader<'a> {
         /// The topic.
         pub topic: &'a str = "topic",
-        /// Whether keys have to be quoted.
+        /// Whether the client needs quoted keys.
         pub accept_standard_json_only: Option<bool> = "acceptStandardJsonOnly",
     }
 }
@@ -193,7 +193,7 @@ pub struct MemberGroup {
 }
 
 header! {
-    /// Codes 205 and 327: no more, or again, writing to a broker's topics.
+    /// Codes 205 and 327: removes or restores the write permission of a broker's topics.
     pub struct WritePermHeader<'a> {
         /// The broker.
         pub broker_name: &'a str = "brokerName",

@@ -1,6 +1,6 @@
 //! Sending: the header of codes 10, 310, 320, 324 and 325, and its answer.
 //!
-//! The header comes in two spellings of the same fields, long names (V1) and single letters (V2); the code decides:
+//! The header has two spellings of the same fields, long names (V1) and single letters (V2), depending on the code:
 //!
 //! | V2 | V1 | | V2 | V1 |
 //! |---|---|---|---|---|
@@ -12,7 +12,7 @@
 //! | f | sysFlag | | m | batch |
 //! | g | bornTimestamp | | n | bname |
 //!
-//! Read once for every message, so it is one walk over the fields without allocation.
+//! It is decoded for every message, so in one pass over the fields and without allocation.
 
 use crate::codes::RequestCode;
 use crate::ext::{Ext, Value, text_of};
@@ -22,37 +22,37 @@ use crate::number::{Integer, parse_bool};
 /// A send request's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SendHeader<'a> {
-    /// Who sends.
+    /// The producer group.
     pub producer_group: &'a str,
-    /// Where to.
+    /// The topic.
     pub topic: &'a str,
-    /// The template for a topic that has to be created (`TBW102`).
+    /// The template topic if the topic has to be created (`TBW102`).
     pub default_topic: &'a str,
-    /// Queues of a topic that has to be created.
+    /// Number of queues if the topic has to be created.
     pub default_topic_queue_nums: i32,
-    /// The queue; below 0 lets the broker choose.
+    /// The queue; negative: the broker chooses.
     pub queue_id: i32,
     /// System flag bits of the message.
     pub sys_flag: i32,
-    /// When the client made the message, ms.
+    /// When the client created the message, ms.
     pub born_timestamp: i64,
     /// The user's flag.
     pub flag: i32,
     /// The properties as they are stored: `name 0x01 value 0x02 …`; empty when absent. Not checked to be UTF-8.
     pub properties: &'a [u8],
-    /// How often consuming it failed so far; 0 when absent.
+    /// How often its consumption failed so far; 0 if absent.
     pub reconsume_times: i32,
     /// Unit mode.
     pub unit_mode: bool,
-    /// How often consuming it may fail.
+    /// Maximum number of retries.
     pub max_reconsume_times: Option<i32>,
-    /// Whether the body holds several messages.
+    /// Whether the body is a batch.
     pub batch: bool,
-    /// The broker that is meant (static topics).
+    /// The destination broker (static topics).
     pub broker_name: Option<&'a str>,
 }
 
-/// Which field of the header a key names.
+/// The fields of the header.
 #[derive(Clone, Copy)]
 enum Slot {
     ProducerGroup = 0,
@@ -88,7 +88,7 @@ const NAMES: [&str; 14] = [
     "batch",
     "bname",
 ];
-/// Compat: the Java broker's fast decoder asks for topic, queue, system flag, born time and flag only; the rest may be absent.
+/// Compat: the Java broker's fast decoder requires topic, queue, system flag, born time and flag only.
 const REQUIRED: u32 = 0b1111_0010;
 const SLOTS: [Slot; 14] = [
     Slot::ProducerGroup,
@@ -120,10 +120,10 @@ fn long_slot(key: &[u8]) -> Option<Slot> {
 }
 
 impl<'a> SendHeader<'a> {
-    /// Reads the header in the spelling that `code` has.
+    /// Reads the header in the spelling of `code`.
     ///
     /// # Errors
-    /// A required field is absent or a field is not of its type.
+    /// [`HeaderError`] if a required field is absent or a field is not of its type.
     #[inline]
     pub fn decode(code: RequestCode, ext: &'a Ext) -> Result<Self, HeaderError> {
         match code {
@@ -135,7 +135,7 @@ impl<'a> SendHeader<'a> {
     /// Reads long names.
     ///
     /// # Errors
-    /// As [`SendHeader::decode`].
+    /// [`HeaderError`] as in [`SendHeader::decode`].
     pub fn decode_v1(ext: &'a Ext) -> Result<Self, HeaderError> {
         Self::gather(ext, long_slot)
     }
@@ -143,7 +143,7 @@ impl<'a> SendHeader<'a> {
     /// Reads single letters.
     ///
     /// # Errors
-    /// As [`SendHeader::decode`].
+    /// [`HeaderError`] as in [`SendHeader::decode`].
     #[inline]
     pub fn decode_v2(ext: &'a Ext) -> Result<Self, HeaderError> {
         Self::gather(ext, short_slot)
@@ -206,12 +206,12 @@ impl<'a> SendHeader<'a> {
         }
     }
 
-    /// Adds the fields in the V1 spelling. Properties that are not UTF-8 lose what is not.
+    /// Adds the fields in the V1 spelling. Bytes of properties that are not UTF-8 are lost.
     pub fn encode_v1(&self, ext: &mut Ext) {
         self.spell(ext, NAMES);
     }
 
-    /// Adds the fields in the V2 spelling. Properties that are not UTF-8 lose what is not.
+    /// Adds the fields in the V2 spelling. Bytes of properties that are not UTF-8 are lost.
     pub fn encode_v2(&self, ext: &mut Ext) {
         self.spell(ext, ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n"]);
     }
@@ -245,29 +245,29 @@ pub(crate) fn number<T: Integer>(value: &[u8], name: &'static str) -> Result<T, 
 
 /// Field of a send answer: the region (`DefaultRegion`).
 pub const MSG_REGION: &str = "MSG_REGION";
-/// Field of a send answer: whether the broker keeps traces.
+/// Field of a send answer: whether tracing is on.
 pub const TRACE_ON: &str = "TRACE_ON";
 
 header! {
-    /// A send's answer as the client reads it.
+    /// The answer to a send, as the client reads it.
     pub struct SendReply<'a> {
         /// The offset message id, several with commas for a batch.
         pub msg_id: &'a str = "msgId",
-        /// The queue it went to.
+        /// The queue in which it was stored.
         pub queue_id: i32 = "queueId",
-        /// Its offset there, the first one of a batch.
+        /// Its queue offset, for a batch that of the first message.
         pub queue_offset: i64 = "queueOffset",
         /// The unique key.
         pub transaction_id: Option<&'a str> = "transactionId",
         /// The batch's unique key.
         pub batch_uniq_id: Option<&'a str> = "batchUniqId",
-        /// What recalls a delayed message.
+        /// Handle for recalling a delayed message.
         pub recall_handle: Option<&'a str> = "recallHandle",
     }
 }
 
 impl<'a> SendReply<'a> {
-    /// The fields every send answer has, for [`crate::frame::encode_response_head`].
+    /// The fields of every send answer, for [`crate::frame::encode_response_head`].
     pub fn base_fields(&self) -> [(&'static str, Value<'a>); 3] {
         [
             ("msgId", Value::Text(self.msg_id)),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_say_the_same() {
+    fn both_spellings_are_equivalent() {
         let (mut short, mut long) = (Ext::new(), Ext::new());
         header().encode_v2(&mut short);
         header().encode_v1(&mut long);

@@ -1,5 +1,5 @@
-//! What operators look at: topic and group progress (202, 208, 300, 317), connections (203, 204, 328), counters (315).
-//! The broker's own figures (28) are a [`crate::kv::KvTable`].
+//! Statistics for operators: progress of topics and groups (202, 208, 300, 317), connections (203, 204, 328), counters (315).
+//! The broker's runtime information (28) is a [`crate::kv::KvTable`].
 
 use crate::header::header;
 use crate::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel, Subscription};
@@ -20,7 +20,7 @@ pub struct OffsetWrapper {
     pub last_timestamp: i64,
     /// The next offset to pull.
     pub pull_offset: i64,
-    /// Damaged messages that the group was led past since the broker started. Ours; not there when 0.
+    /// Damaged messages that the group skipped since the broker started. Only ours; omitted if 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub damaged: u32,
 }
@@ -34,7 +34,7 @@ fn is_zero(number: &u32) -> bool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsumeStats {
-    /// Messages consumed a second.
+    /// Messages consumed per second.
     pub consume_tps: f64,
     /// Progress by queue.
     #[serde(with = "object_keys")]
@@ -56,7 +56,7 @@ pub struct ConsumeStatsList {
     pub total_inflight_diff: i64,
 }
 
-/// The bounds of one queue.
+/// The first and last offset of one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopicOffset {
@@ -72,10 +72,10 @@ pub struct TopicOffset {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopicStatsTable {
-    /// Bounds by queue.
+    /// Offsets by queue.
     #[serde(with = "object_keys")]
     pub offset_table: BTreeMap<MessageQueue, TopicOffset>,
-    /// Messages stored a second.
+    /// Messages stored per second.
     pub topic_put_tps: f64,
 }
 
@@ -99,16 +99,16 @@ pub struct Connection {
 pub struct ConsumerConnection {
     /// The members.
     pub connection_set: Vec<Connection>,
-    /// Where the group begins.
+    /// Where the group starts.
     #[serde(deserialize_with = "named_enum::known", skip_serializing_if = "Option::is_none")]
     pub consume_from_where: Option<ConsumeFromWhere>,
-    /// Who drives.
+    /// How it gets messages.
     #[serde(deserialize_with = "named_enum::known", skip_serializing_if = "Option::is_none")]
     pub consume_type: Option<ConsumeType>,
-    /// Who gets a message.
+    /// Which members get a message.
     #[serde(deserialize_with = "named_enum::known", skip_serializing_if = "Option::is_none")]
     pub message_model: Option<MessageModel>,
-    /// What it wants, by topic.
+    /// Its subscriptions by topic.
     pub subscription_table: BTreeMap<String, Subscription>,
 }
 
@@ -145,15 +145,15 @@ pub struct ProducerTable {
     pub data: BTreeMap<String, Vec<ProducerInfo>>,
 }
 
-/// A counter over some time.
+/// A counter over a period.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct StatsItem {
-    /// Value for each count.
+    /// Average per call.
     pub avgpt: f64,
     /// The sum.
     pub sum: i64,
-    /// The sum for each second.
+    /// The sum per second.
     pub tps: f64,
 }
 
@@ -170,7 +170,7 @@ pub struct BrokerStatsData {
 }
 
 header! {
-    /// Code 208: progress of a group in one topic or some, or in all of its own.
+    /// Code 208: progress of a group in one, several or all of its topics.
     pub struct ConsumeStatsHeader<'a> {
         /// The group.
         pub consumer_group: &'a str = "consumerGroup",
@@ -200,9 +200,9 @@ header! {
 header! {
     /// Code 315.
     pub struct BrokerStatsHeader<'a> {
-        /// What is counted, such as `TOPIC_PUT_NUMS`.
+        /// The name of the counter, such as `TOPIC_PUT_NUMS`.
         pub stats_name: &'a str = "statsName",
-        /// Of what: a topic, or `topic@group`.
+        /// The key: a topic, or `topic@group`.
         pub stats_key: &'a str = "statsKey",
     }
 }

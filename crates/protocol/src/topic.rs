@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// Queues of a topic that does not say how many.
+/// Default number of queues of a topic.
 pub const DEFAULT_QUEUE_NUMS: i32 = 16;
 
 /// Bits of `perm`.
@@ -20,7 +20,7 @@ pub mod perm {
     pub const WRITE: i32 = 2;
     /// Consuming is allowed.
     pub const READ: i32 = 4;
-    /// Counts first when queues are chosen.
+    /// Preferred when queues are chosen.
     pub const PRIORITY: i32 = 8;
 }
 
@@ -33,7 +33,7 @@ pub mod sys_flag {
 }
 
 named_enum! {
-    /// How many tags a message may have. Nothing depends on it.
+    /// How many tags a message may have. It has no effect.
     pub enum TopicFilterType {
         /// One.
         SingleTag = "SINGLE_TAG",
@@ -46,13 +46,13 @@ named_enum! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopicConfig {
-    /// Names and values, such as `message.type`.
+    /// Attributes, such as `message.type`.
     pub attributes: BTreeMap<String, String>,
-    /// Whether order across broker changes is wanted.
+    /// Whether messages are ordered across changes of brokers.
     pub order: bool,
     /// Bits of [`perm`].
     pub perm: i32,
-    /// Queues that can be read.
+    /// Number of queues for reading.
     pub read_queue_nums: i32,
     /// See [`TopicFilterType`].
     pub topic_filter_type: TopicFilterType,
@@ -61,7 +61,7 @@ pub struct TopicConfig {
     pub topic_name: String,
     /// Bits of [`sys_flag`].
     pub topic_sys_flag: i32,
-    /// Queues that can be written.
+    /// Number of queues for writing.
     pub write_queue_nums: i32,
 }
 
@@ -81,7 +81,7 @@ impl Default for TopicConfig {
 }
 
 impl TopicConfig {
-    /// A topic with as many queues to read as to write, readable and writable.
+    /// A readable and writable topic with this number of queues.
     pub fn new(name: impl Into<String>, queue_nums: i32) -> Self {
         Self {
             topic_name: name.into(),
@@ -117,7 +117,7 @@ impl TopicConfig {
         line
     }
 
-    /// Reads the line; `None` when it is not one. Attributes that cannot be read are left out, as Apache does.
+    /// Parses the line; `None` if it is malformed. Malformed attributes are dropped, as in Apache's broker.
     pub fn from_line(line: &str) -> Option<Self> {
         let mut words = line.splitn(6, ' ');
         let mut config = Self {
@@ -145,10 +145,10 @@ pub struct TopicConfigs {
     pub mapping_data_version: DataVersion,
     /// Topics by name.
     pub topic_config_table: BTreeMap<String, TopicConfig>,
-    /// Static topics: where each logical queue lives, by topic. Absent in registrations.
+    /// Static topics: the mapping of logical queues, by topic. Absent in registrations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic_queue_mapping_detail_map: Option<BTreeMap<String, QueueMappingDetail>>,
-    /// Static topics: which logical queues are here now, by topic.
+    /// Static topics: the logical queues that this broker has now, by topic.
     pub topic_queue_mapping_info_map: BTreeMap<String, QueueMapping>,
 }
 
@@ -156,7 +156,7 @@ pub struct TopicConfigs {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopicConfigAndMapping {
-    /// The configuration, its fields beside the mapping.
+    /// The configuration; its fields are on the level of the mapping.
     #[serde(flatten)]
     pub config: TopicConfig,
     /// The mapping.
@@ -176,7 +176,7 @@ pub struct TopicConfigList {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TopicList {
-    /// A broker that can say more (codes 304 and 305).
+    /// Address of a broker with further information (codes 304 and 305).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker_addr: Option<String>,
     /// The names.
@@ -184,11 +184,11 @@ pub struct TopicList {
 }
 
 header! {
-    /// Codes 17 and 513: create a topic or change it.
+    /// Codes 17 and 513: creates or changes a topic.
     pub struct CreateTopicHeader<'a> {
         /// The topic.
         pub topic: &'a str = "topic",
-        /// The template; clients send `TBW102`, nobody uses it.
+        /// The template topic; clients send `TBW102`, it has no effect.
         pub default_topic: Option<&'a str> = "defaultTopic",
         /// Queues to read.
         pub read_queue_nums: i32 = "readQueueNums",
@@ -204,19 +204,19 @@ header! {
         pub order: bool = "order",
         /// `+name=value,-name,…`: changes to the attributes.
         pub attributes: Option<&'a str> = "attributes",
-        /// Static topics: also where it makes queues fewer.
+        /// Static topics: also if the number of queues decreases.
         pub force: bool = "force",
     }
 }
 
 header! {
-    /// Code 21. Clients before 5.3.4 send no fields and expect everything at once.
+    /// Code 21. Clients before 5.3.4 send no fields and expect all topics in one answer.
     pub struct AllTopicConfigHeader<'a> {
         /// First topic of the page, from 0.
         pub topic_seq: Option<i32> = "topicSeq",
-        /// JSON of the version the pages before had.
+        /// JSON of the version of the previous pages.
         pub data_version: Option<&'a str> = "dataVersion",
-        /// Most topics wanted.
+        /// Maximum number of topics.
         pub max_topic_num: Option<i32> = "maxTopicNum",
     }
 }
@@ -224,13 +224,13 @@ header! {
 header! {
     /// The answer of code 21.
     pub struct AllTopicConfigReply {
-        /// How many topics there are in all.
+        /// Total number of topics.
         pub total_topic_num: Option<i32> = "totalTopicNum",
     }
 }
 
 header! {
-    /// Codes 202, 215, 217, 300, 351: a topic and nothing else.
+    /// Codes 202, 215, 217, 300, 351: only a topic.
     pub struct TopicHeader<'a> {
         /// The topic.
         pub topic: &'a str = "topic",
@@ -238,7 +238,7 @@ header! {
 }
 
 header! {
-    /// Code 216: forget a topic, on one cluster's brokers or on all.
+    /// Code 216: deletes a topic's routes, for one cluster or all.
     pub struct DeleteTopicInNameServerHeader<'a> {
         /// The topic.
         pub topic: &'a str = "topic",
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_survives_both_ways() {
+    fn a_line_is_read_back() {
         let mut config = TopicConfig::new("t", 4);
         assert_eq!(config.to_line(), "t 4 4 6 SINGLE_TAG {}");
         config.attributes.insert("+message.type".to_owned(), "a b".to_owned());

@@ -1,26 +1,26 @@
-//! Client and server versions as the wire carries them: the ordinal of Apache's version enum.
+//! Client and server versions on the wire: the ordinal of Apache's version enum.
 //!
-//! The number steers body formats (route JSON keys, the deflated registration body) and graceful shutdown. From 4.0.0 on
+//! The number determines body formats (route JSON keys, the deflated registration body) and graceful shutdown. From 4.0.0 on
 //! the enum is regular: a snapshot and a release for each of ten patches of each of ten minors.
 
 /// Ordinal of 4.0.0-SNAPSHOT, the start of the regular part.
 const V4_0_0_SNAPSHOT: i32 = 212;
-/// Ordinal that stands for everything newer than the enum knows.
+/// Ordinal of all versions newer than the enum.
 const HIGHER_VERSION: i32 = 612;
 
-/// What we call ourselves: RocketMQ 5.5.0.
+/// The version that ApogeeMQ reports: RocketMQ 5.5.0.
 pub const CURRENT: i32 = V5_5_0;
-/// 3.4.3: older clients are not told that consumer ids changed.
+/// 3.4.3: older clients do not get notifications of changed consumer ids.
 pub const V3_4_3: i32 = 109;
-/// 3.4.9: from here on clients say how often consuming may fail.
+/// 3.4.9: clients send the maximum number of retries from this version on.
 pub const V3_4_9: i32 = 121;
 /// 3.5.8.
 pub const V3_5_8: i32 = 137;
-/// 4.9.3: newest version whose ACL signature leaves `_UNIQUE_KEY_QUERY` out.
+/// 4.9.3: the newest version whose ACL signature omits `_UNIQUE_KEY_QUERY`.
 pub const V4_9_3: i32 = release(4, 9, 3);
-/// 4.9.4: from here on clients read route JSON with quoted keys.
+/// 4.9.4: clients read route JSON with quoted keys from this version on.
 pub const V4_9_4: i32 = release(4, 9, 4);
-/// 5.0.0: from here on the deflated registration body carries queue mappings.
+/// 5.0.0: the deflated registration body has queue mappings from this version on.
 pub const V5_0_0: i32 = release(5, 0, 0);
 /// 5.3.1: newer clients understand `GO_AWAY`.
 pub const V5_3_1: i32 = release(5, 3, 1);
@@ -36,7 +36,7 @@ pub const fn release(major: i32, minor: i32, patch: i32) -> i32 {
 
 /// The enum constant's name for an ordinal, as operators see it (`V5_5_0`).
 ///
-/// Ordinals before 4.0.0 are irregular and answer `V3_X`; those beyond the enum `HIGHER_VERSION`.
+/// Ordinals before 4.0.0 are irregular and give `V3_X`; those beyond the enum `HIGHER_VERSION`.
 pub fn name(ordinal: i32) -> String {
     if ordinal >= HIGHER_VERSION {
         return "HIGHER_VERSION".to_owned();

@@ -1,4 +1,4 @@
-//! Each value of each body in each form that fastjson takes for it: what was written by Java, in notations and types of others.
+//! Each value of each body in each form that fastjson accepts: bodies written by Java, in notations and types of other clients.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use protocol::diagnose::{ConsumeDirectlyReply, ConsumeQueueEntries, ConsumeTimeSpans, CorrectionOffsets, QuerySubscriptionReply};
@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Debug;
 
-/// Other ways to write a value, which mean the same in a field of its type.
+/// Other forms of a value that mean the same in a field of its type.
 fn forms(value: &Value) -> Vec<String> {
     match value {
         Value::Bool(true) => ["\"true\"", "'TRUE'", "1", "-1", "\"1\"", "\"Y\""].map(str::to_owned).to_vec(),
@@ -56,7 +56,7 @@ fn forms(value: &Value) -> Vec<String> {
     }
 }
 
-/// Where the value stands whose form is changed, as the names and indexes on the way there.
+/// Paths of the values whose form is changed: names and indexes.
 fn paths(value: &Value, here: &str, all: &mut Vec<String>) {
     all.push(here.to_owned());
     match value {
@@ -84,7 +84,7 @@ fn all_forms<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
         let mut marked = standard.clone();
         let value = marked.pointer_mut(&place).unwrap();
         let mut forms = forms(value);
-        // Nulls in lists and maps are left out; only fields have a value of their own for it.
+        // Nulls in lists and maps are dropped; only fields have a default for null.
         let is_field = place.rsplit('/').next().is_some_and(|name| name.starts_with(char::is_alphabetic));
         forms.retain(|form| is_field || form != "null");
         *value = Value::String(MARK.to_owned());
@@ -107,7 +107,7 @@ fn all_forms<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 }
 
 #[test]
-fn every_value_of_every_body_is_taken_in_every_form() {
+fn every_value_of_every_body_is_accepted_in_every_form() {
     all_forms::<HeartbeatData>("heartbeat.json");
     all_forms::<HeartbeatData>("heartbeat_v2.json");
     all_forms::<HeartbeatData>("heartbeat_v2_short.json");

@@ -40,7 +40,7 @@ fn same_bytes<T: Serialize + DeserializeOwned>(name: &str) -> T {
     body
 }
 
-/// For bodies whose order of entries is Java's hash order: equal once read by us.
+/// For bodies in Java's hash order: equal after parsing.
 fn same_content<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str) -> T {
     let body: T = json::read(&file(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let again: T = json::read(&json::write(&body)).unwrap();
@@ -49,7 +49,7 @@ fn same_content<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(n
     body
 }
 
-/// Both encodings of one frame; they have to say the same.
+/// Both encodings of one frame, which must be equal.
 fn frame(name: &str) -> Frame {
     let mut decoded = [("json", Encoding::Json), ("binary", Encoding::Binary)].map(|(kind, encoding)| {
         let bytes = file(&format!("{name}.{kind}.frame"));
@@ -80,7 +80,7 @@ const PROPERTIES: &str =
     "KEYS\u{1}Order-42\u{2}UNIQ_KEY\u{1}C0A8010A3E4C18B4AAC2000000000001\u{2}WAIT\u{1}true\u{2}TAGS\u{1}TagA\u{2}note\u{1}café \"x\"\u{2}";
 
 #[test]
-fn a_send_says_the_same_in_both_spellings() {
+fn a_send_is_the_same_in_both_spellings() {
     let (short, long) = (frame("send_v2"), frame("send_v1"));
     let header = SendHeader::decode(RequestCode::try_from(short.code).unwrap(), &short.ext).unwrap();
     assert_eq!(
@@ -184,7 +184,7 @@ fn a_registration_is_read_plain_and_deflated() {
     );
     let again = RegisterBrokerBody::decode(&deflated.encode(true), true, version::CURRENT).unwrap();
     assert_eq!(again, deflated);
-    // The compressed form has no room for these two.
+    // The compressed form does not have these two fields.
     deflated.topics.mapping_data_version = plain.topics.mapping_data_version;
     deflated.topics.topic_config_table.get_mut("Ordered").unwrap().order = true;
     assert_eq!(deflated, plain);
@@ -289,7 +289,7 @@ fn a_time_span_is_read_and_written() {
 }
 
 #[test]
-fn a_reset_for_clients_without_object_keys_says_the_same() {
+fn a_reset_for_clients_without_object_keys_is_equivalent() {
     let body: ResetOffsetBody = json::read(&file("reset_offset.json")).unwrap();
     assert_eq!(
         text(&json::write(&ResetOffsetList::from(&body))),
@@ -298,7 +298,7 @@ fn a_reset_for_clients_without_object_keys_says_the_same() {
 }
 
 #[test]
-fn what_a_consumer_and_a_replica_say_of_themselves() {
+fn consumer_state_and_replication_status_are_read() {
     let info: RunningInfo = same_bytes("running_info.json");
     assert_eq!(info.property("PROP_CONSUME_TYPE").as_deref(), Some("CONSUME_PASSIVELY"));
     assert_eq!(info.mq_table.values().next().map(|queue| queue.commit_offset), Some(3));

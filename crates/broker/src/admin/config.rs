@@ -155,7 +155,7 @@ mod tests {
         frame.body = "sendMessageThreadPoolNums=64\ndiskMaxUsedSpaceRatio=99\n".into();
         let answer = update(&frame, &settings, &topics, 1, |_, _| {}).unwrap();
         let remark = answer.remark.unwrap();
-        assert!(remark.contains("sendMessageThreadPoolNums changes nothing here"), "{remark}");
+        assert!(remark.contains("sendMessageThreadPoolNums has no effect here"), "{remark}");
         assert!(remark.contains("diskMaxUsedSpaceRatio=99 counts as 95"), "{remark}");
         let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
         for line in ["sendMessageThreadPoolNums=64\n", "diskMaxUsedSpaceRatio=95\n"] {

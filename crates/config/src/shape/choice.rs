@@ -25,7 +25,7 @@ pub fn one_of() -> OneOf {
 }
 
 impl OneOf {
-    /// Names that Apache knows and that are not possible here, each with the reason.
+    /// Names that Apache accepts and that are refused here, each with the reason.
     pub fn refusing(self, refused: &'static [(&'static str, &'static str)]) -> Self {
         Self { refused }
     }

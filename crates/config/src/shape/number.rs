@@ -1,7 +1,7 @@
 //! Whole numbers between two bounds.
 //!
-//! A number beyond a bound counts as the bound, as Apache's getters do it, unless the shape is strict: a port, or the size of files
-//! that exist already, has no nearest value. Nothing below zero counts unless the shape says so, and 0 is not a count of one.
+//! A number beyond a bound counts as the bound, as in Apache's getters, unless the shape is strict: there is no nearest value for a port
+//! or for the size of existing files. Negative numbers are refused unless the shape allows them, and so is 0 where 1 is the minimum.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -27,19 +27,19 @@ pub struct Whole<T> {
     beyond: Beyond,
 }
 
-/// What becomes of a number beyond the bounds.
+/// How a number beyond the bounds is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Beyond {
     /// It is refused.
     Refused,
-    /// It counts as the nearer bound, if it is not negative and not 0 where 1 is the least.
+    /// It counts as the nearer bound, unless it is negative, or 0 where 1 is the minimum.
     Counts,
-    /// It counts as the nearer bound, whatever it is.
+    /// It always counts as the nearer bound.
     Clamped,
 }
 
 impl<T> Whole<T> {
-    /// Refuses a number beyond the bounds: it has no nearest value that would do.
+    /// Refuses a number beyond the bounds: the nearest value would be wrong.
     pub fn strict(self) -> Self {
         Self {
             beyond: Beyond::Refused,
@@ -47,7 +47,7 @@ impl<T> Whole<T> {
         }
     }
 
-    /// Takes negative numbers and 0 for the least one too, as Apache's getter of this key does.
+    /// Negative numbers and 0 count as the minimum, too, as in Apache's getter of this key.
     pub fn clamped(self) -> Self {
         Self {
             beyond: Beyond::Clamped,

@@ -8,7 +8,7 @@ use super::{Refused, Shape};
 /// Longest value of a text key, in bytes.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// Text that passes a test.
+/// Text that satisfies a condition.
 #[derive(Debug, Clone, Copy)]
 pub struct Text {
     kind: &'static str,
@@ -21,7 +21,7 @@ pub fn text() -> Text {
     text_that("any text", |_| true)
 }
 
-/// Text for which `passes` holds; `allowed` says so in words.
+/// Text for which `passes` is true; `allowed` describes it.
 pub fn text_that(allowed: &'static str, passes: fn(&str) -> bool) -> Text {
     Text {
         kind: "text",
@@ -112,7 +112,7 @@ impl Shape<IpAddr> for Address {
     }
 }
 
-/// A place in the file system.
+/// A path in the file system.
 #[derive(Debug, Clone, Copy)]
 pub struct Path;
 
@@ -132,7 +132,9 @@ impl Shape<PathBuf> for Path {
 
     fn parse(&self, text: &str) -> Result<PathBuf, Refused> {
         if text.contains(',') {
-            return Err(Refused::Because("several directories for one store are not there yet".to_owned()));
+            return Err(Refused::Because(
+                "several directories for one store are not implemented yet".to_owned(),
+            ));
         }
         let fits = !text.is_empty() && text.len() <= MAX_TEXT_BYTES && !text.contains(char::is_control);
         if fits { Ok(PathBuf::from(text)) } else { Err(Refused::NotAllowed) }

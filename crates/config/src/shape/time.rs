@@ -14,22 +14,22 @@ pub struct Span {
     zero: Zero,
 }
 
-/// What no time at all counts as, where it is not allowed.
+/// What 0 counts as if it is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Zero {
     /// The shortest time.
     Least,
-    /// The longest: there is to be no end.
+    /// The longest: no limit.
     Most,
 }
 
 impl Span {
-    /// Takes 0 and negative numbers for no limit, which the longest time stands for, as Apache does it for this key.
+    /// 0 and negative numbers mean no limit and count as the longest time, as Apache treats this key.
     pub fn zero_is_no_limit(self) -> Self {
         Self { zero: Zero::Most, ..self }
     }
 
-    /// Takes negative numbers and 0 for the least one too, as Apache does it for this key.
+    /// Negative numbers and 0 count as the minimum, too, as Apache treats this key.
     pub fn clamped(self) -> Self {
         Self {
             count: self.count.clamped(),
@@ -101,7 +101,7 @@ impl Shape<Duration> for Span {
 pub struct HoursOfDay(u32);
 
 impl HoursOfDay {
-    /// These hours, 0 to 23; others do not count.
+    /// These hours, 0 to 23; others are ignored.
     pub fn new(hours: impl IntoIterator<Item = u8>) -> Self {
         Self(hours.into_iter().filter(|&hour| hour < 24).fold(0, |set, hour| set | 1 << hour))
     }
@@ -111,7 +111,7 @@ impl HoursOfDay {
         hour < 24 && self.0 & 1 << hour != 0
     }
 
-    /// All of them, in order.
+    /// All of them, ascending.
     pub fn hours(self) -> impl Iterator<Item = u8> {
         (0..24).filter(move |&hour| self.contains(hour))
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset  size  meaning (big-endian)
-//!      0     2  code, cut to 16 bits
+//!      0     2  code, truncated to 16 bits
 //!      2     1  language
 //!      3     2  version
 //!      5     4  opaque
@@ -11,7 +11,7 @@
 //!      …     4  length of all ext fields, then each: key length 2, key, value length 4, value
 //! ```
 //!
-//! An ext value of length 0 is an absent field, as Apache's decoder makes null of it.
+//! An ext value of length 0 is an absent field: Apache's decoder reads it as null.
 
 use super::{Frame, FrameError};
 use crate::codes;
@@ -65,7 +65,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A range with four bytes of length before it.
+    /// A range preceded by its length in four bytes.
     fn long_range(&mut self) -> Result<(usize, usize), FrameError> {
         let len = u32::from_be_bytes(self.array()?) as usize;
         self.range(len)

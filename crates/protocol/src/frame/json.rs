@@ -1,12 +1,12 @@
-//! The JSON header, read in one walk.
+//! The JSON header, read in one pass.
 //!
-//! A general JSON reader would build a map of strings for what the broker reads once. This one notes where keys and
-//! values stand and copies only what has escapes. It is as lenient as clients need: unknown keys of any shape are
+//! A general JSON parser would build a map of strings that the broker reads once. This one records the positions of keys and
+//! values and copies only text with escapes. It is as lenient as clients need: unknown keys of any shape are
 //! skipped, numbers may be quoted, ext values may be bare numbers and booleans, null means absent. Raw control
-//! characters and bytes that are not UTF-8 within strings are let through. What the walk refuses is read once more in the way
-//! of fastjson ([`crate::json`]), which takes other notations and types.
+//! characters and bytes that are not UTF-8 within strings are accepted. A header that this parser refuses is parsed again as
+//! fastjson would ([`crate::json`]), which accepts other notations and types.
 //!
-//! Nesting is followed to [`MAX_DEPTH`]; deeper is malformed.
+//! Nesting deeper than [`MAX_DEPTH`] is malformed.
 
 use super::{Frame, FrameError};
 use crate::ext::{Ext, MAX_FIELDS, Span};
@@ -15,11 +15,11 @@ use crate::language::Language;
 use crate::number::{Integer, parse_i64};
 use std::borrow::Cow;
 
-/// Longest header that is read in fastjson's way, which costs more memory than the header: room for the longest properties,
-/// escaped.
+/// Maximum length of a header that is parsed as fastjson would, which takes more memory than the header. The longest properties,
+/// escaped, fit.
 const MAX_LENIENT: usize = 256 * 1024;
 
-/// Deepest nesting of values that are skipped.
+/// Maximum nesting of skipped values.
 const MAX_DEPTH: usize = 32;
 
 const TRUNCATED: FrameError = FrameError::Header("JSON ends early");
@@ -34,7 +34,7 @@ pub(super) fn decode(header: &[u8], frame: &mut Frame) -> Result<(), FrameError>
     })
 }
 
-/// As fastjson reads it; `None` when it refuses too.
+/// Decodes the header as fastjson would; `None` if that fails, too.
 #[cold]
 fn decode_leniently(header: &[u8]) -> Option<Frame> {
     if header.len() > MAX_LENIENT {
@@ -133,8 +133,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Takes pairs of strings without white space between them, which is what all clients write; true when the object
-    /// ended with them. Whatever looks otherwise is left, from its key on, to the general way.
+    /// Fast path: reads pairs of strings without white space between them, as all clients write them. Returns true if the object
+    /// ended with them. Anything else is left, from its key on, to the general path.
     fn plain_fields(&mut self, ext: &mut Ext) -> Result<bool, FrameError> {
         let bytes = self.bytes;
         let mut at = self.at;
@@ -153,7 +153,7 @@ impl<'a> Scanner<'a> {
                 end = unescape(bytes, value, owned)?;
                 span = Span::owned(start, owned.len());
             }
-            // Before anything is kept, so that the general way finds nothing half done.
+            // Before anything is stored, so that the general path starts from a clean state.
             let closed = match bytes.get(end + 1) {
                 Some(b',') => false,
                 Some(b'}') => true,
@@ -197,11 +197,11 @@ impl<'a> Scanner<'a> {
     fn number(&mut self) -> Result<i32, FrameError> {
         match self.plain_number() {
             Some(number) => Ok(number),
-            None => self.odd_number(),
+            None => self.unusual_number(),
         }
     }
 
-    /// Up to nine bare digits with a comma or bracket right behind: how every client writes these.
+    /// Fast path: up to nine digits followed by a comma or bracket, as every client writes numbers.
     #[inline]
     fn plain_number(&mut self) -> Option<i32> {
         let digits = self.bytes.get(self.at..)?;
@@ -219,7 +219,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    fn odd_number(&mut self) -> Result<i32, FrameError> {
+    fn unusual_number(&mut self) -> Result<i32, FrameError> {
         let text = match self.scalar()? {
             Scalar::Null => return Ok(0),
             Scalar::Bare(start, end) => &self.bytes[start..end],
@@ -228,7 +228,7 @@ impl<'a> Scanner<'a> {
         i32::parse(text).ok_or(NUMBER)
     }
 
-    /// By name; by number too, as its byte in binary headers.
+    /// By name, or by the number that binary headers use.
     fn language(&mut self) -> Result<Language, FrameError> {
         Ok(match self.scalar()? {
             Scalar::Null => Language::Java,
@@ -296,7 +296,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A string; the scanner stands on its opening quote.
+    /// A string; the scanner is at its opening quote.
     #[inline]
     fn string(&mut self) -> Result<Text, FrameError> {
         let start = self.at + 1;
@@ -345,7 +345,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Steps into an object or array; false when it is empty.
+    /// Enters an object or array; returns false if it is empty.
     fn open(&mut self, opening: u8, closing: u8) -> Result<bool, FrameError> {
         if self.peek()? != opening {
             return Err(SYNTAX);
@@ -356,7 +356,7 @@ impl<'a> Scanner<'a> {
         Ok(!empty)
     }
 
-    /// Steps over what follows a member: true after a comma, false after the closing bracket.
+    /// Consumes what follows a member: returns true after a comma, false after the closing bracket.
     #[inline]
     fn next(&mut self, closing: u8) -> Result<bool, FrameError> {
         let byte = self.peek()?;
@@ -385,8 +385,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where the next quote or backslash stands. Most strings are short, so eight bytes at a time beat a vector search;
-/// only long ones are handed to it.
+/// Position of the next quote or backslash. Most strings are short, so eight bytes at a time are faster than `memchr`,
+/// which is used for long ones.
 #[inline]
 fn quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
     const SHORT: usize = 48;
@@ -426,10 +426,10 @@ fn marks(word: u64) -> u64 {
     ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash)) & HIGHS
 }
 
-/// Appends what the string from `at` to its closing quote stands for; returns where that quote is. A surrogate without
-/// its half becomes a question mark, which is what Java stores of it.
+/// Appends the unescaped string from `at` to its closing quote; returns the position of that quote. A lone surrogate
+/// becomes a question mark, as Java stores it.
 ///
-/// The stored properties come this way in each send, so plain bytes are copied a word at a time.
+/// Every send passes its properties through here, so plain bytes are copied a word at a time.
 fn unescape(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<usize, FrameError> {
     const USUAL: usize = 1024;
     out.reserve((bytes.len() - at).min(USUAL));
@@ -439,7 +439,7 @@ fn unescape(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<usize, Fra
             return Ok(at);
         }
         at = match bytes.get(at + 1..).and_then(<[u8]>::first_chunk::<5>) {
-            // Property separators: by far the most usual escapes.
+            // Property separators: by far the most frequent escapes.
             Some(b"u0001") => push(out, 1, at + 6),
             Some(b"u0002") => push(out, 2, at + 6),
             _ => unescape_one(bytes, at + 1, out)?,
@@ -453,7 +453,7 @@ fn push(out: &mut Vec<u8>, byte: u8, next: usize) -> usize {
     next
 }
 
-/// Copies up to the next quote or backslash and returns where it is.
+/// Copies up to the next quote or backslash and returns its position.
 #[inline]
 fn copy_plain(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<usize, FrameError> {
     while let Some(word) = word_at(bytes, at) {
@@ -472,7 +472,7 @@ fn copy_plain(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<usize, F
     Ok(at + plain)
 }
 
-/// The escape whose kind stands at `at`; returns where it ends.
+/// Reads the escape whose kind is at `at`; returns where it ends.
 fn unescape_one(bytes: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, FrameError> {
     let plain = match bytes.get(at).ok_or(TRUNCATED)? {
         b'u' => return unescape_unit(bytes, at + 1, out),

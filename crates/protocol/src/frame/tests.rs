@@ -16,7 +16,7 @@ fn decode_json(header: &str) -> Result<Frame, FrameError> {
 }
 
 #[test]
-fn a_frame_is_taken_off_the_front_only_when_whole() {
+fn a_frame_is_decoded_only_when_complete() {
     let frame = Frame::request(310).with_field("b", "t").with_body(&b"hello"[..]);
     let bytes = frame.to_bytes();
     for cut in 0..bytes.len() {
@@ -31,7 +31,7 @@ fn a_frame_is_taken_off_the_front_only_when_whole() {
 }
 
 #[test]
-fn lying_lengths_are_refused_from_the_first_bytes() {
+fn impossible_lengths_are_refused_from_the_first_bytes() {
     let refused = |bytes: &[u8]| decode(&mut BytesMut::from(bytes), 1 << 20).expect_err("refused");
     assert_eq!(
         refused(&[0x7f, 0xff, 0xff, 0xff]),
@@ -55,7 +55,7 @@ fn lying_lengths_are_refused_from_the_first_bytes() {
 }
 
 #[test]
-fn what_clients_vary_in_is_accepted() {
+fn variants_of_clients_are_accepted() {
     let frame = decode_json(
         r#" { "opaque" : 7, "unknown":{"a":[1,{"b":null}],"c":-1.5e3}, "extFields":{"n":5,"t":true,"z":null,"s":"x"}, "code":"10",
             "language":"KLINGON", "remark":null } "#,
@@ -80,7 +80,7 @@ fn escapes_are_undone() {
 }
 
 #[test]
-fn fields_that_are_not_utf8_are_read_as_java_reads_them_but_for_the_properties_of_a_message() {
+fn fields_that_are_not_utf8_are_read_as_java_reads_them_except_message_properties() {
     const GBK: &[u8] = b"\xb6\xa9\xb5\xa5";
     let read = "\u{fffd}".repeat(4);
     let fields = |frame: &Frame| {
@@ -121,7 +121,7 @@ fn fields_that_are_not_utf8_are_read_as_java_reads_them_but_for_the_properties_o
     let header = [&[0; 17][..], &(ext.len() as u32).to_be_bytes(), &ext].concat();
     fields(&decode(&mut whole(&header, 1, b""), MAX_FRAME_LEN).expect("decoded").expect("whole"));
 
-    // More text than a header is worth is no text.
+    // Beyond the limit of replaced text a field is not text.
     let large = [&b"{\"extFields\":{\"x\":\""[..], &vec![0xff; 1 << 20], b"\"}}"].concat();
     let frame = decode(&mut whole(&large, 0, b""), MAX_FRAME_LEN).expect("decoded").expect("whole");
     assert_eq!(frame.ext.text("x"), None);
@@ -191,11 +191,11 @@ fn headers_are_read_in_fastjsons_notations_and_types() {
         );
     }
     let long = format!("{{'code':5,'remark':'{}'}}", "x".repeat(300_000));
-    assert!(decode_json(&long).is_err(), "longer than what is read so");
+    assert!(decode_json(&long).is_err(), "too long for the lenient parser");
 }
 
 #[test]
-fn broken_json_is_refused() {
+fn malformed_json_is_refused() {
     for header in [
         "",
         "{",
@@ -248,7 +248,7 @@ fn a_pop_request_survives_the_binary_header() {
 }
 
 #[test]
-fn a_response_head_is_the_same_frame_as_the_slow_way() {
+fn a_response_head_equals_the_encoded_frame() {
     for encoding in [Encoding::Json, Encoding::Binary] {
         let mut request = Frame::request(310);
         (request.opaque, request.encoding) = (42, encoding);
@@ -267,7 +267,7 @@ fn a_response_head_is_the_same_frame_as_the_slow_way() {
 }
 
 #[test]
-fn json_keys_stand_as_the_java_broker_writes_them() {
+fn json_keys_have_the_order_of_the_java_broker() {
     let mut out = BytesMut::new();
     encode_response_head(&mut out, Encoding::Json, 5, 0, None, &[("queueId", Value::Int(1))], 0);
     let text =
@@ -294,7 +294,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn no_header_is_longer_than_foretold(frame in any_frame(), raw in proptest::collection::vec(any::<u8>(), 0..60)) {
+    fn no_header_is_longer_than_its_computed_maximum(frame in any_frame(), raw in proptest::collection::vec(any::<u8>(), 0..60)) {
         let mut frame = frame;
         frame.ext.set_header(raw.clone().into());
         frame.ext.push_span(crate::ext::Span::header(0, raw.len()), crate::ext::Span::header(0, raw.len()));
@@ -310,7 +310,7 @@ proptest! {
     }
 
     #[test]
-    fn what_we_write_is_json_to_others(frame in any_frame()) {
+    fn what_we_write_is_valid_json(frame in any_frame()) {
         let frame = Frame { encoding: Encoding::Json, ..frame };
         let bytes = frame.to_bytes();
         let header = &bytes[8..bytes.len() - frame.body.len()];
@@ -342,7 +342,7 @@ proptest! {
     }
 
     #[test]
-    fn what_serde_json_takes_for_a_header_the_scanner_takes(text in r#"[\{\}\[\]":,0-9a-c\\un\. -]{0,40}"#) {
+    fn the_scanner_accepts_every_header_that_serde_json_accepts(text in r#"[\{\}\[\]":,0-9a-c\\un\. -]{0,40}"#) {
         let text = format!("{{\"x\":{text}}}");
         if serde_json::from_str::<Map<String, serde_json::Value>>(&text).is_ok_and(|map| map.len() == 1) {
             prop_assert!(decode_json(&text).is_ok(), "{}", text);

@@ -9,17 +9,17 @@ use crate::number::Decimal;
 use crate::version;
 use bytes::BytesMut;
 
-/// Longest an integer or boolean gets.
+/// Maximum length of an integer or boolean as text.
 const LONGEST_NUMBER: usize = 20;
-/// What a JSON header has beside fields and remark: keys, numbers, the longest language name.
+/// Maximum bytes of a JSON header without fields and remark: keys, numbers, the longest language name.
 const JSON_FRAME: usize = 192;
-/// What a JSON field has beside key and value.
+/// Bytes of a JSON field beside key and value.
 const JSON_FIELD: usize = 6;
-/// What escaping can do to one byte of text (`\u001f`).
+/// Maximum bytes of one escaped byte of text (`\u001f`).
 const JSON_ESCAPE: usize = 6;
 
-/// Writes the head of a response (lengths and header) for a body of `body_len` bytes that the caller appends, or sends
-/// as another buffer, right behind it. Allocates nothing but room in `out`.
+/// Writes the head of a response (lengths and header) for a body of `body_len` bytes, which the caller appends or sends
+/// as the next buffer. Allocates only in `out`.
 pub fn encode_response_head(
     out: &mut BytesMut,
     encoding: Encoding,
@@ -40,9 +40,9 @@ pub fn encode_response_head(
     framed(out, encoding, body_len, &head, fields.iter().copied());
 }
 
-/// Most bytes that the header of a frame can take when it is written, whatever its text holds. Costs no allocation.
+/// Maximum number of bytes of the encoded header of a frame, whatever text it has. Does not allocate.
 pub(super) fn most_header_bytes(frame: &Frame) -> usize {
-    // A byte that is not UTF-8 becomes a character of three bytes at most, which needs no escape.
+    // A byte that is not UTF-8 becomes a character of at most three bytes, which needs no escape.
     let field = |(key, value): (&[u8], &[u8])| JSON_FIELD + JSON_ESCAPE * (key.len() + value.len());
     JSON_FRAME + JSON_ESCAPE * frame.remark.as_deref().map_or(0, str::len) + frame.ext.iter().map(field).sum::<usize>()
 }
@@ -57,7 +57,7 @@ pub(super) fn frame(frame: &Frame, out: &mut BytesMut) {
         remark: frame.remark.as_deref(),
     };
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    // Decoded fields may hold what is not UTF-8; those of ours do not, and requests of ours are few.
+    // Decoded fields may be no UTF-8; fields of our own requests are, and these are few.
     let fields: Vec<(String, String)> = frame.ext.iter().map(|(key, value)| (lossy(key), lossy(value))).collect();
     let fields = fields.iter().map(|(key, value)| (key.as_str(), Value::Text(value)));
     framed(out, frame.encoding, frame.body.len(), &head, fields);
@@ -73,7 +73,7 @@ struct Head<'a> {
     remark: Option<&'a str>,
 }
 
-/// Makes room for the worst case at once, writes without further checks of room, and gives back what was too much.
+/// Reserves space for the maximum length at once, writes without further checks, and truncates.
 fn framed<'f>(
     out: &mut BytesMut,
     encoding: Encoding,
@@ -98,13 +98,16 @@ fn framed<'f>(
         }
     };
     let header_len = cursor.at - PREFIX_LEN;
-    debug_assert!(header_len <= MAX_HEADER_LEN, "a header of ours is longer than 24 bits can say");
+    debug_assert!(
+        header_len <= MAX_HEADER_LEN,
+        "a header of ours is longer than its 24-bit length field allows"
+    );
     cursor.patch(0, (4 + header_len + body_len) as u32);
     cursor.patch(4, mark | header_len as u32);
     out.truncate(start + PREFIX_LEN + header_len);
 }
 
-/// Most bytes the header can take, in either encoding.
+/// Maximum length of the header in either encoding.
 fn longest<'f>(head: &Head<'_>, fields: impl Iterator<Item = (&'f str, Value<'f>)>) -> usize {
     let field = |(key, value): (&str, Value<'_>)| {
         JSON_FIELD
@@ -117,14 +120,14 @@ fn longest<'f>(head: &Head<'_>, fields: impl Iterator<Item = (&'f str, Value<'f>
     JSON_FRAME + JSON_ESCAPE * head.remark.map_or(0, str::len) + fields.map(field).sum::<usize>()
 }
 
-/// Writes into room that is known to suffice.
+/// Writes into reserved space that is known to suffice.
 struct Cursor<'a> {
     room: &'a mut [u8],
     at: usize,
 }
 
 impl Cursor<'_> {
-    /// Bytes whose number is known when compiling, so that they are moved without a call.
+    /// Bytes whose number is known at compile time, so that they are copied without a call.
     #[inline]
     fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
         self.room[self.at..self.at + N].copy_from_slice(bytes);
@@ -195,7 +198,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// Text as it stands between JSON quotes.
+    /// Text between JSON quotes.
     #[inline]
     fn json_text(&mut self, text: &str) {
         let mut rest = text.as_bytes();
@@ -229,7 +232,7 @@ impl Cursor<'_> {
         self.sized(|cursor| cursor.put_slice(head.remark.unwrap_or_default().as_bytes()));
         self.sized(|cursor| {
             for (key, value) in fields {
-                // Our keys are short names; one that does not fit two bytes of length cannot be sent.
+                // Our keys are short names; a key whose length does not fit two bytes cannot be sent.
                 let Ok(key_len) = u16::try_from(key.len()) else { continue };
                 cursor.put(&key_len.to_be_bytes());
                 cursor.put_slice(key.as_bytes());
@@ -238,7 +241,7 @@ impl Cursor<'_> {
         });
     }
 
-    /// Four bytes of length before what `content` writes.
+    /// Writes the length of what `content` writes, in four bytes, before it.
     fn sized(&mut self, content: impl FnOnce(&mut Self)) {
         let start = self.at;
         self.put(&[0; 4]);
@@ -247,7 +250,7 @@ impl Cursor<'_> {
     }
 }
 
-/// Where the first byte is that JSON wants escaped.
+/// Position of the first byte that needs an escape in JSON.
 #[inline]
 fn first_special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -260,7 +263,7 @@ fn first_special(bytes: &[u8]) -> Option<usize> {
         let control = word.wrapping_sub(ONES * 0x20) & !word;
         let marks = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control) & HIGHS;
         if marks != 0 {
-            // The lowest mark is right; only those above it may be wrong.
+            // The lowest mark is exact; higher marks may be wrong.
             return Some(at * 8 + marks.trailing_zeros() as usize / 8);
         }
     }

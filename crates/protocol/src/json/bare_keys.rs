@@ -1,6 +1,6 @@
-//! Bare integer keys, in one pass and without building a tree.
+//! Quoting of bare integer keys in one pass, without building a tree.
 
-/// Puts quotes around bare integer keys, which strict JSON wants.
+/// Puts quotes around bare integer keys, as strict JSON requires.
 pub(super) fn quote(content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + content.len() / 8);
     let mut rest = content.iter().copied().peekable();

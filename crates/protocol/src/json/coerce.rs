@@ -1,18 +1,18 @@
-//! What a value means for a field of another type: fastjson's conversions.
+//! Conversion of a value to a field of another type, as fastjson does it.
 //!
-//! A [`Node`] is a deserializer that is led by the type which the field asks for, so every body type has these conversions
-//! without saying so. Measured with fastjson2 2.0.59, the version of Apache 5.5; each row of the tables in `tests.rs` is a
+//! A [`Node`] is a deserializer that follows the type that the field asks for, so every body type has these conversions
+//! without further code. Measured with fastjson2 2.0.59, the version of Apache 5.5; each row of the tables in `tests.rs` is a
 //! measured form.
 //!
-//! | Asked for | Taken |
+//! | Type of the field | Accepted values |
 //! |---|---|
-//! | integer | numbers, fractions cut off; text that is one, with commas between digits; `true` 1, `false` 0; null and no text 0; a list of one |
+//! | integer | numbers, fractions truncated; text of a number, with commas between digits; `true` 1, `false` 0; null and no text 0; a list of one |
 //! | boolean | `true`, `false` in any case, also as text; 1 and -1 true, other numbers false; `"1"` `"Y"` `"0"` `"N"`; null and no text false |
 //! | text | numbers and booleans; lists and objects as JSON; a list of one text; null is no text |
 //! | list | a lone value is a list of one; null and no text an empty list; nulls within are left out |
 //! | map, object | null and no text are empty; members of a map that are null are left out |
 //!
-//! Not taken, though Java does: times as text for an integer.
+//! Not accepted, although Java does: times as text for an integer.
 
 use super::lenient::Node;
 use crate::number;
@@ -22,7 +22,7 @@ use serde::forward_to_deserialize_any;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Why a value cannot be of the type that is asked for.
+/// Why a value cannot be converted to the type of the field.
 #[derive(Debug)]
 pub(crate) struct Mismatch(String);
 
@@ -71,7 +71,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// As 32 bits. Compat: an integer that is larger is refused, of a fraction the low bits count, as Java's `intValue`.
+    /// As 32 bits. Compat: a larger integer is refused; of a fraction the low bits count, as in Java's `intValue`.
     pub(crate) fn integer_32(&self) -> Option<i32> {
         let value = self.integer()?;
         let is_fraction = matches!(self, Self::Number(text) if text.contains(['.', 'e', 'E']));
@@ -158,7 +158,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Null, or a text without characters, which means it where no text is asked for.
+    /// Null, or empty text, which means null unless the field is a text.
     pub(super) fn is_nothing(&self) -> bool {
         matches!(self, Self::Null) || matches!(self, Self::Text(text) if text.is_empty())
     }
@@ -169,7 +169,7 @@ fn write_quoted(text: &str, out: &mut String) {
     out.push_str(quoted.as_deref().unwrap_or("\"\""));
 }
 
-/// A number as Java's text of it: whole numbers without sign or zeros before them, fractions as written, powers computed.
+/// A number as Java writes it: whole numbers without sign or leading zeros, fractions as written, exponents computed.
 fn write_number(text: &str, out: &mut String) {
     let text = text.strip_prefix('+').unwrap_or(text);
     if text.contains(['e', 'E']) || text == "NaN" {
@@ -185,7 +185,7 @@ fn write_number(text: &str, out: &mut String) {
     }
 }
 
-/// `Double.toString`, for what a float of JSON may be.
+/// `Double.toString`, for floats of JSON.
 fn float_text(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
@@ -219,13 +219,13 @@ fn whole(text: &str) -> Option<i64> {
     }
 }
 
-/// The integer that a text means to fastjson.
+/// The integer that fastjson reads in a text.
 pub(super) fn integer_of(text: &str) -> Option<i64> {
     match text {
         "" | "null" | "false" => Some(0),
         "true" => Some(1),
         _ if text.contains(',') => number::parse_i64(text.replace(',', "").as_bytes()),
-        // What Rust takes for a float is more than digits, sign, point and power.
+        // Rust accepts more forms of floats than digits, sign, point and exponent.
         _ if text.contains(['.', 'e', 'E']) && !text.contains(['i', 'n', 'I', 'N']) => text.parse::<f64>().ok().and(whole(text)),
         _ => number::parse_i64(text.as_bytes()),
     }
@@ -349,7 +349,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Names are nodes too, since maps may be keyed by integers.
+/// Names are nodes, too, because maps may be keyed by integers.
 fn named<'a>((name, value): (Cow<'a, str>, Node<'a>)) -> (Node<'a>, Node<'a>) {
     (Node::Text(name), value)
 }

@@ -1,26 +1,26 @@
-//! The lenient parser: what strict JSON refuses of the output of fastjson, Go, C++ and hand-written clients.
+//! The lenient parser: accepts the output of fastjson, Go, C++ and hand-written clients that strict JSON refuses.
 //!
-//! Takes what fastjson2 (Apache 5.5) takes, measured form by form: single quotes, trailing commas and commas left out,
+//! It accepts what fastjson2 (Apache 5.5) accepts, measured form by form: single quotes, trailing and missing commas,
 //! comments, raw control characters, its escapes, numbers with a plus sign, leading zeros, a bare point or a type suffix; of
 //! equal keys the last one counts. Beyond that, names without quotes, as fastjson 1 (Apache 4). Bytes that are not UTF-8 are
-//! the text that Java reads. What a value means for a field is in `coerce.rs`.
+//! the text that Java reads. Conversion to the type of a field is in `coerce.rs`.
 //!
-//! Bounded in depth and in values, since a value costs far more memory than the bytes it was written in.
+//! Depth and number of values are limited, because a value takes far more memory than its text.
 
 use message::text;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Deepest nesting.
+/// Maximum nesting.
 const MAX_DEPTH: usize = 64;
-/// Most values, names and elements together.
+/// Maximum number of values, names and elements together.
 pub(super) const MAX_NODES: usize = 1 << 20;
 
-/// Why parsing stopped; the strict reader's error says it better.
+/// Parsing failed. The error of the strict parser is reported, because it is more precise.
 #[derive(Debug)]
 pub(crate) struct Refused;
 
-/// A value as it was written.
+/// A parsed value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node<'a> {
     Null,
@@ -29,7 +29,7 @@ pub(crate) enum Node<'a> {
     Number(&'a str),
     Text(Cow<'a, str>),
     Array(Vec<Node<'a>>),
-    /// Members by name; a name that was a number or an object is its text.
+    /// Members by name; a number or object as name is its text.
     Object(BTreeMap<Cow<'a, str>, Node<'a>>),
 }
 
@@ -115,7 +115,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What the escape stands for whose kind comes next.
+    /// Reads an escape, from its kind on.
     fn escape(&mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
         let (kind, rest) = self.rest.split_first().ok_or(Refused)?;
         self.rest = rest;
@@ -137,7 +137,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// A UTF-16 unit, with its other half if it has one; without it it becomes a question mark, which is what Java writes.
+    /// Reads a UTF-16 unit, or a surrogate pair. A lone surrogate becomes a question mark, as in Java.
     fn unit(&mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
         let unit = self.hex(4)?;
         let mut point = unit;
@@ -213,8 +213,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// A number without the letter that fastjson writes behind it for its type; `None` for what is no number. A lone minus sign is
-/// a zero to fastjson.
+/// A number without the suffix that fastjson writes for its type; `None` if it is not a number. fastjson reads a lone minus
+/// sign as zero.
 fn without_suffix(word: &str) -> Option<&str> {
     let number = word.strip_suffix(['L', 'S', 'B', 'D', 'F']).unwrap_or(word);
     let is_number =

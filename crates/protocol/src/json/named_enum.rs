@@ -1,14 +1,14 @@
-//! Enums of Java's: written by name, read by name in any case or by ordinal, as number or as text.
+//! Java enums: written by name, read by name in any case or by ordinal, as number or as text.
 //!
-//! What is no value of the enum is null to Java and leaves a field without one; here it is the enum's fallback, which is what
-//! a field has that is absent, or `None` ([`known`]).
+//! Java reads an unknown value as null. Here it is the enum's fallback, as for an absent
+//! field, or `None` ([`known`]).
 
 use super::coerce::integer_of;
 use serde::de::{self, Deserializer, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// An enum of Java's. Declared with [`named_enum!`].
+/// A Java enum. Declared with [`named_enum!`].
 pub(crate) trait NamedEnum: Copy + 'static {
     /// In Java's order.
     const ALL: &'static [Self];
@@ -29,10 +29,10 @@ pub(crate) trait NamedEnum: Copy + 'static {
     }
 }
 
-/// Reads a value; `None` for what is none of the enum's.
+/// Reads a value; `None` if the enum does not have it.
 ///
 /// # Errors
-/// A list or an object.
+/// The deserializer's error for a list or an object.
 pub(crate) fn known<'de, E: NamedEnum, D: Deserializer<'de>>(deserializer: D) -> Result<Option<E>, D::Error> {
     deserializer.deserialize_any(Known(PhantomData))
 }
@@ -92,7 +92,7 @@ macro_rules! named_enum {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// By its very name, as header fields have it.
+            /// By its exact name, as in header fields.
             pub fn from_name(name: &str) -> Option<Self> {
                 match name { $($text => Some(Self::$variant),)* _ => None }
             }

@@ -1,7 +1,7 @@
 //! Maps whose keys are objects, `{{"brokerName":"b","queueId":0,"topic":"t"}:…}`.
 //!
-//! For `#[serde(with = "crate::json::object_keys")]`. The key travels through serde as the text of its own JSON; writer and
-//! lenient parser know that text from an ordinary name.
+//! For `#[serde(with = "crate::json::object_keys")]`. The key passes through serde as the text of its own JSON, which writer and
+//! lenient parser distinguish from an ordinary name.
 
 use super::writer::ObjectKey;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 /// Writes the map.
 ///
 /// # Errors
-/// The serializer's.
+/// The serializer's error if a key or value cannot be written.
 pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(map: &BTreeMap<K, V>, serializer: S) -> Result<S::Ok, S::Error> {
     let mut out = serializer.serialize_map(Some(map.len()))?;
     for (key, value) in map {
@@ -27,7 +27,7 @@ pub fn serialize<K: Serialize, V: Serialize, S: Serializer>(map: &BTreeMap<K, V>
 /// Reads the map.
 ///
 /// # Errors
-/// No map, or a key that is not its object's JSON.
+/// The deserializer's error if it is not a map, or a key is not the JSON of its object.
 pub fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
 where
     K: DeserializeOwned + Ord,

@@ -73,7 +73,7 @@ struct Kinds {
     offsets: BTreeMap<i32, i64>,
 }
 
-/// Not what null or no text mean, so that the difference is seen.
+/// Different from what null or empty text mean, so that tests see the difference.
 impl Default for Kinds {
     fn default() -> Self {
         Self {
@@ -95,8 +95,8 @@ impl Default for Kinds {
     }
 }
 
-/// Reads a body with one field in one form, as it was measured in Apache's; `None` when it is refused. The field behind it
-/// has to be found too.
+/// Reads a body with one field in one form, as measured with Apache; `None` if it is refused. The field after it
+/// must be read, too.
 fn form<T>(name: &str, form: &str, field: impl Fn(Kinds) -> T) -> Option<T> {
     let body = format!(r#"{{"{name}":{form},"maybe":"behind"}}"#);
     let kinds = read::<Kinds>(body.as_bytes()).ok()?;
@@ -105,7 +105,7 @@ fn form<T>(name: &str, form: &str, field: impl Fn(Kinds) -> T) -> Option<T> {
 }
 
 #[test]
-fn integers_are_taken_in_all_forms_that_fastjson_takes() {
+fn integers_are_accepted_in_all_forms_of_fastjson() {
     let both = [
         ("5", Some(5)),
         (r#""5""#, Some(5)),
@@ -172,7 +172,7 @@ fn integers_are_taken_in_all_forms_that_fastjson_takes() {
 }
 
 #[test]
-fn booleans_are_taken_in_all_forms_that_fastjson_takes() {
+fn booleans_are_accepted_in_all_forms_of_fastjson() {
     let forms = [
         ("true", Some(true)),
         ("false", Some(false)),
@@ -210,7 +210,7 @@ fn booleans_are_taken_in_all_forms_that_fastjson_takes() {
 }
 
 #[test]
-fn floats_are_taken_in_all_forms_that_fastjson_takes() {
+fn floats_are_accepted_in_all_forms_of_fastjson() {
     let forms = [
         ("5", Some(5.0)),
         (r#""5.5""#, Some(5.5)),
@@ -230,7 +230,7 @@ fn floats_are_taken_in_all_forms_that_fastjson_takes() {
 }
 
 #[test]
-fn texts_are_taken_in_all_forms_that_fastjson_takes() {
+fn texts_are_accepted_in_all_forms_of_fastjson() {
     let forms = [
         (r#""a""#, Some("a")),
         ("'a\"b'", Some("a\"b")),
@@ -275,7 +275,7 @@ fn texts_are_taken_in_all_forms_that_fastjson_takes() {
     for (text, wanted) in forms {
         assert_eq!(form("text", text, |kinds| kinds.text).as_deref(), wanted, "{text}");
         let maybe = form("maybe", text, |kinds| kinds.maybe).map(Option::unwrap_or_default);
-        // A field that stands twice: the one behind counts.
+        // A repeated field: the last one counts.
         assert_eq!(maybe.as_deref(), wanted.map(|_| "behind"), "{text}");
     }
 }
@@ -329,7 +329,7 @@ fn enums_are_names_in_any_case_and_ordinals_and_fall_back() {
 }
 
 #[test]
-fn lists_are_taken_in_all_forms_that_fastjson_takes() {
+fn lists_are_accepted_in_all_forms_of_fastjson() {
     let codes = [
         ("[1,2]", Some(vec![1, 2])),
         (r#"["1","2"]"#, Some(vec![1, 2])),
@@ -370,7 +370,7 @@ fn lists_are_taken_in_all_forms_that_fastjson_takes() {
 }
 
 #[test]
-fn objects_are_taken_in_all_forms_that_fastjson_takes() {
+fn objects_are_accepted_in_all_forms_of_fastjson() {
     let names = |kinds: Kinds| kinds.groups.into_iter().map(|group| group.group_name).collect::<Vec<_>>();
     let lists = [
         (r#"[{"groupName":"g"},{"groupName":5},null,{},""]"#, Some(vec!["g", "5", "", ""])),
@@ -398,7 +398,7 @@ fn objects_are_taken_in_all_forms_that_fastjson_takes() {
 }
 
 #[test]
-fn maps_are_taken_in_all_forms_that_fastjson_takes() {
+fn maps_are_accepted_in_all_forms_of_fastjson() {
     let tables = [
         (r#"{"a":"b","c":5,"d":true,"e":1.50,"f":{},"g":["x"],"h":"","i":null}"#, true),
         (r#"{'a':'b',"c":"1","c":"5","d":'true',"e":"1.50","f":"{}","g":"x","h":"",}"#, true),
@@ -447,7 +447,7 @@ fn maps_are_taken_in_all_forms_that_fastjson_takes() {
 }
 
 #[test]
-fn bodies_are_taken_in_all_notations_that_fastjson_takes() {
+fn bodies_are_accepted_in_all_notations_of_fastjson() {
     let taken = [
         r#"{"text":"a"} "#,
         r#"{"text":"a"},"#,
@@ -469,7 +469,7 @@ fn bodies_are_taken_in_all_notations_that_fastjson_takes() {
     for text in taken {
         assert_eq!(read::<Kinds>(text.as_bytes()).unwrap().text, "a", "{text}");
     }
-    // Names are what they are: neither case nor separators are guessed.
+    // Names are compared exactly: neither case nor separators are guessed.
     for other in ["Text", "TEXT", "te_xt", " text"] {
         let body = format!(r#"{{"{other}":"a","maybe":'b'}}"#);
         assert_eq!(read::<Kinds>(body.as_bytes()).unwrap().text, "default", "{body}");
@@ -477,7 +477,7 @@ fn bodies_are_taken_in_all_notations_that_fastjson_takes() {
 }
 
 #[test]
-fn a_refusal_says_what_was_found_and_what_is_wanted() {
+fn an_error_names_the_value_and_the_expected_type() {
     let told = |body: &str| read::<Kinds>(body.as_bytes()).unwrap_err().to_string();
     assert_eq!(told(r#"{"int":"abc"}"#), r#"malformed JSON: "abc" is not an integer of 32 bits"#);
     let long = format!(r#"{{"flag":"{}"}}"#, "x".repeat(1 << 20));
@@ -486,7 +486,7 @@ fn a_refusal_says_what_was_found_and_what_is_wanted() {
 }
 
 #[test]
-fn what_is_no_json_is_refused() {
+fn invalid_json_is_refused() {
     for bad in [
         "",
         " ",

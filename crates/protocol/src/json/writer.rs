@@ -1,10 +1,10 @@
-//! The writer: serde_json with another idea of map keys.
+//! The writer: serde_json with Java's map keys.
 //!
-//! serde_json announces every key as a string. Under [`Keys::Java`] the quotes are held back until it is known what the
-//! key is: digits are written bare, an [`ObjectKey`] is JSON itself and goes out as it is.
+//! serde_json writes every key as a string. With [`Keys::Java`] the opening quote is delayed until the kind of the
+//! key is known: digits are written without quotes, an [`ObjectKey`] is JSON and written unchanged.
 //!
-//! serde has no word for "this key is an object", and any mark within the text could be a client's own key. So an
-//! [`ObjectKey`] says it beside the text, through a flag of the thread that the formatter takes with the same key.
+//! serde cannot express "this key is an object", and a marker within the text could also be a client's key. So an
+//! [`ObjectKey`] sets a thread-local flag, which the formatter takes with the same key.
 
 use crate::number::Decimal;
 use serde::Serialize;
@@ -33,11 +33,11 @@ pub(super) enum Keys {
 }
 
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, keys: Keys) -> Vec<u8> {
-    // Another serializer may have left it set.
+    // A serializer that failed may have left it set.
     NEXT_KEY_IS_OBJECT.set(false);
     let mut out = Vec::with_capacity(256);
     let formatter = Fastjson { keys, state: State::Value };
-    // Writing to a Vec cannot fail, and no body type refuses to be written (map keys are strings, integers or queues).
+    // Writing to a Vec cannot fail, and every body type can be written (map keys are strings, integers or queues).
     let written = value.serialize(&mut Serializer::with_formatter(&mut out, formatter));
     debug_assert!(written.is_ok(), "a body could not be written");
     out
@@ -47,15 +47,15 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T, keys: Keys) -> Vec<u8> {
 enum State {
     /// Not within a key.
     Value,
-    /// A key was announced, nothing of it seen.
+    /// A key begins; nothing of it was written.
     Key,
-    /// A key was opened; its quote is held back.
+    /// A string key begins; its quote is delayed.
     Opened,
     /// A quoted key.
     Quoted,
     /// Digits: no quotes.
     Bare,
-    /// JSON in a key's place: no quotes and no escapes.
+    /// JSON as key: no quotes and no escapes.
     Raw,
 }
 
@@ -65,7 +65,7 @@ struct Fastjson {
 }
 
 impl Fastjson {
-    /// The held back quote, now that the key turns out to be text.
+    /// Writes the delayed quote: the key is text.
     fn quote<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         if self.state == State::Opened {
             self.state = State::Quoted;
@@ -136,7 +136,7 @@ impl Formatter for Fastjson {
 
     fn write_char_escape<W: ?Sized + Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
         match (self.state, escape) {
-            // An object key is JSON already: only its own quotes and backslashes ask to be escaped once more.
+            // An object key is JSON already; its quotes and backslashes are written without another escape.
             (State::Raw, CharEscape::Quote) => writer.write_all(b"\""),
             (State::Raw, CharEscape::ReverseSolidus) => writer.write_all(b"\\"),
             (_, escape) => {
