@@ -79,7 +79,7 @@ pub(crate) fn advice(error: &client::Error) -> Option<&'static str> {
             Some("Set its queues with apogeemq admin updateTopic; if the broker is not yours, see who it is: apogeemq admin clusterList")
         }
         Call::Refused { code, .. } => refusal(*code),
-        Call::Garbled { .. } | Call::Invalid(_) => None,
+        Call::Malformed { .. } | Call::Invalid(_) => None,
     }
 }
 

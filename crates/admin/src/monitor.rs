@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use client::{Puller, Queue, Wish};
+use client::{PullOptions, Puller, Queue};
 use message::names;
 use serde::Serialize;
 
@@ -96,9 +96,9 @@ fn counted(group: &str, topic: &str, queues: &[QueueProgress]) -> Undone {
 async fn delay(cluster: &Cluster, topic: &str, queues: &[QueueProgress]) -> Result<i64, Error> {
     let brokers = cluster.brokers_with(topic, None).await?;
     let puller = Puller::new(cluster.client(), TOOLS_GROUP);
-    let newest = Wish {
+    let newest = PullOptions {
         max_messages: 1,
-        ..Wish::default()
+        ..PullOptions::default()
     };
     let mut longest = 0;
     for queue in queues

@@ -108,8 +108,13 @@ fn wishes() -> String {
         Passing over these in silence would deceive. Without a value, or with one that asks for nothing, they are accepted.\n\n\
         | Key | Accepted | Why others are refused |\n|---|---|---|\n"
         .to_owned();
-    for wish in config::not_there_yet() {
-        text.push_str(&format!("| `{}` | {} | {} |\n", wish.name, wish.harmless_values(), wish.reason));
+    for feature in config::missing_features() {
+        text.push_str(&format!(
+            "| `{}` | {} | {} |\n",
+            feature.name,
+            feature.harmless_values(),
+            feature.reason
+        ));
     }
     text
 }
@@ -118,7 +123,7 @@ fn without_meaning() -> String {
     let known = |name: &str| {
         BrokerSettings::key(name).is_some()
             || NamesrvSettings::key(name).is_some()
-            || config::not_there_yet().iter().any(|wish| wish.name == name)
+            || config::missing_features().iter().any(|feature| feature.name == name)
     };
     let names: Vec<_> = config::names_of_apache().filter(|name| !known(name)).collect();
     let said: Vec<_> = names

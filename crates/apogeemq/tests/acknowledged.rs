@@ -101,7 +101,7 @@ impl Worker {
             let sent = producer
                 .send_to(&client::Queue::at(&self.home_broker, &name, 0), Message::new(&name, "kept"))
                 .await?;
-            assert_eq!(sent.stored, Stored::AsPromised);
+            assert_eq!(sent.stored, Stored::Confirmed);
             Ok(Change::Sent(name, sent.offset))
         })
         .await

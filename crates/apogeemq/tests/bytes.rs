@@ -3,7 +3,7 @@
 
 mod common;
 
-use client::{Puller, Wish};
+use client::{PullOptions, Puller};
 use common::wire::Wire;
 use common::{DEADLINE, Home, block_on};
 use message::properties;
@@ -50,9 +50,9 @@ fn send(wire: &mut Wire, encoding: Encoding, code: i32, own: &[u8], body: &[u8])
 async fn stored(home: &Home, topic: &str, offset: i64) -> (Vec<u8>, i64) {
     let client = home.client();
     let puller = Puller::new(&client, "readers");
-    let wish = Wish {
+    let wish = PullOptions {
         wait: DEADLINE,
-        ..Wish::default()
+        ..PullOptions::default()
     };
     let pulled = puller.pull(&home.queue(topic, 0), offset, &wish).await.unwrap();
     let record = pulled.records().next().expect("a message").unwrap();

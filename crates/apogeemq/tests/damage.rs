@@ -3,7 +3,7 @@
 
 mod common;
 
-use client::{Message, Producer, Puller, Wish};
+use client::{Message, Producer, PullOptions, Puller};
 use common::{Home, apogeemq, block_on};
 use std::process::Command;
 
@@ -77,9 +77,12 @@ fn what_is_not_refuses_the_start_until_the_operator_says_so_and_messages_stay() 
     block_on(async {
         let queue = home.queue("orders", 1);
         let puller = Puller::new(&home.client(), "readers");
-        assert!(puller.pull(&queue, 0, &Wish::default()).await.is_err(), "the topic is not known");
+        assert!(
+            puller.pull(&queue, 0, &PullOptions::default()).await.is_err(),
+            "the topic is not known"
+        );
         home.create_topic("orders", 2).await;
-        let pulled = puller.pull(&queue, 0, &Wish::default()).await.unwrap();
+        let pulled = puller.pull(&queue, 0, &PullOptions::default()).await.unwrap();
         assert_eq!(pulled.records().count(), 3);
     });
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use client::{Client, Message, Outcome, Producer, Puller, Wish};
+use client::{Client, Message, Outcome, Producer, PullOptions, Puller};
 use common::{DEADLINE, Home, block_on};
 use message::properties;
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ async fn arrived(home: &Home) -> Vec<Arrived> {
     let (puller, queue) = (Puller::new(&client, "readers"), home.queue(TOPIC, 0));
     let (mut all, mut at) = (Vec::new(), 0);
     loop {
-        let pulled = puller.pull(&queue, at, &Wish::default()).await.unwrap();
+        let pulled = puller.pull(&queue, at, &PullOptions::default()).await.unwrap();
         if pulled.outcome != Outcome::Found {
             return all;
         }

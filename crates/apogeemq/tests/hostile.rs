@@ -58,14 +58,14 @@ fn idle_connections_leave_the_store_the_descriptors_of_its_next_files() {
             let message = Message::new(TOPIC, "x".repeat(20_000));
             producer.send_to(&home.queue(TOPIC, id), message).await.unwrap().stored
         };
-        assert_eq!(send(0).await, Stored::AsPromised);
+        assert_eq!(send(0).await, Stored::Confirmed);
         let idle: Vec<TcpStream> = [home.broker(), home.namesrv()]
             .iter()
             .flat_map(|address| (0..200).map(move |_| TcpStream::connect(address).unwrap()))
             .collect();
         // Ten files of the log, and a file for each of eight queues.
         for id in 0..130 {
-            assert_eq!(send(id % 8).await, Stored::AsPromised);
+            assert_eq!(send(id % 8).await, Stored::Confirmed);
         }
         drop(idle);
     });
@@ -169,7 +169,7 @@ fn answers_that_nobody_reads_cost_no_more_than_their_bound_and_are_given_back() 
         let producer = Producer::new(&client, "writers");
         for _ in 0..500 {
             let sent = producer.send_to(&home.queue(TOPIC, 0), Message::new(TOPIC, "y")).await.unwrap();
-            assert_eq!(sent.stored, Stored::AsPromised);
+            assert_eq!(sent.stored, Stored::Confirmed);
             most = most.max(anonymous_mib(&running));
         }
     });

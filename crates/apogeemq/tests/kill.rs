@@ -6,7 +6,7 @@
 
 mod common;
 
-use client::{Client, Error, Message, Outcome, Pending, Producer, Puller, Queue, Stored, Wish};
+use client::{Client, Error, Message, Outcome, Pending, Producer, PullOptions, Puller, Queue, Stored};
 use common::{Home, Running, block_on};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ async fn produce(client: Client, queue: Queue, mut noted: Noted) -> Noted {
         };
         match pending.await {
             Ok(sent) => {
-                assert_eq!((sent.stored, sent.queue.id), (Stored::AsPromised, queue.id));
+                assert_eq!((sent.stored, sent.queue.id), (Stored::Confirmed, queue.id));
                 let last = noted.acknowledged.last().map_or(-1, |(offset, _)| *offset);
                 assert!(sent.offset > last, "queue {}: answer {} after {last}", queue.id, sent.offset);
                 noted.acknowledged.push((sent.offset, serial));
@@ -83,7 +83,7 @@ async fn read(client: &Client, queue: &Queue, from: i64, mut each: impl FnMut(i6
     let puller = Puller::new(client, GROUP);
     let mut next = from;
     loop {
-        let pulled = puller.pull(queue, next, &Wish::default()).await.unwrap();
+        let pulled = puller.pull(queue, next, &PullOptions::default()).await.unwrap();
         if pulled.outcome != Outcome::Found {
             assert_eq!((pulled.max_offset, pulled.outcome), (next, Outcome::NothingNew));
             return next;
@@ -219,9 +219,9 @@ fn on_sigterm_it_answers_what_it_took_and_ends_with_0() {
             home.create_topic("quiet", QUEUES).await;
             let client = home.client();
             let parked = Puller::new(&client, GROUP);
-            let wish = Wish {
+            let wish = PullOptions {
                 wait: Duration::from_secs(20),
-                ..Wish::default()
+                ..PullOptions::default()
             };
             let quiet = Queue::at(&home.broker(), "quiet", 0);
             let (pulled, ()) = tokio::join!(parked.pull(&quiet, 0, &wish), async {

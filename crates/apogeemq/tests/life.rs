@@ -3,7 +3,7 @@
 
 mod common;
 
-use client::{Message, Producer, Puller, Wish};
+use client::{Message, Producer, PullOptions, Puller};
 use common::{Home, block_on};
 use std::net::TcpListener;
 
@@ -74,7 +74,7 @@ fn what_memory_has_not_any_more_is_read_by_a_thread_that_serves_no_connection() 
         for _ in 0..20 {
             producer.send_to(&queue, Message::new("orders", vec![b'x'; 100_000])).await.unwrap();
         }
-        let (puller, queue, wish) = (&puller, &queue, &Wish::default());
+        let (puller, queue, wish) = (&puller, &queue, &PullOptions::default());
         let pulled = |offset| async move { puller.pull(queue, offset, wish).await.unwrap().records().count() };
         assert!(pulled(19).await > 0);
         assert!(!threads().contains("catch-up"), "the last message is in memory");

@@ -1,7 +1,7 @@
-//! Requests to addresses, over one connection for each.
+//! Requests to addresses, with one connection per address.
 //!
-//! Invariant: of any number of callers for one address one opens the connection and the others wait for it; a closed connection is
-//! replaced by the next call, never within one, so a request is sent at most once.
+//! Invariant: of several concurrent callers for one address, one opens the connection and the others wait for it. A closed connection is
+//! replaced by the next call, never within a call, so a request is sent at most once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex as Waiting;
 
 use crate::Error;
-use crate::error::Understood;
+use crate::error::OrMalformed;
 use crate::lookup::Options;
 
-/// A place for the connection to one address.
+/// The connection to one address, if there is one.
 type Slot = Waiting<Option<Arc<Peer>>>;
 
 /// Requests to name servers and brokers. Cheap to clone; clones share the connections.
@@ -32,7 +32,7 @@ struct Inner {
 }
 
 impl Client {
-    /// A client; it connects when it has something to say.
+    /// Creates a client. It connects with its first request.
     pub fn new(options: Options) -> Self {
         let slots = Mutex::default();
         Self {
@@ -40,7 +40,7 @@ impl Client {
         }
     }
 
-    /// How it was set up.
+    /// The options of this client.
     pub fn options(&self) -> &Options {
         &self.inner.options
     }
@@ -48,15 +48,15 @@ impl Client {
     /// Sends a request and waits for its answer, whatever its code.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], [`Error::Unanswered`], or [`Error::Busy`] when too many requests wait.
+    /// [`Error::Unreachable`], [`Error::Unanswered`], or [`Error::Busy`] if too many requests are in flight.
     pub async fn call(&self, address: &str, request: Frame) -> Result<Frame, Error> {
         self.call_within(address, request, self.options().request_timeout).await
     }
 
-    /// [`Client::call`] with another time for the answer.
+    /// [`Client::call`] with another time-out.
     ///
     /// # Errors
-    /// As [`Client::call`].
+    /// [`Error`] as in [`Client::call`].
     pub async fn call_within(&self, address: &str, request: Frame, timeout: Duration) -> Result<Frame, Error> {
         let code = request.code;
         let peer = self.peer(address).await?;
@@ -64,10 +64,10 @@ impl Client {
         answer.map_err(|reason| Error::unanswered(address, code, reason))
     }
 
-    /// Sends a request and waits for its success.
+    /// Sends a request and waits for an answer of success.
     ///
     /// # Errors
-    /// As [`Client::call`]; any code but 0 is [`Error::Busy`] or [`Error::Refused`].
+    /// [`Error`] as in [`Client::call`]; any code but 0 is [`Error::Busy`] or [`Error::Refused`].
     pub async fn ask(&self, address: &str, request: Frame) -> Result<Frame, Error> {
         let code = request.code;
         let answer = self.call(address, request).await?;
@@ -81,16 +81,16 @@ impl Client {
     /// Sends a request and reads the JSON body of its answer.
     ///
     /// # Errors
-    /// As [`Client::ask`]; [`Error::Garbled`] when the body is not of this shape.
+    /// [`Error`] as in [`Client::ask`]; [`Error::Malformed`] if the body is not of this shape.
     pub async fn ask_for<T: DeserializeOwned>(&self, address: &str, request: Frame) -> Result<T, Error> {
         let answer = self.ask(address, request).await?;
-        json::read(&answer.body).understood(address)
+        json::read(&answer.body).or_malformed(address)
     }
 
-    /// Sends a request that has no answer; whether it arrives is not known.
+    /// Sends a one-way request. Success does not mean that it arrived.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], or the connection closed meanwhile.
+    /// [`Error::Unreachable`], or [`Error::Unanswered`] if the connection closed meanwhile.
     pub async fn one_way(&self, address: &str, request: Frame) -> Result<(), Error> {
         let (code, request) = (request.code, request.oneway());
         let peer = self.peer(address).await?;
@@ -100,7 +100,7 @@ impl Client {
     /// The open connection to an address, or a new one.
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
+    /// [`Error::Unreachable`] if the connection cannot be opened.
     pub async fn peer(&self, address: &str) -> Result<Arc<Peer>, Error> {
         let slot = self.slot(address);
         let mut held = slot.lock().await;
@@ -111,7 +111,7 @@ impl Client {
         Ok(Arc::clone(held.insert(Arc::new(peer))))
     }
 
-    /// Closes all connections that nobody uses at the moment, the others when they are done.
+    /// Closes all idle connections now, and the others when their calls are done.
     pub fn disconnect(&self) {
         self.inner.slots.lock().clear();
     }
@@ -122,7 +122,7 @@ impl Client {
             return Arc::clone(slot);
         }
         if slots.len() >= self.options().max_connections {
-            // Who still waits on the connection that goes here keeps it open until done.
+            // Callers that still use the removed connection keep it open.
             let unused = slots.iter().find(|(_, slot)| Arc::strong_count(slot) == 1);
             if let Some(address) = unused.map(|(address, _)| address.clone()) {
                 slots.remove(&address);

@@ -1,4 +1,4 @@
-//! A server's own settings: of brokers (25, 26), of name servers (318, 319), as properties text. Cleaning on request (306, 329).
+//! Settings of brokers (25, 26) and name servers (318, 319) as properties text; deletion of expired files on request (306, 329).
 
 use protocol::{Frame, RequestCode};
 
@@ -8,16 +8,16 @@ impl Client {
     /// A broker's settings as properties text.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn broker_config(&self, address: &str) -> Result<String, Error> {
         self.text(address, RequestCode::GetBrokerConfig).await
     }
 
-    /// Changes settings of a running broker: lines of `key=value`. Returns what it has to say about them: what a value counts as, or
-    /// that a key changes nothing.
+    /// Changes settings of a running broker: lines of `key=value`. Returns the broker's notes: what a value counts as, or
+    /// that a key has no effect.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn update_broker_config(&self, address: &str, properties: &str) -> Result<Option<String>, Error> {
         let request = Frame::request(RequestCode::UpdateBrokerConfig).with_body(properties.to_owned());
         self.ask(address, request).await.map(|answer| answer.remark)
@@ -26,34 +26,34 @@ impl Client {
     /// A name server's settings as properties text.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn name_server_config(&self, address: &str) -> Result<String, Error> {
         self.text(address, RequestCode::GetNamesrvConfig).await
     }
 
-    /// Changes settings of a running name server, as [`Client::update_broker_config`].
+    /// Changes settings of a running name server, like [`Client::update_broker_config`].
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn update_name_server_config(&self, address: &str, properties: &str) -> Result<Option<String>, Error> {
         let request = Frame::request(RequestCode::UpdateNamesrvConfig).with_body(properties.to_owned());
         self.ask(address, request).await.map(|answer| answer.remark)
     }
 
-    /// Has a broker delete queue files whose messages are gone.
+    /// Tells a broker to delete queue files without messages.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn clean_expired_queues(&self, address: &str) -> Result<(), Error> {
         self.ask(address, Frame::request(RequestCode::CleanExpiredConsumequeue))
             .await
             .map(drop)
     }
 
-    /// Has a broker delete log files that are past their time.
+    /// Tells a broker to delete expired log files.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn delete_expired_log(&self, address: &str) -> Result<(), Error> {
         self.ask(address, Frame::request(RequestCode::DeleteExpiredCommitlog))
             .await

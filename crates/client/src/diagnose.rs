@@ -1,4 +1,4 @@
-//! Looking at consumers through their broker: what one does (307), having it consume a message (309).
+//! Diagnosis of consumers through their broker: their state (307), consuming one message on demand (309).
 
 use protocol::diagnose::{ConsumeDirectlyHeader, ConsumeDirectlyReply, ConsumerRunningInfoHeader, RunningInfo};
 use protocol::{Frame, RequestCode};
@@ -6,10 +6,10 @@ use protocol::{Frame, RequestCode};
 use crate::{Client, Error};
 
 impl Client {
-    /// What a consumer does; with stack traces where it has any.
+    /// The state of a consumer, with stack traces if the client supports them.
     ///
     /// # Errors
-    /// As [`Client::ask_for`]; code 206 when the broker does not know the client.
+    /// [`Error`] as in [`Client::ask_for`]; code 206 if the broker does not know the client.
     pub async fn running_info(
         &self,
         address: &str,
@@ -27,10 +27,10 @@ impl Client {
         self.ask_for(address, request).await
     }
 
-    /// Has a consumer consume a stored message now.
+    /// Tells a consumer to consume a stored message now.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn consume_directly(&self, address: &str, header: &ConsumeDirectlyHeader<'_>) -> Result<ConsumeDirectlyReply, Error> {
         let mut request = Frame::request(RequestCode::ConsumeMessageDirectly);
         header.encode(&mut request.ext);

@@ -1,4 +1,4 @@
-//! Why a call failed, by what the caller will do about it.
+//! Errors of calls, by what the caller can do about them.
 
 use std::io;
 
@@ -10,28 +10,28 @@ use protocol::{Frame, HeaderError, JsonError, RequestCode, ResponseCode};
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection, so nothing was sent: try another address, or later.
+    /// No connection, so nothing was sent: try another address, or retry later.
     #[error("{0}")]
     Unreachable(#[source] io::Error),
-    /// Sent, but not answered: it may or may not have happened, and repeating may do it twice.
+    /// Sent, but not answered: it may have been executed, and a retry may execute it twice.
     #[error("{address} did not answer {request}: {reason}")]
     Unanswered {
-        /// Who.
+        /// Address of the server.
         address: String,
-        /// What was asked, as Apache names it.
+        /// Apache's name of the request code.
         request: &'static str,
         /// Why there is no answer.
         reason: RequestError,
     },
-    /// Not done, but may be soon: slow down and repeat, or go to another broker.
+    /// Refused for now: slow down and retry, or use another broker.
     #[error("{address} is busy: {remark}")]
     Busy {
-        /// Who.
+        /// Address of the server.
         address: String,
-        /// What it said.
+        /// The remark of the answer.
         remark: String,
     },
-    /// The topic has no queue that would do: create it, or check its permissions and its brokers.
+    /// The topic has no suitable queue: create it, or check its permissions and its brokers.
     #[error("topic {topic}: {reason}")]
     NoRoute {
         /// The topic.
@@ -39,41 +39,41 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
-    /// A route with more queues than a client takes: whoever registered the broker said so.
+    /// A route with more queues than a client accepts. The registration of the broker is wrong.
     #[error(
-        "topic {topic}: broker {broker} registered {read} read and {write} write queues; at most {MAX_QUEUES} on all brokers are taken"
+        "topic {topic}: broker {broker} registered {read} read and {write} write queues; at most {MAX_QUEUES} on all brokers are accepted"
     )]
     TooManyQueues {
         /// The topic.
         topic: String,
-        /// The broker whose queues are too many, or one too many.
+        /// The broker with which the limit is exceeded.
         broker: String,
-        /// Its queues to read.
+        /// Number of its read queues.
         read: i32,
-        /// Its queues to write.
+        /// Number of its write queues.
         write: i32,
     },
-    /// Refused: the same request will be refused again.
+    /// Refused: a retry will be refused, too.
     #[error("{address} refused {request} with {}: {remark}", code_name(*code))]
     Refused {
-        /// Who.
+        /// Address of the server.
         address: String,
-        /// What was asked, as Apache names it.
+        /// Apache's name of the request code.
         request: &'static str,
         /// The response code.
         code: i32,
-        /// What it said.
+        /// The remark of the answer.
         remark: String,
     },
-    /// An answer that is not of this protocol: report it.
-    #[error("{address} sent what cannot be understood: {what}")]
-    Garbled {
-        /// Who.
+    /// An answer that does not follow the protocol: report it.
+    #[error("{address} sent a malformed answer: {what}")]
+    Malformed {
+        /// Address of the server.
         address: String,
         /// What is wrong.
         what: String,
     },
-    /// The caller's own mistake, noticed before anything was sent.
+    /// An invalid argument, detected before anything was sent.
     #[error("{0}")]
     Invalid(String),
 }
@@ -87,7 +87,7 @@ impl Error {
         }
     }
 
-    /// An answer of `address` as the error that its code means.
+    /// The error for the code of an answer of `address`.
     pub(crate) fn of(address: &str, request: i32, answer: &Frame) -> Self {
         let (address, remark) = (address.to_owned(), answer.remark.clone().unwrap_or_default());
         match ResponseCode::try_from(answer.code) {
@@ -116,16 +116,16 @@ impl Error {
     }
 }
 
-/// What turns a decoder's complaint into [`Error::Garbled`].
-pub(crate) trait Understood<T> {
-    fn understood(self, address: &str) -> Result<T, Error>;
+/// Turns an error of a decoder into [`Error::Malformed`].
+pub(crate) trait OrMalformed<T> {
+    fn or_malformed(self, address: &str) -> Result<T, Error>;
 }
 
 macro_rules! understood {
     ($($complaint:ty)*) => {$(
-        impl<T> Understood<T> for Result<T, $complaint> {
-            fn understood(self, address: &str) -> Result<T, Error> {
-                self.map_err(|error| Error::Garbled { address: address.to_owned(), what: error.to_string() })
+        impl<T> OrMalformed<T> for Result<T, $complaint> {
+            fn or_malformed(self, address: &str) -> Result<T, Error> {
+                self.map_err(|error| Error::Malformed { address: address.to_owned(), what: error.to_string() })
             }
         }
     )*};
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_the_error_its_code_means() {
+    fn an_answer_becomes_the_error_of_its_code() {
         let asked = RequestCode::SendMessageV2.into();
         let busy = Frame::request(ResponseCode::SystemBusy).with_remark("later");
         assert!(matches!(Error::of("a:1", asked, &busy), Error::Busy { .. }));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_requests_are_the_same_as_a_busy_broker() {
+    fn too_many_requests_in_flight_are_busy() {
         assert!(matches!(Error::unanswered("a:1", 10, RequestError::TooMany), Error::Busy { .. }));
         assert!(matches!(
             Error::unanswered("a:1", 10, RequestError::Closed),

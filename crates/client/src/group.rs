@@ -1,4 +1,4 @@
-//! Consumer groups: creating (200, 225), deleting (207), their settings (201, 352), how they get messages (401).
+//! Consumer groups: creating (200, 225), deleting (207), settings (201, 352), request mode (401).
 
 use protocol::assignment::GroupRequestMode;
 use protocol::group::{DeleteGroupHeader, GroupConfig, GroupConfigList, GroupConfigs, GroupHeader};
@@ -7,10 +7,10 @@ use protocol::{Frame, RequestCode, json};
 use crate::{Client, Error};
 
 impl Client {
-    /// Creates a group at a broker, or changes its settings. Attributes are changes: `+name` to a value, `-name` to nothing.
+    /// Creates a group at a broker, or changes its settings. Attributes are changes: `+name` sets a value, `-name` removes it.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn create_group(&self, address: &str, config: &GroupConfig) -> Result<(), Error> {
         let request = Frame::request(RequestCode::UpdateAndCreateSubscriptiongroup).with_body(json::write_standard(config));
         self.ask(address, request).await.map(drop)
@@ -19,7 +19,7 @@ impl Client {
     /// Creates or changes several groups at a broker.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn create_groups(&self, address: &str, groups: &GroupConfigList) -> Result<(), Error> {
         let request = Frame::request(RequestCode::UpdateAndCreateSubscriptiongroupList).with_body(json::write_standard(groups));
         self.ask(address, request).await.map(drop)
@@ -28,17 +28,17 @@ impl Client {
     /// Deletes a group at a broker.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn delete_group(&self, address: &str, group_name: &str, clean_offset: bool) -> Result<(), Error> {
         let mut request = Frame::request(RequestCode::DeleteSubscriptiongroup);
         DeleteGroupHeader { group_name, clean_offset }.encode(&mut request.ext);
         self.ask(address, request).await.map(drop)
     }
 
-    /// The settings of a group at a broker. A broker that makes groups on first use makes this one.
+    /// The settings of a group at a broker. A broker that creates groups on first use creates this one.
     ///
     /// # Errors
-    /// As [`Client::ask_for`]; code 26 when there is no such group.
+    /// [`Error`] as in [`Client::ask_for`]; code 26 if there is no such group.
     pub async fn group_config(&self, address: &str, group: &str) -> Result<GroupConfig, Error> {
         let mut request = Frame::request(RequestCode::GetSubscriptiongroupConfig);
         GroupHeader { group }.encode(&mut request.ext);
@@ -48,16 +48,16 @@ impl Client {
     /// The settings of all groups of a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn group_configs(&self, address: &str) -> Result<GroupConfigs, Error> {
         self.ask_for(address, Frame::request(RequestCode::GetAllSubscriptiongroupConfig))
             .await
     }
 
-    /// Sets how a group gets the messages of a topic.
+    /// Sets the request mode of a group for a topic.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn set_request_mode(&self, address: &str, mode: &GroupRequestMode) -> Result<(), Error> {
         let request = Frame::request(RequestCode::SetMessageRequestMode).with_body(json::write_standard(mode));
         self.ask(address, request).await.map(drop)

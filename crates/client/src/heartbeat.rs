@@ -1,4 +1,4 @@
-//! Being known to a broker: heartbeat (34), leaving (35).
+//! Membership at a broker: heartbeat (34), unregistering (35).
 
 use protocol::heartbeat::{HeartbeatData, SUB_CHANGE, SUPPORTS_V2, UnregisterClientHeader};
 use protocol::{Frame, RequestCode, json};
@@ -8,17 +8,17 @@ use crate::{Client, Error};
 /// A heartbeat's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// The broker understands heartbeats that only carry a fingerprint.
+    /// The broker supports heartbeats with only a fingerprint (V2).
     pub supports_v2: bool,
-    /// The broker wants everything said again.
+    /// The broker needs a full heartbeat again.
     pub say_all_again: bool,
 }
 
 impl Client {
-    /// Tells a broker who we are; the broker ties that to this connection.
+    /// Sends a heartbeat. The broker binds it to this connection.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn heartbeat(&self, address: &str, data: &HeartbeatData) -> Result<Acknowledged, Error> {
         let request = Frame::request(RequestCode::HeartBeat).with_body(json::write_standard(data));
         let answer = self.ask(address, request).await?;
@@ -29,10 +29,10 @@ impl Client {
         })
     }
 
-    /// Takes this client out of a producer group, a consumer group, or both.
+    /// Unregisters this client from a producer group, a consumer group, or both.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn leave(
         &self,
         address: &str,

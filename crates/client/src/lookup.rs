@@ -1,33 +1,33 @@
-//! How a client is set up: where it looks topics up, how long it waits, its bounds.
+//! Options of a client: where it looks up topics, time-outs, limits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use net::{Limits, Service};
 
-/// Who is asked for the queues of a topic.
+/// Where the queues of a topic are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// Name servers, `host:port`; the first that answers decides.
+    /// At name servers, `host:port`; the first answer counts.
     NameServers(Vec<String>),
-    /// One broker, `host:port`, for its own queues; no name server is needed.
+    /// At one broker, `host:port`, for its own queues; no name server is needed.
     Broker(String),
 }
 
-/// How a client behaves.
+/// Options of a client.
 #[derive(Clone)]
 pub struct Options {
-    /// Who is asked for the queues of a topic.
+    /// Where the queues of a topic are looked up.
     pub lookup: Lookup,
-    /// For the name lookup and the handshake of a connection. Default 3 s.
+    /// Time-out of name resolution and connect. Default 3 s.
     pub connect_timeout: Duration,
-    /// For an answer; a held pull may take its own time on top. Default 3 s, as Apache's clients for sends.
+    /// Time-out of an answer, plus the time a pull may be parked. Default 3 s, as Apache's clients for sends.
     pub request_timeout: Duration,
-    /// Addresses with an open connection at once; another one takes the place of any that is not in use. Default 256.
+    /// Maximum number of open connections; a new one replaces an idle one. Default 256.
     pub max_connections: usize,
-    /// Bounds of each connection.
+    /// Limits of each connection.
     pub limits: Limits,
-    /// Serves requests of the broker (rebalance, offset reset, diagnosis); without it they are dropped.
+    /// Serves requests from brokers (rebalance, offset reset, diagnosis). Without it they are dropped.
     pub service: Option<Arc<dyn Service>>,
 }
 
@@ -37,7 +37,7 @@ impl Options {
         Self::new(Lookup::NameServers(addresses.into_iter().map(Into::into).collect()))
     }
 
-    /// Defaults, with one broker that is asked for its own queues.
+    /// Defaults, with one broker for looking up its own queues.
     pub fn with_broker(address: impl Into<String>) -> Self {
         Self::new(Lookup::Broker(address.into()))
     }

@@ -1,4 +1,4 @@
-//! How far a group is in a queue (14, 15), and a queue's bounds (29, 30, 31); moving a group elsewhere (222).
+//! Committed offsets of a group (14, 15), a queue's first and last offset and the offset of a time (29, 30, 31), offset reset (222).
 
 use protocol::offset::{
     MaxOffsetHeader, OffsetReply, QueryConsumerOffsetHeader, QueueHeader, SearchOffsetHeader, UpdateConsumerOffsetHeader,
@@ -6,14 +6,14 @@ use protocol::offset::{
 use protocol::reset::{ResetOffsetBody, ResetOffsetHeader};
 use protocol::{Frame, RequestCode, ResponseCode, json};
 
-use crate::error::Understood;
+use crate::error::OrMalformed;
 use crate::{Client, Error, Puller, Queue};
 
 impl Puller {
-    /// The group's offset in a queue; `None` when it has none.
+    /// The group's offset in a queue; `None` if it has none.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn committed(&self, queue: &Queue) -> Result<Option<i64>, Error> {
         let mut request = Frame::request(RequestCode::QueryConsumerOffset);
         let header = QueryConsumerOffsetHeader {
@@ -33,7 +33,7 @@ impl Puller {
     /// Sets the group's offset in a queue: the next one to consume.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn commit(&self, queue: &Queue, offset: i64) -> Result<(), Error> {
         let mut request = Frame::request(RequestCode::UpdateConsumerOffset);
         let header = UpdateConsumerOffsetHeader {
@@ -48,10 +48,10 @@ impl Puller {
 }
 
 impl Client {
-    /// The queue's end: one beyond its newest offset; 0 when there is no such queue.
+    /// The queue's end: one after its newest offset; 0 if there is no such queue.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn max_offset(&self, queue: &Queue) -> Result<i64, Error> {
         let mut request = Frame::request(RequestCode::GetMaxOffset);
         let header = MaxOffsetHeader {
@@ -66,7 +66,7 @@ impl Client {
     /// The queue's lowest offset.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn min_offset(&self, queue: &Queue) -> Result<i64, Error> {
         let mut request = Frame::request(RequestCode::GetMinOffset);
         let header = QueueHeader {
@@ -80,7 +80,7 @@ impl Client {
     /// The first offset stored at or after a time, in ms since 1970.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn offset_at(&self, queue: &Queue, timestamp: i64) -> Result<i64, Error> {
         let mut request = Frame::request(RequestCode::SearchOffsetByTimestamp);
         let header = SearchOffsetHeader {
@@ -93,10 +93,10 @@ impl Client {
         self.ask_offset(queue, request).await
     }
 
-    /// Has a broker move a group in a topic, running consumers too; the new offset of each queue.
+    /// Resets a group's offsets in a topic at a broker, also for running consumers. Returns the new offset of each queue.
     ///
     /// # Errors
-    /// As [`Client::ask_for`]; code 206 when no consumer of the group is connected, where the broker depends on one.
+    /// [`Error`] as in [`Client::ask_for`]; code 206 if no consumer of the group is connected and the broker needs one.
     pub async fn reset_offsets(&self, address: &str, header: &ResetOffsetHeader<'_>) -> Result<ResetOffsetBody, Error> {
         let mut request = Frame::request(RequestCode::InvokeBrokerToResetOffset);
         header.encode(&mut request.ext);
@@ -104,11 +104,11 @@ impl Client {
         if answer.body.is_empty() {
             return Ok(ResetOffsetBody::default());
         }
-        json::read(&answer.body).understood(address)
+        json::read(&answer.body).or_malformed(address)
     }
 
     async fn ask_offset(&self, queue: &Queue, request: Frame) -> Result<i64, Error> {
         let answer = self.ask(&queue.address, request).await?;
-        Ok(OffsetReply::decode(&answer.ext).understood(&queue.address)?.offset)
+        Ok(OffsetReply::decode(&answer.ext).or_malformed(&queue.address)?.offset)
     }
 }

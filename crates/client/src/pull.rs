@@ -1,4 +1,4 @@
-//! Pulling (11): one queue from one offset on, held by the broker until something arrives if wanted.
+//! Pulling (11): messages of one queue from an offset on, with optional long polling.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use protocol::heartbeat::{SUB_ALL, TAG};
 use protocol::pull::{PullHeader, PullReply, sys_flag};
 use protocol::{Frame, RequestCode, ResponseCode};
 
-use crate::error::Understood;
+use crate::error::OrMalformed;
 use crate::{Client, Error, Queue};
 
-/// What a pull asks for.
+/// Options of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
-    /// Most messages. Default 32.
+pub struct PullOptions {
+    /// Maximum number of messages. Default 32.
     pub max_messages: i32,
-    /// Most bytes; the broker's own limit without it.
+    /// Maximum number of bytes. Default: the broker's limit.
     pub max_bytes: Option<i32>,
-    /// How long the broker may hold the request while there is nothing. Default zero: it answers at once.
+    /// How long the broker may park the request while there is no message. Default zero: it answers at once.
     pub wait: Duration,
     /// Tags, `A || B`, or `*`. Default all.
     pub filter: String,
-    /// Consumed up to here: committed with this pull.
+    /// An offset to commit with this pull.
     pub commit: Option<i64>,
 }
 
-impl Default for Wish {
+impl Default for PullOptions {
     fn default() -> Self {
         Self {
             max_messages: 32,
@@ -38,33 +38,33 @@ impl Default for Wish {
     }
 }
 
-/// How a pull ended.
+/// Result of a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// There are messages.
     Found,
-    /// Nothing from this offset on (19).
+    /// There is no message from this offset on (19).
     NothingNew,
-    /// Messages, but none that match (20): go on at [`Pulled::next_offset`] at once.
+    /// No message matches (20): continue at [`Pulled::next_offset`] at once.
     NoMatch,
-    /// The offset is outside the queue (21): go on at [`Pulled::next_offset`].
+    /// The offset is outside the queue (21): continue at [`Pulled::next_offset`].
     OffsetMoved,
 }
 
 /// A pull's answer.
 #[derive(Debug, Clone)]
 pub struct Pulled {
-    /// How it ended.
+    /// The result.
     pub outcome: Outcome,
-    /// Where to go on.
+    /// The next offset to pull.
     pub next_offset: i64,
     /// The queue's lowest offset.
     pub min_offset: i64,
     /// The queue's end.
     pub max_offset: i64,
-    /// The broker to ask next; 0 is the master.
+    /// Id of the broker to pull from next; 0 is the master.
     pub suggested_broker: i64,
-    /// Stored records, one after another.
+    /// Consecutive stored records.
     pub body: Bytes,
 }
 
@@ -75,7 +75,7 @@ impl Pulled {
     }
 }
 
-/// Reads records that follow each other; ends after the first that cannot be read.
+/// Parses consecutive records; ends after the first malformed one.
 pub fn records(body: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Error>> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -84,18 +84,18 @@ pub fn records(body: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Error>> {
         }
         let record = Record::parse(rest);
         rest = record.as_ref().map_or(&[], |record| &rest[record.size..]);
-        Some(record.understood("the broker"))
+        Some(record.or_malformed("the broker"))
     })
 }
 
-/// Pulls in the name of a group, and keeps the group's offsets.
+/// Pulls for a group and commits the group's offsets.
 pub struct Puller {
     pub(crate) client: Client,
     pub(crate) group: String,
 }
 
 impl Puller {
-    /// A puller of this group; it is not announced to the broker, see [`Client::heartbeat`].
+    /// A puller of this group. It does not register at the broker, see [`Client::heartbeat`].
     pub fn new(client: &Client, group: impl Into<String>) -> Self {
         Self {
             client: client.clone(),
@@ -106,31 +106,31 @@ impl Puller {
     /// Pulls once.
     ///
     /// # Errors
-    /// All of [`Error`] but [`Error::NoRoute`].
-    pub async fn pull(&self, queue: &Queue, offset: i64, wish: &Wish) -> Result<Pulled, Error> {
-        let request = self.request(queue, offset, wish);
-        let timeout = self.client.options().request_timeout + wish.wait;
+    /// Any [`Error`] except [`Error::NoRoute`].
+    pub async fn pull(&self, queue: &Queue, offset: i64, options: &PullOptions) -> Result<Pulled, Error> {
+        let request = self.request(queue, offset, options);
+        let timeout = self.client.options().request_timeout + options.wait;
         let answer = self.client.call_within(&queue.address, request, timeout).await?;
         pulled(&queue.address, answer)
     }
 
-    fn request(&self, queue: &Queue, offset: i64, wish: &Wish) -> Frame {
+    fn request(&self, queue: &Queue, offset: i64, options: &PullOptions) -> Frame {
         let mut request = Frame::request(RequestCode::PullMessage);
-        let suspend = if wish.wait.is_zero() { 0 } else { sys_flag::SUSPEND };
-        let commit = wish.commit.map_or(0, |_| sys_flag::COMMIT_OFFSET);
+        let suspend = if options.wait.is_zero() { 0 } else { sys_flag::SUSPEND };
+        let commit = options.commit.map_or(0, |_| sys_flag::COMMIT_OFFSET);
         let header = PullHeader {
             consumer_group: &self.group,
             topic: &queue.topic,
             queue_id: queue.id,
             queue_offset: offset,
-            max_msg_nums: wish.max_messages,
+            max_msg_nums: options.max_messages,
             sys_flag: sys_flag::SUBSCRIPTION | suspend | commit,
-            commit_offset: wish.commit.unwrap_or(0),
-            suspend_timeout_ms: wish.wait.as_millis() as i64,
-            subscription: Some(&wish.filter),
+            commit_offset: options.commit.unwrap_or(0),
+            suspend_timeout_ms: options.wait.as_millis() as i64,
+            subscription: Some(&options.filter),
             sub_version: 0,
             expression_type: Some(TAG),
-            max_msg_bytes: wish.max_bytes,
+            max_msg_bytes: options.max_bytes,
             request_source: None,
             proxy_forward_client_id: None,
         };
@@ -147,7 +147,7 @@ fn pulled(address: &str, answer: Frame) -> Result<Pulled, Error> {
         Ok(ResponseCode::PullOffsetMoved) => Outcome::OffsetMoved,
         _ => return Err(Error::of(address, RequestCode::PullMessage.into(), &answer)),
     };
-    let reply = PullReply::decode(&answer.ext).understood(address)?;
+    let reply = PullReply::decode(&answer.ext).or_malformed(address)?;
     Ok(Pulled {
         outcome,
         next_offset: reply.next_begin_offset,
@@ -163,9 +163,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_end_after_the_first_that_is_broken() {
+    fn records_end_after_the_first_malformed_one() {
         let mut all = records(&[0; 200]);
-        assert!(matches!(all.next(), Some(Err(Error::Garbled { .. }))));
+        assert!(matches!(all.next(), Some(Err(Error::Malformed { .. }))));
         assert!(all.next().is_none());
     }
 }

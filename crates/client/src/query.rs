@@ -1,5 +1,5 @@
-//! Finding messages: by key or unique key (12), by offset message id (33). Answers are stored records, see [`crate::records`]. A queue's
-//! raw entries (321).
+//! Queries for messages by key or unique key (12) and by offset message id (33), whose answers are stored records, see
+//! [`crate::records`]; raw entries of a queue (321).
 
 use bytes::Bytes;
 use message::id;
@@ -9,20 +9,20 @@ use protocol::{Frame, RequestCode, ResponseCode};
 
 use crate::{Client, Error};
 
-/// What to look for.
+/// A query by key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyQuery<'a> {
-    /// In which topic.
+    /// The topic.
     pub topic: &'a str,
     /// The key.
     pub key: &'a str,
-    /// It is a unique key.
+    /// Whether it is a unique key.
     pub unique: bool,
-    /// Most messages.
+    /// Maximum number of messages.
     pub max: i32,
-    /// Stored from here on, ms since 1970.
+    /// Minimum store time, ms since 1970.
     pub begin: i64,
-    /// Stored up to here.
+    /// Maximum store time.
     pub end: i64,
 }
 
@@ -49,10 +49,10 @@ impl<'a> KeyQuery<'a> {
 }
 
 impl Client {
-    /// The records a broker has for a key; empty when there are none.
+    /// The records with a key at a broker; empty if there are none.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn find(&self, address: &str, query: &KeyQuery<'_>) -> Result<Bytes, Error> {
         let mut request = Frame::request(RequestCode::QueryMessage);
         let header = QueryMessageHeader {
@@ -73,23 +73,23 @@ impl Client {
         }
     }
 
-    /// The record with this offset message id, asked at the address that the id names.
+    /// The record with this offset message id, from the address in the id.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is no id; else as [`Client::ask`].
+    /// [`Error::Invalid`] if it is not such an id; otherwise as in [`Client::ask`].
     pub async fn view(&self, offset_id: &str, topic: Option<&str>) -> Result<Bytes, Error> {
         let parsed = id::parse_offset_id(offset_id);
-        let (address, offset) = parsed.ok_or_else(|| Error::Invalid(format!("{offset_id} is no offset message id")))?;
+        let (address, offset) = parsed.ok_or_else(|| Error::Invalid(format!("{offset_id} is not an offset message id")))?;
         let mut request = Frame::request(RequestCode::ViewMessageById);
         let header = ViewMessageHeader { topic, offset: offset.0 };
         header.encode(&mut request.ext);
         Ok(self.ask(&address.to_string(), request).await?.body)
     }
 
-    /// Entries of a consume queue as they are stored.
+    /// Stored entries of a consume queue.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn queue_entries(&self, address: &str, header: &QueryConsumeQueueHeader<'_>) -> Result<ConsumeQueueEntries, Error> {
         let mut request = Frame::request(RequestCode::QueryConsumeQueue);
         header.encode(&mut request.ext);

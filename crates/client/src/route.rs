@@ -1,5 +1,5 @@
-//! Where a topic's queues are: from the name servers (105), or from one broker itself (202); the cluster (106); whether a broker's
-//! topics may be written (205, 327).
+//! Routes of topics from the name servers (105) or from one broker (202); brokers of a cluster (106); write permission of a broker's
+//! topics (205, 327).
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use protocol::stats::TopicStatsTable;
 use protocol::topic::{TopicHeader, perm};
 use protocol::{Frame, RequestCode, ResponseCode, json};
 
-use crate::error::Understood;
+use crate::error::OrMalformed;
 use crate::{Client, Error, Lookup};
 
-/// A queue, with the address at which it is.
+/// A queue with the address of its broker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Queue {
     /// The topic.
     pub topic: Arc<str>,
     /// `host:port` of the broker.
     pub address: Arc<str>,
-    /// The broker's name; empty when only its address is known.
+    /// The broker's name; empty if only its address is known.
     pub broker: Arc<str>,
-    /// Its number on that broker, from 0. Below 0, in a send: the broker chooses.
+    /// Its queue id on that broker, from 0. Negative in a send: the broker chooses.
     pub id: i32,
 }
 
@@ -35,28 +35,28 @@ impl Queue {
         }
     }
 
-    /// The same place with another queue number.
+    /// The same topic and broker with another queue id.
     #[must_use]
     pub fn with_id(&self, id: i32) -> Self {
         Self { id, ..self.clone() }
     }
 }
 
-/// The queues of a topic on all masters, by broker name and number.
+/// The queues of a topic on all masters, by broker name and queue id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Route {
-    /// Queues that may be read.
+    /// Readable queues.
     pub read: Vec<Queue>,
-    /// Queues that may be written.
+    /// Writable queues.
     pub write: Vec<Queue>,
 }
 
-/// Most queues of a topic, over all brokers. A route says only how many there are, so whoever registers a broker decides what
-/// memory and time a client spends on them.
+/// Maximum number of queues of a topic over all brokers. A route has only their number, so without a limit a wrong registration
+/// could cost a client any amount of memory and time.
 pub const MAX_QUEUES: usize = 1 << 16;
 
 impl Route {
-    /// The queues on masters that the name servers' answer tells of.
+    /// The queues on masters in a name server's answer.
     ///
     /// # Errors
     /// [`Error::TooManyQueues`] if there are more than [`MAX_QUEUES`] to read or to write.
@@ -96,10 +96,10 @@ fn master(topic: &str, known: &TopicRoute, data: &QueueData) -> Option<Queue> {
 }
 
 impl Client {
-    /// The topic's queues, asked now. See [`Lookup`] for who is asked.
+    /// Looks up the topic's queues now, at the servers of [`Lookup`].
     ///
     /// # Errors
-    /// [`Error::NoRoute`] when there is no such topic; else as [`Client::ask`].
+    /// [`Error::NoRoute`] if there is no such topic; otherwise as in [`Client::ask`].
     pub async fn route(&self, topic: &str) -> Result<Route, Error> {
         let found = match &self.options().lookup {
             Lookup::NameServers(_) => self.route_from_name_servers(topic).await,
@@ -118,10 +118,10 @@ impl Client {
         Route::of(topic, &self.topic_route(topic).await?)
     }
 
-    /// What the name servers say of a topic: brokers with all their addresses, queues, permissions.
+    /// The route of a topic from the name servers: brokers with all their addresses, queues, permissions.
     ///
     /// # Errors
-    /// As [`Client::cluster`]; an unknown topic is refused with code 17.
+    /// [`Error`] as in [`Client::cluster`]; an unknown topic is refused with code 17.
     pub async fn topic_route(&self, topic: &str) -> Result<TopicRoute, Error> {
         let mut request = Frame::request(RequestCode::GetRouteinfoByTopic);
         let header = RouteHeader {
@@ -130,15 +130,15 @@ impl Client {
         };
         header.encode(&mut request.ext);
         let (address, answer) = self.ask_name_server(request).await?;
-        json::read(&answer.body).understood(&address)
+        json::read(&answer.body).or_malformed(&address)
     }
 
-    /// A broker does not say which queues are for reading only, so all that exist are both.
+    /// A broker does not report which queues are only readable, so all are taken as readable and writable.
     async fn route_from_broker(&self, address: &str, topic: &str) -> Result<Route, Error> {
         let mut request = Frame::request(RequestCode::GetTopicStatsInfo);
         TopicHeader { topic }.encode(&mut request.ext);
         let answer = self.ask(address, request).await?;
-        let stats: TopicStatsTable = json::read(&answer.body).understood(address)?;
+        let stats: TopicStatsTable = json::read(&answer.body).or_malformed(address)?;
         let first = Queue::at(address, topic, 0);
         let named = |broker: &str| Queue {
             broker: broker.into(),
@@ -158,16 +158,16 @@ impl Client {
     /// All brokers of all clusters.
     ///
     /// # Errors
-    /// As [`Client::ask`]; [`Error::Invalid`] without name servers.
+    /// [`Error`] as in [`Client::ask`]; [`Error::Invalid`] without name servers.
     pub async fn cluster(&self) -> Result<ClusterInfo, Error> {
         let request = Frame::request(RequestCode::GetBrokerClusterInfo);
         let (address, answer) = self.ask_name_server(request).await?;
-        json::read(&answer.body).understood(&address)
+        json::read(&answer.body).or_malformed(&address)
     }
 
-    /// The answer of the first name server that can be reached, and its address.
+    /// The answer of the first reachable name server, and its address.
     pub(crate) async fn ask_name_server(&self, request: Frame) -> Result<(String, Frame), Error> {
-        let mut failure = Error::Invalid("this client has no name servers to ask".to_owned());
+        let mut failure = Error::Invalid("this client has no name servers".to_owned());
         for address in self.name_servers() {
             match self.ask(address, request.clone()).await {
                 Ok(answer) => return Ok((address.clone(), answer)),
@@ -178,29 +178,29 @@ impl Client {
         Err(failure)
     }
 
-    /// Forbids writing to all topics of a broker at a name server; how many topics changed.
+    /// Removes the write permission of all topics of a broker at a name server. Returns the number of changed topics.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn wipe_write_perm(&self, name_server: &str, broker_name: &str) -> Result<i32, Error> {
         let mut request = Frame::request(RequestCode::WipeWritePermOfBroker);
         WritePermHeader { broker_name }.encode(&mut request.ext);
         let answer = self.ask(name_server, request).await?;
-        Ok(WipeWritePermReply::decode(&answer.ext).understood(name_server)?.wipe_topic_count)
+        Ok(WipeWritePermReply::decode(&answer.ext).or_malformed(name_server)?.wipe_topic_count)
     }
 
     /// Undoes [`Client::wipe_write_perm`].
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn add_write_perm(&self, name_server: &str, broker_name: &str) -> Result<i32, Error> {
         let mut request = Frame::request(RequestCode::AddWritePermOfBroker);
         WritePermHeader { broker_name }.encode(&mut request.ext);
         let answer = self.ask(name_server, request).await?;
-        Ok(AddWritePermReply::decode(&answer.ext).understood(name_server)?.add_topic_count)
+        Ok(AddWritePermReply::decode(&answer.ext).or_malformed(name_server)?.add_topic_count)
     }
 
-    /// The name servers it asks; none when it knows only a broker.
+    /// The name servers of this client; none if it was created for a broker.
     pub fn name_servers(&self) -> &[String] {
         match &self.options().lookup {
             Lookup::NameServers(addresses) => addresses,
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_with_more_queues_than_sense_is_refused_before_memory_is_taken() {
+    fn a_route_with_too_many_queues_is_refused_before_memory_is_allocated() {
         let most = MAX_QUEUES as i32;
         let known = |datas: &[QueueData]| TopicRoute {
             broker_datas: vec![broker("a", 0), broker("b", 0)],
@@ -274,7 +274,7 @@ mod tests {
             let error = Route::of("t", &many).unwrap_err();
             assert!(matches!(error, Error::TooManyQueues { .. }), "{error}");
         }
-        // What may not be read or written, or counts below zero, is nothing.
+        // Queues without permission and negative counts are ignored.
         let none = Route::of("t", &known(&[queues("a", 0, i32::MAX, i32::MAX), queues("b", 6, i32::MIN, -1)])).unwrap();
         assert_eq!(none, Route::default());
     }

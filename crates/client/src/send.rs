@@ -1,7 +1,7 @@
 //! Sending: one message (310), several in one request (320), pipelined, one-way.
 //!
-//! Order: messages for one queue whose sends were begun one after the other leave in that order on one connection.
-//! Not here: retries and choosing another broker after a failure; the error says what may be done.
+//! Order: messages for one queue whose sends were begun one after the other are sent in that order on one connection.
+//! Not here: retries and choosing another broker after a failure; the error says what the caller can do.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -17,22 +17,22 @@ use parking_lot::Mutex;
 use protocol::send::{SendHeader, SendReply};
 use protocol::{Frame, RequestCode, ResponseCode};
 
-use crate::error::Understood;
+use crate::error::OrMalformed;
 use crate::{Client, Error, Queue, unique_key};
 
-/// How long a producer believes a route.
+/// How long a producer caches a route.
 const ROUTE_AGE: Duration = Duration::from_secs(30);
-/// Topics whose routes a producer remembers; one more forgets all.
+/// Maximum number of cached routes. When it is exceeded, all are dropped.
 const MAX_ROUTES: usize = 10_000;
-/// Queues asked for when the broker creates the topic.
+/// Number of queues if the broker creates the topic.
 const DEFAULT_QUEUES: i32 = 4;
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Where to.
+    /// The topic.
     pub topic: String,
-    /// What.
+    /// The body.
     pub body: Bytes,
     /// The user's flag.
     pub flag: i32,
@@ -76,7 +76,7 @@ impl Message {
         self
     }
 
-    /// The key that it keeps however often it is sent.
+    /// The unique key, which stays the same if the message is sent again.
     pub fn unique_key(&self) -> &str {
         let key = properties::find(&self.properties, properties::UNIQ_KEY).unwrap_or_default();
         std::str::from_utf8(key).unwrap_or_default()
@@ -86,7 +86,7 @@ impl Message {
         names::check_topic(&self.topic).map_err(|error| Error::Invalid(error.to_string()))?;
         if self.properties.len() > properties::MAX_BYTES {
             return Err(Error::Invalid(format!(
-                "properties of {} bytes, allowed are {}",
+                "the properties have {} bytes, at most {} are allowed",
                 self.properties.len(),
                 properties::MAX_BYTES
             )));
@@ -95,33 +95,33 @@ impl Message {
     }
 }
 
-/// How safe a message is that the broker has taken.
+/// Durability of a stored message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// As safe as the broker's settings promise.
-    AsPromised,
+    /// Confirmed: as durable as the broker's flush mode promises (0).
+    Confirmed,
     /// Stored, but not flushed in time (10).
     NotFlushed,
     /// Stored, but not replicated in time, or there is no replica (11, 12).
     NotReplicated,
 }
 
-/// A send's success.
+/// Result of a successful send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
-    /// How safe it is.
+    /// Its durability.
     pub stored: Stored,
     /// The queue it is in.
     pub queue: Queue,
-    /// Its offset there; the first one of a batch.
+    /// Its queue offset; for a batch that of the first message.
     pub offset: i64,
-    /// The offset message ids, one for each message.
+    /// The offset message ids, one per message.
     pub ids: Vec<String>,
-    /// The unique key the broker answered with.
+    /// The unique key in the broker's answer.
     pub transaction_id: Option<String>,
 }
 
-/// A send that was begun; resolves when it is answered. Dropping it forgets the answer, not the message.
+/// A send in flight. It resolves with the answer. Dropping it drops the answer, not the message.
 pub struct Pending {
     queue: Queue,
     request: i32,
@@ -141,12 +141,12 @@ impl Pending {
         let address = &self.queue.address;
         let answer = answer.map_err(|reason| Error::unanswered(address, self.request, reason))?;
         let stored = match ResponseCode::try_from(answer.code) {
-            Ok(ResponseCode::Success) => Stored::AsPromised,
+            Ok(ResponseCode::Success) => Stored::Confirmed,
             Ok(ResponseCode::FlushDiskTimeout) => Stored::NotFlushed,
             Ok(ResponseCode::FlushSlaveTimeout | ResponseCode::SlaveNotAvailable) => Stored::NotReplicated,
             _ => return Err(Error::of(address, self.request, &answer)),
         };
-        let reply = SendReply::decode(&answer.ext).understood(address)?;
+        let reply = SendReply::decode(&answer.ext).or_malformed(address)?;
         Ok(Sent {
             stored,
             queue: self.queue.with_id(reply.queue_id),
@@ -157,21 +157,21 @@ impl Pending {
     }
 }
 
-struct Known {
+struct CachedRoute {
     queues: Vec<Queue>,
     asked: Instant,
 }
 
-/// Sends messages in the name of a group.
+/// Sends messages for a producer group.
 pub struct Producer {
     client: Client,
     group: String,
-    routes: Mutex<HashMap<String, Known>>,
+    routes: Mutex<HashMap<String, CachedRoute>>,
     turn: AtomicUsize,
 }
 
 impl Producer {
-    /// A producer of this group; it is not announced to the broker, see [`Client::heartbeat`].
+    /// A producer of this group. It does not register at the broker, see [`Client::heartbeat`].
     pub fn new(client: &Client, group: impl Into<String>) -> Self {
         Self {
             client: client.clone(),
@@ -184,7 +184,7 @@ impl Producer {
     /// Sends to the topic's queues in turn.
     ///
     /// # Errors
-    /// All of [`Error`].
+    /// Any [`Error`].
     pub async fn send(&self, message: Message) -> Result<Sent, Error> {
         let queue = self.next_queue(&message.topic).await?;
         self.send_to(&queue, message).await
@@ -193,7 +193,7 @@ impl Producer {
     /// Sends to a queue.
     ///
     /// # Errors
-    /// All of [`Error`] but [`Error::NoRoute`].
+    /// Any [`Error`] except [`Error::NoRoute`].
     pub async fn send_to(&self, queue: &Queue, message: Message) -> Result<Sent, Error> {
         self.begin(queue, message).await?.await
     }
@@ -201,7 +201,7 @@ impl Producer {
     /// Sends several messages of one topic in one request, to the topic's queues in turn.
     ///
     /// # Errors
-    /// All of [`Error`]; all of the messages are stored or none.
+    /// Any [`Error`]; either all messages are stored or none.
     pub async fn send_batch(&self, messages: &[Message]) -> Result<Sent, Error> {
         let topic = messages.first().map(|message| message.topic.as_str()).unwrap_or_default();
         let queue = self.next_queue(topic).await?;
@@ -211,36 +211,36 @@ impl Producer {
     /// Sends several messages of one topic to a queue in one request.
     ///
     /// # Errors
-    /// As [`Producer::send_batch`].
+    /// [`Error`] as in [`Producer::send_batch`].
     pub async fn send_batch_to(&self, queue: &Queue, messages: &[Message]) -> Result<Sent, Error> {
         let request = self.batch_request(queue, messages)?;
         self.begin_request(queue, request).await?.await
     }
 
-    /// Puts a message on its way; the answer is awaited later, so that many are in flight. Sends begun one after the other on one queue
-    /// keep that order.
+    /// Sends a message without waiting for the answer, so that many can be in flight. Consecutive calls for one queue
+    /// keep their order.
     ///
     /// # Errors
-    /// Nothing was sent: [`Error::Unreachable`], [`Error::Busy`], [`Error::Invalid`].
+    /// [`Error::Unreachable`], [`Error::Busy`], [`Error::Invalid`]; nothing was sent then.
     pub async fn begin(&self, queue: &Queue, message: Message) -> Result<Pending, Error> {
         let request = self.request(queue, &message)?;
         self.begin_request(queue, request).await
     }
 
-    /// Sends to the topic's queues in turn and asks for no answer.
+    /// Sends to the topic's queues in turn, one-way.
     ///
     /// # Errors
-    /// All of [`Error`] but those of an answer. Success says nothing about the broker.
+    /// Any [`Error`] except those of an answer. Success does not mean that the message was stored.
     pub async fn send_one_way(&self, message: Message) -> Result<(), Error> {
         let queue = self.next_queue(&message.topic).await?;
         let request = self.request(&queue, &message)?;
         self.client.one_way(&queue.address, request).await
     }
 
-    /// The queues of a topic that may be written, not older than half a minute.
+    /// The writable queues of a topic, from a cache of at most 30 s.
     ///
     /// # Errors
-    /// [`Error::NoRoute`], or as [`Client::ask`].
+    /// [`Error::NoRoute`], or as in [`Client::ask`].
     pub async fn queues(&self, topic: &str) -> Result<Vec<Queue>, Error> {
         if let Some(queues) = self.known(topic, <[Queue]>::to_vec) {
             return Ok(queues);
@@ -259,7 +259,7 @@ impl Producer {
         };
         queue.ok_or_else(|| Error::NoRoute {
             topic: topic.to_owned(),
-            reason: "no broker has a queue that may be written".to_owned(),
+            reason: "no broker has a writable queue".to_owned(),
         })
     }
 
@@ -275,7 +275,7 @@ impl Producer {
             routes.clear();
         }
         let (queues, asked) = (queues.to_vec(), Instant::now());
-        routes.insert(topic.to_owned(), Known { queues, asked });
+        routes.insert(topic.to_owned(), CachedRoute { queues, asked });
     }
 
     async fn begin_request(&self, queue: &Queue, request: Frame) -> Result<Pending, Error> {
@@ -286,7 +286,7 @@ impl Producer {
             request: request.code,
             answer: Box::pin(async move { peer.request(request, timeout).await }),
         };
-        // The first poll writes the request, so that what is begun next comes after it.
+        // The first poll writes the request, so that later sends come after it.
         match poll_fn(|context| Poll::Ready(pending.answer.as_mut().poll(context))).await {
             Poll::Pending => Ok(pending),
             Poll::Ready(result) => {
@@ -296,7 +296,7 @@ impl Producer {
         }
     }
 
-    /// The broker may have moved: the next send asks again.
+    /// Drops a cached route after a failure: the broker may have moved.
     fn forget(&self, topic: &str) {
         self.routes.lock().remove(topic);
     }
@@ -319,7 +319,7 @@ impl Producer {
         for message in messages {
             message.check()?;
             if message.topic != *queue.topic {
-                return Err(Error::Invalid("the messages of a batch have one topic".to_owned()));
+                return Err(Error::Invalid("all messages of a batch must have the same topic".to_owned()));
             }
             let item = batch::Item {
                 flag: message.flag,
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_broker_would_take_is_not_sent() {
+    fn a_message_that_every_broker_refuses_is_not_sent() {
         assert!(matches!(Message::new("no good", "x").check(), Err(Error::Invalid(_))));
         let fat = Message::new("t", "x").property("p", &"v".repeat(40_000));
         assert!(matches!(fat.check(), Err(Error::Invalid(_))));

@@ -1,5 +1,5 @@
-//! What operators look at: a broker's state (28), progress of groups (208, 317), counters (315), who consumes a topic (300), connections
-//! (203, 204, 328), replication (907).
+//! Statistics: a broker's runtime information (28), progress of groups (208, 317), counters (315), consumer groups of a topic (300),
+//! connections (203, 204, 328), replication (907).
 
 use protocol::group::GroupList;
 use protocol::heartbeat::ConsumerGroupHeader;
@@ -15,18 +15,18 @@ use protocol::{Frame, RequestCode, ResponseCode};
 use crate::{Client, Error};
 
 impl Client {
-    /// A broker's state, by name.
+    /// A broker's runtime information, by name.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn broker_state(&self, address: &str) -> Result<KvTable, Error> {
         self.ask_for(address, Frame::request(RequestCode::GetBrokerRuntimeInfo)).await
     }
 
-    /// A group's progress at a broker, in one topic or in all of its own.
+    /// A group's progress at a broker, in one or all of its topics.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn progress(&self, address: &str, consumer_group: &str, topic: Option<&str>) -> Result<ConsumeStats, Error> {
         let mut request = Frame::request(RequestCode::GetConsumeStats);
         let header = ConsumeStatsHeader {
@@ -41,23 +41,23 @@ impl Client {
     /// The progress of all groups at a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn progress_of_all(&self, address: &str, is_order: bool) -> Result<ConsumeStatsList, Error> {
         let mut request = Frame::request(RequestCode::GetBrokerConsumeStats);
         BrokerConsumeStatsHeader { is_order }.encode(&mut request.ext);
         self.ask_for(address, request).await
     }
 
-    /// A counter of a broker, such as `TOPIC_PUT_NUMS` of a topic; `None` when nothing was counted.
+    /// A counter of a broker, such as `TOPIC_PUT_NUMS` of a topic; `None` if nothing was counted.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn counter(&self, address: &str, stats_name: &str, stats_key: &str) -> Result<Option<BrokerStatsData>, Error> {
         let mut request = Frame::request(RequestCode::ViewBrokerStatsData);
         BrokerStatsHeader { stats_name, stats_key }.encode(&mut request.ext);
         match self.ask_for(address, request).await {
             Ok(counted) => Ok(Some(counted)),
-            // Compat: the Java broker has no counter, and no better code for that, before the first message.
+            // Compat: before the first message the Java broker has no counter and answers with this code.
             Err(error) if error.code() == Some(ResponseCode::SystemError.into()) => Ok(None),
             Err(error) => Err(error),
         }
@@ -66,7 +66,7 @@ impl Client {
     /// The groups that consume a topic at a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn groups_of_topic(&self, address: &str, topic: &str) -> Result<GroupList, Error> {
         let mut request = Frame::request(RequestCode::QueryTopicConsumeByWho);
         TopicHeader { topic }.encode(&mut request.ext);
@@ -76,7 +76,7 @@ impl Client {
     /// The consumers of a group that are connected to a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`]; code 206 when there are none.
+    /// [`Error`] as in [`Client::ask_for`]; code 206 if there are none.
     pub async fn consumer_connections(&self, address: &str, consumer_group: &str) -> Result<ConsumerConnection, Error> {
         let mut request = Frame::request(RequestCode::GetConsumerConnectionList);
         ConsumerGroupHeader { consumer_group }.encode(&mut request.ext);
@@ -86,7 +86,7 @@ impl Client {
     /// The producers of a group that are connected to a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn producer_connections(&self, address: &str, producer_group: &str) -> Result<ProducerConnection, Error> {
         let mut request = Frame::request(RequestCode::GetProducerConnectionList);
         ProducerGroupHeader { producer_group }.encode(&mut request.ext);
@@ -96,15 +96,15 @@ impl Client {
     /// All producers that are connected to a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn producers(&self, address: &str) -> Result<ProducerTable, Error> {
         self.ask_for(address, Frame::request(RequestCode::GetAllProducerInfo)).await
     }
 
-    /// How replication stands at a broker.
+    /// The replication status of a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn replication(&self, address: &str) -> Result<ReplicationStatus, Error> {
         self.ask_for(address, Frame::request(RequestCode::GetBrokerHaStatus)).await
     }

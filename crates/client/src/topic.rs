@@ -7,14 +7,14 @@ use protocol::topic::{
 };
 use protocol::{Frame, RequestCode, json};
 
-use crate::error::Understood;
+use crate::error::OrMalformed;
 use crate::{Client, Error};
 
 impl Client {
-    /// Creates a topic at a broker, or changes its settings. Attributes are changes: `+name` to a value, `-name` to nothing.
+    /// Creates a topic at a broker, or changes its settings. Attributes are changes: `+name` sets a value, `-name` removes it.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn create_topic(&self, address: &str, config: &TopicConfig) -> Result<(), Error> {
         let mut request = Frame::request(RequestCode::UpdateAndCreateTopic);
         let attributes = attribute_changes(config);
@@ -34,10 +34,10 @@ impl Client {
         self.ask(address, request).await.map(drop)
     }
 
-    /// Creates or changes several topics at a broker; all or, where one is refused, none.
+    /// Creates or changes several topics at a broker: all, or none if one is refused.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn create_topics(&self, address: &str, topics: &TopicConfigList) -> Result<(), Error> {
         let request = Frame::request(RequestCode::UpdateAndCreateTopicList).with_body(json::write_standard(topics));
         self.ask(address, request).await.map(drop)
@@ -46,34 +46,34 @@ impl Client {
     /// The settings of all topics of a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn topic_configs(&self, address: &str) -> Result<TopicConfigs, Error> {
         self.ask_for(address, Frame::request(RequestCode::GetAllTopicConfig)).await
     }
 
-    /// The topics that are a broker's own.
+    /// The system topics of a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn system_topics(&self, address: &str) -> Result<TopicList, Error> {
         self.ask_for(address, Frame::request(RequestCode::GetSystemTopicListFromBroker))
             .await
     }
 
-    /// The bounds of a topic's queues at a broker.
+    /// The first and last offsets of a topic's queues at a broker.
     ///
     /// # Errors
-    /// As [`Client::ask_for`].
+    /// [`Error`] as in [`Client::ask_for`].
     pub async fn topic_stats(&self, address: &str, topic: &str) -> Result<TopicStatsTable, Error> {
         let mut request = Frame::request(RequestCode::GetTopicStatsInfo);
         TopicHeader { topic }.encode(&mut request.ext);
         self.ask_for(address, request).await
     }
 
-    /// Has a broker drop the queues of topics it no longer has.
+    /// Tells a broker to delete the queues of topics that it no longer has.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn clean_unused_topics(&self, address: &str) -> Result<(), Error> {
         self.ask(address, Frame::request(RequestCode::CleanUnusedTopic)).await.map(drop)
     }
@@ -81,7 +81,7 @@ impl Client {
     /// Deletes a topic at a broker, with its messages.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn delete_topic(&self, address: &str, topic: &str) -> Result<(), Error> {
         let mut request = Frame::request(RequestCode::DeleteTopicInBroker);
         TopicHeader { topic }.encode(&mut request.ext);
@@ -91,7 +91,7 @@ impl Client {
     /// Deletes a topic's route at all name servers.
     ///
     /// # Errors
-    /// As [`Client::ask`], of the first name server that fails; the others are asked nevertheless.
+    /// The [`Error`] of the first name server that fails, as in [`Client::ask`]; the others are asked, too.
     pub async fn delete_route(&self, topic: &str) -> Result<(), Error> {
         let mut outcome = Ok(());
         for address in self.name_servers() {
@@ -100,24 +100,24 @@ impl Client {
         outcome
     }
 
-    /// Deletes a topic's route at one name server, of one cluster or of all.
+    /// Deletes a topic's route at one name server, for one cluster or all.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn delete_route_at(&self, name_server: &str, topic: &str, cluster_name: Option<&str>) -> Result<(), Error> {
         let mut request = Frame::request(RequestCode::DeleteTopicInNamesrv);
         DeleteTopicInNameServerHeader { topic, cluster_name }.encode(&mut request.ext);
         self.ask(name_server, request).await.map(drop)
     }
 
-    /// The names of all topics the name servers know.
+    /// The names of all topics that the name servers have.
     ///
     /// # Errors
-    /// As [`Client::cluster`].
+    /// [`Error`] as in [`Client::cluster`].
     pub async fn topics(&self) -> Result<Vec<String>, Error> {
         let request = Frame::request(RequestCode::GetAllTopicListFromNameserver);
         let (address, answer) = self.ask_name_server(request).await?;
-        let list: TopicList = json::read(&answer.body).understood(&address)?;
+        let list: TopicList = json::read(&answer.body).or_malformed(&address)?;
         Ok(list.topic_list.into_iter().collect())
     }
 }

@@ -1,10 +1,10 @@
-//! Unique keys: what a client gives each message before it is sent, so that it can be found however often it was stored.
+//! Unique keys: the id that a client gives each message before it is sent, the same for every copy that is stored.
 //!
 //! ```text
 //! bytes   4  address of the client     (here: 127.0.0.1)
 //!         2  process id, low bits
-//!         4  tells apart clients of one process
-//!         4  milliseconds since the month began (UTC): tools guess the send time from it
+//!         4  distinguishes clients of one process
+//!         4  milliseconds since the month began (UTC): tools derive the send time from it
 //!         2  counter
 //! ```
 //! as 32 upper-case hex digits.
@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY_MS: u64 = 86_400_000;
 
-/// The counter has 32 bits although 16 are shown: what overflows goes into the process' own bytes.
+/// The counter has 32 bits although 16 are written: the overflow is added to the bytes of the process.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 static PROCESS: LazyLock<u32> = LazyLock::new(|| now().1);
 
@@ -41,7 +41,7 @@ fn ms_of_month(now_ms: u64) -> u32 {
     (day_of_month * DAY_MS + now_ms % DAY_MS) as u32
 }
 
-/// Days since the month began, from days since 1970. Counted in years that begin in March and eras of 400 of them, leap days come last.
+/// Days since the month began, from days since 1970. Years begin in March here, in eras of 400 years, so that leap days come last.
 fn day_of_month(days: u64) -> u64 {
     const DAYS_TO_1970: u64 = 719_468;
     const DAYS_OF_ERA: u64 = 146_097;
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_month_begins_where_the_calendar_says() {
+    fn the_start_of_the_month_follows_the_calendar() {
         // 2024-02-29T00:00:01Z and 2026-03-01T00:00:00Z.
         assert_eq!(ms_of_month(1_709_164_801_000), 28 * 86_400_000 + 1_000);
         assert_eq!(ms_of_month(1_772_323_200_000), 0);

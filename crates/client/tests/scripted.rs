@@ -1,4 +1,4 @@
-//! The client against a scripted server: what goes over the wire, in which order, on how many connections, and which errors follow.
+//! The client against a scripted server: requests, their order, the number of connections, and errors.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Client, Error, Lookup, Message, Options, Outcome, Producer, Puller, Queue, Stored, Wish};
+use client::{Client, Error, Lookup, Message, Options, Outcome, Producer, PullOptions, Puller, Queue, Stored};
 use net::{Connection, Limits, Server, Service};
 use parking_lot::Mutex;
 use protocol::{Frame, RequestCode, ResponseCode};
 
 type Script = Box<dyn Fn(&Frame) -> Option<Frame> + Send + Sync>;
 
-/// Answers as its script says and remembers what it was asked.
+/// Answers as its script says and records the requests.
 struct Scripted {
     script: Script,
     asked: Mutex<Vec<Frame>>,
@@ -71,7 +71,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     let limited = async {
         tokio::time::timeout(Duration::from_secs(20), test)
             .await
-            .expect("a test that hangs")
+            .expect("the test ends in time")
     };
     runtime.block_on(limited)
 }
@@ -113,7 +113,7 @@ fn sends_begun_in_order_leave_in_order_before_any_answer() {
         }
         for (n, pending) in pending.into_iter().enumerate().rev() {
             let sent = pending.await.unwrap();
-            assert_eq!((sent.offset, sent.queue.id, sent.stored), (n as i64, 3, Stored::AsPromised));
+            assert_eq!((sent.offset, sent.queue.id, sent.stored), (n as i64, 3, Stored::Confirmed));
             assert_eq!(sent.ids, ["A", "B"]);
         }
         let bodies: Vec<_> = scripted.asked.lock().iter().map(|frame| frame.body.clone()).collect();
@@ -133,7 +133,7 @@ fn a_send_that_is_stored_but_not_flushed_is_no_failure() {
 }
 
 #[test]
-fn one_way_sends_say_so() {
+fn one_way_sends_have_the_one_way_flag() {
     let (_server, scripted, address) = serve(|frame| match RequestCode::try_from(frame.code) {
         Ok(RequestCode::GetRouteinfoByTopic) => Some(route_answer("10.0.0.1:1")),
         _ => None,
@@ -162,7 +162,7 @@ fn route_answer(broker: &str) -> Frame {
 }
 
 #[test]
-fn a_name_server_that_is_down_is_passed_over_and_the_queues_take_turns() {
+fn a_name_server_that_is_down_is_skipped_and_queues_are_used_in_turn() {
     let (_broker_server, broker, broker_address) = serve(|_| Some(sent(0)));
     let (_server, names, names_address) = serve(move |_| Some(route_answer(&broker_address)));
     run(async {
@@ -174,12 +174,12 @@ fn a_name_server_that_is_down_is_passed_over_and_the_queues_take_turns() {
         let mut queues: Vec<i32> = broker.asked.lock().iter().map(|frame| frame.ext.int("e").unwrap()).collect();
         queues.sort_unstable();
         assert_eq!(queues, [0, 0, 1, 1]);
-        assert_eq!(names.asked.lock().len(), 1, "a route is asked for once");
+        assert_eq!(names.asked.lock().len(), 1, "a route is looked up once");
     });
 }
 
 #[test]
-fn errors_say_what_may_be_done() {
+fn errors_say_what_the_caller_can_do() {
     let (_server, _, address) = serve(|frame| match RequestCode::try_from(frame.code) {
         Ok(RequestCode::GetRouteinfoByTopic) => Some(ok().with_code(ResponseCode::TopicNotExist).with_remark("none")),
         Ok(RequestCode::SendMessageV2) => Some(ok().with_code(ResponseCode::SystemBusy)),
@@ -201,16 +201,16 @@ fn errors_say_what_may_be_done() {
             client.max_offset(&Queue::at("127.0.0.1:1", "t", 0)).await,
             Err(Error::Unreachable(_))
         ));
-        let garbled = Puller::new(&client, "g").pull(&queue, 0, &Wish::default()).await;
+        let garbled = Puller::new(&client, "g").pull(&queue, 0, &PullOptions::default()).await;
         assert!(
-            matches!(garbled, Err(Error::Garbled { .. })),
+            matches!(garbled, Err(Error::Malformed { .. })),
             "a pull's answer has offsets, whatever its code"
         );
     });
 }
 
 #[test]
-fn a_held_pull_may_take_its_time_and_says_how_it_ended() {
+fn a_parked_pull_may_exceed_the_request_timeout_and_reports_its_result() {
     let answer = |code| {
         ok().with_code(code)
             .with_field("suggestWhichBrokerId", 0)
@@ -232,16 +232,16 @@ fn a_held_pull_may_take_its_time_and_says_how_it_ended() {
         options.request_timeout = Duration::from_millis(100);
         let client = Client::new(options);
         let (puller, queue) = (Puller::new(&client, "g"), Queue::at(&address, "t", 0));
-        let wish = Wish {
+        let wish = PullOptions {
             wait: Duration::from_secs(5),
             commit: Some(4),
-            ..Wish::default()
+            ..PullOptions::default()
         };
         let pulled = puller.pull(&queue, 9, &wish).await.unwrap();
         assert_eq!((pulled.outcome, pulled.next_offset, pulled.min_offset), (Outcome::NothingNew, 9, 1));
         assert_eq!(scripted.asked.lock()[0].ext.int::<i32>("sysFlag"), Some(7));
         assert!(matches!(
-            puller.pull(&queue, 9, &Wish::default()).await,
+            puller.pull(&queue, 9, &PullOptions::default()).await,
             Err(Error::Unanswered { .. })
         ));
     });

@@ -10,7 +10,7 @@ const NAMES: &str = include_str!("apache_keys.txt");
 
 /// A key that asks for a feature that is not implemented, and that must not be ignored: the user would believe to have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct MissingFeature {
     /// Key.
     pub name: &'static str,
     /// Values that do not ask for the feature.
@@ -19,7 +19,7 @@ pub struct Wish {
     pub reason: &'static str,
 }
 
-impl Wish {
+impl MissingFeature {
     /// The accepted values, as text.
     pub fn harmless_values(&self) -> String {
         if self.harmless.is_empty() {
@@ -37,58 +37,58 @@ impl Wish {
 
 const OFF: &[&str] = &["false"];
 
-const WISHES: &[Wish] = &[
-    Wish {
+const MISSING_FEATURES: &[MissingFeature] = &[
+    MissingFeature {
         name: "aclEnable",
         harmless: OFF,
         reason: "access control is not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "authenticationEnabled",
         harmless: OFF,
         reason: "authentication is not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "authorizationEnabled",
         harmless: OFF,
         reason: "authorization is not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "tls.server.mode",
         harmless: &["disabled", "permissive"],
         reason: "TLS is not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "enableDLegerCommitLog",
         harmless: OFF,
         reason: "replication is not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "enableControllerMode",
         harmless: OFF,
         reason: "replication and its controller are not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "enableControllerInNamesrv",
         harmless: OFF,
         reason: "the controller is not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "enableSlaveActingMaster",
         harmless: OFF,
         reason: "replication is not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "duplicationEnable",
         harmless: OFF,
         reason: "replication is not implemented yet",
     },
-    Wish {
+    MissingFeature {
         name: "storeType",
         harmless: &["default"],
         reason: "consume queues in RocksDB are not implemented; queues are files",
     },
-    Wish {
+    MissingFeature {
         name: "messageStorePlugIn",
         harmless: &[],
         reason: "store plug-ins are Java classes",
@@ -96,8 +96,8 @@ const WISHES: &[Wish] = &[
 ];
 
 /// Keys that are refused rather than ignored.
-pub fn not_there_yet() -> &'static [Wish] {
-    WISHES
+pub fn missing_features() -> &'static [MissingFeature] {
+    MISSING_FEATURES
 }
 
 /// Keys without effect that need an explanation: what the user may expect, and what is true.
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_refused_key_is_a_key_of_apache() {
-        assert!(WISHES.iter().all(|wish| is_known_to_apache(wish.name)));
+        assert!(MISSING_FEATURES.iter().all(|wish| is_known_to_apache(wish.name)));
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn harmless_values_are_accepted() {
-        let wish = |name: &str| WISHES.iter().find(|wish| wish.name == name).unwrap();
+        let wish = |name: &str| MISSING_FEATURES.iter().find(|wish| wish.name == name).unwrap();
         assert!(wish("aclEnable").asks("true") && !wish("aclEnable").asks("False"));
         assert!(wish("tls.server.mode").asks("enforcing") && !wish("tls.server.mode").asks("permissive"));
         assert!(!wish("messageStorePlugIn").asks(""));

@@ -27,7 +27,7 @@ pub mod shape;
 mod sources;
 mod table;
 
-pub use apache::{Wish, is_known_to_apache, names_of_apache, not_there_yet, without_effect};
+pub use apache::{MissingFeature, is_known_to_apache, missing_features, names_of_apache, without_effect};
 pub use kept::Kept;
 pub use key::{Change, Declared, Key, Note, Others, Settings, environment_name, given, properties_text};
 pub use live::{Changed, Live, NEVER_OVER_THE_WIRE, UpdateRefused, Updated};

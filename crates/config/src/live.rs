@@ -194,7 +194,7 @@ fn apply<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<Optio
 }
 
 fn apply_unclaimed<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<Option<Note>, UpdateRefused> {
-    if let Some(wish) = apache::not_there_yet().iter().find(|wish| wish.name == name && wish.asks(value)) {
+    if let Some(wish) = apache::missing_features().iter().find(|wish| wish.name == name && wish.asks(value)) {
         return Err(UpdateRefused::Value(refusal(name, value, wish.reason.to_owned())));
     }
     let given = given::<S>().find(|(key, _)| *key == name).map(|(_, value)| value);

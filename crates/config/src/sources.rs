@@ -257,7 +257,7 @@ impl Sources {
                 Err(refusal) => refusals.push(refusal),
             }
         }
-        refusals.extend(self.assignments.iter().filter_map(not_there_yet));
+        refusals.extend(self.assignments.iter().filter_map(missing_features));
         if refusals.is_empty()
             && let Err(why) = settings.settle(&mut notes)
         {
@@ -354,11 +354,11 @@ pub(crate) fn explain(refused: Refused, allowed: &str) -> String {
     }
 }
 
-fn not_there_yet(assignment: &Assignment) -> Option<Refusal> {
+fn missing_features(assignment: &Assignment) -> Option<Refusal> {
     if assignment.claimed {
         return None;
     }
-    let (name, reason) = apache::not_there_yet()
+    let (name, reason) = apache::missing_features()
         .iter()
         .find(|wish| assignment.is_for(wish.name) && wish.asks(&assignment.value))
         .map(|wish| (wish.name, wish.reason))?;

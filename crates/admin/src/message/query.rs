@@ -1,7 +1,7 @@
 //! Finding messages: by id, key, unique key, queue offset; raw queue entries; and what may be done with one that was found.
 
 use bytes::Bytes;
-use client::{KeyQuery, Outcome, Puller, Wish, records};
+use client::{KeyQuery, Outcome, PullOptions, Puller, records};
 use message::properties::Indexed;
 use message::{Record, id};
 use protocol::ResponseCode;
@@ -131,9 +131,9 @@ pub async fn by_offset(
     charset: Charset,
 ) -> Result<Found, Error> {
     let queue = cluster.queue(topic, broker, queue_id).await?;
-    let wish = Wish {
+    let wish = PullOptions {
         max_messages: 1,
-        ..Wish::default()
+        ..PullOptions::default()
     };
     let pulled = Puller::new(cluster.client(), TOOLS_GROUP).pull(&queue, offset, &wish).await?;
     if pulled.outcome == Outcome::Found {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use client::{Outcome, Puller, Queue, Wish};
+use client::{Outcome, PullOptions, Puller, Queue};
 use serde::Serialize;
 
 use crate::message::body::Charset;
@@ -69,7 +69,7 @@ pub struct QueueRead {
 pub struct QueueReader {
     puller: Puller,
     queue: Queue,
-    wish: Wish,
+    wish: PullOptions,
     charset: Charset,
     from: i64,
     next: i64,
@@ -93,9 +93,9 @@ impl QueueReader {
             None => client.max_offset(&queue).await?,
         };
         let next = begin.max(span.from.unwrap_or(begin));
-        let wish = Wish {
+        let wish = PullOptions {
             filter: look.filter.clone(),
-            ..Wish::default()
+            ..PullOptions::default()
         };
         Ok(Self {
             puller: Puller::new(client, &look.group),

@@ -146,7 +146,7 @@ fn sent_message(sent: &Sent, msg_id: String) -> SentMessage {
 
 fn status(stored: Stored) -> &'static str {
     match stored {
-        Stored::AsPromised => "SEND_OK",
+        Stored::Confirmed => "SEND_OK",
         Stored::NotFlushed => "FLUSH_DISK_TIMEOUT",
         Stored::NotReplicated => "SLAVE_NOT_AVAILABLE",
     }
