@@ -1,4 +1,4 @@
-//! Brokers: the cluster at a glance, their state and settings, cleaning, replication.
+//! Brokers: overview of a cluster, runtime information, settings, deletion of expired files, replication.
 
 use std::collections::BTreeMap;
 
@@ -7,119 +7,119 @@ use serde::Serialize;
 
 use crate::{Broker, Changes, Cluster, Error, Steps, Target, time};
 
-/// All brokers at a glance.
+/// Overview of all brokers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClusterState {
     /// By cluster, name and id.
     pub brokers: Vec<BrokerSummary>,
 }
 
-/// A step is a broker, which may not have told.
+/// A step is a broker, which may not have answered.
 impl Steps for ClusterState {
     fn failed_of(&self) -> (usize, usize) {
-        let silent = self.brokers.iter().filter(|broker| broker.error.is_some());
-        (silent.count(), self.brokers.len())
+        let failed = self.brokers.iter().filter(|broker| broker.error.is_some());
+        (failed.count(), self.brokers.len())
     }
 }
 
-/// A broker at a glance. What it does not say is absent.
+/// Summary of a broker. Values that it does not report are absent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerSummary {
-    /// Which.
+    /// The broker.
     #[serde(flatten)]
     pub broker: Broker,
     /// Its version.
     pub version: Option<String>,
-    /// Messages stored a second, over the last ten.
+    /// Messages stored per second, over the last ten seconds.
     pub in_tps: Option<f64>,
-    /// Messages handed out a second, over the last ten.
+    /// Messages delivered per second, over the last ten seconds.
     pub out_tps: Option<f64>,
-    /// Requests that wait to be sent on.
+    /// Send requests in the queue.
     pub send_queue_size: Option<i64>,
-    /// For how long the first of them has waited, ms.
+    /// Wait time of the first of them, ms.
     pub send_queue_wait_ms: Option<i64>,
-    /// Pulls that wait to be served.
+    /// Pull requests in the queue.
     pub pull_queue_size: Option<i64>,
-    /// For how long the first of them has waited, ms.
+    /// Wait time of the first of them, ms.
     pub pull_queue_wait_ms: Option<i64>,
     /// Timer messages that are due and not delivered yet.
     pub timer_read_behind: Option<i64>,
-    /// Timer messages not in their slots yet.
+    /// Timer messages that are not in the timer wheel yet.
     pub timer_offset_behind: Option<i64>,
-    /// For how long the current append holds the log's lock, ms.
+    /// How long the current append has held the log's lock, ms.
     pub page_cache_lock_ms: Option<i64>,
     /// The age of the oldest message, hours.
     pub oldest_hours: Option<f64>,
-    /// How full the log's disk is, 0 to 1.
+    /// Used part of the log's disk, 0 to 1.
     pub disk_ratio: Option<f64>,
-    /// Whether it serves what only a master does.
+    /// Whether it is active as a master.
     pub active: Option<bool>,
     /// Messages stored yesterday.
     pub in_yesterday: Option<i64>,
-    /// Messages handed out yesterday.
+    /// Messages delivered yesterday.
     pub out_yesterday: Option<i64>,
     /// Messages stored today.
     pub in_today: Option<i64>,
-    /// Messages handed out today.
+    /// Messages delivered today.
     pub out_today: Option<i64>,
-    /// Why it did not tell.
+    /// Why it did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What brokers say by name and value, broker by broker.
+/// Names and values of several servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tables {
-    /// Server by server.
+    /// One per server.
     pub servers: Vec<Table>,
 }
 
-/// What a server says by name and value.
+/// Names and values of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Table {
     /// `host:port`.
     pub address: String,
     /// Values by name.
     pub table: BTreeMap<String, String>,
-    /// Why it did not tell.
+    /// Why it did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// A step is a server, which may not have told.
+/// A step is a server, which may not have answered.
 impl Steps for Tables {
     fn failed_of(&self) -> (usize, usize) {
-        let silent = self.servers.iter().filter(|server| server.error.is_some());
-        (silent.count(), self.servers.len())
+        let failed = self.servers.iter().filter(|server| server.error.is_some());
+        (failed.count(), self.servers.len())
     }
 }
 
-/// How replication stands, broker by broker.
+/// Replication status of brokers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Replication {
-    /// Broker by broker.
+    /// One per broker.
     pub brokers: Vec<BrokerReplication>,
 }
 
-/// How replication stands at a broker.
+/// Replication status of a broker.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BrokerReplication {
     /// `host:port`.
     pub address: String,
-    /// What it says.
+    /// Its status.
     #[serde(flatten)]
     pub state: ReplicationStatus,
 }
 
-/// What brokers can be asked to clean.
+/// What brokers can be told to delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleaning {
-    /// Queue files whose messages are gone.
+    /// Queue files without messages.
     ExpiredQueues,
-    /// Log files past their time.
+    /// Expired log files.
     ExpiredLog,
-    /// Queues of topics that are no more.
+    /// Queues of deleted topics.
     UnusedTopics,
 }
 
@@ -133,10 +133,10 @@ impl Cleaning {
     }
 }
 
-/// All brokers, or those of one cluster, at a glance. One that does not answer is in the result.
+/// Overview of all brokers, or of one cluster. A broker that does not answer is in the result with its error.
 ///
 /// # Errors
-/// No name server answers; [`Error::NoCluster`].
+/// [`Error::Call`] if no name server answers; [`Error::NoCluster`].
 pub async fn clusters(cluster: &Cluster, name: Option<&str>) -> Result<ClusterState, Error> {
     let brokers = match name {
         Some(name) => cluster.members(name).await?,
@@ -144,8 +144,8 @@ pub async fn clusters(cluster: &Cluster, name: Option<&str>) -> Result<ClusterSt
     };
     let mut summaries = Vec::new();
     for broker in brokers {
-        let told = cluster.client().broker_state(&broker.address).await;
-        summaries.push(match told {
+        let answer = cluster.client().broker_state(&broker.address).await;
+        summaries.push(match answer {
             Ok(state) => summary(broker, &state.table, time::now_ms()),
             Err(error) => BrokerSummary {
                 error: Some(error.to_string()),
@@ -184,20 +184,20 @@ fn summary(broker: Broker, state: &BTreeMap<String, String>, now_ms: i64) -> Bro
     }
 }
 
-/// Of `last ten seconds, last minute, last ten minutes` the first.
+/// The first number of `last ten seconds, last minute, last ten minutes`.
 pub(crate) fn first_number(text: &str) -> Option<f64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// The state of brokers by name and value.
+/// The runtime information of brokers by name.
 ///
 /// # Errors
-/// The target cannot be found, or its only broker does not answer.
+/// [`Error`] if the target is not found, or is one broker that does not answer.
 pub async fn states(cluster: &Cluster, target: &Target) -> Result<Tables, Error> {
     let mut servers = Vec::new();
     for address in cluster.members_at(target).await? {
-        let told = cluster.client().broker_state(&address).await.map(|state| state.table);
-        servers.push(beside(target, address, told)?);
+        let answer = cluster.client().broker_state(&address).await.map(|state| state.table);
+        servers.push(table_or_error(target, address, answer)?);
     }
     Ok(Tables { servers })
 }
@@ -205,33 +205,33 @@ pub async fn states(cluster: &Cluster, target: &Target) -> Result<Tables, Error>
 /// The settings of brokers.
 ///
 /// # Errors
-/// As [`states`].
+/// [`Error`] as in [`states`].
 pub async fn settings(cluster: &Cluster, target: &Target) -> Result<Tables, Error> {
     let mut servers = Vec::new();
     for address in cluster.members_at(target).await? {
-        let told = cluster.client().broker_config(&address).await.map(|text| parsed(&text));
-        servers.push(beside(target, address, told)?);
+        let answer = cluster.client().broker_config(&address).await.map(|text| parsed(&text));
+        servers.push(table_or_error(target, address, answer)?);
     }
     Ok(Tables { servers })
 }
 
-/// One of a cluster's brokers that does not tell stands beside those that do; the only one that was asked is an error.
-fn beside(target: &Target, address: String, told: Result<BTreeMap<String, String>, client::Error>) -> Result<Table, Error> {
+/// The table of a broker. If one of a cluster's brokers does not answer, the table has its error; for a single broker it is returned.
+fn table_or_error(target: &Target, address: String, answer: Result<BTreeMap<String, String>, client::Error>) -> Result<Table, Error> {
     match target {
-        Target::Broker(_) => Ok(table(address, Ok(told?))),
-        Target::Cluster(_) => Ok(table(address, told)),
+        Target::Broker(_) => Ok(table(address, Ok(answer?))),
+        Target::Cluster(_) => Ok(table(address, answer)),
     }
 }
 
-pub(crate) fn table(address: String, told: Result<BTreeMap<String, String>, client::Error>) -> Table {
-    let (table, error) = match told {
+pub(crate) fn table(address: String, answer: Result<BTreeMap<String, String>, client::Error>) -> Table {
+    let (table, error) = match answer {
         Ok(table) => (table, None),
         Err(error) => (BTreeMap::new(), Some(error.to_string())),
     };
     Table { address, table, error }
 }
 
-/// Lines of `key=value`, as servers answer them: nothing is escaped and no line continued.
+/// Parses lines of `key=value` as servers send them, without escapes and continued lines.
 pub(crate) fn parsed(properties: &str) -> BTreeMap<String, String> {
     let lines = properties.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     lines
@@ -240,10 +240,10 @@ pub(crate) fn parsed(properties: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Changes a setting of running brokers: masters, or all.
+/// Changes a setting of running brokers: of masters, or of all.
 ///
 /// # Errors
-/// The target cannot be found; what fails at a broker is in the result.
+/// [`Error`] if the target is not found. Failures at brokers are in the result.
 pub async fn update(cluster: &Cluster, target: &Target, replicas_too: bool, key: &str, value: &str) -> Result<Changes, Error> {
     let addresses = match replicas_too {
         true => cluster.members_at(target).await?,
@@ -257,7 +257,7 @@ pub async fn update(cluster: &Cluster, target: &Target, replicas_too: bool, key:
     Ok(changes)
 }
 
-/// The step that sets a key, with what the server says about it.
+/// Text of the step that sets a key, with the server's remark.
 pub(crate) fn setting(key: &str, value: &str, outcome: &Result<Option<String>, client::Error>) -> String {
     match outcome {
         Ok(Some(remark)) if !remark.is_empty() => format!("set {key} to {value} ({remark})"),
@@ -265,10 +265,10 @@ pub(crate) fn setting(key: &str, value: &str, outcome: &Result<Option<String>, c
     }
 }
 
-/// Has brokers clean: those of the target, or all.
+/// Tells the brokers of the target, or all brokers, to delete files.
 ///
 /// # Errors
-/// As [`update`].
+/// [`Error`] as in [`update`].
 pub async fn clean(cluster: &Cluster, target: Option<&Target>, cleaning: Cleaning) -> Result<Changes, Error> {
     let addresses = match target {
         Some(target) => cluster.members_at(target).await?,
@@ -287,10 +287,10 @@ pub async fn clean(cluster: &Cluster, target: Option<&Target>, cleaning: Cleanin
     Ok(changes)
 }
 
-/// How replication stands.
+/// The replication status of the target.
 ///
 /// # Errors
-/// The target cannot be found; a broker refuses or does not answer.
+/// [`Error`] if the target is not found, or a broker refuses or does not answer.
 pub async fn replication(cluster: &Cluster, target: &Target) -> Result<Replication, Error> {
     let mut brokers = Vec::new();
     for address in cluster.masters_at(target).await? {
@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_takes_what_a_broker_says_and_leaves_gaps() {
+    fn a_summary_has_gaps_for_values_that_a_broker_does_not_report() {
         let says = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs
                 .iter()

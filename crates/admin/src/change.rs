@@ -1,19 +1,19 @@
-//! Results of several steps: what came of each, and above all what was changed, server by server.
+//! Results of several steps, and of changes at several servers.
 
 use serde::Serialize;
 
 use crate::Error;
 use crate::error::advice;
 
-/// A result of several steps, each of which may have failed without the others.
+/// A result of several steps, each of which may fail independently.
 pub trait Steps {
-    /// How many failed, of how many.
+    /// Number of failed steps and of all steps.
     fn failed_of(&self) -> (usize, usize);
 
-    /// The error that these failures amount to.
+    /// The error for the failed steps.
     ///
     /// # Errors
-    /// [`Error::Partly`] when any step failed.
+    /// [`Error::Partly`] if any step failed.
     fn check(&self) -> Result<(), Error> {
         match self.failed_of() {
             (0, _) => Ok(()),
@@ -27,9 +27,9 @@ pub trait Steps {
 pub struct Change {
     /// The server, `host:port`.
     pub at: String,
-    /// What was to be done.
+    /// Description of the step.
     pub step: String,
-    /// Why it is not done; absent when it is.
+    /// Why it failed; absent if it succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -42,7 +42,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Adds a step and how it ended; whether it succeeded.
+    /// Adds a step with its outcome. Returns whether it succeeded.
     pub fn note<T>(&mut self, at: &str, step: impl Into<String>, outcome: Result<T, client::Error>) -> bool {
         let error = outcome.err().map(|error| match advice(&error) {
             Some(advice) => format!("{error}. {advice}"),
@@ -59,7 +59,7 @@ impl Changes {
         self.changes.extend(other.changes);
     }
 
-    /// How many failed.
+    /// Number of failed steps.
     pub fn failed(&self) -> usize {
         self.changes.iter().filter(|change| change.error.is_some()).count()
     }

@@ -1,4 +1,4 @@
-//! Who is connected: producers, consumers, and what consumers do.
+//! Connected producers and consumers, and the state of consumers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,48 +10,48 @@ use serde::Serialize;
 
 use crate::{Cluster, Error, time};
 
-/// A consumer that has messages and consumed none for this long looks stuck.
+/// A consumer that has messages and consumed none for this long is reported as stuck.
 const STUCK_MS: i64 = 60_000;
-/// Consumers younger than this may still be about to learn their subscriptions.
+/// Consumers that started less than this ago may not have all subscriptions yet.
 const SETTLED_MS: i64 = 120_000;
 
-/// What the consumers of a group do.
+/// State of the consumers of a group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerStatus {
     /// The group.
     pub group: String,
-    /// Consumer by consumer.
+    /// One per consumer.
     pub clients: Vec<ClientStatus>,
-    /// Whether all want the same; a group whose members differ loses messages.
+    /// Whether all members have the same subscriptions. A group whose members differ loses messages.
     pub same_subscription: bool,
-    /// What looks wrong.
+    /// Problems that were found.
     pub warnings: Vec<String>,
 }
 
-/// What a consumer does.
+/// State of a consumer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientStatus {
     /// The client.
     pub client_id: String,
-    /// Its version; empty when it was asked by its id.
+    /// Its version; empty if it was asked by its id.
     pub version: String,
-    /// Setting by name.
+    /// Settings by name.
     pub properties: BTreeMap<String, String>,
-    /// What it wants.
+    /// Its subscriptions.
     pub subscriptions: Vec<Subscription>,
     /// Its queues.
     pub queues: Vec<ClientQueue>,
-    /// How fast it is, by topic.
+    /// Throughput by topic.
     pub speed: BTreeMap<String, protocol::diagnose::ConsumeSpeed>,
-    /// What the application adds.
+    /// Values that the application adds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub user_info: BTreeMap<String, String>,
-    /// Stack traces, where asked for.
+    /// Stack traces, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jstack: Option<String>,
-    /// Why it did not tell.
+    /// Why it did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -66,21 +66,21 @@ pub struct ClientQueue {
     pub broker: String,
     /// The queue.
     pub queue_id: i32,
-    /// What the consumer says of it.
+    /// Its state.
     #[serde(flatten)]
     pub state: protocol::diagnose::ProcessQueue,
 }
 
-/// The connected consumers of a group, from the broker at an address or from the first that knows any.
+/// The connected consumers of a group, from the broker at an address or from the first that has any.
 ///
 /// # Errors
-/// Refused with code 206 when there are none.
+/// [`Error::Call`]: refused with code 206 if there are none.
 pub async fn consumers(cluster: &Cluster, group: &str, broker: Option<&str>) -> Result<ConsumerConnection, Error> {
     Ok(connected(cluster, group, broker).await?.1)
 }
 
-/// Whether an error of [`consumers`] says no more than that none is connected.
-pub(crate) fn nobody_is_there(error: &Error) -> bool {
+/// Whether an error of [`consumers`] means that no consumer is connected.
+pub(crate) fn is_no_consumer_connected(error: &Error) -> bool {
     match error {
         Error::NotFound(_) => true,
         Error::Call(error) => is_not_online(error),
@@ -93,7 +93,7 @@ pub(crate) fn is_not_online(error: &client::Error) -> bool {
     error.code() == Some(ResponseCode::ConsumerNotOnline.into())
 }
 
-/// The connected consumers and the address of the broker that told.
+/// The connected consumers and the address of the broker that answered.
 async fn connected(cluster: &Cluster, group: &str, broker: Option<&str>) -> Result<(String, ConsumerConnection), Error> {
     let addresses: Vec<String> = match broker {
         Some(address) => vec![address.to_owned()],
@@ -119,14 +119,14 @@ async fn connected(cluster: &Cluster, group: &str, broker: Option<&str>) -> Resu
 /// The connected producers of a group at the brokers of a topic.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there are none; the topic is unknown; a broker does not answer.
+/// [`Error::NotFound`] if there are none; [`Error::Call`] if the topic is unknown or a broker does not answer.
 pub async fn producers(cluster: &Cluster, group: &str, topic: &str) -> Result<ProducerConnection, Error> {
     let mut found: Vec<Connection> = Vec::new();
     let mut failure = None;
     for broker in cluster.brokers_with(topic, None).await? {
         match cluster.client().producer_connections(&broker.address, group).await {
             Ok(more) => found.extend(more.connection_set),
-            // The Java broker refuses where the group has no member.
+            // The Java broker refuses if the group has no member.
             Err(error @ client::Error::Refused { .. }) => failure = Some(error),
             Err(error) => return Err(error.into()),
         }
@@ -145,15 +145,15 @@ pub async fn producers(cluster: &Cluster, group: &str, topic: &str) -> Result<Pr
 /// All producers that are connected to a broker.
 ///
 /// # Errors
-/// The broker does not answer.
+/// [`Error::Call`] if the broker does not answer.
 pub async fn all_producers(cluster: &Cluster, broker: &str) -> Result<ProducerTable, Error> {
     Ok(cluster.client().producers(broker).await?)
 }
 
-/// What the consumers of a group do; or, given its id, one of them.
+/// State of the consumers of a group, or of one of them by its id.
 ///
 /// # Errors
-/// As [`consumers`]; one that is asked by its id does not tell.
+/// [`Error`] as in [`consumers`]; also if a consumer that is asked by its id does not answer.
 pub async fn status(
     cluster: &Cluster,
     group: &str,
@@ -163,10 +163,14 @@ pub async fn status(
     let (address, members) = connected(cluster, group, broker).await?;
     if let Some(client_id) = client_id {
         let info = cluster.client().running_info(&address, group, client_id, jstack).await?;
-        return Ok(judged(group, vec![(client(client_id, "", Ok(&info)), Some(info))], time::now_ms()));
+        return Ok(assessed(
+            group,
+            vec![(client(client_id, "", Ok(&info)), Some(info))],
+            time::now_ms(),
+        ));
     }
     let mut clients = Vec::new();
-    let twins = twins(&members.connection_set);
+    let duplicate_client_ids = duplicate_client_ids(&members.connection_set);
     for member in members.connection_set {
         let (id, version) = (&member.client_id, version::name(member.version));
         clients.push(match cluster.client().running_info(&address, group, id, jstack).await {
@@ -174,13 +178,13 @@ pub async fn status(
             Err(error) => (client(id, &version, Err(error)), None),
         });
     }
-    let mut status = judged(group, clients, time::now_ms());
-    status.warnings.extend(twins);
+    let mut status = assessed(group, clients, time::now_ms());
+    status.warnings.extend(duplicate_client_ids);
     Ok(status)
 }
 
 /// Client ids that more than one connection uses.
-fn twins(connections: &[Connection]) -> Vec<String> {
+fn duplicate_client_ids(connections: &[Connection]) -> Vec<String> {
     let mut addresses: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for one in connections {
         addresses.entry(&one.client_id).or_default().push(&one.client_addr);
@@ -188,7 +192,7 @@ fn twins(connections: &[Connection]) -> Vec<String> {
     addresses.retain(|_, addresses| addresses.len() > 1);
     let warning = |(client_id, addresses): (&str, Vec<&str>)| {
         format!(
-            "{client_id} is the client id of {} connections, {}: they take each other's queues; give each an instanceName of its own",
+            "{client_id} is the client id of {} connections, {}: they take queues from each other; give each client its own instanceName",
             addresses.len(),
             addresses.join(" and ")
         )
@@ -196,8 +200,8 @@ fn twins(connections: &[Connection]) -> Vec<String> {
     addresses.into_iter().map(warning).collect()
 }
 
-fn client(client_id: &str, version: &str, told: Result<&RunningInfo, client::Error>) -> ClientStatus {
-    let (info, error) = match told {
+fn client(client_id: &str, version: &str, answers: Result<&RunningInfo, client::Error>) -> ClientStatus {
+    let (info, error) = match answers {
         Ok(info) => (info.clone(), None),
         Err(error) => (RunningInfo::default(), Some(error.to_string())),
     };
@@ -224,8 +228,8 @@ fn client(client_id: &str, version: &str, told: Result<&RunningInfo, client::Err
     }
 }
 
-fn judged(group: &str, told: Vec<(ClientStatus, Option<RunningInfo>)>, now_ms: i64) -> ConsumerStatus {
-    let (clients, infos): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+fn assessed(group: &str, answers: Vec<(ClientStatus, Option<RunningInfo>)>, now_ms: i64) -> ConsumerStatus {
+    let (clients, infos): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
     let named = |(client, info): (&ClientStatus, &Option<RunningInfo>)| Some((client.client_id.clone(), info.clone()?));
     let infos: Vec<(String, RunningInfo)> = clients.iter().zip(&infos).filter_map(named).collect();
     let difference = difference(&infos, now_ms);
@@ -240,8 +244,8 @@ fn judged(group: &str, told: Vec<(ClientStatus, Option<RunningInfo>)>, now_ms: i
     }
 }
 
-/// What two consumers of a group want differently, the first such pair. Versions of subscriptions differ from client to client and do
-/// not count.
+/// The first two consumers of a group with different subscriptions. Versions of subscriptions always differ between clients and are
+/// ignored.
 fn difference(infos: &[(String, RunningInfo)], now_ms: i64) -> Option<String> {
     let settled = |info: &RunningInfo| {
         let started = info
@@ -249,29 +253,32 @@ fn difference(infos: &[(String, RunningInfo)], now_ms: i64) -> Option<String> {
             .and_then(|text| text.parse::<i64>().ok());
         is_push(info) && started.is_none_or(|started| now_ms - started > SETTLED_MS)
     };
-    let wishes = |info: &RunningInfo| -> BTreeSet<(String, String)> {
-        let wish = |wanted: &Subscription| (wanted.topic.clone(), wanted.sub_string.clone());
-        info.subscription_set.iter().map(wish).collect()
+    let subscriptions = |info: &RunningInfo| -> BTreeSet<(String, String)> {
+        let pair = |one: &Subscription| (one.topic.clone(), one.sub_string.clone());
+        info.subscription_set.iter().map(pair).collect()
     };
-    let mut wanted = infos.iter().filter(|(_, info)| settled(info)).map(|(id, info)| (id, wishes(info)));
-    let (first, wish) = wanted.next()?;
-    let (other, others) = wanted.find(|(_, others)| *others != wish)?;
+    let mut by_client = infos
+        .iter()
+        .filter(|(_, info)| settled(info))
+        .map(|(id, info)| (id, subscriptions(info)));
+    let (first, own) = by_client.next()?;
+    let (other, others) = by_client.find(|(_, others)| *others != own)?;
     let only = |these: &BTreeSet<(String, String)>, those: &BTreeSet<(String, String)>| {
         let only: Vec<String> = these.difference(those).map(|(topic, tags)| format!("{topic} {tags}")).collect();
         if only.is_empty() {
-            "nothing that the other does not".to_owned()
+            "nothing more".to_owned()
         } else {
             only.join(", ")
         }
     };
     Some(format!(
-        "consumers of one group want different things, each gets messages that it does not want: {first} wants {}; {other} wants {}",
-        only(&wish, &others),
-        only(&others, &wish)
+        "consumers of the group have different subscriptions and lose messages: {first} also subscribes to {}; {other} also subscribes to {}",
+        only(&own, &others),
+        only(&others, &own)
     ))
 }
 
-/// Whether a consumer has messages pushed to a listener.
+/// Whether a consumer is a push consumer.
 pub(crate) fn is_push(info: &RunningInfo) -> bool {
     info.property("PROP_CONSUME_TYPE").as_deref() == Some("CONSUME_PASSIVELY")
 }
@@ -281,11 +288,11 @@ fn stuck(client_id: &str, info: &RunningInfo, now_ms: i64) -> Vec<String> {
         return Vec::new();
     }
     let ordered = info.property("PROP_CONSUMEORDERLY").is_some_and(|text| text == "true");
-    let complaint = |(queue, state): (&MessageQueue, &protocol::diagnose::ProcessQueue)| {
+    let problem = |(queue, state): (&MessageQueue, &protocol::diagnose::ProcessQueue)| {
         let place = format!("{client_id}: {} {}/{}", queue.topic, queue.broker_name, queue.queue_id);
         let idle = now_ms - state.last_consume_timestamp;
         match ordered {
-            true if !state.locked => Some(format!("{place} is not locked since {} ms", now_ms - state.last_lock_timestamp)),
+            true if !state.locked => Some(format!("{place} has not been locked for {} ms", now_ms - state.last_lock_timestamp)),
             true if state.droped && state.try_unlock_times > 0 => {
                 Some(format!("{place} could not be unlocked in {} attempts", state.try_unlock_times))
             }
@@ -296,15 +303,15 @@ fn stuck(client_id: &str, info: &RunningInfo, now_ms: i64) -> Vec<String> {
             _ => None,
         }
     };
-    info.mq_table.iter().filter_map(complaint).collect()
+    info.mq_table.iter().filter_map(problem).collect()
 }
 
 /// The address of the consumer that has each queue of a group.
 pub(crate) async fn owners(cluster: &Cluster, group: &str) -> Result<BTreeMap<MessageQueue, String>, Error> {
     let (address, members) = match connected(cluster, group, None).await {
         Ok(found) => found,
-        // So nobody has a queue.
-        Err(error) if nobody_is_there(&error) => return Ok(BTreeMap::new()),
+        // Then no queue is assigned.
+        Err(error) if is_no_consumer_connected(&error) => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };
     let mut owners = BTreeMap::new();
@@ -336,12 +343,12 @@ mod tests {
 
     fn status_of(infos: [RunningInfo; 2]) -> ConsumerStatus {
         let [one, other] = infos;
-        let told = [("c", one), ("d", other)].map(|(id, info)| (client(id, "", Ok(&info)), Some(info)));
-        judged("g", told.into(), 200_000)
+        let answers = [("c", one), ("d", other)].map(|(id, info)| (client(id, "", Ok(&info)), Some(info)));
+        assessed("g", answers.into(), 200_000)
     }
 
     #[test]
-    fn different_wishes_and_stuck_queues_are_told() {
+    fn different_subscriptions_and_stuck_queues_are_reported() {
         let fine = ProcessQueue {
             last_consume_timestamp: 199_000,
             cached_msg_count: 3,
@@ -357,24 +364,24 @@ mod tests {
         assert!(!different.same_subscription);
         assert_eq!(different.warnings[0], "d: u b/0 has 3 messages and consumed none for 199000 ms");
         assert!(
-            different.warnings[1].ends_with("c wants t *; d wants u *"),
+            different.warnings[1].ends_with("c also subscribes to t *; d also subscribes to u *"),
             "{}",
             different.warnings[1]
         );
     }
 
     #[test]
-    fn a_client_id_of_two_connections_is_named_with_both() {
+    fn a_client_id_of_two_connections_is_reported_with_both() {
         let connection = |client_id: &str, client_addr: &str| Connection {
             client_id: client_id.to_owned(),
             client_addr: client_addr.to_owned(),
             ..Connection::default()
         };
-        assert!(twins(&[connection("c", "h:1"), connection("d", "h:2")]).is_empty());
-        let told = twins(&[connection("c", "h:1"), connection("d", "h:2"), connection("c", "k:3")]);
+        assert!(duplicate_client_ids(&[connection("c", "h:1"), connection("d", "h:2")]).is_empty());
+        let answers = duplicate_client_ids(&[connection("c", "h:1"), connection("d", "h:2"), connection("c", "k:3")]);
         assert!(
-            told.len() == 1 && told[0].starts_with("c is the client id of 2 connections, h:1 and k:3"),
-            "{told:?}"
+            answers.len() == 1 && answers[0].starts_with("c is the client id of 2 connections, h:1 and k:3"),
+            "{answers:?}"
         );
     }
 }

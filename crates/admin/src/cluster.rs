@@ -1,4 +1,4 @@
-//! The way from names to addresses: name servers, clusters, brokers, topics.
+//! From names to addresses: name servers, clusters, brokers, topics.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use crate::Error;
 
-/// Light message queues begin so; they have no route of their own.
+/// Prefix of light message queues, which have no route of their own.
 const LMQ_PREFIX: &str = "%LMQ%";
-/// Keeps timers; has no route of its own either.
+/// Topic of timer messages, which has no route of its own either.
 const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
 
-/// All clusters that some name servers know, and connections to their servers.
+/// The clusters of a set of name servers, and connections to their servers.
 pub struct Cluster {
     client: Client,
 }
@@ -28,23 +28,23 @@ pub struct Broker {
     pub cluster: String,
     /// Its name, which its replicas share.
     pub name: String,
-    /// 0 is the master.
+    /// Broker id; 0 is the master.
     pub id: i64,
     /// `host:port`.
     pub address: String,
 }
 
-/// Where something is to be done.
+/// The target of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// At the broker of this address.
+    /// The broker at this address.
     Broker(String),
-    /// At every broker of this cluster.
+    /// Every broker of this cluster.
     Cluster(String),
 }
 
 impl Cluster {
-    /// The clusters that these name servers know; nothing is asked yet. `timeout` is for each answer.
+    /// The clusters of these name servers. Sends no request yet. `timeout` applies to each answer.
     pub fn new<A: Into<String>>(name_servers: impl IntoIterator<Item = A>, timeout: Duration) -> Self {
         let mut options = Options::with_name_servers(name_servers);
         options.request_timeout = timeout;
@@ -53,12 +53,12 @@ impl Cluster {
         }
     }
 
-    /// Its connections.
+    /// Its client.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The same clusters with another time for each answer.
+    /// The same clusters with another time-out.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self::new(self.name_servers().iter().cloned(), timeout)
@@ -72,15 +72,15 @@ impl Cluster {
     /// All brokers of all clusters, by cluster, name and id.
     ///
     /// # Errors
-    /// No name server answers.
+    /// [`Error::Call`] if no name server answers.
     pub async fn brokers(&self) -> Result<Vec<Broker>, Error> {
         Ok(brokers_of(&self.client.cluster().await?))
     }
 
-    /// The brokers of one cluster, replicas too.
+    /// The brokers of one cluster, including replicas.
     ///
     /// # Errors
-    /// [`Error::NoCluster`], or no name server answers.
+    /// [`Error::NoCluster`], or [`Error::Call`] if no name server answers.
     pub async fn members(&self, cluster: &str) -> Result<Vec<Broker>, Error> {
         let info = self.client.cluster().await?;
         if !info.cluster_addr_table.contains_key(cluster) {
@@ -97,7 +97,7 @@ impl Cluster {
     /// The masters of one cluster, or of all.
     ///
     /// # Errors
-    /// As [`Cluster::members`]; [`Error::NotFound`] when there is none.
+    /// [`Error`] as in [`Cluster::members`]; [`Error::NotFound`] if there is none.
     pub async fn masters(&self, cluster: Option<&str>) -> Result<Vec<Broker>, Error> {
         let mut brokers = match cluster {
             Some(cluster) => self.members(cluster).await?,
@@ -111,10 +111,10 @@ impl Cluster {
         Ok(brokers)
     }
 
-    /// Addresses of the masters at a target; a broker's address is taken as it is.
+    /// Addresses of the masters at a target; the address of a broker is not checked.
     ///
     /// # Errors
-    /// As [`Cluster::masters`].
+    /// [`Error`] as in [`Cluster::masters`].
     pub async fn masters_at(&self, target: &Target) -> Result<Vec<String>, Error> {
         match target {
             Target::Broker(address) => Ok(vec![address.clone()]),
@@ -122,10 +122,10 @@ impl Cluster {
         }
     }
 
-    /// Addresses of all brokers at a target, replicas too.
+    /// Addresses of all brokers at a target, including replicas.
     ///
     /// # Errors
-    /// As [`Cluster::members`].
+    /// [`Error`] as in [`Cluster::members`].
     pub async fn members_at(&self, target: &Target) -> Result<Vec<String>, Error> {
         match target {
             Target::Broker(address) => Ok(vec![address.clone()]),
@@ -133,10 +133,10 @@ impl Cluster {
         }
     }
 
-    /// The address of the master that has this name.
+    /// The address of the master with this name.
     ///
     /// # Errors
-    /// [`Error::NoBroker`], or no name server answers.
+    /// [`Error::NoBroker`], or [`Error::Call`] if no name server answers.
     pub async fn master_named(&self, name: &str) -> Result<String, Error> {
         let brokers = self.brokers().await?;
         let master = brokers.iter().find(|broker| broker.name == name && broker.id == MASTER_ID);
@@ -153,7 +153,7 @@ impl Cluster {
     /// The name of the broker at an address.
     ///
     /// # Errors
-    /// [`Error::NotFound`], or no name server answers.
+    /// [`Error::NotFound`], or [`Error::Call`] if no name server answers.
     pub async fn name_of(&self, address: &str) -> Result<String, Error> {
         let found = self.brokers().await?.into_iter().find(|broker| broker.address == address);
         found
@@ -161,10 +161,10 @@ impl Cluster {
             .ok_or_else(|| Error::NotFound(format!("the name server knows no broker at {address}")))
     }
 
-    /// Where a topic is. `via` names the topic whose route serves those that have none of their own (light message queues, timers).
+    /// The route of a topic. `via` names the topic whose route is used for topics without a route (light message queues, timers).
     ///
     /// # Errors
-    /// The topic is unknown, or no name server answers.
+    /// [`Error::Call`] if the topic is unknown or no name server answers.
     pub async fn route(&self, topic: &str, via: Option<&str>) -> Result<TopicRoute, Error> {
         let asked = via.filter(|_| has_no_route(topic)).unwrap_or(topic);
         match self.client.topic_route(asked).await {
@@ -177,19 +177,19 @@ impl Cluster {
         }
     }
 
-    /// One address of each broker that has the topic: its master, else a replica.
+    /// One address of each broker that has the topic: its master, otherwise a replica.
     ///
     /// # Errors
-    /// As [`Cluster::route`].
+    /// [`Error`] as in [`Cluster::route`].
     pub async fn brokers_with(&self, topic: &str, via: Option<&str>) -> Result<Vec<Broker>, Error> {
         let route = self.route(topic, via).await?;
         Ok(route.broker_datas.iter().filter_map(readable).collect())
     }
 
-    /// The queues of a topic that may be read, by broker name and number.
+    /// The readable queues of a topic, by broker name and queue id.
     ///
     /// # Errors
-    /// As [`Cluster::route`].
+    /// [`Error`] as in [`Cluster::route`].
     pub async fn queues(&self, topic: &str, via: Option<&str>) -> Result<Vec<Queue>, Error> {
         let route = self.route(topic, via).await?;
         Ok(Route::of(topic, &route)?.read)
@@ -198,7 +198,7 @@ impl Cluster {
     /// One queue, by its broker's name.
     ///
     /// # Errors
-    /// As [`Cluster::master_named`].
+    /// [`Error`] as in [`Cluster::master_named`].
     pub async fn queue(&self, topic: &str, broker: &str, id: i32) -> Result<Queue, Error> {
         let at = Queue::at(&self.master_named(broker).await?, topic, id);
         Ok(Queue {
@@ -207,10 +207,10 @@ impl Cluster {
         })
     }
 
-    /// The brokers that serve a group: those with its retry topic, else those with `topic`, else all masters.
+    /// The brokers of a group: those with its retry topic, otherwise those with `topic`, otherwise all masters.
     ///
     /// # Errors
-    /// As [`Cluster::masters`].
+    /// [`Error`] as in [`Cluster::masters`].
     pub async fn brokers_of_group(&self, group: &str, topic: Option<&str>) -> Result<Vec<Broker>, Error> {
         let retry = names::retry_topic(group);
         for candidate in [Some(retry.as_str()), topic].into_iter().flatten() {
@@ -223,16 +223,16 @@ impl Cluster {
         self.masters(None).await
     }
 
-    /// Sends a request and waits for its success.
+    /// Sends a request and waits for an answer of success.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// [`Error`] as in [`Client::ask`].
     pub async fn ask(&self, address: &str, request: Frame) -> Result<Frame, Error> {
         Ok(self.client.ask(address, request).await?)
     }
 }
 
-/// Whether a topic is found by another one's route.
+/// Whether a topic has no route of its own.
 fn has_no_route(topic: &str) -> bool {
     topic.starts_with(LMQ_PREFIX) || topic == TIMER_TOPIC
 }
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn only_light_queues_and_timers_are_found_by_another_topic() {
+    fn only_light_queues_and_timers_have_no_route() {
         assert!(has_no_route("%LMQ%x") && has_no_route("rmq_sys_wheel_timer"));
         assert!(!has_no_route("orders"));
     }

@@ -1,4 +1,4 @@
-//! Why an operation failed, and what to do about it.
+//! Errors of operations, with advice.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,88 +8,88 @@ use protocol::ResponseCode;
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A server could not be asked, or refused.
+    /// A request to a server failed or was refused.
     #[error("{0}")]
     Call(#[from] client::Error),
-    /// No cluster of that name.
+    /// There is no cluster with that name.
     #[error("there is no cluster {name}; the name server knows {}", listed(known))]
     NoCluster {
-        /// As asked for.
+        /// The requested name.
         name: String,
-        /// Those there are.
+        /// The existing names.
         known: Vec<String>,
     },
-    /// No broker of that name with a master.
+    /// There is no broker with that name and a master.
     #[error("there is no broker {name} with a master; the name server knows {}", listed(known))]
     NoBroker {
-        /// As asked for.
+        /// The requested name.
         name: String,
-        /// Those there are.
+        /// The existing names.
         known: Vec<String>,
     },
-    /// There is nothing of what was looked for.
+    /// Nothing was found.
     #[error("{0}")]
     NotFound(String),
-    /// The caller's own mistake.
+    /// An invalid argument.
     #[error("{0}")]
     Invalid(String),
     /// A file that cannot be read or written.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         error: io::Error,
     },
     /// The result cannot be printed.
     #[error("cannot print the result: {0}")]
     Output(io::Error),
-    /// Told in the result: some of what was to be done is not.
+    /// Some steps failed; the result has their errors.
     #[error("{failed} of {steps} steps failed, see above")]
     Partly {
-        /// How many failed.
+        /// Number of failed steps.
         failed: usize,
-        /// Of how many.
+        /// Number of steps.
         steps: usize,
     },
 }
 
 impl Error {
-    /// What to do about it, where that can be said.
+    /// Advice, if there is any.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Call(error) => advice(error),
-            Self::NoCluster { .. } | Self::NoBroker { .. } => Some("Clusters and brokers there are: apogeemq admin clusterList"),
+            Self::NoCluster { .. } | Self::NoBroker { .. } => Some("To list clusters and brokers: apogeemq admin clusterList"),
             _ => None,
         }
     }
 }
 
-/// What to do about a call that failed.
+/// Advice for a failed call.
 pub(crate) fn advice(error: &client::Error) -> Option<&'static str> {
     use client::Error as Call;
     match error {
         Call::Unreachable(_) => {
-            Some("Is the server running, and is that its address? Name servers are given by -n HOST:PORT[;HOST:PORT] or by NAMESRV_ADDR.")
+            Some("Is the server running at that address? Name servers are given by -n HOST:PORT[;HOST:PORT] or by NAMESRV_ADDR.")
         }
-        Call::Unanswered { .. } => Some("It may have happened all the same; look before repeating. To wait longer: --timeout SECONDS."),
+        Call::Unanswered { .. } => Some("It may have been executed; check before you repeat it. To wait longer: --timeout SECONDS."),
         Call::Busy { .. } => Some("Try again later."),
         Call::NoRoute { .. } => Some(TOPICS),
         Call::TooManyQueues { .. } => {
-            Some("Set its queues with apogeemq admin updateTopic; if the broker is not yours, see who it is: apogeemq admin clusterList")
+            Some("Set its queues with apogeemq admin updateTopic; if you do not know the broker, see apogeemq admin clusterList")
         }
         Call::Refused { code, .. } => refusal(*code),
         Call::Malformed { .. } | Call::Invalid(_) => None,
     }
 }
 
-const TOPICS: &str = "Topics there are: apogeemq admin topicList; new ones: apogeemq admin updateTopic";
+const TOPICS: &str = "To list topics: apogeemq admin topicList; to create one: apogeemq admin updateTopic";
 
 fn refusal(code: i32) -> Option<&'static str> {
     Some(match ResponseCode::try_from(code).ok()? {
         ResponseCode::TopicNotExist => TOPICS,
         ResponseCode::RequestCodeNotSupported => "That server lacks the feature; `apogeemq admin clusterList` shows versions.",
-        ResponseCode::SubscriptionGroupNotExist => "A group is made by its first consumer, or by apogeemq admin updateSubGroup",
+        ResponseCode::SubscriptionGroupNotExist => "A group is created by its first consumer, or by apogeemq admin updateSubGroup",
         ResponseCode::ConsumerNotOnline => "No consumer of that group is connected; members: apogeemq admin consumerConnection -g GROUP",
         ResponseCode::NoPermission => "The server's settings or its access control forbid it.",
         _ => return None,

@@ -1,4 +1,4 @@
-//! Writing a cluster's settings, topics, groups and figures to files, in the shape of mqadmin's.
+//! Export of a cluster's settings, topics, groups and metrics to files in mqadmin's format.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use crate::broker::{first_number, parsed};
 use crate::stats::day;
 use crate::{Cluster, Error, Target, clients, time};
 
-/// Settings that say what kind of broker one is.
-const TELLING: [&str; 16] = [
+/// Settings that characterise a broker.
+const DESCRIPTIVE_KEYS: [&str; 16] = [
     "brokerClusterName",
     "brokerId",
     "brokerName",
@@ -38,11 +38,11 @@ const TELLING: [&str; 16] = [
 /// A file that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exported {
-    /// Where.
+    /// Path of the file.
     pub path: PathBuf,
 }
 
-/// Which part of the metadata.
+/// Part of the metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Topics.
@@ -63,17 +63,20 @@ impl Part {
     }
 }
 
-/// Writes `configs.json`: how large the cluster is and the settings that tell most of its masters.
+/// Writes `configs.json`: the size of the cluster and the main settings of its masters.
 ///
 /// # Errors
-/// The cluster is unknown, a broker does not answer, or the file cannot be written.
+/// [`Error::NoCluster`], [`Error::Call`] if a broker does not answer, [`Error::File`] if the file cannot be written.
 pub async fn configs(cluster: &Cluster, name: &str, dir: &Path) -> Result<Exported, Error> {
     let members = cluster.members(name).await?;
     let mut brokers = BTreeMap::new();
     for master in members.iter().filter(|broker| broker.id == MASTER_ID) {
         let all = parsed(&cluster.client().broker_config(&master.address).await?);
-        let telling: BTreeMap<_, _> = TELLING.iter().filter_map(|key| Some((*key, all.get(*key)?.clone()))).collect();
-        brokers.insert(master.name.clone(), telling);
+        let descriptive: BTreeMap<_, _> = DESCRIPTIVE_KEYS
+            .iter()
+            .filter_map(|key| Some((*key, all.get(*key)?.clone())))
+            .collect();
+        brokers.insert(master.name.clone(), descriptive);
     }
     let masters = brokers.len();
     let content = json!({
@@ -87,11 +90,11 @@ pub async fn configs(cluster: &Cluster, name: &str, dir: &Path) -> Result<Export
     write(dir, "configs.json", &content)
 }
 
-/// Writes `topic.json`, `subscriptionGroup.json` or `metadata.json`: of a broker what it has, of a cluster what all of its masters have,
-/// their queues added up.
+/// Writes `topic.json`, `subscriptionGroup.json` or `metadata.json`: for a broker its own topics and groups, for a cluster those of all masters,
+/// with the sum of their queues.
 ///
 /// # Errors
-/// As [`configs`].
+/// [`Error`] as in [`configs`].
 pub async fn metadata(cluster: &Cluster, target: &Target, part: Part, special_topics: bool, dir: &Path) -> Result<Exported, Error> {
     let file = part.file();
     match (target, part) {
@@ -143,7 +146,7 @@ fn add_groups(all: &mut BTreeMap<String, GroupConfig>, more: GroupConfigs) {
     }
 }
 
-/// A broker's topics without the system's own and, unless wanted, without retry and dead letter ones.
+/// A broker's topics without system topics and, unless `special`, without retry and dead letter topics.
 async fn user_topics(cluster: &Cluster, address: &str, special: bool) -> Result<TopicConfigs, Error> {
     let mut all = cluster.client().topic_configs(address).await?;
     let system = cluster.client().system_topics(address).await?.topic_list;
@@ -161,10 +164,10 @@ async fn user_groups(cluster: &Cluster, address: &str) -> Result<GroupConfigs, E
     Ok(all)
 }
 
-/// Writes `metrics.json`: what the masters are, hold and carry.
+/// Writes `metrics.json`: environment, content and traffic of the masters.
 ///
 /// # Errors
-/// As [`configs`].
+/// [`Error`] as in [`configs`].
 pub async fn metrics(cluster: &Cluster, name: &str, dir: &Path) -> Result<Exported, Error> {
     let mut reports = BTreeMap::new();
     let mut total = Load::default();
@@ -188,7 +191,7 @@ pub async fn metrics(cluster: &Cluster, name: &str, dir: &Path) -> Result<Export
     write(dir, "metrics.json", &content)
 }
 
-/// What a broker carries.
+/// Traffic of a broker.
 #[derive(Debug, Clone, Copy, Default)]
 struct Load {
     in_tps: f64,
@@ -304,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queues_of_brokers_add_up() {
+    fn queues_of_brokers_are_summed() {
         let one = || TopicConfigs {
             topic_config_table: [("t".to_owned(), TopicConfig::new("t", 4))].into(),
             ..TopicConfigs::default()

@@ -1,4 +1,4 @@
-//! Consumer groups: made, changed, deleted, their settings.
+//! Consumer groups: creating, changing, deleting, settings.
 
 use protocol::assignment::GroupRequestMode;
 use protocol::group::{GroupConfig, GroupConfigList};
@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::{Changes, Cluster, Error, Target, topic};
 
-/// The settings of a group, broker by broker.
+/// The settings of a group at all brokers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GroupSettings {
-    /// One for each broker that has the group.
+    /// One per broker that has the group.
     pub brokers: Vec<GroupAtBroker>,
 }
 
@@ -27,7 +27,7 @@ pub struct GroupAtBroker {
 /// Creates a group, or changes its settings.
 ///
 /// # Errors
-/// The target cannot be found; what fails at a server is in the result.
+/// [`Error`] if the target is not found. Failures at servers are in the result.
 pub async fn create(cluster: &Cluster, target: &Target, config: &GroupConfig) -> Result<Changes, Error> {
     let mut changes = Changes::default();
     for address in cluster.masters_at(target).await? {
@@ -40,7 +40,7 @@ pub async fn create(cluster: &Cluster, target: &Target, config: &GroupConfig) ->
 /// Creates or changes several groups.
 ///
 /// # Errors
-/// As [`create`].
+/// [`Error`] as in [`create`].
 pub async fn create_list(cluster: &Cluster, target: &Target, groups: Vec<GroupConfig>) -> Result<Changes, Error> {
     let mut changes = Changes::default();
     let step = format!("create or change {} groups", groups.len());
@@ -51,10 +51,10 @@ pub async fn create_list(cluster: &Cluster, target: &Target, groups: Vec<GroupCo
     Ok(changes)
 }
 
-/// Deletes a group, its offsets too if wanted; of a whole cluster also its retry and dead letter topics.
+/// Deletes a group, with its offsets if `clean_offset`; in a whole cluster also its retry and dead letter topics.
 ///
 /// # Errors
-/// As [`create`].
+/// [`Error`] as in [`create`].
 pub async fn delete(cluster: &Cluster, target: &Target, group: &str, clean_offset: bool) -> Result<Changes, Error> {
     let mut changes = Changes::default();
     for address in cluster.masters_at(target).await? {
@@ -67,14 +67,14 @@ pub async fn delete(cluster: &Cluster, target: &Target, group: &str, clean_offse
     Ok(changes)
 }
 
-/// The settings of a group at all masters that have it. Nothing is created by looking.
+/// The settings of a group at all masters that have it. Does not create the group.
 ///
 /// # Errors
-/// [`Error::NotFound`] when no broker has it; a broker does not answer.
+/// [`Error::NotFound`] if no broker has it; [`Error::Call`] if a broker does not answer.
 pub async fn settings(cluster: &Cluster, group: &str) -> Result<GroupSettings, Error> {
     let mut brokers = Vec::new();
     for broker in cluster.masters(None).await? {
-        // Asked for all: a broker that creates groups on first use would create the one it is asked for.
+        // Asks for all groups: a broker that creates groups on first use would create a group that it is asked for.
         let all = cluster.client().group_configs(&broker.address).await?;
         if let Some(config) = all.subscription_group_table.get(group) {
             brokers.push(GroupAtBroker {
@@ -90,10 +90,10 @@ pub async fn settings(cluster: &Cluster, group: &str) -> Result<GroupSettings, E
     Ok(GroupSettings { brokers })
 }
 
-/// Sets how a group gets the messages of a topic.
+/// Sets the request mode of a group for a topic.
 ///
 /// # Errors
-/// As [`create`].
+/// [`Error`] as in [`create`].
 pub async fn set_mode(cluster: &Cluster, target: &Target, mode: &GroupRequestMode) -> Result<Changes, Error> {
     let mut changes = Changes::default();
     let step = format!("group {} consumes {} by {}", mode.consumer_group, mode.topic, mode.mode.name());

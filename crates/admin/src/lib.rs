@@ -1,16 +1,16 @@
-//! Administration of a cluster, Apache's or ours: what `mqadmin` does, as functions, as text, as a command line.
+//! Administration of a cluster, Apache's or ours: the operations of `mqadmin` as functions, tables and a command line.
 //!
 //! ```text
 //! operations   topic, group, offset, clients, message, broker, nameserver, stats, export, monitor
 //!              functions over a [`Cluster`], each with a typed result that serde can write
-//! show         those results as tables for people
+//! show         the results as tables
 //! cli          mqadmin's verbs and flags over the operations
 //! ```
 //!
-//! An operation is written once and knows no terminal; a console would be another face over the same functions.
+//! An operation is written once and is independent of a terminal, so that a console can use the same functions.
 //!
-//! Invariants: nothing is done twice in the hope of success; what is done at several servers is tried at each and told of each
-//! ([`Changes`]); what is looked at is never created by looking.
+//! Invariants: nothing is retried; a change at several servers is tried at each, and the result has the outcome of each
+//! ([`Changes`]); reading never creates a topic or group.
 //!
 //! Not here: the servers' inside (only `client` talks to them), controller, container, RocksDB and ACL verbs.
 

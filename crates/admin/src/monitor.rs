@@ -1,4 +1,4 @@
-//! Watching all groups: what is left to consume, how old it is, what looks wrong.
+//! Monitoring of all groups: backlog, delay, problems.
 
 use std::collections::BTreeMap;
 
@@ -10,38 +10,38 @@ use crate::message::TOOLS_GROUP;
 use crate::offset::QueueProgress;
 use crate::{Cluster, Error, clients, offset, time};
 
-/// What a look at all groups saw.
+/// Result of one round over all groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Round {
-    /// When, ms.
+    /// Time of the round, ms.
     pub timestamp: i64,
-    /// One for each group and topic.
-    pub undone: Vec<Undone>,
-    /// What looks wrong.
+    /// One per group and topic.
+    pub undone: Vec<Backlog>,
+    /// Problems that were found.
     pub warnings: Vec<String>,
 }
 
-/// What a group has not consumed of a topic.
+/// The backlog of a group in a topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Undone {
+pub struct Backlog {
     /// The group.
     pub consumer_group: String,
     /// The topic.
     pub topic: String,
-    /// Messages in all.
+    /// Total number of messages.
     pub total: i64,
-    /// Messages in the queue that has most.
+    /// Number of messages in the queue with the largest backlog.
     pub single_queue: i64,
-    /// From the last consumed message to the newest one, of the queue where that is longest, ms.
+    /// Maximum over all queues of the time between the last consumed and the newest message, ms.
     pub delay_ms: i64,
 }
 
-/// Looks at all groups that have a retry topic. What cannot be seen of a group is a warning.
+/// Examines all groups that have a retry topic. A group that cannot be examined becomes a warning.
 ///
 /// # Errors
-/// No name server answers.
+/// [`Error::Call`] if no name server answers.
 pub async fn round(cluster: &Cluster) -> Result<Round, Error> {
     let mut round = Round {
         timestamp: time::now_ms(),
@@ -52,18 +52,18 @@ pub async fn round(cluster: &Cluster) -> Result<Round, Error> {
         let Some(group) = topic.strip_prefix(names::RETRY_PREFIX) else {
             continue;
         };
-        if let Err(error) = look(cluster, group, &mut round).await {
+        if let Err(error) = examine(cluster, group, &mut round).await {
             round.warnings.push(format!("group {group}: {error}"));
         }
     }
     Ok(round)
 }
 
-/// A group without connected consumers is not looked at, as it may be out of use.
-async fn look(cluster: &Cluster, group: &str, round: &mut Round) -> Result<(), Error> {
+/// A group without connected consumers is skipped, because it may be unused.
+async fn examine(cluster: &Cluster, group: &str, round: &mut Round) -> Result<(), Error> {
     let status = match clients::status(cluster, group, (None, None), false).await {
         Ok(status) => status,
-        Err(error) if clients::nobody_is_there(&error) => return Ok(()),
+        Err(error) if clients::is_no_consumer_connected(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
     round
@@ -82,9 +82,9 @@ async fn look(cluster: &Cluster, group: &str, round: &mut Round) -> Result<(), E
     Ok(())
 }
 
-fn counted(group: &str, topic: &str, queues: &[QueueProgress]) -> Undone {
+fn counted(group: &str, topic: &str, queues: &[QueueProgress]) -> Backlog {
     let left = queues.iter().map(|queue| queue.diff.max(0));
-    Undone {
+    Backlog {
         consumer_group: group.to_owned(),
         topic: topic.to_owned(),
         total: offset::total(left.clone()),
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_counted_and_what_is_ahead_is_not() {
+    fn backlogs_are_counted_and_offsets_beyond_the_end_are_not() {
         let queue = |diff| QueueProgress {
             topic: "t".to_owned(),
             broker: "b".to_owned(),

@@ -1,4 +1,4 @@
-//! Name servers: their settings, their key-value configuration, which brokers may be written. Each has its own state, so each is told.
+//! Name servers: settings, key-value configuration, write permission of brokers. They do not share state, so changes go to each.
 
 use crate::broker::{Tables, parsed, setting, table};
 use crate::{Changes, Cluster};
@@ -7,8 +7,8 @@ use crate::{Changes, Cluster};
 pub async fn settings(cluster: &Cluster) -> Tables {
     let mut servers = Vec::new();
     for address in cluster.name_servers() {
-        let told = cluster.client().name_server_config(address).await;
-        servers.push(table(address.clone(), told.map(|text| parsed(&text))));
+        let answer = cluster.client().name_server_config(address).await;
+        servers.push(table(address.clone(), answer.map(|text| parsed(&text))));
     }
     Tables { servers }
 }
@@ -46,7 +46,7 @@ pub async fn delete_kv(cluster: &Cluster, namespace: &str, key: &str) -> Changes
     changes
 }
 
-/// Takes a broker's topics out of what producers may write, or back in.
+/// Removes or restores the write permission of a broker's topics.
 pub async fn set_writeable(cluster: &Cluster, broker: &str, writeable: bool) -> Changes {
     let mut changes = Changes::default();
     for address in cluster.name_servers() {

@@ -9,41 +9,41 @@ use crate::{Cluster, Error, offset};
 
 /// Messages stored, by topic.
 const TOPIC_PUT_NUMS: &str = "TOPIC_PUT_NUMS";
-/// Messages handed out, by `topic@group`.
+/// Messages delivered, by `topic@group`.
 const GROUP_GET_NUMS: &str = "GROUP_GET_NUMS";
 
 /// Traffic of topics.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Traffic {
-    /// One for each topic and consumer; a topic without consumers has one too.
+    /// One per topic and group; a topic without groups has one, too.
     pub topics: Vec<TopicTraffic>,
 }
 
-/// Traffic between a topic and one of its consumers.
+/// Traffic between a topic and one of its groups.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicTraffic {
     /// The topic.
     pub topic: String,
-    /// The group; absent when nobody consumes the topic.
+    /// The group; absent if the topic has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Messages the group has not consumed yet.
     pub accumulation: i64,
-    /// Messages stored a second, over the last minute.
+    /// Messages stored per second, over the last minute.
     pub in_tps: f64,
-    /// Messages handed out a second, over the last minute.
+    /// Messages delivered per second, over the last minute.
     pub out_tps: f64,
     /// Messages stored in 24 hours.
     pub in_24_hours: i64,
-    /// Messages handed out in 24 hours.
+    /// Messages delivered in 24 hours.
     pub out_24_hours: i64,
 }
 
-/// Traffic of one topic or of all but retry and dead letter ones.
+/// Traffic of one topic, or of all topics except retry and dead letter topics.
 ///
 /// # Errors
-/// The topic is unknown; a server does not answer.
+/// [`Error::Call`] if the topic is unknown or a server does not answer.
 pub async fn traffic(cluster: &Cluster, topic: Option<&str>, active_only: bool) -> Result<Traffic, Error> {
     let topics = match topic {
         Some(topic) => vec![topic.to_owned()],
@@ -111,7 +111,7 @@ fn row(topic: &str, group: Option<&str>, in_tps: f64, in_24_hours: i64) -> Topic
     }
 }
 
-/// A broker that runs for less than a day has only the shorter counts.
+/// The count of a day. A broker that runs for less than a day has only counts of shorter periods.
 pub(crate) fn day(counted: &BrokerStatsData) -> i64 {
     let sums = [counted.stats_day.sum, counted.stats_hour.sum, counted.stats_minute.sum];
     sums.into_iter().find(|sum| *sum != 0).unwrap_or(0)
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_young_broker_counts_by_the_hour_or_the_minute() {
+    fn a_broker_that_started_today_counts_by_the_hour_or_the_minute() {
         let mut counted = BrokerStatsData::default();
         assert_eq!(day(&counted), 0);
         counted.stats_minute.sum = 3;

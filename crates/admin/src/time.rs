@@ -1,4 +1,4 @@
-//! Times as operators write and read them: `now`, epoch milliseconds, `yyyy-MM-dd#HH:mm:ss:SSS` in the local time zone.
+//! Text forms of times: `now`, epoch milliseconds, `yyyy-MM-dd#HH:mm:ss:SSS` in the local time zone.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::Error;
 
-/// How `mqadmin` writes a time.
+/// The format of `mqadmin`.
 const WRITTEN: &str = "%Y-%m-%d#%H:%M:%S";
 
 /// Epoch milliseconds.
@@ -18,10 +18,10 @@ pub fn now_ms() -> i64 {
         .map_or(0, |since| since.as_millis() as i64)
 }
 
-/// Reads a time; epoch milliseconds.
+/// Parses a time to epoch milliseconds.
 ///
 /// # Errors
-/// It is none of the three kinds.
+/// [`Error::Invalid`] if it has none of the three forms.
 pub fn parse(text: &str) -> Result<i64, Error> {
     parse_in(text, &TimeZone::system())
 }
@@ -36,12 +36,12 @@ fn parse_in(text: &str, zone: &TimeZone) -> Result<i64, Error> {
     }
     written(text, zone).ok_or_else(|| {
         Error::Invalid(format!(
-            "{text} is no time: now, epoch milliseconds or yyyy-MM-dd#HH:mm:ss:SSS is expected"
+            "{text} is not a time; expected: now, epoch milliseconds or yyyy-MM-dd#HH:mm:ss:SSS"
         ))
     })
 }
 
-/// The milliseconds stand behind a colon, which no format directive reads.
+/// The milliseconds follow a colon, which no format directive reads.
 fn written(text: &str, zone: &TimeZone) -> Option<i64> {
     let (seconds, millis) = match text.match_indices(':').nth(2) {
         Some((at, _)) => (&text[..at], text[at + 1..].parse::<i16>().ok().filter(|ms| (0..1000).contains(ms))?),
@@ -52,12 +52,12 @@ fn written(text: &str, zone: &TimeZone) -> Option<i64> {
     Some(local.timestamp().as_millisecond() + i64::from(millis))
 }
 
-/// A time for people, local, to the second; `-` for times that are not set.
+/// Local time to the second; `-` for times that are not set.
 pub fn shown(ms: i64) -> String {
     shown_in(ms, "%Y-%m-%d %H:%M:%S", &TimeZone::system())
 }
 
-/// A time for people, local, to the millisecond.
+/// Local time to the millisecond.
 pub fn shown_exactly(ms: i64) -> String {
     shown_in(ms, "%Y-%m-%d %H:%M:%S.%3f", &TimeZone::system())
 }

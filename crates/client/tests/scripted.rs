@@ -232,12 +232,12 @@ fn a_parked_pull_may_exceed_the_request_timeout_and_reports_its_result() {
         options.request_timeout = Duration::from_millis(100);
         let client = Client::new(options);
         let (puller, queue) = (Puller::new(&client, "g"), Queue::at(&address, "t", 0));
-        let wish = PullOptions {
+        let options = PullOptions {
             wait: Duration::from_secs(5),
             commit: Some(4),
             ..PullOptions::default()
         };
-        let pulled = puller.pull(&queue, 9, &wish).await.unwrap();
+        let pulled = puller.pull(&queue, 9, &options).await.unwrap();
         assert_eq!((pulled.outcome, pulled.next_offset, pulled.min_offset), (Outcome::NothingNew, 9, 1));
         assert_eq!(scripted.asked.lock()[0].ext.int::<i32>("sysFlag"), Some(7));
         assert!(matches!(

@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn every_refused_key_is_a_key_of_apache() {
-        assert!(MISSING_FEATURES.iter().all(|wish| is_known_to_apache(wish.name)));
+        assert!(MISSING_FEATURES.iter().all(|feature| is_known_to_apache(feature.name)));
     }
 
     #[test]
@@ -196,9 +196,9 @@ mod tests {
 
     #[test]
     fn harmless_values_are_accepted() {
-        let wish = |name: &str| MISSING_FEATURES.iter().find(|wish| wish.name == name).unwrap();
-        assert!(wish("aclEnable").asks("true") && !wish("aclEnable").asks("False"));
-        assert!(wish("tls.server.mode").asks("enforcing") && !wish("tls.server.mode").asks("permissive"));
-        assert!(!wish("messageStorePlugIn").asks(""));
+        let feature = |name: &str| MISSING_FEATURES.iter().find(|feature| feature.name == name).unwrap();
+        assert!(feature("aclEnable").asks("true") && !feature("aclEnable").asks("False"));
+        assert!(feature("tls.server.mode").asks("enforcing") && !feature("tls.server.mode").asks("permissive"));
+        assert!(!feature("messageStorePlugIn").asks(""));
     }
 }

@@ -360,8 +360,8 @@ fn missing_features(assignment: &Assignment) -> Option<Refusal> {
     }
     let (name, reason) = apache::missing_features()
         .iter()
-        .find(|wish| assignment.is_for(wish.name) && wish.asks(&assignment.value))
-        .map(|wish| (wish.name, wish.reason))?;
+        .find(|missing| assignment.is_for(missing.name) && missing.asks(&assignment.value))
+        .map(|missing| (missing.name, missing.reason))?;
     let why = format!("{reason}, and is refused rather than ignored");
     Some(Refusal {
         key: name.to_owned(),

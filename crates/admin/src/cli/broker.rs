@@ -1,27 +1,27 @@
-//! Verbs about brokers and their cluster.
+//! Verbs for brokers and their cluster.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::flags::{Again, AnyPlace, Place, name, told};
+use super::flags::{OptionalTargetFlags, RepeatFlags, TargetFlags, name, print_steps};
 use super::out::Out;
 use crate::broker::{self, Cleaning};
 use crate::export::{self, Part};
 use crate::show::Totals;
 use crate::{Cluster, Error, Steps};
 
-/// Where mqadmin writes what it exports.
+/// Directory of mqadmin's exports.
 const EXPORT_DIR: &str = "/tmp/rocketmq/export";
 
-/// Show all brokers at a glance
+/// Show an overview of all brokers
 #[derive(Debug, Args)]
 pub(super) struct ClusterList {
-    /// With the messages of yesterday and today instead
+    /// Show the message counts of yesterday and today instead
     #[arg(short = 'm', long = "moreStats")]
     totals: bool,
     #[command(flatten)]
-    again: Again,
+    repeat: RepeatFlags,
     /// Only this cluster
     #[arg(short = 'c', long = "clusterName", value_name = "CLUSTER", value_parser = name)]
     cluster: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct ClusterList {
 
 impl ClusterList {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let mut rounds = self.again.rounds();
+        let mut rounds = self.repeat.rounds();
         loop {
             let state = broker::clusters(cluster, self.cluster.as_deref()).await?;
             let outcome = state.check();
@@ -44,16 +44,16 @@ impl ClusterList {
     }
 }
 
-/// Show a broker's state by name and value
+/// Show a broker's runtime information
 #[derive(Debug, Args)]
 pub(super) struct BrokerStatus {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
 }
 
 impl BrokerStatus {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &broker::states(cluster, &self.place.target()?).await?)
+        print_steps(out, &broker::states(cluster, &self.target.target()?).await?)
     }
 }
 
@@ -61,12 +61,12 @@ impl BrokerStatus {
 #[derive(Debug, Args)]
 pub(super) struct GetBrokerConfig {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
 }
 
 impl GetBrokerConfig {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &broker::settings(cluster, &self.place.target()?).await?)
+        print_steps(out, &broker::settings(cluster, &self.target.target()?).await?)
     }
 }
 
@@ -74,8 +74,8 @@ impl GetBrokerConfig {
 #[derive(Debug, Args)]
 pub(super) struct UpdateBrokerConfig {
     #[command(flatten)]
-    place: Place,
-    /// Replicas too (any value)
+    target: TargetFlags,
+    /// Change replicas, too (any value)
     #[arg(short = 'a', long = "updateAllBroker", value_name = "BOOL")]
     replicas_too: Option<String>,
     /// Name of the setting
@@ -88,75 +88,75 @@ pub(super) struct UpdateBrokerConfig {
 
 impl UpdateBrokerConfig {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let (target, value) = (self.place.target()?, self.value.trim());
-        told(
+        let (target, value) = (self.target.target()?, self.value.trim());
+        print_steps(
             out,
             &broker::update(cluster, &target, self.replicas_too.is_some(), &self.key, value).await?,
         )
     }
 }
 
-/// Delete queue files whose messages are gone
+/// Delete consume queue files without messages
 #[derive(Debug, Args)]
 pub(super) struct CleanExpiredCq {
     #[command(flatten)]
-    place: AnyPlace,
+    target: OptionalTargetFlags,
 }
 
 impl CleanExpiredCq {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(
+        print_steps(
             out,
-            &broker::clean(cluster, self.place.target().as_ref(), Cleaning::ExpiredQueues).await?,
+            &broker::clean(cluster, self.target.target().as_ref(), Cleaning::ExpiredQueues).await?,
         )
     }
 }
 
-/// Delete queues of topics that are no more
+/// Delete queues of deleted topics
 #[derive(Debug, Args)]
 pub(super) struct CleanUnusedTopic {
     #[command(flatten)]
-    place: AnyPlace,
+    target: OptionalTargetFlags,
 }
 
 impl CleanUnusedTopic {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(
+        print_steps(
             out,
-            &broker::clean(cluster, self.place.target().as_ref(), Cleaning::UnusedTopics).await?,
+            &broker::clean(cluster, self.target.target().as_ref(), Cleaning::UnusedTopics).await?,
         )
     }
 }
 
-/// Delete log files that are past their time
+/// Delete expired commit log files
 #[derive(Debug, Args)]
 pub(super) struct DeleteExpiredCommitLog {
     #[command(flatten)]
-    place: AnyPlace,
+    target: OptionalTargetFlags,
 }
 
 impl DeleteExpiredCommitLog {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(
+        print_steps(
             out,
-            &broker::clean(cluster, self.place.target().as_ref(), Cleaning::ExpiredLog).await?,
+            &broker::clean(cluster, self.target.target().as_ref(), Cleaning::ExpiredLog).await?,
         )
     }
 }
 
-/// Show how replication stands
+/// Show the replication status
 #[derive(Debug, Args)]
 pub(super) struct HaStatus {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     #[command(flatten)]
-    again: Again,
+    repeat: RepeatFlags,
 }
 
 impl HaStatus {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let target = self.place.target()?;
-        let mut rounds = self.again.rounds();
+        let target = self.target.target()?;
+        let mut rounds = self.repeat.rounds();
         loop {
             out.emit_apart(&broker::replication(cluster, &target).await?)?;
             if !rounds.another().await {
@@ -169,7 +169,7 @@ impl HaStatus {
 /// Write the settings of a cluster to configs.json
 #[derive(Debug, Args)]
 pub(super) struct ExportConfigs {
-    /// Which cluster
+    /// Name of the cluster
     #[arg(short = 'c', long = "clusterName", value_name = "CLUSTER", value_parser = name)]
     cluster: String,
     /// Directory for the file
@@ -187,7 +187,7 @@ impl ExportConfigs {
 #[derive(Debug, Args)]
 pub(super) struct ExportMetadata {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     /// Directory for the file
     #[arg(short = 'f', long = "filePath", value_name = "DIR", default_value = EXPORT_DIR)]
     dir: PathBuf,
@@ -204,7 +204,7 @@ pub(super) struct ExportMetadata {
 
 impl ExportMetadata {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let target = self.place.target()?;
+        let target = self.target.target()?;
         let part = match (self.topics, self.groups) {
             (true, _) => Part::Topics,
             (_, true) => Part::Groups,
@@ -214,10 +214,10 @@ impl ExportMetadata {
     }
 }
 
-/// Write what a cluster's masters are, hold and carry to metrics.json
+/// Write environment, content and traffic of a cluster's masters to metrics.json
 #[derive(Debug, Args)]
 pub(super) struct ExportMetrics {
-    /// Which cluster
+    /// Name of the cluster
     #[arg(short = 'c', long = "clusterName", value_name = "CLUSTER", value_parser = name)]
     cluster: String,
     /// Directory for the file

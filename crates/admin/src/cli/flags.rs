@@ -1,4 +1,4 @@
-//! Flags that several verbs have, and how their values are read.
+//! Flags that several verbs have, and parsers of values.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ use super::out::Out;
 use crate::show::Show;
 use crate::{Error, Steps, Target, time};
 
-/// A broker or a cluster; one of them has to be given.
+/// A broker or a cluster; one of them is required.
 #[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Place {
+pub(super) struct TargetFlags {
     /// Address of a broker
     #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT")]
     broker: Option<String>,
@@ -25,16 +25,16 @@ pub(super) struct Place {
     cluster: Option<String>,
 }
 
-impl Place {
+impl TargetFlags {
     pub(super) fn target(&self) -> Result<Target, Error> {
-        target(self.broker.as_ref(), self.cluster.as_ref()).ok_or_else(|| Error::Invalid("-b or -c is needed".to_owned()))
+        target(self.broker.as_ref(), self.cluster.as_ref()).ok_or_else(|| Error::Invalid("-b or -c is required".to_owned()))
     }
 }
 
-/// A broker, a cluster, or everything.
+/// A broker, a cluster, or all brokers.
 #[derive(Debug, Clone, Args)]
 #[group(multiple = false)]
-pub(super) struct AnyPlace {
+pub(super) struct OptionalTargetFlags {
     /// Address of a broker
     #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT")]
     broker: Option<String>,
@@ -43,7 +43,7 @@ pub(super) struct AnyPlace {
     cluster: Option<String>,
 }
 
-impl AnyPlace {
+impl OptionalTargetFlags {
     pub(super) fn target(&self) -> Option<Target> {
         target(self.broker.as_ref(), self.cluster.as_ref())
     }
@@ -54,24 +54,24 @@ fn target(broker: Option<&String>, cluster: Option<&String>) -> Option<Target> {
     broker.or_else(|| cluster.map(|name| Target::Cluster(name.trim().to_owned())))
 }
 
-/// How often something is looked at anew.
+/// Repetition of a verb.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Again {
-    /// Look again every so many seconds, until interrupted
+pub(super) struct RepeatFlags {
+    /// Repeat after this many seconds, until interrupted
     #[arg(short = 'i', long = "interval", value_name = "SECONDS")]
     interval: Option<u64>,
-    /// With an interval: end after so many looks
+    /// With an interval: end after this many rounds
     #[arg(long, value_name = "COUNT", requires = "interval")]
     rounds: Option<u64>,
 }
 
-impl Again {
+impl RepeatFlags {
     pub(super) fn rounds(&self) -> Rounds {
         Rounds::new(self.interval, self.rounds)
     }
 }
 
-/// What is done again every so many seconds, so many times.
+/// The rounds of a verb that repeats.
 pub(super) struct Rounds {
     interval: Option<u64>,
     most: Option<u64>,
@@ -79,12 +79,12 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// One round without an interval; without a number of rounds they end only when interrupted.
+    /// One round without an interval; without a maximum, rounds end only when interrupted.
     pub(super) fn new(interval: Option<u64>, most: Option<u64>) -> Self {
         Self { interval, most, done: 0 }
     }
 
-    /// Waits for the next round, one being over; false when there is none.
+    /// Waits for the next round; false if there is none.
     pub(super) async fn another(&mut self) -> bool {
         self.done += 1;
         match self.interval {
@@ -98,7 +98,7 @@ impl Rounds {
 }
 
 /// `true` or `false`, in any case.
-pub(super) fn truth(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.trim() {
         yes if yes.eq_ignore_ascii_case("true") => Ok(true),
         no if no.eq_ignore_ascii_case("false") => Ok(false),
@@ -114,12 +114,12 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A time as [`time::parse`] reads it.
-pub(super) fn moment(text: &str) -> Result<i64, String> {
+/// A time, see [`time::parse`].
+pub(super) fn timestamp_ms(text: &str) -> Result<i64, String> {
     time::parse(text).map_err(|error| error.to_string())
 }
 
-/// `+name=value,-name,…` as changes by signed name.
+/// Parses `+name=value,-name,…` to changes by signed name.
 pub(super) fn attributes(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut changes = BTreeMap::new();
     for part in text.trim().split(',') {
@@ -129,10 +129,10 @@ pub(super) fn attributes(text: &str) -> Result<BTreeMap<String, String>, String>
             _ => name.starts_with('+') && name.len() > 1,
         };
         if !well {
-            return Err(format!("{part} is no change; +name=value sets, -name takes away"));
+            return Err(format!("{part} is not a change; +name=value sets an attribute, -name removes it"));
         }
         if changes.insert(name.to_owned(), value.to_owned()).is_some() {
-            return Err(format!("{name} stands there twice"));
+            return Err(format!("{name} is given twice"));
         }
     }
     Ok(changes)
@@ -152,8 +152,8 @@ pub(super) fn list_from<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Erro
     }
 }
 
-/// Prints what came of several steps; a failed one is an error.
-pub(super) fn told<T: Serialize + Show + Steps>(out: &mut Out, result: &T) -> Result<(), Error> {
+/// Prints the result of several steps. Fails if a step failed.
+pub(super) fn print_steps<T: Serialize + Show + Steps>(out: &mut Out, result: &T) -> Result<(), Error> {
     out.emit(result)?;
     result.check()
 }
@@ -173,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn truth_is_true_or_false() {
-        assert_eq!((truth("TRUE"), truth(" false ")), (Ok(true), Ok(false)));
-        assert!(truth("yes").is_err());
+    fn booleans_are_true_or_false() {
+        assert_eq!((boolean("TRUE"), boolean(" false ")), (Ok(true), Ok(false)));
+        assert!(boolean("yes").is_err());
     }
 }

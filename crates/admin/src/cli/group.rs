@@ -1,4 +1,4 @@
-//! Verbs about groups and who is connected.
+//! Verbs for groups and connected clients.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::Args;
 use protocol::assignment::{GroupRequestMode, RequestMode};
 use protocol::group::{GroupConfig, RetryPolicy};
 
-use super::flags::{Place, attributes, list_from, name, told, truth};
+use super::flags::{TargetFlags, attributes, boolean, list_from, name, print_steps};
 use super::out::Out;
 use crate::{Cluster, Error, clients, group};
 
@@ -15,39 +15,39 @@ use crate::{Cluster, Error, clients, group};
 #[derive(Debug, Args)]
 pub(super) struct UpdateSubGroup {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     /// Name of the group
     #[arg(short = 'g', long = "groupName", value_name = "GROUP", value_parser = name)]
     group: String,
     /// Whether it may consume [default: true]
-    #[arg(short = 's', long = "consumeEnable", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 's', long = "consumeEnable", value_name = "BOOL", value_parser = boolean)]
     consume: Option<bool>,
-    /// Whether it may begin at the lowest offset [default: false]
-    #[arg(short = 'm', long = "consumeFromMinEnable", value_name = "BOOL", value_parser = truth)]
+    /// Whether it may start at the lowest offset [default: false]
+    #[arg(short = 'm', long = "consumeFromMinEnable", value_name = "BOOL", value_parser = boolean)]
     from_min: Option<bool>,
     /// Whether broadcasting is allowed [default: false]
-    #[arg(short = 'd', long = "consumeBroadcastEnable", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 'd', long = "consumeBroadcastEnable", value_name = "BOOL", value_parser = boolean)]
     broadcast: Option<bool>,
     /// Whether retries keep order [default: false]
-    #[arg(short = 'o', long = "consumeMessageOrderly", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 'o', long = "consumeMessageOrderly", value_name = "BOOL", value_parser = boolean)]
     orderly: Option<bool>,
     /// Queues of its retry topic [default: 1]
     #[arg(short = 'q', long = "retryQueueNums", value_name = "COUNT")]
     retry_queues: Option<i32>,
-    /// How often a message may fail [default: 16]
+    /// Maximum number of retries [default: 16]
     #[arg(short = 'r', long = "retryMaxTimes", value_name = "COUNT")]
     retry_times: Option<i32>,
     /// Delays between retries, JSON: {"type":"CUSTOMIZED","customizedRetryPolicy":{"next":[1000,5000]}}
     #[arg(short = 'p', long = "groupRetryPolicy", value_name = "JSON", value_parser = retry_policy)]
     retry_policy: Option<RetryPolicy>,
-    /// From which broker id it consumes [default: 0]
+    /// Broker id from which it consumes [default: 0]
     #[arg(short = 'i', long = "brokerId", value_name = "ID")]
     broker_id: Option<i64>,
-    /// To which broker id it is sent when it lags [default: 1]
+    /// Broker id from which it consumes when it lags [default: 1]
     #[arg(short = 'w', long = "whichBrokerWhenConsumeSlowly", value_name = "ID")]
     slow_broker: Option<i64>,
-    /// Whether members are told that members changed [default: true]
-    #[arg(short = 'a', long = "notifyConsumerIdsChanged", value_name = "BOOL", value_parser = truth)]
+    /// Whether members are notified of changes of the membership [default: true]
+    #[arg(short = 'a', long = "notifyConsumerIdsChanged", value_name = "BOOL", value_parser = boolean)]
     notify: Option<bool>,
     /// Changes to attributes: +name=value,-name,...
     #[arg(long = "attributes", value_name = "CHANGES", value_parser = attributes, allow_hyphen_values = true)]
@@ -78,7 +78,7 @@ impl UpdateSubGroup {
     }
 
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &group::create(cluster, &self.place.target()?, &self.config()).await?)
+        print_steps(out, &group::create(cluster, &self.target.target()?, &self.config()).await?)
     }
 }
 
@@ -86,7 +86,7 @@ impl UpdateSubGroup {
 #[derive(Debug, Args)]
 pub(super) struct UpdateSubGroupList {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     /// File with a JSON list of group settings (groupName, retryMaxTimes, ...)
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     file: PathBuf,
@@ -96,29 +96,32 @@ impl UpdateSubGroupList {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
         let groups: Vec<GroupConfig> = list_from(&self.file)?;
         if groups.iter().any(|group| group.group_name.is_empty()) {
-            return Err(Error::Invalid(format!("{}: a group lacks its groupName", self.file.display())));
+            return Err(Error::Invalid(format!("{}: a group has no groupName", self.file.display())));
         }
-        told(out, &group::create_list(cluster, &self.place.target()?, groups).await?)
+        print_steps(out, &group::create_list(cluster, &self.target.target()?, groups).await?)
     }
 }
 
-/// Delete a consumer group; of a whole cluster with its retry and dead letter topics
+/// Delete a consumer group; in a whole cluster also its retry and dead letter topics
 #[derive(Debug, Args)]
 pub(super) struct DeleteSubGroup {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     /// Name of the group
     #[arg(short = 'g', long = "groupName", value_name = "GROUP", value_parser = name)]
     group: String,
-    /// Its offsets too
-    #[arg(short = 'r', long = "removeOffset", value_name = "BOOL", value_parser = truth)]
+    /// Delete its offsets, too
+    #[arg(short = 'r', long = "removeOffset", value_name = "BOOL", value_parser = boolean)]
     remove_offset: Option<bool>,
 }
 
 impl DeleteSubGroup {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
         let offsets_too = self.remove_offset.unwrap_or(false);
-        told(out, &group::delete(cluster, &self.place.target()?, &self.group, offsets_too).await?)
+        print_steps(
+            out,
+            &group::delete(cluster, &self.target.target()?, &self.group, offsets_too).await?,
+        )
     }
 }
 
@@ -136,11 +139,11 @@ impl GetConsumerConfig {
     }
 }
 
-/// Set whether a group gets a topic's messages by pulling or by POP
+/// Set whether a group consumes a topic by pulling or by POP
 #[derive(Debug, Args)]
 pub(super) struct SetConsumeMode {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     /// Name of the topic
     #[arg(short = 't', long = "topicName", value_name = "TOPIC", value_parser = name)]
     topic: String,
@@ -174,7 +177,7 @@ impl SetConsumeMode {
             pop_share_queue_num: self.share,
             topic: self.topic.clone(),
         };
-        told(out, &group::set_mode(cluster, &self.place.target()?, &mode).await?)
+        print_steps(out, &group::set_mode(cluster, &self.target.target()?, &mode).await?)
     }
 }
 
@@ -184,7 +187,7 @@ pub(super) struct ConsumerConnection {
     /// Name of the group
     #[arg(short = 'g', long = "consumerGroup", value_name = "GROUP", value_parser = name)]
     group: String,
-    /// Ask this broker
+    /// Address of the broker to ask
     #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT", value_parser = name)]
     broker: Option<String>,
 }
@@ -195,7 +198,7 @@ impl ConsumerConnection {
     }
 }
 
-/// Show what a group's consumers do and what looks wrong
+/// Show the state of a group's consumers, and problems
 #[derive(Debug, Args)]
 pub(super) struct ConsumerStatus {
     /// Name of the group
@@ -204,7 +207,7 @@ pub(super) struct ConsumerStatus {
     /// Only this client, in detail
     #[arg(short = 'i', long = "clientId", value_name = "CLIENT", value_parser = name)]
     client: Option<String>,
-    /// Ask this broker
+    /// Address of the broker to ask
     #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT", value_parser = name)]
     broker: Option<String>,
     /// With stack traces

@@ -2,7 +2,7 @@
 
 use clap::{Arg, Command, CommandFactory};
 
-use super::Alone;
+use super::AdminCommand;
 
 const INTRODUCTION: &str = "\
 # Administration
@@ -12,25 +12,25 @@ Made by `apogeemq admin markdown` from the declarations of the verbs; do not edi
     apogeemq admin [-n HOST:PORT[;HOST:PORT]] VERB [FLAGS]
 
 The verbs and flags are those of Apache's `mqadmin` 5.5.0, short and long, and work on clusters of either kind. It starts in
-milliseconds; nothing but the program is needed.
+milliseconds and needs only the program.
 
-* **Name servers:** `-n`, else the variable `NAMESRV_ADDR`, else `127.0.0.1:9876`. What changes name servers is done at each of them.
-* **Output:** tables; `--output json` writes one JSON document a line, with times in epoch milliseconds, for programs. Verbs that print
+* **Name servers:** `-n`, else the variable `NAMESRV_ADDR`, else `127.0.0.1:9876`. Changes of name servers are made at each of them.
+* **Output:** tables; `--output json` writes one JSON document per line, with times in epoch milliseconds, for programs. Verbs that print
   many messages write one line for each.
-* **Exit code:** 0 done; 1 failed or only partly done, the reason and what to do about it on standard error; 2 wrong flags. A change at
-  several servers is tried at each; the result tells of each.
+* **Exit code:** 0 success; 1 failed or partly failed, with the reason and advice on standard error; 2 wrong flags. A change at
+  several servers is tried at each; the result has the outcome of each.
 * **Times** are `now`, epoch milliseconds or `yyyy-MM-dd#HH:mm:ss:SSS` in local time.
-* **Waiting:** `--timeout SECONDS` for each answer, 5 by default.
+* **Time-out:** `--timeout SECONDS` for each answer, 5 by default.
 
-What differs from `mqadmin` on purpose: `topicRoute` prints a table, with and without `-l`; `getConsumerConfig` does not create the
-group it is asked for; `resetOffsetByTime` takes offset 0 too; `cloneGroupOffset` touches the given topic only; `consumerStatus` and the
+Intended differences from `mqadmin`: `topicRoute` prints a table, with and without `-l`; `getConsumerConfig` does not create the
+group it is asked for; `resetOffsetByTime` accepts offset 0, too; `cloneGroupOffset` changes the given topic only; `consumerStatus` and the
 message queries print what they find instead of writing files below the working directory and `/tmp`; `-b` and `-c` exclude each other.
-Verbs for controllers, broker containers, RocksDB, cold data, static topics and access control are not there.
+There are no verbs for controllers, broker containers, RocksDB, cold data, static topics and access control.
 ";
 
 /// The manual.
 pub fn markdown() -> String {
-    let command = Alone::command();
+    let command = AdminCommand::command();
     let mut text = INTRODUCTION.to_owned();
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         text.push_str(&section(verb));

@@ -1,4 +1,4 @@
-//! Verbs that find and read messages.
+//! Verbs for finding and reading messages.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use client::{KeyQuery, Queue};
 use message::names;
 use protocol::diagnose::QueryConsumeQueueHeader;
 
-use super::flags::{moment, name, truth};
+use super::flags::{boolean, name, timestamp_ms};
 use super::out::Out;
 use crate::message::body::Charset;
 use crate::message::query::{self, Search};
-use crate::message::read::{Look, QueueReader, Span};
+use crate::message::read::{QueueReader, ReadOptions, Span};
 use crate::message::{Found, send, trace, track};
-use crate::show::Line;
+use crate::show::MessageLine;
 use crate::{Cluster, Error};
 
-/// Messages that one unique key may have.
-const MOST_OF_ONE_KEY: i32 = 32;
+/// Maximum number of messages of one unique key.
+const MAX_PER_UNIQUE_KEY: i32 = 32;
 
 /// Show messages by id: offset id or unique key
 #[derive(Debug, Args)]
@@ -28,19 +28,19 @@ pub(super) struct QueryMsgById {
     /// Ids, separated by commas
     #[arg(short = 'i', long = "msgId", value_name = "ID,ID", value_delimiter = ',', required = true, value_parser = name)]
     ids: Vec<String>,
-    /// With -d: have a consumer of this group consume the messages now
+    /// With -d: tell a consumer of this group to consume the messages now
     #[arg(short = 'g', long = "consumerGroup", value_name = "GROUP", value_parser = name, requires = "client")]
     group: Option<String>,
     /// Id of that consumer
     #[arg(short = 'd', long = "clientId", value_name = "CLIENT", value_parser = name, requires = "group")]
     client: Option<String>,
     /// Send the messages again
-    #[arg(short = 's', long = "sendMessage", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 's', long = "sendMessage", value_name = "BOOL", value_parser = boolean)]
     resend: Option<bool>,
-    /// Accepted as mqadmin does; only names the sending client
+    /// Accepted for compatibility with mqadmin, where it only names the sending client
     #[arg(short = 'u', long = "unitName", value_name = "UNIT")]
     unit: Option<String>,
-    /// What bodies are: UTF-8, ISO-8859-1 or hex
+    /// How to show bodies: UTF-8, ISO-8859-1 or hex
     #[arg(short = 'f', long = "bodyFormat", value_name = "CHARSET", default_value = "UTF-8")]
     charset: Charset,
     /// Only brokers of this cluster; for light message queues the topic that has the route
@@ -72,14 +72,14 @@ async fn tracked(cluster: &Cluster, mut found: Found, via: Option<&str>) -> Resu
     Ok(found)
 }
 
-/// When messages that are looked for by key were stored.
+/// Store times of a query by key.
 #[derive(Debug, Args)]
 struct Times {
     /// Stored from this time on
-    #[arg(short = 'b', long = "beginTimestamp", value_name = "TIME", value_parser = moment, default_value = "0")]
+    #[arg(short = 'b', long = "beginTimestamp", value_name = "TIME", value_parser = timestamp_ms, default_value = "0")]
     begin: i64,
     /// Stored up to this time [default: any]
-    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = moment)]
+    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = timestamp_ms)]
     end: Option<i64>,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct QueryMsgByKey {
     key: String,
     #[command(flatten)]
     times: Times,
-    /// Most messages of each broker
+    /// Maximum number of messages per broker
     #[arg(short = 'm', long = "maxNum", value_name = "COUNT", default_value_t = 64)]
     max: i32,
     /// Only brokers of this cluster; for light message queues the topic that has the route
@@ -136,13 +136,13 @@ pub(super) struct QueryMsgByUniqueKey {
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// With -d: have a consumer of this group consume the message now
+    /// With -d: tell a consumer of this group to consume the message now
     #[arg(short = 'g', long = "consumerGroup", value_name = "GROUP", value_parser = name, requires = "client")]
     group: Option<String>,
     /// Id of that consumer
     #[arg(short = 'd', long = "clientId", value_name = "CLIENT", value_parser = name, requires = "group")]
     client: Option<String>,
-    /// All messages with that key, up to 32, not only the oldest
+    /// Show up to 32 messages with that key, not only the oldest
     #[arg(short = 'a', long = "showAll")]
     all: bool,
     /// Only brokers of this cluster; for light message queues the topic that has the route
@@ -157,7 +157,7 @@ impl QueryMsgByUniqueKey {
             return out.emit(&query::push(cluster, &self.topic, (&self.id, via), (group, client)).await?);
         }
         let query = KeyQuery {
-            max: MOST_OF_ONE_KEY,
+            max: MAX_PER_UNIQUE_KEY,
             ..KeyQuery::unique_key(&self.topic, &self.id)
         };
         let found = query::by_key(cluster, &Search { query, cluster: via }, Charset::default()).await?;
@@ -178,13 +178,13 @@ pub(super) struct QueryMsgByOffset {
     /// Name of the broker
     #[arg(short = 'b', long = "brokerName", value_name = "BROKER", value_parser = name)]
     broker: String,
-    /// Number of the queue
+    /// Queue id
     #[arg(short = 'i', long = "queueId", value_name = "QUEUE")]
     queue: i32,
     /// Offset in the queue
     #[arg(short = 'o', long = "offset", value_name = "OFFSET")]
     offset: i64,
-    /// What the body is: UTF-8, ISO-8859-1 or hex
+    /// How to show the body: UTF-8, ISO-8859-1 or hex
     #[arg(short = 'f', long = "bodyFormat", value_name = "CHARSET", default_value = "UTF-8")]
     charset: Charset,
 }
@@ -197,18 +197,18 @@ impl QueryMsgByOffset {
     }
 }
 
-/// Show a message's trace: who sent and consumed it, when, how long it took
+/// Show a message's trace: its sends and consumptions with times
 #[derive(Debug, Args)]
 pub(super) struct QueryMsgTraceById {
     /// Unique key of the message
     #[arg(short = 'i', long = "msgId", value_name = "ID", value_parser = name)]
     id: String,
-    /// Topic that has the traces
+    /// The trace topic
     #[arg(short = 't', long = "traceTopic", value_name = "TOPIC", value_parser = name, default_value = names::TRACE_TOPIC)]
     topic: String,
     #[command(flatten)]
     times: Times,
-    /// Most trace messages of each broker
+    /// Maximum number of trace messages per broker
     #[arg(short = 'c', long = "maxNum", value_name = "COUNT", default_value_t = 64)]
     max: i32,
 }
@@ -229,19 +229,19 @@ pub(super) struct QueryCq {
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// Number of the queue
+    /// Queue id
     #[arg(short = 'q', long = "queue", value_name = "QUEUE")]
     queue: i32,
-    /// First entry
+    /// Offset of the first entry
     #[arg(short = 'i', long = "index", value_name = "OFFSET")]
     index: i64,
-    /// How many
+    /// Number of entries
     #[arg(short = 'c', long = "count", value_name = "COUNT", default_value_t = 10)]
     count: i32,
     /// Address of the broker [default: the first that has the topic]
     #[arg(short = 'b', long = "broker", value_name = "HOST:PORT", value_parser = name)]
     broker: Option<String>,
-    /// Group whose filter is tried
+    /// Group whose filter is evaluated
     #[arg(short = 'g', long = "consumer", value_name = "GROUP", value_parser = name)]
     group: Option<String>,
 }
@@ -259,29 +259,29 @@ impl QueryCq {
     }
 }
 
-/// Which messages of a queue are read, and what their bodies are.
+/// Which messages of a queue are read, and how their bodies are shown.
 #[derive(Debug, Args)]
-struct Wanted {
-    /// What bodies are: UTF-8, ISO-8859-1 or hex
+struct Selection {
+    /// How to show bodies: UTF-8, ISO-8859-1 or hex
     #[arg(short = 'c', long = "charsetName", value_name = "CHARSET", default_value = "UTF-8")]
     charset: Charset,
     /// Only these tags: A || B
     #[arg(short = 's', long = "subExpression", value_name = "TAGS", default_value = "*")]
     filter: String,
     /// Stored from this time on
-    #[arg(short = 'b', long = "beginTimestamp", value_name = "TIME", value_parser = moment)]
+    #[arg(short = 'b', long = "beginTimestamp", value_name = "TIME", value_parser = timestamp_ms)]
     begin: Option<i64>,
     /// Stored before this time
-    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = moment)]
+    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = timestamp_ms)]
     end: Option<i64>,
 }
 
-impl Wanted {
-    fn look(&self) -> Look {
-        Look {
+impl Selection {
+    fn read_options(&self) -> ReadOptions {
+        ReadOptions {
             filter: self.filter.clone(),
             charset: self.charset,
-            ..Look::default()
+            ..ReadOptions::default()
         }
     }
 
@@ -301,9 +301,9 @@ pub(super) struct PrintMsg {
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
     #[command(flatten)]
-    wanted: Wanted,
-    /// With bodies [default: true]
-    #[arg(short = 'd', long = "printBody", value_name = "BOOL", value_parser = truth)]
+    selection: Selection,
+    /// Whether to show bodies [default: true]
+    #[arg(short = 'd', long = "printBody", value_name = "BOOL", value_parser = boolean)]
     bodies: Option<bool>,
     /// For light message queues: the topic that has the route
     #[arg(short = 'l', long = "lmqParentTopic", value_name = "TOPIC", value_parser = name)]
@@ -312,9 +312,9 @@ pub(super) struct PrintMsg {
 
 impl PrintMsg {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let (span, look) = (self.wanted.span(), self.wanted.look());
+        let (span, read_options) = (self.selection.span(), self.selection.read_options());
         for queue in cluster.queues(&self.topic, self.via.as_deref()).await? {
-            let mut reader = QueueReader::open(cluster, queue, span, &look).await?;
+            let mut reader = QueueReader::open(cluster, queue, span, &read_options).await?;
             print_all(&mut reader, out, self.bodies.unwrap_or(true)).await?;
         }
         Ok(())
@@ -324,7 +324,7 @@ impl PrintMsg {
 async fn print_all(reader: &mut QueueReader, out: &mut Out, bodies: bool) -> Result<(), Error> {
     while let Some(batch) = reader.next().await? {
         for found in batch {
-            out.emit(&Line(if bodies { found } else { found.without_body() }))?;
+            out.emit(&MessageLine(if bodies { found } else { found.without_body() }))?;
         }
     }
     Ok(())
@@ -339,27 +339,27 @@ pub(super) struct PrintMsgByQueue {
     /// Name of the broker
     #[arg(short = 'a', long = "brokerName", value_name = "BROKER", value_parser = name)]
     broker: String,
-    /// Number of the queue
+    /// Queue id
     #[arg(short = 'i', long = "queueId", value_name = "QUEUE")]
     queue: i32,
     #[command(flatten)]
-    wanted: Wanted,
+    selection: Selection,
     /// Print the messages, not only their number [default: false]
-    #[arg(short = 'p', long = "printMsg", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 'p', long = "printMsg", value_name = "BOOL", value_parser = boolean)]
     print: Option<bool>,
-    /// With bodies [default: false]
-    #[arg(short = 'd', long = "printBody", value_name = "BOOL", value_parser = truth)]
+    /// Whether to show bodies [default: false]
+    #[arg(short = 'd', long = "printBody", value_name = "BOOL", value_parser = boolean)]
     bodies: Option<bool>,
     /// Count the messages of each tag [default: false]
-    #[arg(short = 'f', long = "calculate", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 'f', long = "calculate", value_name = "BOOL", value_parser = boolean)]
     calculate: Option<bool>,
 }
 
 impl PrintMsgByQueue {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let (span, look) = (self.wanted.span(), self.wanted.look());
+        let (span, read_options) = (self.selection.span(), self.selection.read_options());
         let queue = cluster.queue(&self.topic, &self.broker, self.queue).await?;
-        let mut reader = QueueReader::open(cluster, queue, span, &look).await?;
+        let mut reader = QueueReader::open(cluster, queue, span, &read_options).await?;
         let mut tags: BTreeMap<String, usize> = BTreeMap::new();
         while let Some(batch) = reader.next().await? {
             for found in batch {
@@ -367,7 +367,7 @@ impl PrintMsgByQueue {
                     *tags.entry(tag.clone()).or_default() += 1;
                 }
                 if self.print == Some(true) {
-                    out.emit(&Line(if self.bodies == Some(true) { found } else { found.without_body() }))?;
+                    out.emit(&MessageLine(if self.bodies == Some(true) { found } else { found.without_body() }))?;
                 }
             }
         }
@@ -375,7 +375,7 @@ impl PrintMsgByQueue {
     }
 }
 
-/// Print the oldest messages of a topic or a queue; no offset is kept
+/// Print the oldest messages of a topic or a queue, without committing offsets
 #[derive(Debug, Args)]
 pub(super) struct ConsumeMessage {
     /// Name of the topic
@@ -384,22 +384,22 @@ pub(super) struct ConsumeMessage {
     /// Name of a broker
     #[arg(short = 'b', long = "brokerName", value_name = "BROKER", value_parser = name, requires = "queue")]
     broker: Option<String>,
-    /// Number of a queue of that broker
+    /// A queue id of that broker
     #[arg(short = 'i', long = "queueId", value_name = "QUEUE", requires = "broker")]
     queue: Option<i32>,
-    /// From this offset of the queue on
+    /// First offset of the queue
     #[arg(short = 'o', long = "offset", value_name = "OFFSET", requires = "queue")]
     offset: Option<i64>,
-    /// In the name of this group
+    /// Group to pull with
     #[arg(short = 'g', long = "consumerGroup", value_name = "GROUP", value_parser = name, default_value = crate::message::TOOLS_GROUP)]
     group: String,
     /// Stored from this time on
-    #[arg(short = 's', long = "beginTimestamp", value_name = "TIME", value_parser = moment)]
+    #[arg(short = 's', long = "beginTimestamp", value_name = "TIME", value_parser = timestamp_ms)]
     begin: Option<i64>,
     /// Stored before this time
-    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = moment)]
+    #[arg(short = 'e', long = "endTimestamp", value_name = "TIME", value_parser = timestamp_ms)]
     end: Option<i64>,
-    /// How many messages
+    /// Maximum number of messages
     #[arg(short = 'c', long = "MessageNumber", value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(i64).range(1..))]
     count: i64,
 }
@@ -409,11 +409,11 @@ impl ConsumeMessage {
         if let (Some(begin), Some(end)) = (self.begin, self.end)
             && begin > end
         {
-            return Err(Error::Invalid("the begin (-s) is after the end (-e)".to_owned()));
+            return Err(Error::Invalid("the start (-s) is after the end (-e)".to_owned()));
         }
-        let look = Look {
+        let read_options = ReadOptions {
             group: self.group.clone(),
-            ..Look::default()
+            ..ReadOptions::default()
         };
         let span = Span {
             begin: self.begin,
@@ -422,7 +422,7 @@ impl ConsumeMessage {
         };
         let mut left = self.count;
         for queue in self.queues(cluster).await? {
-            let mut reader = QueueReader::open(cluster, queue, span, &look).await?;
+            let mut reader = QueueReader::open(cluster, queue, span, &read_options).await?;
             reader.limit(left);
             left -= reader.left();
             print_all(&mut reader, out, true).await?;

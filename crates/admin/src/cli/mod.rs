@@ -1,7 +1,7 @@
 //! The command line: mqadmin's verbs with mqadmin's flags. A verb is one struct of flags in its feature's file and one line in [`verbs`].
 //!
-//! Beyond mqadmin: `--output json` writes one document a line, `--timeout`; a failure ends with code 1 and says what to do; a wrong flag
-//! with code 2. Verbs and single-dash long flags (`-topic`) are taken in any spelling that mqadmin takes, see [`normalized`].
+//! Beyond mqadmin: `--output json` writes one document per line; `--timeout`; a failure ends with code 1 and advice, a wrong flag
+//! with code 2. Verbs and single-dash long flags (`-topic`) are accepted in every spelling of mqadmin, see [`normalized`].
 
 mod broker;
 mod flags;
@@ -25,7 +25,7 @@ pub use manual::markdown;
 use crate::{Cluster, Error};
 use out::Out;
 
-/// What `apogeemq admin` takes.
+/// The arguments of `apogeemq admin`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct Arguments {
     verb: Option<Verb>,
 }
 
-/// What every verb takes.
+/// Flags of every verb.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = COMMON)]
 struct Common {
@@ -49,18 +49,18 @@ struct Common {
         hide_env_values = true
     )]
     name_servers: String,
-    /// How results are printed: json writes one document a line
+    /// Format of results: json writes one document per line
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table, global = true)]
     output: Format,
-    /// How long to wait for an answer, seconds
+    /// Time-out of an answer, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
     timeout: u64,
 }
 
-/// Where help has the flags of [`Common`].
+/// Heading of the flags of [`Common`] in the help.
 const COMMON: &str = "Common options";
 
-/// How results are printed. Its values say nothing of their own, so that help stays short.
+/// Format of results. Its values have no help text, so that the help stays short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     Table,
@@ -151,7 +151,7 @@ verbs! {
 /// Runs a verb and prints its result; without one, the list of verbs.
 ///
 /// # Errors
-/// What went wrong; part of the result may have been printed.
+/// [`Error`] if the operation or printing fails; part of the result may have been printed.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let common = &arguments.common;
     let addresses = common
@@ -161,9 +161,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .filter(|address| !address.is_empty());
     let cluster = Cluster::new(addresses, Duration::from_secs(common.timeout));
     if cluster.name_servers().is_empty() {
-        return Err(Error::Invalid(
-            "-n names no name server; HOST:PORT[;HOST:PORT] is expected".to_owned(),
-        ));
+        return Err(Error::Invalid("-n has no name server; expected: HOST:PORT[;HOST:PORT]".to_owned()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -172,31 +170,31 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     let mut out = Out::new(common.output == Format::Json);
     let outcome = match &arguments.verb {
         Some(verb) => runtime.block_on(verb.run(&cluster, &mut out)),
-        None => out.text(&Alone::command().render_help().to_string()),
+        None => out.text(&AdminCommand::command().render_help().to_string()),
     };
     match outcome {
-        // Whoever reads had enough, as `| head` does.
+        // The reader of the pipe has ended, such as `| head`.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
 }
 
-/// For parsing and for the manual without the program around it.
+/// The command without the program around it, for parsing and for the manual.
 #[derive(Debug, Parser)]
 #[command(name = "apogeemq admin", about = "Administer a cluster: mqadmin's verbs and flags")]
-struct Alone {
+struct AdminCommand {
     #[command(flatten)]
     arguments: Arguments,
 }
 
 /// A command line of the whole program with what follows its first word `admin` in clap's spelling: verbs in their own case, long flags
-/// with two dashes. `mqadmin` takes `updatetopic -topic t` as well.
+/// with two dashes. `mqadmin` accepts `updatetopic -topic t`, too.
 #[must_use]
 pub fn normalized(words: Vec<OsString>) -> Vec<OsString> {
     if words.get(1).is_none_or(|word| word != "admin") {
         return words;
     }
-    let command = Alone::command();
+    let command = AdminCommand::command();
     let spelled = |word: &str| {
         command
             .get_subcommands()

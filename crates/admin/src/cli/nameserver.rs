@@ -1,12 +1,12 @@
-//! Verbs about name servers. Each of those given is told.
+//! Verbs for name servers. Changes are made at each given name server.
 
 use clap::Args;
 
-use super::flags::{name, told};
+use super::flags::{name, print_steps};
 use super::out::Out;
 use crate::{Cluster, Error, nameserver};
 
-/// Take a broker's topics out of what producers may write
+/// Remove the write permission of a broker's topics
 #[derive(Debug, Args)]
 pub(super) struct WipeWritePerm {
     /// Name of the broker
@@ -16,11 +16,11 @@ pub(super) struct WipeWritePerm {
 
 impl WipeWritePerm {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &nameserver::set_writeable(cluster, &self.broker, false).await)
+        print_steps(out, &nameserver::set_writeable(cluster, &self.broker, false).await)
     }
 }
 
-/// Let producers write a broker's topics again
+/// Restore the write permission of a broker's topics
 #[derive(Debug, Args)]
 pub(super) struct AddWritePerm {
     /// Name of the broker
@@ -30,7 +30,7 @@ pub(super) struct AddWritePerm {
 
 impl AddWritePerm {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &nameserver::set_writeable(cluster, &self.broker, true).await)
+        print_steps(out, &nameserver::set_writeable(cluster, &self.broker, true).await)
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) struct UpdateKvConfig {
 
 impl UpdateKvConfig {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(
+        print_steps(
             out,
             &nameserver::put_kv(cluster, &self.namespace, &self.key, self.value.trim()).await,
         )
@@ -70,7 +70,7 @@ pub(super) struct DeleteKvConfig {
 
 impl DeleteKvConfig {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &nameserver::delete_kv(cluster, &self.namespace, &self.key).await)
+        print_steps(out, &nameserver::delete_kv(cluster, &self.namespace, &self.key).await)
     }
 }
 
@@ -80,7 +80,7 @@ pub(super) struct GetNamesrvConfig {}
 
 impl GetNamesrvConfig {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &nameserver::settings(cluster).await)
+        print_steps(out, &nameserver::settings(cluster).await)
     }
 }
 
@@ -97,6 +97,6 @@ pub(super) struct UpdateNamesrvConfig {
 
 impl UpdateNamesrvConfig {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &nameserver::update(cluster, &self.key, self.value.trim()).await)
+        print_steps(out, &nameserver::update(cluster, &self.key, self.value.trim()).await)
     }
 }

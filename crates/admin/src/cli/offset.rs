@@ -1,25 +1,25 @@
-//! Verbs about progress and offsets.
+//! Verbs for progress and offsets.
 
 use std::time::Duration;
 
 use clap::Args;
 
-use super::flags::{Rounds, moment, name, told, truth};
+use super::flags::{Rounds, boolean, name, print_steps, timestamp_ms};
 use super::out::Out;
 use crate::offset::reset::{self, END, Reset};
 use crate::{Cluster, Error, monitor, offset};
 
-/// Show how far consumer groups are
+/// Show the progress of consumer groups
 #[derive(Debug, Args)]
 pub(super) struct ConsumerProgress {
-    /// One group, queue by queue [default: all groups at a glance]
+    /// One group with all its queues [default: a summary of all groups]
     #[arg(short = 'g', long = "groupName", value_name = "GROUP", value_parser = name)]
     group: Option<String>,
     /// Only this topic
     #[arg(short = 't', long = "topicName", value_name = "TOPIC", value_parser = name, requires = "group")]
     topic: Option<String>,
-    /// With the address of the consumer that has each queue
-    #[arg(short = 's', long = "showClientIP", value_name = "BOOL", value_parser = truth, requires = "group")]
+    /// Show the address of the consumer of each queue
+    #[arg(short = 's', long = "showClientIP", value_name = "BOOL", value_parser = boolean, requires = "group")]
     clients: Option<bool>,
     /// For topics without a route (light message queues): the topic that has it
     #[arg(short = 'c', long = "cluster", value_name = "PARENT", value_parser = name)]
@@ -37,20 +37,20 @@ impl ConsumerProgress {
     }
 }
 
-/// Show how far all groups of a broker are
+/// Show the progress of all groups of a broker
 #[derive(Debug, Args)]
 pub(super) struct BrokerConsumeStats {
     /// Address of the broker
     #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT", value_parser = name)]
     broker: String,
-    /// How long to wait for the answer, ms
+    /// Time-out of the answer, ms
     #[arg(short = 't', long = "timeoutMillis", value_name = "MS", default_value_t = 50_000)]
     timeout: u64,
-    /// Only queues with at least so many messages left
+    /// Only queues with a backlog of at least this many messages
     #[arg(short = 'l', long = "level", value_name = "COUNT", default_value_t = 0)]
     level: i64,
     /// Only ordered topics
-    #[arg(short = 'o', long = "order", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 'o', long = "order", value_name = "BOOL", value_parser = boolean)]
     order: Option<bool>,
 }
 
@@ -62,7 +62,7 @@ impl BrokerConsumeStats {
     }
 }
 
-/// Move a group in a topic to a time; running consumers follow
+/// Reset a group's offsets in a topic to a time, also for running consumers
 #[derive(Debug, Args)]
 pub(super) struct ResetOffsetByTime {
     /// Name of the group
@@ -72,24 +72,24 @@ pub(super) struct ResetOffsetByTime {
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
     /// now, epoch milliseconds, yyyy-MM-dd#HH:mm:ss:SSS (local time), or -1 for the end
-    #[arg(short = 's', long = "timestamp", value_name = "TIME", value_parser = moment, allow_negative_numbers = true)]
+    #[arg(short = 's', long = "timestamp", value_name = "TIME", value_parser = timestamp_ms, allow_negative_numbers = true)]
     timestamp: i64,
-    /// Also forward [default: true]
-    #[arg(short = 'f', long = "force", value_name = "BOOL", value_parser = truth)]
+    /// Whether to reset forward, too [default: true]
+    #[arg(short = 'f', long = "force", value_name = "BOOL", value_parser = boolean)]
     force: Option<bool>,
     /// One queue of the broker at this address
     #[arg(short = 'b', long = "broker", value_name = "HOST:PORT", value_parser = name, requires = "queue")]
     broker: Option<String>,
-    /// Number of that queue
+    /// Queue id
     #[arg(short = 'q', long = "queue", value_name = "QUEUE", requires = "broker", value_parser = clap::value_parser!(i32).range(0..))]
     queue: Option<i32>,
-    /// With a queue: to this offset rather than the time
+    /// With a queue: the new offset instead of the time
     #[arg(short = 'o', long = "offset", value_name = "OFFSET", requires = "queue", value_parser = clap::value_parser!(i64).range(0..))]
     offset: Option<i64>,
     /// For topics without a route (light message queues): the topic that has it
     #[arg(short = 'c', long = "cluster", value_name = "PARENT", value_parser = name)]
     via: Option<String>,
-    /// Nothing: brokers know the language of their clients
+    /// No effect: brokers know the language of their clients
     #[arg(long = "cplus", hide = true)]
     cplus: bool,
 }
@@ -110,7 +110,7 @@ impl ResetOffsetByTime {
     }
 }
 
-/// Move a group in a topic to the end, past everything that is there now
+/// Reset a group's offsets in a topic to the end, skipping the backlog
 #[derive(Debug, Args)]
 pub(super) struct SkipAccumulatedMessage {
     /// Name of the group
@@ -119,8 +119,8 @@ pub(super) struct SkipAccumulatedMessage {
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// Also forward, which skipping is [default: true]
-    #[arg(short = 'f', long = "force", value_name = "BOOL", value_parser = truth)]
+    /// Whether to reset forward, as skipping requires [default: true]
+    #[arg(short = 'f', long = "force", value_name = "BOOL", value_parser = boolean)]
     force: Option<bool>,
     /// For topics without a route (light message queues): the topic that has it
     #[arg(short = 'c', long = "cluster", value_name = "PARENT", value_parser = name)]
@@ -140,36 +140,36 @@ impl SkipAccumulatedMessage {
     }
 }
 
-/// Set one group's offsets in a topic to another group's
+/// Copy one group's offsets in a topic to another group
 #[derive(Debug, Args)]
 pub(super) struct CloneGroupOffset {
-    /// From this group
+    /// Source group
     #[arg(short = 's', long = "srcGroup", value_name = "GROUP", value_parser = name)]
     from: String,
-    /// To this group
+    /// Destination group
     #[arg(short = 'd', long = "destGroup", value_name = "GROUP", value_parser = name)]
     to: String,
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// Accepted as mqadmin does, without effect there and here
-    #[arg(short = 'o', long = "offline", value_name = "BOOL", value_parser = truth)]
+    /// Accepted for compatibility with mqadmin, without effect in both
+    #[arg(short = 'o', long = "offline", value_name = "BOOL", value_parser = boolean)]
     offline: Option<bool>,
 }
 
 impl CloneGroupOffset {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &reset::clone(cluster, &self.from, &self.to, &self.topic).await?)
+        print_steps(out, &reset::clone(cluster, &self.from, &self.to, &self.topic).await?)
     }
 }
 
-/// Watch all groups: what is left to consume and what looks wrong
+/// Monitor all groups: backlog and problems
 #[derive(Debug, Args)]
 pub(super) struct StartMonitoring {
-    /// Look again every so many seconds
+    /// Repeat after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     interval: u64,
-    /// End after so many looks [default: only when interrupted]
+    /// End after this many rounds [default: only when interrupted]
     #[arg(long, value_name = "COUNT")]
     rounds: Option<u64>,
 }

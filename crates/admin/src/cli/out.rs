@@ -1,4 +1,4 @@
-//! Where results go: standard output, as tables or as JSON.
+//! Output of results on standard output, as tables or as JSON.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::Error;
 use crate::show::Show;
 
-/// Prints results, each at once, so that a long run shows what it has.
+/// Prints each result at once, so that a long run shows its progress.
 pub(super) struct Out {
     json: bool,
     printed: bool,
@@ -19,7 +19,7 @@ impl Out {
         Self { json, printed: false }
     }
 
-    /// Prints a result: a document on a line of its own, or a table.
+    /// Prints a result: a JSON document in one line, or a table.
     pub(super) fn emit<T: Serialize + Show>(&mut self, result: &T) -> Result<(), Error> {
         if !self.json {
             return self.text(&result.shown());
@@ -28,7 +28,7 @@ impl Out {
         self.text(&format!("{}\n", text::json(&line)))
     }
 
-    /// As [`Out::emit`], with an empty line between results that are tables.
+    /// Like [`Out::emit`], with an empty line between tables.
     pub(super) fn emit_apart<T: Serialize + Show>(&mut self, result: &T) -> Result<(), Error> {
         if self.printed && !self.json {
             self.text("\n")?;
@@ -36,7 +36,7 @@ impl Out {
         self.emit(result)
     }
 
-    /// Prints text as it is.
+    /// Prints text unchanged.
     pub(super) fn text(&mut self, text: &str) -> Result<(), Error> {
         self.printed = true;
         let mut stdout = io::stdout().lock();

@@ -1,9 +1,9 @@
-//! Verbs that send.
+//! Verbs for sending.
 
 use clap::Args;
 use serde::Serialize;
 
-use super::flags::{Rounds, name, told, truth};
+use super::flags::{Rounds, boolean, name, print_steps};
 use super::out::Out;
 use crate::message::send::{self, Draft, RoundTrips};
 use crate::show::{Page, Show, Table};
@@ -24,14 +24,14 @@ pub(super) struct SendMessage {
     /// The tag
     #[arg(short = 'c', long = "tags", value_name = "TAG", value_parser = name)]
     tags: Option<String>,
-    /// To this broker, by name
+    /// Name of the broker
     #[arg(short = 'b', long = "broker", value_name = "BROKER", value_parser = name, requires = "queue")]
     broker: Option<String>,
-    /// To this queue of the broker
+    /// Queue id at the broker
     #[arg(short = 'i', long = "qid", value_name = "QUEUE", requires = "broker", value_parser = clap::value_parser!(i32).range(0..))]
     queue: Option<i32>,
-    /// With a trace of it [default: false]
-    #[arg(short = 'm', long = "msgTraceEnable", value_name = "BOOL", value_parser = truth)]
+    /// Whether to write a trace [default: false]
+    #[arg(short = 'm', long = "msgTraceEnable", value_name = "BOOL", value_parser = boolean)]
     traced: Option<bool>,
 }
 
@@ -49,60 +49,60 @@ impl SendMessage {
     }
 }
 
-/// Send messages to a topic and show how long each took
+/// Send messages to a topic and show the round trip of each
 #[derive(Debug, Args)]
 pub(super) struct CheckMsgSendRt {
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// How many
+    /// Number of messages
     #[arg(short = 'a', long = "amount", value_name = "COUNT", default_value_t = 100)]
     amount: usize,
-    /// Bytes of each body
+    /// Size of each body in bytes
     #[arg(short = 's', long = "size", value_name = "BYTES", default_value_t = 128)]
     size: usize,
 }
 
 impl CheckMsgSendRt {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &send::round_trips(cluster, &self.topic, self.amount, self.size).await?)
+        print_steps(out, &send::round_trips(cluster, &self.topic, self.amount, self.size).await?)
     }
 }
 
-/// Send messages to a broker's own topic and show how long each took
+/// Send messages to a broker's own topic and show the round trip of each
 #[derive(Debug, Args)]
 pub(super) struct SendMsgStatus {
     /// Name of the broker
     #[arg(short = 'b', long = "brokerName", value_name = "BROKER", value_parser = name)]
     broker: String,
-    /// Bytes of each body
+    /// Size of each body in bytes
     #[arg(short = 's', long = "messageSize", value_name = "BYTES", default_value_t = 128)]
     size: usize,
-    /// How many
+    /// Number of messages
     #[arg(short = 'c', long = "count", value_name = "COUNT", default_value_t = 50)]
     count: usize,
 }
 
 impl SendMsgStatus {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &send::round_trips(cluster, &self.broker, self.count, self.size).await?)
+        print_steps(out, &send::round_trips(cluster, &self.broker, self.count, self.size).await?)
     }
 }
 
-/// Send to every broker's own topic again and again and show how long it takes
+/// Send to every broker's own topic repeatedly and show the round trips
 #[derive(Debug, Args)]
 pub(super) struct ClusterRt {
-    /// Messages for each broker and round
+    /// Number of messages per broker and round
     #[arg(short = 'a', long = "amount", value_name = "COUNT", default_value_t = 100)]
     amount: usize,
-    /// Bytes of each body
+    /// Size of each body in bytes
     #[arg(short = 's', long = "size", value_name = "BYTES", default_value_t = 128)]
     size: usize,
     /// Only this cluster
     #[arg(short = 'c', long = "cluster", value_name = "CLUSTER", value_parser = name)]
     cluster: Option<String>,
-    /// One line for each broker, fields separated by | [default: false]
-    #[arg(short = 'p', long = "printLog", value_name = "BOOL", value_parser = truth)]
+    /// One line per broker, fields separated by | [default: false]
+    #[arg(short = 'p', long = "printLog", value_name = "BOOL", value_parser = boolean)]
     as_log: Option<bool>,
     /// Name of the machine room in those lines
     #[arg(short = 'm', long = "machineRoom", value_name = "NAME", default_value = "noname")]
@@ -110,12 +110,12 @@ pub(super) struct ClusterRt {
     /// Seconds between rounds
     #[arg(short = 'i', long = "interval", value_name = "SECONDS", default_value_t = 10)]
     interval: u64,
-    /// End after so many rounds [default: only when interrupted]
+    /// End after this many rounds [default: only when interrupted]
     #[arg(long, value_name = "COUNT")]
     rounds: Option<u64>,
 }
 
-/// How long sends took, broker by broker.
+/// Round trips of all brokers.
 #[derive(Serialize)]
 struct Round {
     brokers: Vec<BrokerTrips>,

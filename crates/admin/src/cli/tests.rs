@@ -1,4 +1,4 @@
-//! Every verb takes the flags that mqadmin documents, short and long.
+//! Every verb accepts the flags that mqadmin documents, short and long.
 use super::*;
 
 fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -6,7 +6,7 @@ fn parse(line: &str) -> Result<Arguments, clap::Error> {
     let all = ["apogeemq".into(), "admin".into()].into_iter().chain(words).collect();
     let mut words = normalized(all);
     words.remove(0);
-    Alone::try_parse_from(words).map(|alone| alone.arguments)
+    AdminCommand::try_parse_from(words).map(|alone| alone.arguments)
 }
 
 /// A verb with its flags as `mqadmin help VERB` lists them: `short long value`, value `-` for none; flags after `|` are another call's.
@@ -143,7 +143,7 @@ fn call(verb: &str, flags: &str, spelling: usize) -> String {
 }
 
 #[test]
-fn every_verb_takes_the_flags_of_mqadmin_in_every_spelling() {
+fn every_verb_accepts_the_flags_of_mqadmin_in_every_spelling() {
     for (verb, calls) in DOCUMENTED {
         for flags in calls.split('|') {
             for spelling in 0..3 {
@@ -156,20 +156,20 @@ fn every_verb_takes_the_flags_of_mqadmin_in_every_spelling() {
 
 #[test]
 fn every_verb_has_its_flags_checked() {
-    let command = Alone::command();
+    let command = AdminCommand::command();
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         assert!(DOCUMENTED.iter().any(|(name, _)| *name == verb.get_name()), "{}", verb.get_name());
-        assert!(verb.get_about().is_some(), "{} says nothing about itself", verb.get_name());
+        assert!(verb.get_about().is_some(), "{} has no description", verb.get_name());
     }
 }
 
 #[test]
 fn the_command_line_is_consistent() {
-    Alone::command().debug_assert();
+    AdminCommand::command().debug_assert();
 }
 
 #[test]
-fn verbs_are_found_in_any_case_and_name_servers_before_and_behind_them() {
+fn verbs_are_found_in_any_case_and_name_servers_before_and_after_them() {
     for line in ["topiclist", "TOPICLIST", "-n~h:1~topicList", "topicList~-n~h:1~--output~json"] {
         assert!(parse(line).is_ok(), "{line}");
     }
@@ -190,7 +190,7 @@ fn a_value_that_looks_like_a_flag_stays_a_value() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused() {
+fn contradicting_flags_are_refused() {
     for line in [
         "updateTopic~-t~T",
         "updateTopic~-t~T~-b~h:1~-c~C",

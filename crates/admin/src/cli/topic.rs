@@ -1,4 +1,4 @@
-//! Verbs about topics.
+//! Verbs for topics.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,38 +6,38 @@ use std::path::PathBuf;
 use clap::Args;
 use protocol::topic::{TopicConfig, perm, sys_flag};
 
-use super::flags::{Place, attributes, list_from, name, told, truth};
+use super::flags::{TargetFlags, attributes, boolean, list_from, name, print_steps};
 use super::out::Out;
 use crate::{Cluster, Error, stats, topic};
 
-/// Queues of a topic that does not say how many, as mqadmin has it.
+/// Default number of queues of a topic, as in mqadmin.
 const QUEUES: i32 = 8;
 
 /// Create a topic, or change its settings
 #[derive(Debug, Args)]
 pub(super) struct UpdateTopic {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// Queues to read
+    /// Number of read queues
     #[arg(short = 'r', long = "readQueueNums", value_name = "COUNT", default_value_t = QUEUES)]
     read_queues: i32,
-    /// Queues to write
+    /// Number of write queues
     #[arg(short = 'w', long = "writeQueueNums", value_name = "COUNT", default_value_t = QUEUES)]
     write_queues: i32,
     /// Permission: 2 write, 4 read, 6 both
     #[arg(short = 'p', long = "perm", value_name = "PERM", default_value_t = perm::READ | perm::WRITE, value_parser = clap::value_parser!(i32).range(0..8))]
     perm: i32,
-    /// Whether order is kept across brokers
-    #[arg(short = 'o', long = "order", value_name = "BOOL", value_parser = truth)]
+    /// Whether messages are ordered across brokers
+    #[arg(short = 'o', long = "order", value_name = "BOOL", value_parser = boolean)]
     order: Option<bool>,
     /// Whether it is a unit topic
-    #[arg(short = 'u', long = "unit", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 'u', long = "unit", value_name = "BOOL", value_parser = boolean)]
     unit: Option<bool>,
     /// Whether it has unit subscriptions
-    #[arg(short = 's', long = "hasUnitSub", value_name = "BOOL", value_parser = truth)]
+    #[arg(short = 's', long = "hasUnitSub", value_name = "BOOL", value_parser = boolean)]
     unit_sub: Option<bool>,
     /// Changes to attributes: +name=value,-name,...
     #[arg(short = 'a', long = "attributes", value_name = "CHANGES", value_parser = attributes, allow_hyphen_values = true)]
@@ -57,7 +57,7 @@ impl UpdateTopic {
             attributes: self.attributes.clone().unwrap_or_default(),
             ..TopicConfig::default()
         };
-        told(out, &topic::create(cluster, &self.place.target()?, &config).await?)
+        print_steps(out, &topic::create(cluster, &self.target.target()?, &config).await?)
     }
 }
 
@@ -65,7 +65,7 @@ impl UpdateTopic {
 #[derive(Debug, Args)]
 pub(super) struct UpdateTopicList {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     /// File with a JSON list of topic settings (topicName, readQueueNums, writeQueueNums, perm, ...)
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     file: PathBuf,
@@ -75,9 +75,9 @@ impl UpdateTopicList {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
         let topics: Vec<TopicConfig> = list_from(&self.file)?;
         if topics.iter().any(|topic| topic.topic_name.is_empty()) {
-            return Err(Error::Invalid(format!("{}: a topic lacks its topicName", self.file.display())));
+            return Err(Error::Invalid(format!("{}: a topic has no topicName", self.file.display())));
         }
-        told(out, &topic::create_list(cluster, &self.place.target()?, topics).await?)
+        print_steps(out, &topic::create_list(cluster, &self.target.target()?, topics).await?)
     }
 }
 
@@ -87,14 +87,14 @@ pub(super) struct DeleteTopic {
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// Of which cluster
+    /// Name of the cluster
     #[arg(short = 'c', long = "clusterName", value_name = "CLUSTER", value_parser = name)]
     cluster: String,
 }
 
 impl DeleteTopic {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &topic::delete(cluster, &self.cluster, &self.topic).await?)
+        print_steps(out, &topic::delete(cluster, &self.cluster, &self.topic).await?)
     }
 }
 
@@ -102,7 +102,7 @@ impl DeleteTopic {
 #[derive(Debug, Args)]
 pub(super) struct UpdateTopicPerm {
     #[command(flatten)]
-    place: Place,
+    target: TargetFlags,
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
@@ -113,7 +113,10 @@ pub(super) struct UpdateTopicPerm {
 
 impl UpdateTopicPerm {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        told(out, &topic::set_perm(cluster, &self.place.target()?, &self.topic, self.perm).await?)
+        print_steps(
+            out,
+            &topic::set_perm(cluster, &self.target.target()?, &self.topic, self.perm).await?,
+        )
     }
 }
 
@@ -123,7 +126,7 @@ pub(super) struct UpdateOrderConf {
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// What to do
+    /// The operation
     #[arg(short = 'm', long = "method", value_enum, value_name = "METHOD")]
     method: Method,
     /// BROKER:QUEUES;BROKER:QUEUES...
@@ -144,17 +147,17 @@ impl UpdateOrderConf {
             Method::Get => out.emit(&topic::order::find(cluster, &self.topic).await?),
             Method::Put => {
                 let conf = self.conf.as_deref().unwrap_or_default();
-                told(out, &topic::order::put(cluster, &self.topic, conf).await)
+                print_steps(out, &topic::order::put(cluster, &self.topic, conf).await)
             }
-            Method::Delete => told(out, &topic::order::delete(cluster, &self.topic).await),
+            Method::Delete => print_steps(out, &topic::order::delete(cluster, &self.topic).await),
         }
     }
 }
 
-/// List the topics that the name server knows
+/// List the topics of the name server
 #[derive(Debug, Args)]
 pub(super) struct TopicList {
-    /// With clusters and consumer groups
+    /// Show clusters and consumer groups
     #[arg(short = 'c', long = "clusterModel")]
     with_clusters: bool,
 }
@@ -168,13 +171,13 @@ impl TopicList {
     }
 }
 
-/// Show where a topic is
+/// Show the route of a topic
 #[derive(Debug, Args)]
 pub(super) struct TopicRoute {
     /// Name of the topic
     #[arg(short = 't', long = "topic", value_name = "TOPIC", value_parser = name)]
     topic: String,
-    /// As a list, which it is without this too
+    /// Accepted for compatibility with mqadmin; it is always a list
     #[arg(short = 'l', long = "list")]
     list: bool,
 }
@@ -185,7 +188,7 @@ impl TopicRoute {
     }
 }
 
-/// Show how full a topic's queues are
+/// Show the offsets of a topic's queues
 #[derive(Debug, Args)]
 pub(super) struct TopicStatus {
     /// Name of the topic
@@ -216,7 +219,7 @@ impl TopicClusterList {
     }
 }
 
-/// Show how consumers would share a topic's queues
+/// Show how a topic's queues would be allocated to consumers
 #[derive(Debug, Args)]
 pub(super) struct AllocateMq {
     /// Name of the topic
@@ -233,7 +236,7 @@ impl AllocateMq {
     }
 }
 
-/// Show the traffic of topics and their consumers
+/// Show the traffic of topics and their groups
 #[derive(Debug, Args)]
 pub(super) struct StatsAll {
     /// Only topics with traffic in the last day

@@ -1,4 +1,4 @@
-//! A message's body for people: decompressed, and as text where it is text.
+//! A message's body in readable form: decompressed, and as text if it is text.
 
 use std::fmt::Write;
 use std::io::Read;
@@ -8,18 +8,18 @@ use flate2::read::ZlibDecoder;
 use message::{Record, sys_flag};
 use serde::Serialize;
 
-/// Most bytes a compressed body may unfold to; a broker takes 4 MiB in general.
+/// Maximum size of a decompressed body in bytes. A broker accepts 4 MiB by default.
 const MAX_INFLATED: u64 = 16 << 20;
 
-/// What the bytes of a body mean.
+/// How a body is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Charset {
-    /// UTF-8; what is none is shown in hex.
+    /// UTF-8; other bodies are shown in hex.
     #[default]
     Utf8,
-    /// One byte, one character.
+    /// ISO-8859-1: one character per byte.
     Latin1,
-    /// No text.
+    /// Hex.
     Hex,
 }
 
@@ -36,19 +36,19 @@ impl FromStr for Charset {
     }
 }
 
-/// A body for people.
+/// A body in readable form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Body {
-    /// Bytes, decompressed where that was possible.
+    /// Size in bytes, decompressed if possible.
     pub body_size: usize,
     /// As text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// In hex, when it is no text.
+    /// In hex, if it is not text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_hex: Option<String>,
-    /// By what it is still compressed.
+    /// The compression that could not be undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compressed: Option<&'static str>,
 }
@@ -71,18 +71,18 @@ impl Body {
         }
     }
 
-    /// One line of it.
+    /// The body in one line.
     pub fn shown(&self) -> String {
         match (&self.body, &self.body_hex, self.compressed) {
             (Some(text), ..) => text.clone(),
             (None, Some(hex), Some(by)) => format!("{} bytes compressed by {by}: {hex}", self.body_size),
-            (None, Some(hex), None) => format!("{} bytes that are no text: {hex}", self.body_size),
+            (None, Some(hex), None) => format!("{} bytes that are not text: {hex}", self.body_size),
             (None, None, _) => String::new(),
         }
     }
 }
 
-/// The body as its producer made it; else as it is stored, and by what it is compressed.
+/// The decompressed body, or the stored body and its compression if that is not supported.
 pub(crate) fn plain(record: &Record<'_>) -> (Vec<u8>, Option<&'static str>) {
     if record.sys_flag & sys_flag::COMPRESSED == 0 {
         return (record.body.to_vec(), None);
@@ -142,13 +142,13 @@ mod tests {
     fn text_is_shown_as_text_and_the_rest_in_hex() {
         assert_eq!(body("grüße".as_bytes(), 0, Charset::Utf8).shown(), "grüße");
         assert_eq!(body(b"gr\xfc\xdfe", 0, Charset::Latin1).shown(), "grüße");
-        assert_eq!(body(b"\xff\x00", 0, Charset::Utf8).shown(), "2 bytes that are no text: ff00");
+        assert_eq!(body(b"\xff\x00", 0, Charset::Utf8).shown(), "2 bytes that are not text: ff00");
         assert_eq!("hex".parse(), Ok(Charset::Hex));
         assert!("GBK".parse::<Charset>().is_err());
     }
 
     #[test]
-    fn compressed_bodies_are_unfolded_where_they_can_be() {
+    fn compressed_bodies_are_decompressed_if_supported() {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(&[b'a'; 5_000]).unwrap();
         let deflated = encoder.finish().unwrap();

@@ -1,4 +1,4 @@
-//! Messages: found (`query.rs`), read in bulk (`read.rs`), sent (`send.rs`), followed (`track.rs`, `trace.rs`). Here is what one looks like.
+//! Messages: queries (`query.rs`), reading in bulk (`read.rs`), sending (`send.rs`), consumption (`track.rs`) and traces (`trace.rs`).
 
 pub mod body;
 pub mod query;
@@ -16,14 +16,14 @@ use serde::Serialize;
 use crate::message::body::Body;
 use crate::message::track::Track;
 
-/// The group in whose name messages are looked at; its offsets are never kept.
+/// The group with which messages are read. Its offsets are never committed.
 pub(crate) const TOOLS_GROUP: &str = "TOOLS_CONSUMER";
 
 /// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Found {
-    /// The id that its producer knows: the unique key, else the offset id.
+    /// The id that its producer knows: the unique key, or the offset id if there is none.
     pub msg_id: String,
     /// The id that says where it is stored.
     pub offset_msg_id: String,
@@ -37,19 +37,19 @@ pub struct Found {
     pub keys: Option<String>,
     /// The queue.
     pub queue_id: i32,
-    /// Its offset there.
+    /// Its queue offset.
     pub queue_offset: i64,
     /// Its offset in the log.
     pub commit_log_offset: i64,
-    /// How often consuming it failed.
+    /// How often its consumption failed.
     pub reconsume_times: i32,
-    /// When it was made, ms.
+    /// When it was created, ms.
     pub born_timestamp: i64,
     /// When it was stored, ms.
     pub store_timestamp: i64,
-    /// Who made it.
+    /// The producer's address.
     pub born_host: String,
-    /// Who stored it.
+    /// The broker's address.
     pub store_host: String,
     /// System flag bits.
     pub sys_flag: i32,
@@ -57,16 +57,16 @@ pub struct Found {
     pub flag: i32,
     /// All properties.
     pub properties: BTreeMap<String, String>,
-    /// What it says.
+    /// The body.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub body: Option<Body>,
-    /// Who consumed it, where asked for.
+    /// Which groups consumed it, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracks: Option<Vec<Track>>,
 }
 
 impl Found {
-    /// A record as it stands in the log, its body decompressed and read as `charset`.
+    /// A stored record with its body decompressed and read as `charset`.
     pub fn new(record: &Record<'_>, charset: body::Charset) -> Self {
         let property = |name: &str| properties::text(record.properties, name).map(Cow::into_owned);
         let offset_msg_id = id::offset_id(record.store_host, record.log_offset);

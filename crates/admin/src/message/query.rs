@@ -1,4 +1,4 @@
-//! Finding messages: by id, key, unique key, queue offset; raw queue entries; and what may be done with one that was found.
+//! Queries for messages by id, key, unique key and queue offset; raw queue entries; pushing a message to a consumer.
 
 use bytes::Bytes;
 use client::{KeyQuery, Outcome, PullOptions, Puller, records};
@@ -19,19 +19,19 @@ pub struct Messages {
     pub messages: Vec<Found>,
 }
 
-/// What to look for in an index.
+/// A query by key.
 #[derive(Debug, Clone)]
 pub struct Search<'a> {
-    /// What.
+    /// The key and its topic.
     pub query: KeyQuery<'a>,
-    /// At the brokers of one cluster only; for topics without a route, the topic that has it.
+    /// Only brokers of this cluster; for topics without a route, the topic whose route is used.
     pub cluster: Option<&'a str>,
 }
 
 /// Messages by key or unique key, from all brokers of the topic.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there are none; the topic is unknown; a broker does not answer.
+/// [`Error::NotFound`] if there are none; [`Error::Call`] if the topic is unknown or a broker does not answer.
 pub async fn by_key(cluster: &Cluster, search: &Search<'_>, charset: Charset) -> Result<Messages, Error> {
     let found = stored_by_key(cluster, search).await?;
     let mut messages: Vec<_> = found.iter().flat_map(|body| matching(body, search, charset)).collect();
@@ -46,7 +46,7 @@ pub async fn by_key(cluster: &Cluster, search: &Search<'_>, charset: Charset) ->
     Ok(Messages { messages })
 }
 
-/// The stored records that brokers answer with; what only has the key's hash is among them.
+/// The records in the answers of brokers, including those that only share the hash of the key.
 pub(crate) async fn stored_by_key(cluster: &Cluster, search: &Search<'_>) -> Result<Vec<Bytes>, Error> {
     let mut brokers = cluster.brokers_with(search.query.topic, search.cluster).await?;
     let has_route = brokers.iter().any(|broker| Some(broker.cluster.as_str()) == search.cluster);
@@ -63,7 +63,7 @@ fn matching(body: &Bytes, search: &Search<'_>, charset: Charset) -> Vec<Found> {
     found.map(|record| Found::new(&record, charset)).collect()
 }
 
-/// Indexes know hashes only, so a broker may answer with messages of other keys.
+/// Indexes have only hashes, so a broker may answer with messages of other keys.
 fn matches(record: &Record<'_>, query: &KeyQuery<'_>) -> bool {
     let indexed = Indexed::of(record.properties);
     if query.unique {
@@ -76,7 +76,7 @@ fn matches(record: &Record<'_>, query: &KeyQuery<'_>) -> bool {
 /// The message with an offset id or a unique key.
 ///
 /// # Errors
-/// As [`by_key`]; the broker that an offset id names cannot be reached or has no message there.
+/// [`Error`] as in [`by_key`]; the broker that an offset id names cannot be reached or has no message there.
 pub async fn by_id(cluster: &Cluster, topic: &str, msg_id: &str, via: Option<&str>, charset: Charset) -> Result<Found, Error> {
     let stored = stored_by_id(cluster, topic, msg_id, via).await?;
     Ok(Found::new(&first(&stored)?, charset))
@@ -84,11 +84,11 @@ pub async fn by_id(cluster: &Cluster, topic: &str, msg_id: &str, via: Option<&st
 
 /// The record of [`by_id`].
 pub(crate) async fn stored_by_id(cluster: &Cluster, topic: &str, msg_id: &str, via: Option<&str>) -> Result<Bytes, Error> {
-    // A unique key has as many digits as an offset id, but what stands in the port's place is no port in general.
+    // A unique key has as many digits as an offset id, but the digits of the port are usually not a port.
     if id::parse_offset_id(msg_id).is_some() {
         return match cluster.client().view(msg_id, Some(topic)).await {
             Ok(body) => Ok(body),
-            // It was a unique key after all.
+            // It was a unique key.
             Err(error) => match stored_by_unique_key(cluster, topic, msg_id, via).await {
                 Ok(body) => Ok(body),
                 Err(_) => Err(error.into()),
@@ -122,7 +122,7 @@ pub(crate) fn first(body: &Bytes) -> Result<Record<'_>, Error> {
 /// The message at an offset of a queue.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none; the broker is unknown or does not answer.
+/// [`Error::NotFound`] if there is none; [`Error`] if the broker is unknown or does not answer.
 pub async fn by_offset(
     cluster: &Cluster,
     topic: &str,
@@ -131,11 +131,11 @@ pub async fn by_offset(
     charset: Charset,
 ) -> Result<Found, Error> {
     let queue = cluster.queue(topic, broker, queue_id).await?;
-    let wish = PullOptions {
+    let options = PullOptions {
         max_messages: 1,
         ..PullOptions::default()
     };
-    let pulled = Puller::new(cluster.client(), TOOLS_GROUP).pull(&queue, offset, &wish).await?;
+    let pulled = Puller::new(cluster.client(), TOOLS_GROUP).pull(&queue, offset, &options).await?;
     if pulled.outcome == Outcome::Found {
         let record = pulled.records().next().transpose()?;
         if let Some(record) = record.filter(|record| record.queue_offset.0 == offset) {
@@ -148,10 +148,10 @@ pub async fn by_offset(
     )))
 }
 
-/// Entries of a consume queue from an offset on; at the broker of an address, or the first that has the topic.
+/// Entries of a consume queue from an offset on, at the broker with an address or the first broker of the topic.
 ///
 /// # Errors
-/// The topic is unknown; the broker refuses or does not answer.
+/// [`Error`] if the topic is unknown, or the broker refuses or does not answer.
 pub async fn entries(cluster: &Cluster, broker: Option<&str>, header: &QueryConsumeQueueHeader<'_>) -> Result<ConsumeQueueEntries, Error> {
     let address = match broker {
         Some(address) => address.to_owned(),
@@ -166,10 +166,10 @@ pub async fn entries(cluster: &Cluster, broker: Option<&str>, header: &QueryCons
     Ok(cluster.client().queue_entries(&address, header).await?)
 }
 
-/// Has a connected consumer consume a message now.
+/// Tells a connected consumer to consume a message now.
 ///
 /// # Errors
-/// The message is not found; the consumer is unknown, or consumes by pulling.
+/// [`Error`] if the message is not found, or the consumer is unknown or is a pull consumer.
 pub async fn push(
     cluster: &Cluster,
     topic: &str,

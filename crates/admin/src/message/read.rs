@@ -1,4 +1,4 @@
-//! Reading queues in bulk, in batches, without keeping offsets.
+//! Reading queues in batches, without committing offsets.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,32 @@ use crate::message::body::Charset;
 use crate::message::{Found, TOOLS_GROUP};
 use crate::{Cluster, Error};
 
-/// Messages of one pull.
+/// Messages per pull.
 const BATCH: i64 = 32;
 
-/// Which part of a queue.
+/// A part of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
-    /// Stored from this time on, ms.
+    /// Minimum store time, ms.
     pub begin: Option<i64>,
-    /// Stored before this time, ms.
+    /// End of store times, exclusive, ms.
     pub end: Option<i64>,
-    /// From this offset on.
+    /// Minimum queue offset.
     pub from: Option<i64>,
 }
 
-/// What of it, and how.
+/// Options of reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
-    /// In whose name; its offsets are not touched.
+pub struct ReadOptions {
+    /// The group to pull with. Its offsets are not changed.
     pub group: String,
     /// Tags, `A || B`, or `*`.
     pub filter: String,
-    /// What bodies are.
+    /// How bodies are shown.
     pub charset: Charset,
 }
 
-impl Default for Look {
+impl Default for ReadOptions {
     fn default() -> Self {
         Self {
             group: TOOLS_GROUP.to_owned(),
@@ -44,7 +44,7 @@ impl Default for Look {
     }
 }
 
-/// What was read of a queue.
+/// Result of reading a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueRead {
@@ -54,22 +54,22 @@ pub struct QueueRead {
     pub broker: String,
     /// The queue.
     pub queue_id: i32,
-    /// The first offset looked at.
+    /// The first offset that was read.
     pub from_offset: i64,
-    /// The offset at which looking ended.
+    /// The offset at which reading ended.
     pub to_offset: i64,
     /// Messages that matched.
     pub messages: usize,
-    /// How many messages have each tag, where asked for.
+    /// Number of messages by tag, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, usize>>,
 }
 
-/// A queue on its way to being read.
+/// Reads a queue.
 pub struct QueueReader {
     puller: Puller,
     queue: Queue,
-    wish: PullOptions,
+    pull: PullOptions,
     charset: Charset,
     from: i64,
     next: i64,
@@ -78,11 +78,11 @@ pub struct QueueReader {
 }
 
 impl QueueReader {
-    /// A reader of a part of a queue; the part's ends are asked for now.
+    /// Opens a reader of a part of a queue. Looks up the first and last offset of the part.
     ///
     /// # Errors
-    /// The broker does not answer.
-    pub async fn open(cluster: &Cluster, queue: Queue, span: Span, look: &Look) -> Result<Self, Error> {
+    /// [`Error::Call`] if the broker does not answer.
+    pub async fn open(cluster: &Cluster, queue: Queue, span: Span, options: &ReadOptions) -> Result<Self, Error> {
         let client = cluster.client();
         let begin = match span.begin {
             Some(time) => client.offset_at(&queue, time).await?,
@@ -93,15 +93,15 @@ impl QueueReader {
             None => client.max_offset(&queue).await?,
         };
         let next = begin.max(span.from.unwrap_or(begin));
-        let wish = PullOptions {
-            filter: look.filter.clone(),
+        let pull = PullOptions {
+            filter: options.filter.clone(),
             ..PullOptions::default()
         };
         Ok(Self {
-            puller: Puller::new(client, &look.group),
+            puller: Puller::new(client, &options.group),
             queue,
-            wish,
-            charset: look.charset,
+            pull,
+            charset: options.charset,
             from: next,
             next,
             end,
@@ -109,7 +109,7 @@ impl QueueReader {
         })
     }
 
-    /// Offsets still to be looked at.
+    /// Number of offsets that remain.
     pub fn left(&self) -> i64 {
         self.end.saturating_sub(self.next).max(0)
     }
@@ -122,14 +122,14 @@ impl QueueReader {
     /// The next messages; `None` at the end.
     ///
     /// # Errors
-    /// The broker refuses or does not answer.
+    /// [`Error::Call`] if the broker refuses or does not answer.
     pub async fn next(&mut self) -> Result<Option<Vec<Found>>, Error> {
         if self.next >= self.end {
             return Ok(None);
         }
-        self.wish.max_messages = BATCH.min(self.left()) as i32;
-        let pulled = self.puller.pull(&self.queue, self.next, &self.wish).await?;
-        // A broker that does not go on would keep us here forever.
+        self.pull.max_messages = BATCH.min(self.left()) as i32;
+        let pulled = self.puller.pull(&self.queue, self.next, &self.pull).await?;
+        // A broker that does not advance would make this loop endless.
         let stuck = pulled.next_offset <= self.next;
         self.next = pulled.next_offset;
         match pulled.outcome {
@@ -148,7 +148,7 @@ impl QueueReader {
         Ok(Some(batch))
     }
 
-    /// What was read.
+    /// The result.
     pub fn done(&self, tags: Option<BTreeMap<String, usize>>) -> QueueRead {
         QueueRead {
             topic: self.queue.topic.to_string(),

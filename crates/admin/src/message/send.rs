@@ -1,4 +1,4 @@
-//! Sending: one message, or many to see how long it takes.
+//! Sending: one message, or many for measuring round trips.
 
 use std::time::{Duration, Instant};
 
@@ -9,25 +9,25 @@ use serde::Serialize;
 use crate::message::{query, trace};
 use crate::{Cluster, Error, Steps, time};
 
-/// What bodies are made of that only have a size.
+/// Content of bodies of a given size.
 const FILLER: u8 = b'a';
-/// In whose name stored messages are sent again.
+/// Producer group for sending stored messages again.
 const RESEND_GROUP: &str = "ReSendMsgById";
 
 /// A message to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draft<'a> {
-    /// Where to.
+    /// The topic.
     pub topic: &'a str,
-    /// What.
+    /// The body.
     pub body: &'a str,
     /// Keys, separated by blanks.
     pub keys: Option<&'a str>,
     /// The tag.
     pub tags: Option<&'a str>,
-    /// Broker name and queue; else the queues take turns.
+    /// Broker name and queue; without it, all queues in turn.
     pub queue: Option<(&'a str, i32)>,
-    /// With a record of it in the trace topic.
+    /// Whether to write a trace to the trace topic.
     pub traced: bool,
 }
 
@@ -39,9 +39,9 @@ pub struct SentMessage {
     pub broker: String,
     /// The queue.
     pub queue_id: i32,
-    /// Its offset there.
+    /// Its queue offset.
     pub queue_offset: i64,
-    /// How safe it is, in Apache's words.
+    /// Its durability, as Apache's send status.
     pub status: &'static str,
     /// The id that its producer knows.
     pub msg_id: String,
@@ -49,15 +49,15 @@ pub struct SentMessage {
     pub offset_msg_id: String,
 }
 
-/// How long sends took.
+/// Round trips of sends.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoundTrips {
-    /// Send by send.
+    /// One per send.
     pub sends: Vec<RoundTrip>,
-    /// How many succeeded.
+    /// Number of successful sends.
     pub succeeded: usize,
-    /// How many failed.
+    /// Number of failed sends.
     pub failed: usize,
     /// The mean over all but the first, which opens the connection, ms.
     pub average_ms: f64,
@@ -70,7 +70,7 @@ impl Steps for RoundTrips {
     }
 }
 
-/// How long a send took.
+/// Round trip of a send.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoundTrip {
@@ -88,7 +88,7 @@ pub struct RoundTrip {
 /// Sends a message.
 ///
 /// # Errors
-/// The topic or the broker is unknown; the broker refuses.
+/// [`Error`] if the topic or the broker is unknown, or the broker refuses.
 pub async fn send(cluster: &Cluster, draft: &Draft<'_>) -> Result<SentMessage, Error> {
     let mut message = Message::new(draft.topic, draft.body.to_owned());
     message = draft.keys.into_iter().fold(message, |message, keys| message.keys(keys));
@@ -112,10 +112,10 @@ pub async fn send(cluster: &Cluster, draft: &Draft<'_>) -> Result<SentMessage, E
     Ok(sent)
 }
 
-/// Sends a stored message again, as it is.
+/// Sends a copy of a stored message.
 ///
 /// # Errors
-/// It is not found; the broker refuses.
+/// [`Error`] if it is not found, or the broker refuses.
 pub async fn resend(cluster: &Cluster, topic: &str, msg_id: &str, via: Option<&str>) -> Result<SentMessage, Error> {
     let stored = query::stored_by_id(cluster, topic, msg_id, via).await?;
     let record = query::first(&stored)?;
@@ -123,7 +123,7 @@ pub async fn resend(cluster: &Cluster, topic: &str, msg_id: &str, via: Option<&s
         topic: record.topic.to_owned(),
         body: record.body.to_vec().into(),
         flag: record.flag,
-        // The body is sent as it is stored, compressed or not.
+        // The body is sent as stored, compressed or not.
         sys_flag: record.sys_flag & (sys_flag::COMPRESSED | sys_flag::COMPRESSION_TYPE_MASK),
         properties: record.properties.to_vec(),
     };
@@ -152,15 +152,15 @@ fn status(stored: Stored) -> &'static str {
     }
 }
 
-/// Sends `amount` messages of `size` bytes one after the other, the topic's queues in turn, and tells how long each took.
+/// Sends `amount` messages of `size` bytes one after the other to the topic's queues in turn, and measures each.
 ///
 /// # Errors
-/// The topic is unknown or has no queue that may be written. What fails at a broker is in the result.
+/// [`Error`] if the topic is unknown or has no writable queue. Failures at brokers are in the result.
 pub async fn round_trips(cluster: &Cluster, topic: &str, amount: usize, size: usize) -> Result<RoundTrips, Error> {
     let producer = Producer::new(cluster.client(), time::now_ms().to_string());
     let queues = producer.queues(topic).await?;
     if queues.is_empty() {
-        return Err(Error::NotFound(format!("topic {topic} has no queue that may be written")));
+        return Err(Error::NotFound(format!("topic {topic} has no writable queue")));
     }
     let body = vec![FILLER; size];
     let mut sends = Vec::new();

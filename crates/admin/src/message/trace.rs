@@ -1,4 +1,4 @@
-//! A message's trace: what clients with tracing on wrote of it into the trace topic.
+//! A message's trace: the records that clients with tracing wrote to the trace topic.
 //!
 //! A trace message's body is a list of records, each ended by U+0002, their fields separated by U+0001. The first field is the kind;
 //! which fields follow depends on it, and newer clients append to the end.
@@ -16,34 +16,34 @@ use crate::{Cluster, Error, time};
 
 const RECORD_END: char = '\u{2}';
 const FIELD_END: char = '\u{1}';
-/// In whose name traces are sent.
+/// Producer group of traces.
 const PRODUCER_GROUP: &str = "_INNER_TRACE_PRODUCER";
 
-/// What is known of a message's way.
+/// The trace of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trace {
-    /// Step by step, as they were found.
+    /// The steps, in the order in which they were found.
     pub steps: Vec<TraceStep>,
 }
 
-/// One step of a message's way.
+/// One step of a trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TraceStep {
     /// `Pub`, `SubBefore`, `SubAfter`, `EndTransaction` or `Recall`.
     pub kind: String,
-    /// The producer's or consumer's group; empty where older clients do not say.
+    /// The producer's or consumer's group; empty for older clients.
     pub group: String,
     /// The client's address.
     pub client_host: String,
-    /// When, ms; 0 where older clients do not say.
+    /// Time of the step, ms; 0 for older clients.
     pub timestamp: i64,
     /// How long it took, ms.
     pub cost_ms: i64,
-    /// Whether it succeeded; absent where the step has no outcome.
+    /// Whether it succeeded; absent if the step has no outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success: Option<bool>,
-    /// The topic, where the step says it.
+    /// The topic, if the step has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
 }
@@ -51,7 +51,7 @@ pub struct TraceStep {
 /// The trace of a message, from a trace topic.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is none; the topic is unknown; a broker does not answer.
+/// [`Error::NotFound`] if there is none; [`Error::Call`] if the topic is unknown or a broker does not answer.
 pub async fn by_id(cluster: &Cluster, query: KeyQuery<'_>) -> Result<Trace, Error> {
     let msg_id = query.key;
     let search = Search { query, cluster: None };
@@ -74,7 +74,7 @@ pub async fn by_id(cluster: &Cluster, query: KeyQuery<'_>) -> Result<Trace, Erro
     Ok(Trace { steps })
 }
 
-/// The steps of one message in a trace message; records that cannot be read are left out.
+/// The steps of one message in a trace message. Malformed records are skipped.
 fn parsed(text: &str, msg_id: &str, client_host: &str) -> Vec<TraceStep> {
     text.split(RECORD_END)
         .filter_map(|record| step(record, msg_id, client_host))
@@ -110,8 +110,8 @@ fn step(record: &str, msg_id: &str, client_host: &str) -> Option<TraceStep> {
     })
 }
 
-/// Writes a send into the trace topic, as clients with tracing on do. Where nobody has that topic yet, it goes to the broker that has the
-/// message, which makes it if it makes topics on first use.
+/// Writes a send to the trace topic, like clients with tracing. If no broker has that topic yet, the trace goes to the broker of the
+/// message, which creates the topic if automatic creation is on.
 pub(crate) async fn publish(
     cluster: &Cluster,
     draft: &Draft<'_>,
@@ -153,7 +153,7 @@ fn published(draft: &Draft<'_>, (group, took): (&str, Duration), sent: &SentMess
         &sent.broker,
         &size,
         &took,
-        // An ordinary message.
+        // A normal message.
         "0",
         &sent.offset_msg_id,
         "true",
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_published_is_read_back() {
+    fn a_published_trace_is_read_back() {
         let draft = Draft {
             topic: "t",
             body: "hello",
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_of_consumers_old_and_new_are_read_and_damaged_ones_passed_over() {
+    fn steps_of_old_and_new_consumers_are_read_and_malformed_ones_skipped() {
         let text = "SubAfter\u{1}R\u{1}ID\u{1}12\u{1}true\u{1}k\u{1}0\u{1}99\u{1}g\u{2}SubAfter\u{1}R\u{1}ID\u{1}3\u{1}false\u{1}k\u{2}?\u{1}\u{2}";
         let steps = parsed(text, "ID", "h");
         assert_eq!(steps.len(), 2);

@@ -1,4 +1,4 @@
-//! Who consumed a message: by each group's offsets, as far as they can tell.
+//! Which groups consumed a message, derived from their offsets.
 
 use protocol::heartbeat::{ConsumeType, MessageModel};
 use protocol::stats::ConsumerConnection;
@@ -7,41 +7,41 @@ use serde::Serialize;
 use crate::message::Found;
 use crate::{Cluster, Error, clients, offset};
 
-/// How a group stands to a message.
+/// Whether a group consumed a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Track {
     /// The group.
     pub consumer_group: String,
-    /// How it stands.
+    /// The state.
     pub state: TrackState,
-    /// Why that is not known.
+    /// Why it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// How a group stands to a message, in mqadmin's words.
+/// Whether a group consumed a message, in mqadmin's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TrackState {
-    /// It is past it.
+    /// Its offset is after the message.
     Consumed,
-    /// It is past it, and did not want it.
+    /// Its offset is after the message, and its filter does not match.
     ConsumedButFiltered,
-    /// It pulls; what it did is its own secret.
+    /// It is a pull consumer, whose progress the broker does not know.
     Pull,
-    /// Not yet.
+    /// Its offset is not after the message.
     NotConsumeYet,
     /// No consumer is connected.
     NotOnline,
     /// Each consumer keeps its own offset.
     ConsumeBroadcasting,
-    /// It cannot be said.
+    /// Unknown.
     Unknown,
 }
 
 impl TrackState {
-    /// The word.
+    /// mqadmin's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Consumed => "CONSUMED",
@@ -55,10 +55,10 @@ impl TrackState {
     }
 }
 
-/// How each group that consumes the message's topic stands to it.
+/// Whether each group of the message's topic consumed it.
 ///
 /// # Errors
-/// The topic is unknown, or its broker does not answer.
+/// [`Error::Call`] if the topic is unknown or its broker does not answer.
 pub async fn tracks(cluster: &Cluster, message: &Found, via: Option<&str>) -> Result<Vec<Track>, Error> {
     let brokers = cluster.brokers_with(&message.topic, via).await?;
     let mut groups = Vec::new();
@@ -86,7 +86,7 @@ async fn track(cluster: &Cluster, message: &Found, broker: &str, group: String) 
             Ok(false) => (TrackState::NotConsumeYet, None),
             Err(error) => (TrackState::Unknown, Some(error.to_string())),
         },
-        Err(error) if clients::nobody_is_there(&error) => (TrackState::NotOnline, None),
+        Err(error) if clients::is_no_consumer_connected(&error) => (TrackState::NotOnline, None),
         Err(error) => (TrackState::Unknown, Some(error.to_string())),
     };
     Track {

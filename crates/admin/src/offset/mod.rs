@@ -1,4 +1,4 @@
-//! How far groups are (here), and moving them (`reset.rs`).
+//! Progress of groups (here) and resetting offsets (`reset.rs`).
 
 pub mod reset;
 
@@ -13,23 +13,23 @@ use serde::Serialize;
 
 use crate::{Cluster, Error, clients};
 
-/// How far a group is.
+/// Progress of a group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupProgress {
     /// The group.
     pub group: String,
-    /// Messages consumed a second.
+    /// Messages consumed per second.
     pub consume_tps: f64,
     /// Messages not consumed yet.
     pub diff_total: i64,
-    /// Messages fetched and not consumed yet.
+    /// Messages pulled and not consumed yet.
     pub inflight_total: i64,
-    /// Queue by queue.
+    /// One per queue.
     pub queues: Vec<QueueProgress>,
 }
 
-/// How far a group is in one queue.
+/// Progress of a group in one queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueProgress {
@@ -37,7 +37,7 @@ pub struct QueueProgress {
     pub topic: String,
     /// The broker's name.
     pub broker: String,
-    /// The queue's number there.
+    /// The queue id.
     pub queue_id: i32,
     /// The queue's end.
     pub broker_offset: i64,
@@ -45,14 +45,14 @@ pub struct QueueProgress {
     pub consumer_offset: i64,
     /// Messages not consumed yet.
     pub diff: i64,
-    /// Messages fetched and not consumed yet.
+    /// Messages pulled and not consumed yet.
     pub inflight: i64,
-    /// Store time of the last consumed message, ms; 0 when there is none.
+    /// Store time of the last consumed message, ms; 0 if there is none.
     pub last_timestamp: i64,
-    /// Damaged messages that the group was led past since the broker started.
+    /// Damaged messages that the group skipped since the broker started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damaged: Option<u32>,
-    /// Address of the consumer that has the queue, where asked for and known.
+    /// Address of the consumer to which the queue is assigned, if requested and known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
 }
@@ -74,14 +74,14 @@ impl QueueProgress {
     }
 }
 
-/// All groups at a glance.
+/// Summaries of all groups.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GroupSummaries {
-    /// One for each group.
+    /// One per group.
     pub groups: Vec<GroupSummary>,
 }
 
-/// A group at a glance.
+/// Summary of a group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupSummary {
@@ -89,52 +89,52 @@ pub struct GroupSummary {
     pub group: String,
     /// Connected consumers.
     pub members: usize,
-    /// The lowest version among them.
+    /// Their lowest version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Who drives.
+    /// How they get messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consume_type: Option<ConsumeType>,
-    /// Who gets a message.
+    /// Which members get a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_model: Option<MessageModel>,
-    /// Messages consumed a second.
+    /// Messages consumed per second.
     pub consume_tps: f64,
     /// Messages not consumed yet.
     pub diff_total: i64,
 }
 
-/// How far the groups of one broker are.
+/// Progress of the groups of one broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerProgress {
     /// The broker.
     pub broker_addr: String,
-    /// Messages not consumed yet, over all groups, shown or not.
+    /// Messages not consumed yet over all groups, also those that are not listed.
     pub diff_total: i64,
-    /// Queue by queue.
+    /// One per queue.
     pub queues: Vec<GroupQueueProgress>,
 }
 
-/// How far a group of a broker is in one queue.
+/// Progress of a group of a broker in one queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GroupQueueProgress {
     /// The group.
     pub group: String,
-    /// How far.
+    /// The progress.
     #[serde(flatten)]
     pub progress: QueueProgress,
 }
 
-/// How far a group is, in one topic or in all of its own. `via` as in [`Cluster::route`].
+/// Progress of a group in one or all of its topics. `via` as in [`Cluster::route`].
 ///
 /// # Errors
-/// [`Error::NotFound`] when the group has no offsets; a server does not answer.
+/// [`Error::NotFound`] if the group has no offsets; [`Error::Call`] if a server does not answer.
 pub async fn progress(cluster: &Cluster, group: &str, topic: Option<&str>, via: Option<&str>) -> Result<GroupProgress, Error> {
     let stats = stats(cluster, group, topic, via).await?;
     if stats.offset_table.is_empty() {
         let place = topic.map_or_else(String::new, |topic| format!(" in topic {topic}"));
-        let why = "it never committed one, or it consumes by broadcasting and keeps its own";
+        let why = "it never committed any, or it is a broadcasting group whose members store their own";
         return Err(Error::NotFound(format!("group {group} has no offsets{place}: {why}")));
     }
     Ok(summed(group, stats.consume_tps, rows(stats)))
@@ -159,7 +159,7 @@ fn summed(group: &str, consume_tps: f64, mut queues: Vec<QueueProgress>) -> Grou
 /// [`progress`] with the consumer of each queue.
 ///
 /// # Errors
-/// As [`progress`].
+/// [`Error`] as in [`progress`].
 pub async fn progress_with_clients(cluster: &Cluster, group: &str, topic: Option<&str>, via: Option<&str>) -> Result<GroupProgress, Error> {
     let mut progress = progress(cluster, group, topic, via).await?;
     let owners = clients::owners(cluster, group).await?;
@@ -170,7 +170,7 @@ pub async fn progress_with_clients(cluster: &Cluster, group: &str, topic: Option
     Ok(progress)
 }
 
-/// What the brokers say of a group, put together; empty when it has no offsets.
+/// The statistics of a group from all its brokers; empty if it has no offsets.
 pub(crate) async fn stats(cluster: &Cluster, group: &str, topic: Option<&str>, via: Option<&str>) -> Result<ConsumeStats, Error> {
     let mut all = ConsumeStats::default();
     let brokers = match (topic, via) {
@@ -185,10 +185,10 @@ pub(crate) async fn stats(cluster: &Cluster, group: &str, topic: Option<&str>, v
     Ok(all)
 }
 
-/// All groups that have a retry topic, at a glance. What cannot be asked of a group counts as nothing.
+/// Summaries of all groups that have a retry topic. Values that cannot be queried are empty.
 ///
 /// # Errors
-/// No name server answers.
+/// [`Error::Call`] if no name server answers.
 pub async fn summaries(cluster: &Cluster) -> Result<GroupSummaries, Error> {
     let mut groups = Vec::new();
     for topic in cluster.client().topics().await? {
@@ -201,7 +201,7 @@ pub async fn summaries(cluster: &Cluster) -> Result<GroupSummaries, Error> {
 }
 
 async fn summary(cluster: &Cluster, group: &str) -> GroupSummary {
-    // A group may be without offsets, without members, or gone meanwhile: each leaves a gap, not an error.
+    // A group may have no offsets or no members, or be deleted meanwhile: a gap, not an error.
     let stats = stats(cluster, group, None, None).await.unwrap_or_default();
     let members = clients::consumers(cluster, group, None).await.ok();
     let connections = members
@@ -225,15 +225,15 @@ pub(crate) fn diff(offsets: &BTreeMap<MessageQueue, OffsetWrapper>) -> i64 {
     total(offsets.values().map(left))
 }
 
-/// The sum of numbers that servers told, which may be any.
+/// The sum of numbers from servers, without overflow.
 pub(crate) fn total(numbers: impl Iterator<Item = i64>) -> i64 {
     numbers.fold(0, i64::saturating_add)
 }
 
-/// How far all groups of a broker are, in queues that have at least `level` messages left.
+/// Progress of all groups of a broker, in queues with a backlog of at least `level` messages.
 ///
 /// # Errors
-/// The broker does not answer.
+/// [`Error::Call`] if the broker does not answer.
 pub async fn of_broker(cluster: &Cluster, address: &str, ordered: bool, level: i64) -> Result<BrokerProgress, Error> {
     let list = cluster.client().progress_of_all(address, ordered).await?;
     let by_group = list.consume_stats_list.into_iter().flatten();
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_servers_are_summed_whatever_they_are() {
+    fn numbers_of_servers_are_summed_without_overflow() {
         let wrapper = |broker_offset, consumer_offset| OffsetWrapper {
             broker_offset,
             consumer_offset,
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_adds_up_what_is_left() {
+    fn progress_sums_the_backlog() {
         let queue = |id, broker_offset, consumer_offset, pull_offset| {
             let offset = OffsetWrapper {
                 broker_offset,

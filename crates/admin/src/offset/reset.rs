@@ -1,4 +1,4 @@
-//! Moving groups: to a time, to the end, to an offset, to where another group is.
+//! Offset reset: to a time, to the end, to an offset, or to the offsets of another group.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,25 @@ use serde::Serialize;
 
 use crate::{Broker, Changes, Cluster, Error, clients};
 
-/// The time that means a queue's end.
+/// The time that stands for a queue's end.
 pub const END: i64 = -1;
 
-/// Where a group is moved.
+/// A request for an offset reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reset<'a> {
     /// The group.
     pub group: &'a str,
     /// The topic.
     pub topic: &'a str,
-    /// To messages stored from this time on, ms; [`END`].
+    /// The store time whose offset becomes the new one, ms, or [`END`].
     pub timestamp: i64,
-    /// Also forward; otherwise only back.
+    /// Whether to reset forward, too; otherwise only backward.
     pub force: bool,
-    /// As in [`Cluster::route`].
+    /// The topic whose route is used, as in [`Cluster::route`].
     pub via: Option<&'a str>,
 }
 
-/// Where a group was moved.
+/// Result of an offset reset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResetDone {
@@ -35,40 +35,40 @@ pub struct ResetDone {
     pub group: String,
     /// The topic.
     pub topic: String,
-    /// Whether the brokers moved running consumers; otherwise only the offsets were set, since none is connected.
+    /// Whether the brokers reset running consumers. Otherwise none is connected and only the offsets were set.
     pub running_consumers: bool,
-    /// Queue by queue.
+    /// One per queue.
     pub queues: Vec<QueueReset>,
 }
 
-/// Where a group was moved in one queue.
+/// Result of an offset reset in one queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueReset {
-    /// The broker's name, or its address where that was given.
+    /// The broker's name, or its address if that was given.
     pub broker: String,
     /// The queue.
     pub queue_id: i32,
-    /// The offset before, where it is known.
+    /// The previous offset, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,
     /// The next offset to consume.
     pub offset: i64,
 }
 
-/// Moves a group in a topic, at all of its brokers.
+/// Resets a group's offsets in a topic, at all of its brokers.
 ///
 /// # Errors
-/// As [`Cluster::route`]; a broker refuses.
-pub async fn reset(cluster: &Cluster, wanted: &Reset<'_>) -> Result<ResetDone, Error> {
-    let brokers = cluster.brokers_with(wanted.topic, wanted.via).await?;
-    let (queues, running_consumers) = match by_brokers(cluster, &brokers, wanted).await {
+/// [`Error`] as in [`Cluster::route`]; or if a broker refuses.
+pub async fn reset(cluster: &Cluster, request: &Reset<'_>) -> Result<ResetDone, Error> {
+    let brokers = cluster.brokers_with(request.topic, request.via).await?;
+    let (queues, running_consumers) = match by_brokers(cluster, &brokers, request).await {
         Ok(queues) => (queues, true),
-        // Older brokers can only tell consumers that are there; without one the offsets are set directly.
-        Err(error) if clients::is_not_online(&error) => (directly(cluster, &brokers, wanted).await?, false),
+        // Older brokers can only notify connected consumers; without one the offsets are set directly.
+        Err(error) if clients::is_not_online(&error) => (directly(cluster, &brokers, request).await?, false),
         Err(error) => return Err(error.into()),
     };
-    Ok(done(wanted.group, wanted.topic, running_consumers, queues))
+    Ok(done(request.group, request.topic, running_consumers, queues))
 }
 
 fn done(group: &str, topic: &str, running_consumers: bool, mut queues: Vec<QueueReset>) -> ResetDone {
@@ -81,14 +81,14 @@ fn done(group: &str, topic: &str, running_consumers: bool, mut queues: Vec<Queue
     }
 }
 
-async fn by_brokers(cluster: &Cluster, brokers: &[Broker], wanted: &Reset<'_>) -> Result<Vec<QueueReset>, client::Error> {
+async fn by_brokers(cluster: &Cluster, brokers: &[Broker], request: &Reset<'_>) -> Result<Vec<QueueReset>, client::Error> {
     let header = ResetOffsetHeader {
-        group: wanted.group,
-        topic: wanted.topic,
+        group: request.group,
+        topic: request.topic,
         queue_id: Some(-1),
         offset: Some(-1),
-        timestamp: wanted.timestamp,
-        is_force: wanted.force,
+        timestamp: request.timestamp,
+        is_force: request.force,
     };
     let mut queues = Vec::new();
     for broker in brokers {
@@ -103,18 +103,18 @@ async fn by_brokers(cluster: &Cluster, brokers: &[Broker], wanted: &Reset<'_>) -
     Ok(queues)
 }
 
-async fn directly(cluster: &Cluster, brokers: &[Broker], wanted: &Reset<'_>) -> Result<Vec<QueueReset>, Error> {
+async fn directly(cluster: &Cluster, brokers: &[Broker], request: &Reset<'_>) -> Result<Vec<QueueReset>, Error> {
     let mut queues = Vec::new();
     for broker in brokers {
-        for (queue, before) in offsets_at(cluster, broker, wanted).await? {
+        for (queue, before) in offsets_at(cluster, broker, request).await? {
             let at = Queue {
                 broker: broker.name.as_str().into(),
-                ..Queue::at(&broker.address, wanted.topic, queue.queue_id)
+                ..Queue::at(&broker.address, request.topic, queue.queue_id)
             };
-            let target = offset_for(cluster, &at, wanted.timestamp).await?;
-            let moves = wanted.force || target <= before;
+            let target = offset_for(cluster, &at, request.timestamp).await?;
+            let moves = request.force || target <= before;
             if moves {
-                Puller::new(cluster.client(), wanted.group).commit(&at, target).await?;
+                Puller::new(cluster.client(), request.group).commit(&at, target).await?;
             }
             queues.push(QueueReset {
                 broker: broker.name.clone(),
@@ -127,7 +127,7 @@ async fn directly(cluster: &Cluster, brokers: &[Broker], wanted: &Reset<'_>) -> 
     Ok(queues)
 }
 
-/// Where in a queue a time is, or [`END`].
+/// The offset of a time in a queue, or of [`END`].
 async fn offset_for(cluster: &Cluster, queue: &Queue, timestamp: i64) -> Result<i64, client::Error> {
     match timestamp {
         END => cluster.client().max_offset(queue).await,
@@ -135,19 +135,22 @@ async fn offset_for(cluster: &Cluster, queue: &Queue, timestamp: i64) -> Result<
     }
 }
 
-/// The group's offset in each queue; of a group that never consumed the topic, each queue's lowest.
-async fn offsets_at(cluster: &Cluster, broker: &Broker, wanted: &Reset<'_>) -> Result<BTreeMap<MessageQueue, i64>, Error> {
-    let progress = cluster.client().progress(&broker.address, wanted.group, Some(wanted.topic)).await?;
+/// The group's offset in each queue, or each queue's lowest offset if the group never consumed the topic.
+async fn offsets_at(cluster: &Cluster, broker: &Broker, request: &Reset<'_>) -> Result<BTreeMap<MessageQueue, i64>, Error> {
+    let progress = cluster
+        .client()
+        .progress(&broker.address, request.group, Some(request.topic))
+        .await?;
     let known: BTreeMap<_, _> = progress
         .offset_table
         .into_iter()
-        .filter(|(queue, _)| queue.topic == wanted.topic)
+        .filter(|(queue, _)| queue.topic == request.topic)
         .map(|(queue, offset)| (queue, offset.consumer_offset))
         .collect();
     if !known.is_empty() {
         return Ok(known);
     }
-    let bounds = cluster.client().topic_stats(&broker.address, wanted.topic).await?;
+    let bounds = cluster.client().topic_stats(&broker.address, request.topic).await?;
     Ok(bounds
         .offset_table
         .into_iter()
@@ -155,36 +158,36 @@ async fn offsets_at(cluster: &Cluster, broker: &Broker, wanted: &Reset<'_>) -> R
         .collect())
 }
 
-/// Moves a group in one queue of the broker at an address: to an offset, or to a time.
+/// Resets a group's offset in one queue of the broker at an address, to an offset or a time.
 ///
 /// # Errors
-/// The broker refuses or does not answer.
+/// [`Error::Call`] if the broker refuses or does not answer.
 pub async fn reset_queue(
     cluster: &Cluster,
     (address, queue_id): (&str, i32),
-    wanted: &Reset<'_>,
+    request: &Reset<'_>,
     offset: Option<i64>,
 ) -> Result<ResetDone, Error> {
-    let queue = Queue::at(address, wanted.topic, queue_id);
+    let queue = Queue::at(address, request.topic, queue_id);
     let target = match offset {
         Some(offset) => offset,
-        None => offset_for(cluster, &queue, wanted.timestamp).await?,
+        None => offset_for(cluster, &queue, request.timestamp).await?,
     };
-    let puller = Puller::new(cluster.client(), wanted.group);
+    let puller = Puller::new(cluster.client(), request.group);
     let before = puller.committed(&queue).await?;
     puller.commit(&queue, target).await?;
     let header = ResetOffsetHeader {
-        group: wanted.group,
-        topic: wanted.topic,
+        group: request.group,
+        topic: request.topic,
         queue_id: Some(queue_id),
         offset: Some(target),
         timestamp: 0,
         is_force: false,
     };
-    let told = cluster.client().reset_offsets(address, &header).await;
-    let running_consumers = match told {
+    let answer = cluster.client().reset_offsets(address, &header).await;
+    let running_consumers = match answer {
         Ok(_) => true,
-        // Nobody to be told; the offset is set.
+        // No consumer to notify; the offset is set.
         Err(error) if clients::is_not_online(&error) => false,
         Err(error) => return Err(error.into()),
     };
@@ -194,13 +197,13 @@ pub async fn reset_queue(
         before,
         offset: target,
     };
-    Ok(done(wanted.group, wanted.topic, running_consumers, vec![moved]))
+    Ok(done(request.group, request.topic, running_consumers, vec![moved]))
 }
 
-/// Sets one group's offsets in a topic to another's.
+/// Copies the offsets of one group in a topic to another group.
 ///
 /// # Errors
-/// [`Error::NotFound`] when the other has none; a server does not answer.
+/// [`Error::NotFound`] if the source group has none; [`Error::Call`] if a server does not answer.
 pub async fn clone(cluster: &Cluster, from: &str, to: &str, topic: &str) -> Result<Changes, Error> {
     let progress = super::progress(cluster, from, Some(topic), None).await?;
     let brokers = cluster.brokers_with(topic, None).await?;

@@ -48,7 +48,7 @@ impl Show for ClusterState {
             ]);
         }
         out.table(&table);
-        silent(out, &self.brokers);
+        unreachable(out, &self.brokers);
     }
 }
 
@@ -75,11 +75,11 @@ impl Show for Totals {
             ]);
         }
         out.table(&table);
-        silent(out, &self.0.brokers);
+        unreachable(out, &self.0.brokers);
     }
 }
 
-fn silent(out: &mut Page, brokers: &[BrokerSummary]) {
+fn unreachable(out: &mut Page, brokers: &[BrokerSummary]) {
     for row in brokers {
         if let Some(error) = &row.error {
             out.line(format_args!("FAILED  {}  {error}", row.broker.address));
@@ -165,7 +165,7 @@ mod tests {
     use crate::broker::Table as Named;
 
     #[test]
-    fn a_server_that_did_not_tell_stands_beside_those_that_did() {
+    fn a_server_that_did_not_answer_is_listed_with_its_error() {
         let table = |address: &str, error: Option<&str>| Named {
             address: address.to_owned(),
             table: [("key".to_owned(), "value".to_owned())].into(),

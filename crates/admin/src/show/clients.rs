@@ -1,4 +1,4 @@
-//! Who is connected and what consumers do.
+//! Connected clients and the state of consumers.
 
 use protocol::heartbeat::Subscription;
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerTable};
@@ -79,7 +79,7 @@ impl Show for ConsumerStatus {
             out.line(format_args!("WARNING: {warning}"));
         }
         if self.warnings.is_empty() {
-            out.line("Nothing looks wrong.");
+            out.line("No problems found.");
         }
     }
 }
@@ -98,13 +98,13 @@ fn overview(out: &mut Page, clients: &[ClientStatus]) {
     }
     out.table(&table);
     out.blank();
-    out.line("One of them in detail: -i CLIENT_ID; all: --output json");
+    out.line("Details of one client: -i CLIENT_ID; of all: --output json");
 }
 
 fn details(out: &mut Page, client: &ClientStatus) {
     out.line(format_args!("{} {}", client.client_id, client.version));
     if let Some(error) = &client.error {
-        out.line(format_args!("did not tell: {error}"));
+        out.line(format_args!("did not answer: {error}"));
         return;
     }
     out.heading("Properties");
@@ -116,7 +116,7 @@ fn details(out: &mut Page, client: &ClientStatus) {
     out.heading("Speed");
     out.table(&speed(client));
     if !client.user_info.is_empty() {
-        out.heading("Of the application");
+        out.heading("Values of the application");
         out.fields(&client.user_info);
     }
     if let Some(jstack) = &client.jstack {

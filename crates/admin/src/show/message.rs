@@ -57,12 +57,12 @@ fn properties(found: &Found) -> String {
     pairs.join(" ")
 }
 
-/// A message as one line.
+/// A message in one line.
 #[derive(Serialize)]
 #[serde(transparent)]
-pub struct Line(pub Found);
+pub struct MessageLine(pub Found);
 
-impl Show for Line {
+impl Show for MessageLine {
     fn show(&self, out: &mut Page) {
         let Self(found) = self;
         let mut line = format!(
@@ -215,7 +215,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn tags_stand_by_their_counts() {
+    fn tags_are_sorted_by_their_counts() {
         let read = QueueRead {
             topic: "t".to_owned(),
             broker: "b".to_owned(),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trips_end_in_their_average() {
+    fn round_trips_end_with_their_average() {
         let trips = RoundTrips {
             sends: vec![RoundTrip {
                 broker: "b".to_owned(),

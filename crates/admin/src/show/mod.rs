@@ -1,7 +1,7 @@
-//! Results for people: tables and lists, as wide as what is in them. JSON needs nothing of this: results are serde's.
+//! Results as text: tables and lists. JSON output does not use this; it is written by serde.
 //!
-//! A file for each feature, as the operations have. Numbers stand to the right; times are local; what is not known is `-`. What
-//! others wrote is escaped by [`Page`] and [`Table`].
+//! One file per feature, as for the operations. Numbers are right-aligned; times are local; unknown values are `-`. Untrusted text
+//! is escaped by [`Page`] and [`Table`].
 
 mod broker;
 mod clients;
@@ -14,16 +14,16 @@ mod topic;
 use std::fmt::Display;
 
 pub use broker::Totals;
-pub use message::Line;
+pub use message::MessageLine;
 pub use page::Page;
 pub use table::Table;
 
 /// A result as text.
 pub trait Show {
-    /// Writes it.
+    /// Writes the result.
     fn show(&self, out: &mut Page);
 
-    /// The text.
+    /// The result as text.
     fn shown(&self) -> String {
         let mut page = Page::default();
         self.show(&mut page);
@@ -31,12 +31,12 @@ pub trait Show {
     }
 }
 
-/// `-` for what is absent.
+/// The value, or `-` if it is absent.
 pub(crate) fn or_dash<T: Display>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// A number with two digits behind the point, or `-`.
+/// A number with two decimals, or `-`.
 pub(crate) fn decimal(value: Option<f64>) -> String {
     or_dash(value.map(|value| format!("{value:.2}")))
 }

@@ -1,4 +1,4 @@
-//! How far groups are and where they were moved.
+//! Progress of groups and offset resets.
 
 use super::{Page, Show, Table, or_dash};
 use crate::monitor::Round;
@@ -40,7 +40,7 @@ impl Show for GroupProgress {
         for queue in &self.queues {
             if let Some(count) = queue.damaged {
                 out.line(format_args!(
-                    "Damaged: {count} messages of {} {} {} were passed over since the broker started; its log names them, apogeemq store check finds them",
+                    "Damaged: {count} messages of {} {} {} were skipped since the broker started; its log names them, apogeemq store check finds them",
                     queue.topic, queue.broker, queue.queue_id
                 ));
             }

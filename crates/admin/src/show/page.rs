@@ -1,4 +1,4 @@
-//! What a person reads: the one place where text of others becomes lines of a terminal.
+//! Text output. All untrusted text that reaches a terminal passes here.
 
 use std::fmt::Display;
 
@@ -6,8 +6,8 @@ use message::text;
 
 use super::Table;
 
-/// Lines for a person. Names, addresses, bodies and remarks come from others, so a line is escaped when it is added
-/// ([`text::line`]): nothing in it ends the line or reaches the terminal as a command.
+/// Lines of text. Names, addresses, bodies and remarks are untrusted, so a line is escaped when it is added
+/// ([`text::line`]): nothing in it can end the line or control the terminal.
 #[derive(Debug, Default)]
 pub struct Page(String);
 
@@ -23,13 +23,13 @@ impl Page {
         self.0.push('\n');
     }
 
-    /// Adds lines as they are, each escaped.
+    /// Adds several lines, each escaped.
     pub fn lines(&mut self, lines: &str) {
         self.0.push_str(&text::lines(lines));
         self.0.push('\n');
     }
 
-    /// Adds a table, whose cells are escaped already.
+    /// Adds a table. Its cells are escaped already.
     pub fn table(&mut self, table: &Table) {
         self.0.push_str(&table.to_string());
     }
@@ -42,7 +42,7 @@ impl Page {
         self.line(text);
     }
 
-    /// Adds `Name:  value` lines, values under each other.
+    /// Adds aligned `Name:  value` lines.
     pub fn fields<N: AsRef<str>, V: AsRef<str>>(&mut self, pairs: impl IntoIterator<Item = (N, V)>) {
         let pairs: Vec<_> = pairs.into_iter().collect();
         let widest = pairs.iter().map(|(name, _)| name.as_ref().chars().count()).max().unwrap_or(0);
@@ -52,7 +52,7 @@ impl Page {
         }
     }
 
-    /// All of it.
+    /// The whole text.
     pub fn into_text(self) -> String {
         self.0
     }

@@ -1,4 +1,4 @@
-//! Columns as wide as their widest cell, two blanks apart.
+//! Tables with columns as wide as their widest cell, two blanks apart.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ enum Side {
 }
 
 impl Table {
-    /// A table with these columns; one whose name begins with `>` has numbers, which stand to the right.
+    /// A table with these columns. Columns whose name begins with `>` are right-aligned, for numbers.
     pub fn new<const N: usize>(head: [&str; N]) -> Self {
         let column = |name: &str| match name.strip_prefix('>') {
             Some(name) => (name.to_owned(), Side::Right),
@@ -30,9 +30,9 @@ impl Table {
         }
     }
 
-    /// Adds a row. What in a cell could be taken for more than a cell is escaped; line ends and tabs become blanks.
+    /// Adds a row. Cells are escaped; line ends and tabs become blanks.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        debug_assert_eq!(N, self.head.len(), "a row has a cell for each column");
+        debug_assert_eq!(N, self.head.len(), "a row has one cell per column");
         let plain = |cell: String| text::line(&cell.replace(['\n', '\r', '\t'], " ")).into_owned();
         self.rows.push(cells.map(plain).into());
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_what_is_in_them() {
+    fn columns_are_as_wide_as_their_widest_cell() {
         let mut table = Table::new(["TOPIC", ">MAX", "NOTE"]);
         table.row(["orders".into(), "7".into(), "one\nline".into()]);
         table.row(["t".into(), "1000".into(), String::new()]);

@@ -1,4 +1,4 @@
-//! Topics, groups, and what was changed.
+//! Topics, groups, and changes.
 
 use protocol::group::GroupConfig;
 use protocol::route::TopicRoute;
@@ -124,7 +124,7 @@ impl Show for GroupSettings {
     }
 }
 
-/// By the names that the files and the wire have.
+/// Settings by their names in files and on the wire.
 fn settings(config: &GroupConfig) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
@@ -171,7 +171,7 @@ mod tests {
     use protocol::route::{BrokerData, QueueData};
 
     #[test]
-    fn changes_say_which_step_failed_and_why() {
+    fn changes_show_which_step_failed_and_why() {
         let mut changes = Changes::default();
         changes.note("a:1", "create topic t", Ok(()));
         changes.note::<()>("b:1", "create topic t", Err(client::Error::Invalid("why".to_owned())));

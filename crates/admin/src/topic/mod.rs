@@ -1,4 +1,4 @@
-//! Topics: made, changed and deleted (here), looked at (`state.rs`), their order configuration (`order.rs`).
+//! Topics: creating, changing and deleting (here), state (`state.rs`), order configuration (`order.rs`).
 
 pub mod order;
 pub mod state;
@@ -12,10 +12,10 @@ use protocol::topic::{TopicConfig, TopicConfigAndMapping, TopicConfigList, Topic
 
 use crate::{Broker, Changes, Cluster, Error, Target};
 
-/// Creates a topic, or changes its settings. An ordered one gets its order configuration at the name servers too.
+/// Creates a topic, or changes its settings. An ordered topic gets its order configuration at the name servers, too.
 ///
 /// # Errors
-/// The target cannot be found; what fails at a server is in the result.
+/// [`Error`] if the target is not found. Failures at servers are in the result.
 pub async fn create(cluster: &Cluster, target: &Target, config: &TopicConfig) -> Result<Changes, Error> {
     let mut changes = Changes::default();
     for address in cluster.masters_at(target).await? {
@@ -31,7 +31,7 @@ pub async fn create(cluster: &Cluster, target: &Target, config: &TopicConfig) ->
 /// Creates or changes several topics.
 ///
 /// # Errors
-/// As [`create`].
+/// [`Error`] as in [`create`].
 pub async fn create_list(cluster: &Cluster, target: &Target, topics: Vec<TopicConfig>) -> Result<Changes, Error> {
     let mut changes = Changes::default();
     let step = format!("create or change {} topics", topics.len());
@@ -42,10 +42,10 @@ pub async fn create_list(cluster: &Cluster, target: &Target, topics: Vec<TopicCo
     Ok(changes)
 }
 
-/// Deletes a topic of a cluster: at its masters, then, where that succeeded, at the name servers.
+/// Deletes a topic of a cluster: at its masters and then, if that succeeded, at the name servers.
 ///
 /// # Errors
-/// As [`create`].
+/// [`Error`] as in [`create`].
 pub async fn delete(cluster: &Cluster, cluster_name: &str, topic: &str) -> Result<Changes, Error> {
     let masters = cluster.masters(Some(cluster_name)).await?;
     Ok(delete_at(cluster, &masters, Some(cluster_name), topic).await)
@@ -72,7 +72,7 @@ async fn delete_at(cluster: &Cluster, brokers: &[Broker], cluster_name: Option<&
         changes.note(&broker.address, format!("delete topic {topic}"), outcome);
     }
     if changes.failed() > 0 {
-        // A broker that still has it would register it again.
+        // A broker that still has the topic would register it again.
         return changes;
     }
     for address in cluster.name_servers() {
@@ -82,10 +82,10 @@ async fn delete_at(cluster: &Cluster, brokers: &[Broker], cluster_name: Option<&
     changes
 }
 
-/// Changes what may be done with a topic: bits of [`protocol::topic::perm`]. Its other settings stay.
+/// Changes the permission of a topic: bits of [`protocol::topic::perm`]. Its other settings stay.
 ///
 /// # Errors
-/// As [`create`]; [`Error::NotFound`] when the broker is no master of the topic.
+/// [`Error`] as in [`create`]; [`Error::NotFound`] if the broker is not a master of the topic.
 pub async fn set_perm(cluster: &Cluster, target: &Target, topic: &str, perm: i32) -> Result<Changes, Error> {
     let route = cluster.route(topic, None).await?;
     let masters = match target {
@@ -110,7 +110,7 @@ pub async fn set_perm(cluster: &Cluster, target: &Target, topic: &str, perm: i32
 async fn set_perm_at(cluster: &Cluster, route: &TopicRoute, master: &Broker, topic: &str, perm: i32) -> Result<i32, client::Error> {
     let mut config = settings_at(cluster, route, master, topic).await?;
     let before = std::mem::replace(&mut config.perm, perm);
-    // Attributes are changes, and there are none.
+    // Attributes are sent as changes, and there are none.
     config.attributes.clear();
     cluster.client().create_topic(&master.address, &config).await?;
     Ok(before)
@@ -121,7 +121,7 @@ async fn settings_at(cluster: &Cluster, route: &TopicRoute, master: &Broker, top
     TopicHeader { topic }.encode(&mut request.ext);
     match cluster.client().ask_for::<TopicConfigAndMapping>(&master.address, request).await {
         Ok(found) => Ok(found.config),
-        // Compat: brokers before 5.0 do not tell one topic's settings; the route has those that matter, as mqadmin takes them.
+        // Compat: brokers before 5.0 do not serve the settings of one topic; the route has the necessary ones, which mqadmin uses, too.
         Err(error) if error.code() == Some(ResponseCode::RequestCodeNotSupported.into()) => {
             let data = route.queue_datas.iter().find(|data| data.broker_name == master.name);
             let data = data.or(route.queue_datas.first()).cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The order configuration of ordered topics: `broker:queues;…`, a value at every name server.
+//! The order configuration of ordered topics: `broker:queues;…`, stored at every name server.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct OrderConf {
 /// The configuration of a topic.
 ///
 /// # Errors
-/// [`Error::NotFound`] when it has none.
+/// [`Error::NotFound`] if it has none.
 pub async fn find(cluster: &Cluster, topic: &str) -> Result<OrderConf, Error> {
     let found = cluster.client().kv(ORDER_TOPIC_CONFIG, topic).await?;
     let order_conf = found.ok_or_else(|| Error::NotFound(format!("topic {topic} has no order configuration")))?;
@@ -49,7 +49,7 @@ pub async fn delete(cluster: &Cluster, topic: &str) -> Changes {
     changes
 }
 
-/// What an ordered topic needs when it was made: of a whole cluster anew, of one broker added to what there is.
+/// Sets the order configuration of a created topic: replaced for a whole cluster, extended for one broker.
 pub(super) async fn after_create(cluster: &Cluster, target: &Target, config: &TopicConfig) -> Result<Changes, Error> {
     let (topic, queues) = (&config.topic_name, config.write_queue_nums);
     let conf = match target {

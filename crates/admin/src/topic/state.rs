@@ -1,4 +1,4 @@
-//! Topics as they are: names, who consumes them, where they are, how full their queues are, how consumers would share them.
+//! State of topics: names, consumer groups, routes, offsets of their queues, allocation of queues to consumers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,15 +17,15 @@ pub struct TopicNames {
     pub topics: Vec<String>,
 }
 
-/// Who consumes topics.
+/// Consumer groups of topics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicUses {
-    /// One for each topic.
+    /// One per topic.
     pub topics: Vec<TopicUse>,
 }
 
-/// Who consumes a topic.
+/// Consumer groups of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicUse {
@@ -33,7 +33,7 @@ pub struct TopicUse {
     pub clusters: Vec<String>,
     /// The topic.
     pub topic: String,
-    /// Consumer groups; empty when nobody does.
+    /// Consumer groups; empty if there are none.
     pub groups: Vec<String>,
 }
 
@@ -45,54 +45,54 @@ pub struct ClusterNames {
     pub clusters: Vec<String>,
 }
 
-/// How full a topic is.
+/// Offsets of a topic.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicState {
     /// The topic.
     pub topic: String,
-    /// Messages stored a second.
+    /// Messages stored per second.
     pub put_tps: f64,
     /// Its queues.
     pub queues: Vec<QueueState>,
 }
 
-/// How full a queue is.
+/// Offsets of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueState {
     /// Its broker's name.
     pub broker: String,
-    /// Its number there.
+    /// Its queue id.
     pub queue_id: i32,
     /// The lowest offset.
     pub min_offset: i64,
-    /// The end: one beyond the newest offset.
+    /// The end: one after the newest offset.
     pub max_offset: i64,
-    /// Store time of the newest message, ms; 0 when there is none.
+    /// Store time of the newest message, ms; 0 if there is none.
     pub last_update_timestamp: i64,
 }
 
-/// How consumers would share a topic's queues.
+/// Allocation of a topic's queues to consumers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Allocation {
     /// Queues by consumer.
     pub result: BTreeMap<String, Vec<MessageQueue>>,
 }
 
-/// All topics that the name server knows.
+/// All topics of the name server.
 ///
 /// # Errors
-/// No name server answers.
+/// [`Error::Call`] if no name server answers.
 pub async fn list(cluster: &Cluster) -> Result<TopicNames, Error> {
     let topics = cluster.client().topics().await?;
     Ok(TopicNames { topics })
 }
 
-/// All topics but retry and dead letter ones, with their clusters and consumers.
+/// All topics except retry and dead letter topics, with their clusters and groups.
 ///
 /// # Errors
-/// No name server answers, or a broker does not.
+/// [`Error::Call`] if no name server answers, or a broker does not.
 pub async fn uses(cluster: &Cluster) -> Result<TopicUses, Error> {
     let mut topics = Vec::new();
     for topic in list(cluster).await?.topics {
@@ -125,7 +125,7 @@ async fn use_of(cluster: &Cluster, topic: &str) -> Result<TopicUse, Error> {
 /// The clusters that have a topic.
 ///
 /// # Errors
-/// As [`Cluster::route`].
+/// [`Error`] as in [`Cluster::route`].
 pub async fn clusters(cluster: &Cluster, topic: &str) -> Result<ClusterNames, Error> {
     let brokers = cluster.brokers_with(topic, None).await?;
     let clusters: BTreeSet<_> = brokers.into_iter().map(|broker| broker.cluster).collect();
@@ -134,10 +134,10 @@ pub async fn clusters(cluster: &Cluster, topic: &str) -> Result<ClusterNames, Er
     })
 }
 
-/// Where a topic is; brokers and queues sorted by name.
+/// The route of a topic; brokers and queues sorted by name.
 ///
 /// # Errors
-/// As [`Cluster::route`].
+/// [`Error`] as in [`Cluster::route`].
 pub async fn route(cluster: &Cluster, topic: &str) -> Result<TopicRoute, Error> {
     let mut route = cluster.route(topic, None).await?;
     route.broker_datas.sort();
@@ -145,10 +145,10 @@ pub async fn route(cluster: &Cluster, topic: &str) -> Result<TopicRoute, Error> 
     Ok(route)
 }
 
-/// How full a topic is. `via` as in [`Cluster::route`].
+/// The offsets of a topic. `via` as in [`Cluster::route`].
 ///
 /// # Errors
-/// As [`Cluster::route`]; a broker does not answer.
+/// [`Error`] as in [`Cluster::route`]; or if a broker does not answer.
 pub async fn state(cluster: &Cluster, topic: &str, via: Option<&str>) -> Result<TopicState, Error> {
     let mut state = TopicState {
         topic: topic.to_owned(),
@@ -172,10 +172,10 @@ pub async fn state(cluster: &Cluster, topic: &str, via: Option<&str>) -> Result<
     Ok(state)
 }
 
-/// How these consumers would share a topic's queues by the clients' default rule: evenly, in runs.
+/// Allocates a topic's queues to these consumers by the clients' default strategy: evenly, in consecutive runs.
 ///
 /// # Errors
-/// As [`Cluster::route`].
+/// [`Error`] as in [`Cluster::route`].
 pub async fn allocate(cluster: &Cluster, topic: &str, consumers: &[String]) -> Result<Allocation, Error> {
     let queues = cluster.queues(topic, None).await?;
     let queues: Vec<_> = queues
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queues_are_shared_evenly_the_first_consumers_having_one_more() {
+    fn queues_are_allocated_evenly_and_the_first_consumers_get_one_more() {
         let queues: Vec<_> = (0..5).map(|id| MessageQueue::new("t", "b", id)).collect();
         let consumers = ["1.1.1.1", "2.2.2.2"].map(str::to_owned);
         let shares = shared(&queues, &consumers);
