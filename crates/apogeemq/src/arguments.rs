@@ -1,11 +1,11 @@
-//! The command line. Every flag that sets a key says which; the key's own check judges the value, so the refusal is the same text
-//! wherever a value comes from.
+//! The command line. A flag that sets a configuration key is checked by that key, so the error text is the same for
+//! every source of a value.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Environment variables that are flags' own and not keys.
+/// Environment variables that belong to flags and are not keys.
 pub(crate) const FLAG_VARIABLES: &[&str] = &[
     "APOGEEMQ_CONFIG",
     "APOGEEMQ_DATA",
@@ -38,28 +38,28 @@ pub(crate) enum Command {
     Broker(BrokerFlags),
     /// Print every configuration key with type, default and meaning
     Config(ConfigFlags),
-    /// Load any RocketMQ-compatible address and measure it
+    /// Generate load for any RocketMQ-compatible server and measure it
     Bench(crate::bench::Arguments),
     /// Administer a cluster, Apache's or ours: mqadmin's verbs and flags
     Admin(Box<admin::cli::Arguments>),
-    /// Look at a data directory without starting anything: check it, or print what it holds
+    /// Check a data directory or print its content, without starting a broker
     Store(crate::store::Arguments),
 }
 
-/// What every role takes.
+/// Flags of every role.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct CommonFlags {
     /// Properties file with Apache's keys
     #[arg(short = 'c', long = "config", value_name = "FILE", env = "APOGEEMQ_CONFIG")]
     pub(crate) file: Option<PathBuf>,
-    /// Directory for everything that is kept [default: ./data]
+    /// Directory for all data [default: ./data]
     #[arg(long, value_name = "DIR", env = "APOGEEMQ_DATA")]
     pub(crate) data: Option<String>,
     /// Address to listen on [default: 0.0.0.0]
     #[arg(long, value_name = "ADDRESS", env = "APOGEEMQ_BIND")]
     pub(crate) bind: Option<String>,
-    /// Start without a file of the data directory that cannot be read, such as topics.json; several separated by ';'. The message of a
-    /// start that is refused says what that costs
+    /// Start without a damaged file of the data directory, such as topics.json; several separated by ';'. The error of the refused
+    /// start says what that costs
     #[arg(long, value_name = "FILE")]
     pub(crate) start_without: Option<String>,
     /// What to log to stderr: error, warn, info, debug, trace, or target=level,... [default: warn]
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_stand_without_a_command() {
+    fn flags_are_accepted_without_a_command() {
         let arguments = Arguments::try_parse_from(["apogeemq", "--data", "/x", "-n", "h:1"]).unwrap();
         assert!(arguments.command.is_none());
         assert_eq!(
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_takes_only_flags_that_mean_something_to_it() {
+    fn a_role_accepts_only_its_own_flags() {
         assert!(Arguments::try_parse_from(["apogeemq", "broker", "--namesrv-port", "1"]).is_err());
         assert!(Arguments::try_parse_from(["apogeemq", "namesrv", "-n", "h:1"]).is_err());
         assert!(Arguments::try_parse_from(["apogeemq", "broker", "-n", "h:1", "--port", "1"]).is_ok());

@@ -1,9 +1,9 @@
-//! From flags, environment and file to the settings of the roles this process runs, and what is to be said about them.
+//! From flags, environment and file to the settings of the roles of this process, with notes for the log.
 //!
-//! A process that runs both roles reads one file, the broker's. `listenPort` in it (and its variable) is the broker's port; the name
-//! server's comes from `--namesrv-port`. All other keys go to whichever role has them. `--data` moves everything, so it beats the
-//! paths of the file, all of them. Where the data is decides which changes of an earlier run count, so a role's settings are read
-//! twice: once for its directory, then with what is kept there.
+//! A process with both roles reads one file, the broker's. `listenPort` in it (and its variable) is the broker's port; the name
+//! server's port comes from `--namesrv-port`. All other keys apply to every role that has them. `--data` moves all data, so it overrides
+//! all paths of the file. The data directory has the changes of earlier runs, so a role's settings are read
+//! twice: once to find its directory, then with the changes that are saved there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,24 +16,24 @@ use crate::arguments::{FLAG_VARIABLES, ServerFlags};
 use crate::failure::Failure;
 use crate::roles::Part;
 
-/// Variable by which Apache's start scripts name the name servers; weaker than the file, as there.
+/// Variable with which Apache's start scripts name the name servers. The file overrides it, as there.
 const APACHE_NAMESRV_VARIABLE: &str = "NAMESRV_ADDR";
 const PORT_FLAG: &str = "--namesrv-port";
 
-/// Settings of the roles to run, and what is to be said about them.
+/// Settings of the roles to run, with notes for the log.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     pub(crate) broker: Option<BrokerSettings>,
     pub(crate) namesrv: Option<NamesrvSettings>,
-    /// Names without effect, and unknown ones.
+    /// Keys without effect, and unknown keys.
     leftovers: Vec<Leftover>,
-    /// Values that count as others, and keys that contradict each other.
+    /// Values that count as another value, and keys that contradict each other.
     notes: Vec<Note>,
-    /// Files of changes made in an earlier run that are in force.
+    /// Files with changes of an earlier run that apply.
     changes: Vec<PathBuf>,
 }
 
-/// The variables of this process. What is not UTF-8 is no setting of ours.
+/// The environment variables of this process. Those that are not UTF-8 are ignored.
 pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -55,10 +55,10 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
         None
     };
     if let (Some(broker), Some(namesrv)) = (&broker, &namesrv) {
-        ports_of_their_own(broker, namesrv)?;
+        check_ports_differ(broker, namesrv)?;
     }
     let mut leftovers = sources.leftovers(&names(part));
-    leftovers.retain(|leftover| !is_told_by_a_note(leftover));
+    leftovers.retain(|leftover| !has_a_note(leftover));
     Ok(Configuration {
         broker,
         namesrv,
@@ -68,7 +68,7 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     })
 }
 
-/// A broker's settings for a directory that is only looked at: what flags and changes of earlier runs say does not count.
+/// A broker's settings for a directory that is only examined, without flags and changes of earlier runs.
 pub(crate) fn of_directory(
     directory: &Path,
     file: Option<&Path>,
@@ -95,18 +95,18 @@ fn broker_settings(sources: &mut Sources, flags: &ServerFlags, changes: &mut Vec
 fn namesrv_settings(
     sources: &mut Sources,
     flags: &ServerFlags,
-    beside: Option<&BrokerSettings>,
+    broker_in_process: Option<&BrokerSettings>,
     changes: &mut Vec<PathBuf>,
 ) -> Result<NamesrvSettings, Failure> {
-    add_namesrv_flags(sources, flags, beside);
-    let settings = fill_namesrv(sources, flags, beside)?;
+    add_namesrv_flags(sources, flags, broker_in_process);
+    let settings = fill_namesrv(sources, flags, broker_in_process)?;
     if !add_changes(settings.kept(), &settings.start_without, sources, changes)? {
         return Ok(settings);
     }
-    fill_namesrv(sources, flags, beside)
+    fill_namesrv(sources, flags, broker_in_process)
 }
 
-/// Whether an earlier run has left changes. A file of them that cannot be read is left where the operator says so.
+/// Adds the changes of an earlier run; returns whether there are any. A damaged file is skipped if the operator says so.
 fn add_changes(kept: Kept, without: &[String], sources: &mut Sources, changes: &mut Vec<PathBuf>) -> Result<bool, Failure> {
     let error = match kept.add_to(sources) {
         Ok(has_changes) => {
@@ -115,7 +115,7 @@ fn add_changes(kept: Kept, without: &[String], sources: &mut Sources, changes: &
         }
         Err(error) => error,
     };
-    const COSTS: &str = "they are again what configuration file, environment and flags say";
+    const COSTS: &str = "settings are those of configuration file, environment and flags again";
     if !without.iter().any(|file| file == LIVE_FILE) {
         return Err(Failure::new(error).advice(format!(
             "The file holds the settings that were changed while running. Restore it from a copy, or start without it \
@@ -158,12 +158,12 @@ fn add_broker_flags(sources: &mut Sources, flags: &ServerFlags) {
     }
 }
 
-fn add_namesrv_flags(sources: &mut Sources, flags: &ServerFlags, beside: Option<&BrokerSettings>) {
+fn add_namesrv_flags(sources: &mut Sources, flags: &ServerFlags, broker_in_process: Option<&BrokerSettings>) {
     if let Some(directory) = &flags.common.data {
         sources.flag("--data", "apogeeDataDir", directory);
         sources.flag("--data", "kvConfigPath", "");
     }
-    match (beside, &flags.namesrv_port) {
+    match (broker_in_process, &flags.namesrv_port) {
         (Some(broker), _) => {
             sources.weakest(Origin::Together, "apogeeDataDir", &broker.store_path_root_dir.display().to_string());
         }
@@ -172,9 +172,13 @@ fn add_namesrv_flags(sources: &mut Sources, flags: &ServerFlags, beside: Option<
     }
 }
 
-/// Beside a broker, `listenPort` of the sources is the broker's, and only the flag is ours.
-fn fill_namesrv(sources: &mut Sources, flags: &ServerFlags, beside: Option<&BrokerSettings>) -> Result<NamesrvSettings, Failure> {
-    if beside.is_none() {
+/// With a broker in the process, `listenPort` of the sources is the broker's, and only the flag sets the name server's port.
+fn fill_namesrv(
+    sources: &mut Sources,
+    flags: &ServerFlags,
+    broker_in_process: Option<&BrokerSettings>,
+) -> Result<NamesrvSettings, Failure> {
+    if broker_in_process.is_none() {
         return sources.fill().map_err(refused);
     }
     let mut settings: NamesrvSettings = sources.fill_except(&["listenPort"]).map_err(refused)?;
@@ -186,8 +190,8 @@ fn fill_namesrv(sources: &mut Sources, flags: &ServerFlags, beside: Option<&Brok
     Ok(settings)
 }
 
-/// A name server and a broker beside each other cannot share a port; the broker has two.
-fn ports_of_their_own(broker: &BrokerSettings, namesrv: &NamesrvSettings) -> Result<(), Failure> {
+/// A name server and a broker in one process cannot share a port. The broker has two ports.
+fn check_ports_differ(broker: &BrokerSettings, namesrv: &NamesrvSettings) -> Result<(), Failure> {
     let taken = namesrv.listen_port;
     let (which, port) = if broker.listen_port == taken {
         ("", broker.listen_port)
@@ -196,16 +200,16 @@ fn ports_of_their_own(broker: &BrokerSettings, namesrv: &NamesrvSettings) -> Res
     } else {
         return Ok(());
     };
-    let why = format!("the broker's listenPort={port}{which} and the name server's port {taken} are one");
+    let why = format!("the broker's listenPort={port}{which} and the name server's port {taken} are the same");
     Err(Failure::new(why).advice("Choose another port with --broker-port or --namesrv-port"))
 }
 
-fn is_told_by_a_note(leftover: &Leftover) -> bool {
+fn has_a_note(leftover: &Leftover) -> bool {
     matches!(leftover, Leftover::WithoutMeaning { name, .. } if relations::is_a_place(name))
 }
 
 fn refused(refusals: Refusals) -> Failure {
-    Failure::new(refusals).advice("Every key with what it allows: apogeemq config")
+    Failure::new(refusals).advice("All keys with their allowed values: apogeemq config")
 }
 
 fn names(part: Part) -> Vec<&'static str> {
@@ -218,7 +222,7 @@ fn names(part: Part) -> Vec<&'static str> {
 }
 
 impl Configuration {
-    /// Says once in the log which values count as others, which keys contradict each other, which names had no effect, and which
+    /// Logs once which values count as another value, which keys contradict each other, which keys have no effect, and which
     /// values come from an earlier run.
     pub(crate) fn report(&self) {
         for note in &self.notes {
@@ -236,10 +240,10 @@ impl Configuration {
             }
         }
         if !without_meaning.is_empty() {
-            tracing::warn!(keys = without_meaning.join(" "), "keys of Apache's that change nothing here");
+            tracing::warn!(keys = without_meaning.join(" "), "keys of Apache's that have no effect here");
         }
         for file in &self.changes {
-            tracing::warn!(file = %file.display(), "settings changed in an earlier run are in force");
+            tracing::warn!(file = %file.display(), "settings that were changed in an earlier run apply");
         }
     }
 }
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_both_roles_have_apaches_ports_and_share_a_directory() {
+    fn by_default_both_roles_have_apaches_ports_and_share_a_directory() {
         let both = read(Part::Both, &ServerFlags::default(), environment(&[])).unwrap();
         let (broker, namesrv) = (both.broker.unwrap(), both.namesrv.unwrap());
         assert_eq!((broker.listen_port, namesrv.listen_port), (10_911, 9876));
@@ -296,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn a_brokers_file_does_not_move_the_name_server_beside_it() {
+    fn a_brokers_file_does_not_change_the_port_of_the_name_server() {
         let (_dir, path) = written("listenPort=20911\nstorePathRootDir=/srv/mq\norderMessageEnable=true\n");
         let both = read(Part::Both, &with_file(&path), environment(&[])).unwrap();
         let namesrv = both.namesrv.unwrap();
         assert_eq!((both.broker.unwrap().listen_port, namesrv.listen_port), (20_911, 9876));
         assert_eq!(namesrv.data_dir, Path::new("/srv/mq"));
         assert!(namesrv.order_message_enable);
-        assert_eq!(both.leftovers, [], "a key counts when one of the roles has it");
+        assert_eq!(both.leftovers, [], "a key counts if one of the roles has it");
     }
 
     #[test]
@@ -368,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_flags_are_no_unknown_keys() {
+    fn variables_of_flags_are_not_unknown_keys() {
         let variables = environment(&[("APOGEEMQ_LOG", "info"), ("APOGEEMQ_DATA", "/x"), ("APOGEEMQ_BROKER_NAME", "b")]);
         let both = read(Part::Both, &ServerFlags::default(), variables).unwrap();
         assert_eq!(both.leftovers, []);
@@ -376,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_an_earlier_run_is_in_force_where_its_data_is() {
+    fn a_change_of_an_earlier_run_applies_with_its_data_directory() {
         let dir = tempfile::tempdir().unwrap();
         let flags = |data: &Path| {
             let common = CommonFlags {
@@ -411,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_changes_of_an_earlier_run_are_left_only_where_the_operator_says_so() {
+    fn damaged_changes_of_an_earlier_run_are_skipped_only_if_the_operator_says_so() {
         for of in ["config", "namesrv"] {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join(of).join("live.properties");

@@ -1,11 +1,11 @@
-//! What the program says when it cannot go on, and what to do about it. What others wrote in it is escaped.
+//! Errors that end the program, with advice. Untrusted text in them is escaped.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use message::text;
 
-/// An error for the person at the terminal.
+/// An error for the user at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure {
     what: String,
@@ -14,7 +14,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// What is wrong, without advice.
+    /// An error without advice.
     pub(crate) fn new(what: impl fmt::Display) -> Self {
         Self {
             what: what.to_string(),
@@ -23,7 +23,7 @@ impl Failure {
         }
     }
 
-    /// Adds what to do about it.
+    /// Adds advice.
     pub(crate) fn advice(self, advice: impl fmt::Display) -> Self {
         Self {
             advice: Some(advice.to_string()),

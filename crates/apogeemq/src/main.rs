@@ -1,7 +1,7 @@
 //! The program `apogeemq`: parses arguments, composes roles, installs logging, waits for the signal to stop.
 //!
-//! Invariant: no decision about messages, routes or files is taken here; a role is started from its settings and stopped in order.
-//! What is not here: the roles (crates `nameserver` and `broker`) and what their keys mean (their `settings` modules).
+//! Invariant: no decision about messages, routes or files is made here; a role is started from its settings and shut down cleanly.
+//! Not here: the roles (crates `nameserver` and `broker`) and the meaning of their keys (their `settings` modules).
 
 mod arguments;
 mod bench;
@@ -26,15 +26,15 @@ use message::text;
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
 
-/// How long the end of the program waits until its last words are taken.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the program waits at its end until its error is written.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let words = admin::cli::normalized(std::env::args_os().collect());
     match run(Arguments::parse_from(words)) {
         Ok(code) => code,
         Err(failure) => {
-            complain(format!("apogeemq: {failure}\n"));
+            print_error(format!("apogeemq: {failure}\n"));
             failure.code()
         }
     }
@@ -54,21 +54,21 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Writes to stderr, and goes on without when nobody reads that.
-fn complain(text: String) {
+/// Writes an error to stderr. Does not wait for a reader that does not read.
+fn print_error(text: String) {
     let (done, written) = mpsc::channel();
     let write = move || {
         let _ = std::io::stderr().write_all(text.as_bytes());
         done.send(())
     };
     if thread::Builder::new().spawn(write).is_ok() {
-        let _ = written.recv_timeout(PATIENCE);
+        let _ = written.recv_timeout(TIMEOUT);
     }
 }
 
 fn administer(arguments: &admin::cli::Arguments) -> Result<(), Failure> {
     admin::cli::run(arguments).map_err(|error| {
-        // One line: part of it may come from a server.
+        // In one line, because part of it may come from a server.
         let failure = Failure::new(text::line(&error.to_string()));
         match error.advice() {
             Some(advice) => failure.advice(advice),

@@ -14,36 +14,36 @@ const INTRODUCTION: &str = "\
 
 Made by `apogeemq config --markdown` from the declarations of the keys; do not edit.
 
-`apogeemq` needs no configuration. What can be set has the names, units and defaults of Apache RocketMQ's files, so a broker or name
+`apogeemq` needs no configuration. Keys have the names, units and defaults of Apache RocketMQ's files, so a broker or name
 server file written for it works with `-c FILE`. Keys that begin with `apogee` are ours.
 
-* **Order:** default < file < environment < flags. Every value is checked. A value whose meaning is clear although it is not allowed as
-  it stands counts as what is meant, with a WARN: a number beyond a bound as the bound (Apache's own bounds where Apache has some),
-  `0.85` or `85%` as 85 where a percentage is asked for, `sync_flush` as `SYNC_FLUSH`, `ASYNC_FLUSH # comment` as what stands before the
-  comment, and an empty value as none. What has no sensible meaning is refused with its place, key, value and what is allowed, and
-  nothing starts: text for a number, a port, a permission or the size of existing files beyond its bounds, a negative number, 0 where at
-  least one is needed.
-* **Keys that contradict each other** are fitted together, or a WARN names both: see [the list](#keys-that-belong-together).
+* **Order:** default < file < environment < flags. Every value is checked. A value that is not allowed but has a clear
+  meaning counts as what is meant, with a WARN: a number beyond a bound as the bound (Apache's own bounds where Apache has some),
+  `0.85` or `85%` as 85 where a percentage is asked for, `sync_flush` as `SYNC_FLUSH`, `ASYNC_FLUSH # comment` as the text before the
+  comment, and an empty value as none. A value without a sensible meaning is refused with its origin, key, value and what is allowed, and
+  the start fails: text for a number, a port, a permission or the size of existing files beyond its bounds, a negative number, 0 where at
+  least 1 is required.
+* **Keys that contradict each other** are adjusted, or a WARN names both: see [the list](#keys-that-belong-together).
 * **Environment:** `APOGEEMQ_` and the key in capitals with `_` between its words: `brokerClusterName` is `APOGEEMQ_BROKER_CLUSTER_NAME`,
   `brokerIP1` is `APOGEEMQ_BROKER_IP1`. Our own keys drop their prefix: `apogeeMaxTopics` is `APOGEEMQ_MAX_TOPICS`. `NAMESRV_ADDR`, which
-  Apache's scripts set, counts where nothing else names a name server.
+  Apache's scripts set, counts if nothing else names a name server.
 * **Flags:** `--data` sets storePathRootDir (and apogeeDataDir) and moves everything below it, `--broker-port` and `--namesrv-port` set the
   listenPort of each role, `-n` sets namesrvAddr, `--bind` sets bindAddress, `--start-without` sets apogeeStartWithout. Each but `-n` and
   the last is also a variable: `APOGEEMQ_CONFIG` (`-c`), `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`,
   `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
 * **Both roles in one process** read one file, the broker's: its listenPort is the broker's.
-* **Live** keys can be changed while running (requests 25 and 318, `mqadmin updateBrokerConfig`). What was changed is kept in
-  `config/live.properties` of the store and `namesrv/live.properties` of the name server, and stands between file and environment at the
-  next start; the configuration file itself is never written. All other keys are refused over the wire: nothing that moves a path or
-  opens a port can be changed by a client.
-* **Keys of Apache's without meaning here** are accepted and named once in the log, and so they are when they are changed live: the
-  answer's remark says that the key changes nothing. What was set can be read back (requests 26 and 319, `mqadmin getBrokerConfig`); there
-  all keys are given that Apache's broker gives, those that change nothing with Apache's default, or with what is true here where that is
-  something else (`timerWheelEnable=false`, because there are no timers yet). An unknown key warns with the nearest name.
+* **Live** keys can be changed while running (requests 25 and 318, `mqadmin updateBrokerConfig`). Changes are saved in
+  `config/live.properties` of the store and `namesrv/live.properties` of the name server, and rank between file and environment at the
+  next start; the configuration file itself is never written. All other keys are refused: no client can move a path or
+  open a port.
+* **Keys of Apache's without effect here** are accepted and named once in the log. If they are changed live, the
+  remark of the answer says that the key has no effect. Values can be read back (requests 26 and 319, `mqadmin getBrokerConfig`). These requests
+  return all keys that Apache's broker returns, those without effect with Apache's default, or with the value that is true here if it
+  differs (`timerWheelEnable=false`, because there are no timers yet). An unknown key gets a WARN with the nearest name.
 * **Files** are Java properties text: `key=value`, `key: value`, comments with `#` or `!`, a backslash at the end continues a line.
 ";
 
-/// What a broker gives of keys that change nothing (request 26), where Apache's default is another and would not be true here.
+/// Keys without effect that a broker reports (request 26) with a value that is true here, because Apache's default would not be.
 const TRUE_HERE: [&str; 11] = [
     "brokerFastFailureEnable=false",
     "enableBroadcastOffsetStore=false",
@@ -62,7 +62,7 @@ const TRUE_HERE: [&str; 11] = [
 pub(crate) fn show(flags: &ConfigFlags) -> Result<(), Failure> {
     let text = if flags.markdown { markdown() } else { plain() };
     match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads had enough, as `| head` does.
+        // The reader of the pipe has ended, such as `| head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Failure::new),
     }
@@ -82,14 +82,14 @@ fn markdown() -> String {
     format!(
         "{INTRODUCTION}\n{broker}\n{namesrv}\n{}\n{}\n{}",
         belonging_together(),
-        wishes(),
+        missing_features(),
         without_meaning()
     )
 }
 
 fn belonging_together() -> String {
     let mut text = "## Keys that belong together\n\n\
-        Checked at the start and with every change. Where the rule says \"counts as\", the value is fitted; a WARN names the keys either way.\n\n\
+        They are checked at the start and with every change. If the rule says \"counts as\", the value is adjusted. A WARN names the keys in both cases.\n\n\
         | Keys of the broker | Rule |\n|---|---|\n"
         .to_owned();
     for relation in relations::RELATIONS {
@@ -97,15 +97,15 @@ fn belonging_together() -> String {
         text.push_str(&format!("| {} | {} |\n", keys.join(", "), relation.rule));
     }
     text.push_str(
-        "\nRefused, since no value would do: `storePathCommitLog` in a directory that has other files of the store, and a broker beside a \
-         name server of which one has a port of the other.\n",
+        "\nRefused, because no adjustment is possible: `storePathCommitLog` in a directory with other files of the store, and a broker and a \
+         name server in one process with the same port.\n",
     );
     text
 }
 
-fn wishes() -> String {
-    let mut text = "## Keys that are refused when they ask for something not there yet\n\n\
-        Passing over these in silence would deceive. Without a value, or with one that asks for nothing, they are accepted.\n\n\
+fn missing_features() -> String {
+    let mut text = "## Keys that are refused when they ask for a missing feature\n\n\
+        Ignoring these would be misleading. Without a value, or with one that does not ask for the feature, they are accepted.\n\n\
         | Key | Accepted | Why others are refused |\n|---|---|---|\n"
         .to_owned();
     for feature in config::missing_features() {
@@ -131,11 +131,10 @@ fn without_meaning() -> String {
         .filter_map(|name| Some(format!("| `{name}` | {} |\n", config::without_effect(name)?)))
         .collect();
     format!(
-        "## Keys of Apache's that are accepted and change nothing\n\n\
+        "## Keys of Apache's that are accepted without effect\n\n\
          | Key | Why |\n|---|---|\n{}\n\
-         Whoever asks a broker for its settings is given those that Apache's broker gives, as they were set, else with Apache's default, \
-         else with what is true here: `{}`. Pools of threads, queues before them and the like do not exist here; their numbers are \
-         Apache's.\n\n\
+         A client that asks a broker for its settings also gets these keys: with the value that was set, otherwise with the value that is true here \
+         (`{}`), otherwise with Apache's default. Thread pools and their queues do not exist here; their sizes are Apache's.\n\n\
          All {} names, from the configuration classes of Apache RocketMQ 5.5.0 and from published files of older versions:\n\n{}\n",
         said.concat(),
         TRUE_HERE.join("`, `"),
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_manual_says_of_given_keys_is_given() {
+    fn the_reported_keys_of_the_manual_are_reported() {
         let given: Vec<_> = config::given::<BrokerSettings>().collect();
         for told in TRUE_HERE {
             assert!(given.contains(&told.split_once('=').unwrap()), "{told}");

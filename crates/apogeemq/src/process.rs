@@ -1,14 +1,14 @@
-//! What the operating system is asked for: descriptors, and to be told when to stop.
+//! Requests to the operating system: descriptor limit, free memory, signals.
 //!
-//! The only file of this crate with `unsafe`: a few calls of libc for which std has no words. Signals are blocked before the first
-//! thread starts and then taken by `sigwait` on the main thread, so there is no handler and nothing that must be async-signal-safe.
+//! The only file of this crate with `unsafe`: a few calls of libc that std does not offer. Signals are blocked before the first
+//! thread starts and then received by `sigwait` on the main thread, so there is no handler that must be async-signal-safe.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem::MaybeUninit;
 
-/// Raises the limit of open descriptors to what the administrator allows, and returns it. Every connection and every file of the
-/// store is a descriptor, and the usual soft limit of 1,024 is a trap.
+/// Raises the limit of open descriptors to the hard limit, and returns it. Every connection and every file of the
+/// store needs a descriptor, so the usual soft limit of 1,024 is too low.
 pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid, exclusively borrowed rlimit for the call to fill.
@@ -21,7 +21,7 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Returns free memory to the system. The allocator keeps what is freed for the next time, up to some 100 MiB with a few threads.
+/// Returns free memory to the system. The allocator caches freed memory, up to some 100 MiB with a few threads.
 pub(crate) fn give_back_free_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call takes no pointer, and locks what it looks at.
@@ -30,8 +30,8 @@ pub(crate) fn give_back_free_memory() {
     }
 }
 
-/// Makes a limit on the size of files (`ulimit -f`) an error of the write or allocation that meets it, which the store knows how to
-/// answer as it does a full disk. Without this the signal that comes with it, SIGXFSZ, ends the process.
+/// Ignores SIGXFSZ, so that a limit on the size of files (`ulimit -f`) becomes an error of the write or allocation, which the store
+/// handles like a full disk. Otherwise the signal ends the process.
 pub(crate) fn survive_file_size_limit() -> io::Result<()> {
     // SAFETY: no handler is installed; ignoring a signal is async-signal-safe by nature.
     let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -41,7 +41,7 @@ pub(crate) fn survive_file_size_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// The signals that ask this process to stop, blocked in every thread that starts after this was made.
+/// The signals that stop this process, blocked in every thread that starts later.
 pub(crate) struct StopSignals(libc::sigset_t);
 
 impl StopSignals {
@@ -60,7 +60,7 @@ impl StopSignals {
         Ok(signals)
     }
 
-    /// Waits for one of them. Afterwards they have their usual effect again: a second one ends the process at once.
+    /// Waits for one of them. Afterwards they have their default effect again: a second one ends the process at once.
     pub(crate) fn wait(self) -> io::Result<()> {
         let mut signal = 0;
         // SAFETY: the set is initialised and blocked, `signal` is a valid place for the number.

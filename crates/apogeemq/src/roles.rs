@@ -1,7 +1,7 @@
 //! Starting and stopping the roles of this process.
 //!
-//! Order: the name server opens first, so that the broker beside it finds it; at the end the broker stops first, so that it can still
-//! unregister. Each role stops in its own order: no new connections, answers for what is in flight, flush, goodbye.
+//! Order: the name server starts first, so that the broker in the process finds it. The broker stops first, so that it can still
+//! unregister.
 
 mod broker;
 mod descriptors;
@@ -44,10 +44,10 @@ impl Part {
     }
 }
 
-/// Runs until told to stop.
+/// Runs the roles until a signal stops them.
 pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
     let begun = Instant::now();
-    // Before the first thread is started, which is the log's: one that does not block them would end the process.
+    // Before the first thread, that of the log: a thread that does not block the signals would let them end the process.
     let signals = StopSignals::block().map_err(Failure::new)?;
     let _log = logging::install(flags.common.log.as_deref())?;
     survive_file_size_limit().map_err(Failure::new)?;
@@ -60,12 +60,12 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
                 tracing::warn!("{cut}");
             }
         }
-        Err(error) => tracing::warn!(%error, "the limit of open descriptors stays as it is"),
+        Err(error) => tracing::warn!(%error, "the limit of open descriptors was not raised"),
     }
     run(configuration, begun, signals)
 }
 
-/// Starts the roles, says so, waits for the signal, and stops them.
+/// Starts the roles, prints the first screen, waits for a signal, and stops them.
 fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Result<(), Failure> {
     let data = data_directory(&configuration);
     let broker_settings = configuration.broker;
@@ -95,10 +95,10 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
     stopped
 }
 
-/// Starts the name server so that it tells clients of the broker beside it under the address they came by.
-fn start_name_server(settings: NamesrvSettings, beside: Option<&BrokerSettings>) -> Result<name_server::Running, Failure> {
+/// Starts the name server so that it gives clients the broker in the process under the IP that they connected to.
+fn start_name_server(settings: NamesrvSettings, broker_in_process: Option<&BrokerSettings>) -> Result<name_server::Running, Failure> {
     let own = reachable((settings.bind_address, settings.listen_port).into());
-    let registered = beside.and_then(|broker| broker::following_address(broker, own));
+    let registered = broker_in_process.and_then(|broker| broker::following_address(broker, own));
     let local_broker = registered.map(|address| -> LocalBroker { Arc::new(move || Some(Arc::clone(&address))) });
     name_server::Running::start(settings, local_broker)
 }

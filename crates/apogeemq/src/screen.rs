@@ -1,4 +1,4 @@
-//! The first screen: what a person needs to know who started this, on stdout, in plain text.
+//! The first screen: what the user who started the program needs to know, on stdout, as plain text.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,10 +10,10 @@ use broker::settings::{BrokerSettings, FlushDiskType};
 
 use crate::roles::reachable;
 
-/// What is running.
+/// The running roles.
 #[derive(Debug)]
 pub(crate) struct Screen<'a> {
-    /// As it was started, so that what is shown can be typed again.
+    /// The program as it was started, so that shown commands can be typed.
     pub(crate) program: &'a str,
     pub(crate) name_server: Option<SocketAddr>,
     pub(crate) broker: Option<&'a BrokerSettings>,
@@ -21,7 +21,7 @@ pub(crate) struct Screen<'a> {
     pub(crate) took: Duration,
 }
 
-/// Prints it. A closed stdout is no reason not to serve.
+/// Prints the screen. A closed stdout is ignored.
 pub(crate) fn print(screen: &Screen<'_>) {
     let text = text(screen);
     let mut out = std::io::stdout().lock();
@@ -68,7 +68,7 @@ fn registers_at(screen: &Screen<'_>, broker: &BrokerSettings) -> String {
     let own = screen.name_server.map(|_| "the name server above".to_owned());
     let all: Vec<_> = own.into_iter().chain(broker.namesrv_addr.iter().cloned()).collect();
     if all.is_empty() {
-        "no name server (name one with -n HOST:PORT)".to_owned()
+        "no name server (set one with -n HOST:PORT)".to_owned()
     } else {
         all.join(", ")
     }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_without_name_server_says_how_to_name_one() {
+    fn a_broker_without_name_server_says_how_to_set_one() {
         let broker = BrokerSettings::default();
         let screen = Screen {
             program: "target/release/apogeemq",

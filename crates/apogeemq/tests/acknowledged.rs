@@ -1,4 +1,4 @@
-//! The built program, killed and stopped while changes of every kind are acknowledged: each of them holds after the next start.
+//! The program is killed and stopped while it acknowledges changes of every kind. Each change is there after the next start.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -11,13 +11,13 @@ use protocol::topic::TopicConfig;
 use protocol::{Frame, RequestCode, ResponseCode};
 use std::time::Duration;
 
-/// How often each way to end is tried, unless `ACKNOWLEDGED_ROUNDS` says otherwise.
+/// How often the program is killed and stopped, unless `ACKNOWLEDGED_ROUNDS` is set.
 const ROUNDS: usize = 4;
-/// How long changes are made before the end comes.
+/// How long changes are made before the end.
 const BUSY: Duration = Duration::from_millis(400);
 const GROUP: &str = "readers";
 
-/// A change that was acknowledged, and what must be so from then on.
+/// A change that was acknowledged, and what must be true afterwards.
 #[derive(Clone, Debug)]
 enum Change {
     TopicMade(String),
@@ -53,7 +53,7 @@ async fn change<F: Future<Output = Result<Change, Error>>>(mut next: impl FnMut(
     done
 }
 
-/// Who makes changes, each on a connection of its own.
+/// Makes changes, each worker on its own connection.
 struct Worker {
     home_broker: String,
     round: usize,
@@ -165,8 +165,8 @@ impl Worker {
     }
 }
 
-/// Holds what was acknowledged against what a broker that was started again says. After a kill the offsets that clients commit
-/// may be older: they are saved every few seconds.
+/// Compares what was acknowledged with the restarted broker. After a kill, offsets that clients committed
+/// may be older, because they are saved every few seconds.
 async fn compare(home: &Home, acknowledged: &[Change], was_stopped: bool) {
     let (client, broker) = (home.client(), home.broker());
     let puller = Puller::new(&client, GROUP);
@@ -210,7 +210,7 @@ async fn compare(home: &Home, acknowledged: &[Change], was_stopped: bool) {
             Change::Committed(queue, offset) if was_stopped => {
                 assert_eq!(puller.committed(&home.queue("kept", *queue)).await.unwrap(), Some(*offset));
             }
-            // One more may have been taken whose answer did not arrive.
+            // One more may have been committed whose answer did not arrive.
             Change::Reset(queue, offset) => {
                 let found = puller.committed(&home.queue("kept", *queue)).await.unwrap().unwrap();
                 assert!(found == *offset || found == (offset + 1) % 5, "{change:?}, found {found}");
@@ -224,7 +224,7 @@ fn rounds() -> usize {
     std::env::var("ACKNOWLEDGED_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap())
 }
 
-/// Makes changes, ends the process and compares, again and again on one directory.
+/// Makes changes, ends the process and compares, repeatedly on one directory.
 fn end_again_and_again(was_stopped: bool, end: fn(common::Running)) {
     let home = Home::new();
     let mut counts = [0; 7];

@@ -1,4 +1,4 @@
-//! `apogeemq bench` against a server of the same build: every verb for a second, and what it says when it cannot.
+//! `apogeemq bench` against a server of the same build: every verb for a second, and its errors.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -82,7 +82,7 @@ fn progress_goes_to_stderr_and_the_report_to_stdout() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_said_plainly() {
+fn errors_are_reported_plainly() {
     let failed = |words: &str| {
         let output = bench(words);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));

@@ -1,4 +1,4 @@
-//! Bytes of others through the built program: what a client may send that is not the text we would write.
+//! Unusual bytes through the program: text of clients that is not UTF-8, other JSON notations, long text.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -18,7 +18,7 @@ const OTHER: &[u8] = b"\xbb\xf5";
 const TOPIC: &str = "orders";
 const SETTINGS: &str = "messageDelayLevel=0s 0s\n";
 
-/// What a client says of itself: tag, keys and a property of its own, with separators as they are written.
+/// A client's tag, keys and its own property, with these separators.
 fn own(separators: [&[u8]; 2]) -> Vec<u8> {
     let pairs: [(&[u8], &[u8]); 4] = [
         (b"TAGS", GBK),
@@ -59,7 +59,7 @@ async fn stored(home: &Home, topic: &str, offset: i64) -> (Vec<u8>, i64) {
     (record.properties.to_vec(), record.log_offset.0)
 }
 
-/// How many messages a pull with this filter, written as bytes, finds.
+/// Number of messages that a pull with this filter finds.
 fn filtered(wire: &mut Wire, tag: &[u8]) -> usize {
     let fields: [(&[u8], &[u8]); 9] = [
         (b"consumerGroup", b"cg"),
@@ -76,7 +76,7 @@ fn filtered(wire: &mut Wire, tag: &[u8]) -> usize {
     client::records(&answer.body).count()
 }
 
-/// The pairs of a property string that `own` made, in its order.
+/// The pairs of a property string that `own` made, in their order.
 fn pairs_of_own(stored: &[u8]) -> Vec<u8> {
     let names: [&[u8]; 4] = [b"TAGS", b"KEYS", b"\xc3\xfb", b"UNIQ_KEY"];
     let own = properties::iter(stored).filter(|(name, _)| names.contains(name));
@@ -84,7 +84,7 @@ fn pairs_of_own(stored: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn properties_that_are_not_utf8_are_kept_to_the_byte_however_a_message_travels() {
+fn properties_that_are_not_utf8_are_kept_to_the_byte_on_every_way_of_a_message() {
     let home = Home::new();
     let running = home.start_small("ASYNC_FLUSH", SETTINGS);
     let plain = own([b"\x01", b"\x02"]);
@@ -134,7 +134,7 @@ fn properties_that_are_not_utf8_are_kept_to_the_byte_however_a_message_travels()
         let (retried, _) = stored(&home, "%RETRY%cg", 0).await;
         assert_eq!(pairs_of_own(&retried), plain, "{}", retried.escape_ascii());
     });
-    // Queues and index that are derived again from the log find the same.
+    // Rebuilt queues and index find the same.
     running.kill();
     let _running = home.start_small("ASYNC_FLUSH", SETTINGS);
     let mut wire = Wire::to(&home.broker());
@@ -158,16 +158,16 @@ fn properties_that_are_not_utf8_are_kept_to_the_byte_however_a_message_travels()
     assert_eq!(found(&mut wire, b"k2"), 0);
 }
 
-/// What the group's consumers say of themselves, to an operator.
+/// The connected consumers of a group.
 async fn connected(home: &Home, group: &str) -> protocol::stats::ConsumerConnection {
     home.client().consumer_connections(&home.broker(), group).await.unwrap()
 }
 
 #[test]
-fn heartbeats_are_taken_in_the_notations_and_types_that_fastjson_takes() {
+fn heartbeats_are_accepted_in_the_notations_and_types_of_fastjson() {
     let home = Home::new();
     let _running = home.start();
-    // Groups that all say the same, in other forms.
+    // Groups with the same content in other forms.
     let consumer = |group: &str, model: &str, kind: &str, odd: &str| {
         format!(
             r#"{{"groupName":"{group}","messageModel":{model},"consumeType":{kind},"consumeFromWhere":"4",{odd}
@@ -217,7 +217,7 @@ fn member(home: &Home, client: &str, group: &str) -> Wire {
 }
 
 #[test]
-fn who_asks_cannot_close_the_connection_of_who_is_asked() {
+fn a_request_cannot_close_the_connection_of_the_client_it_is_forwarded_to() {
     let home = Home::new();
     let _running = home.start();
     let mut victim = member(&home, "victim", "vg");
@@ -259,7 +259,7 @@ fn who_asks_cannot_close_the_connection_of_who_is_asked() {
     asker.write(&reply(&long)).unwrap();
     let refused = asker.next().unwrap();
     assert_eq!((refused.opaque, refused.code), (7, 13), "{:?}", refused.remark);
-    // The next one comes through, as text that a JSON header can hold.
+    // The next one is forwarded, as text that a JSON header can have.
     asker.write(&reply(b"g")).unwrap();
     let forwarded = std::iter::from_fn(|| victim.next())
         .find(|frame| frame.code == 326)

@@ -1,4 +1,4 @@
-//! The built program over a data directory with a damaged file: it says what the file holds, what can be done and what that costs.
+//! The program with a damaged file in its data directory: the error says what the file holds, what can be done and what that costs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -7,7 +7,7 @@ use client::{Message, Producer, PullOptions, Puller};
 use common::{Home, apogeemq, block_on};
 use std::process::Command;
 
-/// Three messages in a topic of two queues, and a stop in order.
+/// Three messages in a topic with two queues, after a clean shutdown.
 fn with_messages() -> Home {
     let home = Home::new();
     let mut running = home.start();
@@ -37,7 +37,7 @@ fn refused(mut command: Command) -> String {
 }
 
 #[test]
-fn what_is_found_otherwise_is_made_again_with_a_warning() {
+fn a_file_that_can_be_derived_is_rebuilt_with_a_warning() {
     let home = with_messages();
     damage(&home, "delayOffset.json");
     let mut running = home.start();
@@ -53,7 +53,7 @@ fn what_is_found_otherwise_is_made_again_with_a_warning() {
 }
 
 #[test]
-fn what_is_not_refuses_the_start_until_the_operator_says_so_and_messages_stay() {
+fn other_files_refuse_the_start_until_the_operator_says_so_and_messages_stay() {
     let home = with_messages();
     damage(&home, "topics.json");
     let text = refused(home.command());
@@ -88,7 +88,7 @@ fn what_is_not_refuses_the_start_until_the_operator_says_so_and_messages_stay() 
 }
 
 #[test]
-fn a_start_tells_what_values_count_as_and_a_change_what_it_does_not_do() {
+fn a_start_reports_what_values_count_as_and_a_change_keys_without_effect() {
     let home = Home::new();
     let lines = "brokerRole=SYNC_MASTER\ndiskMaxUsedSpaceRatio=99\nstorePathConsumeQueue=/elsewhere\nsendMessageThreadPoolNums=16\n";
     std::fs::write(home.path("broker.conf"), lines).unwrap();
@@ -97,7 +97,7 @@ fn a_start_tells_what_values_count_as_and_a_change_what_it_does_not_do() {
         "brokerRole=SYNC_MASTER promises no copy",
         "broker.conf:2: diskMaxUsedSpaceRatio=99 counts as 95, allowed is 10 to 95",
         "storePathConsumeQueue=/elsewhere has no effect: storePathRootDir=data makes it data/consumequeue",
-        "keys of Apache's that change nothing here",
+        "keys of Apache's that have no effect here",
     ];
     let logged = home.logs(&told);
     for told in told {

@@ -1,4 +1,4 @@
-//! The built program, killed with SIGKILL while delayed messages arrive and become due: each comes, none early, none twice.
+//! The program is killed while delayed messages arrive and become due. Each is delivered, none early, none twice.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -14,7 +14,7 @@ const ROUNDS: usize = 8;
 /// As configured below.
 const DELAYS_MS: [i64; 3] = [1_000, 2_000, 3_000];
 
-/// What came out of a topic.
+/// A delivered message.
 struct Arrived {
     body: String,
     level: i32,
@@ -65,7 +65,7 @@ async fn arrived(home: &Home) -> Vec<Arrived> {
     }
 }
 
-/// Waits until all these have arrived.
+/// Waits until all these have been delivered.
 async fn all_arrive(home: &Home, wanted: &HashMap<String, i32>) -> Vec<Arrived> {
     let begun = Instant::now();
     loop {
@@ -106,7 +106,7 @@ fn killed_under_delay_load_it_delivers_each_message_once_and_none_early() {
                 home.create_topic(TOPIC, 1).await;
             }
             let sending = tokio::spawn(produce(home.client(), home.queue(TOPIC, 0), round));
-            // Long enough that what was sent before becomes due around the kill, with and without a save between.
+            // Long enough that earlier messages become due around the kill, with and without a save in between.
             tokio::time::sleep(Duration::from_millis(300 + round as u64 * 211)).await;
             running.kill();
             wanted.extend(sending.await.unwrap());
@@ -121,7 +121,7 @@ fn killed_under_delay_load_it_delivers_each_message_once_and_none_early() {
 }
 
 #[test]
-fn what_becomes_due_while_it_is_stopped_comes_after_the_start() {
+fn messages_that_become_due_while_it_is_stopped_are_delivered_after_the_start() {
     let home = Home::new();
     let mut running = home.start_small("ASYNC_FLUSH", SETTINGS);
     block_on(async {

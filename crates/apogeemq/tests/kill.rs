@@ -1,7 +1,7 @@
-//! The built program, killed with SIGKILL under load again and again, and stopped with SIGTERM: what it acknowledged is there.
+//! The program is killed repeatedly under load, and stopped with SIGTERM: everything that it acknowledged is there.
 //!
-//! Each queue has one producer on a connection of its own, which notes every answer it gets. A reader of the whole broker then
-//! looks for what was noted: at its offset, in the order it was sent.
+//! Each queue has one producer on its own connection, which records every answer. A reader of the whole broker then
+//! looks for the recorded messages at their offsets, in the order in which they were sent.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 const TOPIC: &str = "orders";
 const GROUP: &str = "readers";
 const QUEUES: i32 = 4;
-/// How often it is killed, unless `KILL_ROUNDS` says otherwise: `KILL_ROUNDS=500 cargo test -p apogeemq --test kill under_load`.
+/// How often it is killed, unless `KILL_ROUNDS` is set: `KILL_ROUNDS=500 cargo test -p apogeemq --test kill under_load`.
 const ROUNDS: usize = 50;
 /// Sends of one producer that are not answered yet.
 const IN_FLIGHT: usize = 16;
-/// As configured below; and how late a busy machine may be with it.
+/// As configured below, and how late a busy machine may be.
 const OFFSETS_SAVED_EVERY: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_secs(1);
 
-/// What the producer of a queue knows. Its messages are numbered, and the number says the whole body.
+/// What the producer of a queue recorded. Its messages are numbered, and the number determines the body.
 #[derive(Default)]
-struct Noted {
+struct Recorded {
     /// The number of the last one sent.
     serial: usize,
-    /// Offset and number of those that were acknowledged.
+    /// Offset and number of acknowledged messages.
     acknowledged: Vec<(i64, usize)>,
     /// Up to which offset the queue was read and compared, and the number it had there.
     compared: (i64, usize),
@@ -37,28 +37,28 @@ fn body(queue: i32, serial: usize) -> String {
     format!("{queue}-{serial:08}-{}", "x".repeat(serial * 37 % 900))
 }
 
-/// Sends until the connection breaks; also takes the answers that came before it broke.
-async fn produce(client: Client, queue: Queue, mut noted: Noted) -> Noted {
+/// Sends until the connection breaks; also records the answers that came before.
+async fn produce(client: Client, queue: Queue, mut recorded: Recorded) -> Recorded {
     let producer = Producer::new(&client, "writers");
     let mut flying: VecDeque<(usize, Pending)> = VecDeque::new();
     let mut broken = false;
     loop {
         while !broken && flying.len() < IN_FLIGHT {
-            noted.serial += 1;
-            match producer.begin(&queue, Message::new(TOPIC, body(queue.id, noted.serial))).await {
-                Ok(pending) => flying.push_back((noted.serial, pending)),
+            recorded.serial += 1;
+            match producer.begin(&queue, Message::new(TOPIC, body(queue.id, recorded.serial))).await {
+                Ok(pending) => flying.push_back((recorded.serial, pending)),
                 Err(_) => broken = true,
             }
         }
         let Some((serial, pending)) = flying.pop_front() else {
-            return noted;
+            return recorded;
         };
         match pending.await {
             Ok(sent) => {
                 assert_eq!((sent.stored, sent.queue.id), (Stored::Confirmed, queue.id));
-                let last = noted.acknowledged.last().map_or(-1, |(offset, _)| *offset);
+                let last = recorded.acknowledged.last().map_or(-1, |(offset, _)| *offset);
                 assert!(sent.offset > last, "queue {}: answer {} after {last}", queue.id, sent.offset);
-                noted.acknowledged.push((sent.offset, serial));
+                recorded.acknowledged.push((sent.offset, serial));
             }
             Err(Error::Busy { .. }) => {}
             Err(_) => broken = true,
@@ -66,7 +66,7 @@ async fn produce(client: Client, queue: Queue, mut noted: Noted) -> Noted {
     }
 }
 
-/// Commits ever higher offsets until the connection breaks: each with the time at which the broker had taken it.
+/// Commits increasing offsets until the connection breaks, with the time at which the broker acknowledged each.
 async fn commit(client: Client, queue: Queue, mut offset: i64) -> Vec<(Instant, i64)> {
     let puller = Puller::new(&client, GROUP);
     let mut taken = Vec::new();
@@ -78,7 +78,7 @@ async fn commit(client: Client, queue: Queue, mut offset: i64) -> Vec<(Instant, 
     taken
 }
 
-/// Reads a queue from an offset to its end, which is returned; messages follow each other without a hole.
+/// Reads a queue from an offset to its end, which is returned; messages have consecutive offsets.
 async fn read(client: &Client, queue: &Queue, from: i64, mut each: impl FnMut(i64, &[u8])) -> i64 {
     let puller = Puller::new(client, GROUP);
     let mut next = from;
@@ -98,18 +98,18 @@ async fn read(client: &Client, queue: &Queue, from: i64, mut each: impl FnMut(i6
     }
 }
 
-/// Reads a queue on from `from` (offset and number of the last message before it): what its producer was told is there, where it
-/// was told, and everything is whole and in the order it was sent. Returns where the queue ends.
-async fn compare(home: &Home, id: i32, noted: &Noted, from: (i64, usize)) -> (i64, usize) {
-    let begin = noted.acknowledged.partition_point(|(offset, _)| *offset < from.0);
-    let mut told = noted.acknowledged[begin..].iter().peekable();
+/// Reads a queue from `from` on (offset and number of the last message before it): acknowledged messages are at the offsets that their
+/// producer was told, and everything is complete and in the order in which it was sent. Returns the end of the queue.
+async fn compare(home: &Home, id: i32, recorded: &Recorded, from: (i64, usize)) -> (i64, usize) {
+    let begin = recorded.acknowledged.partition_point(|(offset, _)| *offset < from.0);
+    let mut told = recorded.acknowledged[begin..].iter().peekable();
     let mut last = from.1;
     let end = read(&home.client(), &home.queue(TOPIC, id), from.0, |offset, found| {
         let text = std::str::from_utf8(found).unwrap();
         let serial: usize = text[2..10].parse().unwrap();
         assert_eq!(text, body(id, serial), "queue {id}: not what was sent, at {offset}");
         assert!(
-            last < serial && serial <= noted.serial,
+            last < serial && serial <= recorded.serial,
             "queue {id}: {serial} after {last}, at {offset}"
         );
         if let Some((_, acknowledged)) = told.next_if(|(at, _)| *at == offset) {
@@ -123,23 +123,29 @@ async fn compare(home: &Home, id: i32, noted: &Noted, from: (i64, usize)) -> (i6
 }
 
 /// Compares what was written since the last time, or everything.
-async fn compare_all(home: &Home, noted: &mut HashMap<i32, Noted>, everything: bool) {
-    for (id, noted) in noted {
-        let from = if everything { (0, 0) } else { noted.compared };
-        noted.compared = compare(home, *id, noted, from).await;
+async fn compare_all(home: &Home, recorded: &mut HashMap<i32, Recorded>, everything: bool) {
+    for (id, recorded) in recorded {
+        let from = if everything { (0, 0) } else { recorded.compared };
+        recorded.compared = compare(home, *id, recorded, from).await;
     }
 }
 
-/// Load on all queues until the process is killed. Returns the commits that the broker had taken.
-async fn load(home: &Home, running: Running, noted: &mut HashMap<i32, Noted>, committed: i64, time: Duration) -> Vec<(Instant, i64)> {
+/// Load on all queues until the process is killed. Returns the acknowledged commits.
+async fn load(home: &Home, running: Running, recorded: &mut HashMap<i32, Recorded>, committed: i64, time: Duration) -> Vec<(Instant, i64)> {
     let producers: Vec<_> = (0..QUEUES)
-        .map(|id| tokio::spawn(produce(home.client(), home.queue(TOPIC, id), noted.remove(&id).unwrap_or_default())))
+        .map(|id| {
+            tokio::spawn(produce(
+                home.client(),
+                home.queue(TOPIC, id),
+                recorded.remove(&id).unwrap_or_default(),
+            ))
+        })
         .collect();
     let committer = tokio::spawn(commit(home.client(), home.queue(TOPIC, 0), committed));
     tokio::time::sleep(time).await;
     running.kill();
     for (id, producer) in (0..QUEUES).zip(producers) {
-        noted.insert(id, producer.await.unwrap());
+        recorded.insert(id, producer.await.unwrap());
     }
     committer.await.unwrap()
 }
@@ -151,7 +157,7 @@ fn rounds() -> usize {
 #[test]
 fn killed_again_and_again_under_load_it_has_all_it_acknowledged() {
     let (home, rounds) = (Home::new(), rounds());
-    let mut noted: HashMap<i32, Noted> = HashMap::new();
+    let mut recorded: HashMap<i32, Recorded> = HashMap::new();
     let (mut committed, mut must_be_committed) = (0, 0);
     for round in 0..rounds {
         let mode = ["ASYNC_FLUSH", "SYNC_FLUSH"][round % 2];
@@ -171,16 +177,16 @@ fn killed_again_and_again_under_load_it_has_all_it_acknowledged() {
                 "round {round}: committed offset {found}, {must_be_committed} was saved"
             );
             committed = found;
-            for (id, noted) in &noted {
+            for (id, recorded) in &recorded {
                 let max = client.max_offset(&home.queue(TOPIC, *id)).await.unwrap();
-                let told = noted.acknowledged.last().map_or(0, |(offset, _)| offset + 1);
+                let told = recorded.acknowledged.last().map_or(0, |(offset, _)| offset + 1);
                 assert!(
                     max >= told,
                     "round {round} {mode}, queue {id}: ends at {max}, {told} were acknowledged"
                 );
             }
             if round % 10 == 9 {
-                compare_all(&home, &mut noted, false).await;
+                compare_all(&home, &mut recorded, false).await;
             }
             let long = round % 10 == 5;
             let time = if long {
@@ -188,7 +194,7 @@ fn killed_again_and_again_under_load_it_has_all_it_acknowledged() {
             } else {
                 Duration::from_millis(100 + round as u64 * 7 % 200)
             };
-            let taken = load(&home, running, &mut noted, committed, time).await;
+            let taken = load(&home, running, &mut recorded, committed, time).await;
             let killed = Instant::now();
             let saved = taken
                 .iter()
@@ -197,24 +203,24 @@ fn killed_again_and_again_under_load_it_has_all_it_acknowledged() {
         });
     }
     let _running = home.start_small("SYNC_FLUSH", "");
-    block_on(compare_all(&home, &mut noted, true));
+    block_on(compare_all(&home, &mut recorded, true));
     assert!(must_be_committed > 0, "offsets were committed");
-    let acknowledged: usize = noted.values().map(|noted| noted.acknowledged.len()).sum();
+    let acknowledged: usize = recorded.values().map(|recorded| recorded.acknowledged.len()).sum();
     assert!(acknowledged > rounds * 20, "only {acknowledged} messages in all");
     let files = std::fs::read_dir(home.path("data/commitlog")).unwrap().count();
-    assert!(files > 2, "the log has changed files");
+    assert!(files > 2, "the log has rolled");
     println!("killed {rounds} times: {acknowledged} acknowledged messages are there, in {files} files");
 }
 
 #[test]
-fn on_sigterm_it_answers_what_it_took_and_ends_with_0() {
+fn on_sigterm_it_answers_accepted_requests_and_ends_with_0() {
     for mode in ["ASYNC_FLUSH", "SYNC_FLUSH"] {
         let home = Home::new();
         let mut running = home.start_small(mode, "");
-        let noted = block_on(async {
+        let recorded = block_on(async {
             home.create_topic(TOPIC, QUEUES).await;
             let producers: Vec<_> = (0..QUEUES)
-                .map(|id| tokio::spawn(produce(home.client(), home.queue(TOPIC, id), Noted::default())))
+                .map(|id| tokio::spawn(produce(home.client(), home.queue(TOPIC, id), Recorded::default())))
                 .collect();
             home.create_topic("quiet", QUEUES).await;
             let client = home.client();
@@ -233,21 +239,21 @@ fn on_sigterm_it_answers_what_it_took_and_ends_with_0() {
                 running.signal("-TERM");
             });
             assert_eq!(pulled.unwrap().outcome, Outcome::NothingNew, "the parked pull is answered");
-            let mut noted = HashMap::new();
+            let mut recorded = HashMap::new();
             for (id, producer) in (0..QUEUES).zip(producers) {
-                noted.insert(id, producer.await.unwrap());
+                recorded.insert(id, producer.await.unwrap());
             }
-            noted
+            recorded
         });
         assert_eq!(running.ended().code(), Some(0), "{}", home.logged());
         assert!(!home.path("data/abort").exists());
         let _running = home.start_small(mode, "");
         block_on(async {
-            for (id, noted) in &noted {
-                let (end, _) = compare(&home, *id, noted, (0, 0)).await;
+            for (id, recorded) in &recorded {
+                let (end, _) = compare(&home, *id, recorded, (0, 0)).await;
                 assert_eq!(
                     end as usize,
-                    noted.acknowledged.len(),
+                    recorded.acknowledged.len(),
                     "queue {id}, {mode}: stored and not answered"
                 );
                 assert!(end > 0);
@@ -257,7 +263,7 @@ fn on_sigterm_it_answers_what_it_took_and_ends_with_0() {
 }
 
 #[test]
-fn after_a_stop_in_order_nothing_is_recovered_and_after_a_kill_what_is_not_in_the_checkpoint() {
+fn after_a_clean_shutdown_nothing_is_recovered_and_after_a_kill_what_is_not_in_the_checkpoint() {
     let home = Home::new();
     let send = |count: usize| {
         block_on(async {
@@ -285,7 +291,7 @@ fn after_a_stop_in_order_nothing_is_recovered_and_after_a_kill_what_is_not_in_th
 }
 
 #[test]
-fn a_second_process_on_the_same_directory_is_refused_and_the_first_goes_on() {
+fn a_second_process_on_the_same_directory_is_refused_and_the_first_continues() {
     let home = Home::new();
     let mut running = home.start_small("ASYNC_FLUSH", "");
     let second = home.command_on_other_ports().output().unwrap();

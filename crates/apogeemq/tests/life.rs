@@ -1,4 +1,4 @@
-//! The built program as a process: it opens its ports, says so, and stops in order.
+//! The program as a process: it opens its ports, prints them, and shuts down cleanly.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -8,24 +8,21 @@ use common::{Home, block_on};
 use std::net::TcpListener;
 
 #[test]
-fn it_opens_all_ports_says_so_and_stops_in_order() {
+fn it_opens_all_ports_prints_them_and_shuts_down_cleanly() {
     for signal in ["-TERM", "-INT"] {
         let home = Home::new();
-        // So few that no limit of descriptors is worth a word.
+        // So few that no limit of descriptors causes a warning.
         std::fs::write(
             home.path("broker.conf"),
             "apogeeMaxConnections=100\napogeeReservedDescriptors=100\n",
         )
         .unwrap();
         let mut running = home.run(home.command().args(["-c", "broker.conf"]));
-        assert!(home.path("data/abort").exists(), "while it runs, a crash would be seen");
+        assert!(home.path("data/abort").exists(), "while it runs, the abort file exists");
         running.signal(signal);
         assert_eq!(running.ended().code(), Some(0));
-        assert!(
-            !home.path("data/abort").exists(),
-            "after a stop in order nothing looks like a crash"
-        );
-        assert_eq!(home.logged(), "", "a quiet life leaves no log lines");
+        assert!(!home.path("data/abort").exists(), "after a clean shutdown there is no abort file");
+        assert_eq!(home.logged(), "", "a normal run logs nothing");
         let screen = home.printed();
         for part in [
             "ApogeeMQ 0.",
@@ -40,7 +37,7 @@ fn it_opens_all_ports_says_so_and_stops_in_order() {
 }
 
 #[test]
-fn a_taken_port_is_refused_with_what_to_do() {
+fn a_port_in_use_is_refused_with_advice() {
     let mut home = Home::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     home.broker_port = taken.local_addr().unwrap().port();
@@ -58,12 +55,12 @@ fn after_a_kill_it_starts_again_on_its_data() {
 }
 
 #[test]
-fn what_memory_has_not_any_more_is_read_by_a_thread_that_serves_no_connection() {
+fn messages_that_are_no_longer_in_memory_are_read_by_a_catch_up_thread() {
     let home = Home::new();
     let running = home.start_small("ASYNC_FLUSH", "apogeeTailCacheBytes=1048576\n");
     let threads = || {
         let names = std::fs::read_dir(format!("/proc/{}/task", running.id())).unwrap();
-        // One may end while they are looked at.
+        // A thread may end meanwhile.
         let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
         names.flatten().filter_map(name).collect::<String>()
     };

@@ -1,4 +1,4 @@
-//! The log of the built program: whatever others are called it is lines of its own, and nobody waits for whoever reads it.
+//! The log of the program: untrusted text forges no lines, and nothing waits for the reader of the log.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -20,7 +20,7 @@ fn start_with_pipe(home: &Home) -> (Running, ChildStderr) {
     (running, pipe)
 }
 
-/// Makes a broker log several times what a pipe and the queue before it hold; each request is answered.
+/// Makes a broker log several times the capacity of a pipe and the queue; each request is answered.
 fn flood(home: &Home) {
     let mut wire = Wire::to(&home.broker());
     for round in 0..16 {
@@ -33,7 +33,7 @@ fn flood(home: &Home) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_neither_service_nor_stop() {
+fn a_log_that_is_not_read_blocks_neither_service_nor_shutdown() {
     let home = Home::new();
     let (mut running, _unread) = start_with_pipe(&home);
     flood(&home);
@@ -45,7 +45,7 @@ fn a_log_that_nobody_reads_stops_neither_service_nor_stop() {
 const DROPPED: &str = "lines were dropped";
 
 #[test]
-fn lines_that_were_dropped_are_told_to_a_reader_that_comes_late() {
+fn dropped_lines_are_reported_to_a_late_reader() {
     let home = Home::new();
     let (mut running, mut pipe) = start_with_pipe(&home);
     flood(&home);
@@ -65,13 +65,13 @@ fn lines_that_were_dropped_are_told_to_a_reader_that_comes_late() {
     let was_told = told.recv_timeout(DEADLINE);
     running.stop();
     let text = reading.join().unwrap();
-    assert!(was_told.is_ok(), "{} bytes of log and no word of what was dropped", text.len());
+    assert!(was_told.is_ok(), "{} bytes of log without a report of dropped lines", text.len());
     assert!(text.lines().all(|line| line.starts_with("20")), "every line is whole");
-    assert!(text.contains("stopping"), "what is logged last is written before the end");
+    assert!(text.contains("stopping"), "the last line is written before the end");
 }
 
 #[test]
-fn what_others_call_themselves_forges_no_line_and_reaches_no_terminal_raw() {
+fn untrusted_names_forge_no_line_and_are_escaped() {
     const FORGED: &str = "9.9.9.9:1\\n2026-11-26T00:00:00.000000Z ERROR store: forged\\u001b[2J\\u001b]0;pwn\\u0007\\u202e\\u200b";
     let home = Home::new();
     let mut command = home.command();
@@ -85,7 +85,7 @@ fn what_others_call_themselves_forges_no_line_and_reaches_no_terminal_raw() {
         (b"heartbeatTimeoutMillis", b"1000"),
     ];
     let answer = Wire::to(&home.namesrv()).ask(Encoding::Json, 103, &fields, b"{}");
-    // Whether it is taken or refused: the text is in the log or in the answer.
+    // Accepted or refused, the text is in the log or in the answer.
     let remark = answer.remark.unwrap_or_default();
     let heartbeat = "{\"clientID\":\"c\u{1b}\nlient\",\"producerDataSet\":[{\"groupName\":\"p\n\u{1b}g\"}]}";
     let answer = Wire::to(&home.broker()).ask(Encoding::Json, 34, &[], heartbeat.as_bytes());
@@ -107,14 +107,14 @@ fn what_others_call_themselves_forges_no_line_and_reaches_no_terminal_raw() {
     assert!(logged.lines().all(|line| line.starts_with("20")), "{logged}");
 }
 
-/// The characters of `text` that a terminal would act on or that cannot be seen.
+/// The control and invisible characters of `text`.
 fn raw(text: &str) -> Vec<char> {
     let hidden = |c: &char| c.is_control() && *c != '\n' || matches!(c, '\u{202e}' | '\u{200b}');
     text.chars().filter(hidden).collect()
 }
 
 #[test]
-fn the_command_line_prints_what_others_wrote_in_characters_that_can_be_seen() {
+fn the_command_line_prints_untrusted_text_in_visible_characters() {
     let home = Home::new();
     let _running = home.start();
     let mut wire = Wire::to(&home.broker());
@@ -158,7 +158,7 @@ fn the_command_line_prints_what_others_wrote_in_characters_that_can_be_seen() {
             if done && format == "json" {
                 let whole: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
                 let told = whole.to_string();
-                assert!(told.contains(r"\u001b"), "JSON says what was written: {told}");
+                assert!(told.contains(r"\u001b"), "JSON has the escaped text: {told}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The built program from the outside: what it prints, refuses and leaves behind when it is started and stopped.
+//! The program from the outside: its output, its errors and the files that it leaves.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -35,7 +35,7 @@ fn every_key_is_printed_with_its_default() {
 }
 
 #[test]
-fn a_reader_that_had_enough_is_no_error() {
+fn a_reader_that_ends_early_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = apogeemq(dir.path());
     let mut child = command
@@ -57,9 +57,9 @@ fn a_wrong_value_in_a_file_is_refused_with_its_line() {
     let mut command = apogeemq(dir.path());
     command.args(["-c", "broker.conf"]);
     let expected = "apogeemq: broker.conf:2: flushDiskType=FAST is refused: allowed is ASYNC_FLUSH, SYNC_FLUSH\n\
-                    Every key with what it allows: apogeemq config\n";
+                    All keys with their allowed values: apogeemq config\n";
     assert_eq!(refused(command), expected);
-    assert!(!dir.path().join("data").exists(), "nothing is started on a wrong configuration");
+    assert!(!dir.path().join("data").exists(), "nothing starts with a wrong configuration");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is not there is refused with its name, by the built program: nothing is stored without the effect it asks for.
+//! Missing features are refused with their name: nothing is stored without the effect that it asks for.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -8,12 +8,12 @@ use common::{Home, block_on};
 use message::properties;
 use protocol::Encoding;
 
-/// Codes of answers.
+/// Response codes.
 const SYSTEM_ERROR: i32 = 1;
 const NOT_SUPPORTED: i32 = 3;
 const ILLEGAL: i32 = 13;
 
-/// A send: to which topic and queue, with what.
+/// A send.
 struct Sent<'a> {
     topic: &'a str,
     queue: i32,
@@ -21,7 +21,7 @@ struct Sent<'a> {
     properties: &'a str,
 }
 
-/// To a topic with queues, without anything special.
+/// A send without special properties to a topic with queues.
 const PLAIN: Sent<'_> = Sent {
     topic: "orders",
     queue: 0,
@@ -80,7 +80,7 @@ fn stored(wire: &mut Wire, topic: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_message_that_asks_for_what_is_not_there_is_refused_by_name() {
+fn a_message_that_needs_a_missing_feature_is_refused_by_name() {
     let home = Home::new();
     let _running = home.start_small("ASYNC_FLUSH", "");
     block_on(home.create_topic(PLAIN.topic, 1));
@@ -118,11 +118,11 @@ fn a_message_that_asks_for_what_is_not_there_is_refused_by_name() {
             );
         }
     }
-    assert!(stored(&mut wire, PLAIN.topic).is_empty(), "something that was refused is stored");
+    assert!(stored(&mut wire, PLAIN.topic).is_empty(), "a refused message was stored");
 }
 
 #[test]
-fn what_a_message_brings_without_a_meaning_is_not_stored() {
+fn properties_without_meaning_are_not_stored() {
     let home = Home::new();
     let _running = home.start_small("ASYNC_FLUSH", "");
     block_on(home.create_topic(PLAIN.topic, 1));
@@ -145,7 +145,7 @@ fn what_a_message_brings_without_a_meaning_is_not_stored() {
 }
 
 #[test]
-fn a_topic_without_queues_to_write_to_takes_nothing() {
+fn a_topic_without_write_queues_accepts_nothing() {
     let home = Home::new();
     let _running = home.start_small("ASYNC_FLUSH", "autoCreateTopicEnable=true\n");
     let mut wire = Wire::to(&home.broker());

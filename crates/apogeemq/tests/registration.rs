@@ -1,4 +1,4 @@
-//! A broker whose topics do not fit one frame of its name server, as two processes.
+//! A broker whose topics do not fit into one frame of its name server, as two processes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 const TOPICS: usize = 3_000;
 
-/// A process that does not outlive its test.
+/// A process that ends with its test.
 struct Process(Child);
 
 impl Process {
@@ -34,7 +34,7 @@ fn name(number: usize) -> String {
     format!("orders-of-a-region-{number:0>29}")
 }
 
-/// A table of topics as a broker of Apache's saves it.
+/// A table of topics as Apache's broker saves it.
 fn saved_topics() -> String {
     let topics: BTreeMap<String, TopicConfig> = (0..TOPICS)
         .map(|number| (name(number), TopicConfig::new(name(number), 8)))
@@ -96,7 +96,7 @@ fn topics_beyond_one_frame_are_registered_and_listed_in_parts() {
             .await;
         let refused = list.unwrap_err().to_string();
         assert!(refused.contains("frameMaxLength") && refused.contains("request 224"), "{refused}");
-        // What an answer promises is so: the name server knows a topic when its maker is answered.
+        // When the creation of a topic is answered, the name server has it.
         client.create_topic(&home.broker(), &TopicConfig::new("fresh", 4)).await.unwrap();
         assert!(has_route(&client, "fresh").await);
         let status: KvTable = client

@@ -1,4 +1,4 @@
-//! `apogeemq store` from the outside: exit codes, both forms, nothing changed, directories of a Java broker.
+//! `apogeemq store` from the outside: exit codes, both formats, no changes, directories of a Java broker.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// What a Java broker left, beside the numbers it was started with.
+/// A directory of a Java broker, and a file with its sizes.
 fn golden() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/tests/golden/clean");
     let dir = tempfile::tempdir().unwrap();
@@ -51,11 +51,11 @@ fn store(arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn a_directory_of_a_java_broker_is_whole_and_is_not_touched() {
+fn a_directory_of_a_java_broker_has_no_damage_and_is_not_changed() {
     let (_dir, data, conf) = golden();
     let before = tree(&data);
     let (data, conf) = (data.to_str().unwrap(), conf.to_str().unwrap());
-    // Its index has fewer slots than our broker may be started with, so it is left out.
+    // Its index has fewer slots than our broker accepts, so it is omitted.
     std::fs::write(conf, "mappedFileSizeConsumeQueue=1200\nmessageIndexEnable=false\n").unwrap();
     let (code, text, told) = store(&["check", data, "-c", conf]);
     assert_eq!((code, told.as_str()), (0, ""), "{text}");
@@ -68,7 +68,7 @@ fn a_directory_of_a_java_broker_is_whole_and_is_not_touched() {
 }
 
 #[test]
-fn damage_is_told_and_is_the_exit_code() {
+fn damage_is_reported_and_sets_the_exit_code() {
     let (_dir, data, conf) = golden();
     std::fs::write(&conf, "mappedFileSizeConsumeQueue=1200\nmessageIndexEnable=false\n").unwrap();
     let queue = data.join("consumequeue/golden-a/0").join(format!("{:020}", 0));
@@ -84,7 +84,7 @@ fn damage_is_told_and_is_the_exit_code() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_code_2() {
+fn a_directory_that_cannot_be_checked_is_code_2() {
     let dir = tempfile::tempdir().unwrap();
     let (code, text, told) = store(&["check", dir.path().to_str().unwrap()]);
     assert_eq!((code, text.as_str()), (2, ""));
@@ -94,7 +94,7 @@ fn what_cannot_be_looked_at_is_code_2() {
 }
 
 #[test]
-fn pieces_are_printed_up_to_the_limit() {
+fn items_are_printed_up_to_the_limit() {
     let (_dir, data, _) = golden();
     let before = tree(&data);
     std::fs::create_dir(data.join("config")).unwrap();

@@ -122,8 +122,8 @@ pub(crate) trait OrMalformed<T> {
 }
 
 macro_rules! understood {
-    ($($complaint:ty)*) => {$(
-        impl<T> OrMalformed<T> for Result<T, $complaint> {
+    ($($error:ty)*) => {$(
+        impl<T> OrMalformed<T> for Result<T, $error> {
             fn or_malformed(self, address: &str) -> Result<T, Error> {
                 self.map_err(|error| Error::Malformed { address: address.to_owned(), what: error.to_string() })
             }

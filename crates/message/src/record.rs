@@ -107,15 +107,15 @@ impl<'a> Draft<'a> {
     /// A message without flags, properties, timestamps and hosts. Callers set the fields that they know.
     #[must_use]
     pub fn new(topic: &'a str, queue_id: i32, body: &'a [u8]) -> Self {
-        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
         Self {
             topic,
             queue_id,
             flag: 0,
             sys_flag: 0,
             born_timestamp: 0,
-            born_host: nobody,
-            store_host: nobody,
+            born_host: unspecified,
+            store_host: unspecified,
             reconsume_times: 0,
             prepared_offset: 0,
             body,

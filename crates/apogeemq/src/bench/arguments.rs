@@ -1,4 +1,4 @@
-//! The command line of `apogeemq bench`. Every number has a range, so that a run is bounded whatever is typed.
+//! The command line of `apogeemq bench`. Every number has a range, so that every run is limited.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use config::shape::Shape;
 
 use crate::failure::Failure;
 
-/// Most bytes of bodies in one request; a frame may have 16 MiB.
+/// Maximum size of the bodies of one request; a frame may have 16 MiB.
 const MAX_REQUEST_BYTES: usize = 15 << 20;
 /// An e2e body starts with the run's number and the intended time.
 const MIN_E2E_SIZE: i64 = super::frames::STAMP_LEN as i64;
 
-/// What is measured, and where.
+/// Arguments of `apogeemq bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -22,11 +22,11 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Send messages, as fast as answers come or at a fixed rate
+    /// Send messages, as fast as they are answered or at a fixed rate
     Send(SendArguments),
-    /// Read what a topic holds
+    /// Read the messages of a topic
     Recv(RecvArguments),
-    /// Send at a fixed rate to long-polling readers: the time from intended send to arrival
+    /// Send at a fixed rate to long-polling readers and measure the time from intended send to arrival
     E2e(E2eArguments),
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Target {
     /// The broker to load, HOST:PORT
     #[arg(long, short = 'b', value_name = "ADDRESS", required_unless_present = "namesrv")]
     pub(super) broker: Option<String>,
-    /// Name servers that know the brokers, HOST:PORT separated by ';'
+    /// Name servers of the brokers, HOST:PORT separated by ';'
     #[arg(long, short = 'n', value_name = "ADDRESSES", conflicts_with = "broker")]
     pub(super) namesrv: Option<String>,
     /// The topic
@@ -47,19 +47,19 @@ pub(super) struct Target {
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub(super) struct Load {
-    /// Bytes of each body
+    /// Size of each body in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = value_parser!(u32).range(1..=8 << 20))]
     pub(super) size: u32,
-    /// Queues of the topic on each broker, if it has to be created
+    /// Number of queues of the topic on each broker, if it has to be created
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(i32).range(1..=1024))]
     pub(super) queues: i32,
-    /// Connections that send
+    /// Number of sending connections
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=20_000))]
     pub(super) connections: u32,
-    /// How long to measure
+    /// Seconds to measure
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = value_parser!(u32).range(1..=86_400))]
     pub(super) seconds: u32,
-    /// How long to load before that
+    /// Seconds of load before the measurement
     #[arg(long, value_name = "S", default_value_t = 3, value_parser = value_parser!(u32).range(0..=3_600))]
     pub(super) warmup: u32,
 }
@@ -67,13 +67,13 @@ pub(super) struct Load {
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub(super) struct Output {
-    /// Process of the server: adds its CPU time and memory (Linux)
+    /// Process id of the server: adds its CPU time and memory (Linux)
     #[arg(long, value_name = "PID")]
     pub(super) pid: Option<u32>,
-    /// One line of JSON instead of text
+    /// Print one line of JSON instead of text
     #[arg(long)]
     pub(super) json: bool,
-    /// No progress on stderr
+    /// Do not print progress on stderr
     #[arg(long, short = 'q')]
     pub(super) quiet: bool,
 }
@@ -92,10 +92,10 @@ pub(super) struct SendArguments {
     /// Messages in each request
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) batch: u32,
-    /// Topics that the messages go to in turn, NAME_0 and so on
+    /// Number of topics that are used in turn, NAME_0 and so on
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
     pub(super) topics: u32,
-    /// Messages a second, over all connections: an open loop
+    /// Messages per second over all connections: an open loop
     #[arg(long, value_name = "N", conflicts_with = "window", value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(super) rate: Option<u32>,
 }
@@ -106,13 +106,13 @@ pub(super) struct RecvArguments {
     pub(super) target: Target,
     #[command(flatten)]
     pub(super) output: Output,
-    /// Connections that read; they share the queues [default: one for each queue, at most 1024]
+    /// Number of reading connections, which share the queues [default: one per queue, at most 1024]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) readers: Option<u32>,
-    /// Most messages of one answer
+    /// Maximum number of messages per answer
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = value_parser!(i32).range(1..=4096))]
     pub(super) batch: i32,
-    /// Stop after this long, though there is more to read
+    /// Stop after this many seconds, even if there is more to read
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = value_parser!(u32).range(1..=86_400))]
     pub(super) seconds: u32,
 }
@@ -125,21 +125,21 @@ pub(super) struct E2eArguments {
     pub(super) load: Load,
     #[command(flatten)]
     pub(super) output: Output,
-    /// Messages a second, over all connections
+    /// Messages per second over all connections
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(super) rate: u32,
-    /// Connections that read; they share the queues [default: one for each queue, at most 1024]
+    /// Number of reading connections, which share the queues [default: one per queue, at most 1024]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) readers: Option<u32>,
-    /// The broker's messageDelayLevel, such as "1s 2s 3s": messages wait at its levels in turn, and latency counts from the moment
-    /// at which one is due
+    /// The broker's messageDelayLevel, such as "1s 2s 3s": messages use its levels in turn, and latency is measured from the time
+    /// at which a message is due
     #[arg(long, value_name = "LEVELS", value_parser = levels)]
     pub(super) delays: Option<Levels>,
 }
 
 fn levels(text: &str) -> Result<Levels, String> {
     let shape = delay_levels();
-    shape.parse(text).map_err(|_| format!("allowed are {}", shape.allowed()))
+    shape.parse(text).map_err(|_| format!("allowed: {}", shape.allowed()))
 }
 
 impl Load {
@@ -153,12 +153,12 @@ impl Load {
 }
 
 impl SendArguments {
-    /// What single ranges cannot say.
+    /// Checks that involve several flags.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let bytes = self.load.size as usize * self.batch as usize;
         if bytes > MAX_REQUEST_BYTES {
             return Err(Failure::new(format!(
-                "--size times --batch is {bytes} bytes, allowed are {MAX_REQUEST_BYTES}"
+                "--size times --batch is {bytes} bytes, at most {MAX_REQUEST_BYTES} are allowed"
             )));
         }
         Ok(())
@@ -166,7 +166,7 @@ impl SendArguments {
 }
 
 impl E2eArguments {
-    /// What single ranges cannot say.
+    /// Checks that involve several flags.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if i64::from(self.load.size) < MIN_E2E_SIZE {
             return Err(Failure::new(format!(
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_needs_to_be_told_whom_to_load() {
+    fn a_run_needs_a_broker_or_a_name_server() {
         assert!(parse("send").unwrap_err().contains("--broker"));
         assert!(parse("send --broker h:1 --namesrv h:2").is_err());
         assert!(parse("send -n h:2").is_ok() && parse("recv -b h:1").is_ok() && parse("e2e -b h:1").is_ok());
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_have_no_bound_is_refused() {
+    fn values_outside_their_range_are_refused() {
         for line in [
             "send -b h:1 --seconds 0",
             "send -b h:1 --seconds 100000",

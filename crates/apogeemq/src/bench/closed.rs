@@ -1,43 +1,43 @@
-//! The closed loop: on every connection what was heard says what is said next, until the time is over and the last answer is there.
+//! The closed loop: on every connection each answer triggers the next request, until the time is over and the last answer has arrived.
 //!
-//! What goes round is its user's (`send.rs`: requests in flight, `recv.rs`: pulls of queues). Loops that end only when they are told to
-//! are elsewhere (`open.rs`, `e2e.rs`).
+//! Its users define the requests (`send.rs`: sends in flight, `recv.rs`: pulls of queues). Not here: loops that run until they are
+//! stopped (`open.rs`, `e2e.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::arguments::Output;
-use super::lanes::Lanes;
-use super::talk::{self, Talk};
-use super::tally::{Clock, Counter, Window};
-use super::watch::{Used, Watch};
-use super::wire::{PATIENCE, Socket};
+use super::exchange::{self, Exchange};
+use super::progress::{Progress, Used};
+use super::threads::Threads;
+use super::totals::{Clock, Counter, Window};
+use super::wire::{Socket, TIMEOUT};
 use crate::failure::Failure;
 
-/// With what one connection counts, and until when it begins something new.
+/// Counter of one connection, and until when it starts new requests.
 pub(super) struct Pace {
     pub(super) counter: Arc<Counter>,
     pub(super) clock: Clock,
     pub(super) end_us: u64,
 }
 
-/// What a closed loop leaves behind.
+/// Result of a closed loop.
 pub(super) struct Ended {
-    /// One for each connection.
+    /// One per connection.
     pub(super) counters: Vec<Arc<Counter>>,
     pub(super) used: Used,
 }
 
-/// Holds a conversation on each connection, made by `talk` of what belongs to that connection, and looks on until all have ended.
-pub(super) fn run<P, T: Talk>(
+/// Runs the exchange that `exchange` creates for each connection, and shows progress until all have ended.
+pub(super) fn run<P, T: Exchange>(
     name: &str,
     window: Window,
     output: &Output,
     connections: Vec<(Socket, P)>,
-    talk: impl Fn(P, Pace) -> T,
+    exchange: impl Fn(P, Pace) -> T,
 ) -> Result<Ended, Failure> {
     let clock = Clock::start();
-    let (mut lanes, mut counters, mut talks) = (Lanes::default(), Vec::new(), Vec::new());
+    let (mut threads, mut counters, mut exchanges) = (Threads::default(), Vec::new(), Vec::new());
     for (socket, own) in connections {
         let counter = Arc::new(Counter::new(window));
         counters.push(Arc::clone(&counter));
@@ -46,17 +46,17 @@ pub(super) fn run<P, T: Talk>(
             clock,
             end_us: window.end_us,
         };
-        talks.push((socket, talk(own, pace)));
+        exchanges.push((socket, exchange(own, pace)));
     }
-    let limit = Duration::from_micros(window.end_us) + PATIENCE;
-    talk::start(&mut lanes, name, limit, talks)?;
-    let watch = Watch {
+    let limit = Duration::from_micros(window.end_us) + TIMEOUT;
+    exchange::start(&mut threads, name, limit, exchanges)?;
+    let progress = Progress {
         clock,
         window,
         counters: &counters,
         output,
     };
-    let used = watch.until_the_end(&mut lanes)?;
-    lanes.join()?;
+    let used = progress.until_the_end(&mut threads)?;
+    threads.join()?;
     Ok(Ended { counters, used })
 }

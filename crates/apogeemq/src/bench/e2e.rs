@@ -1,7 +1,7 @@
-//! `bench e2e`: an open loop of sends, and readers whose pulls the broker holds until something arrives.
+//! `bench e2e`: an open loop of sends, and readers whose pulls the broker parks until messages arrive.
 //!
-//! The latency of a message runs from the moment at which it should have been sent to the moment at which a reader has it. That of its
-//! acknowledgement is told beside it. With `--delays` it runs from the moment at which the message was due: the lateness of delivery.
+//! The latency of a message is the time from its intended send to its arrival at a reader. The latency of its
+//! acknowledgement is reported, too. With `--delays` latency starts when the message is due: the lateness of delivery.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -12,52 +12,55 @@ use std::time::Duration;
 use client::Queue;
 
 use super::arguments::E2eArguments;
+use super::exchange::{self, Exchange};
 use super::frames::{self, Shape};
-use super::lanes::Lanes;
 use super::open::{LAST_ANSWERS, OpenLoop, Schedule};
-use super::place::{self, Place, Share, deal};
+use super::progress::{Progress, wait_for};
 use super::report::{Report, plural};
-use super::talk::{self, Talk};
-use super::tally::{Clock, Counter, Open, Window};
-use super::watch::{Watch, wait_for};
-use super::wire::{Answer, Answers, PATIENCE, Socket};
+use super::target::{self, LoadTarget, Share, distribute};
+use super::threads::Threads;
+use super::totals::{Clock, Counter, CounterGuard, Window};
+use super::wire::{Answer, Answers, Socket, TIMEOUT};
 use crate::failure::Failure;
 
-/// How long the broker may hold a pull: as official consumers ask.
+/// How long the broker may park a pull, as official consumers request.
 const HOLD_MS: i64 = 15_000;
-/// Brokers count delays in whole ms of their clock.
+/// Brokers compute delays in whole ms of their clock.
 const CLOCK_STEP_US: u64 = 1_000;
-/// Most messages of one answer, as official consumers ask.
+/// Maximum number of messages per answer, as official consumers request.
 const PULL_MAX: i32 = 32;
 
 pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
     arguments.check()?;
-    let place = Place::new(&arguments.target)?;
-    let shares = place.found_or_created(arguments.load.queues)?;
-    let hands = deal(&place.found()?, arguments.readers);
-    if shares.is_empty() || hands.is_empty() {
+    let load_target = LoadTarget::new(&arguments.target)?;
+    let shares = load_target.find_or_create(arguments.load.queues)?;
+    let assigned = distribute(&load_target.find()?, arguments.readers);
+    if shares.is_empty() || assigned.is_empty() {
         return Err(Failure::new(format!(
-            "topic {} has no queue that may be written and read",
+            "topic {} has no queue that is writable and readable",
             arguments.target.topic
         )));
     }
     let run = RandomState::new().build_hasher().finish();
-    let readers = hands.iter().map(|hand| listen(&place, hand)).collect::<Result<Vec<_>, _>>()?;
-    let sockets = place::connect(&shares, arguments.load.connections)?;
+    let readers = assigned
+        .iter()
+        .map(|queues_of_reader| listen(&load_target, queues_of_reader))
+        .collect::<Result<Vec<_>, _>>()?;
+    let sockets = target::connect(&shares, arguments.load.connections)?;
     let (clock, window) = (Clock::start(), Window::new(arguments.load.warmup(), arguments.load.seconds()));
     let mut arrivals = Arrivals::start(readers, &arguments.target.topic, run, (clock, window))?;
     let mut load = OpenLoop::start(&shares, sockets, shape(arguments, run), schedule(arguments), (clock, window))?;
     let acks = load.counters.clone();
-    let watch = Watch {
+    let progress = Progress {
         clock,
         window,
         counters: &arrivals.counters,
         output: &arguments.output,
     };
-    let used = watch.until_the_end(load.lanes())?;
+    let used = progress.until_the_end(load.threads())?;
     let ended = load.end()?;
     let counters = arrivals.end(&acks)?;
-    let readers = plural(hands.len() as u64, "reader");
+    let readers = plural(assigned.len() as u64, "reader");
     let what = format!(
         "e2e {} B, {} a second, {}, {readers}",
         arguments.load.size,
@@ -89,12 +92,15 @@ fn schedule(arguments: &E2eArguments) -> Schedule {
     }
 }
 
-/// Numbers and ends of queues, and a connection to read them.
+/// A connection, and ids and ends of the queues that it reads.
 type Listening = (Socket, Vec<(i32, i64)>);
 
-fn listen(place: &Place, hand: &[Queue]) -> Result<Listening, Failure> {
-    let ends = hand.iter().map(|queue| Ok((queue.id, place.bounds(queue)?.1)));
-    Ok((Socket::connect(&hand[0].address)?, ends.collect::<Result<_, Failure>>()?))
+fn listen(load_target: &LoadTarget, queues_of_reader: &[Queue]) -> Result<Listening, Failure> {
+    let ends = queues_of_reader.iter().map(|queue| Ok((queue.id, load_target.bounds(queue)?.1)));
+    Ok((
+        Socket::connect(&queues_of_reader[0].address)?,
+        ends.collect::<Result<_, Failure>>()?,
+    ))
 }
 
 fn queues(shares: &[Share]) -> String {
@@ -103,7 +109,7 @@ fn queues(shares: &[Share]) -> String {
 
 /// The readers.
 struct Arrivals {
-    lanes: Lanes,
+    threads: Threads,
     counters: Vec<Arc<Counter>>,
     sockets: Vec<Socket>,
     state: Arc<State>,
@@ -120,7 +126,7 @@ impl Arrivals {
             stopping: AtomicBool::new(false),
             arrived: AtomicU64::new(0),
         });
-        let (mut lanes, mut counters, mut sockets, mut talks) = (Lanes::default(), Vec::new(), Vec::new(), Vec::new());
+        let (mut threads, mut counters, mut sockets, mut exchanges) = (Threads::default(), Vec::new(), Vec::new(), Vec::new());
         for (socket, tracks) in readers {
             let counter = Arc::new(Counter::new(window));
             sockets.push(socket.clone());
@@ -134,19 +140,19 @@ impl Arrivals {
                 clock,
                 state: Arc::clone(&state),
             };
-            talks.push((socket, reader));
+            exchanges.push((socket, reader));
         }
-        let limit = Duration::from_micros(window.end_us) + LAST_ANSWERS * 2 + PATIENCE;
-        talk::start(&mut lanes, "bench-reader", limit, talks)?;
+        let limit = Duration::from_micros(window.end_us) + LAST_ANSWERS * 2 + TIMEOUT;
+        exchange::start(&mut threads, "bench-reader", limit, exchanges)?;
         Ok(Self {
-            lanes,
+            threads,
             counters,
             sockets,
             state,
         })
     }
 
-    /// Waits until all that was acknowledged in the window has arrived, but not for ever, and ends.
+    /// Waits until all messages acknowledged in the window have arrived, or a time-out, and ends.
     fn end(&mut self, acks: &[Arc<Counter>]) -> Result<Vec<Arc<Counter>>, Failure> {
         let sum = |counters: &[Arc<Counter>]| counters.iter().map(|counter| counter.measured().0.messages).sum::<u64>();
         let wanted = sum(acks);
@@ -154,23 +160,23 @@ impl Arrivals {
         let mut seen = u64::MAX;
         wait_for(LAST_ANSWERS, || {
             let arrived = state.arrived.load(Ordering::Acquire);
-            // Adding up histograms is not for free, so only when something has come.
+            // Merging histograms is expensive, so it is done only when messages have arrived.
             let done = arrived != seen && sum(&self.counters) >= wanted;
             seen = arrived;
-            done || self.lanes.are_over()
+            done || self.threads.are_over()
         });
         self.state.stopping.store(true, Ordering::Release);
-        self.sockets.iter().for_each(Socket::shut);
-        std::mem::take(&mut self.lanes).join()?;
+        self.sockets.iter().for_each(Socket::shut_down);
+        std::mem::take(&mut self.threads).join()?;
         Ok(std::mem::take(&mut self.counters))
     }
 }
 
-/// One connection with a held pull for each of its queues.
+/// One connection with a parked pull for each of its queues.
 struct Reader {
     /// Queue and next offset.
     tracks: Vec<(i32, i64)>,
-    /// Tracks that have no pull in flight.
+    /// Indexes of queues without a pull in flight.
     wanted: Vec<usize>,
     topic: String,
     run: u64,
@@ -179,25 +185,25 @@ struct Reader {
     state: Arc<State>,
 }
 
-impl Talk for Reader {
-    fn say(&mut self, out: &mut Vec<u8>) -> bool {
-        for place in std::mem::take(&mut self.wanted) {
-            self.ask(place, out);
+impl Exchange for Reader {
+    fn write_requests(&mut self, out: &mut Vec<u8>) -> bool {
+        for index in std::mem::take(&mut self.wanted) {
+            self.ask(index, out);
         }
         true
     }
 
-    fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
+    fn read_answers(&mut self, answers: &mut Answers) -> Result<(), Failure> {
         let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
         let mut counts = counter.open();
         while let Some(answer) = answers.next()? {
-            let place = self.take(&mut counts, &answer, now_us)?;
-            self.wanted.push(place);
+            let index = self.take(&mut counts, &answer, now_us)?;
+            self.wanted.push(index);
         }
         Ok(())
     }
 
-    fn broken(&mut self, failure: Failure) -> Result<(), Failure> {
+    fn connection_lost(&mut self, failure: Failure) -> Result<(), Failure> {
         if self.state.stopping.load(Ordering::Acquire) {
             Ok(())
         } else {
@@ -207,16 +213,16 @@ impl Talk for Reader {
 }
 
 impl Reader {
-    fn ask(&self, place: usize, out: &mut Vec<u8>) {
-        let (id, next) = self.tracks[place];
-        frames::pull(&self.topic, id, next, PULL_MAX, HOLD_MS, place as u32, out);
+    fn ask(&self, index: usize, out: &mut Vec<u8>) {
+        let (id, next) = self.tracks[index];
+        frames::pull(&self.topic, id, next, PULL_MAX, HOLD_MS, index as u32, out);
     }
 
-    /// Counts the messages of this run; returns whose answer it is.
-    fn take(&mut self, counts: &mut Open<'_>, answer: &Answer<'_>, now_us: u64) -> Result<usize, Failure> {
-        let place = answer.opaque() as usize;
-        let stray = || Failure::new("an answer to something that was not asked");
-        let (_, next) = self.tracks.get_mut(place).ok_or_else(stray)?;
+    /// Counts the messages of this run; returns the index of the answered queue.
+    fn take(&mut self, counts: &mut CounterGuard<'_>, answer: &Answer<'_>, now_us: u64) -> Result<usize, Failure> {
+        let index = answer.opaque() as usize;
+        let unexpected = || Failure::new("an answer without a request");
+        let (_, next) = self.tracks.get_mut(index).ok_or_else(unexpected)?;
         match answer.code() {
             0 => {
                 let arrived = count(counts, answer.body, self.run, now_us);
@@ -226,11 +232,11 @@ impl Reader {
             _ => return Err(Failure::new(format!("a pull was refused: {}", answer.remark()))),
         }
         *next = answer.next_offset().unwrap_or(*next);
-        Ok(place)
+        Ok(index)
     }
 }
 
-fn count(counts: &mut Open<'_>, body: &[u8], run: u64, now_us: u64) -> u64 {
+fn count(counts: &mut CounterGuard<'_>, body: &[u8], run: u64, now_us: u64) -> u64 {
     let mut arrived = 0;
     for record in client::records(body).flatten() {
         if let Some(due_us) = frames::stamp(record.body, run) {

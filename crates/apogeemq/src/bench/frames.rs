@@ -1,6 +1,6 @@
-//! Requests, encoded once and patched for each sending.
+//! Requests that are encoded once and patched for each send.
 //!
-//! All that changes between two sends has a fixed width, so a request is a copy and a few digits:
+//! All fields that change between two sends have a fixed width, so a request costs a copy and a few digits:
 //!
 //! | what | where | width |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | unique key, its last part | header, or each message of a batch | 12 hex digits |
 //! | run and intended µs (end to end) | start of the body | 8 + 8 bytes |
 //!
-//! The opaque carries the time, so that an answer alone says how long it took, and nothing has to be looked up.
+//! The opaque contains the time, so that the latency follows from the answer alone, without a table.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,17 +24,17 @@ use protocol::{Frame, RequestCode};
 
 /// The first number with ten digits: opaques always have ten.
 const OPAQUE_BASE: u64 = 1_000_000_000;
-/// Microseconds until opaques repeat: a thousand seconds, longer than any answer is waited for.
+/// Microseconds until opaques repeat: a thousand seconds, longer than the time-out of an answer.
 const OPAQUE_RANGE: u64 = 1_000_000_000;
-/// Hex digits of a unique key that count.
+/// Hex digits of the counter in a unique key.
 const COUNT_DIGITS: usize = 12;
-/// Bytes of an end-to-end body before its filling: run, intended µs.
+/// Bytes of an end-to-end body before its padding: run, intended µs.
 pub(super) const STAMP_LEN: usize = 16;
 
 const PRODUCER_GROUP: &str = "ApogeeBenchProducer";
 const CONSUMER_GROUP: &str = "ApogeeBenchConsumer";
 
-/// When the request was due that an opaque belongs to, given the time now.
+/// When the request with an opaque was due, given the current time.
 #[inline]
 pub(super) fn due_us(opaque: u32, now_us: u64) -> u64 {
     let due = u64::from(opaque).wrapping_sub(OPAQUE_BASE) % OPAQUE_RANGE;
@@ -42,21 +42,21 @@ pub(super) fn due_us(opaque: u32, now_us: u64) -> u64 {
     now_us.saturating_sub(age)
 }
 
-/// What kind of sends.
+/// Parameters of sends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape<'a> {
     pub(super) size: usize,
-    /// Messages in each request; 1 is a plain send.
+    /// Messages per request; 1 is a plain send.
     pub(super) batch: usize,
-    /// Each body begins with this number and the time from which its latency counts.
+    /// Each body starts with this number and the time from which its latency is measured.
     pub(super) run: Option<u64>,
-    /// Messages wait at delay levels in turn: how long at each, in ms, that of level 1 first. Empty: they do not wait.
+    /// Delays in ms of the levels that messages use in turn, level 1 first. Empty: no delay.
     pub(super) delays_ms: &'a [i64],
 }
 
 /// Sends to the queues of one broker in turn, from one connection.
 pub(super) struct Sends {
-    /// For each queue.
+    /// One per queue.
     heads: Vec<Head>,
     body: Body,
     turn: usize,
@@ -79,8 +79,8 @@ struct Body {
 }
 
 impl Sends {
-    /// `lane` makes the unique keys of the connections of a run differ; it also says with which queue to begin.
-    pub(super) fn new(shape: Shape<'_>, queues: &[Queue], lane: usize) -> Self {
+    /// `connection` makes the unique keys of the connections of a run different, and selects the first queue.
+    pub(super) fn new(shape: Shape<'_>, queues: &[Queue], connection: usize) -> Self {
         let body = Body::new(shape);
         let levels: Vec<Option<i32>> = match shape.delays_ms.len() as i32 {
             0 => vec![None],
@@ -93,8 +93,8 @@ impl Sends {
         Self {
             heads,
             body,
-            turn: lane,
-            count: (lane as u64) << 32,
+            turn: connection,
+            count: (connection as u64) << 32,
             clock: WallClock::new(),
             run: shape.run,
         }
@@ -204,7 +204,7 @@ impl Body {
     }
 }
 
-/// The wall clock as 13 digits of ms, read again when a ms has passed.
+/// The wall clock as 13 digits of ms, read at most once per ms.
 struct WallClock {
     read_at_us: u64,
     digits: Decimal,
@@ -230,7 +230,7 @@ fn wall_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
 }
 
-/// Where the bytes end that a text of the frame has; the text was put there by us.
+/// Position after a text in the frame; the text was written by us.
 fn after(bytes: &[u8], text: &str) -> usize {
     let found = bytes.windows(text.len()).position(|window| window == text.as_bytes());
     found.map_or(0, |at| at + text.len())
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn each_message_of_a_batch_has_a_key_of_its_own() {
+    fn each_message_of_a_batch_has_its_own_key() {
         let frames = frames(&mut Sends::new(shape(3), &queues(&[0]), 0), &[0, 1]);
         assert!(
             frames
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_tells_when_its_request_was_due() {
+    fn the_due_time_follows_from_the_answer() {
         for (due, now) in [(0, 0), (5, 900), (999_999_999, 1_000_000_100), (7_123_456_789, 7_133_456_789)] {
             let opaque = (OPAQUE_BASE + due % OPAQUE_RANGE) as u32;
             assert_eq!(due_us(opaque, now), due);

@@ -1,37 +1,37 @@
-//! `apogeemq bench`: load for any RocketMQ-compatible address, and what it measured.
+//! `apogeemq bench`: load for any RocketMQ-compatible server, and its measurement.
 //!
 //! ```text
 //! send   producers: closed loop (each answer is followed by the next request) or open loop (--rate)
-//! recv   readers of what a topic holds, from its first message to the end it had at the start
+//! recv   readers of a topic, from its first message to its end at the start of the run
 //! e2e    open loop with long-polling readers: from the intended send to the arrival
 //! ```
 //!
-//! Latency is counted from the moment at which a request *should* have been sent. In an open loop that moment is fixed by the rate
-//! alone, so a server that stalls is charged for every message that had to wait, sent or not (no coordinated omission); in a closed
-//! loop it is the moment of sending, since there the rate is the result.
+//! Latency is measured from the time at which a request *should* have been sent. In an open loop the rate alone determines that time,
+//! so a server that stalls is charged for every message that had to wait, sent or not (no coordinated omission). In a closed
+//! loop it is the time of sending, because there the rate is the result.
 //!
-//! The generator is cheap, so that it measures the server and not itself: frames are encoded once and only patched, one read takes all
-//! answers that are there, few connections block on threads of their own and many share one. Its own CPU time stands in the report.
+//! The generator is cheap, so that it measures the server and not itself: frames are encoded once and patched, one read takes all
+//! available answers, few connections have a blocking thread each and many share one. Its own CPU time is in the report.
 //!
-//! Bounds: every run ends by itself (`--seconds`, and [`wire::PATIENCE`] for an answer); it talks only to the addresses given, and to
-//! the brokers that a given name server names.
+//! Limits: every run ends (`--seconds`, and [`wire::TIMEOUT`] for an answer). It connects only to the given addresses and to
+//! the brokers in the routes of a given name server.
 //!
 //! Not here: starting servers and comparing them (`bench/compare`), correctness (the tests).
 
 mod arguments;
 mod closed;
 mod e2e;
+mod exchange;
 mod frames;
-mod lanes;
 mod open;
-mod place;
+mod progress;
 mod recv;
 mod report;
 mod send;
-mod talk;
-mod tally;
+mod target;
+mod threads;
+mod totals;
 mod usage;
-mod watch;
 mod wire;
 
 pub(crate) use arguments::Arguments;
@@ -40,9 +40,9 @@ use crate::failure::Failure;
 use crate::process::raise_descriptor_limit;
 use arguments::Verb;
 
-/// Runs the load and prints what was measured.
+/// Runs the load and prints the result.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    // A refusal shows as soon as a connection lacks a descriptor.
+    // If this fails, the first connection without a descriptor reports it.
     let _ = raise_descriptor_limit();
     let (output, report) = match arguments.verb {
         Verb::Send(arguments) => (arguments.output.clone(), send::run(&arguments)?),

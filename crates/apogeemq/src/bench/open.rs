@@ -1,8 +1,8 @@
-//! The open loop: requests leave at times fixed by the rate alone, whatever the answers do.
+//! The open loop: requests are sent at times that the rate alone determines, independent of answers.
 //!
-//! One thread writes for all connections, since it mostly sleeps; others read the answers. Requests due within
-//! [`QUANTUM_US`] share a write, so a high rate costs no more system calls than one write for each connection and quantum. When the
-//! writer is held up, by the server or by the machine, it catches up, and the requests keep their intended times.
+//! One thread writes for all connections, because it mostly sleeps; others read the answers. Requests due within
+//! [`QUANTUM_US`] share a write, so a high rate costs at most one write per connection and quantum. If the
+//! writer is delayed, by the server or by the machine, it catches up, and the requests keep their intended times.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,29 +10,29 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::exchange::{self, Exchange};
 use super::frames::{Sends, Shape, due_us};
-use super::lanes::Lanes;
-use super::place::Share;
-use super::talk::{self, Talk};
-use super::tally::{Clock, Counter, Open, Window, histogram};
-use super::usage::sharp_sleeps;
-use super::watch::wait_for;
-use super::wire::{Answer, Answers, PATIENCE, Socket};
+use super::progress::wait_for;
+use super::target::Share;
+use super::threads::Threads;
+use super::totals::{Clock, Counter, CounterGuard, Window, histogram};
+use super::usage::make_sleeps_precise;
+use super::wire::{Answer, Answers, Socket, TIMEOUT};
 use crate::failure::Failure;
 
 /// The shortest sleep of the writer.
 const QUANTUM_US: u64 = 100;
-/// Most bytes prepared for one write.
+/// Maximum number of bytes per write.
 const MAX_BURST_BYTES: usize = 256 << 10;
-/// How long to wait for answers once everything is sent.
+/// How long to wait for answers after the last send.
 pub(super) const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// When requests leave.
+/// The send times of requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
-    /// Messages a second.
+    /// Messages per second.
     pub(super) rate: u64,
-    /// Messages in a request.
+    /// Messages per request.
     pub(super) batch: u64,
 }
 
@@ -44,8 +44,8 @@ impl Schedule {
 
 /// A running open loop.
 pub(super) struct OpenLoop {
-    writers: Lanes,
-    readers: Lanes,
+    writers: Threads,
+    readers: Threads,
     shared: Arc<Shared>,
     sockets: Vec<Socket>,
     pub(super) counters: Vec<Arc<Counter>>,
@@ -59,16 +59,16 @@ struct Shared {
     late: Mutex<Histogram<u64>>,
 }
 
-/// What an open loop leaves behind.
+/// Result of an open loop.
 pub(super) struct Ended {
-    /// How late requests were written, in µs after their time: the generator's own part of the latency.
+    /// Delay of writes after their intended time in µs: the generator's part of the latency.
     pub(super) late: Histogram<u64>,
-    /// Requests without an answer in time.
+    /// Number of requests without an answer in time.
     pub(super) unanswered: u64,
 }
 
 impl OpenLoop {
-    /// Starts to send, on one connection after the other.
+    /// Starts sending, on the connections in turn.
     pub(super) fn start(
         shares: &[Share],
         sockets: Vec<Socket>,
@@ -84,25 +84,25 @@ impl OpenLoop {
             late: Mutex::new(histogram()),
         });
         let mut this = Self {
-            writers: Lanes::default(),
-            readers: Lanes::default(),
+            writers: Threads::default(),
+            readers: Threads::default(),
             shared,
             sockets: Vec::new(),
             counters: Vec::new(),
         };
-        let (mut outputs, mut talks) = (Vec::new(), Vec::new());
-        for (lane, socket) in sockets.into_iter().enumerate() {
+        let (mut outputs, mut exchanges) = (Vec::new(), Vec::new());
+        for (connection, socket) in sockets.into_iter().enumerate() {
             socket.wait_without_end()?;
-            talks.push((socket.clone(), this.reader(shape, window)));
+            exchanges.push((socket.clone(), this.reader(shape, window)));
             this.sockets.push(socket.clone());
             outputs.push(Output {
                 socket,
-                sends: Sends::new(shape, &shares[lane % shares.len()].queues, lane),
+                sends: Sends::new(shape, &shares[connection % shares.len()].queues, connection),
                 bytes: Vec::new(),
             });
         }
-        let limit = Duration::from_micros(window.end_us) + LAST_ANSWERS + PATIENCE;
-        talk::start(&mut this.readers, "bench-acks", limit, talks)?;
+        let limit = Duration::from_micros(window.end_us) + LAST_ANSWERS + TIMEOUT;
+        exchange::start(&mut this.readers, "bench-acks", limit, exchanges)?;
         let writer = Writer {
             outputs,
             schedule,
@@ -113,7 +113,7 @@ impl OpenLoop {
         Ok(this)
     }
 
-    /// Who counts the answers of one connection.
+    /// The reader that counts the answers of one connection.
     fn reader(&mut self, shape: Shape<'_>, window: Window) -> Reader {
         let counter = Arc::new(Counter::new(window));
         self.counters.push(Arc::clone(&counter));
@@ -125,12 +125,12 @@ impl OpenLoop {
         }
     }
 
-    /// The threads whose end is the end of sending.
-    pub(super) fn lanes(&mut self) -> &mut Lanes {
+    /// The sending threads.
+    pub(super) fn threads(&mut self) -> &mut Threads {
         &mut self.writers
     }
 
-    /// Waits for the writer, for the last answers, and ends.
+    /// Waits for the writer and for the last answers, and ends.
     pub(super) fn end(mut self) -> Result<Ended, Failure> {
         self.writers.join()?;
         let shared = &self.shared;
@@ -143,14 +143,14 @@ impl OpenLoop {
         wait_for(LAST_ANSWERS, || open() == 0 || self.readers.are_over());
         let unanswered = open();
         shared.stopping.store(true, Ordering::Release);
-        self.sockets.iter().for_each(Socket::shut);
+        self.sockets.iter().for_each(Socket::shut_down);
         self.readers.join()?;
         let late = shared.late.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Ended { late, unanswered })
     }
 }
 
-/// One connection as the writer sees it.
+/// One connection of the writer.
 struct Output {
     socket: Socket,
     sends: Sends,
@@ -166,7 +166,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) -> Result<(), Failure> {
-        sharp_sleeps();
+        make_sleeps_precise();
         let (mut next, mut late) = (0, histogram());
         while self.schedule.due_us(next) < self.window.end_us {
             let now_us = self.shared.clock.now_us();
@@ -182,7 +182,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Encodes what is due, the connections taking turns; returns the first request that is not.
+    /// Encodes the requests that are due for the connections in turn; returns the first that is not due.
     fn prepare(&mut self, mut next: u64, now_us: u64, late: &mut Histogram<u64>) -> u64 {
         let count = self.outputs.len() as u64;
         loop {
@@ -199,7 +199,7 @@ impl Writer {
         }
     }
 
-    /// Behind schedule the next round follows at once.
+    /// When to wake up next: at once if the writer is behind schedule.
     fn next_wake(&self, next: u64, now_us: u64) -> u64 {
         let due_us = self.schedule.due_us(next);
         if due_us <= now_us {
@@ -217,24 +217,24 @@ struct Reader {
     shared: Arc<Shared>,
 }
 
-impl Talk for Reader {
-    /// The writer says it all.
-    fn say(&mut self, _out: &mut Vec<u8>) -> bool {
+impl Exchange for Reader {
+    /// The writer thread sends all requests.
+    fn write_requests(&mut self, _out: &mut Vec<u8>) -> bool {
         true
     }
 
-    fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
+    fn read_answers(&mut self, answers: &mut Answers) -> Result<(), Failure> {
         let now_us = self.shared.clock.now_us();
         let (mut counts, mut taken) = (self.counter.open(), 0);
         while let Some(answer) = answers.next()? {
-            judge(&mut counts, &answer, now_us, self.messages, self.bytes);
+            count_answer(&mut counts, &answer, now_us, self.messages, self.bytes);
             taken += 1;
         }
         self.shared.answered.fetch_add(taken, Ordering::AcqRel);
         Ok(())
     }
 
-    fn broken(&mut self, failure: Failure) -> Result<(), Failure> {
+    fn connection_lost(&mut self, failure: Failure) -> Result<(), Failure> {
         if self.shared.stopping.load(Ordering::Acquire) {
             Ok(())
         } else {
@@ -243,9 +243,9 @@ impl Talk for Reader {
     }
 }
 
-/// Counts a send's answer; anything but success is an error, a flush that was not in time too.
+/// Counts the answer of a send. Every code except success is an error, also a flush time-out.
 #[inline]
-pub(super) fn judge(counts: &mut Open<'_>, answer: &Answer<'_>, now_us: u64, messages: u64, bytes: u64) {
+pub(super) fn count_answer(counts: &mut CounterGuard<'_>, answer: &Answer<'_>, now_us: u64, messages: u64, bytes: u64) {
     let due_us = due_us(answer.opaque(), now_us);
     match answer.code() {
         0 => counts.success(due_us, now_us, messages, bytes),

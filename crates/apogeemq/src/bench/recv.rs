@@ -1,4 +1,4 @@
-//! `bench recv`: reads what a topic holds, each queue from its first message to the end it had at the start.
+//! `bench recv`: reads each queue of a topic from its first message to its end at the start of the run.
 //!
 //! A reader has one connection and one pull in flight for each of its queues.
 
@@ -9,23 +9,26 @@ use client::Queue;
 
 use super::arguments::RecvArguments;
 use super::closed::{self, Pace};
+use super::exchange::Exchange;
 use super::frames;
-use super::place::{Place, deal};
 use super::report::{Report, plural};
-use super::talk::Talk;
-use super::tally::{Open, Window};
+use super::target::{LoadTarget, distribute};
+use super::totals::{CounterGuard, Window};
 use super::wire::{Answer, Answers, Socket};
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
-    let place = Place::new(&arguments.target)?;
-    let queues = place.found()?;
+    let load_target = LoadTarget::new(&arguments.target)?;
+    let queues = load_target.find()?;
     let window = Window::new(Duration::ZERO, Duration::from_secs(u64::from(arguments.seconds)));
-    let hands = deal(&queues, arguments.readers);
+    let assigned = distribute(&queues, arguments.readers);
     let mut connections = Vec::new();
-    for hand in &hands {
-        let tracks = hand.iter().map(|queue| Track::new(&place, queue)).collect::<Result<Vec<_>, _>>()?;
-        connections.push((Socket::connect(&hand[0].address)?, tracks));
+    for queues_of_reader in &assigned {
+        let tracks = queues_of_reader
+            .iter()
+            .map(|queue| Track::new(&load_target, queue))
+            .collect::<Result<Vec<_>, _>>()?;
+        connections.push((Socket::connect(&queues_of_reader[0].address)?, tracks));
     }
     let ended = closed::run(
         "bench-reader",
@@ -41,13 +44,13 @@ pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
             pace,
         },
     )?;
-    let (readers, shown) = (plural(hands.len() as u64, "reader"), plural(queues.len() as u64, "queue"));
+    let (readers, shown) = (plural(assigned.len() as u64, "reader"), plural(queues.len() as u64, "queue"));
     let what = format!("recv {} at most in a pull, {readers}, {shown}", arguments.batch);
     let last_us = ended.counters.iter().map(|counter| counter.measured().0.last_us).max().unwrap_or(0);
     Ok(Report::new(what, &ended.counters, last_us as f64 / 1e6, ended.used))
 }
 
-/// How far a queue is read.
+/// Progress in a queue.
 struct Track {
     id: i32,
     next: i64,
@@ -56,8 +59,8 @@ struct Track {
 }
 
 impl Track {
-    fn new(place: &Place, queue: &Queue) -> Result<Self, Failure> {
-        let (next, end) = place.bounds(queue)?;
+    fn new(load_target: &LoadTarget, queue: &Queue) -> Result<Self, Failure> {
+        let (next, end) = load_target.bounds(queue)?;
         Ok(Self {
             id: queue.id,
             next,
@@ -69,7 +72,7 @@ impl Track {
 
 struct Reader {
     tracks: Vec<Track>,
-    /// Tracks that have no pull in flight.
+    /// Indexes of queues without a pull in flight.
     wanted: Vec<usize>,
     in_flight: usize,
     topic: String,
@@ -77,21 +80,21 @@ struct Reader {
     pace: Pace,
 }
 
-impl Talk for Reader {
-    fn say(&mut self, out: &mut Vec<u8>) -> bool {
+impl Exchange for Reader {
+    fn write_requests(&mut self, out: &mut Vec<u8>) -> bool {
         let now_us = self.pace.clock.now_us();
-        for place in std::mem::take(&mut self.wanted) {
-            self.in_flight += self.ask(place, now_us, out);
+        for index in std::mem::take(&mut self.wanted) {
+            self.in_flight += self.ask(index, now_us, out);
         }
         self.in_flight > 0
     }
 
-    fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
+    fn read_answers(&mut self, answers: &mut Answers) -> Result<(), Failure> {
         let (now_us, counter) = (self.pace.clock.now_us(), Arc::clone(&self.pace.counter));
         let mut counts = counter.open();
         while let Some(answer) = answers.next()? {
-            let place = self.take(&mut counts, &answer, now_us)?;
-            self.wanted.push(place);
+            let index = self.take(&mut counts, &answer, now_us)?;
+            self.wanted.push(index);
             self.in_flight = self.in_flight.saturating_sub(1);
         }
         Ok(())
@@ -99,22 +102,22 @@ impl Talk for Reader {
 }
 
 impl Reader {
-    /// Asks for what comes next in a queue; 0 when there is nothing more to ask for.
-    fn ask(&mut self, place: usize, now_us: u64, out: &mut Vec<u8>) -> usize {
-        let track = &mut self.tracks[place];
+    /// Appends the next pull of a queue. Returns the number of pulls, 0 at the end of the queue.
+    fn ask(&mut self, index: usize, now_us: u64, out: &mut Vec<u8>) -> usize {
+        let track = &mut self.tracks[index];
         if track.next >= track.end || now_us >= self.pace.end_us {
             return 0;
         }
         track.asked_us = now_us;
-        frames::pull(&self.topic, track.id, track.next, self.batch, 0, place as u32, out);
+        frames::pull(&self.topic, track.id, track.next, self.batch, 0, index as u32, out);
         1
     }
 
-    /// Counts an answer; returns whose it is.
-    fn take(&mut self, counts: &mut Open<'_>, answer: &Answer<'_>, now_us: u64) -> Result<usize, Failure> {
-        let place = answer.opaque() as usize;
-        let stray = || Failure::new("an answer to something that was not asked");
-        let track = self.tracks.get_mut(place).ok_or_else(stray)?;
+    /// Counts an answer; returns the index of the answered queue.
+    fn take(&mut self, counts: &mut CounterGuard<'_>, answer: &Answer<'_>, now_us: u64) -> Result<usize, Failure> {
+        let index = answer.opaque() as usize;
+        let unexpected = || Failure::new("an answer without a request");
+        let track = self.tracks.get_mut(index).ok_or_else(unexpected)?;
         let next = answer.next_offset().filter(|next| *next > track.next);
         match (answer.code(), next) {
             (0, Some(next)) => {
@@ -122,7 +125,7 @@ impl Reader {
                 counts.success(track.asked_us, now_us, messages, answer.body.len() as u64);
                 track.next = next;
             }
-            // Nothing here (deleted, filtered): the broker says where to go on.
+            // Nothing here (deleted, filtered): the answer has the next offset.
             (20 | 21, Some(next)) => track.next = next,
             _ => {
                 counts.failure(track.asked_us, || {
@@ -131,6 +134,6 @@ impl Reader {
                 track.next = track.end;
             }
         }
-        Ok(place)
+        Ok(index)
     }
 }

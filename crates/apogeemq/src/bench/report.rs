@@ -1,4 +1,4 @@
-//! What a run measured, for people and, as one line of JSON, for programs.
+//! The report of a run, as text or as one line of JSON.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use message::text;
 use serde::Serialize;
 
-use super::tally::{Counter, Tally};
-use super::watch::Used;
+use super::progress::Used;
+use super::totals::{Counter, Totals};
 use crate::failure::Failure;
 
 /// Latencies in ms.
@@ -48,7 +48,7 @@ impl Quantiles {
     }
 }
 
-/// What the server's process used.
+/// Resources of the server process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Server {
     cpu_s: f64,
@@ -58,7 +58,7 @@ struct Server {
     anonymous_rss_mb: f64,
 }
 
-/// A run's result.
+/// Result of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Report {
     load: String,
@@ -71,7 +71,7 @@ pub(super) struct Report {
     acknowledgement_ms: Option<Quantiles>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sent: Option<u64>,
-    /// How late the generator itself was.
+    /// Delay of the generator itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     late_ms: Option<Quantiles>,
     errors: u64,
@@ -84,7 +84,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The sums of all threads, over a window of so many seconds.
+    /// The sums of all threads over a window of `seconds`.
     pub(super) fn new(load: String, counters: &[Arc<Counter>], seconds: f64, used: Used) -> Self {
         let (all, texts) = sum(counters);
         let per_second = |amount: f64| if seconds > 0.0 { round(amount / seconds) } else { 0.0 };
@@ -105,7 +105,7 @@ impl Report {
         }
     }
 
-    /// How late the generator was.
+    /// Adds the delay of the generator.
     pub(super) fn with_late(self, us: &Histogram<u64>) -> Self {
         Self {
             late_ms: Some(Quantiles::of(us)),
@@ -122,7 +122,7 @@ impl Report {
         self
     }
 
-    /// What was sent, beside what arrived; a message that was acknowledged and did not arrive is an error.
+    /// Adds the acknowledgements. A message that was acknowledged and did not arrive is an error.
     pub(super) fn with_acknowledgements(mut self, counters: &[Arc<Counter>]) -> Self {
         let (acknowledged, texts) = sum(counters);
         let missing = acknowledged.messages.saturating_sub(self.messages);
@@ -181,11 +181,11 @@ impl Report {
     }
 }
 
-fn sum(counters: &[Arc<Counter>]) -> (Tally, Vec<String>) {
-    let (mut all, mut all_texts) = (Tally::new(), Vec::<String>::new());
+fn sum(counters: &[Arc<Counter>]) -> (Totals, Vec<String>) {
+    let (mut all, mut all_texts) = (Totals::new(), Vec::<String>::new());
     for counter in counters {
-        let (tally, texts) = counter.measured();
-        all.add(&tally);
+        let (totals, texts) = counter.measured();
+        all.add(&totals);
         let new = texts.into_iter().filter(|text| !all_texts.contains(text)).collect::<Vec<_>>();
         all_texts.extend(new);
     }
@@ -208,7 +208,7 @@ fn per_million(cpu: f64, messages: u64) -> f64 {
     round(cpu * 1e6 / messages.max(1) as f64)
 }
 
-/// To three digits behind the point: more is noise.
+/// Rounds to three decimals; more are noise.
 fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
@@ -233,7 +233,7 @@ pub(super) fn plural(count: u64, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tally::Window;
+    use super::super::totals::Window;
     use super::super::usage::Memory;
     use super::*;
     use std::time::Duration;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_and_did_not_arrive_is_an_error() {
+    fn an_acknowledged_message_that_did_not_arrive_is_an_error() {
         let report = Report::new("x".to_owned(), &[counter(8)], 2.0, Used::default());
         let report = report.with_acknowledgements(&[counter(10)]).with_unanswered(3);
         assert_eq!((report.errors, report.sent), (5, Some(10)));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_is_one_line_of_json_or_a_few_for_people() {
+    fn the_report_is_one_line_of_json_or_text() {
         let report = Report::new("send".to_owned(), &[counter(1_200)], 2.0, used()).with_late(&counter(1).measured().0.latency);
         let json = serde_json::to_string(&report).unwrap();
         assert!(!json.contains('\n'));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_messages_has_a_report_too() {
+    fn a_run_without_messages_has_a_report() {
         let report = Report::new("x".to_owned(), &[], 0.0, used());
         assert_eq!((report.messages_per_s, report.latency_ms.max), (0.0, 0.0));
         assert!(serde_json::to_string(&report).is_ok());

@@ -1,24 +1,24 @@
-//! `bench send`: producers in a closed loop (each answer makes room for the next request) or an open one (`--rate`).
+//! `bench send`: producers in a closed loop (each answer triggers the next request) or an open loop (`--rate`).
 
 use super::arguments::SendArguments;
 use super::closed::{self, Pace};
+use super::exchange::Exchange;
 use super::frames::{Sends, Shape};
-use super::open::{OpenLoop, Schedule, judge};
-use super::place::{self, Place, Share};
+use super::open::{OpenLoop, Schedule, count_answer};
+use super::progress::Progress;
 use super::report::{Report, plural};
-use super::talk::Talk;
-use super::tally::{Clock, Window};
-use super::watch::Watch;
+use super::target::{self, LoadTarget, Share};
+use super::totals::{Clock, Window};
 use super::wire::Answers;
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
     arguments.check()?;
-    let shares = Place::new(&arguments.target)?
+    let shares = LoadTarget::new(&arguments.target)?
         .with_topics(arguments.topics)
-        .found_or_created(arguments.load.queues)?;
+        .find_or_create(arguments.load.queues)?;
     if shares.is_empty() {
-        return Err(Failure::new(format!("no queue of {} may be written", arguments.target.topic)));
+        return Err(Failure::new(format!("topic {} has no writable queue", arguments.target.topic)));
     }
     let shape = Shape {
         size: arguments.load.size as usize,
@@ -53,7 +53,7 @@ fn describe(arguments: &SendArguments, shares: &[Share]) -> String {
 
 fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
-    let sockets = place::connect(shares, arguments.load.connections)?;
+    let sockets = target::connect(shares, arguments.load.connections)?;
     let clock = Clock::start();
     let schedule = Schedule {
         rate,
@@ -61,13 +61,13 @@ fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64
     };
     let mut load = OpenLoop::start(shares, sockets, shape, schedule, (clock, window))?;
     let counters = load.counters.clone();
-    let watch = Watch {
+    let progress = Progress {
         clock,
         window,
         counters: &counters,
         output: &arguments.output,
     };
-    let used = watch.until_the_end(load.lanes())?;
+    let used = progress.until_the_end(load.threads())?;
     let ended = load.end()?;
     let report = Report::new(describe(arguments, shares), &counters, window.seconds(), used);
     Ok(report.with_late(&ended.late).with_unanswered(ended.unanswered))
@@ -75,15 +75,17 @@ fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64
 
 fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
-    let sockets = place::connect(shares, arguments.load.connections)?;
+    let sockets = target::connect(shares, arguments.load.connections)?;
     let connections = sockets.into_iter().zip(0..).collect();
-    let ended = closed::run("bench-sender", window, &arguments.output, connections, |lane: usize, pace| Sender {
-        sends: Sends::new(shape, &shares[lane % shares.len()].queues, lane),
-        pace,
-        room: arguments.window,
-        in_flight: 0,
-        messages: shape.batch as u64,
-        bytes: (shape.batch * shape.size) as u64,
+    let ended = closed::run("bench-sender", window, &arguments.output, connections, |connection: usize, pace| {
+        Sender {
+            sends: Sends::new(shape, &shares[connection % shares.len()].queues, connection),
+            pace,
+            room: arguments.window,
+            in_flight: 0,
+            messages: shape.batch as u64,
+            bytes: (shape.batch * shape.size) as u64,
+        }
     })?;
     Ok(Report::new(
         describe(arguments, shares),
@@ -97,15 +99,15 @@ fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Resu
 struct Sender {
     sends: Sends,
     pace: Pace,
-    /// Requests that may be sent now.
+    /// Number of requests that may be sent now.
     room: u32,
     in_flight: u32,
     messages: u64,
     bytes: u64,
 }
 
-impl Talk for Sender {
-    fn say(&mut self, out: &mut Vec<u8>) -> bool {
+impl Exchange for Sender {
+    fn write_requests(&mut self, out: &mut Vec<u8>) -> bool {
         let now_us = self.pace.clock.now_us();
         if now_us < self.pace.end_us {
             (0..self.room).for_each(|_| self.sends.push(now_us, out));
@@ -115,11 +117,11 @@ impl Talk for Sender {
         self.in_flight > 0
     }
 
-    fn hear(&mut self, answers: &mut Answers) -> Result<(), Failure> {
+    fn read_answers(&mut self, answers: &mut Answers) -> Result<(), Failure> {
         let now_us = self.pace.clock.now_us();
         let mut counts = self.pace.counter.open();
         while let Some(answer) = answers.next()? {
-            judge(&mut counts, &answer, now_us, self.messages, self.bytes);
+            count_answer(&mut counts, &answer, now_us, self.messages, self.bytes);
             self.room += 1;
             self.in_flight = self.in_flight.saturating_sub(1);
         }

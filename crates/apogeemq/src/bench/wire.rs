@@ -1,7 +1,7 @@
-//! A blocking socket, and the answers that come out of it.
+//! A blocking socket and its answers.
 //!
-//! Only the few header fields that a load needs are looked for, straight in the JSON text as both brokers write it; whatever does not
-//! look like that goes through the full decoder of `protocol`.
+//! Only the few header fields that a load needs are searched, directly in the JSON text as both brokers write it. Other headers
+//! go through the full decoder of `protocol`.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -14,10 +14,10 @@ use protocol::number::parse_i64;
 
 use crate::failure::Failure;
 
-/// How long an answer, or room to send, may take before the run is given up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// Before looking again whether a full socket has room.
+/// Time-out of an answer and of a write.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before the next write to a full socket.
 const FULL_PAUSE: Duration = Duration::from_micros(200);
 const FIRST_BUFFER: usize = 64 << 10;
 
@@ -37,7 +37,7 @@ impl Socket {
         })
     }
 
-    /// Sends all of it. A socket on which another thread waits with others does not block, so this one looks again after a while.
+    /// Sends all bytes. The socket may be non-blocking, if another thread polls it; then this retries after a pause.
     pub(super) fn send(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
         let mut waiting_since = None;
         while !bytes.is_empty() {
@@ -45,7 +45,7 @@ impl Socket {
                 Ok(count) => (bytes, waiting_since) = (&bytes[count..], None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if waiting_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    if waiting_since.get_or_insert_with(Instant::now).elapsed() > TIMEOUT {
                         return Err(self.failure(&error));
                     }
                     std::thread::sleep(FULL_PAUSE);
@@ -56,7 +56,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Waits for bytes; 0 when the other end closed the connection.
+    /// Waits for bytes; 0 if the peer closed the connection.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         loop {
             match (&*self.stream).read(into) {
@@ -66,33 +66,35 @@ impl Socket {
         }
     }
 
-    /// The same connection, for one thread that waits for many at once. It does not block any more.
+    /// The same connection for a thread that polls many. It becomes non-blocking.
     pub(super) fn for_waiting_with_others(&self) -> Result<tokio::net::TcpStream, Failure> {
-        let twin = self.stream.set_nonblocking(true).and_then(|()| self.stream.try_clone());
-        twin.and_then(tokio::net::TcpStream::from_std).map_err(|error| self.failure(&error))
+        let clone = self.stream.set_nonblocking(true).and_then(|()| self.stream.try_clone());
+        clone
+            .and_then(tokio::net::TcpStream::from_std)
+            .map_err(|error| self.failure(&error))
     }
 
-    /// Reading waits as long as it takes: for connections on which nothing may be due for long.
+    /// Removes the time-out of reads: for connections without answers for a long time.
     pub(super) fn wait_without_end(&self) -> Result<(), Failure> {
         self.stream.set_read_timeout(None).map_err(|error| self.failure(&error))
     }
 
-    /// Wakes whoever reads here, for good.
-    pub(super) fn shut(&self) {
-        // A connection that is gone already is shut.
+    /// Shuts the connection down, which ends blocked reads.
+    pub(super) fn shut_down(&self) {
+        // A closed connection needs no shutdown.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// What to say when the other end closed the connection.
+    /// The error if the peer closed the connection.
     pub(super) fn closed(&self) -> Failure {
         Failure::new(format!("{} closed the connection", self.address))
     }
 
-    /// What to say of an error.
+    /// The error for an I/O error.
     pub(super) fn failure(&self, error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                Failure::new(format!("{} did not move for {} s", self.address, PATIENCE.as_secs()))
+                Failure::new(format!("{} did not answer for {} s", self.address, TIMEOUT.as_secs()))
             }
             _ => Failure::new(format!("connection to {}: {error}", self.address)),
         }
@@ -102,11 +104,11 @@ impl Socket {
 fn connect(address: &str) -> io::Result<TcpStream> {
     let mut failure = io::Error::other("no such host");
     for candidate in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&candidate, CONNECT_PATIENCE) {
+        match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
                 return Ok(stream);
             }
             Err(error) => failure = error,
@@ -131,8 +133,8 @@ impl Answers {
         }
     }
 
-    /// Where to read to. What is left moves to the front; the buffer grows only for an answer that is longer than it, so no further
-    /// than a frame may be.
+    /// The free part of the buffer. Remaining bytes move to the front. The buffer grows only for an answer that does not fit, so at most
+    /// to the maximum length of a frame.
     pub(super) fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -144,16 +146,16 @@ impl Answers {
         &mut self.buffer[self.end..]
     }
 
-    /// So many bytes were read there.
+    /// Adds bytes that were read into [`Self::room`].
     pub(super) fn filled(&mut self, count: usize) {
         self.end += count;
     }
 
-    /// The next whole answer.
+    /// The next complete answer.
     pub(super) fn next(&mut self) -> Result<Option<Answer<'_>>, Failure> {
-        let garbled = |error: frame::FrameError| Failure::new(format!("what came back is not this protocol: {error}"));
+        let malformed = |error: frame::FrameError| Failure::new(format!("the server sent a malformed frame: {error}"));
         let there = &self.buffer[self.start..self.end];
-        if frame::missing(there, MAX_FRAME_LEN).map_err(garbled)? > 0 {
+        if frame::missing(there, MAX_FRAME_LEN).map_err(malformed)? > 0 {
             return Ok(None);
         }
         let word = |at: usize| u32::from_be_bytes([there[at], there[at + 1], there[at + 2], there[at + 3]]) as usize;
@@ -173,34 +175,34 @@ pub(super) struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// What the request carried as opaque.
+    /// The opaque of the request.
     #[inline]
     pub(super) fn opaque(&self) -> u32 {
-        // It stands near the end.
+        // It is near the end.
         let found = find_last(self.json(), b"\"opaque\":").and_then(digits);
         found.unwrap_or_else(|| self.decode().map_or(0, |frame| i64::from(frame.opaque))) as u32
     }
 
-    /// How the request ended.
+    /// The response code.
     #[inline]
     pub(super) fn code(&self) -> i64 {
         let found = self.json().strip_prefix(b"{\"code\":").and_then(digits);
         found.unwrap_or_else(|| self.decode().map_or(-1, |frame| i64::from(frame.code)))
     }
 
-    /// Where a pull goes on.
+    /// The next offset of a pull.
     pub(super) fn next_offset(&self) -> Option<i64> {
         let found = find_last(self.json(), b"\"nextBeginOffset\":\"").and_then(digits);
         found.or_else(|| self.decode()?.ext.long("nextBeginOffset"))
     }
 
-    /// What the answer says, for people.
+    /// The remark of the answer, escaped.
     pub(super) fn remark(&self) -> String {
         let said = self.decode().and_then(|frame| frame.remark).unwrap_or_default();
         format!("code {}: {}", self.code(), said.lines().next().unwrap_or_default())
     }
 
-    /// The header if it is text in which to look for fields.
+    /// The header if it is JSON.
     #[inline]
     fn json(&self) -> &[u8] {
         if self.header.starts_with(b"{") { self.header } else { &[] }
@@ -212,13 +214,13 @@ impl Answer<'_> {
     }
 }
 
-/// What follows the last occurrence of a key.
+/// The text after the last occurrence of a key.
 fn find_last<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let at = text.windows(key.len()).rposition(|window| window == key)?;
     Some(&text[at + key.len()..])
 }
 
-/// The integer a text begins with.
+/// The integer at the start of a text.
 fn digits(text: &[u8]) -> Option<i64> {
     let len = text.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
     parse_i64(&text[..len])
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_another_server_writes_is_understood_too() {
+    fn json_of_other_servers_is_read() {
         let header = b"{ \"opaque\" : 12, \"code\": 0, \"flag\":1}";
         let mut bytes = ((header.len() + 4) as u32).to_be_bytes().to_vec();
         bytes.extend_from_slice(&(header.len() as u32).to_be_bytes());
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_answer_waits_for_the_rest_and_nonsense_ends_the_run() {
+    fn an_incomplete_answer_waits_and_a_malformed_one_ends_the_run() {
         let bytes = reply(Encoding::Json).to_bytes();
         assert!(answers(&bytes[..bytes.len() - 1]).next().unwrap().is_none());
         assert!(answers(b"HTTP/1.1 400 Bad Request").next().is_err());

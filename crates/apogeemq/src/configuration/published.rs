@@ -1,21 +1,21 @@
-//! Files as people publish them: distributions, charts, compose files, tutorials, dumps of a running broker. What each of them says is
-//! repeated here in lines of our own, without their comments, names and addresses. A broker or name server starts with every one of them
-//! unless it asks for what is not there yet; what it does not follow it names.
+//! Published configuration files: distributions, charts, compose files, tutorials, dumps of a running broker. The settings of each are
+//! repeated here without comments, names and addresses. A broker or name server starts with each of them
+//! unless it asks for a missing feature, and names the keys that have no effect.
 
 use super::*;
 
-/// What is expected of a file.
-enum Then {
-    /// It starts, and the log names these keys, each for its own reason. Keys of the general list are not among them.
+/// The expected result of a file.
+enum Expected {
+    /// It starts, and the log names these keys with a reason. Keys without a reason are not among them.
     Starts(&'static [&'static str]),
     /// It does not start, and all these keys are named.
     Refused(&'static [&'static str]),
 }
-use Then::{Refused, Starts};
+use Expected::{Refused, Starts};
 
-const PLACES: [&str; 4] = ["storePathConsumeQueue", "storePathIndex", "storeCheckpoint", "abortFile"];
+const PATHS: [&str; 4] = ["storePathConsumeQueue", "storePathIndex", "storeCheckpoint", "abortFile"];
 
-const BROKERS: &[(&str, &str, Then)] = &[
+const BROKERS: &[(&str, &str, Expected)] = &[
     (
         "the distribution's broker.conf",
         "brokerClusterName = DefaultCluster|brokerName = broker-a|brokerId = 0|deleteWhen = 04|fileReservedTime = 48|\
@@ -88,7 +88,7 @@ const BROKERS: &[(&str, &str, Then)] = &[
         "the same, places elsewhere",
         "storePathRootDir=/data/rocketmq/data|storePathCommitLog=/data/rocketmq/commitlog|storePathConsumeQueue=/data/rocketmq/consumequeue|\
          storePathIndex=/data/rocketmq/index|storeCheckpoint=/data/rocketmq/checkpoint|abortFile=/data/rocketmq/abort",
-        Starts(&PLACES),
+        Starts(&PATHS),
     ),
     (
         "a second broker of a machine, in a home directory that no shell expands",
@@ -229,7 +229,7 @@ const BROKERS: &[(&str, &str, Then)] = &[
     ),
 ];
 
-const NAME_SERVERS: &[(&str, &str, Then)] = &[
+const NAME_SERVERS: &[(&str, &str, Expected)] = &[
     ("the least", "listenPort=9876", Starts(&[])),
     (
         "a dump of a name server of 5",
@@ -275,7 +275,7 @@ fn written(lines: &str) -> (tempfile::TempDir, ServerFlags) {
     (dir, flags)
 }
 
-/// The keys that are named one by one, as the log does it.
+/// The keys that the log names with a reason.
 fn named(configuration: &Configuration) -> Vec<String> {
     let noted = configuration.notes.iter().filter_map(|note| note.keys.first().cloned());
     let left = configuration.leftovers.iter().filter_map(|leftover| match leftover {
@@ -288,7 +288,7 @@ fn named(configuration: &Configuration) -> Vec<String> {
     named
 }
 
-fn check(part: Part, files: &[(&str, &str, Then)]) {
+fn check(part: Part, files: &[(&str, &str, Expected)]) {
     for (what, lines, then) in files {
         let (_dir, flags) = written(lines);
         let read = read(part, &flags, BTreeMap::new());
@@ -310,16 +310,16 @@ fn check(part: Part, files: &[(&str, &str, Then)]) {
 }
 
 #[test]
-fn brokers_start_with_published_files_and_name_what_they_do_not_follow() {
+fn brokers_start_with_published_files_and_name_keys_without_effect() {
     check(Part::Broker, BROKERS);
 }
 
 #[test]
-fn name_servers_start_with_published_files_and_name_what_they_do_not_follow() {
+fn name_servers_start_with_published_files_and_name_keys_without_effect() {
     check(Part::NameServer, NAME_SERVERS);
 }
 
-/// Single values of broker files: key, value, and what it counts as; `None`: it is refused.
+/// Single values of broker files: key, value, and what it counts as, or `None` if it is refused.
 const VALUES: &[(&str, &str, Option<&str>)] = &[
     ("diskMaxUsedSpaceRatio", "75", Some("75")),
     ("diskMaxUsedSpaceRatio", "95", Some("95")),
@@ -405,7 +405,7 @@ const VALUES: &[(&str, &str, Option<&str>)] = &[
 ];
 
 #[test]
-fn values_that_people_publish_count_as_what_is_meant_and_a_warning_says_so() {
+fn published_values_count_as_what_is_meant_with_a_warning() {
     for (key, value, counts) in VALUES {
         let (_dir, flags) = written(&format!("{key}={value}"));
         let read = read(Part::Broker, &flags, BTreeMap::new());

@@ -1,7 +1,7 @@
-//! Warnings that come too often: a peer that provokes one at will must not fill the log with it.
+//! Rate limit for warnings: a client that provokes a warning must not fill the log with it.
 //!
-//! Each place that logs at WARN or ERROR has [`BURST`] lines, of which [`RATE`] a second come back. What is held back is
-//! counted and told once a second. What is logged below WARN was asked for and is not held.
+//! Each call site that logs at WARN or ERROR may write [`BURST`] lines at once and then [`RATE`] per second. Suppressed lines are
+//! counted, and the count is logged once a second. Lines below WARN are requested by the operator and not limited.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,24 +13,24 @@ use tracing::{Level, Metadata};
 
 use super::queue::Queue;
 
-/// Lines that a place may log at once: what a start with many odd settings or damaged records has to say.
+/// Lines that a call site may log at once: enough for a start with many unusual settings or damaged records.
 pub(super) const BURST: u32 = 100;
-/// Lines a second after that.
+/// Lines per second after that.
 pub(super) const RATE: u32 = 10;
-/// Time between two counts of what was held back.
-pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Interval between two reports of suppressed lines.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The gates of all places. There are as many as places in the program, about a hundred.
+/// The gates of all call sites, about a hundred.
 pub(super) struct Gates {
     by_place: Mutex<HashMap<Identifier, Gate>>,
-    /// Something was held back and not told yet.
+    /// Lines were suppressed and not reported yet.
     is_due: AtomicBool,
-    /// Whoever tells.
+    /// The queue whose thread reports them.
     queue: Arc<Queue>,
 }
 
 struct Gate {
-    place: &'static Metadata<'static>,
+    site: &'static Metadata<'static>,
     lines: f64,
     at: Instant,
     held: u64,
@@ -60,21 +60,21 @@ impl Gates {
         }
     }
 
-    /// Whether a line of this place is written.
-    pub(super) fn admits(&self, place: &'static Metadata<'static>) -> bool {
-        if *place.level() > Level::WARN {
+    /// Whether a line of this call site is written.
+    pub(super) fn admits(&self, site: &'static Metadata<'static>) -> bool {
+        if *site.level() > Level::WARN {
             return true;
         }
         let now = Instant::now();
         let admitted = {
             let mut gates = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
             let fresh = || Gate {
-                place,
+                site,
                 lines: f64::from(BURST),
                 at: now,
                 held: 0,
             };
-            gates.entry(place.callsite()).or_insert_with(fresh).admits(now)
+            gates.entry(site.callsite()).or_insert_with(fresh).admits(now)
         };
         if !admitted && !self.is_due.swap(true, Ordering::Relaxed) {
             self.queue.wake();
@@ -82,20 +82,22 @@ impl Gates {
         admitted
     }
 
-    /// Whether [`Gates::told`] has something to tell.
+    /// Whether [`Gates::reports`] has something to report.
     pub(super) fn is_due(&self) -> bool {
         self.is_due.load(Ordering::Relaxed)
     }
 
-    /// What was held back since the last time, a text for each place.
-    pub(super) fn told(&self) -> Vec<String> {
+    /// The suppressed lines since the last call, one text per call site.
+    pub(super) fn reports(&self) -> Vec<String> {
         self.is_due.store(false, Ordering::Relaxed);
         let mut gates = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
         let held = gates.values_mut().filter(|gate| gate.held > 0);
         held.map(|gate| {
-            let (level, target, line) = (gate.place.level(), gate.place.target(), gate.place.line().unwrap_or(0));
+            let (level, target, line) = (gate.site.level(), gate.site.target(), gate.site.line().unwrap_or(0));
             let count = std::mem::take(&mut gate.held);
-            format!("{level:>5} {target}: {count} more lines like those from line {line} of this module, left out: over {RATE} a second")
+            format!(
+                "{level:>5} {target}: {count} more lines like those from line {line} of this module were suppressed: over {RATE} per second"
+            )
         })
         .collect()
     }
@@ -107,10 +109,10 @@ mod tests {
     use tracing::Callsite;
 
     #[test]
-    fn a_gate_lets_a_burst_pass_and_then_its_rate() {
+    fn a_gate_admits_a_burst_and_then_its_rate() {
         let begun = Instant::now();
         let mut gate = Gate {
-            place: tracing::callsite!(name: "place", kind: tracing::metadata::Kind::EVENT, level: Level::WARN, fields: ).metadata(),
+            site: tracing::callsite!(name: "place", kind: tracing::metadata::Kind::EVENT, level: Level::WARN, fields: ).metadata(),
             lines: f64::from(BURST),
             at: begun,
             held: 0,
@@ -121,7 +123,7 @@ mod tests {
         };
         assert_eq!(passed(&mut gate, 0, BURST + 50), BURST);
         assert_eq!(passed(&mut gate, 1_000, 50), RATE);
-        assert_eq!(passed(&mut gate, 100_000, BURST + 50), BURST, "no more than a burst is saved up");
+        assert_eq!(passed(&mut gate, 100_000, BURST + 50), BURST, "at most a burst is accumulated");
         assert_eq!(gate.held, 50 + 50 - u64::from(RATE) + 50);
     }
 }

@@ -1,8 +1,8 @@
-//! Structured log lines on stderr; quiet unless asked.
+//! Structured log lines on stderr; quiet by default.
 //!
-//! An event is one line, whatever its values hold: they come from others, and are escaped here, where lines are made
-//! ([`message::text::line`]). Warnings that a peer can provoke at will are held to [`gate::RATE`]. No thread that logs waits for
-//! whoever reads the log: lines go through a bounded [`queue`], and what does not fit is counted and told.
+//! An event is always one line: its values are untrusted and are escaped here, where lines are formatted
+//! ([`message::text::line`]). Warnings that a client can provoke are limited to [`gate::RATE`]. A thread that logs never waits for
+//! the reader of the log: lines go through a bounded [`queue`], and lines that do not fit are counted and reported.
 
 mod gate;
 mod queue;
@@ -26,19 +26,19 @@ use crate::failure::Failure;
 use gate::Gates;
 use queue::Queue;
 
-/// What is logged when nobody says otherwise.
+/// Default level.
 const DEFAULT: &str = "warn";
-/// Most bytes of a line; the rest is cut off.
+/// Maximum length of a line in bytes; the rest is cut off.
 const MAX_LINE: usize = 16 << 10;
-/// How long the end of the program waits for whoever reads the log.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the program waits at its end for the reader of the log.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The log of the process. When it is dropped, what is queued is written, if somebody reads.
+/// The log of the process. Dropping it writes the queued lines, if the log is read.
 pub(crate) struct Log(Arc<Queue>);
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.drain(PATIENCE);
+        self.0.drain(DRAIN_TIMEOUT);
     }
 }
 
@@ -71,11 +71,11 @@ pub(crate) fn install(levels: Option<&str>) -> Result<Log, Failure> {
 fn parse(levels: &str) -> Result<Targets, Failure> {
     levels.parse().map_err(|_| {
         Failure::new(format!("--log {levels} is refused"))
-            .advice("Allowed is off, error, warn, info, debug or trace, or a list such as warn,broker=debug")
+            .advice("Allowed: off, error, warn, info, debug or trace, or a list such as warn,broker=debug")
     })
 }
 
-/// A panic is told whatever is logged, and in the log: writing it to stderr would wait.
+/// Logs a panic at every level. Writing it directly to stderr could block.
 fn report(panic: &PanicHookInfo<'_>, queue: &Queue) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("?");
@@ -87,11 +87,11 @@ fn report(panic: &PanicHookInfo<'_>, queue: &Queue) {
     };
     queue.put(told.as_bytes());
     if name == "main" {
-        queue.drain(PATIENCE);
+        queue.drain(DRAIN_TIMEOUT);
     }
 }
 
-/// The time as lines begin with it.
+/// The time at the start of a line.
 fn now() -> String {
     let mut time = String::new();
     // Writing to a String cannot fail.
@@ -100,7 +100,7 @@ fn now() -> String {
     time
 }
 
-/// Makes one line of an event.
+/// Formats an event as one line.
 struct Lines<F> {
     format: F,
     gates: Arc<Gates>,
@@ -127,7 +127,7 @@ fn cut(line: &str) -> &str {
     &line[..line.floor_char_boundary(MAX_LINE)]
 }
 
-/// Puts a line, which comes in one piece, into the queue.
+/// Writes a line, which arrives in one call, to the queue.
 struct Entry(Arc<Queue>);
 
 impl io::Write for Entry {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_and_targets_are_taken_and_anything_else_is_refused() {
+    fn levels_and_targets_are_accepted_and_anything_else_is_refused() {
         assert!(parse("info").is_ok() && parse("warn,broker=debug").is_ok() && parse("off").is_ok());
         assert!(parse("broker=loud").is_err());
     }
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(cut(&format!("x{long}")).len(), MAX_LINE - 1);
     }
 
-    /// What is logged within `during`, as lines.
+    /// The lines that `during` logs.
     fn logged(during: impl FnOnce()) -> String {
         let queue = Arc::new(Queue::default());
         let lines = tracing_subscriber::fmt::layer()
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_whatever_its_values_hold() {
+    fn an_event_is_one_line_with_any_values() {
         let forged = "9.9.9.9:1\n2026-11-26T00:00:00Z ERROR store: forged \u{1b}[2J\u{202e}\u{200b}\r";
         let text = logged(|| {
             tracing::warn!(address = forged, shown = %forged, debug = ?forged, "broker {forged}");
@@ -185,21 +185,21 @@ mod tests {
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         assert!(text.ends_with('\n') && text.contains("WARN") && text.contains("forged"), "{text}");
         let told = text.trim_end_matches('\n');
-        assert_eq!(text::line(told), told, "nothing is left that a terminal would act on");
+        assert_eq!(text::line(told), told, "no control characters are left");
     }
 
     #[test]
-    fn warnings_of_one_place_are_held_to_a_rate_and_others_are_not() {
+    fn warnings_of_one_call_site_are_limited_and_others_are_not() {
         let text = logged(|| {
             for n in 0..gate::BURST * 3 {
                 tracing::warn!(n, "provoked");
                 tracing::info!(n, "asked for");
             }
-            tracing::warn!("of another place");
+            tracing::warn!("of another site");
         });
         let count = |what: &str| text.matches(what).count();
         let most = gate::BURST as usize;
         assert!((most..most * 3).contains(&count("provoked")), "{}", count("provoked"));
-        assert_eq!((count("asked for"), count("of another place")), (most * 3, 1));
+        assert_eq!((count("asked for"), count("of another site")), (most * 3, 1));
     }
 }

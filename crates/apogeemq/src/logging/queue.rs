@@ -1,37 +1,37 @@
-//! Lines on their way to stderr.
+//! The queue of lines for stderr.
 //!
-//! Whoever reads a pipe may be slow or gone; a thread that serves clients must not wait for it. Lines wait in memory, up to
-//! [`MAX_WAITING`] bytes, for the one thread that may block; over it they are dropped, counted, and the count is written when
-//! there is room again.
+//! The reader of a pipe may be slow or gone, and a thread that serves clients must not wait for it. Lines wait in memory, up to
+//! [`MAX_WAITING`] bytes, for the one thread that may block. Further lines are dropped and counted, and the count is written when
+//! there is space again.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::gate::{Gates, TELL_EVERY};
+use super::gate::{Gates, REPORT_INTERVAL};
 use super::now;
 
-/// Most bytes of lines that wait.
+/// Maximum bytes of queued lines.
 const MAX_WAITING: usize = 1 << 20;
 
-/// Lines that wait to be written.
+/// Queued lines.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Something waits, or everything was written.
+    /// Lines were queued, or all were written.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whole lines.
+    /// Complete lines.
     waiting: Vec<u8>,
-    /// Lines that found no room behind those that wait.
+    /// Lines that were dropped after the queued ones.
     dropped: u64,
-    /// Lines that were taken are not written yet.
+    /// Lines were taken and are not written yet.
     is_writing: bool,
-    /// The writer is to look whether it has something to tell.
+    /// The writer has to check for reports.
     woken: bool,
 }
 
@@ -51,15 +51,15 @@ impl Queue {
         }
     }
 
-    /// Makes the writer look for something to tell.
+    /// Makes the writer check for reports.
     pub(super) fn wake(&self) {
         self.state().woken = true;
         self.changed.notify_all();
     }
 
-    /// Waits until all lines are written, or so long.
-    pub(super) fn drain(&self, patience: Duration) {
-        let until = Instant::now() + patience;
+    /// Waits until all lines are written, or until the time limit.
+    pub(super) fn drain(&self, time_limit: Duration) {
+        let until = Instant::now() + time_limit;
         let mut state = self.state();
         while state.is_writing || !state.waiting.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
@@ -70,7 +70,7 @@ impl Queue {
         }
     }
 
-    /// Takes what waits: lines, and how many were dropped behind them.
+    /// Takes the queued lines, and the number of lines that were dropped after them.
     pub(super) fn take_now(&self) -> (Vec<u8>, u64) {
         let mut state = self.state();
         state.is_writing = true;
@@ -78,7 +78,7 @@ impl Queue {
         (std::mem::take(&mut state.waiting), std::mem::take(&mut state.dropped))
     }
 
-    /// Waits for something to write or to tell, at most so long.
+    /// Waits for lines or reports, at most until the time limit.
     fn wait(&self, most: Option<Duration>) {
         let state = self.state();
         let is_idle = |state: &mut State| state.waiting.is_empty() && state.dropped == 0 && !state.woken;
@@ -98,7 +98,7 @@ impl Queue {
     }
 }
 
-/// Starts the thread that writes what is queued.
+/// Starts the thread that writes queued lines.
 ///
 /// # Errors
 /// `io::Error` if the thread cannot be started.
@@ -107,7 +107,7 @@ pub(super) fn write_from(queue: &Arc<Queue>, gates: Arc<Gates>, mut out: impl Wr
     let write = move || {
         let mut told = Instant::now();
         loop {
-            queue.wait(gates.is_due().then_some(TELL_EVERY));
+            queue.wait(gates.is_due().then_some(REPORT_INTERVAL));
             let (mut lines, dropped) = queue.take_now();
             if dropped > 0 {
                 let notice = format!(
@@ -117,13 +117,13 @@ pub(super) fn write_from(queue: &Arc<Queue>, gates: Arc<Gates>, mut out: impl Wr
                 );
                 lines.extend_from_slice(notice.as_bytes());
             }
-            if gates.is_due() && told.elapsed() >= TELL_EVERY {
+            if gates.is_due() && told.elapsed() >= REPORT_INTERVAL {
                 told = Instant::now();
-                for text in gates.told() {
+                for text in gates.reports() {
                     lines.extend_from_slice(format!("{}{text}\n", now()).as_bytes());
                 }
             }
-            // Whoever closed stderr does without.
+            // Without stderr lines are discarded.
             let _ = out.write_all(&lines).and_then(|()| out.flush());
             queue.wrote();
         }
@@ -138,7 +138,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
-    /// Hands over what is written only while somebody takes it.
+    /// A pipe that accepts a write only while it is read.
     struct Pipe(mpsc::SyncSender<Vec<u8>>);
 
     impl Write for Pipe {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_in_order_and_are_waited_for_at_the_end() {
+    fn lines_are_written_in_order_and_drained_at_the_end() {
         let (queue, reader) = started();
         let reading = thread::spawn(move || {
             let mut all = Vec::new();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_reader_that_does_not_read_and_what_was_dropped_is_told() {
+    fn a_reader_that_does_not_read_blocks_no_caller_and_dropped_lines_are_reported() {
         let (queue, reader) = started();
         let line = vec![b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<u8>>();
         let count = 5 * MAX_WAITING / line.len();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_no_reason_to_stop() {
+    fn a_reader_that_is_gone_is_ignored() {
         let (queue, reader) = started();
         drop(reader);
         for _ in 0..100 {

@@ -1,7 +1,7 @@
-//! How the descriptors of this process are shared: the store's files come first, connections get what is left.
+//! Distribution of descriptors: the store's files come first, connections get the rest.
 //!
-//! A connection costs its peer nothing. Without a share of its own the store would find that the next file of its log cannot be
-//! opened, because idle connections have all descriptors, and take no more messages.
+//! Connections cost a client nothing. Without reserved descriptors the store could not open the next file of its log if idle connections
+//! had all descriptors, and would refuse messages.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use nameserver::settings::NamesrvSettings;
 /// For listeners, pollers, the log, and connections to name servers.
 const OWN: u64 = 64;
 
-/// What had to be made smaller.
+/// The limits that were reduced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     limit: u64,
     reserved: u64,
-    /// Role, connections as configured, connections as there is room for.
+    /// Role, configured maximum of connections, reduced maximum.
     roles: Vec<(&'static str, usize, usize)>,
 }
 
@@ -26,19 +26,19 @@ impl fmt::Display for Cut {
         let asked: usize = roles.iter().map(|(_, asked, _)| asked).sum();
         write!(
             out,
-            "the limit of open descriptors is {limit} (ulimit -n) and {reserved} of them are kept for files of the store:"
+            "the limit of open descriptors is {limit} (ulimit -n) and {reserved} of them are reserved for files of the store:"
         )?;
         for (role, asked, given) in roles {
             write!(
                 out,
-                " the {role} takes {given} connections instead of {asked} (apogeeMaxConnections);"
+                " the {role} accepts {given} connections instead of {asked} (apogeeMaxConnections);"
             )?;
         }
         write!(out, " raise the limit to {}", asked as u64 + reserved + OWN)
     }
 }
 
-/// Makes the settings fit into `limit` descriptors; says what had to be made smaller.
+/// Reduces the settings to `limit` descriptors; returns what was reduced.
 pub(super) fn fit(limit: u64, mut broker: Option<&mut BrokerSettings>, mut name_server: Option<&mut NamesrvSettings>) -> Option<Cut> {
     let reserved = broker
         .as_ref()
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_limit_leaves_half_of_it_to_the_store_and_shares_out_the_rest() {
+    fn a_low_limit_reserves_half_of_it_for_the_store_and_divides_the_rest() {
         let (mut broker, mut name_server) = (BrokerSettings::default(), NamesrvSettings::default());
         let cut = fit(1_024, Some(&mut broker), Some(&mut name_server)).unwrap().to_string();
         assert_eq!((broker.max_connections, name_server.max_connections), (224, 224));
@@ -97,7 +97,7 @@ mod tests {
         for part in [
             "is 1024 ",
             " 512 of them",
-            "broker takes 224 connections instead of 20000",
+            "broker accepts 224 connections instead of 20000",
             "raise the limit to 40576",
         ] {
             assert!(cut.contains(part), "{part} in {cut}");
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_alone_gets_all_there_is() {
+    fn a_single_role_gets_all_descriptors() {
         let mut name_server = NamesrvSettings::default();
         let cut = fit(1_024, None, Some(&mut name_server)).unwrap();
         assert_eq!((name_server.max_connections, cut.reserved), (960, 0));

@@ -9,10 +9,10 @@ use nameserver::{LocalBroker, NameServer, Options, Scan, monotonic};
 
 use crate::failure::Failure;
 
-/// What a client that reads slowly gets at the end.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time for clients to read their answers at the end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A name server that serves.
+/// A running name server.
 pub(crate) struct Running {
     address: SocketAddr,
     server: net::Server,
@@ -20,7 +20,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Opens the port. `local_broker` is the broker beside it, whose address follows the asking client.
+    /// Opens the port. `local_broker` is the broker of this process, which clients get under the IP that they connected to.
     pub(crate) fn start(settings: NamesrvSettings, local_broker: Option<LocalBroker>) -> Result<Self, Failure> {
         let network = NameServer::network(&settings);
         let address = SocketAddr::new(settings.bind_address, settings.listen_port);
@@ -40,10 +40,10 @@ impl Running {
         self.address
     }
 
-    /// Answers what is in flight and closes.
+    /// Answers requests in flight and closes.
     pub(crate) fn stop(self) {
         drop(self.scan);
-        let outcome = self.server.stop(PATIENCE);
+        let outcome = self.server.stop(DRAIN_TIMEOUT);
         if outcome.cut > 0 {
             tracing::warn!(
                 connections = outcome.cut,

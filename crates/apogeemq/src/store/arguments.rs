@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, value_parser};
 
-/// What is done with a data directory.
+/// Arguments of `apogeemq store`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -13,16 +13,16 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Look for damage in a data directory, ours or Apache's; changes nothing
+    /// Check a data directory, ours or Apache's, for damage; changes nothing
     ///
-    /// Exit code: 0 nothing is damaged, 1 something is, 2 the directory cannot be looked at. What a crash leaves and the next start puts
-    /// right is told and is no damage.
+    /// Exit code: 0 no damage, 1 damage, 2 the directory cannot be checked. What a crash leaves and the next start
+    /// repairs is reported and is not damage.
     Check(CheckArguments),
-    /// Print what a data directory holds, ours or Apache's; changes nothing
+    /// Print the content of a data directory, ours or Apache's; changes nothing
     Dump(DumpArguments),
 }
 
-/// Which directory, and the sizes its files were made with.
+/// The directory, and the sizes of its files.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub(super) struct Place {
@@ -32,20 +32,20 @@ pub(super) struct Place {
     /// Properties file of the broker, for sizes other than Apache's defaults (mappedFileSizeConsumeQueue, maxHashSlotNum, maxIndexNum)
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// The commit log's directory, when it is not DIR/commitlog (storePathCommitLog)
+    /// The commit log's directory, if it is not DIR/commitlog (storePathCommitLog)
     #[arg(long, value_name = "DIR")]
     pub(super) commitlog: Option<PathBuf>,
-    /// How to print
+    /// Output format
     #[arg(long, short = 'o', value_name = "FORM", default_value = "text", value_enum)]
     pub(super) output: Output,
 }
 
-/// How to print.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Output {
-    /// For people
+    /// Text
     Text,
-    /// For programs: one object for a check, one object a line for a dump
+    /// JSON: one object for a check, one object per line for a dump
     Json,
 }
 
@@ -53,10 +53,10 @@ pub(super) enum Output {
 pub(super) struct CheckArguments {
     #[command(flatten)]
     pub(super) place: Place,
-    /// Do not compare bodies with their CRC: faster, and misses rotten bodies
+    /// Do not compare bodies with their CRC: faster, but misses damaged bodies
     #[arg(long)]
     pub(super) no_crc: bool,
-    /// No progress on stderr
+    /// Do not print progress on stderr
     #[arg(long, short = 'q')]
     pub(super) quiet: bool,
 }
@@ -84,11 +84,11 @@ pub(super) enum What {
     },
 }
 
-/// How much is printed.
+/// Limit of the output.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub(super) struct Bound {
-    /// Most lines
+    /// Maximum number of lines
     #[arg(long, short = 'l', value_name = "N", default_value_t = 100, value_parser = value_parser!(u64).range(1..))]
     pub(super) limit: u64,
 }
@@ -97,10 +97,10 @@ pub(super) struct Bound {
 pub(super) struct LogArguments {
     #[command(flatten)]
     pub(super) place: Place,
-    /// Log offset to begin at; the first record at it or after it is the first shown
+    /// Log offset to start at; the first record at or after it is the first one printed
     #[arg(long, value_name = "OFFSET", default_value_t = 0, value_parser = value_parser!(i64).range(0..))]
     pub(super) from: i64,
-    /// Most bytes of each body to show: as text, else in hexadecimal
+    /// Maximum number of bytes of each body to print, as text or in hexadecimal
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(super) body: usize,
     #[command(flatten)]
@@ -114,10 +114,10 @@ pub(super) struct QueueArguments {
     /// The topic
     #[arg(value_name = "TOPIC")]
     pub(super) topic: String,
-    /// Number of the queue
+    /// Queue id
     #[arg(value_name = "QUEUE", value_parser = value_parser!(i32).range(0..))]
     pub(super) queue: i32,
-    /// Queue offset to begin at
+    /// Queue offset to start at
     #[arg(long, value_name = "OFFSET", default_value_t = 0, value_parser = value_parser!(i64).range(0..))]
     pub(super) from: i64,
     #[command(flatten)]
@@ -131,10 +131,10 @@ pub(super) struct IndexArguments {
     /// Only this file of the index
     #[arg(long, value_name = "NAME")]
     pub(super) file: Option<String>,
-    /// Item of a file to begin at
+    /// Item of a file to start at
     #[arg(long, value_name = "ITEM", default_value_t = 1, value_parser = value_parser!(u32).range(1..))]
     pub(super) from: u32,
-    /// The records under this key or unique key instead, newest first
+    /// Print the records with this key or unique key instead, newest first
     #[arg(long, value_name = "KEY", requires = "topic", conflicts_with_all = ["file", "from"])]
     pub(super) key: Option<String>,
     /// Topic of the key

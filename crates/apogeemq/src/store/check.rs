@@ -17,7 +17,7 @@ use super::arguments::{CheckArguments, Output};
 use super::{options, print};
 use crate::failure::Failure;
 
-/// Time between two lines of progress.
+/// Interval of progress lines.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(arguments: &CheckArguments) -> Result<ExitCode, Failure> {
@@ -55,7 +55,7 @@ impl Shown {
         if self.is_wanted && self.last.elapsed() >= PROGRESS_EVERY {
             self.last = Instant::now();
             let mib = |bytes: u64| bytes >> 20;
-            // Whoever closed stderr does without.
+            // Without stderr there is no progress to show.
             let _ = write!(io::stderr(), "\r{} of {} MiB of log", mib(now.done), mib(now.total));
         }
     }
@@ -87,7 +87,7 @@ fn json(report: &Report, config_files: &[String]) -> Result<String, Failure> {
 
 fn text(report: &Report, config_files: &[String]) -> String {
     let mut text = String::new();
-    // Writing to a text does not fail.
+    // Writing to a String cannot fail.
     let _ = summary(&mut text, report, config_files);
     for found in &report.findings {
         let _ = finding(&mut text, found);
@@ -102,9 +102,9 @@ fn text(report: &Report, config_files: &[String]) -> String {
     };
     let _ = match (count(Severity::Damage), count(Severity::Recovery)) {
         (0, 0) => writeln!(text, "No damage."),
-        (0, waiting) if report.in_use => writeln!(text, "No damage; {waiting} things may just be being written."),
-        (0, waiting) => writeln!(text, "No damage; {waiting} things are put right by the next start."),
-        (damage, _) => writeln!(text, "DAMAGED: {damage} things, see above."),
+        (0, waiting) if report.in_use => writeln!(text, "No damage; {waiting} findings may be writes in progress."),
+        (0, waiting) => writeln!(text, "No damage; the next start repairs {waiting} findings."),
+        (damage, _) => writeln!(text, "DAMAGED: {damage} findings, see above."),
     };
     text
 }

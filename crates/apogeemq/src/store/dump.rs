@@ -1,4 +1,4 @@
-//! `apogeemq store dump`: what a directory holds, a line for each piece.
+//! `apogeemq store dump`: the content of a directory, one line per item.
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -28,7 +28,7 @@ pub(super) fn run(what: &What) -> Result<(), Failure> {
     }
 }
 
-/// Where lines go, up to the bound.
+/// Prints lines, up to the limit.
 struct Lines {
     output: Output,
     left: u64,
@@ -44,7 +44,7 @@ impl Lines {
         }
     }
 
-    /// Prints a piece in the form asked for, and says whether more is wanted.
+    /// Prints an item in the requested format; returns whether to continue.
     fn put(&mut self, piece: &impl Serialize, text: impl FnOnce() -> String) -> ControlFlow<()> {
         let line = match self.output {
             Output::Text => Ok(message::text::line(&text()).into_owned()),
@@ -73,7 +73,7 @@ fn opened(place: &Place) -> Result<(Arc<dyn Disk>, InspectOptions), Failure> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     match disk.exists(&options.root) {
         Ok(true) => Ok((disk, options)),
-        Ok(false) => Err(Failure::new(format!("there is no directory {}", options.root.display()))),
+        Ok(false) => Err(Failure::new(format!("directory {} does not exist", options.root.display()))),
         Err(error) => Err(Failure::new(format!("{}: {error}", options.root.display()))),
     }
 }
@@ -91,7 +91,7 @@ fn log(arguments: &LogArguments) -> Result<(), Failure> {
     lines.end()
 }
 
-/// A record for programs.
+/// A record as JSON.
 #[derive(Serialize)]
 struct RecordLine<'a> {
     log_offset: i64,
@@ -162,12 +162,12 @@ fn text_of(record: &Record<'_>, body: usize) -> String {
     text
 }
 
-/// The beginning of a body, as text where it is text.
+/// The start of a body, as text if it is text.
 fn shown(body: &[u8], most: usize) -> String {
     let part = &body[..body.len().min(most)];
     match std::str::from_utf8(part) {
         Ok(text) => text.to_owned(),
-        // Cut within a character.
+        // The limit is within a character.
         Err(error) if error.error_len().is_none() => String::from_utf8_lossy(&part[..error.valid_up_to()]).into_owned(),
         Err(_) => part.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
@@ -211,7 +211,7 @@ fn index(arguments: &IndexArguments) -> Result<(), Failure> {
     lines.end()
 }
 
-/// The records that the index has under a key, and whether they have it.
+/// The records of a key in the index, and whether they have the key.
 fn under_key(disk: &Arc<dyn Disk>, options: &InspectOptions, topic: &str, key: &str, mut lines: Lines) -> Result<(), Failure> {
     let most = usize::try_from(lines.left).unwrap_or(usize::MAX);
     for at in inspect::indexed_under(disk, options, topic, key, most).map_err(Failure::new)? {
@@ -251,7 +251,7 @@ fn config(arguments: &ConfigArguments) -> Result<(), Failure> {
     lines.end()
 }
 
-/// What a directory of Apache's says nothing of.
+/// Shown for values that a directory of Apache's does not have.
 const APACHES: &str = "(of Apache's form)";
 
 fn checkpoint(place: &Place) -> Result<(), Failure> {

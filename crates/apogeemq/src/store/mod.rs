@@ -1,12 +1,12 @@
-//! `apogeemq store`: a data directory looked at without starting anything.
+//! `apogeemq store`: examines a data directory without starting a broker.
 //!
 //! ```text
-//! check   everything in it against everything else, and a report
-//! dump    its records, queue entries, index items, configuration entries, checkpoint
+//! check   compares all parts with each other and prints a report
+//! dump    prints records, queue entries, index items, configuration entries, the checkpoint
 //! ```
 //!
-//! Both only read, also where a broker is running, and take directories of Apache's. What is compared and how is in the crates `store`
-//! and `broker` (their modules `inspect`); here are the words for it.
+//! Both only read, also beside a running broker, and accept directories of Apache's. The comparisons are in the crates `store`
+//! and `broker` (their modules `inspect`); this module prints them.
 
 mod arguments;
 mod check;
@@ -23,16 +23,16 @@ use arguments::{Place, Verb};
 use crate::configuration;
 use crate::failure::Failure;
 
-/// Exit code when nothing can be said about a directory.
-const CANNOT_LOOK: u8 = 2;
+/// Exit code if a directory cannot be examined.
+const CANNOT_EXAMINE: u8 = 2;
 
-/// Runs the command; the exit code says what was found.
+/// Runs the command. The exit code is the result.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let done = match arguments.verb {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Dump(arguments) => dump::run(&arguments.what).map(|()| ExitCode::SUCCESS),
     };
-    done.map_err(|failure| failure.exit_code(CANNOT_LOOK))
+    done.map_err(|failure| failure.exit_code(CANNOT_EXAMINE))
 }
 
 fn options(place: &Place, check_crc: bool) -> Result<InspectOptions, Failure> {
@@ -45,7 +45,7 @@ fn options(place: &Place, check_crc: bool) -> Result<InspectOptions, Failure> {
     })
 }
 
-/// Writes to stdout. Whether somebody still reads it: whoever had enough, as `| head` does, is no error.
+/// Writes to stdout. Returns false if the reader has ended, such as `| head`, which is not an error.
 fn print(text: &str) -> Result<bool, Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),

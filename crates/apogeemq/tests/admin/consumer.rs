@@ -1,4 +1,4 @@
-//! Clients that stay connected: a producer, and a consumer that answers what brokers ask.
+//! Connected clients: a producer, and a consumer that answers requests of brokers.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use protocol::{Frame, MessageQueue, RequestCode, json};
 
 use crate::common::DEADLINE;
 
-/// A consumer that answers what brokers ask: what it does, and to consume a message.
+/// A consumer that answers requests for its state and for consuming a message.
 struct Consumer;
 
 impl Service for Consumer {

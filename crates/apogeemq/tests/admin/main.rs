@@ -1,4 +1,4 @@
-//! `apogeemq admin` from the outside: every verb against the built program, its JSON looked at, its exit codes, its failures.
+//! `apogeemq admin` from the outside: every verb against the program, with its JSON, exit codes and errors.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../common/mod.rs"]
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 const CLUSTER: &str = "DefaultCluster";
 
-/// A server, and the verbs that were run against it.
+/// A server, and the verbs that were run.
 struct Cluster {
     home: Home,
     _server: Running,
@@ -63,12 +63,12 @@ impl Cluster {
         all.remove(0)
     }
 
-    /// What a verb that changes something did, at how many servers; a step that failed fails the test.
+    /// Runs a verb that changes something; returns the number of servers. A failed step fails the test.
     fn change(&self, verb: &str, flags: &[&str]) -> usize {
         self.one(verb, flags)["changes"].as_array().unwrap().len()
     }
 
-    /// What a verb says on standard error when it fails.
+    /// The error of a verb that fails.
     fn refused(&self, verb: &str, flags: &[&str]) -> String {
         let output = self.verb(verb, flags);
         assert_eq!(output.status.code(), Some(1), "{verb} {flags:?}: {}", text(&output.stdout));
@@ -92,7 +92,7 @@ fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < DEADLINE, "it did not happen in time");
+        assert!(begun.elapsed() < DEADLINE, "the condition was not met in time");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -140,7 +140,7 @@ fn every_verb_works_against_the_program() {
 }
 
 #[test]
-fn a_name_server_that_is_not_there_is_named_with_what_to_do() {
+fn a_missing_name_server_is_named_with_advice() {
     let home = Home::new();
     let nobody = home.namesrv();
     let output = apogeemq(&home.path("."))
@@ -158,7 +158,7 @@ fn a_name_server_that_is_not_there_is_named_with_what_to_do() {
 }
 
 #[test]
-fn unknown_clusters_and_brokers_are_answered_with_those_there_are() {
+fn errors_for_unknown_clusters_and_brokers_name_the_existing_ones() {
     let cluster = Cluster::start();
     let told = cluster.refused("updateTopic", &["-c", "Elsewhere", "-t", "t"]);
     assert!(
@@ -171,7 +171,7 @@ fn unknown_clusters_and_brokers_are_answered_with_those_there_are() {
         "{told}"
     );
     let output = cluster.verb("updateTopic", &["-t", "t"]);
-    assert_eq!(output.status.code(), Some(2), "wrong flags have a code of their own");
+    assert_eq!(output.status.code(), Some(2), "wrong flags have their own code");
     let output = cluster.verb("updateTopic", &["-b", &cluster.broker, "-t", "no good"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("illegal characters"), "{}", text(&output.stdout));

@@ -1,4 +1,4 @@
-//! What each verb has to do and print, feature by feature; later ones build on what earlier ones left.
+//! Effect and output of each verb, by feature; later verbs use the state that earlier ones left.
 
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ pub(crate) fn groups(cluster: &Cluster) {
     );
     let mode = ["-b", &cluster.broker, "-t", "orders", "-g", "readers", "-m"];
     assert_eq!(cluster.change("setConsumeMode", &[&mode[..], &["PULL"]].concat()), 1);
-    // There is no POP yet; whoever asks for it is told.
+    // POP is not implemented yet and refused.
     let pop = cluster.verb("setConsumeMode", &[&mode[..], &["POP"]].concat());
     assert_eq!(pop.status.code(), Some(1));
     let told = text(&pop.stdout);
@@ -91,7 +91,7 @@ pub(crate) fn groups(cluster: &Cluster) {
     );
 }
 
-/// Sends and looks at messages; the unique key of one in queue 0.
+/// Sends and queries messages; returns the unique key of one in queue 0.
 pub(crate) fn messages(cluster: &Cluster) -> String {
     let broker = cluster.broker_name();
     let send = |body, tag| {
@@ -166,7 +166,7 @@ pub(crate) fn messages(cluster: &Cluster) -> String {
     );
 
     let again = cluster.one("queryMsgById", &["-t", "orders", "-i", &offset_id, "-s", "true"]);
-    assert_eq!(again["msgId"], key.as_str(), "what is sent again keeps its unique key");
+    assert_eq!(again["msgId"], key.as_str(), "a message that is sent again keeps its unique key");
     let trips = cluster.one("checkMsgSendRT", &["-t", "t2", "-a", "5", "-s", "10"]);
     assert_eq!((&trips["succeeded"], &trips["failed"]), (&5.into(), &0.into()));
     assert_eq!(cluster.one("sendMsgStatus", &["-b", &broker, "-c", "3"])["succeeded"], 3);

@@ -1,6 +1,6 @@
-//! The built program as a process, for the tests of this directory: a place to live, started there and ended in several ways.
+//! The program as a process, for the tests of this directory.
 //!
-//! A [`Home`] keeps its directory and ports while processes come and go in it. A [`Running`] process does not outlive its test.
+//! A [`Home`] is a directory with ports, in which one server at a time runs. A [`Running`] process ends with its test.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub(crate) mod wire;
@@ -14,14 +14,14 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-/// For what the program does in milliseconds on a quiet machine.
+/// Time limit for what takes milliseconds on a quiet machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-/// For reading everything back after hundreds of rounds.
+/// Time limit for reading everything after hundreds of rounds.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// What a broker listens on beside its port: the VIP port, and the one that is reserved for replication.
+/// Distances of a broker's other ports: the VIP port, and the port that is reserved for replication.
 const NEIGHBOURS: [i32; 2] = [-2, 1];
 
-/// The program, run in a directory, without the settings that are in the environment of whoever tests.
+/// The program in a directory, without the settings in the environment of the tests.
 pub(crate) fn apogeemq(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_apogeemq"));
     for (name, _) in std::env::vars_os() {
@@ -33,7 +33,7 @@ pub(crate) fn apogeemq(dir: &Path) -> Command {
     command
 }
 
-/// A directory and ports of its own, for one server at a time.
+/// A directory and ports for one server at a time.
 pub(crate) struct Home {
     dir: tempfile::TempDir,
     pub(crate) namesrv_port: u16,
@@ -54,7 +54,7 @@ impl Home {
         self.command_on(self.namesrv_port, self.broker_port)
     }
 
-    /// The same on ports of a twin.
+    /// The same on other ports.
     pub(crate) fn command_on_other_ports(&self) -> Command {
         self.command_on(free_port(&[]), free_port(&NEIGHBOURS))
     }
@@ -72,7 +72,7 @@ impl Home {
         self.run(&mut self.command())
     }
 
-    /// Starts what [`Self::command`] began; returns when all its ports are open.
+    /// Starts a command of [`Self::command`]; returns when all its ports are open.
     pub(crate) fn run(&self, command: &mut Command) -> Running {
         let output = |name: &str| File::create(self.path(name)).unwrap();
         self.run_as_it_is(command.stdout(output("stdout")).stderr(output("stderr")))
@@ -92,7 +92,7 @@ impl Home {
         running
     }
 
-    /// A server with files so small that they are rolled, indexed and checkpointed while a test runs. `more` are lines of its
+    /// Starts a server with small files, which are rolled, indexed and checkpointed during a test. `more` are lines of its
     /// configuration.
     pub(crate) fn start_small(&self, flush_disk_type: &str, more: &str) -> Running {
         let small = "mappedFileSizeCommitLog=262144\nmappedFileSizeConsumeQueue=20000\nmaxHashSlotNum=1000\nmaxIndexNum=4000\n\
@@ -138,7 +138,7 @@ impl Home {
         std::fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
 
-    /// Waits until all of these texts are in [`Home::logged`]: a thread of its own writes it.
+    /// Waits until all these texts are in [`Home::logged`], which another thread writes.
     pub(crate) fn logs(&self, texts: &[&str]) -> String {
         let begun = Instant::now();
         loop {
@@ -152,7 +152,7 @@ impl Home {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process that ends with its test.
 pub(crate) struct Running {
     child: Child,
 }
@@ -173,13 +173,13 @@ impl Running {
         assert!(sent.success());
     }
 
-    /// SIGKILL: it has no say in it.
+    /// Sends SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         assert_eq!(self.ended().code(), None);
     }
 
-    /// SIGTERM: it stops in order.
+    /// Sends SIGTERM: it shuts down cleanly.
     pub(crate) fn stop(&mut self) {
         self.signal("-TERM");
         assert_eq!(self.ended().code(), Some(0));
@@ -209,13 +209,13 @@ fn is_open(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-/// Below the ports from which outgoing connections take theirs: one of those would take it while its server is being restarted.
+/// Below the range of ephemeral ports: an outgoing connection could take a port while its server restarts.
 const PORTS: std::ops::Range<u16> = 12_000..20_000;
 
 /// A port that is free, together with those at the given distances; no test of this process gets it again.
 fn free_port(neighbours: &[i32]) -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Processes that test at the same time begin at different places.
+    // Test processes that run at the same time start at different ports.
     let begin = std::process::id().wrapping_mul(37);
     loop {
         let next = begin.wrapping_add(u32::from(GIVEN.fetch_add(4, Ordering::Relaxed)));

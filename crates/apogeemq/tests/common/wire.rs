@@ -1,4 +1,4 @@
-//! A client that writes frames byte by byte: what no client library would send.
+//! A client that writes raw frames, which no client library would send.
 
 use super::DEADLINE;
 use bytes::BytesMut;
@@ -14,7 +14,7 @@ pub(crate) struct Wire {
     opaque: i32,
 }
 
-/// Fields of a header as they stand in it.
+/// Fields of a header, written unchanged.
 pub(crate) type Fields<'a> = &'a [(&'a [u8], &'a [u8])];
 
 impl Wire {
@@ -44,7 +44,7 @@ impl Wire {
         }
     }
 
-    /// The next frame that comes; `None` when the connection was closed.
+    /// The next frame; `None` if the connection was closed.
     pub(crate) fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = decode(&mut self.read, MAX_FRAME_LEN).unwrap() {
@@ -60,7 +60,7 @@ impl Wire {
     }
 }
 
-/// A request's frame. JSON texts are written as they are given: escapes are the caller's.
+/// The frame of a request. JSON text is written unchanged; the caller escapes it.
 pub(crate) fn request(encoding: Encoding, (code, opaque): (i32, i32), fields: Fields<'_>, body: &[u8]) -> Vec<u8> {
     match encoding {
         Encoding::Json => {

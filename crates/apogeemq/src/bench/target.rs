@@ -1,4 +1,4 @@
-//! Where the load goes: the topic's queues, found or created before a run begins.
+//! The queues of the topic, looked up or created before a run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use super::arguments::Target;
 use super::wire::Socket;
 use crate::failure::Failure;
 
-/// How often to ask for the route of a topic that was just created, and the pause between.
+/// How often to look up the route of a created topic, and the pause in between.
 const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Calls before and after the load itself.
-pub(super) struct Place {
+/// The target of the load, for calls before and after it.
+pub(super) struct LoadTarget {
     client: Client,
     runtime: Runtime,
-    /// At least one.
+    /// Topics, at least one.
     topics: Vec<String>,
 }
 
-/// A broker and the queues there.
+/// A broker and its queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Share {
     pub(super) address: Arc<str>,
     pub(super) queues: Vec<Queue>,
 }
 
-impl Place {
+impl LoadTarget {
     pub(super) fn new(target: &Target) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -45,7 +45,7 @@ impl Place {
         })
     }
 
-    /// The load goes to so many topics: the target's name with a number, if there are several.
+    /// Uses this number of topics: the name of the target, with a number if there are several.
     pub(super) fn with_topics(mut self, count: u32) -> Self {
         if count > 1 {
             let name = self.topics.swap_remove(0);
@@ -54,8 +54,8 @@ impl Place {
         self
     }
 
-    /// The queues to write, by broker. A topic that is there is used as it is; one that is not is created.
-    pub(super) fn found_or_created(&self, queues: i32) -> Result<Vec<Share>, Failure> {
+    /// The queues to write, by broker. Missing topics are created; existing ones are not changed.
+    pub(super) fn find_or_create(&self, queues: i32) -> Result<Vec<Share>, Failure> {
         let mut found = Vec::new();
         for topic in &self.topics {
             let route = self.runtime.block_on(async {
@@ -70,7 +70,7 @@ impl Place {
     }
 
     /// The queues to read, by broker.
-    pub(super) fn found(&self) -> Result<Vec<Queue>, Failure> {
+    pub(super) fn find(&self) -> Result<Vec<Queue>, Failure> {
         let mut found = Vec::new();
         for topic in &self.topics {
             found.extend(self.runtime.block_on(self.client.route(topic)).map_err(Failure::new)?.read);
@@ -78,7 +78,7 @@ impl Place {
         Ok(found)
     }
 
-    /// A queue's lowest offset and its end.
+    /// The lowest offset of a queue and its end.
     pub(super) fn bounds(&self, queue: &Queue) -> Result<(i64, i64), Failure> {
         self.runtime.block_on(async {
             let min = self.client.min_offset(queue).await.map_err(Failure::new)?;
@@ -101,10 +101,10 @@ impl Place {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(Failure::new(format!("topic {topic} was created, but no route to it appeared")))
+        Err(Failure::new(format!("topic {topic} was created, but has no route")))
     }
 
-    /// The given broker, or all masters the name servers know.
+    /// The given broker, or all masters of the name servers.
     async fn brokers(&self) -> Result<Vec<String>, Error> {
         if let Lookup::Broker(address) = &self.client.options().lookup {
             return Ok(vec![address.clone()]);
@@ -129,7 +129,7 @@ fn lookup(target: &Target) -> Result<Lookup, Failure> {
                 .map(str::to_owned)
                 .collect(),
         )),
-        (None, None) => Err(Failure::new("--broker or --namesrv is needed")),
+        (None, None) => Err(Failure::new("--broker or --namesrv is required")),
     }
 }
 
@@ -141,7 +141,7 @@ fn shares(queues: &[Queue]) -> Vec<Share> {
     by_address.into_iter().map(|(address, queues)| Share { address, queues }).collect()
 }
 
-/// Connects to the brokers in turn; the place of a socket modulo the brokers says to which.
+/// Connects to the brokers in turn: socket n to broker n modulo the number of brokers.
 pub(super) fn connect(shares: &[Share], connections: u32) -> Result<Vec<Socket>, Failure> {
     let addresses = shares.iter().map(|share| &share.address).cycle();
     addresses
@@ -150,20 +150,20 @@ pub(super) fn connect(shares: &[Share], connections: u32) -> Result<Vec<Socket>,
         .collect()
 }
 
-/// Most readers that nobody asked for: a route may name many queues, and each reader is a connection and a thread.
-const MOST_READERS: usize = 1_024;
+/// Maximum default number of readers: a topic may have many queues, and each reader is a connection and a thread.
+const MAX_DEFAULT_READERS: usize = 1_024;
 
-/// Deals queues out to readers: a reader has one connection, so queues of one broker only.
-pub(super) fn deal(queues: &[Queue], readers: Option<u32>) -> Vec<Vec<Queue>> {
+/// Distributes queues to readers. A reader has one connection, so its queues are of one broker.
+pub(super) fn distribute(queues: &[Queue], readers: Option<u32>) -> Vec<Vec<Queue>> {
     let brokers = shares(queues);
-    let readers = readers.map_or(queues.len().min(MOST_READERS), |count| count as usize);
+    let readers = readers.map_or(queues.len().min(MAX_DEFAULT_READERS), |count| count as usize);
     let per_broker = readers.div_ceil(brokers.len().max(1)).max(1);
-    let mut hands = Vec::new();
+    let mut assigned = Vec::new();
     for broker in &brokers {
         let count = per_broker.min(broker.queues.len());
-        hands.extend((0..count).map(|hand| broker.queues.iter().skip(hand).step_by(count).cloned().collect()));
+        assigned.extend((0..count).map(|queues_of_reader| broker.queues.iter().skip(queues_of_reader).step_by(count).cloned().collect()));
     }
-    hands
+    assigned
 }
 
 #[cfg(test)]
@@ -174,18 +174,21 @@ mod tests {
         ids.map(|id| Queue::at(address, "t", id)).collect()
     }
 
-    fn ids(hands: &[Vec<Queue>]) -> Vec<Vec<i32>> {
-        hands.iter().map(|hand| hand.iter().map(|queue| queue.id).collect()).collect()
+    fn ids(assigned: &[Vec<Queue>]) -> Vec<Vec<i32>> {
+        assigned
+            .iter()
+            .map(|queues_of_reader| queues_of_reader.iter().map(|queue| queue.id).collect())
+            .collect()
     }
 
     #[test]
     fn each_queue_has_one_reader_and_each_reader_one_broker() {
         let two = [queues("a:1", 0..3), queues("b:1", 0..3)].concat();
-        assert_eq!(ids(&deal(&two, None)), [[0], [1], [2], [0], [1], [2]]);
-        assert_eq!(ids(&deal(&two, Some(1))), [[0, 1, 2], [0, 1, 2]]);
-        assert_eq!(ids(&deal(&two, Some(4))), [vec![0, 2], vec![1], vec![0, 2], vec![1]]);
-        assert_eq!(ids(&deal(&queues("a:1", 0..2), Some(9))), [[0], [1]]);
-        assert!(deal(&[], None).is_empty());
-        assert_eq!(deal(&queues("a:1", 0..60_000), None).len(), MOST_READERS);
+        assert_eq!(ids(&distribute(&two, None)), [[0], [1], [2], [0], [1], [2]]);
+        assert_eq!(ids(&distribute(&two, Some(1))), [[0, 1, 2], [0, 1, 2]]);
+        assert_eq!(ids(&distribute(&two, Some(4))), [vec![0, 2], vec![1], vec![0, 2], vec![1]]);
+        assert_eq!(ids(&distribute(&queues("a:1", 0..2), Some(9))), [[0], [1]]);
+        assert!(distribute(&[], None).is_empty());
+        assert_eq!(distribute(&queues("a:1", 0..60_000), None).len(), MAX_DEFAULT_READERS);
     }
 }

@@ -1,18 +1,19 @@
-//! What was counted: answers, errors and their latencies, by the threads of a run and for whoever looks on.
+//! Counters of answers, errors and latencies.
 //!
-//! A thread has a [`Counter`] of its own and takes its lock once for all answers of one read, so looking on costs the load nothing.
+//! Each thread has its own [`Counter`] and takes its lock once for all answers of one read, so reading counters for progress does not
+//! slow the load.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// Longest latency that is told apart, in µs; longer ones count as this.
+/// Maximum latency in µs; longer ones count as this.
 const LONGEST_US: u64 = 600_000_000;
-/// Errors whose text is kept.
+/// Maximum number of stored error texts.
 const MAX_TEXTS: usize = 3;
 
-/// Microseconds since the run began: the only clock of a run.
+/// The clock of a run: microseconds since its start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     begun: Instant,
@@ -28,7 +29,7 @@ impl Clock {
         self.begun.elapsed().as_micros() as u64
     }
 
-    /// Sleeps until a moment of this clock; not at all when it has passed.
+    /// Sleeps until a time of this clock; returns at once if it has passed.
     pub(super) fn sleep_until(&self, us: u64) {
         let left = us.saturating_sub(self.now_us());
         if left > 0 {
@@ -37,7 +38,7 @@ impl Clock {
     }
 }
 
-/// The part of a run that counts, by intended send time, in µs of its [`Clock`].
+/// The measured part of a run, by intended send time, in µs of its [`Clock`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     pub(super) begin_us: u64,
@@ -53,7 +54,7 @@ impl Window {
         }
     }
 
-    /// Whether what was due then counts.
+    /// Whether a request due at this time is measured.
     #[inline]
     pub(super) fn holds(&self, us: u64) -> bool {
         self.begin_us <= us && us < self.end_us
@@ -66,20 +67,20 @@ impl Window {
 
 /// Sums and a histogram.
 #[derive(Debug, Clone)]
-pub(super) struct Tally {
-    /// Messages that went well.
+pub(super) struct Totals {
+    /// Successful messages.
     pub(super) messages: u64,
-    /// Bytes of their bodies, or of the records that hold them.
+    /// Bytes of their bodies or records.
     pub(super) bytes: u64,
-    /// Requests that went wrong.
+    /// Failed requests.
     pub(super) errors: u64,
-    /// When the last one went well.
+    /// Time of the last success.
     pub(super) last_us: u64,
-    /// µs of each request, or of each arrival.
+    /// Latency in µs of each request or arrival.
     pub(super) latency: Histogram<u64>,
 }
 
-impl Tally {
+impl Totals {
     pub(super) fn new() -> Self {
         Self {
             messages: 0,
@@ -95,7 +96,7 @@ impl Tally {
         self.bytes += other.bytes;
         self.errors += other.errors;
         self.last_us = self.last_us.max(other.last_us);
-        // Histograms of the same bounds always add up.
+        // Histograms with the same bounds can always be added.
         let _ = self.latency.add(&other.latency);
     }
 }
@@ -107,10 +108,10 @@ pub(super) fn histogram() -> Histogram<u64> {
 }
 
 struct Counts {
-    /// All since somebody last looked.
-    recent: Tally,
-    /// What the window holds.
-    measured: Tally,
+    /// Everything since the last progress line.
+    recent: Totals,
+    /// Everything in the window.
+    measured: Totals,
     texts: Vec<String>,
 }
 
@@ -123,8 +124,8 @@ pub(super) struct Counter {
 impl Counter {
     pub(super) fn new(window: Window) -> Self {
         let counts = Counts {
-            recent: Tally::new(),
-            measured: Tally::new(),
+            recent: Totals::new(),
+            measured: Totals::new(),
             texts: Vec::new(),
         };
         Self {
@@ -133,61 +134,61 @@ impl Counter {
         }
     }
 
-    /// For counting several answers under one lock.
-    pub(super) fn open(&self) -> Open<'_> {
-        Open {
+    /// Locks the counter for several answers.
+    pub(super) fn open(&self) -> CounterGuard<'_> {
+        CounterGuard {
             window: self.window,
             counts: self.lock(),
         }
     }
 
-    /// What came since the last call.
-    pub(super) fn take_recent(&self) -> Tally {
-        let fresh = Tally::new();
+    /// The counts since the last call.
+    pub(super) fn take_recent(&self) -> Totals {
+        let fresh = Totals::new();
         std::mem::replace(&mut self.lock().recent, fresh)
     }
 
-    /// What the window holds so far, and texts of errors.
-    pub(super) fn measured(&self) -> (Tally, Vec<String>) {
+    /// The counts in the window so far, and texts of errors.
+    pub(super) fn measured(&self) -> (Totals, Vec<String>) {
         let counts = self.lock();
         (counts.measured.clone(), counts.texts.clone())
     }
 
-    /// A panic while counting leaves sums that are still sums.
+    /// A panic while counting leaves the sums valid.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A counter that is being written.
-pub(super) struct Open<'a> {
+/// A locked counter.
+pub(super) struct CounterGuard<'a> {
     window: Window,
     counts: MutexGuard<'a, Counts>,
 }
 
-impl Open<'_> {
-    /// A request that should have been sent at `due_us` brought or took `messages` and was answered at `now_us`.
+impl CounterGuard<'_> {
+    /// Counts a successful request that was due at `due_us`, had `messages` and was answered at `now_us`.
     #[inline]
     pub(super) fn success(&mut self, due_us: u64, now_us: u64, messages: u64, bytes: u64) {
         let took = now_us.saturating_sub(due_us).max(1);
-        self.each(due_us, |tally| {
-            tally.messages += messages;
-            tally.bytes += bytes;
-            tally.last_us = tally.last_us.max(now_us);
-            tally.latency.saturating_record(took);
+        self.each(due_us, |totals| {
+            totals.messages += messages;
+            totals.bytes += bytes;
+            totals.last_us = totals.last_us.max(now_us);
+            totals.latency.saturating_record(took);
         });
     }
 
-    /// It was refused. The first few texts are kept.
+    /// Counts a failed request. The first few texts are stored.
     pub(super) fn failure(&mut self, due_us: u64, text: impl FnOnce() -> String) {
-        self.each(due_us, |tally| tally.errors += 1);
+        self.each(due_us, |totals| totals.errors += 1);
         if self.counts.texts.len() < MAX_TEXTS {
             self.counts.texts.push(text());
         }
     }
 
     #[inline]
-    fn each(&mut self, due_us: u64, mut change: impl FnMut(&mut Tally)) {
+    fn each(&mut self, due_us: u64, mut change: impl FnMut(&mut Totals)) {
         change(&mut self.counts.recent);
         if self.window.holds(due_us) {
             change(&mut self.counts.measured);
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_should_have_been_sent_in_the_window_is_measured() {
+    fn only_requests_due_in_the_window_are_measured() {
         let counter = Counter::new(Window::new(Duration::from_millis(1), Duration::from_millis(1)));
         for due_us in [999, 1_000, 1_999, 2_000] {
             counter.open().success(due_us, 5_000, 2, 10);
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(measured.latency.len(), 2);
         assert_eq!(measured.latency.max(), measured.latency.highest_equivalent(4_000));
         assert_eq!(counter.take_recent().messages, 8);
-        assert_eq!(counter.take_recent().messages, 0, "what was looked at is gone");
+        assert_eq!(counter.take_recent().messages, 0, "the recent counts were taken");
     }
 
     #[test]
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_errors_are_bounded() {
+    fn the_number_of_error_texts_is_limited() {
         let counter = Counter::new(Window::new(Duration::ZERO, Duration::from_secs(1)));
         (0..100).for_each(|n| counter.open().failure(n, || n.to_string()));
         assert_eq!(counter.measured().1.len(), MAX_TEXTS);

@@ -1,21 +1,21 @@
-//! Looking on while the threads load: the line of each second, and what the server used in the window.
+//! Progress of a run: one line per second, and the resources used in the window.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::arguments::Output;
-use super::lanes::Lanes;
 use super::report::grouped;
-use super::tally::{Clock, Counter, Tally, Window};
+use super::threads::Threads;
+use super::totals::{Clock, Counter, Totals, Window};
 use super::usage::{self, Memory};
 use crate::failure::Failure;
 
 const SECOND_US: u64 = 1_000_000;
-/// How often to look whether the threads still run.
+/// Interval between checks whether the threads still run.
 const LOOK_US: u64 = 10_000;
 
-/// What processes used in the window.
+/// Resources used in the window.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Used {
     /// CPU seconds of the server.
@@ -26,27 +26,27 @@ pub(super) struct Used {
     pub(super) own_cpu: Option<f64>,
 }
 
-/// Looks on.
-pub(super) struct Watch<'a> {
+/// Shows the progress of a run.
+pub(super) struct Progress<'a> {
     pub(super) clock: Clock,
     pub(super) window: Window,
     pub(super) counters: &'a [Arc<Counter>],
     pub(super) output: &'a Output,
 }
 
-impl Watch<'_> {
-    /// Looks on until the window ends or the threads are over.
-    pub(super) fn until_the_end(&self, lanes: &mut Lanes) -> Result<Used, Failure> {
-        self.until(self.window.begin_us, lanes)?;
+impl Progress<'_> {
+    /// Shows progress until the window or the threads end.
+    pub(super) fn until_the_end(&self, threads: &mut Threads) -> Result<Used, Failure> {
+        self.until(self.window.begin_us, threads)?;
         let (server, own) = (self.server_cpu(), usage::cpu_seconds(std::process::id()));
-        self.until(self.window.end_us, lanes)?;
+        self.until(self.window.end_us, threads)?;
         let since = |now: Option<f64>, then: Option<f64>| Some((now? - then?).max(0.0));
         let used = Used {
             server_cpu: since(self.server_cpu(), server),
             server_memory: self.output.pid.and_then(usage::memory),
             own_cpu: since(usage::cpu_seconds(std::process::id()), own),
         };
-        self.say_nothing_more();
+        self.end_line();
         Ok(used)
     }
 
@@ -54,22 +54,22 @@ impl Watch<'_> {
         self.output.pid.and_then(usage::cpu_seconds)
     }
 
-    fn until(&self, end_us: u64, lanes: &mut Lanes) -> Result<(), Failure> {
+    fn until(&self, end_us: u64, threads: &mut Threads) -> Result<(), Failure> {
         loop {
             let now_us = self.clock.now_us();
-            if now_us >= end_us || lanes.are_over() {
-                return lanes.check();
+            if now_us >= end_us || threads.are_over() {
+                return threads.check();
             }
             let next_second = (now_us / SECOND_US + 1) * SECOND_US;
             self.clock.sleep_until(next_second.min(now_us + LOOK_US).min(end_us));
             if self.clock.now_us() >= next_second {
-                self.say(next_second);
+                self.print_line(next_second);
             }
         }
     }
 
-    fn say(&self, now_us: u64) {
-        let mut second = Tally::new();
+    fn print_line(&self, now_us: u64) {
+        let mut second = Totals::new();
         self.counters.iter().for_each(|counter| second.add(&counter.take_recent()));
         if self.output.quiet {
             return;
@@ -77,31 +77,31 @@ impl Watch<'_> {
         let mut err = std::io::stderr().lock();
         let (begin, end) = if err.is_terminal() { ("\r", "\x1b[K") } else { ("", "\n") };
         let phase = if now_us <= self.window.begin_us { "  warming up" } else { "" };
-        // Who closed stderr does not want to know.
+        // Without stderr there is no progress to show.
         let _ = write!(err, "{begin}{}{phase}{end}", line(now_us / SECOND_US, &second));
         let _ = err.flush();
     }
 
-    fn say_nothing_more(&self) {
+    fn end_line(&self) {
         if !self.output.quiet && std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
         }
     }
 }
 
-fn line(second: u64, tally: &Tally) -> String {
-    let ms = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
+fn line(second: u64, totals: &Totals) -> String {
+    let ms = |quantile| totals.latency.value_at_quantile(quantile) as f64 / 1e3;
     format!(
         "{second:>4} s {:>11}/s {:>8.1} MB/s   p50 {:>8.3} ms   p99 {:>8.3} ms   {} errors",
-        grouped(tally.messages),
-        tally.bytes as f64 / 1e6,
+        grouped(totals.messages),
+        totals.bytes as f64 / 1e6,
         ms(0.5),
         ms(0.99),
-        tally.errors
+        totals.errors
     )
 }
 
-/// Waits until `done`, at most so long. False: it did not come.
+/// Waits until `done` or the time limit. Returns false at the time limit.
 pub(super) fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let clock = Clock::start();
     while !done() {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_of_a_second_says_rate_latency_and_errors() {
+    fn the_line_of_a_second_has_rate_latency_and_errors() {
         let counter = Counter::new(Window::new(Duration::ZERO, Duration::from_secs(1)));
         (0..1_500).for_each(|_| counter.open().success(0, 250, 1, 1_000));
         counter.open().failure(0, String::new);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_has_an_end() {
+    fn waiting_has_a_time_limit() {
         assert!(wait_for(Duration::from_secs(9), || true));
         assert!(!wait_for(Duration::from_millis(5), || false));
     }

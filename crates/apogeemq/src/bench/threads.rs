@@ -4,25 +4,25 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::failure::Failure;
 
-/// Enough for what a lane does, and a thousand of them are no burden.
+/// Enough for these threads, and small enough for a thousand of them.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Threads that end by themselves.
+/// Threads that end without being stopped.
 #[derive(Default)]
-pub(super) struct Lanes {
+pub(super) struct Threads {
     running: Vec<JoinHandle<Result<(), Failure>>>,
     failure: Option<Failure>,
 }
 
-impl Lanes {
-    pub(super) fn spawn(&mut self, name: &str, lane: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
-        let thread = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(lane);
+impl Threads {
+    pub(super) fn spawn(&mut self, name: &str, connection: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
+        let thread = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(connection);
         self.running
             .push(thread.map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?);
         Ok(())
     }
 
-    /// Looks which have ended. True: there is nothing more to wait for, because all have or one has failed.
+    /// Collects ended threads. Returns true if there is nothing to wait for: all have ended or one has failed.
     pub(super) fn are_over(&mut self) -> bool {
         let (ended, running) = std::mem::take(&mut self.running)
             .into_iter()
@@ -32,7 +32,7 @@ impl Lanes {
         self.failure.is_some() || self.running.is_empty()
     }
 
-    /// The first failure there was, without waiting.
+    /// The first failure so far, without waiting.
     pub(super) fn check(&mut self) -> Result<(), Failure> {
         self.are_over();
         self.failure.take().map_or(Ok(()), Err)
@@ -49,7 +49,7 @@ impl Lanes {
         for thread in ended {
             let result = thread
                 .join()
-                .unwrap_or_else(|_| Err(Failure::new("a thread of the load broke down")));
+                .unwrap_or_else(|_| Err(Failure::new("a thread of the load generator panicked")));
             if let Err(failure) = result {
                 self.failure.get_or_insert(failure);
             }
@@ -63,21 +63,21 @@ mod tests {
 
     #[test]
     fn the_first_failure_ends_the_waiting() {
-        let mut lanes = Lanes::default();
+        let mut threads = Threads::default();
         let (release, held) = std::sync::mpsc::channel::<()>();
-        lanes
+        threads
             .spawn("waits", move || {
-                // Ends when the other side is dropped.
+                // Ends when the sender is dropped.
                 let _ = held.recv();
                 Ok(())
             })
             .unwrap();
-        assert!(!lanes.are_over());
-        lanes.spawn("fails", || Err(Failure::new("no"))).unwrap();
-        while !lanes.are_over() {
+        assert!(!threads.are_over());
+        threads.spawn("fails", || Err(Failure::new("no"))).unwrap();
+        while !threads.are_over() {
             std::thread::yield_now();
         }
         drop(release);
-        assert_eq!(lanes.join().unwrap_err().to_string(), "no");
+        assert_eq!(threads.join().unwrap_err().to_string(), "no");
     }
 }
