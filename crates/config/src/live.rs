@@ -194,11 +194,11 @@ fn apply<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<Optio
 }
 
 fn apply_unclaimed<S: Settings>(settings: &mut S, name: &str, value: &str) -> Result<Option<Note>, UpdateRefused> {
-    if let Some(missing) = apache::missing_features()
+    if let Some(feature) = apache::missing_features()
         .iter()
-        .find(|missing| missing.name == name && missing.asks(value))
+        .find(|feature| feature.name == name && feature.asks(value))
     {
-        return Err(UpdateRefused::Value(refusal(name, value, missing.reason.to_owned())));
+        return Err(UpdateRefused::Value(refusal(name, value, feature.reason.to_owned())));
     }
     let given = given::<S>().find(|(key, _)| *key == name).map(|(_, value)| value);
     if given == Some(value) && settings.others().of(name).is_none() {

@@ -1,43 +1,43 @@
-//! Replaces a file as a whole: the one way in which settings and the name server's KV configuration are written, which know no store.
+//! Replaces a file as a whole. Settings and the name server's KV configuration are written this way, because they have no store.
 //!
-//! 1. As long as there is no file, its directory and those above it are made if need be, and their names synced.
-//! 2. The new content is written beside the file, to `.tmp`, and synced.
+//! 1. If the file does not exist, missing directories are created and their names synced.
+//! 2. The new content is written to `.tmp` beside the file, and synced.
 //! 3. It is renamed over the file, and the directory is synced.
 //!
-//! A crash leaves the old or the new content, whole. If the last sync fails, the rename has happened and the old content is put back:
-//! what was refused is not there after a restart. What a power cut leaves then nobody knows, and the error says so.
+//! A crash leaves the complete old or new content. If the last sync fails, the rename has happened and the old content is restored, so
+//! that a refused change is not there after a restart. After a power cut it may be there, and the error says so.
 //!
-//! Not here: what is in the files, and one writer at a time, which is the caller's to see to.
+//! Not here: the content of the files. Callers must not write the same file at the same time.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Puts `content` under the name; the directory is made if it is not there. When this returns, both are on the disk.
+/// Replaces the content of a file and creates its directory if needed. On return both are on the disk.
 ///
 /// # Errors
-/// I/O errors. The file is as before, unless the text says otherwise.
+/// `io::Error` if a call fails. The file is unchanged then, unless the text says otherwise.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    replace_on(&Machine, path, content)
+    replace_on(&RealFiles, path, content)
 }
 
-/// The calls of it, so that a test can own what they do.
+/// The file operations, which a test simulates.
 trait Files {
-    /// `None` if it is not there.
+    /// `None` if the file does not exist.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
-    /// Written and synced.
+    /// Writes and syncs.
     fn write(&self, path: &Path, content: &[u8]) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Those above it, too; no name is synced. No error if it is there.
+    /// Creates the directory and its parents, if missing. Syncs no name.
     fn make_dirs(&self, dir: &Path) -> io::Result<()>;
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
-struct Machine;
+struct RealFiles;
 
-impl Files for Machine {
+impl Files for RealFiles {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -69,12 +69,12 @@ impl Files for Machine {
 }
 
 fn replace_on(files: &impl Files, path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = above(path);
+    let dir = directory_of(path);
     let old = files.read(path)?;
     if old.is_none() {
         make_dirs(files, dir)?;
     }
-    let fresh = beside(path, ".tmp");
+    let fresh = with_suffix(path, ".tmp");
     files.write(&fresh, content)?;
     files.rename(&fresh, path)?;
     files.sync_dir(dir).map_err(|error| {
@@ -90,14 +90,14 @@ fn replace_on(files: &impl Files, path: &Path, content: &[u8]) -> io::Result<()>
     })
 }
 
-/// Makes a directory with those above it, and syncs their names: also those it finds, which an earlier try may have made and not
-/// synced.
+/// Creates a directory with its parents and syncs their names, also of existing ones, which an earlier attempt may have created without
+/// a sync.
 fn make_dirs(files: &impl Files, dir: &Path) -> io::Result<()> {
     files.make_dirs(dir)?;
     let with_name = |dir: &&Path| dir.file_name().is_some();
     for dir in dir.ancestors().filter(with_name) {
-        match files.sync_dir(above(dir)) {
-            // Whoever may not look into a directory did not make anything in it. Some file systems sync no directories.
+        match files.sync_dir(directory_of(dir)) {
+            // Without permission this process created nothing in the directory. Some file systems cannot sync directories.
             Err(error) if !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => return Err(error),
             _ => {}
         }
@@ -105,16 +105,16 @@ fn make_dirs(files: &impl Files, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The directory a path is in; `.` for a bare name.
-fn above(path: &Path) -> &Path {
+/// The directory of a path; `.` for a bare name.
+fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     }
 }
 
-/// The path with something added to its last name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The path with a suffix added to its file name.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
@@ -132,14 +132,14 @@ mod tests {
     /// Contents by path; `None` for a directory.
     type Names = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
-    /// Files in memory. A name is on the medium when its directory was synced.
+    /// Files in memory. A name is on the medium after its directory was synced.
     #[derive(Debug, Default)]
     struct Memory {
         names: RefCell<Names>,
         on_medium: RefCell<Names>,
-        /// Calls so far that change something.
+        /// Number of mutating calls.
         calls: Cell<u32>,
-        /// Which of them fail.
+        /// The calls that fail.
         failing: Range<u32>,
     }
 
@@ -167,7 +167,7 @@ mod tests {
             self.read(Path::new(PATH)).unwrap()
         }
 
-        /// With nothing left that was not synced.
+        /// The content after losing everything that was not synced.
         fn after_power_cut(&self) -> Option<Vec<u8>> {
             let left = self.on_medium.borrow();
             let is_there = |dir: &Path| dir == Path::new("/") || left.contains_key(dir);
@@ -215,7 +215,7 @@ mod tests {
         fn sync_dir(&self, dir: &Path) -> io::Result<()> {
             self.call()?;
             let mut on_medium = self.on_medium.borrow_mut();
-            let is_in = |path: &Path| path != dir && above(path) == dir;
+            let is_in = |path: &Path| path != dir && directory_of(path) == dir;
             on_medium.retain(|path, _| !is_in(path));
             let names = self.names.borrow();
             on_medium.extend(
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_not_there_after_a_restart_unless_the_error_says_so() {
+    fn a_refused_change_is_not_there_after_a_restart_unless_the_error_says_so() {
         for (has_old, lasts) in [(false, 1), (true, 1), (false, 99), (true, 99)] {
             let old = has_old.then(|| b"old".to_vec());
             let mut texts = Vec::new();
@@ -253,7 +253,7 @@ mod tests {
                 let may_be_there = text.contains("may be there after");
                 assert!(may_be_there || memory.after_power_cut() == old, "{text}");
                 texts.push(text);
-                // What failed once is repeated with success.
+                // A repeated attempt succeeds.
                 let again = Memory {
                     failing: 0..0,
                     calls: Cell::new(calls),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machines_files_are_replaced() {
+    fn real_files_are_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/file");
         for content in ["1", "", "22"] {
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(
             fs::read_dir(path.parent().unwrap()).unwrap().count(),
             1,
-            "nothing is left beside it"
+            "no temporary file is left"
         );
         assert!(replace(&path.join("below a file"), b"").is_err());
     }

@@ -257,7 +257,7 @@ impl Sources {
                 Err(refusal) => refusals.push(refusal),
             }
         }
-        refusals.extend(self.assignments.iter().filter_map(missing_features));
+        refusals.extend(self.assignments.iter().filter_map(refusal_of_missing_feature));
         if refusals.is_empty()
             && let Err(why) = settings.settle(&mut notes)
         {
@@ -354,15 +354,15 @@ pub(crate) fn explain(refused: Refused, allowed: &str) -> String {
     }
 }
 
-fn missing_features(assignment: &Assignment) -> Option<Refusal> {
+fn refusal_of_missing_feature(assignment: &Assignment) -> Option<Refusal> {
     if assignment.claimed {
         return None;
     }
     let (name, reason) = apache::missing_features()
         .iter()
-        .find(|missing| assignment.is_for(missing.name) && missing.asks(&assignment.value))
-        .map(|missing| (missing.name, missing.reason))?;
-    let why = format!("{reason}, and is refused rather than ignored");
+        .find(|feature| assignment.is_for(feature.name) && feature.asks(&assignment.value))
+        .map(|feature| (feature.name, feature.reason))?;
+    let why = format!("{reason}; remove the key to start without it");
     Some(Refusal {
         key: name.to_owned(),
         value: assignment.value.clone(),

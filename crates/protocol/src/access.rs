@@ -1,33 +1,33 @@
-//! What each request does to what: the table that authorisation goes by.
+//! Actions and resources of each request: the table for authorisation.
 //!
-//! Actions and resources are those of Apache's ACL 2 (annotations of its request headers in 5.5.0). Where Apache leaves a request out
-//! because its body names the resources, or by oversight, the table says what the request does.
+//! They are those of Apache's ACL 2 (annotations of its request headers in 5.5.0). For requests that Apache omits,
+//! because the body names the resources or by oversight, the table has what the request does.
 
 use crate::codes::RequestCode;
 
-/// What a request does.
+/// An action of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Sends messages, or acts for one who does.
+    /// Sends messages, or acts for a producer.
     Publish,
-    /// Receives messages, or acts for one who does.
+    /// Receives messages, or acts for a consumer.
     Subscribe,
-    /// Makes something, or changes it.
+    /// Creates or changes something.
     Create,
     /// Changes something.
     Update,
     /// Deletes something.
     Delete,
-    /// Reads one thing.
+    /// Reads one resource.
     Get,
-    /// Reads all of a kind.
+    /// Reads all resources of a kind.
     List,
 }
 
 /// A kind of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The cluster as a whole: brokers, name servers, what is not of one topic or group.
+    /// The cluster as a whole: brokers, name servers, everything that does not belong to one topic or group.
     Cluster,
     /// A topic.
     Topic,
@@ -35,20 +35,20 @@ pub enum Kind {
     Group,
 }
 
-/// Where a request names a resource.
+/// Where a request has the name of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// The kind as such: the request is not about one of them.
+    /// Nowhere: the request is about all resources of the kind.
     All,
-    /// In this header field; without it, none.
+    /// In this header field; none if the field is absent.
     Field(&'static str),
-    /// In this header field, several with this character between them.
+    /// In this header field, several names separated by this character.
     Fields(&'static str, char),
     /// In the body.
     Body,
 }
 
-/// What a request does to which resources; each action to each of them.
+/// Actions and resources of a request. Each action applies to each resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
     /// The actions.
@@ -69,7 +69,7 @@ const CONSUMER_GROUP_AND_TOPIC: &[(Kind, Named)] = &[(Kind::Group, Named::Field(
 const GROUP_AND_TOPIC: &[(Kind, Named)] = &[(Kind::Group, Named::Field("group")), (Kind::Topic, Named::Field("topic"))];
 const PRODUCER_GROUP_AND_TOPIC: &[(Kind, Named)] = &[(Kind::Group, Named::Field("producerGroup")), (Kind::Topic, Named::Field("topic"))];
 
-/// What a request of this code does. Every code has an entry: a new one does not compile without.
+/// Actions and resources of a code. The match is exhaustive: a new code does not compile without an entry.
 #[must_use]
 #[allow(clippy::too_many_lines, reason = "it is a table")]
 pub const fn of(code: RequestCode) -> Access {
@@ -78,7 +78,7 @@ pub const fn of(code: RequestCode) -> Access {
     match code {
         // Messages.
         Code::SendMessage | Code::RecallMessage | Code::EndTransaction | Code::CheckTransactionState => access(&[Publish], TOPIC),
-        // Its header has short names: this is the topic's.
+        // Its header has single-letter names; `b` is the topic.
         Code::SendMessageV2 | Code::SendBatchMessage => access(&[Publish], &[(Kind::Topic, Named::Field("b"))]),
         Code::SendReplyMessage => access(&[Publish], PRODUCER_GROUP_AND_TOPIC),
         Code::SendReplyMessageV2 => access(&[Publish], &[(Kind::Group, Named::Field("a")), (Kind::Topic, Named::Field("b"))]),
@@ -191,7 +191,7 @@ pub const fn of(code: RequestCode) -> Access {
         Code::TriggerLiteDispatch => access(&[Update], GROUP),
         Code::SetMessageRequestMode => access(&[Update], &[(Kind::Group, Named::Body), (Kind::Topic, Named::Body)]),
 
-        // The cluster: what is read.
+        // Reading the cluster.
         Code::GetBrokerConfig
         | Code::GetNamesrvConfig
         | Code::GetBrokerRuntimeInfo
@@ -229,7 +229,7 @@ pub const fn of(code: RequestCode) -> Access {
         | Code::AuthGetAcl
         | Code::AuthListAcl => access(&[Get], CLUSTER),
 
-        // What is changed.
+        // Changing the cluster.
         Code::UpdateBrokerConfig
         | Code::UpdateNamesrvConfig
         | Code::UpdateControllerConfig
@@ -273,7 +273,7 @@ pub const fn of(code: RequestCode) -> Access {
         | Code::AuthUpdateAcl
         | Code::AuthDeleteAcl => access(&[Update], CLUSTER),
 
-        // What RocketMQ removed itself.
+        // Removed by RocketMQ itself.
         Code::SuspendConsumer
         | Code::ResumeConsumer
         | Code::ResetConsumerOffsetInConsumer
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_request_does_something_to_something() {
+    fn every_code_has_actions_and_resources() {
         for code in RequestCode::ALL {
             let access = of(*code);
             assert!(!access.actions.is_empty() && !access.resources.is_empty(), "{code:?}");
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn sends_name_their_topic_where_each_header_has_it() {
+    fn sends_have_their_topic_in_the_field_of_their_header() {
         let topic = |code| of(code).resources[0];
         assert_eq!(topic(RequestCode::SendMessage), (Kind::Topic, Named::Field("topic")));
         assert_eq!(topic(RequestCode::SendMessageV2), (Kind::Topic, Named::Field("b")));
