@@ -21,6 +21,7 @@ use message::record::Record;
 use message::{LogOffset, sys_flag};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -241,19 +242,37 @@ impl Parts {
         })
     }
 
-    /// Where the log has to be read from.
+    /// Where the log has to be read from: a place that is known to be a record's beginning, or the log's end.
     fn start(&self, clean: bool) -> Result<i64, StoreError> {
         let first = self.segments.first_offset().unwrap_or(0);
-        let exact = self.checkpoint.dispatched().map(|at| at.0);
-        let from = if clean {
-            self.queues.max_log_end().0.max(exact.unwrap_or(0))
-        } else if let Some(exact) = exact {
-            exact
-        } else {
-            let safe = self.checkpoint.safe_timestamp() - CHECKPOINT_MARGIN_MS;
-            log::start_by_time(&self.segments, safe)?.unwrap_or(first)
+        let end = self.segments.last().map_or(first, |last| last.end());
+        // One that names a place behind all files is of a log that was removed.
+        let exact = self.checkpoint.dispatched().map(|at| at.0).filter(|at| *at <= end);
+        let queued = if clean { self.end_of_newest()? } else { None };
+        let from = match exact.max(queued) {
+            Some(known) => known,
+            None => {
+                let safe = self.checkpoint.safe_timestamp() - CHECKPOINT_MARGIN_MS;
+                log::start_by_time(&self.segments, safe)?.unwrap_or(first)
+            }
         };
         Ok(from.max(first))
+    }
+
+    /// Where the last message ends that a queue names; `None` when there is none, or the log does not have it: a damaged entry must
+    /// not say where the log ends.
+    fn end_of_newest(&self) -> Result<Option<i64>, StoreError> {
+        let newest = self.queues.newest_entry();
+        let newest = newest.map_err(|e| StoreError::io("read", &PathBuf::from("consume queues"), e))?;
+        let Some(newest) = newest else { return Ok(None) };
+        let is_there = log::is_record(&self.segments, newest.log_offset, newest.size)?;
+        if !is_there {
+            tracing::error!(
+                ?newest,
+                "the newest entry of the queues names no record; the log is read from the last checkpoint"
+            );
+        }
+        Ok(is_there.then(|| newest.log_end()))
     }
 
     /// The index may have been behind the queues: where it goes on. Keys are put in log order, so what the index has already

@@ -31,7 +31,7 @@ pub(crate) mod window;
 
 pub(crate) use append::{Batch, IndexedRecord};
 pub(crate) use read::Place;
-pub(crate) use recover::{begins_before, erase_after, scan, scan_part, start_by_time, write_again};
+pub(crate) use recover::{begins_before, erase_after, is_record, scan, scan_part, start_by_time, write_again};
 
 use crate::disk::Disk;
 use crate::dispatch::Dispatch;

@@ -130,6 +130,16 @@ pub(crate) fn begins_before(segment: &Segment, safe_timestamp: i64) -> Result<bo
     Ok(whole && peek_store_timestamp(&head[..read]).is_some_and(|stored| stored > 0 && stored <= safe_timestamp))
 }
 
+/// Whether a whole record of that size begins at a place.
+///
+/// # Errors
+/// `StoreError::Io` if the log cannot be read.
+pub(crate) fn is_record(segments: &Segments, at: i64, size: i32) -> Result<bool, StoreError> {
+    let Some(segment) = segments.holding(at) else { return Ok(false) };
+    let mut window = Window::new(&segment, at);
+    Ok(matches!(window.look(at, false)?, Found::Record(record) if i64::from(size) == record.size as i64))
+}
+
 /// Writes what stands between two places once more, and syncs it. A sync that failed has left bytes in the page cache that
 /// are not on the disk and that no other sync would write: records that follow them would be lost with them.
 ///

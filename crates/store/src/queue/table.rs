@@ -15,7 +15,7 @@ use message::LogOffset;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::consume_queue::{ConsumeQueue, Left};
-use super::entry::ENTRY_LEN;
+use super::entry::{ENTRY_LEN, Entry};
 use super::extended;
 use super::files::QueueFiles;
 use super::open_files::OpenFiles;
@@ -225,6 +225,20 @@ impl QueueTable {
     #[must_use]
     pub fn max_log_end(&self) -> LogOffset {
         self.all().iter().map(|queue| queue.max_log_end()).max().unwrap_or_default()
+    }
+
+    /// The entry of the message that ends last in the log; `None` when no queue has one.
+    ///
+    /// # Errors
+    /// I/O errors of the queue's files.
+    pub(crate) fn newest_entry(&self) -> io::Result<Option<Entry>> {
+        let queues = self.all();
+        let newest = queues.iter().max_by_key(|queue| queue.max_log_end());
+        let Some(newest) = newest.filter(|queue| queue.min() < queue.max() && queue.max_log_end().0 > 0) else {
+            return Ok(None);
+        };
+        let entry = newest.entry(newest.max().0 - 1)?;
+        Ok((!entry.is_blank()).then_some(entry))
     }
 
     /// Writes to files what was published, and visits the queues that were active in the last round. How many want to be
