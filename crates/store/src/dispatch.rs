@@ -110,8 +110,14 @@ impl Dispatch {
     /// Puts batches into their queues and in line for the index.
     pub(crate) fn publish(&self, batches: &[Batch]) {
         let Some(last) = batches.last() else { return };
+        let published = self.published();
+        assert!(
+            published <= last.end && batches.is_sorted_by_key(|batch| batch.end),
+            "published would go from {published} to {}",
+            last.end
+        );
         for dispatched in batches.iter().flat_map(|b| &b.entries) {
-            dispatched.queue.publish(dispatched.entry);
+            dispatched.queue.publish_at(dispatched.queue_offset, dispatched.entry);
         }
         if self.index_enabled {
             self.gather_keys(batches, last.end);

@@ -257,6 +257,7 @@ impl Selection {
             Err(StoreError::Corrupt(_)) => return Ok(self.stop_at(result.records.len(), log, result)),
             Err(error) => return Err(error),
         }
+        debug_assert_eq!(self.places.len(), result.records.len(), "each place has its record");
         result.status = ReadStatus::Found;
         result.bytes = self.bytes;
         Ok(result)
@@ -264,6 +265,7 @@ impl Selection {
 
     /// The record of the `n`-th place is not there: the result ends before it, or names it if it would be the first.
     fn stop_at(&self, n: usize, log: &CommitLog, mut result: ReadResult) -> ReadResult {
+        debug_assert_eq!(self.places.len(), self.offsets.len(), "each place has its queue offset");
         let (place, at) = (self.places[n], self.offsets[n]);
         result.next = at;
         if n > 0 {

@@ -6,12 +6,11 @@ use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
 use crate::options::FlushMode;
 use crate::queue::{ConsumeQueue, DueTopic, Entry};
-use crate::sync::atomic::Ordering;
 use crate::sync::{Broken, is_broken, mpsc};
 use bytes::{Bytes, BytesMut};
-use message::LogOffset;
 use message::properties::Indexed;
 use message::record::{Draft, FILLER_LEN, Placement, encode_filler};
+use message::{LogOffset, QueueOffset};
 use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ const MAX_SLICES: usize = 512;
 /// was slewed, rather than for a clock that was set back.
 const MAX_TIME_LAG_MS: i64 = 60_000;
 
-/// Where a message goes after it is stored: its queue, or none (half messages of transactions).
+/// The queue a message enters once it is confirmed.
 pub(crate) type Destination = Arc<ConsumeQueue>;
 
 /// What one append made: bytes for the log, and entries for queues and index.
@@ -48,6 +47,8 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct Dispatched {
     pub(crate) queue: Destination,
+    /// The offset in the queue that was assigned, and that the record says.
+    pub(crate) queue_offset: QueueOffset,
     pub(crate) entry: Entry,
 }
 
@@ -125,6 +126,7 @@ impl CommitLog {
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
+        assert_eq!(drafts.len(), queues.len(), "each message needs the queue it goes to");
         let mut batch = prepare(drafts, queues, now_ms, &self.options.due);
         let bytes = batch.entries.iter().map(|e| e.entry.size as usize).sum();
         let max = usize::try_from(self.segments.segment_len()).unwrap_or(usize::MAX) - FILLER_LEN;
@@ -161,6 +163,7 @@ impl CommitLog {
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Taken, AppendError> {
+        let _guard = FailOnPanic(self);
         let mut state = self.state.lock();
         if let Some(reason) = &state.failed {
             return Err(AppendError::NotWritable(reason.to_string()));
@@ -264,6 +267,7 @@ impl CommitLog {
     /// Leads for so many rounds. Whether nothing is left to write, by this thread.
     pub(super) fn lead(&self, rounds: usize) -> bool {
         for _ in 0..rounds {
+            let guard = FailOnPanic(self);
             let batches = {
                 let mut state = self.state.lock();
                 if state.leading || state.pending.is_empty() {
@@ -276,11 +280,11 @@ impl CommitLog {
                 self.fail(&error.to_string());
                 return true;
             }
-            let end = batches.last().map_or(0, |b| b.end);
+            let end = end_of(&batches);
             self.keep_in_memory(&batches);
             match self.options.flush_mode {
-                FlushMode::Async => self.confirm_written(&batches, end),
-                FlushMode::Sync => self.hand_to_flusher(batches, end),
+                FlushMode::Async => self.confirm_written(&batches, end, guard),
+                FlushMode::Sync => self.hand_to_flusher(batches, end, guard),
             }
         }
         false
@@ -293,35 +297,41 @@ impl CommitLog {
         }
     }
 
-    fn confirm_written(&self, batches: &[Batch], end: i64) {
+    fn confirm_written(&self, batches: &[Batch], end: i64, guard: FailOnPanic<'_>) {
         if is_broken(Broken::PublishedBeforeWritten) {
             self.dispatch.publish(batches);
-            self.written.store(end, Ordering::Release);
+            self.set_written(end);
             self.confirm(&[], end);
         } else {
-            self.written.store(end, Ordering::Release);
+            self.set_written(end);
             self.confirm(batches, end);
         }
         self.state.lock().leading = false;
+        drop(guard);
         self.wake_flusher();
         self.run_waiters();
         self.dispatch.announce(batches);
     }
 
-    fn hand_to_flusher(&self, batches: Vec<Batch>, end: i64) {
+    fn hand_to_flusher(&self, batches: Vec<Batch>, end: i64, guard: FailOnPanic<'_>) {
         if is_broken(Broken::PublishedBeforeSynced) {
             self.dispatch.publish(&batches);
-            return self.confirm_written(&[], end);
+            return self.confirm_written(&[], end, guard);
         }
         self.unsynced.lock().extend(batches);
-        self.written.store(end, Ordering::Release);
+        self.set_written(end);
         self.state.lock().leading = false;
+        drop(guard);
         self.wake_flusher();
         self.run_waiters();
     }
 
     fn write(&self, batches: &[Batch]) -> Result<(), StoreError> {
         let mut run: Option<Run<'_>> = None;
+        debug_assert!(
+            batches.iter().flat_map(|b| &b.pieces).is_sorted_by_key(|(start, _)| *start),
+            "batches are not in log order"
+        );
         for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
             match &mut run {
                 Some(run) if run.takes(*start) => run.push(piece),
@@ -374,6 +384,25 @@ impl CommitLog {
             (waiter.done)(Ok(()));
         }
     }
+}
+
+/// Ends writing for good when an invariant is found broken while it is held: what the log would do next cannot be trusted.
+pub(super) struct FailOnPanic<'a>(pub(super) &'a CommitLog);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        // An explored thread that panics has ended its run.
+        if std::thread::panicking() && !cfg!(feature = "explore") {
+            self.0
+                .fail("an invariant of the commit log does not hold (the panic logged before says which)");
+        }
+    }
+}
+
+/// Where batches end that a leader has taken.
+fn end_of(batches: &[Batch]) -> i64 {
+    assert!(!batches.is_empty(), "a leader took no batches");
+    batches[batches.len() - 1].end
 }
 
 /// Pieces that follow each other in one file, for one write.
@@ -452,6 +481,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64, due: &DueT
         };
         batch.entries.push(Dispatched {
             queue: queue.clone(),
+            queue_offset: QueueOffset::default(),
             entry,
         });
         let mut hashes = SmallVec::new();
@@ -475,10 +505,12 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
         state.chunk = BytesMut::with_capacity(bytes.max(CHUNK_BYTES));
     }
     let start = state.end;
+    assert_eq!(drafts.len(), batch.entries.len(), "each message needs its entry");
     for (draft, dispatched) in drafts.iter().zip(&mut batch.entries) {
         dispatched.entry.log_offset += start;
+        dispatched.queue_offset = dispatched.queue.assign();
         let placement = Placement {
-            queue_offset: dispatched.queue.assign(),
+            queue_offset: dispatched.queue_offset,
             log_offset: LogOffset(dispatched.entry.log_offset),
             store_timestamp: batch.store_timestamp,
         };
@@ -489,7 +521,14 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
         key.log_offset += start;
         key.store_timestamp = batch.store_timestamp;
     }
+    assert_eq!(state.chunk.len(), bytes, "records do not have the lengths that their entries say");
     state.end += bytes as i64;
+    assert!(
+        state.end <= state.segment_end,
+        "records end at {}, over the end of their file at {}",
+        state.end,
+        state.segment_end
+    );
     batch.pieces.push((start, state.chunk.split().freeze()));
     batch.end = state.end;
 }
@@ -497,6 +536,36 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Disk;
+    use crate::disk::simulated::SimulatedDisk;
+    use crate::dispatch::Dispatch;
+    use crate::options::StoreOptions;
+    use crate::queue::{QueueOptions, QueueTable};
+    use crate::sync::atomic::Ordering;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::Path;
+
+    #[test]
+    fn a_broken_invariant_ends_writing_and_whoever_waits_is_told() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
+        let queues = QueueTable::open(disk.clone(), Path::new("/q"), QueueOptions::default()).unwrap();
+        let options = StoreOptions::small("/", FlushMode::Async).log;
+        let segments = CommitLog::open_segments(disk, Path::new("/log"), &options).unwrap();
+        let dispatch = Arc::new(Dispatch::new(false, 0, 0, None));
+        let log = CommitLog::new(options, segments, (0, 0), dispatch);
+        let (done, outcome) = mpsc::channel();
+        let append = || log.append(&[Draft::new("t", 0, b"x")], &[queues.find_or_create("t", 0)], 1, &mut Vec::new());
+        let waits = append().unwrap();
+        log.waiters.lock().push(Waiter {
+            end: waits.end,
+            level: Level::Written,
+            done: Box::new(move |told| done.send(told).unwrap()),
+        });
+        log.written.store(1 << 40, Ordering::Release);
+        catch_unwind(AssertUnwindSafe(|| log.write_pending())).unwrap_err();
+        assert!(outcome.recv().unwrap().unwrap_err().contains("an invariant of the commit log"));
+        assert!(matches!(append(), Err(AppendError::NotWritable(_))));
+    }
 
     #[test]
     fn store_timestamps_are_in_the_order_of_the_log_unless_the_clock_is_set_back() {

@@ -6,6 +6,7 @@
 //! nothing to sync both sleep without a timer.
 
 use super::CommitLog;
+use super::append::FailOnPanic;
 use crate::error::StoreError;
 use crate::options::FlushMode;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -115,17 +116,18 @@ impl CommitLog {
         }
         let _broken = is_broken(Broken::SyncUnderWakeLock).then(|| self.flush_wake.sleep.lock());
         let (from, target) = (self.flushed().0, self.written().0);
-        debug_assert!(from <= target, "synced beyond what is written");
+        let guard = FailOnPanic(self);
         if let Err(error) = self.sync_range(from, target) {
             self.fail(&error.to_string());
             return Err(error);
         }
-        self.flushed.store(target, Ordering::Release);
+        self.set_flushed(target);
         let publishing = self.publishing.lock();
         drop(syncing);
         drop(turn);
         let batches = self.confirm_flushed(target);
         drop(publishing);
+        drop(guard);
         self.run_waiters();
         self.dispatch.announce(&batches);
         Ok(LogOffset(target))

@@ -96,6 +96,7 @@ pub(crate) struct CommitLog {
 impl CommitLog {
     /// A log over opened files that ends at `end`; what is before `synced` is on the disk for sure.
     pub(crate) fn new(options: LogOptions, segments: Segments, (end, synced): (i64, i64), dispatch: Arc<Dispatch>) -> Self {
+        assert!(synced <= end, "synced up to {synced}, with {end} written");
         Self {
             state: Mutex::new(append::AppendState::new(end, &segments)),
             tail: RwLock::new(Tail::new(options.tail_bytes)),
@@ -141,10 +142,14 @@ impl CommitLog {
     ///
     /// The watermark rises before the entries are in their queues: a reader that finds an entry may read its record at once.
     fn confirm(&self, batches: &[Batch], end: i64) {
-        debug_assert!(self.confirmed().0 <= end && end <= self.written().0, "confirmed out of order");
-        debug_assert!(
-            self.options.flush_mode == FlushMode::Async || end <= self.flushed().0,
-            "confirmed before the sync"
+        let (confirmed, written, flushed) = (self.confirmed().0, self.written().0, self.flushed().0);
+        assert!(
+            confirmed <= end && end <= written,
+            "confirmed would go from {confirmed} to {end}, with {written} written"
+        );
+        assert!(
+            self.options.flush_mode == FlushMode::Async || end <= flushed,
+            "confirmed would go to {end} with {flushed} synced"
         );
         if is_broken(Broken::PublishedBeforeConfirmed) {
             self.dispatch.publish(batches);
@@ -153,6 +158,23 @@ impl CommitLog {
         }
         self.confirmed.store(end, Ordering::Release);
         self.dispatch.publish(batches);
+    }
+
+    /// The leader has written up to `end`.
+    fn set_written(&self, end: i64) {
+        let written = self.written().0;
+        assert!(written <= end, "written would go back from {written} to {end}");
+        self.written.store(end, Ordering::Release);
+    }
+
+    /// A sync has covered what is before `end`. By one thread at a time.
+    fn set_flushed(&self, end: i64) {
+        let (flushed, written) = (self.flushed().0, self.written().0);
+        assert!(
+            flushed <= end && end <= written,
+            "flushed would go from {flushed} to {end}, with {written} written"
+        );
+        self.flushed.store(end, Ordering::Release);
     }
 
     /// End of what is in the page cache.

@@ -25,6 +25,10 @@ impl Tail {
 
     /// Adds the piece that begins at `start`, after all others; forgets the oldest over the limit.
     pub(crate) fn push(&mut self, start: i64, piece: Bytes) {
+        debug_assert!(
+            self.pieces.back().is_none_or(|(last, bytes)| last + bytes.len() as i64 <= start),
+            "a piece at {start} is not after the others"
+        );
         self.bytes += piece.len();
         self.pieces.push_back((start, piece));
         while self.bytes > self.limit {

@@ -221,14 +221,29 @@ impl ConsumeQueue {
         LogOffset(self.log_end.load(Ordering::Acquire))
     }
 
+    /// As [`ConsumeQueue::publish`], of a message whose record says `offset`: that is the offset it is found at.
+    pub(crate) fn publish_at(self: &Arc<Self>, offset: QueueOffset, entry: Entry) {
+        self.push(Some(offset), entry);
+    }
+
     /// Makes an entry readable, at [`ConsumeQueue::max`]. Only in the log's order, by one thread at a time. Memory only.
     pub fn publish(self: &Arc<Self>, entry: Entry) {
+        self.push(None, entry);
+    }
+
+    fn push(self: &Arc<Self>, offset: Option<QueueOffset>, entry: Entry) {
         let mut tail = self.tail.lock();
         if tail.is_gone {
             return;
         }
-        tail.entries.push_back(entry);
         let max = self.max.load(Ordering::Relaxed);
+        assert!(
+            offset.is_none_or(|offset| offset.0 == max),
+            "a message of {}/{} says {offset:?} and would be found at {max}",
+            self.topic(),
+            self.queue_id()
+        );
+        tail.entries.push_back(entry);
         if self.min.load(Ordering::Relaxed) == max {
             self.min_log_offset.store(entry.log_offset, Ordering::Relaxed);
         }
