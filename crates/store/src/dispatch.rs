@@ -129,7 +129,9 @@ impl Dispatch {
 
     /// Tells the listener of batches that are published.
     pub(crate) fn announce(&self, batches: &[Batch]) {
-        let Some(listener) = self.listener.get() else { return };
+        let Some(listener) = self.listener.get().filter(|_| !batches.is_empty()) else {
+            return;
+        };
         let arrivals = batches.iter().flat_map(|batch| {
             batch.entries.iter().map(|dispatched| Arrival {
                 queue: &dispatched.queue,

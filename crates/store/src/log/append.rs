@@ -4,7 +4,6 @@ use super::segment::{Segment, Segments};
 use super::{CommitLog, Completion, Level, Ticket, Waiter};
 use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
-use crate::options::FlushMode;
 use crate::queue::{ConsumeQueue, DueTopic, Entry};
 use crate::sync::{Broken, is_broken, mpsc};
 use bytes::{Bytes, BytesMut};
@@ -280,12 +279,13 @@ impl CommitLog {
                 self.fail(&error.to_string());
                 return true;
             }
-            let end = end_of(&batches);
             self.keep_in_memory(&batches);
-            match self.options.flush_mode {
-                FlushMode::Async => self.confirm_written(&batches, end, guard),
-                FlushMode::Sync => self.hand_to_flusher(batches, end, guard),
-            }
+            let published = self.batches_written(batches);
+            self.state.lock().leading = false;
+            drop(guard);
+            self.wake_flusher();
+            self.run_waiters();
+            self.dispatch.announce(&published);
         }
         false
     }
@@ -295,35 +295,6 @@ impl CommitLog {
         for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
             tail.push(*start, piece.clone());
         }
-    }
-
-    fn confirm_written(&self, batches: &[Batch], end: i64, guard: FailOnPanic<'_>) {
-        if is_broken(Broken::PublishedBeforeWritten) {
-            self.dispatch.publish(batches);
-            self.set_written(end);
-            self.confirm(&[], end);
-        } else {
-            self.set_written(end);
-            self.confirm(batches, end);
-        }
-        self.state.lock().leading = false;
-        drop(guard);
-        self.wake_flusher();
-        self.run_waiters();
-        self.dispatch.announce(batches);
-    }
-
-    fn hand_to_flusher(&self, batches: Vec<Batch>, end: i64, guard: FailOnPanic<'_>) {
-        if is_broken(Broken::PublishedBeforeSynced) {
-            self.dispatch.publish(&batches);
-            return self.confirm_written(&[], end, guard);
-        }
-        self.unsynced.lock().extend(batches);
-        self.set_written(end);
-        self.state.lock().leading = false;
-        drop(guard);
-        self.wake_flusher();
-        self.run_waiters();
     }
 
     fn write(&self, batches: &[Batch]) -> Result<(), StoreError> {
@@ -397,12 +368,6 @@ impl Drop for FailOnPanic<'_> {
                 .fail("an invariant of the commit log does not hold (the panic logged before says which)");
         }
     }
-}
-
-/// Where batches end that a leader has taken.
-fn end_of(batches: &[Batch]) -> i64 {
-    assert!(!batches.is_empty(), "a leader took no batches");
-    batches[batches.len() - 1].end
 }
 
 /// Pieces that follow each other in one file, for one write.
@@ -539,9 +504,8 @@ mod tests {
     use crate::disk::Disk;
     use crate::disk::simulated::SimulatedDisk;
     use crate::dispatch::Dispatch;
-    use crate::options::StoreOptions;
+    use crate::options::{FlushMode, StoreOptions};
     use crate::queue::{QueueOptions, QueueTable};
-    use crate::sync::atomic::Ordering;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
 
@@ -561,7 +525,7 @@ mod tests {
             level: Level::Written,
             done: Box::new(move |told| done.send(told).unwrap()),
         });
-        log.written.store(1 << 40, Ordering::Release);
+        log.marks.set_written(LogOffset(1 << 40));
         catch_unwind(AssertUnwindSafe(|| log.write_pending())).unwrap_err();
         assert!(outcome.recv().unwrap().unwrap_err().contains("an invariant of the commit log"));
         assert!(matches!(append(), Err(AppendError::NotWritable(_))));

@@ -100,15 +100,15 @@ impl CommitLog {
                 self.gather();
                 self.flush_wake.gathering.store(false, Ordering::SeqCst);
             }
-            if self.sync_and_confirm(turn).is_err() {
+            if self.sync_and_publish(turn).is_err() {
                 return;
             }
         }
     }
 
-    /// Syncs what is written; returns its end. The turn ends with the sync; confirming and completions are for the time of the
+    /// Syncs what is written; returns its end. The turn ends with the sync; publishing and completions are for the time of the
     /// next one.
-    fn sync_and_confirm<T>(&self, turn: T) -> Result<LogOffset, StoreError> {
+    fn sync_and_publish<T>(&self, turn: T) -> Result<LogOffset, StoreError> {
         let syncing = self.flush_wake.syncing.lock();
         // Whoever failed told so while holding this lock. A second sync would succeed without what the first one lost.
         if let Some(reason) = self.failure() {
@@ -121,15 +121,13 @@ impl CommitLog {
             self.fail(&error.to_string());
             return Err(error);
         }
-        self.set_flushed(target);
-        let publishing = self.publishing.lock();
+        self.marks.set_flushed(LogOffset(target));
         drop(syncing);
         drop(turn);
-        let batches = self.confirm_flushed(target);
-        drop(publishing);
+        let published = self.publish_confirmable();
         drop(guard);
         self.run_waiters();
-        self.dispatch.announce(&batches);
+        self.dispatch.announce(&published);
         Ok(LogOffset(target))
     }
 
@@ -177,24 +175,11 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Confirms what is synced and was not confirmed yet; returns it for its readers to be woken.
-    fn confirm_flushed(&self, target: i64) -> Vec<super::Batch> {
-        let batches: Vec<super::Batch> = {
-            let mut unsynced = self.unsynced.lock();
-            let ready = unsynced.iter().take_while(|b| b.end <= target).count();
-            unsynced.drain(..ready).collect()
-        };
-        if let Some(last) = batches.last() {
-            self.confirm(&batches, last.end);
-        }
-        batches
-    }
-
     /// Syncs all that is written, on the caller's thread; returns how far that is. For checkpoints and the end.
     ///
     /// # Errors
     /// `StoreError::Io` if the sync fails; the log is then failed for good. `StoreError::Failed` if it failed before.
     pub(crate) fn sync_now(&self) -> Result<LogOffset, StoreError> {
-        self.sync_and_confirm(())
+        self.sync_and_publish(())
     }
 }

@@ -8,7 +8,7 @@
 //!    other threads, and writes them with one call. The others do not wait in line: they leave a callback.
 //! 3. **Sync**, when asked for: one `fdatasync` at a time serves all that was written before it began ([`flush`]).
 //! 4. **Confirm.** Confirmed means written under ASYNC_FLUSH and synced under SYNC_FLUSH: nobody reads what could still be
-//!    lost. The watermark rises first, then the batches enter the consume queues, in log order ([`CommitLog::confirm`]).
+//!    lost. The watermark rises first, then the batches enter the consume queues, in log order ([`confirm`]).
 //! 5. **Complete.** Callbacks for what is now written (or readable) run, then readers are woken.
 //!
 //! # Invariants
@@ -22,6 +22,7 @@
 //! Not here: what a queue is, who reads, sockets.
 
 mod append;
+mod confirm;
 mod flush;
 mod read;
 mod recover;
@@ -36,9 +37,8 @@ pub(crate) use recover::{begins_before, erase_after, is_record, scan, scan_part,
 use crate::disk::Disk;
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
-use crate::options::{FlushMode, LogOptions};
-use crate::sync::atomic::{AtomicI64, Ordering};
-use crate::sync::{Broken, Mutex, RwLock, is_broken};
+use crate::options::LogOptions;
+use crate::sync::{Mutex, RwLock};
 use message::LogOffset;
 use segment::Segments;
 use std::path::Path;
@@ -75,42 +75,30 @@ pub(crate) struct CommitLog {
     options: LogOptions,
     pub(crate) segments: Segments,
     state: Mutex<append::AppendState>,
-    /// End of what the leader has written.
-    written: AtomicI64,
-    /// End of what is synced.
-    flushed: AtomicI64,
-    /// End of what readers may see.
-    confirmed: AtomicI64,
+    marks: confirm::Watermarks,
+    unconfirmed: confirm::Unconfirmed,
     waiters: Mutex<Vec<Waiter>>,
     tail: RwLock<Tail>,
     dispatch: Arc<Dispatch>,
-    /// Written but not synced batches, in order; only under SYNC_FLUSH.
-    unsynced: Mutex<std::collections::VecDeque<Batch>>,
     flush_wake: flush::Wake,
     /// Called when writing ends for good.
     on_failure: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Held while synced batches are confirmed, so that they are in log order. A leader, of which there is one, needs no lock.
-    publishing: Mutex<()>,
 }
 
 impl CommitLog {
     /// A log over opened files that ends at `end`; what is before `synced` is on the disk for sure.
     pub(crate) fn new(options: LogOptions, segments: Segments, (end, synced): (i64, i64), dispatch: Arc<Dispatch>) -> Self {
-        assert!(synced <= end, "synced up to {synced}, with {end} written");
         Self {
             state: Mutex::new(append::AppendState::new(end, &segments)),
             tail: RwLock::new(Tail::new(options.tail_bytes)),
-            options,
             segments,
-            written: AtomicI64::new(end),
-            flushed: AtomicI64::new(synced),
-            confirmed: AtomicI64::new(end),
+            marks: confirm::Watermarks::new(options.flush_mode, LogOffset(end), LogOffset(synced)),
+            unconfirmed: confirm::Unconfirmed::default(),
             waiters: Mutex::default(),
             dispatch,
-            unsynced: Mutex::default(),
             flush_wake: flush::Wake::default(),
             on_failure: OnceLock::new(),
-            publishing: Mutex::default(),
+            options,
         }
     }
 
@@ -134,57 +122,17 @@ impl CommitLog {
 
     /// End of what readers may see.
     pub(crate) fn confirmed(&self) -> LogOffset {
-        LogOffset(self.confirmed.load(Ordering::Acquire))
-    }
-
-    /// Makes batches readable that the flush mode confirms: the one place where messages become visible. In log order, by one
-    /// thread at a time.
-    ///
-    /// The watermark rises before the entries are in their queues: a reader that finds an entry may read its record at once.
-    fn confirm(&self, batches: &[Batch], end: i64) {
-        let (confirmed, written, flushed) = (self.confirmed().0, self.written().0, self.flushed().0);
-        assert!(
-            confirmed <= end && end <= written,
-            "confirmed would go from {confirmed} to {end}, with {written} written"
-        );
-        assert!(
-            self.options.flush_mode == FlushMode::Async || end <= flushed,
-            "confirmed would go to {end} with {flushed} synced"
-        );
-        if is_broken(Broken::PublishedBeforeConfirmed) {
-            self.dispatch.publish(batches);
-            self.confirmed.store(end, Ordering::Release);
-            return;
-        }
-        self.confirmed.store(end, Ordering::Release);
-        self.dispatch.publish(batches);
-    }
-
-    /// The leader has written up to `end`.
-    fn set_written(&self, end: i64) {
-        let written = self.written().0;
-        assert!(written <= end, "written would go back from {written} to {end}");
-        self.written.store(end, Ordering::Release);
-    }
-
-    /// A sync has covered what is before `end`. By one thread at a time.
-    fn set_flushed(&self, end: i64) {
-        let (flushed, written) = (self.flushed().0, self.written().0);
-        assert!(
-            flushed <= end && end <= written,
-            "flushed would go from {flushed} to {end}, with {written} written"
-        );
-        self.flushed.store(end, Ordering::Release);
+        self.marks.confirmed()
     }
 
     /// End of what is in the page cache.
     pub(crate) fn written(&self) -> LogOffset {
-        LogOffset(self.written.load(Ordering::Acquire))
+        self.marks.written()
     }
 
     /// End of what is on the disk.
     pub(crate) fn flushed(&self) -> LogOffset {
-        LogOffset(self.flushed.load(Ordering::Acquire))
+        self.marks.flushed()
     }
 
     /// Why nothing is written any more, if so.

@@ -1,0 +1,182 @@
+//! How far the log has come, and the one place where messages become visible.
+//!
+//! Confirmed is what can not be lost any more as far as the flush mode promises: what is written under ASYNC_FLUSH, what is synced
+//! under SYNC_FLUSH. [`Watermarks::confirmable`] alone decides that. Once replicas have a say it is the lower of the two, and their
+//! acknowledgements call [`CommitLog::publish_confirmable`], as a sync does.
+//!
+//! Invariants: `flushed <= written` and `confirmed <= confirmable <= written`; each only grows. Batches are published in log order,
+//! and the watermark rises before: whoever finds an entry can read its record.
+
+use super::CommitLog;
+use super::append::Batch;
+use crate::options::FlushMode;
+use crate::sync::atomic::{AtomicI64, Ordering};
+use crate::sync::{Broken, Mutex, is_broken};
+use message::LogOffset;
+use std::collections::VecDeque;
+
+/// How far the log has come.
+pub(super) struct Watermarks {
+    flush_mode: FlushMode,
+    written: AtomicI64,
+    flushed: AtomicI64,
+    confirmed: AtomicI64,
+}
+
+impl Watermarks {
+    /// Of a log that ends at `end`, all of it confirmed; what is before `flushed` is on the disk for sure.
+    pub(super) fn new(flush_mode: FlushMode, end: LogOffset, flushed: LogOffset) -> Self {
+        assert!(flushed <= end, "flushed up to {flushed}, with {end} written");
+        Self {
+            flush_mode,
+            written: AtomicI64::new(end.0),
+            flushed: AtomicI64::new(flushed.0),
+            confirmed: AtomicI64::new(end.0),
+        }
+    }
+
+    /// End of what is in the page cache.
+    pub(super) fn written(&self) -> LogOffset {
+        LogOffset(self.written.load(Ordering::Acquire))
+    }
+
+    /// End of what is on the disk.
+    pub(super) fn flushed(&self) -> LogOffset {
+        LogOffset(self.flushed.load(Ordering::Acquire))
+    }
+
+    /// End of what readers may see.
+    pub(super) fn confirmed(&self) -> LogOffset {
+        LogOffset(self.confirmed.load(Ordering::Acquire))
+    }
+
+    /// End of what may be confirmed.
+    pub(super) fn confirmable(&self) -> LogOffset {
+        match self.flush_mode {
+            FlushMode::Async => self.written(),
+            FlushMode::Sync => self.flushed(),
+        }
+    }
+
+    /// Whether a write is all that a batch needs to be confirmed.
+    fn is_confirmed_by_write(&self) -> bool {
+        self.flush_mode == FlushMode::Async
+    }
+
+    /// The leader, of which there is one, has written up to `end`.
+    pub(super) fn set_written(&self, end: LogOffset) {
+        let written = self.written();
+        assert!(written <= end, "written would go back from {written} to {end}");
+        self.written.store(end.0, Ordering::Release);
+    }
+
+    /// A sync, of which there is one at a time, has covered what is before `end`.
+    pub(super) fn set_flushed(&self, end: LogOffset) {
+        let (flushed, written) = (self.flushed(), self.written());
+        assert!(
+            flushed <= end && end <= written,
+            "flushed would go from {flushed} to {end}, with {written} written"
+        );
+        self.flushed.store(end.0, Ordering::Release);
+    }
+
+    /// Readers may see what is before `end`. By whoever publishes, one thread at a time.
+    fn set_confirmed(&self, end: LogOffset) {
+        let (confirmed, confirmable) = (self.confirmed(), self.confirmable());
+        assert!(
+            confirmed <= end && end <= confirmable,
+            "confirmed would go from {confirmed} to {end}, with {confirmable} confirmable"
+        );
+        self.confirmed.store(end.0, Ordering::Release);
+    }
+}
+
+/// Batches that are written and not confirmed, in log order. Empty while a write confirms.
+#[derive(Default)]
+pub(super) struct Unconfirmed {
+    batches: Mutex<VecDeque<Batch>>,
+    /// Held while some of them are published, so that they are in log order.
+    publishing: Mutex<()>,
+}
+
+impl CommitLog {
+    /// The leader has written these batches. Publishes them if that is all they need, and returns them then; else they wait for
+    /// [`CommitLog::publish_confirmable`]. Needs no lock for the order: there is one leader, and either all of its batches wait or none.
+    pub(super) fn batches_written(&self, batches: Vec<Batch>) -> Vec<Batch> {
+        let end = end_of(&batches);
+        if is_broken(Broken::PublishedBeforeWritten) {
+            self.dispatch.publish(&batches);
+            self.marks.set_written(end);
+            self.marks.set_confirmed(end);
+            return batches;
+        }
+        if self.marks.is_confirmed_by_write() || is_broken(Broken::PublishedBeforeSynced) {
+            self.marks.set_written(end);
+            self.publish(&batches, end);
+            return batches;
+        }
+        // Before the watermark: a sync that covers them finds them.
+        self.unconfirmed.batches.lock().extend(batches);
+        self.marks.set_written(end);
+        Vec::new()
+    }
+
+    /// Publishes the batches that wait and may be confirmed now. Returns them, for their readers to be woken.
+    pub(super) fn publish_confirmable(&self) -> Vec<Batch> {
+        let _in_order = self.unconfirmed.publishing.lock();
+        let confirmable = self.marks.confirmable();
+        let batches: Vec<Batch> = {
+            let mut waiting = self.unconfirmed.batches.lock();
+            let ready = waiting.iter().take_while(|batch| batch.end <= confirmable.0).count();
+            waiting.drain(..ready).collect()
+        };
+        if !batches.is_empty() {
+            self.publish(&batches, end_of(&batches));
+        }
+        batches
+    }
+
+    /// Makes batches visible: the one place where that happens. In log order, by one thread at a time.
+    fn publish(&self, batches: &[Batch], end: LogOffset) {
+        if is_broken(Broken::PublishedBeforeConfirmed) {
+            self.dispatch.publish(batches);
+            self.marks.set_confirmed(end);
+            return;
+        }
+        self.marks.set_confirmed(end);
+        self.dispatch.publish(batches);
+    }
+}
+
+/// Where batches end.
+fn end_of(batches: &[Batch]) -> LogOffset {
+    assert!(!batches.is_empty(), "there are no batches");
+    LogOffset(batches[batches.len() - 1].end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flush_mode_decides_what_may_be_confirmed() {
+        for (mode, confirmable) in [(FlushMode::Async, [30, 30]), (FlushMode::Sync, [10, 20])] {
+            let marks = Watermarks::new(mode, LogOffset(10), LogOffset(5));
+            marks.set_flushed(LogOffset(10));
+            marks.set_written(LogOffset(30));
+            assert_eq!(marks.confirmable().0, confirmable[0], "{mode:?}");
+            marks.set_flushed(LogOffset(20));
+            assert_eq!(marks.confirmable().0, confirmable[1], "{mode:?}");
+            marks.set_confirmed(marks.confirmable());
+            assert_eq!(marks.confirmed(), marks.confirmable());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "confirmed would go from 10 to 20, with 10 confirmable")]
+    fn under_sync_flush_nothing_is_confirmed_that_is_only_written() {
+        let marks = Watermarks::new(FlushMode::Sync, LogOffset(10), LogOffset(10));
+        marks.set_written(LogOffset(20));
+        marks.set_confirmed(LogOffset(20));
+    }
+}
