@@ -22,10 +22,10 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
             flush_interval: settings.flush_interval_commit_log,
             tail_bytes: settings.tail_cache_bytes,
             max_unconfirmed_bytes: settings.max_unconfirmed_bytes,
-            due: DueTopic {
-                name: names::SCHEDULE_TOPIC.into(),
-                delays_ms: settings.message_delay_level.delays_ms().to_vec(),
-            },
+        },
+        due: DueTopic {
+            name: names::SCHEDULE_TOPIC.into(),
+            delays_ms: settings.message_delay_level.delays_ms().to_vec(),
         },
         queue_file_bytes: settings.mapped_file_size_consume_queue,
         max_open_queue_files: settings.max_open_queue_files,

@@ -40,7 +40,7 @@ fn options(mode: FlushMode, levels: &Levels) -> StoreOptions {
     };
     options.log.segment_bytes = 16 << 10;
     options.log.tail_bytes = 4 << 10;
-    options.log.due = DueTopic {
+    options.due = DueTopic {
         name: names::SCHEDULE_TOPIC.into(),
         delays_ms: levels.delays_ms().to_vec(),
     };

@@ -53,12 +53,12 @@ pub struct Checkpoint {
     /// Log offset up to which replicas have confirmed.
     pub confirmed: LogOffset,
     /// How far log, queues and index are synced. `None` when this store was never ours, or the part was damaged.
-    pub derived: Option<Derived>,
+    pub progress: Option<Progress>,
 }
 
-/// How far what is derived from the log is synced.
+/// How far log, and what is derived from it, are synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Derived {
+pub struct Progress {
     /// Everything below is in the synced log and in synced queues.
     pub dispatched: LogOffset,
     /// The keys of everything below are in synced index files; at most `dispatched`. Behind it while the index catches up
@@ -85,7 +85,7 @@ impl Checkpoint {
         let mut known = Self::decode(&bytes);
         if !known.has_times() {
             known = Self {
-                derived: known.derived,
+                progress: known.progress,
                 ..Self::default()
             };
         }
@@ -109,20 +109,20 @@ impl Checkpoint {
     /// Log offset below which log and queues are synced, if that is known.
     #[must_use]
     pub fn dispatched(&self) -> Option<LogOffset> {
-        self.derived.map(|derived| derived.dispatched)
+        self.progress.map(|progress| progress.dispatched)
     }
 
-    /// Notes how far log, queues and index were synced; the last record before `derived.dispatched` was stored at
+    /// Notes how far log, queues and index were synced; the last record before `progress.dispatched` was stored at
     /// `timestamp_ms`.
-    pub fn advance(&mut self, derived: Derived, timestamp_ms: i64) {
+    pub fn advance(&mut self, progress: Progress, timestamp_ms: i64) {
         assert!(
-            derived.indexed <= derived.dispatched,
-            "the index is ahead of the queues: {derived:?}"
+            progress.indexed <= progress.dispatched,
+            "the index is ahead of the queues: {progress:?}"
         );
-        self.derived = Some(derived);
+        self.progress = Some(progress);
         self.log_timestamp = self.log_timestamp.max(timestamp_ms);
         self.queue_timestamp = self.queue_timestamp.max(timestamp_ms);
-        if derived.indexed == derived.dispatched {
+        if progress.indexed == progress.dispatched {
             self.index_timestamp = self.index_timestamp.max(timestamp_ms);
         }
     }
@@ -139,12 +139,12 @@ impl Checkpoint {
         for (place, long) in bytes.chunks_exact_mut(8).zip(longs) {
             place.copy_from_slice(&long.to_be_bytes());
         }
-        if let Some(derived) = self.derived {
+        if let Some(progress) = self.progress {
             let ours = &mut bytes[OURS..OURS + OURS_LEN];
             ours[..8].copy_from_slice(MARK);
             ours[8..12].copy_from_slice(&VERSION.to_be_bytes());
-            ours[12..20].copy_from_slice(&derived.dispatched.0.to_be_bytes());
-            ours[20..28].copy_from_slice(&derived.indexed.0.to_be_bytes());
+            ours[12..20].copy_from_slice(&progress.dispatched.0.to_be_bytes());
+            ours[20..28].copy_from_slice(&progress.indexed.0.to_be_bytes());
             let crc = crc32fast::hash(&ours[..28]);
             ours[28..].copy_from_slice(&crc.to_be_bytes());
         }
@@ -164,12 +164,12 @@ impl Checkpoint {
             index_timestamp: long(16),
             master_flushed: LogOffset(long(24)),
             confirmed: LogOffset(long(32)),
-            derived: Derived::decode(bytes.get(OURS..).unwrap_or_default()),
+            progress: Progress::decode(bytes.get(OURS..).unwrap_or_default()),
         }
     }
 }
 
-impl Derived {
+impl Progress {
     fn decode(ours: &[u8]) -> Option<Self> {
         let offset = |at: usize| {
             let eight = ours.get(at..at + 8)?.try_into().ok()?;
@@ -206,7 +206,7 @@ fn damage(file: &dyn DiskFile) -> io::Result<Option<&'static str>> {
         Some("it is too short")
     } else if !known.has_times() {
         Some("its times are none")
-    } else if ours.starts_with(MARK) && known.derived.is_none() && !is_newer {
+    } else if ours.starts_with(MARK) && known.progress.is_none() && !is_newer {
         Some("the part of ours is not whole")
     } else {
         None
@@ -260,7 +260,7 @@ mod tests {
             index_timestamp: at + 2,
             master_flushed: LogOffset(at + 3),
             confirmed: LogOffset(at + 4),
-            derived: Some(Derived {
+            progress: Some(Progress {
                 dispatched: LogOffset(at + 6),
                 indexed: LogOffset(at + 5),
             }),
@@ -291,7 +291,7 @@ mod tests {
             ..Checkpoint::default()
         };
         assert_eq!(checkpoint.safe_timestamp(), 0);
-        let at = |dispatched, indexed| Derived {
+        let at = |dispatched, indexed| Progress {
             dispatched: LogOffset(dispatched),
             indexed: LogOffset(indexed),
         };
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!((checkpoint.safe_timestamp(), checkpoint.log_timestamp), (400, 500));
         checkpoint.advance(at(90, 70), 600);
         assert_eq!((checkpoint.queue_timestamp, checkpoint.index_timestamp), (600, 400));
-        assert_eq!(checkpoint.derived, Some(at(90, 70)));
+        assert_eq!(checkpoint.progress, Some(at(90, 70)));
     }
 
     #[test]
@@ -309,12 +309,12 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 4;
             let rest = Checkpoint {
-                derived: None,
+                progress: None,
                 ..sample(7)
             };
             assert_eq!(Checkpoint::decode(&bytes), rest);
         }
-        assert_eq!(Checkpoint::decode(&whole[..100]).derived, None);
+        assert_eq!(Checkpoint::decode(&whole[..100]).progress, None);
     }
 
     #[test]
@@ -325,11 +325,11 @@ mod tests {
         let crc = crc32fast::hash(&ours[..20]);
         ours[20..24].copy_from_slice(&crc.to_be_bytes());
         let both = LogOffset(13);
-        let derived = Derived {
+        let progress = Progress {
             dispatched: both,
             indexed: both,
         };
-        assert_eq!(Checkpoint::decode(&bytes).derived, Some(derived));
+        assert_eq!(Checkpoint::decode(&bytes).progress, Some(progress));
     }
 
     #[test]
@@ -350,8 +350,8 @@ mod tests {
             file.file.write_at(&bytes, 0).unwrap();
             assert_eq!(damage(&*file.file).unwrap(), Some(why), "byte {at}");
             let known = read(&disk);
-            let expected = if at < OURS { (0, sample(7).derived) } else { (7, None) };
-            assert_eq!((known.log_timestamp, known.derived), expected, "byte {at}");
+            let expected = if at < OURS { (0, sample(7).progress) } else { (7, None) };
+            assert_eq!((known.log_timestamp, known.progress), expected, "byte {at}");
         }
         file.file.set_len(100).unwrap();
         assert_eq!(damage(&*file.file).unwrap(), Some("it is too short"));
@@ -368,7 +368,7 @@ mod tests {
             let found = read(&disk.power_cut(seed));
             assert!([100, 200].contains(&found.log_timestamp));
             assert_eq!(found.confirmed.0, found.log_timestamp + 4);
-            assert!([sample(100).derived, sample(200).derived].contains(&found.derived));
+            assert!([sample(100).progress, sample(200).progress].contains(&found.progress));
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Order of locks: append state, then nothing; each other lock is a leaf or said so where it is declared.
 
 pub mod checkpoint;
+mod derived;
 pub mod disk;
 mod dispatch;
 mod error;

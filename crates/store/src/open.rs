@@ -5,21 +5,19 @@
 //! is not whole. Both may be repeated: an interrupted recovery changes nothing that the next one needs.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::derived::{self, DerivedList, Distrust, Keys, Restore, Stop};
 use crate::disk::{Disk, OpenMode};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
 use crate::foreign::Foreign;
-use crate::index::{KeyIndex, key_hashes};
+use crate::index::KeyIndex;
 use crate::log::{self, CommitLog};
 use crate::options::{FlushMode, StoreOptions};
-use crate::queue::{Code, ConsumeQueue, DueTopic, Entry, QueueOptions, QueueTable};
+use crate::queue::{QueueOptions, QueueTable};
 use crate::store::Store;
-use crate::sync::atomic::{AtomicBool, AtomicU32};
+use crate::sync::atomic::AtomicU32;
 use crate::sync::{Mutex, RwLock};
-use message::properties::Indexed;
-use message::record::Record;
-use message::{LogOffset, sys_flag};
-use std::collections::BTreeMap;
+use message::LogOffset;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,34 +56,27 @@ impl Store {
         let abort = root.join("abort");
         let stop = LastStop::find(&*disk, &abort)?;
         let parts = Parts::open(&disk, &options)?;
-        let (parts, derived, recovery) = parts.recover(&options, stop)?;
+        let (synced, recovery) = parts.recover(&options, stop)?;
         leave_mark(&*disk, &abort)?;
-        let dispatch = Arc::new(Dispatch::new(
-            options.index.is_some(),
-            options.max_index_backlog,
-            recovery.end.0,
-            derived.not_indexed_from,
-        ));
+        let dispatch = Arc::new(Dispatch::new(parts.derived, recovery.end.0));
         let log = Arc::new(CommitLog::new(
             options.log.clone(),
             parts.segments,
-            (recovery.end.0, derived.synced),
+            (recovery.end.0, synced),
             dispatch.clone(),
         ));
-        let (on, mark) = (disk.clone(), abort.clone());
-        log.set_on_failure(move || distrust_page_cache(&*on, &mark));
+        let distrust = Distrust::new(disk.clone(), abort);
+        log.set_on_failure(move || distrust.note());
         let store = Arc::new(Self {
             log: log.clone(),
-            queues: Arc::new(parts.queues),
-            index: parts.index,
-            indexing: Mutex::new(()),
+            queues: parts.queues,
+            keys: parts.keys,
             dispatch,
             checkpoint: Mutex::new((parts.checkpoint_file, parts.checkpoint)),
             retention: RwLock::new(options.retention.clone()),
             manual_rounds: AtomicU32::new(0),
             refusing: RwLock::new(None),
             threads: Mutex::default(),
-            derived_failed: AtomicBool::new(false),
             options,
             disk,
             _lock: lock,
@@ -112,9 +103,9 @@ impl Store {
         }
         written?;
         self.checkpoint_now()?;
-        if !self.index.as_ref().is_none_or(KeyIndex::is_written) {
+        if !self.dispatch.derived().iter().all(|derived| derived.is_written()) {
             return Err(StoreError::Failed(
-                "the key index could not be written; the next start recovers it".to_owned(),
+                "queues or key index could not be written; the next start recovers them".to_owned(),
             ));
         }
         let abort = self.options.root.join("abort");
@@ -125,21 +116,6 @@ impl Store {
         self.disk
             .sync_dir(&self.options.root)
             .map_err(|e| StoreError::io("sync", &self.options.root, e))
-    }
-}
-
-impl Store {
-    /// A sync failed: what the page cache shows of the file is not on the disk and never will be. The next start must not
-    /// take it for whole because the machine went on.
-    pub(crate) fn distrust_page_cache(&self) {
-        distrust_page_cache(&*self.disk, &self.options.root.join("abort"));
-    }
-}
-
-fn distrust_page_cache(disk: &dyn Disk, abort: &std::path::Path) {
-    let marked = disk.open(abort, OpenMode::WriteOrCreate).and_then(|file| file.set_len(0));
-    if let Err(error) = marked {
-        tracing::error!(%error, "the next start may trust what was not synced; empty the file abort before it");
     }
 }
 
@@ -202,19 +178,12 @@ fn leave_mark(disk: &dyn Disk, abort: &std::path::Path) -> Result<(), StoreError
     disk.sync_dir(crate::disk::parent(abort)).map_err(failed)
 }
 
-/// What recovery knows of the log beside its end.
-struct Derived {
-    /// All before it is on the disk for sure.
-    synced: i64,
-    /// Keys from there on are not in the index.
-    not_indexed_from: Option<i64>,
-}
-
 /// The files of a directory, opened.
 struct Parts {
     segments: log::segment::Segments,
-    queues: QueueTable,
-    index: Option<KeyIndex>,
+    queues: Arc<QueueTable>,
+    keys: Option<Arc<Keys>>,
+    derived: DerivedList,
     checkpoint_file: CheckpointFile,
     checkpoint: Checkpoint,
 }
@@ -227,16 +196,20 @@ impl Parts {
             file_len: options.queue_file_bytes,
             open_files_max: options.max_open_queue_files,
         };
-        let queues = QueueTable::open(disk.clone(), &queue_dir, queue_options).map_err(|e| StoreError::io("open", &queue_dir, e))?;
+        let queues = QueueTable::open(disk.clone(), &queue_dir, queue_options, options.due.clone());
+        let queues = Arc::new(queues.map_err(|e| StoreError::io("open", &queue_dir, e))?);
         let index_dir = root.join("index");
         let index = options.index.map(|numbers| KeyIndex::open(disk.clone(), &index_dir, numbers));
         let index = index.transpose().map_err(|e| StoreError::io("open", &index_dir, e))?;
+        let distrust = Distrust::new(disk.clone(), root.join("abort"));
+        let keys = index.map(|index| Arc::new(Keys::new(index, options.max_index_backlog, distrust)));
         let path = root.join("checkpoint");
         let (checkpoint_file, checkpoint) = CheckpointFile::open(&**disk, &path).map_err(|e| StoreError::io("open", &path, e))?;
         Ok(Self {
             segments: CommitLog::open_segments(disk.clone(), &options.log_dir, &options.log)?,
+            derived: derived::of(&queues, keys.as_ref()),
             queues,
-            index,
+            keys,
             checkpoint_file,
             checkpoint,
         })
@@ -275,44 +248,28 @@ impl Parts {
         Ok(is_there.then(|| newest.log_end()))
     }
 
-    /// The index may have been behind the queues: where it goes on. Keys are put in log order, so what the index has already
-    /// it has without a gap.
-    fn not_indexed_from(&self, from: i64) -> Option<i64> {
-        let index = self.index.as_ref()?;
-        let indexed = self.checkpoint.derived?.indexed;
-        Some(indexed.max(index.last().0).0).filter(|at| *at < from)
-    }
-
-    fn recover(self, options: &StoreOptions, stop: LastStop) -> Result<(Self, Derived, Recovery), StoreError> {
+    /// Restores what is derived, and finds the log's end. Returns how much of the log is on the disk for sure, too.
+    fn recover(&self, options: &StoreOptions, last: LastStop) -> Result<(i64, Recovery), StoreError> {
         let started = Instant::now();
-        let clean = stop == LastStop::Clean;
+        let clean = last == LastStop::Clean;
         let from = self.start(clean)?;
-        let mut rebuild = Rebuild {
-            queues: &self.queues,
-            due: &options.log.due,
-            strict: !clean && self.checkpoint.derived.is_some(),
-            computed: BTreeMap::new(),
+        let stop = Stop {
+            is_clean: clean,
+            is_all_readable: last == LastStop::Killed,
+            from: LogOffset(from),
+            progress: self.checkpoint.progress,
         };
-        if !clean {
-            self.forget_above(from, stop)?;
-        }
+        let restores = self.derived.iter().map(|derived| derived.recover(&stop));
+        let mut restores: Vec<Box<dyn Restore + '_>> = restores.collect::<Result<_, _>>()?;
         let mut messages = 0;
-        let mut not_indexed_from = self.not_indexed_from(from);
-        let Self { segments, index, .. } = &self;
+        let segments = &self.segments;
         let end = log::scan(segments, from, options.check_crc_on_recovery, |record| {
             messages += 1;
-            rebuild.put(record)?;
-            if let Some(index) = index.as_ref().filter(|_| not_indexed_from.is_none())
-                && let Err(error) = put_keys(index, record)
-            {
-                tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
-                not_indexed_from = Some(record.log_offset.0);
-            }
-            Ok(())
+            restores.iter_mut().try_for_each(|restore| restore.put(record))
         })?;
-        rebuild.report();
+        restores.into_iter().for_each(|restore| restore.finish(LogOffset(end)));
         let mut synced = end;
-        match stop {
+        match last {
             LastStop::Clean => segments.adopt_next(end),
             LastStop::Killed => {
                 log::erase_after(segments, end)?;
@@ -328,7 +285,9 @@ impl Parts {
                 log::write_again(segments, from, end)?;
             }
         }
-        self.shorten(segments.first_offset().unwrap_or(0))?;
+        // What retention began: everything starts where the log does.
+        let log_min = LogOffset(segments.first_offset().unwrap_or(0));
+        self.derived.iter().try_for_each(|derived| derived.raise_min(log_min))?;
         if !clean || messages > 0 {
             tracing::info!(
                 from,
@@ -340,8 +299,7 @@ impl Parts {
             );
         }
         Ok((
-            self,
-            Derived { synced, not_indexed_from },
+            synced,
             Recovery {
                 clean,
                 from: LogOffset(from),
@@ -350,127 +308,4 @@ impl Parts {
             },
         ))
     }
-
-    /// Finishes what retention began: queues and index start where the log does.
-    fn shorten(&self, log_min: i64) -> Result<(), StoreError> {
-        let failed = |path: &str, e| StoreError::Io {
-            action: "shorten",
-            path: path.to_owned(),
-            source: e,
-        };
-        let log_min = LogOffset(log_min);
-        self.queues.raise_min(log_min).map_err(|e| failed("consume queues", e))?;
-        if let Some(index) = &self.index {
-            index.remove_below(log_min).map_err(|e| failed("key index", e))?;
-        }
-        Ok(())
-    }
-
-    fn forget_above(&self, from: i64, stop: LastStop) -> Result<(), StoreError> {
-        let failed = |e| StoreError::Io {
-            action: "cut",
-            path: "consume queues".to_owned(),
-            source: e,
-        };
-        self.queues.truncate_to_log(LogOffset(from)).map_err(failed)?;
-        let Some(index) = &self.index else { return Ok(()) };
-        let from = self.checkpoint.derived.map_or(from, |derived| derived.indexed.0.min(from));
-        index.cut(LogOffset(from), stop == LastStop::Killed).map_err(|e| StoreError::Io {
-            action: "cut",
-            path: "key index".to_owned(),
-            source: e,
-        })
-    }
-}
-
-/// Rebuilds queues from the log.
-struct Rebuild<'a> {
-    queues: &'a QueueTable,
-    due: &'a DueTopic,
-    /// Only we wrote since the checkpoint, so that each queue's offsets follow each other; one that goes back is of a topic
-    /// that was deleted and made again, and what the queue had from there on is not its own.
-    strict: bool,
-    /// Messages whose due time was computed from today's levels, by level.
-    computed: BTreeMap<i32, u64>,
-}
-
-impl Rebuild<'_> {
-    /// Puts a message of the log into its queue again.
-    fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
-        if !sys_flag::is_in_queue(record.sys_flag) {
-            return Ok(());
-        }
-        let queue = self.queues.find_or_create(record.topic, record.queue_id);
-        let failed = |e| StoreError::Io {
-            action: "move",
-            path: format!("consume queue {}/{}", record.topic, record.queue_id),
-            source: e,
-        };
-        if record.queue_offset < queue.max() {
-            if !self.strict || is_known(&queue, record) {
-                return Ok(());
-            }
-            tracing::warn!(
-                topic = record.topic,
-                queue = record.queue_id,
-                from = %queue.max(),
-                to = %record.queue_offset,
-                at = %record.log_offset,
-                "a queue of a topic that was deleted and made again starts anew"
-            );
-            queue.rewind(record.queue_offset).map_err(failed)?;
-        }
-        if record.queue_offset > queue.max() {
-            queue.skip_to(record.queue_offset).map_err(failed)?;
-        }
-        queue.publish(self.entry(record));
-        queue.reset_assigned_to_published();
-        Ok(())
-    }
-
-    fn entry(&mut self, record: &Record<'_>) -> Entry {
-        let tags = Indexed::of(record.properties).tags;
-        let code = self.due.code(record.topic, record.properties, &tags, record.store_timestamp);
-        if let Code::Computed { level, .. } = code {
-            *self.computed.entry(level).or_default() += 1;
-        }
-        Entry {
-            log_offset: record.log_offset.0,
-            size: record.size as i32,
-            tags_code: code.value(),
-        }
-    }
-
-    /// Warns of times that could only be guessed.
-    fn report(&self) {
-        for (level, messages) in &self.computed {
-            tracing::warn!(
-                level,
-                messages,
-                "delayed messages do not say when they are due (another broker stored them): their time follows from messageDelayLevel as it is now"
-            );
-        }
-    }
-}
-
-/// Puts a message of the log into the index; one that is there already stays as it is.
-///
-/// # Errors
-/// The machine's; nothing of the message was put then.
-pub(crate) fn put_keys(index: &KeyIndex, record: &Record<'_>) -> io::Result<()> {
-    if !sys_flag::is_in_queue(record.sys_flag) {
-        return Ok(());
-    }
-    let indexed = Indexed::of(record.properties);
-    let mut hashes = smallvec::SmallVec::<[i32; 4]>::new();
-    key_hashes(record.topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| {
-        hashes.push(hash)
-    });
-    index.put_record(&hashes, record.log_offset, record.store_timestamp)
-}
-
-/// Whether the queue has this very record at its offset already.
-fn is_known(queue: &ConsumeQueue, record: &Record<'_>) -> bool {
-    let mut entry = Vec::with_capacity(1);
-    queue.read(record.queue_offset, 1, &mut entry).is_ok() && entry.first().is_some_and(|e| e.log_offset == record.log_offset.0)
 }

@@ -28,8 +28,6 @@ pub struct LogOptions {
     pub tail_bytes: usize,
     /// Most bytes encoded and not yet confirmed; more sends are refused as busy.
     pub max_unconfirmed_bytes: i64,
-    /// The topic whose queue entries say when their messages are due.
-    pub due: DueTopic,
 }
 
 /// Of the whole store.
@@ -41,6 +39,8 @@ pub struct StoreOptions {
     pub log_dir: PathBuf,
     /// Of the commit log.
     pub log: LogOptions,
+    /// The topic whose queue entries say when their messages are due.
+    pub due: DueTopic,
     /// Bytes of a consume queue file, a multiple of 20.
     pub queue_file_bytes: u64,
     /// Most consume queue files open at once.
@@ -75,8 +75,8 @@ impl StoreOptions {
                 flush_interval: Duration::from_millis(1),
                 tail_bytes: 16 << 10,
                 max_unconfirmed_bytes: 1 << 20,
-                due: DueTopic::default(),
             },
+            due: DueTopic::default(),
             queue_file_bytes: 400,
             max_open_queue_files: 16,
             index: Some(IndexOptions { slots: 16, items: 64 }),

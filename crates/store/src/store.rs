@@ -1,16 +1,17 @@
 //! The store as its users see it: append, complete, read, look up, delete, close.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::derived::Keys;
 use crate::disk::Disk;
 use crate::dispatch::{Arrivals, Dispatch};
 use crate::error::{AppendError, StoreError};
-use crate::index::{KeyIndex, key_hash, tag_hash};
+use crate::index::{key_hash, tag_hash};
 use crate::log::{CommitLog, Completion, Level, Place, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable, StoreTime};
 use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
 use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Broken, JoinHandle, Mutex, RwLock, is_broken};
 use bytes::Bytes;
 use message::properties::Indexed;
@@ -25,9 +26,7 @@ pub struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) log: Arc<CommitLog>,
     pub(crate) queues: Arc<QueueTable>,
-    pub(crate) index: Option<KeyIndex>,
-    /// Held by whoever indexes the keys that wait, so that they are indexed in log order.
-    pub(crate) indexing: Mutex<()>,
+    pub(crate) keys: Option<Arc<Keys>>,
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) checkpoint: Mutex<(CheckpointFile, Checkpoint)>,
     pub(crate) retention: RwLock<RetentionOptions>,
@@ -35,8 +34,6 @@ pub struct Store {
     pub(crate) manual_rounds: AtomicU32,
     /// Why sends are refused although the log could take them: the disk is nearly full.
     pub(crate) refusing: RwLock<Option<Arc<str>>>,
-    /// A sync of queues or index failed: no further checkpoint may be made.
-    pub(crate) derived_failed: AtomicBool,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped last: until then the directory is ours.
     pub(crate) _lock: Box<dyn crate::disk::Lock>,
@@ -228,8 +225,8 @@ impl Store {
         let record = read.first().and_then(|bytes| Record::parse(bytes).ok());
         Ok(record.map(|record| {
             let tags = Indexed::of(record.properties).tags;
-            let due = &self.options.log.due;
-            due.code(record.topic, record.properties, &tags, record.store_timestamp).value()
+            let code = self.queues.code_of(record.topic, record.properties, &tags, record.store_timestamp);
+            code.value()
         }))
     }
 
@@ -303,15 +300,16 @@ impl Store {
     /// # Errors
     /// The machine's.
     pub fn query_by(&self, topic: &str, by: IndexedBy<'_>, begin: i64, end: i64, max: usize) -> Result<QueryResult, StoreError> {
-        let Some(index) = &self.index else {
+        let Some(keys) = &self.keys else {
             return Ok(QueryResult::default());
         };
-        self.index_inbox();
+        keys.index_waiting();
         let hash = match by {
             IndexedBy::Key(key) => key_hash(topic, key),
             IndexedBy::Tag(tag) => tag_hash(topic, tag),
         };
-        let found = index
+        let found = keys
+            .index
             .query_hash(hash, begin, end, max)
             .map_err(|e| StoreError::io("read", &self.options.root.join("index"), e))?;
         let records = found

@@ -143,18 +143,28 @@ fn all_small_files_may_be_damaged_at_once() {
     }
 }
 
+type Damage = fn(&SimulatedDisk);
+
+/// The last entry of a queue says that its message is where no log file is.
+fn name_a_far_place(disk: &SimulatedDisk) {
+    let file = disk.open(&path("consumequeue/t/0/00000000000000002000"), OpenMode::Write).unwrap();
+    file.write_at(&(1i64 << 40).to_be_bytes(), 19 * 20).unwrap();
+    put(disk, "consumequeue.synced", None);
+}
+
+fn remove_the_log(disk: &SimulatedDisk) {
+    disk.remove_dir_all(&path("commitlog")).unwrap();
+}
+
 /// Neither a damaged entry nor a checkpoint says where a log ends that is not there: else messages would count as written before
 /// they are.
 #[test]
 fn a_place_beyond_all_log_files_is_not_the_end_of_the_log() {
-    let names_a_far_place = |disk: &SimulatedDisk| {
-        let file = disk.open(&path("consumequeue/t/0/00000000000000002000"), OpenMode::Write).unwrap();
-        file.write_at(&(1i64 << 40).to_be_bytes(), 19 * 20).unwrap();
-        put(disk, "consumequeue.synced", None);
-    };
-    let has_no_log = |disk: &SimulatedDisk| disk.remove_dir_all(&path("commitlog")).unwrap();
-    let damages: [(&str, &dyn Fn(&SimulatedDisk)); 3] = [("clean", &names_a_far_place), ("clean", &has_no_log), ("killed", &has_no_log)];
-    for (stop, damage) in damages {
+    for (stop, damage) in [
+        ("clean", name_a_far_place as Damage),
+        ("clean", remove_the_log),
+        ("killed", remove_the_log),
+    ] {
         let disk = left(stop, FlushMode::Sync).process_killed();
         damage(&disk);
         let options = StoreOptions::small(ROOT, FlushMode::Sync);

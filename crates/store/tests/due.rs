@@ -17,7 +17,7 @@ const NOW_MS: i64 = 1_700_000_000_000;
 
 fn with_levels(mode: FlushMode) -> StoreOptions {
     let mut options = StoreOptions::small(ROOT, mode);
-    options.log.due = DueTopic {
+    options.due = DueTopic {
         name: LATER.into(),
         delays_ms: DELAYS_MS.to_vec(),
     };

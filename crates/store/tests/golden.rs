@@ -12,7 +12,7 @@ use store::checkpoint::CheckpointFile;
 use store::disk::Disk;
 use store::disk::real::RealDisk;
 use store::index::{IndexOptions, KeyIndex, key_hashes, tag_hash};
-use store::queue::{Entry, QueueOptions, QueueTable};
+use store::queue::{DueTopic, Entry, QueueOptions, QueueTable};
 
 const SEGMENT: i64 = 40_960;
 const QUEUES: QueueOptions = QueueOptions {
@@ -78,7 +78,7 @@ fn copy(from: &Path, to: &Path) {
 
 fn open(dir: &Path) -> (QueueTable, KeyIndex) {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let queues = QueueTable::open(Arc::clone(&disk), &dir.join("consumequeue"), QUEUES).unwrap();
+    let queues = QueueTable::open(Arc::clone(&disk), &dir.join("consumequeue"), QUEUES, DueTopic::default()).unwrap();
     (queues, KeyIndex::open(disk, &dir.join("index"), INDEX).unwrap())
 }
 
@@ -170,7 +170,7 @@ fn read_as_the_log(name: &str, log_from: i64, count: usize) {
     assert_eq!(queues.max_log_end(), last.1);
     assert_eq!(index.last(), (last.0, last.2));
     let (_, checkpoint) = CheckpointFile::open(&RealDisk, &dir.path().join("checkpoint")).unwrap();
-    assert_eq!(checkpoint.derived, None);
+    assert_eq!(checkpoint.progress, None);
     // Java notes the one or the other, as it last stored or last recovered.
     assert_eq!(checkpoint.log_timestamp.max(checkpoint.queue_timestamp), last.2);
     assert!(checkpoint.safe_timestamp() <= last.2 && checkpoint.index_timestamp > 0 && checkpoint.index_timestamp < last.2);

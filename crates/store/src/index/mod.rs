@@ -311,6 +311,11 @@ impl KeyIndex {
         Ok(())
     }
 
+    /// Whether a sync has failed.
+    pub(crate) fn has_failed_sync(&self) -> bool {
+        self.state.read().sync_failed
+    }
+
     /// Recovery after an unclean stop: forgets the records that start at `log_end` or after it, where everything below
     /// `log_end` was synced for sure. Reads the whole newest file, unless all that was written is readable: the process was
     /// killed, and the machine went on.

@@ -73,7 +73,7 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
             trusted,
             index_trusted: state
                 .checkpoint
-                .and_then(|known| known.derived)
+                .and_then(|known| known.progress)
                 .map_or(trusted, |derived| derived.indexed.0),
             holes: Vec::new(),
         },

@@ -245,6 +245,6 @@ pub(super) fn told(known: &Checkpoint) -> CheckpointSummary {
         master_flushed: known.master_flushed.0,
         confirmed: known.confirmed.0,
         dispatched: known.dispatched().map(|at| at.0),
-        indexed: known.derived.map(|derived| derived.indexed.0),
+        indexed: known.progress.map(|progress| progress.indexed.0),
     }
 }

@@ -4,7 +4,7 @@ use super::segment::{Segment, Segments};
 use super::{CommitLog, Completion, Level, Ticket, Waiter};
 use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
-use crate::queue::{ConsumeQueue, DueTopic, Entry};
+use crate::queue::{ConsumeQueue, Entry};
 use crate::sync::{Broken, is_broken, mpsc};
 use bytes::{Bytes, BytesMut};
 use message::properties::Indexed;
@@ -126,7 +126,7 @@ impl CommitLog {
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
         assert_eq!(drafts.len(), queues.len(), "each message needs the queue it goes to");
-        let mut batch = prepare(drafts, queues, now_ms, &self.options.due);
+        let mut batch = prepare(drafts, queues, now_ms);
         let bytes = batch.entries.iter().map(|e| e.entry.size as usize).sum();
         let max = usize::try_from(self.segments.segment_len()).unwrap_or(usize::MAX) - FILLER_LEN;
         if bytes > max {
@@ -429,7 +429,7 @@ fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(i64, Bytes)
 
 /// All that can be known of the messages before they have offsets and a time, found out before the lock is taken: entries and
 /// keys with offsets relative to the batch.
-fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64, due: &DueTopic) -> Batch {
+fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
     let mut batch = Batch {
         entries: Vec::with_capacity(drafts.len()),
         keys: Vec::with_capacity(drafts.len()),
@@ -437,12 +437,17 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64, due: &DueT
     };
     let mut log_offset = 0;
     for (draft, queue) in drafts.iter().zip(queues) {
+        debug_assert_eq!(
+            (draft.topic, draft.queue_id),
+            (queue.topic(), queue.queue_id()),
+            "a message goes to the queue that it names"
+        );
         let size = draft.encoded_len() as i32;
         let indexed = Indexed::of(draft.properties);
         let entry = Entry {
             log_offset,
             size,
-            tags_code: due.code(draft.topic, draft.properties, &indexed.tags, now_ms).value(),
+            tags_code: queue.code_of(draft.properties, &indexed.tags, now_ms).value(),
         };
         batch.entries.push(Dispatched {
             queue: queue.clone(),
@@ -505,17 +510,17 @@ mod tests {
     use crate::disk::simulated::SimulatedDisk;
     use crate::dispatch::Dispatch;
     use crate::options::{FlushMode, StoreOptions};
-    use crate::queue::{QueueOptions, QueueTable};
+    use crate::queue::{DueTopic, QueueOptions, QueueTable};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
 
     #[test]
     fn a_broken_invariant_ends_writing_and_whoever_waits_is_told() {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
-        let queues = QueueTable::open(disk.clone(), Path::new("/q"), QueueOptions::default()).unwrap();
+        let queues = Arc::new(QueueTable::open(disk.clone(), Path::new("/q"), QueueOptions::default(), DueTopic::default()).unwrap());
         let options = StoreOptions::small("/", FlushMode::Async).log;
         let segments = CommitLog::open_segments(disk, Path::new("/log"), &options).unwrap();
-        let dispatch = Arc::new(Dispatch::new(false, 0, 0, None));
+        let dispatch = Arc::new(Dispatch::new(crate::derived::of(&queues, None), 0));
         let log = CommitLog::new(options, segments, (0, 0), dispatch);
         let (done, outcome) = mpsc::channel();
         let append = || log.append(&[Draft::new("t", 0, b"x")], &[queues.find_or_create("t", 0)], 1, &mut Vec::new());

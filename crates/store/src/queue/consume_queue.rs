@@ -10,6 +10,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use message::{LogOffset, QueueOffset};
 
+use super::due::Code;
 use super::entry::{ENTRY_LEN, Entry};
 use super::files::{Extent, QueueFiles};
 use super::synced::Synced;
@@ -178,6 +179,11 @@ impl ConsumeQueue {
     /// The topic is being deleted. Only under the log's append lock.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// What the last field of a message's entry says; the message is stored at `stored_ms`.
+    pub(crate) fn code_of(&self, properties: &[u8], tags: &str, stored_ms: i64) -> Code {
+        self.files.shared.due.code(self.topic(), properties, tags, stored_ms)
     }
 
     /// Takes the next queue offset. Only under the log's append lock.

@@ -15,6 +15,7 @@ use message::LogOffset;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::consume_queue::{ConsumeQueue, Left};
+use super::due::{Code, DueTopic};
 use super::entry::{ENTRY_LEN, Entry};
 use super::extended;
 use super::files::QueueFiles;
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     pub(super) pending: AtomicI64,
     pub(super) serials: AtomicU64,
     sync_failed: AtomicBool,
+    /// The topic whose entries say when their messages are due.
+    pub(super) due: DueTopic,
 }
 
 type Queues = FxHashMap<i32, Arc<ConsumeQueue>>;
@@ -89,11 +92,12 @@ pub(super) struct Maintenance {
 const BUFFER_KEPT: usize = 64 * 1024;
 
 impl QueueTable {
-    /// Opens the queues whose directories are in `dir` (`consumequeue`), which is made when absent.
+    /// Opens the queues whose directories are in `dir` (`consumequeue`), which is made when absent. In those of the topic `due` the
+    /// entries say when their messages are due.
     ///
     /// # Errors
     /// Whatever the machine says; [`io::ErrorKind::InvalidData`] when files were made with another length.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: QueueOptions) -> io::Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: QueueOptions, due: DueTopic) -> io::Result<Self> {
         disk.create_dir_all(dir)?;
         let entry = ENTRY_LEN as u64;
         let file_len = options.file_len.max(1).div_ceil(entry).saturating_mul(entry);
@@ -114,6 +118,7 @@ impl QueueTable {
                 pending: AtomicI64::new(0),
                 serials: AtomicU64::new(0),
                 sync_failed: AtomicBool::new(false),
+                due,
             }),
             topics: RwLock::default(),
             maintenance: Mutex::default(),
@@ -225,6 +230,16 @@ impl QueueTable {
     #[must_use]
     pub fn max_log_end(&self) -> LogOffset {
         self.all().iter().map(|queue| queue.max_log_end()).max().unwrap_or_default()
+    }
+
+    /// What the last field of a message's entry says.
+    pub(crate) fn code_of(&self, topic: &str, properties: &[u8], tags: &str, stored_ms: i64) -> Code {
+        self.shared.due.code(topic, properties, tags, stored_ms)
+    }
+
+    /// Whether a sync of queue files has failed.
+    pub(crate) fn has_failed_sync(&self) -> bool {
+        self.shared.sync_failed.load(Ordering::Acquire)
     }
 
     /// The entry of the message that ends last in the log; `None` when no queue has one.

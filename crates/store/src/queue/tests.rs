@@ -19,7 +19,7 @@ const OPTIONS: QueueOptions = QueueOptions {
 const RECORD: i64 = 100;
 
 fn open(disk: &SimulatedDisk) -> QueueTable {
-    QueueTable::open(Arc::new(disk.clone()), Path::new(DIR), OPTIONS).unwrap()
+    QueueTable::open(Arc::new(disk.clone()), Path::new(DIR), OPTIONS, DueTopic::default()).unwrap()
 }
 
 fn entry(log_offset: i64) -> Entry {
@@ -608,7 +608,7 @@ fn files_of_another_length_are_refused_with_the_setting_to_change() {
     publish(&table.find_or_create("T", 0), 0);
     write_all(&table);
     let other = QueueOptions { file_len: 400, ..OPTIONS };
-    let error = QueueTable::open(Arc::new(disk), Path::new(DIR), other).unwrap_err();
+    let error = QueueTable::open(Arc::new(disk), Path::new(DIR), other, DueTopic::default()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
     assert!(error.to_string().contains("mappedFileSizeConsumeQueue is 400"), "{error}");
 }
@@ -637,7 +637,7 @@ fn thousands_of_queues_open_fast_with_few_descriptors() {
         }
     }
     let started = std::time::Instant::now();
-    let table = QueueTable::open(Arc::new(RealDisk), &dir.path().join("cq"), OPTIONS).unwrap();
+    let table = QueueTable::open(Arc::new(RealDisk), &dir.path().join("cq"), OPTIONS, DueTopic::default()).unwrap();
     println!("2,000 queues in {:?}", started.elapsed());
     assert_eq!(table.all().len(), 2_000);
     assert_eq!(table.max_log_end().0, 499 * 40 + 3 + RECORD);

@@ -1,0 +1,107 @@
+//! What is derived from the log: consume queues and key index, each one [`Derived`].
+//!
+//! [`of`] makes the list, in the order in which the parts get a message. Dispatch hands confirmed batches to each, opening restores
+//! each, the keeper lets each do its background work, checkpoint and retention visit each. A new one (timer, filters) is a file here
+//! and a line in [`of`]; when it can be behind the queues it also has an offset in [`Progress`], which is on disk.
+//!
+//! Invariants
+//! - Nothing derived is ahead of the confirmed log, so all of it can be made again from the log.
+//! - A checkpoint names an offset only after each part has synced what it has below it.
+//!
+//! Not here: when what is done (`keeper`, `open`), and the files (`queue`, `index`).
+
+mod keys;
+mod queues;
+
+pub(crate) use keys::{Distrust, Keys};
+
+use crate::checkpoint::Progress;
+use crate::error::StoreError;
+use crate::log::{Batch, CommitLog};
+use crate::queue::QueueTable;
+use message::LogOffset;
+use message::record::Record;
+use std::sync::Arc;
+
+/// All that is derived from a log, in the order in which it gets messages.
+pub(crate) type DerivedList = Vec<Arc<dyn Derived>>;
+
+/// The list of a store.
+pub(crate) fn of(queues: &Arc<QueueTable>, keys: Option<&Arc<Keys>>) -> DerivedList {
+    let keys = keys.map(|keys| Arc::clone(keys) as Arc<dyn Derived>);
+    let queues: Arc<dyn Derived> = Arc::clone(queues) as Arc<dyn Derived>;
+    std::iter::once(queues).chain(keys).collect()
+}
+
+/// Something that is derived from the log.
+pub(crate) trait Derived: Send + Sync {
+    /// Takes confirmed batches, in log order, by one thread at a time. On the way of a send: in memory, without waiting.
+    fn publish(&self, batches: &[Batch]);
+
+    /// Begins a recovery: rewinds to where the log is read from, after a stop that was not clean, and returns what takes the records
+    /// from there on.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if files cannot be rewound; nothing may be done with them then.
+    fn recover<'a>(&'a self, stop: &Stop) -> Result<Box<dyn Restore + 'a>, StoreError>;
+
+    /// Does background work: writes behind what was published, and at most `effort` of what is behind the log.
+    /// Whether more is left to do soon.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if files cannot be written; the next call tries again.
+    fn keep(&self, log: &CommitLog, effort: Effort) -> Result<bool, StoreError>;
+
+    /// Makes durable what was published before `progress`, which says that all parts are done with that. A part that is behind lowers
+    /// its offset: to where it is, or to the one in `before`, the last checkpoint.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if something cannot be written or synced. After a failed sync [`Derived::has_failed`] holds.
+    fn sync(&self, before: Progress, progress: &mut Progress) -> Result<(), StoreError>;
+
+    /// Whether a sync has failed: what is on the disk is not known, so there is no checkpoint until the next start.
+    fn has_failed(&self) -> bool;
+
+    /// Removes what names only messages below the log's first offset.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if files cannot be removed; the next call tries again.
+    fn raise_min(&self, log_min: LogOffset) -> Result<(), StoreError>;
+
+    /// Whether everything is in files, so that after a checkpoint the next start has nothing to recover here.
+    fn is_written(&self) -> bool;
+}
+
+/// Takes the records that recovery reads, in log order.
+pub(crate) trait Restore {
+    /// Takes a record. One that is there already stays as it is.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if files cannot be read or written.
+    fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError>;
+
+    /// All records are read; the log ends at `end`.
+    fn finish(self: Box<Self>, end: LogOffset);
+}
+
+/// How the last run ended, as far as what is derived is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stop {
+    /// It stopped cleanly: nothing has to be rewound.
+    pub(crate) is_clean: bool,
+    /// All that was written reads as it was written: the process was killed, and the machine went on.
+    pub(crate) is_all_readable: bool,
+    /// Where the log is read from.
+    pub(crate) from: LogOffset,
+    /// What the last checkpoint says.
+    pub(crate) progress: Option<Progress>,
+}
+
+/// How much of what is behind the log one call of [`Derived::keep`] catches up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// What fits into a round of the keeper.
+    Round,
+    /// All of it, for tests.
+    All,
+}

@@ -1,0 +1,140 @@
+//! Consume queues as something derived from the log.
+
+use super::{Derived, Effort, Restore, Stop};
+use crate::checkpoint::Progress;
+use crate::error::StoreError;
+use crate::log::{Batch, CommitLog};
+use crate::queue::{Code, ConsumeQueue, Entry, QueueTable};
+use message::properties::Indexed;
+use message::record::Record;
+use message::{LogOffset, sys_flag};
+use std::collections::BTreeMap;
+use std::io;
+
+fn failed(action: &'static str) -> impl Fn(io::Error) -> StoreError {
+    move |source| StoreError::Io {
+        action,
+        path: "consume queues".to_owned(),
+        source,
+    }
+}
+
+impl Derived for QueueTable {
+    fn publish(&self, batches: &[Batch]) {
+        for dispatched in batches.iter().flat_map(|batch| &batch.entries) {
+            dispatched.queue.publish_at(dispatched.queue_offset, dispatched.entry);
+        }
+    }
+
+    fn recover<'a>(&'a self, stop: &Stop) -> Result<Box<dyn Restore + 'a>, StoreError> {
+        if !stop.is_clean {
+            self.truncate_to_log(stop.from).map_err(failed("cut"))?;
+        }
+        Ok(Box::new(Rebuild {
+            queues: self,
+            strict: !stop.is_clean && stop.progress.is_some(),
+            computed: BTreeMap::new(),
+        }))
+    }
+
+    fn keep(&self, _: &CommitLog, _: Effort) -> Result<bool, StoreError> {
+        Ok(self.write_pending().map_err(failed("write"))? > 0)
+    }
+
+    fn sync(&self, _: Progress, _: &mut Progress) -> Result<(), StoreError> {
+        self.write_pending().map_err(failed("write"))?;
+        Self::sync(self).map_err(failed("sync"))
+    }
+
+    fn has_failed(&self) -> bool {
+        self.has_failed_sync()
+    }
+
+    fn raise_min(&self, log_min: LogOffset) -> Result<(), StoreError> {
+        Self::raise_min(self, log_min).map(drop).map_err(failed("shorten"))
+    }
+
+    fn is_written(&self) -> bool {
+        self.pending_entries() == 0
+    }
+}
+
+/// Rebuilds queues from the log.
+struct Rebuild<'a> {
+    queues: &'a QueueTable,
+    /// Only we wrote since the checkpoint, so that each queue's offsets follow each other; one that goes back is of a topic
+    /// that was deleted and made again, and what the queue had from there on is not its own.
+    strict: bool,
+    /// Messages whose due time was computed from today's levels, by level.
+    computed: BTreeMap<i32, u64>,
+}
+
+impl Restore for Rebuild<'_> {
+    fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
+        if !sys_flag::is_in_queue(record.sys_flag) {
+            return Ok(());
+        }
+        let queue = self.queues.find_or_create(record.topic, record.queue_id);
+        let failed = |e| StoreError::Io {
+            action: "move",
+            path: format!("consume queue {}/{}", record.topic, record.queue_id),
+            source: e,
+        };
+        if record.queue_offset < queue.max() {
+            if !self.strict || is_known(&queue, record) {
+                return Ok(());
+            }
+            tracing::warn!(
+                topic = record.topic,
+                queue = record.queue_id,
+                from = %queue.max(),
+                to = %record.queue_offset,
+                at = %record.log_offset,
+                "a queue of a topic that was deleted and made again starts anew"
+            );
+            queue.rewind(record.queue_offset).map_err(failed)?;
+        }
+        if record.queue_offset > queue.max() {
+            queue.skip_to(record.queue_offset).map_err(failed)?;
+        }
+        queue.publish(self.entry(record));
+        queue.reset_assigned_to_published();
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: LogOffset) {
+        self.report();
+    }
+}
+
+impl Rebuild<'_> {
+    fn entry(&mut self, record: &Record<'_>) -> Entry {
+        let tags = Indexed::of(record.properties).tags;
+        let code = self.queues.code_of(record.topic, record.properties, &tags, record.store_timestamp);
+        if let Code::Computed { level, .. } = code {
+            *self.computed.entry(level).or_default() += 1;
+        }
+        Entry {
+            log_offset: record.log_offset.0,
+            size: record.size as i32,
+            tags_code: code.value(),
+        }
+    }
+
+    /// Warns of times that could only be guessed.
+    fn report(&self) {
+        for (level, messages) in &self.computed {
+            tracing::warn!(
+                level,
+                messages,
+                "delayed messages do not say when they are due (another broker stored them): their time follows from messageDelayLevel as it is now"
+            );
+        }
+    }
+}
+
+/// Whether the queue has this very record at its offset already.
+fn is_known(queue: &ConsumeQueue, record: &Record<'_>) -> bool {
+    let mut entry = Vec::with_capacity(1);
+    queue.read(record.queue_offset, 1, &mut entry).is_ok() && entry.first().is_some_and(|e| e.log_offset == record.log_offset.0)
+}
