@@ -112,6 +112,15 @@ impl Checkpoint {
         self.progress.map(|progress| progress.dispatched)
     }
 
+    /// The log ends at `to` now: nothing behind it counts as synced. The times are Apache's, which reads on from the file that they
+    /// are in.
+    pub(crate) fn truncate(&mut self, to: LogOffset) {
+        self.progress = self.progress.map(|progress| Progress {
+            dispatched: progress.dispatched.min(to),
+            indexed: progress.indexed.min(to),
+        });
+    }
+
     /// Notes how far log, queues and index were synced; the last record before `progress.dispatched` was stored at
     /// `timestamp_ms`.
     pub fn advance(&mut self, progress: Progress, timestamp_ms: i64) {

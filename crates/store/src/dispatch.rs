@@ -14,6 +14,9 @@ use std::time::Duration;
 pub trait Arrivals: Send + Sync {
     /// Messages have arrived, in log order.
     fn arrived(&self, messages: &mut dyn Iterator<Item = Arrival<'_>>);
+
+    /// The end of the log was dropped, and with it messages that had arrived: queues may end earlier than whoever waits believes.
+    fn truncated(&self) {}
 }
 
 /// A message that readers can now see.
@@ -98,6 +101,18 @@ impl Dispatch {
             })
         });
         listener.arrived(&mut { arrivals });
+    }
+
+    /// The log ends at `to` now.
+    pub(crate) fn truncate(&self, to: i64) {
+        self.published.fetch_min(to, Ordering::AcqRel);
+    }
+
+    /// Tells the listener that the log ends earlier now.
+    pub(crate) fn announce_truncation(&self) {
+        if let Some(listener) = self.listener.get() {
+            listener.truncated();
+        }
     }
 
     /// End of what is in the queues.

@@ -146,6 +146,7 @@ impl Store {
         if decision.delete == 0 {
             return Ok(());
         }
+        let _alone = self.shortening.lock();
         // Whatever is deleted must not be what a recovery would read: a queue that it finds nowhere begins at 0 again. A full
         // disk may refuse the checkpoint that would allow more; then what the last one covers goes, which makes room for the
         // next. Keys of messages that go need no index any more, so the index does not hold them.

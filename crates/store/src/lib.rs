@@ -29,7 +29,7 @@ mod sync;
 pub use dispatch::{Arrival, Arrivals};
 pub use error::{AppendError, StoreError};
 pub use index::IndexOptions;
-pub use log::{Completion, Ticket};
+pub use log::{Completion, RawAppendError, Ticket};
 pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};

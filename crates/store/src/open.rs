@@ -74,6 +74,7 @@ impl Store {
             dispatch,
             checkpoint: Mutex::new((parts.checkpoint_file, parts.checkpoint)),
             retention: RwLock::new(options.retention.clone()),
+            shortening: Mutex::new(()),
             manual_rounds: AtomicU32::new(0),
             refusing: RwLock::new(None),
             threads: Mutex::default(),

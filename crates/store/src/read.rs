@@ -100,7 +100,7 @@ impl ReadResult {
         }
     }
 
-    fn cold(self) -> Self {
+    pub(crate) fn cold(self) -> Self {
         Self {
             cold: true,
             status: ReadStatus::Found,

@@ -6,7 +6,7 @@ use crate::disk::Disk;
 use crate::dispatch::{Arrivals, Dispatch};
 use crate::error::{AppendError, StoreError};
 use crate::index::{key_hash, tag_hash};
-use crate::log::{CommitLog, Completion, Level, Place, Ticket};
+use crate::log::{CommitLog, Completion, Level, Place, RawAppendError, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable, StoreTime};
 use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
@@ -30,6 +30,8 @@ pub struct Store {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) checkpoint: Mutex<(CheckpointFile, Checkpoint)>,
     pub(crate) retention: RwLock<RetentionOptions>,
+    /// Held by whoever takes something away on purpose: retention, deletion of a topic, truncation. Taken before all other locks.
+    pub(crate) shortening: Mutex<()>,
     /// Rounds of deletion left of an operator's request.
     pub(crate) manual_rounds: AtomicU32,
     /// Why sends are refused although the log could take them: the disk is nearly full.
@@ -154,7 +156,17 @@ impl Store {
         reach: Reach,
     ) -> Result<ReadResult, StoreError> {
         match self.queues.find(topic, queue_id) {
-            Some(queue) => read::read(&self.log, &queue, from, limits, takes, reach),
+            Some(queue) => {
+                let read = || read::read(&self.log, &queue, from, limits, takes, reach);
+                match reach {
+                    Reach::Disk => self.log.read_steadily(read),
+                    // Whoever may wait reads again.
+                    Reach::Memory | Reach::PageCache => self
+                        .log
+                        .try_read_steadily(read)
+                        .unwrap_or_else(|| Ok(ReadResult::empty(ReadStatus::Found, from, queue.min(), queue.max()).cold())),
+                }
+            }
             None => Ok(ReadResult::empty(
                 ReadStatus::NoMatchedLogicQueue,
                 QueueOffset(0),
@@ -247,7 +259,7 @@ impl Store {
     /// # Errors
     /// The machine's; no record begins there.
     pub fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
-        self.log.record_at(offset)
+        self.log.read_steadily(|| self.log.record_at(offset))
     }
 
     /// The message that begins at a log offset, which somebody names who may not be trusted: bytes inside the body of a message
@@ -256,6 +268,10 @@ impl Store {
     /// # Errors
     /// The machine's; no message begins there.
     pub fn message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
+        self.log.read_steadily(|| self.try_message_at(offset))
+    }
+
+    fn try_message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
         let claim = self.log.claim_at(offset)?;
         let in_its_queue = self.queues.find(&claim.topic, claim.queue_id).and_then(|queue| {
             let mut entries = SmallVec::<[Entry; 1]>::new();
@@ -274,7 +290,11 @@ impl Store {
     /// The machine's; no record of that size is there. `out` has those before it then.
     pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
         let places: Vec<Place> = entries.iter().map(Entry::place).collect();
-        self.log.read_all(&places, Reach::Disk, out).map(drop)
+        let before = out.len();
+        self.log.read_steadily(|| {
+            out.truncate(before);
+            self.log.read_all(&places, Reach::Disk, out).map(drop)
+        })
     }
 
     /// Brings everything that is confirmed to the device.
@@ -336,6 +356,45 @@ impl Store {
         self.queues.has_topic(topic)
     }
 
+    /// Takes whole records of another log, as they are, at the end of this one, which must be `at`: for a replica, which takes nothing
+    /// else. Of one log file at most, with its filler or without. They must be completed.
+    ///
+    /// # Errors
+    /// [`RawAppendError`]; nothing is taken then.
+    pub fn append_raw(&self, at: LogOffset, bytes: &Bytes) -> Result<Ticket, RawAppendError> {
+        if let Some(reason) = &*self.refusing.read() {
+            return Err(AppendError::NotWritable(reason.to_string()).into());
+        }
+        self.log.append_raw(&self.queues, at, bytes)
+    }
+
+    /// Drops everything from `to` on, where a record begins: log, queues and index end there, and appends go on there. Whoever waits
+    /// for what is dropped is told that it failed. Not to be called while the store is being closed.
+    ///
+    /// # Errors
+    /// `StoreError::Layout` if no record begins at `to`, and nothing is changed. `StoreError::Io` or `StoreError::Failed` if files
+    /// cannot be changed: the log takes nothing then, and the next start recovers one that ends at `to` or behind it.
+    pub fn truncate(&self, to: LogOffset) -> Result<(), StoreError> {
+        let _alone = self.shortening.lock();
+        let mut guard = self.checkpoint.lock();
+        let truncation = self.log.begin_truncation(to)?;
+        let (file, checkpoint) = &mut *guard;
+        // First of all: a start must not take for synced what is not there any more.
+        checkpoint.truncate(to);
+        file.write(checkpoint)
+            .map_err(|e| StoreError::io("write", &self.options.root.join("checkpoint"), e))?;
+        let derived = self.dispatch.derived().iter().try_for_each(|derived| derived.truncate(to));
+        if let Err(error) = derived {
+            self.log.fail(&error.to_string());
+            return Err(error);
+        }
+        truncation.erase()?;
+        drop(guard);
+        drop(truncation);
+        self.dispatch.announce_truncation();
+        Ok(())
+    }
+
     /// Deletes a topic: its queues go, its messages stay in the log until retention takes them. When this returns, no start
     /// brings it back. A topic of the same name may be used again at any time, also meanwhile; appends to queues of the old one
     /// are refused with [`AppendError::QueueRetired`].
@@ -347,6 +406,7 @@ impl Store {
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
         // A deletion that is cut short leaves some of the files. Recovery then has as little as possible to rebuild beside them, and
         // tells the records of a topic's two lives apart, which it can only behind a checkpoint of ours.
+        let _alone = self.shortening.lock();
         self.checkpoint_now()?;
         let mut deletion = self.queues.begin_deletion(topic);
         let end = self.log.between_appends(|| deletion.retire());

@@ -9,7 +9,7 @@
 
 mod explored;
 
-use explored::{Life, closing, deletion, end_after_deletion, hanging_syncs, keys, reads, retention, sends_and_reads};
+use explored::{Life, closing, deletion, end_after_deletion, hanging_syncs, keys, reads, retention, sends_and_reads, truncation};
 use shuttle::Config;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,13 +93,18 @@ fn a_stop_keeps_all_that_was_acknowledged_before_and_meanwhile() {
 }
 
 #[test]
+fn a_log_that_is_truncated_shows_whole_messages_and_goes_on() {
+    explore(truncation);
+}
+
+#[test]
 fn senders_do_not_wait_for_a_sync() {
     explore(hanging_syncs);
 }
 
 #[test]
 fn broken_orders_are_caught() {
-    let lives: [(Broken, Life, FlushMode); 10] = [
+    let lives: [(Broken, Life, FlushMode); 11] = [
         (Broken::PublishedBeforeWritten, sends_and_reads, FlushMode::Async),
         (Broken::PublishedBeforeConfirmed, reads, FlushMode::Async),
         (Broken::AnsweredBeforePublished, reads, FlushMode::Async),
@@ -109,6 +114,7 @@ fn broken_orders_are_caught() {
         (Broken::AppendedToRetired, end_after_deletion, FlushMode::Async),
         (Broken::DeletedWithoutCheckpoint, end_after_deletion, FlushMode::Sync),
         (Broken::AppendedWhileClosing, closing, FlushMode::Async),
+        (Broken::ReadAcrossTruncation, truncation, FlushMode::Async),
         (Broken::SyncUnderWakeLock, hanging_syncs, FlushMode::Async),
     ];
     for (broken, life, mode) in lives {

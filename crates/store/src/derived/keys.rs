@@ -92,6 +92,18 @@ impl Inbox {
         let from = self.missed.map_or(first, |missed| missed.from.min(first));
         self.missed = Some(Missed { from, to: self.end });
     }
+
+    /// Drops the keys of records from `to` on, which the log does not have any more.
+    fn truncate(&mut self, to: i64) {
+        self.records.retain(|record| record.log_offset < to);
+        self.keys = count_keys(&self.records);
+        self.end = self.end.min(to);
+        let missed = self.missed.map(|missed| Missed {
+            to: missed.to.min(to),
+            ..missed
+        });
+        self.missed = missed.filter(|missed| missed.from < missed.to);
+    }
 }
 
 impl Keys {
@@ -277,6 +289,14 @@ impl Derived for Keys {
 
     fn raise_min(&self, log_min: LogOffset) -> Result<(), StoreError> {
         self.index.remove_below(log_min).map(drop).map_err(Self::failed("shorten"))
+    }
+
+    fn truncate(&self, to: LogOffset) -> Result<(), StoreError> {
+        let _alone = self.indexing.lock();
+        self.inbox.lock().truncate(to.0);
+        // The cut looks at files only.
+        let cut = self.index.write().and_then(|()| self.index.cut(to, true));
+        cut.map_err(Self::failed("truncate"))
     }
 
     fn is_written(&self) -> bool {

@@ -68,6 +68,12 @@ pub(crate) trait Derived: Send + Sync {
     /// `StoreError::Io` if files cannot be removed; the next call tries again.
     fn raise_min(&self, log_min: LogOffset) -> Result<(), StoreError>;
 
+    /// Forgets the messages from `to` on, where the log is going to end. Nothing is published meanwhile.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if files cannot be changed. The next start recovers them.
+    fn truncate(&self, to: LogOffset) -> Result<(), StoreError>;
+
     /// Whether everything is in files, so that after a checkpoint the next start has nothing to recover here.
     fn is_written(&self) -> bool;
 }

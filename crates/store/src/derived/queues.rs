@@ -54,6 +54,10 @@ impl Derived for QueueTable {
         Self::raise_min(self, log_min).map(drop).map_err(failed("shorten"))
     }
 
+    fn truncate(&self, to: LogOffset) -> Result<(), StoreError> {
+        self.truncate_to_log(to).map_err(failed("truncate"))
+    }
+
     fn is_written(&self) -> bool {
         self.pending_entries() == 0
     }

@@ -1,6 +1,7 @@
 //! Taking messages: encode under one short lock, then one write for all who wait.
 
 use super::segment::{Segment, Segments};
+use super::truncate::TRUNCATED;
 use super::{CommitLog, Completion, Level, Ticket, Waiter};
 use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
@@ -63,16 +64,18 @@ pub(crate) struct IndexedRecord {
 /// What the append lock guards.
 pub(crate) struct AppendState {
     /// Where the next record goes.
-    end: i64,
+    pub(super) end: i64,
     /// Where the current file ends.
-    segment_end: i64,
+    pub(super) segment_end: i64,
     /// Store timestamp of the record before, epoch ms.
     last_stored_ms: i64,
     chunk: BytesMut,
-    pending: Vec<Batch>,
-    leading: bool,
+    pub(super) pending: Vec<Batch>,
+    pub(super) leading: bool,
     /// The store is being closed: nothing more is taken.
     closed: bool,
+    /// The end of the log is being dropped: nothing is taken until that is done.
+    pub(super) truncating: bool,
     pub(super) failed: Option<Arc<str>>,
 }
 
@@ -87,6 +90,7 @@ impl AppendState {
             pending: Vec::new(),
             leading: false,
             closed: false,
+            truncating: false,
             failed: None,
         }
     }
@@ -164,12 +168,7 @@ impl CommitLog {
     ) -> Result<Taken, AppendError> {
         let _guard = FailOnPanic(self);
         let mut state = self.state.lock();
-        if let Some(reason) = &state.failed {
-            return Err(AppendError::NotWritable(reason.to_string()));
-        }
-        if state.closed {
-            return Err(AppendError::NotWritable("the store is being closed".to_owned()));
-        }
+        self.check_takes(&state)?;
         if let Some(retired) = batch.entries.iter().find(|dispatched| dispatched.queue.is_retired())
             && !is_broken(Broken::AppendedToRetired)
         {
@@ -177,13 +176,6 @@ impl CommitLog {
                 topic: retired.queue.topic().to_owned(),
                 queue_id: retired.queue.queue_id(),
             });
-        }
-        let unconfirmed = state.end - self.confirmed().0;
-        if unconfirmed > self.options.max_unconfirmed_bytes {
-            return Err(AppendError::Busy(format!(
-                "{unconfirmed} bytes wait for the disk, over {} (apogeeMaxUnconfirmedBytes)",
-                self.options.max_unconfirmed_bytes
-            )));
         }
         if !state.fits(bytes) {
             // The filler must not be written unless there is a file to go on in.
@@ -198,19 +190,46 @@ impl CommitLog {
             false => state.stored_at(now_ms),
         };
         encode(&mut state, drafts, bytes, &mut batch, placements);
-        let ticket = Ticket { end: state.end };
+        let ticket = self.ticket(&state);
         state.pending.push(batch);
         Ok(Taken::Ticket(ticket))
+    }
+
+    /// Whether the log takes anything now.
+    pub(super) fn check_takes(&self, state: &AppendState) -> Result<(), AppendError> {
+        if let Some(reason) = &state.failed {
+            return Err(AppendError::NotWritable(reason.to_string()));
+        }
+        if state.closed {
+            return Err(AppendError::NotWritable("the store is being closed".to_owned()));
+        }
+        if state.truncating {
+            return Err(AppendError::NotWritable("the log is being truncated".to_owned()));
+        }
+        let unconfirmed = state.end - self.confirmed().0;
+        if unconfirmed > self.options.max_unconfirmed_bytes {
+            return Err(AppendError::Busy(format!(
+                "{unconfirmed} bytes wait for the disk, over {} (apogeeMaxUnconfirmedBytes)",
+                self.options.max_unconfirmed_bytes
+            )));
+        }
+        Ok(())
     }
 
     /// Writes what waits, if nobody else is at it, and says whether the append has come to `level`. If it has not, the
     /// completion made by `later` runs when it has, on whichever thread brings that about.
     pub(crate) fn complete(&self, ticket: Ticket, level: Level, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
         self.write_pending();
+        if self.was_truncated_since(&ticket) {
+            return Some(Err(TRUNCATED.into()));
+        }
         if self.reached(level) >= ticket.end {
             return Some(Ok(()));
         }
         let mut waiters = self.waiters.lock();
+        if self.was_truncated_since(&ticket) {
+            return Some(Err(TRUNCATED.into()));
+        }
         if self.reached(level) >= ticket.end {
             return Some(Ok(()));
         }
@@ -238,8 +257,12 @@ impl CommitLog {
     /// # Errors
     /// `StoreError::Failed` if the log fails before that.
     pub(crate) fn wait_published(&self, end: LogOffset) -> Result<(), StoreError> {
+        self.wait_for(self.ticket_for(end), Level::Published)
+    }
+
+    pub(super) fn wait_for(&self, ticket: Ticket, level: Level) -> Result<(), StoreError> {
         let (done, outcome) = mpsc::channel();
-        let at_once = self.complete(Ticket { end: end.0 }, Level::Published, || {
+        let at_once = self.complete(ticket, level, || {
             // Nobody is left to hear it only if this thread is gone.
             Box::new(move |outcome| done.send(outcome).unwrap_or_default())
         });
@@ -321,7 +344,7 @@ impl CommitLog {
     }
 
     /// Ends writing for good: whoever waits is told, later appends are refused.
-    pub(super) fn fail(&self, reason: &str) {
+    pub(crate) fn fail(&self, reason: &str) {
         tracing::error!(reason, "the store stops taking messages until it is restarted");
         if let Some(act) = self.on_failure.get() {
             act();
@@ -415,7 +438,7 @@ impl<'a> Run<'a> {
 }
 
 /// Ends the current file with a filler and goes on in the next one.
-fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(i64, Bytes)> {
+pub(super) fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(i64, Bytes)> {
     let left = state.segment_end - state.end;
     let filler = (left >= FILLER_LEN as i64).then(|| {
         let mut bytes = BytesMut::with_capacity(FILLER_LEN);
@@ -454,10 +477,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
             queue_offset: QueueOffset::default(),
             entry,
         });
-        let mut hashes = SmallVec::new();
-        key_hashes(draft.topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| {
-            hashes.push(hash)
-        });
+        let hashes = key_hashes_of(draft.topic, &indexed);
         if !hashes.is_empty() {
             batch.keys.push(IndexedRecord {
                 hashes,
@@ -468,6 +488,13 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
         log_offset += i64::from(size);
     }
     batch
+}
+
+/// The hashes that a message is indexed under.
+pub(super) fn key_hashes_of(topic: &str, indexed: &Indexed<'_>) -> SmallVec<[i32; 2]> {
+    let mut hashes = SmallVec::new();
+    key_hashes(topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| hashes.push(hash));
+    hashes
 }
 
 fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &mut Batch, placements: &mut Vec<Placement>) {
@@ -546,6 +573,7 @@ mod tests {
             pending: Vec::new(),
             leading: false,
             closed: false,
+            truncating: false,
             failed: None,
         };
         let hour = 3_600_000;

@@ -4,14 +4,14 @@
 //! under SYNC_FLUSH. [`Watermarks::confirmable`] alone decides that. Once replicas have a say it is the lower of the two, and their
 //! acknowledgements call [`CommitLog::publish_confirmable`], as a sync does.
 //!
-//! Invariants: `flushed <= written` and `confirmed <= confirmable <= written`; each only grows. Batches are published in log order,
+//! Invariants: `flushed <= written` and `confirmed <= confirmable <= written`; each only grows, but for a truncation. Batches are published in log order,
 //! and the watermark rises before: whoever finds an entry can read its record.
 
 use super::CommitLog;
 use super::append::Batch;
 use crate::options::FlushMode;
 use crate::sync::atomic::{AtomicI64, Ordering};
-use crate::sync::{Broken, Mutex, is_broken};
+use crate::sync::{Broken, Mutex, MutexGuard, is_broken};
 use message::LogOffset;
 use std::collections::VecDeque;
 
@@ -91,12 +91,33 @@ impl Watermarks {
     }
 }
 
+impl Watermarks {
+    /// The log ends at `to` now. Only by a truncation, which keeps all away that move the watermarks.
+    pub(super) fn truncate(&self, to: LogOffset) {
+        for mark in [&self.confirmed, &self.flushed, &self.written] {
+            mark.fetch_min(to.0, Ordering::AcqRel);
+        }
+    }
+}
+
 /// Batches that are written and not confirmed, in log order. Empty while a write confirms.
 #[derive(Default)]
 pub(super) struct Unconfirmed {
     batches: Mutex<VecDeque<Batch>>,
     /// Held while some of them are published, so that they are in log order.
     publishing: Mutex<()>,
+}
+
+impl Unconfirmed {
+    /// Keeps everyone from publishing.
+    pub(super) fn lock_publishing(&self) -> MutexGuard<'_, ()> {
+        self.publishing.lock()
+    }
+
+    /// Drops what is from `to` on.
+    pub(super) fn truncate(&self, to: i64) {
+        self.batches.lock().retain_mut(|batch| batch.truncate(to));
+    }
 }
 
 impl CommitLog {

@@ -10,7 +10,7 @@ use super::append::FailOnPanic;
 use crate::error::StoreError;
 use crate::options::FlushMode;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Broken, Condvar, Instant, JoinHandle, Mutex, is_broken, thread};
+use crate::sync::{Broken, Condvar, Instant, JoinHandle, Mutex, MutexGuard, is_broken, thread};
 use message::LogOffset;
 use std::sync::Arc;
 
@@ -173,6 +173,19 @@ impl CommitLog {
             at = segment.end();
         }
         Ok(())
+    }
+
+    /// Keeps everyone from syncing.
+    pub(super) fn lock_syncing(&self) -> MutexGuard<'_, ()> {
+        self.flush_wake.syncing.lock()
+    }
+
+    /// Syncs the file that an offset is in.
+    pub(super) fn sync_file_of(&self, offset: i64) -> Result<(), StoreError> {
+        self.sync_range(
+            offset,
+            offset.saturating_add(1).min(self.segments.last().map_or(offset, |last| last.end())),
+        )
     }
 
     /// Syncs all that is written, on the caller's thread; returns how far that is. For checkpoints and the end.

@@ -13,7 +13,8 @@
 //!
 //! # Invariants
 //!
-//! - `flushed <= written <= end` and `published <= confirmed <= written`; each only grows. Under SYNC_FLUSH
+//! - `flushed <= written <= end` and `published <= confirmed <= written`; each only grows, but for a truncation ([`truncate`]).
+//!   Under SYNC_FLUSH
 //!   `confirmed <= flushed`.
 //! - Queues and index never name bytes beyond the confirmed offset, so that whoever finds an entry can read its record.
 //! - After a failed write or sync nothing is written any more until a restart: what the disk holds is then found out by
@@ -24,11 +25,15 @@
 mod append;
 mod confirm;
 mod flush;
+mod raw;
 mod read;
 mod recover;
 pub(crate) mod segment;
 mod tail;
+mod truncate;
 pub(crate) mod window;
+
+pub use raw::RawAppendError;
 
 pub(crate) use append::{Batch, IndexedRecord};
 pub(crate) use read::Place;
@@ -62,6 +67,8 @@ pub(crate) enum Level {
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     end: i64,
+    /// How often the log had been truncated, see [`truncate`].
+    truncations: u64,
 }
 
 struct Waiter {
@@ -77,6 +84,7 @@ pub(crate) struct CommitLog {
     state: Mutex<append::AppendState>,
     marks: confirm::Watermarks,
     unconfirmed: confirm::Unconfirmed,
+    truncations: truncate::Truncations,
     waiters: Mutex<Vec<Waiter>>,
     tail: RwLock<Tail>,
     dispatch: Arc<Dispatch>,
@@ -94,6 +102,7 @@ impl CommitLog {
             segments,
             marks: confirm::Watermarks::new(options.flush_mode, LogOffset(end), LogOffset(synced)),
             unconfirmed: confirm::Unconfirmed::default(),
+            truncations: truncate::Truncations::default(),
             waiters: Mutex::default(),
             dispatch,
             flush_wake: flush::Wake::default(),

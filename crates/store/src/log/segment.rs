@@ -192,17 +192,21 @@ impl Segments {
         Ok(Arc::new(Segment { base, len: self.len, file }))
     }
 
-    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery does this. Each removal is on
-    /// the disk before the next one: the files that are left never have a gap.
+    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery and truncation do this. Each removal
+    /// is on the disk before the next one: the files that are left never have a gap.
     ///
     /// # Errors
     /// The disk's.
     pub(crate) fn remove_from(&self, offset: i64) -> Result<(), StoreError> {
-        let removed: Vec<_> = {
+        // Held to the end: no next file is made while its name may be removed.
+        let mut next = self.next.lock();
+        let prepared = next.take_if(|next| next.base >= offset);
+        let mut removed: Vec<_> = {
             let mut list = self.list.write();
             let keep = list.iter().take_while(|s| s.base < offset).count();
             list.split_off(keep)
         };
+        removed.extend(prepared);
         for segment in removed.iter().rev() {
             self.remove_file(segment.base)?;
             self.sync_names()?;

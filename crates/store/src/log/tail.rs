@@ -37,6 +37,18 @@ impl Tail {
         }
     }
 
+    /// Forgets what is from `to` on.
+    pub(crate) fn truncate(&mut self, to: i64) {
+        while let Some((start, last)) = self.pieces.pop_back() {
+            let kept = usize::try_from(to - start).unwrap_or(0).min(last.len());
+            self.bytes -= last.len() - kept;
+            if kept > 0 {
+                self.pieces.push_back((start, last.slice(..kept)));
+                return;
+            }
+        }
+    }
+
     /// The bytes of one record, if they are still here.
     pub(crate) fn slice(&self, offset: i64, len: usize) -> Option<Bytes> {
         let at = self.pieces.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;

@@ -24,6 +24,8 @@ pub enum Broken {
     AskedForKeysAfterSync,
     /// Appends are taken while the store is being closed.
     AppendedWhileClosing,
+    /// A reader does not look whether the log was truncated while it read.
+    ReadAcrossTruncation,
 }
 
 #[cfg(feature = "explore")]

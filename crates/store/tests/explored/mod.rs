@@ -2,6 +2,7 @@
 
 mod hanging;
 mod told;
+mod truncation;
 
 use message::record::{Draft, Record};
 use message::{LogOffset, QueueOffset};
@@ -16,6 +17,7 @@ use store::{AppendError, Boundary, FlushMode, Limits, Reach, ReadStatus, Store, 
 pub(crate) use told::{Found, Left, Told};
 
 pub(crate) use hanging::hanging_syncs;
+pub(crate) use truncation::truncation;
 
 /// One life of a store, explored in a flush mode.
 pub(crate) type Life = fn(FlushMode);
@@ -110,8 +112,9 @@ impl World {
                 done.send((last, outcome.is_ok())).unwrap();
             });
             let (last, is_stored) = outcome.recv().unwrap();
-            // Who has an answer finds the message.
-            let is_there = || self.find(&last).is_some() || !self.told.lock().unwrap().lives_on(topic, life);
+            // Who has an answer finds the message, unless retention was faster.
+            let is_removed = || placed.last().is_some_and(|placed| placed.log_offset < self.store.log_range().0);
+            let is_there = || self.find(&last).is_some() || !self.told.lock().unwrap().lives_on(topic, life) || is_removed();
             assert!(!is_stored || is_there(), "{last} is acknowledged and not there");
             return is_stored;
         }

@@ -1,0 +1,122 @@
+//! The end of a log is dropped while messages are sent and read.
+
+use super::{BEGIN_MS, World, key_of, open, options, read};
+use message::record::{Draft, Placement};
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::sync::{Arc, Mutex, mpsc};
+use shuttle::thread;
+use store::inspect::{InspectOptions, check};
+use store::{AppendError, FlushMode, Store, StoreError};
+
+struct Sent {
+    body: String,
+    placed: Placement,
+    /// How many truncations had ended before it was sent; none has begun that had not ended when it was acknowledged.
+    after: Option<usize>,
+}
+
+#[derive(Default)]
+struct Told {
+    sent: Vec<Sent>,
+    begun: usize,
+    ended: usize,
+}
+
+fn send(store: &Store, told: &Mutex<Told>, body: &str) {
+    let properties = format!("KEYS\u{1}{}\u{2}", key_of(body)).into_bytes();
+    let draft = Draft {
+        properties: &properties,
+        ..Draft::new("a", 0, body.as_bytes())
+    };
+    let mut placed = Vec::new();
+    let (ticket, ended) = loop {
+        let ended = told.lock().unwrap().ended;
+        match store.append(&[draft], &[store.queue("a", 0)], BEGIN_MS, &mut placed) {
+            Ok(ticket) => break (ticket, ended),
+            Err(AppendError::NotWritable(_)) => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let (done, outcome) = mpsc::channel();
+    store.complete_then(ticket, true, move |outcome| done.send(outcome.is_ok()).unwrap());
+    let is_stored = outcome.recv().unwrap();
+    let mut told = told.lock().unwrap();
+    let after = (is_stored && told.begun == ended).then_some(ended);
+    told.sent.push(Sent {
+        body: body.to_owned(),
+        placed: placed[0],
+        after,
+    });
+}
+
+fn truncate(store: &Store, told: &Mutex<Told>) {
+    let to = {
+        let mut told = told.lock().unwrap();
+        if told.sent.is_empty() {
+            return;
+        }
+        told.begun += 1;
+        let at = thread_rng().gen_range(0..told.sent.len());
+        told.sent[at].placed.log_offset
+    };
+    match store.truncate(to) {
+        // An earlier one has dropped it.
+        Ok(()) | Err(StoreError::Layout(_)) => {}
+        Err(error) => panic!("{error}"),
+    }
+    told.lock().unwrap().ended += 1;
+}
+
+/// A reader sees whole messages that follow each other, whatever is dropped meanwhile.
+fn look(store: &Store) {
+    let found = read(store, "a", 0, 0);
+    for (one, at) in found.iter().zip(0..) {
+        assert_eq!(one.queue_offset, at, "{found:?}");
+        let _ = store.record_at(message::LogOffset(one.log_offset));
+    }
+}
+
+fn must_be_whole(store: &Store, told: &Told) {
+    let found = read(store, "a", 0, 0);
+    assert_eq!(found.len() as i64, store.max_offset("a", 0).0);
+    for sent in told.sent.iter().filter(|sent| sent.after == Some(told.ended)) {
+        assert!(found.iter().any(|one| one.body == sent.body), "lost: {}", sent.body);
+    }
+    store.keep_now().unwrap();
+    for (one, at) in found.iter().zip(0..) {
+        assert_eq!(one.queue_offset, at, "{found:?}");
+        let sent = told.sent.iter().find(|sent| sent.body == one.body).expect("sent");
+        assert_eq!(
+            (one.queue_offset, one.log_offset),
+            (sent.placed.queue_offset.0, sent.placed.log_offset.0)
+        );
+        let by_key = store.query("a", key_of(&one.body), 0, i64::MAX, 8).unwrap().records.len();
+        assert_eq!(by_key, 1, "{} by its key", one.body);
+    }
+}
+
+pub(crate) fn truncation(mode: FlushMode) {
+    let world = World::new(mode);
+    let told: Arc<Mutex<Told>> = Arc::default();
+    let spawn = |act: fn(&Store, &Mutex<Told>)| {
+        let (store, told) = (world.store.clone(), told.clone());
+        thread::spawn(move || act(&store, &told))
+    };
+    let threads = [
+        spawn(|store, told| (0..3).for_each(|n| send(store, told, &format!("a-{n:03}")))),
+        spawn(|store, told| (3..5).for_each(|n| send(store, told, &format!("a-{n:03}-{}", "x".repeat(1_500))))),
+        spawn(|store, told| (0..2).for_each(|_| truncate(store, told))),
+        spawn(|store, _| (0..3).for_each(|_| look(store))),
+    ];
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let told = told.lock().unwrap();
+    must_be_whole(&world.store, &told);
+    let killed = world.disk.process_killed();
+    world.store.close().expect("it stops");
+    let back = open(&killed, mode);
+    must_be_whole(&back, &told);
+    back.close().expect("it stops");
+    let disk: std::sync::Arc<dyn store::disk::Disk> = std::sync::Arc::new(killed);
+    let report = check(&disk, &InspectOptions::of(&options(mode)), &mut |_| {}).expect("the directory can be looked at");
+    assert!(!report.is_damaged(), "a check finds {:#?}", report.findings);
+}
