@@ -53,12 +53,12 @@ pub struct Checkpoint {
     /// Log offset up to which replicas have confirmed.
     pub confirmed: LogOffset,
     /// How far log, queues and index are synced. `None` when this store was never ours, or the part was damaged.
-    pub progress: Option<Progress>,
+    pub progress: Option<SyncedOffsets>,
 }
 
 /// How far log, and what is derived from it, are synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct SyncedOffsets {
     /// Everything below is in the synced log and in synced queues.
     pub dispatched: LogOffset,
     /// The keys of everything below are in synced index files; at most `dispatched`. Behind it while the index catches up
@@ -115,7 +115,7 @@ impl Checkpoint {
     /// The log ends at `to` now: nothing behind it counts as synced. The times are Apache's, which reads on from the file that they
     /// are in.
     pub(crate) fn truncate(&mut self, to: LogOffset) {
-        self.progress = self.progress.map(|progress| Progress {
+        self.progress = self.progress.map(|progress| SyncedOffsets {
             dispatched: progress.dispatched.min(to),
             indexed: progress.indexed.min(to),
         });
@@ -123,7 +123,7 @@ impl Checkpoint {
 
     /// Notes how far log, queues and index were synced; the last record before `progress.dispatched` was stored at
     /// `timestamp_ms`.
-    pub fn advance(&mut self, progress: Progress, timestamp_ms: i64) {
+    pub fn advance(&mut self, progress: SyncedOffsets, timestamp_ms: i64) {
         assert!(
             progress.indexed <= progress.dispatched,
             "the index is ahead of the queues: {progress:?}"
@@ -173,12 +173,12 @@ impl Checkpoint {
             index_timestamp: long(16),
             master_flushed: LogOffset(long(24)),
             confirmed: LogOffset(long(32)),
-            progress: Progress::decode(bytes.get(OURS..).unwrap_or_default()),
+            progress: SyncedOffsets::decode(bytes.get(OURS..).unwrap_or_default()),
         }
     }
 }
 
-impl Progress {
+impl SyncedOffsets {
     fn decode(ours: &[u8]) -> Option<Self> {
         let offset = |at: usize| {
             let eight = ours.get(at..at + 8)?.try_into().ok()?;
@@ -269,7 +269,7 @@ mod tests {
             index_timestamp: at + 2,
             master_flushed: LogOffset(at + 3),
             confirmed: LogOffset(at + 4),
-            progress: Some(Progress {
+            progress: Some(SyncedOffsets {
                 dispatched: LogOffset(at + 6),
                 indexed: LogOffset(at + 5),
             }),
@@ -300,7 +300,7 @@ mod tests {
             ..Checkpoint::default()
         };
         assert_eq!(checkpoint.safe_timestamp(), 0);
-        let at = |dispatched, indexed| Progress {
+        let at = |dispatched, indexed| SyncedOffsets {
             dispatched: LogOffset(dispatched),
             indexed: LogOffset(indexed),
         };
@@ -334,7 +334,7 @@ mod tests {
         let crc = crc32fast::hash(&ours[..20]);
         ours[20..24].copy_from_slice(&crc.to_be_bytes());
         let both = LogOffset(13);
-        let progress = Progress {
+        let progress = SyncedOffsets {
             dispatched: both,
             indexed: both,
         };

@@ -8,7 +8,7 @@
 //! `indexed = I` only after all keys below I are. If one of these syncs fails, there is no further checkpoint until a restart:
 //! recovery then starts from the last one that is known to be true.
 
-use crate::checkpoint::Progress;
+use crate::checkpoint::SyncedOffsets;
 use crate::derived::Effort;
 use crate::error::StoreError;
 use crate::retention::{self, Decision, Observed, SegmentAge};
@@ -215,7 +215,7 @@ impl Store {
             "published {published} beyond what the log's sync covered, {synced}"
         );
         let before = checkpoint.progress.unwrap_or_default();
-        let mut progress = Progress {
+        let mut progress = SyncedOffsets {
             dispatched: LogOffset(published),
             indexed: LogOffset(published),
         };

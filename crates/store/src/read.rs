@@ -1,7 +1,7 @@
 //! Reads a queue: selects entries, filtered by their tag's hash, then reads the records they name.
 
 use crate::error::StoreError;
-use crate::log::{CommitLog, Place};
+use crate::log::{CommitLog, RecordPlace};
 use crate::queue::{ConsumeQueue, Entry};
 use crate::store::queue_error;
 use bytes::Bytes;
@@ -163,7 +163,7 @@ fn refused(from: QueueOffset, min: QueueOffset, max: QueueOffset) -> Option<(Rea
 struct Selection {
     from: QueueOffset,
     limits: Limits,
-    places: SmallVec<[Place; USUAL]>,
+    places: SmallVec<[RecordPlace; USUAL]>,
     /// Queue offset of each of the places.
     offsets: SmallVec<[QueueOffset; USUAL]>,
     /// Sum of the places' lengths.

@@ -6,7 +6,7 @@ use crate::disk::Disk;
 use crate::dispatch::{Arrivals, Dispatch};
 use crate::error::{AppendError, StoreError};
 use crate::index::{key_hash, tag_hash};
-use crate::log::{CommitLog, Completion, Level, Place, RawAppendError, Ticket};
+use crate::log::{CommitLog, Completion, Level, RawAppendError, RecordPlace, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable, StoreTime};
 use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
@@ -289,7 +289,7 @@ impl Store {
     /// # Errors
     /// The machine's; no record of that size is there. `out` has those before it then.
     pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
-        let places: Vec<Place> = entries.iter().map(Entry::place).collect();
+        let places: Vec<RecordPlace> = entries.iter().map(Entry::place).collect();
         let before = out.len();
         self.log.read_steadily(|| {
             out.truncate(before);

@@ -5,7 +5,7 @@
 //! keeper indexes it from the log, a part in each round, and checkpoints name no offset of the index behind it until that is done.
 
 use super::{Derived, Effort, Restore, Stop};
-use crate::checkpoint::Progress;
+use crate::checkpoint::SyncedOffsets;
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 use crate::index::{KeyIndex, key_hashes};
@@ -261,7 +261,7 @@ impl Derived for Keys {
         Ok(self.missed().is_some())
     }
 
-    fn sync(&self, before: Progress, progress: &mut Progress) -> Result<(), StoreError> {
+    fn sync(&self, before: SyncedOffsets, progress: &mut SyncedOffsets) -> Result<(), StoreError> {
         let published = progress.dispatched;
         self.index_waiting();
         // Before the index is written and synced: what is caught up with after this is not covered.

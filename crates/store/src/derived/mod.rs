@@ -2,7 +2,7 @@
 //!
 //! [`of`] makes the list, in the order in which the parts get a message. Dispatch hands confirmed batches to each, opening restores
 //! each, the keeper lets each do its background work, checkpoint and retention visit each. A new one (timer, filters) is a file here
-//! and a line in [`of`]; when it can be behind the queues it also has an offset in [`Progress`], which is on disk.
+//! and a line in [`of`]; when it can be behind the queues it also has an offset in [`SyncedOffsets`], which is on disk.
 //!
 //! Invariants
 //! - Nothing derived is ahead of the confirmed log, so all of it can be made again from the log.
@@ -15,7 +15,7 @@ mod queues;
 
 pub(crate) use keys::{Distrust, Keys};
 
-use crate::checkpoint::Progress;
+use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;
 use crate::log::{Batch, CommitLog};
 use crate::queue::QueueTable;
@@ -57,7 +57,7 @@ pub(crate) trait Derived: Send + Sync {
     ///
     /// # Errors
     /// `StoreError::Io` if something cannot be written or synced. After a failed sync [`Derived::has_failed`] holds.
-    fn sync(&self, before: Progress, progress: &mut Progress) -> Result<(), StoreError>;
+    fn sync(&self, before: SyncedOffsets, progress: &mut SyncedOffsets) -> Result<(), StoreError>;
 
     /// Whether a sync has failed: what is on the disk is not known, so there is no checkpoint until the next start.
     fn has_failed(&self) -> bool;
@@ -100,7 +100,7 @@ pub(crate) struct Stop {
     /// Where the log is read from.
     pub(crate) from: LogOffset,
     /// What the last checkpoint says.
-    pub(crate) progress: Option<Progress>,
+    pub(crate) progress: Option<SyncedOffsets>,
 }
 
 /// How much of what is behind the log one call of [`Derived::keep`] catches up.

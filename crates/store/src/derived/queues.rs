@@ -1,7 +1,7 @@
 //! Consume queues as something derived from the log.
 
 use super::{Derived, Effort, Restore, Stop};
-use crate::checkpoint::Progress;
+use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;
 use crate::log::{Batch, CommitLog};
 use crate::queue::{Code, ConsumeQueue, Entry, QueueTable};
@@ -41,7 +41,7 @@ impl Derived for QueueTable {
         Ok(self.write_pending().map_err(failed("write"))? > 0)
     }
 
-    fn sync(&self, _: Progress, _: &mut Progress) -> Result<(), StoreError> {
+    fn sync(&self, _: SyncedOffsets, _: &mut SyncedOffsets) -> Result<(), StoreError> {
         self.write_pending().map_err(failed("write"))?;
         Self::sync(self).map_err(failed("sync"))
     }

@@ -48,7 +48,7 @@ pub enum Allocate {
 
 /// One name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct DirEntry {
     /// The name, without the directory.
     pub name: String,
     /// Bytes of the file; 0 for a directory.
@@ -106,7 +106,7 @@ pub trait Disk: Send + Sync + Debug {
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] when the directory is absent.
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
 
     /// Makes a directory and those above it, and syncs the names it made. No error when it is there already.
     ///

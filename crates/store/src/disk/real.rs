@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use super::{Allocate, Disk, DiskFile, Entry, Lock, OpenMode, Space, parent, sys, with_suffix};
+use super::{Allocate, DirEntry, Disk, DiskFile, Lock, OpenMode, Space, parent, sys, with_suffix};
 
 /// The machine's own disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +47,7 @@ impl Disk for RealDisk {
         }
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for found in fs::read_dir(dir)? {
             let found = found?;
@@ -58,7 +58,7 @@ impl Disk for RealDisk {
                 Err(error) => return Err(error),
             };
             let is_dir = metadata.is_dir();
-            entries.push(Entry {
+            entries.push(DirEntry {
                 name,
                 len: if is_dir { 0 } else { metadata.len() },
                 is_dir,

@@ -26,10 +26,10 @@ use std::sync::Arc;
 
 use crate::sync::{Mutex, MutexGuard};
 
-use super::{Allocate, Disk, DiskFile, Entry, Lock, OpenMode, Space, parent, with_suffix};
+use super::{Allocate, DirEntry, Disk, DiskFile, Lock, OpenMode, Space, parent, with_suffix};
 use gate::Gate;
 use handles::{SimulatedFile, SimulatedLock};
-use state::{Change, FileState, NameChange, Names, Node, Plan, Random, State, index};
+use state::{Change, DiskState, FileState, NameChange, Names, Node, Plan, Random, index};
 
 mod gate;
 mod handles;
@@ -56,7 +56,7 @@ pub enum Lasts {
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone)]
-pub struct SimulatedDisk(Arc<Mutex<State>>, Arc<Gate>);
+pub struct SimulatedDisk(Arc<Mutex<DiskState>>, Arc<Gate>);
 
 impl fmt::Debug for SimulatedDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +80,7 @@ impl SimulatedDisk {
     }
 
     fn from_parts(seed: u64, names: Names, files: Vec<FileState>) -> Self {
-        let state = State {
+        let state = DiskState {
             random: Random(seed),
             boot: seed,
             now_ms: 0,
@@ -204,7 +204,7 @@ impl SimulatedDisk {
 }
 
 impl SimulatedDisk {
-    fn on(&self) -> io::Result<MutexGuard<'_, State>> {
+    fn on(&self) -> io::Result<MutexGuard<'_, DiskState>> {
         let state = self.0.lock();
         state.check_on()?;
         Ok(state)
@@ -245,7 +245,7 @@ impl Disk for SimulatedDisk {
         }
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let state = self.on()?;
         state.check_dir(dir)?;
         let inside = state.names.iter().filter(|(path, _)| path.as_path() != dir && parent(path) == dir);
@@ -320,10 +320,10 @@ impl Disk for SimulatedDisk {
     }
 }
 
-fn entry(state: &State, path: &Path, node: Node) -> Option<Entry> {
+fn entry(state: &DiskState, path: &Path, node: Node) -> Option<DirEntry> {
     let name = path.file_name()?.to_str()?.to_owned();
     Some(match node {
-        Node::Dir => Entry {
+        Node::Dir => DirEntry {
             name,
             len: 0,
             is_dir: true,
@@ -331,7 +331,7 @@ fn entry(state: &State, path: &Path, node: Node) -> Option<Entry> {
         },
         Node::File(id) => {
             let file = &state.files[id];
-            Entry {
+            DirEntry {
                 name,
                 len: file.content.len() as u64,
                 is_dir: false,

@@ -41,11 +41,11 @@ pub struct KeyIndex {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: IndexOptions,
-    state: RwLock<State>,
+    state: RwLock<IndexState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct IndexState {
     /// Files that are not put into any more, oldest first.
     older: Vec<Arc<IndexFile>>,
     filling: Option<Filling>,
@@ -62,7 +62,7 @@ struct State {
 
 /// What a query found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct IndexHits {
     /// Log offsets of records that may have the key, newest first.
     pub log_offsets: Vec<LogOffset>,
     /// Store timestamp of the record indexed last, in ms; 0 when there is none.
@@ -98,7 +98,7 @@ impl KeyIndex {
     }
 
     /// Goes on with the newest file when it has room.
-    fn fill_newest(&self, state: &mut State) -> io::Result<()> {
+    fn fill_newest(&self, state: &mut IndexState) -> io::Result<()> {
         let has_room = |newest: &Arc<IndexFile>| newest.is_readable && newest.header.next < self.options.items;
         if let Some(newest) = state.older.pop_if(|newest| has_room(newest)) {
             let file = self.disk.open(&newest.path, OpenMode::Write)?;
@@ -138,7 +138,7 @@ impl KeyIndex {
         Ok(())
     }
 
-    fn put_key(&self, state: &mut State, key_hash: i32, log_offset: i64, store_timestamp: i64) -> io::Result<()> {
+    fn put_key(&self, state: &mut IndexState, key_hash: i32, log_offset: i64, store_timestamp: i64) -> io::Result<()> {
         if state.filling.as_ref().is_none_or(|filling| filling.room() == 0) {
             self.turn(state, store_timestamp)?;
         }
@@ -149,7 +149,7 @@ impl KeyIndex {
     }
 
     /// Turns to the next file, once all of the one before is written.
-    fn turn(&self, state: &mut State, store_timestamp: i64) -> io::Result<()> {
+    fn turn(&self, state: &mut IndexState, store_timestamp: i64) -> io::Result<()> {
         if let Some(full) = &mut state.filling {
             // Synced with those that are not being filled any more.
             full.write()?;
@@ -173,7 +173,7 @@ impl KeyIndex {
     }
 
     /// Makes a file, named by the time (UTC) so that it sorts after all others.
-    fn create(&self, state: &State, store_timestamp: i64) -> io::Result<Filling> {
+    fn create(&self, state: &IndexState, store_timestamp: i64) -> io::Result<Filling> {
         let newest = state
             .filling
             .as_ref()
@@ -202,7 +202,7 @@ impl KeyIndex {
     ///
     /// # Errors
     /// Whatever the machine says.
-    pub fn query(&self, topic: &str, key: &str, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<Found> {
+    pub fn query(&self, topic: &str, key: &str, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
         self.query_hash(key_hash(topic, key), begin_ms, end_ms, max)
     }
 
@@ -211,7 +211,7 @@ impl KeyIndex {
     ///
     /// # Errors
     /// Whatever the machine says.
-    pub fn query_hash(&self, key_hash: i32, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<Found> {
+    pub fn query_hash(&self, key_hash: i32, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
         let wanted = Wanted {
             key_hash,
             begin: begin_ms,
@@ -246,7 +246,7 @@ impl KeyIndex {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Found {
+        Ok(IndexHits {
             log_offsets: log_offsets.into_iter().map(LogOffset).collect(),
             last_timestamp: last.end_timestamp,
             last_log_offset: LogOffset(last.end_log),
@@ -260,21 +260,13 @@ impl KeyIndex {
         (LogOffset(last.end_log), last.end_timestamp)
     }
 
-    /// Bytes of all files.
-    #[must_use]
-    pub fn total_len(&self) -> u64 {
-        let state = self.state.read();
-        let files = state.older.len() + usize::from(state.filling.is_some()) + usize::from(state.next.is_some());
-        self.options.file_len().saturating_mul(files as u64)
-    }
-
     /// Writes to files what was put and is in memory only.
     ///
     /// # Errors
     /// I/O errors; [`io::ErrorKind::StorageFull`] in a file whose blocks are not reserved (a Java broker's). What was not
     /// written stays in memory for the next call.
     pub fn write(&self) -> io::Result<()> {
-        let State { filling, is_unsynced, .. } = &mut *self.state.write();
+        let IndexState { filling, is_unsynced, .. } = &mut *self.state.write();
         let Some(filling) = filling.as_mut().filter(|filling| filling.is_dirty()) else {
             return Ok(());
         };
@@ -387,7 +379,7 @@ impl KeyIndex {
     }
 }
 
-impl State {
+impl IndexState {
     fn newest_header(&self) -> Header {
         let filling = self.filling.as_ref().map(|filling| filling.known.header);
         filling

@@ -50,7 +50,7 @@ pub struct Progress {
 /// # Errors
 /// The directory is no store, or the disk refuses to be read: then nothing can be said.
 pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn FnMut(Progress)) -> Result<Report, StoreError> {
-    let state = State::of(&**disk, options)?;
+    let state = Directory::of(&**disk, options)?;
     let mut findings = Findings::default();
     state.tell(&**disk, options, &mut findings)?;
     let files = LogFiles::list(disk, &options.log_dir)?;
@@ -102,13 +102,13 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
 
 /// How the directory was left.
 #[derive(Debug)]
-struct State {
+struct Directory {
     in_use: bool,
     stopped_in_order: bool,
     checkpoint: Option<Checkpoint>,
 }
 
-impl State {
+impl Directory {
     fn of(disk: &dyn Disk, options: &InspectOptions) -> Result<Self, StoreError> {
         let exists = |path: &std::path::Path| disk.exists(path).map_err(|e| StoreError::io("look for", path, e));
         if !exists(&options.log_dir)? {
@@ -272,7 +272,7 @@ impl Walk {
         Ok(())
     }
 
-    fn finish(mut self, state: State, options: &InspectOptions, files: &LogFiles) -> Result<Report, StoreError> {
+    fn finish(mut self, state: Directory, options: &InspectOptions, files: &LogFiles) -> Result<Report, StoreError> {
         let end = self.log.end_offset;
         if let Some(hole) = self.pending.take().filter(|hole| hole.to > hole.from) {
             self.findings

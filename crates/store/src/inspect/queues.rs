@@ -557,7 +557,7 @@ impl Files<'_> {
 }
 
 /// The names in a directory; none when it is absent.
-pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<crate::disk::Entry>, StoreError> {
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<crate::disk::DirEntry>, StoreError> {
     match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found.map_err(|e| StoreError::io("list", dir, e)),

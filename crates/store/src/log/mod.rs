@@ -14,8 +14,7 @@
 //! # Invariants
 //!
 //! - `flushed <= written <= end` and `published <= confirmed <= written`; each only grows, but for a truncation ([`truncate`]).
-//!   Under SYNC_FLUSH
-//!   `confirmed <= flushed`.
+//!   Under SYNC_FLUSH `confirmed <= flushed`.
 //! - Queues and index never name bytes beyond the confirmed offset, so that whoever finds an entry can read its record.
 //! - After a failed write or sync nothing is written any more until a restart: what the disk holds is then found out by
 //!   recovery, not guessed ([`CommitLog::failure`]).
@@ -36,7 +35,7 @@ pub(crate) mod window;
 pub use raw::RawAppendError;
 
 pub(crate) use append::{Batch, IndexedRecord};
-pub(crate) use read::Place;
+pub(crate) use read::RecordPlace;
 pub(crate) use recover::{begins_before, erase_after, is_record, scan, scan_part, start_by_time, write_again};
 
 use crate::disk::Disk;

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 /// Where a record is: its log offset and its length in bytes, as a queue entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RecordPlace {
     pub(crate) log_offset: LogOffset,
     pub(crate) size: i32,
 }
 
-impl Place {
+impl RecordPlace {
     /// The length; 0 for one that no record has.
     fn len(self) -> usize {
         usize::try_from(self.size).unwrap_or(0)
@@ -25,7 +25,7 @@ impl Place {
 
 /// What bytes of the log that look like a record say of themselves.
 pub(crate) struct Claim {
-    pub(crate) place: Place,
+    pub(crate) place: RecordPlace,
     pub(crate) topic: String,
     pub(crate) queue_id: i32,
     pub(crate) queue_offset: QueueOffset,
@@ -40,7 +40,7 @@ impl CommitLog {
     ///
     /// # Errors
     /// The machine's; a place outside the log or where no record of that size stands. Those before it are in `out`, too.
-    pub(crate) fn read_all(&self, places: &[Place], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+    pub(crate) fn read_all(&self, places: &[RecordPlace], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut rest = self.read_tail(places, out);
         if reach == Reach::Memory {
             return Ok(rest.is_empty());
@@ -56,7 +56,7 @@ impl CommitLog {
     }
 
     /// Reads what is in memory, up to the first place that is not; those from there on are left.
-    fn read_tail<'p>(&self, places: &'p [Place], out: &mut Vec<Bytes>) -> &'p [Place] {
+    fn read_tail<'p>(&self, places: &'p [RecordPlace], out: &mut Vec<Bytes>) -> &'p [RecordPlace] {
         let tail = self.tail.read();
         for (read, place) in places.iter().enumerate() {
             match tail.slice(place.log_offset.0, place.len()) {
@@ -68,7 +68,7 @@ impl CommitLog {
     }
 
     /// Reads records into one buffer.
-    fn read_files(&self, places: &[Place], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+    fn read_files(&self, places: &[RecordPlace], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut buffer = vec![0; bytes_of(places)];
         let mut read = 0;
         let outcome = self.fill(&mut buffer, places, reach, &mut read);
@@ -87,7 +87,7 @@ impl CommitLog {
     }
 
     /// Fills a buffer with records, those that stand together with one call; `read` counts them.
-    fn fill(&self, mut buffer: &mut [u8], mut places: &[Place], reach: Reach, read: &mut usize) -> Result<bool, StoreError> {
+    fn fill(&self, mut buffer: &mut [u8], mut places: &[RecordPlace], reach: Reach, read: &mut usize) -> Result<bool, StoreError> {
         while let Some(first) = places.first() {
             let (segment, count) = self.standing_together(places)?;
             let (together, rest) = places.split_at(count);
@@ -102,7 +102,7 @@ impl CommitLog {
     }
 
     /// The file that the first place is in, and how many of the places follow each other there without a gap.
-    fn standing_together(&self, places: &[Place]) -> Result<(Arc<Segment>, usize), StoreError> {
+    fn standing_together(&self, places: &[RecordPlace]) -> Result<(Arc<Segment>, usize), StoreError> {
         let first = places[0];
         let segment = self.segments.holding(first.log_offset.0).ok_or_else(|| missing(first))?;
         let (mut end, mut count) = (first.log_offset.0, 0);
@@ -124,7 +124,7 @@ impl CommitLog {
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
-    pub(crate) fn stored_at(&self, place: Place) -> Result<Option<i64>, StoreError> {
+    pub(crate) fn stored_at(&self, place: RecordPlace) -> Result<Option<i64>, StoreError> {
         if let Some(record) = self.tail.read().slice(place.log_offset.0, place.len()) {
             return Ok(record::peek_store_timestamp(&record));
         }
@@ -156,7 +156,7 @@ impl CommitLog {
         let topic_at = offset.0 + front.topic_at as i64;
         let topic = read(topic_at, 2 + names::MAX_RETRY_TOPIC_LEN)?;
         Ok(Claim {
-            place: Place {
+            place: RecordPlace {
                 log_offset: offset,
                 size: front.size as i32,
             },
@@ -185,7 +185,7 @@ impl CommitLog {
             return Err(missing());
         }
         let mut found = Vec::with_capacity(1);
-        let place = Place {
+        let place = RecordPlace {
             log_offset: offset,
             size: size as i32,
         };
@@ -195,25 +195,25 @@ impl CommitLog {
 }
 
 /// How many of the places fit into one buffer; one at least. No memory is taken for a size that no record in a file can have.
-fn count_for_a_buffer(places: &[Place], file_len: i64) -> Result<usize, StoreError> {
-    let is_possible = |place: &Place| place.size >= record::MIN_LEN as i32 && i64::from(place.size) <= file_len;
+fn count_for_a_buffer(places: &[RecordPlace], file_len: i64) -> Result<usize, StoreError> {
+    let is_possible = |place: &RecordPlace| place.size >= record::MIN_LEN as i32 && i64::from(place.size) <= file_len;
     let possible = places.iter().take_while(|place| is_possible(place)).count();
     if let (0, Some(place)) = (possible, places.first()) {
         return Err(missing(*place));
     }
     let mut bytes = 0;
-    let fits = |place: &&Place| {
+    let fits = |place: &&RecordPlace| {
         bytes += place.len();
         bytes <= BUFFER_BYTES
     };
     Ok(places[..possible].iter().take_while(fits).count().max(1))
 }
 
-fn bytes_of(places: &[Place]) -> usize {
+fn bytes_of(places: &[RecordPlace]) -> usize {
     places.iter().map(|place| place.len()).sum()
 }
 
-fn missing(place: Place) -> StoreError {
+fn missing(place: RecordPlace) -> StoreError {
     StoreError::Corrupt(format!("no record of {} bytes at log offset {}", place.size, place.log_offset))
 }
 

@@ -13,7 +13,7 @@ use message::{LogOffset, QueueOffset};
 use super::due::Code;
 use super::entry::{ENTRY_LEN, Entry};
 use super::files::{Extent, QueueFiles};
-use super::synced::Synced;
+use super::synced::{LastRun, Synced};
 
 /// Bytes of an entry, as a place in the queue is counted.
 pub(super) const LEN: i64 = ENTRY_LEN as i64;
@@ -35,12 +35,12 @@ pub struct ConsumeQueue {
     pub(super) min_log_offset: AtomicI64,
     pub(super) log_end: AtomicI64,
     pub(super) on_disk: Mutex<OnDisk>,
-    pub(super) tail: Mutex<Tail>,
+    pub(super) tail: Mutex<Unwritten>,
 }
 
 /// What was published and not yet written to a file.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct Unwritten {
     pub(super) entries: VecDeque<Entry>,
     /// Queue offset of the first of them; all before it are in files.
     pub(super) written: i64,
@@ -82,7 +82,7 @@ impl OnDisk {
     }
 }
 
-impl Tail {
+impl Unwritten {
     /// What will be synced when all files are.
     pub(super) fn synced_after(&self) -> Synced {
         Synced {
@@ -138,16 +138,16 @@ impl ConsumeQueue {
         }
     }
 
-    /// A queue as its files have it. `last_run` is what the last run knew to be synced of all queues, and of this one.
-    pub(super) fn open(files: QueueFiles, last_run: Option<Option<Synced>>) -> io::Result<Self> {
+    /// A queue as its files have it.
+    pub(super) fn open(files: QueueFiles, last_run: LastRun) -> io::Result<Self> {
         let queue = Self::fresh(files);
         let mut on_disk = queue.on_disk.lock();
         let found = queue.files.find()?;
         (on_disk.extent, on_disk.strays) = (found.extent, found.strays);
-        on_disk.limit = last_run.map_or(i64::MAX, |this| this.map_or(0, |synced| synced.max));
+        on_disk.limit = last_run.limit();
         if on_disk.extent != Extent::default() {
-            let end = match last_run.flatten() {
-                Some(synced) if queue.files.ends_at(on_disk.extent, synced)? => synced.max * LEN,
+            let end = match last_run {
+                LastRun::Synced(synced) if queue.files.ends_at(on_disk.extent, synced)? => synced.max * LEN,
                 _ => queue.files.written_end(on_disk.extent, i64::MAX, i64::MAX)?,
             };
             queue.settle(&mut on_disk, end)?;
@@ -313,7 +313,7 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    pub(super) fn forget_tail(&self, tail: &mut Tail) {
+    pub(super) fn forget_tail(&self, tail: &mut Unwritten) {
         self.files.shared.pending.fetch_sub(tail.entries.len() as i64, Ordering::Relaxed);
         tail.entries = VecDeque::new();
     }

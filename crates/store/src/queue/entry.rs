@@ -8,7 +8,7 @@
 //!
 //! Integers are big-endian. All zeros is "not written yet": a record has a length.
 
-use crate::log::Place;
+use crate::log::RecordPlace;
 use message::LogOffset;
 
 /// Bytes of an entry on disk.
@@ -46,8 +46,8 @@ impl Entry {
     }
 
     /// Where the record is in the log.
-    pub(crate) const fn place(&self) -> Place {
-        Place {
+    pub(crate) const fn place(&self) -> RecordPlace {
+        RecordPlace {
             log_offset: LogOffset(self.log_offset),
             size: self.size,
         }

@@ -34,7 +34,7 @@ pub(super) struct QueueFiles {
 
 /// What a look at the directory found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundFiles {
     pub(super) extent: Extent,
     /// Files before a hole, which are not part of the row: a power cut took the removal of these back and not that of the
     /// ones behind them.
@@ -213,7 +213,7 @@ impl QueueFiles {
 
     /// Looks at the directory: which files there are. A last file that was not made to its length (by a Java broker that
     /// was killed) is lengthened; a row of files with a hole is used from the hole on.
-    pub(super) fn find(&self) -> io::Result<Found> {
+    pub(super) fn find(&self) -> io::Result<FoundFiles> {
         let file_len = self.shared.file_len;
         let mut files: Vec<(i64, u64)> = Vec::new();
         for entry in self.shared.disk.list(&self.dir())? {
@@ -226,7 +226,7 @@ impl QueueFiles {
         }
         files.sort_unstable();
         let Some((last, last_len)) = files.last().copied() else {
-            return Ok(Found::default());
+            return Ok(FoundFiles::default());
         };
         for (base, len) in &files {
             if base % file_len != 0 || (*len != file_len as u64 && (base, *len) != (&last, last_len)) || *len > file_len as u64 {
@@ -245,7 +245,7 @@ impl QueueFiles {
             first -= file_len;
         }
         let strays = files.iter().map(|(base, _)| *base).take_while(|base| *base < first).collect();
-        Ok(Found {
+        Ok(FoundFiles {
             extent: Extent {
                 first,
                 end: last + file_len,

@@ -23,12 +23,12 @@ pub(crate) struct OpenFiles {
 #[derive(Debug, Default)]
 struct Open {
     places: FxHashMap<Key, usize>,
-    files: Vec<Place>,
+    files: Vec<OpenFile>,
     hand: usize,
 }
 
 #[derive(Debug)]
-struct Place {
+struct OpenFile {
     key: Key,
     file: Arc<dyn DiskFile>,
     used: bool,
@@ -86,8 +86,8 @@ impl Open {
         Some(Arc::clone(&place.file))
     }
 
-    fn put(&mut self, key: Key, file: Arc<dyn DiskFile>, max: usize) -> Option<Place> {
-        let place = Place { key, file, used: true };
+    fn put(&mut self, key: Key, file: Arc<dyn DiskFile>, max: usize) -> Option<OpenFile> {
+        let place = OpenFile { key, file, used: true };
         if let Some(at) = self.places.get(&key) {
             return Some(std::mem::replace(&mut self.files[*at], place));
         }
@@ -113,7 +113,7 @@ impl Open {
         }
     }
 
-    fn remove(&mut self, at: usize) -> Place {
+    fn remove(&mut self, at: usize) -> OpenFile {
         let removed = self.files.swap_remove(at);
         self.places.remove(&removed.key);
         if let Some(moved) = self.files.get(at) {

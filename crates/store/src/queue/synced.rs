@@ -34,6 +34,35 @@ pub(super) struct Synced {
     pub(super) log_end: i64,
 }
 
+/// What the file of the last run says of one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastRun {
+    /// There is no file, or a damaged one.
+    Unknown,
+    /// The queue was not on the disk.
+    Absent,
+    /// So far it was.
+    Synced(Synced),
+}
+
+impl LastRun {
+    /// What a file, if there is one, says of a queue.
+    pub(super) fn of(known: Option<&SyncedQueues>, topic: &str, queue_id: i32) -> Self {
+        let Some(known) = known else { return Self::Unknown };
+        let synced = known.get(&(topic.to_owned(), queue_id)).copied();
+        synced.map_or(Self::Absent, Self::Synced)
+    }
+
+    /// The queue offset above which a crash may have left anything.
+    pub(super) fn limit(self) -> i64 {
+        match self {
+            Self::Unknown => i64::MAX,
+            Self::Absent => 0,
+            Self::Synced(synced) => synced.max,
+        }
+    }
+}
+
 /// By topic and queue id.
 pub(super) type SyncedQueues = FxHashMap<(String, i32), Synced>;
 

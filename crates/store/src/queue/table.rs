@@ -20,7 +20,7 @@ use super::entry::{ENTRY_LEN, Entry};
 use super::extended;
 use super::files::QueueFiles;
 use super::open_files::OpenFiles;
-use super::synced::{self, SyncedQueues};
+use super::synced::{self, LastRun, SyncedQueues};
 use crate::disk::{Disk, parent, with_suffix};
 
 /// How queue files are kept.
@@ -140,7 +140,7 @@ impl QueueTable {
                 let Some(queue_id) = queue.name.parse::<i32>().ok().filter(|id| queue.is_dir && *id >= 0) else {
                     continue;
                 };
-                let last_run = last_run.map(|known| known.get(&(found.name.clone(), queue_id)).copied());
+                let last_run = LastRun::of(last_run, &found.name, queue_id);
                 let mut files = self.files_of(&topic, queue_id);
                 if some_are_extended {
                     files = files.with_extended()?;

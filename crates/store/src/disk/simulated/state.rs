@@ -15,7 +15,7 @@ pub(super) struct Plan {
     pub(super) lasts: Lasts,
 }
 
-pub(super) struct State {
+pub(super) struct DiskState {
     pub(super) random: Random,
     /// Changes with every power cut.
     pub(super) boot: u64,
@@ -43,7 +43,7 @@ pub(super) type Names = BTreeMap<PathBuf, Node>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     Dir,
-    /// Index into `State::files`.
+    /// Index into `DiskState::files`.
     File(usize),
 }
 
@@ -135,7 +135,7 @@ impl FileState {
 /// Bytes that are taken together.
 const SECTOR: usize = 512;
 
-impl State {
+impl DiskState {
     /// Bytes of all files that have a name: the length of reserved ones, the sectors written of others.
     pub(super) fn used(&self) -> u64 {
         let files = self.names.values().filter_map(|node| match node {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{Change, FileState, NameChange, Names, Node, Random, State, parent};
+use super::{Change, DiskState, FileState, NameChange, Names, Node, Random, parent};
 
 /// How kind the cut is to one file or to the names. Pure randomness would hardly ever keep all or nothing of a long list,
 /// which are the cases that most often happen.
@@ -28,13 +28,13 @@ impl Kindness {
     }
 }
 
-pub(super) fn choose(state: &State, random: &mut Random) -> (Names, Vec<FileState>) {
+pub(super) fn choose(state: &DiskState, random: &mut Random) -> (Names, Vec<FileState>) {
     let names = names(state, random);
     let files = state.files.iter().map(|file| survivor(file, random)).collect();
     (names, files)
 }
 
-fn names(state: &State, random: &mut Random) -> Names {
+fn names(state: &DiskState, random: &mut Random) -> Names {
     let mut names = state.durable_names.clone();
     let kindness = Kindness::choose(random);
     let moment = random.below(state.unsynced_names.len() + 1);
