@@ -7,6 +7,7 @@ use crate::log::Batch;
 use crate::queue::ConsumeQueue;
 use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use crate::sync::{Condvar, Instant, Mutex};
+use message::LogOffset;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -53,10 +54,10 @@ struct KeeperSignal {
 
 impl Dispatch {
     /// To these, after a start: the log ends at `published`.
-    pub(crate) fn new(derived: DerivedList, published: i64) -> Self {
+    pub(crate) fn new(derived: DerivedList, published: LogOffset) -> Self {
         Self {
             derived,
-            published: AtomicI64::new(published),
+            published: AtomicI64::new(published.0),
             last_timestamp: AtomicI64::new(0),
             listener: OnceLock::new(),
             keeper: KeeperSignal::default(),
@@ -84,7 +85,7 @@ impl Dispatch {
         );
         self.derived.iter().for_each(|derived| derived.publish(batches));
         self.last_timestamp.store(last.store_timestamp, Ordering::Relaxed);
-        self.published.store(last.end, Ordering::Release);
+        self.published.store(last.end.0, Ordering::Release);
         self.wake_keeper();
     }
 
@@ -104,8 +105,8 @@ impl Dispatch {
     }
 
     /// The log ends at `to` now.
-    pub(crate) fn truncate(&self, to: i64) {
-        self.published.fetch_min(to, Ordering::AcqRel);
+    pub(crate) fn truncate(&self, to: LogOffset) {
+        self.published.fetch_min(to.0, Ordering::AcqRel);
     }
 
     /// Tells the listener that the log ends earlier now.
@@ -116,8 +117,8 @@ impl Dispatch {
     }
 
     /// End of what is in the queues.
-    pub(crate) fn published(&self) -> i64 {
-        self.published.load(Ordering::Acquire)
+    pub(crate) fn published(&self) -> LogOffset {
+        LogOffset(self.published.load(Ordering::Acquire))
     }
 
     /// Store time of the newest message in the queues; 0 when none came since the start.

@@ -26,7 +26,7 @@ const ROUND: Duration = Duration::from_millis(100);
 struct Memory {
     last_checkpoint: Instant,
     /// What was published at the last checkpoint.
-    covered: i64,
+    covered: LogOffset,
     last_retention: Option<Instant>,
     last_complaint: Option<Instant>,
 }
@@ -39,7 +39,7 @@ impl Store {
         let run = move || {
             let mut memory = Memory {
                 last_checkpoint: Instant::now(),
-                covered: 0,
+                covered: LogOffset(0),
                 last_retention: None,
                 last_complaint: None,
             };
@@ -76,7 +76,7 @@ impl Store {
         }
         let published = self.dispatch.published();
         let dispatched = self.checkpointed();
-        let behind = published - dispatched.max(memory.covered);
+        let behind = published.0 - dispatched.max(memory.covered).0;
         let due =
             behind >= self.options.checkpoint_bytes || (behind > 0 && memory.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
         if due && !self.has_failed_sync() {
@@ -173,7 +173,7 @@ impl Store {
             .segments
             .all()
             .iter()
-            .take_while(|segment| segment.end() <= dispatched)
+            .take_while(|segment| segment.end() <= dispatched.0)
             .count()
     }
 
@@ -211,13 +211,13 @@ impl Store {
         let timestamp = self.dispatch.last_timestamp();
         let synced = self.log.sync_now()?;
         assert!(
-            published <= synced.0,
+            published <= synced,
             "published {published} beyond what the log's sync covered, {synced}"
         );
         let before = checkpoint.progress.unwrap_or_default();
         let mut progress = SyncedOffsets {
-            dispatched: LogOffset(published),
-            indexed: LogOffset(published),
+            dispatched: published,
+            indexed: published,
         };
         for derived in self.dispatch.derived() {
             derived.sync(before, &mut progress)?;
@@ -233,8 +233,8 @@ impl Store {
     }
 
     /// The log offset below which log and queues are in the last checkpoint.
-    fn checkpointed(&self) -> i64 {
-        self.checkpoint.lock().1.dispatched().map_or(0, |at| at.0)
+    fn checkpointed(&self) -> LogOffset {
+        self.checkpoint.lock().1.dispatched().unwrap_or_default()
     }
 }
 

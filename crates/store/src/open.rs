@@ -58,11 +58,11 @@ impl Store {
         let parts = Parts::open(&disk, &options)?;
         let (synced, recovery) = parts.recover(&options, stop)?;
         leave_mark(&*disk, &abort)?;
-        let dispatch = Arc::new(Dispatch::new(parts.derived, recovery.end.0));
+        let dispatch = Arc::new(Dispatch::new(parts.derived, recovery.end));
         let log = Arc::new(CommitLog::new(
             options.log.clone(),
             parts.segments,
-            (recovery.end.0, synced),
+            (recovery.end, LogOffset(synced)),
             dispatch.clone(),
         ));
         let distrust = Distrust::new(disk.clone(), abort);

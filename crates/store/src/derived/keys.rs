@@ -69,7 +69,7 @@ struct Inbox {
     /// How many keys stand in them.
     keys: usize,
     /// End of the log that was looked through for keys.
-    end: i64,
+    end: LogOffset,
     /// A part of the log whose keys are not in memory any more: they are indexed from the log, and until that has come to
     /// its end no keys are gathered here.
     missed: Option<Missed>,
@@ -79,14 +79,14 @@ struct Inbox {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Missed {
     /// Where its first record begins.
-    from: i64,
+    from: LogOffset,
     /// Where it ends.
-    to: i64,
+    to: LogOffset,
 }
 
 impl Inbox {
     /// Drops the keys that wait; they and those from `from` on are for the log to give.
-    fn miss(&mut self, from: i64) {
+    fn miss(&mut self, from: LogOffset) {
         let first = self.records.first().map_or(from, |record| record.log_offset.min(from));
         (self.records, self.keys) = (Vec::new(), 0);
         let from = self.missed.map_or(first, |missed| missed.from.min(first));
@@ -94,7 +94,7 @@ impl Inbox {
     }
 
     /// Drops the keys of records from `to` on, which the log does not have any more.
-    fn truncate(&mut self, to: i64) {
+    fn truncate(&mut self, to: LogOffset) {
         self.records.retain(|record| record.log_offset < to);
         self.keys = count_keys(&self.records);
         self.end = self.end.min(to);
@@ -119,7 +119,7 @@ impl Keys {
     }
 
     /// After a start: the log ends at `end`; with `missed_from` the keys of the records from there on are not indexed yet.
-    fn begin(&self, end: i64, missed_from: Option<i64>) {
+    fn begin(&self, end: LogOffset, missed_from: Option<LogOffset>) {
         *self.inbox.lock() = Inbox {
             end,
             missed: missed_from.filter(|from| *from < end).map(|from| Missed { from, to: end }),
@@ -139,12 +139,9 @@ impl Keys {
     pub(crate) fn index_waiting(&self) {
         let _in_order = self.indexing.lock();
         for record in self.take_keys() {
-            if let Err(error) = self
-                .index
-                .put_record(&record.hashes, LogOffset(record.log_offset), record.store_timestamp)
-            {
+            if let Err(error) = self.index.put_record(&record.hashes, record.log_offset, record.store_timestamp) {
                 self.miss_keys(record.log_offset);
-                tracing::warn!(%error, from = record.log_offset, "keys are indexed later, from the log; until then they are not found");
+                tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
                 return;
             }
         }
@@ -159,18 +156,18 @@ impl Keys {
         *stopped = None;
         let Some(missed) = self.missed() else { return Ok(()) };
         let most = if effort == Effort::Round { CATCH_UP_BYTES } else { i64::MAX };
-        let from = missed.from.max(log.first_offset().0);
-        let to = missed.to.min(from.saturating_add(most));
+        let from = missed.from.max(log.first_offset());
+        let to = missed.to.min(LogOffset(from.0.saturating_add(most)));
         let mut done = from;
-        let indexed = log::scan_part(&log.segments, from, to, |record| {
+        let indexed = log::scan_part(&log.segments, from.0, to.0, |record| {
             let put = put_keys(&self.index, record);
             if put.is_ok() {
-                done = record.log_offset.0 + record.size as i64;
+                done = record.log_offset.plus(record.size);
             }
             put.map_err(Self::failed("write"))
         });
         match indexed {
-            Ok(end) => self.caught_up(end),
+            Ok(end) => self.caught_up(LogOffset(end)),
             Err(_) => {
                 self.caught_up(done);
                 *stopped = Some(Instant::now());
@@ -181,10 +178,10 @@ impl Keys {
 
     /// Where the first key is missing of what was published before an offset.
     fn indexed_before(&self, published: LogOffset) -> LogOffset {
-        self.missed().map_or(published, |missed| LogOffset(missed.from).min(published))
+        self.missed().map_or(published, |missed| missed.from.min(published))
     }
 
-    fn gather_keys(&self, batches: &[Batch], end: i64) {
+    fn gather_keys(&self, batches: &[Batch], end: LogOffset) {
         let mut inbox = self.inbox.lock();
         inbox.end = end;
         if let Some(missed) = &mut inbox.missed {
@@ -212,7 +209,7 @@ impl Keys {
     }
 
     /// The keys of the records from `from` on could not be indexed: they are read from the log again, later.
-    fn miss_keys(&self, from: i64) {
+    fn miss_keys(&self, from: LogOffset) {
         self.inbox.lock().miss(from);
     }
 
@@ -222,7 +219,7 @@ impl Keys {
     }
 
     /// Keys were indexed from the log up to `to`. When no more were missed meanwhile, keys are gathered in memory again.
-    fn caught_up(&self, to: i64) {
+    fn caught_up(&self, to: LogOffset) {
         let mut inbox = self.inbox.lock();
         inbox.missed = inbox
             .missed
@@ -251,7 +248,7 @@ impl Derived for Keys {
         let indexed = stop.progress.map(|progress| progress.indexed.max(self.index.last().0));
         Ok(Box::new(Indexing {
             keys: self,
-            missed_from: indexed.filter(|at| *at < stop.from).map(|at| at.0),
+            missed_from: indexed.filter(|at| *at < stop.from),
         }))
     }
 
@@ -293,7 +290,7 @@ impl Derived for Keys {
 
     fn truncate(&self, to: LogOffset) -> Result<(), StoreError> {
         let _alone = self.indexing.lock();
-        self.inbox.lock().truncate(to.0);
+        self.inbox.lock().truncate(to);
         // The cut looks at files only.
         let cut = self.index.write().and_then(|()| self.index.cut(to, true));
         cut.map_err(Self::failed("truncate"))
@@ -308,7 +305,7 @@ impl Derived for Keys {
 struct Indexing<'a> {
     keys: &'a Keys,
     /// Keys from there on are not in the index.
-    missed_from: Option<i64>,
+    missed_from: Option<LogOffset>,
 }
 
 impl Restore for Indexing<'_> {
@@ -317,13 +314,13 @@ impl Restore for Indexing<'_> {
             && let Err(error) = put_keys(&self.keys.index, record)
         {
             tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
-            self.missed_from = Some(record.log_offset.0);
+            self.missed_from = Some(record.log_offset);
         }
         Ok(())
     }
 
     fn finish(self: Box<Self>, end: LogOffset) {
-        self.keys.begin(end.0, self.missed_from);
+        self.keys.begin(end, self.missed_from);
     }
 }
 
@@ -358,16 +355,23 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
         let index = KeyIndex::open(disk.clone(), Path::new("/index"), IndexOptions { slots: 16, items: 64 }).unwrap();
         let keys = Keys::new(index, 5, Distrust::new(disk, PathBuf::from("/abort")));
-        keys.begin(end, missed_from);
+        keys.begin(LogOffset(end), missed_from.map(LogOffset));
         keys
+    }
+
+    fn missed(from: i64, to: i64) -> Missed {
+        Missed {
+            from: LogOffset(from),
+            to: LogOffset(to),
+        }
     }
 
     fn batch(at: i64, keys: usize) -> Batch {
         Batch {
-            end: at + 100,
+            end: LogOffset(at + 100),
             keys: vec![IndexedRecord {
                 hashes: (0..keys as i32).collect(),
-                log_offset: at,
+                log_offset: LogOffset(at),
                 store_timestamp: 1,
             }],
             ..Batch::default()
@@ -381,12 +385,12 @@ mod tests {
         assert_eq!((keys.missed(), keys.take_keys().len()), (None, 1));
         keys.publish(&[batch(100, 3)]);
         keys.publish(&[batch(200, 3)]);
-        assert_eq!(keys.missed(), Some(Missed { from: 100, to: 300 }));
+        assert_eq!(keys.missed(), Some(missed(100, 300)));
         keys.publish(&[batch(300, 1)]);
-        assert_eq!((keys.missed(), keys.take_keys().len()), (Some(Missed { from: 100, to: 400 }), 0));
-        keys.caught_up(300);
-        assert_eq!(keys.missed(), Some(Missed { from: 300, to: 400 }));
-        keys.caught_up(400);
+        assert_eq!((keys.missed(), keys.take_keys().len()), (Some(missed(100, 400)), 0));
+        keys.caught_up(LogOffset(300));
+        assert_eq!(keys.missed(), Some(missed(300, 400)));
+        keys.caught_up(LogOffset(400));
         keys.publish(&[batch(400, 1)]);
         assert_eq!((keys.missed(), keys.take_keys().len()), (None, 1));
     }
@@ -397,11 +401,11 @@ mod tests {
         keys.publish(&[batch(0, 1), batch(100, 1)]);
         assert_eq!(keys.take_keys().len(), 2);
         keys.publish(&[batch(200, 1)]);
-        keys.miss_keys(100);
-        assert_eq!(keys.missed(), Some(Missed { from: 100, to: 300 }));
+        keys.miss_keys(LogOffset(100));
+        assert_eq!(keys.missed(), Some(missed(100, 300)));
         assert!(keys.take_keys().is_empty());
         let after_a_start = self::keys(500, Some(300));
-        assert_eq!(after_a_start.missed(), Some(Missed { from: 300, to: 500 }));
+        assert_eq!(after_a_start.missed(), Some(missed(300, 500)));
         assert_eq!(self::keys(500, Some(500)).missed(), None);
     }
 }

@@ -32,9 +32,9 @@ pub(crate) type Destination = Arc<ConsumeQueue>;
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// Bytes and where they go; more than one piece only where the log changes files.
-    pub(crate) pieces: SmallVec<[(i64, Bytes); 1]>,
+    pub(crate) pieces: SmallVec<[(LogOffset, Bytes); 1]>,
     /// Offset after the last byte.
-    pub(crate) end: i64,
+    pub(crate) end: LogOffset,
     /// When its messages were stored, epoch ms.
     pub(crate) store_timestamp: i64,
     /// One for each message, in order.
@@ -56,7 +56,7 @@ pub(crate) struct Dispatched {
 #[derive(Clone, Debug)]
 pub(crate) struct IndexedRecord {
     pub(crate) hashes: SmallVec<[i32; 2]>,
-    pub(crate) log_offset: i64,
+    pub(crate) log_offset: LogOffset,
     /// When the record was stored, epoch ms.
     pub(crate) store_timestamp: i64,
 }
@@ -64,9 +64,9 @@ pub(crate) struct IndexedRecord {
 /// What the append lock guards.
 pub(crate) struct AppendState {
     /// Where the next record goes.
-    pub(super) end: i64,
+    pub(super) end: LogOffset,
     /// Where the current file ends.
-    pub(super) segment_end: i64,
+    pub(super) segment_end: LogOffset,
     /// Store timestamp of the record before, epoch ms.
     last_stored_ms: i64,
     chunk: BytesMut,
@@ -80,8 +80,8 @@ pub(crate) struct AppendState {
 }
 
 impl AppendState {
-    pub(super) fn new(end: i64, segments: &Segments) -> Self {
-        let segment_end = segments.last().map_or(end, |s| s.end());
+    pub(super) fn new(end: LogOffset, segments: &Segments) -> Self {
+        let segment_end = segments.last().map_or(end, |last| LogOffset(last.end()));
         Self {
             end,
             segment_end,
@@ -106,7 +106,7 @@ impl AppendState {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        self.end + (bytes + FILLER_LEN) as i64 <= self.segment_end
+        self.end.plus(bytes + FILLER_LEN) <= self.segment_end
     }
 }
 
@@ -153,7 +153,7 @@ impl CommitLog {
         let end = {
             let mut state = self.state.lock();
             state.closed = !is_broken(Broken::AppendedWhileClosing);
-            LogOffset(state.end)
+            state.end
         };
         self.wait_published(end)
     }
@@ -206,7 +206,7 @@ impl CommitLog {
         if state.truncating {
             return Err(AppendError::NotWritable("the log is being truncated".to_owned()));
         }
-        let unconfirmed = state.end - self.confirmed().0;
+        let unconfirmed = state.end.0 - self.confirmed().0;
         if unconfirmed > self.options.max_unconfirmed_bytes {
             return Err(AppendError::Busy(format!(
                 "{unconfirmed} bytes wait for the disk, over {} (apogeeMaxUnconfirmedBytes)",
@@ -249,7 +249,7 @@ impl CommitLog {
     pub(crate) fn between_appends(&self, act: impl FnOnce()) -> LogOffset {
         let state = self.state.lock();
         act();
-        LogOffset(state.end)
+        state.end
     }
 
     /// Waits until everything before `end` is published.
@@ -270,10 +270,10 @@ impl CommitLog {
         outcome.map_err(|reason| StoreError::Failed(reason.to_string()))
     }
 
-    fn reached(&self, level: Level) -> i64 {
+    fn reached(&self, level: Level) -> LogOffset {
         match level {
-            Level::Written => self.written().0,
-            Level::Published if is_broken(Broken::AnsweredBeforePublished) => self.written().0,
+            Level::Written => self.written(),
+            Level::Published if is_broken(Broken::AnsweredBeforePublished) => self.written(),
             Level::Published => self.dispatch.published(),
         }
     }
@@ -328,13 +328,13 @@ impl CommitLog {
         );
         for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
             match &mut run {
-                Some(run) if run.takes(*start) => run.push(piece),
+                Some(run) if run.takes(start.0) => run.push(piece),
                 _ => {
                     let segment = self
                         .segments
-                        .holding(*start)
+                        .holding(start.0)
                         .ok_or_else(|| StoreError::Corrupt(format!("no log file for offset {start}")))?;
-                    if let Some(run) = run.replace(Run::new(*start, piece, segment)) {
+                    if let Some(run) = run.replace(Run::new(start.0, piece, segment)) {
                         run.write()?;
                     }
                 }
@@ -438,15 +438,15 @@ impl<'a> Run<'a> {
 }
 
 /// Ends the current file with a filler and goes on in the next one.
-pub(super) fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(i64, Bytes)> {
-    let left = state.segment_end - state.end;
+pub(super) fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, Bytes)> {
+    let left = state.segment_end.0 - state.end.0;
     let filler = (left >= FILLER_LEN as i64).then(|| {
         let mut bytes = BytesMut::with_capacity(FILLER_LEN);
         encode_filler(left as usize, &mut bytes);
         (state.end, bytes.freeze())
     });
-    state.end = next.base;
-    state.segment_end = next.end();
+    state.end = LogOffset(next.base);
+    state.segment_end = LogOffset(next.end());
     filler
 }
 
@@ -481,7 +481,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
         if !hashes.is_empty() {
             batch.keys.push(IndexedRecord {
                 hashes,
-                log_offset,
+                log_offset: LogOffset(log_offset),
                 store_timestamp: 0,
             });
         }
@@ -504,7 +504,7 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
     let start = state.end;
     assert_eq!(drafts.len(), batch.entries.len(), "each message needs its entry");
     for (draft, dispatched) in drafts.iter().zip(&mut batch.entries) {
-        dispatched.entry.log_offset += start;
+        dispatched.entry.log_offset += start.0;
         dispatched.queue_offset = dispatched.queue.assign();
         let placement = Placement {
             queue_offset: dispatched.queue_offset,
@@ -515,11 +515,11 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
         placements.push(placement);
     }
     for key in &mut batch.keys {
-        key.log_offset += start;
+        key.log_offset = start.plus(key.log_offset.0 as usize);
         key.store_timestamp = batch.store_timestamp;
     }
     assert_eq!(state.chunk.len(), bytes, "records do not have the lengths that their entries say");
-    state.end += bytes as i64;
+    state.end = state.end.plus(bytes);
     assert!(
         state.end <= state.segment_end,
         "records end at {}, over the end of their file at {}",
@@ -547,8 +547,8 @@ mod tests {
         let queues = Arc::new(QueueTable::open(disk.clone(), Path::new("/q"), QueueOptions::default(), DueTopic::default()).unwrap());
         let options = StoreOptions::small("/", FlushMode::Async).log;
         let segments = CommitLog::open_segments(disk, Path::new("/log"), &options).unwrap();
-        let dispatch = Arc::new(Dispatch::new(crate::derived::of(&queues, None), 0));
-        let log = CommitLog::new(options, segments, (0, 0), dispatch);
+        let dispatch = Arc::new(Dispatch::new(crate::derived::of(&queues, None), LogOffset(0)));
+        let log = CommitLog::new(options, segments, (LogOffset(0), LogOffset(0)), dispatch);
         let (done, outcome) = mpsc::channel();
         let append = || log.append(&[Draft::new("t", 0, b"x")], &[queues.find_or_create("t", 0)], 1, &mut Vec::new());
         let waits = append().unwrap();
@@ -566,8 +566,8 @@ mod tests {
     #[test]
     fn store_timestamps_are_in_the_order_of_the_log_unless_the_clock_is_set_back() {
         let mut state = AppendState {
-            end: 0,
-            segment_end: 0,
+            end: LogOffset(0),
+            segment_end: LogOffset(0),
             last_stored_ms: 0,
             chunk: BytesMut::new(),
             pending: Vec::new(),

@@ -115,7 +115,7 @@ impl Unconfirmed {
     }
 
     /// Drops what is from `to` on.
-    pub(super) fn truncate(&self, to: i64) {
+    pub(super) fn truncate(&self, to: LogOffset) {
         self.batches.lock().retain_mut(|batch| batch.truncate(to));
     }
 }
@@ -148,7 +148,7 @@ impl CommitLog {
         let confirmable = self.marks.confirmable();
         let batches: Vec<Batch> = {
             let mut waiting = self.unconfirmed.batches.lock();
-            let ready = waiting.iter().take_while(|batch| batch.end <= confirmable.0).count();
+            let ready = waiting.iter().take_while(|batch| batch.end <= confirmable).count();
             waiting.drain(..ready).collect()
         };
         if !batches.is_empty() {
@@ -172,7 +172,7 @@ impl CommitLog {
 /// Where batches end.
 fn end_of(batches: &[Batch]) -> LogOffset {
     assert!(!batches.is_empty(), "there are no batches");
-    LogOffset(batches[batches.len() - 1].end)
+    batches[batches.len() - 1].end
 }
 
 #[cfg(test)]

@@ -65,13 +65,13 @@ pub(crate) enum Level {
 #[must_use = "an append is written by completing it"]
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
-    end: i64,
+    end: LogOffset,
     /// How often the log had been truncated, see [`truncate`].
     truncations: u64,
 }
 
 struct Waiter {
-    end: i64,
+    end: LogOffset,
     level: Level,
     done: Completion,
 }
@@ -94,12 +94,12 @@ pub(crate) struct CommitLog {
 
 impl CommitLog {
     /// A log over opened files that ends at `end`; what is before `synced` is on the disk for sure.
-    pub(crate) fn new(options: LogOptions, segments: Segments, (end, synced): (i64, i64), dispatch: Arc<Dispatch>) -> Self {
+    pub(crate) fn new(options: LogOptions, segments: Segments, (end, synced): (LogOffset, LogOffset), dispatch: Arc<Dispatch>) -> Self {
         Self {
             state: Mutex::new(append::AppendState::new(end, &segments)),
             tail: RwLock::new(Tail::new(options.tail_bytes)),
             segments,
-            marks: confirm::Watermarks::new(options.flush_mode, LogOffset(end), LogOffset(synced)),
+            marks: confirm::Watermarks::new(options.flush_mode, end, synced),
             unconfirmed: confirm::Unconfirmed::default(),
             truncations: truncate::Truncations::default(),
             waiters: Mutex::default(),

@@ -89,14 +89,14 @@ impl CommitLog {
         let _guard = FailOnPanic(self);
         let mut state = self.state.lock();
         self.check_takes(&state)?;
-        if state.end != at.0 {
-            let end = LogOffset(state.end);
+        if state.end != at {
+            let end = state.end;
             return Err(RawAppendError::NotAtEnd { at, end });
         }
         if state.end == state.segment_end {
             let Some(first) = self.segments.roll() else { return Ok(None) };
-            assert_eq!(first.base, state.end, "the log goes on in the file after the last one");
-            state.segment_end = first.end();
+            assert_eq!(first.base, state.end.0, "the log goes on in the file after the last one");
+            state.segment_end = LogOffset(first.end());
         }
         let ends_file = parsed.as_ref().is_some_and(|parsed| parsed.ends_file);
         let next = if ends_file { self.segments.roll() } else { None };
@@ -173,9 +173,9 @@ impl CommitLog {
                 why: "there are no bytes".to_owned(),
             });
         }
-        batch.end = at.plus(done).0;
+        batch.end = at.plus(done);
         if done > 0 {
-            batch.pieces = smallvec![(at.0, bytes.slice(..done))];
+            batch.pieces = smallvec![(at, bytes.slice(..done))];
         }
         Ok(Parsed { batch, ends_file })
     }
@@ -210,7 +210,7 @@ fn enter(queues: &QueueTable, record: &Record<'_>, batch: &mut Batch) -> Result<
     if !hashes.is_empty() {
         batch.keys.push(IndexedRecord {
             hashes,
-            log_offset: record.log_offset.0,
+            log_offset: record.log_offset,
             store_timestamp: record.store_timestamp,
         });
     }

@@ -59,7 +59,7 @@ impl CommitLog {
     fn read_tail<'p>(&self, places: &'p [RecordPlace], out: &mut Vec<Bytes>) -> &'p [RecordPlace] {
         let tail = self.tail.read();
         for (read, place) in places.iter().enumerate() {
-            match tail.slice(place.log_offset.0, place.len()) {
+            match tail.slice(place.log_offset, place.len()) {
                 Some(record) => out.push(record),
                 None => return &places[read..],
             }
@@ -125,7 +125,7 @@ impl CommitLog {
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
     pub(crate) fn stored_at(&self, place: RecordPlace) -> Result<Option<i64>, StoreError> {
-        if let Some(record) = self.tail.read().slice(place.log_offset.0, place.len()) {
+        if let Some(record) = self.tail.read().slice(place.log_offset, place.len()) {
             return Ok(record::peek_store_timestamp(&record));
         }
         let Some(segment) = self.segments.holding(place.log_offset.0) else {

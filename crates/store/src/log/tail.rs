@@ -4,12 +4,13 @@
 //! arrived takes slices of it: no file, no copy.
 
 use bytes::Bytes;
+use message::LogOffset;
 use std::collections::VecDeque;
 
 /// Pieces of the log in order of offset, not necessarily without gaps (a filler leaves one).
 #[derive(Debug)]
 pub(crate) struct Tail {
-    pieces: VecDeque<(i64, Bytes)>,
+    pieces: VecDeque<(LogOffset, Bytes)>,
     bytes: usize,
     limit: usize,
 }
@@ -24,9 +25,9 @@ impl Tail {
     }
 
     /// Adds the piece that begins at `start`, after all others; forgets the oldest over the limit.
-    pub(crate) fn push(&mut self, start: i64, piece: Bytes) {
+    pub(crate) fn push(&mut self, start: LogOffset, piece: Bytes) {
         debug_assert!(
-            self.pieces.back().is_none_or(|(last, bytes)| last + bytes.len() as i64 <= start),
+            self.pieces.back().is_none_or(|(last, bytes)| last.plus(bytes.len()) <= start),
             "a piece at {start} is not after the others"
         );
         self.bytes += piece.len();
@@ -38,9 +39,9 @@ impl Tail {
     }
 
     /// Forgets what is from `to` on.
-    pub(crate) fn truncate(&mut self, to: i64) {
+    pub(crate) fn truncate(&mut self, to: LogOffset) {
         while let Some((start, last)) = self.pieces.pop_back() {
-            let kept = usize::try_from(to - start).unwrap_or(0).min(last.len());
+            let kept = usize::try_from(to.0 - start.0).unwrap_or(0).min(last.len());
             self.bytes -= last.len() - kept;
             if kept > 0 {
                 self.pieces.push_back((start, last.slice(..kept)));
@@ -50,16 +51,16 @@ impl Tail {
     }
 
     /// The bytes of one record, if they are still here.
-    pub(crate) fn slice(&self, offset: i64, len: usize) -> Option<Bytes> {
+    pub(crate) fn slice(&self, offset: LogOffset, len: usize) -> Option<Bytes> {
         let at = self.pieces.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
         let (start, piece) = self.pieces.get(at)?;
-        let from = usize::try_from(offset - start).ok()?;
+        let from = usize::try_from(offset.0 - start.0).ok()?;
         let to = from.checked_add(len)?;
         (to <= piece.len()).then(|| piece.slice(from..to))
     }
 
     #[cfg(test)]
-    fn first_offset(&self) -> Option<i64> {
+    fn first_offset(&self) -> Option<LogOffset> {
         self.pieces.front().map(|(start, _)| *start)
     }
 }
@@ -71,20 +72,20 @@ mod tests {
     #[test]
     fn slices_come_from_the_piece_that_holds_them() {
         let mut tail = Tail::new(100);
-        tail.push(1000, Bytes::from_static(b"abcdef"));
-        tail.push(2000, Bytes::from_static(b"ghi"));
-        assert_eq!(tail.slice(1002, 3).unwrap(), "cde");
-        assert_eq!(tail.slice(2000, 3).unwrap(), "ghi");
+        tail.push(LogOffset(1000), Bytes::from_static(b"abcdef"));
+        tail.push(LogOffset(2000), Bytes::from_static(b"ghi"));
+        assert_eq!(tail.slice(LogOffset(1002), 3).unwrap(), "cde");
+        assert_eq!(tail.slice(LogOffset(2000), 3).unwrap(), "ghi");
         for (offset, len) in [(999, 1), (1004, 3), (1500, 1), (2003, 1), (-1, 1)] {
-            assert!(tail.slice(offset, len).is_none(), "{offset}+{len}");
+            assert!(tail.slice(LogOffset(offset), len).is_none(), "{offset}+{len}");
         }
     }
 
     #[test]
     fn the_oldest_is_forgotten_over_the_limit() {
         let mut tail = Tail::new(10);
-        (0..10).for_each(|i| tail.push(i * 4, Bytes::from_static(b"1234")));
-        assert_eq!(tail.first_offset(), Some(32));
-        assert!(tail.slice(28, 4).is_none());
+        (0..10).for_each(|i| tail.push(LogOffset(i * 4), Bytes::from_static(b"1234")));
+        assert_eq!(tail.first_offset(), Some(LogOffset(32)));
+        assert!(tail.slice(LogOffset(28), 4).is_none());
     }
 }

@@ -69,12 +69,12 @@ impl CommitLog {
 
     /// Names what was appended up to now. While the append lock is held and nothing is refused no truncation is at work.
     pub(super) fn ticket(&self, state: &AppendState) -> Ticket {
-        self.ticket_for(LogOffset(state.end))
+        self.ticket_for(state.end)
     }
 
     pub(super) fn ticket_for(&self, end: LogOffset) -> Ticket {
         Ticket {
-            end: end.0,
+            end,
             truncations: self.truncations.count.load(Ordering::Acquire),
         }
     }
@@ -145,9 +145,9 @@ impl Truncation<'_> {
     pub(crate) fn erase(&self) -> Result<(), StoreError> {
         let (log, to) = (self.log, self.to);
         log.marks.truncate(to);
-        log.dispatch.truncate(to.0);
-        log.unconfirmed.truncate(to.0);
-        log.tail.write().truncate(to.0);
+        log.dispatch.truncate(to);
+        log.unconfirmed.truncate(to);
+        log.tail.write().truncate(to);
         let erased = erase_after(&log.segments, to.0).and_then(|()| log.sync_file_of(to.0));
         if let Err(error) = erased {
             log.fail(&error.to_string());
@@ -158,10 +158,10 @@ impl Truncation<'_> {
             state.pending.is_empty() && !state.leading,
             "something is being written to a log that is truncated"
         );
-        state.end = to.0;
-        state.segment_end = log.segments.last().map_or(to.0, |last| last.end());
+        state.end = to;
+        state.segment_end = log.segments.last().map_or(to, |last| LogOffset(last.end()));
         drop(state);
-        log.refuse_waiters_after(to.0);
+        log.refuse_waiters_after(to);
         Ok(())
     }
 }
@@ -175,7 +175,7 @@ impl Drop for Truncation<'_> {
 
 impl CommitLog {
     /// Whoever waits for an append that is dropped is told so.
-    fn refuse_waiters_after(&self, to: i64) {
+    fn refuse_waiters_after(&self, to: LogOffset) {
         let dropped: Vec<_> = self.waiters.lock().extract_if(.., |waiter| waiter.end > to).collect();
         let reason: Arc<str> = TRUNCATED.into();
         for waiter in dropped {
@@ -193,8 +193,8 @@ impl Found<'_> {
 
 impl Batch {
     /// Drops its messages from `to` on. Whether some are left.
-    pub(super) fn truncate(&mut self, to: i64) -> bool {
-        self.entries.retain(|dispatched| dispatched.entry.log_offset < to);
+    pub(super) fn truncate(&mut self, to: LogOffset) -> bool {
+        self.entries.retain(|dispatched| dispatched.entry.log_offset < to.0);
         self.keys.retain(|record| record.log_offset < to);
         self.pieces.retain(|(start, _)| *start < to);
         self.end = self.end.min(to);
