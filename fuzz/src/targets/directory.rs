@@ -29,7 +29,7 @@ fn options() -> StoreOptions {
     };
     options.log.segment_bytes = 2048;
     options.log.tail_bytes = 1024;
-    options.log.due = DueTopic {
+    options.due = DueTopic {
         name: "T".into(),
         delays_ms: vec![1_000, 5_000],
     };
