@@ -56,6 +56,17 @@ impl Refusal {
     }
 }
 
+/// Checks the length of a name that is kept; `what` it is stands in the text.
+///
+/// # Errors
+/// It has more than `max` bytes (29).
+pub(crate) fn check_length(what: &str, name: &str, max: usize) -> Result<(), Refusal> {
+    if name.len() <= max {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!("a {what} has {} bytes, allowed are {max}", name.len())))
+}
+
 /// The verb that goes with the name of a feature.
 pub(crate) fn is_or_are(feature: &str) -> &'static str {
     let head = feature.split(" of ").next().unwrap_or(feature);

@@ -43,6 +43,8 @@ pub mod state_file;
 pub mod stats;
 mod store_options;
 mod sync;
+#[cfg(test)]
+mod testing;
 pub mod topic;
 mod unserved;
 pub mod upkeep;

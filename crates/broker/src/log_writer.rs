@@ -116,18 +116,9 @@ impl LogWriter {
 
     /// As [`Self::complete`], always with a call.
     pub fn complete_then(&self, ticket: Ticket, wait: WaitFor, done: impl FnOnce(Result<(), Incomplete>) + Send + 'static) {
-        let mut done = Some(done);
-        let known = self.complete(ticket, wait, || {
-            let done = done.take();
-            move |outcome| {
-                if let Some(done) = done {
-                    done(outcome);
-                }
-            }
-        });
-        if let (Some(outcome), Some(done)) = (known, done) {
-            done(outcome);
-        }
+        let changed = wait.topics.then(|| Arc::clone(&self.changed));
+        self.store
+            .complete_then(ticket, wait.flush, move |outcome| finish(outcome, changed.as_deref(), done));
     }
 }
 

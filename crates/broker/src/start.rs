@@ -117,17 +117,7 @@ impl Broker {
         if !recovery.clean {
             offset::fit(&offsets, &store);
         }
-        let clients = ClientLimits {
-            clients: settings.max_clients,
-            of_one: settings.max_clients_per_connection,
-            subscriptions: settings.max_subscriptions_per_group,
-            subscription_bytes: BytesLimits {
-                all: settings.max_subscription_bytes,
-                of_connection: settings.max_subscription_bytes_per_connection,
-                of_group: settings.max_subscription_bytes_per_group,
-            },
-            expiry_ms: settings.channel_expired_timeout.as_millis() as i64,
-        };
+        let clients = client_limits(&settings);
         let consumers: Arc<Consumers<Channel>> = Arc::new(Consumers::new(clients));
         let notices = Arc::new(Notices::new(consumers.clone()));
         let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
@@ -319,6 +309,20 @@ fn control_thread<T: Send + 'static>(run: impl Future<Output = T> + Send + 'stat
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || runtime.block_on(run))
+}
+
+fn client_limits(settings: &BrokerSettings) -> ClientLimits {
+    ClientLimits {
+        clients: settings.max_clients,
+        of_one: settings.max_clients_per_connection,
+        subscriptions: settings.max_subscriptions_per_group,
+        subscription_bytes: BytesLimits {
+            all: settings.max_subscription_bytes,
+            of_connection: settings.max_subscription_bytes_per_connection,
+            of_group: settings.max_subscription_bytes_per_group,
+        },
+        expiry_ms: settings.channel_expired_timeout.as_millis() as i64,
+    }
 }
 
 fn identity(settings: &BrokerSettings) -> Identity {

@@ -9,6 +9,7 @@ const LAYERS: &[&[&str]] = &[
     // What everything is made with.
     &[
         "arrival",
+        "testing",
         "clock",
         "sync",
         "signal",

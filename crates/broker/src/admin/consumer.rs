@@ -211,6 +211,7 @@ mod tests {
     use crate::clients::table::ClientLimits;
     use crate::clients::table::MAX_FORWARDED_HEADER;
     use crate::clients::table::testing::Recorder;
+    use crate::testing;
     use protocol::Language;
     use protocol::frame::MAX_FRAME_LEN;
     use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel};
@@ -239,11 +240,7 @@ mod tests {
     }
 
     fn frame(fields: &[(&str, &str)]) -> Frame {
-        let mut frame = Frame::request(RequestCode::GetConsumerRunningInfo);
-        for (name, value) in fields {
-            frame.ext.push(name, *value);
-        }
-        frame
+        testing::frame(RequestCode::GetConsumerRunningInfo, fields)
     }
 
     fn outcome(ask: impl FnOnce(Box<dyn FnOnce(Outcome) + Send>)) -> Outcome {

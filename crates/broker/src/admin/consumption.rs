@@ -96,16 +96,13 @@ mod tests {
     use crate::clients::table::ClientLimits;
     use crate::queues::testing::FakeQueues;
     use crate::stats::BrokerStats;
+    use crate::testing;
     use crate::topic::{Spec, TopicLimits, Topics};
     use protocol::RequestCode;
     use std::sync::Arc;
 
     fn frame(fields: &[(&str, &str)]) -> Frame {
-        let mut frame = Frame::request(RequestCode::ViewBrokerStatsData);
-        for (name, value) in fields {
-            frame.ext.push(name, *value);
-        }
-        frame
+        testing::frame(RequestCode::ViewBrokerStatsData, fields)
     }
 
     #[test]

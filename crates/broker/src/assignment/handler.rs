@@ -4,7 +4,7 @@
 
 use super::{ModeError, Modes};
 use crate::errors::Refusal;
-use crate::group::{GroupError, Groups};
+use crate::group::Groups;
 use crate::reply::{Answer, Outcome};
 use crate::topic::Topics;
 use message::names;
@@ -38,12 +38,7 @@ pub fn set(request: &Frame, modes: &Modes, topics: &Topics, (groups, auto_create
     }
     // Compat: as Apache's, a mode makes its group, where groups are made by their first consumer.
     let group = groups.find_or_create(&mode.consumer_group, auto_create, now_ms);
-    group.map_err(|error| match error {
-        GroupError::Missing | GroupError::Name(_) => {
-            Refusal::new(ResponseCode::SubscriptionGroupNotExist, "subscription group does not exist")
-        }
-        other => other.into(),
-    })?;
+    group.map_err(|error| error.into_refusal(|_| "subscription group does not exist".to_owned()))?;
     tracing::info!(
         topic = mode.topic,
         group = mode.consumer_group,

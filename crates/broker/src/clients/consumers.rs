@@ -388,8 +388,8 @@ impl<C: Channel> Group<C> {
     /// last time, `before` what the group was told last, by `teller`.
     fn look_for_hazards(&mut self, group: &str, joining: &Joining<C>, (told, teller): (u64, u64), before: &GroupView, hazards: &Hazards) {
         let channel = joining.member.channel.id();
-        if let Some((one, other)) = self.members.younger_twin(channel) {
-            hazards.twins("consumer", group, one, other, &mut self.warned.twins);
+        if let Some((one, other)) = self.members.later_with_same_client_id(channel) {
+            hazards.same_client_id("consumer", group, one, other, &mut self.warned.same_client_id);
         }
         let Some(subscriptions) = joining.subscriptions.as_deref().filter(|_| told == joining.member.subscribes) else {
             return;
@@ -479,17 +479,17 @@ mod tests {
     #[test]
     fn two_living_clients_of_one_id_are_counted() {
         let consumers = consumers();
-        let twin = |channel| {
+        let heartbeat = |channel| {
             let mut joining = joining(channel, Some(&[("t", 1)]));
             joining.member.client_id = "same".into();
             consumers.join("g", joining).unwrap();
         };
-        twin(1);
+        heartbeat(1);
         // The first may be a connection that nobody has noticed to be gone.
-        twin(2);
-        twin(2);
+        heartbeat(2);
+        heartbeat(2);
         assert_eq!(consumers.hazards().same_client_ids(), 0);
-        twin(1);
+        heartbeat(1);
         assert_eq!(consumers.hazards().same_client_ids(), 1);
         consumers.join("g", joining(3, Some(&[("t", 1)]))).unwrap();
         consumers.join("g", joining(3, Some(&[("t", 1)]))).unwrap();

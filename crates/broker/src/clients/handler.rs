@@ -5,7 +5,7 @@ use super::notify::Notices;
 use super::producers::Producers;
 use super::table::{Channel, ClientError, Member};
 use super::view::Joining;
-use crate::errors::Refusal;
+use crate::errors::{Refusal, check_length};
 use crate::group::{GroupError, Groups};
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
@@ -96,15 +96,9 @@ pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_,
 
 /// Names that are kept as long as the client is online are not longer than any client makes them.
 fn check_names(told: &HeartbeatData) -> Result<(), Refusal> {
-    let producer = told
-        .producers
-        .iter()
-        .map(|group| ("producer group", &group.group_name, names::MAX_GROUP_LEN));
-    let mut all = producer.chain([("client id", &told.client_id, MAX_CLIENT_ID_BYTES)]);
-    match all.find(|(_, name, max)| name.len() > *max) {
-        Some((what, name, max)) => Err(Refusal::invalid(format!("a {what} has {} bytes, allowed are {max}", name.len()))),
-        None => Ok(()),
-    }
+    check_length("client id", &told.client_id, MAX_CLIENT_ID_BYTES)?;
+    let mut producers = told.producers.iter();
+    producers.try_for_each(|group| check_length("producer group", &group.group_name, names::MAX_GROUP_LEN))
 }
 
 impl<C: Channel> Heartbeat<C> {

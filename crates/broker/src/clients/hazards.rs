@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// How often each hazard was seen since the start: once for each heartbeat that showed it.
 #[derive(Debug, Default)]
 pub struct Hazards {
-    twins: AtomicU64,
+    same_client_ids: AtomicU64,
     differing: AtomicU64,
 }
 
 /// What a group was warned of already, since it came online.
 #[derive(Debug, Default)]
 pub(super) struct Warned {
-    pub(super) twins: bool,
+    pub(super) same_client_id: bool,
     pub(super) differing: bool,
 }
 
@@ -25,7 +25,7 @@ impl Hazards {
     /// Heartbeats of a client whose id another connection of its group uses, too.
     #[must_use]
     pub fn same_client_ids(&self) -> u64 {
-        self.twins.load(Relaxed)
+        self.same_client_ids.load(Relaxed)
     }
 
     /// Heartbeats of a client that subscribes to something else than its group.
@@ -35,8 +35,8 @@ impl Hazards {
     }
 
     /// Two connections of a group that are both alive call themselves by one client id.
-    pub(super) fn twins<C: Channel>(&self, kind: &str, group: &str, one: &Member<C>, other: &Member<C>, warned: &mut bool) {
-        self.twins.fetch_add(1, Relaxed);
+    pub(super) fn same_client_id<C: Channel>(&self, kind: &str, group: &str, one: &Member<C>, other: &Member<C>, warned: &mut bool) {
+        self.same_client_ids.fetch_add(1, Relaxed);
         if !std::mem::replace(warned, true) {
             tracing::warn!(
                 group,

@@ -99,8 +99,8 @@ impl<C: Channel> Producers<C> {
         client.add(&member.channel);
         match known.members.refresh(member) {
             Some(old) => {
-                if let Some((one, other)) = known.members.younger_twin(channel) {
-                    self.hazards.twins("producer", group, one, other, &mut known.warned);
+                if let Some((one, other)) = known.members.later_with_same_client_id(channel) {
+                    self.hazards.same_client_id("producer", group, one, other, &mut known.warned);
                 }
                 state.drop_client(&old);
             }

@@ -238,10 +238,10 @@ impl<C: Channel> Members<C> {
     }
 
     /// A member with the client id of the one on this connection that joined after it.
-    pub(super) fn younger_twin(&self, channel: u64) -> Option<(&Member<C>, &Member<C>)> {
+    pub(super) fn later_with_same_client_id(&self, channel: u64) -> Option<(&Member<C>, &Member<C>)> {
         let (member, after) = self.0[self.at(channel)?..].split_first()?;
-        let twin = after.iter().find(|other| other.client_id == member.client_id)?;
-        Some((member, twin))
+        let other = after.iter().find(|other| other.client_id == member.client_id)?;
+        Some((member, other))
     }
 
     fn at(&self, channel: u64) -> Option<usize> {

@@ -19,6 +19,17 @@ impl From<GroupError> for Refusal {
     }
 }
 
+impl GroupError {
+    /// What a request for a group is refused with: that the group is not there (26), with this text, else as any other error. A name that
+    /// is none is of a group that is not there.
+    pub fn into_refusal(self, missing: impl FnOnce(&Self) -> String) -> Refusal {
+        match self {
+            Self::Missing | Self::Name(_) => Refusal::new(ResponseCode::SubscriptionGroupNotExist, missing(&self)),
+            other => other.into(),
+        }
+    }
+}
+
 /// Code 200: makes a group or changes it.
 ///
 /// # Errors
@@ -86,13 +97,8 @@ pub fn delete(request: &Frame, groups: &Groups, forget: impl FnOnce(&str, bool),
 /// There is no such group and it may not be made.
 pub fn get(request: &Frame, groups: &Groups, auto_create: bool, now_ms: i64) -> Outcome {
     let group = GroupHeader::decode(&request.ext)?.group;
-    let rule = groups.find_or_create(group, auto_create, now_ms).map_err(|error| match error {
-        GroupError::Missing | GroupError::Name(_) => {
-            let text = format!("No group in this broker. group: {group}");
-            Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
-        }
-        other => other.into(),
-    })?;
+    let rule = groups.find_or_create(group, auto_create, now_ms);
+    let rule = rule.map_err(|error| error.into_refusal(|_| format!("No group in this broker. group: {group}")))?;
     Ok(Answer::body(json::write(&*rule)))
 }
 

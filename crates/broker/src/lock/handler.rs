@@ -2,7 +2,7 @@
 
 use super::OrderLocks;
 use crate::clients::handler::MAX_CLIENT_ID_BYTES;
-use crate::errors::Refusal;
+use crate::errors::{Refusal, check_length};
 use crate::reply::{Answer, Outcome};
 use message::names;
 use protocol::lock::{LockBatchBody, LockBatchReply};
@@ -25,20 +25,10 @@ pub fn lock(request: &Frame, locks: &OrderLocks, now_ms: i64) -> Outcome {
 /// Names that are kept with a lock are no longer than any client makes them.
 fn check(asked: &LockBatchBody) -> Result<(), Refusal> {
     names::check_group(&asked.consumer_group)?;
-    if asked.client_id.len() > MAX_CLIENT_ID_BYTES {
-        let bytes = asked.client_id.len();
-        return Err(Refusal::invalid(format!(
-            "a client id has {bytes} bytes, allowed are {MAX_CLIENT_ID_BYTES}"
-        )));
-    }
+    check_length("client id", &asked.client_id, MAX_CLIENT_ID_BYTES)?;
     for queue in &asked.queues {
         names::check_topic(&queue.topic)?;
-        if queue.broker_name.len() > MAX_BROKER_NAME_BYTES {
-            let bytes = queue.broker_name.len();
-            return Err(Refusal::invalid(format!(
-                "a broker name has {bytes} bytes, allowed are {MAX_BROKER_NAME_BYTES}"
-            )));
-        }
+        check_length("broker name", &queue.broker_name, MAX_BROKER_NAME_BYTES)?;
     }
     Ok(())
 }

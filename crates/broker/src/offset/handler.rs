@@ -318,16 +318,13 @@ mod tests {
     use super::*;
     use crate::clients::table::ClientLimits;
     use crate::queues::testing::FakeQueues;
+    use crate::testing;
     use crate::topic::{Spec, TopicLimits};
     use protocol::RequestCode;
     use std::sync::Arc;
 
     fn frame(fields: &[(&str, &str)]) -> Frame {
-        let mut frame = Frame::request(RequestCode::QueryConsumerOffset);
-        for (name, value) in fields {
-            frame.ext.push(name, *value);
-        }
-        frame
+        testing::frame(RequestCode::QueryConsumerOffset, fields)
     }
 
     fn place(extra: &[(&str, &str)]) -> Frame {

@@ -3,7 +3,7 @@
 use crate::clients::Consumers;
 use crate::errors::Refusal;
 use crate::filter::TagFilter;
-use crate::group::{GroupError, Groups, Rule};
+use crate::group::{Groups, Rule};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, GroupCounters};
 use crate::topic::{Topic, Topics, is_readable};
@@ -126,13 +126,7 @@ impl Checks {
     fn rule(&self, settings: &BrokerSettings, header: &PullHeader<'_>, now_ms: i64) -> Result<Arc<Rule>, Refusal> {
         let group = header.consumer_group;
         let rule = self.groups.find_or_create(group, settings.auto_create_subscription_group, now_ms);
-        let rule = rule.map_err(|error| match error {
-            GroupError::Missing | GroupError::Name(_) => Refusal::new(
-                ResponseCode::SubscriptionGroupNotExist,
-                format!("subscription group [{group}] does not exist: {error}"),
-            ),
-            other => other.into(),
-        })?;
+        let rule = rule.map_err(|error| error.into_refusal(|missing| format!("subscription group [{group}] does not exist: {missing}")))?;
         if rule.consume_enable {
             Ok(rule)
         } else {

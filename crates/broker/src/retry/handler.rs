@@ -6,7 +6,7 @@
 use super::rules::{self, DLQ_QUEUES, Fate};
 use crate::destination::Destination;
 use crate::errors::Refusal;
-use crate::group::{GroupError, Groups, Rule};
+use crate::group::{Groups, Rule};
 use crate::log_writer::{Incomplete, LogWriter, WaitFor};
 use crate::reply::{Answer, Reply};
 use crate::schedule;
@@ -99,13 +99,8 @@ fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Resul
 /// There is no such group.
 pub(crate) fn rule(groups: &Groups, settings: &BrokerSettings, group: &str, now_ms: i64) -> Result<Arc<Rule>, Refusal> {
     let auto_create = settings.auto_create_subscription_group;
-    groups.find_or_create(group, auto_create, now_ms).map_err(|error| match error {
-        GroupError::Missing | GroupError::Name(_) => {
-            let text = format!("subscription group not exist, {group}: {error}");
-            Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
-        }
-        other => other.into(),
-    })
+    let rule = groups.find_or_create(group, auto_create, now_ms);
+    rule.map_err(|error| error.into_refusal(|missing| format!("subscription group not exist, {group}: {missing}")))
 }
 
 fn retry_topic(with: &GivingBack<'_>, header: &SendBackHeader<'_>, rule: &Rule) -> Result<Arc<Topic>, Refusal> {

@@ -26,7 +26,6 @@ use crate::stats::BrokerStats;
 use crate::topic::Topics;
 use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, stats, topic};
 use net::Connection;
-use net::jobs::Pool;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
 use std::net::{IpAddr, SocketAddr};
@@ -34,21 +33,9 @@ use std::sync::Arc;
 use store::Store;
 use store::disk::Disk;
 
-/// A request with a larger body is not read here but by an `admin` thread: a heartbeat may be as large as a frame.
-const LARGE_BODY_BYTES: usize = 64 << 10;
-/// What a request keeps in memory while it waits for a thread, beside its fields and its body.
-const REQUEST_BYTES: usize = 512;
+mod answering;
 
-/// About how large an answer will be, for [`Connection::owe`].
-#[derive(Clone, Copy)]
-enum Expected {
-    /// A few fields.
-    Fields = 512,
-    /// Some records, or what a client tells of itself.
-    Records = 256 << 10,
-    /// A table, or a part of one.
-    Table = 1 << 20,
-}
+use answering::{Expected, Handled, owed_answer, without_body};
 
 /// A connection, as the tables of clients know it.
 pub type Channel = Arc<Connection>;
@@ -84,18 +71,6 @@ pub struct Routes {
     pub(crate) started_ms: i64,
     /// How this broker stands with its name servers.
     pub(crate) standings: Standings,
-}
-
-/// How a request is dealt with.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made and matched at once; a box would be an allocation a request"
-)]
-enum Dealt {
-    /// This is the answer.
-    Now(Outcome),
-    /// The answer comes by itself.
-    Later,
 }
 
 impl Routes {
@@ -144,150 +119,22 @@ impl Routes {
         SocketAddr::new(self.fixed_ip.unwrap_or_else(|| conn.local().ip()), self.port)
     }
 
-    fn serve_one(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, now: i64) {
-        let reply = Reply::to(conn, frame);
-        let dealt = if frame.body.len() > LARGE_BODY_BYTES && reads_body(frame.code) {
-            self.later(
-                &self.threads.admin,
-                Expected::Fields,
-                frame.clone(),
-                &reply,
-                |routes, frame, answer| {
-                    let conn = answer.connection();
-                    match routes.route(conn, frame, &answer, now_ms()) {
-                        Dealt::Now(outcome) => answer.send(outcome),
-                        Dealt::Later => {}
-                    }
-                },
-            )
-        } else {
-            self.route(conn, frame, &reply, now)
-        };
-        match dealt {
-            Dealt::Now(outcome) => reply.send(outcome),
-            Dealt::Later => {}
-        }
-    }
-
-    /// Has a look-up answered by a thread that may wait for the disk.
-    fn aside(self: &Arc<Self>, frame: &Frame, reply: &Reply, serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static) -> Dealt {
-        let (reader, expected) = (&self.threads.reader, Expected::Fields);
-        self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
-            answer.send(serve(routes, frame));
-        })
-    }
-
-    /// As [`Self::aside`], with an answer that holds messages.
-    fn records(
-        self: &Arc<Self>,
-        frame: &Frame,
-        reply: &Reply,
-        serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
-    ) -> Dealt {
-        let (reader, expected) = (&self.threads.reader, Expected::Records);
-        self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
-            answer.send(serve(routes, frame));
-        })
-    }
-
-    /// Has a request answered that walks over tables, by a thread that nobody's messages wait for.
-    fn by_admin(
-        self: &Arc<Self>,
-        frame: &Frame,
-        reply: &Reply,
-        serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
-    ) -> Dealt {
-        let (admin, expected) = (&self.threads.admin, Expected::Table);
-        self.later(admin, expected, without_body(frame), reply, |routes, frame, answer| {
-            answer.send(serve(routes, frame));
-        })
-    }
-
-    /// Has a request dealt with by another thread; what deals with it has it answered.
-    fn later(
-        self: &Arc<Self>,
-        threads: &Pool,
-        expected: Expected,
-        frame: Frame,
-        reply: &Reply,
-        deal: impl FnOnce(&Arc<Self>, &Frame, Reply) + Send + 'static,
-    ) -> Dealt {
-        let (routes, answer) = (self.clone(), reply.clone());
-        let owed = reply.connection().owe(expected as usize);
-        let bytes = REQUEST_BYTES + frame.ext.memory() + frame.body.len();
-        let job = move || {
-            let unanswered = answer.clone().unless_answered();
-            deal(&routes, &frame, answer);
-            unanswered.was_answered();
-            drop(owed);
-        };
-        match threads.run(reply.connection(), bytes, job) {
-            Ok(()) => Dealt::Later,
-            Err(busy) => Dealt::Now(Err(busy.into())),
-        }
-    }
-
-    /// Gives the answer when what it says is saved and told to the name servers.
-    fn when_settled(&self, outcome: Outcome, reply: &Reply) -> Dealt {
-        if outcome.is_err() {
-            return Dealt::Now(outcome);
-        }
-        let (reply, owed) = (reply.clone(), reply.connection().owe(Expected::Fields as usize));
-        self.changed.when_settled(move |saved| {
-            reply.send(saved.map_err(|reason| Refusal::system(&*reason)).and(outcome));
-            drop(owed);
-        });
-        Dealt::Later
-    }
-
-    /// As [`Self::when_settled`], for an operator's change of offsets, whose table is saved every few seconds otherwise.
-    fn when_offsets_are_saved(&self, outcome: Outcome, reply: &Reply) -> Dealt {
-        if outcome.is_ok() {
-            self.changed.raise();
-        }
-        self.when_settled(outcome, reply)
-    }
-
-    /// Has a request served by a thread that may wait for the disk, and answered when the offsets that it changed are saved.
-    fn aside_until_saved(
-        self: &Arc<Self>,
-        frame: &Frame,
-        reply: &Reply,
-        serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
-    ) -> Dealt {
-        self.later_until_saved(&self.threads.reader, frame, reply, serve)
-    }
-
-    fn later_until_saved(
-        self: &Arc<Self>,
-        threads: &Pool,
-        frame: &Frame,
-        reply: &Reply,
-        serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
-    ) -> Dealt {
-        self.later(threads, Expected::Fields, without_body(frame), reply, |routes, frame, answer| {
-            if let Dealt::Now(outcome) = routes.when_offsets_are_saved(serve(routes, frame), &answer) {
-                answer.send(outcome);
-            }
-        })
-    }
-
     #[allow(clippy::too_many_lines)]
-    fn route(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now: i64) -> Dealt {
+    fn route(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now: i64) -> Handled {
         use RequestCode as Code;
         let Ok(code) = RequestCode::try_from(frame.code) else {
-            return Dealt::Now(Err(unknown(frame.code)));
+            return Handled::Now(Err(unknown(frame.code)));
         };
         let settings = self.settings.current();
-        Dealt::Now(match code {
+        Handled::Now(match code {
             Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage => {
                 remoting::serve(&self.sender, conn, std::slice::from_ref(frame), self.store_host(conn), now);
-                return Dealt::Later;
+                return Handled::Later;
             }
             Code::SendReplyMessage | Code::SendReplyMessageV2 => return self.reply_message(conn, frame, reply, now),
             Code::PullMessage | Code::LitePullMessage => {
                 pull::remoting::serve(&self.puller, conn, frame, now);
-                return Dealt::Later;
+                return Handled::Later;
             }
 
             Code::ConsumerSendMsgBack => return self.give_back(conn, frame, reply),
@@ -314,12 +161,12 @@ impl Routes {
             }
             Code::GetMaxOffset => offset::handler::max(frame, &*self.store),
             Code::GetMinOffset => offset::handler::min(frame, &*self.store),
-            Code::SearchOffsetByTimestamp => return self.aside(frame, reply, |r, f| offset::handler::search(f, &*r.store)),
-            Code::GetEarliestMsgStoretime => return self.aside(frame, reply, |r, f| offset::handler::earliest(f, &*r.store)),
+            Code::SearchOffsetByTimestamp => return self.by_reader(frame, reply, |r, f| offset::handler::search(f, &*r.store)),
+            Code::GetEarliestMsgStoretime => return self.by_reader(frame, reply, |r, f| offset::handler::earliest(f, &*r.store)),
 
             Code::GetAllConsumerOffset => return self.by_admin(frame, reply, |r, _| offset::handler::all(&r.offsets, now_ms())),
             Code::CloneGroupOffset => {
-                return self.later_until_saved(&self.threads.admin, frame, reply, |r, f| {
+                return self.by_until_saved(&self.threads.admin, frame, reply, |r, f| {
                     let auto_create = r.settings.current().auto_create_subscription_group;
                     let make_group = |group: &str| r.groups.find_or_create(group, auto_create, now_ms()).map(drop);
                     offset::handler::clone_group(f, &r.offsets, &r.topics, &r.consumers, make_group)
@@ -328,9 +175,9 @@ impl Routes {
             Code::QueryCorrectionOffset => {
                 return self.by_admin(frame, reply, |r, f| offset::handler::correction(f, &r.offsets, &*r.store));
             }
-            Code::InvokeBrokerToResetOffset => return self.aside_until_saved(frame, reply, Self::reset_offset),
+            Code::InvokeBrokerToResetOffset => return self.by_until_saved(&self.threads.reader, frame, reply, Self::reset_offset),
             Code::GetConsumeStats => {
-                return self.aside(frame, reply, |r, f| {
+                return self.by_reader(frame, reply, |r, f| {
                     offset::handler::progress(f, &r.progress(&r.settings.current().broker_name))
                 });
             }
@@ -342,12 +189,12 @@ impl Routes {
             }
 
             Code::GetTopicStatsInfo => {
-                return self.aside(frame, reply, |r, f| {
+                return self.by_reader(frame, reply, |r, f| {
                     topic::handler::stats(f, &r.topics, &*r.store, &r.settings.current().broker_name)
                 });
             }
             Code::DeleteTopicInBroker => {
-                return self.aside_until_saved(frame, reply, |r, f| {
+                return self.by_until_saved(&self.threads.reader, frame, reply, |r, f| {
                     let beside = topic::handler::Beside {
                         groups: &|topic| r.offsets.groups_of(topic),
                         forget: &|topic| {
@@ -376,13 +223,13 @@ impl Routes {
                 return self.when_settled(outcome, reply);
             }
             Code::DeleteSubscriptiongroup => {
-                return self.later_until_saved(&self.threads.admin, frame, reply, |r, f| {
+                return self.by_until_saved(&self.threads.admin, frame, reply, |r, f| {
                     let forget = |group: &str, with_offsets| r.known().forget_group(group, with_offsets);
                     group::handler::delete(f, &r.groups, forget, now_ms())
                 });
             }
             Code::UpdateAndGetGroupForbidden => {
-                return self.later_until_saved(&self.threads.admin, frame, reply, |r, f| {
+                return self.by_until_saved(&self.threads.admin, frame, reply, |r, f| {
                     group::handler::forbid(f, &r.groups, now_ms())
                 });
             }
@@ -400,7 +247,7 @@ impl Routes {
             Code::GetAllMessageRequestMode => return self.by_admin(frame, reply, |r, _| assignment::handler::all(&r.modes)),
 
             Code::QueryMessage => {
-                return self.records(frame, reply, |r, f| {
+                return self.by(&self.threads.reader, Expected::Records, (frame, reply), |r, f| {
                     let settings = r.settings.current();
                     let most = query::handler::Most {
                         records: settings.max_msgs_num_batch,
@@ -409,7 +256,11 @@ impl Routes {
                     query::handler::by_key(f, &*r.store, most)
                 });
             }
-            Code::ViewMessageById => return self.records(frame, reply, |r, f| query::handler::by_id(f, &*r.store)),
+            Code::ViewMessageById => {
+                return self.by(&self.threads.reader, Expected::Records, (frame, reply), |r, f| {
+                    query::handler::by_id(f, &*r.store)
+                });
+            }
 
             Code::ViewBrokerStatsData => stats::handler::counter(frame, &self.stats),
             Code::QueryTopicConsumeByWho => {
@@ -427,13 +278,13 @@ impl Routes {
                 return self.by_admin(frame, reply, |r, f| admin::consumption::subscription(f, &r.consumers));
             }
             Code::QueryConsumeTimeSpan => {
-                return self.aside(frame, reply, |r, f| {
+                return self.by_reader(frame, reply, |r, f| {
                     admin::consumption::time_spans(f, &r.progress(&r.settings.current().broker_name), now_ms())
                 });
             }
 
             Code::GetBrokerRuntimeInfo => {
-                return self.aside(frame, reply, |r, _| {
+                return self.by_reader(frame, reply, |r, _| {
                     admin::state::state(
                         &r.store,
                         &*r.disk,
@@ -453,22 +304,20 @@ impl Routes {
                     let apply = |settings: &BrokerSettings, _: &[_]| r.store.set_retention(crate::store_options::retention(settings));
                     let outcome = admin::config::update(f, &r.settings, &r.topics, now_ms(), apply);
                     // A permission is told to the name servers.
-                    if let Dealt::Now(outcome) = r.when_settled(outcome, &answer) {
-                        answer.send(outcome);
-                    }
+                    r.when_settled(outcome, &answer).send(&answer);
                 });
             }
-            Code::CleanExpiredConsumequeue => return self.aside(frame, reply, |r, _| admin::clean::queues(&*r.store)),
+            Code::CleanExpiredConsumequeue => return self.by_reader(frame, reply, |r, _| admin::clean::queues(&*r.store)),
             Code::DeleteExpiredCommitlog => admin::clean::expired(&*self.store),
-            Code::CleanUnusedTopic => return self.aside(frame, reply, |r, _| admin::clean::unused_topics(&*r.store, &r.topics)),
-            Code::QueryConsumeQueue => return self.aside(frame, reply, |r, f| admin::entries::entries(f, &r.store, &r.consumers)),
+            Code::CleanUnusedTopic => return self.by_reader(frame, reply, |r, _| admin::clean::unused_topics(&*r.store, &r.topics)),
+            Code::QueryConsumeQueue => return self.by_reader(frame, reply, |r, f| admin::entries::entries(f, &r.store, &r.consumers)),
             Code::GetConsumerRunningInfo => {
                 admin::consumer::running_info(frame, &self.consumers, owed_answer(reply));
-                return Dealt::Later;
+                return Handled::Later;
             }
             Code::InvokeBrokerToGetConsumerStatus => {
                 admin::consumer::status(frame, &self.consumers, owed_answer(reply));
-                return Dealt::Later;
+                return Handled::Later;
             }
             Code::ConsumeMessageDirectly => return self.consume_directly(frame, reply),
 
@@ -591,13 +440,13 @@ impl Routes {
 
     /// Takes a client into its groups, at once unless a retry topic is made for it: that is on the disk and known to the name
     /// servers first. Compat: as with Apache, whose clients ask for it right after the answer and once in 30 s from then on.
-    fn heartbeat(self: &Arc<Self>, frame: &Frame, conn: &Arc<Connection>, reply: &Reply, now: i64) -> Dealt {
+    fn heartbeat(self: &Arc<Self>, frame: &Frame, conn: &Arc<Connection>, reply: &Reply, now: i64) -> Handled {
         let heartbeat = match clients::handler::heartbeat(frame, conn, &self.clients(&self.settings.current()), now) {
             Ok(heartbeat) => heartbeat,
-            Err(refusal) => return Dealt::Now(Err(refusal)),
+            Err(refusal) => return Handled::Now(Err(refusal)),
         };
         if !heartbeat.makes_group {
-            return Dealt::Now(heartbeat.join(&self.notices, &self.producers, &self.stats));
+            return Handled::Now(heartbeat.join(&self.notices, &self.producers, &self.stats));
         }
         let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(Expected::Fields as usize));
         self.changed.when_settled(move |saved| {
@@ -608,14 +457,14 @@ impl Routes {
             reply.send(heartbeat.join(&routes.notices, &routes.producers, &routes.stats));
             drop(owed);
         });
-        Dealt::Later
+        Handled::Later
     }
 
     /// Hands a reply to who asked; what stores it, if it is to be stored, also answers.
-    fn reply_message(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now_ms: i64) -> Dealt {
+    fn reply_message(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now_ms: i64) -> Handled {
         let (at, settings) = (self.store_host(conn), self.settings.current());
         if let Err(refusal) = crate::send::check::time(&settings, now_ms) {
-            return Dealt::Now(Err(refusal));
+            return Handled::Now(Err(refusal));
         }
         let came = request_reply::handler::Came {
             from: conn.peer(),
@@ -634,11 +483,11 @@ impl Routes {
             }
             drop(owed);
         });
-        Dealt::Later
+        Handled::Later
     }
 
     /// Reads the message and hands it to the consumer, whose answer is ours.
-    fn consume_directly(self: &Arc<Self>, frame: &Frame, reply: &Reply) -> Dealt {
+    fn consume_directly(self: &Arc<Self>, frame: &Frame, reply: &Reply) -> Handled {
         let (reader, expected) = (&self.threads.reader, Expected::Records);
         self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
             let with = Directly {
@@ -652,7 +501,7 @@ impl Routes {
     }
 
     /// Reads the message and stores it again.
-    fn give_back(self: &Arc<Self>, conn: &Connection, frame: &Frame, reply: &Reply) -> Dealt {
+    fn give_back(self: &Arc<Self>, conn: &Connection, frame: &Frame, reply: &Reply) -> Handled {
         let store_host = self.store_host(conn);
         let (reader, expected) = (&self.threads.reader, Expected::Fields);
         self.later(reader, expected, without_body(frame), reply, move |routes, frame, answer| {
@@ -725,41 +574,6 @@ impl Routes {
 #[expect(clippy::unnecessary_wraps, reason = "what refuses comes with ACL")]
 fn authorise(_from: &Connection, _request: &Frame) -> Result<(), Refusal> {
     Ok(())
-}
-
-/// Sends an answer that a client has yet to give.
-fn owed_answer(reply: &Reply) -> impl FnOnce(Outcome) + Send + 'static {
-    let (answer, owed) = (reply.clone(), reply.connection().owe(Expected::Records as usize));
-    move |outcome| {
-        answer.send(outcome);
-        drop(owed);
-    }
-}
-
-/// A request to keep for a while: it keeps nothing of the buffer it was read into, nor a body that nobody looks at.
-fn without_body(frame: &Frame) -> Frame {
-    Frame {
-        remark: None,
-        ext: frame.ext.detached(),
-        body: bytes::Bytes::new(),
-        ..*frame
-    }
-}
-
-/// Whether serving a request means to read all of its body.
-fn reads_body(code: i32) -> bool {
-    use RequestCode as Code;
-    matches!(
-        Code::try_from(code),
-        Ok(Code::HeartBeat
-            | Code::CheckClientConfig
-            | Code::LockBatchMq
-            | Code::UnlockBatchMq
-            | Code::UpdateAndCreateTopicList
-            | Code::UpdateAndCreateSubscriptiongroup
-            | Code::UpdateAndCreateSubscriptiongroupList
-            | Code::SetMessageRequestMode)
-    )
 }
 
 fn unknown(code: i32) -> Refusal {

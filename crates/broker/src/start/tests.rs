@@ -4,6 +4,7 @@ use super::*;
 use crate::errors::Refusal;
 use crate::pull::{Asker, PullSink, Pulled};
 use crate::send::{Ending, SendContext, SendRequest, SendSink, Sent};
+use crate::testing;
 use net::client::{Peer, PeerOptions};
 use protocol::frame::FLAG_ONEWAY;
 use protocol::{Frame, RequestCode, ResponseCode};
@@ -39,10 +40,7 @@ async fn connect(broker: &Broker) -> Peer {
 }
 
 fn request(code: RequestCode, fields: &[(&str, &str)], body: &str) -> Frame {
-    let mut frame = Frame::request(code);
-    for (name, value) in fields {
-        frame.ext.push(name, *value);
-    }
+    let mut frame = testing::frame(code, fields);
     frame.body = body.as_bytes().to_vec().into();
     frame
 }

@@ -45,14 +45,11 @@ pub fn counter(request: &Frame, stats: &BrokerStats) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
     use protocol::RequestCode;
 
     fn frame(fields: &[(&str, &str)]) -> Frame {
-        let mut frame = Frame::request(RequestCode::ViewBrokerStatsData);
-        for (name, value) in fields {
-            frame.ext.push(name, *value);
-        }
-        frame
+        testing::frame(RequestCode::ViewBrokerStatsData, fields)
     }
 
     #[test]
