@@ -201,10 +201,7 @@ fn apply_unclaimed<S: Settings>(settings: &mut S, name: &str, value: &str) -> Re
         return Err(UpdateRefused::Value(refusal(name, value, feature.reason.to_owned())));
     }
     let given = given::<S>().find(|(key, _)| *key == name).map(|(_, value)| value);
-    if given == Some(value) && settings.others().of(name).is_none() {
-        return Ok(None);
-    }
-    if settings.others().of(name) == Some(value) {
+    if settings.others().of(name).or(given) == Some(value) {
         return Ok(None);
     }
     if settings.others_mut().set(name, value) {

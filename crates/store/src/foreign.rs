@@ -31,9 +31,8 @@ impl Foreign {
     pub(crate) fn find(disk: &dyn Disk, root: &Path) -> Result<Vec<Self>, StoreError> {
         let mut found = Vec::new();
         let (files, rocksdb) = (root.join("consumequeue"), root.join("consumequeue_rocksdb"));
-        let has_files = dirs(disk, &files)?.next().is_some();
         // Compat: the directory depends on the version, and a broker may keep queues in both forms, of which files are enough.
-        if exists(disk, &files.join("CURRENT"))? || (!has_files && exists(disk, &rocksdb.join("CURRENT"))?) {
+        if exists(disk, &files.join("CURRENT"))? || (exists(disk, &rocksdb.join("CURRENT"))? && dirs(disk, &files)?.next().is_none()) {
             found.push(Self::RocksDb);
         }
         for name in ["rdb", "metadata", "topics"] {

@@ -8,7 +8,7 @@
 //! `indexed = I` only after all keys below I are. If one of these syncs fails, there is no further checkpoint until a restart:
 //! recovery then starts from the last one that is known to be true.
 
-use crate::checkpoint::SyncedOffsets;
+use crate::checkpoint::{Checkpoint, CheckpointFile, SyncedOffsets};
 use crate::derived::Effort;
 use crate::error::StoreError;
 use crate::retention::{self, Decision, Observed, SegmentAge};
@@ -223,6 +223,10 @@ impl Store {
             derived.sync(before, &mut progress)?;
         }
         checkpoint.advance(progress, timestamp);
+        self.write_checkpoint(file, checkpoint)
+    }
+
+    pub(crate) fn write_checkpoint(&self, file: &CheckpointFile, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         file.write(checkpoint)
             .map_err(|e| StoreError::io("write", &self.options.root.join("checkpoint"), e))
     }

@@ -1,7 +1,7 @@
 //! The store as its users see it: append, complete, read, look up, delete, close.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
-use crate::derived::Keys;
+use crate::derived::{Derived, Keys};
 use crate::disk::Disk;
 use crate::dispatch::{Arrivals, Dispatch};
 use crate::error::{AppendError, StoreError};
@@ -17,7 +17,6 @@ use bytes::Bytes;
 use message::properties::Indexed;
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Commit log, consume queues and key index of one directory.
@@ -209,9 +208,7 @@ impl Store {
     #[must_use]
     pub fn store_time(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<i64> {
         let queue = self.queues.find(topic, queue_id)?;
-        let mut entries = SmallVec::<[Entry; 1]>::new();
-        queue.read(offset, 1, &mut entries).ok()?;
-        self.stored_at(entries.first()?).ok()?
+        self.stored_at(&queue.entry_at(offset).ok()??).ok()?
     }
 
     /// When the message of a queue's entry was stored, epoch ms; `None` when its record is not there. May block.
@@ -237,7 +234,10 @@ impl Store {
         let record = read.first().and_then(|bytes| Record::parse(bytes).ok());
         Ok(record.map(|record| {
             let tags = Indexed::of(record.properties).tags;
-            let code = self.queues.code_of(record.topic, record.properties, &tags, record.store_timestamp);
+            let code = self
+                .options
+                .due
+                .code(record.topic, record.properties, &tags, record.store_timestamp);
             code.value()
         }))
     }
@@ -273,12 +273,11 @@ impl Store {
 
     fn try_message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
         let claim = self.log.claim_at(offset)?;
-        let in_its_queue = self.queues.find(&claim.topic, claim.queue_id).and_then(|queue| {
-            let mut entries = SmallVec::<[Entry; 1]>::new();
-            queue.read(claim.queue_offset, 1, &mut entries).ok()?;
-            entries.first().map(Entry::place)
-        });
-        if in_its_queue != Some(claim.place) {
+        let entry = match self.queues.find(&claim.topic, claim.queue_id) {
+            Some(queue) => queue.entry_at(claim.queue_offset).map_err(|e| queue_error("read", &queue, e))?,
+            None => None,
+        };
+        if entry.map(|entry| entry.place()) != Some(claim.place) {
             return Err(StoreError::Corrupt(format!("no message of a queue begins at log offset {offset}")));
         }
         self.log.record_at(offset)
@@ -381,8 +380,7 @@ impl Store {
         let (file, checkpoint) = &mut *guard;
         // First of all: a start must not take for synced what is not there any more.
         checkpoint.truncate(to);
-        file.write(checkpoint)
-            .map_err(|e| StoreError::io("write", &self.options.root.join("checkpoint"), e))?;
+        self.write_checkpoint(file, checkpoint)?;
         let derived = self.dispatch.derived().iter().try_for_each(|derived| derived.truncate(to));
         if let Err(error) = derived {
             self.log.fail(&error.to_string());
@@ -446,12 +444,7 @@ impl Store {
     /// # Errors
     /// `StoreError::Io` if a queue's files cannot be looked at or removed; the other queues were cleaned.
     pub fn clean_queues(&self) -> Result<(), StoreError> {
-        let cleaned = self.queues.raise_min(self.log.first_offset());
-        cleaned.map(drop).map_err(|e| StoreError::Io {
-            action: "shorten",
-            path: "consume queues".to_owned(),
-            source: e,
-        })
+        Derived::raise_min(&*self.queues, self.log.first_offset())
     }
 
     /// First offset of the log kept, and its end as readers see it.

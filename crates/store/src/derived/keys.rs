@@ -8,8 +8,8 @@ use super::{Derived, Effort, Restore, Stop};
 use crate::checkpoint::SyncedOffsets;
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
-use crate::index::{KeyIndex, key_hashes};
-use crate::log::{self, Batch, CommitLog, IndexedRecord};
+use crate::index::KeyIndex;
+use crate::log::{self, Batch, CommitLog, IndexedRecord, key_hashes_of};
 use crate::sync::{Broken, Instant, Mutex, is_broken};
 use message::properties::Indexed;
 use message::record::Record;
@@ -36,7 +36,6 @@ pub(crate) struct Keys {
 }
 
 /// Notes for the next start that it must not believe what the page cache shows of a file after a sync of it failed.
-#[derive(Clone)]
 pub(crate) struct Distrust {
     disk: Arc<dyn Disk>,
     abort: PathBuf,
@@ -332,11 +331,7 @@ fn put_keys(index: &KeyIndex, record: &Record<'_>) -> io::Result<()> {
     if !sys_flag::is_in_queue(record.sys_flag) {
         return Ok(());
     }
-    let indexed = Indexed::of(record.properties);
-    let mut hashes = smallvec::SmallVec::<[i32; 4]>::new();
-    key_hashes(record.topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| {
-        hashes.push(hash)
-    });
+    let hashes = key_hashes_of(record.topic, &Indexed::of(record.properties));
     index.put_record(&hashes, record.log_offset, record.store_timestamp)
 }
 

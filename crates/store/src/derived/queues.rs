@@ -5,6 +5,7 @@ use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;
 use crate::log::{Batch, CommitLog};
 use crate::queue::{Code, ConsumeQueue, Entry, QueueTable};
+use crate::store::queue_error;
 use message::properties::Indexed;
 use message::record::Record;
 use message::{LogOffset, sys_flag};
@@ -79,13 +80,9 @@ impl Restore for Rebuild<'_> {
             return Ok(());
         }
         let queue = self.queues.find_or_create(record.topic, record.queue_id);
-        let failed = |e| StoreError::Io {
-            action: "move",
-            path: format!("consume queue {}/{}", record.topic, record.queue_id),
-            source: e,
-        };
+        let failed = |e| queue_error("move", &queue, e);
         if record.queue_offset < queue.max() {
-            if !self.strict || is_known(&queue, record) {
+            if !self.strict || is_known(&queue, record).map_err(|e| queue_error("read", &queue, e))? {
                 return Ok(());
             }
             tracing::warn!(
@@ -101,7 +98,7 @@ impl Restore for Rebuild<'_> {
         if record.queue_offset > queue.max() {
             queue.skip_to(record.queue_offset).map_err(failed)?;
         }
-        queue.publish(self.entry(record));
+        queue.publish(self.entry(&queue, record));
         queue.reset_assigned_to_published();
         Ok(())
     }
@@ -112,9 +109,9 @@ impl Restore for Rebuild<'_> {
 }
 
 impl Rebuild<'_> {
-    fn entry(&mut self, record: &Record<'_>) -> Entry {
+    fn entry(&mut self, queue: &ConsumeQueue, record: &Record<'_>) -> Entry {
         let tags = Indexed::of(record.properties).tags;
-        let code = self.queues.code_of(record.topic, record.properties, &tags, record.store_timestamp);
+        let code = queue.code_of(record.properties, &tags, record.store_timestamp);
         if let Code::Computed { level, .. } = code {
             *self.computed.entry(level).or_default() += 1;
         }
@@ -138,7 +135,7 @@ impl Rebuild<'_> {
 }
 
 /// Whether the queue has this very record at its offset already.
-fn is_known(queue: &ConsumeQueue, record: &Record<'_>) -> bool {
-    let mut entry = Vec::with_capacity(1);
-    queue.read(record.queue_offset, 1, &mut entry).is_ok() && entry.first().is_some_and(|e| e.log_offset == record.log_offset.0)
+fn is_known(queue: &ConsumeQueue, record: &Record<'_>) -> io::Result<bool> {
+    let entry = queue.entry_at(record.queue_offset)?;
+    Ok(entry.is_some_and(|entry| entry.log_offset == record.log_offset.0))
 }

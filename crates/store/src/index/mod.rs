@@ -107,14 +107,6 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// Puts one key of a record. See [`KeyIndex::put_record`], which is to be used when a record has several.
-    ///
-    /// # Errors
-    /// As [`KeyIndex::put_record`].
-    pub fn put(&self, key_hash: i32, log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
-        self.put_record(&[key_hash], log_offset, store_timestamp)
-    }
-
     /// Puts a record under the hashes of its keys (see [`key_hashes`]), all or none. Records come in the log's order; one
     /// that is not after the last indexed one is indexed already and left out.
     ///

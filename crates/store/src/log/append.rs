@@ -491,7 +491,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
 }
 
 /// The hashes that a message is indexed under.
-pub(super) fn key_hashes_of(topic: &str, indexed: &Indexed<'_>) -> SmallVec<[i32; 2]> {
+pub(crate) fn key_hashes_of(topic: &str, indexed: &Indexed<'_>) -> SmallVec<[i32; 2]> {
     let mut hashes = SmallVec::new();
     key_hashes(topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| hashes.push(hash));
     hashes

@@ -34,7 +34,7 @@ pub(crate) mod window;
 
 pub use raw::RawAppendError;
 
-pub(crate) use append::{Batch, IndexedRecord};
+pub(crate) use append::{Batch, IndexedRecord, key_hashes_of};
 pub(crate) use read::RecordPlace;
 pub(crate) use recover::{begins_before, erase_after, is_record, scan, scan_part, start_by_time, write_again};
 

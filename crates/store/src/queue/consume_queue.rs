@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use message::{LogOffset, QueueOffset};
+use smallvec::SmallVec;
 
 use super::due::Code;
 use super::entry::{ENTRY_LEN, Entry};
@@ -188,14 +189,19 @@ impl ConsumeQueue {
 
     /// Takes the next queue offset. Only under the log's append lock.
     pub fn assign(&self) -> QueueOffset {
-        self.assign_many(1)
+        let offset = self.assigned.load(Ordering::Relaxed);
+        self.assigned.store(offset + 1, Ordering::Relaxed);
+        QueueOffset(offset)
     }
 
-    /// Takes `count` queue offsets, of which the first is returned. Only under the log's append lock.
-    pub fn assign_many(&self, count: u32) -> QueueOffset {
-        let offset = self.assigned.load(Ordering::Relaxed);
-        self.assigned.store(offset + i64::from(count), Ordering::Relaxed);
-        QueueOffset(offset)
+    /// The entry at an offset; `None` when there is none. May block.
+    ///
+    /// # Errors
+    /// The queue's file cannot be read.
+    pub(crate) fn entry_at(&self, offset: QueueOffset) -> io::Result<Option<Entry>> {
+        let mut entries = SmallVec::<[Entry; 1]>::new();
+        self.read(offset, 1, &mut entries)?;
+        Ok(entries.first().copied())
     }
 
     /// The queue offset that is assigned next.

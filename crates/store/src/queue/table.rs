@@ -15,7 +15,7 @@ use message::LogOffset;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::consume_queue::{ConsumeQueue, Left};
-use super::due::{Code, DueTopic};
+use super::due::DueTopic;
 use super::entry::{ENTRY_LEN, Entry};
 use super::extended;
 use super::files::QueueFiles;
@@ -230,11 +230,6 @@ impl QueueTable {
     #[must_use]
     pub fn max_log_end(&self) -> LogOffset {
         self.all().iter().map(|queue| queue.max_log_end()).max().unwrap_or_default()
-    }
-
-    /// What the last field of a message's entry says.
-    pub(crate) fn code_of(&self, topic: &str, properties: &[u8], tags: &str, stored_ms: i64) -> Code {
-        self.shared.due.code(topic, properties, tags, stored_ms)
     }
 
     /// Whether a sync of queue files has failed.
