@@ -230,11 +230,14 @@ fn client(client_id: &str, version: &str, answers: Result<&RunningInfo, client::
 
 fn assessed(group: &str, answers: Vec<(ClientStatus, Option<RunningInfo>)>, now_ms: i64) -> ConsumerStatus {
     let (clients, infos): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
-    let named = |(client, info): (&ClientStatus, &Option<RunningInfo>)| Some((client.client_id.clone(), info.clone()?));
-    let infos: Vec<(String, RunningInfo)> = clients.iter().zip(&infos).filter_map(named).collect();
-    let difference = difference(&infos, now_ms);
+    let known: Vec<(&str, &RunningInfo)> = clients
+        .iter()
+        .zip(&infos)
+        .filter_map(|(client, info)| Some((client.client_id.as_str(), info.as_ref()?)))
+        .collect();
+    let difference = difference(&known, now_ms);
     let same_subscription = difference.is_none();
-    let mut warnings: Vec<String> = infos.iter().flat_map(|(id, info)| stuck(id, info, now_ms)).collect();
+    let mut warnings: Vec<String> = known.iter().flat_map(|(id, info)| stuck(id, info, now_ms)).collect();
     warnings.extend(difference);
     ConsumerStatus {
         group: group.to_owned(),
@@ -246,7 +249,7 @@ fn assessed(group: &str, answers: Vec<(ClientStatus, Option<RunningInfo>)>, now_
 
 /// The first two consumers of a group with different subscriptions. Versions of subscriptions always differ between clients and are
 /// ignored.
-fn difference(infos: &[(String, RunningInfo)], now_ms: i64) -> Option<String> {
+fn difference(infos: &[(&str, &RunningInfo)], now_ms: i64) -> Option<String> {
     let settled = |info: &RunningInfo| {
         let started = info
             .property("PROP_CONSUMER_START_TIMESTAMP")

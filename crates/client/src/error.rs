@@ -121,7 +121,7 @@ pub(crate) trait OrMalformed<T> {
     fn or_malformed(self, address: &str) -> Result<T, Error>;
 }
 
-macro_rules! understood {
+macro_rules! or_malformed {
     ($($error:ty)*) => {$(
         impl<T> OrMalformed<T> for Result<T, $error> {
             fn or_malformed(self, address: &str) -> Result<T, Error> {
@@ -130,7 +130,7 @@ macro_rules! understood {
         }
     )*};
 }
-understood!(HeaderError JsonError RecordError);
+or_malformed!(HeaderError JsonError RecordError);
 
 fn request_name(code: i32) -> &'static str {
     RequestCode::try_from(code).map_or("a request", RequestCode::name)

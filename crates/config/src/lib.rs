@@ -32,7 +32,7 @@ pub use kept::Kept;
 pub use key::{Change, Declared, Key, Note, Others, Settings, environment_name, given, properties_text};
 pub use live::{Changed, Live, NEVER_OVER_THE_WIRE, UpdateRefused, Updated};
 pub use nearest::nearest;
-pub use replace::replace;
+pub use replace::{replace, with_suffix};
 pub use sources::{FileError, Leftover, Origin, Refusal, Refusals, Sources};
 pub use table::{folded, markdown, plain};
 

@@ -114,7 +114,8 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// The path with a suffix added to its file name.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+#[must_use]
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)

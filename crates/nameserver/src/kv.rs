@@ -265,7 +265,7 @@ fn read(path: &Path) -> Result<Namespaces, KvError> {
         Ok(namespaces) => return Ok(namespaces),
         Err(error) => error,
     };
-    let backup = beside(path, ".bak");
+    let backup = config::with_suffix(path, ".bak");
     let saved_before = std::fs::read(&backup).ok().and_then(|text| parse(&text).ok());
     let Some(namespaces) = saved_before else {
         let path = path.to_owned();
@@ -294,18 +294,12 @@ fn text_of(value: Value) -> Option<String> {
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 /// Puts `content` in the file's place; what it had before becomes the backup, unless it is damaged.
 fn save(path: &Path, content: &[u8]) -> io::Result<()> {
     if let Ok(old) = std::fs::read(path)
         && parse(&old).is_ok()
     {
-        config::replace(&beside(path, ".bak"), &old)?;
+        config::replace(&config::with_suffix(path, ".bak"), &old)?;
     }
     config::replace(path, content)
 }
@@ -440,7 +434,7 @@ mod tests {
             let kv = open(&directory, ROOMY);
             assert_eq!(kv.value("a", "b").as_deref(), Some("2"));
             // A change that fails is no reason to lose the good one of the two.
-            let in_the_way = beside(&kv.path, ".tmp");
+            let in_the_way = config::with_suffix(&kv.path, ".tmp");
             std::fs::create_dir(&in_the_way).unwrap();
             assert!(matches!(kv.put("a", "b", "4"), Err(KvError::File { .. })));
             assert_eq!(kv.value("a", "b").as_deref(), Some("2"));

@@ -264,17 +264,12 @@ impl NameServer {
     }
 
     fn answer(&self, conn: &Arc<Connection>, request: &Frame) {
-        if let Err(problem) = authorise(conn, request) {
-            if !request.is_oneway() {
-                self.send(conn, request.code, problem.reply(request));
-            }
-            return;
-        }
+        let allowed = authorise(conn, request);
         // The hot one writes its reply itself.
-        if request.code == i32::from(RequestCode::GetRouteinfoByTopic) {
+        if allowed.is_ok() && request.code == i32::from(RequestCode::GetRouteinfoByTopic) {
             return route::by_topic(self, conn, request);
         }
-        let served = self.dispatch(conn, request);
+        let served = allowed.and_then(|()| self.dispatch(conn, request));
         let reply = match served {
             Ok(Served::Later) => return,
             Ok(Served::Now(reply)) => reply,

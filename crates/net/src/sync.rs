@@ -1,4 +1,4 @@
-//! The primitives that [`crate::outbox`], [`crate::intake`] and [`crate::jobs`] are built of, so that `tests/interleavings.rs` can compile those files
+//! The primitives that [`crate::outbox`], [`crate::intake`] and [`crate::jobs`] are built of, so that `tests/interleavings/main.rs` can compile those files
 //! over those of a scheduler that explores interleavings.
 
 pub(crate) use parking_lot::{Condvar, Mutex};

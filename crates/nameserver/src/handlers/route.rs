@@ -42,16 +42,18 @@ fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes,
     }
     let no_route = || Problem::no_route(header.topic);
     let rewrite = Rewrite::new(names.local_broker.as_ref(), conn.local().ip());
+    // Before the routes, as the order of the locks is.
+    let order = settings
+        .order_message_enable
+        .then(|| names.kv.value(ORDER_TOPIC_CONFIG, header.topic))
+        .flatten();
     let routes = names.routes.read();
     let variant = RouteVariant {
         stamp: routes.stamp(header.topic).ok_or_else(no_route)?,
         // Compat: clients before 4.9.4 expect broker ids as bare numbers.
         standard: request.version >= version::V4_9_4 || header.accept_standard_json_only.unwrap_or(false),
         acting_master: settings.support_acting_master,
-        order: settings
-            .order_message_enable
-            .then(|| names.kv.value(ORDER_TOPIC_CONFIG, header.topic))
-            .flatten(),
+        order,
         seen: rewrite.as_ref().map(|rewrite| rewrite.seen().to_owned()),
     };
     let zone = zone(request);
