@@ -9,7 +9,10 @@
 
 mod explored;
 
-use explored::{Life, closing, deletion, end_after_deletion, hanging_syncs, keys, reads, retention, sends_and_reads, truncation};
+use explored::{
+    Life, closing, deletion, end_after_checkpoint, end_after_deletion, hanging_syncs, keys, reads, reads_across_truncation, retention,
+    sends_and_reads, truncation,
+};
 use shuttle::Config;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,6 +82,7 @@ fn retention_takes_nothing_that_is_needed() {
 #[test]
 fn every_key_is_found_after_a_kill_and_a_power_cut() {
     explore(keys);
+    explore(end_after_checkpoint);
 }
 
 #[test]
@@ -95,6 +99,7 @@ fn a_stop_keeps_all_that_was_acknowledged_before_and_meanwhile() {
 #[test]
 fn a_log_that_is_truncated_shows_whole_messages_and_goes_on() {
     explore(truncation);
+    explore(reads_across_truncation);
 }
 
 #[test]
@@ -110,11 +115,11 @@ fn broken_orders_are_caught() {
         (Broken::AnsweredBeforePublished, reads, FlushMode::Async),
         (Broken::PublishedBeforeSynced, reads, FlushMode::Sync),
         (Broken::StampedBeforeLocked, sends_and_reads, FlushMode::Async),
-        (Broken::AskedForKeysAfterSync, keys, FlushMode::Sync),
+        (Broken::AskedForKeysAfterSync, end_after_checkpoint, FlushMode::Sync),
         (Broken::AppendedToRetired, end_after_deletion, FlushMode::Async),
         (Broken::DeletedWithoutCheckpoint, end_after_deletion, FlushMode::Sync),
         (Broken::AppendedWhileClosing, closing, FlushMode::Async),
-        (Broken::ReadAcrossTruncation, truncation, FlushMode::Async),
+        (Broken::ReadAcrossTruncation, reads_across_truncation, FlushMode::Async),
         (Broken::SyncUnderWakeLock, hanging_syncs, FlushMode::Async),
     ];
     for (broken, life, mode) in lives {

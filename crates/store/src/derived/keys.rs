@@ -10,7 +10,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 use crate::index::KeyIndex;
 use crate::log::{self, Batch, CommitLog, IndexedRecord, key_hashes_of};
-use crate::sync::{Broken, Instant, Mutex, is_broken};
+use crate::sync::{Broken, Instant, Mutex, is_broken, linger};
 use message::properties::Indexed;
 use message::record::Record;
 use message::{LogOffset, sys_flag};
@@ -274,6 +274,7 @@ impl Derived for Keys {
         let synced = self.index.sync().map_err(Self::failed("sync"));
         synced.inspect_err(|_| self.distrust.note())?;
         if is_broken(Broken::AskedForKeysAfterSync) {
+            linger();
             progress.indexed = self.indexed_before(published);
         }
         Ok(())

@@ -51,6 +51,11 @@ pub use switch::break_order;
 #[cfg(feature = "explore")]
 pub(crate) use switch::is_broken;
 
+/// Gives other threads many turns, inside of an order that was put back: what is wrong with it is met in few runs.
+pub(crate) fn linger() {
+    (0..20).for_each(|_| super::thread::yield_now());
+}
+
 /// Whether a test has put an order back.
 #[cfg(not(feature = "explore"))]
 pub(crate) const fn is_broken(_: Broken) -> bool {

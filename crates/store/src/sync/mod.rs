@@ -8,9 +8,9 @@ mod broken;
 
 #[cfg(not(feature = "explore"))]
 pub(crate) use broken::Broken;
-pub(crate) use broken::is_broken;
 #[cfg(feature = "explore")]
 pub use broken::{Broken, break_order};
+pub(crate) use broken::{is_broken, linger};
 
 #[cfg(not(feature = "explore"))]
 mod real {

@@ -17,7 +17,7 @@ use store::{AppendError, Boundary, FlushMode, Limits, Reach, ReadStatus, Store, 
 pub(crate) use told::{Found, Left, Told};
 
 pub(crate) use hanging::hanging_syncs;
-pub(crate) use truncation::truncation;
+pub(crate) use truncation::{reads_across_truncation, truncation};
 
 /// One life of a store, explored in a flush mode.
 pub(crate) type Life = fn(FlushMode);
@@ -285,6 +285,21 @@ pub(crate) fn keys(mode: FlushMode) {
     left.must_hold();
     // Once more after all checkpoints but that of the stop.
     let left = world.cut();
+    world.store.close().expect("it stops");
+    left.must_hold();
+}
+
+/// The store's keeper indexes keys from the log beside a checkpoint, and the process ends when that is written.
+pub(crate) fn end_after_checkpoint(mode: FlushMode) {
+    let world = World::new(mode);
+    let a = world.clone();
+    let sender = thread::spawn(move || a.send("a", 0, 2));
+    while world.store.max_offset("a", 0).0 == 0 {
+        thread::yield_now();
+    }
+    world.store.delete_topic("none").unwrap();
+    let left = world.cut();
+    sender.join().unwrap();
     world.store.close().expect("it stops");
     left.must_hold();
 }

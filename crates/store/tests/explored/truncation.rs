@@ -120,3 +120,20 @@ pub(crate) fn truncation(mode: FlushMode) {
     let report = check(&disk, &InspectOptions::of(&options(mode)), &mut |_| {}).expect("the directory can be looked at");
     assert!(!report.is_damaged(), "a check finds {:#?}", report.findings);
 }
+
+/// One reader beside one who drops the end of the log and sends again: few threads, so that each of their steps meets each of the
+/// other's.
+pub(crate) fn reads_across_truncation(mode: FlushMode) {
+    let world = World::new(mode);
+    let told: Arc<Mutex<Told>> = Arc::default();
+    (0..2).for_each(|n| send(&world.store, &told, &format!("a-{n:03}")));
+    let (store, by_sender) = (world.store.clone(), told.clone());
+    let sender = thread::spawn(move || {
+        truncate(&store, &by_sender);
+        send(&store, &by_sender, &format!("a-002-{}", "x".repeat(300)));
+    });
+    (0..2).for_each(|_| look(&world.store));
+    sender.join().unwrap();
+    must_be_whole(&world.store, &told.lock().unwrap());
+    world.store.close().expect("it stops");
+}
