@@ -9,6 +9,7 @@
 //! Each is a [`Pool`]: bounded, connections take turns, jobs of a connection that closes are dropped before they begin. Jobs of one
 //! connection may be done at the same time, but for those of `admin`, which are done in the order in which they came.
 
+use crate::feature::Feature;
 use crate::settings::BrokerSettings;
 use net::Connection;
 use net::jobs::{Bound, Bounds, Options, Pool};
@@ -52,13 +53,6 @@ impl Threads {
             admin: pool("admin", net::worker_threads(settings.admin_threads)?, 1),
         })
     }
-
-    /// Drops what waits to be done for a connection that closed.
-    pub fn forget(&self, conn: &Connection) {
-        for pool in [&self.catch_up, &self.reader, &self.admin] {
-            pool.forget(conn);
-        }
-    }
 }
 
 fn bounds(settings: &BrokerSettings) -> Bounds {
@@ -70,6 +64,14 @@ fn bounds(settings: &BrokerSettings) -> Bounds {
             settings.max_waiting_read_bytes_per_connection,
             "apogeeMaxWaitingReadBytesPerConnection",
         ),
+    }
+}
+
+impl Feature for Threads {
+    fn closed(&self, connection: &Connection) {
+        for pool in [&self.catch_up, &self.reader, &self.admin] {
+            pool.forget(connection);
+        }
     }
 }
 

@@ -6,38 +6,36 @@
 
 use crate::arrival::Listeners;
 use crate::assignment::Modes;
-use crate::clients::{BytesLimits, ClientLimits, Consumers, Notices, Producers};
+use crate::assignment::table::ModesFile;
+use crate::clients::Online;
 use crate::clock::now_ms;
-use crate::delay::table::OffsetsFile;
+use crate::core::Core;
+use crate::delay::table::DelayOffsetsFile;
 use crate::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
-use crate::group::{GroupLimits, Groups};
+use crate::feature::Feature;
+use crate::group::table::GroupsFile;
 use crate::lock::OrderLocks;
-use crate::log_writer::LogWriter;
-use crate::offset::{self, OffsetLimits, Offsets};
-use crate::pull::{Checks, Puller};
-use crate::readers::Threads;
+use crate::offset::{self, table::OffsetsFile};
+use crate::pull::Puller;
 use crate::registration::{Identity, Registration, Standings};
-use crate::routes::{Channel, Routes};
-use crate::send::{LateFlushes, Sender, SenderParts};
+use crate::routes::Routes;
+use crate::send::Sender;
 use crate::settings::BrokerSettings;
-use crate::signal::Signal;
-use crate::stats::BrokerStats;
+use crate::state_file::{SavedTable, StateFile};
 use crate::store_options::store_options;
-use crate::topic::{self, TopicLimits, Topics, builtin};
+use crate::topic::{self, table::TopicsFile};
 use crate::unserved;
-use crate::upkeep::{Ends, Files, Tables, Upkeep};
-use config::Live;
+use crate::upkeep::{Ends, Tables, Upkeep};
+use crate::{assignment, delay, group};
 use net::{Limits, Options, Server};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::disk::Disk;
 use store::{Recovery, Store, StoreError};
 
-/// How often parked requests are looked at for expiry.
-const TICK: Duration = Duration::from_millis(500);
 /// How long clients have to read their last answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -62,7 +60,6 @@ pub struct Broker {
     routes: Arc<Routes>,
     ends: Arc<Ends>,
     control: Option<JoinHandle<io::Result<()>>>,
-    delivery: Delivery,
     recovery: Recovery,
 }
 
@@ -91,132 +88,27 @@ impl Broker {
         store: Arc<Store>,
         recovery: Recovery,
     ) -> Result<Self, StartError> {
-        let now = now_ms();
-        let stats = Arc::new(BrokerStats::new(&settings.broker_cluster_name, settings.max_stats_series));
-        let signal = Arc::new(Signal::default());
-        let limits = TopicLimits {
-            topics: settings.max_topics,
-            queues: settings.max_queues_per_topic as i32,
-        };
-        let topics = Arc::new(Topics::new(builtin::topics(&settings), limits, stats.clone(), signal.clone(), now));
-        let group_limits = GroupLimits {
-            groups: settings.max_groups,
-            forbidden: settings.max_forbidden,
-        };
-        let groups = Arc::new(Groups::new(group_limits, signal.clone(), now));
-        let offsets = Arc::new(Offsets::new(OffsetLimits {
-            pairs: settings.max_committed_offsets,
-            bytes: settings.max_offset_bytes,
-        }));
-        let files = Files::new(&disk, &settings.store_path_root_dir, &settings.start_without);
-        let modes = Arc::new(Modes::new(signal.clone()));
-        let delays = Arc::new(DelayOffsets::new(now));
-        files.load(&topics, &groups, (&offsets, &delays), &modes)?;
-        topic::unknown::report(&store, &topics);
-        unserved::report(&store, &offsets);
-        if !recovery.clean {
-            offset::fit(&offsets, &store);
-        }
-        let clients = client_limits(&settings);
-        let consumers: Arc<Consumers<Channel>> = Arc::new(Consumers::new(clients));
-        let notices = Arc::new(Notices::new(consumers.clone()));
-        let producers: Arc<Producers<Channel>> = Arc::new(Producers::new(clients));
-        let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
-        let threads = Threads::new(&settings)?;
-        let late = Arc::new(LateFlushes::default());
-        let kept = settings.kept();
-        let settings = Arc::new(Live::keeping(settings, kept));
-        let checks = Checks {
-            topics: topics.clone(),
-            groups: groups.clone(),
-            consumers: consumers.clone(),
-            stats: stats.clone(),
-        };
-        let puller = Arc::new(Puller::new(
-            store.clone(),
-            checks,
-            offsets.clone(),
-            settings.clone(),
-            threads.clone(),
-        ));
-        let told = Arc::downgrade(&puller);
-        consumers.watch(Box::new(move |group| {
-            if let Some(puller) = told.upgrade() {
-                puller.subscription_changed(group);
-            }
-        }));
-        let alarm = Arc::new(Alarm::default());
-        store.set_arrivals(Box::new(Listeners(vec![
-            Box::new(Arc::clone(&alarm)),
-            Box::new(Puller::listener(&puller)),
-        ])));
-        let current = settings.current();
-        let log = LogWriter::new(store.clone(), signal.clone());
-        let standings = Standings::default();
-        let routes = Arc::new(Routes {
-            log: log.clone(),
-            sender: Sender::new(SenderParts {
-                log: log.clone(),
-                topics: topics.clone(),
-                groups: groups.clone(),
-                locks: locks.clone(),
-                settings: settings.clone(),
-                late: late.clone(),
-                stats: stats.clone(),
-            }),
-            puller: puller.clone(),
-            fixed_ip: current.broker_ip1.as_deref().and_then(|host| host.parse::<IpAddr>().ok()),
-            port: current.listen_port,
-            settings: settings.clone(),
-            store: store.clone(),
-            topics: topics.clone(),
-            groups: groups.clone(),
-            offsets: offsets.clone(),
-            modes: modes.clone(),
-            consumers: consumers.clone(),
-            notices: notices.clone(),
-            producers: producers.clone(),
-            locks: locks.clone(),
-            stats: stats.clone(),
-            threads,
-            delays: delays.clone(),
-            changed: signal.clone(),
-            disk,
-            started_ms: now,
-            standings: standings.clone(),
-        });
-        let server = Server::start(network(&current), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
-        let parts = DeliveryParts {
-            store: store.clone(),
-            log,
-            offsets: delays.clone(),
-            alarm,
-            topics: topics.clone(),
-            stats: stats.clone(),
-        };
-        let delivery = Delivery::start(&current.message_delay_level, parts)?;
-        let delays = OffsetsFile::new(delays, store.clone(), files.delays());
-        let tables = Arc::new(Tables::new(files, topics.clone(), groups, offsets, modes, Some(delays)));
+        let core = Core::new(settings, store.clone(), disk, now_ms())?;
+        let Composition { routes, tables } = compose(&core, &recovery)?;
+        let settings = core.settings.current();
+        let server = Server::start(network(&settings), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
         let ends = Arc::new(Ends::default());
-        let name_servers = name_servers.to_vec();
-        let ended = ends.clone();
-        let run = async move {
-            let registration = Registration::start(&name_servers, identity(&settings.current()), &topics, &settings, &standings);
-            let upkeep = Upkeep {
-                signal,
-                tables,
-                topics,
-                notices,
-                producers,
-                locks,
-                stats,
-                settings: settings.clone(),
-                registration,
-            };
-            let ticking = tokio::spawn(tick(puller, late, settings));
-            let outcome = upkeep.run(ended).await;
-            ticking.abort();
-            outcome
+        let run = {
+            let (ends, routes, name_servers) = (ends.clone(), routes.clone(), name_servers.to_vec());
+            async move {
+                let identity = Identity::of(&core.settings.current());
+                let registration = Registration::start(&name_servers, identity, &core.topics, &core.settings, &routes.standings);
+                let upkeep = Upkeep {
+                    signal: core.changed,
+                    tables,
+                    topics: core.topics,
+                    features: routes.features.clone(),
+                    settings: core.settings,
+                    registration,
+                };
+                drop(routes);
+                upkeep.run(ends).await
+            }
         };
         let control = control_thread(run)?;
         Ok(Self {
@@ -225,7 +117,6 @@ impl Broker {
             routes,
             ends,
             control: Some(control),
-            delivery,
             recovery,
         })
     }
@@ -250,7 +141,7 @@ impl Broker {
     pub fn stop(mut self) -> Result<(), StoreError> {
         self.ends.leave.notify_one();
         self.server.stop_accepting();
-        self.routes.puller.park_no_more();
+        self.routes.features.iter().for_each(|feature| feature.release());
         let outcome = self.server.stop(PATIENCE);
         if outcome.cut > 0 {
             tracing::warn!(
@@ -258,7 +149,7 @@ impl Broker {
                 "closed connections whose clients did not read their answers"
             );
         }
-        self.delivery.stop();
+        self.routes.features.iter().for_each(|feature| feature.stop());
         // Nobody is answered any more.
         self.ends.end.notify_one();
         let saved = match self.control.take().map(JoinHandle::join) {
@@ -290,13 +181,87 @@ impl net::Service for Service {
     }
 }
 
-async fn tick(puller: Arc<Puller>, late: Arc<LateFlushes>, settings: Arc<Live<BrokerSettings>>) {
-    let mut every = tokio::time::interval(TICK);
-    loop {
-        every.tick().await;
-        puller.expire(now_ms());
-        late.time_out(settings.current().sync_flush_timeout);
+/// The features of a broker, put together.
+struct Composition {
+    routes: Arc<Routes>,
+    tables: Tables,
+}
+
+/// Makes every feature, reads the tables, and has features told of messages that arrive. A new feature has a line in each list that
+/// concerns it, and its requests in [`crate::routes`].
+fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> {
+    let settings = core.settings.current();
+    let file = |table| StateFile::new(core.disk.clone(), &settings.store_path_root_dir, table, &settings.start_without);
+    let modes = Arc::new(Modes::new(core.changed.clone()));
+    let delays = Arc::new(DelayOffsets::new(core.started_ms));
+
+    let topics_file = TopicsFile::new(core.topics.clone(), file(topic::table::TABLE));
+    let groups_file = GroupsFile::new(core.groups.clone(), file(group::table::TABLE));
+    let modes_file = ModesFile::new(modes.clone(), file(assignment::table::TABLE));
+    let offsets_every = settings.flush_consumer_offset_interval;
+    let offsets_file = OffsetsFile::new(core.offsets.clone(), file(offset::table::TABLE), offsets_every);
+    let delays_every = settings.flush_delay_offset_interval;
+    let delays_file = DelayOffsetsFile::new(delays.clone(), core.store.clone(), file(delay::table::TABLE), delays_every);
+    let tables: Vec<Arc<dyn SavedTable>> = vec![
+        Arc::new(topics_file),
+        Arc::new(groups_file),
+        Arc::new(modes_file),
+        Arc::new(offsets_file),
+        Arc::new(delays_file),
+    ];
+    let tables = Tables::new(tables);
+    tables.load()?;
+    topic::unknown::report(&core.store, &core.topics);
+    unserved::report(&core.store, &core.offsets);
+    if !recovery.clean {
+        offset::fit(&core.offsets, &core.store);
     }
+
+    let online = Arc::new(Online::new(core.settings.clone()));
+    let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
+    let sender = Arc::new(Sender::new(core, locks.clone()));
+    let puller = Puller::new(core, online.consumers.clone());
+    let alarm = Arc::new(Alarm::default());
+    core.store.set_arrivals(Box::new(Listeners(vec![
+        Box::new(Arc::clone(&alarm)),
+        Box::new(Puller::listener(&puller)),
+    ])));
+    let delivery = Delivery::start(
+        &settings.message_delay_level,
+        DeliveryParts {
+            store: core.store.clone(),
+            log: core.log.clone(),
+            offsets: delays.clone(),
+            alarm,
+            topics: core.topics.clone(),
+            stats: core.stats.clone(),
+        },
+    )?;
+
+    let mut features = core.features();
+    features.extend::<[Arc<dyn Feature>; 6]>([
+        locks.clone(),
+        modes.clone(),
+        online.clone(),
+        sender.clone(),
+        puller.clone(),
+        Arc::new(delivery),
+    ]);
+    let routes = Routes {
+        core: core.clone(),
+        features,
+        sender,
+        puller,
+        online,
+        locks,
+        modes,
+        delays,
+        standings: Standings::default(),
+    };
+    Ok(Composition {
+        routes: Arc::new(routes),
+        tables,
+    })
 }
 
 /// The thread `control`, with one thread `tables` beside it for what waits for the disk.
@@ -309,32 +274,6 @@ fn control_thread<T: Send + 'static>(run: impl Future<Output = T> + Send + 'stat
     std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || runtime.block_on(run))
-}
-
-fn client_limits(settings: &BrokerSettings) -> ClientLimits {
-    ClientLimits {
-        clients: settings.max_clients,
-        of_one: settings.max_clients_per_connection,
-        subscriptions: settings.max_subscriptions_per_group,
-        subscription_bytes: BytesLimits {
-            all: settings.max_subscription_bytes,
-            of_connection: settings.max_subscription_bytes_per_connection,
-            of_group: settings.max_subscription_bytes_per_group,
-        },
-        expiry_ms: settings.channel_expired_timeout.as_millis() as i64,
-    }
-}
-
-fn identity(settings: &BrokerSettings) -> Identity {
-    Identity {
-        cluster: settings.broker_cluster_name.clone(),
-        broker: settings.broker_name.clone(),
-        broker_id: settings.broker_id as i64,
-        host: settings.broker_ip1.clone(),
-        replica_host: settings.broker_ip2.clone(),
-        port: settings.listen_port,
-        replica_port: settings.ha_port(),
-    }
 }
 
 fn network(settings: &BrokerSettings) -> Options {

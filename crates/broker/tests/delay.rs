@@ -2,13 +2,13 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use broker::arrival::ArrivalListener;
-use broker::delay::table::{self, OffsetsFile};
+use broker::delay::table::{self, DelayOffsetsFile};
 use broker::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
 use broker::log_writer::LogWriter;
 use broker::schedule::{Levels, delay_levels, queue_of, waiting_properties};
+use broker::state_file::{SavedTable, StateFile};
 use broker::stats::BrokerStats;
 use broker::topic::{TopicLimits, Topics};
-use broker::upkeep::Files;
 use config::shape::Shape;
 use message::properties::{self, Builder};
 use message::record::Draft;
@@ -62,7 +62,7 @@ impl Arrivals for Wake {
 struct World {
     store: Arc<Store>,
     offsets: Arc<DelayOffsets>,
-    file: OffsetsFile,
+    file: DelayOffsetsFile,
     delivery: Delivery,
     levels: Levels,
     mode: FlushMode,
@@ -77,7 +77,7 @@ impl World {
         let levels = levels(text);
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let (store, _) = Store::open(Arc::clone(&disk), options(mode, &levels)).unwrap();
-        let file = Files::new(&disk, Path::new(ROOT), &[]).delays();
+        let file = StateFile::new(Arc::clone(&disk), Path::new(ROOT), table::TABLE, &[]);
         let offsets = Arc::new(DelayOffsets::new(0));
         table::load(&offsets, &file).unwrap();
         let stats = Arc::new(BrokerStats::new("c", 100));
@@ -95,7 +95,7 @@ impl World {
         };
         let delivery = Delivery::start(&levels, parts).unwrap();
         Self {
-            file: OffsetsFile::new(Arc::clone(&offsets), Arc::clone(&store), file),
+            file: DelayOffsetsFile::new(Arc::clone(&offsets), Arc::clone(&store), file, broker::delay::LONGEST_SLEEP),
             store,
             offsets,
             delivery,
@@ -158,7 +158,7 @@ impl World {
 
     fn stop(self) {
         self.delivery.stop();
-        self.file.save_if_changed().unwrap();
+        self.file.save().unwrap();
         self.store.close().unwrap();
     }
 
@@ -333,7 +333,7 @@ fn survive(mode: FlushMode, seed: u64, after: impl Fn(&SimulatedDisk, u64) -> Si
                 acknowledged.push(body);
             }
             if n == 7 + round * 3 {
-                world.file.save_if_changed().unwrap();
+                world.file.save().unwrap();
             }
         }
         disk = after(&disk, seed + round);

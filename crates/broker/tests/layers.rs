@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
         "filter",
         "queues",
         "state_file",
+        "feature",
         "schedule",
     ],
     &["settings"],
@@ -33,7 +34,8 @@ const LAYERS: &[&[&str]] = &[
     &["lock"],
     &["offset"],
     // What verbs are made with.
-    &["hold", "readers", "destination", "log_writer", "forget", "unserved"],
+    &["hold", "readers", "destination", "log_writer", "unserved"],
+    &["core"],
     // Verbs.
     &["delay"],
     &["retry"],

@@ -10,4 +10,16 @@ pub mod handler;
 mod modes;
 pub mod table;
 
+use crate::feature::Feature;
+
 pub use modes::{ModeError, Modes};
+
+impl Feature for Modes {
+    fn topic_deleted(&self, topic: &str) {
+        self.forget(|of_topic, _| of_topic == topic);
+    }
+
+    fn group_deleted(&self, group: &str, _: bool) {
+        self.forget(|_, of_group| of_group == group);
+    }
+}

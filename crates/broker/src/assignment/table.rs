@@ -1,10 +1,12 @@
 //! `messageRequestMode.json` as Apache writes it.
 
 use super::Modes;
-use crate::state_file::{StateFile, Table};
+use crate::state_file::{SavedTable, StateFile, Table};
+use parking_lot::Mutex;
 use protocol::assignment::{RequestMode, RequestModes};
 use protocol::json;
 use std::io;
+use std::sync::Arc;
 
 /// What the table's file is and holds.
 pub const TABLE: Table = Table {
@@ -46,11 +48,48 @@ pub fn save(modes: &Modes, file: &StateFile) -> io::Result<u64> {
     Ok(changes)
 }
 
+/// The request modes and their file, which is not there before a mode was set. Every change has an answer that waits for it.
+pub struct ModesFile {
+    modes: Arc<Modes>,
+    file: StateFile,
+    /// The number of changes that are on the disk. Held while the file is written, so that it is not replaced by an older one.
+    on_disk: Mutex<u64>,
+}
+
+impl ModesFile {
+    /// Modes that are saved in `file`.
+    #[must_use]
+    pub fn new(modes: Arc<Modes>, file: StateFile) -> Self {
+        Self {
+            modes,
+            file,
+            on_disk: Mutex::default(),
+        }
+    }
+}
+
+impl SavedTable for ModesFile {
+    fn load(&self) -> io::Result<()> {
+        load(&self.modes, &self.file)
+    }
+
+    fn save_changes(&self) -> io::Result<()> {
+        let mut on_disk = self.on_disk.lock();
+        if *on_disk != self.modes.changes() {
+            *on_disk = save(&self.modes, &self.file)?;
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        self.file.name()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use protocol::assignment::GroupRequestMode;
-    use std::sync::Arc;
     use store::disk::real::RealDisk;
 
     #[test]

@@ -1,8 +1,7 @@
 //! What consumers and producers share: members by connection, and the groups each connection is in.
 
 use super::budget::{BytesFull, BytesLimits};
-use net::{Connection, RequestError};
-use parking_lot::Mutex;
+use net::RequestError;
 use protocol::Language;
 use protocol::frame::{Frame, MAX_FRAME_LEN, PREFIX_LEN};
 use rustc_hash::FxHashMap;
@@ -10,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The connection of a member. In the broker `Arc<net::Connection>`, in tests a number.
+/// What the tables know of a member's connection, whatever face the client came through. In tests a number.
 pub trait Channel: Clone {
     /// Tells connections apart.
     fn id(&self) -> u64;
@@ -73,47 +72,6 @@ pub fn check_forwarded(frame: &Frame) -> Result<(), AskError> {
         return Err(AskError::TooLong { header, body });
     }
     Ok(())
-}
-
-impl Channel for Arc<Connection> {
-    fn id(&self) -> u64 {
-        Connection::id(self)
-    }
-
-    fn peer(&self) -> SocketAddr {
-        Connection::peer(self)
-    }
-
-    fn tell(&self, request: &Frame) {
-        // After the replies of the batch that is being served: a client hears of itself when it knows that it is in.
-        self.send_later(|out| request.encode(out.head()));
-    }
-
-    fn ask_unchecked(&self, request: Frame, timeout: Duration, done: Done) {
-        if self.congested() {
-            return done(Err(AskError::Congested));
-        }
-        // Called by the answer, or here when nothing was sent.
-        let done = Arc::new(Mutex::new(Some(done)));
-        let call = |done: &Mutex<Option<Done>>, result| {
-            let taken = done.lock().take();
-            if let Some(done) = taken {
-                done(result);
-            }
-        };
-        let answered = Arc::clone(&done);
-        if let Err(error) = self.request(request, timeout, move |result| call(&answered, result.map_err(AskError::from))) {
-            call(&done, Err(error.into()));
-        }
-    }
-
-    fn close(&self) {
-        Connection::close(self);
-    }
-
-    fn is_closed(&self) -> bool {
-        Connection::is_closed(self)
-    }
 }
 
 /// The bounds, each a setting.
@@ -334,6 +292,7 @@ impl ByChannel {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
+    use parking_lot::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     impl Channel for u64 {

@@ -28,6 +28,14 @@ mod progress;
 pub mod table;
 mod worker;
 
+use crate::feature::Feature;
+
 pub use alarm::Alarm;
 pub use offsets::DelayOffsets;
 pub use worker::{Delivery, DeliveryParts, LONGEST_SLEEP};
+
+impl Feature for Delivery {
+    fn stop(&self) {
+        Delivery::stop(self);
+    }
+}

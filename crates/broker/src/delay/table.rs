@@ -6,12 +6,14 @@
 
 use super::DelayOffsets;
 use crate::offset::table::{Layout, Lines};
-use crate::state_file::{StateFile, Table};
+use crate::state_file::{SavedTable, StateFile, Table};
+use parking_lot::Mutex;
 use protocol::{DataVersion, json};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use store::Store;
 
 /// What the table's file is and holds.
@@ -72,31 +74,54 @@ pub fn text((version, offsets): (DataVersion, BTreeMap<i32, i64>), layout: Layou
     out.into_text()
 }
 
-/// Where the offsets are saved, never ahead of what is on the device.
-#[derive(Debug)]
-pub struct OffsetsFile {
+/// The offsets and their file, which is never ahead of what is on the device.
+pub struct DelayOffsetsFile {
     offsets: Arc<DelayOffsets>,
     store: Arc<Store>,
     file: StateFile,
+    period: Duration,
+    /// Held while the file is written, so that it is not replaced by an older one.
+    alone: Mutex<()>,
 }
 
-impl OffsetsFile {
-    /// Saves `offsets` of deliveries into `store`.
+impl DelayOffsetsFile {
+    /// Offsets of deliveries into `store`, saved in `file` every `period`.
     #[must_use]
-    pub fn new(offsets: Arc<DelayOffsets>, store: Arc<Store>, file: StateFile) -> Self {
-        Self { offsets, store, file }
+    pub fn new(offsets: Arc<DelayOffsets>, store: Arc<Store>, file: StateFile, period: Duration) -> Self {
+        Self {
+            offsets,
+            store,
+            file,
+            period,
+            alone: Mutex::default(),
+        }
+    }
+}
+
+impl SavedTable for DelayOffsetsFile {
+    fn load(&self) -> io::Result<()> {
+        load(&self.offsets, &self.file)
     }
 
-    /// Writes the offsets, if they changed since the last time.
-    ///
-    /// # Errors
-    /// The disk's; they are written the next time then.
-    pub fn save_if_changed(&self) -> io::Result<()> {
+    fn save_changes(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let _alone = self.alone.lock();
         let Some(all) = self.offsets.take_changed() else { return Ok(()) };
         // What was delivered must not be lost with the power when this file says that it was delivered.
         let synced = self.store.sync().map_err(io::Error::other);
         let saved = synced.and_then(|()| self.file.save(text(all, Layout::File).as_bytes()));
         saved.inspect_err(|_| self.offsets.mark_changed())
+    }
+
+    fn period(&self) -> Option<Duration> {
+        Some(self.period)
+    }
+
+    fn name(&self) -> &'static str {
+        self.file.name()
     }
 }
 

@@ -122,11 +122,8 @@ pub fn forbid(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assignment::Modes;
-    use crate::forget::Known;
-    use crate::lock::OrderLocks;
+    use crate::feature::Feature;
     use crate::offset::Offsets;
-    use crate::stats::BrokerStats;
     use protocol::RequestCode;
     use std::sync::Arc;
 
@@ -154,13 +151,7 @@ mod tests {
         frame.ext.push("cleanOffset", true);
         let offsets = Offsets::new(Default::default());
         offsets.commit("t", "g", 0, 1).unwrap();
-        let known = Known {
-            offsets: &offsets,
-            locks: &OrderLocks::new(10, 1 << 20),
-            modes: &Modes::new(Arc::default()),
-            stats: &BrokerStats::new("c", 10),
-        };
-        delete(&frame, &groups, |group, with_offsets| known.forget_group(group, with_offsets), 3).unwrap();
+        delete(&frame, &groups, |group, with_offsets| offsets.group_deleted(group, with_offsets), 3).unwrap();
         assert!(!groups.contains("g"));
         assert!(offsets.topics_of("g").is_empty());
     }

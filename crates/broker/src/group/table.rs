@@ -1,11 +1,13 @@
 //! `subscriptionGroup.json` as Apache writes it.
 
 use super::Groups;
-use crate::state_file::{StateFile, Table};
+use crate::state_file::{SavedTable, StateFile, Table};
+use parking_lot::Mutex;
 use protocol::DataVersion;
 use protocol::group::GroupConfigs;
 use protocol::json;
 use std::io;
+use std::sync::Arc;
 
 /// What the table's file is and holds.
 pub const TABLE: Table = Table {
@@ -56,11 +58,48 @@ pub fn save(groups: &Groups, file: &StateFile) -> io::Result<DataVersion> {
     Ok(configs.data_version)
 }
 
+/// The groups and their file. Every change has an answer that waits for it.
+pub struct GroupsFile {
+    groups: Arc<Groups>,
+    file: StateFile,
+    /// The version that is on the disk. Held while the file is written, so that it is not replaced by an older one.
+    on_disk: Mutex<Option<DataVersion>>,
+}
+
+impl GroupsFile {
+    /// Groups that are saved in `file`.
+    #[must_use]
+    pub fn new(groups: Arc<Groups>, file: StateFile) -> Self {
+        Self {
+            groups,
+            file,
+            on_disk: Mutex::default(),
+        }
+    }
+}
+
+impl SavedTable for GroupsFile {
+    fn load(&self) -> io::Result<()> {
+        load(&self.groups, &self.file)
+    }
+
+    fn save_changes(&self) -> io::Result<()> {
+        let mut on_disk = self.on_disk.lock();
+        if *on_disk != Some(self.groups.version()) {
+            *on_disk = Some(save(&self.groups, &self.file)?);
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        self.file.name()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Rule;
     use super::*;
-    use std::sync::Arc;
     use store::disk::real::RealDisk;
 
     #[test]

@@ -10,4 +10,25 @@
 pub mod handler;
 pub mod leases;
 
+use crate::feature::{self, Feature, Work};
+use std::sync::Arc;
+use std::time::Duration;
+
 pub use leases::{LEASE_MS, OrderLocks};
+
+/// How often leases that ran out are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+
+impl Feature for OrderLocks {
+    fn run(self: Arc<Self>) -> Work {
+        Box::pin(feature::every(EXPIRE_EVERY, move |now_ms| self.expire(now_ms)))
+    }
+
+    fn topic_deleted(&self, topic: &str) {
+        self.forget_topic(topic);
+    }
+
+    fn group_deleted(&self, group: &str, _: bool) {
+        self.forget_group(group);
+    }
+}

@@ -24,5 +24,18 @@ mod slots;
 pub mod table;
 pub mod unknown;
 
+use crate::feature::Feature;
 pub use after_crash::fit;
 pub use places::{OffsetError, OffsetLimits, Offsets};
+
+impl Feature for Offsets {
+    fn topic_deleted(&self, topic: &str) {
+        self.forget_topic(topic);
+    }
+
+    fn group_deleted(&self, group: &str, with_offsets: bool) {
+        if with_offsets {
+            self.forget_group(group);
+        }
+    }
+}

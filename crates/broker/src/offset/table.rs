@@ -14,13 +14,17 @@
 
 use super::Offsets;
 use super::places::{ByQueue, TopicGroup};
-use crate::state_file::{StateFile, Table};
+use crate::clock::now_ms;
+use crate::state_file::{SavedTable, StateFile, Table};
+use parking_lot::Mutex;
 use protocol::DataVersion;
 use protocol::json::{self, JsonError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What the table's file is and holds.
 pub const TABLE: Table = Table {
@@ -97,6 +101,54 @@ pub fn save_if_dirty(offsets: &Offsets, file: &StateFile, now_ms: i64) -> io::Re
     }
     let text = text(offsets, offsets.version(now_ms), Layout::File);
     file.save(text.as_bytes()).inspect_err(|_| offsets.mark_dirty())
+}
+
+/// The offsets and their file. Those that an operator moved have an answer that waits; what clients commit is saved every few seconds.
+pub struct OffsetsFile {
+    offsets: Arc<Offsets>,
+    file: StateFile,
+    period: Duration,
+    /// Held while the file is written, so that it is not replaced by an older one.
+    alone: Mutex<()>,
+}
+
+impl OffsetsFile {
+    /// Offsets that are saved in `file`, what clients commit every `period`.
+    #[must_use]
+    pub fn new(offsets: Arc<Offsets>, file: StateFile, period: Duration) -> Self {
+        Self {
+            offsets,
+            file,
+            period,
+            alone: Mutex::default(),
+        }
+    }
+}
+
+impl SavedTable for OffsetsFile {
+    fn load(&self) -> io::Result<()> {
+        load(&self.offsets, &self.file)
+    }
+
+    fn save_changes(&self) -> io::Result<()> {
+        if !self.offsets.take_moved() {
+            return Ok(());
+        }
+        self.save().inspect_err(|_| self.offsets.mark_moved())
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let _alone = self.alone.lock();
+        save_if_dirty(&self.offsets, &self.file, now_ms())
+    }
+
+    fn period(&self) -> Option<Duration> {
+        Some(self.period)
+    }
+
+    fn name(&self) -> &'static str {
+        self.file.name()
+    }
 }
 
 /// How the text is laid out.

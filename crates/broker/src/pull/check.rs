@@ -1,6 +1,6 @@
 //! Who may pull what: the Java broker's checks, in its order, with its codes.
 
-use crate::clients::Consumers;
+use crate::clients::{ClientChannel, Consumers};
 use crate::errors::Refusal;
 use crate::filter::TagFilter;
 use crate::group::{Groups, Rule};
@@ -8,7 +8,6 @@ use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, GroupCounters};
 use crate::topic::{Topic, Topics, is_readable};
 use message::hash::java_string_hash;
-use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::heartbeat::{MessageModel, Subscription};
 use protocol::pull::{PullHeader, sys_flag};
@@ -23,7 +22,7 @@ pub struct Checks {
     /// Groups.
     pub groups: Arc<Groups>,
     /// Who is online, with subscriptions.
-    pub consumers: Arc<Consumers<Arc<Connection>>>,
+    pub consumers: Arc<Consumers<ClientChannel>>,
     /// Where pulls are counted.
     pub stats: Arc<BrokerStats>,
 }
@@ -45,7 +44,7 @@ pub(super) struct Wanted {
 
 /// Where the subscription of a pull's group is found.
 struct OfGroup {
-    consumers: Arc<Consumers<Arc<Connection>>>,
+    consumers: Arc<Consumers<ClientChannel>>,
     group: Arc<Rule>,
     topic: Arc<Topic>,
 }

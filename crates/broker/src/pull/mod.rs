@@ -13,7 +13,10 @@ mod check;
 pub mod remoting;
 
 use crate::arrival::ArrivalListener;
+use crate::clients::{ClientChannel, Consumers};
+use crate::core::Core;
 use crate::errors::Refusal;
+use crate::feature::{self, Feature, Work};
 use crate::group::Rule;
 use crate::hold::{Bounds, Hold, NotParked, Taken, Waits};
 use crate::offset::Offsets;
@@ -29,7 +32,7 @@ use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::pull::{PullHeader, sys_flag};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::{Arrival, Damaged, Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
 
 /// Longest a pull is parked, whatever the client says: ms.
@@ -84,6 +87,32 @@ pub struct Puller {
     settings: Arc<config::Live<BrokerSettings>>,
     hold: Arc<Hold<Pull>>,
     threads: Threads,
+    itself: Weak<Self>,
+}
+
+/// How often parked pulls are looked at for expiry.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+
+impl Feature for Puller {
+    fn run(self: Arc<Self>) -> Work {
+        Box::pin(feature::every(EXPIRE_EVERY, move |now_ms| self.expire(now_ms)))
+    }
+
+    fn closed(&self, connection: &Connection) {
+        self.hold.forget(connection.id());
+    }
+
+    fn topic_deleted(&self, topic: &str) {
+        if let Some(puller) = self.shared() {
+            puller.answer_those_of(topic);
+        }
+    }
+
+    fn release(&self) {
+        if let Some(puller) = self.shared() {
+            puller.park_no_more();
+        }
+    }
 }
 
 /// Wakes parked pulls. Keeps the puller from nothing: the store has this, and the puller has the store.
@@ -105,30 +134,42 @@ impl ArrivalListener for Woken {
 }
 
 impl Puller {
-    /// Pulls from `store`; what is not in memory is read by `threads`.
-    pub fn new(
-        store: Arc<Store>,
-        checks: Checks,
-        offsets: Arc<Offsets>,
-        settings: Arc<config::Live<BrokerSettings>>,
-        threads: Threads,
-    ) -> Self {
+    /// Pulls from the store of `core`; `consumers` say what groups subscribe to.
+    #[must_use]
+    pub fn new(core: &Core, consumers: Arc<Consumers<ClientChannel>>) -> Arc<Self> {
         let bounds = {
-            let settings = settings.current();
+            let settings = core.settings.current();
             Bounds {
                 places: settings.max_parked_pulls,
                 places_of_one: settings.max_parked_pulls_per_connection,
             }
         };
-        let hold = Arc::new(Hold::new(bounds));
-        Self {
-            store,
-            checks,
-            offsets,
-            settings,
-            hold,
-            threads,
-        }
+        let puller = Arc::new_cyclic(|itself| Self {
+            store: core.store.clone(),
+            checks: Checks {
+                topics: core.topics.clone(),
+                groups: core.groups.clone(),
+                consumers: consumers.clone(),
+                stats: core.stats.clone(),
+            },
+            offsets: core.offsets.clone(),
+            settings: core.settings.clone(),
+            hold: Arc::new(Hold::new(bounds)),
+            threads: core.threads.clone(),
+            itself: itself.clone(),
+        });
+        let told = Arc::downgrade(&puller);
+        consumers.watch(Box::new(move |group| {
+            if let Some(puller) = told.upgrade() {
+                puller.subscription_changed(group);
+            }
+        }));
+        puller
+    }
+
+    /// This very puller.
+    fn shared(&self) -> Option<Arc<Self>> {
+        self.itself.upgrade()
     }
 
     /// How many pulls are parked.
@@ -404,7 +445,7 @@ impl Puller {
     }
 
     /// A topic was deleted: pulls that wait for it are sent to the beginning of what may come under its name.
-    pub fn topic_deleted(self: &Arc<Self>, topic: &str) {
+    fn answer_those_of(self: &Arc<Self>, topic: &str) {
         let pulls = self.hold.take_if(|pull| *pull.topic.name == *topic);
         pulls.into_iter().for_each(|pull| self.resume(pull));
     }
@@ -497,14 +538,9 @@ impl Puller {
     }
 
     /// For the end: answers all that wait, and from now on those that would have to wait.
-    pub fn park_no_more(self: &Arc<Self>) {
+    fn park_no_more(self: &Arc<Self>) {
         self.hold.close();
         self.expire(i64::MAX - 1);
-    }
-
-    /// Drops the parked pulls of a connection that closed.
-    pub fn forget(&self, conn: &Connection) {
-        self.hold.forget(conn.id());
     }
 }
 

@@ -31,6 +31,22 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Of a broker with these settings.
+    #[must_use]
+    pub fn of(settings: &BrokerSettings) -> Self {
+        Self {
+            cluster: settings.broker_cluster_name.clone(),
+            broker: settings.broker_name.clone(),
+            broker_id: settings.broker_id as i64,
+            host: settings.broker_ip1.clone(),
+            replica_host: settings.broker_ip2.clone(),
+            port: settings.listen_port,
+            replica_port: settings.ha_port(),
+        }
+    }
+}
+
+impl Identity {
     /// Addresses for clients and replicas, over a connection whose end here is `local`.
     #[must_use]
     pub fn addresses(&self, local: SocketAddr) -> (String, String) {

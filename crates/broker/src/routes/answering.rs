@@ -51,7 +51,7 @@ impl Routes {
     pub(super) fn serve_one(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, now: i64) {
         let reply = Reply::to(conn, frame);
         let handled = if frame.body.len() > LARGE_BODY_BYTES && reads_body(frame.code) {
-            let (admin, expected) = (&self.threads.admin, Expected::Fields);
+            let (admin, expected) = (&self.core.threads.admin, Expected::Fields);
             self.later(admin, expected, frame.clone(), &reply, |routes, frame, answer| {
                 routes.route(answer.connection(), frame, &answer, now_ms()).send(&answer);
             })
@@ -81,7 +81,7 @@ impl Routes {
         reply: &Reply,
         serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
     ) -> Handled {
-        self.by(&self.threads.reader, Expected::Fields, (frame, reply), serve)
+        self.by(&self.core.threads.reader, Expected::Fields, (frame, reply), serve)
     }
 
     /// Has a request answered that walks over tables, by a thread that nobody's messages wait for.
@@ -91,7 +91,7 @@ impl Routes {
         reply: &Reply,
         serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
     ) -> Handled {
-        self.by(&self.threads.admin, Expected::Table, (frame, reply), serve)
+        self.by(&self.core.threads.admin, Expected::Table, (frame, reply), serve)
     }
 
     /// Has a request handled by another thread; what handles it has it answered.
@@ -124,7 +124,7 @@ impl Routes {
             return Handled::Now(outcome);
         }
         let (reply, owed) = (reply.clone(), reply.connection().owe(Expected::Fields as usize));
-        self.changed.when_settled(move |saved| {
+        self.core.changed.when_settled(move |saved| {
             reply.send(saved.map_err(|reason| Refusal::system(&*reason)).and(outcome));
             drop(owed);
         });
@@ -134,7 +134,7 @@ impl Routes {
     /// As [`Self::when_settled`], for an operator's change of offsets, whose table is saved every few seconds otherwise.
     fn when_offsets_are_saved(&self, outcome: Outcome, reply: &Reply) -> Handled {
         if outcome.is_ok() {
-            self.changed.raise();
+            self.core.changed.raise();
         }
         self.when_settled(outcome, reply)
     }

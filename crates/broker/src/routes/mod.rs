@@ -3,72 +3,43 @@
 use crate::admin::consumer::Directly;
 use crate::assignment::{self, Modes};
 use crate::clients::handler::Clients;
-use crate::clients::{Consumers, Notices, Producers};
+use crate::clients::{ClientChannel, Online};
 use crate::clock::now_ms;
+use crate::core::Core;
 use crate::delay::DelayOffsets;
 use crate::errors::{Refusal, is_or_are};
-use crate::forget::Known;
-use crate::group::Groups;
+use crate::feature::Feature;
 use crate::lock::OrderLocks;
-use crate::log_writer::LogWriter;
-use crate::offset::Offsets;
 use crate::offset::handler::Progress;
 use crate::offset::reset::Reset;
 use crate::pull::Puller;
-use crate::readers::Threads;
 use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
 use crate::retry::handler::{GivingBack, give_back};
 use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
-use crate::signal::Signal;
-use crate::stats::BrokerStats;
-use crate::topic::Topics;
 use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, stats, topic};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use store::Store;
-use store::disk::Disk;
 
 mod answering;
 
 use answering::{Expected, Handled, owed_answer, without_body};
 
-/// A connection, as the tables of clients know it.
-pub type Channel = Arc<Connection>;
-
 /// What requests are served with.
 pub struct Routes {
-    pub(crate) settings: Arc<config::Live<BrokerSettings>>,
-    pub(crate) store: Arc<Store>,
-    pub(crate) topics: Arc<Topics>,
-    pub(crate) groups: Arc<Groups>,
-    pub(crate) offsets: Arc<Offsets>,
-    pub(crate) modes: Arc<Modes>,
-    pub(crate) consumers: Arc<Consumers<Channel>>,
-    /// Who is told when consumers come and go.
-    pub(crate) notices: Arc<Notices<Channel>>,
-    pub(crate) producers: Arc<Producers<Channel>>,
+    pub(crate) core: Core,
+    /// All features, in the order in which they are told of what happens.
+    pub(crate) features: Vec<Arc<dyn Feature>>,
+    pub(crate) sender: Arc<Sender>,
+    pub(crate) puller: Arc<Puller>,
+    pub(crate) online: Arc<Online>,
     pub(crate) locks: Arc<OrderLocks>,
-    pub(crate) stats: Arc<BrokerStats>,
-    pub(crate) threads: Threads,
+    pub(crate) modes: Arc<Modes>,
     /// How far delayed messages have been delivered.
     pub(crate) delays: Arc<DelayOffsets>,
-    /// Raised by topics and groups.
-    pub(crate) changed: Arc<Signal>,
-    pub(crate) log: LogWriter,
-    pub(crate) sender: Sender,
-    pub(crate) puller: Arc<Puller>,
-    /// Address written into records, when it does not follow the connection.
-    pub(crate) fixed_ip: Option<IpAddr>,
-    pub(crate) port: u16,
-    /// Asked how full it is.
-    pub(crate) disk: Arc<dyn Disk>,
-    /// When this broker started, epoch milliseconds.
-    pub(crate) started_ms: i64,
     /// How this broker stands with its name servers.
     pub(crate) standings: Standings,
 }
@@ -85,7 +56,13 @@ impl Routes {
             if let Err(refusal) = authorise(conn, first) {
                 Reply::to(conn, first).send(Err(refusal));
             } else if sends > 0 {
-                remoting::serve(&self.sender, conn, &frames[done..done + sends], self.store_host(conn), now);
+                remoting::serve(
+                    &self.sender,
+                    conn,
+                    &frames[done..done + sends],
+                    self.core.store_host(conn.local()),
+                    now,
+                );
             } else {
                 self.serve_one(conn, first, now);
             }
@@ -100,35 +77,33 @@ impl Routes {
 
     /// A connection was accepted.
     pub fn opened(&self) {
-        self.stats.channel("CONNECT");
+        self.core.stats.channel("CONNECT");
     }
 
     /// A connection is gone.
     pub fn closed(&self, conn: &Arc<Connection>) {
-        self.stats.channel("CLOSE");
-        self.threads.forget(conn);
-        self.puller.forget(conn);
-        let notify = self.settings.current().notify_consumer_ids_changed_enable;
-        self.notices.closed(conn.id(), &self.producers, notify);
+        self.core.stats.channel("CLOSE");
+        self.features.iter().for_each(|feature| feature.closed(conn));
     }
 }
 
 impl Routes {
-    /// The address that records and message ids name: the configured one, or the one the client came through.
-    fn store_host(&self, conn: &Connection) -> SocketAddr {
-        SocketAddr::new(self.fixed_ip.unwrap_or_else(|| conn.local().ip()), self.port)
-    }
-
     #[allow(clippy::too_many_lines)]
     fn route(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now: i64) -> Handled {
         use RequestCode as Code;
         let Ok(code) = RequestCode::try_from(frame.code) else {
             return Handled::Now(Err(unknown(frame.code)));
         };
-        let settings = self.settings.current();
+        let settings = self.core.settings.current();
         Handled::Now(match code {
             Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage => {
-                remoting::serve(&self.sender, conn, std::slice::from_ref(frame), self.store_host(conn), now);
+                remoting::serve(
+                    &self.sender,
+                    conn,
+                    std::slice::from_ref(frame),
+                    self.core.store_host(conn.local()),
+                    now,
+                );
                 return Handled::Later;
             }
             Code::SendReplyMessage | Code::SendReplyMessageV2 => return self.reply_message(conn, frame, reply, now),
@@ -141,96 +116,106 @@ impl Routes {
             Code::GetAllDelayOffset => delay::handler::all(&self.delays),
 
             Code::HeartBeat => return self.heartbeat(frame, conn, reply, now),
-            Code::UnregisterClient => clients::handler::unregister(frame, conn, &self.clients(&settings)),
-            Code::GetConsumerListByGroup => clients::handler::members(frame, &self.consumers),
+            Code::UnregisterClient => clients::handler::unregister(frame, &ClientChannel::Remoting(conn.clone()), &self.clients(&settings)),
+            Code::GetConsumerListByGroup => clients::handler::members(frame, &self.online.consumers),
             Code::CheckClientConfig => clients::handler::check(frame),
             Code::GetConsumerConnectionList => {
-                return self.by_admin(frame, reply, |r, f| clients::handler::consumer_connections(f, &r.consumers));
+                return self.by_admin(frame, reply, |r, f| clients::handler::consumer_connections(f, &r.online.consumers));
             }
             Code::GetProducerConnectionList => {
-                return self.by_admin(frame, reply, |r, f| clients::handler::producer_connections(f, &r.producers));
+                return self.by_admin(frame, reply, |r, f| clients::handler::producer_connections(f, &r.online.producers));
             }
-            Code::GetAllProducerInfo => return self.by_admin(frame, reply, |r, _| clients::handler::all_producers(&r.producers)),
+            Code::GetAllProducerInfo => return self.by_admin(frame, reply, |r, _| clients::handler::all_producers(&r.online.producers)),
 
             Code::LockBatchMq => lock::handler::lock(frame, &self.locks, now),
             Code::UnlockBatchMq => lock::handler::unlock(frame, &self.locks),
 
-            Code::QueryConsumerOffset => offset::handler::query(frame, &self.offsets, &self.topics, &*self.store),
-            Code::UpdateConsumerOffset => {
-                offset::handler::update(frame, conn.id(), &self.offsets, &self.groups, &self.topics, &*self.store)
-            }
-            Code::GetMaxOffset => offset::handler::max(frame, &*self.store),
-            Code::GetMinOffset => offset::handler::min(frame, &*self.store),
-            Code::SearchOffsetByTimestamp => return self.by_reader(frame, reply, |r, f| offset::handler::search(f, &*r.store)),
-            Code::GetEarliestMsgStoretime => return self.by_reader(frame, reply, |r, f| offset::handler::earliest(f, &*r.store)),
+            Code::QueryConsumerOffset => offset::handler::query(frame, &self.core.offsets, &self.core.topics, &*self.core.store),
+            Code::UpdateConsumerOffset => offset::handler::update(
+                frame,
+                conn.id(),
+                &self.core.offsets,
+                &self.core.groups,
+                &self.core.topics,
+                &*self.core.store,
+            ),
+            Code::GetMaxOffset => offset::handler::max(frame, &*self.core.store),
+            Code::GetMinOffset => offset::handler::min(frame, &*self.core.store),
+            Code::SearchOffsetByTimestamp => return self.by_reader(frame, reply, |r, f| offset::handler::search(f, &*r.core.store)),
+            Code::GetEarliestMsgStoretime => return self.by_reader(frame, reply, |r, f| offset::handler::earliest(f, &*r.core.store)),
 
-            Code::GetAllConsumerOffset => return self.by_admin(frame, reply, |r, _| offset::handler::all(&r.offsets, now_ms())),
+            Code::GetAllConsumerOffset => return self.by_admin(frame, reply, |r, _| offset::handler::all(&r.core.offsets, now_ms())),
             Code::CloneGroupOffset => {
-                return self.by_until_saved(&self.threads.admin, frame, reply, |r, f| {
-                    let auto_create = r.settings.current().auto_create_subscription_group;
-                    let make_group = |group: &str| r.groups.find_or_create(group, auto_create, now_ms()).map(drop);
-                    offset::handler::clone_group(f, &r.offsets, &r.topics, &r.consumers, make_group)
+                return self.by_until_saved(&self.core.threads.admin, frame, reply, |r, f| {
+                    let auto_create = r.core.settings.current().auto_create_subscription_group;
+                    let make_group = |group: &str| r.core.groups.find_or_create(group, auto_create, now_ms()).map(drop);
+                    offset::handler::clone_group(f, &r.core.offsets, &r.core.topics, &r.online.consumers, make_group)
                 });
             }
             Code::QueryCorrectionOffset => {
-                return self.by_admin(frame, reply, |r, f| offset::handler::correction(f, &r.offsets, &*r.store));
+                return self.by_admin(frame, reply, |r, f| offset::handler::correction(f, &r.core.offsets, &*r.core.store));
             }
-            Code::InvokeBrokerToResetOffset => return self.by_until_saved(&self.threads.reader, frame, reply, Self::reset_offset),
+            Code::InvokeBrokerToResetOffset => return self.by_until_saved(&self.core.threads.reader, frame, reply, Self::reset_offset),
             Code::GetConsumeStats => {
                 return self.by_reader(frame, reply, |r, f| {
-                    offset::handler::progress(f, &r.progress(&r.settings.current().broker_name))
+                    offset::handler::progress(f, &r.progress(&r.core.settings.current().broker_name))
                 });
             }
             Code::GetBrokerConsumeStats => {
-                let address = self.store_host(conn).to_string();
+                let address = self.core.store_host(conn.local()).to_string();
                 return self.by_admin(frame, reply, move |r, f| {
-                    offset::handler::progress_of_all(f, &r.groups, &address, &r.progress(&r.settings.current().broker_name))
+                    offset::handler::progress_of_all(f, &r.core.groups, &address, &r.progress(&r.core.settings.current().broker_name))
                 });
             }
 
             Code::GetTopicStatsInfo => {
                 return self.by_reader(frame, reply, |r, f| {
-                    topic::handler::stats(f, &r.topics, &*r.store, &r.settings.current().broker_name)
+                    topic::handler::stats(f, &r.core.topics, &*r.core.store, &r.core.settings.current().broker_name)
                 });
             }
             Code::DeleteTopicInBroker => {
-                return self.by_until_saved(&self.threads.reader, frame, reply, |r, f| {
+                return self.by_until_saved(&self.core.threads.reader, frame, reply, |r, f| {
                     let beside = topic::handler::Beside {
-                        groups: &|topic| r.offsets.groups_of(topic),
+                        groups: &|topic| r.core.offsets.groups_of(topic),
                         forget: &|topic| {
-                            r.known().forget_topic(topic);
-                            r.puller.topic_deleted(topic);
+                            r.features.iter().for_each(|feature| feature.topic_deleted(topic));
                         },
                     };
-                    topic::handler::delete(f, &r.topics, beside, &*r.store, &r.settings.current(), now_ms())
+                    topic::handler::delete(f, &r.core.topics, beside, &*r.core.store, &r.core.settings.current(), now_ms())
                 });
             }
-            Code::UpdateAndCreateTopic => return self.when_settled(topic::handler::create(frame, &self.topics, &settings, now), reply),
+            Code::UpdateAndCreateTopic => {
+                return self.when_settled(topic::handler::create(frame, &self.core.topics, &settings, now), reply);
+            }
             Code::UpdateAndCreateTopicList => {
-                return self.when_settled(topic::handler::create_list(frame, &self.topics, &settings, now), reply);
+                return self.when_settled(topic::handler::create_list(frame, &self.core.topics, &settings, now), reply);
             }
-            Code::GetAllTopicConfig => return self.by_admin(frame, reply, |r, f| topic::handler::all(f, &r.topics)),
-            Code::GetTopicConfig => topic::handler::get(frame, &self.topics),
-            Code::GetSystemTopicListFromBroker => topic::handler::system(&self.topics),
+            Code::GetAllTopicConfig => return self.by_admin(frame, reply, |r, f| topic::handler::all(f, &r.core.topics)),
+            Code::GetTopicConfig => topic::handler::get(frame, &self.core.topics),
+            Code::GetSystemTopicListFromBroker => topic::handler::system(&self.core.topics),
 
-            Code::UpdateAndCreateSubscriptiongroup => return self.when_settled(group::handler::create(frame, &self.groups, now), reply),
-            Code::UpdateAndCreateSubscriptiongroupList => {
-                return self.when_settled(group::handler::create_list(frame, &self.groups, now), reply);
+            Code::UpdateAndCreateSubscriptiongroup => {
+                return self.when_settled(group::handler::create(frame, &self.core.groups, now), reply);
             }
-            Code::GetAllSubscriptiongroupConfig => return self.by_admin(frame, reply, |r, f| group::handler::all(f, &r.groups)),
+            Code::UpdateAndCreateSubscriptiongroupList => {
+                return self.when_settled(group::handler::create_list(frame, &self.core.groups, now), reply);
+            }
+            Code::GetAllSubscriptiongroupConfig => return self.by_admin(frame, reply, |r, f| group::handler::all(f, &r.core.groups)),
             Code::GetSubscriptiongroupConfig => {
-                let outcome = group::handler::get(frame, &self.groups, settings.auto_create_subscription_group, now);
+                let outcome = group::handler::get(frame, &self.core.groups, settings.auto_create_subscription_group, now);
                 return self.when_settled(outcome, reply);
             }
             Code::DeleteSubscriptiongroup => {
-                return self.by_until_saved(&self.threads.admin, frame, reply, |r, f| {
-                    let forget = |group: &str, with_offsets| r.known().forget_group(group, with_offsets);
-                    group::handler::delete(f, &r.groups, forget, now_ms())
+                return self.by_until_saved(&self.core.threads.admin, frame, reply, |r, f| {
+                    let forget = |group: &str, with_offsets| {
+                        r.features.iter().for_each(|feature| feature.group_deleted(group, with_offsets));
+                    };
+                    group::handler::delete(f, &r.core.groups, forget, now_ms())
                 });
             }
             Code::UpdateAndGetGroupForbidden => {
-                return self.by_until_saved(&self.threads.admin, frame, reply, |r, f| {
-                    group::handler::forbid(f, &r.groups, now_ms())
+                return self.by_until_saved(&self.core.threads.admin, frame, reply, |r, f| {
+                    group::handler::forbid(f, &r.core.groups, now_ms())
                 });
             }
 
@@ -238,8 +223,8 @@ impl Routes {
                 let outcome = assignment::handler::set(
                     frame,
                     &self.modes,
-                    &self.topics,
-                    (&self.groups, settings.auto_create_subscription_group),
+                    &self.core.topics,
+                    (&self.core.groups, settings.auto_create_subscription_group),
                     now,
                 );
                 return self.when_settled(outcome, reply);
@@ -247,76 +232,80 @@ impl Routes {
             Code::GetAllMessageRequestMode => return self.by_admin(frame, reply, |r, _| assignment::handler::all(&r.modes)),
 
             Code::QueryMessage => {
-                return self.by(&self.threads.reader, Expected::Records, (frame, reply), |r, f| {
-                    let settings = r.settings.current();
+                return self.by(&self.core.threads.reader, Expected::Records, (frame, reply), |r, f| {
+                    let settings = r.core.settings.current();
                     let most = query::handler::Most {
                         records: settings.max_msgs_num_batch,
                         by_unique_key: settings.default_query_max_num,
                     };
-                    query::handler::by_key(f, &*r.store, most)
+                    query::handler::by_key(f, &*r.core.store, most)
                 });
             }
             Code::ViewMessageById => {
-                return self.by(&self.threads.reader, Expected::Records, (frame, reply), |r, f| {
-                    query::handler::by_id(f, &*r.store)
+                return self.by(&self.core.threads.reader, Expected::Records, (frame, reply), |r, f| {
+                    query::handler::by_id(f, &*r.core.store)
                 });
             }
 
-            Code::ViewBrokerStatsData => stats::handler::counter(frame, &self.stats),
+            Code::ViewBrokerStatsData => stats::handler::counter(frame, &self.core.stats),
             Code::QueryTopicConsumeByWho => {
                 return self.by_admin(frame, reply, |r, f| {
-                    admin::consumption::groups_of_topic(f, &r.consumers, &r.offsets)
+                    admin::consumption::groups_of_topic(f, &r.online.consumers, &r.core.offsets)
                 });
             }
             Code::QueryTopicsByConsumer => {
-                let address = self.store_host(conn).to_string();
+                let address = self.core.store_host(conn.local()).to_string();
                 return self.by_admin(frame, reply, move |r, f| {
-                    admin::consumption::topics_of_group(f, &r.offsets, &address)
+                    admin::consumption::topics_of_group(f, &r.core.offsets, &address)
                 });
             }
             Code::QuerySubscriptionByConsumer => {
-                return self.by_admin(frame, reply, |r, f| admin::consumption::subscription(f, &r.consumers));
+                return self.by_admin(frame, reply, |r, f| admin::consumption::subscription(f, &r.online.consumers));
             }
             Code::QueryConsumeTimeSpan => {
                 return self.by_reader(frame, reply, |r, f| {
-                    admin::consumption::time_spans(f, &r.progress(&r.settings.current().broker_name), now_ms())
+                    admin::consumption::time_spans(f, &r.progress(&r.core.settings.current().broker_name), now_ms())
                 });
             }
 
             Code::GetBrokerRuntimeInfo => {
                 return self.by_reader(frame, reply, |r, _| {
                     admin::state::state(
-                        &r.store,
-                        &*r.disk,
-                        &r.settings.current(),
-                        (&r.stats, &r.delays),
-                        (r.started_ms, now_ms()),
+                        &r.core.store,
+                        &*r.core.disk,
+                        &r.core.settings.current(),
+                        (&r.core.stats, &r.delays),
+                        (r.core.started_ms, now_ms()),
                         &r.standings,
-                        (r.consumers.hazards(), r.producers.hazards()),
+                        (r.online.consumers.hazards(), r.online.producers.hazards()),
                     )
                 });
             }
-            Code::GetBrokerHaStatus => admin::state::replication(&self.store),
-            Code::GetBrokerConfig => return self.by_admin(frame, reply, |r, _| admin::config::all(&r.settings)),
+            Code::GetBrokerHaStatus => admin::state::replication(&self.core.store),
+            Code::GetBrokerConfig => return self.by_admin(frame, reply, |r, _| admin::config::all(&r.core.settings)),
             Code::UpdateBrokerConfig => {
                 // The body is what is to be changed; the change is synced to a file.
-                return self.later(&self.threads.admin, Expected::Fields, frame.clone(), reply, |r, f, answer| {
-                    let apply = |settings: &BrokerSettings, _: &[_]| r.store.set_retention(crate::store_options::retention(settings));
-                    let outcome = admin::config::update(f, &r.settings, &r.topics, now_ms(), apply);
+                return self.later(&self.core.threads.admin, Expected::Fields, frame.clone(), reply, |r, f, answer| {
+                    let apply = |settings: &BrokerSettings, _: &[_]| r.core.store.set_retention(crate::store_options::retention(settings));
+                    let outcome = admin::config::update(f, &r.core.settings, &r.core.topics, now_ms(), apply);
                     // A permission is told to the name servers.
                     r.when_settled(outcome, &answer).send(&answer);
                 });
             }
-            Code::CleanExpiredConsumequeue => return self.by_reader(frame, reply, |r, _| admin::clean::queues(&*r.store)),
-            Code::DeleteExpiredCommitlog => admin::clean::expired(&*self.store),
-            Code::CleanUnusedTopic => return self.by_reader(frame, reply, |r, _| admin::clean::unused_topics(&*r.store, &r.topics)),
-            Code::QueryConsumeQueue => return self.by_reader(frame, reply, |r, f| admin::entries::entries(f, &r.store, &r.consumers)),
+            Code::CleanExpiredConsumequeue => return self.by_reader(frame, reply, |r, _| admin::clean::queues(&*r.core.store)),
+            Code::DeleteExpiredCommitlog => admin::clean::expired(&*self.core.store),
+            Code::CleanUnusedTopic => {
+                return self.by_reader(frame, reply, |r, _| admin::clean::unused_topics(&*r.core.store, &r.core.topics));
+            }
+            Code::QueryConsumeQueue => {
+                return self.by_reader(frame, reply, |r, f| admin::entries::entries(f, &r.core.store, &r.online.consumers));
+            }
             Code::GetConsumerRunningInfo => {
-                admin::consumer::running_info(frame, &self.consumers, owed_answer(reply));
+                admin::consumer::running_info(frame, &self.online.consumers, owed_answer(reply));
                 return Handled::Later;
             }
             Code::InvokeBrokerToGetConsumerStatus => {
-                admin::consumer::status(frame, &self.consumers, owed_answer(reply));
+                admin::consumer::status(frame, &self.online.consumers, owed_answer(reply));
                 return Handled::Later;
             }
             Code::ConsumeMessageDirectly => return self.consume_directly(frame, reply),
@@ -441,20 +430,25 @@ impl Routes {
     /// Takes a client into its groups, at once unless a retry topic is made for it: that is on the disk and known to the name
     /// servers first. Compat: as with Apache, whose clients ask for it right after the answer and once in 30 s from then on.
     fn heartbeat(self: &Arc<Self>, frame: &Frame, conn: &Arc<Connection>, reply: &Reply, now: i64) -> Handled {
-        let heartbeat = match clients::handler::heartbeat(frame, conn, &self.clients(&self.settings.current()), now) {
+        let heartbeat = match clients::handler::heartbeat(
+            frame,
+            &ClientChannel::Remoting(conn.clone()),
+            &self.clients(&self.core.settings.current()),
+            now,
+        ) {
             Ok(heartbeat) => heartbeat,
             Err(refusal) => return Handled::Now(Err(refusal)),
         };
         if !heartbeat.makes_group {
-            return Handled::Now(heartbeat.join(&self.notices, &self.producers, &self.stats));
+            return Handled::Now(heartbeat.join(&self.online.notices, &self.online.producers, &self.core.stats));
         }
         let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(Expected::Fields as usize));
-        self.changed.when_settled(move |saved| {
+        self.core.changed.when_settled(move |saved| {
             if let Err(reason) = saved {
                 // Consuming does not depend on it.
                 tracing::error!(%reason, "a consumer joins although its retry topic is not saved");
             }
-            reply.send(heartbeat.join(&routes.notices, &routes.producers, &routes.stats));
+            reply.send(heartbeat.join(&routes.online.notices, &routes.online.producers, &routes.core.stats));
             drop(owed);
         });
         Handled::Later
@@ -462,7 +456,7 @@ impl Routes {
 
     /// Hands a reply to who asked; what stores it, if it is to be stored, also answers.
     fn reply_message(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now_ms: i64) -> Handled {
-        let (at, settings) = (self.store_host(conn), self.settings.current());
+        let (at, settings) = (self.core.store_host(conn.local()), self.core.settings.current());
         if let Err(refusal) = crate::send::check::time(&settings, now_ms) {
             return Handled::Now(Err(refusal));
         }
@@ -475,8 +469,8 @@ impl Routes {
         };
         let (routes, conn, answer, owed) = (self.clone(), conn.clone(), reply.clone(), conn.owe(Expected::Fields as usize));
         let send = request_reply::handler::as_send(frame);
-        request_reply::handler::push(frame, came, &self.producers, move |outcome| {
-            if outcome.is_ok() && routes.settings.current().store_reply_message_enable {
+        request_reply::handler::push(frame, came, &self.online.producers, move |outcome| {
+            if outcome.is_ok() && routes.core.settings.current().store_reply_message_enable {
                 remoting::serve(&routes.sender, &conn, std::slice::from_ref(&send), at, now_ms);
             } else {
                 answer.send(outcome);
@@ -488,30 +482,30 @@ impl Routes {
 
     /// Reads the message and hands it to the consumer, whose answer is ours.
     fn consume_directly(self: &Arc<Self>, frame: &Frame, reply: &Reply) -> Handled {
-        let (reader, expected) = (&self.threads.reader, Expected::Records);
+        let (reader, expected) = (&self.core.threads.reader, Expected::Records);
         self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
             let with = Directly {
-                log: &*routes.store,
-                topics: &routes.topics,
-                groups: &routes.groups,
-                broker: &routes.settings.current().broker_name,
+                log: &*routes.core.store,
+                topics: &routes.core.topics,
+                groups: &routes.core.groups,
+                broker: &routes.core.settings.current().broker_name,
             };
-            admin::consumer::consume_directly(frame, &routes.consumers, &with, owed_answer(&answer));
+            admin::consumer::consume_directly(frame, &routes.online.consumers, &with, owed_answer(&answer));
         })
     }
 
     /// Reads the message and stores it again.
     fn give_back(self: &Arc<Self>, conn: &Connection, frame: &Frame, reply: &Reply) -> Handled {
-        let store_host = self.store_host(conn);
-        let (reader, expected) = (&self.threads.reader, Expected::Fields);
+        let store_host = self.core.store_host(conn.local());
+        let (reader, expected) = (&self.core.threads.reader, Expected::Fields);
         self.later(reader, expected, without_body(frame), reply, move |routes, frame, answer| {
             let with = GivingBack {
-                store: &routes.store,
-                log: &routes.log,
-                topics: &routes.topics,
-                groups: &routes.groups,
-                settings: &routes.settings.current(),
-                stats: &routes.stats,
+                store: &routes.core.store,
+                log: &routes.core.log,
+                topics: &routes.core.topics,
+                groups: &routes.core.groups,
+                settings: &routes.core.settings.current(),
+                stats: &routes.core.stats,
                 store_host,
                 now_ms: now_ms(),
             };
@@ -521,48 +515,39 @@ impl Routes {
 
     /// Moves a group, and lets parked pulls of the queues know.
     fn reset_offset(self: &Arc<Self>, frame: &Frame) -> Outcome {
-        let settings = self.settings.current();
+        let settings = self.core.settings.current();
         let with = Reset {
-            offsets: &self.offsets,
-            topics: &self.topics,
-            groups: &self.groups,
-            consumers: &self.consumers,
-            queues: &*self.store,
+            offsets: &self.core.offsets,
+            topics: &self.core.topics,
+            groups: &self.core.groups,
+            consumers: &self.online.consumers,
+            queues: &*self.core.store,
             broker: &settings.broker_name,
         };
         let outcome = offset::reset::reset(frame, settings.use_server_side_reset_offset, &with);
-        if let (Ok(_), Some(topic)) = (&outcome, frame.ext.text("topic").and_then(|name| self.topics.find(name))) {
+        if let (Ok(_), Some(topic)) = (&outcome, frame.ext.text("topic").and_then(|name| self.core.topics.find(name))) {
             (0..topic.read_queues).for_each(|queue_id| self.puller.reset(&topic.name, queue_id));
         }
         outcome
     }
 
-    fn known(&self) -> Known<'_> {
-        Known {
-            offsets: &self.offsets,
-            locks: &self.locks,
-            modes: &self.modes,
-            stats: &self.stats,
-        }
-    }
-
-    fn progress<'a>(&'a self, broker: &'a str) -> Progress<'a, Channel> {
+    fn progress<'a>(&'a self, broker: &'a str) -> Progress<'a, ClientChannel> {
         Progress {
-            offsets: &self.offsets,
-            topics: &self.topics,
-            consumers: &self.consumers,
-            stats: &self.stats,
-            queues: &*self.store,
+            offsets: &self.core.offsets,
+            topics: &self.core.topics,
+            consumers: &self.online.consumers,
+            stats: &self.core.stats,
+            queues: &*self.core.store,
             broker,
         }
     }
 
-    fn clients<'a>(&'a self, settings: &'a BrokerSettings) -> Clients<'a, Channel> {
+    fn clients<'a>(&'a self, settings: &'a BrokerSettings) -> Clients<'a, ClientChannel> {
         Clients {
-            notices: &self.notices,
-            producers: &self.producers,
-            groups: &self.groups,
-            topics: &self.topics,
+            notices: &self.online.notices,
+            producers: &self.online.producers,
+            groups: &self.core.groups,
+            topics: &self.core.topics,
             settings,
         }
     }

@@ -19,8 +19,10 @@ mod request;
 pub use late::{Ending, LateFlushes};
 pub use request::{SendContext, SendRequest, SendSink, Sent};
 
+use crate::core::Core;
 use crate::destination::Destination;
 use crate::errors::Refusal;
+use crate::feature::{self, Feature, Work};
 use crate::group::Groups;
 use crate::lock::OrderLocks;
 use crate::log_writer::{LogWriter, WaitFor};
@@ -36,7 +38,7 @@ use message::{batch, names, sys_flag};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::{AppendError, ConsumeQueue, Ticket};
 
 /// How often sends are checked again because one of their topics was deleted between the check and the append.
@@ -50,30 +52,12 @@ pub struct Sender {
     locks: Arc<OrderLocks>,
     settings: Arc<config::Live<BrokerSettings>>,
     added: Added,
-    late: Arc<LateFlushes>,
+    late: LateFlushes,
     stats: Arc<BrokerStats>,
     /// Those of the schedule topic.
     delayed: Arc<TopicCounters>,
     /// Picks a queue for those who do not.
     next_queue: AtomicU32,
-}
-
-/// What a [`Sender`] is made of.
-pub struct SenderParts {
-    /// Where messages go.
-    pub log: LogWriter,
-    /// Topics, made by their first message where that is allowed.
-    pub topics: Arc<Topics>,
-    /// What becomes of messages that are sent for a retry.
-    pub groups: Arc<Groups>,
-    /// Groups that consume in order.
-    pub locks: Arc<OrderLocks>,
-    /// Settings of now.
-    pub settings: Arc<config::Live<BrokerSettings>>,
-    /// Answers that wait for the device.
-    pub late: Arc<LateFlushes>,
-    /// Counts.
-    pub stats: Arc<BrokerStats>,
 }
 
 /// A request that passed its checks.
@@ -87,22 +71,31 @@ struct Accepted<'a, A> {
     messages: std::ops::Range<usize>,
 }
 
+/// How often it is looked for sends that have waited for the device for too long.
+const TIME_OUT_EVERY: Duration = Duration::from_millis(500);
+
+impl Feature for Sender {
+    fn run(self: Arc<Self>) -> Work {
+        let time_out = move |_| self.late.time_out(self.settings.current().sync_flush_timeout);
+        Box::pin(feature::every(TIME_OUT_EVERY, time_out))
+    }
+}
+
 impl Sender {
-    /// Puts it together.
+    /// Sends into the log of `core`; `locks` say which groups consume in order.
     #[must_use]
-    pub fn new(parts: SenderParts) -> Self {
-        let now = parts.settings.current();
-        let added = Added::new(&now.region_id, now.trace_on, &now.broker_cluster_name);
+    pub fn new(core: &Core, locks: Arc<OrderLocks>) -> Self {
+        let now = core.settings.current();
         Self {
-            log: parts.log,
-            topics: parts.topics,
-            groups: parts.groups,
-            locks: parts.locks,
-            settings: parts.settings,
-            added,
-            late: parts.late,
-            delayed: Arc::new(parts.stats.topic(names::SCHEDULE_TOPIC)),
-            stats: parts.stats,
+            log: core.log.clone(),
+            topics: core.topics.clone(),
+            groups: core.groups.clone(),
+            locks,
+            settings: core.settings.clone(),
+            added: Added::new(&now.region_id, now.trace_on, &now.broker_cluster_name),
+            late: LateFlushes::default(),
+            delayed: Arc::new(core.stats.topic(names::SCHEDULE_TOPIC)),
+            stats: core.stats.clone(),
             next_queue: AtomicU32::new(0),
         }
     }

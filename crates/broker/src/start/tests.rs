@@ -129,17 +129,17 @@ fn clients_that_are_gone_leave_nothing_behind() {
             peer.one_way(&asked).unwrap();
         }
         until("six pulls are parked", || routes.puller.parked() == 6);
-        assert!(!routes.consumers.is_clean() && !routes.producers.is_clean() && !routes.locks.is_empty());
-        assert!(routes.consumers.hazards().differing_subscriptions() > 0);
+        assert!(!routes.online.consumers.is_clean() && !routes.online.producers.is_clean() && !routes.locks.is_empty());
+        assert!(routes.online.consumers.hazards().differing_subscriptions() > 0);
     });
     // The runtime is gone, and the connections with it.
     until("pulls are forgotten", || routes.puller.is_clean());
-    until("producers are forgotten", || routes.producers.is_clean());
-    until("consumers are forgotten", || routes.consumers.count("g") == 0);
+    until("producers are forgotten", || routes.online.producers.is_clean());
+    until("consumers are forgotten", || routes.online.consumers.count("g") == 0);
     let later = now_ms() + 3_600_000;
-    routes.notices.expire(&routes.producers, true, later);
+    routes.online.notices.expire(&routes.online.producers, true, later);
     routes.locks.expire(later);
-    assert!(routes.consumers.is_clean() && routes.notices.settle() && routes.locks.is_clean());
+    assert!(routes.online.consumers.is_clean() && routes.online.notices.settle() && routes.locks.is_clean());
     broker.stop().unwrap();
 }
 
@@ -318,7 +318,7 @@ fn a_send_to_a_topic_that_is_being_deleted_is_refused_until_that_is_done() {
         let (outcome, deleted) = std::sync::mpsc::channel();
         let done = move |answer: Result<Frame, _>| outcome.send(answer.unwrap().code).unwrap();
         operator.connection().request(delete, SOON, done).unwrap();
-        until("the topic leaves the table", || !broker.routes.topics.contains("t"));
+        until("the topic leaves the table", || !broker.routes.core.topics.contains("t"));
         assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::ServiceNotAvailable);
         disk.let_syncs_go();
         let deleted = tokio::task::spawn_blocking(move || deleted.recv_timeout(SOON).unwrap());
@@ -329,7 +329,7 @@ fn a_send_to_a_topic_that_is_being_deleted_is_refused_until_that_is_done() {
     let killed = disk.process_killed();
     broker.stop().unwrap();
     let after = start(&killed, |_| ());
-    assert!(after.routes.topics.contains("t"));
+    assert!(after.routes.core.topics.contains("t"));
     assert_eq!(after.store.max_offset("t", 0).0, 1);
     after.stop().unwrap();
 }

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use store::disk::Disk;
 use store::json_file::{self, ReadError};
 
@@ -28,12 +29,43 @@ pub struct Table {
     pub is_made_again: bool,
 }
 
+/// A table of the broker together with its file: loaded by a start, saved by the upkeep. All of it may wait for the disk.
+pub trait SavedTable: Send + Sync {
+    /// Fills the empty table with what was saved.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read; the broker must not start then.
+    fn load(&self) -> io::Result<()>;
+
+    /// Saves those changes that answers wait for ([`crate::signal::Signal`]), if there are any.
+    ///
+    /// # Errors
+    /// I/O errors; the next call tries again.
+    fn save_changes(&self) -> io::Result<()>;
+
+    /// Saves everything that changed.
+    ///
+    /// # Errors
+    /// I/O errors; the next call tries again.
+    fn save(&self) -> io::Result<()> {
+        self.save_changes()
+    }
+
+    /// How often [`Self::save`] is called; `None` when every change has an answer that waits for it.
+    fn period(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The file, for messages.
+    fn name(&self) -> &'static str;
+}
+
 /// Names of all tables' files; a test of the upkeep, which has the tables, keeps the list.
 pub const NAMES: [&str; 5] = [
     "topics.json",
     "subscriptionGroup.json",
-    "consumerOffset.json",
     "messageRequestMode.json",
+    "consumerOffset.json",
     "delayOffset.json",
 ];
 
@@ -48,6 +80,12 @@ pub struct StateFile {
 }
 
 impl StateFile {
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.table.name
+    }
+
     /// The table's file in the directory `config` of a store; `without` names those that a start goes on without when they are damaged.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, store_root: &Path, table: Table, without: &[String]) -> Self {

@@ -238,7 +238,7 @@ mod tests {
     use super::super::topics::TopicLimits;
     use super::*;
     use crate::assignment::Modes;
-    use crate::forget::Known;
+    use crate::feature::Feature;
     use crate::lock::OrderLocks;
     use crate::offset::Offsets;
     use crate::queues::testing::FakeQueues;
@@ -363,15 +363,10 @@ mod tests {
             vec![MessageQueue::new("orders", "b", 0), MessageQueue::new("other", "b", 0)],
             1,
         );
-        let known = Known {
-            offsets: &offsets,
-            locks: &locks,
-            modes: &modes,
-            stats: &stats,
-        };
+        let features: [&dyn Feature; 4] = [&offsets, &locks, &modes, &stats];
         let gone = RefCell::new(Vec::new());
         let forget = |topic: &str| {
-            known.forget_topic(topic);
+            features.iter().for_each(|feature| feature.topic_deleted(topic));
             gone.borrow_mut().push(topic.to_owned());
             let refusal = create(&create_frame(topic), &topics, &settings(), 3).unwrap_err();
             assert_eq!(refusal.code, ResponseCode::ServiceNotAvailable, "not before all is forgotten");

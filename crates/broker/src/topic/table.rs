@@ -1,7 +1,8 @@
 //! `topics.json` as Apache writes it, and a topic's form on the wire.
 
 use super::{Spec, Topic, Topics};
-use crate::state_file::{StateFile, Table};
+use crate::state_file::{SavedTable, StateFile, Table};
+use parking_lot::Mutex;
 use protocol::DataVersion;
 use protocol::json;
 use protocol::topic::{TopicConfig, TopicFilterType};
@@ -125,6 +126,44 @@ pub fn save(topics: &Topics, file: &StateFile) -> io::Result<DataVersion> {
     };
     file.save(&crate::state_file::pretty(&saved))?;
     Ok(data_version)
+}
+
+/// The topics and their file. Every change has an answer that waits for it.
+pub struct TopicsFile {
+    topics: Arc<Topics>,
+    file: StateFile,
+    /// The version that is on the disk. Held while the file is written, so that it is not replaced by an older one.
+    on_disk: Mutex<Option<DataVersion>>,
+}
+
+impl TopicsFile {
+    /// Topics that are saved in `file`.
+    #[must_use]
+    pub fn new(topics: Arc<Topics>, file: StateFile) -> Self {
+        Self {
+            topics,
+            file,
+            on_disk: Mutex::default(),
+        }
+    }
+}
+
+impl SavedTable for TopicsFile {
+    fn load(&self) -> io::Result<()> {
+        load(&self.topics, &self.file)
+    }
+
+    fn save_changes(&self) -> io::Result<()> {
+        let mut on_disk = self.on_disk.lock();
+        if *on_disk != Some(self.topics.version()) {
+            *on_disk = Some(save(&self.topics, &self.file)?);
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        self.file.name()
+    }
 }
 
 #[cfg(test)]

@@ -25,5 +25,5 @@
 mod tables;
 mod worker;
 
-pub use tables::{Files, TABLES, Tables, table_of};
+pub use tables::{TABLES, Tables, table_of};
 pub use worker::{Ends, Upkeep};

@@ -1,50 +1,36 @@
 //! The tasks of the upkeep. See the table in `mod.rs` for what they do when.
 
 use super::Tables;
-use crate::clients::table::Channel;
-use crate::clients::{Notices, Producers};
-use crate::clock::now_ms;
-use crate::lock::OrderLocks;
+use crate::feature::{Feature, ticks};
 use crate::registration::Registration;
 use crate::settings::BrokerSettings;
 use crate::signal::{Saved, Signal};
-use crate::stats::BrokerStats;
+use crate::state_file::SavedTable;
 use crate::topic::Topics;
 use config::Live;
 use protocol::DataVersion;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use store::disk::local_day;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-const LOOK_FOR_SILENT_EVERY: Duration = Duration::from_secs(10);
 /// Before a change is looked at, so that changes that come together are saved and told together.
 const GATHER: Duration = Duration::from_millis(2);
 /// After a table could not be saved.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// All that has to be kept up.
-#[derive(Debug)]
-pub struct Upkeep<C> {
+pub struct Upkeep {
     /// Raised by topics, groups, request modes and operators.
     pub signal: Arc<Signal>,
     /// Saved.
-    pub tables: Arc<Tables>,
+    pub tables: Tables,
     /// Registered.
     pub topics: Arc<Topics>,
-    /// The silent among the consumers are taken out, and the others told.
-    pub notices: Arc<Notices<C>>,
-    /// The silent among them are taken out.
-    pub producers: Arc<Producers<C>>,
-    /// Expired ones are forgotten.
-    pub locks: Arc<OrderLocks>,
-    /// Sampled.
-    pub stats: Arc<BrokerStats>,
-    /// How often, and whether.
+    /// Have work that goes on beside requests.
+    pub features: Vec<Arc<dyn Feature>>,
+    /// How often it registers.
     pub settings: Arc<Live<BrokerSettings>>,
     /// Who is told of topics.
     pub registration: Registration,
@@ -59,7 +45,7 @@ pub struct Ends {
     pub end: Notify,
 }
 
-impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
+impl Upkeep {
     /// Keeps up until `ends` says so. Begins with a registration. Must run on a runtime with a thread for blocking work.
     ///
     /// # Errors
@@ -73,11 +59,14 @@ impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&upkeep).settle_changes());
-        tasks.spawn(Arc::clone(&upkeep).save_offsets());
-        tasks.spawn(Arc::clone(&upkeep).save_delays());
-        tasks.spawn(Arc::clone(&upkeep).look_around());
-        let notices = Arc::clone(&upkeep.notices);
-        tasks.spawn(async move { notices.run().await });
+        for table in upkeep.tables.iter() {
+            if let Some(period) = table.period() {
+                tasks.spawn(save_every(period, Arc::clone(table)));
+            }
+        }
+        for feature in &upkeep.features {
+            tasks.spawn(Arc::clone(feature).run());
+        }
         ends.leave.notified().await;
         registering.abort();
         upkeep.registration.stop().await;
@@ -90,7 +79,7 @@ impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
 
     /// Does what may wait for the disk on the thread for that.
     async fn blocking(&self, save: fn(&Tables) -> io::Result<()>) -> io::Result<()> {
-        let tables = Arc::clone(&self.tables);
+        let tables = self.tables.clone();
         tokio::task::spawn_blocking(move || save(&tables)).await.map_err(io::Error::other)?
     }
 
@@ -123,54 +112,23 @@ impl<C: Channel + Send + Sync + 'static> Upkeep<C> {
     }
 
     async fn register(self: Arc<Self>) {
-        let mut ticks = every(self.settings.current().register_name_server_period);
+        let mut ticks = ticks(self.settings.current().register_name_server_period);
         loop {
             ticks.tick().await;
             self.registration.round(false).await;
         }
     }
+}
 
-    async fn save_offsets(self: Arc<Self>) {
-        let mut ticks = every(self.settings.current().flush_consumer_offset_interval);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.blocking(Tables::save_offsets).await {
-                tracing::error!(%error, "consumer offsets not saved, trying again");
-            }
+async fn save_every(period: Duration, table: Arc<dyn SavedTable>) {
+    let mut ticks = ticks(period);
+    loop {
+        ticks.tick().await;
+        let saving = Arc::clone(&table);
+        let saved = tokio::task::spawn_blocking(move || saving.save()).await;
+        if let Err(error) = saved.map_err(io::Error::other).and_then(|saved| saved) {
+            tracing::error!(%error, "{} not saved, trying again", table.name());
         }
-    }
-
-    async fn save_delays(self: Arc<Self>) {
-        let mut ticks = every(self.settings.current().flush_delay_offset_interval);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.blocking(Tables::save_delays).await {
-                tracing::error!(%error, "progress of delayed messages not saved, trying again");
-            }
-        }
-    }
-
-    async fn look_around(self: Arc<Self>) {
-        let (mut sample, mut silent) = (every(SAMPLE_EVERY), every(LOOK_FOR_SILENT_EVERY));
-        loop {
-            tokio::select! {
-                _ = silent.tick() => self.drop_silent(),
-                _ = sample.tick() => self.sample(),
-            }
-        }
-    }
-
-    fn sample(&self) {
-        let now_ms = now_ms();
-        self.stats.sample(now_ms);
-        let (put, get) = (self.stats.put_total_without_system(), self.stats.get_total_without_system());
-        self.stats.totals().day(local_day(now_ms), put, get);
-    }
-
-    fn drop_silent(&self) {
-        let notify = self.settings.current().notify_consumer_ids_changed_enable;
-        self.notices.expire(&self.producers, notify, now_ms());
-        self.locks.expire(now_ms());
     }
 }
 
@@ -182,24 +140,24 @@ fn told(saved: &io::Result<()>) -> Saved {
         .map_err(|error| format!("the change is not on the disk: {error}").into())
 }
 
-/// Ticks at once and then at every period; what was missed is not made up for.
-fn every(period: Duration) -> tokio::time::Interval {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::assignment::Modes;
-    use crate::clients::Consumers;
-    use crate::clients::table::ClientLimits;
+    use crate::assignment::table::ModesFile;
+    use crate::delay::DelayOffsets;
+    use crate::delay::table::DelayOffsetsFile;
     use crate::group::Groups;
+    use crate::group::table::GroupsFile;
+    use crate::lock::OrderLocks;
     use crate::offset::Offsets;
+    use crate::offset::table::OffsetsFile;
     use crate::registration::{Identity, Standings};
+    use crate::state_file::StateFile;
+    use crate::stats::BrokerStats;
+    use crate::topic::table::TopicsFile;
     use crate::topic::{Spec, TopicLimits};
-    use crate::upkeep::Files;
+    use crate::upkeep::TABLES;
     use std::path::Path;
     use std::sync::mpsc;
     use store::disk::Disk;
@@ -227,8 +185,17 @@ mod tests {
             let groups = Arc::new(Groups::new(Default::default(), Arc::clone(&signal), 0));
             let offsets = Arc::new(Offsets::new(Default::default()));
             let modes = Arc::new(Modes::new(Arc::clone(&signal)));
-            let files = Files::new(&disk, dir, &[]);
-            let tables = Tables::new(files, Arc::clone(&topics), Arc::clone(&groups), Arc::clone(&offsets), modes, None);
+            let file = |table| StateFile::new(Arc::clone(&disk), dir, table, &[]);
+            let (store, _) = store::Store::open(Arc::clone(&disk), store::StoreOptions::small(dir, store::FlushMode::Async)).unwrap();
+            let delays = Arc::new(DelayOffsets::new(0));
+            let tables: Vec<Arc<dyn SavedTable>> = vec![
+                Arc::new(TopicsFile::new(Arc::clone(&topics), file(TABLES[0]))),
+                Arc::new(GroupsFile::new(Arc::clone(&groups), file(TABLES[1]))),
+                Arc::new(ModesFile::new(modes, file(TABLES[2]))),
+                Arc::new(OffsetsFile::new(Arc::clone(&offsets), file(TABLES[3]), DEADLINE)),
+                Arc::new(DelayOffsetsFile::new(delays, store, file(TABLES[4]), DEADLINE)),
+            ];
+            let tables = Tables::new(tables);
             let ends = Arc::new(Ends::default());
             let (ended, raised, registered) = (Arc::clone(&ends), Arc::clone(&signal), Arc::clone(&topics));
             let run = move || {
@@ -236,14 +203,11 @@ mod tests {
                 runtime.block_on(async {
                     let settings = Arc::new(Live::new(BrokerSettings::default()));
                     let registration = Registration::start(&[], identity(), &registered, &settings, &Standings::default());
-                    let upkeep: Upkeep<u64> = Upkeep {
+                    let upkeep = Upkeep {
                         signal: raised,
-                        tables: Arc::new(tables),
+                        tables,
                         topics: registered,
-                        notices: Arc::new(Notices::new(Arc::new(Consumers::new(ClientLimits::default())))),
-                        producers: Arc::new(Producers::new(ClientLimits::default())),
-                        locks: Arc::new(OrderLocks::new(10, 1 << 20)),
-                        stats,
+                        features: vec![Arc::new(OrderLocks::new(10, 1 << 20)), stats],
                         settings,
                         registration,
                     };

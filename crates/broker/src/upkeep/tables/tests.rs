@@ -5,14 +5,14 @@ use crate::assignment::Modes;
 use crate::delay::DelayOffsets;
 use crate::group::Groups;
 use crate::offset::Offsets;
-use crate::state_file::NAMES;
+use crate::state_file::{NAMES, StateFile};
 use crate::stats::BrokerStats;
 use crate::topic::{Spec, TopicLimits, Topics};
 use proptest::prelude::*;
 use protocol::assignment::GroupRequestMode;
-use std::path::PathBuf;
-use store::disk::OpenMode;
+use std::path::{Path, PathBuf};
 use store::disk::simulated::SimulatedDisk;
+use store::disk::{Disk, OpenMode};
 
 const ROOT: &str = "/s";
 
@@ -41,8 +41,12 @@ impl World {
         let world = Self::new();
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let without: Vec<_> = without.iter().map(|name| (*name).to_owned()).collect();
-        let files = Files::new(&disk, Path::new(ROOT), &without);
-        files.load(&world.topics, &world.groups, (&world.offsets, &world.delays), &world.modes)?;
+        let file = |table: Table| StateFile::new(Arc::clone(&disk), Path::new(ROOT), table, &without);
+        crate::topic::table::load(&world.topics, &file(TABLES[0]))?;
+        crate::group::table::load(&world.groups, &file(TABLES[1]))?;
+        crate::assignment::table::load(&world.modes, &file(TABLES[2]))?;
+        crate::offset::table::load(&world.offsets, &file(TABLES[3]))?;
+        crate::delay::table::load(&world.delays, &file(TABLES[4]))?;
         Ok(world)
     }
 
@@ -51,8 +55,8 @@ impl World {
         let has = [
             self.topics.contains("t"),
             self.groups.contains("g"),
-            self.offsets.committed("t", "g", 0).is_some(),
             self.modes.all().0.message_request_mode_map.contains_key("t"),
+            self.offsets.committed("t", "g", 0).is_some(),
             self.delays.of(1) == Some(3),
         ];
         let names = TABLES.iter().map(|table| table.name);
