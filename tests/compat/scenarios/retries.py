@@ -7,7 +7,7 @@ CLIENTS = (*JAVA, 'go')
 
 
 @raw
-def a_message_is_given_back(s):
+def a_message_is_sent_back(s):
     """36 by hand: its answers, what waits, and what comes back. The first retry waits at level 3, so levels are asked for here."""
     topic, c, group = s.topic(queues=2), s.connect(), s.name('g')
     retry, dead = f'%RETRY%{group}', f'%DLQ%{group}'

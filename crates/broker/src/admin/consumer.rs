@@ -27,7 +27,7 @@ const MAX_GATHERED: usize = 8 << 20;
 pub fn running_info<C: Channel>(request: &Frame, consumers: &Consumers<C>, done: impl FnOnce(Outcome) + Send + 'static) {
     let asked = ConsumerRunningInfoHeader::decode(&request.ext);
     match asked.map_err(Refusal::from) {
-        Ok(asked) => forward(request, consumers, (asked.consumer_group, asked.client_id), done),
+        Ok(asked) => forward(request, consumers, asked.consumer_group, asked.client_id, done),
         Err(refusal) => done(Err(refusal)),
     }
 }
@@ -53,7 +53,7 @@ pub fn consume_directly<C: Channel>(
     done: impl FnOnce(Outcome) + Send + 'static,
 ) {
     match addressed(request, with) {
-        Ok((frame, group, client)) => forward(&frame, consumers, (&group, &client), done),
+        Ok((frame, group, client)) => forward(&frame, consumers, &group, &client, done),
         Err(refusal) => done(Err(refusal)),
     }
 }
@@ -80,12 +80,7 @@ fn addressed(request: &Frame, with: &Directly<'_>) -> Result<(Frame, String, Str
 }
 
 /// Hands a request on to a member of a group and its answer back, as they are; neither may be longer than what is forwarded.
-fn forward<C: Channel>(
-    request: &Frame,
-    consumers: &Consumers<C>,
-    (group, client): (&str, &str),
-    done: impl FnOnce(Outcome) + Send + 'static,
-) {
+fn forward<C: Channel>(request: &Frame, consumers: &Consumers<C>, group: &str, client: &str, done: impl FnOnce(Outcome) + Send + 'static) {
     let Some(member) = consumers.find(group, client) else {
         return done(Err(Refusal::system(format!("The Consumer <{group}> <{client}> not online"))));
     };

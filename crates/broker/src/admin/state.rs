@@ -1,12 +1,12 @@
 //! Code 28: the broker's state, from the store, the disk and the counters. Code 907: its copies.
 
-use crate::clients::hazards::Hazards;
+use crate::clients::Online;
+use crate::core::Core;
 use crate::delay::DelayOffsets;
 use crate::registration::Standings;
 use crate::reply::{Answer, Outcome};
 use crate::schedule;
-use crate::settings::BrokerSettings;
-use crate::stats::{BrokerStats, Runtime, handler};
+use crate::stats::{Runtime, handler};
 use message::{Record, names};
 use protocol::replication::ReplicationStatus;
 use protocol::{json, version};
@@ -18,21 +18,16 @@ use store::disk::Disk;
 ///
 /// # Errors
 /// None.
-pub fn state(
-    store: &Store,
-    disk: &dyn Disk,
-    settings: &BrokerSettings,
-    (stats, delays): (&BrokerStats, &DelayOffsets),
-    (boot_ms, now_ms): (i64, i64),
-    standings: &Standings,
-    (consumers, producers): (&Hazards, &Hazards),
-) -> Outcome {
+pub fn state(core: &Core, online: &Online, delays: &DelayOffsets, standings: &Standings, now_ms: i64) -> Outcome {
+    let Core { store, stats, .. } = core;
+    let (disk, settings) = (&*core.disk, core.settings.current());
+    let (consumers, producers) = (online.consumers.hazards(), online.producers.hazards());
     let (first, end) = store.log_range();
     let log_dir = settings.commit_log_dir();
     let space = disk.space(&settings.store_path_root_dir).ok();
     let runtime = Runtime {
         version: version::name(version::CURRENT),
-        boot_ms,
+        boot_ms: core.started_ms,
         now_ms,
         commit_log: (log_dir.display().to_string(), used(disk, &log_dir)),
         consume_queue_ratio: used(disk, &settings.store_path_root_dir),

@@ -4,12 +4,13 @@
 
 use super::{ModeError, Modes};
 use crate::errors::Refusal;
-use crate::group::Groups;
+use crate::group::{GroupError, Rule};
 use crate::reply::{Answer, Outcome};
 use crate::topic::Topics;
 use message::names;
 use protocol::assignment::{GroupRequestMode, RequestMode};
 use protocol::{Frame, ResponseCode, json};
+use std::sync::Arc;
 
 impl From<ModeError> for Refusal {
     fn from(error: ModeError) -> Self {
@@ -22,7 +23,7 @@ impl From<ModeError> for Refusal {
 /// # Errors
 /// The body is malformed, the topic does not exist, the group does not and may not be made, the topic is a retry topic, or the
 /// mode is POP.
-pub fn set(request: &Frame, modes: &Modes, topics: &Topics, (groups, auto_create): (&Groups, bool), now_ms: i64) -> Outcome {
+pub fn set(request: &Frame, modes: &Modes, topics: &Topics, find_group: impl FnOnce(&str) -> Result<Arc<Rule>, GroupError>) -> Outcome {
     let mode: GroupRequestMode = json::read(&request.body)?;
     if mode.topic.starts_with(names::RETRY_PREFIX) {
         let text = "retry topic is not allowed to set mode";
@@ -37,8 +38,7 @@ pub fn set(request: &Frame, modes: &Modes, topics: &Topics, (groups, auto_create
         return Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text));
     }
     // Compat: as Apache's, a mode makes its group, where groups are made by their first consumer.
-    let group = groups.find_or_create(&mode.consumer_group, auto_create, now_ms);
-    group.map_err(|error| error.into_refusal(|_| "subscription group does not exist".to_owned()))?;
+    find_group(&mode.consumer_group).map_err(|error| error.into_refusal(|_| "subscription group does not exist".to_owned()))?;
     tracing::info!(
         topic = mode.topic,
         group = mode.consumer_group,
@@ -60,10 +60,10 @@ pub fn all(modes: &Modes) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::group::Groups;
     use crate::stats::BrokerStats;
     use crate::topic::{Spec, TopicLimits};
     use protocol::RequestCode;
-    use std::sync::Arc;
 
     fn asked(topic: &str, group: &str, mode: &str) -> Frame {
         let body = format!(r#"{{"topic":"{topic}","consumerGroup":"{group}","mode":"{mode}","popShareQueueNum":0}}"#);
@@ -78,19 +78,20 @@ mod tests {
         let groups = Groups::new(Default::default(), Arc::default(), 0);
         groups.find_or_create("g", true, 0).unwrap();
         let modes = Modes::new(Arc::default());
-        let with = (&groups, false);
-        let refused = |topic, group, mode| set(&asked(topic, group, mode), &modes, &topics, with, 1).unwrap_err().code;
+        let find = |group: &str| groups.find_or_create(group, false, 1);
+        let make = |group: &str| groups.find_or_create(group, true, 1);
+        let refused = |topic, group, mode| set(&asked(topic, group, mode), &modes, &topics, find).unwrap_err().code;
         assert_eq!(refused("x", "g", "PULL"), ResponseCode::TopicNotExist);
         assert_eq!(refused("t", "x", "PULL"), ResponseCode::SubscriptionGroupNotExist);
         assert_eq!(refused("%RETRY%g", "g", "PULL"), ResponseCode::NoPermission);
         assert_eq!(refused("t", "g", "POP"), ResponseCode::RequestCodeNotSupported);
         assert_eq!(&all(&modes).unwrap().body[..], br#"{"messageRequestModeMap":{}}"#);
-        set(&asked("t", "g", "PULL"), &modes, &topics, with, 1).unwrap();
+        set(&asked("t", "g", "PULL"), &modes, &topics, find).unwrap();
         let expected = br#"{"messageRequestModeMap":{"t":{"g":{"consumerGroup":"g","mode":"PULL","popShareQueueNum":0,"topic":"t"}}}}"#;
         assert_eq!(&all(&modes).unwrap().body[..], expected);
-        set(&asked("t", "fresh", "PULL"), &modes, &topics, (&groups, true), 1).unwrap();
+        set(&asked("t", "fresh", "PULL"), &modes, &topics, make).unwrap();
         assert!(groups.contains("fresh"), "the mode makes its group where that is allowed");
-        let refusal = set(&asked("t", "bad name", "PULL"), &modes, &topics, (&groups, true), 1).unwrap_err();
+        let refusal = set(&asked("t", "bad name", "PULL"), &modes, &topics, make).unwrap_err();
         assert_eq!(refusal.code, ResponseCode::SubscriptionGroupNotExist);
     }
 }

@@ -155,7 +155,7 @@ impl<C: Channel> Consumers<C> {
             by_channel.add(channel, &name);
             tracing::info!(group, channel, "consumer joined");
         } else {
-            known.look_for_hazards(group, &joining, (told, teller), &before, &self.hazards);
+            known.look_for_hazards(group, &joining, told, teller, &before, &self.hazards);
         }
         let changed = new_member || topics_changed;
         let joined = Joined {
@@ -386,7 +386,7 @@ impl<C: Channel> Group<C> {
 
     /// A member that is in already was heard of again: does another one get in its way? `told` is a hash of what it subscribed to the
     /// last time, `before` what the group was told last, by `teller`.
-    fn look_for_hazards(&mut self, group: &str, joining: &Joining<C>, (told, teller): (u64, u64), before: &GroupView, hazards: &Hazards) {
+    fn look_for_hazards(&mut self, group: &str, joining: &Joining<C>, told: u64, teller: u64, before: &GroupView, hazards: &Hazards) {
         let channel = joining.member.channel.id();
         if let Some((one, other)) = self.members.later_with_same_client_id(channel) {
             hazards.same_client_id("consumer", group, one, other, &mut self.warned.same_client_id);

@@ -19,6 +19,7 @@ mod compensated;
 pub mod consumers;
 pub mod handler;
 pub mod hazards;
+pub mod heartbeat;
 pub mod notify;
 pub mod producers;
 pub mod table;

@@ -1,6 +1,6 @@
 //! Delay levels: messages that wait in a system topic until they are due.
 //!
-//! Life of a delayed message: a send (or a message given back for a retry) with `DELAY=n` is stored in
+//! Life of a delayed message: a send (or a message sent back for a retry) with `DELAY=n` is stored in
 //! `SCHEDULE_TOPIC_XXXX`, queue n-1, with its own topic and queue and the time at which it is due as properties ([`crate::schedule`]).
 //! The store writes that time into its queue entry. One thread sleeps until the earliest of all levels is due ([`Alarm`]), reads what is
 //! due and appends it to its own topic as it is ([`worker`]); how far each level has come is in [`DelayOffsets`], saved as
@@ -15,7 +15,7 @@
 //! - When appends are refused (a full disk) nothing is passed over; delivery goes on by itself when they are taken again.
 //! - With nothing waiting the thread sleeps without a timer.
 //!
-//! Not here: exact times (`TIMER_*`), and when a message is given back ([`crate::retry`]).
+//! Not here: exact times (`TIMER_*`), and when a message is sent back ([`crate::retry`]).
 
 pub mod clock;
 pub mod handler;

@@ -1,7 +1,7 @@
 //! Codes 41 and 42.
 
 use super::OrderLocks;
-use crate::clients::handler::MAX_CLIENT_ID_BYTES;
+use crate::clients::heartbeat::MAX_CLIENT_ID_BYTES;
 use crate::errors::{Refusal, check_length};
 use crate::reply::{Answer, Outcome};
 use message::names;

@@ -1,6 +1,7 @@
 //! Codes 14, 15, 29 to 32, 43, 208, 308, 314 and 317.
 
-use super::{OffsetError, Offsets, table, unknown};
+use super::operations::{self, Committed, Place};
+use super::{OffsetError, Offsets, table};
 use crate::clients::Consumers;
 use crate::clients::table::Channel;
 use crate::errors::Refusal;
@@ -8,7 +9,7 @@ use crate::group::{GroupError, Groups};
 use crate::queues::Queues;
 use crate::reply::{Answer, Outcome};
 use crate::stats::BrokerStats;
-use crate::topic::{Topic, Topics};
+use crate::topic::Topics;
 use protocol::diagnose::{CorrectionOffsetHeader, CorrectionOffsets};
 use protocol::offset::{MaxOffsetHeader, QueryConsumerOffsetHeader, QueueHeader, SearchOffsetHeader};
 use protocol::reset::CloneGroupOffsetHeader;
@@ -25,89 +26,41 @@ impl From<OffsetError> for Refusal {
     }
 }
 
-/// Code 14: where a group is in a queue, see [`unknown`] for a group that was never there.
+/// Code 14: where a group is in a queue, see [`operations::position`].
 ///
 /// # Errors
-/// Nothing is known (22), or a field is missing.
+/// As there, or a field is missing.
 pub fn query(request: &Frame, offsets: &Offsets, topics: &Topics, queues: &dyn Queues) -> Outcome {
     let asked = QueryConsumerOffsetHeader::decode(&request.ext)?;
-    let (topic, queue_id) = (asked.topic, asked.queue_id);
-    let known = topics.find(topic);
-    if known.is_some_and(|topic| topic.is_reborn() && check_queue(&topic, queue_id, queues).is_ok()) {
-        // Whoever asks has no offset of the topic before. Without room for the note the group begins anew.
-        let _ = offsets.begin(topic, asked.consumer_group, queue_id);
-    }
-    if let Some(offset) = offsets.committed(topic, asked.consumer_group, queue_id) {
-        return Ok(Answer::ok().with("offset", offset));
-    }
-    let queue = unknown::Queue {
-        min: queues.min(topic, queue_id),
-        max: queues.max(topic, queue_id),
+    let place = Place {
+        group: asked.consumer_group,
+        topic: asked.topic,
+        queue_id: asked.queue_id,
     };
-    let first_is_cached = || queues.is_cached(topic, queue_id, queue.min);
-    if let Some(offset) = unknown::start(asked.set_zero_if_not_found, queue, first_is_cached) {
-        return Ok(Answer::ok().with("offset", offset));
-    }
-    let text = match asked.set_zero_if_not_found {
-        Some(false) => "Not found, do not set to zero, maybe this group boot first",
-        _ => "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
-    };
-    Err(Refusal::new(ResponseCode::QueryNotFound, text))
+    let offset = operations::position(place, asked.set_zero_if_not_found, offsets, topics, queues)?;
+    Ok(Answer::ok().with("offset", offset))
 }
 
-/// Code 15: a group is now here in a queue. While a reset is pending the request is answered as done and passed over.
-///
-/// An offset below zero is refused, where Apache takes it and forgets by it where the group is. One of a client that has not
-/// noticed that the topic was deleted and made again is passed over.
+/// Code 15: a group is now here in a queue, see [`operations::commit`]. What is passed over is answered as done.
 ///
 /// # Errors
-/// There is no such group, topic or queue, a field is missing or below zero, or no room.
-pub fn update(request: &Frame, connection: u64, offsets: &Offsets, groups: &Groups, topics: &Topics, queues: &dyn Queues) -> Outcome {
+/// As there, or a field is missing.
+pub fn update(request: &Frame, client: u64, offsets: &Offsets, groups: &Groups, topics: &Topics, queues: &dyn Queues) -> Outcome {
     let group = request.ext.require_text("consumerGroup")?;
     let topic = request.ext.require_text("topic")?;
-    if !groups.contains(group) {
-        let text = format!("Group {group} not exist!");
-        return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
-    }
-    let Some(known) = topics.find(topic) else {
-        let text = format!("Topic {topic} not exist!");
-        return Err(Refusal::new(ResponseCode::TopicNotExist, text));
+    // Compat: Apache asks for these before it looks for the other fields.
+    let topic = operations::existing(group, topic, groups, topics)?;
+    let missing = |what: &str| Refusal::invalid(format!("{what} is null, topic is {}", topic.name));
+    let place = Place {
+        group,
+        topic: &topic.name,
+        queue_id: request.ext.optional_int("queueId")?.ok_or_else(|| missing("QueueId"))?,
     };
-    let missing = |what: &str| Refusal::invalid(format!("{what} is null, topic is {topic}"));
-    let queue_id = request.ext.optional_int("queueId")?.ok_or_else(|| missing("QueueId"))?;
     let offset = request.ext.optional_int("commitOffset")?.ok_or_else(|| missing("Offset"))?;
-    check_queue(&known, queue_id, queues)?;
-    if known.may_be_mistaken(connection) && !offsets.has_begun(topic, group, queue_id) {
-        tracing::info!(
-            topic,
-            group,
-            queue_id,
-            offset,
-            "commit passed over: the topic was deleted and made again"
-        );
-        return Ok(Answer::ok().remark("the topic was deleted and made again since this offset was consumed"));
-    }
-    let before = match offsets.commit(topic, group, queue_id, offset) {
-        Err(pending @ OffsetError::ResetPending) => {
-            tracing::info!(topic, group, queue_id, offset, "commit passed over: a reset is pending");
-            return Ok(Answer::ok().remark(pending.to_string()));
-        }
-        before => before?,
-    };
-    if before.is_some_and(|before| offset < before) {
-        tracing::warn!(topic, group, queue_id, ?before, offset, "group commits an earlier offset");
-    }
-    Ok(Answer::ok())
-}
-
-/// A queue exists when its topic has that many, or when there are messages in it from when it had.
-fn check_queue(topic: &Topic, queue_id: i32, queues: &dyn Queues) -> Result<(), Refusal> {
-    let count = topic.read_queues.max(topic.write_queues);
-    if (0..count).contains(&queue_id) || (queue_id >= 0 && queues.max(&topic.name, queue_id) > 0) {
-        return Ok(());
-    }
-    let text = format!("queue {queue_id} of topic {} does not exist: it has {count} queues", topic.name);
-    Err(Refusal::invalid(text))
+    Ok(match operations::commit(place, &topic, offset, client, offsets, queues)? {
+        Committed::Taken => Answer::ok(),
+        Committed::PassedOver(why) => Answer::ok().remark(why),
+    })
 }
 
 /// Code 29: which offset belongs to a time.

@@ -18,6 +18,7 @@
 
 mod after_crash;
 pub mod handler;
+pub mod operations;
 pub mod places;
 pub mod reset;
 mod slots;

@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// Commits for each step of the version.
 const COMMITS_A_VERSION: u64 = 500;
 
+/// Compat: Apache's words for it.
+pub(super) const RESET_PENDING: &str = "Offset has been previously reset";
+
 /// Why an offset was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OffsetError {
@@ -22,7 +25,7 @@ pub enum OffsetError {
     #[error("the broker keeps {0} bytes of offsets already, see apogeeMaxOffsetBytes")]
     FullBytes(usize),
     /// An operator moved the group, and no pull has taken that yet: whoever commits does not know of it.
-    #[error("Offset has been previously reset")]
+    #[error("{RESET_PENDING}")]
     ResetPending,
     /// A queue or an offset below zero.
     #[error("queue {queue_id} or offset {offset} is below zero")]

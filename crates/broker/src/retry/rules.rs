@@ -12,7 +12,7 @@ const FIRST_LEVEL: i32 = 3;
 /// Compat: between the group and the topic in the retry topics that POP makes.
 const POP_SEPARATOR: char = '+';
 
-/// What becomes of a message that was given back.
+/// What becomes of a message that was sent back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It waits at this delay level and is given to the group again.
@@ -60,7 +60,7 @@ pub fn group_of(retry_topic: &str) -> &str {
 
 /// The properties with which a message is stored again: where it came from, and that nobody waits for it.
 #[must_use]
-pub fn given_back(record: &Record<'_>, level: i32) -> Vec<u8> {
+pub fn sent_back(record: &Record<'_>, level: i32) -> Vec<u8> {
     let known = |name| properties::find(record.properties, name);
     let topic = known(properties::RETRY_TOPIC).unwrap_or(record.topic.as_bytes());
     let own_id = || id::offset_id(record.store_host, record.log_offset).into_bytes();
@@ -148,14 +148,14 @@ mod tests {
     #[test]
     fn properties_that_are_not_utf8_are_kept() {
         let bytes = stored(b"TAGS\x01\xb6\xa9\x02my\x01\xff\x02RETRY_TOPIC\x01\xfe\x02");
-        let built = given_back(&Record::parse(&bytes).unwrap(), 3);
+        let built = sent_back(&Record::parse(&bytes).unwrap(), 3);
         assert!(built.starts_with(b"TAGS\x01\xb6\xa9\x02my\x01\xff\x02RETRY_TOPIC\x01\xfe\x02ORIGIN_MESSAGE_ID\x01"));
     }
 
     #[test]
     fn a_message_remembers_where_it_was_first() {
         let bytes = stored(b"TAGS\x01a\x02DELAY\x019\x02WAIT\x01true\x02");
-        let built = given_back(&Record::parse(&bytes).unwrap(), 3);
+        let built = sent_back(&Record::parse(&bytes).unwrap(), 3);
         let pairs = texts(&built);
         let expected = [
             ("TAGS", "a"),
@@ -166,7 +166,7 @@ mod tests {
         ];
         assert_eq!(pairs, expected);
         let again = stored(b"RETRY_TOPIC\x01first\x02ORIGIN_MESSAGE_ID\x01ID\x02");
-        let built = given_back(&Record::parse(&again).unwrap(), 0);
+        let built = sent_back(&Record::parse(&again).unwrap(), 0);
         let pairs = texts(&built);
         assert_eq!(
             pairs,

@@ -66,7 +66,8 @@ impl Routes {
         self: &Arc<Self>,
         pool: &Pool,
         expected: Expected,
-        (frame, reply): (&Frame, &Reply),
+        frame: &Frame,
+        reply: &Reply,
         serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
     ) -> Handled {
         self.later(pool, expected, without_body(frame), reply, |routes, frame, answer| {
@@ -81,7 +82,7 @@ impl Routes {
         reply: &Reply,
         serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
     ) -> Handled {
-        self.by(&self.core.threads.reader, Expected::Fields, (frame, reply), serve)
+        self.by(&self.core.threads.reader, Expected::Fields, frame, reply, serve)
     }
 
     /// Has a request answered that walks over tables, by a thread that nobody's messages wait for.
@@ -91,7 +92,7 @@ impl Routes {
         reply: &Reply,
         serve: impl FnOnce(&Arc<Self>, &Frame) -> Outcome + Send + 'static,
     ) -> Handled {
-        self.by(&self.core.threads.admin, Expected::Table, (frame, reply), serve)
+        self.by(&self.core.threads.admin, Expected::Table, frame, reply, serve)
     }
 
     /// Has a request handled by another thread; what handles it has it answered.

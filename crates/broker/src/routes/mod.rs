@@ -2,7 +2,7 @@
 
 use crate::admin::consumer::Directly;
 use crate::assignment::{self, Modes};
-use crate::clients::handler::Clients;
+use crate::clients::heartbeat::{Clients, Heartbeat};
 use crate::clients::{ClientChannel, Online};
 use crate::clock::now_ms;
 use crate::core::Core;
@@ -15,10 +15,9 @@ use crate::offset::reset::Reset;
 use crate::pull::Puller;
 use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
-use crate::retry::handler::{GivingBack, give_back};
 use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
-use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, stats, topic};
+use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, retry, stats, topic};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
@@ -112,7 +111,7 @@ impl Routes {
                 return Handled::Later;
             }
 
-            Code::ConsumerSendMsgBack => return self.give_back(conn, frame, reply),
+            Code::ConsumerSendMsgBack => return self.send_back(conn, frame, reply),
             Code::GetAllDelayOffset => delay::handler::all(&self.delays),
 
             Code::HeartBeat => return self.heartbeat(frame, conn, reply, now),
@@ -220,19 +219,15 @@ impl Routes {
             }
 
             Code::SetMessageRequestMode => {
-                let outcome = assignment::handler::set(
-                    frame,
-                    &self.modes,
-                    &self.core.topics,
-                    (&self.core.groups, settings.auto_create_subscription_group),
-                    now,
-                );
+                let outcome = assignment::handler::set(frame, &self.modes, &self.core.topics, |group| {
+                    self.core.groups.find_or_create(group, settings.auto_create_subscription_group, now)
+                });
                 return self.when_settled(outcome, reply);
             }
             Code::GetAllMessageRequestMode => return self.by_admin(frame, reply, |r, _| assignment::handler::all(&r.modes)),
 
             Code::QueryMessage => {
-                return self.by(&self.core.threads.reader, Expected::Records, (frame, reply), |r, f| {
+                return self.by(&self.core.threads.reader, Expected::Records, frame, reply, |r, f| {
                     let settings = r.core.settings.current();
                     let most = query::handler::Most {
                         records: settings.max_msgs_num_batch,
@@ -242,7 +237,7 @@ impl Routes {
                 });
             }
             Code::ViewMessageById => {
-                return self.by(&self.core.threads.reader, Expected::Records, (frame, reply), |r, f| {
+                return self.by(&self.core.threads.reader, Expected::Records, frame, reply, |r, f| {
                     query::handler::by_id(f, &*r.core.store)
                 });
             }
@@ -270,15 +265,7 @@ impl Routes {
 
             Code::GetBrokerRuntimeInfo => {
                 return self.by_reader(frame, reply, |r, _| {
-                    admin::state::state(
-                        &r.core.store,
-                        &*r.core.disk,
-                        &r.core.settings.current(),
-                        (&r.core.stats, &r.delays),
-                        (r.core.started_ms, now_ms()),
-                        &r.standings,
-                        (r.online.consumers.hazards(), r.online.producers.hazards()),
-                    )
+                    admin::state::state(&r.core, &r.online, &r.delays, &r.standings, now_ms())
                 });
             }
             Code::GetBrokerHaStatus => admin::state::replication(&self.core.store),
@@ -439,8 +426,12 @@ impl Routes {
             Ok(heartbeat) => heartbeat,
             Err(refusal) => return Handled::Now(Err(refusal)),
         };
+        let join = |routes: &Self, heartbeat: Heartbeat<_>| {
+            let online = &routes.online;
+            clients::handler::joined(heartbeat.join(&online.notices, &online.producers, &routes.core.stats))
+        };
         if !heartbeat.makes_group {
-            return Handled::Now(heartbeat.join(&self.online.notices, &self.online.producers, &self.core.stats));
+            return Handled::Now(join(self, heartbeat));
         }
         let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(Expected::Fields as usize));
         self.core.changed.when_settled(move |saved| {
@@ -448,7 +439,7 @@ impl Routes {
                 // Consuming does not depend on it.
                 tracing::error!(%reason, "a consumer joins although its retry topic is not saved");
             }
-            reply.send(heartbeat.join(&routes.online.notices, &routes.online.producers, &routes.core.stats));
+            reply.send(join(&routes, heartbeat));
             drop(owed);
         });
         Handled::Later
@@ -495,21 +486,11 @@ impl Routes {
     }
 
     /// Reads the message and stores it again.
-    fn give_back(self: &Arc<Self>, conn: &Connection, frame: &Frame, reply: &Reply) -> Handled {
+    fn send_back(self: &Arc<Self>, conn: &Connection, frame: &Frame, reply: &Reply) -> Handled {
         let store_host = self.core.store_host(conn.local());
         let (reader, expected) = (&self.core.threads.reader, Expected::Fields);
         self.later(reader, expected, without_body(frame), reply, move |routes, frame, answer| {
-            let with = GivingBack {
-                store: &routes.core.store,
-                log: &routes.core.log,
-                topics: &routes.core.topics,
-                groups: &routes.core.groups,
-                settings: &routes.core.settings.current(),
-                stats: &routes.core.stats,
-                store_host,
-                now_ms: now_ms(),
-            };
-            give_back(frame, &with, &answer);
+            retry::remoting::serve(&routes.core, frame, store_host, &answer);
         })
     }
 

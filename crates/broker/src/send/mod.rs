@@ -26,8 +26,8 @@ use crate::feature::{self, Feature, Work};
 use crate::group::Groups;
 use crate::lock::OrderLocks;
 use crate::log_writer::{LogWriter, WaitFor};
-use crate::retry::handler::{dead_letters, rule};
 use crate::retry::rules;
+use crate::retry::send_back::{dead_letters, rule};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::topic::{Topic, Topics};
@@ -35,7 +35,6 @@ use added::Added;
 use check::{Checked, Messages};
 use message::record::{Draft, Placement, body_crc};
 use message::{batch, names, sys_flag};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -263,7 +262,7 @@ impl Sender {
                 continue;
             }
             self.tally(&group, &sizes);
-            self.answer(sink, ticket, &group, &placements, (context.store_host, flush));
+            self.answer(sink, ticket, &group, &placements, context, flush);
             let took_ms = begun.elapsed().as_millis() as i64;
             group.iter().for_each(|one| self.counters(one).took(one.queue_id, took_ms));
         }
@@ -297,14 +296,15 @@ impl Sender {
         ticket: Ticket,
         group: &[Accepted<'_, S::Asker>],
         placements: &[Placement],
-        (store_host, flush): (SocketAddr, bool),
+        context: SendContext,
+        flush: bool,
     ) {
         let asking = || group.iter().filter(|one| S::wants_answer(one.request.asker));
         let sent = || {
             asking().map(|one| {
                 let sent = Sent {
                     placements: &placements[one.messages.clone()],
-                    store_host,
+                    store_host: context.store_host,
                     queue_id: one.queue_id,
                     uniq_key: &one.checked.uniq_key,
                     region: self.added.region(),

@@ -1,6 +1,9 @@
 //! A whole broker on a simulated disk, asked over the network.
 
 use super::*;
+use crate::clients::heartbeat::{Client, Clients, heartbeat};
+use crate::clients::table::{AskError, Channel, Done};
+use crate::clients::{ClientChannel, FaceClient};
 use crate::errors::Refusal;
 use crate::pull::{Asker, PullSink, Pulled};
 use crate::send::{Ending, SendContext, SendRequest, SendSink, Sent};
@@ -270,6 +273,69 @@ fn another_face_pulls_without_frames_and_is_woken_by_a_message() {
     let parked = pull(2);
     broker.stop().unwrap();
     assert_eq!(parked.recv_timeout(SOON).unwrap(), "OFFSET_OVERFLOW_ONE 2 0");
+}
+
+/// A client of another face, with what it was told.
+struct FaceMember(u64, std::sync::mpsc::Sender<i32>);
+
+impl FaceClient for FaceMember {
+    fn id(&self) -> u64 {
+        self.0
+    }
+
+    fn peer(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    fn tell(&self, request: &Frame) {
+        self.1.send(request.code).unwrap_or_default();
+    }
+
+    fn ask(&self, _: Frame, _: Duration, done: Done) {
+        done(Err(AskError::Congested));
+    }
+
+    fn close(&self) {}
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn clients_of_two_faces_are_in_one_group() {
+    let broker = start(&SimulatedDisk::new(1), |_| ());
+    let online = &broker.routes.online;
+    let settings = broker.routes.core.settings.current();
+    let (told, hears) = std::sync::mpsc::channel();
+    let channel = ClientChannel::Face(Arc::new(FaceMember(net::Connection::next_id(), told)));
+    let clients = Clients {
+        notices: &online.notices,
+        producers: &online.producers,
+        groups: &broker.routes.core.groups,
+        topics: &broker.routes.core.topics,
+        settings: &settings,
+    };
+    let body = r#"{"clientID":"face","consumerDataSet":[{"groupName":"g","subscriptionDataSet":[{"topic":"t","subString":"*"}]}]}"#;
+    let client = Client {
+        channel: &channel,
+        language: protocol::Language::Rust,
+        version: 1,
+    };
+    let told = protocol::json::read(body.as_bytes()).unwrap();
+    let beat = heartbeat(told, client, &clients, now_ms()).unwrap();
+    beat.join(&online.notices, &online.producers, &broker.routes.core.stats).unwrap();
+    assert_eq!(hears.recv_timeout(SOON).unwrap(), i32::from(RequestCode::NotifyConsumerIdsChanged));
+    block_on(async {
+        let peer = connect(&broker).await;
+        let body = body.replace("face", "remoting");
+        assert_eq!(ask(&peer, request(RequestCode::HeartBeat, &[], &body)).await, ResponseCode::Success);
+        assert_eq!(online.consumers.count("g"), 2);
+    });
+    assert_eq!(hears.recv_timeout(SOON).unwrap(), i32::from(RequestCode::NotifyConsumerIdsChanged));
+    online.gone(channel.id());
+    until("the connection is noticed to be closed", || online.consumers.count("g") == 0);
+    broker.stop().unwrap();
 }
 
 #[test]

@@ -331,8 +331,8 @@ impl BrokerStats {
         Arc::clone(groups.entry(group.into()).or_insert(made))
     }
 
-    /// Counts a message of `topic` that a group gave back, and in which queue of the schedule topic it waits; in none when it is dead.
-    pub fn given_back(&self, topic: &str, group: &str, bytes: i64, waits_in: Option<i32>) {
+    /// Counts a message of `topic` that a group sent back, and in which queue of the schedule topic it waits; in none when it is dead.
+    pub fn sent_back(&self, topic: &str, group: &str, bytes: i64, waits_in: Option<i32>) {
         self.whole.totals.stored(1, bytes);
         if let Some(queue_id) = waits_in {
             // Compat: not among what was put into the broker.

@@ -1,14 +1,14 @@
-//! Code 36: a consumer gives a message back.
+//! A consumer sends a message back that it could not process.
 //!
-//! The message is read from the log, so this is for a thread that may wait for the disk. The answer leaves when the message is
+//! The message is read from the log, so this is for a thread that may wait for the disk. It is done when the message is
 //! as durable as a send would be (Compat: Apache does not wait for the device here), and the topic it made is known.
 
 use super::rules::{self, DLQ_QUEUES, Fate};
+use crate::core::Core;
 use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::group::{Groups, Rule};
-use crate::log_writer::{Incomplete, LogWriter, WaitFor};
-use crate::reply::{Answer, Reply};
+use crate::log_writer::{Incomplete, WaitFor};
 use crate::schedule;
 use crate::settings::BrokerSettings;
 use crate::stats::BrokerStats;
@@ -17,40 +17,30 @@ use bytes::Bytes;
 use message::record::{Draft, Record};
 use message::{LogOffset, names, properties};
 use protocol::codes::ResponseCode;
-use protocol::frame::Frame;
 use protocol::retry::SendBackHeader;
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use store::{AppendError, Store};
+use store::{AppendError, Store, Ticket};
 
 /// Bit of a topic's system flag: its subscribers are units.
 const UNIT_SUBSCRIPTION: i32 = 2;
-/// About how large an answer is.
-const ANSWER_BYTES: usize = 512;
 
-/// What giving back needs.
-pub struct GivingBack<'a> {
-    /// Has the message.
-    pub store: &'a Store,
-    /// Takes it again.
-    pub log: &'a LogWriter,
-    /// Has the group's retry and dead letter topics, or gets them.
-    pub topics: &'a Topics,
-    /// Says how often the group may fail.
-    pub groups: &'a Groups,
-    /// Who may send at all.
-    pub settings: &'a BrokerSettings,
-    /// Counts.
-    pub stats: &'a Arc<BrokerStats>,
+/// Which message is sent back, and by whom.
+#[derive(Clone, Debug)]
+pub struct SendBack<'a> {
+    /// What the client says of it.
+    pub header: SendBackHeader<'a>,
+    /// Version of the client; older ones do not say how often their group may fail.
+    pub client_version: i32,
     /// The address written into the record.
     pub store_host: SocketAddr,
     /// Epoch milliseconds.
     pub now_ms: i64,
 }
 
-/// Where a message that was given back goes.
+/// Where a message that was sent back goes.
 struct Back {
     /// Its group's retry topic.
     retry: Arc<Topic>,
@@ -58,42 +48,59 @@ struct Back {
     destination: Destination,
 }
 
-/// Code 36. The answer is sent from whatever thread completes it.
-pub fn give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) {
-    if let Err(refusal) = try_give_back(request, with, reply) {
-        reply.send(Err(refusal));
-    }
+/// A message that was stored again.
+struct Stored {
+    ticket: Ticket,
+    wait: WaitFor,
+    count: Count,
 }
 
-fn try_give_back(request: &Frame, with: &GivingBack<'_>, reply: &Reply) -> Result<(), Refusal> {
-    let header = SendBackHeader::decode(&request.ext)?;
-    let rule = rule(with.groups, with.settings, header.group, with.now_ms)?;
-    if !is_writable(with.settings.broker_permission) {
-        let text = format!("the broker[{}] sending message is forbidden", with.settings.broker_name);
+/// Stores a message for another attempt, or in the dead letter topic. `done` is called once, here or from the thread that completes it;
+/// it must not block. May block.
+pub fn send_back(core: &Core, request: &SendBack<'_>, done: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
+    let Stored { ticket, wait, count } = match store_again(core, request) {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return done(Ok(())),
+        Err(refusal) => return done(Err(refusal)),
+    };
+    core.log.complete_then(ticket, wait, move |outcome| {
+        if !matches!(outcome, Err(Incomplete::NotStored(_))) {
+            count.count();
+        }
+        done(outcome.map_err(|reason| Refusal::system(reason.to_string())));
+    });
+}
+
+/// [`None`] when the group wants nothing back.
+fn store_again(core: &Core, request: &SendBack<'_>) -> Result<Option<Stored>, Refusal> {
+    let SendBack { header, now_ms, .. } = request;
+    let settings = core.settings.current();
+    let rule = rule(&core.groups, &settings, header.group, *now_ms)?;
+    if !is_writable(settings.broker_permission) {
+        let text = format!("the broker[{}] sending message is forbidden", settings.broker_name);
         return Err(Refusal::new(ResponseCode::NoPermission, text));
     }
     if rule.retry_queue_nums <= 0 {
-        reply.send(Ok(Answer::ok()));
-        return Ok(());
+        return Ok(None);
     }
-    let retry = retry_topic(with, &header, &rule)?;
-    let bytes = found(with.store, header.offset)?;
+    let retry = retry_topic(core, header, &rule, *now_ms)?;
+    let bytes = found(&core.store, header.offset)?;
     let record =
         Record::parse(&bytes).map_err(|error| Refusal::system(format!("look message by offset failed, {}: {error}", header.offset)))?;
-    let max = rules::max_times(&rule, request.version, header.max_reconsume_times);
+    let max = rules::max_times(&rule, request.client_version, header.max_reconsume_times);
     let destination = match rules::fate(record.reconsume_times, max, header.delay_level) {
-        Fate::Again { level } => Destination::at_level(level, &with.settings.message_delay_level, with.now_ms),
-        Fate::Dead => Destination::DeadLetter(dead_letters(with.topics, header.group, with.now_ms)?),
+        Fate::Again { level } => Destination::at_level(level, &settings.message_delay_level, *now_ms),
+        Fate::Dead => Destination::DeadLetter(dead_letters(&core.topics, header.group, *now_ms)?),
     };
     let back = Back {
         retry,
         queue_id: any_queue(rule.retry_queue_nums),
         destination,
     };
-    store_again(&record, &back, &header, with, reply)
+    append(core, request, &record, &back).map(Some)
 }
 
-/// The rule of a group whose messages are given back, made if that is allowed.
+/// The rule of a group whose messages are sent back, made if that is allowed.
 ///
 /// # Errors
 /// There is no such group.
@@ -103,12 +110,12 @@ pub(crate) fn rule(groups: &Groups, settings: &BrokerSettings, group: &str, now_
     rule.map_err(|error| error.into_refusal(|missing| format!("subscription group not exist, {group}: {missing}")))
 }
 
-fn retry_topic(with: &GivingBack<'_>, header: &SendBackHeader<'_>, rule: &Rule) -> Result<Arc<Topic>, Refusal> {
+fn retry_topic(core: &Core, header: &SendBackHeader<'_>, rule: &Rule, now_ms: i64) -> Result<Arc<Topic>, Refusal> {
     let spec = Spec {
         sys_flag: if header.unit_mode { UNIT_SUBSCRIPTION } else { 0 },
         ..Spec::new(&names::retry_topic(header.group), rule.retry_queue_nums)
     };
-    let topic = with.topics.create_for_group(spec, with.now_ms)?;
+    let topic = core.topics.create_for_group(spec, now_ms)?;
     if !is_writable(topic.perm) {
         let text = format!("the topic[{}] sending message is forbidden", topic.name);
         return Err(Refusal::new(ResponseCode::NoPermission, text));
@@ -135,14 +142,14 @@ fn any_queue(queues: i32) -> i32 {
     (NEXT.fetch_add(1, Relaxed) % queues.max(1) as u32) as i32
 }
 
-fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, with: &GivingBack<'_>, reply: &Reply) -> Result<(), Refusal> {
+fn append(core: &Core, request: &SendBack<'_>, record: &Record<'_>, back: &Back) -> Result<Stored, Refusal> {
     let (topic, queue_id) = back.destination.place(&back.retry.name, back.queue_id);
     let properties = match back.destination {
         Destination::Schedule { level, due_ms } => {
-            let given_back = rules::given_back(record, level);
-            schedule::waiting_properties(&given_back, level, due_ms, &back.retry.name, back.queue_id)
+            let sent_back = rules::sent_back(record, level);
+            schedule::waiting_properties(&sent_back, level, due_ms, &back.retry.name, back.queue_id)
         }
-        Destination::Topic | Destination::DeadLetter(_) => rules::given_back(record, 0),
+        Destination::Topic | Destination::DeadLetter(_) => rules::sent_back(record, 0),
     };
     if properties.len() > properties::MAX_BYTES {
         return Err(Refusal::system(format!("PROPERTIES_SIZE_EXCEEDED: {} bytes", properties.len())));
@@ -150,43 +157,37 @@ fn store_again(record: &Record<'_>, back: &Back, header: &SendBackHeader<'_>, wi
     let draft = Draft {
         topic,
         queue_id,
-        store_host: with.store_host,
+        store_host: request.store_host,
         reconsume_times: record.reconsume_times.saturating_add(1),
         properties: &properties,
         ..Draft::of(record)
     };
-    let queue = with.log.queue(topic, queue_id);
+    let queue = core.log.queue(topic, queue_id);
     // Asked after the queue was taken: see `Topic::is_deleted`.
     let appended = if back.destination.is_deleted(&back.retry) {
         let topic = topic.to_owned();
         Err(AppendError::QueueRetired { topic, queue_id })
     } else {
-        with.log.append(&[draft], &[queue], with.now_ms, &mut Vec::with_capacity(1))
+        core.log.append(&[draft], &[queue], request.now_ms, &mut Vec::with_capacity(1))
     };
     // Compat: whatever the store says, Apache answers with its catch-all code.
     let ticket = appended.map_err(|error| Refusal::system(error.to_string()))?;
-    let count = Count {
-        stats: Arc::clone(with.stats),
-        group: header.group.to_owned(),
-        topic: properties::text(&properties, properties::RETRY_TOPIC).map_or_else(|| record.topic.to_owned(), Cow::into_owned),
-        origin: header.origin_topic.unwrap_or("null").to_owned(),
-        bytes: draft.encoded_len() as i64,
-        waits_in: matches!(back.destination, Destination::Schedule { .. }).then_some(queue_id),
-    };
-    let changed = with.log.changed();
-    let wait = WaitFor {
-        flush: true,
-        topics: !(back.retry.is_settled(changed) && back.destination.is_settled(changed)),
-    };
-    let (answer, owed) = (reply.clone(), reply.connection().owe(ANSWER_BYTES));
-    with.log.complete_then(ticket, wait, move |outcome| {
-        if !matches!(outcome, Err(Incomplete::NotStored(_))) {
-            count.count();
-        }
-        answer.send(outcome.map(|()| Answer::ok()).map_err(|reason| Refusal::system(reason.to_string())));
-        drop(owed);
-    });
-    Ok(())
+    let changed = core.log.changed();
+    Ok(Stored {
+        ticket,
+        wait: WaitFor {
+            flush: true,
+            topics: !(back.retry.is_settled(changed) && back.destination.is_settled(changed)),
+        },
+        count: Count {
+            stats: core.stats.clone(),
+            group: request.header.group.to_owned(),
+            topic: properties::text(&properties, properties::RETRY_TOPIC).map_or_else(|| record.topic.to_owned(), Cow::into_owned),
+            origin: request.header.origin_topic.unwrap_or("null").to_owned(),
+            bytes: draft.encoded_len() as i64,
+            waits_in: matches!(back.destination, Destination::Schedule { .. }).then_some(queue_id),
+        },
+    })
 }
 
 /// What is counted when the message is stored.
@@ -205,7 +206,7 @@ struct Count {
 
 impl Count {
     fn count(&self) {
-        self.stats.given_back(&self.topic, &self.group, self.bytes, self.waits_in);
+        self.stats.sent_back(&self.topic, &self.group, self.bytes, self.waits_in);
         if self.waits_in.is_none() {
             self.stats.died(&self.origin, &self.group);
             tracing::info!(group = self.group, topic = self.topic, "message put into the dead letter queue");
