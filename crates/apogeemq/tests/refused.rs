@@ -107,8 +107,8 @@ fn a_message_that_needs_a_missing_feature_is_refused_by_name() {
     for (sys_flag, code, text) in [
         (0x80, ILLEGAL, "inner batch"),
         (0xC0, ILLEGAL, "inner batch"),
-        (0x4, NOT_SUPPORTED, "transactional"),
-        (0xC, NOT_SUPPORTED, "transactional"),
+        (0x4, ILLEGAL, "part of a transaction"),
+        (0xC, ILLEGAL, "part of a transaction"),
     ] {
         for is_batch in [false, true] {
             let (got, remark) = Sent { sys_flag, ..PLAIN }.answer(&mut wire, is_batch);

@@ -20,6 +20,8 @@ pub(crate) enum Destination {
     },
     /// The dead letter topic of its consumer group.
     DeadLetter(Arc<Topic>),
+    /// The topic of half messages, until its transaction ends.
+    Half,
 }
 
 impl Destination {
@@ -43,6 +45,7 @@ impl Destination {
             Self::Topic => (topic, queue_id),
             Self::Schedule { level, .. } => (names::SCHEDULE_TOPIC, schedule::queue_of(*level)),
             Self::DeadLetter(dead) => (&dead.name, 0),
+            Self::Half => (names::TRANS_HALF_TOPIC, 0),
         }
     }
 
@@ -50,7 +53,7 @@ impl Destination {
     #[must_use]
     pub(crate) fn is_settled(&self, changed: &Signal) -> bool {
         match self {
-            Self::Topic | Self::Schedule { .. } => true,
+            Self::Topic | Self::Schedule { .. } | Self::Half => true,
             Self::DeadLetter(dead) => dead.is_settled(changed),
         }
     }
@@ -59,7 +62,7 @@ impl Destination {
     pub(crate) fn is_deleted(&self, sent_to: &Topic) -> bool {
         match self {
             Self::Topic => sent_to.is_deleted(),
-            Self::Schedule { .. } => false,
+            Self::Schedule { .. } | Self::Half => false,
             Self::DeadLetter(dead) => dead.is_deleted(),
         }
     }

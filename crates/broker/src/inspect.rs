@@ -8,7 +8,7 @@
 use crate::offset::table::Saved as Offsets;
 use crate::settings::LIVE_FILE;
 use crate::upkeep::table_of;
-use crate::{assignment, delay, group, offset, topic, unserved};
+use crate::{assignment, delay, group, offset, topic, transaction, unserved};
 use message::names;
 use protocol::assignment::RequestModes;
 use protocol::group::GroupConfigs;
@@ -212,6 +212,7 @@ fn judge(name: &str, content: &[u8]) -> Result<(), String> {
     match name {
         assignment::table::FILE => json::read::<RequestModes>(content).map(drop).map_err(told),
         delay::table::FILE => delay::table::judge(content).map_err(told),
+        transaction::table::FILE => transaction::table::judge(content).map_err(told),
         topic::table::FILE => topic::table::names(content).map(drop).map_err(told),
         group::table::FILE => json::read::<GroupConfigs>(content).map(drop).map_err(told),
         offset::table::FILE => offset::table::parse(content).map(drop).map_err(told),

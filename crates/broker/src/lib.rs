@@ -47,6 +47,7 @@ mod sync;
 #[cfg(test)]
 mod testing;
 pub mod topic;
+pub mod transaction;
 mod unserved;
 pub mod upkeep;
 

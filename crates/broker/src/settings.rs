@@ -215,13 +215,36 @@ config::declare! {
         start_accept_send_request_timestamp: i64 {
             name: "startAcceptSendRequestTimeStamp", default: 0, allowed: whole(0..=i64::MAX).clamped(), change: Live,
         }
-        /// Whether transactional messages are refused with code 16. Transactions are not there yet: without this they are answered
-        /// "not supported".
-        reject_transaction_message: bool { name: "rejectTransactionMessage", default: false, allowed: flag(), change: Live }
         /// Whether a reply to a request (324, 325) is also stored, in the topic of replies.
         store_reply_message_enable: bool { name: "storeReplyMessageEnable", default: true, allowed: flag(), change: Live }
         /// Whether answers to producers say that messages may be traced.
         trace_on: bool { name: "traceOn", default: true, allowed: flag(), change: Live }
+    }
+
+    section "Transactions" {
+        /// Whether transactional messages are refused with code 16.
+        reject_transaction_message: bool { name: "rejectTransactionMessage", default: false, allowed: flag(), change: Live }
+        /// How long after a half message was stored its producer is asked for the first time, unless the message says otherwise
+        /// (CHECK_IMMUNITY_TIME_IN_SECONDS).
+        transaction_timeout: Duration {
+            name: "transactionTimeOut", default: Duration::from_secs(6), allowed: milliseconds(1..=24 * 60 * MINUTE_MS), change: Live,
+        }
+        /// Time between two rounds in which producers are asked how their transactions ended.
+        transaction_check_interval: Duration {
+            name: "transactionCheckInterval", default: Duration::from_secs(30), allowed: milliseconds(10..=24 * 60 * MINUTE_MS), change: Live,
+        }
+        /// How often a producer is asked; after that the message is put into TRANS_CHECK_MAX_TIME_TOPIC.
+        transaction_check_max: i32 { name: "transactionCheckMax", default: 15, allowed: whole(0..=1_000_000), change: Live }
+        /// Time between two saves of how far transactions are done and how many are open.
+        transaction_metric_flush_interval: Duration {
+            name: "transactionMetricFlushInterval", default: Duration::from_secs(10), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
+        }
+        /// Transactions that are open at once; a send that would open one more is answered with code 2 (busy).
+        max_open_transactions: usize { name: "apogeeMaxOpenTransactions", default: 2_000_000, allowed: whole(1..=100_000_000), change: Live }
+        /// Half messages a second for which producers are asked, at most.
+        max_transaction_checks_per_second: u64 {
+            name: "apogeeMaxTransactionChecksPerSecond", default: 5_000, allowed: whole(1..=10_000_000), change: Live,
+        }
     }
 
     section "Delay levels" {

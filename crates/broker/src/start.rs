@@ -24,8 +24,9 @@ use crate::settings::BrokerSettings;
 use crate::state_file::{SavedTable, StateFile};
 use crate::store_options::store_options;
 use crate::topic::{self, table::TopicsFile};
+use crate::transaction::{self, Transactions, table::TransactionsFile};
 use crate::unserved;
-use crate::upkeep::{Ends, Tables, Upkeep};
+use crate::upkeep::{Ends, TABLES, Tables, Upkeep};
 use crate::{assignment, delay, group};
 use net::{Limits, Options, Server};
 use std::io;
@@ -61,6 +62,8 @@ pub struct Broker {
     ends: Arc<Ends>,
     control: Option<JoinHandle<io::Result<()>>>,
     recovery: Recovery,
+    #[cfg(test)]
+    tables: Tables,
 }
 
 impl Broker {
@@ -93,6 +96,8 @@ impl Broker {
         let settings = core.settings.current();
         let server = Server::start(network(&settings), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
         let ends = Arc::new(Ends::default());
+        #[cfg(test)]
+        let all_tables = tables.clone();
         let run = {
             let (ends, routes, name_servers) = (ends.clone(), routes.clone(), name_servers.to_vec());
             async move {
@@ -118,6 +123,8 @@ impl Broker {
             ends,
             control: Some(control),
             recovery,
+            #[cfg(test)]
+            tables: all_tables,
         })
     }
 
@@ -202,13 +209,22 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     let offsets_file = OffsetsFile::new(core.offsets.clone(), file(offset::table::TABLE), offsets_every);
     let delays_every = settings.flush_delay_offset_interval;
     let delays_file = DelayOffsetsFile::new(delays.clone(), core.store.clone(), file(delay::table::TABLE), delays_every);
+    let transactions_every = settings.transaction_metric_flush_interval;
+    let transactions_file = file(transaction::table::TABLE);
+    let transactions_file = TransactionsFile::new(transactions_file, core.store.clone(), core.offsets.clone(), transactions_every);
+    let transactions_file = Arc::new(transactions_file);
     let tables: Vec<Arc<dyn SavedTable>> = vec![
         Arc::new(topics_file),
         Arc::new(groups_file),
         Arc::new(modes_file),
+        transactions_file.clone(),
         Arc::new(offsets_file),
         Arc::new(delays_file),
     ];
+    debug_assert!(
+        tables.iter().map(|table| table.name()).eq(TABLES.iter().map(|table| table.name)),
+        "each table of the list has a file, and each file is in the list"
+    );
     let tables = Tables::new(tables);
     tables.load()?;
     topic::unknown::report(&core.store, &core.topics);
@@ -219,7 +235,9 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
 
     let online = Arc::new(Online::new(core.settings.clone()));
     let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
-    let sender = Arc::new(Sender::new(core, locks.clone()));
+    let transactions = Transactions::start(core, online.producers.clone(), *recovery, transactions_file.marked_until())?;
+    transactions_file.save_those_of(&transactions);
+    let sender = Arc::new(Sender::new(core, locks.clone(), transactions.clone()));
     let puller = Puller::new(core, online.consumers.clone());
     let alarm = Arc::new(Alarm::default());
     core.store.set_arrivals(Box::new(Listeners(vec![
@@ -239,10 +257,11 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     )?;
 
     let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 6]>([
+    features.extend::<[Arc<dyn Feature>; 7]>([
         locks.clone(),
         modes.clone(),
         online.clone(),
+        transactions.clone(),
         sender.clone(),
         puller.clone(),
         Arc::new(delivery),
@@ -255,6 +274,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         online,
         locks,
         modes,
+        transactions,
         delays,
         standings: Standings::default(),
     };

@@ -18,12 +18,7 @@ struct Kind {
     what: &'static str,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind {
-        is_kept_in: |topic| topic == names::TRANS_HALF_TOPIC,
-        group: Some("CID_RMQ_SYS_TRANS"),
-        what: "half messages of transactions: they are neither checked nor delivered",
-    },
+const KINDS: [Kind; 2] = [
     Kind {
         is_kept_in: |topic| topic == names::TIMER_TOPIC,
         group: None,
@@ -77,10 +72,8 @@ mod tests {
 
     #[test]
     fn what_waits_is_counted_from_where_the_other_broker_was() {
-        let queues: [Queue<'_>; 8] = [
+        let queues: [Queue<'_>; 6] = [
             ("orders", 0, 0, 1_000),
-            ("RMQ_SYS_TRANS_HALF_TOPIC", 0, 10, 100),
-            ("RMQ_SYS_TRANS_OP_HALF_TOPIC", 0, 0, 70),
             ("rmq_sys_wheel_timer", 0, 5, 25),
             ("rmq_sys_REVIVE_LOG_DefaultCluster", 0, 0, 8),
             ("rmq_sys_REVIVE_LOG_DefaultCluster", 1, 3, 9),
@@ -88,13 +81,12 @@ mod tests {
             ("rmq_sys_REVIVE_LOG_DefaultCluster", 3, 0, 0),
         ];
         let committed = |topic: &str, group: &str, queue_id: i32| match (topic, group, queue_id) {
-            ("RMQ_SYS_TRANS_HALF_TOPIC", "CID_RMQ_SYS_TRANS", 0) => Some(96),
             ("rmq_sys_REVIVE_LOG_DefaultCluster", "CID_RMQ_SYS_REVIVE_GROUP", 1) => Some(1),
             ("rmq_sys_REVIVE_LOG_DefaultCluster", "CID_RMQ_SYS_REVIVE_GROUP", 2) => Some(12),
             _ => None,
         };
         let counted: Vec<i64> = find(queues.into_iter(), committed).into_iter().map(|(_, n)| n).collect();
-        assert_eq!(counted, [4, 20, 14]);
+        assert_eq!(counted, [20, 14]);
         assert_eq!(find([("orders", 0, 0, 5)].into_iter(), |_, _, _| None), []);
     }
 }

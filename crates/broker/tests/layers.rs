@@ -38,7 +38,7 @@ const LAYERS: &[&[&str]] = &[
     &["core"],
     // Verbs.
     &["delay"],
-    &["retry"],
+    &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],
     &["send", "admin"],
     // What goes on by itself, and the composition.

@@ -35,6 +35,16 @@ pub const RETRY_TOPIC: &str = "RETRY_TOPIC";
 pub const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
 /// `true` on a transactional half message.
 pub const TRANSACTION_PREPARED: &str = "TRAN_MSG";
+/// How often the producer of a half message was asked how its transaction ends.
+pub const TRANSACTION_CHECK_TIMES: &str = "TRANSACTION_CHECK_TIMES";
+/// For how many seconds from its creation a half message is not checked.
+pub const CHECK_IMMUNITY_SECONDS: &str = "CHECK_IMMUNITY_TIME_IN_SECONDS";
+/// Queue offset of the half message that this one repeats, written by Apache's broker for half messages that are not checked yet.
+pub const TRANSACTION_PREPARED_QUEUE_OFFSET: &str = "TRAN_PREPARED_QUEUE_OFFSET";
+/// Queue offset of the first half message of the transaction, on those that this broker wrote again. Not Apache's.
+pub const TRANSACTION_FIRST_QUEUE_OFFSET: &str = "APOGEE_TRAN_FIRST_QUEUE_OFFSET";
+/// Id of the transaction.
+pub const TRANSACTION_ID: &str = "__transactionId__";
 /// Producer group.
 pub const PRODUCER_GROUP: &str = "PGROUP";
 /// The id the client gave the message, indexed.

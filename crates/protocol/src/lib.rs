@@ -34,6 +34,7 @@ pub mod route;
 pub mod send;
 pub mod stats;
 pub mod topic;
+pub mod transaction;
 pub mod version;
 
 pub use codes::{RequestCode, ResponseCode};

@@ -211,6 +211,27 @@ impl Store {
         self.stored_at(&queue.entry_at(offset).ok()??).ok()?
     }
 
+    /// Where the message at an offset of a queue is in the log; `None` when the queue has no such entry or it cannot be read. May block.
+    #[must_use]
+    pub fn log_offset_of(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<LogOffset> {
+        let queue = self.queues.find(topic, queue_id)?;
+        Some(LogOffset(queue.entry_at(offset).ok()??.log_offset))
+    }
+
+    /// Reads every record from `from`, where one begins, to the end that readers see. May block, and takes long over a large part of the
+    /// log.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if the log cannot be read.
+    pub fn scan(&self, from: LogOffset, mut visit: impl FnMut(&Record<'_>)) -> Result<(), StoreError> {
+        let end = self.log.confirmed();
+        crate::log::scan_part(&self.log.segments, from.0, end.0, |record| {
+            visit(record);
+            Ok(())
+        })
+        .map(drop)
+    }
+
     /// When the message of a queue's entry was stored, epoch ms; `None` when its record is not there. May block.
     ///
     /// # Errors

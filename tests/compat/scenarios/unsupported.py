@@ -17,8 +17,6 @@ def refused(s, answer, *words):
 @raw
 def features_that_are_not_there_say_so(s):
     topic, c = s.topic(queues=1), s.connect()
-    refused(s, c.ask(wire.END_TRANSACTION, dict(producerGroup='g', tranStateTableOffset=0, commitLogOffset=0, commitOrRollback=8, msgId='x')),
-            'transaction') if s.target.kind == 'apogee' else None
     refused(s, c.ask(wire.POP, dict(consumerGroup=s.name('g'), topic=topic, queueId=0, maxMsgNums=1, invisibleTime=60000, pollTime=0,
                                     bornTime=int(time.time() * 1000), initMode=0)), 'pop')
     assert c.ask(wire.UPDATE_GROUP, body=dict(groupName=s.name('g'))).code == 0
@@ -28,10 +26,7 @@ def features_that_are_not_there_say_so(s):
 
 
 @raw
-def timer_and_transactional_sends_are_not_stored_as_ordinary_ones(s):
+def timer_sends_are_not_stored_as_ordinary_ones(s):
     topic, c = s.topic(queues=1), s.connect()
-    sends = {'timer': dict(props=dict(TIMER_DELAY_SEC='60')),
-             'transaction': dict(props=dict(TRAN_MSG='true', PGROUP='g'), sysFlag=4)}
-    for feature, more in sends.items():
-        refused(s, c.ask(wire.SEND, wire.send_header(topic, **more), b'x'), feature, 'message')
+    refused(s, c.ask(wire.SEND, wire.send_header(topic, props=dict(TIMER_DELAY_SEC='60')), b'x'), 'timer', 'message')
     assert c.ask(wire.MAX_OFFSET, dict(topic=topic, queueId=0)).ext['offset'] == '0'

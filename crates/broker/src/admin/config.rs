@@ -132,7 +132,6 @@ mod tests {
             "sendMessageThreadPoolNums",
             "clientCallbackExecutorThreads",
             "messageIndexSafe",
-            "transactionCheckMax",
         ] {
             assert!(pairs.contains_key(key), "{key}");
         }

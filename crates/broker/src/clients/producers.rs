@@ -179,6 +179,18 @@ impl<C: Channel> Producers<C> {
         state.by_client.get(client_id)?.0.last().map(|(channel, _)| channel.clone())
     }
 
+    /// A member of a group whose connection is open: of those, the one whose turn it is.
+    #[must_use]
+    pub fn any_of(&self, group: &str, turn: usize) -> Option<C> {
+        let state = self.state.read();
+        let members: Vec<&Member<C>> = state.groups.get(group)?.members.iter().collect();
+        let count = members.len();
+        (0..count)
+            .map(|nth| &members[(turn % count + nth) % count].channel)
+            .find(|channel| !channel.is_closed())
+            .cloned()
+    }
+
     #[cfg(test)]
     pub(crate) fn is_clean(&self) -> bool {
         let state = self.state.read();

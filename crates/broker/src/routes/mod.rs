@@ -17,7 +17,8 @@ use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
 use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
-use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, retry, stats, topic};
+use crate::transaction::Transactions;
+use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, retry, stats, topic, transaction};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
@@ -37,6 +38,7 @@ pub struct Routes {
     pub(crate) online: Arc<Online>,
     pub(crate) locks: Arc<OrderLocks>,
     pub(crate) modes: Arc<Modes>,
+    pub(crate) transactions: Arc<Transactions>,
     /// How far delayed messages have been delivered.
     pub(crate) delays: Arc<DelayOffsets>,
     /// How this broker stands with its name servers.
@@ -109,6 +111,14 @@ impl Routes {
             Code::PullMessage | Code::LitePullMessage => {
                 pull::remoting::serve(&self.puller, conn, frame, now);
                 return Handled::Later;
+            }
+
+            Code::EndTransaction => {
+                transaction::remoting::end(&self.transactions, &self.core, conn, frame);
+                return Handled::Later;
+            }
+            Code::ResumeCheckHalfMessage => {
+                return self.by_reader(frame, reply, |r, f| transaction::remoting::resume(&r.transactions, f));
             }
 
             Code::ConsumerSendMsgBack => return self.send_back(conn, frame, reply),
@@ -302,7 +312,6 @@ impl Routes {
             | Code::GetTopicConfigList
             | Code::GetTopicNameList
             | Code::TriggerDeleteFiles
-            | Code::EndTransaction
             | Code::CheckTransactionState
             | Code::NotifyConsumerIdsChanged
             | Code::GetClientConfig
@@ -343,7 +352,6 @@ impl Routes {
             | Code::UpdateNamesrvConfig
             | Code::GetNamesrvConfig
             | Code::QueryDataVersion
-            | Code::ResumeCheckHalfMessage
             | Code::PushReplyMessageToClient
             | Code::AddWritePermOfBroker
             | Code::CheckRocksdbCqWriteProgress

@@ -7,6 +7,7 @@ use crate::local_time;
 use crate::schedule;
 use crate::settings::BrokerSettings;
 use crate::topic::{CreateOnSend, PERM_READ, PERM_WRITE, Spec, Topic, Topics, is_writable};
+use crate::transaction::{GROWTH_BYTES, half_properties};
 use message::{batch, names, properties, record, sys_flag, text};
 use protocol::codes::ResponseCode;
 use protocol::send::SendHeader;
@@ -16,9 +17,6 @@ use std::sync::Arc;
 
 /// Most bytes of a record that are neither body nor properties.
 const RECORD_FRAME: usize = record::MIN_LEN + 24 + names::MAX_RETRY_TOPIC_LEN + 1;
-
-/// Refused, for now, under this name.
-const TRANSACTIONS: &str = "transactional messages";
 
 /// The messages of a request, checked.
 pub(super) struct Checked<'a> {
@@ -182,20 +180,22 @@ fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'
     let level = if to.dead.is_some() { -1 } else { schedule::level_of(seen.delay)? };
     // Compat: clients before 4.6.1 leave the mark on a message of a transaction that they send for a retry.
     let is_old_retry = header.reconsume_times > 0 && level > 0;
+    let is_transaction = seen.is_transaction && !is_old_retry;
     let mut asks = *seen;
-    asks.is_transaction &= !is_old_retry;
     asks.is_timer &= level <= 0;
-    if asks.is_transaction && settings.reject_transaction_message {
+    if is_transaction && settings.reject_transaction_message {
         return Err(Refusal::new(
             ResponseCode::NoPermission,
             format!("the broker[{}] sending transaction message is forbidden", settings.broker_name),
         ));
     }
     refuse_what_is_not_there(&asks)?;
-    refuse_flags(settings, header)?;
+    refuse_flags(settings, header, is_transaction)?;
     refuse_inner_batch(settings, seen)?;
     Ok(match to.dead {
         Some(topic) => Destination::DeadLetter(topic),
+        // A delay counts from its commit.
+        None if is_transaction => Destination::Half,
         None => Destination::at_level(level, &settings.message_delay_level, to.now_ms),
     })
 }
@@ -214,7 +214,7 @@ pub(super) fn single<'a>(
     body_size(settings, body)?;
     let mut base = added.base(header.properties, &seen);
     match &destination {
-        Destination::Topic => {}
+        Destination::Topic | Destination::Half => {}
         Destination::DeadLetter(_) => {
             // Compat: Apache marks what it let die so.
             let marked = properties::Builder::from_bytes_without(&base, &[properties::DELAY]).with(properties::DELAY, "-1");
@@ -230,9 +230,14 @@ pub(super) fn single<'a>(
         base = Cow::Owned(properties::Builder::from_bytes(&base).with(properties::UNIQ_KEY, &fresh).build());
         uniq_key = Cow::Owned(fresh);
     }
+    let mut growth = 0;
+    if let Destination::Half = destination {
+        base = Cow::Owned(half_properties(&base, header.topic, queue_id, &uniq_key));
+        growth = GROWTH_BYTES;
+    }
     let behind = added.behind(&base);
     let properties_len = base.len() + behind.len();
-    if properties_len > properties::MAX_BYTES {
+    if properties_len + growth > properties::MAX_BYTES {
         return Err(illegal(settings, &format!("The properties have {properties_len} bytes.")));
     }
     let most_bytes = RECORD_FRAME + body.len() + properties_len;
@@ -252,11 +257,14 @@ pub(super) fn single<'a>(
 
 /// Refuses flags that say what the message is not.
 ///
-/// A half message by its flag alone belongs into no queue, and recovery would put it into none; an inner batch belongs into
-/// batch queues, and Java's recovery would count it as several messages.
-fn refuse_flags(settings: &BrokerSettings, header: &SendHeader<'_>) -> Result<(), Refusal> {
-    if !sys_flag::is_in_queue(header.sys_flag) {
-        return Err(not_there_yet(TRANSACTIONS));
+/// A half message is one by its property, not by its flag alone: Apache stores the latter in no queue, where nobody finds it. An inner
+/// batch belongs into batch queues, and Java's recovery would count it as several messages.
+fn refuse_flags(settings: &BrokerSettings, header: &SendHeader<'_>, is_transaction: bool) -> Result<(), Refusal> {
+    if !sys_flag::is_in_queue(header.sys_flag) && !is_transaction {
+        return Err(illegal(
+            settings,
+            "Its flag says it is part of a transaction, and it has no property TRAN_MSG=true.",
+        ));
     }
     if header.sys_flag & sys_flag::INNER_BATCH != 0 {
         return Err(illegal(
@@ -281,7 +289,6 @@ fn refuse_inner_batch(settings: &BrokerSettings, seen: &Seen<'_>) -> Result<(), 
 fn refuse_what_is_not_there(seen: &Seen<'_>) -> Result<(), Refusal> {
     let is_delayed = seen.is_timer || seen.delay.is_some();
     let features = [
-        (seen.is_transaction, TRANSACTIONS),
         (seen.is_light, "light message queues"),
         (seen.is_lite, "lite topics"),
         (seen.is_timer, "timer messages"),
@@ -307,7 +314,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
         return refused(format!("batch request does not support retry group {}", header.topic));
     }
     body_size(settings, body)?;
-    refuse_flags(settings, header)?;
+    refuse_flags(settings, header, false)?;
     let seen = Seen::of(header.properties);
     if schedule::level_of(seen.delay)? > 0 {
         return Err(illegal(settings, "A batch cannot be delayed."));
@@ -319,6 +326,9 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
         let item = item.map_err(|e| illegal(settings, &e.to_string()))?;
         // Compat: a delay level inside a batch is stored and has no effect; official clients refuse to send it.
         let seen = Seen::of(item.properties);
+        if seen.is_transaction {
+            return Err(illegal(settings, "A message of a batch cannot be part of a transaction."));
+        }
         refuse_what_is_not_there(&seen)?;
         refuse_inner_batch(settings, &seen)?;
         has_handles |= seen.has_handle;

@@ -8,7 +8,7 @@
 //!
 //! A message may go elsewhere than it was sent, see [`Destination`]. The answer names the queue it was sent to.
 //!
-//! Not here: transactions and exact times. A message that needs them is refused.
+//! Not here: exact times, for which a message is refused; how transactions end ([`crate::transaction`]).
 
 mod added;
 pub(crate) mod check;
@@ -31,6 +31,7 @@ use crate::retry::send_back::{dead_letters, rule};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::topic::{Topic, Topics};
+use crate::transaction::Transactions;
 use added::Added;
 use check::{Checked, Messages};
 use message::record::{Draft, Placement, body_crc};
@@ -55,6 +56,9 @@ pub struct Sender {
     stats: Arc<BrokerStats>,
     /// Those of the schedule topic.
     delayed: Arc<TopicCounters>,
+    /// Those of the topic of half messages.
+    half: Arc<TopicCounters>,
+    transactions: Arc<Transactions>,
     /// Picks a queue for those who do not.
     next_queue: AtomicU32,
 }
@@ -81,9 +85,9 @@ impl Feature for Sender {
 }
 
 impl Sender {
-    /// Sends into the log of `core`; `locks` say which groups consume in order.
+    /// Sends into the log of `core`; `locks` say which groups consume in order, `transactions` are told of half messages.
     #[must_use]
-    pub fn new(core: &Core, locks: Arc<OrderLocks>) -> Self {
+    pub fn new(core: &Core, locks: Arc<OrderLocks>, transactions: Arc<Transactions>) -> Self {
         let now = core.settings.current();
         Self {
             log: core.log.clone(),
@@ -94,6 +98,8 @@ impl Sender {
             added: Added::new(&now.region_id, now.trace_on, &now.broker_cluster_name),
             late: LateFlushes::default(),
             delayed: Arc::new(core.stats.topic(names::SCHEDULE_TOPIC)),
+            half: Arc::new(core.stats.topic(names::TRANS_HALF_TOPIC)),
+            transactions,
             stats: core.stats.clone(),
             next_queue: AtomicU32::new(0),
         }
@@ -179,6 +185,9 @@ impl Sender {
             };
             check::single(settings, header, request.body, &self.added, to)?
         };
+        if let Destination::Half = checked.destination {
+            self.transactions.check_room(settings.max_open_transactions)?;
+        }
         let (stored_in, stored_queue_id) = checked.destination.place(header.topic, queue_id);
         Ok(Accepted {
             queue: self.log.queue(stored_in, stored_queue_id),
@@ -261,7 +270,7 @@ impl Sender {
             if group.is_empty() {
                 continue;
             }
-            self.tally(&group, &sizes);
+            self.tally(&group, &sizes, context.now_ms);
             self.answer(sink, ticket, &group, &placements, context, flush);
             let took_ms = begun.elapsed().as_millis() as i64;
             group.iter().for_each(|one| self.counters(one).took(one.queue_id, took_ms));
@@ -276,16 +285,21 @@ impl Sender {
             Destination::Topic => &one.topic.counters,
             Destination::Schedule { .. } => &self.delayed,
             Destination::DeadLetter(dead) => &dead.counters,
+            Destination::Half => &self.half,
         }
     }
 
-    fn tally<A>(&self, group: &[Accepted<'_, A>], sizes: &[usize]) {
+    fn tally<A>(&self, group: &[Accepted<'_, A>], sizes: &[usize], now_ms: i64) {
         for one in group {
             let bytes: usize = sizes[one.messages.clone()].iter().sum();
             self.counters(one).stored(one.messages.len() as i64, bytes as i64, 1);
-            if let Destination::Schedule { .. } = one.checked.destination {
-                let (_, queue_id) = one.checked.destination.place(one.request.header.topic, one.queue_id);
-                self.stats.waits(queue_id, bytes as i64);
+            match one.checked.destination {
+                Destination::Schedule { .. } => {
+                    let (_, queue_id) = one.checked.destination.place(one.request.header.topic, one.queue_id);
+                    self.stats.waits(queue_id, bytes as i64);
+                }
+                Destination::Half => self.transactions.opened(one.request.header.topic, now_ms),
+                Destination::Topic | Destination::DeadLetter(_) => {}
             }
         }
     }
@@ -348,7 +362,8 @@ impl<'a, A> Accepted<'a, A> {
             topic,
             queue_id,
             flag: header.flag,
-            sys_flag: header.sys_flag | if self.topic.multi_tag { sys_flag::MULTI_TAGS } else { 0 },
+            // Half messages have a queue of their own; only what their transaction ends with says so in its flag.
+            sys_flag: (header.sys_flag & !sys_flag::TRANSACTION_MASK) | if self.topic.multi_tag { sys_flag::MULTI_TAGS } else { 0 },
             born_timestamp: header.born_timestamp,
             born_host: context.client,
             store_host: context.store_host,

@@ -14,6 +14,8 @@ use protocol::{Frame, RequestCode, ResponseCode};
 use std::time::Instant;
 use store::disk::simulated::SimulatedDisk;
 
+mod transactions;
+
 const SOON: Duration = Duration::from_secs(30);
 
 fn start(disk: &SimulatedDisk, change: impl FnOnce(&mut BrokerSettings)) -> Broker {

@@ -61,10 +61,11 @@ pub trait SavedTable: Send + Sync {
 }
 
 /// Names of all tables' files; a test of the upkeep, which has the tables, keeps the list.
-pub const NAMES: [&str; 5] = [
+pub const NAMES: [&str; 6] = [
     "topics.json",
     "subscriptionGroup.json",
     "messageRequestMode.json",
+    "transactionMetrics.json",
     "consumerOffset.json",
     "delayOffset.json",
 ];

@@ -145,8 +145,6 @@ mod tests {
     use super::*;
     use crate::assignment::Modes;
     use crate::assignment::table::ModesFile;
-    use crate::delay::DelayOffsets;
-    use crate::delay::table::DelayOffsetsFile;
     use crate::group::Groups;
     use crate::group::table::GroupsFile;
     use crate::lock::OrderLocks;
@@ -157,7 +155,7 @@ mod tests {
     use crate::stats::BrokerStats;
     use crate::topic::table::TopicsFile;
     use crate::topic::{Spec, TopicLimits};
-    use crate::upkeep::TABLES;
+    use crate::{assignment, group, offset, topic};
     use std::path::Path;
     use std::sync::mpsc;
     use store::disk::Disk;
@@ -186,14 +184,11 @@ mod tests {
             let offsets = Arc::new(Offsets::new(Default::default()));
             let modes = Arc::new(Modes::new(Arc::clone(&signal)));
             let file = |table| StateFile::new(Arc::clone(&disk), dir, table, &[]);
-            let (store, _) = store::Store::open(Arc::clone(&disk), store::StoreOptions::small(dir, store::FlushMode::Async)).unwrap();
-            let delays = Arc::new(DelayOffsets::new(0));
             let tables: Vec<Arc<dyn SavedTable>> = vec![
-                Arc::new(TopicsFile::new(Arc::clone(&topics), file(TABLES[0]))),
-                Arc::new(GroupsFile::new(Arc::clone(&groups), file(TABLES[1]))),
-                Arc::new(ModesFile::new(modes, file(TABLES[2]))),
-                Arc::new(OffsetsFile::new(Arc::clone(&offsets), file(TABLES[3]), DEADLINE)),
-                Arc::new(DelayOffsetsFile::new(delays, store, file(TABLES[4]), DEADLINE)),
+                Arc::new(TopicsFile::new(Arc::clone(&topics), file(topic::table::TABLE))),
+                Arc::new(GroupsFile::new(Arc::clone(&groups), file(group::table::TABLE))),
+                Arc::new(ModesFile::new(modes, file(assignment::table::TABLE))),
+                Arc::new(OffsetsFile::new(Arc::clone(&offsets), file(offset::table::TABLE), DEADLINE)),
             ];
             let tables = Tables::new(tables);
             let ends = Arc::new(Ends::default());

@@ -8,6 +8,7 @@ use crate::offset::Offsets;
 use crate::state_file::{NAMES, StateFile};
 use crate::stats::BrokerStats;
 use crate::topic::{Spec, TopicLimits, Topics};
+use crate::transaction::table::TransactionsFile;
 use proptest::prelude::*;
 use protocol::assignment::GroupRequestMode;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,14 @@ struct World {
     offsets: Offsets,
     delays: DelayOffsets,
     modes: Modes,
+    transactions: TransactionsFile,
+}
+
+/// The file of transactions, for a broker without any.
+fn transactions(file: StateFile) -> TransactionsFile {
+    let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
+    let (store, _) = store::Store::open(disk, store::StoreOptions::small("/other", store::FlushMode::Async)).unwrap();
+    TransactionsFile::new(file, store, Arc::new(Offsets::new(Default::default())), std::time::Duration::MAX)
 }
 
 impl World {
@@ -34,19 +43,22 @@ impl World {
             offsets: Offsets::new(Default::default()),
             delays: DelayOffsets::new(0),
             modes: Modes::new(Arc::default()),
+            transactions: transactions(StateFile::new(Arc::new(SimulatedDisk::new(1)), Path::new(ROOT), TABLES[3], &[])),
         }
     }
 
     fn load(disk: &SimulatedDisk, without: &[&str]) -> io::Result<Self> {
-        let world = Self::new();
+        let mut world = Self::new();
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let without: Vec<_> = without.iter().map(|name| (*name).to_owned()).collect();
         let file = |table: Table| StateFile::new(Arc::clone(&disk), Path::new(ROOT), table, &without);
         crate::topic::table::load(&world.topics, &file(TABLES[0]))?;
         crate::group::table::load(&world.groups, &file(TABLES[1]))?;
         crate::assignment::table::load(&world.modes, &file(TABLES[2]))?;
-        crate::offset::table::load(&world.offsets, &file(TABLES[3]))?;
-        crate::delay::table::load(&world.delays, &file(TABLES[4]))?;
+        world.transactions = transactions(file(TABLES[3]));
+        world.transactions.load()?;
+        crate::offset::table::load(&world.offsets, &file(TABLES[4]))?;
+        crate::delay::table::load(&world.delays, &file(TABLES[5]))?;
         Ok(world)
     }
 
@@ -56,6 +68,7 @@ impl World {
             self.topics.contains("t"),
             self.groups.contains("g"),
             self.modes.all().0.message_request_mode_map.contains_key("t"),
+            self.transactions.marked_until().is_some(),
             self.offsets.committed("t", "g", 0).is_some(),
             self.delays.of(1) == Some(3),
         ];
@@ -89,6 +102,8 @@ fn saved() -> SimulatedDisk {
         crate::offset::table::save_if_dirty(&world.offsets, &file(crate::offset::table::TABLE), 1).unwrap();
         let text = crate::delay::table::text(world.delays.all(), crate::offset::table::Layout::File);
         file(crate::delay::table::TABLE).save(text.as_bytes()).unwrap();
+        let text = format!(r#"{{"apogeeMarkedUntil":{offset},"transactionCount":{{}}}}"#);
+        file(crate::transaction::table::TABLE).save(text.as_bytes()).unwrap();
     }
     disk
 }
