@@ -12,7 +12,7 @@ use protocol::route::MASTER_ID;
 use super::{Broker, MinIdChange, Place, Routes, cost};
 
 /// Names that lost a broker and have others, each with the address of the last one that went with the lowest id.
-pub(super) type Reduced = BTreeMap<Arc<str>, Option<Box<str>>>;
+type Reduced = BTreeMap<Arc<str>, Option<Box<str>>>;
 
 impl Routes {
     /// A broker says that it leaves. Those of its name who may want to know of a new lowest id are returned. Nothing happens if no
@@ -47,7 +47,7 @@ impl Routes {
         self.leave_all(&places)
     }
 
-    fn leave_all(&mut self, places: &[Arc<Place>]) -> Vec<MinIdChange> {
+    pub(super) fn leave_all(&mut self, places: &[Arc<Place>]) -> Vec<MinIdChange> {
         let mut reduced = Reduced::new();
         for place in places {
             self.leave(place, &mut reduced);
@@ -56,7 +56,7 @@ impl Routes {
     }
 
     /// Takes a place out of all tables, and its name if nobody else has it.
-    pub(super) fn leave(&mut self, place: &Arc<Place>, reduced: &mut Reduced) {
+    fn leave(&mut self, place: &Arc<Place>, reduced: &mut Reduced) {
         let Some(live) = self.live.remove(place) else { return };
         self.bytes -= cost::live(place, &live);
         self.forget_connection(live.connection, place);
@@ -85,7 +85,7 @@ impl Routes {
     }
 
     /// What follows for the names that have brokers left: without a master that a slave can act for, nothing can be written.
-    pub(super) fn after_departures(&mut self, reduced: &Reduced) -> Vec<MinIdChange> {
+    fn after_departures(&mut self, reduced: &Reduced) -> Vec<MinIdChange> {
         for name in reduced.keys() {
             let masterless = |broker: &Broker| broker.acting_master && !broker.members.contains_key(&MASTER_ID);
             if self.brokers.get(name).is_some_and(masterless) {

@@ -8,7 +8,6 @@ use protocol::route::{MASTER_ID, QueueMapping};
 use protocol::topic::perm;
 use rustc_hash::FxHashSet;
 
-use super::depart::Reduced;
 use super::{Broker, DEFAULT_PROMISE_MS, Live, Place, Queues, Routes, cost};
 
 /// Most brokers that are told of a new lowest id. Names have a handful.
@@ -97,7 +96,7 @@ pub struct Registered {
     pub stale: bool,
     /// Topics for which there was no room. What was registered before stays, and the broker counts as alive.
     pub left_out: Option<LeftOut>,
-    /// Others to tell.
+    /// A new lowest id, if the registration changed it: the broker has a lower one than the others, or it is stale and had the lowest.
     pub min_id_change: Option<MinIdChange>,
 }
 
@@ -147,11 +146,9 @@ impl Routes {
         let min_before = known.and_then(Broker::lowest_id).unwrap_or(MASTER_ID);
         if is_stale {
             // A process whose word does not count is not alive, whatever its id was.
-            let mut reduced = Reduced::new();
-            self.leave(&place, &mut reduced);
-            self.after_departures(&reduced);
             return Ok(Registered {
                 stale: true,
+                min_id_change: self.leave_all(&[place]).pop(),
                 ..Registered::default()
             });
         }

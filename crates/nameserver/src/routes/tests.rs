@@ -203,6 +203,34 @@ fn an_older_state_version_does_not_take_an_id_away() {
 }
 
 #[test]
+fn a_stale_broker_that_had_the_lowest_id_is_reported_to_the_others() {
+    let mut routes = routes();
+    routes.register(&slave(1, "a:1"), 0).unwrap();
+    for (id, address) in [(2, "a:2"), (3, "a:3")] {
+        let mut current = slave(id, address);
+        current.version.state_version = 5;
+        routes.register(&current, 0).unwrap();
+    }
+    // It claims the id of a broker with a newer state, and loses its own.
+    let registered = routes.register(&slave(2, "a:1"), 0).unwrap();
+    assert!(registered.stale);
+    assert_eq!(
+        registered.min_id_change,
+        Some(MinIdChange {
+            broker_name: "a".into(),
+            min_id: 2,
+            min_address: "a:2".into(),
+            offline_address: Some("a:1".into()),
+            ha_address: None,
+            tell: vec!["a:2".into(), "a:3".into()],
+        })
+    );
+    // Without an id of its own nothing changes.
+    assert_eq!(routes.register(&slave(2, "a:1"), 0).unwrap().min_id_change, None);
+    routes.check_invariants();
+}
+
+#[test]
 fn the_lowest_slave_acts_as_a_read_only_master() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
