@@ -14,6 +14,7 @@
 //! Not here: messages, the log, sockets (crate `net`), reading configuration files.
 
 mod answer;
+mod dispatch;
 mod embedded;
 mod encoded;
 mod handlers;

@@ -1,4 +1,4 @@
-//! The name server as a service of `net`: its parts, and the one match on the request code.
+//! The name server as a service of `net`: its parts, its threads and its life. The match on the request code is in `dispatch.rs`.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -8,17 +8,16 @@ use config::Live;
 use net::jobs::{Bound, Bounds as JobBounds, Options as JobOptions, Pool};
 use net::{Connection, Gate, Service};
 use parking_lot::RwLock;
-use protocol::{Frame, RequestCode};
+use protocol::Frame;
 
 use crate::answer;
+use crate::dispatch::dispatch;
 use crate::embedded::LocalBroker;
 use crate::encoded::{Encoded, ListVariant, RouteVariant};
-use crate::handlers::lists::List;
-use crate::handlers::{broker, cluster, kv, lists, property, route, topics};
 use crate::kv::{KvError, KvStore};
 use crate::notify::Notifier;
 use crate::problem::Problem;
-use crate::routes::{Bounds, MinIdChange, Routes, Units};
+use crate::routes::{Bounds, MinIdChange, Routes};
 use crate::scan::ScanBell;
 use crate::settings::NamesrvSettings;
 
@@ -95,7 +94,7 @@ fn authorise(_from: &Connection, _request: &Frame) -> Result<(), Problem> {
 pub(crate) enum Served {
     /// This is the answer.
     Now(Frame),
-    /// The answer comes by itself.
+    /// The answer was sent, or another thread sends it.
     Later,
 }
 
@@ -120,7 +119,7 @@ impl NameServer {
     /// Reads the KV configuration and starts with no brokers.
     ///
     /// # Errors
-    /// The KV file is there but cannot be read; the error names it.
+    /// [`KvError::File`] or [`KvError::Damaged`] if the file of the KV configuration cannot be read.
     pub fn new(options: Options) -> Result<Arc<Self>, KvError> {
         let settings = options.settings;
         let kept = settings.kept();
@@ -265,11 +264,7 @@ impl NameServer {
 
     fn answer(&self, conn: &Arc<Connection>, request: &Frame) {
         let allowed = authorise(conn, request);
-        // The hot one writes its reply itself.
-        if allowed.is_ok() && request.code == i32::from(RequestCode::GetRouteinfoByTopic) {
-            return route::by_topic(self, conn, request);
-        }
-        let served = allowed.and_then(|()| self.dispatch(conn, request));
+        let served = allowed.and_then(|()| dispatch(self, conn, request));
         let reply = match served {
             Ok(Served::Later) => return,
             Ok(Served::Now(reply)) => reply,
@@ -278,36 +273,6 @@ impl NameServer {
         if !request.is_oneway() {
             self.send(conn, request.code, reply);
         }
-    }
-
-    fn dispatch(&self, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
-        let code = RequestCode::try_from(request.code).map_err(|_| Problem::UnknownCode(request.code))?;
-        let reply = match code {
-            RequestCode::PutKvConfig => return kv::put(self, conn, request),
-            RequestCode::GetKvConfig => kv::value(self, request),
-            RequestCode::DeleteKvConfig => return kv::delete(self, conn, request),
-            RequestCode::GetKvlistByNamespace => kv::list(self, request),
-            RequestCode::RegisterBroker => return broker::register(self, conn, request),
-            RequestCode::UnregisterBroker => return broker::unregister(self, conn, request),
-            RequestCode::QueryDataVersion => broker::data_version(self, request),
-            RequestCode::BrokerHeartbeat => broker::heartbeat(self, request),
-            RequestCode::GetBrokerClusterInfo => return lists::answer(self, conn, request, List::Clusters),
-            RequestCode::GetBrokerMemberGroup => cluster::member_group(self, conn, request),
-            RequestCode::WipeWritePermOfBroker => topics::wipe_write_perm(self, request),
-            RequestCode::AddWritePermOfBroker => topics::add_write_perm(self, request),
-            RequestCode::GetAllTopicListFromNameserver => return lists::all(self, conn, request),
-            RequestCode::GetTopicsByCluster => return lists::of_cluster(self, conn, request),
-            RequestCode::GetSystemTopicListFromNs => return lists::answer(self, conn, request, List::System),
-            RequestCode::GetUnitTopicList => return lists::units(self, conn, request, Units::Unit),
-            RequestCode::GetHasUnitSubTopicList => return lists::units(self, conn, request, Units::Subscribed),
-            RequestCode::GetHasUnitSubUnunitTopicList => return lists::units(self, conn, request, Units::OnlySubscribed),
-            RequestCode::DeleteTopicInNamesrv => topics::delete(self, request),
-            RequestCode::RegisterTopicInNamesrv => return topics::enter(self, conn, request),
-            RequestCode::UpdateNamesrvConfig => return property::update(self, conn, request),
-            RequestCode::GetNamesrvConfig => property::all(self, request),
-            other => Err(Problem::NotServed(other)),
-        };
-        reply.map(Served::Now)
     }
 }
 

@@ -316,6 +316,28 @@ fn what_is_not_served_is_refused_by_name() {
 }
 
 #[test]
+fn every_code_is_served_or_refused_with_its_feature() {
+    const SERVED: usize = 23;
+    with_server(async |fixture: Fixture| {
+        let peer = fixture.dial("127.0.0.1").await;
+        let mut served = 0;
+        for code in RequestCode::ALL {
+            let answer = ask(&peer, Frame::request(*code)).await;
+            if answer.code != i32::from(ResponseCode::RequestCodeNotSupported) {
+                served += 1;
+                continue;
+            }
+            let remark = answer.remark.unwrap();
+            assert!(
+                remark.contains(code.name()) && remark.contains(code.feature()),
+                "{code:?}: {remark}"
+            );
+        }
+        assert_eq!(served, SERVED);
+    });
+}
+
+#[test]
 fn an_embedded_broker_is_shown_under_the_address_the_client_used() {
     let local: nameserver::LocalBroker = Arc::new(|| Some("172.17.0.2:10911".into()));
     run(start(NamesrvSettings::default(), Some(local)), async |fixture: Fixture| {
