@@ -213,3 +213,68 @@ fn who_was_told_success_is_there_in_every_order_of_events() {
         }
     }
 }
+
+/// All orders of these.
+fn orders<T: Clone>(of: &[T]) -> Vec<Vec<T>> {
+    if of.is_empty() {
+        return vec![Vec::new()];
+    }
+    let with_first = |first: usize| {
+        let mut others = of.to_vec();
+        let chosen = others.remove(first);
+        orders(&others).into_iter().map(move |mut order| {
+            order.push(chosen.clone());
+            order
+        })
+    };
+    (0..of.len()).flat_map(with_first).collect()
+}
+
+#[test]
+fn parts_of_a_registration_add_up_in_any_order_and_when_repeated() {
+    // As a broker with many topics sends them: the last part has the version of its table, the others have versions of their own.
+    let parts: Vec<_> = (0..4)
+        .map(|part| Registration {
+            topics: vec![
+                (["a0", "b0", "c0", "d0"][part], queues(1)),
+                (["a1", "b1", "c1", "d1"][part], queues(2)),
+            ],
+            version: version(if part == 3 { 1 } else { 1_000 + part as i64 }),
+            ..master()
+        })
+        .collect();
+    let table = version(1);
+    for order in orders(&[0, 1, 2, 3]) {
+        let mut routes = routes();
+        // Each part twice: at once and, for the first, once more at the end.
+        for part in order.iter().flat_map(|part| [*part, *part]).chain([order[0]]) {
+            assert_eq!(routes.register(&parts[part], 0), Ok(Registered::default()));
+            assert_eq!(routes.data_version("c", "a", "a:0"), Some(parts[part].version), "{order:?}");
+        }
+        assert_eq!(all(&routes), ["a0", "a1", "b0", "b1", "c0", "c1", "d0", "d1"], "{order:?}");
+        assert_eq!(routes.route("c1", false).unwrap().queue_datas[0].read_queue_nums, 2);
+        routes.check_invariants();
+        // The broker compares versions (322): after any part but its last one it is asked to register again.
+        let asked_again = routes.data_version("c", "a", "a:0") != Some(table);
+        assert_eq!(asked_again, order[0] != 3, "{order:?}");
+    }
+}
+
+#[test]
+fn a_late_part_with_old_queues_makes_the_broker_register_again() {
+    let mut routes = routes();
+    let old = Registration {
+        version: version(1_000),
+        ..master()
+    };
+    let mut new = master();
+    (new.topics[0].1, new.version) = (queues(8), version(2));
+    for registration in [&old, &new, &old] {
+        routes.register(registration, 0).unwrap();
+    }
+    assert_eq!(routes.data_version("c", "a", "a:0"), Some(old.version), "not the one of its table");
+    routes.register(&new, 0).unwrap();
+    assert_eq!(routes.route("orders", false).unwrap().queue_datas[0].read_queue_nums, 8);
+    assert_eq!(routes.data_version("c", "a", "a:0"), Some(new.version));
+    routes.check_invariants();
+}
