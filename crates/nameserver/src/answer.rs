@@ -2,21 +2,16 @@
 
 use bytes::Bytes;
 use net::Connection;
-use protocol::frame::encode_response_head;
+use protocol::frame::{PREFIX_LEN, encode_response_head};
 use protocol::{Frame, RequestCode, ResponseCode};
 
 use crate::problem::Problem;
 
 /// From which length on a body is not copied to the outbox.
 const SHARED_BODY_BYTES: usize = 16 << 10;
-/// More than any header of an answer has beside its fields and its remark.
-const HEADER_BYTES: usize = 512;
-/// The most bytes that JSON makes of one.
-const ESCAPED_BYTES: usize = 6;
-
 /// Sends an answer to a request of this code; if it is longer than `max`, one that says so instead.
 pub(crate) fn send(conn: &Connection, code: i32, reply: Frame, max: usize) {
-    let bytes = reply.body.len() + header_bytes(&reply);
+    let bytes = PREFIX_LEN + reply.most_header_bytes() + reply.body.len();
     if let Err(problem) = fits(bytes, max, code) {
         let empty = Frame {
             body: Bytes::new(),
@@ -37,12 +32,6 @@ pub(crate) fn send_body(conn: &Connection, like: &Frame, body: Bytes) {
         encode_response_head(out.head(), like.encoding, like.opaque, ResponseCode::Success, None, &[], body.len());
         out.body(body);
     });
-}
-
-/// From above.
-fn header_bytes(reply: &Frame) -> usize {
-    let fields: usize = reply.ext.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-    HEADER_BYTES + ESCAPED_BYTES * (fields + reply.remark.as_ref().map_or(0, String::len))
 }
 
 /// Whether an answer of so many bytes to a request of this code can be sent.
