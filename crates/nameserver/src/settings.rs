@@ -9,14 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::shape::{address, bytes, flag, list, milliseconds, optional, path, seconds, text, whole};
-use config::{Kept, Note, Settings};
+use config::{ConnectionKeys, ConnectionSettings, Kept, Note, Settings, fit_all};
+
 
 const MINUTE_MS: u32 = 60_000;
-/// What a client sends with 10 Mbit/s.
-const SLOW_CLIENT_BYTES_A_SECOND: u64 = 1_250_000;
-/// Between two registrations of a broker and two looks of a client for its routes, as both have it by default.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
-
 /// Name of the file that keeps settings changed while running.
 const LIVE_FILE: &str = "live.properties";
 
@@ -126,62 +122,22 @@ impl Settings for NamesrvSettings {
     const GIVEN: &'static str = include_str!("given.txt");
 
     fn settle(&mut self, notes: &mut Vec<Note>) -> Result<(), String> {
-        let (pause, close, frame) = (self.outbox_pause_bytes, self.outbox_close_bytes, self.frame_max_length);
-        if close < frame {
-            self.outbox_close_bytes = frame;
-            notes.push(Note::new(
-                &["apogeeOutboxCloseBytes", "com.rocketmq.remoting.frameMaxLength"],
-                format!(
-                    "apogeeOutboxCloseBytes={close} counts as {frame}: an answer as large as com.rocketmq.remoting.frameMaxLength would \
-                     close its connection"
-                ),
-            ));
-        }
-        if pause > self.outbox_close_bytes {
-            self.outbox_pause_bytes = self.outbox_close_bytes;
-            notes.push(Note::new(
-                &["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
-                format!(
-                    "apogeeOutboxPauseBytes={pause} counts as {}: at apogeeOutboxCloseBytes the connection is closed",
-                    self.outbox_close_bytes
-                ),
-            ));
-        }
-        let (inbound, two_frames) = (self.inbound_total_bytes, frame.saturating_mul(2));
-        if inbound < two_frames {
-            self.inbound_total_bytes = two_frames;
-            notes.push(Note::new(
-                &["apogeeInboundTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
-                format!(
-                    "apogeeInboundTotalBytes={inbound} counts as {two_frames}, twice com.rocketmq.remoting.frameMaxLength={frame}: room for \
-                     one such frame is kept for a client that would have to wait"
-                ),
-            ));
-        }
-        let needed = Duration::from_secs(frame as u64 / SLOW_CLIENT_BYTES_A_SECOND);
-        if self.frame_timeout < needed {
-            notes.push(Note::new(
-                &["apogeeFrameTimeoutSeconds", "com.rocketmq.remoting.frameMaxLength"],
-                format!(
-                    "apogeeFrameTimeoutSeconds={}: a client with 10 Mbit/s needs {} s for a frame of \
-                     com.rocketmq.remoting.frameMaxLength={frame}, its connection is closed before",
-                    self.frame_timeout.as_secs(),
-                    needed.as_secs()
-                ),
-            ));
-        }
-        if self.server_channel_max_idle_time <= SIGN_OF_LIFE {
-            notes.push(Note::new(
-                &["serverChannelMaxIdleTimeSeconds"],
-                format!(
-                    "serverChannelMaxIdleTimeSeconds={}: brokers and clients give a sign of life every {} s, their connections are closed \
-                     between two",
-                    self.server_channel_max_idle_time.as_secs(),
-                    SIGN_OF_LIFE.as_secs()
-                ),
-            ));
-        }
+        fit_all(Self::RELATIONS, self, notes);
         Ok(())
+    }
+}
+
+impl ConnectionSettings for NamesrvSettings {
+    fn connection_keys(&mut self) -> ConnectionKeys<'_> {
+        ConnectionKeys {
+            frame_max_length: self.frame_max_length,
+            frame_timeout: self.frame_timeout,
+            max_idle_time: self.server_channel_max_idle_time,
+            inbound_total_bytes: &mut self.inbound_total_bytes,
+            outbox_pause_bytes: &mut self.outbox_pause_bytes,
+            outbox_close_bytes: &mut self.outbox_close_bytes,
+            outbox_total_bytes: &mut self.outbox_total_bytes,
+        }
     }
 }
 
@@ -216,13 +172,14 @@ mod tests {
     #[test]
     fn keys_that_contradict_each_other_are_fitted_or_warned_of_with_all_of_them_named() {
         const FRAME: &str = "com.rocketmq.remoting.frameMaxLength";
-        let cases: [(&str, &[&str], &str); 5] = [
+        let cases: [(&str, &[&str], &str); 6] = [
             ("apogeeOutboxCloseBytes=2097152", &["apogeeOutboxCloseBytes", FRAME], "16777216"),
             (
                 "apogeeOutboxPauseBytes=134217728",
                 &["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
                 "67108864",
             ),
+            ("apogeeOutboxTotalBytes=2097152", &["apogeeOutboxTotalBytes", FRAME], "16777216"),
             ("apogeeInboundTotalBytes=8388608", &["apogeeInboundTotalBytes", FRAME], "33554432"),
             ("apogeeFrameTimeoutSeconds=12", &["apogeeFrameTimeoutSeconds", FRAME], "12"),
             ("serverChannelMaxIdleTimeSeconds=10", &["serverChannelMaxIdleTimeSeconds"], "10"),
