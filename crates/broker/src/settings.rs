@@ -133,8 +133,8 @@ config::declare! {
     }
 
     section "Store: damage" {
-        /// Files of `config` that a start goes on without when they and their `.bak` cannot be read; what that costs stands in the message
-        /// of the start that is refused, and in docs/store.md. Files that can be read are used.
+        /// Files that the broker may start without if they and their `.bak` are damaged, separated by `;`. A file that can be read is used.
+        /// docs/store.md says what each costs.
         start_without: Vec<String> {
             name: "apogeeStartWithout", default: Vec::new(), allowed: list(file_that_may_be_left(), ';', 16), change: AtStart,
         }
@@ -402,11 +402,14 @@ config::declare! {
 
 /// Name of the file that keeps settings changed while running.
 pub const LIVE_FILE: &str = "live.properties";
+/// Name of the name server's KV configuration: in one process, both roles read the same `apogeeStartWithout`.
+const KV_FILE: &str = "kvConfig.json";
 
 fn file_that_may_be_left() -> config::shape::Text {
     text_that(
-        "topics.json, subscriptionGroup.json, consumerOffset.json, messageRequestMode.json, delayOffset.json or live.properties",
-        |text| text == LIVE_FILE || crate::state_file::NAMES.contains(&text),
+        "topics.json, subscriptionGroup.json, consumerOffset.json, messageRequestMode.json, delayOffset.json, live.properties, or \
+         kvConfig.json of a name server in the same process",
+        |text| text == LIVE_FILE || text == KV_FILE || crate::state_file::NAMES.contains(&text),
     )
 }
 

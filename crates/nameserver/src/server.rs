@@ -14,7 +14,7 @@ use crate::answer;
 use crate::dispatch::dispatch;
 use crate::embedded::LocalBroker;
 use crate::encoded::{Encoded, ListVariant, RouteVariant};
-use crate::kv::{KvError, KvStore};
+use crate::kv::{self, KvError, KvStore};
 use crate::notify::Notifier;
 use crate::problem::Problem;
 use crate::routes::{Bounds, MinIdChange, Routes};
@@ -129,7 +129,8 @@ impl NameServer {
             topics: settings.max_topics,
             bytes: settings.max_route_bytes,
         };
-        let kv = KvStore::open(settings.kv_config_file(), (&settings).into())?;
+        let may_start_without = settings.start_without.iter().any(|file| file == kv::FILE_NAME);
+        let kv = KvStore::open(settings.kv_config_file(), (&settings).into(), may_start_without)?;
         Ok(Arc::new_cyclic(|me| Self {
             kv,
             work: pool("namesrv-work", settings.max_waiting_bytes),

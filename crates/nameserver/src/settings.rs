@@ -11,6 +11,7 @@ use std::time::Duration;
 use config::shape::{address, bytes, flag, list, milliseconds, optional, path, seconds, text, whole};
 use config::{ConnectionKeys, ConnectionSettings, Kept, Note, Settings, fit_all};
 
+use crate::kv;
 
 const MINUTE_MS: u32 = 60_000;
 /// Name of the file that keeps settings changed while running.
@@ -29,7 +30,8 @@ config::declare! {
         data_dir: PathBuf { name: "apogeeDataDir", default: PathBuf::from("./data"), allowed: path(), change: AtStart }
         /// File of the KV configuration. Empty: `namesrv/kvConfig.json` in apogeeDataDir.
         kv_config_path: Option<PathBuf> { name: "kvConfigPath", default: None, allowed: optional(path()), change: AtStart }
-        /// Files that a start goes on without when they cannot be read: `live.properties`, the settings that were changed while running.
+        /// Files that the name server may start without if they are damaged, separated by `;`: `kvConfig.json` (KV configuration),
+        /// `live.properties` (settings changed while running). A file that can be read is used. docs/store.md says what each costs.
         start_without: Vec<String> { name: "apogeeStartWithout", default: Vec::new(), allowed: list(text(), ';', 16), change: AtStart }
     }
 
@@ -151,7 +153,7 @@ impl NamesrvSettings {
     pub fn kv_config_file(&self) -> PathBuf {
         self.kv_config_path
             .clone()
-            .unwrap_or_else(|| self.data_dir.join("namesrv").join("kvConfig.json"))
+            .unwrap_or_else(|| self.data_dir.join("namesrv").join(kv::FILE_NAME))
     }
 }
 
