@@ -6,18 +6,18 @@ use std::sync::Arc;
 use net::Connection;
 use protocol::{Frame, RequestCode as Code};
 
+use crate::error::RequestError;
 use crate::handlers::lists::List;
 use crate::handlers::{broker, cluster, kv, lists, property, route, topics};
-use crate::problem::Problem;
 use crate::routes::Units;
 use crate::server::{NameServer, Served};
 
 /// Serves a request, or says why not.
 ///
 /// # Errors
-/// [`Problem::UnknownCode`] and [`Problem::NotServed`] for codes that are not served here, else the error of the handler.
-pub(crate) fn dispatch(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
-    let code = Code::try_from(request.code).map_err(|_| Problem::UnknownCode(request.code))?;
+/// [`RequestError::UnknownCode`] and [`RequestError::NotServed`] for codes that are not served here, else the error of the handler.
+pub(crate) fn dispatch(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, RequestError> {
+    let code = Code::try_from(request.code).map_err(|_| RequestError::UnknownCode(request.code))?;
     let reply = match code {
         // The frequent one: it writes its answer itself.
         Code::GetRouteinfoByTopic => {
@@ -43,7 +43,7 @@ pub(crate) fn dispatch(names: &NameServer, conn: &Arc<Connection>, request: &Fra
         Code::GetHasUnitSubTopicList => return lists::units(names, conn, request, Units::Subscribed),
         Code::GetHasUnitSubUnunitTopicList => return lists::units(names, conn, request, Units::OnlySubscribed),
         Code::DeleteTopicInNamesrv => topics::delete(names, request),
-        Code::RegisterTopicInNamesrv => return topics::enter(names, conn, request),
+        Code::RegisterTopicInNamesrv => return topics::register(names, conn, request),
         Code::UpdateNamesrvConfig => return property::update(names, conn, request),
         Code::GetNamesrvConfig => property::all(names, request),
         other @ (Code::SendMessage
@@ -198,7 +198,7 @@ pub(crate) fn dispatch(names: &NameServer, conn: &Arc<Connection>, request: &Fra
         | Code::GetLiteClientInfo
         | Code::GetLiteGroupInfo
         | Code::TriggerLiteDispatch
-        | Code::BatchAckMessage) => Err(Problem::NotServed(other)),
+        | Code::BatchAckMessage) => Err(RequestError::NotServed(other)),
     };
     reply.map(Served::Now)
 }

@@ -167,7 +167,9 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join(FILE_NAME);
             let kv = open(&path, false).unwrap();
-            ["1", "2"].map(|text| kv.put("a", "b", text).unwrap());
+            for text in ["1", "2"] {
+                kv.put("a", "b", text).unwrap();
+            }
             match damage {
                 Some(damage) => fs::write(&path, damage).unwrap(),
                 None => fs::remove_file(&path).unwrap(),

@@ -1,4 +1,4 @@
-//! The KV configuration: small texts by namespace and key, kept in Apache's `kvConfig.json`.
+//! The KV configuration: texts by namespace and key, stored in Apache's `kvConfig.json`.
 //!
 //! ```json
 //! {"configTable":{"ORDER_TOPIC_CONFIG":{"orders":"broker-a:4;broker-b:4"}}}
@@ -28,9 +28,9 @@ use crate::settings::NamesrvSettings;
 pub(crate) const FILE_NAME: &str = "kvConfig.json";
 /// What a start without the file costs.
 const WITHOUT: &str = "the keys have to be set again";
-/// Longest value, in bytes.
+/// Maximum length of a value in bytes.
 const MAX_VALUE_BYTES: usize = 1 << 20;
-/// What an entry costs in the file beside its texts: colon, comma, and braces of its namespace.
+/// Bytes of an entry in the file beside its texts: colon, comma, and the braces of its namespace.
 const AROUND_ENTRY: usize = 8;
 
 /// Why the KV configuration cannot be read or changed.
@@ -71,11 +71,11 @@ pub enum KvError {
     TooLong(usize),
 }
 
-/// How much the configuration may hold.
+/// Limits of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KvLimits {
     pub(crate) entries: usize,
-    /// Of the file.
+    /// Size of the file.
     pub(crate) bytes: usize,
 }
 
@@ -90,7 +90,7 @@ impl From<&NamesrvSettings> for KvLimits {
 
 type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
 
-/// One namespace: the answer of 219.
+/// A namespace as the answer of 219.
 #[derive(Serialize)]
 struct List<'a> {
     table: &'a BTreeMap<String, String>,
@@ -138,7 +138,7 @@ impl Table {
     }
 }
 
-/// What an entry takes in the file, from above. Control characters take six bytes each.
+/// Maximum bytes of an entry in the file. A control character takes six.
 fn cost(namespace: &str, key: &str, value: &str) -> usize {
     let text = |text: &str| json::write_standard(text).len();
     text(namespace) + text(key) + text(value) + AROUND_ENTRY
@@ -148,14 +148,14 @@ pub(crate) struct KvStore {
     path: PathBuf,
     limits: KvLimits,
     table: RwLock<Table>,
-    /// Namespaces as they were listed since the last change. Locked while `table` is, never the other way round.
+    /// Encoded namespaces since the last change. Lock order: `table` before `lists`.
     lists: Mutex<FxHashMap<Box<str>, Bytes>>,
-    /// One change at a time, so that readers do not wait for the disk.
+    /// Held by a change while it writes the file, so that readers do not wait for the disk.
     changing: Mutex<()>,
 }
 
 impl KvStore {
-    /// Reads the file. With `may_start_without`, a damaged one is moved aside and the configuration is empty.
+    /// Reads the file. With `may_start_without`, a damaged one is moved to `.bad` and the configuration is empty.
     ///
     /// # Errors
     /// [`KvError::File`] if the file cannot be read, [`KvError::Damaged`] if it and its `.bak` are damaged.
@@ -166,7 +166,7 @@ impl KvStore {
                 path = %path.display(),
                 entries = table.entries,
                 bytes = table.bytes,
-                "the KV configuration is larger than apogeeMaxKvEntries and apogeeMaxKvBytes allow: it is served, but takes no more"
+                "the KV configuration is larger than apogeeMaxKvEntries and apogeeMaxKvBytes allow: it is served, but only changes that make it smaller are accepted"
             );
         }
         Ok(Self {
@@ -182,7 +182,7 @@ impl KvStore {
         self.table.read().get(namespace, key).cloned()
     }
 
-    /// The keys and values of a namespace as JSON, see [`protocol::kv::KvTable`]; `None` if there never was a key in it.
+    /// The keys and values of a namespace as JSON, see [`protocol::kv::KvTable`]; `None` if it never had a key.
     pub(crate) fn list(&self, namespace: &str) -> Option<Bytes> {
         let table = self.table.read();
         let texts = table.namespaces.get(namespace)?;
@@ -195,7 +195,10 @@ impl KvStore {
         Some(list)
     }
 
-    /// Sets a value. False: it had that value already, and nothing was written.
+    /// Sets a value. Returns `false` and writes nothing if the key has it already.
+    ///
+    /// # Errors
+    /// [`KvError::TooLong`], [`KvError::Full`] or [`KvError::TooLarge`] over a limit; [`KvError::File`] if the file cannot be written.
     pub(crate) fn put(&self, namespace: &str, key: &str, value: &str) -> Result<bool, KvError> {
         if value.len() > MAX_VALUE_BYTES {
             return Err(KvError::TooLong(value.len()));
@@ -210,7 +213,7 @@ impl KvStore {
                 return Err(KvError::Full(self.limits.entries));
             }
             let bytes = table.bytes - held + cost(namespace, key, value);
-            // What makes it smaller is always taken.
+            // A change that makes the file smaller is always accepted.
             if bytes > self.limits.bytes.max(table.bytes) {
                 let max = self.limits.bytes;
                 return Err(KvError::TooLarge { bytes, max });
@@ -220,7 +223,10 @@ impl KvStore {
         })
     }
 
-    /// Removes a key. False: it was not there, and nothing was written.
+    /// Removes a key. Returns `false` and writes nothing if it does not exist.
+    ///
+    /// # Errors
+    /// [`KvError::File`] if the file cannot be written.
     pub(crate) fn delete(&self, namespace: &str, key: &str) -> Result<bool, KvError> {
         self.change(|table| {
             let known = table.get(namespace, key).is_some();
@@ -229,7 +235,7 @@ impl KvStore {
         })
     }
 
-    /// `change` says whether anything is different now.
+    /// Applies a change, which returns whether anything differs, and writes the file.
     fn change(&self, change: impl FnOnce(&mut Table) -> Result<bool, KvError>) -> Result<bool, KvError> {
         let _one = self.changing.lock();
         let mut table = self.table.read().clone();
