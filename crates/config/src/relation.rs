@@ -93,14 +93,14 @@ pub trait ConnectionSettings: Sized + 'static {
         },
         Relation {
             keys: &["apogeeInboundTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
-            rule: "One largest frame fits beside the room that is reserved for another: apogeeInboundTotalBytes counts as two largest frames \
+            rule: "A largest frame fits beside the space reserved for another: apogeeInboundTotalBytes counts as two largest frames \
                    at least",
             fit: |settings| {
                 let keys = settings.connection_keys();
                 let (frame, least) = (keys.frame_max_length, keys.frame_max_length.saturating_mul(2));
                 raise(keys.inbound_total_bytes, least).map(|before| {
                     format!(
-                        "apogeeInboundTotalBytes={before} counts as {least}, twice com.rocketmq.remoting.frameMaxLength={frame}: room for one \
+                        "apogeeInboundTotalBytes={before} counts as {least}, twice com.rocketmq.remoting.frameMaxLength={frame}: space for one \
                          such frame is reserved for clients that wait"
                     )
                 })

@@ -17,7 +17,7 @@ impl Table {
     fn buckets(self, entries: usize) -> usize {
         let (mut buckets, spare) = match self {
             Self::Hash => (16, 0),
-            Self::Concurrent(room) => ((room + room / 2 + 1).next_power_of_two(), 1),
+            Self::Concurrent(capacity) => ((capacity + capacity / 2 + 1).next_power_of_two(), 1),
         };
         while entries + spare > buckets * 3 / 4 {
             buckets *= 2;

@@ -1,11 +1,11 @@
 //! The name server: brokers register with their topics, clients ask for routes.
 //!
 //! ```text
-//! net ─► server, dispatch (codes) ─► handlers/ (decode, call, reply) ─► routes/ (registered brokers, pure state)
-//!                                                                   ├─► kv (KV configuration, on disk)
-//!              │                                                    └─► config::Live (settings)
-//!          ├─► net::jobs (registrations, lists and disk writes, on threads of their own)
-//!          └─► cache (encoded routes and lists)
+//! net ─► server, dispatch (codes) ─► handlers/ (decode, call, reply) ─┬─► routes/ (registered brokers, pure state)
+//!           │                                                           ├─► kv/ (KV configuration, on disk)
+//!           │                                                           └─► config::Live (settings)
+//!           ├─► net::jobs (registrations, lists and disk writes, on threads of their own)
+//!           └─► cache (encoded routes and lists)
 //! ```
 //!
 //! Compat: requests, answers and their texts are those of Apache's name server. Where ours differs (limits, refused settings), the answer

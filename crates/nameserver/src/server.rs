@@ -78,8 +78,8 @@ pub struct NameServer {
     weak_self: Weak<Self>,
 }
 
-/// The step that every request passes before it is served: who asks is known by the connection, and [`protocol::access`] says what a
-/// code does to which resources. Nobody is refused yet, there is no ACL.
+/// The authorisation step that every request passes before it is served. The connection identifies the client, and [`protocol::access`]
+/// has the resources of each code. It refuses nothing yet, because there is no ACL.
 #[inline]
 #[expect(clippy::unnecessary_wraps, reason = "what refuses comes with ACL")]
 fn authorise(_from: &Connection, _request: &Frame) -> Result<(), RequestError> {

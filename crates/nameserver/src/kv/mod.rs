@@ -257,7 +257,7 @@ impl KvStore {
 mod tests {
     use super::*;
 
-    const ROOMY: KvLimits = KvLimits {
+    const LIMITS: KvLimits = KvLimits {
         entries: 10,
         bytes: 1 << 20,
     };
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn a_change_is_read_back_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let kv = open(&directory, ROOMY);
+        let kv = open(&directory, LIMITS);
         assert!(kv.put("ORDER_TOPIC_CONFIG", "orders", "broker-a:4").unwrap());
         kv.put("ORDER_TOPIC_CONFIG", "more", "x\"y").unwrap();
         assert!(kv.delete("ORDER_TOPIC_CONFIG", "more").unwrap());
@@ -281,7 +281,7 @@ mod tests {
             std::fs::read_to_string(&kv.path).unwrap(),
             r#"{"configTable":{"ORDER_TOPIC_CONFIG":{"orders":"broker-a:4"}}}"#
         );
-        let again = open(&directory, ROOMY);
+        let again = open(&directory, LIMITS);
         assert_eq!(again.value("ORDER_TOPIC_CONFIG", "orders").as_deref(), Some("broker-a:4"));
         assert_eq!(again.value("ORDER_TOPIC_CONFIG", "more"), None);
         assert_eq!(
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_list_is_never_older_than_the_last_change() {
         let directory = tempfile::tempdir().unwrap();
-        let kv = open(&directory, ROOMY);
+        let kv = open(&directory, LIMITS);
         for value in ["1", "2"] {
             kv.put("a", "b", value).unwrap();
             assert_eq!(listed(&kv, "a").unwrap(), format!(r#"{{"table":{{"b":"{value}"}}}}"#));
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn what_changes_nothing_writes_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let kv = open(&directory, ROOMY);
+        let kv = open(&directory, LIMITS);
         kv.put("a", "b", "1").unwrap();
         std::fs::remove_file(&kv.path).unwrap();
         assert!(!kv.put("a", "b", "1").unwrap());
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn a_file_beyond_the_bounds_is_served_and_only_made_smaller() {
         let directory = tempfile::tempdir().unwrap();
-        open(&directory, ROOMY).put("a", "b", &"x".repeat(200)).unwrap();
+        open(&directory, LIMITS).put("a", "b", &"x".repeat(200)).unwrap();
         let kv = open(&directory, KvLimits { entries: 5, bytes: 100 });
         assert!(matches!(kv.put("a", "c", "1"), Err(KvError::TooLarge { .. })));
         assert!(kv.put("a", "b", &"x".repeat(150)).unwrap());
