@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use broker::settings::{BrokerSettings, relations};
-use config::Declared;
+use config::{ConnectionSettings, Declared, Relation};
 use nameserver::settings::NamesrvSettings;
 
 use crate::arguments::ConfigFlags;
@@ -89,18 +89,24 @@ fn markdown() -> String {
 
 fn belonging_together() -> String {
     let mut text = "## Keys that belong together\n\n\
-        They are checked at the start and with every change. If the rule says \"counts as\", the value is adjusted. A WARN names the keys in both cases.\n\n\
-        | Keys of the broker | Rule |\n|---|---|\n"
+        They are checked at the start and with every change. If the rule says \"counts as\", the value is adjusted. A WARN names the keys in both cases.\n"
         .to_owned();
-    for relation in relations::RELATIONS {
-        let keys: Vec<_> = relation.keys.iter().map(|key| format!("`{key}`")).collect();
-        text.push_str(&format!("| {} | {} |\n", keys.join(", "), relation.rule));
-    }
+    text.push_str(&relation_table("broker and name server", BrokerSettings::RELATIONS));
+    text.push_str(&relation_table("the broker", relations::RELATIONS));
     text.push_str(
         "\nRefused, because no adjustment is possible: `storePathCommitLog` in a directory with other files of the store, and a broker and a \
          name server in one process with the same port.\n",
     );
     text
+}
+
+fn relation_table<S>(of: &str, relations: &[Relation<S>]) -> String {
+    let row = |relation: &Relation<S>| {
+        let keys: Vec<_> = relation.keys.iter().map(|key| format!("`{key}`")).collect();
+        format!("| {} | {} |\n", keys.join(", "), relation.rule)
+    };
+    let rows: String = relations.iter().map(row).collect();
+    format!("\n| Keys of {of} | Rule |\n|---|---|\n{rows}")
 }
 
 fn missing_features() -> String {

@@ -58,10 +58,10 @@ config::declare! {
         broker_name: String { name: "brokerName", default: String::new(), allowed: empty_or_name(), change: AtStart }
         /// Cluster this broker belongs to.
         broker_cluster_name: String { name: "brokerClusterName", default: "DefaultCluster".to_owned(), allowed: name(), change: AtStart }
-        /// Number of this broker among those of its name; that of a master counts as 0, as Apache's.
+        /// Id of this broker among the brokers of its name. The id of a master counts as 0, as in Apache's broker.
         broker_id: u64 { name: "brokerId", default: 0, allowed: whole(0..=i64::MAX as u64).clamped(), change: AtStart }
-        /// Part of this broker among those of its name. There is no replication yet: SYNC_MASTER promises no more than ASYNC_MASTER, an
-        /// acknowledged message is on this broker only.
+        /// Role of this broker among the brokers of its name. There is no replication yet: SYNC_MASTER promises no more than ASYNC_MASTER,
+        /// and an acknowledged message is stored on this broker only.
         broker_role: BrokerRole {
             name: "brokerRole", default: BrokerRole::AsyncMaster, allowed: one_of().refusing(&[("SLAVE", NO_REPLICATION)]), change: AtStart,
         }
@@ -76,26 +76,27 @@ config::declare! {
         bind_address: IpAddr { name: "bindAddress", default: IpAddr::V4(Ipv4Addr::UNSPECIFIED), allowed: address(), change: AtStart }
         /// Name servers to register with. In one process with a name server, that one is always among them.
         namesrv_addr: Vec<String> { name: "namesrvAddr", default: Vec::new(), allowed: list(host_and_port(), ';', 64), change: AtStart }
-        /// Host that clients are told to connect to. Empty: each client is told the address through which it reached us.
+        /// Host that clients connect to. Empty: in one process with a name server, each client gets the IP through which it reached that one;
+        /// a separate name server gives the IP from which this broker connected to it.
         broker_ip1: Option<String> { name: "brokerIP1", default: None, allowed: optional(host()), change: AtStart }
-        /// Host that other brokers of this name are told. Empty: as brokerIP1.
+        /// Host for other brokers of this name. Empty: the same as brokerIP1.
         broker_ip2: Option<String> { name: "brokerIP2", default: None, allowed: optional(host()), change: AtStart }
-        /// Port that other brokers of this name are told; nothing listens there yet. Empty or 0: listenPort + 1.
+        /// Port for other brokers of this name; nothing listens there yet. Empty or 0: listenPort + 1.
         ha_listen_port: Option<u16> { name: "haListenPort", default: None, allowed: optional(whole(0..=65_535).clamped()), change: AtStart }
     }
 
     section "Registration at name servers" {
-        /// Time between two signs of life. Name servers are asked whether they have our newest topics (request 322), and get those that
-        /// they do not have.
+        /// Time between two heartbeats to name servers. They are asked whether they have the newest topics (request 322), and get those that
+        /// they lack.
         register_name_server_period: Duration {
             name: "registerNameServerPeriod", default: Duration::from_secs(30), allowed: milliseconds(10_000..=MINUTE_MS).clamped(), change: AtStart,
         }
-        /// Longest wait for a name server's answer to a registration.
+        /// Maximum wait for a name server's answer to a registration.
         register_broker_timeout: Duration {
             name: "registerBrokerTimeoutMills", default: Duration::from_secs(24), allowed: milliseconds(100..=10 * MINUTE_MS), change: Live,
         }
-        /// Whether all topics are registered again now and then, also with a name server that says it has them: at every second period, and
-        /// the less often the more there are (32 KiB a second on average). Otherwise only when a name server lacks some.
+        /// Whether all topics are registered again periodically, even if a name server has them: at every second heartbeat, less often with
+        /// more topics (32 KiB per second on average). Otherwise only topics that a name server lacks are registered.
         force_register: bool { name: "forceRegister", default: true, allowed: flag(), change: Live }
         /// Whether the topics in a registration are deflated. Costs the name server more than it saves on a local network, and leaves out
         /// the flags of unit topics.
@@ -105,13 +106,12 @@ config::declare! {
         split_registration: bool { name: "enableSplitRegistration", default: false, allowed: flag(), change: Live }
         /// Topics in each request of a registration, if enableSplitRegistration.
         split_registration_size: usize { name: "splitRegistrationSize", default: 800, allowed: whole(2..=1_000_000), change: Live }
-        /// Whether a new or changed topic is told to name servers by a request of its own (217), not by a registration (103) that has only
-        /// the changed topics.
+        /// Whether a new or changed topic is registered by a request of its own (217), not by a registration (103) of the changed topics.
         single_topic_register: bool { name: "enableSingleTopicRegister", default: false, allowed: flag(), change: Live }
     }
 
     section "Store: files" {
-        /// Directory of the store. A directory of the Java broker opens here, and the other way round.
+        /// Directory of the store. Directories of the Java broker can be used here, and the other way round.
         store_path_root_dir: PathBuf { name: "storePathRootDir", default: PathBuf::from("./data"), allowed: path(), change: AtStart }
         /// Directory of the commit log. Empty: `commitlog` in storePathRootDir.
         store_path_commit_log: Option<PathBuf> { name: "storePathCommitLog", default: None, allowed: optional(path()), change: AtStart }
@@ -133,8 +133,8 @@ config::declare! {
     }
 
     section "Store: damage" {
-        /// Files of `config` that a start goes on without when they and their `.bak` cannot be read; what that costs stands in the message
-        /// of the start that is refused, and in docs/store.md. Files that can be read are used.
+        /// Files that the broker may start without if they and their `.bak` are damaged, separated by `;`. A file that can be read is used.
+        /// docs/store.md says what each costs.
         start_without: Vec<String> {
             name: "apogeeStartWithout", default: Vec::new(), allowed: list(file_that_may_be_left(), ';', 16), change: AtStart,
         }
@@ -143,16 +143,16 @@ config::declare! {
     section "Store: durability" {
         /// When a send is acknowledged: ASYNC_FLUSH once it is in the page cache, SYNC_FLUSH once it is on the device.
         flush_disk_type: FlushDiskType { name: "flushDiskType", default: FlushDiskType::Async, allowed: one_of(), change: AtStart }
-        /// Longest a send waits for the device under SYNC_FLUSH; then it is answered with code 10 (flush timeout).
+        /// Maximum time a send waits for the device under SYNC_FLUSH; then it is answered with code 10 (flush timeout).
         sync_flush_timeout: Duration {
             name: "syncFlushTimeout", default: Duration::from_secs(5), allowed: milliseconds(10..=10 * MINUTE_MS), change: Live,
         }
-        /// Under ASYNC_FLUSH, time between two flushes of the log: what a power cut can take.
+        /// Under ASYNC_FLUSH, time between two flushes of the log: a power cut can lose the messages of this time.
         flush_interval_commit_log: Duration {
             name: "flushIntervalCommitLog", default: Duration::from_millis(500), allowed: milliseconds(10..=MINUTE_MS), change: AtStart,
         }
-        /// Longest time, while messages arrive, until queues and index are brought to the device. They are rebuilt from the log, so this
-        /// bounds only the work of a recovery.
+        /// Maximum time until queues and index are synced while messages arrive. They are rebuilt from the log, so this limits only the work
+        /// of a recovery.
         checkpoint_interval: Duration {
             name: "flushConsumeQueueThoroughInterval", default: Duration::from_secs(60), allowed: milliseconds(100..=HOUR_MS), change: AtStart,
         }
@@ -161,7 +161,7 @@ config::declare! {
     }
 
     section "Store: retention" {
-        /// Age at which a file of the log may be deleted. 0: at the next of the hours deleteWhen.
+        /// Age at which a file of the log may be deleted. 0: at the next hour of deleteWhen.
         file_reserved_time: Duration {
             name: "fileReservedTime", default: Duration::from_secs(72 * 3600), allowed: hours(0..=876_000), change: Live,
         }
@@ -173,34 +173,34 @@ config::declare! {
         disk_space_clean_forcibly_ratio: u8 { name: "diskSpaceCleanForciblyRatio", default: 85, allowed: percent(30..=85), change: Live }
         /// Disk use above which sends are refused with code 14.
         disk_space_warning_level_ratio: u8 { name: "diskSpaceWarningLevelRatio", default: 90, allowed: percent(35..=90), change: Live }
-        /// Whether a full disk may cost files that are not old enough.
+        /// Whether files may be deleted before their age when the disk is nearly full.
         clean_file_forcibly_enable: bool { name: "cleanFileForciblyEnable", default: true, allowed: flag(), change: Live }
-        /// Files deleted in one round.
+        /// Maximum number of files deleted in one round.
         delete_file_batch_max: u32 { name: "deleteFileBatchMax", default: 10, allowed: whole(1..=1_000), change: Live }
-        /// Time between two looks at age, hour and disk.
+        /// Time between two checks of age, hour and disk usage.
         clean_resource_interval: Duration {
             name: "cleanResourceInterval", default: Duration::from_secs(10), allowed: milliseconds(100..=HOUR_MS), change: AtStart,
         }
     }
 
     section "Topics and groups" {
-        /// Whether a topic comes into being with its first message.
+        /// Whether a topic is created by its first message.
         auto_create_topic_enable: bool { name: "autoCreateTopicEnable", default: true, allowed: flag(), change: Live }
-        /// Most queues of a topic that came into being so.
+        /// Maximum number of queues of a topic that is created by its first message.
         default_topic_queue_nums: u32 { name: "defaultTopicQueueNums", default: 8, allowed: whole(1..=65_536), change: Live }
-        /// Whether a consumer group comes into being with its first consumer.
+        /// Whether a consumer group is created by its first consumer.
         auto_create_subscription_group: bool { name: "autoCreateSubscriptionGroup", default: true, allowed: flag(), change: Live }
-        /// What this broker permits on all topics: the sum of 4 (read) and 2 (write).
+        /// Permission of this broker for all topics: the sum of 4 (read) and 2 (write).
         broker_permission: i32 { name: "brokerPermission", default: 6, allowed: whole(0..=7).strict(), change: Live }
-        /// Whether there is a topic named as the cluster, from which topics can be created.
+        /// Whether there is a topic with the name of the cluster, from which topics can be created.
         cluster_topic_enable: bool { name: "clusterTopicEnable", default: true, allowed: flag(), change: AtStart }
-        /// Whether there is a topic named as the broker, from which topics can be created.
+        /// Whether there is a topic with the name of the broker, from which topics can be created.
         broker_topic_enable: bool { name: "brokerTopicEnable", default: true, allowed: flag(), change: AtStart }
         /// Whether the topic for message traces exists from the start.
         trace_topic_enable: bool { name: "traceTopicEnable", default: false, allowed: flag(), change: AtStart }
         /// Name of the topic for message traces.
         msg_trace_topic_name: String { name: "msgTraceTopicName", default: "RMQ_SYS_TRACE_TOPIC".to_owned(), allowed: name(), change: AtStart }
-        /// Whether a system topic is refused where a topic is created or changed.
+        /// Whether requests that create or change a system topic are refused.
         validate_system_topic_when_update_topic: bool {
             name: "validateSystemTopicWhenUpdateTopic", default: true, allowed: flag(), change: Live,
         }
@@ -211,13 +211,13 @@ config::declare! {
     section "Sending" {
         /// Largest message body.
         max_message_size: u32 { name: "maxMessageSize", default: 4 << 20, allowed: bytes(1..=128 << 20), change: Live }
-        /// Time before which sends are refused with code 1, in epoch milliseconds: for a broker that is to be filled from elsewhere first.
+        /// Time before which sends are refused with code 1, in epoch milliseconds: for a broker that is filled from elsewhere first.
         start_accept_send_request_timestamp: i64 {
             name: "startAcceptSendRequestTimeStamp", default: 0, allowed: whole(0..=i64::MAX).clamped(), change: Live,
         }
         /// Whether a reply to a request (324, 325) is also stored, in the topic of replies.
         store_reply_message_enable: bool { name: "storeReplyMessageEnable", default: true, allowed: flag(), change: Live }
-        /// Whether answers to producers say that messages may be traced.
+        /// Whether answers tell producers that messages may be traced.
         trace_on: bool { name: "traceOn", default: true, allowed: flag(), change: Live }
     }
 
@@ -248,8 +248,8 @@ config::declare! {
     }
 
     section "Delay levels" {
-        /// How long messages of each delay level wait, that of level 1 first. Sends and retries above the highest level wait as that
-        /// one. What waits already keeps its time.
+        /// Delay of each level, starting with level 1. Sends and retries above the highest level get the highest. Messages that wait already
+        /// keep their time.
         message_delay_level: Levels { name: "messageDelayLevel", default: Levels::default(), allowed: delay_levels(), change: AtStart }
         /// Time between two saves of how far each level has been delivered.
         flush_delay_offset_interval: Duration {
@@ -258,178 +258,180 @@ config::declare! {
     }
 
     section "Pulling" {
-        /// Whether a pull that finds nothing is held until something arrives; otherwise only for shortPollingTimeMills.
+        /// Whether a pull that finds nothing waits for new messages (long polling); otherwise it waits shortPollingTimeMills.
         long_polling_enable: bool { name: "longPollingEnable", default: true, allowed: flag(), change: Live }
-        /// How long a pull that finds nothing is held without long polling.
+        /// Time a pull that finds nothing waits without long polling.
         short_polling_time: Duration {
             name: "shortPollingTimeMills", default: Duration::from_secs(1), allowed: milliseconds(1..=MINUTE_MS), change: Live,
         }
-        /// What a pull does at a message whose record in the log is damaged: go on behind it, after one ERROR that names it, or
-        /// be refused with an error, so that the group stops there.
+        /// What a pull does at a damaged record of the log: skip it, with one ERROR that names it, or fail, so that the group stops there.
         skip_damaged_messages: bool { name: "apogeeSkipDamagedMessages", default: true, allowed: flag(), change: Live }
-        /// Most bytes in one answer to a pull, of messages in memory.
+        /// Maximum bytes of one answer to a pull of messages in memory.
         max_transfer_bytes_on_message_in_memory: u32 {
             name: "maxTransferBytesOnMessageInMemory", default: 256 * 1024, allowed: bytes(1_024..=64 << 20), change: Live,
         }
-        /// Most messages in one answer to a pull, of messages in memory.
+        /// Maximum number of messages in one answer to a pull of messages in memory.
         max_transfer_count_on_message_in_memory: u32 {
             name: "maxTransferCountOnMessageInMemory", default: 32, allowed: whole(1..=10_000), change: Live,
         }
-        /// Most bytes in one answer to a pull, of messages that are no longer in memory.
+        /// Maximum bytes of one answer to a pull of messages that are no longer in memory.
         max_transfer_bytes_on_message_in_disk: u32 {
             name: "maxTransferBytesOnMessageInDisk", default: 64 * 1024, allowed: bytes(1_024..=64 << 20), change: Live,
         }
-        /// Most messages in one answer to a pull, of messages that are no longer in memory.
+        /// Maximum number of messages in one answer to a pull of messages that are no longer in memory.
         max_transfer_count_on_message_in_disk: u32 {
             name: "maxTransferCountOnMessageInDisk", default: 8, allowed: whole(1..=10_000), change: Live,
         }
-        /// Most bytes of consume queue (20 a message) that one pull looks through for its tags.
+        /// Maximum bytes of consume queue (20 per message) that one pull scans for its tags.
         max_filter_message_size: u32 { name: "maxFilterMessageSize", default: 16_000, allowed: bytes(20..=20 << 20), change: Live }
-        /// Whether consumers may ask for an SQL filter. Such filters are not there yet: they are refused either way.
+        /// Whether consumers may ask for an SQL filter. SQL filters are not supported yet and are refused in both cases.
         enable_property_filter: bool { name: "enablePropertyFilter", default: false, allowed: flag(), change: Live }
         /// Time between two saves of the offsets of consumer groups.
         flush_consumer_offset_interval: Duration {
             name: "flushConsumerOffsetInterval", default: Duration::from_secs(5), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
         }
-        /// Whether an offset reset (222) is kept here until the group's next pull takes it, also for groups that are offline; otherwise
-        /// the group's members are told to reset themselves.
+        /// Whether an offset reset (222) is stored here until the group's next pull, which also works for offline groups; otherwise the group's
+        /// members are asked to reset their offsets.
         use_server_side_reset_offset: bool { name: "useServerSideResetOffset", default: true, allowed: flag(), change: Live }
-        /// Most messages in an answer to a query by key.
+        /// Maximum number of messages in an answer to a query by key.
         max_msgs_num_batch: u32 { name: "maxMsgsNumBatch", default: 64, allowed: whole(1..=1_024), change: Live }
-        /// Most messages in an answer to a query by unique key, whatever the client asks for.
+        /// Maximum number of messages in an answer to a query by unique key, whatever the client asks for.
         default_query_max_num: u32 { name: "defaultQueryMaxNum", default: 32, allowed: whole(1..=1_024), change: Live }
     }
 
     section "Connections" {
-        /// Threads that serve connections. 0: one for every two processors.
+        /// Number of threads that serve connections. 0: one for every two processors.
         worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }
-        /// Time without a byte from a client after which its connection is closed. 0: the longest.
+        /// Idle time after which a connection is closed. 0: the maximum.
         server_channel_max_idle_time: Duration {
             name: "serverChannelMaxIdleTimeSeconds", default: Duration::from_secs(120), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
         }
-        /// Time without a heartbeat after which a producer or consumer is forgotten.
+        /// Time without a heartbeat after which a producer or consumer is removed.
         channel_expired_timeout: Duration {
             name: "channelExpiredTimeout", default: Duration::from_secs(120), allowed: milliseconds(1_000..=HOUR_MS), change: AtStart,
         }
-        /// Whether the members of a group are told at once when one comes or goes.
+        /// Whether the members of a group are notified at once when one joins or leaves.
         notify_consumer_ids_changed_enable: bool { name: "notifyConsumerIdsChangedEnable", default: true, allowed: flag(), change: Live }
-        /// Largest frame that is read; a longer one closes the connection.
+        /// Maximum size of a frame. A larger one closes the connection.
         frame_max_length: usize {
             name: "com.rocketmq.remoting.frameMaxLength", default: 16 << 20, allowed: bytes(64 << 10..=256 << 20), change: AtStart,
         }
-        /// Time in which a frame has to be complete after its first byte; after it the connection is closed. 0: the longest.
+        /// Maximum time between the first and the last byte of a frame; then the connection is closed. 0: the maximum.
         frame_timeout: Duration {
             name: "apogeeFrameTimeoutSeconds", default: Duration::from_secs(60), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
         }
     }
 
     section "Bounds" {
-        /// Connections at once; one more is closed at once.
+        /// Maximum number of connections. One more is closed at once.
         max_connections: usize { name: "apogeeMaxConnections", default: 20_000, allowed: whole(1..=1_000_000), change: AtStart }
-        /// Memory for frames that are not complete yet, of all clients; the first 4 KiB of each are not counted. A frame takes an eighth of
-        /// what is left of this at once at most. A client whose frame has no room is not read; while one waits, connections are closed whose
-        /// frames hold some of this and arrive at less than 256 KiB/s, or have waited for 15 s.
+        /// Memory for incomplete frames of all clients, without the first 4 KiB of each. A frame takes at most an eighth of the free part at a
+        /// time. A client whose frame does not fit is not read. While one waits, connections are closed whose frames use this memory and
+        /// arrive at less than 256 KiB/s, or have waited for 15 s.
         inbound_total_bytes: usize { name: "apogeeInboundTotalBytes", default: 512 << 20, allowed: bytes(4 << 20..=64 << 30), change: AtStart }
-        /// Bytes waiting for a client that does not read, or expected of answers that it asked for, above which its requests are not read.
+        /// Unread and expected answers of one client in bytes above which its requests are not read.
         outbox_pause_bytes: usize { name: "apogeeOutboxPauseBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
-        /// Bytes waiting for a client that does not read, above which its connection is closed.
+        /// Unread answers of one client in bytes above which its connection is closed.
         outbox_close_bytes: usize { name: "apogeeOutboxCloseBytes", default: 64 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart }
-        /// Bytes waiting for all clients that do not read. A client's requests are not read either while more waits for it than an eighth
-        /// of what is left of this; over it the connection with the most is closed.
+        /// Unread answers of all clients in bytes. A client's requests are not read while its own take more than an eighth of the free part.
+        /// Over the limit, the connection with the most is closed.
         outbox_total_bytes: usize { name: "apogeeOutboxTotalBytes", default: 256 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
-        /// Requests to one client that wait for its answer; one more is not sent.
+        /// Maximum number of requests to one client that wait for its answer. One more is not sent.
         max_pending_requests: usize { name: "apogeeMaxPendingRequests", default: 1_024, allowed: whole(1..=100_000), change: AtStart }
-        /// Pulls held until a message arrives; one more is answered with code 2 (busy). A pull for many tags counts once more for every 16.
+        /// Maximum number of parked pulls (long polling). One more is answered with code 2 (busy). A pull for many tags counts once more for every 16.
         max_parked_pulls: usize { name: "apogeeMaxParkedPulls", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Pulls held of one connection.
+        /// Maximum number of parked pulls of one connection.
         max_parked_pulls_per_connection: usize {
             name: "apogeeMaxParkedPullsPerConnection", default: 10_000, allowed: whole(1..=10_000_000), change: AtStart,
         }
-        /// Requests that wait for a thread at once, of any kind below; one more is answered with code 2 (busy).
+        /// Maximum number of requests that wait for each kind of thread below. One more is answered with code 2 (busy).
         max_waiting_reads: usize { name: "apogeeMaxWaitingReads", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
-        /// Requests of one connection that wait for a thread at once, of any kind below.
+        /// The same for one connection.
         max_waiting_reads_per_connection: usize {
             name: "apogeeMaxWaitingReadsPerConnection", default: 1_000, allowed: whole(1..=1_000_000), change: AtStart,
         }
-        /// Bytes of requests that wait for a thread, of any kind below; one more is answered with code 2 (busy).
+        /// Maximum bytes of requests that wait for each kind of thread below. One more is answered with code 2 (busy).
         max_waiting_read_bytes: usize { name: "apogeeMaxWaitingReadBytes", default: 128 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
-        /// Bytes of requests of one connection that wait for a thread, of any kind below.
+        /// The same for one connection.
         max_waiting_read_bytes_per_connection: usize {
             name: "apogeeMaxWaitingReadBytesPerConnection", default: 32 << 20, allowed: bytes(64 << 10..=64 << 30), change: AtStart,
         }
-        /// Threads for pulls of what the page cache has and memory has not any more, so that consumers that catch up do not hold up
-        /// sends. They start when needed and end when idle. 0: one for every two processors.
+        /// Number of threads that read older messages from the page cache, so that consumers that catch up do not delay sends. They start when
+        /// needed and end when idle. 0: one for every two processors.
         catch_up_threads: usize { name: "apogeeCatchUpThreads", default: 0, allowed: whole(0..=256), change: AtStart }
-        /// Threads for reads that wait for the disk. They start when needed and end when idle.
+        /// Number of threads for reads that wait for the disk. They start when needed and end when idle.
         reader_threads: usize { name: "apogeeReaderThreads", default: 4, allowed: whole(1..=256), change: AtStart }
-        /// Threads for requests that walk over tables or have large bodies, which administration and monitoring send. They start when needed
+        /// Number of threads for requests that walk over tables or have large bodies, such as those of administration and monitoring. They start when needed
         /// and end when idle. 0: one for every two processors.
         admin_threads: usize { name: "apogeeAdminThreads", default: 0, allowed: whole(0..=256), change: AtStart }
-        /// Memory for the end of the log, from which pulls of what just arrived are answered.
+        /// Memory for the end of the log, from which pulls of new messages are answered.
         tail_cache_bytes: usize { name: "apogeeTailCacheBytes", default: 16 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
-        /// Bytes of messages written and not yet confirmed, under SYNC_FLUSH those that wait for the device; a send over it is answered
+        /// Maximum bytes of messages that are written and not yet confirmed; under SYNC_FLUSH they wait for the device. A send over it is answered
         /// with code 2 (busy).
         max_unconfirmed_bytes: i64 { name: "apogeeMaxUnconfirmedBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
-        /// Keys that wait in memory to be indexed. Over it, and while the disk has no room for the next index file, they are dropped and
-        /// indexed from the log later; until then queries by key do not find them.
+        /// Maximum number of keys that wait in memory to be indexed. Over it, and while the disk has no space for the next index file, they are
+        /// dropped and indexed from the log later; until then queries by key do not find them.
         max_index_backlog: usize { name: "apogeeMaxIndexBacklog", default: 2_000_000, allowed: whole(1_000..=100_000_000), change: AtStart }
-        /// Bytes of new messages after which queues and index are brought to the device: what a recovery has to read.
+        /// Bytes of new messages after which queues and index are synced: what a recovery has to read at most.
         checkpoint_bytes: i64 { name: "apogeeCheckpointBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
-        /// Consume queue files open at once; the one not used for longest is closed for one more.
+        /// Maximum number of open consume queue files. For one more, the least recently used is closed.
         max_open_queue_files: usize { name: "apogeeMaxOpenQueueFiles", default: 2_048, allowed: whole(16..=1_000_000), change: AtStart }
-        /// Descriptors that are kept for files of the store; connections get what is left of the process's limit (ulimit -n). Counts as half
-        /// of that limit at most.
+        /// Descriptors that are reserved for files of the store; connections get the rest of the process's limit (ulimit -n). Counts as half of
+        /// that limit at most.
         reserved_descriptors: usize { name: "apogeeReservedDescriptors", default: 8_192, allowed: whole(64..=1_000_000), change: AtStart }
-        /// Topics; one more is refused.
+        /// Maximum number of topics. One more is refused.
         max_topics: usize { name: "apogeeMaxTopics", default: 200_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Queues of one topic; a topic with more is refused.
+        /// Maximum number of queues of a topic. A topic with more is refused.
         max_queues_per_topic: u32 { name: "apogeeMaxQueuesPerTopic", default: 1_024, allowed: whole(1..=65_536), change: AtStart }
-        /// Consumer groups; one more is refused.
+        /// Maximum number of consumer groups. One more is refused.
         max_groups: usize { name: "apogeeMaxGroups", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Producers and consumers at once; one more is refused.
+        /// Maximum number of memberships of producers and consumers in groups. One more is refused.
         max_clients: usize { name: "apogeeMaxClients", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Producers and consumers of one connection: groups it is in; one more is refused.
+        /// The same for one connection.
         max_clients_per_connection: usize {
             name: "apogeeMaxClientsPerConnection", default: 10_000, allowed: whole(1..=10_000_000), change: AtStart,
         }
-        /// Topics that one consumer group subscribes to; a heartbeat with more is refused.
+        /// Maximum number of topics that a consumer group subscribes to. A heartbeat with more is refused.
         max_subscriptions_per_group: usize {
             name: "apogeeMaxSubscriptionsPerGroup", default: 1_000, allowed: whole(1..=100_000), change: AtStart,
         }
-        /// Bytes of topics, expressions and tags that one consumer group subscribes with; a heartbeat with more is refused.
+        /// Maximum bytes of topics, expressions and tags in the subscriptions of a consumer group. A heartbeat with more is refused.
         max_subscription_bytes_per_group: usize {
             name: "apogeeMaxSubscriptionBytesPerGroup", default: 1 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart,
         }
-        /// The same of all groups whose subscriptions one connection told.
+        /// The same for all groups of one connection.
         max_subscription_bytes_per_connection: usize {
             name: "apogeeMaxSubscriptionBytesPerConnection", default: 32 << 20, allowed: bytes(64 << 10..=16 << 30), change: AtStart,
         }
-        /// The same of all groups.
+        /// The same for all groups.
         max_subscription_bytes: usize {
             name: "apogeeMaxSubscriptionBytes", default: 256 << 20, allowed: bytes(64 << 10..=64 << 30), change: AtStart,
         }
-        /// Pairs of topic and group with a committed offset; one more is refused.
+        /// Maximum number of pairs of topic and group with committed offsets. One more is refused.
         max_committed_offsets: usize { name: "apogeeMaxCommittedOffsets", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
-        /// Bytes that committed offsets take in memory; one more is refused.
+        /// Maximum memory of committed offsets. One more is refused.
         max_offset_bytes: usize { name: "apogeeMaxOffsetBytes", default: 512 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
-        /// Pairs of group and topic that an operator forbids (353); one more is refused.
+        /// Maximum number of pairs of group and topic for which reading is forbidden (353). One more is refused.
         max_forbidden: usize { name: "apogeeMaxForbidden", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Bytes that locks of queues take in memory; one more is refused.
+        /// Maximum memory of queue locks. One more is refused.
         max_queue_lock_bytes: usize { name: "apogeeMaxQueueLockBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
-        /// Queues locked by ordered consumers at once; one more is refused.
+        /// Maximum number of queues locked by orderly consumers. One more is refused.
         max_queue_locks: usize { name: "apogeeMaxQueueLocks", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
-        /// Series of statistics (topics, groups, pairs of them); one more is not counted.
+        /// Maximum number of statistics series (topics, groups, pairs of them). One more is not counted.
         max_stats_series: usize { name: "apogeeMaxStatsSeries", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
     }
 }
 
 /// Name of the file that keeps settings changed while running.
 pub const LIVE_FILE: &str = "live.properties";
+/// Name of the name server's KV configuration: in one process, both roles read the same `apogeeStartWithout`.
+const KV_FILE: &str = "kvConfig.json";
 
 fn file_that_may_be_left() -> config::shape::Text {
     text_that(
-        "topics.json, subscriptionGroup.json, consumerOffset.json, messageRequestMode.json, delayOffset.json or live.properties",
-        |text| text == LIVE_FILE || crate::state_file::NAMES.contains(&text),
+        "topics.json, subscriptionGroup.json, consumerOffset.json, messageRequestMode.json, delayOffset.json, live.properties, or \
+         kvConfig.json of a name server in the same process",
+        |text| text == LIVE_FILE || text == KV_FILE || crate::state_file::NAMES.contains(&text),
     )
 }
 

@@ -111,11 +111,6 @@ impl Client {
         Ok(Arc::clone(held.insert(Arc::new(peer))))
     }
 
-    /// Closes all idle connections now, and the others when their calls are done.
-    pub fn disconnect(&self) {
-        self.inner.slots.lock().clear();
-    }
-
     fn slot(&self, address: &str) -> Arc<Slot> {
         let mut slots = self.inner.slots.lock();
         if let Some(slot) = slots.get(address) {

@@ -227,16 +227,6 @@ impl Producer {
         self.begin_request(queue, request).await
     }
 
-    /// Sends to the topic's queues in turn, one-way.
-    ///
-    /// # Errors
-    /// Any [`Error`] except those of an answer. Success does not mean that the message was stored.
-    pub async fn send_one_way(&self, message: Message) -> Result<(), Error> {
-        let queue = self.next_queue(&message.topic).await?;
-        let request = self.request(&queue, &message)?;
-        self.client.one_way(&queue.address, request).await
-    }
-
     /// The writable queues of a topic, from a cache of at most 30 s.
     ///
     /// # Errors

@@ -88,18 +88,6 @@ impl Client {
         self.ask(address, request).await.map(drop)
     }
 
-    /// Deletes a topic's route at all name servers.
-    ///
-    /// # Errors
-    /// The [`Error`] of the first name server that fails, as in [`Client::ask`]; the others are asked, too.
-    pub async fn delete_route(&self, topic: &str) -> Result<(), Error> {
-        let mut outcome = Ok(());
-        for address in self.name_servers() {
-            outcome = outcome.and(self.delete_route_at(address, topic, None).await);
-        }
-        outcome
-    }
-
     /// Deletes a topic's route at one name server, for one cluster or all.
     ///
     /// # Errors

@@ -14,7 +14,8 @@
 //! * A refusal names the key, the value, its origin (such as file and line) and what is allowed. All refusals are reported, not only the first.
 //! * A key declared [`Change::AtStart`] cannot be changed over the wire: nothing that moves a path or opens a port is live.
 //!
-//! What is not here: the keys themselves (each role declares its own in its `settings` module) and command line parsing.
+//! Not here: the keys themselves (each role declares its own in its `settings` module) and command line parsing. Only the relations of the
+//! keys that all servers share are here (`relation.rs`).
 
 mod apache;
 mod kept;
@@ -22,6 +23,7 @@ mod key;
 mod live;
 mod nearest;
 pub mod properties;
+mod relation;
 mod replace;
 pub mod shape;
 mod sources;
@@ -32,6 +34,7 @@ pub use kept::Kept;
 pub use key::{Change, Declared, Key, Note, Others, Settings, environment_name, given, properties_text};
 pub use live::{Changed, Live, NEVER_OVER_THE_WIRE, UpdateRefused, Updated};
 pub use nearest::nearest;
+pub use relation::{ConnectionKeys, ConnectionSettings, Relation, fit_all, raise};
 pub use replace::{replace, with_suffix};
 pub use sources::{FileError, Leftover, Origin, Refusal, Refusals, Sources};
 pub use table::{folded, markdown, plain};

@@ -1,4 +1,4 @@
-//! A name server alone, to try brokers and clients against it: `cargo run -p nameserver --example namesrv -- 9876 /tmp/namesrv`
+//! A name server for tests with brokers and clients: `cargo run -p nameserver --example namesrv -- 9876 /tmp/namesrv`
 
 use std::error::Error;
 use std::sync::Arc;

@@ -1,29 +1,24 @@
-//! Sending answers: none is longer than a frame that clients accept, and long bodies are shared, not copied.
+//! Sends answers. None is longer than the largest frame that clients accept, and long bodies are shared, not copied.
 
 use bytes::Bytes;
 use net::Connection;
-use protocol::frame::encode_response_head;
+use protocol::frame::{PREFIX_LEN, encode_response_head};
 use protocol::{Frame, RequestCode, ResponseCode};
 
-use crate::problem::Problem;
+use crate::error::RequestError;
 
-/// From which length on a body is not copied to the outbox.
+/// Bodies of at least this length are not copied to the outbox.
 const SHARED_BODY_BYTES: usize = 16 << 10;
-/// More than any header of an answer has beside its fields and its remark.
-const HEADER_BYTES: usize = 512;
-/// The most bytes that JSON makes of one.
-const ESCAPED_BYTES: usize = 6;
-
-/// Sends an answer to a request of this code; if it is longer than `max`, one that says so instead.
+/// Sends the answer to a request of this code, or an error if the answer is longer than `max` bytes.
 pub(crate) fn send(conn: &Connection, code: i32, reply: Frame, max: usize) {
-    let bytes = reply.body.len() + header_bytes(&reply);
-    if let Err(problem) = fits(bytes, max, code) {
+    let bytes = PREFIX_LEN + reply.most_header_bytes() + reply.body.len();
+    if let Err(error) = fits(bytes, max, code) {
         let empty = Frame {
             body: Bytes::new(),
             ext: Default::default(),
             ..reply
         };
-        conn.send_frame(&problem.fill(empty));
+        conn.send_frame(&error.fill(empty));
     } else if reply.body.len() >= SHARED_BODY_BYTES && reply.ext.is_empty() && reply.remark.is_none() && reply.code == 0 {
         send_body(conn, &reply, reply.body.clone());
     } else {
@@ -31,7 +26,7 @@ pub(crate) fn send(conn: &Connection, code: i32, reply: Frame, max: usize) {
     }
 }
 
-/// Sends a successful answer to `like`, a request or an answer without body.
+/// Sends a successful answer with this body. `like` is the request, or an answer without body.
 pub(crate) fn send_body(conn: &Connection, like: &Frame, body: Bytes) {
     conn.send(|out| {
         encode_response_head(out.head(), like.encoding, like.opaque, ResponseCode::Success, None, &[], body.len());
@@ -39,25 +34,19 @@ pub(crate) fn send_body(conn: &Connection, like: &Frame, body: Bytes) {
     });
 }
 
-/// From above.
-fn header_bytes(reply: &Frame) -> usize {
-    let fields: usize = reply.ext.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-    HEADER_BYTES + ESCAPED_BYTES * (fields + reply.remark.as_ref().map_or(0, String::len))
-}
-
-/// Whether an answer of so many bytes to a request of this code can be sent.
+/// Checks that an answer of `bytes` to a request of this code fits a frame.
 ///
 /// # Errors
-/// [`Problem::TooLarge`], which says what to ask for instead.
-pub(crate) fn fits(bytes: usize, max: usize, code: i32) -> Result<(), Problem> {
+/// [`RequestError::TooLarge`] if it does not; the text says which request to use instead.
+pub(crate) fn fits(bytes: usize, max: usize, code: i32) -> Result<(), RequestError> {
     if bytes <= max {
         return Ok(());
     }
     let instead = RequestCode::try_from(code).map_or("", instead);
-    Err(Problem::TooLarge { bytes, max, instead })
+    Err(RequestError::TooLarge { bytes, max, instead })
 }
 
-/// What to ask for where an answer would be too large.
+/// Advice for a client whose answer would be too large.
 fn instead(code: RequestCode) -> &'static str {
     match code {
         RequestCode::GetAllTopicListFromNameserver => {

@@ -1,23 +1,23 @@
-//! The order in which Java's hash tables give their entries, so that answers are Apache's byte for byte. Nobody may rely on it, but
-//! whoever compares a name server of ours with one of Apache's sees what differs indeed.
+//! The iteration order of Java's hash tables, so that answers equal those of Apache's name server byte for byte. Clients do not rely on
+//! it; it makes answers of both servers easy to compare.
 //!
-//! Entries that share a bucket are in the order of their names here, in that of their insertion there: of a handful they rarely do.
+//! Entries of one bucket are sorted by name here and by insertion in Java.
 
-/// A hash table, by how large it is made and when it grows.
+/// A Java hash table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Table {
     /// `HashMap` and `HashSet`.
     Hash,
-    /// `ConcurrentHashMap`, with room for so many from the start.
+    /// `ConcurrentHashMap` with this initial capacity.
     Concurrent(usize),
 }
 
 impl Table {
-    /// Buckets of a table with so many entries.
+    /// Number of buckets with so many entries.
     fn buckets(self, entries: usize) -> usize {
         let (mut buckets, spare) = match self {
             Self::Hash => (16, 0),
-            Self::Concurrent(room) => ((room + room / 2 + 1).next_power_of_two(), 1),
+            Self::Concurrent(capacity) => ((capacity + capacity / 2 + 1).next_power_of_two(), 1),
         };
         while entries + spare > buckets * 3 / 4 {
             buckets *= 2;
@@ -26,7 +26,7 @@ impl Table {
     }
 }
 
-/// The entries as the table gives them.
+/// Sorts the entries as the table iterates over them.
 pub(crate) fn ordered<T>(entries: Vec<T>, table: Table, name: impl Fn(&T) -> &str) -> Vec<T> {
     let mask = u32::try_from(table.buckets(entries.len()) - 1).unwrap_or(u32::MAX);
     let mut keyed: Vec<(u32, T)> = entries
@@ -51,7 +51,7 @@ fn spread(hash: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// As a name server of Apache RocketMQ 5.5.0 answered.
+    /// Recorded from a name server of Apache RocketMQ 5.5.0.
     #[test]
     fn names_are_in_the_order_of_javas_tables() {
         for (table, expected) in [

@@ -1,27 +1,28 @@
 //! The name server: brokers register with their topics, clients ask for routes.
 //!
 //! ```text
-//! net ─► server (codes, one match) ─► handlers/ (decode, call, reply) ─► routes/ (who is there, pure state)
-//!                                                                   ├─► kv (order configurations and others, on disk)
-//!              │                                                    └─► config::Live (settings)
-//!              ├─► net::jobs (registrations, lists and what waits for the disk, on threads of their own)
-//!              └─► encoded (routes and lists as they were sent)
+//! net ─► server, dispatch (codes) ─► handlers/ (decode, call, reply) ─┬─► routes/ (registered brokers, pure state)
+//!           │                                                           ├─► kv/ (KV configuration, on disk)
+//!           │                                                           └─► config::Live (settings)
+//!           ├─► net::jobs (registrations, lists and disk writes, on threads of their own)
+//!           └─► cache (encoded routes and lists)
 //! ```
 //!
-//! Compat: requests, answers and their texts are those of Apache's name server; where ours differs (bounds, refused settings) the answer
-//! says why. Name servers do not know of each other; each has the whole table.
+//! Compat: requests, answers and their texts are those of Apache's name server. Where ours differs (limits, refused settings), the answer
+//! says why. Name servers do not know each other; each has all routes.
 //!
 //! Not here: messages, the log, sockets (crate `net`), reading configuration files.
 
 mod answer;
+mod cache;
+mod dispatch;
 mod embedded;
-mod encoded;
+mod error;
 mod handlers;
 mod java_order;
 mod kv;
 mod names;
 mod notify;
-mod problem;
 pub mod routes;
 mod scan;
 mod server;

@@ -1,26 +1,26 @@
-//! Names in requests: of topics, brokers, clusters, addresses, zones, namespaces and keys. They are kept, logged and told to others,
-//! so they are bounded and hold no control characters. Apache's name server takes anything; what its brokers send passes here.
+//! Names in requests: of topics, brokers, clusters, addresses, zones, namespaces and keys. They are stored, logged and sent to others, so
+//! their length is limited and they have no control characters. Apache's name server accepts anything; all that its brokers send is valid here.
 
-use crate::problem::Problem;
+use crate::error::RequestError;
 
-/// Longest name, in bytes: as long as Apache's longest topics.
+/// Maximum length in bytes: that of Apache's topics.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
 
-/// Whether a name can be kept.
-pub(crate) fn is_sound(name: &str) -> bool {
+/// Whether a name can be stored.
+pub(crate) fn is_valid(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control)
 }
 
-/// The name, if it is sound; `what` it names is told to the client.
+/// Returns the name if it is valid. `what` is the field's name, for the error.
 ///
 /// # Errors
-/// [`Problem::Name`].
-pub(crate) fn checked<'a>(what: &'static str, name: &'a str) -> Result<&'a str, Problem> {
-    if is_sound(name) { Ok(name) } else { Err(Problem::Name(what)) }
+/// [`RequestError::Name`] if it is empty, too long, or has control characters.
+pub(crate) fn checked<'a>(what: &'static str, name: &'a str) -> Result<&'a str, RequestError> {
+    if is_valid(name) { Ok(name) } else { Err(RequestError::Name(what)) }
 }
 
-/// What of a text of others is repeated in an answer.
-pub(crate) fn shortened(text: &str) -> &str {
+/// Cuts a client's text to the length of a name, for answers and logs.
+pub(crate) fn truncated(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_NAME_BYTES)]
 }
 
@@ -30,13 +30,13 @@ mod tests {
 
     #[test]
     fn names_are_bounded_and_printable() {
-        for sound in ["a", "%RETRY%group+topic", "broker one", "größe", "10.0.0.1:10911", "[::1]:1"] {
-            assert!(is_sound(sound), "{sound}");
+        for valid in ["a", "%RETRY%group+topic", "broker one", "größe", "10.0.0.1:10911", "[::1]:1"] {
+            assert!(is_valid(valid), "{valid}");
         }
-        for unsound in ["", "a\nb", "\u{1b}[31m", "\u{85}", &"x".repeat(MAX_NAME_BYTES + 1)] {
-            assert!(!is_sound(unsound), "{unsound:?}");
+        for invalid in ["", "a\nb", "\u{1b}[31m", "\u{85}", &"x".repeat(MAX_NAME_BYTES + 1)] {
+            assert!(!is_valid(invalid), "{invalid:?}");
         }
-        assert_eq!(shortened("kurz"), "kurz");
-        assert_eq!(shortened(&"ö".repeat(200)).len(), 254);
+        assert_eq!(truncated("short"), "short");
+        assert_eq!(truncated(&"ö".repeat(200)).len(), 254);
     }
 }

@@ -1,7 +1,7 @@
-//! Brokers are told that another of their name now has the lowest id (code 905, one-way).
+//! Notifies brokers that the lowest broker id of their name has changed (code 905, one-way).
 //!
-//! Rare (a broker came or went), so one thread is started with the first notice and dials for each. Bounded: notices beyond
-//! [`WAITING`] are dropped; brokers find out with their next look at the member group (901).
+//! This is rare, so one thread is started with the first notification and connects for each. Notifications beyond [`MAX_QUEUED`] are
+//! dropped; brokers learn of the change with their next query of the member group (901).
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use protocol::{Frame, RequestCode};
 
 use crate::routes::MinIdChange;
 
-/// Notices that wait at most.
-const WAITING: usize = 256;
-/// What connecting to one broker may take.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Maximum number of queued notifications.
+const MAX_QUEUED: usize = 256;
+/// Limit on connecting to one broker.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 #[derive(Default)]
 pub(crate) struct Notifier {
@@ -24,8 +24,8 @@ pub(crate) struct Notifier {
 }
 
 impl Notifier {
-    /// Has the notice sent soon.
-    pub(crate) fn tell(&self, change: MinIdChange) {
+    /// Queues a notification.
+    pub(crate) fn notify(&self, change: MinIdChange) {
         let mut queue = self.queue.lock();
         if queue.is_none() {
             *queue = start();
@@ -33,30 +33,30 @@ impl Notifier {
         if let Some(sender) = queue.as_ref()
             && sender.try_send(change).is_err()
         {
-            tracing::warn!("too many notices of new lowest broker ids, one is dropped");
+            tracing::warn!("more than {MAX_QUEUED} notifications of new lowest broker ids are queued, one is dropped");
         }
     }
 }
 
 fn start() -> Option<SyncSender<MinIdChange>> {
-    let (sender, receiver) = sync_channel(WAITING);
+    let (sender, receiver) = sync_channel(MAX_QUEUED);
     let thread = std::thread::Builder::new().name("namesrv-notify".to_owned());
-    match thread.spawn(move || deliver_all(&receiver)) {
+    match thread.spawn(move || send_all(&receiver)) {
         Ok(_) => Some(sender),
         Err(error) => {
-            tracing::warn!(%error, "cannot start the thread that tells brokers of new lowest ids");
+            tracing::warn!(%error, "cannot start the thread that notifies brokers of new lowest ids");
             None
         }
     }
 }
 
 /// Ends when the name server is dropped.
-fn deliver_all(notices: &Receiver<MinIdChange>) {
+fn send_all(notifications: &Receiver<MinIdChange>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return tracing::warn!(%error, "cannot tell brokers of new lowest ids"),
+        Err(error) => return tracing::warn!(%error, "cannot notify brokers of new lowest ids"),
     };
-    while let Ok(change) = notices.recv() {
+    while let Ok(change) = notifications.recv() {
         tracing::info!(
             broker = change.broker_name,
             min_id = change.min_id,
@@ -64,9 +64,9 @@ fn deliver_all(notices: &Receiver<MinIdChange>) {
             "new lowest broker id"
         );
         let frame = frame(&change);
-        for address in &change.tell {
-            if let Err(error) = runtime.block_on(deliver(address, &frame)) {
-                tracing::warn!(%error, "a broker could not be told of the new lowest id");
+        for address in &change.recipients {
+            if let Err(error) = runtime.block_on(send(address, &frame)) {
+                tracing::warn!(%error, "cannot notify a broker of the new lowest id");
             }
         }
     }
@@ -85,9 +85,9 @@ fn frame(change: &MinIdChange) -> Frame {
     frame
 }
 
-async fn deliver(address: &str, frame: &Frame) -> std::io::Result<()> {
+async fn send(address: &str, frame: &Frame) -> std::io::Result<()> {
     let options = PeerOptions {
-        connect_timeout: PATIENCE,
+        connect_timeout: CONNECT_TIMEOUT,
         ..PeerOptions::default()
     };
     let peer = Peer::connect(address, options).await?;

@@ -1,4 +1,4 @@
-//! The look for silent brokers, every `scanNotActiveBrokerInterval`. Sleeps without a timer while no broker is registered.
+//! Periodic scan for expired brokers, every `scanNotActiveBrokerInterval`. Sleeps without a timer while no broker is registered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,23 +8,23 @@ use parking_lot::Mutex;
 
 use crate::NameServer;
 
-/// Wakes the scan when the first broker comes.
+/// Wakes the scan when the first broker registers.
 #[derive(Default)]
-pub(crate) struct ScanBell {
-    sleeper: Mutex<Option<Thread>>,
+pub(crate) struct ScanWaker {
+    thread: Mutex<Option<Thread>>,
 }
 
-impl ScanBell {
-    pub(crate) fn ring(&self) {
-        if let Some(thread) = self.sleeper.lock().as_ref() {
+impl ScanWaker {
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = self.thread.lock().as_ref() {
             thread.unpark();
         }
     }
 }
 
-/// A running scan. Dropping it ends it.
+/// A running scan. Stops when dropped.
 pub struct Scan {
-    ended: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -32,24 +32,24 @@ impl Scan {
     /// Starts the thread.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// `io::Error` if the thread cannot be started.
     pub fn start(names: Arc<NameServer>) -> std::io::Result<Self> {
-        let ended = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&ended);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopped);
         let thread = std::thread::Builder::new()
             .name("namesrv-scan".to_owned())
-            .spawn(move || scan(&names, &until))?;
+            .spawn(move || scan(&names, &stop))?;
         Ok(Self {
-            ended,
+            stopped,
             thread: Some(thread),
         })
     }
 }
 
-fn scan(names: &NameServer, ended: &AtomicBool) {
+fn scan(names: &NameServer, stopped: &AtomicBool) {
     let interval = names.settings.current().scan_not_active_broker_interval;
-    *names.scan_bell.sleeper.lock() = Some(std::thread::current());
-    while !ended.load(Ordering::Acquire) {
+    *names.scan_waker.thread.lock() = Some(std::thread::current());
+    while !stopped.load(Ordering::Acquire) {
         if names.live_brokers() == 0 {
             std::thread::park();
         } else {
@@ -61,11 +61,11 @@ fn scan(names: &NameServer, ended: &AtomicBool) {
 
 impl Drop for Scan {
     fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             if thread.join().is_err() {
-                tracing::error!("the scan for silent brokers had panicked");
+                tracing::error!("the thread that scans for expired brokers has panicked");
             }
         }
     }

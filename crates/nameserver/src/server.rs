@@ -1,4 +1,4 @@
-//! The name server as a service of `net`: its parts, and the one match on the request code.
+//! The name server as a service of `net`: its parts, its threads and its life. The match on the request code is in `dispatch.rs`.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -8,48 +8,47 @@ use config::Live;
 use net::jobs::{Bound, Bounds as JobBounds, Options as JobOptions, Pool};
 use net::{Connection, Gate, Service};
 use parking_lot::RwLock;
-use protocol::{Frame, RequestCode};
+use protocol::Frame;
 
 use crate::answer;
+use crate::cache::{AnswerCache, ListVariant, RouteVariant};
+use crate::dispatch::dispatch;
 use crate::embedded::LocalBroker;
-use crate::encoded::{Encoded, ListVariant, RouteVariant};
-use crate::handlers::lists::List;
-use crate::handlers::{broker, cluster, kv, lists, property, route, topics};
-use crate::kv::{KvError, KvStore};
+use crate::error::RequestError;
+use crate::kv::{self, KvError, KvStore};
 use crate::notify::Notifier;
-use crate::problem::Problem;
-use crate::routes::{Bounds, MinIdChange, Routes, Units};
-use crate::scan::ScanBell;
+use crate::routes::{Bounds, MinIdChange, Routes};
+use crate::scan::ScanWaker;
 use crate::settings::NamesrvSettings;
 
-/// Requests that wait for a thread at most.
+/// Maximum number of requests that wait for a thread.
 const MAX_WAITING_JOBS: usize = 65_536;
-/// Of one connection.
+/// The same for one connection.
 const MAX_WAITING_JOBS_OF_ONE: usize = 4_096;
-/// The part of the bytes that one connection may have waiting.
+/// One connection may use this fraction of `apogeeMaxWaitingBytes`.
 const SHARE_OF_WAITING_BYTES: usize = 4;
 
-/// Milliseconds that never jump.
+/// A monotonic clock in ms.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// A [`Clock`] from the machine.
+/// The machine's monotonic clock.
 pub fn monotonic() -> Clock {
     let start = Instant::now();
     Arc::new(move || i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX))
 }
 
-/// What a name server is made of.
+/// Options of a name server.
 pub struct Options {
-    /// What it is told.
+    /// The settings.
     pub settings: NamesrvSettings,
-    /// Where time comes from.
+    /// Source of time.
     pub clock: Clock,
-    /// The broker in the same process, if its address is to follow the asking client.
+    /// The broker in the same process, if clients get its address by the IP through which they connect.
     pub local_broker: Option<LocalBroker>,
 }
 
 impl Options {
-    /// With the machine's clock and nothing else.
+    /// With the machine's clock and without a local broker.
     pub fn new(settings: NamesrvSettings) -> Self {
         Self {
             settings,
@@ -59,7 +58,7 @@ impl Options {
     }
 }
 
-/// The name server. Give it to [`net::Server::start`], and [`Self::tick`] or a [`crate::Scan`] for silent brokers.
+/// The name server. Start it with [`net::Server::start`], and remove expired brokers with a [`crate::Scan`] or [`Self::tick`].
 pub struct NameServer {
     pub(crate) settings: Live<NamesrvSettings>,
     pub(crate) clock: Clock,
@@ -67,40 +66,40 @@ pub struct NameServer {
     /// Lock order: `kv` before `routes`, neither while writing to a connection.
     pub(crate) routes: RwLock<Routes>,
     pub(crate) kv: KvStore,
-    pub(crate) encoded_routes: Encoded<RouteVariant>,
-    pub(crate) encoded_lists: Encoded<ListVariant>,
-    /// For what takes long: registrations and lists.
+    pub(crate) route_cache: AnswerCache<RouteVariant>,
+    pub(crate) list_cache: AnswerCache<ListVariant>,
+    /// Thread for requests that take long: registrations and lists.
     pub(crate) work: Pool,
-    /// For what waits for the disk. A disk that hangs holds up no registration.
+    /// Thread for requests that wait for the disk. A disk that hangs does not delay registrations.
     pub(crate) disk: Pool,
     pub(crate) notifier: Notifier,
-    pub(crate) scan_bell: ScanBell,
+    pub(crate) scan_waker: ScanWaker,
     started_ms: i64,
-    me: Weak<Self>,
+    weak_self: Weak<Self>,
 }
 
-/// The step that every request passes before it is served: who asks is known by the connection, and [`protocol::access`] says what a
-/// code does to which resources. Nobody is refused yet, there is no ACL.
+/// The authorisation step that every request passes before it is served. The connection identifies the client, and [`protocol::access`]
+/// has the resources of each code. It refuses nothing yet, because there is no ACL.
 #[inline]
 #[expect(clippy::unnecessary_wraps, reason = "what refuses comes with ACL")]
-fn authorise(_from: &Connection, _request: &Frame) -> Result<(), Problem> {
+fn authorise(_from: &Connection, _request: &Frame) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[expect(
     clippy::large_enum_variant,
-    reason = "made and matched at once; a box would be an allocation a request"
+    reason = "returned and matched at once; a box would cost an allocation per request"
 )]
 pub(crate) enum Served {
-    /// This is the answer.
+    /// The answer.
     Now(Frame),
-    /// The answer comes by itself.
+    /// The answer was sent, or another thread sends it.
     Later,
 }
 
-/// A thread beside those that serve connections: one, so that what a connection asks for is done in order. A job waits while its
-/// connection does not read, since its answer may be as large as a frame.
+/// One thread beside those that serve connections; a single one keeps the requests of a connection in order. A job does not start
+/// while its client does not read, because its answer may be as large as a frame.
 fn pool(name: &'static str, max_waiting_bytes: usize) -> Pool {
     Pool::new(JobOptions {
         name,
@@ -120,7 +119,7 @@ impl NameServer {
     /// Reads the KV configuration and starts with no brokers.
     ///
     /// # Errors
-    /// The KV file is there but cannot be read; the error names it.
+    /// [`KvError::File`] or [`KvError::Damaged`] if the file of the KV configuration cannot be read.
     pub fn new(options: Options) -> Result<Arc<Self>, KvError> {
         let settings = options.settings;
         let kept = settings.kept();
@@ -130,8 +129,9 @@ impl NameServer {
             topics: settings.max_topics,
             bytes: settings.max_route_bytes,
         };
-        let kv = KvStore::open(settings.kv_config_file(), (&settings).into())?;
-        Ok(Arc::new_cyclic(|me| Self {
+        let may_start_without = settings.start_without.iter().any(|file| file == kv::FILE_NAME);
+        let kv = KvStore::open(settings.kv_config_file(), (&settings).into(), may_start_without)?;
+        Ok(Arc::new_cyclic(|weak_self| Self {
             kv,
             work: pool("namesrv-work", settings.max_waiting_bytes),
             disk: pool("namesrv-disk", settings.max_waiting_bytes),
@@ -140,15 +140,15 @@ impl NameServer {
             clock: options.clock,
             local_broker: options.local_broker,
             routes: RwLock::new(Routes::new(bounds)),
-            encoded_routes: Encoded::default(),
-            encoded_lists: Encoded::default(),
+            route_cache: AnswerCache::default(),
+            list_cache: AnswerCache::default(),
             notifier: Notifier::default(),
-            scan_bell: ScanBell::default(),
-            me: Weak::clone(me),
+            scan_waker: ScanWaker::default(),
+            weak_self: Weak::clone(weak_self),
         }))
     }
 
-    /// How `net` is to serve it: address, threads and bounds from the settings.
+    /// Options of `net` from the settings: address, threads and limits.
     pub fn network(settings: &NamesrvSettings) -> net::Options {
         net::Options {
             name: "namesrv".to_owned(),
@@ -168,54 +168,54 @@ impl NameServer {
         }
     }
 
-    /// Removes brokers that have been silent for longer than they promised. Their connections stay: one that registers again over the
-    /// same connection, after all, is there again, and one that is dead is closed when it has been idle for too long.
+    /// Removes brokers whose heartbeat timeout has passed. Their connections stay open: a broker may register again over its connection,
+    /// and a dead connection is closed by the idle timeout.
     pub fn tick(&self, now_ms: i64) {
-        if self.routes.read().has_silent(now_ms) {
+        if self.routes.read().has_expired(now_ms) {
             let changes = self.routes.write().expire(now_ms);
-            self.tell(changes);
+            self.notify_min_id_changes(changes);
         }
     }
 
-    /// All brokers leave that spoke on a connection that closed.
+    /// Removes the brokers that registered over a connection, after it closed.
     pub(crate) fn connection_closed(&self, conn: &Connection) {
         let changes = self.routes.write().connection_closed(conn.id());
-        self.tell(changes);
+        self.notify_min_id_changes(changes);
     }
 
-    /// Broker processes registered now.
+    /// Number of registered broker processes.
     pub fn live_brokers(&self) -> usize {
         self.routes.read().live_brokers()
     }
 
-    /// Time by its clock, ms.
+    /// Time by the name server's clock in ms.
     pub fn now_ms(&self) -> i64 {
         (self.clock)()
     }
 
-    /// Brokers have had their time to register, see `needWaitForService`.
+    /// Whether routes are served already, see `needWaitForService`.
     pub(crate) fn is_ready(&self, settings: &NamesrvSettings) -> bool {
         let wait_ms = i64::try_from(settings.wait_for_service.as_millis()).unwrap_or(i64::MAX);
         !settings.need_wait_for_service || self.now_ms().saturating_sub(self.started_ms) >= wait_ms
     }
 
-    /// Tells brokers of a new lowest id, if they want to know.
-    pub(crate) fn tell(&self, changes: impl IntoIterator<Item = MinIdChange>) {
+    /// Notifies brokers of new lowest ids, with `notifyMinBrokerIdChanged`.
+    pub(crate) fn notify_min_id_changes(&self, changes: impl IntoIterator<Item = MinIdChange>) {
         if self.settings.current().notify_min_broker_id_changed {
-            changes.into_iter().for_each(|change| self.notifier.tell(change));
+            changes.into_iter().for_each(|change| self.notifier.notify(change));
         }
     }
 
-    /// Whether an answer of so many bytes to a request of this code can be sent.
+    /// Checks that an answer of `bytes` to a request of this code fits a frame.
     ///
     /// # Errors
-    /// [`Problem::TooLarge`].
-    pub(crate) fn fits(&self, bytes: usize, code: i32) -> Result<(), Problem> {
+    /// [`RequestError::TooLarge`] if it does not.
+    pub(crate) fn fits(&self, bytes: usize, code: i32) -> Result<(), RequestError> {
         answer::fits(bytes, self.settings.current().frame_max_length, code)
     }
 
-    /// The table of ordered topics as the body of an answer to a registration; nothing if it is too large for one. Then brokers do not
-    /// learn of ordered topics, which is better than that they cannot register.
+    /// The order configurations as the body of an answer to a registration. Empty, with a warning, if they are too large for a frame: brokers can
+    /// still register, but do not get the order configurations.
     pub(crate) fn order_table(&self, table: Bytes, settings: &NamesrvSettings) -> Bytes {
         static GATE: Gate = Gate::new();
         if table.len() <= settings.frame_max_length / 2 {
@@ -225,32 +225,34 @@ impl NameServer {
             let bytes = table.len();
             tracing::warn!(
                 bytes,
-                "the KV configuration of ordered topics is too large to be told to brokers that register: split it, or raise com.rocketmq.remoting.frameMaxLength everywhere"
+                "the order configurations are larger than half of com.rocketmq.remoting.frameMaxLength and are not sent to brokers that register: delete some, or raise the key on name servers and brokers"
             );
         }
         Bytes::new()
     }
 
-    /// Has a request served by another thread, which then answers. `bytes` is what of the request is kept until then. The job gets an
-    /// answer to fill.
+    /// Serves a request on a thread of `pool`, which then sends the answer. `bytes` is the memory that the request uses until then. The job
+    /// gets an empty answer to fill.
     ///
     /// # Errors
-    /// [`Problem::Busy`] if too much waits already.
-    pub(crate) fn aside(
+    /// [`RequestError::Busy`] if too many requests or bytes wait already.
+    pub(crate) fn serve_on(
         &self,
-        thread: &Pool,
+        pool: &Pool,
         conn: &Arc<Connection>,
         request: &Frame,
         bytes: usize,
-        job: impl FnOnce(&Self, Frame) -> Result<Frame, Problem> + Send + 'static,
-    ) -> Result<Served, Problem> {
-        let Some(names) = self.me.upgrade() else { return Ok(Served::Later) };
+        job: impl FnOnce(&Self, Frame) -> Result<Frame, RequestError> + Send + 'static,
+    ) -> Result<Served, RequestError> {
+        let Some(names) = self.weak_self.upgrade() else {
+            return Ok(Served::Later);
+        };
         let (to, empty) = (Arc::clone(conn), Frame::response_to(request));
         let (code, oneway) = (request.code, request.is_oneway());
-        // Without a size: the answer counts when it is there, and no further job of this connection is begun before.
+        // The size is not known: the answer counts when it exists, and no other job of this connection starts before.
         let owed = conn.owe(0);
-        thread.run(conn, bytes, move || {
-            let reply = job(&names, empty.clone()).unwrap_or_else(|problem| problem.fill(empty));
+        pool.run(conn, bytes, move || {
+            let reply = job(&names, empty.clone()).unwrap_or_else(|error| error.fill(empty));
             if !oneway {
                 names.send(&to, code, reply);
             }
@@ -265,49 +267,15 @@ impl NameServer {
 
     fn answer(&self, conn: &Arc<Connection>, request: &Frame) {
         let allowed = authorise(conn, request);
-        // The hot one writes its reply itself.
-        if allowed.is_ok() && request.code == i32::from(RequestCode::GetRouteinfoByTopic) {
-            return route::by_topic(self, conn, request);
-        }
-        let served = allowed.and_then(|()| self.dispatch(conn, request));
+        let served = allowed.and_then(|()| dispatch(self, conn, request));
         let reply = match served {
             Ok(Served::Later) => return,
             Ok(Served::Now(reply)) => reply,
-            Err(problem) => problem.reply(request),
+            Err(error) => error.reply(request),
         };
         if !request.is_oneway() {
             self.send(conn, request.code, reply);
         }
-    }
-
-    fn dispatch(&self, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
-        let code = RequestCode::try_from(request.code).map_err(|_| Problem::UnknownCode(request.code))?;
-        let reply = match code {
-            RequestCode::PutKvConfig => return kv::put(self, conn, request),
-            RequestCode::GetKvConfig => kv::value(self, request),
-            RequestCode::DeleteKvConfig => return kv::delete(self, conn, request),
-            RequestCode::GetKvlistByNamespace => kv::list(self, request),
-            RequestCode::RegisterBroker => return broker::register(self, conn, request),
-            RequestCode::UnregisterBroker => return broker::unregister(self, conn, request),
-            RequestCode::QueryDataVersion => broker::data_version(self, request),
-            RequestCode::BrokerHeartbeat => broker::heartbeat(self, request),
-            RequestCode::GetBrokerClusterInfo => return lists::answer(self, conn, request, List::Clusters),
-            RequestCode::GetBrokerMemberGroup => cluster::member_group(self, conn, request),
-            RequestCode::WipeWritePermOfBroker => topics::wipe_write_perm(self, request),
-            RequestCode::AddWritePermOfBroker => topics::add_write_perm(self, request),
-            RequestCode::GetAllTopicListFromNameserver => return lists::all(self, conn, request),
-            RequestCode::GetTopicsByCluster => return lists::of_cluster(self, conn, request),
-            RequestCode::GetSystemTopicListFromNs => return lists::answer(self, conn, request, List::System),
-            RequestCode::GetUnitTopicList => return lists::units(self, conn, request, Units::Unit),
-            RequestCode::GetHasUnitSubTopicList => return lists::units(self, conn, request, Units::Subscribed),
-            RequestCode::GetHasUnitSubUnunitTopicList => return lists::units(self, conn, request, Units::OnlySubscribed),
-            RequestCode::DeleteTopicInNamesrv => topics::delete(self, request),
-            RequestCode::RegisterTopicInNamesrv => return topics::enter(self, conn, request),
-            RequestCode::UpdateNamesrvConfig => return property::update(self, conn, request),
-            RequestCode::GetNamesrvConfig => property::all(self, request),
-            other => Err(Problem::NotServed(other)),
-        };
-        reply.map(Served::Now)
     }
 }
 

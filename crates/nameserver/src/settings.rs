@@ -1,7 +1,7 @@
-//! What a name server is told at its start.
+//! Settings of a name server.
 //!
-//! Names, defaults and units are Apache's wherever Apache has the key; keys that begin with `apogee` are ours and name the bounds
-//! that the Java name server does not have. Invariant: whatever moves a path or opens a port is `AtStart` and can never be changed
+//! Names, defaults and units are Apache's where Apache has the key. Keys that begin with `apogee` are ours: limits that the Java name
+//! server does not have. Invariant: a key that moves a path or opens a port is `AtStart` and can never be changed
 //! over the wire. What is not here: keys without an effect; a key is added with the feature that reads it.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,14 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::shape::{address, bytes, flag, list, milliseconds, optional, path, seconds, text, whole};
-use config::{Kept, Note, Settings};
+use config::{ConnectionKeys, ConnectionSettings, Kept, Note, Settings, fit_all};
+
+use crate::kv;
 
 const MINUTE_MS: u32 = 60_000;
-/// What a client sends with 10 Mbit/s.
-const SLOW_CLIENT_BYTES_A_SECOND: u64 = 1_250_000;
-/// Between two registrations of a broker and two looks of a client for its routes, as both have it by default.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
-
 /// Name of the file that keeps settings changed while running.
 const LIVE_FILE: &str = "live.properties";
 
@@ -29,93 +26,94 @@ config::declare! {
         listen_port: u16 { name: "listenPort", default: 9876, allowed: whole(1..=65_535).strict(), change: AtStart }
         /// Address to listen on.
         bind_address: IpAddr { name: "bindAddress", default: IpAddr::V4(Ipv4Addr::UNSPECIFIED), allowed: address(), change: AtStart }
-        /// Directory under which the name server keeps its files, in `namesrv`.
+        /// Directory for the name server's files, which are in its subdirectory `namesrv`.
         data_dir: PathBuf { name: "apogeeDataDir", default: PathBuf::from("./data"), allowed: path(), change: AtStart }
         /// File of the KV configuration. Empty: `namesrv/kvConfig.json` in apogeeDataDir.
         kv_config_path: Option<PathBuf> { name: "kvConfigPath", default: None, allowed: optional(path()), change: AtStart }
-        /// Files that a start goes on without when they cannot be read: `live.properties`, the settings that were changed while running.
+        /// Files that the name server may start without if they are damaged, separated by `;`: `kvConfig.json` (KV configuration),
+        /// `live.properties` (settings changed while running). A file that can be read is used. docs/store.md says what each costs.
         start_without: Vec<String> { name: "apogeeStartWithout", default: Vec::new(), allowed: list(text(), ';', 16), change: AtStart }
     }
 
     section "Routes" {
-        /// Time between two looks for brokers that gave no sign of life.
+        /// Time between two scans for brokers whose heartbeat timeout has passed.
         scan_not_active_broker_interval: Duration {
             name: "scanNotActiveBrokerInterval", default: Duration::from_secs(5), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
         }
-        /// Whether routes carry the order configuration of their topic.
+        /// Whether routes contain the order configuration of their topic.
         order_message_enable: bool { name: "orderMessageEnable", default: false, allowed: flag(), change: Live }
-        /// Whether a broker that registers is told the order configurations.
+        /// Whether the answer to a registration contains the order configurations.
         return_order_topic_config_to_broker: bool { name: "returnOrderTopicConfigToBroker", default: true, allowed: flag(), change: Live }
-        /// Whether a registration also removes the topics the broker no longer has.
+        /// Whether a registration removes topics of the broker that are not in it.
         delete_topic_with_broker_registration: bool {
             name: "deleteTopicWithBrokerRegistration", default: false, allowed: flag(), change: Live,
         }
-        /// Whether routes show the slave with the lowest id as master where the master is gone and the topic cannot be written.
+        /// Whether routes show the slave with the lowest id as master if there is no master and the topic is read-only.
         support_acting_master: bool { name: "supportActingMaster", default: false, allowed: flag(), change: Live }
-        /// Whether brokers of a name are told when the lowest broker id among them changes.
+        /// Whether the brokers of a name are notified when their lowest broker id changes.
         notify_min_broker_id_changed: bool { name: "notifyMinBrokerIdChanged", default: false, allowed: flag(), change: Live }
-        /// Whether the list of all topics is given (request 206).
+        /// Whether the list of all topics is served (request 206).
         enable_all_topic_list: bool { name: "enableAllTopicList", default: true, allowed: flag(), change: Live }
-        /// Whether the topics of one cluster, of system and of units are listed (requests 224, 304, 311 to 313).
+        /// Whether lists of the topics of a cluster and of unit topics are served (requests 224, 311 to 313).
         enable_topic_list: bool { name: "enableTopicList", default: true, allowed: flag(), change: Live }
-        /// Whether routes are refused for waitSecondsForService after the start, until brokers had time to register.
+        /// Whether routes are refused for waitSecondsForService after the start, so that brokers can register first.
         need_wait_for_service: bool { name: "needWaitForService", default: false, allowed: flag(), change: AtStart }
-        /// How long routes are refused after the start, if needWaitForService.
+        /// Time after the start during which routes are refused, if needWaitForService.
         wait_for_service: Duration {
             name: "waitSecondsForService", default: Duration::from_secs(45), allowed: seconds(0..=3_600), change: AtStart,
         }
     }
 
     section "Connections" {
-        /// Threads that serve connections. 0: one for every two processors.
+        /// Number of threads that serve connections. 0: one for every two processors.
         worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }
-        /// Time without a byte from a client after which its connection is closed. 0: the longest.
+        /// Idle time after which a connection is closed. 0: the maximum.
         server_channel_max_idle_time: Duration {
             name: "serverChannelMaxIdleTimeSeconds", default: Duration::from_secs(120), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
         }
-        /// Largest frame that is read; a longer one closes the connection.
+        /// Maximum size of a frame. A larger one closes the connection.
         frame_max_length: usize {
             name: "com.rocketmq.remoting.frameMaxLength", default: 16 << 20, allowed: bytes(64 << 10..=256 << 20), change: AtStart,
         }
-        /// Time in which a frame has to be complete after its first byte; after it the connection is closed. 0: the longest.
+        /// Maximum time between the first and the last byte of a frame; then the connection is closed. 0: the maximum.
         frame_timeout: Duration {
             name: "apogeeFrameTimeoutSeconds", default: Duration::from_secs(60), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
         }
     }
 
-    section "Bounds" {
-        /// Connections at once; one more is closed at once.
+    section "Limits" {
+        /// Maximum number of connections. One more is closed at once.
         max_connections: usize { name: "apogeeMaxConnections", default: 20_000, allowed: whole(1..=1_000_000), change: AtStart }
-        /// Memory for frames that are not complete yet, of all clients; the first 4 KiB of each are not counted. A frame takes an eighth of
-        /// what is left of this at once at most. A client whose frame has no room is not read; while one waits, connections are closed whose
-        /// frames hold some of this and arrive at less than 256 KiB/s, or have waited for 15 s.
+        /// Memory for incomplete frames of all clients, without the first 4 KiB of each. A frame takes at most an eighth of the free part at a
+        /// time. A client whose frame does not fit is not read. While one waits, connections are closed whose frames use this memory and
+        /// arrive at less than 256 KiB/s, or have waited for 15 s.
         inbound_total_bytes: usize { name: "apogeeInboundTotalBytes", default: 512 << 20, allowed: bytes(4 << 20..=64 << 30), change: AtStart }
-        /// Bytes waiting for a client that does not read, above which its requests are not read either.
+        /// Unread answers of one client in bytes above which its requests are not read.
         outbox_pause_bytes: usize { name: "apogeeOutboxPauseBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
-        /// Bytes waiting for a client that does not read, above which its connection is closed.
+        /// Unread answers of one client in bytes above which its connection is closed.
         outbox_close_bytes: usize { name: "apogeeOutboxCloseBytes", default: 64 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart }
-        /// Bytes waiting for all clients that do not read. A client's requests are not read either while more waits for it than an eighth
-        /// of what is left of this; over it the connection with the most is closed.
+        /// Unread answers of all clients in bytes. A client's requests are not read while its own take more than an eighth of the free part.
+        /// Over the limit, the connection with the most is closed.
         outbox_total_bytes: usize { name: "apogeeOutboxTotalBytes", default: 256 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
-        /// Brokers of all clusters; one more is refused.
+        /// Maximum number of brokers in all clusters. One more is refused.
         max_brokers: usize { name: "apogeeMaxBrokers", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart }
-        /// Brokers that register over one connection; one more is refused.
+        /// Maximum number of brokers that register over one connection. One more is refused.
         max_brokers_per_connection: usize {
             name: "apogeeMaxBrokersPerConnection", default: 100, allowed: whole(1..=1_000_000), change: AtStart,
         }
-        /// Topics of all clusters. A registration that brings more is taken without them, and the broker is told so.
+        /// Maximum number of topics in all clusters. Further topics of a registration are left out, and the answer says so.
         max_topics: usize { name: "apogeeMaxTopics", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
-        /// Bytes of the tables of brokers, topics and queues. A registration that would need more is taken without the topics that have no
-        /// room, and the broker is told so.
+        /// Maximum memory of the tables of brokers, topics and queues. Topics of a registration that do not fit are left out, and the answer
+        /// says so.
         max_route_bytes: usize { name: "apogeeMaxRouteBytes", default: 512 << 20, allowed: bytes(1 << 20..=1 << 40), change: AtStart }
-        /// Entries of the KV configuration; one more is refused.
+        /// Maximum number of entries in the KV configuration. One more is refused.
         max_kv_entries: usize { name: "apogeeMaxKvEntries", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Bytes of the KV configuration as it is written to its file; a change beyond is refused.
+        /// Maximum size of the file of the KV configuration. A change beyond it is refused.
         max_kv_bytes: usize { name: "apogeeMaxKvBytes", default: 4 << 20, allowed: bytes(64 << 10..=1 << 30), change: AtStart }
-        /// Bytes of requests that wait for the thread that serves registrations and lists, and as many for the one that writes files; one
-        /// more is refused as busy. One connection may have a quarter of it.
+        /// Maximum bytes of requests that wait for the thread of registrations and lists, and the same for the thread that writes files. One
+        /// more is answered with code 2 (busy). One connection may use a quarter.
         max_waiting_bytes: usize { name: "apogeeMaxWaitingBytes", default: 256 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
-        /// Size of a registration once inflated; a larger one is refused.
+        /// Maximum size of a registration after inflation. A larger one is refused.
         max_registration_bytes: usize {
             name: "apogeeMaxRegistrationBytes", default: 32 << 20, allowed: bytes(1 << 20..=4 << 30), change: AtStart,
         }
@@ -126,62 +124,22 @@ impl Settings for NamesrvSettings {
     const GIVEN: &'static str = include_str!("given.txt");
 
     fn settle(&mut self, notes: &mut Vec<Note>) -> Result<(), String> {
-        let (pause, close, frame) = (self.outbox_pause_bytes, self.outbox_close_bytes, self.frame_max_length);
-        if close < frame {
-            self.outbox_close_bytes = frame;
-            notes.push(Note::new(
-                &["apogeeOutboxCloseBytes", "com.rocketmq.remoting.frameMaxLength"],
-                format!(
-                    "apogeeOutboxCloseBytes={close} counts as {frame}: an answer as large as com.rocketmq.remoting.frameMaxLength would \
-                     close its connection"
-                ),
-            ));
-        }
-        if pause > self.outbox_close_bytes {
-            self.outbox_pause_bytes = self.outbox_close_bytes;
-            notes.push(Note::new(
-                &["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
-                format!(
-                    "apogeeOutboxPauseBytes={pause} counts as {}: at apogeeOutboxCloseBytes the connection is closed",
-                    self.outbox_close_bytes
-                ),
-            ));
-        }
-        let (inbound, two_frames) = (self.inbound_total_bytes, frame.saturating_mul(2));
-        if inbound < two_frames {
-            self.inbound_total_bytes = two_frames;
-            notes.push(Note::new(
-                &["apogeeInboundTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
-                format!(
-                    "apogeeInboundTotalBytes={inbound} counts as {two_frames}, twice com.rocketmq.remoting.frameMaxLength={frame}: room for \
-                     one such frame is kept for a client that would have to wait"
-                ),
-            ));
-        }
-        let needed = Duration::from_secs(frame as u64 / SLOW_CLIENT_BYTES_A_SECOND);
-        if self.frame_timeout < needed {
-            notes.push(Note::new(
-                &["apogeeFrameTimeoutSeconds", "com.rocketmq.remoting.frameMaxLength"],
-                format!(
-                    "apogeeFrameTimeoutSeconds={}: a client with 10 Mbit/s needs {} s for a frame of \
-                     com.rocketmq.remoting.frameMaxLength={frame}, its connection is closed before",
-                    self.frame_timeout.as_secs(),
-                    needed.as_secs()
-                ),
-            ));
-        }
-        if self.server_channel_max_idle_time <= SIGN_OF_LIFE {
-            notes.push(Note::new(
-                &["serverChannelMaxIdleTimeSeconds"],
-                format!(
-                    "serverChannelMaxIdleTimeSeconds={}: brokers and clients give a sign of life every {} s, their connections are closed \
-                     between two",
-                    self.server_channel_max_idle_time.as_secs(),
-                    SIGN_OF_LIFE.as_secs()
-                ),
-            ));
-        }
+        fit_all(Self::RELATIONS, self, notes);
         Ok(())
+    }
+}
+
+impl ConnectionSettings for NamesrvSettings {
+    fn connection_keys(&mut self) -> ConnectionKeys<'_> {
+        ConnectionKeys {
+            frame_max_length: self.frame_max_length,
+            frame_timeout: self.frame_timeout,
+            max_idle_time: self.server_channel_max_idle_time,
+            inbound_total_bytes: &mut self.inbound_total_bytes,
+            outbox_pause_bytes: &mut self.outbox_pause_bytes,
+            outbox_close_bytes: &mut self.outbox_close_bytes,
+            outbox_total_bytes: &mut self.outbox_total_bytes,
+        }
     }
 }
 
@@ -195,7 +153,7 @@ impl NamesrvSettings {
     pub fn kv_config_file(&self) -> PathBuf {
         self.kv_config_path
             .clone()
-            .unwrap_or_else(|| self.data_dir.join("namesrv").join("kvConfig.json"))
+            .unwrap_or_else(|| self.data_dir.join("namesrv").join(kv::FILE_NAME))
     }
 }
 
@@ -214,15 +172,16 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_contradict_each_other_are_fitted_or_warned_of_with_all_of_them_named() {
+    fn contradicting_keys_are_adjusted_or_warned_of_by_name() {
         const FRAME: &str = "com.rocketmq.remoting.frameMaxLength";
-        let cases: [(&str, &[&str], &str); 5] = [
+        let cases: [(&str, &[&str], &str); 6] = [
             ("apogeeOutboxCloseBytes=2097152", &["apogeeOutboxCloseBytes", FRAME], "16777216"),
             (
                 "apogeeOutboxPauseBytes=134217728",
                 &["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
                 "67108864",
             ),
+            ("apogeeOutboxTotalBytes=2097152", &["apogeeOutboxTotalBytes", FRAME], "16777216"),
             ("apogeeInboundTotalBytes=8388608", &["apogeeInboundTotalBytes", FRAME], "33554432"),
             ("apogeeFrameTimeoutSeconds=12", &["apogeeFrameTimeoutSeconds", FRAME], "12"),
             ("serverChannelMaxIdleTimeSeconds=10", &["serverChannelMaxIdleTimeSeconds"], "10"),

@@ -1,4 +1,4 @@
-//! What clients cannot do to a name server: fill it, stop it, or get an answer that is longer than a frame.
+//! Limits of a name server: memory, time, and the length of answers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -30,7 +30,7 @@ async fn remark(peer: &Peer, frame: Frame) -> String {
 }
 
 #[test]
-fn a_broker_that_reconnects_while_its_old_connection_closes_is_there() {
+fn a_broker_that_reconnects_while_its_old_connection_closes_stays_registered() {
     let settings = NamesrvSettings {
         worker_threads: 2,
         ..NamesrvSettings::default()
@@ -47,12 +47,12 @@ fn a_broker_that_reconnects_while_its_old_connection_closes_is_there() {
             broker = next;
         }
         drop(broker);
-        wait_for("the broker is gone", || fixture.names.live_brokers() == 0).await;
+        wait_for("the broker is removed", || fixture.names.live_brokers() == 0).await;
     });
 }
 
 #[test]
-fn a_registration_that_is_read_after_its_connection_closed_leaves_nothing() {
+fn a_registration_served_after_its_connection_closed_is_removed() {
     with_server(async |fixture: Fixture| {
         let heavy = many(2_000);
         for round in 0..50 {
@@ -61,16 +61,16 @@ fn a_registration_that_is_read_after_its_connection_closed_leaves_nothing() {
             broker.one_way(&frame).unwrap();
             tokio::task::yield_now().await;
         }
-        // All are gone when one that registers and leaves after them is.
+        // Registrations are served in order: when this one is removed, all before it are.
         let last = fixture.dial("127.0.0.1").await;
         succeed(&last, register(0, "10.0.0.2:1", &heavy, false)).await;
         drop(last);
-        wait_for("no broker is left", || fixture.names.live_brokers() == 0).await;
+        wait_for("all brokers are removed", || fixture.names.live_brokers() == 0).await;
     });
 }
 
 #[test]
-fn brokers_under_ever_new_names_are_bounded_and_leave_with_their_connection() {
+fn brokers_of_a_connection_are_limited_and_removed_with_it() {
     let settings = NamesrvSettings {
         max_brokers: 50,
         max_brokers_per_connection: 20,
@@ -86,7 +86,7 @@ fn brokers_under_ever_new_names_are_bounded_and_leave_with_their_connection() {
         let clusters = async |peer: &Peer| text(&succeed(peer, Frame::request(RequestCode::GetBrokerClusterInfo)).await).to_owned();
         let client = fixture.dial("127.0.0.1").await;
         let ghost = fixture.dial("127.0.0.1").await;
-        // Whether under one address or under many.
+        // With one address or many.
         for name in 0..20 {
             succeed(&ghost, named(name, name % 2)).await;
         }
@@ -98,14 +98,14 @@ fn brokers_under_ever_new_names_are_bounded_and_leave_with_their_connection() {
         }
         assert!(remark(&others[0], named(50, 51)).await.contains("apogeeMaxBrokers"));
         drop((ghost, others));
-        wait_for("all ghosts are gone", || fixture.names.live_brokers() == 0).await;
+        wait_for("all brokers are removed", || fixture.names.live_brokers() == 0).await;
         assert!(!clusters(&client).await.contains("ghost"));
         assert_eq!(text(&succeed(&client, list_of_all()).await), r#"{"topicList":[]}"#);
     });
 }
 
 #[test]
-fn promises_versions_and_queues_of_a_registration_are_fitted_to_sense() {
+fn extreme_values_of_a_registration_are_clamped() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         let mut body = topics(&["orders", "other"], 1);
@@ -125,14 +125,14 @@ fn promises_versions_and_queues_of_a_registration_are_fitted_to_sense() {
         let enter = Frame::request(RequestCode::RegisterTopicInNamesrv).with_field("topic", "entered");
         succeed(&peer, enter.with_body(by_hand)).await;
         assert!(text(&succeed(&peer, route("entered")).await).contains(r#""readQueueNums":65536"#));
-        // A newer broker is not kept away for ever by an epoch that none has.
+        // An epoch that no controller has does not keep a newer broker from its id.
         body.topics.data_version.state_version = i64::from(i32::MAX);
         succeed(&peer, register(0, "10.0.0.2:10911", &body, false)).await;
         assert!(text(&succeed(&peer, route("huge")).await).contains("10.0.0.2"));
         fixture.now_ms.fetch_add(600_001, Ordering::Relaxed);
         fixture.names.tick(fixture.names.now_ms());
         assert_eq!(fixture.names.live_brokers(), 0);
-        // And none that is alive is lost for a promise that no sign of life can keep.
+        // A timeout that no heartbeat can meet does not remove a live broker.
         let frame = register(0, "10.0.0.1:10911", &body, false).with_field("heartbeatTimeoutMillis", -1);
         succeed(&peer, frame).await;
         fixture.names.tick(fixture.names.now_ms());
@@ -143,7 +143,7 @@ fn promises_versions_and_queues_of_a_registration_are_fitted_to_sense() {
 }
 
 #[test]
-fn names_that_cannot_be_kept_are_refused_everywhere() {
+fn invalid_names_are_refused_by_every_request() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         let sound = topics(&["orders", "other"], 1);
@@ -188,7 +188,7 @@ fn names_that_cannot_be_kept_are_refused_everywhere() {
             }
             succeed(&peer, frame).await;
         }
-        // What only looks something up says that it is not there, and does not repeat megabytes of a name.
+        // A look-up of a long name answers "not found" with the name cut.
         for (frame, field) in [
             (route("t"), "topic"),
             (request(RequestCode::GetKvConfig, &["namespace", "key"]), "key"),
@@ -201,7 +201,7 @@ fn names_that_cannot_be_kept_are_refused_everywhere() {
 }
 
 #[test]
-fn a_topic_whose_name_cannot_be_kept_keeps_no_other_from_being_registered() {
+fn a_topic_with_an_invalid_name_does_not_prevent_the_others() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         let body = topics(&["orders", "other", "li\nne"], 1);
@@ -235,7 +235,7 @@ fn an_answer_longer_than_a_frame_is_refused_with_advice() {
             told.contains("300") && told.contains("262144") && told.contains("request 101"),
             "{told}"
         );
-        // Brokers can register all the same, without that table.
+        // Brokers can still register, without that table in the answer.
         assert!(
             succeed(&peer, register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), false))
                 .await
@@ -255,7 +255,7 @@ fn an_answer_longer_than_a_frame_is_refused_with_advice() {
                 assert!(told.contains("262144") && told.contains(advice), "{told}");
             }
         }
-        // All that is short is served as before.
+        // Short answers are still served.
         succeed(&peer, route("orders")).await;
         succeed(&peer, Frame::request(RequestCode::GetBrokerClusterInfo)).await;
     });
@@ -279,7 +279,7 @@ fn a_list_is_never_older_than_the_last_change() {
 }
 
 #[test]
-fn two_hundred_lists_for_one_who_reads_slowly_are_all_answered() {
+fn a_slow_reader_gets_all_answers_of_two_hundred_lists() {
     with_server(async |fixture: Fixture| {
         let peer = Arc::new(fixture.dial("127.0.0.1").await);
         succeed(&peer, register(0, "10.0.0.1:10911", &many(8_000), true)).await;
@@ -289,7 +289,7 @@ fn two_hundred_lists_for_one_who_reads_slowly_are_all_answered() {
                 tokio::spawn(async move { succeed(&peer, list_of_all()).await.body.len() })
             })
             .collect();
-        // 80 MB in all, far beyond what may wait for a connection.
+        // 80 MB in total, more than the outbox limit of a connection.
         for answer in asking {
             assert!(answer.await.unwrap() > 400_000);
         }
@@ -297,7 +297,7 @@ fn two_hundred_lists_for_one_who_reads_slowly_are_all_answered() {
 }
 
 #[test]
-fn the_kv_configuration_is_bounded_in_bytes() {
+fn the_kv_configuration_is_limited_in_bytes() {
     let settings = NamesrvSettings {
         max_kv_bytes: 64 << 10,
         ..NamesrvSettings::default()

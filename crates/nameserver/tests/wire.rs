@@ -1,4 +1,4 @@
-//! The name server over real sockets: what a broker and a client of RocketMQ send, and what they get.
+//! Requests of brokers and clients to a name server over sockets, and its answers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -33,7 +33,7 @@ fn plain_and_compressed_registrations_make_the_same_route() {
 }
 
 #[test]
-fn a_compressed_registration_that_does_not_say_so_is_understood() {
+fn a_compressed_registration_without_its_flag_is_read() {
     with_server(async |fixture: Fixture| {
         let broker = fixture.dial("127.0.0.1").await;
         let silent = register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), true).with_field("compressed", false);
@@ -68,7 +68,7 @@ fn old_clients_get_bare_broker_ids_and_new_ones_quoted() {
         succeed(&peer, register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), false)).await;
         let mut old = route("orders");
         old.version = version::V4_9_3;
-        // Twice, since the second answer comes from what was kept.
+        // Twice: the second answer is from the cache.
         for _ in 0..2 {
             assert!(text(&succeed(&peer, old.clone()).await).contains(r#"{0:"10.0.0.1:10911"}"#));
             assert!(text(&succeed(&peer, route("orders")).await).contains(r#"{"0":"10.0.0.1:10911"}"#));
@@ -79,7 +79,7 @@ fn old_clients_get_bare_broker_ids_and_new_ones_quoted() {
 }
 
 #[test]
-fn a_kept_route_is_never_older_than_the_last_change() {
+fn a_cached_route_is_never_older_than_the_last_change() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         succeed(&peer, register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), false)).await;
@@ -107,7 +107,7 @@ fn a_kept_route_is_never_older_than_the_last_change() {
 }
 
 #[test]
-fn a_slave_is_told_its_master_and_brokers_the_order_configuration() {
+fn a_slave_gets_its_master_and_brokers_the_order_configuration() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         let put = Frame::request(RequestCode::PutKvConfig)
@@ -137,7 +137,7 @@ fn a_closed_connection_and_silence_remove_a_broker() {
         let broker = fixture.dial("127.0.0.1").await;
         succeed(&broker, register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), false)).await;
         drop(broker);
-        wait_for("the broker is gone", || fixture.names.live_brokers() == 0).await;
+        wait_for("the broker is removed", || fixture.names.live_brokers() == 0).await;
         assert_eq!(ask(&client, route("orders")).await.code, 17);
 
         let broker = fixture.dial("127.0.0.1").await;
@@ -150,14 +150,14 @@ fn a_closed_connection_and_silence_remove_a_broker() {
         fixture.now_ms.fetch_add(2_000, Ordering::Relaxed);
         fixture.names.tick(fixture.names.now_ms());
         assert_eq!(ask(&client, route("orders")).await.code, 17);
-        // One that was only slow is there again with its next registration.
+        // A broker that was only slow is back with its next registration.
         succeed(&broker, register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), false)).await;
         succeed(&client, route("orders")).await;
     });
 }
 
 #[test]
-fn data_versions_are_compared_and_count_as_a_sign_of_life() {
+fn data_versions_are_compared_and_count_as_a_heartbeat() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         let query = |counter| {
@@ -180,7 +180,7 @@ fn data_versions_are_compared_and_count_as_a_sign_of_life() {
         fixture.now_ms.fetch_add(100_000, Ordering::Relaxed);
         fixture.names.tick(fixture.names.now_ms());
         assert_eq!(fixture.names.live_brokers(), 1);
-        // Compat: Apache takes no version for another version.
+        // Compat: with Apache, no version counts as a different one.
         let nothing = succeed(&peer, identity(RequestCode::QueryDataVersion, 0, "10.0.0.1:10911")).await;
         assert_eq!(nothing.ext.text("changed"), Some("true"));
         assert_eq!(text(&nothing), r#"{"counter":1,"stateVersion":0,"timestamp":7}"#);
@@ -188,12 +188,12 @@ fn data_versions_are_compared_and_count_as_a_sign_of_life() {
 }
 
 #[test]
-fn clusters_members_and_lists_are_told() {
+fn clusters_members_and_lists_are_answered() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         succeed(&peer, register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), false)).await;
         let info = succeed(&peer, Frame::request(RequestCode::GetBrokerClusterInfo)).await;
-        // Compat: Apache writes this body in fastjson's own way for everyone.
+        // Compat: Apache writes this body with unquoted keys for every client.
         assert!(text(&info).contains(r#"{0:"10.0.0.1:10911"}"#));
         let info: ClusterInfo = json::read(&info.body).unwrap();
         assert!(info.cluster_addr_table["DefaultCluster"].contains("broker-a"));
@@ -228,7 +228,7 @@ fn clusters_members_and_lists_are_told() {
 }
 
 #[test]
-fn a_topic_is_entered_by_hand_with_the_body_of_a_route() {
+fn a_topic_is_registered_by_hand_with_the_body_of_a_route() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         succeed(&peer, register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), false)).await;
@@ -242,7 +242,7 @@ fn a_topic_is_entered_by_hand_with_the_body_of_a_route() {
 }
 
 #[test]
-fn kv_entries_are_kept_listed_and_deleted() {
+fn kv_entries_are_stored_listed_and_deleted() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         let entry = |code| Frame::request(code).with_field("namespace", "n").with_field("key", "k");
@@ -263,7 +263,7 @@ fn kv_entries_are_kept_listed_and_deleted() {
 }
 
 #[test]
-fn settings_are_told_and_changed_but_never_those_that_move_paths() {
+fn settings_are_listed_and_changed_except_those_that_move_paths() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         let all = succeed(&peer, Frame::request(RequestCode::GetNamesrvConfig)).await;
@@ -288,7 +288,7 @@ fn settings_are_told_and_changed_but_never_those_that_move_paths() {
         let all = succeed(&peer, Frame::request(RequestCode::GetNamesrvConfig)).await;
         assert!(
             text(&all).contains("orderMessageEnable=false\n"),
-            "nothing of a refused update is taken"
+            "a refused update changes nothing"
         );
         assert_eq!(ask(&peer, update("supportActingMastr=true")).await.code, 1);
         succeed(&peer, update("supportActingMaster=true")).await;
@@ -300,7 +300,7 @@ fn settings_are_told_and_changed_but_never_those_that_move_paths() {
 }
 
 #[test]
-fn what_is_not_served_is_refused_by_name() {
+fn an_unserved_code_is_refused_with_its_name() {
     with_server(async |fixture: Fixture| {
         let peer = fixture.dial("127.0.0.1").await;
         let answer = ask(&peer, Frame::request(RequestCode::SendMessage)).await;
@@ -312,6 +312,28 @@ fn what_is_not_served_is_refused_by_name() {
             (answer.code, answer.remark.as_deref()),
             (3, Some(" request type 31999 not supported"))
         );
+    });
+}
+
+#[test]
+fn every_code_is_served_or_refused_with_its_feature() {
+    const SERVED: usize = 23;
+    with_server(async |fixture: Fixture| {
+        let peer = fixture.dial("127.0.0.1").await;
+        let mut served = 0;
+        for code in RequestCode::ALL {
+            let answer = ask(&peer, Frame::request(*code)).await;
+            if answer.code != i32::from(ResponseCode::RequestCodeNotSupported) {
+                served += 1;
+                continue;
+            }
+            let remark = answer.remark.unwrap();
+            assert!(
+                remark.contains(code.name()) && remark.contains(code.feature()),
+                "{code:?}: {remark}"
+            );
+        }
+        assert_eq!(served, SERVED);
     });
 }
 
@@ -335,7 +357,7 @@ fn an_embedded_broker_is_shown_under_the_address_the_client_used() {
 }
 
 #[test]
-fn routes_wait_for_brokers_if_told_to() {
+fn routes_are_refused_until_brokers_had_time_to_register() {
     let settings = NamesrvSettings {
         need_wait_for_service: true,
         ..NamesrvSettings::default()
@@ -350,7 +372,7 @@ fn routes_wait_for_brokers_if_told_to() {
 }
 
 #[test]
-fn pipelined_questions_are_all_answered() {
+fn pipelined_requests_are_all_answered() {
     with_server(async |fixture: Fixture| {
         let peer = Arc::new(fixture.dial("127.0.0.1").await);
         succeed(&peer, register(0, "10.0.0.1:10911", &topics(&["orders", "other"], 1), false)).await;

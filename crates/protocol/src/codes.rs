@@ -1,7 +1,7 @@
 //! Request and response codes: every code of every RocketMQ version up to 5.5, with Apache's constant name.
 //!
-//! A code is listed whether it is served or not: the broker's match over [`RequestCode`] has to decide about each, and a refusal names
-//! its feature. Values never change meaning; new ones are only added.
+//! A code is listed whether it is served or not: the matches of broker and name server over [`RequestCode`] have to decide about each, and
+//! a refusal names its feature. Values never change meaning; new ones are only added.
 
 /// A number that is not a known code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -342,6 +342,3 @@ impl RegisterBrokerResult {
         })
     }
 }
-
-/// The body of code 322 and of its answer.
-pub type QueryDataVersionBody = DataVersion;

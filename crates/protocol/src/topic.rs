@@ -91,11 +91,6 @@ impl TopicConfig {
         }
     }
 
-    /// Whether sending is allowed.
-    pub fn is_writeable(&self) -> bool {
-        self.perm & perm::WRITE != 0
-    }
-
     /// Whether consuming is allowed.
     pub fn is_readable(&self) -> bool {
         self.perm & perm::READ != 0

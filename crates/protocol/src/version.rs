@@ -10,22 +10,14 @@ const HIGHER_VERSION: i32 = 612;
 
 /// The version that ApogeeMQ reports: RocketMQ 5.5.0.
 pub const CURRENT: i32 = V5_5_0;
-/// 3.4.3: older clients do not get notifications of changed consumer ids.
-pub const V3_4_3: i32 = 109;
 /// 3.4.9: clients send the maximum number of retries from this version on.
 pub const V3_4_9: i32 = 121;
-/// 3.5.8.
-pub const V3_5_8: i32 = 137;
 /// 4.9.3: the newest version whose ACL signature omits `_UNIQUE_KEY_QUERY`.
 pub const V4_9_3: i32 = release(4, 9, 3);
 /// 4.9.4: clients read route JSON with quoted keys from this version on.
 pub const V4_9_4: i32 = release(4, 9, 4);
 /// 5.0.0: the deflated registration body has queue mappings from this version on.
 pub const V5_0_0: i32 = release(5, 0, 0);
-/// 5.3.1: newer clients understand `GO_AWAY`.
-pub const V5_3_1: i32 = release(5, 3, 1);
-/// 5.3.3.
-pub const V5_3_3: i32 = release(5, 3, 3);
 /// 5.5.0.
 pub const V5_5_0: i32 = release(5, 5, 0);
 
@@ -58,7 +50,7 @@ mod tests {
         assert_eq!(CURRENT, 513);
         assert_eq!(V4_9_4, 401);
         assert_eq!(V5_0_0, 413);
-        assert_eq!(V5_3_1, 475);
+        assert_eq!(release(5, 3, 1), 475);
         assert_eq!(name(513), "V5_5_0");
         assert_eq!(name(412), "V5_0_0_SNAPSHOT");
         assert_eq!(name(411), "V4_9_9");

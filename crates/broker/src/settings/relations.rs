@@ -2,13 +2,13 @@
 //!
 //! Each [`Relation`] names its keys and its rule; the manual shows the list. A relation changes the settings so that its rule holds, or
 //! leaves them and says what follows. Invariant: a relation that was fitted says nothing the second time, except where the operator was
-//! promised less than the words say.
+//! promised less than the words say. Relations of keys that the name server has, too, are in crate `config`.
 
 use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::{BrokerRole, BrokerSettings};
-use config::Note;
+use config::{ConnectionKeys, ConnectionSettings, Note, Relation, fit_all, raise};
 
 /// Bytes of a frame beside the body of its message: the properties (32 KiB at most), names and numbers.
 const BESIDE_BODY: u64 = 48 << 10;
@@ -16,23 +16,11 @@ const BESIDE_BODY: u64 = 48 << 10;
 const BESIDE_RECORD: u64 = 34 << 10;
 /// Bytes that a request keeps beside its frame while it waits for a thread.
 const BESIDE_REQUEST: usize = 64 << 10;
-/// What a client sends with 10 Mbit/s.
-const SLOW_CLIENT_BYTES_A_SECOND: u64 = 1_250_000;
 /// Between two heartbeats of a client, as clients have it by default.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// A rule about several keys, or about one key and what is outside the settings.
-pub struct Relation {
-    /// The keys.
-    pub keys: &'static [&'static str],
-    /// What has to hold and what is done where it does not, for the manual.
-    pub rule: &'static str,
-    /// Makes it hold; says what it did, or what follows.
-    fit: fn(&mut BrokerSettings) -> Option<String>,
-}
-
-/// All relations of the broker's keys.
-pub const RELATIONS: &[Relation] = &[
+/// The relations of the broker's own keys. Those that every server has are [`ConnectionSettings::RELATIONS`].
+pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     Relation {
         keys: &["brokerRole"],
         rule: "SYNC_MASTER promises no more than ASYNC_MASTER until there is replication",
@@ -106,75 +94,6 @@ pub const RELATIONS: &[Relation] = &[
                 &mut s.max_transfer_bytes_on_message_in_disk,
                 s.frame_max_length,
             )
-        },
-    },
-    Relation {
-        keys: &["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
-        rule: "A connection is paused before it is closed: apogeeOutboxPauseBytes counts as apogeeOutboxCloseBytes at most",
-        fit: |s| {
-            let close = s.outbox_close_bytes;
-            let was = s.outbox_pause_bytes;
-            s.outbox_pause_bytes = was.min(close);
-            (was > close)
-                .then(|| format!("apogeeOutboxPauseBytes={was} counts as {close}: at apogeeOutboxCloseBytes the connection is closed"))
-        },
-    },
-    Relation {
-        keys: &["apogeeOutboxCloseBytes", "com.rocketmq.remoting.frameMaxLength"],
-        rule: "An answer may be as large as a frame: apogeeOutboxCloseBytes counts as the largest frame at least",
-        fit: |s| {
-            let frame = s.frame_max_length;
-            let was = s.outbox_close_bytes;
-            s.outbox_close_bytes = was.max(frame);
-            (was < frame).then(|| {
-                format!(
-                    "apogeeOutboxCloseBytes={was} counts as {frame}: an answer as large as com.rocketmq.remoting.frameMaxLength would \
-                     close its connection"
-                )
-            })
-        },
-    },
-    Relation {
-        keys: &["apogeeOutboxTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
-        rule: "The same for apogeeOutboxTotalBytes",
-        fit: |s| {
-            let frame = s.frame_max_length;
-            raise(&mut s.outbox_total_bytes, frame).map(|was| {
-                format!(
-                    "apogeeOutboxTotalBytes={was} counts as {frame}: an answer as large as com.rocketmq.remoting.frameMaxLength would close \
-                     its connection"
-                )
-            })
-        },
-    },
-    Relation {
-        keys: &["apogeeInboundTotalBytes", "com.rocketmq.remoting.frameMaxLength"],
-        rule: "A frame has room beside the one that room is kept for: apogeeInboundTotalBytes counts as two of the largest at least",
-        fit: |s| {
-            let least = s.frame_max_length.saturating_mul(2);
-            raise(&mut s.inbound_total_bytes, least).map(|was| {
-                format!(
-                    "apogeeInboundTotalBytes={was} counts as {least}, twice com.rocketmq.remoting.frameMaxLength={}: room for one such frame is \
-                     kept for a client that would have to wait",
-                    s.frame_max_length
-                )
-            })
-        },
-    },
-    Relation {
-        keys: &["apogeeFrameTimeoutSeconds", "com.rocketmq.remoting.frameMaxLength"],
-        rule: "A client with 10 Mbit/s can send the largest frame in apogeeFrameTimeoutSeconds; otherwise its connection is closed",
-        fit: |s| {
-            let needed = Duration::from_secs(s.frame_max_length as u64 / SLOW_CLIENT_BYTES_A_SECOND);
-            (s.frame_timeout < needed).then(|| {
-                format!(
-                    "apogeeFrameTimeoutSeconds={}: a client with 10 Mbit/s needs {} s for a frame of com.rocketmq.remoting.frameMaxLength={}, \
-                     its connection is closed before",
-                    s.frame_timeout.as_secs(),
-                    needed.as_secs(),
-                    s.frame_max_length
-                )
-            })
         },
     },
     Relation {
@@ -297,20 +216,6 @@ pub const RELATIONS: &[Relation] = &[
         },
     },
     Relation {
-        keys: &["serverChannelMaxIdleTimeSeconds"],
-        rule: "Longer than the 30 s between two heartbeats of a client; otherwise its connections are closed between them",
-        fit: |s| {
-            let idle = s.server_channel_max_idle_time;
-            (idle <= HEARTBEAT).then(|| {
-                format!(
-                    "serverChannelMaxIdleTimeSeconds={}: clients send a heartbeat every {} s, their connections are closed between two",
-                    idle.as_secs(),
-                    HEARTBEAT.as_secs()
-                )
-            })
-        },
-    },
-    Relation {
         keys: &["channelExpiredTimeout"],
         rule: "Longer than the 30 s between two heartbeats of a client; otherwise clients are forgotten between them",
         fit: |s| {
@@ -365,17 +270,28 @@ pub fn is_a_place(name: &str) -> bool {
     ["storePathConsumeQueue", "storePathIndex", "storeCheckpoint", "abortFile"].contains(&name)
 }
 
+impl ConnectionSettings for BrokerSettings {
+    fn connection_keys(&mut self) -> ConnectionKeys<'_> {
+        ConnectionKeys {
+            frame_max_length: self.frame_max_length,
+            frame_timeout: self.frame_timeout,
+            max_idle_time: self.server_channel_max_idle_time,
+            inbound_total_bytes: &mut self.inbound_total_bytes,
+            outbox_pause_bytes: &mut self.outbox_pause_bytes,
+            outbox_close_bytes: &mut self.outbox_close_bytes,
+            outbox_total_bytes: &mut self.outbox_total_bytes,
+        }
+    }
+}
+
 /// Fits the settings together and notes what was fitted, and what follows where nothing was.
 ///
 /// # Errors
 /// A sentence that names the keys, where no value would do.
 pub(super) fn fit(settings: &mut BrokerSettings, notes: &mut Vec<Note>) -> Result<(), String> {
     own_directory_of_the_log(settings)?;
-    for relation in RELATIONS {
-        if let Some(text) = (relation.fit)(settings) {
-            notes.push(Note::new(relation.keys, text));
-        }
-    }
+    fit_all(BrokerSettings::RELATIONS, settings, notes);
+    fit_all(RELATIONS, settings, notes);
     Ok(())
 }
 
@@ -389,12 +305,6 @@ fn lower(value: &mut u32, fits: u64) -> Option<u32> {
     let fits = u32::try_from(fits).unwrap_or(u32::MAX);
     let was = std::mem::replace(value, fits.min(*value));
     (was > fits).then_some(was)
-}
-
-/// Raises a value to `least`; what it was, if it was less.
-fn raise(value: &mut usize, least: usize) -> Option<usize> {
-    let was = std::mem::replace(value, least.max(*value));
-    (was < least).then_some(was)
 }
 
 fn fit_transfer(key: &str, bytes: &mut u32, frame: usize) -> Option<String> {
@@ -505,6 +415,11 @@ mod tests {
             "apogeeOutboxPauseBytes=134217728",
             &["apogeeOutboxPauseBytes", "apogeeOutboxCloseBytes"],
             ("apogeeOutboxPauseBytes", "67108864"),
+        ),
+        (
+            "apogeeOutboxPauseBytes=12582912\napogeeOutboxCloseBytes=8388608",
+            &["apogeeOutboxCloseBytes", "com.rocketmq.remoting.frameMaxLength"],
+            ("apogeeOutboxPauseBytes", "12582912"),
         ),
         (
             "apogeeOutboxCloseBytes=8388608",
@@ -627,7 +542,7 @@ mod tests {
 
     #[test]
     fn every_relation_has_a_case_and_names_keys_that_exist() {
-        for relation in RELATIONS {
+        for relation in BrokerSettings::RELATIONS.iter().chain(RELATIONS) {
             assert!(CASES.iter().any(|(_, keys, _)| keys == &relation.keys), "{:?}", relation.keys);
             for key in relation.keys {
                 assert!(BrokerSettings::key(key).is_some() || config::is_known_to_apache(key), "{key}");

@@ -1,5 +1,5 @@
-//! Lists of topics (206, 224, 304, 311 to 313) and the clusters (106): answers that grow with the whole table. They are kept encoded as
-//! long as nothing changes, and made aside when they are not there.
+//! Lists of topics (206, 224, 304, 311 to 313) and the clusters (106): answers that grow with the tables. They are
+//! cached until something changes, and encoded on the `work` thread.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use protocol::topic::TopicsByClusterHeader;
 use protocol::{Frame, json};
 use serde::Serialize;
 
-use crate::embedded::Rewrite;
-use crate::encoded::ListVariant;
+use crate::cache::ListVariant;
+use crate::embedded::AddressRewrite;
+use crate::error::RequestError;
 use crate::java_order::{Table, ordered};
 use crate::names::checked;
-use crate::problem::Problem;
 use crate::routes::Units;
 use crate::server::{NameServer, Served};
 
-/// What a name costs in a list beside its bytes: quotes and a comma.
+/// Bytes of a name in a list beside its own: quotes and a comma.
 const AROUND_NAME: usize = 3;
 
 /// Which list.
@@ -26,7 +26,7 @@ const AROUND_NAME: usize = 3;
 pub(crate) enum List {
     /// 206.
     All,
-    /// 224, of this cluster.
+    /// 224, for this cluster.
     OfCluster(String),
     /// 304.
     System,
@@ -37,7 +37,7 @@ pub(crate) enum List {
 }
 
 impl List {
-    /// Under which name it is kept.
+    /// Its name in the cache.
     fn name(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::All => "206",
@@ -51,7 +51,7 @@ impl List {
     }
 }
 
-/// As [`protocol::topic::TopicList`], of shared names.
+/// Like [`protocol::topic::TopicList`], with borrowed names.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TopicList<'a> {
@@ -60,56 +60,56 @@ struct TopicList<'a> {
     topic_list: Vec<&'a str>,
 }
 
-pub(crate) fn all(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
-    enabled(names.settings.current().enable_all_topic_list)?;
+pub(crate) fn all(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, RequestError> {
+    check_enabled(names.settings.current().enable_all_topic_list)?;
     answer(names, conn, request, List::All)
 }
 
-pub(crate) fn of_cluster(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
-    enabled(names.settings.current().enable_topic_list)?;
+pub(crate) fn of_cluster(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, RequestError> {
+    check_enabled(names.settings.current().enable_topic_list)?;
     let header = TopicsByClusterHeader::decode(&request.ext)?;
     let cluster = checked("cluster", header.cluster)?;
     answer(names, conn, request, List::OfCluster(cluster.to_owned()))
 }
 
-pub(crate) fn units(names: &NameServer, conn: &Arc<Connection>, request: &Frame, units: Units) -> Result<Served, Problem> {
-    enabled(names.settings.current().enable_topic_list)?;
+pub(crate) fn units(names: &NameServer, conn: &Arc<Connection>, request: &Frame, units: Units) -> Result<Served, RequestError> {
+    check_enabled(names.settings.current().enable_topic_list)?;
     answer(names, conn, request, List::Units(units))
 }
 
-fn enabled(setting: bool) -> Result<(), Problem> {
-    if setting { Ok(()) } else { Err(Problem::Disabled) }
+fn check_enabled(setting: bool) -> Result<(), RequestError> {
+    if setting { Ok(()) } else { Err(RequestError::Disabled) }
 }
 
-/// Compat: as with Apache, `enableTopicList` does not count for [`List::System`].
-pub(crate) fn answer(names: &NameServer, conn: &Arc<Connection>, request: &Frame, list: List) -> Result<Served, Problem> {
-    let rewrite = Rewrite::new(names.local_broker.as_ref(), conn.local().ip());
-    let seen = rewrite.as_ref().map(|rewrite| rewrite.seen().to_owned());
-    if let Some(body) = kept(names, &list, seen.clone()).0 {
+/// Compat: like Apache's, [`List::System`] does not depend on `enableTopicList`.
+pub(crate) fn answer(names: &NameServer, conn: &Arc<Connection>, request: &Frame, list: List) -> Result<Served, RequestError> {
+    let rewrite = AddressRewrite::new(names.local_broker.as_ref(), conn.local().ip());
+    let shown = rewrite.as_ref().map(|rewrite| rewrite.shown().to_owned());
+    if let Some(body) = cached(names, &list, shown.clone()).0 {
         return Ok(Served::Now(Frame::response_to(request).with_body(body)));
     }
     let code = request.code;
-    names.aside(&names.work, conn, request, 0, move |names, answer| {
-        // The job before it may have been for the same list.
-        let (kept, variant) = kept(names, &list, seen);
-        if let Some(body) = kept {
+    names.serve_on(&names.work, conn, request, 0, move |names, answer| {
+        // An earlier job may have encoded the same list.
+        let (cached, variant) = cached(names, &list, shown);
+        if let Some(body) = cached {
             return Ok(answer.with_body(body));
         }
-        let body = write(names, &list, rewrite.as_ref(), code)?;
-        names.encoded_lists.keep(&list.name(), variant, body.clone());
+        let body = encode(names, &list, rewrite.as_ref(), code)?;
+        names.list_cache.insert(&list.name(), variant, body.clone());
         Ok(answer.with_body(body))
     })
 }
 
-/// The list as it was sent since the last change, and what to keep it under. Taken before the list is made, so that a list is never
-/// older than its stamp.
-fn kept(names: &NameServer, list: &List, seen: Option<String>) -> (Option<Bytes>, ListVariant) {
+/// Looks up the list in the cache, and returns the variant under which to insert it. The stamp is read before the list is encoded, so that
+/// a list is never older than its stamp.
+fn cached(names: &NameServer, list: &List, shown: Option<String>) -> (Option<Bytes>, ListVariant) {
     let stamp = names.routes.read().list_stamp();
-    let variant = ListVariant { stamp, seen };
-    (names.encoded_lists.find(&list.name(), &variant), variant)
+    let variant = ListVariant { stamp, shown };
+    (names.list_cache.get(&list.name(), &variant), variant)
 }
 
-fn write(names: &NameServer, list: &List, rewrite: Option<&Rewrite>, code: i32) -> Result<Bytes, Problem> {
+fn encode(names: &NameServer, list: &List, rewrite: Option<&AddressRewrite>, code: i32) -> Result<Bytes, RequestError> {
     let mut broker_addr = None;
     let mut topics = match list {
         List::Clusters => return Ok(clusters(names, rewrite)),
@@ -127,14 +127,14 @@ fn write(names: &NameServer, list: &List, rewrite: Option<&Rewrite>, code: i32) 
         rewrite.address(address);
     }
     topics = ordered(topics, Table::Concurrent(8), |topic| topic);
-    // A cluster may be called as one of its brokers.
+    // A cluster may have the name of one of its brokers.
     topics.dedup();
     let topic_list = topics.iter().map(|topic| &**topic).collect();
     let body: Bytes = json::write(&TopicList { broker_addr, topic_list }).into();
     Ok(body)
 }
 
-fn clusters(names: &NameServer, rewrite: Option<&Rewrite>) -> Bytes {
+fn clusters(names: &NameServer, rewrite: Option<&AddressRewrite>) -> Bytes {
     let mut info = names.routes.read().cluster_info();
     if let Some(rewrite) = rewrite {
         info.brokers_mut().for_each(|data| rewrite.broker(data));

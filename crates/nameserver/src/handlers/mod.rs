@@ -1,4 +1,4 @@
-//! Requests by feature: decode, call, reply. Nothing is decided here that another caller would have to decide again.
+//! Requests by feature: decode, call, reply. Rules are in `routes/` and `kv/`.
 
 pub(crate) mod broker;
 pub(crate) mod cluster;

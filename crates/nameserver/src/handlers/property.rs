@@ -1,4 +1,4 @@
-//! Settings over the wire: 318 changes them, 319 gives all of them.
+//! Settings: update (318) and list (319).
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use config::UpdateRefused;
 use net::Connection;
 use protocol::Frame;
 
-use crate::problem::Problem;
+use crate::error::RequestError;
 use crate::server::{NameServer, Served};
 
-/// Aside, because what is kept over a restart is written to a file first.
-pub(crate) fn update(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, Problem> {
+/// On the `disk` thread, because changed settings are written to a file first.
+pub(crate) fn update(names: &NameServer, conn: &Arc<Connection>, request: &Frame) -> Result<Served, RequestError> {
     if request.body.is_empty() {
         return Ok(Served::Now(Frame::response_to(request)));
     }
     let (body, peer) = (request.body.clone(), conn.peer());
-    names.aside(&names.disk, conn, request, body.len(), move |names, mut answer| {
+    names.serve_on(&names.disk, conn, request, body.len(), move |names, mut answer| {
         let updated = names.settings.update(&body).map_err(|refused| match refused {
-            UpdateRefused::AtStart(_) => Problem::Fixed(refused.to_string()),
-            other => Problem::Setting(other.to_string()),
+            UpdateRefused::AtStart(_) => RequestError::Fixed(refused.to_string()),
+            other => RequestError::Setting(other.to_string()),
         })?;
         for change in &updated.changed {
             tracing::info!(%peer, key = change.key, from = change.from, to = change.to, "setting changed");
@@ -28,10 +28,10 @@ pub(crate) fn update(names: &NameServer, conn: &Arc<Connection>, request: &Frame
     })
 }
 
-/// No setting, but this is where an operator of a name server looks: see [`crate::routes::Routes::taken_over`].
+/// A counter, not a setting; the list of settings is where operators of a name server look. See [`crate::routes::Routes::taken_over`].
 const TAKEN_OVER: &str = "apogeeBrokersTakenOver";
 
-pub(crate) fn all(names: &NameServer, request: &Frame) -> Result<Frame, Problem> {
+pub(crate) fn all(names: &NameServer, request: &Frame) -> Result<Frame, RequestError> {
     let taken_over = names.routes.read().taken_over();
     Ok(Frame::response_to(request).with_body(format!("{}{TAKEN_OVER}={taken_over}\n", names.settings.text())))
 }

@@ -1,4 +1,4 @@
-//! 105: the route of a topic. What every client asks every 30 s for every topic, so its answer is kept encoded.
+//! Route of a topic (105). Every client asks for each of its topics every 30 s, so encoded answers are cached.
 
 use std::borrow::Cow;
 
@@ -11,10 +11,10 @@ use protocol::{Frame, json, version};
 use super::broker::ZONE_NAME;
 use crate::NameServer;
 use crate::answer::send_body;
-use crate::embedded::Rewrite;
-use crate::encoded::RouteVariant;
-use crate::problem::Problem;
-use crate::routes::keep_zone;
+use crate::cache::RouteVariant;
+use crate::embedded::AddressRewrite;
+use crate::error::RequestError;
+use crate::routes::retain_zone;
 
 /// Ext field: the client wants only brokers of its zone.
 const ZONE_MODE: &str = "__ZONE_MODE";
@@ -28,21 +28,21 @@ pub(crate) fn by_topic(names: &NameServer, conn: &Connection, request: &Frame) {
         Ok(body) => {
             send_body(conn, request, body);
         }
-        Err(problem) => {
-            conn.send_frame(&problem.reply(request));
+        Err(error) => {
+            conn.send_frame(&error.reply(request));
         }
     }
 }
 
-fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes, Problem> {
+fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes, RequestError> {
     let header = RouteHeader::decode(&request.ext)?;
     let settings = names.settings.current();
     if !names.is_ready(&settings) {
-        return Err(Problem::NotReady);
+        return Err(RequestError::NotReady);
     }
-    let no_route = || Problem::no_route(header.topic);
-    let rewrite = Rewrite::new(names.local_broker.as_ref(), conn.local().ip());
-    // Before the routes, as the order of the locks is.
+    let no_route = || RequestError::no_route(header.topic);
+    let rewrite = AddressRewrite::new(names.local_broker.as_ref(), conn.local().ip());
+    // Before `routes` is locked: see the lock order in `NameServer`.
     let order = settings
         .order_message_enable
         .then(|| names.kv.value(ORDER_TOPIC_CONFIG, header.topic))
@@ -54,11 +54,11 @@ fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes,
         standard: request.version >= version::V4_9_4 || header.accept_standard_json_only.unwrap_or(false),
         acting_master: settings.support_acting_master,
         order,
-        seen: rewrite.as_ref().map(|rewrite| rewrite.seen().to_owned()),
+        shown: rewrite.as_ref().map(|rewrite| rewrite.shown().to_owned()),
     };
     let zone = zone(request);
     if zone.is_none()
-        && let Some(body) = names.encoded_routes.find(header.topic, &variant)
+        && let Some(body) = names.route_cache.get(header.topic, &variant)
     {
         return Ok(body);
     }
@@ -69,12 +69,12 @@ fn body(names: &NameServer, conn: &Connection, request: &Frame) -> Result<Bytes,
         route.broker_datas.iter_mut().for_each(|data| rewrite.broker(data));
     }
     if let Some(zone) = zone {
-        keep_zone(&mut route, &zone);
-        // Compat: a route of a zone is written in fastjson's own way, whatever the client's version.
+        retain_zone(&mut route, &zone);
+        // Compat: a route of a zone has unquoted keys for every client version.
         return Ok(json::write(&route).into());
     }
     let body = encode(&route, variant.standard);
-    names.encoded_routes.keep(header.topic, variant, body.clone());
+    names.route_cache.insert(header.topic, variant, body.clone());
     Ok(body)
 }
 
@@ -86,7 +86,7 @@ fn encode(route: &TopicRoute, standard: bool) -> Bytes {
     }
 }
 
-/// The zone to which the client wants to be held.
+/// The zone that the client wants brokers of, if it asks for one.
 fn zone(request: &Frame) -> Option<Cow<'_, str>> {
     let zone = request.ext.text(ZONE_NAME).filter(|zone| !zone.trim().is_empty())?;
     request.ext.bool(ZONE_MODE)?.then_some(Cow::Borrowed(zone))

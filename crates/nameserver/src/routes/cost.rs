@@ -1,24 +1,23 @@
-//! What entries of the tables cost, in bytes. Estimates from above, so that `apogeeMaxRouteBytes` bounds the memory of the process
-//! and not only a count of its entries.
+//! Memory of the tables' entries in bytes. The estimates are upper bounds, so that `apogeeMaxRouteBytes` limits the memory of the process.
 
 use protocol::route::QueueMapping;
 
-use super::{Live, Place};
+use super::{BrokerProcess, LiveBroker};
 
-/// A topic's part on one broker: the part itself, and the topic's place in the broker's own list.
-pub(super) const PART: usize = 96;
+/// The queues of a topic on one broker, with the topic's entry in the broker's own set.
+pub(super) const BROKER_QUEUES: usize = 96;
 
 pub(super) fn topic(name: &str) -> usize {
     192 + name.len()
 }
 
-/// Name, zone, cluster and what belongs to them.
+/// A broker name with its zone and cluster.
 pub(super) fn broker(name: &str) -> usize {
     1_024 + name.len()
 }
 
-pub(super) fn live(place: &Place, live: &Live) -> usize {
-    512 + place.cluster.len() + place.name.len() + place.address.len() + live.ha_address.len()
+pub(super) fn live(process: &BrokerProcess, live: &LiveBroker) -> usize {
+    512 + process.cluster.len() + process.name.len() + process.address.len() + live.ha_address.len()
 }
 
 pub(super) fn mapping(mapping: &QueueMapping) -> usize {

@@ -1,7 +1,7 @@
-//! Overviews: the clusters, the members of a broker name, lists of topics.
+//! Lists: clusters, members of a broker name, topics.
 //!
-//! Lists of topics are taken as shared names, in no order, so that the tables are not held while a hundred thousand names are sorted
-//! and written.
+//! Lists of topics are returned as shared names, unsorted, so that the tables are not locked while a hundred thousand names are sorted and
+//! encoded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use rustc_hash::FxHashSet;
 use serde::{Serialize, Serializer};
 
 use super::lookup::broker_data;
-use super::{Broker, Routes, Topic};
+use super::{BrokerGroup, Routes, Topic};
 use crate::java_order::{Table, ordered};
 
-/// Which topics of units are asked for.
+/// Selects topics by their unit flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Units {
     /// Unit topics (311).
     Unit,
     /// Topics with unit subscriptions (312).
     Subscribed,
-    /// Topics with unit subscriptions that are no unit topics themselves (313).
+    /// Topics with unit subscriptions that are not unit topics (313).
     OnlySubscribed,
 }
 
@@ -37,7 +37,7 @@ impl Units {
     }
 }
 
-/// Under which any overview stays right: it changes with every topic and every broker.
+/// Version of all lists: it changes with every topic and every broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListStamp {
     topics: u64,
@@ -53,13 +53,13 @@ pub struct Clusters {
 }
 
 impl Clusters {
-    /// The brokers, to change what is told of them.
+    /// The brokers, to replace addresses.
     pub fn brokers_mut(&mut self) -> impl Iterator<Item = &mut BrokerData> {
         self.broker_addr_table.0.iter_mut().map(|(_, data)| data)
     }
 }
 
-/// A JSON object with its members in this order.
+/// A JSON object with its members in the order of the list.
 #[derive(Debug)]
 struct Ordered<T>(Vec<(String, T)>);
 
@@ -70,7 +70,7 @@ impl<T: Serialize> Serialize for Ordered<T> {
 }
 
 impl Routes {
-    /// The stamp of all overviews.
+    /// The stamp of all lists.
     pub fn list_stamp(&self) -> ListStamp {
         ListStamp {
             topics: self.last_version,
@@ -95,7 +95,7 @@ impl Routes {
         }
     }
 
-    /// The brokers of one name; none if it is unknown. The cluster is the one asked for, as Apache answers.
+    /// The brokers of one name; none if it is unknown. Compat: the cluster is that of the request, as with Apache.
     pub fn member_group(&self, cluster: &str, broker_name: &str) -> MemberGroup {
         let addresses = self
             .brokers
@@ -116,7 +116,7 @@ impl Routes {
     /// Topics with queues on any broker of a cluster.
     pub fn topics_of_cluster(&self, cluster: &str) -> Vec<Arc<str>> {
         let names = self.clusters.get(cluster).into_iter().flat_map(BTreeMap::keys);
-        let mut brokers: Vec<&Broker> = names.filter_map(|name| self.brokers.get(name)).collect();
+        let mut brokers: Vec<&BrokerGroup> = names.filter_map(|name| self.brokers.get(name)).collect();
         match brokers.pop() {
             Some(only) if brokers.is_empty() => only.topics.iter().cloned().collect(),
             Some(last) => {
@@ -132,7 +132,12 @@ impl Routes {
 
     /// Topics by their unit flags on the first broker that has them.
     pub fn unit_topics(&self, units: Units) -> Vec<Arc<str>> {
-        let includes = |topic: &Topic| topic.parts.first().is_some_and(|part| units.includes(part.queues.sys_flag));
+        let includes = |topic: &Topic| {
+            topic
+                .brokers
+                .first()
+                .is_some_and(|on_broker| units.includes(on_broker.queues.sys_flag))
+        };
         self.topics
             .iter()
             .filter(|(_, topic)| includes(topic))
@@ -140,7 +145,8 @@ impl Routes {
             .collect()
     }
 
-    /// Names that are topics on every broker (clusters and brokers have one each), and the address of a broker that knows the others.
+    /// System topics that are the same on every broker (one for each cluster and broker name), and the address of a broker that has the
+    /// others.
     pub fn system_topics(&self) -> (Vec<Arc<str>>, Option<String>) {
         let names = self.clusters.iter().flat_map(|(cluster, brokers)| {
             let cluster: Arc<str> = (&**cluster).into();
@@ -148,6 +154,6 @@ impl Routes {
         });
         let brokers = ordered(self.brokers.iter().collect(), Table::Concurrent(128), |(name, _)| name);
         let any = brokers.iter().find_map(|(_, broker)| broker.members.values().next());
-        (names.collect(), any.map(|place| place.address.to_string()))
+        (names.collect(), any.map(|process| process.address.to_string()))
     }
 }

@@ -1,17 +1,17 @@
-//! The route of a topic, as a client is told it.
+//! The route of a topic, as clients get it.
 
 use std::collections::BTreeMap;
 
 use protocol::route::{BrokerData, MASTER_ID, QueueData, TopicRoute};
 use protocol::topic::perm;
 
-use super::{Broker, Routes};
+use super::{BrokerGroup, Routes};
 use crate::java_order::{Table, ordered};
 
-/// Topics of this prefix carry the coordination of a broker group: their route shows the brokers as they are.
+/// Prefix of topics that coordinate the brokers of one name: their route never shows a slave as master.
 const MEMBER_GROUP_PREFIX: &str = "rmq_sys_SYNC_BROKER_MEMBER_";
 
-/// Under which an encoded route stays right: it changes with the topic's queues and with any broker's addresses.
+/// Version of a route: it changes with the topic's queues and with the addresses of any broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     topic: u64,
@@ -34,18 +34,20 @@ impl Routes {
     pub fn route(&self, topic: &str, acting_master: bool) -> Option<TopicRoute> {
         let known = self.topics.get(topic)?;
         let mut route = TopicRoute::default();
-        for part in ordered(known.parts.iter().collect(), Table::Hash, |part| &part.broker) {
-            let Some(broker) = self.brokers.get(&part.broker) else { continue };
-            let perm = broker.permission.of(part);
+        for on_broker in ordered(known.brokers.iter().collect(), Table::Hash, |on_broker| &on_broker.broker) {
+            let Some(broker) = self.brokers.get(&on_broker.broker) else {
+                continue;
+            };
+            let perm = broker.permission.of(on_broker);
             route.queue_datas.push(QueueData {
-                broker_name: part.broker.to_string(),
+                broker_name: on_broker.broker.to_string(),
                 perm,
-                read_queue_nums: part.queues.read,
-                topic_sys_flag: part.queues.sys_flag,
-                write_queue_nums: part.queues.write,
+                read_queue_nums: on_broker.queues.read,
+                topic_sys_flag: on_broker.queues.sys_flag,
+                write_queue_nums: on_broker.queues.write,
             });
             self.add_filter_servers(broker, &mut route.filter_server_table);
-            let mut data = broker_data(&part.broker, broker);
+            let mut data = broker_data(&on_broker.broker, broker);
             if acting_master && !topic.starts_with(MEMBER_GROUP_PREFIX) && perm & perm::WRITE == 0 {
                 promote(&mut data);
             }
@@ -55,22 +57,26 @@ impl Routes {
         (!route.broker_datas.is_empty()).then_some(route)
     }
 
-    fn add_filter_servers(&self, broker: &Broker, table: &mut BTreeMap<String, Vec<String>>) {
+    fn add_filter_servers(&self, broker: &BrokerGroup, table: &mut BTreeMap<String, Vec<String>>) {
         if self.filter_servers.is_empty() {
             return;
         }
-        for place in broker.members.values() {
-            if let Some(servers) = self.filter_servers.get(place) {
-                table.insert(place.address.to_string(), servers.clone());
+        for process in broker.members.values() {
+            if let Some(servers) = self.filter_servers.get(process) {
+                table.insert(process.address.to_string(), servers.clone());
             }
         }
     }
 }
 
-/// What all answers say about the brokers of one name.
-pub(super) fn broker_data(name: &str, broker: &Broker) -> BrokerData {
+/// The brokers of one name, as in all answers.
+pub(super) fn broker_data(name: &str, broker: &BrokerGroup) -> BrokerData {
     BrokerData {
-        broker_addrs: broker.members.iter().map(|(id, place)| (*id, place.address.to_string())).collect(),
+        broker_addrs: broker
+            .members
+            .iter()
+            .map(|(id, process)| (*id, process.address.to_string()))
+            .collect(),
         broker_name: name.to_owned(),
         cluster: broker.cluster.to_string(),
         enable_acting_master: broker.acting_master,
@@ -78,7 +84,7 @@ pub(super) fn broker_data(name: &str, broker: &Broker) -> BrokerData {
     }
 }
 
-/// Without a master, the lowest slave acts as one.
+/// Shows the slave with the lowest id as master if there is none.
 fn promote(data: &mut BrokerData) {
     if data.enable_acting_master
         && !data.broker_addrs.contains_key(&MASTER_ID)
@@ -88,8 +94,8 @@ fn promote(data: &mut BrokerData) {
     }
 }
 
-/// Leaves only brokers of the client's zone, and those without a master: then nearness does not count.
-pub fn keep_zone(route: &mut TopicRoute, zone: &str) {
+/// Removes brokers of other zones from a route. Names without a master stay, whatever their zone.
+pub fn retain_zone(route: &mut TopicRoute, zone: &str) {
     let near = |data: &BrokerData| {
         let same = data.zone_name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(zone));
         same || !data.broker_addrs.contains_key(&MASTER_ID)

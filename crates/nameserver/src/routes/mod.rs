@@ -1,37 +1,36 @@
-//! Who is there and which queues they have: the state of a name server, without sockets and with `now` given.
+//! State of a name server: registered brokers and their queues. No sockets; the time `now` is an argument.
 //!
-//! Life of a broker: it registers with its topics (`register`), says that it lives (`touch`) or registers again every 30 s, and
-//! leaves (`depart.rs`) because it says so, because its connection closed, or because it was silent for longer than it promised.
+//! Life of a broker: it registers with its topics (`register`), sends heartbeats (`touch`) or registers again every 30 s, and is removed
+//! (`removal.rs`) when it unregisters, its connection closes, or its heartbeat timeout passes.
 //!
 //! ```text
 //! clusters     cluster      ─► broker names
-//! brokers      broker name  ─► places by broker id (`MASTER_ID` is the master), its topics, zone, acting master
-//! live         place        ─► last sign of life, promise, data version, connection, HA address
-//! connections  connection   ─► places that registered on it
+//! brokers      broker name  ─► processes by broker id (`MASTER_ID` is the master), topics, zone, acting master
+//! live         process      ─► last heartbeat, timeout, data version, connection, HA address
+//! connections  connection   ─► processes that registered over it
 //! topics       topic        ─► queues by broker name, static mappings by broker name
 //! ```
 //!
-//! A place is a cluster, a broker name and an address: one broker process. Whoever registers with the address of another under another
-//! name is another place, and takes nothing from it.
+//! A process is identified by cluster, broker name and address. A registration with the address of another process but another name is a
+//! different process and does not change the other one.
 //!
 //! Invariants (`Routes::check_invariants` asserts them in tests):
-//! - Every id of every name belongs to a live place, and a place has at most one id: a slave that became master leaves its old one. So the
-//!   bound on live places bounds names, ids and clusters, too.
-//! - A name without addresses, a cluster without names and a topic without queues do not exist.
-//! - `brokers[name].topics` and `topics[topic].queues` say the same, as do `live` and `connections`.
-//! - `bytes` is what the tables cost, by the sizes in `cost.rs`.
-//! - Only the master's word counts for a topic's queues; without a master that of the slave with the lowest id, unless it is too old to
-//!   know of acting masters.
-//! - `Stamp` of a topic's route changes whenever the route may have changed; encoded answers are kept under it.
+//! - Every id of every name belongs to a live process, and a process has at most one id: a slave that becomes master loses its old one. So
+//!   the limit on live processes limits names, ids and clusters, too.
+//! - There is no name without processes, no cluster without names, and no topic without queues.
+//! - `brokers[name].topics` and `topics[topic].brokers` agree, and so do `live` and `connections`.
+//! - `bytes` is the sum of the entries' sizes by `cost.rs`.
+//! - Only the master sets a topic's queues; without a master the slave with the lowest id does, unless it is too old to know acting masters.
+//! - The `Stamp` of a topic's route changes whenever the route may have changed; encoded answers are cached under it.
 //!
-//! Every name server keeps the whole table for itself; there is no replication and nothing of it is on disk.
+//! Name servers do not replicate, and none of this is on disk.
 
 mod cost;
-mod depart;
 mod lists;
 mod lookup;
 mod permission;
 mod register;
+mod removal;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -44,18 +43,18 @@ use protocol::route::QueueMapping;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use lists::{Clusters, ListStamp, Units};
-pub use lookup::{Stamp, keep_zone};
+pub use lookup::{Stamp, retain_zone};
 pub use register::{LeftOut, Master, MinIdChange, Refused, Registered, Registration};
 
-/// Silence after which a broker that promised nothing is gone, ms.
-pub const DEFAULT_PROMISE_MS: i64 = 120_000;
+/// Heartbeat timeout of brokers that do not set one, ms.
+pub const DEFAULT_HEARTBEAT_TIMEOUT_MS: i64 = 120_000;
 
-/// What one broker has of a topic.
+/// The queues of a topic on one broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queues {
-    /// Queues that consumers read.
+    /// Number of queues to read from.
     pub read: i32,
-    /// Queues that producers write to.
+    /// Number of queues to write to.
     pub write: i32,
     /// Bits of [`protocol::topic::perm`].
     pub perm: i32,
@@ -63,12 +62,12 @@ pub struct Queues {
     pub sys_flag: i32,
 }
 
-/// The most this state may hold; more is refused.
+/// Limits of the state; more is refused.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Broker processes (`apogeeMaxBrokers`).
     pub brokers: usize,
-    /// Broker processes that speak on one connection (`apogeeMaxBrokersPerConnection`).
+    /// Broker processes that register over one connection (`apogeeMaxBrokersPerConnection`).
     pub brokers_per_connection: usize,
     /// Topics (`apogeeMaxTopics`).
     pub topics: usize,
@@ -76,15 +75,15 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
-/// A broker process: its cluster, its name, and where it is.
+/// Identity of a broker process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Place {
+struct BrokerProcess {
     cluster: Box<str>,
     name: Arc<str>,
     address: Box<str>,
 }
 
-impl Place {
+impl BrokerProcess {
     fn new(cluster: &str, name: impl Into<Arc<str>>, address: &str) -> Self {
         Self {
             cluster: cluster.into(),
@@ -94,24 +93,24 @@ impl Place {
     }
 }
 
-/// The brokers of one name.
+/// The broker processes of one name.
 #[derive(Debug, Default)]
-struct Broker {
+struct BrokerGroup {
     cluster: Box<str>,
-    members: BTreeMap<i64, Arc<Place>>,
+    members: BTreeMap<i64, Arc<BrokerProcess>>,
     zone: Option<Box<str>>,
     acting_master: bool,
     /// Topics that have queues under this name.
     topics: FxHashSet<Arc<str>>,
-    /// What operators did to the permission to write, see `permission.rs`.
-    permission: permission::Changes,
-    /// When two processes were last reported to claim one id, ms.
-    reported_ms: Option<i64>,
+    /// Changes of the write permission by operators, see `permission.rs`.
+    permission: permission::WritePermChanges,
+    /// Time of the last warning that two processes use one id, ms.
+    warned_ms: Option<i64>,
 }
 
-impl Broker {
-    fn holds(&self, id: i64, place: &Place) -> bool {
-        self.members.get(&id).is_some_and(|known| **known == *place)
+impl BrokerGroup {
+    fn holds(&self, id: i64, process: &BrokerProcess) -> bool {
+        self.members.get(&id).is_some_and(|known| **known == *process)
     }
 
     fn lowest_id(&self) -> Option<i64> {
@@ -119,47 +118,47 @@ impl Broker {
     }
 }
 
-/// A broker process that gives signs of life.
+/// State of a registered process.
 #[derive(Debug)]
-struct Live {
-    /// The id under which it registered; another process may have taken it since.
+struct LiveBroker {
+    /// The id with which it registered; another process may have taken it since.
     broker_id: i64,
-    last_ms: i64,
-    promise_ms: i64,
+    last_heartbeat_ms: i64,
+    heartbeat_timeout_ms: i64,
     version: DataVersion,
-    /// False: topics were left out of its last registration, so it has to register again.
+    /// Whether its last registration was taken completely. If not, it has to register again.
     complete: bool,
     connection: u64,
     ha_address: Box<str>,
 }
 
-impl Live {
-    fn is_silent(&self, now_ms: i64) -> bool {
-        self.last_ms.saturating_add(self.promise_ms) < now_ms
+impl LiveBroker {
+    fn is_expired(&self, now_ms: i64) -> bool {
+        self.last_heartbeat_ms.saturating_add(self.heartbeat_timeout_ms) < now_ms
     }
 }
 
-/// What the brokers of one name have of a topic.
+/// The queues of a topic on the brokers of one name.
 #[derive(Debug)]
-struct Part {
+struct BrokerQueues {
     broker: Arc<str>,
     queues: Queues,
-    /// Version at which `queues` was set: older than a change of the broker's permission, and that change applies.
+    /// Version at which `queues` was set. A later change of the broker's write permission applies to it.
     set_at: u64,
 }
 
 #[derive(Debug, Default)]
 struct Topic {
-    /// In order of broker names. Usually one to a few, but the system's topics are on every broker.
-    parts: Vec<Part>,
-    /// Of static topics, by broker name.
+    /// Sorted by broker name. Usually one to a few, but system topics are on every broker.
+    brokers: Vec<BrokerQueues>,
+    /// Mappings of a static topic by broker name.
     mappings: BTreeMap<String, QueueMapping>,
     version: u64,
 }
 
 impl Topic {
     fn position(&self, broker_name: &str) -> Result<usize, usize> {
-        self.parts.binary_search_by(|part| (*part.broker).cmp(broker_name))
+        self.brokers.binary_search_by(|on_broker| (*on_broker.broker).cmp(broker_name))
     }
 
     fn has(&self, broker_name: &str) -> bool {
@@ -167,33 +166,33 @@ impl Topic {
     }
 }
 
-/// The state. See the module.
+/// The state, see the module.
 #[derive(Debug)]
 pub struct Routes {
     topics: FxHashMap<Arc<str>, Topic>,
-    brokers: BTreeMap<Arc<str>, Broker>,
-    /// Broker names with how many places of the cluster they have.
+    brokers: BTreeMap<Arc<str>, BrokerGroup>,
+    /// Broker names by cluster, each with its number of processes there.
     clusters: BTreeMap<Box<str>, BTreeMap<Arc<str>, usize>>,
-    live: FxHashMap<Arc<Place>, Live>,
-    connections: FxHashMap<u64, Vec<Arc<Place>>>,
-    filter_servers: FxHashMap<Arc<Place>, Vec<String>>,
+    live: FxHashMap<Arc<BrokerProcess>, LiveBroker>,
+    connections: FxHashMap<u64, Vec<Arc<BrokerProcess>>>,
+    filter_servers: FxHashMap<Arc<BrokerProcess>, Vec<String>>,
     bounds: Bounds,
     bytes: usize,
-    /// Grows with every change of what a route says about brokers.
+    /// Incremented with every change of what routes say about brokers.
     brokers_version: u64,
-    /// Source of topic versions; grows with every change of a topic.
+    /// Source of topic versions, incremented with every change of a topic.
     last_version: u64,
-    /// How often an address took a broker's name and id from another one that is alive.
+    /// Number of registrations that took a name and id from a live process with another address.
     taken_over: u64,
 }
 
 impl Routes {
-    /// How often an address took a broker's name and id from another one that is alive: two brokers are configured alike.
+    /// Number of registrations that took a name and id from a live process with another address: two brokers have the same configuration.
     pub fn taken_over(&self) -> u64 {
         self.taken_over
     }
 
-    /// Nobody is there.
+    /// Without brokers.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             topics: FxHashMap::default(),
@@ -210,26 +209,26 @@ impl Routes {
         }
     }
 
-    /// Broker processes registered now.
+    /// Number of registered broker processes.
     pub fn live_brokers(&self) -> usize {
         self.live.len()
     }
 
-    /// What the tables cost, in bytes: an estimate from above of the memory they take.
+    /// Memory of the tables in bytes, an upper bound.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The data version under which a broker last registered; `None` if it is unknown, or if topics were left out of that registration.
+    /// Data version of a broker's last registration; `None` if the broker is unknown or topics of that registration were left out.
     pub fn data_version(&self, cluster: &str, broker_name: &str, address: &str) -> Option<DataVersion> {
-        let live = self.live.get(&Place::new(cluster, broker_name, address))?;
+        let live = self.live.get(&BrokerProcess::new(cluster, broker_name, address))?;
         live.complete.then_some(live.version)
     }
 
-    /// A registered broker gave a sign of life.
+    /// Records a heartbeat of a registered broker.
     pub fn touch(&mut self, cluster: &str, broker_name: &str, address: &str, now_ms: i64) {
-        if let Some(live) = self.live.get_mut(&Place::new(cluster, broker_name, address)) {
-            live.last_ms = now_ms;
+        if let Some(live) = self.live.get_mut(&BrokerProcess::new(cluster, broker_name, address)) {
+            live.last_heartbeat_ms = now_ms;
         }
     }
 }

@@ -1,34 +1,34 @@
-//! The permission to write of all topics of a broker at once, in constant time: operators take it before maintenance (205) and give it
-//! back (327), and a name server takes it from a name that lost its master.
+//! Write permission of all topics of a broker, changed in constant time: operators wipe it before maintenance (205) and add it afterwards
+//! (327), and the name server wipes it when a name loses its master.
 //!
-//! A broker may have a hundred thousand topics, so no topic is touched: the change is kept with its version, and applies to every
-//! part of a topic that was set before it. What a broker registers afterwards stands as it says.
+//! A broker may have a hundred thousand topics, so topics are not changed. The change is stored with its version and applies to all queues
+//! that were set before it. Queues that the broker registers afterwards have the permission of that registration.
 
 use protocol::topic::perm;
 
-use super::{Part, Routes};
+use super::{BrokerQueues, Routes};
 
-/// When the permission to write was last taken and last given, as versions; 0: never.
+/// Versions of the last changes; 0: never.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Changes {
-    taken_at: u64,
-    given_at: u64,
-    /// When the broker last set a part of a topic.
+pub(super) struct WritePermChanges {
+    wiped_at: u64,
+    added_at: u64,
+    /// When the broker last set the queues of a topic.
     set_at: u64,
 }
 
-impl Changes {
+impl WritePermChanges {
     pub(super) fn set(&mut self, version: u64) {
         self.set_at = version;
     }
 
-    /// The permission a part has after the changes that came later than it.
-    pub(super) fn of(&self, part: &Part) -> i32 {
-        let mut perm = part.queues.perm;
-        if part.set_at < self.given_at {
+    /// The permission of queues after later changes.
+    pub(super) fn of(&self, on_broker: &BrokerQueues) -> i32 {
+        let mut perm = on_broker.queues.perm;
+        if on_broker.set_at < self.added_at {
             perm = perm::READ | perm::WRITE;
         }
-        if part.set_at < self.taken_at && self.given_at < self.taken_at {
+        if on_broker.set_at < self.wiped_at && self.added_at < self.wiped_at {
             perm &= !perm::WRITE;
         }
         perm
@@ -36,30 +36,30 @@ impl Changes {
 }
 
 impl Routes {
-    /// Takes the permission to write from all topics of a broker name. How many topics it has.
+    /// Removes the write permission from all topics of a broker name. Returns the number of its topics.
     pub fn wipe_write_perm(&mut self, broker_name: &str) -> i32 {
         self.change_permission(broker_name, |changes, version| {
-            let new = changes.taken_at <= changes.given_at.max(changes.set_at);
+            let new = changes.wiped_at <= changes.added_at.max(changes.set_at);
             if new {
-                changes.taken_at = version;
+                changes.wiped_at = version;
             }
             new
         })
     }
 
-    /// Gives all topics of a broker name the permissions to read and write. How many topics it has.
+    /// Gives all topics of a broker name read and write permission. Returns the number of its topics.
     pub fn add_write_perm(&mut self, broker_name: &str) -> i32 {
         self.change_permission(broker_name, |changes, version| {
-            let new = changes.given_at <= changes.taken_at.max(changes.set_at);
+            let new = changes.added_at <= changes.wiped_at.max(changes.set_at);
             if new {
-                changes.given_at = version;
+                changes.added_at = version;
             }
             new
         })
     }
 
-    /// `change` says whether anything is different now.
-    fn change_permission(&mut self, broker_name: &str, change: impl FnOnce(&mut Changes, u64) -> bool) -> i32 {
+    /// `change` returns whether anything differs.
+    fn change_permission(&mut self, broker_name: &str, change: impl FnOnce(&mut WritePermChanges, u64) -> bool) -> i32 {
         let version = self.last_version + 1;
         let Some(broker) = self.brokers.get_mut(broker_name) else {
             return 0;

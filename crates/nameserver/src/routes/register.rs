@@ -1,4 +1,4 @@
-//! A broker registers: first, again every 30 s, after a change of role, or with some of its topics.
+//! Registration of brokers: the first one, every 30 s, after a change of role, or with some of the topics.
 
 use std::sync::Arc;
 
@@ -8,20 +8,19 @@ use protocol::route::{MASTER_ID, QueueMapping};
 use protocol::topic::perm;
 use rustc_hash::FxHashSet;
 
-use super::depart::Reduced;
-use super::{Broker, DEFAULT_PROMISE_MS, Live, Place, Queues, Routes, cost};
+use super::{BrokerGroup, BrokerProcess, DEFAULT_HEARTBEAT_TIMEOUT_MS, LiveBroker, Queues, Routes, cost};
 
-/// Most brokers that are told of a new lowest id. Names have a handful.
-const MAX_TOLD: usize = 64;
-/// Time between two reports that two processes claim one id of a broker name, ms.
-const REPORT_AGAIN_MS: i64 = 600_000;
+/// Maximum number of brokers that are notified of a new lowest id. Names have a few.
+const MAX_RECIPIENTS: usize = 64;
+/// Time between two warnings that two processes use one id of a broker name, ms.
+const WARN_INTERVAL_MS: i64 = 600_000;
 
-/// What a broker says about itself.
+/// A broker's registration.
 #[derive(Debug, Clone, Default)]
 pub struct Registration<'a> {
-    /// Its cluster.
+    /// Cluster.
     pub cluster: &'a str,
-    /// Name that it shares with its master or slaves.
+    /// Name, shared with its master or slaves.
     pub broker_name: &'a str,
     /// 0 for the master.
     pub broker_id: i64,
@@ -31,24 +30,24 @@ pub struct Registration<'a> {
     pub ha_address: &'a str,
     /// Zone, if it has one.
     pub zone: Option<&'a str>,
-    /// Silence after which it wants to be taken for gone; `None`: [`DEFAULT_PROMISE_MS`].
-    pub promise_ms: Option<i64>,
-    /// Whether its slave may act as master. `None`: a broker too old to know of that.
+    /// Time without heartbeat after which it is removed, ms; `None`: [`DEFAULT_HEARTBEAT_TIMEOUT_MS`].
+    pub heartbeat_timeout_ms: Option<i64>,
+    /// Whether a slave may act as master. `None`: a broker too old for that.
     pub acting_master: Option<bool>,
-    /// All its topics, or some of them.
+    /// All topics or some of them.
     pub topics: Vec<(&'a str, Queues)>,
     /// Version of its topics.
     pub version: DataVersion,
     /// Mappings of static topics.
     pub mappings: Vec<(&'a str, &'a QueueMapping)>,
-    /// Filter servers; `None` says nothing about them.
+    /// Filter servers; `None` leaves them unchanged.
     pub filter_servers: Option<&'a [String]>,
-    /// Connection on which it speaks.
+    /// Connection of the registration.
     pub connection: u64,
-    /// Topics that it does not name are removed (`deleteTopicWithBrokerRegistration`).
+    /// Whether topics that are not in `topics` are removed (`deleteTopicWithBrokerRegistration`).
     pub complete: bool,
-    /// Topics of it that are not in `topics`, because their names cannot be kept. With any, the broker has to register again.
-    pub unsound: usize,
+    /// Number of topics that are not in `topics` because their names are invalid. If there are any, the broker has to register again.
+    pub invalid: usize,
 }
 
 /// The master of a slave that registered.
@@ -60,128 +59,131 @@ pub struct Master {
     pub ha_address: String,
 }
 
-/// A broker with a lower id came, or the one with the lowest went: the others of its name may want to know.
+/// A change of the lowest broker id of a name, of which its brokers are notified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MinIdChange {
     /// Name the brokers share.
     pub broker_name: String,
-    /// Lowest id now.
+    /// The new lowest id.
     pub min_id: i64,
     /// Address of that broker.
     pub min_address: String,
-    /// Who went, if someone did.
+    /// Address of the removed broker, if one was.
     pub offline_address: Option<String>,
-    /// HA address of who came, if someone did.
+    /// HA address of the new broker, if there is one.
     pub ha_address: Option<String>,
-    /// Whom to tell.
-    pub tell: Vec<String>,
+    /// Addresses of the brokers to notify.
+    pub recipients: Vec<String>,
 }
 
-/// Topics that were not taken though the rest of the registration was.
+/// Topics that were not registered although the rest of the registration was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no room for {topics} of the topics: {why}")]
+#[error("{topics} of the topics were not registered: {why}")]
 pub struct LeftOut {
-    /// How many.
+    /// Number of topics.
     pub topics: usize,
-    /// Why the first of them was not.
+    /// Why the first of them was refused.
     pub why: Refused,
 }
 
-/// What the broker is told.
+/// Result of a registration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Registered {
-    /// Its master, if it is a slave and the master is there.
+    /// The master of a slave, if registered.
     pub master: Option<Master>,
-    /// Another broker of the same name and id is there with a newer state version: nothing was registered. Compat: such a broker is
-    /// answered as if all were well, it finds out from the controller.
+    /// Whether another broker has the same name and id with a newer state version; nothing was registered then. Compat: such a broker gets
+    /// an answer of success, and learns of it from the controller.
     pub stale: bool,
-    /// Topics for which there was no room. What was registered before stays, and the broker counts as alive.
+    /// Topics over a limit. Topics registered before stay, and the broker is registered.
     pub left_out: Option<LeftOut>,
-    /// Others to tell.
+    /// A new lowest id, if the registration changed it: the broker has a lower one than the others, or it is stale and had the lowest.
     pub min_id_change: Option<MinIdChange>,
 }
 
-/// Nothing was registered.
+/// Why nothing was registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A single topic from a broker that has not registered as a whole. The broker tries again with all.
+    /// One topic of a broker that has not registered yet. The broker then registers all topics.
     #[error("register broker failed")]
     SingleTopicFirst,
-    /// As many brokers as allowed are registered.
-    #[error("the name server has {0} brokers already and takes no more, see apogeeMaxBrokers")]
+    /// `apogeeMaxBrokers` is reached.
+    #[error("the name server has {0} brokers and accepts no more; raise apogeeMaxBrokers")]
     TooManyBrokers(usize),
-    /// As many brokers as allowed speak on this connection.
-    #[error("{0} brokers registered on this connection already and no more are taken, see apogeeMaxBrokersPerConnection")]
+    /// `apogeeMaxBrokersPerConnection` is reached.
+    #[error(
+        "{0} brokers have registered over this connection and no more are accepted; use another connection, or raise apogeeMaxBrokersPerConnection"
+    )]
     TooManyOnConnection(usize),
-    /// The topics would be more than allowed.
-    #[error("the name server has {0} topics already and takes no more, see apogeeMaxTopics")]
+    /// `apogeeMaxTopics` is reached.
+    #[error("the name server has {0} topics and accepts no more; delete some, or raise apogeeMaxTopics")]
     TooManyTopics(usize),
-    /// The tables would be larger than allowed.
-    #[error("the tables of the name server have {0} bytes already and take no more, see apogeeMaxRouteBytes")]
+    /// `apogeeMaxRouteBytes` is reached.
+    #[error("the tables of the name server may have {0} bytes and are full; delete topics, or raise apogeeMaxRouteBytes")]
     TooManyBytes(usize),
 }
 
-impl Broker {
-    /// Addresses of its processes, for a notice to them.
-    pub(super) fn told(&self, whom: impl Fn(i64) -> bool) -> Vec<String> {
-        let members = self.members.iter().filter(|(id, _)| whom(**id));
-        members.take(MAX_TOLD).map(|(_, place)| place.address.to_string()).collect()
+impl BrokerGroup {
+    /// Addresses of its processes, for a notification.
+    pub(super) fn addresses(&self, of: impl Fn(i64) -> bool) -> Vec<String> {
+        let members = self.members.iter().filter(|(id, _)| of(**id));
+        members
+            .take(MAX_RECIPIENTS)
+            .map(|(_, process)| process.address.to_string())
+            .collect()
     }
 }
 
 impl Routes {
-    /// Takes a broker's word.
+    /// Registers a broker.
     ///
     /// # Errors
-    /// [`Refused`]; nothing has changed.
+    /// [`Refused`] over a limit, or for a single topic of an unknown broker; nothing has changed.
     pub fn register(&mut self, new: &Registration<'_>, now_ms: i64) -> Result<Registered, Refused> {
         let name = self.name(new.broker_name).unwrap_or_else(|| new.broker_name.into());
-        let place = Arc::new(Place::new(new.cluster, name, new.address));
-        self.check_bounds(new, &place)?;
+        let process = Arc::new(BrokerProcess::new(new.cluster, name, new.address));
+        self.check_bounds(new, &process)?;
         let known = self.brokers.get(new.broker_name);
         let known_id = known.is_some_and(|broker| broker.members.contains_key(&new.broker_id));
-        let is_stale = self.is_stale(new, &place);
+        let is_stale = self.is_stale(new, &process);
         if !is_stale && !known_id && new.topics.len() == 1 {
             return Err(Refused::SingleTopicFirst);
         }
-        let min_before = known.and_then(Broker::lowest_id).unwrap_or(MASTER_ID);
+        let min_before = known.and_then(BrokerGroup::lowest_id).unwrap_or(MASTER_ID);
         if is_stale {
-            // A process whose word does not count is not alive, whatever its id was.
-            let mut reduced = Reduced::new();
-            self.leave(&place, &mut reduced);
-            self.after_departures(&reduced);
+            // A stale process is not registered, whatever id it had.
             return Ok(Registered {
                 stale: true,
+                min_id_change: self.remove_processes(&[process]).pop(),
                 ..Registered::default()
             });
         }
-        self.place_broker(new, &place, now_ms);
+        self.set_member(new, &process, now_ms);
         let first = !known_id;
-        let left_out = if self.speaks_for_topics(new) {
-            self.take_topics(new, &place, first)
+        let left_out = if self.owns_topics(new) {
+            self.register_topics(new, &process, first)
         } else {
             None
         };
-        self.set_live(new, &place, now_ms, left_out.is_none() && new.unsound == 0);
+        self.set_live(new, &process, now_ms, left_out.is_none() && new.invalid == 0);
         if let Some(servers) = new.filter_servers {
-            self.set_filter_servers(&place, servers);
+            self.set_filter_servers(&process, servers);
         }
         Ok(Registered {
             master: self.master_of(new),
             stale: false,
             left_out,
-            min_id_change: (new.broker_id < min_before).then(|| self.newcomer(new)).flatten(),
+            min_id_change: (new.broker_id < min_before).then(|| self.new_lowest_id(new)).flatten(),
         })
     }
 
-    fn check_bounds(&self, new: &Registration<'_>, place: &Place) -> Result<(), Refused> {
-        let known = self.live.get(place);
+    fn check_bounds(&self, new: &Registration<'_>, process: &BrokerProcess) -> Result<(), Refused> {
+        let known = self.live.get(process);
         if known.is_none() && self.live.len() >= self.bounds.brokers {
             return Err(Refused::TooManyBrokers(self.bounds.brokers));
         }
-        let speaks_here = known.is_some_and(|live| live.connection == new.connection);
+        let is_known_here = known.is_some_and(|live| live.connection == new.connection);
         let here = self.connections.get(&new.connection).map_or(0, Vec::len);
-        if !speaks_here && here >= self.bounds.brokers_per_connection {
+        if !is_known_here && here >= self.bounds.brokers_per_connection {
             return Err(Refused::TooManyOnConnection(self.bounds.brokers_per_connection));
         }
         if known.is_none() && self.bytes >= self.bounds.bytes {
@@ -190,13 +192,13 @@ impl Routes {
         Ok(())
     }
 
-    /// Another process holds this id with a newer state version.
-    fn is_stale(&self, new: &Registration<'_>, place: &Place) -> bool {
+    /// Whether another process has this id with a newer state version.
+    fn is_stale(&self, new: &Registration<'_>, process: &BrokerProcess) -> bool {
         static GATE: Gate = Gate::new();
         let broker = self.brokers.get(new.broker_name);
         let Some(holder) = broker
             .and_then(|broker| broker.members.get(&new.broker_id))
-            .filter(|holder| ***holder != *place)
+            .filter(|holder| ***holder != *process)
         else {
             return false;
         };
@@ -211,23 +213,23 @@ impl Routes {
         stale
     }
 
-    /// Enters the broker's name, id and address.
-    fn place_broker(&mut self, new: &Registration<'_>, place: &Arc<Place>, now_ms: i64) {
-        let name = Arc::clone(&place.name);
+    /// Sets the process as the member with its id.
+    fn set_member(&mut self, new: &Registration<'_>, process: &Arc<BrokerProcess>, now_ms: i64) {
+        let name = Arc::clone(&process.name);
         if !self.brokers.contains_key(&name) {
             self.bytes += cost::broker(&name);
-            self.brokers.insert(Arc::clone(&name), Broker::default());
+            self.brokers.insert(Arc::clone(&name), BrokerGroup::default());
         }
         // One process has one id.
-        if let Some(before) = self.live.get(place).map(|live| live.broker_id).filter(|id| *id != new.broker_id)
-            && self.brokers.get(&name).is_some_and(|broker| broker.holds(before, place))
+        if let Some(before) = self.live.get(process).map(|live| live.broker_id).filter(|id| *id != new.broker_id)
+            && self.brokers.get(&name).is_some_and(|broker| broker.holds(before, process))
         {
             self.remove_member(&name, before);
         }
-        if self.brokers.get(&name).is_some_and(|broker| !broker.holds(new.broker_id, place)) {
-            self.report_other_holder(&name, new, now_ms);
+        if self.brokers.get(&name).is_some_and(|broker| !broker.holds(new.broker_id, process)) {
+            self.warn_of_duplicate_id(&name, new, now_ms);
             self.remove_member(&name, new.broker_id);
-            self.add_member(&name, new.broker_id, place);
+            self.add_member(&name, new.broker_id, process);
             tracing::info!(
                 cluster = new.cluster,
                 broker = new.broker_name,
@@ -249,25 +251,25 @@ impl Routes {
         }
     }
 
-    fn add_member(&mut self, name: &Arc<str>, id: i64, place: &Arc<Place>) {
+    fn add_member(&mut self, name: &Arc<str>, id: i64, process: &Arc<BrokerProcess>) {
         let Some(broker) = self.brokers.get_mut(name) else { return };
         if broker.members.is_empty() {
-            broker.cluster = place.cluster.clone();
+            broker.cluster = process.cluster.clone();
         }
-        broker.members.insert(id, Arc::clone(place));
+        broker.members.insert(id, Arc::clone(process));
         self.brokers_version += 1;
-        let names = self.clusters.entry(place.cluster.clone()).or_default();
+        let names = self.clusters.entry(process.cluster.clone()).or_default();
         *names.entry(Arc::clone(name)).or_default() += 1;
     }
 
-    /// Two processes with one name and id take the routes from each other with every registration: an operator has to know.
-    fn report_other_holder(&mut self, name: &Arc<str>, new: &Registration<'_>, now_ms: i64) {
+    /// Warns that two live processes use one name and id: each registration takes the route from the other process.
+    fn warn_of_duplicate_id(&mut self, name: &Arc<str>, new: &Registration<'_>, now_ms: i64) {
         let Some(broker) = self.brokers.get_mut(name) else { return };
         let Some(holder) = broker.members.get(&new.broker_id).filter(|holder| self.live.contains_key(*holder)) else {
             return;
         };
         self.taken_over += 1;
-        if broker.reported_ms.is_some_and(|then| now_ms.saturating_sub(then) < REPORT_AGAIN_MS) {
+        if broker.warned_ms.is_some_and(|then| now_ms.saturating_sub(then) < WARN_INTERVAL_MS) {
             return;
         }
         tracing::warn!(
@@ -276,27 +278,27 @@ impl Routes {
             before = %holder.address,
             now = new.address,
             times = self.taken_over,
-            "a broker registers with a name and id under which another address is alive; give each broker a name or an id of its own"
+            "a broker registers with the name and id of a live broker at another address; configure a different brokerName or brokerId"
         );
-        broker.reported_ms = Some(now_ms);
+        broker.warned_ms = Some(now_ms);
     }
 
-    /// A master speaks for its topics; without one the slave with the lowest id does, if it knows of acting masters.
-    fn speaks_for_topics(&self, new: &Registration<'_>) -> bool {
+    /// Whether the broker sets the queues of its topics: a master does; without one the slave with the lowest id, if it knows acting masters.
+    fn owns_topics(&self, new: &Registration<'_>) -> bool {
         new.broker_id == MASTER_ID || self.is_prime_slave(new)
     }
 
     fn is_prime_slave(&self, new: &Registration<'_>) -> bool {
-        let lowest = self.brokers.get(new.broker_name).and_then(Broker::lowest_id);
+        let lowest = self.brokers.get(new.broker_name).and_then(BrokerGroup::lowest_id);
         new.acting_master.is_some() && new.broker_id != MASTER_ID && lowest == Some(new.broker_id)
     }
 
-    fn take_topics(&mut self, new: &Registration<'_>, place: &Place, first: bool) -> Option<LeftOut> {
-        let name = &place.name;
+    fn register_topics(&mut self, new: &Registration<'_>, process: &BrokerProcess, first: bool) -> Option<LeftOut> {
+        let name = &process.name;
         if new.complete && new.mappings.is_empty() {
-            self.drop_unnamed(new, name);
+            self.remove_missing_topics(new, name);
         }
-        let known = self.live.get(place);
+        let known = self.live.get(process);
         let changed = first || known.is_none_or(|live| !live.complete || live.version != new.version);
         let read_only = new.acting_master == Some(true) && self.is_prime_slave(new);
         let mut left_out: Option<LeftOut> = None;
@@ -310,7 +312,7 @@ impl Routes {
             }
         }
         for (topic, mapping) in &new.mappings {
-            // Also where nothing changed: a mapping goes with its topic when that is deleted here, and comes back with it.
+            // Also with an unchanged version: a mapping is deleted with its topic, and registered again with it.
             let known = self.topics.get(*topic).and_then(|known| known.mappings.get(&mapping.bname));
             if (changed || known.is_none())
                 && let Err(why) = self.set_mapping(topic, mapping)
@@ -321,48 +323,52 @@ impl Routes {
         left_out
     }
 
-    fn drop_unnamed(&mut self, new: &Registration<'_>, name: &Arc<str>) {
-        let named: FxHashSet<&str> = new.topics.iter().map(|(topic, _)| *topic).collect();
+    fn remove_missing_topics(&mut self, new: &Registration<'_>, name: &Arc<str>) {
+        let registered: FxHashSet<&str> = new.topics.iter().map(|(topic, _)| *topic).collect();
         let Some(broker) = self.brokers.get(name) else { return };
-        let unnamed = broker.topics.iter().filter(|topic| !named.contains(&***topic));
-        let gone: Vec<Arc<str>> = unnamed.cloned().collect();
+        let missing = broker.topics.iter().filter(|topic| !registered.contains(&***topic));
+        let gone: Vec<Arc<str>> = missing.cloned().collect();
         for topic in gone {
             self.remove_queues(&topic, name);
-            tracing::info!(topic = &*topic, broker = &**name, "topic removed: its broker no longer names it");
+            tracing::info!(
+                topic = &*topic,
+                broker = &**name,
+                "topic removed: the registration of its broker no longer has it"
+            );
         }
     }
 
-    fn set_live(&mut self, new: &Registration<'_>, place: &Arc<Place>, now_ms: i64, complete: bool) {
-        let live = Live {
+    fn set_live(&mut self, new: &Registration<'_>, process: &Arc<BrokerProcess>, now_ms: i64, complete: bool) {
+        let live = LiveBroker {
             broker_id: new.broker_id,
-            last_ms: now_ms,
-            promise_ms: new.promise_ms.unwrap_or(DEFAULT_PROMISE_MS),
+            last_heartbeat_ms: now_ms,
+            heartbeat_timeout_ms: new.heartbeat_timeout_ms.unwrap_or(DEFAULT_HEARTBEAT_TIMEOUT_MS),
             version: new.version,
             complete,
             connection: new.connection,
             ha_address: new.ha_address.into(),
         };
-        self.bytes += cost::live(place, &live);
-        let before = self.live.insert(Arc::clone(place), live);
+        self.bytes += cost::live(process, &live);
+        let before = self.live.insert(Arc::clone(process), live);
         if let Some(before) = &before {
-            self.bytes -= cost::live(place, before);
+            self.bytes -= cost::live(process, before);
             if before.connection == new.connection {
                 return;
             }
-            self.forget_connection(before.connection, place);
+            self.forget_connection(before.connection, process);
         }
-        self.connections.entry(new.connection).or_default().push(Arc::clone(place));
+        self.connections.entry(new.connection).or_default().push(Arc::clone(process));
     }
 
-    /// Replaces the filter servers of a place by these; there is no room for them where there is none for a topic.
-    pub(super) fn set_filter_servers(&mut self, place: &Arc<Place>, servers: &[String]) {
-        let before = self.filter_servers.remove(place);
+    /// Replaces the filter servers of a process. They are dropped if `apogeeMaxRouteBytes` is reached.
+    pub(super) fn set_filter_servers(&mut self, process: &Arc<BrokerProcess>, servers: &[String]) {
+        let before = self.filter_servers.remove(process);
         self.bytes -= before.as_deref().map_or(0, cost::filter_servers);
         self.brokers_version += u64::from(before.as_deref().unwrap_or_default() != servers);
         let cost = cost::filter_servers(servers);
         if !servers.is_empty() && self.bytes + cost <= self.bounds.bytes {
             self.bytes += cost;
-            self.filter_servers.insert(Arc::clone(place), servers.to_vec());
+            self.filter_servers.insert(Arc::clone(process), servers.to_vec());
         }
     }
 
@@ -370,16 +376,16 @@ impl Routes {
         if new.broker_id == MASTER_ID {
             return None;
         }
-        let place = self.brokers.get(new.broker_name)?.members.get(&MASTER_ID)?;
-        let live = self.live.get(place)?;
+        let process = self.brokers.get(new.broker_name)?.members.get(&MASTER_ID)?;
+        let live = self.live.get(process)?;
         Some(Master {
-            address: place.address.to_string(),
+            address: process.address.to_string(),
             ha_address: live.ha_address.to_string(),
         })
     }
 
-    /// Those who were there are told of the newcomer, who now has the lowest id.
-    fn newcomer(&self, new: &Registration<'_>) -> Option<MinIdChange> {
+    /// The notification that this broker has the lowest id now. If it is alone, it gets one itself, as with Apache.
+    fn new_lowest_id(&self, new: &Registration<'_>) -> Option<MinIdChange> {
         let broker = self.brokers.get(new.broker_name)?;
         let alone = broker.members.len() == 1;
         Some(MinIdChange {
@@ -388,7 +394,7 @@ impl Routes {
             min_address: new.address.to_owned(),
             offline_address: None,
             ha_address: Some(new.ha_address.to_owned()),
-            tell: broker.told(|id| alone || id != new.broker_id),
+            recipients: broker.addresses(|id| alone || id != new.broker_id),
         })
     }
 }

@@ -107,7 +107,7 @@ fn a_registered_topic_has_a_route_and_others_have_none() {
 }
 
 #[test]
-fn a_slave_is_told_its_master_and_does_not_speak_for_topics() {
+fn a_slave_gets_its_master_and_does_not_set_topics() {
     let mut routes = routes();
     assert_eq!(routes.register(&slave(1, "a:1"), 0).unwrap().master, None);
     routes.register(&master(), 0).unwrap();
@@ -137,7 +137,7 @@ fn an_unchanged_version_changes_nothing_but_adds_what_is_missing() {
     again.topics = vec![("orders", queues(8)), ("other", queues(2)), ("new", queues(1))];
     routes.register(&again, 5).unwrap();
     assert_eq!(perm_of(&routes, "orders"), perm::READ);
-    assert_eq!(routes.stamp("orders"), stamp, "nothing that a route shows has changed");
+    assert_eq!(routes.stamp("orders"), stamp, "the route is the same");
     assert!(routes.route("new", false).is_some());
     again.version = version(2);
     routes.register(&again, 10).unwrap();
@@ -146,7 +146,7 @@ fn an_unchanged_version_changes_nothing_but_adds_what_is_missing() {
 }
 
 #[test]
-fn topics_no_longer_named_go_only_if_registrations_are_complete() {
+fn missing_topics_are_removed_only_if_registrations_are_complete() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
     let mut fewer = master();
@@ -173,7 +173,7 @@ fn a_single_topic_is_refused_before_the_whole() {
 }
 
 #[test]
-fn a_slave_that_became_master_leaves_its_old_id() {
+fn a_slave_that_became_master_loses_its_old_id() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
     routes.register(&slave(1, "a:1"), 0).unwrap();
@@ -203,6 +203,34 @@ fn an_older_state_version_does_not_take_an_id_away() {
 }
 
 #[test]
+fn a_stale_broker_that_had_the_lowest_id_is_reported_to_the_others() {
+    let mut routes = routes();
+    routes.register(&slave(1, "a:1"), 0).unwrap();
+    for (id, address) in [(2, "a:2"), (3, "a:3")] {
+        let mut current = slave(id, address);
+        current.version.state_version = 5;
+        routes.register(&current, 0).unwrap();
+    }
+    // It claims the id of a broker with a newer state, and loses its own.
+    let registered = routes.register(&slave(2, "a:1"), 0).unwrap();
+    assert!(registered.stale);
+    assert_eq!(
+        registered.min_id_change,
+        Some(MinIdChange {
+            broker_name: "a".into(),
+            min_id: 2,
+            min_address: "a:2".into(),
+            offline_address: Some("a:1".into()),
+            ha_address: None,
+            recipients: vec!["a:2".into(), "a:3".into()],
+        })
+    );
+    // Without an id of its own nothing changes.
+    assert_eq!(routes.register(&slave(2, "a:1"), 0).unwrap().min_id_change, None);
+    routes.check_invariants();
+}
+
+#[test]
 fn the_lowest_slave_acts_as_a_read_only_master() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
@@ -217,7 +245,7 @@ fn the_lowest_slave_acts_as_a_read_only_master() {
             min_address: "a:2".into(),
             offline_address: Some("a:0".into()),
             ha_address: None,
-            tell: vec!["a:2".into(), "a:3".into()],
+            recipients: vec!["a:2".into(), "a:3".into()],
         }]
     );
     assert_eq!(perm_of(&routes, "orders"), perm::READ);
@@ -231,7 +259,7 @@ fn the_lowest_slave_acts_as_a_read_only_master() {
         "only where supportActingMaster is on"
     );
 
-    // It now speaks for the topics, but nobody may write.
+    // It sets the topics now, without write permission.
     let mut acting = slave(2, "a:2");
     acting.version = version(9);
     acting.topics.push(("fresh", queues(3)));
@@ -265,12 +293,12 @@ fn a_newcomer_with_a_lower_id_is_announced_to_the_others() {
     assert_eq!(routes.register(&slave(3, "a:3"), 0).unwrap().min_id_change, None);
     let change = routes.register(&master(), 0).unwrap().min_id_change.unwrap();
     assert_eq!((change.min_id, change.min_address.as_str()), (0, "a:0"));
-    assert_eq!(change.tell, ["a:2", "a:3"]);
+    assert_eq!(change.recipients, ["a:2", "a:3"]);
     assert_eq!(change.ha_address.as_deref(), Some("a:ha"));
 }
 
 #[test]
-fn the_last_broker_of_a_name_takes_its_topics_along() {
+fn topics_are_removed_with_the_last_broker_of_their_name() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
     let mut other = master();
@@ -291,7 +319,7 @@ fn the_last_broker_of_a_name_takes_its_topics_along() {
 }
 
 #[test]
-fn leaving_is_by_address_not_by_name_alone() {
+fn a_broker_is_unregistered_by_its_address() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
     let elsewhere = Registration {
@@ -308,14 +336,14 @@ fn leaving_is_by_address_not_by_name_alone() {
 }
 
 #[test]
-fn silence_beyond_the_promise_ends_a_broker() {
+fn a_broker_expires_after_its_heartbeat_timeout() {
     let mut routes = routes();
     routes.register(&master(), 1_000).unwrap();
     let mut hasty = slave(1, "a:1");
-    hasty.promise_ms = Some(10_000);
+    hasty.heartbeat_timeout_ms = Some(10_000);
     routes.register(&hasty, 1_000).unwrap();
-    assert!(!routes.has_silent(11_000));
-    assert!(routes.has_silent(11_001));
+    assert!(!routes.has_expired(11_000));
+    assert!(routes.has_expired(11_001));
     routes.touch("c", "a", "a:1", 11_001);
     routes.expire(21_001);
     assert_eq!(addresses(&routes, "orders").len(), 2);
@@ -360,7 +388,7 @@ fn all_brokers_of_a_closed_connection_leave() {
 }
 
 #[test]
-fn a_name_with_the_address_of_another_takes_nothing_from_it_and_counts_as_one_more() {
+fn a_second_name_with_the_same_address_is_another_broker() {
     let mut routes = Routes::new(Bounds { brokers: 2, ..BOUNDS });
     routes.register(&master(), 0).unwrap();
     let named = |broker_name| Registration {
@@ -379,7 +407,7 @@ fn a_name_with_the_address_of_another_takes_nothing_from_it_and_counts_as_one_mo
 }
 
 #[test]
-fn two_addresses_that_take_turns_under_one_name_and_id_are_counted() {
+fn registrations_of_two_addresses_with_one_name_and_id_are_counted() {
     let mut routes = routes();
     let at = |address, connection| Registration {
         address,
@@ -392,7 +420,7 @@ fn two_addresses_that_take_turns_under_one_name_and_id_are_counted() {
     routes.register(&at("a:0", 1), 0).unwrap();
     routes.register(&at("a:0", 1), 0).unwrap();
     assert_eq!(routes.taken_over(), 2);
-    // A broker that moved: nobody is alive at the address before.
+    // A broker that moved: the process at its old address has expired.
     routes.connection_closed(2);
     routes.connection_closed(1);
     routes.register(&at("b:0", 3), 0).unwrap();
@@ -413,12 +441,12 @@ fn an_address_that_changed_its_cluster_leaves_no_trace_of_the_old_one() {
     assert_eq!(info.broker_addr_table["a"].cluster, "d");
     assert_eq!(Vec::from_iter(info.cluster_addr_table.keys()), ["d"]);
     routes.connection_closed(1);
-    assert!(routes.route("orders", false).is_some(), "the one that registered last is there");
+    assert!(routes.route("orders", false).is_some(), "the last registration counts");
     routes.check_invariants();
 }
 
 #[test]
-fn write_permission_is_taken_and_given_by_broker() {
+fn write_permission_is_wiped_and_added_by_broker() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
     let stamp = routes.stamp("orders");
@@ -431,20 +459,20 @@ fn write_permission_is_taken_and_given_by_broker() {
 }
 
 #[test]
-fn what_a_broker_registers_after_its_permission_was_taken_stands() {
+fn queues_registered_after_a_wipe_keep_their_permission() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
     assert_eq!(routes.wipe_write_perm("a"), 2);
     let stamp = routes.list_stamp();
     assert_eq!(routes.wipe_write_perm("a"), 2);
-    assert_eq!(routes.list_stamp(), stamp, "nothing is different");
+    assert_eq!(routes.list_stamp(), stamp, "nothing has changed");
     let mut more = master();
     more.version = version(2);
     more.topics = vec![("orders", queues(4)), ("fresh", queues(1))];
     routes.register(&more, 0).unwrap();
     let perms = ["orders", "fresh", "other"].map(|topic| perm_of(&routes, topic));
     assert_eq!(perms, [RW, RW, perm::READ]);
-    // As Apache: giving it back makes every topic readable and writable, whatever it was.
+    // As with Apache, every topic becomes readable and writable, whatever it was before.
     more.version = version(3);
     more.topics = vec![
         (
@@ -482,12 +510,14 @@ fn a_topic_is_deleted_everywhere_or_in_one_cluster() {
 }
 
 #[test]
-fn a_topic_is_entered_on_known_brokers_only() {
+fn a_topic_is_registered_by_hand_on_known_brokers_only() {
     let mut routes = routes();
     routes.register(&master(), 0).unwrap();
-    routes.enter_topic("by hand", &[("a", queues(3)), ("unknown", queues(3))]).unwrap();
+    routes
+        .register_topic("by hand", &[("a", queues(3)), ("unknown", queues(3))])
+        .unwrap();
     assert!(routes.route("by hand", false).is_none());
-    routes.enter_topic("by hand", &[("a", queues(3))]).unwrap();
+    routes.register_topic("by hand", &[("a", queues(3))]).unwrap();
     assert_eq!(routes.route("by hand", false).unwrap().queue_datas[0].read_queue_nums, 3);
 }
 
@@ -539,7 +569,7 @@ fn filter_servers_and_mappings_are_part_of_the_route() {
     let route = routes.route("orders", false).unwrap();
     assert_eq!(route.filter_server_table["a:0"], servers);
     assert_eq!(route.topic_queue_mapping_by_broker.unwrap()["a"], mapping);
-    // Neither a deletion here nor a registration that changes nothing takes the mapping for good.
+    // The mapping is registered again after a deletion here, also with an unchanged version.
     routes.delete_topic("orders");
     routes.register(&first, 0).unwrap();
     assert_eq!(
@@ -554,7 +584,7 @@ fn filter_servers_and_mappings_are_part_of_the_route() {
 }
 
 #[test]
-fn zones_keep_near_brokers_and_those_without_master() {
+fn a_zone_keeps_its_brokers_and_names_without_master() {
     let mut routes = routes();
     let mut near = master();
     near.zone = Some("east");
@@ -566,7 +596,7 @@ fn zones_keep_near_brokers_and_those_without_master() {
     (headless.broker_name, headless.zone) = ("h", Some("west"));
     routes.register(&headless, 0).unwrap();
     let mut route = routes.route("orders", false).unwrap();
-    keep_zone(&mut route, "EAST");
+    retain_zone(&mut route, "EAST");
     let kept: Vec<_> = route.broker_datas.iter().map(|data| data.broker_name.as_str()).collect();
     assert_eq!(kept, ["a", "h"]);
     assert!(route.queue_datas.iter().all(|queues| queues.broker_name != "f"));

@@ -1,27 +1,27 @@
-//! The topics of the tables: what registrations set and departures take away, and what administrators do: delete a topic (216) or enter
-//! one by hand (217).
+//! Topics of the tables: changed by registrations and removals of brokers, and by administrators, who delete a topic (216) or register one
+//! by hand (217).
 
 use std::sync::Arc;
 
 use protocol::route::QueueMapping;
 
-use super::{Part, Queues, Refused, Routes, Topic, cost};
+use super::{BrokerQueues, Queues, Refused, Routes, Topic, cost};
 
 impl Routes {
-    /// Forgets a topic on all brokers, until one registers it again.
+    /// Deletes a topic on all brokers, until one registers it again.
     pub fn delete_topic(&mut self, topic: &str) {
-        self.remove_parts(topic, |_| true);
+        self.remove_from_brokers(topic, |_| true);
     }
 
-    /// Forgets a topic on the brokers of one cluster.
+    /// Deletes a topic on the brokers of one cluster, until one registers it again.
     pub fn delete_topic_of_cluster(&mut self, topic: &str, cluster: &str) {
         let names = self.clusters.get(cluster).map(|names| Vec::from_iter(names.keys().cloned()));
         let names = names.unwrap_or_default();
-        self.remove_parts(topic, |name| names.binary_search_by(|known| (**known).cmp(name)).is_ok());
+        self.remove_from_brokers(topic, |name| names.binary_search_by(|known| (**known).cmp(name)).is_ok());
     }
 
-    /// The topic is gone on the brokers that `goes` names; without any broker there is no topic.
-    fn remove_parts(&mut self, topic: &str, goes: impl Fn(&str) -> bool) {
+    /// Deletes a topic on the brokers for which `is_removed` holds, and the topic if no broker has it then.
+    fn remove_from_brokers(&mut self, topic: &str, is_removed: impl Fn(&str) -> bool) {
         let Some((shared, known)) = self
             .topics
             .get_key_value(topic)
@@ -30,45 +30,45 @@ impl Routes {
         else {
             return;
         };
-        let before = known.parts.len();
-        known.parts.retain(|part| {
-            let goes = goes(&part.broker);
-            if goes && let Some(broker) = self.brokers.get_mut(&part.broker) {
+        let before = known.brokers.len();
+        known.brokers.retain(|on_broker| {
+            let is_removed = is_removed(&on_broker.broker);
+            if is_removed && let Some(broker) = self.brokers.get_mut(&on_broker.broker) {
                 broker.topics.remove(&shared);
             }
-            !goes
+            !is_removed
         });
-        let removed = before - known.parts.len();
+        let removed = before - known.brokers.len();
         if removed == 0 {
             return;
         }
         tracing::info!(topic, brokers = removed, "topic removed from brokers");
-        self.bytes -= removed * cost::PART;
+        self.bytes -= removed * cost::BROKER_QUEUES;
         self.last_version += 1;
         known.version = self.last_version;
-        if known.parts.is_empty() {
+        if known.brokers.is_empty() {
             self.bytes -= topic_cost(topic, known);
             self.topics.remove(topic);
         }
     }
 
-    /// Enters queues of a topic on brokers that are there. An unknown broker ends it, as with Apache: what came before it stays if the
-    /// topic was known, else nothing is entered.
+    /// Sets the queues of a topic on registered brokers. Compat: like Apache's, it stops at the first unknown broker; queues before it are set if
+    /// the topic is known, otherwise none.
     ///
     /// # Errors
-    /// [`Refused::TooManyTopics`] or [`Refused::TooManyBytes`] if the tables are full; queues before the refused ones are entered.
-    pub fn enter_topic(&mut self, topic: &str, queues: &[(&str, Queues)]) -> Result<(), Refused> {
+    /// [`Refused::TooManyTopics`] or [`Refused::TooManyBytes`] if the tables are full; queues before the refused ones are set.
+    pub fn register_topic(&mut self, topic: &str, queues: &[(&str, Queues)]) -> Result<(), Refused> {
         let known = self.topics.contains_key(topic);
         let unknown_at = queues.iter().position(|(broker, _)| !self.brokers.contains_key(*broker));
-        let entered = match unknown_at {
+        let registered = match unknown_at {
             Some(_) if !known => 0,
             Some(position) => position,
             None => queues.len(),
         };
         if let Some((broker, _)) = unknown_at.and_then(|position| queues.get(position)) {
-            tracing::warn!(topic, broker, "a topic was to be entered on an unknown broker");
+            tracing::warn!(topic, broker, "a topic cannot be registered on an unknown broker");
         }
-        for (broker_name, queues) in queues.iter().take(entered) {
+        for (broker_name, queues) in queues.iter().take(registered) {
             if let Some(name) = self.name(broker_name) {
                 self.set_queues(topic, &name, *queues)?;
             }
@@ -76,12 +76,12 @@ impl Routes {
         Ok(())
     }
 
-    /// The name of a registered broker, to be shared.
+    /// The shared name of a registered broker.
     pub(super) fn name(&self, broker_name: &str) -> Option<Arc<str>> {
         self.brokers.get_key_value(broker_name).map(|(name, _)| Arc::clone(name))
     }
 
-    /// Enters a topic's queues on a registered broker; an unknown broker is ignored.
+    /// Sets a topic's queues on a broker; an unknown broker is ignored.
     ///
     /// # Errors
     /// [`Refused::TooManyTopics`] or [`Refused::TooManyBytes`] if the tables are full; nothing has changed.
@@ -92,17 +92,17 @@ impl Routes {
         let version = self.last_version + 1;
         if let Some(known) = self.topics.get_mut(topic)
             && let Ok(at) = known.position(broker_name)
-            && let Some(part) = known.parts.get_mut(at)
+            && let Some(on_broker) = known.brokers.get_mut(at)
         {
-            let perm = broker.permission.of(part);
-            if (Queues { perm, ..part.queues }) == queues {
+            let perm = broker.permission.of(on_broker);
+            if (Queues { perm, ..on_broker.queues }) == queues {
                 return Ok(());
             }
-            (part.queues, part.set_at) = (queues, version);
+            (on_broker.queues, on_broker.set_at) = (queues, version);
             known.version = version;
         } else {
             let shared = self.topics.get_key_value(topic).map(|(name, _)| Arc::clone(name));
-            let cost = cost::PART + if shared.is_none() { cost::topic(topic) } else { 0 };
+            let cost = cost::BROKER_QUEUES + if shared.is_none() { cost::topic(topic) } else { 0 };
             if shared.is_none() && self.topics.len() >= self.bounds.topics {
                 return Err(Refused::TooManyTopics(self.bounds.topics));
             }
@@ -112,12 +112,12 @@ impl Routes {
             let topic: Arc<str> = shared.unwrap_or_else(|| topic.into());
             let known = self.topics.entry(Arc::clone(&topic)).or_default();
             let at = known.position(broker_name).unwrap_or_else(|at| at);
-            let part = Part {
+            let on_broker = BrokerQueues {
                 broker: Arc::clone(broker_name),
                 queues,
                 set_at: version,
             };
-            known.parts.insert(at, part);
+            known.brokers.insert(at, on_broker);
             known.version = version;
             broker.topics.insert(topic);
             self.bytes += cost;
@@ -127,7 +127,7 @@ impl Routes {
         Ok(())
     }
 
-    /// Enters the mapping of a static topic; one of a topic without queues is ignored, it could never be looked up.
+    /// Sets the mapping of a static topic. Ignored if the topic has no queues, because then it has no route.
     ///
     /// # Errors
     /// [`Refused::TooManyBytes`] if the tables are full; nothing has changed.
@@ -148,15 +148,15 @@ impl Routes {
         Ok(())
     }
 
-    /// A broker no longer has a topic. False: it had none.
+    /// Removes a topic of a broker. Returns `false` if the broker does not have it.
     pub(super) fn remove_queues(&mut self, topic: &str, broker_name: &str) -> bool {
         let Some(known) = self.topics.get_mut(topic) else { return false };
         let Ok(at) = known.position(broker_name) else { return false };
-        known.parts.remove(at);
-        self.bytes -= cost::PART;
+        known.brokers.remove(at);
+        self.bytes -= cost::BROKER_QUEUES;
         self.last_version += 1;
         known.version = self.last_version;
-        if known.parts.is_empty() {
+        if known.brokers.is_empty() {
             self.bytes -= topic_cost(topic, known);
             self.topics.remove(topic);
         }
@@ -167,7 +167,7 @@ impl Routes {
     }
 }
 
-/// Without its parts.
+/// Memory of a topic without its queues.
 pub(super) fn topic_cost(name: &str, topic: &Topic) -> usize {
     cost::topic(name) + topic.mappings.values().map(cost::mapping).sum::<usize>()
 }

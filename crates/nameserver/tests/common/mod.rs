@@ -1,4 +1,4 @@
-//! A name server on a port of its own, and what brokers and clients send.
+//! A name server on a free port, and requests of brokers and clients.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! What holds after any events, and what is refused so that it does.
+//! Limits, and invariants after any sequence of events.
 
 use super::*;
 
 #[test]
-fn bounds_refuse_and_leave_what_was_there() {
+fn limits_refuse_and_keep_what_is_registered() {
     let mut routes = Routes::new(Bounds {
         brokers: 1,
         topics: 2,
@@ -11,13 +11,13 @@ fn bounds_refuse_and_leave_what_was_there() {
     });
     routes.register(&master(), 0).unwrap();
     assert_eq!(routes.register(&slave(1, "a:1"), 0), Err(Refused::TooManyBrokers(1)));
-    assert_eq!(routes.enter_topic("third", &[("a", queues(1))]), Err(Refused::TooManyTopics(2)));
+    assert_eq!(routes.register_topic("third", &[("a", queues(1))]), Err(Refused::TooManyTopics(2)));
     assert_eq!(all(&routes), ["orders", "other"]);
     routes.check_invariants();
 }
 
 #[test]
-fn what_has_no_room_is_left_out_and_the_broker_stays_alive() {
+fn topics_over_a_limit_are_left_out_and_the_broker_is_registered() {
     let mut routes = Routes::new(Bounds { topics: 2, ..BOUNDS });
     routes.register(&master(), 0).unwrap();
     let mut more = master();
@@ -26,9 +26,9 @@ fn what_has_no_room_is_left_out_and_the_broker_stays_alive() {
     let left_out = routes.register(&more, 100_000).unwrap().left_out.unwrap();
     assert_eq!((left_out.topics, left_out.why), (2, Refused::TooManyTopics(2)));
     assert_eq!(routes.route("orders", false).unwrap().queue_datas[0].read_queue_nums, 9);
-    assert!(!routes.has_silent(200_000), "it has given a sign of life");
+    assert!(!routes.has_expired(200_000), "the registration counts as a heartbeat");
     assert_eq!(routes.data_version("c", "a", "a:0"), None, "it is asked to register again");
-    // The same version again: what is missing now finds room.
+    // With the same version, missing topics are registered when there is space.
     routes.delete_topic("other");
     assert_eq!(routes.register(&more, 0).unwrap().left_out.unwrap().topics, 1);
     assert_eq!(all(&routes), ["orders", "third"]);
@@ -39,7 +39,7 @@ fn what_has_no_room_is_left_out_and_the_broker_stays_alive() {
 }
 
 #[test]
-fn the_tables_are_bounded_in_bytes() {
+fn the_tables_are_limited_in_bytes() {
     let mut routes = Routes::new(Bounds {
         bytes: 8_000,
         topics: 1_000,
@@ -70,7 +70,7 @@ fn the_tables_are_bounded_in_bytes() {
 }
 
 #[test]
-fn one_connection_has_its_share_of_brokers() {
+fn brokers_of_one_connection_are_limited() {
     let mut routes = Routes::new(Bounds {
         brokers_per_connection: 1,
         ..BOUNDS
@@ -85,23 +85,23 @@ fn one_connection_has_its_share_of_brokers() {
 }
 
 impl Routes {
-    /// Asserts the invariants of the module: whatever is kept twice agrees, and nothing is left of what is gone.
+    /// Asserts the invariants of the module: tables agree, and nothing is left of removed brokers.
     pub(super) fn check_invariants(&self) {
         let mut bytes = 0;
-        for (place, live) in &self.live {
-            bytes += cost::live(place, live);
-            assert!(self.connections[&live.connection].contains(place));
+        for (process, live) in &self.live {
+            bytes += cost::live(process, live);
+            assert!(self.connections[&live.connection].contains(process));
         }
-        let spoken: usize = self.connections.values().map(Vec::len).sum();
-        assert_eq!(spoken, self.live.len());
+        let registered: usize = self.connections.values().map(Vec::len).sum();
+        assert_eq!(registered, self.live.len());
         let mut clusters = BTreeMap::<Box<str>, BTreeMap<Arc<str>, usize>>::new();
         for (name, broker) in &self.brokers {
             bytes += cost::broker(name);
             assert!(!broker.members.is_empty());
-            for (id, place) in &broker.members {
-                assert_eq!((&place.name, self.live[place].broker_id), (name, *id));
+            for (id, process) in &broker.members {
+                assert_eq!((&process.name, self.live[process].broker_id), (name, *id));
                 *clusters
-                    .entry(place.cluster.clone())
+                    .entry(process.cluster.clone())
                     .or_default()
                     .entry(Arc::clone(name))
                     .or_default() += 1;
@@ -110,65 +110,70 @@ impl Routes {
         }
         assert_eq!(clusters, self.clusters);
         for (name, topic) in &self.topics {
-            bytes += topics::topic_cost(name, topic) + topic.parts.len() * cost::PART;
-            assert!(!topic.parts.is_empty());
-            assert!(topic.parts.is_sorted_by(|one, other| one.broker < other.broker));
-            assert!(topic.parts.iter().all(|part| self.brokers[&part.broker].topics.contains(name)));
+            bytes += topics::topic_cost(name, topic) + topic.brokers.len() * cost::BROKER_QUEUES;
+            assert!(!topic.brokers.is_empty());
+            assert!(topic.brokers.is_sorted_by(|one, other| one.broker < other.broker));
+            assert!(
+                topic
+                    .brokers
+                    .iter()
+                    .all(|on_broker| self.brokers[&on_broker.broker].topics.contains(name))
+            );
         }
-        for (place, servers) in &self.filter_servers {
+        for (process, servers) in &self.filter_servers {
             bytes += cost::filter_servers(servers);
-            assert!(self.live.contains_key(place));
+            assert!(self.live.contains_key(process));
         }
         assert_eq!(bytes, self.bytes);
     }
 }
 
 /// A generator of numbers, the same for the same seed.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
+        (self.0 >> 33) % limit
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.roll(from.len() as u64) as usize]
+        from[self.below(from.len() as u64) as usize]
     }
 }
 
-/// Whatever order registrations, signs of life, closing connections, silence and administrators come in: a broker that was told success is
-/// there until its own connection closes, it is silent, it leaves, or another takes its id; and the tables agree with each other.
+/// In any order of registrations, heartbeats, closing connections, expiry and administration: a broker whose registration succeeded stays
+/// until its own connection closes, it expires, it unregisters, or another process takes its id; and the tables agree.
 #[test]
-fn who_was_told_success_is_there_in_every_order_of_events() {
+fn a_registered_broker_stays_in_every_order_of_events() {
     for seed in 0..400 {
-        let mut dice = Dice(seed);
+        let mut random = Random(seed);
         let mut routes = Routes::new(Bounds {
             brokers: 6,
             brokers_per_connection: 3,
             topics: 5,
             bytes: 20_000,
         });
-        // Name and address of who must be there, with id, connection and last sign of life.
+        // Name and address of expected brokers, with id, connection and last heartbeat.
         let mut there = BTreeMap::<(&str, &str), (i64, u64, i64)>::new();
         for step in 0..120 {
             let now_ms = step * 1_000;
-            let address = dice.pick(&["1:1", "2:1", "3:1"]);
-            let name = dice.pick(&["a", "b"]);
-            let connection = dice.roll(5);
-            match dice.roll(9) {
+            let address = random.pick(&["1:1", "2:1", "3:1"]);
+            let name = random.pick(&["a", "b"]);
+            let connection = random.below(5);
+            match random.below(9) {
                 0..4 => {
                     let new = Registration {
                         broker_name: name,
-                        broker_id: dice.roll(2) as i64,
+                        broker_id: random.below(2) as i64,
                         address,
                         connection,
-                        promise_ms: Some(20_000),
-                        version: version(dice.roll(3) as i64),
-                        topics: vec![("t", queues(1)), (dice.pick(&["u", "v", "w"]), queues(1))],
+                        heartbeat_timeout_ms: Some(20_000),
+                        version: version(random.below(3) as i64),
+                        topics: vec![("t", queues(1)), (random.pick(&["u", "v", "w"]), queues(1))],
                         ..master()
                     };
                     match routes.register(&new, now_ms) {
@@ -186,11 +191,13 @@ fn who_was_told_success_is_there_in_every_order_of_events() {
                 }
                 5 => {
                     routes.expire(now_ms);
-                    there.retain(|_, (.., last_ms)| *last_ms + 20_000 >= now_ms);
+                    there.retain(|_, (.., last_heartbeat_ms)| *last_heartbeat_ms + 20_000 >= now_ms);
                 }
                 6 => {
                     routes.touch("c", name, address, now_ms);
-                    there.entry((name, address)).and_modify(|(.., last_ms)| *last_ms = now_ms);
+                    there
+                        .entry((name, address))
+                        .and_modify(|(.., last_heartbeat_ms)| *last_heartbeat_ms = now_ms);
                 }
                 7 => {
                     routes.unregister("c", name, address);
@@ -198,7 +205,7 @@ fn who_was_told_success_is_there_in_every_order_of_events() {
                 }
                 _ => {
                     routes.wipe_write_perm("a");
-                    routes.delete_topic(dice.pick(&["t", "u", "v"]));
+                    routes.delete_topic(random.pick(&["t", "u", "v"]));
                 }
             }
             routes.check_invariants();
@@ -212,4 +219,69 @@ fn who_was_told_success_is_there_in_every_order_of_events() {
             }
         }
     }
+}
+
+/// All orders of these.
+fn orders<T: Clone>(of: &[T]) -> Vec<Vec<T>> {
+    if of.is_empty() {
+        return vec![Vec::new()];
+    }
+    let with_first = |first: usize| {
+        let mut others = of.to_vec();
+        let chosen = others.remove(first);
+        orders(&others).into_iter().map(move |mut order| {
+            order.push(chosen.clone());
+            order
+        })
+    };
+    (0..of.len()).flat_map(with_first).collect()
+}
+
+#[test]
+fn parts_of_a_registration_add_up_in_any_order_and_when_repeated() {
+    // As a broker with many topics sends them: the last part has the version of its table, the others have versions of their own.
+    let parts: Vec<_> = (0..4)
+        .map(|part| Registration {
+            topics: vec![
+                (["a0", "b0", "c0", "d0"][part], queues(1)),
+                (["a1", "b1", "c1", "d1"][part], queues(2)),
+            ],
+            version: version(if part == 3 { 1 } else { 1_000 + part as i64 }),
+            ..master()
+        })
+        .collect();
+    let table = version(1);
+    for order in orders(&[0, 1, 2, 3]) {
+        let mut routes = routes();
+        // Each part twice: at once and, for the first, once more at the end.
+        for part in order.iter().flat_map(|part| [*part, *part]).chain([order[0]]) {
+            assert_eq!(routes.register(&parts[part], 0), Ok(Registered::default()));
+            assert_eq!(routes.data_version("c", "a", "a:0"), Some(parts[part].version), "{order:?}");
+        }
+        assert_eq!(all(&routes), ["a0", "a1", "b0", "b1", "c0", "c1", "d0", "d1"], "{order:?}");
+        assert_eq!(routes.route("c1", false).unwrap().queue_datas[0].read_queue_nums, 2);
+        routes.check_invariants();
+        // The broker compares versions (322): after any part but its last one it is asked to register again.
+        let asked_again = routes.data_version("c", "a", "a:0") != Some(table);
+        assert_eq!(asked_again, order[0] != 3, "{order:?}");
+    }
+}
+
+#[test]
+fn a_late_part_with_old_queues_makes_the_broker_register_again() {
+    let mut routes = routes();
+    let old = Registration {
+        version: version(1_000),
+        ..master()
+    };
+    let mut new = master();
+    (new.topics[0].1, new.version) = (queues(8), version(2));
+    for registration in [&old, &new, &old] {
+        routes.register(registration, 0).unwrap();
+    }
+    assert_eq!(routes.data_version("c", "a", "a:0"), Some(old.version), "not the one of its table");
+    routes.register(&new, 0).unwrap();
+    assert_eq!(routes.route("orders", false).unwrap().queue_datas[0].read_queue_nums, 8);
+    assert_eq!(routes.data_version("c", "a", "a:0"), Some(new.version));
+    routes.check_invariants();
 }

@@ -1,16 +1,16 @@
-//! Everything that can be wrong with a request, and the one table from there to response codes and texts.
+//! Errors of requests, and the one table from them to response codes and texts.
 
 use net::jobs::Busy;
 use protocol::register::RegisterError;
 use protocol::{Frame, HeaderError, JsonError, RequestCode, ResponseCode};
 
 use crate::kv::KvError;
-use crate::names::{MAX_NAME_BYTES, shortened};
+use crate::names::{MAX_NAME_BYTES, truncated};
 use crate::routes::{LeftOut, Refused};
 
-/// Why a request is not answered with success. The text goes to the client.
+/// Why a request fails. The text goes to the client.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Problem {
+pub(crate) enum RequestError {
     #[error(transparent)]
     Header(#[from] HeaderError),
     #[error(transparent)]
@@ -21,7 +21,7 @@ pub(crate) enum Problem {
     Checksum,
     #[error("{0} must have 1 to {MAX_NAME_BYTES} bytes and no control characters")]
     Name(&'static str),
-    #[error("a data version is three numbers, not {0} bytes")]
+    #[error("a data version has {0} bytes, at most 4096 are allowed")]
     VersionTooLong(usize),
     #[error("brokerId {0} must not be negative")]
     BrokerId(i64),
@@ -59,7 +59,7 @@ pub(crate) enum Problem {
     NotServed(RequestCode),
 }
 
-impl Problem {
+impl RequestError {
     fn code(&self) -> ResponseCode {
         match self {
             Self::Header(_)
@@ -85,9 +85,9 @@ impl Problem {
         }
     }
 
-    /// No route for a topic, of which the text repeats no more than a topic's name can have.
+    /// No route for a topic, whose name is cut to its maximum length.
     pub(crate) fn no_route(topic: &str) -> Self {
-        Self::NoRoute(shortened(topic).to_owned())
+        Self::NoRoute(truncated(topic).to_owned())
     }
 
     /// The answer to `request`.
@@ -95,7 +95,7 @@ impl Problem {
         self.fill(Frame::response_to(request))
     }
 
-    /// Makes an empty answer say what is wrong.
+    /// Puts code and text into an empty answer.
     pub(crate) fn fill(&self, answer: Frame) -> Frame {
         answer.with_code(self.code()).with_reason(&self.to_string())
     }

@@ -1,8 +1,7 @@
-//! Answers as they were sent, so that a client's question every 30 s for each of its topics costs no encoding, and neither do two hundred
-//! questions for the list of all topics.
+//! Cache of encoded answers: clients look up the route of each of their topics every 30 s, and lists of all topics are long.
 //!
-//! Invariant: an entry is used only under the stamp, order configuration and settings it was made with; what changes makes it useless, not
-//! wrong. The memory is bounded: when it is full all is dropped.
+//! Invariant: an entry is returned only for the stamp, order configuration and settings with which it was encoded. A change makes entries
+//! useless, not wrong. Memory is limited: when the cache is full, it is emptied.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -10,48 +9,48 @@ use rustc_hash::FxHashMap;
 
 use crate::routes::{ListStamp, Stamp};
 
-/// Most bytes kept, bodies and names.
+/// Maximum bytes of bodies and names.
 const MAX_BYTES: usize = 64 << 20;
-/// Most variants kept of one answer.
+/// Maximum variants of one answer.
 const MAX_VARIANTS: usize = 8;
-/// What an entry costs beside its bytes.
+/// Bytes of an entry beside its body and name.
 const OVERHEAD_BYTES: usize = 160;
 
-/// All that an answer's bytes depend on, beside what is asked for.
+/// Everything that an answer depends on beside the name of the topic or list.
 pub(crate) trait Variant: PartialEq {
-    /// Differs only by what grows old.
+    /// Whether this is a newer version of the same variant.
     fn replaces(&self, other: &Self) -> bool;
 }
 
-/// Of a route (105).
+/// Variant of a route (105).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RouteVariant {
     pub(crate) stamp: Stamp,
-    /// Keys are quoted.
+    /// Whether keys are quoted.
     pub(crate) standard: bool,
     pub(crate) acting_master: bool,
     pub(crate) order: Option<String>,
     /// Address of the embedded broker as the client sees it.
-    pub(crate) seen: Option<String>,
+    pub(crate) shown: Option<String>,
 }
 
 impl Variant for RouteVariant {
     fn replaces(&self, other: &Self) -> bool {
-        self.standard == other.standard && self.seen == other.seen
+        self.standard == other.standard && self.shown == other.shown
     }
 }
 
-/// Of a list of topics or brokers.
+/// Variant of a list of topics or brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListVariant {
     pub(crate) stamp: ListStamp,
     /// Address of the embedded broker as the client sees it.
-    pub(crate) seen: Option<String>,
+    pub(crate) shown: Option<String>,
 }
 
 impl Variant for ListVariant {
     fn replaces(&self, other: &Self) -> bool {
-        self.seen == other.seen
+        self.shown == other.shown
     }
 }
 
@@ -60,11 +59,11 @@ struct Entries<V> {
     bytes: usize,
 }
 
-pub(crate) struct Encoded<V> {
+pub(crate) struct AnswerCache<V> {
     entries: Mutex<Entries<V>>,
 }
 
-impl<V> Default for Encoded<V> {
+impl<V> Default for AnswerCache<V> {
     fn default() -> Self {
         let entries = Entries {
             by_name: FxHashMap::default(),
@@ -76,15 +75,15 @@ impl<V> Default for Encoded<V> {
     }
 }
 
-impl<V: Variant> Encoded<V> {
-    /// `name` is the topic, or says which list it is.
-    pub(crate) fn find(&self, name: &str, variant: &V) -> Option<Bytes> {
+impl<V: Variant> AnswerCache<V> {
+    /// `name` is the topic or the name of the list.
+    pub(crate) fn get(&self, name: &str, variant: &V) -> Option<Bytes> {
         let entries = self.entries.lock();
         let known = entries.by_name.get(name)?;
         known.iter().find(|(made_for, _)| made_for == variant).map(|(_, body)| body.clone())
     }
 
-    pub(crate) fn keep(&self, name: &str, variant: V, body: Bytes) {
+    pub(crate) fn insert(&self, name: &str, variant: V, body: Bytes) {
         let mut entries = self.entries.lock();
         if entries.bytes + body.len() + name.len() + OVERHEAD_BYTES > MAX_BYTES {
             entries.by_name.clear();

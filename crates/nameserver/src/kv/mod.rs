@@ -1,78 +1,81 @@
-//! The KV configuration: small texts by namespace and key, kept in Apache's `kvConfig.json`.
+//! The KV configuration: texts by namespace and key, stored in Apache's `kvConfig.json`.
 //!
 //! ```json
 //! {"configTable":{"ORDER_TOPIC_CONFIG":{"orders":"broker-a:4;broker-b:4"}}}
 //! ```
 //!
-//! Invariants: a change is on the disk before it is answered. One that cannot be written is refused and has not happened; where that is
-//! not known (the directory could not be synced after the file was renamed) the file is put back, and the refusal says what may be there
-//! later. The file is replaced as a whole ([`config::replace`]) and the one before stays as `kvConfig.json.bak`. Neither entries nor bytes of the file exceed their bounds. Changes block: they are made by one thread that may
-//! wait. A file that is there but damaged is replaced by the one before it, with a warning; where that is damaged too, the start is
-//! refused: the next change would overwrite what can still be repaired.
+//! Invariants: a change is on the disk before it is answered. A change that cannot be written is refused and has not happened
+//! ([`config::replace`] says what is known after a failed sync). Entries and bytes of the file are limited. Changes block on the disk, so
+//! one thread makes them.
 //!
-//! Compat: a value that is no text, such as a number, counts as the text of its JSON, and one that is null is not there, as Java reads it.
+//! Not here: reading, writing and repairing the file (`file.rs`).
+
+mod file;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use protocol::json;
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::settings::NamesrvSettings;
 
-/// Longest value, in bytes.
+/// Name of the file, for `apogeeStartWithout`.
+pub(crate) const FILE_NAME: &str = "kvConfig.json";
+/// What a start without the file costs.
+const WITHOUT: &str = "the keys have to be set again";
+/// Maximum length of a value in bytes.
 const MAX_VALUE_BYTES: usize = 1 << 20;
-/// What an entry costs in the file beside its texts: colon, comma, and braces of its namespace.
+/// Bytes of an entry in the file beside its texts: colon, comma, and the braces of its namespace.
 const AROUND_ENTRY: usize = 8;
 
-/// The KV configuration cannot be read or written.
+/// Why the KV configuration cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KvError {
-    /// The file cannot be read or written. Of a change that was not written, the text says so where it may be there after the next start.
+    /// The file cannot be read or written. If a refused change may be there after the next start, the text says so.
     #[error("{path}: {error}")]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         error: io::Error,
     },
-    /// The file and the one before it are damaged.
+    /// The file and its `.bak` are damaged.
     #[error(
-        "{path} is no KV configuration: {error}. It holds the texts set with updateKvConfig, such as the order of ordered topics, and \
-         {path}.bak cannot replace it. Restore one of them, or remove both to start without these texts"
+        "{path}: {why}. The file holds the KV configuration (updateKvConfig), such as the order of ordered topics. Restore it or its .bak \
+         from a copy, or start without it (--start-without {FILE_NAME}): {WITHOUT}. The damaged file is kept as {FILE_NAME}.bad"
     )]
-    Format {
-        /// Which file.
+    Damaged {
+        /// The file.
         path: PathBuf,
-        /// Why.
-        error: json::JsonError,
+        /// What is wrong with the file and its `.bak`.
+        why: String,
     },
-    /// As many entries as allowed.
-    #[error("the KV configuration has {0} entries already and takes no more, see apogeeMaxKvEntries")]
+    /// `apogeeMaxKvEntries` is reached.
+    #[error("the KV configuration has {0} entries and takes no more (apogeeMaxKvEntries); delete some, or raise the limit")]
     Full(usize),
-    /// As many bytes as allowed.
-    #[error("the KV configuration would have {bytes} bytes, {max} are allowed, see apogeeMaxKvBytes")]
+    /// `apogeeMaxKvBytes` would be exceeded.
+    #[error("the KV configuration would have {bytes} bytes, {max} are allowed (apogeeMaxKvBytes); delete keys, or raise the limit")]
     TooLarge {
-        /// With the change.
+        /// Size with the change.
         bytes: usize,
         /// The limit.
         max: usize,
     },
-    /// A value beyond [`MAX_VALUE_BYTES`].
+    /// A value longer than `MAX_VALUE_BYTES`.
     #[error("a value of {0} bytes is too long for the KV configuration, {MAX_VALUE_BYTES} are allowed")]
     TooLong(usize),
 }
 
-/// How much the configuration may hold.
+/// Limits of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KvLimits {
     pub(crate) entries: usize,
-    /// Of the file.
+    /// Size of the file.
     pub(crate) bytes: usize,
 }
 
@@ -87,15 +90,7 @@ impl From<&NamesrvSettings> for KvLimits {
 
 type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The file.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Saved<T> {
-    #[serde(default)]
-    config_table: T,
-}
-
-/// One namespace: the answer of 219.
+/// A namespace as the answer of 219.
 #[derive(Serialize)]
 struct List<'a> {
     table: &'a BTreeMap<String, String>,
@@ -143,7 +138,7 @@ impl Table {
     }
 }
 
-/// What an entry takes in the file, from above. Control characters take six bytes each.
+/// Maximum bytes of an entry in the file. A control character takes six.
 fn cost(namespace: &str, key: &str, value: &str) -> usize {
     let text = |text: &str| json::write_standard(text).len();
     text(namespace) + text(key) + text(value) + AROUND_ENTRY
@@ -153,21 +148,25 @@ pub(crate) struct KvStore {
     path: PathBuf,
     limits: KvLimits,
     table: RwLock<Table>,
-    /// Namespaces as they were listed since the last change. Locked while `table` is, never the other way round.
+    /// Encoded namespaces since the last change. Lock order: `table` before `lists`.
     lists: Mutex<FxHashMap<Box<str>, Bytes>>,
-    /// One change at a time, so that readers do not wait for the disk.
+    /// Held by a change while it writes the file, so that readers do not wait for the disk.
     changing: Mutex<()>,
 }
 
 impl KvStore {
-    pub(crate) fn open(path: PathBuf, limits: KvLimits) -> Result<Self, KvError> {
-        let table = Table::of(read(&path)?);
+    /// Reads the file. With `may_start_without`, a damaged one is moved to `.bad` and the configuration is empty.
+    ///
+    /// # Errors
+    /// [`KvError::File`] if the file cannot be read, [`KvError::Damaged`] if it and its `.bak` are damaged.
+    pub(crate) fn open(path: PathBuf, limits: KvLimits, may_start_without: bool) -> Result<Self, KvError> {
+        let table = Table::of(file::read(&path, may_start_without)?);
         if table.entries > limits.entries || table.bytes > limits.bytes {
             tracing::warn!(
                 path = %path.display(),
                 entries = table.entries,
                 bytes = table.bytes,
-                "the KV configuration is larger than apogeeMaxKvEntries and apogeeMaxKvBytes allow: it is served, but takes no more"
+                "the KV configuration is larger than apogeeMaxKvEntries and apogeeMaxKvBytes allow: it is served, but only changes that make it smaller are accepted"
             );
         }
         Ok(Self {
@@ -183,7 +182,7 @@ impl KvStore {
         self.table.read().get(namespace, key).cloned()
     }
 
-    /// The keys and values of a namespace as JSON, see [`protocol::kv::KvTable`]; `None` if there never was a key in it.
+    /// The keys and values of a namespace as JSON, see [`protocol::kv::KvTable`]; `None` if it never had a key.
     pub(crate) fn list(&self, namespace: &str) -> Option<Bytes> {
         let table = self.table.read();
         let texts = table.namespaces.get(namespace)?;
@@ -196,7 +195,10 @@ impl KvStore {
         Some(list)
     }
 
-    /// Sets a value. False: it had that value already, and nothing was written.
+    /// Sets a value. Returns `false` and writes nothing if the key has it already.
+    ///
+    /// # Errors
+    /// [`KvError::TooLong`], [`KvError::Full`] or [`KvError::TooLarge`] over a limit; [`KvError::File`] if the file cannot be written.
     pub(crate) fn put(&self, namespace: &str, key: &str, value: &str) -> Result<bool, KvError> {
         if value.len() > MAX_VALUE_BYTES {
             return Err(KvError::TooLong(value.len()));
@@ -211,7 +213,7 @@ impl KvStore {
                 return Err(KvError::Full(self.limits.entries));
             }
             let bytes = table.bytes - held + cost(namespace, key, value);
-            // What makes it smaller is always taken.
+            // A change that makes the file smaller is always accepted.
             if bytes > self.limits.bytes.max(table.bytes) {
                 let max = self.limits.bytes;
                 return Err(KvError::TooLarge { bytes, max });
@@ -221,7 +223,10 @@ impl KvStore {
         })
     }
 
-    /// Removes a key. False: it was not there, and nothing was written.
+    /// Removes a key. Returns `false` and writes nothing if it does not exist.
+    ///
+    /// # Errors
+    /// [`KvError::File`] if the file cannot be written.
     pub(crate) fn delete(&self, namespace: &str, key: &str) -> Result<bool, KvError> {
         self.change(|table| {
             let known = table.get(namespace, key).is_some();
@@ -230,17 +235,14 @@ impl KvStore {
         })
     }
 
-    /// `change` says whether anything is different now.
+    /// Applies a change, which returns whether anything differs, and writes the file.
     fn change(&self, change: impl FnOnce(&mut Table) -> Result<bool, KvError>) -> Result<bool, KvError> {
         let _one = self.changing.lock();
         let mut table = self.table.read().clone();
         if !change(&mut table)? {
             return Ok(false);
         }
-        let saved = Saved {
-            config_table: &table.namespaces,
-        };
-        save(&self.path, &json::write_standard(&saved)).map_err(|error| KvError::File {
+        file::save(&self.path, &table.namespaces).map_err(|error| KvError::File {
             path: self.path.clone(),
             error,
         })?;
@@ -251,70 +253,17 @@ impl KvStore {
     }
 }
 
-/// What was saved last; nothing if nothing was.
-fn read(path: &Path) -> Result<Namespaces, KvError> {
-    let named = |error| KvError::File {
-        path: path.to_owned(),
-        error,
-    };
-    let text = match std::fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Namespaces::default()),
-        text => text.map_err(named)?,
-    };
-    let error = match parse(&text) {
-        Ok(namespaces) => return Ok(namespaces),
-        Err(error) => error,
-    };
-    let backup = config::with_suffix(path, ".bak");
-    let saved_before = std::fs::read(&backup).ok().and_then(|text| parse(&text).ok());
-    let Some(namespaces) = saved_before else {
-        let path = path.to_owned();
-        return Err(KvError::Format { path, error });
-    };
-    tracing::warn!(path = %path.display(), %error, backup = %backup.display(), "the KV configuration is damaged; the one before it is used, without the last change");
-    Ok(namespaces)
-}
-
-fn parse(text: &[u8]) -> Result<Namespaces, json::JsonError> {
-    let saved: Saved<BTreeMap<String, Option<BTreeMap<String, Value>>>> = json::read(text)?;
-    let namespaces = saved.config_table.into_iter();
-    Ok(namespaces
-        .map(|(namespace, values)| {
-            let texts = values.into_iter().flatten().filter_map(|(key, value)| Some((key, text_of(value)?)));
-            (namespace, texts.collect())
-        })
-        .collect())
-}
-
-fn text_of(value: Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text),
-        other => Some(other.to_string()),
-    }
-}
-
-/// Puts `content` in the file's place; what it had before becomes the backup, unless it is damaged.
-fn save(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Ok(old) = std::fs::read(path)
-        && parse(&old).is_ok()
-    {
-        config::replace(&config::with_suffix(path, ".bak"), &old)?;
-    }
-    config::replace(path, content)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ROOMY: KvLimits = KvLimits {
+    const LIMITS: KvLimits = KvLimits {
         entries: 10,
         bytes: 1 << 20,
     };
 
     fn open(directory: &tempfile::TempDir, limits: KvLimits) -> KvStore {
-        KvStore::open(directory.path().join("namesrv").join("kvConfig.json"), limits).unwrap()
+        KvStore::open(directory.path().join("namesrv").join(FILE_NAME), limits, false).unwrap()
     }
 
     fn listed(kv: &KvStore, namespace: &str) -> Option<String> {
@@ -324,7 +273,7 @@ mod tests {
     #[test]
     fn a_change_is_read_back_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let kv = open(&directory, ROOMY);
+        let kv = open(&directory, LIMITS);
         assert!(kv.put("ORDER_TOPIC_CONFIG", "orders", "broker-a:4").unwrap());
         kv.put("ORDER_TOPIC_CONFIG", "more", "x\"y").unwrap();
         assert!(kv.delete("ORDER_TOPIC_CONFIG", "more").unwrap());
@@ -332,7 +281,7 @@ mod tests {
             std::fs::read_to_string(&kv.path).unwrap(),
             r#"{"configTable":{"ORDER_TOPIC_CONFIG":{"orders":"broker-a:4"}}}"#
         );
-        let again = open(&directory, ROOMY);
+        let again = open(&directory, LIMITS);
         assert_eq!(again.value("ORDER_TOPIC_CONFIG", "orders").as_deref(), Some("broker-a:4"));
         assert_eq!(again.value("ORDER_TOPIC_CONFIG", "more"), None);
         assert_eq!(
@@ -345,7 +294,7 @@ mod tests {
     #[test]
     fn a_list_is_never_older_than_the_last_change() {
         let directory = tempfile::tempdir().unwrap();
-        let kv = open(&directory, ROOMY);
+        let kv = open(&directory, LIMITS);
         for value in ["1", "2"] {
             kv.put("a", "b", value).unwrap();
             assert_eq!(listed(&kv, "a").unwrap(), format!(r#"{{"table":{{"b":"{value}"}}}}"#));
@@ -357,7 +306,7 @@ mod tests {
     #[test]
     fn what_changes_nothing_writes_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let kv = open(&directory, ROOMY);
+        let kv = open(&directory, LIMITS);
         kv.put("a", "b", "1").unwrap();
         std::fs::remove_file(&kv.path).unwrap();
         assert!(!kv.put("a", "b", "1").unwrap());
@@ -393,55 +342,9 @@ mod tests {
     #[test]
     fn a_file_beyond_the_bounds_is_served_and_only_made_smaller() {
         let directory = tempfile::tempdir().unwrap();
-        open(&directory, ROOMY).put("a", "b", &"x".repeat(200)).unwrap();
+        open(&directory, LIMITS).put("a", "b", &"x".repeat(200)).unwrap();
         let kv = open(&directory, KvLimits { entries: 5, bytes: 100 });
         assert!(matches!(kv.put("a", "c", "1"), Err(KvError::TooLarge { .. })));
         assert!(kv.put("a", "b", &"x".repeat(150)).unwrap());
-    }
-
-    #[test]
-    fn values_that_are_no_text_are_read_as_java_reads_them() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("kv.json");
-        std::fs::write(
-            &path,
-            r#"{"configTable":{"n":{"a":4,"b":true,"c":null,"d":{"x":[1]},"e":"t"},"m":null}}"#,
-        )
-        .unwrap();
-        let kv = KvStore::open(path, ROOMY).unwrap();
-        let values = ["a", "b", "c", "d", "e"].map(|key| kv.value("n", key));
-        assert_eq!(
-            values.each_ref().map(|value| value.as_deref()),
-            [Some("4"), Some("true"), None, Some(r#"{"x":[1]}"#), Some("t")]
-        );
-    }
-
-    #[test]
-    fn a_damaged_file_is_replaced_by_the_one_before_it_or_stops_the_start() {
-        for damage in ["{broken", "", "\0\0\0\0"] {
-            let directory = tempfile::tempdir().unwrap();
-            let kv = open(&directory, ROOMY);
-            kv.put("a", "b", "1").unwrap();
-            std::fs::write(&kv.path, damage).unwrap();
-            let error = KvStore::open(kv.path.clone(), ROOMY).map(drop).unwrap_err().to_string();
-            assert!(
-                error.contains(kv.path.to_str().unwrap()) && error.contains("Restore one of them"),
-                "{error}"
-            );
-            kv.put("a", "b", "2").unwrap();
-            kv.put("a", "b", "3").unwrap();
-            std::fs::write(&kv.path, damage).unwrap();
-            let kv = open(&directory, ROOMY);
-            assert_eq!(kv.value("a", "b").as_deref(), Some("2"));
-            // A change that fails is no reason to lose the good one of the two.
-            let in_the_way = config::with_suffix(&kv.path, ".tmp");
-            std::fs::create_dir(&in_the_way).unwrap();
-            assert!(matches!(kv.put("a", "b", "4"), Err(KvError::File { .. })));
-            assert_eq!(kv.value("a", "b").as_deref(), Some("2"));
-            assert_eq!(open(&directory, ROOMY).value("a", "b").as_deref(), Some("2"));
-            std::fs::remove_dir(&in_the_way).unwrap();
-            assert!(kv.put("a", "b", "4").unwrap());
-            assert_eq!(open(&directory, ROOMY).value("a", "b").as_deref(), Some("4"));
-        }
     }
 }
