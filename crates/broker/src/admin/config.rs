@@ -128,11 +128,7 @@ mod tests {
         let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
         let pairs: std::collections::BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once('=')).collect();
         assert_eq!(pairs.len(), text.lines().count(), "each once, a line each");
-        for key in [
-            "sendMessageThreadPoolNums",
-            "clientCallbackExecutorThreads",
-            "messageIndexSafe",
-        ] {
+        for key in ["sendMessageThreadPoolNums", "clientCallbackExecutorThreads", "messageIndexSafe"] {
             assert!(pairs.contains_key(key), "{key}");
         }
         for (key, value) in [
