@@ -1,4 +1,4 @@
-//! How the delivering thread sleeps: until the earliest message is due, or something due earlier arrives.
+//! Wakes the delivery thread when a message is due, or when one arrives that is due earlier.
 
 use crate::arrival::ArrivalListener;
 use message::names;
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 use store::Arrival;
 
-/// When nothing is planned: everything is earlier.
+/// No due time: every other one is earlier.
 const NEVER: i64 = i64::MAX;
-/// While the thread is awake: nothing is earlier.
+/// The thread is awake: no due time is earlier.
 const AWAKE: i64 = i64::MIN;
 
-/// The thread's bed.
+/// What the delivery thread sleeps on.
 #[derive(Debug)]
 pub struct Alarm {
-    /// For when it sleeps: the due time of the earliest message it knows, epoch ms.
+    /// While the thread sleeps: due time of the earliest message it knows, epoch ms.
     planned: AtomicI64,
-    /// The earliest due time that arrived since it last looked.
+    /// Earliest due time of the messages that arrived since it last looked, epoch ms.
     arrived: AtomicI64,
     state: Mutex<State>,
     woken: Condvar,
@@ -42,7 +42,7 @@ impl Default for Alarm {
 }
 
 impl ArrivalListener for Arc<Alarm> {
-    /// For every message: costs a comparison unless it is a delayed one, whose code is the time at which it is due.
+    /// Called for every message: one comparison, unless it is a delayed one, whose tags code is its due time.
     fn arrived(&self, message: &Arrival<'_>) {
         if message.queue.topic() == names::SCHEDULE_TOPIC {
             self.due_at(message.tags_code);
@@ -58,7 +58,7 @@ impl Alarm {
         }
     }
 
-    /// Has the thread look again.
+    /// Wakes the thread.
     pub(super) fn call(&self) {
         self.state.lock().called = true;
         self.woken.notify_one();
@@ -74,18 +74,18 @@ impl Alarm {
         self.state.lock().stop
     }
 
-    /// The thread looks at the queues: what arrives from now on counts as seen only by the next look.
+    /// The thread is about to look at the queues. Messages that arrive from now on wake it again.
     pub(super) fn begin_look(&self) {
         self.arrived.store(NEVER, SeqCst);
         self.state.lock().called = false;
     }
 
-    /// Sleeps until `earliest_ms` (epoch; [`None`]: nothing waits) is likely, `at_most` so long, or something due before it
-    /// arrives, or it is called.
+    /// Sleeps for `at_most`, the time until `earliest_ms` (epoch; [`None`]: no message waits), or until a message arrives that is due
+    /// earlier, or the thread is woken.
     pub(super) fn sleep(&self, earliest_ms: Option<i64>, at_most: Option<Duration>) {
         let earliest_ms = earliest_ms.unwrap_or(NEVER);
         let mut state = self.state.lock();
-        // Before the look at `arrived`: who arrives after it sees the plan and calls.
+        // Before `arrived` is read: a message that arrives after that sees the planned time and wakes the thread.
         self.planned.store(earliest_ms, SeqCst);
         if !state.called && !state.stop && self.arrived.load(SeqCst) >= earliest_ms {
             match at_most {
@@ -96,7 +96,7 @@ impl Alarm {
         self.planned.store(AWAKE, SeqCst);
     }
 
-    /// Sleeps so long, whatever arrives, unless it is called.
+    /// Sleeps for this time whatever arrives, unless the thread is woken.
     pub(super) fn rest(&self, time: Duration) {
         self.sleep(Some(AWAKE), Some(time));
     }

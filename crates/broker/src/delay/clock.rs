@@ -9,27 +9,27 @@
 //!
 //! Pure state: both clocks are given.
 
-/// A message stored so little after now was stored by a clock that was slewed, not set.
+/// A store timestamp at most this far in the future, in ms, comes from a clock that was slewed, not set.
 const SLEW_MS: i64 = 1_000;
 
-/// A moment by both clocks, in ms.
+/// One moment by both clocks, in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// Since 1970, by the wall clock.
     pub wall_ms: i64,
-    /// Since some moment of this run, by a clock that nobody sets.
+    /// By the monotonic clock, since some moment of this run.
     pub steady_ms: i64,
 }
 
-/// The wall clock as this run has seen it.
+/// Notices when the wall clock is set back.
 #[derive(Debug)]
 pub struct WallClock {
-    /// The most by which the wall clock was ever ahead of the steady one.
+    /// Largest difference seen between the wall clock and the monotonic clock.
     highest_lead_ms: i64,
 }
 
 impl WallClock {
-    /// Begins to watch.
+    /// Begins at this moment.
     #[must_use]
     pub fn new(now: Moment) -> Self {
         Self {
@@ -37,12 +37,12 @@ impl WallClock {
         }
     }
 
-    /// Looks at the clocks; to be done at least every [`crate::delay::LONGEST_SLEEP`] while messages wait.
+    /// Reads the clocks; to be called at least every [`crate::delay::LONGEST_SLEEP`] while messages wait.
     pub fn look(&mut self, now: Moment) {
         self.highest_lead_ms = self.highest_lead_ms.max(now.wall_ms - now.steady_ms);
     }
 
-    /// In how many ms a message is due that was stored to wait `delay_ms` until `due_ms`; 0 or less when it is.
+    /// Milliseconds until a message is due that was stored with `delay_ms` and the due time `due_ms`; 0 or less when it is due.
     #[must_use]
     pub fn due_in_ms(&self, due_ms: i64, delay_ms: i64, now: Moment) -> i64 {
         let left = due_ms.saturating_sub(now.wall_ms);

@@ -22,7 +22,7 @@ pub mod handler;
 
 mod alarm;
 mod delivered;
-mod line;
+mod level_reader;
 mod offsets;
 mod progress;
 pub mod table;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// Compat: Apache's table gets a new version with every so many steps (`delayOffsetUpdateVersionStep`).
 const STEPS_OF_A_VERSION: u64 = 200;
 
-/// Offsets of the schedule topic's queues, by level: all before was delivered and confirmed.
+/// Offsets of the schedule topic's queues, by level: every earlier message was delivered, and the delivery confirmed.
 #[derive(Debug, Default)]
 pub struct DelayOffsets {
     state: Mutex<State>,
@@ -37,26 +37,26 @@ impl DelayOffsets {
         }
     }
 
-    /// Puts what was saved into an empty table.
+    /// Fills an empty table with saved offsets.
     pub(super) fn restore(&self, offsets: BTreeMap<i32, i64>, version: Option<DataVersion>) {
         let mut state = self.state.lock();
         state.offsets = offsets;
         state.version = version.unwrap_or(state.version);
     }
 
-    /// How far a level has come; `None` when nothing was ever sent with it.
+    /// Offset of a level; `None` if no message was ever sent with it.
     #[must_use]
     pub fn of(&self, level: i32) -> Option<i64> {
         self.state.lock().offsets.get(&level).copied()
     }
 
-    /// Corrects a level, or makes it known.
+    /// Sets the offset of a level.
     pub fn set(&self, level: i32, offset: i64) {
         let mut state = self.state.lock();
         state.dirty |= state.offsets.insert(level, offset) != Some(offset);
     }
 
-    /// A level has come to `offset`, in so many steps.
+    /// Advances a level to `offset`, by `steps` messages. A lower offset changes nothing.
     pub fn advance(&self, level: i32, offset: i64, steps: u64, now_ms: i64) {
         let mut state = self.state.lock();
         let known = state.offsets.entry(level).or_default();
@@ -69,20 +69,20 @@ impl DelayOffsets {
         state.dirty = true;
     }
 
-    /// All levels in use, and the table's version.
+    /// The table's version, and the offsets of all levels in use.
     #[must_use]
     pub fn all(&self) -> (DataVersion, BTreeMap<i32, i64>) {
         let state = self.state.lock();
         (state.version, state.offsets.clone())
     }
 
-    /// All, if something changed since the last call.
+    /// The same, if anything changed since the last call.
     pub(super) fn take_changed(&self) -> Option<(DataVersion, BTreeMap<i32, i64>)> {
         let mut state = self.state.lock();
         std::mem::take(&mut state.dirty).then(|| (state.version, state.offsets.clone()))
     }
 
-    /// What was taken could not be saved.
+    /// The offsets of the last call could not be saved.
     pub(super) fn mark_changed(&self) {
         self.state.lock().dirty = true;
     }

@@ -1,4 +1,4 @@
-//! Appends of the delivering thread that are not confirmed yet, and what is to be noted when they are.
+//! Deliveries that are appended and not confirmed yet, and what is recorded when they are.
 
 use super::{Alarm, DelayOffsets};
 use crate::schedule;
@@ -10,20 +10,20 @@ use std::sync::Arc;
 /// Apache's name for who reads the schedule topic.
 const SCHEDULE_GROUP: &str = "SCHEDULE_CONSUMER";
 
-/// What one append delivers.
+/// The messages of one append.
 #[derive(Debug, Default)]
-pub(super) struct Flight {
-    /// Where each level stands afterwards.
+pub(super) struct Batch {
+    /// New offset of each level that has messages in it.
     pub(super) moves: Vec<Move>,
-    /// What its topics count: messages and bytes.
+    /// By topic: messages and bytes.
     pub(super) topics: Vec<(Arc<TopicCounters>, i64, i64)>,
-    /// What its levels count.
+    /// By level: messages and bytes.
     pub(super) levels: Vec<(i32, i64, i64)>,
     pub(super) messages: i64,
     pub(super) bytes: i64,
 }
 
-/// A level's step.
+/// How far a level moves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Move {
     pub(super) level: i32,
@@ -31,8 +31,8 @@ pub(super) struct Move {
     pub(super) steps: u64,
 }
 
-impl Flight {
-    /// Adds a message of so many bytes that waited at a level.
+impl Batch {
+    /// Adds a message that waited at `level`, with the bytes of its record.
     pub(super) fn add(&mut self, level: i32, topic: &Arc<TopicCounters>, bytes: i64) {
         self.messages += 1;
         self.bytes += bytes;
@@ -53,23 +53,23 @@ impl Flight {
     }
 }
 
-/// Shared with whoever confirms appends.
+/// Shared by the delivery thread and the threads that confirm appends.
 #[derive(Debug)]
 pub(super) struct Progress {
     offsets: Arc<DelayOffsets>,
     alarm: Arc<Alarm>,
     stats: Arc<BrokerStats>,
-    /// Those of the system group that reads the schedule topic.
+    /// Counters of the system group that reads the schedule topic.
     counters: Arc<GroupCounters>,
     open: Mutex<Open>,
 }
 
-/// What is not confirmed yet.
+/// Appends that are not confirmed yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Open {
-    pub(super) flights: usize,
+    pub(super) batches: usize,
     pub(super) bytes: i64,
-    /// One of them failed: its messages are not delivered, nor are those after it.
+    /// One of them failed: neither its messages nor later ones are delivered.
     pub(super) failed: bool,
 }
 
@@ -88,48 +88,48 @@ impl Progress {
         *self.open.lock()
     }
 
-    /// Nothing is open any more, and what failed was taken back.
-    pub(super) fn forgive(&self) {
+    /// No append is open, and the readers continue at the confirmed offsets.
+    pub(super) fn clear_failure(&self) {
         self.open.lock().failed = false;
     }
 
-    pub(super) fn begin(&self, flight: &Flight) {
+    pub(super) fn begin(&self, batch: &Batch) {
         let mut open = self.open.lock();
-        open.flights += 1;
-        open.bytes += flight.bytes;
+        open.batches += 1;
+        open.bytes += batch.bytes;
     }
 
-    /// An append that was begun has come to its end.
-    pub(super) fn end(&self, flight: &Flight, is_confirmed: bool, now_ms: i64) {
+    /// An append is confirmed, or failed.
+    pub(super) fn end(&self, batch: &Batch, is_confirmed: bool, now_ms: i64) {
         // In the order of the log: an append is confirmed after those before it, and none is after one that failed.
         if is_confirmed {
-            self.delivered(flight, now_ms);
+            self.delivered(batch, now_ms);
         }
         let mut open = self.open.lock();
-        open.flights -= 1;
-        open.bytes -= flight.bytes;
+        open.batches -= 1;
+        open.bytes -= batch.bytes;
         open.failed |= !is_confirmed;
         drop(open);
         self.alarm.call();
     }
 
-    /// Levels have come so far: what was before is delivered, or needs no delivery.
+    /// Advances levels: earlier messages are delivered, or need no delivery.
     pub(super) fn advance(&self, moves: &[Move], now_ms: i64) {
         for step in moves {
             self.offsets.advance(step.level, step.to, step.steps, now_ms);
         }
     }
 
-    fn delivered(&self, flight: &Flight, now_ms: i64) {
-        self.advance(&flight.moves, now_ms);
-        for (topic, messages, bytes) in &flight.topics {
+    fn delivered(&self, batch: &Batch, now_ms: i64) {
+        self.advance(&batch.moves, now_ms);
+        for (topic, messages, bytes) in &batch.topics {
             topic.stored(*messages, *bytes, *messages);
         }
-        for (level, messages, bytes) in &flight.levels {
+        for (level, messages, bytes) in &batch.levels {
             self.stats.waited(schedule::queue_of(*level), SCHEDULE_GROUP, *messages, *bytes);
         }
-        if flight.messages > 0 {
-            self.counters.delivered(flight.messages, flight.bytes);
+        if batch.messages > 0 {
+            self.counters.delivered(batch.messages, batch.bytes);
         }
     }
 }

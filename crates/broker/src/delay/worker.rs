@@ -1,12 +1,12 @@
-//! The thread that delivers.
+//! The thread that delivers delayed messages.
 //!
 //! Each round takes what is due from all levels that have something due, a share of each, and appends it in one piece. It does
 //! not wait for the device: up to [`MAX_OPEN_BYTES`] of appends may be unconfirmed. When nothing is due it sleeps until the
 //! earliest is.
 
 use super::clock::{Moment, WallClock};
-use super::line::{self, Line};
-use super::progress::{Flight, Move, Progress};
+use super::level_reader::{self, LevelReader};
+use super::progress::{Batch, Move, Progress};
 use super::{Alarm, DelayOffsets, delivered};
 use crate::clock::now_ms;
 use crate::log_writer::{LogWriter, WaitFor};
@@ -35,15 +35,16 @@ const BATCH_MESSAGES: usize = 512;
 const BATCH_BYTES: usize = 256 << 10;
 /// Bytes of appends that are not confirmed, above which the thread waits.
 const MAX_OPEN_BYTES: i64 = 4 << 20;
-/// Before an append that was refused is tried again.
+/// How long to wait before an append that was refused is tried again.
 const AFTER_REFUSAL: Duration = Duration::from_millis(500);
+/// The same when it was refused because the log is busy.
 const WHEN_BUSY: Duration = Duration::from_millis(20);
-/// By how much what a message was sent to wait differs from its level when the level was another one then.
+/// A waiting message whose delay differs from its level's by more than this was sent under another `messageDelayLevel`.
 const OTHER_DELAY_MS: i64 = 1_000;
-/// Between two complaints about the same trouble.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often the same pause is logged.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// The running thread.
+/// The running delivery thread.
 #[derive(Debug)]
 pub struct Delivery {
     alarm: Arc<Alarm>,
@@ -52,25 +53,25 @@ pub struct Delivery {
 
 /// What delivery works with.
 pub struct DeliveryParts {
-    /// Has what waits.
+    /// The store with the schedule topic.
     pub store: Arc<Store>,
-    /// Takes what is due.
+    /// Where due messages are appended.
     pub log: LogWriter,
     /// How far each level is delivered.
     pub offsets: Arc<DelayOffsets>,
     /// Wakes the thread.
     pub alarm: Arc<Alarm>,
-    /// Counts what arrives in a topic.
+    /// Topics, whose counters delivered messages add to.
     pub topics: Arc<Topics>,
-    /// Counts.
+    /// The broker's counters.
     pub stats: Arc<BrokerStats>,
 }
 
 impl Delivery {
-    /// Begins to deliver what waits at these levels or at others, from where the offsets say.
+    /// Starts to deliver what waits at these levels, or at levels that are no longer configured, from the saved offsets on.
     ///
     /// # Errors
-    /// The thread cannot be started.
+    /// [`io::Error`] if the thread cannot be started.
     pub fn start(levels: &Levels, parts: DeliveryParts) -> io::Result<Self> {
         let DeliveryParts {
             store,
@@ -82,7 +83,7 @@ impl Delivery {
         } = parts;
         let begun = Instant::now();
         let worker = Worker {
-            lines: lines(&store, levels, &offsets),
+            readers: readers(&store, levels, &offsets),
             clock: WallClock::new(moment(begun)),
             begun,
             turn: 0,
@@ -93,7 +94,7 @@ impl Delivery {
             log,
             topics,
             stats,
-            complained: None,
+            warned: None,
         };
         let thread = std::thread::Builder::new().name("delay".to_owned()).spawn(move || worker.run())?;
         Ok(Self {
@@ -102,7 +103,7 @@ impl Delivery {
         })
     }
 
-    /// Ends the thread; what is due later stays where it is.
+    /// Stops the thread. Messages that are not due yet stay in the schedule topic.
     pub fn stop(&self) {
         self.alarm.stop();
         if let Some(thread) = self.thread.lock().take() {
@@ -117,8 +118,8 @@ impl Drop for Delivery {
     }
 }
 
-/// Every level that there is, or that messages wait in, and where each goes on.
-fn lines(store: &Store, levels: &Levels, offsets: &DelayOffsets) -> Vec<Line> {
+/// A reader for each configured level and for each level in which messages wait.
+fn readers(store: &Store, levels: &Levels, offsets: &DelayOffsets) -> Vec<LevelReader> {
     let waiting = store.queues_of(names::SCHEDULE_TOPIC);
     let gone = waiting.iter().map(|queue| schedule::level_of_queue(queue.queue_id()));
     let gone = gone.filter(|level| *level > levels.max());
@@ -129,18 +130,19 @@ fn lines(store: &Store, levels: &Levels, offsets: &DelayOffsets) -> Vec<Line> {
             let delay_ms = if level > levels.max() { 0 } else { levels.delay_ms(level) };
             let queue = waiting.iter().find(|queue| queue.queue_id() == schedule::queue_of(level));
             let Some(queue) = queue else {
-                return Line::new(level, delay_ms, 0, false);
+                return LevelReader::new(level, delay_ms, 0, false);
             };
             let from = start(level, queue, offsets);
             if from < queue.max().0 {
                 report_other_delays(store, levels, level, queue, from);
             }
-            Line::new(level, delay_ms, from, from < queue.max().0)
+            LevelReader::new(level, delay_ms, from, from < queue.max().0)
         })
         .collect()
 }
 
-/// Where a level goes on. A saved offset outside the queue is corrected: its messages are gone, or it is of another store.
+/// The offset at which a level continues. A saved offset outside its queue is corrected: its messages were deleted, or the file belongs
+/// to another store.
 fn start(level: i32, queue: &ConsumeQueue, offsets: &DelayOffsets) -> i64 {
     let (min, max) = (queue.min().0, queue.max().0);
     let saved = offsets.of(level);
@@ -158,30 +160,30 @@ fn start(level: i32, queue: &ConsumeQueue, offsets: &DelayOffsets) -> i64 {
     from
 }
 
-/// Warns when what waits in a level was sent under other levels than today's.
+/// Logs a warning if messages wait in a level that were sent under another `messageDelayLevel`.
 fn report_other_delays(store: &Store, levels: &Levels, level: i32, queue: &ConsumeQueue, from: i64) {
     let messages = queue.max().0 - from;
     if level > levels.max() {
         tracing::warn!(
             level,
             messages,
-            "messageDelayLevel has not so many levels any more: what waits is delivered at the time it was sent for"
+            "messageDelayLevel has fewer levels now: messages that wait at this level are delivered at the time they were sent for"
         );
         return;
     }
     let mut first = Vec::with_capacity(1);
     let delay_ms = match queue.read(QueueOffset(from), 1, &mut first) {
-        Ok(()) => first.first().and_then(|entry| line::delay_of(entry, store).ok().flatten()),
+        Ok(()) => first.first().and_then(|entry| level_reader::delay_of(entry, store).ok().flatten()),
         Err(_) => None,
     };
-    // Told by more than a second: how long the clock of a sender and that of the log may be apart.
+    // By more than a second: the clocks of a sender and of the log may differ by less.
     if let Some(delay_ms) = delay_ms.filter(|delay_ms| (delay_ms - levels.delay_ms(level)).abs() > OTHER_DELAY_MS) {
         tracing::warn!(
             level,
             messages,
             sent_to_wait_ms = delay_ms,
             messages_wait_now_ms = levels.delay_ms(level),
-            "messages wait that were sent under another messageDelayLevel: they keep their time, and later ones of the level come after them"
+            "messages wait that were sent under another messageDelayLevel: they keep their delivery time, and later messages of the level are delivered after them"
         );
     }
 }
@@ -193,13 +195,13 @@ fn moment(begun: Instant) -> Moment {
     }
 }
 
-/// What a round came to.
+/// The result of a round.
 enum Round {
-    /// There may be more due.
+    /// More messages may be due.
     Again,
-    /// Nothing is due for so many ms; `None` when nothing waits.
+    /// Nothing is due for this many milliseconds; `None`: no message waits.
     DueIn(Option<i64>),
-    /// Nothing can be done until an append is confirmed, or for so long.
+    /// Nothing can be done until an append is confirmed, or for this long.
     Wait(Duration),
 }
 
@@ -213,10 +215,10 @@ struct Worker {
     progress: Arc<Progress>,
     clock: WallClock,
     begun: Instant,
-    lines: Vec<Line>,
-    /// Which level begins the next round.
+    readers: Vec<LevelReader>,
+    /// Index of the reader that the next round begins with.
     turn: usize,
-    complained: Option<Instant>,
+    warned: Option<Instant>,
 }
 
 impl Worker {
@@ -240,7 +242,7 @@ impl Worker {
     fn round(&mut self, now: Moment) -> Round {
         let open = self.progress.open();
         if open.failed {
-            return self.take_back(open.flights);
+            return self.restart_unconfirmed(open.batches);
         }
         if open.bytes >= MAX_OPEN_BYTES {
             return Round::Wait(LONGEST_SLEEP);
@@ -249,49 +251,49 @@ impl Worker {
             Ok(Looked::Due(due)) => due,
             Ok(Looked::NotDue(left_ms)) => return Round::DueIn(left_ms),
             Err(error) => {
-                self.complain(&format!("cannot read a queue of delayed messages: {error}"));
+                self.warn_paused(&format!("cannot read a queue of delayed messages: {error}"));
                 return Round::Wait(AFTER_REFUSAL);
             }
         };
         let outcome = self.collect(&due, now).and_then(|entries| self.deliver(&entries));
         match outcome {
             Ok(round) => round,
-            Err(trouble) => {
-                self.lines.iter_mut().for_each(Line::give_back);
-                self.complain(&trouble.text);
-                Round::Wait(trouble.pause)
+            Err(retry) => {
+                self.readers.iter_mut().for_each(LevelReader::release_taken);
+                self.warn_paused(&retry.text);
+                Round::Wait(retry.pause)
             }
         }
     }
 
-    /// An append failed: all that was not confirmed is to be delivered once more.
-    fn take_back(&mut self, flights: usize) -> Round {
-        if flights > 0 {
+    /// An append failed: every message whose delivery was not confirmed is read and delivered again.
+    fn restart_unconfirmed(&mut self, batches: usize) -> Round {
+        if batches > 0 {
             return Round::Wait(LONGEST_SLEEP);
         }
-        for line in &mut self.lines {
-            let confirmed = self.offsets.of(line.level).unwrap_or(0);
-            if line.next() > confirmed {
-                line.restart(confirmed);
+        for reader in &mut self.readers {
+            let confirmed = self.offsets.of(reader.level).unwrap_or(0);
+            if reader.next() > confirmed {
+                reader.restart(confirmed);
             }
         }
-        self.progress.forgive();
-        self.complain("delayed messages were not stored when they were due");
+        self.progress.clear_failure();
+        self.warn_paused("an append of due messages failed");
         Round::Wait(AFTER_REFUSAL)
     }
 
-    /// Which levels have something due, the one whose turn it is first.
+    /// The levels with a message that is due, beginning with the one whose turn it is.
     fn look(&mut self, now: Moment) -> Result<Looked, StoreError> {
         let (mut due, mut earliest) = (Vec::new(), None);
-        let count = self.lines.len();
+        let count = self.readers.len();
         for at in (0..count).map(|n| (self.turn + n) % count) {
-            let line = &mut self.lines[at];
-            let Some(head) = line.head(&self.store)? else { continue };
-            if self.offsets.of(line.level).is_none() {
+            let reader = &mut self.readers[at];
+            let Some(head) = reader.head(&self.store)? else { continue };
+            if self.offsets.of(reader.level).is_none() {
                 // Compat: a level shows in tables once a message waits in it.
-                self.offsets.set(line.level, line.next());
+                self.offsets.set(reader.level, reader.next());
             }
-            let left = line.due_in_ms(&head, &self.store, &self.clock, now)?;
+            let left = reader.due_in_ms(&head, &self.store, &self.clock, now)?;
             if left <= 0 {
                 due.push(at);
             } else {
@@ -306,58 +308,63 @@ impl Worker {
         })
     }
 
-    /// Takes a share of what is due from each of these levels: which line, and the entry.
-    fn collect(&mut self, due: &[usize], now: Moment) -> Result<Vec<(usize, Entry)>, Trouble> {
-        // Half of what one append takes: a message's own topic may have a longer name than the one it waits in.
-        let room = BATCH_BYTES.min(self.store.max_append_bytes() / 2);
-        let (share, share_bytes) = ((BATCH_MESSAGES / due.len()).max(1), room / due.len());
+    /// Takes a share of the due entries of each of these levels: index of the reader, and the entry.
+    fn collect(&mut self, due: &[usize], now: Moment) -> Result<Vec<(usize, Entry)>, RetryLater> {
+        // Half of what one append takes: the name of a message's own topic may be longer than that of the schedule topic.
+        let most_bytes = BATCH_BYTES.min(self.store.max_append_bytes() / 2);
+        let (share, share_bytes) = ((BATCH_MESSAGES / due.len()).max(1), most_bytes / due.len());
         let (mut entries, mut total) = (Vec::new(), 0);
         for &at in due {
-            let line = &mut self.lines[at];
+            let reader = &mut self.readers[at];
             let mut bytes = 0;
             for taken in 0..share {
-                let Some(head) = line.head(&self.store).map_err(Trouble::reading)? else {
+                let Some(head) = reader.head(&self.store).map_err(RetryLater::reading)? else {
                     break;
                 };
                 let size = if head.is_blank() { 0 } else { head.size as usize };
                 // A level's first message may be larger than its share, the first of all of any size.
-                let fits = entries.is_empty() || (total + size <= room && (taken == 0 || bytes + size <= share_bytes));
-                if !fits || line.due_in_ms(&head, &self.store, &self.clock, now).map_err(Trouble::reading)? > 0 {
+                let fits = entries.is_empty() || (total + size <= most_bytes && (taken == 0 || bytes + size <= share_bytes));
+                if !fits
+                    || reader
+                        .due_in_ms(&head, &self.store, &self.clock, now)
+                        .map_err(RetryLater::reading)?
+                        > 0
+                {
                     break;
                 }
                 bytes += size;
                 total += size;
-                line.take();
+                reader.take_head();
                 entries.push((at, head));
             }
         }
         Ok(entries)
     }
 
-    /// Appends the messages of these entries, except those that cannot or need not be delivered.
-    fn deliver(&mut self, entries: &[(usize, Entry)]) -> Result<Round, Trouble> {
+    /// Appends the messages of these entries, except those that cannot be delivered or were delivered before a crash.
+    fn deliver(&mut self, entries: &[(usize, Entry)]) -> Result<Round, RetryLater> {
         let records = read(&self.store, entries)?;
-        let mut doubts: Vec<Option<i64>> = self.lines.iter().map(|line| line.doubt).collect();
+        let mut rechecks: Vec<Option<i64>> = self.readers.iter().map(|reader| reader.recheck).collect();
         let mut due: Vec<(usize, Due<'_>)> = Vec::with_capacity(records.len());
-        for (line, bytes) in &records {
-            due.extend(self.due(bytes, &mut doubts[*line]).map(|message| (*line, message)));
+        for (reader, bytes) in &records {
+            due.extend(self.due(bytes, &mut rechecks[*reader]).map(|message| (*reader, message)));
         }
-        let mut flight = Flight::default();
+        let mut batch = Batch::default();
         let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(due.len());
         let mut queues: Vec<Arc<ConsumeQueue>> = Vec::with_capacity(due.len());
-        for (line, message) in &due {
+        for (reader, message) in &due {
             let draft = message.draft();
             queues.push(self.log.queue(draft.topic, draft.queue_id));
             let counters = match self.topics.find(draft.topic) {
                 Some(topic) => Arc::clone(&topic.counters),
                 None => Arc::new(self.stats.topic(draft.topic)),
             };
-            flight.add(self.lines[*line].level, &counters, draft.encoded_len() as i64);
+            batch.add(self.readers[*reader].level, &counters, draft.encoded_len() as i64);
             drafts.push(draft);
         }
         let moves = self.moves();
         if drafts.is_empty() {
-            return Ok(self.pass_over(&moves, &doubts));
+            return Ok(self.pass_over(&moves, &rechecks));
         }
         let ticket = match self.log.append(&drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len())) {
             Ok(ticket) => ticket,
@@ -366,59 +373,59 @@ impl Worker {
                     topic = drafts[0].topic,
                     size,
                     max,
-                    "a delayed message is too large for its topic's name: it is not delivered"
+                    "a delayed message with its topic's name is larger than an append may be: it is not delivered"
                 );
-                return Ok(self.pass_over(&moves, &doubts));
+                return Ok(self.pass_over(&moves, &rechecks));
             }
-            Err(error) => return Err(Trouble::refused(&error)),
+            Err(error) => return Err(RetryLater::refused(&error)),
         };
-        self.keep(&doubts);
-        self.complete(ticket, Flight { moves, ..flight });
+        self.finish_taken(&rechecks);
+        self.complete(ticket, Batch { moves, ..batch });
         Ok(Round::Again)
     }
 
-    fn complete(&self, ticket: store::Ticket, flight: Flight) {
-        self.progress.begin(&flight);
+    fn complete(&self, ticket: store::Ticket, batch: Batch) {
+        self.progress.begin(&batch);
         let progress = Arc::clone(&self.progress);
-        // A message's own topic was made when it was sent.
+        // A message's own topic was created when it was sent.
         let wait = WaitFor {
             flush: true,
             topics: false,
         };
         self.log
-            .complete_then(ticket, wait, move |outcome| progress.end(&flight, outcome.is_ok(), now_ms()));
+            .complete_then(ticket, wait, move |outcome| progress.end(&batch, outcome.is_ok(), now_ms()));
     }
 
-    /// Passes over what was taken, when nothing of it is to be delivered and nothing before it is open.
-    fn pass_over(&mut self, moves: &[Move], doubts: &[Option<i64>]) -> Round {
-        if self.progress.open().flights > 0 {
-            self.lines.iter_mut().for_each(Line::give_back);
+    /// Skips the entries that were taken, none of which is to be delivered, unless earlier deliveries are unconfirmed.
+    fn pass_over(&mut self, moves: &[Move], rechecks: &[Option<i64>]) -> Round {
+        if self.progress.open().batches > 0 {
+            self.readers.iter_mut().for_each(LevelReader::release_taken);
             return Round::Wait(LONGEST_SLEEP);
         }
         self.progress.advance(moves, now_ms());
-        self.keep(doubts);
+        self.finish_taken(rechecks);
         Round::Again
     }
 
     fn moves(&self) -> Vec<Move> {
-        let moved = self.lines.iter().filter(|line| line.after_taken() > line.next());
-        let step = |line: &Line| Move {
-            level: line.level,
-            to: line.after_taken(),
-            steps: (line.after_taken() - line.next()) as u64,
+        let moved = self.readers.iter().filter(|reader| reader.after_taken() > reader.next());
+        let step = |reader: &LevelReader| Move {
+            level: reader.level,
+            to: reader.after_taken(),
+            steps: (reader.after_taken() - reader.next()) as u64,
         };
         moved.map(step).collect()
     }
 
-    fn keep(&mut self, doubts: &[Option<i64>]) {
-        for (line, doubt) in self.lines.iter_mut().zip(doubts) {
-            line.keep();
-            line.doubt = *doubt;
+    fn finish_taken(&mut self, rechecks: &[Option<i64>]) {
+        for (reader, recheck) in self.readers.iter_mut().zip(rechecks) {
+            reader.finish_taken();
+            reader.recheck = *recheck;
         }
     }
 
-    /// The message of a waiting record as it goes to its own topic; `None` when it goes nowhere.
-    fn due<'r>(&self, bytes: &'r [u8], doubt: &mut Option<i64>) -> Option<Due<'r>> {
+    /// The message of a waiting record with its own topic and queue; `None` if it is not to be delivered.
+    fn due<'r>(&self, bytes: &'r [u8], recheck: &mut Option<i64>) -> Option<Due<'r>> {
         let record = match Record::parse(bytes) {
             Ok(record) => record,
             Err(error) => {
@@ -427,12 +434,12 @@ impl Worker {
             }
         };
         let Some((topic, queue_id)) = destination(&record) else {
-            tracing::error!(at = %record.log_offset, "a delayed message does not say where it goes: it is not delivered");
+            tracing::error!(at = %record.log_offset, "a delayed message has no valid REAL_TOPIC and REAL_QID: it is not delivered");
             return None;
         };
-        if let Some(last) = *doubt {
-            *doubt = delivered::find(&self.store, &record, topic, queue_id, last);
-            if doubt.is_some() {
+        if let Some(last) = *recheck {
+            *recheck = delivered::find(&self.store, &record, topic, queue_id, last);
+            if recheck.is_some() {
                 return None;
             }
         }
@@ -444,16 +451,19 @@ impl Worker {
         })
     }
 
-    /// The same trouble every round is told once a minute.
-    fn complain(&mut self, text: &str) {
-        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            tracing::error!(text, "delivery of delayed messages pauses; nothing is lost, it is tried again");
-            self.complained = Some(Instant::now());
+    /// Logs that delivery pauses, once a minute while the reason lasts.
+    fn warn_paused(&mut self, text: &str) {
+        if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            tracing::error!(
+                text,
+                "delivery of delayed messages is paused and will be retried; no message is lost"
+            );
+            self.warned = Some(Instant::now());
         }
     }
 }
 
-/// A message that is due, and where it goes.
+/// A due message with its destination.
 struct Due<'r> {
     topic: &'r str,
     queue_id: i32,
@@ -473,19 +483,19 @@ impl Due<'_> {
 }
 
 enum Looked {
-    /// These lines, of which there is one.
+    /// Indexes of readers with a due message, at least one.
     Due(Vec<usize>),
-    /// In so many ms.
+    /// Milliseconds until the first message is due; `None`: no message waits.
     NotDue(Option<i64>),
 }
 
-/// Why a round did not come to its end.
-struct Trouble {
+/// Why a round was cut short; it is retried after `pause`.
+struct RetryLater {
     text: String,
     pause: Duration,
 }
 
-impl Trouble {
+impl RetryLater {
     fn reading(error: impl std::fmt::Display) -> Self {
         Self {
             text: format!("cannot read delayed messages: {error}"),
@@ -506,8 +516,8 @@ impl Trouble {
     }
 }
 
-/// The records of entries, with their lines. Those that are no longer in the log are left out.
-fn read(store: &Store, entries: &[(usize, Entry)]) -> Result<Vec<(usize, Bytes)>, Trouble> {
+/// The records of these entries, with the index of their reader. Records that are no longer in the log are left out.
+fn read(store: &Store, entries: &[(usize, Entry)]) -> Result<Vec<(usize, Bytes)>, RetryLater> {
     let wanted: Vec<&(usize, Entry)> = entries.iter().filter(|(_, entry)| !entry.is_blank()).collect();
     let mut places: Vec<Entry> = wanted.iter().map(|(_, entry)| *entry).collect();
     let (mut records, mut found) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
@@ -515,7 +525,7 @@ fn read(store: &Store, entries: &[(usize, Entry)]) -> Result<Vec<(usize, Bytes)>
     while !places.is_empty() {
         let outcome = store.records_of(&places, &mut found);
         let count = found.len();
-        records.extend(wanted[done..].iter().map(|(line, _)| *line).zip(found.drain(..)));
+        records.extend(wanted[done..].iter().map(|(reader, _)| *reader).zip(found.drain(..)));
         match outcome {
             Ok(()) => break,
             Err(StoreError::Corrupt(text)) => {
@@ -525,13 +535,13 @@ fn read(store: &Store, entries: &[(usize, Entry)]) -> Result<Vec<(usize, Bytes)>
                 places.drain(..=count);
                 done += count + 1;
             }
-            Err(error) => return Err(Trouble::reading(error)),
+            Err(error) => return Err(RetryLater::reading(error)),
         }
     }
     Ok(records)
 }
 
-/// The topic and queue a waiting message is meant for.
+/// The topic and queue that a waiting message was sent to.
 fn destination<'r>(record: &Record<'r>) -> Option<(&'r str, i32)> {
     let topic = std::str::from_utf8(properties::find(record.properties, properties::REAL_TOPIC)?).ok()?;
     let queue_id = i32::parse(properties::find(record.properties, properties::REAL_QID)?)?;

@@ -1,4 +1,4 @@
-//! One level's queue as the delivering thread reads it: in order, a few entries ahead.
+//! Reads the queue of one delay level in order, some entries ahead.
 
 use super::clock::{Moment, WallClock};
 use crate::schedule;
@@ -11,27 +11,28 @@ use store::{Store, StoreError};
 /// Entries read at once.
 const READ_AHEAD: usize = 512;
 
-/// A level's queue, and how far it was handed over.
+/// A level's queue, and how far its messages were appended to their own topics.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct LevelReader {
     pub(super) level: i32,
-    /// How long messages of the level wait by today's levels; 0 for a level that is not among them any more.
+    /// Delay of the level in ms by the current `messageDelayLevel`; 0 for a level that is no longer configured.
     delay_ms: i64,
-    /// Log offset of a message that was sent to wait longer, and how long.
+    /// Log offset of a message that waits longer than the level's delay, and its delay in ms.
     longer: Option<(i64, i64)>,
-    /// Queue offset of the first entry that was not handed over.
+    /// Queue offset of the first entry that was not appended.
     next: i64,
     /// Entries from `next` on.
     entries: VecDeque<Entry>,
-    /// How many of them are being handed over.
+    /// How many of them are being appended.
     taken: usize,
-    /// See [`super::delivered`]: what is due may have been delivered before a crash; the last delivery that was found.
-    pub(super) doubt: Option<i64>,
+    /// `Some` while due messages may have been delivered before a crash (see [`super::delivered`]): log offset of the last delivery that
+    /// was found.
+    pub(super) recheck: Option<i64>,
 }
 
-impl Line {
-    /// A level that has been delivered up to `next`; whether what follows may have been delivered too.
-    pub(super) fn new(level: i32, delay_ms: i64, next: i64, is_doubtful: bool) -> Self {
+impl LevelReader {
+    /// A level that was delivered up to `next`. With `may_be_delivered`, later messages may have been delivered, too.
+    pub(super) fn new(level: i32, delay_ms: i64, next: i64, may_be_delivered: bool) -> Self {
         Self {
             level,
             delay_ms,
@@ -39,11 +40,11 @@ impl Line {
             next,
             entries: VecDeque::new(),
             taken: 0,
-            doubt: is_doubtful.then_some(0),
+            recheck: may_be_delivered.then_some(0),
         }
     }
 
-    /// The next entry, read from the queue if need be; `None` when there is no more.
+    /// The next entry, read from the queue if necessary; `None` at the end of the queue.
     pub(super) fn head(&mut self, store: &Store) -> Result<Option<Entry>, StoreError> {
         if let Some(entry) = self.entries.get(self.taken) {
             return Ok(Some(*entry));
@@ -52,7 +53,7 @@ impl Line {
             return Ok(None);
         };
         if self.taken == 0 {
-            // Retention may have taken what was never delivered, or an operator the whole topic.
+            // Retention may have deleted messages that were never delivered, or an operator the topic.
             self.next = self.next.clamp(queue.min().0, queue.max().0);
         }
         let mut read = Vec::with_capacity(READ_AHEAD);
@@ -65,9 +66,9 @@ impl Line {
         Ok(self.entries.get(self.taken).copied())
     }
 
-    /// In how many ms an entry's message is due, the entry being the head; a place without a message at once. A message that
-    /// seems to wait longer than its level says was sent under other levels, or by a clock that was set back since: its record
-    /// says how long it was to wait.
+    /// Milliseconds until the message of the head entry is due; 0 for an entry without a message. A message that seems to wait longer
+    /// than its level's delay was sent under another `messageDelayLevel`, or before the clock was set back: its record says how long
+    /// it has to wait.
     pub(super) fn due_in_ms(&mut self, head: &Entry, store: &Store, clock: &WallClock, now: Moment) -> Result<i64, StoreError> {
         if head.is_blank() {
             return Ok(0);
@@ -86,18 +87,18 @@ impl Line {
         Ok(clock.due_in_ms(head.tags_code, delay_ms, now))
     }
 
-    /// The head is being handed over.
-    pub(super) fn take(&mut self) {
+    /// Takes the head entry, to be appended.
+    pub(super) fn take_head(&mut self) {
         self.taken += 1;
     }
 
-    /// Queue offset after what is being handed over.
+    /// Queue offset after the entries that were taken.
     pub(super) fn after_taken(&self) -> i64 {
         self.next + self.taken as i64
     }
 
-    /// What was taken is handed over.
-    pub(super) fn keep(&mut self) {
+    /// The entries that were taken are appended or skipped.
+    pub(super) fn finish_taken(&mut self) {
         self.next += self.taken as i64;
         self.entries.drain(..self.taken);
         self.taken = 0;
@@ -106,26 +107,26 @@ impl Line {
         }
     }
 
-    /// What was taken stays.
-    pub(super) fn give_back(&mut self) {
+    /// The entries that were taken are to be taken again.
+    pub(super) fn release_taken(&mut self) {
         self.taken = 0;
     }
 
-    /// Begins again at an offset.
+    /// Continues at this offset, whose messages may have been delivered.
     pub(super) fn restart(&mut self, next: i64) {
         self.next = next;
         self.entries = VecDeque::new();
         self.taken = 0;
-        self.doubt = Some(0);
+        self.recheck = Some(0);
     }
 
-    /// Queue offset of the first entry that was not handed over.
+    /// Queue offset of the first entry that was not appended.
     pub(super) fn next(&self) -> i64 {
         self.next
     }
 }
 
-/// An entry that says when its message is due, also where a Java broker wrote that elsewhere and it is not found there.
+/// The entry with the due time of its message, read from the record where a Java broker kept it in an extension file that is gone.
 fn with_time(entry: Entry, store: &Store) -> Result<Entry, StoreError> {
     if entry.has_value() {
         return Ok(entry);
@@ -134,7 +135,7 @@ fn with_time(entry: Entry, store: &Store) -> Result<Entry, StoreError> {
     Ok(Entry { tags_code, ..entry })
 }
 
-/// How long a message was to wait when it was stored; `None` if its record cannot be read.
+/// Delay in ms that a message was stored with; `None` if its record cannot be read.
 pub(super) fn delay_of(entry: &Entry, store: &Store) -> Result<Option<i64>, StoreError> {
     Ok(store.stored_at(entry)?.map(|stored_ms| entry.tags_code.saturating_sub(stored_ms)))
 }
