@@ -1,4 +1,4 @@
-//! What every feature of a broker works with.
+//! What all features of a broker share.
 
 use crate::feature::Feature;
 use crate::group::{GroupLimits, Groups};
@@ -16,41 +16,41 @@ use std::sync::Arc;
 use store::Store;
 use store::disk::Disk;
 
-/// Settings, store and the tables that nearly every request looks at. Cheap to clone; all clones are the same broker's.
+/// Settings, store, and the tables that most requests need. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Core {
-    /// Settings of now.
+    /// The settings, which may change.
     pub settings: Arc<Live<BrokerSettings>>,
-    /// Where messages are.
+    /// The message store.
     pub store: Arc<Store>,
-    /// The way of messages into it.
+    /// Appends messages to it.
     pub log: LogWriter,
-    /// Asked how full it is, and where tables are kept.
+    /// The disk, for tables and its free space.
     pub disk: Arc<dyn Disk>,
     /// Topics.
     pub topics: Arc<Topics>,
     /// Consumer groups.
     pub groups: Arc<Groups>,
-    /// How far each group has come.
+    /// Committed offsets.
     pub offsets: Arc<Offsets>,
-    /// Counts.
+    /// Counters.
     pub stats: Arc<BrokerStats>,
-    /// Raised by changes that have to be saved and told.
+    /// Raised by changes that have to be saved and registered.
     pub changed: Arc<Signal>,
-    /// For what would hold up a connection.
+    /// Threads for work that would hold up a connection.
     pub threads: Threads,
-    /// When this broker started, epoch milliseconds.
+    /// Start of this broker, epoch milliseconds.
     pub started_ms: i64,
-    /// Address written into records, when it does not follow the connection.
+    /// `brokerIP1`: address in records and message ids, instead of the one the client connected to.
     fixed_ip: Option<IpAddr>,
     port: u16,
 }
 
 impl Core {
-    /// For a store that is open. Topics, groups and offsets are to be loaded yet.
+    /// With this open store. Topics, groups and offsets have to be loaded afterwards.
     ///
     /// # Errors
-    /// [`io::Error`] when it is not known how many processors there are.
+    /// [`io::Error`] if the number of processors cannot be determined.
     pub fn new(settings: BrokerSettings, store: Arc<Store>, disk: Arc<dyn Disk>, now_ms: i64) -> io::Result<Self> {
         let stats = Arc::new(BrokerStats::new(&settings.broker_cluster_name, settings.max_stats_series));
         let changed = Arc::new(Signal::default());
@@ -87,13 +87,13 @@ impl Core {
         })
     }
 
-    /// The address that records and message ids name for a client that came through `local`: that, unless `brokerIP1` says otherwise.
+    /// The broker's address in records and message ids, for a client that connected to `local`: that address, unless `brokerIP1` is set.
     #[must_use]
     pub fn store_host(&self, local: SocketAddr) -> SocketAddr {
         SocketAddr::new(self.fixed_ip.unwrap_or_else(|| local.ip()), self.port)
     }
 
-    /// Those of its parts that are features.
+    /// Its parts that are features.
     #[must_use]
     pub fn features(&self) -> Vec<Arc<dyn Feature>> {
         vec![Arc::new(self.threads.clone()), self.offsets.clone(), self.stats.clone()]

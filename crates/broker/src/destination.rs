@@ -1,4 +1,4 @@
-//! Where a message is stored: decided once for each, whether it is sent or sent back.
+//! Where a message is stored: the topic it was sent to, or a system topic first.
 
 use crate::schedule::{self, Levels};
 use crate::signal::Signal;
@@ -9,23 +9,23 @@ use std::sync::Arc;
 /// Where a message is stored.
 #[derive(Clone, Debug)]
 pub(crate) enum Destination {
-    /// The queue it was sent to.
+    /// In the queue it was sent to.
     Topic,
-    /// The schedule topic, until it is due; from there it goes to the queue it was sent to.
+    /// In the schedule topic until it is due, then in the queue it was sent to.
     Schedule {
-        /// Its delay level, from 1 on.
+        /// The delay level, from 1.
         level: i32,
-        /// When it is due, epoch milliseconds.
+        /// Due time, epoch milliseconds.
         due_ms: i64,
     },
-    /// The dead letter topic of its consumer group.
+    /// In the dead letter topic of its consumer group.
     DeadLetter(Arc<Topic>),
-    /// The topic of half messages, until its transaction ends.
+    /// In the topic of half messages until its transaction ends.
     Half,
 }
 
 impl Destination {
-    /// For a message that asks for a delay level at this time: levels above the highest count as that, 0 and below as none.
+    /// For a message with this delay level, 0 or less for none. A level above the highest counts as the highest.
     #[must_use]
     pub(crate) fn at_level(level: i32, levels: &Levels, now_ms: i64) -> Self {
         if level <= 0 {
@@ -38,7 +38,7 @@ impl Destination {
         }
     }
 
-    /// Topic and queue, for a message that was sent to these.
+    /// The topic and queue in which a message is stored that was sent to these.
     #[must_use]
     pub(crate) fn place<'a>(&'a self, topic: &'a str, queue_id: i32) -> (&'a str, i32) {
         match self {
@@ -49,7 +49,7 @@ impl Destination {
         }
     }
 
-    /// Whether its topic is saved and known to the name servers, as far as it is another one than the message was sent to.
+    /// Whether the topic it is stored in, if it is not the one it was sent to, is saved and known to the name servers.
     #[must_use]
     pub(crate) fn is_settled(&self, changed: &Signal) -> bool {
         match self {
@@ -58,7 +58,7 @@ impl Destination {
         }
     }
 
-    /// Whether the topic in whose queue the message is stored was deleted. `sent_to` is the one it was sent to.
+    /// Whether the topic it is stored in was deleted. `sent_to` is the topic it was sent to.
     pub(crate) fn is_deleted(&self, sent_to: &Topic) -> bool {
         match self {
             Self::Topic => sent_to.is_deleted(),

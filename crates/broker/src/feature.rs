@@ -1,6 +1,6 @@
-//! What a feature brings to a broker beside the requests that it serves: the composition has one list of features and walks it.
+//! What a feature does beside serving requests. The broker keeps one list of features and notifies each of them.
 //!
-//! A feature that keeps something on the disk has a [`crate::state_file::SavedTable`] too, one that waits for messages an
+//! A feature with state on the disk has a [`crate::state_file::SavedTable`], too; one that waits for messages has an
 //! [`crate::arrival::ArrivalListener`].
 
 use crate::clock::now_ms;
@@ -10,33 +10,33 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Work that goes on beside requests.
+/// Background work of a feature.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// See the module. Whatever a feature has nothing to do for it leaves out.
+/// A feature of the broker. Methods do nothing by default.
 pub trait Feature: Send + Sync {
-    /// What goes on while the broker serves, on the thread `control`, so it must not block. Dropped at the end.
+    /// Background work on the thread `control`, which must not block. Dropped when the broker stops.
     fn run(self: Arc<Self>) -> Work {
         Box::pin(std::future::ready(()))
     }
 
-    /// A connection is gone.
+    /// A connection was closed.
     fn closed(&self, _: &Connection) {}
 
-    /// A topic was deleted: one that is made again under the name finds nothing of it.
+    /// A topic was deleted: a new topic of the same name must find no state of it.
     fn topic_deleted(&self, _topic: &str) {}
 
-    /// A group was deleted. Its offsets are kept for a group of the same name unless they are to go too.
+    /// A group was deleted; its offsets are deleted only with `with_offsets`.
     fn group_deleted(&self, _group: &str, _with_offsets: bool) {}
 
-    /// The broker is about to stop: requests that wait for something are answered now, and none waits from now on.
+    /// The broker is about to stop: answer waiting requests, and let none wait from now on.
     fn release(&self) {}
 
-    /// The broker stops, and nobody is answered any more: what works on a thread of its own ends. May block.
+    /// The broker stops and sends no more answers: end threads of the feature. May block.
     fn stop(&self) {}
 }
 
-/// Does something every `period`, at once for the first time, with the time in epoch milliseconds. What was missed is not made up for.
+/// Calls `work` with the time in epoch milliseconds, at once and then every `period`. Missed calls are not made up for.
 pub async fn every(period: Duration, mut work: impl FnMut(i64)) {
     let mut ticks = ticks(period);
     loop {
@@ -45,7 +45,7 @@ pub async fn every(period: Duration, mut work: impl FnMut(i64)) {
     }
 }
 
-/// Ticks at once and then at every period; what was missed is not made up for.
+/// Ticks at once and then every `period`. Missed ticks are not made up for.
 pub fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

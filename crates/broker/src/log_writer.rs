@@ -1,7 +1,7 @@
-//! The one way of messages into the log: sends, messages that are sent back, delayed messages that are due.
+//! The only way into the log: for sends, messages sent back, due delayed messages and transactions.
 //!
-//! Append, then complete: whoever appended is told once when the messages are as durable as was asked for, and the topics that were
-//! made for them are saved and known to the name servers.
+//! Append, then complete: the caller is told once when the messages are as durable as requested, and topics created for them are saved
+//! and known to the name servers.
 
 use crate::signal::{Saved, Signal};
 use message::properties;
@@ -12,66 +12,66 @@ use store::{AppendError, Completion, ConsumeQueue, FlushMode, Store, Ticket};
 /// What a completion waits for.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitFor {
-    /// The device, under SYNC_FLUSH.
+    /// The flush, under SYNC_FLUSH.
     pub flush: bool,
-    /// Topics that were made just now.
+    /// Topics that were just created.
     pub topics: bool,
 }
 
-/// Why messages that were appended are not complete.
+/// Why messages that were appended could not be completed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Incomplete {
-    /// As far as is known nothing is stored.
+    /// They are not stored, as far as is known.
     #[error("{0}")]
     NotStored(Arc<str>),
-    /// The messages are stored, their topic is not.
+    /// They are stored, but their new topic could not be saved.
     #[error("the message is stored, but its topic is new, and {0}")]
     TopicNotSaved(Arc<str>),
 }
 
-/// See the module.
+/// Appends messages to the store; see the module.
 #[derive(Debug, Clone)]
 pub struct LogWriter {
     store: Arc<Store>,
-    /// Raised by new topics.
+    /// Raised by topics that are created.
     changed: Arc<Signal>,
 }
 
 impl LogWriter {
-    /// Writes to `store`. `changed` is raised by new topics.
+    /// A writer to `store`. `changed` is the signal that new topics raise.
     #[must_use]
     pub fn new(store: Arc<Store>, changed: Arc<Signal>) -> Self {
         Self { store, changed }
     }
 
-    /// Raised by new topics.
+    /// The signal that new topics raise.
     #[must_use]
     pub fn changed(&self) -> &Signal {
         &self.changed
     }
 
-    /// Most bytes that [`Self::append`] takes at once.
+    /// Maximum bytes of one [`Self::append`].
     #[must_use]
     pub fn max_append_bytes(&self) -> usize {
         self.store.max_append_bytes()
     }
 
-    /// Whether completions can wait for the device.
+    /// Whether completions may wait for a flush.
     #[must_use]
     pub fn is_sync_flush(&self) -> bool {
         self.store.flush_mode() == FlushMode::Sync
     }
 
-    /// A queue to append to.
+    /// The queue to append to, created if necessary.
     #[must_use]
     pub fn queue(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         self.store.queue(topic, queue_id)
     }
 
-    /// As [`Store::append`].
+    /// Appends messages; see [`Store::append`].
     ///
     /// # Errors
-    /// As there.
+    /// [`AppendError`], as for [`Store::append`].
     pub fn append(
         &self,
         drafts: &[Draft<'_>],
@@ -86,13 +86,13 @@ impl LogWriter {
         self.store.append(drafts, queues, now_ms, placements)
     }
 
-    /// Completes what was appended: says how, if that is known at once; else calls what `later` makes, once and from another thread. It
-    /// must not block.
+    /// Completes an append: returns the outcome if it is known at once, else passes it to the closure that `later` makes, once and from
+    /// another thread. That closure must not block.
     pub fn complete<D>(&self, ticket: Ticket, wait: WaitFor, later: impl FnOnce() -> D) -> Option<Result<(), Incomplete>>
     where
         D: FnOnce(Result<(), Incomplete>) + Send + 'static,
     {
-        // Called by one of the two, which come one after the other.
+        // Needed by the store's completion or below, never by both.
         let mut later = Some(later);
         let outcome = self.store.complete(ticket, wait.flush, || {
             let done = later.take().map(|later| later());
@@ -114,7 +114,7 @@ impl LogWriter {
         }
     }
 
-    /// As [`Self::complete`], always with a call.
+    /// As [`Self::complete`], but always passes the outcome to `done`.
     pub fn complete_then(&self, ticket: Ticket, wait: WaitFor, done: impl FnOnce(Result<(), Incomplete>) + Send + 'static) {
         let changed = wait.topics.then(|| Arc::clone(&self.changed));
         self.store

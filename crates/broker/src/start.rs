@@ -1,8 +1,8 @@
-//! Putting the parts of a broker together, and taking them apart in order.
+//! Starts a broker from its parts, and stops it in order.
 //!
-//! Start: the store is opened and recovered, the tables are read, the ports open, then the name servers are told. Stop: name
-//! servers get a goodbye, the ports take no more connections and requests, what is in flight is answered and the connections
-//! closed. Only then, when nothing more is acknowledged, tables are saved for the last time, and the store is closed.
+//! Start: open and recover the store, load the tables, open the ports, register with the name servers. Stop: unregister, accept no
+//! more connections and requests, answer the requests in flight, close the connections. Then, when nothing more is acknowledged, save
+//! the tables for the last time and close the store.
 
 use crate::arrival::Listeners;
 use crate::assignment::Modes;
@@ -37,24 +37,24 @@ use std::time::Duration;
 use store::disk::Disk;
 use store::{Recovery, Store, StoreError};
 
-/// How long clients have to read their last answers.
+/// How long clients may take to read their last answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a broker does not start.
+/// Why a broker could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory.
+    /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A port cannot be opened.
     #[error("broker: {0}")]
     Listen(io::Error),
-    /// A table cannot be read, or a thread not started.
+    /// A table cannot be read, or a thread cannot be started.
     #[error("broker: {0}")]
     Other(#[from] io::Error),
 }
 
-/// A broker that serves.
+/// A running broker.
 pub struct Broker {
     store: Arc<Store>,
     server: Server,
@@ -70,7 +70,7 @@ impl Broker {
     /// Starts a broker that registers with these name servers.
     ///
     /// # Errors
-    /// The data directory cannot be used, a table not be read, or a port not be opened. Nothing is left running.
+    /// [`StartError`]: the data directory cannot be used, a table cannot be read, or a port cannot be opened. Nothing is left running.
     pub fn start(settings: BrokerSettings, name_servers: &[String], disk: Arc<dyn Disk>) -> Result<Self, StartError> {
         let (store, recovery) = Store::open(disk.clone(), store_options(&settings))?;
         match Self::start_over(settings, name_servers, disk, store.clone(), recovery) {
@@ -128,13 +128,13 @@ impl Broker {
         })
     }
 
-    /// Where clients connect; the VIP port second.
+    /// Addresses that the broker listens on; the VIP port is the second.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         self.server.local_addrs()
     }
 
-    /// What opening the data directory found.
+    /// Result of opening the data directory.
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         self.recovery
@@ -143,8 +143,8 @@ impl Broker {
     /// Shuts down cleanly; see the module. Blocks until everything is on the disk.
     ///
     /// # Errors
-    /// `StoreError::Failed` if a table could not be saved: changes that were acknowledged are lost. Else as [`Store::close`]:
-    /// the next start recovers the store.
+    /// [`StoreError::Failed`] if a table could not be saved: acknowledged changes are lost. Otherwise as [`Store::close`]; the next start
+    /// recovers the store.
     pub fn stop(mut self) -> Result<(), StoreError> {
         self.ends.leave.notify_one();
         self.server.stop_accepting();
@@ -157,7 +157,7 @@ impl Broker {
             );
         }
         self.routes.features.iter().for_each(|feature| feature.stop());
-        // Nobody is answered any more.
+        // No more answers are sent.
         self.ends.end.notify_one();
         let saved = match self.control.take().map(JoinHandle::join) {
             Some(Ok(saved)) => saved.map_err(|error| StoreError::Failed(format!("tables were not saved at the end: {error}"))),
@@ -188,14 +188,14 @@ impl net::Service for Service {
     }
 }
 
-/// The features of a broker, put together.
+/// The features of a broker.
 struct Composition {
     routes: Arc<Routes>,
     tables: Tables,
 }
 
-/// Makes every feature, reads the tables, and has features told of messages that arrive. A new feature has a line in each list that
-/// concerns it, and its requests in [`crate::routes`].
+/// Creates the features, loads the tables and registers the listeners for messages. A new feature gets a line in each list that concerns
+/// it, and its requests in [`crate::routes`].
 fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> {
     let settings = core.settings.current();
     let file = |table| StateFile::new(core.disk.clone(), &settings.store_path_root_dir, table, &settings.start_without);
@@ -284,7 +284,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     })
 }
 
-/// The thread `control`, with one thread `tables` beside it for what waits for the disk.
+/// Starts the thread `control`, with one thread `tables` for work that waits for the disk.
 fn control_thread<T: Send + 'static>(run: impl Future<Output = T> + Send + 'static) -> io::Result<JoinHandle<T>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .thread_name("tables")

@@ -1,4 +1,4 @@
-//! What becomes of a message that failed: pure rules, in Apache's words and numbers.
+//! Rules for messages whose consumption failed, with Apache's numbers. Pure functions.
 
 use crate::group::Rule;
 use message::properties::{self, Builder};
@@ -7,31 +7,31 @@ use protocol::version;
 
 /// Queues of a dead letter topic.
 pub const DLQ_QUEUES: i32 = 1;
-/// The level of a first retry; each further one is one higher.
+/// Delay level of the first retry; each further retry is one level higher.
 const FIRST_LEVEL: i32 = 3;
-/// Compat: between the group and the topic in the retry topics that POP makes.
+/// Compat: separators of group and topic in the names of POP's retry topics.
 const POP_SEPARATOR: char = '+';
 
-/// What becomes of a message that was sent back.
+/// Decision about a message that was sent back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It waits at this delay level and is given to the group again.
+    /// It is delivered to the group again after this delay level.
     Again {
-        /// From 1 on.
+        /// The level, from 1.
         level: i32,
     },
-    /// It goes to the dead letter queue.
+    /// It is put into the dead letter queue.
     Dead,
 }
 
-/// How often consuming may fail: as the client says, if it is of 3.4.9 or later and says it, else as the group is configured.
+/// Maximum number of retries: as the client says, if it is of version 3.4.9 or later and says it, else as the group is configured.
 #[must_use]
 pub fn max_times(rule: &Rule, client_version: i32, said: Option<i32>) -> i32 {
     said.filter(|_| client_version >= version::V3_4_9).unwrap_or(rule.retry_max_times)
 }
 
-/// The fate of a message that was consumed in vain `times` before this time; `asked` is the delay level the client asks for:
-/// below 0 the dead letter queue, 0 as the broker likes.
+/// Decides about a message whose consumption had failed `times` times before. `asked` is the delay level that the client asks for: below
+/// 0 for the dead letter queue, 0 to let the broker choose.
 #[must_use]
 pub fn fate(times: i32, max: i32, asked: i32) -> Fate {
     if times >= max || asked < 0 {
@@ -41,8 +41,8 @@ pub fn fate(times: i32, max: i32, asked: i32) -> Fate {
     Fate::Again { level }
 }
 
-/// Whether a message that a client itself sends to its retry topic dies. A group that holds queue locks consumes in order: such
-/// a message is at its limit already, for an orderly consumer tries again by itself until then.
+/// Whether a message that a client itself sends to its retry topic becomes a dead letter. An orderly consumer, whose group holds queue
+/// locks, retries by itself and sends only messages that have reached their limit.
 #[must_use]
 pub fn dies_on_send(times: i32, max: i32, is_orderly: bool) -> bool {
     times > max || is_orderly
@@ -58,7 +58,7 @@ pub fn group_of(retry_topic: &str) -> &str {
     }
 }
 
-/// The properties with which a message is stored again: where it came from, and that nobody waits for it.
+/// The properties of a message that is stored again: with its origin, and WAIT=false.
 #[must_use]
 pub fn sent_back(record: &Record<'_>, level: i32) -> Vec<u8> {
     let known = |name| properties::find(record.properties, name);

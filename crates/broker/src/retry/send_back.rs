@@ -1,4 +1,4 @@
-//! A consumer sends a message back that it could not process.
+//! Sending back: a consumer returns a message that it could not process.
 //!
 //! The message is read from the log, so this is for a thread that may wait for the disk. It is done when the message is
 //! as durable as a send would be (Compat: Apache does not wait for the device here), and the topic it made is known.
@@ -24,15 +24,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use store::{AppendError, Store, Ticket};
 
-/// Bit of a topic's system flag: its subscribers are units.
+/// Bit of a topic's system flag: unit subscription.
 const UNIT_SUBSCRIPTION: i32 = 2;
 
-/// Which message is sent back, and by whom.
+/// A message that is sent back.
 #[derive(Clone, Debug)]
 pub struct SendBack<'a> {
-    /// What the client says of it.
+    /// The header.
     pub header: SendBackHeader<'a>,
-    /// Version of the client; older ones do not say how often their group may fail.
+    /// Version number of the client; clients before 3.4.9 do not send a maximum number of retries.
     pub client_version: i32,
     /// The address written into the record.
     pub store_host: SocketAddr,
@@ -40,9 +40,9 @@ pub struct SendBack<'a> {
     pub now_ms: i64,
 }
 
-/// Where a message that was sent back goes.
+/// The destination of a message that was sent back.
 struct Back {
-    /// Its group's retry topic.
+    /// Retry topic of its group.
     retry: Arc<Topic>,
     queue_id: i32,
     destination: Destination,
@@ -71,7 +71,7 @@ pub fn send_back(core: &Core, request: &SendBack<'_>, done: impl FnOnce(Result<(
     });
 }
 
-/// [`None`] when the group wants nothing back.
+/// [`None`] if the group has no retry queues: the message is dropped, as by Apache's broker.
 fn store_again(core: &Core, request: &SendBack<'_>) -> Result<Option<Stored>, Refusal> {
     let SendBack { header, now_ms, .. } = request;
     let settings = core.settings.current();
@@ -100,10 +100,10 @@ fn store_again(core: &Core, request: &SendBack<'_>) -> Result<Option<Stored>, Re
     append(core, request, &record, &back).map(Some)
 }
 
-/// The rule of a group whose messages are sent back, made if that is allowed.
+/// The configuration of a group that sends messages back, created if that is allowed.
 ///
 /// # Errors
-/// There is no such group.
+/// `SubscriptionGroupNotExist`: there is no such group and it may not be created.
 pub(crate) fn rule(groups: &Groups, settings: &BrokerSettings, group: &str, now_ms: i64) -> Result<Arc<Rule>, Refusal> {
     let auto_create = settings.auto_create_subscription_group;
     let rule = groups.find_or_create(group, auto_create, now_ms);
@@ -123,7 +123,7 @@ fn retry_topic(core: &Core, header: &SendBackHeader<'_>, rule: &Rule, now_ms: i6
     Ok(topic)
 }
 
-/// A group's dead letter topic, made if it is not there.
+/// A group's dead letter topic, created if necessary.
 pub(crate) fn dead_letters(topics: &Topics, group: &str, now_ms: i64) -> Result<Arc<Topic>, TopicError> {
     let spec = Spec {
         perm: PERM_READ | PERM_WRITE,
@@ -163,14 +163,14 @@ fn append(core: &Core, request: &SendBack<'_>, record: &Record<'_>, back: &Back)
         ..Draft::of(record)
     };
     let queue = core.log.queue(topic, queue_id);
-    // Asked after the queue was taken: see `Topic::is_deleted`.
+    // After the queue was looked up, see `Topic::is_deleted`.
     let appended = if back.destination.is_deleted(&back.retry) {
         let topic = topic.to_owned();
         Err(AppendError::QueueRetired { topic, queue_id })
     } else {
         core.log.append(&[draft], &[queue], request.now_ms, &mut Vec::with_capacity(1))
     };
-    // Compat: whatever the store says, Apache answers with its catch-all code.
+    // Compat: Apache's broker answers all errors of the store with SystemError.
     let ticket = appended.map_err(|error| Refusal::system(error.to_string()))?;
     let changed = core.log.changed();
     Ok(Stored {
@@ -190,17 +190,17 @@ fn append(core: &Core, request: &SendBack<'_>, record: &Record<'_>, back: &Back)
     })
 }
 
-/// What is counted when the message is stored.
+/// What to count when the message is stored.
 struct Count {
     stats: Arc<BrokerStats>,
     group: String,
-    /// Where the message was first.
+    /// Topic of the first send.
     topic: String,
-    /// Where the client says it came from.
+    /// Origin topic named by the client.
     origin: String,
     /// Bytes of the record.
     bytes: i64,
-    /// The queue of the schedule topic; `None` when it went to the dead letter queue.
+    /// Queue of the schedule topic; `None` for a dead letter.
     waits_in: Option<i32>,
 }
 

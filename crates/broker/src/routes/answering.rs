@@ -1,4 +1,4 @@
-//! How a request gets its answer: at once, from another thread, or when what it changed is saved.
+//! When a request is answered: at once, by another thread, or when its change is saved.
 
 use super::Routes;
 use crate::clock::now_ms;
@@ -10,36 +10,36 @@ use protocol::codes::RequestCode;
 use protocol::frame::Frame;
 use std::sync::Arc;
 
-/// A request with a larger body is not read here but by an `admin` thread: a heartbeat may be as large as a frame.
+/// A request with a larger body is parsed by an `admin` thread: a heartbeat may be as large as a frame.
 const LARGE_BODY_BYTES: usize = 64 << 10;
-/// What a request keeps in memory while it waits for a thread, beside its fields and its body.
+/// Memory of a request that waits for a thread, beside its fields and body.
 const REQUEST_BYTES: usize = 512;
 
-/// About how large an answer will be, for [`Connection::owe`].
+/// Estimated size of an answer in bytes, for [`Connection::owe`].
 #[derive(Clone, Copy)]
 pub(super) enum Expected {
     /// A few fields.
     Fields = 512,
-    /// Some records, or what a client tells of itself.
+    /// Some records, or the answer of a client.
     Records = 256 << 10,
     /// A table, or a part of one.
     Table = 1 << 20,
 }
 
-/// What became of a request.
+/// The result of serving a request.
 #[expect(
     clippy::large_enum_variant,
     reason = "made and matched at once; a box would be an allocation a request"
 )]
 pub(super) enum Handled {
-    /// This is the answer.
+    /// Answered now.
     Now(Outcome),
-    /// The answer comes by itself.
+    /// The answer is sent later, by whoever has it.
     Later,
 }
 
 impl Handled {
-    /// Sends the answer, if it is there.
+    /// Sends the answer if there is one now.
     pub(super) fn send(self, reply: &Reply) {
         if let Self::Now(outcome) = self {
             reply.send(outcome);
@@ -61,7 +61,7 @@ impl Routes {
         handled.send(&reply);
     }
 
-    /// Has a request answered by a thread of a pool, which gets the request without its body.
+    /// Serves a request on a thread of this pool, without its body.
     pub(super) fn by(
         self: &Arc<Self>,
         pool: &Pool,
@@ -75,7 +75,7 @@ impl Routes {
         })
     }
 
-    /// Has a look-up answered by a thread that may wait for the disk.
+    /// Serves a look-up on a thread that may wait for the disk.
     pub(super) fn by_reader(
         self: &Arc<Self>,
         frame: &Frame,
@@ -85,7 +85,7 @@ impl Routes {
         self.by(&self.core.threads.reader, Expected::Fields, frame, reply, serve)
     }
 
-    /// Has a request answered that walks over tables, by a thread that nobody's messages wait for.
+    /// Serves a request that walks over tables, on a thread that no message waits for.
     pub(super) fn by_admin(
         self: &Arc<Self>,
         frame: &Frame,
@@ -95,7 +95,7 @@ impl Routes {
         self.by(&self.core.threads.admin, Expected::Table, frame, reply, serve)
     }
 
-    /// Has a request handled by another thread; what handles it has it answered.
+    /// Serves a request on another thread; `handle` sends the answer.
     pub(super) fn later(
         self: &Arc<Self>,
         pool: &Pool,
@@ -119,7 +119,7 @@ impl Routes {
         }
     }
 
-    /// Gives the answer when what it says is saved and told to the name servers.
+    /// Answers when the change is saved and registered with the name servers.
     pub(super) fn when_settled(&self, outcome: Outcome, reply: &Reply) -> Handled {
         if outcome.is_err() {
             return Handled::Now(outcome);
@@ -132,7 +132,7 @@ impl Routes {
         Handled::Later
     }
 
-    /// As [`Self::when_settled`], for an operator's change of offsets, whose table is saved every few seconds otherwise.
+    /// As [`Self::when_settled`], for offsets changed by an operator: their table would be saved only every few seconds.
     fn when_offsets_are_saved(&self, outcome: Outcome, reply: &Reply) -> Handled {
         if outcome.is_ok() {
             self.core.changed.raise();
@@ -140,7 +140,7 @@ impl Routes {
         self.when_settled(outcome, reply)
     }
 
-    /// Has a request answered by a thread of a pool, when the offsets that it changed are saved.
+    /// Serves a request on a thread of this pool, and answers when the offsets that it changed are saved.
     pub(super) fn by_until_saved(
         self: &Arc<Self>,
         pool: &Pool,
@@ -154,7 +154,7 @@ impl Routes {
     }
 }
 
-/// Sends an answer that a client has yet to give.
+/// Sends the answer that another client will give.
 pub(super) fn owed_answer(reply: &Reply) -> impl FnOnce(Outcome) + Send + 'static {
     let (answer, owed) = (reply.clone(), reply.connection().owe(Expected::Records as usize));
     move |outcome| {
@@ -163,7 +163,7 @@ pub(super) fn owed_answer(reply: &Reply) -> impl FnOnce(Outcome) + Send + 'stati
     }
 }
 
-/// A request to keep for a while: it keeps nothing of the buffer it was read into, nor a body that nobody looks at.
+/// A copy of a request without its body that does not keep the read buffer in memory.
 pub(super) fn without_body(frame: &Frame) -> Frame {
     Frame {
         remark: None,
@@ -173,7 +173,7 @@ pub(super) fn without_body(frame: &Frame) -> Frame {
     }
 }
 
-/// Whether serving a request means to read all of its body.
+/// Whether the whole body of this request is parsed.
 fn reads_body(code: i32) -> bool {
     use RequestCode as Code;
     matches!(

@@ -1,4 +1,4 @@
-//! Every request code, and where it is served or why it is not.
+//! Where each request code is served, or why it is refused.
 
 use crate::admin::consumer::Directly;
 use crate::assignment::{self, Modes};
@@ -28,10 +28,10 @@ mod answering;
 
 use answering::{Expected, Handled, owed_answer, without_body};
 
-/// What requests are served with.
+/// Serves the requests of the remoting protocol.
 pub struct Routes {
     pub(crate) core: Core,
-    /// All features, in the order in which they are told of what happens.
+    /// All features, in the order in which they are notified.
     pub(crate) features: Vec<Arc<dyn Feature>>,
     pub(crate) sender: Arc<Sender>,
     pub(crate) puller: Arc<Puller>,
@@ -39,19 +39,19 @@ pub struct Routes {
     pub(crate) locks: Arc<OrderLocks>,
     pub(crate) modes: Arc<Modes>,
     pub(crate) transactions: Arc<Transactions>,
-    /// How far delayed messages have been delivered.
+    /// Delivery offsets of the delay levels.
     pub(crate) delays: Arc<DelayOffsets>,
-    /// How this broker stands with its name servers.
+    /// State of the registration at each name server.
     pub(crate) standings: Standings,
 }
 
 impl Routes {
-    /// Serves what one read of a connection brought.
+    /// Serves the requests of one read from a connection.
     pub fn serve(self: &Arc<Self>, conn: &Arc<Connection>, frames: &mut Vec<Frame>) {
         let now = now_ms();
         let mut done = 0;
         while let Some(first) = frames.get(done) {
-            // Sends that stand together are stored together; anything else keeps its place between them.
+            // Consecutive sends are stored together. The order of requests is kept.
             let is_send = |frame: &&Frame| remoting::is_send(frame.code) && authorise(conn, frame).is_ok();
             let sends = frames[done..].iter().take_while(is_send).count();
             if let Err(refusal) = authorise(conn, first) {
@@ -69,7 +69,7 @@ impl Routes {
             }
             done += sends.max(1);
             if done < frames.len() && conn.must_yield() {
-                // The rest is offered again when the client has read what it was sent, and others had their turn.
+                // The rest is offered again when the client has read its answers and other connections had their turn.
                 break;
             }
         }
@@ -81,7 +81,7 @@ impl Routes {
         self.core.stats.channel("CONNECT");
     }
 
-    /// A connection is gone.
+    /// A connection was closed.
     pub fn closed(&self, conn: &Arc<Connection>) {
         self.core.stats.channel("CLOSE");
         self.features.iter().for_each(|feature| feature.closed(conn));
@@ -281,11 +281,11 @@ impl Routes {
             Code::GetBrokerHaStatus => admin::state::replication(&self.core.store),
             Code::GetBrokerConfig => return self.by_admin(frame, reply, |r, _| admin::config::all(&r.core.settings)),
             Code::UpdateBrokerConfig => {
-                // The body is what is to be changed; the change is synced to a file.
+                // The changes are in the body, and are saved to a synced file.
                 return self.later(&self.core.threads.admin, Expected::Fields, frame.clone(), reply, |r, f, answer| {
                     let apply = |settings: &BrokerSettings, _: &[_]| r.core.store.set_retention(crate::store_options::retention(settings));
                     let outcome = admin::config::update(f, &r.core.settings, &r.core.topics, now_ms(), apply);
-                    // A permission is told to the name servers.
+                    // A changed permission is registered with the name servers.
                     r.when_settled(outcome, &answer).send(&answer);
                 });
             }
@@ -307,7 +307,7 @@ impl Routes {
             }
             Code::ConsumeMessageDirectly => return self.consume_directly(frame, reply),
 
-            // Listed, so that a new code does not compile before it is served or refused here.
+            // Listed one by one, so that a new code does not compile until it is served or refused here.
             other @ (Code::QueryBrokerOffset
             | Code::GetTopicConfigList
             | Code::GetTopicNameList
@@ -422,8 +422,8 @@ impl Routes {
         })
     }
 
-    /// Takes a client into its groups, at once unless a retry topic is made for it: that is on the disk and known to the name
-    /// servers first. Compat: as with Apache, whose clients ask for it right after the answer and once in 30 s from then on.
+    /// Adds a client to its groups: at once, or, if a retry topic is created for it, when that is saved and known to the name servers.
+    /// Compat: as Apache's broker; its clients ask a name server for the topic right after the answer, and then every 30 s only.
     fn heartbeat(self: &Arc<Self>, frame: &Frame, conn: &Arc<Connection>, reply: &Reply, now: i64) -> Handled {
         let heartbeat = match clients::handler::heartbeat(
             frame,
@@ -444,7 +444,7 @@ impl Routes {
         let (routes, reply, owed) = (self.clone(), reply.clone(), conn.owe(Expected::Fields as usize));
         self.core.changed.when_settled(move |saved| {
             if let Err(reason) = saved {
-                // Consuming does not depend on it.
+                // It can consume nevertheless.
                 tracing::error!(%reason, "a consumer joins although its retry topic is not saved");
             }
             reply.send(join(&routes, heartbeat));
@@ -453,7 +453,7 @@ impl Routes {
         Handled::Later
     }
 
-    /// Hands a reply to who asked; what stores it, if it is to be stored, also answers.
+    /// Forwards a reply to the client that sent the request. If the reply is to be stored, the send answers.
     fn reply_message(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now_ms: i64) -> Handled {
         let (at, settings) = (self.core.store_host(conn.local()), self.core.settings.current());
         if let Err(refusal) = crate::send::check::time(&settings, now_ms) {
@@ -479,7 +479,7 @@ impl Routes {
         Handled::Later
     }
 
-    /// Reads the message and hands it to the consumer, whose answer is ours.
+    /// Reads the message and forwards it to the consumer, whose answer is returned.
     fn consume_directly(self: &Arc<Self>, frame: &Frame, reply: &Reply) -> Handled {
         let (reader, expected) = (&self.core.threads.reader, Expected::Records);
         self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
@@ -502,7 +502,7 @@ impl Routes {
         })
     }
 
-    /// Moves a group, and lets parked pulls of the queues know.
+    /// Resets a group's offsets, and answers parked pulls of its queues.
     fn reset_offset(self: &Arc<Self>, frame: &Frame) -> Outcome {
         let settings = self.core.settings.current();
         let with = Reset {
@@ -542,8 +542,8 @@ impl Routes {
     }
 }
 
-/// The step that every request passes before it is served: who asks is known by the connection, and [`protocol::access`] says what a
-/// code does to which resources. Nobody is refused yet, there is no ACL.
+/// Authorises a request; every request passes here before it is served. The connection identifies the client, and [`protocol::access`]
+/// lists the actions and resources of each code. Nothing is refused yet, because there is no ACL.
 #[inline]
 #[expect(clippy::unnecessary_wraps, reason = "what refuses comes with ACL")]
 fn authorise(_from: &Connection, _request: &Frame) -> Result<(), Refusal> {

@@ -8,40 +8,40 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Encoded once.
+/// The properties, encoded once.
 #[derive(Debug)]
 pub(super) struct Added {
     region: Box<str>,
     trace_on: &'static str,
-    /// Begins with a separator, for properties that do not end in one.
+    /// Begins with a separator, for properties without one at their end.
     bytes: Box<[u8]>,
 }
 
-/// What a send needs to know of a message's properties, found in one pass.
+/// Properties of a message that matter to a send, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen<'a> {
     pub(super) uniq_key: &'a [u8],
     /// `WAIT=false`.
     pub(super) does_not_wait: bool,
-    /// The delay level, as it stands there.
+    /// The delay level, unparsed.
     pub(super) delay: Option<&'a [u8]>,
-    /// An exact time of delivery is asked for.
+    /// Has a property of timer messages.
     pub(super) is_timer: bool,
     /// `TRAN_MSG=true`.
     pub(super) is_transaction: bool,
-    /// Light message queues are asked for.
+    /// Is sent to light message queues.
     pub(super) is_light: bool,
-    /// A lite topic is asked for.
+    /// Is sent to a lite topic.
     pub(super) is_lite: bool,
-    /// Belongs to a message group.
+    /// Belongs to a message group (FIFO).
     pub(super) is_ordered: bool,
-    /// The priority, if it has one from 0.
+    /// The priority, unless it is negative.
     pub(super) priority: Option<i32>,
     /// Has the properties of an inner batch.
     pub(super) is_inner_batch: bool,
-    /// Has the handle with which a client took it from another queue.
+    /// Has a POP receipt handle (POP_CK).
     pub(super) has_handle: bool,
-    /// Brings what the broker adds or removes, or pairs without name or value, which are not stored.
+    /// Has properties that the broker replaces or removes, or pairs without name or value, which are not stored.
     to_rebuild: bool,
 }
 
@@ -73,13 +73,13 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Compat: what Apache does not read as a number of 32 bits counts as none, like a negative one, and is stored as it is.
+/// Compat: what is not a 32-bit number counts as no priority, like a negative number, and is stored unchanged.
 fn priority(value: &[u8]) -> Option<i32> {
     let number = std::str::from_utf8(value).ok()?.parse().ok()?;
     (number >= 0).then_some(number)
 }
 
-/// The id of a message whose client gave it none.
+/// A UNIQ_KEY for a message whose client gave it none.
 pub(super) fn fresh_uniq_key() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -119,10 +119,10 @@ impl Added {
         self.trace_on
     }
 
-    /// The properties to store before the added ones.
+    /// A message's own properties as they are stored, before the added ones.
     ///
-    /// Compat: the handle of a delivery is not stored, nor is a priority that does not count because the message is delayed or
-    /// belongs to a message group.
+    /// Compat: a POP receipt handle is not stored, nor is a priority that is ignored because the message is delayed or belongs to a
+    /// message group.
     pub(super) fn base<'a>(&self, bytes: &'a [u8], seen: &Seen<'_>) -> Cow<'a, [u8]> {
         if !seen.to_rebuild {
             return Cow::Borrowed(bytes);
@@ -138,7 +138,7 @@ impl Added {
         Cow::Owned(Builder::from_bytes_without(bytes, without).build())
     }
 
-    /// What to append to properties that end so.
+    /// The added properties, with a separator before them if these properties need one.
     pub(super) fn behind(&self, base: &[u8]) -> &[u8] {
         match base.last() {
             None | Some(&properties::PROPERTY_SEPARATOR) => &self.bytes[1..],

@@ -18,32 +18,32 @@ use std::sync::Arc;
 /// Most bytes of a record that are neither body nor properties.
 const RECORD_FRAME: usize = record::MIN_LEN + 24 + names::MAX_RETRY_TOPIC_LEN + 1;
 
-/// The messages of a request, checked.
+/// The messages of a request that passed the checks.
 pub(super) struct Checked<'a> {
     pub(super) messages: Messages<'a>,
-    /// The id the client gave the message, or got here; empty for a batch without one.
+    /// UNIQ_KEY of the message, generated here if the client gave none; empty for a batch without one.
     pub(super) uniq_key: Cow<'a, str>,
-    /// Whether the producer waits for the device under SYNC_FLUSH.
+    /// Whether the answer waits for the flush under SYNC_FLUSH.
     pub(super) waits: bool,
-    /// How many messages.
+    /// Number of messages.
     pub(super) count: usize,
-    /// No fewer than the records will have.
+    /// Upper bound of the records' bytes.
     pub(super) most_bytes: usize,
     /// Where they are stored.
     pub(super) destination: Destination,
 }
 
-/// Where and when a message was sent, and what is known of it beside what it says.
+/// What is known about a message beside its header.
 pub(super) struct SentTo {
-    /// The queue it was sent to, or that was chosen for it.
+    /// Queue it was sent to, or the one chosen for it.
     pub(super) queue_id: i32,
-    /// The dead letter topic, when it was sent for one retry too many.
+    /// The dead letter topic, if it was sent for a retry beyond the group's maximum.
     pub(super) dead: Option<Arc<Topic>>,
     /// Epoch ms.
     pub(super) now_ms: i64,
 }
 
-/// One message or several.
+/// One message or a batch.
 pub(super) enum Messages<'a> {
     One {
         body: &'a [u8],
@@ -53,7 +53,7 @@ pub(super) enum Messages<'a> {
     Batch(Cow<'a, [u8]>),
 }
 
-/// The topic a message goes to, made if that is allowed.
+/// The topic a message is sent to, created if that is allowed.
 pub(super) fn topic(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, now_ms: i64) -> Result<Arc<Topic>, Refusal> {
     let name = header.topic;
     if !is_writable(settings.broker_permission) && topics.is_ordered(name) {
@@ -114,11 +114,11 @@ fn create(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, n
     ))
 }
 
-/// The queue a message names.
+/// Checks the queue that a message is sent to.
 pub(super) fn queue(topic: &Topic, header: &SendHeader<'_>, peer: SocketAddr) -> Result<(), Refusal> {
     let queues = topic.write_queues.max(topic.read_queues);
     if topic.write_queues < 1 && header.queue_id < 0 {
-        // Compat: Java's broker fails here with an arithmetic error and the same code.
+        // Compat: Apache's broker fails here with a division by zero, answered with the same code.
         return Err(Refusal::system(format!(
             "topic[{}] has no queues to write to, give it some with mqadmin updateTopic",
             topic.name
@@ -160,10 +160,10 @@ fn not_there_yet(feature: &str) -> Refusal {
     )
 }
 
-/// Whether this broker takes messages by now.
+/// Whether the broker accepts sends yet.
 ///
 /// # Errors
-/// Not before the time `startAcceptSendRequestTimeStamp`: code 1, as Apache's.
+/// `SystemError` before `startAcceptSendRequestTimeStamp`, as Apache's broker.
 pub(crate) fn time(settings: &BrokerSettings, now_ms: i64) -> Result<(), Refusal> {
     let from = settings.start_accept_send_request_timestamp;
     if now_ms >= from {
@@ -175,10 +175,10 @@ pub(crate) fn time(settings: &BrokerSettings, now_ms: i64) -> Result<(), Refusal
     )))
 }
 
-/// Where a message is stored. What it asks for that is not there is refused here.
+/// Where a message is stored. A message that asks for an unsupported feature is refused.
 fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'_>, to: SentTo) -> Result<Destination, Refusal> {
     let level = if to.dead.is_some() { -1 } else { schedule::level_of(seen.delay)? };
-    // Compat: clients before 4.6.1 leave the mark on a message of a transaction that they send for a retry.
+    // Compat: clients before 4.6.1 leave TRAN_MSG on a message that they send for a retry.
     let is_old_retry = header.reconsume_times > 0 && level > 0;
     let is_transaction = seen.is_transaction && !is_old_retry;
     let mut asks = *seen;
@@ -194,7 +194,7 @@ fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'
     refuse_inner_batch(settings, seen)?;
     Ok(match to.dead {
         Some(topic) => Destination::DeadLetter(topic),
-        // A delay counts from its commit.
+        // A delay begins with the commit.
         None if is_transaction => Destination::Half,
         None => Destination::at_level(level, &settings.message_delay_level, to.now_ms),
     })
@@ -216,7 +216,7 @@ pub(super) fn single<'a>(
     match &destination {
         Destination::Topic | Destination::Half => {}
         Destination::DeadLetter(_) => {
-            // Compat: Apache marks what it let die so.
+            // Compat: Apache's broker marks dead letters like this.
             let marked = properties::Builder::from_bytes_without(&base, &[properties::DELAY]).with(properties::DELAY, "-1");
             base = Cow::Owned(marked.build());
         }
@@ -255,10 +255,10 @@ pub(super) fn single<'a>(
     })
 }
 
-/// Refuses flags that say what the message is not.
+/// Refuses system flags that do not fit the message.
 ///
-/// A half message is one by its property, not by its flag alone: Apache stores the latter in no queue, where nobody finds it. An inner
-/// batch belongs into batch queues, and Java's recovery would count it as several messages.
+/// A half message is recognised by its property. One with the flag alone is stored by Apache's broker in no queue, where nobody finds
+/// it. An inner batch belongs into a batch queue, and recovery of Apache's broker would count it as several messages.
 fn refuse_flags(settings: &BrokerSettings, header: &SendHeader<'_>, is_transaction: bool) -> Result<(), Refusal> {
     if !sys_flag::is_in_queue(header.sys_flag) && !is_transaction {
         return Err(illegal(
@@ -275,7 +275,7 @@ fn refuse_flags(settings: &BrokerSettings, header: &SendHeader<'_>, is_transacti
     Ok(())
 }
 
-/// Refuses the properties of an inner batch on what is none.
+/// Refuses properties of an inner batch on any other message.
 fn refuse_inner_batch(settings: &BrokerSettings, seen: &Seen<'_>) -> Result<(), Refusal> {
     if seen.is_inner_batch {
         return Err(illegal(
@@ -292,7 +292,7 @@ fn refuse_what_is_not_there(seen: &Seen<'_>) -> Result<(), Refusal> {
         (seen.is_light, "light message queues"),
         (seen.is_lite, "lite topics"),
         (seen.is_timer, "timer messages"),
-        // Compat: on a delayed message or one of a message group it does not count, and is removed.
+        // Compat: ignored and removed on delayed messages and on messages of a message group.
         (
             seen.priority.is_some() && !is_delayed && !seen.is_ordered,
             "messages with a priority",
@@ -349,7 +349,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
     })
 }
 
-/// A batch whose messages do not say how their sender took them from another queue.
+/// The batch without POP receipt handles (POP_CK) on its messages.
 fn without_handles(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
     for item in batch::items(body).flatten() {

@@ -10,18 +10,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How sends that were stored together end.
+/// The outcome of sends that were stored together.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending<'a> {
-    /// As durable as was promised.
+    /// As durable as the flush mode promises.
     Done,
-    /// Stored, but not known to be on the device in time.
+    /// Stored, but the flush took too long.
     TimedOut,
-    /// Not so, for this reason.
+    /// Failed, for this reason.
     Failed(&'a Incomplete),
 }
 
-/// A send that waits, with what answers it; taken by whoever answers.
+/// The answer of a waiting send; whoever answers takes it.
 struct Pending<F>(Mutex<Option<F>>);
 
 trait Waiting: Send + Sync {
@@ -35,7 +35,7 @@ impl<F: FnOnce(Ending<'_>) + Send> Waiting for Pending<F> {
     }
 
     fn answer(&self, ending: Ending<'_>) {
-        // Not under the lock: answering writes to a socket.
+        // Outside the lock, because answering writes to a socket.
         let answer = self.0.lock().take();
         if let Some(answer) = answer {
             answer(ending);
@@ -43,14 +43,14 @@ impl<F: FnOnce(Ending<'_>) + Send> Waiting for Pending<F> {
     }
 }
 
-/// Sends that wait for the device, oldest first.
+/// Sends that wait for the flush, oldest first.
 #[derive(Default)]
 pub struct LateFlushes {
     waiting: Mutex<VecDeque<(Instant, Arc<dyn Waiting>)>>,
 }
 
 impl LateFlushes {
-    /// What completes sends that `answer` answers; with `may_time_out` they are answered in time.
+    /// The completion of sends, which calls `answer`. With `may_time_out`, [`Self::time_out`] answers them if it comes first.
     pub(super) fn completion(
         &self,
         may_time_out: bool,
@@ -70,7 +70,7 @@ impl LateFlushes {
         }
     }
 
-    /// Answers those that have waited for `timeout`. Called every now and then.
+    /// Answers sends that have waited for `timeout`. To be called periodically.
     pub fn time_out(&self, timeout: Duration) {
         let due: Vec<_> = {
             let mut waiting = self.waiting.lock();

@@ -1,14 +1,14 @@
-//! Sending, whatever face it is called through; requests 10, 310 and 320 are in [`remoting`].
+//! Sending messages, independent of the protocol; [`remoting`] has requests 10, 310 and 320.
 //!
-//! All sends that one read of a connection brought are checked, then appended together and answered with one write. Between
-//! the network and the log a message's body is copied once, into the record.
+//! All sends of one read from a connection are checked, appended together and answered with one write. A message's body is copied
+//! once between network and log: into the record.
 //!
-//! Order: sends pipelined on one connection to one queue get ascending offsets. Java's broker does not promise that; here it
-//! follows from appending them in the order they were read.
+//! Order: sends pipelined on one connection to one queue get ascending offsets, because they are appended in the order in which
+//! they were read. Apache's broker does not guarantee this.
 //!
-//! A message may go elsewhere than it was sent, see [`Destination`]. The answer names the queue it was sent to.
+//! A message may be stored in another topic first, see [`Destination`]. The answer names the queue it was sent to.
 //!
-//! Not here: exact times, for which a message is refused; how transactions end ([`crate::transaction`]).
+//! Not here: the end of transactions ([`crate::transaction`]). Timer messages are not supported yet and refused.
 
 mod added;
 pub(crate) mod check;
@@ -41,10 +41,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use store::{AppendError, ConsumeQueue, Ticket};
 
-/// How often sends are checked again because one of their topics was deleted between the check and the append.
+/// How many times sends are checked again because a topic was deleted between check and append.
 const RETIRED_MAX: usize = 3;
 
-/// What sending needs.
+/// Checks and stores messages that clients send.
 pub struct Sender {
     log: LogWriter,
     topics: Arc<Topics>,
@@ -54,12 +54,12 @@ pub struct Sender {
     added: Added,
     late: LateFlushes,
     stats: Arc<BrokerStats>,
-    /// Those of the schedule topic.
+    /// Counters of the schedule topic.
     delayed: Arc<TopicCounters>,
-    /// Those of the topic of half messages.
+    /// Counters of the topic of half messages.
     half: Arc<TopicCounters>,
     transactions: Arc<Transactions>,
-    /// Picks a queue for those who do not.
+    /// Chooses a queue for messages without one, round robin.
     next_queue: AtomicU32,
 }
 
@@ -70,11 +70,11 @@ struct Accepted<'a, A> {
     queue: Arc<ConsumeQueue>,
     queue_id: i32,
     checked: Checked<'a>,
-    /// Messages of the request: their drafts and placements.
+    /// Range of the request's messages among the drafts and placements.
     messages: std::ops::Range<usize>,
 }
 
-/// How often it is looked for sends that have waited for the device for too long.
+/// Interval of the check for sends whose flush took longer than `syncFlushTimeout`.
 const TIME_OUT_EVERY: Duration = Duration::from_millis(500);
 
 impl Feature for Sender {
@@ -85,7 +85,7 @@ impl Feature for Sender {
 }
 
 impl Sender {
-    /// Sends into the log of `core`; `locks` say which groups consume in order, `transactions` are told of half messages.
+    /// Appends to the log of `core`. `locks` tell which groups consume in order; half messages are counted in `transactions`.
     #[must_use]
     pub fn new(core: &Core, locks: Arc<OrderLocks>, transactions: Arc<Transactions>) -> Self {
         let now = core.settings.current();
@@ -122,7 +122,7 @@ impl Sender {
         }
     }
 
-    /// The requests that pass their checks; the others are answered.
+    /// The requests that pass the checks. The others are answered with a refusal.
     fn accept_all<'a, S: SendSink>(
         &'a self,
         sink: &S,
@@ -147,7 +147,7 @@ impl Sender {
         accepted
     }
 
-    /// How many of the requests fit into one append; at least one.
+    /// Number of requests that fit into one append, at least one.
     fn fitting<A>(&self, accepted: &[Accepted<'_, A>]) -> usize {
         let mut left = self.log.max_append_bytes();
         let fits = accepted.iter().take_while(|one| {
@@ -199,7 +199,7 @@ impl Sender {
         })
     }
 
-    /// The dead letter topic, when this is a message that its client sends for one retry too many.
+    /// The dead letter topic, if the client sends this message for a retry beyond the group's maximum.
     fn dead_letters<A>(&self, request: &SendRequest<'_, A>, settings: &BrokerSettings, now_ms: i64) -> Result<Option<Arc<Topic>>, Refusal> {
         let header = &request.header;
         if !names::is_retry(header.topic) {
@@ -219,7 +219,7 @@ impl Sender {
         (self.next_queue.fetch_add(1, Ordering::Relaxed) % queues) as i32
     }
 
-    /// Stores requests with one append. `tries_left`: how often they may be checked again because a topic was deleted meanwhile.
+    /// Stores requests with one append. `tries_left`: how many times they may be checked again because a topic was deleted.
     fn store_together<'a, S: SendSink>(
         &'a self,
         sink: &S,
@@ -275,11 +275,11 @@ impl Sender {
             let took_ms = begun.elapsed().as_millis() as i64;
             group.iter().for_each(|one| self.counters(one).took(one.queue_id, took_ms));
         }
-        // What waits for the device is answered later than this.
+        // Without the time that sends wait for a flush.
         self.stats.totals().put_took(count as i64, begun.elapsed().as_micros() as i64);
     }
 
-    /// Those of the topic it is stored in.
+    /// Counters of the topic in which it is stored.
     fn counters<'s, A>(&'s self, one: &'s Accepted<'_, A>) -> &'s TopicCounters {
         match &one.checked.destination {
             Destination::Topic => &one.topic.counters,
@@ -343,7 +343,7 @@ impl Sender {
 }
 
 impl<'a, A> Accepted<'a, A> {
-    /// The topic whose queue it is stored in was deleted before the queue was taken, which may be one that nobody deletes.
+    /// Error if its topic was deleted before the queue was looked up: that queue may be one that the deletion did not retire.
     fn retired(&self) -> Option<AppendError> {
         self.checked.destination.is_deleted(&self.topic).then(|| AppendError::QueueRetired {
             topic: self.queue.topic().to_owned(),
@@ -362,7 +362,7 @@ impl<'a, A> Accepted<'a, A> {
             topic,
             queue_id,
             flag: header.flag,
-            // Half messages have a queue of their own; only what their transaction ends with says so in its flag.
+            // Compat: half messages are stored without transaction bits; only committed messages have them.
             sys_flag: (header.sys_flag & !sys_flag::TRANSACTION_MASK) | if self.topic.multi_tag { sys_flag::MULTI_TAGS } else { 0 },
             born_timestamp: header.born_timestamp,
             born_host: context.client,

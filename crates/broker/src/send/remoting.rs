@@ -15,7 +15,7 @@ use protocol::send::SendHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Whether a request is for here.
+/// Whether this is the code of a send request.
 #[must_use]
 pub fn is_send(code: i32) -> bool {
     const CODES: [i32; 3] = [
@@ -26,7 +26,7 @@ pub fn is_send(code: i32) -> bool {
     CODES.contains(&code)
 }
 
-/// Serves send requests that came over one connection, in their order.
+/// Serves consecutive send requests of one connection, in order.
 pub fn serve(sender: &Sender, conn: &Arc<Connection>, frames: &[Frame], store_host: SocketAddr, now_ms: i64) {
     let context = SendContext {
         client: conn.peer(),
@@ -58,7 +58,7 @@ fn decode(frame: &Frame) -> Result<SendRequest<'_, Asker>, Refusal> {
     })
 }
 
-/// A request, as its answer names it.
+/// What identifies a request in its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker {
     opaque: i32,

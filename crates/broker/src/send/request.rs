@@ -9,39 +9,39 @@ use std::net::SocketAddr;
 /// A request with one message or a batch.
 #[derive(Debug)]
 pub struct SendRequest<'a, A> {
-    /// What it says of its messages.
+    /// The header.
     pub header: SendHeader<'a>,
-    /// Whether the body holds several messages.
+    /// Whether the body is a batch.
     pub is_batch: bool,
     /// The message's body, or a batch.
     pub body: &'a [u8],
-    /// Ordinal of the client's version.
+    /// Version number of the client, as Apache counts them.
     pub client_version: i32,
-    /// What its face answers it by.
+    /// What the protocol needs to answer it.
     pub asker: A,
 }
 
-/// What requests that are served together have in common.
+/// What requests that are served together share.
 #[derive(Clone, Copy, Debug)]
 pub struct SendContext {
     /// Address of the client.
     pub client: SocketAddr,
-    /// The address that records and message ids name as this broker's.
+    /// This broker's address in records and message ids.
     pub store_host: SocketAddr,
     /// Epoch milliseconds.
     pub now_ms: i64,
 }
 
-/// A request whose messages are stored.
+/// A request whose messages were stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
-    /// Where its messages are, in order; at least one.
+    /// Places of its messages, in order; at least one.
     pub placements: &'a [Placement],
     /// This broker's address in message ids.
     pub store_host: SocketAddr,
-    /// The queue it was sent to.
+    /// Queue it was sent to.
     pub queue_id: i32,
-    /// The id that the client gave its message, or that it got here; empty for a batch without one.
+    /// UNIQ_KEY of the message, generated here if the client gave none; empty for a batch without one.
     pub uniq_key: &'a str,
     /// Setting `regionId`.
     pub region: &'a str,
@@ -49,27 +49,27 @@ pub struct Sent<'a> {
     pub trace_on: &'a str,
 }
 
-/// Where outcomes of sends go: implemented by each face.
+/// Receives the outcomes of sends; each protocol implements it.
 pub trait SendSink {
-    /// Tells one request from others.
+    /// Identifies a request.
     type Asker: Copy;
 
-    /// Whether anybody waits for an answer.
+    /// Whether the client expects an answer.
     fn wants_answer(asker: Self::Asker) -> bool;
 
-    /// A request is refused; nothing of it is stored.
+    /// A request was refused; none of its messages is stored.
     fn refuse(&self, asker: Self::Asker, refusal: Refusal);
 
-    /// Requests are done.
+    /// Requests are complete.
     fn answer<'s>(&self, sent: impl Iterator<Item = (Self::Asker, Sent<'s>)>);
 
-    /// What answers requests that were stored together when it is known how they end: called once, from another thread.
+    /// The answer to requests that were stored together, called once their outcome is known, from another thread.
     fn answer_later<'s>(
         &self,
         sent: impl Iterator<Item = (Self::Asker, Sent<'s>)> + Clone,
         may_time_out: bool,
     ) -> impl FnOnce(Ending<'_>) + Send + 'static;
 
-    /// None of these requests is known to be stored, for this reason.
+    /// These requests failed for this reason; as far as is known they are not stored.
     fn fail(&self, askers: impl Iterator<Item = Self::Asker>, reason: &str);
 }
