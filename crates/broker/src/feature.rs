@@ -5,6 +5,7 @@
 
 use crate::clock::now_ms;
 use net::Connection;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,14 @@ pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A feature of the broker. Methods do nothing by default.
 pub trait Feature: Send + Sync {
+    /// The ports are about to open: start threads of the feature, which [`Self::stop`] ends.
+    ///
+    /// # Errors
+    /// [`io::Error`] if a thread cannot be started; the broker does not start then.
+    fn start(self: Arc<Self>) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Background work on the thread `control`, which must not block. Dropped when the broker stops.
     fn run(self: Arc<Self>) -> Work {
         Box::pin(std::future::ready(()))

@@ -73,15 +73,11 @@ impl Broker {
     /// [`StartError`]: the data directory cannot be used, a table cannot be read, or a port cannot be opened. Nothing is left running.
     pub fn start(settings: BrokerSettings, name_servers: &[String], disk: Arc<dyn Disk>) -> Result<Self, StartError> {
         let (store, recovery) = Store::open(disk.clone(), store_options(&settings))?;
-        match Self::start_over(settings, name_servers, disk, store.clone(), recovery) {
-            Ok(broker) => Ok(broker),
-            Err(error) => {
-                if let Err(closing) = store.close() {
-                    tracing::error!(error = %closing, "the store was not closed in order");
-                }
-                Err(error)
+        Self::start_over(settings, name_servers, disk, store.clone(), recovery).inspect_err(|_| {
+            if let Err(closing) = store.close() {
+                tracing::error!(error = %closing, "the store was not closed in order");
             }
-        }
+        })
     }
 
     fn start_over(
@@ -91,8 +87,17 @@ impl Broker {
         store: Arc<Store>,
         recovery: Recovery,
     ) -> Result<Self, StartError> {
-        let core = Core::new(settings, store.clone(), disk, now_ms())?;
-        let Composition { routes, tables } = compose(&core, &recovery)?;
+        let core = Core::new(settings, store, disk, now_ms())?;
+        let composition = compose(&core, &recovery)?;
+        let features = composition.routes.features.clone();
+        Self::serve(core, composition, name_servers, recovery).inspect_err(|_| features.iter().for_each(|feature| feature.stop()))
+    }
+
+    /// Starts the threads of the features, and opens the ports.
+    fn serve(core: Core, composition: Composition, name_servers: &[String], recovery: Recovery) -> Result<Self, StartError> {
+        let Composition { routes, tables } = composition;
+        let store = core.store.clone();
+        routes.features.iter().try_for_each(|feature| Arc::clone(feature).start())?;
         let settings = core.settings.current();
         let server = Server::start(network(&settings), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
         let ends = Arc::new(Ends::default());
@@ -235,7 +240,8 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
 
     let online = Arc::new(Online::new(core.settings.clone()));
     let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
-    let transactions = Transactions::start(core, online.producers.clone(), *recovery, transactions_file.marked_until())?;
+    let transactions = Transactions::new(core, online.producers.clone(), *recovery, transactions_file.marked_until());
+    let transactions = Arc::new(transactions);
     transactions_file.save_those_of(&transactions);
     let sender = Arc::new(Sender::new(core, locks.clone(), transactions.clone()));
     let puller = Puller::new(core, online.consumers.clone());

@@ -96,6 +96,28 @@ fn until(what: &str, reached: impl Fn() -> bool) {
     }
 }
 
+#[test]
+fn a_start_that_fails_leaves_nothing_running() {
+    let disk = SimulatedDisk::new(1);
+    let taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let settings = BrokerSettings {
+        bind_address: std::net::Ipv4Addr::LOCALHOST.into(),
+        listen_port: taken.local_addr().unwrap().port(),
+        store_path_root_dir: "/store".into(),
+        mapped_file_size_commit_log: 1 << 20,
+        mapped_file_size_consume_queue: 20_000,
+        max_hash_slot_num: 1_000,
+        max_index_num: 4_000,
+        ..BrokerSettings::default()
+    };
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let watched = Arc::downgrade(&shared);
+    let refused = Broker::start(settings, &[], shared);
+    assert!(matches!(refused.map(drop), Err(StartError::Listen(_))));
+    until("no thread has the store any more", || watched.strong_count() == 0);
+    start(&disk, |_| ()).stop().unwrap();
+}
+
 /// What clients leave in tables goes with them: filled, disconnected and expired, every table is empty again.
 #[test]
 fn clients_that_are_gone_leave_nothing_behind() {

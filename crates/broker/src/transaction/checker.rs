@@ -17,7 +17,7 @@ use protocol::frame::{FLAG_ONEWAY, Frame};
 use protocol::transaction::CheckTransactionStateHeader;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use store::{ConsumeQueue, Reach, Recovery};
+use store::{ConsumeQueue, Reach};
 
 /// Half messages of one append at most, and about so many bytes.
 const TOGETHER: usize = 32;
@@ -42,8 +42,8 @@ struct Due<'a> {
 }
 
 /// Until the end.
-pub(super) fn run(transactions: &Transactions, found: &Recovery) {
-    while let Err(error) = recovery::read_open(transactions, found) {
+pub(super) fn run(transactions: &Transactions) {
+    while let Err(error) = recovery::read_open(transactions) {
         tracing::error!(%error, "open transactions cannot be read, trying again; none ends and none is checked until then");
         if transactions.sleep(AFTER_FAILURE) {
             return;

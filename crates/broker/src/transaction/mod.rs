@@ -42,6 +42,7 @@ use parking_lot::{Condvar, Mutex};
 use protocol::DataVersion;
 use protocol::codes::ResponseCode;
 use rustc_hash::FxHashMap;
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use store::{Limits, Reach, ReadStatus, Recovery, StoreError, Ticket};
@@ -58,6 +59,8 @@ pub struct Transactions {
     producers: Arc<Producers<ClientChannel>>,
     /// Half messages below this offset were there when the broker started.
     start_end: i64,
+    /// End of the log when the broker started.
+    log_end: LogOffset,
     /// Below this offset of the log every commit has its removal mark, as the last process of this broker noted.
     marked_until: Option<LogOffset>,
     state: Mutex<State>,
@@ -98,27 +101,21 @@ enum Read {
 }
 
 impl Transactions {
-    /// Begins to check the transactions of a store, from where the saved offsets say. `recovery` is what opening it found, `marked_until`
-    /// what was noted in [`table::TransactionsFile`].
-    ///
-    /// # Errors
-    /// The thread cannot be started.
-    pub fn start(
-        core: &Core,
-        producers: Arc<Producers<ClientChannel>>,
-        recovery: Recovery,
-        marked_until: Option<LogOffset>,
-    ) -> std::io::Result<Arc<Self>> {
+    /// The transactions of a store, from the saved offsets on. `recovery` is the result of opening the store, `marked_until` what
+    /// [`table::TransactionsFile`] has noted.
+    #[must_use]
+    pub fn new(core: &Core, producers: Arc<Producers<ClientChannel>>, recovery: Recovery, marked_until: Option<LogOffset>) -> Self {
         let store = &core.store;
         let saved = |topic: &str| {
             let committed = core.offsets.committed(topic, GROUP, 0).unwrap_or(0);
             let (min, max) = (store.min_offset(topic, 0).0, store.max_offset(topic, 0).0);
             committed.clamp(min, max.max(min))
         };
-        let transactions = Arc::new(Self {
+        Self {
             core: core.clone(),
             producers,
             start_end: store.max_offset(names::TRANS_HALF_TOPIC, 0).0,
+            log_end: recovery.end,
             marked_until,
             state: Mutex::new(State {
                 window: Window::new(saved(names::TRANS_HALF_TOPIC), saved(names::TRANS_OP_HALF_TOPIC)),
@@ -134,13 +131,7 @@ impl Transactions {
             }),
             wake: Condvar::new(),
             thread: Mutex::default(),
-        });
-        let works = Arc::clone(&transactions);
-        let thread = std::thread::Builder::new()
-            .name("transaction".to_owned())
-            .spawn(move || checker::run(&works, &recovery))?;
-        *transactions.thread.lock() = Some(thread);
-        Ok(transactions)
+        }
     }
 
     /// Whether one more may be opened.
@@ -230,6 +221,15 @@ impl State {
 }
 
 impl Feature for Transactions {
+    fn start(self: Arc<Self>) -> io::Result<()> {
+        let works = Arc::clone(&self);
+        let thread = std::thread::Builder::new()
+            .name("transaction".to_owned())
+            .spawn(move || checker::run(&works))?;
+        *self.thread.lock() = Some(thread);
+        Ok(())
+    }
+
     fn topic_deleted(&self, topic: &str) {
         let mut state = self.state.lock();
         if state.counts.get(topic).is_some_and(|count| count.open <= 0) {
@@ -245,12 +245,5 @@ impl Feature for Transactions {
         {
             tracing::error!("the thread that checks transactions panicked");
         }
-    }
-}
-
-impl Drop for Transactions {
-    fn drop(&mut self) {
-        // The thread has a share of this: it has ended, or was never started.
-        debug_assert!(self.thread.get_mut().is_none() || std::thread::panicking() || self.state.get_mut().is_stopping);
     }
 }

@@ -11,7 +11,7 @@ use crate::errors::Refusal;
 use message::record::{Draft, Record};
 use message::{LogOffset, QueueOffset, names, properties, sys_flag};
 use rustc_hash::{FxHashMap, FxHashSet};
-use store::{Reach, Recovery, StoreError};
+use store::{Reach, StoreError};
 
 /// Messages read at once.
 const TOGETHER: usize = 256;
@@ -26,7 +26,7 @@ struct Open {
 ///
 /// # Errors
 /// The log cannot be read. It can be called again.
-pub(super) fn read_open(transactions: &Transactions, found: &Recovery) -> Result<(), StoreError> {
+pub(super) fn read_open(transactions: &Transactions) -> Result<(), StoreError> {
     let store = &transactions.core.store;
     let (base, marks_from) = {
         let state = transactions.state.lock();
@@ -35,7 +35,7 @@ pub(super) fn read_open(transactions: &Transactions, found: &Recovery) -> Result
     let marks = read_marks(transactions, marks_from)?;
     let mut open = read_halves(transactions, base, &marks.below)?;
     if !open.is_empty() {
-        let from = unmarked_from(transactions, found, &marks);
+        let from = unmarked_from(transactions, &marks);
         let committed = committed_from(transactions, from)?;
         let is_committed = |first: i64, current: i64| {
             [first, current].iter().any(|half| {
@@ -156,10 +156,10 @@ fn read_halves(transactions: &Transactions, base: i64, ended_below: &FxHashSet<i
 }
 
 /// From where on a commit may lack its removal mark.
-fn unmarked_from(transactions: &Transactions, found: &Recovery, marks: &Marks) -> LogOffset {
+fn unmarked_from(transactions: &Transactions, marks: &Marks) -> LogOffset {
     let store = &transactions.core.store;
     let (first, _) = store.log_range();
-    let noted = transactions.marked_until.filter(|at| *at <= found.end);
+    let noted = transactions.marked_until.filter(|at| *at <= transactions.log_end);
     let oldest = transactions.state.lock().window.next_open(0, transactions.start_end);
     let oldest = oldest.and_then(|half| store.log_offset_of(names::TRANS_HALF_TOPIC, 0, QueueOffset(half)));
     // No commit stands before its half message.
