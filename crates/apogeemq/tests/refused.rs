@@ -86,8 +86,6 @@ fn a_message_that_needs_a_missing_feature_is_refused_by_name() {
     block_on(home.create_topic(PLAIN.topic, 1));
     let mut wire = Wire::to(&home.broker());
     let by_property = [
-        ("_SYS_MSG_PRIORITY_=0", NOT_SUPPORTED, "messages with a priority"),
-        ("_SYS_MSG_PRIORITY_=7;TAGS=a", NOT_SUPPORTED, "messages with a priority"),
         ("__LITE_TOPIC=a", NOT_SUPPORTED, "lite topics"),
         ("INNER_MULTI_DISPATCH=%LMQ%a", NOT_SUPPORTED, "light message queues"),
         ("TIMER_DELAY_SEC=5", NOT_SUPPORTED, "timer messages"),

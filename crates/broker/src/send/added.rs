@@ -35,8 +35,10 @@ pub(super) struct Seen<'a> {
     pub(super) is_lite: bool,
     /// Belongs to a message group (FIFO).
     pub(super) is_ordered: bool,
-    /// The priority, unless it is negative.
+    /// The priority, from 0, which names the queue; `None` on messages of another type.
     pub(super) priority: Option<i32>,
+    /// Has a priority that is ignored.
+    drops_priority: bool,
     /// Has the properties of an inner batch.
     pub(super) is_inner_batch: bool,
     /// Has a POP receipt handle (POP_CK).
@@ -67,8 +69,12 @@ impl<'a> Seen<'a> {
                 _ => {}
             }
         }
+        // Compat: a message has one type; that of a transaction, a delay and a message group come before that of a priority.
+        if seen.is_transaction || seen.delay.is_some() || seen.is_timer || seen.is_ordered {
+            seen.drops_priority = seen.priority.take().is_some();
+        }
         let ends_open = bytes.last().is_some_and(|last| *last != properties::PROPERTY_SEPARATOR);
-        seen.to_rebuild |= whole != bytes.len() + usize::from(ends_open) || seen.has_handle || seen.priority.is_some();
+        seen.to_rebuild |= whole != bytes.len() + usize::from(ends_open) || seen.has_handle || seen.drops_priority;
         seen
     }
 }
@@ -121,8 +127,7 @@ impl Added {
 
     /// A message's own properties as they are stored, before the added ones.
     ///
-    /// Compat: a POP receipt handle is not stored, nor is a priority that is ignored because the message is delayed or belongs to a
-    /// message group.
+    /// Compat: a POP receipt handle is not stored, nor is a priority that is ignored because the message has another type.
     pub(super) fn base<'a>(&self, bytes: &'a [u8], seen: &Seen<'_>) -> Cow<'a, [u8]> {
         if !seen.to_rebuild {
             return Cow::Borrowed(bytes);
@@ -134,7 +139,7 @@ impl Added {
             properties::POP_CK,
             properties::PRIORITY,
         ];
-        let without = if seen.priority.is_some() { &replaced[..] } else { &replaced[..4] };
+        let without = if seen.drops_priority { &replaced[..] } else { &replaced[..4] };
         Cow::Owned(Builder::from_bytes_without(bytes, without).build())
     }
 
@@ -208,10 +213,16 @@ mod tests {
     }
 
     #[test]
-    fn the_handle_of_a_delivery_and_a_priority_that_does_not_count_are_not_stored() {
+    fn a_receipt_handle_and_a_priority_of_another_message_type_are_not_stored() {
         let kept = stored(b"B\x01b\x02");
         assert_eq!(stored(b"POP_CK\x011 2 3\x02B\x01b\x02"), kept);
-        assert_eq!(stored(b"B\x01b\x02_SYS_MSG_PRIORITY_\x013"), kept);
+        for other_type in ["DELAY\x011", "TIMER_DELAY_SEC\x011", "TRAN_MSG\x01true", "__SHARDINGKEY\x01g"] {
+            let bytes = format!("{other_type}\x02_SYS_MSG_PRIORITY_\x013\x02");
+            assert_eq!(Seen::of(bytes.as_bytes()).priority, None);
+            assert_eq!(stored(bytes.as_bytes()), stored(other_type.as_bytes()));
+        }
+        assert_eq!(Seen::of(b"_SYS_MSG_PRIORITY_\x013").priority, Some(3));
+        assert_eq!(stored(b"_SYS_MSG_PRIORITY_\x013").len(), kept.len());
         for none in ["-1", "x", "2147483648"] {
             let bytes = format!("B\u{1}b\u{2}_SYS_MSG_PRIORITY_\u{1}{none}\u{2}CLUSTER\u{1}old\u{2}");
             assert!(

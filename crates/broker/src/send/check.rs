@@ -205,14 +205,14 @@ pub(super) fn single<'a>(
     settings: &BrokerSettings,
     header: &SendHeader<'a>,
     body: &'a [u8],
+    seen: &Seen<'a>,
     added: &'a Added,
     to: SentTo,
 ) -> Result<Checked<'a>, Refusal> {
-    let seen = Seen::of(header.properties);
     let queue_id = to.queue_id;
-    let destination = destination(settings, header, &seen, to)?;
+    let destination = destination(settings, header, seen, to)?;
     body_size(settings, body)?;
-    let mut base = added.base(header.properties, &seen);
+    let mut base = added.base(header.properties, seen);
     match &destination {
         Destination::Topic | Destination::Half => {}
         Destination::DeadLetter(_) => {
@@ -287,16 +287,10 @@ fn refuse_inner_batch(settings: &BrokerSettings, seen: &Seen<'_>) -> Result<(), 
 }
 
 fn refuse_what_is_not_there(seen: &Seen<'_>) -> Result<(), Refusal> {
-    let is_delayed = seen.is_timer || seen.delay.is_some();
     let features = [
         (seen.is_light, "light message queues"),
         (seen.is_lite, "lite topics"),
         (seen.is_timer, "timer messages"),
-        // Compat: ignored and removed on delayed messages and on messages of a message group.
-        (
-            seen.priority.is_some() && !is_delayed && !seen.is_ordered,
-            "messages with a priority",
-        ),
     ];
     match features.iter().find(|(is_asked, _)| *is_asked) {
         Some((_, feature)) => Err(not_there_yet(feature)),

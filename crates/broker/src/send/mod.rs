@@ -6,7 +6,7 @@
 //! Order: sends pipelined on one connection to one queue get ascending offsets, because they are appended in the order in which
 //! they were read. Apache's broker does not guarantee this.
 //!
-//! A message may be stored in another topic first, see [`Destination`]. The answer names the queue it was sent to.
+//! A message with a priority goes to the queue of that number, or to the last one. A message may be stored in another topic first, see [`Destination`]. The answer names the queue it was sent to.
 //!
 //! Not here: the end of transactions ([`crate::transaction`]). Timer messages are not supported yet and refused.
 
@@ -32,7 +32,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::topic::{Topic, Topics};
 use crate::transaction::Transactions;
-use added::Added;
+use added::{Added, Seen};
 use check::{Checked, Messages};
 use message::record::{Draft, Placement, body_crc};
 use message::{batch, names, sys_flag};
@@ -169,10 +169,15 @@ impl Sender {
         check::time(settings, context.now_ms)?;
         let topic = check::topic(&self.topics, settings, header, context.now_ms)?;
         check::queue(&topic, header, context.client)?;
-        let queue_id = if header.queue_id < 0 {
-            self.any_queue(&topic)
+        let seen = if request.is_batch {
+            Seen::default()
         } else {
-            header.queue_id
+            Seen::of(header.properties)
+        };
+        let queue_id = match seen.priority {
+            Some(priority) => priority.min(topic.write_queues - 1).max(0),
+            None if header.queue_id < 0 => self.any_queue(&topic),
+            None => header.queue_id,
         };
         let checked = if request.is_batch {
             check::batch(settings, header, request.body)?
@@ -183,7 +188,7 @@ impl Sender {
                 dead,
                 now_ms: context.now_ms,
             };
-            check::single(settings, header, request.body, &self.added, to)?
+            check::single(settings, header, request.body, &seen, &self.added, to)?
         };
         if let Destination::Half = checked.destination {
             self.transactions.check_room(settings.max_open_transactions)?;

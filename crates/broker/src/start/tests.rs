@@ -394,6 +394,39 @@ fn another_face_sends_without_frames() {
     broker.stop().unwrap();
 }
 
+#[test]
+fn a_priority_names_the_queue() {
+    let broker = start(&SimulatedDisk::new(1), |_| ());
+    let told = InProcess::default();
+    let context = SendContext {
+        client: SocketAddr::from(([127, 0, 0, 1], 1)),
+        store_host: SocketAddr::from(([127, 0, 0, 1], 2)),
+        now_ms: now_ms(),
+    };
+    let spec = crate::topic::Spec::new("t", 4);
+    broker.routes.core.topics.update(vec![(spec, Default::default())], 1).unwrap();
+    for (priority, nth) in ["0", "2", "3", "9"].iter().zip(0..) {
+        let properties = format!("_SYS_MSG_PRIORITY_\u{1}{priority}\u{2}");
+        let request = SendRequest {
+            header: protocol::send::SendHeader {
+                topic: "t",
+                queue_id: 1,
+                properties: properties.as_bytes(),
+                ..Default::default()
+            },
+            is_batch: false,
+            body: b"body",
+            client_version: 0,
+            asker: nth,
+        };
+        broker.routes.sender.send(&told, std::iter::once(request), 1, context);
+    }
+    until("all are stored", || broker.store.max_offset("t", 3).0 == 2);
+    let stored: Vec<i64> = (0..4).map(|queue| broker.store.max_offset("t", queue).0).collect();
+    assert_eq!(stored, [1, 0, 1, 2]);
+    broker.stop().unwrap();
+}
+
 /// A topic is not made while queues of its name are deleted, however long that takes: they are not its own.
 #[test]
 fn a_send_to_a_topic_that_is_being_deleted_is_refused_until_that_is_done() {
