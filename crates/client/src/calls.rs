@@ -142,6 +142,7 @@ impl Client {
             connect_timeout: *connect_timeout,
             limits: limits.clone(),
             service: service.clone(),
+            connector: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
+use protocol::frame::Frame;
 
 use crate::spare;
 use crate::transport::WriteSide;
@@ -34,6 +35,12 @@ impl<'a> Out<'a> {
     /// The output buffer. Append to it; what is there already belongs to earlier frames.
     pub fn head(&mut self) -> &mut BytesMut {
         &mut self.batch.tail
+    }
+
+    /// Appends a frame. A large body is not copied, see [`Self::body`].
+    pub fn frame(&mut self, frame: &Frame) {
+        frame.encode_head(self.head());
+        self.body(frame.body.clone());
     }
 
     /// Appends a body, or a part of one, without copying it unless it is small or the peer does not read at the moment. The bytes,
@@ -101,7 +108,8 @@ impl Batch {
         }
     }
 
-    /// Writes until nothing is left, or the socket takes no more (`WouldBlock`), or it fails.
+    /// Writes until the socket has taken all, or takes no more (`WouldBlock`), or fails. When a session took bytes that the socket has
+    /// not, that is `WouldBlock` too, perhaps with an empty batch.
     pub(crate) fn write(&mut self, socket: &WriteSide) -> io::Result<()> {
         while self.len() > 0 {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -113,7 +121,7 @@ impl Batch {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        socket.flush()
     }
 
     fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {

@@ -6,7 +6,7 @@
 //! Each connection may have waiting an eighth of what is free, and no more than its own limit. So the first ones that do not read
 //! get much and the last ones little, and the bound is approached rather than hit. A peer that reads its answers has nothing
 //! waiting and is served as ever. What still goes over the bound (answers that were on their way already, notifications) costs the
-//! connection with the most its life, see `server::close_largest`.
+//! connection with the most its life, see `relief::close_slow_readers`.
 
 use tokio::sync::Notify;
 

@@ -3,10 +3,10 @@
 //! Not here: reconnecting, retries, choosing an address. A [`Peer`] that is closed stays closed.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use protocol::frame::Frame;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -14,19 +14,24 @@ use tokio::sync::oneshot;
 use crate::budget::Budget;
 use crate::connection::Ends;
 use crate::drive::drive;
-use crate::intake::Intake;
+use crate::inbound::Inbound;
+use crate::intake::{Intake, Share};
 use crate::listen::canonical;
-use crate::{Connection, Limits, RequestError, Service, transport};
+use crate::session::Connector;
+use crate::transport::{Halves, ReadSide};
+use crate::{Connection, Limits, RequestError, Service};
 
 /// How to connect.
 #[derive(Clone)]
 pub struct PeerOptions {
-    /// For the name lookup and the handshake together. Default 3 s, as Apache's clients.
+    /// For name lookup, connect and the handshake of a session together. Default 3 s, as Apache's clients.
     pub connect_timeout: Duration,
-    /// Bounds of this one connection; `max_connections`, `idle_timeout` and `frame_timeout` do not apply.
+    /// Bounds of this one connection; `max_connections`, `idle_timeout`, `frame_timeout` and `handshake_timeout` do not apply.
     pub limits: Limits,
     /// Serves requests that the other end sends to us; without it they are dropped.
     pub service: Option<Arc<dyn Service>>,
+    /// Makes the session of the connection; without it the connection is plain TCP.
+    pub connector: Option<Arc<dyn Connector>>,
 }
 
 impl Default for PeerOptions {
@@ -35,6 +40,7 @@ impl Default for PeerOptions {
             connect_timeout: Duration::from_secs(3),
             limits: Limits::default(),
             service: None,
+            connector: None,
         }
     }
 }
@@ -61,29 +67,22 @@ impl Peer {
     /// # Errors
     /// Those of the lookup and the connect, or `TimedOut`; the address is in the text.
     pub async fn connect(address: &str, options: PeerOptions) -> io::Result<Self> {
-        let attempt = tokio::time::timeout(options.connect_timeout, TcpStream::connect(address));
-        let stream = attempt.await.map_err(io::Error::from).flatten();
-        let prepared = stream.and_then(|stream| {
-            stream.set_nodelay(true)?;
-            Ok((stream.peer_addr()?, stream.local_addr()?, stream))
-        });
-        let (peer, local, stream) =
-            prepared.map_err(|error| io::Error::new(error.kind(), format!("cannot connect to {address}: {error}")))?;
-        Ok(Self::start(stream, peer, local, options))
+        let attempt = tokio::time::timeout(options.connect_timeout, open(address, options.connector.as_deref()));
+        let (read, ends) = attempt
+            .await
+            .map_err(io::Error::from)
+            .flatten()
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot connect to {address}: {error}")))?;
+        Ok(Self::start(read, ends, options))
     }
 
-    fn start(stream: TcpStream, peer: SocketAddr, local: SocketAddr, options: PeerOptions) -> Self {
-        let (read, write) = transport::plain(stream);
-        let ends = Ends {
-            peer: canonical(peer),
-            local: canonical(local),
-            listener: 0,
-        };
-        let budget = Arc::new(Budget::new(options.limits.outbox_total_bytes));
-        let conn = Connection::new(ends, write, &options.limits, budget, None);
+    fn start(read: ReadSide, ends: Ends, options: PeerOptions) -> Self {
         let intake = Arc::new(Intake::new(options.limits.inbound_total_bytes, options.limits.max_frame_bytes));
+        let inbound = Inbound::new(read, Share::new(intake, Arc::clone(&ends.partial)));
+        let budget = Arc::new(Budget::new(options.limits.outbox_total_bytes));
+        let conn = Connection::new(ends, &options.limits, budget, None);
         let service = options.service.unwrap_or_else(|| Arc::new(Deaf));
-        tokio::spawn(drive(Arc::clone(&conn), read, intake, service, Arc::new(options.limits)));
+        tokio::spawn(drive(Arc::clone(&conn), inbound, None, service, Arc::new(options.limits)));
         Self { conn }
     }
 
@@ -126,6 +125,30 @@ impl Peer {
     pub fn is_closed(&self) -> bool {
         self.conn.is_closed()
     }
+}
+
+/// Connects, and runs the handshake of the connector's session.
+async fn open(address: &str, connector: Option<&dyn Connector>) -> io::Result<(ReadSide, Ends)> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+    let stream = Halves::of(stream);
+    let (read, write) = match connector {
+        None => stream.plain(),
+        Some(connector) => {
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            let session = connector.connect(host.trim_matches(['[', ']']))?;
+            stream.secure(session, BytesMut::new()).await?
+        }
+    };
+    let ends = Ends {
+        peer: canonical(peer),
+        local: canonical(local),
+        listener: 0,
+        write,
+        partial: Arc::default(),
+    };
+    Ok((read, ends))
 }
 
 impl Drop for Peer {

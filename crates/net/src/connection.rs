@@ -10,9 +10,10 @@ use protocol::frame::Frame;
 use crate::Limits;
 use crate::batch::Out;
 use crate::budget::Budget;
+use crate::clock::{millis, uptime, uptime_ms};
 use crate::outbox::{Bounds, Outbox, Queued};
 use crate::partial::Partial;
-use crate::quiet::{Gate, uptime_ms};
+use crate::quiet::Gate;
 use crate::requests::{Done, RequestError, Requests};
 use crate::transport::WriteSide;
 use crate::turn;
@@ -42,10 +43,13 @@ pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) listener: usize,
+    pub(crate) write: WriteSide,
+    /// The frame that is being read.
+    pub(crate) partial: Arc<Partial>,
 }
 
 impl Connection {
-    pub(crate) fn new(ends: Ends, socket: WriteSide, limits: &Limits, budget: Arc<Budget>, home: Option<Arc<Worker>>) -> Arc<Self> {
+    pub(crate) fn new(ends: Ends, limits: &Limits, budget: Arc<Budget>, home: Option<Arc<Worker>>) -> Arc<Self> {
         let bounds = Bounds {
             pause: limits.outbox_pause_bytes,
             close: limits.outbox_close_bytes,
@@ -55,11 +59,11 @@ impl Connection {
             peer: ends.peer,
             local: ends.local,
             listener: ends.listener,
-            outbox: Outbox::new(socket, bounds, budget),
+            outbox: Outbox::new(ends.write, bounds, budget),
             requests: Requests::new(limits.max_pending_requests),
             closing: AtomicBool::new(false),
             last_read_ms: AtomicU64::new(uptime_ms()),
-            partial: Arc::default(),
+            partial: ends.partial,
             home,
         })
     }
@@ -151,7 +155,7 @@ impl Connection {
 
     /// Sends one frame as it is.
     pub fn send_frame(&self, frame: &Frame) -> bool {
-        self.send(|out| frame.encode(out.head()))
+        self.send(|out| out.frame(frame))
     }
 
     /// Only queues, see [`Self::send`]. Somebody has to call [`Self::flush`]; the end of a `serve` of this connection does.
@@ -195,8 +199,7 @@ impl Connection {
     }
 
     pub(crate) fn request_boxed(&self, mut frame: Frame, timeout: Duration, done: Done) -> Result<i32, RequestError> {
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let opaque = self.requests.insert(uptime_ms().saturating_add(timeout_ms), done)?;
+        let opaque = self.requests.insert(uptime_ms().saturating_add(millis(timeout)), done)?;
         frame.opaque = opaque;
         if !self.send_frame(&frame) {
             // If the entry is gone, its callback has been called with the same bad news already.
@@ -242,11 +245,11 @@ impl Connection {
         self.home.as_deref()
     }
 
-    /// Something was read; when.
-    pub(crate) fn touch(&self) -> u64 {
-        let now_ms = uptime_ms();
-        self.last_read_ms.store(now_ms, Ordering::Relaxed);
-        now_ms
+    /// Notes that something was read. Returns when, in [`uptime`].
+    pub(crate) fn touch(&self) -> Duration {
+        let now = uptime();
+        self.last_read_ms.store(millis(now), Ordering::Relaxed);
+        now
     }
 
     pub(crate) fn last_read_ms(&self) -> u64 {
@@ -254,7 +257,7 @@ impl Connection {
     }
 
     /// The frame that is being read, if it is not complete.
-    pub(crate) fn partial(&self) -> &Arc<Partial> {
+    pub(crate) fn partial(&self) -> &Partial {
         &self.partial
     }
 

@@ -8,16 +8,12 @@ use std::time::Duration;
 
 use protocol::frame::Frame;
 
+use crate::clock::{millis, uptime};
 use crate::inbound::{Chunk, Inbound};
-use crate::intake::{Intake, Share};
 use crate::outbox::Next;
 use crate::quiet::Gate;
-use crate::transport::ReadSide;
 use crate::worker::Worker;
 use crate::{Connection, Limits, Service, spare, turn};
-
-/// First byte of a TLS record of type handshake. A frame cannot begin with it: that would be a length of over 369 million.
-const TLS_HANDSHAKE: u8 = 0x16;
 
 /// How long a peer has to close a connection that we have ended.
 const LINGER: Duration = Duration::from_millis(500);
@@ -35,21 +31,20 @@ enum Event {
     End,
 }
 
-/// Serves one connection until its end. Whatever happens, also a panic of the service, ends with `Service::closed`.
-pub(crate) async fn drive(conn: Arc<Connection>, side: ReadSide, intake: Arc<Intake>, service: Arc<dyn Service>, limits: Arc<Limits>) {
-    let share = Share::new(intake, Arc::clone(conn.partial()));
+/// Serves one connection until its end. `first` was read before the connection was created. Whatever happens, also a panic of the
+/// service, ends with `Service::closed`.
+pub(crate) async fn drive(conn: Arc<Connection>, inbound: Inbound, first: Option<Chunk>, service: Arc<dyn Service>, limits: Arc<Limits>) {
     let mut task = Task {
-        inbound: Inbound::new(side, share),
+        inbound,
         leftover: Vec::new(),
         waits_for_turn: false,
-        begun: false,
         registered: false,
         conn,
         service,
         limits,
     };
     task.service.opened(&task.conn);
-    task.run().await;
+    task.run(first).await;
 }
 
 struct Task {
@@ -61,8 +56,6 @@ struct Task {
     leftover: Vec<Frame>,
     /// The worker counts this connection among those with frames left.
     waits_for_turn: bool,
-    /// The first byte has been looked at.
-    begun: bool,
     /// The outbox knows this task's waker.
     registered: bool,
 }
@@ -76,9 +69,14 @@ impl Drop for Task {
 }
 
 impl Task {
-    async fn run(&mut self) {
+    async fn run(&mut self, first: Option<Chunk>) {
+        let mut first = first.map(Event::Read);
         loop {
-            let alive = match poll_fn(|cx| self.poll_event(cx)).await {
+            let event = match first.take() {
+                Some(event) => event,
+                None => poll_fn(|cx| self.poll_event(cx)).await,
+            };
+            let alive = match event {
                 Event::Read(chunk) => {
                     let full = chunk.full;
                     let alive = self.digest(chunk);
@@ -88,7 +86,7 @@ impl Task {
                 Event::Room => self.conn.outbox().resume(),
                 Event::Leftover => {
                     let frames = std::mem::take(&mut self.leftover);
-                    let alive = self.serve(frames);
+                    let alive = self.serve(frames, uptime());
                     self.let_others_go_first(false).await;
                     alive
                 }
@@ -164,14 +162,7 @@ impl Task {
 
     /// Decodes and serves all that a read brought. False ends the connection.
     fn digest(&mut self, mut chunk: Chunk) -> bool {
-        let now_ms = self.conn.touch();
-        if !self.begun {
-            self.begun = true;
-            if chunk.bytes().first() == Some(&TLS_HANDSHAKE) {
-                warn_tls(&self.conn);
-                return false;
-            }
-        }
+        let now = self.conn.touch();
         let mut frames = spare::frames();
         let mut sound = true;
         loop {
@@ -185,22 +176,22 @@ impl Task {
                 }
             }
         }
-        self.inbound.keep(chunk, !frames.is_empty(), now_ms);
+        self.inbound.keep(chunk, !frames.is_empty(), millis(now));
         if frames.is_empty() {
             spare::give_frames(frames);
             return sound;
         }
         // What came before a broken frame is whole and is served.
-        self.serve(frames) && sound
+        self.serve(frames, now) && sound
     }
 
-    /// Gives answers to those who wait for them and the rest to the service. False ends the connection.
-    fn serve(&mut self, mut frames: Vec<Frame>) -> bool {
+    /// Gives answers to those who wait for them and the rest to the service. False ends the connection. `now` is in `uptime`.
+    fn serve(&mut self, mut frames: Vec<Frame>, now: Duration) -> bool {
         let before = frames.len();
         let mut stuck = false;
         // A single request is served in one go, so its turn needs no end.
-        let length = (before > 1).then(|| turn::length(self.conn.worker().map_or(0, Worker::waiting_for_turn)));
-        let alive = turn::serving(&self.conn, length, || {
+        let end = (before > 1).then(|| now + turn::length(self.conn.worker().map_or(0, Worker::waiting_for_turn)));
+        let alive = turn::serving(&self.conn, end, || {
             if frames.iter().any(Frame::is_response) {
                 for answer in frames.extract_if(.., |frame| frame.is_response()) {
                     self.conn.requests().complete(answer);
@@ -224,13 +215,6 @@ impl Task {
 
     fn report(&self, error: &io::Error) {
         tracing::debug!(peer = %self.conn.peer(), %error, "connection lost");
-    }
-}
-
-fn warn_tls(conn: &Connection) {
-    static GATE: Gate = Gate::new();
-    if let Some(others) = GATE.open() {
-        tracing::warn!(peer = %conn.peer(), others, "closing a connection that begins with a TLS handshake: this port speaks plain text");
     }
 }
 

@@ -13,13 +13,15 @@
 //! more than may be kept, and the buffer of a large frame grows when there is room.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use protocol::frame::{self, Frame, FrameError};
 
+use crate::clock::uptime_ms;
 use crate::intake::Share;
-use crate::quiet::uptime_ms;
+use crate::partial::Partial;
 use crate::spare::{self, READ_BYTES};
 use crate::transport::ReadSide;
 
@@ -64,6 +66,18 @@ impl Inbound {
             partial: BytesMut::new(),
             share,
         }
+    }
+
+    /// The state of the incomplete frame.
+    pub(crate) fn partial(&self) -> &Arc<Partial> {
+        self.share.partial()
+    }
+
+    /// Takes it apart after its first read, with a copy of what that brought.
+    pub(crate) fn into_parts(mut self, first: Chunk) -> (ReadSide, Share, BytesMut) {
+        let bytes = BytesMut::from(first.bytes());
+        self.forget(first);
+        (self.side, self.share, bytes)
     }
 
     /// One read. `None` is the end of the stream.
@@ -114,9 +128,8 @@ impl Inbound {
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.partial = BytesMut::new();
         self.share.hold(0);
-        while let Ok(Some(mut chunk)) = ready!(self.poll_read(cx)) {
-            chunk.buffer.clear();
-            self.put_back(chunk);
+        while let Ok(Some(chunk)) = ready!(self.poll_read(cx)) {
+            self.forget(chunk);
         }
         Poll::Ready(())
     }
@@ -130,6 +143,12 @@ impl Inbound {
         } else {
             partial.advance(chunk.read, decoded, now_ms);
         }
+        self.put_back(chunk);
+    }
+
+    /// Takes a chunk back of which nothing is kept.
+    pub(crate) fn forget(&mut self, mut chunk: Chunk) {
+        chunk.buffer.clear();
         self.put_back(chunk);
     }
 

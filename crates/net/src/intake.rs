@@ -11,7 +11,7 @@
 //! - **The reserve.** Of the bound, one largest frame is kept for one connection at a time that would have to wait otherwise. It may
 //!   grow to its end, so there is always a frame that can be completed, and completing it frees memory.
 //! - **Progress.** While somebody waits, connections that hold memory and are slow, or have waited for long ([`Partial::slow_bytes`]),
-//!   are closed, those that hold the most first (`server::close_slow`). So neither memory nor the reserve is kept by those that do not
+//!   are closed, those that hold the most first (`relief::close_slow_senders`). So neither memory nor the reserve is kept by those that do not
 //!   send.
 //!
 //! Small frames are counted and never wait. If they alone go over the bound, the slow ones are closed likewise.
@@ -161,7 +161,7 @@ impl Share {
         &self.intake
     }
 
-    pub(crate) fn partial(&self) -> &Partial {
+    pub(crate) fn partial(&self) -> &Arc<Partial> {
         &self.partial
     }
 

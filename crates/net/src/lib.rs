@@ -3,7 +3,8 @@
 //! ```text
 //!  accept ──► least loaded worker thread (one tokio current_thread runtime each)
 //!                 │
-//!    one task a connection:   read ─► decode ALL frames ─► Service::serve ─► one vectored write
+//!    one task a connection:   first read ─► handshake, if its first byte is 0x16 and an acceptor is configured
+//!                             read ─► decode ALL frames ─► Service::serve ─► one vectored write
 //!                                          │ answers to our own requests
 //!                                          └► their callbacks, before the service sees anything
 //!    any other thread:        Connection::send ─► outbox ─► non-blocking write on that thread
@@ -20,10 +21,12 @@
 //! - An idle connection holds no buffers: those belong to the worker thread and are lent for one read or one write.
 //! - An idle server does not wake up: the only timer is one coarse scan per worker, and only while there are connections.
 //!
-//! Not here: what a request means, reconnecting (the caller's decision), TLS (its seam is `transport`).
+//! Not here: what a request means, reconnecting (the caller's decision), TLS (its seam is [`session`]).
 
+mod arrival;
 mod batch;
 mod budget;
+mod clock;
 mod connection;
 mod drive;
 mod inbound;
@@ -34,7 +37,9 @@ mod memory;
 mod outbox;
 mod partial;
 mod quiet;
+mod relief;
 mod requests;
+mod secured;
 mod server;
 mod service;
 mod spare;
@@ -45,6 +50,7 @@ mod worker;
 
 pub mod client;
 pub mod jobs;
+pub mod session;
 
 pub use batch::Out;
 pub use connection::{Connection, Owed};

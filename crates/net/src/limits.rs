@@ -18,6 +18,9 @@ pub struct Limits {
     /// quarter of this, if that is less). Time in which it is not read because its peer does not read does not count. Default 60 s.
     /// Zero means never.
     pub frame_timeout: Duration,
+    /// An accepted stream whose TLS handshake is not complete this long after its first byte is closed. Default 10 s. A client has
+    /// [`connect_timeout`](crate::client::PeerOptions::connect_timeout) instead.
+    pub handshake_timeout: Duration,
     /// While more than this many bytes wait to be written, or are expected of answers to come, a connection's requests are not
     /// read. Default 4 MiB.
     pub outbox_pause_bytes: usize,
@@ -40,6 +43,7 @@ impl Default for Limits {
             max_frame_bytes: 16_777_216,
             inbound_total_bytes: 512 << 20,
             frame_timeout: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(10),
             outbox_pause_bytes: 4 << 20,
             outbox_close_bytes: 64 << 20,
             outbox_total_bytes: 256 << 20,

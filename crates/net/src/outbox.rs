@@ -11,7 +11,9 @@
 //! Invariants:
 //! - Bytes leave in the order of `queue` calls.
 //! - `blocked` implies that nobody writes until the connection's task has seen room, and that nothing that waits is shared.
-//! - `queued` counts all bytes not yet taken by the socket, also those in the writer's hands.
+//! - `queued` counts all bytes not yet taken by the socket (or by its session, see `secured.rs`), also those that are being written. While
+//!   a session has bytes that the socket has not taken, the connection is `blocked`.
+//! - No lock of the outbox is held over a system call. A session's lock is held over a non-blocking write.
 //! - A task that was told to wait ([`Next::Wait`]) is woken by whatever ends the reason, whichever thread that runs on. The same goes
 //!   for others who wait until the peer reads ([`Outbox::when_read`]).
 
@@ -36,6 +38,8 @@ struct Waiting {
     others: Vec<Then>,
     /// Memory of what waits for room in the socket, as the server's budget knows it.
     charged: usize,
+    /// Memory of records that the session has sealed and the socket has not taken, as of when it became full.
+    sealed: usize,
 }
 
 /// What became of appended bytes.
@@ -71,7 +75,8 @@ pub(crate) struct Bounds {
 
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
-    /// Taken only by the writer, by the task that waits for room, and by `close`. Order: never while `waiting` is held.
+    /// Empty once the connection is closed, so that its descriptor is free while others still hold the connection. Locked only to clone
+    /// or take it, never while `waiting` is held.
     socket: Mutex<Option<WriteSide>>,
     queued: AtomicUsize,
     /// Answers that other threads will queue.
@@ -123,7 +128,7 @@ impl Outbox {
 
     /// The socket took no more; the connection's task waits for room.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::Acquire)
+        self.blocked.load(Ordering::SeqCst)
     }
 
     /// Memory that waits for a peer that does not read.
@@ -169,7 +174,11 @@ impl Outbox {
 
     /// Tells the budget what waits here.
     fn settle(&self, waiting: &mut Waiting) {
-        let memory = if self.is_blocked() { waiting.batch.memory() } else { 0 };
+        let memory = if self.is_blocked() {
+            waiting.batch.memory() + waiting.sealed
+        } else {
+            0
+        };
         let before = std::mem::replace(&mut waiting.charged, memory);
         self.budget.settle(before, memory);
     }
@@ -186,10 +195,11 @@ impl Outbox {
             drop(waiting);
             let before = batch.len();
             let result = self.write(&mut batch);
-            self.queued.fetch_sub(before - batch.len(), Ordering::SeqCst);
+            let written = before - batch.len();
             if let Err(error) = result {
-                return self.suspend(batch, &error);
+                return self.suspend(batch, written, &error);
             }
+            self.queued.fetch_sub(written, Ordering::SeqCst);
             batch.recycle();
             waiting = self.waiting.lock();
             if waiting.batch.len() == 0 || waiting.closed {
@@ -205,26 +215,31 @@ impl Outbox {
     }
 
     fn write(&self, batch: &mut Batch) -> io::Result<()> {
-        match self.socket.lock().as_ref() {
-            Some(socket) => batch.write(socket),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        batch.write(&self.socket()?)
+    }
+
+    fn socket(&self) -> io::Result<WriteSide> {
+        self.socket.lock().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// The writer stops: because the socket is full (the task is woken to wait for room) or for good.
-    fn suspend(&self, batch: Batch, error: &io::Error) -> bool {
+    fn suspend(&self, batch: Batch, written: usize, error: &io::Error) -> bool {
         let full = error.kind() == io::ErrorKind::WouldBlock;
         let batch = if full { batch.owned() } else { batch };
+        let sealed = self.socket().map_or(0, |socket| socket.unsent_bytes());
         let mut waiting = self.waiting.lock();
         waiting.writing = false;
         if full && !waiting.closed {
             let mut newer = std::mem::take(&mut waiting.batch).owned();
             batch.precede(&mut newer);
             waiting.batch = newer;
-            self.blocked.store(true, Ordering::Release);
+            waiting.sealed = sealed;
+            self.blocked.store(true, Ordering::SeqCst);
             self.settle(&mut waiting);
+            // After `blocked`, so that nobody sees that nothing is queued and misses what the session has not sent.
+            self.queued.fetch_sub(written, Ordering::SeqCst);
         } else {
-            self.queued.fetch_sub(batch.len(), Ordering::SeqCst);
+            self.queued.fetch_sub(written + batch.len(), Ordering::SeqCst);
         }
         if let Some(waker) = &waiting.waker {
             waker.wake_by_ref();
@@ -236,15 +251,22 @@ impl Outbox {
 
     /// There is room again: writes on. To be called by the connection's task only.
     pub(crate) fn resume(&self) -> bool {
-        self.blocked.store(false, Ordering::Release);
+        let mut waiting = self.waiting.lock();
+        self.blocked.store(false, Ordering::SeqCst);
+        waiting.sealed = 0;
+        if waiting.batch.len() == 0 {
+            // Only the session had something left.
+            self.settle(&mut waiting);
+        }
+        drop(waiting);
         self.flush()
     }
 
     /// Waits for room in the socket. To be called by the connection's task only.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.socket.lock().as_ref() {
-            Some(socket) => socket.poll_ready(cx),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        match self.socket() {
+            Ok(socket) => socket.poll_ready(cx),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
@@ -266,7 +288,7 @@ impl Outbox {
     fn look(&self) -> Next {
         if self.draining.load(Ordering::SeqCst) {
             // What is owed is looked at first: an answer is queued before it is owed no more.
-            let drained = self.owed.load(Ordering::SeqCst) == 0 && self.queued_bytes() == 0;
+            let drained = self.owed.load(Ordering::SeqCst) == 0 && self.queued_bytes() == 0 && !self.is_blocked();
             return if drained { Next::Drained } else { Next::Wait };
         }
         if self.is_congested() { Next::Wait } else { Next::Go }
@@ -327,7 +349,7 @@ impl Outbox {
 
     /// Nothing more will be written, and all that was is.
     pub(crate) fn end(&self) {
-        if let Some(socket) = self.socket.lock().as_ref() {
+        if let Ok(socket) = self.socket() {
             socket.end();
         }
     }
@@ -344,7 +366,8 @@ impl Outbox {
         others.into_iter().for_each(|then| then());
         self.budget.settle(charged, 0);
         self.queued.fetch_sub(dropped.len(), Ordering::SeqCst);
-        if let Some(socket) = self.socket.lock().take() {
+        let socket = self.socket.lock().take();
+        if let Some(socket) = socket {
             socket.shutdown();
         }
     }

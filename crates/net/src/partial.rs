@@ -1,5 +1,5 @@
 //! The frame that a connection has begun to send and not completed: how much memory it holds, since when, and whether it goes on.
-//! Written by the connection's task, read by those who look after all connections. Times are in `quiet::uptime_ms`.
+//! Written by the connection's task, read by those who look after all connections. Times are in `clock::uptime_ms`.
 //!
 //! Two rules are built on this. A frame has to be complete in time (`Limits::frame_timeout`). And while others wait for memory, a
 //! frame that holds some has to arrive at [`RATE_BYTES`] a second, but for pauses of [`GRACE_MS`], and waits for [`WAIT_MS`] at most

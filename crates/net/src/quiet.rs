@@ -1,14 +1,8 @@
 //! Warnings that a peer can provoke at will, held to one a second and place.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
-/// Milliseconds since this process first asked; never jumps, unlike the wall clock.
-pub(crate) fn uptime_ms() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
-}
+use crate::clock::uptime_ms;
 
 /// A gate that opens at most once a second and counts what it held back.
 #[derive(Debug, Default)]

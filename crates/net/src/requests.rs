@@ -27,7 +27,7 @@ pub enum RequestError {
 pub(crate) type Done = Box<dyn FnOnce(Result<Frame, RequestError>) + Send>;
 
 struct Pending {
-    /// In [`crate::quiet::uptime_ms`] time.
+    /// In [`crate::clock::uptime_ms`] time.
     deadline_ms: u64,
     done: Done,
 }

@@ -3,31 +3,31 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::arrival::{Seat, arrive};
 use crate::budget::Budget;
-use crate::connection::Ends;
-use crate::drive::drive;
+use crate::clock::uptime;
 use crate::intake::Intake;
-use crate::listen::{bind, canonical};
-use crate::quiet::{Gate, uptime_ms};
+use crate::listen::bind;
+use crate::quiet::Gate;
+use crate::relief::{close_slow_readers, close_slow_senders};
+use crate::session::Acceptor;
 use crate::worker::Worker;
-use crate::{Connection, Limits, Service, memory, transport};
+use crate::{Connection, Limits, Service};
 
 /// Pause after a failed accept that will fail again at once (no descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often `stop` looks whether all is written.
 const STOP_POLL: Duration = Duration::from_millis(2);
-/// How long connections wait for room for their frames before others are closed that are too slow, and how often that is looked at.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// What closed connections get to end their tasks.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
@@ -42,6 +42,8 @@ pub struct Options {
     pub workers: usize,
     /// Bounds.
     pub limits: Limits,
+    /// Makes a session for each stream that begins with a TLS handshake. Without it such streams are closed with a warning.
+    pub acceptor: Option<Arc<dyn Acceptor>>,
 }
 
 /// How many threads a setting means. Zero means one for every two processors: the kernel's side of the connections, the disk and the
@@ -64,16 +66,22 @@ pub struct StopOutcome {
     pub cut: usize,
 }
 
-struct Shared {
-    service: Arc<dyn Service>,
-    limits: Arc<Limits>,
+/// What the tasks of a server share.
+pub(crate) struct Shared {
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) acceptor: Option<Arc<dyn Acceptor>>,
     /// What waits for peers that do not read.
-    budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
     /// What frames hold that are being read.
-    intake: Arc<Intake>,
-    workers: Vec<Arc<Worker>>,
-    open: AtomicUsize,
-    stopping: AtomicBool,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) workers: Vec<Arc<Worker>>,
+    /// Accepted streams that are not closed yet.
+    pub(crate) open: AtomicUsize,
+    /// The server drains: connections get no more requests.
+    pub(crate) draining: AtomicBool,
+    /// Ends streams that are no connection yet when the server drains.
+    pub(crate) drain: Notify,
 }
 
 /// A running server. Dropping it stops it without waiting for anything to be written.
@@ -106,9 +114,11 @@ impl Server {
             budget: Arc::new(Budget::new(options.limits.outbox_total_bytes)),
             intake: Arc::new(Intake::new(options.limits.inbound_total_bytes, options.limits.max_frame_bytes)),
             limits: Arc::new(options.limits),
+            acceptor: options.acceptor,
             workers,
             open: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            drain: Notify::new(),
         });
         let mut server = Self {
             shared,
@@ -129,8 +139,8 @@ impl Server {
             worker.spawn(Arc::clone(worker).scan(Arc::clone(&self.shared.limits)));
         }
         if let Some(worker) = self.shared.workers.first() {
-            worker.spawn(relieve(Arc::downgrade(&self.shared)));
-            worker.spawn(make_room(Arc::downgrade(&self.shared)));
+            worker.spawn(close_slow_readers(Arc::downgrade(&self.shared)));
+            worker.spawn(close_slow_senders(Arc::downgrade(&self.shared)));
         }
         for (index, listener) in listeners.into_iter().enumerate() {
             let worker = &self.shared.workers[index % self.shared.workers.len()];
@@ -173,7 +183,6 @@ impl Server {
 
     /// Stops accepting; connections live on.
     pub fn stop_accepting(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
         for acceptor in &self.acceptors {
             acceptor.abort();
         }
@@ -187,12 +196,15 @@ impl Server {
     /// Requests parked by the service are the service's to answer before this.
     pub fn drain(&self, patience: Duration) -> StopOutcome {
         self.stop_accepting();
+        // A stream that becomes a connection meanwhile is in the workers' lists below, or sees this.
+        self.shared.draining.store(true, Ordering::SeqCst);
+        self.shared.drain.notify_waiters();
         self.each(Connection::drain);
-        self.wait_closed(Instant::now() + patience);
+        self.wait_closed(patience);
         let cut = self.connections();
         if cut > 0 {
             self.each(Connection::close);
-            self.wait_closed(Instant::now() + STOP_GRACE);
+            self.wait_closed(STOP_GRACE);
         }
         StopOutcome { cut }
     }
@@ -210,8 +222,9 @@ impl Server {
         }
     }
 
-    fn wait_closed(&self, deadline: Instant) {
-        while self.connections() > 0 && Instant::now() < deadline {
+    fn wait_closed(&self, patience: Duration) {
+        let deadline = uptime().saturating_add(patience);
+        while self.connections() > 0 && uptime() < deadline {
             std::thread::sleep(STOP_POLL);
         }
     }
@@ -264,74 +277,6 @@ async fn accept_all(shared: Arc<Shared>, listener: TcpListener, index: usize) {
     }
 }
 
-/// Closes the connections with the most unread bytes whenever too much waits in all, and has memory given back to the system when
-/// little waits again.
-async fn relieve(shared: Weak<Shared>) {
-    while let Some(budget) = shared.upgrade().map(|shared| Arc::clone(&shared.budget)) {
-        budget.changed().await;
-        let Some(shared) = shared.upgrade() else { return };
-        close_largest(&shared);
-        if budget.take_relief() {
-            memory::give_back();
-        }
-    }
-}
-
-fn close_largest(shared: &Shared) {
-    let all = shared.workers.iter().flat_map(|worker| worker.connections());
-    let mut holders: Vec<(usize, Arc<Connection>)> = all
-        .map(|conn| (conn.unread_bytes(), conn))
-        .filter(|(bytes, _)| *bytes > 0)
-        .collect();
-    holders.sort_unstable_by_key(|(bytes, _)| *bytes);
-    // Their own sum, since those that were closed a moment ago give back what they had at any time.
-    let sum: usize = holders.iter().map(|(bytes, _)| bytes).sum();
-    let mut excess = sum.saturating_sub(shared.budget.bound_bytes());
-    while let Some((bytes, conn)) = holders.pop().filter(|_| excess > 0) {
-        warn_shortage(&conn, bytes, shared.budget.bound_bytes());
-        conn.close();
-        excess = excess.saturating_sub(bytes);
-    }
-}
-
-/// Whenever connections wait for room for their frames: closes those that hold room and are too slow.
-async fn make_room(shared: Weak<Shared>) {
-    while let Some(intake) = shared.upgrade().map(|shared| Arc::clone(&shared.intake)) {
-        intake.shortage().await;
-        let mut closed = 0;
-        loop {
-            tokio::time::sleep(SHORTAGE_PAUSE).await;
-            let Some(shared) = shared.upgrade() else { return };
-            let short_bytes = intake.short_bytes();
-            if short_bytes == 0 {
-                break;
-            }
-            closed += close_slow(&shared, short_bytes);
-            // One that was woken may have had no time to try.
-            intake.wake_next();
-        }
-        if closed > 0 {
-            memory::give_back();
-        }
-    }
-}
-
-/// Closes connections whose frames arrive too slowly, those that hold the most first, until enough is free. How many.
-fn close_slow(shared: &Shared, mut short_bytes: usize) -> usize {
-    let now_ms = uptime_ms();
-    let all = shared.workers.iter().flat_map(|worker| worker.connections());
-    let mut slow: Vec<(usize, Arc<Connection>)> = all.filter_map(|conn| Some((conn.partial().slow_bytes(now_ms)?, conn))).collect();
-    slow.sort_unstable_by_key(|(bytes, _)| *bytes);
-    let mut closed = 0;
-    while let Some((bytes, conn)) = slow.pop().filter(|_| short_bytes > 0) {
-        warn_slow(&conn, bytes, shared.limits.inbound_total_bytes);
-        conn.close();
-        closed += 1;
-        short_bytes = short_bytes.saturating_sub(bytes);
-    }
-    closed
-}
-
 /// An error of the process or the machine rather than of the one connection that was to be accepted.
 fn exhausted(error: &io::Error) -> bool {
     !matches!(
@@ -349,93 +294,13 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, index: usize
         return;
     };
     let seat = Seat::take(shared, worker);
-    worker.spawn(sit(seat, stream, peer, index));
-}
-
-/// A place among the connections, counted as long as it lives.
-struct Seat {
-    shared: Arc<Shared>,
-    worker: Arc<Worker>,
-    conn: Option<Arc<Connection>>,
-}
-
-impl Seat {
-    fn take(shared: &Arc<Shared>, worker: &Arc<Worker>) -> Self {
-        shared.open.fetch_add(1, Ordering::Relaxed);
-        worker.announce();
-        Self {
-            shared: Arc::clone(shared),
-            worker: Arc::clone(worker),
-            conn: None,
-        }
-    }
-
-    fn register(&mut self, conn: &Arc<Connection>) {
-        self.worker.add(conn);
-        self.conn = Some(Arc::clone(conn));
-        // `stop` has either seen the connection in the list, or it is seen here.
-        if self.shared.stopping.load(Ordering::Acquire) {
-            conn.drain();
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
-            self.worker.remove(&conn);
-        }
-        self.worker.leave();
-        self.shared.open.fetch_sub(1, Ordering::Release);
-    }
-}
-
-async fn sit(mut seat: Seat, stream: TcpStream, peer: SocketAddr, index: usize) {
-    let (stream, local) = match prepare(stream) {
-        Ok(prepared) => prepared,
-        // The peer was gone before it was served.
-        Err(error) => return tracing::debug!(%peer, %error, "connection lost"),
-    };
-    let (read, write) = transport::plain(stream);
-    let limits = Arc::clone(&seat.shared.limits);
-    let ends = Ends {
-        peer: canonical(peer),
-        local: canonical(local),
-        listener: index,
-    };
-    let (budget, home) = (Arc::clone(&seat.shared.budget), Arc::clone(&seat.worker));
-    let intake = Arc::clone(&seat.shared.intake);
-    let conn = Connection::new(ends, write, &limits, budget, Some(home));
-    seat.register(&conn);
-    drive(conn, read, intake, Arc::clone(&seat.shared.service), limits).await;
-}
-
-fn prepare(stream: TcpStream) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
-    stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
-    Ok((tokio::net::TcpStream::from_std(stream)?, local))
+    worker.spawn(arrive(seat, stream, peer, index));
 }
 
 fn warn_full(peer: SocketAddr, max_connections: usize) {
     static GATE: Gate = Gate::new();
     if let Some(others) = GATE.open() {
         tracing::warn!(%peer, max_connections, others, "refusing a connection: the limit is reached");
-    }
-}
-
-fn warn_shortage(conn: &Connection, unread_bytes: usize, outbox_total_bytes: usize) {
-    static GATE: Gate = Gate::new();
-    if let Some(others) = GATE.open() {
-        let peer = conn.peer();
-        tracing::warn!(%peer, unread_bytes, outbox_total_bytes, others, "closing a connection that has more unread replies than any other: all together they are over the limit");
-    }
-}
-
-fn warn_slow(conn: &Connection, held_bytes: usize, inbound_total_bytes: usize) {
-    static GATE: Gate = Gate::new();
-    if let Some(others) = GATE.open() {
-        let peer = conn.peer();
-        tracing::warn!(%peer, held_bytes, inbound_total_bytes, others, "closing a connection that sends a large frame too slowly while others wait: all together they are at the limit");
     }
 }
 

@@ -6,9 +6,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Connection;
+use crate::clock::uptime;
 
 /// What all connections with requests left over share between two looks at the others.
 const ROUND: Duration = Duration::from_millis(8);
@@ -28,8 +29,8 @@ const NOBODY: u64 = u64::MAX;
 thread_local! {
     /// The connection whose frames this thread is serving, 0 for none.
     static SERVING: Cell<u64> = const { Cell::new(0) };
-    /// When the turn ends; `None` while it has no end.
-    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When the turn ends, in `uptime`; `None` while it has no end.
+    static END: Cell<Option<Duration>> = const { Cell::new(None) };
     /// Connections to flush when the turn is over.
     static LATER: RefCell<Vec<Arc<Connection>>> = const { RefCell::new(Vec::new()) };
 }
@@ -41,7 +42,7 @@ pub(crate) fn is_serving(id: u64) -> bool {
 
 /// The time of the running turn is used up.
 pub(crate) fn is_over() -> bool {
-    END.get().is_some_and(|end| Instant::now() >= end)
+    END.get().is_some_and(|end| uptime() >= end)
 }
 
 /// How long a turn may take while `waiting` connections have requests left over.
@@ -54,9 +55,9 @@ pub(crate) fn length(waiting: usize) -> Duration {
 struct Turn;
 
 impl Turn {
-    fn begin(id: u64, length: Option<Duration>) -> Self {
+    fn begin(id: u64, end: Option<Duration>) -> Self {
         SERVING.set(id);
-        END.set(length.map(|length| Instant::now() + length));
+        END.set(end);
         Self
     }
 }
@@ -71,10 +72,10 @@ impl Drop for Turn {
     }
 }
 
-/// Runs a service call for `connection`; then writes what it queued, there and elsewhere. Without a `length` the turn has no end.
-/// False: the connection has failed.
-pub(crate) fn serving(connection: &Connection, length: Option<Duration>, call: impl FnOnce()) -> bool {
-    let turn = Turn::begin(connection.id(), length);
+/// Runs a service call for `connection`; then writes what it queued, there and elsewhere. The turn is over at
+/// `end` (in [`uptime`]), or has no end. False: the connection has failed.
+pub(crate) fn serving(connection: &Connection, end: Option<Duration>, call: impl FnOnce()) -> bool {
+    let turn = Turn::begin(connection.id(), end);
     call();
     drop(turn);
     if LATER.with_borrow(Vec::len) <= LATER_FIRST_MAX {

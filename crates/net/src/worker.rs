@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 
-use crate::quiet::{Gate, uptime_ms};
+use crate::clock::{millis, uptime_ms};
+use crate::quiet::Gate;
 use crate::{Connection, Limits};
 
 /// Tasks run between two looks at the sockets, so that a few busy connections cannot hide the others for long.
@@ -139,8 +140,7 @@ impl Worker {
 
     fn scan_once(&self, limits: &Limits) {
         let now_ms = uptime_ms();
-        let [idle_ms, frame_ms] =
-            [limits.idle_timeout, limits.frame_timeout].map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let [idle_ms, frame_ms] = [limits.idle_timeout, limits.frame_timeout].map(millis);
         // Before the look, so that a request sent meanwhile asks for a scan of its own.
         self.expecting.store(false, Ordering::Release);
         let mut expecting = false;

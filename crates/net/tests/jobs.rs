@@ -3,6 +3,8 @@
 
 mod support;
 
+const SECURED: bool = false;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};

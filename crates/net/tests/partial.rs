@@ -3,8 +3,10 @@
 
 mod support;
 
+const SECURED: bool = false;
+
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ const MIB: usize = 1 << 20;
 
 /// A client that sends most of a frame, as fast as it is read, and then nothing.
 struct Halting {
-    stream: TcpStream,
+    stream: Stream,
     sending: JoinHandle<()>,
 }
 

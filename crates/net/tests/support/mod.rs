@@ -1,15 +1,19 @@
 //! A server with a tiny service, and a client over plain sockets.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+pub(crate) mod toy;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use net::session::Acceptor;
 use net::{Connection, Limits, Options, Owed, Server, Service};
 use protocol::frame::{self, Frame};
+use toy::{SECRET, ToyStream, Toys};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Answers with the request's body.
@@ -132,6 +136,72 @@ impl Service for Echo {
     }
 }
 
+/// The server's, where the test's crate says that its connections are not plain TCP.
+pub(crate) fn acceptor() -> Option<Arc<dyn Acceptor>> {
+    crate::SECURED.then(|| Arc::new(Toys(SECRET)) as Arc<dyn Acceptor>)
+}
+
+/// A client's stream, see [`acceptor`].
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Secured(ToyStream),
+}
+
+impl Stream {
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Secured(toy) => toy.tcp(),
+        }
+    }
+
+    /// For writing only.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Plain(tcp) => Self::Plain(tcp.try_clone()?),
+            Self::Secured(toy) => Self::Secured(toy.clone()),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().local_addr()
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().peer_addr()
+    }
+
+    pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.tcp().set_write_timeout(timeout)
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.tcp().shutdown(how)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.read(buffer),
+            Self::Secured(toy) => toy.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.write(buffer),
+            Self::Secured(toy) => toy.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 pub(crate) struct Fixture {
     pub(crate) server: Server,
     pub(crate) echo: Arc<Echo>,
@@ -159,6 +229,7 @@ pub(crate) fn start(limits: Limits, workers: usize) -> Fixture {
         listen: vec![any, any],
         workers,
         limits,
+        acceptor: acceptor(),
     };
     let server = Server::start(options, Arc::clone(&echo) as Arc<dyn Service>).unwrap();
     Fixture { server, echo, thaw, lent }
@@ -173,10 +244,11 @@ impl Fixture {
         let stream = TcpStream::connect(self.server.local_addrs()[index]).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client {
-            stream,
-            buffer: BytesMut::new(),
-        }
+        Client::new(if crate::SECURED {
+            Stream::Secured(ToyStream::new(stream))
+        } else {
+            Stream::Plain(stream)
+        })
     }
 
     pub(crate) fn lend(&self, client: &mut Client) -> Arc<Connection> {
@@ -186,11 +258,16 @@ impl Fixture {
 }
 
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     buffer: BytesMut,
 }
 
 impl Client {
+    pub(crate) fn new(stream: Stream) -> Self {
+        let buffer = BytesMut::new();
+        Self { stream, buffer }
+    }
+
     pub(crate) fn frame(&mut self) -> Frame {
         self.next().expect("the server closed the connection")
     }

@@ -1,7 +1,4 @@
 //! What connections may ask of a server at once, and how it shares its threads and its memory between them.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::*;
 use bytes::Bytes;
 use net::Limits;
-use support::*;
 
 const MIB: usize = 1 << 20;
 

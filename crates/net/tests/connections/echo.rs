@@ -1,7 +1,4 @@
 //! The server over real sockets, with a tiny service.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::support::*;
 use bytes::Bytes;
 use net::{Limits, RequestError};
 use protocol::frame::Frame;
-use support::*;
 
 #[test]
 fn pipelined_requests_are_answered_in_order_and_in_batches() {
@@ -208,8 +205,11 @@ fn frames_for_another_connection_are_written_when_the_batch_is_served() {
 #[test]
 fn queued_frames_wait_for_the_flush() {
     let fixture = start(Limits::default(), 1);
-    let mut client = fixture.dial();
+    let (mut client, mut other) = (fixture.dial(), fixture.dial());
     let conn = fixture.lend(&mut client);
+    // After this the turn that lent it is over: its end writes what is queued.
+    other.stream.write_all(&request(ECHO, 1, b"")).unwrap();
+    other.frame();
     for opaque in 0..3 {
         conn.queue(|out| out.head().extend_from_slice(&request(ECHO, opaque, b"x")));
     }

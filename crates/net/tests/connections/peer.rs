@@ -1,12 +1,14 @@
 //! The client end against our own server.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::acceptor;
+use crate::support::toy::{SECRET, Toys};
 use bytes::Bytes;
 use net::client::{Peer, PeerOptions};
+use net::session::Connector;
 use net::{Connection, Limits, Options, RequestError, Server, Service};
 use protocol::frame::Frame;
 
@@ -66,10 +68,18 @@ fn start() -> (Server, Arc<Echo>, String) {
         listen,
         workers: 1,
         limits: Limits::default(),
+        acceptor: acceptor(),
     };
     let server = Server::start(options, Arc::clone(&echo) as Arc<dyn Service>).unwrap();
     let address = server.local_addrs()[0].to_string();
     (server, echo, address)
+}
+
+fn options() -> PeerOptions {
+    PeerOptions {
+        connector: crate::SECURED.then(|| Arc::new(Toys(SECRET)) as Arc<dyn Connector>),
+        ..PeerOptions::default()
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -90,7 +100,7 @@ fn echo(body: String) -> Frame {
 fn requests_are_pipelined_and_matched() {
     let (_server, _, address) = start();
     runtime().block_on(async {
-        let peer = Arc::new(Peer::connect(&address, PeerOptions::default()).await.unwrap());
+        let peer = Arc::new(Peer::connect(&address, options()).await.unwrap());
         let tasks: Vec<_> = (0..500)
             .map(|n| {
                 let peer = Arc::clone(&peer);
@@ -114,15 +124,7 @@ fn a_request_without_answer_times_out_and_frees_its_place() {
             max_pending_requests: 1,
             ..Limits::default()
         };
-        let peer = Peer::connect(
-            &address,
-            PeerOptions {
-                limits,
-                ..PeerOptions::default()
-            },
-        )
-        .await
-        .unwrap();
+        let peer = Peer::connect(&address, PeerOptions { limits, ..options() }).await.unwrap();
         for _ in 0..3 {
             let result = peer.request(Frame::request(SILENCE), Duration::from_millis(20)).await;
             assert_eq!(result, Err(RequestError::TimedOut));
@@ -135,7 +137,7 @@ fn a_request_without_answer_times_out_and_frees_its_place() {
 fn a_server_that_ends_fails_the_waiting_requests() {
     let (server, _, address) = start();
     runtime().block_on(async {
-        let peer = Peer::connect(&address, PeerOptions::default()).await.unwrap();
+        let peer = Peer::connect(&address, options()).await.unwrap();
         let waiting = peer.request(Frame::request(SILENCE), SOON);
         let stop = tokio::task::spawn_blocking(move || server.stop(Duration::from_millis(100)));
         assert_eq!(waiting.await, Err(RequestError::Closed));
@@ -151,7 +153,7 @@ fn one_way_frames_and_requests_in_both_directions() {
     runtime().block_on(async {
         let options = PeerOptions {
             service: Some(Arc::new(Answering)),
-            ..PeerOptions::default()
+            ..options()
         };
         let peer = Peer::connect(&address, options).await.unwrap();
         peer.one_way(&Frame::request(ONE_WAY)).unwrap();
@@ -164,7 +166,7 @@ fn one_way_frames_and_requests_in_both_directions() {
 fn a_peer_serves_callers_on_another_runtime() {
     let (_server, _, address) = start();
     let home = runtime();
-    let peer = home.block_on(Peer::connect(&address, PeerOptions::default())).unwrap();
+    let peer = home.block_on(Peer::connect(&address, options())).unwrap();
     let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(other.block_on(peer.request(echo("abroad".into()), SOON)).unwrap().body, "abroad");
     drop(home);
@@ -180,7 +182,7 @@ fn nobody_listening_is_an_error_with_the_address() {
     drop(server);
     runtime().block_on(async {
         let begin = Instant::now();
-        let error = Peer::connect(&address, PeerOptions::default()).await.unwrap_err();
+        let error = Peer::connect(&address, options()).await.unwrap_err();
         assert!(error.to_string().contains(&address), "{error}");
         assert!(begin.elapsed() < SOON);
     });
