@@ -25,26 +25,26 @@ use tokio::net::tcp::OwnedWriteHalf;
 use crate::Connection;
 use crate::connection::Ends;
 use crate::drive::drive;
+use crate::gate::Gate;
 use crate::inbound::{Chunk, Inbound};
 use crate::intake::Share;
 use crate::listen::canonical;
-use crate::quiet::Gate;
 use crate::server::Shared;
 use crate::session::{HANDSHAKE_BYTE, RECORD_MAX_BYTES};
 use crate::transport::{Halves, ReadSide, WriteSide};
 use crate::worker::Worker;
 
-/// What a handshake counts as: the records that are read, and what the session keeps.
+/// Memory that is charged for a handshake: received records and the session.
 const HANDSHAKE_BYTES: usize = 2 * RECORD_MAX_BYTES;
 
-/// A place among the connections, counted as long as it lives.
-pub(crate) struct Seat {
+/// A counted place among the open connections; given back when it is dropped.
+pub(crate) struct Slot {
     shared: Arc<Shared>,
     worker: Arc<Worker>,
     conn: Option<Arc<Connection>>,
 }
 
-impl Seat {
+impl Slot {
     pub(crate) fn take(shared: &Arc<Shared>, worker: &Arc<Worker>) -> Self {
         shared.open.fetch_add(1, Ordering::Relaxed);
         worker.announce();
@@ -58,14 +58,14 @@ impl Seat {
     fn register(&mut self, conn: &Arc<Connection>) {
         self.worker.add(conn);
         self.conn = Some(Arc::clone(conn));
-        // A drain has either seen the connection in the list, or it is seen here.
+        // Either the drain has seen the connection in the list, or this sees the drain.
         if self.shared.draining.load(Ordering::SeqCst) {
             conn.drain();
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
             self.worker.remove(&conn);
@@ -75,7 +75,7 @@ impl Drop for Seat {
     }
 }
 
-/// A stream that can be a connection.
+/// A stream that can become a connection.
 struct Ready {
     inbound: Inbound,
     write: WriteSide,
@@ -84,12 +84,12 @@ struct Ready {
 }
 
 /// Waits for the first byte, runs the handshake if it asks for one, and serves the connection until its end.
-pub(crate) async fn arrive(mut seat: Seat, stream: TcpStream, peer: SocketAddr, index: usize) {
+pub(crate) async fn arrive(mut slot: Slot, stream: TcpStream, peer: SocketAddr, index: usize) {
     let peer = canonical(peer);
-    let shared = Arc::clone(&seat.shared);
+    let shared = Arc::clone(&slot.shared);
     let (stream, local) = match prepare(stream) {
         Ok(prepared) => prepared,
-        // The peer was gone before it was served.
+        // The peer has closed the connection already.
         Err(error) => return tracing::debug!(%peer, %error, "connection lost"),
     };
     let drain = shared.drain.notified();
@@ -106,9 +106,9 @@ pub(crate) async fn arrive(mut seat: Seat, stream: TcpStream, peer: SocketAddr, 
         write,
         partial: Arc::clone(inbound.partial()),
     };
-    let (budget, home) = (Arc::clone(&shared.budget), Arc::clone(&seat.worker));
+    let (budget, home) = (Arc::clone(&shared.budget), Arc::clone(&slot.worker));
     let conn = Connection::new(ends, &shared.limits, budget, Some(home));
-    seat.register(&conn);
+    slot.register(&conn);
     drive(conn, inbound, first, Arc::clone(&shared.service), Arc::clone(&shared.limits)).await;
 }
 
@@ -118,7 +118,7 @@ fn prepare(stream: TcpStream) -> io::Result<(Halves, SocketAddr)> {
     Ok((Halves::of(tokio::net::TcpStream::from_std(stream)?), local))
 }
 
-/// `None` if the stream does not become a connection; why was logged.
+/// Returns `None` if the stream does not become a connection; the reason was logged.
 async fn open(shared: &Shared, stream: Halves, peer: SocketAddr) -> Option<Ready> {
     if shared.draining.load(Ordering::SeqCst) {
         return None;
@@ -150,7 +150,7 @@ async fn open(shared: &Shared, stream: Halves, peer: SocketAddr) -> Option<Ready
     })
 }
 
-/// Waits for so long; zero means for ever.
+/// Waits for `timeout`; forever if it is zero.
 async fn idle(timeout: Duration) {
     if timeout.is_zero() {
         std::future::pending().await
@@ -202,7 +202,7 @@ async fn secure(shared: &Shared, inbound: Inbound, first: Chunk, write: OwnedWri
     }
 }
 
-/// A peer has to wait for an answer to its first record, so it has no reason to send more.
+/// Checks that the peer waits for the response to its first record.
 fn check_first_bytes(records: &BytesMut) -> io::Result<()> {
     if records.len() <= RECORD_MAX_BYTES {
         return Ok(());

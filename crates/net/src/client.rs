@@ -1,4 +1,4 @@
-//! The client end: one connection with pipelined requests, answers matched by opaque.
+//! The client: one connection with pipelined requests. Responses are matched by opaque.
 //!
 //! Not here: reconnecting, retries, choosing an address. A [`Peer`] that is closed stays closed.
 
@@ -28,7 +28,7 @@ pub struct PeerOptions {
     pub connect_timeout: Duration,
     /// Bounds of this one connection; `max_connections`, `idle_timeout`, `frame_timeout` and `handshake_timeout` do not apply.
     pub limits: Limits,
-    /// Serves requests that the other end sends to us; without it they are dropped.
+    /// Serves requests of the server; without it they are dropped.
     pub service: Option<Arc<dyn Service>>,
     /// Makes the session of the connection; without it the connection is plain TCP.
     pub connector: Option<Arc<dyn Connector>>,
@@ -52,10 +52,10 @@ pub struct Peer {
     conn: Arc<Connection>,
 }
 
-/// Ignores requests of the other end.
-struct Deaf;
+/// Drops requests of the server.
+struct DropRequests;
 
-impl Service for Deaf {
+impl Service for DropRequests {
     fn serve(&self, _conn: &Arc<Connection>, frames: &mut Vec<Frame>) {
         frames.clear();
     }
@@ -65,7 +65,8 @@ impl Peer {
     /// Connects to `host:port`.
     ///
     /// # Errors
-    /// Those of the lookup and the connect, or `TimedOut`; the address is in the text.
+    /// `io::Error` with the address in its text: the name lookup, the connect or the handshake failed, or `TimedOut` after
+    /// [`PeerOptions::connect_timeout`].
     pub async fn connect(address: &str, options: PeerOptions) -> io::Result<Self> {
         let attempt = tokio::time::timeout(options.connect_timeout, open(address, options.connector.as_deref()));
         let (read, ends) = attempt
@@ -81,22 +82,22 @@ impl Peer {
         let inbound = Inbound::new(read, Share::new(intake, Arc::clone(&ends.partial)));
         let budget = Arc::new(Budget::new(options.limits.outbox_total_bytes));
         let conn = Connection::new(ends, &options.limits, budget, None);
-        let service = options.service.unwrap_or_else(|| Arc::new(Deaf));
+        let service = options.service.unwrap_or_else(|| Arc::new(DropRequests));
         tokio::spawn(drive(Arc::clone(&conn), inbound, None, service, Arc::new(options.limits)));
         Self { conn }
     }
 
-    /// Sends a request and waits for its answer, whatever its code. The frame's opaque is replaced. Many may wait at once. Dropping the
-    /// future forgets the request.
+    /// Sends a request and waits for its response, whatever its code. The frame's opaque is replaced. Any number of calls may run at the same
+    /// time, up to the limit. Dropping the future removes the request.
     ///
     /// # Errors
-    /// See [`RequestError`].
+    /// `RequestError::TooMany` if too many requests are in flight, `Closed` if the connection closes, `TimedOut` after `timeout`.
     pub async fn request(&self, frame: Frame, timeout: Duration) -> Result<Frame, RequestError> {
         let (report, answer) = oneshot::channel();
-        // The receiver is gone if the caller lost interest.
+        // The receiver is gone if the caller dropped the future.
         let done = Box::new(move |result| drop(report.send(result)));
         let opaque = self.conn.request_boxed(frame, timeout, done)?;
-        let _forget = Forget { conn: &self.conn, opaque };
+        let _remove = RemoveOnDrop { conn: &self.conn, opaque };
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(RequestError::Closed),
@@ -104,10 +105,10 @@ impl Peer {
         }
     }
 
-    /// Sends a frame that has no answer; the caller has set the one-way bit.
+    /// Sends a frame that has no response; the caller has set the one-way bit.
     ///
     /// # Errors
-    /// The connection is closed.
+    /// `RequestError::Closed` if the connection is closed.
     pub fn one_way(&self, frame: &Frame) -> Result<(), RequestError> {
         if self.conn.send_frame(frame) {
             Ok(())
@@ -116,18 +117,18 @@ impl Peer {
         }
     }
 
-    /// The connection itself: addresses, its id, replies to the other end's requests.
+    /// The connection: its addresses, its id, and responses to requests of the server.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.conn
     }
 
-    /// No more requests are possible.
+    /// Whether the connection is closed.
     pub fn is_closed(&self) -> bool {
         self.conn.is_closed()
     }
 }
 
-/// Connects, and runs the handshake of the connector's session.
+/// Connects and runs the handshake of the connector's session.
 async fn open(address: &str, connector: Option<&dyn Connector>) -> io::Result<(ReadSide, Ends)> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -157,13 +158,13 @@ impl Drop for Peer {
     }
 }
 
-/// Removes a request from the table when nobody waits for it any more.
-struct Forget<'a> {
+/// Removes a request from the table when its future is dropped.
+struct RemoveOnDrop<'a> {
     conn: &'a Connection,
     opaque: i32,
 }
 
-impl Drop for Forget<'_> {
+impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
         drop(self.conn.requests().remove(self.opaque));
     }

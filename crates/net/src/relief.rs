@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::clock::uptime_ms;
-use crate::quiet::Gate;
+use crate::gate::Gate;
 use crate::server::Shared;
 use crate::{Connection, memory};
 
@@ -25,7 +25,7 @@ pub(crate) async fn close_slow_readers(shared: Weak<Shared>) {
             warn_slow_reader(conn, bytes, bound_bytes);
         });
         if budget.take_relief() {
-            memory::give_back();
+            memory::trim();
         }
     }
 }
@@ -45,11 +45,11 @@ pub(crate) async fn close_slow_senders(shared: Weak<Shared>) {
             let (now_ms, bound_bytes) = (uptime_ms(), shared.limits.inbound_total_bytes);
             let holders = holders(&shared, |conn| conn.partial().slow_bytes(now_ms));
             closed += close_largest(holders, short_bytes, |conn, bytes| warn_slow_sender(conn, bytes, bound_bytes));
-            // One that was woken may have had no time to try.
+            // A connection that was woken may not have tried yet.
             intake.wake_next();
         }
         if closed > 0 {
-            memory::give_back();
+            memory::trim();
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A session is one state for both directions, and any thread writes. So it is behind a lock, together with the records that the socket
 //! has not taken. The lock is held over a non-blocking write: records must reach the socket in the order in which they were
-//! sealed. It is never held over anything that waits. Only two can meet at it: the one writer that the outbox lets in, and the
-//! connection's own task, whose reads may have to answer (key updates).
+//! sealed. It is never held over a call that waits. Two threads can compete for it: the one writer that the outbox allows, and the
+//! connection's own task, because records that it reads may require a response (key updates).
 
 use std::io::{self, IoSlice};
 use std::pin::pin;
@@ -18,7 +18,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use crate::session::{RECORD_MAX_BYTES, Received, SEAL_MAX_BYTES, Session};
 use crate::spare;
 
-/// While more than this many bytes of records wait for the socket, nothing is read: what is read may have to be answered.
+/// While more than this many bytes of records are unsent, nothing is read, because records may require responses.
 const UNSENT_PAUSE_BYTES: usize = 2 * SEAL_MAX_BYTES;
 /// Slices that one call of [`Session::seal`] gets at most.
 const SLICES: usize = 64;
@@ -73,12 +73,12 @@ impl SecuredWrite {
         }
     }
 
-    /// Says that nothing follows, as far as the socket takes it.
+    /// Seals the record that ends our direction and writes it if the socket takes it.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock();
         let State { session, unsent } = &mut *state;
         session.end(unsent);
-        // A socket that is full or broken cannot be told.
+        // If the socket is full or has failed, the peer sees the end of the stream only.
         let _ = self.send(&mut state);
     }
 
@@ -133,7 +133,7 @@ impl SecuredRead {
         if !self.plain.is_empty() || self.ended {
             return Poll::Ready(Ok(()));
         }
-        if flushed.is_pending() && self.shared.unsent_bytes() > UNSENT_PAUSE_BYTES {
+        if flushed.is_pending() && self.shared.state.lock().unsent.len() > UNSENT_PAUSE_BYTES {
             return Poll::Pending;
         }
         self.socket.as_ref().poll_read_ready(cx)
@@ -183,7 +183,7 @@ impl SecuredRead {
         let State { session, unsent } = &mut *state;
         self.plain = spare::out_buffer();
         let received = session.receive(records, &mut self.plain, unsent);
-        // What the socket does not take now is sent by the next write, or when it has room (`poll_ready`).
+        // Bytes that the socket does not take now are sent by the next write, or when it is writable (`poll_ready`).
         match self.shared.send(&mut state) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
@@ -197,7 +197,7 @@ impl SecuredRead {
     }
 }
 
-/// Reads more records behind those that are there, at most [`RECORD_MAX_BYTES`] in all, so that what they carry is bounded.
+/// Appends received bytes to `records`, at most [`RECORD_MAX_BYTES`] in all, which limits the plain bytes too.
 fn poll_read_records(socket: &mut OwnedReadHalf, cx: &mut Context<'_>, records: &mut BytesMut) -> Poll<io::Result<usize>> {
     let room = RECORD_MAX_BYTES.saturating_sub(records.len());
     if room == 0 {

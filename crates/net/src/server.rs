@@ -1,4 +1,4 @@
-//! A server: listeners, worker threads, and an orderly end.
+//! A server: listeners, worker threads, and a clean shutdown.
 
 use std::convert::Infallible;
 use std::io;
@@ -13,12 +13,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::arrival::{Seat, arrive};
+use crate::arrival::{Slot, arrive};
 use crate::budget::Budget;
 use crate::clock::uptime;
+use crate::gate::Gate;
 use crate::intake::Intake;
 use crate::listen::bind;
-use crate::quiet::Gate;
 use crate::relief::{close_slow_readers, close_slow_senders};
 use crate::session::Acceptor;
 use crate::worker::Worker;
@@ -26,9 +26,9 @@ use crate::{Connection, Limits, Service};
 
 /// Pause after a failed accept that will fail again at once (no descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often `stop` looks whether all is written.
+/// How often `drain` checks whether everything is written.
 const STOP_POLL: Duration = Duration::from_millis(2);
-/// What closed connections get to end their tasks.
+/// Time for tasks of closed connections to end.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// How a server is started.
@@ -40,18 +40,17 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Worker threads, see [`worker_threads`].
     pub workers: usize,
-    /// Bounds.
+    /// Limits.
     pub limits: Limits,
     /// Makes a session for each stream that begins with a TLS handshake. Without it such streams are closed with a warning.
     pub acceptor: Option<Arc<dyn Acceptor>>,
 }
 
-/// How many threads a setting means. Zero means one for every two processors: the kernel's side of the connections, the disk and the
-/// background threads want the others, and a thread that is awake anyway serves its next connection for half of what waking a second
-/// one costs.
+/// Returns the number of threads of a setting. Zero means one for every two processors: the kernel's network code, the disk and the
+/// background threads use the others, and a thread that is awake serves another connection at half the cost of waking a second thread.
 ///
 /// # Errors
-/// The machine cannot tell how many processors there are.
+/// `io::Error` if the system does not say how many processors there are.
 pub fn worker_threads(asked: usize) -> io::Result<usize> {
     match asked {
         0 => Ok(std::thread::available_parallelism()?.get().div_ceil(2)),
@@ -59,21 +58,21 @@ pub fn worker_threads(asked: usize) -> io::Result<usize> {
     }
 }
 
-/// What became of the connections at the end.
+/// Result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopOutcome {
-    /// Connections that were closed with replies unwritten.
+    /// Connections that were closed before all their replies were written.
     pub cut: usize,
 }
 
-/// What the tasks of a server share.
+/// State that the tasks of a server share.
 pub(crate) struct Shared {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) acceptor: Option<Arc<dyn Acceptor>>,
-    /// What waits for peers that do not read.
+    /// Unread bytes of all connections.
     pub(crate) budget: Arc<Budget>,
-    /// What frames hold that are being read.
+    /// Memory of incomplete frames of all connections.
     pub(crate) intake: Arc<Intake>,
     pub(crate) workers: Vec<Arc<Worker>>,
     /// Accepted streams that are not closed yet.
@@ -84,7 +83,7 @@ pub(crate) struct Shared {
     pub(crate) drain: Notify,
 }
 
-/// A running server. Dropping it stops it without waiting for anything to be written.
+/// A running server. Dropping it stops it without writing what is queued.
 pub struct Server {
     shared: Arc<Shared>,
     local_addrs: Vec<SocketAddr>,
@@ -93,10 +92,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all addresses, starts the threads and accepts. Blocks for no longer than that takes.
+    /// Binds all addresses, starts the threads and accepts connections. Does not wait for anything else.
     ///
     /// # Errors
-    /// An address cannot be bound (its text names it), or a thread cannot be started; nothing is left running.
+    /// `io::Error` if an address cannot be bound (the text has the address) or a thread cannot be started; nothing is left running.
     pub fn start(options: Options, service: Arc<dyn Service>) -> io::Result<Self> {
         let listeners = options
             .listen
@@ -127,7 +126,7 @@ impl Server {
             threads: Mutex::default(),
         };
         for (index, runtime) in runtimes.into_iter().enumerate() {
-            let thread = run(format!("{}-{index}", options.name), runtime)?;
+            let thread = spawn_worker(format!("{}-{index}", options.name), runtime)?;
             server.threads.lock().push(thread);
         }
         server.begin(listeners);
@@ -154,46 +153,45 @@ impl Server {
         &self.local_addrs
     }
 
-    /// Connections open now.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.shared.open.load(Ordering::Relaxed)
     }
 
-    /// Bytes that wait for peers that do not read.
+    /// Unread bytes: those that sockets did not take.
     pub fn waiting_bytes(&self) -> usize {
         self.shared.budget.charged_bytes()
     }
 
-    /// Bytes of frames that have begun and are not complete, as [`Limits::inbound_total_bytes`] counts them, without what is kept for
-    /// one that would have to wait.
+    /// Bytes of incomplete frames and handshakes, as [`Limits::inbound_total_bytes`] counts them, without the reserve.
     pub fn inbound_bytes(&self) -> usize {
         self.shared.intake.charged_bytes()
     }
 
-    /// The bounds this server was started with.
+    /// The limits of this server.
     pub fn limits(&self) -> &Arc<Limits> {
         &self.shared.limits
     }
 
-    /// Closes the connection of this id. False if there is none.
+    /// Closes the connection with this id. Returns whether there was one.
     pub fn close(&self, id: u64) -> bool {
         let found = self.shared.workers.iter().find_map(|worker| worker.find(id));
         found.inspect(|conn| conn.close()).is_some()
     }
 
-    /// Stops accepting; connections live on.
+    /// Stops accepting connections. Open ones stay open.
     pub fn stop_accepting(&self) {
         for acceptor in &self.acceptors {
             acceptor.abort();
         }
     }
 
-    /// Accepts no more, reads no more, waits until every queued answer is written (a `serve` in progress ends first), and every
-    /// one that is owed ([`Connection::owe`]), but for no longer than `patience`; then closes all connections. What was read and not
-    /// yet served is dropped without an answer. When this returns, no request is served any more, and nothing is answered that was
-    /// not answered before. Blocks; must not be called on a worker thread.
+    /// Stops accepting and reading, waits until all queued responses and all announced ones ([`Connection::owe`]) are written, but at most
+    /// for `patience`, then closes all connections. A `serve` in progress ends first. Requests that were read and not served are dropped
+    /// without a response. When this returns, no request is being served and nothing is sent any more. Blocks; must not be called on a
+    /// worker thread.
     ///
-    /// Requests parked by the service are the service's to answer before this.
+    /// The service answers its parked requests before it calls this.
     pub fn drain(&self, patience: Duration) -> StopOutcome {
         self.stop_accepting();
         // A stream that becomes a connection meanwhile is in the workers' lists below, or sees this.
@@ -209,7 +207,7 @@ impl Server {
         StopOutcome { cut }
     }
 
-    /// Drains, and ends the threads. Blocks; must not be called on a worker thread.
+    /// Drains the server and ends its threads. Blocks; must not be called on a worker thread.
     pub fn stop(&self, patience: Duration) -> StopOutcome {
         let outcome = self.drain(patience);
         self.end_threads();
@@ -247,10 +245,10 @@ impl Drop for Server {
     }
 }
 
-fn run(name: String, runtime: Runtime) -> io::Result<(oneshot::Sender<Infallible>, JoinHandle<()>)> {
+fn spawn_worker(name: String, runtime: Runtime) -> io::Result<(oneshot::Sender<Infallible>, JoinHandle<()>)> {
     let (end, ended) = oneshot::channel::<Infallible>();
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        // Nothing is ever sent: the end is that the sender is dropped.
+        // Nothing is ever sent; dropping the sender ends the wait.
         drop(runtime.block_on(ended));
         // Dropping the runtime drops its tasks, which closes their connections.
         drop(runtime);
@@ -264,20 +262,20 @@ async fn accept_all(shared: Arc<Shared>, listener: TcpListener, index: usize) {
         Err(error) => return tracing::error!(%error, "cannot wait for connections"),
     };
     loop {
-        // Taken off this thread's poller at once: the worker that will serve it registers it with its own.
+        // Deregistered from this thread's poller: the worker that serves the stream registers it with its own.
         match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => admit(&shared, stream, peer, index),
             Err(error) if exhausted(&error) => {
                 warn_accept(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            // The one connection that was to be accepted is gone again.
+            // The connection was closed before it was accepted.
             Err(_) => {}
         }
     }
 }
 
-/// An error of the process or the machine rather than of the one connection that was to be accepted.
+/// Whether an error of `accept` concerns the process or the system (descriptors, memory) and not just one connection.
 fn exhausted(error: &io::Error) -> bool {
     !matches!(
         error.kind(),
@@ -285,7 +283,7 @@ fn exhausted(error: &io::Error) -> bool {
     )
 }
 
-/// Gives an accepted stream to the least loaded worker, or closes it when there are too many.
+/// Passes an accepted stream to the worker with the fewest connections, or closes it if there are too many.
 fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, index: usize) {
     if shared.open.load(Ordering::Relaxed) >= shared.limits.max_connections {
         return warn_full(peer, shared.limits.max_connections);
@@ -293,14 +291,14 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, index: usize
     let Some(worker) = shared.workers.iter().min_by_key(|worker| worker.open()) else {
         return;
     };
-    let seat = Seat::take(shared, worker);
-    worker.spawn(arrive(seat, stream, peer, index));
+    let slot = Slot::take(shared, worker);
+    worker.spawn(arrive(slot, stream, peer, index));
 }
 
 fn warn_full(peer: SocketAddr, max_connections: usize) {
     static GATE: Gate = Gate::new();
     if let Some(others) = GATE.open() {
-        tracing::warn!(%peer, max_connections, others, "refusing a connection: the limit is reached");
+        tracing::warn!(%peer, max_connections, others, "refusing a connection: max_connections are open");
     }
 }
 

@@ -1,7 +1,7 @@
-//! What a transport other than plain TCP implements: a [`Session`] that turns plain bytes into records and back, without I/O.
+//! The interface of transports other than plain TCP: a [`Session`] turns plain bytes into records and back, without I/O.
 //!
-//! The sockets, the handshake's deadline, memory limits and threads are the business of this crate; a session only transforms bytes. One
-//! session has the state of both directions. Its calls never overlap.
+//! This crate handles sockets, the deadline of the handshake, memory limits and threads; a session only transforms bytes. One session has the
+//! state of both directions. Its methods are never called concurrently.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
@@ -18,12 +18,12 @@ pub const RECORD_MAX_BYTES: usize = 18 << 10;
 /// Plain bytes that one call of [`Session::seal`] gets at most.
 pub const SEAL_MAX_BYTES: usize = 64 << 10;
 
-/// Whether more records can follow.
+/// Whether the peer can send more records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// They can.
+    /// It can.
     Open,
-    /// The peer has ended its direction.
+    /// It has ended its direction.
     Ended,
 }
 
@@ -37,34 +37,34 @@ pub trait Session: Send {
     /// call has no records: a client then appends its first message.
     ///
     /// # Errors
-    /// The records are invalid or the handshake has failed. `out` may have an alert for the peer. The connection is closed.
+    /// `io::Error` if a record is invalid or the handshake has failed. `out` may have an alert for the peer. The connection is closed.
     fn receive(&mut self, records: &mut BytesMut, plain: &mut BytesMut, out: &mut BytesMut) -> io::Result<Received>;
 
     /// Appends records with plain bytes to `out`. Returns how many bytes of `plain` they have, in order from the first: at least one.
     /// `plain` is not empty and has at most [`SEAL_MAX_BYTES`].
     ///
     /// # Errors
-    /// The session cannot send any more. The connection is closed.
+    /// `io::Error` if the session cannot send any more. The connection is closed.
     fn seal(&mut self, plain: &[IoSlice<'_>], out: &mut BytesMut) -> io::Result<usize>;
 
     /// Appends the record that ends our direction.
     fn end(&mut self, out: &mut BytesMut);
 }
 
-/// Makes sessions for streams that a server accepts.
+/// Creates sessions for streams that a server accepts.
 pub trait Acceptor: Debug + Send + Sync {
     /// Creates a session for a stream that begins with [`HANDSHAKE_BYTE`].
     ///
     /// # Errors
-    /// No session can be created now. The connection is closed.
+    /// `io::Error` if no session can be created now. The connection is closed.
     fn accept(&self) -> io::Result<Box<dyn Session>>;
 }
 
-/// Makes sessions for outgoing connections.
+/// Creates sessions for outgoing connections.
 pub trait Connector: Debug + Send + Sync {
     /// Creates a session for a stream to `host`, a name or an IP address without brackets.
     ///
     /// # Errors
-    /// No session can be created for this host. The connection fails.
+    /// `io::Error` if no session can be created for this host. The connection fails.
     fn connect(&self, host: &str) -> io::Result<Box<dyn Session>>;
 }

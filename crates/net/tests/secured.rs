@@ -1,5 +1,5 @@
-//! The server and the client end over a transport that is not plain TCP: first everything that holds for plain connections, then what only
-//! handshakes have.
+//! The server and the client end over a transport that is not plain TCP: first all tests of plain connections, then tests of
+//! handshakes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod connections;
@@ -131,7 +131,7 @@ fn half_handshakes_hold_no_thread_and_count_as_connections() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_handshakes_and_silent_streams() {
+fn stop_does_not_wait_for_handshakes_and_silent_streams() {
     let fixture = start(Limits::default(), 1);
     let (mut half, mut silent) = (half(&fixture), dial_plain(&fixture));
     wait_for("both", || fixture.server.connections() == 2);
@@ -140,7 +140,7 @@ fn a_stop_does_not_wait_for_handshakes_and_silent_streams() {
 }
 
 #[test]
-fn a_connect_is_over_in_time_where_nobody_answers_the_handshake() {
+fn connect_times_out_if_the_handshake_is_not_answered() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let options = PeerOptions {
@@ -157,7 +157,7 @@ fn a_reader_answers_key_updates_while_other_threads_write() {
     const FRAMES: i32 = 2_000;
     let fixture = start(Limits::default(), 1);
     let mut client = fixture.dial();
-    let conn = fixture.lend(&mut client);
+    let conn = fixture.hand_over(&mut client);
     // Three writers of the server, and a client whose requests and key updates its task answers meanwhile.
     let writers: Vec<_> = (0..3)
         .map(|_| {
@@ -220,7 +220,7 @@ fn a_peer_that_asks_for_answers_and_reads_none_is_not_read() {
 fn an_answer_larger_than_the_sockets_buffers_arrives_whole_and_its_memory_is_counted() {
     let fixture = start(Limits::default(), 1);
     let mut client = fixture.dial();
-    let conn = fixture.lend(&mut client);
+    let conn = fixture.hand_over(&mut client);
     let body: Vec<u8> = (0..12_000_000_u32).map(|at| (at / 7) as u8).collect();
     let frame = request(ECHO, 3, &body);
     assert!(conn.send(|out| out.body(Bytes::from(frame))));

@@ -1,4 +1,4 @@
-//! What holds for every connection, whatever its transport: `crate::SECURED` says which one the test's crate has.
+//! Tests of every transport. `crate::SECURED` says which one the test's crate uses.
 
 mod echo;
 mod flow;

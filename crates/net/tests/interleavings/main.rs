@@ -1,5 +1,5 @@
 //! Parts of this crate under a scheduler that explores interleavings: their sources, compiled over its primitives and a socket that
-//! takes a few bytes at a time. A task or a thread that sleeps for ever shows as a deadlock.
+//! takes a few bytes at a time. A task or thread that is never woken is reported as a deadlock.
 #![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../../src/batch.rs"]

@@ -1,4 +1,4 @@
-//! The outbox: what is queued by several threads leaves whole and in order, and nobody who waits is forgotten.
+//! The outbox: frames of several threads are written whole and in order, and every waiting task or callback is woken.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -18,7 +18,7 @@ async fn task(outbox: &Outbox, requests: u8, aside: mpsc::Sender<u8>) {
     loop {
         let room = poll_fn(|cx| {
             outbox.register(cx.waker());
-            if outbox.is_blocked() && outbox.poll_room(cx).is_ready() {
+            if outbox.is_blocked() && outbox.poll_writable(cx).is_ready() {
                 return Poll::Ready(Some(true));
             }
             match outbox.next() {
@@ -126,7 +126,7 @@ fn wakes(before: fn(&Outbox), ends: fn(&Outbox)) {
 }
 
 #[test]
-fn no_wake_is_lost_between_the_look_and_the_sleep() {
+fn no_wake_is_lost_between_the_check_and_the_sleep() {
     wakes(|outbox| outbox.owe(9), |outbox| outbox.paid(9));
     wakes(queue_much, |outbox| assert!(outbox.flush()));
     let drain_indebted = |outbox: &Outbox| {
@@ -147,7 +147,7 @@ fn no_wake_is_lost_between_the_look_and_the_sleep() {
 }
 
 #[test]
-fn a_task_that_waits_is_woken_by_whatever_ends_the_reason() {
+fn a_waiting_task_is_woken_when_the_reason_ends() {
     for (room, pipe) in [1, FRAME, 100].into_iter().flat_map(|room| PIPES.map(|pipe| (room, pipe))) {
         let run = move || assert_eq!(run(pipe(), 4, room, |outbox| outbox.drain()), 0);
         shuttle::check_random(run, SCHEDULES);
@@ -156,7 +156,7 @@ fn a_task_that_waits_is_woken_by_whatever_ends_the_reason() {
 }
 
 #[test]
-fn a_drain_ends_though_another_thread_writes_what_nobody_is_owed() {
+fn a_drain_ends_although_another_thread_writes_a_frame_that_was_not_announced() {
     // As a message that was just stored goes to a parked pull of another connection: queued, then written.
     let other = |outbox: &Outbox| {
         thread::scope(|scope| {
@@ -175,7 +175,7 @@ fn a_drain_ends_though_another_thread_writes_what_nobody_is_owed() {
 }
 
 #[test]
-fn threads_that_write_at_once_leave_nothing_behind() {
+fn concurrent_writers_leave_nothing_queued() {
     shuttle::check_random(
         || {
             let World { outbox, pipe, .. } = world(Pipe::default());

@@ -19,11 +19,11 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Answers with the request's body.
 pub(crate) const ECHO: i32 = 1;
 /// Answers with as many bytes as the remark says.
-pub(crate) const SWELL: i32 = 2;
+pub(crate) const RESPOND_BYTES: i32 = 2;
 /// Hands the connection to the test.
-pub(crate) const LEND: i32 = 3;
+pub(crate) const HAND_OVER: i32 = 3;
 /// Panics.
-pub(crate) const FALL: i32 = 4;
+pub(crate) const PANIC: i32 = 4;
 /// Sends the body to the connection that was marked last.
 pub(crate) const RELAY: i32 = 5;
 /// Marks the connection.
@@ -32,11 +32,11 @@ pub(crate) const MARK: i32 = 6;
 pub(crate) const SLOW: i32 = 7;
 /// Answers with the number of SLOW served so far.
 pub(crate) const PROBE: i32 = 8;
-/// Keeps the thread until [`Fixture::thaw`] says so.
-pub(crate) const FREEZE: i32 = 9;
-/// Is answered by [`Echo::pay`]; [`OWED_BYTES`] are expected.
-pub(crate) const OWE: i32 = 10;
-/// What OWE expects.
+/// Keeps the thread until [`Fixture::unblock`] says so.
+pub(crate) const BLOCK: i32 = 9;
+/// Is answered by [`Echo::send_announced`]; [`OWED_BYTES`] are expected.
+pub(crate) const ANNOUNCE: i32 = 10;
+/// What ANNOUNCE expects.
 pub(crate) const OWED_BYTES: usize = 64 << 10;
 
 pub(crate) struct Echo {
@@ -46,7 +46,7 @@ pub(crate) struct Echo {
     pub(crate) closed: AtomicUsize,
     slow: AtomicUsize,
     owed: Mutex<Vec<(Arc<Connection>, Frame, Owed)>>,
-    thaw: Mutex<mpsc::Receiver<()>>,
+    unblock: Mutex<mpsc::Receiver<()>>,
     lent: Mutex<mpsc::Sender<Arc<Connection>>>,
     marked: Mutex<Option<Arc<Connection>>>,
 }
@@ -55,7 +55,7 @@ impl Echo {
     fn answer(&self, conn: &Arc<Connection>, frame: Frame) {
         let mut reply = Frame::response_to(&frame);
         match frame.code {
-            SWELL => {
+            RESPOND_BYTES => {
                 let size: usize = frame.remark.unwrap().parse().unwrap();
                 conn.send(|out| {
                     let total = u32::try_from(size + 4 + 2).unwrap();
@@ -65,8 +65,8 @@ impl Echo {
                     out.body(Bytes::from(vec![7; size]));
                 });
             }
-            LEND => self.lent.lock().unwrap().send(Arc::clone(conn)).unwrap(),
-            FALL => panic!("as asked"),
+            HAND_OVER => self.lent.lock().unwrap().send(Arc::clone(conn)).unwrap(),
+            PANIC => panic!("as asked"),
             MARK => {
                 *self.marked.lock().unwrap() = Some(Arc::clone(conn));
                 conn.send_frame(&reply);
@@ -89,8 +89,8 @@ impl Echo {
                 reply.body = self.slow.load(Ordering::Relaxed).to_string().into();
                 conn.send_frame(&reply);
             }
-            FREEZE => self.thaw.lock().unwrap().recv_timeout(DEADLINE).unwrap(),
-            OWE => {
+            BLOCK => self.unblock.lock().unwrap().recv_timeout(DEADLINE).unwrap(),
+            ANNOUNCE => {
                 let owed = conn.owe(OWED_BYTES);
                 self.owed.lock().unwrap().push((Arc::clone(conn), frame, owed));
             }
@@ -102,12 +102,12 @@ impl Echo {
     }
 
     /// How many answers are owed.
-    pub(crate) fn debts(&self) -> usize {
+    pub(crate) fn announced(&self) -> usize {
         self.owed.lock().unwrap().len()
     }
 
     /// Sends the answers that are owed; how many were.
-    pub(crate) fn pay(&self) -> usize {
+    pub(crate) fn send_announced(&self) -> usize {
         let owed = std::mem::take(&mut *self.owed.lock().unwrap());
         let count = owed.len();
         for (conn, frame, owed) in owed {
@@ -205,13 +205,13 @@ impl Write for Stream {
 pub(crate) struct Fixture {
     pub(crate) server: Server,
     pub(crate) echo: Arc<Echo>,
-    pub(crate) thaw: mpsc::Sender<()>,
+    pub(crate) unblock: mpsc::Sender<()>,
     lent: mpsc::Receiver<Arc<Connection>>,
 }
 
 pub(crate) fn start(limits: Limits, workers: usize) -> Fixture {
     let (sender, lent) = mpsc::channel();
-    let (thaw, thawed) = mpsc::channel();
+    let (unblock, unblocked) = mpsc::channel();
     let echo = Arc::new(Echo {
         batches: AtomicUsize::new(0),
         served: AtomicUsize::new(0),
@@ -219,7 +219,7 @@ pub(crate) fn start(limits: Limits, workers: usize) -> Fixture {
         closed: AtomicUsize::new(0),
         slow: AtomicUsize::new(0),
         owed: Mutex::default(),
-        thaw: Mutex::new(thawed),
+        unblock: Mutex::new(unblocked),
         lent: Mutex::new(sender),
         marked: Mutex::new(None),
     });
@@ -232,7 +232,12 @@ pub(crate) fn start(limits: Limits, workers: usize) -> Fixture {
         acceptor: acceptor(),
     };
     let server = Server::start(options, Arc::clone(&echo) as Arc<dyn Service>).unwrap();
-    Fixture { server, echo, thaw, lent }
+    Fixture {
+        server,
+        echo,
+        unblock,
+        lent,
+    }
 }
 
 impl Fixture {
@@ -251,8 +256,8 @@ impl Fixture {
         })
     }
 
-    pub(crate) fn lend(&self, client: &mut Client) -> Arc<Connection> {
-        client.stream.write_all(&request(LEND, 0, b"")).unwrap();
+    pub(crate) fn hand_over(&self, client: &mut Client) -> Arc<Connection> {
+        client.stream.write_all(&request(HAND_OVER, 0, b"")).unwrap();
         self.lent.recv_timeout(DEADLINE).unwrap()
     }
 }
@@ -295,8 +300,8 @@ pub(crate) fn request(code: i32, opaque: i32, body: &[u8]) -> Vec<u8> {
     encoded(&frame)
 }
 
-pub(crate) fn swell(opaque: i32, size: usize) -> Vec<u8> {
-    let mut frame = Frame::request(SWELL);
+pub(crate) fn request_bytes(opaque: i32, size: usize) -> Vec<u8> {
+    let mut frame = Frame::request(RESPOND_BYTES);
     frame.opaque = opaque;
     frame.remark = Some(size.to_string());
     encoded(&frame)
