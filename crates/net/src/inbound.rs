@@ -98,17 +98,17 @@ impl Inbound {
         }
         let limit = self.limit(own);
         let buffer = if own { std::mem::take(&mut self.partial) } else { self.shared() };
-        let room = limit.min(buffer.capacity() - buffer.len());
+        let most = limit.min(buffer.capacity() - buffer.len());
         let mut chunk = Chunk {
             buffer,
             own,
             read: 0,
             full: false,
         };
-        match self.side.poll_read(cx, &mut chunk.buffer, room) {
+        match self.side.poll_read(cx, &mut chunk.buffer, most) {
             Poll::Ready(Ok(bytes)) if bytes > 0 => {
                 chunk.read = bytes;
-                chunk.full = bytes == room;
+                chunk.full = bytes == most;
                 Poll::Ready(Ok(Some(chunk)))
             }
             nothing => {

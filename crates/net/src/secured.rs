@@ -199,12 +199,12 @@ impl SecuredRead {
 
 /// Appends received bytes to `records`, at most [`RECORD_MAX_BYTES`] in all, which limits the plain bytes too.
 fn poll_read_records(socket: &mut OwnedReadHalf, cx: &mut Context<'_>, records: &mut BytesMut) -> Poll<io::Result<usize>> {
-    let room = RECORD_MAX_BYTES.saturating_sub(records.len());
-    if room == 0 {
+    let free = RECORD_MAX_BYTES.saturating_sub(records.len());
+    if free == 0 {
         return Poll::Ready(Err(too_long()));
     }
-    records.reserve(room);
-    pin!(socket.read_buf(&mut records.limit(room))).poll(cx)
+    records.reserve(free);
+    pin!(socket.read_buf(&mut records.limit(free))).poll(cx)
 }
 
 fn too_long() -> io::Error {

@@ -36,7 +36,7 @@ thread_local! {
     static SPARE: RefCell<Spare> = RefCell::default();
 }
 
-/// The thread's read buffer, empty, with room for [`READ_MIN_SPARE`] to [`READ_BYTES`] bytes.
+/// The thread's read buffer, empty, with space for [`READ_MIN_SPARE`] to [`READ_BYTES`] bytes.
 pub(crate) fn read_buffer() -> BytesMut {
     let mut buffer = SPARE.with_borrow_mut(|spare| std::mem::take(&mut spare.read));
     buffer.clear();

@@ -104,7 +104,7 @@ impl WriteSide {
         }
     }
 
-    /// Waits until a write would find room and nothing is left to flush. Registers the task: only the connection's own task may ask.
+    /// Waits until the socket is writable and nothing is left to flush. Registers the task: only the connection's own task may ask.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(half) => OwnedWriteHalf::as_ref(half).poll_write_ready(cx),

@@ -101,11 +101,11 @@ pub fn together(call: impl FnOnce()) {
 /// Schedules a flush of the connection for the end of the turn. Returns false if no turn is running on this thread, or too many are scheduled.
 pub(crate) fn flush_later(connection: &Arc<Connection>) -> bool {
     LATER.with_borrow_mut(|later| {
-        let room = SERVING.get() != 0 && later.len() < LATER_MAX;
-        if room && !later.iter().rev().take(8).any(|other| other.id() == connection.id()) {
+        let is_scheduled = SERVING.get() != 0 && later.len() < LATER_MAX;
+        if is_scheduled && !later.iter().rev().take(8).any(|other| other.id() == connection.id()) {
             later.push(Arc::clone(connection));
         }
-        room
+        is_scheduled
     })
 }
 
