@@ -320,6 +320,10 @@ config::declare! {
         frame_timeout: Duration {
             name: "apogeeFrameTimeoutSeconds", default: Duration::from_secs(60), allowed: seconds(1..=86_400).zero_is_no_limit(), change: AtStart,
         }
+        /// Time in which a TLS handshake has to be complete after its first byte; after it the connection is closed.
+        handshake_timeout: Duration {
+            name: "apogeeHandshakeTimeoutSeconds", default: Duration::from_secs(10), allowed: seconds(1..=3_600), change: AtStart,
+        }
     }
 
     section "Bounds" {

@@ -316,9 +316,11 @@ fn network(settings: &BrokerSettings) -> Options {
             outbox_total_bytes: settings.outbox_total_bytes,
             inbound_total_bytes: settings.inbound_total_bytes,
             frame_timeout: settings.frame_timeout,
+            handshake_timeout: settings.handshake_timeout,
             max_pending_requests: settings.max_pending_requests,
             idle_timeout: settings.server_channel_max_idle_time,
         },
+        acceptor: None,
     }
 }
 

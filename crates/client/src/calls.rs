@@ -137,6 +137,7 @@ impl Client {
             connect_timeout: *connect_timeout,
             limits: limits.clone(),
             service: service.clone(),
+            connector: None,
         }
     }
 }

@@ -162,9 +162,11 @@ impl NameServer {
                 outbox_total_bytes: settings.outbox_total_bytes,
                 inbound_total_bytes: settings.inbound_total_bytes,
                 frame_timeout: settings.frame_timeout,
+                handshake_timeout: settings.handshake_timeout,
                 idle_timeout: settings.server_channel_max_idle_time,
                 ..net::Limits::default()
             },
+            acceptor: None,
         }
     }
 

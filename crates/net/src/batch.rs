@@ -1,28 +1,29 @@
-//! Bytes on their way to a socket: heads that are encoded here, and bodies that are only referred to.
+//! Bytes to be written to a socket: heads that are encoded here, and bodies that are references.
 //!
-//! A body that belongs to somebody else (a slice of the log's tail, say) keeps alive whatever it is a slice of. That is cheap for
-//! as long as a write takes, and unbounded for as long as a peer takes that does not read. So what a socket did not take at once
-//! is copied, once: then the bytes that are counted are the memory that is used.
+//! A body that belongs to other code, for example a slice of the log's tail, keeps all of its buffer alive. That is cheap during a write, and
+//! without limit while a peer does not read. So bytes that a socket did not take are copied once; then the counted bytes are the
+//! memory that is used.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
+use protocol::frame::Frame;
 
 use crate::spare;
 use crate::transport::WriteSide;
 
-/// Slices in one vectored write.
+/// Maximum number of slices in one vectored write.
 const SLICES: usize = 64;
-/// A body below this size is copied behind its head: cheaper than a slice of its own.
+/// A smaller body is copied behind its head, which is cheaper than a slice of its own.
 const COPY_BELOW_BYTES: usize = 1_024;
 
-/// Where a frame is encoded: heads go straight into the output buffer, large bodies are only referred to.
+/// Output for encoded frames: heads go into the output buffer, large bodies are stored as references.
 ///
-/// Whole frames only: what is left half written here tears the stream.
+/// Append whole frames only; a part of a frame makes the rest of the stream unreadable.
 pub struct Out<'a> {
     batch: &'a mut Batch,
-    /// The peer does not read at the moment: nothing is referred to that belongs to others.
+    /// The peer does not read now: bodies are copied.
     copying: bool,
 }
 
@@ -31,13 +32,19 @@ impl<'a> Out<'a> {
         Self { batch, copying }
     }
 
-    /// The output buffer. Append to it; what is there already belongs to earlier frames.
+    /// The output buffer. Append only: its content belongs to earlier frames.
     pub fn head(&mut self) -> &mut BytesMut {
         &mut self.batch.tail
     }
 
-    /// Appends a body, or a part of one, without copying it unless it is small or the peer does not read at the moment. The bytes,
-    /// and what they are a slice of, stay alive until the socket has taken them or takes no more.
+    /// Appends a frame. A large body is not copied, see [`Self::body`].
+    pub fn frame(&mut self, frame: &Frame) {
+        frame.encode_head(self.head());
+        self.body(frame.body.clone());
+    }
+
+    /// Appends a body or a part of one. It is copied only if it is small or the peer does not read now; otherwise its buffer stays alive
+    /// until the socket has taken the bytes or is full.
     pub fn body(&mut self, body: Bytes) {
         if self.copying {
             self.batch.push(Bytes::copy_from_slice(&body), false);
@@ -47,10 +54,10 @@ impl<'a> Out<'a> {
     }
 }
 
-/// Bytes of one frame or several, or a part of one.
+/// Bytes of one or several frames, or of a part of one.
 pub(crate) struct Part {
     bytes: Bytes,
-    /// They may be a slice of something larger that somebody else made.
+    /// They may be a slice of a larger buffer of other code.
     shared: bool,
 }
 
@@ -58,7 +65,7 @@ pub(crate) struct Part {
 #[derive(Default)]
 pub(crate) struct Batch {
     parts: VecDeque<Part>,
-    /// Sum of `parts`.
+    /// Sum of the lengths of `parts`.
     parts_bytes: usize,
     tail: BytesMut,
 }
@@ -68,12 +75,12 @@ impl Batch {
         self.parts_bytes + self.tail.len()
     }
 
-    /// Memory of a batch that is [`Self::owned`].
+    /// Memory of a batch after [`Self::owned`].
     pub(crate) fn memory(&self) -> usize {
         self.parts_bytes + self.tail.capacity()
     }
 
-    /// Gives the tail a buffer, unless it has one. While a peer does not read (`copying`) that is as large as it needs to be.
+    /// Gives the tail a buffer unless it has one. While a peer does not read (`copying`), the buffer gets only the size that it needs.
     pub(crate) fn prepare(&mut self, copying: bool) {
         if self.tail.capacity() == 0 && !copying {
             self.tail = spare::out_buffer();
@@ -92,7 +99,7 @@ impl Batch {
         self.parts.push_back(Part { bytes, shared });
     }
 
-    /// Makes the tail a part, so that others can follow. The rest of its buffer belongs to whoever encodes next, so the part is shared.
+    /// Makes the tail a part, so that further parts can follow. Later frames are encoded into the rest of its buffer, so the part is shared.
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.parts_bytes += self.tail.len();
@@ -101,7 +108,8 @@ impl Batch {
         }
     }
 
-    /// Writes until nothing is left, or the socket takes no more (`WouldBlock`), or it fails.
+    /// Writes until the socket has taken all bytes, is full (`WouldBlock`), or fails. It is also `WouldBlock`, perhaps with an empty batch, if a
+    /// session has unsent bytes.
     pub(crate) fn write(&mut self, socket: &WriteSide) -> io::Result<()> {
         while self.len() > 0 {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -113,7 +121,7 @@ impl Batch {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        socket.flush()
     }
 
     fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
@@ -141,7 +149,7 @@ impl Batch {
         self.tail.advance(written);
     }
 
-    /// The same bytes in memory of their own: whatever is shared is copied.
+    /// Returns the same bytes with shared parts copied.
     pub(crate) fn owned(mut self) -> Self {
         self.seal();
         spare::give_out_buffer(std::mem::take(&mut self.tail));
@@ -170,7 +178,7 @@ impl Batch {
         }
     }
 
-    /// Puts `self`, which is older, in front of `newer`. Both are owned.
+    /// Inserts `self`, which is older, before `newer`. Both are owned.
     pub(crate) fn precede(mut self, newer: &mut Self) {
         self.parts.append(&mut newer.parts);
         newer.parts_bytes += self.parts_bytes;
@@ -214,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_written_goes_before_what_came_later() {
+    fn unwritten_bytes_are_put_before_newer_ones() {
         let mut older = Batch::default();
         older.tail.extend_from_slice(b"one");
         older.push(Bytes::from(vec![b'b'; 1_500]), true);
@@ -229,18 +237,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owned_keeps_nothing_of_others_alive() {
-        let theirs = Bytes::from(vec![7; 1 << 20]);
+    fn an_owned_batch_copies_shared_parts_only() {
+        let foreign = Bytes::from(vec![7; 1 << 20]);
         let mut batch = Batch::default();
         batch.tail.extend_from_slice(b"head");
-        batch.push(theirs.slice(5_000..7_000), true);
-        let ours = Bytes::from(vec![8; 3_000]);
-        batch.push(ours.clone(), false);
+        batch.push(foreign.slice(5_000..7_000), true);
+        let own = Bytes::from(vec![8; 3_000]);
+        batch.push(own.clone(), false);
         let expected = bytes_of(&batch);
         let batch = batch.owned();
         assert_eq!(bytes_of(&batch), expected);
-        assert!(theirs.is_unique(), "the slice was copied");
-        assert!(!ours.is_unique(), "what belongs to the answer is not copied");
+        assert!(foreign.is_unique(), "the slice was copied");
+        assert!(!own.is_unique(), "a part that is not shared is not copied");
         assert_eq!(batch.memory(), expected.len());
     }
 }

@@ -1,28 +1,27 @@
-//! What all connections of a server may have waiting for peers that do not read.
+//! The limit of unread bytes over all connections of a server.
 //!
-//! Only bytes that a socket did not take are counted, and such bytes are rare; so a server whose peers read never touches the
-//! counter on its way.
+//! Only bytes that a socket did not take are counted. They are rare, so a server whose peers read does not access the counter when it
+//! serves requests.
 //!
-//! Each connection may have waiting an eighth of what is free, and no more than its own limit. So the first ones that do not read
-//! get much and the last ones little, and the bound is approached rather than hit. A peer that reads its answers has nothing
-//! waiting and is served as ever. What still goes over the bound (answers that were on their way already, notifications) costs the
-//! connection with the most its life, see `server::close_largest`.
+//! Each connection may have an eighth of what is free, up to its own limit. So the first peers that do not read get much and the last ones
+//! little, and the limit is approached but not reached. A peer that reads its responses has no unread bytes and is not affected. If the
+//! limit is exceeded anyway (by responses in progress or notifications), the connection with the most unread bytes is closed, see `relief::close_slow_readers`.
 
 use tokio::sync::Notify;
 
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
-/// A connection's part of what is free.
+/// A connection gets one of so many parts of what is free.
 const PART: usize = 8;
-/// From this part of the bound on it is much that waits, ...
+/// Above one of so many parts of the limit, unread bytes are much, ...
 const MUCH: usize = 8;
-/// ... and up to this part it is little again.
+/// ... and below one of so many parts they are little again.
 const LITTLE: usize = 64;
 
 pub(crate) struct Budget {
     bound_bytes: usize,
     charged_bytes: AtomicUsize,
-    /// Much has waited since the last time that little did.
+    /// Unread bytes have been much since they were little the last time.
     was_much: AtomicBool,
     is_relieved: AtomicBool,
     changed: Notify,
@@ -39,7 +38,7 @@ impl Budget {
         }
     }
 
-    /// A connection that held `before` bytes holds `after` now.
+    /// Changes what a connection is charged from `before` to `after` bytes.
     pub(crate) fn settle(&self, before: usize, after: usize) {
         if after >= before {
             let charged = self.charged_bytes.fetch_add(after - before, Ordering::Relaxed) + after - before;
@@ -58,17 +57,17 @@ impl Budget {
         }
     }
 
-    /// Waits until too much waits in all, or little again. Says so late rather than not; one task waits.
+    /// Waits until unread bytes exceed the limit, or are little again. One task waits; a change is never missed, but may be seen late.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Much had waited, and now little does. Said once.
+    /// Returns true once after unread bytes were much and have become little.
     pub(crate) fn take_relief(&self) -> bool {
         self.is_relieved.swap(false, Ordering::Relaxed)
     }
 
-    /// Above how many waiting bytes a connection is paused now, whose own limit is `limit_bytes`.
+    /// Returns above how many queued bytes a connection with this limit of its own is paused now.
     pub(crate) fn allowance(&self, limit_bytes: usize) -> usize {
         (self.bound_bytes.saturating_sub(self.charged_bytes()) / PART).min(limit_bytes)
     }
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_take_their_part_the_bound_is_not_reached() {
+    fn a_thousand_connections_do_not_reach_the_bound() {
         let budget = Budget::new(100 * MIB);
         for _ in 0..1_000 {
             budget.settle(0, budget.allowance(4 * MIB));
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn relief_is_said_once_after_much_and_never_after_little() {
+    fn relief_is_reported_once_after_much_and_never_after_little() {
         let budget = Budget::new(100 * MIB);
         budget.settle(0, 10 * MIB);
         budget.settle(10 * MIB, 0);

@@ -1,12 +1,12 @@
-//! The client end: one connection with pipelined requests, answers matched by opaque.
+//! The client: one connection with pipelined requests. Responses are matched by opaque.
 //!
 //! Not here: reconnecting, retries, choosing an address. A [`Peer`] that is closed stays closed.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use protocol::frame::Frame;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -14,19 +14,24 @@ use tokio::sync::oneshot;
 use crate::budget::Budget;
 use crate::connection::Ends;
 use crate::drive::drive;
-use crate::intake::Intake;
+use crate::inbound::Inbound;
+use crate::intake::{Intake, Share};
 use crate::listen::canonical;
-use crate::{Connection, Limits, RequestError, Service, transport};
+use crate::session::Connector;
+use crate::transport::{Halves, ReadSide};
+use crate::{Connection, Limits, RequestError, Service};
 
 /// How to connect.
 #[derive(Clone)]
 pub struct PeerOptions {
-    /// For the name lookup and the handshake together. Default 3 s, as Apache's clients.
+    /// For name lookup, connect and the handshake of a session together. Default 3 s, as Apache's clients.
     pub connect_timeout: Duration,
-    /// Bounds of this one connection; `max_connections`, `idle_timeout` and `frame_timeout` do not apply.
+    /// Bounds of this one connection; `max_connections`, `idle_timeout`, `frame_timeout` and `handshake_timeout` do not apply.
     pub limits: Limits,
-    /// Serves requests that the other end sends to us; without it they are dropped.
+    /// Serves requests of the server; without it they are dropped.
     pub service: Option<Arc<dyn Service>>,
+    /// Makes the session of the connection; without it the connection is plain TCP.
+    pub connector: Option<Arc<dyn Connector>>,
 }
 
 impl Default for PeerOptions {
@@ -35,6 +40,7 @@ impl Default for PeerOptions {
             connect_timeout: Duration::from_secs(3),
             limits: Limits::default(),
             service: None,
+            connector: None,
         }
     }
 }
@@ -46,10 +52,10 @@ pub struct Peer {
     conn: Arc<Connection>,
 }
 
-/// Ignores requests of the other end.
-struct Deaf;
+/// Drops requests of the server.
+struct DropRequests;
 
-impl Service for Deaf {
+impl Service for DropRequests {
     fn serve(&self, _conn: &Arc<Connection>, frames: &mut Vec<Frame>) {
         frames.clear();
     }
@@ -59,45 +65,39 @@ impl Peer {
     /// Connects to `host:port`.
     ///
     /// # Errors
-    /// Those of the lookup and the connect, or `TimedOut`; the address is in the text.
+    /// `io::Error` with the address in its text: the name lookup, the connect or the handshake failed, or `TimedOut` after
+    /// [`PeerOptions::connect_timeout`].
     pub async fn connect(address: &str, options: PeerOptions) -> io::Result<Self> {
-        let attempt = tokio::time::timeout(options.connect_timeout, TcpStream::connect(address));
-        let stream = attempt.await.map_err(io::Error::from).flatten();
-        let prepared = stream.and_then(|stream| {
-            stream.set_nodelay(true)?;
-            Ok((stream.peer_addr()?, stream.local_addr()?, stream))
-        });
-        let (peer, local, stream) =
-            prepared.map_err(|error| io::Error::new(error.kind(), format!("cannot connect to {address}: {error}")))?;
-        Ok(Self::start(stream, peer, local, options))
+        let attempt = tokio::time::timeout(options.connect_timeout, open(address, options.connector.as_deref()));
+        let (read, ends) = attempt
+            .await
+            .map_err(io::Error::from)
+            .flatten()
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot connect to {address}: {error}")))?;
+        Ok(Self::start(read, ends, options))
     }
 
-    fn start(stream: TcpStream, peer: SocketAddr, local: SocketAddr, options: PeerOptions) -> Self {
-        let (read, write) = transport::plain(stream);
-        let ends = Ends {
-            peer: canonical(peer),
-            local: canonical(local),
-            listener: 0,
-        };
-        let budget = Arc::new(Budget::new(options.limits.outbox_total_bytes));
-        let conn = Connection::new(ends, write, &options.limits, budget, None);
+    fn start(read: ReadSide, ends: Ends, options: PeerOptions) -> Self {
         let intake = Arc::new(Intake::new(options.limits.inbound_total_bytes, options.limits.max_frame_bytes));
-        let service = options.service.unwrap_or_else(|| Arc::new(Deaf));
-        tokio::spawn(drive(Arc::clone(&conn), read, intake, service, Arc::new(options.limits)));
+        let inbound = Inbound::new(read, Share::new(intake, Arc::clone(&ends.partial)));
+        let budget = Arc::new(Budget::new(options.limits.outbox_total_bytes));
+        let conn = Connection::new(ends, &options.limits, budget, None);
+        let service = options.service.unwrap_or_else(|| Arc::new(DropRequests));
+        tokio::spawn(drive(Arc::clone(&conn), inbound, None, service, Arc::new(options.limits)));
         Self { conn }
     }
 
-    /// Sends a request and waits for its answer, whatever its code. The frame's opaque is replaced. Many may wait at once. Dropping the
-    /// future forgets the request.
+    /// Sends a request and waits for its response, whatever its code. The frame's opaque is replaced. Any number of calls may run at the same
+    /// time, up to the limit. Dropping the future removes the request.
     ///
     /// # Errors
-    /// See [`RequestError`].
+    /// `RequestError::TooMany` if too many requests are in flight, `Closed` if the connection closes, `TimedOut` after `timeout`.
     pub async fn request(&self, frame: Frame, timeout: Duration) -> Result<Frame, RequestError> {
         let (report, answer) = oneshot::channel();
-        // The receiver is gone if the caller lost interest.
+        // The receiver is gone if the caller dropped the future.
         let done = Box::new(move |result| drop(report.send(result)));
         let opaque = self.conn.request_boxed(frame, timeout, done)?;
-        let _forget = Forget { conn: &self.conn, opaque };
+        let _remove = RemoveOnDrop { conn: &self.conn, opaque };
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(RequestError::Closed),
@@ -105,10 +105,10 @@ impl Peer {
         }
     }
 
-    /// Sends a frame that has no answer; the caller has set the one-way bit.
+    /// Sends a frame that has no response; the caller has set the one-way bit.
     ///
     /// # Errors
-    /// The connection is closed.
+    /// `RequestError::Closed` if the connection is closed.
     pub fn one_way(&self, frame: &Frame) -> Result<(), RequestError> {
         if self.conn.send_frame(frame) {
             Ok(())
@@ -117,15 +117,39 @@ impl Peer {
         }
     }
 
-    /// The connection itself: addresses, its id, replies to the other end's requests.
+    /// The connection: its addresses, its id, and responses to requests of the server.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.conn
     }
 
-    /// No more requests are possible.
+    /// Whether the connection is closed.
     pub fn is_closed(&self) -> bool {
         self.conn.is_closed()
     }
+}
+
+/// Connects and runs the handshake of the connector's session.
+async fn open(address: &str, connector: Option<&dyn Connector>) -> io::Result<(ReadSide, Ends)> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+    let stream = Halves::of(stream);
+    let (read, write) = match connector {
+        None => stream.plain(),
+        Some(connector) => {
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            let session = connector.connect(host.trim_matches(['[', ']']))?;
+            stream.secure(session, BytesMut::new()).await?
+        }
+    };
+    let ends = Ends {
+        peer: canonical(peer),
+        local: canonical(local),
+        listener: 0,
+        write,
+        partial: Arc::default(),
+    };
+    Ok((read, ends))
 }
 
 impl Drop for Peer {
@@ -134,13 +158,13 @@ impl Drop for Peer {
     }
 }
 
-/// Removes a request from the table when nobody waits for it any more.
-struct Forget<'a> {
+/// Removes a request from the table when its future is dropped.
+struct RemoveOnDrop<'a> {
     conn: &'a Connection,
     opaque: i32,
 }
 
-impl Drop for Forget<'_> {
+impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
         drop(self.conn.requests().remove(self.opaque));
     }

@@ -1,4 +1,4 @@
-//! One connection, as services and other threads see it.
+//! The interface of one connection for services and other threads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use protocol::frame::Frame;
 use crate::Limits;
 use crate::batch::Out;
 use crate::budget::Budget;
+use crate::clock::{millis, uptime, uptime_ms};
+use crate::gate::Gate;
 use crate::outbox::{Bounds, Outbox, Queued};
 use crate::partial::Partial;
-use crate::quiet::{Gate, uptime_ms};
 use crate::requests::{Done, RequestError, Requests};
 use crate::transport::WriteSide;
 use crate::turn;
@@ -21,7 +22,7 @@ use crate::worker::Worker;
 /// The id of the next connection.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// A connection. Cheap to share; everything here may be called from any thread and never blocks.
+/// A connection. Its methods may be called from any thread and never block.
 pub struct Connection {
     id: u64,
     peer: SocketAddr,
@@ -31,21 +32,24 @@ pub struct Connection {
     requests: Requests,
     closing: AtomicBool,
     last_read_ms: AtomicU64,
-    /// The frame that is being read.
+    /// State of the incomplete frame.
     partial: Arc<Partial>,
-    /// The server's worker, to sweep time-outs and to know who else waits for a turn; a client's connection has none.
-    home: Option<Arc<Worker>>,
+    /// The server's worker, which scans for time-outs and counts connections that wait for a turn; `None` for a client's connection.
+    worker: Option<Arc<Worker>>,
 }
 
-/// Ends of a new connection.
+/// Addresses, write side and frame state of a new connection.
 pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) listener: usize,
+    pub(crate) write: WriteSide,
+    /// State of the incomplete frame.
+    pub(crate) partial: Arc<Partial>,
 }
 
 impl Connection {
-    pub(crate) fn new(ends: Ends, socket: WriteSide, limits: &Limits, budget: Arc<Budget>, home: Option<Arc<Worker>>) -> Arc<Self> {
+    pub(crate) fn new(ends: Ends, limits: &Limits, budget: Arc<Budget>, worker: Option<Arc<Worker>>) -> Arc<Self> {
         let bounds = Bounds {
             pause: limits.outbox_pause_bytes,
             close: limits.outbox_close_bytes,
@@ -55,82 +59,82 @@ impl Connection {
             peer: ends.peer,
             local: ends.local,
             listener: ends.listener,
-            outbox: Outbox::new(socket, bounds, budget),
+            outbox: Outbox::new(ends.write, bounds, budget),
             requests: Requests::new(limits.max_pending_requests),
             closing: AtomicBool::new(false),
             last_read_ms: AtomicU64::new(uptime_ms()),
-            partial: Arc::default(),
-            home,
+            partial: ends.partial,
+            worker,
         })
     }
 
-    /// Unique in this process, never 0, never used again; rising.
+    /// Id of the connection: unique in this process, increasing, never 0.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// No connection that is there already has this id or a higher one.
+    /// Returns an id that is higher than that of any existing connection.
     pub fn next_id() -> u64 {
         NEXT_ID.load(Ordering::Relaxed)
     }
 
-    /// Address of the other end; an IPv4 peer of an IPv6 listener shows as IPv4.
+    /// Address of the peer. An IPv4 peer of an IPv6 listener has an IPv4 address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Our address as the other end sees it.
+    /// Our address as the peer sees it.
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// Index into [`crate::Options::listen`] of the listener that accepted this connection; 0 at a client.
+    /// Index into [`crate::Options::listen`] of the listener that accepted this connection; 0 for a client.
     pub fn listener(&self) -> usize {
         self.listener
     }
 
-    /// No more bytes will be sent or served.
+    /// Whether the connection is closed: nothing more is sent or served.
     pub fn is_closed(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Bytes queued and not yet taken by the socket.
+    /// Bytes queued and not taken by the socket.
     pub fn queued_bytes(&self) -> usize {
         self.outbox.queued_bytes()
     }
 
-    /// Memory that waits for the peer to read.
+    /// Memory of bytes that the socket did not take because the peer does not read.
     pub(crate) fn unread_bytes(&self) -> usize {
         self.outbox.charged_bytes()
     }
 
-    /// More waits to be written, or is expected of answers to come ([`Self::owe`]), than [`Limits::outbox_pause_bytes`] allows, or
-    /// its share of [`Limits::outbox_total_bytes`] while peers do not read. Its requests are not read then.
+    /// Whether more bytes are queued or announced ([`Self::owe`]) than [`Limits::outbox_pause_bytes`] allows, or than the connection's share of
+    /// [`Limits::outbox_total_bytes`] while peers do not read. Its requests are not read then.
     pub fn congested(&self) -> bool {
         self.outbox.is_congested()
     }
 
-    /// More waits to be written than this connection may have at the moment: an answer that can be put off is better asked for again.
+    /// Whether more bytes are queued than this connection may have now. Then delay responses that can be delayed.
     pub fn peer_lags(&self) -> bool {
         self.outbox.lags()
     }
 
-    /// Has `then` called once [`Self::peer_lags`] ends, or the connection is closed; on any thread, so it must not block. False: that is
-    /// so already, and `then` was dropped.
+    /// Calls `then` once when [`Self::peer_lags`] is false or the connection is closed, on any thread; it must not block. Returns false and drops
+    /// `then` if that is so already.
     pub fn when_peer_reads(&self, then: impl FnOnce() + Send + 'static) -> bool {
         self.outbox.when_read(Box::new(then))
     }
 
-    /// A good moment for a service to stop serving the batch, see [`crate::Service::serve`]: the connection is congested, or the time
-    /// of its turn is used up. Reads the clock; ask after requests that cost more than that.
+    /// Whether a service should stop serving the batch, see [`crate::Service::serve`]: the connection is congested, or the time of its turn is
+    /// used up. Reads the clock, so call it after requests that cost more than that.
     pub fn must_yield(&self) -> bool {
         self.congested() || (turn::is_serving(self.id) && turn::is_over())
     }
 
-    /// Queues frames and has them written: at the end of the running `serve` when that serves this connection, else at once by this
-    /// thread, or by whoever is writing already. `encode` must not call the connection.
+    /// Queues frames and writes them: at the end of the running `serve` if it serves this connection, otherwise immediately on this thread, or on
+    /// the thread that is writing already. `encode` must not call the connection.
     ///
-    /// False: the connection is closed and the frames are dropped.
+    /// Returns false if the connection is closed; the frames are dropped.
     pub fn send(&self, encode: impl FnOnce(&mut Out<'_>)) -> bool {
         let queued = self.queue(encode);
         if queued && !turn::is_serving(self.id) {
@@ -139,8 +143,8 @@ impl Connection {
         queued
     }
 
-    /// Like [`Self::send`], but when any `serve` is running on this thread, the write is left to its end, after its own replies: many
-    /// frames for one connection then cost one write.
+    /// Like [`Self::send`], but if any `serve` is running on this thread, the frames are written at its end, so that many frames for one
+    /// connection cost one write.
     pub fn send_later(self: &Arc<Self>, encode: impl FnOnce(&mut Out<'_>)) -> bool {
         let queued = self.queue(encode);
         if queued && !turn::is_serving(self.id) && !turn::flush_later(self) {
@@ -149,12 +153,12 @@ impl Connection {
         queued
     }
 
-    /// Sends one frame as it is.
+    /// Sends one frame unchanged. A large body is not copied.
     pub fn send_frame(&self, frame: &Frame) -> bool {
-        self.send(|out| frame.encode(out.head()))
+        self.send(|out| out.frame(frame))
     }
 
-    /// Only queues, see [`Self::send`]. Somebody has to call [`Self::flush`]; the end of a `serve` of this connection does.
+    /// Queues frames as [`Self::send`] does, without writing them. The caller calls [`Self::flush`], unless it is in a `serve` of this connection.
     pub fn queue(&self, encode: impl FnOnce(&mut Out<'_>)) -> bool {
         match self.outbox.queue(encode) {
             Queued::Waiting => true,
@@ -166,25 +170,26 @@ impl Connection {
         }
     }
 
-    /// Writes what is queued as far as the socket takes it; the rest follows when the peer reads.
+    /// Writes queued bytes until the socket is full; the rest is written when the peer reads.
     pub fn flush(&self) {
         if !self.write_now() {
             self.close();
         }
     }
 
-    /// Closes the connection. What the socket does not take at once is dropped.
+    /// Closes the connection. Bytes that the socket does not take immediately are dropped.
     pub fn close(&self) {
         if !self.closing.swap(true, Ordering::AcqRel) {
             self.outbox.wake();
         }
     }
 
-    /// Sends a request of ours with a fresh opaque; `done` is called exactly once, on the connection's or a sweeping thread, with the
-    /// answer or the reason why there is none. It must not block. Time-outs are noticed about a second late.
+    /// Sends a request with an opaque of its own. `done` is called exactly once, with the response or an error, on the connection's thread or the
+    /// one that scans for time-outs. It must not block. Time-outs are detected about a second late.
     ///
     /// # Errors
-    /// Nothing was sent and `done` will not be called: the connection is closed, or too many requests wait.
+    /// `RequestError::Closed` if the connection is closed, `RequestError::TooMany` if too many requests are in flight. Nothing was sent, and
+    /// `done` is not called.
     pub fn request(
         &self,
         frame: Frame,
@@ -195,15 +200,14 @@ impl Connection {
     }
 
     pub(crate) fn request_boxed(&self, mut frame: Frame, timeout: Duration, done: Done) -> Result<i32, RequestError> {
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let opaque = self.requests.insert(uptime_ms().saturating_add(timeout_ms), done)?;
+        let opaque = self.requests.insert(uptime_ms().saturating_add(millis(timeout)), done)?;
         frame.opaque = opaque;
         if !self.send_frame(&frame) {
-            // If the entry is gone, its callback has been called with the same bad news already.
+            // If the entry is gone, its callback was already called with this error.
             return self.requests.remove(opaque).map_or(Ok(opaque), |_| Err(RequestError::Closed));
         }
-        if let Some(home) = &self.home {
-            home.expect_answers();
+        if let Some(worker) = &self.worker {
+            worker.expect_answers();
         }
         Ok(opaque)
     }
@@ -216,19 +220,18 @@ impl Connection {
         &self.outbox
     }
 
-    /// False: the socket has failed.
+    /// Flushes the connection. Returns false if the socket has failed.
     pub(crate) fn write_now(&self) -> bool {
         self.outbox.flush()
     }
 
-    /// Ends the connection as soon as what is queued and owed is written; no more requests are read.
+    /// Ends the connection when all queued and announced responses are written; no more requests are read.
     pub(crate) fn drain(&self) {
         self.outbox.drain();
     }
 
-    /// Says that an answer of about `bytes` will follow from another thread. Until then it counts towards what congests the
-    /// connection, and [`crate::Server::drain`] waits for it, within its patience. To be dropped when the answer was sent, or will
-    /// never be.
+    /// Announces that another thread will send a response of about `bytes`. Until then the bytes count towards [`Self::congested`], and
+    /// [`crate::Server::drain`] waits for the response within its patience. Drop the result when the response was sent or will never be.
     pub fn owe(self: &Arc<Self>, bytes: usize) -> Owed {
         self.outbox.owe(bytes);
         Owed {
@@ -237,28 +240,28 @@ impl Connection {
         }
     }
 
-    /// The worker of a server's connection.
+    /// The worker, if this is a server's connection.
     pub(crate) fn worker(&self) -> Option<&Worker> {
-        self.home.as_deref()
+        self.worker.as_deref()
     }
 
-    /// Something was read; when.
-    pub(crate) fn touch(&self) -> u64 {
-        let now_ms = uptime_ms();
-        self.last_read_ms.store(now_ms, Ordering::Relaxed);
-        now_ms
+    /// Notes that something was read. Returns when, in [`uptime`].
+    pub(crate) fn touch(&self) -> Duration {
+        let now = uptime();
+        self.last_read_ms.store(millis(now), Ordering::Relaxed);
+        now
     }
 
     pub(crate) fn last_read_ms(&self) -> u64 {
         self.last_read_ms.load(Ordering::Relaxed)
     }
 
-    /// The frame that is being read, if it is not complete.
-    pub(crate) fn partial(&self) -> &Arc<Partial> {
+    /// State of the incomplete frame.
+    pub(crate) fn partial(&self) -> &Partial {
         &self.partial
     }
 
-    /// The last act of the connection's task.
+    /// Closes the connection for good. Called at the end of its task.
     pub(crate) fn finish(&self) {
         self.closing.store(true, Ordering::Release);
         self.outbox.flush();
@@ -270,13 +273,13 @@ impl Connection {
         static GATE: Gate = Gate::new();
         if let Some(others) = GATE.open() {
             let queued = self.queued_bytes();
-            tracing::warn!(peer = %self.peer, queued, others, "closing a connection that does not read its replies");
+            tracing::warn!(peer = %self.peer, queued, others, "closing a connection that does not read its responses: more bytes are queued than outbox_close_bytes allows");
         }
         self.close();
     }
 }
 
-/// An answer that is still to come, see [`Connection::owe`].
+/// An announced response, see [`Connection::owe`].
 #[derive(Debug)]
 pub struct Owed {
     conn: Arc<Connection>,

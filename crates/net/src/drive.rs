@@ -1,4 +1,4 @@
-//! The life of one connection: its task.
+//! The task of one connection: reads, serves, and waits until it may read again.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,48 +8,43 @@ use std::time::Duration;
 
 use protocol::frame::Frame;
 
+use crate::clock::{millis, uptime};
+use crate::gate::Gate;
 use crate::inbound::{Chunk, Inbound};
-use crate::intake::{Intake, Share};
 use crate::outbox::Next;
-use crate::quiet::Gate;
-use crate::transport::ReadSide;
 use crate::worker::Worker;
 use crate::{Connection, Limits, Service, spare, turn};
 
-/// First byte of a TLS record of type handshake. A frame cannot begin with it: that would be a length of over 369 million.
-const TLS_HANDSHAKE: u8 = 0x16;
-
-/// How long a peer has to close a connection that we have ended.
+/// Time for a peer to close a connection whose direction from us has ended.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Why the task woke.
 enum Event {
     Read(Chunk),
-    /// The socket takes bytes again.
-    Room,
-    /// The frames left over can be served now.
+    /// The socket is writable again.
+    Writable,
+    /// Frames that the service left can be served now.
     Leftover,
-    /// The server stops, and the last answer is written.
+    /// The server drains, and the last response is written.
     Drained,
-    /// The connection ends: by us, by the peer, or by an error that is not worth a word.
+    /// The connection has ended: closed by us or by the peer, or failed.
     End,
 }
 
-/// Serves one connection until its end. Whatever happens, also a panic of the service, ends with `Service::closed`.
-pub(crate) async fn drive(conn: Arc<Connection>, side: ReadSide, intake: Arc<Intake>, service: Arc<dyn Service>, limits: Arc<Limits>) {
-    let share = Share::new(intake, Arc::clone(conn.partial()));
+/// Serves one connection until its end. `first` was read before the connection was created. Whatever happens, also a panic of the
+/// service, ends with `Service::closed`.
+pub(crate) async fn drive(conn: Arc<Connection>, inbound: Inbound, first: Option<Chunk>, service: Arc<dyn Service>, limits: Arc<Limits>) {
     let mut task = Task {
-        inbound: Inbound::new(side, share),
+        inbound,
         leftover: Vec::new(),
         waits_for_turn: false,
-        begun: false,
         registered: false,
         conn,
         service,
         limits,
     };
     task.service.opened(&task.conn);
-    task.run().await;
+    task.run(first).await;
 }
 
 struct Task {
@@ -57,12 +52,10 @@ struct Task {
     inbound: Inbound,
     service: Arc<dyn Service>,
     limits: Arc<Limits>,
-    /// Frames the service left because the connection is congested, or its turn was over.
+    /// Frames that the service left because the connection was congested or its turn was over.
     leftover: Vec<Frame>,
     /// The worker counts this connection among those with frames left.
     waits_for_turn: bool,
-    /// The first byte has been looked at.
-    begun: bool,
     /// The outbox knows this task's waker.
     registered: bool,
 }
@@ -76,19 +69,24 @@ impl Drop for Task {
 }
 
 impl Task {
-    async fn run(&mut self) {
+    async fn run(&mut self, first: Option<Chunk>) {
+        let mut first = first.map(Event::Read);
         loop {
-            let alive = match poll_fn(|cx| self.poll_event(cx)).await {
+            let event = match first.take() {
+                Some(event) => event,
+                None => poll_fn(|cx| self.poll_event(cx)).await,
+            };
+            let alive = match event {
                 Event::Read(chunk) => {
                     let full = chunk.full;
-                    let alive = self.digest(chunk);
+                    let alive = self.process(chunk);
                     self.let_others_go_first(alive && full).await;
                     alive
                 }
-                Event::Room => self.conn.outbox().resume(),
+                Event::Writable => self.conn.outbox().resume(),
                 Event::Leftover => {
                     let frames = std::mem::take(&mut self.leftover);
-                    let alive = self.serve(frames);
+                    let alive = self.serve(frames, uptime());
                     self.let_others_go_first(false).await;
                     alive
                 }
@@ -104,7 +102,7 @@ impl Task {
         }
     }
 
-    /// Others on this thread come before what is left over, and before what can be read at once (`more`).
+    /// Lets other connections of this thread run before frames that are left are served, and before the next read if there is `more` to read.
     async fn let_others_go_first(&mut self, more: bool) {
         let left = !self.leftover.is_empty();
         self.wait_for_turn(left);
@@ -130,8 +128,8 @@ impl Task {
         if self.conn.is_closed() {
             return Poll::Ready(Event::End);
         }
-        if self.conn.outbox().is_blocked() && self.conn.outbox().poll_room(cx).is_ready() {
-            return Poll::Ready(Event::Room);
+        if self.conn.outbox().is_blocked() && self.conn.outbox().poll_writable(cx).is_ready() {
+            return Poll::Ready(Event::Writable);
         }
         match self.conn.outbox().next() {
             Next::Go => {}
@@ -154,56 +152,49 @@ impl Task {
         })
     }
 
-    /// Ends our direction, and waits a moment for the peer to end its own. Requests that nobody reads would make the kernel reset
-    /// the connection instead, and the peer could lose answers that it has not read yet.
+    /// Ends our direction, and waits a moment for the peer to end its own. With unread requests the kernel would reset the connection, and
+    /// the peer could lose responses that it has not read yet.
     async fn linger(&mut self) {
         self.conn.outbox().end();
         let silence = poll_fn(|cx| self.inbound.poll_discard(cx));
         let _ = tokio::time::timeout(LINGER, silence).await;
     }
 
-    /// Decodes and serves all that a read brought. False ends the connection.
-    fn digest(&mut self, mut chunk: Chunk) -> bool {
-        let now_ms = self.conn.touch();
-        if !self.begun {
-            self.begun = true;
-            if chunk.bytes().first() == Some(&TLS_HANDSHAKE) {
-                warn_tls(&self.conn);
-                return false;
-            }
-        }
+    /// Decodes and serves all frames of a read. Returns false to end the connection.
+    fn process(&mut self, mut chunk: Chunk) -> bool {
+        let now = self.conn.touch();
         let mut frames = spare::frames();
-        let mut sound = true;
+        let mut is_valid = true;
         loop {
             match chunk.decode(self.limits.max_frame_bytes) {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break,
                 Err(error) => {
                     warn_frame(&self.conn, &error);
-                    sound = false;
+                    is_valid = false;
                     break;
                 }
             }
         }
-        self.inbound.keep(chunk, !frames.is_empty(), now_ms);
+        self.inbound.keep(chunk, !frames.is_empty(), millis(now));
         if frames.is_empty() {
             spare::give_frames(frames);
-            return sound;
+            return is_valid;
         }
-        // What came before a broken frame is whole and is served.
-        self.serve(frames) && sound
+        // Frames before an invalid one are served.
+        self.serve(frames, now) && is_valid
     }
 
-    /// Gives answers to those who wait for them and the rest to the service. False ends the connection.
-    fn serve(&mut self, mut frames: Vec<Frame>) -> bool {
+    /// Passes responses to their callbacks and requests to the service. Returns false to end the connection. `now` is in `uptime`.
+    fn serve(&mut self, mut frames: Vec<Frame>, now: Duration) -> bool {
         let before = frames.len();
         let mut stuck = false;
-        // A single request is served in one go, so its turn needs no end.
-        let length = (before > 1).then(|| turn::length(self.conn.worker().map_or(0, Worker::waiting_for_turn)));
-        let alive = turn::serving(&self.conn, length, || {
+        // A single request is not interrupted, so its turn needs no end.
+        let end = (before > 1).then(|| now + turn::length(self.conn.worker().map_or(0, Worker::waiting_for_turn)));
+        let alive = turn::serving(&self.conn, end, || {
             if frames.iter().any(Frame::is_response) {
-                for answer in frames.extract_if(.., |frame| frame.is_response()) {
-                    self.conn.requests().complete(answer);
+                for response in frames.extract_if(.., |frame| frame.is_response()) {
+                    self.conn.requests().complete(response);
                 }
             }
             if !frames.is_empty() {
@@ -216,7 +207,7 @@ impl Task {
             return alive;
         }
         if stuck {
-            tracing::error!(peer = %self.conn.peer(), frames = before, "the service left requests unserved without cause");
+            tracing::error!(peer = %self.conn.peer(), frames = before, "closing a connection: the service served none of its requests although it had no reason to yield; this is a bug");
         }
         self.leftover = frames;
         alive && !stuck
@@ -227,16 +218,9 @@ impl Task {
     }
 }
 
-fn warn_tls(conn: &Connection) {
-    static GATE: Gate = Gate::new();
-    if let Some(others) = GATE.open() {
-        tracing::warn!(peer = %conn.peer(), others, "closing a connection that begins with a TLS handshake: this port speaks plain text");
-    }
-}
-
 fn warn_frame(conn: &Connection, error: &protocol::frame::FrameError) {
     static GATE: Gate = Gate::new();
     if let Some(others) = GATE.open() {
-        tracing::warn!(peer = %conn.peer(), %error, others, "closing a connection that sent a broken frame");
+        tracing::warn!(peer = %conn.peer(), %error, others, "closing a connection that sent an invalid frame");
     }
 }

@@ -1,25 +1,27 @@
-//! From the socket to frames, with memory only where bytes are.
+//! Reads frames from the socket, with memory only for bytes that have arrived.
 //!
-//! Where a partial frame waits for its rest:
+//! Where an incomplete frame is stored:
 //!
-//! | so far | kept in | next read goes to |
+//! | received so far | stored in | next read goes to |
 //! |---|---|---|
 //! | nothing | – | the thread's read buffer |
 //! | part of a small frame | a copy of its own | the thread's read buffer, behind the copy |
-//! | part of a frame above [`LARGE_BYTES`] | a buffer of its own, which doubles as bytes really arrive | that buffer, up to the frame's end |
+//! | part of a frame above [`LARGE_BYTES`] | a buffer of its own, which doubles as bytes arrive | that buffer, up to the frame's end |
 //!
-//! So a length field that lies costs at most twice what was really sent (or twice [`LARGE_BYTES`]), and a body of any size is copied
-//! a bounded number of times. What all connections of a server hold together is bounded, too ([`crate::intake`]): a read brings no
-//! more than may be kept, and the buffer of a large frame grows when there is room.
+//! So a wrong length field costs at most twice the bytes that were sent (or twice [`LARGE_BYTES`]), and a body of any size is copied a
+//! limited number of times. The memory of all connections of a server is limited too ([`crate::intake`]): a read returns no more than may be
+//! kept, and the buffer of a large frame grows when memory is free.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use protocol::frame::{self, Frame, FrameError};
 
+use crate::clock::uptime_ms;
 use crate::intake::Share;
-use crate::quiet::uptime_ms;
+use crate::partial::Partial;
 use crate::spare::{self, READ_BYTES};
 use crate::transport::ReadSide;
 
@@ -34,24 +36,24 @@ pub(crate) struct Inbound {
     share: Share,
 }
 
-/// What one read brought: bytes to decode. To be given back by [`Inbound::keep`] on the same thread before the next await.
+/// The bytes of one read, to be decoded. Return it with [`Inbound::keep`] on the same thread before the next await.
 pub(crate) struct Chunk {
     buffer: BytesMut,
-    /// The buffer is the connection's, not the thread's.
+    /// The buffer belongs to the connection, not to the thread.
     own: bool,
-    /// Bytes that were read.
+    /// Number of bytes that were read.
     read: usize,
-    /// There is probably more to read at once.
+    /// There are probably more bytes to read.
     pub(crate) full: bool,
 }
 
 impl Chunk {
-    /// The first bytes as they came, before any is decoded.
+    /// The bytes that are not decoded yet.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// The next whole frame.
+    /// Decodes the next complete frame.
     pub(crate) fn decode(&mut self, max_frame_bytes: usize) -> Result<Option<Frame>, FrameError> {
         frame::decode(&mut self.buffer, max_frame_bytes)
     }
@@ -66,7 +68,19 @@ impl Inbound {
         }
     }
 
-    /// One read. `None` is the end of the stream.
+    /// The state of the incomplete frame.
+    pub(crate) fn partial(&self) -> &Arc<Partial> {
+        self.share.partial()
+    }
+
+    /// Returns the parts after the first read, with a copy of its bytes.
+    pub(crate) fn into_parts(mut self, first: Chunk) -> (ReadSide, Share, BytesMut) {
+        let bytes = BytesMut::from(first.bytes());
+        self.discard(first);
+        (self.side, self.share, bytes)
+    }
+
+    /// Reads once. `None` is the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
         self.share.partial().restart_clock(uptime_ms);
         let own = total(&self.partial) > LARGE_BYTES;
@@ -84,17 +98,17 @@ impl Inbound {
         }
         let limit = self.limit(own);
         let buffer = if own { std::mem::take(&mut self.partial) } else { self.shared() };
-        let room = limit.min(buffer.capacity() - buffer.len());
+        let most = limit.min(buffer.capacity() - buffer.len());
         let mut chunk = Chunk {
             buffer,
             own,
             read: 0,
             full: false,
         };
-        match self.side.poll_read(cx, &mut chunk.buffer, room) {
+        match self.side.poll_read(cx, &mut chunk.buffer, most) {
             Poll::Ready(Ok(bytes)) if bytes > 0 => {
                 chunk.read = bytes;
-                chunk.full = bytes == room;
+                chunk.full = bytes == most;
                 Poll::Ready(Ok(Some(chunk)))
             }
             nothing => {
@@ -104,25 +118,24 @@ impl Inbound {
         }
     }
 
-    /// The connection is not read because its peer does not read: its frame has all the time, and keeps nobody waiting.
+    /// Notes that the connection is not read because its peer does not read: the time-out of its frame stops, and it leaves the queue for memory.
     pub(crate) fn pause(&mut self) {
         self.share.partial().stop_clock();
         self.share.pause();
     }
 
-    /// Reads and forgets until the stream ends.
+    /// Reads and discards until the stream ends.
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.partial = BytesMut::new();
         self.share.hold(0);
-        while let Ok(Some(mut chunk)) = ready!(self.poll_read(cx)) {
-            chunk.buffer.clear();
-            self.put_back(chunk);
+        while let Ok(Some(chunk)) = ready!(self.poll_read(cx)) {
+            self.discard(chunk);
         }
         Poll::Ready(())
     }
 
-    /// Takes a decoded chunk back: what is left of it is the beginning of the next frame, which begins here if there were others
-    /// (`decoded`) or with an earlier read.
+    /// Stores the rest of a decoded chunk: the beginning of the next frame, which begins in this read if frames were `decoded`, otherwise
+    /// possibly in an earlier one.
     pub(crate) fn keep(&mut self, chunk: Chunk, decoded: bool, now_ms: u64) {
         let partial = self.share.partial();
         if chunk.buffer.is_empty() {
@@ -130,6 +143,12 @@ impl Inbound {
         } else {
             partial.advance(chunk.read, decoded, now_ms);
         }
+        self.put_back(chunk);
+    }
+
+    /// Returns the buffer of a chunk without keeping its bytes.
+    pub(crate) fn discard(&mut self, mut chunk: Chunk) {
+        chunk.buffer.clear();
         self.put_back(chunk);
     }
 
@@ -153,7 +172,7 @@ impl Inbound {
         }
     }
 
-    /// How large the buffer of a large frame is at first: as large as its beginning where there is no room for more.
+    /// First size of a large frame's buffer: the size of its beginning if no more memory is free.
     fn first_size(&mut self, beginning: &BytesMut) -> usize {
         let bytes = next_size(beginning);
         if self.share.try_grow(bytes) {
@@ -171,7 +190,7 @@ impl Inbound {
         buffer
     }
 
-    /// Gives the buffer of the large frame room for more of it.
+    /// Grows the buffer of a large frame if it is full.
     fn poll_grow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let len = self.partial.len();
         if len < self.partial.capacity() {
@@ -183,24 +202,24 @@ impl Inbound {
         Poll::Ready(())
     }
 
-    /// How many bytes the next read may bring.
+    /// Maximum size of the next read.
     fn limit(&self, own: bool) -> usize {
         let missing = total(&self.partial).saturating_sub(self.partial.len());
         if own {
-            // What is behind the frame does not belong into its buffer.
+            // The buffer is for this frame only.
             return missing;
         }
         self.share.intake().read_bytes(READ_BYTES).max(missing)
     }
 }
 
-/// Size of the buffer for a large frame of which this is there: twice as much, but never beyond the frame's end.
+/// Next size of a large frame's buffer: twice the received bytes, but not beyond the frame's end.
 fn next_size(beginning: &BytesMut) -> usize {
     total(beginning).min(beginning.len().max(LARGE_BYTES) * 2)
 }
 
-/// Size with its length field of the frame that begins here, as far as it says; 0 while it does not. Whether it may be that long
-/// is the decoder's question, asked before the chunk is kept.
+/// Size of the frame that begins here, with its length field; 0 if the length field is incomplete. The decoder checks the maximum before
+/// the chunk is kept.
 fn total(bytes: &[u8]) -> usize {
     match bytes.first_chunk::<LENGTH_BYTES>() {
         Some(length) => usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0) + LENGTH_BYTES,

@@ -1,20 +1,18 @@
-//! What all connections of a server may have of frames that have begun and are not complete yet.
+//! The limit of memory for incomplete frames over all connections of a server.
 //!
-//! A frame that arrives whole in one read is not counted, nor is the beginning of one up to [`FREE_BYTES`]; so a server whose peers
-//! send whole frames never writes to the counter. What is counted is memory that was taken, not what a length field promises.
+//! Frames that arrive whole in one read are not counted, nor is the beginning of a frame up to [`FREE_BYTES`]. So a server whose peers send
+//! whole frames does not write to the counter. Allocated memory is counted, not the value of length fields.
 //!
-//! - **Growing.** A large frame's buffer grows as its bytes arrive. A step may take an eighth of what is free at most. So the first
-//!   frames get much and the last ones little, and frames that need little still find it when those that need much do not.
-//! - **Waiting.** A connection whose frame may not grow is not read. Small frames go before large ones ([`Place`]), and of those of
-//!   about one size the one that came last is first: who sent the oldest has probably given up (a producer waits 3 s), or never means
-//!   to complete it.
-//! - **The reserve.** Of the bound, one largest frame is kept for one connection at a time that would have to wait otherwise. It may
-//!   grow to its end, so there is always a frame that can be completed, and completing it frees memory.
-//! - **Progress.** While somebody waits, connections that hold memory and are slow, or have waited for long ([`Partial::slow_bytes`]),
-//!   are closed, those that hold the most first (`server::close_slow`). So neither memory nor the reserve is kept by those that do not
-//!   send.
+//! - **Growing.** A large frame's buffer grows as its bytes arrive, in steps of at most an eighth of what is free. So the first frames get
+//!   much and the last ones little, and small steps succeed when large ones do not.
+//! - **Waiting.** A connection whose frame may not grow is not read. Smaller frames come before larger ones ([`Place`]). Among frames of about
+//!   the same size the newest comes first: the sender of the oldest has probably given up (a producer waits 3 s) or never completes it.
+//! - **Reserve.** Memory for one frame of maximum size is reserved for one connection at a time that would have to wait otherwise. Its frame
+//!   may grow to its end. So there is always a frame that can be completed, and its completion frees memory.
+//! - **Progress.** While connections wait, those that hold memory and send slowly, or have waited long ([`Partial::slow_bytes`]), are closed,
+//!   those with the most memory first (`relief::close_slow_senders`). So peers that do not send keep neither memory nor the reserve.
 //!
-//! Small frames are counted and never wait. If they alone go over the bound, the slow ones are closed likewise.
+//! Small frames are counted and never wait. If they alone exceed the limit, slow ones are closed too.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -25,20 +23,20 @@ use tokio::sync::Notify;
 use crate::partial::Partial;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
-/// The beginning of a frame that every connection may have without being counted.
+/// The first bytes of a frame that are not counted, for each connection.
 pub(crate) const FREE_BYTES: usize = 4 << 10;
-/// The part of what is free that one step may take.
+/// One step may take one of so many parts of what is free.
 const PART: usize = 8;
 
-/// A place among those that wait; the highest is first. By the size of the frame, in powers of two, then by its ticket.
+/// Position in the queue for memory; the highest comes first. Ordered by the frame's size in powers of two, then by its ticket.
 type Place = (Reverse<u32>, u64);
 
-/// A connection that waits for room.
+/// A connection that waits for memory.
 struct Waiting {
     waker: Waker,
-    /// Bytes that are not charged of its frame.
+    /// Bytes of its frame that are not charged yet.
     missing: usize,
-    /// It was told to try again, and has not yet.
+    /// It was woken and has not tried yet.
     woken: bool,
 }
 
@@ -46,18 +44,18 @@ pub(crate) struct Intake {
     /// Without the reserve.
     bound_bytes: usize,
     charged_bytes: AtomicUsize,
-    /// Some connection may go over the bound with its frame.
+    /// Some connection holds the reserve.
     reserve_taken: AtomicBool,
     /// Size of `queue`.
     waiting: AtomicUsize,
-    /// Connections that wait for room.
+    /// Connections that wait for memory.
     queue: Mutex<BTreeMap<Place, Waiting>>,
     next_ticket: AtomicU64,
     shortage: Notify,
 }
 
 impl Intake {
-    /// For `total_bytes` in all, of frames of up to `max_frame_bytes`.
+    /// Creates a limit of `total_bytes` for frames of up to `max_frame_bytes`.
     pub(crate) fn new(total_bytes: usize, max_frame_bytes: usize) -> Self {
         Self {
             bound_bytes: total_bytes.saturating_sub(max_frame_bytes),
@@ -70,12 +68,12 @@ impl Intake {
         }
     }
 
-    /// How much a read may bring, `most` at most: what is read has to be kept.
+    /// Maximum size of a read, at most `most`: what is read may have to be kept.
     pub(crate) fn read_bytes(&self, most: usize) -> usize {
         (self.free_bytes() / PART).clamp(FREE_BYTES, most)
     }
 
-    /// Bytes counted now, without what the reserve holds.
+    /// Charged bytes, without the reserve.
     pub(crate) fn charged_bytes(&self) -> usize {
         self.charged_bytes.load(Ordering::SeqCst)
     }
@@ -84,19 +82,19 @@ impl Intake {
         self.bound_bytes.saturating_sub(self.charged_bytes())
     }
 
-    /// Waits until somebody has to wait, or small frames alone are over the bound. One task waits.
+    /// Waits until a connection has to wait for memory, or small frames exceed the limit. Called by one task.
     pub(crate) async fn shortage(&self) {
         self.shortage.notified().await;
     }
 
-    /// What would have to be freed so that nobody waits; 0 if nobody does.
+    /// Bytes to free so that no connection waits; 0 if none does.
     pub(crate) fn short_bytes(&self) -> usize {
         let excess = self.charged_bytes().saturating_sub(self.bound_bytes);
         let missing: usize = self.queue.lock().values().map(|waiting| waiting.missing).sum();
         excess + missing.saturating_mul(PART)
     }
 
-    /// Has the first one that waits try again.
+    /// Wakes the first waiting connection that was not woken yet.
     pub(crate) fn wake_next(&self) {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
@@ -108,7 +106,7 @@ impl Intake {
         }
     }
 
-    /// Somebody waits who comes before this place.
+    /// Whether a connection waits at a better place.
     fn is_behind(&self, place: Place) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0 && self.queue.lock().last_key_value().is_some_and(|(first, _)| *first > place)
     }
@@ -121,7 +119,7 @@ impl Intake {
         self.charged_bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken).is_ok()
     }
 
-    /// Something that was counted as `before` is `after` now.
+    /// Changes a charge from `before` to `after` bytes.
     fn settle(&self, before: usize, after: usize) {
         if after < before {
             self.charged_bytes.fetch_sub(before - after, Ordering::SeqCst);
@@ -132,16 +130,16 @@ impl Intake {
     }
 }
 
-/// What one connection has of it. Gives it back when it is dropped.
+/// The memory of one connection. Given back when it is dropped.
 pub(crate) struct Share {
     intake: Arc<Intake>,
     partial: Arc<Partial>,
     charged_bytes: usize,
-    /// Holds the reserve: what its frame takes beyond `charged_bytes` is not charged.
+    /// Holds the reserve: bytes of its frame beyond `charged_bytes` are not charged.
     reserved: bool,
-    /// Of the frame, if it ever had to wait.
+    /// Ticket of the frame, if it had to wait.
     ticket: Option<u64>,
-    /// Where it waits.
+    /// Its place in the queue, while it waits.
     place: Option<Place>,
 }
 
@@ -161,11 +159,11 @@ impl Share {
         &self.intake
     }
 
-    pub(crate) fn partial(&self) -> &Partial {
+    pub(crate) fn partial(&self) -> &Arc<Partial> {
         &self.partial
     }
 
-    /// The partial frame holds so many bytes, whatever the bound. 0: there is none.
+    /// Sets the bytes of the incomplete frame, even if they exceed the limit. 0 means that there is no frame.
     pub(crate) fn hold(&mut self, bytes: usize) {
         if bytes == 0 {
             self.leave_queue();
@@ -184,12 +182,12 @@ impl Share {
         }
     }
 
-    /// Waits no more for now.
+    /// Leaves the queue for now.
     pub(crate) fn pause(&mut self) {
         self.leave_queue();
     }
 
-    /// Whether the partial frame may take `bytes` in all. It is counted then.
+    /// Charges `bytes` for the incomplete frame if the limit allows it. Returns whether it did.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         let step = bytes.saturating_sub(self.charged_bytes);
         if !self.reserved {
@@ -202,11 +200,11 @@ impl Share {
         true
     }
 
-    /// Waits until the partial frame may take `bytes` in all. The whole frame has `total` bytes.
+    /// Waits until the incomplete frame may have `bytes`. The complete frame has `total` bytes.
     pub(crate) fn poll_grow(&mut self, cx: &mut Context<'_>, bytes: usize, total: usize, now_ms: impl Fn() -> u64) -> Poll<()> {
         if !self.grow_or_reserve(bytes, total) {
             self.enqueue(cx.waker(), total, &now_ms);
-            // Whoever gives something back after this sees who waits; what was given back before is seen by this look.
+            // A connection that frees memory after this sees the queue; this second try sees memory that was freed before.
             if !self.grow_or_reserve(bytes, total) {
                 return Poll::Pending;
             }
@@ -218,16 +216,16 @@ impl Share {
     }
 
     fn grow_or_reserve(&mut self, bytes: usize, total: usize) -> bool {
-        // One that had to wait asks for the reserve first: with it, it will not have to wait again.
+        // A frame that had to wait tries the reserve first, because with it, it does not wait again.
         if self.ticket.is_some() {
             self.reserve(total);
         }
         self.try_grow(bytes) || (self.reserve(total) && self.try_grow(bytes))
     }
 
-    /// Takes the reserve, unless it is taken or somebody comes first.
+    /// Takes the reserve unless it is taken or a connection with a better place waits.
     fn reserve(&mut self, total: usize) -> bool {
-        // A frame that has not waited yet is younger than those that do.
+        // A frame that has not waited yet is newer than those that do.
         if !self.reserved && !self.intake.is_behind(place(total, self.ticket.unwrap_or(u64::MAX))) {
             self.reserved = !self.intake.reserve_taken.swap(true, Ordering::SeqCst);
         }
@@ -252,14 +250,14 @@ impl Share {
         }
     }
 
-    /// Whether it waited.
+    /// Leaves the queue. Returns whether it was in it.
     fn leave_queue(&mut self) -> bool {
         let Some(place) = self.place.take() else { return false };
         let mut queue = self.intake.queue.lock();
         queue.remove(&place);
         self.intake.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
-        // If it was woken, there may be room for another one, too, or it has not used what there is.
+        // If it was woken, memory may be left for the next one.
         self.intake.wake_next();
         true
     }

@@ -1,31 +1,36 @@
-//! Connections: a TCP server that hands whole batches of frames to a [`Service`], and a client end ([`client::Peer`]).
+//! Connections: a TCP server that passes all frames of one read to a [`Service`] together, and a client ([`client::Peer`]).
 //!
 //! ```text
 //!  accept ──► least loaded worker thread (one tokio current_thread runtime each)
 //!                 │
-//!    one task a connection:   read ─► decode ALL frames ─► Service::serve ─► one vectored write
-//!                                          │ answers to our own requests
-//!                                          └► their callbacks, before the service sees anything
+//!    one task a connection:   first read ─► handshake, if its first byte is 0x16 and an acceptor is configured
+//!                             read ─► decode ALL frames ─► Service::serve ─► one vectored write
+//!                                          │ responses to our own requests
+//!                                          └► their callbacks, before the service is called
 //!    any other thread:        Connection::send ─► outbox ─► non-blocking write on that thread
-//!    what takes long:         jobs::Pool, threads that connections take turns at
+//!    long work:               jobs::Pool, threads that serve connections in turn
 //! ```
 //!
-//! Why it looks like this: waking another thread costs as much as forty 1 KiB appends, so nothing is handed over between
-//! threads on the way from read to reply, and whoever produces bytes for a connection also writes them. A batch that arrives in
-//! one read costs one `epoll_wait`, one `read` and one `writev`.
+//! Reason: waking another thread costs as much as forty appends of 1 KiB. So no work moves between threads from read to reply, and
+//! the thread that produces bytes for a connection also writes them. A batch that arrives in one read costs one `epoll_wait`, one `read`
+//! and one `writev`.
 //!
 //! Invariants:
-//! - Bytes queued for a connection leave in the order in which they were queued; a frame is never torn by another.
-//! - Every buffer, table and queue has a bound in [`Limits`]; a peer that does not read, or lies about lengths, harms only itself.
-//! - An idle connection holds no buffers: those belong to the worker thread and are lent for one read or one write.
-//! - An idle server does not wake up: the only timer is one coarse scan per worker, and only while there are connections.
+//! - Bytes of a connection are sent in the order in which they were queued; frames are never interleaved.
+//! - Every buffer, table and queue has a limit in [`Limits`]; a peer that does not read, or sends wrong lengths, affects only its own connection.
+//! - An idle connection holds no buffers: they belong to the worker thread, which lends them for one read or one write.
+//! - An idle server does not wake up without connections. With connections, each worker has one coarse timer, and a stream that has sent
+//!   nothing has one for its idle time-out.
 //!
-//! Not here: what a request means, reconnecting (the caller's decision), TLS (its seam is `transport`).
+//! Not here: what a request means, reconnecting (the caller's decision), TLS (its seam is [`session`]).
 
+mod arrival;
 mod batch;
 mod budget;
+mod clock;
 mod connection;
 mod drive;
+mod gate;
 mod inbound;
 mod intake;
 mod limits;
@@ -33,8 +38,9 @@ mod listen;
 mod memory;
 mod outbox;
 mod partial;
-mod quiet;
+mod relief;
 mod requests;
+mod secured;
 mod server;
 mod service;
 mod spare;
@@ -45,13 +51,14 @@ mod worker;
 
 pub mod client;
 pub mod jobs;
+pub mod session;
 
 pub use batch::Out;
 pub use connection::{Connection, Owed};
+pub use gate::Gate;
 pub use limits::Limits;
 pub use listen::{bind, resolve};
 pub use memory::when_relieved;
-pub use quiet::Gate;
 pub use requests::RequestError;
 pub use server::{Options, Server, StopOutcome, worker_threads};
 pub use service::Service;

@@ -1,30 +1,30 @@
-//! From `host:port` to a listening socket.
+//! Resolves `host:port` and opens listening sockets.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections the kernel completes before we accept them.
+/// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 1_024;
 
-/// Resolves `host:port` or `[v6]:port` to the first address of the host. Blocks on a name lookup.
+/// Resolves `host:port` or `[v6]:port` to the first address of the host. Blocks for a name lookup.
 ///
 /// # Errors
-/// The text is no address, or the host is unknown.
+/// `io::Error` if `address` is not `host:port`, or the host has no address.
 pub fn resolve(address: &str) -> io::Result<SocketAddr> {
     address
         .to_socket_addrs()
         .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?
         .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address}: no address")))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address}: the host has no address")))
 }
 
 /// Binds and listens, non-blocking, with `SO_REUSEADDR` so that a restart does not wait for old connections. An IPv6 wildcard takes
 /// IPv4 as well.
 ///
 /// # Errors
-/// Those of the system calls, with the address in the text.
+/// `io::Error` with the address in its text if the socket cannot be created, bound or set to listen.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     try_bind(address).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
@@ -41,7 +41,7 @@ fn try_bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// An IPv4 peer of an IPv6 listener is an IPv4 peer: its address goes into messages and client ids.
+/// Converts the IPv6 form of an IPv4 address to IPv4, because addresses go into messages and client ids.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_refused_with_its_name() {
+    fn a_port_in_use_is_an_error_with_the_address() {
         let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
         let error = bind(address).unwrap_err();

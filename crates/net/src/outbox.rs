@@ -1,19 +1,21 @@
-//! What waits to be written to one connection, who writes it, and when the connection's task goes on.
+//! The bytes that wait to be written to one connection, which thread writes them, and when the connection's task continues.
 //!
-//! Any thread appends under a short lock. Whoever wants it written becomes the writer unless there is one; the writer takes all
-//! that waits, writes it without holding the lock, and looks again before it leaves, so that what others appended meanwhile is
-//! written by it as well. Nobody waits for a writer. When the socket is full, the rest goes back in front and the connection's own
-//! task waits for room.
+//! Any thread appends under a short lock. A thread that flushes becomes the writer unless there is one. The writer takes all queued
+//! bytes, writes them without the lock, and checks again before it stops, so it also writes what other threads appended meanwhile. No thread
+//! waits for the writer. When the socket is full, the remaining bytes go back to the front and the connection's own task waits until
+//! the socket is writable.
 //!
-//! Answers that are still to come from other threads are counted here too ([`Outbox::owe`]), with the bytes that are expected of
-//! them: a connection is congested by what it has asked for, not only by what is there already.
+//! Responses that other threads will queue are counted too ([`Outbox::owe`]), with their expected bytes. So the limit applies to what a
+//! connection has asked for, not only to what is queued.
 //!
 //! Invariants:
-//! - Bytes leave in the order of `queue` calls.
-//! - `blocked` implies that nobody writes until the connection's task has seen room, and that nothing that waits is shared.
-//! - `queued` counts all bytes not yet taken by the socket, also those in the writer's hands.
-//! - A task that was told to wait ([`Next::Wait`]) is woken by whatever ends the reason, whichever thread that runs on. The same goes
-//!   for others who wait until the peer reads ([`Outbox::when_read`]).
+//! - Bytes are written in the order of `queue` calls.
+//! - While `blocked`, no thread writes until the connection's task has found the socket writable, and no queued part is shared.
+//! - `queued` counts all bytes not yet taken by the socket (or by its session, see `secured.rs`), also those that are being written. While
+//!   a session has bytes that the socket has not taken, the connection is `blocked`.
+//! - No lock of the outbox is held over a system call. A session's lock is held over a non-blocking write.
+//! - A task that got [`Next::Wait`] is woken when the reason ends, on whichever thread that happens. The same holds for callbacks of
+//!   [`Outbox::when_read`].
 
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -23,7 +25,7 @@ use crate::budget::Budget;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering};
 use crate::transport::WriteSide;
 
-/// What is called when a peer reads again.
+/// Called when a peer reads again.
 type Then = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
@@ -32,35 +34,37 @@ struct Waiting {
     writing: bool,
     closed: bool,
     waker: Option<Waker>,
-    /// Others who wait until the peer reads.
+    /// Callbacks of [`Outbox::when_read`].
     others: Vec<Then>,
-    /// Memory of what waits for room in the socket, as the server's budget knows it.
+    /// Memory of unread bytes, as it is charged to the server's budget.
     charged: usize,
+    /// Memory of records that the session has sealed and the socket has not taken, as of when it became full.
+    sealed: usize,
 }
 
-/// What became of appended bytes.
+/// Result of appending bytes.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(crate) enum Queued {
-    /// They wait to be written.
+    /// They are queued.
     Waiting,
-    /// The connection is closed, they are dropped.
+    /// The connection is closed; the bytes were dropped.
     Closed,
-    /// They exceed the bound: the connection must be closed.
+    /// They exceed the limit: the connection must be closed.
     Overflow,
 }
 
-/// What the connection's task does next.
+/// What the connection's task has to do next.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(crate) enum Next {
-    /// Serves and reads.
+    /// Serve and read.
     Go,
-    /// Waits to be woken: too much waits to be written or to be answered, or the end waits for it.
+    /// Wait to be woken: too much is queued or expected, or the connection drains and something is not written yet.
     Wait,
-    /// Ends the connection: it drains, and all is written.
+    /// End the connection: it drains and everything is written.
     Drained,
 }
 
-/// Bounds of one outbox in bytes.
+/// Limits of one outbox in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Above it the connection is congested.
@@ -71,18 +75,19 @@ pub(crate) struct Bounds {
 
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
-    /// Taken only by the writer, by the task that waits for room, and by `close`. Order: never while `waiting` is held.
+    /// Empty once the connection is closed, so that its descriptor is free while others still hold the connection. Locked only to clone
+    /// or take it, never while `waiting` is held.
     socket: Mutex<Option<WriteSide>>,
     queued: AtomicUsize,
-    /// Answers that other threads will queue.
+    /// Number of responses that other threads will queue.
     owed: AtomicUsize,
-    /// Bytes expected of those.
+    /// Expected bytes of these.
     expected: AtomicUsize,
     blocked: AtomicBool,
     draining: AtomicBool,
-    /// The task was told to wait for what others do.
+    /// The task waits for other threads.
     task_waits: AtomicBool,
-    /// `others` may have someone.
+    /// `others` may not be empty.
     others_wait: AtomicBool,
     bounds: Bounds,
     budget: Arc<Budget>,
@@ -105,46 +110,46 @@ impl Outbox {
         }
     }
 
-    /// Bytes not yet taken by the socket.
+    /// Bytes that the socket has not taken.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// More waits to be written, or is expected of answers to come, than this connection may have at the moment.
+    /// Whether more bytes are queued or expected than this connection may have now.
     pub(crate) fn is_congested(&self) -> bool {
         let bytes = self.queued_bytes() + self.expected.load(Ordering::SeqCst);
         bytes > self.budget.allowance(self.bounds.pause)
     }
 
-    /// More waits to be written than this connection may have at the moment.
+    /// Whether more bytes are queued than this connection may have now.
     pub(crate) fn lags(&self) -> bool {
         self.queued_bytes() > self.budget.allowance(self.bounds.pause)
     }
 
-    /// The socket took no more; the connection's task waits for room.
+    /// Whether the socket is full; the connection's task waits until it is writable.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::Acquire)
+        self.blocked.load(Ordering::SeqCst)
     }
 
-    /// Memory that waits for a peer that does not read.
+    /// Memory of unread bytes.
     pub(crate) fn charged_bytes(&self) -> usize {
         self.waiting.lock().charged
     }
 
-    /// An answer of about so many bytes will be queued by another thread.
+    /// Announces a response of about this size that another thread will queue.
     pub(crate) fn owe(&self, bytes: usize) {
         self.expected.fetch_add(bytes, Ordering::SeqCst);
         self.owed.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The answer was queued, or never will be.
+    /// Ends an announcement: the response was queued, or never will be.
     pub(crate) fn paid(&self, bytes: usize) {
         self.expected.fetch_sub(bytes, Ordering::SeqCst);
         self.owed.fetch_sub(1, Ordering::SeqCst);
         self.wake_waiting();
     }
 
-    /// Appends what `encode` produces. Writes nothing.
+    /// Appends what `encode` produces. Does not write.
     pub(crate) fn queue(&self, encode: impl FnOnce(&mut Out<'_>)) -> Queued {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
@@ -167,14 +172,19 @@ impl Outbox {
         }
     }
 
-    /// Tells the budget what waits here.
+    /// Updates what is charged to the budget.
     fn settle(&self, waiting: &mut Waiting) {
-        let memory = if self.is_blocked() { waiting.batch.memory() } else { 0 };
+        let memory = if self.is_blocked() {
+            waiting.batch.memory() + waiting.sealed
+        } else {
+            0
+        };
         let before = std::mem::replace(&mut waiting.charged, memory);
         self.budget.settle(before, memory);
     }
 
-    /// Writes what waits, unless someone is at it or the socket is full. False: the connection has failed and must be closed.
+    /// Writes what is queued, unless another thread is writing or the socket is full. Returns false if the connection has failed and must be
+    /// closed.
     pub(crate) fn flush(&self) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.writing || waiting.closed || self.is_blocked() || waiting.batch.len() == 0 {
@@ -186,10 +196,11 @@ impl Outbox {
             drop(waiting);
             let before = batch.len();
             let result = self.write(&mut batch);
-            self.queued.fetch_sub(before - batch.len(), Ordering::SeqCst);
+            let written = before - batch.len();
             if let Err(error) = result {
-                return self.suspend(batch, &error);
+                return self.suspend(batch, written, &error);
             }
+            self.queued.fetch_sub(written, Ordering::SeqCst);
             batch.recycle();
             waiting = self.waiting.lock();
             if waiting.batch.len() == 0 || waiting.closed {
@@ -205,86 +216,98 @@ impl Outbox {
     }
 
     fn write(&self, batch: &mut Batch) -> io::Result<()> {
-        match self.socket.lock().as_ref() {
-            Some(socket) => batch.write(socket),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        batch.write(&self.socket()?)
     }
 
-    /// The writer stops: because the socket is full (the task is woken to wait for room) or for good.
-    fn suspend(&self, batch: Batch, error: &io::Error) -> bool {
+    fn socket(&self) -> io::Result<WriteSide> {
+        self.socket.lock().clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Ends writing, because the socket is full (the task is woken to wait until it is writable) or has failed.
+    fn suspend(&self, batch: Batch, written: usize, error: &io::Error) -> bool {
         let full = error.kind() == io::ErrorKind::WouldBlock;
         let batch = if full { batch.owned() } else { batch };
+        let sealed = self.socket().map_or(0, |socket| socket.unsent_bytes());
         let mut waiting = self.waiting.lock();
         waiting.writing = false;
         if full && !waiting.closed {
             let mut newer = std::mem::take(&mut waiting.batch).owned();
             batch.precede(&mut newer);
             waiting.batch = newer;
-            self.blocked.store(true, Ordering::Release);
+            waiting.sealed = sealed;
+            self.blocked.store(true, Ordering::SeqCst);
             self.settle(&mut waiting);
+            // After `blocked`, so that no thread sees an empty queue and misses what the session has not sent.
+            self.queued.fetch_sub(written, Ordering::SeqCst);
         } else {
-            self.queued.fetch_sub(batch.len(), Ordering::SeqCst);
+            self.queued.fetch_sub(written + batch.len(), Ordering::SeqCst);
         }
         if let Some(waker) = &waiting.waker {
             waker.wake_by_ref();
         }
         drop(waiting);
-        self.tell_others();
+        self.call_waiting();
         full
     }
 
-    /// There is room again: writes on. To be called by the connection's task only.
+    /// Continues to write when the socket is writable again. Called by the connection's task only.
     pub(crate) fn resume(&self) -> bool {
-        self.blocked.store(false, Ordering::Release);
+        let mut waiting = self.waiting.lock();
+        self.blocked.store(false, Ordering::SeqCst);
+        waiting.sealed = 0;
+        if waiting.batch.len() == 0 {
+            // Only the session had unsent bytes.
+            self.settle(&mut waiting);
+        }
+        drop(waiting);
         self.flush()
     }
 
-    /// Waits for room in the socket. To be called by the connection's task only.
-    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.socket.lock().as_ref() {
-            Some(socket) => socket.poll_ready(cx),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+    /// Waits until the socket is writable. Called by the connection's task only.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.socket() {
+            Ok(socket) => socket.poll_ready(cx),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
-    /// What the connection's task does, which must be registered and see for room itself when the socket is full.
+    /// Returns what the connection's task has to do. The task must be registered, and polls for a writable socket itself.
     pub(crate) fn next(&self) -> Next {
-        match self.look() {
+        match self.check() {
             Next::Wait => {}
             other => return other,
         }
-        // Whoever ends the reason after this sees that the task waits; whoever ended it before is seen by the second look.
+        // A thread that ends the reason after this sees that the task waits; if it did so before, the second check sees that.
         self.task_waits.store(true, Ordering::SeqCst);
-        let next = self.look();
+        let next = self.check();
         if next != Next::Wait {
             self.task_waits.store(false, Ordering::SeqCst);
         }
         next
     }
 
-    fn look(&self) -> Next {
+    fn check(&self) -> Next {
         if self.draining.load(Ordering::SeqCst) {
-            // What is owed is looked at first: an answer is queued before it is owed no more.
-            let drained = self.owed.load(Ordering::SeqCst) == 0 && self.queued_bytes() == 0;
+            // `owed` is read first: a response is queued before its announcement ends.
+            let drained = self.owed.load(Ordering::SeqCst) == 0 && self.queued_bytes() == 0 && !self.is_blocked();
             return if drained { Next::Drained } else { Next::Wait };
         }
         if self.is_congested() { Next::Wait } else { Next::Go }
     }
 
-    /// Less waits than before: wakes whoever waited for that.
+    /// Wakes the task and callbacks that waited for fewer queued or expected bytes.
     fn wake_waiting(&self) {
-        self.tell_others();
-        if self.task_waits.load(Ordering::SeqCst) && self.look() != Next::Wait && self.task_waits.swap(false, Ordering::SeqCst) {
+        self.call_waiting();
+        if self.task_waits.load(Ordering::SeqCst) && self.check() != Next::Wait && self.task_waits.swap(false, Ordering::SeqCst) {
             self.wake();
         }
     }
 
-    /// Has `then` called once the peer has read so much that it [lags](Self::lags) no more, or the connection is closed. False: that
-    /// is so already, and `then` was dropped. It is called on any thread, without a lock, and must not block.
+    /// Calls `then` once when [`Self::lags`] is false or the connection is closed. Returns false and drops `then` if that is so already. `then` is
+    /// called on any thread, without a lock, and must not block.
     pub(crate) fn when_read(&self, then: Then) -> bool {
         let mut waiting = self.waiting.lock();
-        // Whoever writes after this sees that somebody waits; what was written before is seen by the look.
+        // A thread that writes after this sees that a callback waits; the check below sees what was written before.
         self.others_wait.store(true, Ordering::SeqCst);
         if waiting.closed || !self.lags() {
             self.others_wait.store(!waiting.others.is_empty(), Ordering::SeqCst);
@@ -294,7 +317,7 @@ impl Outbox {
         true
     }
 
-    fn tell_others(&self) {
+    fn call_waiting(&self) {
         if self.others_wait.load(Ordering::SeqCst) && !self.lags() {
             let mut waiting = self.waiting.lock();
             self.others_wait.store(false, Ordering::SeqCst);
@@ -304,13 +327,13 @@ impl Outbox {
         }
     }
 
-    /// Has the connection's task end once nothing is owed and all is written.
+    /// Makes the connection's task end once all announced responses are queued and everything is written.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
         self.wake();
     }
 
-    /// Names the task to wake when the socket is full, or when `wake` is called.
+    /// Sets the task to wake when the socket is full, or when `wake` is called.
     pub(crate) fn register(&self, waker: &Waker) {
         let mut waiting = self.waiting.lock();
         if waiting.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
@@ -325,14 +348,14 @@ impl Outbox {
         }
     }
 
-    /// Nothing more will be written, and all that was is.
+    /// Ends our direction of the stream. Everything has been written.
     pub(crate) fn end(&self) {
-        if let Some(socket) = self.socket.lock().as_ref() {
+        if let Ok(socket) = self.socket() {
             socket.end();
         }
     }
 
-    /// Drops what waits and ends the stream. Later calls of anything here do nothing.
+    /// Drops what is queued and ends the stream. Later calls have no effect.
     pub(crate) fn close(&self) {
         let mut waiting = self.waiting.lock();
         waiting.closed = true;
@@ -344,7 +367,8 @@ impl Outbox {
         others.into_iter().for_each(|then| then());
         self.budget.settle(charged, 0);
         self.queued.fetch_sub(dropped.len(), Ordering::SeqCst);
-        if let Some(socket) = self.socket.lock().take() {
+        let socket = self.socket.lock().take();
+        if let Some(socket) = socket {
             socket.shutdown();
         }
     }

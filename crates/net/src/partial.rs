@@ -1,33 +1,33 @@
-//! The frame that a connection has begun to send and not completed: how much memory it holds, since when, and whether it goes on.
-//! Written by the connection's task, read by those who look after all connections. Times are in `quiet::uptime_ms`.
+//! State of a connection's incomplete frame: its memory, its age, and how fast it arrives. Written by the connection's task, read by the scans
+//! over all connections. Times are in `clock::uptime_ms`.
 //!
-//! Two rules are built on this. A frame has to be complete in time (`Limits::frame_timeout`). And while others wait for memory, a
-//! frame that holds some has to arrive at [`RATE_BYTES`] a second, but for pauses of [`GRACE_MS`], and waits for [`WAIT_MS`] at most
+//! Two rules use it. A frame has to be complete in time (`Limits::frame_timeout`). While other connections wait for memory, a frame that
+//! holds memory has to arrive at [`RATE_BYTES`] a second, except for pauses of [`GRACE_MS`], and may wait for memory for [`WAIT_MS`]
 //! ([`Partial::slow_bytes`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// A fifth of 10 Mbit/s.
+/// Minimum bytes per second: a fifth of 10 Mbit/s.
 const RATE_BYTES: u64 = 256 << 10;
-/// The longest pause, and the time that a frame has to begin with.
+/// Maximum pause, and the initial time of a frame.
 const GRACE_MS: u64 = 1_500;
-/// How long one that holds some memory may wait for more.
+/// How long a frame that holds memory may wait for more.
 const WAIT_MS: u64 = 15_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Partial {
-    /// Memory that is counted.
+    /// Charged memory.
     held_bytes: AtomicUsize,
-    /// When the frame began; 0 while there is none, or its clock stands.
+    /// When the frame began; 0 if there is none, or its clock is stopped.
     begun_ms: AtomicU64,
-    /// There is a frame whose clock stands.
+    /// There is a frame whose clock is stopped.
     stopped: AtomicBool,
-    /// By when more of it has to arrive.
+    /// When more bytes have to have arrived.
     due_ms: AtomicU64,
 }
 
 impl Partial {
-    /// For how long the frame has not been complete.
+    /// Age of the incomplete frame, if there is one whose clock runs.
     pub(crate) fn age_ms(&self, now_ms: u64) -> Option<u64> {
         match self.begun_ms.load(Ordering::Relaxed) {
             0 => None,
@@ -35,18 +35,18 @@ impl Partial {
         }
     }
 
-    /// How much memory is held, if some is and the frame arrives too slowly, or waits for too long.
+    /// Charged memory, if there is some and the frame arrives too slowly or waits too long.
     pub(crate) fn slow_bytes(&self, now_ms: u64) -> Option<usize> {
         let held_bytes = self.held_bytes.load(Ordering::Relaxed);
         (held_bytes > 0 && self.due_ms.load(Ordering::Relaxed) < now_ms).then_some(held_bytes)
     }
 
-    /// Says how much memory is counted.
+    /// Sets the charged memory.
     pub(crate) fn hold(&self, bytes: usize) {
         self.held_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// A read brought `bytes`, and what is left of them is the frame, which `begins` here or began with an earlier read.
+    /// Notes a read of `bytes` that ends with the incomplete frame, which `begins` in this read or began in an earlier one.
     pub(crate) fn advance(&self, bytes: usize, begins: bool, now_ms: u64) {
         if begins || self.begun_ms.load(Ordering::Relaxed) == 0 {
             self.begun_ms.store(now_ms.max(1), Ordering::Relaxed);
@@ -58,24 +58,24 @@ impl Partial {
         self.due_ms.store(due_ms.min(now_ms + GRACE_MS), Ordering::Relaxed);
     }
 
-    /// A read left nothing.
+    /// Notes that no incomplete frame is left.
     pub(crate) fn complete(&self) {
         if self.begun_ms.load(Ordering::Relaxed) > 0 {
             self.begun_ms.store(0, Ordering::Relaxed);
         }
     }
 
-    /// The connection is not read until there is memory.
+    /// Notes that the connection is not read until it gets memory.
     pub(crate) fn wait(&self, now_ms: u64) {
         self.due_ms.store(now_ms + WAIT_MS, Ordering::Relaxed);
     }
 
-    /// There is memory.
+    /// Notes that the connection got memory.
     pub(crate) fn resume(&self, now_ms: u64) {
         self.due_ms.store(now_ms + GRACE_MS, Ordering::Relaxed);
     }
 
-    /// The connection is not read because its peer does not read: the frame has all the time.
+    /// Stops the frame's clock: the connection is not read because its peer does not read.
     pub(crate) fn stop_clock(&self) {
         if self.begun_ms.load(Ordering::Relaxed) > 0 {
             self.begun_ms.store(0, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl Partial {
         }
     }
 
-    /// The connection is read again.
+    /// Starts the frame's clock again: the connection is read again.
     pub(crate) fn restart_clock(&self, now_ms: impl FnOnce() -> u64) {
         if self.stopped.load(Ordering::Relaxed) {
             self.stopped.store(false, Ordering::Relaxed);
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_slow_that_arrives_at_less_than_the_rate() {
+    fn a_frame_below_the_minimum_rate_is_slow() {
         let partial = Partial::default();
         let is_slow = |now_ms| partial.slow_bytes(now_ms).is_some();
         partial.advance(64 << 10, true, 1_000);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_has_all_the_time_while_its_clock_stands() {
+    fn a_frame_does_not_age_while_its_clock_is_stopped() {
         let partial = Partial::default();
         partial.stop_clock();
         partial.restart_clock(|| panic!("there is no frame"));

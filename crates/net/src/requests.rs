@@ -1,7 +1,7 @@
-//! Our own requests on a connection that wait for an answer: a bounded table from opaque to callback.
+//! Our own requests in flight on a connection: a bounded table from opaque to callback.
 //!
-//! Invariant: a callback that was accepted is called exactly once, never under the table's lock: with the answer, on time-out (swept
-//! coarsely), or when the connection ends.
+//! Invariant: an accepted callback is called exactly once, never under the table's lock: with the response, on time-out (detected by a
+//! coarse scan), or when the connection closes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,25 +9,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use protocol::frame::Frame;
 
-/// Why a request has no answer.
+/// Why a request has no response.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum RequestError {
-    /// As many requests as the connection's limit wait already; nothing was sent. Try later.
-    #[error("too many requests wait for an answer on this connection")]
+    /// The connection's limit of requests in flight is reached. Nothing was sent; try later.
+    #[error("too many requests are in flight on this connection (max_pending_requests): try again later")]
     TooMany,
-    /// The connection is closed, or closed before the answer came; the peer may or may not have acted.
+    /// The connection is closed, or closed before the response arrived; the peer may have executed the request.
     #[error("connection closed")]
     Closed,
-    /// No answer in time; the peer may or may not have acted.
-    #[error("no answer in time")]
+    /// No response in time; the peer may have executed the request.
+    #[error("no response in time")]
     TimedOut,
 }
 
-/// What is called with the answer.
+/// Called with the response.
 pub(crate) type Done = Box<dyn FnOnce(Result<Frame, RequestError>) + Send>;
 
 struct Pending {
-    /// In [`crate::quiet::uptime_ms`] time.
+    /// In [`crate::clock::uptime_ms`] time.
     deadline_ms: u64,
     done: Done,
 }
@@ -54,12 +54,12 @@ impl Requests {
         }
     }
 
-    /// Requests without an answer yet.
+    /// Number of requests in flight.
     pub(crate) fn len(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Reserves an opaque that no waiting request has.
+    /// Adds a request. Returns its opaque, which no other request in flight has.
     pub(crate) fn insert(&self, deadline_ms: u64, done: Done) -> Result<i32, RequestError> {
         let mut table = self.table.lock();
         if table.closed {
@@ -69,7 +69,7 @@ impl Requests {
             return Err(RequestError::TooMany);
         }
         let mut opaque = table.next_opaque;
-        // Ends: the table is bounded far below the number of opaques.
+        // Terminates, because the table has far fewer entries than there are opaques.
         while table.entries.contains_key(&opaque) {
             opaque = opaque.wrapping_add(1);
         }
@@ -79,7 +79,7 @@ impl Requests {
         Ok(opaque)
     }
 
-    /// Calls back whoever waits for this answer; an unknown one (too late) is dropped. True if somebody waited.
+    /// Calls the callback of a response. Drops a response without a request in flight. Returns whether there was one.
     pub(crate) fn complete(&self, frame: Frame) -> bool {
         let pending = self.remove(frame.opaque);
         let known = pending.is_some();
@@ -89,7 +89,7 @@ impl Requests {
         known
     }
 
-    /// Forgets a request without a call.
+    /// Removes a request without calling its callback.
     pub(crate) fn remove(&self, opaque: i32) -> Option<Done> {
         let mut table = self.table.lock();
         let pending = table.entries.remove(&opaque);
@@ -97,7 +97,7 @@ impl Requests {
         pending.map(|pending| pending.done)
     }
 
-    /// Times out what is due. How many were.
+    /// Fails requests whose time-out has passed. Returns how many.
     pub(crate) fn sweep(&self, now_ms: u64) -> usize {
         if self.len() == 0 {
             return 0;
@@ -119,7 +119,7 @@ impl Requests {
         count
     }
 
-    /// Fails all that wait and all that follow. How many waited.
+    /// Fails all requests in flight and all later ones. Returns how many were in flight.
     pub(crate) fn close(&self) -> usize {
         let entries = {
             let mut table = self.table.lock();

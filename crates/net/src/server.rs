@@ -1,34 +1,34 @@
-//! A server: listeners, worker threads, and an orderly end.
+//! A server: listeners, worker threads, and a clean shutdown.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::arrival::{Slot, arrive};
 use crate::budget::Budget;
-use crate::connection::Ends;
-use crate::drive::drive;
+use crate::clock::uptime;
+use crate::gate::Gate;
 use crate::intake::Intake;
-use crate::listen::{bind, canonical};
-use crate::quiet::{Gate, uptime_ms};
+use crate::listen::bind;
+use crate::relief::{close_slow_readers, close_slow_senders};
+use crate::session::Acceptor;
 use crate::worker::Worker;
-use crate::{Connection, Limits, Service, memory, transport};
+use crate::{Connection, Limits, Service};
 
 /// Pause after a failed accept that will fail again at once (no descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often `stop` looks whether all is written.
+/// How often `drain` checks whether everything is written.
 const STOP_POLL: Duration = Duration::from_millis(2);
-/// How long connections wait for room for their frames before others are closed that are too slow, and how often that is looked at.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
-/// What closed connections get to end their tasks.
+/// Time for tasks of closed connections to end.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// How a server is started.
@@ -40,16 +40,17 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Worker threads, see [`worker_threads`].
     pub workers: usize,
-    /// Bounds.
+    /// Limits.
     pub limits: Limits,
+    /// Makes a session for each stream that begins with a TLS handshake. Without it such streams are closed with a warning.
+    pub acceptor: Option<Arc<dyn Acceptor>>,
 }
 
-/// How many threads a setting means. Zero means one for every two processors: the kernel's side of the connections, the disk and the
-/// background threads want the others, and a thread that is awake anyway serves its next connection for half of what waking a second
-/// one costs.
+/// Returns the number of threads of a setting. Zero means one for every two processors: the kernel's network code, the disk and the
+/// background threads use the others, and a thread that is awake serves another connection at half the cost of waking a second thread.
 ///
 /// # Errors
-/// The machine cannot tell how many processors there are.
+/// `io::Error` if the system does not say how many processors there are.
 pub fn worker_threads(asked: usize) -> io::Result<usize> {
     match asked {
         0 => Ok(std::thread::available_parallelism()?.get().div_ceil(2)),
@@ -57,26 +58,32 @@ pub fn worker_threads(asked: usize) -> io::Result<usize> {
     }
 }
 
-/// What became of the connections at the end.
+/// Result of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopOutcome {
-    /// Connections that were closed with replies unwritten.
+    /// Connections that were closed before all their replies were written.
     pub cut: usize,
 }
 
-struct Shared {
-    service: Arc<dyn Service>,
-    limits: Arc<Limits>,
-    /// What waits for peers that do not read.
-    budget: Arc<Budget>,
-    /// What frames hold that are being read.
-    intake: Arc<Intake>,
-    workers: Vec<Arc<Worker>>,
-    open: AtomicUsize,
-    stopping: AtomicBool,
+/// State that the tasks of a server share.
+pub(crate) struct Shared {
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) acceptor: Option<Arc<dyn Acceptor>>,
+    /// Unread bytes of all connections.
+    pub(crate) budget: Arc<Budget>,
+    /// Memory of incomplete frames of all connections.
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) workers: Vec<Arc<Worker>>,
+    /// Accepted streams that are not closed yet.
+    pub(crate) open: AtomicUsize,
+    /// The server drains: connections get no more requests.
+    pub(crate) draining: AtomicBool,
+    /// Ends streams that are no connection yet when the server drains.
+    pub(crate) drain: Notify,
 }
 
-/// A running server. Dropping it stops it without waiting for anything to be written.
+/// A running server. Dropping it stops it without writing what is queued.
 pub struct Server {
     shared: Arc<Shared>,
     local_addrs: Vec<SocketAddr>,
@@ -85,10 +92,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all addresses, starts the threads and accepts. Blocks for no longer than that takes.
+    /// Binds all addresses, starts the threads and accepts connections. Does not wait for anything else.
     ///
     /// # Errors
-    /// An address cannot be bound (its text names it), or a thread cannot be started; nothing is left running.
+    /// `io::Error` if an address cannot be bound (the text has the address) or a thread cannot be started; nothing is left running.
     pub fn start(options: Options, service: Arc<dyn Service>) -> io::Result<Self> {
         let listeners = options
             .listen
@@ -106,9 +113,11 @@ impl Server {
             budget: Arc::new(Budget::new(options.limits.outbox_total_bytes)),
             intake: Arc::new(Intake::new(options.limits.inbound_total_bytes, options.limits.max_frame_bytes)),
             limits: Arc::new(options.limits),
+            acceptor: options.acceptor,
             workers,
             open: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            drain: Notify::new(),
         });
         let mut server = Self {
             shared,
@@ -117,7 +126,7 @@ impl Server {
             threads: Mutex::default(),
         };
         for (index, runtime) in runtimes.into_iter().enumerate() {
-            let thread = run(format!("{}-{index}", options.name), runtime)?;
+            let thread = spawn_worker(format!("{}-{index}", options.name), runtime)?;
             server.threads.lock().push(thread);
         }
         server.begin(listeners);
@@ -129,8 +138,8 @@ impl Server {
             worker.spawn(Arc::clone(worker).scan(Arc::clone(&self.shared.limits)));
         }
         if let Some(worker) = self.shared.workers.first() {
-            worker.spawn(relieve(Arc::downgrade(&self.shared)));
-            worker.spawn(make_room(Arc::downgrade(&self.shared)));
+            worker.spawn(close_slow_readers(Arc::downgrade(&self.shared)));
+            worker.spawn(close_slow_senders(Arc::downgrade(&self.shared)));
         }
         for (index, listener) in listeners.into_iter().enumerate() {
             let worker = &self.shared.workers[index % self.shared.workers.len()];
@@ -144,60 +153,61 @@ impl Server {
         &self.local_addrs
     }
 
-    /// Connections open now.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.shared.open.load(Ordering::Relaxed)
     }
 
-    /// Bytes that wait for peers that do not read.
+    /// Unread bytes: those that sockets did not take.
     pub fn waiting_bytes(&self) -> usize {
         self.shared.budget.charged_bytes()
     }
 
-    /// Bytes of frames that have begun and are not complete, as [`Limits::inbound_total_bytes`] counts them, without what is kept for
-    /// one that would have to wait.
+    /// Bytes of incomplete frames and handshakes, as [`Limits::inbound_total_bytes`] counts them, without the reserve.
     pub fn inbound_bytes(&self) -> usize {
         self.shared.intake.charged_bytes()
     }
 
-    /// The bounds this server was started with.
+    /// The limits of this server.
     pub fn limits(&self) -> &Arc<Limits> {
         &self.shared.limits
     }
 
-    /// Closes the connection of this id. False if there is none.
+    /// Closes the connection with this id. Returns whether there was one.
     pub fn close(&self, id: u64) -> bool {
         let found = self.shared.workers.iter().find_map(|worker| worker.find(id));
         found.inspect(|conn| conn.close()).is_some()
     }
 
-    /// Stops accepting; connections live on.
+    /// Stops accepting connections. Open ones stay open.
     pub fn stop_accepting(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
         for acceptor in &self.acceptors {
             acceptor.abort();
         }
     }
 
-    /// Accepts no more, reads no more, waits until every queued answer is written (a `serve` in progress ends first), and every
-    /// one that is owed ([`Connection::owe`]), but for no longer than `patience`; then closes all connections. What was read and not
-    /// yet served is dropped without an answer. When this returns, no request is served any more, and nothing is answered that was
-    /// not answered before. Blocks; must not be called on a worker thread.
+    /// Stops accepting and reading, waits until all queued responses and all announced ones ([`Connection::owe`]) are written, but at most
+    /// for `patience`, then closes all connections. A `serve` in progress ends first. Requests that were read and not served are dropped
+    /// without a response. When this returns, no request is being served and nothing is sent any more. Blocks; must not be called on a
+    /// worker thread.
     ///
-    /// Requests parked by the service are the service's to answer before this.
+    /// The service answers its parked requests before it calls this.
     pub fn drain(&self, patience: Duration) -> StopOutcome {
         self.stop_accepting();
+        // A stream that becomes a connection meanwhile is in the workers' lists below, or sees this.
+        self.shared.draining.store(true, Ordering::SeqCst);
+        self.shared.drain.notify_waiters();
         self.each(Connection::drain);
-        self.wait_closed(Instant::now() + patience);
+        self.wait_closed(patience);
         let cut = self.connections();
         if cut > 0 {
             self.each(Connection::close);
-            self.wait_closed(Instant::now() + STOP_GRACE);
+            self.wait_closed(STOP_GRACE);
         }
         StopOutcome { cut }
     }
 
-    /// Drains, and ends the threads. Blocks; must not be called on a worker thread.
+    /// Drains the server and ends its threads. Blocks; must not be called on a worker thread.
     pub fn stop(&self, patience: Duration) -> StopOutcome {
         let outcome = self.drain(patience);
         self.end_threads();
@@ -210,8 +220,9 @@ impl Server {
         }
     }
 
-    fn wait_closed(&self, deadline: Instant) {
-        while self.connections() > 0 && Instant::now() < deadline {
+    fn wait_closed(&self, patience: Duration) {
+        let deadline = uptime().saturating_add(patience);
+        while self.connections() > 0 && uptime() < deadline {
             std::thread::sleep(STOP_POLL);
         }
     }
@@ -234,10 +245,10 @@ impl Drop for Server {
     }
 }
 
-fn run(name: String, runtime: Runtime) -> io::Result<(oneshot::Sender<Infallible>, JoinHandle<()>)> {
+fn spawn_worker(name: String, runtime: Runtime) -> io::Result<(oneshot::Sender<Infallible>, JoinHandle<()>)> {
     let (end, ended) = oneshot::channel::<Infallible>();
     let thread = std::thread::Builder::new().name(name).spawn(move || {
-        // Nothing is ever sent: the end is that the sender is dropped.
+        // Nothing is ever sent; dropping the sender ends the wait.
         drop(runtime.block_on(ended));
         // Dropping the runtime drops its tasks, which closes their connections.
         drop(runtime);
@@ -251,88 +262,20 @@ async fn accept_all(shared: Arc<Shared>, listener: TcpListener, index: usize) {
         Err(error) => return tracing::error!(%error, "cannot wait for connections"),
     };
     loop {
-        // Taken off this thread's poller at once: the worker that will serve it registers it with its own.
+        // Deregistered from this thread's poller: the worker that serves the stream registers it with its own.
         match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => admit(&shared, stream, peer, index),
             Err(error) if exhausted(&error) => {
                 warn_accept(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            // The one connection that was to be accepted is gone again.
+            // The connection was closed before it was accepted.
             Err(_) => {}
         }
     }
 }
 
-/// Closes the connections with the most unread bytes whenever too much waits in all, and has memory given back to the system when
-/// little waits again.
-async fn relieve(shared: Weak<Shared>) {
-    while let Some(budget) = shared.upgrade().map(|shared| Arc::clone(&shared.budget)) {
-        budget.changed().await;
-        let Some(shared) = shared.upgrade() else { return };
-        close_largest(&shared);
-        if budget.take_relief() {
-            memory::give_back();
-        }
-    }
-}
-
-fn close_largest(shared: &Shared) {
-    let all = shared.workers.iter().flat_map(|worker| worker.connections());
-    let mut holders: Vec<(usize, Arc<Connection>)> = all
-        .map(|conn| (conn.unread_bytes(), conn))
-        .filter(|(bytes, _)| *bytes > 0)
-        .collect();
-    holders.sort_unstable_by_key(|(bytes, _)| *bytes);
-    // Their own sum, since those that were closed a moment ago give back what they had at any time.
-    let sum: usize = holders.iter().map(|(bytes, _)| bytes).sum();
-    let mut excess = sum.saturating_sub(shared.budget.bound_bytes());
-    while let Some((bytes, conn)) = holders.pop().filter(|_| excess > 0) {
-        warn_shortage(&conn, bytes, shared.budget.bound_bytes());
-        conn.close();
-        excess = excess.saturating_sub(bytes);
-    }
-}
-
-/// Whenever connections wait for room for their frames: closes those that hold room and are too slow.
-async fn make_room(shared: Weak<Shared>) {
-    while let Some(intake) = shared.upgrade().map(|shared| Arc::clone(&shared.intake)) {
-        intake.shortage().await;
-        let mut closed = 0;
-        loop {
-            tokio::time::sleep(SHORTAGE_PAUSE).await;
-            let Some(shared) = shared.upgrade() else { return };
-            let short_bytes = intake.short_bytes();
-            if short_bytes == 0 {
-                break;
-            }
-            closed += close_slow(&shared, short_bytes);
-            // One that was woken may have had no time to try.
-            intake.wake_next();
-        }
-        if closed > 0 {
-            memory::give_back();
-        }
-    }
-}
-
-/// Closes connections whose frames arrive too slowly, those that hold the most first, until enough is free. How many.
-fn close_slow(shared: &Shared, mut short_bytes: usize) -> usize {
-    let now_ms = uptime_ms();
-    let all = shared.workers.iter().flat_map(|worker| worker.connections());
-    let mut slow: Vec<(usize, Arc<Connection>)> = all.filter_map(|conn| Some((conn.partial().slow_bytes(now_ms)?, conn))).collect();
-    slow.sort_unstable_by_key(|(bytes, _)| *bytes);
-    let mut closed = 0;
-    while let Some((bytes, conn)) = slow.pop().filter(|_| short_bytes > 0) {
-        warn_slow(&conn, bytes, shared.limits.inbound_total_bytes);
-        conn.close();
-        closed += 1;
-        short_bytes = short_bytes.saturating_sub(bytes);
-    }
-    closed
-}
-
-/// An error of the process or the machine rather than of the one connection that was to be accepted.
+/// Whether an error of `accept` concerns the process or the system (descriptors, memory) and not just one connection.
 fn exhausted(error: &io::Error) -> bool {
     !matches!(
         error.kind(),
@@ -340,7 +283,7 @@ fn exhausted(error: &io::Error) -> bool {
     )
 }
 
-/// Gives an accepted stream to the least loaded worker, or closes it when there are too many.
+/// Passes an accepted stream to the worker with the fewest connections, or closes it if there are too many.
 fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, index: usize) {
     if shared.open.load(Ordering::Relaxed) >= shared.limits.max_connections {
         return warn_full(peer, shared.limits.max_connections);
@@ -348,94 +291,14 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, index: usize
     let Some(worker) = shared.workers.iter().min_by_key(|worker| worker.open()) else {
         return;
     };
-    let seat = Seat::take(shared, worker);
-    worker.spawn(sit(seat, stream, peer, index));
-}
-
-/// A place among the connections, counted as long as it lives.
-struct Seat {
-    shared: Arc<Shared>,
-    worker: Arc<Worker>,
-    conn: Option<Arc<Connection>>,
-}
-
-impl Seat {
-    fn take(shared: &Arc<Shared>, worker: &Arc<Worker>) -> Self {
-        shared.open.fetch_add(1, Ordering::Relaxed);
-        worker.announce();
-        Self {
-            shared: Arc::clone(shared),
-            worker: Arc::clone(worker),
-            conn: None,
-        }
-    }
-
-    fn register(&mut self, conn: &Arc<Connection>) {
-        self.worker.add(conn);
-        self.conn = Some(Arc::clone(conn));
-        // `stop` has either seen the connection in the list, or it is seen here.
-        if self.shared.stopping.load(Ordering::Acquire) {
-            conn.drain();
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let Some(conn) = self.conn.take() {
-            self.worker.remove(&conn);
-        }
-        self.worker.leave();
-        self.shared.open.fetch_sub(1, Ordering::Release);
-    }
-}
-
-async fn sit(mut seat: Seat, stream: TcpStream, peer: SocketAddr, index: usize) {
-    let (stream, local) = match prepare(stream) {
-        Ok(prepared) => prepared,
-        // The peer was gone before it was served.
-        Err(error) => return tracing::debug!(%peer, %error, "connection lost"),
-    };
-    let (read, write) = transport::plain(stream);
-    let limits = Arc::clone(&seat.shared.limits);
-    let ends = Ends {
-        peer: canonical(peer),
-        local: canonical(local),
-        listener: index,
-    };
-    let (budget, home) = (Arc::clone(&seat.shared.budget), Arc::clone(&seat.worker));
-    let intake = Arc::clone(&seat.shared.intake);
-    let conn = Connection::new(ends, write, &limits, budget, Some(home));
-    seat.register(&conn);
-    drive(conn, read, intake, Arc::clone(&seat.shared.service), limits).await;
-}
-
-fn prepare(stream: TcpStream) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
-    stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
-    Ok((tokio::net::TcpStream::from_std(stream)?, local))
+    let slot = Slot::take(shared, worker);
+    worker.spawn(arrive(slot, stream, peer, index));
 }
 
 fn warn_full(peer: SocketAddr, max_connections: usize) {
     static GATE: Gate = Gate::new();
     if let Some(others) = GATE.open() {
-        tracing::warn!(%peer, max_connections, others, "refusing a connection: the limit is reached");
-    }
-}
-
-fn warn_shortage(conn: &Connection, unread_bytes: usize, outbox_total_bytes: usize) {
-    static GATE: Gate = Gate::new();
-    if let Some(others) = GATE.open() {
-        let peer = conn.peer();
-        tracing::warn!(%peer, unread_bytes, outbox_total_bytes, others, "closing a connection that has more unread replies than any other: all together they are over the limit");
-    }
-}
-
-fn warn_slow(conn: &Connection, held_bytes: usize, inbound_total_bytes: usize) {
-    static GATE: Gate = Gate::new();
-    if let Some(others) = GATE.open() {
-        let peer = conn.peer();
-        tracing::warn!(%peer, held_bytes, inbound_total_bytes, others, "closing a connection that sends a large frame too slowly while others wait: all together they are at the limit");
+        tracing::warn!(%peer, max_connections, others, "refusing a connection: max_connections are open");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a server calls for the frames it has read.
+//! The interface that a server calls with the frames that it has read.
 
 use std::sync::Arc;
 
@@ -6,31 +6,31 @@ use protocol::frame::Frame;
 
 use crate::Connection;
 
-/// The meaning of requests. One value serves all connections of a server, from all worker threads at once.
+/// Serves requests. One value serves all connections of a server, on all worker threads at the same time.
 pub trait Service: Send + Sync {
-    /// Serves all requests that one read brought, in the order in which they came.
+    /// Serves all requests of one read, in the order in which they arrived.
     ///
-    /// Runs on the connection's worker thread and must not block: everything else on that thread waits. Replies queued for `conn`
-    /// here are written together after this returns. Answers to our own requests (`flag` bit 0) never arrive here.
+    /// Runs on the connection's worker thread and must not block, because all connections of that thread wait. Responses queued for `conn`
+    /// here are written together after this returns. Responses to our own requests (`flag` bit 0) are not passed to this.
     ///
-    /// The service takes frames off the front (usually all: `drain(..)`). It stops early when
-    /// [`Connection::must_yield`] says so; what it leaves in `frames` is offered again, before anything newer, when the peer has read
-    /// enough and the other connections of this thread had their turn. Leaving all frames without that
-    /// makes no progress and closes the connection; a service that serves one before it asks always makes some.
+    /// The service removes frames from the front (usually all: `drain(..)`). It stops early when [`Connection::must_yield`] is true. Frames
+    /// that it leaves are passed again, before newer ones, when the peer has read enough and the other connections of this thread had
+    /// their turn. Leaving all frames while `must_yield` is false closes the connection; a service that serves one frame before it asks
+    /// always makes progress.
     ///
-    /// A request that is answered from another thread is announced by [`Connection::owe`], so that what a connection asks for is
-    /// bounded before the answers are there.
+    /// A request that another thread will answer is announced with [`Connection::owe`], so that the responses of a connection are limited
+    /// before they exist.
     ///
-    /// Frames are slices of the thread's read buffer and keep all of it alive. Whoever keeps a part of a frame for long (a parked
-    /// request) copies that part.
+    /// Frames are slices of the thread's read buffer and keep all of it alive. Copy what is kept for long (a parked request).
     fn serve(&self, conn: &Arc<Connection>, frames: &mut Vec<Frame>);
 
-    /// A connection was accepted. Called on its worker thread before the first `serve`.
+    /// Called on the worker thread when a connection is ready: its peer has sent its first bytes, or the handshake is complete. A stream
+    /// that sends nothing, or whose handshake fails, never gets here.
     fn opened(&self, conn: &Arc<Connection>) {
         let _ = conn;
     }
 
-    /// The connection is gone, for whatever reason; called once, on its worker thread, after the last `serve`.
+    /// Called once on the worker thread when the connection has closed, after the last `serve`.
     fn closed(&self, conn: &Arc<Connection>) {
         let _ = conn;
     }

@@ -1,7 +1,7 @@
-//! Buffers that belong to a thread and are lent to a connection for one read or one write, so that thousands of idle connections hold
-//! none and a busy thread keeps using the same warm memory.
+//! Buffers of a thread, lent to a connection for one read or one write. So thousands of idle connections hold no buffers, and a busy thread
+//! uses the same cached memory again.
 //!
-//! A lent value that is not given back is simply gone; the next one is allocated. Nothing here is ever held across an await.
+//! If a lent value is not returned, the next one is allocated. Values of this module are not held across an await.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,17 +11,17 @@ use protocol::frame::Frame;
 
 use crate::batch::Part;
 
-/// Size of the read buffer of a thread: the most that one read brings.
+/// Size of a thread's read buffer, the maximum size of one read.
 pub(crate) const READ_BYTES: usize = 128 << 10;
-/// With less room than this left, and the rest still in use by frames somebody keeps, the thread takes a new buffer.
+/// The thread allocates a new buffer if less than this is free, and frames still use the rest.
 const READ_MIN_SPARE: usize = 32 << 10;
-/// First size of an output buffer.
+/// Initial size of an output buffer.
 const OUT_BYTES: usize = 16 << 10;
 /// An output buffer that grew beyond this is not kept.
 const OUT_KEEP_BYTES: usize = 256 << 10;
-/// Buffers of one kind kept by a thread.
+/// Maximum number of buffers of one kind that a thread keeps.
 const KEPT: usize = 4;
-/// Longest list kept.
+/// Maximum capacity of a list that is kept.
 const KEEP_ENTRIES: usize = 4_096;
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ thread_local! {
     static SPARE: RefCell<Spare> = RefCell::default();
 }
 
-/// The thread's read buffer, empty, with room for [`READ_MIN_SPARE`] to [`READ_BYTES`] bytes.
+/// The thread's read buffer, empty, with space for [`READ_MIN_SPARE`] to [`READ_BYTES`] bytes.
 pub(crate) fn read_buffer() -> BytesMut {
     let mut buffer = SPARE.with_borrow_mut(|spare| std::mem::take(&mut spare.read));
     buffer.clear();
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_read_buffer_is_reused_when_nobody_keeps_its_bytes() {
+    fn the_read_buffer_is_reused_when_its_bytes_are_dropped() {
         let mut buffer = read_buffer();
         buffer.extend_from_slice(&[7; 1_000]);
         let first = buffer.as_ptr();

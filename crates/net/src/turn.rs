@@ -1,62 +1,62 @@
 //! A connection's turn on its thread: how long it may take, and what is written at its end.
 //!
-//! A thread serves its connections in turn. A turn ends when all that one read brought is served, or when its time is used up: what
-//! is left then waits until the others had theirs ([`Connection::must_yield`]). Cheap requests are served by the hundred in a turn,
-//! expensive ones one at a time, so that what one connection asks for costs the others no more than a few milliseconds at once.
+//! A thread serves its connections in turn. A turn ends when all requests of one read are served, or when its time is used up; the remaining
+//! requests then wait until the other connections had their turns ([`Connection::must_yield`]). A turn serves hundreds of cheap requests, or
+//! one expensive request, so that one connection delays the others by a few milliseconds at most.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Connection;
+use crate::clock::uptime;
 
-/// What all connections with requests left over share between two looks at the others.
+/// Time that all connections with requests left share between two turns of the others.
 const ROUND: Duration = Duration::from_millis(8);
-/// The longest turn.
+/// Maximum length of a turn.
 const LONGEST: Duration = Duration::from_millis(2);
-/// The shortest turn: less would be spent on taking turns.
+/// Minimum length of a turn. In less time, changing turns would cost more than serving.
 const SHORTEST: Duration = Duration::from_micros(100);
-/// Connections remembered for one flush at the end of a turn; more are flushed at once.
+/// Maximum number of connections that are flushed at the end of a turn; further ones are flushed immediately.
 const LATER_MAX: usize = 1_024;
-/// Up to so many other connections are written before the one that is served. A message that was just stored goes to those who
-/// wait for it before its sender is told: they ask for the next one while this thread is still awake. More would keep the sender
-/// waiting.
+/// Up to this many other connections are flushed before the one that is served. So a stored message is sent to waiting consumers before its
+/// producer gets the response, and their next pulls arrive while this thread is still awake. More would delay the producer.
 const LATER_FIRST_MAX: usize = 4;
-/// Stands for a batch of frames that belongs to no connection's turn, see [`together`].
-const NOBODY: u64 = u64::MAX;
+/// Id of a turn without a connection, see [`together`].
+const NO_CONNECTION: u64 = u64::MAX;
 
 thread_local! {
-    /// The connection whose frames this thread is serving, 0 for none.
+    /// Id of the connection that this thread is serving, 0 for none.
     static SERVING: Cell<u64> = const { Cell::new(0) };
-    /// When the turn ends; `None` while it has no end.
-    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When the turn ends, in `uptime`; `None` while it has no end.
+    static END: Cell<Option<Duration>> = const { Cell::new(None) };
     /// Connections to flush when the turn is over.
     static LATER: RefCell<Vec<Arc<Connection>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether this thread is serving the connection of this id.
+/// Whether this thread is serving the connection with this id.
 pub(crate) fn is_serving(id: u64) -> bool {
     SERVING.get() == id
 }
 
-/// The time of the running turn is used up.
+/// Whether the time of the running turn is used up.
 pub(crate) fn is_over() -> bool {
-    END.get().is_some_and(|end| Instant::now() >= end)
+    END.get().is_some_and(|end| uptime() >= end)
 }
 
-/// How long a turn may take while `waiting` connections have requests left over.
+/// Returns how long a turn may take while `waiting` connections have requests left.
 pub(crate) fn length(waiting: usize) -> Duration {
     let share = ROUND / u32::try_from(waiting).unwrap_or(u32::MAX).max(1);
     share.clamp(SHORTEST, LONGEST)
 }
 
-/// Ends a turn even if the service panics: others must not wait for bytes that it queued for them.
+/// Ends the turn when it is dropped, even if the service panics, so that bytes it queued for other connections are sent.
 struct Turn;
 
 impl Turn {
-    fn begin(id: u64, length: Option<Duration>) -> Self {
+    fn begin(id: u64, end: Option<Duration>) -> Self {
         SERVING.set(id);
-        END.set(length.map(|length| Instant::now() + length));
+        END.set(end);
         Self
     }
 }
@@ -71,10 +71,10 @@ impl Drop for Turn {
     }
 }
 
-/// Runs a service call for `connection`; then writes what it queued, there and elsewhere. Without a `length` the turn has no end.
-/// False: the connection has failed.
-pub(crate) fn serving(connection: &Connection, length: Option<Duration>, call: impl FnOnce()) -> bool {
-    let turn = Turn::begin(connection.id(), length);
+/// Runs a service call for `connection`, then flushes the connection and the others that the call queued bytes for. The turn is over at
+/// `end` (in [`uptime`]), or has no end. Returns false if the connection has failed.
+pub(crate) fn serving(connection: &Connection, end: Option<Duration>, call: impl FnOnce()) -> bool {
+    let turn = Turn::begin(connection.id(), end);
     call();
     drop(turn);
     if LATER.with_borrow(Vec::len) <= LATER_FIRST_MAX {
@@ -86,26 +86,26 @@ pub(crate) fn serving(connection: &Connection, length: Option<Duration>, call: i
     alive
 }
 
-/// Has all that `call` sends by [`Connection::send_later`] written when it is done: many frames for one connection then cost one
-/// write. For threads that answer many requests at once and are serving none.
+/// Runs `call`, then writes what it sent with [`Connection::send_later`], so that many frames for one connection cost one write. For threads
+/// outside of `serve` that answer many requests at once.
 pub fn together(call: impl FnOnce()) {
     if SERVING.get() != 0 {
         return call();
     }
-    let turn = Turn::begin(NOBODY, None);
+    let turn = Turn::begin(NO_CONNECTION, None);
     call();
     drop(turn);
     flush_others();
 }
 
-/// Has the connection flushed at the end of the turn; false if no turn is running here, or too many wait for its end.
+/// Schedules a flush of the connection for the end of the turn. Returns false if no turn is running on this thread, or too many are scheduled.
 pub(crate) fn flush_later(connection: &Arc<Connection>) -> bool {
     LATER.with_borrow_mut(|later| {
-        let room = SERVING.get() != 0 && later.len() < LATER_MAX;
-        if room && !later.iter().rev().take(8).any(|other| other.id() == connection.id()) {
+        let is_scheduled = SERVING.get() != 0 && later.len() < LATER_MAX;
+        if is_scheduled && !later.iter().rev().take(8).any(|other| other.id() == connection.id()) {
             later.push(Arc::clone(connection));
         }
-        room
+        is_scheduled
     })
 }
 
@@ -114,11 +114,11 @@ fn flush_others() {
     for other in &others {
         other.flush();
     }
-    give_back(others);
+    keep_list(others);
 }
 
 /// Keeps the list's memory for the next turn.
-fn give_back(mut list: Vec<Arc<Connection>>) {
+fn keep_list(mut list: Vec<Arc<Connection>>) {
     list.clear();
     if list.capacity() > 0 {
         LATER.with_borrow_mut(|later| {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_get_shorter_the_more_connections_wait_for_theirs() {
+    fn turns_get_shorter_with_more_waiting_connections() {
         assert_eq!(length(0), LONGEST);
         assert_eq!(length(4), LONGEST);
         assert_eq!(length(16), Duration::from_micros(500));

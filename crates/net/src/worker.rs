@@ -1,4 +1,4 @@
-//! A worker: one thread with one runtime, its connections, and the coarse scan over them.
+//! A worker: one thread with one runtime, its connections, and the coarse scan that finds idle connections and time-outs.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,28 +11,29 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 
-use crate::quiet::{Gate, uptime_ms};
+use crate::clock::{millis, uptime_ms};
+use crate::gate::Gate;
 use crate::{Connection, Limits};
 
-/// Tasks run between two looks at the sockets, so that a few busy connections cannot hide the others for long.
+/// Tasks run between two polls of the sockets, so that a few busy connections do not delay the others for long.
 const TASKS_PER_POLL: u32 = 16;
-/// How often connections are checked for silence, and for frames that take too long, at least.
+/// Maximum time between two checks for idle connections and late frames.
 const IDLE_SCAN: Duration = Duration::from_secs(30);
-/// No scan is followed by another one before this.
+/// Minimum time between two scans.
 const SHORTEST_SCAN: Duration = Duration::from_millis(10);
-/// How often our own requests are checked for time-outs, while there are any.
+/// How often our own requests are checked for time-outs while some are in flight.
 const ANSWER_SCAN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Worker {
     handle: Handle,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     open: AtomicUsize,
-    /// Connections with requests left over for their next turn.
+    /// Number of connections with requests left for their next turn.
     waiting: AtomicUsize,
-    /// Some connection waits for an answer: scan often.
+    /// Some connection has requests of ours in flight: scan often.
     expecting: AtomicBool,
     /// Wakes a scan that sleeps for long.
-    hurry: Notify,
+    wake_scan: Notify,
 }
 
 impl Worker {
@@ -44,7 +45,7 @@ impl Worker {
             open: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             expecting: AtomicBool::new(false),
-            hurry: Notify::new(),
+            wake_scan: Notify::new(),
         };
         Ok((Arc::new(worker), runtime))
     }
@@ -53,22 +54,22 @@ impl Worker {
         self.handle.spawn(task).abort_handle()
     }
 
-    /// Connections here, also those still on their way.
+    /// Number of connections and accepted streams of this worker.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// A connection is on its way here.
+    /// Counts a stream that was accepted for this worker.
     pub(crate) fn announce(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection that was announced is gone.
+    /// Ends what [`Self::announce`] counted.
     pub(crate) fn leave(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A connection has requests left over for its next turn, or has them no more.
+    /// Notes that a connection has requests left for its next turn, or no longer has.
     pub(crate) fn wait_for_turn(&self, waits: bool) {
         if waits {
             self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +78,7 @@ impl Worker {
         }
     }
 
-    /// Connections with requests left over.
+    /// Number of connections with requests left for their next turn.
     pub(crate) fn waiting_for_turn(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -88,7 +89,7 @@ impl Worker {
         let first = connections.len() == 1;
         drop(connections);
         if first {
-            self.hurry.notify_one();
+            self.wake_scan.notify_one();
         }
     }
 
@@ -100,19 +101,19 @@ impl Worker {
         self.connections.lock().get(&id).cloned()
     }
 
-    /// All connections, for calls that must not hold the lock.
+    /// All connections, for callers that must not hold the lock.
     pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
         self.connections.lock().values().cloned().collect()
     }
 
-    /// A request of ours was sent on one of the connections.
+    /// Notes that a request of ours was sent on one of the connections.
     pub(crate) fn expect_answers(&self) {
         if !self.expecting.swap(true, Ordering::AcqRel) {
-            self.hurry.notify_one();
+            self.wake_scan.notify_one();
         }
     }
 
-    /// Looks for silence and time-outs for ever. Sleeps without a timer while there are no connections.
+    /// Scans without end. Sleeps without a timer while there are no connections.
     pub(crate) async fn scan(self: Arc<Self>, limits: Arc<Limits>) {
         let idle_scan = [limits.idle_timeout, limits.frame_timeout]
             .into_iter()
@@ -121,7 +122,7 @@ impl Worker {
             .max(SHORTEST_SCAN);
         loop {
             if self.connections.lock().is_empty() {
-                self.hurry.notified().await;
+                self.wake_scan.notified().await;
                 continue;
             }
             let pause = if self.expecting.load(Ordering::Acquire) {
@@ -131,7 +132,7 @@ impl Worker {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.hurry.notified() => continue,
+                () = self.wake_scan.notified() => continue,
             }
             self.scan_once(&limits);
         }
@@ -139,16 +140,15 @@ impl Worker {
 
     fn scan_once(&self, limits: &Limits) {
         let now_ms = uptime_ms();
-        let [idle_ms, frame_ms] =
-            [limits.idle_timeout, limits.frame_timeout].map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        // Before the look, so that a request sent meanwhile asks for a scan of its own.
+        let [idle_ms, frame_ms] = [limits.idle_timeout, limits.frame_timeout].map(millis);
+        // Before the scan, so that a request sent meanwhile causes another one.
         self.expecting.store(false, Ordering::Release);
         let mut expecting = false;
         for conn in self.connections() {
             conn.requests().sweep(now_ms);
             expecting |= conn.requests().len() > 0;
             if idle_ms > 0 && now_ms.saturating_sub(conn.last_read_ms()) > idle_ms {
-                tracing::info!(peer = %conn.peer(), idle_ms, "closing a silent connection");
+                tracing::info!(peer = %conn.peer(), idle_ms, "closing an idle connection");
                 conn.close();
             } else if let Some(age_ms) = conn.partial().age_ms(now_ms).filter(|age_ms| frame_ms > 0 && *age_ms > frame_ms) {
                 warn_late(&conn, age_ms);
@@ -164,6 +164,6 @@ impl Worker {
 fn warn_late(conn: &Connection, age_ms: u64) {
     static GATE: Gate = Gate::new();
     if let Some(others) = GATE.open() {
-        tracing::warn!(peer = %conn.peer(), age_ms, others, "closing a connection whose frame is not complete in time");
+        tracing::warn!(peer = %conn.peer(), age_ms, others, "closing a connection whose frame was not complete in time");
     }
 }

@@ -1,7 +1,9 @@
-//! Jobs that connections take turns at, over real connections.
+//! Thread pools for jobs, with real connections.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
+
+const SECURED: bool = false;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -87,7 +89,7 @@ fn connections_take_turns_and_each_keeps_its_order() {
 }
 
 #[test]
-fn what_waits_is_bounded_for_each_connection_and_for_all() {
+fn waiting_jobs_are_limited_for_each_connection_and_for_all() {
     with_connections(|one, other| {
         let pool = pool(1, 1);
         let release = occupy(&pool, other);
@@ -108,7 +110,7 @@ fn what_waits_is_bounded_for_each_connection_and_for_all() {
 }
 
 #[test]
-fn jobs_of_a_closed_connection_are_dropped_and_a_panic_ends_none_but_its_own() {
+fn jobs_of_a_closed_connection_are_dropped_and_a_panic_affects_only_its_own_job() {
     with_connections(|one, other| {
         let pool = pool(1, 1);
         let release = occupy(&pool, other);
@@ -129,7 +131,7 @@ fn jobs_of_a_closed_connection_are_dropped_and_a_panic_ends_none_but_its_own() {
 }
 
 #[test]
-fn what_is_forgotten_is_dropped_at_once() {
+fn forgotten_jobs_are_dropped_immediately() {
     with_connections(|one, other| {
         let pool = pool(1, 1);
         let release = occupy(&pool, other);
@@ -142,7 +144,7 @@ fn what_is_forgotten_is_dropped_at_once() {
 }
 
 #[test]
-fn one_connection_has_a_share_of_the_threads() {
+fn one_connection_uses_its_share_of_the_threads() {
     with_connections(|one, other| {
         let pool = pool(3, 2);
         let releases = [occupy(&pool, one), occupy(&pool, one)];
@@ -156,7 +158,7 @@ fn one_connection_has_a_share_of_the_threads() {
 }
 
 #[test]
-fn jobs_of_nobody_are_done_and_one_too_many_is_refused() {
+fn jobs_without_a_connection_are_done_and_limited() {
     let pool = Pool::new(Options {
         name: "jobs",
         threads: 1,
@@ -190,7 +192,7 @@ fn jobs_of_nobody_are_done_and_one_too_many_is_refused() {
 }
 
 #[test]
-fn a_job_that_panics_keeps_neither_its_thread_nor_its_place() {
+fn a_job_that_panics_frees_its_thread_and_its_entry() {
     let pool = pool(1, 1);
     for _ in 0..20 {
         let (begun, done) = channel::<()>();
@@ -208,7 +210,7 @@ fn a_job_that_panics_keeps_neither_its_thread_nor_its_place() {
 }
 
 #[test]
-fn a_pool_that_is_dropped_ends_its_threads_and_drops_what_waits() {
+fn a_dropped_pool_ends_its_threads_and_drops_waiting_jobs() {
     with_connections(|one, _| {
         let pool = pool(1, 1);
         let release = occupy(&pool, one);
@@ -222,14 +224,14 @@ fn a_pool_that_is_dropped_ends_its_threads_and_drops_what_waits() {
 }
 
 #[test]
-fn jobs_of_one_who_does_not_read_wait_until_it_does() {
+fn jobs_of_a_connection_that_does_not_read_wait_until_it_reads() {
     let limits = Limits {
         outbox_pause_bytes: 1 << 20,
         ..Limits::default()
     };
     let fixture = start(limits, 1);
-    let (mut deaf, mut polite) = (fixture.dial(), fixture.dial());
-    let (one, other) = (fixture.lend(&mut deaf), fixture.lend(&mut polite));
+    let (mut unreading, mut other_client) = (fixture.dial(), fixture.dial());
+    let (one, other) = (fixture.hand_over(&mut unreading), fixture.hand_over(&mut other_client));
     let pool = pool(2, 1);
     let (done, said) = channel();
     let body = vec![0; 4 << 20];
@@ -245,17 +247,17 @@ fn jobs_of_one_who_does_not_read_wait_until_it_does() {
     assert_eq!(order(&said, 1), ["b1"]);
     assert_eq!(said.try_recv(), Err(TryRecvError::Empty));
     assert!(one.peer_lags());
-    let reading = std::thread::spawn(move || while deaf.next().is_some() {});
+    let reading = std::thread::spawn(move || while unreading.next().is_some() {});
     assert_eq!(order(&said, 2), ["a1", "a2"]);
     one.close();
     reading.join().unwrap();
 }
 
 #[test]
-fn jobs_of_one_who_never_reads_are_dropped_when_its_connection_closes() {
+fn jobs_of_a_connection_that_never_reads_are_dropped_when_it_closes() {
     let fixture = start(Limits::default(), 1);
-    let (mut deaf, mut other) = (fixture.dial(), fixture.dial());
-    let conn = fixture.lend(&mut deaf);
+    let (mut unreading, mut other) = (fixture.dial(), fixture.dial());
+    let conn = fixture.hand_over(&mut unreading);
     // After this the turn that lent it is over.
     other.stream.write_all(&request(ECHO, 1, b"")).unwrap();
     other.frame();

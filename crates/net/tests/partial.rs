@@ -1,10 +1,12 @@
-//! Frames that are not complete: what they hold of a server's memory, and for how long.
+//! Incomplete frames: their memory and their time-outs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
+const SECURED: bool = false;
+
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
@@ -17,12 +19,12 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 /// A client that sends most of a frame, as fast as it is read, and then nothing.
-struct Halting {
-    stream: TcpStream,
+struct Stalled {
+    stream: Stream,
     sending: JoinHandle<()>,
 }
 
-impl Halting {
+impl Stalled {
     fn begin(fixture: &Fixture, frame: Vec<u8>) -> Self {
         let stream = fixture.dial().stream;
         let mut writing = stream.try_clone().unwrap();
@@ -40,7 +42,7 @@ impl Halting {
 }
 
 #[test]
-fn memory_is_taken_as_bytes_arrive_and_given_back_when_a_frame_is_complete_or_its_connection_closes() {
+fn a_frame_takes_memory_as_its_bytes_arrive_and_frees_it_when_it_is_complete_or_its_connection_closes() {
     let fixture = start(Limits::default(), 1);
     let mut client = fixture.dial();
     let frame = request(ECHO, 1, &vec![0; 8 * MIB]);
@@ -66,7 +68,7 @@ fn memory_is_taken_as_bytes_arrive_and_given_back_when_a_frame_is_complete_or_it
 }
 
 #[test]
-fn frames_that_arrive_whole_or_nearly_are_not_counted() {
+fn whole_frames_and_small_beginnings_are_not_counted() {
     let fixture = start(Limits::default(), 1);
     let mut client = fixture.dial();
     let frame = request(ECHO, 1, &vec![0; 4_000]);
@@ -86,7 +88,7 @@ fn frames_that_arrive_whole_or_nearly_are_not_counted() {
 }
 
 #[test]
-fn parts_of_frames_are_bounded_over_all_connections_and_others_are_served() {
+fn incomplete_frames_are_limited_over_all_connections_and_others_are_served() {
     const BOUND: usize = 8 * MIB;
     let limits = Limits {
         max_frame_bytes: MIB,
@@ -94,20 +96,20 @@ fn parts_of_frames_are_bounded_over_all_connections_and_others_are_served() {
         ..Limits::default()
     };
     let fixture = start(limits, 2);
-    let mut polite = fixture.dial();
+    let mut other_client = fixture.dial();
     let mut small = |count| {
         for opaque in 0..count {
-            polite.stream.write_all(&request(ECHO, opaque, &[7; 2_000])).unwrap();
-            assert_eq!(polite.frame().opaque, opaque);
+            other_client.stream.write_all(&request(ECHO, opaque, &[7; 2_000])).unwrap();
+            assert_eq!(other_client.frame().opaque, opaque);
             let held = fixture.server.inbound_bytes();
             assert!(held <= BOUND, "{held} bytes are held");
         }
     };
     let frame = request(ECHO, 0, &vec![0; MIB - KIB]);
-    let halting: Vec<Halting> = (0..40).map(|_| Halting::begin(&fixture, frame.clone())).collect();
+    let stalled: Vec<Stalled> = (0..40).map(|_| Stalled::begin(&fixture, frame.clone())).collect();
     wait_for("the bound", || fixture.server.inbound_bytes() > BOUND / 2);
     small(200);
-    // 10 Mbit/s, which is honest, and as large as a frame may be.
+    // 10 Mbit/s, which is valid, and as large as a frame may be.
     let mut slow = fixture.dial();
     let slow = spawn({
         let frame = frame.clone();
@@ -132,13 +134,13 @@ fn parts_of_frames_are_bounded_over_all_connections_and_others_are_served() {
         "some that sent nothing more had to go"
     );
     small(200);
-    halting.into_iter().for_each(Halting::end);
+    stalled.into_iter().for_each(Stalled::end);
     drop(large);
     wait_for("nothing", || fixture.server.inbound_bytes() == 0);
 }
 
 #[test]
-fn more_frames_at_once_than_there_is_room_for_are_all_served_in_turn() {
+fn frames_that_exceed_the_memory_together_are_all_served_in_turn() {
     const FRAME: usize = 256 * KIB;
     let limits = Limits {
         max_frame_bytes: FRAME,
@@ -166,7 +168,7 @@ fn more_frames_at_once_than_there_is_room_for_are_all_served_in_turn() {
 }
 
 #[test]
-fn a_frame_that_is_not_complete_in_time_costs_its_connection() {
+fn a_connection_is_closed_if_its_frame_is_not_complete_in_time() {
     const TIMEOUT: Duration = Duration::from_millis(400);
     let limits = Limits {
         frame_timeout: TIMEOUT,
@@ -209,7 +211,7 @@ fn a_frame_that_is_not_complete_in_time_costs_its_connection() {
 }
 
 #[test]
-fn a_frame_has_all_the_time_while_its_connection_is_not_read() {
+fn the_time_out_of_a_frame_stops_while_its_connection_is_not_read() {
     const TIMEOUT: Duration = Duration::from_millis(200);
     let limits = Limits {
         frame_timeout: TIMEOUT,
@@ -218,7 +220,7 @@ fn a_frame_has_all_the_time_while_its_connection_is_not_read() {
     };
     let fixture = start(limits, 1);
     let mut client = fixture.dial();
-    let conn = fixture.lend(&mut client);
+    let conn = fixture.hand_over(&mut client);
     let frame = request(ECHO, 5, &[0; 100]);
     client
         .stream

@@ -264,7 +264,13 @@ impl Frame {
 
     /// Appends the whole frame to `out`.
     pub fn encode(&self, out: &mut BytesMut) {
-        write::frame(self, out);
+        self.encode_head(out);
+        out.extend_from_slice(&self.body);
+    }
+
+    /// Appends lengths and header to `out`; the body, which has to follow, is not appended.
+    pub fn encode_head(&self, out: &mut BytesMut) {
+        write::frame_head(self, out);
     }
 
     /// Maximum number of bytes of the encoded header: escaping makes text up to six times as long. A frame that was read may

@@ -103,6 +103,7 @@ impl NameServer {
             listen: vec![at],
             workers: 1,
             limits,
+            acceptor: None,
         };
         let server = Server::start(options, Arc::clone(&told) as Arc<dyn Service>).unwrap();
         Self { told, server }

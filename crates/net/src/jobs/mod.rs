@@ -1,71 +1,70 @@
-//! Threads beside those that serve connections: for what takes long, or waits for the disk, so that nobody else on the connection's
-//! thread waits for it.
+//! Thread pools for jobs that take long or wait for the disk, so that other connections of the network thread do not wait.
 //!
-//! A [`Pool`] is a few threads and one line of jobs before them. The line is bounded, in all and for each connection, and connections
-//! take turns in it (`line.rs`). Threads start with the first job and end after a minute without one.
+//! A [`Pool`] has a few threads and one queue of jobs. The queue is limited, in all and for each connection, and connections take turns
+//! (`queue.rs`). Threads start with the first job and end after a minute without one.
 //!
 //! Invariants:
-//! - Jobs of one connection begin in the order in which they came. Where one of them is done at a time, they are done in that order.
+//! - Jobs of one connection begin in the order in which they were added. With one thread for each connection, they also end in that order.
 //! - Jobs of a connection that closes are dropped before they begin.
-//! - With [`Options::holds_back`], no job begins while its connection does not read its answers; one that was held begins when it
-//!   does, by event.
-//! - A thread is there while a job waits, so a job that was held finds one.
-//! - A job is called, and dropped, without a lock: it may have others done.
+//! - With [`Options::holds_back`], no job begins while its connection does not read its responses. When it reads again, an event starts the
+//!   held jobs.
+//! - At least one thread exists while a job waits, also a held one.
+//! - Jobs are called and dropped without a lock, so a job may add others.
 
-mod line;
+mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::Connection;
 use crate::sync::{Arc, Condvar, Mutex, Weak, thread};
-use line::{Begin, Line, Taken};
-pub use line::{Bound, Bounds, Full};
+use queue::{Begin, JobQueue, Taken};
+pub use queue::{Bound, Bounds, Full};
 
 /// How long a thread waits for a job before it ends.
 const IDLE: Duration = Duration::from_secs(60);
-/// Owner of jobs that are for no connection; no connection has this id.
-const NOBODY: u64 = 0;
+/// Owner of jobs without a connection; no connection has this id.
+const NO_CONNECTION: u64 = 0;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// How a pool is made.
+/// Options of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// What its threads are called; Linux shows 15 bytes.
+    /// Name of its threads; Linux shows 15 bytes.
     pub name: &'static str,
-    /// Threads at most.
+    /// Maximum number of threads.
     pub threads: usize,
-    /// Jobs of one connection that are done at once.
+    /// Maximum number of running jobs of one connection.
     pub threads_of_one: usize,
-    /// Whether jobs of a connection are held back while it does not read its answers ([`Connection::peer_lags`]).
+    /// Whether jobs of a connection are held while it does not read its responses ([`Connection::peer_lags`]).
     pub holds_back: bool,
-    /// What may wait.
+    /// Limits of the queue.
     pub bounds: Bounds,
 }
 
-/// Why a job was not taken. It was dropped.
+/// Why a job was refused. It was dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum Busy {
-    /// Too much waits already.
+    /// The queue is full.
     #[error("no {name} thread for this request: {full}")]
     Full {
         /// Name of the pool's threads.
         name: &'static str,
-        /// The bound.
+        /// The limit that is reached.
         full: Full,
     },
-    /// The system gives no thread.
+    /// No thread could be started.
     #[error("no {name} thread for this request: {error}")]
     NoThread {
         /// Name of the pool's threads.
         name: &'static str,
-        /// Why.
+        /// The error of the system.
         error: std::io::Error,
     },
 }
 
-/// A few threads and a line of jobs. Dropping it ends the threads after the jobs that they are doing, and drops the others.
+/// Threads and a queue of jobs. Dropping it drops the waiting jobs and ends the threads after their running jobs.
 pub struct Pool {
     shared: Arc<Shared>,
 }
@@ -78,18 +77,18 @@ struct Shared {
 }
 
 struct State {
-    line: Line<Option<Arc<Connection>>, Job>,
+    queue: JobQueue<Option<Arc<Connection>>, Job>,
     threads: usize,
     idle: usize,
     ended: bool,
 }
 
 impl Pool {
-    /// Without threads yet.
+    /// Creates a pool. Threads start with the first job.
     #[must_use]
     pub fn new(options: Options) -> Self {
         let state = State {
-            line: Line::new(options.bounds, options.threads_of_one),
+            queue: JobQueue::new(options.bounds, options.threads_of_one),
             threads: 0,
             idle: 0,
             ended: false,
@@ -103,25 +102,25 @@ impl Pool {
         }
     }
 
-    /// Has a job done for a connection; it keeps `bytes` of its request until then. A connection that is closed needs nothing done.
+    /// Adds a job for a connection that keeps `bytes` of its request in memory. Drops the job if the connection is closed.
     ///
     /// # Errors
-    /// [`Busy`] if the line is full, or no thread can be had.
+    /// [`Busy`] if the queue is full, or no thread can be started.
     pub fn run(&self, conn: &Arc<Connection>, bytes: usize, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         self.shared.run(Some(conn), bytes, Box::new(job))
     }
 
-    /// Has a job done that is for no connection.
+    /// Adds a job without a connection.
     ///
     /// # Errors
-    /// [`Busy`] if the line is full, or no thread can be had.
+    /// [`Busy`] if the queue is full, or no thread can be started.
     pub fn run_own(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         self.shared.run(None, 0, Box::new(job))
     }
 
-    /// Drops the jobs of a connection that have not begun. To be called when it has closed.
+    /// Drops the waiting jobs of a connection. Call it when the connection has closed.
     pub fn forget(&self, conn: &Connection) {
-        let jobs = self.shared.state.lock().line.forget(conn.id());
+        let jobs = self.shared.state.lock().queue.forget(conn.id());
         drop(jobs);
     }
 }
@@ -142,19 +141,19 @@ impl std::fmt::Debug for Pool {
 impl Shared {
     fn run(self: &Arc<Self>, conn: Option<&Arc<Connection>>, bytes: usize, job: Job) -> Result<(), Busy> {
         let name = self.options.name;
-        let id = conn.map_or(NOBODY, |conn| conn.id());
-        // Dropped before the job, where that is not taken.
+        let id = conn.map_or(NO_CONNECTION, |conn| conn.id());
+        // Declared before the job is used, so that a refused job is dropped after the lock is released.
         let mut state = self.state.lock();
-        // Under the lock: a connection that closes later than this is forgotten later, too.
+        // Under the lock: if the connection closes after this, `forget` is called after this too.
         if conn.is_some_and(|conn| conn.is_closed()) {
             return Ok(());
         }
-        state.line.admit(id, bytes).map_err(|full| Busy::Full { name, full })?;
-        state.line.push(id, || conn.cloned(), bytes, job);
+        state.queue.admit(id, bytes).map_err(|full| Busy::Full { name, full })?;
+        state.queue.push(id, || conn.cloned(), bytes, job);
         match self.call_thread(&mut state) {
             Err(error) if state.threads == 0 => {
-                // Nothing else waits: there was no thread.
-                let jobs = state.line.forget(id);
+                // No other job waits, because there was no thread.
+                let jobs = state.queue.forget(id);
                 drop(state);
                 drop(jobs);
                 Err(Busy::NoThread { name, error })
@@ -163,10 +162,10 @@ impl Shared {
         }
     }
 
-    /// Has a thread look at the line: one that is idle, or a new one where those may not be enough.
+    /// Wakes an idle thread, or starts a new one if the idle threads may not be enough.
     fn call_thread(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
         self.called.notify_one();
-        if state.idle >= state.line.len() || state.threads >= self.options.threads {
+        if state.idle >= state.queue.len() || state.threads >= self.options.threads {
             return Ok(());
         }
         let shared = self.clone();
@@ -179,15 +178,15 @@ impl Shared {
     fn work(self: &Arc<Self>) {
         let mut state = self.state.lock();
         while !state.ended {
-            match state.line.take(|id, conn| self.begin(id, conn.as_ref())) {
+            match state.queue.take(|id, conn| self.begin(id, conn.as_ref())) {
                 Taken::Job(id, job) => {
-                    if state.line.has_turn() && state.idle > 0 {
+                    if state.queue.has_turn() && state.idle > 0 {
                         self.called.notify_one();
                     }
                     drop(state);
                     self.call(job);
                     state = self.state.lock();
-                    state.line.done(id);
+                    state.queue.done(id);
                 }
                 Taken::Unwanted(jobs) => {
                     drop(state);
@@ -198,7 +197,7 @@ impl Shared {
                     state.idle += 1;
                     let timed_out = self.called.wait_for(&mut state, IDLE).timed_out();
                     state.idle -= 1;
-                    let is_needed = state.line.has_turn() || (state.threads == 1 && state.line.len() > 0);
+                    let is_needed = state.queue.has_turn() || (state.threads == 1 && state.queue.len() > 0);
                     if timed_out && !is_needed {
                         state.threads -= 1;
                         return;
@@ -212,7 +211,7 @@ impl Shared {
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
             tracing::error!(
                 thread = self.options.name,
-                "a request was given up: this is a bug, the panic is printed above"
+                "a job panicked and its request gets no response: this is a bug, the panic is printed above"
             );
         }
     }
@@ -231,13 +230,13 @@ impl Shared {
         if is_held { Begin::Held } else { Begin::Now }
     }
 
-    /// A connection reads again, or has closed.
+    /// Called when a connection reads again or has closed.
     fn release(pool: &Weak<Self>, id: u64) {
         let Some(shared) = pool.upgrade() else { return };
         let mut state = shared.state.lock();
-        state.line.release(id);
-        if state.line.has_turn() {
-            // A thread that cannot be had is no loss: there is one.
+        state.queue.release(id);
+        if state.queue.has_turn() {
+            // If no thread can be started, the existing one does the job.
             let _ = shared.call_thread(&mut state);
         }
     }

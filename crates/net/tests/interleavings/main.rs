@@ -1,5 +1,5 @@
 //! Parts of this crate under a scheduler that explores interleavings: their sources, compiled over its primitives and a socket that
-//! takes a few bytes at a time. A task or a thread that sleeps for ever shows as a deadlock.
+//! takes a few bytes at a time. A task or thread that is never woken is reported as a deadlock.
 #![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../../src/batch.rs"]
@@ -148,38 +148,90 @@ mod transport {
     use std::io;
     use std::task::{Context, Poll, Waker};
 
-    /// A socket and its peer.
+    /// What a session takes at once.
+    const SEALED: usize = 5;
+
+    /// A socket and its peer, perhaps with a session.
     #[derive(Default)]
     pub(crate) struct Pipe {
         room: usize,
+        /// With a session: what it has taken and the socket has not.
+        unsent: Option<Vec<u8>>,
         pub(crate) taken: Vec<u8>,
+        /// What was unsent when the stream was ended.
+        pub(crate) cut: usize,
         waker: Option<Waker>,
     }
 
+    impl Pipe {
+        pub(crate) fn secured() -> Self {
+            Self {
+                unsent: Some(Vec::new()),
+                ..Self::default()
+            }
+        }
+
+        fn send(&mut self) -> io::Result<()> {
+            let Some(unsent) = &mut self.unsent else { return Ok(()) };
+            let sent = unsent.len().min(self.room);
+            self.room -= sent;
+            self.taken.extend(unsent.drain(..sent));
+            if unsent.is_empty() {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        }
+    }
+
+    #[derive(Clone)]
     pub(crate) struct WriteSide(pub(crate) Arc<Mutex<Pipe>>);
 
     impl WriteSide {
         pub(crate) fn write(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
             let mut pipe = self.0.lock();
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(pipe.room).collect();
+            pipe.send()?;
+            let most = if pipe.unsent.is_some() { SEALED } else { pipe.room };
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(most).collect();
             if bytes.is_empty() {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            pipe.room -= bytes.len();
-            pipe.taken.extend_from_slice(&bytes);
+            if let Some(unsent) = &mut pipe.unsent {
+                unsent.extend_from_slice(&bytes);
+                // What is left is for `flush`.
+                let _ = pipe.send();
+            } else {
+                pipe.room -= bytes.len();
+                pipe.taken.extend_from_slice(&bytes);
+            }
             Ok(bytes.len())
+        }
+
+        pub(crate) fn flush(&self) -> io::Result<()> {
+            self.0.lock().send()
+        }
+
+        pub(crate) fn unsent_bytes(&self) -> usize {
+            self.0.lock().unsent.as_ref().map_or(0, Vec::len)
         }
 
         pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             let mut pipe = self.0.lock();
-            if pipe.room > 0 {
+            let is_ready = match pipe.unsent {
+                Some(_) => pipe.send().is_ok(),
+                None => pipe.room > 0,
+            };
+            if is_ready {
                 return Poll::Ready(Ok(()));
             }
             pipe.waker = Some(cx.waker().clone());
             Poll::Pending
         }
 
-        pub(crate) fn end(&self) {}
+        pub(crate) fn end(&self) {
+            let mut pipe = self.0.lock();
+            pipe.cut = pipe.unsent.as_ref().map_or(0, Vec::len);
+        }
 
         pub(crate) fn shutdown(&self) {}
     }

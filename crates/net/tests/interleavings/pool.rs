@@ -1,4 +1,4 @@
-//! A pool of threads for jobs: each job is done or dropped, also where its connection begins to read, or closes, at any moment.
+//! Thread pools: each job is done or dropped, whenever its connection starts to read or closes.
 
 use shuttle::sync::mpsc::{self, Receiver, Sender};
 use shuttle::thread;
@@ -100,7 +100,7 @@ fn jobs_of_a_connection_that_closes_are_done_or_dropped() {
 }
 
 #[test]
-fn a_pool_that_ends_drops_what_waits() {
+fn a_pool_that_ends_drops_waiting_jobs() {
     explore(|threads| {
         let (pool, deaf, polite) = (pool(threads), connection(1), connection(2));
         let (done, said) = mpsc::channel();

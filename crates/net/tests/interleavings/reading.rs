@@ -44,7 +44,7 @@ fn explore(run: impl Fn() + Clone + Send + Sync + 'static) {
 }
 
 #[test]
-fn a_step_takes_an_eighth_of_what_is_free_and_little_is_found_when_much_is_not() {
+fn a_step_takes_an_eighth_of_the_free_memory_and_small_steps_succeed_longer() {
     alone(|| {
         let intake = intake(64 * MIB, 16 * MIB);
         let mut one = share(&intake);
@@ -63,7 +63,7 @@ fn a_step_takes_an_eighth_of_what_is_free_and_little_is_found_when_much_is_not()
 }
 
 #[test]
-fn however_many_begin_a_frame_the_bound_is_not_reached_and_one_has_the_reserve() {
+fn many_frames_do_not_reach_the_limit_and_one_has_the_reserve() {
     alone(|| {
         let intake = intake(64 * MIB, 16 * MIB);
         let mut shares: Vec<Share> = (1..1_000).map(|_| share(&intake)).collect();
@@ -120,7 +120,7 @@ impl Reader {
 }
 
 #[test]
-fn the_frame_that_came_last_is_the_first_of_those_that_wait() {
+fn the_newest_waiting_frame_comes_first() {
     alone(|| {
         let intake = intake(0, FRAME);
         let [mut first, mut old, mut young] = [(); 3].map(|()| Reader::new(&intake, FRAME));
@@ -146,7 +146,7 @@ fn the_frame_that_came_last_is_the_first_of_those_that_wait() {
 }
 
 #[test]
-fn small_frames_go_before_large_ones() {
+fn small_frames_come_before_large_ones() {
     alone(|| {
         let intake = intake(0, FRAME);
         let mut first = Reader::new(&intake, FRAME);
@@ -176,7 +176,7 @@ fn the_first_bytes_of_a_frame_are_not_counted() {
 }
 
 #[test]
-fn reads_are_as_large_as_may_be_kept() {
+fn a_read_is_not_larger_than_what_may_be_kept() {
     alone(|| {
         let intake = intake(MIB, FRAME);
         let mut share = share(&intake);
@@ -208,7 +208,7 @@ async fn read(mut share: Share, frames: &[usize], bound: usize) {
 }
 
 #[test]
-fn everybody_who_waits_for_room_gets_it() {
+fn every_waiting_frame_gets_memory() {
     const FRAMES: [&[usize]; 3] = [&[FRAME, FRAME], &[FRAME / 2, FRAME], &[FRAME / 4, FRAME / 4, FRAME / 4]];
     // Nothing but the reserve, room for a small step, room for many.
     for bound in [0, 80 * KIB, 512 * KIB] {
@@ -230,7 +230,7 @@ fn everybody_who_waits_for_room_gets_it() {
 }
 
 #[test]
-fn room_that_is_free_again_goes_to_all_who_fit_though_the_reserve_is_not_given_back() {
+fn freed_memory_goes_to_all_frames_that_fit_while_the_reserve_is_taken() {
     for gives_up in [false, true] {
         explore(move || {
             let intake = intake(128 * KIB, FRAME);

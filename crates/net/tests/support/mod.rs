@@ -1,25 +1,29 @@
 //! A server with a tiny service, and a client over plain sockets.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+pub(crate) mod toy;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use net::session::Acceptor;
 use net::{Connection, Limits, Options, Owed, Server, Service};
 use protocol::frame::{self, Frame};
+use toy::{SECRET, ToyStream, Toys};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Answers with the request's body.
 pub(crate) const ECHO: i32 = 1;
 /// Answers with as many bytes as the remark says.
-pub(crate) const SWELL: i32 = 2;
+pub(crate) const RESPOND_BYTES: i32 = 2;
 /// Hands the connection to the test.
-pub(crate) const LEND: i32 = 3;
+pub(crate) const HAND_OVER: i32 = 3;
 /// Panics.
-pub(crate) const FALL: i32 = 4;
+pub(crate) const PANIC: i32 = 4;
 /// Sends the body to the connection that was marked last.
 pub(crate) const RELAY: i32 = 5;
 /// Marks the connection.
@@ -28,11 +32,11 @@ pub(crate) const MARK: i32 = 6;
 pub(crate) const SLOW: i32 = 7;
 /// Answers with the number of SLOW served so far.
 pub(crate) const PROBE: i32 = 8;
-/// Keeps the thread until [`Fixture::thaw`] says so.
-pub(crate) const FREEZE: i32 = 9;
-/// Is answered by [`Echo::pay`]; [`OWED_BYTES`] are expected.
-pub(crate) const OWE: i32 = 10;
-/// What OWE expects.
+/// Keeps the thread until [`Fixture::unblock`] says so.
+pub(crate) const BLOCK: i32 = 9;
+/// Is answered by [`Echo::send_announced`]; [`OWED_BYTES`] are expected.
+pub(crate) const ANNOUNCE: i32 = 10;
+/// What ANNOUNCE expects.
 pub(crate) const OWED_BYTES: usize = 64 << 10;
 
 pub(crate) struct Echo {
@@ -42,7 +46,7 @@ pub(crate) struct Echo {
     pub(crate) closed: AtomicUsize,
     slow: AtomicUsize,
     owed: Mutex<Vec<(Arc<Connection>, Frame, Owed)>>,
-    thaw: Mutex<mpsc::Receiver<()>>,
+    unblock: Mutex<mpsc::Receiver<()>>,
     lent: Mutex<mpsc::Sender<Arc<Connection>>>,
     marked: Mutex<Option<Arc<Connection>>>,
 }
@@ -51,7 +55,7 @@ impl Echo {
     fn answer(&self, conn: &Arc<Connection>, frame: Frame) {
         let mut reply = Frame::response_to(&frame);
         match frame.code {
-            SWELL => {
+            RESPOND_BYTES => {
                 let size: usize = frame.remark.unwrap().parse().unwrap();
                 conn.send(|out| {
                     let total = u32::try_from(size + 4 + 2).unwrap();
@@ -61,8 +65,8 @@ impl Echo {
                     out.body(Bytes::from(vec![7; size]));
                 });
             }
-            LEND => self.lent.lock().unwrap().send(Arc::clone(conn)).unwrap(),
-            FALL => panic!("as asked"),
+            HAND_OVER => self.lent.lock().unwrap().send(Arc::clone(conn)).unwrap(),
+            PANIC => panic!("as asked"),
             MARK => {
                 *self.marked.lock().unwrap() = Some(Arc::clone(conn));
                 conn.send_frame(&reply);
@@ -85,8 +89,8 @@ impl Echo {
                 reply.body = self.slow.load(Ordering::Relaxed).to_string().into();
                 conn.send_frame(&reply);
             }
-            FREEZE => self.thaw.lock().unwrap().recv_timeout(DEADLINE).unwrap(),
-            OWE => {
+            BLOCK => self.unblock.lock().unwrap().recv_timeout(DEADLINE).unwrap(),
+            ANNOUNCE => {
                 let owed = conn.owe(OWED_BYTES);
                 self.owed.lock().unwrap().push((Arc::clone(conn), frame, owed));
             }
@@ -98,12 +102,12 @@ impl Echo {
     }
 
     /// How many answers are owed.
-    pub(crate) fn debts(&self) -> usize {
+    pub(crate) fn announced(&self) -> usize {
         self.owed.lock().unwrap().len()
     }
 
     /// Sends the answers that are owed; how many were.
-    pub(crate) fn pay(&self) -> usize {
+    pub(crate) fn send_announced(&self) -> usize {
         let owed = std::mem::take(&mut *self.owed.lock().unwrap());
         let count = owed.len();
         for (conn, frame, owed) in owed {
@@ -132,16 +136,82 @@ impl Service for Echo {
     }
 }
 
+/// The server's, where the test's crate says that its connections are not plain TCP.
+pub(crate) fn acceptor() -> Option<Arc<dyn Acceptor>> {
+    crate::SECURED.then(|| Arc::new(Toys(SECRET)) as Arc<dyn Acceptor>)
+}
+
+/// A client's stream, see [`acceptor`].
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Secured(ToyStream),
+}
+
+impl Stream {
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Secured(toy) => toy.tcp(),
+        }
+    }
+
+    /// For writing only.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Plain(tcp) => Self::Plain(tcp.try_clone()?),
+            Self::Secured(toy) => Self::Secured(toy.clone()),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().local_addr()
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().peer_addr()
+    }
+
+    pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.tcp().set_write_timeout(timeout)
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.tcp().shutdown(how)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.read(buffer),
+            Self::Secured(toy) => toy.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.write(buffer),
+            Self::Secured(toy) => toy.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 pub(crate) struct Fixture {
     pub(crate) server: Server,
     pub(crate) echo: Arc<Echo>,
-    pub(crate) thaw: mpsc::Sender<()>,
+    pub(crate) unblock: mpsc::Sender<()>,
     lent: mpsc::Receiver<Arc<Connection>>,
 }
 
 pub(crate) fn start(limits: Limits, workers: usize) -> Fixture {
     let (sender, lent) = mpsc::channel();
-    let (thaw, thawed) = mpsc::channel();
+    let (unblock, unblocked) = mpsc::channel();
     let echo = Arc::new(Echo {
         batches: AtomicUsize::new(0),
         served: AtomicUsize::new(0),
@@ -149,7 +219,7 @@ pub(crate) fn start(limits: Limits, workers: usize) -> Fixture {
         closed: AtomicUsize::new(0),
         slow: AtomicUsize::new(0),
         owed: Mutex::default(),
-        thaw: Mutex::new(thawed),
+        unblock: Mutex::new(unblocked),
         lent: Mutex::new(sender),
         marked: Mutex::new(None),
     });
@@ -159,9 +229,15 @@ pub(crate) fn start(limits: Limits, workers: usize) -> Fixture {
         listen: vec![any, any],
         workers,
         limits,
+        acceptor: acceptor(),
     };
     let server = Server::start(options, Arc::clone(&echo) as Arc<dyn Service>).unwrap();
-    Fixture { server, echo, thaw, lent }
+    Fixture {
+        server,
+        echo,
+        unblock,
+        lent,
+    }
 }
 
 impl Fixture {
@@ -173,24 +249,30 @@ impl Fixture {
         let stream = TcpStream::connect(self.server.local_addrs()[index]).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client {
-            stream,
-            buffer: BytesMut::new(),
-        }
+        Client::new(if crate::SECURED {
+            Stream::Secured(ToyStream::new(stream))
+        } else {
+            Stream::Plain(stream)
+        })
     }
 
-    pub(crate) fn lend(&self, client: &mut Client) -> Arc<Connection> {
-        client.stream.write_all(&request(LEND, 0, b"")).unwrap();
+    pub(crate) fn hand_over(&self, client: &mut Client) -> Arc<Connection> {
+        client.stream.write_all(&request(HAND_OVER, 0, b"")).unwrap();
         self.lent.recv_timeout(DEADLINE).unwrap()
     }
 }
 
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     buffer: BytesMut,
 }
 
 impl Client {
+    pub(crate) fn new(stream: Stream) -> Self {
+        let buffer = BytesMut::new();
+        Self { stream, buffer }
+    }
+
     pub(crate) fn frame(&mut self) -> Frame {
         self.next().expect("the server closed the connection")
     }
@@ -218,8 +300,8 @@ pub(crate) fn request(code: i32, opaque: i32, body: &[u8]) -> Vec<u8> {
     encoded(&frame)
 }
 
-pub(crate) fn swell(opaque: i32, size: usize) -> Vec<u8> {
-    let mut frame = Frame::request(SWELL);
+pub(crate) fn request_bytes(opaque: i32, size: usize) -> Vec<u8> {
+    let mut frame = Frame::request(RESPOND_BYTES);
     frame.opaque = opaque;
     frame.remark = Some(size.to_string());
     encoded(&frame)

@@ -47,7 +47,8 @@ pub(super) fn most_header_bytes(frame: &Frame) -> usize {
     JSON_FRAME + JSON_ESCAPE * frame.remark.as_deref().map_or(0, str::len) + frame.ext.iter().map(field).sum::<usize>()
 }
 
-pub(super) fn frame(frame: &Frame, out: &mut BytesMut) {
+/// Writes lengths and header of a frame.
+pub(super) fn frame_head(frame: &Frame, out: &mut BytesMut) {
     let head = Head {
         code: frame.code,
         language: frame.language,
@@ -61,7 +62,6 @@ pub(super) fn frame(frame: &Frame, out: &mut BytesMut) {
     let fields: Vec<(String, String)> = frame.ext.iter().map(|(key, value)| (lossy(key), lossy(value))).collect();
     let fields = fields.iter().map(|(key, value)| (key.as_str(), Value::Text(value)));
     framed(out, frame.encoding, frame.body.len(), &head, fields);
-    out.extend_from_slice(&frame.body);
 }
 
 struct Head<'a> {

@@ -1,7 +1,4 @@
-//! What connections may ask of a server at once, and how it shares its threads and its memory between them.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
+//! Limits of a server's connections, and how threads and memory are shared between them.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::*;
 use bytes::Bytes;
 use net::Limits;
-use support::*;
 
 const MIB: usize = 1 << 20;
 
@@ -20,24 +17,24 @@ fn many(code: i32, count: i32) -> Vec<u8> {
 }
 
 #[test]
-fn answers_to_come_pause_a_connection_until_they_came() {
+fn announced_responses_pause_a_connection_until_they_are_sent() {
     let limits = Limits {
         outbox_pause_bytes: MIB,
         ..Limits::default()
     };
     let fixture = start(limits, 1);
     let (mut greedy, mut other) = (fixture.dial(), fixture.dial());
-    greedy.stream.write_all(&many(OWE, 1_000)).unwrap();
+    greedy.stream.write_all(&many(ANNOUNCE, 1_000)).unwrap();
     // One more than fits: only what is served tells what it will cost.
     let most = MIB / OWED_BYTES + 1;
-    wait_for("as many as fit", || fixture.echo.debts() == most);
+    wait_for("as many as fit", || fixture.echo.announced() == most);
     other.stream.write_all(&request(ECHO, 1, b"quick")).unwrap();
     assert_eq!(other.frame().body, "quick");
-    assert_eq!(fixture.echo.debts(), most, "more was served before anything was answered");
+    assert_eq!(fixture.echo.announced(), most, "more was served before anything was answered");
     let mut answered = 0;
     while answered < 1_000 {
-        wait_for("more", || fixture.echo.debts() > 0);
-        let paid = fixture.echo.pay();
+        wait_for("more", || fixture.echo.announced() > 0);
+        let paid = fixture.echo.send_announced();
         assert!(paid <= most, "{paid} at once");
         answered += paid;
     }
@@ -47,14 +44,14 @@ fn answers_to_come_pause_a_connection_until_they_came() {
 }
 
 #[test]
-fn a_congested_connection_sleeps_until_somebody_writes_what_waits() {
+fn a_congested_connection_sleeps_until_its_queued_bytes_are_written() {
     let limits = Limits {
         outbox_pause_bytes: MIB,
         ..Limits::default()
     };
     let fixture = start(limits, 1);
     let (mut client, mut other) = (fixture.dial(), fixture.dial());
-    let conn = fixture.lend(&mut client);
+    let conn = fixture.hand_over(&mut client);
     // After this the turn that lent it is over.
     other.stream.write_all(&request(ECHO, 1, b"")).unwrap();
     other.frame();
@@ -77,18 +74,18 @@ fn a_congested_connection_sleeps_until_somebody_writes_what_waits() {
 fn a_turn_ends_before_an_expensive_batch_does() {
     const BATCH: i32 = 200;
     let fixture = start(Limits::default(), 1);
-    let (mut holder, mut greedy, mut polite) = (fixture.dial(), fixture.dial(), fixture.dial());
+    let (mut holder, mut greedy, mut other_client) = (fixture.dial(), fixture.dial(), fixture.dial());
     // All are known to the thread before it is kept busy, and both requests are there when it goes on.
-    for client in [&mut greedy, &mut polite] {
+    for client in [&mut greedy, &mut other_client] {
         client.stream.write_all(&request(ECHO, 0, b"")).unwrap();
         client.frame();
     }
-    holder.stream.write_all(&request(FREEZE, 0, b"")).unwrap();
-    wait_for("frozen", || fixture.echo.served.load(Ordering::Relaxed) == 3);
+    holder.stream.write_all(&request(BLOCK, 0, b"")).unwrap();
+    wait_for("blocked", || fixture.echo.served.load(Ordering::Relaxed) == 3);
     greedy.stream.write_all(&many(SLOW, BATCH)).unwrap();
-    polite.stream.write_all(&request(PROBE, 0, b"")).unwrap();
-    fixture.thaw.send(()).unwrap();
-    let before: i32 = std::str::from_utf8(&polite.frame().body).unwrap().parse().unwrap();
+    other_client.stream.write_all(&request(PROBE, 0, b"")).unwrap();
+    fixture.unblock.send(()).unwrap();
+    let before: i32 = std::str::from_utf8(&other_client.frame().body).unwrap().parse().unwrap();
     assert!(before <= 20, "{before} expensive requests came before one of another connection");
     for opaque in 0..BATCH {
         assert_eq!(greedy.frame().opaque, opaque);
@@ -96,7 +93,7 @@ fn a_turn_ends_before_an_expensive_batch_does() {
 }
 
 #[test]
-fn peers_that_do_not_read_share_a_bound_and_harm_nobody() {
+fn peers_that_do_not_read_share_a_limit_and_others_are_served() {
     const BOUND: usize = 16 * MIB;
     let limits = Limits {
         outbox_pause_bytes: 4 * MIB,
@@ -104,8 +101,8 @@ fn peers_that_do_not_read_share_a_bound_and_harm_nobody() {
         ..Limits::default()
     };
     let fixture = start(limits, 1);
-    let wanted: Vec<u8> = (0..1_000).flat_map(|opaque| swell(opaque, 50_000)).collect();
-    let deaf: Vec<Client> = (0..10)
+    let wanted: Vec<u8> = (0..1_000).flat_map(|opaque| request_bytes(opaque, 50_000)).collect();
+    let unreading: Vec<Client> = (0..10)
         .map(|_| {
             let mut client = fixture.dial();
             client.stream.write_all(&wanted).unwrap();
@@ -113,29 +110,29 @@ fn peers_that_do_not_read_share_a_bound_and_harm_nobody() {
         })
         .collect();
     wait_for("half of the bound", || fixture.server.waiting_bytes() > BOUND / 2);
-    let mut polite = fixture.dial();
+    let mut other_client = fixture.dial();
     for opaque in 0..200 {
-        polite.stream.write_all(&request(ECHO, opaque, b"quick")).unwrap();
-        assert_eq!(polite.frame().opaque, opaque);
+        other_client.stream.write_all(&request(ECHO, opaque, b"quick")).unwrap();
+        assert_eq!(other_client.frame().opaque, opaque);
         let waiting = fixture.server.waiting_bytes();
         assert!(waiting <= BOUND, "{waiting} bytes wait");
     }
     assert_eq!(fixture.echo.closed.load(Ordering::Relaxed), 0, "pausing was enough");
-    drop(deaf);
+    drop(unreading);
     wait_for("nothing waits", || fixture.server.waiting_bytes() == 0);
-    polite.stream.write_all(&request(ECHO, 1, b"still here")).unwrap();
-    assert_eq!(polite.frame().body, "still here");
+    other_client.stream.write_all(&request(ECHO, 1, b"still here")).unwrap();
+    assert_eq!(other_client.frame().body, "still here");
 }
 
 #[test]
-fn who_has_the_most_unread_is_closed_when_all_together_are_over_the_bound() {
+fn the_connection_with_the_most_unread_bytes_is_closed_above_the_total_limit() {
     let limits = Limits {
         outbox_total_bytes: 32 * MIB,
         ..Limits::default()
     };
     let fixture = start(limits, 2);
     let mut clients: Vec<Client> = (0..3).map(|_| fixture.dial()).collect();
-    let conns: Vec<_> = clients.iter_mut().map(|client| fixture.lend(client)).collect();
+    let conns: Vec<_> = clients.iter_mut().map(|client| fixture.hand_over(client)).collect();
     let body = Bytes::from(vec![1; 100_000]);
     let fill = |conn: &Arc<net::Connection>, bytes: usize| {
         while conn.queued_bytes() < bytes && conn.send(|out| out.body(body.clone())) {}
@@ -156,11 +153,11 @@ fn who_has_the_most_unread_is_closed_when_all_together_are_over_the_bound() {
 }
 
 #[test]
-fn a_drain_ends_though_another_thread_writes_what_nobody_is_owed() {
+fn a_drain_ends_although_another_thread_writes_a_frame_that_was_not_announced() {
     for owed in [false, true] {
         let fixture = start(Limits::default(), 1);
         let mut client = fixture.dial();
-        let conn = fixture.lend(&mut client);
+        let conn = fixture.hand_over(&mut client);
         let owed = owed.then(|| conn.owe(0));
         // As `Connection::send` on another thread: queued before, and written after the drain began.
         assert!(conn.queue(|out| out.head().extend_from_slice(&request(ECHO, 7, b"late"))));
@@ -181,16 +178,16 @@ fn a_drain_ends_though_another_thread_writes_what_nobody_is_owed() {
 }
 
 #[test]
-fn a_drain_waits_for_what_is_owed_and_serves_nothing_more() {
+fn a_drain_waits_for_announced_responses_and_serves_no_more_requests() {
     let fixture = start(Limits::default(), 1);
     let mut client = fixture.dial();
-    client.stream.write_all(&request(OWE, 1, b"")).unwrap();
-    wait_for("owed", || fixture.echo.debts() == 1);
+    client.stream.write_all(&request(ANNOUNCE, 1, b"")).unwrap();
+    wait_for("owed", || fixture.echo.announced() == 1);
     let address = fixture.server.local_addrs()[0];
     let echo = Arc::clone(&fixture.echo);
     let late = std::thread::spawn(move || {
         wait_for("draining", || TcpStream::connect(address).is_err());
-        assert_eq!(echo.pay(), 1);
+        assert_eq!(echo.send_announced(), 1);
     });
     let reading = std::thread::spawn(move || {
         let answer = client.frame().opaque;

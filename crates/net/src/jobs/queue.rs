@@ -1,58 +1,57 @@
-//! Who is next: jobs in line, by the connection they are for. Pure state.
+//! The queue of jobs, by connection. Pure state without threads.
 //!
-//! Connections take turns, one job each, in the order in which they came to have one. So a connection with a thousand jobs and one
-//! with a single job both have one done in each round. No connection has more than a share of the threads at once, so that jobs that
-//! take long do not take all of them.
+//! Connections take turns, one job each. So a connection with a thousand jobs and one with a single job both get one job done in each round.
+//! No connection uses more than its share of the threads, so that long jobs of one connection do not use all of them.
 //!
-//! Invariant: a connection is in `turns` exactly once while it has jobs waiting, may have one more done and is not held, else not at
+//! Invariant: a connection is in `turns` exactly once while it has waiting jobs, may use another thread and is not held, otherwise not at
 //! all.
 
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-/// A bound on what waits.
+/// A limit of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
-    /// The most.
+    /// The maximum.
     pub most: usize,
-    /// What sets it, for refusals: a configuration key.
+    /// The configuration key that sets it, for error texts.
     pub set_by: &'static str,
 }
 
 impl Bound {
-    /// At most `most`, as `set_by` says.
+    /// Creates a limit of `most`, set by the key `set_by`.
     pub const fn new(most: usize, set_by: &'static str) -> Self {
         Self { most, set_by }
     }
 }
 
-/// Bounds of a line. A job that has more bytes than allowed is taken while no other bytes wait, so that none is refused for ever.
+/// Limits of a queue. A job larger than a byte limit is accepted while no other bytes wait, so that no job is refused forever.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Jobs waiting in all.
+    /// Waiting jobs of all connections.
     pub jobs: Bound,
-    /// Of one connection.
+    /// Waiting jobs of one connection.
     pub jobs_of_one: Bound,
-    /// Bytes of requests that wait, in all.
+    /// Bytes of waiting requests of all connections.
     pub bytes: Bound,
-    /// Of one connection.
+    /// Bytes of waiting requests of one connection.
     pub bytes_of_one: Bound,
 }
 
-/// The bound that keeps a job from being taken, with what waits already.
+/// The limit that refuses a job, with what waits already and the key of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
-    /// Too many in all.
+    /// Too many jobs of all connections.
     #[error("{0} requests wait already, with this one more than {1} allows")]
     Jobs(usize, &'static str),
-    /// Too many of this connection.
+    /// Too many jobs of this connection.
     #[error("{0} requests of this connection wait already, with this one more than {1} allows")]
     JobsOfOne(usize, &'static str),
-    /// Too large in all.
+    /// Too many bytes of all connections.
     #[error("requests of {0} bytes wait already, with this one more than {1} allows")]
     Bytes(usize, &'static str),
-    /// Too large for this connection.
+    /// Too many bytes of this connection.
     #[error("requests of {0} bytes of this connection wait already, with this one more than {1} allows")]
     BytesOfOne(usize, &'static str),
 }
@@ -60,22 +59,22 @@ pub enum Full {
 /// Whether the next job of an owner begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begin {
-    /// It does.
+    /// Yes.
     Now,
-    /// Not before [`Line::release`].
+    /// Not before [`JobQueue::release`].
     Held,
-    /// None of its jobs ever does.
+    /// Never: its jobs are dropped.
     Never,
 }
 
-/// What [`Line::take`] found.
+/// Result of [`JobQueue::take`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken<J> {
-    /// The next job and whose it is; [`Line::done`] is to be told when it is done.
+    /// The next job and the id of its owner. Call [`JobQueue::done`] when it is done.
     Job(u64, J),
-    /// Jobs that nobody wants any more. There may be others.
+    /// Jobs of an owner that has gone, to be dropped. Call again: there may be other jobs.
     Unwanted(VecDeque<(usize, J)>),
-    /// Nothing can begin now.
+    /// No job can begin now.
     Nothing,
 }
 
@@ -89,11 +88,11 @@ struct Owner<O, J> {
     held: bool,
 }
 
-/// Jobs `J` in line, of owners `O`.
+/// Waiting jobs `J` of owners `O`.
 #[derive(Debug)]
-pub(super) struct Line<O, J> {
+pub(super) struct JobQueue<O, J> {
     bounds: Bounds,
-    /// Jobs of one owner that are done at once.
+    /// Maximum number of running jobs of one owner.
     running_of_one: usize,
     owners: FxHashMap<u64, Owner<O, J>>,
     turns: VecDeque<u64>,
@@ -101,7 +100,7 @@ pub(super) struct Line<O, J> {
     bytes: usize,
 }
 
-impl<O, J> Line<O, J> {
+impl<O, J> JobQueue<O, J> {
     pub(super) fn new(bounds: Bounds, running_of_one: usize) -> Self {
         Self {
             bounds,
@@ -113,20 +112,20 @@ impl<O, J> Line<O, J> {
         }
     }
 
-    /// Jobs that wait.
+    /// Number of waiting jobs.
     pub(super) fn len(&self) -> usize {
         self.jobs
     }
 
-    /// Some owner's turn has come, as far as is known here.
+    /// Whether some owner has a job that may begin.
     pub(super) fn has_turn(&self) -> bool {
         !self.turns.is_empty()
     }
 
-    /// Whether a job that keeps `bytes` of its request can be put in line.
+    /// Checks whether a job that keeps `bytes` of its request can be added.
     ///
     /// # Errors
-    /// The bound that is reached.
+    /// [`Full`] with the limit that is reached.
     pub(super) fn admit(&self, id: u64, bytes: usize) -> Result<(), Full> {
         let (jobs_of_one, bytes_of_one) = self.owners.get(&id).map_or((0, 0), |owner| (owner.jobs.len(), owner.bytes));
         let Bounds {
@@ -151,7 +150,7 @@ impl<O, J> Line<O, J> {
         Ok(())
     }
 
-    /// Puts a job in line that was [admitted](Self::admit). `of` says whose it is, where that is not known yet.
+    /// Adds a job that was [admitted](Self::admit). `of` returns its owner, called if that is new.
     pub(super) fn push(&mut self, id: u64, of: impl FnOnce() -> O, bytes: usize, job: J) {
         self.jobs += 1;
         self.bytes += bytes;
@@ -176,7 +175,7 @@ impl<O, J> Line<O, J> {
         }
     }
 
-    /// The next job of an owner whose jobs may begin.
+    /// Returns the next job of an owner whose jobs may begin.
     pub(super) fn take(&mut self, begin: impl Fn(u64, &O) -> Begin) -> Taken<J> {
         while let Some(id) = self.turns.pop_front() {
             let Some(owner) = self.owners.get_mut(&id) else { continue };
@@ -198,7 +197,7 @@ impl<O, J> Line<O, J> {
         Taken::Nothing
     }
 
-    /// An owner that was [held](Begin::Held) gets its turn again.
+    /// Lets jobs of an owner that was [held](Begin::Held) begin again.
     pub(super) fn release(&mut self, id: u64) {
         if let Some(owner) = self.owners.get_mut(&id) {
             owner.held = false;
@@ -206,7 +205,7 @@ impl<O, J> Line<O, J> {
         }
     }
 
-    /// A job that was taken is done.
+    /// Notes that a job is done.
     pub(super) fn done(&mut self, id: u64) {
         let Some(owner) = self.owners.get_mut(&id) else { return };
         owner.running -= 1;
@@ -217,7 +216,7 @@ impl<O, J> Line<O, J> {
         }
     }
 
-    /// Takes out all jobs of an owner that wait, with their bytes. Those that are being done go on.
+    /// Removes and returns all waiting jobs of an owner, with their bytes. Running jobs continue.
     pub(super) fn forget(&mut self, id: u64) -> VecDeque<(usize, J)> {
         let Some(owner) = self.owners.get_mut(&id) else {
             return VecDeque::new();
@@ -246,76 +245,76 @@ mod tests {
         bytes_of_one: Bound::new(60, "maxBytesOfOne"),
     };
 
-    type TestLine = Line<(), &'static str>;
+    type TestQueue = JobQueue<(), &'static str>;
 
-    fn line(running_of_one: usize) -> TestLine {
-        Line::new(BOUNDS, running_of_one)
+    fn queue(running_of_one: usize) -> TestQueue {
+        JobQueue::new(BOUNDS, running_of_one)
     }
 
-    fn push(line: &mut TestLine, id: u64, bytes: usize, job: &'static str) -> Result<(), Full> {
-        line.admit(id, bytes)?;
-        line.push(id, || (), bytes, job);
+    fn push(queue: &mut TestQueue, id: u64, bytes: usize, job: &'static str) -> Result<(), Full> {
+        queue.admit(id, bytes)?;
+        queue.push(id, || (), bytes, job);
         Ok(())
     }
 
-    fn take(line: &mut TestLine) -> Option<(u64, &'static str)> {
-        match line.take(|_, ()| Begin::Now) {
+    fn take(queue: &mut TestQueue) -> Option<(u64, &'static str)> {
+        match queue.take(|_, ()| Begin::Now) {
             Taken::Job(id, job) => Some((id, job)),
             Taken::Unwanted(_) | Taken::Nothing => None,
         }
     }
 
-    fn forget(line: &mut TestLine, id: u64) -> Vec<&'static str> {
-        line.forget(id).into_iter().map(|(_, job)| job).collect()
+    fn forget(queue: &mut TestQueue, id: u64) -> Vec<&'static str> {
+        queue.forget(id).into_iter().map(|(_, job)| job).collect()
     }
 
-    fn is_empty(line: &TestLine) -> bool {
-        line.owners.is_empty() && line.turns.is_empty() && (line.jobs, line.bytes) == (0, 0)
+    fn is_empty(queue: &TestQueue) -> bool {
+        queue.owners.is_empty() && queue.turns.is_empty() && (queue.jobs, queue.bytes) == (0, 0)
     }
 
     #[test]
     fn connections_take_turns() {
-        let mut line = line(4);
+        let mut queue = queue(4);
         for job in ["a1", "a2", "a3"] {
-            push(&mut line, 1, 1, job).unwrap();
+            push(&mut queue, 1, 1, job).unwrap();
         }
-        push(&mut line, 2, 1, "b1").unwrap();
-        push(&mut line, 3, 1, "c1").unwrap();
-        push(&mut line, 2, 1, "b2").unwrap();
-        let order: Vec<&str> = std::iter::from_fn(|| take(&mut line)).map(|(_, job)| job).collect();
+        push(&mut queue, 2, 1, "b1").unwrap();
+        push(&mut queue, 3, 1, "c1").unwrap();
+        push(&mut queue, 2, 1, "b2").unwrap();
+        let order: Vec<&str> = std::iter::from_fn(|| take(&mut queue)).map(|(_, job)| job).collect();
         assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3"]);
     }
 
     #[test]
-    fn one_connection_has_a_share_of_the_threads() {
-        let mut line = line(1);
-        push(&mut line, 1, 1, "a1").unwrap();
-        push(&mut line, 1, 1, "a2").unwrap();
-        assert_eq!(take(&mut line), Some((1, "a1")));
-        assert_eq!(take(&mut line), None, "its first job is being done");
-        push(&mut line, 2, 1, "b1").unwrap();
-        assert_eq!(take(&mut line), Some((2, "b1")));
-        line.done(1);
-        assert_eq!(take(&mut line), Some((1, "a2")));
-        line.done(2);
-        line.done(1);
-        assert!(is_empty(&line));
+    fn one_connection_uses_its_share_of_the_threads() {
+        let mut queue = queue(1);
+        push(&mut queue, 1, 1, "a1").unwrap();
+        push(&mut queue, 1, 1, "a2").unwrap();
+        assert_eq!(take(&mut queue), Some((1, "a1")));
+        assert_eq!(take(&mut queue), None, "its first job is being done");
+        push(&mut queue, 2, 1, "b1").unwrap();
+        assert_eq!(take(&mut queue), Some((2, "b1")));
+        queue.done(1);
+        assert_eq!(take(&mut queue), Some((1, "a2")));
+        queue.done(2);
+        queue.done(1);
+        assert!(is_empty(&queue));
     }
 
     #[test]
-    fn each_bound_refuses_what_is_over_it() {
-        let mut line = line(4);
-        push(&mut line, 1, 1, "small").unwrap();
-        assert_eq!(push(&mut line, 1, 60, "large"), Err(Full::BytesOfOne(1, "maxBytesOfOne")));
-        push(&mut line, 1, 59, "fits").unwrap();
-        assert_eq!(push(&mut line, 2, 41, "too much in all"), Err(Full::Bytes(60, "maxBytes")));
+    fn each_limit_refuses_what_exceeds_it() {
+        let mut queue = queue(4);
+        push(&mut queue, 1, 1, "small").unwrap();
+        assert_eq!(push(&mut queue, 1, 60, "large"), Err(Full::BytesOfOne(1, "maxBytesOfOne")));
+        push(&mut queue, 1, 59, "fits").unwrap();
+        assert_eq!(push(&mut queue, 2, 41, "too much in all"), Err(Full::Bytes(60, "maxBytes")));
         for _ in 0..2 {
-            push(&mut line, 1, 0, "small").unwrap();
+            push(&mut queue, 1, 0, "small").unwrap();
         }
-        assert_eq!(push(&mut line, 1, 0, "fifth"), Err(Full::JobsOfOne(4, "maxJobsOfOne")));
-        push(&mut line, 2, 0, "small").unwrap();
-        push(&mut line, 3, 0, "small").unwrap();
-        let refused = push(&mut line, 4, 0, "seventh").unwrap_err();
+        assert_eq!(push(&mut queue, 1, 0, "fifth"), Err(Full::JobsOfOne(4, "maxJobsOfOne")));
+        push(&mut queue, 2, 0, "small").unwrap();
+        push(&mut queue, 3, 0, "small").unwrap();
+        let refused = push(&mut queue, 4, 0, "seventh").unwrap_err();
         assert_eq!(refused, Full::Jobs(6, "maxJobs"));
         assert_eq!(
             refused.to_string(),
@@ -325,64 +324,64 @@ mod tests {
 
     #[test]
     fn a_job_larger_than_a_bound_is_taken_when_nothing_else_waits() {
-        let mut line = line(4);
-        push(&mut line, 1, 200, "larger than all may be").unwrap();
-        assert_eq!(push(&mut line, 2, 1, "b1"), Err(Full::Bytes(200, "maxBytes")));
-        take(&mut line).unwrap();
-        push(&mut line, 1, 1, "a1").unwrap();
-        push(&mut line, 2, 61, "larger than one may be").unwrap();
-        assert_eq!(push(&mut line, 2, 1, "b2"), Err(Full::BytesOfOne(61, "maxBytesOfOne")));
+        let mut queue = queue(4);
+        push(&mut queue, 1, 200, "larger than all may be").unwrap();
+        assert_eq!(push(&mut queue, 2, 1, "b1"), Err(Full::Bytes(200, "maxBytes")));
+        take(&mut queue).unwrap();
+        push(&mut queue, 1, 1, "a1").unwrap();
+        push(&mut queue, 2, 61, "larger than one may be").unwrap();
+        assert_eq!(push(&mut queue, 2, 1, "b2"), Err(Full::BytesOfOne(61, "maxBytesOfOne")));
     }
 
     #[test]
     fn a_closed_connection_leaves_nothing_behind() {
-        let mut line = line(1);
+        let mut queue = queue(1);
         for job in ["a1", "a2", "a3"] {
-            push(&mut line, 1, 10, job).unwrap();
+            push(&mut queue, 1, 10, job).unwrap();
         }
-        push(&mut line, 2, 1, "b1").unwrap();
-        assert_eq!(take(&mut line), Some((1, "a1")));
-        assert_eq!(forget(&mut line, 1), ["a2", "a3"]);
-        assert_eq!((line.len(), line.bytes), (1, 1));
-        line.done(1);
-        assert_eq!(forget(&mut line, 1), Vec::<&str>::new());
-        assert_eq!(forget(&mut line, 2), ["b1"]);
-        assert!(is_empty(&line));
-        assert_eq!(take(&mut line), None);
+        push(&mut queue, 2, 1, "b1").unwrap();
+        assert_eq!(take(&mut queue), Some((1, "a1")));
+        assert_eq!(forget(&mut queue, 1), ["a2", "a3"]);
+        assert_eq!((queue.len(), queue.bytes), (1, 1));
+        queue.done(1);
+        assert_eq!(forget(&mut queue, 1), Vec::<&str>::new());
+        assert_eq!(forget(&mut queue, 2), ["b1"]);
+        assert!(is_empty(&queue));
+        assert_eq!(take(&mut queue), None);
     }
 
     #[test]
-    fn who_is_held_is_passed_over_until_released() {
-        let mut line = line(4);
+    fn a_held_owner_is_skipped_until_it_is_released() {
+        let mut queue = queue(4);
         for job in ["a1", "a2"] {
-            push(&mut line, 1, 1, job).unwrap();
+            push(&mut queue, 1, 1, job).unwrap();
         }
-        push(&mut line, 2, 1, "b1").unwrap();
+        push(&mut queue, 2, 1, "b1").unwrap();
         let hold_first = |id: u64, (): &()| if id == 1 { Begin::Held } else { Begin::Now };
-        assert_eq!(line.take(hold_first), Taken::Job(2, "b1"));
-        push(&mut line, 1, 1, "a3").unwrap();
-        assert!(!line.has_turn());
-        assert_eq!(take(&mut line), None);
-        line.release(1);
-        line.release(1);
-        let order: Vec<&str> = std::iter::from_fn(|| take(&mut line)).map(|(_, job)| job).collect();
+        assert_eq!(queue.take(hold_first), Taken::Job(2, "b1"));
+        push(&mut queue, 1, 1, "a3").unwrap();
+        assert!(!queue.has_turn());
+        assert_eq!(take(&mut queue), None);
+        queue.release(1);
+        queue.release(1);
+        let order: Vec<&str> = std::iter::from_fn(|| take(&mut queue)).map(|(_, job)| job).collect();
         assert_eq!(order, ["a1", "a2", "a3"]);
         for id in [1, 1, 1, 2] {
-            line.done(id);
+            queue.done(id);
         }
-        line.release(1);
-        assert!(is_empty(&line));
+        queue.release(1);
+        assert!(is_empty(&queue));
     }
 
     #[test]
-    fn what_nobody_wants_is_given_out_to_be_dropped() {
-        let mut line = line(4);
-        push(&mut line, 1, 5, "a1").unwrap();
-        push(&mut line, 2, 1, "b1").unwrap();
+    fn jobs_of_an_owner_that_has_gone_are_returned_to_be_dropped() {
+        let mut queue = queue(4);
+        push(&mut queue, 1, 5, "a1").unwrap();
+        push(&mut queue, 2, 1, "b1").unwrap();
         let not_first = |id: u64, (): &()| if id == 1 { Begin::Never } else { Begin::Now };
-        assert_eq!(line.take(not_first), Taken::Unwanted([(5, "a1")].into()));
-        assert_eq!(line.take(not_first), Taken::Job(2, "b1"));
-        line.done(2);
-        assert!(is_empty(&line));
+        assert_eq!(queue.take(not_first), Taken::Unwanted([(5, "a1")].into()));
+        assert_eq!(queue.take(not_first), Taken::Job(2, "b1"));
+        queue.done(2);
+        assert!(is_empty(&queue));
     }
 }

@@ -1,7 +1,4 @@
 //! The server over real sockets, with a tiny service.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod support;
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::support::*;
 use bytes::Bytes;
 use net::{Limits, RequestError};
 use protocol::frame::Frame;
-use support::*;
 
 #[test]
 fn pipelined_requests_are_answered_in_order_and_in_batches() {
@@ -65,27 +62,27 @@ fn large_bodies_between_small_frames_arrive_whole() {
 }
 
 #[test]
-fn lying_lengths_close_only_the_liar() {
+fn a_wrong_length_closes_only_its_own_connection() {
     let fixture = start(Limits::default(), 1);
-    let mut honest = fixture.dial();
-    for lie in [
+    let mut valid = fixture.dial();
+    for bytes in [
         &b"\xff\xff\xff\xff"[..],
         b"\x7f\xff\xff\xff",
         b"\x00\x00\x00\x00",
         b"\x00\x00\x00\x10\x00\x00\x20\x00",
         b"GET / HTTP/1.1\r\n\r\n",
     ] {
-        let mut liar = fixture.dial();
-        liar.stream.write_all(lie).unwrap();
-        assert!(liar.next().is_none());
+        let mut invalid = fixture.dial();
+        invalid.stream.write_all(bytes).unwrap();
+        assert!(invalid.next().is_none());
     }
-    honest.stream.write_all(&request(ECHO, 1, b"still here")).unwrap();
-    assert_eq!(honest.frame().body, "still here");
-    wait_for("all liars gone", || fixture.echo.closed.load(Ordering::Relaxed) == 5);
+    valid.stream.write_all(&request(ECHO, 1, b"still here")).unwrap();
+    assert_eq!(valid.frame().body, "still here");
+    wait_for("all invalid gone", || fixture.echo.closed.load(Ordering::Relaxed) == 5);
 }
 
 #[test]
-fn requests_before_a_broken_frame_are_answered() {
+fn requests_before_an_invalid_frame_are_answered() {
     let fixture = start(Limits::default(), 1);
     let mut client = fixture.dial();
     client
@@ -105,21 +102,21 @@ fn a_tls_handshake_on_the_plain_port_is_closed() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_paused_and_harms_nobody() {
+fn a_client_that_never_reads_is_paused_and_others_are_served() {
     let limits = Limits {
         outbox_pause_bytes: 1 << 20,
         ..Limits::default()
     };
     let fixture = start(limits, 1);
-    let mut deaf = fixture.dial();
+    let mut unreading = fixture.dial();
     let mut other = fixture.dial();
-    deaf.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-    let wanted: Vec<u8> = (0..2_000).flat_map(|opaque| swell(opaque, 100_000)).collect();
-    deaf.stream.write_all(&wanted).unwrap();
+    unreading.stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let wanted: Vec<u8> = (0..2_000).flat_map(|opaque| request_bytes(opaque, 100_000)).collect();
+    unreading.stream.write_all(&wanted).unwrap();
     let conn = {
         other.stream.write_all(&request(ECHO, 1, b"quick")).unwrap();
         assert_eq!(other.frame().body, "quick");
-        fixture.lend(&mut other)
+        fixture.hand_over(&mut other)
     };
     wait_for("pause", || fixture.echo.served.load(Ordering::Relaxed) > 5);
     std::thread::sleep(Duration::from_millis(100));
@@ -128,19 +125,19 @@ fn a_client_that_never_reads_is_paused_and_harms_nobody() {
     assert_eq!(conn.queued_bytes(), 0);
     // When it reads at last, it gets all of it.
     for _ in 0..2_000 {
-        assert_eq!(deaf.frame().body.len(), 100_000);
+        assert_eq!(unreading.frame().body.len(), 100_000);
     }
 }
 
 #[test]
-fn a_client_that_never_reads_what_others_send_it_is_closed() {
+fn a_client_that_never_reads_is_closed_above_the_outbox_limit() {
     let limits = Limits {
         outbox_close_bytes: 2 << 20,
         ..Limits::default()
     };
     let fixture = start(limits, 1);
-    let mut deaf = fixture.dial();
-    let conn = fixture.lend(&mut deaf);
+    let mut unreading = fixture.dial();
+    let conn = fixture.hand_over(&mut unreading);
     let body = Bytes::from(vec![1; 100_000]);
     wait_for("overflow", || !conn.send(|out| out.body(body.clone())));
     assert!(conn.is_closed());
@@ -152,7 +149,7 @@ fn a_client_that_never_reads_what_others_send_it_is_closed() {
 fn many_threads_may_send_on_one_connection_and_frames_stay_whole() {
     let fixture = start(Limits::default(), 1);
     let mut client = fixture.dial();
-    let conn = fixture.lend(&mut client);
+    let conn = fixture.hand_over(&mut client);
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let conn = Arc::clone(&conn);
@@ -195,11 +192,11 @@ fn frames_for_another_connection_are_written_when_the_batch_is_served() {
             assert_eq!(receiver.frame().opaque, opaque);
         }
         // Also what was queued before the service panicked.
-        let batch = [request(RELAY, 100, b"for you"), request(FALL, 0, b"")].concat();
+        let batch = [request(RELAY, 100, b"for you"), request(PANIC, 0, b"")].concat();
         sender.stream.write_all(&batch).unwrap();
         assert_eq!(receiver.frame().opaque, 100);
         // In the test's own thread no service runs: at once.
-        let conn = fixture.lend(&mut receiver);
+        let conn = fixture.hand_over(&mut receiver);
         conn.send_later(|out| out.head().extend_from_slice(&request(ECHO, 101, b"")));
         assert_eq!(receiver.frame().opaque, 101);
     }
@@ -208,8 +205,11 @@ fn frames_for_another_connection_are_written_when_the_batch_is_served() {
 #[test]
 fn queued_frames_wait_for_the_flush() {
     let fixture = start(Limits::default(), 1);
-    let mut client = fixture.dial();
-    let conn = fixture.lend(&mut client);
+    let (mut client, mut other) = (fixture.dial(), fixture.dial());
+    let conn = fixture.hand_over(&mut client);
+    // After this the turn that lent it is over: its end writes what is queued.
+    other.stream.write_all(&request(ECHO, 1, b"")).unwrap();
+    other.frame();
     for opaque in 0..3 {
         conn.queue(|out| out.head().extend_from_slice(&request(ECHO, opaque, b"x")));
     }
@@ -239,7 +239,7 @@ fn a_thousand_connections_are_served_and_counted() {
 }
 
 #[test]
-fn a_connection_too_many_is_closed_at_once() {
+fn a_connection_over_the_limit_is_closed_immediately() {
     let fixture = start(
         Limits {
             max_connections: 2,
@@ -289,7 +289,7 @@ fn the_listener_of_a_connection_is_known() {
     let fixture = start(Limits::default(), 2);
     for index in [0, 1] {
         let mut client = fixture.dial_listener(index);
-        let conn = fixture.lend(&mut client);
+        let conn = fixture.hand_over(&mut client);
         assert_eq!(conn.listener(), index);
         assert_eq!(conn.peer(), client.stream.local_addr().unwrap());
         assert_eq!(conn.local(), client.stream.peer_addr().unwrap());
@@ -299,12 +299,12 @@ fn the_listener_of_a_connection_is_known() {
 #[test]
 fn a_panicking_service_loses_one_connection_only() {
     let fixture = start(Limits::default(), 1);
-    let mut unlucky = fixture.dial();
-    let mut lucky = fixture.dial();
-    unlucky.stream.write_all(&request(FALL, 1, b"")).unwrap();
-    assert!(unlucky.next().is_none());
-    lucky.stream.write_all(&request(ECHO, 1, b"fine")).unwrap();
-    assert_eq!(lucky.frame().body, "fine");
+    let mut first = fixture.dial();
+    let mut second = fixture.dial();
+    first.stream.write_all(&request(PANIC, 1, b"")).unwrap();
+    assert!(first.next().is_none());
+    second.stream.write_all(&request(ECHO, 1, b"fine")).unwrap();
+    assert_eq!(second.frame().body, "fine");
     assert_eq!(fixture.echo.closed.load(Ordering::Relaxed), 1);
 }
 
@@ -318,7 +318,7 @@ fn our_requests_are_answered_timed_out_or_ended_with_the_connection() {
         1,
     );
     let mut client = fixture.dial();
-    let conn = fixture.lend(&mut client);
+    let conn = fixture.hand_over(&mut client);
     let (report, results) = mpsc::channel();
     let ask = |timeout| {
         let report = report.clone();
@@ -332,7 +332,7 @@ fn our_requests_are_answered_timed_out_or_ended_with_the_connection() {
     answer.body = Bytes::from_static(b"here");
     client.stream.write_all(&encoded(&answer)).unwrap();
     assert_eq!(results.recv_timeout(DEADLINE).unwrap().unwrap(), "here");
-    // Answers never reach the service: only LEND did.
+    // Answers never reach the service: only HAND_OVER did.
     assert_eq!(fixture.echo.served.load(Ordering::Relaxed), 1);
 
     ask(Duration::from_millis(50)).unwrap();
@@ -349,10 +349,10 @@ fn our_requests_are_answered_timed_out_or_ended_with_the_connection() {
 }
 
 #[test]
-fn stop_writes_what_is_queued_and_refuses_newcomers() {
+fn stop_writes_queued_responses_and_refuses_new_connections() {
     let fixture = start(Limits::default(), 2);
     let mut client = fixture.dial();
-    client.stream.write_all(&swell(1, 6_000_000)).unwrap();
+    client.stream.write_all(&request_bytes(1, 6_000_000)).unwrap();
     wait_for("queued", || fixture.echo.served.load(Ordering::Relaxed) == 1);
     let address = fixture.server.local_addrs()[0];
     let stopping = std::thread::spawn(move || fixture.server.stop(DEADLINE));
@@ -365,8 +365,8 @@ fn stop_writes_what_is_queued_and_refuses_newcomers() {
 #[test]
 fn stop_does_not_wait_for_a_client_that_never_reads() {
     let fixture = start(Limits::default(), 1);
-    let mut deaf = fixture.dial();
-    deaf.stream.write_all(&swell(1, 20_000_000)).unwrap();
+    let mut unreading = fixture.dial();
+    unreading.stream.write_all(&request_bytes(1, 20_000_000)).unwrap();
     wait_for("queued", || fixture.echo.served.load(Ordering::Relaxed) == 1);
     let begin = Instant::now();
     assert_eq!(fixture.server.stop(Duration::from_millis(200)).cut, 1);

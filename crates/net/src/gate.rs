@@ -1,32 +1,26 @@
-//! Warnings that a peer can provoke at will, held to one a second and place.
+//! Rate limit for warnings that a peer can provoke as often as it likes: one a second from each place in the code.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
-/// Milliseconds since this process first asked; never jumps, unlike the wall clock.
-pub(crate) fn uptime_ms() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
-}
+use crate::clock::uptime_ms;
 
-/// A gate that opens at most once a second and counts what it held back.
+/// Lets one warning a second pass and counts those that it suppressed.
 #[derive(Debug, Default)]
 pub struct Gate {
     next_ms: AtomicU64,
-    held: AtomicU64,
+    suppressed: AtomicU64,
 }
 
 impl Gate {
-    /// Open.
+    /// Creates a gate that lets the first warning pass.
     pub const fn new() -> Self {
         Self {
             next_ms: AtomicU64::new(0),
-            held: AtomicU64::new(0),
+            suppressed: AtomicU64::new(0),
         }
     }
 
-    /// `Some(n)`: speak now, n earlier occurrences were not spoken of. `None`: stay quiet.
+    /// Returns `Some(n)` if a warning may be logged now, n having been suppressed before it, and `None` if it is suppressed.
     pub fn open(&self) -> Option<u64> {
         self.open_at(uptime_ms())
     }
@@ -39,9 +33,9 @@ impl Gate {
                 .compare_exchange(next, now_ms.saturating_add(1_000), Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if mine {
-            return Some(self.held.swap(0, Ordering::Relaxed));
+            return Some(self.suppressed.swap(0, Ordering::Relaxed));
         }
-        self.held.fetch_add(1, Ordering::Relaxed);
+        self.suppressed.fetch_add(1, Ordering::Relaxed);
         None
     }
 }
@@ -51,7 +45,7 @@ mod tests {
     use super::Gate;
 
     #[test]
-    fn a_gate_opens_once_a_second_and_tells_what_it_held() {
+    fn a_gate_passes_one_warning_a_second_and_counts_the_others() {
         let gate = Gate::new();
         assert_eq!(gate.open_at(5_000), Some(0));
         assert_eq!(gate.open_at(5_001), None);

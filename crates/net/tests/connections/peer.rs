@@ -1,18 +1,20 @@
 //! The client end against our own server.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::acceptor;
+use crate::support::toy::{SECRET, Toys};
 use bytes::Bytes;
 use net::client::{Peer, PeerOptions};
+use net::session::Connector;
 use net::{Connection, Limits, Options, RequestError, Server, Service};
 use protocol::frame::Frame;
 
 const SOON: Duration = Duration::from_secs(10);
 const ECHO: i32 = 1;
-const SILENCE: i32 = 2;
+const NO_RESPONSE: i32 = 2;
 const ONE_WAY: i32 = 3;
 const ASK_BACK: i32 = 4;
 
@@ -26,7 +28,7 @@ impl Service for Echo {
         for frame in frames.drain(..) {
             let mut reply = Frame::response_to(&frame);
             match frame.code {
-                SILENCE => {}
+                NO_RESPONSE => {}
                 ONE_WAY => drop(self.one_way.fetch_add(1, Ordering::Relaxed)),
                 ASK_BACK => {
                     let answering = Arc::clone(conn);
@@ -66,10 +68,18 @@ fn start() -> (Server, Arc<Echo>, String) {
         listen,
         workers: 1,
         limits: Limits::default(),
+        acceptor: acceptor(),
     };
     let server = Server::start(options, Arc::clone(&echo) as Arc<dyn Service>).unwrap();
     let address = server.local_addrs()[0].to_string();
     (server, echo, address)
+}
+
+fn options() -> PeerOptions {
+    PeerOptions {
+        connector: crate::SECURED.then(|| Arc::new(Toys(SECRET)) as Arc<dyn Connector>),
+        ..PeerOptions::default()
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -90,7 +100,7 @@ fn echo(body: String) -> Frame {
 fn requests_are_pipelined_and_matched() {
     let (_server, _, address) = start();
     runtime().block_on(async {
-        let peer = Arc::new(Peer::connect(&address, PeerOptions::default()).await.unwrap());
+        let peer = Arc::new(Peer::connect(&address, options()).await.unwrap());
         let tasks: Vec<_> = (0..500)
             .map(|n| {
                 let peer = Arc::clone(&peer);
@@ -107,24 +117,16 @@ fn requests_are_pipelined_and_matched() {
 }
 
 #[test]
-fn a_request_without_answer_times_out_and_frees_its_place() {
+fn a_request_without_response_times_out_and_frees_its_entry() {
     let (_server, _, address) = start();
     runtime().block_on(async {
         let limits = Limits {
             max_pending_requests: 1,
             ..Limits::default()
         };
-        let peer = Peer::connect(
-            &address,
-            PeerOptions {
-                limits,
-                ..PeerOptions::default()
-            },
-        )
-        .await
-        .unwrap();
+        let peer = Peer::connect(&address, PeerOptions { limits, ..options() }).await.unwrap();
         for _ in 0..3 {
-            let result = peer.request(Frame::request(SILENCE), Duration::from_millis(20)).await;
+            let result = peer.request(Frame::request(NO_RESPONSE), Duration::from_millis(20)).await;
             assert_eq!(result, Err(RequestError::TimedOut));
         }
         assert_eq!(peer.request(echo("still".into()), SOON).await.unwrap().body, "still");
@@ -132,11 +134,11 @@ fn a_request_without_answer_times_out_and_frees_its_place() {
 }
 
 #[test]
-fn a_server_that_ends_fails_the_waiting_requests() {
+fn a_server_that_stops_fails_requests_in_flight() {
     let (server, _, address) = start();
     runtime().block_on(async {
-        let peer = Peer::connect(&address, PeerOptions::default()).await.unwrap();
-        let waiting = peer.request(Frame::request(SILENCE), SOON);
+        let peer = Peer::connect(&address, options()).await.unwrap();
+        let waiting = peer.request(Frame::request(NO_RESPONSE), SOON);
         let stop = tokio::task::spawn_blocking(move || server.stop(Duration::from_millis(100)));
         assert_eq!(waiting.await, Err(RequestError::Closed));
         stop.await.unwrap();
@@ -151,7 +153,7 @@ fn one_way_frames_and_requests_in_both_directions() {
     runtime().block_on(async {
         let options = PeerOptions {
             service: Some(Arc::new(Answering)),
-            ..PeerOptions::default()
+            ..options()
         };
         let peer = Peer::connect(&address, options).await.unwrap();
         peer.one_way(&Frame::request(ONE_WAY)).unwrap();
@@ -161,26 +163,29 @@ fn one_way_frames_and_requests_in_both_directions() {
 }
 
 #[test]
-fn a_peer_serves_callers_on_another_runtime() {
+fn a_peer_can_be_used_from_another_runtime() {
     let (_server, _, address) = start();
-    let home = runtime();
-    let peer = home.block_on(Peer::connect(&address, PeerOptions::default())).unwrap();
+    let first = runtime();
+    let peer = first.block_on(Peer::connect(&address, options())).unwrap();
     let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert_eq!(other.block_on(peer.request(echo("abroad".into()), SOON)).unwrap().body, "abroad");
-    drop(home);
     assert_eq!(
-        other.block_on(peer.request(echo("homeless".into()), SOON)),
+        other.block_on(peer.request(echo("other runtime".into()), SOON)).unwrap().body,
+        "other runtime"
+    );
+    drop(first);
+    assert_eq!(
+        other.block_on(peer.request(echo("no runtime".into()), SOON)),
         Err(RequestError::Closed)
     );
 }
 
 #[test]
-fn nobody_listening_is_an_error_with_the_address() {
+fn a_refused_connect_is_an_error_with_the_address() {
     let (server, _, address) = start();
     drop(server);
     runtime().block_on(async {
         let begin = Instant::now();
-        let error = Peer::connect(&address, PeerOptions::default()).await.unwrap_err();
+        let error = Peer::connect(&address, options()).await.unwrap_err();
         assert!(error.to_string().contains(&address), "{error}");
         assert!(begin.elapsed() < SOON);
     });
