@@ -389,8 +389,12 @@ fn another_face_sends_without_frames() {
     send(&["the topic is made with it"]);
     until("it is answered when the topic is saved", || !told.0.lock().is_empty());
     send(&["second", "", "third"]);
-    let expected = [(0, "later Done"), (1, "MessageIllegal"), (0, "0@1"), (2, "0@2")];
-    assert_eq!(*told.0.lock(), expected.map(|(asker, text)| (asker, text.to_owned())));
+    let told = told.0.lock();
+    // The new topic may be saved before its send is completed.
+    assert!(["later Done", "0@0"].contains(&&*told[0].1), "{told:?}");
+    let expected = [(1, "MessageIllegal"), (0, "0@1"), (2, "0@2")];
+    assert_eq!(told[1..], expected.map(|(asker, text)| (asker, text.to_owned())));
+    drop(told);
     broker.stop().unwrap();
 }
 
