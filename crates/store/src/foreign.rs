@@ -3,10 +3,9 @@
 //! Who opened such a directory all the same would not see those messages, and would begin queues beside them that keep Apache's
 //! broker from starting on the directory again.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, if_exists};
 use crate::error::StoreError;
 use std::fmt;
-use std::io;
 use std::path::Path;
 
 /// Topics that are named one by one.
@@ -103,11 +102,12 @@ fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
 
 /// The directories in a directory; none when it is absent.
 fn dirs(disk: &dyn Disk, dir: &Path) -> Result<impl Iterator<Item = String> + use<>, StoreError> {
-    let entries = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        entries => entries.map_err(|e| StoreError::io("list", dir, e))?,
-    };
-    Ok(entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name))
+    let entries = if_exists(disk.list(dir)).map_err(|e| StoreError::io("list", dir, e))?;
+    Ok(entries
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|entry| entry.is_dir)
+        .map(|entry| entry.name))
 }
 
 fn has_queue_files(disk: &dyn Disk, topic: &Path) -> Result<bool, StoreError> {

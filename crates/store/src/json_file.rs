@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, parent, with_suffix};
+use crate::disk::{Disk, if_exists, parent, with_suffix};
 
 /// Where a content came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -
         Some(why) => Err(why.to_owned()),
         None => parse(without_nul_tail(bytes)).map_err(|error| error.to_string()),
     };
-    let main = content(disk, path)?;
+    let main = if_exists(disk.read(path))?;
     let why = match main.as_deref().map(judge) {
         Some(Ok(value)) => return Ok((Some(value), Source::Main)),
         Some(Err(why)) => why,
@@ -80,7 +80,7 @@ pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -
     };
     let backup = with_suffix(path, ".bak");
     let damaged = |more: String| ReadError::Damaged(format!("{}: {why}; {more}", path.display()));
-    let value = match content(disk, &backup)?.as_deref().map(judge) {
+    let value = match if_exists(disk.read(&backup))?.as_deref().map(judge) {
         Some(Ok(value)) => value,
         Some(Err(error)) => return Err(damaged(format!("{} cannot take its place: {error}", backup.display()))),
         None if main.is_some() => return Err(damaged("there is no .bak".to_owned())),
@@ -104,14 +104,6 @@ pub fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         }
     }
     disk.sync_dir(parent(path))
-}
-
-fn content(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match disk.read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Writes a file; when this returns the content is on the disk, and the one before is `.bak`. The directory is made when

@@ -7,13 +7,15 @@
 //! Threads of its own: one or two that sync the log (`flush-0`, `flush-1`), and the `keeper` for all background work.
 //! Order of locks: append state, then nothing; each other lock is a leaf or said so where it is declared.
 
-pub mod checkpoint;
+mod checkpoint;
 mod derived;
 pub mod disk;
 mod dispatch;
 mod error;
 mod foreign;
-pub mod index;
+#[cfg(test)]
+mod golden;
+mod index;
 pub mod inspect;
 pub mod json_file;
 mod keeper;
@@ -22,7 +24,7 @@ mod open;
 mod options;
 pub mod queue;
 mod read;
-pub mod retention;
+mod retention;
 mod store;
 mod sync;
 
@@ -34,6 +36,7 @@ pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};
 pub use read::{Damaged, Limits, Reach, ReadResult, ReadStatus};
+pub use retention::RetentionOptions;
 pub use store::{IndexedBy, QueryResult, Store};
 
 /// For `tests/explore.rs`: puts wrong orders of steps back.

@@ -6,7 +6,7 @@
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::derived::{self, DerivedList, Distrust, Keys, Restore, Stop};
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, OpenMode, if_exists};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
 use crate::foreign::Foreign;
@@ -110,10 +110,7 @@ impl Store {
             ));
         }
         let abort = self.options.root.join("abort");
-        match self.disk.remove_file(&abort) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("remove", &abort, e)),
-            _ => {}
-        }
+        if_exists(self.disk.remove_file(&abort)).map_err(|e| StoreError::io("remove", &abort, e))?;
         self.disk
             .sync_dir(&self.options.root)
             .map_err(|e| StoreError::io("sync", &self.options.root, e))
@@ -145,12 +142,10 @@ enum LastStop {
 
 impl LastStop {
     fn find(disk: &dyn Disk, abort: &std::path::Path) -> Result<Self, StoreError> {
-        match disk.read(abort) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::Clean),
-            Err(e) => Err(StoreError::io("read", abort, e)),
-            Ok(mark) if disk.boot().is_some_and(|boot| mark == mark_of(&boot).as_bytes()) => Ok(Self::Killed),
-            Ok(_) => Ok(Self::Unknown),
-        }
+        let mark = if_exists(disk.read(abort)).map_err(|e| StoreError::io("read", abort, e))?;
+        let Some(mark) = mark else { return Ok(Self::Clean) };
+        let is_same_boot = disk.boot().is_some_and(|boot| mark == mark_of(&boot).as_bytes());
+        Ok(if is_same_boot { Self::Killed } else { Self::Unknown })
     }
 }
 

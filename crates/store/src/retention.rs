@@ -47,18 +47,18 @@ impl Default for RetentionOptions {
 }
 
 /// Rounds of deletion that an operator's request starts.
-pub const MANUAL_ROUNDS: u32 = 20;
+pub(crate) const MANUAL_ROUNDS: u32 = 20;
 
 /// A log segment, as far as this is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentAge {
+pub(crate) struct SegmentAge {
     /// Time of its last change, in ms.
     pub modified_ms: i64,
 }
 
 /// What is the case.
 #[derive(Clone, Copy, Debug)]
-pub struct Observed<'a> {
+pub(crate) struct Observed<'a> {
     /// Now, in ms.
     pub now_ms: i64,
     /// Hour of the day where the broker runs, 0 to 23.
@@ -75,7 +75,7 @@ pub struct Observed<'a> {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// So many segments are to go, from the oldest on.
     pub delete: usize,
     /// Whether the store takes messages.
@@ -98,7 +98,7 @@ enum Cause {
 
 /// Decides.
 #[must_use]
-pub fn decide(options: &RetentionOptions, observed: &Observed<'_>) -> Decision {
+pub(crate) fn decide(options: &RetentionOptions, observed: &Observed<'_>) -> Decision {
     let disks = [("the log", observed.log_used), ("the queues", observed.queue_used)];
     let full = fullest(&disks, options.warning_used.clamp(0.35, 0.90));
     let Some(cause) = cause(options, observed, &disks) else {

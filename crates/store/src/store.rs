@@ -199,16 +199,20 @@ impl Store {
             if entry.is_blank() || entry.log_offset < self.log.first_offset().0 {
                 return Ok(StoreTime::Removed);
             }
-            Ok(self.stored_at(entry)?.map_or(StoreTime::Unknown, StoreTime::At))
+            let stored = self.log.stored_at(entry.place())?;
+            Ok(stored.map_or(StoreTime::Unknown, StoreTime::At))
         };
-        queue.search_by_time(timestamp, boundary, stored)
+        self.log.read_steadily(|| queue.search_by_time(timestamp, boundary, &stored))
     }
 
     /// When the message at a queue's offset was stored; `None` when it is not there. May block.
     #[must_use]
     pub fn store_time(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<i64> {
         let queue = self.queues.find(topic, queue_id)?;
-        self.stored_at(&queue.entry_at(offset).ok()??).ok()?
+        self.log.read_steadily(|| {
+            let entry = queue.entry_at(offset).ok()??;
+            self.log.stored_at(entry.place()).ok()?
+        })
     }
 
     /// Where the message at an offset of a queue is in the log; `None` when the queue has no such entry or it cannot be read. May block.
@@ -237,7 +241,7 @@ impl Store {
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
     pub fn stored_at(&self, entry: &Entry) -> Result<Option<i64>, StoreError> {
-        self.log.stored_at(entry.place())
+        self.log.read_steadily(|| self.log.stored_at(entry.place()))
     }
 
     /// The hash of the tag or the time of delivery that an entry should say, from its record; `None` when that is not there.
@@ -247,7 +251,11 @@ impl Store {
     /// `StoreError::Io` if the log cannot be read.
     pub fn value_of(&self, entry: &Entry) -> Result<Option<i64>, StoreError> {
         let mut read = Vec::with_capacity(1);
-        match self.log.read_all(&[entry.place()], Reach::Disk, &mut read) {
+        let outcome = self.log.read_steadily(|| {
+            read.clear();
+            self.log.read_all(&[entry.place()], Reach::Disk, &mut read)
+        });
+        match outcome {
             Ok(_) => {}
             Err(StoreError::Corrupt(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -348,19 +356,21 @@ impl Store {
             IndexedBy::Key(key) => key_hash(topic, key),
             IndexedBy::Tag(tag) => tag_hash(topic, tag),
         };
-        let found = keys
-            .index
-            .query_hash(hash, begin, end, max)
-            .map_err(|e| StoreError::io("read", &self.options.root.join("index"), e))?;
-        let records = found
-            .log_offsets
-            .iter()
-            .filter_map(|at| self.log.record_at(*at).ok())
-            .filter(|bytes| is_indexed_by(bytes, topic, by));
-        Ok(QueryResult {
-            records: records.collect(),
-            last_timestamp: found.last_timestamp,
-            last_log_offset: found.last_log_offset,
+        self.log.read_steadily(|| {
+            let found = keys
+                .index
+                .query_hash(hash, begin, end, max)
+                .map_err(|e| StoreError::io("read", &self.options.root.join("index"), e))?;
+            let records = found
+                .log_offsets
+                .iter()
+                .filter_map(|at| self.log.record_at(*at).ok())
+                .filter(|bytes| is_indexed_by(bytes, topic, by));
+            Ok(QueryResult {
+                records: records.collect(),
+                last_timestamp: found.last_timestamp,
+                last_log_offset: found.last_log_offset,
+            })
         })
     }
 

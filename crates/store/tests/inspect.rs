@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use store::IndexOptions;
 use store::disk::real::RealDisk;
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
-use store::index::IndexOptions;
 use store::inspect::{InspectOptions, LogItem, Report, Severity, check, index_items, indexed_under, queue_entries, records};
 use store::{FlushMode, StoreOptions};
 

@@ -15,6 +15,7 @@ use message::properties::Indexed;
 use message::record::Record;
 use message::{LogOffset, sys_flag};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,18 +70,9 @@ struct Inbox {
     keys: usize,
     /// End of the log that was looked through for keys.
     end: LogOffset,
-    /// A part of the log whose keys are not in memory any more: they are indexed from the log, and until that has come to
-    /// its end no keys are gathered here.
-    missed: Option<Missed>,
-}
-
-/// A part of the log whose keys are not indexed yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Missed {
-    /// Where its first record begins.
-    from: LogOffset,
-    /// Where it ends.
-    to: LogOffset,
+    /// The keys of records from here to `end` were dropped from memory and have to be indexed from the log. While this is set, no
+    /// keys are collected here.
+    missed_from: Option<LogOffset>,
 }
 
 impl Inbox {
@@ -88,8 +80,7 @@ impl Inbox {
     fn miss(&mut self, from: LogOffset) {
         let first = self.records.first().map_or(from, |record| record.log_offset.min(from));
         (self.records, self.keys) = (Vec::new(), 0);
-        let from = self.missed.map_or(first, |missed| missed.from.min(first));
-        self.missed = Some(Missed { from, to: self.end });
+        self.missed_from = Some(self.missed_from.map_or(first, |missed| missed.min(first)));
     }
 
     /// Drops the keys of records from `to` on, which the log does not have any more.
@@ -97,11 +88,7 @@ impl Inbox {
         self.records.retain(|record| record.log_offset < to);
         self.keys = count_keys(&self.records);
         self.end = self.end.min(to);
-        let missed = self.missed.map(|missed| Missed {
-            to: missed.to.min(to),
-            ..missed
-        });
-        self.missed = missed.filter(|missed| missed.from < missed.to);
+        self.missed_from = self.missed_from.filter(|from| *from < self.end);
     }
 }
 
@@ -121,7 +108,7 @@ impl Keys {
     fn begin(&self, end: LogOffset, missed_from: Option<LogOffset>) {
         *self.inbox.lock() = Inbox {
             end,
-            missed: missed_from.filter(|from| *from < end).map(|from| Missed { from, to: end }),
+            missed_from: missed_from.filter(|from| *from < end),
             ..Inbox::default()
         };
     }
@@ -155,8 +142,8 @@ impl Keys {
         *stopped = None;
         let Some(missed) = self.missed() else { return Ok(()) };
         let most = if effort == Effort::Round { CATCH_UP_BYTES } else { i64::MAX };
-        let from = missed.from.max(log.first_offset());
-        let to = missed.to.min(LogOffset(from.0.saturating_add(most)));
+        let from = missed.start.max(log.first_offset());
+        let to = missed.end.min(LogOffset(from.0.saturating_add(most)));
         let mut done = from;
         let indexed = log::scan_part(&log.segments, from.0, to.0, |record| {
             let put = put_keys(&self.index, record);
@@ -177,14 +164,13 @@ impl Keys {
 
     /// Where the first key is missing of what was published before an offset.
     fn indexed_before(&self, published: LogOffset) -> LogOffset {
-        self.missed().map_or(published, |missed| missed.from.min(published))
+        self.missed().map_or(published, |missed| missed.start.min(published))
     }
 
     fn gather_keys(&self, batches: &[Batch], end: LogOffset) {
         let mut inbox = self.inbox.lock();
         inbox.end = end;
-        if let Some(missed) = &mut inbox.missed {
-            missed.to = end;
+        if inbox.missed_from.is_some() {
             return;
         }
         let before = inbox.records.len();
@@ -213,20 +199,16 @@ impl Keys {
     }
 
     /// The part of the log whose keys are to be indexed from the log.
-    fn missed(&self) -> Option<Missed> {
-        self.inbox.lock().missed
+    fn missed(&self) -> Option<Range<LogOffset>> {
+        let inbox = self.inbox.lock();
+        inbox.missed_from.map(|from| from..inbox.end)
     }
 
     /// Keys were indexed from the log up to `to`. When no more were missed meanwhile, keys are gathered in memory again.
     fn caught_up(&self, to: LogOffset) {
         let mut inbox = self.inbox.lock();
-        inbox.missed = inbox
-            .missed
-            .map(|missed| Missed {
-                from: missed.from.max(to),
-                ..missed
-            })
-            .filter(|missed| missed.from < missed.to);
+        let from = inbox.missed_from.map(|from| from.max(to));
+        inbox.missed_from = from.filter(|from| *from < inbox.end);
     }
 }
 
@@ -355,11 +337,8 @@ mod tests {
         keys
     }
 
-    fn missed(from: i64, to: i64) -> Missed {
-        Missed {
-            from: LogOffset(from),
-            to: LogOffset(to),
-        }
+    fn missed(from: i64, to: i64) -> Range<LogOffset> {
+        LogOffset(from)..LogOffset(to)
     }
 
     fn batch(at: i64, keys: usize) -> Batch {

@@ -293,6 +293,18 @@ fn write_zeros(file: &(impl DiskFile + ?Sized), range: Range<u64>) -> io::Result
     Ok(())
 }
 
+/// `None` for an error that says that the file or directory does not exist; other errors are passed on.
+///
+/// # Errors
+/// Any error in `result` but [`io::ErrorKind::NotFound`].
+pub fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The path with something added to its last name.
 #[must_use]
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

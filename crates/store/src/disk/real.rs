@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use super::{Allocate, DirEntry, Disk, DiskFile, Lock, OpenMode, Space, parent, sys, with_suffix};
+use super::{Allocate, DirEntry, Disk, DiskFile, Lock, OpenMode, Space, if_exists, parent, sys, with_suffix};
 
 /// The machine's own disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,10 +86,7 @@ impl Disk for RealDisk {
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        if_exists(fs::remove_dir_all(dir)).map(drop)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -126,10 +123,7 @@ impl Disk for RealDisk {
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
-        match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            opened => sys::is_first_byte_locked(&opened?),
-        }
+        if_exists(File::open(path))?.map_or(Ok(false), |file| sys::is_first_byte_locked(&file))
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::layout::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, if_exists};
 
 /// What is known of a file without opening it.
 #[derive(Clone, Debug)]
@@ -40,20 +40,14 @@ pub(crate) struct Wanted {
 
 /// The files of an index directory, oldest first; none when it is absent. One that retention takes meanwhile is left out.
 pub(crate) fn list(disk: &dyn Disk, dir: &Path, options: IndexOptions) -> io::Result<Vec<IndexFile>> {
-    let entries = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
+    let entries = if_exists(disk.list(dir))?.unwrap_or_default();
     let mut files = Vec::new();
     for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
         let Ok(number) = entry.name.parse::<u64>() else { continue };
         let path = dir.join(&entry.name);
         let read = disk.open(&path, OpenMode::Read).and_then(|file| read_header(&*file, options));
-        let header = match read {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(io::Error::new(error.kind(), format!("index file {}: {error}", path.display()))),
-            Ok(header) => header,
-        };
+        let header = if_exists(read).map_err(|error| io::Error::new(error.kind(), format!("index file {}: {error}", path.display())))?;
+        let Some(header) = header else { continue };
         files.push(IndexFile {
             path,
             number,

@@ -6,19 +6,19 @@ use message::hash::extend;
 
 /// The hash a key of a topic is indexed under.
 #[must_use]
-pub fn key_hash(topic: &str, key: &str) -> i32 {
+pub(crate) fn key_hash(topic: &str, key: &str) -> i32 {
     positive(extend(of_topic(topic), key))
 }
 
 /// The hash a tag of a topic is indexed under (since Apache 5.5).
 #[must_use]
-pub fn tag_hash(topic: &str, tag: &str) -> i32 {
+pub(crate) fn tag_hash(topic: &str, tag: &str) -> i32 {
     positive(extend(extend(of_topic(topic), "T#"), tag))
 }
 
 /// Calls `each` with the hashes a record is indexed under, in Apache's order: the unique key, each word of the keys, the
 /// tag. Absent ones are empty texts. A record that rolls a transaction back is not indexed at all: the caller's to know.
-pub fn key_hashes(topic: &str, unique_key: &str, keys: &str, tags: &str, mut each: impl FnMut(i32)) {
+pub(crate) fn key_hashes(topic: &str, unique_key: &str, keys: &str, tags: &str, mut each: impl FnMut(i32)) {
     let topic = of_topic(topic);
     if !unique_key.is_empty() {
         each(positive(extend(topic, unique_key)));

@@ -24,11 +24,11 @@ use std::sync::Arc;
 
 use message::LogOffset;
 
-use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
+use crate::disk::{Allocate, Disk, DiskFile, OpenMode, if_exists};
 use crate::sync::RwLock;
 pub(crate) use file::{IndexFile, Wanted, find_in, list};
 use filling::Filling;
-pub use hash::{key_hash, key_hashes, tag_hash};
+pub(crate) use hash::{key_hash, key_hashes, tag_hash};
 pub use layout::IndexOptions;
 pub(crate) use layout::{Header, ITEM_LEN, Item, SLOT_LEN};
 
@@ -37,7 +37,7 @@ pub(crate) const STEPS_MAX: u32 = 1_000_000;
 
 /// The index files of a store.
 #[derive(Debug)]
-pub struct KeyIndex {
+pub(crate) struct KeyIndex {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: IndexOptions,
@@ -62,7 +62,7 @@ struct IndexState {
 
 /// What a query found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IndexHits {
+pub(crate) struct IndexHits {
     /// Log offsets of records that may have the key, newest first.
     pub log_offsets: Vec<LogOffset>,
     /// Store timestamp of the record indexed last, in ms; 0 when there is none.
@@ -77,7 +77,7 @@ impl KeyIndex {
     ///
     /// # Errors
     /// Whatever the machine says.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: IndexOptions) -> io::Result<Self> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: IndexOptions) -> io::Result<Self> {
         disk.create_dir_all(dir)?;
         let options = options.checked();
         let older = file::list(&*disk, dir, options)?;
@@ -113,7 +113,7 @@ impl KeyIndex {
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when there is no room for the next file: the index pauses, and goes on with this
     /// record when the call is made again and there is room. Else whatever the machine says.
-    pub fn put_record(&self, key_hashes: &[i32], log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
+    pub(crate) fn put_record(&self, key_hashes: &[i32], log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
         let mut state = self.state.write();
         if key_hashes.is_empty() || state.has(log_offset.0) {
             return Ok(());
@@ -190,20 +190,12 @@ impl KeyIndex {
         Ok(Filling::new(known, file, self.options))
     }
 
-    /// The records that were put under a key, see [`KeyIndex::query_hash`].
-    ///
-    /// # Errors
-    /// Whatever the machine says.
-    pub fn query(&self, topic: &str, key: &str, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
-        self.query_hash(key_hash(topic, key), begin_ms, end_ms, max)
-    }
-
     /// The records that were put under a hash and stored from `begin_ms` to `end_ms` (both included, to the second), newest
     /// first, `max` at most. May wait for the disk.
     ///
     /// # Errors
     /// Whatever the machine says.
-    pub fn query_hash(&self, key_hash: i32, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
+    pub(crate) fn query_hash(&self, key_hash: i32, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
         let wanted = Wanted {
             key_hash,
             begin: begin_ms,
@@ -231,11 +223,9 @@ impl KeyIndex {
             if log_offsets.len() >= max {
                 break;
             }
-            match self.disk.open(&known.path, OpenMode::Read) {
-                Ok(file) => file::find_in(&*file, self.options, &known.header, wanted, &mut steps, &mut log_offsets)?,
-                // Retention was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            // Retention may have removed it by now.
+            if let Some(file) = if_exists(self.disk.open(&known.path, OpenMode::Read))? {
+                file::find_in(&*file, self.options, &known.header, wanted, &mut steps, &mut log_offsets)?;
             }
         }
         Ok(IndexHits {
@@ -247,7 +237,7 @@ impl KeyIndex {
 
     /// Log offset and store timestamp (ms) of the record indexed last; zeros when there is none.
     #[must_use]
-    pub fn last(&self) -> (LogOffset, i64) {
+    pub(crate) fn last(&self) -> (LogOffset, i64) {
         let last = self.state.read().newest_header();
         (LogOffset(last.end_log), last.end_timestamp)
     }
@@ -257,7 +247,7 @@ impl KeyIndex {
     /// # Errors
     /// I/O errors; [`io::ErrorKind::StorageFull`] in a file whose blocks are not reserved (a Java broker's). What was not
     /// written stays in memory for the next call.
-    pub fn write(&self) -> io::Result<()> {
+    pub(crate) fn write(&self) -> io::Result<()> {
         let IndexState { filling, is_unsynced, .. } = &mut *self.state.write();
         let Some(filling) = filling.as_mut().filter(|filling| filling.is_dirty()) else {
             return Ok(());
@@ -268,7 +258,7 @@ impl KeyIndex {
 
     /// Whether nothing of what was put is in memory only.
     #[must_use]
-    pub fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         !self.state.read().filling.as_ref().is_some_and(Filling::is_dirty)
     }
 
@@ -277,7 +267,7 @@ impl KeyIndex {
     ///
     /// # Errors
     /// I/O errors of the sync.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         let mut state = self.state.write();
         if state.sync_failed {
             return Err(io::Error::other(
@@ -306,7 +296,7 @@ impl KeyIndex {
     ///
     /// # Errors
     /// I/O errors; the index is not to be used then.
-    pub fn cut(&self, log_end: LogOffset, is_all_readable: bool) -> io::Result<()> {
+    pub(crate) fn cut(&self, log_end: LogOffset, is_all_readable: bool) -> io::Result<()> {
         let mut state = self.state.write();
         let newest = [state.filling.take(), state.next.take()];
         state
@@ -349,7 +339,7 @@ impl KeyIndex {
     ///
     /// # Errors
     /// Whatever the machine says; files that are left are tried again by the next call.
-    pub fn remove_below(&self, log_min: LogOffset) -> io::Result<usize> {
+    pub(crate) fn remove_below(&self, log_min: LogOffset) -> io::Result<usize> {
         let mut state = self.state.write();
         let removable = state.older.len() - usize::from(state.filling.is_none() && !state.older.is_empty());
         let count = state.older[..removable]
@@ -359,12 +349,9 @@ impl KeyIndex {
         let removed: Vec<_> = state.older.drain(..count).collect();
         drop(state);
         for (at, known) in removed.iter().enumerate() {
-            match self.disk.remove_file(&known.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.state.write().older.splice(0..0, removed[at..].iter().cloned());
-                    return Err(error);
-                }
-                _ => {}
+            if let Err(error) = if_exists(self.disk.remove_file(&known.path)) {
+                self.state.write().older.splice(0..0, removed[at..].iter().cloned());
+                return Err(error);
             }
         }
         Ok(count)

@@ -6,14 +6,13 @@ use super::queues::{Queues, list};
 use super::report::{Findings, LogSummary, Part, Report, Severity};
 use super::{InspectOptions, Judge, dump};
 use crate::checkpoint::Checkpoint;
-use crate::disk::Disk;
+use crate::disk::{Disk, if_exists};
 use crate::error::StoreError;
 use crate::foreign::Foreign;
 use crate::log::begins_before;
 use crate::open::CHECKPOINT_MARGIN_MS;
 use message::record::Record;
 use message::{names, properties};
-use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -179,11 +178,9 @@ impl Directory {
 /// Up to which time, epoch ms, Apache's broker had delivered what waited in its timer; 0 where it does not say.
 fn timer_progress(disk: &dyn Disk, root: &Path) -> Result<i64, StoreError> {
     let path = root.join("config").join("timercheck");
-    match disk.read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(StoreError::io("read", &path, error)),
-        Ok(bytes) => Ok(bytes.first_chunk().map_or(0, |time| i64::from_be_bytes(*time))),
-    }
+    let bytes = if_exists(disk.read(&path)).map_err(|e| StoreError::io("read", &path, e))?;
+    let first = bytes.and_then(|bytes| bytes.first_chunk().copied());
+    Ok(first.map_or(0, i64::from_be_bytes))
 }
 
 fn tell_of_files(files: &LogFiles, findings: &mut Findings) {

@@ -8,7 +8,7 @@
 
 use super::Judge;
 use super::report::{EndsByQueue, Findings, Part, QueueEnds, QueueSummary, Severity};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, if_exists};
 use crate::error::StoreError;
 use crate::queue::{ENTRY_LEN, Entry, Extended, OpenFiles, partition};
 use message::properties::{self, Indexed};
@@ -480,10 +480,9 @@ impl Files<'_> {
     }
 
     fn read(&self, queue: &Queue, base: i64, at: u64, out: &mut [u8]) -> Result<usize, StoreError> {
-        match self.file(queue, base).and_then(|file| file.read_at(out, at)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            read => read.map_err(|e| StoreError::io("read", &queue.dir.join(format!("{base:020}")), e)),
-        }
+        let read = if_exists(self.file(queue, base).and_then(|file| file.read_at(out, at)));
+        let read = read.map_err(|e| StoreError::io("read", &queue.dir.join(format!("{base:020}")), e));
+        read.map(Option::unwrap_or_default)
     }
 
     /// Where the last entry's message ends, in a queue that is written without holes; 0 when there is none.
@@ -533,10 +532,8 @@ impl Files<'_> {
     /// The first entry written at `at` or after it in a file.
     fn written_after(&self, queue: &Queue, base: i64, at: u64) -> Result<Option<Entry>, StoreError> {
         let failed = |e| StoreError::io("read", &queue.dir.join(format!("{base:020}")), e);
-        let file = match self.file(queue, base) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(failed)?,
-        };
+        let file = if_exists(self.file(queue, base)).map_err(failed)?;
+        let Some(file) = file else { return Ok(None) };
         let entry_len = ENTRY_LEN as u64;
         let mut bytes = vec![0; READ_MAX * ENTRY_LEN];
         let mut at = at;
@@ -558,8 +555,6 @@ impl Files<'_> {
 
 /// The names in a directory; none when it is absent.
 pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<crate::disk::DirEntry>, StoreError> {
-    match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        found => found.map_err(|e| StoreError::io("list", dir, e)),
-    }
+    let names = if_exists(disk.list(dir)).map_err(|e| StoreError::io("list", dir, e));
+    names.map(Option::unwrap_or_default)
 }

@@ -12,7 +12,7 @@ use crate::log::RecordPlace;
 use message::LogOffset;
 
 /// Bytes of an entry on disk.
-pub const ENTRY_LEN: usize = 20;
+pub(crate) const ENTRY_LEN: usize = 20;
 
 /// What a queue knows of one message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::open_files::OpenFiles;
-use crate::disk::{Disk, DiskFile, OpenMode, with_suffix};
+use crate::disk::{Disk, DiskFile, OpenMode, if_exists, with_suffix};
 
 /// Bytes of a unit without a bit map.
 const UNIT_LEN: usize = 20;
@@ -46,9 +46,8 @@ impl Extended {
     /// The files of a queue whose own are in `queue_dir/TOPIC/QUEUE`, if it has any. `serial` names them among open files.
     pub(crate) fn find(disk: &dyn Disk, queue_dir: &Path, (topic, queue_id): (&str, i32), serial: u64) -> io::Result<Option<Self>> {
         let dir = dir_beside(queue_dir).join(topic).join(queue_id.to_string());
-        let entries = match disk.list(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            entries => entries?,
+        let Some(entries) = if_exists(disk.list(&dir))? else {
+            return Ok(None);
         };
         let files = entries.iter().filter(|entry| !entry.is_dir && entry.name.len() == UNIT_LEN);
         let mut begins: Vec<i64> = files.filter_map(|entry| entry.name.parse().ok()).collect();

@@ -15,7 +15,7 @@ use super::entry::{ENTRY_LEN, Entry};
 use super::extended::Extended;
 use super::synced::Synced;
 use super::table::Shared;
-use crate::disk::{Allocate, DiskFile, OpenMode};
+use crate::disk::{Allocate, DiskFile, OpenMode, if_exists};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 const LEN: i64 = ENTRY_LEN as i64;
@@ -148,10 +148,8 @@ impl QueueFiles {
 
     pub(super) fn remove(&self, base: i64) -> io::Result<()> {
         self.shared.files.close(self.serial(), |open| open == base);
-        match self.shared.disk.remove_file(&self.path(base)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.named(base, &error)),
-            _ => Ok(()),
-        }
+        let removed = if_exists(self.shared.disk.remove_file(&self.path(base)));
+        removed.map(drop).map_err(|error| self.named(base, &error))
     }
 
     /// Makes everything from the byte to the end of its file zeros.

@@ -20,7 +20,7 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
-use crate::disk::{Disk, OpenMode, parent, with_suffix};
+use crate::disk::{Disk, OpenMode, if_exists, parent, with_suffix};
 
 const MARK: &[u8; 8] = b"ApogeeCQ";
 const VERSION: u32 = 1;
@@ -114,17 +114,14 @@ impl Writer {
 
 /// Reads the file. `None` when it is absent or damaged, which is as good as absent.
 pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<SyncedQueues>> {
-    match disk.read(path) {
-        Ok(bytes) => {
-            let queues = decode(&bytes);
-            if queues.is_none() {
-                tracing::warn!(file = %path.display(), "the file is damaged; the ends of the queues are searched");
-            }
-            Ok(queues)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let Some(bytes) = if_exists(disk.read(path))? else {
+        return Ok(None);
+    };
+    let queues = decode(&bytes);
+    if queues.is_none() {
+        tracing::warn!(file = %path.display(), "the file is damaged; the ends of the queues are searched");
     }
+    Ok(queues)
 }
 
 fn decode(bytes: &[u8]) -> Option<SyncedQueues> {

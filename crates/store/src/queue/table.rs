@@ -21,11 +21,11 @@ use super::extended;
 use super::files::QueueFiles;
 use super::open_files::OpenFiles;
 use super::synced::{self, LastRun, SyncedQueues};
-use crate::disk::{Disk, parent, with_suffix};
+use crate::disk::{Disk, if_exists, parent, with_suffix};
 
 /// How queue files are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueOptions {
+pub(crate) struct QueueOptions {
     /// Bytes of a queue file (`mappedFileSizeConsumeQueue`); rounded up to whole entries.
     pub file_len: u64,
     /// Queue files that are kept open at most; each takes a descriptor.
@@ -75,7 +75,7 @@ struct Topics {
 
 /// All queues.
 #[derive(Debug)]
-pub struct QueueTable {
+pub(crate) struct QueueTable {
     shared: Arc<Shared>,
     topics: RwLock<Topics>,
     /// Held by whoever works on many queues' files; keeps a topic's removal from meeting its re-creation.
@@ -97,7 +97,7 @@ impl QueueTable {
     ///
     /// # Errors
     /// Whatever the machine says; [`io::ErrorKind::InvalidData`] when files were made with another length.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: QueueOptions, due: DueTopic) -> io::Result<Self> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: QueueOptions, due: DueTopic) -> io::Result<Self> {
         disk.create_dir_all(dir)?;
         let entry = ENTRY_LEN as u64;
         let file_len = options.file_len.max(1).div_ceil(entry).saturating_mul(entry);
@@ -158,13 +158,13 @@ impl QueueTable {
 
     /// The queue, when it is there.
     #[must_use]
-    pub fn find(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
+    pub(crate) fn find(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
         self.topics.read().queues.get(topic)?.get(&queue_id).cloned()
     }
 
     /// The queue, made in memory when it is not there; its directory is made when something is written behind. The caller
     /// has checked that the topic's name is one.
-    pub fn find_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
+    pub(crate) fn find_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         if let Some(queue) = self.find(topic, queue_id) {
             return queue;
         }
@@ -181,7 +181,7 @@ impl QueueTable {
 
     /// The topic's queues in order of their numbers.
     #[must_use]
-    pub fn of_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+    pub(crate) fn of_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
         let mut queues: Vec<_> = self
             .topics
             .read()
@@ -195,7 +195,7 @@ impl QueueTable {
 
     /// The topics that have queues, or files of a deletion that failed, in no particular order.
     #[must_use]
-    pub fn topics(&self) -> Vec<Arc<str>> {
+    pub(crate) fn topics(&self) -> Vec<Arc<str>> {
         let topics = self.topics.read();
         let left = topics.left.iter().filter(|topic| !topics.queues.contains_key(*topic));
         topics.queues.keys().chain(left).cloned().collect()
@@ -203,14 +203,14 @@ impl QueueTable {
 
     /// Whether a topic has queues, or files of a deletion that failed.
     #[must_use]
-    pub fn has_topic(&self, topic: &str) -> bool {
+    pub(crate) fn has_topic(&self, topic: &str) -> bool {
         let topics = self.topics.read();
         topics.queues.contains_key(topic) || topics.left.contains(topic)
     }
 
     /// All queues, in no particular order.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<ConsumeQueue>> {
+    pub(crate) fn all(&self) -> Vec<Arc<ConsumeQueue>> {
         self.topics
             .read()
             .queues
@@ -222,13 +222,13 @@ impl QueueTable {
     /// Entries in memory that are in no file yet. Grows without bound while the disk refuses writes: whoever appends to the
     /// log stops at a bound of its own.
     #[must_use]
-    pub fn pending_entries(&self) -> u64 {
+    pub(crate) fn pending_entries(&self) -> u64 {
         u64::try_from(self.shared.pending.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Where in the log the last message of all queues ends.
-    #[must_use]
-    pub fn max_log_end(&self) -> LogOffset {
+    #[cfg(test)]
+    pub(crate) fn max_log_end(&self) -> LogOffset {
         self.all().iter().map(|queue| queue.max_log_end()).max().unwrap_or_default()
     }
 
@@ -257,7 +257,7 @@ impl QueueTable {
     /// # Errors
     /// The first error; the other queues were visited all the same, and what could not be written stays in memory for the
     /// next round.
-    pub fn write_pending(&self) -> io::Result<usize> {
+    pub(crate) fn write_pending(&self) -> io::Result<usize> {
         let mut maintenance = self.maintenance.lock();
         let Maintenance { buffer, visiting } = &mut *maintenance;
         std::mem::swap(visiting, &mut *self.shared.dirty.lock());
@@ -305,7 +305,7 @@ impl QueueTable {
     ///
     /// # Errors
     /// Whatever the machine says.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
         self.sync_all(one_by_one)
     }
@@ -337,10 +337,8 @@ impl QueueTable {
         let Err(error) = writer.write(&**disk, synced_path) else {
             return Ok(());
         };
-        match disk.remove_file(synced_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => disk.sync_dir(parent(synced_path))?,
-        }
+        if_exists(disk.remove_file(synced_path))?;
+        disk.sync_dir(parent(synced_path))?;
         tracing::warn!(%error, file = %synced_path.display(), "the ends of the queues are not noted; the next start searches them");
         Ok(())
     }
@@ -351,7 +349,7 @@ impl QueueTable {
     ///
     /// # Errors
     /// Whatever the machine says.
-    pub fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
+    pub(crate) fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
         let Shared { disk, dir, .. } = &*self.shared;
         let queues = self.all();
@@ -368,7 +366,7 @@ impl QueueTable {
     ///
     /// # Errors
     /// The first error; the other queues were visited all the same.
-    pub fn raise_min(&self, log_min: LogOffset) -> io::Result<usize> {
+    pub(crate) fn raise_min(&self, log_min: LogOffset) -> io::Result<usize> {
         let _maintenance = self.maintenance.lock();
         let mut first_error = Ok(());
         let mut removed = 0;
@@ -383,7 +381,7 @@ impl QueueTable {
     }
 
     /// Begins to delete a topic, see [`TopicDeletion`]. Waits for whoever works on queues' files, and keeps them waiting.
-    pub fn begin_deletion<'t>(&'t self, topic: &'t str) -> TopicDeletion<'t> {
+    pub(crate) fn begin_deletion<'t>(&'t self, topic: &'t str) -> TopicDeletion<'t> {
         TopicDeletion {
             _maintenance: self.maintenance.lock(),
             table: self,
@@ -401,7 +399,7 @@ impl QueueTable {
 /// The deletion of a topic's queues. Nothing is written behind until it ends, so that a topic of the same name, which may be
 /// used again as soon as the queues are retired, does not meet the files of the old one.
 #[derive(Debug)]
-pub struct TopicDeletion<'t> {
+pub(crate) struct TopicDeletion<'t> {
     _maintenance: MutexGuard<'t, Maintenance>,
     table: &'t QueueTable,
     topic: &'t str,
@@ -410,7 +408,7 @@ pub struct TopicDeletion<'t> {
 
 impl TopicDeletion<'_> {
     /// Takes the queues out of the table; nothing more is assigned in them. Only under the log's append lock.
-    pub fn retire(&mut self) {
+    pub(crate) fn retire(&mut self) {
         let mut topics = self.table.topics.write();
         if let Some((topic, queues)) = topics.queues.remove_entry(self.topic) {
             topics.left.insert(topic);
@@ -426,7 +424,7 @@ impl TopicDeletion<'_> {
     /// # Errors
     /// I/O errors. The files that are left come back at the next start, unless another deletion, or the first write to a topic
     /// of the same name, has removed them by then.
-    pub fn remove_files(self) -> io::Result<bool> {
+    pub(crate) fn remove_files(self) -> io::Result<bool> {
         self.queues.iter().for_each(|queue| queue.abandon());
         self.table.remove_left_files(self.topic)
     }
@@ -463,10 +461,7 @@ fn many_at_once<T: Sync>(items: &[T], act: impl Fn(&T) -> io::Result<()> + Sync)
 
 /// A queue that nothing was written behind of yet has no directory.
 fn sync_if_there(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    match disk.sync_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    if_exists(disk.sync_dir(dir)).map(drop)
 }
 
 impl Drop for QueueTable {

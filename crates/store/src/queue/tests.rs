@@ -6,6 +6,7 @@ use std::sync::Arc;
 use message::{LogOffset, QueueOffset};
 use proptest::prelude::*;
 
+use super::consume_queue::Skipped;
 use super::*;
 use crate::disk::simulated::{Fault, Lasts, SimulatedDisk};
 use crate::disk::{Disk, OpenMode, real::RealDisk};

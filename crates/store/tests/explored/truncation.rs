@@ -1,12 +1,13 @@
 //! The end of a log is dropped while messages are sent and read.
 
 use super::{BEGIN_MS, World, key_of, open, options, read};
+use message::QueueOffset;
 use message::record::{Draft, Placement};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Arc, Mutex, mpsc};
 use shuttle::thread;
 use store::inspect::{InspectOptions, check};
-use store::{AppendError, FlushMode, Store, StoreError};
+use store::{AppendError, Boundary, FlushMode, Store, StoreError};
 
 struct Sent {
     body: String,
@@ -73,7 +74,13 @@ fn look(store: &Store) {
     for (one, at) in found.iter().zip(0..) {
         assert_eq!(one.queue_offset, at, "{found:?}");
         let _ = store.record_at(message::LogOffset(one.log_offset));
+        let stored = store.store_time("a", 0, QueueOffset(one.queue_offset));
+        assert!(stored.is_none_or(|stored| stored == BEGIN_MS), "{} stored at {stored:?}", one.body);
     }
+    // All are of one time, so a search finds the first or the end, whatever is dropped meanwhile.
+    let begin = store.offset_by_time("a", 0, BEGIN_MS, Boundary::Lower).expect("a search");
+    assert_eq!(begin.0, 0);
+    store.offset_by_time("a", 0, BEGIN_MS + 1, Boundary::Lower).expect("a search");
 }
 
 fn must_be_whole(store: &Store, told: &Told) {
