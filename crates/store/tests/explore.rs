@@ -10,8 +10,8 @@
 mod explored;
 
 use explored::{
-    Life, closing, deletion, end_after_checkpoint, end_after_deletion, hanging_syncs, keys, reads, reads_across_truncation, retention,
-    sends_and_reads, truncation,
+    Life, closing, deletion, end_after_checkpoint, end_after_deletion, hanging_creation, hanging_syncs, keys, reads,
+    reads_across_truncation, retention, sends_and_reads, truncation,
 };
 use shuttle::Config;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -103,13 +103,14 @@ fn a_log_that_is_truncated_shows_whole_messages_and_goes_on() {
 }
 
 #[test]
-fn senders_do_not_wait_for_a_sync() {
+fn senders_with_room_wait_neither_for_a_sync_nor_for_a_new_file() {
     explore(hanging_syncs);
+    explore(hanging_creation);
 }
 
 #[test]
 fn broken_orders_are_caught() {
-    let lives: [(Broken, Life, FlushMode); 11] = [
+    let lives: [(Broken, Life, FlushMode); 12] = [
         (Broken::PublishedBeforeWritten, sends_and_reads, FlushMode::Async),
         (Broken::PublishedBeforeConfirmed, reads, FlushMode::Async),
         (Broken::AnsweredBeforePublished, reads, FlushMode::Async),
@@ -121,6 +122,7 @@ fn broken_orders_are_caught() {
         (Broken::AppendedWhileClosing, closing, FlushMode::Async),
         (Broken::ReadAcrossTruncation, reads_across_truncation, FlushMode::Async),
         (Broken::SyncUnderWakeLock, hanging_syncs, FlushMode::Async),
+        (Broken::WaitedForFileInAppend, hanging_creation, FlushMode::Async),
     ];
     for (broken, life, mode) in lives {
         let begun = std::time::Instant::now();

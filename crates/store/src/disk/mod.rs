@@ -210,7 +210,7 @@ pub trait Disk: Send + Sync + Debug {
 }
 
 /// The largest file that [`Disk::read`] takes into memory.
-pub const READ_WHOLE_MAX: u64 = 1 << 30;
+pub(crate) const READ_WHOLE_MAX: u64 = 1 << 30;
 
 /// An open file. All calls are positioned and may come from many threads at once.
 #[allow(clippy::len_without_is_empty)]

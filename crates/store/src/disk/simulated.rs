@@ -137,7 +137,7 @@ impl SimulatedDisk {
         found
     }
 
-    /// From now on no sync of a file returns until [`Self::let_syncs_go`].
+    /// From now on no sync of a file and no [`Disk::create`] returns until [`Self::let_syncs_go`].
     pub fn hold_syncs(&self) {
         self.1.set(true);
     }
@@ -227,6 +227,8 @@ impl Disk for SimulatedDisk {
     }
 
     fn create(&self, path: &Path, len: u64, allocate: Allocate) -> io::Result<Arc<dyn DiskFile>> {
+        // A new file is synced before its name is there.
+        self.1.pass();
         let mut state = self.on()?;
         if state.names.contains_key(path) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, path.display().to_string()));

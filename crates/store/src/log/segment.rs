@@ -7,7 +7,7 @@
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Broken, Condvar, Mutex, RwLock, is_broken};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,10 +42,35 @@ pub(crate) struct Segments {
     dir: PathBuf,
     len: i64,
     list: RwLock<Vec<Arc<Segment>>>,
-    /// The file after the last one. The lock is held while it is made, so that it is made once.
-    next: Mutex<Option<Arc<Segment>>>,
+    /// The file after the last one. Never locked over I/O, since a roll takes it under the append lock.
+    next: Mutex<Next>,
+    /// Notified when `next` is no longer [`Next::Busy`].
+    next_changed: Condvar,
     /// Held while old files are removed.
     removing: Mutex<()>,
+}
+
+/// The file after the last one.
+#[derive(Debug)]
+enum Next {
+    Absent,
+    /// A thread creates or removes it.
+    Busy,
+    Ready(Arc<Segment>),
+}
+
+/// The right to create or remove the next file. Other threads that want it wait until this is dropped.
+struct NextWork<'a> {
+    segments: &'a Segments,
+    /// What was prepared before; what is prepared when this is dropped.
+    prepared: Option<Arc<Segment>>,
+}
+
+impl Drop for NextWork<'_> {
+    fn drop(&mut self) {
+        *self.segments.next.lock() = self.prepared.take().map_or(Next::Absent, Next::Ready);
+        self.segments.next_changed.notify_all();
+    }
 }
 
 impl Segments {
@@ -94,7 +119,8 @@ impl Segments {
             dir: dir.to_owned(),
             len: len as i64,
             list: RwLock::new(list),
-            next: Mutex::new(None),
+            next: Mutex::new(Next::Absent),
+            next_changed: Condvar::default(),
             removing: Mutex::new(()),
         })
     }
@@ -135,32 +161,58 @@ impl Segments {
         name_of(offset - (offset - first).rem_euclid(self.len))
     }
 
-    /// Makes the file after the last one, if it is not there yet. Called in the background ahead of need, and by an
-    /// append that came first.
+    /// Creates the file after the last one, unless it exists. The keeper calls this ahead of need; an append calls it only when the
+    /// last file has no room for its records. While another thread creates the file, this waits for it.
     ///
     /// # Errors
-    /// The disk's: full, above all.
+    /// `StoreError::DiskFull` if the disk has no room for the file, `StoreError::Io` if it cannot be created.
     pub(crate) fn prepare_next(&self) -> Result<(), StoreError> {
-        let mut next = self.next.lock();
-        if next.is_none() {
+        if self.is_next_ready() {
+            return Ok(());
+        }
+        let mut work = self.work_on_next();
+        if work.prepared.is_none() {
+            // Nothing becomes the last file meanwhile: a roll needs a prepared file.
             let base = self.last().map_or(0, |last| last.end());
-            *next = Some(self.create(base)?);
+            work.prepared = Some(self.create(base)?);
         }
         Ok(())
     }
 
-    /// Whether the next file is there.
-    pub(crate) fn is_next_ready(&self) -> bool {
-        self.next.try_lock().is_some_and(|next| next.is_some())
+    fn work_on_next(&self) -> NextWork<'_> {
+        let mut next = self.next.lock();
+        let prepared = loop {
+            match std::mem::replace(&mut *next, Next::Busy) {
+                Next::Absent => break None,
+                Next::Ready(segment) => break Some(segment),
+                Next::Busy => self.next_changed.wait(&mut next),
+            }
+        };
+        NextWork { segments: self, prepared }
     }
 
-    /// Makes the prepared file the last one and returns it; `None` when it is not ready.
+    /// Whether the next file is there.
+    pub(crate) fn is_next_ready(&self) -> bool {
+        matches!(*self.next.lock(), Next::Ready(_))
+    }
+
+    /// Makes the prepared file the last one and returns it; `None` if there is none. Never waits for I/O.
     pub(crate) fn roll(&self) -> Option<Arc<Segment>> {
-        // Held until the file is in the list, from which the place of the one after it is computed.
-        let mut prepared = self.next.try_lock()?;
-        let next = prepared.take()?;
-        self.list.write().push(next.clone());
-        Some(next)
+        if is_broken(Broken::WaitedForFileInAppend) {
+            drop(self.work_on_next());
+        }
+        // Locked until the file is in the list, from which the place of the one after it is computed.
+        let mut next = self.next.lock();
+        match std::mem::replace(&mut *next, Next::Absent) {
+            Next::Ready(segment) => {
+                self.list.write().push(segment.clone());
+                Some(segment)
+            }
+            other => {
+                *next = other;
+                None
+            }
+        }
     }
 
     /// Takes the one empty file after the one that holds `end` as the prepared next file, so that it need not be made again.
@@ -168,7 +220,7 @@ impl Segments {
     pub(crate) fn adopt_next(&self, end: i64) {
         let mut list = self.list.write();
         if list.len() >= 2 && list[list.len() - 2].end() > end && list[list.len() - 1].base > end {
-            *self.next.lock() = list.pop();
+            *self.next.lock() = list.pop().map_or(Next::Absent, Next::Ready);
         }
     }
 
@@ -198,9 +250,9 @@ impl Segments {
     /// # Errors
     /// The disk's.
     pub(crate) fn remove_from(&self, offset: i64) -> Result<(), StoreError> {
-        // Held to the end: no next file is made while its name may be removed.
-        let mut next = self.next.lock();
-        let prepared = next.take_if(|next| next.base >= offset);
+        // To the end: no next file is created while its name may be removed.
+        let mut work = self.work_on_next();
+        let prepared = work.prepared.take_if(|next| next.base >= offset);
         let mut removed: Vec<_> = {
             let mut list = self.list.write();
             let keep = list.iter().take_while(|s| s.base < offset).count();

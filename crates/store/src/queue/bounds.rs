@@ -18,7 +18,7 @@ impl ConsumeQueue {
     ///
     /// # Errors
     /// Whatever the machine says; the queue is not to be used then.
-    pub fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
+    pub(crate) fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         let (written, left) = self.truncate_tail(log_end.0);
         if on_disk.extent == Extent::default() {
@@ -78,7 +78,7 @@ impl ConsumeQueue {
     ///
     /// # Errors
     /// Whatever the machine says; the queue is not to be used then.
-    pub fn rewind(self: &Arc<Self>, to: QueueOffset) -> io::Result<()> {
+    pub(crate) fn rewind(self: &Arc<Self>, to: QueueOffset) -> io::Result<()> {
         if to <= self.min() {
             return self.restart(to.0);
         }
@@ -121,7 +121,7 @@ impl ConsumeQueue {
     ///
     /// # Errors
     /// Whatever the machine says; the minimum may be raised then, and files be left for the next call.
-    pub fn raise_min(self: &Arc<Self>, log_min: LogOffset) -> io::Result<usize> {
+    pub(crate) fn raise_min(self: &Arc<Self>, log_min: LogOffset) -> io::Result<usize> {
         let mut on_disk = self.on_disk.lock();
         if self.min_log_offset.load(Ordering::Acquire) < log_min.0 {
             self.settle_min(self.min().0, log_min.0)?;

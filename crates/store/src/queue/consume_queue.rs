@@ -95,7 +95,7 @@ impl Unwritten {
 
 /// What [`ConsumeQueue::skip_to`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skipped {
+pub(crate) enum Skipped {
     /// The queue was there already.
     Nothing,
     /// The queue held no message and starts at the offset now.
@@ -173,7 +173,7 @@ impl ConsumeQueue {
 
     /// Whether the queue's topic was deleted. Exact under the log's append lock only.
     #[must_use]
-    pub fn is_retired(&self) -> bool {
+    pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
     }
 
@@ -188,7 +188,7 @@ impl ConsumeQueue {
     }
 
     /// Takes the next queue offset. Only under the log's append lock.
-    pub fn assign(&self) -> QueueOffset {
+    pub(crate) fn assign(&self) -> QueueOffset {
         let offset = self.assigned.load(Ordering::Relaxed);
         self.assigned.store(offset + 1, Ordering::Relaxed);
         QueueOffset(offset)
@@ -206,12 +206,12 @@ impl ConsumeQueue {
 
     /// The queue offset that is assigned next.
     #[must_use]
-    pub fn assigned(&self) -> QueueOffset {
+    pub(crate) fn assigned(&self) -> QueueOffset {
         QueueOffset(self.assigned.load(Ordering::Relaxed))
     }
 
     /// Forgets what was assigned and never published, as after an append that failed. Only under the log's append lock.
-    pub fn reset_assigned_to_published(&self) {
+    pub(crate) fn reset_assigned_to_published(&self) {
         self.assigned.store(self.max.load(Ordering::Acquire), Ordering::Relaxed);
     }
 
@@ -229,7 +229,7 @@ impl ConsumeQueue {
 
     /// Where in the log the last published message ends; 0 when no entry is left to tell.
     #[must_use]
-    pub fn max_log_end(&self) -> LogOffset {
+    pub(crate) fn max_log_end(&self) -> LogOffset {
         LogOffset(self.log_end.load(Ordering::Acquire))
     }
 
@@ -239,7 +239,7 @@ impl ConsumeQueue {
     }
 
     /// Makes an entry readable, at [`ConsumeQueue::max`]. Only in the log's order, by one thread at a time. Memory only.
-    pub fn publish(self: &Arc<Self>, entry: Entry) {
+    pub(crate) fn publish(self: &Arc<Self>, entry: Entry) {
         self.push(None, entry);
     }
 
@@ -275,7 +275,7 @@ impl ConsumeQueue {
     ///
     /// # Errors
     /// Whatever the machine says about the files of a queue that starts again.
-    pub fn skip_to(self: &Arc<Self>, offset: QueueOffset) -> io::Result<Skipped> {
+    pub(crate) fn skip_to(self: &Arc<Self>, offset: QueueOffset) -> io::Result<Skipped> {
         let max = self.max().0;
         let gap = offset.0.saturating_sub(max);
         if gap == 0 {
@@ -349,7 +349,7 @@ impl ConsumeQueue {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when not even the first entry is there.
-    pub fn read_cached(&self, from: QueueOffset, max_entries: usize, out: &mut impl Extend<Entry>) -> io::Result<()> {
+    pub(crate) fn read_cached(&self, from: QueueOffset, max_entries: usize, out: &mut impl Extend<Entry>) -> io::Result<()> {
         match self.read_with(from.0, max_entries, out, true) {
             (1.., Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             (_, outcome) => outcome,

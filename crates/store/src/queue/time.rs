@@ -27,7 +27,7 @@ pub enum Boundary {
 
 /// When an entry's message was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreTime {
+pub(crate) enum StoreTime {
     /// Epoch milliseconds.
     At(i64),
     /// Before all that are kept: the message is gone, or there never was one.
@@ -43,7 +43,7 @@ impl ConsumeQueue {
     /// # Errors
     /// `StoreError::Io` if the queue's files cannot be read, `StoreError::Corrupt` over [`DAMAGED_MAX`] damaged records; the
     /// errors of `stored`.
-    pub fn search_by_time(
+    pub(crate) fn search_by_time(
         &self,
         timestamp_ms: i64,
         boundary: Boundary,

@@ -26,6 +26,8 @@ pub enum Broken {
     AppendedWhileClosing,
     /// A reader does not look whether the log was truncated while it read.
     ReadAcrossTruncation,
+    /// A roll waits under the append lock for the file that the keeper creates.
+    WaitedForFileInAppend,
 }
 
 #[cfg(feature = "explore")]

@@ -16,7 +16,7 @@ use store::disk::simulated::SimulatedDisk;
 use store::{AppendError, Boundary, FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
 pub(crate) use told::{Found, Left, Told};
 
-pub(crate) use hanging::hanging_syncs;
+pub(crate) use hanging::{hanging_creation, hanging_syncs};
 pub(crate) use truncation::{reads_across_truncation, truncation};
 
 /// One life of a store, explored in a flush mode.
