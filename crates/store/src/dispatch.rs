@@ -109,6 +109,11 @@ impl Dispatch {
         self.published.fetch_min(to.0, Ordering::AcqRel);
     }
 
+    /// A log without records begins at `at` now.
+    pub(crate) fn begin_at(&self, at: LogOffset) {
+        self.published.store(at.0, Ordering::Release);
+    }
+
     /// Tells the listener that the log ends earlier now.
     pub(crate) fn announce_truncation(&self) {
         if let Some(listener) = self.listener.get() {

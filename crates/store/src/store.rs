@@ -386,16 +386,43 @@ impl Store {
         self.queues.has_topic(topic)
     }
 
-    /// Takes whole records of another log, as they are, at the end of this one, which must be `at`: for a replica, which takes nothing
-    /// else. Of one log file at most, with its filler or without. They must be completed.
+    /// Appends whole records of another log as they are, for a replica, which appends nothing else. `at` is their log offset and must be
+    /// this log's end. They may go on in the next log file, with the filler of this one between them, but not in the one after it. They
+    /// must be completed. One thread at a time.
     ///
     /// # Errors
-    /// [`RawAppendError`]; nothing is taken then.
+    /// [`RawAppendError`]; none of them is appended then.
     pub fn append_raw(&self, at: LogOffset, bytes: &Bytes) -> Result<Ticket, RawAppendError> {
         if let Some(reason) = &*self.refusing.read() {
             return Err(AppendError::NotWritable(reason.to_string()).into());
         }
-        self.log.append_raw(&self.queues, at, bytes)
+        let raw = self.log.check_raw(&self.queues, at, bytes)?;
+        if !raw.skips_offsets() {
+            return self.log.append_raw(&self.queues, &raw);
+        }
+        // Truncation and deletion of topics move queues, too.
+        let _alone = self.shortening.lock();
+        let raw = self.log.check_raw(&self.queues, at, bytes)?;
+        self.log.append_raw(&self.queues, &raw)
+    }
+
+    /// Lets an empty store begin at a log offset, for a replica whose master no longer has older records. `at` is the beginning of a log
+    /// file: a multiple of the length of log files.
+    ///
+    /// # Errors
+    /// `StoreError::Layout` if the store has messages, or no log file can begin at `at`; nothing is changed then. `StoreError::Io`,
+    /// `StoreError::DiskFull` or `StoreError::Failed` if files cannot be changed: the log takes nothing then, and the next start finds a
+    /// store that begins at its old beginning, at 0 or at `at`.
+    pub fn begin_at(&self, at: LogOffset) -> Result<(), StoreError> {
+        let _alone = self.shortening.lock();
+        let _no_checkpoint = self.checkpoint.lock();
+        if at.0 < 0 || at.0 % self.log.segments.segment_len() != 0 {
+            return Err(StoreError::Layout(format!(
+                "the log cannot begin at {at}: that is no multiple of the {} bytes of a log file",
+                self.log.segments.segment_len()
+            )));
+        }
+        self.log.begin_truncation(self.log.written())?.begin_at(at, &self.queues)
     }
 
     /// Drops everything from `to` on, where a record begins: log, queues and index end there, and appends go on there. Whoever waits

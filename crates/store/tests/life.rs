@@ -3,8 +3,9 @@
 
 mod common;
 
+use bytes::BytesMut;
 use common::{PLENTY, bodies, open, send, send_all};
-use message::record::{Draft, Record};
+use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
 use std::path::Path;
 use std::sync::Arc;
@@ -186,8 +187,17 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
     let disk = SimulatedDisk::new(1);
     let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     send_all(&store, "t", 0, &["a", "b"]).unwrap();
-    store.find_queue("t", 0).unwrap().skip_to(QueueOffset(5)).unwrap();
-    send_all(&store, "t", 0, &["c"]).unwrap();
+    // As on a replica whose master has lost the messages between.
+    let end = store.log_range().1;
+    let placement = Placement {
+        queue_offset: QueueOffset(5),
+        log_offset: end,
+        store_timestamp: 1_700_000_000_000,
+    };
+    let mut record = BytesMut::new();
+    Draft::new("t", 0, b"c").encode(placement, &mut record);
+    let ticket = store.append_raw(end, &record.freeze()).unwrap();
+    store.complete_then(ticket, true, |outcome| outcome.unwrap());
     for (from, count) in [(0, 3), (1, 2), (2, 1), (4, 1), (5, 1)] {
         let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, Reach::Disk).unwrap();
         assert_eq!(

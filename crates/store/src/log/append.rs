@@ -438,7 +438,7 @@ impl<'a> Run<'a> {
 }
 
 /// Ends the current file with a filler and goes on in the next one.
-pub(super) fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, Bytes)> {
+fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, Bytes)> {
     let left = state.segment_end.0 - state.end.0;
     let filler = (left >= FILLER_LEN as i64).then(|| {
         let mut bytes = BytesMut::with_capacity(FILLER_LEN);

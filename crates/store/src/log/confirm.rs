@@ -100,6 +100,15 @@ impl Watermarks {
     }
 }
 
+impl Watermarks {
+    /// A log without records begins at `at` now. Only by a truncation, as [`Watermarks::truncate`].
+    pub(super) fn begin_at(&self, at: LogOffset) {
+        for mark in [&self.written, &self.flushed, &self.confirmed] {
+            mark.store(at.0, Ordering::Release);
+        }
+    }
+}
+
 /// Batches that are written and not confirmed, in log order. Empty while a write confirms.
 #[derive(Default)]
 pub(super) struct Unconfirmed {

@@ -251,7 +251,10 @@ impl Segments {
     /// The disk's.
     pub(crate) fn remove_from(&self, offset: i64) -> Result<(), StoreError> {
         // To the end: no next file is created while its name may be removed.
-        let mut work = self.work_on_next();
+        self.remove_files_from(offset, &mut self.work_on_next())
+    }
+
+    fn remove_files_from(&self, offset: i64, work: &mut NextWork<'_>) -> Result<(), StoreError> {
         let prepared = work.prepared.take_if(|next| next.base >= offset);
         let mut removed: Vec<_> = {
             let mut list = self.list.write();
@@ -264,6 +267,18 @@ impl Segments {
             self.sync_names()?;
         }
         self.sync_names()
+    }
+
+    /// Replaces all files, which have no records, by one that begins at `base`.
+    ///
+    /// # Errors
+    /// `StoreError::DiskFull` or `StoreError::Io` if files cannot be removed or created; some may be gone then.
+    pub(crate) fn begin_at(&self, base: i64) -> Result<(), StoreError> {
+        let mut work = self.work_on_next();
+        self.remove_files_from(i64::MIN, &mut work)?;
+        let first = self.create(base)?;
+        self.list.write().push(first);
+        Ok(())
     }
 
     /// Removes the oldest file, unless it is the last one. As in [`Segments::remove_from`] there is never a gap, not even after an

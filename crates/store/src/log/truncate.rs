@@ -9,6 +9,7 @@ use super::recover::erase_after;
 use super::window::{Found, Window};
 use super::{CommitLog, Level, Ticket};
 use crate::error::StoreError;
+use crate::queue::QueueTable;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Broken, Mutex, MutexGuard, is_broken, thread};
 use message::LogOffset;
@@ -162,6 +163,37 @@ impl Truncation<'_> {
         state.segment_end = log.segments.last().map_or(to, |last| LogOffset(last.end()));
         drop(state);
         log.refuse_waiters_after(to);
+        Ok(())
+    }
+}
+
+impl Truncation<'_> {
+    /// Moves a log without records to another beginning.
+    ///
+    /// # Errors
+    /// `StoreError::Layout` if the log or a queue has messages. `StoreError::Io` or `StoreError::DiskFull` if files cannot be changed; the
+    /// log has failed then.
+    pub(crate) fn begin_at(&self, at: LogOffset, queues: &QueueTable) -> Result<(), StoreError> {
+        let log = self.log;
+        if log.written() != log.first_offset() || !queues.is_empty() {
+            return Err(StoreError::Layout(format!(
+                "the log cannot begin at {at}: the store has messages up to log offset {}",
+                log.written()
+            )));
+        }
+        if let Err(error) = log.segments.begin_at(at.0) {
+            log.fail(&error.to_string());
+            return Err(error);
+        }
+        let mut state = log.state.lock();
+        assert!(
+            state.pending.is_empty() && !state.leading,
+            "something is being written to a log that is moved"
+        );
+        log.marks.begin_at(at);
+        log.dispatch.begin_at(at);
+        state.end = at;
+        state.segment_end = log.segments.last().map_or(at, |last| LogOffset(last.end()));
         Ok(())
     }
 }

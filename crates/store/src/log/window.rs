@@ -67,6 +67,17 @@ impl fmt::Display for Bad {
     }
 }
 
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(record) => write!(f, "a record of {} bytes", record.size),
+            Self::NextFile => f.write_str("the log goes on in the next file"),
+            Self::Nothing => f.write_str("nothing was written here"),
+            Self::Bad(bad) => bad.fmt(f),
+        }
+    }
+}
+
 impl<'a> Window<'a> {
     /// A view that begins at an offset of the file.
     pub(crate) fn new(segment: &'a Segment, start: i64) -> Self {
@@ -105,29 +116,43 @@ impl<'a> Window<'a> {
     /// The disk's.
     pub(crate) fn look(&mut self, at: i64, check_crc: bool) -> Result<Found<'_>, StoreError> {
         let left = self.segment.end() - at;
-        if left < FILLER_LEN as i64 {
-            return Ok(Found::NextFile);
+        match size_at(self.bytes(at, HEAD_LEN)?, at, left) {
+            Ok(size) => Ok(record_at(self.bytes(at, size)?, at, check_crc)),
+            Err(found) => Ok(found),
         }
-        let size = match peek(self.bytes(at, FILLER_LEN)?) {
-            Peek::Filler => return Ok(Found::NextFile),
-            Peek::End => return Ok(Found::Nothing),
-            Peek::Corrupt => return Ok(Found::Bad(Bad::Magic)),
-            Peek::Record { size } if size as i64 > left => return Ok(Found::Bad(Bad::Length)),
-            Peek::Record { size } => size,
-        };
-        if self.bytes(at, HEAD_LEN)?.get(POSITION_AT..) != Some(&at.to_be_bytes()) {
-            return Ok(Found::Bad(Bad::Position));
-        }
-        let record = match Record::parse(self.bytes(at, size)?) {
-            Ok(record) => record,
-            Err(error) => return Ok(Found::Bad(Bad::Parts(error))),
-        };
-        Ok(if !record.is_plausible(LogOffset(at)) {
-            Found::Bad(Bad::Fields)
-        } else if check_crc && !record.crc_matches() {
-            Found::Bad(Bad::Crc)
-        } else {
-            Found::Record(record)
-        })
+    }
+}
+
+/// Bytes of the record whose first bytes are `head`, or what is there instead of a record. `at` is its log offset, and its file has
+/// `left` bytes from there on. Of a head shorter than [`HEAD_LEN`] only a filler and the end of the log are known.
+pub(super) fn size_at(head: &[u8], at: i64, left: i64) -> Result<usize, Found<'static>> {
+    if left < FILLER_LEN as i64 {
+        return Err(Found::NextFile);
+    }
+    let size = match peek(head) {
+        Peek::Filler => return Err(Found::NextFile),
+        Peek::End => return Err(Found::Nothing),
+        Peek::Corrupt => return Err(Found::Bad(Bad::Magic)),
+        Peek::Record { size } if size as i64 > left => return Err(Found::Bad(Bad::Length)),
+        Peek::Record { size } => size,
+    };
+    if head.get(POSITION_AT..HEAD_LEN) != Some(&at.to_be_bytes()) {
+        return Err(Found::Bad(Bad::Position));
+    }
+    Ok(size)
+}
+
+/// The record that `bytes` are, all of them, or why they are none that recovery would take.
+pub(super) fn record_at(bytes: &[u8], at: i64, check_crc: bool) -> Found<'_> {
+    let record = match Record::parse(bytes) {
+        Ok(record) => record,
+        Err(error) => return Found::Bad(Bad::Parts(error)),
+    };
+    if !record.is_plausible(LogOffset(at)) {
+        Found::Bad(Bad::Fields)
+    } else if check_crc && !record.crc_matches() {
+        Found::Bad(Bad::Crc)
+    } else {
+        Found::Record(record)
     }
 }

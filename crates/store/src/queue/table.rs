@@ -226,6 +226,11 @@ impl QueueTable {
         u64::try_from(self.shared.pending.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// Whether no queue has, or had, a message.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all().iter().all(|queue| queue.max().0 == 0)
+    }
+
     /// Where in the log the last message of all queues ends.
     #[cfg(test)]
     pub(crate) fn max_log_end(&self) -> LogOffset {
