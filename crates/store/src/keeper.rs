@@ -17,7 +17,7 @@ use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, JoinHandle, thread};
 use message::LogOffset;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Time between two rounds while there is work.
 const ROUND: Duration = Duration::from_millis(100);
@@ -126,7 +126,7 @@ impl Store {
             .iter()
             .map(|(_, modified_ms)| SegmentAge { modified_ms: *modified_ms })
             .collect();
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let now_ms = self.disk.now_ms();
         let used = |path| self.disk.space(path).ok().map(|space| space.used_ratio());
         let observed = Observed {
             now_ms,

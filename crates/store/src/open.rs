@@ -16,12 +16,11 @@ use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{QueueOptions, QueueTable};
 use crate::store::Store;
 use crate::sync::atomic::AtomicU32;
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Instant, Mutex, RwLock};
 use message::LogOffset;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Apache's margin: what was stored in the last seconds before a checkpoint's time may have missed it.
 pub(crate) const CHECKPOINT_MARGIN_MS: i64 = 3_000;

@@ -86,7 +86,7 @@ impl StoreOptions {
             check_crc_on_recovery: true,
             retention: RetentionOptions {
                 interval: never,
-                // A simulated disk's files are as old as can be: at four in the morning they would go.
+                // By a request or by a full disk only, not at four in the morning.
                 delete_hours: Vec::new(),
                 ..RetentionOptions::default()
             },

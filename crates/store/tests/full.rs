@@ -7,17 +7,13 @@ use common::{ROOT, bodies, open, send};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::inspect::{InspectOptions, check};
 use store::{FlushMode, Store, StoreOptions};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
-}
 
 fn sent(n: usize) -> String {
     format!("{n:04}-message")
@@ -128,7 +124,6 @@ fn an_index_that_is_behind_at_a_crash_is_whole_after_recovery() {
 #[test]
 fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
     let disk = SimulatedDisk::new(1);
-    disk.set_now_ms(now_ms());
     let mut options = StoreOptions::small(ROOT, FlushMode::Sync);
     options.retention.clean_forcibly = false;
     disk.set_capacity(100_000);
@@ -179,7 +174,6 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
 #[test]
 fn forced_deletion_makes_room_and_leaves_what_recovery_and_the_newest_readers_need() {
     let disk = SimulatedDisk::new(1);
-    disk.set_now_ms(now_ms());
     let options = StoreOptions::small(ROOT, FlushMode::Sync);
     disk.set_capacity(80_000);
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap();

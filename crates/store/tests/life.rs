@@ -4,11 +4,12 @@
 mod common;
 
 use bytes::BytesMut;
-use common::{PLENTY, bodies, open, send, send_all};
+use common::{OLD_ENOUGH, PLENTY, bodies, open, send, send_all};
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use store::disk::real::RealDisk;
 use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
 use store::disk::{Disk, OpenMode};
@@ -150,9 +151,13 @@ fn a_damaged_record_ends_a_read_before_it_and_the_next_read_passes_it() {
 
 /// A store that reads everything from its files.
 fn without_tail() -> Arc<Store> {
+    without_tail_on(&SimulatedDisk::new(1))
+}
+
+fn without_tail_on(disk: &SimulatedDisk) -> Arc<Store> {
     let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
     options.log.tail_bytes = 0;
-    open(Arc::new(SimulatedDisk::new(1)), options).unwrap()
+    open(Arc::new(disk.clone()), options).unwrap()
 }
 
 #[test]
@@ -210,13 +215,42 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
 }
 
 #[test]
+fn log_files_are_deleted_when_their_last_change_is_longer_ago_than_the_reserved_time() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
+    options.retention.delete_hours = (0..24).collect();
+    let hour = Duration::from_secs(3600);
+    let store = open(Arc::new(disk.clone()), options).unwrap();
+    let first_half = numbered(0..60);
+    first_half.iter().for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
+    disk.advance_clock(50 * hour);
+    let file_of_first_change = store.log_range().1;
+    numbered(60..120)
+        .iter()
+        .for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
+    store.keep_now().unwrap();
+    assert_eq!(store.log_range().0.0, 0, "all were changed less than 72 hours ago");
+    disk.advance_clock(22 * hour);
+    store.keep_now().unwrap();
+    let begin = store.log_range().0;
+    assert!(begin.0 > 0 && begin <= file_of_first_change, "begins at {begin}");
+    disk.advance_clock(50 * hour);
+    store.keep_now().unwrap();
+    let (begin, end) = store.log_range();
+    assert!(end.0 - begin.0 <= 4096, "only the newest file is left");
+    store.close().unwrap();
+}
+
+#[test]
 fn what_retention_takes_while_it_is_read_is_passed_over() {
-    let store = without_tail();
+    let disk = SimulatedDisk::new(1);
+    let store = without_tail_on(&disk);
     let sent = numbered(0..100);
     sent.iter().for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
     let retain_once = std::sync::Once::new();
     let between_choosing_and_reading = |_| {
         retain_once.call_once(|| {
+            disk.advance_clock(OLD_ENOUGH);
             store.delete_expired();
             store.keep_now().unwrap();
         });

@@ -150,6 +150,9 @@ pub trait Disk: Send + Sync + Debug {
     /// Whatever the machine says.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// The time, in ms since 1970, by the clock that stamps changed files ([`DirEntry::modified_ms`]). The store has no other wall clock.
+    fn now_ms(&self) -> i64;
+
     /// Names the time since which nothing that was written was lost: the machine's boot. A process that died leaves all it
     /// wrote in the page cache; while this name stays the same, files read as they were written. `None` when the machine
     /// cannot tell.

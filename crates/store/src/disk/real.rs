@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Allocate, DirEntry, Disk, DiskFile, Lock, OpenMode, Space, if_exists, parent, sys, with_suffix};
 
@@ -120,6 +120,12 @@ impl Disk for RealDisk {
             )),
             Err(error) => Err(error),
         }
+    }
+
+    fn now_ms(&self) -> i64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as i64)
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {

@@ -16,13 +16,14 @@
 //! A disk has room without end unless [`SimulatedDisk::set_capacity`] says how much: then reserved files take their length
 //! and others the sectors that are written, what does not fit is refused, and `space` answers what is left.
 //!
-//! Not here: time. A call takes none, but a test may hold all syncs ([`SimulatedDisk::hold_syncs`]).
+//! Calls take no time, but a test may hold all syncs ([`SimulatedDisk::hold_syncs`]) and sets the clock ([`SimulatedDisk::advance_clock`]).
 
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::sync::{Mutex, MutexGuard};
 
@@ -175,9 +176,9 @@ impl SimulatedDisk {
         self.0.lock().first_failure.clone()
     }
 
-    /// Sets the time that changed files are stamped with.
-    pub fn set_now_ms(&self, now_ms: i64) {
-        self.0.lock().now_ms = now_ms;
+    /// Lets time pass on the clock, which begins at 0 and stands still otherwise.
+    pub fn advance_clock(&self, time: Duration) {
+        self.0.lock().now_ms += time.as_millis() as i64;
     }
 
     /// Gives the disk room for so many bytes, those that are used included.
@@ -290,6 +291,10 @@ impl Disk for SimulatedDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.on()?.sync_dir(dir)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.0.lock().now_ms
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

@@ -7,7 +7,7 @@
 //! Not here: the connection to the master.
 
 use super::append::{AppendState, Batch, Dispatched, FailOnPanic, IndexedRecord, key_hashes_of};
-use super::window::{Bad, Found, record_at, size_at};
+use super::window::{Bad, NoRecord, record_at, size_at};
 use super::{CommitLog, Ticket};
 use crate::error::{AppendError, StoreError};
 use crate::queue::{ConsumeQueue, Entry, QueueTable};
@@ -250,15 +250,12 @@ fn whole_record(bytes: &[u8], at: LogOffset, left: i64) -> Result<Option<Record<
     let size = match size_at(bytes, at.0, left) {
         Ok(size) if size as i64 + FILLER_LEN as i64 > left => return Err(Bad::Length.to_string()),
         Ok(size) => size,
-        Err(Found::NextFile) => return Ok(None),
-        Err(Found::Nothing) => return Err("its beginning is missing".to_owned()),
-        Err(found) => return Err(found.to_string()),
+        Err(NoRecord::NextFile) => return Ok(None),
+        Err(NoRecord::Nothing) => return Err("its beginning is missing".to_owned()),
+        Err(NoRecord::Bad(bad)) => return Err(bad.to_string()),
     };
     let record = bytes.get(..size).ok_or("its end is missing")?;
-    match record_at(record, at.0, true) {
-        Found::Record(record) => Ok(Some(record)),
-        found => Err(found.to_string()),
-    }
+    record_at(record, at.0, true).map(Some).map_err(|bad| bad.to_string())
 }
 
 /// How many of the bytes are the filler that begins them; `None` if it does not fill its file, which has `left` bytes left. What

@@ -67,13 +67,22 @@ impl fmt::Display for Bad {
     }
 }
 
-impl fmt::Display for Found<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Record(record) => write!(f, "a record of {} bytes", record.size),
-            Self::NextFile => f.write_str("the log goes on in the next file"),
-            Self::Nothing => f.write_str("nothing was written here"),
-            Self::Bad(bad) => bad.fmt(f),
+/// What is there instead of the beginning of a record.
+pub(super) enum NoRecord {
+    /// As [`Found::NextFile`].
+    NextFile,
+    /// As [`Found::Nothing`].
+    Nothing,
+    /// As [`Found::Bad`].
+    Bad(Bad),
+}
+
+impl From<NoRecord> for Found<'_> {
+    fn from(found: NoRecord) -> Self {
+        match found {
+            NoRecord::NextFile => Self::NextFile,
+            NoRecord::Nothing => Self::Nothing,
+            NoRecord::Bad(bad) => Self::Bad(bad),
         }
     }
 }
@@ -117,42 +126,39 @@ impl<'a> Window<'a> {
     pub(crate) fn look(&mut self, at: i64, check_crc: bool) -> Result<Found<'_>, StoreError> {
         let left = self.segment.end() - at;
         match size_at(self.bytes(at, HEAD_LEN)?, at, left) {
-            Ok(size) => Ok(record_at(self.bytes(at, size)?, at, check_crc)),
-            Err(found) => Ok(found),
+            Ok(size) => Ok(record_at(self.bytes(at, size)?, at, check_crc).map_or_else(Found::Bad, Found::Record)),
+            Err(found) => Ok(found.into()),
         }
     }
 }
 
 /// Bytes of the record whose first bytes are `head`, or what is there instead of a record. `at` is its log offset, and its file has
 /// `left` bytes from there on. Of a head shorter than [`HEAD_LEN`] only a filler and the end of the log are known.
-pub(super) fn size_at(head: &[u8], at: i64, left: i64) -> Result<usize, Found<'static>> {
+pub(super) fn size_at(head: &[u8], at: i64, left: i64) -> Result<usize, NoRecord> {
     if left < FILLER_LEN as i64 {
-        return Err(Found::NextFile);
+        return Err(NoRecord::NextFile);
     }
     let size = match peek(head) {
-        Peek::Filler => return Err(Found::NextFile),
-        Peek::End => return Err(Found::Nothing),
-        Peek::Corrupt => return Err(Found::Bad(Bad::Magic)),
-        Peek::Record { size } if size as i64 > left => return Err(Found::Bad(Bad::Length)),
+        Peek::Filler => return Err(NoRecord::NextFile),
+        Peek::End => return Err(NoRecord::Nothing),
+        Peek::Corrupt => return Err(NoRecord::Bad(Bad::Magic)),
+        Peek::Record { size } if size as i64 > left => return Err(NoRecord::Bad(Bad::Length)),
         Peek::Record { size } => size,
     };
     if head.get(POSITION_AT..HEAD_LEN) != Some(&at.to_be_bytes()) {
-        return Err(Found::Bad(Bad::Position));
+        return Err(NoRecord::Bad(Bad::Position));
     }
     Ok(size)
 }
 
-/// The record that `bytes` are, all of them, or why they are none that recovery would take.
-pub(super) fn record_at(bytes: &[u8], at: i64, check_crc: bool) -> Found<'_> {
-    let record = match Record::parse(bytes) {
-        Ok(record) => record,
-        Err(error) => return Found::Bad(Bad::Parts(error)),
-    };
+/// The record that `bytes` are, all of them, or why recovery would not take it.
+pub(super) fn record_at(bytes: &[u8], at: i64, check_crc: bool) -> Result<Record<'_>, Bad> {
+    let record = Record::parse(bytes).map_err(Bad::Parts)?;
     if !record.is_plausible(LogOffset(at)) {
-        Found::Bad(Bad::Fields)
+        Err(Bad::Fields)
     } else if check_crc && !record.crc_matches() {
-        Found::Bad(Bad::Crc)
+        Err(Bad::Crc)
     } else {
-        Found::Record(record)
+        Ok(record)
     }
 }

@@ -11,6 +11,8 @@ use store::{Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
 
 /// Where the store is on a simulated disk.
 pub(crate) const ROOT: &str = "/store";
+/// After this time retention takes a log file.
+pub(crate) const OLD_ENOUGH: Duration = Duration::from_secs(100 * 3600);
 /// For reads that are not about limits.
 pub(crate) const PLENTY: Limits = Limits {
     messages: 32,

@@ -1,12 +1,11 @@
 //! A short life of a store on a simulated disk, what it was told, and what a look at it afterwards must find.
 
-use super::common::{ROOT, bodies, open, place_all};
+use super::common::{OLD_ENOUGH, ROOT, bodies, open, place_all};
 use message::LogOffset;
 use message::record::Placement;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::inspect::{InspectOptions, check};
@@ -115,7 +114,8 @@ impl Life {
         self.send(TOPICS[3], 0, 1, 10);
         self.send("b", 0, 1, 10);
         self.send("a", 0, 1, 10);
-        self.disk.set_now_ms(now_ms());
+        // Files that are not changed from now on are old enough for retention.
+        self.disk.advance_clock(OLD_ENOUGH);
         for turn in 0..9 {
             self.send(TOPICS[turn % 2], 0, 1, 300);
         }
@@ -356,8 +356,4 @@ impl Sent {
         let expired = self.may_expire && self.placed.is_some_and(|placed| placed.log_offset < first);
         self.acknowledged && self.gone == Gone::No && !expired
     }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }

@@ -11,6 +11,7 @@ use shuttle::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use shuttle::sync::{Arc as SharedByShuttle, mpsc};
 use shuttle::thread;
 use std::sync::Arc;
+use std::time::Duration;
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::{AppendError, Boundary, FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
@@ -23,6 +24,8 @@ pub(crate) use truncation::{reads_across_truncation, truncation};
 pub(crate) type Life = fn(FlushMode);
 
 const ROOT: &str = "/store";
+/// After this time retention takes a log file.
+const OLD_ENOUGH: Duration = Duration::from_secs(100 * 3600);
 /// Store timestamps begin here.
 const BEGIN_MS: i64 = 1_700_000_000_000;
 
@@ -317,6 +320,7 @@ pub(crate) fn retention(mode: FlushMode) {
         thread::spawn(move || (0..3).for_each(|_| _ = large(&b))),
         thread::spawn(move || {
             for _ in 0..3 {
+                c.disk.advance_clock(OLD_ENOUGH);
                 c.store.delete_expired();
                 c.look("a", 0);
             }
