@@ -11,6 +11,7 @@
 use crate::checkpoint::{Checkpoint, CheckpointFile, SyncedOffsets};
 use crate::derived::Effort;
 use crate::error::StoreError;
+use crate::log::FailOnPanic;
 use crate::retention::{self, Decision, Observed, SegmentAge};
 use crate::store::Store;
 use crate::sync::atomic::Ordering;
@@ -46,7 +47,10 @@ impl Store {
             loop {
                 let Some(store) = store.upgrade() else { return };
                 dispatch.keeper_begins();
-                let busy = store.round(&mut memory);
+                let busy = {
+                    let _guard = FailOnPanic(&store.log);
+                    store.round(&mut memory)
+                };
                 drop(store);
                 let goes_on = if busy {
                     dispatch.keeper_pauses(ROUND)

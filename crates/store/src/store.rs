@@ -135,6 +135,13 @@ impl Store {
         }
     }
 
+    /// Whether an invariant of the store was found broken: a bug, after which nothing that the store says can be trusted. It has taken
+    /// no messages since then. The process is to be stopped and started again; the panic in the log says what was found.
+    #[must_use]
+    pub fn has_broken_invariant(&self) -> bool {
+        self.log.has_broken_invariant()
+    }
+
     /// Why no message is taken now, if so.
     #[must_use]
     pub fn not_writable(&self) -> Option<Arc<str>> {

@@ -9,11 +9,11 @@ use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::disk::real::RealDisk;
 use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
 use store::disk::{Disk, OpenMode};
-use store::{AppendError, Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
+use store::{AppendError, Arrival, Arrivals, Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("message-{n:05}")).collect()
@@ -212,6 +212,36 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
         );
     }
     store.close().unwrap();
+}
+
+/// A bug in whoever listens, on the thread that syncs.
+struct Panics;
+
+impl Arrivals for Panics {
+    fn arrived(&self, _: &mut dyn Iterator<Item = Arrival<'_>>) {
+        panic!("a listener fails");
+    }
+}
+
+#[test]
+fn a_panic_on_a_thread_of_the_store_ends_writing_and_is_told() {
+    let store = open(Arc::new(SimulatedDisk::new(1)), StoreOptions::small(common::ROOT, FlushMode::Sync)).unwrap();
+    store.set_arrivals(Box::new(Panics));
+    assert!(!store.has_broken_invariant());
+    send(&store, "t", 0, "a").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while store.not_writable().is_none() {
+        assert!(Instant::now() < deadline, "the store still takes messages");
+        std::thread::yield_now();
+    }
+    assert!(store.has_broken_invariant());
+    assert!(
+        send(&store, "t", 0, "b")
+            .unwrap_err()
+            .contains("an invariant of the store does not hold")
+    );
+    assert_eq!(bodies(&store, "t", 0, 0), ["a"]);
+    store.close().unwrap_err();
 }
 
 #[test]

@@ -6,11 +6,12 @@ use super::{CommitLog, Completion, Level, Ticket, Waiter};
 use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
 use crate::queue::{ConsumeQueue, Entry};
+use crate::sync::atomic::Ordering;
 use crate::sync::{Broken, is_broken, mpsc};
 use bytes::{Bytes, BytesMut};
 use message::properties::Indexed;
 use message::record::{Draft, FILLER_LEN, Placement, encode_filler};
-use message::{LogOffset, QueueOffset};
+use message::{LogOffset, QueueOffset, sys_flag};
 use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ const MAX_SLICES: usize = 512;
 /// was slewed, rather than for a clock that was set back.
 const MAX_TIME_LAG_MS: i64 = 60_000;
 
-/// The queue a message enters once it is confirmed.
+/// The queue that a message enters once it is confirmed. Every message has one: half messages of transactions, which have no queue
+/// entry, cannot be appended yet.
 pub(crate) type Destination = Arc<ConsumeQueue>;
 
 /// What one append made: bytes for the log, and entries for queues and index.
@@ -304,7 +306,16 @@ impl CommitLog {
             }
             self.keep_in_memory(&batches);
             let published = self.batches_written(batches);
-            self.state.lock().leading = false;
+            {
+                let mut state = self.state.lock();
+                assert!(
+                    self.written() <= state.end,
+                    "{} bytes are written of a log that ends at {}",
+                    self.written(),
+                    state.end
+                );
+                state.leading = false;
+            }
             drop(guard);
             self.wake_flusher();
             self.run_waiters();
@@ -380,15 +391,16 @@ impl CommitLog {
     }
 }
 
-/// Ends writing for good when an invariant is found broken while it is held: what the log would do next cannot be trusted.
-pub(super) struct FailOnPanic<'a>(pub(super) &'a CommitLog);
+/// Fails the log if the thread panics while it holds this: an invariant is broken, and what the log would do next cannot be trusted.
+pub(crate) struct FailOnPanic<'a>(pub(crate) &'a CommitLog);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         // An explored thread that panics has ended its run.
         if std::thread::panicking() && !cfg!(feature = "explore") {
+            self.0.has_broken_invariant.store(true, Ordering::Release);
             self.0
-                .fail("an invariant of the commit log does not hold (the panic logged before says which)");
+                .fail("an invariant of the store does not hold (the panic logged before says which)");
         }
     }
 }
@@ -464,6 +476,11 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
             (draft.topic, draft.queue_id),
             (queue.topic(), queue.queue_id()),
             "a message goes to the queue that it names"
+        );
+        // Recovery would find no queue entry for such a record.
+        debug_assert!(
+            sys_flag::is_in_queue(draft.sys_flag),
+            "a half message or a rolled back one has no queue entry"
         );
         let size = draft.encoded_len() as i32;
         let indexed = Indexed::of(draft.properties);
@@ -559,7 +576,8 @@ mod tests {
         });
         log.marks.set_written(LogOffset(1 << 40));
         catch_unwind(AssertUnwindSafe(|| log.write_pending())).unwrap_err();
-        assert!(outcome.recv().unwrap().unwrap_err().contains("an invariant of the commit log"));
+        assert!(outcome.recv().unwrap().unwrap_err().contains("an invariant of the store"));
+        assert!(log.has_broken_invariant());
         assert!(matches!(append(), Err(AppendError::NotWritable(_))));
     }
 

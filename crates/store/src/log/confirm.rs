@@ -175,6 +175,10 @@ impl CommitLog {
         }
         self.marks.set_confirmed(end);
         self.dispatch.publish(batches);
+        debug_assert!(
+            self.dispatch.published() <= self.marks.confirmed(),
+            "queues are ahead of the confirmed log"
+        );
     }
 }
 

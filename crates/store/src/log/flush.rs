@@ -47,7 +47,11 @@ impl CommitLog {
 
     fn spawn(self: &Arc<Self>, name: String, run: fn(&Self)) -> Result<JoinHandle<()>, StoreError> {
         let log = self.clone();
-        let thread = thread::Builder::new().name(name).spawn(move || run(&log));
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            // Also while completions run: without its threads the log must not take messages.
+            let _guard = FailOnPanic(&log);
+            run(&log);
+        });
         thread.map_err(|e| StoreError::Layout(format!("cannot start a thread of the store: {e}")))
     }
 

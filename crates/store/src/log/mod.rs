@@ -34,7 +34,7 @@ pub(crate) mod window;
 
 pub use raw::RawAppendError;
 
-pub(crate) use append::{Batch, IndexedRecord, key_hashes_of};
+pub(crate) use append::{Batch, FailOnPanic, IndexedRecord, key_hashes_of};
 pub(crate) use read::RecordPlace;
 pub(crate) use recover::{begins_before, erase_after, is_record, scan, scan_part, start_by_time, write_again};
 
@@ -42,6 +42,7 @@ use crate::disk::Disk;
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
 use crate::options::LogOptions;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, RwLock};
 use message::LogOffset;
 use segment::Segments;
@@ -88,6 +89,8 @@ pub(crate) struct CommitLog {
     tail: RwLock<Tail>,
     dispatch: Arc<Dispatch>,
     flush_wake: flush::Wake,
+    /// Whether a thread panicked within the store.
+    has_broken_invariant: AtomicBool,
     /// Called when writing ends for good.
     on_failure: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -105,6 +108,7 @@ impl CommitLog {
             waiters: Mutex::default(),
             dispatch,
             flush_wake: flush::Wake::default(),
+            has_broken_invariant: AtomicBool::new(false),
             on_failure: OnceLock::new(),
             options,
         }
@@ -141,6 +145,11 @@ impl CommitLog {
     /// End of what is on the disk.
     pub(crate) fn flushed(&self) -> LogOffset {
         self.marks.flushed()
+    }
+
+    /// Whether the log failed because an invariant of the store does not hold.
+    pub(crate) fn has_broken_invariant(&self) -> bool {
+        self.has_broken_invariant.load(Ordering::Acquire)
     }
 
     /// Why nothing is written any more, if so.
