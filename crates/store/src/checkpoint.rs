@@ -70,7 +70,7 @@ impl Checkpoint {
     /// What a file says, without making one; `None` when it is absent.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file cannot be read.
     pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Self>> {
         let file = if_exists(disk.open(path, OpenMode::Read))?;
         file.map(|file| Ok(Content::read(&*file)?.checkpoint())).transpose()
@@ -244,7 +244,7 @@ impl CheckpointFile {
     /// Opens the file, made when absent, and reads it.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file cannot be opened, created or read.
     pub(crate) fn open(disk: &dyn Disk, path: &Path) -> io::Result<(Self, Checkpoint)> {
         let file = match if_exists(disk.open(path, OpenMode::Write))? {
             Some(file) => file,
@@ -260,7 +260,8 @@ impl CheckpointFile {
     /// Writes the checkpoint and waits until it is on the disk.
     ///
     /// # Errors
-    /// Whatever the machine says; the checkpoint before, or this one, is on the disk then. May be tried again.
+    /// [`io::Error`] if the file cannot be written or synced. The previous checkpoint or this one is on the disk then; the call may
+    /// be repeated.
     pub(crate) fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
         self.file.write_at(&checkpoint.encode(), 0)?;
         self.file.sync_data()

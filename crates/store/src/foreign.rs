@@ -26,7 +26,7 @@ impl Foreign {
     /// Looks into a directory.
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the directories cannot be listed.
     pub(crate) fn find(disk: &dyn Disk, root: &Path) -> Result<Vec<Self>, StoreError> {
         let mut found = Vec::new();
         let (files, rocksdb) = (root.join("consumequeue"), root.join("consumequeue_rocksdb"));

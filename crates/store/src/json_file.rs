@@ -66,7 +66,7 @@ pub fn without_nul_tail(content: &[u8]) -> &[u8] {
 /// file nor its `.bak`, as in a new store.
 ///
 /// # Errors
-/// [`ReadError::Damaged`] when there is one and none of them can be used; else the disk's.
+/// [`ReadError::Damaged`] if the file and its backup exist and neither can be used. [`ReadError::Io`] if they cannot be read.
 pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<(Option<T>, Source), ReadError> {
     let judge = |bytes: &[u8]| match damage(bytes) {
         Some(why) => Err(why.to_owned()),
@@ -96,7 +96,7 @@ pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -
 /// Moves a damaged file aside to `.bad`, and a damaged `.bak` to `.bak.bad`, so that a new file is written without losing them.
 ///
 /// # Errors
-/// The disk's.
+/// [`io::Error`] if a file cannot be renamed or the directory cannot be synced.
 pub fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     for damaged in [path.to_owned(), with_suffix(path, ".bak")] {
         if disk.exists(&damaged)? {
@@ -110,7 +110,7 @@ pub fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 /// absent.
 ///
 /// # Errors
-/// Whatever the machine says; a reader finds the old or the new content then.
+/// [`io::Error`] if the file cannot be written; a reader finds the old or the new content then.
 pub fn write(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     disk.create_dir_all(parent(path))?;
     disk.replace(path, content)

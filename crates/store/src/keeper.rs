@@ -104,7 +104,7 @@ impl Store {
     /// Does on the caller's thread what the keeper would do in its next rounds: for tests, which own the time.
     ///
     /// # Errors
-    /// The first of the machine's; all of the work was tried.
+    /// The first [`StoreError`]; the rest of the work was done nevertheless.
     #[doc(hidden)]
     pub fn keep_now(&self) -> Result<(), StoreError> {
         let mut outcome = self.prepare_next_file();
@@ -202,7 +202,8 @@ impl Store {
     /// Makes everything derived so far durable, and says so in the checkpoint.
     ///
     /// # Errors
-    /// The machine's. After a failed sync there are no more checkpoints until a restart.
+    /// `StoreError::Io` if something cannot be written or synced. After a failed sync there are no more checkpoints until a
+    /// restart.
     pub(crate) fn checkpoint_now(&self) -> Result<(), StoreError> {
         if self.has_failed_sync() {
             return Err(StoreError::Layout(

@@ -42,8 +42,9 @@ impl Store {
     /// Opens the directory, made if absent, and recovers it.
     ///
     /// # Errors
-    /// In use by another process; the machine's; files of other sizes than configured; queues in a form of Apache's that is not
-    /// read here; a gap in the log.
+    /// `StoreError::Locked` if another process uses the directory. `StoreError::Layout` if log files do not have the configured
+    /// size, the log has a gap, or there are queues in a format of Apache's that is not supported. `StoreError::Io` if files cannot
+    /// be read or written.
     pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<(Arc<Self>, Recovery), StoreError> {
         let root = options.root.clone();
         disk.create_dir_all(&root).map_err(|e| StoreError::io("create", &root, e))?;

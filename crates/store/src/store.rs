@@ -92,7 +92,7 @@ impl Store {
     /// Takes messages: `queues` has each one's queue, `placements` gets where each will stand. They must be completed.
     ///
     /// # Errors
-    /// None of the messages is taken then.
+    /// [`AppendError`]; none of the messages is appended then.
     pub fn append(
         &self,
         drafts: &[Draft<'_>],
@@ -151,7 +151,7 @@ impl Store {
     /// Reads messages of a queue from `from` on. The result may be `cold` unless the reach is [`Reach::Disk`].
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the queue's files or the log cannot be read.
     pub fn read(
         &self,
         topic: &str,
@@ -197,7 +197,8 @@ impl Store {
     /// The offset a reader starts from to see what was stored from `timestamp` on, by Apache's rules. May block.
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the queue's files or the log cannot be read. `StoreError::Corrupt` if too many records of the queue are
+    /// damaged.
     pub fn offset_by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: Boundary) -> Result<QueueOffset, StoreError> {
         let Some(queue) = self.queues.find(topic, queue_id) else {
             return Ok(QueueOffset(0));
@@ -293,7 +294,7 @@ impl Store {
     /// The record that begins at a log offset. May block.
     ///
     /// # Errors
-    /// The machine's; no record begins there.
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record begins there.
     pub fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
         self.log.read_steadily(|| self.log.record_at(offset))
     }
@@ -302,7 +303,7 @@ impl Store {
     /// can look like a record, but no queue has them. A message of a topic that was deleted is none any more. May block.
     ///
     /// # Errors
-    /// The machine's; no message begins there.
+    /// `StoreError::Io` if the log or the queue cannot be read. `StoreError::Corrupt` if no message begins there.
     pub fn message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
         self.log.read_steadily(|| self.try_message_at(offset))
     }
@@ -322,7 +323,8 @@ impl Store {
     /// The records that entries of queues name, in their order, appended to `out`. May block.
     ///
     /// # Errors
-    /// The machine's; no record of that size is there. `out` has those before it then.
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if there is no record of that size; `out` has the records
+    /// before it then.
     pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
         let places: Vec<RecordPlace> = entries.iter().map(Entry::place).collect();
         let before = out.len();
@@ -335,7 +337,8 @@ impl Store {
     /// Brings everything that is confirmed to the device.
     ///
     /// # Errors
-    /// The disk's; the log then takes nothing more until a restart.
+    /// `StoreError::Io` if the sync fails, `StoreError::Failed` if the log failed before. The log takes no messages then until a
+    /// restart.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.log.sync_now().map(drop)
     }
@@ -345,7 +348,7 @@ impl Store {
     /// index is behind: those are found once the keeper has indexed them from the log. May block.
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the index cannot be read.
     pub fn query(&self, topic: &str, key: &str, begin: i64, end: i64, max: usize) -> Result<QueryResult, StoreError> {
         self.query_by(topic, IndexedBy::Key(key), begin, end, max)
     }
@@ -353,7 +356,7 @@ impl Store {
     /// As [`Store::query`], by key or by tag.
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the index cannot be read.
     pub fn query_by(&self, topic: &str, by: IndexedBy<'_>, begin: i64, end: i64, max: usize) -> Result<QueryResult, StoreError> {
         let Some(keys) = &self.keys else {
             return Ok(QueryResult::default());

@@ -309,7 +309,7 @@ impl Restore for Indexing<'_> {
 /// Puts a message of the log into the index; one that is there already stays as it is.
 ///
 /// # Errors
-/// I/O errors of the index; nothing of the message was put then.
+/// [`io::Error`] if the index cannot be written; no key of the message was added then.
 fn put_keys(index: &KeyIndex, record: &Record<'_>) -> io::Result<()> {
     if !sys_flag::is_in_queue(record.sys_flag) {
         return Ok(());

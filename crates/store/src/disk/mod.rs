@@ -111,7 +111,7 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes a directory and those above it, and syncs the names it made. No error when it is there already.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if a directory cannot be created or synced.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Removes a file.
@@ -123,7 +123,7 @@ pub trait Disk: Send + Sync + Debug {
     /// Removes a directory with all in it. No error when it is absent.
     ///
     /// # Errors
-    /// Whatever the machine says; part of the tree may be gone then.
+    /// [`io::Error`] if something cannot be removed; part of the tree may be gone then.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Moves a file, replacing the one that has the new name, at once for whoever looks.
@@ -135,19 +135,19 @@ pub trait Disk: Send + Sync + Debug {
     /// Makes the names in this directory durable (made, moved and removed ones; not those in directories below).
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the directory cannot be synced.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Whether the path is there.
     ///
     /// # Errors
-    /// Whatever the machine says, when it could not be found out.
+    /// [`io::Error`] if the path cannot be examined.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
     /// Room on the file system that `path` (which must be there) is on.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file system cannot be asked.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
     /// The time, in ms since 1970, by the clock that stamps changed files ([`DirEntry::modified_ms`]). The store has no other wall clock.
@@ -168,7 +168,7 @@ pub trait Disk: Send + Sync + Debug {
     /// Whether another process holds that lock. Takes nothing and makes nothing; an absent file is not locked.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the lock cannot be examined.
     fn is_locked(&self, path: &Path) -> io::Result<bool>;
 
     /// The whole content of a file.
@@ -195,7 +195,7 @@ pub trait Disk: Send + Sync + Debug {
     /// whoever reads falls back to it (see `json_file`).
     ///
     /// # Errors
-    /// Whatever the machine says; the old content is still under its name or under `.bak`.
+    /// [`io::Error`] if the file cannot be written, renamed or synced; the old content is still under its name or under `.bak`.
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let fresh = with_suffix(path, ".tmp");
         let file = self.open(&fresh, OpenMode::WriteOrCreate)?;
@@ -221,13 +221,13 @@ pub trait DiskFile: Send + Sync + Debug {
     /// Bytes of the file.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file cannot be examined.
     fn len(&self) -> io::Result<u64>;
 
     /// Fills `out` from `offset` on; fewer bytes only at the end of the file.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file cannot be read.
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// As [`DiskFile::read_at`], from the page cache only.
@@ -241,13 +241,13 @@ pub trait DiskFile: Send + Sync + Debug {
     /// space is left. May name too much, never too little: what was read lately counts as data on some file systems.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file cannot be examined.
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>>;
 
     /// Writes all of `bytes`; the file grows when they reach over its end.
     ///
     /// # Errors
-    /// Whatever the machine says; any part may have been written.
+    /// [`io::Error`] if the file cannot be written; any part may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Writes all the slices one after the other from `offset` on.
@@ -260,13 +260,13 @@ pub trait DiskFile: Send + Sync + Debug {
     /// synced and the call must not be repeated in the hope of success: the kernel drops the pages it could not write.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the sync fails.
     fn sync_data(&self) -> io::Result<()>;
 
     /// Cuts the file or lengthens it by zeros (sparse).
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the length cannot be changed.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Makes the bytes of a range within the file zeros. Its length does not change, not even for a moment that a crash
@@ -274,7 +274,7 @@ pub trait DiskFile: Send + Sync + Debug {
     /// [`Allocate::Reserved`], to which the next write could find the disk full.
     ///
     /// # Errors
-    /// Whatever the machine says; any part may be zeros.
+    /// [`io::Error`] if the file cannot be written; any part may be zeros.
     fn make_zeros(&self, range: Range<u64>) -> io::Result<()> {
         let (mut at, end) = (range.start, range.end);
         while let Some(data) = self.next_data(at)?.filter(|data| data.start < end) {

@@ -85,7 +85,7 @@ pub(crate) fn find_in(
 /// Fills `out` from a place of a file.
 ///
 /// # Errors
-/// I/O errors; `UnexpectedEof` if the file ends before that.
+/// [`io::Error`] if the file cannot be read; `UnexpectedEof` if the file ends before that.
 pub(super) fn read_whole(file: &dyn DiskFile, out: &mut [u8], at: u64) -> io::Result<()> {
     match file.read_at(out, at)? {
         read if read == out.len() => Ok(()),

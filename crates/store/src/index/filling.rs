@@ -65,7 +65,7 @@ impl Filling {
     /// Adds an item; the caller has seen that there is room.
     ///
     /// # Errors
-    /// I/O errors of the file; nothing was added then.
+    /// [`io::Error`] if the file cannot be read or written; no key was added then.
     pub(super) fn put(&mut self, key_hash: i32, log_offset: i64, store_timestamp: i64) -> io::Result<()> {
         if self.waiting.len() >= ITEMS_WAIT_BYTES {
             self.write_items()?;
@@ -123,7 +123,7 @@ impl Filling {
     /// Writes what is in memory only to the file; nothing is synced.
     ///
     /// # Errors
-    /// I/O errors of the file; what was not written stays in memory, for the next call.
+    /// [`io::Error`] if the file cannot be written. What was not written stays in memory for the next call.
     pub(super) fn write(&mut self) -> io::Result<()> {
         self.write_items()?;
         self.write_header()?;
@@ -180,7 +180,7 @@ impl Filling {
     /// Follows a key's chain.
     ///
     /// # Errors
-    /// I/O errors of the file.
+    /// [`io::Error`] if the file cannot be read.
     pub(super) fn find(&self, wanted: Wanted, steps: &mut u32, out: &mut Vec<i64>) -> io::Result<()> {
         find(self.options, &self.known.header, wanted, steps, out, |at, bytes| {
             self.read(at, bytes)

@@ -76,7 +76,7 @@ impl KeyIndex {
     /// before anything else.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the directory cannot be created, or files cannot be read.
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: IndexOptions) -> io::Result<Self> {
         disk.create_dir_all(dir)?;
         let options = options.checked();
@@ -112,7 +112,7 @@ impl KeyIndex {
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when there is no room for the next file: the index pauses, and goes on with this
-    /// record when the call is made again and there is room. Else whatever the machine says.
+    /// record when the call is made again and there is room. Any other [`io::Error`] if files cannot be read or written.
     pub(crate) fn put_record(&self, key_hashes: &[i32], log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
         let mut state = self.state.write();
         if key_hashes.is_empty() || state.has(log_offset.0) {
@@ -194,7 +194,7 @@ impl KeyIndex {
     /// first, `max` at most. May wait for the disk.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if a file cannot be read.
     pub(crate) fn query_hash(&self, key_hash: i32, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
         let wanted = Wanted {
             key_hash,
@@ -266,7 +266,7 @@ impl KeyIndex {
     /// back to the checkpoint.
     ///
     /// # Errors
-    /// I/O errors of the sync.
+    /// [`io::Error`] if a sync fails.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let mut state = self.state.write();
         if state.sync_failed {
@@ -295,7 +295,7 @@ impl KeyIndex {
     /// killed, and the machine went on.
     ///
     /// # Errors
-    /// I/O errors; the index is not to be used then.
+    /// [`io::Error`] if files cannot be read, removed or written; the index must not be used then.
     pub(crate) fn cut(&self, log_end: LogOffset, is_all_readable: bool) -> io::Result<()> {
         let mut state = self.state.write();
         let newest = [state.filling.take(), state.next.take()];
@@ -338,7 +338,7 @@ impl KeyIndex {
     /// Retention: removes the files all of whose records start below `log_min`, except for the newest. How many.
     ///
     /// # Errors
-    /// Whatever the machine says; files that are left are tried again by the next call.
+    /// [`io::Error`] if a file cannot be removed; the next call tries again.
     pub(crate) fn remove_below(&self, log_min: LogOffset) -> io::Result<usize> {
         let mut state = self.state.write();
         let removable = state.older.len() - usize::from(state.filling.is_none() && !state.older.is_empty());

@@ -71,7 +71,7 @@ pub(super) fn rebuild(file: &dyn DiskFile, options: IndexOptions, header: &Heade
 /// The header to go on with in a file whose items at `log_end` or above it are cut.
 ///
 /// # Errors
-/// I/O errors of the file; the call can be repeated.
+/// [`io::Error`] if the file cannot be read; the call may be repeated.
 pub(super) fn rewind(file: &dyn DiskFile, options: IndexOptions, header: &Header, log_end: i64) -> io::Result<Header> {
     let item = |number| {
         let mut bytes = [0; ITEM_LEN];

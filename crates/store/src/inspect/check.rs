@@ -47,7 +47,7 @@ pub struct Progress {
 /// Looks at everything in a directory. `progress` is called now and then.
 ///
 /// # Errors
-/// The directory is no store, or the disk refuses to be read: then nothing can be said.
+/// `StoreError::Layout` if the directory is not a store. `StoreError::Io` if it cannot be read: then nothing can be said about it.
 pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn FnMut(Progress)) -> Result<Report, StoreError> {
     let state = Directory::of(&**disk, options)?;
     let mut findings = Findings::default();

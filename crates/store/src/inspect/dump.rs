@@ -56,7 +56,7 @@ pub struct IndexItem<'a> {
 /// The log from the first record at or after `from` on.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if the directory or the log cannot be read.
 pub fn records(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
@@ -87,7 +87,7 @@ pub fn records(
 /// out.
 ///
 /// # Errors
-/// The disk's; there is no such queue.
+/// `StoreError::Io` if the queue cannot be read. `StoreError::Layout` if there is no such queue.
 pub fn queue_entries(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
@@ -137,7 +137,8 @@ pub fn queue_entries(
 /// `from` of each.
 ///
 /// # Errors
-/// The disk's; there is no such file, or files were made with other numbers.
+/// `StoreError::Io` if the index cannot be read. `StoreError::Layout` if there is no such file, or files have other slot or item
+/// counts than configured.
 pub fn index_items(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
@@ -185,7 +186,7 @@ pub fn index_items(
 /// the key is for the caller to see.
 ///
 /// # Errors
-/// The disk's; files were made with other numbers.
+/// `StoreError::Io` if the index cannot be read. `StoreError::Layout` if files have other slot or item counts than configured.
 pub fn indexed_under(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
@@ -230,7 +231,7 @@ fn other_numbers(name: &str, numbers: IndexOptions) -> StoreError {
 /// What the file `checkpoint` says; `None` when there is none.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if the directory or the log cannot be read.
 pub fn checkpoint(disk: &dyn Disk, options: &InspectOptions) -> Result<Option<CheckpointSummary>, StoreError> {
     let path = options.root.join("checkpoint");
     let known = Checkpoint::read(disk, &path).map_err(|e| StoreError::io("read", &path, e))?;

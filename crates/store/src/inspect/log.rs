@@ -76,7 +76,7 @@ impl LogFiles {
     /// The files of a directory.
     ///
     /// # Errors
-    /// The directory cannot be listed.
+    /// `StoreError::Io` if the directory cannot be listed.
     pub(super) fn list(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Self, StoreError> {
         let entries = disk.list(dir).map_err(|e| StoreError::io("list", dir, e))?;
         let mut files = Vec::new();
@@ -123,7 +123,7 @@ impl LogFiles {
     /// use) the first hole at or above that offset is the end: what is there may just be being written.
     ///
     /// # Errors
-    /// The disk's, and those of `visit`.
+    /// `StoreError::Io` if the log cannot be read, and the errors of `visit`.
     pub(super) fn walk(
         &self,
         from: i64,
@@ -150,7 +150,7 @@ impl LogFiles {
     /// The place of the first whole record at or after `from`.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the file cannot be opened.
     pub(super) fn record_from(&self, from: i64) -> Result<Option<i64>, StoreError> {
         for file in self.files.iter().filter(|file| file.end() > from) {
             let (next, _) = next_record(&self.open(file)?, from.max(file.base), false)?;

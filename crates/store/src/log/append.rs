@@ -123,7 +123,7 @@ impl CommitLog {
     /// [`CommitLog::complete`] is called with the ticket.
     ///
     /// # Errors
-    /// None of the messages is taken then.
+    /// [`AppendError`]; none of the messages is appended then.
     pub(crate) fn append(
         &self,
         drafts: &[Draft<'_>],

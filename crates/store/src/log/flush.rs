@@ -35,7 +35,7 @@ impl CommitLog {
     /// Starts the threads that sync this log, and the one that relieves leaders.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// `StoreError::Layout` if a thread cannot be started.
     pub(crate) fn start_flushers(self: &Arc<Self>) -> Result<Vec<JoinHandle<()>>, StoreError> {
         let count = if self.options.flush_mode == FlushMode::Sync { 2 } else { 1 };
         let mut threads = vec![self.spawn("relief".to_owned(), Self::relieve_until_stopped)?];

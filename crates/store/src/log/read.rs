@@ -39,7 +39,8 @@ impl CommitLog {
     /// then.
     ///
     /// # Errors
-    /// The machine's; a place outside the log or where no record of that size stands. Those before it are in `out`, too.
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if a place is outside the log or has no record of that
+    /// size; `out` has the records before it then.
     pub(crate) fn read_all(&self, places: &[RecordPlace], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut rest = self.read_tail(places, out);
         if reach == Reach::Memory {
@@ -141,7 +142,7 @@ impl CommitLog {
     /// position there. Reads no body. May block on the disk.
     ///
     /// # Errors
-    /// The machine's; no record can begin there.
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record can begin there.
     pub(crate) fn claim_at(&self, offset: LogOffset) -> Result<Claim, StoreError> {
         let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
         let segment = self.segments.holding(offset.0).ok_or_else(missing)?;
@@ -169,7 +170,7 @@ impl CommitLog {
     /// The record that begins at `offset`, whatever its size. May block on the disk.
     ///
     /// # Errors
-    /// The machine's; no record begins there.
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record begins there.
     pub(crate) fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
         let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
         let segment = self.segments.holding(offset.0).ok_or_else(missing)?;

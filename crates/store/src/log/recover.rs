@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// Reads records from `from` on and gives each to `visit`. Returns the end of the log.
 ///
 /// # Errors
-/// The disk's. Bytes that are no record are not an error but the end.
+/// `StoreError::Io` if the log cannot be read, and the errors of `visit`. Bytes that are not a record end the log; they are not an
+/// error.
 pub(crate) fn scan(
     segments: &Segments,
     from: i64,
@@ -37,7 +38,7 @@ pub(crate) fn scan(
 /// without a whole record is passed over, to the next file. Returns where it ended: at `to` or behind it.
 ///
 /// # Errors
-/// The disk's, and those of `visit`.
+/// `StoreError::Io` if the log cannot be read, and the errors of `visit`.
 pub(crate) fn scan_part(
     segments: &Segments,
     from: i64,
@@ -103,7 +104,7 @@ fn scan_segment(
 /// message was stored before `safe_timestamp`, else the oldest file.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if a file cannot be read.
 pub(crate) fn start_by_time(segments: &Segments, safe_timestamp: i64) -> Result<Option<i64>, StoreError> {
     let all = segments.all();
     for segment in all.iter().rev() {
@@ -117,7 +118,7 @@ pub(crate) fn start_by_time(segments: &Segments, safe_timestamp: i64) -> Result<
 /// Whether the file's first message was stored at `safe_timestamp` or before it.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if the file cannot be read.
 pub(crate) fn begins_before(segment: &Segment, safe_timestamp: i64) -> Result<bool, StoreError> {
     let mut head = [0; STORE_TIMESTAMP_END];
     let read = segment.file.read_at(&mut head, 0);
@@ -144,7 +145,7 @@ pub(crate) fn is_record(segments: &Segments, at: i64, size: i32) -> Result<bool,
 /// are not on the disk and that no other sync would write: records that follow them would be lost with them.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if the log cannot be read, written or synced.
 pub(crate) fn write_again(segments: &Segments, from: i64, to: i64) -> Result<(), StoreError> {
     for segment in segments.all().iter().filter(|s| s.end() > from && s.base <= to) {
         let failed = |action, e| StoreError::Io {
@@ -187,7 +188,7 @@ fn rewrite(
 /// Makes everything from `end` on read as zeros. The next sync of the file makes that durable, and what is written there.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if files cannot be removed, read or written.
 pub(crate) fn erase_after(segments: &Segments, end: i64) -> Result<(), StoreError> {
     segments.remove_from(end.saturating_add(1))?;
     let Some(segment) = segments.last().filter(|s| s.end() > end) else {

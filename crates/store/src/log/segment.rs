@@ -77,7 +77,8 @@ impl Segments {
     /// Opens the files of a directory, which may be absent.
     ///
     /// # Errors
-    /// The disk's; a file of another length than configured, or a gap between files.
+    /// `StoreError::Io` if the files cannot be listed or opened. `StoreError::Layout` if a file does not have the configured
+    /// length, or one is missing.
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, len: u64) -> Result<Self, StoreError> {
         disk.create_dir_all(dir).map_err(|e| StoreError::io("create", dir, e))?;
         // What the process before saw of its names may not be on the disk yet.
@@ -248,7 +249,7 @@ impl Segments {
     /// is on the disk before the next one: the files that are left never have a gap.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if a file cannot be removed or the directory cannot be synced.
     pub(crate) fn remove_from(&self, offset: i64) -> Result<(), StoreError> {
         // To the end: no next file is created while its name may be removed.
         self.remove_files_from(offset, &mut self.work_on_next())
@@ -285,7 +286,7 @@ impl Segments {
     /// error.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the file cannot be removed or the directory cannot be synced.
     pub(crate) fn remove_oldest(&self) -> Result<(), StoreError> {
         let _alone = self.removing.lock();
         let oldest = match &self.list.read()[..] {
@@ -315,7 +316,7 @@ impl Segments {
     /// Name, age and size of each file, for the retention rules: (base, last change in epoch ms).
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the directory cannot be listed.
     pub(crate) fn ages(&self) -> Result<Vec<(i64, i64)>, StoreError> {
         let entries = self.disk.list(&self.dir).map_err(|e| StoreError::io("list", &self.dir, e))?;
         let mut ages: Vec<_> = entries

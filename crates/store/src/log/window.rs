@@ -100,7 +100,7 @@ impl<'a> Window<'a> {
     /// The bytes at `at`; fewer only at the end of the file.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the file cannot be read.
     pub(crate) fn bytes(&mut self, at: i64, len: usize) -> Result<&[u8], StoreError> {
         let have = self.start + self.buffer.len() as i64;
         if at < self.start || at + len as i64 > have {
@@ -122,7 +122,7 @@ impl<'a> Window<'a> {
     /// Looks at a place, which must be in the file.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the file cannot be read.
     pub(crate) fn look(&mut self, at: i64, check_crc: bool) -> Result<Found<'_>, StoreError> {
         let left = self.segment.end() - at;
         match size_at(self.bytes(at, HEAD_LEN)?, at, left) {

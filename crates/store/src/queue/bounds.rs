@@ -17,7 +17,7 @@ impl ConsumeQueue {
     /// of writes above them that a crash left in the files.
     ///
     /// # Errors
-    /// Whatever the machine says; the queue is not to be used then.
+    /// [`io::Error`] if the queue's files cannot be changed; the queue must not be used then.
     pub(crate) fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         let (written, left) = self.truncate_tail(log_end.0);
@@ -77,7 +77,7 @@ impl ConsumeQueue {
     /// Recovery: drops the entries from a queue offset on, so that the next one published stands there.
     ///
     /// # Errors
-    /// Whatever the machine says; the queue is not to be used then.
+    /// [`io::Error`] if the queue's files cannot be changed; the queue must not be used then.
     pub(crate) fn rewind(self: &Arc<Self>, to: QueueOffset) -> io::Result<()> {
         if to <= self.min() {
             return self.restart(to.0);
@@ -120,7 +120,8 @@ impl ConsumeQueue {
     /// that are below it whole, except for the last one, which keeps the queue's offset. How many were removed.
     ///
     /// # Errors
-    /// Whatever the machine says; the minimum may be raised then, and files be left for the next call.
+    /// [`io::Error`] if files cannot be read or removed. The minimum may have been raised then; the next call removes the files
+    /// that are left.
     pub(crate) fn raise_min(self: &Arc<Self>, log_min: LogOffset) -> io::Result<usize> {
         let mut on_disk = self.on_disk.lock();
         if self.min_log_offset.load(Ordering::Acquire) < log_min.0 {

@@ -197,7 +197,7 @@ impl ConsumeQueue {
     /// The entry at an offset; `None` when there is none. May block.
     ///
     /// # Errors
-    /// The queue's file cannot be read.
+    /// [`io::Error`] if the queue's file cannot be read.
     pub(crate) fn entry_at(&self, offset: QueueOffset) -> io::Result<Option<Entry>> {
         let mut entries = SmallVec::<[Entry; 1]>::new();
         self.read(offset, 1, &mut entries)?;
@@ -274,7 +274,7 @@ impl ConsumeQueue {
     /// places without a message, unless there are so many (over a file's worth) that starting again is the lesser harm.
     ///
     /// # Errors
-    /// Whatever the machine says about the files of a queue that starts again.
+    /// [`io::Error`] if the files of a queue that starts again cannot be removed.
     pub(crate) fn skip_to(self: &Arc<Self>, offset: QueueOffset) -> io::Result<Skipped> {
         let max = self.max().0;
         let gap = offset.0.saturating_sub(max);
@@ -339,7 +339,7 @@ impl ConsumeQueue {
     /// wait for the disk. Entries that are [`Entry::is_blank`] have no message.
     ///
     /// # Errors
-    /// I/O errors of the queue's files. `out` keeps what was read before.
+    /// [`io::Error`] if the queue's files cannot be read. `out` keeps the entries that were read before.
     pub fn read(&self, from: QueueOffset, max_entries: usize, out: &mut impl Extend<Entry>) -> io::Result<()> {
         self.read_with(from.0, max_entries, out, false).1
     }

@@ -63,7 +63,7 @@ impl QueueFiles {
     /// Looks for files with values that do not stand in the entries.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the directory cannot be listed.
     pub(super) fn with_extended(mut self) -> io::Result<Self> {
         let Shared { disk, dir, serials, .. } = &*self.shared;
         let serial = serials.fetch_add(1, Ordering::Relaxed);

@@ -245,7 +245,7 @@ impl QueueTable {
     /// The entry of the message that ends last in the log; `None` when no queue has one.
     ///
     /// # Errors
-    /// I/O errors of the queue's files.
+    /// [`io::Error`] if the queue's files cannot be read.
     pub(crate) fn newest_entry(&self) -> io::Result<Option<Entry>> {
         let queues = self.all();
         let newest = queues.iter().max_by_key(|queue| queue.max_log_end());
@@ -260,7 +260,8 @@ impl QueueTable {
     /// visited again: at 0 nothing is left to do until something is published.
     ///
     /// # Errors
-    /// The first error; the other queues were visited all the same, and what could not be written stays in memory for the
+    /// The first [`io::Error`]. The other queues were written nevertheless, and entries that could not be written stay in memory
+    /// for the
     /// next round.
     pub(crate) fn write_pending(&self) -> io::Result<usize> {
         let mut maintenance = self.maintenance.lock();
@@ -309,7 +310,7 @@ impl QueueTable {
     /// the kernel could not write it has dropped, so only recovery from the log may trust these files again.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if a file or directory cannot be synced.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
         self.sync_all(one_by_one)
@@ -353,7 +354,7 @@ impl QueueTable {
     /// too: a process that was killed may have made or removed them and not synced that.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if files cannot be read or changed.
     pub(crate) fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
         let Shared { disk, dir, .. } = &*self.shared;
@@ -370,7 +371,7 @@ impl QueueTable {
     /// Retention: see [`ConsumeQueue::raise_min`], for all queues. How many files were removed.
     ///
     /// # Errors
-    /// The first error; the other queues were visited all the same.
+    /// The first [`io::Error`]; the other queues were visited nevertheless.
     pub(crate) fn raise_min(&self, log_min: LogOffset) -> io::Result<usize> {
         let _maintenance = self.maintenance.lock();
         let mut first_error = Ok(());
@@ -427,7 +428,8 @@ impl TopicDeletion<'_> {
     /// still holds one of the queues finds it empty. Whether there were any queues or files.
     ///
     /// # Errors
-    /// I/O errors. The files that are left come back at the next start, unless another deletion, or the first write to a topic
+    /// [`io::Error`] if a file cannot be removed. The files that are left come back at the next start, unless another deletion, or
+    /// the first write to a topic
     /// of the same name, has removed them by then.
     pub(crate) fn remove_files(self) -> io::Result<bool> {
         self.queues.iter().for_each(|queue| queue.abandon());
