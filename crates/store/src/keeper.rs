@@ -9,7 +9,7 @@
 //! recovery then starts from the last one that is known to be true.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile, SyncedOffsets};
-use crate::derived::Effort;
+use crate::derived::WorkLimit;
 use crate::error::StoreError;
 use crate::log::FailOnPanic;
 use crate::retention::{self, Decision, Observed, SegmentAge};
@@ -24,12 +24,12 @@ use std::time::Duration;
 const ROUND: Duration = Duration::from_millis(100);
 
 /// What the keeper remembers between rounds.
-struct Memory {
+struct KeeperState {
     last_checkpoint: Instant,
     /// What was published at the last checkpoint.
     covered: LogOffset,
     last_retention: Option<Instant>,
-    last_complaint: Option<Instant>,
+    last_warning: Option<Instant>,
 }
 
 impl Store {
@@ -38,18 +38,18 @@ impl Store {
         let dispatch = self.dispatch.clone();
         let interval = self.options.retention.interval;
         let run = move || {
-            let mut memory = Memory {
+            let mut state = KeeperState {
                 last_checkpoint: Instant::now(),
                 covered: LogOffset(0),
                 last_retention: None,
-                last_complaint: None,
+                last_warning: None,
             };
             loop {
                 let Some(store) = store.upgrade() else { return };
                 dispatch.keeper_begins();
                 let busy = {
                     let _guard = FailOnPanic(&store.log);
-                    store.round(&mut memory)
+                    store.round(&mut state)
                 };
                 drop(store);
                 let goes_on = if busy {
@@ -69,33 +69,33 @@ impl Store {
     }
 
     /// Does what is due. Whether there is more to do soon.
-    fn round(&self, memory: &mut Memory) -> bool {
+    fn round(&self, state: &mut KeeperState) -> bool {
         self.log.write_pending();
         let mut outcome = self.prepare_next_file();
         let mut is_behind = false;
         for derived in self.dispatch.derived() {
-            let kept = derived.keep(&self.log, Effort::Round);
+            let kept = derived.work(&self.log, WorkLimit::Round);
             is_behind |= *kept.as_ref().unwrap_or(&true);
             outcome = outcome.and(kept.map(drop));
         }
         let published = self.dispatch.published();
         let dispatched = self.checkpointed();
-        let behind = published.0 - dispatched.max(memory.covered).0;
+        let behind = published.0 - dispatched.max(state.covered).0;
         let due =
-            behind >= self.options.checkpoint_bytes || (behind > 0 && memory.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
+            behind >= self.options.checkpoint_bytes || (behind > 0 && state.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
         if due && !self.has_failed_sync() {
             outcome = outcome.and(self.checkpoint_now());
-            (memory.last_checkpoint, memory.covered) = (Instant::now(), published);
+            (state.last_checkpoint, state.covered) = (Instant::now(), published);
         }
-        if memory
+        if state
             .last_retention
             .is_none_or(|at| at.elapsed() >= self.options.retention.interval)
         {
             outcome = outcome.and(self.retain());
-            memory.last_retention = Some(Instant::now());
+            state.last_retention = Some(Instant::now());
         }
         if let Err(error) = outcome {
-            complain(memory, &error);
+            warn_once_a_minute(state, &error);
             return true;
         }
         is_behind || (behind > 0 && !due)
@@ -106,10 +106,10 @@ impl Store {
     /// # Errors
     /// The first [`StoreError`]; the rest of the work was done nevertheless.
     #[doc(hidden)]
-    pub fn keep_now(&self) -> Result<(), StoreError> {
+    pub fn run_background_work(&self) -> Result<(), StoreError> {
         let mut outcome = self.prepare_next_file();
         for derived in self.dispatch.derived() {
-            outcome = outcome.and(derived.keep(&self.log, Effort::All).map(drop));
+            outcome = outcome.and(derived.work(&self.log, WorkLimit::All).map(drop));
         }
         outcome.and(self.retain())
     }
@@ -248,9 +248,9 @@ impl Store {
 }
 
 /// The same trouble every round is told once a minute.
-fn complain(memory: &mut Memory, error: &StoreError) {
-    if memory.last_complaint.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+fn warn_once_a_minute(state: &mut KeeperState, error: &StoreError) {
+    if state.last_warning.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
         tracing::error!(%error, "background work of the store failed; it is tried again");
-        memory.last_complaint = Some(Instant::now());
+        state.last_warning = Some(Instant::now());
     }
 }

@@ -5,7 +5,7 @@
 //! is not whole. Both may be repeated: an interrupted recovery changes nothing that the next one needs.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
-use crate::derived::{self, DerivedList, Distrust, Keys, Restore, Stop};
+use crate::derived::{self, DerivedList, Keys, Restore, Shutdown, SyncFailureMark};
 use crate::disk::{Disk, OpenMode, if_exists};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
@@ -49,7 +49,7 @@ impl Store {
         let root = options.root.clone();
         disk.create_dir_all(&root).map_err(|e| StoreError::io("create", &root, e))?;
         for dir in [&root, &options.log_dir] {
-            sync_name(&*disk, dir)?;
+            sync_parent_dir(&*disk, dir)?;
         }
         let lock = lock(&*disk, &options)?;
         Foreign::refuse(&*disk, &root)?;
@@ -57,7 +57,7 @@ impl Store {
         let stop = LastStop::find(&*disk, &abort)?;
         let parts = Parts::open(&disk, &options)?;
         let (synced, recovery) = parts.recover(&options, stop)?;
-        leave_mark(&*disk, &abort)?;
+        write_abort_file(&*disk, &abort)?;
         let dispatch = Arc::new(Dispatch::new(parts.derived, recovery.end));
         let log = Arc::new(CommitLog::new(
             options.log.clone(),
@@ -65,8 +65,8 @@ impl Store {
             (recovery.end, LogOffset(synced)),
             dispatch.clone(),
         ));
-        let distrust = Distrust::new(disk.clone(), abort);
-        log.set_on_failure(move || distrust.note());
+        let sync_failure = SyncFailureMark::new(disk.clone(), abort);
+        log.set_on_failure(move || sync_failure.note());
         let store = Arc::new(Self {
             log: log.clone(),
             queues: parts.queues,
@@ -96,7 +96,7 @@ impl Store {
     /// recovers.
     pub fn close(&self) -> Result<(), StoreError> {
         // What appends still wait for needs the flushers.
-        let written = self.log.take_no_more();
+        let written = self.log.refuse_appends();
         self.log.stop_flushers();
         self.dispatch.stop_keeper();
         for thread in self.threads.lock().drain(..) {
@@ -144,18 +144,18 @@ impl LastStop {
     fn find(disk: &dyn Disk, abort: &std::path::Path) -> Result<Self, StoreError> {
         let mark = if_exists(disk.read(abort)).map_err(|e| StoreError::io("read", abort, e))?;
         let Some(mark) = mark else { return Ok(Self::Clean) };
-        let is_same_boot = disk.boot().is_some_and(|boot| mark == mark_of(&boot).as_bytes());
+        let is_same_boot = disk.boot().is_some_and(|boot| mark == abort_content(&boot).as_bytes());
         Ok(if is_same_boot { Self::Killed } else { Self::Unknown })
     }
 }
 
 /// What our `abort` file says. Apache writes a process id there and reads nothing.
-fn mark_of(boot: &str) -> String {
+fn abort_content(boot: &str) -> String {
     format!("boot {boot}\n")
 }
 
 /// A process that was killed may have made the directory and not synced its name.
-fn sync_name(disk: &dyn Disk, dir: &std::path::Path) -> Result<(), StoreError> {
+fn sync_parent_dir(disk: &dyn Disk, dir: &std::path::Path) -> Result<(), StoreError> {
     let above = crate::disk::parent(dir);
     match disk.sync_dir(above) {
         // Whoever may not look into it did not make anything in it; or there is nothing yet.
@@ -165,10 +165,10 @@ fn sync_name(disk: &dyn Disk, dir: &std::path::Path) -> Result<(), StoreError> {
 }
 
 /// From now on, until a clean stop, the directory counts as crashed.
-fn leave_mark(disk: &dyn Disk, abort: &std::path::Path) -> Result<(), StoreError> {
+fn write_abort_file(disk: &dyn Disk, abort: &std::path::Path) -> Result<(), StoreError> {
     let failed = |e| StoreError::io("create", abort, e);
     let file = disk.open(abort, OpenMode::WriteOrCreate).map_err(failed)?;
-    let mark = disk.boot().map(|boot| mark_of(&boot)).unwrap_or_default();
+    let mark = disk.boot().map(|boot| abort_content(&boot)).unwrap_or_default();
     file.set_len(0).map_err(failed)?;
     file.write_at(mark.as_bytes(), 0).map_err(failed)?;
     disk.sync_dir(crate::disk::parent(abort)).map_err(failed)
@@ -197,8 +197,8 @@ impl Parts {
         let index_dir = root.join("index");
         let index = options.index.map(|numbers| KeyIndex::open(disk.clone(), &index_dir, numbers));
         let index = index.transpose().map_err(|e| StoreError::io("open", &index_dir, e))?;
-        let distrust = Distrust::new(disk.clone(), root.join("abort"));
-        let keys = index.map(|index| Arc::new(Keys::new(index, options.max_index_backlog, distrust)));
+        let sync_failure = SyncFailureMark::new(disk.clone(), root.join("abort"));
+        let keys = index.map(|index| Arc::new(Keys::new(index, options.max_index_backlog, sync_failure)));
         let path = root.join("checkpoint");
         let (checkpoint_file, checkpoint) = CheckpointFile::open(&**disk, &path).map_err(|e| StoreError::io("open", &path, e))?;
         Ok(Self {
@@ -249,7 +249,7 @@ impl Parts {
         let started = Instant::now();
         let clean = last == LastStop::Clean;
         let from = self.start(clean)?;
-        let stop = Stop {
+        let stop = Shutdown {
             is_clean: clean,
             is_all_readable: last == LastStop::Killed,
             from: LogOffset(from),

@@ -136,7 +136,7 @@ pub(crate) fn read(
     if selection.next == from {
         return Ok(result(ReadStatus::OffsetFoundNull, from));
     }
-    let status = if selection.met_removed {
+    let status = if selection.skipped_removed {
         ReadStatus::MessageWasRemoving
     } else {
         ReadStatus::NoMatchedMessage
@@ -171,7 +171,7 @@ struct Selection {
     /// The first queue offset that was not looked at.
     next: QueueOffset,
     /// Places without a message were passed over.
-    met_removed: bool,
+    skipped_removed: bool,
 }
 
 impl Selection {
@@ -187,7 +187,7 @@ impl Selection {
             offsets: SmallVec::new(),
             bytes: 0,
             next: from,
-            met_removed: false,
+            skipped_removed: false,
         }
     }
 
@@ -228,7 +228,7 @@ impl Selection {
     /// Passes an entry, selected or not. False: the selection ends before it.
     fn take(&mut self, entry: &Entry, first_kept: i64, takes: &dyn Fn(i64) -> bool) -> bool {
         if entry.is_blank() || entry.log_offset < first_kept {
-            self.met_removed = true;
+            self.skipped_removed = true;
             self.next = self.next.plus(1);
             return true;
         }

@@ -29,7 +29,7 @@ pub struct Store {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) checkpoint: Mutex<(CheckpointFile, Checkpoint)>,
     pub(crate) retention: RwLock<RetentionOptions>,
-    /// Held by whoever takes something away on purpose: retention, deletion of a topic, truncation. Taken before all other locks.
+    /// Held by whoever takes something away on purpose: retention, deletion of a topic, truncation. AppendOutcome before all other locks.
     pub(crate) shortening: Mutex<()>,
     /// Rounds of deletion left of an operator's request.
     pub(crate) manual_rounds: AtomicU32,
@@ -165,11 +165,11 @@ impl Store {
             Some(queue) => {
                 let read = || read::read(&self.log, &queue, from, limits, takes, reach);
                 match reach {
-                    Reach::Disk => self.log.read_steadily(read),
+                    Reach::Disk => self.log.read_consistently(read),
                     // Whoever may wait reads again.
                     Reach::Memory | Reach::PageCache => self
                         .log
-                        .try_read_steadily(read)
+                        .try_read_consistently(read)
                         .unwrap_or_else(|| Ok(ReadResult::empty(ReadStatus::Found, from, queue.min(), queue.max()).cold())),
                 }
             }
@@ -210,14 +210,14 @@ impl Store {
             let stored = self.log.stored_at(entry.place())?;
             Ok(stored.map_or(StoreTime::Unknown, StoreTime::At))
         };
-        self.log.read_steadily(|| queue.search_by_time(timestamp, boundary, &stored))
+        self.log.read_consistently(|| queue.search_by_time(timestamp, boundary, &stored))
     }
 
     /// When the message at a queue's offset was stored; `None` when it is not there. May block.
     #[must_use]
     pub fn store_time(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<i64> {
         let queue = self.queues.find(topic, queue_id)?;
-        self.log.read_steadily(|| {
+        self.log.read_consistently(|| {
             let entry = queue.entry_at(offset).ok()??;
             self.log.stored_at(entry.place()).ok()?
         })
@@ -249,7 +249,7 @@ impl Store {
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
     pub fn stored_at(&self, entry: &Entry) -> Result<Option<i64>, StoreError> {
-        self.log.read_steadily(|| self.log.stored_at(entry.place()))
+        self.log.read_consistently(|| self.log.stored_at(entry.place()))
     }
 
     /// The hash of the tag or the time of delivery that an entry should say, from its record; `None` when that is not there.
@@ -259,7 +259,7 @@ impl Store {
     /// `StoreError::Io` if the log cannot be read.
     pub fn value_of(&self, entry: &Entry) -> Result<Option<i64>, StoreError> {
         let mut read = Vec::with_capacity(1);
-        let outcome = self.log.read_steadily(|| {
+        let outcome = self.log.read_consistently(|| {
             read.clear();
             self.log.read_all(&[entry.place()], Reach::Disk, &mut read)
         });
@@ -296,7 +296,7 @@ impl Store {
     /// # Errors
     /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record begins there.
     pub fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
-        self.log.read_steadily(|| self.log.record_at(offset))
+        self.log.read_consistently(|| self.log.record_at(offset))
     }
 
     /// The message that begins at a log offset, which somebody names who may not be trusted: bytes inside the body of a message
@@ -305,16 +305,16 @@ impl Store {
     /// # Errors
     /// `StoreError::Io` if the log or the queue cannot be read. `StoreError::Corrupt` if no message begins there.
     pub fn message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
-        self.log.read_steadily(|| self.try_message_at(offset))
+        self.log.read_consistently(|| self.try_message_at(offset))
     }
 
     fn try_message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
-        let claim = self.log.claim_at(offset)?;
-        let entry = match self.queues.find(&claim.topic, claim.queue_id) {
-            Some(queue) => queue.entry_at(claim.queue_offset).map_err(|e| queue_error("read", &queue, e))?,
+        let head = self.log.unverified_head(offset)?;
+        let entry = match self.queues.find(&head.topic, head.queue_id) {
+            Some(queue) => queue.entry_at(head.queue_offset).map_err(|e| queue_error("read", &queue, e))?,
             None => None,
         };
-        if entry.map(|entry| entry.place()) != Some(claim.place) {
+        if entry.map(|entry| entry.place()) != Some(head.place) {
             return Err(StoreError::Corrupt(format!("no message of a queue begins at log offset {offset}")));
         }
         self.log.record_at(offset)
@@ -328,7 +328,7 @@ impl Store {
     pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
         let places: Vec<RecordPlace> = entries.iter().map(Entry::place).collect();
         let before = out.len();
-        self.log.read_steadily(|| {
+        self.log.read_consistently(|| {
             out.truncate(before);
             self.log.read_all(&places, Reach::Disk, out).map(drop)
         })
@@ -366,7 +366,7 @@ impl Store {
             IndexedBy::Key(key) => key_hash(topic, key),
             IndexedBy::Tag(tag) => tag_hash(topic, tag),
         };
-        self.log.read_steadily(|| {
+        self.log.read_consistently(|| {
             let found = keys
                 .index
                 .query_hash(hash, begin, end, max)

@@ -57,13 +57,13 @@ fn with_large_log_files() -> StoreOptions {
 fn behind(disk: &SimulatedDisk, options: &StoreOptions) -> Arc<Store> {
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap();
     send(&store, "a", 0, &sent(0)).unwrap();
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     assert!(all_keys(&store, 1));
     disk.set_no_room_in(Some(options.root.join("index")));
     for n in 1..60 {
         send(&store, "a", 0, &sent(n)).unwrap();
     }
-    assert!(store.keep_now().is_err(), "the index cannot go on");
+    assert!(store.run_background_work().is_err(), "the index cannot go on");
     for n in 60..300 {
         send(&store, "a", 0, &sent(n)).expect("sends do not wait for the index");
     }
@@ -135,7 +135,7 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
             Ok(_) => taken.push(body(taken.len())),
             Err(reason) => break reason,
         }
-        let _ = store.keep_now();
+        let _ = store.run_background_work();
         assert!(taken.len() < 1000, "the disk is never full");
     };
     assert!(
@@ -146,7 +146,7 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
     assert!(taken.len() > 20);
     assert_eq!(bodies(&store, "a", 0, 0), taken);
     disk.set_capacity(200_000);
-    let _ = store.keep_now();
+    let _ = store.run_background_work();
     send(&store, "a", 0, &body(taken.len())).unwrap();
     taken.push(body(taken.len()));
     // Full to the last byte: what fits into the files that are there is taken, then comes the refusal.
@@ -162,7 +162,7 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
     disk.set_capacity(1 << 30);
     send(&store, "a", 0, &body(taken.len())).expect("taken again without a restart");
     taken.push(body(taken.len()));
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     store.close().unwrap();
     must_be_whole(&disk, &options);
     drop(store);
@@ -181,11 +181,11 @@ fn forced_deletion_makes_room_and_leaves_what_recovery_and_the_newest_readers_ne
     for n in 0..2000 {
         // Sends are refused at times, until the keeper has made room.
         if send(&store, "a", 0, &body(n)).is_err() {
-            store.keep_now().unwrap();
+            store.run_background_work().unwrap();
             send(&store, "a", 0, &body(n)).expect("there is room again");
         }
         if n % 5 == 0 {
-            store.keep_now().unwrap();
+            store.run_background_work().unwrap();
             let names = |dir: &str| {
                 disk.list(&Path::new(ROOT).join(dir))
                     .unwrap()

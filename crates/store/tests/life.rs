@@ -100,7 +100,7 @@ fn a_read_goes_no_farther_than_it_may() {
     texts
         .chunks(10)
         .for_each(|ten| assert_eq!(send_all(&store, "t", 0, ten).unwrap().len(), 10));
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     let is_in_reach = |from, reach| {
         let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, reach).unwrap();
         let bodies = || read.records.iter().map(|record| Record::parse(record).unwrap().body.to_vec());
@@ -122,7 +122,7 @@ fn a_damaged_record_ends_a_read_before_it_and_the_next_read_passes_it() {
     let store = open(Arc::new(disk.clone()), options).unwrap();
     let sent = numbered(0..10);
     let placed: Vec<_> = sent.iter().map(|body| send(&store, "t", 0, body).unwrap()).collect();
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     let log = disk
         .open(
             &Path::new(common::ROOT).join("commitlog").join(format!("{:020}", 0)),
@@ -258,14 +258,14 @@ fn log_files_are_deleted_when_their_last_change_is_longer_ago_than_the_reserved_
     numbered(60..120)
         .iter()
         .for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     assert_eq!(store.log_range().0.0, 0, "all were changed less than 72 hours ago");
     disk.advance_clock(22 * hour);
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     let begin = store.log_range().0;
     assert!(begin.0 > 0 && begin <= file_of_first_change, "begins at {begin}");
     disk.advance_clock(50 * hour);
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     let (begin, end) = store.log_range();
     assert!(end.0 - begin.0 <= 4096, "only the newest file is left");
     store.close().unwrap();
@@ -282,7 +282,7 @@ fn what_retention_takes_while_it_is_read_is_passed_over() {
         retain_once.call_once(|| {
             disk.advance_clock(OLD_ENOUGH);
             store.delete_expired();
-            store.keep_now().unwrap();
+            store.run_background_work().unwrap();
         });
         true
     };
@@ -391,7 +391,7 @@ fn a_deletion_that_is_repeated_until_it_succeeds_holds() {
         for queue_id in [0, 1] {
             (0..3).for_each(|_| _ = send_all(&store, "t", queue_id, &texts(&old)).unwrap());
         }
-        store.keep_now().unwrap();
+        store.run_background_work().unwrap();
         disk.fail_at(disk.calls() + n, Fault::Broken, Lasts::Once);
         let first = store.delete_topic("t").is_ok();
         if disk.first_failure().is_none() {

@@ -85,7 +85,7 @@ impl World {
                 self.model.retain(|(t, _), _| *t != topic);
             }
             Step::Evict => self.disk.evict(),
-            Step::Keep => self.store().keep_now().unwrap(),
+            Step::Keep => self.store().run_background_work().unwrap(),
             Step::Reopen => self.start_on(None),
             Step::Kill => self.start_on(Some(self.disk.process_killed())),
             Step::PowerCut(seed) if self.mode == FlushMode::Sync => self.start_on(Some(self.disk.power_cut(seed))),

@@ -285,7 +285,7 @@ fn power_cut_at_every_call_while_a_replica_moves_its_beginning_leaves_one_that_c
         assert!(n < 500, "moving the beginning does not end");
         let disk = SimulatedDisk::new(n);
         let replica = open(Arc::new(disk.clone()), options(FlushMode::Sync)).unwrap();
-        replica.keep_now().unwrap();
+        replica.run_background_work().unwrap();
         disk.cut_at(disk.calls() + n);
         let moved = replica.begin_at(LogOffset(FILE)).is_ok();
         let was_cut = disk.first_failure().is_some();
@@ -434,7 +434,7 @@ fn a_truncated_store_ends_at_any_record_and_goes_on_there() {
             // Some of it in memory only, and some indexed.
             send(&store, "a", 0, "newest").unwrap();
             if n % 2 == 0 {
-                store.keep_now().unwrap();
+                store.run_background_work().unwrap();
             }
             let expected = kept(&whole, to.0);
             store.truncate(*to).unwrap();
@@ -476,7 +476,7 @@ fn power_cut_at_every_call_of_a_truncation_leaves_an_end_between() {
         assert!(n < 2_000, "a truncation does not end");
         let disk = whole.process_killed();
         let store = open(Arc::new(disk.clone()), options(FlushMode::Sync)).unwrap();
-        store.keep_now().unwrap();
+        store.run_background_work().unwrap();
         disk.cut_at(disk.calls() + n);
         let truncated = store.truncate(to);
         let was_cut = disk.first_failure().is_some();

@@ -58,7 +58,7 @@ fn make() -> Option<SimulatedDisk> {
             store.delete_topic("none").ok()?;
         }
     }
-    store.keep_now().ok()?;
+    store.run_background_work().ok()?;
     let killed = disk.process_killed();
     store.close().ok()?;
     Some(killed)

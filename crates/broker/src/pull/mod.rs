@@ -472,7 +472,7 @@ impl Puller {
 
     /// Takes out parked pulls that want a message; one whose tag is not known from its queue entry concerns all.
     fn wanting(&self, topic: &str, queue_id: i32, tags_code: i64, most: usize) -> Taken<Pull> {
-        if store::queue::is_place(tags_code) {
+        if store::queue::is_ext_address(tags_code) {
             self.hold.take_all(topic, queue_id, most)
         } else {
             self.hold.take(topic, queue_id, tags_code, most)

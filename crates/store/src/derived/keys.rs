@@ -4,7 +4,7 @@
 //! `apogeeMaxIndexBacklog`, or the index has no room for its next file, they are dropped and their part of the log is remembered: the
 //! keeper indexes it from the log, a part in each round, and checkpoints name no offset of the index behind it until that is done.
 
-use super::{Derived, Effort, Restore, Stop};
+use super::{Derived, Restore, Shutdown, WorkLimit};
 use crate::checkpoint::SyncedOffsets;
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
@@ -23,12 +23,12 @@ use std::time::Duration;
 /// Bytes of log that one round reads for keys that were dropped.
 const CATCH_UP_BYTES: i64 = 16 << 20;
 /// Time between two attempts to go on with an index that has no room.
-const INDEX_AGAIN: Duration = Duration::from_secs(1);
+const INDEX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The key index, and the keys on their way to it.
 pub(crate) struct Keys {
     pub(crate) index: KeyIndex,
-    distrust: Distrust,
+    sync_failure: SyncFailureMark,
     /// Most keys in the inbox.
     max_keys: usize,
     inbox: Mutex<Inbox>,
@@ -37,12 +37,12 @@ pub(crate) struct Keys {
 }
 
 /// Notes for the next start that it must not believe what the page cache shows of a file after a sync of it failed.
-pub(crate) struct Distrust {
+pub(crate) struct SyncFailureMark {
     disk: Arc<dyn Disk>,
     abort: PathBuf,
 }
 
-impl Distrust {
+impl SyncFailureMark {
     /// Whose note is the file `abort`, emptied.
     pub(crate) fn new(disk: Arc<dyn Disk>, abort: PathBuf) -> Self {
         Self { disk, abort }
@@ -72,15 +72,15 @@ struct Inbox {
     end: LogOffset,
     /// The keys of records from here to `end` were dropped from memory and have to be indexed from the log. While this is set, no
     /// keys are collected here.
-    missed_from: Option<LogOffset>,
+    unindexed_from: Option<LogOffset>,
 }
 
 impl Inbox {
     /// Drops the keys that wait; they and those from `from` on are for the log to give.
-    fn miss(&mut self, from: LogOffset) {
+    fn leave_to_log(&mut self, from: LogOffset) {
         let first = self.records.first().map_or(from, |record| record.log_offset.min(from));
         (self.records, self.keys) = (Vec::new(), 0);
-        self.missed_from = Some(self.missed_from.map_or(first, |missed| missed.min(first)));
+        self.unindexed_from = Some(self.unindexed_from.map_or(first, |unindexed| unindexed.min(first)));
     }
 
     /// Drops the keys of records from `to` on, which the log does not have any more.
@@ -88,27 +88,27 @@ impl Inbox {
         self.records.retain(|record| record.log_offset < to);
         self.keys = count_keys(&self.records);
         self.end = self.end.min(to);
-        self.missed_from = self.missed_from.filter(|from| *from < self.end);
+        self.unindexed_from = self.unindexed_from.filter(|from| *from < self.end);
     }
 }
 
 impl Keys {
     /// Keys for an index. At most `max_keys` of them wait in memory.
-    pub(crate) fn new(index: KeyIndex, max_keys: usize, distrust: Distrust) -> Self {
+    pub(crate) fn new(index: KeyIndex, max_keys: usize, sync_failure: SyncFailureMark) -> Self {
         Self {
             index,
-            distrust,
+            sync_failure,
             max_keys,
             inbox: Mutex::default(),
             indexing: Mutex::default(),
         }
     }
 
-    /// After a start: the log ends at `end`; with `missed_from` the keys of the records from there on are not indexed yet.
-    fn begin(&self, end: LogOffset, missed_from: Option<LogOffset>) {
+    /// After a start: the log ends at `end`; with `unindexed_from` the keys of the records from there on are not indexed yet.
+    fn begin(&self, end: LogOffset, unindexed_from: Option<LogOffset>) {
         *self.inbox.lock() = Inbox {
             end,
-            missed_from: missed_from.filter(|from| *from < end),
+            unindexed_from: unindexed_from.filter(|from| *from < end),
             ..Inbox::default()
         };
     }
@@ -126,7 +126,7 @@ impl Keys {
         let _in_order = self.indexing.lock();
         for record in self.take_keys() {
             if let Err(error) = self.index.put_record(&record.hashes, record.log_offset, record.store_timestamp) {
-                self.miss_keys(record.log_offset);
+                self.leave_keys_to_log(record.log_offset);
                 tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
                 return;
             }
@@ -134,16 +134,16 @@ impl Keys {
     }
 
     /// Indexes keys that were dropped, unless that failed just now and only a round's work is wanted.
-    fn index_from_log(&self, log: &CommitLog, effort: Effort) -> Result<(), StoreError> {
+    fn index_from_log(&self, log: &CommitLog, limit: WorkLimit) -> Result<(), StoreError> {
         let mut stopped = self.indexing.lock();
-        if effort == Effort::Round && stopped.is_some_and(|at| at.elapsed() < INDEX_AGAIN) {
+        if limit == WorkLimit::Round && stopped.is_some_and(|at| at.elapsed() < INDEX_RETRY_INTERVAL) {
             return Ok(());
         }
         *stopped = None;
-        let Some(missed) = self.missed() else { return Ok(()) };
-        let most = if effort == Effort::Round { CATCH_UP_BYTES } else { i64::MAX };
-        let from = missed.start.max(log.first_offset());
-        let to = missed.end.min(LogOffset(from.0.saturating_add(most)));
+        let Some(unindexed) = self.unindexed() else { return Ok(()) };
+        let most = if limit == WorkLimit::Round { CATCH_UP_BYTES } else { i64::MAX };
+        let from = unindexed.start.max(log.first_offset());
+        let to = unindexed.end.min(LogOffset(from.0.saturating_add(most)));
         let mut done = from;
         let indexed = log::scan_part(&log.segments, from.0, to.0, |record| {
             let put = put_keys(&self.index, record);
@@ -153,9 +153,9 @@ impl Keys {
             put.map_err(Self::failed("write"))
         });
         match indexed {
-            Ok(end) => self.caught_up(LogOffset(end)),
+            Ok(end) => self.set_indexed(LogOffset(end)),
             Err(_) => {
-                self.caught_up(done);
+                self.set_indexed(done);
                 *stopped = Some(Instant::now());
             }
         }
@@ -164,20 +164,20 @@ impl Keys {
 
     /// Where the first key is missing of what was published before an offset.
     fn indexed_before(&self, published: LogOffset) -> LogOffset {
-        self.missed().map_or(published, |missed| missed.start.min(published))
+        self.unindexed().map_or(published, |unindexed| unindexed.start.min(published))
     }
 
-    fn gather_keys(&self, batches: &[Batch], end: LogOffset) {
+    fn collect_keys(&self, batches: &[Batch], end: LogOffset) {
         let mut inbox = self.inbox.lock();
         inbox.end = end;
-        if inbox.missed_from.is_some() {
+        if inbox.unindexed_from.is_some() {
             return;
         }
         let before = inbox.records.len();
         inbox.records.extend(batches.iter().flat_map(|b| b.keys.iter().cloned()));
         inbox.keys += count_keys(&inbox.records[before..]);
         if inbox.keys > self.max_keys {
-            inbox.miss(end);
+            inbox.leave_to_log(end);
             drop(inbox);
             tracing::warn!(
                 max = self.max_keys,
@@ -194,34 +194,34 @@ impl Keys {
     }
 
     /// The keys of the records from `from` on could not be indexed: they are read from the log again, later.
-    fn miss_keys(&self, from: LogOffset) {
-        self.inbox.lock().miss(from);
+    fn leave_keys_to_log(&self, from: LogOffset) {
+        self.inbox.lock().leave_to_log(from);
     }
 
     /// The part of the log whose keys are to be indexed from the log.
-    fn missed(&self) -> Option<Range<LogOffset>> {
+    fn unindexed(&self) -> Option<Range<LogOffset>> {
         let inbox = self.inbox.lock();
-        inbox.missed_from.map(|from| from..inbox.end)
+        inbox.unindexed_from.map(|from| from..inbox.end)
     }
 
     /// Keys were indexed from the log up to `to`. When no more were missed meanwhile, keys are gathered in memory again.
-    fn caught_up(&self, to: LogOffset) {
+    fn set_indexed(&self, to: LogOffset) {
         let mut inbox = self.inbox.lock();
-        let from = inbox.missed_from.map(|from| from.max(to));
-        inbox.missed_from = from.filter(|from| *from < inbox.end);
+        let from = inbox.unindexed_from.map(|from| from.max(to));
+        inbox.unindexed_from = from.filter(|from| *from < inbox.end);
     }
 }
 
 impl Derived for Keys {
     fn publish(&self, batches: &[Batch]) {
         if let Some(last) = batches.last() {
-            self.gather_keys(batches, last.end);
+            self.collect_keys(batches, last.end);
         }
     }
 
     /// The index may have been behind the queues: it goes on where it is, later and from the log. Keys are put in log order, so what
     /// it has already it has without a gap.
-    fn recover<'a>(&'a self, stop: &Stop) -> Result<Box<dyn Restore + 'a>, StoreError> {
+    fn recover<'a>(&'a self, stop: &Shutdown) -> Result<Box<dyn Restore + 'a>, StoreError> {
         if !stop.is_clean {
             let from = stop.progress.map_or(stop.from, |progress| progress.indexed.min(stop.from));
             self.index.cut(from, stop.is_all_readable).map_err(Self::failed("cut"))?;
@@ -229,14 +229,14 @@ impl Derived for Keys {
         let indexed = stop.progress.map(|progress| progress.indexed.max(self.index.last().0));
         Ok(Box::new(Indexing {
             keys: self,
-            missed_from: indexed.filter(|at| *at < stop.from),
+            unindexed_from: indexed.filter(|at| *at < stop.from),
         }))
     }
 
-    fn keep(&self, log: &CommitLog, effort: Effort) -> Result<bool, StoreError> {
+    fn work(&self, log: &CommitLog, limit: WorkLimit) -> Result<bool, StoreError> {
         self.index_waiting();
-        self.index_from_log(log, effort)?;
-        Ok(self.missed().is_some())
+        self.index_from_log(log, limit)?;
+        Ok(self.unindexed().is_some())
     }
 
     fn sync(&self, before: SyncedOffsets, progress: &mut SyncedOffsets) -> Result<(), StoreError> {
@@ -247,14 +247,14 @@ impl Derived for Keys {
         if let Err(error) = self.index.write() {
             if error.kind() != io::ErrorKind::StorageFull {
                 // Any part of it may have been written: the next start looks at every item.
-                self.distrust.note();
+                self.sync_failure.note();
             }
             // Recovery puts the keys again. The queues' part of the checkpoint does not wait for the index to have room.
             tracing::warn!(%error, "the key index is not written; the next checkpoint tries again");
             progress.indexed = before.indexed;
         }
         let synced = self.index.sync().map_err(Self::failed("sync"));
-        synced.inspect_err(|_| self.distrust.note())?;
+        synced.inspect_err(|_| self.sync_failure.note())?;
         if is_broken(Broken::AskedForKeysAfterSync) {
             linger();
             progress.indexed = self.indexed_before(published);
@@ -287,22 +287,22 @@ impl Derived for Keys {
 struct Indexing<'a> {
     keys: &'a Keys,
     /// Keys from there on are not in the index.
-    missed_from: Option<LogOffset>,
+    unindexed_from: Option<LogOffset>,
 }
 
 impl Restore for Indexing<'_> {
     fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
-        if self.missed_from.is_none()
+        if self.unindexed_from.is_none()
             && let Err(error) = put_keys(&self.keys.index, record)
         {
             tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
-            self.missed_from = Some(record.log_offset);
+            self.unindexed_from = Some(record.log_offset);
         }
         Ok(())
     }
 
     fn finish(self: Box<Self>, end: LogOffset) {
-        self.keys.begin(end, self.missed_from);
+        self.keys.begin(end, self.unindexed_from);
     }
 }
 
@@ -329,15 +329,15 @@ mod tests {
     use crate::index::IndexOptions;
     use std::path::Path;
 
-    fn keys(end: i64, missed_from: Option<i64>) -> Keys {
+    fn keys(end: i64, unindexed_from: Option<i64>) -> Keys {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
         let index = KeyIndex::open(disk.clone(), Path::new("/index"), IndexOptions { slots: 16, items: 64 }).unwrap();
-        let keys = Keys::new(index, 5, Distrust::new(disk, PathBuf::from("/abort")));
-        keys.begin(LogOffset(end), missed_from.map(LogOffset));
+        let keys = Keys::new(index, 5, SyncFailureMark::new(disk, PathBuf::from("/abort")));
+        keys.begin(LogOffset(end), unindexed_from.map(LogOffset));
         keys
     }
 
-    fn missed(from: i64, to: i64) -> Range<LogOffset> {
+    fn unindexed(from: i64, to: i64) -> Range<LogOffset> {
         LogOffset(from)..LogOffset(to)
     }
 
@@ -357,17 +357,17 @@ mod tests {
     fn keys_over_the_bound_are_dropped_and_their_part_of_the_log_is_remembered_to_its_end() {
         let keys = keys(0, None);
         keys.publish(&[batch(0, 3)]);
-        assert_eq!((keys.missed(), keys.take_keys().len()), (None, 1));
+        assert_eq!((keys.unindexed(), keys.take_keys().len()), (None, 1));
         keys.publish(&[batch(100, 3)]);
         keys.publish(&[batch(200, 3)]);
-        assert_eq!(keys.missed(), Some(missed(100, 300)));
+        assert_eq!(keys.unindexed(), Some(unindexed(100, 300)));
         keys.publish(&[batch(300, 1)]);
-        assert_eq!((keys.missed(), keys.take_keys().len()), (Some(missed(100, 400)), 0));
-        keys.caught_up(LogOffset(300));
-        assert_eq!(keys.missed(), Some(missed(300, 400)));
-        keys.caught_up(LogOffset(400));
+        assert_eq!((keys.unindexed(), keys.take_keys().len()), (Some(unindexed(100, 400)), 0));
+        keys.set_indexed(LogOffset(300));
+        assert_eq!(keys.unindexed(), Some(unindexed(300, 400)));
+        keys.set_indexed(LogOffset(400));
         keys.publish(&[batch(400, 1)]);
-        assert_eq!((keys.missed(), keys.take_keys().len()), (None, 1));
+        assert_eq!((keys.unindexed(), keys.take_keys().len()), (None, 1));
     }
 
     #[test]
@@ -376,11 +376,11 @@ mod tests {
         keys.publish(&[batch(0, 1), batch(100, 1)]);
         assert_eq!(keys.take_keys().len(), 2);
         keys.publish(&[batch(200, 1)]);
-        keys.miss_keys(LogOffset(100));
-        assert_eq!(keys.missed(), Some(missed(100, 300)));
+        keys.leave_keys_to_log(LogOffset(100));
+        assert_eq!(keys.unindexed(), Some(unindexed(100, 300)));
         assert!(keys.take_keys().is_empty());
         let after_a_start = self::keys(500, Some(300));
-        assert_eq!(after_a_start.missed(), Some(missed(300, 500)));
-        assert_eq!(self::keys(500, Some(500)).missed(), None);
+        assert_eq!(after_a_start.unindexed(), Some(unindexed(300, 500)));
+        assert_eq!(self::keys(500, Some(500)).unindexed(), None);
     }
 }

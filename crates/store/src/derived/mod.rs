@@ -13,7 +13,7 @@
 mod keys;
 mod queues;
 
-pub(crate) use keys::{Distrust, Keys};
+pub(crate) use keys::{Keys, SyncFailureMark};
 
 use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;
@@ -43,14 +43,14 @@ pub(crate) trait Derived: Send + Sync {
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be rewound; nothing may be done with them then.
-    fn recover<'a>(&'a self, stop: &Stop) -> Result<Box<dyn Restore + 'a>, StoreError>;
+    fn recover<'a>(&'a self, stop: &Shutdown) -> Result<Box<dyn Restore + 'a>, StoreError>;
 
     /// Does background work: writes behind what was published, and at most `effort` of what is behind the log.
     /// Whether more is left to do soon.
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be written; the next call tries again.
-    fn keep(&self, log: &CommitLog, effort: Effort) -> Result<bool, StoreError>;
+    fn work(&self, log: &CommitLog, limit: WorkLimit) -> Result<bool, StoreError>;
 
     /// Makes durable what was published before `progress`, which says that all parts are done with that. A part that is behind lowers
     /// its offset: to where it is, or to the one in `before`, the last checkpoint.
@@ -92,7 +92,7 @@ pub(crate) trait Restore {
 
 /// How the last run ended, as far as what is derived is concerned.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stop {
+pub(crate) struct Shutdown {
     /// It stopped cleanly: nothing has to be rewound.
     pub(crate) is_clean: bool,
     /// All that was written reads as it was written: the process was killed, and the machine went on.
@@ -103,9 +103,9 @@ pub(crate) struct Stop {
     pub(crate) progress: Option<SyncedOffsets>,
 }
 
-/// How much of what is behind the log one call of [`Derived::keep`] catches up.
+/// How much of what is behind the log one call of [`Derived::work`] catches up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effort {
+pub(crate) enum WorkLimit {
     /// What fits into a round of the keeper.
     Round,
     /// All of it, for tests.

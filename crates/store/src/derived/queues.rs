@@ -1,6 +1,6 @@
 //! Consume queues as something derived from the log.
 
-use super::{Derived, Effort, Restore, Stop};
+use super::{Derived, Restore, Shutdown, WorkLimit};
 use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;
 use crate::log::{Batch, CommitLog};
@@ -27,7 +27,7 @@ impl Derived for QueueTable {
         }
     }
 
-    fn recover<'a>(&'a self, stop: &Stop) -> Result<Box<dyn Restore + 'a>, StoreError> {
+    fn recover<'a>(&'a self, stop: &Shutdown) -> Result<Box<dyn Restore + 'a>, StoreError> {
         if !stop.is_clean {
             self.truncate_to_log(stop.from).map_err(failed("cut"))?;
         }
@@ -38,7 +38,7 @@ impl Derived for QueueTable {
         }))
     }
 
-    fn keep(&self, _: &CommitLog, _: Effort) -> Result<bool, StoreError> {
+    fn work(&self, _: &CommitLog, _: WorkLimit) -> Result<bool, StoreError> {
         Ok(self.write_pending().map_err(failed("write"))? > 0)
     }
 

@@ -17,7 +17,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 /// Bytes of memory that encoded messages are cut from.
-const CHUNK_BYTES: usize = 256 << 10;
+const ENCODE_BUFFER_BYTES: usize = 256 << 10;
 /// How often a leader looks for more before it lets another thread lead. Soon where threads are explored.
 const MAX_ROUNDS: usize = if cfg!(feature = "explore") { 1 } else { 16 };
 /// Most slices of one write.
@@ -26,29 +26,25 @@ const MAX_SLICES: usize = 512;
 /// was slewed, rather than for a clock that was set back.
 const MAX_TIME_LAG_MS: i64 = 60_000;
 
-/// The queue that a message enters once it is confirmed. Every message has one: half messages of transactions, which have no queue
-/// entry, cannot be appended yet.
-pub(crate) type Destination = Arc<ConsumeQueue>;
-
 /// What one append made: bytes for the log, and entries for queues and index.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// Bytes and where they go; more than one piece only where the log changes files.
-    pub(crate) pieces: SmallVec<[(LogOffset, Bytes); 1]>,
+    /// Bytes and where they go; more than one chunk only where the log changes files.
+    pub(crate) chunks: SmallVec<[(LogOffset, Bytes); 1]>,
     /// Offset after the last byte.
     pub(crate) end: LogOffset,
     /// When its messages were stored, epoch ms.
     pub(crate) store_timestamp: i64,
     /// One for each message, in order.
-    pub(crate) entries: Vec<Dispatched>,
+    pub(crate) entries: Vec<DispatchRequest>,
     /// Those that have keys, for the index.
     pub(crate) keys: Vec<IndexedRecord>,
 }
 
 /// A message's entry for its queue.
 #[derive(Debug)]
-pub(crate) struct Dispatched {
-    pub(crate) queue: Destination,
+pub(crate) struct DispatchRequest {
+    pub(crate) queue: Arc<ConsumeQueue>,
     /// The offset in the queue that was assigned, and that the record says.
     pub(crate) queue_offset: QueueOffset,
     pub(crate) entry: Entry,
@@ -71,7 +67,7 @@ pub(crate) struct AppendState {
     pub(super) segment_end: LogOffset,
     /// Store timestamp of the record before, epoch ms.
     last_stored_ms: i64,
-    chunk: BytesMut,
+    buffer: BytesMut,
     pub(super) pending: Vec<Batch>,
     pub(super) leading: bool,
     /// The store is being closed: nothing more is taken.
@@ -88,7 +84,7 @@ impl AppendState {
             end,
             segment_end,
             last_stored_ms: 0,
-            chunk: BytesMut::new(),
+            buffer: BytesMut::new(),
             pending: Vec::new(),
             leading: false,
             closed: false,
@@ -112,7 +108,7 @@ impl AppendState {
     }
 }
 
-enum Taken {
+enum AppendOutcome {
     Ticket(Ticket),
     /// The current file is full and the next one is not there: the batch comes back.
     NeedsFile(Batch),
@@ -127,7 +123,7 @@ impl CommitLog {
     pub(crate) fn append(
         &self,
         drafts: &[Draft<'_>],
-        queues: &[Destination],
+        queues: &[Arc<ConsumeQueue>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
@@ -140,8 +136,8 @@ impl CommitLog {
         }
         loop {
             match self.try_append(drafts, batch, bytes, now_ms, placements)? {
-                Taken::Ticket(ticket) => return Ok(ticket),
-                Taken::NeedsFile(returned) => batch = returned,
+                AppendOutcome::Ticket(ticket) => return Ok(ticket),
+                AppendOutcome::NeedsFile(returned) => batch = returned,
             }
             self.segments.prepare_next().map_err(|e| AppendError::NotWritable(e.to_string()))?;
         }
@@ -151,7 +147,7 @@ impl CommitLog {
     ///
     /// # Errors
     /// `StoreError::Failed` if the log fails before that.
-    pub(crate) fn take_no_more(&self) -> Result<(), StoreError> {
+    pub(crate) fn refuse_appends(&self) -> Result<(), StoreError> {
         let end = {
             let mut state = self.state.lock();
             state.closed = !is_broken(Broken::AppendedWhileClosing);
@@ -167,10 +163,10 @@ impl CommitLog {
         bytes: usize,
         now_ms: i64,
         placements: &mut Vec<Placement>,
-    ) -> Result<Taken, AppendError> {
+    ) -> Result<AppendOutcome, AppendError> {
         let _guard = FailOnPanic(self);
         let mut state = self.state.lock();
-        self.check_takes(&state)?;
+        self.check_writable(&state)?;
         if let Some(retired) = batch.entries.iter().find(|dispatched| dispatched.queue.is_retired())
             && !is_broken(Broken::AppendedToRetired)
         {
@@ -182,9 +178,9 @@ impl CommitLog {
         if !state.fits(bytes) {
             // The filler must not be written unless there is a file to go on in.
             let Some(segment) = self.segments.roll() else {
-                return Ok(Taken::NeedsFile(batch));
+                return Ok(AppendOutcome::NeedsFile(batch));
             };
-            batch.pieces.extend(end_file(&mut state, &segment));
+            batch.chunks.extend(end_file(&mut state, &segment));
             self.dispatch.wake_keeper();
         }
         batch.store_timestamp = match is_broken(Broken::StampedBeforeLocked) {
@@ -194,11 +190,11 @@ impl CommitLog {
         encode(&mut state, drafts, bytes, &mut batch, placements);
         let ticket = self.ticket(&state);
         state.pending.push(batch);
-        Ok(Taken::Ticket(ticket))
+        Ok(AppendOutcome::Ticket(ticket))
     }
 
     /// Whether the log takes anything now.
-    pub(super) fn check_takes(&self, state: &AppendState) -> Result<(), AppendError> {
+    pub(super) fn check_writable(&self, state: &AppendState) -> Result<(), AppendError> {
         if let Some(reason) = &state.failed {
             return Err(AppendError::NotWritable(reason.to_string()));
         }
@@ -326,26 +322,26 @@ impl CommitLog {
 
     fn keep_in_memory(&self, batches: &[Batch]) {
         let mut tail = self.tail.write();
-        for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
-            tail.push(*start, piece.clone());
+        for (start, chunk) in batches.iter().flat_map(|b| &b.chunks) {
+            tail.push(*start, chunk.clone());
         }
     }
 
     fn write(&self, batches: &[Batch]) -> Result<(), StoreError> {
-        let mut run: Option<Run<'_>> = None;
+        let mut run: Option<ContiguousWrite<'_>> = None;
         debug_assert!(
-            batches.iter().flat_map(|b| &b.pieces).is_sorted_by_key(|(start, _)| *start),
+            batches.iter().flat_map(|b| &b.chunks).is_sorted_by_key(|(start, _)| *start),
             "batches are not in log order"
         );
-        for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
+        for (start, chunk) in batches.iter().flat_map(|b| &b.chunks) {
             match &mut run {
-                Some(run) if run.takes(start.0) => run.push(piece),
+                Some(run) if run.takes(start.0) => run.push(chunk),
                 _ => {
                     let segment = self
                         .segments
                         .holding(start.0)
                         .ok_or_else(|| StoreError::Corrupt(format!("no log file for offset {start}")))?;
-                    if let Some(run) = run.replace(Run::new(start.0, piece, segment)) {
+                    if let Some(run) = run.replace(ContiguousWrite::new(start.0, chunk, segment)) {
                         run.write()?;
                     }
                 }
@@ -406,33 +402,33 @@ impl Drop for FailOnPanic<'_> {
 }
 
 /// Pieces that follow each other in one file, for one write.
-struct Run<'a> {
+struct ContiguousWrite<'a> {
     segment: Arc<Segment>,
     start: i64,
     next: i64,
     slices: SmallVec<[IoSlice<'a>; 8]>,
 }
 
-impl<'a> Run<'a> {
-    fn new(start: i64, piece: &'a Bytes, segment: Arc<Segment>) -> Self {
+impl<'a> ContiguousWrite<'a> {
+    fn new(start: i64, chunk: &'a Bytes, segment: Arc<Segment>) -> Self {
         let mut run = Self {
             segment,
             start,
             next: start,
             slices: SmallVec::new(),
         };
-        run.push(piece);
+        run.push(chunk);
         run
     }
 
-    /// Whether a piece that begins at `start` goes on where this run ends. A filler may end where the next file begins.
+    /// Whether a chunk that begins at `start` goes on where this run ends. A filler may end where the next file begins.
     fn takes(&self, start: i64) -> bool {
         self.next == start && start < self.segment.end() && self.slices.len() < MAX_SLICES
     }
 
-    fn push(&mut self, piece: &'a Bytes) {
-        self.slices.push(IoSlice::new(piece));
-        self.next += piece.len() as i64;
+    fn push(&mut self, chunk: &'a Bytes) {
+        self.slices.push(IoSlice::new(chunk));
+        self.next += chunk.len() as i64;
     }
 
     fn write(&self) -> Result<(), StoreError> {
@@ -464,7 +460,7 @@ fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, 
 
 /// All that can be known of the messages before they have offsets and a time, found out before the lock is taken: entries and
 /// keys with offsets relative to the batch.
-fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
+fn prepare(drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> Batch {
     let mut batch = Batch {
         entries: Vec::with_capacity(drafts.len()),
         keys: Vec::with_capacity(drafts.len()),
@@ -489,7 +485,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
             size,
             tags_code: queue.code_of(draft.properties, &indexed.tags, now_ms).value(),
         };
-        batch.entries.push(Dispatched {
+        batch.entries.push(DispatchRequest {
             queue: queue.clone(),
             queue_offset: QueueOffset::default(),
             entry,
@@ -515,8 +511,8 @@ pub(crate) fn key_hashes_of(topic: &str, indexed: &Indexed<'_>) -> SmallVec<[i32
 }
 
 fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &mut Batch, placements: &mut Vec<Placement>) {
-    if state.chunk.capacity() < bytes {
-        state.chunk = BytesMut::with_capacity(bytes.max(CHUNK_BYTES));
+    if state.buffer.capacity() < bytes {
+        state.buffer = BytesMut::with_capacity(bytes.max(ENCODE_BUFFER_BYTES));
     }
     let start = state.end;
     assert_eq!(drafts.len(), batch.entries.len(), "each message needs its entry");
@@ -528,14 +524,14 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
             log_offset: LogOffset(dispatched.entry.log_offset),
             store_timestamp: batch.store_timestamp,
         };
-        draft.encode(placement, &mut state.chunk);
+        draft.encode(placement, &mut state.buffer);
         placements.push(placement);
     }
     for key in &mut batch.keys {
         key.log_offset = start.plus(key.log_offset.0 as usize);
         key.store_timestamp = batch.store_timestamp;
     }
-    assert_eq!(state.chunk.len(), bytes, "records do not have the lengths that their entries say");
+    assert_eq!(state.buffer.len(), bytes, "records do not have the lengths that their entries say");
     state.end = state.end.plus(bytes);
     assert!(
         state.end <= state.segment_end,
@@ -543,7 +539,7 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
         state.end,
         state.segment_end
     );
-    batch.pieces.push((start, state.chunk.split().freeze()));
+    batch.chunks.push((start, state.buffer.split().freeze()));
     batch.end = state.end;
 }
 
@@ -587,7 +583,7 @@ mod tests {
             end: LogOffset(0),
             segment_end: LogOffset(0),
             last_stored_ms: 0,
-            chunk: BytesMut::new(),
+            buffer: BytesMut::new(),
             pending: Vec::new(),
             leading: false,
             closed: false,

@@ -16,16 +16,16 @@ use std::sync::Arc;
 
 /// How the flushers sleep and are woken. Of these locks only `turn` and `syncing` are held over I/O; senders take `sleep` alone.
 #[derive(Default)]
-pub(super) struct Wake {
+pub(super) struct FlushSignals {
     /// Held by the flusher whose turn it is, also while it waits for something to sync.
     turn: Mutex<()>,
-    /// Held by whoever syncs, a flusher or a checkpoint. Taken after `turn`, never while `sleep` is held.
+    /// Held by whoever syncs, a flusher or a checkpoint. AppendOutcome after `turn`, never while `sleep` is held.
     syncing: Mutex<()>,
     sleep: Mutex<()>,
     woken: Condvar,
     stop: AtomicBool,
     /// Under ASYNC_FLUSH: a flusher is awake and will sync what is written; later writes need not wake it.
-    gathering: AtomicBool,
+    is_flusher_awake: AtomicBool,
     /// A leader has left writes behind for the relief thread.
     relief: Mutex<bool>,
     relief_woken: Condvar,
@@ -58,12 +58,12 @@ impl CommitLog {
     /// Writes what leaders leave behind who have led long enough.
     fn relieve_until_stopped(&self) {
         loop {
-            let mut wanted = self.flush_wake.relief.lock();
+            let mut wanted = self.flush_signals.relief.lock();
             while !std::mem::take(&mut *wanted) {
-                if self.flush_wake.stop.load(Ordering::Acquire) {
+                if self.flush_signals.stop.load(Ordering::Acquire) {
                     return;
                 }
-                self.flush_wake.relief_woken.wait(&mut wanted);
+                self.flush_signals.relief_woken.wait(&mut wanted);
             }
             drop(wanted);
             self.lead(usize::MAX);
@@ -71,38 +71,38 @@ impl CommitLog {
     }
 
     pub(super) fn wake_relief(&self) {
-        *self.flush_wake.relief.lock() = true;
-        self.flush_wake.relief_woken.notify_one();
+        *self.flush_signals.relief.lock() = true;
+        self.flush_signals.relief_woken.notify_one();
     }
 
     /// Lets the flushers end after a last sync of what is written.
     pub(crate) fn stop_flushers(&self) {
-        self.flush_wake.stop.store(true, Ordering::Release);
-        drop(self.flush_wake.sleep.lock());
-        self.flush_wake.woken.notify_all();
-        drop(self.flush_wake.relief.lock());
-        self.flush_wake.relief_woken.notify_all();
+        self.flush_signals.stop.store(true, Ordering::Release);
+        drop(self.flush_signals.sleep.lock());
+        self.flush_signals.woken.notify_all();
+        drop(self.flush_signals.relief.lock());
+        self.flush_signals.relief_woken.notify_all();
     }
 
     /// There is something to sync.
     pub(super) fn wake_flusher(&self) {
-        if self.options.flush_mode == FlushMode::Async && self.flush_wake.gathering.swap(true, Ordering::SeqCst) {
+        if self.options.flush_mode == FlushMode::Async && self.flush_signals.is_flusher_awake.swap(true, Ordering::SeqCst) {
             return;
         }
         // Taking the lock makes sure that a flusher that just found nothing to do is really waiting.
-        drop(self.flush_wake.sleep.lock());
-        self.flush_wake.woken.notify_one();
+        drop(self.flush_signals.sleep.lock());
+        self.flush_signals.woken.notify_one();
     }
 
     fn flush_until_stopped(&self) {
         loop {
-            let turn = self.flush_wake.turn.lock();
+            let turn = self.flush_signals.turn.lock();
             if !self.wait_for_writes() {
                 return;
             }
             if self.options.flush_mode == FlushMode::Async {
-                self.gather();
-                self.flush_wake.gathering.store(false, Ordering::SeqCst);
+                self.wait_flush_interval();
+                self.flush_signals.is_flusher_awake.store(false, Ordering::SeqCst);
             }
             if self.sync_and_publish(turn).is_err() {
                 return;
@@ -113,12 +113,12 @@ impl CommitLog {
     /// Syncs what is written; returns its end. The turn ends with the sync; publishing and completions are for the time of the
     /// next one.
     fn sync_and_publish<T>(&self, turn: T) -> Result<LogOffset, StoreError> {
-        let syncing = self.flush_wake.syncing.lock();
+        let syncing = self.flush_signals.syncing.lock();
         // Whoever failed told so while holding this lock. A second sync would succeed without what the first one lost.
         if let Some(reason) = self.failure() {
             return Err(StoreError::Failed(reason.to_string()));
         }
-        let _broken = is_broken(Broken::SyncUnderWakeLock).then(|| self.flush_wake.sleep.lock());
+        let _broken = is_broken(Broken::SyncUnderWakeLock).then(|| self.flush_signals.sleep.lock());
         let (from, target) = (self.flushed().0, self.written().0);
         let guard = FailOnPanic(self);
         if let Err(error) = self.sync_range(from, target) {
@@ -137,26 +137,26 @@ impl CommitLog {
 
     /// Waits for something to sync; `false` when there is nothing left to do for ever.
     fn wait_for_writes(&self) -> bool {
-        let mut asleep = self.flush_wake.sleep.lock();
+        let mut asleep = self.flush_signals.sleep.lock();
         loop {
             // Before the look: a write after it finds the flag down and wakes us.
-            self.flush_wake.gathering.store(false, Ordering::SeqCst);
+            self.flush_signals.is_flusher_awake.store(false, Ordering::SeqCst);
             if self.written() > self.flushed() {
                 return true;
             }
-            if self.flush_wake.stop.load(Ordering::Acquire) || self.failure().is_some() {
+            if self.flush_signals.stop.load(Ordering::Acquire) || self.failure().is_some() {
                 return false;
             }
-            self.flush_wake.woken.wait(&mut asleep);
+            self.flush_signals.woken.wait(&mut asleep);
         }
     }
 
     /// Lets writes gather for the flush interval, less when the log is being closed.
-    fn gather(&self) {
+    fn wait_flush_interval(&self) {
         let until = Instant::now() + self.options.flush_interval;
-        let mut asleep = self.flush_wake.sleep.lock();
-        while !self.flush_wake.stop.load(Ordering::Acquire) {
-            if self.flush_wake.woken.wait_until(&mut asleep, until).timed_out() {
+        let mut asleep = self.flush_signals.sleep.lock();
+        while !self.flush_signals.stop.load(Ordering::Acquire) {
+            if self.flush_signals.woken.wait_until(&mut asleep, until).timed_out() {
                 return;
             }
         }
@@ -181,7 +181,7 @@ impl CommitLog {
 
     /// Keeps everyone from syncing.
     pub(super) fn lock_syncing(&self) -> MutexGuard<'_, ()> {
-        self.flush_wake.syncing.lock()
+        self.flush_signals.syncing.lock()
     }
 
     /// Syncs the file that an offset is in.

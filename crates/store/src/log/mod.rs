@@ -88,7 +88,7 @@ pub(crate) struct CommitLog {
     waiters: Mutex<Vec<Waiter>>,
     tail: RwLock<Tail>,
     dispatch: Arc<Dispatch>,
-    flush_wake: flush::Wake,
+    flush_signals: flush::FlushSignals,
     /// Whether a thread panicked within the store.
     has_broken_invariant: AtomicBool,
     /// Called when writing ends for good.
@@ -107,7 +107,7 @@ impl CommitLog {
             truncations: truncate::Truncations::default(),
             waiters: Mutex::default(),
             dispatch,
-            flush_wake: flush::Wake::default(),
+            flush_signals: flush::FlushSignals::default(),
             has_broken_invariant: AtomicBool::new(false),
             on_failure: OnceLock::new(),
             options,

@@ -6,7 +6,7 @@
 //!
 //! Not here: the connection to the master.
 
-use super::append::{AppendState, Batch, Dispatched, FailOnPanic, IndexedRecord, key_hashes_of};
+use super::append::{AppendState, Batch, DispatchRequest, FailOnPanic, IndexedRecord, key_hashes_of};
 use super::window::{Bad, NoRecord, record_at, size_at};
 use super::{CommitLog, Ticket};
 use crate::error::{AppendError, StoreError};
@@ -208,7 +208,7 @@ impl CommitLog {
     }
 
     fn check_at_end(&self, state: &AppendState, at: LogOffset) -> Result<(), RawAppendError> {
-        self.check_takes(state)?;
+        self.check_writable(state)?;
         if state.end != at {
             return Err(RawAppendError::NotAtEnd { at, end: state.end });
         }
@@ -231,11 +231,11 @@ impl RawRecords<'_> {
             ..Batch::default()
         };
         match self.next_file {
-            None => batch.pieces.push((self.at, self.bytes.clone())),
+            None => batch.chunks.push((self.at, self.bytes.clone())),
             Some(next_file) => {
                 let split = (next_file.0 - self.at.0) as usize;
-                batch.pieces.push((self.at, self.bytes.slice(..split)));
-                batch.pieces.push((next_file, self.bytes.slice(split..)));
+                batch.chunks.push((self.at, self.bytes.slice(..split)));
+                batch.chunks.push((next_file, self.bytes.slice(split..)));
             }
         }
         for record in &self.records {
@@ -325,7 +325,7 @@ fn enter(queues: &QueueTable, record: &Record<'_>, batch: &mut Batch) -> Result<
         });
     }
     let code = queue.code_of(record.properties, &indexed.tags, record.store_timestamp);
-    batch.entries.push(Dispatched {
+    batch.entries.push(DispatchRequest {
         entry: Entry {
             log_offset: record.log_offset.0,
             size: record.size as i32,

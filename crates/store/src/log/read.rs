@@ -24,7 +24,7 @@ impl RecordPlace {
 }
 
 /// What bytes of the log that look like a record say of themselves.
-pub(crate) struct Claim {
+pub(crate) struct UnverifiedHead {
     pub(crate) place: RecordPlace,
     pub(crate) topic: String,
     pub(crate) queue_id: i32,
@@ -90,7 +90,7 @@ impl CommitLog {
     /// Fills a buffer with records, those that stand together with one call; `read` counts them.
     fn fill(&self, mut buffer: &mut [u8], mut places: &[RecordPlace], reach: Reach, read: &mut usize) -> Result<bool, StoreError> {
         while let Some(first) = places.first() {
-            let (segment, count) = self.standing_together(places)?;
+            let (segment, count) = self.contiguous(places)?;
             let (together, rest) = places.split_at(count);
             let (part, after) = buffer.split_at_mut(bytes_of(together));
             if !read_file(&segment, first.log_offset.0, part, reach)? {
@@ -103,7 +103,7 @@ impl CommitLog {
     }
 
     /// The file that the first place is in, and how many of the places follow each other there without a gap.
-    fn standing_together(&self, places: &[RecordPlace]) -> Result<(Arc<Segment>, usize), StoreError> {
+    fn contiguous(&self, places: &[RecordPlace]) -> Result<(Arc<Segment>, usize), StoreError> {
         let first = places[0];
         let segment = self.segments.holding(first.log_offset.0).ok_or_else(|| missing(first))?;
         let (mut end, mut count) = (first.log_offset.0, 0);
@@ -143,7 +143,7 @@ impl CommitLog {
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record can begin there.
-    pub(crate) fn claim_at(&self, offset: LogOffset) -> Result<Claim, StoreError> {
+    pub(crate) fn unverified_head(&self, offset: LogOffset) -> Result<UnverifiedHead, StoreError> {
         let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
         let segment = self.segments.holding(offset.0).ok_or_else(missing)?;
         let end = segment.end().min(self.confirmed().0);
@@ -156,7 +156,7 @@ impl CommitLog {
         let front = record::Front::parse(&read(offset.0, record::FRONT_LEN)?).map_err(|_| missing())?;
         let topic_at = offset.0 + front.topic_at as i64;
         let topic = read(topic_at, 2 + names::MAX_RETRY_TOPIC_LEN)?;
-        Ok(Claim {
+        Ok(UnverifiedHead {
             place: RecordPlace {
                 log_offset: offset,
                 size: front.size as i32,

@@ -2,7 +2,7 @@
 //! tests yet; `Store::truncate` does the rest of it, for what is derived.
 //!
 //! Readers take no lock for this. The log counts its truncations; whoever reads looks at the count before and after, and reads
-//! again when it is another one ([`CommitLog::read_steadily`]).
+//! again when it is another one ([`CommitLog::read_consistently`]).
 
 use super::append::{AppendState, Batch};
 use super::recover::erase_after;
@@ -24,7 +24,7 @@ pub(super) struct Truncations {
     /// Odd while one is at work.
     count: AtomicU64,
     /// Held while one is at work, for readers who wait for its end.
-    at_work: Mutex<()>,
+    in_progress: Mutex<()>,
 }
 
 /// A log that takes nothing and writes nothing, until this is dropped.
@@ -34,7 +34,7 @@ pub(crate) struct Truncation<'a> {
     /// No sync, nothing published.
     _syncing: MutexGuard<'a, ()>,
     _publishing: MutexGuard<'a, ()>,
-    _at_work: MutexGuard<'a, ()>,
+    _in_progress: MutexGuard<'a, ()>,
 }
 
 impl CommitLog {
@@ -62,7 +62,7 @@ impl CommitLog {
             to,
             _syncing: self.lock_syncing(),
             _publishing: self.unconfirmed.lock_publishing(),
-            _at_work: self.truncations.at_work.lock(),
+            _in_progress: self.truncations.in_progress.lock(),
         };
         self.truncations.count.fetch_add(1, Ordering::SeqCst);
         Ok(truncation)
@@ -113,17 +113,17 @@ impl CommitLog {
 
     /// Reads, again when the log was truncated meanwhile: then what was read may be half of one log and half of the other.
     /// `read` may be called several times. Waits for the end of a truncation.
-    pub(crate) fn read_steadily<T>(&self, mut read: impl FnMut() -> T) -> T {
+    pub(crate) fn read_consistently<T>(&self, mut read: impl FnMut() -> T) -> T {
         loop {
-            if let Some(read) = self.try_read_steadily(&mut read) {
+            if let Some(read) = self.try_read_consistently(&mut read) {
                 return read;
             }
-            drop(self.truncations.at_work.lock());
+            drop(self.truncations.in_progress.lock());
         }
     }
 
-    /// As [`CommitLog::read_steadily`], for who must not wait: `None` when the log is being truncated, or was meanwhile.
-    pub(crate) fn try_read_steadily<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
+    /// As [`CommitLog::read_consistently`], for who must not wait: `None` when the log is being truncated, or was meanwhile.
+    pub(crate) fn try_read_consistently<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
         if is_broken(Broken::ReadAcrossTruncation) {
             return Some(read());
         }
@@ -228,8 +228,8 @@ impl Batch {
     pub(super) fn truncate(&mut self, to: LogOffset) -> bool {
         self.entries.retain(|dispatched| dispatched.entry.log_offset < to.0);
         self.keys.retain(|record| record.log_offset < to);
-        self.pieces.retain(|(start, _)| *start < to);
+        self.chunks.retain(|(start, _)| *start < to);
         self.end = self.end.min(to);
-        !self.pieces.is_empty()
+        !self.chunks.is_empty()
     }
 }

@@ -67,7 +67,7 @@ impl Entry {
     /// the record has to say then what the value would.
     #[must_use]
     pub const fn has_value(&self) -> bool {
-        !super::extended::is_place(self.tags_code)
+        !super::extended::is_ext_address(self.tags_code)
     }
 
     /// The bytes on disk.

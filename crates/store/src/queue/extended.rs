@@ -24,7 +24,7 @@ const UNIT_LEN: usize = 20;
 
 /// Whether the last field of an entry is the place of a value in `consumequeue_ext`, not the value itself.
 #[must_use]
-pub const fn is_place(value: i64) -> bool {
+pub const fn is_ext_address(value: i64) -> bool {
     value < i32::MIN as i64
 }
 

@@ -31,7 +31,7 @@ pub use due::DueTopic;
 pub(crate) use entry::ENTRY_LEN;
 pub use entry::Entry;
 pub(crate) use extended::Extended;
-pub use extended::is_place;
+pub use extended::is_ext_address;
 pub(crate) use files::partition;
 pub(crate) use open_files::OpenFiles;
 pub(crate) use table::{QueueOptions, QueueTable};

@@ -203,7 +203,7 @@ impl Life {
     }
 
     fn keep(&self) {
-        let _ = self.store().keep_now();
+        let _ = self.store().run_background_work();
     }
 
     fn expire(&mut self) {

@@ -219,7 +219,7 @@ impl Left {
     }
 
     fn check_keys(&self, store: &store::Store, found: &HashMap<String, Found>) {
-        store.keep_now().expect("keys can be indexed");
+        store.run_background_work().expect("keys can be indexed");
         for one in found.values() {
             let by_key = store
                 .query(&one.topic, key_of(&one.body), 0, i64::MAX, 8)

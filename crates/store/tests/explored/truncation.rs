@@ -89,7 +89,7 @@ fn must_be_whole(store: &Store, told: &Told) {
     for sent in told.sent.iter().filter(|sent| sent.after == Some(told.ended)) {
         assert!(found.iter().any(|one| one.body == sent.body), "lost: {}", sent.body);
     }
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     for (one, at) in found.iter().zip(0..) {
         assert_eq!(one.queue_offset, at, "{found:?}");
         let sent = told.sent.iter().find(|sent| sent.body == one.body).expect("sent");

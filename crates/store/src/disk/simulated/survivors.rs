@@ -9,7 +9,7 @@ use super::{Change, DiskState, FileState, NameChange, Names, Node, Random, paren
 
 /// How kind the cut is to one file or to the names. Pure randomness would hardly ever keep all or nothing of a long list,
 /// which are the cases that most often happen.
-enum Kindness {
+enum Survival {
     Nothing,
     Everything,
     /// All up to a moment, and parts of the change that was under way.
@@ -17,7 +17,7 @@ enum Kindness {
     Anything,
 }
 
-impl Kindness {
+impl Survival {
     fn choose(random: &mut Random) -> Self {
         match random.below(4) {
             0 => Self::Nothing,
@@ -36,15 +36,15 @@ pub(super) fn choose(state: &DiskState, random: &mut Random) -> (Names, Vec<File
 
 fn names(state: &DiskState, random: &mut Random) -> Names {
     let mut names = state.durable_names.clone();
-    let kindness = Kindness::choose(random);
+    let survival = Survival::choose(random);
     let moment = random.below(state.unsynced_names.len() + 1);
     let mut lost: Vec<&NameChange> = Vec::new();
     for (at, change) in state.unsynced_names.iter().enumerate() {
-        let survives = match kindness {
-            Kindness::Nothing => false,
-            Kindness::Everything => true,
-            Kindness::InOrder => at < moment,
-            Kindness::Anything => random.below(2) == 0,
+        let survives = match survival {
+            Survival::Nothing => false,
+            Survival::Everything => true,
+            Survival::InOrder => at < moment,
+            Survival::Anything => random.below(2) == 0,
         };
         if !survives {
             lost.push(change);
@@ -99,7 +99,7 @@ fn torn(file: &FileState, random: &mut Random) -> Vec<u8> {
     for step in &steps {
         *versions.entry(step.sector).or_default() += 1;
     }
-    let kindness = Kindness::choose(random);
+    let survival = Survival::choose(random);
     let moment = random.below(file.unsynced.len() + 1);
     let mut sectors: Vec<usize> = versions.keys().copied().collect();
     sectors.sort_unstable();
@@ -115,21 +115,21 @@ fn torn(file: &FileState, random: &mut Random) -> Vec<u8> {
     for step in steps {
         let version = seen.entry(step.sector).or_default();
         *version += 1;
-        let survives = match kindness {
-            Kindness::Nothing => false,
-            Kindness::Everything => true,
-            Kindness::InOrder => step.change < moment || (step.change == moment && random.below(2) == 0),
-            Kindness::Anything => *version <= kept[&step.sector],
+        let survives = match survival {
+            Survival::Nothing => false,
+            Survival::Everything => true,
+            Survival::InOrder => step.change < moment || (step.change == moment && random.below(2) == 0),
+            Survival::Anything => *version <= kept[&step.sector],
         };
         if survives {
             content[step.start..step.start + step.bytes.len()].copy_from_slice(&step.bytes);
         }
     }
-    let length = match kindness {
-        Kindness::Nothing => lengths.first(),
-        Kindness::Everything => lengths.last(),
-        Kindness::InOrder => lengths.get(moment),
-        Kindness::Anything => lengths.get(random.below(lengths.len())),
+    let length = match survival {
+        Survival::Nothing => lengths.first(),
+        Survival::Everything => lengths.last(),
+        Survival::InOrder => lengths.get(moment),
+        Survival::Anything => lengths.get(random.below(lengths.len())),
     };
     content.truncate(length.copied().unwrap_or(0));
     content
