@@ -1,4 +1,4 @@
-//! The store as its users see it: append, complete, read, look up, delete, close.
+//! The public operations of the store: append, complete, read, look up, delete, truncate, close.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::derived::{Derived, Keys};
@@ -29,18 +29,18 @@ pub struct Store {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) checkpoint: Mutex<(CheckpointFile, Checkpoint)>,
     pub(crate) retention: RwLock<RetentionOptions>,
-    /// Held by whoever takes something away on purpose: retention, deletion of a topic, truncation. AppendOutcome before all other locks.
+    /// Serializes what removes messages: retention, deletion of a topic, truncation. Taken before all other locks.
     pub(crate) shortening: Mutex<()>,
-    /// Rounds of deletion left of an operator's request.
+    /// Rounds of deletion that are left of an operator's request.
     pub(crate) manual_rounds: AtomicU32,
-    /// Why sends are refused although the log could take them: the disk is nearly full.
+    /// Why messages are refused although the log could take them: the disk is nearly full.
     pub(crate) refusing: RwLock<Option<Arc<str>>>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Dropped last: until then the directory is ours.
+    /// Held until the store is dropped: no other process may use the directory before.
     pub(crate) _lock: Box<dyn crate::disk::Lock>,
 }
 
-/// What a query by key found.
+/// Result of a query by key.
 #[derive(Clone, Debug, Default)]
 pub struct QueryResult {
     /// The records, newest first.
@@ -51,12 +51,12 @@ pub struct QueryResult {
     pub last_log_offset: LogOffset,
 }
 
-/// What a query looks for.
+/// What a query searches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexedBy<'a> {
     /// A key or the unique key.
     Key(&'a str),
-    /// A tag. Messages stored before Apache 5.5 wrote the index, or by such a broker, are not found by their tag.
+    /// A tag. Messages stored by Apache's brokers before 5.5 are not indexed by their tag.
     Tag(&'a str),
 }
 
@@ -67,29 +67,30 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Names who is told of messages that readers can see; once, before the first append.
+    /// Registers the listener for new messages. Call once, before the first append.
     pub fn set_arrivals(&self, listener: Box<dyn Arrivals>) {
         self.dispatch.set_listener(listener);
     }
 
-    /// When a message counts as stored here.
+    /// The flush mode.
     #[must_use]
     pub fn flush_mode(&self) -> FlushMode {
         self.options.log.flush_mode
     }
 
-    /// A queue, made if there is none yet. Queues are made in memory; directories follow with their first entries.
+    /// The queue, created if it does not exist. It is created in memory; its directory follows with its first entries.
     pub fn queue(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         self.queues.find_or_create(topic, queue_id)
     }
 
-    /// A queue, if a message was ever stored in it.
+    /// The queue, if a message was ever stored in it.
     #[must_use]
     pub fn find_queue(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
         self.queues.find(topic, queue_id)
     }
 
-    /// Takes messages: `queues` has each one's queue, `placements` gets where each will stand. They must be completed.
+    /// Appends messages. `queues` has the queue of each draft; `placements` gets the place of each. They are written when they are
+    /// completed.
     ///
     /// # Errors
     /// [`AppendError`]; none of the messages is appended then.
@@ -106,9 +107,9 @@ impl Store {
         self.log.append(drafts, queues, now_ms, placements)
     }
 
-    /// Completes an append: confirmed as the flush mode says, so that readers find it. Under [`FlushMode::Sync`] and without
-    /// `wait_for_flush`: only written. Returns the outcome if it is there already; else the completion made by `later` gets
-    /// it, on another thread.
+    /// Completes an append: waits until it is confirmed as the flush mode says, so that readers find it. Under [`FlushMode::Sync`]
+    /// without `wait_for_flush` it need only be written. Returns the outcome if it is known at once; otherwise the completion made
+    /// by `later` gets it, on another thread.
     pub fn complete(&self, ticket: Ticket, wait_for_flush: bool, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
         let level = if wait_for_flush || self.flush_mode() == FlushMode::Async {
             Level::Published
@@ -118,8 +119,8 @@ impl Store {
         self.log.complete(ticket, level, later)
     }
 
-    /// As [`Store::complete`], for whoever does the same in both cases: `done` gets the outcome once, on this thread when it is
-    /// there already.
+    /// As [`Store::complete`] with one callback for both cases: `done` gets the outcome once, on this thread if it is known at
+    /// once.
     pub fn complete_then(&self, ticket: Ticket, wait_for_flush: bool, done: impl FnOnce(Result<(), Arc<str>>) + Send + 'static) {
         let mut done = Some(done);
         let at_once = self.complete(ticket, wait_for_flush, || {
@@ -135,20 +136,20 @@ impl Store {
         }
     }
 
-    /// Whether an invariant of the store was found broken: a bug, after which nothing that the store says can be trusted. It has taken
-    /// no messages since then. The process is to be stopped and started again; the panic in the log says what was found.
+    /// Whether an invariant of the store was violated: a bug, after which nothing in memory can be trusted. The store has taken no
+    /// messages since then. Stop the process and start it again; the panic in the log names the invariant.
     #[must_use]
     pub fn has_broken_invariant(&self) -> bool {
         self.log.has_broken_invariant()
     }
 
-    /// Why no message is taken now, if so.
+    /// Why the store takes no messages, if so.
     #[must_use]
     pub fn not_writable(&self) -> Option<Arc<str>> {
         self.log.failure().or_else(|| self.refusing.read().clone())
     }
 
-    /// Reads messages of a queue from `from` on. The result may be `cold` unless the reach is [`Reach::Disk`].
+    /// Reads messages of a queue from `from` on. The result may be `cold` unless `reach` is [`Reach::Disk`].
     ///
     /// # Errors
     /// `StoreError::Io` if the queue's files or the log cannot be read.
@@ -166,7 +167,7 @@ impl Store {
                 let read = || read::read(&self.log, &queue, from, limits, takes, reach);
                 match reach {
                     Reach::Disk => self.log.read_consistently(read),
-                    // Whoever may wait reads again.
+                    // A truncation is in progress. The caller repeats the read where it may wait.
                     Reach::Memory | Reach::PageCache => self
                         .log
                         .try_read_consistently(read)
@@ -182,19 +183,19 @@ impl Store {
         }
     }
 
-    /// First offset kept of a queue; 0 when there is no such queue.
+    /// The first offset of a queue that is kept; 0 if there is no such queue.
     #[must_use]
     pub fn min_offset(&self, topic: &str, queue_id: i32) -> QueueOffset {
         self.queues.find(topic, queue_id).map_or(QueueOffset(0), |q| q.min())
     }
 
-    /// Offset after a queue's last message; 0 when there is no such queue.
+    /// The offset after a queue's last message; 0 if there is no such queue.
     #[must_use]
     pub fn max_offset(&self, topic: &str, queue_id: i32) -> QueueOffset {
         self.queues.find(topic, queue_id).map_or(QueueOffset(0), |q| q.max())
     }
 
-    /// The offset a reader starts from to see what was stored from `timestamp` on, by Apache's rules. May block.
+    /// The offset from which a reader finds what was stored from `timestamp` (epoch ms) on, by Apache's rules. May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the queue's files or the log cannot be read. `StoreError::Corrupt` if too many records of the queue are
@@ -213,7 +214,7 @@ impl Store {
         self.log.read_consistently(|| queue.search_by_time(timestamp, boundary, &stored))
     }
 
-    /// When the message at a queue's offset was stored; `None` when it is not there. May block.
+    /// Store timestamp (epoch ms) of the message at a queue's offset; `None` if it does not exist. May block.
     #[must_use]
     pub fn store_time(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<i64> {
         let queue = self.queues.find(topic, queue_id)?;
@@ -223,15 +224,16 @@ impl Store {
         })
     }
 
-    /// Where the message at an offset of a queue is in the log; `None` when the queue has no such entry or it cannot be read. May block.
+    /// Log offset of the message at an offset of a queue; `None` if the queue has no such entry, or it cannot be read. May block.
     #[must_use]
     pub fn log_offset_of(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<LogOffset> {
         let queue = self.queues.find(topic, queue_id)?;
-        Some(LogOffset(queue.entry_at(offset).ok()??.log_offset))
+        let entry = self.log.read_consistently(|| queue.entry_at(offset)).ok()??;
+        Some(LogOffset(entry.log_offset))
     }
 
-    /// Reads every record from `from`, where one begins, to the end that readers see. May block, and takes long over a large part of the
-    /// log.
+    /// Passes every confirmed record from `from` on, where one begins, to `visit`. May block, and takes long for a large part of the log.
+    /// Does not notice a truncation meanwhile.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
@@ -244,7 +246,7 @@ impl Store {
         .map(drop)
     }
 
-    /// When the message of a queue's entry was stored, epoch ms; `None` when its record is not there. May block.
+    /// Store timestamp (epoch ms) of the message that a queue entry names; `None` if its record does not exist. May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
@@ -252,8 +254,8 @@ impl Store {
         self.log.read_consistently(|| self.log.stored_at(entry.place()))
     }
 
-    /// The hash of the tag or the time of delivery that an entry should say, from its record; `None` when that is not there.
-    /// For entries that do not have it ([`Entry::has_value`]). May block.
+    /// The hash of the tag, or the delivery time, that an entry should have, from its record; `None` if the record does not exist.
+    /// For entries without it ([`Entry::has_value`]). May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
@@ -285,7 +287,7 @@ impl Store {
         self.queues.of_topic(topic)
     }
 
-    /// When a queue's first message was stored; `None` for an empty or unknown queue. May block.
+    /// Store timestamp (epoch ms) of a queue's first message; `None` for an empty or unknown queue. May block.
     #[must_use]
     pub fn earliest_store_time(&self, topic: &str, queue_id: i32) -> Option<i64> {
         self.store_time(topic, queue_id, self.min_offset(topic, queue_id))
@@ -299,8 +301,8 @@ impl Store {
         self.log.read_consistently(|| self.log.record_at(offset))
     }
 
-    /// The message that begins at a log offset, which somebody names who may not be trusted: bytes inside the body of a message
-    /// can look like a record, but no queue has them. A message of a topic that was deleted is none any more. May block.
+    /// The message that begins at a log offset that comes from outside. Bytes inside the body of a message can look like a record,
+    /// so a queue must have an entry for it. Messages of deleted topics are not found. May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log or the queue cannot be read. `StoreError::Corrupt` if no message begins there.
@@ -320,7 +322,7 @@ impl Store {
         self.log.record_at(offset)
     }
 
-    /// The records that entries of queues name, in their order, appended to `out`. May block.
+    /// Appends the records that queue entries name to `out`, in their order. May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if there is no record of that size; `out` has the records
@@ -334,7 +336,7 @@ impl Store {
         })
     }
 
-    /// Brings everything that is confirmed to the device.
+    /// Syncs everything that is written.
     ///
     /// # Errors
     /// `StoreError::Io` if the sync fails, `StoreError::Failed` if the log failed before. The log takes no messages then until a
@@ -343,9 +345,9 @@ impl Store {
         self.log.sync_now().map(drop)
     }
 
-    /// Records of a topic that have `key` among their keys or as unique key, newest first, stored between the two times
-    /// (epoch ms, inclusive), `max` at most. Sees all that was confirmed before the call, but for the newest keys while the
-    /// index is behind: those are found once the keeper has indexed them from the log. May block.
+    /// Records of a topic that have `key` as a key or unique key, newest first, at most `max`, stored between `begin` and `end`
+    /// (epoch ms, both inclusive). Sees all messages confirmed before the call. While the index is behind, the newest keys are
+    /// found later, once the keeper has indexed them from the log. May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the index cannot be read.
@@ -353,7 +355,7 @@ impl Store {
         self.query_by(topic, IndexedBy::Key(key), begin, end, max)
     }
 
-    /// As [`Store::query`], by key or by tag.
+    /// As [`Store::query`], by key or tag.
     ///
     /// # Errors
     /// `StoreError::Io` if the index cannot be read.
@@ -384,13 +386,13 @@ impl Store {
         })
     }
 
-    /// Topics that have queues, or files of a deletion that failed.
+    /// Topics that have queues, or files left by a deletion that failed.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<str>> {
         self.queues.topics()
     }
 
-    /// Whether a topic has queues, or files of a deletion that failed.
+    /// Whether a topic has queues, or files left by a deletion that failed.
     #[must_use]
     pub fn has_topic(&self, topic: &str) -> bool {
         self.queues.has_topic(topic)
@@ -410,7 +412,7 @@ impl Store {
         if !raw.skips_offsets() {
             return self.log.append_raw(&self.queues, &raw);
         }
-        // Truncation and deletion of topics move queues, too.
+        // Truncation and topic deletion also move queues.
         let _alone = self.shortening.lock();
         let raw = self.log.check_raw(&self.queues, at, bytes)?;
         self.log.append_raw(&self.queues, &raw)
@@ -435,8 +437,8 @@ impl Store {
         self.log.begin_truncation(self.log.written())?.begin_at(at, &self.queues)
     }
 
-    /// Drops everything from `to` on, where a record begins: log, queues and index end there, and appends go on there. Whoever waits
-    /// for what is dropped is told that it failed. Not to be called while the store is being closed.
+    /// Truncates the log at `to`, where a record begins, with its queues and index. Appends continue there. Waiting completions of
+    /// dropped messages get an error. Must not be called while the store is being closed.
     ///
     /// # Errors
     /// `StoreError::Layout` if no record begins at `to`, and nothing is changed. `StoreError::Io` or `StoreError::Failed` if files
@@ -446,7 +448,7 @@ impl Store {
         let mut guard = self.checkpoint.lock();
         let truncation = self.log.begin_truncation(to)?;
         let (file, checkpoint) = &mut *guard;
-        // First of all: a start must not take for synced what is not there any more.
+        // Before anything is dropped: the next start must not take dropped bytes for synced ones.
         checkpoint.truncate(to);
         self.write_checkpoint(file, checkpoint)?;
         let derived = self.dispatch.derived().iter().try_for_each(|derived| derived.truncate(to));
@@ -461,17 +463,17 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a topic: its queues go, its messages stay in the log until retention takes them. When this returns, no start
-    /// brings it back. A topic of the same name may be used again at any time, also meanwhile; appends to queues of the old one
-    /// are refused with [`AppendError::QueueRetired`].
+    /// Deletes a topic: its queues are removed; its messages stay in the log until retention deletes them. When this returns, no
+    /// restart brings the topic back. A topic of the same name may be created at any time, also meanwhile. Appends to queues of the
+    /// deleted one are refused with [`AppendError::QueueRetired`].
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be removed, or no checkpoint can be made that recovery needs to know of the deletion;
     /// `StoreError::Failed` if the log failed. Any of the topic's messages may be there after the next start then, unless the
     /// deletion is repeated and succeeds. Files that could not be removed do not mix with those of a topic of the same name.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
-        // A deletion that is cut short leaves some of the files. Recovery then has as little as possible to rebuild beside them, and
-        // tells the records of a topic's two lives apart, which it can only behind a checkpoint of ours.
+        // A deletion that is interrupted leaves some of the files. The checkpoint keeps what recovery rebuilds beside them small.
+        // And recovery can tell the records of the deleted topic from those of its successor only behind a checkpoint of ours.
         let _alone = self.shortening.lock();
         self.checkpoint_now()?;
         let mut deletion = self.queues.begin_deletion(topic);
@@ -485,23 +487,23 @@ impl Store {
         if is_broken(Broken::DeletedWithoutCheckpoint) {
             return Ok(());
         }
-        // Recovery rebuilds queues from what it reads: that must begin behind the old topic's last message.
+        // Recovery rebuilds queues from the log: it must begin behind the deleted topic's last message.
         self.checkpoint_now()
     }
 
-    /// The most bytes of records that one append takes.
+    /// Maximum bytes of records in one append.
     #[must_use]
     pub fn max_append_bytes(&self) -> usize {
         const MOST: u64 = 8 << 20;
         self.options.log.segment_bytes.min(MOST) as usize / 2
     }
 
-    /// Changes what retention keeps, from its next round on.
+    /// Changes the retention settings, from the next round on.
     pub fn set_retention(&self, options: RetentionOptions) {
         *self.retention.write() = options;
     }
 
-    /// Has the next rounds of retention delete what is old enough, whatever the hour.
+    /// Makes the next rounds of retention delete expired files at any hour.
     pub fn delete_expired(&self) {
         self.manual_rounds.store(MANUAL_ROUNDS, Ordering::Relaxed);
         self.dispatch.wake_keeper();
@@ -515,7 +517,7 @@ impl Store {
         Derived::raise_min(&*self.queues, self.log.first_offset())
     }
 
-    /// First offset of the log kept, and its end as readers see it.
+    /// The first log offset that is kept, and the end of the confirmed log.
     #[must_use]
     pub fn log_range(&self) -> (LogOffset, LogOffset) {
         (self.log.first_offset(), self.log.confirmed())
@@ -527,7 +529,7 @@ impl Store {
         self.log.segments.file_of(offset.0)
     }
 
-    /// End of what is synced.
+    /// End of the synced log.
     #[must_use]
     pub fn flushed(&self) -> LogOffset {
         self.log.flushed()
@@ -542,7 +544,7 @@ pub(crate) fn queue_error(action: &'static str, queue: &ConsumeQueue, source: st
     }
 }
 
-/// A slot's chain holds other keys of the same hash too.
+/// A slot's chain has other keys with the same hash, too.
 fn is_indexed_by(bytes: &[u8], topic: &str, by: IndexedBy<'_>) -> bool {
     let Ok(record) = Record::parse(bytes) else { return false };
     let indexed = Indexed::of(record.properties);

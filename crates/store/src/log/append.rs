@@ -1,4 +1,4 @@
-//! Taking messages: encode under one short lock, then one write for all who wait.
+//! Appending messages: encode under one short lock, then one write for all threads that wait.
 
 use super::segment::{Segment, Segments};
 use super::truncate::TRUNCATED;
@@ -16,63 +16,63 @@ use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-/// Bytes of memory that encoded messages are cut from.
+/// Size of the buffer from which encoded messages are cut.
 const ENCODE_BUFFER_BYTES: usize = 256 << 10;
-/// How often a leader looks for more before it lets another thread lead. Soon where threads are explored.
+/// Rounds of writing before a leader lets another thread lead. Few where threads are explored, so that this happens.
 const MAX_ROUNDS: usize = if cfg!(feature = "explore") { 1 } else { 16 };
-/// Most slices of one write.
+/// Maximum slices of one write.
 const MAX_SLICES: usize = 512;
-/// How far store timestamps may lag behind the last one and still be taken for a sender that was delayed, or a clock that
-/// was slewed, rather than for a clock that was set back.
+/// How far a sender's clock may be behind the last store timestamp. Within this, the sender was delayed or the clock was slewed,
+/// and its message gets the last timestamp. Beyond it, the clock was set back.
 const MAX_TIME_LAG_MS: i64 = 60_000;
 
-/// What one append made: bytes for the log, and entries for queues and index.
+/// The encoded messages of one append: bytes for the log, entries for queues and index.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// Bytes and where they go; more than one chunk only where the log changes files.
+    /// Bytes and their log offsets; more than one chunk only where the log continues in the next file.
     pub(crate) chunks: SmallVec<[(LogOffset, Bytes); 1]>,
     /// Offset after the last byte.
     pub(crate) end: LogOffset,
-    /// When its messages were stored, epoch ms.
+    /// Store timestamp of its messages, epoch ms.
     pub(crate) store_timestamp: i64,
-    /// One for each message, in order.
+    /// One for each message that has a queue entry, in log order.
     pub(crate) entries: Vec<DispatchRequest>,
-    /// Those that have keys, for the index.
+    /// One for each message that has keys.
     pub(crate) keys: Vec<IndexedRecord>,
 }
 
-/// A message's entry for its queue.
+/// A queue entry and the queue it is for.
 #[derive(Debug)]
 pub(crate) struct DispatchRequest {
     pub(crate) queue: Arc<ConsumeQueue>,
-    /// The offset in the queue that was assigned, and that the record says.
+    /// The queue offset that was assigned; the record has the same.
     pub(crate) queue_offset: QueueOffset,
     pub(crate) entry: Entry,
 }
 
-/// A message's keys for the index.
+/// The hashes under which a message is indexed.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexedRecord {
     pub(crate) hashes: SmallVec<[i32; 2]>,
     pub(crate) log_offset: LogOffset,
-    /// When the record was stored, epoch ms.
+    /// Store timestamp, epoch ms.
     pub(crate) store_timestamp: i64,
 }
 
-/// What the append lock guards.
+/// State under the append lock.
 pub(crate) struct AppendState {
-    /// Where the next record goes.
+    /// Log offset of the next record.
     pub(super) end: LogOffset,
-    /// Where the current file ends.
+    /// End of the last file.
     pub(super) segment_end: LogOffset,
-    /// Store timestamp of the record before, epoch ms.
+    /// Store timestamp of the last record, epoch ms.
     last_stored_ms: i64,
     buffer: BytesMut,
     pub(super) pending: Vec<Batch>,
     pub(super) leading: bool,
-    /// The store is being closed: nothing more is taken.
+    /// The store is being closed: appends are refused.
     closed: bool,
-    /// The end of the log is being dropped: nothing is taken until that is done.
+    /// The log is being truncated: appends are refused.
     pub(super) truncating: bool,
     pub(super) failed: Option<Arc<str>>,
 }
@@ -93,8 +93,8 @@ impl AppendState {
         }
     }
 
-    /// The store timestamp of a message whose sender looked at the clock before it had the lock. Searches by time need
-    /// timestamps in the log's order, so one that is a little late takes the last one's.
+    /// The store timestamp of a message whose sender read the clock at `now_ms`, before it got the lock. Searches by time need
+    /// timestamps in log order, so a message that is a little late gets the last timestamp.
     fn stored_at(&mut self, now_ms: i64) -> i64 {
         let is_late = (1..=MAX_TIME_LAG_MS).contains(&self.last_stored_ms.saturating_sub(now_ms));
         if !is_late {
@@ -110,12 +110,12 @@ impl AppendState {
 
 enum AppendOutcome {
     Ticket(Ticket),
-    /// The current file is full and the next one is not there: the batch comes back.
+    /// The last file has no room and the next one is not prepared: the batch is returned.
     NeedsFile(Batch),
 }
 
 impl CommitLog {
-    /// Gives messages their offsets and encodes them; `placements` gets one for each. Nothing is written before
+    /// Assigns offsets to messages and encodes them; `placements` gets one for each. Nothing is written before
     /// [`CommitLog::complete`] is called with the ticket.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl CommitLog {
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
-        assert_eq!(drafts.len(), queues.len(), "each message needs the queue it goes to");
+        assert_eq!(drafts.len(), queues.len(), "each message needs its queue");
         let mut batch = prepare(drafts, queues, now_ms);
         let bytes = batch.entries.iter().map(|e| e.entry.size as usize).sum();
         let max = usize::try_from(self.segments.segment_len()).unwrap_or(usize::MAX) - FILLER_LEN;
@@ -143,7 +143,7 @@ impl CommitLog {
         }
     }
 
-    /// Refuses appends from now on, and waits until those taken before are published.
+    /// Refuses further appends, and waits until all earlier ones are published.
     ///
     /// # Errors
     /// `StoreError::Failed` if the log fails before that.
@@ -176,7 +176,7 @@ impl CommitLog {
             });
         }
         if !state.fits(bytes) {
-            // The filler must not be written unless there is a file to go on in.
+            // The filler must not be written unless there is a file to continue in.
             let Some(segment) = self.segments.roll() else {
                 return Ok(AppendOutcome::NeedsFile(batch));
             };
@@ -193,7 +193,7 @@ impl CommitLog {
         Ok(AppendOutcome::Ticket(ticket))
     }
 
-    /// Whether the log takes anything now.
+    /// Checks whether the log takes messages now.
     pub(super) fn check_writable(&self, state: &AppendState) -> Result<(), AppendError> {
         if let Some(reason) = &state.failed {
             return Err(AppendError::NotWritable(reason.to_string()));
@@ -207,15 +207,15 @@ impl CommitLog {
         let unconfirmed = state.end.0 - self.confirmed().0;
         if unconfirmed > self.options.max_unconfirmed_bytes {
             return Err(AppendError::Busy(format!(
-                "{unconfirmed} bytes wait for the disk, over {} (apogeeMaxUnconfirmedBytes)",
+                "{unconfirmed} bytes are not confirmed yet, over the limit of {} (apogeeMaxUnconfirmedBytes); try again later",
                 self.options.max_unconfirmed_bytes
             )));
         }
         Ok(())
     }
 
-    /// Writes what waits, if nobody else is at it, and says whether the append has come to `level`. If it has not, the
-    /// completion made by `later` runs when it has, on whichever thread brings that about.
+    /// Writes pending batches unless another thread does, and returns the outcome if the append has reached `level`. Otherwise the
+    /// completion made by `later` runs when it does, on the thread that brings this about.
     pub(crate) fn complete(&self, ticket: Ticket, level: Level, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
         self.write_pending();
         if self.was_truncated_since(&ticket) {
@@ -242,8 +242,8 @@ impl CommitLog {
         None
     }
 
-    /// Runs `act` between two appends. Returns the log's end there: appends before it have their offsets, none after it has.
-    /// `act` must not wait for anything.
+    /// Runs `act` between two appends and returns the log's end at that moment: appends before have their offsets, none after it
+    /// has. `act` must not block.
     pub(crate) fn between_appends(&self, act: impl FnOnce()) -> LogOffset {
         let state = self.state.lock();
         act();
@@ -261,7 +261,7 @@ impl CommitLog {
     pub(super) fn wait_for(&self, ticket: Ticket, level: Level) -> Result<(), StoreError> {
         let (done, outcome) = mpsc::channel();
         let at_once = self.complete(ticket, level, || {
-            // Nobody is left to hear it only if this thread is gone.
+            // The receiver is gone only if this thread is.
             Box::new(move |outcome| done.send(outcome).unwrap_or_default())
         });
         let outcome = at_once.unwrap_or_else(|| outcome.recv().unwrap_or_else(|_| Err("the append was dropped".into())));
@@ -276,15 +276,15 @@ impl CommitLog {
         }
     }
 
-    /// Leads: writes all that waits, until nothing does. Returns at once when another thread leads.
+    /// Becomes the leader and writes until nothing is pending. Returns at once if another thread leads.
     pub(crate) fn write_pending(&self) {
         if !self.lead(MAX_ROUNDS) {
-            // Others append faster than this thread writes, and it has connections of its own to serve.
+            // Other threads append faster than this one writes, and it has connections of its own to serve.
             self.wake_relief();
         }
     }
 
-    /// Leads for so many rounds. Whether nothing is left to write, by this thread.
+    /// Leads for at most `rounds`. True if this thread has nothing left to write.
     pub(super) fn lead(&self, rounds: usize) -> bool {
         for _ in 0..rounds {
             let guard = FailOnPanic(self);
@@ -350,7 +350,7 @@ impl CommitLog {
         run.map_or(Ok(()), |run| run.write())
     }
 
-    /// Ends writing for good: whoever waits is told, later appends are refused.
+    /// Fails the log: waiting completions get the error, later appends are refused.
     pub(crate) fn fail(&self, reason: &str) {
         tracing::error!(reason, "the store stops taking messages until it is restarted");
         if let Some(act) = self.on_failure.get() {
@@ -369,7 +369,7 @@ impl CommitLog {
         }
     }
 
-    /// Runs the completions of what has been reached.
+    /// Runs the completions whose level is reached.
     pub(super) fn run_waiters(&self) {
         let (written, published) = (self.reached(Level::Written), self.reached(Level::Published));
         let ready: Vec<Waiter> = {
@@ -392,7 +392,7 @@ pub(crate) struct FailOnPanic<'a>(pub(crate) &'a CommitLog);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
-        // An explored thread that panics has ended its run.
+        // A panic of an explored thread ends the run anyway.
         if std::thread::panicking() && !cfg!(feature = "explore") {
             self.0.has_broken_invariant.store(true, Ordering::Release);
             self.0
@@ -401,7 +401,7 @@ impl Drop for FailOnPanic<'_> {
     }
 }
 
-/// Pieces that follow each other in one file, for one write.
+/// Chunks that are contiguous in one file, for one write.
 struct ContiguousWrite<'a> {
     segment: Arc<Segment>,
     start: i64,
@@ -421,7 +421,7 @@ impl<'a> ContiguousWrite<'a> {
         run
     }
 
-    /// Whether a chunk that begins at `start` goes on where this run ends. A filler may end where the next file begins.
+    /// Whether a chunk at `start` continues this write. A filler may end where the next file begins.
     fn takes(&self, start: i64) -> bool {
         self.next == start && start < self.segment.end() && self.slices.len() < MAX_SLICES
     }
@@ -445,7 +445,7 @@ impl<'a> ContiguousWrite<'a> {
     }
 }
 
-/// Ends the current file with a filler and goes on in the next one.
+/// Ends the last file with a filler and continues in the next one.
 fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, Bytes)> {
     let left = state.segment_end.0 - state.end.0;
     let filler = (left >= FILLER_LEN as i64).then(|| {
@@ -458,8 +458,7 @@ fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, 
     filler
 }
 
-/// All that can be known of the messages before they have offsets and a time, found out before the lock is taken: entries and
-/// keys with offsets relative to the batch.
+/// Prepares entries and keys before the lock is taken: all but offsets and timestamp, which are relative to the batch.
 fn prepare(drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> Batch {
     let mut batch = Batch {
         entries: Vec::with_capacity(drafts.len()),
@@ -473,7 +472,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> B
             (queue.topic(), queue.queue_id()),
             "a message goes to the queue that it names"
         );
-        // Recovery would find no queue entry for such a record.
+        // Recovery would rebuild no queue entry for such a record.
         debug_assert!(
             sys_flag::is_in_queue(draft.sys_flag),
             "a half message or a rolled back one has no queue entry"
@@ -503,7 +502,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> B
     batch
 }
 
-/// The hashes that a message is indexed under.
+/// The hashes under which a message is indexed.
 pub(crate) fn key_hashes_of(topic: &str, indexed: &Indexed<'_>) -> SmallVec<[i32; 2]> {
     let mut hashes = SmallVec::new();
     key_hashes(topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| hashes.push(hash));

@@ -1,4 +1,4 @@
-//! Records by their place in the log: from the tail in memory, else from the files.
+//! Reads records by their place in the log: from the tail in memory, otherwise from the files.
 
 use super::CommitLog;
 use super::segment::Segment;
@@ -9,7 +9,7 @@ use message::{LogOffset, QueueOffset, names, record};
 use std::io;
 use std::sync::Arc;
 
-/// Where a record is: its log offset and its length in bytes, as a queue entry says.
+/// A record's log offset and length in bytes, as a queue entry has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordPlace {
     pub(crate) log_offset: LogOffset,
@@ -17,13 +17,13 @@ pub(crate) struct RecordPlace {
 }
 
 impl RecordPlace {
-    /// The length; 0 for one that no record has.
+    /// The length; 0 if it is negative.
     fn len(self) -> usize {
         usize::try_from(self.size).unwrap_or(0)
     }
 }
 
-/// What bytes of the log that look like a record say of themselves.
+/// What bytes that look like a record say about it. Not verified.
 pub(crate) struct UnverifiedHead {
     pub(crate) place: RecordPlace,
     pub(crate) topic: String,
@@ -31,12 +31,12 @@ pub(crate) struct UnverifiedHead {
     pub(crate) queue_offset: QueueOffset,
 }
 
-/// Records of files share buffers of so many bytes, unless one has more by itself.
+/// Records that are read from files share buffers of this size, unless one record is larger.
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl CommitLog {
-    /// Appends the records at the given places to `out`. False when one of them is beyond the reach; those before it are in `out`
-    /// then.
+    /// Appends the records at the given places to `out`. False if one of them needs slower storage than `reach`; `out` has those
+    /// before it then.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if a place is outside the log or has no record of that
@@ -56,7 +56,7 @@ impl CommitLog {
         Ok(true)
     }
 
-    /// Reads what is in memory, up to the first place that is not; those from there on are left.
+    /// Reads from the tail up to the first place that is not in it; returns the places from there on.
     fn read_tail<'p>(&self, places: &'p [RecordPlace], out: &mut Vec<Bytes>) -> &'p [RecordPlace] {
         let tail = self.tail.read();
         for (read, place) in places.iter().enumerate() {
@@ -68,7 +68,7 @@ impl CommitLog {
         &[]
     }
 
-    /// Reads records into one buffer.
+    /// Reads records from files into one buffer.
     fn read_files(&self, places: &[RecordPlace], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut buffer = vec![0; bytes_of(places)];
         let mut read = 0;
@@ -87,7 +87,7 @@ impl CommitLog {
         outcome
     }
 
-    /// Fills a buffer with records, those that stand together with one call; `read` counts them.
+    /// Fills a buffer with records; one read for contiguous ones. `read` counts them.
     fn fill(&self, mut buffer: &mut [u8], mut places: &[RecordPlace], reach: Reach, read: &mut usize) -> Result<bool, StoreError> {
         while let Some(first) = places.first() {
             let (segment, count) = self.contiguous(places)?;
@@ -102,7 +102,7 @@ impl CommitLog {
         Ok(true)
     }
 
-    /// The file that the first place is in, and how many of the places follow each other there without a gap.
+    /// The file of the first place, and how many of the places are contiguous there.
     fn contiguous(&self, places: &[RecordPlace]) -> Result<(Arc<Segment>, usize), StoreError> {
         let first = places[0];
         let segment = self.segments.holding(first.log_offset.0).ok_or_else(|| missing(first))?;
@@ -120,8 +120,8 @@ impl CommitLog {
         Ok((segment, count))
     }
 
-    /// When the record at a place was stored, epoch milliseconds; `None` when no record is there. Reads the record's head only.
-    /// May block on the disk.
+    /// Store timestamp (epoch ms) of the record at a place; `None` if there is no record. Reads only the beginning of the record.
+    /// May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
@@ -138,8 +138,8 @@ impl CommitLog {
         Ok(is_record.then(|| record::peek_store_timestamp(&head)).flatten())
     }
 
-    /// Where the record that seems to begin at `offset` says it stands, and in which queue: its topic, the queue's number and the
-    /// position there. Reads no body. May block on the disk.
+    /// Reads what the bytes at `offset` say about a record that may begin there: its length, topic, queue and queue offset. Reads
+    /// no body. May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record can begin there.
@@ -167,7 +167,7 @@ impl CommitLog {
         })
     }
 
-    /// The record that begins at `offset`, whatever its size. May block on the disk.
+    /// The record that begins at `offset`, whatever its size. May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record begins there.
@@ -195,7 +195,8 @@ impl CommitLog {
     }
 }
 
-/// How many of the places fit into one buffer; one at least. No memory is taken for a size that no record in a file can have.
+/// How many of the places fit into one buffer, at least one. Sizes that no record of a file can have are refused before memory is
+/// allocated.
 fn count_for_a_buffer(places: &[RecordPlace], file_len: i64) -> Result<usize, StoreError> {
     let is_possible = |place: &RecordPlace| place.size >= record::MIN_LEN as i32 && i64::from(place.size) <= file_len;
     let possible = places.iter().take_while(|place| is_possible(place)).count();
@@ -218,8 +219,8 @@ fn missing(place: RecordPlace) -> StoreError {
     StoreError::Corrupt(format!("no record of {} bytes at log offset {}", place.size, place.log_offset))
 }
 
-/// Fills `out` with the bytes of a log file from `offset` on; beyond the file's end `out` keeps what it has. False when not all of them
-/// are within reach.
+/// Reads the bytes of a log file from `offset` on. Bytes of `out` beyond the file's end are unchanged. False if they need slower
+/// storage than `reach`.
 fn read_file(segment: &Segment, offset: i64, out: &mut [u8], reach: Reach) -> Result<bool, StoreError> {
     let at = segment.position(offset);
     let read = match reach {

@@ -1,9 +1,9 @@
-//! The commit log's files: which there are, which one holds an offset, and the next one, prepared ahead.
+//! The commit log's files, and the next file, which is prepared ahead.
 //!
-//! A file is named by the 20-digit offset of its first byte and has its full length from the start, its blocks
-//! reserved, so that an append neither grows a file nor finds the disk full. Unwritten space reads as zeros.
+//! A file's name is the offset of its first byte, in 20 digits. It has its full length from the start, with its blocks reserved, so
+//! that an append neither grows a file nor finds the disk full. Unwritten space reads as zeros.
 //!
-//! Not here: records. This is a flat space of bytes cut into files.
+//! Not here: records. This module knows bytes only.
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
@@ -29,13 +29,13 @@ impl Segment {
         self.base + self.len
     }
 
-    /// Where in the file an offset is.
+    /// Position of a log offset in the file.
     pub(crate) fn position(&self, offset: i64) -> u64 {
         (offset - self.base) as u64
     }
 }
 
-/// All log files, oldest first, without a gap.
+/// All log files, oldest first, without gaps.
 #[derive(Debug)]
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
@@ -74,14 +74,14 @@ impl Drop for NextWork<'_> {
 }
 
 impl Segments {
-    /// Opens the files of a directory, which may be absent.
+    /// Opens the files of a directory, which need not exist.
     ///
     /// # Errors
     /// `StoreError::Io` if the files cannot be listed or opened. `StoreError::Layout` if a file does not have the configured
     /// length, or one is missing.
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, len: u64) -> Result<Self, StoreError> {
         disk.create_dir_all(dir).map_err(|e| StoreError::io("create", dir, e))?;
-        // What the process before saw of its names may not be on the disk yet.
+        // The last process may not have synced names that it created.
         disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, e))?;
         let mut found: Vec<(i64, u64, String)> = disk
             .list(dir)
@@ -146,7 +146,7 @@ impl Segments {
         self.list.read().clone()
     }
 
-    /// The file that holds an offset.
+    /// The file that has an offset.
     pub(crate) fn holding(&self, offset: i64) -> Option<Arc<Segment>> {
         let list = self.list.read();
         let first = list.first()?.base;
@@ -156,7 +156,7 @@ impl Segments {
         list.get(at).cloned()
     }
 
-    /// The name of the file that an offset is in, whether it is there or not.
+    /// The name of the file that has an offset, whether it exists or not.
     pub(crate) fn file_of(&self, offset: i64) -> String {
         let first = self.first_offset().unwrap_or(0);
         name_of(offset - (offset - first).rem_euclid(self.len))
@@ -197,7 +197,7 @@ impl Segments {
         matches!(*self.next.lock(), Next::Ready(_))
     }
 
-    /// Makes the prepared file the last one and returns it; `None` if there is none. Never waits for I/O.
+    /// Makes the prepared file the last one and returns it; `None` if none is prepared. Never waits for I/O.
     pub(crate) fn roll(&self) -> Option<Arc<Segment>> {
         if is_broken(Broken::WaitedForFileInAppend) {
             drop(self.work_on_next());
@@ -216,8 +216,8 @@ impl Segments {
         }
     }
 
-    /// Takes the one empty file after the one that holds `end` as the prepared next file, so that it need not be made again.
-    /// Only after a clean stop: else it may hold stale bytes.
+    /// Uses the empty file after the one that has `end` as the prepared one. Only after a clean shutdown: otherwise it may have
+    /// stale bytes.
     pub(crate) fn adopt_next(&self, end: i64) {
         let mut list = self.list.write();
         if list.len() >= 2 && list[list.len() - 2].end() > end && list[list.len() - 1].base > end {
@@ -228,7 +228,7 @@ impl Segments {
     fn create(&self, base: i64) -> Result<Arc<Segment>, StoreError> {
         let path = self.dir.join(name_of(base));
         let file = match self.disk.create(&path, self.len as u64, Allocate::Reserved) {
-            // Left by an attempt that failed after it had given the file its name.
+            // Left by an attempt that failed after the file had its name.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 self.disk.sync_dir(&self.dir).and_then(|()| self.disk.open(&path, OpenMode::Write))
             }
@@ -245,8 +245,8 @@ impl Segments {
         Ok(Arc::new(Segment { base, len: self.len, file }))
     }
 
-    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery and truncation do this. Each removal
-    /// is on the disk before the next one: the files that are left never have a gap.
+    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery and truncation call this. Each
+    /// removal is synced before the next one, so there is never a gap between files.
     ///
     /// # Errors
     /// `StoreError::Io` if a file cannot be removed or the directory cannot be synced.
@@ -282,7 +282,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Removes the oldest file, unless it is the last one. As in [`Segments::remove_from`] there is never a gap, not even after an
+    /// Removes the oldest file, unless it is the last one. As in [`Segments::remove_from`] there is never a gap, even after an
     /// error.
     ///
     /// # Errors
@@ -295,7 +295,8 @@ impl Segments {
         };
         let Some(base) = oldest else { return Ok(()) };
         self.remove_file(base)?;
-        // Closed after the lock is released: with its last descriptor the file's blocks go, which takes the disk its time.
+        // Closed after the lock is released: the file system frees the file's blocks when its last descriptor is closed, which
+        // takes time.
         let removed = self.list.write().remove(0);
         drop(removed);
         self.sync_names()
@@ -313,7 +314,7 @@ impl Segments {
         }
     }
 
-    /// Name, age and size of each file, for the retention rules: (base, last change in epoch ms).
+    /// First offset and time of the last change (epoch ms) of each file, for retention.
     ///
     /// # Errors
     /// `StoreError::Io` if the directory cannot be listed.
@@ -330,7 +331,7 @@ impl Segments {
     }
 }
 
-/// A last file of another length is one whose making a crash interrupted (Java makes files in place): it holds nothing.
+/// Removes an empty last file: a crash interrupted its creation (Java creates files in place), and it has no records.
 fn drop_unfinished_last(disk: &dyn Disk, dir: &Path, len: u64, found: &mut Vec<(i64, u64, String)>) -> Result<(), StoreError> {
     if let Some((_, file_len, name)) = found.last()
         && *file_len == 0
@@ -343,7 +344,7 @@ fn drop_unfinished_last(disk: &dyn Disk, dir: &Path, len: u64, found: &mut Vec<(
     Ok(())
 }
 
-/// The offset a log file's name says; `None` when it is no log file's.
+/// The offset in a log file's name; `None` if it is not the name of a log file.
 pub(crate) fn parse_name(name: &str) -> Option<i64> {
     (name.len() == 20).then(|| name.parse().ok()).flatten()
 }

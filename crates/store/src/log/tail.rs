@@ -1,13 +1,12 @@
-//! The newest bytes of the log, kept in memory for readers who keep up.
+//! The newest bytes of the log, kept in memory for readers.
 //!
-//! What an append encoded is kept here as it is, shared, until `limit` bytes of newer ones have come. A pull of what just
-//! arrived takes slices of it: no file, no copy.
+//! Keeps the encoded chunks of appends, shared, up to `limit` bytes. A pull of new messages takes slices of them, without a copy.
 
 use bytes::Bytes;
 use message::LogOffset;
 use std::collections::VecDeque;
 
-/// Pieces of the log in order of offset, not necessarily without gaps (a filler leaves one).
+/// Chunks of the log in order of offset, possibly with gaps (a filler leaves one).
 #[derive(Debug)]
 pub(crate) struct Tail {
     chunks: VecDeque<(LogOffset, Bytes)>,
@@ -24,7 +23,7 @@ impl Tail {
         }
     }
 
-    /// Adds the chunk that begins at `start`, after all others; forgets the oldest over the limit.
+    /// Adds a chunk, which must be after all others, and drops the oldest ones over the limit.
     pub(crate) fn push(&mut self, start: LogOffset, chunk: Bytes) {
         debug_assert!(
             self.chunks.back().is_none_or(|(last, bytes)| last.plus(bytes.len()) <= start),
@@ -38,7 +37,7 @@ impl Tail {
         }
     }
 
-    /// Forgets what is from `to` on.
+    /// Drops the bytes from `to` on.
     pub(crate) fn truncate(&mut self, to: LogOffset) {
         while let Some((start, last)) = self.chunks.pop_back() {
             let kept = usize::try_from(to.0 - start.0).unwrap_or(0).min(last.len());
@@ -50,7 +49,7 @@ impl Tail {
         }
     }
 
-    /// The bytes of one record, if they are still here.
+    /// The bytes of one record, if they are in memory.
     pub(crate) fn slice(&self, offset: LogOffset, len: usize) -> Option<Bytes> {
         let at = self.chunks.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
         let (start, chunk) = self.chunks.get(at)?;

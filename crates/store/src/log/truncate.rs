@@ -1,8 +1,8 @@
-//! Dropping the end of the log while the store runs: for a replica whose end another log does not have. Nothing calls this outside
-//! tests yet; `Store::truncate` does the rest of it, for what is derived.
+//! Truncates the log while the store runs, for a replica whose last records its master does not have. Only tests call this until
+//! there is replication. `Store::truncate` truncates what is derived.
 //!
-//! Readers take no lock for this. The log counts its truncations; whoever reads looks at the count before and after, and reads
-//! again when it is another one ([`CommitLog::read_consistently`]).
+//! Readers take no lock. The log counts its truncations: a reader compares the count before and after, and repeats the read if it
+//! changed ([`CommitLog::read_consistently`]).
 
 use super::append::{AppendState, Batch};
 use super::recover::erase_after;
@@ -15,31 +15,31 @@ use crate::sync::{Broken, Mutex, MutexGuard, is_broken, thread};
 use message::LogOffset;
 use std::sync::Arc;
 
-/// What is told of an append that was dropped, or may have been.
+/// The error of an append that was dropped, or may have been.
 pub(super) const TRUNCATED: &str = "the log was truncated before the message was confirmed";
 
-/// The truncations of a log.
+/// The count of a log's truncations.
 #[derive(Default)]
 pub(super) struct Truncations {
-    /// Odd while one is at work.
+    /// Odd while one is in progress.
     count: AtomicU64,
-    /// Held while one is at work, for readers who wait for its end.
+    /// Held while one is in progress; readers wait for it.
     in_progress: Mutex<()>,
 }
 
-/// A log that takes nothing and writes nothing, until this is dropped.
+/// A truncation in progress: the log takes and writes nothing until this is dropped.
 pub(crate) struct Truncation<'a> {
     log: &'a CommitLog,
     to: LogOffset,
-    /// No sync, nothing published.
+    /// Held so that nothing is synced or published.
     _syncing: MutexGuard<'a, ()>,
     _publishing: MutexGuard<'a, ()>,
     _in_progress: MutexGuard<'a, ()>,
 }
 
 impl CommitLog {
-    /// Begins to drop what is from `to` on. Appends are refused from now on, and those before are written and synced. Readers that
-    /// read meanwhile will read again.
+    /// Begins a truncation to `to`. From now on appends are refused; earlier ones are written and synced. Reads that are in
+    /// progress will be repeated.
     ///
     /// # Errors
     /// `StoreError::Layout` if no record begins at `to`; `StoreError::Failed` or `StoreError::Io` if the log fails. Nothing is
@@ -68,7 +68,7 @@ impl CommitLog {
         Ok(truncation)
     }
 
-    /// Names what was appended up to now. While the append lock is held and nothing is refused no truncation is at work.
+    /// The ticket of the last append. No truncation is in progress while the append lock is held and appends are not refused.
     pub(super) fn ticket(&self, state: &AppendState) -> Ticket {
         self.ticket_for(state.end)
     }
@@ -80,7 +80,7 @@ impl CommitLog {
         }
     }
 
-    /// Whether what the ticket names may be gone, and other messages be in its place.
+    /// Whether the log was truncated since the ticket was made: its messages may be gone, with others in their place.
     pub(super) fn was_truncated_since(&self, ticket: &Ticket) -> bool {
         self.truncations.count.load(Ordering::Acquire) != ticket.truncations
     }
@@ -89,11 +89,11 @@ impl CommitLog {
         self.state.lock().truncating = refuse;
     }
 
-    /// Waits until all that was appended is written, and its leader has done.
+    /// Waits until all appends are written and the leader is done.
     fn wait_written(&self) -> Result<(), StoreError> {
         let ticket = self.ticket(&self.state.lock());
         self.wait_for(ticket, Level::Written)?;
-        // Between its write and its end a leader publishes, in memory.
+        // After its write a leader still publishes, in memory.
         while self.state.lock().leading {
             thread::yield_now();
         }
@@ -111,8 +111,8 @@ impl CommitLog {
         Ok(found)
     }
 
-    /// Reads, again when the log was truncated meanwhile: then what was read may be half of one log and half of the other.
-    /// `read` may be called several times. Waits for the end of a truncation.
+    /// Calls `read`, again if the log was truncated meanwhile, when the result may mix two logs. `read` may be called several
+    /// times. Waits for a truncation that is in progress.
     pub(crate) fn read_consistently<T>(&self, mut read: impl FnMut() -> T) -> T {
         loop {
             if let Some(read) = self.try_read_consistently(&mut read) {
@@ -122,7 +122,7 @@ impl CommitLog {
         }
     }
 
-    /// As [`CommitLog::read_consistently`], for who must not wait: `None` when the log is being truncated, or was meanwhile.
+    /// As [`CommitLog::read_consistently`] without waiting: `None` if the log is being truncated, or was meanwhile.
     pub(crate) fn try_read_consistently<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
         if is_broken(Broken::ReadAcrossTruncation) {
             return Some(read());
@@ -138,7 +138,7 @@ impl CommitLog {
 }
 
 impl Truncation<'_> {
-    /// Hides what is dropped and erases it. What is derived must not name it any more, nor a checkpoint on the disk.
+    /// Hides what is dropped and erases it. Neither what is derived nor a checkpoint on the disk may name it any more.
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be removed, erased or synced; the log has failed then, and a restart recovers a log that ends at
@@ -168,7 +168,7 @@ impl Truncation<'_> {
 }
 
 impl Truncation<'_> {
-    /// Moves a log without records to another beginning.
+    /// Moves the beginning of an empty log.
     ///
     /// # Errors
     /// `StoreError::Layout` if the log or a queue has messages. `StoreError::Io` or `StoreError::DiskFull` if files cannot be changed; the
@@ -206,7 +206,7 @@ impl Drop for Truncation<'_> {
 }
 
 impl CommitLog {
-    /// Whoever waits for an append that is dropped is told so.
+    /// Fails the completions of dropped appends.
     fn refuse_waiters_after(&self, to: LogOffset) {
         let dropped: Vec<_> = self.waiters.lock().extract_if(.., |waiter| waiter.end > to).collect();
         let reason: Arc<str> = TRUNCATED.into();
@@ -217,14 +217,14 @@ impl CommitLog {
 }
 
 impl Found<'_> {
-    /// Whether the log has something here: a record, or the rest of a file.
+    /// Whether a record or the end of a file is here.
     fn is_whole(&self) -> bool {
         matches!(self, Self::Record(_) | Self::NextFile)
     }
 }
 
 impl Batch {
-    /// Drops its messages from `to` on. Whether some are left.
+    /// Drops the batch's messages from `to` on. Whether some are left.
     pub(super) fn truncate(&mut self, to: LogOffset) -> bool {
         self.entries.retain(|dispatched| dispatched.entry.log_offset < to.0);
         self.keys.retain(|record| record.log_offset < to);

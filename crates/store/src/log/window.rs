@@ -1,8 +1,7 @@
-//! A moving view of one log file, and what stands at a place of it. Recovery and inspection read the log through this.
+//! A moving view of one log file, and what is at an offset of it. Recovery, inspection and raw appends check records here.
 //!
-//! A record counts only when it is whole: lengths, its own position, fields as a broker writes them, and the CRC where that
-//! is asked for. No more than the file's head is read of what says it is a record and names another position, so a torn
-//! length does not cost memory.
+//! A record is accepted only if it is whole: its lengths, its own log offset, fields as a broker writes them, and, if asked for,
+//! the CRC. Of a record with another log offset only the beginning is read, so a torn length does not cost memory.
 
 use super::segment::Segment;
 use crate::error::StoreError;
@@ -12,45 +11,45 @@ use std::fmt;
 
 /// Bytes read at once.
 pub(crate) const READ_BYTES: usize = 1 << 20;
-/// Bytes of a record up to its own position, that included.
+/// Bytes of a record up to and including its log offset.
 const HEAD_LEN: usize = 36;
-/// Where in a record its own position stands.
+/// Position of its log offset in a record.
 const POSITION_AT: usize = 28;
 
-/// A view of a file that moves forward with what is asked of it.
+/// A view of a file that moves forward.
 pub(crate) struct Window<'a> {
     segment: &'a Segment,
     buffer: Vec<u8>,
     start: i64,
 }
 
-/// What stands at a place of the log.
+/// What is at an offset of the log.
 #[derive(Debug)]
 pub(crate) enum Found<'w> {
     /// A whole record.
     Record(Record<'w>),
-    /// The log goes on in the next file.
+    /// The log continues in the next file.
     NextFile,
     /// Nothing was written here.
     Nothing,
-    /// Bytes that are no whole record.
+    /// Bytes that are not a whole record.
     Bad(Bad),
 }
 
-/// Why bytes are no whole record.
+/// Why bytes are not a whole record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
-    /// They do not begin as one.
+    /// They do not begin like a record.
     Magic,
-    /// It would reach over the end of its file.
+    /// It would go beyond the end of its file.
     Length,
-    /// It was written for another place.
+    /// It has another log offset.
     Position,
-    /// Its parts do not add up.
+    /// Its lengths are inconsistent.
     Parts(RecordError),
-    /// A field has a value that no broker writes, zeros for text above all.
+    /// A field has a value that no broker writes, mostly zeros for text.
     Fields,
-    /// The body does not have the CRC that is stored with it.
+    /// The body does not match its CRC.
     Crc,
 }
 
@@ -58,16 +57,16 @@ impl fmt::Display for Bad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Magic => "no record begins here",
-            Self::Length => "the record would reach over the end of its file",
-            Self::Position => "the record was written for another place",
+            Self::Length => "the record goes beyond the end of its file",
+            Self::Position => "the record has another log offset",
             Self::Parts(error) => return error.fmt(f),
-            Self::Fields => "the record has a field that no broker writes",
+            Self::Fields => "the record has a field value that no broker writes",
             Self::Crc => "the body does not match its CRC",
         })
     }
 }
 
-/// What is there instead of the beginning of a record.
+/// What is there if no record begins.
 pub(super) enum NoRecord {
     /// As [`Found::NextFile`].
     NextFile,
@@ -97,7 +96,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// The bytes at `at`; fewer only at the end of the file.
+    /// The bytes at `at`; fewer at the end of the file.
     ///
     /// # Errors
     /// `StoreError::Io` if the file cannot be read.
@@ -119,7 +118,7 @@ impl<'a> Window<'a> {
         Ok(&self.buffer[from..(from + len).min(self.buffer.len())])
     }
 
-    /// Looks at a place, which must be in the file.
+    /// Examines an offset, which must be in the file.
     ///
     /// # Errors
     /// `StoreError::Io` if the file cannot be read.
@@ -132,8 +131,8 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Bytes of the record whose first bytes are `head`, or what is there instead of a record. `at` is its log offset, and its file has
-/// `left` bytes from there on. Of a head shorter than [`HEAD_LEN`] only a filler and the end of the log are known.
+/// The size of the record that begins with `head`, or what is there instead. `at` is its log offset, and its file has `left` bytes
+/// from there on. A head shorter than [`HEAD_LEN`] can only be a filler or the end of the log.
 pub(super) fn size_at(head: &[u8], at: i64, left: i64) -> Result<usize, NoRecord> {
     if left < FILLER_LEN as i64 {
         return Err(NoRecord::NextFile);
@@ -151,7 +150,7 @@ pub(super) fn size_at(head: &[u8], at: i64, left: i64) -> Result<usize, NoRecord
     Ok(size)
 }
 
-/// The record that `bytes` are, all of them, or why recovery would not take it.
+/// Parses a whole record from exactly `bytes`, or returns why recovery would not accept it.
 pub(super) fn record_at(bytes: &[u8], at: i64, check_crc: bool) -> Result<Record<'_>, Bad> {
     let record = Record::parse(bytes).map_err(Bad::Parts)?;
     if !record.is_plausible(LogOffset(at)) {
