@@ -14,11 +14,11 @@
 //! | 2076 | 4 | CRC-32 of the 28 bytes from 2048 on |
 //! | 4096 | | end of the file |
 //!
-//! The first part is Apache's and read by a Java broker, which leaves the second part as it is. Each part lies within one
-//! sector of 512 bytes, so that a power cut leaves each as it was before or after; neither needs the other's. Version 1 had no
-//! log offset for the index, which was synced as far as the queues; it is read, and replaced by the next write.
+//! The first part is Apache's; a Java broker reads it and leaves the second part unchanged. Each part is within one sector of 512
+//! bytes, so a power cut leaves each as it was before or after a write; neither needs the other. Version 1 had no log offset for
+//! the index, which was synced as far as the queues. It is read, and replaced by the next write.
 //!
-//! Not here: when to write it. Whoever does has synced what it says.
+//! Not here: when to write it. The caller has synced what it says.
 
 use std::io;
 use std::path::Path;
@@ -32,14 +32,14 @@ const LEN: usize = 4096;
 const OURS: usize = 2048;
 const MARK: &[u8; 8] = b"ApogeeMQ";
 const VERSION: u32 = 2;
-/// Bytes of our part: as written now, and of version 1.
+/// Bytes of our part: in the current version and in version 1.
 const OURS_LEN: usize = 32;
 const VERSION_1_LEN: usize = 24;
 
-/// Times from then on, in the 23rd century, are damage.
+/// Later timestamps (from the 23rd century on) are damage.
 const LATEST_MS: i64 = 1 << 43;
 
-/// What the file says.
+/// Content of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     /// Store timestamp (ms) of the last record synced in the log.
@@ -52,22 +52,22 @@ pub(crate) struct Checkpoint {
     pub master_flushed: LogOffset,
     /// Log offset up to which replicas have confirmed.
     pub confirmed: LogOffset,
-    /// How far log, queues and index are synced. `None` when this store was never ours, or the part was damaged.
+    /// How far log, queues and index are synced. `None` if this store was never ours, or the part is damaged.
     pub progress: Option<SyncedOffsets>,
 }
 
-/// How far log, and what is derived from it, are synced.
+/// How far the log and what is derived from it are synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SyncedOffsets {
-    /// Everything below is in the synced log and in synced queues.
+    /// Below this offset the log and its queue entries are synced.
     pub dispatched: LogOffset,
-    /// The keys of everything below are in synced index files; at most `dispatched`. Behind it while the index catches up
-    /// from the log, or has no room for its next file.
+    /// Below this offset the keys are in synced index files. At most `dispatched`; lower while the index catches up from the log,
+    /// or has no space for its next file.
     pub indexed: LogOffset,
 }
 
 impl Checkpoint {
-    /// What a file says, without making one; `None` when it is absent.
+    /// Reads a file without creating it; `None` if it does not exist.
     ///
     /// # Errors
     /// [`io::Error`] if the file cannot be read.
@@ -76,28 +76,28 @@ impl Checkpoint {
         file.map(|file| Ok(Content::read(&*file)?.checkpoint())).transpose()
     }
 
-    /// Whether Apache's part has times, as it has also before the first checkpoint.
+    /// Whether Apache's timestamps are possible; they are before the first checkpoint, too.
     fn has_times(&self) -> bool {
         [self.log_timestamp, self.queue_timestamp, self.index_timestamp]
             .iter()
             .all(|time| (0..LATEST_MS).contains(time))
     }
 
-    /// Store timestamp (ms) up to which Apache's part says that log and queues are synced; 0 when it says nothing. Apache
-    /// takes three seconds off.
+    /// Store timestamp (ms) up to which log and queues are synced according to Apache's part; 0 if it has none. Apache subtracts
+    /// three seconds.
     #[must_use]
     pub(crate) fn safe_timestamp(&self) -> i64 {
         self.log_timestamp.min(self.queue_timestamp).max(0)
     }
 
-    /// Log offset below which log and queues are synced, if that is known.
+    /// Log offset below which log and queues are synced, if known.
     #[must_use]
     pub(crate) fn dispatched(&self) -> Option<LogOffset> {
         self.progress.map(|progress| progress.dispatched)
     }
 
-    /// The log ends at `to` now: nothing behind it counts as synced. The times are Apache's, which reads on from the file that they
-    /// are in.
+    /// Truncates to `to`: nothing behind it counts as synced. Timestamps stay: Apache begins to read at the file that contains
+    /// them.
     pub(crate) fn truncate(&mut self, to: LogOffset) {
         self.progress = self.progress.map(|progress| SyncedOffsets {
             dispatched: progress.dispatched.min(to),
@@ -105,8 +105,7 @@ impl Checkpoint {
         });
     }
 
-    /// Notes how far log, queues and index were synced; the last record before `progress.dispatched` was stored at
-    /// `timestamp_ms`.
+    /// Sets how far log, queues and index are synced; the last record before `progress.dispatched` was stored at `timestamp_ms`.
     pub(crate) fn advance(&mut self, progress: SyncedOffsets, timestamp_ms: i64) {
         assert!(
             progress.indexed <= progress.dispatched,
@@ -180,7 +179,7 @@ impl SyncedOffsets {
     }
 }
 
-/// Whether our part was written in this version, and whole.
+/// Whether our part has this version and is whole.
 fn is_whole(ours: &[u8], version: u32, len: usize) -> bool {
     let Some((content, crc)) = ours.get(..len).and_then(<[u8]>::split_last_chunk::<4>) else {
         return false;
@@ -190,7 +189,7 @@ fn is_whole(ours: &[u8], version: u32, len: usize) -> bool {
 
 /// The bytes of a checkpoint file.
 struct Content {
-    /// Always [`LEN`] of them; zeros after the end of a file that is too short.
+    /// Always [`LEN`] bytes; zeros after the end of a file that is too short.
     bytes: Vec<u8>,
     is_too_short: bool,
 }
@@ -205,7 +204,7 @@ impl Content {
         })
     }
 
-    /// What the file says, without timestamps that are impossible.
+    /// The checkpoint, without impossible timestamps.
     fn checkpoint(&self) -> Checkpoint {
         let decoded = Checkpoint::decode(&self.bytes);
         if decoded.has_times() {
@@ -217,7 +216,7 @@ impl Content {
         }
     }
 
-    /// What is wrong with the file; `None` also for one without a checkpoint yet.
+    /// What is damaged; `None` also for a file without a checkpoint yet.
     fn damage(&self) -> Option<&'static str> {
         let decoded = Checkpoint::decode(&self.bytes);
         let ours = &self.bytes[OURS..];
@@ -241,7 +240,7 @@ pub(crate) struct CheckpointFile {
 }
 
 impl CheckpointFile {
-    /// Opens the file, made when absent, and reads it.
+    /// Opens the file, creates it if it does not exist, and reads it.
     ///
     /// # Errors
     /// [`io::Error`] if the file cannot be opened, created or read.
@@ -257,7 +256,7 @@ impl CheckpointFile {
         Ok((Self { file }, content.checkpoint()))
     }
 
-    /// Writes the checkpoint and waits until it is on the disk.
+    /// Writes and syncs the checkpoint.
     ///
     /// # Errors
     /// [`io::Error`] if the file cannot be written or synced. The previous checkpoint or this one is on the disk then; the call may

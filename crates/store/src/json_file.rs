@@ -1,13 +1,14 @@
-//! The `config/*.json` files: written so that a crash leaves the old or the new content, read with a fall back to `.bak`.
+//! The `config/*.json` files. A crash while one is written leaves the old or the new content; readers fall back to `.bak`.
 //!
-//! A file is written as `.tmp`, synced, then the one before becomes `.bak` and the new one takes its name. A reader who
-//! does not find a good main file takes the `.bak`, and says so. A main file that is damaged is moved aside to `.bad`, so that it
-//! neither gets in the way nor takes the place of the good `.bak` at the next writing.
+//! A file is written as `.tmp` and synced, then the old file becomes `.bak` and the new one takes its name. A reader that does not
+//! find a good file uses the `.bak`, and reports that. A damaged file is renamed to `.bad`, so that the next write does not replace
+//! the good `.bak` by it.
 //!
-//! Damaged is what cannot be parsed, what is no JSON object, what has no bytes, and what has only NUL bytes: a file system that lost
-//! power before it wrote the content leaves the latter two. NUL bytes behind a whole content are no part of it. Only a file that is not there, and whose `.bak` is not there, is one of a new store.
+//! A file is damaged if it cannot be parsed, is not a JSON object, is empty, or has only NUL bytes (a file system that lost power
+//! before it wrote the content leaves the last two). NUL bytes behind a whole content are ignored. Only if the file and its `.bak`
+//! do not exist, the store is new.
 //!
-//! Not here: what is in the files, and what is done without one.
+//! Not here: the content of the files, and what a caller does without one.
 
 use std::fmt::Display;
 use std::io;
@@ -20,28 +21,28 @@ use crate::disk::{Disk, if_exists, parent, with_suffix};
 pub enum Source {
     /// The file itself.
     Main,
-    /// The `.bak` file, for the reason given: what was changed last before the stop may be missing.
+    /// The `.bak` file. The last change before the stop may be missing.
     Backup {
-        /// What was wrong with the file itself.
+        /// What is wrong with the file itself.
         why: String,
     },
-    /// There is neither.
+    /// Neither exists.
     Absent,
 }
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is a file or a `.bak`, and neither can be used; both are left as they are. Starting empty would lose what an operator can
-    /// still save.
+    /// The file or its `.bak` exists, and neither can be used; both are left unchanged. An empty table would lose what an operator
+    /// can still repair.
     #[error("{0}")]
     Damaged(String),
-    /// The disk's.
+    /// The file cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What is wrong with a content before anything is made of it; `None` when it may be good.
+/// What is damaged in a content before it is parsed; `None` if it may be good.
 #[must_use]
 pub fn damage(content: &[u8]) -> Option<&'static str> {
     if content.is_empty() {
@@ -55,15 +56,15 @@ pub fn damage(content: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A content without the NUL bytes behind it.
+/// The content without trailing NUL bytes.
 #[must_use]
 pub fn without_nul_tail(content: &[u8]) -> &[u8] {
     let len = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     &content[..len]
 }
 
-/// Reads a file; `parse` makes something of its bytes or says what is wrong with them. `None` when there is neither the
-/// file nor its `.bak`, as in a new store.
+/// Reads a file, or its `.bak` if the file cannot be used. `parse` converts the bytes or says what is wrong with them. `None` if
+/// neither exists, as in a new store.
 ///
 /// # Errors
 /// [`ReadError::Damaged`] if the file and its backup exist and neither can be used. [`ReadError::Io`] if they cannot be read.
@@ -93,7 +94,7 @@ pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -
     Ok((Some(value), Source::Backup { why }))
 }
 
-/// Moves a damaged file aside to `.bad`, and a damaged `.bak` to `.bak.bad`, so that a new file is written without losing them.
+/// Renames a damaged file to `.bad`, and a damaged `.bak` to `.bak.bad`, so that a new file can be written without losing them.
 ///
 /// # Errors
 /// [`io::Error`] if a file cannot be renamed or the directory cannot be synced.
@@ -106,8 +107,7 @@ pub fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     disk.sync_dir(parent(path))
 }
 
-/// Writes a file; when this returns the content is on the disk, and the one before is `.bak`. The directory is made when
-/// absent.
+/// Writes a file and syncs it; the previous content becomes `.bak`. Creates the directory if it does not exist.
 ///
 /// # Errors
 /// [`io::Error`] if the file cannot be written; a reader finds the old or the new content then.

@@ -1,8 +1,9 @@
 //! The key index as something derived from the log.
 //!
-//! Keys of confirmed messages wait in memory until the keeper, or a query, puts them into the index. When more wait than
-//! `apogeeMaxIndexBacklog`, or the index has no room for its next file, they are dropped and their part of the log is remembered: the
-//! keeper indexes it from the log, a part in each round, and checkpoints name no offset of the index behind it until that is done.
+//! Keys of confirmed messages wait in memory until the keeper or a query adds them to the index. If more wait than
+//! `apogeeMaxIndexBacklog`, or the index has no space for its next file, they are dropped and the beginning of their part of the
+//! log is kept. The keeper indexes it from the log, a part in each round. Until then checkpoints name no later offset for the
+//! index.
 
 use super::{Derived, Restore, Shutdown, WorkLimit};
 use crate::checkpoint::SyncedOffsets;
@@ -20,55 +21,55 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of log that one round reads for keys that were dropped.
+/// Bytes of log that one round reads for dropped keys.
 const CATCH_UP_BYTES: i64 = 16 << 20;
-/// Time between two attempts to go on with an index that has no room.
+/// Time between two attempts of an index that has no space.
 const INDEX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The key index, and the keys on their way to it.
+/// The key index, and the keys that wait for it.
 pub(crate) struct Keys {
     pub(crate) index: KeyIndex,
     sync_failure: SyncFailureMark,
-    /// Most keys in the inbox.
+    /// Maximum keys in the inbox.
     max_keys: usize,
     inbox: Mutex<Inbox>,
-    /// Held by whoever indexes, so that keys are indexed in log order. When the index last could not go on.
+    /// Held while keys are indexed, so that they are indexed in log order. When indexing last failed.
     indexing: Mutex<Option<Instant>>,
 }
 
-/// Notes for the next start that it must not believe what the page cache shows of a file after a sync of it failed.
+/// Marks for the next start that a sync failed: the page cache may show what is not on the disk.
 pub(crate) struct SyncFailureMark {
     disk: Arc<dyn Disk>,
     abort: PathBuf,
 }
 
 impl SyncFailureMark {
-    /// Whose note is the file `abort`, emptied.
+    /// The mark is an empty `abort` file.
     pub(crate) fn new(disk: Arc<dyn Disk>, abort: PathBuf) -> Self {
         Self { disk, abort }
     }
 
-    /// A write or sync failed: what the page cache shows of the file may not be on the disk, ever. The next start must not take it
-    /// for whole because the machine went on.
+    /// Sets the mark after a failed write or sync. The next start must not trust the file's content only because the machine was
+    /// not restarted.
     pub(crate) fn note(&self) {
         let marked = self
             .disk
             .open(&self.abort, OpenMode::WriteOrCreate)
             .and_then(|file| file.set_len(0));
         if let Err(error) = marked {
-            tracing::error!(%error, "the next start may trust what was not synced; empty the file abort before it");
+            tracing::error!(%error, "cannot mark that a sync failed: empty the file abort by hand before the next start, which otherwise may trust what was not synced");
         }
     }
 }
 
-/// Keys on their way to the index.
+/// Keys that wait to be indexed.
 #[derive(Default)]
 struct Inbox {
-    /// Keys that the keeper will index, in log order.
+    /// Records whose keys the keeper will index, in log order.
     records: Vec<IndexedRecord>,
-    /// How many keys stand in them.
+    /// Number of their keys.
     keys: usize,
-    /// End of the log that was looked through for keys.
+    /// End of the log whose keys were collected or dropped.
     end: LogOffset,
     /// The keys of records from here to `end` were dropped from memory and have to be indexed from the log. While this is set, no
     /// keys are collected here.
@@ -76,14 +77,14 @@ struct Inbox {
 }
 
 impl Inbox {
-    /// Drops the keys that wait; they and those from `from` on are for the log to give.
+    /// Drops the keys that wait. They and the keys of records from `from` on are to be indexed from the log.
     fn leave_to_log(&mut self, from: LogOffset) {
         let first = self.records.first().map_or(from, |record| record.log_offset.min(from));
         (self.records, self.keys) = (Vec::new(), 0);
         self.unindexed_from = Some(self.unindexed_from.map_or(first, |unindexed| unindexed.min(first)));
     }
 
-    /// Drops the keys of records from `to` on, which the log does not have any more.
+    /// Drops the keys of records from `to` on, where the log is truncated.
     fn truncate(&mut self, to: LogOffset) {
         self.records.retain(|record| record.log_offset < to);
         self.keys = count_keys(&self.records);
@@ -93,7 +94,7 @@ impl Inbox {
 }
 
 impl Keys {
-    /// Keys for an index. At most `max_keys` of them wait in memory.
+    /// Keys for an index, with at most `max_keys` of them in memory.
     pub(crate) fn new(index: KeyIndex, max_keys: usize, sync_failure: SyncFailureMark) -> Self {
         Self {
             index,
@@ -104,7 +105,7 @@ impl Keys {
         }
     }
 
-    /// After a start: the log ends at `end`; with `unindexed_from` the keys of the records from there on are not indexed yet.
+    /// Sets the state after a start: the log ends at `end`; the keys of records from `unindexed_from` on are not indexed yet.
     fn begin(&self, end: LogOffset, unindexed_from: Option<LogOffset>) {
         *self.inbox.lock() = Inbox {
             end,
@@ -121,19 +122,19 @@ impl Keys {
         }
     }
 
-    /// Indexes the keys that wait, in log order. What cannot be indexed now is read from the log again, later.
+    /// Indexes the keys that wait, in log order. Keys that cannot be indexed now are indexed later from the log.
     pub(crate) fn index_waiting(&self) {
         let _in_order = self.indexing.lock();
         for record in self.take_keys() {
             if let Err(error) = self.index.put_record(&record.hashes, record.log_offset, record.store_timestamp) {
                 self.leave_keys_to_log(record.log_offset);
-                tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
+                tracing::warn!(%error, from = %record.log_offset, "keys could not be indexed and are not found by queries until they are indexed from the log");
                 return;
             }
         }
     }
 
-    /// Indexes keys that were dropped, unless that failed just now and only a round's work is wanted.
+    /// Indexes dropped keys from the log, unless that has just failed and only a round's work is wanted.
     fn index_from_log(&self, log: &CommitLog, limit: WorkLimit) -> Result<(), StoreError> {
         let mut stopped = self.indexing.lock();
         if limit == WorkLimit::Round && stopped.is_some_and(|at| at.elapsed() < INDEX_RETRY_INTERVAL) {
@@ -162,7 +163,7 @@ impl Keys {
         indexed.map(drop)
     }
 
-    /// Where the first key is missing of what was published before an offset.
+    /// Log offset of the first record before `published` whose keys are not indexed; `published` if all are.
     fn indexed_before(&self, published: LogOffset) -> LogOffset {
         self.unindexed().map_or(published, |unindexed| unindexed.start.min(published))
     }
@@ -181,7 +182,7 @@ impl Keys {
             drop(inbox);
             tracing::warn!(
                 max = self.max_keys,
-                "more keys wait for the index than apogeeMaxIndexBacklog; they are indexed from the log, and found by key later"
+                "more keys wait for the index than apogeeMaxIndexBacklog: they are indexed later from the log, and not found by queries until then"
             );
         }
     }
@@ -193,7 +194,7 @@ impl Keys {
         std::mem::take(&mut inbox.records)
     }
 
-    /// The keys of the records from `from` on could not be indexed: they are read from the log again, later.
+    /// Leaves the keys of records from `from` on to be indexed from the log.
     fn leave_keys_to_log(&self, from: LogOffset) {
         self.inbox.lock().leave_to_log(from);
     }
@@ -204,7 +205,7 @@ impl Keys {
         inbox.unindexed_from.map(|from| from..inbox.end)
     }
 
-    /// Keys were indexed from the log up to `to`. When no more were missed meanwhile, keys are gathered in memory again.
+    /// Notes that keys are indexed from the log up to `to`. When all are, keys are collected in memory again.
     fn set_indexed(&self, to: LogOffset) {
         let mut inbox = self.inbox.lock();
         let from = inbox.unindexed_from.map(|from| from.max(to));
@@ -219,8 +220,8 @@ impl Derived for Keys {
         }
     }
 
-    /// The index may have been behind the queues: it goes on where it is, later and from the log. Keys are put in log order, so what
-    /// it has already it has without a gap.
+    /// The index may have been behind the queues: it continues there, later and from the log. Keys are added in log order, so those
+    /// that it has are without a gap.
     fn recover<'a>(&'a self, stop: &Shutdown) -> Result<Box<dyn Restore + 'a>, StoreError> {
         if !stop.is_clean {
             let from = stop.progress.map_or(stop.from, |progress| progress.indexed.min(stop.from));
@@ -242,15 +243,15 @@ impl Derived for Keys {
     fn sync(&self, before: SyncedOffsets, progress: &mut SyncedOffsets) -> Result<(), StoreError> {
         let published = progress.dispatched;
         self.index_waiting();
-        // Before the index is written and synced: what is caught up with after this is not covered.
+        // Before the index is written and synced: keys that are indexed after this are not covered.
         progress.indexed = self.indexed_before(published);
         if let Err(error) = self.index.write() {
             if error.kind() != io::ErrorKind::StorageFull {
-                // Any part of it may have been written: the next start looks at every item.
+                // Any part of it may have been written: the next start checks every item.
                 self.sync_failure.note();
             }
-            // Recovery puts the keys again. The queues' part of the checkpoint does not wait for the index to have room.
-            tracing::warn!(%error, "the key index is not written; the next checkpoint tries again");
+            // Recovery indexes the keys again. The queues' part of the checkpoint does not wait for the index to have space.
+            tracing::warn!(%error, "the key index could not be written; the next checkpoint tries again");
             progress.indexed = before.indexed;
         }
         let synced = self.index.sync().map_err(Self::failed("sync"));
@@ -273,7 +274,7 @@ impl Derived for Keys {
     fn truncate(&self, to: LogOffset) -> Result<(), StoreError> {
         let _alone = self.indexing.lock();
         self.inbox.lock().truncate(to);
-        // The cut looks at files only.
+        // The truncation sees only what is in files.
         let cut = self.index.write().and_then(|()| self.index.cut(to, true));
         cut.map_err(Self::failed("truncate"))
     }
@@ -283,10 +284,10 @@ impl Derived for Keys {
     }
 }
 
-/// Indexes what recovery reads, until the index cannot go on or when it was behind before.
+/// Indexes the records that recovery reads, until the index fails, or not at all if it was behind before.
 struct Indexing<'a> {
     keys: &'a Keys,
-    /// Keys from there on are not in the index.
+    /// The keys of records from there on are not in the index.
     unindexed_from: Option<LogOffset>,
 }
 
@@ -295,7 +296,7 @@ impl Restore for Indexing<'_> {
         if self.unindexed_from.is_none()
             && let Err(error) = put_keys(&self.keys.index, record)
         {
-            tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
+            tracing::warn!(%error, from = %record.log_offset, "keys could not be indexed and are not found by queries until they are indexed from the log");
             self.unindexed_from = Some(record.log_offset);
         }
         Ok(())
@@ -306,7 +307,7 @@ impl Restore for Indexing<'_> {
     }
 }
 
-/// Puts a message of the log into the index; one that is there already stays as it is.
+/// Adds a message of the log to the index, unless it is there already.
 ///
 /// # Errors
 /// [`io::Error`] if the index cannot be written; no key of the message was added then.

@@ -1,5 +1,5 @@
-//! One index file as it is on the disk: its header, and following a key's chain. Files that are not being filled are open only
-//! while a query reads them.
+//! One index file on the disk: its header, and following a key's chain. Files that are not being filled are open only while a query
+//! reads them.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use super::layout::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN};
 use crate::disk::{Disk, DiskFile, OpenMode, if_exists};
 
-/// What is known of a file without opening it.
+/// An index file that need not be open.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexFile {
     pub(crate) path: PathBuf,
-    /// The name as a number: files are in its order.
+    /// The name as a number, which orders the files.
     pub(super) number: u64,
     /// Bytes of the file.
     pub(super) len: u64,
     pub(crate) header: Header,
-    /// Whether the file was made with the numbers of slots and items of now. If not it cannot be read, only removed.
+    /// Whether the file has the configured slot and item counts. If not, it cannot be read, only removed.
     pub(crate) is_readable: bool,
 }
 
@@ -29,7 +29,7 @@ impl IndexFile {
     }
 }
 
-/// A query of one file.
+/// A query in one file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) key_hash: i32,
@@ -38,7 +38,7 @@ pub(crate) struct Wanted {
     pub(crate) max: usize,
 }
 
-/// The files of an index directory, oldest first; none when it is absent. One that retention takes meanwhile is left out.
+/// The files of an index directory, oldest first; none if it does not exist. Files that retention removes meanwhile are skipped.
 pub(crate) fn list(disk: &dyn Disk, dir: &Path, options: IndexOptions) -> io::Result<Vec<IndexFile>> {
     let entries = if_exists(disk.list(dir))?.unwrap_or_default();
     let mut files = Vec::new();
@@ -82,7 +82,7 @@ pub(crate) fn find_in(
     find(options, header, wanted, steps, out, |at, bytes| read_whole(file, bytes, at))
 }
 
-/// Fills `out` from a place of a file.
+/// Reads bytes of a file.
 ///
 /// # Errors
 /// [`io::Error`] if the file cannot be read; `UnexpectedEof` if the file ends before that.
@@ -93,7 +93,7 @@ pub(super) fn read_whole(file: &dyn DiskFile, out: &mut [u8], at: u64) -> io::Re
     }
 }
 
-/// The number in a slot; 0 when it is none that an item before `next` has.
+/// The item number in a slot; 0 if no item before `next` has it.
 fn read_slot(at: u64, next: u32, read: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> io::Result<u32> {
     let mut bytes = [0; SLOT_LEN];
     read(at, &mut bytes)?;
@@ -101,7 +101,7 @@ fn read_slot(at: u64, next: u32, read: impl Fn(u64, &mut [u8]) -> io::Result<()>
     Ok(if number < next { number } else { 0 })
 }
 
-/// Newest first. A chain leads to ever lower numbers, or it ends there: bytes that make a loop are not followed.
+/// Newest first. Numbers in a chain fall, or it ends there: loops in damaged bytes are not followed.
 pub(super) fn find(
     options: IndexOptions,
     header: &Header,
@@ -121,7 +121,7 @@ pub(super) fn find(
         }
         let stored = header.stored(&item);
         let is_in_time = stored >= wanted.begin && stored <= wanted.end;
-        // A record that has the key twice (as a key and as its unique key) is there twice.
+        // A record that has the key twice (as a key and as its unique key) is in the chain twice.
         if item.key_hash == wanted.key_hash && is_in_time && out.last() != Some(&item.log_offset) {
             out.push(item.log_offset);
         }

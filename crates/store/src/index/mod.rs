@@ -1,16 +1,16 @@
 //! The key index: from a message's keys to the records that have them, in files a Java broker reads and writes.
 //!
-//! Life of an item: a background thread follows the log and puts each record's keys ([`KeyIndex::put_record`]) into the
-//! newest file; when it is full the next one is made. [`KeyIndex::write`] and [`KeyIndex::sync`] make what was put durable, so
-//! that a checkpoint may say so. After an unclean stop [`KeyIndex::cut`] goes back to the checkpoint.
+//! Life of an item: the keeper adds each record's keys ([`KeyIndex::put_record`]) to the newest file; when it is full it creates
+//! the next one. [`KeyIndex::write`] and [`KeyIndex::sync`] make keys durable before a checkpoint says so. After an unclean stop
+//! [`KeyIndex::cut`] truncates to the checkpoint.
 //!
 //! Invariants
-//! - Items of a file have rising log offsets (equal ones for the keys of one record), files rise too.
-//! - Without room for the next file putting fails with a clear error and can be tried again at any time; nothing of the record
-//!   was put then. Sends do not come by here.
-//! - Item numbers in a chain fall, or the chain ends: a query ends on any bytes.
+//! - Log offsets of items rise within a file (equal for the keys of one record) and from file to file.
+//! - Without space for the next file an addition fails with a clear error and can be repeated at any time; no key of the record was
+//!   added then. Sends do not wait for the index.
+//! - Item numbers in a chain fall, or the chain ends there: a query ends on any bytes.
 //!
-//! Not here: whether the records found have the key (hashes collide, the caller looks), and the thread that puts.
+//! Not here: whether a record that was found has the key (hashes collide, the caller checks), and the thread that adds keys.
 
 mod file;
 mod filling;
@@ -32,7 +32,7 @@ pub(crate) use hash::{key_hash, key_hashes, tag_hash};
 pub use layout::IndexOptions;
 pub(crate) use layout::{Header, ITEM_LEN, Item, SLOT_LEN};
 
-/// Items that a query looks at, at most: a chain of one busy key may be as long as a file.
+/// Maximum items that a query examines: the chain of one busy key may be as long as a file.
 pub(crate) const STEPS_MAX: u32 = 1_000_000;
 
 /// The index files of a store.
@@ -46,21 +46,21 @@ pub(crate) struct KeyIndex {
 
 #[derive(Debug, Default)]
 struct IndexState {
-    /// Files that are not put into any more, oldest first.
+    /// Files that are not filled any more, oldest first.
     older: Vec<Arc<IndexFile>>,
     filling: Option<Filling>,
-    /// Made before the record is put that will not fit into the one being filled.
+    /// Created before the record is added that does not fit into the file being filled.
     next: Option<Filling>,
     /// Whether the file being filled was written since the last sync.
     is_unsynced: bool,
     /// Files that were changed since the last sync and are not being filled.
     unsynced: Vec<Arc<dyn DiskFile>>,
     sync_failed: bool,
-    /// An error came between two keys of the record indexed last: it is not whole.
+    /// An error occurred between two keys of the last record: it is incomplete.
     last_is_partial: bool,
 }
 
-/// What a query found.
+/// Result of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IndexHits {
     /// Log offsets of records that may have the key, newest first.
@@ -72,8 +72,8 @@ pub(crate) struct IndexHits {
 }
 
 impl KeyIndex {
-    /// Opens the files in `dir` (`index`), which is made when absent. After an unclean stop [`KeyIndex::cut`] is to follow
-    /// before anything else.
+    /// Opens the files in `dir` (`index`), which is created if it does not exist. After an unclean stop [`KeyIndex::cut`] must
+    /// follow before anything else.
     ///
     /// # Errors
     /// [`io::Error`] if the directory cannot be created, or files cannot be read.
@@ -82,7 +82,7 @@ impl KeyIndex {
         let options = options.checked();
         let older = file::list(&*disk, dir, options)?;
         for odd in older.iter().filter(|known| !known.is_readable) {
-            tracing::error!(file = %odd.path.display(), len = odd.len, expected = options.file_len(), "index file was made with other maxHashSlotNum or maxIndexNum; its keys are not found");
+            tracing::error!(file = %odd.path.display(), len = odd.len, expected = options.file_len(), "index file has another maxHashSlotNum or maxIndexNum than configured; its keys are not found by queries");
         }
         let index = Self {
             disk,
@@ -97,7 +97,7 @@ impl KeyIndex {
         Ok(index)
     }
 
-    /// Goes on with the newest file when it has room.
+    /// Continues to fill the newest file if it has room.
     fn fill_newest(&self, state: &mut IndexState) -> io::Result<()> {
         let has_room = |newest: &Arc<IndexFile>| newest.is_readable && newest.header.next < self.options.items;
         if let Some(newest) = state.older.pop_if(|newest| has_room(newest)) {
@@ -107,12 +107,12 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// Puts a record under the hashes of its keys (see [`key_hashes`]), all or none. Records come in the log's order; one
-    /// that is not after the last indexed one is indexed already and left out.
+    /// Adds a record under the hashes of its keys (see [`key_hashes`]), all or none. Records come in log order; one that is not
+    /// after the last record is indexed already and skipped.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] when there is no room for the next file: the index pauses, and goes on with this
-    /// record when the call is made again and there is room. Any other [`io::Error`] if files cannot be read or written.
+    /// [`io::ErrorKind::StorageFull`] if there is no space for the next file. Repeat the call when there is space. Any other
+    /// [`io::Error`] if files cannot be read or written.
     pub(crate) fn put_record(&self, key_hashes: &[i32], log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
         let mut state = self.state.write();
         if key_hashes.is_empty() || state.has(log_offset.0) {
@@ -140,10 +140,10 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// Turns to the next file, once all of the one before is written.
+    /// Continues in the next file, after the last one is written completely.
     fn turn(&self, state: &mut IndexState, store_timestamp: i64) -> io::Result<()> {
         if let Some(full) = &mut state.filling {
-            // Synced with those that are not being filled any more.
+            // Synced with the other files that are not filled any more.
             full.write()?;
         }
         let mut next = match state.next.take() {
@@ -164,7 +164,7 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// Makes a file, named by the time (UTC) so that it sorts after all others.
+    /// Creates a file, named by the time (UTC), or later so that it sorts after all others.
     fn create(&self, state: &IndexState, store_timestamp: i64) -> io::Result<Filling> {
         let newest = state
             .filling
@@ -177,7 +177,10 @@ impl KeyIndex {
         let file = self.disk.create(&path, len, Allocate::Reserved).map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("the key index pauses: no new file {} of {len} bytes: {error}", path.display()),
+                format!(
+                    "the key index waits for disk space: cannot create file {} of {len} bytes: {error}",
+                    path.display()
+                ),
             )
         })?;
         let known = IndexFile {
@@ -190,8 +193,8 @@ impl KeyIndex {
         Ok(Filling::new(known, file, self.options))
     }
 
-    /// The records that were put under a hash and stored from `begin_ms` to `end_ms` (both included, to the second), newest
-    /// first, `max` at most. May wait for the disk.
+    /// Records under a hash that were stored from `begin_ms` to `end_ms` (both inclusive, to the second), newest first, at most
+    /// `max`. May block.
     ///
     /// # Errors
     /// [`io::Error`] if a file cannot be read.
@@ -235,18 +238,18 @@ impl KeyIndex {
         })
     }
 
-    /// Log offset and store timestamp (ms) of the record indexed last; zeros when there is none.
+    /// Log offset and store timestamp (ms) of the record indexed last; zeros if there is none.
     #[must_use]
     pub(crate) fn last(&self) -> (LogOffset, i64) {
         let last = self.state.read().newest_header();
         (LogOffset(last.end_log), last.end_timestamp)
     }
 
-    /// Writes to files what was put and is in memory only.
+    /// Writes keys that are only in memory to files.
     ///
     /// # Errors
-    /// I/O errors; [`io::ErrorKind::StorageFull`] in a file whose blocks are not reserved (a Java broker's). What was not
-    /// written stays in memory for the next call.
+    /// [`io::Error`] if files cannot be written, among them [`io::ErrorKind::StorageFull`] for a file whose blocks are not reserved
+    /// (a Java broker's). What was not written stays in memory for the next call.
     pub(crate) fn write(&self) -> io::Result<()> {
         let IndexState { filling, is_unsynced, .. } = &mut *self.state.write();
         let Some(filling) = filling.as_mut().filter(|filling| filling.is_dirty()) else {
@@ -256,14 +259,14 @@ impl KeyIndex {
         filling.write()
     }
 
-    /// Whether nothing of what was put is in memory only.
+    /// Whether all keys are written to files.
     #[must_use]
     pub(crate) fn is_written(&self) -> bool {
         !self.state.read().filling.as_ref().is_some_and(Filling::is_dirty)
     }
 
-    /// Makes durable what was written before the call. After an error no later call succeeds, until the next start has gone
-    /// back to the checkpoint.
+    /// Syncs what was written before the call. After an error no later call succeeds until the next start has truncated to the
+    /// checkpoint.
     ///
     /// # Errors
     /// [`io::Error`] if a sync fails.
@@ -271,7 +274,7 @@ impl KeyIndex {
         let mut state = self.state.write();
         if state.sync_failed {
             return Err(io::Error::other(
-                "an earlier sync of index files failed; they are put right at the next start",
+                "an earlier sync of index files failed; the next start repairs them",
             ));
         }
         let mut files = std::mem::take(&mut state.unsynced);
@@ -290,9 +293,8 @@ impl KeyIndex {
         self.state.read().sync_failed
     }
 
-    /// Recovery after an unclean stop: forgets the records that start at `log_end` or after it, where everything below
-    /// `log_end` was synced for sure. Reads the whole newest file, unless all that was written is readable: the process was
-    /// killed, and the machine went on.
+    /// Truncates after an unclean stop: drops the records that start at `log_end` or after it, where everything below `log_end` was
+    /// synced for sure. Reads the whole newest file, unless `is_all_readable`: the process was killed, but the machine was not.
     ///
     /// # Errors
     /// [`io::Error`] if files cannot be read, removed or written; the index must not be used then.
@@ -327,7 +329,7 @@ impl KeyIndex {
         self.fill_newest(&mut state)
     }
 
-    /// Whether the file's first item is one that was synced.
+    /// Whether the file's first item was synced.
     fn has_below(&self, file: &dyn DiskFile, log_end: LogOffset) -> io::Result<bool> {
         let mut bytes = [0; ITEM_LEN];
         let read = file.read_at(&mut bytes, self.options.item_at(1))?;
@@ -335,7 +337,7 @@ impl KeyIndex {
         Ok(read == ITEM_LEN && item != Item::default() && item.log_offset < log_end.0)
     }
 
-    /// Retention: removes the files all of whose records start below `log_min`, except for the newest. How many.
+    /// Retention: removes the files whose records all start below `log_min`, except the newest. Returns how many.
     ///
     /// # Errors
     /// [`io::Error`] if a file cannot be removed; the next call tries again.
@@ -369,12 +371,12 @@ impl IndexState {
     /// Whether a record is indexed already.
     fn has(&self, log_offset: i64) -> bool {
         let last = self.newest_header();
-        // Headers alone do not tell a record at offset 0 from none.
+        // Headers alone do not distinguish a record at offset 0 from none.
         let has_items = || last.next > 1 || self.older.iter().any(|known| known.header.next > 1);
         log_offset < last.end_log || (log_offset == last.end_log && !self.last_is_partial && has_items())
     }
 
-    /// The files to look at, newest first: up to the first that begins before the time asked for.
+    /// The files to examine, newest first, up to the first that begins before the requested time.
     fn older_in_time(&self, begin: i64, end: i64) -> Vec<Arc<IndexFile>> {
         let mut files = Vec::new();
         for known in self.older.iter().rev().filter(|known| known.is_readable && known.header.next > 1) {
@@ -389,7 +391,7 @@ impl IndexState {
     }
 }
 
-/// The last millisecond of the year 9999: what a damaged record says may be later, and has more digits than a name.
+/// The last millisecond of the year 9999: a damaged record may have a later time, with more digits than a name.
 const LAST_TIME_MS: u64 = 253_402_300_799_999;
 
 /// A time as the digits yyyyMMddHHmmssSSS, in UTC.
