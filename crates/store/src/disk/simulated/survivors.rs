@@ -1,18 +1,18 @@
-//! What is on the medium after the power went: the choice, sector by sector and name by name.
+//! Chooses what is on the medium after a power cut, sector by sector and name by name.
 //!
-//! Per sector the choice is a number of changes, not a subset: a page cache holds one version of a page, so an older write
-//! never comes after a newer one in the same sector. Between sectors there is no order at all.
+//! Per sector a number of changes is chosen, not a subset: a page cache has one version of a page, so an older write never survives
+//! a newer one in the same sector. Between sectors there is no order.
 
 use std::collections::HashMap;
 
 use super::{Change, DiskState, FileState, NameChange, Names, Node, Random, parent};
 
-/// How kind the cut is to one file or to the names. Pure randomness would hardly ever keep all or nothing of a long list,
-/// which are the cases that most often happen.
+/// How much of one file, or of the names, survives. Pure randomness would hardly ever keep all or nothing of a long list, which are
+/// the most frequent cases.
 enum Survival {
     Nothing,
     Everything,
-    /// All up to a moment, and parts of the change that was under way.
+    /// All changes up to a moment, and parts of the one in progress.
     InOrder,
     Anything,
 }
@@ -50,14 +50,14 @@ fn names(state: &DiskState, random: &mut Random) -> Names {
             lost.push(change);
             continue;
         }
-        // A directory made anew is not the one that had the name before.
+        // A directory that was created again is not the one that had the name before.
         if let NameChange::Make(path, Node::Dir) = change {
             let before = lost.iter().filter(|lost| matches!(lost, NameChange::Remove(gone) if gone == path));
             before.for_each(|removal| removal.apply(&mut names));
         }
         change.apply(&mut names);
     }
-    // What is in a directory that is not there is not there. Parents sort before their children.
+    // The content of a missing directory is missing. Parents sort before their children.
     let mut whole = Names::new();
     for (path, node) in names {
         let above = parent(&path);
@@ -84,7 +84,7 @@ fn survivor(file: &FileState, random: &mut Random) -> FileState {
     }
 }
 
-/// A change cut into what it does to each sector.
+/// A change, split by sectors.
 struct Step {
     sector: usize,
     start: usize,
@@ -135,7 +135,7 @@ fn torn(file: &FileState, random: &mut Random) -> Vec<u8> {
     content
 }
 
-/// The changes as steps within one sector each, and the lengths the file had before the first and after each change.
+/// The changes as steps within one sector each, and the file's lengths before the first and after each change.
 fn steps(file: &FileState, sector_len: usize) -> (Vec<Step>, Vec<usize>) {
     let mut lengths = vec![file.durable.len()];
     let mut steps = Vec::new();
@@ -146,7 +146,7 @@ fn steps(file: &FileState, sector_len: usize) -> (Vec<Step>, Vec<usize>) {
                 len = len.max(offset + bytes.len());
                 (*offset, bytes.clone())
             }
-            // What is cut off reads as zeros when the file grows again.
+            // Truncated bytes read as zeros when the file grows again.
             Change::SetLen(to) => {
                 let cut = vec![0; len.saturating_sub(*to)];
                 len = *to;
