@@ -1,4 +1,4 @@
-//! Files of a Java broker against ours: what it derived from a log we derive again, byte for byte, and what it wrote we read.
+//! Files of a Java broker: queues and index that we derive from its log are the same byte for byte, and we read its files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ fn open(dir: &Path) -> (QueueTable, KeyIndex) {
     (queues, KeyIndex::open(disk, &dir.join("index"), INDEX).unwrap())
 }
 
-/// Derives queues and index from the log into a directory.
+/// Derives queues and index in a directory from the log.
 fn derive(log: &[(i64, Vec<u8>)], dir: &Path) {
     let (queues, index) = open(dir);
     records(log, |record| {
@@ -109,7 +109,7 @@ fn derived_equals(name: &str, log_from: i64) {
     for (file, bytes) in &javas {
         assert!(ours[file] == *bytes, "queue file {file} differs");
     }
-    // Names are times, ours of the record and Java's of the moment.
+    // Files are named by times, ours by the record's and Java's by the current one.
     let ours: Vec<_> = tree(&dir.path().join("index")).into_values().collect();
     let javas: Vec<_> = tree(&golden(name).join("index")).into_values().collect();
     assert_eq!(ours.len(), javas.len());
@@ -129,7 +129,7 @@ fn queues_that_start_late_are_javas_byte_for_byte() {
     derived_equals("late", SEGMENT);
 }
 
-/// Opens a copy of what Java wrote and compares it with the log; `count` records.
+/// Opens a copy of Java's files and compares it with the log of `count` records.
 fn read_as_the_log(name: &str, log_from: i64, count: usize) {
     let dir = tempfile::tempdir().unwrap();
     copy(&golden(name), dir.path());
@@ -165,7 +165,7 @@ fn read_as_the_log(name: &str, log_from: i64, count: usize) {
     assert_eq!(index.last(), (last.0, last.2));
     let (_, checkpoint) = CheckpointFile::open(&RealDisk, &dir.path().join("checkpoint")).unwrap();
     assert_eq!(checkpoint.progress, None);
-    // Java notes the one or the other, as it last stored or last recovered.
+    // Java sets one or the other, as it last stored or last recovered.
     assert_eq!(checkpoint.log_timestamp.max(checkpoint.queue_timestamp), last.2);
     assert!(checkpoint.safe_timestamp() <= last.2 && checkpoint.index_timestamp > 0 && checkpoint.index_timestamp < last.2);
 }

@@ -1,4 +1,4 @@
-//! A disk that runs full and is freed again: sends are refused with the numbers, reads go on, and all comes back by itself.
+//! A disk that fills up and is freed again: sends are refused with numbers, reads continue, and the store recovers by itself.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -45,7 +45,7 @@ fn must_be_whole(disk: &SimulatedDisk, options: &StoreOptions) {
     assert!(!report.is_damaged(), "{:#?}", report.findings);
 }
 
-/// The log has room in its files for what is sent, the index for one file.
+/// The log has space in its files for all messages, the index for one file.
 fn with_large_log_files() -> StoreOptions {
     let mut options = StoreOptions::small(ROOT, FlushMode::Sync);
     options.log.segment_bytes = 128 << 10;
@@ -53,7 +53,7 @@ fn with_large_log_files() -> StoreOptions {
     options
 }
 
-/// A store that has sent so many messages that the index needs files for which there is no room.
+/// A store with so many messages that the index needs files for which there is no space.
 fn behind(disk: &SimulatedDisk, options: &StoreOptions) -> Arc<Store> {
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap();
     send(&store, "a", 0, &sent(0)).unwrap();
@@ -110,7 +110,7 @@ fn an_index_that_is_behind_at_a_crash_is_whole_after_recovery() {
     }
     let (killed, cut) = (disk.process_killed(), (0..10).map(|seed| disk.power_cut(seed)));
     for found in cut.chain([killed]) {
-        // First without room still, then with room.
+        // First without space, then with space.
         let again = open(Arc::new(found.clone()), options.clone()).unwrap();
         assert_eq!(bodies(&again, "a", 0, 0).len(), 310);
         found.set_no_room_in(None);
@@ -149,7 +149,7 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
     let _ = store.run_background_work();
     send(&store, "a", 0, &body(taken.len())).unwrap();
     taken.push(body(taken.len()));
-    // Full to the last byte: what fits into the files that are there is taken, then comes the refusal.
+    // Full to the last byte: messages that fit into the existing files are stored, then one is refused.
     disk.set_capacity(disk.used());
     let last = loop {
         match send(&store, "a", 0, &body(taken.len())) {
@@ -179,7 +179,7 @@ fn forced_deletion_makes_room_and_leaves_what_recovery_and_the_newest_readers_ne
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap();
     let body = |n: usize| format!("{n:04}-{}", "x".repeat(400));
     for n in 0..2000 {
-        // Sends are refused at times, until the keeper has made room.
+        // Sends are refused at times, until the keeper has made space.
         if send(&store, "a", 0, &body(n)).is_err() {
             store.run_background_work().unwrap();
             send(&store, "a", 0, &body(n)).expect("there is room again");

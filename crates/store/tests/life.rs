@@ -1,4 +1,4 @@
-//! A store's life: messages go in, come out by queue, key and place, and are there again after a stop or a kill.
+//! Basic operation: messages are appended, read by queue, key and log offset, and are there after a shutdown or a kill.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -163,7 +163,7 @@ fn without_tail_on(disk: &SimulatedDisk) -> Arc<Store> {
 #[test]
 fn of_places_in_the_log_those_before_a_wrong_one_are_read() {
     let store = without_tail();
-    // Some stand together, some do not, and they reach over several files.
+    // Some are contiguous, some are not, and they are in several files.
     let sent = numbered(0..60);
     for (n, body) in sent.iter().enumerate() {
         send(&store, "t", 0, body).unwrap();
@@ -214,7 +214,7 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
     store.close().unwrap();
 }
 
-/// A bug in whoever listens, on the thread that syncs.
+/// A listener with a bug, called on the thread that syncs.
 struct Panics;
 
 impl Arrivals for Panics {
@@ -399,7 +399,7 @@ fn a_deletion_that_is_repeated_until_it_succeeds_holds() {
             store.close().unwrap();
             break;
         }
-        // What failed may have been a sync: then nothing succeeds before a restart.
+        // A sync may have failed: then nothing succeeds before a restart.
         if first || store.delete_topic("t").is_ok() {
             repeated += usize::from(!first);
             assert!(store.topics().is_empty());
@@ -508,7 +508,7 @@ fn what_looks_like_a_record_inside_a_body_is_no_message() {
         store.complete(ticket, true, || unreachable!("nobody else writes"));
         placed[0]
     };
-    // As its sender expects it to stand, behind the fields before the body.
+    // As it would be in the log, behind the fields before the body.
     for (topic, claimed_size) in [(b't', None), (b'u', None), (b't', Some(40_000)), (b't', Some(i32::MAX))] {
         let (_, end) = store.log_range();
         let at = end.plus(88);

@@ -1,4 +1,4 @@
-//! The store equals a plain list of bodies for each queue, whatever is done to it in whatever order.
+//! The store equals a list of bodies for each queue after any sequence of operations.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -18,15 +18,15 @@ const TOPICS: [&str; 3] = ["one", "two", "three"];
 enum Step {
     /// Topic, queue, messages, bytes of each.
     Send(usize, i32, usize, usize),
-    /// Topic, queue, a place of 0 to 99 percent.
+    /// Topic, queue, a position of 0 to 99 percent.
     Read(usize, i32, usize),
     Delete(usize),
-    /// The page cache forgets.
+    /// The page cache is dropped.
     Evict,
     Keep,
     Reopen,
     Kill,
-    /// The power fails, with this seed; only under SYNC_FLUSH, where that loses nothing.
+    /// A power cut with this seed; only under SYNC_FLUSH, where that loses nothing.
     PowerCut(u64),
 }
 
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What should be there.
+/// The expected content.
 type Model = BTreeMap<(usize, i32), Vec<String>>;
 
 struct World {
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Ends the store, and starts another one: on its disk, or on what was left of it before the end.
+    /// Ends the store and starts it again: on its disk, or on what was left of it before.
     fn start_on(&mut self, disk: Option<SimulatedDisk>) {
         self.store.take().unwrap().close().unwrap();
         if let Some(disk) = disk {

@@ -1,4 +1,4 @@
-//! What replication needs of a store: whole records taken from another log as they are, and an end that is dropped.
+//! What replication needs of a store: raw records of another log, truncation, and a log that begins above 0.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -21,7 +21,7 @@ fn options(mode: FlushMode) -> StoreOptions {
     StoreOptions::small(ROOT, mode)
 }
 
-/// Sends messages to three queues, so that they fill some files; returns where each begins in the log, and where the log ends.
+/// Sends messages to three queues, so that they fill some files; returns the log offset of each, and the end of the log.
 fn fill(store: &Store, messages: usize) -> Vec<LogOffset> {
     let mut begin: Vec<LogOffset> = Vec::new();
     for n in 0..messages {
@@ -43,7 +43,7 @@ fn all(store: &Store) -> Vec<Vec<String>> {
     QUEUES.iter().map(|(topic, queue)| bodies(store, topic, *queue, 0)).collect()
 }
 
-/// The log of a directory from an offset to another, in chunks of whole records of one file, with the beginnings of the fillers.
+/// The log of a directory between two offsets, in chunks of whole records of one file, with the beginnings of the fillers.
 fn chunks(disk: &SimulatedDisk, from: i64, to: i64, records: usize) -> Vec<(LogOffset, Bytes)> {
     let mut chunks = Vec::new();
     let (mut at, mut begin, mut count) = (from, from, 0);
@@ -72,7 +72,8 @@ fn chunks(disk: &SimulatedDisk, from: i64, to: i64, records: usize) -> Vec<(LogO
     chunks
 }
 
-/// The same bytes in chunks that go over the ends of files: each has the end of a file, its filler and the beginning of the next file.
+/// The same bytes in chunks that go over the ends of files: each has the end of a file, its filler and the beginning of the next
+/// file.
 fn chunks_over_file_ends(disk: &SimulatedDisk, from: i64, to: i64) -> Vec<(LogOffset, Bytes)> {
     let mut joined: Vec<(LogOffset, Vec<u8>)> = Vec::new();
     for (at, bytes) in chunks(disk, from, to, 3) {
@@ -186,11 +187,11 @@ fn raw_records_over_two_ends_of_files_and_bad_fillers_are_refused() {
     let mut bad = three[..FILE as usize + 100].to_vec();
     bad[filler + 3] ^= 1;
     assert!(refused(&bad).to_string().contains("does not fill its file"));
-    // A part of a filler, that is neither its beginning nor all of it.
+    // Neither the beginning of a filler nor all of it.
     assert!(refused(&three[..FILE as usize - 1]).to_string().contains("does not fill its file"));
     assert_eq!(replica.log_range().1, LogOffset(0));
     assert_eq!(replica.topics().len(), 0, "a refusal creates no queue");
-    // What an old broker leaves in a filler does not matter.
+    // The bytes that an old broker leaves in a filler do not matter.
     let mut old = three[..2 * FILE as usize].to_vec();
     old[filler + 8..FILE as usize].fill(0xAB);
     copy(&replica, &(LogOffset(0), Bytes::from(old))).unwrap();
@@ -208,7 +209,7 @@ fn a_refused_append_moves_no_queue() {
     let replica = open(Arc::new(replica_disk), options(FlushMode::Async)).unwrap();
     copy(&replica, &chunks(&master_disk, 0, end, 1)[0]).unwrap();
     let before = all(&replica);
-    // Each would make queues skip offsets, if it were appended where it does not belong.
+    // Each would make queues skip offsets.
     for chunk in &chunks(&master_disk, 0, end, 3)[2..] {
         replica.append_raw(chunk.0, &chunk.1).map(drop).unwrap_err();
     }
@@ -220,7 +221,7 @@ fn a_refused_append_moves_no_queue() {
     master.close().unwrap();
 }
 
-/// What each queue has from the first message on that is at a log offset or behind it, with its first queue offset.
+/// The messages of each queue from log offset `from` on, with the first queue offset.
 fn from_offset(store: &Store, from: i64) -> Vec<(i64, Vec<String>)> {
     QUEUES
         .iter()
@@ -247,7 +248,7 @@ fn a_replica_may_begin_where_the_masters_log_begins() {
         for wrong in [-FILE, 1, FILE + 8] {
             assert!(matches!(replica.begin_at(LogOffset(wrong)), Err(StoreError::Layout(_))));
         }
-        // It may be told more than once, and restarted before its first record.
+        // It may be called more than once, and the store restarted before its first record.
         replica.begin_at(LogOffset(FILE)).unwrap();
         replica.begin_at(LogOffset(2 * FILE)).unwrap();
         assert_eq!(replica.log_range(), (LogOffset(2 * FILE), LogOffset(2 * FILE)));
@@ -410,7 +411,7 @@ fn a_replica_that_begins_a_queue_late_goes_on_at_its_offset() {
     master.close().unwrap();
 }
 
-/// What is left of each queue when the log ends at `to`.
+/// The messages of each queue in a log that ends at `to`.
 fn kept(disk: &SimulatedDisk, to: i64) -> Vec<Vec<String>> {
     let other = open(Arc::new(SimulatedDisk::new(9)), options(FlushMode::Async)).unwrap();
     for chunk in chunks(disk, 0, to, 100) {
@@ -431,7 +432,7 @@ fn a_truncated_store_ends_at_any_record_and_goes_on_there() {
         for (n, to) in begin.iter().enumerate().step_by(3) {
             let disk = whole.process_killed();
             let store = open(Arc::new(disk.clone()), options(mode)).unwrap();
-            // Some of it in memory only, and some indexed.
+            // Some messages are in memory only, and some are indexed.
             send(&store, "a", 0, "newest").unwrap();
             if n % 2 == 0 {
                 store.run_background_work().unwrap();

@@ -20,19 +20,19 @@ use std::sync::Arc;
 /// Records between two reports of progress.
 const RECORDS_A_REPORT: u64 = 65_536;
 
-const IN_USE: &str = "a process has the directory open; what it is writing just now is not judged";
-const ABORTED: &str = "the last process did not stop in order; the next start recovers";
+const IN_USE: &str = "a process has the directory open; what it is writing now is not checked";
+const ABORTED: &str = "the last process did not shut down cleanly; the next start recovers";
 const LENGTHS: &str = "log files of different lengths";
-const UNFINISHED: &str = "log files whose making was interrupted, without content";
+const UNFINISHED: &str = "empty log files whose creation was interrupted";
 const GONE: &str = "log files missing between others";
-const HOLE: &str = "places of the log without a whole record, with whole records behind them";
+const HOLE: &str = "parts of the log without a whole record, with whole records behind them";
 const CUT: &str = "places of the log without a whole record after a stop that was not in order: the next start ends the log \
                    there, and the whole records behind are lost";
 const TAIL: &str = "a torn end of the log";
-const AHEAD: &str = "the checkpoint names a place behind the log's end";
+const AHEAD: &str = "the checkpoint is ahead of the log's end";
 const NO_CHECKPOINT: &str = "there is no checkpoint";
-const FOREIGN: &str = "queues in a form that is not read here, for which a start is refused";
-const TIMER: &str = "messages that wait in the timer, which this version does not have: they are not delivered";
+const FOREIGN: &str = "queues in a format that is not supported; a broker refuses to start";
+const TIMER: &str = "messages in the timer, which this version does not support: they are not delivered";
 const LEFT_OVER: &str = "files left by a write that was interrupted";
 
 /// Progress of a check, in bytes of the log.

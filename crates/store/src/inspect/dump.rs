@@ -215,12 +215,12 @@ pub fn indexed_under(
 
 fn numbers(options: &InspectOptions) -> Result<IndexOptions, StoreError> {
     let numbers = options.index.map(IndexOptions::checked);
-    numbers.ok_or_else(|| StoreError::Layout("messages are not indexed: messageIndexEnable=false".to_owned()))
+    numbers.ok_or_else(|| StoreError::Layout("the key index is disabled: messageIndexEnable=false".to_owned()))
 }
 
 fn other_numbers(name: &str, numbers: IndexOptions) -> StoreError {
     StoreError::Layout(format!(
-        "index file {name} has not the {} bytes that maxHashSlotNum={} and maxIndexNum={} make: name its configuration with -c FILE",
+        "index file {name} does not have the {} bytes that maxHashSlotNum={} and maxIndexNum={} give: give its configuration with -c FILE",
         numbers.file_len(),
         numbers.slots,
         numbers.items

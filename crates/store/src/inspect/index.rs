@@ -18,12 +18,13 @@ use std::sync::Arc;
 /// Items or slots read at once.
 const CHUNK: usize = 8 * 1024;
 
-const LENGTH: &str = "index files of another length than maxHashSlotNum and maxIndexNum make; not judged (-c FILE names the numbers)";
+const LENGTH: &str =
+    "index files of another length than maxHashSlotNum and maxIndexNum give; not checked (give the configuration with -c FILE)";
 const HEADER: &str = "index files whose header has impossible numbers";
 const ORDER: &str = "index items that go back in the log";
-const CHAIN: &str = "index items or slots that lead elsewhere than to the item before: keys behind them are not found";
-const DANGLING: &str = "index items that name a place where no record stands";
-const LOST: &str = "index items whose record stood in a damaged part of the log";
+const CHAIN: &str = "index items or slots that do not lead to the previous item: keys behind them are not found";
+const DANGLING: &str = "index items that name no record";
+const LOST: &str = "index items whose record was in a damaged part of the log";
 const FOREIGN: &str = "index items under a key that their record does not have";
 const MISSING: &str = "keys of records that are not indexed: they are not found by key";
 

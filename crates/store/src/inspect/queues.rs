@@ -31,16 +31,17 @@ const EXTENDED_SERIAL: u64 = 1 << 63;
 
 const WRONG: &str = "entries that differ from their records";
 const MISSING: &str = "records without an entry in their queue";
-const DANGLING: &str = "entries that name a place where no record of their queue stands";
-const LOST: &str = "entries whose record stood in a damaged part of the log";
-const BEYOND: &str = "entries that name a place beyond the log's end";
-const HOLE: &str = "entries not written, with written ones behind them";
+const DANGLING: &str = "entries that name no record of their queue";
+const LOST: &str = "entries whose record was in a damaged part of the log";
+const BEYOND: &str = "entries beyond the log's end";
+const HOLE: &str = "unwritten entries with written ones behind them";
 const ORDER: &str = "entries that go back in the log";
-const FILES: &str = "queue files of another length than mappedFileSizeConsumeQueue; the queue is not judged (-c FILE names the length)";
-const FILE_GAP: &str = "queue files missing between others; what is before is not judged";
-const STRAYS: &str = "queue files of messages that retention took, left before others by a power cut";
-const NO_VALUE: &str = "entries that name a place in consumequeue_ext where no value stands; the record is asked for it";
-const FORMER: &str = "records of a topic or queue that was deleted, or deleted and made again";
+const FILES: &str =
+    "queue files of another length than mappedFileSizeConsumeQueue; the queue is not checked (give the configuration with -c FILE)";
+const FILE_GAP: &str = "queue files missing between others; entries before the gap are not checked";
+const STRAYS: &str = "queue files of deleted messages, left before a gap by a power cut";
+const NO_VALUE: &str = "entries whose value is missing in consumequeue_ext; it is read from the record";
+const FORMER: &str = "records of a topic or queue that was deleted, or deleted and created again";
 
 /// All queues of a directory.
 pub(super) struct Queues {

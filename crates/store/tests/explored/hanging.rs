@@ -1,4 +1,4 @@
-//! A disk whose syncs do not return until they may. A new file is synced, so its creation does not return either.
+//! A disk whose syncs block until a test releases them. The creation of a file blocks, too, since a new file is synced.
 
 use super::{BEGIN_MS, options};
 use message::record::Draft;
@@ -21,7 +21,7 @@ fn send(store: &Store, body: &str) {
     assert!(outcome.recv().unwrap());
 }
 
-/// While the next log file is being created, sends that fit into the last one are answered, beside one that does not fit and waits.
+/// While the next log file is being created, sends that fit into the last one are answered; one that does not fit waits.
 pub(crate) fn hanging_creation(mode: FlushMode) {
     let disk = SimulatedDisk::new(thread_rng().r#gen());
     let (store, _) = Store::open(Arc::new(disk.clone()), options(mode)).expect("the store opens");
@@ -40,12 +40,12 @@ pub(crate) fn hanging_creation(mode: FlushMode) {
     store.close().expect("it stops");
 }
 
-/// While no sync returns, sends that do not wait for one are answered, beside a checkpoint and the flushers. A sender that
-/// waited would never go on: the scheduler finds that nobody can.
+/// While syncs block, sends that do not wait for one are answered, beside a checkpoint and the flushers. A sender that waited would
+/// be a deadlock, which the scheduler finds.
 pub(crate) fn hanging_syncs(mode: FlushMode) {
     let disk = SimulatedDisk::new(thread_rng().r#gen());
     let mut options = options(mode);
-    // The log does not need another file, whose making is a sync.
+    // The log needs no other file, whose creation would block.
     options.log.segment_bytes = 64 << 10;
     let (store, _) = Store::open(Arc::new(disk.clone()), options).expect("the store opens");
     send(&store, "the log has its first file");
