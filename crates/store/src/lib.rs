@@ -35,7 +35,7 @@ pub use log::{Completion, RawAppendError, Ticket};
 pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};
-pub use read::{Damaged, Limits, Reach, ReadResult, ReadStatus};
+pub use read::{Damaged, Limits, ReadResult, ReadSource, ReadStatus};
 pub use retention::RetentionOptions;
 pub use store::{IndexedBy, QueryResult, Store};
 

@@ -23,7 +23,7 @@ pub struct Limits {
 
 /// The slowest storage that a read may use. It depends on how long the reading thread may be blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum ReadSource {
     /// The log's tail in memory. Queue entries (20 bytes each) may come from the page cache.
     Memory,
     /// Also the page cache: never waits for the disk, but copies.
@@ -123,7 +123,7 @@ pub(crate) fn read(
     from: QueueOffset,
     limits: Limits,
     takes: &dyn Fn(i64) -> bool,
-    reach: Reach,
+    source: ReadSource,
 ) -> Result<ReadResult, StoreError> {
     let (min, max) = (queue.min(), queue.max());
     if let Some((status, next)) = refused(from, min, max) {
@@ -131,7 +131,7 @@ pub(crate) fn read(
     }
     let mut selection = Selection::new(from, limits);
     let result = |status, next| ReadResult::empty(status, next, min, max);
-    if !selection.scan(log, queue, max, takes, reach)? {
+    if !selection.scan(log, queue, max, takes, source)? {
         return Ok(result(ReadStatus::Found, from).cold());
     }
     if selection.next == from {
@@ -142,7 +142,7 @@ pub(crate) fn read(
     } else {
         ReadStatus::NoMatchedMessage
     };
-    selection.fetch(log, result(status, selection.next), reach)
+    selection.fetch(log, result(status, selection.next), source)
 }
 
 /// Why there is nothing to read at an offset, and where to continue.
@@ -197,25 +197,25 @@ impl Selection {
         self.places.len() >= self.limits.messages || looked_at >= self.limits.scan
     }
 
-    /// Selects entries up to `max`. False if the next ones need slower storage than `reach`.
+    /// Selects entries up to `max`. False if the next ones need slower storage than `source`.
     fn scan(
         &mut self,
         log: &CommitLog,
         queue: &ConsumeQueue,
         max: QueueOffset,
         takes: &dyn Fn(i64) -> bool,
-        reach: Reach,
+        source: ReadSource,
     ) -> Result<bool, StoreError> {
         let mut entries = SmallVec::<[Entry; USUAL]>::new();
         while self.next < max && !self.is_full() {
             entries.clear();
-            let read = if reach == Reach::Disk {
+            let read = if source == ReadSource::Disk {
                 queue.read(self.next, self.limits.messages, &mut entries)
             } else {
                 queue.read_cached(self.next, self.limits.messages, &mut entries)
             };
             match read {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && reach != Reach::Disk => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && source != ReadSource::Disk => return Ok(false),
                 read => read.map_err(|e| queue_error("read", queue, e))?,
             }
             let first_kept = log.first_offset().0;
@@ -247,12 +247,12 @@ impl Selection {
     }
 
     /// Reads the selected records into `result`.
-    fn fetch(&self, log: &CommitLog, mut result: ReadResult, reach: Reach) -> Result<ReadResult, StoreError> {
+    fn fetch(&self, log: &CommitLog, mut result: ReadResult, source: ReadSource) -> Result<ReadResult, StoreError> {
         if self.places.is_empty() {
             return Ok(result);
         }
         result.records.reserve_exact(self.places.len());
-        match log.read_all(&self.places, reach, &mut result.records) {
+        match log.read_all(&self.places, source, &mut result.records) {
             Ok(true) => {}
             Ok(false) => return Ok(result.cold()),
             Err(StoreError::Corrupt(_)) => return Ok(self.stop_at(result.records.len(), log, result)),

@@ -9,7 +9,7 @@ use crate::index::{key_hash, tag_hash};
 use crate::log::{CommitLog, Completion, Level, RawAppendError, RecordPlace, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable, StoreTime};
-use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
+use crate::read::{self, Limits, ReadResult, ReadSource, ReadStatus};
 use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Broken, JoinHandle, Mutex, RwLock, is_broken};
@@ -149,7 +149,7 @@ impl Store {
         self.log.failure().or_else(|| self.refusing.read().clone())
     }
 
-    /// Reads messages of a queue from `from` on. The result may be `cold` unless `reach` is [`Reach::Disk`].
+    /// Reads messages of a queue from `from` on. The result may be `cold` unless `source` is [`ReadSource::Disk`].
     ///
     /// # Errors
     /// `StoreError::Io` if the queue's files or the log cannot be read.
@@ -160,15 +160,15 @@ impl Store {
         from: QueueOffset,
         limits: Limits,
         takes: &dyn Fn(i64) -> bool,
-        reach: Reach,
+        source: ReadSource,
     ) -> Result<ReadResult, StoreError> {
         match self.queues.find(topic, queue_id) {
             Some(queue) => {
-                let read = || read::read(&self.log, &queue, from, limits, takes, reach);
-                match reach {
-                    Reach::Disk => self.log.read_consistently(read),
+                let read = || read::read(&self.log, &queue, from, limits, takes, source);
+                match source {
+                    ReadSource::Disk => self.log.read_consistently(read),
                     // A truncation is in progress. The caller repeats the read where it may wait.
-                    Reach::Memory | Reach::PageCache => self
+                    ReadSource::Memory | ReadSource::PageCache => self
                         .log
                         .try_read_consistently(read)
                         .unwrap_or_else(|| Ok(ReadResult::empty(ReadStatus::Found, from, queue.min(), queue.max()).cold())),
@@ -263,7 +263,7 @@ impl Store {
         let mut read = Vec::with_capacity(1);
         let outcome = self.log.read_consistently(|| {
             read.clear();
-            self.log.read_all(&[entry.place()], Reach::Disk, &mut read)
+            self.log.read_all(&[entry.place()], ReadSource::Disk, &mut read)
         });
         match outcome {
             Ok(_) => {}
@@ -332,7 +332,7 @@ impl Store {
         let before = out.len();
         self.log.read_consistently(|| {
             out.truncate(before);
-            self.log.read_all(&places, Reach::Disk, out).map(drop)
+            self.log.read_all(&places, ReadSource::Disk, out).map(drop)
         })
     }
 

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use store::disk::real::RealDisk;
 use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
 use store::disk::{Disk, OpenMode};
-use store::{AppendError, Arrival, Arrivals, Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
+use store::{
+    AppendError, Arrival, Arrivals, Boundary, FlushMode, IndexedBy, Limits, ReadSource, ReadStatus, Store, StoreError, StoreOptions,
+};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("message-{n:05}")).collect()
@@ -75,7 +77,7 @@ fn a_read_says_what_became_of_it() {
     let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     let limits = Limits { messages: 2, ..PLENTY };
     let status = |from, takes: &dyn Fn(i64) -> bool| {
-        let r = store.read("t", 0, QueueOffset(from), limits, takes, Reach::PageCache).unwrap();
+        let r = store.read("t", 0, QueueOffset(from), limits, takes, ReadSource::PageCache).unwrap();
         (r.status, r.next.0, r.records.len())
     };
     assert_eq!(status(0, &|_| true), (ReadStatus::NoMatchedLogicQueue, 0, 0));
@@ -86,7 +88,7 @@ fn a_read_says_what_became_of_it() {
     assert_eq!(status(9, &|_| true), (ReadStatus::OffsetOverflowBadly, 3, 0));
     assert_eq!(status(-1, &|_| true), (ReadStatus::OffsetTooSmall, 0, 0));
     let tight = Limits { bytes: 1, ..PLENTY };
-    let one = store.read("t", 0, QueueOffset(0), tight, &|_| true, Reach::Memory).unwrap();
+    let one = store.read("t", 0, QueueOffset(0), tight, &|_| true, ReadSource::Memory).unwrap();
     assert_eq!(one.records.len(), 1, "the first message is returned whatever its size");
     store.close().unwrap();
 }
@@ -107,10 +109,10 @@ fn a_read_goes_no_farther_than_it_may() {
         assert!(read.cold || bodies().eq(sent[from as usize..].iter().take(32).map(|body| body.as_bytes().to_vec())));
         !read.cold
     };
-    assert!(is_in_reach(368, Reach::Memory), "the end of the log is kept");
-    assert!(!is_in_reach(0, Reach::Memory) && is_in_reach(0, Reach::PageCache));
+    assert!(is_in_reach(368, ReadSource::Memory), "the end of the log is kept");
+    assert!(!is_in_reach(0, ReadSource::Memory) && is_in_reach(0, ReadSource::PageCache));
     disk.evict();
-    assert!(!is_in_reach(0, Reach::PageCache) && is_in_reach(0, Reach::Disk));
+    assert!(!is_in_reach(0, ReadSource::PageCache) && is_in_reach(0, ReadSource::Disk));
     store.close().unwrap();
 }
 
@@ -132,7 +134,7 @@ fn a_damaged_record_ends_a_read_before_it_and_the_next_read_passes_it() {
     for at in [4, 5] {
         log.write_at(b"no record", placed[at].log_offset.0 as u64).unwrap();
     }
-    for reach in [Reach::PageCache, Reach::Disk] {
+    for reach in [ReadSource::PageCache, ReadSource::Disk] {
         let read = |from| store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, reach).unwrap();
         let before = read(0);
         assert_eq!((before.status, before.next.0, before.records.len()), (ReadStatus::Found, 4, 4));
@@ -204,7 +206,7 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
     let ticket = store.append_raw(end, &record.freeze()).unwrap();
     store.complete_then(ticket, true, |outcome| outcome.unwrap());
     for (from, count) in [(0, 3), (1, 2), (2, 1), (4, 1), (5, 1)] {
-        let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, Reach::Disk).unwrap();
+        let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, ReadSource::Disk).unwrap();
         assert_eq!(
             (read.status, read.records.len(), read.next.0),
             (ReadStatus::Found, count, 6),
@@ -287,7 +289,7 @@ fn what_retention_takes_while_it_is_read_is_passed_over() {
         true
     };
     let read = store
-        .read("t", 0, QueueOffset(0), PLENTY, &between_choosing_and_reading, Reach::Disk)
+        .read("t", 0, QueueOffset(0), PLENTY, &between_choosing_and_reading, ReadSource::Disk)
         .unwrap();
     assert_eq!((read.status, read.next.0), (ReadStatus::MessageWasRemoving, 0));
     let min = store.min_offset("t", 0).0;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::disk::simulated::SimulatedDisk;
-use store::{FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
+use store::{FlushMode, Limits, ReadSource, ReadStatus, Store, StoreOptions};
 
 const TOPICS: [&str; 3] = ["one", "two", "three"];
 
@@ -128,7 +128,7 @@ impl World {
         let limits = Limits { messages: 3, ..PLENTY };
         let read = self
             .store()
-            .read(name, queue, QueueOffset(from as i64), limits, &|_| true, Reach::Disk)
+            .read(name, queue, QueueOffset(from as i64), limits, &|_| true, ReadSource::Disk)
             .unwrap();
         assert_eq!(read.status == ReadStatus::Found, from < list.len());
         assert_eq!(read.records.len(), 3.min(list.len() - from), "as many as asked for");

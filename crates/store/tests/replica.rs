@@ -13,7 +13,7 @@ use std::time::Duration;
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::inspect::{InspectOptions, check};
-use store::{FlushMode, RawAppendError, Reach, Store, StoreError, StoreOptions};
+use store::{FlushMode, RawAppendError, ReadSource, Store, StoreError, StoreOptions};
 
 const FILE: i64 = 4096;
 
@@ -228,7 +228,9 @@ fn from_offset(store: &Store, from: i64) -> Vec<(i64, Vec<String>)> {
         .map(|(topic, queue)| {
             let max = store.max_offset(topic, *queue).0;
             let is_kept = |at: &i64| {
-                let read = store.read(topic, *queue, QueueOffset(*at), PLENTY, &|_| true, Reach::Disk).unwrap();
+                let read = store
+                    .read(topic, *queue, QueueOffset(*at), PLENTY, &|_| true, ReadSource::Disk)
+                    .unwrap();
                 Record::parse(&read.records[0]).unwrap().log_offset.0 >= from
             };
             let first = (store.min_offset(topic, *queue).0..max).find(is_kept).unwrap_or(max);

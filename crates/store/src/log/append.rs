@@ -475,7 +475,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> B
         // Recovery would rebuild no queue entry for such a record.
         debug_assert!(
             sys_flag::is_in_queue(draft.sys_flag),
-            "a half message or a rolled back one has no queue entry"
+            "a record with the flags of a half or rolled back message has no queue entry"
         );
         let size = draft.encoded_len() as i32;
         let indexed = Indexed::of(draft.properties);

@@ -3,7 +3,7 @@
 use super::CommitLog;
 use super::segment::Segment;
 use crate::error::StoreError;
-use crate::read::Reach;
+use crate::read::ReadSource;
 use bytes::Bytes;
 use message::{LogOffset, QueueOffset, names, record};
 use std::io;
@@ -35,20 +35,20 @@ pub(crate) struct UnverifiedHead {
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl CommitLog {
-    /// Appends the records at the given places to `out`. False if one of them needs slower storage than `reach`; `out` has those
+    /// Appends the records at the given places to `out`. False if one of them needs slower storage than `source`; `out` has those
     /// before it then.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if a place is outside the log or has no record of that
     /// size; `out` has the records before it then.
-    pub(crate) fn read_all(&self, places: &[RecordPlace], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+    pub(crate) fn read_all(&self, places: &[RecordPlace], source: ReadSource, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut rest = self.read_tail(places, out);
-        if reach == Reach::Memory {
+        if source == ReadSource::Memory {
             return Ok(rest.is_empty());
         }
         while !rest.is_empty() {
             let (some, others) = rest.split_at(count_for_a_buffer(rest, self.segments.segment_len())?);
-            if !self.read_files(some, reach, out)? {
+            if !self.read_files(some, source, out)? {
                 return Ok(false);
             }
             rest = others;
@@ -69,10 +69,10 @@ impl CommitLog {
     }
 
     /// Reads records from files into one buffer.
-    fn read_files(&self, places: &[RecordPlace], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+    fn read_files(&self, places: &[RecordPlace], source: ReadSource, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut buffer = vec![0; bytes_of(places)];
         let mut read = 0;
-        let outcome = self.fill(&mut buffer, places, reach, &mut read);
+        let outcome = self.fill(&mut buffer, places, source, &mut read);
         let buffer = Bytes::from(buffer);
         let mut from = 0;
         for place in &places[..read] {
@@ -88,12 +88,12 @@ impl CommitLog {
     }
 
     /// Fills a buffer with records; one read for contiguous ones. `read` counts them.
-    fn fill(&self, mut buffer: &mut [u8], mut places: &[RecordPlace], reach: Reach, read: &mut usize) -> Result<bool, StoreError> {
+    fn fill(&self, mut buffer: &mut [u8], mut places: &[RecordPlace], source: ReadSource, read: &mut usize) -> Result<bool, StoreError> {
         while let Some(first) = places.first() {
             let (segment, count) = self.contiguous(places)?;
             let (together, rest) = places.split_at(count);
             let (part, after) = buffer.split_at_mut(bytes_of(together));
-            if !read_file(&segment, first.log_offset.0, part, reach)? {
+            if !read_file(&segment, first.log_offset.0, part, source)? {
                 return Ok(false);
             }
             *read += count;
@@ -133,7 +133,7 @@ impl CommitLog {
             return Ok(None);
         };
         let mut head = [0; record::STORE_TIMESTAMP_END];
-        read_file(&segment, place.log_offset.0, &mut head, Reach::Disk)?;
+        read_file(&segment, place.log_offset.0, &mut head, ReadSource::Disk)?;
         let is_record = record::peek(&head) == record::Peek::Record { size: place.len() };
         Ok(is_record.then(|| record::peek_store_timestamp(&head)).flatten())
     }
@@ -150,7 +150,7 @@ impl CommitLog {
         let read = |from: i64, len: usize| -> Result<Vec<u8>, StoreError> {
             let len = len.min(usize::try_from(end - from).unwrap_or(0));
             let mut bytes = vec![0; len];
-            read_file(&segment, from, &mut bytes, Reach::Disk)?;
+            read_file(&segment, from, &mut bytes, ReadSource::Disk)?;
             Ok(bytes)
         };
         let front = record::Front::parse(&read(offset.0, record::FRONT_LEN)?).map_err(|_| missing())?;
@@ -178,7 +178,7 @@ impl CommitLog {
             return Err(missing());
         }
         let mut head = [0; record::FILLER_LEN];
-        read_file(&segment, offset.0, &mut head, Reach::Disk)?;
+        read_file(&segment, offset.0, &mut head, ReadSource::Disk)?;
         let record::Peek::Record { size } = record::peek(&head) else {
             return Err(missing());
         };
@@ -190,7 +190,7 @@ impl CommitLog {
             log_offset: offset,
             size: size as i32,
         };
-        self.read_files(&[place], Reach::Disk, &mut found)?;
+        self.read_files(&[place], ReadSource::Disk, &mut found)?;
         found.pop().ok_or_else(missing)
     }
 }
@@ -220,16 +220,16 @@ fn missing(place: RecordPlace) -> StoreError {
 }
 
 /// Reads the bytes of a log file from `offset` on. Bytes of `out` beyond the file's end are unchanged. False if they need slower
-/// storage than `reach`.
-fn read_file(segment: &Segment, offset: i64, out: &mut [u8], reach: Reach) -> Result<bool, StoreError> {
+/// storage than `source`.
+fn read_file(segment: &Segment, offset: i64, out: &mut [u8], source: ReadSource) -> Result<bool, StoreError> {
     let at = segment.position(offset);
-    let read = match reach {
-        Reach::Disk => segment.file.read_at(out, at),
-        Reach::Memory | Reach::PageCache => segment.file.read_cached_at(out, at),
+    let read = match source {
+        ReadSource::Disk => segment.file.read_at(out, at),
+        ReadSource::Memory | ReadSource::PageCache => segment.file.read_cached_at(out, at),
     };
     match read {
         Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock && reach != Reach::Disk => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock && source != ReadSource::Disk => Ok(false),
         Err(e) => Err(StoreError::Io {
             action: "read",
             path: format!("commit log at {offset}"),

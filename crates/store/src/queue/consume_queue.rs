@@ -206,7 +206,7 @@ impl ConsumeQueue {
 
     /// The queue offset that is assigned next.
     #[must_use]
-    pub(crate) fn assigned(&self) -> QueueOffset {
+    pub fn assigned(&self) -> QueueOffset {
         QueueOffset(self.assigned.load(Ordering::Relaxed))
     }
 

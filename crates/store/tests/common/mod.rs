@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use store::disk::Disk;
-use store::{Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
+use store::{Limits, ReadSource, ReadStatus, Store, StoreError, StoreOptions};
 
 /// The store's directory on a simulated disk.
 pub(crate) const ROOT: &str = "/store";
@@ -65,7 +65,7 @@ pub(crate) fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Ve
     let mut at = QueueOffset(from);
     let mut all = Vec::new();
     loop {
-        let result = store.read(topic, queue_id, at, PLENTY, &|_| true, Reach::Disk).unwrap();
+        let result = store.read(topic, queue_id, at, PLENTY, &|_| true, ReadSource::Disk).unwrap();
         if result.status != ReadStatus::Found {
             return all;
         }

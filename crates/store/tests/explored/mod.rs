@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
-use store::{AppendError, Boundary, FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
+use store::{AppendError, Boundary, FlushMode, Limits, ReadSource, ReadStatus, Store, StoreOptions};
 pub(crate) use told::{Found, Left, Told};
 
 pub(crate) use hanging::{hanging_creation, hanging_syncs};
@@ -224,7 +224,7 @@ pub(crate) fn read(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<
     let (mut at, mut all) = (QueueOffset(from), Vec::new());
     loop {
         let read = store
-            .read(topic, queue_id, at, limits, &|_| true, Reach::Disk)
+            .read(topic, queue_id, at, limits, &|_| true, ReadSource::Disk)
             .expect("a queue can be read");
         assert!(read.damaged.is_none(), "{topic}/{queue_id}: {:?}", read.damaged);
         if read.status != ReadStatus::Found {
