@@ -281,7 +281,7 @@ impl Store {
         }))
     }
 
-    /// The queues of a topic, in order of their numbers.
+    /// The queues of a topic by queue id.
     #[must_use]
     pub fn queues_of(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
         self.queues.of_topic(topic)

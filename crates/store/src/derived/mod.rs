@@ -86,28 +86,28 @@ pub(crate) trait Restore {
     /// `StoreError::Io` if files cannot be read or written.
     fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError>;
 
-    /// All records are read; the log ends at `end`.
+    /// Ends the recovery: all records are read; the log ends at `end`.
     fn finish(self: Box<Self>, end: LogOffset);
 }
 
-/// How the last run ended, as far as what is derived is concerned.
+/// How the last process ended, as far as derived files are concerned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shutdown {
-    /// It stopped cleanly: nothing has to be rewound.
+    /// It shut down cleanly: nothing has to be truncated.
     pub(crate) is_clean: bool,
-    /// All that was written reads as it was written: the process was killed, and the machine went on.
+    /// All that was written can be read: the process was killed, but the machine was not.
     pub(crate) is_all_readable: bool,
-    /// Where the log is read from.
+    /// Log offset from which recovery reads the log.
     pub(crate) from: LogOffset,
-    /// What the last checkpoint says.
+    /// Progress in the last checkpoint.
     pub(crate) progress: Option<SyncedOffsets>,
 }
 
-/// How much of what is behind the log one call of [`Derived::work`] catches up.
+/// How much of the backlog one call of [`Derived::work`] catches up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WorkLimit {
-    /// What fits into a round of the keeper.
+    /// As much as fits into a round of the keeper.
     Round,
-    /// All of it, for tests.
+    /// All of it: for tests.
     All,
 }

@@ -194,7 +194,7 @@ fn full_disk_pauses_the_index_and_the_record_is_put_whole_when_there_is_room() {
         }
     };
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    assert!(error.to_string().contains("the key index pauses"), "{error}");
+    assert!(error.to_string().contains("the key index waits for disk space"), "{error}");
     assert!(put(&index, at * 100).is_err());
     check(&index, at * 100);
     disk.heal();

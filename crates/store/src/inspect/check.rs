@@ -26,8 +26,8 @@ const LENGTHS: &str = "log files of different lengths";
 const UNFINISHED: &str = "empty log files whose creation was interrupted";
 const GONE: &str = "log files missing between others";
 const HOLE: &str = "parts of the log without a whole record, with whole records behind them";
-const CUT: &str = "places of the log without a whole record after a stop that was not in order: the next start ends the log \
-                   there, and the whole records behind are lost";
+const CUT: &str = "parts of the log without a whole record after an unclean stop: the next start truncates the log there, and the whole \
+                   records behind are lost";
 const TAIL: &str = "a torn end of the log";
 const AHEAD: &str = "the checkpoint is ahead of the log's end";
 const NO_CHECKPOINT: &str = "there is no checkpoint";
