@@ -65,7 +65,7 @@ impl TagFilter {
     pub fn takes(&self, tags_code: i64) -> bool {
         match self {
             Self::All => true,
-            Self::Codes(codes) => codes.binary_search(&(tags_code as i32)).is_ok() || store::queue::is_place(tags_code),
+            Self::Codes(codes) => codes.binary_search(&(tags_code as i32)).is_ok() || store::queue::is_ext_address(tags_code),
         }
     }
 }

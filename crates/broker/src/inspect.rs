@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use store::disk::{Disk, with_suffix};
+use store::disk::{Disk, if_exists, with_suffix};
 use store::inspect::{Finding, Findings, Part, Report, Severity};
 use store::json_file::{damage, without_nul_tail};
 
@@ -69,7 +69,7 @@ impl ConfigFiles {
     /// The content a start would use, if there is any.
     fn content(&mut self, disk: &dyn Disk, path: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
         let backup = with_suffix(path, ".bak");
-        let (main, spare) = (content(disk, path)?, content(disk, &backup)?);
+        let (main, spare) = (if_exists(disk.read(path))?, if_exists(disk.read(&backup))?);
         let why = main.as_ref().map(|content| judge(name, content));
         let spare_why = spare.as_ref().map(|content| judge(name, content));
         if let Some(Err(why)) = &spare_why {
@@ -173,7 +173,9 @@ impl ConfigFiles {
 /// Damage to the file of settings that were changed while running, which is no table and has no backup.
 fn live_settings(disk: &dyn Disk, store_root: &Path) -> io::Result<Option<String>> {
     let path = store_root.join("config").join(LIVE_FILE);
-    let Some(content) = content(disk, &path)? else { return Ok(None) };
+    let Some(content) = if_exists(disk.read(&path))? else {
+        return Ok(None);
+    };
     let why = if content.is_empty() || content.contains(&0) {
         Some("it is empty or has NUL bytes".to_owned())
     } else {
@@ -185,21 +187,10 @@ fn live_settings(disk: &dyn Disk, store_root: &Path) -> io::Result<Option<String
 /// The JSON files in `config`, those of which only the backup is left too.
 fn paths(disk: &dyn Disk, store_root: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let dir = store_root.join("config");
-    let entries = match disk.list(&dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        listed => listed?,
-    };
+    let entries = if_exists(disk.list(&dir))?.unwrap_or_default();
     let names = entries.iter().filter(|entry| !entry.is_dir).map(|entry| entry.name.as_str());
     let tables = names.map(|name| name.strip_suffix(".bak").unwrap_or(name));
     Ok(tables.filter(|name| name.ends_with(".json")).map(|name| dir.join(name)).collect())
-}
-
-/// What is in a file; `None` when it is absent.
-fn content(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match disk.read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some),
-    }
 }
 
 /// Whether a start could read the file.

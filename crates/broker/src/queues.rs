@@ -5,7 +5,7 @@
 use crate::errors::Refusal;
 use message::{LogOffset, QueueOffset};
 use protocol::offset::Boundary;
-use store::{IndexedBy, Limits, QueryResult, Reach, Store};
+use store::{IndexedBy, Limits, QueryResult, ReadSource, Store};
 
 /// The queues of a store.
 pub trait Queues: Send + Sync {
@@ -63,7 +63,7 @@ impl Queues for Store {
             bytes: 1,
             scan: 1,
         };
-        self.read(topic, queue_id, QueueOffset(offset), one, &|_| true, Reach::PageCache)
+        self.read(topic, queue_id, QueueOffset(offset), one, &|_| true, ReadSource::PageCache)
             .is_ok_and(|read| !read.cold)
     }
 

@@ -3,7 +3,7 @@
 use crate::settings::{BrokerSettings, FlushDiskType};
 use message::names;
 use std::path::Path;
-use store::retention::RetentionOptions;
+use store::RetentionOptions;
 use store::{DueTopic, FlushMode, IndexOptions, LogOptions, StoreOptions};
 
 /// What the store of a broker with these settings is told.

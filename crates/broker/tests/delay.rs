@@ -18,7 +18,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
-use store::{Arrival, Arrivals, DueTopic, FlushMode, IndexOptions, Limits, Reach, ReadStatus, Store, StoreOptions};
+use store::{Arrival, Arrivals, DueTopic, FlushMode, IndexOptions, Limits, ReadSource, ReadStatus, Store, StoreOptions};
 
 const ROOT: &str = "/store";
 const TOPIC: &str = "orders";
@@ -132,7 +132,7 @@ impl World {
                 bytes: 1 << 20,
                 scan: 800,
             };
-            let read = self.store.read(TOPIC, 0, at, limits, &|_| true, Reach::Disk).unwrap();
+            let read = self.store.read(TOPIC, 0, at, limits, &|_| true, ReadSource::Disk).unwrap();
             if read.status != ReadStatus::Found {
                 return all;
             }

@@ -1,6 +1,6 @@
 //! The message model: the stored record, its properties, ids, names and offsets.
 //!
-//! The stored record is also the body of a pull reply, so this crate lies below both the store and the
+//! The stored record is also the body of a pull reply, so this crate is below both the store and the
 //! protocol. It knows bytes only.
 //!
 //! Invariants: nothing here touches files, sockets, clocks or request codes; nothing panics on bytes from

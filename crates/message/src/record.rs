@@ -35,13 +35,13 @@ pub const MAGIC_V1: u32 = 0xDAA3_20A7;
 /// Magic of a record whose topic length is two bytes.
 pub const MAGIC_V2: u32 = 0xDAA3_20AB;
 /// Magic of the filler at a log file's end.
-pub const MAGIC_FILLER: u32 = 0xCBD4_3194;
+const MAGIC_FILLER: u32 = 0xCBD4_3194;
 /// Bytes of a filler's header, which every log file reserves.
 pub const FILLER_LEN: usize = 8;
 /// Bytes of the smallest record: IPv4 hosts, no body, topic or properties.
 pub const MIN_LEN: usize = 91;
 /// Highest queue offset: the file positions of its entry, and of the file after it, still fit into an `i64`.
-pub const MAX_QUEUE_OFFSET: i64 = i64::MAX / 32;
+const MAX_QUEUE_OFFSET: i64 = i64::MAX / 32;
 /// Position of the store timestamp in a record with an IPv4 born host.
 const STORE_TIMESTAMP_AT_V4: usize = 56;
 /// Bytes of a record up to and including its store timestamp, for hosts of any length: what

@@ -14,11 +14,11 @@
 //! | 2076 | 4 | CRC-32 of the 28 bytes from 2048 on |
 //! | 4096 | | end of the file |
 //!
-//! The first part is Apache's and read by a Java broker, which leaves the second part as it is. Each part lies within one
-//! sector of 512 bytes, so that a power cut leaves each as it was before or after; neither needs the other's. Version 1 had no
-//! log offset for the index, which was synced as far as the queues; it is read, and replaced by the next write.
+//! The first part is Apache's; a Java broker reads it and leaves the second part unchanged. Each part is within one sector of 512
+//! bytes, so a power cut leaves each as it was before or after a write; neither needs the other. Version 1 had no log offset for
+//! the index, which was synced as far as the queues. It is read, and replaced by the next write.
 //!
-//! Not here: when to write it. Whoever does has synced what it says.
+//! Not here: when to write it. The caller has synced what it says.
 
 use std::io;
 use std::path::Path;
@@ -26,22 +26,22 @@ use std::sync::Arc;
 
 use message::LogOffset;
 
-use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
+use crate::disk::{Allocate, Disk, DiskFile, OpenMode, if_exists};
 
 const LEN: usize = 4096;
 const OURS: usize = 2048;
 const MARK: &[u8; 8] = b"ApogeeMQ";
 const VERSION: u32 = 2;
-/// Bytes of our part: as written now, and of version 1.
+/// Bytes of our part: in the current version and in version 1.
 const OURS_LEN: usize = 32;
 const VERSION_1_LEN: usize = 24;
 
-/// Times from then on, in the 23rd century, are damage.
+/// Later timestamps (from the 23rd century on) are damage.
 const LATEST_MS: i64 = 1 << 43;
 
-/// What the file says.
+/// Content of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// Store timestamp (ms) of the last record synced in the log.
     pub log_timestamp: i64,
     /// Store timestamp (ms) of the last record whose queue entry was synced.
@@ -52,68 +52,52 @@ pub struct Checkpoint {
     pub master_flushed: LogOffset,
     /// Log offset up to which replicas have confirmed.
     pub confirmed: LogOffset,
-    /// How far log, queues and index are synced. `None` when this store was never ours, or the part was damaged.
+    /// How far log, queues and index are synced. `None` if this store was never ours, or the part is damaged.
     pub progress: Option<SyncedOffsets>,
 }
 
-/// How far log, and what is derived from it, are synced.
+/// How far the log and what is derived from it are synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SyncedOffsets {
-    /// Everything below is in the synced log and in synced queues.
+pub(crate) struct SyncedOffsets {
+    /// Below this offset the log and its queue entries are synced.
     pub dispatched: LogOffset,
-    /// The keys of everything below are in synced index files; at most `dispatched`. Behind it while the index catches up
-    /// from the log, or has no room for its next file.
+    /// Below this offset the keys are in synced index files. At most `dispatched`; lower while the index catches up from the log,
+    /// or has no space for its next file.
     pub indexed: LogOffset,
 }
 
 impl Checkpoint {
-    /// What a file says, without making one; `None` when it is absent.
+    /// Reads a file without creating it; `None` if it does not exist.
     ///
     /// # Errors
-    /// Whatever the machine says.
-    pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Self>> {
-        match disk.open(path, OpenMode::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => Ok(Some(Self::read_from(&*opened?)?)),
-        }
+    /// [`io::Error`] if the file cannot be read.
+    pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Self>> {
+        let file = if_exists(disk.open(path, OpenMode::Read))?;
+        file.map(|file| Ok(Content::read(&*file)?.checkpoint())).transpose()
     }
 
-    /// What the file says, without what cannot be true.
-    fn read_from(file: &dyn DiskFile) -> io::Result<Self> {
-        let mut bytes = vec![0; LEN];
-        file.read_at(&mut bytes, 0)?;
-        let mut known = Self::decode(&bytes);
-        if !known.has_times() {
-            known = Self {
-                progress: known.progress,
-                ..Self::default()
-            };
-        }
-        Ok(known)
-    }
-
-    /// Whether Apache's part has times, as it has also before the first checkpoint.
+    /// Whether Apache's timestamps are possible; they are before the first checkpoint, too.
     fn has_times(&self) -> bool {
         [self.log_timestamp, self.queue_timestamp, self.index_timestamp]
             .iter()
             .all(|time| (0..LATEST_MS).contains(time))
     }
 
-    /// Store timestamp (ms) up to which Apache's part says that log and queues are synced; 0 when it says nothing. Apache
-    /// takes three seconds off.
+    /// Store timestamp (ms) up to which log and queues are synced according to Apache's part; 0 if it has none. Apache subtracts
+    /// three seconds.
     #[must_use]
-    pub fn safe_timestamp(&self) -> i64 {
+    pub(crate) fn safe_timestamp(&self) -> i64 {
         self.log_timestamp.min(self.queue_timestamp).max(0)
     }
 
-    /// Log offset below which log and queues are synced, if that is known.
+    /// Log offset below which log and queues are synced, if known.
     #[must_use]
-    pub fn dispatched(&self) -> Option<LogOffset> {
+    pub(crate) fn dispatched(&self) -> Option<LogOffset> {
         self.progress.map(|progress| progress.dispatched)
     }
 
-    /// The log ends at `to` now: nothing behind it counts as synced. The times are Apache's, which reads on from the file that they
-    /// are in.
+    /// Truncates to `to`: nothing behind it counts as synced. Timestamps stay: Apache begins to read at the file that contains
+    /// them.
     pub(crate) fn truncate(&mut self, to: LogOffset) {
         self.progress = self.progress.map(|progress| SyncedOffsets {
             dispatched: progress.dispatched.min(to),
@@ -121,9 +105,8 @@ impl Checkpoint {
         });
     }
 
-    /// Notes how far log, queues and index were synced; the last record before `progress.dispatched` was stored at
-    /// `timestamp_ms`.
-    pub fn advance(&mut self, progress: SyncedOffsets, timestamp_ms: i64) {
+    /// Sets how far log, queues and index are synced; the last record before `progress.dispatched` was stored at `timestamp_ms`.
+    pub(crate) fn advance(&mut self, progress: SyncedOffsets, timestamp_ms: i64) {
         assert!(
             progress.indexed <= progress.dispatched,
             "the index is ahead of the queues: {progress:?}"
@@ -196,7 +179,7 @@ impl SyncedOffsets {
     }
 }
 
-/// Whether our part was written in this version, and whole.
+/// Whether our part has this version and is whole.
 fn is_whole(ours: &[u8], version: u32, len: usize) -> bool {
     let Some((content, crc)) = ours.get(..len).and_then(<[u8]>::split_last_chunk::<4>) else {
         return false;
@@ -204,52 +187,81 @@ fn is_whole(ours: &[u8], version: u32, len: usize) -> bool {
     content.starts_with(MARK) && content[8..12] == version.to_be_bytes() && *crc == crc32fast::hash(content).to_be_bytes()
 }
 
-/// What is wrong with a file; `None` also for one without a checkpoint yet.
-fn damage(file: &dyn DiskFile) -> io::Result<Option<&'static str>> {
-    let mut bytes = vec![0; LEN];
-    let read = file.read_at(&mut bytes, 0)?;
-    let known = Checkpoint::decode(&bytes);
-    let ours = &bytes[OURS..];
-    let is_newer = ours[8..12] > VERSION.to_be_bytes()[..];
-    Ok(if read < LEN {
-        Some("it is too short")
-    } else if !known.has_times() {
-        Some("its times are none")
-    } else if ours.starts_with(MARK) && known.progress.is_none() && !is_newer {
-        Some("the part of ours is not whole")
-    } else {
-        None
-    })
+/// The bytes of a checkpoint file.
+struct Content {
+    /// Always [`LEN`] bytes; zeros after the end of a file that is too short.
+    bytes: Vec<u8>,
+    is_too_short: bool,
+}
+
+impl Content {
+    fn read(file: &dyn DiskFile) -> io::Result<Self> {
+        let mut bytes = vec![0; LEN];
+        let read = file.read_at(&mut bytes, 0)?;
+        Ok(Self {
+            bytes,
+            is_too_short: read < LEN,
+        })
+    }
+
+    /// The checkpoint, without impossible timestamps.
+    fn checkpoint(&self) -> Checkpoint {
+        let decoded = Checkpoint::decode(&self.bytes);
+        if decoded.has_times() {
+            return decoded;
+        }
+        Checkpoint {
+            progress: decoded.progress,
+            ..Checkpoint::default()
+        }
+    }
+
+    /// What is damaged; `None` also for a file without a checkpoint yet.
+    fn damage(&self) -> Option<&'static str> {
+        let decoded = Checkpoint::decode(&self.bytes);
+        let ours = &self.bytes[OURS..];
+        let is_newer = ours[8..12] > VERSION.to_be_bytes()[..];
+        if self.is_too_short {
+            Some("it is too short")
+        } else if !decoded.has_times() {
+            Some("it has impossible timestamps")
+        } else if ours.starts_with(MARK) && decoded.progress.is_none() && !is_newer {
+            Some("the ApogeeMQ part is incomplete or has a wrong CRC")
+        } else {
+            None
+        }
+    }
 }
 
 /// The open file.
 #[derive(Debug)]
-pub struct CheckpointFile {
+pub(crate) struct CheckpointFile {
     file: Arc<dyn DiskFile>,
 }
 
 impl CheckpointFile {
-    /// Opens the file, made when absent, and reads it.
+    /// Opens the file, creates it if it does not exist, and reads it.
     ///
     /// # Errors
-    /// Whatever the machine says.
-    pub fn open(disk: &dyn Disk, path: &Path) -> io::Result<(Self, Checkpoint)> {
-        let file = match disk.open(path, OpenMode::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(path, LEN as u64, Allocate::Reserved)?,
-            opened => opened?,
+    /// [`io::Error`] if the file cannot be opened, created or read.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> io::Result<(Self, Checkpoint)> {
+        let file = match if_exists(disk.open(path, OpenMode::Write))? {
+            Some(file) => file,
+            None => disk.create(path, LEN as u64, Allocate::Reserved)?,
         };
-        let checkpoint = Checkpoint::read_from(&*file)?;
-        if let Some(why) = damage(&*file)? {
+        let content = Content::read(&*file)?;
+        if let Some(why) = content.damage() {
             tracing::warn!(file = %path.display(), why, "the checkpoint is damaged; recovery reads more of the log instead");
         }
-        Ok((Self { file }, checkpoint))
+        Ok((Self { file }, content.checkpoint()))
     }
 
-    /// Writes the checkpoint and waits until it is on the disk.
+    /// Writes and syncs the checkpoint.
     ///
     /// # Errors
-    /// Whatever the machine says; the checkpoint before, or this one, is on the disk then. May be tried again.
-    pub fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+    /// [`io::Error`] if the file cannot be written or synced. The previous checkpoint or this one is on the disk then; the call may
+    /// be repeated.
+    pub(crate) fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
         self.file.write_at(&checkpoint.encode(), 0)?;
         self.file.sync_data()
     }
@@ -345,25 +357,26 @@ mod tests {
     fn what_cannot_be_a_time_is_not_believed_and_each_damage_is_named() {
         let disk = SimulatedDisk::new(1);
         let (file, _) = CheckpointFile::open(&disk, Path::new(PATH)).unwrap();
-        assert_eq!(damage(&*file.file).unwrap(), None, "no checkpoint yet");
+        let damage = || Content::read(&*file.file).unwrap().damage();
+        assert_eq!(damage(), None, "no checkpoint yet");
         file.write(&sample(7)).unwrap();
-        assert_eq!(damage(&*file.file).unwrap(), None);
+        assert_eq!(damage(), None);
         for (at, why) in [
-            (0, "its times are none"),
-            (8, "its times are none"),
-            (16, "its times are none"),
-            (OURS + 30, "the part of ours is not whole"),
+            (0, "it has impossible timestamps"),
+            (8, "it has impossible timestamps"),
+            (16, "it has impossible timestamps"),
+            (OURS + 30, "the ApogeeMQ part is incomplete or has a wrong CRC"),
         ] {
             let mut bytes = sample(7).encode();
             bytes[at] ^= 0x40;
             file.file.write_at(&bytes, 0).unwrap();
-            assert_eq!(damage(&*file.file).unwrap(), Some(why), "byte {at}");
+            assert_eq!(damage(), Some(why), "byte {at}");
             let known = read(&disk);
             let expected = if at < OURS { (0, sample(7).progress) } else { (7, None) };
             assert_eq!((known.log_timestamp, known.progress), expected, "byte {at}");
         }
         file.file.set_len(100).unwrap();
-        assert_eq!(damage(&*file.file).unwrap(), Some("it is too short"));
+        assert_eq!(damage(), Some("it is too short"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! From the log to what is derived from it, and to whoever waits for messages.
+//! Dispatch: passes confirmed batches to what is derived from the log, and tells the arrival listener.
 //!
-//! Invariant: only confirmed messages come here, in log order, so nothing derived is ever ahead of the log.
+//! Invariant: only confirmed batches are dispatched, in log order, so nothing derived is ever ahead of the log.
 
 use crate::derived::DerivedList;
 use crate::log::Batch;
@@ -11,33 +11,33 @@ use message::LogOffset;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Told of messages that readers can now see. Called on the thread that confirmed them: it must not block.
+/// Listens for messages that became visible to readers. Called on the thread that confirmed them: it must not block.
 pub trait Arrivals: Send + Sync {
-    /// Messages have arrived, in log order.
+    /// Messages became visible, in log order.
     fn arrived(&self, messages: &mut dyn Iterator<Item = Arrival<'_>>);
 
-    /// The end of the log was dropped, and with it messages that had arrived: queues may end earlier than whoever waits believes.
+    /// The log was truncated: queues may end before messages that had arrived.
     fn truncated(&self) {}
 }
 
-/// A message that readers can now see.
+/// A message that became visible to readers.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// Its queue.
     pub queue: &'a ConsumeQueue,
-    /// Hash of its tag, as in the consume queue.
+    /// The tag hash of its queue entry.
     pub tags_code: i64,
-    /// When it was stored, epoch milliseconds.
+    /// Its store timestamp, epoch ms.
     pub store_timestamp: i64,
 }
 
-/// Hands confirmed batches on.
+/// Dispatches confirmed batches.
 pub(crate) struct Dispatch {
     /// What is derived from the log.
     derived: DerivedList,
     /// End of what has been published.
     published: AtomicI64,
-    /// Store time of the last message published.
+    /// Store timestamp of the last published message, epoch ms.
     last_timestamp: AtomicI64,
     listener: OnceLock<Box<dyn Arrivals>>,
     keeper: KeeperSignal,
@@ -47,13 +47,13 @@ pub(crate) struct Dispatch {
 struct KeeperSignal {
     sleep: Mutex<()>,
     woken: Condvar,
-    /// There is work since the keeper last looked.
+    /// Work came since the keeper's last round began.
     called: AtomicBool,
     stop: AtomicBool,
 }
 
 impl Dispatch {
-    /// To these, after a start: the log ends at `published`.
+    /// A dispatcher to `derived`, of a log that ends at `published`.
     pub(crate) fn new(derived: DerivedList, published: LogOffset) -> Self {
         Self {
             derived,
@@ -69,12 +69,12 @@ impl Dispatch {
         &self.derived
     }
 
-    /// Names who is told of arrivals; once.
+    /// Registers the arrival listener. Call once.
     pub(crate) fn set_listener(&self, listener: Box<dyn Arrivals>) {
         let _ = self.listener.set(listener);
     }
 
-    /// Hands batches to all that is derived from the log.
+    /// Passes batches to all that is derived from the log.
     pub(crate) fn publish(&self, batches: &[Batch]) {
         let Some(last) = batches.last() else { return };
         let published = self.published();
@@ -89,7 +89,7 @@ impl Dispatch {
         self.wake_keeper();
     }
 
-    /// Tells the listener of batches that are published.
+    /// Tells the listener of published batches.
     pub(crate) fn announce(&self, batches: &[Batch]) {
         let Some(listener) = self.listener.get().filter(|_| !batches.is_empty()) else {
             return;
@@ -104,29 +104,34 @@ impl Dispatch {
         listener.arrived(&mut { arrivals });
     }
 
-    /// The log ends at `to` now.
+    /// Lowers the published offset to `to`, where the log is truncated.
     pub(crate) fn truncate(&self, to: LogOffset) {
         self.published.fetch_min(to.0, Ordering::AcqRel);
     }
 
-    /// Tells the listener that the log ends earlier now.
+    /// Sets the published offset of an empty log.
+    pub(crate) fn begin_at(&self, at: LogOffset) {
+        self.published.store(at.0, Ordering::Release);
+    }
+
+    /// Tells the listener of a truncation.
     pub(crate) fn announce_truncation(&self) {
         if let Some(listener) = self.listener.get() {
             listener.truncated();
         }
     }
 
-    /// End of what is in the queues.
+    /// End of the published log.
     pub(crate) fn published(&self) -> LogOffset {
         LogOffset(self.published.load(Ordering::Acquire))
     }
 
-    /// Store time of the newest message in the queues; 0 when none came since the start.
+    /// Store timestamp of the newest published message, epoch ms; 0 if none was published since the start.
     pub(crate) fn last_timestamp(&self) -> i64 {
         self.last_timestamp.load(Ordering::Relaxed)
     }
 
-    /// There is work for the keeper.
+    /// Wakes the keeper, or makes it do another round.
     pub(crate) fn wake_keeper(&self) {
         if !self.keeper.called.load(Ordering::Relaxed) && !self.keeper.called.swap(true, Ordering::SeqCst) {
             drop(self.keeper.sleep.lock());
@@ -134,19 +139,19 @@ impl Dispatch {
         }
     }
 
-    /// The keeper looks for work: whoever calls from now on calls for another round.
+    /// A keeper's round begins: [`Dispatch::wake_keeper`] asks for another round from now on.
     pub(crate) fn keeper_begins(&self) {
         self.keeper.called.store(false, Ordering::SeqCst);
     }
 
-    /// Ends the keeper.
+    /// Stops the keeper.
     pub(crate) fn stop_keeper(&self) {
         self.keeper.stop.store(true, Ordering::Release);
         drop(self.keeper.sleep.lock());
         self.keeper.woken.notify_one();
     }
 
-    /// The keeper's rest between two rounds of work: not cut short by more work, only by the end. `false` at the end.
+    /// Pauses the keeper between two rounds. More work does not end the pause, only a stop does. `false` if the keeper has to stop.
     pub(crate) fn keeper_pauses(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         let mut asleep = self.keeper.sleep.lock();
@@ -157,7 +162,7 @@ impl Dispatch {
         !self.keeper.stop.load(Ordering::Acquire)
     }
 
-    /// The keeper's sleep when there is nothing to do, until there is or `at_most` has passed. `false` at the end.
+    /// Lets the keeper sleep until it is woken or `at_most` has passed. `false` if the keeper has to stop.
     pub(crate) fn keeper_sleeps(&self, at_most: Duration) -> bool {
         let mut asleep = self.keeper.sleep.lock();
         if !self.keeper.called.load(Ordering::SeqCst) && !self.keeper.stop.load(Ordering::Acquire) {

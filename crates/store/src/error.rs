@@ -1,4 +1,4 @@
-//! What can go wrong in the store, by what the caller will do about it.
+//! Error types of the store, by what the caller can do.
 
 use std::io;
 use std::path::Path;
@@ -6,35 +6,35 @@ use std::path::Path;
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The machine refused a call on a file. The store stops writing until it is restarted.
+    /// An I/O error. After one of a write or sync the store takes no messages until a restart.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On which file or directory.
+        /// The file or directory.
         path: String,
-        /// What the machine said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// No room for a new file. Sends are refused until there is; reads go on.
+    /// No space for a new file. Messages are refused until there is; reads continue.
     #[error("disk full: {0}")]
     DiskFull(String),
-    /// An earlier error of the machine ended writing; the text says which. A restart recovers.
+    /// An earlier I/O error ended writing; the text names it. A restart recovers.
     #[error("{0}")]
     Failed(String),
-    /// The directory does not fit the configuration, or is no store.
+    /// The directory does not match the configuration, or is not a store.
     #[error("{0}")]
     Layout(String),
     /// Another process uses the directory.
     #[error("{0}")]
     Locked(String),
-    /// Bytes on disk are not what they must be.
+    /// Bytes on disk are damaged.
     #[error("corrupt: {0}")]
     Corrupt(String),
 }
 
 impl StoreError {
-    /// An error of the machine, with what was tried on which path.
+    /// An I/O error with the operation and the path.
     #[must_use]
     pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
@@ -45,29 +45,29 @@ impl StoreError {
     }
 }
 
-/// Why messages were not taken.
+/// Why messages were not appended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The record is larger than the log can hold: the message is at fault.
+    /// The record is larger than a log file can hold.
     #[error("message of {size} bytes is larger than a commit log file can hold ({max} bytes)")]
     TooLarge {
         /// Bytes of the record.
         size: usize,
-        /// Most bytes a record may have.
+        /// Maximum bytes of a record.
         max: usize,
     },
-    /// The store takes no messages now; the text says why, with numbers.
+    /// The store takes no messages now; the text says why.
     #[error("{0}")]
     NotWritable(String),
-    /// The topic of one of the queues was deleted since the queue was looked up: look up topic and queue again.
-    #[error("topic {topic} was deleted while the message was on its way to queue {queue_id}")]
+    /// The topic of one of the queues was deleted after the queue was looked up. Look up topic and queue again.
+    #[error("topic {topic} was deleted while a message was sent to its queue {queue_id}; send it again")]
     QueueRetired {
         /// The topic's name.
         topic: String,
-        /// Number of the queue.
+        /// The queue's number.
         queue_id: i32,
     },
-    /// Too much is waiting to be written: try again.
+    /// Too many bytes are not confirmed yet. Try again later.
     #[error("store busy: {0}")]
     Busy(String),
 }

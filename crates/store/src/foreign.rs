@@ -1,18 +1,17 @@
-//! Queues that Apache's broker can keep in other forms than files of one entry each, and that are not read here.
+//! Finds queues in formats of Apache's broker that are not supported here.
 //!
-//! Who opened such a directory all the same would not see those messages, and would begin queues beside them that keep Apache's
-//! broker from starting on the directory again.
+//! A store that opened such a directory nevertheless would not see those messages, and would create queues beside them with which
+//! Apache's broker does not start again.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, if_exists};
 use crate::error::StoreError;
 use std::fmt;
-use std::io;
 use std::path::Path;
 
-/// Topics that are named one by one.
+/// Maximum topics that a message names.
 const NAMED: usize = 10;
 
-/// What was found, with what can be done about it.
+/// What was found, with what the operator can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Foreign {
     /// All queues are in a RocksDB (`storeType=defaultRocksDB`).
@@ -24,10 +23,10 @@ pub(crate) enum Foreign {
 }
 
 impl Foreign {
-    /// Looks into a directory.
+    /// Finds them in a directory.
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the directories cannot be listed.
     pub(crate) fn find(disk: &dyn Disk, root: &Path) -> Result<Vec<Self>, StoreError> {
         let mut found = Vec::new();
         let (files, rocksdb) = (root.join("consumequeue"), root.join("consumequeue_rocksdb"));
@@ -58,7 +57,7 @@ impl Foreign {
     /// Refuses a directory in which something is found.
     ///
     /// # Errors
-    /// [`StoreError::Layout`] with what to do; the machine's.
+    /// `StoreError::Layout` with what to do. `StoreError::Io` if the directories cannot be listed.
     pub(crate) fn refuse(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
         match Self::find(disk, root)?.first() {
             None => Ok(()),
@@ -71,7 +70,7 @@ impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RocksDb => f.write_str(
-                "the queues are kept in RocksDB (storeType=defaultRocksDB), which this version cannot read. Go on with Apache's broker, or \
+                "the queues are kept in RocksDB (storeType=defaultRocksDB), which this version cannot read. Continue with Apache's broker, or \
                  move topic by topic to a broker of its own (docs/moving.md)",
             ),
             Self::RocksDbTables => f.write_str(
@@ -87,7 +86,7 @@ impl fmt::Display for Foreign {
                 };
                 write!(
                     f,
-                    "{} of the topics have batch queues (queue.type=BatchCQ), which this version cannot read: {}{more}. Go on with Apache's \
+                    "{} of the topics have batch queues (queue.type=BatchCQ), which this version cannot read: {}{more}. Continue with Apache's \
                      broker, or have it delete these topics first (mqadmin deleteTopic)",
                     topics.len(),
                     named.join(", ")
@@ -101,13 +100,14 @@ fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
     disk.exists(path).map_err(|e| StoreError::io("look for", path, e))
 }
 
-/// The directories in a directory; none when it is absent.
+/// The directories in a directory; none if it does not exist.
 fn dirs(disk: &dyn Disk, dir: &Path) -> Result<impl Iterator<Item = String> + use<>, StoreError> {
-    let entries = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        entries => entries.map_err(|e| StoreError::io("list", dir, e))?,
-    };
-    Ok(entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name))
+    let entries = if_exists(disk.list(dir)).map_err(|e| StoreError::io("list", dir, e))?;
+    Ok(entries
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|entry| entry.is_dir)
+        .map(|entry| entry.name))
 }
 
 fn has_queue_files(disk: &dyn Disk, topic: &Path) -> Result<bool, StoreError> {

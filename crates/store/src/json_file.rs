@@ -1,47 +1,48 @@
-//! The `config/*.json` files: written so that a crash leaves the old or the new content, read with a fall back to `.bak`.
+//! The `config/*.json` files. A crash while one is written leaves the old or the new content; readers fall back to `.bak`.
 //!
-//! A file is written as `.tmp`, synced, then the one before becomes `.bak` and the new one takes its name. A reader who
-//! does not find a good main file takes the `.bak`, and says so. A main file that is damaged is moved aside to `.bad`, so that it
-//! neither gets in the way nor takes the place of the good `.bak` at the next writing.
+//! A file is written as `.tmp` and synced, then the old file becomes `.bak` and the new one takes its name. A reader that does not
+//! find a good file uses the `.bak`, and reports that. A damaged file is renamed to `.bad`, so that the next write does not replace
+//! the good `.bak` by it.
 //!
-//! Damaged is what cannot be parsed, what is no JSON object, what has no bytes, and what has only NUL bytes: a file system that lost
-//! power before it wrote the content leaves the latter two. NUL bytes behind a whole content are no part of it. Only a file that is not there, and whose `.bak` is not there, is one of a new store.
+//! A file is damaged if it cannot be parsed, is not a JSON object, is empty, or has only NUL bytes (a file system that lost power
+//! before it wrote the content leaves the last two). NUL bytes behind a whole content are ignored. Only if the file and its `.bak`
+//! do not exist, the store is new.
 //!
-//! Not here: what is in the files, and what is done without one.
+//! Not here: the content of the files, and what a caller does without one.
 
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, parent, with_suffix};
+use crate::disk::{Disk, if_exists, parent, with_suffix};
 
 /// Where a content came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The file itself.
     Main,
-    /// The `.bak` file, for the reason given: what was changed last before the stop may be missing.
+    /// The `.bak` file. The last change before the stop may be missing.
     Backup {
-        /// What was wrong with the file itself.
+        /// What is wrong with the file itself.
         why: String,
     },
-    /// There is neither.
+    /// Neither exists.
     Absent,
 }
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is a file or a `.bak`, and neither can be used; both are left as they are. Starting empty would lose what an operator can
-    /// still save.
+    /// The file or its `.bak` exists, and neither can be used; both are left unchanged. An empty table would lose what an operator
+    /// can still repair.
     #[error("{0}")]
     Damaged(String),
-    /// The disk's.
+    /// The file cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What is wrong with a content before anything is made of it; `None` when it may be good.
+/// What is damaged in a content before it is parsed; `None` if it may be good.
 #[must_use]
 pub fn damage(content: &[u8]) -> Option<&'static str> {
     if content.is_empty() {
@@ -55,24 +56,24 @@ pub fn damage(content: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A content without the NUL bytes behind it.
+/// The content without trailing NUL bytes.
 #[must_use]
 pub fn without_nul_tail(content: &[u8]) -> &[u8] {
     let len = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     &content[..len]
 }
 
-/// Reads a file; `parse` makes something of its bytes or says what is wrong with them. `None` when there is neither the
-/// file nor its `.bak`, as in a new store.
+/// Reads a file, or its `.bak` if the file cannot be used. `parse` converts the bytes or says what is wrong with them. `None` if
+/// neither exists, as in a new store.
 ///
 /// # Errors
-/// [`ReadError::Damaged`] when there is one and none of them can be used; else the disk's.
+/// [`ReadError::Damaged`] if the file and its backup exist and neither can be used. [`ReadError::Io`] if they cannot be read.
 pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<(Option<T>, Source), ReadError> {
     let judge = |bytes: &[u8]| match damage(bytes) {
         Some(why) => Err(why.to_owned()),
         None => parse(without_nul_tail(bytes)).map_err(|error| error.to_string()),
     };
-    let main = content(disk, path)?;
+    let main = if_exists(disk.read(path))?;
     let why = match main.as_deref().map(judge) {
         Some(Ok(value)) => return Ok((Some(value), Source::Main)),
         Some(Err(why)) => why,
@@ -80,7 +81,7 @@ pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -
     };
     let backup = with_suffix(path, ".bak");
     let damaged = |more: String| ReadError::Damaged(format!("{}: {why}; {more}", path.display()));
-    let value = match content(disk, &backup)?.as_deref().map(judge) {
+    let value = match if_exists(disk.read(&backup))?.as_deref().map(judge) {
         Some(Ok(value)) => value,
         Some(Err(error)) => return Err(damaged(format!("{} cannot take its place: {error}", backup.display()))),
         None if main.is_some() => return Err(damaged("there is no .bak".to_owned())),
@@ -93,10 +94,10 @@ pub fn read<T, E: Display>(disk: &dyn Disk, path: &Path, parse: impl Fn(&[u8]) -
     Ok((Some(value), Source::Backup { why }))
 }
 
-/// Moves a damaged file aside to `.bad`, and a damaged `.bak` to `.bak.bad`, so that a new file is written without losing them.
+/// Renames a damaged file to `.bad`, and a damaged `.bak` to `.bak.bad`, so that a new file can be written without losing them.
 ///
 /// # Errors
-/// The disk's.
+/// [`io::Error`] if a file cannot be renamed or the directory cannot be synced.
 pub fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     for damaged in [path.to_owned(), with_suffix(path, ".bak")] {
         if disk.exists(&damaged)? {
@@ -106,19 +107,10 @@ pub fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     disk.sync_dir(parent(path))
 }
 
-fn content(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match disk.read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes a file; when this returns the content is on the disk, and the one before is `.bak`. The directory is made when
-/// absent.
+/// Writes a file and syncs it; the previous content becomes `.bak`. Creates the directory if it does not exist.
 ///
 /// # Errors
-/// Whatever the machine says; a reader finds the old or the new content then.
+/// [`io::Error`] if the file cannot be written; a reader finds the old or the new content then.
 pub fn write(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     disk.create_dir_all(parent(path))?;
     disk.replace(path, content)

@@ -1,34 +1,34 @@
-//! The store's background thread: everything that must not be on the way of a send.
+//! The store's background thread: work that must not delay a send.
 //!
-//! It prepares the next log file, lets what is derived from the log do its background work (queues are written behind, keys are
-//! indexed), makes checkpoints and deletes what is too old. While messages arrive it does a round every [`ROUND`]; when all is
-//! done it sleeps until the next message.
+//! It prepares the next log file, writes queues and indexes keys, makes checkpoints and deletes old files. While messages arrive it
+//! does a round every [`ROUND`]; when all is done it sleeps until the next message.
 //!
 //! Invariant: a checkpoint says `dispatched = D` only after the log up to D and all queue entries below D are synced, and
 //! `indexed = I` only after all keys below I are. If one of these syncs fails, there is no further checkpoint until a restart:
 //! recovery then starts from the last one that is known to be true.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile, SyncedOffsets};
-use crate::derived::Effort;
+use crate::derived::WorkLimit;
 use crate::error::StoreError;
+use crate::log::FailOnPanic;
 use crate::retention::{self, Decision, Observed, SegmentAge};
 use crate::store::Store;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, JoinHandle, thread};
 use message::LogOffset;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Time between two rounds while there is work.
 const ROUND: Duration = Duration::from_millis(100);
 
 /// What the keeper remembers between rounds.
-struct Memory {
+struct KeeperState {
     last_checkpoint: Instant,
     /// What was published at the last checkpoint.
     covered: LogOffset,
     last_retention: Option<Instant>,
-    last_complaint: Option<Instant>,
+    last_warning: Option<Instant>,
 }
 
 impl Store {
@@ -37,16 +37,19 @@ impl Store {
         let dispatch = self.dispatch.clone();
         let interval = self.options.retention.interval;
         let run = move || {
-            let mut memory = Memory {
+            let mut state = KeeperState {
                 last_checkpoint: Instant::now(),
                 covered: LogOffset(0),
                 last_retention: None,
-                last_complaint: None,
+                last_warning: None,
             };
             loop {
                 let Some(store) = store.upgrade() else { return };
                 dispatch.keeper_begins();
-                let busy = store.round(&mut memory);
+                let busy = {
+                    let _guard = FailOnPanic(&store.log);
+                    store.round(&mut state)
+                };
                 drop(store);
                 let goes_on = if busy {
                     dispatch.keeper_pauses(ROUND)
@@ -64,48 +67,48 @@ impl Store {
             .map_err(|e| StoreError::Layout(format!("cannot start the keeper thread: {e}")))
     }
 
-    /// Does what is due. Whether there is more to do soon.
-    fn round(&self, memory: &mut Memory) -> bool {
+    /// Does the work that is due. True if there is more to do soon.
+    fn round(&self, state: &mut KeeperState) -> bool {
         self.log.write_pending();
         let mut outcome = self.prepare_next_file();
         let mut is_behind = false;
         for derived in self.dispatch.derived() {
-            let kept = derived.keep(&self.log, Effort::Round);
+            let kept = derived.work(&self.log, WorkLimit::Round);
             is_behind |= *kept.as_ref().unwrap_or(&true);
             outcome = outcome.and(kept.map(drop));
         }
         let published = self.dispatch.published();
         let dispatched = self.checkpointed();
-        let behind = published.0 - dispatched.max(memory.covered).0;
+        let behind = published.0 - dispatched.max(state.covered).0;
         let due =
-            behind >= self.options.checkpoint_bytes || (behind > 0 && memory.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
+            behind >= self.options.checkpoint_bytes || (behind > 0 && state.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
         if due && !self.has_failed_sync() {
             outcome = outcome.and(self.checkpoint_now());
-            (memory.last_checkpoint, memory.covered) = (Instant::now(), published);
+            (state.last_checkpoint, state.covered) = (Instant::now(), published);
         }
-        if memory
+        if state
             .last_retention
             .is_none_or(|at| at.elapsed() >= self.options.retention.interval)
         {
             outcome = outcome.and(self.retain());
-            memory.last_retention = Some(Instant::now());
+            state.last_retention = Some(Instant::now());
         }
         if let Err(error) = outcome {
-            complain(memory, &error);
+            warn_once_a_minute(state, &error);
             return true;
         }
         is_behind || (behind > 0 && !due)
     }
 
-    /// Does on the caller's thread what the keeper would do in its next rounds: for tests, which own the time.
+    /// Does the keeper's work on this thread, without waiting for it to be due: for tests, which control time.
     ///
     /// # Errors
-    /// The first of the machine's; all of the work was tried.
+    /// The first [`StoreError`]; the rest of the work was done nevertheless.
     #[doc(hidden)]
-    pub fn keep_now(&self) -> Result<(), StoreError> {
+    pub fn run_background_work(&self) -> Result<(), StoreError> {
         let mut outcome = self.prepare_next_file();
         for derived in self.dispatch.derived() {
-            outcome = outcome.and(derived.keep(&self.log, Effort::All).map(drop));
+            outcome = outcome.and(derived.work(&self.log, WorkLimit::All).map(drop));
         }
         outcome.and(self.retain())
     }
@@ -119,14 +122,14 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what retention does not keep, and decides whether the disk has room for more.
+    /// Deletes expired log files, and decides whether the disk has space for more messages.
     fn retain(&self) -> Result<(), StoreError> {
         let ages = self.log.segments.ages()?;
         let segments: Vec<SegmentAge> = ages
             .iter()
             .map(|(_, modified_ms)| SegmentAge { modified_ms: *modified_ms })
             .collect();
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let now_ms = self.disk.now_ms();
         let used = |path| self.disk.space(path).ok().map(|space| space.used_ratio());
         let observed = Observed {
             now_ms,
@@ -137,7 +140,7 @@ impl Store {
             manual_rounds: self.manual_rounds.load(Ordering::Relaxed),
         };
         let decision = retention::decide(&self.retention.read(), &observed);
-        // A request that came meanwhile has all its rounds.
+        // A request that came meanwhile gets all its rounds.
         let (before, after) = (observed.manual_rounds, decision.manual_rounds);
         let _ = self
             .manual_rounds
@@ -147,9 +150,9 @@ impl Store {
             return Ok(());
         }
         let _alone = self.shortening.lock();
-        // Whatever is deleted must not be what a recovery would read: a queue that it finds nowhere begins at 0 again. A full
-        // disk may refuse the checkpoint that would allow more; then what the last one covers goes, which makes room for the
-        // next. Keys of messages that go need no index any more, so the index does not hold them.
+        // Recovery must not need what is deleted: a queue that it finds nowhere begins at 0 again. A full disk may refuse a new
+        // checkpoint; then only what the last one covers is deleted, which makes space for the next. Keys of deleted messages need
+        // no index, so the index does not prevent deletion.
         let checkpointed = self.checkpoint_now();
         let count = decision.delete.min(self.files_before_checkpoint());
         if count == 0 {
@@ -158,8 +161,8 @@ impl Store {
         tracing::info!(files = count, reason = decision.reason, "deleting log files");
         for _ in 0..count {
             self.log.segments.remove_oldest()?;
-            // A large file takes the disk some tenths of a second, and appends may need the next one before the last of the old ones
-            // is gone. An error is met again, and told, by the next round.
+            // Deleting a large file takes some tenths of a second, and appends may need the next file before the last old one is
+            // gone. The next round meets an error again, and reports it.
             let _ = self.prepare_next_file();
         }
         let log_min = self.log.first_offset();
@@ -183,22 +186,23 @@ impl Store {
         match (decision.is_writable, refusing.is_some()) {
             (false, was) => {
                 if !was {
-                    tracing::error!(reason = decision.reason, "the disk is nearly full: messages are refused");
+                    tracing::error!(reason = decision.reason, "the disk is nearly full: the store refuses messages");
                 }
                 *refusing = Some(format!("service not available now: {}", decision.reason).into());
             }
             (true, true) => {
-                tracing::warn!("the disk has room again: messages are taken");
+                tracing::warn!("the disk has space again: the store takes messages");
                 *refusing = None;
             }
             (true, false) => {}
         }
     }
 
-    /// Makes everything derived so far durable, and says so in the checkpoint.
+    /// Syncs everything that is derived so far, and writes a checkpoint.
     ///
     /// # Errors
-    /// The machine's. After a failed sync there are no more checkpoints until a restart.
+    /// `StoreError::Io` if something cannot be written or synced. After a failed sync there are no more checkpoints until a
+    /// restart.
     pub(crate) fn checkpoint_now(&self) -> Result<(), StoreError> {
         if self.has_failed_sync() {
             return Err(StoreError::Layout(
@@ -231,21 +235,21 @@ impl Store {
             .map_err(|e| StoreError::io("write", &self.options.root.join("checkpoint"), e))
     }
 
-    /// Whether a sync of something derived has failed: there are no checkpoints until a restart.
+    /// Whether a sync of derived files failed: there are no checkpoints until a restart.
     fn has_failed_sync(&self) -> bool {
         self.dispatch.derived().iter().any(|derived| derived.has_failed())
     }
 
-    /// The log offset below which log and queues are in the last checkpoint.
+    /// The log offset below which the last checkpoint covers log and queues.
     fn checkpointed(&self) -> LogOffset {
         self.checkpoint.lock().1.dispatched().unwrap_or_default()
     }
 }
 
-/// The same trouble every round is told once a minute.
-fn complain(memory: &mut Memory, error: &StoreError) {
-    if memory.last_complaint.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
-        tracing::error!(%error, "background work of the store failed; it is tried again");
-        memory.last_complaint = Some(Instant::now());
+/// Repeats a warning once a minute at most.
+fn warn_once_a_minute(state: &mut KeeperState, error: &StoreError) {
+    if state.last_warning.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+        tracing::error!(%error, "background work of the store failed; the next round tries again");
+        state.last_warning = Some(Instant::now());
     }
 }

@@ -1,19 +1,21 @@
-//! Commit log, consume queues, key index, recovery and retention on one disk seam.
+//! The message store: commit log, consume queues, key index, recovery and retention, over one disk trait.
 //!
-//! The store keeps messages: it knows records, queues and files, and neither sockets nor consumer groups nor request codes.
-//! A message is appended ([`Store::append`]), brought to its durability ([`Store::complete`]), and read by queue, by place in
-//! the log or by key. What each flush mode promises is in `docs/durability.md`.
+//! The store knows records, queues and files, and neither sockets nor consumer groups nor request codes. A message is appended
+//! ([`Store::append`]), completed ([`Store::complete`]), and read by queue, by log offset or by key. `docs/durability.md` says what
+//! each flush mode promises.
 //!
-//! Threads of its own: one or two that sync the log (`flush-0`, `flush-1`), and the `keeper` for all background work.
-//! Order of locks: append state, then nothing; each other lock is a leaf or said so where it is declared.
+//! Its threads: one or two that sync the log (`flush-0`, `flush-1`), `relief`, and `keeper` for background work. Order of locks:
+//! append state, then nothing; every other lock is a leaf, or its declaration says otherwise.
 
-pub mod checkpoint;
+mod checkpoint;
 mod derived;
 pub mod disk;
 mod dispatch;
 mod error;
 mod foreign;
-pub mod index;
+#[cfg(test)]
+mod golden;
+mod index;
 pub mod inspect;
 pub mod json_file;
 mod keeper;
@@ -22,7 +24,7 @@ mod open;
 mod options;
 pub mod queue;
 mod read;
-pub mod retention;
+mod retention;
 mod store;
 mod sync;
 
@@ -33,10 +35,11 @@ pub use log::{Completion, RawAppendError, Ticket};
 pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};
-pub use read::{Damaged, Limits, Reach, ReadResult, ReadStatus};
+pub use read::{Damaged, Limits, ReadResult, ReadSource, ReadStatus};
+pub use retention::RetentionOptions;
 pub use store::{IndexedBy, QueryResult, Store};
 
-/// For `tests/explore.rs`: puts wrong orders of steps back.
+/// For `tests/explore.rs`: restores wrong orders of steps.
 #[cfg(feature = "explore")]
 pub mod explore {
     pub use crate::sync::{Broken, break_order};

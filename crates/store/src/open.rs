@@ -1,12 +1,12 @@
-//! Opening a directory: the lock, what its last writer left, recovery, and the threads.
+//! Opens a store: locks the directory, recovers it and starts the threads.
 //!
-//! After a clean stop the queues end where the log ends, so there is nothing to read. After a crash everything above the
-//! last checkpoint is cut from queues and index and derived again from the log; the log itself ends at its first record that
-//! is not whole. Both may be repeated: an interrupted recovery changes nothing that the next one needs.
+//! After a clean shutdown the queues end where the log ends, so there is nothing to read. After a crash queues and index are
+//! truncated to the last checkpoint and derived again from the log; the log ends at its first record that is not whole. An
+//! interrupted recovery changes nothing that the next one needs.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
-use crate::derived::{self, DerivedList, Distrust, Keys, Restore, Stop};
-use crate::disk::{Disk, OpenMode};
+use crate::derived::{self, DerivedList, Keys, Restore, Shutdown, SyncFailureMark};
+use crate::disk::{Disk, OpenMode, if_exists};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
 use crate::foreign::Foreign;
@@ -16,40 +16,40 @@ use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{QueueOptions, QueueTable};
 use crate::store::Store;
 use crate::sync::atomic::AtomicU32;
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Instant, Mutex, RwLock};
 use message::LogOffset;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
-/// Apache's margin: what was stored in the last seconds before a checkpoint's time may have missed it.
+/// Apache's margin: a checkpoint may not cover what was stored in the last seconds before its timestamp.
 pub(crate) const CHECKPOINT_MARGIN_MS: i64 = 3_000;
 
-/// What opening found and did.
+/// Result of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// The last writer stopped in order.
+    /// Whether the last process shut down cleanly.
     pub clean: bool,
-    /// Where reading the log began.
+    /// Log offset from which the log was read.
     pub from: LogOffset,
-    /// Where the log ends.
+    /// End of the log.
     pub end: LogOffset,
-    /// Messages read to derive queues and index again.
+    /// Messages that were read to derive queues and index.
     pub messages: u64,
 }
 
 impl Store {
-    /// Opens the directory, made if absent, and recovers it.
+    /// Opens the directory, creates it if it does not exist, and recovers it.
     ///
     /// # Errors
-    /// In use by another process; the machine's; files of other sizes than configured; queues in a form of Apache's that is not
-    /// read here; a gap in the log.
+    /// `StoreError::Locked` if another process uses the directory. `StoreError::Layout` if log files do not have the configured
+    /// size, the log has a gap, or there are queues in a format of Apache's that is not supported. `StoreError::Io` if files cannot
+    /// be read or written.
     pub fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<(Arc<Self>, Recovery), StoreError> {
         let root = options.root.clone();
         disk.create_dir_all(&root).map_err(|e| StoreError::io("create", &root, e))?;
         for dir in [&root, &options.log_dir] {
-            sync_name(&*disk, dir)?;
+            sync_parent_dir(&*disk, dir)?;
         }
         let lock = lock(&*disk, &options)?;
         Foreign::refuse(&*disk, &root)?;
@@ -57,7 +57,7 @@ impl Store {
         let stop = LastStop::find(&*disk, &abort)?;
         let parts = Parts::open(&disk, &options)?;
         let (synced, recovery) = parts.recover(&options, stop)?;
-        leave_mark(&*disk, &abort)?;
+        write_abort_file(&*disk, &abort)?;
         let dispatch = Arc::new(Dispatch::new(parts.derived, recovery.end));
         let log = Arc::new(CommitLog::new(
             options.log.clone(),
@@ -65,8 +65,8 @@ impl Store {
             (recovery.end, LogOffset(synced)),
             dispatch.clone(),
         ));
-        let distrust = Distrust::new(disk.clone(), abort);
-        log.set_on_failure(move || distrust.note());
+        let sync_failure = SyncFailureMark::new(disk.clone(), abort);
+        log.set_on_failure(move || sync_failure.note());
         let store = Arc::new(Self {
             log: log.clone(),
             queues: parts.queues,
@@ -88,15 +88,15 @@ impl Store {
         Ok((store, recovery))
     }
 
-    /// Shuts down cleanly: appends are refused from now on, everything taken before is written, synced and checkpointed, and the
-    /// next start has nothing to recover.
+    /// Shuts down cleanly: refuses appends, then writes, syncs and checkpoints everything appended before. The next start has
+    /// nothing to recover.
     ///
     /// # Errors
     /// `StoreError::Io` if the last syncs fail, `StoreError::Failed` if the log or index had failed before; the next start then
     /// recovers.
     pub fn close(&self) -> Result<(), StoreError> {
-        // What appends still wait for needs the flushers.
-        let written = self.log.take_no_more();
+        // Pending appends need the flushers.
+        let written = self.log.refuse_appends();
         self.log.stop_flushers();
         self.dispatch.stop_keeper();
         for thread in self.threads.lock().drain(..) {
@@ -110,10 +110,7 @@ impl Store {
             ));
         }
         let abort = self.options.root.join("abort");
-        match self.disk.remove_file(&abort) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("remove", &abort, e)),
-            _ => {}
-        }
+        if_exists(self.disk.remove_file(&abort)).map_err(|e| StoreError::io("remove", &abort, e))?;
         self.disk
             .sync_dir(&self.options.root)
             .map_err(|e| StoreError::io("sync", &self.options.root, e))
@@ -132,54 +129,52 @@ fn lock(disk: &dyn Disk, options: &StoreOptions) -> Result<Box<dyn crate::disk::
     })
 }
 
-/// How the last writer of a directory ended.
+/// How the last process ended that used a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastStop {
-    /// In order.
+    /// It shut down cleanly.
     Clean,
-    /// The process died, the machine went on: all it wrote reads as it was written.
+    /// The process was killed, the machine was not: all that was written can be read.
     Killed,
-    /// Power may have been lost: what was not synced may be gone, in any order.
+    /// Power may have failed: any writes that were not synced may be lost.
     Unknown,
 }
 
 impl LastStop {
     fn find(disk: &dyn Disk, abort: &std::path::Path) -> Result<Self, StoreError> {
-        match disk.read(abort) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::Clean),
-            Err(e) => Err(StoreError::io("read", abort, e)),
-            Ok(mark) if disk.boot().is_some_and(|boot| mark == mark_of(&boot).as_bytes()) => Ok(Self::Killed),
-            Ok(_) => Ok(Self::Unknown),
-        }
+        let mark = if_exists(disk.read(abort)).map_err(|e| StoreError::io("read", abort, e))?;
+        let Some(mark) = mark else { return Ok(Self::Clean) };
+        let is_same_boot = disk.boot().is_some_and(|boot| mark == abort_content(&boot).as_bytes());
+        Ok(if is_same_boot { Self::Killed } else { Self::Unknown })
     }
 }
 
-/// What our `abort` file says. Apache writes a process id there and reads nothing.
-fn mark_of(boot: &str) -> String {
+/// Content of our `abort` file. Apache writes a process id and never reads it.
+fn abort_content(boot: &str) -> String {
     format!("boot {boot}\n")
 }
 
-/// A process that was killed may have made the directory and not synced its name.
-fn sync_name(disk: &dyn Disk, dir: &std::path::Path) -> Result<(), StoreError> {
+/// A process that was killed may have created the directory without syncing its name.
+fn sync_parent_dir(disk: &dyn Disk, dir: &std::path::Path) -> Result<(), StoreError> {
     let above = crate::disk::parent(dir);
     match disk.sync_dir(above) {
-        // Whoever may not look into it did not make anything in it; or there is nothing yet.
+        // Without the permission to open it, no process of this user created anything in it; or it does not exist yet.
         Err(e) if !matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => Err(StoreError::io("sync", above, e)),
         _ => Ok(()),
     }
 }
 
-/// From now on, until a clean stop, the directory counts as crashed.
-fn leave_mark(disk: &dyn Disk, abort: &std::path::Path) -> Result<(), StoreError> {
+/// Writes the `abort` file: until a clean shutdown the directory counts as crashed.
+fn write_abort_file(disk: &dyn Disk, abort: &std::path::Path) -> Result<(), StoreError> {
     let failed = |e| StoreError::io("create", abort, e);
     let file = disk.open(abort, OpenMode::WriteOrCreate).map_err(failed)?;
-    let mark = disk.boot().map(|boot| mark_of(&boot)).unwrap_or_default();
+    let mark = disk.boot().map(|boot| abort_content(&boot)).unwrap_or_default();
     file.set_len(0).map_err(failed)?;
     file.write_at(mark.as_bytes(), 0).map_err(failed)?;
     disk.sync_dir(crate::disk::parent(abort)).map_err(failed)
 }
 
-/// The files of a directory, opened.
+/// The opened files of a directory.
 struct Parts {
     segments: log::segment::Segments,
     queues: Arc<QueueTable>,
@@ -202,8 +197,8 @@ impl Parts {
         let index_dir = root.join("index");
         let index = options.index.map(|numbers| KeyIndex::open(disk.clone(), &index_dir, numbers));
         let index = index.transpose().map_err(|e| StoreError::io("open", &index_dir, e))?;
-        let distrust = Distrust::new(disk.clone(), root.join("abort"));
-        let keys = index.map(|index| Arc::new(Keys::new(index, options.max_index_backlog, distrust)));
+        let sync_failure = SyncFailureMark::new(disk.clone(), root.join("abort"));
+        let keys = index.map(|index| Arc::new(Keys::new(index, options.max_index_backlog, sync_failure)));
         let path = root.join("checkpoint");
         let (checkpoint_file, checkpoint) = CheckpointFile::open(&**disk, &path).map_err(|e| StoreError::io("open", &path, e))?;
         Ok(Self {
@@ -216,11 +211,11 @@ impl Parts {
         })
     }
 
-    /// Where the log has to be read from: a place that is known to be a record's beginning, or the log's end.
+    /// Log offset from which the log has to be read: where a record begins for sure, or the log's end.
     fn start(&self, clean: bool) -> Result<i64, StoreError> {
         let first = self.segments.first_offset().unwrap_or(0);
         let end = self.segments.last().map_or(first, |last| last.end());
-        // One that names a place behind all files is of a log that was removed.
+        // A checkpoint behind all files belongs to a log that was removed.
         let exact = self.checkpoint.dispatched().map(|at| at.0).filter(|at| *at <= end);
         let queued = if clean { self.end_of_newest()? } else { None };
         let from = match exact.max(queued) {
@@ -233,8 +228,8 @@ impl Parts {
         Ok(from.max(first))
     }
 
-    /// Where the last message ends that a queue names; `None` when there is none, or the log does not have it: a damaged entry must
-    /// not say where the log ends.
+    /// End of the last message in the queues; `None` if there is none, or if the log does not have it: a damaged entry must not set
+    /// the log's end.
     fn end_of_newest(&self) -> Result<Option<i64>, StoreError> {
         let newest = self.queues.newest_entry();
         let newest = newest.map_err(|e| StoreError::io("read", &PathBuf::from("consume queues"), e))?;
@@ -249,12 +244,12 @@ impl Parts {
         Ok(is_there.then(|| newest.log_end()))
     }
 
-    /// Restores what is derived, and finds the log's end. Returns how much of the log is on the disk for sure, too.
+    /// Restores what is derived and finds the log's end. Also returns how much of the log is on the device for sure.
     fn recover(&self, options: &StoreOptions, last: LastStop) -> Result<(i64, Recovery), StoreError> {
         let started = Instant::now();
         let clean = last == LastStop::Clean;
         let from = self.start(clean)?;
-        let stop = Stop {
+        let stop = Shutdown {
             is_clean: clean,
             is_all_readable: last == LastStop::Killed,
             from: LogOffset(from),
@@ -275,9 +270,9 @@ impl Parts {
             LastStop::Killed => {
                 log::erase_after(segments, end)?;
                 match options.log.flush_mode {
-                    // A disk that refused everything may have refused the note that a sync failed, too.
+                    // A disk that fails all writes may also have refused the note that a sync failed.
                     FlushMode::Sync => log::write_again(segments, from, end)?,
-                    // The flusher will: a start need not wait for what was not promised to be on the disk yet.
+                    // The flusher syncs it: a start need not wait for what was not promised to be on the device.
                     FlushMode::Async => synced = from,
                 }
             }
@@ -286,7 +281,7 @@ impl Parts {
                 log::write_again(segments, from, end)?;
             }
         }
-        // What retention began: everything starts where the log does.
+        // Completes a retention round that was interrupted.
         let log_min = LogOffset(segments.first_offset().unwrap_or(0));
         self.derived.iter().try_for_each(|derived| derived.raise_min(log_min))?;
         if !clean || messages > 0 {

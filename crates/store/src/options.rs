@@ -1,4 +1,4 @@
-//! What the store is told when it is opened. Names and defaults of the keys users set are the broker's.
+//! Options of the store. Names and defaults of the configuration keys belong to the broker.
 
 use crate::index::IndexOptions;
 use crate::queue::DueTopic;
@@ -9,59 +9,59 @@ use std::time::Duration;
 /// When a message counts as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushMode {
-    /// When it is in the page cache; synced within the flush interval.
+    /// When it is in the page cache. It is synced within the flush interval.
     Async,
-    /// When it is on the disk.
+    /// When it is synced.
     Sync,
 }
 
-/// Of the commit log.
+/// Commit log options.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
-    /// Bytes of each file; that of the directory's files.
+    /// Bytes of each log file. Must be the length of existing files.
     pub segment_bytes: u64,
     /// When a message counts as stored.
     pub flush_mode: FlushMode,
-    /// Under [`FlushMode::Async`]: how long writes may gather before they are synced.
+    /// Under [`FlushMode::Async`]: time from the first unsynced write to its sync.
     pub flush_interval: Duration,
-    /// Most bytes of new messages kept in memory for readers who keep up.
+    /// Maximum bytes of the newest messages kept in memory for readers.
     pub tail_bytes: usize,
-    /// Most bytes encoded and not yet confirmed; more sends are refused as busy.
+    /// Maximum bytes encoded and not confirmed. Over it, messages are refused with [`AppendError::Busy`](crate::AppendError::Busy).
     pub max_unconfirmed_bytes: i64,
 }
 
-/// Of the whole store.
+/// Options of the whole store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// Root directory, Apache's `storePathRootDir`.
     pub root: PathBuf,
     /// Commit log directory, Apache's `storePathCommitLog`; usually `commitlog` below the root.
     pub log_dir: PathBuf,
-    /// Of the commit log.
+    /// Commit log options.
     pub log: LogOptions,
-    /// The topic whose queue entries say when their messages are due.
+    /// The topic whose queue entries have delivery times instead of tag hashes.
     pub due: DueTopic,
     /// Bytes of a consume queue file, a multiple of 20.
     pub queue_file_bytes: u64,
-    /// Most consume queue files open at once.
+    /// Maximum consume queue files open at once.
     pub max_open_queue_files: usize,
-    /// Numbers of the index files; `None` when keys are not indexed.
+    /// Slot and item counts of index files; `None` disables the index.
     pub index: Option<IndexOptions>,
-    /// Most keys that wait in memory to be indexed; over it they are dropped and read from the log again, later.
+    /// Maximum keys that wait in memory to be indexed. Over it they are dropped and indexed later from the log.
     pub max_index_backlog: usize,
-    /// Most bytes of new log between two checkpoints: what a recovery has to read.
+    /// Maximum bytes of log between two checkpoints, which recovery has to read.
     pub checkpoint_bytes: i64,
-    /// Longest time between two checkpoints while messages arrive.
+    /// Maximum time between two checkpoints while messages arrive.
     pub checkpoint_interval: Duration,
-    /// Whether recovery compares each body with its CRC.
+    /// Whether recovery checks the CRC of each body.
     pub check_crc_on_recovery: bool,
-    /// What retention keeps.
+    /// Retention settings.
     pub retention: RetentionOptions,
 }
 
 impl StoreOptions {
-    /// Files of a few KiB, little memory, and nothing that the clock begins: what tests open, each with its own changes, so that
-    /// a few messages fill files. A broker's options are made of its settings, which have the defaults.
+    /// Small files, little memory and no periodic work, for tests: a few messages fill several files. A broker makes its options
+    /// from its settings.
     #[must_use]
     pub fn small(root: impl Into<PathBuf>, flush_mode: FlushMode) -> Self {
         let never = Duration::from_secs(3600);
@@ -86,7 +86,7 @@ impl StoreOptions {
             check_crc_on_recovery: true,
             retention: RetentionOptions {
                 interval: never,
-                // A simulated disk's files are as old as can be: at four in the morning they would go.
+                // Retention runs on request or on a full disk only.
                 delete_hours: Vec::new(),
                 ..RetentionOptions::default()
             },

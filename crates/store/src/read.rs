@@ -1,4 +1,4 @@
-//! Reads a queue: selects entries, filtered by their tag's hash, then reads the records they name.
+//! Reads messages of a queue: selects entries by their tag hash, then reads their records.
 
 use crate::error::StoreError;
 use crate::log::{CommitLog, RecordPlace};
@@ -9,44 +9,45 @@ use message::{LogOffset, QueueOffset};
 use smallvec::SmallVec;
 use std::io;
 
-/// How much one read may return. The first message is returned whatever its size.
+/// Limits of one read. The first message is returned whatever its size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most messages.
+    /// Maximum messages.
     pub messages: usize,
-    /// Most bytes.
+    /// Maximum bytes of records.
     pub bytes: usize,
-    /// Most queue entries looked at, so that a filter that matches nothing does not keep a thread; at least as many as messages.
+    /// Maximum queue entries examined, so that a filter that matches nothing does not occupy the thread. At least `messages` are
+    /// examined.
     pub scan: usize,
 }
 
-/// How far a read may go for a message. What it costs a thread to be kept from its next sender decides.
+/// The slowest storage that a read may use. It depends on how long the reading thread may be blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// The log's tail in memory. Only the queue's entries, 20 bytes each, may come from the page cache.
+pub enum ReadSource {
+    /// The log's tail in memory. Queue entries (20 bytes each) may come from the page cache.
     Memory,
-    /// What the page cache has, too: no wait, but copies, and the page cache's own may be slow.
+    /// Also the page cache: never waits for the disk, but copies.
     PageCache,
-    /// The disk, however long it takes.
+    /// Also the disk. May block.
     Disk,
 }
 
-/// What became of a read; Apache's `GetMessageStatus`.
+/// Outcome of a read; Apache's `GetMessageStatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadStatus {
-    /// There are messages.
+    /// Messages were found.
     Found,
-    /// There are messages, but none the filter takes.
+    /// There are messages, but the filter accepts none of them.
     NoMatchedMessage,
-    /// The messages there were are deleted now, or were lost to a crash of whoever wrote the queue.
+    /// The messages were deleted, or lost in a crash of the broker that wrote the queue.
     MessageWasRemoving,
-    /// The queue's own entries cannot be read there.
+    /// The queue's entries cannot be read there.
     OffsetFoundNull,
-    /// Beyond the end by more than one.
+    /// More than one beyond the end.
     OffsetOverflowBadly,
-    /// The next message has not come yet.
+    /// At the end: the next message has not arrived.
     OffsetOverflowOne,
-    /// Before the first message kept.
+    /// Before the first message that is kept.
     OffsetTooSmall,
     /// There is no such queue.
     NoMatchedLogicQueue,
@@ -54,33 +55,33 @@ pub enum ReadStatus {
     NoMessageInQueue,
 }
 
-/// What a read returns.
+/// Result of a read.
 #[derive(Clone, Debug)]
 pub struct ReadResult {
-    /// What became of it.
+    /// Outcome.
     pub status: ReadStatus,
     /// Where to read next.
     pub next: QueueOffset,
-    /// First offset kept.
+    /// First offset that is kept.
     pub min: QueueOffset,
     /// Offset after the last message.
     pub max: QueueOffset,
-    /// The records, in order of the queue.
+    /// The records, in queue order.
     pub records: Vec<Bytes>,
     /// Sum of their lengths.
     pub bytes: usize,
-    /// Something is farther away than the read was allowed to reach; the result is void.
+    /// The read needs slower storage than it may use. The rest of the result is void.
     pub cold: bool,
-    /// The message at the offset asked for is damaged; there are no records then, and `next` is behind it.
+    /// The message at the requested offset is damaged. There are no records then, and `next` is behind it.
     pub damaged: Option<Damaged>,
 }
 
-/// A message that a queue names and the log does not have: its bytes are not a record of that length.
+/// A message whose queue entry names no record of that length in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
     /// Its offset in its queue.
     pub queue_offset: QueueOffset,
-    /// Where the record should begin in the log.
+    /// Log offset of the record.
     pub log_offset: LogOffset,
     /// Length of the record in bytes, as its queue entry says.
     pub size: i32,
@@ -109,10 +110,10 @@ impl ReadResult {
     }
 }
 
-/// Entries read from a queue at once that need no allocation: the batch size of most consumers.
+/// Entries of one read that need no allocation: the batch size of most consumers.
 const USUAL: usize = 32;
 
-/// Reads up to `limits` messages from `from` on whose tag hash `takes` accepts.
+/// Reads messages from `from` on whose tag hash `takes` accepts, within `limits`.
 ///
 /// # Errors
 /// `StoreError::Io` if the queue's files or the log cannot be read.
@@ -122,7 +123,7 @@ pub(crate) fn read(
     from: QueueOffset,
     limits: Limits,
     takes: &dyn Fn(i64) -> bool,
-    reach: Reach,
+    source: ReadSource,
 ) -> Result<ReadResult, StoreError> {
     let (min, max) = (queue.min(), queue.max());
     if let Some((status, next)) = refused(from, min, max) {
@@ -130,21 +131,21 @@ pub(crate) fn read(
     }
     let mut selection = Selection::new(from, limits);
     let result = |status, next| ReadResult::empty(status, next, min, max);
-    if !selection.scan(log, queue, max, takes, reach)? {
+    if !selection.scan(log, queue, max, takes, source)? {
         return Ok(result(ReadStatus::Found, from).cold());
     }
     if selection.next == from {
         return Ok(result(ReadStatus::OffsetFoundNull, from));
     }
-    let status = if selection.met_removed {
+    let status = if selection.skipped_removed {
         ReadStatus::MessageWasRemoving
     } else {
         ReadStatus::NoMatchedMessage
     };
-    selection.fetch(log, result(status, selection.next), reach)
+    selection.fetch(log, result(status, selection.next), source)
 }
 
-/// Why there is nothing to read at an offset, and where to go on.
+/// Why there is nothing to read at an offset, and where to continue.
 fn refused(from: QueueOffset, min: QueueOffset, max: QueueOffset) -> Option<(ReadStatus, QueueOffset)> {
     if max.0 == 0 {
         Some((ReadStatus::NoMessageInQueue, QueueOffset(0)))
@@ -159,7 +160,7 @@ fn refused(from: QueueOffset, min: QueueOffset, max: QueueOffset) -> Option<(Rea
     }
 }
 
-/// The messages that a read is going to return.
+/// The messages that a read will return.
 struct Selection {
     from: QueueOffset,
     limits: Limits,
@@ -168,10 +169,10 @@ struct Selection {
     offsets: SmallVec<[QueueOffset; USUAL]>,
     /// Sum of the places' lengths.
     bytes: usize,
-    /// The first queue offset that was not looked at.
+    /// The first queue offset that was not examined.
     next: QueueOffset,
-    /// Places without a message were passed over.
-    met_removed: bool,
+    /// Entries without a message were skipped.
+    skipped_removed: bool,
 }
 
 impl Selection {
@@ -187,7 +188,7 @@ impl Selection {
             offsets: SmallVec::new(),
             bytes: 0,
             next: from,
-            met_removed: false,
+            skipped_removed: false,
         }
     }
 
@@ -196,25 +197,25 @@ impl Selection {
         self.places.len() >= self.limits.messages || looked_at >= self.limits.scan
     }
 
-    /// Selects entries up to `max`. False when the next ones are beyond the reach.
+    /// Selects entries up to `max`. False if the next ones need slower storage than `source`.
     fn scan(
         &mut self,
         log: &CommitLog,
         queue: &ConsumeQueue,
         max: QueueOffset,
         takes: &dyn Fn(i64) -> bool,
-        reach: Reach,
+        source: ReadSource,
     ) -> Result<bool, StoreError> {
         let mut entries = SmallVec::<[Entry; USUAL]>::new();
         while self.next < max && !self.is_full() {
             entries.clear();
-            let read = if reach == Reach::Disk {
+            let read = if source == ReadSource::Disk {
                 queue.read(self.next, self.limits.messages, &mut entries)
             } else {
                 queue.read_cached(self.next, self.limits.messages, &mut entries)
             };
             match read {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && reach != Reach::Disk => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && source != ReadSource::Disk => return Ok(false),
                 read => read.map_err(|e| queue_error("read", queue, e))?,
             }
             let first_kept = log.first_offset().0;
@@ -225,10 +226,10 @@ impl Selection {
         Ok(true)
     }
 
-    /// Passes an entry, selected or not. False: the selection ends before it.
+    /// Selects or skips an entry. False if the selection ends before it.
     fn take(&mut self, entry: &Entry, first_kept: i64, takes: &dyn Fn(i64) -> bool) -> bool {
         if entry.is_blank() || entry.log_offset < first_kept {
-            self.met_removed = true;
+            self.skipped_removed = true;
             self.next = self.next.plus(1);
             return true;
         }
@@ -245,13 +246,13 @@ impl Selection {
         true
     }
 
-    /// Reads the selected records into a result that has all else.
-    fn fetch(&self, log: &CommitLog, mut result: ReadResult, reach: Reach) -> Result<ReadResult, StoreError> {
+    /// Reads the selected records into `result`.
+    fn fetch(&self, log: &CommitLog, mut result: ReadResult, source: ReadSource) -> Result<ReadResult, StoreError> {
         if self.places.is_empty() {
             return Ok(result);
         }
         result.records.reserve_exact(self.places.len());
-        match log.read_all(&self.places, reach, &mut result.records) {
+        match log.read_all(&self.places, source, &mut result.records) {
             Ok(true) => {}
             Ok(false) => return Ok(result.cold()),
             Err(StoreError::Corrupt(_)) => return Ok(self.stop_at(result.records.len(), log, result)),
@@ -263,7 +264,7 @@ impl Selection {
         Ok(result)
     }
 
-    /// The record of the `n`-th place is not there: the result ends before it, or names it if it would be the first.
+    /// The record of the `n`-th place does not exist. The result ends before it, or reports it as damaged if it is the first.
     fn stop_at(&self, n: usize, log: &CommitLog, mut result: ReadResult) -> ReadResult {
         debug_assert_eq!(self.places.len(), self.offsets.len(), "each place has its queue offset");
         let (place, at) = (self.places[n], self.offsets[n]);
@@ -274,7 +275,7 @@ impl Selection {
             return result;
         }
         result.status = ReadStatus::MessageWasRemoving;
-        // Retention may have been faster. Whoever reads on from the same place finds what is left.
+        // Retention may have deleted it meanwhile. A reader that repeats the read from the same offset finds what is left.
         if place.log_offset >= log.first_offset() {
             result.next = at.plus(1);
             result.damaged = Some(Damaged {

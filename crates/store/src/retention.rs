@@ -1,33 +1,32 @@
-//! Which log segments are to go, and whether the store takes messages: Apache's rules as one function of what was observed.
+//! Decides which log segments to delete, and whether the store takes messages: Apache's rules as one function of what was observed.
 //!
-//! Segments go from the oldest on, never the newest. In a deletion hour, over `diskMaxUsedSpaceRatio`, or in a round asked
-//! for by an operator those go that were last written longer ago than `fileReservedTime`. Over
-//! `diskSpaceCleanForciblyRatio` age does not count, and over `diskSpaceWarningLevelRatio` the store also stops taking
-//! messages.
+//! Segments are deleted from the oldest on, never the newest. In a deletion hour, over `diskMaxUsedSpaceRatio`, or in a round that
+//! an operator requested, those are deleted that were last written longer ago than `fileReservedTime`. Over
+//! `diskSpaceCleanForciblyRatio` age does not count. Over `diskSpaceWarningLevelRatio` the store also stops taking messages.
 //!
-//! Not here: measuring, deleting, clocks and time zones; queues and index follow the log's minimum by themselves.
+//! Not here: measuring, deleting, clocks and time zones. Queues and index follow the log's first offset.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// The settings.
+/// Retention settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetentionOptions {
     /// Time between two rounds (`cleanResourceInterval`).
     pub interval: Duration,
     /// How long a segment is kept after its last change (`fileReservedTime`), in ms.
     pub reserved_ms: i64,
-    /// Hours of the day in which old segments go (`deleteWhen`), 0 to 23.
+    /// Hours of the day in which expired segments are deleted (`deleteWhen`), 0 to 23.
     pub delete_hours: Vec<u8>,
-    /// Used part of the disk over which old segments go at any hour (`diskMaxUsedSpaceRatio` / 100); 0.10 to 0.95.
+    /// Disk usage over which expired segments are deleted at any hour (`diskMaxUsedSpaceRatio` / 100); 0.10 to 0.95.
     pub max_used: f64,
-    /// Used part of the disk over which segments go whatever their age (`diskSpaceCleanForciblyRatio` / 100); 0.30 to 0.85.
+    /// Disk usage over which segments are deleted whatever their age (`diskSpaceCleanForciblyRatio` / 100); 0.30 to 0.85.
     pub forcible_used: f64,
-    /// Used part of the disk over which the store takes no messages (`diskSpaceWarningLevelRatio` / 100); 0.35 to 0.90.
+    /// Disk usage over which the store takes no messages (`diskSpaceWarningLevelRatio` / 100); 0.35 to 0.90.
     pub warning_used: f64,
-    /// Whether segments may go before their time at all (`cleanFileForciblyEnable`).
+    /// Whether segments may be deleted before they expire (`cleanFileForciblyEnable`).
     pub clean_forcibly: bool,
-    /// Segments that one round removes at most (`deleteFileBatchMax`); at least 1.
+    /// Maximum segments deleted in one round (`deleteFileBatchMax`); at least 1.
     pub batch_max: usize,
 }
 
@@ -47,58 +46,58 @@ impl Default for RetentionOptions {
 }
 
 /// Rounds of deletion that an operator's request starts.
-pub const MANUAL_ROUNDS: u32 = 20;
+pub(crate) const MANUAL_ROUNDS: u32 = 20;
 
-/// A log segment, as far as this is concerned.
+/// Age of a log segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentAge {
-    /// Time of its last change, in ms.
+pub(crate) struct SegmentAge {
+    /// Time of its last change, epoch ms.
     pub modified_ms: i64,
 }
 
-/// What is the case.
+/// What retention decides on.
 #[derive(Clone, Copy, Debug)]
-pub struct Observed<'a> {
-    /// Now, in ms.
+pub(crate) struct Observed<'a> {
+    /// Current time, epoch ms.
     pub now_ms: i64,
-    /// Hour of the day where the broker runs, 0 to 23.
+    /// Hour of the day in the broker's time zone, 0 to 23.
     pub hour: u8,
     /// All segments, oldest first.
     pub segments: &'a [SegmentAge],
-    /// Used part of the disk with the log (the emptiest one, if there are several); `None` when it could not be measured.
+    /// Usage of the disk with the log (of the emptiest one, if there are several); `None` if it cannot be measured.
     pub log_used: Option<f64>,
-    /// Used part of the disk with the queues; `None` when it could not be measured.
+    /// Usage of the disk with the queues; `None` if it cannot be measured.
     pub queue_used: Option<f64>,
     /// Rounds left of an operator's request.
     pub manual_rounds: u32,
 }
 
-/// What to do.
+/// The decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// So many segments are to go, from the oldest on.
+pub(crate) struct Decision {
+    /// Number of segments to delete, from the oldest on.
     pub delete: usize,
     /// Whether the store takes messages.
     pub is_writable: bool,
     /// Rounds left of an operator's request.
     pub manual_rounds: u32,
-    /// Why, with the numbers; empty when there is nothing to say.
+    /// The reason, with numbers; empty if there is nothing to report.
     pub reason: String,
 }
 
-/// The strongest reason there is for deletion.
+/// The strongest reason to delete.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cause {
     Forced(&'static str, f64),
     Used(&'static str, f64),
     Unmeasured(&'static str),
     Hour,
-    Asked,
+    Requested,
 }
 
-/// Decides.
+/// Decides what to delete, and whether messages are taken.
 #[must_use]
-pub fn decide(options: &RetentionOptions, observed: &Observed<'_>) -> Decision {
+pub(crate) fn decide(options: &RetentionOptions, observed: &Observed<'_>) -> Decision {
     let disks = [("the log", observed.log_used), ("the queues", observed.queue_used)];
     let full = fullest(&disks, options.warning_used.clamp(0.35, 0.90));
     let Some(cause) = cause(options, observed, &disks) else {
@@ -121,7 +120,7 @@ pub fn decide(options: &RetentionOptions, observed: &Observed<'_>) -> Decision {
     }
 }
 
-/// The disk that is used most, when it is over the limit.
+/// The disk with the highest usage over `limit`.
 fn fullest(disks: &[(&'static str, Option<f64>)], limit: f64) -> Option<(&'static str, f64)> {
     let over = disks
         .iter()
@@ -142,7 +141,7 @@ fn cause(options: &RetentionOptions, observed: &Observed<'_>, disks: &[(&'static
     if options.delete_hours.contains(&observed.hour) {
         return Some(Cause::Hour);
     }
-    (observed.manual_rounds > 0).then_some(Cause::Asked)
+    (observed.manual_rounds > 0).then_some(Cause::Requested)
 }
 
 fn reason(
@@ -156,7 +155,7 @@ fn reason(
     let count = observed.segments.len();
     let hours = options.reserved_ms / 3_600_000;
     let mut text = String::new();
-    // Writing to a text does not fail.
+    // Writing to a string does not fail.
     let _ = match cause {
         Cause::Forced(name, used) => write!(
             text,
@@ -172,20 +171,17 @@ fn reason(
                 options.max_used.clamp(0.10, 0.95) * 100.0
             )
         }
-        Cause::Unmeasured(name) => write!(text, "the room on the disk of {name} cannot be measured"),
+        Cause::Unmeasured(name) => write!(text, "the space on the disk of {name} cannot be measured"),
         Cause::Hour => write!(text, "it is {:02} o'clock, an hour of deleteWhen", observed.hour),
-        Cause::Asked => write!(text, "deletion was asked for, {} rounds left", observed.manual_rounds - 1),
+        Cause::Requested => write!(text, "deletion was requested, {} rounds left", observed.manual_rounds - 1),
     };
-    let is_quiet = matches!(cause, Cause::Hour | Cause::Asked) && delete == 0;
+    let is_quiet = matches!(cause, Cause::Hour | Cause::Requested) && delete == 0;
     let _ = match (delete, any_age) {
         _ if is_quiet => {
             text.clear();
             Ok(())
         }
-        (0, true) => write!(
-            text,
-            "; there is only the segment being written ({count} in all), nothing can be deleted"
-        ),
+        (0, true) => write!(text, "; the only segment is being written ({count} in all), nothing can be deleted"),
         (0, false) => write!(
             text,
             "; none of {count} segments was last written over {hours} h ago (fileReservedTime), nothing is deleted"
@@ -214,7 +210,7 @@ mod tests {
     const HOUR: i64 = 3_600_000;
     const NOW: i64 = 1_000 * HOUR;
 
-    /// Segments last written so many hours ago.
+    /// Segments last written this many hours ago.
     fn ages(hours: &[i64]) -> Vec<SegmentAge> {
         hours
             .iter()
@@ -372,14 +368,14 @@ mod tests {
     }
 
     #[test]
-    fn asked_for_rounds_are_used_up_one_by_one() {
+    fn requested_rounds_are_used_up_one_by_one() {
         let segments = ages(&[100, 0]);
         let found = decision(&Observed {
             manual_rounds: MANUAL_ROUNDS,
             ..observed(&segments)
         });
         assert_eq!((found.delete, found.manual_rounds), (1, 19));
-        assert!(found.reason.starts_with("deletion was asked for, 19 rounds left; 1 of 2 segments"));
+        assert!(found.reason.starts_with("deletion was requested, 19 rounds left; 1 of 2 segments"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The store as its users see it: append, complete, read, look up, delete, close.
+//! The public operations of the store: append, complete, read, look up, delete, truncate, close.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::derived::{Derived, Keys};
@@ -9,7 +9,7 @@ use crate::index::{key_hash, tag_hash};
 use crate::log::{CommitLog, Completion, Level, RawAppendError, RecordPlace, Ticket};
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable, StoreTime};
-use crate::read::{self, Limits, Reach, ReadResult, ReadStatus};
+use crate::read::{self, Limits, ReadResult, ReadSource, ReadStatus};
 use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Broken, JoinHandle, Mutex, RwLock, is_broken};
@@ -29,18 +29,18 @@ pub struct Store {
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) checkpoint: Mutex<(CheckpointFile, Checkpoint)>,
     pub(crate) retention: RwLock<RetentionOptions>,
-    /// Held by whoever takes something away on purpose: retention, deletion of a topic, truncation. Taken before all other locks.
+    /// Serializes what removes messages: retention, deletion of a topic, truncation. Taken before all other locks.
     pub(crate) shortening: Mutex<()>,
-    /// Rounds of deletion left of an operator's request.
+    /// Rounds of deletion that are left of an operator's request.
     pub(crate) manual_rounds: AtomicU32,
-    /// Why sends are refused although the log could take them: the disk is nearly full.
+    /// Why messages are refused although the log could take them: the disk is nearly full.
     pub(crate) refusing: RwLock<Option<Arc<str>>>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Dropped last: until then the directory is ours.
+    /// Held until the store is dropped: no other process may use the directory before.
     pub(crate) _lock: Box<dyn crate::disk::Lock>,
 }
 
-/// What a query by key found.
+/// Result of a query by key.
 #[derive(Clone, Debug, Default)]
 pub struct QueryResult {
     /// The records, newest first.
@@ -51,12 +51,12 @@ pub struct QueryResult {
     pub last_log_offset: LogOffset,
 }
 
-/// What a query looks for.
+/// What a query searches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexedBy<'a> {
     /// A key or the unique key.
     Key(&'a str),
-    /// A tag. Messages stored before Apache 5.5 wrote the index, or by such a broker, are not found by their tag.
+    /// A tag. Messages stored by Apache's brokers before 5.5 are not indexed by their tag.
     Tag(&'a str),
 }
 
@@ -67,32 +67,33 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Names who is told of messages that readers can see; once, before the first append.
+    /// Registers the listener for new messages. Call once, before the first append.
     pub fn set_arrivals(&self, listener: Box<dyn Arrivals>) {
         self.dispatch.set_listener(listener);
     }
 
-    /// When a message counts as stored here.
+    /// The flush mode.
     #[must_use]
     pub fn flush_mode(&self) -> FlushMode {
         self.options.log.flush_mode
     }
 
-    /// A queue, made if there is none yet. Queues are made in memory; directories follow with their first entries.
+    /// The queue, created if it does not exist. It is created in memory; its directory follows with its first entries.
     pub fn queue(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         self.queues.find_or_create(topic, queue_id)
     }
 
-    /// A queue, if a message was ever stored in it.
+    /// The queue, if a message was ever stored in it.
     #[must_use]
     pub fn find_queue(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
         self.queues.find(topic, queue_id)
     }
 
-    /// Takes messages: `queues` has each one's queue, `placements` gets where each will stand. They must be completed.
+    /// Appends messages. `queues` has the queue of each draft; `placements` gets the place of each. They are written when they are
+    /// completed.
     ///
     /// # Errors
-    /// None of the messages is taken then.
+    /// [`AppendError`]; none of the messages is appended then.
     pub fn append(
         &self,
         drafts: &[Draft<'_>],
@@ -106,9 +107,9 @@ impl Store {
         self.log.append(drafts, queues, now_ms, placements)
     }
 
-    /// Completes an append: confirmed as the flush mode says, so that readers find it. Under [`FlushMode::Sync`] and without
-    /// `wait_for_flush`: only written. Returns the outcome if it is there already; else the completion made by `later` gets
-    /// it, on another thread.
+    /// Completes an append: waits until it is confirmed as the flush mode says, so that readers find it. Under [`FlushMode::Sync`]
+    /// without `wait_for_flush` it need only be written. Returns the outcome if it is known at once; otherwise the completion made
+    /// by `later` gets it, on another thread.
     pub fn complete(&self, ticket: Ticket, wait_for_flush: bool, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
         let level = if wait_for_flush || self.flush_mode() == FlushMode::Async {
             Level::Published
@@ -118,8 +119,8 @@ impl Store {
         self.log.complete(ticket, level, later)
     }
 
-    /// As [`Store::complete`], for whoever does the same in both cases: `done` gets the outcome once, on this thread when it is
-    /// there already.
+    /// As [`Store::complete`] with one callback for both cases: `done` gets the outcome once, on this thread if it is known at
+    /// once.
     pub fn complete_then(&self, ticket: Ticket, wait_for_flush: bool, done: impl FnOnce(Result<(), Arc<str>>) + Send + 'static) {
         let mut done = Some(done);
         let at_once = self.complete(ticket, wait_for_flush, || {
@@ -135,16 +136,23 @@ impl Store {
         }
     }
 
-    /// Why no message is taken now, if so.
+    /// Whether an invariant of the store was violated: a bug, after which nothing in memory can be trusted. The store has taken no
+    /// messages since then. Stop the process and start it again; the panic in the log names the invariant.
+    #[must_use]
+    pub fn has_broken_invariant(&self) -> bool {
+        self.log.has_broken_invariant()
+    }
+
+    /// Why the store takes no messages, if so.
     #[must_use]
     pub fn not_writable(&self) -> Option<Arc<str>> {
         self.log.failure().or_else(|| self.refusing.read().clone())
     }
 
-    /// Reads messages of a queue from `from` on. The result may be `cold` unless the reach is [`Reach::Disk`].
+    /// Reads messages of a queue from `from` on. The result may be `cold` unless `source` is [`ReadSource::Disk`].
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the queue's files or the log cannot be read.
     pub fn read(
         &self,
         topic: &str,
@@ -152,17 +160,17 @@ impl Store {
         from: QueueOffset,
         limits: Limits,
         takes: &dyn Fn(i64) -> bool,
-        reach: Reach,
+        source: ReadSource,
     ) -> Result<ReadResult, StoreError> {
         match self.queues.find(topic, queue_id) {
             Some(queue) => {
-                let read = || read::read(&self.log, &queue, from, limits, takes, reach);
-                match reach {
-                    Reach::Disk => self.log.read_steadily(read),
-                    // Whoever may wait reads again.
-                    Reach::Memory | Reach::PageCache => self
+                let read = || read::read(&self.log, &queue, from, limits, takes, source);
+                match source {
+                    ReadSource::Disk => self.log.read_consistently(read),
+                    // A truncation is in progress. The caller repeats the read where it may wait.
+                    ReadSource::Memory | ReadSource::PageCache => self
                         .log
-                        .try_read_steadily(read)
+                        .try_read_consistently(read)
                         .unwrap_or_else(|| Ok(ReadResult::empty(ReadStatus::Found, from, queue.min(), queue.max()).cold())),
                 }
             }
@@ -175,22 +183,23 @@ impl Store {
         }
     }
 
-    /// First offset kept of a queue; 0 when there is no such queue.
+    /// The first offset of a queue that is kept; 0 if there is no such queue.
     #[must_use]
     pub fn min_offset(&self, topic: &str, queue_id: i32) -> QueueOffset {
         self.queues.find(topic, queue_id).map_or(QueueOffset(0), |q| q.min())
     }
 
-    /// Offset after a queue's last message; 0 when there is no such queue.
+    /// The offset after a queue's last message; 0 if there is no such queue.
     #[must_use]
     pub fn max_offset(&self, topic: &str, queue_id: i32) -> QueueOffset {
         self.queues.find(topic, queue_id).map_or(QueueOffset(0), |q| q.max())
     }
 
-    /// The offset a reader starts from to see what was stored from `timestamp` on, by Apache's rules. May block.
+    /// The offset from which a reader finds what was stored from `timestamp` (epoch ms) on, by Apache's rules. May block.
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the queue's files or the log cannot be read. `StoreError::Corrupt` if too many records of the queue are
+    /// damaged.
     pub fn offset_by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: Boundary) -> Result<QueueOffset, StoreError> {
         let Some(queue) = self.queues.find(topic, queue_id) else {
             return Ok(QueueOffset(0));
@@ -199,27 +208,32 @@ impl Store {
             if entry.is_blank() || entry.log_offset < self.log.first_offset().0 {
                 return Ok(StoreTime::Removed);
             }
-            Ok(self.stored_at(entry)?.map_or(StoreTime::Unknown, StoreTime::At))
+            let stored = self.log.stored_at(entry.place())?;
+            Ok(stored.map_or(StoreTime::Unknown, StoreTime::At))
         };
-        queue.search_by_time(timestamp, boundary, stored)
+        self.log.read_consistently(|| queue.search_by_time(timestamp, boundary, &stored))
     }
 
-    /// When the message at a queue's offset was stored; `None` when it is not there. May block.
+    /// Store timestamp (epoch ms) of the message at a queue's offset; `None` if it does not exist. May block.
     #[must_use]
     pub fn store_time(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<i64> {
         let queue = self.queues.find(topic, queue_id)?;
-        self.stored_at(&queue.entry_at(offset).ok()??).ok()?
+        self.log.read_consistently(|| {
+            let entry = queue.entry_at(offset).ok()??;
+            self.log.stored_at(entry.place()).ok()?
+        })
     }
 
-    /// Where the message at an offset of a queue is in the log; `None` when the queue has no such entry or it cannot be read. May block.
+    /// Log offset of the message at an offset of a queue; `None` if the queue has no such entry, or it cannot be read. May block.
     #[must_use]
     pub fn log_offset_of(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<LogOffset> {
         let queue = self.queues.find(topic, queue_id)?;
-        Some(LogOffset(queue.entry_at(offset).ok()??.log_offset))
+        let entry = self.log.read_consistently(|| queue.entry_at(offset)).ok()??;
+        Some(LogOffset(entry.log_offset))
     }
 
-    /// Reads every record from `from`, where one begins, to the end that readers see. May block, and takes long over a large part of the
-    /// log.
+    /// Passes every confirmed record from `from` on, where one begins, to `visit`. May block, and takes long for a large part of the log.
+    /// Does not notice a truncation meanwhile.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
@@ -232,22 +246,26 @@ impl Store {
         .map(drop)
     }
 
-    /// When the message of a queue's entry was stored, epoch ms; `None` when its record is not there. May block.
+    /// Store timestamp (epoch ms) of the message that a queue entry names; `None` if its record does not exist. May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
     pub fn stored_at(&self, entry: &Entry) -> Result<Option<i64>, StoreError> {
-        self.log.stored_at(entry.place())
+        self.log.read_consistently(|| self.log.stored_at(entry.place()))
     }
 
-    /// The hash of the tag or the time of delivery that an entry should say, from its record; `None` when that is not there.
-    /// For entries that do not have it ([`Entry::has_value`]). May block.
+    /// The hash of the tag, or the delivery time, that an entry should have, from its record; `None` if the record does not exist.
+    /// For entries without it ([`Entry::has_value`]). May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
     pub fn value_of(&self, entry: &Entry) -> Result<Option<i64>, StoreError> {
         let mut read = Vec::with_capacity(1);
-        match self.log.read_all(&[entry.place()], Reach::Disk, &mut read) {
+        let outcome = self.log.read_consistently(|| {
+            read.clear();
+            self.log.read_all(&[entry.place()], ReadSource::Disk, &mut read)
+        });
+        match outcome {
             Ok(_) => {}
             Err(StoreError::Corrupt(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -263,13 +281,13 @@ impl Store {
         }))
     }
 
-    /// The queues of a topic, in order of their numbers.
+    /// The queues of a topic by queue id.
     #[must_use]
     pub fn queues_of(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
         self.queues.of_topic(topic)
     }
 
-    /// When a queue's first message was stored; `None` for an empty or unknown queue. May block.
+    /// Store timestamp (epoch ms) of a queue's first message; `None` for an empty or unknown queue. May block.
     #[must_use]
     pub fn earliest_store_time(&self, topic: &str, queue_id: i32) -> Option<i64> {
         self.store_time(topic, queue_id, self.min_offset(topic, queue_id))
@@ -278,67 +296,69 @@ impl Store {
     /// The record that begins at a log offset. May block.
     ///
     /// # Errors
-    /// The machine's; no record begins there.
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record begins there.
     pub fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
-        self.log.read_steadily(|| self.log.record_at(offset))
+        self.log.read_consistently(|| self.log.record_at(offset))
     }
 
-    /// The message that begins at a log offset, which somebody names who may not be trusted: bytes inside the body of a message
-    /// can look like a record, but no queue has them. A message of a topic that was deleted is none any more. May block.
+    /// The message that begins at a log offset that comes from outside. Bytes inside the body of a message can look like a record,
+    /// so a queue must have an entry for it. Messages of deleted topics are not found. May block.
     ///
     /// # Errors
-    /// The machine's; no message begins there.
+    /// `StoreError::Io` if the log or the queue cannot be read. `StoreError::Corrupt` if no message begins there.
     pub fn message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
-        self.log.read_steadily(|| self.try_message_at(offset))
+        self.log.read_consistently(|| self.try_message_at(offset))
     }
 
     fn try_message_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
-        let claim = self.log.claim_at(offset)?;
-        let entry = match self.queues.find(&claim.topic, claim.queue_id) {
-            Some(queue) => queue.entry_at(claim.queue_offset).map_err(|e| queue_error("read", &queue, e))?,
+        let head = self.log.unverified_head(offset)?;
+        let entry = match self.queues.find(&head.topic, head.queue_id) {
+            Some(queue) => queue.entry_at(head.queue_offset).map_err(|e| queue_error("read", &queue, e))?,
             None => None,
         };
-        if entry.map(|entry| entry.place()) != Some(claim.place) {
+        if entry.map(|entry| entry.place()) != Some(head.place) {
             return Err(StoreError::Corrupt(format!("no message of a queue begins at log offset {offset}")));
         }
         self.log.record_at(offset)
     }
 
-    /// The records that entries of queues name, in their order, appended to `out`. May block.
+    /// Appends the records that queue entries name to `out`, in their order. May block.
     ///
     /// # Errors
-    /// The machine's; no record of that size is there. `out` has those before it then.
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if there is no record of that size; `out` has the records
+    /// before it then.
     pub fn records_of(&self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
         let places: Vec<RecordPlace> = entries.iter().map(Entry::place).collect();
         let before = out.len();
-        self.log.read_steadily(|| {
+        self.log.read_consistently(|| {
             out.truncate(before);
-            self.log.read_all(&places, Reach::Disk, out).map(drop)
+            self.log.read_all(&places, ReadSource::Disk, out).map(drop)
         })
     }
 
-    /// Brings everything that is confirmed to the device.
+    /// Syncs everything that is written.
     ///
     /// # Errors
-    /// The disk's; the log then takes nothing more until a restart.
+    /// `StoreError::Io` if the sync fails, `StoreError::Failed` if the log failed before. The log takes no messages then until a
+    /// restart.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.log.sync_now().map(drop)
     }
 
-    /// Records of a topic that have `key` among their keys or as unique key, newest first, stored between the two times
-    /// (epoch ms, inclusive), `max` at most. Sees all that was confirmed before the call, but for the newest keys while the
-    /// index is behind: those are found once the keeper has indexed them from the log. May block.
+    /// Records of a topic that have `key` as a key or unique key, newest first, at most `max`, stored between `begin` and `end`
+    /// (epoch ms, both inclusive). Sees all messages confirmed before the call. While the index is behind, the newest keys are
+    /// found later, once the keeper has indexed them from the log. May block.
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the index cannot be read.
     pub fn query(&self, topic: &str, key: &str, begin: i64, end: i64, max: usize) -> Result<QueryResult, StoreError> {
         self.query_by(topic, IndexedBy::Key(key), begin, end, max)
     }
 
-    /// As [`Store::query`], by key or by tag.
+    /// As [`Store::query`], by key or tag.
     ///
     /// # Errors
-    /// The machine's.
+    /// `StoreError::Io` if the index cannot be read.
     pub fn query_by(&self, topic: &str, by: IndexedBy<'_>, begin: i64, end: i64, max: usize) -> Result<QueryResult, StoreError> {
         let Some(keys) = &self.keys else {
             return Ok(QueryResult::default());
@@ -348,48 +368,77 @@ impl Store {
             IndexedBy::Key(key) => key_hash(topic, key),
             IndexedBy::Tag(tag) => tag_hash(topic, tag),
         };
-        let found = keys
-            .index
-            .query_hash(hash, begin, end, max)
-            .map_err(|e| StoreError::io("read", &self.options.root.join("index"), e))?;
-        let records = found
-            .log_offsets
-            .iter()
-            .filter_map(|at| self.log.record_at(*at).ok())
-            .filter(|bytes| is_indexed_by(bytes, topic, by));
-        Ok(QueryResult {
-            records: records.collect(),
-            last_timestamp: found.last_timestamp,
-            last_log_offset: found.last_log_offset,
+        self.log.read_consistently(|| {
+            let found = keys
+                .index
+                .query_hash(hash, begin, end, max)
+                .map_err(|e| StoreError::io("read", &self.options.root.join("index"), e))?;
+            let records = found
+                .log_offsets
+                .iter()
+                .filter_map(|at| self.log.record_at(*at).ok())
+                .filter(|bytes| is_indexed_by(bytes, topic, by));
+            Ok(QueryResult {
+                records: records.collect(),
+                last_timestamp: found.last_timestamp,
+                last_log_offset: found.last_log_offset,
+            })
         })
     }
 
-    /// Topics that have queues, or files of a deletion that failed.
+    /// Topics that have queues, or files left by a deletion that failed.
     #[must_use]
     pub fn topics(&self) -> Vec<Arc<str>> {
         self.queues.topics()
     }
 
-    /// Whether a topic has queues, or files of a deletion that failed.
+    /// Whether a topic has queues, or files left by a deletion that failed.
     #[must_use]
     pub fn has_topic(&self, topic: &str) -> bool {
         self.queues.has_topic(topic)
     }
 
-    /// Takes whole records of another log, as they are, at the end of this one, which must be `at`: for a replica, which takes nothing
-    /// else. Of one log file at most, with its filler or without. They must be completed.
+    /// Appends whole records of another log as they are, for a replica, which appends nothing else. `at` is their log offset and must be
+    /// this log's end. They may go on in the next log file, with the filler of this one between them, but not in the one after it. They
+    /// must be completed. One thread at a time.
     ///
     /// # Errors
-    /// [`RawAppendError`]; nothing is taken then.
+    /// [`RawAppendError`]; none of them is appended then.
     pub fn append_raw(&self, at: LogOffset, bytes: &Bytes) -> Result<Ticket, RawAppendError> {
         if let Some(reason) = &*self.refusing.read() {
             return Err(AppendError::NotWritable(reason.to_string()).into());
         }
-        self.log.append_raw(&self.queues, at, bytes)
+        let raw = self.log.check_raw(&self.queues, at, bytes)?;
+        if !raw.skips_offsets() {
+            return self.log.append_raw(&self.queues, &raw);
+        }
+        // Truncation and topic deletion also move queues.
+        let _alone = self.shortening.lock();
+        let raw = self.log.check_raw(&self.queues, at, bytes)?;
+        self.log.append_raw(&self.queues, &raw)
     }
 
-    /// Drops everything from `to` on, where a record begins: log, queues and index end there, and appends go on there. Whoever waits
-    /// for what is dropped is told that it failed. Not to be called while the store is being closed.
+    /// Lets an empty store begin at a log offset, for a replica whose master no longer has older records. `at` is the beginning of a log
+    /// file: a multiple of the length of log files.
+    ///
+    /// # Errors
+    /// `StoreError::Layout` if the store has messages, or no log file can begin at `at`; nothing is changed then. `StoreError::Io`,
+    /// `StoreError::DiskFull` or `StoreError::Failed` if files cannot be changed: the log takes nothing then, and the next start finds a
+    /// store that begins at its old beginning, at 0 or at `at`.
+    pub fn begin_at(&self, at: LogOffset) -> Result<(), StoreError> {
+        let _alone = self.shortening.lock();
+        let _no_checkpoint = self.checkpoint.lock();
+        if at.0 < 0 || at.0 % self.log.segments.segment_len() != 0 {
+            return Err(StoreError::Layout(format!(
+                "the log cannot begin at {at}: that is no multiple of the {} bytes of a log file",
+                self.log.segments.segment_len()
+            )));
+        }
+        self.log.begin_truncation(self.log.written())?.begin_at(at, &self.queues)
+    }
+
+    /// Truncates the log at `to`, where a record begins, with its queues and index. Appends continue there. Waiting completions of
+    /// dropped messages get an error. Must not be called while the store is being closed.
     ///
     /// # Errors
     /// `StoreError::Layout` if no record begins at `to`, and nothing is changed. `StoreError::Io` or `StoreError::Failed` if files
@@ -399,7 +448,7 @@ impl Store {
         let mut guard = self.checkpoint.lock();
         let truncation = self.log.begin_truncation(to)?;
         let (file, checkpoint) = &mut *guard;
-        // First of all: a start must not take for synced what is not there any more.
+        // Before anything is dropped: the next start must not take dropped bytes for synced ones.
         checkpoint.truncate(to);
         self.write_checkpoint(file, checkpoint)?;
         let derived = self.dispatch.derived().iter().try_for_each(|derived| derived.truncate(to));
@@ -414,17 +463,17 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a topic: its queues go, its messages stay in the log until retention takes them. When this returns, no start
-    /// brings it back. A topic of the same name may be used again at any time, also meanwhile; appends to queues of the old one
-    /// are refused with [`AppendError::QueueRetired`].
+    /// Deletes a topic: its queues are removed; its messages stay in the log until retention deletes them. When this returns, no
+    /// restart brings the topic back. A topic of the same name may be created at any time, also meanwhile. Appends to queues of the
+    /// deleted one are refused with [`AppendError::QueueRetired`].
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be removed, or no checkpoint can be made that recovery needs to know of the deletion;
     /// `StoreError::Failed` if the log failed. Any of the topic's messages may be there after the next start then, unless the
     /// deletion is repeated and succeeds. Files that could not be removed do not mix with those of a topic of the same name.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
-        // A deletion that is cut short leaves some of the files. Recovery then has as little as possible to rebuild beside them, and
-        // tells the records of a topic's two lives apart, which it can only behind a checkpoint of ours.
+        // A deletion that is interrupted leaves some of the files. The checkpoint keeps what recovery rebuilds beside them small.
+        // And recovery can tell the records of the deleted topic from those of its successor only behind a checkpoint of ours.
         let _alone = self.shortening.lock();
         self.checkpoint_now()?;
         let mut deletion = self.queues.begin_deletion(topic);
@@ -438,23 +487,23 @@ impl Store {
         if is_broken(Broken::DeletedWithoutCheckpoint) {
             return Ok(());
         }
-        // Recovery rebuilds queues from what it reads: that must begin behind the old topic's last message.
+        // Recovery rebuilds queues from the log: it must begin behind the deleted topic's last message.
         self.checkpoint_now()
     }
 
-    /// The most bytes of records that one append takes.
+    /// Maximum bytes of records in one append.
     #[must_use]
     pub fn max_append_bytes(&self) -> usize {
         const MOST: u64 = 8 << 20;
         self.options.log.segment_bytes.min(MOST) as usize / 2
     }
 
-    /// Changes what retention keeps, from its next round on.
+    /// Changes the retention settings, from the next round on.
     pub fn set_retention(&self, options: RetentionOptions) {
         *self.retention.write() = options;
     }
 
-    /// Has the next rounds of retention delete what is old enough, whatever the hour.
+    /// Makes the next rounds of retention delete expired files at any hour.
     pub fn delete_expired(&self) {
         self.manual_rounds.store(MANUAL_ROUNDS, Ordering::Relaxed);
         self.dispatch.wake_keeper();
@@ -468,7 +517,7 @@ impl Store {
         Derived::raise_min(&*self.queues, self.log.first_offset())
     }
 
-    /// First offset of the log kept, and its end as readers see it.
+    /// The first log offset that is kept, and the end of the confirmed log.
     #[must_use]
     pub fn log_range(&self) -> (LogOffset, LogOffset) {
         (self.log.first_offset(), self.log.confirmed())
@@ -480,7 +529,7 @@ impl Store {
         self.log.segments.file_of(offset.0)
     }
 
-    /// End of what is synced.
+    /// End of the synced log.
     #[must_use]
     pub fn flushed(&self) -> LogOffset {
         self.log.flushed()
@@ -495,7 +544,7 @@ pub(crate) fn queue_error(action: &'static str, queue: &ConsumeQueue, source: st
     }
 }
 
-/// A slot's chain holds other keys of the same hash too.
+/// A slot's chain has other keys with the same hash, too.
 fn is_indexed_by(bytes: &[u8], topic: &str, by: IndexedBy<'_>) -> bool {
     let Ok(record) = Record::parse(bytes) else { return false };
     let indexed = Indexed::of(record.properties);

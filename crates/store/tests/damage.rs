@@ -1,4 +1,4 @@
-//! Damage to the small files beside log, queues and index: a start derives again what they said, and says so.
+//! Damage to the small files beside log, queues and index: a start rebuilds their content, and reports it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -30,7 +30,7 @@ fn put(disk: &SimulatedDisk, name: &str, content: Option<&[u8]>) {
     file.write_at(content, 0).unwrap();
 }
 
-/// What crashes, full disks and operators leave of a file. `None`: nothing.
+/// What crashes, full disks and operators leave of a file; `None`: nothing.
 fn kinds(whole: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
     let mut kinds = vec![
         ("missing".to_owned(), None),
@@ -88,7 +88,7 @@ fn left(stop: &str, mode: FlushMode) -> SimulatedDisk {
     left
 }
 
-/// All that was acknowledged is there after a start, and the store goes on.
+/// All acknowledged messages are there after a start, and the store continues.
 fn check(disk: &SimulatedDisk, what: &str) {
     let options = StoreOptions::small(ROOT, FlushMode::Sync);
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -118,7 +118,7 @@ fn whatever_becomes_of_the_small_files_is_derived_again() {
                 continue;
             };
             for (kind, damaged) in kinds(&content) {
-                // Without the mark of an open store a kill looks like a clean stop; nothing but the mark tells.
+                // Without the `abort` file a kill looks like a clean shutdown.
                 if name == "abort" && damaged.is_none() {
                     continue;
                 }
@@ -145,7 +145,7 @@ fn all_small_files_may_be_damaged_at_once() {
 
 type Damage = fn(&SimulatedDisk);
 
-/// The last entry of a queue says that its message is where no log file is.
+/// The last entry of a queue names a log offset without a log file.
 fn name_a_far_place(disk: &SimulatedDisk) {
     let file = disk.open(&path("consumequeue/t/0/00000000000000002000"), OpenMode::Write).unwrap();
     file.write_at(&(1i64 << 40).to_be_bytes(), 19 * 20).unwrap();
@@ -156,7 +156,7 @@ fn remove_the_log(disk: &SimulatedDisk) {
     disk.remove_dir_all(&path("commitlog")).unwrap();
 }
 
-/// Neither a damaged entry nor a checkpoint says where a log ends that is not there: else messages would count as written before
+/// Neither a damaged entry nor a checkpoint sets the end of a log that is missing: otherwise messages would count as written before
 /// they are.
 #[test]
 fn a_place_beyond_all_log_files_is_not_the_end_of_the_log() {

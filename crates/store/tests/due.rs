@@ -1,4 +1,4 @@
-//! A topic whose queue entries say when messages are due: also when they are derived again.
+//! A topic whose queue entries have delivery times, also after they are rebuilt.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,7 +1,8 @@
-//! The store's threads under a scheduler that explores: senders, leader, relief, flushers, keeper, readers, deletion, search,
-//! checkpoint and stop run in an order of its choice, over a simulated disk whose power is cut at a moment of its choice.
+//! The store's threads under a scheduler that explores interleavings: senders, leader, relief, flushers, keeper, readers, deletion,
+//! search, checkpoint and shutdown run in an order of its choice, over a simulated disk whose power is cut at a moment of its
+//! choice.
 //!
-//! Each of the orders of steps that were wrong once ([`Broken`]) is put back and must be caught.
+//! Each of the wrong orders ([`Broken`]) is restored and must be caught.
 //!
 //! For long runs: `EXPLORE_RUNS=100000 EXPLORE_SEED=7 cargo test --profile fuzz -p store --features explore --test explore`. A
 //! failure prints its seed and run; the same seed finds it again.
@@ -10,8 +11,8 @@
 mod explored;
 
 use explored::{
-    Life, closing, deletion, end_after_checkpoint, end_after_deletion, hanging_syncs, keys, reads, reads_across_truncation, retention,
-    sends_and_reads, truncation,
+    Life, closing, deletion, end_after_checkpoint, end_after_deletion, hanging_creation, hanging_syncs, keys, reads,
+    reads_across_truncation, retention, sends_and_reads, truncation,
 };
 use shuttle::Config;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -24,10 +25,10 @@ use store::explore::{Broken, break_order};
 const RUNS: usize = 300;
 /// Runs in which a broken order must be caught.
 const RUNS_TO_CATCH: usize = 20_000;
-/// Steps of one run at most; more is a run that does not end.
+/// Maximum steps of one run, so that an endless run fails.
 const STEPS: usize = 2_000_000;
 
-/// One test at a time: the broken order is the process's.
+/// One test at a time: the wrong order belongs to the process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn from_environment<T: std::str::FromStr>(name: &str, default: T) -> T {
@@ -47,7 +48,7 @@ fn run(scheduler: impl Scheduler + 'static, life: fn(FlushMode), mode: FlushMode
     shuttle::Runner::new(scheduler, config()).run(move || life(mode));
 }
 
-/// Explores a life in both flush modes: half of the runs with random choices, half with few preemptions at random places.
+/// Explores a scenario in both flush modes: half of the runs with random choices, half with few preemptions at random places.
 fn explore(life: fn(FlushMode)) {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (runs, seed) = (from_environment("EXPLORE_RUNS", RUNS), from_environment("EXPLORE_SEED", 1));
@@ -57,7 +58,7 @@ fn explore(life: fn(FlushMode)) {
     }
 }
 
-/// Puts an order back and explores until a run fails.
+/// Restores a wrong order and explores until a run fails.
 fn must_be_caught(broken: Broken, life: fn(FlushMode), mode: FlushMode) {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     break_order(Some(broken));
@@ -103,13 +104,14 @@ fn a_log_that_is_truncated_shows_whole_messages_and_goes_on() {
 }
 
 #[test]
-fn senders_do_not_wait_for_a_sync() {
+fn senders_with_room_wait_neither_for_a_sync_nor_for_a_new_file() {
     explore(hanging_syncs);
+    explore(hanging_creation);
 }
 
 #[test]
 fn broken_orders_are_caught() {
-    let lives: [(Broken, Life, FlushMode); 11] = [
+    let lives: [(Broken, Life, FlushMode); 12] = [
         (Broken::PublishedBeforeWritten, sends_and_reads, FlushMode::Async),
         (Broken::PublishedBeforeConfirmed, reads, FlushMode::Async),
         (Broken::AnsweredBeforePublished, reads, FlushMode::Async),
@@ -121,6 +123,7 @@ fn broken_orders_are_caught() {
         (Broken::AppendedWhileClosing, closing, FlushMode::Async),
         (Broken::ReadAcrossTruncation, reads_across_truncation, FlushMode::Async),
         (Broken::SyncUnderWakeLock, hanging_syncs, FlushMode::Async),
+        (Broken::WaitedForFileInAppend, hanging_creation, FlushMode::Async),
     ];
     for (broken, life, mode) in lives {
         let begun = std::time::Instant::now();

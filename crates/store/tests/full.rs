@@ -1,4 +1,4 @@
-//! A disk that runs full and is freed again: sends are refused with the numbers, reads go on, and all comes back by itself.
+//! A disk that fills up and is freed again: sends are refused with numbers, reads continue, and the store recovers by itself.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -7,17 +7,13 @@ use common::{ROOT, bodies, open, send};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::inspect::{InspectOptions, check};
 use store::{FlushMode, Store, StoreOptions};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
-}
 
 fn sent(n: usize) -> String {
     format!("{n:04}-message")
@@ -49,7 +45,7 @@ fn must_be_whole(disk: &SimulatedDisk, options: &StoreOptions) {
     assert!(!report.is_damaged(), "{:#?}", report.findings);
 }
 
-/// The log has room in its files for what is sent, the index for one file.
+/// The log has space in its files for all messages, the index for one file.
 fn with_large_log_files() -> StoreOptions {
     let mut options = StoreOptions::small(ROOT, FlushMode::Sync);
     options.log.segment_bytes = 128 << 10;
@@ -57,17 +53,17 @@ fn with_large_log_files() -> StoreOptions {
     options
 }
 
-/// A store that has sent so many messages that the index needs files for which there is no room.
+/// A store with so many messages that the index needs files for which there is no space.
 fn behind(disk: &SimulatedDisk, options: &StoreOptions) -> Arc<Store> {
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap();
     send(&store, "a", 0, &sent(0)).unwrap();
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     assert!(all_keys(&store, 1));
     disk.set_no_room_in(Some(options.root.join("index")));
     for n in 1..60 {
         send(&store, "a", 0, &sent(n)).unwrap();
     }
-    assert!(store.keep_now().is_err(), "the index cannot go on");
+    assert!(store.run_background_work().is_err(), "the index cannot go on");
     for n in 60..300 {
         send(&store, "a", 0, &sent(n)).expect("sends do not wait for the index");
     }
@@ -114,7 +110,7 @@ fn an_index_that_is_behind_at_a_crash_is_whole_after_recovery() {
     }
     let (killed, cut) = (disk.process_killed(), (0..10).map(|seed| disk.power_cut(seed)));
     for found in cut.chain([killed]) {
-        // First without room still, then with room.
+        // First without space, then with space.
         let again = open(Arc::new(found.clone()), options.clone()).unwrap();
         assert_eq!(bodies(&again, "a", 0, 0).len(), 310);
         found.set_no_room_in(None);
@@ -128,7 +124,6 @@ fn an_index_that_is_behind_at_a_crash_is_whole_after_recovery() {
 #[test]
 fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
     let disk = SimulatedDisk::new(1);
-    disk.set_now_ms(now_ms());
     let mut options = StoreOptions::small(ROOT, FlushMode::Sync);
     options.retention.clean_forcibly = false;
     disk.set_capacity(100_000);
@@ -140,7 +135,7 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
             Ok(_) => taken.push(body(taken.len())),
             Err(reason) => break reason,
         }
-        let _ = store.keep_now();
+        let _ = store.run_background_work();
         assert!(taken.len() < 1000, "the disk is never full");
     };
     assert!(
@@ -151,10 +146,10 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
     assert!(taken.len() > 20);
     assert_eq!(bodies(&store, "a", 0, 0), taken);
     disk.set_capacity(200_000);
-    let _ = store.keep_now();
+    let _ = store.run_background_work();
     send(&store, "a", 0, &body(taken.len())).unwrap();
     taken.push(body(taken.len()));
-    // Full to the last byte: what fits into the files that are there is taken, then comes the refusal.
+    // Full to the last byte: messages that fit into the existing files are stored, then one is refused.
     disk.set_capacity(disk.used());
     let last = loop {
         match send(&store, "a", 0, &body(taken.len())) {
@@ -167,7 +162,7 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
     disk.set_capacity(1 << 30);
     send(&store, "a", 0, &body(taken.len())).expect("taken again without a restart");
     taken.push(body(taken.len()));
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     store.close().unwrap();
     must_be_whole(&disk, &options);
     drop(store);
@@ -179,19 +174,18 @@ fn a_full_disk_refuses_with_numbers_reads_go_on_and_room_is_noticed() {
 #[test]
 fn forced_deletion_makes_room_and_leaves_what_recovery_and_the_newest_readers_need() {
     let disk = SimulatedDisk::new(1);
-    disk.set_now_ms(now_ms());
     let options = StoreOptions::small(ROOT, FlushMode::Sync);
     disk.set_capacity(80_000);
     let store = open(Arc::new(disk.clone()), options.clone()).unwrap();
     let body = |n: usize| format!("{n:04}-{}", "x".repeat(400));
     for n in 0..2000 {
-        // Sends are refused at times, until the keeper has made room.
+        // Sends are refused at times, until the keeper has made space.
         if send(&store, "a", 0, &body(n)).is_err() {
-            store.keep_now().unwrap();
+            store.run_background_work().unwrap();
             send(&store, "a", 0, &body(n)).expect("there is room again");
         }
         if n % 5 == 0 {
-            store.keep_now().unwrap();
+            store.run_background_work().unwrap();
             let names = |dir: &str| {
                 disk.list(&Path::new(ROOT).join(dir))
                     .unwrap()

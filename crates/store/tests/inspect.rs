@@ -1,4 +1,4 @@
-//! Looking at a directory: what is whole is no finding, each kind of damage is one, and nothing is changed.
+//! Checks of a directory: whole data is no finding, each kind of damage is one, and nothing is changed.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use store::IndexOptions;
 use store::disk::real::RealDisk;
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
-use store::index::IndexOptions;
 use store::inspect::{InspectOptions, LogItem, Report, Severity, check, index_items, indexed_under, queue_entries, records};
 use store::{FlushMode, StoreOptions};
 
@@ -35,7 +35,7 @@ fn looked_at(disk: &SimulatedDisk) -> (Report, u64) {
     (report, disk.calls() - before)
 }
 
-/// What was found, with how often, as `severity: what`.
+/// The findings with their counts, as `severity: what`.
 fn found(disk: &SimulatedDisk) -> Vec<(Severity, &'static str, u64)> {
     report(disk)
         .findings
@@ -44,7 +44,7 @@ fn found(disk: &SimulatedDisk) -> Vec<(Severity, &'static str, u64)> {
         .collect()
 }
 
-/// A store of two topics over several log files, stopped in order.
+/// A store of two topics over several log files, shut down cleanly.
 fn stopped() -> SimulatedDisk {
     let disk = SimulatedDisk::new(1);
     let store = open(Arc::new(disk.clone()), small()).unwrap();
@@ -124,7 +124,7 @@ fn a_store_in_use_is_looked_at_beside_its_process() {
     for n in 0..20 {
         send(&store, "a", 0, &format!("body-{n}")).unwrap();
     }
-    // The store has work of its own, which it comes to an end with.
+    // The store's background work ends first.
     let quiet = (0..1_000).map(|_| looked_at(&disk)).find(|(_, calls)| *calls == 0);
     let (report, _) = quiet.expect("a check changes nothing");
     assert!(report.in_use && !report.is_damaged(), "{:?}", report.findings);
@@ -205,16 +205,16 @@ fn whole_records_behind_a_torn_place_are_told_before_a_start_cuts_them_off() {
     assert!(damage.what.contains("the whole records behind are lost"), "{damage:?}");
 }
 
-/// What is tried, how it is brought about, what is found.
+/// Name of the damage, how to cause it, and the finding.
 type Case<'a> = (&'a str, &'a dyn Fn(&SimulatedDisk), &'a [(&'a str, u64)]);
 
 #[test]
 fn queues_that_differ_from_the_log_are_found_in_both_directions() {
     let wrong = "entries that differ from their records";
     let missing = "records without an entry in their queue";
-    let dangling = "entries that name a place where no record of their queue stands";
-    let beyond = "entries that name a place beyond the log's end";
-    let hole = "entries not written, with written ones behind them";
+    let dangling = "entries that name no record of their queue";
+    let beyond = "entries beyond the log's end";
+    let hole = "unwritten entries with written ones behind them";
     let cases: [Case<'_>; 6] = [
         ("size", &|disk| flip(disk, &queue_file("a/0"), 20 + 11), &[(wrong, 1)]),
         ("tag", &|disk| flip(disk, &queue_file("a/0"), 20 + 19), &[(wrong, 1)]),
@@ -245,7 +245,7 @@ fn queues_that_differ_from_the_log_are_found_in_both_directions() {
     for (name, damage, expected) in cases {
         let disk = stopped();
         damage(&disk);
-        // The file that knows where queues end, and is not what is tested.
+        // The file with the synced ends of queues, which is not tested here.
         let mut kinds: Vec<_> = found(&disk);
         kinds.sort_unstable();
         let mut expected: Vec<_> = expected.iter().map(|(what, count)| (Severity::Damage, *what, *count)).collect();
@@ -256,7 +256,7 @@ fn queues_that_differ_from_the_log_are_found_in_both_directions() {
 
 #[test]
 fn an_index_that_differs_from_the_log_or_from_itself_is_found() {
-    let chain = "index items or slots that lead elsewhere than to the item before: keys behind them are not found";
+    let chain = "index items or slots that do not lead to the previous item: keys behind them are not found";
     let missing = "keys of records that are not indexed: they are not found by key";
     let foreign = "index items under a key that their record does not have";
     let numbers = small();
@@ -305,10 +305,7 @@ fn a_checkpoint_ahead_of_the_log_is_found() {
     let crc = crc32fast::hash(&checkpoint[2048..2076]);
     checkpoint[2076..2080].copy_from_slice(&crc.to_be_bytes());
     change(&disk, &in_root("checkpoint"), 0, &checkpoint);
-    assert_eq!(
-        found(&disk),
-        [(Severity::Damage, "the checkpoint names a place behind the log's end", 1)]
-    );
+    assert_eq!(found(&disk), [(Severity::Damage, "the checkpoint is ahead of the log's end", 1)]);
 }
 
 #[test]

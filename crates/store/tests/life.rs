@@ -1,17 +1,21 @@
-//! A store's life: messages go in, come out by queue, key and place, and are there again after a stop or a kill.
+//! Basic operation: messages are appended, read by queue, key and log offset, and are there after a shutdown or a kill.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
-use common::{PLENTY, bodies, open, send, send_all};
-use message::record::{Draft, Record};
+use bytes::BytesMut;
+use common::{OLD_ENOUGH, PLENTY, bodies, open, send, send_all};
+use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use store::disk::real::RealDisk;
 use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
 use store::disk::{Disk, OpenMode};
-use store::{AppendError, Boundary, FlushMode, IndexedBy, Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
+use store::{
+    AppendError, Arrival, Arrivals, Boundary, FlushMode, IndexedBy, Limits, ReadSource, ReadStatus, Store, StoreError, StoreOptions,
+};
 
 fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("message-{n:05}")).collect()
@@ -73,7 +77,7 @@ fn a_read_says_what_became_of_it() {
     let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     let limits = Limits { messages: 2, ..PLENTY };
     let status = |from, takes: &dyn Fn(i64) -> bool| {
-        let r = store.read("t", 0, QueueOffset(from), limits, takes, Reach::PageCache).unwrap();
+        let r = store.read("t", 0, QueueOffset(from), limits, takes, ReadSource::PageCache).unwrap();
         (r.status, r.next.0, r.records.len())
     };
     assert_eq!(status(0, &|_| true), (ReadStatus::NoMatchedLogicQueue, 0, 0));
@@ -84,7 +88,7 @@ fn a_read_says_what_became_of_it() {
     assert_eq!(status(9, &|_| true), (ReadStatus::OffsetOverflowBadly, 3, 0));
     assert_eq!(status(-1, &|_| true), (ReadStatus::OffsetTooSmall, 0, 0));
     let tight = Limits { bytes: 1, ..PLENTY };
-    let one = store.read("t", 0, QueueOffset(0), tight, &|_| true, Reach::Memory).unwrap();
+    let one = store.read("t", 0, QueueOffset(0), tight, &|_| true, ReadSource::Memory).unwrap();
     assert_eq!(one.records.len(), 1, "the first message is returned whatever its size");
     store.close().unwrap();
 }
@@ -98,17 +102,17 @@ fn a_read_goes_no_farther_than_it_may() {
     texts
         .chunks(10)
         .for_each(|ten| assert_eq!(send_all(&store, "t", 0, ten).unwrap().len(), 10));
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     let is_in_reach = |from, reach| {
         let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, reach).unwrap();
         let bodies = || read.records.iter().map(|record| Record::parse(record).unwrap().body.to_vec());
         assert!(read.cold || bodies().eq(sent[from as usize..].iter().take(32).map(|body| body.as_bytes().to_vec())));
         !read.cold
     };
-    assert!(is_in_reach(368, Reach::Memory), "the end of the log is kept");
-    assert!(!is_in_reach(0, Reach::Memory) && is_in_reach(0, Reach::PageCache));
+    assert!(is_in_reach(368, ReadSource::Memory), "the end of the log is kept");
+    assert!(!is_in_reach(0, ReadSource::Memory) && is_in_reach(0, ReadSource::PageCache));
     disk.evict();
-    assert!(!is_in_reach(0, Reach::PageCache) && is_in_reach(0, Reach::Disk));
+    assert!(!is_in_reach(0, ReadSource::PageCache) && is_in_reach(0, ReadSource::Disk));
     store.close().unwrap();
 }
 
@@ -120,7 +124,7 @@ fn a_damaged_record_ends_a_read_before_it_and_the_next_read_passes_it() {
     let store = open(Arc::new(disk.clone()), options).unwrap();
     let sent = numbered(0..10);
     let placed: Vec<_> = sent.iter().map(|body| send(&store, "t", 0, body).unwrap()).collect();
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     let log = disk
         .open(
             &Path::new(common::ROOT).join("commitlog").join(format!("{:020}", 0)),
@@ -130,7 +134,7 @@ fn a_damaged_record_ends_a_read_before_it_and_the_next_read_passes_it() {
     for at in [4, 5] {
         log.write_at(b"no record", placed[at].log_offset.0 as u64).unwrap();
     }
-    for reach in [Reach::PageCache, Reach::Disk] {
+    for reach in [ReadSource::PageCache, ReadSource::Disk] {
         let read = |from| store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, reach).unwrap();
         let before = read(0);
         assert_eq!((before.status, before.next.0, before.records.len()), (ReadStatus::Found, 4, 4));
@@ -149,15 +153,19 @@ fn a_damaged_record_ends_a_read_before_it_and_the_next_read_passes_it() {
 
 /// A store that reads everything from its files.
 fn without_tail() -> Arc<Store> {
+    without_tail_on(&SimulatedDisk::new(1))
+}
+
+fn without_tail_on(disk: &SimulatedDisk) -> Arc<Store> {
     let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
     options.log.tail_bytes = 0;
-    open(Arc::new(SimulatedDisk::new(1)), options).unwrap()
+    open(Arc::new(disk.clone()), options).unwrap()
 }
 
 #[test]
 fn of_places_in_the_log_those_before_a_wrong_one_are_read() {
     let store = without_tail();
-    // Some stand together, some do not, and they reach over several files.
+    // Some are contiguous, some are not, and they are in several files.
     let sent = numbered(0..60);
     for (n, body) in sent.iter().enumerate() {
         send(&store, "t", 0, body).unwrap();
@@ -186,10 +194,19 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
     let disk = SimulatedDisk::new(1);
     let store = open(Arc::new(disk), StoreOptions::small(common::ROOT, FlushMode::Async)).unwrap();
     send_all(&store, "t", 0, &["a", "b"]).unwrap();
-    store.find_queue("t", 0).unwrap().skip_to(QueueOffset(5)).unwrap();
-    send_all(&store, "t", 0, &["c"]).unwrap();
+    // As on a replica whose master has lost the messages between.
+    let end = store.log_range().1;
+    let placement = Placement {
+        queue_offset: QueueOffset(5),
+        log_offset: end,
+        store_timestamp: 1_700_000_000_000,
+    };
+    let mut record = BytesMut::new();
+    Draft::new("t", 0, b"c").encode(placement, &mut record);
+    let ticket = store.append_raw(end, &record.freeze()).unwrap();
+    store.complete_then(ticket, true, |outcome| outcome.unwrap());
     for (from, count) in [(0, 3), (1, 2), (2, 1), (4, 1), (5, 1)] {
-        let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, Reach::Disk).unwrap();
+        let read = store.read("t", 0, QueueOffset(from), PLENTY, &|_| true, ReadSource::Disk).unwrap();
         assert_eq!(
             (read.status, read.records.len(), read.next.0),
             (ReadStatus::Found, count, 6),
@@ -199,21 +216,80 @@ fn places_of_a_queue_that_have_no_message_are_passed_over() {
     store.close().unwrap();
 }
 
+/// A listener with a bug, called on the thread that syncs.
+struct Panics;
+
+impl Arrivals for Panics {
+    fn arrived(&self, _: &mut dyn Iterator<Item = Arrival<'_>>) {
+        panic!("a listener fails");
+    }
+}
+
+#[test]
+fn a_panic_on_a_thread_of_the_store_ends_writing_and_is_told() {
+    let store = open(Arc::new(SimulatedDisk::new(1)), StoreOptions::small(common::ROOT, FlushMode::Sync)).unwrap();
+    store.set_arrivals(Box::new(Panics));
+    assert!(!store.has_broken_invariant());
+    send(&store, "t", 0, "a").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while store.not_writable().is_none() {
+        assert!(Instant::now() < deadline, "the store still takes messages");
+        std::thread::yield_now();
+    }
+    assert!(store.has_broken_invariant());
+    assert!(
+        send(&store, "t", 0, "b")
+            .unwrap_err()
+            .contains("an invariant of the store does not hold")
+    );
+    assert_eq!(bodies(&store, "t", 0, 0), ["a"]);
+    store.close().unwrap_err();
+}
+
+#[test]
+fn log_files_are_deleted_when_their_last_change_is_longer_ago_than_the_reserved_time() {
+    let disk = SimulatedDisk::new(1);
+    let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
+    options.retention.delete_hours = (0..24).collect();
+    let hour = Duration::from_secs(3600);
+    let store = open(Arc::new(disk.clone()), options).unwrap();
+    let first_half = numbered(0..60);
+    first_half.iter().for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
+    disk.advance_clock(50 * hour);
+    let file_of_first_change = store.log_range().1;
+    numbered(60..120)
+        .iter()
+        .for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
+    store.run_background_work().unwrap();
+    assert_eq!(store.log_range().0.0, 0, "all were changed less than 72 hours ago");
+    disk.advance_clock(22 * hour);
+    store.run_background_work().unwrap();
+    let begin = store.log_range().0;
+    assert!(begin.0 > 0 && begin <= file_of_first_change, "begins at {begin}");
+    disk.advance_clock(50 * hour);
+    store.run_background_work().unwrap();
+    let (begin, end) = store.log_range();
+    assert!(end.0 - begin.0 <= 4096, "only the newest file is left");
+    store.close().unwrap();
+}
+
 #[test]
 fn what_retention_takes_while_it_is_read_is_passed_over() {
-    let store = without_tail();
+    let disk = SimulatedDisk::new(1);
+    let store = without_tail_on(&disk);
     let sent = numbered(0..100);
     sent.iter().for_each(|body| assert!(send(&store, "t", 0, body).is_ok()));
     let retain_once = std::sync::Once::new();
     let between_choosing_and_reading = |_| {
         retain_once.call_once(|| {
+            disk.advance_clock(OLD_ENOUGH);
             store.delete_expired();
-            store.keep_now().unwrap();
+            store.run_background_work().unwrap();
         });
         true
     };
     let read = store
-        .read("t", 0, QueueOffset(0), PLENTY, &between_choosing_and_reading, Reach::Disk)
+        .read("t", 0, QueueOffset(0), PLENTY, &between_choosing_and_reading, ReadSource::Disk)
         .unwrap();
     assert_eq!((read.status, read.next.0), (ReadStatus::MessageWasRemoving, 0));
     let min = store.min_offset("t", 0).0;
@@ -317,7 +393,7 @@ fn a_deletion_that_is_repeated_until_it_succeeds_holds() {
         for queue_id in [0, 1] {
             (0..3).for_each(|_| _ = send_all(&store, "t", queue_id, &texts(&old)).unwrap());
         }
-        store.keep_now().unwrap();
+        store.run_background_work().unwrap();
         disk.fail_at(disk.calls() + n, Fault::Broken, Lasts::Once);
         let first = store.delete_topic("t").is_ok();
         if disk.first_failure().is_none() {
@@ -325,7 +401,7 @@ fn a_deletion_that_is_repeated_until_it_succeeds_holds() {
             store.close().unwrap();
             break;
         }
-        // What failed may have been a sync: then nothing succeeds before a restart.
+        // A sync may have failed: then nothing succeeds before a restart.
         if first || store.delete_topic("t").is_ok() {
             repeated += usize::from(!first);
             assert!(store.topics().is_empty());
@@ -434,7 +510,7 @@ fn what_looks_like_a_record_inside_a_body_is_no_message() {
         store.complete(ticket, true, || unreachable!("nobody else writes"));
         placed[0]
     };
-    // As its sender expects it to stand, behind the fields before the body.
+    // As it would be in the log, behind the fields before the body.
     for (topic, claimed_size) in [(b't', None), (b'u', None), (b't', Some(40_000)), (b't', Some(i32::MAX))] {
         let (_, end) = store.log_range();
         let at = end.plus(88);

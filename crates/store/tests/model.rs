@@ -1,4 +1,4 @@
-//! The store equals a plain list of bodies for each queue, whatever is done to it in whatever order.
+//! The store equals a list of bodies for each queue after any sequence of operations.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::disk::simulated::SimulatedDisk;
-use store::{FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
+use store::{FlushMode, Limits, ReadSource, ReadStatus, Store, StoreOptions};
 
 const TOPICS: [&str; 3] = ["one", "two", "three"];
 
@@ -18,15 +18,15 @@ const TOPICS: [&str; 3] = ["one", "two", "three"];
 enum Step {
     /// Topic, queue, messages, bytes of each.
     Send(usize, i32, usize, usize),
-    /// Topic, queue, a place of 0 to 99 percent.
+    /// Topic, queue, a position of 0 to 99 percent.
     Read(usize, i32, usize),
     Delete(usize),
-    /// The page cache forgets.
+    /// The page cache is dropped.
     Evict,
     Keep,
     Reopen,
     Kill,
-    /// The power fails, with this seed; only under SYNC_FLUSH, where that loses nothing.
+    /// A power cut with this seed; only under SYNC_FLUSH, where that loses nothing.
     PowerCut(u64),
 }
 
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What should be there.
+/// The expected content.
 type Model = BTreeMap<(usize, i32), Vec<String>>;
 
 struct World {
@@ -85,7 +85,7 @@ impl World {
                 self.model.retain(|(t, _), _| *t != topic);
             }
             Step::Evict => self.disk.evict(),
-            Step::Keep => self.store().keep_now().unwrap(),
+            Step::Keep => self.store().run_background_work().unwrap(),
             Step::Reopen => self.start_on(None),
             Step::Kill => self.start_on(Some(self.disk.process_killed())),
             Step::PowerCut(seed) if self.mode == FlushMode::Sync => self.start_on(Some(self.disk.power_cut(seed))),
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Ends the store, and starts another one: on its disk, or on what was left of it before the end.
+    /// Ends the store and starts it again: on its disk, or on what was left of it before.
     fn start_on(&mut self, disk: Option<SimulatedDisk>) {
         self.store.take().unwrap().close().unwrap();
         if let Some(disk) = disk {
@@ -128,7 +128,7 @@ impl World {
         let limits = Limits { messages: 3, ..PLENTY };
         let read = self
             .store()
-            .read(name, queue, QueueOffset(from as i64), limits, &|_| true, Reach::Disk)
+            .read(name, queue, QueueOffset(from as i64), limits, &|_| true, ReadSource::Disk)
             .unwrap();
         assert_eq!(read.status == ReadStatus::Found, from < list.len());
         assert_eq!(read.records.len(), 3.min(list.len() - from), "as many as asked for");

@@ -1,8 +1,8 @@
-//! The power fails, the process dies, the disk breaks or is full, at every call by which the store changes something.
+//! Power cuts, kills, I/O errors and full disks at every call by which the store changes something.
 //!
-//! A script does everything a store can be asked to do. It is played once for each n with the trouble at the n-th call,
-//! until it ends before the trouble came: the store has threads of its own, so how many calls there are differs a little
-//! from one time to the next. A failure tells its case: flush mode, n, the seed that chose what survived, and the call.
+//! A script uses every operation of the store. It runs once for each n with the fault at the n-th call, until it ends before the
+//! fault: the store has threads of its own, so the number of calls varies a little. A failure prints its case: flush mode, n, the
+//! seed that chose what survived, and the call.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -15,13 +15,13 @@ use std::time::Duration;
 use store::disk::simulated::{Fault, Lasts, SimulatedDisk};
 use store::{FlushMode, StoreOptions};
 
-/// Nothing here takes a hundredth of this.
+/// Far more than any test here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// More calls than the script makes: it must come to its end.
+/// More calls than the script makes.
 const MOST_CALLS: u64 = 5_000;
 
-/// For long runs: `STORE_ROUNDS=20 STORE_SEED=5 cargo test --release -p store --test power -- --nocapture` plays all of it
-/// twenty times, each with another choice of what survives, from the fifth on.
+/// For long runs: `STORE_ROUNDS=20 STORE_SEED=5 cargo test --release -p store --test power -- --nocapture` runs all of it twenty
+/// times, each with another choice of what survives, from seed 5 on.
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -39,7 +39,7 @@ fn rounds() -> std::ops::Range<u64> {
     first..first + from_environment("STORE_ROUNDS", 1)
 }
 
-/// Tells which case it was when a test fails within it.
+/// Prints the case if a test fails within it.
 struct Case(String);
 
 impl Drop for Case {
@@ -50,7 +50,7 @@ impl Drop for Case {
     }
 }
 
-/// Does something that must not hang.
+/// Runs something that must not hang.
 fn in_time<T: Send + 'static>(case: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     let thread = std::thread::spawn(move || done.send(work()).unwrap_or(()));
@@ -61,7 +61,7 @@ fn in_time<T: Send + 'static>(case: &str, work: impl FnOnce() -> T + Send + 'sta
     }
 }
 
-/// Plays the script with trouble at each call in turn; `look` is given what is left each time.
+/// Runs the script with a fault at each call in turn; `look` gets what is left each time.
 fn at_every_call(name: &str, mode: FlushMode, trouble: impl Fn(&SimulatedDisk, u64), look: fn(&mut Life, FlushMode, u64)) {
     for round in rounds() {
         let calls = at_every_call_once(name, mode, round, &trouble, look);
@@ -122,8 +122,7 @@ fn sends_work(life: &mut Life) {
     }
 }
 
-/// What every way to go down has in common: the store opens, has what it promised, takes more, and stops in order with files
-/// that fit each other.
+/// Common to all faults: the store opens, has what it promised, takes more messages, and shuts down cleanly with consistent files.
 fn comes_back(mut life: Life, promise: Promise) -> Life {
     life.must_keep(promise);
     sends_work(&mut life);
@@ -139,7 +138,7 @@ fn after_a_power_cut(life: &mut Life, mode: FlushMode, n: u64) {
         let promise = promise_at_power_cut(mode);
         let found = life.disk.power_cut(seed(way));
         match way {
-            // Once more while recovery is at work.
+            // Another fault during recovery.
             0 => {
                 let calls = calls_of_opening(life, &found);
                 let again = life.on(found);
@@ -151,7 +150,7 @@ fn after_a_power_cut(life: &mut Life, mode: FlushMode, n: u64) {
                 opened.close();
                 comes_back(again.on(again.disk.power_cut(seed(n))), promise);
             }
-            // Once more after the store has worked again.
+            // Another fault after the store has worked again.
             1 => {
                 let mut back = life.on(found);
                 back.must_keep(promise);
@@ -161,7 +160,7 @@ fn after_a_power_cut(life: &mut Life, mode: FlushMode, n: u64) {
                 again.must_keep(promise);
                 again.close();
             }
-            // And once more after it stopped in order.
+            // And another one after a clean shutdown.
             _ => {
                 let back = comes_back(life.on(found), promise);
                 comes_back(back.on(back.disk.power_cut(seed(n))), Promise::All);
@@ -183,9 +182,9 @@ fn after_the_process_died(life: &mut Life, mode: FlushMode, n: u64) {
     again.close();
 }
 
-/// The disk fails and does not come back before it is mounted again.
+/// The disk fails, and works again only after it is mounted again.
 fn after_a_fault_for_ever(life: &mut Life, mode: FlushMode, n: u64) {
-    // Not even that the key index is to be made again can be noted on such a disk.
+    // Such a disk cannot even store the mark that the key index has to be rebuilt.
     life.keys_hold = false;
     if life.is_open() {
         life.must_not_show_refused();
@@ -198,7 +197,7 @@ fn after_a_fault_for_ever(life: &mut Life, mode: FlushMode, n: u64) {
     comes_back(life.on(life.disk.power_cut(seed(n))), promise_at_power_cut(mode));
 }
 
-/// The disk fails, and works again when the process is started again. Then the power fails.
+/// The disk fails, and works again when the process is restarted. Then the power is cut.
 fn after_a_fault(life: &mut Life, mode: FlushMode, n: u64) {
     if life.is_open() {
         life.must_not_show_refused();

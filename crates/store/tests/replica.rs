@@ -1,19 +1,19 @@
-//! What replication needs of a store: whole records taken from another log as they are, and an end that is dropped.
+//! What replication needs of a store: raw records of another log, truncation, and a log that begins above 0.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
 use bytes::Bytes;
-use common::{ROOT, bodies, open, send, send_all};
-use message::LogOffset;
-use message::record::{FILLER_LEN, Peek, peek};
+use common::{PLENTY, ROOT, bodies, open, send, send_all};
+use message::record::{FILLER_LEN, Peek, Record, peek};
+use message::{LogOffset, QueueOffset};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::inspect::{InspectOptions, check};
-use store::{FlushMode, RawAppendError, Store, StoreOptions};
+use store::{FlushMode, RawAppendError, ReadSource, Store, StoreError, StoreOptions};
 
 const FILE: i64 = 4096;
 
@@ -21,7 +21,7 @@ fn options(mode: FlushMode) -> StoreOptions {
     StoreOptions::small(ROOT, mode)
 }
 
-/// Sends messages to three queues, so that they fill some files; returns where each begins in the log, and where the log ends.
+/// Sends messages to three queues, so that they fill some files; returns the log offset of each, and the end of the log.
 fn fill(store: &Store, messages: usize) -> Vec<LogOffset> {
     let mut begin: Vec<LogOffset> = Vec::new();
     for n in 0..messages {
@@ -43,7 +43,7 @@ fn all(store: &Store) -> Vec<Vec<String>> {
     QUEUES.iter().map(|(topic, queue)| bodies(store, topic, *queue, 0)).collect()
 }
 
-/// The log of a directory from an offset to another, in chunks of whole records of one file, with the files' fillers.
+/// The log of a directory between two offsets, in chunks of whole records of one file, with the beginnings of the fillers.
 fn chunks(disk: &SimulatedDisk, from: i64, to: i64, records: usize) -> Vec<(LogOffset, Bytes)> {
     let mut chunks = Vec::new();
     let (mut at, mut begin, mut count) = (from, from, 0);
@@ -70,6 +70,24 @@ fn chunks(disk: &SimulatedDisk, from: i64, to: i64, records: usize) -> Vec<(LogO
         }
     }
     chunks
+}
+
+/// The same bytes in chunks that go over the ends of files: each has the end of a file, its filler and the beginning of the next
+/// file.
+fn chunks_over_file_ends(disk: &SimulatedDisk, from: i64, to: i64) -> Vec<(LogOffset, Bytes)> {
+    let mut joined: Vec<(LogOffset, Vec<u8>)> = Vec::new();
+    for (at, bytes) in chunks(disk, from, to, 3) {
+        match joined.last_mut() {
+            // The last chunk goes on up to the first one of a file, that included.
+            Some((begin, last)) if (begin.0 + last.len() as i64) % FILE != 0 && begin.0 / FILE == at.0 / FILE => last.extend(&bytes),
+            Some((begin, last)) if (begin.0 / FILE + 1) == at.0 / FILE => {
+                last.resize((at.0 - begin.0) as usize, 0);
+                last.extend(&bytes);
+            }
+            _ => joined.push((at, bytes.to_vec())),
+        }
+    }
+    joined.into_iter().map(|(at, bytes)| (at, Bytes::from(bytes))).collect()
 }
 
 fn copy(store: &Store, chunk: &(LogOffset, Bytes)) -> Result<(), String> {
@@ -122,6 +140,177 @@ fn a_replica_that_takes_raw_records_has_the_same_log_queues_and_keys() {
         replica.close().unwrap();
         master.close().unwrap();
     }
+}
+
+#[test]
+fn raw_records_go_on_in_the_next_file() {
+    for mode in [FlushMode::Async, FlushMode::Sync] {
+        let (master_disk, replica_disk) = (SimulatedDisk::new(1), SimulatedDisk::new(2));
+        let master = open(Arc::new(master_disk.clone()), options(mode)).unwrap();
+        let end = fill(&master, 60).last().unwrap().0;
+        let replica = open(Arc::new(replica_disk.clone()), options(mode)).unwrap();
+        let chunks = chunks_over_file_ends(&master_disk, 0, end);
+        let goes_over = |(at, bytes): &(LogOffset, Bytes)| at.0 / FILE < (at.0 + bytes.len() as i64 - 1) / FILE;
+        assert!(chunks.iter().any(goes_over));
+        for chunk in &chunks {
+            copy(&replica, chunk).unwrap();
+        }
+        assert_eq!(all(&replica), all(&master));
+        same_log(&master_disk, &replica_disk, end);
+        let left = replica_disk.process_killed();
+        let back = open(Arc::new(left.clone()), options(mode)).unwrap();
+        assert_eq!(all(&back), all(&master));
+        back.close().unwrap();
+        must_be_whole(&left, mode, "a replica");
+        replica.close().unwrap();
+        master.close().unwrap();
+    }
+}
+
+#[test]
+fn raw_records_over_two_ends_of_files_and_bad_fillers_are_refused() {
+    let (master_disk, replica_disk) = (SimulatedDisk::new(1), SimulatedDisk::new(2));
+    let master = open(Arc::new(master_disk.clone()), options(FlushMode::Async)).unwrap();
+    let end = fill(&master, 60).last().unwrap().0;
+    assert!(end > 3 * FILE);
+    let file = |base: i64| master_disk.read(&Path::new(ROOT).join(format!("commitlog/{base:020}"))).unwrap();
+    let three = [file(0), file(FILE), file(2 * FILE)].concat();
+    let replica = open(Arc::new(replica_disk), options(FlushMode::Async)).unwrap();
+    let refused = |bytes: &[u8]| {
+        replica
+            .append_raw(LogOffset(0), &Bytes::copy_from_slice(bytes))
+            .map(drop)
+            .unwrap_err()
+    };
+    assert!(refused(&three[..2 * FILE as usize + 8]).to_string().contains("append less at once"));
+    let filler = chunks(&master_disk, 0, FILE, 1).last().unwrap().0.0 as usize;
+    let mut bad = three[..FILE as usize + 100].to_vec();
+    bad[filler + 3] ^= 1;
+    assert!(refused(&bad).to_string().contains("does not fill its file"));
+    // Neither the beginning of a filler nor all of it.
+    assert!(refused(&three[..FILE as usize - 1]).to_string().contains("does not fill its file"));
+    assert_eq!(replica.log_range().1, LogOffset(0));
+    assert_eq!(replica.topics().len(), 0, "a refusal creates no queue");
+    // The bytes that an old broker leaves in a filler do not matter.
+    let mut old = three[..2 * FILE as usize].to_vec();
+    old[filler + 8..FILE as usize].fill(0xAB);
+    copy(&replica, &(LogOffset(0), Bytes::from(old))).unwrap();
+    assert_eq!(replica.log_range().1, LogOffset(2 * FILE));
+    replica.close().unwrap();
+    master.close().unwrap();
+}
+
+#[test]
+fn a_refused_append_moves_no_queue() {
+    let (master_disk, replica_disk) = (SimulatedDisk::new(1), SimulatedDisk::new(2));
+    let master = open(Arc::new(master_disk.clone()), options(FlushMode::Async)).unwrap();
+    let begin = fill(&master, 20);
+    let end = begin.last().unwrap().0;
+    let replica = open(Arc::new(replica_disk), options(FlushMode::Async)).unwrap();
+    copy(&replica, &chunks(&master_disk, 0, end, 1)[0]).unwrap();
+    let before = all(&replica);
+    // Each would make queues skip offsets.
+    for chunk in &chunks(&master_disk, 0, end, 3)[2..] {
+        replica.append_raw(chunk.0, &chunk.1).map(drop).unwrap_err();
+    }
+    assert_eq!(all(&replica), before);
+    for (topic, queue) in QUEUES {
+        assert_eq!(replica.min_offset(topic, queue).0, 0);
+    }
+    replica.close().unwrap();
+    master.close().unwrap();
+}
+
+/// The messages of each queue from log offset `from` on, with the first queue offset.
+fn from_offset(store: &Store, from: i64) -> Vec<(i64, Vec<String>)> {
+    QUEUES
+        .iter()
+        .map(|(topic, queue)| {
+            let max = store.max_offset(topic, *queue).0;
+            let is_kept = |at: &i64| {
+                let read = store
+                    .read(topic, *queue, QueueOffset(*at), PLENTY, &|_| true, ReadSource::Disk)
+                    .unwrap();
+                Record::parse(&read.records[0]).unwrap().log_offset.0 >= from
+            };
+            let first = (store.min_offset(topic, *queue).0..max).find(is_kept).unwrap_or(max);
+            (first, bodies(store, topic, *queue, first))
+        })
+        .collect()
+}
+
+#[test]
+fn a_replica_may_begin_where_the_masters_log_begins() {
+    for mode in [FlushMode::Async, FlushMode::Sync] {
+        let (master_disk, replica_disk) = (SimulatedDisk::new(1), SimulatedDisk::new(2));
+        let master = open(Arc::new(master_disk.clone()), options(mode)).unwrap();
+        let end = fill(&master, 60).last().unwrap().0;
+        let expected = from_offset(&master, 2 * FILE);
+        let mut replica = open(Arc::new(replica_disk.clone()), options(mode)).unwrap();
+        for wrong in [-FILE, 1, FILE + 8] {
+            assert!(matches!(replica.begin_at(LogOffset(wrong)), Err(StoreError::Layout(_))));
+        }
+        // It may be called more than once, and the store restarted before its first record.
+        replica.begin_at(LogOffset(FILE)).unwrap();
+        replica.begin_at(LogOffset(2 * FILE)).unwrap();
+        assert_eq!(replica.log_range(), (LogOffset(2 * FILE), LogOffset(2 * FILE)));
+        replica.close().unwrap();
+        drop(replica);
+        replica = open(Arc::new(replica_disk.clone()), options(mode)).unwrap();
+        assert_eq!(replica.log_range(), (LogOffset(2 * FILE), LogOffset(2 * FILE)));
+        for chunk in chunks_over_file_ends(&master_disk, 2 * FILE, end) {
+            copy(&replica, &chunk).unwrap();
+        }
+        assert!(matches!(replica.begin_at(LogOffset(FILE)), Err(StoreError::Layout(_))));
+        let kept = |store: &Store| -> Vec<(i64, Vec<String>)> { from_offset(store, 0) };
+        assert_eq!(kept(&replica), expected);
+        assert_eq!(send(&replica, "a", 0, "after"), send(&master, "a", 0, "after"));
+        let expected = from_offset(&master, 2 * FILE);
+        replica.sync().unwrap();
+        for left in [replica_disk.process_killed(), replica_disk.power_cut(7)] {
+            let back = open(Arc::new(left.clone()), options(mode)).unwrap();
+            assert_eq!(kept(&back), expected, "{mode:?}");
+            back.close().unwrap();
+            must_be_whole(&left, mode, "a replica that began late");
+        }
+        replica.close().unwrap();
+        master.close().unwrap();
+    }
+}
+
+#[test]
+fn power_cut_at_every_call_while_a_replica_moves_its_beginning_leaves_one_that_can_do_so_again() {
+    let master_disk = SimulatedDisk::new(1);
+    let master = open(Arc::new(master_disk.clone()), options(FlushMode::Sync)).unwrap();
+    let end = fill(&master, 30).last().unwrap().0;
+    let expected = from_offset(&master, FILE);
+    for n in 1.. {
+        assert!(n < 500, "moving the beginning does not end");
+        let disk = SimulatedDisk::new(n);
+        let replica = open(Arc::new(disk.clone()), options(FlushMode::Sync)).unwrap();
+        replica.run_background_work().unwrap();
+        disk.cut_at(disk.calls() + n);
+        let moved = replica.begin_at(LogOffset(FILE)).is_ok();
+        let was_cut = disk.first_failure().is_some();
+        for seed in 0..5 {
+            let left = disk.power_cut(seed);
+            let back = open(Arc::new(left.clone()), options(FlushMode::Sync)).unwrap();
+            let begin = back.log_range().0.0;
+            assert!(begin == FILE || (begin == 0 && !moved), "cut {n}: begins at {begin}");
+            back.begin_at(LogOffset(FILE)).unwrap();
+            for chunk in chunks(&master_disk, FILE, end, 3) {
+                copy(&back, &chunk).unwrap_or_else(|error| panic!("cut {n}: {error}"));
+            }
+            assert_eq!(from_offset(&back, 0), expected, "cut {n}");
+            back.close().unwrap();
+            must_be_whole(&left, FlushMode::Sync, &format!("cut {n}, seed {seed}"));
+        }
+        let _ = replica.close();
+        if !was_cut {
+            break;
+        }
+    }
+    master.close().unwrap();
 }
 
 #[test]
@@ -193,7 +382,7 @@ fn bytes_that_are_not_the_next_whole_records_are_refused_and_change_nothing() {
         copy(&replica, chunk).unwrap();
         assert!(matches!(
             refused(*at, bytes),
-            RawAppendError::NotAtEnd { .. } | RawAppendError::OutOfStep { .. }
+            RawAppendError::NotAtEnd { .. } | RawAppendError::OutOfSequence { .. }
         ));
     }
     assert_eq!(all(&replica), all(&master));
@@ -224,7 +413,7 @@ fn a_replica_that_begins_a_queue_late_goes_on_at_its_offset() {
     master.close().unwrap();
 }
 
-/// What is left of each queue when the log ends at `to`.
+/// The messages of each queue in a log that ends at `to`.
 fn kept(disk: &SimulatedDisk, to: i64) -> Vec<Vec<String>> {
     let other = open(Arc::new(SimulatedDisk::new(9)), options(FlushMode::Async)).unwrap();
     for chunk in chunks(disk, 0, to, 100) {
@@ -245,10 +434,10 @@ fn a_truncated_store_ends_at_any_record_and_goes_on_there() {
         for (n, to) in begin.iter().enumerate().step_by(3) {
             let disk = whole.process_killed();
             let store = open(Arc::new(disk.clone()), options(mode)).unwrap();
-            // Some of it in memory only, and some indexed.
+            // Some messages are in memory only, and some are indexed.
             send(&store, "a", 0, "newest").unwrap();
             if n % 2 == 0 {
-                store.keep_now().unwrap();
+                store.run_background_work().unwrap();
             }
             let expected = kept(&whole, to.0);
             store.truncate(*to).unwrap();
@@ -290,7 +479,7 @@ fn power_cut_at_every_call_of_a_truncation_leaves_an_end_between() {
         assert!(n < 2_000, "a truncation does not end");
         let disk = whole.process_killed();
         let store = open(Arc::new(disk.clone()), options(FlushMode::Sync)).unwrap();
-        store.keep_now().unwrap();
+        store.run_background_work().unwrap();
         disk.cut_at(disk.calls() + n);
         let truncated = store.truncate(to);
         let was_cut = disk.first_failure().is_some();

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
 use store::inspect::{InspectOptions, check};
-use store::{DueTopic, FlushMode, IndexOptions, Limits, Reach, Store, StoreOptions};
+use store::{DueTopic, FlushMode, IndexOptions, Limits, ReadSource, Store, StoreOptions};
 
 /// See the module.
 pub const TARGET: Target = Target {
@@ -58,7 +58,7 @@ fn make() -> Option<SimulatedDisk> {
             store.delete_topic("none").ok()?;
         }
     }
-    store.keep_now().ok()?;
+    store.run_background_work().ok()?;
     let killed = disk.process_killed();
     store.close().ok()?;
     Some(killed)
@@ -130,7 +130,7 @@ fn start(disk: &SimulatedDisk) {
         for queue in 0..2 {
             let from = store.min_offset(&topic, queue).0;
             for at in from..store.max_offset(&topic, queue).0.min(from + 50) {
-                let _ = store.read(&topic, queue, QueueOffset(at), limits, &|_| true, Reach::Disk);
+                let _ = store.read(&topic, queue, QueueOffset(at), limits, &|_| true, ReadSource::Disk);
             }
         }
         let _ = store.query(&topic, "key", 0, i64::MAX, 64);

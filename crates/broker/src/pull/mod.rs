@@ -33,7 +33,7 @@ use protocol::codes::ResponseCode;
 use protocol::pull::{PullHeader, sys_flag};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use store::{Arrival, Damaged, Limits, Reach, ReadResult, ReadStatus, Store, StoreError};
+use store::{Arrival, Damaged, Limits, ReadResult, ReadSource, ReadStatus, Store, StoreError};
 
 /// Longest a pull is parked, whatever the client says: ms.
 const MAX_SUSPEND_MS: i64 = 120_000;
@@ -273,19 +273,19 @@ impl Puller {
 
     /// Reads what the pull asks for: from memory here, else on a thread for what is farther away.
     fn read(self: &Arc<Self>, pull: Pull) {
-        self.read_within(pull, Reach::Memory, Instant::now());
+        self.read_within(pull, ReadSource::Memory, Instant::now());
     }
 
-    fn read_within(self: &Arc<Self>, pull: Pull, reach: Reach, begun: Instant) {
+    fn read_within(self: &Arc<Self>, pull: Pull, source: ReadSource, begun: Instant) {
         if pull.asker.lags() {
             // What waited here or for a thread is read when the client has read what it was sent before.
             return self.ask_again(pull);
         }
-        let read = self.look(&pull, reach);
-        let (threads, farther) = match (&read, reach) {
-            (Ok(result), Reach::Memory) if result.cold => (&self.threads.catch_up, Reach::PageCache),
-            (Ok(result), Reach::PageCache) if result.cold => (&self.threads.reader, Reach::Disk),
-            _ => return self.answer(pull, read, reach, begun),
+        let read = self.look(&pull, source);
+        let (threads, farther) = match (&read, source) {
+            (Ok(result), ReadSource::Memory) if result.cold => (&self.threads.catch_up, ReadSource::PageCache),
+            (Ok(result), ReadSource::PageCache) if result.cold => (&self.threads.reader, ReadSource::Disk),
+            _ => return self.answer(pull, read, source, begun),
         };
         let bytes = PULL_BYTES + pull.filter.tags().map_or(0, size_of_val);
         let reply = pull.asker.reply();
@@ -306,9 +306,9 @@ impl Puller {
         }
     }
 
-    fn limits(&self, pull: &Pull, reach: Reach) -> Limits {
+    fn limits(&self, pull: &Pull, source: ReadSource) -> Limits {
         let settings = self.settings.current();
-        let (messages, bytes) = if reach == Reach::Disk {
+        let (messages, bytes) = if source == ReadSource::Disk {
             (
                 settings.max_transfer_count_on_message_in_disk,
                 settings.max_transfer_bytes_on_message_in_disk,
@@ -327,13 +327,13 @@ impl Puller {
         }
     }
 
-    fn look(&self, pull: &Pull, reach: Reach) -> Result<ReadResult, StoreError> {
-        let limits = self.limits(pull, reach);
+    fn look(&self, pull: &Pull, source: ReadSource) -> Result<ReadResult, StoreError> {
+        let limits = self.limits(pull, source);
         let (from, takes) = (QueueOffset(pull.offset), |code| pull.filter.takes(code));
-        self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, reach)
+        self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, source)
     }
 
-    fn answer(self: &Arc<Self>, pull: Pull, read: Result<ReadResult, StoreError>, reach: Reach, begun: Instant) {
+    fn answer(self: &Arc<Self>, pull: Pull, read: Result<ReadResult, StoreError>, source: ReadSource, begun: Instant) {
         let result = match read {
             Ok(result) => result,
             Err(error) => return pull.asker.refuse(error.into()),
@@ -355,7 +355,7 @@ impl Puller {
         }
         if code == ResponseCode::Success {
             pull.counters.given(result.records.len() as i64, result.bytes as i64);
-            if reach == Reach::Disk {
+            if source == ReadSource::Disk {
                 pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
             }
             pull.counters.took(pull.queue_id, begun.elapsed().as_millis() as i64);
@@ -472,7 +472,7 @@ impl Puller {
 
     /// Takes out parked pulls that want a message; one whose tag is not known from its queue entry concerns all.
     fn wanting(&self, topic: &str, queue_id: i32, tags_code: i64, most: usize) -> Taken<Pull> {
-        if store::queue::is_place(tags_code) {
+        if store::queue::is_ext_address(tags_code) {
             self.hold.take_all(topic, queue_id, most)
         } else {
             self.hold.take(topic, queue_id, tags_code, most)

@@ -17,7 +17,7 @@ use protocol::frame::{FLAG_ONEWAY, Frame};
 use protocol::transaction::CheckTransactionStateHeader;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use store::{ConsumeQueue, Reach};
+use store::{ConsumeQueue, ReadSource};
 
 /// Half messages of one append at most, and about so many bytes.
 const TOGETHER: usize = 32;
@@ -115,7 +115,7 @@ impl Transactions {
 
     /// Looks at some open half messages from an offset on. [`None`]: those from there on are too young.
     fn look(&self, from: i64, end: i64) -> Result<Option<Looked>, Refusal> {
-        let (status, _, records) = self.read_from(names::TRANS_HALF_TOPIC, from, TOGETHER, Reach::Disk)?;
+        let (status, _, records) = self.read_from(names::TRANS_HALF_TOPIC, from, TOGETHER, ReadSource::Disk)?;
         if records.is_empty() {
             tracing::warn!(
                 half = from,

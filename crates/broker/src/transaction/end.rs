@@ -12,7 +12,7 @@ use message::record::Draft;
 use protocol::codes::ResponseCode;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use store::{Reach, Ticket};
+use store::{ReadSource, Ticket};
 
 /// What a producer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Transactions {
         if request.half < self.start_end && !self.is_recovered() {
             return self.wait(request, done);
         }
-        match self.try_end(&request, Reach::PageCache) {
+        match self.try_end(&request, ReadSource::PageCache) {
             Ok(ticket) => self.complete(ticket, done),
             Err(Failed::Refused(refusal)) => done(Err(refusal)),
             Err(Failed::Cold) => self.end_by_reader(request, done),
@@ -130,15 +130,15 @@ impl Transactions {
             producer_group: group,
             ..request
         };
-        match self.try_end(&request, Reach::Disk) {
+        match self.try_end(&request, ReadSource::Disk) {
             Ok(ticket) => self.complete(ticket, done),
             Err(Failed::Refused(refusal)) => done(Err(refusal)),
             Err(Failed::Cold) => done(Err(Refusal::system("the half message cannot be read now"))),
         }
     }
 
-    fn try_end(&self, request: &EndTransaction<'_>, reach: Reach) -> Result<Ticket, Failed> {
-        let bytes = match self.read(request.half, reach)? {
+    fn try_end(&self, request: &EndTransaction<'_>, source: ReadSource) -> Result<Ticket, Failed> {
+        let bytes = match self.read(request.half, source)? {
             Read::Record(bytes) => bytes,
             Read::Cold => return Err(Failed::Cold),
             Read::Missing => return Err(Refusal::system("Find prepared transaction message failed").into()),

@@ -45,7 +45,7 @@ use rustc_hash::FxHashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use store::{Limits, Reach, ReadStatus, Recovery, StoreError, Ticket};
+use store::{Limits, ReadSource, ReadStatus, Recovery, StoreError, Ticket};
 use window::Window;
 
 /// The group whose offsets say how far transactions are done.
@@ -166,8 +166,8 @@ impl Transactions {
     }
 
     /// Reads a half message by its offset in their queue.
-    fn read(&self, half: i64, reach: Reach) -> Result<Read, StoreError> {
-        self.read_from(names::TRANS_HALF_TOPIC, half, 1, reach)
+    fn read(&self, half: i64, source: ReadSource) -> Result<Read, StoreError> {
+        self.read_from(names::TRANS_HALF_TOPIC, half, 1, source)
             .map(|(_, cold, mut records)| match records.pop() {
                 Some(record) => Read::Record(record),
                 None if cold => Read::Cold,
@@ -175,14 +175,14 @@ impl Transactions {
             })
     }
 
-    fn read_from(&self, topic: &str, from: i64, messages: usize, reach: Reach) -> Result<(ReadStatus, bool, Vec<Bytes>), StoreError> {
+    fn read_from(&self, topic: &str, from: i64, messages: usize, source: ReadSource) -> Result<(ReadStatus, bool, Vec<Bytes>), StoreError> {
         const BYTES: usize = 1 << 20;
         let limits = Limits {
             messages,
             bytes: BYTES,
             scan: messages,
         };
-        let read = self.core.store.read(topic, 0, QueueOffset(from), limits, &|_| true, reach)?;
+        let read = self.core.store.read(topic, 0, QueueOffset(from), limits, &|_| true, source)?;
         Ok((read.status, read.cold, read.records))
     }
 

@@ -11,7 +11,7 @@ use crate::errors::Refusal;
 use message::record::{Draft, Record};
 use message::{LogOffset, QueueOffset, names, properties, sys_flag};
 use rustc_hash::{FxHashMap, FxHashSet};
-use store::{Reach, StoreError};
+use store::{ReadSource, StoreError};
 
 /// Messages read at once.
 const TOGETHER: usize = 256;
@@ -79,7 +79,7 @@ fn read_marks(transactions: &Transactions, from: i64) -> Result<Marks, StoreErro
     let (mut at, mut last) = (from, None);
     let end = transactions.core.store.max_offset(names::TRANS_OP_HALF_TOPIC, 0).0;
     while at < end {
-        let (_, _, records) = transactions.read_from(names::TRANS_OP_HALF_TOPIC, at, TOGETHER, Reach::Disk)?;
+        let (_, _, records) = transactions.read_from(names::TRANS_OP_HALF_TOPIC, at, TOGETHER, ReadSource::Disk)?;
         if records.is_empty() {
             at += 1;
             continue;
@@ -115,7 +115,7 @@ fn read_halves(transactions: &Transactions, base: i64, ended_below: &FxHashSet<i
     loop {
         let next = transactions.state.lock().window.next_open(at, transactions.start_end);
         let Some(from) = next else { return Ok(open) };
-        let (_, _, records) = transactions.read_from(names::TRANS_HALF_TOPIC, from, TOGETHER, Reach::Disk)?;
+        let (_, _, records) = transactions.read_from(names::TRANS_HALF_TOPIC, from, TOGETHER, ReadSource::Disk)?;
         let mut state = transactions.state.lock();
         at = from + 1;
         if records.is_empty() {

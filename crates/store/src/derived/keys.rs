@@ -1,10 +1,11 @@
 //! The key index as something derived from the log.
 //!
-//! Keys of confirmed messages wait in memory until the keeper, or a query, puts them into the index. When more wait than
-//! `apogeeMaxIndexBacklog`, or the index has no room for its next file, they are dropped and their part of the log is remembered: the
-//! keeper indexes it from the log, a part in each round, and checkpoints name no offset of the index behind it until that is done.
+//! Keys of confirmed messages wait in memory until the keeper or a query adds them to the index. If more wait than
+//! `apogeeMaxIndexBacklog`, or the index has no space for its next file, they are dropped and the beginning of their part of the
+//! log is kept. The keeper indexes it from the log, a part in each round. Until then checkpoints name no later offset for the
+//! index.
 
-use super::{Derived, Effort, Restore, Stop};
+use super::{Derived, Restore, Shutdown, WorkLimit};
 use crate::checkpoint::SyncedOffsets;
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
@@ -15,113 +16,100 @@ use message::properties::Indexed;
 use message::record::Record;
 use message::{LogOffset, sys_flag};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of log that one round reads for keys that were dropped.
+/// Bytes of log that one round reads for dropped keys.
 const CATCH_UP_BYTES: i64 = 16 << 20;
-/// Time between two attempts to go on with an index that has no room.
-const INDEX_AGAIN: Duration = Duration::from_secs(1);
+/// Time between two attempts of an index that has no space.
+const INDEX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The key index, and the keys on their way to it.
+/// The key index, and the keys that wait for it.
 pub(crate) struct Keys {
     pub(crate) index: KeyIndex,
-    distrust: Distrust,
-    /// Most keys in the inbox.
+    sync_failure: SyncFailureMark,
+    /// Maximum keys in the inbox.
     max_keys: usize,
     inbox: Mutex<Inbox>,
-    /// Held by whoever indexes, so that keys are indexed in log order. When the index last could not go on.
+    /// Held while keys are indexed, so that they are indexed in log order. When indexing last failed.
     indexing: Mutex<Option<Instant>>,
 }
 
-/// Notes for the next start that it must not believe what the page cache shows of a file after a sync of it failed.
-pub(crate) struct Distrust {
+/// Marks for the next start that a sync failed: the page cache may show what is not on the disk.
+pub(crate) struct SyncFailureMark {
     disk: Arc<dyn Disk>,
     abort: PathBuf,
 }
 
-impl Distrust {
-    /// Whose note is the file `abort`, emptied.
+impl SyncFailureMark {
+    /// The mark is an empty `abort` file.
     pub(crate) fn new(disk: Arc<dyn Disk>, abort: PathBuf) -> Self {
         Self { disk, abort }
     }
 
-    /// A write or sync failed: what the page cache shows of the file may not be on the disk, ever. The next start must not take it
-    /// for whole because the machine went on.
+    /// Sets the mark after a failed write or sync. The next start must not trust the file's content only because the machine was
+    /// not restarted.
     pub(crate) fn note(&self) {
         let marked = self
             .disk
             .open(&self.abort, OpenMode::WriteOrCreate)
             .and_then(|file| file.set_len(0));
         if let Err(error) = marked {
-            tracing::error!(%error, "the next start may trust what was not synced; empty the file abort before it");
+            tracing::error!(%error, "cannot mark that a sync failed: empty the file abort by hand before the next start, which otherwise may trust what was not synced");
         }
     }
 }
 
-/// Keys on their way to the index.
+/// Keys that wait to be indexed.
 #[derive(Default)]
 struct Inbox {
-    /// Keys that the keeper will index, in log order.
+    /// Records whose keys the keeper will index, in log order.
     records: Vec<IndexedRecord>,
-    /// How many keys stand in them.
+    /// Number of their keys.
     keys: usize,
-    /// End of the log that was looked through for keys.
+    /// End of the log whose keys were collected or dropped.
     end: LogOffset,
-    /// A part of the log whose keys are not in memory any more: they are indexed from the log, and until that has come to
-    /// its end no keys are gathered here.
-    missed: Option<Missed>,
-}
-
-/// A part of the log whose keys are not indexed yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Missed {
-    /// Where its first record begins.
-    from: LogOffset,
-    /// Where it ends.
-    to: LogOffset,
+    /// The keys of records from here to `end` were dropped from memory and have to be indexed from the log. While this is set, no
+    /// keys are collected here.
+    unindexed_from: Option<LogOffset>,
 }
 
 impl Inbox {
-    /// Drops the keys that wait; they and those from `from` on are for the log to give.
-    fn miss(&mut self, from: LogOffset) {
+    /// Drops the keys that wait. They and the keys of records from `from` on are to be indexed from the log.
+    fn leave_to_log(&mut self, from: LogOffset) {
         let first = self.records.first().map_or(from, |record| record.log_offset.min(from));
         (self.records, self.keys) = (Vec::new(), 0);
-        let from = self.missed.map_or(first, |missed| missed.from.min(first));
-        self.missed = Some(Missed { from, to: self.end });
+        self.unindexed_from = Some(self.unindexed_from.map_or(first, |unindexed| unindexed.min(first)));
     }
 
-    /// Drops the keys of records from `to` on, which the log does not have any more.
+    /// Drops the keys of records from `to` on, where the log is truncated.
     fn truncate(&mut self, to: LogOffset) {
         self.records.retain(|record| record.log_offset < to);
         self.keys = count_keys(&self.records);
         self.end = self.end.min(to);
-        let missed = self.missed.map(|missed| Missed {
-            to: missed.to.min(to),
-            ..missed
-        });
-        self.missed = missed.filter(|missed| missed.from < missed.to);
+        self.unindexed_from = self.unindexed_from.filter(|from| *from < self.end);
     }
 }
 
 impl Keys {
-    /// Keys for an index. At most `max_keys` of them wait in memory.
-    pub(crate) fn new(index: KeyIndex, max_keys: usize, distrust: Distrust) -> Self {
+    /// Keys for an index, with at most `max_keys` of them in memory.
+    pub(crate) fn new(index: KeyIndex, max_keys: usize, sync_failure: SyncFailureMark) -> Self {
         Self {
             index,
-            distrust,
+            sync_failure,
             max_keys,
             inbox: Mutex::default(),
             indexing: Mutex::default(),
         }
     }
 
-    /// After a start: the log ends at `end`; with `missed_from` the keys of the records from there on are not indexed yet.
-    fn begin(&self, end: LogOffset, missed_from: Option<LogOffset>) {
+    /// Sets the state after a start: the log ends at `end`; the keys of records from `unindexed_from` on are not indexed yet.
+    fn begin(&self, end: LogOffset, unindexed_from: Option<LogOffset>) {
         *self.inbox.lock() = Inbox {
             end,
-            missed: missed_from.filter(|from| *from < end).map(|from| Missed { from, to: end }),
+            unindexed_from: unindexed_from.filter(|from| *from < end),
             ..Inbox::default()
         };
     }
@@ -134,29 +122,29 @@ impl Keys {
         }
     }
 
-    /// Indexes the keys that wait, in log order. What cannot be indexed now is read from the log again, later.
+    /// Indexes the keys that wait, in log order. Keys that cannot be indexed now are indexed later from the log.
     pub(crate) fn index_waiting(&self) {
         let _in_order = self.indexing.lock();
         for record in self.take_keys() {
             if let Err(error) = self.index.put_record(&record.hashes, record.log_offset, record.store_timestamp) {
-                self.miss_keys(record.log_offset);
-                tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
+                self.leave_keys_to_log(record.log_offset);
+                tracing::warn!(%error, from = %record.log_offset, "keys could not be indexed and are not found by queries until they are indexed from the log");
                 return;
             }
         }
     }
 
-    /// Indexes keys that were dropped, unless that failed just now and only a round's work is wanted.
-    fn index_from_log(&self, log: &CommitLog, effort: Effort) -> Result<(), StoreError> {
+    /// Indexes dropped keys from the log, unless that has just failed and only a round's work is wanted.
+    fn index_from_log(&self, log: &CommitLog, limit: WorkLimit) -> Result<(), StoreError> {
         let mut stopped = self.indexing.lock();
-        if effort == Effort::Round && stopped.is_some_and(|at| at.elapsed() < INDEX_AGAIN) {
+        if limit == WorkLimit::Round && stopped.is_some_and(|at| at.elapsed() < INDEX_RETRY_INTERVAL) {
             return Ok(());
         }
         *stopped = None;
-        let Some(missed) = self.missed() else { return Ok(()) };
-        let most = if effort == Effort::Round { CATCH_UP_BYTES } else { i64::MAX };
-        let from = missed.from.max(log.first_offset());
-        let to = missed.to.min(LogOffset(from.0.saturating_add(most)));
+        let Some(unindexed) = self.unindexed() else { return Ok(()) };
+        let most = if limit == WorkLimit::Round { CATCH_UP_BYTES } else { i64::MAX };
+        let from = unindexed.start.max(log.first_offset());
+        let to = unindexed.end.min(LogOffset(from.0.saturating_add(most)));
         let mut done = from;
         let indexed = log::scan_part(&log.segments, from.0, to.0, |record| {
             let put = put_keys(&self.index, record);
@@ -166,36 +154,35 @@ impl Keys {
             put.map_err(Self::failed("write"))
         });
         match indexed {
-            Ok(end) => self.caught_up(LogOffset(end)),
+            Ok(end) => self.set_indexed(LogOffset(end)),
             Err(_) => {
-                self.caught_up(done);
+                self.set_indexed(done);
                 *stopped = Some(Instant::now());
             }
         }
         indexed.map(drop)
     }
 
-    /// Where the first key is missing of what was published before an offset.
+    /// Log offset of the first record before `published` whose keys are not indexed; `published` if all are.
     fn indexed_before(&self, published: LogOffset) -> LogOffset {
-        self.missed().map_or(published, |missed| missed.from.min(published))
+        self.unindexed().map_or(published, |unindexed| unindexed.start.min(published))
     }
 
-    fn gather_keys(&self, batches: &[Batch], end: LogOffset) {
+    fn collect_keys(&self, batches: &[Batch], end: LogOffset) {
         let mut inbox = self.inbox.lock();
         inbox.end = end;
-        if let Some(missed) = &mut inbox.missed {
-            missed.to = end;
+        if inbox.unindexed_from.is_some() {
             return;
         }
         let before = inbox.records.len();
         inbox.records.extend(batches.iter().flat_map(|b| b.keys.iter().cloned()));
         inbox.keys += count_keys(&inbox.records[before..]);
         if inbox.keys > self.max_keys {
-            inbox.miss(end);
+            inbox.leave_to_log(end);
             drop(inbox);
             tracing::warn!(
                 max = self.max_keys,
-                "more keys wait for the index than apogeeMaxIndexBacklog; they are indexed from the log, and found by key later"
+                "more keys wait for the index than apogeeMaxIndexBacklog: they are indexed later from the log, and not found by queries until then"
             );
         }
     }
@@ -207,39 +194,35 @@ impl Keys {
         std::mem::take(&mut inbox.records)
     }
 
-    /// The keys of the records from `from` on could not be indexed: they are read from the log again, later.
-    fn miss_keys(&self, from: LogOffset) {
-        self.inbox.lock().miss(from);
+    /// Leaves the keys of records from `from` on to be indexed from the log.
+    fn leave_keys_to_log(&self, from: LogOffset) {
+        self.inbox.lock().leave_to_log(from);
     }
 
     /// The part of the log whose keys are to be indexed from the log.
-    fn missed(&self) -> Option<Missed> {
-        self.inbox.lock().missed
+    fn unindexed(&self) -> Option<Range<LogOffset>> {
+        let inbox = self.inbox.lock();
+        inbox.unindexed_from.map(|from| from..inbox.end)
     }
 
-    /// Keys were indexed from the log up to `to`. When no more were missed meanwhile, keys are gathered in memory again.
-    fn caught_up(&self, to: LogOffset) {
+    /// Notes that keys are indexed from the log up to `to`. When all are, keys are collected in memory again.
+    fn set_indexed(&self, to: LogOffset) {
         let mut inbox = self.inbox.lock();
-        inbox.missed = inbox
-            .missed
-            .map(|missed| Missed {
-                from: missed.from.max(to),
-                ..missed
-            })
-            .filter(|missed| missed.from < missed.to);
+        let from = inbox.unindexed_from.map(|from| from.max(to));
+        inbox.unindexed_from = from.filter(|from| *from < inbox.end);
     }
 }
 
 impl Derived for Keys {
     fn publish(&self, batches: &[Batch]) {
         if let Some(last) = batches.last() {
-            self.gather_keys(batches, last.end);
+            self.collect_keys(batches, last.end);
         }
     }
 
-    /// The index may have been behind the queues: it goes on where it is, later and from the log. Keys are put in log order, so what
-    /// it has already it has without a gap.
-    fn recover<'a>(&'a self, stop: &Stop) -> Result<Box<dyn Restore + 'a>, StoreError> {
+    /// The index may have been behind the queues: it continues there, later and from the log. Keys are added in log order, so those
+    /// that it has are without a gap.
+    fn recover<'a>(&'a self, stop: &Shutdown) -> Result<Box<dyn Restore + 'a>, StoreError> {
         if !stop.is_clean {
             let from = stop.progress.map_or(stop.from, |progress| progress.indexed.min(stop.from));
             self.index.cut(from, stop.is_all_readable).map_err(Self::failed("cut"))?;
@@ -247,32 +230,32 @@ impl Derived for Keys {
         let indexed = stop.progress.map(|progress| progress.indexed.max(self.index.last().0));
         Ok(Box::new(Indexing {
             keys: self,
-            missed_from: indexed.filter(|at| *at < stop.from),
+            unindexed_from: indexed.filter(|at| *at < stop.from),
         }))
     }
 
-    fn keep(&self, log: &CommitLog, effort: Effort) -> Result<bool, StoreError> {
+    fn work(&self, log: &CommitLog, limit: WorkLimit) -> Result<bool, StoreError> {
         self.index_waiting();
-        self.index_from_log(log, effort)?;
-        Ok(self.missed().is_some())
+        self.index_from_log(log, limit)?;
+        Ok(self.unindexed().is_some())
     }
 
     fn sync(&self, before: SyncedOffsets, progress: &mut SyncedOffsets) -> Result<(), StoreError> {
         let published = progress.dispatched;
         self.index_waiting();
-        // Before the index is written and synced: what is caught up with after this is not covered.
+        // Before the index is written and synced: keys that are indexed after this are not covered.
         progress.indexed = self.indexed_before(published);
         if let Err(error) = self.index.write() {
             if error.kind() != io::ErrorKind::StorageFull {
-                // Any part of it may have been written: the next start looks at every item.
-                self.distrust.note();
+                // Any part of it may have been written: the next start checks every item.
+                self.sync_failure.note();
             }
-            // Recovery puts the keys again. The queues' part of the checkpoint does not wait for the index to have room.
-            tracing::warn!(%error, "the key index is not written; the next checkpoint tries again");
+            // Recovery indexes the keys again. The queues' part of the checkpoint does not wait for the index to have space.
+            tracing::warn!(%error, "the key index could not be written; the next checkpoint tries again");
             progress.indexed = before.indexed;
         }
         let synced = self.index.sync().map_err(Self::failed("sync"));
-        synced.inspect_err(|_| self.distrust.note())?;
+        synced.inspect_err(|_| self.sync_failure.note())?;
         if is_broken(Broken::AskedForKeysAfterSync) {
             linger();
             progress.indexed = self.indexed_before(published);
@@ -291,7 +274,7 @@ impl Derived for Keys {
     fn truncate(&self, to: LogOffset) -> Result<(), StoreError> {
         let _alone = self.indexing.lock();
         self.inbox.lock().truncate(to);
-        // The cut looks at files only.
+        // The truncation sees only what is in files.
         let cut = self.index.write().and_then(|()| self.index.cut(to, true));
         cut.map_err(Self::failed("truncate"))
     }
@@ -301,33 +284,33 @@ impl Derived for Keys {
     }
 }
 
-/// Indexes what recovery reads, until the index cannot go on or when it was behind before.
+/// Indexes the records that recovery reads, until the index fails, or not at all if it was behind before.
 struct Indexing<'a> {
     keys: &'a Keys,
-    /// Keys from there on are not in the index.
-    missed_from: Option<LogOffset>,
+    /// The keys of records from there on are not in the index.
+    unindexed_from: Option<LogOffset>,
 }
 
 impl Restore for Indexing<'_> {
     fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
-        if self.missed_from.is_none()
+        if self.unindexed_from.is_none()
             && let Err(error) = put_keys(&self.keys.index, record)
         {
-            tracing::warn!(%error, from = %record.log_offset, "keys are indexed later, from the log; until then they are not found");
-            self.missed_from = Some(record.log_offset);
+            tracing::warn!(%error, from = %record.log_offset, "keys could not be indexed and are not found by queries until they are indexed from the log");
+            self.unindexed_from = Some(record.log_offset);
         }
         Ok(())
     }
 
     fn finish(self: Box<Self>, end: LogOffset) {
-        self.keys.begin(end, self.missed_from);
+        self.keys.begin(end, self.unindexed_from);
     }
 }
 
-/// Puts a message of the log into the index; one that is there already stays as it is.
+/// Adds a message of the log to the index, unless it is there already.
 ///
 /// # Errors
-/// I/O errors of the index; nothing of the message was put then.
+/// [`io::Error`] if the index cannot be written; no key of the message was added then.
 fn put_keys(index: &KeyIndex, record: &Record<'_>) -> io::Result<()> {
     if !sys_flag::is_in_queue(record.sys_flag) {
         return Ok(());
@@ -347,19 +330,16 @@ mod tests {
     use crate::index::IndexOptions;
     use std::path::Path;
 
-    fn keys(end: i64, missed_from: Option<i64>) -> Keys {
+    fn keys(end: i64, unindexed_from: Option<i64>) -> Keys {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
         let index = KeyIndex::open(disk.clone(), Path::new("/index"), IndexOptions { slots: 16, items: 64 }).unwrap();
-        let keys = Keys::new(index, 5, Distrust::new(disk, PathBuf::from("/abort")));
-        keys.begin(LogOffset(end), missed_from.map(LogOffset));
+        let keys = Keys::new(index, 5, SyncFailureMark::new(disk, PathBuf::from("/abort")));
+        keys.begin(LogOffset(end), unindexed_from.map(LogOffset));
         keys
     }
 
-    fn missed(from: i64, to: i64) -> Missed {
-        Missed {
-            from: LogOffset(from),
-            to: LogOffset(to),
-        }
+    fn unindexed(from: i64, to: i64) -> Range<LogOffset> {
+        LogOffset(from)..LogOffset(to)
     }
 
     fn batch(at: i64, keys: usize) -> Batch {
@@ -378,17 +358,17 @@ mod tests {
     fn keys_over_the_bound_are_dropped_and_their_part_of_the_log_is_remembered_to_its_end() {
         let keys = keys(0, None);
         keys.publish(&[batch(0, 3)]);
-        assert_eq!((keys.missed(), keys.take_keys().len()), (None, 1));
+        assert_eq!((keys.unindexed(), keys.take_keys().len()), (None, 1));
         keys.publish(&[batch(100, 3)]);
         keys.publish(&[batch(200, 3)]);
-        assert_eq!(keys.missed(), Some(missed(100, 300)));
+        assert_eq!(keys.unindexed(), Some(unindexed(100, 300)));
         keys.publish(&[batch(300, 1)]);
-        assert_eq!((keys.missed(), keys.take_keys().len()), (Some(missed(100, 400)), 0));
-        keys.caught_up(LogOffset(300));
-        assert_eq!(keys.missed(), Some(missed(300, 400)));
-        keys.caught_up(LogOffset(400));
+        assert_eq!((keys.unindexed(), keys.take_keys().len()), (Some(unindexed(100, 400)), 0));
+        keys.set_indexed(LogOffset(300));
+        assert_eq!(keys.unindexed(), Some(unindexed(300, 400)));
+        keys.set_indexed(LogOffset(400));
         keys.publish(&[batch(400, 1)]);
-        assert_eq!((keys.missed(), keys.take_keys().len()), (None, 1));
+        assert_eq!((keys.unindexed(), keys.take_keys().len()), (None, 1));
     }
 
     #[test]
@@ -397,11 +377,11 @@ mod tests {
         keys.publish(&[batch(0, 1), batch(100, 1)]);
         assert_eq!(keys.take_keys().len(), 2);
         keys.publish(&[batch(200, 1)]);
-        keys.miss_keys(LogOffset(100));
-        assert_eq!(keys.missed(), Some(missed(100, 300)));
+        keys.leave_keys_to_log(LogOffset(100));
+        assert_eq!(keys.unindexed(), Some(unindexed(100, 300)));
         assert!(keys.take_keys().is_empty());
         let after_a_start = self::keys(500, Some(300));
-        assert_eq!(after_a_start.missed(), Some(missed(300, 500)));
-        assert_eq!(self::keys(500, Some(500)).missed(), None);
+        assert_eq!(after_a_start.unindexed(), Some(unindexed(300, 500)));
+        assert_eq!(self::keys(500, Some(500)).unindexed(), None);
     }
 }

@@ -1,19 +1,19 @@
 //! What is derived from the log: consume queues and key index, each one [`Derived`].
 //!
-//! [`of`] makes the list, in the order in which the parts get a message. Dispatch hands confirmed batches to each, opening restores
-//! each, the keeper lets each do its background work, checkpoint and retention visit each. A new one (timer, filters) is a file here
-//! and a line in [`of`]; when it can be behind the queues it also has an offset in [`SyncedOffsets`], which is on disk.
+//! [`of`] makes the list, in the order in which the parts get a message. Dispatch passes confirmed batches to each, opening
+//! recovers each, the keeper does the background work of each, checkpoint and retention visit each. A new part (timer, filters) is
+//! a file here and a line in [`of`]. If it can be behind the queues, it also has an offset in [`SyncedOffsets`], which is on disk.
 //!
 //! Invariants
-//! - Nothing derived is ahead of the confirmed log, so all of it can be made again from the log.
+//! - Nothing derived is ahead of the confirmed log, so all of it can be derived again from the log.
 //! - A checkpoint names an offset only after each part has synced what it has below it.
 //!
-//! Not here: when what is done (`keeper`, `open`), and the files (`queue`, `index`).
+//! Not here: when this is done (`keeper`, `open`), and the files (`queue`, `index`).
 
 mod keys;
 mod queues;
 
-pub(crate) use keys::{Distrust, Keys};
+pub(crate) use keys::{Keys, SyncFailureMark};
 
 use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;
@@ -35,40 +35,40 @@ pub(crate) fn of(queues: &Arc<QueueTable>, keys: Option<&Arc<Keys>>) -> DerivedL
 
 /// Something that is derived from the log.
 pub(crate) trait Derived: Send + Sync {
-    /// Takes confirmed batches, in log order, by one thread at a time. On the way of a send: in memory, without waiting.
+    /// Takes confirmed batches, in log order, from one thread at a time. This delays a send: memory only, without waiting.
     fn publish(&self, batches: &[Batch]);
 
-    /// Begins a recovery: rewinds to where the log is read from, after a stop that was not clean, and returns what takes the records
-    /// from there on.
+    /// Begins a recovery: after an unclean stop, truncates to where the log is read from. Returns what takes the records from there
+    /// on.
     ///
     /// # Errors
-    /// `StoreError::Io` if files cannot be rewound; nothing may be done with them then.
-    fn recover<'a>(&'a self, stop: &Stop) -> Result<Box<dyn Restore + 'a>, StoreError>;
+    /// `StoreError::Io` if files cannot be truncated; the files must not be used then.
+    fn recover<'a>(&'a self, stop: &Shutdown) -> Result<Box<dyn Restore + 'a>, StoreError>;
 
-    /// Does background work: writes behind what was published, and at most `effort` of what is behind the log.
-    /// Whether more is left to do soon.
+    /// Does background work: writes what was published to files, and indexes dropped keys within `limit`. True if there is more to
+    /// do soon.
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be written; the next call tries again.
-    fn keep(&self, log: &CommitLog, effort: Effort) -> Result<bool, StoreError>;
+    fn work(&self, log: &CommitLog, limit: WorkLimit) -> Result<bool, StoreError>;
 
-    /// Makes durable what was published before `progress`, which says that all parts are done with that. A part that is behind lowers
+    /// Syncs what was published before `progress`, which has the same offset for all parts at first. A part that is behind lowers
     /// its offset: to where it is, or to the one in `before`, the last checkpoint.
     ///
     /// # Errors
     /// `StoreError::Io` if something cannot be written or synced. After a failed sync [`Derived::has_failed`] holds.
     fn sync(&self, before: SyncedOffsets, progress: &mut SyncedOffsets) -> Result<(), StoreError>;
 
-    /// Whether a sync has failed: what is on the disk is not known, so there is no checkpoint until the next start.
+    /// Whether a sync failed. The content of the disk is unknown then, so there is no checkpoint until the next start.
     fn has_failed(&self) -> bool;
 
-    /// Removes what names only messages below the log's first offset.
+    /// Removes files that name only messages below the log's first offset.
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be removed; the next call tries again.
     fn raise_min(&self, log_min: LogOffset) -> Result<(), StoreError>;
 
-    /// Forgets the messages from `to` on, where the log is going to end. Nothing is published meanwhile.
+    /// Drops the messages from `to` on, where the log is being truncated. Nothing is published meanwhile.
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be changed. The next start recovers them.
@@ -80,34 +80,34 @@ pub(crate) trait Derived: Send + Sync {
 
 /// Takes the records that recovery reads, in log order.
 pub(crate) trait Restore {
-    /// Takes a record. One that is there already stays as it is.
+    /// Takes a record. One that is there already stays unchanged.
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be read or written.
     fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError>;
 
-    /// All records are read; the log ends at `end`.
+    /// Ends the recovery: all records are read; the log ends at `end`.
     fn finish(self: Box<Self>, end: LogOffset);
 }
 
-/// How the last run ended, as far as what is derived is concerned.
+/// How the last process ended, as far as derived files are concerned.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stop {
-    /// It stopped cleanly: nothing has to be rewound.
+pub(crate) struct Shutdown {
+    /// It shut down cleanly: nothing has to be truncated.
     pub(crate) is_clean: bool,
-    /// All that was written reads as it was written: the process was killed, and the machine went on.
+    /// All that was written can be read: the process was killed, but the machine was not.
     pub(crate) is_all_readable: bool,
-    /// Where the log is read from.
+    /// Log offset from which recovery reads the log.
     pub(crate) from: LogOffset,
-    /// What the last checkpoint says.
+    /// Progress in the last checkpoint.
     pub(crate) progress: Option<SyncedOffsets>,
 }
 
-/// How much of what is behind the log one call of [`Derived::keep`] catches up.
+/// How much of the backlog one call of [`Derived::work`] catches up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effort {
-    /// What fits into a round of the keeper.
+pub(crate) enum WorkLimit {
+    /// As much as fits into a round of the keeper.
     Round,
-    /// All of it, for tests.
+    /// All of it: for tests.
     All,
 }

@@ -1,6 +1,6 @@
 //! Consume queues as something derived from the log.
 
-use super::{Derived, Effort, Restore, Stop};
+use super::{Derived, Restore, Shutdown, WorkLimit};
 use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;
 use crate::log::{Batch, CommitLog};
@@ -27,7 +27,7 @@ impl Derived for QueueTable {
         }
     }
 
-    fn recover<'a>(&'a self, stop: &Stop) -> Result<Box<dyn Restore + 'a>, StoreError> {
+    fn recover<'a>(&'a self, stop: &Shutdown) -> Result<Box<dyn Restore + 'a>, StoreError> {
         if !stop.is_clean {
             self.truncate_to_log(stop.from).map_err(failed("cut"))?;
         }
@@ -38,7 +38,7 @@ impl Derived for QueueTable {
         }))
     }
 
-    fn keep(&self, _: &CommitLog, _: Effort) -> Result<bool, StoreError> {
+    fn work(&self, _: &CommitLog, _: WorkLimit) -> Result<bool, StoreError> {
         Ok(self.write_pending().map_err(failed("write"))? > 0)
     }
 
@@ -67,10 +67,10 @@ impl Derived for QueueTable {
 /// Rebuilds queues from the log.
 struct Rebuild<'a> {
     queues: &'a QueueTable,
-    /// Only we wrote since the checkpoint, so that each queue's offsets follow each other; one that goes back is of a topic
-    /// that was deleted and made again, and what the queue had from there on is not its own.
+    /// Only ApogeeMQ wrote since the checkpoint, so the offsets of each queue are consecutive. If one goes back, the topic was
+    /// deleted and created again, and the queue's later entries belong to the deleted one.
     strict: bool,
-    /// Messages whose due time was computed from today's levels, by level.
+    /// Messages whose delivery time was computed from the current delay levels, by level.
     computed: BTreeMap<i32, u64>,
 }
 
@@ -91,7 +91,7 @@ impl Restore for Rebuild<'_> {
                 from = %queue.max(),
                 to = %record.queue_offset,
                 at = %record.log_offset,
-                "a queue of a topic that was deleted and made again starts anew"
+                "a queue of a topic that was deleted and created again starts again"
             );
             queue.rewind(record.queue_offset).map_err(failed)?;
         }
@@ -122,19 +122,19 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Warns of times that could only be guessed.
+    /// Warns of delivery times that had to be computed.
     fn report(&self) {
         for (level, messages) in &self.computed {
             tracing::warn!(
                 level,
                 messages,
-                "delayed messages do not say when they are due (another broker stored them): their time follows from messageDelayLevel as it is now"
+                "delayed messages without a delivery time (stored by another broker): it is computed from the current messageDelayLevel"
             );
         }
     }
 }
 
-/// Whether the queue has this very record at its offset already.
+/// Whether the queue already has this record at its offset.
 fn is_known(queue: &ConsumeQueue, record: &Record<'_>) -> io::Result<bool> {
     let entry = queue.entry_at(record.queue_offset)?;
     Ok(entry.is_some_and(|entry| entry.log_offset == record.log_offset.0))

@@ -1,15 +1,14 @@
-//! The seam between the store and the machine's files.
+//! File access of the store, as a trait that tests can implement.
 //!
-//! Everything the store does to a disk goes through [`Disk`] and [`DiskFile`], so that a test can own it:
-//! [`real::RealDisk`] is the operating system, [`simulated::SimulatedDisk`] is a disk in memory that loses power, tears
-//! pages and runs full at a call a test chooses.
+//! All file access of the store goes through [`Disk`] and [`DiskFile`]: [`real::RealDisk`] is the operating system,
+//! [`simulated::SimulatedDisk`] is a disk in memory that loses power, tears pages and is full at a call that a test chooses.
 //!
-//! What the callers may rely on, on both:
-//! - A write is in the page cache when it returns and on the disk after [`DiskFile::sync_data`], not before.
-//! - A name made by [`Disk::create`], [`Disk::create_dir_all`] or [`Disk::replace`] is on the disk when the call returns.
-//!   Names made, moved or removed by [`Disk::open`], [`Disk::rename`] and the `remove_*` calls are there after
+//! Guarantees of both:
+//! - A write is in the page cache when it returns, and on the device after [`DiskFile::sync_data`], not before.
+//! - A name created by [`Disk::create`], [`Disk::create_dir_all`] or [`Disk::replace`] is on the device when the call returns.
+//!   Names created, moved or removed by [`Disk::open`], [`Disk::rename`] and the `remove_*` calls are there after
 //!   [`Disk::sync_dir`] of their directory.
-//! - [`Disk::create`] leaves either the whole file under its name or nothing (a `.tmp` at most).
+//! - [`Disk::create`] leaves either the whole file under its name or nothing (at most a `.tmp`).
 //!
 //! Not here: file formats, names of files, retries. Paths are UTF-8 as the store makes them itself.
 
@@ -29,20 +28,20 @@ pub(crate) use sys::local_hour;
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
-    /// For reading; an absent file is [`io::ErrorKind::NotFound`].
+    /// For reading. A missing file is [`io::ErrorKind::NotFound`].
     Read,
-    /// For reading and writing; an absent file is [`io::ErrorKind::NotFound`].
+    /// For reading and writing. A missing file is [`io::ErrorKind::NotFound`].
     Write,
-    /// For reading and writing; an absent file is made empty, its name is durable after [`Disk::sync_dir`].
+    /// For reading and writing. A missing file is created empty; its name is durable after [`Disk::sync_dir`].
     WriteOrCreate,
 }
 
-/// Whether a new file's blocks are taken from the disk when it is made.
+/// Whether a new file's blocks are reserved when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allocate {
-    /// Blocks are taken by the writes, which may then find the disk full.
+    /// Writes allocate blocks, and may find the disk full.
     Sparse,
-    /// All blocks are taken now, or the call fails with [`io::ErrorKind::StorageFull`].
+    /// All blocks are reserved now, or the call fails with [`io::ErrorKind::StorageFull`].
     Reserved,
 }
 
@@ -55,24 +54,24 @@ pub struct DirEntry {
     pub len: u64,
     /// Whether the name is a directory.
     pub is_dir: bool,
-    /// Time of the last change of content, in ms since 1970.
+    /// Time of the last change of its content, epoch ms.
     pub modified_ms: i64,
 }
 
-/// Room on the file system a path is on, in bytes.
+/// Space of the file system of a path, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
     /// Size of the file system.
     pub total: u64,
-    /// Unused bytes, those kept for the administrator included.
+    /// Unused bytes, including those reserved for the administrator.
     pub free: u64,
-    /// Unused bytes that this process may take.
+    /// Unused bytes that this process may use.
     pub available: u64,
 }
 
 impl Space {
-    /// The used part of what this process could ever use, 0.0 to 1.0, as `df` and Apache compute it: what is kept for the
-    /// administrator does not count as room.
+    /// Used part of the space that this process could ever use, 0.0 to 1.0, as `df` and Apache compute it: space reserved for the
+    /// administrator does not count.
     #[must_use]
     pub fn used_ratio(&self) -> f64 {
         let used = self.total.saturating_sub(self.free);
@@ -92,80 +91,85 @@ pub trait Disk: Send + Sync + Debug {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when absent (unless the mode makes it), and whatever the machine says.
+    /// [`io::ErrorKind::NotFound`] if the file does not exist (unless the mode creates it), and any other [`io::Error`] if it
+    /// cannot be opened.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Makes a file of `len` zero bytes. When this returns, file, length and name are on the disk; when it fails, the name
-    /// is not there.
+    /// Creates a file of `len` zero bytes. When this returns, file, length and name are on the device; if it fails, the name does
+    /// not exist.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`]; [`io::ErrorKind::StorageFull`] when blocks are to be reserved and there are none.
+    /// [`io::ErrorKind::AlreadyExists`] if the name exists; [`io::ErrorKind::StorageFull`] if blocks are to be reserved and there
+    /// are not enough.
     fn create(&self, path: &Path, len: u64, allocate: Allocate) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// The names in a directory, in no particular order. Names that are not UTF-8 are left out: the store made none.
+    /// The names in a directory, in no particular order. Names that are not UTF-8 are skipped: the store creates none.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when the directory is absent.
+    /// [`io::ErrorKind::NotFound`] if the directory does not exist.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Makes a directory and those above it, and syncs the names it made. No error when it is there already.
+    /// Creates a directory and its parents, and syncs the names that it created. No error if it exists.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if a directory cannot be created or synced.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when absent.
+    /// [`io::ErrorKind::NotFound`] if it does not exist.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes a directory with all in it. No error when it is absent.
+    /// Removes a directory with its content. No error if it does not exist.
     ///
     /// # Errors
-    /// Whatever the machine says; part of the tree may be gone then.
+    /// [`io::Error`] if something cannot be removed; part of the tree may be gone then.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
 
-    /// Moves a file, replacing the one that has the new name, at once for whoever looks.
+    /// Renames a file and replaces the file with the new name, atomically for readers.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] when `from` is absent.
+    /// [`io::ErrorKind::NotFound`] if `from` does not exist.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Makes the names in this directory durable (made, moved and removed ones; not those in directories below).
+    /// Syncs the names in this directory (created, moved and removed ones; not those in subdirectories).
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the directory cannot be synced.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Whether the path is there.
+    /// Whether the path exists.
     ///
     /// # Errors
-    /// Whatever the machine says, when it could not be found out.
+    /// [`io::Error`] if the path cannot be examined.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
-    /// Room on the file system that `path` (which must be there) is on.
+    /// Space of the file system of `path`, which must exist.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file system cannot be asked.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
-    /// Names the time since which nothing that was written was lost: the machine's boot. A process that died leaves all it
-    /// wrote in the page cache; while this name stays the same, files read as they were written. `None` when the machine
-    /// cannot tell.
+    /// The current time, epoch ms, by the clock that stamps changed files ([`DirEntry::modified_ms`]). The store has no other wall
+    /// clock.
+    fn now_ms(&self) -> i64;
+
+    /// Identifies the machine's boot. The writes of a process that died are in the page cache: while this stays the same, files
+    /// read as they were written. `None` if it is unknown.
     fn boot(&self) -> Option<String>;
 
-    /// Takes the lock on a file, made when absent, until the guard is dropped. Excludes a Java broker too, which locks the
-    /// first byte of the store's `lock` file.
+    /// Locks a file, which is created if it does not exist, until the guard is dropped. Also excludes a Java broker, which locks
+    /// the first byte of the store's `lock` file.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when another process holds it.
+    /// [`io::ErrorKind::WouldBlock`] if another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
-    /// Whether another process holds that lock. Takes nothing and makes nothing; an absent file is not locked.
+    /// Whether another process holds that lock. Changes nothing; a missing file is not locked.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the lock cannot be examined.
     fn is_locked(&self, path: &Path) -> io::Result<bool>;
 
     /// The whole content of a file.
@@ -187,12 +191,11 @@ pub trait Disk: Send + Sync + Debug {
         Ok(content)
     }
 
-    /// Puts `content` under the name, so that after a crash either the old or the new content is there, whole, and keeps
-    /// the old content under the name with `.bak` added. In the short time between two renames only the `.bak` is there:
-    /// whoever reads falls back to it (see `json_file`).
+    /// Replaces a file by `content`, so that after a crash either the old or the new content is there, whole; the old content stays
+    /// under the name with `.bak` added. Between two renames only the `.bak` exists: readers fall back to it (see `json_file`).
     ///
     /// # Errors
-    /// Whatever the machine says; the old content is still under its name or under `.bak`.
+    /// [`io::Error`] if the file cannot be written, renamed or synced; the old content is still under its name or under `.bak`.
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let fresh = with_suffix(path, ".tmp");
         let file = self.open(&fresh, OpenMode::WriteOrCreate)?;
@@ -200,7 +203,7 @@ pub trait Disk: Send + Sync + Debug {
         file.write_at(content, 0)?;
         file.sync_data()?;
         drop(file);
-        // An empty or absent main file is not worth the good content that `.bak` may still hold.
+        // An empty or missing file must not replace the good content that `.bak` may have.
         if self.open(path, OpenMode::Read).and_then(|old| old.len()).is_ok_and(|len| len > 0) {
             self.rename(path, &with_suffix(path, ".bak"))?;
         }
@@ -209,69 +212,68 @@ pub trait Disk: Send + Sync + Debug {
     }
 }
 
-/// The largest file that [`Disk::read`] takes into memory.
-pub const READ_WHOLE_MAX: u64 = 1 << 30;
+/// Maximum size of a file that [`Disk::read`] reads into memory.
+pub(crate) const READ_WHOLE_MAX: u64 = 1 << 30;
 
-/// An open file. All calls are positioned and may come from many threads at once.
+/// An open file. All calls are positioned, and may come from many threads at once.
 #[allow(clippy::len_without_is_empty)]
 pub trait DiskFile: Send + Sync + Debug {
     /// Bytes of the file.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file cannot be examined.
     fn len(&self) -> io::Result<u64>;
 
-    /// Fills `out` from `offset` on; fewer bytes only at the end of the file.
+    /// Reads from `offset` on; fewer bytes than `out` has only at the end of the file.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file cannot be read.
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// As [`DiskFile::read_at`], from the page cache only.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when part of it is not in the page cache (or the machine cannot tell); `out` may be
-    /// partly overwritten then.
+    /// [`io::ErrorKind::WouldBlock`] if part of it is not in the page cache (or this cannot be known); `out` may be partly
+    /// overwritten then.
     fn read_cached_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// The next bytes from `offset` on that may not be zero, up to where space never written follows; `None` when only such
-    /// space is left. May name too much, never too little: what was read lately counts as data on some file systems.
+    /// The next bytes from `offset` on that may not be zero, up to the next unwritten space; `None` if only such space is left. May
+    /// name too much, never too little: on some file systems what was read lately counts as data.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the file cannot be examined.
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>>;
 
-    /// Writes all of `bytes`; the file grows when they reach over its end.
+    /// Writes all of `bytes`; the file grows if they go beyond its end.
     ///
     /// # Errors
-    /// Whatever the machine says; any part may have been written.
+    /// [`io::Error`] if the file cannot be written; any part may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Writes all the slices one after the other from `offset` on.
+    /// Writes all the slices, one after the other, from `offset` on.
     ///
     /// # Errors
     /// As [`DiskFile::write_at`].
     fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
 
-    /// Waits until all that was written to the file, and its length, is on the disk. After an error nothing may be taken as
-    /// synced and the call must not be repeated in the hope of success: the kernel drops the pages it could not write.
+    /// Waits until all writes to the file, and its length, are on the device. After an error nothing may be treated as synced, and
+    /// the call must not be repeated: the kernel drops the pages that it could not write.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the sync fails.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Cuts the file or lengthens it by zeros (sparse).
+    /// Truncates the file, or extends it by zeros (sparse).
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the length cannot be changed.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes the bytes of a range within the file zeros. Its length does not change, not even for a moment that a crash
-    /// could keep. May give the blocks of the range back to the file system: not for a file made with
-    /// [`Allocate::Reserved`], to which the next write could find the disk full.
+    /// Erases a range within the file: it reads as zeros then. The file's length never changes. May free the blocks of the range:
+    /// not for a file created with [`Allocate::Reserved`], where the next write could find the disk full.
     ///
     /// # Errors
-    /// Whatever the machine says; any part may be zeros.
+    /// [`io::Error`] if the file cannot be written; any part may be zeros.
     fn make_zeros(&self, range: Range<u64>) -> io::Result<()> {
         let (mut at, end) = (range.start, range.end);
         while let Some(data) = self.next_data(at)?.filter(|data| data.start < end) {
@@ -293,7 +295,19 @@ fn write_zeros(file: &(impl DiskFile + ?Sized), range: Range<u64>) -> io::Result
     Ok(())
 }
 
-/// The path with something added to its last name.
+/// `None` for an error that says that the file or directory does not exist; other errors are passed on.
+///
+/// # Errors
+/// Any error in `result` but [`io::ErrorKind::NotFound`].
+pub fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The path with a suffix added to its last name.
 #[must_use]
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -301,7 +315,7 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The directory a path is in; `.` for a bare name.
+/// The directory of a path; `.` for a bare name.
 #[must_use]
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {

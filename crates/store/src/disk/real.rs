@@ -1,6 +1,6 @@
 //! The operating system's files (Linux).
 //!
-//! Not here: `unsafe` (in `sys`), and any cache of open files; whoever opens a file bounds how many stay open.
+//! Not here: `unsafe` (in `sys`), and a cache of open files; callers bound how many they keep open.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Allocate, DirEntry, Disk, DiskFile, Lock, OpenMode, Space, parent, sys, with_suffix};
+use super::{Allocate, DirEntry, Disk, DiskFile, Lock, OpenMode, Space, if_exists, parent, sys, with_suffix};
 
-/// The machine's own disk.
+/// The operating system's file systems.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -39,7 +39,7 @@ impl Disk for RealDisk {
         match made {
             Ok(file) => Ok(Arc::new(RealFile(file))),
             Err(error) => {
-                // Gives the blocks back, above all when they ran out; the first error is the one to report.
+                // Frees the blocks, mainly if they ran out; the first error is reported.
                 let _ = fs::remove_file(&fresh);
                 let _ = fs::remove_file(path);
                 Err(error)
@@ -70,7 +70,7 @@ impl Disk for RealDisk {
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         match fs::create_dir(dir) {
-            // Not there rather than there and perhaps not durable: the next call would find it and believe in it.
+            // Removed, so that the next call does not find a directory that is perhaps not durable.
             Ok(()) => self.sync_dir(parent(dir)).inspect_err(|_| drop(fs::remove_dir(dir))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::metadata(dir)?.is_dir() => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound && parent(dir) != dir => {
@@ -86,10 +86,7 @@ impl Disk for RealDisk {
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        if_exists(fs::remove_dir_all(dir)).map(drop)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -125,11 +122,14 @@ impl Disk for RealDisk {
         }
     }
 
+    fn now_ms(&self) -> i64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as i64)
+    }
+
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
-        match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            opened => sys::is_first_byte_locked(&opened?),
-        }
+        if_exists(File::open(path))?.map_or(Ok(false), |file| sys::is_first_byte_locked(&file))
     }
 }
 
@@ -182,7 +182,7 @@ impl DiskFile for RealFile {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A file system without this call cannot tell, so the caller takes the way that may wait.
+                // A file system without this call: the caller has to use the way that may block.
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Err(io::ErrorKind::WouldBlock.into()),
                 Err(error) => return Err(error),
             }
@@ -219,7 +219,7 @@ impl DiskFile for RealFile {
             offset = offset.saturating_add(written as u64);
             let (whole, partial) = skip(rest, written);
             if partial > 0 {
-                // The kernel stopped inside a slice: finish that one alone, then go on with vectors.
+                // The kernel stopped within a slice: write the rest of that one alone, then continue with vectors.
                 self.0.write_all_at(&rest[whole][partial..], offset)?;
                 offset = offset.saturating_add((rest[whole].len() - partial) as u64);
                 rest = &rest[whole + 1..];
@@ -249,7 +249,7 @@ impl DiskFile for RealFile {
     }
 }
 
-/// How many slices `written` bytes cover whole, and how many bytes of the next one.
+/// How many slices `written` bytes cover completely, and how many bytes of the next one.
 fn skip(slices: &[IoSlice<'_>], written: usize) -> (usize, usize) {
     let mut left = written;
     for (at, slice) in slices.iter().enumerate() {

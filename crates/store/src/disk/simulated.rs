@@ -1,28 +1,28 @@
-//! A disk in memory that a test owns: one seed decides what a power cut leaves, and a plan decides which call fails.
+//! A disk in memory that a test controls: a seed decides what a power cut leaves, and a plan decides which call fails.
 //!
-//! What it models, harsher than any one file system:
-//! - Content is durable after `sync_data` of the file, names after `sync_dir` of their directory, each without the other.
-//! - [`SimulatedDisk::power_cut`] makes the disk that is found after the machine went off at this moment. Of each sector
-//!   (512 B or 4 KiB) that was written and not synced any of the versions it had may be there, independently of all other
-//!   sectors, so writes are torn and reordered; the length is any that the file had since it was last synced; each change
-//!   of a name that was not synced may be there or not, whatever happened to those before it.
-//! - A write that fails may have written a part. A sync that fails leaves the data in the cache, readable, and never
-//!   writes it: a second sync succeeds without it (as Linux does).
+//! It is harsher than any real file system:
+//! - Content is durable after `sync_data` of the file, and names after `sync_dir` of their directory, independently.
+//! - [`SimulatedDisk::power_cut`] makes the disk after a power cut at this moment. Each sector (512 B or 4 KiB) that was written
+//!   and not synced has any of its versions, independently of all other sectors, so writes are torn and reordered. The length is
+//!   any that the file had since its last sync. Each change of a name that was not synced may be lost, independently of earlier
+//!   ones.
+//! - A write that fails may have written a part. A sync that fails leaves the data readable in the cache and never writes it: a
+//!   second sync succeeds without it (as Linux does).
 //!
-//! Every call that changes something counts ([`SimulatedDisk::calls`]), so that a test can first run a script to learn how
-//! many calls it makes, then once for each n with [`SimulatedDisk::cut_at`] or [`SimulatedDisk::fail_at`]. `create` and
-//! `create_dir_all` count each of the steps they take.
+//! Calls that change something are counted ([`SimulatedDisk::calls`]), so that a test can run a script once for each n with
+//! [`SimulatedDisk::cut_at`] or [`SimulatedDisk::fail_at`]. `create` and `create_dir_all` count each of their steps.
 //!
-//! A disk has room without end unless [`SimulatedDisk::set_capacity`] says how much: then reserved files take their length
-//! and others the sectors that are written, what does not fit is refused, and `space` answers what is left.
+//! Space is unlimited unless [`SimulatedDisk::set_capacity`] limits it: then reserved files take their length and others the
+//! sectors that are written, and `space` says what is left.
 //!
-//! Not here: time. A call takes none, but a test may hold all syncs ([`SimulatedDisk::hold_syncs`]).
+//! Calls take no time, but a test may hold all syncs ([`SimulatedDisk::hold_syncs`]) and sets the clock ([`SimulatedDisk::advance_clock`]).
 
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::sync::{Mutex, MutexGuard};
 
@@ -36,10 +36,10 @@ mod handles;
 mod state;
 mod survivors;
 
-/// What a call that is planned to fail says.
+/// The error of a planned fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The medium is broken (EIO).
+    /// An I/O error (EIO).
     Broken,
     /// The disk is full (ENOSPC).
     NoSpace,
@@ -48,9 +48,9 @@ pub enum Fault {
 /// How long a planned fault lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lasts {
-    /// That one call fails.
+    /// That call fails.
     Once,
-    /// That call and all after it that change something.
+    /// That call and all later ones that change something.
     ForEver,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Debug for SimulatedDisk {
 }
 
 impl SimulatedDisk {
-    /// An empty disk with the root directory; `seed` decides how much of a failing write is written.
+    /// An empty disk with a root directory; `seed` decides how much of a failing write is written.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let roots: Names = ["/", "."].iter().map(|root| (PathBuf::from(root), Node::Dir)).collect();
@@ -100,7 +100,7 @@ impl SimulatedDisk {
         Self(Arc::new(Mutex::new(state)), Arc::default())
     }
 
-    /// The disk as it may be found after a power cut now. This disk is left as it is, so many seeds can be tried.
+    /// The disk after a power cut now. This disk is unchanged, so many seeds can be tried.
     #[must_use]
     pub fn power_cut(&self, seed: u64) -> Self {
         let state = self.0.lock();
@@ -114,8 +114,7 @@ impl SimulatedDisk {
         found
     }
 
-    /// The disk as it may be found after it was taken from the machine, which went on, and mounted again: the page cache is
-    /// lost.
+    /// The disk after it was unmounted and mounted again without a reboot: the page cache is lost.
     #[must_use]
     pub fn mounted_again(&self, seed: u64) -> Self {
         let found = self.power_cut(seed);
@@ -123,7 +122,7 @@ impl SimulatedDisk {
         found
     }
 
-    /// The disk as it is found after the process (not the machine) ended now: all that was written is there.
+    /// The disk after the process (not the machine) was killed now: all that was written is there.
     #[must_use]
     pub fn process_killed(&self) -> Self {
         let state = self.0.lock();
@@ -137,67 +136,65 @@ impl SimulatedDisk {
         found
     }
 
-    /// From now on no sync of a file returns until [`Self::let_syncs_go`].
+    /// Makes syncs of files and [`Disk::create`] block until [`Self::let_syncs_go`].
     pub fn hold_syncs(&self) {
         self.1.set(true);
     }
 
-    /// Syncs go on.
+    /// Lets blocked syncs continue.
     pub fn let_syncs_go(&self) {
         self.1.set(false);
     }
 
-    /// Calls that change something, since this disk was made, failed ones included.
+    /// Number of calls that change something since the disk was made, failed ones included.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.0.lock().calls
     }
 
-    /// The `n`-th such call (from 1) fails, and may have been done in part. Replaces an earlier plan.
+    /// Makes the `n`-th such call (from 1) fail, possibly done in part. Replaces an earlier plan.
     pub fn fail_at(&self, n: u64, fault: Fault, lasts: Lasts) {
         self.0.lock().plan = Some(Plan { at: n, fault, lasts });
     }
 
-    /// From the `n`-th such call (from 1) on every call fails, reads too: the machine is off. That call may have been done
-    /// in part.
+    /// Makes every call fail from the `n`-th such call (from 1) on, reads too: the machine is off. That call may be done in part.
     pub fn cut_at(&self, n: u64) {
         self.0.lock().cut_at = Some(n);
     }
 
-    /// Takes back what [`SimulatedDisk::fail_at`] planned: the disk works again.
+    /// Removes the plan of [`SimulatedDisk::fail_at`]: the disk works again.
     pub fn heal(&self) {
         self.0.lock().plan = None;
     }
 
-    /// What the first call that failed was, for a test's message.
+    /// Description of the first call that failed.
     #[must_use]
     pub fn first_failure(&self) -> Option<String> {
         self.0.lock().first_failure.clone()
     }
 
-    /// Sets the time that changed files are stamped with.
-    pub fn set_now_ms(&self, now_ms: i64) {
-        self.0.lock().now_ms = now_ms;
+    /// Lets time pass on the clock, which begins at 0 and stands still otherwise.
+    pub fn advance_clock(&self, time: Duration) {
+        self.0.lock().now_ms += time.as_millis() as i64;
     }
 
-    /// Gives the disk room for so many bytes, those that are used included.
+    /// Limits the disk's space, in bytes, used ones included.
     pub fn set_capacity(&self, bytes: u64) {
         self.0.lock().capacity = Some(bytes);
     }
 
-    /// From now on no file can be made in this directory, for lack of room; `None` takes it back. Goes with the disk through
-    /// a kill and a power cut.
+    /// Makes the creation of files in this directory fail for lack of space; `None` ends that. Survives a kill and a power cut.
     pub fn set_no_room_in(&self, dir: Option<PathBuf>) {
         self.0.lock().closed = dir;
     }
 
-    /// Bytes that are used.
+    /// Used bytes.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.0.lock().used()
     }
 
-    /// Drops all files from the page cache: `read_cached_at` refuses until a file was read.
+    /// Drops all files from the page cache: `read_cached_at` fails until a file was read.
     pub fn evict(&self) {
         self.0.lock().files.iter_mut().for_each(|file| file.cold = true);
     }
@@ -227,6 +224,8 @@ impl Disk for SimulatedDisk {
     }
 
     fn create(&self, path: &Path, len: u64, allocate: Allocate) -> io::Result<Arc<dyn DiskFile>> {
+        // A new file is synced before its name exists.
+        self.1.pass();
         let mut state = self.on()?;
         if state.names.contains_key(path) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, path.display().to_string()));
@@ -273,7 +272,7 @@ impl Disk for SimulatedDisk {
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.on()?;
         let mut inside: Vec<PathBuf> = state.names.keys().filter(|path| path.starts_with(dir)).cloned().collect();
-        // Those deepest in the tree go first.
+        // The deepest ones first.
         inside.reverse();
         for path in inside {
             state.count(|| format!("remove {}", path.display()))?;
@@ -288,6 +287,10 @@ impl Disk for SimulatedDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.on()?.sync_dir(dir)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.0.lock().now_ms
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

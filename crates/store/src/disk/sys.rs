@@ -1,6 +1,6 @@
 //! The system calls that the standard library does not offer, each behind a safe function.
 //!
-//! The only file of the crate with `unsafe`. Not here: any decision; the callers loop, retry and choose.
+//! The only file of the crate with `unsafe`. Not here: any decision; callers loop, retry and choose.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::Space;
 
-/// Slices that one system call takes at most (`IOV_MAX` on Linux).
+/// Maximum slices of one system call (`IOV_MAX` on Linux).
 pub(super) const SLICES_MAX: usize = 1024;
 
 fn signed(offset: u64) -> io::Result<i64> {
@@ -99,8 +99,8 @@ pub(super) fn space(path: &Path) -> io::Result<Space> {
     })
 }
 
-/// Takes the write lock on the file's first byte, for this open file, without waiting. Conflicts with the POSIX lock a JVM
-/// takes, which `flock` would not.
+/// Takes the write lock on the file's first byte, for this open file, without waiting. Conflicts with the POSIX lock of a JVM,
+/// which `flock` would not.
 pub(super) fn lock_first_byte(file: &File) -> io::Result<()> {
     let lock = first_byte();
     // SAFETY: the descriptor is open and `lock` lives through the call, which only reads it.
@@ -108,7 +108,7 @@ pub(super) fn lock_first_byte(file: &File) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether somebody else holds the lock that [`lock_first_byte`] takes.
+/// Whether another process holds the lock that [`lock_first_byte`] takes.
 pub(super) fn is_first_byte_locked(file: &File) -> io::Result<bool> {
     let mut lock = first_byte();
     // SAFETY: the descriptor is open and `lock` is exclusively borrowed for the call, which writes its answer there.
@@ -130,12 +130,12 @@ fn first_byte() -> libc::flock {
     lock
 }
 
-/// The hour of the day, 0 to 23, where this machine is; 0 when the machine cannot say.
+/// The local hour of the day, 0 to 23; 0 if it is unknown.
 pub(crate) fn local_hour(now_ms: i64) -> u8 {
     local_time(now_ms).map_or(0, |parts| u8::try_from(parts.tm_hour).unwrap_or(0))
 }
 
-/// The number of the day since 1970 where this machine is: it turns at local midnight. UTC's when the machine cannot say.
+/// The number of the local day since 1970: it changes at local midnight. UTC's if the time zone is unknown.
 #[must_use]
 pub fn local_day(now_ms: i64) -> i64 {
     let ahead_s = local_time(now_ms).map_or(0, |parts| parts.tm_gmtoff);

@@ -1,5 +1,5 @@
-//! One index file as it is on the disk: its header, and following a key's chain. Files that are not being filled are open only
-//! while a query reads them.
+//! One index file on the disk: its header, and following a key's chain. Files that are not being filled are open only while a query
+//! reads them.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -7,18 +7,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::layout::{HEADER_LEN, Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, if_exists};
 
-/// What is known of a file without opening it.
+/// An index file that need not be open.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexFile {
     pub(crate) path: PathBuf,
-    /// The name as a number: files are in its order.
+    /// The name as a number, which orders the files.
     pub(super) number: u64,
     /// Bytes of the file.
     pub(super) len: u64,
     pub(crate) header: Header,
-    /// Whether the file was made with the numbers of slots and items of now. If not it cannot be read, only removed.
+    /// Whether the file has the configured slot and item counts. If not, it cannot be read, only removed.
     pub(crate) is_readable: bool,
 }
 
@@ -29,7 +29,7 @@ impl IndexFile {
     }
 }
 
-/// A query of one file.
+/// A query in one file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) key_hash: i32,
@@ -38,22 +38,16 @@ pub(crate) struct Wanted {
     pub(crate) max: usize,
 }
 
-/// The files of an index directory, oldest first; none when it is absent. One that retention takes meanwhile is left out.
+/// The files of an index directory, oldest first; none if it does not exist. Files that retention removes meanwhile are skipped.
 pub(crate) fn list(disk: &dyn Disk, dir: &Path, options: IndexOptions) -> io::Result<Vec<IndexFile>> {
-    let entries = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
+    let entries = if_exists(disk.list(dir))?.unwrap_or_default();
     let mut files = Vec::new();
     for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
         let Ok(number) = entry.name.parse::<u64>() else { continue };
         let path = dir.join(&entry.name);
         let read = disk.open(&path, OpenMode::Read).and_then(|file| read_header(&*file, options));
-        let header = match read {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(io::Error::new(error.kind(), format!("index file {}: {error}", path.display()))),
-            Ok(header) => header,
-        };
+        let header = if_exists(read).map_err(|error| io::Error::new(error.kind(), format!("index file {}: {error}", path.display())))?;
+        let Some(header) = header else { continue };
         files.push(IndexFile {
             path,
             number,
@@ -88,10 +82,10 @@ pub(crate) fn find_in(
     find(options, header, wanted, steps, out, |at, bytes| read_whole(file, bytes, at))
 }
 
-/// Fills `out` from a place of a file.
+/// Reads bytes of a file.
 ///
 /// # Errors
-/// I/O errors; `UnexpectedEof` if the file ends before that.
+/// [`io::Error`] if the file cannot be read; `UnexpectedEof` if the file ends before that.
 pub(super) fn read_whole(file: &dyn DiskFile, out: &mut [u8], at: u64) -> io::Result<()> {
     match file.read_at(out, at)? {
         read if read == out.len() => Ok(()),
@@ -99,7 +93,7 @@ pub(super) fn read_whole(file: &dyn DiskFile, out: &mut [u8], at: u64) -> io::Re
     }
 }
 
-/// The number in a slot; 0 when it is none that an item before `next` has.
+/// The item number in a slot; 0 if no item before `next` has it.
 fn read_slot(at: u64, next: u32, read: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> io::Result<u32> {
     let mut bytes = [0; SLOT_LEN];
     read(at, &mut bytes)?;
@@ -107,7 +101,7 @@ fn read_slot(at: u64, next: u32, read: impl Fn(u64, &mut [u8]) -> io::Result<()>
     Ok(if number < next { number } else { 0 })
 }
 
-/// Newest first. A chain leads to ever lower numbers, or it ends there: bytes that make a loop are not followed.
+/// Newest first. Numbers in a chain fall, or it ends there: loops in damaged bytes are not followed.
 pub(super) fn find(
     options: IndexOptions,
     header: &Header,
@@ -127,7 +121,7 @@ pub(super) fn find(
         }
         let stored = header.stored(&item);
         let is_in_time = stored >= wanted.begin && stored <= wanted.end;
-        // A record that has the key twice (as a key and as its unique key) is there twice.
+        // A record that has the key twice (as a key and as its unique key) is in the chain twice.
         if item.key_hash == wanted.key_hash && is_in_time && out.last() != Some(&item.log_offset) {
             out.push(item.log_offset);
         }

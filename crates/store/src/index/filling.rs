@@ -1,9 +1,9 @@
-//! The index file being filled. Its slots and newest items are in memory and are written behind; a query sees both.
+//! The index file being filled. Its slots and newest items are in memory until they are written; a query sees both.
 //!
-//! Items are written in blocks, and all of it before a checkpoint, in the order items, header, slots. So what a killed process
-//! leaves is told by the header: items below its `next` are whole, and no slot leads beyond them.
+//! Items are written in blocks, and everything before a checkpoint, in the order items, header, slots. So after a kill the header
+//! says what is complete: items below its `next` are whole, and no slot leads beyond them.
 //!
-//! No file is mapped: an error of the disk is an error here, not a signal that ends the process.
+//! No file is mapped: an I/O error is an error here, not a signal that ends the process.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use super::file::{IndexFile, Wanted, find, read_whole};
 use super::layout::{HEADER_LEN, IndexOptions, Item, SLOT_LEN};
 use crate::disk::DiskFile;
 
-/// Bytes of slots that are read and written together. A slot lies in one of them: they are aligned to its length.
+/// Bytes of slots that are read and written together. Blocks are aligned, so a slot is within one.
 const PAGE: usize = 4 << 10;
-/// Bytes of items that may wait to be written: then they are, before the next one is taken.
+/// Maximum bytes of items that wait to be written.
 const ITEMS_WAIT_BYTES: usize = 64 << 10;
-/// Pages of one write at most.
+/// Maximum pages of one write.
 const PAGES_OF_A_WRITE: usize = 64;
 
-/// A part of the file that holds slots; the header's bytes in the first one are not used.
+/// A block of slots; the header's bytes in the first one are not used.
 #[derive(Debug)]
 struct Page {
     bytes: [u8; PAGE],
@@ -29,21 +29,21 @@ struct Page {
 /// The file being filled.
 #[derive(Debug)]
 pub(super) struct Filling {
-    /// With the header as it is in memory.
+    /// With the header in memory.
     pub(super) known: IndexFile,
     pub(super) file: Arc<dyn DiskFile>,
     options: IndexOptions,
-    /// By their place in the file; those that were never needed are not in memory.
+    /// By their place in the file; those that were never used are not in memory.
     pages: Vec<Option<Box<Page>>>,
     /// Items that wait to be written, and the number of the first of them.
     waiting: Vec<u8>,
     waiting_from: u32,
-    /// Something was put since the last [`Filling::write`] that succeeded.
+    /// Whether something was added since the last [`Filling::write`] that succeeded.
     is_dirty: bool,
 }
 
 impl Filling {
-    /// Goes on filling a file whose header is known.
+    /// Continues to fill a file whose header is known.
     pub(super) fn new(known: IndexFile, file: Arc<dyn DiskFile>, options: IndexOptions) -> Self {
         let slots_end = options.item_at(0) as usize;
         Self {
@@ -57,15 +57,15 @@ impl Filling {
         }
     }
 
-    /// Places left for items.
+    /// Number of items that fit.
     pub(super) fn room(&self) -> u32 {
         self.options.items.saturating_sub(self.known.header.next)
     }
 
-    /// Adds an item; the caller has seen that there is room.
+    /// Adds an item; the caller has checked that there is room.
     ///
     /// # Errors
-    /// I/O errors of the file; nothing was added then.
+    /// [`io::Error`] if the file cannot be read or written; no key was added then.
     pub(super) fn put(&mut self, key_hash: i32, log_offset: i64, store_timestamp: i64) -> io::Result<()> {
         if self.waiting.len() >= ITEMS_WAIT_BYTES {
             self.write_items()?;
@@ -73,7 +73,7 @@ impl Filling {
         let next = self.known.header.next;
         let slot_at = self.options.slot_at(self.options.slot_of(key_hash));
         let before = self.swap_slot(slot_at, next)?;
-        // A number that no item before this one has leads nowhere.
+        // A number that no earlier item has leads nowhere.
         let before = if before < next { before } else { 0 };
         let header = &mut self.known.header;
         let item = Item {
@@ -97,7 +97,7 @@ impl Filling {
         Ok(())
     }
 
-    /// Puts a number into a slot; returns the one that was there.
+    /// Sets a slot's number and returns the old one.
     fn swap_slot(&mut self, at: u64, number: u32) -> io::Result<u32> {
         let (page, within) = (at as usize / PAGE, at as usize % PAGE);
         let page = match &mut self.pages[page] {
@@ -120,10 +120,10 @@ impl Filling {
         self.is_dirty
     }
 
-    /// Writes what is in memory only to the file; nothing is synced.
+    /// Writes what is only in memory to the file, without a sync.
     ///
     /// # Errors
-    /// I/O errors of the file; what was not written stays in memory, for the next call.
+    /// [`io::Error`] if the file cannot be written. What was not written stays in memory for the next call.
     pub(super) fn write(&mut self) -> io::Result<()> {
         self.write_items()?;
         self.write_header()?;
@@ -180,7 +180,7 @@ impl Filling {
     /// Follows a key's chain.
     ///
     /// # Errors
-    /// I/O errors of the file.
+    /// [`io::Error`] if the file cannot be read.
     pub(super) fn find(&self, wanted: Wanted, steps: &mut u32, out: &mut Vec<i64>) -> io::Result<()> {
         find(self.options, &self.known.header, wanted, steps, out, |at, bytes| {
             self.read(at, bytes)

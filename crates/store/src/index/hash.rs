@@ -1,24 +1,24 @@
-//! What a key is indexed under: Java's hash of `topic#key`, without the sign; of `topic#T#tag` for a tag.
+//! The hashes under which keys are indexed: Java's hash of `topic#key`, without the sign; of `topic#T#tag` for a tag.
 //!
-//! Nothing is allocated: the hash of a text goes on from the hash of its beginning.
+//! Nothing is allocated: the hash of a string continues from the hash of its beginning.
 
 use message::hash::extend;
 
-/// The hash a key of a topic is indexed under.
+/// The hash under which a key of a topic is indexed.
 #[must_use]
-pub fn key_hash(topic: &str, key: &str) -> i32 {
+pub(crate) fn key_hash(topic: &str, key: &str) -> i32 {
     positive(extend(of_topic(topic), key))
 }
 
-/// The hash a tag of a topic is indexed under (since Apache 5.5).
+/// The hash under which a tag of a topic is indexed (since Apache 5.5).
 #[must_use]
-pub fn tag_hash(topic: &str, tag: &str) -> i32 {
+pub(crate) fn tag_hash(topic: &str, tag: &str) -> i32 {
     positive(extend(extend(of_topic(topic), "T#"), tag))
 }
 
-/// Calls `each` with the hashes a record is indexed under, in Apache's order: the unique key, each word of the keys, the
-/// tag. Absent ones are empty texts. A record that rolls a transaction back is not indexed at all: the caller's to know.
-pub fn key_hashes(topic: &str, unique_key: &str, keys: &str, tags: &str, mut each: impl FnMut(i32)) {
+/// Calls `each` with the hashes under which a record is indexed, in Apache's order: the unique key, each word of the keys, the tag.
+/// Empty strings are skipped. The caller skips records that roll a transaction back, which are not indexed.
+pub(crate) fn key_hashes(topic: &str, unique_key: &str, keys: &str, tags: &str, mut each: impl FnMut(i32)) {
     let topic = of_topic(topic);
     if !unique_key.is_empty() {
         each(positive(extend(topic, unique_key)));
@@ -35,7 +35,7 @@ fn of_topic(topic: &str) -> i32 {
     extend(extend(0, topic), "#")
 }
 
-/// Java's `abs`, of which the one negative result counts as 0.
+/// Java's `abs`, with 0 for its one negative result.
 fn positive(hash: i32) -> i32 {
     hash.checked_abs().unwrap_or(0)
 }

@@ -22,12 +22,12 @@ pub(crate) const ITEM_LEN: usize = 20;
 /// Bytes of a slot.
 pub(crate) const SLOT_LEN: usize = 4;
 
-/// How many slots and items the index files have (`maxHashSlotNum`, `maxIndexNum`).
+/// Slot and item counts of index files (`maxHashSlotNum`, `maxIndexNum`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexOptions {
     /// Slots of a file; at least 1.
     pub slots: u32,
-    /// Places for items in a file, of which the first is never used; at least 2.
+    /// Items of a file, of which the first is never used; at least 2.
     pub items: u32,
 }
 
@@ -41,7 +41,7 @@ impl Default for IndexOptions {
 }
 
 impl IndexOptions {
-    /// Numbers that a file can be made with: Java's are ints.
+    /// Counts that a file can have: Java's are ints.
     pub(crate) fn checked(self) -> Self {
         Self {
             slots: self.slots.clamp(1, i32::MAX as u32),
@@ -100,7 +100,7 @@ impl Header {
         bytes
     }
 
-    /// Reads a header; numbers that no file can have become the nearest that it can.
+    /// Decodes a header; impossible numbers become the nearest possible ones.
     pub(crate) fn decode(bytes: &[u8; HEADER_LEN], options: IndexOptions) -> Self {
         let next = int(bytes, 36).clamp(1, options.items as i32);
         Self {
@@ -118,12 +118,12 @@ impl Header {
         begin <= self.end_timestamp && end >= self.begin_timestamp
     }
 
-    /// When an item was stored, epoch ms, to the second below.
+    /// Store timestamp of an item, epoch ms, rounded down to the second.
     pub(crate) fn stored(&self, item: &Item) -> i64 {
         self.begin_timestamp.saturating_add(i64::from(item.seconds) * 1000)
     }
 
-    /// What an item stored at this time keeps of it.
+    /// The time field of an item stored at this time.
     pub(crate) fn seconds(&self, store_timestamp: i64) -> i32 {
         if self.begin_timestamp <= 0 {
             return 0;

@@ -1,16 +1,16 @@
 //! The key index: from a message's keys to the records that have them, in files a Java broker reads and writes.
 //!
-//! Life of an item: a background thread follows the log and puts each record's keys ([`KeyIndex::put_record`]) into the
-//! newest file; when it is full the next one is made. [`KeyIndex::write`] and [`KeyIndex::sync`] make what was put durable, so
-//! that a checkpoint may say so. After an unclean stop [`KeyIndex::cut`] goes back to the checkpoint.
+//! Life of an item: the keeper adds each record's keys ([`KeyIndex::put_record`]) to the newest file; when it is full it creates
+//! the next one. [`KeyIndex::write`] and [`KeyIndex::sync`] make keys durable before a checkpoint says so. After an unclean stop
+//! [`KeyIndex::cut`] truncates to the checkpoint.
 //!
 //! Invariants
-//! - Items of a file have rising log offsets (equal ones for the keys of one record), files rise too.
-//! - Without room for the next file putting fails with a clear error and can be tried again at any time; nothing of the record
-//!   was put then. Sends do not come by here.
-//! - Item numbers in a chain fall, or the chain ends: a query ends on any bytes.
+//! - Log offsets of items rise within a file (equal for the keys of one record) and from file to file.
+//! - Without space for the next file an addition fails with a clear error and can be repeated at any time; no key of the record was
+//!   added then. Sends do not wait for the index.
+//! - Item numbers in a chain fall, or the chain ends there: a query ends on any bytes.
 //!
-//! Not here: whether the records found have the key (hashes collide, the caller looks), and the thread that puts.
+//! Not here: whether a record that was found has the key (hashes collide, the caller checks), and the thread that adds keys.
 
 mod file;
 mod filling;
@@ -24,20 +24,20 @@ use std::sync::Arc;
 
 use message::LogOffset;
 
-use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
+use crate::disk::{Allocate, Disk, DiskFile, OpenMode, if_exists};
 use crate::sync::RwLock;
 pub(crate) use file::{IndexFile, Wanted, find_in, list};
 use filling::Filling;
-pub use hash::{key_hash, key_hashes, tag_hash};
+pub(crate) use hash::{key_hash, key_hashes, tag_hash};
 pub use layout::IndexOptions;
 pub(crate) use layout::{Header, ITEM_LEN, Item, SLOT_LEN};
 
-/// Items that a query looks at, at most: a chain of one busy key may be as long as a file.
+/// Maximum items that a query examines: the chain of one busy key may be as long as a file.
 pub(crate) const STEPS_MAX: u32 = 1_000_000;
 
 /// The index files of a store.
 #[derive(Debug)]
-pub struct KeyIndex {
+pub(crate) struct KeyIndex {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: IndexOptions,
@@ -46,23 +46,23 @@ pub struct KeyIndex {
 
 #[derive(Debug, Default)]
 struct IndexState {
-    /// Files that are not put into any more, oldest first.
+    /// Files that are not filled any more, oldest first.
     older: Vec<Arc<IndexFile>>,
     filling: Option<Filling>,
-    /// Made before the record is put that will not fit into the one being filled.
+    /// Created before the record is added that does not fit into the file being filled.
     next: Option<Filling>,
     /// Whether the file being filled was written since the last sync.
     is_unsynced: bool,
     /// Files that were changed since the last sync and are not being filled.
     unsynced: Vec<Arc<dyn DiskFile>>,
     sync_failed: bool,
-    /// An error came between two keys of the record indexed last: it is not whole.
+    /// An error occurred between two keys of the last record: it is incomplete.
     last_is_partial: bool,
 }
 
-/// What a query found.
+/// Result of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IndexHits {
+pub(crate) struct IndexHits {
     /// Log offsets of records that may have the key, newest first.
     pub log_offsets: Vec<LogOffset>,
     /// Store timestamp of the record indexed last, in ms; 0 when there is none.
@@ -72,17 +72,17 @@ pub struct IndexHits {
 }
 
 impl KeyIndex {
-    /// Opens the files in `dir` (`index`), which is made when absent. After an unclean stop [`KeyIndex::cut`] is to follow
-    /// before anything else.
+    /// Opens the files in `dir` (`index`), which is created if it does not exist. After an unclean stop [`KeyIndex::cut`] must
+    /// follow before anything else.
     ///
     /// # Errors
-    /// Whatever the machine says.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: IndexOptions) -> io::Result<Self> {
+    /// [`io::Error`] if the directory cannot be created, or files cannot be read.
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: IndexOptions) -> io::Result<Self> {
         disk.create_dir_all(dir)?;
         let options = options.checked();
         let older = file::list(&*disk, dir, options)?;
         for odd in older.iter().filter(|known| !known.is_readable) {
-            tracing::error!(file = %odd.path.display(), len = odd.len, expected = options.file_len(), "index file was made with other maxHashSlotNum or maxIndexNum; its keys are not found");
+            tracing::error!(file = %odd.path.display(), len = odd.len, expected = options.file_len(), "index file has another maxHashSlotNum or maxIndexNum than configured; its keys are not found by queries");
         }
         let index = Self {
             disk,
@@ -97,7 +97,7 @@ impl KeyIndex {
         Ok(index)
     }
 
-    /// Goes on with the newest file when it has room.
+    /// Continues to fill the newest file if it has room.
     fn fill_newest(&self, state: &mut IndexState) -> io::Result<()> {
         let has_room = |newest: &Arc<IndexFile>| newest.is_readable && newest.header.next < self.options.items;
         if let Some(newest) = state.older.pop_if(|newest| has_room(newest)) {
@@ -107,13 +107,13 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// Puts a record under the hashes of its keys (see [`key_hashes`]), all or none. Records come in the log's order; one
-    /// that is not after the last indexed one is indexed already and left out.
+    /// Adds a record under the hashes of its keys (see [`key_hashes`]), all or none. Records come in log order; one that is not
+    /// after the last record is indexed already and skipped.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] when there is no room for the next file: the index pauses, and goes on with this
-    /// record when the call is made again and there is room. Else whatever the machine says.
-    pub fn put_record(&self, key_hashes: &[i32], log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
+    /// [`io::ErrorKind::StorageFull`] if there is no space for the next file. Repeat the call when there is space. Any other
+    /// [`io::Error`] if files cannot be read or written.
+    pub(crate) fn put_record(&self, key_hashes: &[i32], log_offset: LogOffset, store_timestamp: i64) -> io::Result<()> {
         let mut state = self.state.write();
         if key_hashes.is_empty() || state.has(log_offset.0) {
             return Ok(());
@@ -140,10 +140,10 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// Turns to the next file, once all of the one before is written.
+    /// Continues in the next file, after the last one is written completely.
     fn turn(&self, state: &mut IndexState, store_timestamp: i64) -> io::Result<()> {
         if let Some(full) = &mut state.filling {
-            // Synced with those that are not being filled any more.
+            // Synced with the other files that are not filled any more.
             full.write()?;
         }
         let mut next = match state.next.take() {
@@ -164,7 +164,7 @@ impl KeyIndex {
         Ok(())
     }
 
-    /// Makes a file, named by the time (UTC) so that it sorts after all others.
+    /// Creates a file, named by the time (UTC), or later so that it sorts after all others.
     fn create(&self, state: &IndexState, store_timestamp: i64) -> io::Result<Filling> {
         let newest = state
             .filling
@@ -177,7 +177,10 @@ impl KeyIndex {
         let file = self.disk.create(&path, len, Allocate::Reserved).map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("the key index pauses: no new file {} of {len} bytes: {error}", path.display()),
+                format!(
+                    "the key index waits for disk space: cannot create file {} of {len} bytes: {error}",
+                    path.display()
+                ),
             )
         })?;
         let known = IndexFile {
@@ -190,20 +193,12 @@ impl KeyIndex {
         Ok(Filling::new(known, file, self.options))
     }
 
-    /// The records that were put under a key, see [`KeyIndex::query_hash`].
+    /// Records under a hash that were stored from `begin_ms` to `end_ms` (both inclusive, to the second), newest first, at most
+    /// `max`. May block.
     ///
     /// # Errors
-    /// Whatever the machine says.
-    pub fn query(&self, topic: &str, key: &str, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
-        self.query_hash(key_hash(topic, key), begin_ms, end_ms, max)
-    }
-
-    /// The records that were put under a hash and stored from `begin_ms` to `end_ms` (both included, to the second), newest
-    /// first, `max` at most. May wait for the disk.
-    ///
-    /// # Errors
-    /// Whatever the machine says.
-    pub fn query_hash(&self, key_hash: i32, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
+    /// [`io::Error`] if a file cannot be read.
+    pub(crate) fn query_hash(&self, key_hash: i32, begin_ms: i64, end_ms: i64, max: usize) -> io::Result<IndexHits> {
         let wanted = Wanted {
             key_hash,
             begin: begin_ms,
@@ -231,11 +226,9 @@ impl KeyIndex {
             if log_offsets.len() >= max {
                 break;
             }
-            match self.disk.open(&known.path, OpenMode::Read) {
-                Ok(file) => file::find_in(&*file, self.options, &known.header, wanted, &mut steps, &mut log_offsets)?,
-                // Retention was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            // Retention may have removed it by now.
+            if let Some(file) = if_exists(self.disk.open(&known.path, OpenMode::Read))? {
+                file::find_in(&*file, self.options, &known.header, wanted, &mut steps, &mut log_offsets)?;
             }
         }
         Ok(IndexHits {
@@ -245,19 +238,19 @@ impl KeyIndex {
         })
     }
 
-    /// Log offset and store timestamp (ms) of the record indexed last; zeros when there is none.
+    /// Log offset and store timestamp (ms) of the record indexed last; zeros if there is none.
     #[must_use]
-    pub fn last(&self) -> (LogOffset, i64) {
+    pub(crate) fn last(&self) -> (LogOffset, i64) {
         let last = self.state.read().newest_header();
         (LogOffset(last.end_log), last.end_timestamp)
     }
 
-    /// Writes to files what was put and is in memory only.
+    /// Writes keys that are only in memory to files.
     ///
     /// # Errors
-    /// I/O errors; [`io::ErrorKind::StorageFull`] in a file whose blocks are not reserved (a Java broker's). What was not
-    /// written stays in memory for the next call.
-    pub fn write(&self) -> io::Result<()> {
+    /// [`io::Error`] if files cannot be written, among them [`io::ErrorKind::StorageFull`] for a file whose blocks are not reserved
+    /// (a Java broker's). What was not written stays in memory for the next call.
+    pub(crate) fn write(&self) -> io::Result<()> {
         let IndexState { filling, is_unsynced, .. } = &mut *self.state.write();
         let Some(filling) = filling.as_mut().filter(|filling| filling.is_dirty()) else {
             return Ok(());
@@ -266,22 +259,22 @@ impl KeyIndex {
         filling.write()
     }
 
-    /// Whether nothing of what was put is in memory only.
+    /// Whether all keys are written to files.
     #[must_use]
-    pub fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         !self.state.read().filling.as_ref().is_some_and(Filling::is_dirty)
     }
 
-    /// Makes durable what was written before the call. After an error no later call succeeds, until the next start has gone
-    /// back to the checkpoint.
+    /// Syncs what was written before the call. After an error no later call succeeds until the next start has truncated to the
+    /// checkpoint.
     ///
     /// # Errors
-    /// I/O errors of the sync.
-    pub fn sync(&self) -> io::Result<()> {
+    /// [`io::Error`] if a sync fails.
+    pub(crate) fn sync(&self) -> io::Result<()> {
         let mut state = self.state.write();
         if state.sync_failed {
             return Err(io::Error::other(
-                "an earlier sync of index files failed; they are put right at the next start",
+                "an earlier sync of index files failed; the next start repairs them",
             ));
         }
         let mut files = std::mem::take(&mut state.unsynced);
@@ -300,13 +293,12 @@ impl KeyIndex {
         self.state.read().sync_failed
     }
 
-    /// Recovery after an unclean stop: forgets the records that start at `log_end` or after it, where everything below
-    /// `log_end` was synced for sure. Reads the whole newest file, unless all that was written is readable: the process was
-    /// killed, and the machine went on.
+    /// Truncates after an unclean stop: drops the records that start at `log_end` or after it, where everything below `log_end` was
+    /// synced for sure. Reads the whole newest file, unless `is_all_readable`: the process was killed, but the machine was not.
     ///
     /// # Errors
-    /// I/O errors; the index is not to be used then.
-    pub fn cut(&self, log_end: LogOffset, is_all_readable: bool) -> io::Result<()> {
+    /// [`io::Error`] if files cannot be read, removed or written; the index must not be used then.
+    pub(crate) fn cut(&self, log_end: LogOffset, is_all_readable: bool) -> io::Result<()> {
         let mut state = self.state.write();
         let newest = [state.filling.take(), state.next.take()];
         state
@@ -337,7 +329,7 @@ impl KeyIndex {
         self.fill_newest(&mut state)
     }
 
-    /// Whether the file's first item is one that was synced.
+    /// Whether the file's first item was synced.
     fn has_below(&self, file: &dyn DiskFile, log_end: LogOffset) -> io::Result<bool> {
         let mut bytes = [0; ITEM_LEN];
         let read = file.read_at(&mut bytes, self.options.item_at(1))?;
@@ -345,11 +337,11 @@ impl KeyIndex {
         Ok(read == ITEM_LEN && item != Item::default() && item.log_offset < log_end.0)
     }
 
-    /// Retention: removes the files all of whose records start below `log_min`, except for the newest. How many.
+    /// Retention: removes the files whose records all start below `log_min`, except the newest. Returns how many.
     ///
     /// # Errors
-    /// Whatever the machine says; files that are left are tried again by the next call.
-    pub fn remove_below(&self, log_min: LogOffset) -> io::Result<usize> {
+    /// [`io::Error`] if a file cannot be removed; the next call tries again.
+    pub(crate) fn remove_below(&self, log_min: LogOffset) -> io::Result<usize> {
         let mut state = self.state.write();
         let removable = state.older.len() - usize::from(state.filling.is_none() && !state.older.is_empty());
         let count = state.older[..removable]
@@ -359,12 +351,9 @@ impl KeyIndex {
         let removed: Vec<_> = state.older.drain(..count).collect();
         drop(state);
         for (at, known) in removed.iter().enumerate() {
-            match self.disk.remove_file(&known.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.state.write().older.splice(0..0, removed[at..].iter().cloned());
-                    return Err(error);
-                }
-                _ => {}
+            if let Err(error) = if_exists(self.disk.remove_file(&known.path)) {
+                self.state.write().older.splice(0..0, removed[at..].iter().cloned());
+                return Err(error);
             }
         }
         Ok(count)
@@ -382,12 +371,12 @@ impl IndexState {
     /// Whether a record is indexed already.
     fn has(&self, log_offset: i64) -> bool {
         let last = self.newest_header();
-        // Headers alone do not tell a record at offset 0 from none.
+        // Headers alone do not distinguish a record at offset 0 from none.
         let has_items = || last.next > 1 || self.older.iter().any(|known| known.header.next > 1);
         log_offset < last.end_log || (log_offset == last.end_log && !self.last_is_partial && has_items())
     }
 
-    /// The files to look at, newest first: up to the first that begins before the time asked for.
+    /// The files to examine, newest first, up to the first that begins before the requested time.
     fn older_in_time(&self, begin: i64, end: i64) -> Vec<Arc<IndexFile>> {
         let mut files = Vec::new();
         for known in self.older.iter().rev().filter(|known| known.is_readable && known.header.next > 1) {
@@ -402,7 +391,7 @@ impl IndexState {
     }
 }
 
-/// The last millisecond of the year 9999: what a damaged record says may be later, and has more digits than a name.
+/// The last millisecond of the year 9999: a damaged record may have a later time, with more digits than a name.
 const LAST_TIME_MS: u64 = 253_402_300_799_999;
 
 /// A time as the digits yyyyMMddHHmmssSSS, in UTC.

@@ -1,10 +1,10 @@
-//! Cuts an index file back to the last checkpoint after an unclean stop; what is cut is put again from the log.
+//! Truncates an index file to the last checkpoint after an unclean stop; keys that are dropped are added again from the log.
 //!
-//! After a power loss what is below the checkpoint is on the disk for sure, of the rest anything may be missing, and slots may
-//! lead into it. So [`rebuild`] makes the slots and the links between the items again from the items below, which needs one
-//! pass over the file. After a kill all that was written is there, and [`rewind`] follows the links of what it cuts only.
+//! After a power loss items below the checkpoint are on the device for sure, any others may be missing, and slots may lead to them.
+//! So [`rebuild`] computes the slots and the links between items again from the items below, in one pass over the file. After a
+//! kill all that was written is there, and [`rewind`] follows only the links of the items that it drops.
 //!
-//! Items that are cut become zeros: after a second crash they must not be taken for items of the log's new end.
+//! Dropped items become zeros: after a second crash they must not be taken for items of the log's new end.
 
 use std::io;
 
@@ -13,10 +13,10 @@ use super::layout::{Header, ITEM_LEN, IndexOptions, Item, SLOT_LEN};
 use crate::disk::DiskFile;
 use crate::queue::partition;
 
-/// Items that are read and written at once.
+/// Items read and written at once.
 const CHUNK: usize = 8 * 1024;
 
-/// The header to write after [`rebuild`]; `None` when no item is left.
+/// The header to write after [`rebuild`]; `None` if no item is left.
 pub(super) fn rebuild(file: &dyn DiskFile, options: IndexOptions, header: &Header, log_end: i64) -> io::Result<Option<Header>> {
     let mut slots = vec![0u32; options.slots as usize];
     let mut kept = Kept {
@@ -68,10 +68,10 @@ pub(super) fn rebuild(file: &dyn DiskFile, options: IndexOptions, header: &Heade
     Ok(Some(kept.header))
 }
 
-/// The header to go on with in a file whose items at `log_end` or above it are cut.
+/// The header to continue with in a file whose items at `log_end` or above are dropped.
 ///
 /// # Errors
-/// I/O errors of the file; the call can be repeated.
+/// [`io::Error`] if the file cannot be read; the call may be repeated.
 pub(super) fn rewind(file: &dyn DiskFile, options: IndexOptions, header: &Header, log_end: i64) -> io::Result<Header> {
     let item = |number| {
         let mut bytes = [0; ITEM_LEN];
@@ -81,7 +81,7 @@ pub(super) fn rewind(file: &dyn DiskFile, options: IndexOptions, header: &Header
     let is_kept = |number| io::Result::Ok(item(number as u32)?.log_offset < log_end);
     let next = partition(1, i64::from(header.next), is_kept)? as u32;
     let mut rewound = Header { next, ..*header };
-    // Newest first. Slots that were not written yet lead to an item before.
+    // Newest first. Slots that were not written yet lead to an earlier item.
     for number in (next..header.next).rev() {
         let cut = item(number)?;
         let slot_at = options.slot_at(options.slot_of(cut.key_hash));
@@ -102,7 +102,7 @@ pub(super) fn rewind(file: &dyn DiskFile, options: IndexOptions, header: &Header
     Ok(rewound)
 }
 
-/// Makes all items from a number on zeros.
+/// Erases all items from a number on.
 fn erase_items(file: &dyn DiskFile, options: IndexOptions, from: u32) -> io::Result<()> {
     let mut block = vec![0; CHUNK * ITEM_LEN];
     let mut at = options.item_at(from);
@@ -130,8 +130,8 @@ struct Kept {
 }
 
 impl Kept {
-    /// Takes the next item when it is one that was on the disk at the checkpoint. An item of zeros only is taken for none; it
-    /// would be the log's first record under a hash of 0.
+    /// Accepts the next item if it was on the device at the checkpoint. An item of zeros is refused; it would be the log's first
+    /// record under a hash of 0.
     fn take(&mut self, item: &Item, log_end: i64) -> bool {
         let was_written = *item != Item::default() && item.key_hash >= 0 && item.seconds >= 0;
         if !was_written || item.log_offset < self.last_log.max(0) || item.log_offset >= log_end {
@@ -142,7 +142,7 @@ impl Kept {
             self.header.begin_log = item.log_offset;
         }
         self.header.end_log = item.log_offset;
-        // To the second below: the item keeps no more. It is put right by the next item.
+        // Rounded down to the second, as the item is; the next item corrects it.
         self.header.end_timestamp = self.header.stored(item);
         self.header.next += 1;
         true

@@ -1,4 +1,4 @@
-//! The index equals a plain list of what was put; after a power cut it equals the list's beginning.
+//! The index equals a list of what was added; after a power cut it equals the list's beginning.
 
 use proptest::prelude::*;
 
@@ -62,7 +62,7 @@ proptest! {
         let mut end = 0;
         for count in counts {
             let index = open(&disk);
-            // Again what is there already, as recovery does.
+            // Adds again what is there, as recovery does.
             for at in (end - 500).max(0) / 100..end / 100 + count {
                 put(&index, at * 100).unwrap();
             }
@@ -118,7 +118,7 @@ proptest! {
 
     #[test]
     fn a_kill_leaves_what_was_written_and_recovery_puts_the_rest_again(
-        // Records put, and whether they are written then: the last one that is is the checkpoint.
+        // Records added, and whether they are written then; the last that is written is the checkpoint.
         lives in prop::collection::vec(prop::collection::vec((0i64..40, any::<bool>()), 1..6), 1..4),
         steps in 0usize..4,
     ) {
@@ -140,7 +140,7 @@ proptest! {
                 }
             }
             check(&index, end);
-            // The next write is cut short by the kill.
+            // The kill interrupts the next write.
             if let Some(filling) = &mut index.state.write().filling {
                 let all = [Filling::write_items, Filling::write_header, Filling::write_slots];
                 all[..steps].iter().for_each(|step| step(filling).unwrap());
@@ -154,7 +154,7 @@ proptest! {
         }
         check(&index, end);
         drop(index);
-        // A power loss after that finds no item of an earlier life.
+        // A power cut after that finds no item from before.
         let index = open(&disk.power_cut(3));
         index.cut(LogOffset(0), false).unwrap();
         check(&index, 0);
@@ -194,7 +194,7 @@ fn full_disk_pauses_the_index_and_the_record_is_put_whole_when_there_is_room() {
         }
     };
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    assert!(error.to_string().contains("the key index pauses"), "{error}");
+    assert!(error.to_string().contains("the key index waits for disk space"), "{error}");
     assert!(put(&index, at * 100).is_err());
     check(&index, at * 100);
     disk.heal();

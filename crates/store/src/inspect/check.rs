@@ -1,4 +1,4 @@
-//! The check: one walk through the log, with queues and index beside it.
+//! The check: one pass through the log, with queues and index beside it.
 
 use super::index::Index;
 use super::log::{Hole, LogFile, LogFiles, Seen};
@@ -6,14 +6,13 @@ use super::queues::{Queues, list};
 use super::report::{Findings, LogSummary, Part, Report, Severity};
 use super::{InspectOptions, Judge, dump};
 use crate::checkpoint::Checkpoint;
-use crate::disk::Disk;
+use crate::disk::{Disk, if_exists};
 use crate::error::StoreError;
 use crate::foreign::Foreign;
 use crate::log::begins_before;
 use crate::open::CHECKPOINT_MARGIN_MS;
 use message::record::Record;
 use message::{names, properties};
-use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,34 +20,34 @@ use std::sync::Arc;
 /// Records between two reports of progress.
 const RECORDS_A_REPORT: u64 = 65_536;
 
-const IN_USE: &str = "a process has the directory open; what it is writing just now is not judged";
-const ABORTED: &str = "the last process did not stop in order; the next start recovers";
+const IN_USE: &str = "a process has the directory open; what it is writing now is not checked";
+const ABORTED: &str = "the last process did not shut down cleanly; the next start recovers";
 const LENGTHS: &str = "log files of different lengths";
-const UNFINISHED: &str = "log files whose making was interrupted, without content";
+const UNFINISHED: &str = "empty log files whose creation was interrupted";
 const GONE: &str = "log files missing between others";
-const HOLE: &str = "places of the log without a whole record, with whole records behind them";
-const CUT: &str = "places of the log without a whole record after a stop that was not in order: the next start ends the log \
-                   there, and the whole records behind are lost";
+const HOLE: &str = "parts of the log without a whole record, with whole records behind them";
+const CUT: &str = "parts of the log without a whole record after an unclean stop: the next start truncates the log there, and the whole \
+                   records behind are lost";
 const TAIL: &str = "a torn end of the log";
-const AHEAD: &str = "the checkpoint names a place behind the log's end";
+const AHEAD: &str = "the checkpoint is ahead of the log's end";
 const NO_CHECKPOINT: &str = "there is no checkpoint";
-const FOREIGN: &str = "queues in a form that is not read here, for which a start is refused";
-const TIMER: &str = "messages that wait in the timer, which this version does not have: they are not delivered";
+const FOREIGN: &str = "queues in a format that is not supported; a broker refuses to start";
+const TIMER: &str = "messages in the timer, which this version does not support: they are not delivered";
 const LEFT_OVER: &str = "files left by a write that was interrupted";
 
-/// How far a check has come, in bytes of the log.
+/// Progress of a check, in bytes of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Looked at.
+    /// Bytes examined.
     pub done: u64,
-    /// In all files.
+    /// Bytes of all files.
     pub total: u64,
 }
 
-/// Looks at everything in a directory. `progress` is called now and then.
+/// Checks a directory. `progress` is called now and then.
 ///
 /// # Errors
-/// The directory is no store, or the disk refuses to be read: then nothing can be said.
+/// `StoreError::Layout` if the directory is not a store. `StoreError::Io` if it cannot be read: then nothing can be said about it.
 pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn FnMut(Progress)) -> Result<Report, StoreError> {
     let state = Directory::of(&**disk, options)?;
     let mut findings = Findings::default();
@@ -91,7 +90,7 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
             ..LogSummary::default()
         },
     };
-    // Behind what queues and checkpoint know there may be leavings of earlier stops, which nobody reads.
+    // Behind what queues and checkpoint know there may be remains of earlier stops, which nothing reads.
     let patience = (state.stopped_in_order || state.in_use).then_some(trusted);
     files.walk(log_first, options.check_crc, patience, &mut |seen| {
         walk.see(seen, progress)?;
@@ -100,7 +99,7 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
     walk.finish(state, options, &files)
 }
 
-/// How the directory was left.
+/// State of the directory.
 #[derive(Debug)]
 struct Directory {
     in_use: bool,
@@ -152,12 +151,12 @@ impl Directory {
         Ok(())
     }
 
-    /// What our checkpoint says.
+    /// Our checkpoint.
     fn exact(&self) -> Option<i64> {
         self.checkpoint.and_then(|known| known.dispatched()).map(|at| at.0)
     }
 
-    /// Where the next start would begin to derive queues and index from the log.
+    /// Where the next start would begin to read the log.
     fn trusted(&self, files: &LogFiles, queues: &mut Queues) -> Result<i64, StoreError> {
         let exact = self.exact();
         if self.stopped_in_order && !self.in_use {
@@ -176,14 +175,12 @@ impl Directory {
     }
 }
 
-/// Up to which time, epoch ms, Apache's broker had delivered what waited in its timer; 0 where it does not say.
+/// Time, epoch ms, up to which Apache's broker had delivered the messages in its timer; 0 if unknown.
 fn timer_progress(disk: &dyn Disk, root: &Path) -> Result<i64, StoreError> {
     let path = root.join("config").join("timercheck");
-    match disk.read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(StoreError::io("read", &path, error)),
-        Ok(bytes) => Ok(bytes.first_chunk().map_or(0, |time| i64::from_be_bytes(*time))),
-    }
+    let bytes = if_exists(disk.read(&path)).map_err(|e| StoreError::io("read", &path, e))?;
+    let first = bytes.and_then(|bytes| bytes.first_chunk().copied());
+    Ok(first.map_or(0, i64::from_be_bytes))
 }
 
 fn tell_of_files(files: &LogFiles, findings: &mut Findings) {
@@ -203,10 +200,10 @@ struct Walk {
     findings: Findings,
     queues: Option<Queues>,
     index: Option<Index>,
-    /// A place without a record, of which it is not known yet whether records follow.
+    /// A part without a record; it is not known yet whether records follow.
     pending: Option<Hole>,
     was_in_order: bool,
-    /// Messages of the timer that are due later than this were not delivered, epoch ms.
+    /// Messages in the timer with a later delivery time, epoch ms, were not delivered.
     timer_at: i64,
     log: LogSummary,
 }
@@ -279,7 +276,7 @@ impl Walk {
                 .add(self.judge.severity(hole.from), Part::Log, TAIL, || told(&hole, hole.to));
             self.judge.add_hole(hole.from, hole.to);
         }
-        // Behind the last record the filler of its file may stand.
+        // The filler of its file may follow the last record.
         let begins_file = |at: i64| files.files.iter().any(|file| file.base == at || file.end() == at);
         let ahead = state.exact().unwrap_or(0);
         if ahead > end && !begins_file(ahead) {

@@ -1,6 +1,6 @@
-//! Single pieces of a directory, one after the other: records, queue entries, index items, the checkpoint.
+//! Reads parts of a directory: records, queue entries, index items, the checkpoint.
 //!
-//! Each function calls `visit` until it says that it has enough, so the caller bounds what is shown.
+//! Each function calls `visit` until that ends the dump, so the caller bounds what is shown.
 
 use super::InspectOptions;
 use super::index::{Items, files};
@@ -20,16 +20,16 @@ use std::sync::Arc;
 /// Entries read at once.
 const CHUNK: usize = 4096;
 
-/// What stands in the log.
+/// An item of the log.
 #[derive(Debug)]
 pub enum LogItem<'a> {
     /// A whole record.
     Record(&'a Record<'a>),
-    /// No whole record.
+    /// A part without a whole record.
     Hole {
         /// Where it begins.
         from: LogOffset,
-        /// Where it ends; `from` when nothing is written from there on.
+        /// Where it ends; `from` if nothing is written behind it.
         to: LogOffset,
         /// What is wrong.
         why: String,
@@ -45,18 +45,18 @@ pub struct IndexItem<'a> {
     pub number: u32,
     /// Hash of the key.
     pub key_hash: i32,
-    /// Where the record stands.
+    /// Log offset of the record.
     pub log_offset: LogOffset,
-    /// When the record was stored, epoch ms, to the second.
+    /// Store timestamp of the record, epoch ms, to the second.
     pub stored_ms: i64,
     /// Number of the item before in the same slot, 0 for none.
     pub before: i32,
 }
 
-/// The log from the first record at or after `from` on.
+/// Reads the log from the first record at or after `from` on.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if the directory or the log cannot be read.
 pub fn records(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
@@ -83,11 +83,10 @@ pub fn records(
     })
 }
 
-/// The entries of a queue from an offset on, up to the first place that is not written. Entries without a message are left
-/// out.
+/// Reads the entries of a queue from an offset on, up to the first that is not written. Entries without a message are skipped.
 ///
 /// # Errors
-/// The disk's; there is no such queue.
+/// `StoreError::Io` if the queue cannot be read. `StoreError::Layout` if there is no such queue.
 pub fn queue_entries(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
@@ -133,11 +132,12 @@ pub fn queue_entries(
     Ok(())
 }
 
-/// The items of the index in the order they were put: of the file of that name, or of all from the oldest on, from item
+/// Reads the items of the index in the order in which they were added: of the named file, or of all from the oldest on, from item
 /// `from` of each.
 ///
 /// # Errors
-/// The disk's; there is no such file, or files were made with other numbers.
+/// `StoreError::Io` if the index cannot be read. `StoreError::Layout` if there is no such file, or files have other slot or item
+/// counts than configured.
 pub fn index_items(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
@@ -181,11 +181,11 @@ pub fn index_items(
     }
 }
 
-/// The places of records that the index has under a key, newest first, `max` at most. Hashes collide: whether the record has
-/// the key is for the caller to see.
+/// Log offsets of the records that the index has under a key, newest first, at most `max`. Hashes collide: the caller checks
+/// whether a record has the key.
 ///
 /// # Errors
-/// The disk's; files were made with other numbers.
+/// `StoreError::Io` if the index cannot be read. `StoreError::Layout` if files have other slot or item counts than configured.
 pub fn indexed_under(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
@@ -215,22 +215,22 @@ pub fn indexed_under(
 
 fn numbers(options: &InspectOptions) -> Result<IndexOptions, StoreError> {
     let numbers = options.index.map(IndexOptions::checked);
-    numbers.ok_or_else(|| StoreError::Layout("messages are not indexed: messageIndexEnable=false".to_owned()))
+    numbers.ok_or_else(|| StoreError::Layout("the key index is disabled: messageIndexEnable=false".to_owned()))
 }
 
 fn other_numbers(name: &str, numbers: IndexOptions) -> StoreError {
     StoreError::Layout(format!(
-        "index file {name} has not the {} bytes that maxHashSlotNum={} and maxIndexNum={} make: name its configuration with -c FILE",
+        "index file {name} does not have the {} bytes that maxHashSlotNum={} and maxIndexNum={} give: give its configuration with -c FILE",
         numbers.file_len(),
         numbers.slots,
         numbers.items
     ))
 }
 
-/// What the file `checkpoint` says; `None` when there is none.
+/// Reads the file `checkpoint`; `None` if there is none.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if the directory or the log cannot be read.
 pub fn checkpoint(disk: &dyn Disk, options: &InspectOptions) -> Result<Option<CheckpointSummary>, StoreError> {
     let path = options.root.join("checkpoint");
     let known = Checkpoint::read(disk, &path).map_err(|e| StoreError::io("read", &path, e))?;

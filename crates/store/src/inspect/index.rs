@@ -1,5 +1,5 @@
-//! The key index beside a walk through the log: items are in the log's order too, so one cursor over all files shows keys
-//! that are not indexed and items that name no record. Meanwhile the chains of each file are followed as they were made.
+//! Checks the key index beside a pass through the log: items are in log order, too, so one cursor over all files finds keys that
+//! are not indexed and items that name no record. The chains of each file are checked in the same pass.
 //!
 //! Memory: the slots of one file (4 bytes each) and one block of items.
 
@@ -18,21 +18,22 @@ use std::sync::Arc;
 /// Items or slots read at once.
 const CHUNK: usize = 8 * 1024;
 
-const LENGTH: &str = "index files of another length than maxHashSlotNum and maxIndexNum make; not judged (-c FILE names the numbers)";
+const LENGTH: &str =
+    "index files of another length than maxHashSlotNum and maxIndexNum give; not checked (give the configuration with -c FILE)";
 const HEADER: &str = "index files whose header has impossible numbers";
 const ORDER: &str = "index items that go back in the log";
-const CHAIN: &str = "index items or slots that lead elsewhere than to the item before: keys behind them are not found";
-const DANGLING: &str = "index items that name a place where no record stands";
-const LOST: &str = "index items whose record stood in a damaged part of the log";
+const CHAIN: &str = "index items or slots that do not lead to the previous item: keys behind them are not found";
+const DANGLING: &str = "index items that name no record";
+const LOST: &str = "index items whose record was in a damaged part of the log";
 const FOREIGN: &str = "index items under a key that their record does not have";
 const MISSING: &str = "keys of records that are not indexed: they are not found by key";
 
-/// The files of an index directory, oldest first; none when it is absent.
+/// The files of an index directory, oldest first; none if it does not exist.
 pub(super) fn files(disk: &dyn Disk, dir: &Path, options: IndexOptions) -> Result<Vec<IndexFile>, StoreError> {
     index::list(disk, dir, options).map_err(|e| StoreError::io("read", dir, e))
 }
 
-/// The items of one file, in the order they were put. Ends at the first that cannot be read.
+/// Reads the items of one file, in the order in which they were added, up to the first that cannot be read.
 pub(super) struct Items {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
@@ -87,7 +88,7 @@ pub(super) struct Index {
     disk: Arc<dyn Disk>,
     options: IndexOptions,
     files: Vec<IndexFile>,
-    /// The file being gone through, and which of `files` comes next.
+    /// The file being checked, and which of `files` is next.
     current: Option<Current>,
     next_file: usize,
     in_use: bool,
@@ -143,7 +144,7 @@ impl Index {
         })
     }
 
-    /// Compares the items of a record with its keys. Records come in the log's order.
+    /// Compares the items of a record with its keys. Records come in log order.
     pub(super) fn meet(&mut self, record: &Record<'_>, judge: &Judge, findings: &mut Findings) -> Result<(), StoreError> {
         if self.files.is_empty() {
             return Ok(());
@@ -158,7 +159,7 @@ impl Index {
             )
         };
         let missing = wanted.iter().filter(|hash| !found.contains(hash)).count() as u64;
-        // One that a Java broker does not index is no loss.
+        // A message that a Java broker does not index is no loss.
         if missing > 0 && !self.is_unknown(at) {
             findings.add_many(missing, judge.index_severity(at), Part::Index, MISSING, place);
         }
@@ -169,7 +170,7 @@ impl Index {
         Ok(())
     }
 
-    /// The hashes of the items that name this place; those before it name nothing.
+    /// The hashes of the items that name this record; items before it name none.
     fn items_of(&mut self, at: i64, judge: &Judge, findings: &mut Findings) -> Result<Hashes, StoreError> {
         let mut found = Hashes::new();
         while let Some((number, item)) = self.peek(judge, findings)? {
@@ -187,7 +188,7 @@ impl Index {
         Ok(found)
     }
 
-    /// Whether the place may be indexed in a file that could not be read.
+    /// Whether the record may be indexed in a file that could not be read.
     fn is_unknown(&self, at: i64) -> bool {
         let mut unread = self.files.iter().filter(|file| !file.is_readable);
         unread.any(|file| at >= file.header.begin_log && at <= file.header.end_log)
@@ -219,7 +220,7 @@ impl Index {
                 continue;
             }
             let items = match Items::open(&*self.disk, file, self.options, 1) {
-                // Retention took it.
+                // Retention removed it.
                 Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
                 opened => opened?,
             };
@@ -232,7 +233,7 @@ impl Index {
         }
     }
 
-    /// Goes on to the next item, whose link must lead to the item put before it in its slot.
+    /// Moves to the next item, whose link must lead to the previous item in its slot.
     fn take(&mut self, number: u32, item: Item, judge: &Judge, findings: &mut Findings) {
         let Some(current) = &mut self.current else { return };
         current.items.take();
@@ -254,7 +255,7 @@ impl Index {
 
     /// Each slot must lead to the newest item in it.
     fn compare_slots(&self, done: &Current, judge: &Judge, findings: &mut Findings) -> Result<(), StoreError> {
-        // Somebody is putting into it.
+        // A process is adding items to it.
         if done.is_newest && self.in_use {
             return Ok(());
         }
@@ -268,7 +269,7 @@ impl Index {
             let (numbers, _) = bytes[..read].as_chunks::<SLOT_LEN>();
             for (at, (slot, number)) in slots.iter().zip(numbers).enumerate() {
                 let number = u32::from_be_bytes(*number);
-                // What leads to no item counts as empty.
+                // A slot that leads to no item counts as empty.
                 let number = if number < done.file.header.next { number } else { 0 };
                 if number != *slot {
                     findings.add(severity, Part::Index, CHAIN, || {
@@ -280,7 +281,7 @@ impl Index {
         Ok(())
     }
 
-    /// Goes through the items that are left.
+    /// Checks the items that are left.
     pub(super) fn finish(&mut self, judge: &Judge, findings: &mut Findings) -> Result<IndexSummary, StoreError> {
         while let Some((number, item)) = self.peek(judge, findings)? {
             if item.log_offset > self.last_log_offset && item.log_offset >= self.log_first {
@@ -292,8 +293,8 @@ impl Index {
     }
 }
 
-/// The hashes a record has to be found under. Its tag is not among them: only newer brokers index tags. Half messages are
-/// indexed by a Java broker and not by us.
+/// The hashes under which a record must be found. Its tag is not among them: only newer brokers index tags. A Java broker indexes
+/// half messages, ApogeeMQ does not.
 fn wanted(record: &Record<'_>) -> Hashes {
     let mut wanted = Hashes::new();
     if !sys_flag::is_in_queue(record.sys_flag) {
@@ -304,7 +305,7 @@ fn wanted(record: &Record<'_>) -> Hashes {
     wanted
 }
 
-/// All hashes that a record may be found under.
+/// All hashes under which a record may be found.
 fn own(record: &Record<'_>) -> Hashes {
     let indexed = Indexed::of(record.properties);
     let mut own = Hashes::new();

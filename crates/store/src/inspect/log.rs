@@ -1,7 +1,7 @@
-//! The commit log as it lies there: every whole record in order, and what stands between them.
+//! Walks through the commit log: every whole record in order, and what is between them.
 //!
-//! Where no whole record begins the walk looks for the next one, which is known by its own position: bytes that look like a
-//! record by chance do not name the place they stand at. So one bad sector hides one record and not all behind it.
+//! If no whole record begins at an offset, the walk searches the next one, which is recognised by its own log offset: bytes that
+//! only look like a record have another one. So one bad sector hides one record and not all behind it.
 
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
@@ -33,25 +33,25 @@ impl LogFile {
 pub(super) struct LogFiles {
     disk: Arc<dyn Disk>,
     pub(super) files: Vec<LogFile>,
-    /// Names of files without a byte: their making was interrupted.
+    /// Names of empty files: their creation was interrupted.
     pub(super) unfinished: Vec<String>,
 }
 
-/// What a walk meets.
+/// An item of the walk.
 #[derive(Debug)]
 pub(super) enum Seen<'a> {
     /// A whole record.
     Record(&'a Record<'a>),
-    /// No whole record from here on.
+    /// A part without a whole record begins here.
     Hole(Hole),
-    /// A file is not there.
+    /// A file is missing.
     Missing {
         /// Where it would begin.
         from: i64,
         /// Where the next one begins.
         to: i64,
     },
-    /// A file was walked through.
+    /// The walk has passed a file.
     FileDone(&'a LogFile),
 }
 
@@ -59,14 +59,14 @@ pub(super) enum Seen<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hole {
     pub(super) from: i64,
-    /// Where the next record of the file begins; else the end of what was written there, `from` when that is nothing.
+    /// Where the next record of the file begins; otherwise the end of what was written, `from` if that is nothing.
     pub(super) to: i64,
-    /// What is wrong at `from`; `None` where nothing was written.
+    /// What is wrong at `from`; `None` if nothing was written.
     pub(super) why: Option<Bad>,
 }
 
 impl Hole {
-    /// What is wrong, in words.
+    /// The same as text.
     pub(super) fn reason(&self) -> String {
         self.why.map_or_else(|| "nothing is written here".to_owned(), |why| why.to_string())
     }
@@ -76,7 +76,7 @@ impl LogFiles {
     /// The files of a directory.
     ///
     /// # Errors
-    /// The directory cannot be listed.
+    /// `StoreError::Io` if the directory cannot be listed.
     pub(super) fn list(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Self, StoreError> {
         let entries = disk.list(dir).map_err(|e| StoreError::io("list", dir, e))?;
         let mut files = Vec::new();
@@ -100,7 +100,7 @@ impl LogFiles {
         })
     }
 
-    /// Offset of the first byte; 0 without files.
+    /// Offset of the first byte; 0 if there are no files.
     pub(super) fn first(&self) -> i64 {
         self.files.first().map_or(0, |file| file.base)
     }
@@ -119,11 +119,11 @@ impl LogFiles {
         })
     }
 
-    /// Calls `visit` with all that stands from `from` on, until it says that it has enough. With `patience` (a directory in
-    /// use) the first hole at or above that offset is the end: what is there may just be being written.
+    /// Calls `visit` with each item from `from` on, until that ends the walk. With `patience` (a directory in use) the first part
+    /// without a record at or above that offset ends the walk: it may be in the middle of a write.
     ///
     /// # Errors
-    /// The disk's, and those of `visit`.
+    /// `StoreError::Io` if the log cannot be read, and the errors of `visit`.
     pub(super) fn walk(
         &self,
         from: i64,
@@ -147,10 +147,10 @@ impl LogFiles {
         Ok(())
     }
 
-    /// The place of the first whole record at or after `from`.
+    /// Log offset of the first whole record at or after `from`.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the file cannot be opened.
     pub(super) fn record_from(&self, from: i64) -> Result<Option<i64>, StoreError> {
         for file in self.files.iter().filter(|file| file.end() > from) {
             let (next, _) = next_record(&self.open(file)?, from.max(file.base), false)?;
@@ -204,7 +204,7 @@ fn walk_file(
     }
 }
 
-/// The first whole record that begins at `from` or after it in a file, and where what is not zero ends before it.
+/// The first whole record that begins at or after `from` in a file, and the end of the non-zero bytes before it.
 fn next_record(segment: &Segment, from: i64, check_crc: bool) -> Result<(Option<i64>, i64), StoreError> {
     let failed = |e| StoreError::Io {
         action: "read",
@@ -230,7 +230,7 @@ fn next_record(segment: &Segment, from: i64, check_crc: bool) -> Result<(Option<
             if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
                 dirty_end = base + last as i64 + 1;
             }
-            // A magic number may stand across two blocks.
+            // A magic number may be split between two blocks.
             position += if read == want && read > 8 && position + (read as u64) < data.end {
                 read as u64 - 3
             } else {
@@ -241,7 +241,7 @@ fn next_record(segment: &Segment, from: i64, check_crc: bool) -> Result<(Option<
     Ok((None, dirty_end))
 }
 
-/// Where in the bytes a record's magic number stands.
+/// Position of a record's magic number in the bytes.
 fn magics(bytes: &[u8]) -> impl Iterator<Item = usize> {
     let [first, ..] = MAGIC_V1.to_be_bytes();
     memchr::memchr_iter(first, bytes).filter(move |at| {

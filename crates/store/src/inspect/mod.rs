@@ -1,14 +1,13 @@
-//! Looking at a store's directory without opening it: what `apogeemq store check` and `apogeemq store dump` do.
+//! Examines a store's directory without opening the store: `apogeemq store check` and `apogeemq store dump`.
 //!
-//! Nothing here takes a lock, makes a file or writes a byte, so a directory that a broker uses may be looked at too, and one
-//! of a Java broker as well as ours. A check is one pass over the log with a cursor in each queue and one in the key index:
-//! all three are in the log's order, so memory does not grow with the log.
+//! Nothing here takes a lock, creates a file or writes a byte, so a directory that a broker uses may be examined, too, and a Java
+//! broker's as well as ours. A check is one pass over the log with a cursor in each queue and one in the key index: all are in log
+//! order, so memory does not grow with the log.
 //!
-//! What a stop that was not in order leaves above the last checkpoint is no damage: the next start cuts it off and derives it
-//! again. So each finding says whether it is [`Severity::Damage`], work for the next start, or only worth knowing.
+//! What an unclean stop leaves above the last checkpoint is not damage: the next start truncates it and derives it again. So each
+//! finding is [`Severity::Damage`], work for the next start, or a note.
 //!
-//! Not here: mending (opening the store is that), the JSON files in `config` (the broker knows their shapes), files of
-//! RocksDB.
+//! Not here: repair (opening the store does that), the JSON files in `config` (the broker knows their formats), files of RocksDB.
 
 mod check;
 mod dump;
@@ -27,7 +26,7 @@ use crate::index::IndexOptions;
 use crate::options::StoreOptions;
 use std::path::PathBuf;
 
-/// Which directory, and the numbers its files were made with.
+/// The directory, and the sizes of its files.
 #[derive(Clone, Debug)]
 pub struct InspectOptions {
     /// Root directory, Apache's `storePathRootDir`.
@@ -36,14 +35,14 @@ pub struct InspectOptions {
     pub log_dir: PathBuf,
     /// Bytes of a consume queue file.
     pub queue_file_bytes: u64,
-    /// Numbers of the index files; `None` when messages are not indexed.
+    /// Slot and item counts of index files; `None` if keys are not indexed.
     pub index: Option<IndexOptions>,
-    /// Whether each body is compared with its CRC.
+    /// Whether the CRC of each body is checked.
     pub check_crc: bool,
 }
 
 impl InspectOptions {
-    /// For the directory of a store that is opened with these; each body is compared with its CRC.
+    /// For the directory of a store that is opened with these options; CRCs are checked.
     #[must_use]
     pub fn of(options: &StoreOptions) -> Self {
         Self {
@@ -56,27 +55,27 @@ impl InspectOptions {
     }
 }
 
-/// What a finding at a place of the log means.
+/// Decides what a finding at a log offset means.
 #[derive(Debug)]
 struct Judge {
-    /// Below it queues have to be whole.
+    /// Below this offset queues must be complete.
     trusted: i64,
-    /// Below it the index has to be whole: it may be behind the queues, also after a stop in order.
+    /// Below this offset the index must be complete: it may be behind the queues, also after a clean shutdown.
     index_trusted: i64,
-    /// Parts of the log without a whole record, in order.
+    /// Parts of the log without a whole record, in log order.
     holes: Vec<(i64, i64)>,
 }
 
-/// Holes remembered at most; of more only the log's own finding tells.
+/// Maximum parts that are remembered; further ones are only reported for the log.
 const HOLES_MAX: usize = 65_536;
 
 impl Judge {
-    /// Of something in the log or a queue.
+    /// Severity of a finding in the log or a queue.
     fn severity(&self, log_offset: i64) -> Severity {
         severity(log_offset, self.trusted)
     }
 
-    /// Of something in the index.
+    /// Severity of a finding in the index.
     fn index_severity(&self, log_offset: i64) -> Severity {
         severity(log_offset, self.index_trusted)
     }

@@ -1,14 +1,13 @@
-//! The consume queues beside a walk through the log: each queue has a cursor, and since a queue's entries are in the log's
-//! order, one pass over the log shows records without an entry and entries without a record alike.
+//! Checks the consume queues beside a pass through the log: each queue has a cursor, and since a queue's entries are in log order,
+//! one pass finds records without an entry and entries without a record.
 //!
 //! Memory: a few entries for each queue, out of one budget for all.
 //!
-//! Not here: which offsets have to be whole ([`Judge`] says), and the files of RocksDB and of batches that newer Java
-//! brokers may use.
+//! Not here: which offsets must be complete ([`Judge`] decides), and the files of RocksDB and batch queues of newer Java brokers.
 
 use super::Judge;
 use super::report::{EndsByQueue, Findings, Part, QueueEnds, QueueSummary, Severity};
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, if_exists};
 use crate::error::StoreError;
 use crate::queue::{ENTRY_LEN, Entry, Extended, OpenFiles, partition};
 use message::properties::{self, Indexed};
@@ -27,21 +26,22 @@ const READ_MAX: usize = 4096;
 /// Queue files open at once.
 const OPEN_FILES: usize = 512;
 const LEN: i64 = ENTRY_LEN as i64;
-/// Marks the serial of a queue's extended entries among open files.
+/// Marks the serials of extended entries among open files.
 const EXTENDED_SERIAL: u64 = 1 << 63;
 
 const WRONG: &str = "entries that differ from their records";
 const MISSING: &str = "records without an entry in their queue";
-const DANGLING: &str = "entries that name a place where no record of their queue stands";
-const LOST: &str = "entries whose record stood in a damaged part of the log";
-const BEYOND: &str = "entries that name a place beyond the log's end";
-const HOLE: &str = "entries not written, with written ones behind them";
+const DANGLING: &str = "entries that name no record of their queue";
+const LOST: &str = "entries whose record was in a damaged part of the log";
+const BEYOND: &str = "entries beyond the log's end";
+const HOLE: &str = "unwritten entries with written ones behind them";
 const ORDER: &str = "entries that go back in the log";
-const FILES: &str = "queue files of another length than mappedFileSizeConsumeQueue; the queue is not judged (-c FILE names the length)";
-const FILE_GAP: &str = "queue files missing between others; what is before is not judged";
-const STRAYS: &str = "queue files of messages that retention took, left before others by a power cut";
-const NO_VALUE: &str = "entries that name a place in consumequeue_ext where no value stands; the record is asked for it";
-const FORMER: &str = "records of a topic or queue that was deleted, or deleted and made again";
+const FILES: &str =
+    "queue files of another length than mappedFileSizeConsumeQueue; the queue is not checked (give the configuration with -c FILE)";
+const FILE_GAP: &str = "queue files missing between others; entries before the gap are not checked";
+const STRAYS: &str = "queue files of deleted messages, left before a gap by a power cut";
+const NO_VALUE: &str = "entries whose value is missing in consumequeue_ext; it is read from the record";
+const FORMER: &str = "records of a topic or queue that was deleted, or deleted and created again";
 
 /// All queues of a directory.
 pub(super) struct Queues {
@@ -56,11 +56,11 @@ pub(super) struct Queues {
 #[derive(Default)]
 struct Topic {
     queues: FxHashMap<i32, Queue>,
-    /// Log offset of the first entry of all its queues: what was stored before is of a topic deleted since.
+    /// Log offset of the first entry of all its queues: earlier records belong to a deleted topic.
     begins: i64,
 }
 
-/// One queue and how far the walk has come in it.
+/// One queue and its cursor.
 struct Queue {
     name: String,
     dir: PathBuf,
@@ -80,7 +80,7 @@ struct Queue {
     is_judged: bool,
 }
 
-/// What stands at a cursor.
+/// What is at a cursor.
 enum Peeked {
     Entry(Entry),
     /// Not written, or the end of the files.
@@ -88,7 +88,7 @@ enum Peeked {
 }
 
 impl Queues {
-    /// The queues whose directories are in `dir`; none when it is absent.
+    /// The queues whose directories are in `dir`; none if it does not exist.
     pub(super) fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
@@ -138,7 +138,7 @@ impl Queues {
         let name = format!("{topic}/{id}");
         let fits = |at: usize, (base, len): (i64, u64)| {
             let whole = len == self.file_len.unsigned_abs();
-            // A Java broker that was killed may leave the last one short.
+            // A killed Java broker may leave the last one short.
             base % self.file_len == 0 && (whole || (at + 1 == files.len() && len < self.file_len.unsigned_abs()))
         };
         let odd = files.iter().enumerate().find(|(at, file)| !fits(*at, **file));
@@ -182,7 +182,7 @@ impl Queues {
         Ok(queue)
     }
 
-    /// Where the message of a file's last entry begins.
+    /// Log offset of the message of a file's last entry.
     fn last_log_offset_in(&self, queue: &Queue, base: i64) -> Result<i64, StoreError> {
         let path = queue.dir.join(format!("{base:020}"));
         let mut bytes = [0; ENTRY_LEN];
@@ -221,8 +221,7 @@ impl Queues {
         }
     }
 
-    /// Where in the log the last entry's message of all queues ends, by a search that trusts the queues: after a stop in
-    /// order.
+    /// End in the log of the last entry's message of all queues. The search trusts the queues: after a clean shutdown only.
     pub(super) fn log_end(&mut self) -> Result<i64, StoreError> {
         let reader = self.reader();
         let mut end = 0;
@@ -232,7 +231,7 @@ impl Queues {
         Ok(end)
     }
 
-    /// Compares a record with its entry. Records come in the log's order.
+    /// Compares a record with its entry. Records come in log order.
     pub(super) fn meet(&mut self, record: &Record<'_>, judge: &Judge, findings: &mut Findings) -> Result<(), StoreError> {
         if !sys_flag::is_in_queue(record.sys_flag) || record.sys_flag & sys_flag::INNER_BATCH != 0 {
             return Ok(());
@@ -248,7 +247,7 @@ impl Queues {
             judge,
             findings,
         )?;
-        // Light queues: the same record stands in further queues.
+        // Light queues: further queues have the same record.
         if let Some(queues) = properties::text(record.properties, properties::INNER_MULTI_DISPATCH) {
             for name in queues.split(',').filter(|name| !name.is_empty()) {
                 reader.meet(name, 0, None, record, log_first, judge, findings)?;
@@ -257,7 +256,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Looks at what no record was found for, and at the unwritten rest.
+    /// Checks the entries for which no record was found, and the unwritten rest.
     pub(super) fn finish(
         &mut self,
         log_end: i64,
@@ -279,7 +278,7 @@ impl Queues {
     }
 }
 
-/// The way to the entries, beside the queues that are changed.
+/// Access to the entries, apart from the queues that change.
 struct Files<'a> {
     disk: &'a dyn Disk,
     open: &'a OpenFiles,
@@ -294,7 +293,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// `queue_offset` is `None` where the record does not say it.
+    /// `queue_offset` is `None` if the record does not have it.
     #[allow(clippy::too_many_arguments)]
     fn meet(
         &mut self,
@@ -311,7 +310,7 @@ impl Reader<'_> {
         let known = self.topics.get_mut(topic);
         let begins = known.as_ref().map_or(i64::MAX, |known| known.begins);
         let Some(queue) = known.and_then(|known| known.queues.get_mut(&id)) else {
-            // A light queue is made when somebody reads it.
+            // A light queue is created when it is read.
             if queue_offset.is_some() {
                 absent(at, at < begins, judge, findings, place);
             }
@@ -345,8 +344,8 @@ impl Reader<'_> {
     }
 }
 
-/// A record that its queue does not have. One that was stored before all that its topic has now is of a topic that was
-/// deleted since: deletion leaves records in the log.
+/// A record without an entry in its queue. If it was stored before all messages of its topic, it belongs to a deleted topic:
+/// deletion leaves records in the log.
 fn absent(at: i64, is_former: bool, judge: &Judge, findings: &mut Findings, place: impl FnOnce() -> String) {
     let (severity, what) = match judge.severity(at) {
         Severity::Damage if is_former => (Severity::Note, FORMER),
@@ -361,7 +360,7 @@ fn dangling(entry: Entry, judge: &Judge) -> &'static str {
 
 fn compare(queue: &Queue, entry: Entry, queue_offset: Option<i64>, record: &Record<'_>, judge: &Judge, findings: &mut Findings) {
     let tags_code = hash::tags_code(&Indexed::of(record.properties).tags);
-    // Entries of this topic have the time of delivery where others have the tag's code.
+    // Entries of this topic have delivery times instead of tag hashes.
     let delayed = record.topic == names::SCHEDULE_TOPIC && entry.tags_code >= record.store_timestamp;
     let wrong = if queue_offset.is_some_and(|offset| offset != queue.next) {
         Some(format!("the record has queue offset {}", record.queue_offset))
@@ -390,7 +389,7 @@ impl Queue {
         )
     }
 
-    /// Goes on to the next entry.
+    /// Moves to the next entry.
     fn take(&mut self, entry: Entry, judge: &Judge, findings: &mut Findings) {
         if entry.log_offset <= self.last_log_offset {
             findings.add(judge.severity(entry.log_offset), Part::Queues, ORDER, || self.told(entry));
@@ -401,7 +400,7 @@ impl Queue {
 }
 
 impl Files<'_> {
-    /// The entry at the cursor, which moves over places without a message and over messages that retention took.
+    /// The entry at the cursor, which skips entries without a message and messages that retention deleted.
     fn peek(&self, queue: &mut Queue, log_first: i64) -> Result<Peeked, StoreError> {
         if !queue.is_judged {
             return Ok(Peeked::Nothing);
@@ -419,7 +418,7 @@ impl Files<'_> {
         Ok(Peeked::Nothing)
     }
 
-    /// An entry with its value, wherever that stands.
+    /// An entry with its value, from the extended file if it is there.
     fn resolve(&self, queue: &Queue, entry: Entry) -> Result<Entry, StoreError> {
         let Some(extended) = queue.extended.as_ref().filter(|_| !entry.has_value()) else {
             return Ok(entry);
@@ -432,7 +431,7 @@ impl Files<'_> {
         })
     }
 
-    /// Whether the entry of a record stands behind places that are not written; then the cursor goes there.
+    /// Whether the entry of a record is behind unwritten ones; then the cursor moves to it.
     fn skip_hole(
         &self,
         queue: &mut Queue,
@@ -470,7 +469,7 @@ impl Files<'_> {
         queue.buffer.clear();
         queue.buffer.extend(entries.iter().map(Entry::decode));
         queue.buffer_at = at;
-        // Retention took the file, or it was cut short: there is nothing.
+        // Retention removed the file, or it was truncated: there is nothing.
         Ok(queue.buffer.first().copied().unwrap_or_default())
     }
 
@@ -480,13 +479,12 @@ impl Files<'_> {
     }
 
     fn read(&self, queue: &Queue, base: i64, at: u64, out: &mut [u8]) -> Result<usize, StoreError> {
-        match self.file(queue, base).and_then(|file| file.read_at(out, at)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            read => read.map_err(|e| StoreError::io("read", &queue.dir.join(format!("{base:020}")), e)),
-        }
+        let read = if_exists(self.file(queue, base).and_then(|file| file.read_at(out, at)));
+        let read = read.map_err(|e| StoreError::io("read", &queue.dir.join(format!("{base:020}")), e));
+        read.map(Option::unwrap_or_default)
     }
 
-    /// Where the last entry's message ends, in a queue that is written without holes; 0 when there is none.
+    /// End of the last entry's message in a queue without unwritten entries between others; 0 if there is none.
     fn last_log_end(&self, queue: &Queue) -> Result<i64, StoreError> {
         let at = |number: i64| -> Result<Entry, StoreError> {
             let byte = number * LEN;
@@ -504,7 +502,7 @@ impl Files<'_> {
         }
     }
 
-    /// Goes through the entries that are left, then looks for anything behind the first place not written.
+    /// Checks the entries that are left, then searches for anything behind the first unwritten one.
     fn drain(&self, queue: &mut Queue, log_first: i64, log_end: i64, judge: &Judge, findings: &mut Findings) -> Result<(), StoreError> {
         while let Peeked::Entry(entry) = self.peek(queue, log_first)? {
             let what = if entry.log_offset >= log_end {
@@ -533,10 +531,8 @@ impl Files<'_> {
     /// The first entry written at `at` or after it in a file.
     fn written_after(&self, queue: &Queue, base: i64, at: u64) -> Result<Option<Entry>, StoreError> {
         let failed = |e| StoreError::io("read", &queue.dir.join(format!("{base:020}")), e);
-        let file = match self.file(queue, base) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(failed)?,
-        };
+        let file = if_exists(self.file(queue, base)).map_err(failed)?;
+        let Some(file) = file else { return Ok(None) };
         let entry_len = ENTRY_LEN as u64;
         let mut bytes = vec![0; READ_MAX * ENTRY_LEN];
         let mut at = at;
@@ -556,10 +552,8 @@ impl Files<'_> {
     }
 }
 
-/// The names in a directory; none when it is absent.
+/// The names in a directory; none if it does not exist.
 pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<crate::disk::DirEntry>, StoreError> {
-    match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        found => found.map_err(|e| StoreError::io("list", dir, e)),
-    }
+    let names = if_exists(disk.list(dir)).map_err(|e| StoreError::io("list", dir, e));
+    names.map(Option::unwrap_or_default)
 }

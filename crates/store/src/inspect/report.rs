@@ -1,4 +1,4 @@
-//! What a check found, counted and with a few examples each, so that a report stays small whatever is wrong.
+//! The report of a check: findings are counted and have a few examples each, so that the report stays small.
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -7,15 +7,15 @@ use std::path::PathBuf;
 /// Examples kept of one kind of finding.
 const EXAMPLES: usize = 8;
 
-/// What a finding means to whoever runs the store.
+/// What a finding means to an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Something that was stored is gone, wrong or cannot be found, and no start will put it right.
+    /// Damage: something stored is gone, wrong or cannot be found, and no start repairs it.
     Damage,
-    /// What a stop that was not in order leaves; the next start puts it right.
+    /// Left by an unclean stop; the next start repairs it.
     Recovery,
-    /// Worth knowing.
+    /// A note.
     Note,
 }
 
@@ -40,29 +40,29 @@ pub enum Part {
 /// One kind of finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it means.
+    /// Severity.
     pub severity: Severity,
-    /// Where it is.
+    /// Part of the directory.
     pub part: Part,
-    /// What it is, as a sentence about one or many.
+    /// Description, as a phrase about one or many.
     pub what: &'static str,
     /// How often it was found.
     pub count: u64,
-    /// The first of them, with their places.
+    /// The first examples, with their places.
     pub examples: Vec<String>,
 }
 
-/// Findings while they are gathered.
+/// Findings while they are collected.
 #[derive(Debug, Default)]
 pub struct Findings(FxHashMap<(Severity, Part, &'static str), (u64, Vec<String>)>);
 
 impl Findings {
-    /// Notes one; `example` is only made while there are few of its kind.
+    /// Adds one; `example` is called only while there are few of its kind.
     pub fn add(&mut self, severity: Severity, part: Part, what: &'static str, example: impl FnOnce() -> String) {
         self.add_many(1, severity, part, what, example);
     }
 
-    /// Notes many of which one example is enough.
+    /// Adds many with one example.
     pub fn add_many(&mut self, count: u64, severity: Severity, part: Part, what: &'static str, example: impl FnOnce() -> String) {
         let (total, examples) = self.0.entry((severity, part, what)).or_default();
         *total += count;
@@ -71,7 +71,7 @@ impl Findings {
         }
     }
 
-    /// All of them, the worst first.
+    /// All findings, the worst first.
     #[must_use]
     pub fn finish(self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = self
@@ -90,7 +90,7 @@ impl Findings {
     }
 }
 
-/// What the commit log holds.
+/// Summary of the commit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LogSummary {
     /// Files.
@@ -99,7 +99,7 @@ pub struct LogSummary {
     pub bytes: u64,
     /// Offset of the first byte.
     pub first_offset: i64,
-    /// Where the last whole record ends.
+    /// End of the last whole record.
     pub end_offset: i64,
     /// Whole records.
     pub records: u64,
@@ -109,7 +109,7 @@ pub struct LogSummary {
     pub last_stored_ms: i64,
 }
 
-/// What the consume queues hold.
+/// Summary of the consume queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QueueSummary {
     /// Topics that have queues.
@@ -120,7 +120,7 @@ pub struct QueueSummary {
     pub entries: u64,
 }
 
-/// What the key index holds.
+/// Summary of the key index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IndexSummary {
     /// Files.
@@ -129,7 +129,7 @@ pub struct IndexSummary {
     pub items: u64,
 }
 
-/// What the file `checkpoint` says.
+/// Summary of the file `checkpoint`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CheckpointSummary {
     /// Store time of the last record synced in the log, epoch ms.
@@ -148,7 +148,7 @@ pub struct CheckpointSummary {
     pub indexed: Option<i64>,
 }
 
-/// Where a queue begins and ends.
+/// Bounds of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueEnds {
     /// First queue offset that may have a message.
@@ -157,19 +157,19 @@ pub struct QueueEnds {
     pub max: i64,
 }
 
-/// The ends of queues, by topic and queue id.
+/// Bounds of queues, by topic and queue id.
 pub type EndsByQueue = FxHashMap<(String, i32), QueueEnds>;
 
-/// What a check of a directory found.
+/// Report of a check of a directory.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The directory.
     pub root: PathBuf,
-    /// A process has the directory open.
+    /// Whether a process has the directory open.
     pub in_use: bool,
-    /// The last writer stopped in order.
+    /// Whether the last process shut down cleanly.
     pub stopped_in_order: bool,
-    /// Log offset below which queues and index have to be whole; above it the next start derives them from the log.
+    /// Log offset below which queues and index must be complete; above it the next start derives them from the log.
     pub trusted_offset: i64,
     /// The commit log.
     pub log: LogSummary,
@@ -177,11 +177,11 @@ pub struct Report {
     pub queues: QueueSummary,
     /// The key index.
     pub index: IndexSummary,
-    /// The file `checkpoint`; `None` when there is none.
+    /// The file `checkpoint`; `None` if there is none.
     pub checkpoint: Option<CheckpointSummary>,
-    /// What is wrong or worth knowing, the worst first.
+    /// The findings, the worst first.
     pub findings: Vec<Finding>,
-    /// The ends of all queues by topic and queue id, for whoever knows consumers' offsets.
+    /// Bounds of all queues by topic and queue id, for checks of consumer offsets.
     #[serde(skip)]
     pub queue_ends: EndsByQueue,
 }

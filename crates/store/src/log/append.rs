@@ -1,4 +1,4 @@
-//! Taking messages: encode under one short lock, then one write for all who wait.
+//! Appending messages: encode under one short lock, then one write for all threads that wait.
 
 use super::segment::{Segment, Segments};
 use super::truncate::TRUNCATED;
@@ -6,75 +6,73 @@ use super::{CommitLog, Completion, Level, Ticket, Waiter};
 use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
 use crate::queue::{ConsumeQueue, Entry};
+use crate::sync::atomic::Ordering;
 use crate::sync::{Broken, is_broken, mpsc};
 use bytes::{Bytes, BytesMut};
 use message::properties::Indexed;
 use message::record::{Draft, FILLER_LEN, Placement, encode_filler};
-use message::{LogOffset, QueueOffset};
+use message::{LogOffset, QueueOffset, sys_flag};
 use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-/// Bytes of memory that encoded messages are cut from.
-const CHUNK_BYTES: usize = 256 << 10;
-/// How often a leader looks for more before it lets another thread lead. Soon where threads are explored.
+/// Size of the buffer from which encoded messages are cut.
+const ENCODE_BUFFER_BYTES: usize = 256 << 10;
+/// Rounds of writing before a leader lets another thread lead. Few where threads are explored, so that this happens.
 const MAX_ROUNDS: usize = if cfg!(feature = "explore") { 1 } else { 16 };
-/// Most slices of one write.
+/// Maximum slices of one write.
 const MAX_SLICES: usize = 512;
-/// How far store timestamps may lag behind the last one and still be taken for a sender that was delayed, or a clock that
-/// was slewed, rather than for a clock that was set back.
+/// How far a sender's clock may be behind the last store timestamp. Within this, the sender was delayed or the clock was slewed,
+/// and its message gets the last timestamp. Beyond it, the clock was set back.
 const MAX_TIME_LAG_MS: i64 = 60_000;
 
-/// The queue a message enters once it is confirmed.
-pub(crate) type Destination = Arc<ConsumeQueue>;
-
-/// What one append made: bytes for the log, and entries for queues and index.
+/// The encoded messages of one append: bytes for the log, entries for queues and index.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// Bytes and where they go; more than one piece only where the log changes files.
-    pub(crate) pieces: SmallVec<[(LogOffset, Bytes); 1]>,
+    /// Bytes and their log offsets; more than one chunk only where the log continues in the next file.
+    pub(crate) chunks: SmallVec<[(LogOffset, Bytes); 1]>,
     /// Offset after the last byte.
     pub(crate) end: LogOffset,
-    /// When its messages were stored, epoch ms.
+    /// Store timestamp of its messages, epoch ms.
     pub(crate) store_timestamp: i64,
-    /// One for each message, in order.
-    pub(crate) entries: Vec<Dispatched>,
-    /// Those that have keys, for the index.
+    /// One for each message that has a queue entry, in log order.
+    pub(crate) entries: Vec<DispatchRequest>,
+    /// One for each message that has keys.
     pub(crate) keys: Vec<IndexedRecord>,
 }
 
-/// A message's entry for its queue.
+/// A queue entry and the queue it is for.
 #[derive(Debug)]
-pub(crate) struct Dispatched {
-    pub(crate) queue: Destination,
-    /// The offset in the queue that was assigned, and that the record says.
+pub(crate) struct DispatchRequest {
+    pub(crate) queue: Arc<ConsumeQueue>,
+    /// The queue offset that was assigned; the record has the same.
     pub(crate) queue_offset: QueueOffset,
     pub(crate) entry: Entry,
 }
 
-/// A message's keys for the index.
+/// The hashes under which a message is indexed.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexedRecord {
     pub(crate) hashes: SmallVec<[i32; 2]>,
     pub(crate) log_offset: LogOffset,
-    /// When the record was stored, epoch ms.
+    /// Store timestamp, epoch ms.
     pub(crate) store_timestamp: i64,
 }
 
-/// What the append lock guards.
+/// State under the append lock.
 pub(crate) struct AppendState {
-    /// Where the next record goes.
+    /// Log offset of the next record.
     pub(super) end: LogOffset,
-    /// Where the current file ends.
+    /// End of the last file.
     pub(super) segment_end: LogOffset,
-    /// Store timestamp of the record before, epoch ms.
+    /// Store timestamp of the last record, epoch ms.
     last_stored_ms: i64,
-    chunk: BytesMut,
+    buffer: BytesMut,
     pub(super) pending: Vec<Batch>,
     pub(super) leading: bool,
-    /// The store is being closed: nothing more is taken.
+    /// The store is being closed: appends are refused.
     closed: bool,
-    /// The end of the log is being dropped: nothing is taken until that is done.
+    /// The log is being truncated: appends are refused.
     pub(super) truncating: bool,
     pub(super) failed: Option<Arc<str>>,
 }
@@ -86,7 +84,7 @@ impl AppendState {
             end,
             segment_end,
             last_stored_ms: 0,
-            chunk: BytesMut::new(),
+            buffer: BytesMut::new(),
             pending: Vec::new(),
             leading: false,
             closed: false,
@@ -95,8 +93,8 @@ impl AppendState {
         }
     }
 
-    /// The store timestamp of a message whose sender looked at the clock before it had the lock. Searches by time need
-    /// timestamps in the log's order, so one that is a little late takes the last one's.
+    /// The store timestamp of a message whose sender read the clock at `now_ms`, before it got the lock. Searches by time need
+    /// timestamps in log order, so a message that is a little late gets the last timestamp.
     fn stored_at(&mut self, now_ms: i64) -> i64 {
         let is_late = (1..=MAX_TIME_LAG_MS).contains(&self.last_stored_ms.saturating_sub(now_ms));
         if !is_late {
@@ -110,26 +108,26 @@ impl AppendState {
     }
 }
 
-enum Taken {
+enum AppendOutcome {
     Ticket(Ticket),
-    /// The current file is full and the next one is not there: the batch comes back.
+    /// The last file has no room and the next one is not prepared: the batch is returned.
     NeedsFile(Batch),
 }
 
 impl CommitLog {
-    /// Gives messages their offsets and encodes them; `placements` gets one for each. Nothing is written before
+    /// Assigns offsets to messages and encodes them; `placements` gets one for each. Nothing is written before
     /// [`CommitLog::complete`] is called with the ticket.
     ///
     /// # Errors
-    /// None of the messages is taken then.
+    /// [`AppendError`]; none of the messages is appended then.
     pub(crate) fn append(
         &self,
         drafts: &[Draft<'_>],
-        queues: &[Destination],
+        queues: &[Arc<ConsumeQueue>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
-        assert_eq!(drafts.len(), queues.len(), "each message needs the queue it goes to");
+        assert_eq!(drafts.len(), queues.len(), "each message needs its queue");
         let mut batch = prepare(drafts, queues, now_ms);
         let bytes = batch.entries.iter().map(|e| e.entry.size as usize).sum();
         let max = usize::try_from(self.segments.segment_len()).unwrap_or(usize::MAX) - FILLER_LEN;
@@ -138,18 +136,18 @@ impl CommitLog {
         }
         loop {
             match self.try_append(drafts, batch, bytes, now_ms, placements)? {
-                Taken::Ticket(ticket) => return Ok(ticket),
-                Taken::NeedsFile(returned) => batch = returned,
+                AppendOutcome::Ticket(ticket) => return Ok(ticket),
+                AppendOutcome::NeedsFile(returned) => batch = returned,
             }
             self.segments.prepare_next().map_err(|e| AppendError::NotWritable(e.to_string()))?;
         }
     }
 
-    /// Refuses appends from now on, and waits until those taken before are published.
+    /// Refuses further appends, and waits until all earlier ones are published.
     ///
     /// # Errors
     /// `StoreError::Failed` if the log fails before that.
-    pub(crate) fn take_no_more(&self) -> Result<(), StoreError> {
+    pub(crate) fn refuse_appends(&self) -> Result<(), StoreError> {
         let end = {
             let mut state = self.state.lock();
             state.closed = !is_broken(Broken::AppendedWhileClosing);
@@ -165,10 +163,10 @@ impl CommitLog {
         bytes: usize,
         now_ms: i64,
         placements: &mut Vec<Placement>,
-    ) -> Result<Taken, AppendError> {
+    ) -> Result<AppendOutcome, AppendError> {
         let _guard = FailOnPanic(self);
         let mut state = self.state.lock();
-        self.check_takes(&state)?;
+        self.check_writable(&state)?;
         if let Some(retired) = batch.entries.iter().find(|dispatched| dispatched.queue.is_retired())
             && !is_broken(Broken::AppendedToRetired)
         {
@@ -178,11 +176,11 @@ impl CommitLog {
             });
         }
         if !state.fits(bytes) {
-            // The filler must not be written unless there is a file to go on in.
+            // The filler must not be written unless there is a file to continue in.
             let Some(segment) = self.segments.roll() else {
-                return Ok(Taken::NeedsFile(batch));
+                return Ok(AppendOutcome::NeedsFile(batch));
             };
-            batch.pieces.extend(end_file(&mut state, &segment));
+            batch.chunks.extend(end_file(&mut state, &segment));
             self.dispatch.wake_keeper();
         }
         batch.store_timestamp = match is_broken(Broken::StampedBeforeLocked) {
@@ -192,11 +190,11 @@ impl CommitLog {
         encode(&mut state, drafts, bytes, &mut batch, placements);
         let ticket = self.ticket(&state);
         state.pending.push(batch);
-        Ok(Taken::Ticket(ticket))
+        Ok(AppendOutcome::Ticket(ticket))
     }
 
-    /// Whether the log takes anything now.
-    pub(super) fn check_takes(&self, state: &AppendState) -> Result<(), AppendError> {
+    /// Checks whether the log takes messages now.
+    pub(super) fn check_writable(&self, state: &AppendState) -> Result<(), AppendError> {
         if let Some(reason) = &state.failed {
             return Err(AppendError::NotWritable(reason.to_string()));
         }
@@ -209,15 +207,15 @@ impl CommitLog {
         let unconfirmed = state.end.0 - self.confirmed().0;
         if unconfirmed > self.options.max_unconfirmed_bytes {
             return Err(AppendError::Busy(format!(
-                "{unconfirmed} bytes wait for the disk, over {} (apogeeMaxUnconfirmedBytes)",
+                "{unconfirmed} bytes are not confirmed yet, over the limit of {} (apogeeMaxUnconfirmedBytes); try again later",
                 self.options.max_unconfirmed_bytes
             )));
         }
         Ok(())
     }
 
-    /// Writes what waits, if nobody else is at it, and says whether the append has come to `level`. If it has not, the
-    /// completion made by `later` runs when it has, on whichever thread brings that about.
+    /// Writes pending batches unless another thread does, and returns the outcome if the append has reached `level`. Otherwise the
+    /// completion made by `later` runs when it does, on the thread that brings this about.
     pub(crate) fn complete(&self, ticket: Ticket, level: Level, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
         self.write_pending();
         if self.was_truncated_since(&ticket) {
@@ -244,8 +242,8 @@ impl CommitLog {
         None
     }
 
-    /// Runs `act` between two appends. Returns the log's end there: appends before it have their offsets, none after it has.
-    /// `act` must not wait for anything.
+    /// Runs `act` between two appends and returns the log's end at that moment: appends before have their offsets, none after it
+    /// has. `act` must not block.
     pub(crate) fn between_appends(&self, act: impl FnOnce()) -> LogOffset {
         let state = self.state.lock();
         act();
@@ -263,7 +261,7 @@ impl CommitLog {
     pub(super) fn wait_for(&self, ticket: Ticket, level: Level) -> Result<(), StoreError> {
         let (done, outcome) = mpsc::channel();
         let at_once = self.complete(ticket, level, || {
-            // Nobody is left to hear it only if this thread is gone.
+            // The receiver is gone only if this thread is.
             Box::new(move |outcome| done.send(outcome).unwrap_or_default())
         });
         let outcome = at_once.unwrap_or_else(|| outcome.recv().unwrap_or_else(|_| Err("the append was dropped".into())));
@@ -278,15 +276,15 @@ impl CommitLog {
         }
     }
 
-    /// Leads: writes all that waits, until nothing does. Returns at once when another thread leads.
+    /// Becomes the leader and writes until nothing is pending. Returns at once if another thread leads.
     pub(crate) fn write_pending(&self) {
         if !self.lead(MAX_ROUNDS) {
-            // Others append faster than this thread writes, and it has connections of its own to serve.
+            // Other threads append faster than this one writes, and it has connections of its own to serve.
             self.wake_relief();
         }
     }
 
-    /// Leads for so many rounds. Whether nothing is left to write, by this thread.
+    /// Leads for at most `rounds`. True if this thread has nothing left to write.
     pub(super) fn lead(&self, rounds: usize) -> bool {
         for _ in 0..rounds {
             let guard = FailOnPanic(self);
@@ -304,7 +302,16 @@ impl CommitLog {
             }
             self.keep_in_memory(&batches);
             let published = self.batches_written(batches);
-            self.state.lock().leading = false;
+            {
+                let mut state = self.state.lock();
+                assert!(
+                    self.written() <= state.end,
+                    "{} bytes are written of a log that ends at {}",
+                    self.written(),
+                    state.end
+                );
+                state.leading = false;
+            }
             drop(guard);
             self.wake_flusher();
             self.run_waiters();
@@ -315,26 +322,26 @@ impl CommitLog {
 
     fn keep_in_memory(&self, batches: &[Batch]) {
         let mut tail = self.tail.write();
-        for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
-            tail.push(*start, piece.clone());
+        for (start, chunk) in batches.iter().flat_map(|b| &b.chunks) {
+            tail.push(*start, chunk.clone());
         }
     }
 
     fn write(&self, batches: &[Batch]) -> Result<(), StoreError> {
-        let mut run: Option<Run<'_>> = None;
+        let mut run: Option<ContiguousWrite<'_>> = None;
         debug_assert!(
-            batches.iter().flat_map(|b| &b.pieces).is_sorted_by_key(|(start, _)| *start),
+            batches.iter().flat_map(|b| &b.chunks).is_sorted_by_key(|(start, _)| *start),
             "batches are not in log order"
         );
-        for (start, piece) in batches.iter().flat_map(|b| &b.pieces) {
+        for (start, chunk) in batches.iter().flat_map(|b| &b.chunks) {
             match &mut run {
-                Some(run) if run.takes(start.0) => run.push(piece),
+                Some(run) if run.takes(start.0) => run.push(chunk),
                 _ => {
                     let segment = self
                         .segments
                         .holding(start.0)
                         .ok_or_else(|| StoreError::Corrupt(format!("no log file for offset {start}")))?;
-                    if let Some(run) = run.replace(Run::new(start.0, piece, segment)) {
+                    if let Some(run) = run.replace(ContiguousWrite::new(start.0, chunk, segment)) {
                         run.write()?;
                     }
                 }
@@ -343,7 +350,7 @@ impl CommitLog {
         run.map_or(Ok(()), |run| run.write())
     }
 
-    /// Ends writing for good: whoever waits is told, later appends are refused.
+    /// Fails the log: waiting completions get the error, later appends are refused.
     pub(crate) fn fail(&self, reason: &str) {
         tracing::error!(reason, "the store stops taking messages until it is restarted");
         if let Some(act) = self.on_failure.get() {
@@ -362,7 +369,7 @@ impl CommitLog {
         }
     }
 
-    /// Runs the completions of what has been reached.
+    /// Runs the completions whose level is reached.
     pub(super) fn run_waiters(&self) {
         let (written, published) = (self.reached(Level::Written), self.reached(Level::Published));
         let ready: Vec<Waiter> = {
@@ -380,47 +387,48 @@ impl CommitLog {
     }
 }
 
-/// Ends writing for good when an invariant is found broken while it is held: what the log would do next cannot be trusted.
-pub(super) struct FailOnPanic<'a>(pub(super) &'a CommitLog);
+/// Fails the log if the thread panics while it holds this: an invariant is broken, and what the log would do next cannot be trusted.
+pub(crate) struct FailOnPanic<'a>(pub(crate) &'a CommitLog);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
-        // An explored thread that panics has ended its run.
+        // A panic of an explored thread ends the run anyway.
         if std::thread::panicking() && !cfg!(feature = "explore") {
+            self.0.has_broken_invariant.store(true, Ordering::Release);
             self.0
-                .fail("an invariant of the commit log does not hold (the panic logged before says which)");
+                .fail("an invariant of the store does not hold (the panic logged before says which)");
         }
     }
 }
 
-/// Pieces that follow each other in one file, for one write.
-struct Run<'a> {
+/// Chunks that are contiguous in one file, for one write.
+struct ContiguousWrite<'a> {
     segment: Arc<Segment>,
     start: i64,
     next: i64,
     slices: SmallVec<[IoSlice<'a>; 8]>,
 }
 
-impl<'a> Run<'a> {
-    fn new(start: i64, piece: &'a Bytes, segment: Arc<Segment>) -> Self {
+impl<'a> ContiguousWrite<'a> {
+    fn new(start: i64, chunk: &'a Bytes, segment: Arc<Segment>) -> Self {
         let mut run = Self {
             segment,
             start,
             next: start,
             slices: SmallVec::new(),
         };
-        run.push(piece);
+        run.push(chunk);
         run
     }
 
-    /// Whether a piece that begins at `start` goes on where this run ends. A filler may end where the next file begins.
+    /// Whether a chunk at `start` continues this write. A filler may end where the next file begins.
     fn takes(&self, start: i64) -> bool {
         self.next == start && start < self.segment.end() && self.slices.len() < MAX_SLICES
     }
 
-    fn push(&mut self, piece: &'a Bytes) {
-        self.slices.push(IoSlice::new(piece));
-        self.next += piece.len() as i64;
+    fn push(&mut self, chunk: &'a Bytes) {
+        self.slices.push(IoSlice::new(chunk));
+        self.next += chunk.len() as i64;
     }
 
     fn write(&self) -> Result<(), StoreError> {
@@ -437,8 +445,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Ends the current file with a filler and goes on in the next one.
-pub(super) fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, Bytes)> {
+/// Ends the last file with a filler and continues in the next one.
+fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, Bytes)> {
     let left = state.segment_end.0 - state.end.0;
     let filler = (left >= FILLER_LEN as i64).then(|| {
         let mut bytes = BytesMut::with_capacity(FILLER_LEN);
@@ -450,9 +458,8 @@ pub(super) fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(
     filler
 }
 
-/// All that can be known of the messages before they have offsets and a time, found out before the lock is taken: entries and
-/// keys with offsets relative to the batch.
-fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
+/// Prepares entries and keys before the lock is taken: all but offsets and timestamp, which are relative to the batch.
+fn prepare(drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> Batch {
     let mut batch = Batch {
         entries: Vec::with_capacity(drafts.len()),
         keys: Vec::with_capacity(drafts.len()),
@@ -465,6 +472,11 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
             (queue.topic(), queue.queue_id()),
             "a message goes to the queue that it names"
         );
+        // Recovery would rebuild no queue entry for such a record.
+        debug_assert!(
+            sys_flag::is_in_queue(draft.sys_flag),
+            "a record with the flags of a half or rolled back message has no queue entry"
+        );
         let size = draft.encoded_len() as i32;
         let indexed = Indexed::of(draft.properties);
         let entry = Entry {
@@ -472,7 +484,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
             size,
             tags_code: queue.code_of(draft.properties, &indexed.tags, now_ms).value(),
         };
-        batch.entries.push(Dispatched {
+        batch.entries.push(DispatchRequest {
             queue: queue.clone(),
             queue_offset: QueueOffset::default(),
             entry,
@@ -490,7 +502,7 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Destination], now_ms: i64) -> Batch {
     batch
 }
 
-/// The hashes that a message is indexed under.
+/// The hashes under which a message is indexed.
 pub(crate) fn key_hashes_of(topic: &str, indexed: &Indexed<'_>) -> SmallVec<[i32; 2]> {
     let mut hashes = SmallVec::new();
     key_hashes(topic, &indexed.uniq_key, &indexed.keys, &indexed.tags, |hash| hashes.push(hash));
@@ -498,8 +510,8 @@ pub(crate) fn key_hashes_of(topic: &str, indexed: &Indexed<'_>) -> SmallVec<[i32
 }
 
 fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &mut Batch, placements: &mut Vec<Placement>) {
-    if state.chunk.capacity() < bytes {
-        state.chunk = BytesMut::with_capacity(bytes.max(CHUNK_BYTES));
+    if state.buffer.capacity() < bytes {
+        state.buffer = BytesMut::with_capacity(bytes.max(ENCODE_BUFFER_BYTES));
     }
     let start = state.end;
     assert_eq!(drafts.len(), batch.entries.len(), "each message needs its entry");
@@ -511,14 +523,14 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
             log_offset: LogOffset(dispatched.entry.log_offset),
             store_timestamp: batch.store_timestamp,
         };
-        draft.encode(placement, &mut state.chunk);
+        draft.encode(placement, &mut state.buffer);
         placements.push(placement);
     }
     for key in &mut batch.keys {
         key.log_offset = start.plus(key.log_offset.0 as usize);
         key.store_timestamp = batch.store_timestamp;
     }
-    assert_eq!(state.chunk.len(), bytes, "records do not have the lengths that their entries say");
+    assert_eq!(state.buffer.len(), bytes, "records do not have the lengths that their entries say");
     state.end = state.end.plus(bytes);
     assert!(
         state.end <= state.segment_end,
@@ -526,7 +538,7 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
         state.end,
         state.segment_end
     );
-    batch.pieces.push((start, state.chunk.split().freeze()));
+    batch.chunks.push((start, state.buffer.split().freeze()));
     batch.end = state.end;
 }
 
@@ -559,7 +571,8 @@ mod tests {
         });
         log.marks.set_written(LogOffset(1 << 40));
         catch_unwind(AssertUnwindSafe(|| log.write_pending())).unwrap_err();
-        assert!(outcome.recv().unwrap().unwrap_err().contains("an invariant of the commit log"));
+        assert!(outcome.recv().unwrap().unwrap_err().contains("an invariant of the store"));
+        assert!(log.has_broken_invariant());
         assert!(matches!(append(), Err(AppendError::NotWritable(_))));
     }
 
@@ -569,7 +582,7 @@ mod tests {
             end: LogOffset(0),
             segment_end: LogOffset(0),
             last_stored_ms: 0,
-            chunk: BytesMut::new(),
+            buffer: BytesMut::new(),
             pending: Vec::new(),
             leading: false,
             closed: false,

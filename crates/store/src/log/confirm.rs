@@ -1,11 +1,11 @@
-//! How far the log has come, and the one place where messages become visible.
+//! The log's watermarks, and the one place where messages become visible.
 //!
-//! Confirmed is what can not be lost any more as far as the flush mode promises: what is written under ASYNC_FLUSH, what is synced
-//! under SYNC_FLUSH. [`Watermarks::confirmable`] alone decides that. Once replicas have a say it is the lower of the two, and their
-//! acknowledgements call [`CommitLog::publish_confirmable`], as a sync does.
+//! A message is confirmed when it is as durable as the flush mode promises: written under ASYNC_FLUSH, synced under SYNC_FLUSH.
+//! Only [`Watermarks::confirmable`] decides that. With replication it will be the lower of this and what replicas have
+//! acknowledged; their acknowledgements will call [`CommitLog::publish_confirmable`] as a sync does.
 //!
-//! Invariants: `flushed <= written` and `confirmed <= confirmable <= written`; each only grows, but for a truncation. Batches are published in log order,
-//! and the watermark rises before: whoever finds an entry can read its record.
+//! Invariants: `flushed <= written` and `confirmed <= confirmable <= written`; each only grows, except in a truncation. Batches are
+//! published in log order, after the watermark has risen: a reader that finds an entry can read its record.
 
 use super::CommitLog;
 use super::append::Batch;
@@ -15,7 +15,7 @@ use crate::sync::{Broken, Mutex, MutexGuard, is_broken};
 use message::LogOffset;
 use std::collections::VecDeque;
 
-/// How far the log has come.
+/// The log's watermarks.
 pub(super) struct Watermarks {
     flush_mode: FlushMode,
     written: AtomicI64,
@@ -24,7 +24,7 @@ pub(super) struct Watermarks {
 }
 
 impl Watermarks {
-    /// Of a log that ends at `end`, all of it confirmed; what is before `flushed` is on the disk for sure.
+    /// Watermarks of a log that ends at `end`, all of it confirmed; what is before `flushed` is on the device.
     pub(super) fn new(flush_mode: FlushMode, end: LogOffset, flushed: LogOffset) -> Self {
         assert!(flushed <= end, "flushed up to {flushed}, with {end} written");
         Self {
@@ -35,17 +35,17 @@ impl Watermarks {
         }
     }
 
-    /// End of what is in the page cache.
+    /// End of the written log.
     pub(super) fn written(&self) -> LogOffset {
         LogOffset(self.written.load(Ordering::Acquire))
     }
 
-    /// End of what is on the disk.
+    /// End of the synced log.
     pub(super) fn flushed(&self) -> LogOffset {
         LogOffset(self.flushed.load(Ordering::Acquire))
     }
 
-    /// End of what readers may see.
+    /// End of the confirmed log.
     pub(super) fn confirmed(&self) -> LogOffset {
         LogOffset(self.confirmed.load(Ordering::Acquire))
     }
@@ -58,19 +58,19 @@ impl Watermarks {
         }
     }
 
-    /// Whether a write is all that a batch needs to be confirmed.
+    /// Whether batches are confirmed by being written.
     fn is_confirmed_by_write(&self) -> bool {
         self.flush_mode == FlushMode::Async
     }
 
-    /// The leader, of which there is one, has written up to `end`.
+    /// Raises `written`. Only the leader calls this, and there is one.
     pub(super) fn set_written(&self, end: LogOffset) {
         let written = self.written();
         assert!(written <= end, "written would go back from {written} to {end}");
         self.written.store(end.0, Ordering::Release);
     }
 
-    /// A sync, of which there is one at a time, has covered what is before `end`.
+    /// Raises `flushed`. Only the thread that syncs calls this, and there is one at a time.
     pub(super) fn set_flushed(&self, end: LogOffset) {
         let (flushed, written) = (self.flushed(), self.written());
         assert!(
@@ -80,7 +80,7 @@ impl Watermarks {
         self.flushed.store(end.0, Ordering::Release);
     }
 
-    /// Readers may see what is before `end`. By whoever publishes, one thread at a time.
+    /// Raises `confirmed`. Only the thread that publishes calls this, one at a time.
     fn set_confirmed(&self, end: LogOffset) {
         let (confirmed, confirmable) = (self.confirmed(), self.confirmable());
         assert!(
@@ -92,7 +92,7 @@ impl Watermarks {
 }
 
 impl Watermarks {
-    /// The log ends at `to` now. Only by a truncation, which keeps all away that move the watermarks.
+    /// Lowers all watermarks to `to`. Only a truncation calls this, while no thread moves them.
     pub(super) fn truncate(&self, to: LogOffset) {
         for mark in [&self.confirmed, &self.flushed, &self.written] {
             mark.fetch_min(to.0, Ordering::AcqRel);
@@ -100,29 +100,39 @@ impl Watermarks {
     }
 }
 
-/// Batches that are written and not confirmed, in log order. Empty while a write confirms.
+impl Watermarks {
+    /// Sets the watermarks of an empty log. Only as [`Watermarks::truncate`].
+    pub(super) fn begin_at(&self, at: LogOffset) {
+        for mark in [&self.written, &self.flushed, &self.confirmed] {
+            mark.store(at.0, Ordering::Release);
+        }
+    }
+}
+
+/// Batches that are written and not confirmed, in log order. Empty if writes confirm.
 #[derive(Default)]
 pub(super) struct Unconfirmed {
     batches: Mutex<VecDeque<Batch>>,
-    /// Held while some of them are published, so that they are in log order.
+    /// Held while batches are published, so that they are published in log order.
     publishing: Mutex<()>,
 }
 
 impl Unconfirmed {
-    /// Keeps everyone from publishing.
+    /// Keeps all threads from publishing.
     pub(super) fn lock_publishing(&self) -> MutexGuard<'_, ()> {
         self.publishing.lock()
     }
 
-    /// Drops what is from `to` on.
+    /// Drops messages from `to` on.
     pub(super) fn truncate(&self, to: LogOffset) {
         self.batches.lock().retain_mut(|batch| batch.truncate(to));
     }
 }
 
 impl CommitLog {
-    /// The leader has written these batches. Publishes them if that is all they need, and returns them then; else they wait for
-    /// [`CommitLog::publish_confirmable`]. Needs no lock for the order: there is one leader, and either all of its batches wait or none.
+    /// Publishes batches that the leader has written, and returns them, if they need no more than that. Otherwise they wait for
+    /// [`CommitLog::publish_confirmable`]. No lock is needed for the order: there is one leader, and either all of its batches wait
+    /// or none.
     pub(super) fn batches_written(&self, batches: Vec<Batch>) -> Vec<Batch> {
         let end = end_of(&batches);
         if is_broken(Broken::PublishedBeforeWritten) {
@@ -136,13 +146,13 @@ impl CommitLog {
             self.publish(&batches, end);
             return batches;
         }
-        // Before the watermark: a sync that covers them finds them.
+        // Before the watermark rises: a sync that covers the batches must find them.
         self.unconfirmed.batches.lock().extend(batches);
         self.marks.set_written(end);
         Vec::new()
     }
 
-    /// Publishes the batches that wait and may be confirmed now. Returns them, for their readers to be woken.
+    /// Publishes the waiting batches that may be confirmed now, and returns them, so that their readers are woken.
     pub(super) fn publish_confirmable(&self) -> Vec<Batch> {
         let _in_order = self.unconfirmed.publishing.lock();
         let confirmable = self.marks.confirmable();
@@ -157,7 +167,7 @@ impl CommitLog {
         batches
     }
 
-    /// Makes batches visible: the one place where that happens. In log order, by one thread at a time.
+    /// Makes batches visible to readers. Nothing else does. In log order, by one thread at a time.
     fn publish(&self, batches: &[Batch], end: LogOffset) {
         if is_broken(Broken::PublishedBeforeConfirmed) {
             self.dispatch.publish(batches);
@@ -166,10 +176,14 @@ impl CommitLog {
         }
         self.marks.set_confirmed(end);
         self.dispatch.publish(batches);
+        debug_assert!(
+            self.dispatch.published() <= self.marks.confirmed(),
+            "queues are ahead of the confirmed log"
+        );
     }
 }
 
-/// Where batches end.
+/// End of the last batch.
 fn end_of(batches: &[Batch]) -> LogOffset {
     assert!(!batches.is_empty(), "there are no batches");
     batches[batches.len() - 1].end

@@ -1,9 +1,9 @@
 //! Group commit: one `fdatasync` serves all that was written before it began.
 //!
-//! Under SYNC_FLUSH two threads take turns. One syncs while the other publishes what the sync before it covered and runs
-//! the completions, so that the device always has a sync to do while somebody waits, and the answers to one sync do not
-//! delay the next. Under ASYNC_FLUSH one thread syncs `flush_interval` after the first write that is not synced. With
-//! nothing to sync both sleep without a timer.
+//! Under SYNC_FLUSH two threads take turns: while one syncs, the other publishes what the last sync covered and runs the
+//! completions. So the device always has a sync to do while somebody waits, and answers do not delay the next sync. Under
+//! ASYNC_FLUSH one thread syncs `flush_interval` after the first write that is not synced. Without writes both sleep, without a
+//! timer.
 
 use super::CommitLog;
 use super::append::FailOnPanic;
@@ -14,28 +14,28 @@ use crate::sync::{Broken, Condvar, Instant, JoinHandle, Mutex, MutexGuard, is_br
 use message::LogOffset;
 use std::sync::Arc;
 
-/// How the flushers sleep and are woken. Of these locks only `turn` and `syncing` are held over I/O; senders take `sleep` alone.
+/// How flushers sleep and are woken. Only `turn` and `syncing` are held over I/O; senders take only `sleep`.
 #[derive(Default)]
-pub(super) struct Wake {
-    /// Held by the flusher whose turn it is, also while it waits for something to sync.
+pub(super) struct FlushSignals {
+    /// Held by the flusher whose turn it is, also while it waits for writes.
     turn: Mutex<()>,
-    /// Held by whoever syncs, a flusher or a checkpoint. Taken after `turn`, never while `sleep` is held.
+    /// Held during a sync, by a flusher or for a checkpoint. Taken after `turn`, never while `sleep` is held.
     syncing: Mutex<()>,
     sleep: Mutex<()>,
     woken: Condvar,
     stop: AtomicBool,
     /// Under ASYNC_FLUSH: a flusher is awake and will sync what is written; later writes need not wake it.
-    gathering: AtomicBool,
-    /// A leader has left writes behind for the relief thread.
+    is_flusher_awake: AtomicBool,
+    /// A leader has left writes to the relief thread.
     relief: Mutex<bool>,
     relief_woken: Condvar,
 }
 
 impl CommitLog {
-    /// Starts the threads that sync this log, and the one that relieves leaders.
+    /// Starts the threads that sync the log, and the relief thread.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// `StoreError::Layout` if a thread cannot be started.
     pub(crate) fn start_flushers(self: &Arc<Self>) -> Result<Vec<JoinHandle<()>>, StoreError> {
         let count = if self.options.flush_mode == FlushMode::Sync { 2 } else { 1 };
         let mut threads = vec![self.spawn("relief".to_owned(), Self::relieve_until_stopped)?];
@@ -47,19 +47,23 @@ impl CommitLog {
 
     fn spawn(self: &Arc<Self>, name: String, run: fn(&Self)) -> Result<JoinHandle<()>, StoreError> {
         let log = self.clone();
-        let thread = thread::Builder::new().name(name).spawn(move || run(&log));
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            // Covers completions, too: without its threads the log must not take messages.
+            let _guard = FailOnPanic(&log);
+            run(&log);
+        });
         thread.map_err(|e| StoreError::Layout(format!("cannot start a thread of the store: {e}")))
     }
 
-    /// Writes what leaders leave behind who have led long enough.
+    /// Writes what leaders leave after their last round.
     fn relieve_until_stopped(&self) {
         loop {
-            let mut wanted = self.flush_wake.relief.lock();
+            let mut wanted = self.flush_signals.relief.lock();
             while !std::mem::take(&mut *wanted) {
-                if self.flush_wake.stop.load(Ordering::Acquire) {
+                if self.flush_signals.stop.load(Ordering::Acquire) {
                     return;
                 }
-                self.flush_wake.relief_woken.wait(&mut wanted);
+                self.flush_signals.relief_woken.wait(&mut wanted);
             }
             drop(wanted);
             self.lead(usize::MAX);
@@ -67,38 +71,38 @@ impl CommitLog {
     }
 
     pub(super) fn wake_relief(&self) {
-        *self.flush_wake.relief.lock() = true;
-        self.flush_wake.relief_woken.notify_one();
+        *self.flush_signals.relief.lock() = true;
+        self.flush_signals.relief_woken.notify_one();
     }
 
-    /// Lets the flushers end after a last sync of what is written.
+    /// Stops the flushers after a last sync.
     pub(crate) fn stop_flushers(&self) {
-        self.flush_wake.stop.store(true, Ordering::Release);
-        drop(self.flush_wake.sleep.lock());
-        self.flush_wake.woken.notify_all();
-        drop(self.flush_wake.relief.lock());
-        self.flush_wake.relief_woken.notify_all();
+        self.flush_signals.stop.store(true, Ordering::Release);
+        drop(self.flush_signals.sleep.lock());
+        self.flush_signals.woken.notify_all();
+        drop(self.flush_signals.relief.lock());
+        self.flush_signals.relief_woken.notify_all();
     }
 
-    /// There is something to sync.
+    /// Tells the flushers that there is something to sync.
     pub(super) fn wake_flusher(&self) {
-        if self.options.flush_mode == FlushMode::Async && self.flush_wake.gathering.swap(true, Ordering::SeqCst) {
+        if self.options.flush_mode == FlushMode::Async && self.flush_signals.is_flusher_awake.swap(true, Ordering::SeqCst) {
             return;
         }
-        // Taking the lock makes sure that a flusher that just found nothing to do is really waiting.
-        drop(self.flush_wake.sleep.lock());
-        self.flush_wake.woken.notify_one();
+        // Makes sure that a flusher that has just found nothing to sync is really waiting.
+        drop(self.flush_signals.sleep.lock());
+        self.flush_signals.woken.notify_one();
     }
 
     fn flush_until_stopped(&self) {
         loop {
-            let turn = self.flush_wake.turn.lock();
+            let turn = self.flush_signals.turn.lock();
             if !self.wait_for_writes() {
                 return;
             }
             if self.options.flush_mode == FlushMode::Async {
-                self.gather();
-                self.flush_wake.gathering.store(false, Ordering::SeqCst);
+                self.wait_flush_interval();
+                self.flush_signals.is_flusher_awake.store(false, Ordering::SeqCst);
             }
             if self.sync_and_publish(turn).is_err() {
                 return;
@@ -106,15 +110,14 @@ impl CommitLog {
         }
     }
 
-    /// Syncs what is written; returns its end. The turn ends with the sync; publishing and completions are for the time of the
-    /// next one.
+    /// Syncs what is written and returns its end. The turn ends with the sync; publishing and completions run beside the next one.
     fn sync_and_publish<T>(&self, turn: T) -> Result<LogOffset, StoreError> {
-        let syncing = self.flush_wake.syncing.lock();
-        // Whoever failed told so while holding this lock. A second sync would succeed without what the first one lost.
+        let syncing = self.flush_signals.syncing.lock();
+        // The log fails while this lock is held. A second sync would succeed without what the first one lost.
         if let Some(reason) = self.failure() {
             return Err(StoreError::Failed(reason.to_string()));
         }
-        let _broken = is_broken(Broken::SyncUnderWakeLock).then(|| self.flush_wake.sleep.lock());
+        let _broken = is_broken(Broken::SyncUnderWakeLock).then(|| self.flush_signals.sleep.lock());
         let (from, target) = (self.flushed().0, self.written().0);
         let guard = FailOnPanic(self);
         if let Err(error) = self.sync_range(from, target) {
@@ -131,28 +134,28 @@ impl CommitLog {
         Ok(LogOffset(target))
     }
 
-    /// Waits for something to sync; `false` when there is nothing left to do for ever.
+    /// Waits for writes; `false` if the flusher has to stop.
     fn wait_for_writes(&self) -> bool {
-        let mut asleep = self.flush_wake.sleep.lock();
+        let mut asleep = self.flush_signals.sleep.lock();
         loop {
-            // Before the look: a write after it finds the flag down and wakes us.
-            self.flush_wake.gathering.store(false, Ordering::SeqCst);
+            // Before `written` is read: a later write finds the flag down and wakes this thread.
+            self.flush_signals.is_flusher_awake.store(false, Ordering::SeqCst);
             if self.written() > self.flushed() {
                 return true;
             }
-            if self.flush_wake.stop.load(Ordering::Acquire) || self.failure().is_some() {
+            if self.flush_signals.stop.load(Ordering::Acquire) || self.failure().is_some() {
                 return false;
             }
-            self.flush_wake.woken.wait(&mut asleep);
+            self.flush_signals.woken.wait(&mut asleep);
         }
     }
 
-    /// Lets writes gather for the flush interval, less when the log is being closed.
-    fn gather(&self) {
+    /// Waits for the flush interval, so that one sync covers more writes. A stop ends the wait.
+    fn wait_flush_interval(&self) {
         let until = Instant::now() + self.options.flush_interval;
-        let mut asleep = self.flush_wake.sleep.lock();
-        while !self.flush_wake.stop.load(Ordering::Acquire) {
-            if self.flush_wake.woken.wait_until(&mut asleep, until).timed_out() {
+        let mut asleep = self.flush_signals.sleep.lock();
+        while !self.flush_signals.stop.load(Ordering::Acquire) {
+            if self.flush_signals.woken.wait_until(&mut asleep, until).timed_out() {
                 return;
             }
         }
@@ -162,7 +165,7 @@ impl CommitLog {
         let mut at = from;
         while at < to {
             let Some(segment) = self.segments.holding(at) else {
-                // Retention takes only files below a checkpoint, and a checkpoint names only what was synced.
+                // Retention removes only files below a checkpoint, and a checkpoint covers only what was synced.
                 return Err(StoreError::Corrupt(format!("no log file for offset {at} to sync")));
             };
             segment.file.sync_data().map_err(|e| StoreError::Io {
@@ -175,12 +178,12 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Keeps everyone from syncing.
+    /// Keeps all threads from syncing.
     pub(super) fn lock_syncing(&self) -> MutexGuard<'_, ()> {
-        self.flush_wake.syncing.lock()
+        self.flush_signals.syncing.lock()
     }
 
-    /// Syncs the file that an offset is in.
+    /// Syncs the file that has an offset.
     pub(super) fn sync_file_of(&self, offset: i64) -> Result<(), StoreError> {
         self.sync_range(
             offset,
@@ -188,7 +191,7 @@ impl CommitLog {
         )
     }
 
-    /// Syncs all that is written, on the caller's thread; returns how far that is. For checkpoints and the end.
+    /// Syncs all that is written, on this thread, and returns its end. For checkpoints and the shutdown.
     ///
     /// # Errors
     /// `StoreError::Io` if the sync fails; the log is then failed for good. `StoreError::Failed` if it failed before.

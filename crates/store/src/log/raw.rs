@@ -1,209 +1,319 @@
-//! Records that another log has given their offsets: taken as they are, for a replica. Nothing calls this outside tests yet.
+//! Appends records of another log as they are, for a replica. Only tests call this until there is replication.
 //!
-//! A replica's log is the other one's, byte for byte: the same offsets, the same length of files. Bytes come file by file, whole
-//! records that follow each other, at the end of a file its filler. What is checked of them is what recovery checks, so a replica
-//! takes nothing that its own next start would not find again.
+//! A replica's log is a copy of the master's, byte for byte: the same offsets, the same file length, the same fillers. The bytes are
+//! checked as recovery checks them, so a replica takes no record that its own next start would drop. All checks come before the
+//! first change: after a refusal log and queues are as they were.
 //!
-//! Not here: where bytes come from, and who may send them.
+//! Not here: the connection to the master.
 
-use super::append::{Batch, Dispatched, FailOnPanic, IndexedRecord, end_file, key_hashes_of};
-use super::window::Bad;
+use super::append::{AppendState, Batch, DispatchRequest, FailOnPanic, IndexedRecord, key_hashes_of};
+use super::window::{Bad, NoRecord, record_at, size_at};
 use super::{CommitLog, Ticket};
 use crate::error::{AppendError, StoreError};
-use crate::queue::{Entry, QueueTable};
+use crate::queue::{ConsumeQueue, Entry, QueueTable};
 use bytes::Bytes;
 use message::properties::Indexed;
-use message::record::{FILLER_LEN, Peek, Record, peek};
+use message::record::{FILLER_LEN, Record};
 use message::{LogOffset, QueueOffset, sys_flag};
-use smallvec::smallvec;
+use rustc_hash::FxHashMap;
+use std::fmt::Display;
+use std::sync::Arc;
 
-/// Why raw bytes are not taken; none of them is.
+/// Why raw records were refused; none of them was appended.
 #[derive(Debug, thiserror::Error)]
 pub enum RawAppendError {
-    /// They do not begin where the log ends: ask for those that do.
-    #[error("bytes for log offset {at}, but the log ends at {end}")]
+    /// They do not begin at the log's end. Request the records from there on.
+    #[error("records for log offset {at}, but the log ends at {end}; request the records from {end} on")]
     NotAtEnd {
-        /// Where they begin.
+        /// Log offset of the first record.
         at: LogOffset,
         /// Where the log ends.
         end: LogOffset,
     },
-    /// They are not whole records of this place of the log.
+    /// The bytes are not whole records for this log offset.
     #[error("no whole record for log offset {at}: {why}")]
     NotWhole {
-        /// Where the first of them begins that is not whole.
+        /// Log offset of the first record that is not whole.
         at: LogOffset,
         /// What is wrong with it.
         why: String,
     },
-    /// A message says another offset in its queue than comes next there: a queue goes on only where it ends, and leaves offsets out
-    /// only while nothing of it is on its way. Append what is before, wait until it is published, and try again from here.
-    #[error("the message at log offset {at} says offset {says} of queue {topic}/{queue_id}, where {next} comes next")]
-    OutOfStep {
-        /// Where its record begins.
+    /// A message does not have the next offset of its queue. A queue may skip offsets only while none of its messages is unpublished:
+    /// append the records before this one, wait until they are published, and try again from here.
+    #[error("the message at log offset {at} has offset {offset} of queue {topic}/{queue_id}, whose next offset is {next}")]
+    OutOfSequence {
+        /// Log offset of the message.
         at: LogOffset,
         /// Its topic.
         topic: String,
-        /// Number of its queue.
+        /// Its queue.
         queue_id: i32,
-        /// The offset it says.
-        says: QueueOffset,
-        /// The offset that comes next.
+        /// Its queue offset.
+        offset: QueueOffset,
+        /// The next offset of the queue.
         next: QueueOffset,
     },
-    /// As messages are refused.
+    /// The log takes no records now, for the reasons for which it refuses messages.
     #[error(transparent)]
     Refused(#[from] AppendError),
-    /// The queue's files cannot be changed so that it goes on at another offset.
+    /// The files of a queue that skips offsets cannot be changed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What bytes hold.
-struct Parsed {
-    batch: Batch,
-    /// A filler ends them, and their file.
-    ends_file: bool,
+/// Records that may be appended at the log's end.
+pub(crate) struct RawRecords<'b> {
+    at: LogOffset,
+    bytes: &'b Bytes,
+    records: Vec<Record<'b>>,
+    /// The log's end after them.
+    end: LogOffset,
+    /// Where the next file begins, if they go on there.
+    next_file: Option<LogOffset>,
+    /// Whether a queue has to skip offsets.
+    skips_offsets: bool,
+}
+
+impl RawRecords<'_> {
+    /// Whether a queue has to skip offsets. No queue may be truncated or deleted then from the check to the end of the append.
+    pub(crate) fn skips_offsets(&self) -> bool {
+        self.skips_offsets
+    }
 }
 
 impl CommitLog {
-    /// Takes whole records that are to stand at `at`, which must be the log's end; of one file, with its filler or without. They are
-    /// written when the ticket is completed. Only one thread appends so, and none appends drafts meanwhile.
+    /// Checks records that are to be appended at `at`, which must be the log's end: whole records that follow each other. They may go on
+    /// in the next file, behind the filler that fills this one, but not in the one after it. A filler at their end may be its first
+    /// [`FILLER_LEN`] bytes only. Changes nothing.
     ///
     /// # Errors
-    /// [`RawAppendError`]; nothing is taken then.
-    pub(crate) fn append_raw(&self, queues: &QueueTable, at: LogOffset, bytes: &Bytes) -> Result<Ticket, RawAppendError> {
-        let parsed = self.parse(queues, at, bytes)?;
-        let mut parsed = Some(parsed);
+    /// Any [`RawAppendError`] but `Store`.
+    pub(crate) fn check_raw<'b>(&self, queues: &QueueTable, at: LogOffset, bytes: &'b Bytes) -> Result<RawRecords<'b>, RawAppendError> {
+        self.check_at_end(&self.state.lock(), at)?;
+        let mut file_end = self.file_end(at.0);
+        let mut raw = RawRecords {
+            at,
+            bytes,
+            records: Vec::new(),
+            end: at,
+            next_file: None,
+            skips_offsets: false,
+        };
+        let mut next_offsets = NextOffsets::default();
+        let mut done = 0;
+        let mut is_after_filler = false;
+        while done < bytes.len() || done == 0 {
+            let (here, rest) = (at.plus(done), &bytes[done..]);
+            let left = file_end - here.0;
+            let not_whole = |why: &dyn Display| RawAppendError::NotWhole {
+                at: here,
+                why: why.to_string(),
+            };
+            if std::mem::take(&mut is_after_filler) && raw.next_file.replace(here).is_some() {
+                return Err(not_whole(&"the bytes reach beyond the next log file; append less at once"));
+            }
+            match whole_record(rest, here, left).map_err(|why| not_whole(&why))? {
+                Some(record) => {
+                    raw.skips_offsets |= next_offsets.check(queues, &record)?;
+                    done += record.size;
+                    raw.end = at.plus(done);
+                    raw.records.push(record);
+                }
+                None => {
+                    let filler = filler_len(rest, left).ok_or_else(|| not_whole(&"the filler does not fill its file"))?;
+                    done += filler;
+                    raw.end = LogOffset(file_end);
+                    is_after_filler = true;
+                    file_end += self.segments.segment_len();
+                }
+            }
+        }
+        Ok(raw)
+    }
+
+    /// Appends records that [`CommitLog::check_raw`] has checked. They are written when the ticket is completed. Only one thread may
+    /// append so, and none may append drafts meanwhile.
+    ///
+    /// # Errors
+    /// `RawAppendError::Refused` if the log takes no records, or has no room for its next file; nothing is changed then.
+    /// `RawAppendError::Store` if a queue's files cannot be changed; no record is appended then.
+    pub(crate) fn append_raw(&self, queues: &QueueTable, raw: &RawRecords<'_>) -> Result<Ticket, RawAppendError> {
+        // Before queues are moved: the log may have no room for these files.
+        self.open_file_for(raw.at)?;
+        if raw.next_file.is_some() {
+            self.prepare_file()?;
+        }
+        let mut batch = Some(raw.batch(queues)?);
         loop {
-            if let Some(ticket) = self.try_append_raw(at, &mut parsed)? {
+            if let Some(ticket) = self.try_append_raw(raw, &mut batch)? {
+                self.dispatch.wake_keeper();
                 return Ok(ticket);
             }
-            let prepared = self.segments.prepare_next();
-            prepared.map_err(|e| AppendError::NotWritable(e.to_string()))?;
+            self.prepare_file()?;
         }
     }
 
-    /// `None` when there is no file to go on in; `parsed` is taken otherwise.
-    fn try_append_raw(&self, at: LogOffset, parsed: &mut Option<Parsed>) -> Result<Option<Ticket>, RawAppendError> {
+    fn prepare_file(&self) -> Result<(), RawAppendError> {
+        let prepared = self.segments.prepare_next();
+        Ok(prepared.map_err(|e| AppendError::NotWritable(e.to_string()))?)
+    }
+
+    /// Makes sure that there is a file at the log's end.
+    fn open_file_for(&self, at: LogOffset) -> Result<(), RawAppendError> {
+        loop {
+            {
+                let mut state = self.state.lock();
+                self.check_at_end(&state, at)?;
+                if state.end < state.segment_end {
+                    return Ok(());
+                }
+                if let Some(file) = self.segments.roll() {
+                    assert_eq!(file.base, state.end.0, "the log goes on in the file after the last one");
+                    state.segment_end = LogOffset(file.end());
+                    return Ok(());
+                }
+            }
+            self.prepare_file()?;
+        }
+    }
+
+    /// `None` if the records go on in a file that is not prepared; `batch` is taken otherwise.
+    fn try_append_raw(&self, raw: &RawRecords<'_>, batch: &mut Option<Batch>) -> Result<Option<Ticket>, RawAppendError> {
         let _guard = FailOnPanic(self);
         let mut state = self.state.lock();
-        self.check_takes(&state)?;
-        if state.end != at {
-            let end = state.end;
-            return Err(RawAppendError::NotAtEnd { at, end });
+        self.check_at_end(&state, raw.at)?;
+        if let Some(next_file) = raw.next_file {
+            let Some(file) = self.segments.roll() else { return Ok(None) };
+            assert_eq!(file.base, next_file.0, "the next file does not begin where the records go on");
+            state.segment_end = LogOffset(file.end());
         }
-        if state.end == state.segment_end {
-            let Some(first) = self.segments.roll() else { return Ok(None) };
-            assert_eq!(first.base, state.end.0, "the log goes on in the file after the last one");
-            state.segment_end = LogOffset(first.end());
-        }
-        let ends_file = parsed.as_ref().is_some_and(|parsed| parsed.ends_file);
-        let next = if ends_file { self.segments.roll() } else { None };
-        if ends_file && next.is_none() {
-            return Ok(None);
-        }
-        let Some(Parsed { mut batch, .. }) = parsed.take() else {
-            return Ok(None);
-        };
+        let Some(batch) = batch.take() else { return Ok(None) };
         for dispatched in &batch.entries {
             let assigned = dispatched.queue.assign();
-            assert_eq!(assigned, dispatched.queue_offset, "drafts and raw bytes are not appended at once");
+            assert_eq!(
+                assigned, dispatched.queue_offset,
+                "drafts were appended while raw records were, or by two threads"
+            );
         }
-        state.end = batch.end;
-        assert!(state.end <= state.segment_end, "records end over the end of their file");
-        if let Some(next) = next {
-            // A filler was checked to be there; the same bytes are made again.
-            batch.pieces.extend(end_file(&mut state, &next));
-            batch.end = state.end;
-        }
+        state.end = raw.end;
+        assert!(
+            state.end <= state.segment_end,
+            "records end at {}, over the end of their file at {}",
+            state.end,
+            state.segment_end
+        );
         let ticket = self.ticket(&state);
         state.pending.push(batch);
-        drop(state);
-        self.dispatch.wake_keeper();
         Ok(Some(ticket))
     }
 
-    /// Where the file ends that an offset is in, whether it is there or not.
+    fn check_at_end(&self, state: &AppendState, at: LogOffset) -> Result<(), RawAppendError> {
+        self.check_writable(state)?;
+        if state.end != at {
+            return Err(RawAppendError::NotAtEnd { at, end: state.end });
+        }
+        Ok(())
+    }
+
+    /// Where the file ends that has an offset, whether the file exists or not.
     fn file_end(&self, offset: i64) -> i64 {
         let first = self.segments.first_offset().unwrap_or(0);
         let len = self.segments.segment_len();
         offset - (offset - first).rem_euclid(len) + len
     }
+}
 
-    fn parse(&self, queues: &QueueTable, at: LogOffset, bytes: &Bytes) -> Result<Parsed, RawAppendError> {
-        let file_end = self.file_end(at.0);
-        let mut batch = Batch::default();
-        let mut done = 0;
-        let mut ends_file = false;
-        while done < bytes.len() && !ends_file {
-            let (here, rest) = (at.plus(done), &bytes[done..]);
-            let not_whole = |why: &dyn std::fmt::Display| RawAppendError::NotWhole {
-                at: here,
-                why: why.to_string(),
-            };
-            let left = usize::try_from(file_end - here.0).unwrap_or(0);
-            match peek(rest) {
-                Peek::Record { size } if size + FILLER_LEN > left => return Err(not_whole(&Bad::Length)),
-                Peek::Record { size } => {
-                    let record = rest.get(..size).ok_or_else(|| not_whole(&"its end is missing"))?;
-                    let record = Record::parse(record).map_err(|e| not_whole(&Bad::Parts(e)))?;
-                    if !record.is_plausible(here) {
-                        return Err(not_whole(&Bad::Fields));
-                    }
-                    if !record.crc_matches() {
-                        return Err(not_whole(&Bad::Crc));
-                    }
-                    enter(queues, &record, &mut batch)?;
-                    done += size;
-                }
-                Peek::Filler if rest.len() == FILLER_LEN || rest.len() == left => {
-                    if rest[..4] != (left as u32).to_be_bytes() || rest[FILLER_LEN..].iter().any(|byte| *byte != 0) {
-                        return Err(not_whole(&"a filler that does not fill its file"));
-                    }
-                    ends_file = true;
-                }
-                Peek::Filler => return Err(not_whole(&Bad::Length)),
-                Peek::End | Peek::Corrupt => return Err(not_whole(&Bad::Magic)),
+impl RawRecords<'_> {
+    /// What the log, the queues and the index get. Queues that have to skip offsets do so now.
+    fn batch(&self, queues: &QueueTable) -> Result<Batch, RawAppendError> {
+        let mut batch = Batch {
+            end: self.end,
+            ..Batch::default()
+        };
+        match self.next_file {
+            None => batch.chunks.push((self.at, self.bytes.clone())),
+            Some(next_file) => {
+                let split = (next_file.0 - self.at.0) as usize;
+                batch.chunks.push((self.at, self.bytes.slice(..split)));
+                batch.chunks.push((next_file, self.bytes.slice(split..)));
             }
         }
-        if bytes.is_empty() {
-            return Err(RawAppendError::NotWhole {
-                at,
-                why: "there are no bytes".to_owned(),
-            });
+        for record in &self.records {
+            enter(queues, record, &mut batch)?;
         }
-        batch.end = at.plus(done);
-        if done > 0 {
-            batch.pieces = smallvec![(at, bytes.slice(..done))];
-        }
-        Ok(Parsed { batch, ends_file })
+        Ok(batch)
     }
 }
 
-/// Adds a record's queue entry and keys to a batch.
+/// The record at the beginning of `bytes`; `None` if a filler begins there. `left` bytes of its file are left.
+fn whole_record(bytes: &[u8], at: LogOffset, left: i64) -> Result<Option<Record<'_>>, String> {
+    let size = match size_at(bytes, at.0, left) {
+        Ok(size) if size as i64 + FILLER_LEN as i64 > left => return Err(Bad::Length.to_string()),
+        Ok(size) => size,
+        Err(NoRecord::NextFile) => return Ok(None),
+        Err(NoRecord::Nothing) => return Err("its beginning is missing".to_owned()),
+        Err(NoRecord::Bad(bad)) => return Err(bad.to_string()),
+    };
+    let record = bytes.get(..size).ok_or("its end is missing")?;
+    record_at(record, at.0, true).map(Some).map_err(|bad| bad.to_string())
+}
+
+/// How many of the bytes are the filler that begins them; `None` if it does not fill its file, which has `left` bytes left. What
+/// follows its first [`FILLER_LEN`] bytes is never read: old brokers of Apache leave anything there.
+fn filler_len(bytes: &[u8], left: i64) -> Option<usize> {
+    let says = bytes.first_chunk().map(|len| i64::from(u32::from_be_bytes(*len)));
+    let left = usize::try_from(left).ok().filter(|_| says == Some(left))?;
+    match bytes.len() {
+        FILLER_LEN => Some(FILLER_LEN),
+        len => (len >= left).then_some(left),
+    }
+}
+
+/// The next offset of each queue, as records are appended.
+#[derive(Default)]
+struct NextOffsets<'b>(FxHashMap<(&'b str, i32), QueueOffset>);
+
+impl<'b> NextOffsets<'b> {
+    /// Counts a record. Whether its queue has to skip offsets for it.
+    fn check(&mut self, queues: &QueueTable, record: &Record<'b>) -> Result<bool, RawAppendError> {
+        if !sys_flag::is_in_queue(record.sys_flag) {
+            return Ok(false);
+        }
+        let known = self.0.get(&(record.topic, record.queue_id)).copied();
+        let (next, may_skip) = known.map_or_else(
+            || {
+                let queue = queues.find(record.topic, record.queue_id);
+                queue.map_or((QueueOffset(0), true), |queue| (queue.assigned(), queue.assigned() == queue.max()))
+            },
+            |next| (next, false),
+        );
+        let skips = record.queue_offset > next && may_skip;
+        if record.queue_offset != next && !skips {
+            return Err(RawAppendError::OutOfSequence {
+                at: record.log_offset,
+                topic: record.topic.to_owned(),
+                queue_id: record.queue_id,
+                offset: record.queue_offset,
+                next,
+            });
+        }
+        self.0.insert((record.topic, record.queue_id), record.queue_offset.plus(1));
+        Ok(skips)
+    }
+}
+
+/// Adds a record's queue entry and keys to a batch. Its queue skips offsets if it has to.
 fn enter(queues: &QueueTable, record: &Record<'_>, batch: &mut Batch) -> Result<(), RawAppendError> {
     batch.store_timestamp = record.store_timestamp;
     if !sys_flag::is_in_queue(record.sys_flag) {
         return Ok(());
     }
     let queue = queues.find_or_create(record.topic, record.queue_id);
-    let of_queue = |dispatched: &&Dispatched| std::ptr::eq(&*dispatched.queue, &*queue);
-    let before = batch.entries.iter().rev().find(of_queue);
-    let next = before.map_or_else(|| queue.assigned(), |before| before.queue_offset.plus(1));
-    let is_at_rest = before.is_none() && queue.assigned() == queue.max();
-    if record.queue_offset > next && is_at_rest {
+    let is_first = |queue: &Arc<ConsumeQueue>| !batch.entries.iter().any(|entry| Arc::ptr_eq(&entry.queue, queue));
+    if record.queue_offset > queue.assigned() && is_first(&queue) {
         queue
             .skip_to(record.queue_offset)
             .map_err(|e| crate::store::queue_error("move", &queue, e))?;
-    } else if record.queue_offset != next {
-        return Err(RawAppendError::OutOfStep {
-            at: record.log_offset,
-            topic: record.topic.to_owned(),
-            queue_id: record.queue_id,
-            says: record.queue_offset,
-            next,
-        });
     }
     let indexed = Indexed::of(record.properties);
     let hashes = key_hashes_of(record.topic, &indexed);
@@ -215,7 +325,7 @@ fn enter(queues: &QueueTable, record: &Record<'_>, batch: &mut Batch) -> Result<
         });
     }
     let code = queue.code_of(record.properties, &indexed.tags, record.store_timestamp);
-    batch.entries.push(Dispatched {
+    batch.entries.push(DispatchRequest {
         entry: Entry {
             log_offset: record.log_offset.0,
             size: record.size as i32,

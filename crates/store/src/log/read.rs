@@ -1,15 +1,15 @@
-//! Records by their place in the log: from the tail in memory, else from the files.
+//! Reads records by their place in the log: from the tail in memory, otherwise from the files.
 
 use super::CommitLog;
 use super::segment::Segment;
 use crate::error::StoreError;
-use crate::read::Reach;
+use crate::read::ReadSource;
 use bytes::Bytes;
 use message::{LogOffset, QueueOffset, names, record};
 use std::io;
 use std::sync::Arc;
 
-/// Where a record is: its log offset and its length in bytes, as a queue entry says.
+/// A record's log offset and length in bytes, as a queue entry has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordPlace {
     pub(crate) log_offset: LogOffset,
@@ -17,37 +17,38 @@ pub(crate) struct RecordPlace {
 }
 
 impl RecordPlace {
-    /// The length; 0 for one that no record has.
+    /// The length; 0 if it is negative.
     fn len(self) -> usize {
         usize::try_from(self.size).unwrap_or(0)
     }
 }
 
-/// What bytes of the log that look like a record say of themselves.
-pub(crate) struct Claim {
+/// What bytes that look like a record say about it. Not verified.
+pub(crate) struct UnverifiedHead {
     pub(crate) place: RecordPlace,
     pub(crate) topic: String,
     pub(crate) queue_id: i32,
     pub(crate) queue_offset: QueueOffset,
 }
 
-/// Records of files share buffers of so many bytes, unless one has more by itself.
+/// Records that are read from files share buffers of this size, unless one record is larger.
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl CommitLog {
-    /// Appends the records at the given places to `out`. False when one of them is beyond the reach; those before it are in `out`
-    /// then.
+    /// Appends the records at the given places to `out`. False if one of them needs slower storage than `source`; `out` has those
+    /// before it then.
     ///
     /// # Errors
-    /// The machine's; a place outside the log or where no record of that size stands. Those before it are in `out`, too.
-    pub(crate) fn read_all(&self, places: &[RecordPlace], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if a place is outside the log or has no record of that
+    /// size; `out` has the records before it then.
+    pub(crate) fn read_all(&self, places: &[RecordPlace], source: ReadSource, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut rest = self.read_tail(places, out);
-        if reach == Reach::Memory {
+        if source == ReadSource::Memory {
             return Ok(rest.is_empty());
         }
         while !rest.is_empty() {
             let (some, others) = rest.split_at(count_for_a_buffer(rest, self.segments.segment_len())?);
-            if !self.read_files(some, reach, out)? {
+            if !self.read_files(some, source, out)? {
                 return Ok(false);
             }
             rest = others;
@@ -55,7 +56,7 @@ impl CommitLog {
         Ok(true)
     }
 
-    /// Reads what is in memory, up to the first place that is not; those from there on are left.
+    /// Reads from the tail up to the first place that is not in it; returns the places from there on.
     fn read_tail<'p>(&self, places: &'p [RecordPlace], out: &mut Vec<Bytes>) -> &'p [RecordPlace] {
         let tail = self.tail.read();
         for (read, place) in places.iter().enumerate() {
@@ -67,11 +68,11 @@ impl CommitLog {
         &[]
     }
 
-    /// Reads records into one buffer.
-    fn read_files(&self, places: &[RecordPlace], reach: Reach, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+    /// Reads records from files into one buffer.
+    fn read_files(&self, places: &[RecordPlace], source: ReadSource, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut buffer = vec![0; bytes_of(places)];
         let mut read = 0;
-        let outcome = self.fill(&mut buffer, places, reach, &mut read);
+        let outcome = self.fill(&mut buffer, places, source, &mut read);
         let buffer = Bytes::from(buffer);
         let mut from = 0;
         for place in &places[..read] {
@@ -86,13 +87,13 @@ impl CommitLog {
         outcome
     }
 
-    /// Fills a buffer with records, those that stand together with one call; `read` counts them.
-    fn fill(&self, mut buffer: &mut [u8], mut places: &[RecordPlace], reach: Reach, read: &mut usize) -> Result<bool, StoreError> {
+    /// Fills a buffer with records; one read for contiguous ones. `read` counts them.
+    fn fill(&self, mut buffer: &mut [u8], mut places: &[RecordPlace], source: ReadSource, read: &mut usize) -> Result<bool, StoreError> {
         while let Some(first) = places.first() {
-            let (segment, count) = self.standing_together(places)?;
+            let (segment, count) = self.contiguous(places)?;
             let (together, rest) = places.split_at(count);
             let (part, after) = buffer.split_at_mut(bytes_of(together));
-            if !read_file(&segment, first.log_offset.0, part, reach)? {
+            if !read_file(&segment, first.log_offset.0, part, source)? {
                 return Ok(false);
             }
             *read += count;
@@ -101,8 +102,8 @@ impl CommitLog {
         Ok(true)
     }
 
-    /// The file that the first place is in, and how many of the places follow each other there without a gap.
-    fn standing_together(&self, places: &[RecordPlace]) -> Result<(Arc<Segment>, usize), StoreError> {
+    /// The file of the first place, and how many of the places are contiguous there.
+    fn contiguous(&self, places: &[RecordPlace]) -> Result<(Arc<Segment>, usize), StoreError> {
         let first = places[0];
         let segment = self.segments.holding(first.log_offset.0).ok_or_else(|| missing(first))?;
         let (mut end, mut count) = (first.log_offset.0, 0);
@@ -119,8 +120,8 @@ impl CommitLog {
         Ok((segment, count))
     }
 
-    /// When the record at a place was stored, epoch milliseconds; `None` when no record is there. Reads the record's head only.
-    /// May block on the disk.
+    /// Store timestamp (epoch ms) of the record at a place; `None` if there is no record. Reads only the beginning of the record.
+    /// May block.
     ///
     /// # Errors
     /// `StoreError::Io` if the log cannot be read.
@@ -132,30 +133,30 @@ impl CommitLog {
             return Ok(None);
         };
         let mut head = [0; record::STORE_TIMESTAMP_END];
-        read_file(&segment, place.log_offset.0, &mut head, Reach::Disk)?;
+        read_file(&segment, place.log_offset.0, &mut head, ReadSource::Disk)?;
         let is_record = record::peek(&head) == record::Peek::Record { size: place.len() };
         Ok(is_record.then(|| record::peek_store_timestamp(&head)).flatten())
     }
 
-    /// Where the record that seems to begin at `offset` says it stands, and in which queue: its topic, the queue's number and the
-    /// position there. Reads no body. May block on the disk.
+    /// Reads what the bytes at `offset` say about a record that may begin there: its length, topic, queue and queue offset. Reads
+    /// no body. May block.
     ///
     /// # Errors
-    /// The machine's; no record can begin there.
-    pub(crate) fn claim_at(&self, offset: LogOffset) -> Result<Claim, StoreError> {
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record can begin there.
+    pub(crate) fn unverified_head(&self, offset: LogOffset) -> Result<UnverifiedHead, StoreError> {
         let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
         let segment = self.segments.holding(offset.0).ok_or_else(missing)?;
         let end = segment.end().min(self.confirmed().0);
         let read = |from: i64, len: usize| -> Result<Vec<u8>, StoreError> {
             let len = len.min(usize::try_from(end - from).unwrap_or(0));
             let mut bytes = vec![0; len];
-            read_file(&segment, from, &mut bytes, Reach::Disk)?;
+            read_file(&segment, from, &mut bytes, ReadSource::Disk)?;
             Ok(bytes)
         };
         let front = record::Front::parse(&read(offset.0, record::FRONT_LEN)?).map_err(|_| missing())?;
         let topic_at = offset.0 + front.topic_at as i64;
         let topic = read(topic_at, 2 + names::MAX_RETRY_TOPIC_LEN)?;
-        Ok(Claim {
+        Ok(UnverifiedHead {
             place: RecordPlace {
                 log_offset: offset,
                 size: front.size as i32,
@@ -166,10 +167,10 @@ impl CommitLog {
         })
     }
 
-    /// The record that begins at `offset`, whatever its size. May block on the disk.
+    /// The record that begins at `offset`, whatever its size. May block.
     ///
     /// # Errors
-    /// The machine's; no record begins there.
+    /// `StoreError::Io` if the log cannot be read. `StoreError::Corrupt` if no record begins there.
     pub(crate) fn record_at(&self, offset: LogOffset) -> Result<Bytes, StoreError> {
         let missing = || StoreError::Corrupt(format!("no record begins at log offset {offset}"));
         let segment = self.segments.holding(offset.0).ok_or_else(missing)?;
@@ -177,7 +178,7 @@ impl CommitLog {
             return Err(missing());
         }
         let mut head = [0; record::FILLER_LEN];
-        read_file(&segment, offset.0, &mut head, Reach::Disk)?;
+        read_file(&segment, offset.0, &mut head, ReadSource::Disk)?;
         let record::Peek::Record { size } = record::peek(&head) else {
             return Err(missing());
         };
@@ -189,12 +190,13 @@ impl CommitLog {
             log_offset: offset,
             size: size as i32,
         };
-        self.read_files(&[place], Reach::Disk, &mut found)?;
+        self.read_files(&[place], ReadSource::Disk, &mut found)?;
         found.pop().ok_or_else(missing)
     }
 }
 
-/// How many of the places fit into one buffer; one at least. No memory is taken for a size that no record in a file can have.
+/// How many of the places fit into one buffer, at least one. Sizes that no record of a file can have are refused before memory is
+/// allocated.
 fn count_for_a_buffer(places: &[RecordPlace], file_len: i64) -> Result<usize, StoreError> {
     let is_possible = |place: &RecordPlace| place.size >= record::MIN_LEN as i32 && i64::from(place.size) <= file_len;
     let possible = places.iter().take_while(|place| is_possible(place)).count();
@@ -217,17 +219,17 @@ fn missing(place: RecordPlace) -> StoreError {
     StoreError::Corrupt(format!("no record of {} bytes at log offset {}", place.size, place.log_offset))
 }
 
-/// Fills `out` with the bytes of a log file from `offset` on; beyond the file's end `out` keeps what it has. False when not all of them
-/// are within reach.
-fn read_file(segment: &Segment, offset: i64, out: &mut [u8], reach: Reach) -> Result<bool, StoreError> {
+/// Reads the bytes of a log file from `offset` on. Bytes of `out` beyond the file's end are unchanged. False if they need slower
+/// storage than `source`.
+fn read_file(segment: &Segment, offset: i64, out: &mut [u8], source: ReadSource) -> Result<bool, StoreError> {
     let at = segment.position(offset);
-    let read = match reach {
-        Reach::Disk => segment.file.read_at(out, at),
-        Reach::Memory | Reach::PageCache => segment.file.read_cached_at(out, at),
+    let read = match source {
+        ReadSource::Disk => segment.file.read_at(out, at),
+        ReadSource::Memory | ReadSource::PageCache => segment.file.read_cached_at(out, at),
     };
     match read {
         Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock && reach != Reach::Disk => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock && source != ReadSource::Disk => Ok(false),
         Err(e) => Err(StoreError::Io {
             action: "read",
             path: format!("commit log at {offset}"),

@@ -1,9 +1,8 @@
-//! Finding the end of the log after a stop: scan, check, cut.
+//! Recovery of the log: finds its end and erases what follows.
 //!
-//! A scan reads records forward from a place known to be a record's beginning and stops at the first that is not whole:
-//! wrong lengths, wrong CRC, a position that is not its own, or fields that no broker writes (a torn page reads as zeros).
-//! What lies behind that place was never confirmed, and is erased: else a later crash could find a stale record there that
-//! fits by chance.
+//! A scan reads records from a place where one begins, and stops at the first that is not whole: wrong lengths, wrong CRC, another
+//! log offset, or fields that no broker writes (a torn page reads as zeros). What follows was never confirmed. It is erased, or
+//! else a later recovery could take a stale record there for one of the log.
 
 use super::segment::{Segment, Segments};
 use super::window::{Found, READ_BYTES, Window};
@@ -13,10 +12,11 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Reads records from `from` on and gives each to `visit`. Returns the end of the log.
+/// Passes the records from `from` on to `visit`. Returns the end of the log.
 ///
 /// # Errors
-/// The disk's. Bytes that are no record are not an error but the end.
+/// `StoreError::Io` if the log cannot be read, and the errors of `visit`. Bytes that are not a record end the log; they are not an
+/// error.
 pub(crate) fn scan(
     segments: &Segments,
     from: i64,
@@ -33,11 +33,11 @@ pub(crate) fn scan(
     Ok(at)
 }
 
-/// Reads the records that begin from `from` on and before `to`, all of them confirmed, and gives each to `visit`. A place
-/// without a whole record is passed over, to the next file. Returns where it ended: at `to` or behind it.
+/// Passes the records that begin from `from` on and before `to`, all of them confirmed, to `visit`. If there is no whole record,
+/// continues in the next file. Returns the log offset where it ended: `to` or behind it.
 ///
 /// # Errors
-/// The disk's, and those of `visit`.
+/// `StoreError::Io` if the log cannot be read, and the errors of `visit`.
 pub(crate) fn scan_part(
     segments: &Segments,
     from: i64,
@@ -62,7 +62,7 @@ pub(crate) fn scan_part(
                     tracing::error!(
                         at,
                         ?found,
-                        "no whole record here; keys of what follows in this file are not indexed"
+                        "no whole record here; keys of messages behind it in this file are not indexed"
                     );
                     at = segment.end();
                     break;
@@ -99,11 +99,11 @@ fn scan_segment(
     }
 }
 
-/// Where a scan begins in a directory whose last writer left no exact place (Apache's): the newest file whose first
-/// message was stored before `safe_timestamp`, else the oldest file.
+/// Where to begin the scan of a directory whose last writer left no exact offset (Apache's): the newest file whose first message
+/// was stored before `safe_timestamp`, otherwise the oldest file.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if a file cannot be read.
 pub(crate) fn start_by_time(segments: &Segments, safe_timestamp: i64) -> Result<Option<i64>, StoreError> {
     let all = segments.all();
     for segment in all.iter().rev() {
@@ -114,10 +114,10 @@ pub(crate) fn start_by_time(segments: &Segments, safe_timestamp: i64) -> Result<
     Ok(all.first().map(|s| s.base))
 }
 
-/// Whether the file's first message was stored at `safe_timestamp` or before it.
+/// Whether the file's first message was stored at or before `safe_timestamp`.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if the file cannot be read.
 pub(crate) fn begins_before(segment: &Segment, safe_timestamp: i64) -> Result<bool, StoreError> {
     let mut head = [0; STORE_TIMESTAMP_END];
     let read = segment.file.read_at(&mut head, 0);
@@ -130,7 +130,7 @@ pub(crate) fn begins_before(segment: &Segment, safe_timestamp: i64) -> Result<bo
     Ok(whole && peek_store_timestamp(&head[..read]).is_some_and(|stored| stored > 0 && stored <= safe_timestamp))
 }
 
-/// Whether a whole record of that size begins at a place.
+/// Whether a whole record of that size begins at an offset.
 ///
 /// # Errors
 /// `StoreError::Io` if the log cannot be read.
@@ -140,11 +140,11 @@ pub(crate) fn is_record(segments: &Segments, at: i64, size: i32) -> Result<bool,
     Ok(matches!(window.look(at, false)?, Found::Record(record) if i64::from(size) == record.size as i64))
 }
 
-/// Writes what stands between two places once more, and syncs it. A sync that failed has left bytes in the page cache that
-/// are not on the disk and that no other sync would write: records that follow them would be lost with them.
+/// Rewrites and syncs the log between two offsets. After a failed sync the page cache may have bytes that are not on the disk and
+/// that no later sync would write: records behind them would be lost with them.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if the log cannot be read, written or synced.
 pub(crate) fn write_again(segments: &Segments, from: i64, to: i64) -> Result<(), StoreError> {
     for segment in segments.all().iter().filter(|s| s.end() > from && s.base <= to) {
         let failed = |action, e| StoreError::Io {
@@ -159,7 +159,7 @@ pub(crate) fn write_again(segments: &Segments, from: i64, to: i64) -> Result<(),
     Ok(())
 }
 
-/// Goes through parts of a file block by block: `change` makes of each what is to stand there, and says whether to write it.
+/// Rewrites parts of a file block by block: `change` modifies a block and returns whether to write it.
 fn rewrite(
     segment: &Segment,
     parts: &[Range<u64>],
@@ -184,10 +184,10 @@ fn rewrite(
     Ok(())
 }
 
-/// Makes everything from `end` on read as zeros. The next sync of the file makes that durable, and what is written there.
+/// Erases the log from `end` on: it reads as zeros then. The next sync of the file makes that durable.
 ///
 /// # Errors
-/// The disk's.
+/// `StoreError::Io` if files cannot be removed, read or written.
 pub(crate) fn erase_after(segments: &Segments, end: i64) -> Result<(), StoreError> {
     segments.remove_from(end.saturating_add(1))?;
     let Some(segment) = segments.last().filter(|s| s.end() > end) else {
@@ -198,7 +198,7 @@ pub(crate) fn erase_after(segments: &Segments, end: i64) -> Result<(), StoreErro
         path: format!("commit log at {end}"),
         source: e,
     };
-    // Found before anything is read: on some file systems what was read counts as data from then on.
+    // Before anything is read: on some file systems what was read counts as data.
     let mut written = Vec::new();
     let mut position = segment.position(end);
     while let Some(data) = segment.file.next_data(position).map_err(|e| failed("read", e))? {

@@ -1,13 +1,13 @@
-//! The commit log's files: which there are, which one holds an offset, and the next one, prepared ahead.
+//! The commit log's files, and the next file, which is prepared ahead.
 //!
-//! A file is named by the 20-digit offset of its first byte and has its full length from the start, its blocks
-//! reserved, so that an append neither grows a file nor finds the disk full. Unwritten space reads as zeros.
+//! A file's name is the offset of its first byte, in 20 digits. It has its full length from the start, with its blocks reserved, so
+//! that an append neither grows a file nor finds the disk full. Unwritten space reads as zeros.
 //!
-//! Not here: records. This is a flat space of bytes cut into files.
+//! Not here: records. This module knows bytes only.
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode};
 use crate::error::StoreError;
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Broken, Condvar, Mutex, RwLock, is_broken};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,33 +29,59 @@ impl Segment {
         self.base + self.len
     }
 
-    /// Where in the file an offset is.
+    /// Position of a log offset in the file.
     pub(crate) fn position(&self, offset: i64) -> u64 {
         (offset - self.base) as u64
     }
 }
 
-/// All log files, oldest first, without a gap.
+/// All log files, oldest first, without gaps.
 #[derive(Debug)]
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     len: i64,
     list: RwLock<Vec<Arc<Segment>>>,
-    /// The file after the last one. The lock is held while it is made, so that it is made once.
-    next: Mutex<Option<Arc<Segment>>>,
+    /// The file after the last one. Never locked over I/O, since a roll takes it under the append lock.
+    next: Mutex<Next>,
+    /// Notified when `next` is no longer [`Next::Busy`].
+    next_changed: Condvar,
     /// Held while old files are removed.
     removing: Mutex<()>,
 }
 
+/// The file after the last one.
+#[derive(Debug)]
+enum Next {
+    Absent,
+    /// A thread creates or removes it.
+    Busy,
+    Ready(Arc<Segment>),
+}
+
+/// The right to create or remove the next file. Other threads that want it wait until this is dropped.
+struct NextWork<'a> {
+    segments: &'a Segments,
+    /// What was prepared before; what is prepared when this is dropped.
+    prepared: Option<Arc<Segment>>,
+}
+
+impl Drop for NextWork<'_> {
+    fn drop(&mut self) {
+        *self.segments.next.lock() = self.prepared.take().map_or(Next::Absent, Next::Ready);
+        self.segments.next_changed.notify_all();
+    }
+}
+
 impl Segments {
-    /// Opens the files of a directory, which may be absent.
+    /// Opens the files of a directory, which need not exist.
     ///
     /// # Errors
-    /// The disk's; a file of another length than configured, or a gap between files.
+    /// `StoreError::Io` if the files cannot be listed or opened. `StoreError::Layout` if a file does not have the configured
+    /// length, or one is missing.
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, len: u64) -> Result<Self, StoreError> {
         disk.create_dir_all(dir).map_err(|e| StoreError::io("create", dir, e))?;
-        // What the process before saw of its names may not be on the disk yet.
+        // The last process may not have synced names that it created.
         disk.sync_dir(dir).map_err(|e| StoreError::io("sync", dir, e))?;
         let mut found: Vec<(i64, u64, String)> = disk
             .list(dir)
@@ -94,7 +120,8 @@ impl Segments {
             dir: dir.to_owned(),
             len: len as i64,
             list: RwLock::new(list),
-            next: Mutex::new(None),
+            next: Mutex::new(Next::Absent),
+            next_changed: Condvar::default(),
             removing: Mutex::new(()),
         })
     }
@@ -119,7 +146,7 @@ impl Segments {
         self.list.read().clone()
     }
 
-    /// The file that holds an offset.
+    /// The file that has an offset.
     pub(crate) fn holding(&self, offset: i64) -> Option<Arc<Segment>> {
         let list = self.list.read();
         let first = list.first()?.base;
@@ -129,53 +156,79 @@ impl Segments {
         list.get(at).cloned()
     }
 
-    /// The name of the file that an offset is in, whether it is there or not.
+    /// The name of the file that has an offset, whether it exists or not.
     pub(crate) fn file_of(&self, offset: i64) -> String {
         let first = self.first_offset().unwrap_or(0);
         name_of(offset - (offset - first).rem_euclid(self.len))
     }
 
-    /// Makes the file after the last one, if it is not there yet. Called in the background ahead of need, and by an
-    /// append that came first.
+    /// Creates the file after the last one, unless it exists. The keeper calls this ahead of need; an append calls it only when the
+    /// last file has no room for its records. While another thread creates the file, this waits for it.
     ///
     /// # Errors
-    /// The disk's: full, above all.
+    /// `StoreError::DiskFull` if the disk has no room for the file, `StoreError::Io` if it cannot be created.
     pub(crate) fn prepare_next(&self) -> Result<(), StoreError> {
-        let mut next = self.next.lock();
-        if next.is_none() {
+        if self.is_next_ready() {
+            return Ok(());
+        }
+        let mut work = self.work_on_next();
+        if work.prepared.is_none() {
+            // Nothing becomes the last file meanwhile: a roll needs a prepared file.
             let base = self.last().map_or(0, |last| last.end());
-            *next = Some(self.create(base)?);
+            work.prepared = Some(self.create(base)?);
         }
         Ok(())
     }
 
+    fn work_on_next(&self) -> NextWork<'_> {
+        let mut next = self.next.lock();
+        let prepared = loop {
+            match std::mem::replace(&mut *next, Next::Busy) {
+                Next::Absent => break None,
+                Next::Ready(segment) => break Some(segment),
+                Next::Busy => self.next_changed.wait(&mut next),
+            }
+        };
+        NextWork { segments: self, prepared }
+    }
+
     /// Whether the next file is there.
     pub(crate) fn is_next_ready(&self) -> bool {
-        self.next.try_lock().is_some_and(|next| next.is_some())
+        matches!(*self.next.lock(), Next::Ready(_))
     }
 
-    /// Makes the prepared file the last one and returns it; `None` when it is not ready.
+    /// Makes the prepared file the last one and returns it; `None` if none is prepared. Never waits for I/O.
     pub(crate) fn roll(&self) -> Option<Arc<Segment>> {
-        // Held until the file is in the list, from which the place of the one after it is computed.
-        let mut prepared = self.next.try_lock()?;
-        let next = prepared.take()?;
-        self.list.write().push(next.clone());
-        Some(next)
+        if is_broken(Broken::WaitedForFileInAppend) {
+            drop(self.work_on_next());
+        }
+        // Locked until the file is in the list, from which the place of the one after it is computed.
+        let mut next = self.next.lock();
+        match std::mem::replace(&mut *next, Next::Absent) {
+            Next::Ready(segment) => {
+                self.list.write().push(segment.clone());
+                Some(segment)
+            }
+            other => {
+                *next = other;
+                None
+            }
+        }
     }
 
-    /// Takes the one empty file after the one that holds `end` as the prepared next file, so that it need not be made again.
-    /// Only after a clean stop: else it may hold stale bytes.
+    /// Uses the empty file after the one that has `end` as the prepared one. Only after a clean shutdown: otherwise it may have
+    /// stale bytes.
     pub(crate) fn adopt_next(&self, end: i64) {
         let mut list = self.list.write();
         if list.len() >= 2 && list[list.len() - 2].end() > end && list[list.len() - 1].base > end {
-            *self.next.lock() = list.pop();
+            *self.next.lock() = list.pop().map_or(Next::Absent, Next::Ready);
         }
     }
 
     fn create(&self, base: i64) -> Result<Arc<Segment>, StoreError> {
         let path = self.dir.join(name_of(base));
         let file = match self.disk.create(&path, self.len as u64, Allocate::Reserved) {
-            // Left by an attempt that failed after it had given the file its name.
+            // Left by an attempt that failed after the file had its name.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 self.disk.sync_dir(&self.dir).and_then(|()| self.disk.open(&path, OpenMode::Write))
             }
@@ -192,15 +245,18 @@ impl Segments {
         Ok(Arc::new(Segment { base, len: self.len, file }))
     }
 
-    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery and truncation do this. Each removal
-    /// is on the disk before the next one: the files that are left never have a gap.
+    /// Removes the files that begin at or after `offset`, the prepared one too. Only recovery and truncation call this. Each
+    /// removal is synced before the next one, so there is never a gap between files.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if a file cannot be removed or the directory cannot be synced.
     pub(crate) fn remove_from(&self, offset: i64) -> Result<(), StoreError> {
-        // Held to the end: no next file is made while its name may be removed.
-        let mut next = self.next.lock();
-        let prepared = next.take_if(|next| next.base >= offset);
+        // To the end: no next file is created while its name may be removed.
+        self.remove_files_from(offset, &mut self.work_on_next())
+    }
+
+    fn remove_files_from(&self, offset: i64, work: &mut NextWork<'_>) -> Result<(), StoreError> {
+        let prepared = work.prepared.take_if(|next| next.base >= offset);
         let mut removed: Vec<_> = {
             let mut list = self.list.write();
             let keep = list.iter().take_while(|s| s.base < offset).count();
@@ -214,11 +270,23 @@ impl Segments {
         self.sync_names()
     }
 
-    /// Removes the oldest file, unless it is the last one. As in [`Segments::remove_from`] there is never a gap, not even after an
+    /// Replaces all files, which have no records, by one that begins at `base`.
+    ///
+    /// # Errors
+    /// `StoreError::DiskFull` or `StoreError::Io` if files cannot be removed or created; some may be gone then.
+    pub(crate) fn begin_at(&self, base: i64) -> Result<(), StoreError> {
+        let mut work = self.work_on_next();
+        self.remove_files_from(i64::MIN, &mut work)?;
+        let first = self.create(base)?;
+        self.list.write().push(first);
+        Ok(())
+    }
+
+    /// Removes the oldest file, unless it is the last one. As in [`Segments::remove_from`] there is never a gap, even after an
     /// error.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the file cannot be removed or the directory cannot be synced.
     pub(crate) fn remove_oldest(&self) -> Result<(), StoreError> {
         let _alone = self.removing.lock();
         let oldest = match &self.list.read()[..] {
@@ -227,7 +295,8 @@ impl Segments {
         };
         let Some(base) = oldest else { return Ok(()) };
         self.remove_file(base)?;
-        // Closed after the lock is released: with its last descriptor the file's blocks go, which takes the disk its time.
+        // Closed after the lock is released: the file system frees the file's blocks when its last descriptor is closed, which
+        // takes time.
         let removed = self.list.write().remove(0);
         drop(removed);
         self.sync_names()
@@ -245,10 +314,10 @@ impl Segments {
         }
     }
 
-    /// Name, age and size of each file, for the retention rules: (base, last change in epoch ms).
+    /// First offset and time of the last change (epoch ms) of each file, for retention.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the directory cannot be listed.
     pub(crate) fn ages(&self) -> Result<Vec<(i64, i64)>, StoreError> {
         let entries = self.disk.list(&self.dir).map_err(|e| StoreError::io("list", &self.dir, e))?;
         let mut ages: Vec<_> = entries
@@ -262,7 +331,7 @@ impl Segments {
     }
 }
 
-/// A last file of another length is one whose making a crash interrupted (Java makes files in place): it holds nothing.
+/// Removes an empty last file: a crash interrupted its creation (Java creates files in place), and it has no records.
 fn drop_unfinished_last(disk: &dyn Disk, dir: &Path, len: u64, found: &mut Vec<(i64, u64, String)>) -> Result<(), StoreError> {
     if let Some((_, file_len, name)) = found.last()
         && *file_len == 0
@@ -275,7 +344,7 @@ fn drop_unfinished_last(disk: &dyn Disk, dir: &Path, len: u64, found: &mut Vec<(
     Ok(())
 }
 
-/// The offset a log file's name says; `None` when it is no log file's.
+/// The offset in a log file's name; `None` if it is not the name of a log file.
 pub(crate) fn parse_name(name: &str) -> Option<i64> {
     (name.len() == 20).then(|| name.parse().ok()).flatten()
 }

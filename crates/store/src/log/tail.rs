@@ -1,16 +1,15 @@
-//! The newest bytes of the log, kept in memory for readers who keep up.
+//! The newest bytes of the log, kept in memory for readers.
 //!
-//! What an append encoded is kept here as it is, shared, until `limit` bytes of newer ones have come. A pull of what just
-//! arrived takes slices of it: no file, no copy.
+//! Keeps the encoded chunks of appends, shared, up to `limit` bytes. A pull of new messages takes slices of them, without a copy.
 
 use bytes::Bytes;
 use message::LogOffset;
 use std::collections::VecDeque;
 
-/// Pieces of the log in order of offset, not necessarily without gaps (a filler leaves one).
+/// Chunks of the log in order of offset, possibly with gaps (a filler leaves one).
 #[derive(Debug)]
 pub(crate) struct Tail {
-    pieces: VecDeque<(LogOffset, Bytes)>,
+    chunks: VecDeque<(LogOffset, Bytes)>,
     bytes: usize,
     limit: usize,
 }
@@ -18,50 +17,50 @@ pub(crate) struct Tail {
 impl Tail {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            pieces: VecDeque::new(),
+            chunks: VecDeque::new(),
             bytes: 0,
             limit,
         }
     }
 
-    /// Adds the piece that begins at `start`, after all others; forgets the oldest over the limit.
-    pub(crate) fn push(&mut self, start: LogOffset, piece: Bytes) {
+    /// Adds a chunk, which must be after all others, and drops the oldest ones over the limit.
+    pub(crate) fn push(&mut self, start: LogOffset, chunk: Bytes) {
         debug_assert!(
-            self.pieces.back().is_none_or(|(last, bytes)| last.plus(bytes.len()) <= start),
-            "a piece at {start} is not after the others"
+            self.chunks.back().is_none_or(|(last, bytes)| last.plus(bytes.len()) <= start),
+            "a chunk at {start} is not after the others"
         );
-        self.bytes += piece.len();
-        self.pieces.push_back((start, piece));
+        self.bytes += chunk.len();
+        self.chunks.push_back((start, chunk));
         while self.bytes > self.limit {
-            let Some((_, oldest)) = self.pieces.pop_front() else { break };
+            let Some((_, oldest)) = self.chunks.pop_front() else { break };
             self.bytes -= oldest.len();
         }
     }
 
-    /// Forgets what is from `to` on.
+    /// Drops the bytes from `to` on.
     pub(crate) fn truncate(&mut self, to: LogOffset) {
-        while let Some((start, last)) = self.pieces.pop_back() {
+        while let Some((start, last)) = self.chunks.pop_back() {
             let kept = usize::try_from(to.0 - start.0).unwrap_or(0).min(last.len());
             self.bytes -= last.len() - kept;
             if kept > 0 {
-                self.pieces.push_back((start, last.slice(..kept)));
+                self.chunks.push_back((start, last.slice(..kept)));
                 return;
             }
         }
     }
 
-    /// The bytes of one record, if they are still here.
+    /// The bytes of one record, if they are in memory.
     pub(crate) fn slice(&self, offset: LogOffset, len: usize) -> Option<Bytes> {
-        let at = self.pieces.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
-        let (start, piece) = self.pieces.get(at)?;
+        let at = self.chunks.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
+        let (start, chunk) = self.chunks.get(at)?;
         let from = usize::try_from(offset.0 - start.0).ok()?;
         let to = from.checked_add(len)?;
-        (to <= piece.len()).then(|| piece.slice(from..to))
+        (to <= chunk.len()).then(|| chunk.slice(from..to))
     }
 
     #[cfg(test)]
     fn first_offset(&self) -> Option<LogOffset> {
-        self.pieces.front().map(|(start, _)| *start)
+        self.chunks.front().map(|(start, _)| *start)
     }
 }
 
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_come_from_the_piece_that_holds_them() {
+    fn slices_come_from_the_chunk_that_holds_them() {
         let mut tail = Tail::new(100);
         tail.push(LogOffset(1000), Bytes::from_static(b"abcdef"));
         tail.push(LogOffset(2000), Bytes::from_static(b"ghi"));

@@ -1,44 +1,45 @@
-//! Dropping the end of the log while the store runs: for a replica whose end another log does not have. Nothing calls this outside
-//! tests yet; `Store::truncate` does the rest of it, for what is derived.
+//! Truncates the log while the store runs, for a replica whose last records its master does not have. Only tests call this until
+//! there is replication. `Store::truncate` truncates what is derived.
 //!
-//! Readers take no lock for this. The log counts its truncations; whoever reads looks at the count before and after, and reads
-//! again when it is another one ([`CommitLog::read_steadily`]).
+//! Readers take no lock. The log counts its truncations: a reader compares the count before and after, and repeats the read if it
+//! changed ([`CommitLog::read_consistently`]).
 
 use super::append::{AppendState, Batch};
 use super::recover::erase_after;
 use super::window::{Found, Window};
 use super::{CommitLog, Level, Ticket};
 use crate::error::StoreError;
+use crate::queue::QueueTable;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Broken, Mutex, MutexGuard, is_broken, thread};
 use message::LogOffset;
 use std::sync::Arc;
 
-/// What is told of an append that was dropped, or may have been.
+/// The error of an append that was dropped, or may have been.
 pub(super) const TRUNCATED: &str = "the log was truncated before the message was confirmed";
 
-/// The truncations of a log.
+/// The count of a log's truncations.
 #[derive(Default)]
 pub(super) struct Truncations {
-    /// Odd while one is at work.
+    /// Odd while one is in progress.
     count: AtomicU64,
-    /// Held while one is at work, for readers who wait for its end.
-    at_work: Mutex<()>,
+    /// Held while one is in progress; readers wait for it.
+    in_progress: Mutex<()>,
 }
 
-/// A log that takes nothing and writes nothing, until this is dropped.
+/// A truncation in progress: the log takes and writes nothing until this is dropped.
 pub(crate) struct Truncation<'a> {
     log: &'a CommitLog,
     to: LogOffset,
-    /// No sync, nothing published.
+    /// Held so that nothing is synced or published.
     _syncing: MutexGuard<'a, ()>,
     _publishing: MutexGuard<'a, ()>,
-    _at_work: MutexGuard<'a, ()>,
+    _in_progress: MutexGuard<'a, ()>,
 }
 
 impl CommitLog {
-    /// Begins to drop what is from `to` on. Appends are refused from now on, and those before are written and synced. Readers that
-    /// read meanwhile will read again.
+    /// Begins a truncation to `to`. From now on appends are refused; earlier ones are written and synced. Reads that are in
+    /// progress will be repeated.
     ///
     /// # Errors
     /// `StoreError::Layout` if no record begins at `to`; `StoreError::Failed` or `StoreError::Io` if the log fails. Nothing is
@@ -61,13 +62,13 @@ impl CommitLog {
             to,
             _syncing: self.lock_syncing(),
             _publishing: self.unconfirmed.lock_publishing(),
-            _at_work: self.truncations.at_work.lock(),
+            _in_progress: self.truncations.in_progress.lock(),
         };
         self.truncations.count.fetch_add(1, Ordering::SeqCst);
         Ok(truncation)
     }
 
-    /// Names what was appended up to now. While the append lock is held and nothing is refused no truncation is at work.
+    /// The ticket of the last append. No truncation is in progress while the append lock is held and appends are not refused.
     pub(super) fn ticket(&self, state: &AppendState) -> Ticket {
         self.ticket_for(state.end)
     }
@@ -79,7 +80,7 @@ impl CommitLog {
         }
     }
 
-    /// Whether what the ticket names may be gone, and other messages be in its place.
+    /// Whether the log was truncated since the ticket was made: its messages may be gone, with others in their place.
     pub(super) fn was_truncated_since(&self, ticket: &Ticket) -> bool {
         self.truncations.count.load(Ordering::Acquire) != ticket.truncations
     }
@@ -88,11 +89,11 @@ impl CommitLog {
         self.state.lock().truncating = refuse;
     }
 
-    /// Waits until all that was appended is written, and its leader has done.
+    /// Waits until all appends are written and the leader is done.
     fn wait_written(&self) -> Result<(), StoreError> {
         let ticket = self.ticket(&self.state.lock());
         self.wait_for(ticket, Level::Written)?;
-        // Between its write and its end a leader publishes, in memory.
+        // After its write a leader still publishes, in memory.
         while self.state.lock().leading {
             thread::yield_now();
         }
@@ -110,19 +111,19 @@ impl CommitLog {
         Ok(found)
     }
 
-    /// Reads, again when the log was truncated meanwhile: then what was read may be half of one log and half of the other.
-    /// `read` may be called several times. Waits for the end of a truncation.
-    pub(crate) fn read_steadily<T>(&self, mut read: impl FnMut() -> T) -> T {
+    /// Calls `read`, again if the log was truncated meanwhile, when the result may mix two logs. `read` may be called several
+    /// times. Waits for a truncation that is in progress.
+    pub(crate) fn read_consistently<T>(&self, mut read: impl FnMut() -> T) -> T {
         loop {
-            if let Some(read) = self.try_read_steadily(&mut read) {
+            if let Some(read) = self.try_read_consistently(&mut read) {
                 return read;
             }
-            drop(self.truncations.at_work.lock());
+            drop(self.truncations.in_progress.lock());
         }
     }
 
-    /// As [`CommitLog::read_steadily`], for who must not wait: `None` when the log is being truncated, or was meanwhile.
-    pub(crate) fn try_read_steadily<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
+    /// As [`CommitLog::read_consistently`] without waiting: `None` if the log is being truncated, or was meanwhile.
+    pub(crate) fn try_read_consistently<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
         if is_broken(Broken::ReadAcrossTruncation) {
             return Some(read());
         }
@@ -137,7 +138,7 @@ impl CommitLog {
 }
 
 impl Truncation<'_> {
-    /// Hides what is dropped and erases it. What is derived must not name it any more, nor a checkpoint on the disk.
+    /// Hides what is dropped and erases it. Neither what is derived nor a checkpoint on the disk may name it any more.
     ///
     /// # Errors
     /// `StoreError::Io` if files cannot be removed, erased or synced; the log has failed then, and a restart recovers a log that ends at
@@ -166,6 +167,37 @@ impl Truncation<'_> {
     }
 }
 
+impl Truncation<'_> {
+    /// Moves the beginning of an empty log.
+    ///
+    /// # Errors
+    /// `StoreError::Layout` if the log or a queue has messages. `StoreError::Io` or `StoreError::DiskFull` if files cannot be changed; the
+    /// log has failed then.
+    pub(crate) fn begin_at(&self, at: LogOffset, queues: &QueueTable) -> Result<(), StoreError> {
+        let log = self.log;
+        if log.written() != log.first_offset() || !queues.is_empty() {
+            return Err(StoreError::Layout(format!(
+                "the log cannot begin at {at}: the store has messages up to log offset {}",
+                log.written()
+            )));
+        }
+        if let Err(error) = log.segments.begin_at(at.0) {
+            log.fail(&error.to_string());
+            return Err(error);
+        }
+        let mut state = log.state.lock();
+        assert!(
+            state.pending.is_empty() && !state.leading,
+            "something is being written to a log that is moved"
+        );
+        log.marks.begin_at(at);
+        log.dispatch.begin_at(at);
+        state.end = at;
+        state.segment_end = log.segments.last().map_or(at, |last| LogOffset(last.end()));
+        Ok(())
+    }
+}
+
 impl Drop for Truncation<'_> {
     fn drop(&mut self) {
         self.log.truncations.count.fetch_add(1, Ordering::SeqCst);
@@ -174,7 +206,7 @@ impl Drop for Truncation<'_> {
 }
 
 impl CommitLog {
-    /// Whoever waits for an append that is dropped is told so.
+    /// Fails the completions of dropped appends.
     fn refuse_waiters_after(&self, to: LogOffset) {
         let dropped: Vec<_> = self.waiters.lock().extract_if(.., |waiter| waiter.end > to).collect();
         let reason: Arc<str> = TRUNCATED.into();
@@ -185,19 +217,19 @@ impl CommitLog {
 }
 
 impl Found<'_> {
-    /// Whether the log has something here: a record, or the rest of a file.
+    /// Whether a record or the end of a file is here.
     fn is_whole(&self) -> bool {
         matches!(self, Self::Record(_) | Self::NextFile)
     }
 }
 
 impl Batch {
-    /// Drops its messages from `to` on. Whether some are left.
+    /// Drops the batch's messages from `to` on. Whether some are left.
     pub(super) fn truncate(&mut self, to: LogOffset) -> bool {
         self.entries.retain(|dispatched| dispatched.entry.log_offset < to.0);
         self.keys.retain(|record| record.log_offset < to);
-        self.pieces.retain(|(start, _)| *start < to);
+        self.chunks.retain(|(start, _)| *start < to);
         self.end = self.end.min(to);
-        !self.pieces.is_empty()
+        !self.chunks.is_empty()
     }
 }

@@ -1,8 +1,7 @@
-//! A moving view of one log file, and what stands at a place of it. Recovery and inspection read the log through this.
+//! A moving view of one log file, and what is at an offset of it. Recovery, inspection and raw appends check records here.
 //!
-//! A record counts only when it is whole: lengths, its own position, fields as a broker writes them, and the CRC where that
-//! is asked for. No more than the file's head is read of what says it is a record and names another position, so a torn
-//! length does not cost memory.
+//! A record is accepted only if it is whole: its lengths, its own log offset, fields as a broker writes them, and, if asked for,
+//! the CRC. Of a record with another log offset only the beginning is read, so a torn length does not cost memory.
 
 use super::segment::Segment;
 use crate::error::StoreError;
@@ -12,45 +11,45 @@ use std::fmt;
 
 /// Bytes read at once.
 pub(crate) const READ_BYTES: usize = 1 << 20;
-/// Bytes of a record up to its own position, that included.
+/// Bytes of a record up to and including its log offset.
 const HEAD_LEN: usize = 36;
-/// Where in a record its own position stands.
+/// Position of its log offset in a record.
 const POSITION_AT: usize = 28;
 
-/// A view of a file that moves forward with what is asked of it.
+/// A view of a file that moves forward.
 pub(crate) struct Window<'a> {
     segment: &'a Segment,
     buffer: Vec<u8>,
     start: i64,
 }
 
-/// What stands at a place of the log.
+/// What is at an offset of the log.
 #[derive(Debug)]
 pub(crate) enum Found<'w> {
     /// A whole record.
     Record(Record<'w>),
-    /// The log goes on in the next file.
+    /// The log continues in the next file.
     NextFile,
     /// Nothing was written here.
     Nothing,
-    /// Bytes that are no whole record.
+    /// Bytes that are not a whole record.
     Bad(Bad),
 }
 
-/// Why bytes are no whole record.
+/// Why bytes are not a whole record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bad {
-    /// They do not begin as one.
+    /// They do not begin like a record.
     Magic,
-    /// It would reach over the end of its file.
+    /// It would go beyond the end of its file.
     Length,
-    /// It was written for another place.
+    /// It has another log offset.
     Position,
-    /// Its parts do not add up.
+    /// Its lengths are inconsistent.
     Parts(RecordError),
-    /// A field has a value that no broker writes, zeros for text above all.
+    /// A field has a value that no broker writes, mostly zeros for text.
     Fields,
-    /// The body does not have the CRC that is stored with it.
+    /// The body does not match its CRC.
     Crc,
 }
 
@@ -58,12 +57,32 @@ impl fmt::Display for Bad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Magic => "no record begins here",
-            Self::Length => "the record would reach over the end of its file",
-            Self::Position => "the record was written for another place",
+            Self::Length => "the record goes beyond the end of its file",
+            Self::Position => "the record has another log offset",
             Self::Parts(error) => return error.fmt(f),
-            Self::Fields => "the record has a field that no broker writes",
+            Self::Fields => "the record has a field value that no broker writes",
             Self::Crc => "the body does not match its CRC",
         })
+    }
+}
+
+/// What is there if no record begins.
+pub(super) enum NoRecord {
+    /// As [`Found::NextFile`].
+    NextFile,
+    /// As [`Found::Nothing`].
+    Nothing,
+    /// As [`Found::Bad`].
+    Bad(Bad),
+}
+
+impl From<NoRecord> for Found<'_> {
+    fn from(found: NoRecord) -> Self {
+        match found {
+            NoRecord::NextFile => Self::NextFile,
+            NoRecord::Nothing => Self::Nothing,
+            NoRecord::Bad(bad) => Self::Bad(bad),
+        }
     }
 }
 
@@ -77,10 +96,10 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// The bytes at `at`; fewer only at the end of the file.
+    /// The bytes at `at`; fewer at the end of the file.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the file cannot be read.
     pub(crate) fn bytes(&mut self, at: i64, len: usize) -> Result<&[u8], StoreError> {
         let have = self.start + self.buffer.len() as i64;
         if at < self.start || at + len as i64 > have {
@@ -99,35 +118,46 @@ impl<'a> Window<'a> {
         Ok(&self.buffer[from..(from + len).min(self.buffer.len())])
     }
 
-    /// Looks at a place, which must be in the file.
+    /// Examines an offset, which must be in the file.
     ///
     /// # Errors
-    /// The disk's.
+    /// `StoreError::Io` if the file cannot be read.
     pub(crate) fn look(&mut self, at: i64, check_crc: bool) -> Result<Found<'_>, StoreError> {
         let left = self.segment.end() - at;
-        if left < FILLER_LEN as i64 {
-            return Ok(Found::NextFile);
+        match size_at(self.bytes(at, HEAD_LEN)?, at, left) {
+            Ok(size) => Ok(record_at(self.bytes(at, size)?, at, check_crc).map_or_else(Found::Bad, Found::Record)),
+            Err(found) => Ok(found.into()),
         }
-        let size = match peek(self.bytes(at, FILLER_LEN)?) {
-            Peek::Filler => return Ok(Found::NextFile),
-            Peek::End => return Ok(Found::Nothing),
-            Peek::Corrupt => return Ok(Found::Bad(Bad::Magic)),
-            Peek::Record { size } if size as i64 > left => return Ok(Found::Bad(Bad::Length)),
-            Peek::Record { size } => size,
-        };
-        if self.bytes(at, HEAD_LEN)?.get(POSITION_AT..) != Some(&at.to_be_bytes()) {
-            return Ok(Found::Bad(Bad::Position));
-        }
-        let record = match Record::parse(self.bytes(at, size)?) {
-            Ok(record) => record,
-            Err(error) => return Ok(Found::Bad(Bad::Parts(error))),
-        };
-        Ok(if !record.is_plausible(LogOffset(at)) {
-            Found::Bad(Bad::Fields)
-        } else if check_crc && !record.crc_matches() {
-            Found::Bad(Bad::Crc)
-        } else {
-            Found::Record(record)
-        })
+    }
+}
+
+/// The size of the record that begins with `head`, or what is there instead. `at` is its log offset, and its file has `left` bytes
+/// from there on. A head shorter than [`HEAD_LEN`] can only be a filler or the end of the log.
+pub(super) fn size_at(head: &[u8], at: i64, left: i64) -> Result<usize, NoRecord> {
+    if left < FILLER_LEN as i64 {
+        return Err(NoRecord::NextFile);
+    }
+    let size = match peek(head) {
+        Peek::Filler => return Err(NoRecord::NextFile),
+        Peek::End => return Err(NoRecord::Nothing),
+        Peek::Corrupt => return Err(NoRecord::Bad(Bad::Magic)),
+        Peek::Record { size } if size as i64 > left => return Err(NoRecord::Bad(Bad::Length)),
+        Peek::Record { size } => size,
+    };
+    if head.get(POSITION_AT..HEAD_LEN) != Some(&at.to_be_bytes()) {
+        return Err(NoRecord::Bad(Bad::Position));
+    }
+    Ok(size)
+}
+
+/// Parses a whole record from exactly `bytes`, or returns why recovery would not accept it.
+pub(super) fn record_at(bytes: &[u8], at: i64, check_crc: bool) -> Result<Record<'_>, Bad> {
+    let record = Record::parse(bytes).map_err(Bad::Parts)?;
+    if !record.is_plausible(LogOffset(at)) {
+        Err(Bad::Fields)
+    } else if check_crc && !record.crc_matches() {
+        Err(Bad::Crc)
+    } else {
+        Ok(record)
     }
 }

@@ -1,6 +1,6 @@
-//! Moving a queue's ends: its maximum back in a recovery, its minimum forward in retention.
+//! Moves a queue's bounds: its maximum back in a recovery or truncation, its minimum forward in retention.
 //!
-//! Not here: where in files the written part ends (`files`), and why an end is moved.
+//! Not here: where in files the written part ends (`files`), and why a bound is moved.
 
 use std::io;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use super::consume_queue::{ConsumeQueue, LEN, OnDisk};
 use super::files::{Extent, partition};
 
 impl ConsumeQueue {
-    /// Recovery: drops the entries of records that start at `log_end` or after it, in memory and in files, and all traces
-    /// of writes above them that a crash left in the files.
+    /// Recovery and truncation: drops the entries of records that start at `log_end` or after it, in memory and in files, and all
+    /// traces of later writes that a crash left in the files.
     ///
     /// # Errors
-    /// Whatever the machine says; the queue is not to be used then.
-    pub fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
+    /// [`io::Error`] if the queue's files cannot be changed; the queue must not be used then.
+    pub(crate) fn truncate_to_log(self: &Arc<Self>, log_end: LogOffset) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         let (written, left) = self.truncate_tail(log_end.0);
         if on_disk.extent == Extent::default() {
@@ -28,7 +28,7 @@ impl ConsumeQueue {
             return Ok(());
         }
         if left > 0 {
-            // All in files is below; above may be parts of a write that failed.
+            // All entries in files are below; above may be parts of a write that failed.
             return self.cut_files(&mut on_disk, written * LEN);
         }
         let limit = if log_end.0 <= self.files.shared.synced_log_end {
@@ -42,7 +42,7 @@ impl ConsumeQueue {
         self.settle(&mut on_disk, end)
     }
 
-    /// Drops entries from memory. The first queue offset that was in memory, and how many are left there.
+    /// Drops entries from memory. Returns the first queue offset that was in memory, and how many entries are left there.
     fn truncate_tail(&self, log_end: i64) -> (i64, usize) {
         let mut tail = self.tail.lock();
         let kept = tail.entries.partition_point(|entry| entry.log_offset < log_end);
@@ -56,14 +56,14 @@ impl ConsumeQueue {
         (tail.written, kept)
     }
 
-    /// Removes the files after the byte and makes what is after it in its file zeros.
+    /// Removes the files after the byte and erases what is after it in its file.
     fn cut_files(self: &Arc<Self>, on_disk: &mut OnDisk, end: i64) -> io::Result<()> {
         let file_len = self.files.shared.file_len;
         while on_disk.extent.end - file_len >= end.max(on_disk.extent.first + 1) {
             self.files.renew();
             self.files.remove(on_disk.extent.end - file_len)?;
             on_disk.extent.end -= file_len;
-            // Before the next one goes: a file behind a hole would be taken for all there is.
+            // Before the next one is removed: files behind a gap would be taken for the whole queue.
             self.files.sync_names()?;
         }
         if end < on_disk.extent.end {
@@ -74,11 +74,11 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    /// Recovery: drops the entries from a queue offset on, so that the next one published stands there.
+    /// Recovery: drops the entries from a queue offset on, which is published next.
     ///
     /// # Errors
-    /// Whatever the machine says; the queue is not to be used then.
-    pub fn rewind(self: &Arc<Self>, to: QueueOffset) -> io::Result<()> {
+    /// [`io::Error`] if the queue's files cannot be changed; the queue must not be used then.
+    pub(crate) fn rewind(self: &Arc<Self>, to: QueueOffset) -> io::Result<()> {
         if to <= self.min() {
             return self.restart(to.0);
         }
@@ -100,7 +100,7 @@ impl ConsumeQueue {
         self.settle(&mut on_disk, to.0 * LEN)
     }
 
-    /// Takes the bounds from the files, of which all before `end` is written. Memory is empty.
+    /// Sets the bounds from the files, of which all before `end` is written. Memory is empty.
     pub(super) fn settle(&self, on_disk: &mut OnDisk, end: i64) -> io::Result<()> {
         let log_end = if end > on_disk.extent.first {
             self.files.entry(end - LEN)?.log_end()
@@ -116,12 +116,13 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    /// Retention: moves the minimum to the first entry whose record starts at `log_min` or after it, and removes the files
-    /// that are below it whole, except for the last one, which keeps the queue's offset. How many were removed.
+    /// Retention: moves the minimum to the first entry whose record starts at or after `log_min`, and removes the files that are
+    /// completely below it, except the last one, which keeps the queue's offset. Returns how many were removed.
     ///
     /// # Errors
-    /// Whatever the machine says; the minimum may be raised then, and files be left for the next call.
-    pub fn raise_min(self: &Arc<Self>, log_min: LogOffset) -> io::Result<usize> {
+    /// [`io::Error`] if files cannot be read or removed. The minimum may have been raised then; the next call removes the files
+    /// that are left.
+    pub(crate) fn raise_min(self: &Arc<Self>, log_min: LogOffset) -> io::Result<usize> {
         let mut on_disk = self.on_disk.lock();
         if self.min_log_offset.load(Ordering::Acquire) < log_min.0 {
             self.settle_min(self.min().0, log_min.0)?;
@@ -140,13 +141,13 @@ impl ConsumeQueue {
         Ok(removed)
     }
 
-    /// Finishes a removal of files that a power cut took back in part. Files that name messages still in the log stay: how
-    /// they came to stand alone is for an operator to find out.
+    /// Finishes a removal of files that a power cut partly undid. Files that name messages still in the log stay: an operator has
+    /// to find out how they came to be separated.
     fn remove_strays(&self, on_disk: &mut OnDisk, log_min: i64) -> io::Result<usize> {
         let mut removed = 0;
         while let Some(base) = on_disk.strays.last().copied() {
             if self.files.entry(base + self.files.shared.file_len - LEN)?.log_offset >= log_min {
-                tracing::error!(queue = %self.files.dir().display(), before = base, "queue files are missing; what is before them is not served");
+                tracing::error!(queue = %self.files.dir().display(), before = base, "queue files are missing; messages before them cannot be consumed");
                 on_disk.strays.clear();
                 break;
             }
@@ -162,7 +163,7 @@ impl ConsumeQueue {
         let max = self.max().0;
         let min = self.first_live(from, max, log_min)?;
         let log_offset = if min < max { self.entry(min)?.log_offset } else { i64::MAX };
-        // A message published meanwhile is live whatever the search saw; its publisher set its own log offset.
+        // A message published meanwhile is live whatever the search found; its publisher set its own log offset.
         if min < max {
             self.min_log_offset.store(log_offset, Ordering::Release);
         }
@@ -175,7 +176,7 @@ impl ConsumeQueue {
             let entry = self.entry(at)?;
             Ok(!entry.is_written() || entry.is_blank() || entry.log_offset < log_min)
         };
-        // Most often the first one is live, or none is: a queue nobody writes to any more.
+        // Usually the first one is live, or none is: a queue without producers.
         if from >= max || !is_dead(from)? {
             return Ok(from.min(max));
         }

@@ -1,6 +1,6 @@
-//! One queue: what is published, the tail in memory, and the files behind it.
+//! One queue: its published entries, of which the newest are in memory and the others in files.
 //!
-//! Not here: where files are and how their written end is found (`files`), which queues there are (`table`).
+//! Not here: the files and the search for their written end (`files`), the list of queues (`table`).
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,14 +16,14 @@ use super::entry::{ENTRY_LEN, Entry};
 use super::files::{Extent, QueueFiles};
 use super::synced::{LastRun, Synced};
 
-/// Bytes of an entry, as a place in the queue is counted.
+/// Bytes of an entry, as a difference of byte offsets.
 pub(super) const LEN: i64 = ENTRY_LEN as i64;
-/// Entries of one write to a file at most.
+/// Maximum entries of one write to a file.
 const WRITE_MAX: usize = 32 * 1024;
-/// Entries of one read from a file at most; the buffer is on the stack.
+/// Maximum entries of one read from a file; the buffer is on the stack.
 const READ_MAX: usize = 256;
 
-/// A queue. All methods may be called from any thread, but only one thread at a time assigns and publishes.
+/// A consume queue. All methods may be called from any thread, but only one thread at a time assigns and publishes.
 #[derive(Debug)]
 pub struct ConsumeQueue {
     pub(super) files: QueueFiles,
@@ -32,20 +32,20 @@ pub struct ConsumeQueue {
     retired: AtomicBool,
     pub(super) min: AtomicI64,
     pub(super) max: AtomicI64,
-    /// Log offset of the entry at `min`, when there is one.
+    /// Log offset of the entry at `min`, if there is one.
     pub(super) min_log_offset: AtomicI64,
     pub(super) log_end: AtomicI64,
     pub(super) on_disk: Mutex<OnDisk>,
     pub(super) tail: Mutex<Unwritten>,
 }
 
-/// What was published and not yet written to a file.
+/// Published entries that are not written to a file.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
     pub(super) entries: VecDeque<Entry>,
     /// Queue offset of the first of them; all before it are in files.
     pub(super) written: i64,
-    /// Where in the log the message of the entry before ends.
+    /// End in the log of the message of the entry before.
     pub(super) written_log_end: i64,
     /// Whether the table's list of queues to write has this one.
     pub(super) is_listed: bool,
@@ -60,12 +60,12 @@ pub(super) struct OnDisk {
     pub(super) names_unsynced: bool,
     /// Whether the table's list of queues to sync has this one.
     pub(super) is_listed: bool,
-    /// What the next `consumequeue.synced` is to say.
+    /// Content of the next `consumequeue.synced`.
     pub(super) synced: Synced,
-    /// The queue offset above which a crash may have left anything, as the file of the last run says; `i64::MAX` when it
-    /// does not say, or when something was written since.
+    /// The queue offset above which a crash may have left damaged entries, by the last run's `consumequeue.synced`; `i64::MAX` if
+    /// it is unknown, or if something was written since.
     pub(super) limit: i64,
-    /// Files before a hole, until retention has taken what they name.
+    /// Files before a gap, until retention has deleted the messages that they name.
     pub(super) strays: Vec<i64>,
 }
 
@@ -84,7 +84,7 @@ impl OnDisk {
 }
 
 impl Unwritten {
-    /// What will be synced when all files are.
+    /// The synced end after a sync of all files.
     pub(super) fn synced_after(&self) -> Synced {
         Synced {
             max: self.written,
@@ -93,33 +93,33 @@ impl Unwritten {
     }
 }
 
-/// What [`ConsumeQueue::skip_to`] did.
+/// Result of [`ConsumeQueue::skip_to`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skipped {
-    /// The queue was there already.
+pub(crate) enum Skipped {
+    /// The queue was at the offset already.
     Nothing,
-    /// The queue held no message and starts at the offset now.
+    /// The queue had no message and starts at the offset now.
     Restarted,
-    /// So many places without a message were published to get there.
+    /// This many entries without a message were published to get there.
     Blanks(u64),
-    /// The offset is below what is published: the message is in the queue already.
+    /// The offset is below the maximum: the message is in the queue already.
     Behind,
 }
 
-/// What memory has of a queue from an offset on.
+/// Entries in memory from an offset on.
 enum InMemory {
-    /// So many entries were read.
+    /// This many entries were read.
     Read(usize),
     /// The offset is in files; memory begins at this one.
     From(i64),
 }
 
-/// What a round of writing left.
+/// Result of a round of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// The queue wants to be visited again.
+    /// The queue is to be visited again.
     Active,
-    /// Nothing was to write: the queue left the list and gave its memory back.
+    /// Nothing had to be written: the queue left the list and freed its memory.
     AtRest,
 }
 
@@ -139,7 +139,7 @@ impl ConsumeQueue {
         }
     }
 
-    /// A queue as its files have it.
+    /// A queue with its bounds from its files.
     pub(super) fn open(files: QueueFiles, last_run: LastRun) -> io::Result<Self> {
         let queue = Self::fresh(files);
         let mut on_disk = queue.on_disk.lock();
@@ -165,7 +165,7 @@ impl ConsumeQueue {
         &self.files.topic
     }
 
-    /// Which of the topic's queues this is.
+    /// The queue id.
     #[must_use]
     pub fn queue_id(&self) -> i32 {
         self.files.queue_id
@@ -173,31 +173,31 @@ impl ConsumeQueue {
 
     /// Whether the queue's topic was deleted. Exact under the log's append lock only.
     #[must_use]
-    pub fn is_retired(&self) -> bool {
+    pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
     }
 
-    /// The topic is being deleted. Only under the log's append lock.
+    /// Marks the queue of a topic that is being deleted. Only under the log's append lock.
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// What the last field of a message's entry says; the message is stored at `stored_ms`.
+    /// The last field of the entry of a message that is stored at `stored_ms`.
     pub(crate) fn code_of(&self, properties: &[u8], tags: &str, stored_ms: i64) -> Code {
         self.files.shared.due.code(self.topic(), properties, tags, stored_ms)
     }
 
-    /// Takes the next queue offset. Only under the log's append lock.
-    pub fn assign(&self) -> QueueOffset {
+    /// Assigns the next queue offset. Only under the log's append lock.
+    pub(crate) fn assign(&self) -> QueueOffset {
         let offset = self.assigned.load(Ordering::Relaxed);
         self.assigned.store(offset + 1, Ordering::Relaxed);
         QueueOffset(offset)
     }
 
-    /// The entry at an offset; `None` when there is none. May block.
+    /// The entry at an offset; `None` if there is none. May block.
     ///
     /// # Errors
-    /// The queue's file cannot be read.
+    /// [`io::Error`] if the queue's file cannot be read.
     pub(crate) fn entry_at(&self, offset: QueueOffset) -> io::Result<Option<Entry>> {
         let mut entries = SmallVec::<[Entry; 1]>::new();
         self.read(offset, 1, &mut entries)?;
@@ -210,12 +210,12 @@ impl ConsumeQueue {
         QueueOffset(self.assigned.load(Ordering::Relaxed))
     }
 
-    /// Forgets what was assigned and never published, as after an append that failed. Only under the log's append lock.
-    pub fn reset_assigned_to_published(&self) {
+    /// Resets the next queue offset to the published maximum, as after an append that failed. Only under the log's append lock.
+    pub(crate) fn reset_assigned_to_published(&self) {
         self.assigned.store(self.max.load(Ordering::Acquire), Ordering::Relaxed);
     }
 
-    /// The lowest queue offset whose message may still be in the log; [`ConsumeQueue::max`] when there is none.
+    /// The lowest queue offset whose message may still be in the log; [`ConsumeQueue::max`] if there is none.
     #[must_use]
     pub fn min(&self) -> QueueOffset {
         QueueOffset(self.min.load(Ordering::Acquire))
@@ -227,19 +227,20 @@ impl ConsumeQueue {
         QueueOffset(self.max.load(Ordering::Acquire))
     }
 
-    /// Where in the log the last published message ends; 0 when no entry is left to tell.
+    /// End of the last published message in the log; 0 if there is no entry.
     #[must_use]
-    pub fn max_log_end(&self) -> LogOffset {
+    pub(crate) fn max_log_end(&self) -> LogOffset {
         LogOffset(self.log_end.load(Ordering::Acquire))
     }
 
-    /// As [`ConsumeQueue::publish`], of a message whose record says `offset`: that is the offset it is found at.
+    /// As [`ConsumeQueue::publish`], with the queue offset in the message's record, which must be the maximum.
     pub(crate) fn publish_at(self: &Arc<Self>, offset: QueueOffset, entry: Entry) {
         self.push(Some(offset), entry);
     }
 
-    /// Makes an entry readable, at [`ConsumeQueue::max`]. Only in the log's order, by one thread at a time. Memory only.
-    pub fn publish(self: &Arc<Self>, entry: Entry) {
+    /// Publishes an entry at [`ConsumeQueue::max`]: it can be read from now on. Only in log order, by one thread at a time. Memory
+    /// only.
+    pub(crate) fn publish(self: &Arc<Self>, entry: Entry) {
         self.push(None, entry);
     }
 
@@ -251,7 +252,7 @@ impl ConsumeQueue {
         let max = self.max.load(Ordering::Relaxed);
         assert!(
             offset.is_none_or(|offset| offset.0 == max),
-            "a message of {}/{} says {offset:?} and would be found at {max}",
+            "a message of {}/{} has offset {offset:?} and would be published at {max}",
             self.topic(),
             self.queue_id()
         );
@@ -269,13 +270,13 @@ impl ConsumeQueue {
         }
     }
 
-    /// Makes `offset` the next one that is published, for a message that was given this offset elsewhere (the master, or
-    /// before a crash that took the queue's files). A queue without messages starts there; one with messages gets
-    /// places without a message, unless there are so many (over a file's worth) that starting again is the lesser harm.
+    /// Makes `offset` the next one to be published, for a message that got this offset elsewhere (on the master, or before a crash
+    /// that took the queue's files). A queue without messages starts there. A queue with messages gets entries without a message,
+    /// unless there were too many (more than a file's): then it starts again.
     ///
     /// # Errors
-    /// Whatever the machine says about the files of a queue that starts again.
-    pub fn skip_to(self: &Arc<Self>, offset: QueueOffset) -> io::Result<Skipped> {
+    /// [`io::Error`] if the files of a queue that starts again cannot be removed.
+    pub(crate) fn skip_to(self: &Arc<Self>, offset: QueueOffset) -> io::Result<Skipped> {
         let max = self.max().0;
         let gap = offset.0.saturating_sub(max);
         if gap == 0 {
@@ -334,29 +335,29 @@ impl ConsumeQueue {
         }
     }
 
-    /// Appends to `out` the published entries from `from` on, `max_entries` at most. Nothing when `from` is below the
-    /// minimum or not below the maximum. What was just published comes from memory; the rest is read from files and may
-    /// wait for the disk. Entries that are [`Entry::is_blank`] have no message.
+    /// Appends at most `max_entries` published entries from `from` on to `out`; none if `from` is below the minimum or not below
+    /// the maximum. The newest entries come from memory; the others are read from files, which may block. Entries that are
+    /// [`Entry::is_blank`] have no message.
     ///
     /// # Errors
-    /// I/O errors of the queue's files. `out` keeps what was read before.
+    /// [`io::Error`] if the queue's files cannot be read. `out` keeps the entries that were read before.
     pub fn read(&self, from: QueueOffset, max_entries: usize, out: &mut impl Extend<Entry>) -> io::Result<()> {
         self.read_with(from.0, max_entries, out, false).1
     }
 
-    /// As [`ConsumeQueue::read`], never waiting for the disk: gives what memory and page cache have, up to the first place
-    /// they do not.
+    /// As [`ConsumeQueue::read`] without waiting for the disk: reads up to the first entry that is neither in memory nor in the
+    /// page cache.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when not even the first entry is there.
-    pub fn read_cached(&self, from: QueueOffset, max_entries: usize, out: &mut impl Extend<Entry>) -> io::Result<()> {
+    /// [`io::ErrorKind::WouldBlock`] if the first entry is not there.
+    pub(crate) fn read_cached(&self, from: QueueOffset, max_entries: usize, out: &mut impl Extend<Entry>) -> io::Result<()> {
         match self.read_with(from.0, max_entries, out, true) {
             (1.., Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             (_, outcome) => outcome,
         }
     }
 
-    /// How many entries were read, and how it ended.
+    /// The number of entries read, and the outcome.
     fn read_with(&self, from: i64, max_entries: usize, out: &mut impl Extend<Entry>, cached_only: bool) -> (usize, io::Result<()>) {
         let mut count = 0;
         let max = self.max().0;
@@ -371,7 +372,7 @@ impl ConsumeQueue {
             };
             match read {
                 Ok(read) => count += read,
-                // Retention was faster.
+                // Retention has deleted it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && at < self.min().0 => break,
                 Err(error) => return (count, Err(error)),
             }
@@ -408,7 +409,7 @@ impl ConsumeQueue {
             match self.files.resolve(entry, cached_only) {
                 Ok(entry) => out.extend([entry]),
                 Err(error) if read == 0 => return Err(error),
-                // The others are read again.
+                // The caller reads the others again.
                 Err(_) => break,
             }
             read += 1;
@@ -428,7 +429,7 @@ impl ConsumeQueue {
         self.files.entry(at * LEN)
     }
 
-    /// Writes what is in memory to files. `buffer` is scratch memory that many queues share.
+    /// Writes the entries in memory to files. `buffer` is scratch memory that queues share.
     pub(super) fn write_pending(self: &Arc<Self>, buffer: &mut Vec<u8>) -> io::Result<Left> {
         let mut on_disk = self.on_disk.lock();
         let mut wrote = false;
@@ -451,7 +452,7 @@ impl ConsumeQueue {
         }
     }
 
-    /// Encodes what one write takes: of one file, [`WRITE_MAX`] at most. Where it starts, and how many.
+    /// Encodes the entries of one write: of one file, at most [`WRITE_MAX`]. Returns where they start, and how many they are.
     fn encode_pending(&self, buffer: &mut Vec<u8>) -> (i64, usize) {
         buffer.clear();
         let tail = self.tail.lock();
@@ -465,7 +466,7 @@ impl ConsumeQueue {
         (tail.written, count)
     }
 
-    /// Gives memory back and leaves the list, unless something was published meanwhile.
+    /// Frees memory and leaves the list, unless something was published meanwhile.
     fn rest(&self) -> bool {
         let mut tail = self.tail.lock();
         if !tail.entries.is_empty() {
@@ -476,7 +477,7 @@ impl ConsumeQueue {
         true
     }
 
-    /// Sees to it that the file is there that the byte goes to.
+    /// Creates the file of a byte if it does not exist.
     fn make_room(self: &Arc<Self>, on_disk: &mut OnDisk, byte: i64) -> io::Result<()> {
         let base = self.files.base(byte);
         let file_len = self.files.shared.file_len;
@@ -518,7 +519,7 @@ impl ConsumeQueue {
         }
     }
 
-    /// Makes durable what was written to files.
+    /// Syncs what was written to files.
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         on_disk.is_listed = false;
@@ -538,13 +539,14 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    /// How far the queue was on the disk at the last sync; `None` when it has no files.
+    /// The queue's synced end; `None` if it has no files.
     pub(super) fn synced(&self) -> Option<Synced> {
         let on_disk = self.on_disk.lock();
         (on_disk.extent != Extent::default()).then_some(on_disk.synced)
     }
 
-    /// The queue's files are about to be removed: nobody reads or writes them any more, and what is published goes nowhere.
+    /// Disconnects the queue from its files, which are about to be removed: nothing reads or writes them any more, and published
+    /// entries are dropped.
     pub(super) fn abandon(&self) {
         let mut on_disk = self.on_disk.lock();
         {

@@ -1,22 +1,22 @@
-//! The queues of one topic hold, where others hold the code of a tag, the time at which a message is due.
+//! In the queues of one topic the last field of an entry is the delivery time, not the tag hash.
 //!
-//! A message says its time itself (`TIMER_DELIVER_MS`), so that a queue that is rebuilt from the log is the same as before,
-//! whatever the levels are by then. Records of Apache's say only their level: for them the time is computed from the levels of
-//! today and the store time, as Apache does. When the time has come is for others to decide.
+//! A message has its delivery time as a property (`TIMER_DELIVER_MS`), so that a queue that is rebuilt from the log is the same as
+//! before, even if the delay levels were changed. Apache's records have only the level: for them the time is computed from the
+//! current levels and the store timestamp, as Apache does. Not here: delivery.
 
 use message::{hash, properties};
 
-/// A topic whose entries carry a time.
+/// The topic whose entries have delivery times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DueTopic {
-    /// Its name; empty when there is none.
+    /// Its name; empty if there is none.
     pub name: Box<str>,
     /// Delays in ms, that of level 1 first. A level above them counts as the last.
     pub delays_ms: Vec<i64>,
 }
 
 impl DueTopic {
-    /// What the queue entry of a message says.
+    /// The last field of a message's queue entry.
     pub(crate) fn code(&self, topic: &str, properties: &[u8], tags: &str, stored_ms: i64) -> Code {
         if topic != &*self.name {
             return Code::Tag(hash::tags_code(tags));
@@ -39,7 +39,7 @@ impl DueTopic {
     }
 }
 
-/// The level that a message waits at, above 0.
+/// The delay level of a message, above 0.
 fn level(properties: &[u8]) -> Option<i32> {
     let level = properties::text(properties, properties::DELAY)?.parse().ok()?;
     (level > 0).then_some(level)
@@ -50,14 +50,14 @@ fn level(properties: &[u8]) -> Option<i32> {
 pub(crate) enum Code {
     /// The hash of the message's tag.
     Tag(i64),
-    /// The time that the message says, epoch ms.
+    /// The delivery time in the message, epoch ms.
     Due(i64),
-    /// The message says its level only: the time that today's levels make of it, epoch ms.
+    /// The message has only a level: the delivery time by the current levels, epoch ms.
     Computed { level: i32, due_ms: i64 },
 }
 
 impl Code {
-    /// What is written into the entry.
+    /// The value that is written into the entry.
     pub(crate) fn value(self) -> i64 {
         match self {
             Self::Tag(value) | Self::Due(value) | Self::Computed { due_ms: value, .. } => value,

@@ -1,4 +1,4 @@
-//! One entry of a queue file: where in the log a message is, how long it is, and the code of its tag.
+//! One entry of a consume queue file: a message's log offset, its length, and its tag hash.
 //!
 //! | at | bytes | what |
 //! |---|---|---|
@@ -12,28 +12,28 @@ use crate::log::RecordPlace;
 use message::LogOffset;
 
 /// Bytes of an entry on disk.
-pub const ENTRY_LEN: usize = 20;
+pub(crate) const ENTRY_LEN: usize = 20;
 
-/// What a queue knows of one message.
+/// A queue entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Where the record starts in the log.
+    /// Log offset of the record.
     pub log_offset: i64,
-    /// Length of the record in bytes; positive in what was written.
+    /// Length of the record in bytes; positive in an entry that was written.
     pub size: i32,
-    /// Code of the tag, to filter without reading the record.
+    /// Tag hash, for filters that do not read the record.
     pub tags_code: i64,
 }
 
 impl Entry {
-    /// What stands before the first message of a queue that does not start at a file's first place.
+    /// An entry without a message, as before the first message of a queue that does not start at the beginning of a file.
     pub const BLANK: Self = Self {
         log_offset: 0,
         size: i32::MAX,
         tags_code: 0,
     };
 
-    /// Whether this entry only fills a place: there is no message at this queue offset.
+    /// Whether there is no message at this queue offset.
     #[must_use]
     pub const fn is_blank(&self) -> bool {
         self.size == i32::MAX
@@ -45,7 +45,7 @@ impl Entry {
         self.log_offset >= 0 && self.size > 0
     }
 
-    /// Where the record is in the log.
+    /// The record's place in the log.
     pub(crate) const fn place(&self) -> RecordPlace {
         RecordPlace {
             log_offset: LogOffset(self.log_offset),
@@ -53,7 +53,7 @@ impl Entry {
         }
     }
 
-    /// Where the record ends in the log.
+    /// End of the record in the log.
     #[must_use]
     pub const fn log_end(&self) -> i64 {
         if self.is_blank() {
@@ -63,11 +63,11 @@ impl Entry {
         }
     }
 
-    /// Whether the last field is a value. False where it is the place of one in `consumequeue_ext` that could not be found:
-    /// the record has to say then what the value would.
+    /// Whether the last field is a value. False if it is an address in `consumequeue_ext` whose value could not be found: the
+    /// record has to be read then.
     #[must_use]
     pub const fn has_value(&self) -> bool {
-        !super::extended::is_place(self.tags_code)
+        !super::extended::is_ext_address(self.tags_code)
     }
 
     /// The bytes on disk.
@@ -80,7 +80,7 @@ impl Entry {
         bytes
     }
 
-    /// The entry that these bytes are; any bytes are one.
+    /// Decodes an entry; any bytes are one.
     #[must_use]
     pub fn decode(bytes: &[u8; ENTRY_LEN]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *bytes;

@@ -1,8 +1,7 @@
-//! Values that do not stand in a queue's entry but in a file the entry points into: Java's broker writes them so with
-//! `enableConsumeQueueExt`.
+//! Reads values of entries that Java's broker writes into files of their own with `enableConsumeQueueExt`.
 //!
-//! Compat: an entry whose last field is below every hash of a tag names a byte of the row of files in
-//! `consumequeue_ext/TOPIC/QUEUE`, counted from the smallest number of 64 bits. A unit stands there, integers big-endian:
+//! Compat: if an entry's last field is below every tag hash, it is an address in the sequence of files in
+//! `consumequeue_ext/TOPIC/QUEUE`, counted from the smallest number of 64 bits. A unit is stored there, integers big-endian:
 //!
 //! | field | bytes |
 //! |---|---|
@@ -11,24 +10,24 @@
 //! | store time of the message | 8 |
 //! | bytes of the bit map, the bit map | 2 + n |
 //!
-//! The files are only read. What is written here has the value itself, which Java's broker understands with any setting.
+//! The files are only read. Entries that are written here have the value itself, which Java's broker understands with any setting.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::open_files::OpenFiles;
-use crate::disk::{Disk, DiskFile, OpenMode, with_suffix};
+use crate::disk::{Disk, DiskFile, OpenMode, if_exists, with_suffix};
 
 /// Bytes of a unit without a bit map.
 const UNIT_LEN: usize = 20;
 
-/// Whether the last field of an entry is the place of a value in `consumequeue_ext`, not the value itself.
+/// Whether the last field of an entry is an address in `consumequeue_ext`, not the value itself.
 #[must_use]
-pub const fn is_place(value: i64) -> bool {
+pub const fn is_ext_address(value: i64) -> bool {
     value < i32::MIN as i64
 }
 
-/// Where the files of queues are whose own are in `queue_dir`.
+/// The directory of these files for queues whose files are in `queue_dir`.
 pub(crate) fn dir_beside(queue_dir: &Path) -> PathBuf {
     with_suffix(queue_dir, "_ext")
 }
@@ -38,17 +37,17 @@ pub(crate) fn dir_beside(queue_dir: &Path) -> PathBuf {
 pub(crate) struct Extended {
     dir: PathBuf,
     serial: u64,
-    /// Where in the row each file begins, in order.
+    /// Address of the beginning of each file, in order.
     begins: Vec<i64>,
 }
 
 impl Extended {
-    /// The files of a queue whose own are in `queue_dir/TOPIC/QUEUE`, if it has any. `serial` names them among open files.
+    /// The files of a queue whose other files are in `queue_dir/TOPIC/QUEUE`, if it has any. `serial` identifies them among open
+    /// files.
     pub(crate) fn find(disk: &dyn Disk, queue_dir: &Path, (topic, queue_id): (&str, i32), serial: u64) -> io::Result<Option<Self>> {
         let dir = dir_beside(queue_dir).join(topic).join(queue_id.to_string());
-        let entries = match disk.list(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            entries => entries?,
+        let Some(entries) = if_exists(disk.list(&dir))? else {
+            return Ok(None);
         };
         let files = entries.iter().filter(|entry| !entry.is_dir && entry.name.len() == UNIT_LEN);
         let mut begins: Vec<i64> = files.filter_map(|entry| entry.name.parse().ok()).collect();
@@ -56,10 +55,11 @@ impl Extended {
         Ok((!begins.is_empty()).then_some(Self { dir, serial, begins }))
     }
 
-    /// The value at a place; `None` when no unit stands there.
+    /// The value at an address; `None` if there is no unit.
     ///
     /// # Errors
-    /// The machine's; [`io::ErrorKind::WouldBlock`] with `cached_only`.
+    /// [`io::Error`] if a file cannot be read; [`io::ErrorKind::WouldBlock`] if `cached_only` is set and it is not in the page
+    /// cache.
     pub(crate) fn value(&self, disk: &dyn Disk, open: &OpenFiles, place: i64, cached_only: bool) -> io::Result<Option<i64>> {
         let at = place.wrapping_sub(i64::MIN);
         let Some(begin) = self.begins.partition_point(|begin| *begin <= at).checked_sub(1) else {

@@ -1,11 +1,10 @@
-//! The files of one queue: names, lengths, where the written part ends.
+//! The files of one queue: names, lengths, and the end of the written part.
 //!
-//! A queue is one row of bytes, cut into files of the same length; a file's name is the offset of its first byte, in 20
-//! digits. Files are made with their whole length and filled from the start; what is not written is zeros, as a Java
-//! broker finds it.
+//! A queue is a sequence of bytes in files of the same length. A file's name is the offset of its first byte, in 20 digits. Files
+//! are created with their whole length and filled from the start; unwritten space is zeros, as a Java broker expects.
 //!
-//! Invariant: entries below the last sync are all there. Above it, after a power cut, any of them may be missing or torn
-//! at a sector boundary, so [`QueueFiles::written_end`] searches for the last entry with care and never trusts one alone.
+//! Invariant: entries below the last sync are complete. Above it, after a power cut, any of them may be missing or torn at a sector
+//! boundary, so [`QueueFiles::written_end`] never trusts a single entry.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,33 +14,32 @@ use super::entry::{ENTRY_LEN, Entry};
 use super::extended::Extended;
 use super::synced::Synced;
 use super::table::Shared;
-use crate::disk::{Allocate, DiskFile, OpenMode};
+use crate::disk::{Allocate, DiskFile, OpenMode, if_exists};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 const LEN: i64 = ENTRY_LEN as i64;
 
-/// Which queue, and the way to its files.
+/// A queue's name and access to its files.
 #[derive(Debug)]
 pub(super) struct QueueFiles {
     pub(super) shared: Arc<Shared>,
     pub(super) topic: Arc<str>,
     pub(super) queue_id: i32,
-    /// Where a Java broker wrote values that do not stand in the entries.
+    /// Files of a Java broker with values that are not in the entries.
     extended: Option<Box<Extended>>,
-    /// Names the queue's open files; another number means that none of those opened before is meant.
+    /// Identifies the queue's open files; a new number invalidates those opened before.
     serial: AtomicU64,
 }
 
-/// What a look at the directory found.
+/// What the directory has.
 #[derive(Debug, Default)]
 pub(super) struct FoundFiles {
     pub(super) extent: Extent,
-    /// Files before a hole, which are not part of the row: a power cut took the removal of these back and not that of the
-    /// ones behind them.
+    /// Files before a gap, which are not part of the queue: a power cut undid their removal and not that of the files behind them.
     pub(super) strays: Vec<i64>,
 }
 
-/// Which files there are: byte offsets in the queue, multiples of the file length. Empty when equal.
+/// The files' byte offsets in the queue, multiples of the file length. Empty if equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) first: i64,
@@ -60,10 +58,10 @@ impl QueueFiles {
         }
     }
 
-    /// Looks for files with values that do not stand in the entries.
+    /// Looks for files with values that are not in the entries.
     ///
     /// # Errors
-    /// Whatever the machine says.
+    /// [`io::Error`] if the directory cannot be listed.
     pub(super) fn with_extended(mut self) -> io::Result<Self> {
         let Shared { disk, dir, serials, .. } = &*self.shared;
         let serial = serials.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +69,7 @@ impl QueueFiles {
         Ok(self)
     }
 
-    /// Forgets the open files: names may soon stand for other files.
+    /// Invalidates the open files: their names may soon belong to other files.
     pub(super) fn renew(&self) {
         self.shared.files.close(self.serial(), |_| true);
         self.serial
@@ -90,7 +88,7 @@ impl QueueFiles {
         self.dir().join(format!("{base:020}"))
     }
 
-    /// An error of the machine, with the name of the file it happened to.
+    /// An I/O error with the file's name.
     fn named(&self, base: i64, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("queue file {}: {error}", self.path(base).display()))
     }
@@ -102,7 +100,7 @@ impl QueueFiles {
         )
     }
 
-    /// Where the file starts that holds the byte.
+    /// The beginning of the file that has the byte.
     pub(super) fn base(&self, byte: i64) -> i64 {
         byte - byte.rem_euclid(self.shared.file_len)
     }
@@ -115,11 +113,11 @@ impl QueueFiles {
             .map_err(|error| self.named(base, &error))
     }
 
-    /// Makes the file that starts at `base`, and the directory when it is the first.
+    /// Creates the file that starts at `base`, and the directory if it is the first.
     pub(super) fn create(&self, base: i64, is_first: bool) -> io::Result<()> {
         if is_first {
             self.shared.disk.create_dir_all(&self.dir())?;
-            // Left by an attempt that could not write the blanks at the front.
+            // Left by an attempt that could not write the blank entries at the beginning.
             self.remove(base)?;
         }
         let made = self
@@ -148,20 +146,18 @@ impl QueueFiles {
 
     pub(super) fn remove(&self, base: i64) -> io::Result<()> {
         self.shared.files.close(self.serial(), |open| open == base);
-        match self.shared.disk.remove_file(&self.path(base)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.named(base, &error)),
-            _ => Ok(()),
-        }
+        let removed = if_exists(self.shared.disk.remove_file(&self.path(base)));
+        removed.map(drop).map_err(|error| self.named(base, &error))
     }
 
-    /// Makes everything from the byte to the end of its file zeros.
+    /// Erases everything from the byte to the end of its file.
     pub(super) fn blank_from(&self, byte: i64) -> io::Result<()> {
         let base = self.base(byte);
         let range = (byte - base) as u64..self.shared.file_len as u64;
         self.open(base)?.make_zeros(range).map_err(|error| self.named(base, &error))
     }
 
-    /// Fills `out` with bytes of one file; the caller does not ask over the end of it.
+    /// Reads bytes of one file, none beyond its end.
     pub(super) fn read(&self, byte: i64, out: &mut [u8], cached_only: bool) -> io::Result<()> {
         let base = self.base(byte);
         let file = self.open(base)?;
@@ -177,21 +173,22 @@ impl QueueFiles {
                 base,
                 &io::Error::new(io::ErrorKind::UnexpectedEof, format!("{read} bytes at {at}, not {}", out.len())),
             )),
-            // The usual answer of a cold file: no text is made for it.
+            // The usual error for a file that is not in the page cache: no text is made for it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) => Err(self.named(base, &error)),
         }
     }
 
-    /// Whether some entries may have the place of a value.
+    /// Whether entries may have addresses of values.
     pub(super) const fn is_extended(&self) -> bool {
         self.extended.is_some()
     }
 
-    /// An entry as it is meant: with the value, where it has the place of one. It keeps a place at which none is found.
+    /// The entry with its value, if it has an address; unchanged if there is no value.
     ///
     /// # Errors
-    /// The machine's; [`io::ErrorKind::WouldBlock`] with `cached_only`.
+    /// [`io::Error`] if a file cannot be read; [`io::ErrorKind::WouldBlock`] if `cached_only` is set and it is not in the page
+    /// cache.
     pub(super) fn resolve(&self, entry: Entry, cached_only: bool) -> io::Result<Entry> {
         let Some(extended) = self.extended.as_ref().filter(|_| !entry.has_value()) else {
             return Ok(entry);
@@ -211,8 +208,8 @@ impl QueueFiles {
         Ok(Entry::decode(&bytes))
     }
 
-    /// Looks at the directory: which files there are. A last file that was not made to its length (by a Java broker that
-    /// was killed) is lengthened; a row of files with a hole is used from the hole on.
+    /// Lists the files. A last file that does not have its full length (of a Java broker that was killed) is extended. Of files
+    /// with a gap only those behind the gap are used.
     pub(super) fn find(&self) -> io::Result<FoundFiles> {
         let file_len = self.shared.file_len;
         let mut files: Vec<(i64, u64)> = Vec::new();
@@ -254,8 +251,8 @@ impl QueueFiles {
         })
     }
 
-    /// Where, in bytes, the entries that point below `log_end` end. Entries above the last sync may be missing or torn; what
-    /// is at `limit` or above it is not looked at.
+    /// End, in bytes, of the entries that point below `log_end`. Entries above the last sync may be missing or torn; those at
+    /// `limit` or above are not examined.
     pub(super) fn written_end(&self, extent: Extent, log_end: i64, limit: i64) -> io::Result<i64> {
         let limit = limit.clamp(extent.first, extent.end);
         let mut base = self.base((limit - LEN).max(extent.first));
@@ -275,13 +272,13 @@ impl QueueFiles {
             if found < 2 || self.are_in_order(base + (found - 2) * LEN)? {
                 return Ok(base + found * LEN);
             }
-            // A torn entry was taken for a whole one: it is not part of the row, so neither is anything after it.
+            // A torn entry was accepted: neither it nor anything after it is part of the queue.
             end = found - 1;
         }
     }
 
-    /// Whether the entries end where they did at the last sync. True as well where somebody wrote more and a crash took
-    /// just the first of it: recovery looks closer.
+    /// Whether the entries end where they did at the last sync. Also true if more were written and a crash took the first of them:
+    /// recovery examines that.
     pub(super) fn ends_at(&self, extent: Extent, synced: Synced) -> io::Result<bool> {
         let end = synced.max.saturating_mul(LEN);
         if end < extent.first || end > extent.end {
@@ -293,7 +290,7 @@ impl QueueFiles {
         Ok(end == extent.end || !self.entry(end)?.is_written())
     }
 
-    /// Whether the entry at this byte and the next one are a pair as the log's order makes them.
+    /// Whether the entry at this byte and the next one are in log order.
     fn are_in_order(&self, byte: i64) -> io::Result<bool> {
         let (before, after) = (self.entry(byte)?, self.entry(byte + LEN)?);
         Ok(before.is_written() && before.log_offset <= after.log_offset)
@@ -304,7 +301,7 @@ fn is_below(entry: &Entry, log_end: i64) -> bool {
     entry.is_written() && entry.log_offset < log_end
 }
 
-/// The first number from `low` to `high` for which `is_left` does not hold, which holds for all before and none after.
+/// Binary search: the first number from `low` to `high` for which `is_left` does not hold.
 pub(crate) fn partition<E>(low: i64, high: i64, mut is_left: impl FnMut(i64) -> Result<bool, E>) -> Result<i64, E> {
     let (mut low, mut high) = (low, high);
     while low < high {

@@ -25,16 +25,18 @@ mod synced;
 mod table;
 mod time;
 
-pub use consume_queue::{ConsumeQueue, Skipped};
+pub use consume_queue::ConsumeQueue;
 pub(crate) use due::Code;
 pub use due::DueTopic;
-pub use entry::{ENTRY_LEN, Entry};
+pub(crate) use entry::ENTRY_LEN;
+pub use entry::Entry;
 pub(crate) use extended::Extended;
-pub use extended::is_place;
+pub use extended::is_ext_address;
 pub(crate) use files::partition;
 pub(crate) use open_files::OpenFiles;
-pub use table::{QueueOptions, QueueTable, TopicDeletion};
-pub use time::{Boundary, StoreTime};
+pub(crate) use table::{QueueOptions, QueueTable};
+pub use time::Boundary;
+pub(crate) use time::StoreTime;
 
 #[cfg(test)]
 mod tests;

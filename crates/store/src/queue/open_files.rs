@@ -1,7 +1,7 @@
-//! Open queue files, bounded: with thousands of queues not every one may keep a descriptor.
+//! A bounded cache of open queue files: with thousands of queues not each can keep a descriptor.
 //!
-//! Second chance: a file that was used since the hand last passed it stays. A file in use by a reader while it is pushed
-//! out closes when the reader is done, so the bound is exceeded by the number of readers at most.
+//! Evicts by second chance: a file that was used since the clock hand last passed it stays. An evicted file that a reader uses is
+//! closed when the reader is done, so the bound is exceeded by at most the number of readers.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::disk::DiskFile;
 
-/// Which file: the queue's serial number and the file's first byte offset in the queue.
+/// Key of a file: the queue's serial number and the byte offset of the file in the queue.
 pub(crate) type Key = (u64, i64);
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl OpenFiles {
         }
     }
 
-    /// The open file, or what `open` opens.
+    /// The open file; `open` opens it if it is not open.
     pub(crate) fn take(&self, key: Key, open: impl FnOnce() -> io::Result<Arc<dyn DiskFile>>) -> io::Result<Arc<dyn DiskFile>> {
         if let Some(file) = self.open.lock().find(key) {
             return Ok(file);
@@ -54,7 +54,7 @@ impl OpenFiles {
 
     pub(super) fn put(&self, key: Key, file: Arc<dyn DiskFile>) {
         let pushed_out = self.open.lock().put(key, file, self.max);
-        // Closing may take a while, so not under the lock.
+        // Closing may block, so not under the lock.
         drop(pushed_out);
     }
 
@@ -103,7 +103,7 @@ impl Open {
         Some(pushed_out)
     }
 
-    /// The first place from the hand on that was not used since the hand last passed. Ends after two rounds.
+    /// The first slot from the hand on that was not used since the hand last passed. Ends after two rounds.
     fn unused(&mut self) -> usize {
         loop {
             self.hand = (self.hand + 1) % self.files.len();

@@ -1,9 +1,8 @@
-//! The file `consumequeue.synced` beside the queues' directory: how far each queue was on the disk at the last sync.
+//! The file `consumequeue.synced` beside the queues' directory: the synced end of each queue.
 //!
-//! Recovery cuts each queue where this says: what is below is there for sure, and what is above need not be looked at, so
-//! that not even a torn entry that looks like a good one can be taken for one. A start after a clean stop finds the end of
-//! each queue with one read. A Java broker does not know the file and may have gone on without it, so the end is believed
-//! only where the entries around it agree.
+//! Recovery truncates each queue to this: entries below are on the device for sure, and those above need not be examined, so a torn
+//! entry that looks valid cannot be accepted. A start after a clean shutdown finds the end of each queue with one read. A Java
+//! broker does not know the file and may have written more, so an end is trusted only if the entries around it agree.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -13,47 +12,47 @@
 //! | | for each: 2 length of the topic, the topic, 4 queue id, 8 maximum offset, 8 end in the log |
 //! | 4 | CRC-32 of all before |
 //!
-//! It is written after the sync and before the checkpoint that relies on it, and replaced whole.
+//! It is written after the sync and before the checkpoint that relies on it, and replaced as a whole.
 
 use std::io;
 use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
-use crate::disk::{Disk, OpenMode, parent, with_suffix};
+use crate::disk::{Disk, OpenMode, if_exists, parent, with_suffix};
 
 const MARK: &[u8; 8] = b"ApogeeCQ";
 const VERSION: u32 = 1;
 
-/// How far a queue was on the disk.
+/// The synced end of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Synced {
     /// The queue offset after the last synced entry.
     pub(super) max: i64,
-    /// Where in the log the message of that entry ends.
+    /// End of that entry's message in the log.
     pub(super) log_end: i64,
 }
 
-/// What the file of the last run says of one queue.
+/// The last run's synced end of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastRun {
-    /// There is no file, or a damaged one.
+    /// The file does not exist or is damaged.
     Unknown,
-    /// The queue was not on the disk.
+    /// The queue had no synced entries.
     Absent,
-    /// So far it was.
+    /// The queue was synced up to here.
     Synced(Synced),
 }
 
 impl LastRun {
-    /// What a file, if there is one, says of a queue.
+    /// The synced end of a queue by the file, if there is one.
     pub(super) fn of(known: Option<&SyncedQueues>, topic: &str, queue_id: i32) -> Self {
         let Some(known) = known else { return Self::Unknown };
         let synced = known.get(&(topic.to_owned(), queue_id)).copied();
         synced.map_or(Self::Absent, Self::Synced)
     }
 
-    /// The queue offset above which a crash may have left anything.
+    /// The queue offset above which a crash may have left damaged entries.
     pub(super) fn limit(self) -> i64 {
         match self {
             Self::Unknown => i64::MAX,
@@ -82,7 +81,7 @@ impl Writer {
     }
 
     pub(super) fn add(&mut self, topic: &str, queue_id: i32, synced: Synced) {
-        // A name that long is not a topic's: a file's name has 255 bytes at most.
+        // A topic's name is shorter: file names have at most 255 bytes.
         let Ok(len) = u16::try_from(topic.len()) else { return };
         self.bytes.extend_from_slice(&len.to_be_bytes());
         self.bytes.extend_from_slice(topic.as_bytes());
@@ -99,7 +98,7 @@ impl Writer {
         self.bytes
     }
 
-    /// Puts the content in the file's place; it is on the disk when this returns.
+    /// Replaces the file and syncs it.
     pub(super) fn write(self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
         let fresh = with_suffix(path, ".tmp");
         let file = disk.open(&fresh, OpenMode::WriteOrCreate)?;
@@ -112,19 +111,16 @@ impl Writer {
     }
 }
 
-/// Reads the file. `None` when it is absent or damaged, which is as good as absent.
+/// Reads the file. `None` if it does not exist or is damaged, which is equivalent.
 pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<SyncedQueues>> {
-    match disk.read(path) {
-        Ok(bytes) => {
-            let queues = decode(&bytes);
-            if queues.is_none() {
-                tracing::warn!(file = %path.display(), "the file is damaged; the ends of the queues are searched");
-            }
-            Ok(queues)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let Some(bytes) = if_exists(disk.read(path))? else {
+        return Ok(None);
+    };
+    let queues = decode(&bytes);
+    if queues.is_none() {
+        tracing::warn!(file = %path.display(), "the file is damaged; the ends of the queues are searched in their files instead");
     }
+    Ok(queues)
 }
 
 fn decode(bytes: &[u8]) -> Option<SyncedQueues> {

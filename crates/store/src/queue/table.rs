@@ -1,9 +1,9 @@
-//! All queues of the store, by topic and queue number, and the work on those that changed.
+//! All queues of the store by topic and queue id, and the background work on those that changed.
 //!
-//! A look-up takes one shared lock and two hash look-ups, without allocation; only a new queue takes the lock alone.
-//! Writing behind and syncing visit the queues that need it, not all of them.
+//! A look-up takes one shared lock and two hash look-ups, without allocation; only a new queue takes the lock exclusively. Writing
+//! and syncing visit only the queues that need it.
 //!
-//! Not here: whether a topic may exist, and the thread that does the work in the background.
+//! Not here: whether a topic may exist, and the background thread.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ use super::extended;
 use super::files::QueueFiles;
 use super::open_files::OpenFiles;
 use super::synced::{self, LastRun, SyncedQueues};
-use crate::disk::{Disk, parent, with_suffix};
+use crate::disk::{Disk, if_exists, parent, with_suffix};
 
-/// How queue files are kept.
+/// Options of queue files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueOptions {
+pub(crate) struct QueueOptions {
     /// Bytes of a queue file (`mappedFileSizeConsumeQueue`); rounded up to whole entries.
     pub file_len: u64,
-    /// Queue files that are kept open at most; each takes a descriptor.
+    /// Maximum queue files kept open; each takes a descriptor.
     pub open_files_max: usize,
 }
 
@@ -41,7 +41,7 @@ impl Default for QueueOptions {
     }
 }
 
-/// What the queues of a table have in common.
+/// What the queues of a table share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
@@ -49,18 +49,17 @@ pub(super) struct Shared {
     pub(super) file_len: i64,
     /// Beside the directory: see `synced`.
     synced_path: PathBuf,
-    /// Where in the log the messages ended that were in the queues when the last run synced them last; -1 when that is not
-    /// known.
+    /// End in the log of the messages in the queues at the last sync of the last run; -1 if unknown.
     pub(super) synced_log_end: i64,
     pub(super) files: OpenFiles,
-    /// Queues with something to write, and those that had in the last round.
+    /// Queues with entries to write, and those that had some in the last round.
     pub(super) dirty: Mutex<Vec<Arc<ConsumeQueue>>>,
     pub(super) unsynced: Mutex<Vec<Arc<ConsumeQueue>>>,
-    /// Entries in memory that are in no file.
+    /// Entries that are only in memory.
     pub(super) pending: AtomicI64,
     pub(super) serials: AtomicU64,
     sync_failed: AtomicBool,
-    /// The topic whose entries say when their messages are due.
+    /// The topic whose entries have delivery times.
     pub(super) due: DueTopic,
 }
 
@@ -69,16 +68,16 @@ type Queues = FxHashMap<i32, Arc<ConsumeQueue>>;
 #[derive(Debug, Default)]
 struct Topics {
     queues: FxHashMap<Arc<str>, Queues>,
-    /// Topics that were deleted and of whose files some may be left. Before a topic of the same name writes any, they are removed.
+    /// Deleted topics of which files may be left. They are removed before a topic of the same name writes any.
     left: FxHashSet<Arc<str>>,
 }
 
 /// All queues.
 #[derive(Debug)]
-pub struct QueueTable {
+pub(crate) struct QueueTable {
     shared: Arc<Shared>,
     topics: RwLock<Topics>,
-    /// Held by whoever works on many queues' files; keeps a topic's removal from meeting its re-creation.
+    /// Held during work on files of many queues; keeps the deletion of a topic apart from its re-creation.
     maintenance: Mutex<Maintenance>,
 }
 
@@ -88,16 +87,16 @@ pub(super) struct Maintenance {
     visiting: Vec<Arc<ConsumeQueue>>,
 }
 
-/// Scratch memory that is kept between rounds at most, in bytes.
+/// Maximum scratch memory kept between rounds, in bytes.
 const BUFFER_KEPT: usize = 64 * 1024;
 
 impl QueueTable {
-    /// Opens the queues whose directories are in `dir` (`consumequeue`), which is made when absent. In those of the topic `due` the
-    /// entries say when their messages are due.
+    /// Opens the queues in `dir` (`consumequeue`), which is created if it does not exist. The entries of topic `due` have delivery
+    /// times.
     ///
     /// # Errors
-    /// Whatever the machine says; [`io::ErrorKind::InvalidData`] when files were made with another length.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: QueueOptions, due: DueTopic) -> io::Result<Self> {
+    /// [`io::Error`] if files cannot be read; [`io::ErrorKind::InvalidData`] if they have another length than configured.
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, options: QueueOptions, due: DueTopic) -> io::Result<Self> {
         disk.create_dir_all(dir)?;
         let entry = ENTRY_LEN as u64;
         let file_len = options.file_len.max(1).div_ceil(entry).saturating_mul(entry);
@@ -156,15 +155,15 @@ impl QueueTable {
         QueueFiles::new(Arc::clone(&self.shared), Arc::clone(topic), queue_id)
     }
 
-    /// The queue, when it is there.
+    /// The queue, if it exists.
     #[must_use]
-    pub fn find(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
+    pub(crate) fn find(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
         self.topics.read().queues.get(topic)?.get(&queue_id).cloned()
     }
 
-    /// The queue, made in memory when it is not there; its directory is made when something is written behind. The caller
-    /// has checked that the topic's name is one.
-    pub fn find_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
+    /// The queue, created in memory if it does not exist; its directory is created with its first file. The caller has validated
+    /// the topic's name.
+    pub(crate) fn find_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         if let Some(queue) = self.find(topic, queue_id) {
             return queue;
         }
@@ -179,9 +178,9 @@ impl QueueTable {
         Arc::clone(queue)
     }
 
-    /// The topic's queues in order of their numbers.
+    /// The topic's queues by queue id.
     #[must_use]
-    pub fn of_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+    pub(crate) fn of_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
         let mut queues: Vec<_> = self
             .topics
             .read()
@@ -193,24 +192,24 @@ impl QueueTable {
         queues
     }
 
-    /// The topics that have queues, or files of a deletion that failed, in no particular order.
+    /// The topics that have queues, or files left by a deletion that failed, in no particular order.
     #[must_use]
-    pub fn topics(&self) -> Vec<Arc<str>> {
+    pub(crate) fn topics(&self) -> Vec<Arc<str>> {
         let topics = self.topics.read();
         let left = topics.left.iter().filter(|topic| !topics.queues.contains_key(*topic));
         topics.queues.keys().chain(left).cloned().collect()
     }
 
-    /// Whether a topic has queues, or files of a deletion that failed.
+    /// Whether a topic has queues, or files left by a deletion that failed.
     #[must_use]
-    pub fn has_topic(&self, topic: &str) -> bool {
+    pub(crate) fn has_topic(&self, topic: &str) -> bool {
         let topics = self.topics.read();
         topics.queues.contains_key(topic) || topics.left.contains(topic)
     }
 
     /// All queues, in no particular order.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<ConsumeQueue>> {
+    pub(crate) fn all(&self) -> Vec<Arc<ConsumeQueue>> {
         self.topics
             .read()
             .queues
@@ -219,16 +218,21 @@ impl QueueTable {
             .collect()
     }
 
-    /// Entries in memory that are in no file yet. Grows without bound while the disk refuses writes: whoever appends to the
-    /// log stops at a bound of its own.
+    /// Entries that are only in memory. Grows without bound while the disk refuses writes: appends to the log have a bound of their
+    /// own.
     #[must_use]
-    pub fn pending_entries(&self) -> u64 {
+    pub(crate) fn pending_entries(&self) -> u64 {
         u64::try_from(self.shared.pending.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    /// Where in the log the last message of all queues ends.
-    #[must_use]
-    pub fn max_log_end(&self) -> LogOffset {
+    /// Whether no queue has, or had, a message.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all().iter().all(|queue| queue.max().0 == 0)
+    }
+
+    /// End of the last message of all queues in the log.
+    #[cfg(test)]
+    pub(crate) fn max_log_end(&self) -> LogOffset {
         self.all().iter().map(|queue| queue.max_log_end()).max().unwrap_or_default()
     }
 
@@ -237,10 +241,10 @@ impl QueueTable {
         self.shared.sync_failed.load(Ordering::Acquire)
     }
 
-    /// The entry of the message that ends last in the log; `None` when no queue has one.
+    /// The entry of the message that ends last in the log; `None` if no queue has one.
     ///
     /// # Errors
-    /// I/O errors of the queue's files.
+    /// [`io::Error`] if the queue's files cannot be read.
     pub(crate) fn newest_entry(&self) -> io::Result<Option<Entry>> {
         let queues = self.all();
         let newest = queues.iter().max_by_key(|queue| queue.max_log_end());
@@ -251,13 +255,13 @@ impl QueueTable {
         Ok((!entry.is_blank()).then_some(entry))
     }
 
-    /// Writes to files what was published, and visits the queues that were active in the last round. How many want to be
-    /// visited again: at 0 nothing is left to do until something is published.
+    /// Writes published entries to files, and visits the queues that were active in the last round. Returns how many are to be
+    /// visited again; at 0 nothing is left to do until something is published.
     ///
     /// # Errors
-    /// The first error; the other queues were visited all the same, and what could not be written stays in memory for the
-    /// next round.
-    pub fn write_pending(&self) -> io::Result<usize> {
+    /// The first [`io::Error`]. The other queues were written nevertheless, and entries that could not be written stay in memory
+    /// for the next round.
+    pub(crate) fn write_pending(&self) -> io::Result<usize> {
         let mut maintenance = self.maintenance.lock();
         let Maintenance { buffer, visiting } = &mut *maintenance;
         std::mem::swap(visiting, &mut *self.shared.dirty.lock());
@@ -287,8 +291,7 @@ impl QueueTable {
         queue.write_pending(buffer)
     }
 
-    /// Finishes a topic's deletion: removes what is left of its files. Whether there may have been any. Only by whoever holds
-    /// `maintenance`.
+    /// Finishes a topic's deletion: removes the files that are left. True if there may have been any. Only with `maintenance` held.
     fn remove_left_files(&self, topic: &str) -> io::Result<bool> {
         if !self.topics.read().left.contains(topic) {
             return Ok(false);
@@ -300,12 +303,12 @@ impl QueueTable {
         Ok(true)
     }
 
-    /// Makes durable what was written to files, and notes how far each queue is. After an error no later call succeeds: what
-    /// the kernel could not write it has dropped, so only recovery from the log may trust these files again.
+    /// Syncs what was written to files, and records the synced end of each queue. After an error no later call succeeds: the kernel
+    /// has dropped what it could not write, so only recovery may trust these files again.
     ///
     /// # Errors
-    /// Whatever the machine says.
-    pub fn sync(&self) -> io::Result<()> {
+    /// [`io::Error`] if a file or directory cannot be synced.
+    pub(crate) fn sync(&self) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
         self.sync_all(one_by_one)
     }
@@ -313,7 +316,7 @@ impl QueueTable {
     fn sync_all(&self, each: Each) -> io::Result<()> {
         if self.shared.sync_failed.load(Ordering::Acquire) {
             return Err(io::Error::other(
-                "an earlier sync of queue files failed; they are made again from the log at the next start",
+                "an earlier sync of queue files failed; the next start rebuilds them from the log",
             ));
         }
         let queues = std::mem::take(&mut *self.shared.unsynced.lock());
@@ -324,8 +327,8 @@ impl QueueTable {
         self.note_synced()
     }
 
-    /// Writes the file `consumequeue.synced`. Where that fails, as on a full disk, an older one must not stay: a checkpoint
-    /// that is made now would not fit to it.
+    /// Writes the file `consumequeue.synced`. If that fails, as on a full disk, an older one must not stay: a new checkpoint would
+    /// not match it.
     fn note_synced(&self) -> io::Result<()> {
         let mut writer = synced::Writer::new();
         for queue in self.all() {
@@ -337,21 +340,19 @@ impl QueueTable {
         let Err(error) = writer.write(&**disk, synced_path) else {
             return Ok(());
         };
-        match disk.remove_file(synced_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => disk.sync_dir(parent(synced_path))?,
-        }
-        tracing::warn!(%error, file = %synced_path.display(), "the ends of the queues are not noted; the next start searches them");
+        if_exists(disk.remove_file(synced_path))?;
+        disk.sync_dir(parent(synced_path))?;
+        tracing::warn!(%error, file = %synced_path.display(), "the synced ends of the queues could not be written; the next start searches them in the files");
         Ok(())
     }
 
-    /// Recovery: see [`ConsumeQueue::truncate_to_log`], for all queues. After an unclean stop it is to be called before
-    /// anything is published, with the log offset up to which queues were synced for sure. What is left is synced, names
-    /// too: a process that was killed may have made or removed them and not synced that.
+    /// Recovery: see [`ConsumeQueue::truncate_to_log`], for all queues. To be called after an unclean stop, before anything is
+    /// published, with the log offset up to which queues are synced for sure. The remaining files are synced, their names too: a
+    /// killed process may not have synced names that it created or removed.
     ///
     /// # Errors
-    /// Whatever the machine says.
-    pub fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
+    /// [`io::Error`] if files cannot be read or changed.
+    pub(crate) fn truncate_to_log(&self, log_end: LogOffset) -> io::Result<()> {
         let _maintenance = self.maintenance.lock();
         let Shared { disk, dir, .. } = &*self.shared;
         let queues = self.all();
@@ -364,11 +365,11 @@ impl QueueTable {
         self.sync_all(many_at_once)
     }
 
-    /// Retention: see [`ConsumeQueue::raise_min`], for all queues. How many files were removed.
+    /// Retention: see [`ConsumeQueue::raise_min`], for all queues. Returns how many files were removed.
     ///
     /// # Errors
-    /// The first error; the other queues were visited all the same.
-    pub fn raise_min(&self, log_min: LogOffset) -> io::Result<usize> {
+    /// The first [`io::Error`]; the other queues were visited nevertheless.
+    pub(crate) fn raise_min(&self, log_min: LogOffset) -> io::Result<usize> {
         let _maintenance = self.maintenance.lock();
         let mut first_error = Ok(());
         let mut removed = 0;
@@ -382,8 +383,8 @@ impl QueueTable {
         first_error.map(|()| removed)
     }
 
-    /// Begins to delete a topic, see [`TopicDeletion`]. Waits for whoever works on queues' files, and keeps them waiting.
-    pub fn begin_deletion<'t>(&'t self, topic: &'t str) -> TopicDeletion<'t> {
+    /// Begins to delete a topic, see [`TopicDeletion`]. Waits for other work on queues' files, and keeps it waiting.
+    pub(crate) fn begin_deletion<'t>(&'t self, topic: &'t str) -> TopicDeletion<'t> {
         TopicDeletion {
             _maintenance: self.maintenance.lock(),
             table: self,
@@ -398,10 +399,10 @@ impl QueueTable {
     }
 }
 
-/// The deletion of a topic's queues. Nothing is written behind until it ends, so that a topic of the same name, which may be
-/// used again as soon as the queues are retired, does not meet the files of the old one.
+/// The deletion of a topic's queues. No queue is written until it ends, so that a topic of the same name, which may be used as soon
+/// as the queues are retired, does not meet the old files.
 #[derive(Debug)]
-pub struct TopicDeletion<'t> {
+pub(crate) struct TopicDeletion<'t> {
     _maintenance: MutexGuard<'t, Maintenance>,
     table: &'t QueueTable,
     topic: &'t str,
@@ -409,8 +410,8 @@ pub struct TopicDeletion<'t> {
 }
 
 impl TopicDeletion<'_> {
-    /// Takes the queues out of the table; nothing more is assigned in them. Only under the log's append lock.
-    pub fn retire(&mut self) {
+    /// Removes the queues from the table; they assign no more offsets. Only under the log's append lock.
+    pub(crate) fn retire(&mut self) {
         let mut topics = self.table.topics.write();
         if let Some((topic, queues)) = topics.queues.remove_entry(self.topic) {
             topics.left.insert(topic);
@@ -420,27 +421,27 @@ impl TopicDeletion<'_> {
         self.queues.iter().for_each(|queue| queue.retire());
     }
 
-    /// Removes the files, those too that an earlier deletion could not remove, once everything assigned is published. Whoever
-    /// still holds one of the queues finds it empty. Whether there were any queues or files.
+    /// Removes the files, once all assigned entries are published, and those that an earlier deletion could not remove. Other
+    /// holders of the queues find them empty. True if there were queues or files.
     ///
     /// # Errors
-    /// I/O errors. The files that are left come back at the next start, unless another deletion, or the first write to a topic
-    /// of the same name, has removed them by then.
-    pub fn remove_files(self) -> io::Result<bool> {
+    /// [`io::Error`] if a file cannot be removed. The files that are left come back at the next start, unless another deletion, or
+    /// the first write to a topic of the same name, has removed them by then.
+    pub(crate) fn remove_files(self) -> io::Result<bool> {
         self.queues.iter().for_each(|queue| queue.abandon());
         self.table.remove_left_files(self.topic)
     }
 }
 
-/// How an act is done to queues.
+/// How an operation is applied to queues.
 type Each = fn(&[Arc<ConsumeQueue>], fn(&Arc<ConsumeQueue>) -> io::Result<()>) -> io::Result<()>;
 
 fn one_by_one<T>(items: &[T], act: impl Fn(&T) -> io::Result<()>) -> io::Result<()> {
     items.iter().try_for_each(act)
 }
 
-/// For a start, where nothing else wants the disk: a device that is asked to sync by many at once does it for all of them
-/// together, so that thousands of queues take a fraction of the time. The first error.
+/// In parallel, for a start: a device that is asked for many syncs at once does them together, so that thousands of queues take a
+/// fraction of the time. Returns the first error.
 fn many_at_once<T: Sync>(items: &[T], act: impl Fn(&T) -> io::Result<()> + Sync) -> io::Result<()> {
     const FEW: usize = 64;
     const THREADS: usize = 16;
@@ -461,17 +462,14 @@ fn many_at_once<T: Sync>(items: &[T], act: impl Fn(&T) -> io::Result<()> + Sync)
     })
 }
 
-/// A queue that nothing was written behind of yet has no directory.
+/// A queue without files has no directory.
 fn sync_if_there(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    match disk.sync_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    if_exists(disk.sync_dir(dir)).map(drop)
 }
 
 impl Drop for QueueTable {
     fn drop(&mut self) {
-        // The lists hold queues, and queues hold what has the lists.
+        // Breaks the cycle: the lists hold queues, and queues hold the lists.
         self.shared.dirty.lock().clear();
         self.shared.unsynced.lock().clear();
     }

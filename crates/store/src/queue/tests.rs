@@ -1,4 +1,4 @@
-//! A queue equals a plain list, whatever happens in between; after a power cut it equals the list's beginning.
+//! A queue equals a list after any operations; after a power cut it equals the list's beginning.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use message::{LogOffset, QueueOffset};
 use proptest::prelude::*;
 
+use super::consume_queue::Skipped;
 use super::*;
 use crate::disk::simulated::{Fault, Lasts, SimulatedDisk};
 use crate::disk::{Disk, OpenMode, real::RealDisk};
@@ -42,7 +43,7 @@ fn read_all(queue: &ConsumeQueue) -> Vec<Entry> {
     out
 }
 
-/// What the test thinks the queue is.
+/// The expected queue.
 #[derive(Debug, Default, Clone)]
 struct Model {
     entries: Vec<Entry>,
@@ -131,7 +132,7 @@ proptest! {
                     log += RECORD * (1 + log % 3);
                 },
                 Step::Write => { let _ = table.write_pending(); }
-                // Failing syncs are another test's: they end the table's life.
+                // Failing syncs have a test of their own: they end the use of the table.
                 Step::Sync => { disk.heal(); table.sync().unwrap(); }
                 Step::Reopen | Step::Kill => {
                     disk.heal();
@@ -139,7 +140,7 @@ proptest! {
                     if matches!(step, Step::Reopen) { table.sync().unwrap(); } else { disk = disk.process_killed(); }
                     table = open(&disk);
                     queue = table.find_or_create("T", 3);
-                    // The minimum is the log's business and is not stored: it is found again from the log's.
+                    // The minimum is not stored: it is set again from the log's.
                     let live = model.entries.get(model.min).map_or(log, |entry| entry.log_offset);
                     prop_assert!(queue.min().0 <= model.min as i64);
                     table.raise_min(LogOffset(live)).unwrap();
@@ -250,7 +251,7 @@ fn end_of_the_queues_is_searched_when_it_could_not_be_noted() {
     table.sync().unwrap();
     publish(&queue, RECORD);
     write_all(&table);
-    // The sync of the file is the first call, then the note is begun.
+    // The sync of the file is the first call, then `consumequeue.synced` is written.
     disk.fail_at(disk.calls() + 2, Fault::NoSpace, Lasts::Once);
     table.sync().unwrap();
     assert!(!disk.exists(Path::new("/s/consumequeue.synced")).unwrap());
@@ -277,7 +278,7 @@ fn queue_that_another_broker_went_on_with_is_found_with_what_it_wrote() {
     }
     let table = open(&disk);
     assert_eq!(table.find("T", 0).unwrap().max().0, 90);
-    // Nor does the note stand in the way of a recovery from beyond it.
+    // Nor does `consumequeue.synced` prevent a recovery from behind it.
     table.truncate_to_log(LogOffset(85 * RECORD)).unwrap();
     assert_eq!(table.find("T", 0).unwrap().max().0, 85);
 }
@@ -691,7 +692,7 @@ fn values_that_stand_beside_the_entries_are_found() {
     assert_eq!(codes, [77, -5, i64::MAX].into_iter().chain(kept).collect::<Vec<_>>());
     let has_value: Vec<bool> = read_all(&queue).iter().map(Entry::has_value).collect();
     assert_eq!(has_value, [true, true, true, false, false, false, false, true, true]);
-    // The rest is as in any queue.
+    // The rest is as in other queues.
     publish(&queue, 9 * RECORD);
     assert_eq!(read_all(&queue).len(), 10);
 }

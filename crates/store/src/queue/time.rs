@@ -1,8 +1,8 @@
-//! Finds the queue offset that a moment stands for: a binary search over the records' store timestamps.
+//! Finds the queue offset for a time: a binary search over the records' store timestamps.
 //!
-//! The answers are Apache's: for a moment between two messages the upper boundary is the message before it and the lower one
-//! the message after it. Apache ends a search at the beginning of the queue when it meets a record that it cannot read, so that
-//! a group reset to now consumes everything again; here such a record is passed over.
+//! The results are Apache's: for a time between two messages the upper boundary is the message before it and the lower one the
+//! message after it. Apache ends a search at the beginning of the queue if it meets a damaged record, so that a group that is reset
+//! to now consumes everything again; here such a record is skipped.
 
 use std::io;
 
@@ -13,37 +13,37 @@ use super::entry::Entry;
 use crate::error::StoreError;
 use crate::store::queue_error;
 
-/// Damaged messages that one search passes over at most.
+/// Maximum damaged messages that one search skips.
 const DAMAGED_MAX: i64 = 1_000;
 
-/// Which of the messages around a moment is wanted.
+/// Which of the messages around a time is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boundary {
-    /// The first message stored at the moment or after it; the maximum offset when there is none.
+    /// The first message stored at or after the time; the maximum offset if there is none.
     Lower,
-    /// The last message stored at the moment or before it; the minimum offset when there is none.
+    /// The last message stored at or before the time; the minimum offset if there is none.
     Upper,
 }
 
-/// When an entry's message was stored.
+/// Store timestamp of an entry's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreTime {
+pub(crate) enum StoreTime {
     /// Epoch milliseconds.
     At(i64),
-    /// Before all that are kept: the message is gone, or there never was one.
+    /// Older than all that are kept: the message was deleted, or there never was one.
     Removed,
     /// The record is damaged.
     Unknown,
 }
 
 impl ConsumeQueue {
-    /// The queue offset that a moment stands for, within minimum and maximum. `stored` reads the record of an entry; it is
-    /// asked about twenty times.
+    /// The queue offset for a time, within minimum and maximum. `stored` reads the record of an entry; it is called about twenty
+    /// times.
     ///
     /// # Errors
     /// `StoreError::Io` if the queue's files cannot be read, `StoreError::Corrupt` over [`DAMAGED_MAX`] damaged records; the
     /// errors of `stored`.
-    pub fn search_by_time(
+    pub(crate) fn search_by_time(
         &self,
         timestamp_ms: i64,
         boundary: Boundary,
@@ -83,7 +83,7 @@ impl ConsumeQueue {
 
     fn too_damaged(&self) -> StoreError {
         StoreError::Corrupt(format!(
-            "over {DAMAGED_MAX} messages of queue {}/{} cannot be read, so a time cannot be found in it; see apogeemq store check",
+            "over {DAMAGED_MAX} messages of queue {}/{} are damaged, so a search by time cannot find its place; run apogeemq store check",
             self.topic(),
             self.queue_id()
         ))

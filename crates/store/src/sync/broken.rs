@@ -1,12 +1,12 @@
-//! Orders of steps that were wrong once, or would be. A test puts one of them back and must notice.
+//! Wrong orders of steps, each of which was or would be a bug. A test restores one of them and must notice.
 
-/// One such order.
+/// A wrong order.
 #[cfg_attr(not(feature = "explore"), expect(unreachable_pub, reason = "public for tests that explore"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// A leader publishes before it says how far it has written: a checkpoint in between names log that its sync does not cover.
+    /// A leader publishes before it raises `written`: a checkpoint in between names log that its sync does not cover.
     PublishedBeforeWritten,
-    /// Entries are in their queues before the watermark allows to read their records.
+    /// Entries are in their queues before their records may be read.
     PublishedBeforeConfirmed,
     /// An append is answered when it is written, before its entries are in their queues.
     AnsweredBeforePublished,
@@ -16,16 +16,18 @@ pub enum Broken {
     SyncUnderWakeLock,
     /// Store timestamps are taken before the append lock.
     StampedBeforeLocked,
-    /// An append does not look whether its queue's topic was deleted.
+    /// An append does not check whether its queue's topic was deleted.
     AppendedToRetired,
-    /// A deletion is answered without a checkpoint behind it.
+    /// A topic deletion is answered without a checkpoint behind it.
     DeletedWithoutCheckpoint,
-    /// A checkpoint asks which keys are missing after it synced the index.
+    /// A checkpoint determines which keys are not indexed after it has synced the index.
     AskedForKeysAfterSync,
     /// Appends are taken while the store is being closed.
     AppendedWhileClosing,
-    /// A reader does not look whether the log was truncated while it read.
+    /// A reader does not check whether the log was truncated meanwhile.
     ReadAcrossTruncation,
+    /// A roll waits under the append lock for the file that the keeper creates.
+    WaitedForFileInAppend,
 }
 
 #[cfg(feature = "explore")]
@@ -33,10 +35,10 @@ mod switch {
     use super::Broken;
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    /// 0 for none, else the order's number plus one.
+    /// 0 for none, otherwise the order's number plus one.
     static BROKEN: AtomicU8 = AtomicU8::new(0);
 
-    /// Puts an order back for this process, until the next call.
+    /// Restores a wrong order in this process, until the next call.
     pub fn break_order(broken: Option<Broken>) {
         BROKEN.store(broken.map_or(0, |broken| broken as u8 + 1), Ordering::SeqCst);
     }
@@ -51,12 +53,12 @@ pub use switch::break_order;
 #[cfg(feature = "explore")]
 pub(crate) use switch::is_broken;
 
-/// Gives other threads many turns, inside of an order that was put back: what is wrong with it is met in few runs.
+/// Yields to other threads many times within a wrong order, so that few runs are needed to meet its fault.
 pub(crate) fn linger() {
     (0..20).for_each(|_| super::thread::yield_now());
 }
 
-/// Whether a test has put an order back.
+/// Whether a test has restored a wrong order.
 #[cfg(not(feature = "explore"))]
 pub(crate) const fn is_broken(_: Broken) -> bool {
     false

@@ -1,7 +1,7 @@
-//! The same under a scheduler that explores: every operation is a place where another thread may go on.
+//! The same under a scheduler that explores interleavings: every operation is a point where another thread may run.
 //!
-//! Time does not pass by itself. A wait with a time-out is either woken or, when it was passed over a few times, times out and
-//! sets the clock to its end: so time-outs come in any order with everything else, and a thread that polls does not stop others.
+//! Time does not pass by itself. A wait with a time-out is either woken, or times out after a few turns of other threads and sets
+//! the clock to its end. So time-outs occur in any order with everything else, and a thread that polls does not stop others.
 
 use std::fmt;
 use std::ops::Add;
@@ -12,13 +12,13 @@ pub(crate) use shuttle::sync::{atomic, mpsc};
 pub(crate) use shuttle::thread::{self, JoinHandle};
 pub(crate) use shuttle_parking_lot::{Mutex, MutexGuard, RwLock};
 
-/// Turns that a wait with a time-out lets pass at most before it times out.
+/// Maximum turns of other threads before a wait times out.
 const TURNS: u64 = 6;
 
 /// Nanoseconds since the first run began.
 static CLOCK: AtomicU64 = AtomicU64::new(0);
 
-/// A moment of the explored clock.
+/// An instant of the explored clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(u64);
 
@@ -40,7 +40,7 @@ impl Add<Duration> for Instant {
     }
 }
 
-/// Whether a wait ended by its time-out.
+/// Whether a wait timed out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WaitTimeoutResult(bool);
 
@@ -50,7 +50,7 @@ impl WaitTimeoutResult {
     }
 }
 
-/// `parking_lot`'s, over a count of calls: a waiter is woken by the calls that come after it began to wait.
+/// `parking_lot`'s condition variable, as a count of notifications: a waiter is woken by those that come after it began to wait.
 #[derive(Default)]
 pub(crate) struct Condvar {
     state: shuttle::sync::Mutex<Calls>,
@@ -60,7 +60,7 @@ pub(crate) struct Condvar {
 #[derive(Default)]
 struct Calls {
     waiting: u64,
-    /// Of those who wait, so many may go on.
+    /// How many of the waiters may continue.
     called: u64,
 }
 
@@ -80,7 +80,7 @@ impl Condvar {
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        // Before the lock is released: a call after that finds this waiter.
+        // Before the lock is released: a later notification must find this waiter.
         self.calls().waiting += 1;
         MutexGuard::unlocked(guard, || {
             let mut calls = self.calls();

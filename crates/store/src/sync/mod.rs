@@ -1,8 +1,8 @@
-//! What threads of the store share state with: locks, atomics, threads, channels and their clock.
+//! Locks, atomics, threads, channels and the monotonic clock that threads of the store share state with.
 //!
-//! Built as usual these are `parking_lot`'s and the standard library's. With the feature `explore` they are `shuttle`'s, which
-//! runs all threads of a test in an order of its choice, another one in each run (`tests/explore.rs`). Code of the store that
-//! threads share takes them from here. Not here: `Arc`, `OnceLock`, and locks of tests.
+//! Usually these are `parking_lot`'s and the standard library's. With the feature `explore` they are `shuttle`'s, which runs all
+//! threads of a test in an order of its choice, another one in each run (`tests/explore.rs`). Code that threads share takes them
+//! from here. Not here: `Arc`, `OnceLock`, and locks of tests.
 
 mod broken;
 

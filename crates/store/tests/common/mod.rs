@@ -1,4 +1,4 @@
-//! A store on a disk of choice, with small files, and the plain calls that tests make.
+//! Helpers: a store with small files on any disk, and simple calls.
 #![allow(dead_code)]
 
 use message::QueueOffset;
@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use store::disk::Disk;
-use store::{Limits, Reach, ReadStatus, Store, StoreError, StoreOptions};
+use store::{Limits, ReadSource, ReadStatus, Store, StoreError, StoreOptions};
 
-/// Where the store is on a simulated disk.
+/// The store's directory on a simulated disk.
 pub(crate) const ROOT: &str = "/store";
+/// Retention deletes a log file that was not changed for this time.
+pub(crate) const OLD_ENOUGH: Duration = Duration::from_secs(100 * 3600);
 /// For reads that are not about limits.
 pub(crate) const PLENTY: Limits = Limits {
     messages: 32,
@@ -22,7 +24,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Arc<Sto
     Store::open(disk, options).map(|(store, _)| store)
 }
 
-/// Stores one message with one key, and waits until it is as durable as the flush mode promises.
+/// Sends one message with one key, and waits until it is as durable as the flush mode promises.
 pub(crate) fn send(store: &Store, topic: &str, queue_id: i32, body: &str) -> Result<Placement, String> {
     send_all(store, topic, queue_id, &[body]).map(|placed| placed[0])
 }
@@ -32,7 +34,7 @@ pub(crate) fn send_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&str
     outcome.map(|()| placed)
 }
 
-/// As [`send_all`]; also says where messages were to stand that were then refused.
+/// As [`send_all`]; also returns the places of messages that were refused after they had one.
 pub(crate) fn place_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&str]) -> (Vec<Placement>, Result<(), String>) {
     let properties: Vec<Vec<u8>> = bodies
         .iter()
@@ -58,12 +60,12 @@ pub(crate) fn place_all(store: &Store, topic: &str, queue_id: i32, bodies: &[&st
     (placed, outcome.map_err(|reason| reason.to_string()))
 }
 
-/// The bodies of a queue from `from` on, all that are there.
+/// All bodies of a queue from `from` on.
 pub(crate) fn bodies(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<String> {
     let mut at = QueueOffset(from);
     let mut all = Vec::new();
     loop {
-        let result = store.read(topic, queue_id, at, PLENTY, &|_| true, Reach::Disk).unwrap();
+        let result = store.read(topic, queue_id, at, PLENTY, &|_| true, ReadSource::Disk).unwrap();
         if result.status != ReadStatus::Found {
             return all;
         }

@@ -1,12 +1,11 @@
-//! A short life of a store on a simulated disk, what it was told, and what a look at it afterwards must find.
+//! A script of operations on a store on a simulated disk, the outcomes it was told, and the checks afterwards.
 
-use super::common::{ROOT, bodies, open, place_all};
+use super::common::{OLD_ENOUGH, ROOT, bodies, open, place_all};
 use message::LogOffset;
 use message::record::Placement;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::inspect::{InspectOptions, check};
@@ -14,7 +13,7 @@ use store::{FlushMode, Store, StoreError, StoreOptions, json_file};
 
 /// The last one holds delayed messages.
 const TOPICS: [&str; 4] = ["a", "b", "c", "SCHEDULE_TOPIC_XXXX"];
-/// A table that the broker keeps beside the store.
+/// A table of the broker beside the store.
 const OFFSETS: &str = "/store/config/consumerOffset.json";
 const QUEUES: [i32; 2] = [0, 1];
 
@@ -22,7 +21,7 @@ const QUEUES: [i32; 2] = [0, 1];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gone {
     No,
-    /// The deletion failed or was cut short.
+    /// The deletion failed or was interrupted.
     Maybe,
     Yes,
 }
@@ -33,34 +32,34 @@ struct Sent {
     topic: &'static str,
     queue: i32,
     body: String,
-    /// `None` when it was refused before it had a place.
+    /// `None` if it was refused before it had a place.
     placed: Option<Placement>,
     acknowledged: bool,
     gone: Gone,
-    /// Old enough for retention, which was asked to delete what is old.
+    /// Whether retention was requested to delete it.
     may_expire: bool,
 }
 
-/// What must be there.
+/// The messages that must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Promise {
-    /// All that was acknowledged.
+    /// All acknowledged ones.
     All,
-    /// What was synced for sure; of the rest a part is lost, and nothing that was stored after a lost message is left.
+    /// All synced ones; of the others a part may be lost, with everything stored after the first lost message.
     AllButTheEnd,
 }
 
-/// A store's life so far.
+/// The state of the script.
 #[derive(Clone)]
 pub(crate) struct Life {
     pub(crate) disk: SimulatedDisk,
     mode: FlushMode,
     store: Option<Arc<Store>>,
     sent: Vec<Sent>,
-    /// So many messages are on the medium, whatever the mode.
+    /// This many messages are on the device, in either mode.
     synced: usize,
     serial: usize,
-    /// A deletion of a topic failed or was cut short: of its messages some may be in no queue.
+    /// A topic deletion failed or was interrupted: some of its messages may be in no queue.
     deletion_cut: bool,
     /// Versions of the table of offsets: the last one that is on the disk for sure, and the last one that was tried.
     saved: (u64, u64),
@@ -90,7 +89,7 @@ impl Life {
         }
     }
 
-    /// Everything a store can be asked to do. Goes on after errors as a broker would; stops when the store does not open.
+    /// Uses every operation of the store. Continues after errors as a broker does; stops if the store does not open.
     pub(crate) fn play(&mut self) -> Result<(), StoreError> {
         self.open()?;
         self.send("a", 0, 1, 10);
@@ -115,7 +114,8 @@ impl Life {
         self.send(TOPICS[3], 0, 1, 10);
         self.send("b", 0, 1, 10);
         self.send("a", 0, 1, 10);
-        self.disk.set_now_ms(now_ms());
+        // Files that are not changed from now on are old enough for retention.
+        self.disk.advance_clock(OLD_ENOUGH);
         for turn in 0..9 {
             self.send(TOPICS[turn % 2], 0, 1, 300);
         }
@@ -127,7 +127,7 @@ impl Life {
         Ok(())
     }
 
-    /// Opens the store; what recovery found is synced then.
+    /// Opens the store, which syncs what recovery found.
     pub(crate) fn open(&mut self) -> Result<(), StoreError> {
         self.store = Some(open(Arc::new(self.disk.clone()), small_files(self.mode))?);
         Ok(())
@@ -170,7 +170,7 @@ impl Life {
     }
 
     fn delete(&mut self, topic: &str) {
-        // As operators do: what failed is asked for again.
+        // Repeats failed deletions, as operators do.
         let deleted = (0..2).any(|_| self.store().delete_topic(topic).is_ok());
         self.deletion_cut |= !deleted;
         for sent in self.sent.iter_mut().filter(|sent| sent.topic == topic) {
@@ -203,7 +203,7 @@ impl Life {
     }
 
     fn keep(&self) {
-        let _ = self.store().keep_now();
+        let _ = self.store().run_background_work();
     }
 
     fn expire(&mut self) {
@@ -217,7 +217,7 @@ impl Life {
         self.open()
     }
 
-    /// Ends the store; in order, if the disk lets it. What it acknowledged is on the medium then.
+    /// Shuts the store down, cleanly if the disk permits. Acknowledged messages are on the device then.
     pub(crate) fn close(&mut self) -> bool {
         let Some(store) = self.store.take() else { return false };
         let closed = store.close();
@@ -227,7 +227,7 @@ impl Life {
         closed.is_ok()
     }
 
-    /// After a stop in order: log, queues, index and checkpoint fit each other.
+    /// After a clean shutdown: log, queues, index and checkpoint are consistent.
     pub(crate) fn must_be_whole(&self) {
         let mut look = InspectOptions::of(&small_files(self.mode));
         look.index = look.index.filter(|_| self.keys_hold);
@@ -245,7 +245,7 @@ impl Life {
         );
     }
 
-    /// The same life on what is left of its disk.
+    /// The same script on what is left of its disk.
     pub(crate) fn on(&self, disk: SimulatedDisk) -> Self {
         Self {
             disk,
@@ -254,7 +254,7 @@ impl Life {
         }
     }
 
-    /// Opens the store and compares what it has with what it was told. What it has is what it was told, from then on.
+    /// Opens the store and compares its content with what was told. From then on its content is what was told.
     pub(crate) fn must_keep(&mut self, promise: Promise) {
         self.check_saved();
         self.open().expect("the store opens");
@@ -270,12 +270,12 @@ impl Life {
         }
         self.synced = match self.mode {
             FlushMode::Sync => self.sent.len(),
-            // A start after a kill leaves syncing to the flusher.
+            // A start after a kill leaves the sync to the flusher.
             FlushMode::Async => known,
         };
     }
 
-    /// Bodies that can be read, with their offsets in the queue. Offsets follow each other from the minimum on.
+    /// Readable bodies with their queue offsets, which are consecutive from the minimum on.
     fn found(&self) -> HashMap<String, (&'static str, i32, i64)> {
         let mut found = HashMap::new();
         for topic in TOPICS {
@@ -312,7 +312,7 @@ impl Life {
             let key = format!("k{}", &body[..12]);
             let by_key = || self.store().query(sent.topic, &key, 0, i64::MAX, 8).unwrap().records.len();
             if by_key() == 0 {
-                // A fault kept the index behind: it goes on in the background.
+                // A fault kept the index behind: it catches up in the background.
                 self.keep();
             }
             let found = by_key();
@@ -336,12 +336,12 @@ impl Life {
         }
     }
 
-    /// Whether the last message that was tried was taken.
+    /// Whether the last message was accepted.
     pub(crate) fn takes_messages(&self) -> bool {
         self.sent.last().is_some_and(|sent| sent.acknowledged)
     }
 
-    /// While the store runs: nobody sees what was refused.
+    /// While the store runs: no reader sees refused messages.
     pub(crate) fn must_not_show_refused(&self) {
         let found = self.found();
         let shown = |sent: &&Sent| !sent.acknowledged && found.contains_key(&sent.body);
@@ -351,13 +351,9 @@ impl Life {
 }
 
 impl Sent {
-    /// Whether it must be there, had nothing been lost.
+    /// Whether it must be there if nothing was lost.
     fn is_due(&self, first: LogOffset) -> bool {
         let expired = self.may_expire && self.placed.is_some_and(|placed| placed.log_offset < first);
         self.acknowledged && self.gone == Gone::No && !expired
     }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }

@@ -1,4 +1,4 @@
-//! What explored threads do to a store, what they were told, and what must hold of it.
+//! Scenarios of explored threads, what they were told, and what must hold.
 
 mod hanging;
 mod told;
@@ -11,18 +11,21 @@ use shuttle::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use shuttle::sync::{Arc as SharedByShuttle, mpsc};
 use shuttle::thread;
 use std::sync::Arc;
+use std::time::Duration;
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
-use store::{AppendError, Boundary, FlushMode, Limits, Reach, ReadStatus, Store, StoreOptions};
+use store::{AppendError, Boundary, FlushMode, Limits, ReadSource, ReadStatus, Store, StoreOptions};
 pub(crate) use told::{Found, Left, Told};
 
-pub(crate) use hanging::hanging_syncs;
+pub(crate) use hanging::{hanging_creation, hanging_syncs};
 pub(crate) use truncation::{reads_across_truncation, truncation};
 
-/// One life of a store, explored in a flush mode.
+/// A scenario in a flush mode.
 pub(crate) type Life = fn(FlushMode);
 
 const ROOT: &str = "/store";
+/// Retention deletes a log file that was not changed for this time.
+const OLD_ENOUGH: Duration = Duration::from_secs(100 * 3600);
 /// Store timestamps begin here.
 const BEGIN_MS: i64 = 1_700_000_000_000;
 
@@ -39,7 +42,7 @@ pub(crate) fn open(disk: &SimulatedDisk, mode: FlushMode) -> Arc<Store> {
     Store::open(disk, options(mode)).expect("the store opens").0
 }
 
-/// A store, its disk, and what those who use it were told.
+/// A store, its disk, and what its users were told.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) mode: FlushMode,
@@ -61,13 +64,13 @@ impl World {
         }
     }
 
-    /// The time, which passes with each look.
+    /// The time, which advances with each call.
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.fetch_add(1, SeqCst)
     }
 
-    /// Sends messages to a queue with one append, whose outcome is awaited; whether they were acknowledged. The topic is
-    /// looked up again when it was deleted meanwhile.
+    /// Sends messages to a queue with one append and waits for the outcome; returns whether they were acknowledged. Looks up the
+    /// queue again if its topic was deleted meanwhile.
     pub(crate) fn send(&self, topic: &'static str, queue_id: i32, count: usize) -> bool {
         let bodies = (0..count).map(|_| self.told.lock().unwrap().next_body(topic));
         self.send_bodies(topic, queue_id, bodies.collect())
@@ -92,7 +95,7 @@ impl World {
         loop {
             let queues = vec![self.store.queue(topic, queue_id); count];
             let now_ms = self.now_ms();
-            // Long enough now and then for a deletion to come and go.
+            // Sometimes long enough for a whole deletion.
             (0..thread_rng().gen_range(0..30)).for_each(|_| thread::yield_now());
             let life = self.told.lock().unwrap().life_of(topic);
             let mut placed = Vec::new();
@@ -112,7 +115,7 @@ impl World {
                 done.send((last, outcome.is_ok())).unwrap();
             });
             let (last, is_stored) = outcome.recv().unwrap();
-            // Who has an answer finds the message, unless retention was faster.
+            // An acknowledged message can be found, unless retention deleted it.
             let is_removed = || placed.last().is_some_and(|placed| placed.log_offset < self.store.log_range().0);
             let is_there = || self.find(&last).is_some() || !self.told.lock().unwrap().lives_on(topic, life) || is_removed();
             assert!(!is_stored || is_there(), "{last} is acknowledged and not there");
@@ -135,8 +138,8 @@ impl World {
             .find(|found| found.body == body)
     }
 
-    /// Looks at a queue as readers do: everything from its first offset on is a message that was sent, in order, and as
-    /// durable as the mode says; a search by time finds its end.
+    /// Reads a queue: everything from its first offset on is a message that was sent, in order, and as durable as the mode says; a
+    /// search by time finds its end.
     pub(crate) fn look(&self, topic: &'static str, queue_id: i32) {
         let max = self.store.max_offset(topic, queue_id).0;
         let latest = self
@@ -179,7 +182,7 @@ impl World {
         }
     }
 
-    /// What is left of the disk when the process is killed or the power cut now, and what had been told before that.
+    /// The disk after a kill or power cut now, and what had been told before.
     pub(crate) fn cut(&self) -> Left {
         let told = self.told.lock().unwrap().clone();
         let flushed = self.store.flushed().0;
@@ -197,7 +200,7 @@ impl World {
         }
     }
 
-    /// Cuts at a moment of the scheduler's choice.
+    /// Kills or cuts at a moment of the scheduler's choice.
     pub(crate) fn cut_sometime(self) -> Left {
         for _ in 0..thread_rng().gen_range(0..40) {
             thread::yield_now();
@@ -221,7 +224,7 @@ pub(crate) fn read(store: &Store, topic: &str, queue_id: i32, from: i64) -> Vec<
     let (mut at, mut all) = (QueueOffset(from), Vec::new());
     loop {
         let read = store
-            .read(topic, queue_id, at, limits, &|_| true, Reach::Disk)
+            .read(topic, queue_id, at, limits, &|_| true, ReadSource::Disk)
             .expect("a queue can be read");
         assert!(read.damaged.is_none(), "{topic}/{queue_id}: {:?}", read.damaged);
         if read.status != ReadStatus::Found {
@@ -260,7 +263,7 @@ pub(crate) fn sends_and_reads(mode: FlushMode) {
     left.must_hold();
 }
 
-/// One sender and one reader: few threads, so that each of their steps meets each of the other's.
+/// One sender and one reader: with few threads each of their steps meets each of the other's.
 pub(crate) fn reads(mode: FlushMode) {
     let world = World::new(mode);
     let (a, b) = (world.clone(), world.clone());
@@ -283,7 +286,7 @@ pub(crate) fn keys(mode: FlushMode) {
     let left = world.clone().cut_sometime();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     left.must_hold();
-    // Once more after all checkpoints but that of the stop.
+    // Again after all checkpoints except that of the shutdown.
     let left = world.cut();
     world.store.close().expect("it stops");
     left.must_hold();
@@ -317,6 +320,7 @@ pub(crate) fn retention(mode: FlushMode) {
         thread::spawn(move || (0..3).for_each(|_| _ = large(&b))),
         thread::spawn(move || {
             for _ in 0..3 {
+                c.disk.advance_clock(OLD_ENOUGH);
                 c.store.delete_expired();
                 c.look("a", 0);
             }
@@ -384,7 +388,7 @@ pub(crate) fn closing(mode: FlushMode) {
     (0..thread_rng().gen_range(0..10)).for_each(|_| thread::yield_now());
     world.store.close().expect("it stops");
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    // Whatever is acknowledged is on the device after a stop, in either mode.
+    // Acknowledged messages are on the device after a shutdown, in either mode.
     let told = world.told.lock().unwrap().clone();
     let left = Left {
         mode,

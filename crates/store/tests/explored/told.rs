@@ -1,4 +1,4 @@
-//! What senders and operators were told, and what must be left of it.
+//! What senders and operators were told, and the checks of what is left.
 
 use super::{key_of, open, options, read};
 use message::record::{Placement, Record};
@@ -9,7 +9,7 @@ use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::inspect::{InspectOptions, check};
 
-/// A message, as a reader finds it.
+/// A message that a reader found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) topic: String,
@@ -89,7 +89,7 @@ impl Told {
         acknowledged.map(|(body, _)| body.clone()).collect()
     }
 
-    /// These were seen to be gone after a deletion had ended.
+    /// These were not found after a deletion had ended.
     pub(crate) fn deleted(&mut self, bodies: &[String]) {
         for body in bodies {
             self.sent.get_mut(body).expect("sent").is_deleted = true;
@@ -127,7 +127,7 @@ impl Told {
         Some((sent.topic, sent.queue_id, sent.placed.queue_offset.0))
     }
 
-    /// Nothing is seen that was not sent, or elsewhere than its sender was told. A message may be seen before its sender has
+    /// A reader finds only messages that were sent, where their senders were told. A message may be found before its sender has
     /// noted its place.
     pub(crate) fn check_seen(&self, found: &Found) {
         if let Some(sent) = self.sent.get(&found.body) {
@@ -142,20 +142,20 @@ impl Told {
     }
 }
 
-/// What a kill or a power cut leaves.
+/// What is left after a kill or power cut.
 pub(crate) struct Left {
     pub(crate) mode: FlushMode,
     pub(crate) disk: SimulatedDisk,
     /// What had been told by then.
     pub(crate) told: Told,
-    /// What was told in all.
+    /// All that was told.
     pub(crate) later: Arc<shuttle::sync::Mutex<Told>>,
-    /// Under ASYNC_FLUSH: what is below is there for sure.
+    /// Under ASYNC_FLUSH: the log below this offset is on the device.
     pub(crate) flushed: i64,
 }
 
 impl Left {
-    /// Opens what is left and holds it against what was told.
+    /// Opens what is left and compares it with what was told.
     pub(crate) fn must_hold(&self) {
         let store = open(&self.disk, self.mode);
         let later = self.later.lock().unwrap().clone();
@@ -204,7 +204,7 @@ impl Left {
         assert!(!report.is_damaged(), "a check finds {:#?}", report.findings);
     }
 
-    /// What was acknowledged before a deletion that was acknowledged too is gone; what was sent after the last one is there.
+    /// Messages acknowledged before an acknowledged deletion are gone; messages sent after the last deletion are there.
     fn check_deleted(&self, found: &HashMap<String, Found>) {
         let deletions = self.told.deletions.get("b").copied().unwrap_or_default();
         for (body, sent) in self.told.sent.iter().filter(|(_, sent)| sent.topic == "b") {
@@ -219,7 +219,7 @@ impl Left {
     }
 
     fn check_keys(&self, store: &store::Store, found: &HashMap<String, Found>) {
-        store.keep_now().expect("keys can be indexed");
+        store.run_background_work().expect("keys can be indexed");
         for one in found.values() {
             let by_key = store
                 .query(&one.topic, key_of(&one.body), 0, i64::MAX, 8)

@@ -1,17 +1,18 @@
-//! The end of a log is dropped while messages are sent and read.
+//! The log is truncated while messages are sent and read.
 
 use super::{BEGIN_MS, World, key_of, open, options, read};
+use message::QueueOffset;
 use message::record::{Draft, Placement};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Arc, Mutex, mpsc};
 use shuttle::thread;
 use store::inspect::{InspectOptions, check};
-use store::{AppendError, FlushMode, Store, StoreError};
+use store::{AppendError, Boundary, FlushMode, Store, StoreError};
 
 struct Sent {
     body: String,
     placed: Placement,
-    /// How many truncations had ended before it was sent; none has begun that had not ended when it was acknowledged.
+    /// Number of truncations that had ended before it was sent, if none had begun and not ended when it was acknowledged.
     after: Option<usize>,
 }
 
@@ -60,20 +61,26 @@ fn truncate(store: &Store, told: &Mutex<Told>) {
         told.sent[at].placed.log_offset
     };
     match store.truncate(to) {
-        // An earlier one has dropped it.
+        // An earlier truncation has dropped it.
         Ok(()) | Err(StoreError::Layout(_)) => {}
         Err(error) => panic!("{error}"),
     }
     told.lock().unwrap().ended += 1;
 }
 
-/// A reader sees whole messages that follow each other, whatever is dropped meanwhile.
+/// A reader sees whole, consecutive messages, whatever is dropped meanwhile.
 fn look(store: &Store) {
     let found = read(store, "a", 0, 0);
     for (one, at) in found.iter().zip(0..) {
         assert_eq!(one.queue_offset, at, "{found:?}");
         let _ = store.record_at(message::LogOffset(one.log_offset));
+        let stored = store.store_time("a", 0, QueueOffset(one.queue_offset));
+        assert!(stored.is_none_or(|stored| stored == BEGIN_MS), "{} stored at {stored:?}", one.body);
     }
+    // All have the same timestamp, so a search finds the first or the end, whatever is dropped meanwhile.
+    let begin = store.offset_by_time("a", 0, BEGIN_MS, Boundary::Lower).expect("a search");
+    assert_eq!(begin.0, 0);
+    store.offset_by_time("a", 0, BEGIN_MS + 1, Boundary::Lower).expect("a search");
 }
 
 fn must_be_whole(store: &Store, told: &Told) {
@@ -82,7 +89,7 @@ fn must_be_whole(store: &Store, told: &Told) {
     for sent in told.sent.iter().filter(|sent| sent.after == Some(told.ended)) {
         assert!(found.iter().any(|one| one.body == sent.body), "lost: {}", sent.body);
     }
-    store.keep_now().unwrap();
+    store.run_background_work().unwrap();
     for (one, at) in found.iter().zip(0..) {
         assert_eq!(one.queue_offset, at, "{found:?}");
         let sent = told.sent.iter().find(|sent| sent.body == one.body).expect("sent");
@@ -121,8 +128,7 @@ pub(crate) fn truncation(mode: FlushMode) {
     assert!(!report.is_damaged(), "a check finds {:#?}", report.findings);
 }
 
-/// One reader beside one who drops the end of the log and sends again: few threads, so that each of their steps meets each of the
-/// other's.
+/// One reader beside one thread that truncates and sends again: with few threads each of their steps meets each of the other's.
 pub(crate) fn reads_across_truncation(mode: FlushMode) {
     let world = World::new(mode);
     let told: Arc<Mutex<Told>> = Arc::default();

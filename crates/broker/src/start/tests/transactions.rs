@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use protocol::transaction::CheckTransactionStateHeader;
 use std::collections::BTreeMap;
-use store::{Limits, Reach};
+use store::{Limits, ReadSource};
 
 const GROUP: &str = "p";
 
@@ -222,7 +222,7 @@ impl World {
         let read = self
             .broker
             .store
-            .read(topic, 0, QueueOffset(0), limits, &|_| true, Reach::Disk)
+            .read(topic, 0, QueueOffset(0), limits, &|_| true, ReadSource::Disk)
             .unwrap();
         let mut keys = BTreeMap::new();
         for bytes in &read.records {
@@ -281,7 +281,14 @@ fn a_producer_is_asked_until_it_says_so_and_then_the_message_is_given_up() {
     let dead = world
         .broker
         .store
-        .read(names::TRANS_CHECK_MAX_TIME_TOPIC, 0, QueueOffset(0), limits, &|_| true, Reach::Disk)
+        .read(
+            names::TRANS_CHECK_MAX_TIME_TOPIC,
+            0,
+            QueueOffset(0),
+            limits,
+            &|_| true,
+            ReadSource::Disk,
+        )
         .unwrap();
     let dead = Record::parse(&dead.records[0]).unwrap().log_offset;
     world.broker.routes.transactions.resume(dead, now_ms()).unwrap();

@@ -1,4 +1,4 @@
-//! Whether syncs return.
+//! Blocks syncs while a test wants it.
 
 use crate::sync::{Condvar, Mutex};
 
@@ -14,7 +14,7 @@ impl Gate {
         self.opened.notify_all();
     }
 
-    /// Returns when the gate is open.
+    /// Waits until the gate is open.
     pub(super) fn pass(&self) {
         let mut closed = self.closed.lock();
         while *closed {

@@ -1,4 +1,4 @@
-//! What a simulated disk gives out: locks and open files. All they know is where in the disk's state to look.
+//! Locks and open files of a simulated disk. They only refer to the disk's state.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;

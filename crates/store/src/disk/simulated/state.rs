@@ -1,5 +1,5 @@
-//! What a simulated disk consists of: files with what of them is on the medium, names with theirs, and the plan of what
-//! fails. Each change is counted here, and made here or refused.
+//! The state of a simulated disk: files and names, in the cache and on the medium, and the plan of faults. Each change is counted
+//! here, and made or refused.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -20,12 +20,12 @@ pub(super) struct DiskState {
     /// Changes with every power cut.
     pub(super) boot: u64,
     pub(super) now_ms: i64,
-    /// Bytes that fit; `None` for no end.
+    /// Space in bytes; `None` if it is unlimited.
     pub(super) capacity: Option<u64>,
-    /// Where no file can be made.
+    /// The directory in which no file can be created.
     pub(super) closed: Option<PathBuf>,
     pub(super) files: Vec<FileState>,
-    /// What a look at the tree shows.
+    /// The names as readers see them.
     pub(super) names: Names,
     /// What is on the medium.
     pub(super) durable_names: Names,
@@ -87,7 +87,7 @@ impl NameChange {
 
 #[derive(Clone, Default)]
 pub(super) struct FileState {
-    /// What a read sees.
+    /// The content as readers see it.
     pub(super) content: Vec<u8>,
     /// What is on the medium.
     pub(super) durable: Vec<u8>,
@@ -173,7 +173,7 @@ impl DiskState {
         }
     }
 
-    /// Refuses what would take more than is left.
+    /// Refuses a change that needs more space than is left.
     fn take_room(&mut self, bytes: usize, what: impl FnOnce() -> String) -> io::Result<()> {
         if self.capacity.is_none_or(|capacity| self.used() + bytes as u64 <= capacity) {
             return Ok(());
@@ -190,7 +190,7 @@ impl DiskState {
         }
     }
 
-    /// Counts a call that changes something; the error it is to fail with.
+    /// Counts a call that changes something; returns the error that it has to fail with.
     pub(super) fn count(&mut self, what: impl FnOnce() -> String) -> io::Result<()> {
         self.check_on()?;
         self.calls += 1;
@@ -305,7 +305,7 @@ impl DiskState {
     pub(super) fn write(&mut self, id: usize, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = index(offset)?;
         let what = || format!("write of {} bytes to file {id} at {offset}", bytes.len());
-        // A write over what is there takes no room; near enough, for files that grow by appending.
+        // Overwriting takes no space; accurate enough for files that grow by appending.
         let grows = !self.files[id].reserved
             && self.files[id]
                 .content
@@ -351,7 +351,7 @@ impl DiskState {
     }
 
     pub(super) fn create(&mut self, path: &Path, fresh: &Path, len: u64, allocate: Allocate) -> io::Result<usize> {
-        // What an attempt before a crash left is emptied and used again, as by `O_TRUNC`: it is the same file.
+        // A `.tmp` file that an attempt left before a crash is truncated and used again: it is the same file.
         let id = match self.names.get(fresh) {
             Some(Node::File(id)) => *id,
             _ => self.make_file(fresh)?,

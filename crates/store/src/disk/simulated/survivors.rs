@@ -1,23 +1,23 @@
-//! What is on the medium after the power went: the choice, sector by sector and name by name.
+//! Chooses what is on the medium after a power cut, sector by sector and name by name.
 //!
-//! Per sector the choice is a number of changes, not a subset: a page cache holds one version of a page, so an older write
-//! never comes after a newer one in the same sector. Between sectors there is no order at all.
+//! Per sector a number of changes is chosen, not a subset: a page cache has one version of a page, so an older write never survives
+//! a newer one in the same sector. Between sectors there is no order.
 
 use std::collections::HashMap;
 
 use super::{Change, DiskState, FileState, NameChange, Names, Node, Random, parent};
 
-/// How kind the cut is to one file or to the names. Pure randomness would hardly ever keep all or nothing of a long list,
-/// which are the cases that most often happen.
-enum Kindness {
+/// How much of one file, or of the names, survives. Pure randomness would hardly ever keep all or nothing of a long list, which are
+/// the most frequent cases.
+enum Survival {
     Nothing,
     Everything,
-    /// All up to a moment, and parts of the change that was under way.
+    /// All changes up to a moment, and parts of the one in progress.
     InOrder,
     Anything,
 }
 
-impl Kindness {
+impl Survival {
     fn choose(random: &mut Random) -> Self {
         match random.below(4) {
             0 => Self::Nothing,
@@ -36,28 +36,28 @@ pub(super) fn choose(state: &DiskState, random: &mut Random) -> (Names, Vec<File
 
 fn names(state: &DiskState, random: &mut Random) -> Names {
     let mut names = state.durable_names.clone();
-    let kindness = Kindness::choose(random);
+    let survival = Survival::choose(random);
     let moment = random.below(state.unsynced_names.len() + 1);
     let mut lost: Vec<&NameChange> = Vec::new();
     for (at, change) in state.unsynced_names.iter().enumerate() {
-        let survives = match kindness {
-            Kindness::Nothing => false,
-            Kindness::Everything => true,
-            Kindness::InOrder => at < moment,
-            Kindness::Anything => random.below(2) == 0,
+        let survives = match survival {
+            Survival::Nothing => false,
+            Survival::Everything => true,
+            Survival::InOrder => at < moment,
+            Survival::Anything => random.below(2) == 0,
         };
         if !survives {
             lost.push(change);
             continue;
         }
-        // A directory made anew is not the one that had the name before.
+        // A directory that was created again is not the one that had the name before.
         if let NameChange::Make(path, Node::Dir) = change {
             let before = lost.iter().filter(|lost| matches!(lost, NameChange::Remove(gone) if gone == path));
             before.for_each(|removal| removal.apply(&mut names));
         }
         change.apply(&mut names);
     }
-    // What is in a directory that is not there is not there. Parents sort before their children.
+    // The content of a missing directory is missing. Parents sort before their children.
     let mut whole = Names::new();
     for (path, node) in names {
         let above = parent(&path);
@@ -84,7 +84,7 @@ fn survivor(file: &FileState, random: &mut Random) -> FileState {
     }
 }
 
-/// A change cut into what it does to each sector.
+/// A change, split by sectors.
 struct Step {
     sector: usize,
     start: usize,
@@ -99,7 +99,7 @@ fn torn(file: &FileState, random: &mut Random) -> Vec<u8> {
     for step in &steps {
         *versions.entry(step.sector).or_default() += 1;
     }
-    let kindness = Kindness::choose(random);
+    let survival = Survival::choose(random);
     let moment = random.below(file.unsynced.len() + 1);
     let mut sectors: Vec<usize> = versions.keys().copied().collect();
     sectors.sort_unstable();
@@ -115,27 +115,27 @@ fn torn(file: &FileState, random: &mut Random) -> Vec<u8> {
     for step in steps {
         let version = seen.entry(step.sector).or_default();
         *version += 1;
-        let survives = match kindness {
-            Kindness::Nothing => false,
-            Kindness::Everything => true,
-            Kindness::InOrder => step.change < moment || (step.change == moment && random.below(2) == 0),
-            Kindness::Anything => *version <= kept[&step.sector],
+        let survives = match survival {
+            Survival::Nothing => false,
+            Survival::Everything => true,
+            Survival::InOrder => step.change < moment || (step.change == moment && random.below(2) == 0),
+            Survival::Anything => *version <= kept[&step.sector],
         };
         if survives {
             content[step.start..step.start + step.bytes.len()].copy_from_slice(&step.bytes);
         }
     }
-    let length = match kindness {
-        Kindness::Nothing => lengths.first(),
-        Kindness::Everything => lengths.last(),
-        Kindness::InOrder => lengths.get(moment),
-        Kindness::Anything => lengths.get(random.below(lengths.len())),
+    let length = match survival {
+        Survival::Nothing => lengths.first(),
+        Survival::Everything => lengths.last(),
+        Survival::InOrder => lengths.get(moment),
+        Survival::Anything => lengths.get(random.below(lengths.len())),
     };
     content.truncate(length.copied().unwrap_or(0));
     content
 }
 
-/// The changes as steps within one sector each, and the lengths the file had before the first and after each change.
+/// The changes as steps within one sector each, and the file's lengths before the first and after each change.
 fn steps(file: &FileState, sector_len: usize) -> (Vec<Step>, Vec<usize>) {
     let mut lengths = vec![file.durable.len()];
     let mut steps = Vec::new();
@@ -146,7 +146,7 @@ fn steps(file: &FileState, sector_len: usize) -> (Vec<Step>, Vec<usize>) {
                 len = len.max(offset + bytes.len());
                 (*offset, bytes.clone())
             }
-            // What is cut off reads as zeros when the file grows again.
+            // Truncated bytes read as zeros when the file grows again.
             Change::SetLen(to) => {
                 let cut = vec![0; len.saturating_sub(*to)];
                 len = *to;

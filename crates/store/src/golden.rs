@@ -1,18 +1,17 @@
-//! Files of a Java broker against ours: what it derived from a log we derive again, byte for byte, and what it wrote we read.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! Files of a Java broker: queues and index that we derive from its log are the same byte for byte, and we read its files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkpoint::CheckpointFile;
+use crate::disk::Disk;
+use crate::disk::real::RealDisk;
+use crate::index::{IndexOptions, KeyIndex, key_hash, key_hashes, tag_hash};
+use crate::queue::{DueTopic, Entry, QueueOptions, QueueTable};
 use message::LogOffset;
 use message::properties::Indexed;
 use message::record::{Peek, Record, peek};
-use store::checkpoint::CheckpointFile;
-use store::disk::Disk;
-use store::disk::real::RealDisk;
-use store::index::{IndexOptions, KeyIndex, key_hashes, tag_hash};
-use store::queue::{DueTopic, Entry, QueueOptions, QueueTable};
 
 const SEGMENT: i64 = 40_960;
 const QUEUES: QueueOptions = QueueOptions {
@@ -82,7 +81,7 @@ fn open(dir: &Path) -> (QueueTable, KeyIndex) {
     (queues, KeyIndex::open(disk, &dir.join("index"), INDEX).unwrap())
 }
 
-/// Derives queues and index from the log into a directory.
+/// Derives queues and index in a directory from the log.
 fn derive(log: &[(i64, Vec<u8>)], dir: &Path) {
     let (queues, index) = open(dir);
     records(log, |record| {
@@ -110,7 +109,7 @@ fn derived_equals(name: &str, log_from: i64) {
     for (file, bytes) in &javas {
         assert!(ours[file] == *bytes, "queue file {file} differs");
     }
-    // Names are times, ours of the record and Java's of the moment.
+    // Files are named by times, ours by the record's and Java's by the current one.
     let ours: Vec<_> = tree(&dir.path().join("index")).into_values().collect();
     let javas: Vec<_> = tree(&golden(name).join("index")).into_values().collect();
     assert_eq!(ours.len(), javas.len());
@@ -130,7 +129,7 @@ fn queues_that_start_late_are_javas_byte_for_byte() {
     derived_equals("late", SEGMENT);
 }
 
-/// Opens a copy of what Java wrote and compares it with the log; `count` records.
+/// Opens a copy of Java's files and compares it with the log of `count` records.
 fn read_as_the_log(name: &str, log_from: i64, count: usize) {
     let dir = tempfile::tempdir().unwrap();
     copy(&golden(name), dir.path());
@@ -147,14 +146,9 @@ fn read_as_the_log(name: &str, log_from: i64, count: usize) {
         let keys = Indexed::of(record.properties);
         let words = keys.keys.split(' ').chain([&*keys.uniq_key]).filter(|key| !key.is_empty());
         for key in words {
+            let stored = record.store_timestamp;
             let found = index
-                .query(
-                    record.topic,
-                    key,
-                    record.store_timestamp - 1_000,
-                    record.store_timestamp + 1_000,
-                    1_000,
-                )
+                .query_hash(key_hash(record.topic, key), stored - 1_000, stored + 1_000, 1_000)
                 .unwrap();
             assert!(found.log_offsets.contains(&record.log_offset), "{key} at {}", record.log_offset);
         }
@@ -171,7 +165,7 @@ fn read_as_the_log(name: &str, log_from: i64, count: usize) {
     assert_eq!(index.last(), (last.0, last.2));
     let (_, checkpoint) = CheckpointFile::open(&RealDisk, &dir.path().join("checkpoint")).unwrap();
     assert_eq!(checkpoint.progress, None);
-    // Java notes the one or the other, as it last stored or last recovered.
+    // Java sets one or the other, as it last stored or last recovered.
     assert_eq!(checkpoint.log_timestamp.max(checkpoint.queue_timestamp), last.2);
     assert!(checkpoint.safe_timestamp() <= last.2 && checkpoint.index_timestamp > 0 && checkpoint.index_timestamp < last.2);
 }
@@ -205,14 +199,15 @@ fn store_of_a_java_broker_goes_on_with_ours() {
         size: 200,
         tags_code: 0,
     });
-    index
-        .put_record(&[store::index::key_hash("golden-a", "ours")], end, last + 500)
-        .unwrap();
+    index.put_record(&[key_hash("golden-a", "ours")], end, last + 500).unwrap();
     while queues.write_pending().unwrap() > 0 {}
     index.write().unwrap();
     drop((queues, index));
     let (queues, index) = open(dir.path());
     assert_eq!(queues.find("golden-a", 0).unwrap().max(), max.plus(1));
     assert_eq!(queues.max_log_end(), end.plus(200));
-    assert_eq!(index.query("golden-a", "ours", 0, i64::MAX, 10).unwrap().log_offsets, [end]);
+    assert_eq!(
+        index.query_hash(key_hash("golden-a", "ours"), 0, i64::MAX, 10).unwrap().log_offsets,
+        [end]
+    );
 }
