@@ -71,6 +71,14 @@ impl StopSignals {
         self.mask(libc::SIG_UNBLOCK)
     }
 
+    /// Sends one of them to this process, so that it stops as if it was told to.
+    pub(crate) fn send() {
+        // SAFETY: the call takes no pointer; the signal is blocked in every thread and received by `wait`, or ends the process.
+        unsafe {
+            libc::kill(libc::getpid(), libc::SIGTERM);
+        }
+    }
+
     fn mask(&self, how: libc::c_int) -> io::Result<()> {
         // SAFETY: the set is initialised; the call only reads it, and a null old set is allowed.
         let error = unsafe { libc::pthread_sigmask(how, &self.0, std::ptr::null_mut()) };

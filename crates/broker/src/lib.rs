@@ -50,6 +50,7 @@ pub mod topic;
 pub mod transaction;
 mod unserved;
 pub mod upkeep;
+pub mod watch;
 
 pub use start::{Broker, StartError};
 pub use store_options::store_options;

@@ -27,6 +27,7 @@ use crate::topic::{self, table::TopicsFile};
 use crate::transaction::{self, Transactions, table::TransactionsFile};
 use crate::unserved;
 use crate::upkeep::{Ends, TABLES, Tables, Upkeep};
+use crate::watch::StoreWatch;
 use crate::{assignment, delay, group};
 use net::{Limits, Options, Server};
 use std::io;
@@ -62,6 +63,7 @@ pub struct Broker {
     ends: Arc<Ends>,
     control: Option<JoinHandle<io::Result<()>>>,
     recovery: Recovery,
+    watch: Arc<StoreWatch>,
     #[cfg(test)]
     tables: Tables,
 }
@@ -95,7 +97,7 @@ impl Broker {
 
     /// Starts the threads of the features, and opens the ports.
     fn serve(core: Core, composition: Composition, name_servers: &[String], recovery: Recovery) -> Result<Self, StartError> {
-        let Composition { routes, tables } = composition;
+        let Composition { routes, tables, watch } = composition;
         let store = core.store.clone();
         routes.features.iter().try_for_each(|feature| Arc::clone(feature).start())?;
         let settings = core.settings.current();
@@ -128,6 +130,7 @@ impl Broker {
             ends,
             control: Some(control),
             recovery,
+            watch,
             #[cfg(test)]
             tables: all_tables,
         })
@@ -137,6 +140,12 @@ impl Broker {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         self.server.local_addrs()
+    }
+
+    /// Calls `stop` once if a violated invariant of the store means that this broker has to be stopped; then [`Self::stop`] returns an
+    /// error. It must not block.
+    pub fn call_when_broken(&self, stop: impl Fn() + Send + Sync + 'static) {
+        self.watch.call_when_broken(stop);
     }
 
     /// Result of opening the data directory.
@@ -197,6 +206,7 @@ impl net::Service for Service {
 struct Composition {
     routes: Arc<Routes>,
     tables: Tables,
+    watch: Arc<StoreWatch>,
 }
 
 /// Creates the features, loads the tables and registers the listeners for messages. A new feature gets a line in each list that concerns
@@ -262,8 +272,9 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         },
     )?;
 
+    let watch = Arc::new(StoreWatch::new(core.store.clone()));
     let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 7]>([
+    features.extend::<[Arc<dyn Feature>; 8]>([
         locks.clone(),
         modes.clone(),
         online.clone(),
@@ -271,6 +282,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         sender.clone(),
         puller.clone(),
         Arc::new(delivery),
+        watch.clone(),
     ]);
     let routes = Routes {
         core: core.clone(),
@@ -287,6 +299,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     Ok(Composition {
         routes: Arc::new(routes),
         tables,
+        watch,
     })
 }
 

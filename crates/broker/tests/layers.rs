@@ -34,7 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["lock"],
     &["offset"],
     // What verbs are made with.
-    &["hold", "readers", "destination", "log_writer", "unserved"],
+    &["hold", "readers", "destination", "log_writer", "unserved", "watch"],
     &["core"],
     // Verbs.
     &["delay"],

@@ -9,6 +9,7 @@ use store::StoreError;
 use store::disk::real::RealDisk;
 
 use crate::failure::Failure;
+use crate::process::StopSignals;
 
 /// A running broker.
 pub(crate) struct Running(Broker);
@@ -18,9 +19,9 @@ impl Running {
     pub(crate) fn start(settings: BrokerSettings, name_server: Option<SocketAddr>) -> Result<Self, Failure> {
         let own = name_server.map(|address| address.to_string());
         let name_servers: Vec<_> = own.into_iter().chain(settings.namesrv_addr.iter().cloned()).collect();
-        Broker::start(settings, &name_servers, Arc::new(RealDisk))
-            .map(Self)
-            .map_err(explained)
+        let broker = Broker::start(settings, &name_servers, Arc::new(RealDisk)).map_err(explained)?;
+        broker.call_when_broken(StopSignals::send);
+        Ok(Self(broker))
     }
 
     /// Shuts the broker down cleanly: unregisters, answers requests in flight, and closes the store.

@@ -398,6 +398,27 @@ fn another_face_sends_without_frames() {
     broker.stop().unwrap();
 }
 
+/// A panic of one of the store's threads is a bug: the process is told to stop, and the stop says that it was not a clean one.
+#[test]
+fn a_violated_invariant_stops_the_broker() {
+    let disk = SimulatedDisk::new(1);
+    let broker = start(&disk, |settings| settings.flush_disk_type = crate::settings::FlushDiskType::Sync);
+    let (told, stopped) = std::sync::mpsc::channel();
+    broker.call_when_broken(move || told.send(()).unwrap_or_default());
+    disk.hold_syncs();
+    let draft = message::record::Draft::new("t", 0, b"body");
+    let queue = broker.store.queue("t", 0);
+    let ticket = broker.store.append(&[draft], &[queue], 1, &mut Vec::new()).unwrap();
+    broker.store.complete_then(ticket, true, |_| panic!("on purpose"));
+    assert!(stopped.try_recv().is_err());
+    disk.let_syncs_go();
+    stopped.recv_timeout(SOON).unwrap();
+    assert!(broker.stop().is_err());
+    let after = start(&disk, |_| ());
+    assert_eq!(after.store.max_offset("t", 0).0, 1);
+    after.stop().unwrap();
+}
+
 #[test]
 fn a_priority_names_the_queue() {
     let broker = start(&SimulatedDisk::new(1), |_| ());
