@@ -64,7 +64,7 @@ pub(crate) fn check_length(what: &str, name: &str, max: usize) -> Result<(), Ref
     if name.len() <= max {
         return Ok(());
     }
-    Err(Refusal::invalid(format!("a {what} has {} bytes, allowed are {max}", name.len())))
+    Err(Refusal::invalid(format!("a {what} has {} bytes, the limit is {max}", name.len())))
 }
 
 /// The verb that goes with the name of a feature.

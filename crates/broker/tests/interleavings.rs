@@ -41,7 +41,7 @@ mod sync {
 
 use broker::topic::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
 use broker::{attributes, signal, stats};
-use hold::{Bounds, Hold, Waits};
+use hold::{Bounds, Hold, Waiter};
 use shuttle::sync::Arc;
 use shuttle::thread;
 use std::collections::{BTreeSet, HashMap};
@@ -50,8 +50,8 @@ use topics::{CreateOnSend, Spec, Topic, TopicLimits, Topics};
 
 const SCHEDULES: usize = 5_000;
 const BOUNDS: Bounds = Bounds {
-    places: 10,
-    places_of_one: 10,
+    slots: 10,
+    slots_per_connection: 10,
 };
 
 /// A pull from the first message on.
@@ -60,7 +60,7 @@ struct Pull {
     connection: Arc<AtomicUsize>,
 }
 
-impl Waits for Pull {
+impl Waiter for Pull {
     fn queue(&self) -> (&str, i32) {
         ("t", 0)
     }
@@ -69,7 +69,7 @@ impl Waits for Pull {
         1
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_disconnected(&self) -> bool {
         self.connection.load(Ordering::SeqCst) == 0
     }
 

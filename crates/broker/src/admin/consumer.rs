@@ -1,7 +1,7 @@
 //! Codes 307, 309 and 223: what the broker asks of consumers for an operator. The answer comes later.
 
 use crate::clients::Consumers;
-use crate::clients::table::{AskError, Channel, Member, check_forwarded};
+use crate::clients::table::{Channel, ClientCallError, Member, check_forwarded};
 use crate::errors::Refusal;
 use crate::group::Groups;
 use crate::queues::Log;
@@ -90,10 +90,10 @@ fn forward<C: Channel>(request: &Frame, consumers: &Consumers<C>, group: &str, c
     let whom = format!("<{group}> <{client}>");
     member
         .channel
-        .ask(frame, TIMEOUT, Box::new(move |result| done(answered(result, &whom))));
+        .call(frame, TIMEOUT, Box::new(move |result| done(answered(result, &whom))));
 }
 
-fn answered(result: Result<Frame, AskError>, whom: &str) -> Outcome {
+fn answered(result: Result<Frame, ClientCallError>, whom: &str) -> Outcome {
     match result {
         Ok(frame) => {
             check_forwarded(&frame).map_err(|error| Refusal::system(format!("the answer of consumer {whom} is {error}")))?;
@@ -104,8 +104,8 @@ fn answered(result: Result<Frame, AskError>, whom: &str) -> Outcome {
                 body: frame.body,
             })
         }
-        Err(error @ AskError::TooLong { .. }) => Err(too_long(&error)),
-        Err(AskError::Unanswered(RequestError::TimedOut)) => {
+        Err(error @ ClientCallError::TooLong { .. }) => Err(too_long(&error)),
+        Err(ClientCallError::Unanswered(RequestError::TimedOut)) => {
             let text = format!("consumer {whom} Timeout: no answer within {} s", TIMEOUT.as_secs());
             Err(Refusal::new(ResponseCode::ConsumeMsgTimeout, text))
         }
@@ -113,7 +113,7 @@ fn answered(result: Result<Frame, AskError>, whom: &str) -> Outcome {
     }
 }
 
-fn too_long(error: &AskError) -> Refusal {
+fn too_long(error: &ClientCallError) -> Refusal {
     Refusal::invalid(format!("the request is {error}"))
 }
 
@@ -150,7 +150,7 @@ pub fn status<C: Channel, F: FnOnce(Outcome) + Send + 'static>(request: &Frame, 
     for member in members {
         let (gathered, client) = (Arc::clone(&gathered), member.client_id.to_string());
         let told = move |result| add(&gathered, client, result);
-        member.channel.ask(frame.clone(), STATUS_TIMEOUT, Box::new(told));
+        member.channel.call(frame.clone(), STATUS_TIMEOUT, Box::new(told));
     }
 }
 
@@ -166,7 +166,7 @@ fn asked_members<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Resul
     Ok(members)
 }
 
-fn add<F: FnOnce(Outcome)>(gathered: &Mutex<Gathered<F>>, client: String, result: Result<Frame, AskError>) {
+fn add<F: FnOnce(Outcome)>(gathered: &Mutex<Gathered<F>>, client: String, result: Result<Frame, ClientCallError>) {
     let told = result.ok().filter(|frame| frame.code == i32::from(ResponseCode::Success));
     let bytes = told.as_ref().map_or(0, |frame| frame.body.len());
     let has_room = |gathered: &Gathered<F>| gathered.bytes + bytes <= MAX_GATHERED;

@@ -38,7 +38,7 @@ pub trait PullSink: Send {
     /// Address of the client.
     fn peer(&self) -> SocketAddr;
     /// Nobody waits for the outcome any more.
-    fn is_gone(&self) -> bool;
+    fn is_disconnected(&self) -> bool;
     /// The pull is done. Called once, unless [`Self::refuse`] is.
     fn answer(self: Box<Self>, pulled: Pulled);
     /// The pull is refused.
@@ -76,10 +76,10 @@ impl Asker {
         }
     }
 
-    pub(super) fn is_gone(&self) -> bool {
+    pub(super) fn is_disconnected(&self) -> bool {
         match self {
             Self::Remoting(reply) => reply.connection().is_closed(),
-            Self::Face(sink) => sink.is_gone(),
+            Self::Face(sink) => sink.is_disconnected(),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::core::Core;
 use crate::errors::Refusal;
 use crate::feature::{self, Feature, Work};
 use crate::group::Rule;
-use crate::hold::{Bounds, Hold, NotParked, Taken, Waits};
+use crate::hold::{Bounds, Hold, NotParked, Taken, Waiter};
 use crate::offset::Offsets;
 use crate::readers::Threads;
 use crate::settings::BrokerSettings;
@@ -61,7 +61,7 @@ pub struct Pull {
     is_mistaken: bool,
 }
 
-impl Waits for Pull {
+impl Waiter for Pull {
     fn queue(&self) -> (&str, i32) {
         (&self.topic.name, self.queue_id)
     }
@@ -70,8 +70,8 @@ impl Waits for Pull {
         self.asker.client()
     }
 
-    fn is_gone(&self) -> bool {
-        self.asker.is_gone()
+    fn is_disconnected(&self) -> bool {
+        self.asker.is_disconnected()
     }
 
     fn tags(&self) -> Option<&[i32]> {
@@ -140,8 +140,8 @@ impl Puller {
         let bounds = {
             let settings = core.settings.current();
             Bounds {
-                places: settings.max_parked_pulls,
-                places_of_one: settings.max_parked_pulls_per_connection,
+                slots: settings.max_parked_pulls,
+                slots_per_connection: settings.max_parked_pulls_per_connection,
             }
         };
         let puller = Arc::new_cyclic(|itself| Self {
@@ -159,7 +159,7 @@ impl Puller {
             itself: itself.clone(),
         });
         let told = Arc::downgrade(&puller);
-        consumers.watch(Box::new(move |group| {
+        consumers.set_subscription_listener(Box::new(move |group| {
             if let Some(puller) = told.upgrade() {
                 puller.subscription_changed(group);
             }
@@ -231,7 +231,7 @@ impl Puller {
     /// Whether a pull comes with an offset that its client has from a topic that was deleted since. What it knows of the new
     /// one it knows from us: it has connected since, or asked where it is, or begun at the beginning.
     fn is_mistaken(&self, topic: &Topic, header: &PullHeader<'_>, connection: u64) -> bool {
-        if !topic.may_be_mistaken(connection) || self.offsets.has_begun(header.topic, header.consumer_group, header.queue_id) {
+        if !topic.may_have_stale_offsets(connection) || self.offsets.has_begun(header.topic, header.consumer_group, header.queue_id) {
             return false;
         }
         // From this answer on it knows.

@@ -1,7 +1,7 @@
 //! Codes 324 and 325.
 
 use crate::clients::Producers;
-use crate::clients::table::{AskError, Channel};
+use crate::clients::table::{Channel, ClientCallError};
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
 use message::properties::{self, Builder, MSG_REGION, TRACE_ON};
@@ -38,7 +38,7 @@ pub fn push<C: Channel>(request: &Frame, came: Came, producers: &Producers<C>, d
     match addressed {
         Ok((channel, frame, client, queue_id)) => {
             let answered = move |result| done(outcome(result, &client, queue_id).map_err(told));
-            channel.ask(frame, TIMEOUT, Box::new(answered));
+            channel.call(frame, TIMEOUT, Box::new(answered));
         }
         Err(refusal) => done(Err(told(refusal))),
     }
@@ -108,14 +108,14 @@ fn address(of: SocketAddr) -> String {
     format!("{}:{}", of.ip(), of.port())
 }
 
-fn outcome(result: Result<Frame, AskError>, client: &str, queue_id: i32) -> Outcome {
+fn outcome(result: Result<Frame, ClientCallError>, client: &str, queue_id: i32) -> Outcome {
     match result {
         Ok(frame) if frame.code == i32::from(ResponseCode::Success) => {
             // Compat: Java clients take an answer without these for a broken one.
             Ok(Answer::ok().with("msgId", "0").with("queueId", queue_id).with("queueOffset", 0))
         }
         Ok(_) => Err(Refusal::system(format!("push reply message to {client}fail."))),
-        Err(error @ AskError::TooLong { .. }) => Err(Refusal::new(ResponseCode::MessageIllegal, format!("the reply is {error}"))),
+        Err(error @ ClientCallError::TooLong { .. }) => Err(Refusal::new(ResponseCode::MessageIllegal, format!("the reply is {error}"))),
         Err(error) => Err(Refusal::system(format!("push reply message to {client}fail. {error}"))),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::clients::heartbeat::{Client, Clients, heartbeat};
-use crate::clients::table::{AskError, Channel, Done};
-use crate::clients::{ClientChannel, FaceClient};
+use crate::clients::table::{Channel, ClientCallError, OnResponse};
+use crate::clients::{ClientChannel, ProtocolClient};
 use crate::errors::Refusal;
 use crate::pull::{Asker, PullSink, Pulled};
 use crate::send::{Ending, SendContext, SendRequest, SendSink, Sent};
@@ -250,7 +250,7 @@ impl PullSink for PullOf {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_disconnected(&self) -> bool {
         false
     }
 
@@ -302,7 +302,7 @@ fn another_face_pulls_without_frames_and_is_woken_by_a_message() {
 /// A client of another face, with what it was told.
 struct FaceMember(u64, std::sync::mpsc::Sender<i32>);
 
-impl FaceClient for FaceMember {
+impl ProtocolClient for FaceMember {
     fn id(&self) -> u64 {
         self.0
     }
@@ -311,12 +311,12 @@ impl FaceClient for FaceMember {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
-    fn tell(&self, request: &Frame) {
+    fn send_oneway(&self, request: &Frame) {
         self.1.send(request.code).unwrap_or_default();
     }
 
-    fn ask(&self, _: Frame, _: Duration, done: Done) {
-        done(Err(AskError::Congested));
+    fn call(&self, _: Frame, _: Duration, done: OnResponse) {
+        done(Err(ClientCallError::Congested));
     }
 
     fn close(&self) {}
@@ -332,7 +332,7 @@ fn clients_of_two_faces_are_in_one_group() {
     let online = &broker.routes.online;
     let settings = broker.routes.core.settings.current();
     let (told, hears) = std::sync::mpsc::channel();
-    let channel = ClientChannel::Face(Arc::new(FaceMember(net::Connection::next_id(), told)));
+    let channel = ClientChannel::Protocol(Arc::new(FaceMember(net::Connection::next_id(), told)));
     let clients = Clients {
         notices: &online.notices,
         producers: &online.producers,
@@ -357,7 +357,7 @@ fn clients_of_two_faces_are_in_one_group() {
         assert_eq!(online.consumers.count("g"), 2);
     });
     assert_eq!(hears.recv_timeout(SOON).unwrap(), i32::from(RequestCode::NotifyConsumerIdsChanged));
-    online.gone(channel.id());
+    online.connection_closed(channel.id());
     until("the connection is noticed to be closed", || online.consumers.count("g") == 0);
     broker.stop().unwrap();
 }
