@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(notified[0].ext.text("consumerGroup"), Some("g"));
         world.beat(&channel, FULL);
         assert!(channel.take().is_empty());
-        assert!(!world.notices.consumers().subscription("g", "t").unwrap().filter.takes(99));
+        assert!(!world.notices.consumers().subscription("g", "t").unwrap().filter.matches(99));
     }
 
     #[test]

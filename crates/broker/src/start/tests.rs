@@ -280,7 +280,7 @@ fn another_face_pulls_without_frames_and_is_woken_by_a_message() {
             ..Default::default()
         };
         let (told, outcome) = std::sync::mpsc::channel();
-        let asker = Asker::Face(Box::new(PullOf(client, told)));
+        let asker = Asker::Protocol(Box::new(PullOf(client, told)));
         broker.routes.puller.pull(asker, &header, now_ms());
         outcome
     };
