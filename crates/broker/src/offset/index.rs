@@ -21,7 +21,7 @@ pub(super) struct QueueOffsets {
     pub(super) pulled: i64,
     pub(super) reset: i64,
     /// The group queried its offset, or pulled from the first message on.
-    pub(super) begun: bool,
+    pub(super) started: bool,
     /// Number of damaged messages that were skipped, and the offset of the last one.
     pub(super) damaged: u32,
     pub(super) last_damaged: i64,
@@ -34,7 +34,7 @@ impl QueueOffsets {
             consumed: NONE,
             pulled: NONE,
             reset: NONE,
-            begun: false,
+            started: false,
             damaged: 0,
             last_damaged: NONE,
         }

@@ -188,16 +188,16 @@ impl Offsets {
     ///
     /// # Errors
     /// [`OffsetError::Full`] or [`OffsetError::FullBytes`].
-    pub fn begin(&self, topic: &str, group: &str, queue_id: i32) -> Result<(), OffsetError> {
-        self.change(topic, group, queue_id, |queue| queue.begun = true)
+    pub fn mark_started(&self, topic: &str, group: &str, queue_id: i32) -> Result<(), OffsetError> {
+        self.change(topic, group, queue_id, |queue| queue.started = true)
     }
 
     /// Whether a group has started to consume this queue or has committed an offset in it.
     #[must_use]
-    pub fn has_begun(&self, topic: &str, group: &str, queue_id: i32) -> bool {
-        let has_begun = |queue: &QueueOffsets| queue.begun || queue.consumed != NONE;
-        let begun = self.with(topic, group, |offsets| offsets.read(queue_id, has_begun));
-        begun.flatten().unwrap_or(false)
+    pub fn has_started(&self, topic: &str, group: &str, queue_id: i32) -> bool {
+        let has_started = |queue: &QueueOffsets| queue.started || queue.consumed != NONE;
+        let started = self.with(topic, group, |offsets| offsets.read(queue_id, has_started));
+        started.flatten().unwrap_or(false)
     }
 
     /// Stores the offset up to which a group pulled messages.
@@ -563,14 +563,14 @@ mod tests {
         assert!(offsets.topics_of("g").is_empty() && offsets.groups_of("t").is_empty());
         assert_eq!(offsets.committed("t", "g", 0), None);
         assert!(offsets.all().committed.is_empty());
-        assert!(!offsets.has_begun("t", "g", 0));
+        assert!(!offsets.has_started("t", "g", 0));
         assert_eq!(
             [7, 7, 9, 8].map(|at| offsets.passed_damaged("t", "g", 0, at).unwrap()),
             [true, false, true, false]
         );
         assert_eq!((offsets.damaged("t", "g", 0), offsets.damaged("t", "g", 1)), (2, 0));
-        offsets.begin("t", "g", 0).unwrap();
-        assert!(offsets.has_begun("t", "g", 0) && !offsets.has_begun("t", "g", 1));
+        offsets.mark_started("t", "g", 0).unwrap();
+        assert!(offsets.has_started("t", "g", 0) && !offsets.has_started("t", "g", 1));
         assert!(offsets.topics_of("g").is_empty());
     }
 

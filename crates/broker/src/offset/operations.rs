@@ -44,7 +44,7 @@ pub fn query(
     let current = topics.find(topic);
     if current.is_some_and(|topic| topic.is_recreated() && check_queue(&topic, queue_id, queues).is_ok()) {
         // The client has no offset of the old topic. If a limit is reached, the commits of the group stay ignored.
-        let _ = offsets.begin(topic, group, queue_id);
+        let _ = offsets.mark_started(topic, group, queue_id);
     }
     if let Some(offset) = offsets.committed(topic, group, queue_id) {
         return Ok(offset);
@@ -98,7 +98,7 @@ pub fn commit(
         tracing::info!(topic = queue.topic, group, queue_id, offset, why, "commit ignored");
         Ok(Committed::Ignored(why))
     };
-    if topic.may_have_stale_offsets(client) && !offsets.has_begun(queue.topic, group, queue_id) {
+    if topic.may_have_stale_offsets(client) && !offsets.has_started(queue.topic, group, queue_id) {
         return ignored("the topic was deleted and created again after this offset was consumed");
     }
     let before = match offsets.commit(queue.topic, group, queue_id, offset) {

@@ -291,8 +291,8 @@ mod tests {
         world.consumers.join("g", joining).unwrap();
         assert_eq!(world.reset(false, Language::Java, &fields), Ok(BTreeMap::from([(0, 3), (1, 0)])));
         assert_eq!(world.reset(false, Language::Cpp, &fields), Ok(BTreeMap::from([(0, 3), (1, 0)])));
-        let told = channel.take();
-        let text = |at: usize| String::from_utf8(told[at].body.to_vec()).unwrap();
+        let sent = channel.take();
+        let text = |at: usize| String::from_utf8(sent[at].body.to_vec()).unwrap();
         assert!(text(0).starts_with(r#"{"offsetTable":{{"#), "{}", text(0));
         assert!(text(1).starts_with(r#"{"offsetTable":[{"#), "{}", text(1));
         assert!(world.offsets.take_reset("t", "g", 0).is_none());

@@ -230,11 +230,11 @@ impl Puller {
     /// Whether the offset of a pull is from a deleted topic of the same name. The client knows the new topic if it connected after
     /// its creation, queried its offset, or started at the first message.
     fn has_stale_offset(&self, topic: &Topic, header: &PullHeader<'_>, connection: u64) -> bool {
-        if !topic.may_have_stale_offsets(connection) || self.offsets.has_begun(header.topic, header.consumer_group, header.queue_id) {
+        if !topic.may_have_stale_offsets(connection) || self.offsets.has_started(header.topic, header.consumer_group, header.queue_id) {
             return false;
         }
         // After this response the client knows the new topic.
-        let _ = self.offsets.begin(header.topic, header.consumer_group, header.queue_id);
+        let _ = self.offsets.mark_started(header.topic, header.consumer_group, header.queue_id);
         header.queue_offset > 0
     }
 

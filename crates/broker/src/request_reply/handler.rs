@@ -34,13 +34,13 @@ pub struct Came {
 /// with the response for a reply that is not stored.
 pub fn push<C: Channel>(request: &Frame, came: Came, producers: &Producers<C>, done: impl FnOnce(Outcome) + Send + 'static) {
     let forwarded = forwarded(request, &came, producers);
-    let told = move |refusal: Refusal| refusal.with(MSG_REGION, came.region).with(TRACE_ON, came.trace_on.to_string());
+    let add_properties = move |refusal: Refusal| refusal.with(MSG_REGION, came.region).with(TRACE_ON, came.trace_on.to_string());
     match forwarded {
         Ok((channel, frame, client, queue_id)) => {
-            let answered = move |result| done(outcome(result, &client, queue_id).map_err(told));
+            let answered = move |result| done(outcome(result, &client, queue_id).map_err(add_properties));
             channel.call(frame, TIMEOUT, Box::new(answered));
         }
-        Err(refusal) => done(Err(told(refusal))),
+        Err(refusal) => done(Err(add_properties(refusal))),
     }
 }
 
@@ -180,10 +180,10 @@ mod tests {
     fn a_reply_is_forwarded_to_the_requesting_producer() {
         let (producers, channel) = asker();
         pushed(&reply_to("asker"), &producers).unwrap();
-        let told = channel.take();
-        assert_eq!(told[0].code, i32::from(RequestCode::PushReplyMessageToClient));
-        assert_eq!(&told[0].body[..], b"answer");
-        let header = PushReplyHeader::decode(&told[0].ext).unwrap();
+        let sent = channel.take();
+        assert_eq!(sent[0].code, i32::from(RequestCode::PushReplyMessageToClient));
+        assert_eq!(&sent[0].body[..], b"answer");
+        let header = PushReplyHeader::decode(&sent[0].ext).unwrap();
         let added = "MSG_REGION\u{1}R\u{2}TRACE_ON\u{1}true\u{2}PUSH_REPLY_TIME\u{1}7\u{2}";
         assert_eq!(header.properties, format!("REPLY_TO_CLIENT\u{1}asker\u{2}{added}"));
         assert_eq!((header.born_host, header.store_host), ("10.0.0.1:5", "::1:10911"));

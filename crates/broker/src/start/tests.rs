@@ -204,7 +204,7 @@ fn a_sync_that_hangs_is_answered_with_the_time_out_and_others_go_on() {
     after.stop().unwrap();
 }
 
-/// A face in the same process, without connections and frames: what becomes of its requests, by number.
+/// A protocol without connections and frames: the results of its requests, by number.
 #[derive(Clone, Default)]
 struct InProcess(Arc<parking_lot::Mutex<Vec<(u32, String)>>>);
 
@@ -299,7 +299,7 @@ fn another_face_pulls_without_frames_and_is_woken_by_a_message() {
     assert_eq!(parked.recv_timeout(SOON).unwrap(), "OFFSET_OVERFLOW_ONE 2 0");
 }
 
-/// A client of another face, with what it was told.
+/// A client of another protocol, with the notifications it got.
 struct FaceMember(u64, std::sync::mpsc::Sender<i32>);
 
 impl ProtocolClient for FaceMember {
