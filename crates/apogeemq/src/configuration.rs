@@ -205,7 +205,7 @@ fn check_ports_differ(broker: &BrokerSettings, namesrv: &NamesrvSettings) -> Res
 }
 
 fn has_a_note(leftover: &Leftover) -> bool {
-    matches!(leftover, Leftover::WithoutMeaning { name, .. } if relations::is_a_place(name))
+    matches!(leftover, Leftover::WithoutMeaning { name, .. } if relations::has_fixed_location(name))
 }
 
 fn refused(refusals: Refusals) -> Failure {

@@ -1,14 +1,14 @@
-//! Who is told of messages that readers can now see: each feature that waits for messages adds a listener.
+//! Listeners of message arrivals: features that wait for messages register one.
 
 use store::{Arrival, Arrivals};
 
-/// Told of each message, on the thread that confirmed it: must not block, and costs every message what it costs.
+/// Called for each message that readers can see, on the thread that confirmed it. Must not block and has to be fast.
 pub trait ArrivalListener: Send + Sync {
-    /// A message has arrived.
+    /// Called when a message has arrived.
     fn arrived(&self, message: &Arrival<'_>);
 }
 
-/// All of them.
+/// All listeners.
 pub(crate) struct Listeners(pub(crate) Vec<Box<dyn ArrivalListener>>);
 
 impl Arrivals for Listeners {

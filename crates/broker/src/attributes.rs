@@ -1,17 +1,18 @@
-//! Attributes of topics and groups, given as changes: `+message.type=FIFO,-reserve.time`.
+//! Attributes of topics and groups. Requests contain changes: `+message.type=FIFO,-reserve.time`.
 //!
-//! Known are Apache's of 5.5.0. A value that would have an effect in Apache's broker and has none here is refused with its name; what
-//! needs a feature whose requests are refused anyway (light topics, priorities, tiered storage) is kept for that day.
+//! All attributes of Apache 5.5.0 are known. A value that would have an effect in Apache's broker and has none here is refused by
+//! name. Attributes of features whose requests are refused anyway (light topics, priorities, tiered storage) are stored without
+//! effect.
 //!
 //! | Attribute of topics | Values | May change |
 //! |---|---|---|
-//! | `queue.type` | `SimpleCQ`; not here: `BatchCQ` | no |
-//! | `cleanup.policy` | `DELETE`; not here: `COMPACTION` | no |
-//! | `message.type` | `UNSPECIFIED`, `NORMAL`, `FIFO`, `DELAY`, `TRANSACTION`; `MIXED` if `enableMixedMessageType`; not here: `PRIORITY`, `LITE` | yes |
-//! | `reserve.time` | -1 and more; kept, of tiered storage | yes |
-//! | `lite.topic.expiration` | -1 to 43200; kept, of light topics | yes |
+//! | `queue.type` | `SimpleCQ`; refused: `BatchCQ` | no |
+//! | `cleanup.policy` | `DELETE`; refused: `COMPACTION` | no |
+//! | `message.type` | `UNSPECIFIED`, `NORMAL`, `FIFO`, `DELAY`, `TRANSACTION`; `MIXED` if `enableMixedMessageType`; refused: `PRIORITY`, `LITE` | yes |
+//! | `reserve.time` | -1 and more; stored only (tiered storage) | yes |
+//! | `lite.topic.expiration` | -1 to 43200; stored only (light topics) | yes |
 //!
-//! | Attribute of groups, all kept without effect | Values | May change |
+//! | Attribute of groups, all stored only | Values | May change |
 //! |---|---|---|
 //! | `priority.factor` | 0 to 100 | yes |
 //! | `lite.bind.topic`, `lite.sub.wildcard` | any text | yes |
@@ -26,7 +27,7 @@ use std::ops::RangeInclusive;
 /// Attributes by name.
 pub type Attributes = BTreeMap<String, String>;
 
-/// Why attributes are not changed; the text is the answer's. Apache's words where users search for them.
+/// Why attributes cannot be changed. The text is the response's remark, in Apache's words where there are any.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttributeError {
     /// `name=value` without a plus.
@@ -35,112 +36,112 @@ pub enum AttributeError {
     /// A name without a value and without a minus.
     #[error("delete attribute format is wrong: {0}")]
     Delete(String),
-    /// Twice the same name.
+    /// A name occurs twice.
     #[error("key duplication: {0}")]
     Twice(String),
-    /// A sign within the name, or no name.
+    /// A sign within the name, or an empty name.
     #[error("kv string format wrong.")]
     Name,
-    /// Only additions make sense for a new topic.
+    /// A deletion for a new topic or group.
     #[error("only add attribute is supported while creating topic. key: {0}")]
     CreateOnlyAdds(String),
-    /// Not there to be deleted.
+    /// Deletion of an attribute that is not set.
     #[error("attempt to delete a nonexistent key: {0}")]
     Absent(String),
-    /// Nobody knows it.
+    /// Unknown attribute.
     #[error("unsupported key: {0}")]
     Unknown(String),
-    /// Fixed when the topic is made.
+    /// The attribute can only be set on creation.
     #[error("attempt to update an unchangeable attribute. key: {0}")]
     Fixed(String),
-    /// A value that is not one of those.
+    /// The value is not one of the allowed ones.
     #[error("value is not in set: {allowed}")]
     Value {
-        /// What is.
+        /// The allowed values.
         allowed: String,
     },
-    /// A number that is none, or not between the bounds.
+    /// The value is not a number, or out of range.
     #[error("value is not in range({min}, {max})")]
     Range {
-        /// Least.
+        /// Smallest value.
         min: i64,
-        /// Most.
+        /// Largest value.
         max: i64,
     },
-    /// Neither true nor false.
+    /// The value is neither true nor false.
     #[error("boolean attribute format is wrong.")]
     Boolean,
-    /// Apache has it, we do not yet.
+    /// Apache supports the value, this broker does not.
     #[error("{0} is not supported by this broker")]
     NotSupported(String),
 }
 
-/// One known attribute.
+/// A known attribute.
 #[derive(Debug)]
-pub struct Known {
+pub struct Attribute {
     name: &'static str,
     changeable: bool,
-    takes: Takes,
+    value_type: ValueType,
 }
 
 #[derive(Debug)]
-enum Takes {
-    /// Some values; others need what is not here.
+enum ValueType {
+    /// One of `values`; those in `unsupported` need a feature that this broker does not have.
     OneOf {
         values: &'static [&'static str],
-        elsewhere: &'static [&'static str],
+        unsupported: &'static [&'static str],
     },
     Number(RangeInclusive<i64>),
     Boolean,
     Text,
 }
 
-/// Name of the attribute that says which kind of messages a topic has.
+/// Attribute with the type of a topic's messages.
 pub const MESSAGE_TYPE: &str = "message.type";
-/// Value of [`MESSAGE_TYPE`]: any kind.
+/// Value of [`MESSAGE_TYPE`]: any type.
 pub const MIXED: &str = "MIXED";
 
-/// Those of topics.
-pub const OF_TOPICS: &[Known] = &[
-    Known {
+/// Attributes of topics.
+pub const OF_TOPICS: &[Attribute] = &[
+    Attribute {
         name: "queue.type",
         changeable: false,
-        takes: Takes::OneOf {
+        value_type: ValueType::OneOf {
             values: &["SimpleCQ"],
-            elsewhere: &["BatchCQ"],
+            unsupported: &["BatchCQ"],
         },
     },
-    Known {
+    Attribute {
         name: "cleanup.policy",
         changeable: false,
-        takes: Takes::OneOf {
+        value_type: ValueType::OneOf {
             values: &["DELETE"],
-            elsewhere: &["COMPACTION"],
+            unsupported: &["COMPACTION"],
         },
     },
-    Known {
+    Attribute {
         name: MESSAGE_TYPE,
         changeable: true,
-        takes: Takes::OneOf {
+        value_type: ValueType::OneOf {
             values: &["UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", MIXED],
-            elsewhere: &["PRIORITY", "LITE"],
+            unsupported: &["PRIORITY", "LITE"],
         },
     },
     number("reserve.time", -1..=i64::MAX),
     number("lite.topic.expiration", -1..=30 * 24 * 60),
 ];
 
-/// Those of groups.
-pub const OF_GROUPS: &[Known] = &[
+/// Attributes of groups.
+pub const OF_GROUPS: &[Attribute] = &[
     number("priority.factor", 0..=100),
     text("lite.bind.topic"),
     text("lite.sub.wildcard"),
-    Known {
+    Attribute {
         name: "lite.sub.model",
         changeable: true,
-        takes: Takes::OneOf {
+        value_type: ValueType::OneOf {
             values: &["Shared", "Exclusive"],
-            elsewhere: &[],
+            unsupported: &[],
         },
     },
     boolean("lite.sub.reset.offset.exclusive"),
@@ -149,37 +150,37 @@ pub const OF_GROUPS: &[Known] = &[
     number("lite.sub.client.max.event.cnt", 10..=i64::MAX),
 ];
 
-const fn number(name: &'static str, range: RangeInclusive<i64>) -> Known {
-    Known {
+const fn number(name: &'static str, range: RangeInclusive<i64>) -> Attribute {
+    Attribute {
         name,
         changeable: true,
-        takes: Takes::Number(range),
+        value_type: ValueType::Number(range),
     }
 }
 
-const fn boolean(name: &'static str) -> Known {
-    Known {
+const fn boolean(name: &'static str) -> Attribute {
+    Attribute {
         name,
         changeable: true,
-        takes: Takes::Boolean,
+        value_type: ValueType::Boolean,
     }
 }
 
-const fn text(name: &'static str) -> Known {
-    Known {
+const fn text(name: &'static str) -> Attribute {
+    Attribute {
         name,
         changeable: true,
-        takes: Takes::Text,
+        value_type: ValueType::Text,
     }
 }
 
-/// One asked change: a name with its sign, and a value unless it is a deletion.
+/// Requested changes: the name with its sign, and the value; empty for a deletion.
 pub type Changes = BTreeMap<String, String>;
 
-/// Reads the text of a request; empty text is no change.
+/// Parses the text of a request; an empty text has no changes.
 ///
 /// # Errors
-/// A sign is missing, or a name comes twice.
+/// [`AttributeError`] if a sign is missing or a name occurs twice.
 pub fn parse(text: &str) -> Result<Changes, AttributeError> {
     let mut changes = Changes::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -196,11 +197,11 @@ pub fn parse(text: &str) -> Result<Changes, AttributeError> {
     Ok(changes)
 }
 
-/// The attributes after the changes, of those that are known; `current` is `None` for a topic or group that is being made.
+/// Applies changes to the `current` attributes, which are `None` for a new topic or group. `all` are the known attributes.
 ///
 /// # Errors
-/// A change is not possible; nothing is changed then.
-pub fn apply(all: &[Known], current: Option<&Attributes>, changes: &Changes) -> Result<Attributes, AttributeError> {
+/// [`AttributeError`] for the first change that is not allowed; nothing is changed then.
+pub fn apply(all: &[Attribute], current: Option<&Attributes>, changes: &Changes) -> Result<Attributes, AttributeError> {
     let mut result = current.cloned().unwrap_or_default();
     let mut seen = Vec::new();
     for (key, value) in changes {
@@ -219,7 +220,7 @@ pub fn apply(all: &[Known], current: Option<&Attributes>, changes: &Changes) -> 
             }
             (_, Some(current)) if !current.contains_key(name) => return Err(AttributeError::Absent(name.to_owned())),
             (_, Some(_)) => {
-                changeable(known(all, name)?, false)?;
+                changeable(find(all, name)?, false)?;
                 result.remove(name);
             }
         }
@@ -237,29 +238,29 @@ fn split(key: &str) -> Result<(char, &str), AttributeError> {
     Ok((sign, name))
 }
 
-fn known<'k>(all: &'k [Known], name: &str) -> Result<&'k Known, AttributeError> {
-    let known = all.iter().find(|known| known.name == name);
-    known.ok_or_else(|| AttributeError::Unknown(name.to_owned()))
+fn find<'k>(all: &'k [Attribute], name: &str) -> Result<&'k Attribute, AttributeError> {
+    let found = all.iter().find(|attribute| attribute.name == name);
+    found.ok_or_else(|| AttributeError::Unknown(name.to_owned()))
 }
 
-fn changeable(known: &Known, create: bool) -> Result<(), AttributeError> {
-    if create || known.changeable {
+fn changeable(attribute: &Attribute, create: bool) -> Result<(), AttributeError> {
+    if create || attribute.changeable {
         return Ok(());
     }
-    Err(AttributeError::Fixed(known.name.to_owned()))
+    Err(AttributeError::Fixed(attribute.name.to_owned()))
 }
 
-fn checked<'v>(all: &[Known], name: &str, value: &'v str, create: bool) -> Result<&'v str, AttributeError> {
-    let known = known(all, name)?;
-    changeable(known, create)?;
-    known.takes.check(name, value).map(|()| value)
+fn checked<'v>(all: &[Attribute], name: &str, value: &'v str, create: bool) -> Result<&'v str, AttributeError> {
+    let attribute = find(all, name)?;
+    changeable(attribute, create)?;
+    attribute.value_type.check(name, value).map(|()| value)
 }
 
-impl Takes {
+impl ValueType {
     fn check(&self, name: &str, value: &str) -> Result<(), AttributeError> {
         match self {
             Self::OneOf { values, .. } if values.contains(&value) => Ok(()),
-            Self::OneOf { elsewhere, .. } if elsewhere.contains(&value) => Err(AttributeError::NotSupported(format!("{name}={value}"))),
+            Self::OneOf { unsupported, .. } if unsupported.contains(&value) => Err(AttributeError::NotSupported(format!("{name}={value}"))),
             Self::OneOf { values, .. } => Err(AttributeError::Value {
                 allowed: format!("[{}]", values.join(", ")),
             }),
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_topic_takes_additions_only() {
+    fn a_new_topic_accepts_additions_only() {
         let made = changed(None, "+message.type=FIFO,+queue.type=SimpleCQ").unwrap();
         assert_eq!(made["message.type"], "FIFO");
         assert_eq!(
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_change_and_go_if_they_may() {
+    fn attributes_are_changed_and_deleted_if_allowed() {
         let current = changed(None, "+message.type=FIFO,+queue.type=SimpleCQ").unwrap();
         assert_eq!(changed(Some(&current), "+message.type=DELAY").unwrap()["message.type"], "DELAY");
         assert!(!changed(Some(&current), "-message.type").unwrap().contains_key("message.type"));
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn error_texts_name_the_attribute() {
         for (text, expected) in [
             ("message.type=FIFO", "add/alter attribute format is wrong: message.type"),
             ("message", "delete attribute format is wrong: message"),
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn every_attribute_of_apaches_is_known() {
+    fn every_attribute_of_apache_is_known() {
         for text in [
             "+reserve.time=72",
             "+reserve.time=-1",

@@ -1,4 +1,4 @@
-//! From an error to the answer the client gets: the one table of response codes.
+//! Converts errors to response codes; no other module does.
 
 use message::names::NameError;
 use net::jobs::Busy;
@@ -7,20 +7,20 @@ use protocol::header::HeaderError;
 use protocol::json::JsonError;
 use store::{AppendError, StoreError};
 
-/// A request that is not done, with the code and the text the client gets.
+/// Why a request failed: the code and remark of the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Refusal {
     /// Response code.
     pub code: ResponseCode,
-    /// Why, and what can be done; Apache's words where users search for them.
+    /// The remark: the reason and what to do; in Apache's words where users search for them.
     pub text: String,
-    /// Response header fields that come with it.
+    /// Response header fields.
     pub fields: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
-    /// A refusal with its text.
+    /// A refusal with this code and remark.
     pub fn new(code: ResponseCode, text: impl Into<String>) -> Self {
         Self {
             code,
@@ -29,45 +29,45 @@ impl Refusal {
         }
     }
 
-    /// With one more header field.
+    /// Adds a header field.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
     }
 
-    /// The request's parameters are wrong (29).
+    /// An invalid parameter (29).
     pub fn invalid(text: impl Into<String>) -> Self {
         Self::new(ResponseCode::InvalidParameter, text)
     }
 
-    /// A filter that is not there: Apache's words and code for a broker whose setting forbids it, and the reason, which is another here.
+    /// An unsupported filter: Apache's remark and code for a broker that has it disabled, followed by the actual reason.
     pub fn filter(kind: &str) -> Self {
         let why = match kind {
-            "SQL92" => ": SQL filters are not in this version of ApogeeMQ, whatever enablePropertyFilter says",
+            "SQL92" => ": SQL filters are not supported by this version of ApogeeMQ, regardless of enablePropertyFilter",
             _ => "",
         };
         Self::system(format!("The broker does not support consumer to filter message by {kind}{why}"))
     }
 
-    /// What Apache answers with its catch-all code (1).
+    /// A refusal with Apache's catch-all code (1).
     pub fn system(text: impl Into<String>) -> Self {
         Self::new(ResponseCode::SystemError, text)
     }
 }
 
-/// Checks the length of a name that is kept; `what` it is stands in the text.
+/// Checks the length of a name that the broker stores; `what` names it in the remark.
 ///
 /// # Errors
-/// It has more than `max` bytes (29).
+/// `InvalidParameter` (29) if it has more than `max` bytes.
 pub(crate) fn check_length(what: &str, name: &str, max: usize) -> Result<(), Refusal> {
     if name.len() <= max {
         return Ok(());
     }
-    Err(Refusal::invalid(format!("a {what} has {} bytes, allowed are {max}", name.len())))
+    Err(Refusal::invalid(format!("a {what} has {} bytes, the limit is {max}", name.len())))
 }
 
-/// The verb that goes with the name of a feature.
+/// "is" or "are", for a sentence about the feature.
 pub(crate) fn is_or_are(feature: &str) -> &'static str {
     let head = feature.split(" of ").next().unwrap_or(feature);
     if head.ends_with('s') || head.contains(" and ") {
@@ -125,7 +125,7 @@ impl From<StoreError> for Refusal {
 
 impl From<serde_json::Error> for Refusal {
     fn from(error: serde_json::Error) -> Self {
-        Self::system(format!("request body is not the JSON this request needs: {error}"))
+        Self::system(format!("the request body is not valid JSON for this request: {error}"))
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_agree_in_number_with_what_they_name() {
+    fn is_or_are_agrees_with_the_feature() {
         for feature in [
             "transactions",
             "static topics",
@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn sql_is_refused_because_it_is_not_here_and_not_because_of_a_setting() {
+    fn the_refusal_of_sql_filters_says_that_no_setting_enables_them() {
         let refusal = Refusal::filter("SQL92");
         assert_eq!(refusal.code, ResponseCode::SystemError);
         assert!(
-            refusal
-                .text
-                .starts_with("The broker does not support consumer to filter message by SQL92: SQL filters are not in this version")
+            refusal.text.starts_with(
+                "The broker does not support consumer to filter message by SQL92: SQL filters are not supported by this version"
+            )
         );
         assert_eq!(
             Refusal::filter("XYZ").text,

@@ -1,26 +1,27 @@
-//! Which messages a subscription takes: tags, compared by their hash in the consume queue.
+//! Filters messages by tag hash, as stored in the consume queue.
 //!
-//! The consumer compares the tags' text again, since two tags may share a hash.
+//! The consumer compares the tags again, because two tags may have the same hash.
 
 use message::hash::java_string_hash;
 
-/// What a consumer wants of a topic.
+/// The tags of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagFilter {
     /// All messages.
     All,
-    /// Messages whose tag has one of these hashes; sorted.
+    /// Messages whose tag has one of these hashes. Sorted.
     Codes(Box<[i32]>),
 }
 
-/// Most tags of one expression.
+/// Largest number of tags in an expression.
 pub const MAX_TAGS: usize = 1_024;
 
 impl TagFilter {
-    /// Reads `tagA || tagB`; nothing, blanks and `*` mean all.
+    /// Parses `tagA || tagB`; an empty expression and `*` mean all messages.
     ///
     /// # Errors
-    /// Too many tags, or separators only: what Apache calls a subscription that cannot be parsed.
+    /// The reason, if there are more than [`MAX_TAGS`] tags, or separators only: Apache's "parse the consumer's subscription
+    /// failed".
     pub fn parse(expression: &str) -> Result<Self, &'static str> {
         let expression = expression.trim();
         if expression.is_empty() || expression == "*" {
@@ -39,7 +40,7 @@ impl TagFilter {
         Ok(Self::Codes(codes.into()))
     }
 
-    /// A filter by hashes that were computed before.
+    /// A filter by hashes.
     #[must_use]
     pub fn from_codes(codes: impl IntoIterator<Item = i32>) -> Self {
         let mut codes: Vec<i32> = codes.into_iter().collect();
@@ -51,7 +52,7 @@ impl TagFilter {
         Self::Codes(codes.into())
     }
 
-    /// The hashes of the tags that are wanted, sorted; `None` for all messages.
+    /// The hashes of the tags, sorted; `None` for all messages.
     #[must_use]
     pub fn codes(&self) -> Option<&[i32]> {
         match self {
@@ -60,9 +61,9 @@ impl TagFilter {
         }
     }
 
-    /// Whether a message with this hash of its tag is wanted. One whose hash is not known is: clients compare the tag again.
+    /// Whether a message with this tag hash matches. An unknown hash matches: clients compare the tag again.
     #[must_use]
-    pub fn takes(&self, tags_code: i64) -> bool {
+    pub fn matches(&self, tags_code: i64) -> bool {
         match self {
             Self::All => true,
             Self::Codes(codes) => codes.binary_search(&(tags_code as i32)).is_ok() || store::queue::is_ext_address(tags_code),
@@ -76,22 +77,22 @@ mod tests {
     use message::hash::tags_code;
 
     #[test]
-    fn a_message_whose_hash_is_not_known_is_taken() {
+    fn a_message_with_an_unknown_hash_matches() {
         let filter = TagFilter::parse("a || b").unwrap();
-        assert!(filter.takes(tags_code("a")) && !filter.takes(tags_code("c")));
-        assert!(filter.takes(i64::MIN + 40) && filter.takes(i64::from(i32::MIN) - 1));
-        assert!(!filter.takes(i64::from(i32::MIN)));
+        assert!(filter.matches(tags_code("a")) && !filter.matches(tags_code("c")));
+        assert!(filter.matches(i64::MIN + 40) && filter.matches(i64::from(i32::MIN) - 1));
+        assert!(!filter.matches(i64::from(i32::MIN)));
     }
 
     #[test]
-    fn an_expression_takes_its_tags_and_no_others() {
+    fn an_expression_matches_its_tags_only() {
         let filter = TagFilter::parse(" TagA || TagB||TagA ").unwrap();
-        assert!(filter.takes(tags_code("TagA")) && filter.takes(tags_code("TagB")));
-        assert!(!filter.takes(tags_code("TagC")) && !filter.takes(0));
+        assert!(filter.matches(tags_code("TagA")) && filter.matches(tags_code("TagB")));
+        assert!(!filter.matches(tags_code("TagC")) && !filter.matches(0));
     }
 
     #[test]
-    fn nothing_and_star_take_all() {
+    fn an_empty_expression_and_a_star_match_all() {
         for text in ["", " ", "*"] {
             assert_eq!(TagFilter::parse(text), Ok(TagFilter::All));
         }

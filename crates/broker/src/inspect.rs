@@ -1,7 +1,7 @@
-//! The files in `config` of a directory nobody serves: what `apogeemq store check` and `apogeemq store dump` say of them.
+//! Checks the configuration files of a store without a running broker, for `apogeemq store check` and `apogeemq store dump`.
 //!
-//! Each file is read as a start would read it, its backup too, and committed offsets are compared with the ends of the
-//! queues: an offset beyond a queue's end would have the group miss the messages that come up to there.
+//! Each file and its backup are read as at a start, and committed offsets are compared with the ends of the queues: with an offset
+//! after the end the group would miss the messages before it.
 //!
 //! Not here: log, queues and index ([`store::inspect`]).
 
@@ -21,35 +21,35 @@ use store::disk::{Disk, if_exists, with_suffix};
 use store::inspect::{Finding, Findings, Part, Report, Severity};
 use store::json_file::{damage, without_nul_tail};
 
-const DAMAGED: &str = "configuration files that cannot be read; the backup takes their place and what was changed last is missing";
-const LOST: &str = "configuration files that cannot be read, nor their backup: the broker does not start with them";
-const MADE_AGAIN: &str = "configuration files that cannot be read, nor their backup: what they held is found otherwise";
-const REPLACED: &str = "configuration files missing; the backup takes their place";
+const DAMAGED: &str = "configuration files that cannot be read; the backup is used, without the latest changes";
+const LOST: &str = "configuration files that cannot be read, and neither can their backup: the broker does not start";
+const REBUILT: &str = "configuration files that cannot be read, and neither can their backup: the broker rebuilds them";
+const REPLACED: &str = "missing configuration files; the backup is used";
 const BACKUP: &str = "backups that cannot be read";
-const BEYOND: &str = "committed offsets beyond the end of their queue: the messages that come up to there would not be delivered";
-const NO_TOPIC: &str = "topics that have messages and are not in topics.json: nobody can consume them until the topic is made again";
-const UNSERVED: &str = "kinds of messages that Apache's broker left for what this version does not do";
-const NO_TOPICS: &str = "topics that have messages, and there is no topics.json that can be read: nobody can consume them until the topic is \
+const AFTER_END: &str = "committed offsets after the end of their queue: new messages before these offsets would not be delivered";
+const NO_TOPIC: &str = "topics that have messages but are not in topics.json: they cannot be consumed until the topic is created again";
+const UNSERVED: &str = "messages of Apache's broker that this version does not deliver";
+const NO_TOPICS: &str = "topics that have messages, without a readable topics.json: they cannot be consumed until the topic is \
                          made again";
 
-/// What the files say.
+/// The content of the configuration files.
 #[derive(Debug, Default)]
 pub struct ConfigFiles {
     findings: Findings,
     topics: Option<BTreeSet<String>>,
     offsets: Offsets,
-    /// Names of the files that were read.
+    /// Names of the files.
     pub names: Vec<String>,
-    /// Whether there is any table, also one that cannot be read. A copy of log and queues alone has none.
+    /// Whether any table exists, even if it cannot be read. A copy of only log and queues has none.
     has_tables: bool,
 }
 
 impl ConfigFiles {
-    /// Reads the files of a store's directory. To be called before the queues are looked at: offsets of a broker that is
-    /// running then have not passed their ends.
+    /// Reads the configuration files of a store. Call it before the queues are read: then the offsets of a running broker are not
+    /// after the ends of its queues.
     ///
     /// # Errors
-    /// The disk's.
+    /// `io::Error` if a file or the directory cannot be read.
     pub fn read(disk: &dyn Disk, store_root: &Path) -> io::Result<Self> {
         let mut files = Self::default();
         if let Some(example) = live_settings(disk, store_root)? {
@@ -66,12 +66,12 @@ impl ConfigFiles {
         Ok(files)
     }
 
-    /// The content a start would use, if there is any.
+    /// The content that a start would use, if any.
     fn content(&mut self, disk: &dyn Disk, path: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
         let backup = with_suffix(path, ".bak");
         let (main, spare) = (if_exists(disk.read(path))?, if_exists(disk.read(&backup))?);
-        let why = main.as_ref().map(|content| judge(name, content));
-        let spare_why = spare.as_ref().map(|content| judge(name, content));
+        let why = main.as_ref().map(|content| check(name, content));
+        let spare_why = spare.as_ref().map(|content| check(name, content));
         if let Some(Err(why)) = &spare_why {
             self.findings
                 .add(Severity::Note, Part::Config, BACKUP, || format!("{}: {why}", backup.display()));
@@ -81,7 +81,7 @@ impl ConfigFiles {
             (None, None) => return Ok(None),
             (None | Some(Err(_)), None | Some(Err(_))) if table_of(name).is_some_and(|table| table.is_made_again) => {
                 self.findings
-                    .add(Severity::Recovery, Part::Config, MADE_AGAIN, || path.display().to_string());
+                    .add(Severity::Recovery, Part::Config, REBUILT, || path.display().to_string());
                 return Ok(None);
             }
             (None, Some(Ok(()))) => self
@@ -108,7 +108,7 @@ impl ConfigFiles {
         }
     }
 
-    /// Compares what the files say with the queues of the report, and adds what is found to it.
+    /// Compares the files with the queues of the report and adds the findings to it.
     pub fn add_to(mut self, report: &mut Report) {
         self.compare_offsets(report);
         self.compare_topics(report);
@@ -130,8 +130,11 @@ impl ConfigFiles {
             for (queue_id, offset) in queues {
                 let ends = report.queue_ends.get(&(topic.to_owned(), *queue_id));
                 if let Some(ends) = ends.filter(|ends| *offset > ends.max) {
-                    self.findings.add(severity, Part::Config, BEYOND, || {
-                        format!("group {group} on {topic}/{queue_id} is at {offset}, the queue ends at {}", ends.max)
+                    self.findings.add(severity, Part::Config, AFTER_END, || {
+                        format!(
+                            "group {group} on {topic}/{queue_id} has committed {offset}, the max offset is {}",
+                            ends.max
+                        )
                     });
                 }
             }
@@ -145,7 +148,7 @@ impl ConfigFiles {
         let committed = |topic: &str, group: &str, queue_id: i32| offsets.get(&format!("{topic}@{group}"))?.get(&queue_id).copied();
         for (what, messages) in unserved::find(queues, committed) {
             self.findings
-                .add(Severity::Note, Part::Queues, UNSERVED, || format!("at most {messages} {what}"));
+                .add(Severity::Note, Part::Queues, UNSERVED, || format!("up to {messages} {what}"));
         }
     }
 
@@ -170,21 +173,21 @@ impl ConfigFiles {
     }
 }
 
-/// Damage to the file of settings that were changed while running, which is no table and has no backup.
+/// Damage of the file with changed live settings. It is not a table and has no backup.
 fn live_settings(disk: &dyn Disk, store_root: &Path) -> io::Result<Option<String>> {
     let path = store_root.join("config").join(LIVE_FILE);
     let Some(content) = if_exists(disk.read(&path))? else {
         return Ok(None);
     };
     let why = if content.is_empty() || content.contains(&0) {
-        Some("it is empty or has NUL bytes".to_owned())
+        Some("it is empty or contains NUL bytes".to_owned())
     } else {
         config::properties::parse_bytes(&content).err().map(|error| error.to_string())
     };
     Ok(why.map(|why| format!("{}: {why}", path.display())))
 }
 
-/// The JSON files in `config`, those of which only the backup is left too.
+/// The JSON files in `config`, including those of which only the backup exists.
 fn paths(disk: &dyn Disk, store_root: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let dir = store_root.join("config");
     let entries = if_exists(disk.list(&dir))?.unwrap_or_default();
@@ -193,20 +196,20 @@ fn paths(disk: &dyn Disk, store_root: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(tables.filter(|name| name.ends_with(".json")).map(|name| dir.join(name)).collect())
 }
 
-/// Whether a start could read the file.
-fn judge(name: &str, content: &[u8]) -> Result<(), String> {
+/// Checks whether a start could read the file.
+fn check(name: &str, content: &[u8]) -> Result<(), String> {
     if let Some(why) = damage(content) {
         return Err(why.to_owned());
     }
     let content = without_nul_tail(content);
-    let told = |error: json::JsonError| error.to_string();
+    let text = |error: json::JsonError| error.to_string();
     match name {
-        assignment::table::FILE => json::read::<RequestModes>(content).map(drop).map_err(told),
-        delay::table::FILE => delay::table::judge(content).map_err(told),
-        transaction::table::FILE => transaction::table::judge(content).map_err(told),
-        topic::table::FILE => topic::table::names(content).map(drop).map_err(told),
-        group::table::FILE => json::read::<GroupConfigs>(content).map(drop).map_err(told),
-        offset::table::FILE => offset::table::parse(content).map(drop).map_err(told),
+        assignment::table::FILE => json::read::<RequestModes>(content).map(drop).map_err(text),
+        delay::table::FILE => delay::table::judge(content).map_err(text),
+        transaction::table::FILE => transaction::table::judge(content).map_err(text),
+        topic::table::FILE => topic::table::names(content).map(drop).map_err(text),
+        group::table::FILE => json::read::<GroupConfigs>(content).map(drop).map_err(text),
+        offset::table::FILE => offset::table::parse(content).map(drop).map_err(text),
         _ => value(content).map(drop),
     }
 }
@@ -216,23 +219,23 @@ fn value(content: &[u8]) -> Result<Value, String> {
     large.or_else(|_| json::read(content)).map_err(|error| error.to_string())
 }
 
-/// One entry of a configuration file: a member of one of its tables, or a plain value.
+/// An entry of a configuration file: a member of one of its tables, or a plain value.
 #[derive(Debug)]
 pub struct ConfigEntry {
     /// Name of the file.
     pub file: String,
-    /// The table it stands in; empty for a plain value of the file.
+    /// The table that contains it; empty for a plain value of the file.
     pub table: String,
-    /// Its name there.
+    /// Its key.
     pub key: String,
-    /// What it is.
+    /// Its value.
     pub value: Value,
 }
 
-/// The entries of the configuration files: of the file of that name, or of all. `visit` says whether it wants more.
+/// Visits the entries of one configuration file, or of all. `visit` returns whether to continue.
 ///
 /// # Errors
-/// The disk's; there is no such file; a file cannot be read.
+/// `io::Error` if a file does not exist, cannot be read or is not a JSON object.
 pub fn entries(disk: &dyn Disk, store_root: &Path, file: Option<&str>, visit: &mut dyn FnMut(ConfigEntry) -> bool) -> io::Result<()> {
     let paths: Vec<PathBuf> = match file {
         Some(file) => vec![store_root.join("config").join(file)],
@@ -246,7 +249,7 @@ pub fn entries(disk: &dyn Disk, store_root: &Path, file: Option<&str>, visit: &m
         };
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Value::Object(members) = value(&bytes).map_err(|error| named(&error))? else {
-            return Err(named(&"it is no JSON object"));
+            return Err(named(&"it is not a JSON object"));
         };
         for (member, value) in members {
             let (table, rows) = match value {
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn good_files_of_java_and_ours_are_no_finding() {
+    fn valid_files_of_java_and_of_this_broker_have_no_findings() {
         let files = [
             (offset::table::FILE, OFFSETS),
             (topic::table::FILE, "{\"topicConfigTable\":{\"t\":{}}}"),
@@ -320,33 +323,33 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_beyond_its_queue_is_found_and_one_of_a_queue_that_is_gone_is_not() {
+    fn an_offset_after_the_end_of_its_queue_is_found_except_for_a_deleted_queue() {
         let files = [
             (offset::table::FILE, OFFSETS),
             (topic::table::FILE, "{\"topicConfigTable\":{\"t\":{}}}"),
         ];
         let found = findings(&files, &[("t", 0, 4), ("t", 1, 9)]);
-        let told = "group g on t/0 is at 5, the queue ends at 4".to_owned();
-        assert_eq!(found, [(Severity::Damage, BEYOND, vec![told])]);
+        let text = "group g on t/0 has committed 5, the max offset is 4".to_owned();
+        assert_eq!(found, [(Severity::Damage, AFTER_END, vec![text])]);
     }
 
     #[test]
-    fn messages_of_topics_that_are_not_known_are_found() {
+    fn messages_of_topics_that_do_not_exist_are_found() {
         let ends = [("t", 0, 5), ("t", 1, 9), ("empty", 0, 0), (names::SCHEDULE_TOPIC, 0, 3)];
-        let told = vec!["t: 14 messages".to_owned()];
+        let text = vec!["t: 14 messages".to_owned()];
         let topics = format!("{{\"topicConfigTable\":{{\"{}\":{{}}}}}}", names::SCHEDULE_TOPIC);
         let found = findings(&[(topic::table::FILE, &topics)], &ends);
-        assert_eq!(found, [(Severity::Note, NO_TOPIC, told.clone())]);
+        assert_eq!(found, [(Severity::Note, NO_TOPIC, text.clone())]);
         assert_eq!(
             findings(&[("subscriptionGroup.json", "{}")], &ends),
-            [(Severity::Damage, NO_TOPICS, told.clone())]
+            [(Severity::Damage, NO_TOPICS, text.clone())]
         );
-        assert_eq!(findings(&[], &ends), [(Severity::Note, NO_TOPICS, told)], "a copy without tables");
+        assert_eq!(findings(&[], &ends), [(Severity::Note, NO_TOPICS, text)], "a store without tables");
         assert_eq!(findings(&[], &[("empty", 0, 0)]), []);
     }
 
     #[test]
-    fn damage_is_told_with_what_takes_its_place() {
+    fn damage_is_reported_with_its_consequence() {
         let kinds = |files: &[(&str, &str)]| {
             findings(files, &[])
                 .into_iter()
@@ -378,7 +381,7 @@ mod tests {
             }
             assert_eq!(
                 kinds(&[("delayOffset.json", content)]),
-                [(Severity::Recovery, MADE_AGAIN)],
+                [(Severity::Recovery, REBUILT)],
                 "{content:?}"
             );
         }

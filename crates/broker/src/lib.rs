@@ -1,11 +1,11 @@
-//! The broker: topics, groups, offsets and clients at the bottom, one way into the store, parked requests, then what
-//! applications and operators ask for.
+//! The broker: topics, groups, offsets and clients at the bottom, one way into the store, parked requests, and on top the requests
+//! of applications and operators.
 //!
-//! A request code is served in exactly one place: [`routes`] matches all of them, so a new one does not compile until it is
-//! served or refused with a reason. Errors become response codes in [`errors`] and nowhere else. There is no broker object to
-//! reach through: each feature lists what it needs, and [`Broker`] only puts the parts together.
+//! A request code is handled in exactly one place: [`routes`] matches all codes, so a new one does not compile until it is handled
+//! or refused with a reason. Only [`errors`] converts errors to response codes. There is no global broker object: each feature
+//! lists what it needs, and [`Broker`] only assembles the features.
 //!
-//! Not here: protobuf, HTTP, the command line, how bytes reach the disk.
+//! Not here: protobuf, HTTP, the command line, the store's files.
 
 pub mod admin;
 pub mod arrival;

@@ -1,21 +1,21 @@
-//! Times as text in answers: local, as Apache's broker writes them.
+//! Timestamps as text in local time, in Apache's formats.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// `yyyy-MM-dd#HH:mm:ss:SSS`, which tools also read. Empty for a time beyond the year 9999.
+/// `yyyy-MM-dd#HH:mm:ss:SSS`, which tools parse. Empty after the year 9999.
 #[must_use]
 pub fn with_hash(ms: i64) -> String {
-    written(ms, "%Y-%m-%d#%H:%M:%S:%3f", &TimeZone::system())
+    formatted(ms, "%Y-%m-%d#%H:%M:%S:%3f", &TimeZone::system())
 }
 
-/// `yyyy-MM-dd HH:mm:ss,SSS`, for people. Empty for a time beyond the year 9999.
+/// `yyyy-MM-dd HH:mm:ss,SSS`, for people. Empty after the year 9999.
 #[must_use]
 pub fn for_people(ms: i64) -> String {
-    written(ms, "%Y-%m-%d %H:%M:%S,%3f", &TimeZone::system())
+    formatted(ms, "%Y-%m-%d %H:%M:%S,%3f", &TimeZone::system())
 }
 
-fn written(ms: i64, format: &str, zone: &TimeZone) -> String {
+fn formatted(ms: i64, format: &str, zone: &TimeZone) -> String {
     let time = Timestamp::from_millisecond(ms).map(|time| time.to_zoned(zone.clone()));
     time.map_or_else(|_| String::new(), |time| time.strftime(format).to_string())
 }
@@ -25,9 +25,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_java_writes_them() {
+    fn times_are_formatted_as_by_java() {
         let zone = TimeZone::fixed(jiff::tz::offset(8));
-        let hash = |ms| written(ms, "%Y-%m-%d#%H:%M:%S:%3f", &zone);
+        let hash = |ms| formatted(ms, "%Y-%m-%d#%H:%M:%S:%3f", &zone);
         assert_eq!(hash(1_700_000_000_007), "2023-11-15#06:13:20:007");
         assert_eq!(hash(-1), "1970-01-01#07:59:59:999");
         assert_eq!(hash(i64::MAX), "");

@@ -1,6 +1,6 @@
-//! What administration asks of the queues, as a trait: so that its handlers can be tested without a store.
+//! Traits for the store access of admin handlers, so that they can be tested without a store.
 //!
-//! All of it may read from the disk. Sending and pulling use the store itself.
+//! All methods may read from disk. Sends and pulls use the store directly.
 
 use crate::errors::Refusal;
 use message::{LogOffset, QueueOffset};
@@ -9,28 +9,29 @@ use store::{IndexedBy, Limits, QueryResult, ReadSource, Store};
 
 /// The queues of a store.
 pub trait Queues: Send + Sync {
-    /// First offset kept; 0 for an empty or unknown queue.
+    /// Min offset, that of the first message; 0 for an empty or unknown queue.
     fn min(&self, topic: &str, queue_id: i32) -> i64;
-    /// Offset after the last message; 0 for an empty or unknown queue.
+    /// Max offset, one after the last message; 0 for an empty or unknown queue.
     fn max(&self, topic: &str, queue_id: i32) -> i64;
-    /// The offset to read from to see what was stored from a time (ms) on.
+    /// The offset of the first message stored at or after a time in ms since 1970. `boundary` decides between messages of the same
+    /// time.
     ///
     /// # Errors
-    /// The disk's.
+    /// The refusal of a `StoreError` if the queue or the log cannot be read.
     fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: Boundary) -> Result<i64, Refusal>;
-    /// When the message at an offset was stored, in ms.
+    /// Store timestamp of the message at an offset, in ms since 1970.
     fn store_time(&self, topic: &str, queue_id: i32, offset: i64) -> Option<i64>;
-    /// Whether the message at an offset can be read without waiting for the disk.
+    /// Whether the message at an offset can be read without disk I/O.
     fn is_cached(&self, topic: &str, queue_id: i32, offset: i64) -> bool;
-    /// Whether a topic has queues, or files of a deletion that failed.
+    /// Whether a topic has queues, or files left by a failed deletion.
     fn has_topic(&self, topic: &str) -> bool;
-    /// Forgets a topic's queues.
+    /// Deletes a topic's queues.
     ///
     /// # Errors
-    /// I/O errors; the topic has files then.
+    /// The refusal of a `StoreError` if files cannot be deleted; some are left then.
     fn delete_topic(&self, topic: &str) -> Result<(), Refusal>;
 
-    /// When the first message kept was stored, in ms.
+    /// Store timestamp of the first message, in ms since 1970.
     fn earliest(&self, topic: &str, queue_id: i32) -> Option<i64> {
         self.store_time(topic, queue_id, self.min(topic, queue_id))
     }
@@ -76,17 +77,17 @@ impl Queues for Store {
     }
 }
 
-/// What looking for messages asks of the log.
+/// Access to the log for message queries.
 pub trait Log: Send + Sync {
-    /// The record that begins at a log offset.
+    /// The record at a log offset.
     ///
     /// # Errors
-    /// The disk's; no record begins there.
+    /// The refusal of a `StoreError` if no record starts there or it cannot be read.
     fn record(&self, offset: i64) -> Result<bytes::Bytes, Refusal>;
-    /// Records of a topic by key, unique key or tag, newest first, stored between two times (ms, inclusive).
+    /// Records of a topic by key, unique key or tag, newest first, stored between two times (ms since 1970, inclusive).
     ///
     /// # Errors
-    /// The disk's.
+    /// The refusal of a `StoreError` if the index or the log cannot be read.
     fn indexed(&self, topic: &str, by: IndexedBy<'_>, begin: i64, end: i64, max: usize) -> Result<QueryResult, Refusal>;
 }
 
@@ -100,21 +101,21 @@ impl Log for Store {
     }
 }
 
-/// What cleaning asks of the store.
+/// Access to the store for cleanup requests.
 pub trait Cleaning: Send + Sync {
-    /// Has the next rounds of retention delete what is old enough, whatever the hour.
+    /// Has the next retention runs delete expired files at any hour.
     fn delete_expired(&self);
-    /// Removes files of queues whose messages are no longer in the log.
+    /// Deletes files of queues whose messages are no longer in the log.
     ///
     /// # Errors
-    /// I/O errors.
+    /// The refusal of a `StoreError` if files cannot be deleted.
     fn clean_queues(&self) -> Result<(), Refusal>;
     /// Topics that have queues.
     fn topics(&self) -> Vec<String>;
-    /// Forgets a topic's queues.
+    /// Deletes a topic's queues.
     ///
     /// # Errors
-    /// The disk's.
+    /// The refusal of a `StoreError` if files cannot be deleted.
     fn delete_topic(&self, topic: &str) -> Result<(), Refusal>;
 }
 
@@ -143,14 +144,14 @@ pub(crate) mod testing {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-    /// Queues by topic and id: first offset kept, and the store time of each message from there on.
+    /// Queues by topic and id: min offset, and the store timestamp of each message from there on.
     #[derive(Default)]
     pub(crate) struct FakeQueues {
         pub(crate) queues: BTreeMap<(String, i32), (i64, Vec<i64>)>,
         pub(crate) cold: bool,
-        /// The disk refuses to remove files.
+        /// Deleting files fails.
         pub(crate) broken: AtomicBool,
-        /// Topics that have files of a deletion that failed.
+        /// Topics with files left by a failed deletion.
         pub(crate) left: Mutex<BTreeSet<String>>,
     }
 
@@ -192,7 +193,7 @@ pub(crate) mod testing {
         }
 
         fn has_topic(&self, topic: &str) -> bool {
-            self.left.lock().contains(topic) || self.queues.keys().any(|(known, _)| known == topic)
+            self.left.lock().contains(topic) || self.queues.keys().any(|(queue_topic, _)| queue_topic == topic)
         }
 
         fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {

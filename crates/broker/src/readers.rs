@@ -1,13 +1,13 @@
-//! Threads beside those that serve connections, so that no sender waits for what somebody else asked for.
+//! Thread pools besides the connection threads, so that no send waits for the slow request of another client.
 //!
-//! | thread | what | how many |
+//! | thread | work | threads |
 //! |---|---|---|
-//! | `catch-up` | copies what the page cache has and memory has not any more; never waits for the disk | as many as may have a processor each |
-//! | `reader` | whatever may wait for the disk: cold pulls, look-ups, messages that are sent back | a few more |
-//! | `admin` | walks over tables, and requests whose bodies are large: never waits for the disk, but takes long | as many as may have a processor each |
+//! | `catch-up` | reads records from the page cache that are no longer in the tail; no disk I/O | one per processor |
+//! | `reader` | anything with disk I/O: cold pulls, queries, send-backs | a few more |
+//! | `admin` | scans of tables and requests with large bodies: slow, but no disk I/O | one per processor |
 //!
-//! Each is a [`Pool`]: bounded, connections take turns, jobs of a connection that closes are dropped before they begin. Jobs of one
-//! connection may be done at the same time, but for those of `admin`, which are done in the order in which they came.
+//! Each is a [`Pool`]: bounded and fair between connections; waiting jobs of a closed connection are dropped. Jobs of one
+//! connection may run concurrently, except in `admin`, which runs them in order.
 
 use crate::feature::Feature;
 use crate::settings::BrokerSettings;
@@ -16,22 +16,22 @@ use net::jobs::{Bound, Bounds, Options, Pool};
 use std::io;
 use std::sync::Arc;
 
-/// The threads of a broker.
+/// The thread pools of a broker.
 #[derive(Clone)]
 pub struct Threads {
-    /// For what the page cache has.
+    /// For reads from the page cache.
     pub catch_up: Arc<Pool>,
-    /// For what may wait for the disk.
+    /// For disk I/O.
     pub reader: Arc<Pool>,
-    /// For what takes long without waiting.
+    /// For slow work without I/O.
     pub admin: Arc<Pool>,
 }
 
 impl Threads {
-    /// As many of each kind, with bounds, as the settings say.
+    /// Creates the pools with the sizes and limits of the settings.
     ///
     /// # Errors
-    /// The machine cannot tell how many processors there are.
+    /// `io::Error` if the number of processors cannot be determined.
     pub fn new(settings: &BrokerSettings) -> io::Result<Self> {
         let bounds = bounds(settings);
         let pool = |name, threads, threads_of_one| {
@@ -39,7 +39,7 @@ impl Threads {
                 name,
                 threads,
                 threads_of_one,
-                // A pull whose client does not read when it begins is answered without a read (`Puller::read_within`).
+                // A pull whose client does not read its socket is answered without a read (`Puller::read_within`).
                 holds_back: false,
                 bounds,
             }))
@@ -48,7 +48,7 @@ impl Threads {
         let readers = settings.reader_threads;
         Ok(Self {
             catch_up: pool("catch-up", catch_up, catch_up),
-            // A read of the disk may take long: one thread is left to the others.
+            // Disk reads may be slow: one thread is reserved for other connections.
             reader: pool("reader", readers, readers.saturating_sub(1).max(1)),
             admin: pool("admin", net::worker_threads(settings.admin_threads)?, 1),
         })
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bound_names_a_key_that_exists() {
+    fn every_limit_names_an_existing_key() {
         let bounds = bounds(&BrokerSettings::default());
         for bound in [bounds.jobs, bounds.jobs_of_one, bounds.bytes, bounds.bytes_of_one] {
             let key = BrokerSettings::key(bound.set_by).unwrap();

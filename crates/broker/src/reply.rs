@@ -1,4 +1,4 @@
-//! What a handler answers, and how an answer reaches the client now or later.
+//! Responses of handlers, and how they are sent, at once or later.
 
 use crate::errors::Refusal;
 use bytes::Bytes;
@@ -9,10 +9,10 @@ use protocol::ext::{Ext, Value};
 use protocol::frame::{Encoding, Frame};
 use std::sync::Arc;
 
-/// The answer to a request that was done.
+/// The response to a request that did not fail.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Response code; success unless a status is an answer too (pull).
+    /// Response code; other than success where a code is a status (pull).
     pub code: ResponseCode,
     /// Text for people.
     pub remark: Option<String>,
@@ -23,7 +23,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Success with nothing to say.
+    /// Success without content.
     #[must_use]
     pub fn ok() -> Self {
         Self {
@@ -50,21 +50,21 @@ impl Answer {
         }
     }
 
-    /// With one more header field.
+    /// Adds a header field.
     #[must_use]
     pub fn with<'v>(mut self, name: &str, value: impl Into<Value<'v>>) -> Self {
         self.fields.push(name, value);
         self
     }
 
-    /// With another code.
+    /// Sets the code.
     #[must_use]
     pub fn code(mut self, code: ResponseCode) -> Self {
         self.code = code;
         self
     }
 
-    /// With a text for people.
+    /// Sets the remark.
     #[must_use]
     pub fn remark(mut self, remark: impl Into<String>) -> Self {
         self.remark = Some(remark.into());
@@ -72,10 +72,10 @@ impl Answer {
     }
 }
 
-/// What handlers return.
+/// The result of a handler.
 pub type Outcome = Result<Answer, Refusal>;
 
-/// Where an answer goes. Small, and may be kept for as long as the answer takes.
+/// Sends the response to a request. Small, and may be kept until the response is known.
 #[derive(Clone)]
 pub struct Reply {
     conn: Arc<Connection>,
@@ -85,13 +85,13 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The place for the answer to `request`, which came over `conn`.
+    /// For the response to `request`, which came over `conn`.
     #[must_use]
     pub fn to(conn: &Arc<Connection>, request: &Frame) -> Self {
         Self::new(conn, request.opaque, request.encoding, request.is_oneway())
     }
 
-    /// The same for a request of which no more is left than its answer needs.
+    /// The same from the parts of the request that the response needs.
     pub(crate) fn new(conn: &Arc<Connection>, opaque: i32, encoding: Encoding, oneway: bool) -> Self {
         Self {
             conn: conn.clone(),
@@ -101,37 +101,38 @@ impl Reply {
         }
     }
 
-    /// The connection the request came over.
+    /// The connection of the request.
     #[must_use]
     pub fn connection(&self) -> &Arc<Connection> {
         &self.conn
     }
 
-    /// The number that ties the answer to its request.
+    /// The id that matches the response to its request.
     #[must_use]
     pub fn opaque(&self) -> i32 {
         self.opaque
     }
 
-    /// How the answer's header is encoded: as the request's was.
+    /// Encoding of the response header: the same as the request's.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether the request is one-way, so that no response is sent.
     #[must_use]
     pub fn is_oneway(&self) -> bool {
         self.oneway
     }
 
-    /// Answers that the broker failed, unless [`Unanswered::was_answered`] is called: for a thread whose panic ends the request only.
+    /// Responds with an error when dropped, unless [`Unanswered::was_answered`] is called: for threads that catch the panic of one
+    /// request.
     #[must_use]
     pub fn unless_answered(self) -> Unanswered {
         Unanswered(Some(self))
     }
 
-    /// Sends the outcome. Nothing is sent for a one-way request.
+    /// Sends the outcome; nothing for a one-way request.
     pub fn send(&self, outcome: Outcome) {
         if self.oneway {
             return;
@@ -141,7 +142,7 @@ impl Reply {
         frame.opaque = self.opaque;
         frame.encoding = self.encoding;
         let mut response = Frame::response_to(&frame).with_code(answer.code);
-        // It repeats names and values of requests, and what other clients answered.
+        // Remarks repeat names and values of requests, and responses of other clients.
         response.remark = answer.remark.map(|remark| text::brief(&remark).into_owned());
         response.ext = answer.fields;
         response.body = answer.body;
@@ -153,7 +154,7 @@ impl Reply {
 pub struct Unanswered(Option<Reply>);
 
 impl Unanswered {
-    /// Nothing more is to be said.
+    /// The request was answered; nothing is sent on drop.
     pub fn was_answered(mut self) {
         self.0 = None;
     }
@@ -163,7 +164,7 @@ impl Drop for Unanswered {
     fn drop(&mut self) {
         if let Some(reply) = self.0.take() {
             reply.send(Err(Refusal::system(
-                "the broker failed while it served this request, its log says where",
+                "internal error while handling this request, see the broker's log",
             )));
         }
     }

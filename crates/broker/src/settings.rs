@@ -1,13 +1,13 @@
-//! What a broker is told at its start: every key with its meaning, the store's included.
+//! Settings of the broker and its store: every key with its meaning.
 //!
-//! Names, defaults and units are Apache's wherever Apache has the key; a file written for the Java broker therefore works here. Keys
-//! that begin with `apogee` are ours: they name the bounds that the Java broker does not have. Every bound of the broker is here.
-//! Where Apache clamps a value, at the getter or where it is used, the bounds are Apache's and the shape is `clamped`.
-//! Keys that cannot all hold are fitted together in [`relations`].
+//! Names, defaults and units are Apache's where Apache has the key, so a file written for the Java broker works here. Keys that
+//! begin with `apogee` are additions: they set limits that the Java broker does not have. Every limit of the broker is here. Where
+//! Apache clamps a value, in the getter or where it is used, the limits are Apache's and the shape is `clamped`. Keys that
+//! contradict each other are adjusted in [`relations`].
 //!
-//! Invariants: whatever moves a path, opens a port or names this broker is `AtStart` and can never be changed over the wire; keys
-//! that are read on every request are few and are read from one snapshot. What is not here: keys without an effect. A key is added
-//! with the feature that reads it.
+//! Invariants: keys that set a path, a port or the broker's name are `AtStart` and cannot be changed by a request; few keys are
+//! read on every request, and from one snapshot. Keys without effect are not here. A key is added together with the feature that
+//! reads it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -42,8 +42,8 @@ config::choice! {
     }
 }
 
-const NO_REPLICATION: &str = "replication is not there yet, a broker is a single master";
-/// Size of one consume queue entry; files hold whole ones.
+const NO_REPLICATION: &str = "replication is not supported yet, a broker is a single master";
+/// Size of a consume queue entry in bytes; files contain whole entries.
 const QUEUE_ENTRY_BYTES: u64 = 20;
 const MINUTE_MS: u32 = 60_000;
 const HOUR_MS: u32 = 60 * MINUTE_MS;
@@ -136,7 +136,7 @@ config::declare! {
         /// Files that the broker may start without if they and their `.bak` are damaged, separated by `;`. A file that can be read is used.
         /// docs/store.md says what each costs.
         start_without: Vec<String> {
-            name: "apogeeStartWithout", default: Vec::new(), allowed: list(file_that_may_be_left(), ';', 16), change: AtStart,
+            name: "apogeeStartWithout", default: Vec::new(), allowed: list(file_that_may_be_skipped(), ';', 16), change: AtStart,
         }
     }
 
@@ -426,12 +426,12 @@ config::declare! {
     }
 }
 
-/// Name of the file that keeps settings changed while running.
+/// Name of the file with settings changed while running.
 pub const LIVE_FILE: &str = "live.properties";
 /// Name of the name server's KV configuration: in one process, both roles read the same `apogeeStartWithout`.
 const KV_FILE: &str = "kvConfig.json";
 
-fn file_that_may_be_left() -> config::shape::Text {
+fn file_that_may_be_skipped() -> config::shape::Text {
     text_that(
         "topics.json, subscriptionGroup.json, consumerOffset.json, messageRequestMode.json, delayOffset.json, live.properties, or \
          kvConfig.json of a name server in the same process",
@@ -457,23 +457,23 @@ impl Settings for BrokerSettings {
 }
 
 impl BrokerSettings {
-    /// Port that serves the same as `listen_port`, for clients that ask for the VIP channel.
+    /// Second port with the same service as `listen_port`, for clients with the VIP channel.
     pub fn vip_port(&self) -> u16 {
         self.listen_port.saturating_sub(2)
     }
 
-    /// Port that other brokers of this name are told.
+    /// Port for replication, as registered at name servers.
     pub fn ha_port(&self) -> u16 {
         let port = self.ha_listen_port.filter(|port| *port > 0);
         port.unwrap_or(self.listen_port.saturating_add(1))
     }
 
-    /// Where settings changed while running are kept.
+    /// The file with settings changed while running.
     pub fn kept(&self) -> Kept {
         Kept::at(self.store_path_root_dir.join("config").join(LIVE_FILE))
     }
 
-    /// Entries of a consume queue that one pull looks through.
+    /// Largest number of consume queue entries that one pull scans.
     pub fn max_scanned_entries(&self) -> usize {
         self.max_filter_message_size as usize / QUEUE_ENTRY_BYTES as usize
     }
@@ -486,7 +486,7 @@ impl BrokerSettings {
     }
 }
 
-/// The machine's host name, made fit to be a broker's name; Apache's stand-in where there is none.
+/// The host name, reduced to characters that a broker name allows; Apache's default if there is none.
 fn host_name() -> String {
     let named = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname"))
         .or_else(|_| std::env::var("HOSTNAME"))
@@ -546,7 +546,7 @@ mod tests {
     #[test]
     fn a_slave_is_refused_by_naming_replication() {
         let text = filled("brokerRole=SLAVE\nbrokerId=1\n").unwrap_err();
-        assert_eq!(text.matches("replication is not there yet").count(), 1, "{text}");
+        assert_eq!(text.matches("replication is not supported yet").count(), 1, "{text}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! "Something changed that has to be saved and told to the name servers": raised by topics and groups, waited for by the
-//! upkeep, and by answers that may only leave when it is done.
+//! Signals changes that have to be saved and registered. Topics and groups raise it; the upkeep waits for it, and so do responses
+//! that must not be sent before.
 //!
-//! A client that created a topic asks a name server for it at once. So the answer to it leaves when the change is on the
-//! disk and the name servers were told, or failed to answer in time; many changes share one round. A change that could not be
-//! saved is answered with the error: it holds while the process runs, and is tried again.
+//! A client that created a topic asks a name server for its route next. So the response is sent after the change is on disk and the
+//! name servers are updated, or failed to respond in time. Many changes share one round. If saving fails, the response is an error:
+//! the change stays in effect while the process runs, and saving is retried.
 
 use parking_lot::Mutex;
 use std::fmt;
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use tokio::sync::Notify;
 
-/// How saving ended; the text says what could not be saved.
+/// Result of saving; the text says what could not be saved.
 pub type Saved = Result<(), Arc<str>>;
 
-/// What waits for a round.
+/// A callback that waits for a round.
 type Waiter = Box<dyn FnOnce(Saved) + Send>;
 
-/// Most answers that wait for a round; over it they say that the change is not saved yet.
+/// Largest number of waiting callbacks; more fail with the text that the change is not saved yet.
 const MAX_WAITERS: usize = 100_000;
 
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct Waiting {
     closed: bool,
 }
 
-/// Counts changes and how many of them are settled.
+/// Counts changes, and how many of them are settled: saved and registered.
 #[derive(Default)]
 pub struct Signal {
     raised: AtomicU64,
@@ -42,51 +42,51 @@ impl fmt::Debug for Signal {
 }
 
 impl Signal {
-    /// Says that something changed. The change must be visible already.
+    /// Signals a change. The change must already be visible.
     pub fn raise(&self) {
         self.raised.fetch_add(1, SeqCst);
         self.notify.notify_one();
     }
 
-    /// Has the upkeep look again though nothing changed: it could not finish.
-    pub fn again(&self) {
+    /// Wakes the upkeep without a change, because its last round failed.
+    pub fn retry(&self) {
         self.notify.notify_one();
     }
 
-    /// Changes so far. Read it before looking at what changed, to settle no more than was seen.
+    /// Number of changes so far. Read it before reading the changes, so that no unseen change is settled.
     #[must_use]
     pub fn raised(&self) -> u64 {
         self.raised.load(SeqCst)
     }
 
-    /// How many changes are saved and told.
+    /// Number of settled changes.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.settled.load(SeqCst)
     }
 
-    /// Whether nothing is outstanding.
+    /// Whether all changes are settled.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.settled() >= self.raised()
     }
 
-    /// Waits for a change since the last call. One waiter only.
+    /// Waits for a change after the last call. For one waiter only.
     pub async fn changed(&self) {
         self.notify.notified().await;
     }
 
-    /// Calls `done` when all changes so far are settled, or could not be saved: now if they are, else from the upkeep's thread.
-    /// It must not block.
+    /// Calls `done` when all changes so far are settled or saving failed: immediately if they are settled, else on the upkeep's
+    /// thread. `done` must not block.
     pub fn when_settled(&self, done: impl FnOnce(Saved) + Send + 'static) {
         let mut waiting = self.waiting.lock();
         let raised = self.raised();
         let outcome = if self.settled() >= raised {
             Ok(())
         } else if waiting.closed {
-            Err("the broker is being stopped".into())
+            Err("the broker is shutting down".into())
         } else if waiting.waiters.len() >= MAX_WAITERS {
-            Err(format!("{MAX_WAITERS} answers wait for tables to be saved already").into())
+            Err(format!("{MAX_WAITERS} responses already wait for tables to be saved; try again later").into())
         } else {
             waiting.waiters.push((raised, Box::new(done)));
             return;
@@ -95,7 +95,7 @@ impl Signal {
         done(outcome);
     }
 
-    /// Says how the first `upto` changes ended. What could not be saved stays outstanding, but nobody waits for it any more.
+    /// Reports the outcome of the first `upto` changes. After an error they stay unsettled, but their callbacks are called.
     pub fn settle(&self, upto: u64, outcome: &Saved) {
         let mut waiting = self.waiting.lock();
         if outcome.is_ok() {
@@ -108,7 +108,7 @@ impl Signal {
         }
     }
 
-    /// Nobody settles any more: who waits gets this outcome, and who comes is told that the broker is being stopped.
+    /// Ends all waiting with this outcome; later calls get the error that the broker is shutting down.
     pub fn close(&self, outcome: &Saved) {
         self.waiting.lock().closed = true;
         let raised = self.raised();
@@ -135,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_waits_for_the_changes_before_it_and_no_later_ones() {
+    fn a_callback_waits_for_earlier_changes_only() {
         let (count, waiter) = counter();
         let signal = Signal::default();
         signal.when_settled(waiter());
-        assert_eq!(count.load(SeqCst), 1, "nothing is outstanding");
+        assert_eq!(count.load(SeqCst), 1, "all changes are settled");
         signal.raise();
         signal.when_settled(waiter());
         signal.raise();
@@ -153,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_saved_is_told_to_those_who_wait_and_stays_outstanding() {
+    fn a_failed_save_is_reported_to_callbacks_and_leaves_the_changes_unsettled() {
         let (count, waiter) = counter();
         let signal = Signal::default();
         signal.raise();
         signal.when_settled(waiter());
-        signal.settle(1, &Err("no room".into()));
+        signal.settle(1, &Err("disk full".into()));
         assert_eq!((count.load(SeqCst), signal.is_settled()), (100, false));
         signal.when_settled(waiter());
         signal.settle(1, &Ok(()));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_an_upkeep_that_ended() {
+    fn no_callback_waits_after_the_upkeep_ended() {
         let (count, waiter) = counter();
         let signal = Signal::default();
         signal.raise();
@@ -174,6 +174,6 @@ mod tests {
         signal.close(&Ok(()));
         signal.raise();
         signal.when_settled(waiter());
-        assert_eq!(count.load(SeqCst), 101, "what comes later is not saved");
+        assert_eq!(count.load(SeqCst), 101, "later changes are not saved");
     }
 }

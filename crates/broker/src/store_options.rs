@@ -1,4 +1,4 @@
-//! What the settings mean to the store: the one place that knows both by name.
+//! Converts the settings to options of the store: the only place that knows both by name.
 
 use crate::settings::{BrokerSettings, FlushDiskType};
 use message::names;
@@ -6,7 +6,7 @@ use std::path::Path;
 use store::RetentionOptions;
 use store::{DueTopic, FlushMode, IndexOptions, LogOptions, StoreOptions};
 
-/// What the store of a broker with these settings is told.
+/// The store options of a broker with these settings.
 #[must_use]
 pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
     let root: &Path = &settings.store_path_root_dir;
@@ -41,7 +41,7 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
     }
 }
 
-/// The part of the settings that retention follows.
+/// The options of retention.
 pub(crate) fn retention(settings: &BrokerSettings) -> RetentionOptions {
     let ratio = |percent: u8| f64::from(percent) / 100.0;
     RetentionOptions {

@@ -1,4 +1,4 @@
-//! What tests of requests share.
+//! Shared by tests of handlers.
 
 use protocol::{Frame, RequestCode};
 

@@ -1,20 +1,20 @@
-//! Messages that wait in a directory of Apache's for what this version does not do.
+//! Messages of an Apache broker's store directory that this version does not deliver.
 //!
-//! A broker that takes over such a directory keeps them, and nobody is given them. Only numbers that are at hand are told: what
-//! Apache's broker had done already since it last noted its progress is among them.
+//! A broker that takes over such a directory keeps these messages. Their number is an upper bound from the queue offsets: it
+//! includes messages that Apache's broker handled after it last saved its progress.
 
 use message::names;
 use store::Store;
 
 use crate::offset::Offsets;
 
-/// One kind of such messages.
+/// A kind of such messages.
 struct Kind {
-    /// Whether a topic keeps them.
+    /// Whether a topic contains them.
     is_kept_in: fn(&str) -> bool,
-    /// The group whose offsets say how far Apache's broker was; `None` where nothing in a table does.
+    /// The group whose offsets are Apache's progress; `None` if there is none.
     group: Option<&'static str>,
-    /// What they are.
+    /// Description for the log.
     what: &'static str,
 }
 
@@ -22,19 +22,20 @@ const KINDS: [Kind; 2] = [
     Kind {
         is_kept_in: |topic| topic == names::TIMER_TOPIC,
         group: None,
-        what: "messages of the timer: those that were not due yet when Apache's broker stopped are not delivered",
+        what: "timer messages: those that were not due when Apache's broker stopped are not delivered",
     },
     Kind {
         is_kept_in: |topic| topic.starts_with(names::REVIVE_TOPIC_PREFIX),
         group: Some("CID_RMQ_SYS_REVIVE_GROUP"),
-        what: "notes of deliveries by POP: messages that were taken and not acknowledged are not delivered again",
+        what: "POP checkpoints: messages that were delivered by POP and not acknowledged are not delivered again",
     },
 ];
 
-/// A queue as it is: topic, number, first offset and the one after the last.
+/// A queue: topic, queue id, min and max offset.
 pub(crate) type Queue<'a> = (&'a str, i32, i64, i64);
 
-/// What waits in these queues, with the number of messages. `committed` says where a group is: topic, group, queue.
+/// The undelivered messages of these queues by kind, with their number. `committed` returns the committed offset of topic, group
+/// and queue id.
 pub(crate) fn find<'a>(
     queues: impl Iterator<Item = Queue<'a>>,
     committed: impl Fn(&str, &str, i32) -> Option<i64>,
@@ -51,7 +52,7 @@ pub(crate) fn find<'a>(
     found.map(|(kind, messages)| (kind.what, messages)).collect()
 }
 
-/// Warns once of each kind that the store has.
+/// Logs one warning for each kind in the store.
 pub(crate) fn report(store: &Store, offsets: &Offsets) {
     let topics = store.topics();
     let queues: Vec<_> = topics.iter().flat_map(|topic| store.queues_of(topic)).collect();
@@ -61,7 +62,7 @@ pub(crate) fn report(store: &Store, offsets: &Offsets) {
     for (what, messages) in find(queues, |topic, group, queue_id| offsets.committed(topic, group, queue_id)) {
         tracing::warn!(
             at_most = messages,
-            "left by Apache's broker for what this version does not do: {what} (docs/moving.md)"
+            "the store has messages of Apache's broker that this version does not deliver: {what} (docs/moving.md)"
         );
     }
 }
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_counted_from_where_the_other_broker_was() {
+    fn messages_are_counted_from_the_progress_of_apaches_broker() {
         let queues: [Queue<'_>; 6] = [
             ("orders", 0, 0, 1_000),
             ("rmq_sys_wheel_timer", 0, 5, 25),

@@ -1,4 +1,4 @@
-//! Delivery of delayed messages over a store on a simulated disk: through full disks, kills and power cuts.
+//! Delivery of delayed messages on a simulated disk: full disks, kills and power failures.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use broker::arrival::ArrivalListener;
@@ -49,7 +49,7 @@ fn options(mode: FlushMode, levels: &Levels) -> StoreOptions {
     options
 }
 
-/// Tells the delivering thread of arrivals, as the broker does.
+/// Wakes the delivery thread on arrivals, as the broker does.
 struct Wake(Arc<Alarm>);
 
 impl Arrivals for Wake {
@@ -58,7 +58,7 @@ impl Arrivals for Wake {
     }
 }
 
-/// As much of a broker as delivery needs.
+/// The parts of a broker that delivery needs.
 struct World {
     store: Arc<Store>,
     offsets: Arc<DelayOffsets>,
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// Stores a message that waits at a level; whether that was acknowledged.
+    /// Sends a message with a delay level. Returns whether it was acknowledged.
     fn send(&self, body: &str, level: i32) -> bool {
         let own = Builder::new().with(properties::UNIQ_KEY, &format!("key-of-{body}")).build();
         let now = now_ms();
@@ -123,7 +123,7 @@ impl World {
         outcome.recv_timeout(DEADLINE).unwrap()
     }
 
-    /// Bodies that came, with how long each waited in ms.
+    /// Bodies of the delivered messages, with their delays in ms.
     fn arrived(&self) -> Vec<(String, i64)> {
         let (mut all, mut at) = (Vec::new(), QueueOffset(0));
         loop {
@@ -150,9 +150,9 @@ impl World {
         self.arrived().into_iter().map(|(body, _)| body).collect()
     }
 
-    /// Waits until all these have come.
-    fn wait_for(&self, wanted: &[String]) -> Vec<String> {
-        wait(|| wanted.iter().all(|body| self.bodies().contains(body)));
+    /// Waits until all these bodies are delivered.
+    fn wait_for(&self, expected: &[String]) -> Vec<String> {
+        wait(|| expected.iter().all(|body| self.bodies().contains(body)));
         self.bodies()
     }
 
@@ -162,7 +162,7 @@ impl World {
         self.store.close().unwrap();
     }
 
-    /// Ends what the disk no longer serves; its threads must not outlive the test.
+    /// Ends threads whose disk has failed; they must not outlive the test.
     fn abandon(self) {
         self.delivery.stop();
         let _ = self.store.close();
@@ -173,10 +173,10 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
-fn wait(mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < DEADLINE, "not in time");
+fn wait(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "timed out");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -186,7 +186,7 @@ fn numbered(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 #[test]
-fn each_level_comes_in_its_order_and_after_its_time() {
+fn each_level_is_delivered_in_order_and_after_its_delay() {
     for mode in [FlushMode::Async, FlushMode::Sync] {
         let world = World::open(&SimulatedDisk::new(1), mode);
         let (later, soon) = (numbered(0..40), numbered(40..80));
@@ -210,17 +210,17 @@ fn each_level_comes_in_its_order_and_after_its_time() {
 }
 
 #[test]
-fn what_waits_keeps_its_time_when_the_levels_change() {
-    /// What a kill or a power cut leaves.
-    type Left = fn(&SimulatedDisk) -> SimulatedDisk;
+fn pending_messages_keep_their_time_when_the_levels_change() {
+    /// The disk after a kill or a power failure.
+    type Crash = fn(&SimulatedDisk) -> SimulatedDisk;
     // `None` is a clean stop.
-    let ends: [(FlushMode, Option<Left>); 4] = [
+    let ends: [(FlushMode, Option<Crash>); 4] = [
         (FlushMode::Async, None),
         (FlushMode::Async, Some(SimulatedDisk::process_killed)),
         (FlushMode::Sync, Some(SimulatedDisk::process_killed)),
         (FlushMode::Sync, Some(|disk| disk.power_cut(5))),
     ];
-    // Of fewer and shorter levels, of levels as long as before but in another order, of longer ones.
+    // Fewer and shorter levels, the same delays in another order, longer levels.
     for changed in ["0s", "1s 1s 1s", "1h 1s 0s", "2h 2h 2h"] {
         for (mode, end) in ends {
             let disk = SimulatedDisk::new(4);
@@ -248,13 +248,13 @@ fn what_waits_keeps_its_time_when_the_levels_change() {
 }
 
 #[test]
-fn a_full_disk_stops_delivery_and_loses_nothing() {
+fn a_full_disk_stops_delivery_and_loses_no_message() {
     let disk = SimulatedDisk::new(2);
     let world = World::open(&disk, FlushMode::Async);
     let bodies = numbered(0..30);
     assert!(bodies.iter().all(|body| world.send(body, 2)));
     disk.set_capacity(disk.used());
-    // The keeper looks at the disk while it has work.
+    // The keeper checks the disk while it has work.
     wait(|| {
         world.store.delete_expired();
         world.store.not_writable().is_some()
@@ -270,13 +270,13 @@ fn a_full_disk_stops_delivery_and_loses_nothing() {
     assert_eq!(
         world.wait_for(&bodies),
         bodies,
-        "all of them, in order, once; {before:?} when it stopped"
+        "every message once and in order; delivered before the disk was full: {before:?}"
     );
     world.stop();
 }
 
 #[test]
-fn a_restart_goes_on_where_it_was() {
+fn a_restart_continues_at_the_saved_offset() {
     let disk = SimulatedDisk::new(3);
     let world = World::open(&disk, FlushMode::Async);
     assert!(numbered(0..20).iter().all(|body| world.send(body, 1)));
@@ -289,7 +289,7 @@ fn a_restart_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_lost_file_of_progress_delivers_nothing_twice_and_loses_nothing() {
+fn a_lost_progress_file_neither_repeats_nor_loses_messages() {
     for content in [None, Some(&b""[..]), Some(&[0; 120]), Some(b"{\"offsetTable\":{1:")] {
         let disk = SimulatedDisk::new(6);
         let world = World::with_levels(&disk, FlushMode::Async, "0s 1s 1h");
@@ -306,21 +306,21 @@ fn a_lost_file_of_progress_delivers_nothing_twice_and_loses_nothing() {
         }
         let world = World::with_levels(&disk, FlushMode::Async, "0s 1s 1h");
         assert!(world.send("last", 1));
-        let wanted: Vec<String> = [&numbered(0..20)[..], &["in a second".to_owned(), "last".to_owned()]].concat();
-        let mut arrived = world.wait_for(&wanted);
+        let expected: Vec<String> = [&numbered(0..20)[..], &["in a second".to_owned(), "last".to_owned()]].concat();
+        let mut arrived = world.wait_for(&expected);
         arrived.sort();
-        let mut expected = wanted;
+        let mut expected = expected;
         expected.sort();
         assert_eq!(arrived, expected, "{content:?}");
         wait(|| world.offsets.of(1) == Some(21));
         world.stop();
         let world = World::with_levels(&disk, FlushMode::Async, "0s 1s 1h");
-        assert_eq!(world.offsets.of(1), Some(21), "{content:?}: saved anew");
+        assert_eq!(world.offsets.of(1), Some(21), "{content:?}: saved again");
         world.stop();
     }
 }
 
-/// Kills or cuts the power while messages arrive and are delivered, `rounds` times on one disk.
+/// Kills the process or cuts the power while messages are sent and delivered, `rounds` times on one disk.
 fn survive(mode: FlushMode, seed: u64, after: impl Fn(&SimulatedDisk, u64) -> SimulatedDisk) -> (Vec<String>, Vec<String>) {
     let mut disk = SimulatedDisk::new(seed);
     let mut acknowledged = Vec::new();
@@ -346,7 +346,7 @@ fn survive(mode: FlushMode, seed: u64, after: impl Fn(&SimulatedDisk, u64) -> Si
 }
 
 #[test]
-fn after_kills_each_message_has_come_once() {
+fn after_kills_each_message_is_delivered_once() {
     for mode in [FlushMode::Async, FlushMode::Sync] {
         for seed in 0..4 {
             let (sent, mut arrived) = survive(mode, seed, |disk, _| disk.process_killed());
@@ -360,7 +360,7 @@ fn after_kills_each_message_has_come_once() {
 }
 
 #[test]
-fn after_power_cuts_no_acknowledged_message_is_missing() {
+fn after_power_failures_every_acknowledged_message_is_delivered() {
     for seed in 0..6 {
         let (sent, arrived) = survive(FlushMode::Sync, seed, SimulatedDisk::power_cut);
         assert_eq!(sent.len(), 100);

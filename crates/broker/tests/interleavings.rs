@@ -1,7 +1,7 @@
-//! Files of the broker under a scheduler that explores interleavings, compiled over its primitives.
+//! Interleaving tests: files of the broker compiled with the primitives of a scheduler that explores interleavings.
 //!
-//! The hold (`src/hold/parked.rs`): nobody may be parked for ever beside the message it waits for, and nobody is answered twice.
-//! The table of topics (`src/topic/topics.rs`): whatever is deleted meanwhile, a message whose topic is there is there too.
+//! The hold (`src/hold/parked.rs`): no pull stays parked although its message has arrived, and none is answered twice.
+//! The topic table (`src/topic/topics.rs`): a message whose topic exists is stored, whatever is deleted concurrently.
 #![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../src/hold/parked.rs"]
@@ -41,7 +41,7 @@ mod sync {
 
 use broker::topic::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
 use broker::{attributes, signal, stats};
-use hold::{Bounds, Hold, Waits};
+use hold::{Bounds, Hold, Waiter};
 use shuttle::sync::Arc;
 use shuttle::thread;
 use std::collections::{BTreeSet, HashMap};
@@ -50,17 +50,17 @@ use topics::{CreateOnSend, Spec, Topic, TopicLimits, Topics};
 
 const SCHEDULES: usize = 5_000;
 const BOUNDS: Bounds = Bounds {
-    places: 10,
-    places_of_one: 10,
+    slots: 10,
+    slots_per_connection: 10,
 };
 
-/// A pull from the first message on.
+/// A pull from the first message.
 struct Pull {
     answered: Arc<AtomicUsize>,
     connection: Arc<AtomicUsize>,
 }
 
-impl Waits for Pull {
+impl Waiter for Pull {
     fn queue(&self) -> (&str, i32) {
         ("t", 0)
     }
@@ -69,7 +69,7 @@ impl Waits for Pull {
         1
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_disconnected(&self) -> bool {
         self.connection.load(Ordering::SeqCst) == 0
     }
 
@@ -78,7 +78,7 @@ impl Waits for Pull {
     }
 }
 
-/// A queue, who waits for it, and one client.
+/// A queue, its parked pulls, and one client.
 struct World {
     hold: Hold<Pull>,
     stored: AtomicUsize,
@@ -96,7 +96,7 @@ impl World {
         })
     }
 
-    /// As the broker does with a pull: read, park, look again.
+    /// Reads, parks and checks again, as the broker does.
     fn pull(&self) {
         let pull = Pull {
             answered: self.answered.clone(),
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// As the broker does with a message that was stored.
+    /// Stores a message, as the broker does.
     fn store(&self) {
         self.stored.fetch_add(1, Ordering::SeqCst);
         if !self.hold.is_empty() {
@@ -136,8 +136,8 @@ fn explore_in<W: 'static>(new: fn() -> Arc<W>, run: fn(&Arc<W>)) {
     shuttle::check_pct(run, SCHEDULES, 3);
 }
 
-fn together<W: Send + Sync + 'static>(world: &Arc<W>, acts: &[fn(&W)]) {
-    let threads: Vec<_> = acts
+fn together<W: Send + Sync + 'static>(world: &Arc<W>, actions: &[fn(&W)]) {
+    let threads: Vec<_> = actions
         .iter()
         .map(|act| {
             let (world, act) = (world.clone(), *act);
@@ -148,7 +148,7 @@ fn together<W: Send + Sync + 'static>(world: &Arc<W>, acts: &[fn(&W)]) {
 }
 
 #[test]
-fn a_message_that_comes_while_a_pull_is_parked_answers_it_once() {
+fn a_message_that_arrives_while_a_pull_is_parked_answers_it_once() {
     explore(|world| {
         together(world, &[World::pull, World::pull, World::store]);
         assert_eq!((world.answered.load(Ordering::SeqCst), world.hold.len()), (2, 0));
@@ -156,7 +156,7 @@ fn a_message_that_comes_while_a_pull_is_parked_answers_it_once() {
 }
 
 #[test]
-fn a_message_and_the_end_of_its_time_answer_a_pull_once() {
+fn a_message_and_the_deadline_answer_a_pull_once() {
     explore(|world| {
         let expire = |world: &World| world.hold.expired(2_000, 64).requests.into_iter().for_each(answer);
         together(world, &[World::pull, World::store, expire]);
@@ -165,7 +165,7 @@ fn a_message_and_the_end_of_its_time_answer_a_pull_once() {
 }
 
 #[test]
-fn a_closed_connection_leaves_no_pull_behind() {
+fn a_closed_connection_leaves_no_parked_pull() {
     explore(|world| {
         let close = |world: &World| {
             world.connection.store(0, Ordering::SeqCst);
@@ -178,20 +178,20 @@ fn a_closed_connection_leaves_no_pull_behind() {
 
 const TOPIC: &str = "t";
 
-/// A queue of the store, with the numbers of its messages.
+/// A queue of the store, with the ids of its messages.
 #[derive(Default)]
 struct Queue {
     is_retired: AtomicBool,
     messages: Mutex<BTreeSet<usize>>,
 }
 
-/// A broker's topics, one queue for each in the store, and what senders were told.
+/// The topics of a broker, the queues of the store, and the acknowledged sends.
 struct Deletions {
     topics: Topics,
     queues: Mutex<HashMap<String, Arc<Queue>>>,
     /// The log's append lock.
     appending: Mutex<()>,
-    /// Messages up to which a group has committed.
+    /// Messages that a group has committed.
     committed: Mutex<BTreeSet<usize>>,
     next: AtomicUsize,
     acknowledged: Mutex<Vec<(usize, std::sync::Arc<Topic>)>>,
@@ -215,7 +215,7 @@ impl Deletions {
         })
     }
 
-    /// A queue that has a message, and whose topic is not there.
+    /// A queue with a message whose topic does not exist.
     fn with_unused_queue() -> Arc<Self> {
         let world = Self::new();
         world.append(&world.queue(), 99);
@@ -231,7 +231,7 @@ impl Deletions {
         !queue.is_retired.load(Ordering::SeqCst) && queue.messages.lock().insert(message)
     }
 
-    /// As the store does: a checkpoint, then the queue leaves the table between two appends, then its files go.
+    /// As the store does: a checkpoint, then the queue is removed from the table between two appends, then its files are deleted.
     fn delete_queue(&self) {
         thread::yield_now();
         let appending = self.appending.lock();
@@ -242,10 +242,10 @@ impl Deletions {
         thread::yield_now();
     }
 
-    /// As the broker does with a message for a topic that it may make.
+    /// Sends a message to a topic that may be created, as the broker does.
     fn send(&self) {
         let message = self.next.fetch_add(1, Ordering::SeqCst);
-        let asked = CreateOnSend {
+        let request = CreateOnSend {
             topic: TOPIC,
             template: "TBW102",
             queues: 1,
@@ -255,7 +255,7 @@ impl Deletions {
             let Some(topic) = self
                 .topics
                 .find(TOPIC)
-                .or_else(|| self.topics.create_on_send(&asked, true, 1).ok().flatten())
+                .or_else(|| self.topics.create_on_send(&request, true, 1).ok().flatten())
             else {
                 return;
             };
@@ -271,7 +271,7 @@ impl Deletions {
     fn delete(&self) {
         let _deletion = self.topics.begin_deletion(TOPIC, 2);
         self.delete_queue();
-        // Walks over the tables of offsets, locks, request modes and counters.
+        // Scans the tables of offsets, locks, request modes and counters.
         (0..4).for_each(|_| thread::yield_now());
         *self.committed.lock() = BTreeSet::new();
     }
@@ -283,8 +283,8 @@ impl Deletions {
         }
     }
 
-    /// What was acknowledged of a topic that was not deleted since is there, with what was committed of it. Nothing else is.
-    fn must_hold(&self) {
+    /// Acknowledged messages and committed offsets of topics that were not deleted afterwards must exist, and no others.
+    fn check(&self) {
         let there = self.queue().messages.lock().clone();
         let committed = self.committed.lock().clone();
         for (message, topic) in self.acknowledged.lock().iter() {
@@ -301,21 +301,21 @@ impl Deletions {
 }
 
 #[test]
-fn a_topic_made_again_while_it_is_deleted_keeps_its_messages() {
+fn a_topic_created_again_during_its_deletion_keeps_its_messages() {
     explore_in(Deletions::new, |world| {
         together(world, &[Deletions::send, Deletions::send, Deletions::delete]);
-        world.must_hold();
+        world.check();
     });
 }
 
 #[test]
-fn a_topic_made_while_unused_queues_are_cleaned_keeps_its_messages() {
+fn a_topic_created_during_the_cleanup_of_unused_queues_keeps_its_messages() {
     explore_in(Deletions::with_unused_queue, |world| {
         together(world, &[Deletions::send, Deletions::clean]);
-        world.must_hold();
+        world.check();
     });
     explore_in(Deletions::new, |world| {
         together(world, &[Deletions::send, Deletions::send, Deletions::clean, Deletions::delete]);
-        world.must_hold();
+        world.check();
     });
 }

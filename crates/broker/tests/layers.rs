@@ -1,12 +1,12 @@
-//! The order of the crate's folders: each imports from those below it only.
+//! The layers of the crate's modules: each imports only from lower layers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::path::Path;
 
-/// From the bottom up. What is added stands above all that it imports.
+/// From bottom to top. A new module goes above all that it imports.
 const LAYERS: &[&[&str]] = &[
-    // What everything is made with.
+    // Basics.
     &[
         "arrival",
         "testing",
@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["settings"],
     &["store_options"],
-    // Nouns.
+    // Features that only hold state.
     &["stats"],
     &["topic"],
     &["group"],
@@ -33,15 +33,15 @@ const LAYERS: &[&[&str]] = &[
     &["clients"],
     &["lock"],
     &["offset"],
-    // What verbs are made with.
+    // Infrastructure of the requests.
     &["hold", "readers", "destination", "log_writer", "unserved", "watch"],
     &["core"],
-    // Verbs.
+    // Requests.
     &["delay"],
     &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],
     &["send", "admin"],
-    // What goes on by itself, and the composition.
+    // Background work, and the composition.
     &["upkeep"],
     &["inspect", "routes"],
     &["start"],
@@ -52,16 +52,16 @@ fn layer_of(folder: &str) -> usize {
     at.unwrap_or_else(|| panic!("{folder} has no layer: give it one in this test"))
 }
 
-/// The code of a file without its tests, which may import what they like.
+/// The code of a file without its tests, which may import any module.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned()
 }
 
-fn look(path: &Path, folder: &str, upwards: &mut Vec<String>) {
+fn find_upward_imports(path: &Path, folder: &str, upwards: &mut Vec<String>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
-            look(&entry.unwrap().path(), folder, upwards);
+            find_upward_imports(&entry.unwrap().path(), folder, upwards);
         }
         return;
     }
@@ -86,14 +86,14 @@ fn look(path: &Path, folder: &str, upwards: &mut Vec<String>) {
 }
 
 #[test]
-fn no_folder_imports_from_above_itself() {
+fn no_module_imports_from_a_higher_layer() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut upwards = Vec::new();
     for entry in fs::read_dir(&src).unwrap() {
         let path = entry.unwrap().path();
         let folder = path.file_stem().unwrap().to_string_lossy().into_owned();
         if folder != "lib" {
-            look(&path, &folder, &mut upwards);
+            find_upward_imports(&path, &folder, &mut upwards);
         }
     }
     assert!(upwards.is_empty(), "{upwards:#?}");

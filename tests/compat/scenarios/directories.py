@@ -39,7 +39,7 @@ def a_directory_with_extended_queue_entries_moves_here_and_back(s):
 
 @raw(ours=True)
 def what_waits_for_features_that_are_not_here_is_named(s):
-    """A start and a check count half messages and messages of the timer that the Java broker left; a batch queue is refused."""
+    """A start and a check count half messages and timer messages that the Java broker left; a batch queue is refused."""
     topic, batches = s.name('t'), s.name('b')
     java = targets.Apache(os.path.join(s.session.work, f'{s.prefix}-java'), dict(transactionCheckInterval=3_600_000))
     ours = targets.Apogee(os.path.join(s.session.work, f'{s.prefix}-ours'))
@@ -64,7 +64,7 @@ def what_waits_for_features_that_are_not_here_is_named(s):
     ours.stop()
     with open(ours.log.name) as f:
         told = f.read()
-    assert 'at_most=3' in told and 'half messages' in told and 'messages of the timer' in told, told
+    assert 'at_most=3' in told and 'half messages' in told and 'timer messages' in told, told
     java = targets.Apache(os.path.join(s.session.work, f'{s.prefix}-batches'))
     s.own_targets.append(java)
     java.start()

@@ -1,42 +1,39 @@
-//! Codes 306, 316 and 329: cleaning that the store else does by itself.
+//! Codes 306, 316 and 329: cleanup that the store otherwise does in the background.
 
 use crate::queues::Cleaning;
 use crate::reply::{Answer, Outcome};
 use crate::topic::Topics;
 use message::names;
 
-/// Code 306: removes files of queues whose messages are no longer in the log. The log stays as it is.
+/// Code 306: deletes files of queues whose messages are no longer in the log. The log is not changed.
 ///
 /// # Errors
-/// I/O errors of the queues' files.
+/// The refusal of a `StoreError` if files cannot be deleted.
 pub fn queues(store: &dyn Cleaning) -> Outcome {
     store.clean_queues()?;
     Ok(Answer::ok())
 }
 
-/// Code 329: the next rounds of retention delete what is old enough, whatever the hour; queues follow the log.
-///
-/// # Errors
-/// None.
+/// Code 329: the next retention runs delete expired files at any hour; queues follow the log. Never fails.
 pub fn expired(store: &dyn Cleaning) -> Outcome {
-    tracing::warn!("deletion of expired files asked");
+    tracing::warn!("deletion of expired files requested");
     store.delete_expired();
     Ok(Answer::ok())
 }
 
-/// Code 316: deletes the queues of topics that are not there any more.
+/// Code 316: deletes the queues of topics that do not exist.
 ///
 /// # Errors
-/// The disk's.
+/// The refusal of a `StoreError` if files cannot be deleted.
 pub fn unused_topics(store: &dyn Cleaning, topics: &Topics) -> Outcome {
     for topic in store.topics() {
-        // Queues of retry topics come and go with their groups; those of the system are not anybody's to clean.
-        // Compat: light queues of Apache's have no topic.
+        // Retry topics are created and deleted with their groups; queues of system topics are never deleted.
+        // Compat: light queues of Apache's broker have no topic.
         if topics.is_system(&topic) || names::is_light_queue(&topic) {
             continue;
         }
         if let Some(_deletion) = topics.begin_cleaning(&topic) {
-            tracing::warn!(topic, "queues of a topic that is not there deleted");
+            tracing::warn!(topic, "deleted the queues of a topic that does not exist");
             store.delete_topic(&topic)?;
         }
     }
@@ -56,7 +53,7 @@ mod tests {
     #[derive(Default)]
     struct Fake(Mutex<Vec<String>>);
 
-    /// A store that has a queue of the topic "gone", and in which it takes a while to delete it.
+    /// A store with a queue of the topic "gone" whose deletion is slow.
     struct Slow<'t>(&'t Topics);
 
     impl Cleaning for Slow<'_> {
@@ -72,7 +69,7 @@ mod tests {
 
         fn delete_topic(&self, topic: &str) -> Result<(), Refusal> {
             let made = self.0.update(vec![(Spec::new(topic, 1), Changes::new())], 1);
-            assert!(made.is_err(), "its first message would be deleted");
+            assert!(made.is_err(), "its first message would be deleted with the queues");
             Ok(())
         }
     }
@@ -104,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn no_topic_is_made_of_the_name_of_queues_that_are_being_deleted() {
+    fn no_topic_is_created_while_queues_of_its_name_are_deleted() {
         let topics = topics();
         unused_topics(&Slow(&topics), &topics).unwrap();
         topics.update(vec![(Spec::new("gone", 1), Changes::new())], 1).unwrap();

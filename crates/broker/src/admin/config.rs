@@ -1,7 +1,7 @@
-//! Codes 25 and 26: the broker's settings, as properties text.
+//! Codes 25 and 26: the broker's settings in properties format.
 //!
-//! An update is taken whole or not at all, and kept beside the store for the next start; the operator's file is never written. A value
-//! that counts as another, and a key that changes nothing here, are answered with success and a remark that says so.
+//! An update is applied completely or not at all, and saved in the store for the next start; the operator's file is never written.
+//! If a value counts as another one, or a key has no effect here, the response is success with a remark.
 
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
@@ -20,10 +20,11 @@ impl From<UpdateRefused> for Refusal {
     }
 }
 
-/// Code 25: changes settings. `apply` is told what changed, to pass on what others keep a copy of. Waits for the disk.
+/// Code 25: changes settings. `apply` gets the changes, to update copies elsewhere. Blocks on disk I/O.
 ///
 /// # Errors
-/// A key is unknown or may not change while running (16), a value is not allowed, or the text is none.
+/// `NoPermission` (16) if a key is unknown or fixed while running, `InvalidParameter` or `SystemError` if a value or the text is
+/// invalid.
 pub fn update(
     request: &Frame,
     settings: &Live<BrokerSettings>,
@@ -50,8 +51,8 @@ pub fn update(
     })
 }
 
-/// Keys of Apache's whose defaults follow from the machine. They change nothing here, as those of `given.txt`.
-fn of_the_machine(settings: &BrokerSettings) -> String {
+/// Keys of Apache's broker whose defaults depend on the machine. They have no effect here, like those in `given.txt`.
+fn machine_dependent_keys(settings: &BrokerSettings) -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let keys = [
         ("clientCallbackExecutorThreads", processors),
@@ -68,13 +69,11 @@ fn of_the_machine(settings: &BrokerSettings) -> String {
     unset.map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
-/// Code 26: all settings, with the keys that Apache's broker gives: ours with their values, others with what was set or is true here.
-///
-/// # Errors
-/// None.
+/// Code 26: all settings, with the keys of Apache's broker. Keys without effect have the value that was set, or one that matches
+/// this broker. Never fails.
 pub fn all(settings: &Live<BrokerSettings>) -> Outcome {
     let version = String::from_utf8(json::write(&DataVersion::default())).unwrap_or_default();
-    let text = settings.text() + &of_the_machine(&settings.current());
+    let text = settings.text() + &machine_dependent_keys(&settings.current());
     Ok(Answer::body(text).with("version", &version))
 }
 
@@ -110,24 +109,24 @@ mod tests {
     }
 
     #[test]
-    fn settings_change_and_are_told() {
+    fn settings_are_changed_and_returned() {
         let (settings, topics) = (settings(), topics());
         assert_eq!(
             changed(&settings, &topics, "maxMessageSize=1024\nbrokerPermission=4\n"),
             Ok(vec!["brokerPermission", "maxMessageSize"])
         );
         assert_eq!(settings.current().max_message_size, 1024);
-        assert_eq!(topics.version().counter, 1, "what the broker permits is registered");
+        assert_eq!(topics.version().counter, 1, "the broker's permission is registered");
         let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
         assert!(text.contains("maxMessageSize=1024"), "{text}");
     }
 
     #[test]
-    fn every_key_that_apaches_broker_gives_is_given() {
+    fn every_key_of_apaches_broker_is_returned() {
         let settings = settings();
         let text = String::from_utf8(all(&settings).unwrap().body.to_vec()).unwrap();
         let pairs: std::collections::BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once('=')).collect();
-        assert_eq!(pairs.len(), text.lines().count(), "each once, a line each");
+        assert_eq!(pairs.len(), text.lines().count(), "each key on one line");
         for key in ["sendMessageThreadPoolNums", "clientCallbackExecutorThreads", "messageIndexSafe"] {
             assert!(pairs.contains_key(key), "{key}");
         }
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_told_and_read_back() {
+    fn keys_without_effect_are_reported_and_returned() {
         let (settings, topics) = (settings(), topics());
         let mut frame = Frame::request(RequestCode::UpdateBrokerConfig);
         frame.body = "sendMessageThreadPoolNums=64\ndiskMaxUsedSpaceRatio=99\n".into();
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_files_programs_or_hosts_is_never_changed_over_the_wire() {
+    fn keys_of_files_programs_and_hosts_are_never_changed_by_requests() {
         let (settings, topics) = (settings(), topics());
         let before = settings.text();
         let refused = |key: &str, value: &str| {
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_change_is_refused_with_its_code() {
+    fn keys_that_are_fixed_while_running_are_refused() {
         let (settings, topics) = (settings(), topics());
         let refusal = changed(&settings, &topics, "maxMessageSize=1\nlistenPort=1234\n").unwrap_err();
         assert_eq!(refusal.code, ResponseCode::NoPermission);

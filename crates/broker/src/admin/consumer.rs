@@ -1,7 +1,7 @@
-//! Codes 307, 309 and 223: what the broker asks of consumers for an operator. The answer comes later.
+//! Codes 307, 309 and 223: requests of operators that the broker forwards to consumers. The response is sent later.
 
 use crate::clients::Consumers;
-use crate::clients::table::{AskError, Channel, Member, check_forwarded};
+use crate::clients::table::{Channel, ClientCallError, Member, check_forwarded};
 use crate::errors::Refusal;
 use crate::group::Groups;
 use crate::queues::Log;
@@ -16,70 +16,70 @@ use protocol::{Frame, RequestCode, ResponseCode, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a consumer may take to answer.
+/// Timeout of a consumer's response.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a consumer may take to tell its offsets.
+/// Timeout of a consumer's offsets.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most bytes that the members of a group may tell together: what they tell is kept until the last one has told.
-const MAX_GATHERED: usize = 8 << 20;
+/// Limit of the bytes of all members' responses together: they are kept until the last one arrived.
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
-/// Code 307: what a consumer is doing. `done` is called once, perhaps on another thread.
+/// Code 307: the state of a consumer. `done` is called once, possibly on another thread.
 pub fn running_info<C: Channel>(request: &Frame, consumers: &Consumers<C>, done: impl FnOnce(Outcome) + Send + 'static) {
-    let asked = ConsumerRunningInfoHeader::decode(&request.ext);
-    match asked.map_err(Refusal::from) {
-        Ok(asked) => forward(request, consumers, asked.consumer_group, asked.client_id, done),
+    let header = ConsumerRunningInfoHeader::decode(&request.ext);
+    match header.map_err(Refusal::from) {
+        Ok(header) => forward(request, consumers, header.consumer_group, header.client_id, done),
         Err(refusal) => done(Err(refusal)),
     }
 }
 
-/// What 309 adds to a request on its way.
+/// The tables for 309.
 #[derive(Clone, Copy)]
 pub struct Directly<'a> {
-    /// Where the message is.
+    /// Access to the message.
     pub log: &'a dyn Log,
-    /// The topic's flags.
+    /// For the topic's flags.
     pub topics: &'a Topics,
-    /// The group's flags.
+    /// For the group's flags.
     pub groups: &'a Groups,
     /// Name of this broker.
     pub broker: &'a str,
 }
 
-/// Code 309: a consumer consumes one message at once. `done` is called once, perhaps on another thread.
+/// Code 309: has a consumer consume one message now. `done` is called once, possibly on another thread.
 pub fn consume_directly<C: Channel>(
     request: &Frame,
     consumers: &Consumers<C>,
-    with: &Directly<'_>,
+    tables: &Directly<'_>,
     done: impl FnOnce(Outcome) + Send + 'static,
 ) {
-    match addressed(request, with) {
+    match with_message(request, tables) {
         Ok((frame, group, client)) => forward(&frame, consumers, &group, &client, done),
         Err(refusal) => done(Err(refusal)),
     }
 }
 
-/// The request with the message as its body, and whom it is for.
-fn addressed(request: &Frame, with: &Directly<'_>) -> Result<(Frame, String, String), Refusal> {
-    let asked = ConsumeDirectlyHeader::decode(&request.ext)?;
-    let client = asked
+/// The request tables the message as its body, the group and the client id.
+fn with_message(request: &Frame, tables: &Directly<'_>) -> Result<(Frame, String, String), Refusal> {
+    let header = ConsumeDirectlyHeader::decode(&request.ext)?;
+    let client = header
         .client_id
         .ok_or_else(|| Refusal::system("request header field clientId is missing"))?;
-    let msg_id = asked.msg_id.unwrap_or_default();
-    let (_, offset) = id::parse_offset_id(msg_id).ok_or_else(|| Refusal::invalid(format!("msgId {msg_id} is no message id")))?;
+    let msg_id = header.msg_id.unwrap_or_default();
+    let (_, offset) = id::parse_offset_id(msg_id).ok_or_else(|| Refusal::invalid(format!("msgId {msg_id} is not a message id")))?;
     let mut frame = request.clone();
-    frame.body = with.log.record(offset.0)?;
-    frame.ext.push("brokerName", with.broker);
-    if let Some(topic) = asked.topic.and_then(|topic| with.topics.find(topic)) {
+    frame.body = tables.log.record(offset.0)?;
+    frame.ext.push("brokerName", tables.broker);
+    if let Some(topic) = header.topic.and_then(|topic| tables.topics.find(topic)) {
         frame.ext.push("topicSysFlag", topic.sys_flag);
     }
-    if let Some(rule) = with.groups.find(asked.consumer_group) {
+    if let Some(rule) = tables.groups.find(header.consumer_group) {
         frame.ext.push("groupSysFlag", rule.group_sys_flag);
     }
-    let (group, client) = (asked.consumer_group.to_owned(), client.to_owned());
+    let (group, client) = (header.consumer_group.to_owned(), client.to_owned());
     Ok((frame, group, client))
 }
 
-/// Hands a request on to a member of a group and its answer back, as they are; neither may be longer than what is forwarded.
+/// Forwards a request to a member of a group, and its response back, unchanged. Both are limited in size.
 fn forward<C: Channel>(request: &Frame, consumers: &Consumers<C>, group: &str, client: &str, done: impl FnOnce(Outcome) + Send + 'static) {
     let Some(member) = consumers.find(group, client) else {
         return done(Err(Refusal::system(format!("The Consumer <{group}> <{client}> not online"))));
@@ -87,16 +87,16 @@ fn forward<C: Channel>(request: &Frame, consumers: &Consumers<C>, group: &str, c
     let mut frame = Frame::request(request.code);
     frame.ext = request.ext.clone();
     frame.body = request.body.clone();
-    let whom = format!("<{group}> <{client}>");
+    let consumer = format!("<{group}> <{client}>");
     member
         .channel
-        .ask(frame, TIMEOUT, Box::new(move |result| done(answered(result, &whom))));
+        .call(frame, TIMEOUT, Box::new(move |result| done(to_outcome(result, &consumer))));
 }
 
-fn answered(result: Result<Frame, AskError>, whom: &str) -> Outcome {
+fn to_outcome(result: Result<Frame, ClientCallError>, consumer: &str) -> Outcome {
     match result {
         Ok(frame) => {
-            check_forwarded(&frame).map_err(|error| Refusal::system(format!("the answer of consumer {whom} is {error}")))?;
+            check_forwarded(&frame).map_err(|error| Refusal::system(format!("the response of consumer {consumer} is {error}")))?;
             Ok(Answer {
                 code: ResponseCode::try_from(frame.code).unwrap_or(ResponseCode::SystemError),
                 remark: frame.remark,
@@ -104,96 +104,96 @@ fn answered(result: Result<Frame, AskError>, whom: &str) -> Outcome {
                 body: frame.body,
             })
         }
-        Err(error @ AskError::TooLong { .. }) => Err(too_long(&error)),
-        Err(AskError::Unanswered(RequestError::TimedOut)) => {
-            let text = format!("consumer {whom} Timeout: no answer within {} s", TIMEOUT.as_secs());
+        Err(error @ ClientCallError::TooLong { .. }) => Err(too_long(&error)),
+        Err(ClientCallError::Unanswered(RequestError::TimedOut)) => {
+            let text = format!("consumer {consumer} Timeout: no response within {} s", TIMEOUT.as_secs());
             Err(Refusal::new(ResponseCode::ConsumeMsgTimeout, text))
         }
-        Err(error) => Err(Refusal::system(format!("invoke consumer {whom} Exception: {error}"))),
+        Err(error) => Err(Refusal::system(format!("invoke consumer {consumer} Exception: {error}"))),
     }
 }
 
-fn too_long(error: &AskError) -> Refusal {
+fn too_long(error: &ClientCallError) -> Refusal {
     Refusal::invalid(format!("the request is {error}"))
 }
 
-/// Answers of members, until the last one is in.
-struct Gathered<F> {
+/// Collects the responses of members.
+struct Responses<F> {
     left: usize,
-    /// Bytes of the answers so far.
+    /// Bytes of the responses so far.
     bytes: usize,
     body: ConsumerStatusBody,
     done: Option<F>,
 }
 
-/// Code 223: the offsets that the members of a group (or one of them) have in memory. A member that does not answer is left
-/// out. `done` is called once, perhaps on another thread.
+/// Code 223: the offsets in memory of the members of a group, or of one member. A member that does not respond is left out. `done`
+/// is called once, possibly on another thread.
 ///
-/// Members that tell more than [`MAX_GATHERED`] bytes together are too many to be asked at once.
+/// Fails if the responses have more than [`MAX_RESPONSE_BYTES`] bytes together.
 pub fn status<C: Channel, F: FnOnce(Outcome) + Send + 'static>(request: &Frame, consumers: &Consumers<C>, done: F) {
     let mut frame = Frame::request(RequestCode::GetConsumerStatusFromClient);
     frame.ext = request.ext.clone();
     let members = match check_forwarded(&frame) {
-        Ok(()) => asked_members(request, consumers),
+        Ok(()) => requested_members(request, consumers),
         Err(error) => Err(too_long(&error)),
     };
     let members = match members {
         Ok(members) => members,
         Err(refusal) => return done(Err(refusal)),
     };
-    let gathered = Arc::new(Mutex::new(Gathered {
+    let responses = Arc::new(Mutex::new(Responses {
         left: members.len(),
         bytes: 0,
         body: ConsumerStatusBody::default(),
         done: Some(done),
     }));
     for member in members {
-        let (gathered, client) = (Arc::clone(&gathered), member.client_id.to_string());
-        let told = move |result| add(&gathered, client, result);
-        member.channel.ask(frame.clone(), STATUS_TIMEOUT, Box::new(told));
+        let (responses, client) = (Arc::clone(&responses), member.client_id.to_string());
+        let response = move |result| add(&responses, client, result);
+        member.channel.call(frame.clone(), STATUS_TIMEOUT, Box::new(response));
     }
 }
 
-fn asked_members<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Result<Vec<Member<C>>, Refusal> {
-    let asked = ConsumerStatusHeader::decode(&request.ext)?;
-    let one = asked.client_addr.filter(|client| !client.trim().is_empty());
-    let mut members = consumers.members(asked.group).unwrap_or_default();
+fn requested_members<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Result<Vec<Member<C>>, Refusal> {
+    let header = ConsumerStatusHeader::decode(&request.ext)?;
+    let one = header.client_addr.filter(|client| !client.trim().is_empty());
+    let mut members = consumers.members(header.group).unwrap_or_default();
     members.retain(|member| one.is_none_or(|client| client == &*member.client_id));
     if members.is_empty() {
-        let text = format!("No Any Consumer online in the consumer group: [{}]", asked.group);
+        let text = format!("No Any Consumer online in the consumer group: [{}]", header.group);
         return Err(Refusal::system(text));
     }
     Ok(members)
 }
 
-fn add<F: FnOnce(Outcome)>(gathered: &Mutex<Gathered<F>>, client: String, result: Result<Frame, AskError>) {
-    let told = result.ok().filter(|frame| frame.code == i32::from(ResponseCode::Success));
-    let bytes = told.as_ref().map_or(0, |frame| frame.body.len());
-    let has_room = |gathered: &Gathered<F>| gathered.bytes + bytes <= MAX_GATHERED;
-    let is_read = has_room(&gathered.lock());
-    let told = told.filter(|_| is_read);
-    let told = told.and_then(|frame| json::read::<ConsumerStatusBody>(&frame.body).ok());
-    let mut gathered = gathered.lock();
-    gathered.bytes += bytes;
-    if let Some(told) = told {
-        let offsets = told.message_queue_table;
-        gathered.body.consumer_table.insert(client, OffsetsByQueue { offsets });
+fn add<F: FnOnce(Outcome)>(responses: &Mutex<Responses<F>>, client: String, result: Result<Frame, ClientCallError>) {
+    let response = result.ok().filter(|frame| frame.code == i32::from(ResponseCode::Success));
+    let bytes = response.as_ref().map_or(0, |frame| frame.body.len());
+    let fits = |responses: &Responses<F>| responses.bytes + bytes <= MAX_RESPONSE_BYTES;
+    let keep = fits(&responses.lock());
+    let response = response.filter(|_| keep);
+    let response = response.and_then(|frame| json::read::<ConsumerStatusBody>(&frame.body).ok());
+    let mut responses = responses.lock();
+    responses.bytes += bytes;
+    if let Some(response) = response {
+        let offsets = response.message_queue_table;
+        responses.body.consumer_table.insert(client, OffsetsByQueue { offsets });
     }
-    gathered.left -= 1;
-    if gathered.left > 0 {
+    responses.left -= 1;
+    if responses.left > 0 {
         return;
     }
-    let outcome = if gathered.bytes > MAX_GATHERED {
+    let outcome = if responses.bytes > MAX_RESPONSE_BYTES {
         let text = format!(
-            "the consumers told {} bytes together, at most {MAX_GATHERED} are gathered; ask one of them (clientAddr)",
-            gathered.bytes
+            "the responses of the consumers have {} bytes together, the limit is {MAX_RESPONSE_BYTES}; query one consumer (clientAddr)",
+            responses.bytes
         );
         Err(Refusal::system(text))
     } else {
-        Ok(Answer::body(json::write(&gathered.body)))
+        Ok(Answer::body(json::write(&responses.body)))
     };
-    let done = gathered.done.take();
-    drop(gathered);
+    let done = responses.done.take();
+    drop(responses);
     if let Some(done) = done {
         done(outcome);
     }
@@ -245,78 +245,78 @@ mod tests {
     }
 
     #[test]
-    fn a_request_goes_to_the_member_and_its_answer_back() {
+    fn a_request_is_forwarded_to_the_member_and_its_response_back() {
         let channel = Recorder::new(1);
         let consumers = consumers(&channel);
-        let asked = frame(&[("consumerGroup", "g"), ("clientId", "c"), ("jstackEnable", "true")]);
-        let answer = outcome(|done| running_info(&asked, &consumers, done)).unwrap();
+        let header = frame(&[("consumerGroup", "g"), ("clientId", "c"), ("jstackEnable", "true")]);
+        let answer = outcome(|done| running_info(&header, &consumers, done)).unwrap();
         assert_eq!(answer.fields.text("jstackEnable"), Some("true"));
         assert_eq!(channel.take()[0].code, i32::from(RequestCode::GetConsumerRunningInfo));
-        let asked = frame(&[("consumerGroup", "g"), ("clientId", "x")]);
-        let refusal = outcome(|done| running_info(&asked, &consumers, done)).unwrap_err();
+        let header = frame(&[("consumerGroup", "g"), ("clientId", "x")]);
+        let refusal = outcome(|done| running_info(&header, &consumers, done)).unwrap_err();
         assert_eq!(refusal.text, "The Consumer <g> <x> not online");
     }
 
     #[test]
-    fn offsets_of_the_members_are_gathered() {
+    fn offsets_of_the_members_are_collected() {
         let channel = Recorder::new(1);
         let consumers = consumers(&channel);
-        let asked = frame(&[("topic", "t"), ("group", "g")]);
-        let answer = outcome(|done| status(&asked, &consumers, done)).unwrap();
+        let header = frame(&[("topic", "t"), ("group", "g")]);
+        let answer = outcome(|done| status(&header, &consumers, done)).unwrap();
         assert!(answer.body.starts_with(b"{"));
         assert_eq!(channel.take()[0].code, i32::from(RequestCode::GetConsumerStatusFromClient));
-        let asked = frame(&[("topic", "t"), ("group", "x")]);
-        let refusal = outcome(|done| status(&asked, &consumers, done)).unwrap_err();
+        let header = frame(&[("topic", "t"), ("group", "x")]);
+        let refusal = outcome(|done| status(&header, &consumers, done)).unwrap_err();
         assert_eq!(refusal.text, "No Any Consumer online in the consumer group: [x]");
     }
 
     #[test]
-    fn what_would_close_the_connection_of_a_member_is_refused_to_who_asks() {
+    fn a_request_that_would_close_a_members_connection_is_refused() {
         let channel = Recorder::new(1);
         let consumers = consumers(&channel);
-        // Far below the longest frame as it was read, far above it once it is escaped.
+        // Far below the frame limit as received, far above it once escaped.
         let long = "\u{1}".repeat(MAX_FORWARDED_HEADER / 6);
-        let asked = frame(&[("consumerGroup", "g"), ("clientId", "c"), ("jstackEnable", "true"), ("x", &long)]);
-        let refusal = outcome(|done| running_info(&asked, &consumers, done)).unwrap_err();
+        let header = frame(&[("consumerGroup", "g"), ("clientId", "c"), ("jstackEnable", "true"), ("x", &long)]);
+        let refusal = outcome(|done| running_info(&header, &consumers, done)).unwrap_err();
         assert_eq!(refusal.code, ResponseCode::InvalidParameter);
         assert!(refusal.text.contains("too long to be forwarded"), "{}", refusal.text);
-        let asked = frame(&[("topic", "t"), ("group", "g"), ("x", &long)]);
-        let refusal = outcome(|done| status(&asked, &consumers, done)).unwrap_err();
+        let header = frame(&[("topic", "t"), ("group", "g"), ("x", &long)]);
+        let refusal = outcome(|done| status(&header, &consumers, done)).unwrap_err();
         assert_eq!(refusal.code, ResponseCode::InvalidParameter);
         assert!(channel.take().is_empty(), "nothing was sent");
         let mut whole = frame(&[("consumerGroup", "g"), ("clientId", "c")]);
         whole.body = vec![0; MAX_FRAME_LEN].into();
         let refusal = outcome(|done| running_info(&whole, &consumers, done)).unwrap_err();
         assert_eq!(refusal.code, ResponseCode::InvalidParameter);
-        let refusal = answered(Ok(frame(&[("x", &long)])), "<g> <c>").unwrap_err();
+        let refusal = to_outcome(Ok(frame(&[("x", &long)])), "<g> <c>").unwrap_err();
         assert!(
-            refusal.text.starts_with("the answer of consumer <g> <c> is too long"),
+            refusal.text.starts_with("the response of consumer <g> <c> is too long"),
             "{}",
             refusal.text
         );
     }
 
     #[test]
-    fn members_that_tell_too_much_together_are_refused() {
+    fn responses_that_are_too_long_together_are_refused() {
         let (done, waits) = mpsc::channel();
-        let gathered = Mutex::new(Gathered {
+        let responses = Mutex::new(Responses {
             left: 2,
             bytes: 0,
             body: ConsumerStatusBody::default(),
             done: Some(move |outcome: Outcome| done.send(outcome).unwrap()),
         });
-        let told = |len: usize| Ok(Frame::request(0).with_body(vec![b' '; len]));
-        add(&gathered, "a".to_owned(), told(MAX_GATHERED));
-        add(&gathered, "b".to_owned(), told(1));
+        let response = |len: usize| Ok(Frame::request(0).with_body(vec![b' '; len]));
+        add(&responses, "a".to_owned(), response(MAX_RESPONSE_BYTES));
+        add(&responses, "b".to_owned(), response(1));
         assert!(waits.try_recv().unwrap().unwrap_err().text.contains("clientAddr"));
     }
 
     #[test]
-    fn a_member_that_does_not_answer_has_its_own_code() {
-        let refusal = answered(Err(RequestError::TimedOut.into()), "<g> <c>").unwrap_err();
+    fn a_member_that_does_not_respond_has_its_own_code() {
+        let refusal = to_outcome(Err(RequestError::TimedOut.into()), "<g> <c>").unwrap_err();
         assert_eq!(refusal.code, ResponseCode::ConsumeMsgTimeout);
         assert_eq!(
-            answered(Err(RequestError::Closed.into()), "<g> <c>").unwrap_err().code,
+            to_outcome(Err(RequestError::Closed.into()), "<g> <c>").unwrap_err().code,
             ResponseCode::SystemError
         );
     }

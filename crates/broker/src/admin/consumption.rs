@@ -1,4 +1,4 @@
-//! Who consumes what, and how far: codes 300, 303, 343 and 345.
+//! Subscriptions and progress of groups: codes 300, 303, 343 and 345.
 
 use crate::clients::Consumers;
 use crate::clients::table::Channel;
@@ -15,7 +15,7 @@ use protocol::{Frame, MessageQueue, ResponseCode, json};
 /// Code 300: groups that subscribe to a topic or have offsets on it.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn groups_of_topic<C: Channel>(request: &Frame, consumers: &Consumers<C>, offsets: &Offsets) -> Outcome {
     let topic = TopicHeader::decode(&request.ext)?.topic;
     let mut groups = consumers.groups_of(topic);
@@ -26,10 +26,10 @@ pub fn groups_of_topic<C: Channel>(request: &Frame, consumers: &Consumers<C>, of
     Ok(Answer::body(json::write(&body)))
 }
 
-/// Code 343: topics a group has offsets on. `address` is this broker's.
+/// Code 343: topics on which a group has offsets. `address` is that of this broker.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn topics_of_group(request: &Frame, offsets: &Offsets, address: &str) -> Outcome {
     let body = TopicList {
         broker_addr: Some(address.to_owned()),
@@ -38,28 +38,28 @@ pub fn topics_of_group(request: &Frame, offsets: &Offsets, address: &str) -> Out
     Ok(Answer::body(json::write(&body)))
 }
 
-/// Code 345: what a group wants of a topic.
+/// Code 345: a group's subscription to a topic.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn subscription<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Outcome {
-    let asked = QuerySubscriptionHeader::decode(&request.ext)?;
-    let known = asked.topic.and_then(|topic| consumers.subscription(asked.group, topic));
+    let header = QuerySubscriptionHeader::decode(&request.ext)?;
+    let subscribed = header.topic.and_then(|topic| consumers.subscription(header.group, topic));
     let body = QuerySubscriptionReply {
-        group: Some(asked.group.to_owned()),
-        subscription_data: known.map(|known| known.data.clone()),
-        topic: asked.topic.map(str::to_owned),
+        group: Some(header.group.to_owned()),
+        subscription_data: subscribed.map(|subscribed| subscribed.data.clone()),
+        topic: header.topic.map(str::to_owned),
     };
     Ok(Answer::body(json::write(&body)))
 }
 
-/// Code 303: from when to when a topic's queues reach, and how far behind a group is in each.
+/// Code 303: first and last store timestamp of a topic's queues, and the delay of a group in each.
 ///
 /// # Errors
-/// There is no such topic.
+/// `TopicNotExist`, or `SystemError` if a field is missing.
 pub fn time_spans<C>(request: &Frame, of: &Progress<'_, C>, now_ms: i64) -> Outcome {
-    let asked = ConsumeTimeSpanHeader::decode(&request.ext)?;
-    let (name, group) = (asked.topic, asked.group);
+    let header = ConsumeTimeSpanHeader::decode(&request.ext)?;
+    let (name, group) = (header.topic, header.group);
     let topic = of
         .topics
         .find(name)
@@ -75,7 +75,7 @@ pub fn time_spans<C>(request: &Frame, of: &Progress<'_, C>, now_ms: i64) -> Outc
         QueueTimeSpan {
             consume_time_stamp: consumed_at,
             consume_time_stamp_str: local_time::with_hash(consumed_at),
-            // A message that is not there has no time: no delay can be told, where Apache tells one since 1970.
+            // Without a next message there is no delay; Apache returns the time since 1970.
             delay_time: if next > 0 { now_ms - next } else { 0 },
             max_time_stamp: newest,
             max_time_stamp_str: local_time::with_hash(newest),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_tell_how_far_behind_a_group_is() {
+    fn time_spans_have_the_delay_of_a_group() {
         let limits = TopicLimits { topics: 10, queues: 64 };
         let stats = Arc::new(BrokerStats::new("c", 100));
         let topics = Topics::new(vec![Spec::new("t", 1)], limits, Arc::clone(&stats), Arc::default(), 0);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_and_topics_find_each_other() {
+    fn groups_of_a_topic_and_topics_of_a_group_are_listed() {
         let offsets = Offsets::new(Default::default());
         offsets.commit("t", "g", 0, 2).unwrap();
         let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());

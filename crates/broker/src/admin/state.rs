@@ -1,4 +1,4 @@
-//! Code 28: the broker's state, from the store, the disk and the counters. Code 907: its copies.
+//! Code 28: runtime information from the store, the file systems and the counters. Code 907: state of the replicas.
 
 use crate::clients::Online;
 use crate::core::Core;
@@ -14,10 +14,7 @@ use std::path::Path;
 use store::Store;
 use store::disk::Disk;
 
-/// Answers the table. May read from the disk.
-///
-/// # Errors
-/// None.
+/// Code 28: the runtime information. May read from disk. Never fails.
 pub fn state(core: &Core, online: &Online, delays: &DelayOffsets, standings: &Standings, now_ms: i64) -> Outcome {
     let Core { store, stats, .. } = core;
     let (disk, settings) = (&*core.disk, core.settings.current());
@@ -52,10 +49,7 @@ pub fn state(core: &Core, online: &Online, delays: &DelayOffsets, standings: &St
     handler::runtime(stats, &runtime)
 }
 
-/// Code 907: a master without copies, which is what every broker is until there is replication.
-///
-/// # Errors
-/// None.
+/// Code 907: a master without replicas, because this version has no replication. Never fails.
 pub fn replication(store: &Store) -> Outcome {
     let body = ReplicationStatus {
         master: true,
@@ -65,7 +59,7 @@ pub fn replication(store: &Store) -> Outcome {
     Ok(Answer::body(json::write(&body)))
 }
 
-/// Levels in use: how far each was delivered, and where its queue ends.
+/// Delay levels in use: level, delivered offset, max offset of the queue.
 fn progress(store: &Store, delays: &DelayOffsets) -> Vec<(i32, i64, i64)> {
     let (_, offsets) = delays.all();
     let end = |level| store.max_offset(names::SCHEDULE_TOPIC, schedule::queue_of(level)).0;

@@ -1,6 +1,6 @@
-//! Codes 401 and 402.
+//! Handlers of request modes: codes 401 and 402.
 //!
-//! The answer to 401 should leave when the change is settled, see [`crate::signal::Signal::when_settled`].
+//! The caller should send the response to 401 after the change is settled, see [`crate::signal::Signal::when_settled`].
 
 use super::{ModeError, Modes};
 use crate::errors::Refusal;
@@ -18,11 +18,11 @@ impl From<ModeError> for Refusal {
     }
 }
 
-/// Code 401: sets how a group gets a topic's messages.
+/// Code 401: sets the request mode of a group on a topic.
 ///
 /// # Errors
-/// The body is malformed, the topic does not exist, the group does not and may not be made, the topic is a retry topic, or the
-/// mode is POP.
+/// `SystemError` if the body is malformed, `TopicNotExist`, `SubscriptionGroupNotExist` if the group may not be created either,
+/// `NoPermission` for a retry topic, `RequestCodeNotSupported` for POP.
 pub fn set(request: &Frame, modes: &Modes, topics: &Topics, find_group: impl FnOnce(&str) -> Result<Arc<Rule>, GroupError>) -> Outcome {
     let mode: GroupRequestMode = json::read(&request.body)?;
     if mode.topic.starts_with(names::RETRY_PREFIX) {
@@ -37,7 +37,7 @@ pub fn set(request: &Frame, modes: &Modes, topics: &Topics, find_group: impl FnO
         let text = "mode POP is not set: POP consumption is not in this version of ApogeeMQ";
         return Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text));
     }
-    // Compat: as Apache's, a mode makes its group, where groups are made by their first consumer.
+    // Compat: as in Apache, setting a mode creates the group if groups may be created by their first consumer.
     find_group(&mode.consumer_group).map_err(|error| error.into_refusal(|_| "subscription group does not exist".to_owned()))?;
     tracing::info!(
         topic = mode.topic,
@@ -49,10 +49,7 @@ pub fn set(request: &Frame, modes: &Modes, topics: &Topics, find_group: impl FnO
     Ok(Answer::ok())
 }
 
-/// Code 402: all modes that were set.
-///
-/// # Errors
-/// None.
+/// Code 402: all request modes. Never fails.
 pub fn all(modes: &Modes) -> Outcome {
     Ok(Answer::body(json::write(&modes.all().0)))
 }
@@ -65,13 +62,13 @@ mod tests {
     use crate::topic::{Spec, TopicLimits};
     use protocol::RequestCode;
 
-    fn asked(topic: &str, group: &str, mode: &str) -> Frame {
+    fn request(topic: &str, group: &str, mode: &str) -> Frame {
         let body = format!(r#"{{"topic":"{topic}","consumerGroup":"{group}","mode":"{mode}","popShareQueueNum":0}}"#);
         Frame::request(RequestCode::SetMessageRequestMode).with_body(body)
     }
 
     #[test]
-    fn a_mode_is_set_for_a_group_and_a_topic_that_are_there() {
+    fn a_mode_is_set_for_an_existing_group_and_topic() {
         let limits = TopicLimits { topics: 10, queues: 64 };
         let stats = Arc::new(BrokerStats::new("c", 100));
         let topics = Topics::new(vec![Spec::new("t", 1)], limits, stats, Arc::default(), 0);
@@ -80,18 +77,18 @@ mod tests {
         let modes = Modes::new(Arc::default());
         let find = |group: &str| groups.find_or_create(group, false, 1);
         let make = |group: &str| groups.find_or_create(group, true, 1);
-        let refused = |topic, group, mode| set(&asked(topic, group, mode), &modes, &topics, find).unwrap_err().code;
+        let refused = |topic, group, mode| set(&request(topic, group, mode), &modes, &topics, find).unwrap_err().code;
         assert_eq!(refused("x", "g", "PULL"), ResponseCode::TopicNotExist);
         assert_eq!(refused("t", "x", "PULL"), ResponseCode::SubscriptionGroupNotExist);
         assert_eq!(refused("%RETRY%g", "g", "PULL"), ResponseCode::NoPermission);
         assert_eq!(refused("t", "g", "POP"), ResponseCode::RequestCodeNotSupported);
         assert_eq!(&all(&modes).unwrap().body[..], br#"{"messageRequestModeMap":{}}"#);
-        set(&asked("t", "g", "PULL"), &modes, &topics, find).unwrap();
+        set(&request("t", "g", "PULL"), &modes, &topics, find).unwrap();
         let expected = br#"{"messageRequestModeMap":{"t":{"g":{"consumerGroup":"g","mode":"PULL","popShareQueueNum":0,"topic":"t"}}}}"#;
         assert_eq!(&all(&modes).unwrap().body[..], expected);
-        set(&asked("t", "fresh", "PULL"), &modes, &topics, make).unwrap();
-        assert!(groups.contains("fresh"), "the mode makes its group where that is allowed");
-        let refusal = set(&asked("t", "bad name", "PULL"), &modes, &topics, make).unwrap_err();
+        set(&request("t", "fresh", "PULL"), &modes, &topics, make).unwrap();
+        assert!(groups.contains("fresh"), "setting a mode creates the group if that is allowed");
+        let refusal = set(&request("t", "bad name", "PULL"), &modes, &topics, make).unwrap_err();
         assert_eq!(refusal.code, ResponseCode::SubscriptionGroupNotExist);
     }
 }

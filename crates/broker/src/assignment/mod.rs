@@ -1,10 +1,9 @@
-//! How groups get a topic's messages where the broker has a say: the request mode of a group on a topic (401, 402).
+//! Queue assignment: the request mode of a group on a topic (401, 402).
 //!
-//! Modes are kept in `messageRequestMode.json`, which a Java broker reads too. A mode is on the disk before its setting is
-//! answered.
+//! The modes are saved in `messageRequestMode.json`, which a Java broker can read. A change is answered after the file is written.
 //!
-//! Not here: POP, so that mode is refused; and the assignment of queues by the broker (400). A client that asks for it and is
-//! refused shares the queues out by itself, as all did before RocketMQ 5.
+//! Not here: POP, so that mode is refused; and assignment of queues by the broker (400). A client whose request 400 is refused
+//! rebalances by itself, as all clients before RocketMQ 5.
 
 pub mod handler;
 mod modes;

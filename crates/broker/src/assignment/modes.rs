@@ -6,14 +6,14 @@ use protocol::assignment::{GroupRequestMode, RequestModes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Most modes that are kept: an operator sets each by hand.
+/// Limit of the number of modes: operators set them by hand.
 const MAX_MODES: usize = 100_000;
 
 /// Why a mode is not set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModeError {
-    /// There are too many.
-    #[error("the broker has {MAX_MODES} request modes already and takes no more")]
+    /// The table is full.
+    #[error("the broker already has {MAX_MODES} request modes, which is the limit")]
     Full,
 }
 
@@ -32,7 +32,7 @@ pub struct Modes {
 }
 
 impl Modes {
-    /// No modes. `changed` is raised at each change.
+    /// Creates an empty table. Each change raises `changed`.
     #[must_use]
     pub fn new(changed: Arc<Signal>) -> Self {
         Self {
@@ -41,17 +41,17 @@ impl Modes {
         }
     }
 
-    /// Takes what was saved.
+    /// Adds the modes from the file.
     pub(super) fn restore(&self, saved: RequestModes) {
         let mut state = self.state.lock();
         state.count = saved.message_request_mode_map.values().map(BTreeMap::len).sum();
         state.modes = saved.message_request_mode_map;
     }
 
-    /// Sets a mode, over one that was set before.
+    /// Sets a mode; replaces an earlier one.
     ///
     /// # Errors
-    /// There are too many.
+    /// [`ModeError::Full`] if there are [`MAX_MODES`].
     pub fn set(&self, mode: GroupRequestMode) -> Result<(), ModeError> {
         let mut state = self.state.lock();
         let groups = state.modes.get(&mode.topic);
@@ -68,15 +68,15 @@ impl Modes {
         Ok(())
     }
 
-    /// Forgets the modes of deleted topics and groups.
-    pub fn forget(&self, is_gone: impl Fn(&str, &str) -> bool) {
+    /// Removes the modes for which `is_deleted` returns true for topic and group.
+    pub fn forget(&self, is_deleted: impl Fn(&str, &str) -> bool) {
         let mut state = self.state.lock();
         let mut forgotten = 0;
         state.modes.retain(|topic, groups| {
             groups.retain(|group, _| {
-                let is_gone = is_gone(topic, group);
-                forgotten += usize::from(is_gone);
-                !is_gone
+                let is_deleted = is_deleted(topic, group);
+                forgotten += usize::from(is_deleted);
+                !is_deleted
             });
             !groups.is_empty()
         });
@@ -88,7 +88,7 @@ impl Modes {
         }
     }
 
-    /// All modes, and how many changes they have seen since the start.
+    /// All modes, and the number of changes since the start.
     #[must_use]
     pub fn all(&self) -> (RequestModes, u64) {
         let state = self.state.lock();
@@ -96,7 +96,7 @@ impl Modes {
         (RequestModes { message_request_mode_map }, state.changes)
     }
 
-    /// Changes since the start.
+    /// Number of changes since the start.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.state.lock().changes

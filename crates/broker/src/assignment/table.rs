@@ -1,4 +1,4 @@
-//! `messageRequestMode.json` as Apache writes it.
+//! `messageRequestMode.json` in Apache's format.
 
 use super::Modes;
 use crate::state_file::{SavedTable, StateFile, Table};
@@ -8,20 +8,20 @@ use protocol::json;
 use std::io;
 use std::sync::Arc;
 
-/// What the table's file is and holds.
+/// The file of this table.
 pub const TABLE: Table = Table {
     name: "messageRequestMode.json",
-    holds: "the request modes that were set for groups",
-    without: "all groups pull; other modes have to be set again (admin setConsumeMode)",
+    holds: "the request modes of groups",
+    without: "all groups pull; set other modes again (admin setConsumeMode)",
     is_made_again: false,
 };
 /// Name of the file.
 pub const FILE: &str = TABLE.name;
 
-/// Takes the modes that were saved.
+/// Adds the modes in the file.
 ///
 /// # Errors
-/// The file is there and cannot be read.
+/// `io::Error` if the file exists and cannot be read or parsed.
 pub fn load(modes: &Modes, file: &StateFile) -> io::Result<()> {
     let Some(saved) = file.load(json::read::<RequestModes>)? else {
         return Ok(());
@@ -31,33 +31,34 @@ pub fn load(modes: &Modes, file: &StateFile) -> io::Result<()> {
         tracing::warn!(
             topic = mode.topic,
             group = mode.consumer_group,
-            "set to POP, which this broker does not have yet: the group pulls"
+            "request mode POP is not supported: the group pulls"
         );
     }
     modes.restore(saved);
     Ok(())
 }
 
-/// Writes all modes; returns how many changes are on the disk now.
+/// Writes all modes; returns the number of changes that were written.
 ///
 /// # Errors
-/// The disk's.
+/// `io::Error` if the file cannot be written.
 pub fn save(modes: &Modes, file: &StateFile) -> io::Result<u64> {
     let (all, changes) = modes.all();
     file.save(&crate::state_file::pretty(&all))?;
     Ok(changes)
 }
 
-/// The request modes and their file, which is not there before a mode was set. Every change has an answer that waits for it.
+/// The request modes and their file, which does not exist before a mode is set. The response to a change waits until the file is
+/// written.
 pub struct ModesFile {
     modes: Arc<Modes>,
     file: StateFile,
-    /// The number of changes that are on the disk. Held while the file is written, so that it is not replaced by an older one.
+    /// The number of changes in the file. Locked while the file is written, so that an older version never replaces a newer one.
     on_disk: Mutex<u64>,
 }
 
 impl ModesFile {
-    /// Modes that are saved in `file`.
+    /// Saves `modes` in `file`.
     #[must_use]
     pub fn new(modes: Arc<Modes>, file: StateFile) -> Self {
         Self {

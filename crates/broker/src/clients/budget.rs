@@ -1,40 +1,40 @@
-//! Bytes that groups' subscriptions take. Pure state.
+//! Bounds the bytes of the groups' subscriptions. Pure state.
 
 use rustc_hash::FxHashMap;
 
-/// The bounds, each a setting.
+/// The limits, each a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BytesLimits {
-    /// Of all groups: `apogeeMaxSubscriptionBytes`.
+    /// All groups together, in bytes: `apogeeMaxSubscriptionBytes`.
     pub all: usize,
-    /// Of the groups whose subscriptions one connection told: `apogeeMaxSubscriptionBytesPerConnection`.
+    /// The groups whose subscriptions came from one connection, in bytes: `apogeeMaxSubscriptionBytesPerConnection`.
     pub of_connection: usize,
-    /// Of one group: `apogeeMaxSubscriptionBytesPerGroup`.
+    /// One group, in bytes: `apogeeMaxSubscriptionBytesPerGroup`.
     pub of_group: usize,
 }
 
-/// Which bound is reached.
+/// The limit that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BytesFull {
-    /// Of one group.
-    #[error("allowed are {0}, see apogeeMaxSubscriptionBytesPerGroup")]
+    /// One group.
+    #[error("the limit is {0} bytes, see apogeeMaxSubscriptionBytesPerGroup")]
     Group(usize),
-    /// Of one connection.
-    #[error("its connection has {0} bytes already, see apogeeMaxSubscriptionBytesPerConnection")]
+    /// One connection; bytes it already has.
+    #[error("the subscriptions of its connection already take {0} bytes, see apogeeMaxSubscriptionBytesPerConnection")]
     Connection(usize),
-    /// Of all.
-    #[error("all groups together have {0} bytes already, see apogeeMaxSubscriptionBytes")]
+    /// All groups; bytes they already have.
+    #[error("the subscriptions of all groups already take {0} bytes, see apogeeMaxSubscriptionBytes")]
     All(usize),
 }
 
-/// What a group takes, and which connection it is counted for.
+/// Bytes of a group's subscriptions, and the connection they are charged to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Charge {
     pub(super) connection: u64,
     pub(super) bytes: usize,
 }
 
-/// The sums.
+/// Bytes charged in all and by connection.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     all: usize,
@@ -42,18 +42,18 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Whether a group may take `new` instead of `old`. What takes no more than before always may.
+    /// Checks whether a group may change its charge from `old` to `new`. A charge that does not grow is always allowed.
     ///
     /// # Errors
-    /// It may not.
-    pub(super) fn room(&self, old: Charge, new: Charge, limits: &BytesLimits) -> Result<(), BytesFull> {
+    /// [`BytesFull`] with the limit that would be exceeded.
+    pub(super) fn check(&self, old: Charge, new: Charge, limits: &BytesLimits) -> Result<(), BytesFull> {
         if new.bytes > limits.of_group {
             return Err(BytesFull::Group(limits.of_group));
         }
         let before = if old.connection == new.connection { old.bytes } else { 0 };
-        let of_one = self.of.get(&new.connection).copied().unwrap_or(0) - before;
-        if new.bytes > before && of_one + new.bytes > limits.of_connection {
-            return Err(BytesFull::Connection(of_one));
+        let of_this_connection = self.of.get(&new.connection).copied().unwrap_or(0) - before;
+        if new.bytes > before && of_this_connection + new.bytes > limits.of_connection {
+            return Err(BytesFull::Connection(of_this_connection));
         }
         let others = self.all - old.bytes;
         if new.bytes > old.bytes && others + new.bytes > limits.all {
@@ -64,9 +64,9 @@ impl Budget {
 
     pub(super) fn replace(&mut self, old: Charge, new: Charge) {
         self.all = self.all - old.bytes + new.bytes;
-        if let Some(of_one) = self.of.get_mut(&old.connection) {
-            *of_one -= old.bytes;
-            if *of_one == 0 {
+        if let Some(of_this_connection) = self.of.get_mut(&old.connection) {
+            *of_this_connection -= old.bytes;
+            if *of_this_connection == 0 {
                 self.of.remove(&old.connection);
             }
         }
@@ -96,23 +96,23 @@ mod tests {
     }
 
     #[test]
-    fn each_bound_refuses_what_is_over_it() {
+    fn each_limit_refuses_what_exceeds_it() {
         let mut budget = Budget::default();
         let none = Charge::default();
-        assert_eq!(budget.room(none, charge(1, 41), &LIMITS), Err(BytesFull::Group(40)));
+        assert_eq!(budget.check(none, charge(1, 41), &LIMITS), Err(BytesFull::Group(40)));
         budget.replace(none, charge(1, 40));
-        assert_eq!(budget.room(none, charge(1, 21), &LIMITS), Err(BytesFull::Connection(40)));
-        assert_eq!(budget.room(charge(1, 40), charge(1, 39), &LIMITS), Ok(()));
+        assert_eq!(budget.check(none, charge(1, 21), &LIMITS), Err(BytesFull::Connection(40)));
+        assert_eq!(budget.check(charge(1, 40), charge(1, 39), &LIMITS), Ok(()));
         budget.replace(none, charge(2, 40));
-        assert_eq!(budget.room(none, charge(3, 21), &LIMITS), Err(BytesFull::All(80)));
-        assert_eq!(budget.room(none, charge(3, 20), &LIMITS), Ok(()));
+        assert_eq!(budget.check(none, charge(3, 21), &LIMITS), Err(BytesFull::All(80)));
+        assert_eq!(budget.check(none, charge(3, 20), &LIMITS), Ok(()));
     }
 
     #[test]
-    fn what_is_given_back_is_not_counted() {
+    fn released_bytes_are_not_counted() {
         let mut budget = Budget::default();
         budget.replace(Charge::default(), charge(1, 40));
-        // Another connection told the group's subscriptions last.
+        // The subscriptions came from another connection last.
         budget.replace(charge(1, 40), charge(2, 30));
         assert_eq!((budget.all, budget.of.get(&1), budget.of.get(&2)), (30, None, Some(&30)));
         budget.replace(charge(2, 30), Charge::default());

@@ -1,6 +1,6 @@
-//! The connection of a client: of the remoting protocol, or of another face in the same process.
+//! The connection of a client: a remoting connection, or a client of another protocol in the same process.
 
-use super::table::{AskError, Channel, Done};
+use super::table::{Channel, ClientCallError, OnResponse};
 use net::Connection;
 use parking_lot::Mutex;
 use protocol::Frame;
@@ -9,31 +9,31 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A client of another face than the remoting protocol. It is told and asked the same things, and translates them.
+/// A client of another protocol than remoting. It receives the same requests and translates them.
 ///
-/// Such a client has a connection id of its own ([`Connection::next_id`]); the face says when it is gone.
-pub trait FaceClient: Send + Sync {
-    /// Tells connections apart, those of all faces.
+/// Such a client takes its connection id from [`Connection::next_id`]; its protocol reports when it disconnects.
+pub trait ProtocolClient: Send + Sync {
+    /// Connection id, unique among the connections of all protocols.
     fn id(&self) -> u64;
     /// Address of the client.
     fn peer(&self) -> SocketAddr;
-    /// Tells the client something that wants no answer. Must not block; what its protocol has no word for is dropped.
-    fn tell(&self, request: &Frame);
-    /// Asks the client, and calls `done` once. Must not block; what its protocol has no word for is refused.
-    fn ask(&self, request: Frame, timeout: Duration, done: Done);
+    /// Sends a one-way request. Must not block. A request that its protocol cannot express is dropped.
+    fn send_oneway(&self, request: &Frame);
+    /// Sends a request and calls `done` once. Must not block. A request that its protocol cannot express fails.
+    fn call(&self, request: Frame, timeout: Duration, done: OnResponse);
     /// Closes the connection.
     fn close(&self);
     /// Whether the connection is closed.
     fn is_closed(&self) -> bool;
 }
 
-/// The connection of a client, as the broker's tables of clients have it.
+/// The connection of a client, as the tables of clients store it.
 #[derive(Clone)]
 pub enum ClientChannel {
     /// A connection of the remoting protocol.
     Remoting(Arc<Connection>),
-    /// A client of another face.
-    Face(Arc<dyn FaceClient>),
+    /// A client of another protocol.
+    Protocol(Arc<dyn ProtocolClient>),
 }
 
 impl fmt::Debug for ClientChannel {
@@ -46,63 +46,65 @@ impl Channel for ClientChannel {
     fn id(&self) -> u64 {
         match self {
             Self::Remoting(connection) => connection.id(),
-            Self::Face(client) => client.id(),
+            Self::Protocol(client) => client.id(),
         }
     }
 
     fn peer(&self) -> SocketAddr {
         match self {
             Self::Remoting(connection) => connection.peer(),
-            Self::Face(client) => client.peer(),
+            Self::Protocol(client) => client.peer(),
         }
     }
 
-    fn tell(&self, request: &Frame) {
+    fn send_oneway(&self, request: &Frame) {
         match self {
-            // After the replies of the batch that is being served: a client hears of itself when it knows that it is in.
+            // After the replies of the current batch: a client is notified of its own join after its heartbeat is answered.
             Self::Remoting(connection) => {
                 connection.send_later(|out| request.encode(out.head()));
             }
-            Self::Face(client) => client.tell(request),
+            Self::Protocol(client) => client.send_oneway(request),
         }
     }
 
-    fn ask_unchecked(&self, request: Frame, timeout: Duration, done: Done) {
+    fn call_unchecked(&self, request: Frame, timeout: Duration, done: OnResponse) {
         match self {
-            Self::Remoting(connection) => ask(connection, request, timeout, done),
-            Self::Face(client) => client.ask(request, timeout, done),
+            Self::Remoting(connection) => call(connection, request, timeout, done),
+            Self::Protocol(client) => client.call(request, timeout, done),
         }
     }
 
     fn close(&self) {
         match self {
             Self::Remoting(connection) => connection.close(),
-            Self::Face(client) => client.close(),
+            Self::Protocol(client) => client.close(),
         }
     }
 
     fn is_closed(&self) -> bool {
         match self {
             Self::Remoting(connection) => connection.is_closed(),
-            Self::Face(client) => client.is_closed(),
+            Self::Protocol(client) => client.is_closed(),
         }
     }
 }
 
-fn ask(connection: &Arc<Connection>, request: Frame, timeout: Duration, done: Done) {
+fn call(connection: &Arc<Connection>, request: Frame, timeout: Duration, done: OnResponse) {
     if connection.congested() {
-        return done(Err(AskError::Congested));
+        return done(Err(ClientCallError::Congested));
     }
-    // Called by the answer, or here when nothing was sent.
+    // Called with the response, or here if nothing was sent.
     let done = Arc::new(Mutex::new(Some(done)));
-    let call = |done: &Mutex<Option<Done>>, result| {
+    let run = |done: &Mutex<Option<OnResponse>>, result| {
         let taken = done.lock().take();
         if let Some(done) = taken {
             done(result);
         }
     };
     let answered = Arc::clone(&done);
-    if let Err(error) = connection.request(request, timeout, move |result| call(&answered, result.map_err(AskError::from))) {
-        call(&done, Err(error.into()));
+    if let Err(error) = connection.request(request, timeout, move |result| {
+        run(&answered, result.map_err(ClientCallError::from))
+    }) {
+        run(&done, Err(error.into()));
     }
 }

@@ -1,5 +1,5 @@
-//! Subscriptions that only pulls told of: their consumers send no heartbeat for them. Kept for a while so that administration sees
-//! them. Pure state: the time is given.
+//! Subscriptions of consumers that pull without a heartbeat for them. Kept for ten minutes so that admin requests see them. Pure
+//! state: the caller passes the time.
 
 use super::view::Subscribed;
 use parking_lot::RwLock;
@@ -7,10 +7,10 @@ use protocol::heartbeat::Subscription;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-/// How long they are kept, in ms.
+/// How long a subscription is kept after a pull, in ms.
 const KEPT_MS: i64 = 600_000;
 
-/// By topic, with the time of the pull.
+/// By topic, with the time of the pull in ms since 1970.
 type Topics = FxHashMap<Box<str>, (Arc<Subscribed>, i64)>;
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ struct State {
     bytes: usize,
 }
 
-/// Subscriptions by group and topic. What is over a bound is not kept.
+/// Subscriptions by group and topic. One that exceeds a limit is not kept.
 #[derive(Debug)]
 pub(super) struct Compensated {
     state: RwLock<State>,
@@ -41,11 +41,12 @@ impl Compensated {
         state.groups.get(group)?.get(topic).map(|(data, _)| Arc::clone(data))
     }
 
-    /// Does nothing while the same expression is known and young.
+    /// Adds or replaces a subscription. Does nothing if the same expression was added in the last half of [`KEPT_MS`].
     pub(super) fn add(&self, group: &str, topic: &str, expression: &str, now_ms: i64, build: impl FnOnce() -> Subscription) {
-        let young = |(known, told_ms): &(Arc<Subscribed>, i64)| known.data.sub_string == expression && now_ms - told_ms < KEPT_MS / 2;
-        let known = |state: &State| state.groups.get(group).and_then(|topics| topics.get(topic)).is_some_and(young);
-        if known(&self.state.read()) {
+        let recent =
+            |(subscribed, pulled_ms): &(Arc<Subscribed>, i64)| subscribed.data.sub_string == expression && now_ms - pulled_ms < KEPT_MS / 2;
+        let is_recent = |state: &State| state.groups.get(group).and_then(|topics| topics.get(topic)).is_some_and(recent);
+        if is_recent(&self.state.read()) {
             return;
         }
         let data = build();
@@ -68,10 +69,10 @@ impl Compensated {
         let mut state = self.state.write();
         let State { groups, bytes } = &mut *state;
         groups.retain(|_, topics| {
-            topics.retain(|_, (known, told_ms)| {
-                let keep = now_ms - *told_ms <= KEPT_MS;
+            topics.retain(|_, (subscribed, pulled_ms)| {
+                let keep = now_ms - *pulled_ms <= KEPT_MS;
                 if !keep {
-                    *bytes -= known.data.memory();
+                    *bytes -= subscribed.data.memory();
                 }
                 keep
             });
@@ -92,30 +93,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subscription_told_by_pulls_is_kept_for_ten_minutes() {
-        let told = Compensated::new(1 << 20, 10);
-        told.add("g", "t", "*", 0, || subscription("t", 1));
-        told.add("g", "t", "*", 1, || unreachable!("known and young"));
-        assert!(told.find("g", "t").is_some());
-        told.expire(KEPT_MS);
-        assert!(told.find("g", "t").is_some());
-        told.expire(KEPT_MS + 1);
-        assert!(told.find("g", "t").is_none() && told.is_clean());
+    fn a_subscription_of_a_pull_is_kept_for_ten_minutes() {
+        let subscriptions = Compensated::new(1 << 20, 10);
+        subscriptions.add("g", "t", "*", 0, || subscription("t", 1));
+        subscriptions.add("g", "t", "*", 1, || unreachable!("added recently"));
+        assert!(subscriptions.find("g", "t").is_some());
+        subscriptions.expire(KEPT_MS);
+        assert!(subscriptions.find("g", "t").is_some());
+        subscriptions.expire(KEPT_MS + 1);
+        assert!(subscriptions.find("g", "t").is_none() && subscriptions.is_clean());
     }
 
     #[test]
-    fn neither_topics_nor_bytes_grow_over_their_bounds() {
-        let told = Compensated::new(2 * subscription("t", 1).memory(), 1);
-        told.add("g", "t", "*", 0, || subscription("t", 1));
-        told.add("g", "u", "*", 0, || subscription("u", 1));
-        assert!(told.find("g", "u").is_none(), "a second topic of the group");
-        told.add("h", "t", "*", 0, || subscription("t", 1));
-        told.add("i", "t", "*", 0, || subscription("t", 1));
-        assert!(told.find("h", "t").is_some() && told.find("i", "t").is_none(), "a third expression");
-        // Replacing one takes no room.
-        told.add("g", "t", "a", 0, || subscription("t", 2));
-        assert_eq!(told.find("g", "t").unwrap().data.sub_version, 2);
-        told.expire(KEPT_MS + 1);
-        assert!(told.is_clean());
+    fn topics_and_bytes_stay_within_their_limits() {
+        let subscriptions = Compensated::new(2 * subscription("t", 1).memory(), 1);
+        subscriptions.add("g", "t", "*", 0, || subscription("t", 1));
+        subscriptions.add("g", "u", "*", 0, || subscription("u", 1));
+        assert!(subscriptions.find("g", "u").is_none(), "a second topic of the group");
+        subscriptions.add("h", "t", "*", 0, || subscription("t", 1));
+        subscriptions.add("i", "t", "*", 0, || subscription("t", 1));
+        assert!(
+            subscriptions.find("h", "t").is_some() && subscriptions.find("i", "t").is_none(),
+            "a third expression"
+        );
+        // Replacing an expression of the same size stays within the limit.
+        subscriptions.add("g", "t", "a", 0, || subscription("t", 2));
+        assert_eq!(subscriptions.find("g", "t").unwrap().data.sub_version, 2);
+        subscriptions.expire(KEPT_MS + 1);
+        assert!(subscriptions.is_clean());
     }
 }

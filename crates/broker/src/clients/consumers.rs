@@ -1,4 +1,4 @@
-//! Consumers by group, and what each group subscribes to. Pure state: the time is given.
+//! Consumers and subscriptions by group. Pure state: the caller passes the time.
 
 use super::budget::{Budget, Charge};
 use super::compensated::Compensated;
@@ -15,15 +15,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What a heartbeat changed.
+/// Result of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Joined {
-    /// Whether a member or a topic is new, or a topic gone.
+    /// Whether a member or topic was added, or a topic removed.
     pub changed: bool,
-    /// Whether the client has to send its subscriptions (v2).
+    /// Whether the client has to send its subscriptions again (v2).
     pub resend: bool,
-    /// Whether the members are to be told.
-    pub tell: bool,
+    /// Whether the members have to be notified.
+    pub notify: bool,
 }
 
 #[derive(Debug)]
@@ -31,10 +31,10 @@ struct Group<C> {
     members: Members<C>,
     view: Arc<GroupView>,
     fingerprint: i32,
-    /// What the view takes, and who told it.
+    /// Bytes of the view, and the connection whose heartbeat set it.
     charge: Charge,
     warned: Warned,
-    /// Body of the answer with all client ids, made when it is asked for. All members ask after each change.
+    /// Body with all client ids, built on the first request. All members ask for it after each change.
     ids: OnceLock<Bytes>,
 }
 
@@ -45,26 +45,26 @@ struct State<C> {
     budget: Budget,
 }
 
-/// Who is told of a group whose subscriptions changed, and how often that was.
+/// Counts subscription changes and calls the listener.
 #[derive(Default)]
-struct Watcher {
+struct ChangeListener {
     changes: AtomicU64,
-    tell: OnceLock<TellChange>,
+    notify: OnceLock<OnSubscriptionChange>,
 }
 
-/// Called with the name of a group.
-pub type TellChange = Box<dyn Fn(&str) + Send + Sync>;
+/// Called with the name of a group whose subscriptions changed.
+pub type OnSubscriptionChange = Box<dyn Fn(&str) + Send + Sync>;
 
-impl fmt::Debug for Watcher {
+impl fmt::Debug for ChangeListener {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Watcher({:?} changes)", self.changes)
+        write!(out, "ChangeListener({:?} changes)", self.changes)
     }
 }
 
 /// The consumers that are online.
 #[derive(Debug)]
 pub struct Consumers<C> {
-    watcher: Watcher,
+    listener: ChangeListener,
     state: RwLock<State<C>>,
     compensated: Compensated,
     hazards: Hazards,
@@ -72,11 +72,11 @@ pub struct Consumers<C> {
 }
 
 impl<C: Channel> Consumers<C> {
-    /// Nobody yet.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(limits: ClientLimits) -> Self {
         Self {
-            watcher: Watcher::default(),
+            listener: ChangeListener::default(),
             state: RwLock::new(State {
                 groups: FxHashMap::default(),
                 by_channel: ByChannel::default(),
@@ -88,34 +88,34 @@ impl<C: Channel> Consumers<C> {
         }
     }
 
-    /// Has `tell` called with the name of a group whose subscriptions changed, when the change is visible. Once, at the start.
-    pub fn watch(&self, tell: TellChange) {
-        // A second watcher would be a mistake of ours without harm to the first.
-        let first = self.watcher.tell.set(tell).is_ok();
-        debug_assert!(first, "subscriptions have one watcher");
+    /// Registers the listener of subscription changes. It is called after the change is visible. Call once, at the start.
+    pub fn set_subscription_listener(&self, notify: OnSubscriptionChange) {
+        // A second listener is a bug; the first one stays.
+        let first = self.listener.notify.set(notify).is_ok();
+        debug_assert!(first, "the subscription listener is registered once");
     }
 
-    /// How often subscriptions changed. Who sees the same number twice has seen the subscriptions of between.
+    /// Number of subscription changes so far. Subscriptions are unchanged between two equal values.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.watcher.changes.load(Ordering::SeqCst)
+        self.listener.changes.load(Ordering::SeqCst)
     }
 
-    /// Takes a consumer into its group, or refreshes it.
+    /// Adds a consumer to its group, or refreshes it.
     ///
     /// # Errors
-    /// A bound is reached; who is in stays in.
+    /// A [`ClientError`] if a limit is reached; members of the group stay members.
     pub fn join(&self, group: &str, mut joining: Joining<C>) -> Result<Joined, ClientError> {
         let mut state = self.state.write();
         let channel = joining.member.channel.id();
-        let before = state.groups.get(group).map(|known| Arc::clone(&known.view));
+        let before = state.groups.get(group).map(|entry| Arc::clone(&entry.view));
         let before = before.unwrap_or_else(|| Arc::new(GroupView::before(&joining)));
         let after = before.after(&joining);
         let charge = after.as_ref().map(|(view, _)| Charge {
             connection: channel,
             bytes: view.memory(),
         });
-        self.room(&state, group, &joining, charge)?;
+        self.check_limits(&state, group, &joining, charge)?;
         let State {
             groups,
             by_channel,
@@ -125,55 +125,55 @@ impl<C: Channel> Consumers<C> {
             Some((name, _)) => Arc::clone(name),
             None => group.into(),
         };
-        let known = groups.entry(Arc::clone(&name)).or_insert_with(|| Group::new(&joining));
-        let teller = known.charge.connection;
+        let entry = groups.entry(Arc::clone(&name)).or_insert_with(|| Group::new(&joining));
+        let set_by = entry.charge.connection;
         if let Some(charge) = charge {
-            budget.replace(known.charge, charge);
-            known.charge = charge;
+            budget.replace(entry.charge, charge);
+            entry.charge = charge;
         }
         let replaced = after.is_some();
         let topics_changed = after.as_ref().is_some_and(|(_, topics_changed)| *topics_changed);
         if let Some((view, _)) = after {
-            known.view = Arc::new(view);
+            entry.view = Arc::new(view);
         }
-        // Compat: a v2 client that sends no subscriptions believes we have them. After a restart of ours we have not, and
-        // Apache never asks for them then; its consumers starve until they restart.
-        let starved = joining.subscriptions.is_none() && known.view.subscriptions.is_empty();
-        let differs = known.fingerprint != 0 && known.fingerprint != joining.fingerprint;
-        known.fingerprint = joining.fingerprint;
-        let told = known.members.find(channel).map_or(0, |member| member.subscribes);
-        joining.member.subscribes = joining.subscriptions.as_deref().map_or(told, hazards::hash);
-        let same_client = known
+        // Compat: a v2 client that sends no subscriptions assumes that the broker has them. After a restart the broker has none,
+        // and Apache never asks for them: its consumers get no messages until they restart.
+        let has_lost_subscriptions = joining.subscriptions.is_none() && entry.view.subscriptions.is_empty();
+        let differs = entry.fingerprint != 0 && entry.fingerprint != joining.fingerprint;
+        entry.fingerprint = joining.fingerprint;
+        let previous = entry.members.find(channel).map_or(0, |member| member.subscribes);
+        joining.member.subscribes = joining.subscriptions.as_deref().map_or(previous, hazards::hash);
+        let same_client = entry
             .members
             .find(channel)
             .is_some_and(|member| member.client_id == joining.member.client_id);
-        let new_member = known.members.refresh(joining.member.clone()).is_none();
+        let new_member = entry.members.refresh(joining.member.clone()).is_none();
         if !same_client {
-            known.ids = OnceLock::new();
+            entry.ids = OnceLock::new();
         }
         if new_member {
             by_channel.add(channel, &name);
             tracing::info!(group, channel, "consumer joined");
         } else {
-            known.look_for_hazards(group, &joining, told, teller, &before, &self.hazards);
+            entry.check_for_hazards(group, &joining, previous, set_by, &before, &self.hazards);
         }
         let changed = new_member || topics_changed;
         let joined = Joined {
             changed,
-            resend: starved || differs,
-            tell: changed && joining.notify && !known.view.is_broadcast(),
+            resend: has_lost_subscriptions || differs,
+            notify: changed && joining.notify && !entry.view.is_broadcast(),
         };
         drop(state);
         if replaced {
-            self.watcher.changes.fetch_add(1, Ordering::SeqCst);
-            if let Some(tell) = self.watcher.tell.get() {
-                tell(group);
+            self.listener.changes.fetch_add(1, Ordering::SeqCst);
+            if let Some(notify) = self.listener.notify.get() {
+                notify(group);
             }
         }
         Ok(joined)
     }
 
-    fn room(&self, state: &State<C>, group: &str, joining: &Joining<C>, charge: Option<Charge>) -> Result<(), ClientError> {
+    fn check_limits(&self, state: &State<C>, group: &str, joining: &Joining<C>, charge: Option<Charge>) -> Result<(), ClientError> {
         let count = joining.subscriptions.as_ref().map_or(0, Vec::len);
         let max = self.limits.subscriptions;
         if count > max {
@@ -181,31 +181,31 @@ impl<C: Channel> Consumers<C> {
             return Err(ClientError::TooManyTopics { group, count, max });
         }
         if let Some(charge) = charge {
-            let old = state.groups.get(group).map_or_else(Charge::default, |known| known.charge);
-            let room = state.budget.room(old, charge, &self.limits.subscription_bytes);
-            room.map_err(|full| ClientError::TooManyBytes {
+            let old = state.groups.get(group).map_or_else(Charge::default, |entry| entry.charge);
+            let checked = state.budget.check(old, charge, &self.limits.subscription_bytes);
+            checked.map_err(|full| ClientError::TooManyBytes {
                 group: group.to_owned(),
                 bytes: charge.bytes,
                 full,
             })?;
         }
         let channel = joining.member.channel.id();
-        let is_in = state.groups.get(group).is_some_and(|known| known.members.contains(channel));
+        let is_in = state.groups.get(group).is_some_and(|entry| entry.members.contains(channel));
         if is_in {
             Ok(())
         } else {
-            state.by_channel.room(channel, group, &self.limits)
+            state.by_channel.check(channel, group, &self.limits)
         }
     }
 
-    /// A consumer says goodbye. Says whether others are to be told.
+    /// Removes a consumer from a group. Returns whether the other members have to be notified.
     pub fn leave(&self, group: &str, channel: u64) -> bool {
         let mut state = self.state.write();
         state.by_channel.remove(channel, group);
         state.drop_member(group, channel)
     }
 
-    /// A connection closed. Returns groups whose other members are to be told.
+    /// Removes a closed connection. Returns the groups whose other members have to be notified.
     pub fn closed(&self, channel: u64) -> Vec<Arc<str>> {
         let mut state = self.state.write();
         let mut groups = state.by_channel.take(channel);
@@ -213,7 +213,7 @@ impl<C: Channel> Consumers<C> {
         groups
     }
 
-    /// Takes out who was not heard of for too long. Returns the connections to close, and groups whose members are to be told.
+    /// Removes members without heartbeats for `expiry_ms`. Returns the connections to close and the groups to notify.
     pub fn expire(&self, now_ms: i64) -> (Vec<C>, Vec<Arc<str>>) {
         let mut state = self.state.write();
         let State {
@@ -221,21 +221,21 @@ impl<C: Channel> Consumers<C> {
             by_channel,
             budget,
         } = &mut *state;
-        let (mut close, mut tell) = (Vec::new(), Vec::new());
+        let (mut close, mut notify) = (Vec::new(), Vec::new());
         groups.retain(|name, group| {
             let gone = group.members.expire(now_ms, self.limits.expiry_ms);
             for member in &gone {
                 tracing::warn!(
                     group = &**name,
                     client = &*member.client_id,
-                    "consumer not heard of for channelExpiredTimeout: removed"
+                    "consumer removed: no heartbeat for channelExpiredTimeout"
                 );
                 by_channel.remove(member.channel.id(), name);
             }
             if !gone.is_empty() {
                 group.members_left(budget);
                 if !group.members.is_empty() && !group.view.is_broadcast() {
-                    tell.push(Arc::clone(name));
+                    notify.push(Arc::clone(name));
                 }
             }
             close.extend(gone.into_iter().map(|member| member.channel));
@@ -243,42 +243,42 @@ impl<C: Channel> Consumers<C> {
         });
         drop(state);
         self.compensated.expire(now_ms);
-        (close, tell)
+        (close, notify)
     }
 
-    /// How often members of a group get in each other's way.
+    /// Counters of misconfigured groups.
     #[must_use]
     pub fn hazards(&self) -> &Hazards {
         &self.hazards
     }
 
-    /// How many members an online group has.
+    /// Number of members of a group; 0 if it is not online.
     #[must_use]
     pub fn count(&self, group: &str) -> usize {
-        self.state.read().groups.get(group).map_or(0, |known| known.members.len())
+        self.state.read().groups.get(group).map_or(0, |entry| entry.members.len())
     }
 
-    /// The members of a group, to tell them of a change of theirs; none of a group whose members share nothing.
+    /// The members of a group to notify of a change; none for a broadcast group, whose members do not share queues.
     #[must_use]
-    pub fn to_tell(&self, group: &str) -> Vec<C> {
+    pub fn members_to_notify(&self, group: &str) -> Vec<C> {
         let state = self.state.read();
-        let known = state.groups.get(group).filter(|known| !known.view.is_broadcast());
-        known.map_or_else(Vec::new, |known| known.members.channels())
+        let entry = state.groups.get(group).filter(|entry| !entry.view.is_broadcast());
+        entry.map_or_else(Vec::new, |entry| entry.members.channels())
     }
 
-    /// The client ids of an online group, as the body of an answer.
+    /// The client ids of an online group, as a response body.
     #[must_use]
     pub fn ids(&self, group: &str) -> Option<Bytes> {
         let state = self.state.read();
-        let known = state.groups.get(group)?;
+        let entry = state.groups.get(group)?;
         let body = || {
-            let consumer_id_list = known.members.iter().map(|member| member.client_id.to_string()).collect();
+            let consumer_id_list = entry.members.iter().map(|member| member.client_id.to_string()).collect();
             json::write(&ConsumerIds { consumer_id_list }).into()
         };
-        Some(known.ids.get_or_init(body).clone())
+        Some(entry.ids.get_or_init(body).clone())
     }
 
-    /// What is known of an online group. For every pull.
+    /// The subscriptions of an online group. Called for every pull.
     #[must_use]
     pub fn view(&self, group: &str) -> Option<Arc<GroupView>> {
         self.state.read().groups.get(group).map(|group| Arc::clone(&group.view))
@@ -291,7 +291,7 @@ impl<C: Channel> Consumers<C> {
         Some(state.groups.get(group)?.members.iter().cloned().collect())
     }
 
-    /// The member of a group that calls itself so.
+    /// The member of a group with this client id.
     #[must_use]
     pub fn find(&self, group: &str, client_id: &str) -> Option<Member<C>> {
         let state = self.state.read();
@@ -304,14 +304,14 @@ impl<C: Channel> Consumers<C> {
             .cloned()
     }
 
-    /// A group's subscription to a topic, told by heartbeat or else by pulls.
+    /// A group's subscription to a topic, from a heartbeat or else from a pull.
     #[must_use]
     pub fn subscription(&self, group: &str, topic: &str) -> Option<Arc<Subscribed>> {
-        let told = self.view(group).and_then(|view| view.subscriptions.get(topic).cloned());
-        told.or_else(|| self.compensated.find(group, topic))
+        let of_heartbeat = self.view(group).and_then(|view| view.subscriptions.get(topic).cloned());
+        of_heartbeat.or_else(|| self.compensated.find(group, topic))
     }
 
-    /// How many topics an online group subscribes to; 0 when it is not online.
+    /// Number of topics that a group subscribes to; 0 if it is not online.
     #[must_use]
     pub fn subscription_count(&self, group: &str) -> usize {
         self.view(group).map_or(0, |view| view.subscriptions.len())
@@ -328,8 +328,8 @@ impl<C: Channel> Consumers<C> {
         subscribed.map(|(name, _)| name.to_string()).collect()
     }
 
-    /// Remembers for ten minutes a subscription that came with a pull, of a consumer that sends no heartbeat for it, so that
-    /// administration sees it. Nothing is done while the same expression is already known and young, or when there is no room.
+    /// Keeps for ten minutes the subscription of a pull whose consumer sends no heartbeat for it, so that admin requests see it.
+    /// Does nothing if the same expression was added recently, or if a limit is reached.
     pub fn compensate(&self, group: &str, topic: &str, expression: &str, now_ms: i64, build: impl FnOnce() -> Subscription) {
         self.compensated.add(group, topic, expression, now_ms, build);
     }
@@ -342,19 +342,19 @@ impl<C: Channel> Consumers<C> {
 }
 
 impl<C: Channel> State<C> {
-    /// Says whether others are to be told.
+    /// Removes a member. Returns whether the other members have to be notified.
     fn drop_member(&mut self, group: &str, channel: u64) -> bool {
-        let Some(known) = self.groups.get_mut(group) else { return false };
-        if known.members.remove(channel).is_none() {
+        let Some(entry) = self.groups.get_mut(group) else { return false };
+        if entry.members.remove(channel).is_none() {
             return false;
         }
         tracing::info!(group, channel, "consumer left");
-        known.members_left(&mut self.budget);
-        if known.members.is_empty() {
+        entry.members_left(&mut self.budget);
+        if entry.members.is_empty() {
             self.groups.remove(group);
             return false;
         }
-        !known.view.is_broadcast()
+        !entry.view.is_broadcast()
     }
 }
 
@@ -370,32 +370,32 @@ impl<C: Channel> Group<C> {
         }
     }
 
-    /// Members are gone: what they told is counted for one that stays.
+    /// After members left: charges the bytes of the subscriptions to a remaining member.
     fn members_left(&mut self, budget: &mut Budget) {
         self.ids = OnceLock::new();
         if self.members.contains(self.charge.connection) {
             return;
         }
-        let heir = self.members.iter().next().map_or_else(Charge::default, |member| Charge {
+        let successor = self.members.iter().next().map_or_else(Charge::default, |member| Charge {
             connection: member.channel.id(),
             bytes: self.charge.bytes,
         });
-        budget.replace(self.charge, heir);
-        self.charge = heir;
+        budget.replace(self.charge, successor);
+        self.charge = successor;
     }
 
-    /// A member that is in already was heard of again: does another one get in its way? `told` is a hash of what it subscribed to the
-    /// last time, `before` what the group was told last, by `teller`.
-    fn look_for_hazards(&mut self, group: &str, joining: &Joining<C>, told: u64, teller: u64, before: &GroupView, hazards: &Hazards) {
+    /// Compares the heartbeat of an existing member with the other members. `previous` is the hash of its last subscriptions,
+    /// `before` what the group had before this heartbeat, set by the connection `set_by`.
+    fn check_for_hazards(&mut self, group: &str, joining: &Joining<C>, previous: u64, set_by: u64, before: &GroupView, hazards: &Hazards) {
         let channel = joining.member.channel.id();
         if let Some((one, other)) = self.members.later_with_same_client_id(channel) {
             hazards.same_client_id("consumer", group, one, other, &mut self.warned.same_client_id);
         }
-        let Some(subscriptions) = joining.subscriptions.as_deref().filter(|_| told == joining.member.subscribes) else {
+        let Some(subscriptions) = joining.subscriptions.as_deref().filter(|_| previous == joining.member.subscribes) else {
             return;
         };
         if let Some(difference) = hazards::difference(subscriptions, before) {
-            let other = self.members.find(teller).filter(|other| other.channel.id() != channel);
+            let other = self.members.find(set_by).filter(|other| other.channel.id() != channel);
             hazards.differing(group, &joining.member, other, &difference, &mut self.warned.differing);
         }
     }
@@ -416,7 +416,7 @@ pub(crate) mod testing {
         }
     }
 
-    /// A client called after its connection, with topics and versions.
+    /// A client named after its connection, with topics and subscription versions.
     pub(crate) fn joining<C: Channel>(channel: C, topics: Option<&[(&str, i64)]>) -> Joining<C> {
         let client_id = format!("client-{}", channel.id());
         Joining {
@@ -442,19 +442,19 @@ mod tests {
         Consumers::new(ClientLimits::default())
     }
 
-    fn told(consumers: &Consumers<u64>) -> Vec<u64> {
-        consumers.to_tell("g")
+    fn to_notify(consumers: &Consumers<u64>) -> Vec<u64> {
+        consumers.members_to_notify("g")
     }
 
     #[test]
-    fn members_are_told_of_joins_and_leaves_but_not_of_heartbeats() {
+    fn members_are_notified_of_joins_and_leaves_but_not_of_heartbeats() {
         let consumers = consumers();
-        assert!(consumers.join("g", joining(1, Some(&[("t", 1)]))).unwrap().tell);
-        assert!(!consumers.join("g", joining(1, Some(&[("t", 1)]))).unwrap().tell);
-        assert!(consumers.join("g", joining(2, Some(&[("t", 1)]))).unwrap().tell);
-        assert_eq!(told(&consumers), [1, 2]);
+        assert!(consumers.join("g", joining(1, Some(&[("t", 1)]))).unwrap().notify);
+        assert!(!consumers.join("g", joining(1, Some(&[("t", 1)]))).unwrap().notify);
+        assert!(consumers.join("g", joining(2, Some(&[("t", 1)]))).unwrap().notify);
+        assert_eq!(to_notify(&consumers), [1, 2]);
         assert!(consumers.leave("g", 1));
-        assert_eq!(told(&consumers), [2]);
+        assert_eq!(to_notify(&consumers), [2]);
         assert_eq!(consumers.closed(2), []);
         assert!(consumers.view("g").is_none() && consumers.is_clean());
     }
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn two_living_clients_of_one_id_are_counted() {
+    fn two_live_clients_with_the_same_id_are_counted() {
         let consumers = consumers();
         let heartbeat = |channel| {
             let mut joining = joining(channel, Some(&[("t", 1)]));
@@ -485,7 +485,7 @@ mod tests {
             consumers.join("g", joining).unwrap();
         };
         heartbeat(1);
-        // The first may be a connection that nobody has noticed to be gone.
+        // The first may be a connection whose close was not noticed yet.
         heartbeat(2);
         heartbeat(2);
         assert_eq!(consumers.hazards().same_client_ids(), 0);
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_subscribe_to_different_things_are_counted() {
+    fn members_with_different_subscriptions_are_counted() {
         let consumers = consumers();
         let beat = |channel, topic, version, expression: &str| {
             let mut joining = joining(channel, Some(&[(topic, version)]));
@@ -508,16 +508,16 @@ mod tests {
             consumers.hazards().differing_subscriptions()
         };
         assert_eq!((beat(1, "t", 1, "a"), beat(2, "t", 1, "a"), beat(1, "t", 1, "a")), (0, 0, 0));
-        // One of them changes its mind, and the other one after it: a roll-out.
+        // One of them changes its expression, and then the other one: a rolling update.
         assert_eq!((beat(2, "t", 2, "b"), beat(1, "t", 2, "b"), beat(2, "t", 2, "b")), (0, 0, 0));
-        // One changes its mind and the other one stays.
+        // One changes its expression, the other one does not.
         assert_eq!((beat(2, "t", 3, "c"), beat(1, "t", 2, "b"), beat(2, "t", 3, "c")), (0, 1, 1));
-        // Topics that one has and the other has not take turns.
+        // Their topics differ, too.
         assert_eq!((beat(1, "u", 4, "b"), beat(2, "t", 3, "c"), beat(1, "u", 4, "b")), (1, 2, 3));
     }
 
     #[test]
-    fn subscriptions_are_bounded_in_bytes_and_counted_for_who_told_them() {
+    fn subscriptions_are_bounded_in_bytes_and_charged_to_the_connection_that_set_them() {
         let one = subscription("t", 1).memory();
         let limits = ClientLimits {
             subscription_bytes: BytesLimits {
@@ -534,7 +534,7 @@ mod tests {
         join("h", 1, &[("t", 1)]).unwrap();
         assert!(join("i", 1, &[("t", 1)]).is_err(), "a third group of the connection");
         join("g", 2, &[("t", 1)]).unwrap();
-        assert!(join("i", 1, &[("t", 1)]).is_err(), "the second member tells nothing new");
+        assert!(join("i", 1, &[("t", 1)]).is_err(), "the second member set no new subscriptions");
         consumers.leave("g", 1);
         join("i", 1, &[("t", 1)]).unwrap();
         join("k", 3, &[("t", 1)]).unwrap();
@@ -546,10 +546,10 @@ mod tests {
     }
 
     #[test]
-    fn members_are_told_when_topics_come_or_go_but_not_of_a_new_expression() {
+    fn members_are_notified_of_added_and_removed_topics_but_not_of_a_new_expression() {
         let consumers = consumers();
         consumers.join("g", joining(1, Some(&[("t", 1)]))).unwrap();
-        assert!(consumers.join("g", joining(1, Some(&[("t", 1), ("u", 1)]))).unwrap().tell);
+        assert!(consumers.join("g", joining(1, Some(&[("t", 1), ("u", 1)]))).unwrap().notify);
         assert!(!consumers.join("g", joining(1, Some(&[("t", 5), ("u", 1)]))).unwrap().changed);
         assert_eq!(consumers.subscription("g", "t").unwrap().data.sub_version, 5);
         assert!(!consumers.join("g", joining(1, Some(&[("t", 3), ("u", 1)]))).unwrap().changed);
@@ -560,19 +560,19 @@ mod tests {
     }
 
     #[test]
-    fn broadcast_groups_are_not_told() {
+    fn broadcast_groups_are_not_notified() {
         let consumers = consumers();
         for channel in [1, 2] {
             let mut heartbeat = joining(channel, Some(&[("t", 1)]));
             heartbeat.message_model = MessageModel::Broadcasting;
-            assert!(!consumers.join("g", heartbeat).unwrap().tell);
+            assert!(!consumers.join("g", heartbeat).unwrap().notify);
         }
         assert!(!consumers.leave("g", 1));
-        assert!(told(&consumers).is_empty());
+        assert!(to_notify(&consumers).is_empty());
     }
 
     #[test]
-    fn a_short_heartbeat_keeps_the_subscriptions_or_asks_for_them() {
+    fn a_heartbeat_without_subscriptions_keeps_them_or_asks_for_them() {
         let consumers = consumers();
         let mut first = joining(1, Some(&[("t", 1)]));
         first.fingerprint = 77;
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_removes_a_consumer_and_tells_the_others() {
+    fn a_consumer_without_heartbeats_is_removed_and_the_others_are_notified() {
         let consumers = consumers();
         consumers.join("g", joining(1, Some(&[("t", 1)]))).unwrap();
         let mut later = joining(2, Some(&[("t", 1)]));
@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_connection_leaves_all_its_groups() {
+    fn a_closed_connection_is_removed_from_all_its_groups() {
         let consumers = consumers();
         for group in ["g", "h"] {
             consumers.join(group, joining(1, Some(&[("t", 1)]))).unwrap();
@@ -614,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_refuse_the_new_and_keep_the_old() {
+    fn limits_refuse_new_members_and_keep_existing_ones() {
         let limits = ClientLimits {
             clients: 1,
             subscriptions: 1,
@@ -629,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_told_by_pulls_is_known_but_not_counted() {
+    fn a_subscription_of_a_pull_is_found_but_not_counted() {
         let consumers = consumers();
         consumers.compensate("g", "t", "*", 0, || subscription("t", 1));
         assert!(consumers.subscription("g", "t").is_some());

@@ -1,4 +1,4 @@
-//! Codes 34, 35, 38, 46, 203, 204 and 328.
+//! Handlers of client management: codes 34, 35, 38, 46, 203, 204 and 328.
 
 use super::consumers::Consumers;
 use super::heartbeat::{Client, Clients, Heartbeat};
@@ -19,7 +19,7 @@ impl From<ClientError> for Refusal {
 /// Code 34, before [`Heartbeat::join`]: see [`heartbeat::heartbeat`].
 ///
 /// # Errors
-/// The body is malformed, or a name in it too long.
+/// `SystemError` if the body is malformed, `InvalidParameter` if a name is too long.
 pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_, C>, now_ms: i64) -> Result<Heartbeat<C>, Refusal> {
     let client = Client {
         channel,
@@ -29,26 +29,26 @@ pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_,
     super::heartbeat::heartbeat(json::read(&request.body)?, client, clients, now_ms)
 }
 
-/// The answer to 34, when the client was taken in.
+/// The response to 34 after the client joined its groups.
 ///
 /// # Errors
-/// It was not.
+/// The [`Refusal`] of [`Heartbeat::join`].
 pub fn joined(outcome: Result<bool, Refusal>) -> Outcome {
     Ok(Answer::ok()
         .with(heartbeat::SUPPORTS_V2, true)
         .with(heartbeat::SUB_CHANGE, outcome?))
 }
 
-/// Code 35: a client leaves its groups.
+/// Code 35: removes a client from its groups.
 ///
 /// # Errors
-/// The client id is missing.
-pub fn unregister<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_, C>) -> Outcome {
-    let asked = UnregisterClientHeader::decode(&request.ext)?;
-    if let Some(group) = asked.producer_group {
+/// `SystemError` if the client id is missing.
+pub fn unregister<C: Channel>(frame: &Frame, channel: &C, clients: &Clients<'_, C>) -> Outcome {
+    let request = UnregisterClientHeader::decode(&frame.ext)?;
+    if let Some(group) = request.producer_group {
         clients.producers.leave(group, channel.id());
     }
-    if let Some(group) = asked.consumer_group {
+    if let Some(group) = request.consumer_group {
         let rule = clients.groups.find(group);
         let notify = rule.is_none_or(|rule| rule.notify_consumer_ids_changed_enable);
         let notify = notify && clients.settings.notify_consumer_ids_changed_enable;
@@ -59,26 +59,26 @@ pub fn unregister<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_
     Ok(Answer::ok())
 }
 
-/// Code 46: whether a subscription's filter is understood.
+/// Code 46: checks whether the broker supports the filter of a subscription.
 ///
 /// # Errors
-/// It is an SQL filter.
-pub fn check(request: &Frame) -> Outcome {
-    if request.body.is_empty() {
+/// [`Refusal::filter`] for an SQL filter, `SystemError` if the body is malformed.
+pub fn check(frame: &Frame) -> Outcome {
+    if frame.body.is_empty() {
         return Ok(Answer::ok());
     }
-    let asked: CheckClientBody = json::read(&request.body)?;
-    let kind = asked.subscription.map(|data| data.expression_type).unwrap_or_default();
+    let request: CheckClientBody = json::read(&frame.body)?;
+    let kind = request.subscription.map(|data| data.expression_type).unwrap_or_default();
     if kind.is_empty() || kind == heartbeat::TAG {
         return Ok(Answer::ok());
     }
     Err(Refusal::filter(&kind))
 }
 
-/// Code 38: client ids of a group's members.
+/// Code 38: client ids of the members of a consumer group.
 ///
 /// # Errors
-/// The group is not online.
+/// `SystemError` if the group is not online.
 pub fn members<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Outcome {
     let group = ConsumerGroupHeader::decode(&request.ext)?.consumer_group;
     let ids = consumers.ids(group);
@@ -89,7 +89,7 @@ pub fn members<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Outcome
 /// Code 203: connections and subscriptions of a consumer group.
 ///
 /// # Errors
-/// The group is not online.
+/// `ConsumerNotOnline` if the group is not online.
 pub fn consumer_connections<C: Channel>(request: &Frame, consumers: &Consumers<C>) -> Outcome {
     let group = ConsumerGroupHeader::decode(&request.ext)?.consumer_group;
     let (Some(view), Some(members)) = (consumers.view(group), consumers.members(group)) else {
@@ -103,7 +103,7 @@ pub fn consumer_connections<C: Channel>(request: &Frame, consumers: &Consumers<C
         consume_type: Some(view.consume_type),
         message_model: Some(view.message_model),
         subscription_table: subscriptions
-            .map(|(topic, known)| (topic.to_string(), known.data.clone()))
+            .map(|(topic, subscribed)| (topic.to_string(), subscribed.data.clone()))
             .collect(),
     };
     Ok(Answer::body(json::write(&body)))
@@ -112,7 +112,7 @@ pub fn consumer_connections<C: Channel>(request: &Frame, consumers: &Consumers<C
 /// Code 204: connections of a producer group.
 ///
 /// # Errors
-/// The group is not online.
+/// `SystemError` if the group is not online.
 pub fn producer_connections<C: Channel>(request: &Frame, producers: &Producers<C>) -> Outcome {
     let group = ProducerGroupHeader::decode(&request.ext)?.producer_group;
     let members = producers
@@ -124,16 +124,13 @@ pub fn producer_connections<C: Channel>(request: &Frame, producers: &Producers<C
     Ok(Answer::body(json::write(&body)))
 }
 
-/// Code 328: all producers.
-///
-/// # Errors
-/// None.
+/// Code 328: all producers by group. Never fails.
 pub fn all_producers<C: Channel>(producers: &Producers<C>) -> Outcome {
     let info = |member: &Member<C>| ProducerInfo {
         client_id: member.client_id.to_string(),
         language: member.language.name().to_owned(),
         last_update_timestamp: member.last_seen_ms,
-        // As Java prints a socket address.
+        // In the format of Java's socket addresses.
         remote_ip: format!("/{}", member.channel.peer()),
         version: member.version,
     };
@@ -222,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_heartbeat_makes_group_and_retry_topic_and_tells_the_client() {
+    fn a_first_heartbeat_creates_group_and_retry_topic_and_notifies_the_client() {
         let world = World::new();
         let channel = Recorder::new(1);
         let answer = world.beat(&channel, FULL);
@@ -232,17 +229,17 @@ mod tests {
         }
         assert!(world.groups.contains("g"));
         assert_eq!(world.topics.find("%RETRY%g").unwrap().write_queues, 1);
-        let told = channel.take();
-        assert_eq!(told.len(), 1);
-        assert!(told[0].is_oneway() && told[0].code == i32::from(RequestCode::NotifyConsumerIdsChanged));
-        assert_eq!(told[0].ext.text("consumerGroup"), Some("g"));
+        let notified = channel.take();
+        assert_eq!(notified.len(), 1);
+        assert!(notified[0].is_oneway() && notified[0].code == i32::from(RequestCode::NotifyConsumerIdsChanged));
+        assert_eq!(notified[0].ext.text("consumerGroup"), Some("g"));
         world.beat(&channel, FULL);
         assert!(channel.take().is_empty());
-        assert!(!world.notices.consumers().subscription("g", "t").unwrap().filter.takes(99));
+        assert!(!world.notices.consumers().subscription("g", "t").unwrap().filter.matches(99));
     }
 
     #[test]
-    fn a_first_heartbeat_waits_for_its_retry_topic_and_a_closed_connection_joins_nothing() {
+    fn a_first_heartbeat_waits_for_its_retry_topic_and_a_closed_connection_joins_no_group() {
         let world = World::new();
         let channel = Recorder::new(1);
         let read = |channel: &Recorder| {
@@ -254,10 +251,10 @@ mod tests {
         assert!(first.makes_group && world.topics.contains("%RETRY%g"));
         assert!(
             world.notices.consumers().members("g").is_none_or(|members| members.is_empty()),
-            "nobody joins yet"
+            "the client has not joined yet"
         );
         world.topics.changed().settle(10, &Ok(()));
-        assert!(!read(&channel).makes_group, "the topic is known by now");
+        assert!(!read(&channel).makes_group, "the topic is registered");
         channel.close();
         first.join(&world.notices, &world.producers, &world.stats).unwrap();
         assert!(world.notices.consumers().members("g").is_none_or(|members| members.is_empty()));
@@ -265,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_client_has_is_refused() {
+    fn a_name_that_is_too_long_is_refused() {
         let world = World::new();
         for body in [
             format!(r#"{{"clientID":"{}"}}"#, "c".repeat(MAX_CLIENT_ID_BYTES + 1)),
@@ -278,14 +275,14 @@ mod tests {
             frame.body = body.into_bytes().into();
             let refusal = heartbeat(&frame, &Recorder::new(1), &world.clients(), 5).unwrap_err();
             assert!(
-                refusal.code == ResponseCode::InvalidParameter && refusal.text.contains("bytes, allowed are"),
+                refusal.code == ResponseCode::InvalidParameter && refusal.text.contains("bytes, the limit is"),
                 "{refusal:?}"
             );
         }
     }
 
     #[test]
-    fn a_consumer_joins_while_its_retry_topic_is_deleted_and_its_next_heartbeat_makes_it() {
+    fn a_consumer_joins_while_its_retry_topic_is_being_deleted_and_its_next_heartbeat_creates_it() {
         let world = World::new();
         let deletion = world.topics.begin_deletion("%RETRY%g", 1);
         world.beat(&Recorder::new(1), FULL);
@@ -297,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn members_and_connections_are_told() {
+    fn members_and_connections_are_listed() {
         let world = World::new();
         world.beat(&Recorder::new(1), FULL);
         let ids = members(&group_frame("consumerGroup", "g"), world.notices.consumers()).unwrap();
@@ -313,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_online_is_said_with_apaches_codes() {
+    fn groups_that_are_not_online_are_answered_with_apaches_codes() {
         let world = World::new();
         let code = |outcome: Outcome| outcome.unwrap_err().code;
         assert_eq!(
@@ -329,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goodbye_tells_the_others() {
+    fn unregistering_notifies_the_other_members() {
         let world = World::new();
         let (one, two) = (Recorder::new(1), Recorder::new(2));
         world.beat(&one, FULL);
@@ -348,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_heartbeat_to_a_restarted_broker_asks_for_everything() {
+    fn a_heartbeat_without_subscriptions_after_a_restart_asks_for_them() {
         let world = World::new();
         let short = r#"{"clientID":"c1","heartbeatFingerprint":7,"withoutSub":true,"consumerDataSet":[{"groupName":"g"}]}"#;
         let answer = world.beat(&Recorder::new(1), short);

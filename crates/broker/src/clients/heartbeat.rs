@@ -1,4 +1,4 @@
-//! Taking in a client that tells its groups and subscriptions, whatever face it comes through.
+//! Handles a heartbeat with groups and subscriptions, whatever protocol it comes through.
 
 use super::notify::Notices;
 use super::producers::Producers;
@@ -15,81 +15,81 @@ use protocol::heartbeat::{ConsumerData, HeartbeatData};
 use protocol::topic::sys_flag;
 use std::time::Instant;
 
-/// Most bytes of a client id: an address, an instance name and a number.
+/// Longest client id in bytes. Clients build it from an address, an instance name and a number.
 pub const MAX_CLIENT_ID_BYTES: usize = 1_024;
 
-/// What heartbeats and goodbyes change.
+/// The tables that heartbeats and unregister requests change.
 #[derive(Debug)]
 pub struct Clients<'a, C> {
-    /// Consumers online, and who is told of them.
+    /// Consumers online, and their notifications.
     pub notices: &'a Notices<C>,
     /// Producers online.
     pub producers: &'a Producers<C>,
-    /// Groups, made by their first heartbeat.
+    /// Groups; the first heartbeat of a group may create it.
     pub groups: &'a Groups,
-    /// Topics, among which each group has its retry topic.
+    /// Topics; the first heartbeat of a group creates its retry topic.
     pub topics: &'a Topics,
-    /// Settings of now.
+    /// Current settings.
     pub settings: &'a BrokerSettings,
 }
 
-/// Who tells.
+/// The client that sends a heartbeat.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a, C> {
     /// Its connection.
     pub channel: &'a C,
-    /// What it is written in.
+    /// Language of the client library.
     pub language: Language,
-    /// Its version, as Apache numbers them.
+    /// Version of the client library, as Apache numbers them.
     pub version: i32,
 }
 
-/// A client says which groups it is in and what they subscribe to. Groups and their retry topics are there, as far as
-/// they exist or may be made; the client is not in them before [`Heartbeat::join`].
+/// A heartbeat that is checked but not applied yet. Its groups and their retry topics exist, as far as they may be created; the
+/// client joins the groups in [`Heartbeat::join`].
 #[derive(Debug)]
 pub struct Heartbeat<C> {
     member: Member<C>,
-    /// Groups, and what is told of each.
+    /// Consumer groups with their subscriptions.
     consumers: Vec<(String, Joining<C>)>,
     producers: Vec<String>,
-    /// A client that tells subscriptions apart from signs of life.
-    second_kind: bool,
-    /// A bound was reached behind those.
+    /// A v2 heartbeat: the client leaves out its subscriptions while they do not change.
+    is_v2: bool,
+    /// The limit that was reached while preparing the consumer groups; those before it still join.
     refused: Option<Refusal>,
-    /// A group or its retry topic was made just now: the client, which looks for the topic at the name server next, joins when it is
-    /// there.
+    /// A group or its retry topic was just created. The caller waits until the topic is registered before the client joins, because
+    /// the client looks it up at the name server next.
     pub makes_group: bool,
 }
 
-/// Looks at what a client tells; [`Heartbeat::join`] takes it in.
+/// Checks a heartbeat and creates its groups and retry topics. [`Heartbeat::join`] applies it.
 ///
 /// # Errors
-/// A name is too long.
+/// `InvalidParameter` if a client id or group name is too long.
 pub fn heartbeat<C: Channel>(
-    told: HeartbeatData,
+    data: HeartbeatData,
     client: Client<'_, C>,
     clients: &Clients<'_, C>,
     now_ms: i64,
 ) -> Result<Heartbeat<C>, Refusal> {
-    check_names(&told)?;
+    check_names(&data)?;
     let mut heartbeat = Heartbeat {
         member: Member {
             channel: client.channel.clone(),
-            client_id: told.client_id.as_str().into(),
+            client_id: data.client_id.as_str().into(),
             language: client.language,
             version: client.version,
             last_seen_ms: now_ms,
             subscribes: 0,
         },
-        consumers: Vec::with_capacity(told.consumers.len()),
-        producers: told.producers.into_iter().map(|group| group.group_name).collect(),
-        second_kind: told.heartbeat_fingerprint != 0,
+        consumers: Vec::with_capacity(data.consumers.len()),
+        producers: data.producers.into_iter().map(|group| group.group_name).collect(),
+        is_v2: data.heartbeat_fingerprint != 0,
         refused: None,
         makes_group: false,
     };
-    let without_sub = heartbeat.second_kind && told.without_sub;
-    for group in told.consumers {
-        match heartbeat.prepare(group, without_sub, told.heartbeat_fingerprint, clients, now_ms) {
+    let without_sub = heartbeat.is_v2 && data.without_sub;
+    for group in data.consumers {
+        match heartbeat.prepare(group, without_sub, data.heartbeat_fingerprint, clients, now_ms) {
             Ok(()) => {}
             Err(refusal) => {
                 heartbeat.refused = Some(refusal);
@@ -100,93 +100,94 @@ pub fn heartbeat<C: Channel>(
     Ok(heartbeat)
 }
 
-/// Names that are kept as long as the client is online are not longer than any client makes them.
-fn check_names(told: &HeartbeatData) -> Result<(), Refusal> {
-    check_length("client id", &told.client_id, MAX_CLIENT_ID_BYTES)?;
-    let mut producers = told.producers.iter();
+/// Checks the length of names that are kept as long as the client is online.
+fn check_names(data: &HeartbeatData) -> Result<(), Refusal> {
+    check_length("client id", &data.client_id, MAX_CLIENT_ID_BYTES)?;
+    let mut producers = data.producers.iter();
     producers.try_for_each(|group| check_length("producer group", &group.group_name, names::MAX_GROUP_LEN))
 }
 
 impl<C: Channel> Heartbeat<C> {
-    /// Makes a consumer group and its retry topic if they are not there. A group that does not exist and may not be made is
-    /// passed over, as Apache does: its pulls are refused with the reason.
+    /// Creates a consumer group and its retry topic if they do not exist. A group that does not exist and may not be created is
+    /// skipped, as in Apache: its pulls are refused with the reason.
     fn prepare(
         &mut self,
-        told: ConsumerData,
+        data: ConsumerData,
         without_sub: bool,
         fingerprint: i32,
         clients: &Clients<'_, C>,
         now_ms: i64,
     ) -> Result<(), Refusal> {
-        let group = told.group_name.as_str();
+        let group = data.group_name.as_str();
         let settings = clients.settings;
         let auto_create = settings.auto_create_subscription_group;
         let is_new = !clients.groups.contains(group);
         let rule = match clients.groups.find_or_create(group, auto_create, now_ms) {
             Ok(rule) => rule,
             Err(GroupError::Missing | GroupError::Name(_)) => {
-                tracing::debug!(group, "heartbeat of a group that does not exist and is not made");
+                tracing::debug!(group, "heartbeat ignored for a group that does not exist and may not be created");
                 return Ok(());
             }
             Err(full) => return Err(full.into()),
         };
         let retry = Spec {
-            order: told.subscriptions.iter().any(|data| clients.topics.is_ordered(&data.topic)),
-            sys_flag: if told.unit_mode { sys_flag::UNIT_SUB } else { 0 },
+            order: data.subscriptions.iter().any(|data| clients.topics.is_ordered(&data.topic)),
+            sys_flag: if data.unit_mode { sys_flag::UNIT_SUB } else { 0 },
             ..Spec::new(&names::retry_topic(group), rule.retry_queue_nums)
         };
         self.makes_group |= is_new;
         match clients.topics.create_for_group(retry, now_ms) {
             Ok(retry) => self.makes_group |= !retry.is_settled(clients.topics.changed()),
-            // The next heartbeat makes it.
+            // The next heartbeat creates it.
             Err(error @ TopicError::BeingDeleted(_)) => tracing::warn!(group, %error, "a consumer joins without its retry topic"),
             Err(error) => return Err(error.into()),
         }
         let joining = Joining {
             member: self.member.clone(),
-            consume_type: told.consume_type,
-            message_model: told.message_model,
-            consume_from_where: told.consume_from_where,
-            subscriptions: (!without_sub).then_some(told.subscriptions),
+            consume_type: data.consume_type,
+            message_model: data.message_model,
+            consume_from_where: data.consume_from_where,
+            subscriptions: (!without_sub).then_some(data.subscriptions),
             fingerprint,
             notify: rule.notify_consumer_ids_changed_enable && settings.notify_consumer_ids_changed_enable,
         };
-        self.consumers.push((told.group_name, joining));
+        self.consumers.push((data.group_name, joining));
         Ok(())
     }
 
-    /// Takes the client into its groups, and tells the other members. Whether the client is to tell its subscriptions again.
+    /// Adds the client to its groups and notifies the other members. Returns whether the client has to send its subscriptions
+    /// again.
     ///
     /// # Errors
-    /// A bound is reached; what came before in the heartbeat is taken.
+    /// A [`Refusal`] if a limit is reached. The groups before it in the heartbeat stay joined.
     pub fn join(self, notices: &Notices<C>, producers: &Producers<C>, stats: &BrokerStats) -> Result<bool, Refusal> {
         let channel = self.member.channel.clone();
         let outcome = self.join_all(notices, producers, stats);
         if channel.is_closed() {
-            // Its closing may have been noticed before it joined.
+            // The close may have been handled before the client joined.
             notices.closed(channel.id(), producers, true);
         }
         outcome
     }
 
     fn join_all(self, notices: &Notices<C>, producers: &Producers<C>, stats: &BrokerStats) -> Result<bool, Refusal> {
-        let mut resend = !self.second_kind;
+        let mut resend = !self.is_v2;
         for (group, joining) in self.consumers {
-            let begun = Instant::now();
+            let start = Instant::now();
             let joined = notices.consumers().join(&group, joining)?;
-            if joined.tell {
+            if joined.notify {
                 notices.changed(&group);
             }
             resend |= joined.resend;
-            stats.registered(Name::ConsumerRegisterTime, begun.elapsed().as_millis() as i64);
+            stats.registered(Name::ConsumerRegisterTime, start.elapsed().as_millis() as i64);
         }
         if let Some(refusal) = self.refused {
             return Err(refusal);
         }
         for group in self.producers {
-            let begun = Instant::now();
+            let start = Instant::now();
             producers.join(&group, self.member.clone())?;
-            stats.registered(Name::ProducerRegisterTime, begun.elapsed().as_millis() as i64);
+            stats.registered(Name::ProducerRegisterTime, start.elapsed().as_millis() as i64);
         }
         Ok(resend)
     }

@@ -1,17 +1,18 @@
-//! Who is connected: producers and consumers by group, what each consumer group subscribes to.
+//! Clients that are online: producers and consumers by group, and the subscriptions of each consumer group.
 //!
-//! Life of a client: a heartbeat (34) every 30 s tells its groups and subscriptions; it is a member of each of those
-//! groups on that connection until it says goodbye (35), its connection closes, or nothing is heard for 120 s (`channelExpiredTimeout`). When
-//! members or topics of a group change, the members are told (40) and share the queues out anew.
+//! A client sends a heartbeat (34) every 30 s with its groups and subscriptions. It is a member of these groups on that connection
+//! until it unregisters (35), its connection closes, or no heartbeat arrives for 120 s (`channelExpiredTimeout`). When the members
+//! or topics of a group change, the broker notifies the members (40) and they rebalance.
 //!
 //! Invariants:
 //! - A member is a connection, not a client id: one client id on two connections is two members, as in Apache.
-//! - A group's subscriptions are those of the heartbeat that came last; a pull compares its version with ours (24, 25).
-//! - Pulls look at an immutable [`GroupView`] that is replaced on change: they never wait for a heartbeat.
-//! - Members of groups and subscriptions of a group are bounded ([`ClientLimits`]), subscriptions in bytes too ([`budget`]).
-//! - What is indexed twice is removed twice: a client that is gone leaves nothing in any table here.
+//! - The latest heartbeat sets a group's subscriptions; a pull compares its subscription version with them (24, 25).
+//! - Pulls read an immutable [`GroupView`] that is replaced on change: they never wait for a heartbeat.
+//! - The members of groups and the subscriptions of a group are bounded ([`ClientLimits`]), subscriptions in bytes too
+//!   ([`budget`]).
+//! - Every index is updated when a client leaves: a closed connection leaves no entry in any table here.
 //!
-//! Not here: what a group may do (`group/`), where it is (`offset/`), order locks (`lock/`).
+//! Not here: configuration of groups (`group/`), committed offsets (`offset/`), queue locks (`lock/`).
 
 pub mod budget;
 pub mod channel;
@@ -33,21 +34,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::BytesLimits;
-pub use channel::{ClientChannel, FaceClient};
+pub use channel::{ClientChannel, ProtocolClient};
 pub use consumers::{Consumers, Joined};
 pub use notify::Notices;
 pub use producers::Producers;
 pub use table::{Channel, ClientError, ClientLimits, Member};
 pub use view::{GroupView, Joining, Subscribed};
 
-/// How often silent clients are looked for.
+/// How often clients without heartbeats are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
-/// Everybody who is connected.
+/// The clients that are online, with their background work.
 pub struct Online {
     /// Consumers.
     pub consumers: Arc<Consumers<ClientChannel>>,
-    /// Who is told when consumers come and go.
+    /// Notifies consumers when their group changes.
     pub notices: Arc<Notices<ClientChannel>>,
     /// Producers.
     pub producers: Arc<Producers<ClientChannel>>,
@@ -55,7 +56,7 @@ pub struct Online {
 }
 
 impl Online {
-    /// Nobody yet.
+    /// Creates empty tables with the limits of `settings`.
     #[must_use]
     pub fn new(settings: Arc<Live<BrokerSettings>>) -> Self {
         let limits = limits(&settings.current());
@@ -73,8 +74,8 @@ impl Online {
         self.notices.expire(&self.producers, notify, now_ms);
     }
 
-    /// A client is gone, of whatever face.
-    pub fn gone(&self, channel: u64) {
+    /// Removes the client of a closed connection, whatever protocol it speaks.
+    pub fn connection_closed(&self, channel: u64) {
         let notify = self.settings.current().notify_consumer_ids_changed_enable;
         self.notices.closed(channel, &self.producers, notify);
     }
@@ -92,14 +93,14 @@ impl Feature for Online {
     }
 
     fn closed(&self, connection: &Connection) {
-        self.gone(connection.id());
+        self.connection_closed(connection.id());
     }
 }
 
 fn limits(settings: &BrokerSettings) -> ClientLimits {
     ClientLimits {
         clients: settings.max_clients,
-        of_one: settings.max_clients_per_connection,
+        per_connection: settings.max_clients_per_connection,
         subscriptions: settings.max_subscriptions_per_group,
         subscription_bytes: BytesLimits {
             all: settings.max_subscription_bytes,

@@ -1,8 +1,8 @@
-//! Code 40: telling the members of a group that members or topics changed, upon which they share the queues out anew.
+//! Notifies the members of a group that members or topics changed (code 40), so that they rebalance.
 //!
-//! A change of a small group is told by the thread that made it, at once. While a group is quiet after that, and for a large group
-//! always, the control thread tells: changes that come together are told once. Three thousand clients that join one after the other
-//! would otherwise be told four and a half million times.
+//! The thread that changes a small group sends the notification itself. For a large group, and for a group that was notified
+//! recently, the control thread sends it later, so that several changes cause one notification. Otherwise 3,000 clients that join
+//! one after the other would cause 4.5 million notifications.
 
 use super::consumers::Consumers;
 use super::producers::Producers;
@@ -16,77 +16,77 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Members of a group that the thread which changed it tells itself.
-const AT_ONCE: usize = 64;
-/// How long a group is quiet after it was told, for each member: telling one takes a tenth of that.
-const QUIET_PER_MEMBER: Duration = Duration::from_micros(100);
-/// How long at least.
-const QUIET: Duration = Duration::from_millis(10);
+/// Largest group, in members, that is notified by the thread that changed it.
+const MAX_IMMEDIATE: usize = 64;
+/// Minimum time between two notifications of a group, for each member: sending one takes a tenth of that.
+const INTERVAL_PER_MEMBER: Duration = Duration::from_micros(100);
+/// Minimum time between two notifications of a group.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A group that was told not long ago.
+/// A group that was notified recently or is to be notified.
 #[derive(Debug)]
-struct Told {
-    quiet_until: Instant,
-    /// It changed since.
-    again: bool,
+struct Pending {
+    not_before: Instant,
+    /// The group changed after the last notification.
+    changed_again: bool,
 }
 
-/// Which groups have to be told, and the consumers they consist of.
+/// Schedules and sends the notifications of consumer groups.
 #[derive(Debug)]
 pub struct Notices<C> {
     consumers: Arc<Consumers<C>>,
-    told: Mutex<FxHashMap<Box<str>, Told>>,
-    /// A group is waiting that the control thread does not know of.
+    pending: Mutex<FxHashMap<Box<str>, Pending>>,
+    /// Wakes the control thread: a group was added to `pending`.
     added: Notify,
 }
 
 impl<C: Channel> Notices<C> {
-    /// For these consumers.
+    /// Creates the notifier of `consumers`.
     #[must_use]
     pub fn new(consumers: Arc<Consumers<C>>) -> Self {
         Self {
             consumers,
-            told: Mutex::default(),
+            pending: Mutex::default(),
             added: Notify::new(),
         }
     }
 
-    /// The consumers.
+    /// The consumers that are notified.
     #[must_use]
     pub fn consumers(&self) -> &Consumers<C> {
         &self.consumers
     }
 
-    /// A group changed: its members are told, now or soon. To be called when the change is visible.
+    /// Notifies the members of a changed group, now or soon. Call it after the change is visible.
     pub fn changed(&self, group: &str) {
         let members = self.consumers.count(group);
         if members == 0 {
             return;
         }
-        let at_once = members <= AT_ONCE;
-        let mut told = self.told.lock();
-        if let Some(told) = told.get_mut(group) {
-            told.again = true;
+        let immediate = members <= MAX_IMMEDIATE;
+        let mut pending = self.pending.lock();
+        if let Some(pending) = pending.get_mut(group) {
+            pending.changed_again = true;
             return;
         }
         let now = Instant::now();
-        let quiet_until = if at_once { now + quiet(members) } else { now };
-        let again = !at_once;
-        told.insert(group.into(), Told { quiet_until, again });
-        drop(told);
+        let not_before = if immediate { now + interval(members) } else { now };
+        let changed_again = !immediate;
+        pending.insert(group.into(), Pending { not_before, changed_again });
+        drop(pending);
         self.added.notify_one();
-        if at_once {
-            self.tell(group);
+        if immediate {
+            self.notify(group);
         }
     }
 
-    /// A connection is gone: its groups' other members are told, if the setting `notifyConsumerIdsChangedEnable` says so.
+    /// Removes a closed connection, and notifies the other members of its groups if `notify` (`notifyConsumerIdsChangedEnable`).
     pub fn closed(&self, channel: u64, producers: &Producers<C>, notify: bool) {
         producers.closed(channel);
         self.all_changed(&self.consumers.closed(channel), notify);
     }
 
-    /// Members that were not heard of for too long are taken out and their connections closed. To be called every 10 s.
+    /// Removes members without heartbeats and closes their connections. Call it every 10 s.
     pub fn expire(&self, producers: &Producers<C>, notify: bool, now_ms: i64) {
         let (silent, changed) = self.consumers.expire(now_ms);
         for channel in silent.iter().chain(&producers.expire(now_ms)) {
@@ -101,61 +101,61 @@ impl<C: Channel> Notices<C> {
         }
     }
 
-    /// Tells groups that changed while they were quiet, until it is dropped.
+    /// Sends the delayed notifications. Never returns.
     pub async fn run(&self) {
         loop {
-            let next = self.tell_due(Instant::now());
+            let next = self.notify_due(Instant::now());
             let added = self.added.notified();
             match next {
-                // Either way the table is looked at again.
+                // The table is read again in either case.
                 Some(next) => drop(tokio::time::timeout_at(next.into(), added).await),
                 None => added.await,
             }
         }
     }
 
-    /// Tells the groups whose time has come; returns when the next one's has.
-    fn tell_due(&self, now: Instant) -> Option<Instant> {
+    /// Notifies the groups that are due. Returns when the next group is due.
+    fn notify_due(&self, now: Instant) -> Option<Instant> {
         let mut due = Vec::new();
-        let mut told = self.told.lock();
-        told.retain(|group, told| {
-            if told.quiet_until > now {
+        let mut pending = self.pending.lock();
+        pending.retain(|group, pending| {
+            if pending.not_before > now {
                 return true;
             }
-            if !told.again {
+            if !pending.changed_again {
                 return false;
             }
-            told.again = false;
-            told.quiet_until = now + quiet(self.consumers.count(group));
+            pending.changed_again = false;
+            pending.not_before = now + interval(self.consumers.count(group));
             due.push(group.clone());
             true
         });
-        let next = told.values().map(|told| told.quiet_until).min();
-        drop(told);
-        due.iter().for_each(|group| self.tell(group));
+        let next = pending.values().map(|pending| pending.not_before).min();
+        drop(pending);
+        due.iter().for_each(|group| self.notify(group));
         next
     }
 
-    fn tell(&self, group: &str) {
+    fn notify(&self, group: &str) {
         let mut request = Frame::request(RequestCode::NotifyConsumerIdsChanged);
         request.flag |= FLAG_ONEWAY;
         ConsumerGroupHeader { consumer_group: group }.encode(&mut request.ext);
-        for member in self.consumers.to_tell(group) {
-            member.tell(&request);
+        for member in self.consumers.members_to_notify(group) {
+            member.send_oneway(&request);
         }
     }
 
-    /// Tells all groups that wait for it; what it returns: nothing is kept any more.
+    /// Sends all delayed notifications; returns whether none is left.
     #[cfg(test)]
     pub(crate) fn settle(&self) -> bool {
-        self.tell_due(Instant::now() + Duration::from_secs(60));
-        self.tell_due(Instant::now() + Duration::from_secs(120));
-        self.told.lock().is_empty()
+        self.notify_due(Instant::now() + Duration::from_secs(60));
+        self.notify_due(Instant::now() + Duration::from_secs(120));
+        self.pending.lock().is_empty()
     }
 }
 
-fn quiet(members: usize) -> Duration {
-    QUIET.max(QUIET_PER_MEMBER.saturating_mul(u32::try_from(members).unwrap_or(u32::MAX)))
+fn interval(members: usize) -> Duration {
+    MIN_INTERVAL.max(INTERVAL_PER_MEMBER.saturating_mul(u32::try_from(members).unwrap_or(u32::MAX)))
 }
 
 #[cfg(test)]
@@ -173,24 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_at_once_and_those_that_follow_it_once() {
+    fn a_change_is_notified_at_once_and_later_changes_together() {
         let notices = Notices::new(Arc::new(Consumers::new(ClientLimits::default())));
         let first = join(&notices, 1);
         assert_eq!(first.take().len(), 1);
-        let begun = Instant::now();
+        let start = Instant::now();
         let rest: Vec<Recorder> = (2..50).map(|id| join(&notices, id)).collect();
-        // On a slow day the quiet time is over before all have joined, but not before each.
-        assert!(rest.iter().all(|channel| channel.take().len() <= 1) || begun.elapsed() > QUIET);
-        let later = Instant::now() + QUIET;
-        let next = notices.tell_due(later).unwrap();
-        assert!(next >= later + QUIET);
+        // On a slow machine the interval ends before all have joined, but not before each.
+        assert!(rest.iter().all(|channel| channel.take().len() <= 1) || start.elapsed() > MIN_INTERVAL);
+        let later = Instant::now() + MIN_INTERVAL;
+        let next = notices.notify_due(later).unwrap();
+        assert!(next >= later + MIN_INTERVAL);
         assert!(!first.take().is_empty());
-        notices.tell_due(next);
-        assert!(first.take().is_empty() && notices.told.lock().is_empty());
+        notices.notify_due(next);
+        assert!(first.take().is_empty() && notices.pending.lock().is_empty());
     }
 
     #[test]
-    fn a_large_group_is_told_by_the_control_thread() {
+    fn a_large_group_is_notified_by_the_control_thread() {
         let notices = Notices::new(Arc::new(Consumers::new(ClientLimits::default())));
         let members: Vec<Recorder> = (0..1_000)
             .map(|id| {
@@ -202,7 +202,7 @@ mod tests {
         (0..1_000).for_each(|_| notices.changed("g"));
         assert!(members.iter().all(|channel| channel.take().is_empty()));
         let now = Instant::now();
-        let next = notices.tell_due(now).unwrap();
+        let next = notices.notify_due(now).unwrap();
         assert!(next >= now + Duration::from_millis(100));
         assert!(members.iter().all(|channel| channel.take().len() == 1));
         for channel in &members {

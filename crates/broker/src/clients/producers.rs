@@ -1,4 +1,4 @@
-//! Producers by group. Pure state: the time is given.
+//! Producers by group. Pure state: the caller passes the time.
 
 use super::hazards::Hazards;
 use super::table::{ByChannel, Channel, ClientError, ClientLimits, Member, Members};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 struct Group<C> {
     members: Members<C>,
-    /// Of two with one client id.
+    /// Whether the WARN about two members with one client id was logged.
     warned: bool,
 }
 
@@ -21,14 +21,13 @@ struct State<C> {
     by_client: FxHashMap<Arc<str>, Client<C>>,
 }
 
-/// Connections with members that call themselves by one client id, and how many members each has; the one that was heard of last
-/// is the last.
+/// Connections whose members use one client id, with the number of members of each; the most recent heartbeat comes last.
 #[derive(Debug)]
 struct Client<C>(Vec<(C, usize)>);
 
 impl<C: Channel> Client<C> {
     fn take(&mut self, channel: u64) -> usize {
-        let at = self.0.iter().position(|(known, _)| known.id() == channel);
+        let at = self.0.iter().position(|(entry, _)| entry.id() == channel);
         at.map_or(0, |at| self.0.remove(at).1)
     }
 
@@ -38,7 +37,7 @@ impl<C: Channel> Client<C> {
     }
 
     fn remove(&mut self, channel: u64) {
-        let Some((_, members)) = self.0.iter_mut().find(|(known, _)| known.id() == channel) else {
+        let Some((_, members)) = self.0.iter_mut().find(|(entry, _)| entry.id() == channel) else {
             return;
         };
         *members -= 1;
@@ -57,7 +56,7 @@ pub struct Producers<C> {
 }
 
 impl<C: Channel> Producers<C> {
-    /// Nobody yet.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(limits: ClientLimits) -> Self {
         let state = State {
@@ -72,10 +71,10 @@ impl<C: Channel> Producers<C> {
         }
     }
 
-    /// Takes a producer into its group, or refreshes it.
+    /// Adds a producer to its group, or refreshes it.
     ///
     /// # Errors
-    /// A bound is reached; who is in stays in.
+    /// A [`ClientError`] if a limit is reached; members of the group stay members.
     pub fn join(&self, group: &str, member: Member<C>) -> Result<(), ClientError> {
         let mut state = self.state.write();
         let State {
@@ -84,23 +83,23 @@ impl<C: Channel> Producers<C> {
             by_client,
         } = &mut *state;
         let channel = member.channel.id();
-        if !groups.get(group).is_some_and(|known| known.members.contains(channel)) {
-            by_channel.room(channel, group, &self.limits)?;
+        if !groups.get(group).is_some_and(|entry| entry.members.contains(channel)) {
+            by_channel.check(channel, group, &self.limits)?;
         }
         let name: Arc<str> = match groups.get_key_value(group) {
             Some((name, _)) => Arc::clone(name),
             None => group.into(),
         };
-        let known = groups.entry(Arc::clone(&name)).or_insert_with(|| Group {
+        let entry = groups.entry(Arc::clone(&name)).or_insert_with(|| Group {
             members: Members::default(),
             warned: false,
         });
         let client = by_client.entry(Arc::clone(&member.client_id)).or_insert_with(|| Client(Vec::new()));
         client.add(&member.channel);
-        match known.members.refresh(member) {
+        match entry.members.refresh(member) {
             Some(old) => {
-                if let Some((one, other)) = known.members.later_with_same_client_id(channel) {
-                    self.hazards.same_client_id("producer", group, one, other, &mut known.warned);
+                if let Some((one, other)) = entry.members.later_with_same_client_id(channel) {
+                    self.hazards.same_client_id("producer", group, one, other, &mut entry.warned);
                 }
                 state.drop_client(&old);
             }
@@ -112,20 +111,20 @@ impl<C: Channel> Producers<C> {
         Ok(())
     }
 
-    /// How often members of a group get in each other's way.
+    /// Counters of misconfigured groups.
     #[must_use]
     pub fn hazards(&self) -> &Hazards {
         &self.hazards
     }
 
-    /// A producer says goodbye.
+    /// Removes a producer from a group.
     pub fn leave(&self, group: &str, channel: u64) {
         let mut state = self.state.write();
         state.by_channel.remove(channel, group);
         state.drop_member(group, channel);
     }
 
-    /// A connection closed.
+    /// Removes a closed connection.
     pub fn closed(&self, channel: u64) {
         let mut state = self.state.write();
         for group in state.by_channel.take(channel) {
@@ -133,21 +132,21 @@ impl<C: Channel> Producers<C> {
         }
     }
 
-    /// Takes out who was not heard of for too long, and returns their connections, to be closed.
+    /// Removes producers without heartbeats for `expiry_ms`, and returns their connections, which the caller closes.
     pub fn expire(&self, now_ms: i64) -> Vec<C> {
         let mut state = self.state.write();
         let mut gone = Vec::new();
-        for (group, known) in &mut state.groups {
-            for member in known.members.expire(now_ms, self.limits.expiry_ms) {
+        for (group, entry) in &mut state.groups {
+            for member in entry.members.expire(now_ms, self.limits.expiry_ms) {
                 tracing::warn!(
                     group = &**group,
                     client = &*member.client_id,
-                    "producer not heard of for channelExpiredTimeout: removed"
+                    "producer removed: no heartbeat for channelExpiredTimeout"
                 );
                 gone.push((Arc::clone(group), member));
             }
         }
-        state.groups.retain(|_, known| !known.members.is_empty());
+        state.groups.retain(|_, entry| !entry.members.is_empty());
         for (group, member) in &gone {
             state.by_channel.remove(member.channel.id(), group);
             state.drop_client(member);
@@ -155,7 +154,7 @@ impl<C: Channel> Producers<C> {
         gone.into_iter().map(|(_, member)| member.channel).collect()
     }
 
-    /// The producers of a group; `None` when it is not online.
+    /// The producers of a group; `None` if it has none.
     #[must_use]
     pub fn members(&self, group: &str) -> Option<Vec<Member<C>>> {
         let state = self.state.read();
@@ -168,11 +167,11 @@ impl<C: Channel> Producers<C> {
         let state = self.state.read();
         let groups = state.groups.iter();
         groups
-            .map(|(group, known)| (group.to_string(), known.members.iter().cloned().collect()))
+            .map(|(group, entry)| (group.to_string(), entry.members.iter().cloned().collect()))
             .collect()
     }
 
-    /// The connection a client id was last seen on.
+    /// The connection with the latest heartbeat of a client id.
     #[must_use]
     pub fn find(&self, client_id: &str) -> Option<C> {
         let state = self.state.read();
@@ -200,9 +199,9 @@ impl<C: Channel> Producers<C> {
 
 impl<C: Channel> State<C> {
     fn drop_member(&mut self, group: &str, channel: u64) {
-        let Some(known) = self.groups.get_mut(group) else { return };
-        let gone = known.members.remove(channel);
-        if known.members.is_empty() {
+        let Some(entry) = self.groups.get_mut(group) else { return };
+        let gone = entry.members.remove(channel);
+        if entry.members.is_empty() {
             self.groups.remove(group);
         }
         if let Some(member) = gone {
@@ -211,7 +210,7 @@ impl<C: Channel> State<C> {
         }
     }
 
-    /// One member less that calls itself so.
+    /// Counts one member less for its client id.
     fn drop_client(&mut self, member: &Member<C>) {
         let Some(client) = self.by_client.get_mut(&member.client_id) else {
             return;
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_connections_close_does_not_lose_the_new_one() {
+    fn closing_an_old_connection_keeps_the_new_one() {
         let producers = Producers::new(ClientLimits::default());
         producers.join("g", member(1, "a", 0)).unwrap();
         producers.join("g", member(2, "a", 1)).unwrap();
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_removes_a_producer() {
+    fn a_producer_without_heartbeats_is_removed() {
         let producers = Producers::new(ClientLimits::default());
         producers.join("g", member(1, "a", 0)).unwrap();
         producers.join("g", member(2, "b", 5)).unwrap();
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_refuses_the_new_and_keeps_the_old() {
+    fn a_full_table_refuses_new_members_and_keeps_existing_ones() {
         let limits = ClientLimits {
             clients: 1,
             ..ClientLimits::default()
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_changes_its_id_leaves_none_behind() {
+    fn a_client_that_changes_its_id_leaves_no_old_entry() {
         let producers = Producers::new(ClientLimits::default());
         for n in 0..100 {
             producers.join("g", member(1, &format!("id-{n}"), 0)).unwrap();
@@ -289,15 +288,15 @@ mod tests {
     }
 
     #[test]
-    fn the_same_id_on_two_living_connections_is_counted() {
+    fn the_same_id_on_two_live_connections_is_counted() {
         let producers = Producers::new(ClientLimits::default());
         producers.join("g", member(1, "a", 0)).unwrap();
         producers.join("g", member(2, "a", 1)).unwrap();
         producers.join("g", member(2, "a", 2)).unwrap();
-        assert_eq!(producers.hazards().same_client_ids(), 0, "the first may be gone for good");
+        assert_eq!(producers.hazards().same_client_ids(), 0, "the first connection may be dead");
         producers.join("g", member(1, "a", 3)).unwrap();
         assert_eq!(producers.hazards().same_client_ids(), 1);
-        assert_eq!(producers.find("a"), Some(1), "it was heard of last");
+        assert_eq!(producers.find("a"), Some(1), "it sent the latest heartbeat");
         producers.closed(1);
         assert_eq!(producers.find("a"), Some(2));
         producers.closed(2);

@@ -1,4 +1,4 @@
-//! What consumers and producers share: members by connection, and the groups each connection is in.
+//! Shared by consumers and producers: members by connection, and the groups of each connection.
 
 use super::budget::{BytesFull, BytesLimits};
 use net::RequestError;
@@ -9,83 +9,84 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the tables know of a member's connection, whatever face the client came through. In tests a number.
+/// The connection of a member, whatever protocol the client speaks. In tests a number.
 pub trait Channel: Clone {
-    /// Tells connections apart.
+    /// Connection id.
     fn id(&self) -> u64;
     /// Address of the client.
     fn peer(&self) -> SocketAddr;
-    /// Sends a request that wants no answer; a connection that is gone drops it.
-    fn tell(&self, request: &Frame);
-    /// Sends a request and calls `done` once, with the answer or the reason why there is none. `done` must not block.
+    /// Sends a one-way request; dropped if the connection is closed.
+    fn send_oneway(&self, request: &Frame);
+    /// Sends a request and calls `done` once, with the response or the error. `done` must not block.
     ///
-    /// What one client asks of another is bounded here, see [`check_forwarded`].
-    fn ask(&self, request: Frame, timeout: Duration, done: Done) {
+    /// The size of the request is limited, see [`check_forwarded`].
+    fn call(&self, request: Frame, timeout: Duration, done: OnResponse) {
         match check_forwarded(&request) {
-            Ok(()) => self.ask_unchecked(request, timeout, done),
+            Ok(()) => self.call_unchecked(request, timeout, done),
             Err(error) => done(Err(error)),
         }
     }
-    /// [`Self::ask`] without a bound: for the implementation.
-    fn ask_unchecked(&self, request: Frame, timeout: Duration, done: Done);
+    /// [`Self::call`] without the size check. For implementations.
+    fn call_unchecked(&self, request: Frame, timeout: Duration, done: OnResponse);
     /// Closes the connection.
     fn close(&self);
     /// Whether the connection is closed.
     fn is_closed(&self) -> bool;
 }
 
-/// What becomes of a request to a client.
-pub type Done = Box<dyn FnOnce(Result<Frame, AskError>) + Send>;
+/// Called with the response of a client, or the reason why there is none.
+pub type OnResponse = Box<dyn FnOnce(Result<Frame, ClientCallError>) + Send>;
 
-/// Most bytes of the header of what is forwarded between clients: room for the longest properties of a message, escaped.
+/// Largest header of a request forwarded between clients, in bytes: enough for the longest properties of a message, escaped.
 pub const MAX_FORWARDED_HEADER: usize = 256 << 10;
 
-/// Why a client gave no answer.
+/// Why a client did not respond.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// Sending it would close the connection of who is asked, or take memory out of proportion. Nothing was sent.
+pub enum ClientCallError {
+    /// The request would exceed the frame limit of the receiver, or take too much memory. Nothing was sent.
     #[error(
-        "too long to be forwarded: up to {header} bytes of header (allowed are {MAX_FORWARDED_HEADER}) and {body} of body (a frame has at most {MAX_FRAME_LEN}); send less"
+        "too long to be forwarded: up to {header} bytes of header (limit {MAX_FORWARDED_HEADER}) and {body} bytes of body (limit of a frame {MAX_FRAME_LEN}); send less data"
     )]
     TooLong {
-        /// Most bytes that the header takes once its text is escaped.
+        /// Upper bound of the header's bytes after escaping.
         header: usize,
         /// Bytes of the body.
         body: usize,
     },
-    /// Nothing was sent, so that the connection of who is asked stays open.
-    #[error("the client does not read what it was sent before; try later")]
+    /// Its connection has too many unsent bytes. Nothing was sent, so that the connection stays open.
+    #[error("the client does not read from its connection; try again later")]
     Congested,
-    /// There was no answer.
+    /// No response arrived.
     #[error(transparent)]
     Unanswered(#[from] RequestError),
 }
 
-/// Whether a frame of one client may be forwarded to another: who asks must not be able to close the connection of who is asked,
-/// or of who asked. Lengths are those after escaping, which makes a text up to six times as long.
+/// Checks whether a frame of one client may be forwarded to another. A sender must not be able to have the receiver's connection,
+/// or its own, closed for a frame that is too long. Lengths are those after escaping, which makes a text up to six times as long.
 ///
 /// # Errors
-/// [`AskError::TooLong`].
-pub fn check_forwarded(frame: &Frame) -> Result<(), AskError> {
+/// [`ClientCallError::TooLong`] if the header or the frame is over its limit.
+pub fn check_forwarded(frame: &Frame) -> Result<(), ClientCallError> {
     let (header, body) = (frame.most_header_bytes(), frame.body.len());
     if header > MAX_FORWARDED_HEADER || PREFIX_LEN + header + body > MAX_FRAME_LEN {
-        return Err(AskError::TooLong { header, body });
+        return Err(ClientCallError::TooLong { header, body });
     }
     Ok(())
 }
 
-/// The bounds, each a setting.
+/// The limits, each a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Members of all groups together, consumers and producers each: `apogeeMaxClients`. Bounds the groups as well.
+    /// Members of all groups together, for consumers and producers separately: `apogeeMaxClients`. It also bounds the number of
+    /// groups.
     pub clients: usize,
-    /// Groups one connection is in, as consumer and as producer each: `apogeeMaxClientsPerConnection`.
-    pub of_one: usize,
+    /// Groups of one connection, for consumers and producers separately: `apogeeMaxClientsPerConnection`.
+    pub per_connection: usize,
     /// Topics one group subscribes to: `apogeeMaxSubscriptionsPerGroup`.
     pub subscriptions: usize,
-    /// Bytes that subscriptions take.
+    /// Bytes of subscriptions.
     pub subscription_bytes: BytesLimits,
-    /// After how long without a heartbeat a member is gone, in ms: `channelExpiredTimeout`.
+    /// A member without a heartbeat for this long is removed, in ms: `channelExpiredTimeout`.
     pub expiry_ms: i64,
 }
 
@@ -93,7 +94,7 @@ impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             clients: 100_000,
-            of_one: 10_000,
+            per_connection: 10_000,
             subscriptions: 1_000,
             subscription_bytes: BytesLimits {
                 all: 256 << 20,
@@ -105,43 +106,43 @@ impl Default for ClientLimits {
     }
 }
 
-/// Why a client is not taken in.
+/// Why a client cannot join a group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// Too many members of groups.
-    #[error("group {group} takes in nobody: {max} producers or consumers are online already, see apogeeMaxClients")]
+    /// All groups together have too many members.
+    #[error("cannot join group {group}: {max} producers or consumers are already online, see apogeeMaxClients")]
     Full {
-        /// Which group.
+        /// The group.
         group: String,
-        /// How many may be.
+        /// The limit.
         max: usize,
     },
-    /// Too many groups of one connection.
-    #[error("group {group} does not take this client in: its connection is in {max} groups already, see apogeeMaxClientsPerConnection")]
+    /// The connection is in too many groups.
+    #[error("cannot join group {group}: the connection is already in {max} groups, see apogeeMaxClientsPerConnection")]
     FullForOne {
-        /// Which group.
+        /// The group.
         group: String,
-        /// How many may be.
+        /// The limit.
         max: usize,
     },
-    /// Too many topics in a heartbeat.
-    #[error("group {group} subscribes to {count} topics, allowed are {max}, see apogeeMaxSubscriptionsPerGroup")]
+    /// The heartbeat has too many topics.
+    #[error("group {group} subscribes to {count} topics, the limit is {max}, see apogeeMaxSubscriptionsPerGroup")]
     TooManyTopics {
-        /// Which group.
+        /// The group.
         group: String,
-        /// How many it asks for.
+        /// Topics in the heartbeat.
         count: usize,
-        /// How many may be.
+        /// The limit.
         max: usize,
     },
-    /// Too long subscriptions in a heartbeat.
-    #[error("group {group} subscribes with {bytes} bytes of topics, expressions and tags: {full}")]
+    /// The subscriptions in the heartbeat are too long.
+    #[error("group {group} subscribes with {bytes} bytes of topics, expressions and tags, which is too much: {full}")]
     TooManyBytes {
-        /// Which group.
+        /// The group.
         group: String,
-        /// How many bytes.
+        /// Bytes of its subscriptions.
         bytes: usize,
-        /// Which bound.
+        /// The limit that is exceeded.
         full: BytesFull,
     },
 }
@@ -151,19 +152,19 @@ pub enum ClientError {
 pub struct Member<C> {
     /// Its connection.
     pub channel: C,
-    /// The id it gave itself.
+    /// The client id, chosen by the client.
     pub client_id: Arc<str>,
-    /// Its language.
+    /// Language of the client library.
     pub language: Language,
-    /// Ordinal of its version.
+    /// Version of the client library, as Apache numbers them.
     pub version: i32,
-    /// When it was last heard of, in ms since 1970.
+    /// Time of the last heartbeat, in ms since 1970.
     pub last_seen_ms: i64,
-    /// A hash of what it said it subscribes to; 0 while it has not said, and for a producer.
+    /// A hash of the subscriptions in its last heartbeat; 0 if there were none yet, and for a producer.
     pub subscribes: u64,
 }
 
-/// Members by connection, in the order they came.
+/// Members by connection, in the order in which they joined.
 #[derive(Debug)]
 pub(super) struct Members<C>(Vec<Member<C>>);
 
@@ -195,7 +196,7 @@ impl<C: Channel> Members<C> {
         self.at(channel).map(|at| &self.0[at])
     }
 
-    /// A member with the client id of the one on this connection that joined after it.
+    /// The first member that joined after the one on this connection and has the same client id, after that one.
     pub(super) fn later_with_same_client_id(&self, channel: u64) -> Option<(&Member<C>, &Member<C>)> {
         let (member, after) = self.0[self.at(channel)?..].split_first()?;
         let other = after.iter().find(|other| other.client_id == member.client_id)?;
@@ -210,7 +211,7 @@ impl<C: Channel> Members<C> {
         self.at(channel).is_some()
     }
 
-    /// Adds the member, or refreshes it and returns what was known of it.
+    /// Adds the member, or replaces it and returns the previous state.
     pub(super) fn refresh(&mut self, member: Member<C>) -> Option<Member<C>> {
         if let Some(at) = self.at(member.channel.id()) {
             return Some(std::mem::replace(&mut self.0[at], member));
@@ -224,13 +225,13 @@ impl<C: Channel> Members<C> {
         Some(self.0.remove(at))
     }
 
-    /// Takes out who was not heard of for too long.
+    /// Removes members without a heartbeat for longer than `expiry_ms`.
     pub(super) fn expire(&mut self, now_ms: i64, expiry_ms: i64) -> Vec<Member<C>> {
         self.0.extract_if(.., |member| now_ms - member.last_seen_ms > expiry_ms).collect()
     }
 }
 
-/// The groups of each connection, so that a close need not look at all groups.
+/// The groups of each connection, so that closing one does not scan all groups.
 #[derive(Debug, Default)]
 pub(super) struct ByChannel {
     channels: FxHashMap<u64, Vec<Arc<str>>>,
@@ -238,23 +239,23 @@ pub(super) struct ByChannel {
 }
 
 impl ByChannel {
-    /// Groups of one connection.
+    /// Number of groups of one connection.
     pub(super) fn count(&self, channel: u64) -> usize {
         self.channels.get(&channel).map_or(0, Vec::len)
     }
 
-    /// Whether one more group of this connection is within the limits.
+    /// Checks whether this connection may join one more group.
     ///
     /// # Errors
-    /// It is not.
-    pub(super) fn room(&self, channel: u64, group: &str, limits: &ClientLimits) -> Result<(), ClientError> {
+    /// [`ClientError::Full`] or [`ClientError::FullForOne`].
+    pub(super) fn check(&self, channel: u64, group: &str, limits: &ClientLimits) -> Result<(), ClientError> {
         let group = || group.to_owned();
         if self.members >= limits.clients {
             let max = limits.clients;
             return Err(ClientError::Full { group: group(), max });
         }
-        if self.count(channel) >= limits.of_one {
-            let max = limits.of_one;
+        if self.count(channel) >= limits.per_connection {
+            let max = limits.per_connection;
             return Err(ClientError::FullForOne { group: group(), max });
         }
         Ok(())
@@ -267,7 +268,7 @@ impl ByChannel {
 
     pub(super) fn remove(&mut self, channel: u64, group: &str) {
         let Some(groups) = self.channels.get_mut(&channel) else { return };
-        let Some(at) = groups.iter().position(|known| &**known == group) else {
+        let Some(at) = groups.iter().position(|entry| &**entry == group) else {
             return;
         };
         groups.remove(at);
@@ -304,9 +305,9 @@ pub(crate) mod testing {
             SocketAddr::from(([127, 0, 0, 1], *self as u16))
         }
 
-        fn tell(&self, _: &Frame) {}
+        fn send_oneway(&self, _: &Frame) {}
 
-        fn ask_unchecked(&self, _: Frame, _: Duration, done: Done) {
+        fn call_unchecked(&self, _: Frame, _: Duration, done: OnResponse) {
             done(Err(RequestError::Closed.into()));
         }
 
@@ -317,7 +318,7 @@ pub(crate) mod testing {
         }
     }
 
-    /// A connection that remembers what it was told.
+    /// A connection that records the requests sent to it.
     #[derive(Clone, Debug)]
     pub(crate) struct Recorder(pub(crate) u64, pub(crate) Arc<Mutex<Vec<Frame>>>, Arc<AtomicBool>);
 
@@ -340,12 +341,12 @@ pub(crate) mod testing {
             self.0.peer()
         }
 
-        fn tell(&self, request: &Frame) {
+        fn send_oneway(&self, request: &Frame) {
             self.1.lock().push(request.clone());
         }
 
-        /// Answers with what it was asked.
-        fn ask_unchecked(&self, request: Frame, _: Duration, done: Done) {
+        /// Responds with the request's own fields and body.
+        fn call_unchecked(&self, request: Frame, _: Duration, done: OnResponse) {
             self.1.lock().push(request.clone());
             let mut answer = Frame::response_to(&request);
             answer.ext = request.ext;

@@ -1,4 +1,4 @@
-//! What a group subscribes to, as its members told it. Pure state.
+//! The subscriptions of a group. Pure state.
 
 use super::table::Member;
 use crate::filter::TagFilter;
@@ -7,12 +7,12 @@ use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A subscription with its filter, ready for pulls.
+/// A subscription with its compiled filter.
 #[derive(Debug)]
 pub struct Subscribed {
-    /// As the client told it.
+    /// As the client sent it.
     pub data: Subscription,
-    /// By the tags of the expression. Without meaning for SQL expressions.
+    /// Filter by the tags of the expression. Unused for SQL expressions.
     pub filter: TagFilter,
 }
 
@@ -24,40 +24,40 @@ impl From<Subscription> for Subscribed {
     }
 }
 
-/// One group of one heartbeat.
+/// The heartbeat of a member for one group.
 #[derive(Debug)]
 pub struct Joining<C> {
     /// The client.
     pub member: Member<C>,
-    /// As the client says.
+    /// As the client sent it.
     pub consume_type: ConsumeType,
-    /// As the client says.
+    /// As the client sent it.
     pub message_model: MessageModel,
-    /// As the client says.
+    /// As the client sent it.
     pub consume_from_where: ConsumeFromWhere,
-    /// What the group subscribes to; `None` when the heartbeat left it out because nothing changed (v2).
+    /// The group's subscriptions; `None` if the heartbeat left them out because they did not change (v2).
     pub subscriptions: Option<Vec<Subscription>>,
-    /// Fingerprint of a v2 heartbeat, 0 in v1.
+    /// Fingerprint of a v2 heartbeat; 0 in v1.
     pub fingerprint: i32,
-    /// Whether members are to be told of changes (a property of the group).
+    /// Whether members are notified of changes (an attribute of the group).
     pub notify: bool,
 }
 
-/// What is known of an online group: a picture that does not change, replaced on change.
+/// State of an online group. Immutable: a change replaces it.
 #[derive(Debug)]
 pub struct GroupView {
-    /// Who asks for messages: the broker on behalf of a push consumer, the application, or POP.
+    /// How messages are fetched: by push consumers, by pulls of the application, or by POP.
     pub consume_type: ConsumeType,
-    /// Each message to one member or to all.
+    /// Whether each message goes to one member or to all.
     pub message_model: MessageModel,
-    /// Where a new group starts.
+    /// Where a new group starts to consume.
     pub consume_from_where: ConsumeFromWhere,
-    /// By topic.
+    /// Subscriptions by topic.
     pub subscriptions: FxHashMap<Box<str>, Arc<Subscribed>>,
 }
 
 impl GroupView {
-    /// Of a group that nobody has told anything of, but that the first is about to.
+    /// The state before the first heartbeat of a group.
     pub(super) fn before<C>(first: &Joining<C>) -> Self {
         Self {
             consume_type: first.consume_type,
@@ -71,12 +71,12 @@ impl GroupView {
         self.message_model == MessageModel::Broadcasting
     }
 
-    /// Bytes that the subscriptions take.
+    /// Memory of the subscriptions, in bytes.
     pub(super) fn memory(&self) -> usize {
-        self.subscriptions.values().map(|known| known.data.memory()).sum()
+        self.subscriptions.values().map(|subscribed| subscribed.data.memory()).sum()
     }
 
-    /// What is known after a heartbeat, and whether a topic came or went; nothing when it tells nothing new.
+    /// The state after a heartbeat, and whether topics changed; `None` if the heartbeat changes nothing.
     pub(super) fn after<C>(&self, joining: &Joining<C>) -> Option<(Self, bool)> {
         let same_kind = self.consume_type == joining.consume_type
             && self.message_model == joining.message_model
@@ -85,24 +85,24 @@ impl GroupView {
             subscriptions,
             ..Self::before(joining)
         };
-        let Some(told) = &joining.subscriptions else {
+        let Some(data_of_topics) = &joining.subscriptions else {
             return (!same_kind).then(|| (with(self.subscriptions.clone()), false));
         };
         let newer = |data: &Subscription| match self.subscriptions.get(data.topic.as_str()) {
-            Some(known) => data.sub_version > known.data.sub_version,
+            Some(subscribed) => data.sub_version > subscribed.data.sub_version,
             None => true,
         };
-        let topics: BTreeSet<&str> = told.iter().map(|data| data.topic.as_str()).collect();
+        let topics: BTreeSet<&str> = data_of_topics.iter().map(|data| data.topic.as_str()).collect();
         let topics_changed =
             topics.len() != self.subscriptions.len() || topics.iter().any(|topic| !self.subscriptions.contains_key(*topic));
-        if same_kind && !topics_changed && !told.iter().any(newer) {
+        if same_kind && !topics_changed && !data_of_topics.iter().any(newer) {
             return None;
         }
         let mut subscriptions = FxHashMap::default();
-        for data in told {
+        for data in data_of_topics {
             let kept = self.subscriptions.get(data.topic.as_str()).filter(|_| !newer(data));
-            let known = kept.map_or_else(|| Arc::new(data.clone().into()), Arc::clone);
-            subscriptions.insert(data.topic.as_str().into(), known);
+            let subscribed = kept.map_or_else(|| Arc::new(data.clone().into()), Arc::clone);
+            subscriptions.insert(data.topic.as_str().into(), subscribed);
         }
         Some((with(subscriptions), topics_changed))
     }

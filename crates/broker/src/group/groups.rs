@@ -1,4 +1,4 @@
-//! The table of groups. Pure state: the time is given; the file is in `table.rs`.
+//! The table of groups. Pure state: the caller passes the time; the file is in `table.rs`.
 
 use crate::attributes::{self, AttributeError};
 use crate::signal::Signal;
@@ -11,35 +11,35 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// What a group may do.
+/// Configuration of a group.
 pub type Rule = GroupConfig;
-/// Bits that are forbidden to a group, by group and topic.
+/// Permission bits that are denied to a group, by group and topic.
 pub type Forbidden = BTreeMap<String, BTreeMap<String, i32>>;
 
 /// Bit of [`Forbidden`]: reading the topic.
 pub(super) const FORBIDDEN_READ: i32 = 1 << 2;
 
-/// Why a group is not made or changed.
+/// Why a group is not created or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
-    /// There are too many.
-    #[error("the broker has {0} consumer groups already and takes no more, see apogeeMaxGroups")]
+    /// The broker has too many groups.
+    #[error("the broker already has {0} consumer groups, which is the limit, see apogeeMaxGroups")]
     Full(usize),
-    /// There is none of this name, and none may be made by its first member.
+    /// The group does not exist and may not be created by its first member.
     #[error("there is no consumer group of this name: create it with mqadmin updateSubGroup, or set autoCreateSubscriptionGroup=true")]
     Missing,
-    /// More may not be forbidden.
-    #[error("{0} pairs of group and topic are forbidden already and no more may be, see apogeeMaxForbidden")]
+    /// Too many topics are forbidden to groups.
+    #[error("{0} pairs of group and topic are already forbidden, which is the limit, see apogeeMaxForbidden")]
     TooMuchForbidden(usize),
-    /// No name of a group or topic.
+    /// An invalid name of a group or topic.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Attributes that cannot be changed so.
+    /// An invalid change of attributes.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
 }
 
-/// The bounds, each a setting.
+/// The limits, each a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupLimits {
     /// Groups: `apogeeMaxGroups`.
@@ -63,14 +63,14 @@ pub struct Groups {
     table: RwLock<FxHashMap<Box<str>, Arc<Rule>>>,
     forbidden: RwLock<Forbidden>,
     any_forbidden: AtomicBool,
-    /// Held while a table changes, so that all are read together. Taken before them.
+    /// Held while a table changes, so that all are read consistently. Locked before them.
     version: Mutex<DataVersion>,
     limits: GroupLimits,
     changed: Arc<Signal>,
 }
 
 impl Groups {
-    /// The groups that exist from the start.
+    /// Creates the table with the built-in groups.
     #[must_use]
     pub fn new(limits: GroupLimits, changed: Arc<Signal>, now_ms: i64) -> Self {
         let rule = |name: &&str| ((*name).into(), Arc::new(plain(name)));
@@ -87,7 +87,7 @@ impl Groups {
         }
     }
 
-    /// Adds groups as they were saved.
+    /// Adds groups that were read from the file.
     pub(super) fn restore(&self, rules: impl IntoIterator<Item = Rule>, forbidden: Forbidden, version: Option<DataVersion>) {
         let mut current = self.version.lock();
         let mut table = self.table.write();
@@ -101,7 +101,7 @@ impl Groups {
         }
     }
 
-    /// What a group may do. For every pull.
+    /// The configuration of a group. Called for every pull.
     #[must_use]
     pub fn find(&self, group: &str) -> Option<Arc<Rule>> {
         self.table.read().get(group).cloned()
@@ -113,11 +113,11 @@ impl Groups {
         self.table.read().contains_key(group)
     }
 
-    /// What a group may do; the group is made if it is not there and may be (`auto_create` is the setting
-    /// `autoCreateSubscriptionGroup`; system groups always may).
+    /// The configuration of a group. Creates the group if it does not exist and `auto_create` is set
+    /// (`autoCreateSubscriptionGroup`); system groups are always created.
     ///
     /// # Errors
-    /// It is not there and is not made.
+    /// [`GroupError::Missing`] if it may not be created, [`GroupError::Name`], or [`GroupError::Full`].
     pub fn find_or_create(&self, group: &str, auto_create: bool, now_ms: i64) -> Result<Arc<Rule>, GroupError> {
         if let Some(rule) = self.find(group) {
             return Ok(rule);
@@ -138,19 +138,19 @@ impl Groups {
         table.insert(group.into(), Arc::clone(&rule));
         drop(table);
         self.raise(&mut version, now_ms);
-        tracing::info!(group, "consumer group made by its first member");
+        tracing::info!(group, "consumer group created by its first member");
         Ok(rule)
     }
 
-    /// Makes or changes groups as an operator asks; all or none. Their attributes are changes, as in [`attributes::apply`].
+    /// Creates or changes groups for an operator; all or none. Their attributes are changes, see [`attributes::apply`].
     ///
     /// # Errors
-    /// There are too many, or attributes cannot be changed so.
+    /// [`GroupError::Full`], or [`GroupError::Attribute`] for an invalid change of attributes.
     pub fn update(&self, mut rules: Vec<Rule>, now_ms: i64) -> Result<(), GroupError> {
         let mut version = self.version.lock();
         let mut table = self.table.write();
         for rule in &mut rules {
-            let current = table.get(rule.group_name.as_str()).map(|known| &known.attributes);
+            let current = table.get(rule.group_name.as_str()).map(|current| &current.attributes);
             rule.attributes = attributes::apply(attributes::OF_GROUPS, current, &rule.attributes)?;
         }
         let fresh = rules.iter().filter(|rule| !table.contains_key(rule.group_name.as_str())).count();
@@ -160,10 +160,14 @@ impl Groups {
         let mut changed = false;
         for rule in rules {
             let name = rule.group_name.as_str();
-            if table.get(name).is_some_and(|known| **known == rule) {
+            if table.get(name).is_some_and(|current| **current == rule) {
                 continue;
             }
-            tracing::info!(group = name, consume_enable = rule.consume_enable, "consumer group set");
+            tracing::info!(
+                group = name,
+                consume_enable = rule.consume_enable,
+                "consumer group created or changed"
+            );
             table.insert(name.into(), Arc::new(rule));
             changed = true;
         }
@@ -174,7 +178,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Deletes a group; says whether it was there.
+    /// Deletes a group. Returns whether it existed.
     pub fn remove(&self, group: &str, now_ms: i64) -> bool {
         let mut version = self.version.lock();
         let gone = self.table.write().remove(group).is_some();
@@ -186,10 +190,10 @@ impl Groups {
         gone
     }
 
-    /// Forbids or allows a group to read a topic. Neither need exist yet.
+    /// Forbids or allows a group to read a topic. Neither has to exist.
     ///
     /// # Errors
-    /// These are no names, or too much is forbidden.
+    /// [`GroupError::Name`], or [`GroupError::TooMuchForbidden`].
     pub fn forbid_reading(&self, group: &str, topic: &str, forbid: bool, now_ms: i64) -> Result<(), GroupError> {
         let mut version = self.version.lock();
         let mut forbidden = self.forbidden.write();
@@ -217,7 +221,8 @@ impl Groups {
         Ok(())
     }
 
-    /// Whether a group is forbidden to read a topic. For every pull: one load while nothing is forbidden to anyone.
+    /// Whether a group is forbidden to read a topic. Called for every pull: one atomic load while nothing is forbidden to any
+    /// group.
     #[must_use]
     pub fn is_reading_forbidden(&self, group: &str, topic: &str) -> bool {
         if !self.any_forbidden.load(Relaxed) {
@@ -228,7 +233,7 @@ impl Groups {
         bits.is_some_and(|bits| bits & FORBIDDEN_READ != 0)
     }
 
-    /// All groups by name and what is forbidden to them, with the version they have together.
+    /// All groups by name and what is forbidden to them, with the data version of both.
     #[must_use]
     pub fn snapshot(&self) -> (DataVersion, BTreeMap<String, Arc<Rule>>, Forbidden) {
         let version = self.version.lock();
@@ -237,7 +242,7 @@ impl Groups {
         (*version, sorted.collect(), self.forbidden.read().clone())
     }
 
-    /// The version of now.
+    /// The current data version.
     #[must_use]
     pub fn version(&self) -> DataVersion {
         *self.version.lock()
@@ -255,7 +260,7 @@ impl Groups {
     }
 }
 
-/// A group that nobody configured.
+/// A group with the default configuration.
 fn plain(name: &str) -> Rule {
     Rule::new(name)
 }
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_made_when_it_may_be() {
+    fn a_group_is_created_if_that_is_allowed() {
         let groups = groups();
         assert!(groups.find_or_create("g", false, 1).is_err());
         assert!(groups.find_or_create("CID_RMQ_SYS_x", false, 1).is_ok());
@@ -287,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_of_groups_are_changed_and_kept() {
+    fn attributes_of_groups_are_changed_and_stored() {
         let groups = groups();
         let with = |attributes: &[(&str, &str)]| Rule {
             attributes: attributes
@@ -321,7 +326,7 @@ mod tests {
         };
         groups.update(vec![closed.clone()], 1).unwrap();
         groups.update(vec![closed], 2).unwrap();
-        assert_eq!(groups.version().counter, 1, "the second changed nothing");
+        assert_eq!(groups.version().counter, 1, "the second update changed nothing");
         assert!(!groups.find("g").unwrap().consume_enable);
         assert!(groups.remove("g", 3));
         assert!(!groups.remove("g", 4));
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_are_forbidden_and_not_too_many() {
+    fn forbidden_names_are_checked_and_limited() {
         let groups = groups();
         assert!(matches!(groups.forbid_reading("a\nb", "t", true, 1), Err(GroupError::Name(_))));
         assert!(matches!(

@@ -1,6 +1,7 @@
-//! Codes 200, 201, 207, 225, 352 and 353.
+//! Handlers of group administration: codes 200, 201, 207, 225, 352 and 353.
 //!
-//! The answers to 200, 207 and 225 should leave when the change is settled, see [`crate::signal::Signal::when_settled`].
+//! The caller should send the responses to 200, 207 and 225 after the change is settled, see
+//! [`crate::signal::Signal::when_settled`].
 
 use super::{GroupError, Groups, Rule, table};
 use crate::errors::Refusal;
@@ -20,8 +21,8 @@ impl From<GroupError> for Refusal {
 }
 
 impl GroupError {
-    /// What a request for a group is refused with: that the group is not there (26), with this text, else as any other error. A name that
-    /// is none is of a group that is not there.
+    /// The refusal of a request for a group: code 26 with the text `missing` if the group does not exist or its name is invalid,
+    /// else the same as for other errors.
     pub fn into_refusal(self, missing: impl FnOnce(&Self) -> String) -> Refusal {
         match self {
             Self::Missing | Self::Name(_) => Refusal::new(ResponseCode::SubscriptionGroupNotExist, missing(&self)),
@@ -30,12 +31,12 @@ impl GroupError {
     }
 }
 
-/// Code 200: makes a group or changes it.
+/// Code 200: creates or changes a group.
 ///
 /// # Errors
-/// The body is malformed, the name not allowed, or there are too many groups.
+/// `SystemError` if the body is malformed, or the refusal of a [`GroupError`].
 pub fn create(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
-    // As in Apache, nothing asked is nothing to do.
+    // As in Apache, an empty body changes nothing.
     if request.body.is_empty() {
         return Ok(Answer::ok());
     }
@@ -43,13 +44,13 @@ pub fn create(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
     set(vec![rule], groups, now_ms)
 }
 
-/// Code 225: makes or changes several groups, all or none.
+/// Code 225: creates or changes several groups, all or none.
 ///
 /// # Errors
-/// As [`create`], for any of them.
+/// The same as [`create`], for any of the groups.
 pub fn create_list(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
-    let asked: GroupConfigList = json::read(&request.body)?;
-    set(asked.group_config_list, groups, now_ms)
+    let header: GroupConfigList = json::read(&request.body)?;
+    set(header.group_config_list, groups, now_ms)
 }
 
 fn set(rules: Vec<Rule>, groups: &Groups, now_ms: i64) -> Outcome {
@@ -63,38 +64,38 @@ fn set(rules: Vec<Rule>, groups: &Groups, now_ms: i64) -> Outcome {
 /// Code 201: all groups, or a page of them.
 ///
 /// # Errors
-/// A field is malformed.
+/// `SystemError` if a field is malformed.
 pub fn all(request: &Frame, groups: &Groups) -> Outcome {
-    let asked = AllGroupConfigHeader::decode(&request.ext)?;
+    let header = AllGroupConfigHeader::decode(&request.ext)?;
     let mut body = table::configs(groups);
     let total = i32::try_from(body.subscription_group_table.len()).unwrap_or(i32::MAX);
     body.subscription_group_table = page(
         body.subscription_group_table,
         &body.data_version,
-        asked.data_version,
-        asked.group_seq,
-        asked.max_group_num,
+        header.data_version,
+        header.group_seq,
+        header.max_group_num,
     );
     let shown = &body.subscription_group_table;
     body.forbidden_table.retain(|group, _| shown.contains_key(group));
     Ok(Answer::body(json::write(&body)).with("totalGroupNum", total))
 }
 
-/// Code 207: deletes a group with all that is known of it, which `forget` does, with its offsets when asked.
+/// Code 207: deletes a group and its state, and its offsets if requested. `forget` deletes the state in other tables.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn delete(request: &Frame, groups: &Groups, forget: impl FnOnce(&str, bool), now_ms: i64) -> Outcome {
-    let asked = DeleteGroupHeader::decode(&request.ext)?;
-    groups.remove(asked.group_name, now_ms);
-    forget(asked.group_name, asked.clean_offset);
+    let header = DeleteGroupHeader::decode(&request.ext)?;
+    groups.remove(header.group_name, now_ms);
+    forget(header.group_name, header.clean_offset);
     Ok(Answer::ok())
 }
 
-/// Code 352: one group's configuration. Apache makes the group when it may, and so do we.
+/// Code 352: one group's configuration. Creates the group if that is allowed, as Apache does.
 ///
 /// # Errors
-/// There is no such group and it may not be made.
+/// `SubscriptionGroupNotExist` if the group does not exist and may not be created.
 pub fn get(request: &Frame, groups: &Groups, auto_create: bool, now_ms: i64) -> Outcome {
     let group = GroupHeader::decode(&request.ext)?.group;
     let rule = groups.find_or_create(group, auto_create, now_ms);
@@ -102,19 +103,19 @@ pub fn get(request: &Frame, groups: &Groups, auto_create: bool, now_ms: i64) -> 
     Ok(Answer::body(json::write(&*rule)))
 }
 
-/// Code 353: forbids or allows a group to read a topic, or only tells.
+/// Code 353: forbids or allows a group to read a topic; without `readable` only returns the state.
 ///
 /// # Errors
-/// A field is missing, a name is none, or too much is forbidden.
+/// `SystemError` if a field is missing, or the refusal of a [`GroupError`].
 pub fn forbid(request: &Frame, groups: &Groups, now_ms: i64) -> Outcome {
-    let asked = GroupForbiddenHeader::decode(&request.ext)?;
-    if let Some(readable) = asked.readable {
-        groups.forbid_reading(asked.group, asked.topic, !readable, now_ms)?;
+    let header = GroupForbiddenHeader::decode(&request.ext)?;
+    if let Some(readable) = header.readable {
+        groups.forbid_reading(header.group, header.topic, !readable, now_ms)?;
     }
     let body = GroupForbidden {
-        group: asked.group.to_owned(),
-        topic: asked.topic.to_owned(),
-        readable: Some(!groups.is_reading_forbidden(asked.group, asked.topic)),
+        group: header.group.to_owned(),
+        topic: header.topic.to_owned(),
+        readable: Some(!groups.is_reading_forbidden(header.group, header.topic)),
     };
     Ok(Answer::body(json::write(&body)))
 }
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_made_told_and_deleted() {
+    fn a_group_is_created_returned_and_deleted() {
         let groups = groups();
         create(&with_body(r#"{"groupName":"g","retryMaxTimes":3}"#), &groups, 1).unwrap();
         assert_eq!(groups.find("g").unwrap().retry_max_times, 3);
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_refused() {
+    fn an_invalid_name_is_refused() {
         let refusal = create(&with_body(r#"{"groupName":"bad name"}"#), &groups(), 1).unwrap_err();
         assert_eq!(refusal.code, ResponseCode::InvalidParameter);
         assert!(refusal.text.contains("illegal characters"));
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn all_groups_are_told_with_their_number() {
+    fn all_groups_are_returned_with_their_count() {
         let answer = all(&Frame::request(RequestCode::GetAllSubscriptiongroupConfig), &groups()).unwrap();
         assert_eq!(answer.fields.int::<i32>("totalGroupNum"), Some(8));
     }

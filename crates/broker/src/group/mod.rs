@@ -1,13 +1,12 @@
-//! Consumer groups: which there are and what they may do.
+//! Consumer groups and their configuration.
 //!
-//! Life of a group: an operator makes it (200), or its first heartbeat or pull does (`autoCreateSubscriptionGroup`). Every
-//! change raises the data version and the change signal, upon which the upkeep writes `subscriptionGroup.json`. It ends
-//! with 207.
+//! A group is created by an operator (200), or by its first heartbeat or pull (`autoCreateSubscriptionGroup`). Every change raises
+//! the data version and the change signal, and the upkeep then writes `subscriptionGroup.json`. Code 207 deletes a group.
 //!
-//! Invariants: a group's configuration never changes, a change replaces it; the groups that Apache makes at its start are
-//! always there; at most `apogeeMaxGroups`.
+//! Invariants: a group's configuration is immutable, a change replaces it; the groups that Apache creates at its start always
+//! exist; there are at most `apogeeMaxGroups`.
 //!
-//! Not here: who is online (`clients/`), where a group is (`offset/`).
+//! Not here: members that are online (`clients/`), committed offsets (`offset/`).
 
 mod groups;
 pub mod handler;

@@ -1,4 +1,4 @@
-//! `subscriptionGroup.json` as Apache writes it.
+//! `subscriptionGroup.json` in Apache's format.
 
 use super::Groups;
 use crate::state_file::{SavedTable, StateFile, Table};
@@ -9,10 +9,10 @@ use protocol::json;
 use std::io;
 use std::sync::Arc;
 
-/// What the table's file is and holds.
+/// The file of this table.
 pub const TABLE: Table = Table {
     name: "subscriptionGroup.json",
-    holds: "the consumer groups with their rules for retries and what they are forbidden to read",
+    holds: "the consumer groups, their retry configuration and the topics that they may not read",
     without: "groups are made again by their first consumer where autoCreateSubscriptionGroup allows it, with the rules of a new group; \
               prohibitions are forgotten",
     is_made_again: false,
@@ -20,7 +20,7 @@ pub const TABLE: Table = Table {
 /// Name of the file.
 pub const FILE: &str = TABLE.name;
 
-/// All groups as bodies have them, with the version they have together.
+/// All groups in their wire format, with their data version.
 #[must_use]
 pub fn configs(groups: &Groups) -> GroupConfigs {
     let (data_version, table, forbidden_table) = groups.snapshot();
@@ -32,10 +32,10 @@ pub fn configs(groups: &Groups) -> GroupConfigs {
     }
 }
 
-/// Adds what was saved to the groups that exist from the start.
+/// Adds the groups in the file to the built-in ones.
 ///
 /// # Errors
-/// The file is there and cannot be read.
+/// `io::Error` if the file exists and cannot be read or parsed.
 pub fn load(groups: &Groups, file: &StateFile) -> io::Result<()> {
     let Some(saved) = file.load(json::read::<GroupConfigs>)? else {
         return Ok(());
@@ -48,26 +48,26 @@ pub fn load(groups: &Groups, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes all groups; returns the version that is on the disk now.
+/// Writes all groups; returns the data version that was written.
 ///
 /// # Errors
-/// The disk's.
+/// `io::Error` if the file cannot be written.
 pub fn save(groups: &Groups, file: &StateFile) -> io::Result<DataVersion> {
     let configs = configs(groups);
     file.save(&crate::state_file::pretty(&configs))?;
     Ok(configs.data_version)
 }
 
-/// The groups and their file. Every change has an answer that waits for it.
+/// The groups and their file. The response to a change waits until the file is written.
 pub struct GroupsFile {
     groups: Arc<Groups>,
     file: StateFile,
-    /// The version that is on the disk. Held while the file is written, so that it is not replaced by an older one.
+    /// The data version in the file. Locked while the file is written, so that an older version never replaces a newer one.
     on_disk: Mutex<Option<DataVersion>>,
 }
 
 impl GroupsFile {
-    /// Groups that are saved in `file`.
+    /// Saves `groups` in `file`.
     #[must_use]
     pub fn new(groups: Arc<Groups>, file: StateFile) -> Self {
         Self {
@@ -103,7 +103,7 @@ mod tests {
     use store::disk::real::RealDisk;
 
     #[test]
-    fn groups_survive_a_restart_with_what_is_forbidden_to_them() {
+    fn groups_and_their_forbidden_topics_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let file = StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
         let before = Groups::new(Default::default(), Arc::default(), 0);

@@ -1,14 +1,14 @@
-//! Requests that wait for messages of a queue: parked pulls, later pop and notification.
+//! Long polling: requests that wait for a message of a queue. Parked pulls today; POP and notification would use it too.
 //!
-//! A request is parked under its queue and the tags it wants. The arrival of a message takes out those that it concerns, and looks at
-//! no others, and serves them on the thread that stored it: no hand-over, no poll. A request that waits too long is given back by
-//! [`Hold::expired`].
+//! A request is parked under its queue and tags. The arrival of a message removes only the requests that match it and serves them
+//! on the thread that stored the message, without handing over to another thread or polling. [`Hold::expired`] returns requests
+//! whose deadline has passed.
 //!
 //! Invariants:
-//! - A request is in the hold at most once, and whoever takes it out answers it.
-//! - Whoever parks looks at the queue once more afterwards, so that a message that came in between is not missed.
-//! - There are never more than [`Bounds`] say, in all and of one connection; more are refused.
-//! - Taking a request out costs the same however many others wait for the same queue or until the same time.
+//! - A request is in the hold at most once, and the thread that removes it answers it.
+//! - After parking a request, the thread checks the queue again, so that a message that arrived in between is not missed.
+//! - The number of requests is limited by [`Bounds`], in all and per connection; more are refused.
+//! - The cost of removing a request does not depend on how many others wait for the same queue or have the same deadline.
 
 mod parked;
 
@@ -19,8 +19,8 @@ mod tests {
     use super::*;
 
     const BOUNDS: Bounds = Bounds {
-        places: 50_000,
-        places_of_one: 50_000,
+        slots: 50_000,
+        slots_per_connection: 50_000,
     };
 
     #[derive(Debug)]
@@ -31,7 +31,7 @@ mod tests {
         name: u32,
     }
 
-    impl Waits for Request {
+    impl Waiter for Request {
         fn queue(&self) -> (&str, i32) {
             self.queue
         }
@@ -40,7 +40,7 @@ mod tests {
             self.owner
         }
 
-        fn is_gone(&self) -> bool {
+        fn is_disconnected(&self) -> bool {
             false
         }
 
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_takes_those_that_want_its_tag() {
+    fn a_message_wakes_requests_for_its_tag() {
         let hold = Hold::new(BOUNDS);
         hold.park(9, request(1, 1, None)).unwrap();
         hold.park(9, request(2, 1, Some(&[5, -7]))).unwrap();
@@ -71,13 +71,13 @@ mod tests {
         assert_eq!(names(hold.take("t", 0, -7, 10).requests), [1, 2]);
         assert_eq!(names(hold.take("t", 0, 5, 10).requests), Vec::<u32>::new());
         assert_eq!(names(hold.take("t", 1, 6, 10).requests), Vec::<u32>::new());
-        // Of a hash only the lower half is compared, as in a filter.
+        // Only the lower 32 bits of a hash are compared, as in a filter.
         assert_eq!(names(hold.take("t", 0, (1 << 32) | 6, 10).requests), [3]);
         assert!(hold.is_clean());
     }
 
     #[test]
-    fn who_waits_for_any_queue_is_taken_by_each() {
+    fn requests_for_any_queue_are_woken_by_each_queue() {
         let hold = Hold::new(BOUNDS);
         let any = |name, tags| Request {
             queue: ("t", ANY_QUEUE),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_taken_than_asked_for() {
+    fn at_most_the_requested_number_is_removed() {
         let hold = Hold::new(BOUNDS);
         for name in 0..5 {
             hold.park(i64::from(name), request(name, 1, (name % 2 == 0).then_some(&[1, 2])))
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn those_whose_time_is_up_are_taken_in_its_order() {
+    fn expired_requests_are_removed_in_order_of_their_deadline() {
         let hold = Hold::new(BOUNDS);
         for (name, deadline) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
             hold.park(deadline, request(name, 1, None)).unwrap();
@@ -124,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_has_a_share_and_all_have_a_bound() {
+    fn requests_are_limited_per_connection_and_in_all() {
         let hold = Hold::new(Bounds {
-            places: 5,
-            places_of_one: 3,
+            slots: 5,
+            slots_per_connection: 3,
         });
         let why = |owner, tags| hold.park(9, request(0, owner, tags)).map(drop).map_err(|(_, why)| why);
-        // Many tags take more places.
+        // A request with many tags takes more slots.
         let tags: Vec<i32> = (0..16).collect();
         assert_eq!(why(1, Some(&tags)), Ok(()));
         assert_eq!(why(1, None), Ok(()));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn one_can_be_taken_by_its_number_and_some_by_what_they_are() {
+    fn requests_are_removed_by_id_and_by_predicate() {
         let hold = Hold::new(BOUNDS);
         let first = hold.park(9, request(1, 1, None)).unwrap();
         hold.park(9, request(2, 1, None)).unwrap();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_nobody_waits_for_are_forgotten() {
+    fn idle_queues_are_removed() {
         let hold = Hold::new(BOUNDS);
         for queue_id in 0..10_000 {
             let mut one = request(0, 1, None);

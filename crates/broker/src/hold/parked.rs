@@ -1,45 +1,46 @@
-//! The hold itself. Nothing but its primitives is known here, so that the test of interleavings can compile this file over others.
+//! The table of parked requests. It imports nothing but its primitives, so that the interleaving test can compile this file with
+//! other ones.
 
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
 use std::collections::BTreeSet;
 
-/// What can be parked.
-pub trait Waits: Send {
-    /// The queue it waits for, or [`ANY_QUEUE`] of a topic.
+/// A request that can be parked.
+pub trait Waiter: Send {
+    /// Topic and queue id that it waits for; [`ANY_QUEUE`] for all queues of the topic.
     fn queue(&self) -> (&str, i32);
-    /// The connection its answer goes to; never 0.
+    /// Id of the connection that gets the response; never 0.
     fn owner(&self) -> u64;
-    /// That connection is closed.
-    fn is_gone(&self) -> bool;
-    /// The hashes of the tags it wants, without doubles; `None` for all messages.
+    /// Whether that connection is closed.
+    fn is_disconnected(&self) -> bool;
+    /// Hashes of the tags that it subscribes to, without duplicates; `None` for all messages.
     fn tags(&self) -> Option<&[i32]>;
 }
 
-/// How much is parked at most. A request takes a place, and another one for every [`TAGS_A_PLACE`] tags it wants.
+/// Limits of parked requests. A request takes one slot, and one more for every [`TAGS_PER_SLOT`] tags.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Places in all: `apogeeMaxParkedPulls`.
-    pub places: usize,
-    /// Places of one connection: `apogeeMaxParkedPullsPerConnection`.
-    pub places_of_one: usize,
+    /// Slots in all: `apogeeMaxParkedPulls`.
+    pub slots: usize,
+    /// Slots of one connection: `apogeeMaxParkedPullsPerConnection`.
+    pub slots_per_connection: usize,
 }
 
-/// See [`Bounds`]. It bounds the memory behind a place, too: about 1 KiB.
-pub const TAGS_A_PLACE: usize = 16;
+/// Tags that one slot covers. This bounds the memory of a slot to about 1 KiB.
+pub const TAGS_PER_SLOT: usize = 16;
 
 /// Why a request is not parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotParked {
-    /// Too many are parked.
-    #[error("{0} pulls are parked already, over apogeeMaxParkedPulls")]
+    /// Too many requests are parked.
+    #[error("{0} pulls are already parked, see apogeeMaxParkedPulls")]
     Full(usize),
-    /// Too many are parked of this connection.
-    #[error("{0} pulls of this connection are parked already, over apogeeMaxParkedPullsPerConnection")]
+    /// Too many requests of this connection are parked.
+    #[error("{0} pulls of this connection are already parked, see apogeeMaxParkedPullsPerConnection")]
     FullForOne(usize),
-    /// Nothing is parked any more: the broker stops, or the connection is closed.
-    #[error("nobody waits any more")]
+    /// The broker shuts down, or the connection is closed.
+    #[error("the broker shuts down or the connection is closed")]
     Closed,
 }
 
@@ -51,19 +52,19 @@ pub struct Hold<W> {
     inner: Mutex<Inner<W>>,
 }
 
-/// Number of a parked request.
+/// Id of a parked request.
 pub type Id = u64;
-/// Requests to take out: seldom more than a few.
+/// Ids of requests to remove: rarely more than a few.
 type Ids = SmallVec<[Id; 8]>;
-/// Stands for every queue of a topic.
+/// Queue id that stands for all queues of a topic.
 pub const ANY_QUEUE: i32 = -1;
-/// Hash of a tag, or [`ANY`].
+/// Hash of a tag, or [`ANY_TAG`].
 type Key = i64;
-/// Stands for every tag; no hash of 32 bits is as large.
-const ANY: Key = i64::MAX;
-/// A queue's requests by what they want.
+/// Stands for all tags; no 32-bit hash is that large.
+const ANY_TAG: Key = i64::MAX;
+/// The requests of a queue, by the tags that they subscribe to.
 type Queue = BTreeSet<(Key, Id)>;
-/// Queues nobody waits for that are remembered beside those somebody waits for: most are waited for again within milliseconds.
+/// Empty queues that are kept in the table: most get a new request within milliseconds.
 const IDLE_QUEUES: usize = 1_024;
 
 #[derive(Debug)]
@@ -72,18 +73,18 @@ struct Inner<W> {
     closed: bool,
     parked: FxHashMap<Id, Parked<W>>,
     queues: FxHashMap<Box<str>, FxHashMap<i32, Queue>>,
-    /// Queues among them nobody waits for.
+    /// Queues in `queues` without a request.
     idle_queues: usize,
     deadlines: BTreeSet<(i64, Id)>,
-    /// Connections that have parked something; until they close.
+    /// Connections that have parked a request, until they close.
     owners: FxHashMap<u64, Owner>,
-    places: usize,
+    slots: usize,
 }
 
 #[derive(Debug, Default)]
 struct Owner {
     parked: FxHashSet<Id>,
-    places: usize,
+    slots: usize,
 }
 
 #[derive(Debug)]
@@ -92,17 +93,17 @@ struct Parked<W> {
     waiting: W,
 }
 
-/// Requests that were taken out.
+/// Requests that were removed from the hold.
 #[derive(Debug)]
 pub struct Taken<W> {
-    /// To be answered.
+    /// Requests to answer.
     pub requests: Vec<W>,
-    /// There are more of the kind.
+    /// Whether more requests match.
     pub more: bool,
 }
 
-impl<W: Waits> Hold<W> {
-    /// A hold with nothing in it.
+impl<W: Waiter> Hold<W> {
+    /// Creates an empty hold.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         let inner = Inner {
@@ -113,7 +114,7 @@ impl<W: Waits> Hold<W> {
             idle_queues: 0,
             deadlines: BTreeSet::new(),
             owners: FxHashMap::default(),
-            places: 0,
+            slots: 0,
         };
         Self {
             bounds,
@@ -122,47 +123,48 @@ impl<W: Waits> Hold<W> {
         }
     }
 
-    /// How many requests are parked.
+    /// Number of parked requests.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether none is parked. Cheap: asked for every message stored.
+    /// Whether no request is parked. Cheap: called for every stored message.
     pub fn is_empty(&self) -> bool {
-        // Pairs with the store in `park`: a sender that reads 0 here has stored its message before a parker's last look.
+        // Pairs with the counter in `park`: a sender that reads 0 here has stored its message before the parking thread checks the
+        // queue again.
         self.count.load(Ordering::SeqCst) == 0
     }
 
-    /// Parks a request until `deadline_ms` and returns its number. The caller looks at the queue again afterwards.
+    /// Parks a request until `deadline_ms` (since 1970) and returns its id. The caller checks the queue again afterwards.
     ///
     /// # Errors
-    /// A bound is reached, or nothing is parked any more; the request comes back.
+    /// The request and a [`NotParked`] if a limit is reached, the connection is closed or the broker shuts down.
     pub fn park(&self, deadline_ms: i64, waiting: W) -> Result<Id, (W, NotParked)> {
         let mut inner = self.inner.lock();
-        // Under the lock: a connection that closes later than this is forgotten later, too.
-        if inner.closed || waiting.is_gone() {
+        // Under the lock: a connection that closes after this check is removed by `forget` after the insertion.
+        if inner.closed || waiting.is_disconnected() {
             return Err((waiting, NotParked::Closed));
         }
-        let needed = places(&waiting);
-        let of_one = inner.owners.get(&waiting.owner()).map_or(0, |owner| owner.places);
-        if inner.places + needed > self.bounds.places {
+        let needed = slots(&waiting);
+        let of_connection = inner.owners.get(&waiting.owner()).map_or(0, |owner| owner.slots);
+        if inner.slots + needed > self.bounds.slots {
             return Err((waiting, NotParked::Full(self.len())));
         }
-        if of_one + needed > self.bounds.places_of_one {
-            return Err((waiting, NotParked::FullForOne(of_one)));
+        if of_connection + needed > self.bounds.slots_per_connection {
+            return Err((waiting, NotParked::FullForOne(of_connection)));
         }
         let id = inner.insert(deadline_ms, waiting, needed);
         self.count.fetch_add(1, Ordering::SeqCst);
         Ok(id)
     }
 
-    /// Takes out up to `most` requests that wait for this queue, or for any of its topic, and want a message with this tag hash.
+    /// Removes up to `most` requests that wait for this queue, or for any queue of its topic, and match this tag hash.
     pub fn take(&self, topic: &str, queue_id: i32, tags_code: i64, most: usize) -> Taken<W> {
         self.take_out(most, |inner, wanted| {
             let of = |queue: &Queue, key: Key| -> Ids { queue.range((key, 0)..=(key, Id::MAX)).map(|(_, id)| *id).take(wanted).collect() };
             let mut ids = Ids::new();
             for queue in inner.queues(topic, queue_id) {
-                ids.extend(of(queue, ANY));
+                ids.extend(of(queue, ANY_TAG));
                 ids.extend(of(queue, i64::from(tags_code as i32)));
             }
             ids.truncate(wanted);
@@ -170,17 +172,17 @@ impl<W: Waits> Hold<W> {
         })
     }
 
-    /// Takes out up to `most` requests that wait for this queue, or for any of its topic.
+    /// Removes up to `most` requests that wait for this queue, or for any queue of its topic.
     pub fn take_all(&self, topic: &str, queue_id: i32, most: usize) -> Taken<W> {
         self.take_out(most, |inner, wanted| {
-            // One that wants several tags is there as often.
+            // A request with several tags is listed once for each tag.
             let queues = inner.queues(topic, queue_id);
             let ids: BTreeSet<Id> = queues.into_iter().flatten().map(|(_, id)| *id).collect();
             ids.into_iter().take(wanted).collect()
         })
     }
 
-    /// Takes out up to `most` requests whose deadline has passed, those that waited longest first.
+    /// Removes up to `most` requests whose deadline has passed, the earliest deadline first.
     pub fn expired(&self, now_ms: i64, most: usize) -> Taken<W> {
         self.take_out(most, |inner, wanted| {
             let due = inner.deadlines.range(..=(now_ms, Id::MAX));
@@ -188,12 +190,12 @@ impl<W: Waits> Hold<W> {
         })
     }
 
-    /// Takes out the request of this number, unless somebody was faster.
+    /// Removes the request with this id; `None` if another thread removed it.
     pub fn take_one(&self, id: Id) -> Option<W> {
         self.take_out(1, |_, _| smallvec![id]).requests.pop()
     }
 
-    /// Takes out all requests that `wanted` says. Looks at all, so not for every message.
+    /// Removes all requests that match `wanted`. Scans all requests, so it must not be called for every message.
     pub fn take_if(&self, wanted: impl Fn(&W) -> bool) -> Vec<W> {
         let all = |inner: &Inner<W>, _| {
             let parked = inner.parked.iter().filter(|(_, parked)| wanted(&parked.waiting));
@@ -202,36 +204,36 @@ impl<W: Waits> Hold<W> {
         self.take_out(usize::MAX - 1, all).requests
     }
 
-    /// Drops the requests of a connection that closed. To be called for each that closes.
+    /// Drops the requests of a closed connection. Call it for every connection that closes.
     pub fn forget(&self, owner: u64) {
         let mut inner = self.inner.lock();
-        let Some(gone) = inner.owners.remove(&owner) else { return };
-        let requests: Vec<W> = gone.parked.iter().filter_map(|id| inner.remove(*id)).collect();
-        inner.places -= gone.places;
+        let Some(closed_owner) = inner.owners.remove(&owner) else { return };
+        let requests: Vec<W> = closed_owner.parked.iter().filter_map(|id| inner.remove(*id)).collect();
+        inner.slots -= closed_owner.slots;
         self.count.fetch_sub(requests.len(), Ordering::SeqCst);
         drop(inner);
-        // Not under the lock: each keeps a connection alive.
+        // After the lock is released: dropping a request may drop its connection.
         drop(requests);
     }
 
-    /// Whether nothing is parked and no trace is left of what was.
+    /// Whether nothing is parked and no table keeps an entry of a removed request.
     #[cfg(test)]
     pub(crate) fn is_clean(&self) -> bool {
         self.is_empty() && self.inner.lock().is_clean()
     }
 
-    /// Connections that are known.
+    /// Number of connections in the table.
     #[cfg(test)]
     pub(crate) fn owners(&self) -> usize {
         self.inner.lock().owners.len()
     }
 
-    /// Nothing is parked from now on. What is parked stays, to be taken out.
+    /// Refuses new requests from now on. Parked requests stay until they are removed.
     pub fn close(&self) {
         self.inner.lock().closed = true;
     }
 
-    /// `find` is asked for one more than wanted, which tells whether there are more.
+    /// Removes the requests that `find` returns. It is asked for one more than `most`, to see whether more match.
     fn take_out(&self, most: usize, find: impl FnOnce(&Inner<W>, usize) -> Ids) -> Taken<W> {
         let mut inner = self.inner.lock();
         let mut ids = find(&inner, most + 1);
@@ -243,19 +245,19 @@ impl<W: Waits> Hold<W> {
     }
 }
 
-impl<W: Waits> Inner<W> {
-    /// Who waits for this queue, and who for any of the topic.
+impl<W: Waiter> Inner<W> {
+    /// Requests that wait for this queue, and those that wait for any queue of the topic.
     fn queues(&self, topic: &str, queue_id: i32) -> impl IntoIterator<Item = &Queue> {
         let queues = self.queues.get(topic);
         [queue_id, ANY_QUEUE].into_iter().filter_map(move |queue_id| queues?.get(&queue_id))
     }
 
-    fn insert(&mut self, deadline_ms: i64, waiting: W, places: usize) -> Id {
+    fn insert(&mut self, deadline_ms: i64, waiting: W, slots: usize) -> Id {
         self.next_id += 1;
         let id = self.next_id;
-        self.places += places;
+        self.slots += slots;
         let owner = self.owners.entry(waiting.owner()).or_default();
-        owner.places += places;
+        owner.slots += slots;
         owner.parked.insert(id);
         self.deadlines.insert((deadline_ms, id));
         let (topic, queue_id) = waiting.queue();
@@ -279,12 +281,12 @@ impl<W: Waits> Inner<W> {
 
     fn remove(&mut self, id: Id) -> Option<W> {
         let Parked { deadline_ms, waiting } = self.parked.remove(&id)?;
-        // One that is gone took its places with it.
+        // `forget` has already removed the owner and released its slots.
         if let Some(owner) = self.owners.get_mut(&waiting.owner()) {
-            let places = places(&waiting);
-            owner.places -= places;
+            let slots = slots(&waiting);
+            owner.slots -= slots;
             owner.parked.remove(&id);
-            self.places -= places;
+            self.slots -= slots;
         }
         self.deadlines.remove(&(deadline_ms, id));
         let (topic, queue_id) = waiting.queue();
@@ -307,8 +309,8 @@ impl<W: Waits> Inner<W> {
         let queues: usize = self.queues.values().map(FxHashMap::len).sum();
         self.parked.is_empty()
             && self.deadlines.is_empty()
-            && self.owners.values().all(|owner| owner.parked.is_empty() && owner.places == 0)
-            && (self.places, self.idle_queues) == (0, queues)
+            && self.owners.values().all(|owner| owner.parked.is_empty() && owner.slots == 0)
+            && (self.slots, self.idle_queues) == (0, queues)
             && queues <= IDLE_QUEUES + 1
     }
 
@@ -321,12 +323,12 @@ impl<W: Waits> Inner<W> {
     }
 }
 
-fn places(waiting: &impl Waits) -> usize {
-    1 + waiting.tags().map_or(0, |tags| tags.len() / TAGS_A_PLACE)
+fn slots(waiting: &impl Waiter) -> usize {
+    1 + waiting.tags().map_or(0, |tags| tags.len() / TAGS_PER_SLOT)
 }
 
-fn keys<W: Waits>(waiting: &W) -> impl Iterator<Item = Key> {
+fn keys<W: Waiter>(waiting: &W) -> impl Iterator<Item = Key> {
     let tags = waiting.tags();
-    let any = tags.is_none().then_some(ANY);
+    let any = tags.is_none().then_some(ANY_TAG);
     any.into_iter().chain(tags.unwrap_or(&[]).iter().map(|tag| Key::from(*tag)))
 }

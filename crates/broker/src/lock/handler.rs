@@ -1,4 +1,4 @@
-//! Codes 41 and 42.
+//! Handlers of queue locks: codes 41 and 42.
 
 use super::OrderLocks;
 use crate::clients::heartbeat::MAX_CLIENT_ID_BYTES;
@@ -8,37 +8,37 @@ use message::names;
 use protocol::lock::{LockBatchBody, LockBatchReply};
 use protocol::{Frame, json};
 
-/// Most bytes of a broker's name.
+/// Longest broker name in bytes.
 const MAX_BROKER_NAME_BYTES: usize = 255;
 
-/// Code 41: locks queues for a client of a group; answers those it holds now.
+/// Code 41: locks queues for a client of a group; returns the queues that it holds.
 ///
 /// # Errors
-/// The body is malformed, or a name in it.
+/// `SystemError` if the body is malformed, `InvalidParameter` if a name is invalid or too long.
 pub fn lock(request: &Frame, locks: &OrderLocks, now_ms: i64) -> Outcome {
-    let asked: LockBatchBody = json::read(&request.body)?;
-    check(&asked)?;
-    let locked = locks.lock(&asked.consumer_group, &asked.client_id, asked.queues, now_ms);
+    let body: LockBatchBody = json::read(&request.body)?;
+    check(&body)?;
+    let locked = locks.lock(&body.consumer_group, &body.client_id, body.queues, now_ms);
     Ok(Answer::body(json::write(&LockBatchReply { locked })))
 }
 
-/// Names that are kept with a lock are no longer than any client makes them.
-fn check(asked: &LockBatchBody) -> Result<(), Refusal> {
-    names::check_group(&asked.consumer_group)?;
-    check_length("client id", &asked.client_id, MAX_CLIENT_ID_BYTES)?;
-    for queue in &asked.queues {
+/// Checks the length of names that are stored with a lock.
+fn check(body: &LockBatchBody) -> Result<(), Refusal> {
+    names::check_group(&body.consumer_group)?;
+    check_length("client id", &body.client_id, MAX_CLIENT_ID_BYTES)?;
+    for queue in &body.queues {
         names::check_topic(&queue.topic)?;
         check_length("broker name", &queue.broker_name, MAX_BROKER_NAME_BYTES)?;
     }
     Ok(())
 }
 
-/// Code 42: gives queues back.
+/// Code 42: unlocks queues.
 ///
 /// # Errors
-/// The body is malformed.
+/// `SystemError` if the body is malformed.
 pub fn unlock(request: &Frame, locks: &OrderLocks) -> Outcome {
-    let asked: LockBatchBody = json::read(&request.body)?;
-    locks.unlock(&asked.consumer_group, &asked.client_id, &asked.queues);
+    let body: LockBatchBody = json::read(&request.body)?;
+    locks.unlock(&body.consumer_group, &body.client_id, &body.queues);
     Ok(Answer::ok())
 }

@@ -1,11 +1,11 @@
-//! Who holds which queue, until when. Pure state: the time is given. The broker's name is part of a queue's key, as clients
-//! send it.
+//! Holder and expiry of each locked queue. Pure state: the caller passes the time. The broker name is part of a queue's key, as
+//! clients send it.
 
 use parking_lot::Mutex;
 use protocol::MessageQueue;
 use rustc_hash::FxHashMap;
 
-/// How long a lock holds without being renewed, in ms. Java clients renew every 20 s and count on 60 s.
+/// Duration of a lock that is not renewed, in ms. Java clients renew every 20 s and rely on 60 s.
 pub const LEASE_MS: i64 = 60_000;
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Lease {
     }
 }
 
-/// Bytes that a lease takes beside its texts, with what the allocator and the table keep.
+/// Memory of a lease besides its strings, in bytes, with the overhead of allocator and table.
 const LEASE_BYTES: usize = 256;
 
 fn bytes(group: &str, queue: &MessageQueue, client_id: &str) -> usize {
@@ -34,7 +34,7 @@ struct State {
     bytes: usize,
 }
 
-/// The locks of all groups.
+/// The queue locks of all groups.
 #[derive(Debug)]
 pub struct OrderLocks {
     state: Mutex<State>,
@@ -43,8 +43,8 @@ pub struct OrderLocks {
 }
 
 impl OrderLocks {
-    /// At most `max` leases (setting `apogeeMaxQueueLocks`) of `max_bytes` in all (`apogeeMaxQueueLockBytes`) are kept, expired ones
-    /// included until [`OrderLocks::expire`].
+    /// Creates a table of at most `max` leases (`apogeeMaxQueueLocks`) of `max_bytes` in all (`apogeeMaxQueueLockBytes`). Expired
+    /// leases count until [`OrderLocks::expire`].
     #[must_use]
     pub fn new(max: usize, max_bytes: usize) -> Self {
         Self {
@@ -54,8 +54,8 @@ impl OrderLocks {
         }
     }
 
-    /// Locks or renews what is free, expired or already this client's, and returns those queues. A queue over the bound
-    /// is not locked, which the client takes as held by another and asks for again.
+    /// Locks the queues that are free, expired or held by this client, and returns them. A queue over the limit is not locked: the
+    /// client treats it as locked by another one and asks again.
     pub fn lock(&self, group: &str, client_id: &str, queues: Vec<MessageQueue>, now_ms: i64) -> Vec<MessageQueue> {
         let mut state = self.state.lock();
         let State {
@@ -98,7 +98,7 @@ impl OrderLocks {
         held
     }
 
-    /// Gives queues back; those that another client holds stay locked.
+    /// Unlocks queues. Those that another client holds stay locked.
     pub fn unlock(&self, group: &str, client_id: &str, queues: &[MessageQueue]) {
         let mut state = self.state.lock();
         let State {
@@ -119,7 +119,7 @@ impl OrderLocks {
         }
     }
 
-    /// Whether a queue is held by someone else than this client at this moment.
+    /// Whether another client of the group holds a queue now.
     #[must_use]
     pub fn held_by_other(&self, group: &str, client_id: &str, queue: &MessageQueue, now_ms: i64) -> bool {
         self.state
@@ -130,7 +130,7 @@ impl OrderLocks {
             .is_some_and(|lease| &*lease.client_id != client_id && !lease.expired(now_ms))
     }
 
-    /// Whether any queue is held by a group at this moment: it consumes in order then.
+    /// Whether a group holds any lock now, which means that it consumes orderly.
     #[must_use]
     pub fn holds_any(&self, group: &str, now_ms: i64) -> bool {
         let state = self.state.lock();
@@ -138,17 +138,17 @@ impl OrderLocks {
         leases.is_some_and(|leases| leases.values().any(|lease| !lease.expired(now_ms)))
     }
 
-    /// Gives all queues of a deleted topic back.
+    /// Removes the locks of a deleted topic.
     pub fn forget_topic(&self, topic: &str) {
         self.retain(|_, queue, _| *queue.topic != *topic);
     }
 
-    /// Gives all queues of a deleted group back.
+    /// Removes the locks of a deleted group.
     pub fn forget_group(&self, group: &str) {
         self.retain(|of_group, _, _| of_group != group);
     }
 
-    /// Forgets expired leases. Only frees memory: an expired lease already stops nobody.
+    /// Removes expired leases. This only frees memory: expired leases are ignored anyway.
     pub fn expire(&self, now_ms: i64) {
         self.retain(|_, _, lease| !lease.expired(now_ms));
     }
@@ -173,7 +173,7 @@ impl OrderLocks {
         });
     }
 
-    /// Leases kept.
+    /// Number of leases in the table.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state.lock().count
@@ -185,7 +185,7 @@ impl OrderLocks {
         state.groups.is_empty() && state.count == 0 && state.bytes == 0
     }
 
-    /// Whether no lease is kept.
+    /// Whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_has_one_holder_until_its_lease_ends() {
+    fn a_queue_has_one_holder_until_its_lease_expires() {
         let locks = OrderLocks::new(100, 1 << 20);
         assert_eq!(locks.lock("g", "a", vec![queue(0), queue(1)], 0), [queue(0), queue(1)]);
         assert_eq!(locks.lock("g", "b", vec![queue(1), queue(2)], LEASE_MS), [queue(2)]);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_holds_a_queue_consumes_in_order() {
+    fn a_group_that_holds_a_lock_consumes_orderly() {
         let locks = OrderLocks::new(100, 1 << 20);
         locks.lock("g", "a", vec![queue(0)], 0);
         assert!(locks.holds_any("g", LEASE_MS) && !locks.holds_any("h", 0));
@@ -228,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn groups_do_not_see_each_other() {
+    fn locks_of_groups_are_independent() {
         let locks = OrderLocks::new(100, 1 << 20);
         assert_eq!(locks.lock("g1", "a", vec![queue(0)], 0).len(), 1);
         assert_eq!(locks.lock("g2", "b", vec![queue(0)], 0).len(), 1);
     }
 
     #[test]
-    fn only_the_holder_gives_a_queue_back() {
+    fn only_the_holder_unlocks_a_queue() {
         let locks = OrderLocks::new(100, 1 << 20);
         locks.lock("g", "a", vec![queue(0)], 0);
         locks.unlock("g", "b", &[queue(0)]);
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(
             locks.lock("g", "b-longer", vec![queue(0)], LEASE_MS + 1),
             [queue(0)],
-            "it was expired"
+            "the old lease was expired"
         );
         assert!(locks.lock("g", "a", vec![queue(2)], LEASE_MS + 1).is_empty());
         locks.forget_topic("orders");
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_locks_nothing_new_but_renews() {
+    fn a_full_table_only_renews_locks() {
         let locks = OrderLocks::new(1, 1 << 20);
         assert_eq!(locks.lock("g", "a", vec![queue(0), queue(1)], 0), [queue(0)]);
         assert_eq!(locks.lock("g", "a", vec![queue(0)], 5), [queue(0)]);

@@ -1,11 +1,11 @@
-//! Order locks: a consumer of a group that consumes in order first locks the queues it was assigned.
+//! Queue locks: before an orderly consumer consumes its assigned queues, it locks them.
 //!
-//! Life of a lock: a client asks (41) and holds the queue for [`LEASE_MS`]; it asks again every 20 s, which renews the
-//! lease; it gives the queue back (42), or dies and the lease runs out, after which the next client that asks gets it.
+//! A client locks a queue (41) and holds it for [`LEASE_MS`]. It repeats the request every 20 s, which renews the lease. It unlocks
+//! the queue (42), or its lease expires; then the next client that asks gets the lock.
 //!
-//! Invariants: a queue has at most one holder in a group; a closed connection does not free a lock, because the client
-//! may still be busy with the message it holds while it connects anew.
-//! Never on disk: after a restart every client asks again within 20 s, and whoever is first gets the queue.
+//! Invariants: a queue has at most one holder per group; a closed connection does not release a lock, because the client may still
+//! process a message while it reconnects.
+//! Locks are not on disk: after a restart every client asks again within 20 s, and the first one gets the queue.
 
 pub mod handler;
 pub mod leases;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use leases::{LEASE_MS, OrderLocks};
 
-/// How often leases that ran out are looked for.
+/// How often expired leases are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
 impl Feature for OrderLocks {

@@ -1,12 +1,12 @@
-//! Committed offsets after a crash that took messages.
+//! Corrects committed offsets after a crash that lost messages.
 //!
-//! Under ASYNC_FLUSH a power cut loses the newest messages, and `consumerOffset.json` may have been saved with offsets behind
-//! them. The queue goes on at its new end, so a group that keeps such an offset would miss the messages that come up to it.
+//! With ASYNC_FLUSH a power failure loses the newest messages, and `consumerOffset.json` may hold offsets after them. New messages
+//! get the offsets from the new end of the queue, so a group with such an offset would miss the messages before it.
 
 use super::Offsets;
 use store::Store;
 
-/// Moves offsets beyond their queue's end back to it, and says so once. How many.
+/// Moves offsets that are after the end of their queue back to it, and logs one warning. Returns their number.
 pub fn fit(offsets: &Offsets, store: &Store) -> usize {
     let mut count = 0;
     let mut first = None;
@@ -19,7 +19,7 @@ pub fn fit(offsets: &Offsets, store: &Store) -> usize {
         tracing::warn!(
             count,
             first,
-            "a crash took messages that groups had consumed; their offsets are moved back to the end of the queues"
+            "messages that groups had consumed were lost in a crash; the committed offsets were moved back to the end of the queues"
         );
     }
     count
@@ -36,7 +36,7 @@ mod tests {
 
     fn options() -> StoreOptions {
         let mut options = StoreOptions::small("/s", FlushMode::Async);
-        // Nothing is synced before the power goes.
+        // Nothing is flushed before the power failure.
         options.log.flush_interval = Duration::from_secs(3600);
         options.index = None;
         options
@@ -49,14 +49,14 @@ mod tests {
                 .append(&[draft], &[store.queue("t", 0)], 1_700_000_000_000, &mut Vec::new())
                 .unwrap();
             let (done, outcome) = std::sync::mpsc::channel();
-            // Another thread may have taken the write.
+            // Another thread may write this message.
             store.complete_then(ticket, true, move |o| done.send(o).unwrap());
             assert_eq!(outcome.recv().unwrap(), Ok(()));
         }
     }
 
     #[test]
-    fn an_offset_of_messages_that_a_power_cut_took_goes_back_to_the_end_of_the_queue() {
+    fn an_offset_of_lost_messages_moves_back_to_the_end_of_the_queue() {
         let disk = SimulatedDisk::new(1);
         let (store, _) = Store::open(Arc::new(disk.clone()), options()).unwrap();
         send(&store, 10);
@@ -77,12 +77,12 @@ mod tests {
             assert_eq!(moved, 1 + usize::from(end < 10));
             assert!(offsets.take_dirty());
             lost += usize::from(end < 10);
-            // The next message is one that the group has not seen.
+            // The group has not consumed the next message.
             send(&after, 1);
             assert_eq!(after.max_offset("t", 0).0, end + 1);
             after.close().unwrap();
         }
-        assert!(lost > 10, "{lost} of 40 cuts took messages");
+        assert!(lost > 10, "{lost} of 40 power failures lost messages");
         store.close().unwrap();
     }
 }

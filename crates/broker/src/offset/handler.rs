@@ -1,6 +1,6 @@
-//! Codes 14, 15, 29 to 32, 43, 208, 308, 314 and 317.
+//! Handlers of offsets: codes 14, 15, 29 to 32, 43, 208, 308, 314 and 317.
 
-use super::operations::{self, Committed, Place};
+use super::operations::{self, Committed, GroupQueue};
 use super::{OffsetError, Offsets, table};
 use crate::clients::Consumers;
 use crate::clients::table::Channel;
@@ -26,94 +26,93 @@ impl From<OffsetError> for Refusal {
     }
 }
 
-/// Code 14: where a group is in a queue, see [`operations::position`].
+/// Code 14: queries a group's offset in a queue, see [`operations::query`].
 ///
 /// # Errors
-/// As there, or a field is missing.
+/// `QueryNotFound` if there is none, `SystemError` if a field is missing.
 pub fn query(request: &Frame, offsets: &Offsets, topics: &Topics, queues: &dyn Queues) -> Outcome {
-    let asked = QueryConsumerOffsetHeader::decode(&request.ext)?;
-    let place = Place {
-        group: asked.consumer_group,
-        topic: asked.topic,
-        queue_id: asked.queue_id,
+    let header = QueryConsumerOffsetHeader::decode(&request.ext)?;
+    let place = GroupQueue {
+        group: header.consumer_group,
+        topic: header.topic,
+        queue_id: header.queue_id,
     };
-    let offset = operations::position(place, asked.set_zero_if_not_found, offsets, topics, queues)?;
+    let offset = operations::query(place, header.set_zero_if_not_found, offsets, topics, queues)?;
     Ok(Answer::ok().with("offset", offset))
 }
 
-/// Code 15: a group is now here in a queue, see [`operations::commit`]. What is passed over is answered as done.
+/// Code 15: commits a group's offset in a queue, see [`operations::commit`]. An ignored commit gets a success response.
 ///
 /// # Errors
-/// As there, or a field is missing.
+/// The refusals of [`operations::commit`] and [`operations::find_topic`]; `InvalidParameter` or `SystemError` if a field is
+/// missing.
 pub fn update(request: &Frame, client: u64, offsets: &Offsets, groups: &Groups, topics: &Topics, queues: &dyn Queues) -> Outcome {
     let group = request.ext.require_text("consumerGroup")?;
     let topic = request.ext.require_text("topic")?;
-    // Compat: Apache asks for these before it looks for the other fields.
-    let topic = operations::existing(group, topic, groups, topics)?;
+    // Compat: Apache checks these before the other fields.
+    let topic = operations::find_topic(group, topic, groups, topics)?;
     let missing = |what: &str| Refusal::invalid(format!("{what} is null, topic is {}", topic.name));
-    let place = Place {
+    let place = GroupQueue {
         group,
         topic: &topic.name,
         queue_id: request.ext.optional_int("queueId")?.ok_or_else(|| missing("QueueId"))?,
     };
     let offset = request.ext.optional_int("commitOffset")?.ok_or_else(|| missing("Offset"))?;
     Ok(match operations::commit(place, &topic, offset, client, offsets, queues)? {
-        Committed::Taken => Answer::ok(),
-        Committed::PassedOver(why) => Answer::ok().remark(why),
+        Committed::Stored => Answer::ok(),
+        Committed::Ignored(why) => Answer::ok().remark(why),
     })
 }
 
-/// Code 29: which offset belongs to a time.
+/// Code 29: the offset of a time.
 ///
 /// # Errors
-/// The disk's, or a field is missing.
+/// The refusal of a `StoreError` if the queue cannot be read, `SystemError` if a field is missing.
 pub fn search(request: &Frame, queues: &dyn Queues) -> Outcome {
-    let asked = SearchOffsetHeader::decode(&request.ext)?;
-    let offset = queues.by_time(asked.topic, asked.queue_id, asked.timestamp, asked.boundary())?;
+    let header = SearchOffsetHeader::decode(&request.ext)?;
+    let offset = queues.by_time(header.topic, header.queue_id, header.timestamp, header.boundary())?;
     Ok(Answer::ok().with("offset", offset))
 }
 
-/// Code 30: the offset after a queue's last message.
+/// Code 30: the max offset of a queue, one after its last message.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn max(request: &Frame, queues: &dyn Queues) -> Outcome {
-    let asked = MaxOffsetHeader::decode(&request.ext)?;
-    Ok(Answer::ok().with("offset", queues.max(asked.topic, asked.queue_id)))
+    let header = MaxOffsetHeader::decode(&request.ext)?;
+    Ok(Answer::ok().with("offset", queues.max(header.topic, header.queue_id)))
 }
 
-/// Code 31: the first offset kept of a queue.
+/// Code 31: the min offset of a queue, that of its first message.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn min(request: &Frame, queues: &dyn Queues) -> Outcome {
-    let asked = QueueHeader::decode(&request.ext)?;
-    Ok(Answer::ok().with("offset", queues.min(asked.topic, asked.queue_id)))
+    let header = QueueHeader::decode(&request.ext)?;
+    Ok(Answer::ok().with("offset", queues.min(header.topic, header.queue_id)))
 }
 
-/// Code 32: when the first message kept was stored; -1 when there is none.
+/// Code 32: the store timestamp of a queue's first message in ms since 1970; -1 if the queue is empty.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn earliest(request: &Frame, queues: &dyn Queues) -> Outcome {
-    let asked = QueueHeader::decode(&request.ext)?;
-    let timestamp = queues.earliest(asked.topic, asked.queue_id).unwrap_or(-1);
+    let header = QueueHeader::decode(&request.ext)?;
+    let timestamp = queues.earliest(header.topic, header.queue_id).unwrap_or(-1);
     Ok(Answer::ok().with("timestamp", timestamp))
 }
 
-/// Code 43: all offsets.
-///
-/// # Errors
-/// None.
+/// Code 43: all offsets. Never fails.
 pub fn all(offsets: &Offsets, now_ms: i64) -> Outcome {
     Ok(Answer::body(table::text(offsets, offsets.version(now_ms), table::Layout::Body)))
 }
 
-/// Code 314: one group's offsets become another's too. That one is made as by its first member; Apache keeps offsets of groups that do
-/// not exist, of any name.
+/// Code 314: copies one group's offsets to another. The target group is created if it does not exist; Apache stores offsets even
+/// for groups that do not exist, under any name.
 ///
 /// # Errors
-/// A field is missing, there is no such group and it may not be made, or no room.
+/// `SystemError` if a field is missing, `SubscriptionGroupNotExist` if the group may not be created, or the refusal of a
+/// [`GroupError`] or [`OffsetError`].
 pub fn clone_group<C: Channel>(
     request: &Frame,
     offsets: &Offsets,
@@ -121,59 +120,59 @@ pub fn clone_group<C: Channel>(
     consumers: &Consumers<C>,
     make_group: impl FnOnce(&str) -> Result<(), GroupError>,
 ) -> Outcome {
-    let asked = CloneGroupOffsetHeader::decode(&request.ext)?;
-    make_group(asked.dest_group).map_err(|error| match error {
+    let header = CloneGroupOffsetHeader::decode(&request.ext)?;
+    make_group(header.dest_group).map_err(|error| match error {
         GroupError::Missing => {
-            let text = format!("subscription group [{}] does not exist: {error}", asked.dest_group);
+            let text = format!("subscription group [{}] does not exist: {error}", header.dest_group);
             Refusal::new(ResponseCode::SubscriptionGroupNotExist, text)
         }
         other => other.into(),
     })?;
-    let wanted = match asked.topic.filter(|topic| !topic.trim().is_empty()) {
+    let requested = match header.topic.filter(|topic| !topic.trim().is_empty()) {
         Some(topic) => BTreeSet::from([topic.to_owned()]),
-        None => offsets.topics_of(asked.src_group),
+        None => offsets.topics_of(header.src_group),
     };
-    for topic in wanted.iter().filter(|topic| topics.contains(topic)) {
-        if asked.offline || is_subscribed(consumers, asked.src_group, topic) {
-            offsets.clone_group(topic, asked.src_group, asked.dest_group)?;
+    for topic in requested.iter().filter(|topic| topics.contains(topic)) {
+        if header.offline || is_subscribed(consumers, header.src_group, topic) {
+            offsets.clone_group(topic, header.src_group, header.dest_group)?;
         }
     }
     Ok(Answer::ok())
 }
 
-/// Whether a group's progress on a topic counts: it subscribes to it, or is not online to tell.
+/// Whether a group's progress on a topic is reported: it subscribes to the topic or is offline.
 fn is_subscribed<C: Channel>(consumers: &Consumers<C>, group: &str, topic: &str) -> bool {
     consumers.subscription(group, topic).is_some() || consumers.subscription_count(group) == 0
 }
 
-/// What progress is computed from.
+/// The tables that the progress is computed from.
 #[derive(Clone, Copy)]
 pub struct Progress<'a, C> {
-    /// Where groups are.
+    /// Committed offsets.
     pub offsets: &'a Offsets,
     /// Topics.
     pub topics: &'a Topics,
-    /// What groups subscribe to.
+    /// Subscriptions.
     pub consumers: &'a Consumers<C>,
-    /// Rates.
+    /// Consume rates.
     pub stats: &'a BrokerStats,
-    /// Bounds and times.
+    /// Min and max offsets and store timestamps.
     pub queues: &'a dyn Queues,
     /// Name of this broker.
     pub broker: &'a str,
 }
 
-/// Code 208: progress of a group on the topics asked for, or all of its own.
+/// Code 208: progress of a group on the requested topics, or on all of its topics.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn progress<C: Channel>(request: &Frame, of: &Progress<'_, C>) -> Outcome {
-    let asked = ConsumeStatsHeader::decode(&request.ext)?;
-    let group = asked.consumer_group;
-    let list = asked.topic_list.unwrap_or_default().split(';').filter(|topic| !topic.is_empty());
+    let header = ConsumeStatsHeader::decode(&request.ext)?;
+    let group = header.consumer_group;
+    let list = header.topic_list.unwrap_or_default().split(';').filter(|topic| !topic.is_empty());
     let mut topics: BTreeSet<String> = list.map(str::to_owned).collect();
     if topics.is_empty() {
-        topics = match asked.topic.filter(|topic| !topic.trim().is_empty()) {
+        topics = match header.topic.filter(|topic| !topic.trim().is_empty()) {
             Some(topic) => BTreeSet::from([topic.to_owned()]),
             None => of.offsets.topics_of(group),
         };
@@ -212,10 +211,10 @@ fn on_topic<C>(group: &str, topic: &str, of: &Progress<'_, C>) -> Option<Consume
     })
 }
 
-/// Code 317: progress of all groups. `address` is this broker's.
+/// Code 317: progress of all groups. `address` is that of this broker.
 ///
 /// # Errors
-/// A field is malformed.
+/// `SystemError` if a field is malformed.
 pub fn progress_of_all<C: Channel>(request: &Frame, groups: &Groups, address: &str, of: &Progress<'_, C>) -> Outcome {
     let only_ordered = BrokerConsumeStatsHeader::decode(&request.ext)?.is_order;
     let mut body = ConsumeStatsList {
@@ -226,8 +225,8 @@ pub fn progress_of_all<C: Channel>(request: &Frame, groups: &Groups, address: &s
     names.sort();
     for group in names {
         let topics = of.offsets.topics_of(&group).into_iter();
-        let wanted = topics.filter(|topic| (!only_ordered || of.topics.is_ordered(topic)) && is_subscribed(of.consumers, &group, topic));
-        let stats: Vec<ConsumeStats> = wanted.filter_map(|topic| on_topic(&group, &topic, of)).collect();
+        let requested = topics.filter(|topic| (!only_ordered || of.topics.is_ordered(topic)) && is_subscribed(of.consumers, &group, topic));
+        let stats: Vec<ConsumeStats> = requested.filter_map(|topic| on_topic(&group, &topic, of)).collect();
         for place in stats.iter().flat_map(|stats| stats.offset_table.values()) {
             body.total_diff += place.broker_offset - place.consumer_offset;
             body.total_inflight_diff += place.pull_offset - place.consumer_offset;
@@ -237,27 +236,27 @@ pub fn progress_of_all<C: Channel>(request: &Frame, groups: &Groups, address: &s
     Ok(Answer::body(json::write(&body)))
 }
 
-/// Code 308: for each queue of a topic the earliest offset of all groups but those left out; where the compared group is
-/// further back still, the largest number there is.
+/// Code 308: for each queue of a topic the lowest committed offset of all groups except the filtered ones; the largest `i64` if the
+/// compared group is even further behind.
 ///
 /// # Errors
-/// A field is missing.
+/// `SystemError` if a field is missing.
 pub fn correction(request: &Frame, offsets: &Offsets, queues: &dyn Queues) -> Outcome {
-    let asked = CorrectionOffsetHeader::decode(&request.ext)?;
-    let topic = asked.topic;
-    let left_out: BTreeSet<&str> = asked.filter_groups.unwrap_or_default().split(',').collect();
+    let header = CorrectionOffsetHeader::decode(&request.ext)?;
+    let topic = header.topic;
+    let filtered: BTreeSet<&str> = header.filter_groups.unwrap_or_default().split(',').collect();
     let mut earliest: BTreeMap<i32, i64> = BTreeMap::new();
-    for group in offsets.groups_of(topic).iter().filter(|group| !left_out.contains(group.as_str())) {
+    for group in offsets.groups_of(topic).iter().filter(|group| !filtered.contains(group.as_str())) {
         for (queue_id, offset) in offsets.of_group_on_topic(topic, group) {
             if offset >= queues.min(topic, queue_id) {
-                let least = earliest.entry(queue_id).or_insert(offset);
-                *least = offset.min(*least);
+                let lowest = earliest.entry(queue_id).or_insert(offset);
+                *lowest = offset.min(*lowest);
             }
         }
     }
-    for (queue_id, offset) in offsets.of_group_on_topic(topic, asked.compare_group) {
-        if let Some(least) = earliest.get_mut(&queue_id).filter(|least| **least > offset) {
-            *least = i64::MAX;
+    for (queue_id, offset) in offsets.of_group_on_topic(topic, header.compare_group) {
+        if let Some(lowest) = earliest.get_mut(&queue_id).filter(|lowest| **lowest > offset) {
+            *lowest = i64::MAX;
         }
     }
     let body = CorrectionOffsets {
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_group_on_an_empty_queue_starts_at_zero_and_what_is_committed_is_answered() {
+    fn a_new_group_on_an_empty_queue_starts_at_zero_and_a_committed_offset_is_returned() {
         let (offsets, queues) = (Offsets::new(Default::default()), FakeQueues::default());
         assert_eq!(offset_of(query(&place(&[]), &offsets, &topics(), &queues)), Ok(0));
         let strict = place(&[("setZeroIfNotFound", "false")]);
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_group_on_an_old_queue_is_left_to_choose() {
+    fn a_new_group_on_an_old_queue_chooses_its_start() {
         let offsets = Offsets::new(Default::default());
         let cold = FakeQueues {
             cold: true,
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn commits_need_group_and_topic_and_do_not_overrule_a_reset() {
+    fn commits_need_group_and_topic_and_do_not_override_a_reset() {
         let offsets = Offsets::new(Default::default());
         let commit = |group: &str, topic: &str, offset: &str| {
             let fields = [
@@ -365,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn only_queues_that_exist_get_an_offset() {
+    fn only_existing_queues_get_an_offset() {
         let offsets = Offsets::new(Default::default());
         let queues = FakeQueues::default().with("t", 5, 0, &[100]);
         let commit = |queue_id: &str| {
@@ -376,13 +375,13 @@ mod tests {
         assert_eq!(commit("2").unwrap_err().text, "queue 2 of topic t does not exist: it has 2 queues");
         assert!(
             commit("1").is_ok() && commit("5").is_ok(),
-            "one had messages when there were more queues"
+            "queue 5 has messages from a time with more queues"
         );
         assert_eq!(offsets.of_group_on_topic("t", "g").len(), 2);
     }
 
     #[test]
-    fn a_client_that_has_not_noticed_a_new_life_of_its_topic_commits_nothing_until_it_asks() {
+    fn commits_of_a_client_that_has_not_noticed_a_recreated_topic_are_ignored_until_it_queries() {
         let (offsets, topics, queues) = (Offsets::new(Default::default()), topics(), FakeQueues::default());
         drop(topics.begin_deletion("t", 1));
         topics.update(vec![(Spec::new("t", 2), Default::default())], 2).unwrap();
@@ -400,7 +399,7 @@ mod tests {
             offsets.committed("t", "g", 0)
         };
         assert_eq!(commit(old, "20"), None);
-        assert_eq!(commit(new, "3"), Some(3), "connected since");
+        assert_eq!(commit(new, "3"), Some(3), "connected after the topic was created again");
         offsets.forget_topic("t");
         assert_eq!(commit(old, "20"), None);
         assert_eq!(offset_of(query(&place(&[]), &offsets, &topics, &queues)), Ok(0));
@@ -408,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_and_times_are_answered() {
+    fn offsets_and_timestamps_are_returned() {
         let queues = FakeQueues::default().with("t", 0, 5, &[100, 200]);
         assert_eq!(offset_of(max(&place(&[]), &queues)), Ok(7));
         assert_eq!(offset_of(min(&place(&[]), &queues)), Ok(5));
@@ -419,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_by_queue() {
+    fn progress_is_returned_by_queue() {
         let (offsets, topics) = (Offsets::new(Default::default()), topics());
         let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());
         let stats = BrokerStats::new("c", 100);
@@ -450,8 +449,8 @@ mod tests {
         let consumers: Consumers<u64> = Consumers::new(ClientLimits::default());
         offsets.commit("t", "g", 0, 2).unwrap();
         offsets.commit("u", "g", 0, 5).unwrap();
-        let asked = frame(&[("srcGroup", "g"), ("destGroup", "h")]);
-        clone_group(&asked, &offsets, &topics, &consumers, |_| Ok(())).unwrap();
+        let header = frame(&[("srcGroup", "g"), ("destGroup", "h")]);
+        clone_group(&header, &offsets, &topics, &consumers, |_| Ok(())).unwrap();
         assert_eq!((offsets.committed("t", "h", 0), offsets.committed("u", "h", 0)), (Some(2), Some(5)));
         let nobody = frame(&[("srcGroup", "g"), ("destGroup", "nobody")]);
         let missing = clone_group(&nobody, &offsets, &topics, &consumers, |_| Err(GroupError::Missing)).unwrap_err();
@@ -460,14 +459,14 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_offset_of_other_groups_is_found() {
+    fn the_lowest_offset_of_other_groups_is_returned() {
         let offsets = Offsets::new(Default::default());
         for (group, offset) in [("a", 5), ("b", 3), ("slow", 1)] {
             offsets.commit("t", group, 0, offset).unwrap();
         }
         let ask = |compare: &str| {
-            let asked = frame(&[("topic", "t"), ("compareGroup", compare), ("filterGroups", "slow")]);
-            let body = correction(&asked, &offsets, &FakeQueues::default()).unwrap().body;
+            let header = frame(&[("topic", "t"), ("compareGroup", compare), ("filterGroups", "slow")]);
+            let body = correction(&header, &offsets, &FakeQueues::default()).unwrap().body;
             json::read::<CorrectionOffsets>(&body).unwrap().correction_offsets[&0]
         };
         assert_eq!(ask("a"), 3);

@@ -1,4 +1,4 @@
-//! Where a group is in a queue: asked and told by its members, whatever face they come through.
+//! Queries and commits of offsets, for clients of any protocol.
 
 use super::{OffsetError, Offsets, unknown};
 use crate::errors::Refusal;
@@ -8,37 +8,43 @@ use crate::topic::{Topic, Topics};
 use protocol::ResponseCode;
 use std::sync::Arc;
 
-/// A queue as a group consumes it.
+/// A queue that a group consumes.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct GroupQueue<'a> {
     /// The group.
     pub group: &'a str,
     /// The queue's topic.
     pub topic: &'a str,
-    /// The queue's number in the topic.
+    /// Queue id in the topic.
     pub queue_id: i32,
 }
 
-/// What became of a commit.
+/// Result of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// The group is there now.
-    Taken,
-    /// The group stays where it is, for this reason; for the client it is done.
-    PassedOver(&'static str),
+    /// The offset was stored.
+    Stored,
+    /// The commit was ignored for this reason; the client gets a success response.
+    Ignored(&'static str),
 }
 
-/// Where a group goes on in a queue. For one that was never there `set_zero` says what is wanted, see [`unknown`]: 0, an error, or, when
-/// the client says nothing, what is best.
+/// The next offset that a group consumes in a queue. `set_zero` is the client's choice for a group without an offset, see
+/// [`unknown`]: 0, an error, or, if the client does not choose, whichever avoids losing messages.
 ///
 /// # Errors
-/// `QueryNotFound`: nothing is known of the group there.
-pub fn position(place: Place<'_>, set_zero: Option<bool>, offsets: &Offsets, topics: &Topics, queues: &dyn Queues) -> Result<i64, Refusal> {
-    let Place { group, topic, queue_id } = place;
-    let known = topics.find(topic);
-    if known.is_some_and(|topic| topic.is_reborn() && check_queue(&topic, queue_id, queues).is_ok()) {
-        // Whoever asks has no offset of the topic before. Without room for the note the group begins anew.
-        let _ = offsets.begin(topic, group, queue_id);
+/// `QueryNotFound` if the group has no offset in the queue.
+pub fn query(
+    queue: GroupQueue<'_>,
+    set_zero: Option<bool>,
+    offsets: &Offsets,
+    topics: &Topics,
+    queues: &dyn Queues,
+) -> Result<i64, Refusal> {
+    let GroupQueue { group, topic, queue_id } = queue;
+    let current = topics.find(topic);
+    if current.is_some_and(|topic| topic.is_recreated() && check_queue(&topic, queue_id, queues).is_ok()) {
+        // The client has no offset of the old topic. If a limit is reached, the commits of the group stay ignored.
+        let _ = offsets.mark_started(topic, group, queue_id);
     }
     if let Some(offset) = offsets.committed(topic, group, queue_id) {
         return Ok(offset);
@@ -57,11 +63,11 @@ pub fn position(place: Place<'_>, set_zero: Option<bool>, offsets: &Offsets, top
     })
 }
 
-/// The topic of a commit, for a group that exists.
+/// The topic of a commit, after checking that the group exists.
 ///
 /// # Errors
 /// `SubscriptionGroupNotExist` or `TopicNotExist`.
-pub fn existing(group: &str, topic: &str, groups: &Groups, topics: &Topics) -> Result<Arc<Topic>, Refusal> {
+pub fn find_topic(group: &str, topic: &str, groups: &Groups, topics: &Topics) -> Result<Arc<Topic>, Refusal> {
     if !groups.contains(group) {
         let text = format!("Group {group} not exist!");
         return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
@@ -70,48 +76,50 @@ pub fn existing(group: &str, topic: &str, groups: &Groups, topics: &Topics) -> R
     topics.find(topic).ok_or_else(missing)
 }
 
-/// A group is at this offset of a queue of `topic` now, says `client`. While a reset is pending this is passed over.
+/// Commits an offset of a queue of `topic` for the connection `client`. Ignored while a reset is pending.
 ///
-/// An offset below zero is refused, where Apache takes it and forgets by it where the group is. One of a client that has not
-/// noticed that the topic was deleted and made again is passed over.
+/// A negative offset is refused; Apache stores it and thereby loses the group's offset. A commit is ignored if its client has not
+/// noticed that the topic was deleted and created again.
 ///
 /// # Errors
-/// There is no such queue, the offset is below zero, or there is no room.
+/// `InvalidParameter` if the queue does not exist or the offset is negative, or the refusal of an [`OffsetError`] if a limit is
+/// reached.
 pub fn commit(
-    place: Place<'_>,
+    queue: GroupQueue<'_>,
     topic: &Topic,
     offset: i64,
     client: u64,
     offsets: &Offsets,
     queues: &dyn Queues,
 ) -> Result<Committed, Refusal> {
-    let Place { group, queue_id, .. } = place;
+    let GroupQueue { group, queue_id, .. } = queue;
     check_queue(topic, queue_id, queues)?;
-    let passed_over = |why| {
-        tracing::info!(topic = place.topic, group, queue_id, offset, why, "commit passed over");
-        Ok(Committed::PassedOver(why))
+    let ignored = |why| {
+        tracing::info!(topic = queue.topic, group, queue_id, offset, why, "commit ignored");
+        Ok(Committed::Ignored(why))
     };
-    if topic.may_be_mistaken(client) && !offsets.has_begun(place.topic, group, queue_id) {
-        return passed_over("the topic was deleted and made again since this offset was consumed");
+    if topic.may_have_stale_offsets(client) && !offsets.has_started(queue.topic, group, queue_id) {
+        return ignored("the topic was deleted and created again after this offset was consumed");
     }
-    let before = match offsets.commit(place.topic, group, queue_id, offset) {
-        Err(OffsetError::ResetPending) => return passed_over(super::places::RESET_PENDING),
+    let before = match offsets.commit(queue.topic, group, queue_id, offset) {
+        Err(OffsetError::ResetPending) => return ignored(super::offsets::RESET_PENDING),
         before => before?,
     };
     if before.is_some_and(|before| offset < before) {
         tracing::warn!(
-            topic = place.topic,
+            topic = queue.topic,
             group,
             queue_id,
             ?before,
             offset,
-            "group commits an earlier offset"
+            "group committed an earlier offset"
         );
     }
-    Ok(Committed::Taken)
+    Ok(Committed::Stored)
 }
 
-/// A queue exists when its topic has that many, or when there are messages in it from when it had.
+/// A queue exists if its id is below the topic's number of queues, or if it has messages from a time when the topic had more
+/// queues.
 fn check_queue(topic: &Topic, queue_id: i32, queues: &dyn Queues) -> Result<(), Refusal> {
     let count = topic.read_queues.max(topic.write_queues);
     if (0..count).contains(&queue_id) || (queue_id >= 0 && queues.max(&topic.name, queue_id) > 0) {

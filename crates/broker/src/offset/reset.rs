@@ -1,10 +1,11 @@
-//! Code 222: an operator moves a group to a time or an offset.
+//! Code 222: an operator resets a group's offsets to a time or an offset.
 //!
-//! Two ways, by the setting `useServerSideResetOffset`:
-//! - On (default): the new offsets are kept here as pending; each queue's next pull is answered 21 with it. Works for groups
-//!   that are offline.
-//! - Off: the members are told (220) and reset themselves; a group that is offline cannot be reset (206). Its offset here
-//!   follows with their next commit. C++ clients get the queues as a list, the others as a map with objects as keys.
+//! The setting `useServerSideResetOffset` selects one of two ways:
+//! - On (default): the broker stores the new offsets as pending, and the next pull of each queue is answered tables 21 and the
+//!   offset. Works for groups that are offline.
+//! - Off: the broker sends the offsets to the members (220), which apply them; a group that is offline cannot be reset (206). The
+//!   committed offset follows tables the members' next commit. C++ clients get the queues as a list, others as a map tables objects as
+//!   keys.
 
 use super::Offsets;
 use crate::clients::Consumers;
@@ -20,16 +21,16 @@ use protocol::reset::{ResetOffsetBody, ResetOffsetHeader, ResetOffsetList};
 use protocol::{Frame, Language, MessageQueue, RequestCode, ResponseCode, json};
 use std::collections::BTreeMap;
 
-/// What a reset needs.
+/// The tables that a reset uses.
 #[derive(Clone, Copy)]
 pub struct Reset<'a, C> {
-    /// Where groups are.
+    /// Committed offsets.
     pub offsets: &'a Offsets,
     /// Topics.
     pub topics: &'a Topics,
     /// Groups.
     pub groups: &'a Groups,
-    /// Members that are told.
+    /// Members, which get the offsets if the client side applies them.
     pub consumers: &'a Consumers<C>,
     /// Offsets by time.
     pub queues: &'a dyn Queues,
@@ -37,45 +38,46 @@ pub struct Reset<'a, C> {
     pub broker: &'a str,
 }
 
-/// Moves a group; answers the new offset of each queue.
+/// Resets a group's offsets; returns the new offset of each queue.
 ///
 /// # Errors
-/// There is no such topic or group, the offset is outside the queue, or (without `server_side`) the group is offline.
-pub fn reset<C: Channel>(request: &Frame, server_side: bool, with: &Reset<'_, C>) -> Outcome {
-    let asked = ResetOffsetHeader::decode(&request.ext)?;
+/// `TopicNotExist`, `SubscriptionGroupNotExist`, `SystemError` if the offset is outside the queue, or, without `server_side`,
+/// `ConsumerNotOnline`.
+pub fn reset<C: Channel>(request: &Frame, server_side: bool, tables: &Reset<'_, C>) -> Outcome {
+    let header = ResetOffsetHeader::decode(&request.ext)?;
     tracing::info!(
-        topic = asked.topic,
-        group = asked.group,
-        timestamp = asked.timestamp,
-        offset = asked.offset,
-        queue_id = asked.queue_id,
-        "offset reset asked"
+        topic = header.topic,
+        group = header.group,
+        timestamp = header.timestamp,
+        offset = header.offset,
+        queue_id = header.queue_id,
+        "offset reset requested"
     );
     if server_side {
-        here(&asked, with)
+        on_server(&header, tables)
     } else {
-        by_members(&asked, request.language, with)
+        on_clients(&header, request.language, tables)
     }
 }
 
-fn here<C>(asked: &ResetOffsetHeader<'_>, with: &Reset<'_, C>) -> Outcome {
-    let (topic, group) = (asked.topic, asked.group);
-    let found = with.topics.find(topic).ok_or_else(|| {
+fn on_server<C>(header: &ResetOffsetHeader<'_>, tables: &Reset<'_, C>) -> Outcome {
+    let (topic, group) = (header.topic, header.group);
+    let found = tables.topics.find(topic).ok_or_else(|| {
         let text = format!("Topic {topic} does not exist");
         Refusal::new(ResponseCode::TopicNotExist, text)
     })?;
-    if !with.groups.contains(group) {
+    if !tables.groups.contains(group) {
         let text = format!("Group {group} does not exist");
         return Err(Refusal::new(ResponseCode::SubscriptionGroupNotExist, text));
     }
     let mut targets = BTreeMap::new();
-    match asked.queue_id.filter(|queue_id| *queue_id >= 0) {
+    match header.queue_id.filter(|queue_id| *queue_id >= 0) {
         Some(queue_id) => {
-            targets.insert(queue_id, target(asked, queue_id, with.queues)?);
+            targets.insert(queue_id, target(header, queue_id, tables.queues)?);
         }
         None => {
             for queue_id in 0..found.read_queues {
-                targets.insert(queue_id, by_time(topic, queue_id, asked.timestamp, with.queues)?);
+                targets.insert(queue_id, by_time(topic, queue_id, header.timestamp, tables.queues)?);
             }
         }
     }
@@ -83,17 +85,17 @@ fn here<C>(asked: &ResetOffsetHeader<'_>, with: &Reset<'_, C>) -> Outcome {
         return Err(Refusal::system("No queues to reset."));
     }
     for (queue_id, offset) in &targets {
-        with.offsets.reset(topic, group, *queue_id, *offset)?;
+        tables.offsets.reset(topic, group, *queue_id, *offset)?;
     }
-    Ok(answer(&table(topic, with.broker, targets)))
+    Ok(answer(&table(topic, tables.broker, targets)))
 }
 
-/// The offset asked for in one queue, by number or by time.
-fn target(asked: &ResetOffsetHeader<'_>, queue_id: i32, queues: &dyn Queues) -> Result<i64, Refusal> {
-    let Some(offset) = asked.offset.filter(|offset| *offset != -1) else {
-        return by_time(asked.topic, queue_id, asked.timestamp, queues);
+/// The new offset of one queue, by offset or by time.
+fn target(header: &ResetOffsetHeader<'_>, queue_id: i32, queues: &dyn Queues) -> Result<i64, Refusal> {
+    let Some(offset) = header.offset.filter(|offset| *offset != -1) else {
+        return by_time(header.topic, queue_id, header.timestamp, queues);
     };
-    let (min, max) = (queues.min(asked.topic, queue_id), queues.max(asked.topic, queue_id));
+    let (min, max) = (queues.min(header.topic, queue_id), queues.max(header.topic, queue_id));
     if offset < min || offset > max + 1 {
         let text = format!("Target offset {offset} not in consume queue range [{min}-{max}]");
         return Err(Refusal::system(text));
@@ -101,7 +103,7 @@ fn target(asked: &ResetOffsetHeader<'_>, queue_id: i32, queues: &dyn Queues) -> 
     Ok(offset)
 }
 
-/// The offset of a time; a negative time means the end.
+/// The offset of a time in ms since 1970; a negative time means the end.
 fn by_time(topic: &str, queue_id: i32, timestamp: i64, queues: &dyn Queues) -> Result<i64, Refusal> {
     if timestamp < 0 {
         return Ok(queues.max(topic, queue_id));
@@ -109,53 +111,53 @@ fn by_time(topic: &str, queue_id: i32, timestamp: i64, queues: &dyn Queues) -> R
     Ok(queues.by_time(topic, queue_id, timestamp, Boundary::Lower)?.max(0))
 }
 
-fn by_members<C: Channel>(asked: &ResetOffsetHeader<'_>, language: Language, with: &Reset<'_, C>) -> Outcome {
-    let (topic, group) = (asked.topic, asked.group);
-    let found = with.topics.find(topic).ok_or_else(|| {
+fn on_clients<C: Channel>(header: &ResetOffsetHeader<'_>, language: Language, tables: &Reset<'_, C>) -> Outcome {
+    let (topic, group) = (header.topic, header.group);
+    let found = tables.topics.find(topic).ok_or_else(|| {
         let text = format!("[reset-offset] reset offset failed, no topic in this broker. topic={topic}");
         Refusal::new(ResponseCode::TopicNotExist, text)
     })?;
     let mut targets = BTreeMap::new();
     for queue_id in 0..found.write_queues {
-        let committed = with.offsets.committed(topic, group, queue_id);
+        let committed = tables.offsets.committed(topic, group, queue_id);
         let committed = committed.ok_or_else(|| Refusal::system(format!("THe consumer group <{group}> not exist")))?;
-        let wanted = by_time(topic, queue_id, asked.timestamp, with.queues)?;
-        let moves = asked.is_force || wanted < committed;
-        targets.insert(queue_id, if moves { wanted } else { committed });
+        let by_time_offset = by_time(topic, queue_id, header.timestamp, tables.queues)?;
+        let applies = header.is_force || by_time_offset < committed;
+        targets.insert(queue_id, if applies { by_time_offset } else { committed });
     }
-    let members = with.consumers.members(group).unwrap_or_default();
+    let members = tables.consumers.members(group).unwrap_or_default();
     if members.is_empty() {
         let text = format!(
             "Consumer not online, so can not reset offset, Group: {group} Topic: {topic} Timestamp: {}",
-            asked.timestamp
+            header.timestamp
         );
         return Err(Refusal::new(ResponseCode::ConsumerNotOnline, text));
     }
-    let body = table(topic, with.broker, targets);
-    let order = order(asked, language, &body);
+    let body = table(topic, tables.broker, targets);
+    let notification = notification(header, language, &body);
     for member in &members {
-        member.channel.tell(&order);
+        member.channel.send_oneway(&notification);
     }
     Ok(answer(&body))
 }
 
-/// Code 220 for the members.
-fn order(asked: &ResetOffsetHeader<'_>, language: Language, body: &ResetOffsetBody) -> Frame {
-    let mut order = Frame::request(RequestCode::ResetConsumerClientOffset);
-    order.flag |= FLAG_ONEWAY;
+/// The request of code 220 for the members.
+fn notification(header: &ResetOffsetHeader<'_>, language: Language, body: &ResetOffsetBody) -> Frame {
+    let mut notification = Frame::request(RequestCode::ResetConsumerClientOffset);
+    notification.flag |= FLAG_ONEWAY;
     let header = ResetOffsetHeader {
         queue_id: None,
         offset: None,
-        ..asked.clone()
+        ..header.clone()
     };
-    header.encode(&mut order.ext);
-    // Compat: the language of whoever asks decides for all members, as in Apache; C++ tools reset C++ consumers.
+    header.encode(&mut notification.ext);
+    // Compat: as in Apache the requester's language decides the format for all members; C++ tools reset C++ consumers.
     let text = match language {
         Language::Cpp => json::write(&ResetOffsetList::from(body)),
         _ => json::write(body),
     };
-    order.body = text.into();
-    order
+    notification.body = text.into();
+    notification
 }
 
 fn table(topic: &str, broker: &str, targets: BTreeMap<i32, i64>) -> ResetOffsetBody {
@@ -212,7 +214,7 @@ mod tests {
             for (name, value) in [("group", "g"), ("topic", "t")].iter().chain(fields) {
                 frame.ext.push(name, *value);
             }
-            let with = Reset {
+            let tables = Reset {
                 offsets: &self.offsets,
                 topics: &self.topics,
                 groups: &self.groups,
@@ -220,7 +222,7 @@ mod tests {
                 queues: &self.queues,
                 broker: "b",
             };
-            let answer = reset(&frame, server_side, &with).map_err(|refusal| refusal.code)?;
+            let answer = reset(&frame, server_side, &tables).map_err(|refusal| refusal.code)?;
             let body: ResetOffsetBody = json::read(&answer.body).unwrap();
             Ok(body
                 .offset_table
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_moves_to_a_time_even_when_offline() {
+    fn an_offline_group_is_reset_to_a_time() {
         let world = World::new();
         let moved = world.reset(true, Language::Java, &[("timestamp", "200"), ("isForce", "true")]);
         assert_eq!(moved, Ok(BTreeMap::from([(0, 3), (1, 1)])));
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn one_queue_moves_to_an_offset_within_its_range() {
+    fn one_queue_is_reset_to_an_offset_within_its_range() {
         let world = World::new();
         let at = |offset| world.reset(true, Language::Java, &[("timestamp", "-1"), ("queueId", "0"), ("offset", offset)]);
         assert_eq!(at("4"), Ok(BTreeMap::from([(0, 4)])));
@@ -253,16 +255,16 @@ mod tests {
     #[test]
     fn unknown_topics_and_groups_are_refused() {
         let world = World::new();
-        let asked = |fields: &[(&str, &str)]| world.reset(true, Language::Java, fields);
-        assert_eq!(asked(&[("topic", "x"), ("timestamp", "1")]), Err(ResponseCode::TopicNotExist));
+        let header = |fields: &[(&str, &str)]| world.reset(true, Language::Java, fields);
+        assert_eq!(header(&[("topic", "x"), ("timestamp", "1")]), Err(ResponseCode::TopicNotExist));
         assert_eq!(
-            asked(&[("group", "x"), ("timestamp", "1")]),
+            header(&[("group", "x"), ("timestamp", "1")]),
             Err(ResponseCode::SubscriptionGroupNotExist)
         );
     }
 
     #[test]
-    fn members_are_told_where_that_is_the_way() {
+    fn members_are_notified_of_a_client_side_reset() {
         let world = World::new();
         let fields = [("timestamp", "200"), ("isForce", "false")];
         assert_eq!(world.reset(false, Language::Java, &fields), Err(ResponseCode::SystemError));
@@ -289,8 +291,8 @@ mod tests {
         world.consumers.join("g", joining).unwrap();
         assert_eq!(world.reset(false, Language::Java, &fields), Ok(BTreeMap::from([(0, 3), (1, 0)])));
         assert_eq!(world.reset(false, Language::Cpp, &fields), Ok(BTreeMap::from([(0, 3), (1, 0)])));
-        let told = channel.take();
-        let text = |at: usize| String::from_utf8(told[at].body.to_vec()).unwrap();
+        let sent = channel.take();
+        let text = |at: usize| String::from_utf8(sent[at].body.to_vec()).unwrap();
         assert!(text(0).starts_with(r#"{"offsetTable":{{"#), "{}", text(0));
         assert!(text(1).starts_with(r#"{"offsetTable":[{"#), "{}", text(1));
         assert!(world.offsets.take_reset("t", "g", 0).is_none());

@@ -1,4 +1,4 @@
-//! `consumerOffset.json`, and the answer to 43, which is the same text without line breaks.
+//! `consumerOffset.json`, and the body of the response to 43, which is the same text without line breaks.
 //!
 //! ```text
 //! {"dataVersion":{"counter":0,"stateVersion":0,"timestamp":1700000000000},
@@ -8,12 +8,13 @@
 //!  "resetOffsetTable":{"topic@group":{0:100}}}
 //! ```
 //!
-//! Queue ids stand without quotes, as Java's serializer writes them. What Java derives (`groupTopicMap`) or does not read
-//! back (`pullOffsetTable`) is written as Apache 5.5 does and ignored when read. Resets that no pull has taken yet are ours; they
-//! are in the file only, when there are any, and Java passes over them. A topic or group cannot contain `@`.
+//! Queue ids have no quotes, as in the output of Java's serializer. What Java derives (`groupTopicMap`) or does not load
+//! (`pullOffsetTable`) is written as Apache 5.5 does and ignored when loading. `resetOffsetTable` holds resets that no pull has
+//! applied yet. It is an addition of ApogeeMQ that Java ignores; it is only in the file, and only if there are any. A topic or
+//! group cannot contain `@`.
 
 use super::Offsets;
-use super::places::{ByQueue, TopicGroup};
+use super::offsets::{ByQueue, TopicGroup};
 use crate::clock::now_ms;
 use crate::state_file::{SavedTable, StateFile, Table};
 use parking_lot::Mutex;
@@ -26,10 +27,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the table's file is and holds.
+/// The file of this table.
 pub const TABLE: Table = Table {
     name: "consumerOffset.json",
-    holds: "how far each consumer group has come in each queue",
+    holds: "the committed offset of each consumer group in each queue",
     without: "every group begins where a new one would (consumeFromWhere of its consumers): messages come again or are passed over, until \
               an operator sets it (admin resetOffsetByTime)",
     is_made_again: false,
@@ -37,27 +38,27 @@ pub const TABLE: Table = Table {
 /// Name of the file.
 pub const FILE: &str = TABLE.name;
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Saved {
     /// The table's version.
     pub data_version: DataVersion,
-    /// `topic@group` to queue to offset.
+    /// `topic@group` to queue id to offset.
     pub offset_table: BTreeMap<String, ByQueue>,
-    /// Resets that wait for a pull, likewise.
+    /// Pending resets, in the same format.
     pub reset_offset_table: BTreeMap<String, ByQueue>,
 }
 
-/// Reads a file written by Java or by us.
+/// Parses a file written by Java or by ApogeeMQ.
 ///
 /// # Errors
-/// It is no JSON of this shape.
+/// [`JsonError`] if it is not JSON of this format.
 pub fn parse(content: &[u8]) -> Result<Saved, JsonError> {
     json::read_large(content)
 }
 
-/// Puts what was saved into an empty table.
+/// Loads the content of a file into an empty table.
 pub fn restore(offsets: &Offsets, saved: &Saved) {
     restore_each(offsets, &saved.offset_table, false);
     restore_each(offsets, &saved.reset_offset_table, true);
@@ -69,21 +70,21 @@ pub fn restore(offsets: &Offsets, saved: &Saved) {
 fn restore_each(offsets: &Offsets, table: &BTreeMap<String, ByQueue>, are_resets: bool) {
     for (pair, queues) in table {
         let Some((topic, group)) = pair.split_once('@') else {
-            tracing::warn!(pair, "saved offset is of no topic and group: left out");
+            tracing::warn!(pair, "saved offset skipped: its key is not topic@group");
             continue;
         };
         for (queue_id, offset) in queues {
             if let Err(error) = offsets.restore(topic, group, *queue_id, *offset, are_resets) {
-                tracing::warn!(topic, group, queue_id, offset, %error, "saved offset left out");
+                tracing::warn!(topic, group, queue_id, offset, %error, "saved offset skipped");
             }
         }
     }
 }
 
-/// Puts what was saved into an empty table.
+/// Loads the file into an empty table.
 ///
 /// # Errors
-/// The file is there and cannot be read.
+/// `io::Error` if the file exists and cannot be read or parsed.
 pub fn load(offsets: &Offsets, file: &StateFile) -> io::Result<()> {
     if let Some(saved) = file.load(parse)? {
         restore(offsets, &saved);
@@ -91,10 +92,10 @@ pub fn load(offsets: &Offsets, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes all offsets, if they changed since the last time.
+/// Writes all offsets if they changed after the last write.
 ///
 /// # Errors
-/// The disk's; they are written the next time then.
+/// `io::Error` if the file cannot be written; the next call tries again.
 pub fn save_if_dirty(offsets: &Offsets, file: &StateFile, now_ms: i64) -> io::Result<()> {
     if !offsets.take_dirty() {
         return Ok(());
@@ -103,24 +104,25 @@ pub fn save_if_dirty(offsets: &Offsets, file: &StateFile, now_ms: i64) -> io::Re
     file.save(text.as_bytes()).inspect_err(|_| offsets.mark_dirty())
 }
 
-/// The offsets and their file. Those that an operator moved have an answer that waits; what clients commit is saved every few seconds.
+/// The offsets and their file. The response to a reset waits until the file is written; commits of clients are saved every few
+/// seconds.
 pub struct OffsetsFile {
     offsets: Arc<Offsets>,
     file: StateFile,
     period: Duration,
-    /// Held while the file is written, so that it is not replaced by an older one.
-    alone: Mutex<()>,
+    /// Locked while the file is written, so that an older version never replaces a newer one.
+    writing: Mutex<()>,
 }
 
 impl OffsetsFile {
-    /// Offsets that are saved in `file`, what clients commit every `period`.
+    /// Saves `offsets` in `file`, commits of clients every `period`.
     #[must_use]
     pub fn new(offsets: Arc<Offsets>, file: StateFile, period: Duration) -> Self {
         Self {
             offsets,
             file,
             period,
-            alone: Mutex::default(),
+            writing: Mutex::default(),
         }
     }
 }
@@ -138,7 +140,7 @@ impl SavedTable for OffsetsFile {
     }
 
     fn save(&self) -> io::Result<()> {
-        let _alone = self.alone.lock();
+        let _alone = self.writing.lock();
         save_if_dirty(&self.offsets, &self.file, now_ms())
     }
 
@@ -151,16 +153,16 @@ impl SavedTable for OffsetsFile {
     }
 }
 
-/// How the text is laid out.
+/// Layout of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Lines and tabs, for the file.
+    /// With line breaks and tabs, for the file.
     File,
-    /// Nothing between, for an answer.
+    /// Without white space, for a response.
     Body,
 }
 
-/// Writes all offsets.
+/// All offsets as text.
 #[must_use]
 pub fn text(offsets: &Offsets, version: DataVersion, layout: Layout) -> String {
     let all = offsets.all();
@@ -219,7 +221,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// JSON objects as fastjson lays them out.
+/// Writes JSON objects in fastjson's layout.
 pub(crate) struct Lines {
     text: String,
     depth: usize,
@@ -239,7 +241,7 @@ impl Lines {
         self.text
     }
 
-    /// The member that all tables begin with.
+    /// The `dataVersion` member that starts every table.
     pub(crate) fn version(&mut self, version: DataVersion) {
         self.key("\"dataVersion\"");
         self.open();
@@ -313,7 +315,7 @@ mod tests {
     };
 
     #[test]
-    fn the_body_is_what_java_writes() {
+    fn the_body_equals_javas() {
         let expected = concat!(
             r#"{"dataVersion":{"counter":2,"stateVersion":0,"timestamp":1000},"groupTopicMap":{"g":["%RETRY%g","t"]},"#,
             r#""offsetTable":{"%RETRY%g@g":{0:1},"t@g":{0:7,3:9}},"pullOffsetTable":{"t@g":{0:8}}}"#
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_that_no_pull_has_taken_survives_a_restart() {
+    fn a_pending_reset_survives_a_restart() {
         let offsets = some();
         offsets.reset("t", "g", 3, 4).unwrap();
         assert!(!text(&offsets, VERSION, Layout::Body).contains("reset"));
@@ -339,14 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_looks_as_apaches() {
+    fn an_empty_file_equals_apaches() {
         let expected = "{\n\t\"dataVersion\":{\n\t\t\"counter\":2,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1000\n\t},\n\
                         \t\"groupTopicMap\":{},\n\t\"offsetTable\":{},\n\t\"pullOffsetTable\":{}\n}";
         assert_eq!(text(&Offsets::new(Default::default()), VERSION, Layout::File), expected);
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn a_written_table_is_read_back() {
         for layout in [Layout::File, Layout::Body] {
             let saved = parse(text(&some(), VERSION, layout).as_bytes()).unwrap();
             assert_eq!(saved.data_version, VERSION);
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_is_saved_and_a_restart_reads_it() {
+    fn only_a_changed_table_is_saved_and_a_restart_loads_it() {
         let dir = tempfile::tempdir().unwrap();
         let file = StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
         let offsets = some();
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn quoted_keys_and_odd_names_are_read_too() {
+    fn quoted_keys_and_unusual_names_are_read() {
         let saved = parse(br#"{"offsetTable":{"a\\\"{1:@g":{"0":5, 12:6,-1:3},"no pair":{0:1}},"list":[1,2]}"#).unwrap();
         let offsets = Offsets::new(Default::default());
         restore(&offsets, &saved);

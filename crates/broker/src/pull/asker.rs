@@ -1,4 +1,4 @@
-//! Who pulls, and what a pull is answered with, whatever face it came through.
+//! The client of a pull, and the result that it gets, for clients of any protocol.
 
 use crate::errors::Refusal;
 use crate::reply::Reply;
@@ -7,101 +7,101 @@ use message::QueueOffset;
 use protocol::codes::ResponseCode;
 use std::net::SocketAddr;
 
-/// What a pull is answered with.
+/// Result of a pull.
 #[derive(Debug)]
 pub struct Pulled {
-    /// What became of it; messages come with `Success`.
+    /// Response code; `Success` comes with messages.
     pub code: ResponseCode,
-    /// Apache's name for that.
+    /// Apache's name of the result.
     pub status: &'static str,
-    /// Where the client goes on.
+    /// Offset of the client's next pull.
     pub next: QueueOffset,
-    /// The first offset kept of the queue.
+    /// Min offset of the queue.
     pub min: QueueOffset,
-    /// The offset after its last message.
+    /// Max offset of the queue.
     pub max: QueueOffset,
     /// System flag of the topic.
     pub topic_sys_flag: i32,
     /// System flag of the group.
     pub group_sys_flag: i32,
-    /// The messages, as records.
+    /// The records of the messages.
     pub records: Vec<Bytes>,
     /// Bytes of the records.
     pub bytes: usize,
 }
 
-/// Where the outcome of one pull goes: implemented by each face but the remoting one, whose pulls need no box. One that is dropped
-/// without an outcome is of a pull that was given up: too many wait for a thread, or its client is gone.
+/// Receives the result of one pull. Implemented by each protocol except remoting, whose pulls need no box. If it is dropped without
+/// a result, the pull was discarded: too many wait for a thread, or its client disconnected.
 pub trait PullSink: Send {
-    /// Tells clients apart, from connections too ([`net::Connection::next_id`] gives numbers); what is parked is bounded for each.
+    /// Client id, unique among connections too ([`net::Connection::next_id`]). Parked pulls are limited per client.
     fn client(&self) -> u64;
     /// Address of the client.
     fn peer(&self) -> SocketAddr;
-    /// Nobody waits for the outcome any more.
-    fn is_gone(&self) -> bool;
-    /// The pull is done. Called once, unless [`Self::refuse`] is.
+    /// Whether the client disconnected.
+    fn is_disconnected(&self) -> bool;
+    /// Called once with the result, unless [`Self::refuse`] is called.
     fn answer(self: Box<Self>, pulled: Pulled);
-    /// The pull is refused.
+    /// Called once if the pull is refused.
     fn refuse(self: Box<Self>, refusal: Refusal);
 }
 
-/// Who pulls.
+/// The client of a pull.
 pub enum Asker {
-    /// A client of the remoting protocol.
+    /// A remoting client.
     Remoting(Reply),
-    /// One of another face.
-    Face(Box<dyn PullSink>),
+    /// A client of another protocol.
+    Protocol(Box<dyn PullSink>),
 }
 
 impl Asker {
-    /// Of the remoting face: where its answer goes.
+    /// For a remoting client: where the response goes.
     pub(super) fn reply(&self) -> Option<Reply> {
         match self {
             Self::Remoting(reply) => Some(reply.clone()),
-            Self::Face(_) => None,
+            Self::Protocol(_) => None,
         }
     }
 
     pub(super) fn client(&self) -> u64 {
         match self {
             Self::Remoting(reply) => reply.connection().id(),
-            Self::Face(sink) => sink.client(),
+            Self::Protocol(sink) => sink.client(),
         }
     }
 
     pub(super) fn peer(&self) -> SocketAddr {
         match self {
             Self::Remoting(reply) => reply.connection().peer(),
-            Self::Face(sink) => sink.peer(),
+            Self::Protocol(sink) => sink.peer(),
         }
     }
 
-    pub(super) fn is_gone(&self) -> bool {
+    pub(super) fn is_disconnected(&self) -> bool {
         match self {
             Self::Remoting(reply) => reply.connection().is_closed(),
-            Self::Face(sink) => sink.is_gone(),
+            Self::Protocol(sink) => sink.is_disconnected(),
         }
     }
 
-    /// The client has not read what it was sent before.
+    /// Whether the client has too many unread bytes on its connection.
     pub(super) fn lags(&self) -> bool {
         match self {
             Self::Remoting(reply) => reply.connection().peer_lags(),
-            Self::Face(_) => false,
+            Self::Protocol(_) => false,
         }
     }
 
     pub(super) fn answer(self, pulled: Pulled) {
         match self {
             Self::Remoting(reply) => super::remoting::answer(&reply, pulled),
-            Self::Face(sink) => sink.answer(pulled),
+            Self::Protocol(sink) => sink.answer(pulled),
         }
     }
 
     pub(super) fn refuse(self, refusal: Refusal) {
         match self {
             Self::Remoting(reply) => reply.send(Err(refusal)),
-            Self::Face(sink) => sink.refuse(refusal),
+            Self::Protocol(sink) => sink.refuse(refusal),
         }
     }
 }

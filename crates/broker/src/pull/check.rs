@@ -1,4 +1,4 @@
-//! Who may pull what: the Java broker's checks, in its order, with its codes.
+//! Checks of a pull request: those of the Java broker, in its order and with its codes.
 
 use crate::clients::{ClientChannel, Consumers};
 use crate::errors::Refusal;
@@ -15,62 +15,62 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What the checks look at.
+/// The tables that the checks read.
 pub struct Checks {
     /// Topics.
     pub topics: Arc<Topics>,
     /// Groups.
     pub groups: Arc<Groups>,
-    /// Who is online, with subscriptions.
+    /// Consumers online and their subscriptions.
     pub consumers: Arc<Consumers<ClientChannel>>,
-    /// Where pulls are counted.
+    /// Counters of pulls.
     pub stats: Arc<BrokerStats>,
 }
 
-/// What a pull that is allowed goes on with.
+/// Result of the checks.
 pub(super) struct Allowed {
     pub(super) topic: Arc<Topic>,
     pub(super) rule: Arc<Rule>,
     pub(super) counters: Arc<GroupCounters>,
-    pub(super) filter: Wanted,
+    pub(super) filter: Filter,
 }
 
-/// Which messages a pull wants.
-pub(super) struct Wanted {
+/// The filter of a pull.
+pub(super) struct Filter {
     filter: TagFilter,
-    /// Of a pull that did not bring its subscription: that of its group, which may change while the pull is parked.
-    of_group: Option<OfGroup>,
+    /// For a pull without its own subscription: that of its group, which may change while the pull is parked.
+    of_group: Option<GroupSubscription>,
 }
 
-/// Where the subscription of a pull's group is found.
-struct OfGroup {
+/// Where to find the subscription of a pull's group.
+struct GroupSubscription {
     consumers: Arc<Consumers<ClientChannel>>,
     group: Arc<Rule>,
     topic: Arc<Topic>,
 }
 
-impl Wanted {
-    pub(super) fn takes(&self, tags_code: i64) -> bool {
-        self.filter.takes(tags_code)
+impl Filter {
+    pub(super) fn matches(&self, tags_code: i64) -> bool {
+        self.filter.matches(tags_code)
     }
 
     pub(super) fn tags(&self) -> Option<&[i32]> {
         self.filter.codes()
     }
 
-    /// Whether the group subscribes to something else now. Then the pull is to be sent again: its client would compare the
-    /// tags of what it gets with the subscription it had, and drop what only the new one wants.
+    /// Whether the group's subscription changed. Then the pull has to be repeated: its client would filter the messages by the tags
+    /// of the old subscription and drop those that only the new one matches.
     pub(super) fn is_outdated(&self) -> bool {
         let Some(of) = &self.of_group else { return false };
         let view = of.consumers.view(&of.group.group_name);
-        let known = view.as_ref().and_then(|view| view.subscriptions.get(&of.topic.name));
-        known.is_some_and(|known| known.filter != self.filter)
+        let subscribed = view.as_ref().and_then(|view| view.subscriptions.get(&of.topic.name));
+        subscribed.is_some_and(|subscribed| subscribed.filter != self.filter)
     }
 }
 
-/// Who forbids a pull; Apache's numbers of the response field `forbiddenType`.
+/// What forbids a pull; Apache's values of the response field `forbiddenType`.
 #[derive(Clone, Copy)]
-enum Forbids {
+enum ForbiddenBy {
     Broker = 1,
     Group = 2,
     Topic = 3,
@@ -78,7 +78,7 @@ enum Forbids {
     Subscription = 5,
 }
 
-fn forbidden(by: Forbids, text: String) -> Refusal {
+fn forbidden(by: ForbiddenBy, text: String) -> Refusal {
     Refusal::new(ResponseCode::NoPermission, text).with("forbiddenType", (by as i32).to_string())
 }
 
@@ -92,7 +92,7 @@ impl Checks {
     ) -> Result<Allowed, Refusal> {
         if !is_readable(settings.broker_permission) {
             return Err(forbidden(
-                Forbids::Broker,
+                ForbiddenBy::Broker,
                 format!("the broker[{}] pulling message is forbidden", settings.broker_name),
             ));
         }
@@ -106,12 +106,12 @@ impl Checks {
         }
         let filter = if header.has(sys_flag::SUBSCRIPTION) {
             let filter = self.filter_of_pull(header, now_ms)?;
-            Wanted { filter, of_group: None }
+            Filter { filter, of_group: None }
         } else {
             let filter = self.filter_of_group(header, &rule)?;
             let (consumers, group, topic) = (self.consumers.clone(), rule.clone(), topic.clone());
-            let of_group = Some(OfGroup { consumers, group, topic });
-            Wanted { filter, of_group }
+            let of_group = Some(GroupSubscription { consumers, group, topic });
+            Filter { filter, of_group }
         };
         let counters = self.stats.group(header.topic, header.consumer_group);
         Ok(Allowed {
@@ -129,7 +129,7 @@ impl Checks {
         if rule.consume_enable {
             Ok(rule)
         } else {
-            Err(forbidden(Forbids::Group, format!("subscription group no permission, {group}")))
+            Err(forbidden(ForbiddenBy::Group, format!("subscription group no permission, {group}")))
         }
     }
 
@@ -145,11 +145,14 @@ impl Checks {
         if is_readable(topic.perm) {
             Ok(topic)
         } else {
-            Err(forbidden(Forbids::Topic, format!("the topic[{name}] pulling message is forbidden")))
+            Err(forbidden(
+                ForbiddenBy::Topic,
+                format!("the topic[{name}] pulling message is forbidden"),
+            ))
         }
     }
 
-    /// The pull brings its subscription.
+    /// The filter of a pull with its own subscription.
     fn filter_of_pull(&self, header: &PullHeader<'_>, now_ms: i64) -> Result<TagFilter, Refusal> {
         let expression = header.subscription.unwrap_or("");
         only_tags(header.expression_type)?;
@@ -166,25 +169,25 @@ impl Checks {
         Ok(filter)
     }
 
-    /// The subscription is that of the group's heartbeats.
+    /// The filter of the group's subscription from heartbeats.
     fn filter_of_group(&self, header: &PullHeader<'_>, rule: &Rule) -> Result<TagFilter, Refusal> {
         let (group, topic) = (header.consumer_group, header.topic);
         let missing = |what: &str| {
             let text = format!(
-                "the consumer's {what} not exist: no heartbeat of group {group} named topic {topic} yet, or its members subscribe to different topics"
+                "the consumer's {what} not exist: no heartbeat of group {group} subscribed to topic {topic} yet, or its members subscribe to different topics"
             );
             Refusal::new(ResponseCode::SubscriptionNotExist, text)
         };
         let view = self.consumers.view(group).ok_or_else(|| missing("group info"))?;
         if !rule.consume_broadcast_enable && view.message_model == MessageModel::Broadcasting {
             return Err(forbidden(
-                Forbids::Broadcasting,
+                ForbiddenBy::Broadcasting,
                 format!("the consumer group[{group}] can not consume by broadcast way"),
             ));
         }
         if self.groups.is_reading_forbidden(group, topic) {
             return Err(forbidden(
-                Forbids::Subscription,
+                ForbiddenBy::Subscription,
                 format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
             ));
         }
@@ -207,7 +210,7 @@ fn only_tags(expression_type: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
-/// The subscription that a pull brought, for administration to see.
+/// The subscription of a pull, for admin requests.
 fn subscription(header: &PullHeader<'_>, now_ms: i64) -> Subscription {
     let expression = header.subscription.unwrap_or("");
     let tags: BTreeSet<String> = match expression.trim() {

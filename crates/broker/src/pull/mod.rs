@@ -1,12 +1,11 @@
-//! Pulling, whatever face it is called through; requests 11 and 361 are in [`remoting`].
+//! Pulls of clients of any protocol; requests 11 and 361 are in [`remoting`].
 //!
-//! Life of a pull: it is checked, reads its queue, and is answered, or, when nothing is there yet, parked until the arrival of
-//! a message takes it out (on the thread that stored the message) or its time is up. What is still in memory goes from the
-//! log's tail to the socket without a copy. What is in the page cache only is read by the catch-up threads: a consumer that has
-//! much to catch up on would keep the thread that takes sends busy with copying. What has to wait for the disk goes on from there
-//! to the reader threads.
+//! A pull is checked and reads its queue. It is answered, or, if there is no message yet, parked until a message arrives (it is
+//! then answered on the thread that stored the message) or its deadline passes. Records in the log's tail go to the socket without
+//! a copy. Records that are only in the page cache are read by the catch-up threads: copying the backlog of a consumer on a
+//! connection thread would delay sends. Reads that need disk I/O continue on the reader threads.
 //!
-//! Compat: a parked pull that is woken does not commit the offset it came with a second time.
+//! Compat: a parked pull does not commit its offset again when it is woken.
 
 mod asker;
 mod check;
@@ -18,7 +17,7 @@ use crate::core::Core;
 use crate::errors::Refusal;
 use crate::feature::{self, Feature, Work};
 use crate::group::Rule;
-use crate::hold::{Bounds, Hold, NotParked, Taken, Waits};
+use crate::hold::{Bounds, Hold, NotParked, Taken, Waiter};
 use crate::offset::Offsets;
 use crate::readers::Threads;
 use crate::settings::BrokerSettings;
@@ -26,7 +25,7 @@ use crate::stats::GroupCounters;
 use crate::topic::Topic;
 pub use asker::{Asker, PullSink, Pulled};
 pub use check::Checks;
-use check::Wanted;
+use check::Filter;
 use message::QueueOffset;
 use net::Connection;
 use protocol::codes::ResponseCode;
@@ -35,33 +34,33 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use store::{Arrival, Damaged, Limits, ReadResult, ReadSource, ReadStatus, Store, StoreError};
 
-/// Longest a pull is parked, whatever the client says: ms.
+/// Longest time a pull is parked, whatever the client requests, in ms.
 const MAX_SUSPEND_MS: i64 = 120_000;
-/// Parked pulls that a message wakes on the thread that stored it. A catch-up thread wakes the rest: a queue that thousands wait for
-/// must not cost its senders their answers.
-const WOKEN_AT_ONCE: usize = 64;
-/// Parked pulls that are answered together; between two such batches others get at the hold.
-const ANSWERED_TOGETHER: usize = 256;
-/// What a pull keeps in memory while it waits for a thread, beside its tags.
+/// Number of parked pulls that a message wakes on the thread that stored it. A catch-up thread wakes the others, so that thousands
+/// of waiting pulls do not delay the responses of sends.
+const MAX_WOKEN_INLINE: usize = 64;
+/// Number of parked pulls that are answered in one batch; the hold is unlocked between batches.
+const BATCH: usize = 256;
+/// Memory of a pull that waits for a thread, in bytes, without its tags.
 const PULL_BYTES: usize = 512;
 
-/// A pull that passed its checks.
+/// A pull that passed the checks.
 pub struct Pull {
     asker: Asker,
     topic: Arc<Topic>,
     rule: Arc<Rule>,
     counters: Arc<GroupCounters>,
-    filter: Wanted,
+    filter: Filter,
     queue_id: i32,
     offset: i64,
     max_messages: usize,
-    /// Until when it may wait, epoch ms; `None` when it may not (any more).
+    /// Deadline of parking, in ms since 1970; `None` if the pull must not be parked (any more).
     suspend_until: Option<i64>,
-    /// The client does not know yet that the topic was deleted and made again.
-    is_mistaken: bool,
+    /// The client does not know yet that the topic was deleted and created again.
+    has_stale_offset: bool,
 }
 
-impl Waits for Pull {
+impl Waiter for Pull {
     fn queue(&self) -> (&str, i32) {
         (&self.topic.name, self.queue_id)
     }
@@ -70,8 +69,8 @@ impl Waits for Pull {
         self.asker.client()
     }
 
-    fn is_gone(&self) -> bool {
-        self.asker.is_gone()
+    fn is_disconnected(&self) -> bool {
+        self.asker.is_disconnected()
     }
 
     fn tags(&self) -> Option<&[i32]> {
@@ -79,7 +78,7 @@ impl Waits for Pull {
     }
 }
 
-/// What pulling needs.
+/// Serves pulls.
 pub struct Puller {
     store: Arc<Store>,
     checks: Checks,
@@ -87,10 +86,10 @@ pub struct Puller {
     settings: Arc<config::Live<BrokerSettings>>,
     hold: Arc<Hold<Pull>>,
     threads: Threads,
-    itself: Weak<Self>,
+    weak_self: Weak<Self>,
 }
 
-/// How often parked pulls are looked at for expiry.
+/// How often parked pulls are checked for their deadline.
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 
 impl Feature for Puller {
@@ -104,25 +103,25 @@ impl Feature for Puller {
 
     fn topic_deleted(&self, topic: &str) {
         if let Some(puller) = self.shared() {
-            puller.answer_those_of(topic);
+            puller.answer_topic_deleted(topic);
         }
     }
 
     fn release(&self) {
         if let Some(puller) = self.shared() {
-            puller.park_no_more();
+            puller.stop_parking();
         }
     }
 }
 
-/// Wakes parked pulls. Keeps the puller from nothing: the store has this, and the puller has the store.
-struct Woken {
+/// Wakes parked pulls. Holds a weak reference, because the store owns this and the puller owns the store.
+struct Waker {
     hold: Arc<Hold<Pull>>,
     puller: Weak<Puller>,
 }
 
-impl ArrivalListener for Woken {
-    /// For every message: costs one load while nobody waits.
+impl ArrivalListener for Waker {
+    /// Called for every message: one atomic load while no pull is parked.
     fn arrived(&self, message: &Arrival<'_>) {
         if self.hold.is_empty() {
             return;
@@ -134,17 +133,17 @@ impl ArrivalListener for Woken {
 }
 
 impl Puller {
-    /// Pulls from the store of `core`; `consumers` say what groups subscribe to.
+    /// Creates the puller for the store of `core`; `consumers` has the subscriptions of groups.
     #[must_use]
     pub fn new(core: &Core, consumers: Arc<Consumers<ClientChannel>>) -> Arc<Self> {
         let bounds = {
             let settings = core.settings.current();
             Bounds {
-                places: settings.max_parked_pulls,
-                places_of_one: settings.max_parked_pulls_per_connection,
+                slots: settings.max_parked_pulls,
+                slots_per_connection: settings.max_parked_pulls_per_connection,
             }
         };
-        let puller = Arc::new_cyclic(|itself| Self {
+        let puller = Arc::new_cyclic(|weak_self| Self {
             store: core.store.clone(),
             checks: Checks {
                 topics: core.topics.clone(),
@@ -156,38 +155,38 @@ impl Puller {
             settings: core.settings.clone(),
             hold: Arc::new(Hold::new(bounds)),
             threads: core.threads.clone(),
-            itself: itself.clone(),
+            weak_self: weak_self.clone(),
         });
-        let told = Arc::downgrade(&puller);
-        consumers.watch(Box::new(move |group| {
-            if let Some(puller) = told.upgrade() {
+        let weak = Arc::downgrade(&puller);
+        consumers.set_subscription_listener(Box::new(move |group| {
+            if let Some(puller) = weak.upgrade() {
                 puller.subscription_changed(group);
             }
         }));
         puller
     }
 
-    /// This very puller.
+    /// A strong reference to this puller.
     fn shared(&self) -> Option<Arc<Self>> {
-        self.itself.upgrade()
+        self.weak_self.upgrade()
     }
 
-    /// How many pulls are parked.
+    /// Number of parked pulls.
     #[must_use]
     pub fn parked(&self) -> usize {
         self.hold.len()
     }
 
-    /// Whether nothing is left of pulls that were parked.
+    /// Whether no pull is parked and no trace of one is left.
     #[cfg(test)]
     pub(crate) fn is_clean(&self) -> bool {
         self.hold.is_clean()
     }
 
-    /// Serves a pull.
+    /// Handles a pull request.
     pub fn pull(self: &Arc<Self>, asker: Asker, header: &PullHeader<'_>, now_ms: i64) {
         match self.accept(asker, header, now_ms) {
-            Ok(pull) => self.begin(pull),
+            Ok(pull) => self.apply_reset_or_read(pull),
             Err((asker, refusal)) => asker.refuse(refusal),
         }
     }
@@ -198,21 +197,21 @@ impl Puller {
             Ok(allowed) => allowed,
             Err(refusal) => return Err((asker, refusal)),
         };
-        let is_mistaken = self.is_mistaken(&allowed.topic, header, asker.client());
-        if header.has(sys_flag::COMMIT_OFFSET) && header.commit_offset >= 0 && !is_mistaken {
-            // A full offset table must not stop consumption; the consumer's own commits are refused with the reason. A commit
-            // does not overrule a reset that this pull is about to take.
+        let has_stale_offset = self.has_stale_offset(&allowed.topic, header, asker.client());
+        if header.has(sys_flag::COMMIT_OFFSET) && header.commit_offset >= 0 && !has_stale_offset {
+            // A full offset table must not stop consumption; the consumer's own commits are refused with the reason. A commit does
+            // not override the pending reset that this pull applies.
             let _ = self
                 .offsets
                 .commit(header.topic, header.consumer_group, header.queue_id, header.commit_offset);
         }
         let suspend_until = header.has(sys_flag::SUSPEND).then(|| {
-            let asked = if settings.long_polling_enable {
+            let requested = if settings.long_polling_enable {
                 header.suspend_timeout_ms
             } else {
                 settings.short_polling_time.as_millis() as i64
             };
-            now_ms + asked.clamp(0, MAX_SUSPEND_MS)
+            now_ms + requested.clamp(0, MAX_SUSPEND_MS)
         });
         Ok(Pull {
             asker,
@@ -224,35 +223,35 @@ impl Puller {
             offset: header.queue_offset,
             max_messages: usize::try_from(header.max_msg_nums).unwrap_or(0),
             suspend_until,
-            is_mistaken,
+            has_stale_offset,
         })
     }
 
-    /// Whether a pull comes with an offset that its client has from a topic that was deleted since. What it knows of the new
-    /// one it knows from us: it has connected since, or asked where it is, or begun at the beginning.
-    fn is_mistaken(&self, topic: &Topic, header: &PullHeader<'_>, connection: u64) -> bool {
-        if !topic.may_be_mistaken(connection) || self.offsets.has_begun(header.topic, header.consumer_group, header.queue_id) {
+    /// Whether the offset of a pull is from a deleted topic of the same name. The client knows the new topic if it connected after
+    /// its creation, queried its offset, or started at the first message.
+    fn has_stale_offset(&self, topic: &Topic, header: &PullHeader<'_>, connection: u64) -> bool {
+        if !topic.may_have_stale_offsets(connection) || self.offsets.has_started(header.topic, header.consumer_group, header.queue_id) {
             return false;
         }
-        // From this answer on it knows.
-        let _ = self.offsets.begin(header.topic, header.consumer_group, header.queue_id);
+        // After this response the client knows the new topic.
+        let _ = self.offsets.mark_started(header.topic, header.consumer_group, header.queue_id);
         header.queue_offset > 0
     }
 
-    /// The first look at a pull: a pending reset of the group's offset comes before the messages.
-    fn begin(self: &Arc<Self>, pull: Pull) {
-        if pull.is_mistaken {
+    /// Starts a pull: a pending reset is applied before messages are read.
+    fn apply_reset_or_read(self: &Arc<Self>, pull: Pull) {
+        if pull.has_stale_offset {
             let first = self.store.min_offset(&pull.topic.name, pull.queue_id).0;
-            return self.move_to(pull, first);
+            return self.answer_with_offset(pull, first);
         }
         match self.offsets.take_reset(&pull.topic.name, &pull.rule.group_name, pull.queue_id) {
-            Some(offset) => self.move_to(pull, offset),
+            Some(offset) => self.answer_with_offset(pull, offset),
             None => self.read(pull),
         }
     }
 
-    /// Has the client go on at another offset.
-    fn move_to(&self, pull: Pull, offset: i64) {
+    /// Has the client continue at another offset.
+    fn answer_with_offset(&self, pull: Pull, offset: i64) {
         self.answer_empty(pull, ResponseCode::PullOffsetMoved, "OFFSET_RESET", QueueOffset(offset));
     }
 
@@ -271,31 +270,31 @@ impl Puller {
         });
     }
 
-    /// Reads what the pull asks for: from memory here, else on a thread for what is farther away.
+    /// Reads the messages: from memory here, else on a thread for page cache or disk.
     fn read(self: &Arc<Self>, pull: Pull) {
         self.read_within(pull, ReadSource::Memory, Instant::now());
     }
 
-    fn read_within(self: &Arc<Self>, pull: Pull, source: ReadSource, begun: Instant) {
+    fn read_within(self: &Arc<Self>, pull: Pull, source: ReadSource, start: Instant) {
         if pull.asker.lags() {
-            // What waited here or for a thread is read when the client has read what it was sent before.
-            return self.ask_again(pull);
+            // The messages are read after the client has read its socket.
+            return self.have_repeated(pull);
         }
-        let read = self.look(&pull, source);
-        let (threads, farther) = match (&read, source) {
+        let read = self.read_store(&pull, source);
+        let (threads, next_source) = match (&read, source) {
             (Ok(result), ReadSource::Memory) if result.cold => (&self.threads.catch_up, ReadSource::PageCache),
             (Ok(result), ReadSource::PageCache) if result.cold => (&self.threads.reader, ReadSource::Disk),
-            _ => return self.answer(pull, read, source, begun),
+            _ => return self.answer(pull, read, source, start),
         };
         let bytes = PULL_BYTES + pull.filter.tags().map_or(0, size_of_val);
         let reply = pull.asker.reply();
-        let owed = reply
+        let reservation = reply
             .as_ref()
-            .map(|reply| reply.connection().owe(self.limits(&pull, farther).bytes));
+            .map(|reply| reply.connection().owe(self.limits(&pull, next_source).bytes));
         let puller = self.clone();
         let job = move || {
-            puller.read_within(pull, farther, begun);
-            drop(owed);
+            puller.read_within(pull, next_source, start);
+            drop(reservation);
         };
         let queued = match &reply {
             Some(reply) => threads.run(reply.connection(), bytes, job),
@@ -321,31 +320,31 @@ impl Puller {
         };
         Limits {
             messages: pull.max_messages.min(messages as usize),
-            // Compat: the Java broker does not look at the request's own limit of bytes (maxMsgBytes).
+            // Compat: the Java broker ignores the request's own byte limit (maxMsgBytes).
             bytes: bytes as usize,
             scan: settings.max_scanned_entries(),
         }
     }
 
-    fn look(&self, pull: &Pull, source: ReadSource) -> Result<ReadResult, StoreError> {
+    fn read_store(&self, pull: &Pull, source: ReadSource) -> Result<ReadResult, StoreError> {
         let limits = self.limits(pull, source);
-        let (from, takes) = (QueueOffset(pull.offset), |code| pull.filter.takes(code));
-        self.store.read(&pull.topic.name, pull.queue_id, from, limits, &takes, source)
+        let (from, matches) = (QueueOffset(pull.offset), |code| pull.filter.matches(code));
+        self.store.read(&pull.topic.name, pull.queue_id, from, limits, &matches, source)
     }
 
-    fn answer(self: &Arc<Self>, pull: Pull, read: Result<ReadResult, StoreError>, source: ReadSource, begun: Instant) {
+    fn answer(self: &Arc<Self>, pull: Pull, read: Result<ReadResult, StoreError>, source: ReadSource, start: Instant) {
         let result = match read {
             Ok(result) => result,
             Err(error) => return pull.asker.refuse(error.into()),
         };
         if let Some(damaged) = &result.damaged
-            && let Err(refusal) = self.pass_damaged(&pull, damaged)
+            && let Err(refusal) = self.skip_damaged(&pull, damaged)
         {
             return pull.asker.refuse(refusal);
         }
         let code = code_of(result.status, pull.offset);
         if code != ResponseCode::Success {
-            // Compat: each look that finds nothing, also that of a pull which is parked then.
+            // Compat: counted for each read without messages, even if the pull is parked then.
             pull.counters.missed();
         }
         if code == ResponseCode::PullNotFound
@@ -354,11 +353,11 @@ impl Puller {
             return self.park(pull, until);
         }
         if code == ResponseCode::Success {
-            pull.counters.given(result.records.len() as i64, result.bytes as i64);
+            pull.counters.pulled(result.records.len() as i64, result.bytes as i64);
             if source == ReadSource::Disk {
                 pull.counters.from_disk(result.records.len() as i64, result.bytes as i64);
             }
-            pull.counters.took(pull.queue_id, begun.elapsed().as_millis() as i64);
+            pull.counters.took(pull.queue_id, start.elapsed().as_millis() as i64);
             // A full offset table must not stop consumption.
             let _ = self
                 .offsets
@@ -378,27 +377,25 @@ impl Puller {
         });
     }
 
-    /// Whether a group is led past a damaged message, after one ERROR that names it.
-    fn pass_damaged(&self, pull: &Pull, damaged: &Damaged) -> Result<(), Refusal> {
+    /// Whether the group may skip a damaged message; logs one ERROR that names the message.
+    fn skip_damaged(&self, pull: &Pull, damaged: &Damaged) -> Result<(), Refusal> {
         let (topic, group, queue_id) = (&*pull.topic.name, &*pull.rule.group_name, pull.queue_id);
         let at = format!(
-            "the message at offset {} of queue {topic}/{queue_id} is damaged: no record of {} bytes is in the commit log at {} (file {})",
+            "the message at offset {} of queue {topic}/{queue_id} is damaged: the commit log has no record of {} bytes at {} (file {})",
             damaged.queue_offset,
             damaged.size,
             damaged.log_offset,
             self.store.log_file_of(damaged.log_offset)
         );
         if !self.settings.current().skip_damaged_messages {
-            return Err(Refusal::system(format!(
-                "{at}; apogeeSkipDamagedMessages=true leads groups past it"
-            )));
+            return Err(Refusal::system(format!("{at}; apogeeSkipDamagedMessages=true has groups skip it")));
         }
         if self
             .offsets
             .passed_damaged(topic, group, queue_id, damaged.queue_offset.0)
             .unwrap_or(false)
         {
-            tracing::error!(group, "{at}; the group is led past it");
+            tracing::error!(group, "{at}; the group skips it");
         }
         Ok(())
     }
@@ -407,7 +404,7 @@ impl Puller {
         let (topic, queue_id, offset) = (pull.topic.clone(), pull.queue_id, pull.offset);
         let subscriptions = self.checks.consumers.changes();
         if pull.filter.is_outdated() {
-            return self.ask_again(pull);
+            return self.have_repeated(pull);
         }
         let id = match self.hold.park(until, pull) {
             Ok(id) => id,
@@ -417,7 +414,7 @@ impl Puller {
             }
             Err((pull, why)) => return pull.asker.refuse(Refusal::new(ResponseCode::SystemBusy, why.to_string())),
         };
-        // What came between the read and the parking woke nobody: a message, another subscription, or the topic's end.
+        // Nothing wakes the pull for a message, a subscription change or a deletion between the read and the parking.
         let missed = self.store.max_offset(&topic.name, queue_id).0 > offset
             || self.checks.consumers.changes() != subscriptions
             || topic.is_deleted();
@@ -426,52 +423,51 @@ impl Puller {
         }
     }
 
-    /// A parked pull is looked at again. One whose group subscribes to something else now is sent back for the client to ask
-    /// anew from the same place.
+    /// Continues a parked pull. If its group's subscription changed, the client has to repeat it at the same offset.
     fn resume(self: &Arc<Self>, pull: Pull) {
         if pull.topic.is_deleted() {
-            return self.move_to(pull, 0);
+            return self.answer_with_offset(pull, 0);
         }
         if pull.filter.is_outdated() {
-            return self.ask_again(pull);
+            return self.have_repeated(pull);
         }
         self.read(pull);
     }
 
-    /// Sends a pull back, for its client to ask again from the same place at once.
-    fn ask_again(&self, pull: Pull) {
+    /// Has the client repeat the pull at the same offset immediately.
+    fn have_repeated(&self, pull: Pull) {
         let (code, next) = (ResponseCode::PullRetryImmediately, QueueOffset(pull.offset));
         self.answer_empty(pull, code, name_of(ReadStatus::NoMatchedMessage), next);
     }
 
-    /// A topic was deleted: pulls that wait for it are sent to the beginning of what may come under its name.
-    fn answer_those_of(self: &Arc<Self>, topic: &str) {
+    /// Answers the parked pulls of a deleted topic with offset 0, where a new topic of this name will start.
+    fn answer_topic_deleted(self: &Arc<Self>, topic: &str) {
         let pulls = self.hold.take_if(|pull| *pull.topic.name == *topic);
         pulls.into_iter().for_each(|pull| self.resume(pull));
     }
 
-    /// What wakes parked pulls.
+    /// The listener that wakes parked pulls.
     #[must_use]
     pub fn listener(this: &Arc<Self>) -> impl ArrivalListener + use<> {
-        Woken {
+        Waker {
             hold: Arc::clone(&this.hold),
             puller: Arc::downgrade(this),
         }
     }
 
-    /// A message with this tag hash has arrived in a queue.
+    /// Wakes the pulls that match a new message with this tag hash.
     fn arrived(self: &Arc<Self>, topic: &str, queue_id: i32, tags_code: i64) {
-        let woken = self.wanting(topic, queue_id, tags_code, WOKEN_AT_ONCE);
+        let woken = self.take_matching(topic, queue_id, tags_code, MAX_WOKEN_INLINE);
         woken.requests.into_iter().for_each(|pull| self.resume(pull));
         if woken.more {
             let (puller, name) = (self.clone(), topic.to_owned());
-            let wake = move |most| puller.wanting(&name, queue_id, tags_code, most);
-            self.clone().wake_rest(wake);
+            let wake = move |most| puller.take_matching(&name, queue_id, tags_code, most);
+            self.clone().wake_remaining(wake);
         }
     }
 
-    /// Takes out parked pulls that want a message; one whose tag is not known from its queue entry concerns all.
-    fn wanting(&self, topic: &str, queue_id: i32, tags_code: i64, most: usize) -> Taken<Pull> {
+    /// Removes parked pulls that match a message; all pulls of the queue if the queue entry does not have the tag hash.
+    fn take_matching(&self, topic: &str, queue_id: i32, tags_code: i64, most: usize) -> Taken<Pull> {
         if store::queue::is_ext_address(tags_code) {
             self.hold.take_all(topic, queue_id, most)
         } else {
@@ -479,8 +475,8 @@ impl Puller {
         }
     }
 
-    /// Has the rest woken by another thread, or here if there is none.
-    fn wake_rest(self: Arc<Self>, take: impl Fn(usize) -> Taken<Pull> + Send + Sync + 'static) {
+    /// Wakes the remaining pulls on a catch-up thread, or here if none is available.
+    fn wake_remaining(self: Arc<Self>, take: impl Fn(usize) -> Taken<Pull> + Send + Sync + 'static) {
         let take = Arc::new(take);
         let (puller, taking) = (self.clone(), take.clone());
         if self
@@ -493,10 +489,10 @@ impl Puller {
         }
     }
 
-    /// Answers all that `take` takes out, some at a time.
+    /// Answers all pulls that `take` removes, in batches.
     fn answer_each(self: &Arc<Self>, take: impl Fn(usize) -> Taken<Pull>) {
         loop {
-            let taken = take(ANSWERED_TOGETHER);
+            let taken = take(BATCH);
             net::together(|| taken.requests.into_iter().for_each(|pull| self.resume(pull)));
             if !taken.more {
                 return;
@@ -504,7 +500,7 @@ impl Puller {
         }
     }
 
-    /// A group subscribes to something else now.
+    /// Answers the parked pulls of a group whose subscription changed.
     pub fn subscription_changed(self: &Arc<Self>, group: &str) {
         if self.hold.is_empty() {
             return;
@@ -514,18 +510,18 @@ impl Puller {
         pulls.into_iter().for_each(|pull| self.resume(pull));
     }
 
-    /// A group's offset in a queue was reset: parked pulls are answered so at once.
+    /// Answers the parked pulls of a queue whose offset was reset.
     pub fn reset(self: &Arc<Self>, topic: &str, queue_id: i32) {
         loop {
-            let taken = self.hold.take_all(topic, queue_id, ANSWERED_TOGETHER);
-            net::together(|| taken.requests.into_iter().for_each(|pull| self.begin(pull)));
+            let taken = self.hold.take_all(topic, queue_id, BATCH);
+            net::together(|| taken.requests.into_iter().for_each(|pull| self.apply_reset_or_read(pull)));
             if !taken.more {
                 return;
             }
         }
     }
 
-    /// Answers the pulls whose time is up. Called a few times a second.
+    /// Answers the pulls whose deadline has passed. Called a few times per second.
     pub fn expire(self: &Arc<Self>, now_ms: i64) {
         if self.hold.is_empty() {
             return;
@@ -537,19 +533,19 @@ impl Puller {
         });
     }
 
-    /// For the end: answers all that wait, and from now on those that would have to wait.
-    fn park_no_more(self: &Arc<Self>) {
+    /// At shutdown: answers all parked pulls, and has later ones answered without parking.
+    fn stop_parking(self: &Arc<Self>) {
         self.hold.close();
         self.expire(i64::MAX - 1);
     }
 }
 
-/// Apache's response codes for what became of a read.
-fn code_of(status: ReadStatus, asked: i64) -> ResponseCode {
+/// Apache's response code for the result of a read.
+fn code_of(status: ReadStatus, requested: i64) -> ResponseCode {
     match status {
         ReadStatus::Found => ResponseCode::Success,
         ReadStatus::NoMatchedMessage | ReadStatus::MessageWasRemoving => ResponseCode::PullRetryImmediately,
-        ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue if asked == 0 => ResponseCode::PullNotFound,
+        ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue if requested == 0 => ResponseCode::PullNotFound,
         ReadStatus::OffsetFoundNull | ReadStatus::OffsetOverflowOne => ResponseCode::PullNotFound,
         ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue | ReadStatus::OffsetOverflowBadly | ReadStatus::OffsetTooSmall => {
             ResponseCode::PullOffsetMoved
@@ -557,7 +553,7 @@ fn code_of(status: ReadStatus, asked: i64) -> ResponseCode {
     }
 }
 
-/// Apache's names, which it sends as the remark.
+/// Apache's name for the result of a read, which it sends as the remark.
 fn name_of(status: ReadStatus) -> &'static str {
     match status {
         ReadStatus::Found => "FOUND",

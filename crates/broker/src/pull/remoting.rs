@@ -1,4 +1,4 @@
-//! Pulls by the remoting protocol: requests 11 and 361.
+//! Pulls of the remoting protocol: requests 11 and 361.
 
 use super::{Asker, Pulled, Puller};
 use crate::reply::Reply;
@@ -8,7 +8,7 @@ use protocol::frame::{Frame, encode_response_head};
 use protocol::pull::PullHeader;
 use std::sync::Arc;
 
-/// Serves a pull request.
+/// Handles a pull request.
 pub fn serve(puller: &Arc<Puller>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64) {
     let reply = Reply::to(conn, frame);
     match PullHeader::decode(&frame.ext) {

@@ -1,4 +1,4 @@
-//! Codes 12 and 33.
+//! Handlers of message queries: codes 12 and 33.
 
 use crate::errors::Refusal;
 use crate::queues::Log;
@@ -8,36 +8,36 @@ use protocol::query::{BY_TAG, QueryMessageHeader, ViewMessageHeader};
 use protocol::{Frame, ResponseCode};
 use store::IndexedBy;
 
-/// Most bytes of one answer; what would not fit is left out, but for the first record.
+/// Limit of a response in bytes. Records over it are left out, except the first.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Most records of an answer: the settings `maxMsgsNumBatch` and, for a unique key, `defaultQueryMaxNum`.
+/// Limits of the number of records in a response: `maxMsgsNumBatch`, and `defaultQueryMaxNum` for a unique key.
 #[derive(Clone, Copy, Debug)]
 pub struct Most {
-    /// Of any answer.
+    /// Of any query.
     pub records: u32,
-    /// By unique key.
+    /// Of a query by unique key.
     pub by_unique_key: u32,
 }
 
-/// Code 12: the newest records of a topic by a key, by their unique key, or by a tag, in the order of the log; none is code 22.
+/// Code 12: the newest records of a topic by key, unique key or tag, in the order of the log; code 22 if there are none.
 ///
 /// # Errors
-/// A field is missing, or the disk's.
+/// `SystemError` if a field is missing, or the refusal of a `StoreError` if the index or the log cannot be read.
 pub fn by_key(request: &Frame, log: &dyn Log, most: Most) -> Outcome {
-    let asked = QueryMessageHeader::decode(&request.ext)?;
-    // Compat: for a unique key Apache takes its own number, whatever the client asks for.
-    let wanted = if asked.unique_key {
+    let header = QueryMessageHeader::decode(&request.ext)?;
+    // Compat: for a unique key Apache ignores the number that the client requests.
+    let max = if header.unique_key {
         most.by_unique_key
     } else {
-        u32::try_from(asked.max_num).unwrap_or(0)
+        u32::try_from(header.max_num).unwrap_or(0)
     };
-    let wanted = usize::try_from(wanted.min(most.records)).unwrap_or(usize::MAX);
-    let by = match asked.index_type {
-        Some(BY_TAG) if !asked.unique_key => IndexedBy::Tag(asked.key),
-        _ => IndexedBy::Key(asked.key),
+    let max = usize::try_from(max.min(most.records)).unwrap_or(usize::MAX);
+    let by = match header.index_type {
+        Some(BY_TAG) if !header.unique_key => IndexedBy::Tag(header.key),
+        _ => IndexedBy::Key(header.key),
     };
-    let found = log.indexed(asked.topic, by, asked.begin_timestamp, asked.end_timestamp, wanted)?;
+    let found = log.indexed(header.topic, by, header.begin_timestamp, header.end_timestamp, max)?;
     let answer = |answer: Answer, timestamp: i64, log_offset: i64| {
         answer
             .with("indexLastUpdateTimestamp", timestamp)
@@ -51,7 +51,7 @@ pub fn by_key(request: &Frame, log: &dyn Log, most: Most) -> Outcome {
     Ok(answer(body, found.last_timestamp, found.last_log_offset.0))
 }
 
-/// The records, which come newest first, in the order of the log. What is over the bound is the oldest.
+/// Joins the records in the order of the log; they come newest first. Over the limit the oldest are left out.
 fn join(records: &[Bytes]) -> Bytes {
     let mut bytes = 0;
     let fits = records.iter().take_while(|record| {
@@ -67,10 +67,10 @@ fn join(records: &[Bytes]) -> Bytes {
     body.freeze()
 }
 
-/// Code 33: the record at the log offset that its id names.
+/// Code 33: the record at the log offset in a message id.
 ///
 /// # Errors
-/// No record begins there.
+/// `SystemError` if no record starts there or it cannot be read.
 pub fn by_id(request: &Frame, log: &dyn Log) -> Outcome {
     let offset = ViewMessageHeader::decode(&request.ext)?.offset;
     match log.record(offset) {
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    fn asked(max: &str, unique: &str) -> Frame {
+    fn header(max: &str, unique: &str) -> Frame {
         let mut frame = Frame::request(RequestCode::QueryMessage);
         let fields = [
             ("topic", "t"),
@@ -136,29 +136,29 @@ mod tests {
     }
 
     #[test]
-    fn records_come_one_after_another_up_to_the_number_asked() {
-        let answer = by_key(&asked("2", "false"), &log(), most(64)).unwrap();
+    fn records_are_joined_up_to_the_requested_number() {
+        let answer = by_key(&header("2", "false"), &log(), most(64)).unwrap();
         assert_eq!(&answer.body[..], b"bbaa");
         assert_eq!(answer.fields.long("indexLastUpdatePhyoffset"), Some(7));
-        assert_eq!(&by_key(&asked("1", "true"), &log(), most(64)).unwrap().body[..], b"bbaa");
-        assert_eq!(&by_key(&asked("99", "false"), &log(), most(1)).unwrap().body[..], b"aa");
+        assert_eq!(&by_key(&header("1", "true"), &log(), most(64)).unwrap().body[..], b"bbaa");
+        assert_eq!(&by_key(&header("99", "false"), &log(), most(1)).unwrap().body[..], b"aa");
     }
 
     #[test]
-    fn a_tag_is_looked_for_when_the_index_type_says_so() {
+    fn the_index_type_selects_a_query_by_tag() {
         let by_type = |index_type: &str, unique: &str| {
-            let mut frame = asked("9", unique);
+            let mut frame = header("9", unique);
             frame.ext.push("indexType", index_type);
             by_key(&frame, &log(), most(64)).unwrap().body
         };
         assert_eq!(&by_type("T", "false")[..], b"cc");
         assert_eq!(&by_type("K", "false")[..], b"ccbbaa");
-        assert_eq!(&by_type("T", "true")[..], b"bbaa", "a unique key wins");
+        assert_eq!(&by_type("T", "true")[..], b"bbaa", "a unique key takes precedence");
     }
 
     #[test]
-    fn nothing_found_is_said_by_code() {
-        let answer = by_key(&asked("5", "false"), &FakeLog(vec![]), most(64)).unwrap();
+    fn an_empty_result_has_its_own_code() {
+        let answer = by_key(&header("5", "false"), &FakeLog(vec![]), most(64)).unwrap();
         assert_eq!((answer.code, answer.body.len()), (ResponseCode::QueryNotFound, 0));
         let mut frame = Frame::request(RequestCode::ViewMessageById);
         frame.ext.push("offset", 9);

@@ -1,6 +1,6 @@
-//! Looking for messages: by key or unique key (12), by id (33).
+//! Message queries: by key or unique key (12), by id (33).
 //!
-//! Both answer stored records as they are, one after another. Both may read from the disk: they are for people, not for the
-//! way of a message.
+//! The response body is the stored records, one after the other. Queries may read from disk: they are for people, not part of the
+//! delivery of messages.
 
 pub mod handler;

@@ -1,68 +1,68 @@
-//! Registration at name servers: how clients find this broker and its topics.
+//! Registration at name servers, through which clients find this broker and its topics.
 //!
-//! Name servers know nothing of each other, so the broker registers with every one of them. A name server is told all topics when we
-//! connect to it (103, in parts), and from then on what changes. Every 30 s, and before a change is told, it is asked whether it still
-//! has what it was told last (322), which is also the sign of life; one that has not is told all again. Each hears a goodbye (104) when
-//! the broker stops.
+//! Name servers do not replicate, so the broker registers with each of them. On a new connection it registers all topics (103, in
+//! parts), later only changed topics. Every 30 s, and before it registers changed topics, it asks the name server whether it still
+//! has the last registered version (322), which is also the heartbeat. If not, it registers all topics again. A shutdown
+//! unregisters the broker (104).
 //!
-//! Each name server has a task and a connection of its own: one that is down or slow delays nobody. A round is *done* when
-//! every name server has answered or failed; whoever waits for a round waits [`ROUND_WAIT`] at most, and not at all for a name server that
-//! failed before. What a name server lacks, and why, is in [`Standings`] and in the log.
+//! Each name server has its own task and connection, so that one that is down or slow does not delay the others. A round is *done*
+//! when every name server has answered or failed. A caller waits for a round at most [`ROUND_WAIT`], and not at all for a name
+//! server that failed before. [`Standings`] and the log tell where registration fails, and why.
 //!
-//! The address clients are told is `brokerIP1` with our port, or, when that is not set, our end of the connection to the name
-//! server: an address that at least the name server can reach.
+//! The address for clients is `brokerIP1` with the broker's port. If that is not set, it is the local address of the connection to
+//! the name server, which at least the name server can reach.
 //!
-//! Topics that were deleted are not told: as with Apache, whoever deletes a topic tells the name servers (216).
+//! Deleted topics are not reported: as with Apache, the client that deletes a topic deletes it at the name servers too (216).
 //!
-//! Not here: what name servers do with it; replicas, controllers.
+//! Not here: name servers, replicas, controllers.
 
-mod greeting;
 mod name_server;
 mod parts;
+mod requests;
 mod standing;
 
-pub use greeting::{Greeting, Identity};
+pub use requests::{Identity, Requests};
 pub use standing::{Standing, Standings};
 
 use crate::settings::BrokerSettings;
 use crate::topic::Topics;
 use config::Live;
-use name_server::Target;
+use name_server::NameServerTask;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How long answers wait for a round: a name server that is down makes them no later than this.
+/// How long responses wait for a round. A name server that is down delays them no longer than this.
 pub const ROUND_WAIT: Duration = Duration::from_secs(1);
-/// How long the goodbye may take.
-const GOODBYE_WAIT: Duration = Duration::from_secs(2);
+/// Timeout of unregistering.
+const UNREGISTER_WAIT: Duration = Duration::from_secs(2);
 
-/// What a task is told.
+/// The latest command to the tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Order {
-    /// Rounds so far.
+struct Command {
+    /// Number of the round.
     round: u64,
-    /// Whether this is the end: say goodbye.
+    /// Unregister and end.
     stop: bool,
-    /// Whether the round was ordered because something changed.
+    /// Whether topics changed; otherwise the round is periodic.
     changed: bool,
 }
 
-/// The name servers and their tasks.
+/// The tasks of all name servers.
 #[derive(Debug)]
 pub struct Registration {
-    orders: watch::Sender<Order>,
+    commands: watch::Sender<Command>,
     done: Vec<watch::Receiver<u64>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    /// Under which address each name server has us.
+    /// The address that the broker is registered with, per name server.
     addresses: Vec<Arc<Mutex<Option<Arc<str>>>>>,
 }
 
 impl Registration {
-    /// Starts a task for each name server (`host:port`) on the runtime this is called on. Nothing is registered before the
-    /// first [`Registration::round`]. What becomes of it is written to `standings`.
+    /// Starts a task for each name server (`host:port`) on the current runtime. The first [`Registration::round`] registers the
+    /// broker. The state of each registration is written to `standings`.
     #[must_use]
     pub fn start(
         name_servers: &[String],
@@ -71,14 +71,14 @@ impl Registration {
         settings: &Arc<Live<BrokerSettings>>,
         standings: &Standings,
     ) -> Self {
-        let first = Order {
+        let first = Command {
             round: 0,
             stop: false,
             changed: false,
         };
-        let (orders, told) = watch::channel(first);
+        let (commands, receiver) = watch::channel(first);
         let mut registration = Self {
-            orders,
+            commands,
             done: Vec::new(),
             tasks: Mutex::default(),
             addresses: Vec::new(),
@@ -86,53 +86,53 @@ impl Registration {
         for name_server in name_servers {
             let (report, done) = watch::channel(0);
             let address = Arc::default();
-            let greeting = Greeting {
+            let requests = Requests {
                 identity: identity.clone(),
                 topics: Arc::clone(topics),
                 settings: Arc::clone(settings),
             };
-            let target = Target::new(name_server, greeting, Arc::clone(&address), standings.clone());
+            let task = NameServerTask::new(name_server, requests, Arc::clone(&address), standings.clone());
             registration.done.push(done);
             registration.addresses.push(address);
-            registration.tasks.lock().push(tokio::spawn(target.run(told.clone(), report)));
+            registration.tasks.lock().push(tokio::spawn(task.run(receiver.clone(), report)));
         }
         registration
     }
 
-    /// Tells every name server what it lacks; returns when each has answered or failed, or after [`ROUND_WAIT`]. What is slower
-    /// goes on by itself. `changed` says that topics have changed; otherwise a period is over.
+    /// Registers changes at every name server. Returns when each has answered or failed, or after [`ROUND_WAIT`]; slower ones
+    /// continue in the background. `changed` tells that topics changed; otherwise the round is periodic.
     pub async fn round(&self, changed: bool) {
-        self.orders.send_modify(|order| {
-            order.round += 1;
-            order.changed = changed;
+        self.commands.send_modify(|command| {
+            command.round += 1;
+            command.changed = changed;
         });
-        self.reached(ROUND_WAIT).await;
+        self.wait_done(ROUND_WAIT).await;
     }
 
-    /// Says goodbye everywhere, for two seconds at most, and ends the tasks.
+    /// Unregisters the broker at every name server, for at most two seconds, and ends the tasks.
     pub async fn stop(&self) {
-        self.orders.send_modify(|order| {
-            order.round += 1;
-            order.stop = true;
+        self.commands.send_modify(|command| {
+            command.round += 1;
+            command.stop = true;
         });
-        self.reached(GOODBYE_WAIT).await;
+        self.wait_done(UNREGISTER_WAIT).await;
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
     }
 
-    async fn reached(&self, wait: Duration) {
-        let round = self.orders.borrow().round;
+    async fn wait_done(&self, wait: Duration) {
+        let round = self.commands.borrow().round;
         let all = async {
             for done in &self.done {
-                // A task that ended does not come any further.
-                let _ = done.clone().wait_for(|reached| *reached >= round).await;
+                // The channel of an ended task is closed, which is fine.
+                let _ = done.clone().wait_for(|done_round| *done_round >= round).await;
             }
         };
         let _ = tokio::time::timeout(wait, all).await;
     }
 
-    /// Under which address the broker is registered with the first name server.
+    /// The address that the broker is registered with at the first name server.
     #[must_use]
     pub fn address(&self) -> Option<Arc<str>> {
         self.addresses.first()?.lock().clone()

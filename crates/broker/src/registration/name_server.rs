@@ -1,35 +1,35 @@
-//! The task of one name server: when it is told anything, and what becomes of a failure. What it is told is in `telling.rs`.
+//! The task of one name server: when it registers, and how it handles errors. The registration itself is in `registering.rs`.
 
-mod telling;
+mod registering;
 
-use super::Order;
-use super::greeting::Greeting;
+use super::Command;
+use super::requests::Requests;
 use super::standing::Standings;
 use crate::clock::now_ms;
 use net::client::{Peer, PeerOptions};
 use net::{Connection, RequestError, Service};
 use parking_lot::Mutex;
 use protocol::{Frame, ResponseCode};
+use registering::Confirmed;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use telling::Told;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// After a failure the task tries again by itself, first after a second, then ever later up to this.
+/// Longest delay between retries after a lost connection. The delays start at one second and double.
 const MAX_RETRY_WAIT: Duration = Duration::from_secs(8);
-/// The same after a refusal, which another try will hardly change.
+/// Longest delay between retries after a refusal, which a retry rarely changes.
 const MAX_REFUSED_WAIT: Duration = Duration::from_secs(64);
-/// How long a name server may take for a goodbye, or for its settings.
+/// Timeout for unregistering and for reading the name server's settings.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why a name server does not have what it should have.
+/// Why a registration failed.
 #[derive(Debug)]
 enum Failure {
-    /// The connection failed, or an answer took too long.
+    /// The connection failed, or the request timed out.
     Lost(String),
-    /// It answered that it does not want it.
+    /// The name server answered with an error code.
     Refused(String),
 }
 
@@ -41,77 +41,77 @@ impl Failure {
     }
 }
 
-pub(super) struct Target {
+pub(super) struct NameServerTask {
     name_server: String,
-    greeting: Greeting,
+    requests: Requests,
     peer: Option<Peer>,
-    /// Notified when the connection is gone.
+    /// Notified when the connection closes.
     lost: Arc<Notify>,
-    told: Option<Told>,
-    /// Under which address we were registered last.
+    confirmed: Option<Confirmed>,
+    /// The address that the broker was last registered with.
     address: Arc<Mutex<Option<Arc<str>>>>,
     standings: Standings,
     failures: u32,
-    /// When to try again after a failure. Until then orders change nothing: the name server is away or full.
+    /// When to retry after a failure. Until then new rounds are ignored: the name server is down or full.
     retry_at: Option<Instant>,
     confirm_at: Option<Instant>,
-    /// Parts of registrations so far, for versions of their own.
+    /// Number of parts sent so far, for their data versions.
     parts: i64,
 }
 
-/// Why the task woke.
+/// Why the task woke up.
 enum Woken {
-    Order,
-    /// To try again, or to confirm.
+    Command,
+    /// Time to retry or to confirm.
     Timer,
-    /// The connection is gone.
+    /// The connection closed.
     Lost,
-    /// Nobody orders any more.
+    /// The sender of commands was dropped.
     Ended,
 }
 
-impl Target {
-    pub(super) fn new(name_server: &str, greeting: Greeting, address: Arc<Mutex<Option<Arc<str>>>>, standings: Standings) -> Self {
+impl NameServerTask {
+    pub(super) fn new(name_server: &str, requests: Requests, address: Arc<Mutex<Option<Arc<str>>>>, standings: Standings) -> Self {
         Self {
             name_server: name_server.to_owned(),
-            greeting,
+            requests,
             peer: None,
             lost: Arc::default(),
-            told: None,
+            confirmed: None,
             address,
             standings,
             failures: 0,
             retry_at: None,
             confirm_at: None,
-            // Versions of parts differ from those of the process before, as long as it sent fewer than a part a millisecond.
+            // Data versions of parts differ from those of an earlier process, if that sent less than one part per millisecond.
             parts: now_ms(),
         }
     }
 
-    /// Follows orders until the last one, and reports each round when it is over, done or failed.
-    pub(super) async fn run(mut self, mut orders: watch::Receiver<Order>, report: watch::Sender<u64>) {
+    /// Executes commands until the last one, and reports the end of each round, whether it succeeded or not.
+    pub(super) async fn run(mut self, mut commands: watch::Receiver<Command>, report: watch::Sender<u64>) {
         loop {
-            let woken = self.wait(&mut orders).await;
-            // May be one that came after what woke us: all that is said below is true for it, too.
-            let order = *orders.borrow_and_update();
-            if order.stop {
-                self.goodbye().await;
-                report.send_replace(order.round);
+            let woken = self.wait(&mut commands).await;
+            // May be a newer command than the one that woke the task; the round below covers both.
+            let command = *commands.borrow_and_update();
+            if command.stop {
+                self.unregister().await;
+                report.send_replace(command.round);
                 return;
             }
             match woken {
                 Woken::Ended => return,
-                // Nobody waits for a name server that is away; when it is back, it is told all.
-                Woken::Order if self.retry_at.is_some() => {}
-                Woken::Order => self.greet(order.changed).await,
-                Woken::Timer => self.greet(false).await,
-                Woken::Lost => self.forget_connection(),
+                // A name server that is down is not waited for; when it is back, all topics are registered.
+                Woken::Command if self.retry_at.is_some() => {}
+                Woken::Command => self.run_round(command.changed).await,
+                Woken::Timer => self.run_round(false).await,
+                Woken::Lost => self.connection_lost(),
             }
-            report.send_replace(order.round);
+            report.send_replace(command.round);
         }
     }
 
-    async fn wait(&self, orders: &mut watch::Receiver<Order>) -> Woken {
+    async fn wait(&self, commands: &mut watch::Receiver<Command>) -> Woken {
         let timer = async {
             match self.retry_at.or(self.confirm_at) {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -120,13 +120,13 @@ impl Target {
         };
         tokio::select! {
             biased;
-            order = orders.changed() => if order.is_ok() { Woken::Order } else { Woken::Ended },
+            command = commands.changed() => if command.is_ok() { Woken::Command } else { Woken::Ended },
             () = timer => Woken::Timer,
             () = self.lost.notified(), if self.peer.is_some() => Woken::Lost,
         }
     }
 
-    async fn greet(&mut self, changed: bool) {
+    async fn run_round(&mut self, changed: bool) {
         self.confirm_at = None;
         match self.register(changed).await {
             Ok(()) => {
@@ -149,21 +149,21 @@ impl Target {
     }
 
     fn fail(&mut self, why: &str) {
-        // Once for each outage and reason, not once for each try.
-        if self.standings.lacking(&self.name_server, why, now_ms()) {
-            tracing::warn!(name_server = self.name_server, why, "not registered, trying again");
+        // Logged once per outage and reason, not for every retry.
+        if self.standings.not_registered(&self.name_server, why, now_ms()) {
+            tracing::warn!(name_server = self.name_server, why, "not registered, retrying");
         }
-        self.told = None;
+        self.confirmed = None;
         self.confirm_at = None;
     }
 
-    fn retry_after(&mut self, longest: Duration) {
-        let wait = Duration::from_secs(1 << self.failures.min(6)).min(longest);
+    fn retry_after(&mut self, max_delay: Duration) {
+        let wait = Duration::from_secs(1 << self.failures.min(6)).min(max_delay);
         self.retry_at = Some(Instant::now() + wait);
         self.failures = self.failures.saturating_add(1);
     }
 
-    fn forget_connection(&mut self) {
+    fn connection_lost(&mut self) {
         if self.peer.as_ref().is_some_and(Peer::is_closed) {
             self.fail("the connection closed");
             self.peer = None;
@@ -171,15 +171,15 @@ impl Target {
         }
     }
 
-    /// Connects if there is no connection; says which address its end here has.
+    /// Connects if there is no connection; returns its local address.
     async fn connected(&mut self) -> Result<SocketAddr, Failure> {
         if let Some(peer) = self.peer.as_ref().filter(|peer| !peer.is_closed()) {
             return Ok(peer.connection().local());
         }
-        self.told = None;
+        self.confirmed = None;
         self.lost = Arc::default();
         let options = PeerOptions {
-            service: Some(Arc::new(Watch(Arc::clone(&self.lost)))),
+            service: Some(Arc::new(CloseListener(Arc::clone(&self.lost)))),
             ..PeerOptions::default()
         };
         let peer = Peer::connect(&self.name_server, options).await;
@@ -194,29 +194,29 @@ impl Target {
         Ok(peer.connection())
     }
 
-    async fn ask(&self, frame: Frame) -> Result<Frame, Failure> {
-        let timeout = self.greeting.settings.current().register_broker_timeout;
-        self.ask_within(frame, timeout).await
+    async fn request(&self, frame: Frame) -> Result<Frame, Failure> {
+        let timeout = self.requests.settings.current().register_broker_timeout;
+        self.request_within(frame, timeout).await
     }
 
-    /// One request; an answer with another code than success is a refusal with its text.
-    async fn ask_within(&self, frame: Frame, timeout: Duration) -> Result<Frame, Failure> {
+    /// Sends one request. A response with an error code is [`Failure::Refused`] with its remark.
+    async fn request_within(&self, frame: Frame, timeout: Duration) -> Result<Frame, Failure> {
         let peer = self.peer.as_ref().ok_or_else(|| Failure::Lost("not connected".to_owned()))?;
         peer.request(frame, timeout).await.map_err(lost).and_then(succeeded)
     }
 
-    /// Only to a name server that knows us.
-    async fn goodbye(&mut self) {
+    /// Unregisters the broker if the name server has registered it.
+    async fn unregister(&mut self) {
         if self.address.lock().is_none() {
             return;
         }
         let Ok(local) = self.connected().await else { return };
-        match self.ask_within(self.greeting.goodbye(local), SHORT_TIMEOUT).await {
+        match self.request_within(self.requests.unregister(local), SHORT_TIMEOUT).await {
             Ok(_) => tracing::info!(name_server = self.name_server, "unregistered"),
             Err(failure) => tracing::warn!(
                 name_server = self.name_server,
                 why = failure.why(),
-                "not unregistered: it forgets us by itself"
+                "not unregistered: the name server expires the broker after its timeout"
             ),
         }
     }
@@ -234,10 +234,10 @@ fn succeeded(answer: Frame) -> Result<Frame, Failure> {
     Err(Failure::Refused(format!("answered code {}: {remark}", answer.code)))
 }
 
-/// Notices the end of a connection. Name servers ask nothing of brokers here.
-struct Watch(Arc<Notify>);
+/// Notifies the task that the connection closed. Name servers send no requests to brokers here.
+struct CloseListener(Arc<Notify>);
 
-impl Service for Watch {
+impl Service for CloseListener {
     fn serve(&self, _conn: &Arc<Connection>, frames: &mut Vec<Frame>) {
         frames.clear();
     }

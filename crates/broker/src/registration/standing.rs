@@ -1,23 +1,23 @@
-//! What has become of the registration at each name server: for operators, in the answer of 28 (GET_BROKER_RUNTIME_INFO).
+//! State of the registration at each name server, for the runtime information (28).
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How this broker stands with its name servers. Written by their tasks.
+/// State of the registration by name server. Its tasks write it.
 #[derive(Clone, Debug, Default)]
 pub struct Standings(Arc<Mutex<BTreeMap<String, Standing>>>);
 
-/// How this broker stands with one name server.
+/// State of the registration at one name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has all our topics.
+    /// All topics are registered.
     Registered,
-    /// It has none or not all of them, since this moment (epoch milliseconds) and for this reason.
-    Lacking {
-        /// Since when.
+    /// Not all topics are registered.
+    NotRegistered {
+        /// Start of the outage, in ms since 1970.
         since_ms: i64,
-        /// Why: the text of a failure, or of its refusal.
+        /// Error of the request, or remark of the response.
         why: String,
     },
 }
@@ -26,33 +26,33 @@ impl std::fmt::Display for Standing {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Registered => out.write_str("registered"),
-            Self::Lacking { since_ms, why } => write!(out, "not registered since {since_ms}: {why}"),
+            Self::NotRegistered { since_ms, why } => write!(out, "not registered since {since_ms}: {why}"),
         }
     }
 }
 
 impl Standings {
-    /// By name server, as configured; none before its first registration has been tried.
+    /// State by name server, as configured; none before its first attempt.
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, Standing> {
         self.0.lock().clone()
     }
 
-    /// True if that is news.
+    /// Returns whether the state changed.
     pub(super) fn registered(&self, name_server: &str) -> bool {
         self.0.lock().insert(name_server.to_owned(), Standing::Registered) != Some(Standing::Registered)
     }
 
-    /// True if the reason is news.
-    pub(super) fn lacking(&self, name_server: &str, why: &str, now_ms: i64) -> bool {
+    /// Returns whether the state or the reason changed.
+    pub(super) fn not_registered(&self, name_server: &str, why: &str, now_ms: i64) -> bool {
         let mut all = self.0.lock();
         let since_ms = match all.get(name_server) {
-            Some(Standing::Lacking { why: before, .. }) if before == why => return false,
-            Some(Standing::Lacking { since_ms, .. }) => *since_ms,
+            Some(Standing::NotRegistered { why: before, .. }) if before == why => return false,
+            Some(Standing::NotRegistered { since_ms, .. }) => *since_ms,
             _ => now_ms,
         };
         let why = why.to_owned();
-        all.insert(name_server.to_owned(), Standing::Lacking { since_ms, why });
+        all.insert(name_server.to_owned(), Standing::NotRegistered { since_ms, why });
         true
     }
 }
@@ -62,13 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_news_once_for_each_reason_and_keeps_its_beginning() {
+    fn an_outage_is_reported_once_per_reason_and_keeps_its_start() {
         let standings = Standings::default();
         assert!(standings.registered("ns"));
         assert!(!standings.registered("ns"));
-        assert!(standings.lacking("ns", "closed", 5));
-        assert!(!standings.lacking("ns", "closed", 6));
-        assert!(standings.lacking("ns", "full", 7));
+        assert!(standings.not_registered("ns", "closed", 5));
+        assert!(!standings.not_registered("ns", "closed", 6));
+        assert!(standings.not_registered("ns", "full", 7));
         assert_eq!(standings.all()["ns"].to_string(), "not registered since 5: full");
         assert!(standings.registered("ns"));
         assert_eq!(standings.all()["ns"].to_string(), "registered");

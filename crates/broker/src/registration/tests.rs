@@ -1,4 +1,4 @@
-//! Against name servers that write down what they are told.
+//! Registration tests against name servers that record the requests.
 
 use super::*;
 use crate::stats::BrokerStats;
@@ -11,43 +11,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// What a name server is in a test.
+/// Behaviour of a test name server.
 #[derive(Default)]
-struct Kind {
-    /// Topics it has an order for.
+struct Behaviour {
+    /// Topics whose order it has configured.
     ordered: &'static [&'static str],
-    /// It never answers.
+    /// It never responds.
     silent: bool,
-    /// What it answers to 319.
+    /// Its response to 319.
     settings: &'static str,
 }
 
-/// A name server that takes topics as Apache's does: those of a request with another version, and those it lacks.
-struct Told {
-    kind: Kind,
+/// A name server that stores topics like Apache's: those of a request with another version, and missing ones.
+struct FakeNameServer {
+    behaviour: Behaviour,
     frames: Mutex<Vec<Frame>>,
-    /// Version of the last registration, and queues of topics.
+    /// Data version of the last registration, and queues by topic.
     table: Mutex<(Option<DataVersion>, BTreeMap<String, i32>)>,
     connections: Mutex<BTreeSet<u64>>,
     /// It answers registrations with code 1.
     refuses: AtomicBool,
 }
 
-impl Told {
+impl FakeNameServer {
     fn answer(&self, frame: &Frame) -> Frame {
         let mut answer = Frame::response_to(frame);
         match frame.code {
             REGISTER if self.refuses.load(Ordering::SeqCst) => answer = answer.with_code(1).with_remark("no room"),
             REGISTER => {
                 self.take(frame);
-                let table = self.kind.ordered.iter().map(|topic| ((*topic).to_owned(), "b:4".to_owned()));
+                let table = self.behaviour.ordered.iter().map(|topic| ((*topic).to_owned(), "b:4".to_owned()));
                 answer.body = json::write(&KvTable { table: table.collect() }).into();
             }
-            ASK => {
-                let asked: DataVersion = json::read(&frame.body).unwrap();
-                answer.ext.push("changed", self.table.lock().0 != Some(asked));
+            QUERY_VERSION => {
+                let request: DataVersion = json::read(&frame.body).unwrap();
+                answer.ext.push("changed", self.table.lock().0 != Some(request));
             }
-            SETTINGS => answer.body = self.kind.settings.into(),
+            SETTINGS => answer.body = self.behaviour.settings.into(),
             _ => {}
         }
         answer
@@ -67,13 +67,13 @@ impl Told {
     }
 }
 
-impl Service for Told {
+impl Service for FakeNameServer {
     fn serve(&self, conn: &Arc<Connection>, frames: &mut Vec<Frame>) {
         self.connections.lock().insert(conn.id());
         for frame in frames.drain(..) {
             let answer = self.answer(&frame);
             self.frames.lock().push(frame);
-            if !self.kind.silent {
+            if !self.behaviour.silent {
                 conn.send_frame(&answer);
             }
         }
@@ -81,18 +81,18 @@ impl Service for Told {
 }
 
 struct NameServer {
-    told: Arc<Told>,
+    state: Arc<FakeNameServer>,
     server: Server,
 }
 
 impl NameServer {
-    fn start(kind: Kind) -> Self {
-        Self::listen(kind, "127.0.0.1:0".parse().unwrap(), Limits::default())
+    fn start(behaviour: Behaviour) -> Self {
+        Self::listen(behaviour, "127.0.0.1:0".parse().unwrap(), Limits::default())
     }
 
-    fn listen(kind: Kind, at: std::net::SocketAddr, limits: Limits) -> Self {
-        let told = Arc::new(Told {
-            kind,
+    fn listen(behaviour: Behaviour, at: std::net::SocketAddr, limits: Limits) -> Self {
+        let state = Arc::new(FakeNameServer {
+            behaviour,
             frames: Mutex::default(),
             table: Mutex::default(),
             connections: Mutex::default(),
@@ -105,8 +105,8 @@ impl NameServer {
             limits,
             acceptor: None,
         };
-        let server = Server::start(options, Arc::clone(&told) as Arc<dyn Service>).unwrap();
-        Self { told, server }
+        let server = Server::start(options, Arc::clone(&state) as Arc<dyn Service>).unwrap();
+        Self { state, server }
     }
 
     fn address(&self) -> String {
@@ -114,7 +114,7 @@ impl NameServer {
     }
 
     fn take(&self) -> Vec<Frame> {
-        std::mem::take(&mut *self.told.frames.lock())
+        std::mem::take(&mut *self.state.frames.lock())
     }
 
     fn codes(&self) -> Vec<i32> {
@@ -122,35 +122,35 @@ impl NameServer {
     }
 
     fn queues(&self, topic: &str) -> Option<i32> {
-        self.told.table.lock().1.get(topic).copied()
+        self.state.table.lock().1.get(topic).copied()
     }
 }
 
 const REGISTER: i32 = RequestCode::RegisterBroker as i32;
-const ASK: i32 = RequestCode::QueryDataVersion as i32;
+const QUERY_VERSION: i32 = RequestCode::QueryDataVersion as i32;
 const SETTINGS: i32 = RequestCode::GetNamesrvConfig as i32;
 const SINGLE: i32 = RequestCode::RegisterTopicInNamesrv as i32;
-const GOODBYE: i32 = RequestCode::UnregisterBroker as i32;
+const UNREGISTER: i32 = RequestCode::UnregisterBroker as i32;
 
 fn body(frame: &Frame) -> RegisterBrokerBody {
     let header = RegisterBrokerHeader::decode(&frame.ext).unwrap();
     RegisterBrokerBody::decode(&frame.body, header.compressed, frame.version).unwrap()
 }
 
-/// Topics in the registrations among these frames.
-fn told_topics(frames: &[Frame]) -> Vec<Vec<String>> {
+/// Topics of the registrations among these frames.
+fn registered_topics(frames: &[Frame]) -> Vec<Vec<String>> {
     let registrations = frames.iter().filter(|frame| frame.code == REGISTER);
     registrations
         .map(|frame| body(frame).topics.topic_config_table.into_keys().collect())
         .collect()
 }
 
-/// A round after which the name server was heard from, however slow the machine is.
+/// Runs a round and waits until the name server received a request.
 async fn round(registration: &Registration, server: &NameServer, topics: &Topics, changed: bool) {
-    let before = server.told.frames.lock().len();
+    let before = server.state.frames.lock().len();
     registration.round(changed).await;
-    wait_for("it has the version", || {
-        server.told.frames.lock().len() > before && server.told.table.lock().0 == Some(topics.version())
+    wait_for("the name server has the version", || {
+        server.state.frames.lock().len() > before && server.state.table.lock().0 == Some(topics.version())
     })
     .await;
 }
@@ -204,7 +204,7 @@ fn start(servers: &[String], topics: &Arc<Topics>) -> Registration {
     start_with(BrokerSettings::default(), servers, topics).0
 }
 
-fn make(topics: &Topics, names: impl IntoIterator<Item = String>, queues: i32) {
+fn create_topics(topics: &Topics, names: impl IntoIterator<Item = String>, queues: i32) {
     let specs = names.into_iter().map(|name| (Spec::new(&name, queues), Default::default()));
     topics.update(specs.collect(), 7).unwrap();
 }
@@ -214,8 +214,8 @@ fn many(count: usize) -> impl Iterator<Item = String> {
 }
 
 #[tokio::test]
-async fn every_name_server_hears_of_the_broker_and_of_its_end() {
-    let servers = [NameServer::start(Kind::default()), NameServer::start(Kind::default())];
+async fn the_broker_registers_and_unregisters_at_every_name_server() {
+    let servers = [NameServer::start(Behaviour::default()), NameServer::start(Behaviour::default())];
     let topics = topics();
     let registration = start(&[servers[0].address(), servers[1].address()], &topics);
     for server in &servers {
@@ -231,15 +231,15 @@ async fn every_name_server_hears_of_the_broker_and_of_its_end() {
     }
     assert_eq!(registration.address().as_deref(), Some("127.0.0.1:10911"));
     registration.stop().await;
-    assert!(servers.iter().all(|server| server.codes() == [GOODBYE]));
+    assert!(servers.iter().all(|server| server.codes() == [UNREGISTER]));
 }
 
 #[tokio::test]
-async fn one_that_is_down_or_silent_delays_no_other() {
-    let well = NameServer::start(Kind::default());
-    let silent = NameServer::start(Kind {
+async fn a_name_server_that_is_down_or_silent_does_not_delay_others() {
+    let well = NameServer::start(Behaviour::default());
+    let silent = NameServer::start(Behaviour {
         silent: true,
-        ..Kind::default()
+        ..Behaviour::default()
     });
     let down = "127.0.0.1:1".to_owned();
     let topics = topics();
@@ -249,10 +249,10 @@ async fn one_that_is_down_or_silent_delays_no_other() {
     let registration = Registration::start(&servers, host, &topics, &settings, &standings);
     let begin = Instant::now();
     registration.round(false).await;
-    make(&topics, ["fresh".to_owned()], 3);
+    create_topics(&topics, ["fresh".to_owned()], 3);
     registration.round(true).await;
     assert!(begin.elapsed() < 10 * ROUND_WAIT);
-    wait_for("the topic is told", || well.queues("fresh").is_some()).await;
+    wait_for("the topic is registered", || well.queues("fresh").is_some()).await;
     assert_eq!(well.queues("fresh"), Some(3));
     let frames = well.take();
     let header = RegisterBrokerHeader::decode(&frames[0].ext).unwrap();
@@ -263,7 +263,7 @@ async fn one_that_is_down_or_silent_delays_no_other() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_name_server_that_failed_before() {
+async fn a_round_does_not_wait_for_a_name_server_that_failed_before() {
     let topics = topics();
     let registration = start(&["127.0.0.1:1".to_owned()], &topics);
     registration.round(false).await;
@@ -276,69 +276,73 @@ async fn nobody_waits_for_a_name_server_that_failed_before() {
 }
 
 #[tokio::test]
-async fn a_name_server_is_asked_before_it_is_told_anything_again() {
-    let server = NameServer::start(Kind::default());
+async fn the_version_is_queried_before_topics_are_registered_again() {
+    let server = NameServer::start(Behaviour::default());
     let topics = topics();
     let registration = start(&[server.address()], &topics);
     round(&registration, &server, &topics, false).await;
     round(&registration, &server, &topics, false).await;
-    assert_eq!(server.codes(), [REGISTER, ASK]);
-    // It has another version: it lost us, or another broker took our place.
-    server.told.table.lock().0 = None;
+    assert_eq!(server.codes(), [REGISTER, QUERY_VERSION]);
+    // It has another version: it restarted, or another broker registered under this name.
+    server.state.table.lock().0 = None;
     round(&registration, &server, &topics, false).await;
-    assert_eq!(server.codes(), [ASK, REGISTER]);
-    make(&topics, ["fresh".to_owned()], 3);
-    server.told.table.lock().0 = None;
+    assert_eq!(server.codes(), [QUERY_VERSION, REGISTER]);
+    create_topics(&topics, ["fresh".to_owned()], 3);
+    server.state.table.lock().0 = None;
     round(&registration, &server, &topics, true).await;
     let frames = server.take();
-    assert_eq!(told_topics(&frames), [["TBW102", "fresh"]], "all, not only what changed");
+    assert_eq!(
+        registered_topics(&frames),
+        [["TBW102", "fresh"]],
+        "all topics, not only the changed one"
+    );
     registration.stop().await;
 }
 
 #[tokio::test]
-async fn only_what_changed_is_told() {
-    let server = NameServer::start(Kind::default());
+async fn only_changed_topics_are_registered() {
+    let server = NameServer::start(Behaviour::default());
     let topics = topics();
-    make(&topics, many(500), 8);
+    create_topics(&topics, many(500), 8);
     let registration = start(&[server.address()], &topics);
     round(&registration, &server, &topics, false).await;
     server.take();
-    make(&topics, ["fresh".to_owned()], 3);
+    create_topics(&topics, ["fresh".to_owned()], 3);
     round(&registration, &server, &topics, true).await;
     let frames = server.take();
-    assert_eq!(told_topics(&frames), [["fresh"]]);
+    assert_eq!(registered_topics(&frames), [["fresh"]]);
     assert!(frames.iter().all(|frame| frame.body.len() < 1_000));
-    make(&topics, many(1), 9);
+    create_topics(&topics, many(1), 9);
     round(&registration, &server, &topics, true).await;
     assert_eq!(server.queues(&many(1).next().unwrap()), Some(9));
-    // A deletion is not told, but the name server has the version that follows it.
+    // A deletion is not reported, but the name server gets the version after it.
     drop(topics.begin_deletion("fresh", 8));
     round(&registration, &server, &topics, true).await;
-    assert_eq!(told_topics(&server.take()).last().unwrap(), &[] as &[String]);
-    assert_eq!(server.told.table.lock().0, Some(topics.version()));
+    assert_eq!(registered_topics(&server.take()).last().unwrap(), &[] as &[String]);
+    assert_eq!(server.state.table.lock().0, Some(topics.version()));
     round(&registration, &server, &topics, false).await;
-    assert_eq!(server.codes(), [ASK]);
+    assert_eq!(server.codes(), [QUERY_VERSION]);
     registration.stop().await;
 }
 
 #[tokio::test]
-async fn many_topics_are_told_in_parts_and_the_last_has_the_version() {
+async fn many_topics_are_registered_in_parts_and_the_last_has_the_version() {
     let limits = Limits {
         max_frame_bytes: 300 << 10,
         ..Limits::default()
     };
-    let server = NameServer::listen(Kind::default(), "127.0.0.1:0".parse().unwrap(), limits);
+    let server = NameServer::listen(Behaviour::default(), "127.0.0.1:0".parse().unwrap(), limits);
     let topics = topics();
-    make(&topics, many(3_000), 8);
-    // Before a restart of the name server some topics had other queues there.
-    server.told.table.lock().1.extend(many(3_000).map(|name| (name, 1)));
+    create_topics(&topics, many(3_000), 8);
+    // Before its restart the name server had other queue counts for some topics.
+    server.state.table.lock().1.extend(many(3_000).map(|name| (name, 1)));
     let registration = start(&[server.address()], &topics);
     round(&registration, &server, &topics, false).await;
     let frames = server.take();
-    let parts = told_topics(&frames);
+    let parts = registered_topics(&frames);
     assert!(parts.len() > 2, "{} parts", parts.len());
     assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 3_001);
-    assert!(server.told.table.lock().1.values().all(|queues| *queues == 8));
+    assert!(server.state.table.lock().1.values().all(|queues| *queues == 8));
     let registrations = frames.iter().filter(|frame| frame.code == REGISTER);
     let versions: Vec<_> = registrations.map(|frame| body(frame).topics.data_version).collect();
     let (last, before) = versions.split_last().unwrap();
@@ -349,21 +353,21 @@ async fn many_topics_are_told_in_parts_and_the_last_has_the_version() {
 }
 
 #[tokio::test]
-async fn parts_are_as_large_as_settings_and_name_server_allow() {
-    for (kind, split, max_topics) in [
-        (Kind::default(), true, 50),
+async fn parts_fit_the_settings_and_the_name_servers_frame_limit() {
+    for (behaviour, split, max_topics) in [
+        (Behaviour::default(), true, 50),
         (
-            Kind {
+            Behaviour {
                 settings: "a=b\ncom.rocketmq.remoting.frameMaxLength=65536\n",
-                ..Kind::default()
+                ..Behaviour::default()
             },
             false,
             150,
         ),
     ] {
-        let server = NameServer::start(kind);
+        let server = NameServer::start(behaviour);
         let topics = topics();
-        make(&topics, many(1_000), 8);
+        create_topics(&topics, many(1_000), 8);
         let settings = BrokerSettings {
             split_registration: split,
             split_registration_size: 50,
@@ -372,16 +376,16 @@ async fn parts_are_as_large_as_settings_and_name_server_allow() {
         };
         let (registration, _) = start_with(settings, &[server.address()], &topics);
         round(&registration, &server, &topics, false).await;
-        let parts = told_topics(&server.take());
+        let parts = registered_topics(&server.take());
         assert!(parts.iter().all(|part| part.len() <= max_topics) && parts.len() > 6);
-        assert_eq!(server.told.table.lock().1.len(), 1_001);
+        assert_eq!(server.state.table.lock().1.len(), 1_001);
         registration.stop().await;
     }
 }
 
 #[tokio::test]
-async fn single_topics_have_requests_of_their_own_if_so_set() {
-    let server = NameServer::start(Kind::default());
+async fn single_topic_register_sends_one_request_per_topic() {
+    let server = NameServer::start(Behaviour::default());
     let topics = topics();
     let settings = BrokerSettings {
         single_topic_register: true,
@@ -390,27 +394,27 @@ async fn single_topics_have_requests_of_their_own_if_so_set() {
     let (registration, _) = start_with(settings, &[server.address()], &topics);
     round(&registration, &server, &topics, false).await;
     server.take();
-    make(&topics, ["fresh".to_owned()], 3);
+    create_topics(&topics, ["fresh".to_owned()], 3);
     round(&registration, &server, &topics, true).await;
     let frames = server.take();
     let single = frames.iter().find(|frame| frame.code == SINGLE).unwrap();
     assert_eq!(single.ext.text("topic"), Some("fresh"));
     assert!(String::from_utf8_lossy(&single.body).contains(r#""writeQueueNums":3"#));
-    assert_eq!(told_topics(&frames), [[] as [String; 0]]);
+    assert_eq!(registered_topics(&frames), [[] as [String; 0]]);
     round(&registration, &server, &topics, false).await;
-    assert_eq!(server.codes(), [ASK], "it has the version");
+    assert_eq!(server.codes(), [QUERY_VERSION], "the name server has the version");
     registration.stop().await;
 }
 
 #[tokio::test]
-async fn a_name_server_that_deletes_what_is_not_named_is_told_all_at_once() {
+async fn a_name_server_that_deletes_unlisted_topics_gets_all_in_one_request() {
     for single in [false, true] {
-        let server = NameServer::start(Kind {
+        let server = NameServer::start(Behaviour {
             settings: "deleteTopicWithBrokerRegistration=true\n",
-            ..Kind::default()
+            ..Behaviour::default()
         });
         let topics = topics();
-        make(&topics, many(3_000), 8);
+        create_topics(&topics, many(3_000), 8);
         let settings = BrokerSettings {
             single_topic_register: single,
             ..BrokerSettings::default()
@@ -418,27 +422,30 @@ async fn a_name_server_that_deletes_what_is_not_named_is_told_all_at_once() {
         let (registration, _) = start_with(settings, &[server.address()], &topics);
         round(&registration, &server, &topics, false).await;
         let frames = server.take();
-        assert_eq!(told_topics(&frames).len(), 1);
-        assert!(frames.last().unwrap().body.len() < 300 << 10, "it is deflated");
-        make(&topics, ["fresh".to_owned()], 3);
+        assert_eq!(registered_topics(&frames).len(), 1);
+        assert!(frames.last().unwrap().body.len() < 300 << 10, "it is compressed");
+        create_topics(&topics, ["fresh".to_owned()], 3);
         registration.round(true).await;
         if single {
-            wait_for("the topic is told", || {
-                server.told.frames.lock().iter().any(|frame| frame.code == SINGLE)
+            wait_for("the topic is registered", || {
+                server.state.frames.lock().iter().any(|frame| frame.code == SINGLE)
             })
             .await;
             registration.round(false).await;
         }
-        wait_for("it has all again", || server.told.table.lock().0 == Some(topics.version())).await;
-        let told = told_topics(&server.take());
-        assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [3_002]);
+        wait_for("all topics are registered again", || {
+            server.state.table.lock().0 == Some(topics.version())
+        })
+        .await;
+        let state = registered_topics(&server.take());
+        assert_eq!(state.iter().map(Vec::len).collect::<Vec<_>>(), [3_002]);
         registration.stop().await;
     }
 }
 
 #[tokio::test]
-async fn what_the_broker_permits_is_told_for_all_topics_when_it_changes() {
-    let server = NameServer::start(Kind::default());
+async fn a_change_of_broker_permission_registers_all_topics() {
+    let server = NameServer::start(Behaviour::default());
     let topics = topics();
     let settings = Arc::new(Live::new(BrokerSettings::default()));
     let registration = Registration::start(&[server.address()], identity(None), &topics, &settings, &Standings::default());
@@ -448,48 +455,54 @@ async fn what_the_broker_permits_is_told_for_all_topics_when_it_changes() {
     topics.touch(9);
     round(&registration, &server, &topics, true).await;
     let frames = server.take();
-    let told = body(frames.last().unwrap()).topics.topic_config_table;
-    assert!(told.values().all(|topic| topic.perm & 2 == 0) && !told.is_empty());
+    let state = body(frames.last().unwrap()).topics.topic_config_table;
+    assert!(state.values().all(|topic| topic.perm & 2 == 0) && !state.is_empty());
     registration.stop().await;
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_to_operators_and_keeps_the_connection() {
-    let server = NameServer::start(Kind::default());
+async fn a_refusal_is_reported_and_keeps_the_connection() {
+    let server = NameServer::start(Behaviour::default());
     let topics = topics();
     let (registration, standings) = start_with(BrokerSettings::default(), &[server.address()], &topics);
     round(&registration, &server, &topics, false).await;
-    server.told.refuses.store(true, Ordering::SeqCst);
-    make(&topics, ["fresh".to_owned()], 3);
+    server.state.refuses.store(true, Ordering::SeqCst);
+    create_topics(&topics, ["fresh".to_owned()], 3);
     registration.round(true).await;
-    wait_for("the refusal is known", || {
+    wait_for("the refusal is reported", || {
         standings.all()[&server.address()] != Standing::Registered
     })
     .await;
     let standing = standings.all()[&server.address()].to_string();
     assert!(standing.contains("not registered") && standing.contains("no room"), "{standing}");
-    assert_eq!(server.queues("TBW102"), Some(8), "what it had it has");
-    server.told.refuses.store(false, Ordering::SeqCst);
-    wait_for("it has all", || server.told.table.lock().0 == Some(topics.version())).await;
-    wait_for("that is known", || standings.all()[&server.address()] == Standing::Registered).await;
-    assert_eq!(server.told.connections.lock().len(), 1);
+    assert_eq!(server.queues("TBW102"), Some(8), "its topics are kept");
+    server.state.refuses.store(false, Ordering::SeqCst);
+    wait_for("all topics are registered", || {
+        server.state.table.lock().0 == Some(topics.version())
+    })
+    .await;
+    wait_for("the state is reported", || {
+        standings.all()[&server.address()] == Standing::Registered
+    })
+    .await;
+    assert_eq!(server.state.connections.lock().len(), 1);
     registration.stop().await;
 }
 
 #[tokio::test]
-async fn topics_ordered_at_the_name_server_are_ordered_here() {
-    let server = NameServer::start(Kind {
+async fn topics_ordered_at_the_name_server_are_marked_as_ordered() {
+    let server = NameServer::start(Behaviour {
         ordered: &["orders", "absent"],
-        ..Kind::default()
+        ..Behaviour::default()
     });
     let topics = topics();
-    let asked = CreateOnSend {
+    let request = CreateOnSend {
         topic: "orders",
         template: "TBW102",
         queues: 4,
         sys_flag: 0,
     };
-    topics.create_on_send(&asked, true, 5).unwrap();
+    topics.create_on_send(&request, true, 5).unwrap();
     let registration = start(&[server.address()], &topics);
     round(&registration, &server, &topics, true).await;
     assert!(topics.is_ordered("orders"));
@@ -497,17 +510,17 @@ async fn topics_ordered_at_the_name_server_are_ordered_here() {
 }
 
 #[tokio::test]
-async fn a_name_server_that_comes_late_or_again_is_found() {
+async fn a_name_server_that_starts_late_or_restarts_is_registered_with() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let topics = topics();
     let registration = start(&[port.to_string()], &topics);
     registration.round(false).await;
     for _ in 0..2 {
-        let server = NameServer::listen(Kind::default(), port, Limits::default());
-        wait_for("found without a new round", || server.queues("TBW102") == Some(8)).await;
+        let server = NameServer::listen(Behaviour::default(), port, Limits::default());
+        wait_for("registered without a new round", || server.queues("TBW102") == Some(8)).await;
         server.take();
-        // And asked again: one of Apache's may have taken us for gone with our old connection.
-        wait_for("asked again", || server.codes().contains(&ASK)).await;
+        // And queried again: Apache's may remove the broker when it notices the close of the old connection.
+        wait_for("queried again", || server.codes().contains(&QUERY_VERSION)).await;
     }
     registration.stop().await;
 }

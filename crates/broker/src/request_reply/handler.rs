@@ -1,7 +1,7 @@
-//! Codes 324 and 325.
+//! Handlers of replies: codes 324 and 325.
 
 use crate::clients::Producers;
-use crate::clients::table::{AskError, Channel};
+use crate::clients::table::{Channel, ClientCallError};
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
 use message::properties::{self, Builder, MSG_REGION, TRACE_ON};
@@ -12,39 +12,39 @@ use protocol::{Frame, RequestCode, ResponseCode};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long who asked may take to acknowledge the reply.
+/// Timeout of the requesting producer's acknowledgement.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a reply came from and when, and what the broker adds to it.
+/// Origin and time of a reply, and the properties that the broker adds.
 #[derive(Clone, Debug)]
 pub struct Came {
-    /// Address of who replies.
+    /// Address of the replying client.
     pub from: SocketAddr,
-    /// Our address.
+    /// Address of the broker.
     pub at: SocketAddr,
-    /// Now, epoch ms.
+    /// Current time, in ms since 1970.
     pub now_ms: i64,
-    /// Setting `regionId`.
+    /// `regionId`.
     pub region: String,
-    /// Setting `traceOn`.
+    /// `traceOn`.
     pub trace_on: bool,
 }
 
-/// Codes 324 and 325: hands a reply to the producer that asked. `done` is called once, perhaps on another thread, with the
-/// answer for a reply that is not stored.
+/// Codes 324 and 325: forwards a reply to the producer that sent the request. `done` is called once, possibly on another thread,
+/// with the response for a reply that is not stored.
 pub fn push<C: Channel>(request: &Frame, came: Came, producers: &Producers<C>, done: impl FnOnce(Outcome) + Send + 'static) {
-    let addressed = addressed(request, &came, producers);
-    let told = move |refusal: Refusal| refusal.with(MSG_REGION, came.region).with(TRACE_ON, came.trace_on.to_string());
-    match addressed {
+    let forwarded = forwarded(request, &came, producers);
+    let add_properties = move |refusal: Refusal| refusal.with(MSG_REGION, came.region).with(TRACE_ON, came.trace_on.to_string());
+    match forwarded {
         Ok((channel, frame, client, queue_id)) => {
-            let answered = move |result| done(outcome(result, &client, queue_id).map_err(told));
-            channel.ask(frame, TIMEOUT, Box::new(answered));
+            let answered = move |result| done(outcome(result, &client, queue_id).map_err(add_properties));
+            channel.call(frame, TIMEOUT, Box::new(answered));
         }
-        Err(refusal) => done(Err(told(refusal))),
+        Err(refusal) => done(Err(add_properties(refusal))),
     }
 }
 
-/// The same reply as a send, to be stored.
+/// The reply as a send request, for storing it.
 #[must_use]
 pub fn as_send(request: &Frame) -> Frame {
     let mut send = request.clone();
@@ -58,8 +58,8 @@ pub fn as_send(request: &Frame) -> Frame {
     send
 }
 
-/// Who asked, and what it is told.
-fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>) -> Result<(C, Frame, String, i32), Refusal> {
+/// The requesting producer, the frame to forward, the client id and the queue id.
+fn forwarded<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>) -> Result<(C, Frame, String, i32), Refusal> {
     let code = RequestCode::try_from(request.code).map_err(|_| Refusal::system("not a reply"))?;
     let header = SendHeader::decode(code, &request.ext)?;
     let client = properties::text(header.properties, REPLY_TO_CLIENT)
@@ -74,7 +74,7 @@ fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>)
         .build();
     if properties.len() > properties::MAX_BYTES {
         let text = format!(
-            "The properties have {} bytes, allowed are {}.",
+            "The properties have {} bytes, the limit is {}.",
             properties.len(),
             properties::MAX_BYTES
         );
@@ -90,7 +90,7 @@ fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>)
         sys_flag: header.sys_flag,
         born_timestamp: header.born_timestamp,
         flag: header.flag,
-        // Compat: a JSON header is text, and a Java client closes the connection over bytes that are not. Apache sends this text too.
+        // Compat: a JSON header is text, and a Java client closes the connection on invalid UTF-8. Apache sends the same text.
         properties: &text::as_java_reads(&properties),
         reconsume_times: header.reconsume_times,
         unit_mode: header.unit_mode,
@@ -103,19 +103,19 @@ fn addressed<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>)
     Ok((channel, frame, client.into_owned(), header.queue_id))
 }
 
-/// Compat: Java splits at the last colon, also behind an IPv6 address, which it writes without brackets.
+/// Compat: Java splits at the last colon and writes IPv6 addresses without brackets.
 fn address(of: SocketAddr) -> String {
     format!("{}:{}", of.ip(), of.port())
 }
 
-fn outcome(result: Result<Frame, AskError>, client: &str, queue_id: i32) -> Outcome {
+fn outcome(result: Result<Frame, ClientCallError>, client: &str, queue_id: i32) -> Outcome {
     match result {
         Ok(frame) if frame.code == i32::from(ResponseCode::Success) => {
-            // Compat: Java clients take an answer without these for a broken one.
+            // Compat: Java clients reject a response without these fields.
             Ok(Answer::ok().with("msgId", "0").with("queueId", queue_id).with("queueOffset", 0))
         }
         Ok(_) => Err(Refusal::system(format!("push reply message to {client}fail."))),
-        Err(error @ AskError::TooLong { .. }) => Err(Refusal::new(ResponseCode::MessageIllegal, format!("the reply is {error}"))),
+        Err(error @ ClientCallError::TooLong { .. }) => Err(Refusal::new(ResponseCode::MessageIllegal, format!("the reply is {error}"))),
         Err(error) => Err(Refusal::system(format!("push reply message to {client}fail. {error}"))),
     }
 }
@@ -177,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_goes_to_who_asked() {
+    fn a_reply_is_forwarded_to_the_requesting_producer() {
         let (producers, channel) = asker();
         pushed(&reply_to("asker"), &producers).unwrap();
-        let told = channel.take();
-        assert_eq!(told[0].code, i32::from(RequestCode::PushReplyMessageToClient));
-        assert_eq!(&told[0].body[..], b"answer");
-        let header = PushReplyHeader::decode(&told[0].ext).unwrap();
+        let sent = channel.take();
+        assert_eq!(sent[0].code, i32::from(RequestCode::PushReplyMessageToClient));
+        assert_eq!(&sent[0].body[..], b"answer");
+        let header = PushReplyHeader::decode(&sent[0].ext).unwrap();
         let added = "MSG_REGION\u{1}R\u{2}TRACE_ON\u{1}true\u{2}PUSH_REPLY_TIME\u{1}7\u{2}";
         assert_eq!(header.properties, format!("REPLY_TO_CLIENT\u{1}asker\u{2}{added}"));
         assert_eq!((header.born_host, header.store_host), ("10.0.0.1:5", "::1:10911"));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_would_close_the_connection_of_who_asked_is_refused() {
+    fn a_reply_that_would_close_the_producers_connection_is_refused() {
         let (producers, channel) = asker();
         let with = |field: &str, value: String| {
             let mut frame = reply_to("asker");

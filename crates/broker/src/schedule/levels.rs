@@ -1,8 +1,8 @@
-//! The delay levels: how long a message of each level waits (`messageDelayLevel`).
+//! Delay levels: the delay of a message for each level (`messageDelayLevel`).
 
 use config::shape::{Refused, Shape};
 
-/// Levels of a broker at most: each has a queue of the schedule topic.
+/// Limit of the number of levels: each level has a queue of the schedule topic.
 const MAX_LEVELS: usize = 255;
 /// Longest delay of a level: ten years.
 const MAX_DELAY_MS: i64 = 10 * 365 * DAY_MS;
@@ -10,17 +10,17 @@ const SECOND_MS: i64 = 1_000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
-/// Larger ones first, for printing.
+/// From large to small, for printing.
 const UNITS: [(char, i64); 4] = [('d', DAY_MS), ('h', HOUR_MS), ('m', MINUTE_MS), ('s', SECOND_MS)];
 
-/// The delay of each level; there is at least one.
+/// The delay of each level; there is at least one level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
     delays_ms: Vec<i64>,
 }
 
 impl Default for Levels {
-    /// Apache's eighteen, one second to two hours.
+    /// Apache's 18 levels, from one second to two hours.
     fn default() -> Self {
         const SECONDS: [i64; 18] = [
             1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200,
@@ -43,24 +43,24 @@ impl Levels {
         1..=self.max()
     }
 
-    /// How long a message of a level waits, in ms. A level above the highest counts as the highest, one below 1 as 1.
+    /// The delay of a level in ms. A level above the highest counts as the highest, one below 1 as 1.
     #[must_use]
     pub fn delay_ms(&self, level: i32) -> i64 {
         self.delays_ms[level.clamp(1, self.max()) as usize - 1]
     }
 
-    /// The delays in ms, that of level 1 first.
+    /// The delays in ms, starting with level 1.
     #[must_use]
     pub fn delays_ms(&self) -> &[i64] {
         &self.delays_ms
     }
 }
 
-/// Shape of [`Levels`].
+/// The value type of [`Levels`] in settings.
 #[derive(Clone, Copy, Debug)]
 pub struct LevelsText;
 
-/// Delays as Apache writes them: `1s 5s 10m 2h 1d`, one blank between.
+/// Delays in Apache's format: `1s 5s 10m 2h 1d`, separated by one space.
 #[must_use]
 pub fn delay_levels() -> LevelsText {
     LevelsText
@@ -72,7 +72,7 @@ impl Shape<Levels> for LevelsText {
     }
 
     fn allowed(&self) -> String {
-        format!("1 to {MAX_LEVELS} numbers with a unit s, m, h or d, one blank between, such as 1s 30s 5m 2h")
+        format!("1 to {MAX_LEVELS} numbers with a unit s, m, h or d, separated by one space, such as 1s 30s 5m 2h")
     }
 
     fn parse(&self, text: &str) -> Result<Levels, Refused> {
@@ -83,7 +83,7 @@ impl Shape<Levels> for LevelsText {
         }
     }
 
-    /// The delays with other blanks between.
+    /// Accepts delays with other white space between them.
     fn fit(&self, text: &str) -> Option<Levels> {
         let delays: Vec<_> = text.split_whitespace().collect();
         self.parse(&delays.join(" ")).ok()
@@ -116,13 +116,13 @@ mod tests {
     const APACHES: &str = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h";
 
     #[test]
-    fn apaches_text_is_the_default() {
+    fn apaches_levels_are_the_default() {
         assert_eq!(delay_levels().parse(APACHES), Ok(Levels::default()));
         assert_eq!(delay_levels().print(&Levels::default()), APACHES);
     }
 
     #[test]
-    fn a_level_above_the_highest_is_the_highest() {
+    fn a_level_above_the_highest_counts_as_the_highest() {
         let levels = delay_levels().parse("0s 2m 1d").unwrap();
         assert_eq!((levels.max(), levels.delay_ms(1), levels.delay_ms(2)), (3, 0, 120_000));
         assert_eq!((levels.delay_ms(3), levels.delay_ms(i32::MAX)), (DAY_MS, DAY_MS));
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn other_blanks_between_are_meant_as_one() {
+    fn other_white_space_between_delays_is_accepted() {
         let levels = delay_levels().fit("1s  5s\t1h").unwrap();
         assert_eq!(delay_levels().print(&levels), "1s 5s 1h");
         assert_eq!(delay_levels().fit(" "), None);
     }
 
     #[test]
-    fn what_is_no_list_of_delays_is_refused() {
+    fn invalid_lists_of_delays_are_refused() {
         let many = vec!["1s"; MAX_LEVELS + 1].join(" ");
         for text in [
             "",

@@ -1,4 +1,4 @@
-//! The schedule topic: what its queues and the properties of its messages mean. What delivers from it is [`crate::delay`].
+//! The schedule topic: its queues and the properties of its messages. [`crate::delay`] delivers from it.
 
 mod levels;
 mod properties;

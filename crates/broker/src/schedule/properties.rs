@@ -1,4 +1,4 @@
-//! Putting a message off: what its properties become, and which queue it waits in.
+//! Properties and queue of a delayed message.
 
 use crate::errors::Refusal;
 use message::properties::{self, Builder};
@@ -6,10 +6,10 @@ use message::text;
 use protocol::number::Integer;
 use std::borrow::Cow;
 
-/// The delay level that a message asks for; 0 or less when it asks for none.
+/// The delay level of a message; 0 or less if it has none.
 ///
 /// # Errors
-/// Compat: what is no number is refused with the code of Apache's exception (1).
+/// Compat: `SystemError` if it is not a number, the code of Apache's exception.
 pub fn level_of(value: Option<&[u8]>) -> Result<i32, Refusal> {
     value.map_or(Ok(0), |bytes| {
         i32::parse(bytes).ok_or_else(|| {
@@ -19,22 +19,23 @@ pub fn level_of(value: Option<&[u8]>) -> Result<i32, Refusal> {
     })
 }
 
-/// The queue of the schedule topic in which messages of a level wait.
+/// The queue of the schedule topic for a level.
 #[must_use]
 pub fn queue_of(level: i32) -> i32 {
     level - 1
 }
 
-/// The level whose messages wait in a queue of the schedule topic.
+/// The level of a queue of the schedule topic.
 #[must_use]
 pub fn level_of_queue(queue_id: i32) -> i32 {
     queue_id.saturating_add(1)
 }
 
-/// The properties with which a message waits: its level, where it goes then, and when (`due_ms`, epoch), so that its time does
-/// not depend on `messageDelayLevel` any more. A level wins over the exact times of timer messages, which are taken out.
+/// The properties of a message in the schedule topic: its level, its target topic and queue, and its delivery time (`due_ms`, since
+/// 1970), so that later changes of `messageDelayLevel` do not affect it. A level takes precedence over the timer properties, which
+/// are removed.
 ///
-/// Compat: the time is first, under a name that Apache's broker removes when it delivers. Apache computes the time from the level.
+/// Compat: the time comes first, under a name that Apache's broker removes on delivery. Apache computes the time from the level.
 #[must_use]
 pub fn waiting_properties(properties: &[u8], level: i32, due_ms: i64, topic: &str, queue_id: i32) -> Vec<u8> {
     const REPLACED: [&str; 6] = [
@@ -54,9 +55,9 @@ pub fn waiting_properties(properties: &[u8], level: i32, due_ms: i64, topic: &st
         .build()
 }
 
-/// The properties with which a message that waited is delivered: without the time that [`waiting_properties`] put first.
+/// The properties with which a delayed message is delivered: without the time that [`waiting_properties`] added.
 ///
-/// Compat: where Apache's broker put the message off, its client's own time is left out as well, wherever it stands.
+/// Compat: if Apache's broker stored the message, the timer property of its client is removed as well, at any position.
 #[must_use]
 pub fn delivered_properties(properties: &[u8]) -> Cow<'_, [u8]> {
     const TIME: &str = properties::TIMER_DELIVER_MS;
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_waits_knows_where_it_goes() {
+    fn a_delayed_message_has_its_target_in_its_properties() {
         let built = waiting_properties(
             b"TAGS\x01a\x02REAL_TOPIC\x01forged\x02DELAY\x0199\x02TIMER_DELAY_SEC\x015",
             18,
@@ -89,13 +90,13 @@ mod tests {
         let waits = b"TAGS\x01a\x02DELAY\x0118\x02REAL_TOPIC\x01orders\x02REAL_QID\x013\x02";
         assert_eq!(built, [b"TIMER_DELIVER_MS\x011700000000000\x02", &waits[..]].concat());
         assert_eq!(delivered_properties(&built), Cow::Borrowed(&waits[..]));
-        // What the broker adds behind, such as a unique key.
+        // Properties that the broker appends, such as a unique key.
         let more = [&built, &b"UNIQ_KEY\x01u\x02"[..]].concat();
         assert_eq!(*delivered_properties(&more), *[&waits[..], b"UNIQ_KEY\x01u\x02"].concat());
     }
 
     #[test]
-    fn only_the_time_is_taken_away() {
+    fn only_the_delivery_time_is_removed() {
         for kept in ["", "\u{2}", "A\u{1}b\u{2}", "TIMER_DELIVER_MSX\u{1}5\u{2}", "TIMER_DELIVER_MS", "A"] {
             assert_eq!(*delivered_properties(kept.as_bytes()), *kept.as_bytes(), "{kept:?}");
         }

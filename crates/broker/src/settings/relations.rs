@@ -1,8 +1,8 @@
-//! Keys that cannot all hold: found at the start and with every change, and fitted together where there is a value that would do.
+//! Rules between keys, checked at the start and at every change.
 //!
-//! Each [`Relation`] names its keys and its rule; the manual shows the list. A relation changes the settings so that its rule holds, or
-//! leaves them and says what follows. Invariant: a relation that was fitted says nothing the second time, except where the operator was
-//! promised less than the words say. Relations of keys that the name server has, too, are in crate `config`.
+//! Each [`Relation`] names its keys and its rule; the manual lists them. A relation either adjusts the settings so that its rule
+//! holds, or leaves them and describes the consequence. Invariant: a relation that adjusted the settings returns no note the second
+//! time, except where a value promises more than the broker does. Relations of keys that every server has are in crate `config`.
 
 use std::path::{Component, Path};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use std::time::Duration;
 use super::{BrokerRole, BrokerSettings};
 use config::{ConnectionKeys, ConnectionSettings, Note, Relation, fit_all, raise};
 
-/// Bytes of a frame beside the body of its message: the properties (32 KiB at most), names and numbers.
-const BESIDE_BODY: u64 = 48 << 10;
-/// Bytes of a record beside its body.
-const BESIDE_RECORD: u64 = 34 << 10;
-/// Bytes that a request keeps beside its frame while it waits for a thread.
-const BESIDE_REQUEST: usize = 64 << 10;
-/// Between two heartbeats of a client, as clients have it by default.
+/// Bytes of a frame besides the message body: the properties (up to 32 KiB) and header fields.
+const FRAME_OVERHEAD: u64 = 48 << 10;
+/// Bytes of a record besides the body.
+const RECORD_OVERHEAD: u64 = 34 << 10;
+/// Memory of a request besides its frame while it waits for a thread, in bytes.
+const REQUEST_OVERHEAD: usize = 64 << 10;
+/// Default interval of a client's heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// The relations of the broker's own keys. Those that every server has are [`ConnectionSettings::RELATIONS`].
 pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     Relation {
         keys: &["brokerRole"],
-        rule: "SYNC_MASTER promises no more than ASYNC_MASTER until there is replication",
+        rule: "SYNC_MASTER is the same as ASYNC_MASTER: there is no replication yet",
         fit: |s| {
             (s.broker_role == BrokerRole::SyncMaster).then(|| {
                 format!(
-                    "brokerRole=SYNC_MASTER promises no copy, there is no replication yet: an acknowledged message is on this broker only \
+                    "brokerRole=SYNC_MASTER does not replicate, because there is no replication yet: an acknowledged message is on this broker only \
                      (flushDiskType={}), as with ASYNC_MASTER",
                     s.flush_disk_type
                 )
@@ -49,12 +49,12 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["maxMessageSize", "com.rocketmq.remoting.frameMaxLength"],
-        rule: "A message fits a frame: maxMessageSize counts as 48 KiB less than the largest frame at most",
+        rule: "A message limit a frame: a larger maxMessageSize counts as the frame limit minus 48 KiB",
         fit: |s| {
-            let fits = room(s.frame_max_length as u64, BESIDE_BODY);
-            lower(&mut s.max_message_size, fits).map(|was| {
+            let limit = remaining(s.frame_max_length as u64, FRAME_OVERHEAD);
+            lower(&mut s.max_message_size, limit).map(|was| {
                 format!(
-                    "maxMessageSize={was} counts as {fits}: com.rocketmq.remoting.frameMaxLength={} has no room for more beside \
+                    "maxMessageSize={was} counts as {limit}: a frame of com.rocketmq.remoting.frameMaxLength={} must also hold \
                      properties and header",
                     s.frame_max_length
                 )
@@ -63,12 +63,12 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["maxMessageSize", "mappedFileSizeCommitLog"],
-        rule: "A message fits a file of the log: maxMessageSize counts as 34 KiB less than mappedFileSizeCommitLog at most",
+        rule: "A message limit a file of the log: a larger maxMessageSize counts as mappedFileSizeCommitLog minus 34 KiB",
         fit: |s| {
-            let fits = room(s.mapped_file_size_commit_log, BESIDE_RECORD);
-            lower(&mut s.max_message_size, fits).map(|was| {
+            let limit = remaining(s.mapped_file_size_commit_log, RECORD_OVERHEAD);
+            lower(&mut s.max_message_size, limit).map(|was| {
                 format!(
-                    "maxMessageSize={was} counts as {fits}: a file of mappedFileSizeCommitLog={} has no room for more",
+                    "maxMessageSize={was} counts as {limit}: a larger message does not fit a file of mappedFileSizeCommitLog={}",
                     s.mapped_file_size_commit_log
                 )
             })
@@ -76,7 +76,7 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["maxTransferBytesOnMessageInMemory", "com.rocketmq.remoting.frameMaxLength"],
-        rule: "What a pull answers fits a frame: maxTransferBytesOnMessageInMemory counts as 48 KiB less than the largest frame at most",
+        rule: "The response to a pull limit a frame: a larger maxTransferBytesOnMessageInMemory counts as the frame limit minus 48 KiB",
         fit: |s| {
             fit_transfer(
                 "maxTransferBytesOnMessageInMemory",
@@ -87,7 +87,7 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["maxTransferBytesOnMessageInDisk", "com.rocketmq.remoting.frameMaxLength"],
-        rule: "The same for maxTransferBytesOnMessageInDisk",
+        rule: "The same for maxTransferBytesOnMessageInDisk: a larger value counts as the frame limit minus 48 KiB",
         fit: |s| {
             fit_transfer(
                 "maxTransferBytesOnMessageInDisk",
@@ -98,14 +98,14 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["apogeeMaxWaitingReadBytesPerConnection", "com.rocketmq.remoting.frameMaxLength"],
-        rule: "A request as large as a frame may wait for a thread: apogeeMaxWaitingReadBytesPerConnection counts as 64 KiB more than the \
-               largest frame at least",
+        rule: "A request of the frame limit can wait for a thread: a smaller apogeeMaxWaitingReadBytesPerConnection counts as the frame \
+               limit plus 64 KiB",
         fit: |s| {
-            let least = s.frame_max_length.saturating_add(BESIDE_REQUEST);
+            let least = s.frame_max_length.saturating_add(REQUEST_OVERHEAD);
             raise(&mut s.max_waiting_read_bytes_per_connection, least).map(|was| {
                 format!(
-                    "apogeeMaxWaitingReadBytesPerConnection={was} counts as {least}: a request as large as \
-                     com.rocketmq.remoting.frameMaxLength={} would never be served",
+                    "apogeeMaxWaitingReadBytesPerConnection={was} counts as {least}: a request of \
+                     com.rocketmq.remoting.frameMaxLength={} bytes would never be served",
                     s.frame_max_length
                 )
             })
@@ -113,49 +113,49 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["apogeeMaxWaitingReadBytes", "apogeeMaxWaitingReadBytesPerConnection"],
-        rule: "apogeeMaxWaitingReadBytes counts as apogeeMaxWaitingReadBytesPerConnection at least",
+        rule: "An apogeeMaxWaitingReadBytes below apogeeMaxWaitingReadBytesPerConnection counts as that",
         fit: |s| {
             let least = s.max_waiting_read_bytes_per_connection;
             raise(&mut s.max_waiting_read_bytes, least).map(|was| {
                 format!(
-                    "apogeeMaxWaitingReadBytes={was} counts as {least}, which apogeeMaxWaitingReadBytesPerConnection allows one connection"
+                    "apogeeMaxWaitingReadBytes={was} counts as {least}, the limit of one connection (apogeeMaxWaitingReadBytesPerConnection)"
                 )
             })
         },
     },
     Relation {
         keys: &["apogeeMaxSubscriptionBytesPerConnection", "apogeeMaxSubscriptionBytesPerGroup"],
-        rule: "apogeeMaxSubscriptionBytesPerConnection counts as apogeeMaxSubscriptionBytesPerGroup at least",
+        rule: "An apogeeMaxSubscriptionBytesPerConnection below apogeeMaxSubscriptionBytesPerGroup counts as that",
         fit: |s| {
             let least = s.max_subscription_bytes_per_group;
             raise(&mut s.max_subscription_bytes_per_connection, least).map(|was| {
                 format!(
-                    "apogeeMaxSubscriptionBytesPerConnection={was} counts as {least}, which apogeeMaxSubscriptionBytesPerGroup allows one \
-                     group"
+                    "apogeeMaxSubscriptionBytesPerConnection={was} counts as {least}, the limit of one group \
+                     (apogeeMaxSubscriptionBytesPerGroup)"
                 )
             })
         },
     },
     Relation {
         keys: &["apogeeMaxSubscriptionBytes", "apogeeMaxSubscriptionBytesPerConnection"],
-        rule: "apogeeMaxSubscriptionBytes counts as apogeeMaxSubscriptionBytesPerConnection at least",
+        rule: "An apogeeMaxSubscriptionBytes below apogeeMaxSubscriptionBytesPerConnection counts as that",
         fit: |s| {
             let least = s.max_subscription_bytes_per_connection;
             raise(&mut s.max_subscription_bytes, least).map(|was| {
                 format!(
-                    "apogeeMaxSubscriptionBytes={was} counts as {least}, which apogeeMaxSubscriptionBytesPerConnection allows one connection"
+                    "apogeeMaxSubscriptionBytes={was} counts as {least}, the limit of one connection (apogeeMaxSubscriptionBytesPerConnection)"
                 )
             })
         },
     },
     Relation {
         keys: &["defaultTopicQueueNums", "apogeeMaxQueuesPerTopic"],
-        rule: "A new topic may have its queues: defaultTopicQueueNums counts as apogeeMaxQueuesPerTopic at most",
+        rule: "A topic may have the default number of queues: a larger defaultTopicQueueNums counts as apogeeMaxQueuesPerTopic",
         fit: |s| {
             let most = s.max_queues_per_topic;
             let was = s.default_topic_queue_nums;
             s.default_topic_queue_nums = was.min(most);
-            (was > most).then(|| format!("defaultTopicQueueNums={was} counts as {most}, which apogeeMaxQueuesPerTopic allows"))
+            (was > most).then(|| format!("defaultTopicQueueNums={was} counts as {most}, the limit apogeeMaxQueuesPerTopic"))
         },
     },
     Relation {
@@ -164,13 +164,13 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
         fit: |s| {
             let (max, forcibly) = (s.disk_max_used_space_ratio, s.disk_space_clean_forcibly_ratio);
             let which = if s.clean_file_forcibly_enable {
-                "whatever their age"
+                "regardless of their age"
             } else {
-                "if they are old enough"
+                "if they have expired"
             };
             (max > forcibly).then(|| {
                 format!(
-                    "diskMaxUsedSpaceRatio={max} has no effect: above diskSpaceCleanForciblyRatio={forcibly} files are deleted already, {which}"
+                    "diskMaxUsedSpaceRatio={max} has no effect: above diskSpaceCleanForciblyRatio={forcibly} files are already deleted, {which}"
                 )
             })
         },
@@ -183,19 +183,19 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
             (forcibly >= warning).then(|| {
                 format!(
                     "diskSpaceCleanForciblyRatio={forcibly} is not below diskSpaceWarningLevelRatio={warning}: sends are refused before \
-                     files are deleted to make room"
+                     files are deleted"
                 )
             })
         },
     },
     Relation {
         keys: &["messageDelayLevel", "fileReservedTime"],
-        rule: "The longest delay is shorter than fileReservedTime; otherwise messages are deleted while they wait",
+        rule: "The longest delay is shorter than fileReservedTime; otherwise messages are deleted before they are delivered",
         fit: |s| {
             let longest_ms = s.message_delay_level.delays_ms().iter().copied().max().unwrap_or(0);
             (longest_ms as u128 > s.file_reserved_time.as_millis()).then(|| {
                 format!(
-                    "messageDelayLevel has a level of {} min and fileReservedTime={} h: messages that wait longer than their file is kept \
+                    "messageDelayLevel has a level of {} min and fileReservedTime={} h: messages with a delay longer than the retention \
                      are deleted before they are delivered",
                     longest_ms / 60_000,
                     s.file_reserved_time.as_secs() / 3600
@@ -205,11 +205,11 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["apogeeMaxGroups", "apogeeMaxTopics"],
-        rule: "Every group has a retry topic: apogeeMaxGroups is at most apogeeMaxTopics; otherwise the last groups get none",
+        rule: "Every group has a retry topic: apogeeMaxGroups is at most apogeeMaxTopics; otherwise the last groups have none",
         fit: |s| {
             (s.max_groups > s.max_topics).then(|| {
                 format!(
-                    "apogeeMaxGroups={} is more than apogeeMaxTopics={}: every group has a retry topic, the last ones cannot be made",
+                    "apogeeMaxGroups={} is more than apogeeMaxTopics={}: every group has a retry topic, and those of the last groups cannot be created",
                     s.max_groups, s.max_topics
                 )
             })
@@ -217,12 +217,12 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["channelExpiredTimeout"],
-        rule: "Longer than the 30 s between two heartbeats of a client; otherwise clients are forgotten between them",
+        rule: "Longer than the 30 s between two heartbeats of a client; otherwise clients expire between them",
         fit: |s| {
             let expired = s.channel_expired_timeout;
             (expired <= HEARTBEAT).then(|| {
                 format!(
-                    "channelExpiredTimeout={}: clients send a heartbeat every {} s, they are forgotten between two",
+                    "channelExpiredTimeout={}: clients send a heartbeat every {} s, they expire between two of them",
                     expired.as_millis(),
                     HEARTBEAT.as_secs()
                 )
@@ -231,23 +231,23 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
     Relation {
         keys: &["storePathConsumeQueue", "storePathRootDir"],
-        rule: "Has no effect: queues are in `consumequeue` of storePathRootDir, as Apache's broker has it",
-        fit: |s| place(s, "storePathConsumeQueue", "consumequeue"),
+        rule: "Has no effect: queues are in `consumequeue` of storePathRootDir, as in Apache's broker",
+        fit: |s| fixed_location(s, "storePathConsumeQueue", "consumequeue"),
     },
     Relation {
         keys: &["storePathIndex", "storePathRootDir"],
-        rule: "Has no effect: the key index is in `index` of storePathRootDir, as Apache's broker has it",
-        fit: |s| place(s, "storePathIndex", "index"),
+        rule: "Has no effect: the key index is in `index` of storePathRootDir, as in Apache's broker",
+        fit: |s| fixed_location(s, "storePathIndex", "index"),
     },
     Relation {
         keys: &["storeCheckpoint", "storePathRootDir"],
-        rule: "Has no effect: the file is `checkpoint` in storePathRootDir, as Apache's broker has it",
-        fit: |s| place(s, "storeCheckpoint", "checkpoint"),
+        rule: "Has no effect: the file is `checkpoint` in storePathRootDir, as in Apache's broker",
+        fit: |s| fixed_location(s, "storeCheckpoint", "checkpoint"),
     },
     Relation {
         keys: &["abortFile", "storePathRootDir"],
-        rule: "Has no effect: the file is `abort` in storePathRootDir, as Apache's broker has it",
-        fit: |s| place(s, "abortFile", "abort"),
+        rule: "Has no effect: the file is `abort` in storePathRootDir, as in Apache's broker",
+        fit: |s| fixed_location(s, "abortFile", "abort"),
     },
     Relation {
         keys: &["storePathRootDir"],
@@ -265,8 +265,8 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     },
 ];
 
-/// Whether a note about its place says all of a key that changes nothing, also by its absence where the place is the right one.
-pub fn is_a_place(name: &str) -> bool {
+/// Whether notes of [`RELATIONS`] fully describe this key: it has no effect, because the location is fixed.
+pub fn has_fixed_location(name: &str) -> bool {
     ["storePathConsumeQueue", "storePathIndex", "storeCheckpoint", "abortFile"].contains(&name)
 }
 
@@ -284,46 +284,46 @@ impl ConnectionSettings for BrokerSettings {
     }
 }
 
-/// Fits the settings together and notes what was fitted, and what follows where nothing was.
+/// Applies all relations to the settings, and adds notes about adjusted values and consequences.
 ///
 /// # Errors
-/// A sentence that names the keys, where no value would do.
+/// A text that names the keys, if no adjustment would help.
 pub(super) fn fit(settings: &mut BrokerSettings, notes: &mut Vec<Note>) -> Result<(), String> {
-    own_directory_of_the_log(settings)?;
+    check_log_directory(settings)?;
     fit_all(BrokerSettings::RELATIONS, settings, notes);
     fit_all(RELATIONS, settings, notes);
     Ok(())
 }
 
-/// What is left of `whole` bytes beside so many.
-fn room(whole: u64, beside: u64) -> u64 {
-    whole.saturating_sub(beside).max(whole / 4)
+/// The bytes that remain of `whole` after `overhead`.
+fn remaining(whole: u64, overhead: u64) -> u64 {
+    whole.saturating_sub(overhead).max(whole / 4)
 }
 
-/// Lowers a value to `fits`; what it was, if it was more.
-fn lower(value: &mut u32, fits: u64) -> Option<u32> {
-    let fits = u32::try_from(fits).unwrap_or(u32::MAX);
-    let was = std::mem::replace(value, fits.min(*value));
-    (was > fits).then_some(was)
+/// Lowers a value to at most `limit`; returns the previous value if it was higher.
+fn lower(value: &mut u32, limit: u64) -> Option<u32> {
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let was = std::mem::replace(value, limit.min(*value));
+    (was > limit).then_some(was)
 }
 
 fn fit_transfer(key: &str, bytes: &mut u32, frame: usize) -> Option<String> {
-    let fits = room(frame as u64, BESIDE_BODY);
-    let was = lower(bytes, fits)?;
+    let limit = remaining(frame as u64, FRAME_OVERHEAD);
+    let was = lower(bytes, limit)?;
     Some(format!(
-        "{key}={was} counts as {fits}: an answer larger than com.rocketmq.remoting.frameMaxLength={frame} is not read"
+        "{key}={was} counts as {limit}: clients do not read a response larger than com.rocketmq.remoting.frameMaxLength={frame}"
     ))
 }
 
-fn place(settings: &BrokerSettings, key: &str, name: &str) -> Option<String> {
+fn fixed_location(settings: &BrokerSettings, key: &str, name: &str) -> Option<String> {
     let given = settings.others.of(key).filter(|given| !given.is_empty())?;
     let root = &settings.store_path_root_dir;
-    let place = root.join(name);
-    (!is_same(Path::new(given), &place)).then(|| {
+    let fixed_location = root.join(name);
+    (!is_same(Path::new(given), &fixed_location)).then(|| {
         format!(
-            "{key}={given} has no effect: storePathRootDir={} makes it {}, in Apache's broker as in this one",
+            "{key}={given} has no effect: with storePathRootDir={} the location is {}, as in Apache's broker",
             root.display(),
-            place.display()
+            fixed_location.display()
         )
     })
 }
@@ -333,17 +333,17 @@ fn unexpanded(key: &str, path: &Path) -> Option<String> {
     let part = path.components().find(|part| part.as_os_str() == "~").map(|_| "~");
     let part = part.or_else(|| text.contains("${").then_some("${...}"))?;
     Some(format!(
-        "{key}={text}: {part} is not expanded, here as in Apache's broker, and becomes part of the directory's name"
+        "{key}={text}: {part} is not expanded, as in Apache's broker, and becomes part of the directory's name"
     ))
 }
 
-/// The log's files stand alone in their directory: whatever else is there would be taken for one of them.
-fn own_directory_of_the_log(settings: &BrokerSettings) -> Result<(), String> {
+/// Checks that the commit log has its own directory: other files there would be taken for log segments.
+fn check_log_directory(settings: &BrokerSettings) -> Result<(), String> {
     let (root, log) = (&settings.store_path_root_dir, settings.commit_log_dir());
     let taken = ["", "config", "consumequeue", "index"];
     if taken.into_iter().any(|name| is_same(&log, &root.join(name))) {
         return Err(format!(
-            "storePathCommitLog={} is where storePathRootDir={} has other files: the log needs a directory of its own, such as {}",
+            "storePathCommitLog={} is a directory where storePathRootDir={} has other files: the commit log needs its own directory, such as {}",
             log.display(),
             root.display(),
             root.join("commitlog").display()
@@ -352,7 +352,7 @@ fn own_directory_of_the_log(settings: &BrokerSettings) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether two paths are written differently and still name the same place.
+/// Whether two paths name the same location despite different spelling.
 fn is_same(one: &Path, other: &Path) -> bool {
     let parts = |path: &'_ Path| -> Vec<_> {
         let parts = path.components().filter(|part| *part != Component::CurDir);
@@ -366,7 +366,7 @@ mod tests {
     use super::*;
     use config::{Declared, Settings, Sources};
 
-    /// Settings of these lines, and what was noted.
+    /// Settings of these lines, and the notes.
     fn filled(text: &str) -> Result<(BrokerSettings, Vec<Note>), String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("broker.conf");
@@ -382,7 +382,7 @@ mod tests {
         (key.print)(settings)
     }
 
-    /// Lines of a file; the keys of the one note expected; a key and what it counts as.
+    /// Lines of a file; the keys of the expected note; a key and its resulting value.
     const CASES: &[(&str, &[&str], (&str, &str))] = &[
         ("brokerRole=SYNC_MASTER", &["brokerRole"], ("brokerRole", "SYNC_MASTER")),
         ("brokerId=3", &["brokerId", "brokerRole"], ("brokerId", "0")),
@@ -525,7 +525,7 @@ mod tests {
     ];
 
     #[test]
-    fn keys_that_contradict_each_other_are_fitted_or_warned_of_with_all_of_them_named() {
+    fn contradicting_keys_are_adjusted_or_warned_about_by_name() {
         for (text, keys, (key, expected)) in CASES {
             let (mut settings, notes) = filled(text).unwrap();
             assert_eq!(notes.len(), 1, "{text}: {notes:?}");
@@ -536,12 +536,12 @@ mod tests {
             assert_eq!(value(&settings, key), *expected, "{text}");
             let before = settings.clone();
             settings.settle(&mut Vec::new()).unwrap();
-            assert_eq!(settings, before, "{text}: fitted once and for all");
+            assert_eq!(settings, before, "{text}: a second pass changes nothing");
         }
     }
 
     #[test]
-    fn every_relation_has_a_case_and_names_keys_that_exist() {
+    fn every_relation_has_a_case_and_names_existing_keys() {
         for relation in BrokerSettings::RELATIONS.iter().chain(RELATIONS) {
             assert!(CASES.iter().any(|(_, keys, _)| keys == &relation.keys), "{:?}", relation.keys);
             for key in relation.keys {
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_and_files_whose_keys_agree_are_not_noted() {
+    fn consistent_settings_have_no_notes() {
         for text in [
             "",
             "storePathRootDir=/a/\nstorePathConsumeQueue=/a/consumequeue/\nstorePathIndex=/a//index\nstoreCheckpoint=/a/checkpoint\nabortFile=/a/abort\nstorePathCommitLog=/a/commitlog",
@@ -563,9 +563,9 @@ mod tests {
     }
 
     #[test]
-    fn the_log_has_a_directory_of_its_own() {
-        for place in ["/a", "/a/", "/a/config", "/a/consumequeue", "/a/./index"] {
-            let text = filled(&format!("storePathRootDir=/a\nstorePathCommitLog={place}\n")).unwrap_err();
+    fn the_commit_log_has_its_own_directory() {
+        for fixed_location in ["/a", "/a/", "/a/config", "/a/consumequeue", "/a/./index"] {
+            let text = filled(&format!("storePathRootDir=/a\nstorePathCommitLog={fixed_location}\n")).unwrap_err();
             assert!(text.contains("storePathCommitLog") && text.contains("storePathRootDir"), "{text}");
         }
         assert!(filled("storePathRootDir=/a\nstorePathCommitLog=/a/log").is_ok());

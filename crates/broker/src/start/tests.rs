@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::clients::heartbeat::{Client, Clients, heartbeat};
-use crate::clients::table::{AskError, Channel, Done};
-use crate::clients::{ClientChannel, FaceClient};
+use crate::clients::table::{Channel, ClientCallError, OnResponse};
+use crate::clients::{ClientChannel, ProtocolClient};
 use crate::errors::Refusal;
 use crate::pull::{Asker, PullSink, Pulled};
 use crate::send::{Ending, SendContext, SendRequest, SendSink, Sent};
@@ -204,7 +204,7 @@ fn a_sync_that_hangs_is_answered_with_the_time_out_and_others_go_on() {
     after.stop().unwrap();
 }
 
-/// A face in the same process, without connections and frames: what becomes of its requests, by number.
+/// A protocol without connections and frames: the results of its requests, by number.
 #[derive(Clone, Default)]
 struct InProcess(Arc<parking_lot::Mutex<Vec<(u32, String)>>>);
 
@@ -250,7 +250,7 @@ impl PullSink for PullOf {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_disconnected(&self) -> bool {
         false
     }
 
@@ -280,7 +280,7 @@ fn another_face_pulls_without_frames_and_is_woken_by_a_message() {
             ..Default::default()
         };
         let (told, outcome) = std::sync::mpsc::channel();
-        let asker = Asker::Face(Box::new(PullOf(client, told)));
+        let asker = Asker::Protocol(Box::new(PullOf(client, told)));
         broker.routes.puller.pull(asker, &header, now_ms());
         outcome
     };
@@ -299,10 +299,10 @@ fn another_face_pulls_without_frames_and_is_woken_by_a_message() {
     assert_eq!(parked.recv_timeout(SOON).unwrap(), "OFFSET_OVERFLOW_ONE 2 0");
 }
 
-/// A client of another face, with what it was told.
+/// A client of another protocol, with the notifications it got.
 struct FaceMember(u64, std::sync::mpsc::Sender<i32>);
 
-impl FaceClient for FaceMember {
+impl ProtocolClient for FaceMember {
     fn id(&self) -> u64 {
         self.0
     }
@@ -311,12 +311,12 @@ impl FaceClient for FaceMember {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
-    fn tell(&self, request: &Frame) {
+    fn send_oneway(&self, request: &Frame) {
         self.1.send(request.code).unwrap_or_default();
     }
 
-    fn ask(&self, _: Frame, _: Duration, done: Done) {
-        done(Err(AskError::Congested));
+    fn call(&self, _: Frame, _: Duration, done: OnResponse) {
+        done(Err(ClientCallError::Congested));
     }
 
     fn close(&self) {}
@@ -332,7 +332,7 @@ fn clients_of_two_faces_are_in_one_group() {
     let online = &broker.routes.online;
     let settings = broker.routes.core.settings.current();
     let (told, hears) = std::sync::mpsc::channel();
-    let channel = ClientChannel::Face(Arc::new(FaceMember(net::Connection::next_id(), told)));
+    let channel = ClientChannel::Protocol(Arc::new(FaceMember(net::Connection::next_id(), told)));
     let clients = Clients {
         notices: &online.notices,
         producers: &online.producers,
@@ -357,7 +357,7 @@ fn clients_of_two_faces_are_in_one_group() {
         assert_eq!(online.consumers.count("g"), 2);
     });
     assert_eq!(hears.recv_timeout(SOON).unwrap(), i32::from(RequestCode::NotifyConsumerIdsChanged));
-    online.gone(channel.id());
+    online.connection_closed(channel.id());
     until("the connection is noticed to be closed", || online.consumers.count("g") == 0);
     broker.stop().unwrap();
 }

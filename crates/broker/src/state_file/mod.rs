@@ -1,8 +1,8 @@
-//! A table on disk: one JSON file in `config/` of the store, see [`store::json_file`] for what happens at a crash.
+//! State files: each table is one JSON file in `config/` of the store, see [`store::json_file`] for its behaviour in a crash.
 //!
-//! One policy for all of them, each of which has a [`Table`]: where a file and its `.bak` are damaged, what can be found otherwise is made again, with a
-//! WARN; what cannot refuses the start, with the file, what it holds, what can be done and what that costs. `apogeeStartWithout` names
-//! the files that the operator would rather start without. Damaged files are moved aside, never overwritten.
+//! If a file and its `.bak` are damaged, a table that can be rebuilt from the store is rebuilt with a WARN. For any other table the
+//! start fails; the error names the file, its content, the ways to continue and what they lose. `apogeeStartWithout` names files
+//! without which the operator wants to start. Damaged files are renamed, never overwritten.
 
 use std::fmt::Display;
 use std::io;
@@ -16,51 +16,51 @@ mod pretty;
 
 pub use pretty::pretty;
 
-/// What the operator has to know about a table's file that cannot be read.
+/// Texts for operators about a file that cannot be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// Name of the file.
     pub name: &'static str,
-    /// What it holds.
+    /// Its content, for messages.
     pub holds: &'static str,
-    /// What a start without it costs.
+    /// What is lost by starting without it, for messages.
     pub without: &'static str,
-    /// Whether a start goes on without it: the rest of the store says what it held.
+    /// Whether the broker starts without it, because the rest of the store has its content.
     pub is_made_again: bool,
 }
 
-/// A table of the broker together with its file: loaded by a start, saved by the upkeep. All of it may wait for the disk.
+/// A table and its file. The broker loads it at the start, the upkeep saves it. All methods may block on disk I/O.
 pub trait SavedTable: Send + Sync {
-    /// Fills the empty table with what was saved.
+    /// Fills the empty table from the file.
     ///
     /// # Errors
-    /// The file is there and cannot be read; the broker must not start then.
+    /// `io::Error` if the file exists and cannot be read or parsed; the broker must not start then.
     fn load(&self) -> io::Result<()>;
 
-    /// Saves those changes that answers wait for ([`crate::signal::Signal`]), if there are any.
+    /// Saves the changes whose responses wait for it ([`crate::signal::Signal`]), if any.
     ///
     /// # Errors
-    /// I/O errors; the next call tries again.
+    /// `io::Error` if the file cannot be written; the next call tries again.
     fn save_changes(&self) -> io::Result<()>;
 
-    /// Saves everything that changed.
+    /// Saves all changes.
     ///
     /// # Errors
-    /// I/O errors; the next call tries again.
+    /// `io::Error` if the file cannot be written; the next call tries again.
     fn save(&self) -> io::Result<()> {
         self.save_changes()
     }
 
-    /// How often [`Self::save`] is called; `None` when every change has an answer that waits for it.
+    /// How often to call [`Self::save`]; `None` if every change is saved by [`Self::save_changes`].
     fn period(&self) -> Option<Duration> {
         None
     }
 
-    /// The file, for messages.
+    /// Name of the file, for messages.
     fn name(&self) -> &'static str;
 }
 
-/// Names of all tables' files; a test of the upkeep, which has the tables, keeps the list.
+/// Names of the files of all tables. A test of the upkeep, which owns the tables, checks the list.
 pub const NAMES: [&str; 6] = [
     "topics.json",
     "subscriptionGroup.json",
@@ -70,44 +70,44 @@ pub const NAMES: [&str; 6] = [
     "delayOffset.json",
 ];
 
-/// One table's file.
+/// The file of one table.
 #[derive(Clone, Debug)]
 pub struct StateFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     table: Table,
-    /// The operator would rather start without it than not at all.
-    may_be_left: bool,
+    /// `apogeeStartWithout` names the file.
+    may_be_skipped: bool,
 }
 
 impl StateFile {
-    /// The file's name.
+    /// Name of the file.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.table.name
     }
 
-    /// The table's file in the directory `config` of a store; `without` names those that a start goes on without when they are damaged.
+    /// The file of `table` in the directory `config` of a store; `without` lists the files without which the broker may start.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, store_root: &Path, table: Table, without: &[String]) -> Self {
         Self {
             disk,
             path: store_root.join("config").join(table.name),
             table,
-            may_be_left: without.iter().any(|file| file == table.name),
+            may_be_skipped: without.iter().any(|file| file == table.name),
         }
     }
 
-    /// Reads the table; `None` when there is none yet, or when the start goes on without it.
+    /// Reads the table; `None` if the file does not exist, or if the broker starts without it.
     ///
     /// # Errors
-    /// Neither the file nor its backup can be read though one is there: the broker must not start with an empty table and
-    /// save it over what can still be repaired.
+    /// `io::Error` if neither the file nor its backup can be read. The broker must not start with an empty table then, because
+    /// saving it would overwrite a file that can be repaired.
     pub fn load<T, E: Display>(&self, parse: impl Fn(&[u8]) -> Result<T, E>) -> io::Result<Option<T>> {
         match json_file::read(&*self.disk, &self.path, parse) {
             Ok((value, _)) => {
-                if self.may_be_left && value.is_some() {
-                    tracing::warn!(file = %self.path.display(), "can be read and is used, whatever apogeeStartWithout says");
+                if self.may_be_skipped && value.is_some() {
+                    tracing::warn!(file = %self.path.display(), "apogeeStartWithout is ignored for a file that can be read");
                 }
                 Ok(value)
             }
@@ -116,7 +116,7 @@ impl StateFile {
         }
     }
 
-    /// Goes on without a damaged file, or says why not.
+    /// Renames the damaged file and continues without it, if that is allowed.
     fn without(&self, why: &str) -> io::Result<()> {
         let Table {
             name,
@@ -124,7 +124,7 @@ impl StateFile {
             without: costs,
             is_made_again,
         } = self.table;
-        if !self.may_be_left && !is_made_again {
+        if !self.may_be_skipped && !is_made_again {
             let text = format!(
                 "{why}. The file holds {holds}. Restore it or its .bak from a copy, or start without it (--start-without {name}): {costs}. \
                  The damaged file is kept as {name}.bad"
@@ -136,10 +136,10 @@ impl StateFile {
         Ok(())
     }
 
-    /// Replaces the table; when this returns it is on the disk.
+    /// Replaces the file and flushes it.
     ///
     /// # Errors
-    /// The disk's; the table before is still there.
+    /// `io::Error` if the file cannot be written; the previous file is kept.
     pub fn save(&self, content: &[u8]) -> io::Result<()> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
         json_file::write(&*self.disk, &self.path, content).map_err(named)

@@ -1,16 +1,16 @@
-//! JSON for files, laid out as Java's serializer does: tabs, no blank after a colon, lists on one line.
+//! JSON in the layout of Java's serializer: tabs, no space after a colon, lists on one line.
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use std::io::{self, Write};
 
-/// Writes a table as Apache's files look.
+/// Formats a table like Apache's files.
 pub fn pretty<T: Serialize>(table: &T) -> Vec<u8> {
     let mut out = Vec::new();
     let tabs = Tabs { depth: 0, empty: true };
-    // Tables have text or integer keys and are written to memory: neither can fail.
+    // Keys of tables are strings or integers and the output is memory: serialization cannot fail.
     if let Err(error) = table.serialize(&mut Serializer::with_formatter(&mut out, tabs)) {
-        tracing::error!(%error, "table not written as JSON");
+        tracing::error!(%error, "table cannot be written as JSON");
     }
     out
 }
@@ -57,7 +57,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn objects_have_a_line_for_each_member() {
+    fn each_member_of_an_object_has_its_own_line() {
         let inner = BTreeMap::from([("x", 1), ("y", 2)]);
         let table = BTreeMap::from([("a", inner), ("b", BTreeMap::new())]);
         let expected = "{\n\t\"a\":{\n\t\t\"x\":1,\n\t\t\"y\":2\n\t},\n\t\"b\":{}\n}";

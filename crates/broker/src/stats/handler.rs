@@ -1,4 +1,4 @@
-//! Codes 28 and 315.
+//! Handlers of statistics: codes 28 and 315.
 
 use super::registry::BrokerStats;
 use super::runtime::{self, Runtime};
@@ -8,10 +8,7 @@ use protocol::kv::KvTable;
 use protocol::stats::{BrokerStatsData, BrokerStatsHeader, StatsItem};
 use protocol::{Frame, json};
 
-/// Code 28: the table of the broker's state.
-///
-/// # Errors
-/// None.
+/// Code 28: the broker's runtime information. Never fails.
 pub fn runtime(stats: &BrokerStats, runtime: &Runtime) -> Outcome {
     let body = KvTable {
         table: runtime::table(stats.totals(), runtime),
@@ -22,11 +19,11 @@ pub fn runtime(stats: &BrokerStats, runtime: &Runtime) -> Outcome {
 /// Code 315: one counter over minute, hour and day.
 ///
 /// # Errors
-/// Nothing was ever counted under that name and key.
+/// `SystemError` if nothing was counted under that name and key.
 pub fn counter(request: &Frame, stats: &BrokerStats) -> Outcome {
-    let asked = BrokerStatsHeader::decode(&request.ext)?;
-    let item = stats.find(asked.stats_name, asked.stats_key).ok_or_else(|| {
-        let text = format!("The stats <{}> <{}> not exist", asked.stats_name, asked.stats_key);
+    let header = BrokerStatsHeader::decode(&request.ext)?;
+    let item = stats.find(header.stats_name, header.stats_key).ok_or_else(|| {
+        let text = format!("The stats <{}> <{}> not exist", header.stats_name, header.stats_key);
         Refusal::system(text)
     })?;
     let [minute, hour, day] = BrokerStats::spans(&item).map(|span| StatsItem {
@@ -53,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_told_or_said_not_to_exist() {
+    fn a_counter_is_returned_or_does_not_exist() {
         let stats = BrokerStats::new("c", 100);
         stats.topic("t").stored(5, 500, 1);
         stats.sample(1_000_000);

@@ -1,6 +1,6 @@
-//! One counter with its short histories.
+//! A counter with short histories, from which its rates are computed.
 //!
-//! | History | a sample every | samples kept | spans |
+//! | History | sample interval | samples | span |
 //! |---|---|---|---|
 //! | minute | 10 s | 7 | 60 s |
 //! | hour | 10 min | 7 | 60 min |
@@ -11,16 +11,16 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-/// How often a history of each kind takes a sample, in ms.
+/// Sample interval of each history, in ms.
 const PERIODS_MS: [i64; 3] = [10_000, 600_000, 3_600_000];
-/// Samples a history of each kind keeps.
+/// Number of samples in each history.
 const KEPT: [usize; 3] = [7, 7, 25];
 
-/// Queues of one chunk of [`ByQueue`], and chunks: 1,024 queues of a topic have counters of their own.
+/// Counters per chunk of [`ByQueue`], and number of chunks: 1,024 queues of a topic have a counter of their own.
 const CHUNK: usize = 64;
 const CHUNKS: usize = 16;
 
-/// Over which time a rate is asked.
+/// Time span of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// The last 60 s.
@@ -38,20 +38,20 @@ struct Sample {
     value: i64,
 }
 
-/// What a history says.
+/// Rates of a counter over a span.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Added during the span.
+    /// Sum of the values added during the span.
     pub sum: i64,
-    /// Added a second.
+    /// Sum per second.
     pub tps: f64,
-    /// Added a call.
+    /// Sum per call.
     pub avgpt: f64,
-    /// Calls during the span.
+    /// Number of calls during the span.
     pub times: i64,
 }
 
-/// A counter: the sum of what was added and how often.
+/// A counter: the sum of the added values and the number of calls.
 #[derive(Debug, Default)]
 pub struct Item {
     value: AtomicI64,
@@ -60,31 +60,31 @@ pub struct Item {
 }
 
 impl Item {
-    /// Adds in one call.
+    /// Adds a value in one call.
     pub fn add(&self, value: i64) {
         self.add_times(value, 1);
     }
 
-    /// Adds what `times` calls would have added.
+    /// Adds the sum of the values of `times` calls.
     pub fn add_times(&self, value: i64, times: i64) {
         self.value.fetch_add(value, Relaxed);
         self.times.fetch_add(times, Relaxed);
     }
 
-    /// All that was ever added.
+    /// Sum of all values since the start.
     #[must_use]
     pub fn total(&self) -> i64 {
         self.value.load(Relaxed)
     }
 
-    /// Takes the samples that are due.
+    /// Takes the sample of a span if it is due.
     pub(super) fn sample(&self, span: Span, now_ms: i64) {
         let kind = span as usize;
         let (times, value) = (self.times.load(Relaxed), self.value.load(Relaxed));
         let mut histories = self.histories.lock();
         let history = &mut histories[kind];
         if history.is_empty() {
-            // What was counted before the first sample belongs to the period before it.
+            // Values added before the first sample count for the period before it.
             let at_ms = now_ms - PERIODS_MS[kind];
             history.push_back(Sample { at_ms, times: 0, value: 0 });
         }
@@ -98,7 +98,7 @@ impl Item {
         }
     }
 
-    /// Sum and rates over the span, as of the last sample.
+    /// Sum and rates over a span, as of its last sample.
     #[must_use]
     pub fn over(&self, span: Span) -> Snapshot {
         let histories = self.histories.lock();
@@ -123,14 +123,14 @@ impl Item {
 
 type Chunk = [OnceLock<Arc<Item>>; CHUNK];
 
-/// A counter for each queue of a topic, made when it is first needed; looking one up takes no lock.
+/// A counter for each queue of a topic, created on first use; lookups take no lock.
 #[derive(Debug, Default)]
 pub(super) struct ByQueue {
     chunks: [OnceLock<Box<Chunk>>; CHUNKS],
 }
 
 impl ByQueue {
-    /// The queue's counter; `None` for a queue over the bound.
+    /// The queue's counter; `None` if the queue id is over the limit.
     pub(super) fn of(&self, queue_id: i32, make: impl FnOnce() -> Arc<Item>) -> Option<&Arc<Item>> {
         let queue_id = usize::try_from(queue_id).ok()?;
         let chunk = self.chunks.get(queue_id / CHUNK)?;
@@ -144,18 +144,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_queue_has_its_own_counter_up_to_the_bound() {
+    fn each_queue_has_its_own_counter_up_to_the_limit() {
         let by_queue = ByQueue::default();
         for queue_id in [0, 63, 64, 1_023] {
             by_queue.of(queue_id, Arc::default).unwrap().add(i64::from(queue_id));
         }
-        let known = |queue_id| by_queue.of(queue_id, || panic!("made already")).unwrap().total();
+        let known = |queue_id| by_queue.of(queue_id, || panic!("already created")).unwrap().total();
         assert_eq!([known(63), known(64), known(1_023)], [63, 64, 1_023]);
         assert!(by_queue.of(1_024, Arc::default).is_none() && by_queue.of(-1, Arc::default).is_none());
     }
 
     #[test]
-    fn a_minute_is_the_last_seven_samples() {
+    fn a_minute_spans_the_last_seven_samples() {
         let item = Item::default();
         assert_eq!(item.over(Span::Minute), Snapshot::default());
         item.add_times(600, 60);

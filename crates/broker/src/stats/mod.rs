@@ -1,11 +1,11 @@
-//! Counters an operator sees through 28 (runtime), 315 (one counter) and 208 (rates of a group).
+//! Counters that operators read by 28 (runtime information), 315 (one counter) and 208 (rates of a group).
 //!
-//! Life of a count: the send and pull paths hold handles ([`TopicCounters`], [`GroupCounters`]) that were looked up once;
-//! adding is a few relaxed atomics, with no lock, no lookup and no string. The upkeep thread calls [`BrokerStats::sample`]
-//! once a second, which every 10 s, 10 min and hour puts the totals into the short histories that rates are computed from.
+//! The send and pull paths keep handles ([`TopicCounters`], [`GroupCounters`]): counting is a few relaxed atomics, without a lock,
+//! a lookup or a string. Once a second the upkeep calls [`BrokerStats::sample`], which adds the totals to the histories every 10 s,
+//! 10 min and hour.
 //!
-//! Invariants: totals only grow; names are those of Apache's BrokerStatsManager; the number of items is bounded
-//! (`apogeeMaxStatsSeries`), what comes after shares one item that nobody can ask for.
+//! Invariants: totals never decrease; names are those of Apache's BrokerStatsManager; the number of items is bounded
+//! (`apogeeMaxStatsSeries`), and further items share one that cannot be queried.
 
 pub mod handler;
 pub mod item;
@@ -21,7 +21,7 @@ pub use item::{Item, Snapshot};
 pub use registry::{BrokerStats, GroupCounters, Name, TopicCounters};
 pub use runtime::{Runtime, Totals};
 
-/// How often totals are put into the histories that rates are computed from.
+/// How often totals are sampled for the histories.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 impl Feature for BrokerStats {

@@ -1,4 +1,4 @@
-//! All counters by Apache's name and key, and the handles the hot paths keep.
+//! All counters by Apache's name and key, and the handles for the hot paths.
 //!
 //! | Name | Key |
 //! |---|---|
@@ -9,9 +9,9 @@
 //! | `BROKER_*`, `*_REGISTER_TIME` | cluster name |
 //! | `CHANNEL_ACTIVITY` | `CONNECT`, `CLOSE`, `IDLE`, `EXCEPTION` |
 //!
-//! `SNDBCK2DLQ_TIMES` has Apache's key of an owner that nobody names: `null@topic@group@SEND_BACK_TO_DLQ`. The commercial names
-//! exist with no items: nothing here counts by owner; so does `DLQ_PUT_NUMS`, which Apache does not count either. As Apache's,
-//! `QUEUE_*` count what waits in the schedule topic and what was delivered from it, nothing else.
+//! `SNDBCK2DLQ_TIMES` has the key of Apache for a message without an owner: `null@topic@group@SEND_BACK_TO_DLQ`. The commercial
+//! names exist without items, because nothing is counted by owner; so does `DLQ_PUT_NUMS`, which Apache does not count either. As
+//! in Apache, `QUEUE_*` count only the messages written to the schedule topic and delivered from it.
 
 use super::item::{ByQueue, Item, Snapshot, Span};
 use super::runtime::Totals;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 
 macro_rules! names {
     ($($variant:ident = $text:literal),+ $(,)?) => {
-        /// Apache's names of counters.
+        /// Apache's counter names.
         #[allow(missing_docs)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Name { $($variant),+ }
@@ -32,13 +32,13 @@ macro_rules! names {
             /// All names.
             pub const ALL: &[Name] = &[$(Name::$variant),+];
 
-            /// As Apache writes it.
+            /// Apache's spelling.
             #[must_use]
             pub fn text(self) -> &'static str {
                 match self { $(Name::$variant => $text),+ }
             }
 
-            /// The name written so.
+            /// The name with this spelling.
             #[must_use]
             pub fn parse(text: &str) -> Option<Name> {
                 match text { $($text => Some(Name::$variant),)+ _ => None }
@@ -88,7 +88,7 @@ names! {
 type Items = RwLock<FxHashMap<Box<str>, Arc<Item>>>;
 type ByTopic<T> = RwLock<FxHashMap<Box<str>, FxHashMap<Box<str>, Arc<T>>>>;
 
-/// The items of every name by their key, and how many there may be.
+/// The items of every name by key, with the limit of their number.
 #[derive(Debug)]
 struct Series {
     sets: Vec<Items>,
@@ -98,7 +98,7 @@ struct Series {
 }
 
 impl Series {
-    /// The item under a key, made when absent.
+    /// The item under a key; created if it does not exist.
     fn item(&self, name: Name, key: &str) -> Arc<Item> {
         let set = &self.sets[name as usize];
         if let Some(item) = set.read().get(key) {
@@ -112,9 +112,9 @@ impl Series {
     }
 }
 
-/// What is put into the broker as a whole.
+/// Counters of the whole broker.
 #[derive(Debug)]
-struct Whole {
+struct BrokerCounters {
     put: Arc<Item>,
     put_without_system: Arc<Item>,
     get: Arc<Item>,
@@ -124,7 +124,7 @@ struct Whole {
     totals: Totals,
 }
 
-/// The counters of a topic that sending adds to. A [`crate::topic::Topic`] keeps its own.
+/// The counters of a topic that sends update. A [`crate::topic::Topic`] keeps its own.
 #[derive(Debug)]
 pub struct TopicCounters {
     name: Box<str>,
@@ -132,23 +132,23 @@ pub struct TopicCounters {
     put_size: Arc<Item>,
     put_latency: ByQueue,
     series: Arc<Series>,
-    whole: Arc<Whole>,
+    broker: Arc<BrokerCounters>,
     is_system: bool,
 }
 
 impl TopicCounters {
-    /// Counts stored messages and the bytes of their records; `requests` is how many sends brought them.
+    /// Counts stored messages and the bytes of their records; `requests` is the number of sends.
     pub fn stored(&self, messages: i64, bytes: i64, requests: i64) {
         self.put.add_times(messages, requests);
         self.put_size.add_times(bytes, requests);
-        self.whole.put.add_times(messages, requests);
-        self.whole.totals.stored(messages, bytes);
+        self.broker.put.add_times(messages, requests);
+        self.broker.totals.stored(messages, bytes);
         if !self.is_system {
-            self.whole.put_without_system.add_times(messages, requests);
+            self.broker.put_without_system.add_times(messages, requests);
         }
     }
 
-    /// Counts how long a send took from its request to its acknowledgement, in ms.
+    /// Counts the latency of a send from request to response, in ms.
     pub fn took(&self, queue_id: i32, latency_ms: i64) {
         let make = || self.series.item(Name::TopicPutLatency, &format!("{queue_id}@{}", self.name));
         if let Some(item) = self.put_latency.of(queue_id, make) {
@@ -156,14 +156,14 @@ impl TopicCounters {
         }
     }
 
-    /// Messages stored a second during the last minute.
+    /// Messages stored per second during the last minute.
     #[must_use]
     pub fn put_tps(&self) -> f64 {
         self.put.over(Span::Minute).tps
     }
 }
 
-/// The counters of a group on a topic that pulling adds to.
+/// The counters of a group on a topic that pulls update.
 #[derive(Debug)]
 pub struct GroupCounters {
     /// `topic@group`.
@@ -174,51 +174,51 @@ pub struct GroupCounters {
     series: Arc<Series>,
     from_disk: Arc<Item>,
     from_disk_size: Arc<Item>,
-    whole: Arc<Whole>,
+    broker: Arc<BrokerCounters>,
     is_system: bool,
 }
 
 impl GroupCounters {
-    /// Counts messages given to the group in one answer.
-    pub fn given(&self, messages: i64, bytes: i64) {
+    /// Counts the messages and bytes of a pull response.
+    pub fn pulled(&self, messages: i64, bytes: i64) {
         self.get.add(messages);
         self.get_size.add(bytes);
-        self.whole.get.add(messages);
-        self.whole.totals.given(messages);
+        self.broker.get.add(messages);
+        self.broker.totals.pulled(messages);
         if !self.is_system {
-            self.whole.get_without_system.add(messages);
+            self.broker.get_without_system.add(messages);
         }
     }
 
-    /// Counts messages that the broker itself took out, as the group that reads the schedule topic.
+    /// Counts messages that the broker read for the group of the schedule topic.
     pub fn delivered(&self, messages: i64, bytes: i64) {
         self.get.add_times(messages, messages);
         self.get_size.add_times(bytes, messages);
     }
 
-    /// Counts a pull that found nothing.
+    /// Counts a pull that found no message.
     pub fn missed(&self) {
-        self.whole.totals.missed();
+        self.broker.totals.missed();
     }
 
-    /// Counts how long it took to find the messages of a pull, in ms.
+    /// Counts the time to find the messages of a pull, in ms.
     pub fn took(&self, queue_id: i32, latency_ms: i64) {
         let make = || self.series.item(Name::GroupGetLatency, &format!("{queue_id}@{}", self.key));
         if let Some(item) = self.get_latency.of(queue_id, make) {
             item.add(latency_ms);
         }
-        self.whole.totals.get_took(latency_ms);
+        self.broker.totals.get_took(latency_ms);
     }
 
     /// Counts messages that were not in memory.
     pub fn from_disk(&self, messages: i64, bytes: i64) {
         self.from_disk.add(messages);
         self.from_disk_size.add(bytes);
-        self.whole.get_from_disk.add(messages);
-        self.whole.get_from_disk_size.add(bytes);
+        self.broker.get_from_disk.add(messages);
+        self.broker.get_from_disk_size.add(bytes);
     }
 
-    /// Messages given a second during the last minute.
+    /// Messages pulled per second during the last minute.
     #[must_use]
     pub fn get_tps(&self) -> f64 {
         self.get.over(Span::Minute).tps
@@ -240,13 +240,13 @@ pub struct BrokerStats {
     delay_queues: DelayQueues,
     series: Arc<Series>,
     groups: ByTopic<GroupCounters>,
-    whole: Arc<Whole>,
+    broker: Arc<BrokerCounters>,
     cluster: Box<str>,
     due_ms: [AtomicI64; 3],
 }
 
 impl BrokerStats {
-    /// Counters for a broker of this cluster; `max_items` is the setting `apogeeMaxStatsSeries`.
+    /// Creates the counters of a broker of this cluster; `max_items` is `apogeeMaxStatsSeries`.
     #[must_use]
     pub fn new(cluster: &str, max_items: usize) -> Self {
         let sets: Vec<Items> = Name::ALL.iter().map(|_| Items::default()).collect();
@@ -255,7 +255,7 @@ impl BrokerStats {
             sets[name as usize].write().insert(cluster.into(), Arc::clone(&item));
             item
         };
-        let whole = Arc::new(Whole {
+        let broker = Arc::new(BrokerCounters {
             put: first(Name::BrokerPutNums),
             put_without_system: first(Name::BrokerPutNumsWithoutSystemTopic),
             get: first(Name::BrokerGetNums),
@@ -274,24 +274,24 @@ impl BrokerStats {
             delay_queues: DelayQueues::default(),
             series: Arc::new(series),
             groups: RwLock::default(),
-            whole,
+            broker,
             cluster: cluster.into(),
             due_ms: [const { AtomicI64::new(0) }; 3],
         }
     }
 
-    /// The item under a key, made when absent. Not for a hot path: looks up by text.
+    /// The item under a key; created if it does not exist. Not for hot paths: it looks up strings.
     pub fn item(&self, name: Name, key: &str) -> Arc<Item> {
         self.series.item(name, key)
     }
 
-    /// The item a request (315) asks for, if anything was ever counted under it.
+    /// The item of a request 315, if it exists.
     #[must_use]
     pub fn find(&self, name: &str, key: &str) -> Option<Arc<Item>> {
         self.series.sets[Name::parse(name)? as usize].read().get(key).cloned()
     }
 
-    /// The counters of a topic, to be kept by whoever counts.
+    /// The counters of a topic, for the caller to keep.
     #[must_use]
     pub fn topic(&self, topic: &str) -> TopicCounters {
         TopicCounters {
@@ -300,12 +300,12 @@ impl BrokerStats {
             series: Arc::clone(&self.series),
             put: self.item(Name::TopicPutNums, topic),
             put_size: self.item(Name::TopicPutSize, topic),
-            whole: Arc::clone(&self.whole),
+            broker: Arc::clone(&self.broker),
             is_system: names::is_system_topic(topic),
         }
     }
 
-    /// The counters of a group on a topic: two lookups by text without making one, then a clone of the handle.
+    /// The counters of a group on a topic: two lookups without allocation and a clone of the handle.
     #[must_use]
     pub fn group(&self, topic: &str, group: &str) -> Arc<GroupCounters> {
         if let Some(found) = self.groups.read().get(topic).and_then(|groups| groups.get(group)) {
@@ -320,7 +320,7 @@ impl BrokerStats {
             from_disk: self.item(Name::GroupGetFromDiskNums, &key),
             from_disk_size: self.item(Name::GroupGetFromDiskSize, &key),
             key: key.into(),
-            whole: Arc::clone(&self.whole),
+            broker: Arc::clone(&self.broker),
             is_system: names::is_system_topic(topic),
         });
         if self.series.count.load(Relaxed) >= self.series.max_items {
@@ -331,11 +331,11 @@ impl BrokerStats {
         Arc::clone(groups.entry(group.into()).or_insert(made))
     }
 
-    /// Counts a message of `topic` that a group sent back, and in which queue of the schedule topic it waits; in none when it is dead.
+    /// Counts a message of `topic` that a group sent back, and its queue of the schedule topic; `None` for a dead letter.
     pub fn sent_back(&self, topic: &str, group: &str, bytes: i64, waits_in: Option<i32>) {
-        self.whole.totals.stored(1, bytes);
+        self.broker.totals.stored(1, bytes);
         if let Some(queue_id) = waits_in {
-            // Compat: not among what was put into the broker.
+            // Compat: not counted as put to the broker.
             self.item(Name::TopicPutNums, names::SCHEDULE_TOPIC).add(1);
             self.item(Name::TopicPutSize, names::SCHEDULE_TOPIC).add(bytes);
             self.waits(queue_id, bytes);
@@ -343,7 +343,7 @@ impl BrokerStats {
         self.item(Name::SndbckPutNums, &format!("{topic}@{group}")).add(1);
     }
 
-    /// Counts a message that waits in a queue of the schedule topic.
+    /// Counts a message written to a queue of the schedule topic.
     pub fn waits(&self, queue_id: i32, bytes: i64) {
         let queues = &self.delay_queues;
         for (items, name, value) in [(&queues.put, Name::QueuePutNums, 1), (&queues.put_size, Name::QueuePutSize, bytes)] {
@@ -354,7 +354,7 @@ impl BrokerStats {
         }
     }
 
-    /// Counts messages that were delivered from a queue of the schedule topic, as read by that group.
+    /// Counts messages delivered from a queue of the schedule topic, as reads of that group.
     pub fn waited(&self, queue_id: i32, group: &str, messages: i64, bytes: i64) {
         let queues = &self.delay_queues;
         for (items, name, value) in [
@@ -368,13 +368,13 @@ impl BrokerStats {
         }
     }
 
-    /// Counts a message that went to a group's dead letter queue; `topic` is what the client says it came from.
+    /// Counts a dead letter of a group; `topic` is its original topic according to the client.
     pub fn died(&self, topic: &str, group: &str) {
         self.item(Name::Sndbck2DlqTimes, &format!("null@{topic}@{group}@SEND_BACK_TO_DLQ"))
             .add(1);
     }
 
-    /// Messages a group was given a second during the last minute; 0 when it was never given any.
+    /// Messages that a group pulled per second during the last minute; 0 if it never pulled any.
     #[must_use]
     pub fn group_get_tps(&self, topic: &str, group: &str) -> f64 {
         let topics = self.groups.read();
@@ -384,49 +384,49 @@ impl BrokerStats {
             .map_or(0.0, |counters| counters.get_tps())
     }
 
-    /// Counts a connection's event: `CONNECT` or `CLOSE`. Apache's `IDLE` and `EXCEPTION` are among the closed ones here.
+    /// Counts an event of a connection: `CONNECT` or `CLOSE`. Apache's `IDLE` and `EXCEPTION` are counted as `CLOSE`.
     pub fn channel(&self, event: &str) {
         self.item(Name::ChannelActivity, event).add(1);
     }
 
-    /// Counts how long a heartbeat's registration took, in ms.
+    /// Counts the time to register a client by a heartbeat, in ms.
     pub fn registered(&self, name: Name, took_ms: i64) {
         self.item(name, &self.cluster).add(took_ms);
     }
 
-    /// What the runtime table tells of the broker as a whole.
+    /// Totals for the runtime information.
     #[must_use]
     pub fn totals(&self) -> &Totals {
-        &self.whole.totals
+        &self.broker.totals
     }
 
     /// Messages stored since the start.
     #[must_use]
     pub fn put_total(&self) -> i64 {
-        self.whole.put.total()
+        self.broker.put.total()
     }
 
-    /// Messages stored since the start, system topics left out.
+    /// Messages stored since the start, without system topics.
     #[must_use]
     pub fn put_total_without_system(&self) -> i64 {
-        self.whole.put_without_system.total()
+        self.broker.put_without_system.total()
     }
 
-    /// Messages given to consumers since the start.
+    /// Messages pulled since the start.
     #[must_use]
     pub fn get_total(&self) -> i64 {
-        self.whole.get.total()
+        self.broker.get.total()
     }
 
-    /// Messages given to consumers since the start, system topics left out.
+    /// Messages pulled since the start, without system topics.
     #[must_use]
     pub fn get_total_without_system(&self) -> i64 {
-        self.whole.get_without_system.total()
+        self.broker.get_without_system.total()
     }
 
-    /// Takes the samples that are due. To be called once a second.
+    /// Takes the samples that are due. Call it once a second.
     pub fn sample(&self, now_ms: i64) {
-        self.whole.totals.sample(now_ms);
+        self.broker.totals.sample(now_ms);
         for (kind, (span, period_ms)) in [(Span::Minute, 10_000), (Span::Hour, 600_000), (Span::Day, 3_600_000)]
             .into_iter()
             .enumerate()
@@ -443,7 +443,7 @@ impl BrokerStats {
         }
     }
 
-    /// Forgets a deleted topic's counters.
+    /// Removes the counters of a deleted topic.
     pub fn forget_topic(&self, topic: &str) {
         let groups = self.groups.write().remove(topic);
         let of_topic = |key: &str| {
@@ -455,7 +455,7 @@ impl BrokerStats {
         self.forget(|key| of_topic(key) || without_queue(key).is_some_and(of_topic));
     }
 
-    /// Forgets a deleted group's counters.
+    /// Removes the counters of a deleted group.
     pub fn forget_group(&self, group: &str) {
         self.groups.write().retain(|_, groups| {
             groups.remove(group);
@@ -464,16 +464,16 @@ impl BrokerStats {
         self.forget(|key| key.strip_suffix(group).is_some_and(|rest| rest.ends_with('@')));
     }
 
-    fn forget(&self, gone: impl Fn(&str) -> bool) {
+    fn forget(&self, is_deleted: impl Fn(&str) -> bool) {
         for set in &self.series.sets {
             let mut items = set.write();
             let before = items.len();
-            items.retain(|key, _| **key == *self.cluster || !gone(key));
+            items.retain(|key, _| **key == *self.cluster || !is_deleted(key));
             self.series.count.fetch_sub(before - items.len(), Relaxed);
         }
     }
 
-    /// Rates of an item for the three spans: minute, hour, day.
+    /// Rates of an item over minute, hour and day.
     #[must_use]
     pub fn spans(item: &Item) -> [Snapshot; 3] {
         [item.over(Span::Minute), item.over(Span::Hour), item.over(Span::Day)]
@@ -491,13 +491,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_and_pulled_is_found_under_apaches_names() {
+    fn sends_and_pulls_are_counted_under_apaches_names() {
         let stats = BrokerStats::new("DefaultCluster", 100);
         stats.topic("orders").stored(3, 300, 1);
         stats.topic("orders").took(2, 7);
         stats.group("orders", "g").took(3, 4);
         stats.topic("TBW102").stored(1, 10, 1);
-        stats.group("orders", "g").given(2, 200);
+        stats.group("orders", "g").pulled(2, 200);
         stats.sample(1_000_000);
         let minute = |name, key| BrokerStats::spans(&stats.find(name, key).unwrap())[0].sum;
         assert_eq!(minute("TOPIC_PUT_NUMS", "orders"), 3);
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn items_over_the_bound_share_one_that_nobody_finds() {
+    fn items_over_the_limit_share_one_that_cannot_be_queried() {
         let stats = BrokerStats::new("c", 2);
         stats.topic("a").stored(1, 1, 1);
         stats.topic("b").stored(1, 1, 1);
@@ -523,13 +523,13 @@ mod tests {
     }
 
     #[test]
-    fn deleted_topics_and_groups_are_forgotten() {
+    fn counters_of_deleted_topics_and_groups_are_removed() {
         let stats = BrokerStats::new("c", 100);
         stats.topic("a").stored(1, 1, 1);
         stats.topic("a").took(0, 1);
-        stats.group("a", "g").given(1, 1);
+        stats.group("a", "g").pulled(1, 1);
         stats.group("a", "g").took(0, 1);
-        stats.group("b", "g").given(1, 1);
+        stats.group("b", "g").pulled(1, 1);
         stats.forget_topic("a");
         assert!(stats.find("TOPIC_PUT_NUMS", "a").is_none());
         assert!(stats.find("GROUP_GET_NUMS", "a@g").is_none());

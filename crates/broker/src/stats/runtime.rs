@@ -1,16 +1,16 @@
-//! Totals and rates of the whole broker, and the table that 28 (GET_BROKER_RUNTIME_INFO) answers with.
+//! Totals and rates of the broker, and the runtime information that 28 (GET_BROKER_RUNTIME_INFO) returns.
 //!
-//! Tools parse this table by key and some without checking that a key is there (`mqadmin clusterList` reads the `timer*`
-//! numbers), so every key of Apache's is answered, with a neutral value where there is nothing to tell yet.
+//! Tools read this table by key, and some of them fail on a missing key (`mqadmin clusterList` reads the `timer*` numbers). So the
+//! response has every key of Apache's, with a neutral value for features that do not exist yet.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-/// Seconds that rates go back at most.
+/// Longest span of a rate, in seconds.
 const MAX_SECONDS: usize = 600;
-/// Upper ends of the latency classes in ms, and their names; the last is open.
+/// Upper bounds of the latency classes in ms, and their names; the last class is open.
 const CLASSES: [(i64, &str); 13] = [
     (0, "[<=0ms]"),
     (10, "[0~10ms]"),
@@ -26,10 +26,10 @@ const CLASSES: [(i64, &str); 13] = [
     (10_000, "[5~10s]"),
     (i64::MAX, "[10s~]"),
 ];
-/// Latencies are also counted by powers of two of microseconds, for percentiles.
+/// Number of latency classes for percentiles, by powers of two of microseconds.
 const POWERS: usize = 32;
 
-/// What was stored and read since the start. Adding is a few relaxed atomics.
+/// Totals since the start. Counting is a few relaxed atomics.
 #[derive(Debug, Default)]
 pub struct Totals {
     puts: AtomicI64,
@@ -46,7 +46,7 @@ pub struct Totals {
     days: Mutex<Days>,
 }
 
-/// The totals at one moment.
+/// The totals at one second.
 #[derive(Clone, Copy, Debug)]
 struct Second {
     at_ms: i64,
@@ -62,13 +62,13 @@ struct Days {
 }
 
 impl Totals {
-    /// Counts stored messages.
+    /// Counts stored messages and their bytes.
     pub(super) fn stored(&self, messages: i64, bytes: i64) {
         self.puts.fetch_add(messages, Relaxed);
         self.put_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Counts how long messages took from their request to their acknowledgement, in microseconds.
+    /// Counts the latency of stored messages from request to response, in microseconds.
     pub fn put_took(&self, messages: i64, took_us: i64) {
         let took_ms = took_us / 1000;
         let class = CLASSES.iter().position(|(end, _)| took_ms <= *end).unwrap_or(CLASSES.len() - 1);
@@ -80,30 +80,30 @@ impl Totals {
         }
     }
 
-    /// Counts sends that were not stored.
+    /// Counts messages that could not be stored.
     pub fn put_failed(&self, messages: i64) {
         self.put_failed.fetch_add(messages, Relaxed);
     }
 
-    /// Counts a read that gave messages.
-    pub(super) fn given(&self, messages: i64) {
+    /// Counts the messages of a read.
+    pub(super) fn pulled(&self, messages: i64) {
         self.gets_found.fetch_add(1, Relaxed);
         self.transferred.fetch_add(messages, Relaxed);
     }
 
-    /// Counts a read that gave nothing.
+    /// Counts a read that found no message.
     pub(super) fn missed(&self) {
         self.gets_missed.fetch_add(1, Relaxed);
     }
 
-    /// Counts how long a read took, in ms.
+    /// Counts the duration of a read, in ms.
     pub(super) fn get_took(&self, took_ms: i64) {
         if took_ms > self.get_slowest_ms.load(Relaxed) {
             self.get_slowest_ms.fetch_max(took_ms, Relaxed);
         }
     }
 
-    /// Takes a sample for the rates. To be called once a second.
+    /// Takes a sample for the rates. Call it once a second.
     pub fn sample(&self, now_ms: i64) {
         let mut seconds = self.seconds.lock();
         seconds.push_back(Second {
@@ -115,7 +115,7 @@ impl Totals {
         }
     }
 
-    /// Remembers the totals when a new day has begun; `today` is any number that is another one each day.
+    /// Stores the totals at the start of a new day; `today` is a number that differs from day to day.
     pub fn day(&self, today: i64, put_total: i64, get_total: i64) {
         let mut days = self.days.lock();
         if days.day.is_some_and(|day| day != today) {
@@ -129,7 +129,7 @@ impl Totals {
         [&self.puts, &self.gets_found, &self.gets_missed, &self.transferred].map(|count| count.load(Relaxed))
     }
 
-    /// Rates over the last 10, 60 and 600 s as Apache writes them; a span not lived through yet is empty.
+    /// Rates over the last 10, 60 and 600 s in Apache's format; empty for a span longer than the uptime.
     fn tps(&self, of: impl Fn(&Second) -> i64) -> String {
         let seconds = self.seconds.lock();
         let rate = |span: usize| {
@@ -148,7 +148,7 @@ impl Totals {
         text
     }
 
-    /// The latency that this part of all sends did not exceed, in ms (upper end of its power of two).
+    /// The latency that this fraction of all sends did not exceed, in ms (upper bound of its power of two).
     fn put_percentile_ms(&self, part: f64) -> f64 {
         let counts: Vec<i64> = self.put_powers.iter().map(|count| count.load(Relaxed)).collect();
         let wanted = (counts.iter().sum::<i64>() as f64 * part).ceil() as i64;
@@ -163,42 +163,42 @@ impl Totals {
     }
 }
 
-/// What the table tells beside the totals; the caller asks the store and the system.
+/// State for the runtime information besides the totals; the caller reads it from the store and the system.
 #[derive(Clone, Debug, Default)]
 pub struct Runtime {
-    /// Name of the version of the protocol.
+    /// Name of the protocol version.
     pub version: String,
     /// When the broker started, in ms since 1970.
     pub boot_ms: i64,
-    /// Now.
+    /// Current time, in ms since 1970.
     pub now_ms: i64,
-    /// Directory of the commit log, and the used part of its file system (0 to 1, -1 unknown).
+    /// Directory of the commit log, and the used fraction of its file system (0 to 1; -1 if unknown).
     pub commit_log: (String, f64),
-    /// Used part of the consume queues' file system.
+    /// Used fraction of the consume queues' file system.
     pub consume_queue_ratio: f64,
-    /// Room of the file system the store is on: total and free bytes.
+    /// Total and free bytes of the store's file system.
     pub space: (u64, u64),
-    /// First and one past the last byte of the commit log.
+    /// Offset of the first byte of the commit log, and one after the last.
     pub log_offsets: (i64, i64),
-    /// Bytes not yet in the queues.
+    /// Bytes of the commit log that are not dispatched to the queues yet.
     pub dispatch_behind_bytes: i64,
-    /// Bytes not yet synced.
+    /// Bytes of the commit log that are not flushed yet.
     pub unflushed_bytes: i64,
-    /// Store time of the oldest message, -1 when there is none.
+    /// Store timestamp of the oldest message in ms since 1970; -1 if there is none.
     pub earliest_ms: i64,
-    /// Messages stored and given since the start, system topics left out.
+    /// Messages stored and pulled since the start, without system topics.
     pub today: (i64, i64),
-    /// When sends are accepted from (setting `startAcceptSendRequestTimeStamp`).
+    /// Sends are accepted from this time on, in ms since 1970 (`startAcceptSendRequestTimeStamp`).
     pub start_accept_ms: i64,
-    /// Delay levels in use: level, how far it was delivered, end of its queue.
+    /// Delay levels in use: level, delivered offset, max offset of its queue.
     pub delays: Vec<(i32, i64, i64)>,
-    /// Name servers, and what became of the registration there.
+    /// Name servers, with the state of the registration.
     pub registrations: Vec<(String, String)>,
-    /// How often clients were seen to get in each other's way, by the key that tells.
+    /// Counters of misconfigured groups, by key.
     pub hazards: Vec<(&'static str, u64)>,
 }
 
-/// The table.
+/// The runtime information.
 #[must_use]
 pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
     let mut table = BTreeMap::new();
@@ -221,7 +221,7 @@ pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
     neutral(&mut put);
     put("brokerVersionDesc", runtime.version.clone());
     put("bootTimestamp", runtime.boot_ms.to_string());
-    put("runtime", lived(runtime.now_ms - runtime.boot_ms));
+    put("runtime", uptime(runtime.now_ms - runtime.boot_ms));
     put("startAcceptSendRequestTimeStamp", runtime.start_accept_ms.to_string());
     table
 }
@@ -277,7 +277,7 @@ fn days(totals: &Totals, runtime: &Runtime, put: &mut impl FnMut(&str, String)) 
     put("msgGetTotalTodayNow", runtime.today.1.to_string());
 }
 
-/// Keys for what this broker does not have: no thread pools, no page cache lock, no transient pool, no timer yet.
+/// Keys of features that this broker does not have: thread pools, page cache lock, transient pool, timer.
 fn neutral(put: &mut impl FnMut(&str, String)) {
     put("brokerActive", "true".to_owned());
     for key in [
@@ -308,7 +308,7 @@ fn neutral(put: &mut impl FnMut(&str, String)) {
     put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
 }
 
-fn lived(ms: i64) -> String {
+fn uptime(ms: i64) -> String {
     let seconds = ms.max(0) / 1000;
     format!(
         "[ {} days, {} hours, {} minutes, {} seconds ]",
@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_need_their_span_to_have_passed() {
+    fn rates_need_an_uptime_of_their_span() {
         let totals = Totals::default();
         for second in 0..=60 {
             totals.sample(second * 1000);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_tools_read_without_looking_is_there() {
+    fn every_key_that_tools_require_exists() {
         let table = table(&Totals::default(), &Runtime::default());
         for key in [
             "putTps",
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_day_keeps_the_totals_of_the_last_two() {
+    fn a_new_day_keeps_the_totals_of_the_last_two_days() {
         let totals = Totals::default();
         totals.day(1, 10, 1);
         totals.day(2, 30, 2);
@@ -395,10 +395,10 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_written_for_people() {
+    fn sizes_and_durations_are_human_readable() {
         assert_eq!(human_bytes(1023), "1023 B");
         assert_eq!(human_bytes(1536), "1.5 KiB");
         assert_eq!(human_bytes(3 << 30), "3.0 GiB");
-        assert_eq!(lived(90_061_000), "[ 1 days, 1 hours, 1 minutes, 1 seconds ]");
+        assert_eq!(uptime(90_061_000), "[ 1 days, 1 hours, 1 minutes, 1 seconds ]");
     }
 }

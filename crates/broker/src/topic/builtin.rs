@@ -1,19 +1,19 @@
-//! The topics a broker has from its start, with Apache's queues and permissions.
+//! The topics that a broker creates at its start, with Apache's queue counts and permissions.
 
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE, Spec};
 use crate::settings::BrokerSettings;
 use message::names;
 
-/// Queues of the topic for delayed messages: one a level.
+/// Queues of the topic for delayed messages: one per delay level.
 const SCHEDULE_QUEUES: i32 = 18;
-/// Queues of the topic in which POP keeps what is not acknowledged.
+/// Queues of the topic in which POP stores messages that are not acknowledged.
 const REVIVE_QUEUES: i32 = 8;
 /// Queues of the topic of Apache's benchmark.
 const BENCHMARK_QUEUES: i32 = 1024;
-/// Keeps messages of Apache's timer.
+/// Topic of Apache's timer messages.
 const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
 
-/// All of them, for a broker of these settings.
+/// All built-in topics for these settings.
 #[must_use]
 pub fn topics(settings: &BrokerSettings) -> Vec<Spec> {
     let (cluster, broker) = (&settings.broker_cluster_name, &settings.broker_name);
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_topics_are_those_of_apaches_broker() {
+    fn the_built_in_topics_are_those_of_apaches_broker() {
         let settings = BrokerSettings {
             broker_name: "broker-a".to_owned(),
             trace_topic_enable: true,

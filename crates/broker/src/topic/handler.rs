@@ -1,7 +1,7 @@
-//! Codes 17, 18, 21, 202, 215, 305 and 351.
+//! Handlers of topic administration: codes 17, 18, 21, 202, 215, 305 and 351.
 //!
-//! The answers to 17, 18 and 215 should leave when the change is settled (see [`crate::signal::Signal::when_settled`]): their
-//! clients ask a name server next.
+//! The caller should send the responses to 17, 18 and 215 after the change is settled (see
+//! [`crate::signal::Signal::when_settled`]), because clients ask a name server for the route next.
 
 use super::{Spec, TopicError, Topics, table};
 use crate::attributes::{self, Changes, MESSAGE_TYPE, MIXED};
@@ -22,47 +22,48 @@ impl From<TopicError> for Refusal {
     fn from(error: TopicError) -> Self {
         let code = match &error {
             TopicError::Queues { .. } | TopicError::Perm(_) => ResponseCode::InvalidParameter,
-            // Compat: producers of all versions send again upon this code, older ones not upon SystemBusy.
+            // Compat: producers of all versions retry on this code; older ones do not retry on SystemBusy.
             TopicError::BeingDeleted(_) => ResponseCode::ServiceNotAvailable,
-            // Apache lets the exception of a wrong attribute through, which is code 1.
+            // Apache answers an invalid attribute with its catch-all code 1.
             TopicError::Full(_) | TopicError::Attribute(_) => ResponseCode::SystemError,
         };
         Self::new(code, error.to_string())
     }
 }
 
-/// Code 17: makes a topic or changes it.
+/// Code 17: creates or changes a topic.
 ///
 /// # Errors
-/// Name, queues, permission or attributes are not allowed, or there are too many topics.
+/// `SystemError` if a field is missing or malformed, `InvalidParameter` for an invalid or system name, or the refusal of a
+/// [`TopicError`].
 pub fn create(request: &Frame, topics: &Topics, settings: &BrokerSettings, now_ms: i64) -> Outcome {
-    let asked = CreateTopicHeader::decode(&request.ext)?;
-    check_name(asked.topic, topics, settings)?;
-    let filter = asked.topic_filter_type.unwrap_or(TopicFilterType::SingleTag.name());
+    let header = CreateTopicHeader::decode(&request.ext)?;
+    check_name(header.topic, topics, settings)?;
+    let filter = header.topic_filter_type.unwrap_or(TopicFilterType::SingleTag.name());
     let filter =
         TopicFilterType::from_name(filter).ok_or_else(|| Refusal::system(format!("topicFilterType = [{filter}] value invalid")))?;
-    let changes = attributes::parse(asked.attributes.unwrap_or_default()).map_err(TopicError::from)?;
+    let changes = attributes::parse(header.attributes.unwrap_or_default()).map_err(TopicError::from)?;
     refuse_mixed(&changes, settings)?;
     let spec = Spec {
-        read_queues: asked.read_queue_nums,
-        perm: asked.perm,
+        read_queues: header.read_queue_nums,
+        perm: header.perm,
         multi_tag: filter == TopicFilterType::MultiTag,
-        sys_flag: asked.topic_sys_flag.unwrap_or(0),
-        order: asked.order,
-        ..Spec::new(asked.topic, asked.write_queue_nums)
+        sys_flag: header.topic_sys_flag.unwrap_or(0),
+        order: header.order,
+        ..Spec::new(header.topic, header.write_queue_nums)
     };
     topics.update(vec![(spec, changes)], now_ms)?;
     Ok(Answer::ok())
 }
 
-/// Code 18: makes or changes several topics, all or none.
+/// Code 18: creates or changes several topics, all or none.
 ///
 /// # Errors
-/// As [`create`], for any of them.
+/// The same as [`create`], for any of the topics.
 pub fn create_list(request: &Frame, topics: &Topics, settings: &BrokerSettings, now_ms: i64) -> Outcome {
-    let asked: TopicConfigList = json::read(&request.body)?;
-    let mut changes = Vec::with_capacity(asked.topic_config_list.len());
-    for config in asked.topic_config_list {
+    let header: TopicConfigList = json::read(&request.body)?;
+    let mut changes = Vec::with_capacity(header.topic_config_list.len());
+    for config in header.topic_config_list {
         check_name(&config.topic_name, topics, settings)?;
         let attributes = config.attributes.clone();
         refuse_mixed(&attributes, settings)?;
@@ -72,10 +73,10 @@ pub fn create_list(request: &Frame, topics: &Topics, settings: &BrokerSettings, 
     Ok(Answer::ok())
 }
 
-/// Messages of all kinds in one topic are wanted only where the operator says so.
+/// Topics for messages of all types need the setting `enableMixedMessageType`.
 fn refuse_mixed(changes: &Changes, settings: &BrokerSettings) -> Result<(), Refusal> {
-    let asked = changes.get(&format!("+{MESSAGE_TYPE}")).is_some_and(|value| value == MIXED);
-    if asked && !settings.enable_mixed_message_type {
+    let header = changes.get(&format!("+{MESSAGE_TYPE}")).is_some_and(|value| value == MIXED);
+    if header && !settings.enable_mixed_message_type {
         return Err(Refusal::invalid(
             "MIXED message type is not supported. (enableMixedMessageType=false)",
         ));
@@ -95,24 +96,24 @@ fn refuse_system(topic: &str, topics: &Topics, settings: &BrokerSettings) -> Res
     Ok(())
 }
 
-/// What is kept by topic in other tables.
+/// Access to the tables of other features that a topic's deletion changes.
 #[derive(Clone, Copy)]
 pub struct Beside<'a> {
-    /// Groups that have consumed a topic.
+    /// Groups with committed offsets on a topic.
     pub groups: &'a dyn Fn(&str) -> BTreeSet<String>,
-    /// Forgets all that is known of a topic whose queues are gone.
+    /// Removes all state of a topic whose queues are deleted.
     pub forget: &'a dyn Fn(&str),
 }
 
-/// Code 215: deletes a topic with its queues and all that is known of it, and the retry topics that POP made for it. Until that is
-/// done a topic of the same name is not made.
+/// Code 215: deletes a topic with its queues and its state, and the retry topics that POP created for it. No topic of that name can
+/// be created until the deletion ends.
 ///
 /// # Errors
-/// A blank name, a system topic, or its queues cannot be deleted.
+/// `InvalidParameter` for a blank name or a system topic; the refusal of a `StoreError` if the queues cannot be deleted.
 pub fn delete(
     request: &Frame,
     topics: &Topics,
-    beside: Beside<'_>,
+    others: Beside<'_>,
     queues: &dyn Queues,
     settings: &BrokerSettings,
     now_ms: i64,
@@ -123,16 +124,16 @@ pub fn delete(
     }
     refuse_system(topic, topics, settings)?;
     let of_pop = |group: String| [format!("%RETRY%{group}+{topic}"), format!("%RETRY%{group}_{topic}")];
-    let retries = (beside.groups)(topic)
+    let retries = (others.groups)(topic)
         .into_iter()
         .flat_map(of_pop)
         .filter(|retry| topics.contains(retry) || queues.has_topic(retry));
-    // The topic itself goes last: should one of the others fail, its offsets tell a repeated request which they are.
+    // The topic itself comes last: if deleting a retry topic fails, the offsets still list the retry topics for a repeated request.
     for topic in retries.chain([topic.to_owned()]) {
         let _deletion = topics.begin_deletion(&topic, now_ms);
         let deleted = queues.delete_topic(&topic);
-        // After the queues: until then consumers go on committing.
-        (beside.forget)(&topic);
+        // After the queues: consumers commit until their queue is deleted.
+        (others.forget)(&topic);
         deleted?;
     }
     Ok(Answer::ok())
@@ -141,22 +142,22 @@ pub fn delete(
 /// Code 21: all topics, or a page of them.
 ///
 /// # Errors
-/// A field is malformed.
+/// `SystemError` if a field is malformed.
 pub fn all(request: &Frame, topics: &Topics) -> Outcome {
-    let asked = AllTopicConfigHeader::decode(&request.ext)?;
+    let header = AllTopicConfigHeader::decode(&request.ext)?;
     let (data_version, table) = table::configs(topics, -1);
     let total = i32::try_from(table.len()).unwrap_or(i32::MAX);
     let body = TopicConfigs {
         data_version,
-        topic_config_table: page(table, &data_version, asked.data_version, asked.topic_seq, asked.max_topic_num),
+        topic_config_table: page(table, &data_version, header.data_version, header.topic_seq, header.max_topic_num),
         topic_queue_mapping_detail_map: Some(BTreeMap::new()),
         ..TopicConfigs::default()
     };
     Ok(Answer::body(json::write(&body)).with("totalTopicNum", total))
 }
 
-/// The page of a table that a client asks for: everything when it asks for none; from the start when the table is not
-/// the one of its earlier pages.
+/// The requested page of a table; the whole table if no page is requested. Starts at the first entry if the table changed since the
+/// client's earlier pages, which had the version `known`.
 pub(crate) fn page<T>(
     table: BTreeMap<String, T>,
     version: &DataVersion,
@@ -173,10 +174,10 @@ pub(crate) fn page<T>(
     table.into_iter().skip(size(first)).take(max.map_or(usize::MAX, size)).collect()
 }
 
-/// Code 202: bounds of a topic's queues and its rate.
+/// Code 202: offsets of a topic's queues and its message rate.
 ///
 /// # Errors
-/// There is no such topic.
+/// `TopicNotExist`.
 pub fn stats(request: &Frame, topics: &Topics, queues: &dyn Queues, broker: &str) -> Outcome {
     let name = TopicHeader::decode(&request.ext)?.topic;
     let topic = topics.find(name).ok_or_else(|| not_exist(format!("topic[{name}] not exist")))?;
@@ -204,7 +205,7 @@ pub fn stats(request: &Frame, topics: &Topics, queues: &dyn Queues, broker: &str
 /// Code 351: one topic's configuration.
 ///
 /// # Errors
-/// There is no such topic.
+/// `TopicNotExist`.
 pub fn get(request: &Frame, topics: &Topics) -> Outcome {
     let name = TopicHeader::decode(&request.ext)?.topic;
     let topic = topics
@@ -217,10 +218,7 @@ pub fn get(request: &Frame, topics: &Topics) -> Outcome {
     Ok(Answer::body(json::write(&body)))
 }
 
-/// Code 305: names that are the system's.
-///
-/// # Errors
-/// None.
+/// Code 305: names of the system topics. Never fails.
 pub fn system(topics: &Topics) -> Outcome {
     let body = TopicList {
         broker_addr: None,
@@ -279,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_made_and_described() {
+    fn a_topic_is_created_and_returned() {
         let topics = topics();
         create(&create_frame("orders"), &topics, &settings(), 1).unwrap();
         let answer = get(&topic_frame("orders"), &topics).unwrap();
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_for_all_kinds_of_messages_needs_the_operators_word() {
+    fn a_topic_for_mixed_message_types_needs_its_setting() {
         let topics = topics();
         let mut frame = create_frame("mixed");
         frame.ext.push("attributes", "+message.type=MIXED");
@@ -315,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_system_and_wrong_ones_are_refused_with_apaches_words() {
+    fn system_names_and_invalid_names_are_refused_with_apaches_remarks() {
         let (topics, settings) = (topics(), settings());
         for (topic, text) in [
             (
@@ -334,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn several_topics_are_made_by_one_body() {
+    fn several_topics_are_created_by_one_request() {
         let topics = topics();
         let mut frame = Frame::request(RequestCode::UpdateAndCreateTopicList);
         frame.body =
@@ -347,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_topic_takes_its_offsets_and_pop_retries_along() {
+    fn deleting_a_topic_deletes_its_offsets_and_pop_retry_topics() {
         let topics = topics();
         let offsets = Offsets::new(Default::default());
         let stats = BrokerStats::new("c", 100);
@@ -364,26 +362,26 @@ mod tests {
             1,
         );
         let features: [&dyn Feature; 4] = [&offsets, &locks, &modes, &stats];
-        let gone = RefCell::new(Vec::new());
+        let forgotten = RefCell::new(Vec::new());
         let forget = |topic: &str| {
             features.iter().for_each(|feature| feature.topic_deleted(topic));
-            gone.borrow_mut().push(topic.to_owned());
+            forgotten.borrow_mut().push(topic.to_owned());
             let refusal = create(&create_frame(topic), &topics, &settings(), 3).unwrap_err();
-            assert_eq!(refusal.code, ResponseCode::ServiceNotAvailable, "not before all is forgotten");
+            assert_eq!(refusal.code, ResponseCode::ServiceNotAvailable, "the topic is still being deleted");
         };
-        let beside = Beside {
+        let others = Beside {
             groups: &|topic| offsets.groups_of(topic),
             forget: &forget,
         };
-        delete(&topic_frame("orders"), &topics, beside, &FakeQueues::default(), &settings(), 3).unwrap();
-        assert_eq!(*gone.borrow(), ["%RETRY%g_orders", "orders"]);
-        assert_eq!(locks.len(), 1, "those of other topics");
+        delete(&topic_frame("orders"), &topics, others, &FakeQueues::default(), &settings(), 3).unwrap();
+        assert_eq!(*forgotten.borrow(), ["%RETRY%g_orders", "orders"]);
+        assert_eq!(locks.len(), 1, "the lock of the other topic stays");
         assert!(topics.find("orders").is_none() && topics.find("%RETRY%g_orders").is_none());
         assert!(offsets.groups_of("orders").is_empty());
     }
 
     #[test]
-    fn a_deletion_that_fails_at_a_retry_topic_of_pop_deletes_it_when_it_is_repeated() {
+    fn a_deletion_that_fails_at_a_pop_retry_topic_succeeds_when_repeated() {
         for topic in ["orders", "%DLQ%g"] {
             let retry = &*format!("%RETRY%g_{topic}");
             let (topics, offsets) = (topics(), Offsets::new(Default::default()));
@@ -392,25 +390,25 @@ mod tests {
             }
             offsets.commit(topic, "g", 0, 5).unwrap();
             let queues = FakeQueues::default();
-            let gone = RefCell::new(Vec::new());
-            let beside = Beside {
+            let forgotten = RefCell::new(Vec::new());
+            let others = Beside {
                 groups: &|topic| offsets.groups_of(topic),
                 forget: &|topic| {
                     offsets.forget_topic(topic);
-                    gone.borrow_mut().push(topic.to_owned());
+                    forgotten.borrow_mut().push(topic.to_owned());
                 },
             };
-            let delete = || delete(&topic_frame(topic), &topics, beside, &queues, &settings(), 3).is_ok();
+            let delete = || delete(&topic_frame(topic), &topics, others, &queues, &settings(), 3).is_ok();
             queues.broken.store(true, Relaxed);
-            assert!(!delete() && !delete(), "files of {retry} are there");
+            assert!(!delete() && !delete(), "the files of {retry} still exist");
             queues.broken.store(false, Relaxed);
             assert!(delete());
-            assert_eq!(gone.borrow()[..], [retry, retry, retry, topic].map(str::to_owned)[..]);
+            assert_eq!(forgotten.borrow()[..], [retry, retry, retry, topic].map(str::to_owned)[..]);
         }
     }
 
     #[test]
-    fn the_queues_bounds_are_told_with_the_queue_as_key() {
+    fn queue_offsets_are_returned_with_the_queue_as_key() {
         let topics = topics();
         create(&create_frame("orders"), &topics, &settings(), 1).unwrap();
         let queues = FakeQueues::default().with("orders", 1, 10, &[100, 200]);
@@ -422,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_start_anew_when_the_table_changed() {
+    fn paging_restarts_after_the_table_changed() {
         let table: BTreeMap<String, i32> = ["a", "b", "c"].map(|name| (name.to_owned(), 1)).into();
         let version = DataVersion::default();
         let text = String::from_utf8(json::write(&version)).unwrap();

@@ -1,4 +1,4 @@
-//! `topics.json` as Apache writes it, and a topic's form on the wire.
+//! `topics.json` in Apache's format, and the wire format of a topic.
 
 use super::{Spec, Topic, Topics};
 use crate::state_file::{SavedTable, StateFile, Table};
@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-/// What the table's file is and holds.
+/// The file of this table.
 pub const TABLE: Table = Table {
     name: "topics.json",
     holds: "the topics with their queues, permissions and attributes",
-    without: "messages stay, but each topic has to be made again (admin updateTopic) with as many queues as it had, or by a send where \
-              autoCreateTopicEnable allows it; those that have messages are named in the log and by 'apogeemq store check'",
+    without: "the messages are kept, but create each topic again (admin updateTopic) with the same number of queues, or by a send if \
+              autoCreateTopicEnable is set; the log and 'apogeemq store check' list the topics that have messages",
     is_made_again: false,
 };
 /// Name of the file.
@@ -63,15 +63,14 @@ impl From<TopicConfig> for Spec {
     }
 }
 
-/// All topics as bodies have them, with the version they have together. `permission` (setting `brokerPermission`) limits
-/// what each permits.
+/// All topics in their wire format, with their data version. Their permissions are limited by `permission` (`brokerPermission`).
 #[must_use]
 pub fn configs(topics: &Topics, permission: i32) -> (DataVersion, BTreeMap<String, TopicConfig>) {
     let (version, all) = topics.all();
     (version, of(all.iter(), permission))
 }
 
-/// These topics as bodies have them; `permission` as for [`configs`].
+/// These topics in their wire format; `permission` as for [`configs`].
 #[must_use]
 pub fn of<'a>(topics: impl Iterator<Item = &'a Arc<Topic>>, permission: i32) -> BTreeMap<String, TopicConfig> {
     let mask = mask(permission);
@@ -83,17 +82,17 @@ pub fn of<'a>(topics: impl Iterator<Item = &'a Arc<Topic>>, permission: i32) -> 
     configs.collect()
 }
 
-/// What is left of a topic's permission under the broker's.
+/// The permission bits that the broker's permission allows.
 #[must_use]
 pub fn mask(permission: i32) -> i32 {
     let limited = super::is_readable(permission) && super::is_writable(permission);
     if limited { -1 } else { permission }
 }
 
-/// Adds what was saved to the topics that exist from the start.
+/// Adds the topics in the file to the built-in ones.
 ///
 /// # Errors
-/// The file is there and cannot be read.
+/// `io::Error` if the file exists and cannot be read or parsed.
 pub fn load(topics: &Topics, file: &StateFile) -> io::Result<()> {
     let Some(saved) = file.load(json::read::<Saved>)? else {
         return Ok(());
@@ -106,18 +105,18 @@ pub fn load(topics: &Topics, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
-/// Names of the topics in a file's content.
+/// The names of the topics in a file's content.
 ///
 /// # Errors
-/// It cannot be read.
+/// [`json::JsonError`] if it cannot be parsed.
 pub(crate) fn names(content: &[u8]) -> Result<Vec<String>, json::JsonError> {
     json::read::<Saved>(content).map(|saved| saved.topic_config_table.into_keys().collect())
 }
 
-/// Writes all topics; returns the version that is on the disk now.
+/// Writes all topics; returns the data version that was written.
 ///
 /// # Errors
-/// The disk's.
+/// `io::Error` if the file cannot be written.
 pub fn save(topics: &Topics, file: &StateFile) -> io::Result<DataVersion> {
     let (data_version, topic_config_table) = configs(topics, -1);
     let saved = Saved {
@@ -128,16 +127,16 @@ pub fn save(topics: &Topics, file: &StateFile) -> io::Result<DataVersion> {
     Ok(data_version)
 }
 
-/// The topics and their file. Every change has an answer that waits for it.
+/// The topics and their file. The response to a change waits until the file is written.
 pub struct TopicsFile {
     topics: Arc<Topics>,
     file: StateFile,
-    /// The version that is on the disk. Held while the file is written, so that it is not replaced by an older one.
+    /// The data version in the file. Locked while the file is written, so that an older version never replaces a newer one.
     on_disk: Mutex<Option<DataVersion>>,
 }
 
 impl TopicsFile {
-    /// Topics that are saved in `file`.
+    /// Saves `topics` in `file`.
     #[must_use]
     pub fn new(topics: Arc<Topics>, file: StateFile) -> Self {
         Self {
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_apaches_is_read() {
+    fn a_file_of_apache_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let file = StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
         let text = "{\n\t\"dataVersion\":{\n\t\t\"counter\":3,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1795397296379\n\t},\n\
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broker_does_not_permit_no_topic_permits() {
+    fn the_brokers_permission_limits_that_of_topics() {
         let topics = topics(vec![Spec::new("a", 1)]);
         assert_eq!(configs(&topics, 6).1["a"].perm, 6);
         assert_eq!(configs(&topics, 4).1["a"].perm, 4);

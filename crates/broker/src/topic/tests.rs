@@ -1,4 +1,4 @@
-//! The table of topics, by itself. Its threads are in `tests/interleavings.rs`.
+//! Unit tests of the topic table. Its concurrency tests are in `tests/interleavings.rs`.
 
 use super::{CreateOnSend, PERM_INHERIT, PERM_READ, PERM_WRITE, Spec, TopicError, TopicLimits, Topics};
 use crate::attributes::{self, Changes};
@@ -25,7 +25,7 @@ fn send<'a>(topic: &'a str, template: &'a str, queues: i32) -> CreateOnSend<'a> 
 }
 
 #[test]
-fn a_first_message_makes_its_topic_after_the_template() {
+fn a_first_message_creates_its_topic_from_the_template() {
     let topics = topics();
     let made = topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap().unwrap();
     assert_eq!((made.write_queues, made.read_queues, made.perm), (4, 4, PERM_READ | PERM_WRITE));
@@ -40,23 +40,23 @@ fn a_first_message_makes_its_topic_after_the_template() {
 }
 
 #[test]
-fn a_topic_is_not_made_without_a_template_that_lets_it() {
+fn a_topic_is_not_created_without_an_inheritable_template() {
     let topics = topics();
     assert!(topics.create_on_send(&send("a", "absent", 4), true, 5).unwrap().is_none());
     assert!(topics.create_on_send(&send("a", "TBW102", 4), false, 5).unwrap().is_none());
     topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap();
     assert!(
         topics.create_on_send(&send("b", "a", 4), true, 5).unwrap().is_none(),
-        "made topics are no templates"
+        "created topics are not templates"
     );
     assert_eq!(topics.version().counter, 1);
 }
 
 #[test]
-fn a_topic_is_settled_when_a_table_that_has_it_is() {
+fn a_topic_is_settled_once_a_table_with_it_is_settled() {
     let topics = topics();
     let changed = topics.changed().clone();
-    assert!(topics.find("TBW102").unwrap().is_settled(&changed), "it was there at the start");
+    assert!(topics.find("TBW102").unwrap().is_settled(&changed), "it existed at the start");
     topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap();
     topics.create_on_send(&send("b", "TBW102", 4), true, 5).unwrap();
     let is_settled = |name| topics.find(name).unwrap().is_settled(&changed);
@@ -64,13 +64,13 @@ fn a_topic_is_settled_when_a_table_that_has_it_is() {
     changed.settle(1, &Ok(()));
     assert!(is_settled("a") && !is_settled("b"));
     topics.mark_ordered(["a"].into_iter(), 6);
-    assert!(is_settled("a"), "only changed since");
+    assert!(is_settled("a"), "it was only changed since");
     changed.settle(3, &Ok(()));
     assert!(is_settled("b"));
 }
 
 #[test]
-fn an_operator_makes_and_changes_topics() {
+fn an_operator_creates_and_changes_topics() {
     let topics = topics();
     let changes = attributes::parse("+message.type=FIFO").unwrap();
     topics.update(vec![(Spec::new("a", 4), changes)], 1).unwrap();
@@ -83,7 +83,7 @@ fn an_operator_makes_and_changes_topics() {
 }
 
 #[test]
-fn what_is_not_allowed_changes_nothing() {
+fn an_invalid_update_changes_nothing() {
     let topics = topics();
     for (queues, perm) in [(65, 6), (-1, 6), (4, 16), (4, -1)] {
         let spec = Spec {
@@ -126,34 +126,37 @@ fn a_retry_topic_follows_the_order_of_its_group() {
 }
 
 #[test]
-fn a_deleted_topic_is_gone() {
+fn a_deleted_topic_is_not_found() {
     let topics = topics();
     topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap();
     drop(topics.begin_deletion("a", 6));
     assert!(topics.find("a").is_none());
     let version = topics.version();
     drop(topics.begin_deletion("a", 7));
-    assert_eq!(topics.version(), version, "there is nothing to save");
+    assert_eq!(topics.version(), version, "deleting a missing topic changes nothing");
     assert!(topics.is_system("TBW102") && topics.is_system("rmq_sys_x") && !topics.is_system("a"));
 }
 
 #[test]
-fn a_topic_made_again_does_not_trust_offsets_of_connections_that_knew_the_one_before() {
+fn a_recreated_topic_rejects_offsets_of_connections_older_than_it() {
     let topics = topics();
     let first = topics.create_on_send(&send("a", "TBW102", 4), true, 5).unwrap().unwrap();
-    assert!(!first.may_be_mistaken(0));
+    assert!(!first.may_have_stale_offsets(0));
     drop(topics.begin_deletion("a", 6));
     assert!(first.is_deleted());
     let again = topics.create_on_send(&send("a", "TBW102", 4), true, 7).unwrap().unwrap();
-    assert!(again.is_reborn() && !again.is_deleted());
+    assert!(again.is_recreated() && !again.is_deleted());
     let next = net::Connection::next_id();
-    assert!(again.may_be_mistaken(next - 1) && !again.may_be_mistaken(next));
+    assert!(again.may_have_stale_offsets(next - 1) && !again.may_have_stale_offsets(next));
     topics.mark_ordered(["a"].into_iter(), 8);
-    assert!(topics.find("a").unwrap().may_be_mistaken(next - 1), "a change is no new life");
+    assert!(
+        topics.find("a").unwrap().may_have_stale_offsets(next - 1),
+        "a change does not recreate the topic"
+    );
 }
 
 #[test]
-fn no_topic_is_made_while_queues_of_its_name_are_deleted() {
+fn no_topic_is_created_while_queues_of_its_name_are_deleted() {
     let topics = topics();
     topics.create_on_send(&send("a", "TBW102", 4), true, 1).unwrap();
     assert!(topics.begin_cleaning("a").is_none());

@@ -1,4 +1,4 @@
-//! The table of topics. Pure state: the time is given; the file is in `table.rs`.
+//! The table of topics. Pure state: the caller passes the time; the file is in `table.rs`.
 
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
 use crate::attributes::{self, AttributeError, Attributes, Changes};
@@ -11,20 +11,20 @@ use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// What is configured of a topic.
+/// Configuration of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// Name.
     pub name: Box<str>,
-    /// Queues that consumers read.
+    /// Number of queues that consumers read.
     pub read_queues: i32,
-    /// Queues that producers write.
+    /// Number of queues that producers write to.
     pub write_queues: i32,
     /// Bits [`PERM_READ`], [`PERM_WRITE`], [`PERM_INHERIT`].
     pub perm: i32,
-    /// Whether a message may have several tags (Apache's `MULTI_TAG`); kept and told, not used.
+    /// Whether a message may have several tags (Apache's `MULTI_TAG`). Stored and returned, not used.
     pub multi_tag: bool,
-    /// Bits of unit topics; kept and told.
+    /// Bits of unit topics. Stored and returned, not used.
     pub sys_flag: i32,
     /// Whether the topic's order is configured at the name servers.
     pub order: bool,
@@ -33,7 +33,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A topic of so many queues, readable and writable.
+    /// A readable and writable topic with this number of queues.
     #[must_use]
     pub fn new(name: &str, queues: i32) -> Self {
         Self {
@@ -55,51 +55,53 @@ impl Default for Spec {
     }
 }
 
-/// A topic. Dereferences to what is configured.
+/// A topic. Dereferences to its configuration.
 #[derive(Debug)]
 pub struct Topic {
     spec: Spec,
-    /// Counter of the table's version with which it became what it is.
+    /// Counter of the table's data version at the last change of this topic.
     changed_at: i64,
-    /// What sending adds to; the same as long as the topic exists.
+    /// Counters of sends. They persist as long as the topic exists.
     pub counters: Arc<TopicCounters>,
-    life: Arc<Life>,
+    lifetime: Arc<Lifetime>,
 }
 
-/// What lasts from the making of a topic to its deletion, however it is changed in between.
+/// State of a topic that its changes keep: from creation to deletion.
 #[derive(Debug)]
-struct Life {
-    /// How many changes the signal had counted when the topic was made; `None` if that was in an earlier run.
-    made_after: Option<u64>,
-    /// A topic of this name was deleted in this run: connections with lower ids may still know offsets of that one.
-    reborn_at: Option<u64>,
-    is_over: AtomicBool,
+struct Lifetime {
+    /// Changes that the signal had counted when the topic was created; `None` if it was loaded at the start.
+    created_after: Option<u64>,
+    /// If a topic of this name was deleted in this run, the first connection id after the new topic was created: older connections
+    /// may have offsets of the deleted topic.
+    recreated_at: Option<u64>,
+    is_deleted: AtomicBool,
 }
 
 impl Topic {
-    /// Whether the topic was deleted since it was looked up. Who takes a queue by the topic's name and appends to it asks in
-    /// between: before, the queue could be made after the old ones were deleted, and nobody would ever read or delete it.
+    /// Whether the topic was deleted after it was looked up. A thread takes the queue by the topic's name, then checks this, then
+    /// appends. If it checked before taking the queue, it could create a queue after the old ones were deleted, which would never
+    /// be read or deleted.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
-        self.life.is_over.load(Ordering::Acquire)
+        self.lifetime.is_deleted.load(Ordering::Acquire)
     }
 
     /// Whether a topic of this name was deleted before in this run.
     #[must_use]
-    pub fn is_reborn(&self) -> bool {
-        self.life.reborn_at.is_some()
+    pub fn is_recreated(&self) -> bool {
+        self.lifetime.recreated_at.is_some()
     }
 
-    /// Whether the client of a connection may still know offsets of a deleted topic of this name.
+    /// Whether the client of this connection may have offsets of a deleted topic of the same name.
     #[must_use]
-    pub fn may_be_mistaken(&self, connection: u64) -> bool {
-        self.life.reborn_at.is_some_and(|first| connection < first)
+    pub fn may_have_stale_offsets(&self, connection: u64) -> bool {
+        self.lifetime.recreated_at.is_some_and(|first| connection < first)
     }
 
-    /// Whether the topic is on the disk and known to the name servers. Whoever relies on it is answered when it is.
+    /// Whether the topic is saved to disk and registered at the name servers. A response that relies on the topic waits for this.
     #[must_use]
     pub fn is_settled(&self, changed: &Signal) -> bool {
-        self.life.made_after.is_none_or(|before| changed.settled() > before)
+        self.lifetime.created_after.is_none_or(|before| changed.settled() > before)
     }
 }
 
@@ -111,47 +113,47 @@ impl std::ops::Deref for Topic {
     }
 }
 
-/// Why a topic is not made or changed.
+/// Why a topic is not created or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// Queues of this name are being deleted.
-    #[error("topic[{0}] is being deleted: try again when that is done")]
+    /// The queues of this name are being deleted.
+    #[error("topic[{0}] is being deleted: try again later")]
     BeingDeleted(String),
-    /// There are too many.
-    #[error("the broker has {0} topics already and takes no more, see apogeeMaxTopics")]
+    /// The broker has too many topics.
+    #[error("the broker already has {0} topics, which is the limit, see apogeeMaxTopics")]
     Full(usize),
-    /// Too many queues, or fewer than none.
-    #[error("topic[{topic}] asks for {queues} queues, allowed are 0 to {max}, see apogeeMaxQueuesPerTopic")]
+    /// Too many queues, or a negative number.
+    #[error("topic[{topic}] cannot have {queues} queues: the limits are 0 and {max}, see apogeeMaxQueuesPerTopic")]
     Queues {
-        /// Which topic.
+        /// The topic.
         topic: String,
-        /// As asked.
+        /// The requested number.
         queues: i32,
-        /// Most allowed.
+        /// The limit.
         max: i32,
     },
-    /// Bits nobody knows.
-    #[error("perm {0} is not allowed: it is a sum of 4 (read), 2 (write) and 1 (inherit)")]
+    /// Unknown permission bits.
+    #[error("perm {0} is invalid: it must be a sum of 4 (read), 2 (write) and 1 (inherit)")]
     Perm(i32),
-    /// Attributes that cannot be changed so.
+    /// An invalid change of attributes.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
 }
 
-/// A message came for a topic that is not there.
+/// A send to a topic that does not exist.
 #[derive(Clone, Copy, Debug)]
 pub struct CreateOnSend<'a> {
     /// The topic.
     pub topic: &'a str,
-    /// The template the producer names.
+    /// The template topic that the producer names.
     pub template: &'a str,
-    /// Queues the producer wishes.
+    /// The number of queues that the producer asks for.
     pub queues: i32,
-    /// Bits for [`Spec::sys_flag`].
+    /// The new topic's [`Spec::sys_flag`].
     pub sys_flag: i32,
 }
 
-/// Bounds of the table, each a setting.
+/// The limits, each a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicLimits {
     /// `apogeeMaxTopics`.
@@ -166,21 +168,22 @@ type Table = FxHashMap<Box<str>, Arc<Topic>>;
 #[derive(Debug)]
 pub struct Topics {
     table: RwLock<Table>,
-    /// Held while the table changes, so that both are read together. Taken before `table`.
+    /// Held while the table changes, so that both are read consistently. Locked before `table`.
     version: Mutex<DataVersion>,
     system: BTreeSet<Box<str>>,
-    /// Names of topics that were deleted in this run, the oldest first.
+    /// Names of topics that were deleted in this run, oldest first.
     deleted: Mutex<VecDeque<Box<str>>>,
-    /// Names whose queues are being deleted; one may be there twice. Locked after `table`, which is locked while a name is added.
+    /// Names whose queues are being deleted; a name may occur twice. Locked after `table`, and `table` is locked while a name is
+    /// added.
     being_deleted: Mutex<Vec<Box<str>>>,
     limits: TopicLimits,
     stats: Arc<BrokerStats>,
     changed: Arc<Signal>,
 }
 
-/// Queues of a name are being deleted: until this is dropped no topic of the name can be made, so that what is deleted by name
-/// is never a new topic's.
-#[must_use = "dropped at once it protects nothing"]
+/// While this exists, no topic of its name can be created. Hold it while the queues of that name are deleted, so that a queue of a
+/// new topic is never deleted.
+#[must_use = "the name is protected only until this is dropped"]
 #[derive(Debug)]
 pub struct Deletion<'t> {
     topics: &'t Topics,
@@ -196,11 +199,11 @@ impl Drop for Deletion<'_> {
     }
 }
 
-/// Most names of deleted topics that are remembered.
+/// Number of names of deleted topics that are remembered.
 const MAX_DELETED: usize = 10_000;
 
 impl Topics {
-    /// The topics that exist from the start.
+    /// Creates the table with the built-in topics.
     #[must_use]
     pub fn new(builtin: Vec<Spec>, limits: TopicLimits, stats: Arc<BrokerStats>, changed: Arc<Signal>, now_ms: i64) -> Self {
         let system = builtin.iter().map(|spec| spec.name.clone()).collect();
@@ -221,7 +224,7 @@ impl Topics {
         topics
     }
 
-    /// Adds topics as they are, from the disk or built in, with the version they were saved with.
+    /// Adds topics that are built in or were read from the file, with the data version of the file.
     pub(super) fn restore(&self, specs: Vec<Spec>, version: Option<DataVersion>) {
         let mut current = self.version.lock();
         let mut table = self.table.write();
@@ -234,37 +237,37 @@ impl Topics {
         }
     }
 
-    fn topic(&self, spec: Spec, before: Option<&Topic>, made_after: Option<u64>, changed_at: i64) -> Arc<Topic> {
+    fn topic(&self, spec: Spec, before: Option<&Topic>, created_after: Option<u64>, changed_at: i64) -> Arc<Topic> {
         let counters = before.map_or_else(|| Arc::new(self.stats.topic(&spec.name)), |topic| Arc::clone(&topic.counters));
-        let life = match before {
-            Some(before) => Arc::clone(&before.life),
-            None => Arc::new(Life {
-                made_after,
-                reborn_at: self.deleted.lock().contains(&spec.name).then(net::Connection::next_id),
-                is_over: AtomicBool::new(false),
+        let lifetime = match before {
+            Some(before) => Arc::clone(&before.lifetime),
+            None => Arc::new(Lifetime {
+                created_after,
+                recreated_at: self.deleted.lock().contains(&spec.name).then(net::Connection::next_id),
+                is_deleted: AtomicBool::new(false),
             }),
         };
         Arc::new(Topic {
             spec,
             changed_at,
             counters,
-            life,
+            lifetime,
         })
     }
 
-    /// What is raised by changes, for answers that wait until they are settled.
+    /// The signal that changes raise. Responses wait on it until a change is settled.
     #[must_use]
     pub fn changed(&self) -> &Arc<Signal> {
         &self.changed
     }
 
-    /// The topic of this name. For every message.
+    /// The topic of this name. Called for every message.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Topic>> {
         self.table.read().get(name).cloned()
     }
 
-    /// Whether there is a topic of this name.
+    /// Whether a topic of this name exists.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.table.read().contains_key(name)
@@ -276,32 +279,32 @@ impl Topics {
         self.table.read().get(name).is_some_and(|topic| topic.order)
     }
 
-    /// How many topics there are.
+    /// Number of topics.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.read().len()
     }
 
-    /// Whether there is no topic.
+    /// Whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the name is the system's: by Apache's list, or because this broker made it at its start.
+    /// Whether the name is a system topic: in Apache's list, or built in.
     #[must_use]
     pub fn is_system(&self, name: &str) -> bool {
         names::is_system_topic(name) || self.system.contains(name)
     }
 
-    /// Names that are the system's.
+    /// Names of the system topics.
     #[must_use]
     pub fn system_names(&self) -> BTreeSet<String> {
         let fixed = names::SYSTEM_TOPICS.iter().map(ToString::to_string);
         fixed.chain(self.system.iter().map(ToString::to_string)).collect()
     }
 
-    /// All topics by name, with the version they have together.
+    /// All topics by name, with their data version.
     #[must_use]
     pub fn snapshot(&self) -> (DataVersion, BTreeMap<Box<str>, Arc<Topic>>) {
         let version = self.version.lock();
@@ -310,7 +313,7 @@ impl Topics {
         (*version, sorted.collect())
     }
 
-    /// All topics in no order, with the version they have together.
+    /// All topics, unordered, with their data version.
     #[must_use]
     pub fn all(&self) -> (DataVersion, Vec<Arc<Topic>>) {
         let version = self.version.lock();
@@ -318,8 +321,8 @@ impl Topics {
         (*version, table.values().cloned().collect())
     }
 
-    /// The topics that were made or changed after `known`, a version that the table had, in no order; and the version of now. Topics
-    /// deleted since are not told of. Costs a look at every topic.
+    /// The topics created or changed after `known`, an earlier data version, unordered, and the current data version. Deleted
+    /// topics are not reported. Scans all topics.
     #[must_use]
     pub fn changed_since(&self, known: DataVersion) -> (DataVersion, Vec<Arc<Topic>>) {
         let version = self.version.lock();
@@ -328,13 +331,13 @@ impl Topics {
         (*version, changed.cloned().collect())
     }
 
-    /// The version of now.
+    /// The current data version.
     #[must_use]
     pub fn version(&self) -> DataVersion {
         *self.version.lock()
     }
 
-    /// Changes the table under its locks and, when `change` says so, the version. `change` is given the counter of the next one.
+    /// Changes the table under its locks. `change` gets the counter of the next data version and returns whether it is needed.
     fn change<T>(&self, now_ms: i64, change: impl FnOnce(&mut Table, i64) -> Result<(T, bool), TopicError>) -> Result<T, TopicError> {
         let mut version = self.version.lock();
         let next = version.next(now_ms);
@@ -355,9 +358,9 @@ impl Topics {
                 return Err(TopicError::Full(self.limits.topics));
             }
         }
-        // Read under the table's lock: who counts one more saves a table that has this topic.
-        let made_after = Some(self.changed.raised());
-        let topic = self.topic(spec, before.map(|topic| &**topic), made_after, at);
+        // Read under the table's lock: a thread that sees a higher count saves a table with this topic.
+        let created_after = Some(self.changed.raised());
+        let topic = self.topic(spec, before.map(|topic| &**topic), created_after, at);
         table.insert(topic.name.clone(), Arc::clone(&topic));
         Ok(topic)
     }
@@ -369,45 +372,45 @@ impl Topics {
         }
     }
 
-    /// The topic a message is sent to, made after the template it names if it is not there. `None`: there is no such
-    /// template, or it does not let topics be made after it (`TBW102` does not when `autoCreateTopicEnable` is off).
+    /// The topic that a message is sent to. Creates it from the template if it does not exist. Returns `None` if the template does
+    /// not exist or topics must not be created from it (`TBW102` if `autoCreateTopicEnable` is off).
     ///
     /// # Errors
-    /// There are too many topics, or one of this name is being deleted.
-    pub fn create_on_send(&self, asked: &CreateOnSend<'_>, auto_create: bool, now_ms: i64) -> Result<Option<Arc<Topic>>, TopicError> {
+    /// [`TopicError::Full`], or [`TopicError::BeingDeleted`].
+    pub fn create_on_send(&self, request: &CreateOnSend<'_>, auto_create: bool, now_ms: i64) -> Result<Option<Arc<Topic>>, TopicError> {
         self.change(now_ms, |table, at| {
-            if let Some(topic) = table.get(asked.topic) {
+            if let Some(topic) = table.get(request.topic) {
                 return Ok((Some(Arc::clone(topic)), false));
             }
-            let template = table.get(asked.template).filter(|template| {
-                let allowed = auto_create || asked.template != names::AUTO_CREATE_TOPIC;
+            let template = table.get(request.template).filter(|template| {
+                let allowed = auto_create || request.template != names::AUTO_CREATE_TOPIC;
                 allowed && template.perm & PERM_INHERIT != 0
             });
             let Some(template) = template else {
                 tracing::warn!(
-                    topic = asked.topic,
-                    template = asked.template,
-                    "topic is not made: no such template"
+                    topic = request.topic,
+                    template = request.template,
+                    "topic not created: no such template"
                 );
                 return Ok((None, false));
             };
-            let queues = asked.queues.min(template.write_queues).clamp(0, self.limits.queues);
+            let queues = request.queues.min(template.write_queues).clamp(0, self.limits.queues);
             let spec = Spec {
                 perm: template.perm & !PERM_INHERIT,
                 multi_tag: template.multi_tag,
-                sys_flag: asked.sys_flag,
-                ..Spec::new(asked.topic, queues)
+                sys_flag: request.sys_flag,
+                ..Spec::new(request.topic, queues)
             };
             let topic = self.insert(table, spec, at)?;
-            tracing::info!(topic = asked.topic, queues, "topic made by a producer's first message");
+            tracing::info!(topic = request.topic, queues, "topic created by a producer's first message");
             Ok((Some(topic), true))
         })
     }
 
-    /// The retry or dead letter topic of a group, made if it is not there; `order` is brought up to date.
+    /// The retry or dead letter topic of a group. Creates it if it does not exist, and updates its `order`.
     ///
     /// # Errors
-    /// There are too many topics, or one of this name is being deleted.
+    /// [`TopicError::Full`], or [`TopicError::BeingDeleted`].
     pub fn create_for_group(&self, spec: Spec, now_ms: i64) -> Result<Arc<Topic>, TopicError> {
         if let Some(topic) = self.find(&spec.name).filter(|topic| topic.order == spec.order) {
             return Ok(topic);
@@ -424,18 +427,18 @@ impl Topics {
         })
     }
 
-    /// Makes or changes topics as an operator asks; all or none. Each comes with changes of its attributes; what is there
-    /// already just so stays.
+    /// Creates or changes topics for an operator; all or none. Each comes with its attribute changes. A topic that already has this
+    /// configuration is not changed.
     ///
     /// # Errors
-    /// Queues, permission or attributes are not allowed, there are too many topics, or one of such a name is being deleted.
-    pub fn update(&self, asked: Vec<(Spec, Changes)>, now_ms: i64) -> Result<(), TopicError> {
-        for (spec, _) in &asked {
+    /// A [`TopicError`] for the first topic that cannot be created or changed.
+    pub fn update(&self, updates: Vec<(Spec, Changes)>, now_ms: i64) -> Result<(), TopicError> {
+        for (spec, _) in &updates {
             self.check(spec)?;
         }
         self.change(now_ms, |table, at| {
-            let mut specs = Vec::with_capacity(asked.len());
-            for (mut spec, changes) in asked {
+            let mut specs = Vec::with_capacity(updates.len());
+            for (mut spec, changes) in updates {
                 let before = table.get(&spec.name);
                 spec.attributes = attributes::apply(attributes::OF_TOPICS, before.map(|topic| &topic.attributes), &changes)?;
                 if before.is_none_or(|topic| topic.spec != spec) {
@@ -458,7 +461,7 @@ impl Topics {
                     read = spec.read_queues,
                     write = spec.write_queues,
                     perm = spec.perm,
-                    "topic set"
+                    "topic created or changed"
                 );
                 self.insert(table, spec, at)?;
             }
@@ -483,7 +486,7 @@ impl Topics {
         Ok(())
     }
 
-    /// Marks topics as ordered that name servers have an order for.
+    /// Sets `order` of topics whose order is configured at the name servers.
     pub fn mark_ordered<'a>(&self, ordered: impl Iterator<Item = &'a str>, now_ms: i64) {
         let marked = self.change(now_ms, |table, at| {
             let mut changed = false;
@@ -501,17 +504,17 @@ impl Topics {
             Ok(((), changed))
         });
         if let Err(error) = marked {
-            tracing::warn!(%error, "ordered topics not marked");
+            tracing::warn!(%error, "ordered topics were not marked");
         }
     }
 
-    /// Deletes a topic, if it is there. Its queues are to be deleted next, by whoever holds what this returns.
+    /// Deletes a topic if it exists. The caller then deletes its queues while it holds the result.
     pub fn begin_deletion(&self, name: &str, now_ms: i64) -> Deletion<'_> {
         let removed = self.change(now_ms, |table, _| {
             self.being_deleted.lock().push(name.into());
             let gone = table.remove(name);
             if let Some(topic) = &gone {
-                topic.life.is_over.store(true, Ordering::Release);
+                topic.lifetime.is_deleted.store(true, Ordering::Release);
                 self.remember_deleted(&topic.name);
             }
             Ok((gone.is_some(), gone.is_some()))
@@ -523,11 +526,10 @@ impl Topics {
         Deletion { topics: self, name }
     }
 
-    /// For queues without a topic, which are to be deleted next by whoever holds what this returns; `None` if there is a topic of
-    /// this name.
+    /// Protects the name of queues without a topic, which the caller then deletes; `None` if a topic of this name exists.
     #[must_use]
     pub fn begin_cleaning(&self, name: &str) -> Option<Deletion<'_>> {
-        // Read: whoever makes a topic waits for this lock, and finds the name.
+        // A read lock suffices: a thread that creates a topic waits for it, and then finds the name in `being_deleted`.
         let table = self.table.read();
         if table.contains_key(name) {
             return None;
@@ -547,7 +549,7 @@ impl Topics {
         }
     }
 
-    /// A new version without another change: what this broker permits was changed, which is part of what it registers.
+    /// Raises the data version without a change of topics: the broker's permission changed, which is part of its registration.
     pub fn touch(&self, now_ms: i64) {
         let mut version = self.version.lock();
         *version = version.next(now_ms);

@@ -1,12 +1,12 @@
-//! Queues of topics that the broker does not know: what a lost `topics.json` leaves, and what nobody would else notice.
+//! Finds queues whose topic does not exist, for example after `topics.json` was lost.
 
 use super::Topics;
 use store::Store;
 
-/// Topics named in the warning.
+/// Number of topics named in the warning.
 const NAMED: usize = 10;
 
-/// A topic that is not known and has messages.
+/// A topic that has messages and is not in the table.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unknown {
     name: String,
@@ -14,7 +14,7 @@ pub(crate) struct Unknown {
     messages: i64,
 }
 
-/// The topics that have messages in their queues and are not known, those with most messages first.
+/// Topics that have messages and are not in the table, those with the most messages first.
 pub(crate) fn unknown(store: &Store, topics: &Topics) -> Vec<Unknown> {
     let names = store.topics();
     let names = names.iter().filter(|name| !topics.contains(name) && !topics.is_system(name));
@@ -37,7 +37,7 @@ pub(crate) fn unknown(store: &Store, topics: &Topics) -> Vec<Unknown> {
     unknown
 }
 
-/// Warns once of topics that have messages and are not known.
+/// Logs one warning about topics that have messages and are not in the table.
 pub(crate) fn report(store: &Store, topics: &Topics) {
     let unknown = unknown(store, topics);
     if unknown.is_empty() {
@@ -51,7 +51,7 @@ pub(crate) fn report(store: &Store, topics: &Topics) {
     tracing::warn!(
         topics = unknown.len(),
         messages = unknown.iter().map(|topic| topic.messages).sum::<i64>(),
-        "queues with messages whose topic is not in topics.json, nobody can consume them: {}{}. Make each topic again with as many \
+        "queues have messages, but their topics are not in topics.json, so they cannot be consumed: {}{}. Create each topic with as many \
          queues (admin updateTopic), or delete them (admin cleanUnusedTopic)",
         named.collect::<Vec<_>>().join(", "),
         if more > 0 { format!(" and {more} more") } else { String::new() }
@@ -70,7 +70,7 @@ mod tests {
     use store::{FlushMode, StoreOptions};
 
     #[test]
-    fn topics_with_messages_that_are_not_known_are_found() {
+    fn topics_with_messages_that_are_not_in_the_table_are_found() {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
         let (store, _) = Store::open(disk, StoreOptions::small("/s", FlushMode::Async)).unwrap();
         for (topic, queue_id) in [

@@ -282,7 +282,7 @@ impl Transactions {
             tracing::debug!(group, "no producer of the group is there to be asked how a transaction ended");
             return;
         };
-        producer.tell(&question(due, placed, &self.core.settings.current().broker_name));
+        producer.send_oneway(&question(due, placed, &self.core.settings.current().broker_name));
     }
 }
 

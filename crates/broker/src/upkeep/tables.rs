@@ -1,4 +1,4 @@
-//! The tables that are saved. All of it may wait for the disk.
+//! The tables that are saved to files. All methods may block on disk I/O.
 
 use crate::assignment::table as mode_table;
 use crate::delay::table as delay_table;
@@ -20,48 +20,48 @@ pub const TABLES: [Table; 6] = [
     delay_table::TABLE,
 ];
 
-/// The table of this file name; `None` for files that are not a broker's table.
+/// The table with this file name; `None` for other files.
 #[must_use]
 pub fn table_of(name: &str) -> Option<&'static Table> {
     TABLES.iter().find(|table| table.name == name)
 }
 
-/// The tables of a broker, in the order in which they are loaded.
+/// The tables of a broker, in loading order.
 #[derive(Clone)]
 pub struct Tables(Vec<Arc<dyn SavedTable>>);
 
 impl Tables {
-    /// These, in the order in which they are loaded.
+    /// Creates the list from tables in their loading order.
     #[must_use]
     pub fn new(tables: Vec<Arc<dyn SavedTable>>) -> Self {
         Self(tables)
     }
 
-    /// Each of them.
+    /// All tables.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn SavedTable>> {
         self.0.iter()
     }
 
-    /// Fills them with what was saved.
+    /// Loads all tables from their files.
     ///
     /// # Errors
-    /// A file is there and cannot be read; the broker must not start then.
+    /// `io::Error` if a file exists and cannot be read; the broker must not start then.
     pub fn load(&self) -> io::Result<()> {
         self.iter().try_for_each(|table| table.load())
     }
 
-    /// Saves what clients wait for.
+    /// Saves the changes whose responses wait for it.
     ///
     /// # Errors
-    /// The first I/O error; all that changed was tried, and is tried again by the next call.
+    /// The first `io::Error`. All tables were tried, and the next call tries again.
     pub fn save_changes(&self) -> io::Result<()> {
         self.try_each(|table| table.save_changes())
     }
 
-    /// Saves everything that changed.
+    /// Saves all changes.
     ///
     /// # Errors
-    /// The first I/O error; all was tried.
+    /// The first `io::Error`. All tables were tried.
     pub fn save_all(&self) -> io::Result<()> {
         self.try_each(|table| table.save())
     }

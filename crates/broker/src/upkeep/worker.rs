@@ -1,4 +1,4 @@
-//! The tasks of the upkeep. See the table in `mod.rs` for what they do when.
+//! The tasks of the upkeep. The table in `mod.rs` lists what they do when.
 
 use super::Tables;
 use crate::feature::{Feature, ticks};
@@ -15,44 +15,44 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
-/// Before a change is looked at, so that changes that come together are saved and told together.
-const GATHER: Duration = Duration::from_millis(2);
-/// After a table could not be saved.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Delay before a change is saved, so that concurrent changes are saved and registered together.
+const BATCH_DELAY: Duration = Duration::from_millis(2);
+/// Delay before a retry when a table could not be saved.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// All that has to be kept up.
+/// The background work of a broker and its data.
 pub struct Upkeep {
-    /// Raised by topics, groups, request modes and operators.
+    /// Raised by changes of topics, groups, request modes and by operators.
     pub signal: Arc<Signal>,
-    /// Saved.
+    /// Tables to save.
     pub tables: Tables,
-    /// Registered.
+    /// Topics to register.
     pub topics: Arc<Topics>,
-    /// Have work that goes on beside requests.
+    /// Features with background tasks.
     pub features: Vec<Arc<dyn Feature>>,
-    /// How often it registers.
+    /// Interval of registration.
     pub settings: Arc<Live<BrokerSettings>>,
-    /// Who is told of topics.
+    /// Registration at the name servers.
     pub registration: Registration,
 }
 
-/// When an upkeep ends, in two steps: requests are still served between them.
+/// The two steps of a shutdown. Requests are still handled between them.
 #[derive(Debug, Default)]
 pub struct Ends {
-    /// Name servers get a goodbye, so that no new client comes.
+    /// Unregister from the name servers, so that no new client comes.
     pub leave: Notify,
-    /// The last request was answered: all tables are saved for the last time.
+    /// The last request was answered: save all tables for the last time.
     pub end: Notify,
 }
 
 impl Upkeep {
-    /// Keeps up until `ends` says so. Begins with a registration. Must run on a runtime with a thread for blocking work.
+    /// Runs until `ends` is notified. Starts with a registration. Needs a runtime with a thread for blocking work.
     ///
     /// # Errors
-    /// The tables could not be saved at the end: what was acknowledged since they were saved last is lost.
+    /// `io::Error` if the tables could not be saved at the end: changes acknowledged after the last save are lost.
     pub async fn run(self, ends: Arc<Ends>) -> io::Result<()> {
         let upkeep = Arc::new(self);
-        // Beside the first save: name servers are told what was read from the disk, and what every start makes again.
+        // Concurrent with the first save: the topics from the files and the built-in ones are registered.
         let registering = tokio::spawn(Arc::clone(&upkeep).register());
         if let Err(error) = upkeep.blocking(Tables::save_changes).await {
             tracing::error!(%error, "table not saved at the start");
@@ -73,38 +73,38 @@ impl Upkeep {
         ends.end.notified().await;
         tasks.shutdown().await;
         let saved = upkeep.blocking(Tables::save_all).await;
-        upkeep.signal.close(&told(&saved));
+        upkeep.signal.close(&outcome(&saved));
         saved
     }
 
-    /// Does what may wait for the disk on the thread for that.
+    /// Runs blocking disk I/O on its thread.
     async fn blocking(&self, save: fn(&Tables) -> io::Result<()>) -> io::Result<()> {
         let tables = self.tables.clone();
         tokio::task::spawn_blocking(move || save(&tables)).await.map_err(io::Error::other)?
     }
 
-    /// Saves what changed, tells the name servers, and lets go the answers that waited for it.
+    /// Saves and registers changes, then calls the callbacks that waited for it.
     async fn settle_changes(self: Arc<Self>) {
         let registered = Mutex::new(None);
         loop {
             self.signal.changed().await;
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep(BATCH_DELAY).await;
             let raised = self.signal.raised();
             let saved = self.blocking(Tables::save_changes).await;
             if saved.is_ok() {
-                self.tell(&registered).await;
+                self.register_changes(&registered).await;
             }
-            self.signal.settle(raised, &told(&saved));
+            self.signal.settle(raised, &outcome(&saved));
             if let Err(error) = saved {
-                tracing::error!(%error, "table not saved, trying again");
-                tokio::time::sleep(TRY_AGAIN).await;
-                self.signal.again();
+                tracing::error!(%error, "table not saved, retrying");
+                tokio::time::sleep(RETRY_DELAY).await;
+                self.signal.retry();
             }
         }
     }
 
-    /// Tells the name servers of topics that changed since they were told last.
-    async fn tell(&self, registered: &Mutex<Option<DataVersion>>) {
+    /// Registers topics at the name servers if they changed after the last registration.
+    async fn register_changes(&self, registered: &Mutex<Option<DataVersion>>) {
         let version = self.topics.version();
         if registered.lock().await.replace(version) != Some(version) {
             self.registration.round(true).await;
@@ -127,17 +127,17 @@ async fn save_every(period: Duration, table: Arc<dyn SavedTable>) {
         let saving = Arc::clone(&table);
         let saved = tokio::task::spawn_blocking(move || saving.save()).await;
         if let Err(error) = saved.map_err(io::Error::other).and_then(|saved| saved) {
-            tracing::error!(%error, "{} not saved, trying again", table.name());
+            tracing::error!(%error, "{} not saved, retrying", table.name());
         }
     }
 }
 
-/// What those who wait for tables to be saved are told.
-fn told(saved: &io::Result<()>) -> Saved {
+/// The outcome for callbacks that wait for tables to be saved.
+fn outcome(saved: &io::Result<()>) -> Saved {
     saved
         .as_ref()
         .copied()
-        .map_err(|error| format!("the change is not on the disk: {error}").into())
+        .map_err(|error| format!("the change is not saved to disk: {error}").into())
 }
 
 #[cfg(test)]
@@ -164,7 +164,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
-    /// An upkeep that runs on a thread of its own, and what it keeps.
+    /// An upkeep on its own thread, with its tables.
     struct World {
         topics: Arc<Topics>,
         groups: Arc<Groups>,
@@ -226,7 +226,7 @@ mod tests {
             settled.recv_timeout(DEADLINE).unwrap()
         }
 
-        fn make(&self, topic: &str) {
+        fn create_topic(&self, topic: &str) {
             self.topics.update(vec![(Spec::new(topic, 4), Default::default())], 1).unwrap();
         }
 
@@ -254,17 +254,17 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_leaves_when_its_change_is_on_the_disk() {
+    fn a_response_is_sent_after_its_change_is_on_disk() {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let world = World::start(Arc::clone(&disk), dir.path());
         let text = |name| saved(&*disk, dir.path(), name);
-        world.make("a");
+        world.create_topic("a");
         world.groups.find_or_create("g", true, 1).unwrap();
         world.settled().unwrap();
         assert!(text("topics.json").contains("\"a\""));
         assert!(text("subscriptionGroup.json").contains("\"g\""));
-        // What an operator moved is saved with the next change, what a client committed every few seconds.
+        // A reset is saved with the next change, a commit every few seconds.
         world.offsets.reset("a", "g", 1, 7).unwrap();
         world.signal.raise();
         world.settled().unwrap();
@@ -275,21 +275,24 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_cannot_be_saved_is_told_and_saved_later() {
+    fn a_change_that_cannot_be_saved_is_reported_and_saved_later() {
         let dir = Path::new("/store");
         let disk = SimulatedDisk::new(1);
         let world = World::start(Arc::new(disk.clone()), dir);
-        world.make("a");
+        world.create_topic("a");
         world.settled().unwrap();
         disk.fail_at(disk.calls() + 1, Fault::NoSpace, Lasts::ForEver);
-        world.make("b");
+        world.create_topic("b");
         let refused = world.settled().unwrap_err();
-        assert!(refused.contains("not on the disk") && refused.contains("topics.json"), "{refused}");
+        assert!(
+            refused.contains("not saved to disk") && refused.contains("topics.json"),
+            "{refused}"
+        );
         disk.heal();
         world.settled().unwrap();
         assert!(saved(&disk, dir, "topics.json").contains("\"b\""));
         disk.fail_at(disk.calls() + 1, Fault::NoSpace, Lasts::ForEver);
-        world.make("c");
-        assert!(world.end().is_err(), "a stop that loses what was acknowledged is no clean one");
+        world.create_topic("c");
+        assert!(world.end().is_err(), "a stop that loses acknowledged changes is not clean");
     }
 }

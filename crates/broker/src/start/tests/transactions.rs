@@ -23,7 +23,7 @@ struct Asked {
     log_offset: i64,
 }
 
-impl FaceClient for Producer {
+impl ProtocolClient for Producer {
     fn id(&self) -> u64 {
         self.0
     }
@@ -32,7 +32,7 @@ impl FaceClient for Producer {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
-    fn tell(&self, request: &Frame) {
+    fn send_oneway(&self, request: &Frame) {
         assert_eq!(request.code, i32::from(RequestCode::CheckTransactionState));
         let header = CheckTransactionStateHeader::decode(&request.ext).unwrap();
         let message = Record::parse(&request.body).unwrap();
@@ -45,8 +45,8 @@ impl FaceClient for Producer {
         });
     }
 
-    fn ask(&self, _: Frame, _: Duration, done: Done) {
-        done(Err(AskError::Congested));
+    fn call(&self, _: Frame, _: Duration, done: OnResponse) {
+        done(Err(ClientCallError::Congested));
     }
 
     fn close(&self) {}
@@ -116,7 +116,7 @@ impl World {
     }
 
     fn join(&self) {
-        let channel = ClientChannel::Face(Arc::new(Producer(net::Connection::next_id(), self.asked.clone())));
+        let channel = ClientChannel::Protocol(Arc::new(Producer(net::Connection::next_id(), self.asked.clone())));
         let member = crate::clients::Member {
             channel,
             client_id: "c".into(),

@@ -1,4 +1,4 @@
-//! Every table through damage of its file.
+//! Tests of every table with damaged files.
 
 use super::*;
 use crate::assignment::Modes;
@@ -17,7 +17,7 @@ use store::disk::{Disk, OpenMode};
 
 const ROOT: &str = "/s";
 
-/// The tables of a broker, with one entry each.
+/// The tables of a broker with one entry each.
 struct World {
     topics: Topics,
     groups: Groups,
@@ -62,7 +62,7 @@ impl World {
         Ok(world)
     }
 
-    /// Which tables have their entry, by name of the file.
+    /// File names of the tables that have their entry.
     fn has(&self) -> Vec<&'static str> {
         let has = [
             self.topics.contains("t"),
@@ -118,16 +118,16 @@ fn put(disk: &SimulatedDisk, name: &str, content: &[u8]) {
     file.write_at(content, 0).unwrap();
 }
 
-/// Every kind of damage that leaves bytes of no table.
-fn kinds(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+/// All damages of damage after which the content is not a table.
+fn damages(whole: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("empty", Vec::new()),
         ("NUL", vec![0; 120]),
-        ("NUL as long as before", vec![0; whole.len()]),
+        ("NUL of the same length", vec![0; whole.len()]),
         ("cut in the middle", whole[..whole.len() / 2].to_vec()),
         ("cut by one byte", whole[..whole.len() - 1].to_vec()),
         ("end overwritten with NUL", [&whole[..whole.len() - 8], &[0; 8]].concat()),
-        ("cut, and NUL behind", [&whole[..whole.len() - 1], &[0; 64]].concat()),
+        ("cut, and NUL after it", [&whole[..whole.len() - 1], &[0; 64]].concat()),
         ("blanks", b" \n\t".to_vec()),
         ("text", b"not a table".to_vec()),
         ("another shape", b"[1,2]".to_vec()),
@@ -141,7 +141,7 @@ fn all() -> Vec<&'static str> {
 }
 
 #[test]
-fn every_table_is_read_back_also_with_nul_bytes_behind_it() {
+fn every_table_is_loaded_even_with_nul_bytes_after_it() {
     assert_eq!(World::load(&saved(), &[]).unwrap().has(), all());
     let disk = saved();
     for name in all() {
@@ -153,24 +153,24 @@ fn every_table_is_read_back_also_with_nul_bytes_behind_it() {
 }
 
 #[test]
-fn a_damaged_file_gives_way_to_its_backup_whatever_the_damage() {
+fn a_damaged_file_is_replaced_by_its_backup() {
     for table in &TABLES {
         let whole = saved().read(&path(table.name)).unwrap();
-        for (kind, content) in kinds(&whole) {
+        for (kind, content) in damages(&whole) {
             let disk = saved();
             put(&disk, table.name, &content);
             assert_eq!(World::load(&disk, &[]).unwrap().has(), all(), "{} {kind}", table.name);
-            let aside = disk.read(&path(&format!("{}.bad", table.name))).unwrap();
-            assert_eq!(aside, content, "{} {kind}", table.name);
+            let renamed = disk.read(&path(&format!("{}.bad", table.name))).unwrap();
+            assert_eq!(renamed, content, "{} {kind}", table.name);
         }
     }
 }
 
 #[test]
-fn a_start_without_a_table_is_refused_with_the_remedy_or_made_again() {
+fn a_damaged_table_is_rebuilt_or_the_start_fails_with_the_remedy() {
     for table in &TABLES {
         let whole = saved().read(&path(table.name)).unwrap();
-        for (kind, content) in kinds(&whole) {
+        for (kind, content) in damages(&whole) {
             let disk = saved();
             put(&disk, table.name, &content);
             put(&disk, &format!("{}.bak", table.name), &content);
@@ -185,13 +185,13 @@ fn a_start_without_a_table_is_refused_with_the_remedy_or_made_again() {
             };
             let text = error.to_string();
             let flag = format!("--start-without {}", table.name);
-            for told in [path(table.name).to_str().unwrap(), table.holds, table.without, ".bak", &flag] {
-                assert!(text.contains(told), "{kind}: {told} in {text}");
+            for expected in [path(table.name).to_str().unwrap(), table.holds, table.without, ".bak", &flag] {
+                assert!(text.contains(expected), "{kind}: {expected} in {text}");
             }
             assert_eq!(
                 disk.read(&path(table.name)).unwrap(),
                 content,
-                "{} {kind}: nothing is touched",
+                "{} {kind}: no file is changed",
                 table.name
             );
             let others: Vec<_> = without.clone();
@@ -201,12 +201,12 @@ fn a_start_without_a_table_is_refused_with_the_remedy_or_made_again() {
                 table.name
             );
             assert_eq!(World::load(&disk, &[table.name]).unwrap().has(), without, "{} {kind}", table.name);
-            let aside = disk.read(&path(&format!("{}.bad", table.name))).unwrap();
-            assert_eq!(aside, content, "{} {kind}", table.name);
+            let renamed = disk.read(&path(&format!("{}.bad", table.name))).unwrap();
+            assert_eq!(renamed, content, "{} {kind}", table.name);
             assert_eq!(
                 World::load(&disk, &[]).unwrap().has(),
                 without,
-                "{} {kind}: it is a new table now",
+                "{} {kind}: the file is a new table",
                 table.name
             );
         }
@@ -214,7 +214,7 @@ fn a_start_without_a_table_is_refused_with_the_remedy_or_made_again() {
 }
 
 #[test]
-fn a_flag_does_not_throw_away_what_can_be_read() {
+fn the_flag_keeps_a_file_that_can_be_read() {
     assert_eq!(World::load(&saved(), &all()).unwrap().has(), all());
     assert_eq!(World::load(&SimulatedDisk::new(1), &all()).unwrap().has(), Vec::<&str>::new());
 }
@@ -222,9 +222,9 @@ fn a_flag_does_not_throw_away_what_can_be_read() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Cut anywhere, a file is refused or gives way; it is never read as half a table.
+    /// A truncated file is refused or replaced; it is never loaded as a partial table.
     #[test]
-    fn a_file_that_was_cut_is_never_half_a_table(which in 0..TABLES.len(), cut in 0.0..1.0f64, nul in any::<bool>()) {
+    fn a_truncated_file_is_never_loaded_partially(which in 0..TABLES.len(), cut in 0.0..1.0f64, nul in any::<bool>()) {
         let name = TABLES[which].name;
         let disk = saved();
         let whole = disk.read(&path(name)).unwrap();

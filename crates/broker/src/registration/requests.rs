@@ -1,4 +1,4 @@
-//! What the broker tells a name server about itself.
+//! Builds the requests that a broker sends to a name server.
 
 use crate::settings::BrokerSettings;
 use crate::topic::{Topic, Topics, table};
@@ -11,18 +11,18 @@ use protocol::{DataVersion, Frame, RequestCode, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Who this broker is.
+/// Names and addresses of this broker.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Cluster.
+    /// Cluster name.
     pub cluster: String,
-    /// Name.
+    /// Broker name.
     pub broker: String,
-    /// 0: master.
+    /// Broker id; 0 is the master.
     pub broker_id: i64,
-    /// Host that clients are told (`brokerIP1`); `None`: our end of the connection to the name server.
+    /// Host for clients (`brokerIP1`); `None`: the local address of the connection to the name server.
     pub host: Option<String>,
-    /// Host that replicas are told (`brokerIP2`); `None`: as `host`.
+    /// Host for replicas (`brokerIP2`); `None`: the same as `host`.
     pub replica_host: Option<String>,
     /// Port for clients.
     pub port: u16,
@@ -31,7 +31,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of a broker with these settings.
+    /// The identity of a broker with these settings.
     #[must_use]
     pub fn of(settings: &BrokerSettings) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Identity {
 }
 
 impl Identity {
-    /// Addresses for clients and replicas, over a connection whose end here is `local`.
+    /// Addresses for clients and replicas, for a connection with this local address.
     #[must_use]
     pub fn addresses(&self, local: SocketAddr) -> (String, String) {
         let address = |host: Option<&String>, port| match host {
@@ -60,19 +60,19 @@ impl Identity {
     }
 }
 
-/// Makes the frames.
+/// Builds the requests.
 #[derive(Clone, Debug)]
-pub struct Greeting {
-    /// Who.
+pub struct Requests {
+    /// The broker.
     pub identity: Identity,
-    /// What is registered.
+    /// Its topics.
     pub topics: Arc<Topics>,
-    /// How.
+    /// Its settings.
     pub settings: Arc<Live<BrokerSettings>>,
 }
 
-impl Greeting {
-    /// Code 103 with these topics.
+impl Requests {
+    /// Code 103: registers the broker with these topics.
     #[must_use]
     pub fn register(&self, local: SocketAddr, topics: &[Arc<Topic>], data_version: DataVersion, compressed: bool) -> Frame {
         let permission = self.settings.current().broker_permission;
@@ -103,7 +103,7 @@ impl Greeting {
         frame
     }
 
-    /// Code 217: one topic.
+    /// Code 217: registers one topic.
     #[must_use]
     pub fn single(&self, topic: &Topic) -> Frame {
         let permission = self.settings.current().broker_permission;
@@ -124,17 +124,17 @@ impl Greeting {
         frame
     }
 
-    /// Code 322: whether the name server has topics of this version.
+    /// Code 322: asks whether the name server has topics of another version.
     #[must_use]
-    pub fn ask(&self, local: SocketAddr, version: DataVersion) -> Frame {
+    pub fn query_version(&self, local: SocketAddr, version: DataVersion) -> Frame {
         let mut frame = self.identified(RequestCode::QueryDataVersion, local);
         frame.body = Bytes::from(json::write(&version));
         frame
     }
 
-    /// Code 104.
+    /// Code 104: unregisters the broker.
     #[must_use]
-    pub fn goodbye(&self, local: SocketAddr) -> Frame {
+    pub fn unregister(&self, local: SocketAddr) -> Frame {
         self.identified(RequestCode::UnregisterBroker, local)
     }
 
@@ -152,7 +152,7 @@ impl Greeting {
     }
 }
 
-/// A body's checksum as name servers compute it: the same 31 bits that records have of theirs.
+/// Checksum of a body, as name servers compute it: the lower 31 bits, as for records.
 fn crc(body: &[u8]) -> i32 {
     i32::try_from(message::record::body_crc(body)).unwrap_or(0)
 }

@@ -1,53 +1,53 @@
-//! The offsets themselves. Pure state; the file is in `table.rs`.
+//! The table of offsets. Pure state; the file is in `table.rs`.
 //!
-//! Committing is a hot path: two look-ups by text that make none, and a short lock on the group's own slot.
+//! Committing is a hot path: two lookups without allocation, and a short lock on the offsets of one group on one topic.
 
-use super::slots::{NONE, PLACE_BYTES, Place, Slot, Slots};
+use super::index::{GroupOffsets, NONE, OffsetIndex, QUEUE_BYTES, QueueOffsets};
 use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// Commits for each step of the version.
-const COMMITS_A_VERSION: u64 = 500;
+/// Commits per increment of the data version.
+const COMMITS_PER_VERSION: u64 = 500;
 
-/// Compat: Apache's words for it.
+/// Compat: Apache's remark.
 pub(super) const RESET_PENDING: &str = "Offset has been previously reset";
 
-/// Why an offset was not kept.
+/// Why an offset was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OffsetError {
-    /// No more groups on topics may be added.
-    #[error("the broker keeps offsets of {0} groups on topics already, see apogeeMaxCommittedOffsets")]
+    /// Too many pairs of topic and group.
+    #[error("the broker already has offsets of {0} pairs of topic and group, which is the limit, see apogeeMaxCommittedOffsets")]
     Full(usize),
-    /// No more bytes may be taken.
-    #[error("the broker keeps {0} bytes of offsets already, see apogeeMaxOffsetBytes")]
+    /// The offsets take too many bytes.
+    #[error("the committed offsets already take {0} bytes, see apogeeMaxOffsetBytes")]
     FullBytes(usize),
-    /// An operator moved the group, and no pull has taken that yet: whoever commits does not know of it.
+    /// An operator reset the offset, and no pull has applied the reset yet: the committing client does not know of it.
     #[error("{RESET_PENDING}")]
     ResetPending,
-    /// A queue or an offset below zero.
-    #[error("queue {queue_id} or offset {offset} is below zero")]
+    /// A negative queue id or offset.
+    #[error("queue {queue_id} or offset {offset} is negative")]
     Negative {
-        /// As given.
+        /// The requested queue.
         queue_id: i32,
-        /// As given.
+        /// The requested offset.
         offset: i64,
     },
 }
 
 /// Offsets by queue id.
 pub type ByQueue = BTreeMap<i32, i64>;
-/// A topic and a group.
+/// Topic and group.
 pub type TopicGroup = (Box<str>, Box<str>);
 
-/// The bounds, each a setting. What was saved is kept whatever they are.
+/// The limits, each a setting. Offsets from the file are loaded even if they exceed them.
 #[derive(Clone, Copy, Debug)]
 pub struct OffsetLimits {
     /// Pairs of topic and group: `apogeeMaxCommittedOffsets`.
     pub pairs: usize,
-    /// Bytes that they take with their queues: `apogeeMaxOffsetBytes`.
+    /// Memory of the offsets, in bytes: `apogeeMaxOffsetBytes`.
     pub bytes: usize,
 }
 
@@ -60,30 +60,30 @@ impl Default for OffsetLimits {
     }
 }
 
-/// Whether the bounds count.
+/// Whether the limits apply.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Bounded {
+enum Limited {
     Yes,
-    /// What was saved is taken as it is.
+    /// Offsets from the file are always loaded.
     No,
 }
 
 /// The offsets of all groups on all topics.
 #[derive(Debug)]
 pub struct Offsets {
-    slots: RwLock<Slots>,
+    index: RwLock<OffsetIndex>,
     count: AtomicUsize,
     bytes: AtomicUsize,
     limits: OffsetLimits,
     resets: AtomicUsize,
     commits: AtomicU64,
     dirty: AtomicBool,
-    /// An operator moved or removed offsets, and waits until that is saved.
+    /// An operator moved or removed offsets, and the response waits until they are saved.
     moved: AtomicBool,
     version: Mutex<Version>,
 }
 
-/// The table's version, and how many commits it covers.
+/// The table's data version, and the number of commits it covers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Version {
     version: DataVersion,
@@ -91,11 +91,11 @@ struct Version {
 }
 
 impl Offsets {
-    /// No offsets.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(limits: OffsetLimits) -> Self {
         Self {
-            slots: RwLock::default(),
+            index: RwLock::default(),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             limits,
@@ -107,71 +107,72 @@ impl Offsets {
         }
     }
 
-    fn with<T>(&self, topic: &str, group: &str, look: impl FnOnce(&Slot) -> T) -> Option<T> {
-        let slots = self.slots.read();
-        Some(look(slots.find(topic, group)?))
+    fn with<T>(&self, topic: &str, group: &str, look: impl FnOnce(&GroupOffsets) -> T) -> Option<T> {
+        let index = self.index.read();
+        Some(look(index.find(topic, group)?))
     }
 
-    fn change<T>(&self, topic: &str, group: &str, queue_id: i32, change: impl FnOnce(&mut Place) -> T) -> Result<T, OffsetError> {
-        self.change_within(Bounded::Yes, topic, group, queue_id, change)
+    fn change<T>(&self, topic: &str, group: &str, queue_id: i32, change: impl FnOnce(&mut QueueOffsets) -> T) -> Result<T, OffsetError> {
+        self.change_within(Limited::Yes, topic, group, queue_id, change)
     }
 
     fn change_within<T>(
         &self,
-        bounded: Bounded,
+        limited: Limited,
         topic: &str,
         group: &str,
         queue_id: i32,
-        change: impl FnOnce(&mut Place) -> T,
+        change: impl FnOnce(&mut QueueOffsets) -> T,
     ) -> Result<T, OffsetError> {
-        let room = || self.take_bytes(bounded, PLACE_BYTES);
-        let slots = self.slots.read();
-        if let Some(slot) = slots.find(topic, group) {
-            return slot.change(queue_id, room, change);
+        let reserve = || self.reserve_bytes(limited, QUEUE_BYTES);
+        let index = self.index.read();
+        if let Some(offsets) = index.find(topic, group) {
+            return offsets.change(queue_id, reserve, change);
         }
-        drop(slots);
-        if bounded == Bounded::Yes && self.count.load(Relaxed) >= self.limits.pairs {
+        drop(index);
+        if limited == Limited::Yes && self.count.load(Relaxed) >= self.limits.pairs {
             return Err(OffsetError::Full(self.limits.pairs));
         }
-        let mut slots = self.slots.write();
-        if slots.find(topic, group).is_none() {
-            self.take_bytes(bounded, Slots::slot_bytes(topic, group))?;
+        let mut index = self.index.write();
+        if index.find(topic, group).is_none() {
+            self.reserve_bytes(limited, OffsetIndex::entry_bytes(topic, group))?;
             self.count.fetch_add(1, Relaxed);
         }
-        slots.find_or_insert(topic, group).change(queue_id, room, change)
+        index.find_or_insert(topic, group).change(queue_id, reserve, change)
     }
 
-    fn take_bytes(&self, bounded: Bounded, bytes: usize) -> Result<(), OffsetError> {
-        let most = if bounded == Bounded::Yes { self.limits.bytes } else { usize::MAX };
-        let fits = |taken: usize| (taken.saturating_add(bytes) <= most).then_some(taken + bytes);
+    fn reserve_bytes(&self, limited: Limited, bytes: usize) -> Result<(), OffsetError> {
+        let limit = if limited == Limited::Yes { self.limits.bytes } else { usize::MAX };
+        let fits = |taken: usize| (taken.saturating_add(bytes) <= limit).then_some(taken + bytes);
         let taken = self.bytes.fetch_update(Relaxed, Relaxed, fits);
         taken.map(drop).map_err(OffsetError::FullBytes)
     }
 
-    /// Takes an offset, and a reset that waits for a pull, as they were saved.
+    /// Loads an offset, or a pending reset, from the file.
     pub(super) fn restore(&self, topic: &str, group: &str, queue_id: i32, offset: i64, is_reset: bool) -> Result<(), OffsetError> {
         if queue_id < 0 || offset < 0 {
             return Err(OffsetError::Negative { queue_id, offset });
         }
-        let fresh = self.change_within(Bounded::No, topic, group, queue_id, |place| {
-            place.consumed = offset;
-            is_reset && std::mem::replace(&mut place.reset, offset) == NONE
+        let is_new = self.change_within(Limited::No, topic, group, queue_id, |queue| {
+            queue.consumed = offset;
+            is_reset && std::mem::replace(&mut queue.reset, offset) == NONE
         })?;
-        self.resets.fetch_add(usize::from(fresh), Relaxed);
+        self.resets.fetch_add(usize::from(is_new), Relaxed);
         Ok(())
     }
 
-    /// Takes a committed offset as it is and returns the one before.
+    /// Stores a committed offset and returns the previous one.
     ///
     /// # Errors
-    /// Below zero, no room, or a reset is pending, which a commit does not overrule.
+    /// [`OffsetError::Negative`], [`OffsetError::ResetPending`], or [`OffsetError::Full`] or [`OffsetError::FullBytes`] if a limit
+    /// is reached.
     pub fn commit(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<Option<i64>, OffsetError> {
         if queue_id < 0 || offset < 0 {
             return Err(OffsetError::Negative { queue_id, offset });
         }
-        let before = self.change(topic, group, queue_id, |place| {
-            if place.reset == NONE {
-                Ok(std::mem::replace(&mut place.consumed, offset))
+        let before = self.change(topic, group, queue_id, |queue| {
+            if queue.reset == NONE {
+                Ok(std::mem::replace(&mut queue.consumed, offset))
             } else {
                 Err(OffsetError::ResetPending)
             }
@@ -183,81 +184,81 @@ impl Offsets {
         Ok((before != NONE).then_some(before))
     }
 
-    /// Notes that a group has begun to consume a queue: from now on it knows where it is.
+    /// Notes that a group has started to consume a queue, so that its commits are accepted from now on.
     ///
     /// # Errors
-    /// No room.
-    pub fn begin(&self, topic: &str, group: &str, queue_id: i32) -> Result<(), OffsetError> {
-        self.change(topic, group, queue_id, |place| place.begun = true)
+    /// [`OffsetError::Full`] or [`OffsetError::FullBytes`].
+    pub fn mark_started(&self, topic: &str, group: &str, queue_id: i32) -> Result<(), OffsetError> {
+        self.change(topic, group, queue_id, |queue| queue.started = true)
     }
 
-    /// Whether a group has begun to consume a queue of this topic, or has an offset in it.
+    /// Whether a group has started to consume this queue or has committed an offset in it.
     #[must_use]
-    pub fn has_begun(&self, topic: &str, group: &str, queue_id: i32) -> bool {
-        let has_begun = |place: &Place| place.begun || place.consumed != NONE;
-        let begun = self.with(topic, group, |slot| slot.read(queue_id, has_begun));
-        begun.flatten().unwrap_or(false)
+    pub fn has_started(&self, topic: &str, group: &str, queue_id: i32) -> bool {
+        let has_started = |queue: &QueueOffsets| queue.started || queue.consumed != NONE;
+        let started = self.with(topic, group, |offsets| offsets.read(queue_id, has_started));
+        started.flatten().unwrap_or(false)
     }
 
-    /// Takes the offset up to which a group was given messages.
+    /// Stores the offset up to which a group pulled messages.
     ///
     /// # Errors
-    /// No room.
+    /// [`OffsetError::Full`] or [`OffsetError::FullBytes`].
     pub fn pulled_to(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<(), OffsetError> {
-        self.change(topic, group, queue_id, |place| place.pulled = offset)
+        self.change(topic, group, queue_id, |queue| queue.pulled = offset)
     }
 
-    /// Counts a damaged message that a group was led past; whether it is the first time.
+    /// Counts a damaged message that a group skipped. Returns whether it was skipped for the first time.
     ///
     /// # Errors
-    /// No room.
+    /// [`OffsetError::Full`] or [`OffsetError::FullBytes`].
     pub fn passed_damaged(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<bool, OffsetError> {
-        self.change(topic, group, queue_id, |place| {
-            let is_new = offset > place.last_damaged;
-            place.damaged = place.damaged.saturating_add(u32::from(is_new));
-            place.last_damaged = place.last_damaged.max(offset);
+        self.change(topic, group, queue_id, |queue| {
+            let is_new = offset > queue.last_damaged;
+            queue.damaged = queue.damaged.saturating_add(u32::from(is_new));
+            queue.last_damaged = queue.last_damaged.max(offset);
             is_new
         })
     }
 
-    /// How many damaged messages a group was led past in a queue since the start.
+    /// Number of damaged messages that a group skipped in a queue since the start.
     #[must_use]
     pub fn damaged(&self, topic: &str, group: &str, queue_id: i32) -> u32 {
-        let damaged = self.with(topic, group, |slot| slot.read(queue_id, |place| place.damaged));
+        let damaged = self.with(topic, group, |offsets| offsets.read(queue_id, |queue| queue.damaged));
         damaged.flatten().unwrap_or(0)
     }
 
-    /// The group's place: the pending reset if there is one, else what was committed.
+    /// The next offset that the group consumes: the pending reset if there is one, else the committed offset.
     #[must_use]
     pub fn committed(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
-        let known = |place: &Place| if place.reset != NONE { place.reset } else { place.consumed };
-        let offset = self.with(topic, group, |slot| slot.read(queue_id, known))??;
+        let current = |queue: &QueueOffsets| if queue.reset != NONE { queue.reset } else { queue.consumed };
+        let offset = self.with(topic, group, |offsets| offsets.read(queue_id, current))??;
         (offset != NONE).then_some(offset)
     }
 
-    /// The offset up to which the group was given messages, else its place.
+    /// The offset up to which the group pulled messages, else its committed offset.
     #[must_use]
     pub fn pulled(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
-        let pulled = self.with(topic, group, |slot| slot.read(queue_id, |place| place.pulled));
+        let pulled = self.with(topic, group, |offsets| offsets.read(queue_id, |queue| queue.pulled));
         match pulled.flatten() {
             Some(offset) if offset != NONE => Some(offset),
             _ => self.committed(topic, group, queue_id),
         }
     }
 
-    /// Moves the group to `offset` by order of an operator, also for clients that are away.
+    /// Resets the group's offset for an operator, also while its clients are offline.
     ///
     /// # Errors
-    /// Below zero, or no room.
+    /// [`OffsetError::Negative`], [`OffsetError::Full`] or [`OffsetError::FullBytes`].
     pub fn reset(&self, topic: &str, group: &str, queue_id: i32, offset: i64) -> Result<(), OffsetError> {
         if queue_id < 0 || offset < 0 {
             return Err(OffsetError::Negative { queue_id, offset });
         }
-        let fresh = self.change(topic, group, queue_id, |place| {
-            place.consumed = offset;
-            std::mem::replace(&mut place.reset, offset) == NONE
+        let is_new = self.change(topic, group, queue_id, |queue| {
+            queue.consumed = offset;
+            std::mem::replace(&mut queue.reset, offset) == NONE
         })?;
-        if fresh {
+        if is_new {
             self.resets.fetch_add(1, Relaxed);
         }
         self.commits.fetch_add(1, Relaxed);
@@ -271,18 +272,18 @@ impl Offsets {
     pub fn reset_pending(&self, topic: &str, group: &str, queue_id: i32) -> bool {
         self.resets.load(Relaxed) > 0
             && self
-                .with(topic, group, |slot| slot.read(queue_id, |place| place.reset != NONE))
+                .with(topic, group, |offsets| offsets.read(queue_id, |queue| queue.reset != NONE))
                 .flatten()
                 .unwrap_or(false)
     }
 
-    /// Takes the pending reset of a queue; for every pull, so one atomic load when there is none anywhere.
+    /// Removes and returns the pending reset of a queue. Called for every pull: one atomic load while no reset is pending.
     pub fn take_reset(&self, topic: &str, group: &str, queue_id: i32) -> Option<i64> {
         if self.resets.load(Relaxed) == 0 || !self.reset_pending(topic, group, queue_id) {
             return None;
         }
         let taken = self
-            .change(topic, group, queue_id, |place| std::mem::replace(&mut place.reset, NONE))
+            .change(topic, group, queue_id, |queue| std::mem::replace(&mut queue.reset, NONE))
             .ok()?;
         if taken == NONE {
             return None;
@@ -292,30 +293,30 @@ impl Offsets {
         Some(taken)
     }
 
-    /// Offsets committed by a group on a topic.
+    /// Offsets that a group committed on a topic.
     #[must_use]
     pub fn of_group_on_topic(&self, topic: &str, group: &str) -> ByQueue {
         self.with(topic, group, consumed).unwrap_or_default()
     }
 
-    /// Topics a group has committed offsets on. One that only pulled has not consumed.
+    /// Topics on which a group committed offsets. Pulling alone does not count.
     #[must_use]
     pub fn topics_of(&self, group: &str) -> BTreeSet<String> {
-        let slots = self.slots.read();
-        let topics = slots.groups.get(group).into_iter().flatten();
-        let has_consumed = |topic: &&Arc<str>| slots.find(topic, group).is_some_and(|slot| slot.has_consumed());
+        let index = self.index.read();
+        let topics = index.groups.get(group).into_iter().flatten();
+        let has_consumed = |topic: &&Arc<str>| index.find(topic, group).is_some_and(|offsets| offsets.has_consumed());
         topics.filter(has_consumed).map(ToString::to_string).collect()
     }
 
-    /// Groups that have committed offsets on a topic.
+    /// Groups that committed offsets on a topic.
     #[must_use]
     pub fn groups_of(&self, topic: &str) -> BTreeSet<String> {
-        let slots = self.slots.read();
-        slots
+        let index = self.index.read();
+        index
             .topics
             .get(topic)
             .map(|groups| {
-                let consumed = groups.iter().filter(|(_, slot)| slot.has_consumed());
+                let consumed = groups.iter().filter(|(_, offsets)| offsets.has_consumed());
                 consumed.map(|(group, _)| group.to_string()).collect()
             })
             .unwrap_or_default()
@@ -324,11 +325,11 @@ impl Offsets {
     /// Copies a group's offsets on a topic to another group.
     ///
     /// # Errors
-    /// No room.
+    /// [`OffsetError::Full`] or [`OffsetError::FullBytes`].
     pub fn clone_group(&self, topic: &str, from: &str, to: &str) -> Result<(), OffsetError> {
         for (queue_id, offset) in self.of_group_on_topic(topic, from) {
             match self.commit(topic, to, queue_id, offset) {
-                // Whoever reset it wanted it elsewhere.
+                // The target group has a pending reset, which is kept.
                 Ok(_) | Err(OffsetError::ResetPending) => {}
                 Err(error) => return Err(error),
             }
@@ -337,79 +338,79 @@ impl Offsets {
         Ok(())
     }
 
-    /// Moves every offset that is beyond its queue's end back to it, and tells `moved` of each with topic, group, queue, the
-    /// offset and the end. For a start after a crash that took messages: what comes at those offsets from now on is new.
+    /// Moves every offset that is after the end of its queue back to it, and calls `moved` with topic, group, queue id, old offset
+    /// and end. Used at a start after a crash that lost messages: new messages will get those offsets.
     pub fn limit(&self, end: impl Fn(&str, i32) -> i64, mut moved: impl FnMut(&str, &str, i32, i64, i64)) {
-        let slots = self.slots.read();
-        for (topic, groups) in &slots.topics {
-            for (group, slot) in groups {
-                for place in slot.0.lock().iter_mut() {
-                    let end = end(topic, place.queue_id);
-                    if place.consumed > end {
-                        moved(topic, group, place.queue_id, place.consumed, end);
-                        place.consumed = end;
+        let index = self.index.read();
+        for (topic, groups) in &index.topics {
+            for (group, offsets) in groups {
+                for queue in offsets.0.lock().iter_mut() {
+                    let end = end(topic, queue.queue_id);
+                    if queue.consumed > end {
+                        moved(topic, group, queue.queue_id, queue.consumed, end);
+                        queue.consumed = end;
                         self.commits.fetch_add(1, Relaxed);
                         self.dirty.store(true, Relaxed);
                     }
-                    place.pulled = place.pulled.min(end);
-                    place.reset = place.reset.min(end);
+                    queue.pulled = queue.pulled.min(end);
+                    queue.reset = queue.reset.min(end);
                 }
             }
         }
     }
 
-    /// Forgets what was committed on a deleted topic.
+    /// Removes the offsets on a deleted topic.
     pub fn forget_topic(&self, topic: &str) {
-        let gone = self.slots.write().remove_topic(topic);
-        self.forgotten(&gone);
+        let removed = self.index.write().remove_topic(topic);
+        self.release(&removed);
     }
 
-    /// Forgets what a deleted group committed.
+    /// Removes the offsets of a deleted group.
     pub fn forget_group(&self, group: &str) {
-        let gone = self.slots.write().remove_group(group);
-        self.forgotten(&gone);
+        let removed = self.index.write().remove_group(group);
+        self.release(&removed);
     }
 
-    fn forgotten(&self, slots: &[(usize, Arc<Slot>)]) {
-        for (bytes, slot) in slots {
-            let places = slot.0.lock();
-            let pending = places.iter().filter(|place| place.reset != NONE).count();
+    fn release(&self, index: &[(usize, Arc<GroupOffsets>)]) {
+        for (bytes, offsets) in index {
+            let queues = offsets.0.lock();
+            let pending = queues.iter().filter(|queue| queue.reset != NONE).count();
             self.resets.fetch_sub(pending, Relaxed);
             self.count.fetch_sub(1, Relaxed);
-            self.bytes.fetch_sub(bytes + places.len() * PLACE_BYTES, Relaxed);
+            self.bytes.fetch_sub(bytes + queues.len() * QUEUE_BYTES, Relaxed);
             self.dirty.store(true, Relaxed);
             self.mark_moved();
         }
     }
 
-    /// The table's version. As in Apache it grows once in [`COMMITS_A_VERSION`] commits, not with each.
+    /// The table's data version. As in Apache it is incremented once per [`COMMITS_PER_VERSION`] commits.
     pub fn version(&self, now_ms: i64) -> DataVersion {
-        let mut known = self.version.lock();
-        let steps = (self.commits.load(Relaxed) - known.commits) / COMMITS_A_VERSION;
+        let mut current = self.version.lock();
+        let steps = (self.commits.load(Relaxed) - current.commits) / COMMITS_PER_VERSION;
         if steps > 0 {
-            known.commits += steps * COMMITS_A_VERSION;
-            let counter = known.version.counter.wrapping_add(i64::try_from(steps).unwrap_or(i64::MAX));
-            known.version = DataVersion {
+            current.commits += steps * COMMITS_PER_VERSION;
+            let counter = current.version.counter.wrapping_add(i64::try_from(steps).unwrap_or(i64::MAX));
+            current.version = DataVersion {
                 counter,
                 timestamp: now_ms,
-                ..known.version
+                ..current.version
             };
         }
-        known.version
+        current.version
     }
 
-    /// Goes on from the version the table was saved with.
+    /// Continues from the data version in the file.
     pub(super) fn set_version(&self, version: DataVersion) {
         let commits = self.commits.load(Relaxed);
         *self.version.lock() = Version { version, commits };
     }
 
-    /// Whether something changed since the last call, which takes the mark.
+    /// Whether offsets changed since the last call; resets the flag.
     pub fn take_dirty(&self) -> bool {
         self.dirty.swap(false, Relaxed)
     }
 
-    /// Whether an operator moved or removed offsets since the last call, which takes the mark.
+    /// Whether an operator moved or removed offsets since the last call; resets the flag.
     pub fn take_moved(&self) -> bool {
         self.moved.swap(false, Relaxed)
     }
@@ -419,29 +420,29 @@ impl Offsets {
         self.moved.store(true, Relaxed);
     }
 
-    /// Sets the mark again after a write that failed.
+    /// Sets the flag again after a failed write.
     pub fn mark_dirty(&self) {
         self.dirty.store(true, Relaxed);
     }
 
-    /// Everything that the file holds. A slot is locked only while it is copied.
+    /// All offsets, for the file. A group's offsets on a topic are locked only while they are copied.
     #[must_use]
     pub fn all(&self) -> AllOffsets {
-        let slots: Vec<(TopicGroup, Arc<Slot>)> = {
-            let slots = self.slots.read();
-            let pairs = slots
+        let index: Vec<(TopicGroup, Arc<GroupOffsets>)> = {
+            let index = self.index.read();
+            let pairs = index
                 .topics
                 .iter()
-                .flat_map(|(topic, groups)| groups.iter().map(move |(group, slot)| (topic, group, slot)));
+                .flat_map(|(topic, groups)| groups.iter().map(move |(group, offsets)| (topic, group, offsets)));
             pairs
-                .map(|(topic, group, slot)| (((**topic).into(), group.clone()), Arc::clone(slot)))
+                .map(|(topic, group, offsets)| (((**topic).into(), group.clone()), Arc::clone(offsets)))
                 .collect()
         };
         let mut all = AllOffsets::default();
-        for (pair, slot) in slots {
-            add(&mut all.committed, &pair, consumed(&slot));
-            add(&mut all.pulled, &pair, by_queue(&slot, |place| place.pulled));
-            add(&mut all.resets, &pair, by_queue(&slot, |place| place.reset));
+        for (pair, offsets) in index {
+            add(&mut all.committed, &pair, consumed(&offsets));
+            add(&mut all.pulled, &pair, by_queue(&offsets, |queue| queue.pulled));
+            add(&mut all.resets, &pair, by_queue(&offsets, |queue| queue.reset));
         }
         all
     }
@@ -450,11 +451,11 @@ impl Offsets {
 /// Offsets of all groups on all topics, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllOffsets {
-    /// What was committed.
+    /// Committed offsets.
     pub committed: BTreeMap<TopicGroup, ByQueue>,
-    /// What groups were given.
+    /// Pulled offsets.
     pub pulled: BTreeMap<TopicGroup, ByQueue>,
-    /// Resets that no pull has taken yet.
+    /// Resets that no pull has applied yet.
     pub resets: BTreeMap<TopicGroup, ByQueue>,
 }
 
@@ -464,16 +465,16 @@ fn add(table: &mut BTreeMap<TopicGroup, ByQueue>, pair: &TopicGroup, offsets: By
     }
 }
 
-fn consumed(slot: &Slot) -> ByQueue {
-    by_queue(slot, |place| place.consumed)
+fn consumed(offsets: &GroupOffsets) -> ByQueue {
+    by_queue(offsets, |queue| queue.consumed)
 }
 
-fn by_queue(slot: &Slot, of: impl Fn(&Place) -> i64) -> ByQueue {
-    let places = slot.0.lock();
-    places
+fn by_queue(offsets: &GroupOffsets, of: impl Fn(&QueueOffsets) -> i64) -> ByQueue {
+    let queues = offsets.0.lock();
+    queues
         .iter()
-        .filter(|place| of(place) != NONE)
-        .map(|place| (place.queue_id, of(place)))
+        .filter(|queue| of(queue) != NONE)
+        .map(|queue| (queue.queue_id, of(queue)))
         .collect()
 }
 
@@ -484,7 +485,7 @@ mod tests {
     const LIMITS: OffsetLimits = OffsetLimits { pairs: 10, bytes: 1 << 20 };
 
     #[test]
-    fn what_is_committed_is_answered() {
+    fn a_committed_offset_is_returned() {
         let offsets = Offsets::new(LIMITS);
         assert_eq!(offsets.committed("t", "g", 0), None);
         assert_eq!(offsets.commit("t", "g", 0, 7), Ok(None));
@@ -497,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_and_groups_find_each_other_until_one_is_forgotten() {
+    fn topics_of_a_group_and_groups_of_a_topic_are_found_until_one_is_deleted() {
         let offsets = Offsets::new(LIMITS);
         for (topic, group) in [("t", "g"), ("u", "g"), ("t", "h")] {
             offsets.commit(topic, group, 0, 1).unwrap();
@@ -516,13 +517,13 @@ mod tests {
         assert_eq!((offsets.topics_of("g"), offsets.topics_of("h")), (names(&["u"]), names(&[])));
         offsets.forget_group("g");
         assert_eq!((offsets.groups_of("t"), offsets.groups_of("u")), (names(&[]), names(&[])));
-        let slots = offsets.slots.read();
-        assert!(slots.topics.is_empty() && slots.groups.is_empty());
+        let index = offsets.index.read();
+        assert!(index.topics.is_empty() && index.groups.is_empty());
         assert_eq!((offsets.count.load(Relaxed), offsets.bytes.load(Relaxed)), (0, 0));
     }
 
     #[test]
-    fn only_a_change_makes_the_file_stale() {
+    fn only_a_change_marks_the_table_dirty() {
         let offsets = Offsets::new(LIMITS);
         offsets.commit("t", "g", 0, 7).unwrap();
         assert!(offsets.take_dirty());
@@ -532,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_answered_until_one_pull_takes_it() {
+    fn a_reset_is_returned_until_a_pull_applies_it() {
         let offsets = Offsets::new(LIMITS);
         offsets.commit("t", "g", 0, 7).unwrap();
         assert_eq!(offsets.take_reset("t", "g", 0), None);
@@ -562,19 +563,19 @@ mod tests {
         assert!(offsets.topics_of("g").is_empty() && offsets.groups_of("t").is_empty());
         assert_eq!(offsets.committed("t", "g", 0), None);
         assert!(offsets.all().committed.is_empty());
-        assert!(!offsets.has_begun("t", "g", 0));
+        assert!(!offsets.has_started("t", "g", 0));
         assert_eq!(
             [7, 7, 9, 8].map(|at| offsets.passed_damaged("t", "g", 0, at).unwrap()),
             [true, false, true, false]
         );
         assert_eq!((offsets.damaged("t", "g", 0), offsets.damaged("t", "g", 1)), (2, 0));
-        offsets.begin("t", "g", 0).unwrap();
-        assert!(offsets.has_begun("t", "g", 0) && !offsets.has_begun("t", "g", 1));
+        offsets.mark_started("t", "g", 0).unwrap();
+        assert!(offsets.has_started("t", "g", 0) && !offsets.has_started("t", "g", 1));
         assert!(offsets.topics_of("g").is_empty());
     }
 
     #[test]
-    fn deleted_topics_and_groups_leave_nothing() {
+    fn deleted_topics_and_groups_leave_no_entries() {
         let offsets = Offsets::new(OffsetLimits { pairs: 2, ..LIMITS });
         offsets.commit("t", "g", 0, 1).unwrap();
         offsets.reset("u", "g", 0, 1).unwrap();
@@ -588,14 +589,14 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_bounded_in_bytes_but_not_those_that_were_saved() {
-        let two = Slots::slot_bytes("t", "g") + 2 * PLACE_BYTES;
+    fn offsets_are_bounded_in_bytes_except_those_from_the_file() {
+        let two = OffsetIndex::entry_bytes("t", "g") + 2 * QUEUE_BYTES;
         let offsets = Offsets::new(OffsetLimits { bytes: two, ..LIMITS });
         offsets.commit("t", "g", 0, 1).unwrap();
         offsets.commit("t", "g", 1, 1).unwrap();
         assert_eq!(offsets.commit("t", "g", 2, 1), Err(OffsetError::FullBytes(two)));
         assert_eq!(offsets.commit("u", "g", 0, 1), Err(OffsetError::FullBytes(two)));
-        assert_eq!(offsets.commit("t", "g", 1, 5), Ok(Some(1)), "what is there may change");
+        assert_eq!(offsets.commit("t", "g", 1, 5), Ok(Some(1)), "existing offsets may change");
         offsets.restore("t", "g", 2, 7, false).unwrap();
         offsets.restore("u", "h", 0, 8, true).unwrap();
         assert_eq!(
@@ -608,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_grows_with_every_five_hundredth_commit() {
+    fn the_version_is_incremented_every_five_hundred_commits() {
         let offsets = Offsets::new(LIMITS);
         offsets.set_version(DataVersion {
             counter: 7,
@@ -623,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn cloned_offsets_are_those_of_the_source() {
+    fn cloned_offsets_equal_those_of_the_source() {
         let offsets = Offsets::new(LIMITS);
         offsets.commit("t", "g", 0, 1).unwrap();
         offsets.commit("t", "g", 3, 9).unwrap();
