@@ -53,7 +53,7 @@ impl Core {
     /// [`io::Error`] if the number of processors cannot be determined.
     pub fn new(settings: BrokerSettings, store: Arc<Store>, disk: Arc<dyn Disk>, now_ms: i64) -> io::Result<Self> {
         let stats = Arc::new(BrokerStats::new(&settings.broker_cluster_name, settings.max_stats_series));
-        let changed = Arc::new(Signal::default());
+        let changed = Arc::new(Signal::new(settings.max_waiting_changes));
         let topic_limits = TopicLimits {
             topics: settings.max_topics,
             queues: settings.max_queues_per_topic as i32,

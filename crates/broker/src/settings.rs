@@ -16,6 +16,7 @@ use std::time::Duration;
 pub mod relations;
 
 use crate::schedule::{Levels, delay_levels};
+use crate::signal;
 use config::shape::{
     HoursOfDay, address, bytes, bytes_in_units_of, flag, host, host_and_port, hours, hours_of_day, list, milliseconds, name, one_of,
     optional, path, percent, seconds, text_that, whole,
@@ -354,6 +355,8 @@ config::declare! {
         max_waiting_reads_per_connection: usize {
             name: "apogeeMaxWaitingReadsPerConnection", default: 1_000, allowed: whole(1..=1_000_000), change: AtStart,
         }
+        /// Responses that wait for tables to be saved. One more is answered with code 1 although its change may be saved later.
+        max_waiting_changes: usize { name: "apogeeMaxWaitingChanges", default: signal::MAX_WAITING, allowed: whole(1..=10_000_000), change: AtStart }
         /// Maximum bytes of requests that wait for each kind of thread below. One more is answered with code 2 (busy).
         max_waiting_read_bytes: usize { name: "apogeeMaxWaitingReadBytes", default: 128 << 20, allowed: bytes(1 << 20..=64 << 30), change: AtStart }
         /// The same for one connection.

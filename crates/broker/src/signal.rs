@@ -17,8 +17,8 @@ pub type Saved = Result<(), Arc<str>>;
 /// A callback that waits for a round.
 type Waiter = Box<dyn FnOnce(Saved) + Send>;
 
-/// Largest number of waiting callbacks; more fail with the text that the change is not saved yet.
-const MAX_WAITERS: usize = 100_000;
+/// Default of `apogeeMaxWaitingChanges`.
+pub const MAX_WAITING: usize = 100_000;
 
 #[derive(Default)]
 struct Waiting {
@@ -27,12 +27,19 @@ struct Waiting {
 }
 
 /// Counts changes, and how many of them are settled: saved and registered.
-#[derive(Default)]
 pub struct Signal {
+    /// Maximum number of waiting callbacks; one more fails with a text that names the key.
+    max_waiting: usize,
     raised: AtomicU64,
     settled: AtomicU64,
     waiting: Mutex<Waiting>,
     notify: Notify,
+}
+
+impl Default for Signal {
+    fn default() -> Self {
+        Self::new(MAX_WAITING)
+    }
 }
 
 impl fmt::Debug for Signal {
@@ -42,6 +49,18 @@ impl fmt::Debug for Signal {
 }
 
 impl Signal {
+    /// No changes yet; at most `max_waiting` callbacks wait for them.
+    #[must_use]
+    pub fn new(max_waiting: usize) -> Self {
+        Self {
+            max_waiting,
+            raised: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            notify: Notify::new(),
+        }
+    }
+
     /// Signals a change. The change must already be visible.
     pub fn raise(&self) {
         self.raised.fetch_add(1, SeqCst);
@@ -85,8 +104,12 @@ impl Signal {
             Ok(())
         } else if waiting.closed {
             Err("the broker is shutting down".into())
-        } else if waiting.waiters.len() >= MAX_WAITERS {
-            Err(format!("{MAX_WAITERS} responses already wait for tables to be saved; try again later").into())
+        } else if waiting.waiters.len() >= self.max_waiting {
+            let max = self.max_waiting;
+            Err(
+                format!("{max} responses already wait for tables to be saved (apogeeMaxWaitingChanges); the change is not saved yet")
+                    .into(),
+            )
         } else {
             waiting.waiters.push((raised, Box::new(done)));
             return;
@@ -175,5 +198,15 @@ mod tests {
         signal.raise();
         signal.when_settled(waiter());
         assert_eq!(count.load(SeqCst), 101, "later changes are not saved");
+    }
+
+    #[test]
+    fn one_too_many_is_told_at_once_with_the_key() {
+        let signal = Signal::new(1);
+        signal.raise();
+        signal.when_settled(|_| ());
+        let (done, told) = std::sync::mpsc::channel();
+        signal.when_settled(move |saved| done.send(saved).unwrap());
+        assert!(told.try_recv().unwrap().unwrap_err().contains("apogeeMaxWaitingChanges"));
     }
 }
