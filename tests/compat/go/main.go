@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +70,7 @@ var (
 	mutex     sync.Mutex
 	producers = map[string]rocketmq.Producer{}
 	consumers = map[string]rocketmq.PushConsumer{}
+	decided   = map[string]transactional{}
 	inboxes   = map[string]*inbox{}
 	out       *bufio.Writer
 	outMutex  sync.Mutex
@@ -126,6 +128,12 @@ func perform(r *request) (object, error) {
 		return sendBatch(r)
 	case "send_many":
 		return sendMany(r)
+	case "transaction_producer":
+		return startTransactionProducer(r)
+	case "send_in_transaction":
+		return sendInTransaction(r)
+	case "checked":
+		return object{"texts": transactionalOf(r.H).outcomes.seen()}, nil
 	case "push":
 		return startConsumer(r)
 	case "received":
@@ -345,6 +353,94 @@ func described(result *primitive.SendResult) object {
 	return reply
 }
 
+type transactional struct {
+	producer rocketmq.TransactionProducer
+	outcomes *outcomes
+}
+
+func transactionalOf(h string) transactional {
+	mutex.Lock()
+	defer mutex.Unlock()
+	return decided[h]
+}
+
+func startTransactionProducer(r *request) (object, error) {
+	own := &outcomes{}
+	p, err := rocketmq.NewTransactionProducer(own,
+		producer.WithNsResolver(primitive.NewPassthroughResolver([]string{r.Namesrv})), producer.WithGroupName(r.Group),
+		producer.WithInstanceName(instance(r)), producer.WithRetry(2), producer.WithSendMsgTimeout(10*time.Second),
+		producer.WithQueueSelector(&byQueue{}), producer.WithVIPChannel(false))
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Start(); err != nil {
+		return nil, err
+	}
+	mutex.Lock()
+	decided[r.H] = transactional{p, own}
+	mutex.Unlock()
+	return nil, nil
+}
+
+func sendInTransaction(r *request) (object, error) {
+	message, err := r.one()
+	if err != nil {
+		return nil, err
+	}
+	result, err := transactionalOf(r.H).producer.SendMessageInTransaction(context.Background(), message)
+	if err != nil {
+		return nil, err
+	}
+	return described(result.SendResult), nil
+}
+
+// outcomes are what a message's properties "local" and "check" say.
+type outcomes struct {
+	lock    sync.Mutex
+	checked []string
+}
+
+func (o *outcomes) ExecuteLocalTransaction(message *primitive.Message) primitive.LocalTransactionState {
+	outcome := message.GetProperty("local")
+	for outcome == "never" {
+		time.Sleep(time.Hour)
+	}
+	return stateOf(outcome)
+}
+
+func (o *outcomes) CheckLocalTransaction(message *primitive.MessageExt) primitive.LocalTransactionState {
+	text, answers := string(message.Body), strings.Split(message.GetProperty("check"), ",")
+	o.lock.Lock()
+	defer o.lock.Unlock()
+	before := 0
+	for _, other := range o.checked {
+		if other == text {
+			before++
+		}
+	}
+	o.checked = append(o.checked, text)
+	if before >= len(answers) {
+		before = len(answers) - 1
+	}
+	return stateOf(answers[before])
+}
+
+func (o *outcomes) seen() []string {
+	o.lock.Lock()
+	defer o.lock.Unlock()
+	return append([]string{}, o.checked...)
+}
+
+func stateOf(outcome string) primitive.LocalTransactionState {
+	switch outcome {
+	case "commit":
+		return primitive.CommitMessageState
+	case "rollback":
+		return primitive.RollbackMessageState
+	}
+	return primitive.UnknowState
+}
+
 func startConsumer(r *request) (object, error) {
 	model, start := consumer.Clustering, consumer.ConsumeFromFirstOffset
 	if r.Model == "BROADCASTING" {
@@ -447,8 +543,9 @@ func (b *inbox) wait(from, min, timeoutMs int) object {
 
 func stop(r *request) (object, error) {
 	mutex.Lock()
-	p, c := producers[r.H], consumers[r.H]
+	p, c, t := producers[r.H], consumers[r.H], decided[r.H].producer
 	delete(producers, r.H)
+	delete(decided, r.H)
 	delete(consumers, r.H)
 	mutex.Unlock()
 	if p != nil {
@@ -456,6 +553,9 @@ func stop(r *request) (object, error) {
 	}
 	if c != nil {
 		return nil, c.Shutdown()
+	}
+	if t != nil {
+		return nil, t.Shutdown()
 	}
 	return nil, nil
 }

@@ -3,7 +3,7 @@
 //! A round looks at every open half message that was stored more than `transactionTimeOut` ago. Some at a time are written again, or
 //! into the dead topic, in one append that ends with a removal mark for those before.
 
-use super::half::{Half, mark_body, mark_properties};
+use super::half::{Half, mark_body, mark_properties, shown_properties};
 use super::{Transactions, recovery};
 use crate::clients::Channel;
 use crate::clock::now_ms;
@@ -154,7 +154,7 @@ impl Transactions {
                 bytes += record.len();
                 let properties = match fate {
                     Fate::Asked => half.checked_properties(),
-                    Fate::GivenUp => half.committed_properties().into_owned(),
+                    Fate::GivenUp => half.given_up_properties(),
                 };
                 due.push(Due { half, fate, properties });
             }
@@ -266,7 +266,7 @@ impl Transactions {
                     topic = &*due.half.topic,
                     group = &*due.half.producer_group,
                     uniq_key = &*due.half.uniq_key,
-                    "nobody ended this transaction: its message is in {}, see mqadmin resumeCheckHalfMessage",
+                    "nobody ended this transaction: its message is in {}; docs/operations.md says what to do",
                     names::TRANS_CHECK_MAX_TIME_TOPIC
                 ),
             }
@@ -330,11 +330,11 @@ struct Looked {
 /// Request 39.
 fn question(due: &Due<'_>, placed: Placement, broker: &str) -> Frame {
     let half = &due.half;
-    let mut body = BytesMut::new();
+    let (mut body, properties) = (BytesMut::new(), shown_properties(&due.properties));
     let message = Draft {
         topic: &half.topic,
         queue_id: half.queue_id,
-        properties: &due.properties,
+        properties: &properties,
         ..Draft::of(&half.record)
     };
     message.encode(placed, &mut body);

@@ -213,7 +213,7 @@ impl Transactions {
         let (stored_in, queue_id) = destination.place(&half.topic, half.queue_id);
         let mut properties = half.committed_properties();
         if let Destination::Schedule { level, due_ms } = destination {
-            properties = schedule::waiting_properties(&properties, level, due_ms, &half.topic, half.queue_id).into();
+            properties = schedule::waiting_properties(&properties, level, due_ms, &half.topic, half.queue_id);
         }
         let committed = Draft {
             topic: stored_in,

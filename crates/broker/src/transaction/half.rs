@@ -137,12 +137,19 @@ impl<'a> Half<'a> {
             .build()
     }
 
-    /// The properties of its message. Compat: Apache leaves in it where it came from, and that it was a half message.
-    pub(super) fn committed_properties(&self) -> Cow<'a, [u8]> {
-        if self.first == self.record.queue_offset.0 {
-            return Cow::Borrowed(self.record.properties);
-        }
-        Cow::Owned(Builder::from_bytes_without(self.record.properties, &[properties::TRANSACTION_FIRST_QUEUE_OFFSET]).build())
+    /// The properties of its message. Compat: that it was a half message stays in it.
+    pub(super) fn committed_properties(&self) -> Vec<u8> {
+        const REMOVED: [&str; 3] = [
+            properties::REAL_TOPIC,
+            properties::REAL_QID,
+            properties::TRANSACTION_FIRST_QUEUE_OFFSET,
+        ];
+        Builder::from_bytes_without(self.record.properties, &REMOVED).build()
+    }
+
+    /// Its properties in the dead topic.
+    pub(super) fn given_up_properties(&self) -> Vec<u8> {
+        shown_properties(self.record.properties)
     }
 
     /// The message of the committed transaction, without its place.
@@ -153,6 +160,12 @@ impl<'a> Half<'a> {
             ..Draft::of(&self.record)
         }
     }
+}
+
+/// The properties of a half message without what only this broker knows of.
+#[must_use]
+pub(super) fn shown_properties(own: &[u8]) -> Vec<u8> {
+    Builder::from_bytes_without(own, &[properties::TRANSACTION_FIRST_QUEUE_OFFSET]).build()
 }
 
 /// The body of a removal mark: the half messages that are done.
@@ -224,10 +237,19 @@ mod tests {
             (again.first, again.checks, again.is_given_up(1), again.is_given_up(2)),
             (5, 1, true, false)
         );
+        let (committed, given_up) = (again.committed_properties(), again.given_up_properties());
+        for name in [
+            properties::TRANSACTION_FIRST_QUEUE_OFFSET,
+            properties::REAL_TOPIC,
+            properties::REAL_QID,
+        ] {
+            assert_eq!(properties::find(&committed, name), None, "consumers see no {name}");
+        }
+        assert_eq!(properties::find(&given_up, properties::TRANSACTION_FIRST_QUEUE_OFFSET), None);
         assert_eq!(
-            properties::find(&again.committed_properties(), properties::TRANSACTION_FIRST_QUEUE_OFFSET),
-            None,
-            "consumers do not see what is ours"
+            properties::find(&given_up, properties::REAL_TOPIC),
+            Some(&b"t"[..]),
+            "it may be resumed"
         );
         assert!(again.checked_properties().len() < half.record.properties.len() + GROWTH_BYTES);
         assert!(Half::parse(&stored(&own[..4], 1)).is_err());

@@ -9,7 +9,7 @@ use crate::reply::{Answer, Reply};
 use message::id;
 use net::Connection;
 use protocol::frame::Frame;
-use protocol::transaction::{COMMIT, EndTransactionHeader, ROLLBACK, ResumeCheckHalfMessageHeader};
+use protocol::transaction::{COMMIT, EndTransactionHeader, ROLLBACK, ResumeCheckHalfMessageHeader, UNKNOWN};
 use std::sync::Arc;
 
 /// About how large an answer is.
@@ -25,7 +25,12 @@ pub fn end(transactions: &Arc<Transactions>, core: &Core, connection: &Arc<Conne
     let outcome = match header.commit_or_rollback {
         COMMIT => Outcome::Commit,
         ROLLBACK => Outcome::Rollback,
-        _ => return,
+        UNKNOWN => return,
+        other => {
+            let text =
+                format!("commitOrRollback is {other}; it must be {COMMIT} to commit, {ROLLBACK} to roll back or {UNKNOWN} for unknown");
+            return reply.send(Err(Refusal::system(text)));
+        }
     };
     let request = EndTransaction {
         half: header.tran_state_table_offset,

@@ -42,8 +42,11 @@ import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.impl.consumer.ProcessQueue;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageClientExt;
@@ -123,6 +126,9 @@ public final class Driver {
             case "send_batch": return sendBatch(r);
             case "send_many": return sendMany(r);
             case "send_at_rate": return sendAtRate(r);
+            case "transaction_producer": return transactionProducer(r);
+            case "send_in_transaction": return sendInTransaction(r);
+            case "checked": return wrap("texts", new ArrayList<>(((Outcomes) ((TransactionMQProducer) client(r)).getTransactionListener()).checked));
             case "push": return push(r);
             case "received": return INBOXES.get(handle(r)).wait(integer(r, "from", 0), integer(r, "min", 0), integer(r, "timeout_ms", 10000));
             case "assigned": return assigned(r);
@@ -157,18 +163,68 @@ public final class Driver {
     private static Object producer(JsonObject r) throws Exception {
         synchronized (CREATION) { // the compression type of 4.9 and 5.x is a system property read at construction
             System.setProperty("rocketmq.message.compressType", text(r, "compress_type", "ZLIB"));
-            DefaultMQProducer producer = new DefaultMQProducer(text(r, "group", "producer-" + handle(r)));
-            configure(producer, r);
-            producer.setSendMsgTimeout(integer(r, "timeout_ms", 10000));
-            producer.setRetryTimesWhenSendFailed(integer(r, "retries", 2));
-            producer.setRetryTimesWhenSendAsyncFailed(integer(r, "retries", 2));
-            producer.setCompressMsgBodyOverHowmuch(integer(r, "compress_over", 1 << 30));
-            producer.setMaxMessageSize(integer(r, "max_size", 4 << 20));
-            producer.setDefaultTopicQueueNums(integer(r, "queue_nums", 4));
-            producer.start();
-            CLIENTS.put(handle(r), producer);
+            start(new DefaultMQProducer(text(r, "group", "producer-" + handle(r))), r);
         }
         return null;
+    }
+
+    private static void start(DefaultMQProducer producer, JsonObject r) throws Exception {
+        configure(producer, r);
+        producer.setSendMsgTimeout(integer(r, "timeout_ms", 10000));
+        producer.setRetryTimesWhenSendFailed(integer(r, "retries", 2));
+        producer.setRetryTimesWhenSendAsyncFailed(integer(r, "retries", 2));
+        producer.setCompressMsgBodyOverHowmuch(integer(r, "compress_over", 1 << 30));
+        producer.setMaxMessageSize(integer(r, "max_size", 4 << 20));
+        producer.setDefaultTopicQueueNums(integer(r, "queue_nums", 4));
+        producer.start();
+        CLIENTS.put(handle(r), producer);
+    }
+
+    private static Object transactionProducer(JsonObject r) throws Exception {
+        TransactionMQProducer producer = new TransactionMQProducer(text(r, "group"));
+        producer.setTransactionListener(new Outcomes());
+        start(producer, r);
+        return null;
+    }
+
+    private static Object sendInTransaction(JsonObject r) throws Exception {
+        return described(((TransactionMQProducer) client(r)).sendMessageInTransaction(message(r, text(r, "topic")), null));
+    }
+
+    /**
+     * How transactions end, as their message says. Property "local": commit, rollback, unknown, or never for a local transaction that does
+     * not end. Property "check": what checks are answered with, one after the other, the last again and again.
+     */
+    private static final class Outcomes implements TransactionListener {
+        private final List<String> checked = java.util.Collections.synchronizedList(new ArrayList<>());
+
+        @Override
+        public LocalTransactionState executeLocalTransaction(Message message, Object argument) {
+            String outcome = message.getUserProperty("local");
+            while ("never".equals(outcome)) {
+                java.util.concurrent.locks.LockSupport.park();
+            }
+            return state(outcome);
+        }
+
+        @Override
+        public LocalTransactionState checkLocalTransaction(MessageExt message) {
+            String text = new String(message.getBody(), StandardCharsets.UTF_8);
+            String[] answers = message.getUserProperty("check").split(",");
+            synchronized (checked) {
+                int before = java.util.Collections.frequency(checked, text);
+                checked.add(text);
+                return state(answers[Math.min(before, answers.length - 1)]);
+            }
+        }
+
+        private static LocalTransactionState state(String outcome) {
+            switch (outcome) {
+                case "commit": return LocalTransactionState.COMMIT_MESSAGE;
+                case "rollback": return LocalTransactionState.ROLLBACK_MESSAGE;
+                default: return LocalTransactionState.UNKNOW;
+            }
+        }
     }
 
     private static void configure(ClientConfig config, JsonObject r) {
