@@ -157,7 +157,8 @@ pub async fn all_producers(cluster: &Cluster, broker: &str) -> Result<ProducerTa
 pub async fn status(
     cluster: &Cluster,
     group: &str,
-    (client_id, broker): (Option<&str>, Option<&str>),
+    client_id: Option<&str>,
+    broker: Option<&str>,
     jstack: bool,
 ) -> Result<ConsumerStatus, Error> {
     let (address, members) = connected(cluster, group, broker).await?;

@@ -61,7 +61,7 @@ pub async fn round(cluster: &Cluster) -> Result<Round, Error> {
 
 /// A group without connected consumers is skipped, because it may be unused.
 async fn examine(cluster: &Cluster, group: &str, round: &mut Round) -> Result<(), Error> {
-    let status = match clients::status(cluster, group, (None, None), false).await {
+    let status = match clients::status(cluster, group, None, None, false).await {
         Ok(status) => status,
         Err(error) if clients::is_no_consumer_connected(&error) => return Ok(()),
         Err(error) => return Err(error),

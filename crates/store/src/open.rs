@@ -62,7 +62,8 @@ impl Store {
         let log = Arc::new(CommitLog::new(
             options.log.clone(),
             parts.segments,
-            (recovery.end, LogOffset(synced)),
+            recovery.end,
+            LogOffset(synced),
             dispatch.clone(),
         ));
         let sync_failure = SyncFailureMark::new(disk.clone(), abort);

@@ -358,10 +358,10 @@ fn pieces_are_shown_one_after_the_other_from_a_place_on() {
         entries.push((offset, entry.log_offset));
         ControlFlow::Continue(())
     };
-    queue_entries(&look, &options, ("b", 1), QueueOffset(0), &mut note).unwrap();
+    queue_entries(&look, &options, "b", 1, QueueOffset(0), &mut note).unwrap();
     assert_eq!(entries[0], (QueueOffset(0), second as i64));
     assert_eq!(entries.len(), 7);
-    assert!(queue_entries(&look, &options, ("c", 1), QueueOffset(0), &mut |_, _| ControlFlow::Break(())).is_err());
+    assert!(queue_entries(&look, &options, "c", 1, QueueOffset(0), &mut |_, _| ControlFlow::Break(())).is_err());
 
     let mut items = 0;
     let mut count = |_: store::inspect::IndexItem<'_>| {

@@ -217,8 +217,8 @@ pub(super) struct ConsumerStatus {
 
 impl ConsumerStatus {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let who = (self.client.as_deref(), self.broker.as_deref());
-        out.emit(&clients::status(cluster, &self.group, who, self.jstack).await?)
+        let (client, broker) = (self.client.as_deref(), self.broker.as_deref());
+        out.emit(&clients::status(cluster, &self.group, client, broker, self.jstack).await?)
     }
 }
 

@@ -54,7 +54,7 @@ impl QueryMsgById {
         for id in &self.ids {
             match (&self.group, &self.client, self.resend) {
                 (Some(group), Some(client), _) => {
-                    out.emit_apart(&query::push(cluster, &self.topic, (id, via), (group, client)).await?)?;
+                    out.emit_apart(&query::push(cluster, &self.topic, id, via, group, client).await?)?;
                 }
                 (.., Some(true)) => out.emit_apart(&send::resend(cluster, &self.topic, id, via).await?)?,
                 _ => {
@@ -154,7 +154,7 @@ impl QueryMsgByUniqueKey {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
         let via = self.cluster.as_deref();
         if let (Some(group), Some(client)) = (&self.group, &self.client) {
-            return out.emit(&query::push(cluster, &self.topic, (&self.id, via), (group, client)).await?);
+            return out.emit(&query::push(cluster, &self.topic, &self.id, via, group, client).await?);
         }
         let query = KeyQuery {
             max: MAX_PER_UNIQUE_KEY,
@@ -191,8 +191,7 @@ pub(super) struct QueryMsgByOffset {
 
 impl QueryMsgByOffset {
     pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
-        let queue = (self.broker.as_str(), self.queue);
-        let found = query::by_offset(cluster, &self.topic, queue, self.offset, self.charset).await?;
+        let found = query::by_offset(cluster, &self.topic, &self.broker, self.queue, self.offset, self.charset).await?;
         out.emit(&tracked(cluster, found, None).await?)
     }
 }

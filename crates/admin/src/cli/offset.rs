@@ -104,7 +104,7 @@ impl ResetOffsetByTime {
             via: self.via.as_deref(),
         };
         match (&self.broker, self.queue) {
-            (Some(broker), Some(queue)) => out.emit(&reset::reset_queue(cluster, (broker, queue), &wanted, self.offset).await?),
+            (Some(broker), Some(queue)) => out.emit(&reset::reset_queue(cluster, broker, queue, &wanted, self.offset).await?),
             _ => out.emit(&reset::reset(cluster, &wanted).await?),
         }
     }

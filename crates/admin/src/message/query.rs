@@ -123,13 +123,7 @@ pub(crate) fn first(body: &Bytes) -> Result<Record<'_>, Error> {
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is none; [`Error`] if the broker is unknown or does not answer.
-pub async fn by_offset(
-    cluster: &Cluster,
-    topic: &str,
-    (broker, queue_id): (&str, i32),
-    offset: i64,
-    charset: Charset,
-) -> Result<Found, Error> {
+pub async fn by_offset(cluster: &Cluster, topic: &str, broker: &str, queue_id: i32, offset: i64, charset: Charset) -> Result<Found, Error> {
     let queue = cluster.queue(topic, broker, queue_id).await?;
     let options = PullOptions {
         max_messages: 1,
@@ -173,8 +167,10 @@ pub async fn entries(cluster: &Cluster, broker: Option<&str>, header: &QueryCons
 pub async fn push(
     cluster: &Cluster,
     topic: &str,
-    (msg_id, via): (&str, Option<&str>),
-    (group, client_id): (&str, &str),
+    msg_id: &str,
+    via: Option<&str>,
+    group: &str,
+    client_id: &str,
 ) -> Result<ConsumeDirectlyReply, Error> {
     let stored = stored_by_id(cluster, topic, msg_id, via).await?;
     let record = first(&stored)?;

@@ -107,7 +107,7 @@ pub async fn send(cluster: &Cluster, draft: &Draft<'_>) -> Result<SentMessage, E
     let (took, queue) = (begun.elapsed(), sent.queue.clone());
     let sent = sent_message(&sent, msg_id);
     if draft.traced {
-        trace::publish(cluster, draft, (&group, took), (&sent, &queue)).await?;
+        trace::publish(cluster, draft, &group, took, &sent, &queue).await?;
     }
     Ok(sent)
 }

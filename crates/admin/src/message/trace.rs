@@ -115,10 +115,12 @@ fn step(record: &str, msg_id: &str, client_host: &str) -> Option<TraceStep> {
 pub(crate) async fn publish(
     cluster: &Cluster,
     draft: &Draft<'_>,
-    (group, took): (&str, Duration),
-    (sent, queue): (&SentMessage, &Queue),
+    group: &str,
+    took: Duration,
+    sent: &SentMessage,
+    queue: &Queue,
 ) -> Result<(), Error> {
-    let record = published(draft, (group, took), sent, time::now_ms());
+    let record = published(draft, group, took, sent, time::now_ms());
     let keys = match draft.keys {
         Some(keys) => format!("{} {keys}", sent.msg_id),
         None => sent.msg_id.clone(),
@@ -138,7 +140,7 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-fn published(draft: &Draft<'_>, (group, took): (&str, Duration), sent: &SentMessage, now_ms: i64) -> String {
+fn published(draft: &Draft<'_>, group: &str, took: Duration, sent: &SentMessage, now_ms: i64) -> String {
     let took = took.as_millis() as i64;
     let (sent_at, took, size) = ((now_ms - took).to_string(), took.to_string(), draft.body.len().to_string());
     let fields = [
@@ -185,7 +187,7 @@ mod tests {
             msg_id: "ID".to_owned(),
             offset_msg_id: "OFFSET".to_owned(),
         };
-        let text = published(&draft, ("g", Duration::from_millis(7)), &sent, 1_007);
+        let text = published(&draft, "g", Duration::from_millis(7), &sent, 1_007);
         let steps = parsed(&text, "ID", "1.2.3.4");
         assert_eq!((steps[0].timestamp, steps[0].cost_ms, steps[0].success), (1_000, 7, Some(true)));
         assert_eq!((steps[0].group.as_str(), steps[0].topic.as_deref()), ("g", Some("t")));

@@ -164,7 +164,8 @@ async fn offsets_at(cluster: &Cluster, broker: &Broker, request: &Reset<'_>) -> 
 /// [`Error::Call`] if the broker refuses or does not answer.
 pub async fn reset_queue(
     cluster: &Cluster,
-    (address, queue_id): (&str, i32),
+    address: &str,
+    queue_id: i32,
     request: &Reset<'_>,
     offset: Option<i64>,
 ) -> Result<ResetDone, Error> {

@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
     let sockets = target::connect(&shares, arguments.load.connections)?;
     let (clock, window) = (Clock::start(), Window::new(arguments.load.warmup(), arguments.load.seconds()));
     let mut arrivals = Arrivals::start(readers, &arguments.target.topic, run, (clock, window))?;
-    let mut load = OpenLoop::start(&shares, sockets, shape(arguments, run), schedule(arguments), (clock, window))?;
+    let mut load = OpenLoop::start(&shares, sockets, shape(arguments, run), schedule(arguments), clock, window)?;
     let acks = load.counters.clone();
     let progress = Progress {
         clock,

@@ -74,7 +74,8 @@ impl OpenLoop {
         sockets: Vec<Socket>,
         shape: Shape<'_>,
         schedule: Schedule,
-        (clock, window): (Clock, Window),
+        clock: Clock,
+        window: Window,
     ) -> Result<Self, Failure> {
         let shared = Arc::new(Shared {
             clock,

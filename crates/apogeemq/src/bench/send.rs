@@ -59,7 +59,7 @@ fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64
         rate,
         batch: shape.batch as u64,
     };
-    let mut load = OpenLoop::start(shares, sockets, shape, schedule, (clock, window))?;
+    let mut load = OpenLoop::start(shares, sockets, shape, schedule, clock, window)?;
     let counters = load.counters.clone();
     let progress = Progress {
         clock,

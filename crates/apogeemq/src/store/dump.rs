@@ -184,8 +184,8 @@ fn queue(arguments: &QueueArguments) -> Result<(), Failure> {
             format!("{offset} at {} {} bytes tag {}", entry.log_offset, entry.size, entry.tags_code)
         })
     };
-    let queue = (arguments.topic.as_str(), arguments.queue);
-    inspect::queue_entries(&disk, &options, queue, QueueOffset(arguments.from), &mut show).map_err(Failure::new)?;
+    let from = QueueOffset(arguments.from);
+    inspect::queue_entries(&disk, &options, &arguments.topic, arguments.queue, from, &mut show).map_err(Failure::new)?;
     lines.end()
 }
 

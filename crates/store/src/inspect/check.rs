@@ -65,7 +65,7 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
     let index_dir = options.root.join("index");
     let index = options
         .index
-        .map(|numbers| Index::open(disk, &index_dir, numbers, (log_first, state.in_use), &mut findings));
+        .map(|numbers| Index::open(disk, &index_dir, numbers, log_first, state.in_use, &mut findings));
     let trusted = state.trusted(&files, &mut queues)?;
     let mut walk = Walk {
         judge: Judge {

@@ -90,7 +90,8 @@ pub fn records(
 pub fn queue_entries(
     disk: &Arc<dyn Disk>,
     options: &InspectOptions,
-    (topic, queue_id): (&str, i32),
+    topic: &str,
+    queue_id: i32,
     from: QueueOffset,
     visit: &mut dyn FnMut(QueueOffset, Entry) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {

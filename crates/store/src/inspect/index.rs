@@ -112,7 +112,8 @@ impl Index {
         disk: &Arc<dyn Disk>,
         dir: &Path,
         options: IndexOptions,
-        (log_first, in_use): (i64, bool),
+        log_first: i64,
+        in_use: bool,
         findings: &mut Findings,
     ) -> Result<Self, StoreError> {
         let options = options.checked();

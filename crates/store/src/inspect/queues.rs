@@ -117,7 +117,7 @@ impl Queues {
                 let serial = queues.summary.queues as u64;
                 queues.summary.queues += 1;
                 let mut opened = queues.open_queue(&topic.name, id, topic_dir.join(&queue.name), serial, findings)?;
-                opened.extended = Extended::find(&**disk, dir, (&topic.name, id), EXTENDED_SERIAL | serial)
+                opened.extended = Extended::find(&**disk, dir, &topic.name, id, EXTENDED_SERIAL | serial)
                     .map_err(|e| StoreError::io("look for extended entries of", &topic_dir, e))?;
                 found.queues.insert(id, opened);
             }

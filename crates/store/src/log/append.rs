@@ -560,7 +560,7 @@ mod tests {
         let options = StoreOptions::small("/", FlushMode::Async).log;
         let segments = CommitLog::open_segments(disk, Path::new("/log"), &options).unwrap();
         let dispatch = Arc::new(Dispatch::new(crate::derived::of(&queues, None), LogOffset(0)));
-        let log = CommitLog::new(options, segments, (LogOffset(0), LogOffset(0)), dispatch);
+        let log = CommitLog::new(options, segments, LogOffset(0), LogOffset(0), dispatch);
         let (done, outcome) = mpsc::channel();
         let append = || log.append(&[Draft::new("t", 0, b"x")], &[queues.find_or_create("t", 0)], 1, &mut Vec::new());
         let waits = append().unwrap();

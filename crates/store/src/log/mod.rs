@@ -97,7 +97,7 @@ pub(crate) struct CommitLog {
 
 impl CommitLog {
     /// A log over opened files that ends at `end`; what is before `synced` is on the device.
-    pub(crate) fn new(options: LogOptions, segments: Segments, (end, synced): (LogOffset, LogOffset), dispatch: Arc<Dispatch>) -> Self {
+    pub(crate) fn new(options: LogOptions, segments: Segments, end: LogOffset, synced: LogOffset, dispatch: Arc<Dispatch>) -> Self {
         Self {
             state: Mutex::new(append::AppendState::new(end, &segments)),
             tail: RwLock::new(Tail::new(options.tail_bytes)),

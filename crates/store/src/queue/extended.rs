@@ -44,7 +44,7 @@ pub(crate) struct Extended {
 impl Extended {
     /// The files of a queue whose other files are in `queue_dir/TOPIC/QUEUE`, if it has any. `serial` identifies them among open
     /// files.
-    pub(crate) fn find(disk: &dyn Disk, queue_dir: &Path, (topic, queue_id): (&str, i32), serial: u64) -> io::Result<Option<Self>> {
+    pub(crate) fn find(disk: &dyn Disk, queue_dir: &Path, topic: &str, queue_id: i32, serial: u64) -> io::Result<Option<Self>> {
         let dir = dir_beside(queue_dir).join(topic).join(queue_id.to_string());
         let Some(entries) = if_exists(disk.list(&dir))? else {
             return Ok(None);

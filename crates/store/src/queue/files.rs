@@ -65,7 +65,7 @@ impl QueueFiles {
     pub(super) fn with_extended(mut self) -> io::Result<Self> {
         let Shared { disk, dir, serials, .. } = &*self.shared;
         let serial = serials.fetch_add(1, Ordering::Relaxed);
-        self.extended = Extended::find(&**disk, dir, (&self.topic, self.queue_id), serial)?.map(Box::new);
+        self.extended = Extended::find(&**disk, dir, &self.topic, self.queue_id, serial)?.map(Box::new);
         Ok(self)
     }
 
