@@ -107,6 +107,73 @@ pub fn iter(properties: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
+/// Calls `visit` with name and value of each pair that [`iter`] has. Faster for whoever looks at all of them: finds the separators of
+/// eight bytes at once.
+#[inline]
+pub fn for_each<'a>(properties: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) {
+    let mut pair = Pair::default();
+    let (words, rest) = properties.as_chunks::<WORD>();
+    for (n, word) in words.iter().enumerate() {
+        pair.pass(properties, n * WORD, *word, &mut visit);
+    }
+    let mut last = [0; WORD];
+    last[..rest.len()].copy_from_slice(rest);
+    pair.pass(properties, words.len() * WORD, last, &mut visit);
+    pair.end(properties, properties.len(), &mut visit);
+}
+
+/// Bytes that [`for_each`] looks at together.
+const WORD: usize = 8;
+
+/// A word in which each byte is this one.
+const fn repeated(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; WORD])
+}
+
+/// The highest bit of each byte that is 0.
+#[inline]
+fn zero_bytes(word: u64) -> u64 {
+    const LOW: u64 = repeated(0x7f);
+    !(((word & LOW) + LOW) | word | LOW)
+}
+
+/// A pair whose end was not seen yet.
+#[derive(Default)]
+struct Pair {
+    start: usize,
+    name_end: Option<usize>,
+}
+
+impl Pair {
+    /// Passes the separators of a word that begins at `base`.
+    #[inline]
+    fn pass<'a>(&mut self, properties: &'a [u8], base: usize, word: [u8; WORD], visit: &mut impl FnMut(&'a [u8], &'a [u8])) {
+        let bytes = u64::from_le_bytes(word);
+        let ends = zero_bytes(bytes ^ repeated(PROPERTY_SEPARATOR));
+        let mut separators = ends | zero_bytes(bytes ^ repeated(NAME_VALUE_SEPARATOR));
+        while separators != 0 {
+            let at = base + separators.trailing_zeros() as usize / 8;
+            if ends & separators & separators.wrapping_neg() == 0 {
+                self.name_end = self.name_end.or(Some(at));
+            } else {
+                self.end(properties, at, visit);
+            }
+            separators &= separators - 1;
+        }
+    }
+
+    #[inline]
+    fn end<'a>(&mut self, properties: &'a [u8], end: usize, visit: &mut impl FnMut(&'a [u8], &'a [u8])) {
+        if let Some(at) = self.name_end.take()
+            && at > self.start
+            && at + 1 < end
+        {
+            visit(&properties[self.start..at], &properties[at + 1..end]);
+        }
+        self.start = end + 1;
+    }
+}
+
 /// All pairs as text.
 pub fn texts(properties: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     iter(properties).map(|(name, value)| (text::as_java_reads(name), text::as_java_reads(value)))
@@ -297,8 +364,17 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
-            let _ = iter(&bytes).count();
+            let mut pairs = Vec::new();
+            for_each(&bytes, |name, value| pairs.push((name, value)));
+            assert_eq!(pairs, iter(&bytes).collect::<Vec<_>>());
             let _ = Indexed::of(&bytes);
+        }
+
+        #[test]
+        fn each_separator_is_seen_wherever_it_stands(bytes in proptest::collection::vec(0u8..5, 0..60)) {
+            let mut pairs = Vec::new();
+            for_each(&bytes, |name, value| pairs.push((name, value)));
+            assert_eq!(pairs, iter(&bytes).collect::<Vec<_>>());
         }
 
         #[test]
