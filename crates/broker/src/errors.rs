@@ -41,10 +41,10 @@ impl Refusal {
         Self::new(ResponseCode::InvalidParameter, text)
     }
 
-    /// An unsupported filter: Apache's remark and code for a broker that has it disabled, followed by the actual reason.
+    /// A filter that `enablePropertyFilter` forbids, or of a type that does not exist: Apache's remark and code.
     pub fn filter(kind: &str) -> Self {
         let why = match kind {
-            "SQL92" => ": SQL filters are not supported by this version of ApogeeMQ, regardless of enablePropertyFilter",
+            "SQL92" => ": enablePropertyFilter is false",
             _ => "",
         };
         Self::system(format!("The broker does not support consumer to filter message by {kind}{why}"))
@@ -158,13 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn the_refusal_of_sql_filters_says_that_no_setting_enables_them() {
+    fn a_filter_that_a_setting_forbids_is_refused_with_the_setting() {
         let refusal = Refusal::filter("SQL92");
         assert_eq!(refusal.code, ResponseCode::SystemError);
-        assert!(
-            refusal.text.starts_with(
-                "The broker does not support consumer to filter message by SQL92: SQL filters are not supported by this version"
-            )
+        assert_eq!(
+            refusal.text,
+            "The broker does not support consumer to filter message by SQL92: enablePropertyFilter is false"
         );
         assert_eq!(
             Refusal::filter("XYZ").text,

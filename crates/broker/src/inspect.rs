@@ -8,7 +8,7 @@
 use crate::offset::table::Saved as Offsets;
 use crate::settings::LIVE_FILE;
 use crate::upkeep::table_of;
-use crate::{assignment, delay, group, offset, topic, transaction, unserved};
+use crate::{assignment, delay, filter, group, offset, topic, transaction, unserved};
 use message::names;
 use protocol::assignment::RequestModes;
 use protocol::group::GroupConfigs;
@@ -207,6 +207,7 @@ fn check(name: &str, content: &[u8]) -> Result<(), String> {
         assignment::table::FILE => json::read::<RequestModes>(content).map(drop).map_err(text),
         delay::table::FILE => delay::table::judge(content).map_err(text),
         transaction::table::FILE => transaction::table::judge(content).map_err(text),
+        filter::table::FILE => filter::table::judge(content).map_err(text),
         topic::table::FILE => topic::table::names(content).map(drop).map_err(text),
         group::table::FILE => json::read::<GroupConfigs>(content).map(drop).map_err(text),
         offset::table::FILE => offset::table::parse(content).map(drop).map_err(text),

@@ -285,8 +285,14 @@ config::declare! {
         }
         /// Maximum bytes of consume queue (20 per message) that one pull scans for its tags.
         max_filter_message_size: u32 { name: "maxFilterMessageSize", default: 16_000, allowed: bytes(20..=20 << 20), change: Live }
-        /// Whether consumers may ask for an SQL filter. SQL filters are not supported yet and are refused in both cases.
-        enable_property_filter: bool { name: "enablePropertyFilter", default: false, allowed: flag(), change: Live }
+        /// Whether consumers may ask for an SQL filter. Off in Apache's broker unless it is set.
+        enable_property_filter: bool { name: "enablePropertyFilter", default: true, allowed: flag(), change: Live }
+        /// Whether an SQL filter on a retry topic is that of the message's first topic. Clients subscribe to retry topics without a filter.
+        filter_support_retry: bool { name: "filterSupportRetry", default: false, allowed: flag(), change: Live }
+        /// How long the SQL filter of a group that no longer uses it is kept.
+        filter_data_clean_time_span: Duration {
+            name: "filterDataCleanTimeSpan", default: Duration::from_secs(24 * 3_600), allowed: milliseconds(1_000..=7 * 24 * HOUR_MS), change: AtStart,
+        }
         /// Time between two saves of the offsets of consumer groups.
         flush_consumer_offset_interval: Duration {
             name: "flushConsumerOffsetInterval", default: Duration::from_secs(5), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
@@ -413,6 +419,17 @@ config::declare! {
         /// The same for all groups.
         max_subscription_bytes: usize {
             name: "apogeeMaxSubscriptionBytes", default: 256 << 20, allowed: bytes(64 << 10..=64 << 30), change: AtStart,
+        }
+        /// Maximum length of an SQL filter. A longer one is refused (23), and not registered by a heartbeat.
+        max_filter_bytes: usize { name: "apogeeMaxFilterBytes", default: 16 << 10, allowed: bytes(64..=1 << 20), change: AtStart }
+        /// Maximum number of literals and properties in an SQL filter, each element of a list among them.
+        max_filter_terms: usize { name: "apogeeMaxFilterTerms", default: 1_024, allowed: whole(8..=65_536), change: AtStart }
+        /// Maximum number of levels of parentheses and operators in an SQL filter.
+        max_filter_depth: usize { name: "apogeeMaxFilterDepth", default: 64, allowed: whole(4..=128), change: AtStart }
+        /// Maximum memory of the SQL filters of all groups. Those that no group uses are removed first; one more is not registered, and its
+        /// group's pulls are refused (27).
+        max_registered_filter_bytes: usize {
+            name: "apogeeMaxRegisteredFilterBytes", default: 64 << 20, allowed: bytes(64 << 10..=16 << 30), change: AtStart,
         }
         /// Maximum number of pairs of topic and group with committed offsets. One more is refused.
         max_committed_offsets: usize { name: "apogeeMaxCommittedOffsets", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::delay::table::DelayOffsetsFile;
 use crate::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
 use crate::feature::Feature;
+use crate::filter::{self, FilterLimits, Filters, SqlLimits, table::FiltersFile};
 use crate::group::table::GroupsFile;
 use crate::lock::OrderLocks;
 use crate::offset::{self, table::OffsetsFile};
@@ -216,6 +217,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     let file = |table| StateFile::new(core.disk.clone(), &settings.store_path_root_dir, table, &settings.start_without);
     let modes = Arc::new(Modes::new(core.changed.clone()));
     let delays = Arc::new(DelayOffsets::new(core.started_ms));
+    let filters = Arc::new(Filters::new(filter_limits(&settings)));
 
     let topics_file = TopicsFile::new(core.topics.clone(), file(topic::table::TABLE));
     let groups_file = GroupsFile::new(core.groups.clone(), file(group::table::TABLE));
@@ -228,6 +230,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     let transactions_file = file(transaction::table::TABLE);
     let transactions_file = TransactionsFile::new(transactions_file, core.store.clone(), core.offsets.clone(), transactions_every);
     let transactions_file = Arc::new(transactions_file);
+    let filters_file = FiltersFile::new(filters.clone(), file(filter::table::TABLE), core.started_ms);
     let tables: Vec<Arc<dyn SavedTable>> = vec![
         Arc::new(topics_file),
         Arc::new(groups_file),
@@ -235,6 +238,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         transactions_file.clone(),
         Arc::new(offsets_file),
         Arc::new(delays_file),
+        Arc::new(filters_file),
     ];
     debug_assert!(
         tables.iter().map(|table| table.name()).eq(TABLES.iter().map(|table| table.name)),
@@ -248,7 +252,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         offset::fit(&core.offsets, &core.store);
     }
 
-    let online = Arc::new(Online::new(core.settings.clone()));
+    let online = Arc::new(Online::new(core.settings.clone(), filters));
     let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
     let transactions = Transactions::new(core, online.producers.clone(), *recovery, transactions_file.marked_until());
     let transactions = Arc::new(transactions);
@@ -301,6 +305,18 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         tables,
         watch,
     })
+}
+
+fn filter_limits(settings: &BrokerSettings) -> FilterLimits {
+    FilterLimits {
+        sql: SqlLimits {
+            bytes: settings.max_filter_bytes,
+            terms: settings.max_filter_terms,
+            depth: settings.max_filter_depth,
+        },
+        bytes: settings.max_registered_filter_bytes,
+        keep_dead_ms: settings.filter_data_clean_time_span.as_millis() as i64,
+    }
 }
 
 /// Starts the thread `control`, with one thread `tables` for work that waits for the disk.

@@ -5,6 +5,7 @@ use super::compensated::Compensated;
 use super::hazards::{self, Hazards, Warned};
 use super::table::{ByChannel, Channel, ClientError, ClientLimits, Member, Members};
 use super::view::{GroupView, Joining, Subscribed};
+use crate::filter::Filters;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use protocol::heartbeat::{ConsumerIds, Subscription};
@@ -67,14 +68,21 @@ pub struct Consumers<C> {
     listener: ChangeListener,
     state: RwLock<State<C>>,
     compensated: Compensated,
+    filters: Arc<Filters>,
     hazards: Hazards,
     limits: ClientLimits,
 }
 
 impl<C: Channel> Consumers<C> {
-    /// Creates an empty table.
+    /// Creates an empty table without SQL filters.
     #[must_use]
     pub fn new(limits: ClientLimits) -> Self {
+        Self::with(limits, Arc::default())
+    }
+
+    /// Nobody yet. The SQL filters that heartbeats tell are registered in `filters`.
+    #[must_use]
+    pub fn with(limits: ClientLimits, filters: Arc<Filters>) -> Self {
         Self {
             listener: ChangeListener::default(),
             state: RwLock::new(State {
@@ -83,6 +91,7 @@ impl<C: Channel> Consumers<C> {
                 budget: Budget::default(),
             }),
             compensated: Compensated::new(limits.subscription_bytes.all, limits.subscriptions),
+            filters,
             hazards: Hazards::default(),
             limits,
         }
@@ -93,6 +102,12 @@ impl<C: Channel> Consumers<C> {
         // A second listener is a bug; the first one stays.
         let first = self.listener.notify.set(notify).is_ok();
         debug_assert!(first, "the subscription listener is registered once");
+    }
+
+    /// The SQL filters of groups.
+    #[must_use]
+    pub fn filters(&self) -> &Filters {
+        &self.filters
     }
 
     /// Number of subscription changes so far. Subscriptions are unchanged between two equal values.
@@ -106,6 +121,10 @@ impl<C: Channel> Consumers<C> {
     /// # Errors
     /// A [`ClientError`] if a limit is reached; members of the group stay members.
     pub fn join(&self, group: &str, mut joining: Joining<C>) -> Result<Joined, ClientError> {
+        // First: whoever sees the new subscriptions finds their filters. Those of a heartbeat that is refused expire.
+        if let Some(subscriptions) = &joining.subscriptions {
+            self.filters.register(group, subscriptions, joining.member.last_seen_ms);
+        }
         let mut state = self.state.write();
         let channel = joining.member.channel.id();
         let before = state.groups.get(group).map(|entry| Arc::clone(&entry.view));
@@ -243,6 +262,7 @@ impl<C: Channel> Consumers<C> {
         });
         drop(state);
         self.compensated.expire(now_ms);
+        self.filters.expire(now_ms, |group| self.count(group) > 0);
         (close, notify)
     }
 

@@ -5,6 +5,7 @@ use super::heartbeat::{Client, Clients, Heartbeat};
 use super::producers::Producers;
 use super::table::{Channel, ClientError, Member};
 use crate::errors::Refusal;
+use crate::filter::{Expression, SqlLimits, is_tag_type};
 use crate::reply::{Answer, Outcome};
 use protocol::heartbeat::{self, CheckClientBody, ConsumerGroupHeader, UnregisterClientHeader};
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerGroupHeader, ProducerInfo, ProducerTable};
@@ -59,20 +60,29 @@ pub fn unregister<C: Channel>(frame: &Frame, channel: &C, clients: &Clients<'_, 
     Ok(Answer::ok())
 }
 
-/// Code 46: checks whether the broker supports the filter of a subscription.
+/// Code 46: checks whether the broker supports the filter of a subscription. `allowed` is `enablePropertyFilter`.
 ///
 /// # Errors
-/// [`Refusal::filter`] for an SQL filter, `SystemError` if the body is malformed.
-pub fn check(frame: &Frame) -> Outcome {
+/// `SubscriptionParseFailed` (23) for an SQL filter that cannot be compiled and for an unknown type of filter, [`Refusal::filter`] (1) if
+/// only tags are allowed, `SystemError` if the body is malformed.
+pub fn check(frame: &Frame, allowed: bool, limits: &SqlLimits) -> Outcome {
     if frame.body.is_empty() {
         return Ok(Answer::ok());
     }
     let request: CheckClientBody = json::read(&frame.body)?;
-    let kind = request.subscription.map(|data| data.expression_type).unwrap_or_default();
-    if kind.is_empty() || kind == heartbeat::TAG {
+    let Some(told) = request.subscription.filter(|told| !is_tag_type(&told.expression_type)) else {
         return Ok(Answer::ok());
+    };
+    if !allowed {
+        return Err(Refusal::filter(&told.expression_type));
     }
-    Err(Refusal::filter(&kind))
+    let refused = |why: String| Refusal::new(ResponseCode::SubscriptionParseFailed, why);
+    if told.expression_type != heartbeat::SQL92 {
+        return Err(refused(format!("there is no filter of type {}", told.expression_type)));
+    }
+    let compiled = Expression::parse(&told.sub_string, limits);
+    compiled.map_err(|error| refused(format!("Invalid MessageSelector, {error}")))?;
+    Ok(Answer::ok())
 }
 
 /// Code 38: client ids of the members of a consumer group.
@@ -353,14 +363,25 @@ mod tests {
     }
 
     #[test]
-    fn only_tag_filters_pass_the_check() {
-        let check_of = |kind: &str| {
+    fn a_check_compiles_the_filter() {
+        let check_of = |kind: &str, text: &str, allowed: bool| {
             let mut frame = Frame::request(RequestCode::CheckClientConfig);
-            let body = format!(r#"{{"clientId":"c","group":"g","subscriptionData":{{"topic":"t","expressionType":"{kind}"}}}}"#);
+            let subscription = format!(r#"{{"topic":"t","expressionType":"{kind}","subString":"{text}"}}"#);
+            let body = format!(r#"{{"clientId":"c","group":"g","subscriptionData":{subscription}}}"#);
             frame.body = body.into_bytes().into();
-            check(&frame)
+            check(&frame, allowed, &SqlLimits::default())
         };
-        assert!(check_of("TAG").is_ok());
-        assert_eq!(check_of("SQL92").unwrap_err(), Refusal::filter("SQL92"));
+        assert!(check_of("TAG", "a", false).is_ok());
+        assert!(check_of("SQL92", "a > 5", true).is_ok());
+        assert_eq!(check_of("SQL92", "a > 5", false).unwrap_err(), Refusal::filter("SQL92"));
+        for (kind, text, why) in [
+            ("SQL92", "a > ", "at character 5"),
+            ("SQL92", "", "at character 1"),
+            ("XYZ", "a", "type XYZ"),
+        ] {
+            let refusal = check_of(kind, text, true).unwrap_err();
+            assert_eq!(refusal.code, ResponseCode::SubscriptionParseFailed);
+            assert!(refusal.text.contains(why), "{}", refusal.text);
+        }
     }
 }

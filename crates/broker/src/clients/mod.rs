@@ -27,6 +27,7 @@ pub mod table;
 pub mod view;
 
 use crate::feature::{self, Feature, Work};
+use crate::filter::Filters;
 use crate::settings::BrokerSettings;
 use config::Live;
 use net::Connection;
@@ -56,11 +57,11 @@ pub struct Online {
 }
 
 impl Online {
-    /// Creates empty tables with the limits of `settings`.
+    /// Creates empty tables with the limits of `settings`. Heartbeats register their SQL filters in `filters`.
     #[must_use]
-    pub fn new(settings: Arc<Live<BrokerSettings>>) -> Self {
+    pub fn new(settings: Arc<Live<BrokerSettings>>, filters: Arc<Filters>) -> Self {
         let limits = limits(&settings.current());
-        let consumers = Arc::new(Consumers::new(limits));
+        let consumers = Arc::new(Consumers::with(limits, filters));
         Self {
             notices: Arc::new(Notices::new(consumers.clone())),
             consumers,

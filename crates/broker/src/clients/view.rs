@@ -1,7 +1,7 @@
 //! The subscriptions of a group. Pure state.
 
 use super::table::Member;
-use crate::filter::TagFilter;
+use crate::filter::{TagFilter, is_tag_type};
 use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel, Subscription};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
@@ -12,12 +12,26 @@ use std::sync::Arc;
 pub struct Subscribed {
     /// As the client sent it.
     pub data: Subscription,
-    /// Filter by the tags of the expression. Unused for SQL expressions.
+    /// Filter by the tags of the expression. Unused for SQL expressions, which are in [`crate::filter::Filters`].
     pub filter: TagFilter,
+}
+
+impl Subscribed {
+    /// Whether messages are selected by tags.
+    #[must_use]
+    pub fn is_by_tags(&self) -> bool {
+        is_tag_type(&self.data.expression_type)
+    }
 }
 
 impl From<Subscription> for Subscribed {
     fn from(data: Subscription) -> Self {
+        if !is_tag_type(&data.expression_type) {
+            return Self {
+                data,
+                filter: TagFilter::All,
+            };
+        }
         let by_codes = || TagFilter::from_codes(data.code_set.iter().copied());
         let filter = TagFilter::parse(&data.sub_string).unwrap_or_else(|_| by_codes());
         Self { data, filter }

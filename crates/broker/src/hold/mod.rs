@@ -28,6 +28,7 @@ mod tests {
         queue: (&'static str, i32),
         owner: u64,
         tags: Option<Vec<i32>>,
+        by_content: bool,
         name: u32,
     }
 
@@ -47,6 +48,10 @@ mod tests {
         fn tags(&self) -> Option<&[i32]> {
             self.tags.as_deref()
         }
+
+        fn is_by_content(&self) -> bool {
+            self.by_content
+        }
     }
 
     fn request(name: u32, owner: u64, tags: Option<&[i32]>) -> Request {
@@ -54,6 +59,7 @@ mod tests {
             queue: ("t", 0),
             owner,
             tags: tags.map(<[i32]>::to_vec),
+            by_content: false,
             name,
         }
     }
@@ -73,6 +79,27 @@ mod tests {
         assert_eq!(names(hold.take("t", 1, 6, 10).requests), Vec::<u32>::new());
         // Only the lower 32 bits of a hash are compared, as in a filter.
         assert_eq!(names(hold.take("t", 0, (1 << 32) | 6, 10).requests), [3]);
+        assert!(hold.is_clean());
+    }
+
+    #[test]
+    fn requests_by_content_are_woken_separately() {
+        let hold = Hold::new(BOUNDS);
+        let by_content = |name, queue| Request {
+            queue: ("t", queue),
+            by_content: true,
+            ..request(name, 1, None)
+        };
+        hold.park(9, request(1, 1, None)).unwrap();
+        assert!(!hold.has_by_content());
+        hold.park(9, by_content(2, 0)).unwrap();
+        hold.park(9, by_content(3, ANY_QUEUE)).unwrap();
+        hold.park(9, by_content(4, 1)).unwrap();
+        assert_eq!(names(hold.take("t", 0, 5, 10).requests), [1]);
+        let taken = hold.take_by_content("t", 0, 1);
+        assert_eq!((names(taken.requests), taken.more), (vec![2], true));
+        assert_eq!(names(hold.take_by_content("t", 0, 10).requests), [3]);
+        assert_eq!(names(hold.take_all("t", 1, 10).requests), [4]);
         assert!(hold.is_clean());
     }
 

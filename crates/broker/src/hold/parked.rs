@@ -16,6 +16,11 @@ pub trait Waiter: Send {
     fn is_disconnected(&self) -> bool;
     /// Hashes of the tags that it subscribes to, without duplicates; `None` for all messages.
     fn tags(&self) -> Option<&[i32]>;
+    /// Whether only the content of a message tells if it is wanted: such requests are taken out by [`Hold::take_by_content`], not by
+    /// [`Hold::take`].
+    fn is_by_content(&self) -> bool {
+        false
+    }
 }
 
 /// Limits of parked requests. A request takes one slot, and one more for every [`TAGS_PER_SLOT`] tags.
@@ -49,6 +54,8 @@ pub enum NotParked {
 pub struct Hold<W> {
     bounds: Bounds,
     count: AtomicUsize,
+    /// How many of them want content.
+    by_content: AtomicUsize,
     inner: Mutex<Inner<W>>,
 }
 
@@ -64,6 +71,8 @@ type Key = i64;
 const ANY_TAG: Key = i64::MAX;
 /// The requests of a queue, by the tags that they subscribe to.
 type Queue = BTreeSet<(Key, Id)>;
+/// Key of requests that have to look at the content of each message.
+const CONTENT: Key = i64::MAX - 1;
 /// Empty queues that are kept in the table: most get a new request within milliseconds.
 const IDLE_QUEUES: usize = 1_024;
 
@@ -119,6 +128,7 @@ impl<W: Waiter> Hold<W> {
         Self {
             bounds,
             count: AtomicUsize::new(0),
+            by_content: AtomicUsize::new(0),
             inner: Mutex::new(inner),
         }
     }
@@ -153,9 +163,25 @@ impl<W: Waiter> Hold<W> {
         if of_connection + needed > self.bounds.slots_per_connection {
             return Err((waiting, NotParked::FullForOne(of_connection)));
         }
+        let by_content = usize::from(waiting.is_by_content());
         let id = inner.insert(deadline_ms, waiting, needed);
+        self.by_content.fetch_add(by_content, Ordering::SeqCst);
         self.count.fetch_add(1, Ordering::SeqCst);
         Ok(id)
+    }
+
+    /// Whether a request by content is parked. As cheap as [`Self::is_empty`].
+    pub fn has_by_content(&self) -> bool {
+        self.by_content.load(Ordering::SeqCst) > 0
+    }
+
+    /// Removes up to `most` requests by content that wait for this queue, or for any queue of its topic.
+    pub fn take_by_content(&self, topic: &str, queue_id: i32, most: usize) -> Taken<W> {
+        self.take_out(most, |inner, wanted| {
+            let queues = inner.queues(topic, queue_id).into_iter();
+            let ids = queues.flat_map(|queue| queue.range((CONTENT, 0)..=(CONTENT, Id::MAX)));
+            ids.map(|(_, id)| *id).take(wanted).collect()
+        })
     }
 
     /// Removes up to `most` requests that wait for this queue, or for any queue of its topic, and match this tag hash.
@@ -210,7 +236,7 @@ impl<W: Waiter> Hold<W> {
         let Some(closed_owner) = inner.owners.remove(&owner) else { return };
         let requests: Vec<W> = closed_owner.parked.iter().filter_map(|id| inner.remove(*id)).collect();
         inner.slots -= closed_owner.slots;
-        self.count.fetch_sub(requests.len(), Ordering::SeqCst);
+        self.left(&requests);
         drop(inner);
         // After the lock is released: dropping a request may drop its connection.
         drop(requests);
@@ -219,7 +245,7 @@ impl<W: Waiter> Hold<W> {
     /// Whether nothing is parked and no table keeps an entry of a removed request.
     #[cfg(test)]
     pub(crate) fn is_clean(&self) -> bool {
-        self.is_empty() && self.inner.lock().is_clean()
+        self.is_empty() && !self.has_by_content() && self.inner.lock().is_clean()
     }
 
     /// Number of connections in the table.
@@ -240,8 +266,15 @@ impl<W: Waiter> Hold<W> {
         let more = ids.len() > most;
         ids.truncate(most);
         let requests: Vec<W> = ids.into_iter().filter_map(|id| inner.remove(id)).collect();
-        self.count.fetch_sub(requests.len(), Ordering::SeqCst);
+        self.left(&requests);
         Taken { requests, more }
+    }
+
+    /// These are not parked any more.
+    fn left(&self, requests: &[W]) {
+        let by_content = requests.iter().filter(|request| request.is_by_content()).count();
+        self.by_content.fetch_sub(by_content, Ordering::SeqCst);
+        self.count.fetch_sub(requests.len(), Ordering::SeqCst);
     }
 }
 
@@ -329,6 +362,6 @@ fn slots(waiting: &impl Waiter) -> usize {
 
 fn keys<W: Waiter>(waiting: &W) -> impl Iterator<Item = Key> {
     let tags = waiting.tags();
-    let any = tags.is_none().then_some(ANY_TAG);
+    let any = tags.is_none().then(|| if waiting.is_by_content() { CONTENT } else { ANY_TAG });
     any.into_iter().chain(tags.unwrap_or(&[]).iter().map(|tag| Key::from(*tag)))
 }

@@ -1,15 +1,17 @@
 //! Checks of a pull request: those of the Java broker, in its order and with its codes.
 
+use super::selection::{Content, Filter, GroupSubscription, Selection};
 use crate::clients::{ClientChannel, Consumers};
 use crate::errors::Refusal;
-use crate::filter::TagFilter;
+use crate::filter::{Expression, TagFilter, is_tag_type};
 use crate::group::{Groups, Rule};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, GroupCounters};
 use crate::topic::{Topic, Topics, is_readable};
 use message::hash::java_string_hash;
+use message::names;
 use protocol::codes::ResponseCode;
-use protocol::heartbeat::{MessageModel, Subscription};
+use protocol::heartbeat::{MessageModel, SQL92, Subscription, TAG};
 use protocol::pull::{PullHeader, sys_flag};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -33,39 +35,6 @@ pub(super) struct Allowed {
     pub(super) rule: Arc<Rule>,
     pub(super) counters: Arc<GroupCounters>,
     pub(super) filter: Filter,
-}
-
-/// The filter of a pull.
-pub(super) struct Filter {
-    filter: TagFilter,
-    /// For a pull without its own subscription: that of its group, which may change while the pull is parked.
-    of_group: Option<GroupSubscription>,
-}
-
-/// Where to find the subscription of a pull's group.
-struct GroupSubscription {
-    consumers: Arc<Consumers<ClientChannel>>,
-    group: Arc<Rule>,
-    topic: Arc<Topic>,
-}
-
-impl Filter {
-    pub(super) fn matches(&self, tags_code: i64) -> bool {
-        self.filter.matches(tags_code)
-    }
-
-    pub(super) fn tags(&self) -> Option<&[i32]> {
-        self.filter.codes()
-    }
-
-    /// Whether the group's subscription changed. Then the pull has to be repeated: its client would filter the messages by the tags
-    /// of the old subscription and drop those that only the new one matches.
-    pub(super) fn is_outdated(&self) -> bool {
-        let Some(of) = &self.of_group else { return false };
-        let view = of.consumers.view(&of.group.group_name);
-        let subscribed = view.as_ref().and_then(|view| view.subscriptions.get(&of.topic.name));
-        subscribed.is_some_and(|subscribed| subscribed.filter != self.filter)
-    }
 }
 
 /// What forbids a pull; Apache's values of the response field `forbiddenType`.
@@ -105,13 +74,13 @@ impl Checks {
             )));
         }
         let filter = if header.has(sys_flag::SUBSCRIPTION) {
-            let filter = self.filter_of_pull(header, now_ms)?;
-            Filter { filter, of_group: None }
+            let selection = self.selection_of_pull(settings, header, now_ms)?;
+            Filter { selection, of_group: None }
         } else {
-            let filter = self.filter_of_group(header, &rule)?;
+            let selection = self.selection_of_group(settings, header, &rule)?;
             let (consumers, group, topic) = (self.consumers.clone(), rule.clone(), topic.clone());
             let of_group = Some(GroupSubscription { consumers, group, topic });
-            Filter { filter, of_group }
+            Filter { selection, of_group }
         };
         let counters = self.stats.group(header.topic, header.consumer_group);
         Ok(Allowed {
@@ -152,25 +121,49 @@ impl Checks {
         }
     }
 
-    /// The filter of a pull with its own subscription.
-    fn filter_of_pull(&self, header: &PullHeader<'_>, now_ms: i64) -> Result<TagFilter, Refusal> {
+    /// The selection of a pull with its own subscription.
+    fn selection_of_pull(&self, settings: &BrokerSettings, header: &PullHeader<'_>, now_ms: i64) -> Result<Selection, Refusal> {
         let expression = header.subscription.unwrap_or("");
-        only_tags(header.expression_type)?;
-        let filter = TagFilter::parse(expression).map_err(|why| {
-            Refusal::new(
-                ResponseCode::SubscriptionParseFailed,
-                format!("parse the consumer's subscription failed: {why}"),
-            )
-        })?;
+        let expression_type = header.expression_type.unwrap_or("");
+        let refused = |why: &str| {
+            let text = format!("parse the consumer's subscription failed: {why}");
+            Refusal::new(ResponseCode::SubscriptionParseFailed, text)
+        };
+        let selection = if is_tag_type(expression_type) {
+            Selection::Tags(TagFilter::parse(expression).map_err(refused)?)
+        } else if expression.is_empty() {
+            return Err(refused(&format!("Expression can't be null! {expression_type}")));
+        } else if !settings.enable_property_filter || expression_type != SQL92 {
+            return Err(Refusal::filter(expression_type));
+        } else {
+            // Compat: Apache's broker answers with all messages, whatever its expression wants, unless its JVM checks assertions.
+            let compiled = Expression::parse(expression, self.consumers.filters().sql_limits());
+            let compiled = compiled.map_err(|error| refused(&format!("Invalid MessageSelector, {error}")))?;
+            self.content(settings, header, Arc::new(compiled))
+        };
         self.consumers
             .compensate(header.consumer_group, header.topic, expression, now_ms, || {
                 subscription(header, now_ms)
             });
-        Ok(filter)
+        Ok(selection)
     }
 
-    /// The filter of the group's subscription from heartbeats.
-    fn filter_of_group(&self, header: &PullHeader<'_>, rule: &Rule) -> Result<TagFilter, Refusal> {
+    fn content(&self, settings: &BrokerSettings, header: &PullHeader<'_>, expression: Arc<Expression>) -> Selection {
+        let retries_of = header
+            .topic
+            .strip_prefix(names::RETRY_PREFIX)
+            .filter(|_| settings.filter_support_retry);
+        Selection::Content(match retries_of {
+            Some(group) => Content::OfFirstTopic {
+                consumers: self.consumers.clone(),
+                group: group.into(),
+            },
+            None => Content::Expression(expression),
+        })
+    }
+
+    /// The selection of the group's subscription from heartbeats.
+    fn selection_of_group(&self, settings: &BrokerSettings, header: &PullHeader<'_>, rule: &Rule) -> Result<Selection, Refusal> {
         let (group, topic) = (header.consumer_group, header.topic);
         let missing = |what: &str| {
             let text = format!(
@@ -198,22 +191,39 @@ impl Checks {
                 "the consumer's subscription not latest",
             ));
         }
-        only_tags(Some(&subscription.data.expression_type))?;
-        Ok(subscription.filter.clone())
+        if subscription.is_by_tags() {
+            return Ok(Selection::Tags(subscription.filter.clone()));
+        }
+        let registered = self.consumers.filters().find(group, topic);
+        let registered = registered.ok_or_else(|| self.not_registered(&subscription.data))?;
+        if registered.version < header.sub_version {
+            let text = "the consumer's consumer filter data not latest";
+            return Err(Refusal::new(ResponseCode::FilterDataNotLatest, text));
+        }
+        if !settings.enable_property_filter {
+            return Err(Refusal::filter(&subscription.data.expression_type));
+        }
+        Ok(self.content(settings, header, registered.expression))
     }
-}
 
-fn only_tags(expression_type: Option<&str>) -> Result<(), Refusal> {
-    match expression_type {
-        None | Some("" | "TAG") => Ok(()),
-        Some(other) => Err(Refusal::filter(other)),
+    /// Apache's words and code for a filter that its heartbeats did not register, and why they did not.
+    fn not_registered(&self, data: &Subscription) -> Refusal {
+        let why = match Expression::parse(&data.sub_string, self.consumers.filters().sql_limits()) {
+            _ if data.expression_type != SQL92 => format!("there is no filter of type {}", data.expression_type),
+            Err(error) => error.to_string(),
+            Ok(_) => "the filters of all groups take as much memory as apogeeMaxRegisteredFilterBytes allows".to_owned(),
+        };
+        let text = format!("The broker's consumer filter data is not exist!Your expression may be wrong! {why}");
+        Refusal::new(ResponseCode::FilterDataNotExist, text)
     }
 }
 
 /// The subscription of a pull, for admin requests.
 fn subscription(header: &PullHeader<'_>, now_ms: i64) -> Subscription {
     let expression = header.subscription.unwrap_or("");
+    let expression_type = header.expression_type.filter(|told| !is_tag_type(told)).unwrap_or(TAG);
     let tags: BTreeSet<String> = match expression.trim() {
+        _ if expression_type != TAG => BTreeSet::new(),
         "" | "*" => BTreeSet::new(),
         some => some
             .split("||")
@@ -231,6 +241,7 @@ fn subscription(header: &PullHeader<'_>, now_ms: i64) -> Subscription {
         sub_version: now_ms,
         tags_set: tags,
         topic: header.topic.to_owned(),
+        expression_type: expression_type.to_owned(),
         ..Subscription::default()
     }
 }

@@ -8,8 +8,10 @@
 //! Compat: a parked pull does not commit its offset again when it is woken.
 
 mod asker;
+mod by_content;
 mod check;
 pub mod remoting;
+mod selection;
 
 use crate::arrival::ArrivalListener;
 use crate::clients::{ClientChannel, Consumers};
@@ -25,11 +27,11 @@ use crate::stats::GroupCounters;
 use crate::topic::Topic;
 pub use asker::{Asker, PullSink, Pulled};
 pub use check::Checks;
-use check::Filter;
 use message::QueueOffset;
 use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::pull::{PullHeader, sys_flag};
+use selection::{Filter, Selection};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use store::{Arrival, Damaged, Limits, ReadResult, ReadSource, ReadStatus, Store, StoreError};
@@ -58,6 +60,10 @@ pub struct Pull {
     suspend_until: Option<i64>,
     /// The client does not know yet that the topic was deleted and created again.
     has_stale_offset: bool,
+    /// By content: the first offset whose message was not examined yet.
+    examined_to: i64,
+    /// The pull was parked and woken by a message. It is parked again if the message is not selected.
+    was_woken: bool,
 }
 
 impl Waiter for Pull {
@@ -75,6 +81,10 @@ impl Waiter for Pull {
 
     fn tags(&self) -> Option<&[i32]> {
         self.filter.tags()
+    }
+
+    fn is_by_content(&self) -> bool {
+        self.filter.is_by_content()
     }
 }
 
@@ -224,6 +234,8 @@ impl Puller {
             max_messages: usize::try_from(header.max_msg_nums).unwrap_or(0),
             suspend_until,
             has_stale_offset,
+            examined_to: 0,
+            was_woken: false,
         })
     }
 
@@ -275,12 +287,12 @@ impl Puller {
         self.read_within(pull, ReadSource::Memory, Instant::now());
     }
 
-    fn read_within(self: &Arc<Self>, pull: Pull, source: ReadSource, start: Instant) {
+    fn read_within(self: &Arc<Self>, mut pull: Pull, source: ReadSource, start: Instant) {
         if pull.asker.lags() {
             // The messages are read after the client has read its socket.
             return self.have_repeated(pull);
         }
-        let read = self.read_store(&pull, source);
+        let read = self.read_store(&mut pull, source);
         let (threads, next_source) = match (&read, source) {
             (Ok(result), ReadSource::Memory) if result.cold => (&self.threads.catch_up, ReadSource::PageCache),
             (Ok(result), ReadSource::PageCache) if result.cold => (&self.threads.reader, ReadSource::Disk),
@@ -326,13 +338,23 @@ impl Puller {
         }
     }
 
-    fn read_store(&self, pull: &Pull, source: ReadSource) -> Result<ReadResult, StoreError> {
-        let limits = self.limits(pull, source);
-        let (from, matches) = (QueueOffset(pull.offset), |code| pull.filter.matches(code));
-        self.store.read(&pull.topic.name, pull.queue_id, from, limits, &matches, source)
+    fn read_store(&self, pull: &mut Pull, source: ReadSource) -> Result<ReadResult, StoreError> {
+        match &pull.filter.selection {
+            Selection::Tags(filter) => {
+                let limits = self.limits(pull, source);
+                let (from, matches) = (QueueOffset(pull.offset), |code| filter.matches(code));
+                self.store.read(&pull.topic.name, pull.queue_id, from, limits, &matches, source)
+            }
+            Selection::Content(content) => {
+                let mut examined_to = pull.examined_to;
+                let read = self.read_by_content(pull, content, source, &mut examined_to);
+                pull.examined_to = examined_to;
+                read
+            }
+        }
     }
 
-    fn answer(self: &Arc<Self>, pull: Pull, read: Result<ReadResult, StoreError>, source: ReadSource, start: Instant) {
+    fn answer(self: &Arc<Self>, mut pull: Pull, read: Result<ReadResult, StoreError>, source: ReadSource, start: Instant) {
         let result = match read {
             Ok(result) => result,
             Err(error) => return pull.asker.refuse(error.into()),
@@ -350,6 +372,14 @@ impl Puller {
         if code == ResponseCode::PullNotFound
             && let Some(until) = pull.suspend_until
         {
+            return self.park(pull, until);
+        }
+        if result.status == ReadStatus::NoMatchedMessage
+            && pull.was_woken
+            && result.next >= result.max
+            && let Some(until) = pull.suspend_until
+        {
+            pull.offset = result.next.0;
             return self.park(pull, until);
         }
         if code == ResponseCode::Success {
@@ -419,19 +449,27 @@ impl Puller {
             || self.checks.consumers.changes() != subscriptions
             || topic.is_deleted();
         if missed && let Some(pull) = self.hold.take_one(id) {
+            if pull.was_woken {
+                // Not here: messages that go on coming would have it parked again and again on this stack.
+                return self.examine_later(vec![pull]);
+            }
             self.resume(pull);
         }
     }
 
     /// Continues a parked pull. If its group's subscription changed, the client has to repeat it at the same offset.
     fn resume(self: &Arc<Self>, pull: Pull) {
+        self.resume_within(pull, ReadSource::Memory);
+    }
+
+    fn resume_within(self: &Arc<Self>, pull: Pull, source: ReadSource) {
         if pull.topic.is_deleted() {
             return self.answer_with_offset(pull, 0);
         }
         if pull.filter.is_outdated() {
             return self.have_repeated(pull);
         }
-        self.read(pull);
+        self.read_within(pull, source, Instant::now());
     }
 
     /// Has the client repeat the pull at the same offset immediately.
@@ -463,6 +501,9 @@ impl Puller {
             let (puller, name) = (self.clone(), topic.to_owned());
             let wake = move |most| puller.take_matching(&name, queue_id, tags_code, most);
             self.clone().wake_remaining(wake);
+        }
+        if self.hold.has_by_content() {
+            self.wake_by_content(topic, queue_id);
         }
     }
 

@@ -127,7 +127,10 @@ impl Routes {
             Code::HeartBeat => return self.heartbeat(frame, conn, reply, now),
             Code::UnregisterClient => clients::handler::unregister(frame, &ClientChannel::Remoting(conn.clone()), &self.clients(&settings)),
             Code::GetConsumerListByGroup => clients::handler::members(frame, &self.online.consumers),
-            Code::CheckClientConfig => clients::handler::check(frame),
+            Code::CheckClientConfig => {
+                let limits = self.online.consumers.filters().sql_limits();
+                clients::handler::check(frame, settings.enable_property_filter, limits)
+            }
             Code::GetConsumerConnectionList => {
                 return self.by_admin(frame, reply, |r, f| clients::handler::consumer_connections(f, &r.online.consumers));
             }

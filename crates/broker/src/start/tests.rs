@@ -14,6 +14,7 @@ use protocol::{Frame, RequestCode, ResponseCode};
 use std::time::Instant;
 use store::disk::simulated::SimulatedDisk;
 
+mod sql_filters;
 mod transactions;
 
 const SOON: Duration = Duration::from_secs(30);

@@ -61,13 +61,14 @@ pub trait SavedTable: Send + Sync {
 }
 
 /// Names of the files of all tables. A test of the upkeep, which owns the tables, checks the list.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "topics.json",
     "subscriptionGroup.json",
     "messageRequestMode.json",
     "transactionMetrics.json",
     "consumerOffset.json",
     "delayOffset.json",
+    "consumerFilter.json",
 ];
 
 /// The file of one table.

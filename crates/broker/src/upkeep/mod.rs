@@ -9,6 +9,7 @@
 //! | every second | sample the counters | `control` |
 //! | every 5 s (`flushConsumerOffsetInterval`) | save changed offsets | `tables` |
 //! | every 10 s (`flushDelayOffsetInterval`) | save the changed progress of delayed messages | `tables` |
+//! | every 10 s | save changed SQL filters of groups | `tables` |
 //! | every 10 s | expire clients and locks | `control` |
 //! | every 30 s (`registerNameServerPeriod`) | register | `control` |
 //!

@@ -2,6 +2,7 @@
 
 use crate::assignment::table as mode_table;
 use crate::delay::table as delay_table;
+use crate::filter::table as filter_table;
 use crate::group::table as group_table;
 use crate::offset::table as offset_table;
 use crate::state_file::{SavedTable, Table};
@@ -11,13 +12,14 @@ use std::io;
 use std::sync::Arc;
 
 /// The files of a broker's tables.
-pub const TABLES: [Table; 6] = [
+pub const TABLES: [Table; 7] = [
     topic_table::TABLE,
     group_table::TABLE,
     mode_table::TABLE,
     transaction_table::TABLE,
     offset_table::TABLE,
     delay_table::TABLE,
+    filter_table::TABLE,
 ];
 
 /// The table with this file name; `None` for other files.

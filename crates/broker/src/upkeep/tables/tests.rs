@@ -3,6 +3,8 @@
 use super::*;
 use crate::assignment::Modes;
 use crate::delay::DelayOffsets;
+use crate::filter::Filters;
+use crate::filter::table::FiltersFile;
 use crate::group::Groups;
 use crate::offset::Offsets;
 use crate::state_file::{NAMES, StateFile};
@@ -25,6 +27,18 @@ struct World {
     delays: DelayOffsets,
     modes: Modes,
     transactions: TransactionsFile,
+    filters: Arc<Filters>,
+}
+
+/// A group's subscription by an SQL filter.
+fn by_sql() -> protocol::heartbeat::Subscription {
+    protocol::heartbeat::Subscription {
+        topic: "t".to_owned(),
+        sub_string: "a > 5".to_owned(),
+        sub_version: 1,
+        expression_type: "SQL92".to_owned(),
+        ..Default::default()
+    }
 }
 
 /// The file of transactions, for a broker without any.
@@ -44,6 +58,7 @@ impl World {
             delays: DelayOffsets::new(0),
             modes: Modes::new(Arc::default()),
             transactions: transactions(StateFile::new(Arc::new(SimulatedDisk::new(1)), Path::new(ROOT), TABLES[3], &[])),
+            filters: Arc::default(),
         }
     }
 
@@ -59,6 +74,7 @@ impl World {
         world.transactions.load()?;
         crate::offset::table::load(&world.offsets, &file(TABLES[4]))?;
         crate::delay::table::load(&world.delays, &file(TABLES[5]))?;
+        FiltersFile::new(world.filters.clone(), file(TABLES[6]), 0).load()?;
         Ok(world)
     }
 
@@ -71,6 +87,7 @@ impl World {
             self.transactions.marked_until().is_some(),
             self.offsets.committed("t", "g", 0).is_some(),
             self.delays.of(1) == Some(3),
+            self.filters.find("g", "t").is_some(),
         ];
         let names = TABLES.iter().map(|table| table.name);
         names.zip(has).filter(|(_, has)| *has).map(|(name, _)| name).collect()
@@ -94,6 +111,7 @@ fn saved() -> SimulatedDisk {
         })
         .unwrap();
     world.delays.set(1, 3);
+    world.filters.register("g", &[by_sql()], 1);
     for offset in [4, 5] {
         crate::topic::table::save(&world.topics, &file(crate::topic::table::TABLE)).unwrap();
         crate::group::table::save(&world.groups, &file(crate::group::table::TABLE)).unwrap();
@@ -104,6 +122,10 @@ fn saved() -> SimulatedDisk {
         file(crate::delay::table::TABLE).save(text.as_bytes()).unwrap();
         let text = format!(r#"{{"apogeeMarkedUntil":{offset},"transactionCount":{{}}}}"#);
         file(crate::transaction::table::TABLE).save(text.as_bytes()).unwrap();
+        // Each file object has saved nothing yet.
+        FiltersFile::new(world.filters.clone(), file(crate::filter::table::TABLE), 0)
+            .save()
+            .unwrap();
     }
     disk
 }

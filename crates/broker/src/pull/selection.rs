@@ -1,0 +1,90 @@
+//! Which messages a pull selects.
+
+use crate::clients::{ClientChannel, Consumers};
+use crate::filter::{Expression, TagFilter};
+use crate::group::Rule;
+use crate::topic::Topic;
+use message::properties;
+use message::record::Record;
+use std::sync::Arc;
+
+/// Which messages a pull selects.
+pub(super) struct Filter {
+    pub(super) selection: Selection,
+    /// Of a pull that did not bring its subscription: that of its group, which may change while the pull is parked.
+    pub(super) of_group: Option<GroupSubscription>,
+}
+
+/// What messages are selected by.
+pub(super) enum Selection {
+    /// The tag's hash in the queue entry.
+    Tags(TagFilter),
+    /// Properties in the record.
+    Content(Content),
+}
+
+/// What the properties of a message are compared with.
+pub(super) enum Content {
+    /// One expression.
+    Expression(Arc<Expression>),
+    /// `filterSupportRetry`: of messages of a retry topic, the expression that the group has for their first topic.
+    OfFirstTopic {
+        consumers: Arc<Consumers<ClientChannel>>,
+        group: Box<str>,
+    },
+}
+
+/// Where the subscription of a pull's group is found.
+pub(super) struct GroupSubscription {
+    pub(super) consumers: Arc<Consumers<ClientChannel>>,
+    pub(super) group: Arc<Rule>,
+    pub(super) topic: Arc<Topic>,
+}
+
+impl Filter {
+    /// Hashes of the tags that are selected, sorted; `None` for all messages, and for a selection by content.
+    pub(super) fn tags(&self) -> Option<&[i32]> {
+        match &self.selection {
+            Selection::Tags(filter) => filter.codes(),
+            Selection::Content(_) => None,
+        }
+    }
+
+    pub(super) fn is_by_content(&self) -> bool {
+        matches!(self.selection, Selection::Content(_))
+    }
+
+    /// Whether the group subscribes to something else now. Then the pull is to be sent again: its client would compare the
+    /// tags of what it gets with the subscription it had, and drop what only the new one wants.
+    pub(super) fn is_outdated(&self) -> bool {
+        let Some(of) = &self.of_group else { return false };
+        let view = of.consumers.view(&of.group.group_name);
+        let known = view.as_ref().and_then(|view| view.subscriptions.get(&of.topic.name));
+        let Some(known) = known else { return false };
+        match &self.selection {
+            Selection::Tags(filter) => !known.is_by_tags() || known.filter != *filter,
+            Selection::Content(_) if known.is_by_tags() => true,
+            Selection::Content(Content::Expression(expression)) => {
+                let registered = of.consumers.filters().find(&of.group.group_name, &of.topic.name);
+                registered.is_none_or(|registered| !Arc::ptr_eq(&registered.expression, expression))
+            }
+            Selection::Content(Content::OfFirstTopic { .. }) => false,
+        }
+    }
+}
+
+impl Content {
+    /// Whether the message of this record is selected. One that cannot be read is: its consumer has to see it.
+    pub(super) fn selects(&self, record: &[u8]) -> bool {
+        let Ok(record) = Record::parse(record) else { return true };
+        match self {
+            Self::Expression(expression) => expression.selects(record.properties),
+            Self::OfFirstTopic { consumers, group } => {
+                let topic = properties::text(record.properties, properties::RETRY_TOPIC);
+                let registered = topic.and_then(|topic| consumers.filters().find(group, &topic));
+                // Compat: all messages of a topic without an expression.
+                registered.is_none_or(|registered| registered.expression.selects(record.properties))
+            }
+        }
+    }
+}
