@@ -473,6 +473,9 @@ func startConsumer(r *request) (object, error) {
 	box.changed = sync.NewCond(&box.lock)
 	for topic, expression := range r.Subs {
 		selector := consumer.MessageSelector{Type: consumer.TAG, Expression: expression}
+		if strings.HasPrefix(expression, "SQL92:") {
+			selector = consumer.MessageSelector{Type: consumer.SQL92, Expression: strings.TrimPrefix(expression, "SQL92:")}
+		}
 		err := c.Subscribe(topic, selector, func(ctx context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
 			if box.accept(messages) {
 				return consumer.ConsumeSuccess, nil

@@ -303,6 +303,9 @@ def pull_header(topic, offset, group='raw-group', queue=0, max_nums=32, flags=SU
 def heartbeat(client, consumers=(), producers=(), **more):
     """HeartbeatData. A consumer is dict(group=, subs={topic: expression}, model=, from_=, type=, version=)."""
     def subscription(topic, expression, version):
+        if expression.startswith('SQL92:'):
+            return dict(classFilterMode=False, topic=topic, subString=expression[6:], tagsSet=[], codeSet=[], subVersion=version,
+                        expressionType='SQL92')
         tags = [] if expression in ('*', '') else [t.strip() for t in expression.split('||')]
         return dict(classFilterMode=False, topic=topic, subString=expression, tagsSet=tags, codeSet=[java_hash(t) for t in tags],
                     subVersion=version, expressionType='TAG')

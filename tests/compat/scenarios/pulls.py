@@ -56,7 +56,6 @@ def checks_before_a_pull(s):
     s.saw('newer version', pull(group=group, flags=0, subVersion=101))
     other = s.topic('other', queues=1)
     s.saw('topic not in the heartbeat', pull(topic=other, group=group, flags=0))
-    s.saw('SQL92', pull(expressionType='SQL92', sub='a > 1'))
     s.saw('unknown expression type', pull(expressionType='XYZ', sub='a > 1'))
     s.saw('only a separator', pull(sub='||'))
     s.saw('empty tags between', pull(sub='a || || b'), texts)

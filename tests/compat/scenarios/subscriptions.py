@@ -129,5 +129,4 @@ def checks_of_a_clients_subscription(s):
     check = lambda expression, kind: c.ask(wire.CHECK_CLIENT, body=dict(clientId='a', group=s.name('g'), subscriptionData=dict(  # noqa: E731
         topic=s.name('t'), subString=expression, expressionType=kind, classFilterMode=False, tagsSet=[], codeSet=[], subVersion=1)))
     s.saw('tags', check('a || b', 'TAG'))
-    s.saw('SQL92', check('a > 5', 'SQL92'))
     s.saw('no body', c.ask(wire.CHECK_CLIENT))

@@ -33,6 +33,7 @@ import org.apache.rocketmq.client.QueryResult;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
@@ -60,6 +61,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
  * packages or signatures differ, reflection is used. Nothing is asserted here.
  */
 public final class Driver {
+    // Before an expression that is not of tags.
+    private static final String SQL92 = "SQL92:";
     private static final Gson GSON = new GsonBuilder().disableHtmlEscaping().create();
     private static final Map<String, Object> CLIENTS = new ConcurrentHashMap<>();
     private static final Map<String, Inbox> INBOXES = new ConcurrentHashMap<>();
@@ -439,7 +442,12 @@ public final class Driver {
         consumer.setSuspendCurrentQueueTimeMillis(integer(r, "suspend_ms", 1000));
         int retryLevel = integer(r, "retry_level", 0);
         for (Map.Entry<String, JsonElement> e : r.getAsJsonObject("subs").entrySet()) {
-            consumer.subscribe(e.getKey(), e.getValue().getAsString());
+            String expression = e.getValue().getAsString();
+            if (expression.startsWith(SQL92)) {
+                consumer.subscribe(e.getKey(), MessageSelector.bySql(expression.substring(SQL92.length())));
+            } else {
+                consumer.subscribe(e.getKey(), expression);
+            }
         }
         Inbox inbox = new Inbox(integer(r, "delay_ms", 0), integer(r, "fail_first", 0), text(r, "journal", null), flag(r, "brief"));
         INBOXES.put(handle(r), inbox);
@@ -595,7 +603,12 @@ public final class Driver {
         consumer.setAutoCommit(flag(r, "auto_commit"));
         consumer.setPullBatchSize(integer(r, "pull_batch", 10));
         if (r.has("topic")) {
-            consumer.subscribe(text(r, "topic"), text(r, "sub", "*"));
+            String expression = text(r, "sub", "*");
+            if (expression.startsWith(SQL92)) {
+                consumer.subscribe(text(r, "topic"), MessageSelector.bySql(expression.substring(SQL92.length())));
+            } else {
+                consumer.subscribe(text(r, "topic"), expression);
+            }
         }
         CLIENTS.put(handle(r), consumer);
         consumer.start();
