@@ -5,7 +5,7 @@
 //! what libFuzzer found beyond them (`fuzz/corpus/TARGET.tar.gz`: the fewest inputs that reach all the code that was reached).
 //! `cargo test -p fuzz` replays the corpus; `fuzz/run TARGET SECONDS` looks for more, guided by coverage.
 //!
-//! Not here: servers and sockets, SQL filters and JSON that nobody reads.
+//! Not here: servers and sockets, and JSON that nobody reads.
 
 use flate2::read::GzDecoder;
 use std::fs::File;
@@ -58,4 +58,5 @@ pub const TARGETS: &[Target] = &[
     targets::properties::TARGET,
     targets::config::TARGET,
     targets::directory::TARGET,
+    targets::sql::TARGET,
 ];

@@ -8,6 +8,7 @@ pub mod header;
 pub mod properties;
 pub mod record;
 pub mod register;
+pub mod sql;
 
 use std::path::{Path, PathBuf};
 
