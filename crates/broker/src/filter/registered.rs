@@ -1,8 +1,8 @@
 //! SQL92 expressions of consumer groups, compiled. Pure state: the time is given.
 //!
-//! A heartbeat registers the expressions of its group; a pull that brings no expression of its own uses them. What a group no longer
-//! subscribes to, or no longer subscribes to at all, is dead: it is kept for a while, as Apache keeps it, and removed first when there
-//! is no room.
+//! A heartbeat registers the expressions of its group; pulls without an expression of their own use them. An expression is dead when its
+//! group no longer subscribes to the topic or is offline. Dead ones are kept for a while, as in Apache's broker, and evicted first when
+//! there is no room.
 
 use super::is_tag_type;
 use super::sql::{Expression, SqlLimits};
@@ -83,7 +83,7 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// None yet.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(limits: FilterLimits) -> Self {
         Self {
@@ -104,8 +104,8 @@ impl Filters {
         self.state.read().groups.get(group)?.get(topic).cloned()
     }
 
-    /// Registers what a heartbeat told of a group: the expressions among `subscriptions`; those of other topics are dead from now on.
-    /// Older versions than the registered one change nothing. Compat: an expression that cannot be compiled is not registered, and
+    /// Registers the expressions among the subscriptions of a heartbeat; the group's expressions for other topics are dead from now on.
+    /// Versions older than the registered one change nothing. Compat: an expression that cannot be compiled is not registered, and
     /// removes that of an older version; the group's pulls are refused then (27).
     pub fn register(&self, group: &str, subscriptions: &[Subscription], now_ms: i64) {
         let expressions = || {
@@ -168,7 +168,7 @@ impl Filters {
         }
     }
 
-    /// Marks what groups that are not online registered as dead, and removes what is dead for too long.
+    /// Marks the expressions of offline groups as dead, and removes those that died before `filterDataCleanTimeSpan`.
     pub fn expire(&self, now_ms: i64, is_online: impl Fn(&str) -> bool) {
         if self.state.read().groups.is_empty() {
             return;
@@ -182,7 +182,7 @@ impl Filters {
         state.retain(|known| !known.is_dead() || known.dead_ms > limit);
     }
 
-    /// Takes an expression that was saved; its group is not online yet. One that cannot be compiled is left out.
+    /// Adds a saved expression, whose group is still offline. An expression that cannot be compiled is left out with a WARN.
     pub fn restore(&self, group: &str, topic: &str, text: &str, version: i64, born_ms: i64, dead_ms: i64) {
         match Expression::parse(text, &self.limits.sql) {
             Ok(expression) => {

@@ -16,8 +16,8 @@ pub trait Waiter: Send {
     fn is_disconnected(&self) -> bool;
     /// Hashes of the tags that it subscribes to, without duplicates; `None` for all messages.
     fn tags(&self) -> Option<&[i32]>;
-    /// Whether only the content of a message tells if it is wanted: such requests are taken out by [`Hold::take_by_content`], not by
-    /// [`Hold::take`].
+    /// Whether the request has to examine the content of each message. [`Hold::take_by_content`] removes such requests,
+    /// [`Hold::take`] does not.
     fn is_by_content(&self) -> bool {
         false
     }
@@ -54,7 +54,7 @@ pub enum NotParked {
 pub struct Hold<W> {
     bounds: Bounds,
     count: AtomicUsize,
-    /// How many of them want content.
+    /// Number of requests by content among them.
     by_content: AtomicUsize,
     inner: Mutex<Inner<W>>,
 }
@@ -270,7 +270,7 @@ impl<W: Waiter> Hold<W> {
         Taken { requests, more }
     }
 
-    /// These are not parked any more.
+    /// Counts requests that are no longer parked.
     fn left(&self, requests: &[W]) {
         let by_content = requests.iter().filter(|request| request.is_by_content()).count();
         self.by_content.fetch_sub(by_content, Ordering::SeqCst);

@@ -1,11 +1,11 @@
-//! Pulls whose messages are selected by what their records hold, not by their queue entries: SQL filters.
+//! Pulls that select messages by the content of their records, not by their queue entries: SQL filters.
 //!
-//! Such a pull reads some records at a time and keeps those that are selected. The thread that serves its connection looks at
-//! [`MAX_EXAMINED_INLINE`] records of the log's tail; what is more is looked at by the catch-up threads. A pull that selects nothing within its
-//! limits is answered with PULL_RETRY_IMMEDIATELY and the offset to go on from, as one by tags.
+//! Such a pull reads records in batches and keeps those that are selected. The thread of its connection examines up to
+//! [`MAX_EXAMINED_INLINE`] records of the log's tail; catch-up threads examine more. A pull that selects nothing within its limits is
+//! answered with PULL_RETRY_IMMEDIATELY and the next offset, as a pull by tags.
 //!
-//! A parked one is taken out by every message of its queue and looks at that message on a catch-up thread: the sender pays for handing
-//! it over, whatever the expression costs. One that selects nothing is parked again behind what it looked at, until its time is up.
+//! A new message wakes the parked pulls of its queue on a catch-up thread, so the sender evaluates no expression. A woken pull that
+//! selects nothing is parked again, behind the messages it examined, until its deadline.
 
 use super::selection::Content;
 use super::{BATCH, MAX_WOKEN_INLINE, Pull, Puller};
@@ -15,26 +15,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{Limits, ReadResult, ReadSource, ReadStatus, StoreError};
 
-/// Records that a pull looks at on the thread that serves its connection, which also serves senders.
+/// Maximum number of records that a pull examines on the thread of its connection, which also serves senders.
 const MAX_EXAMINED_INLINE: usize = 64;
-/// Records that are read together.
+/// Number of records in one read of the store.
 const READ_BATCH: usize = 32;
-/// Bytes of records after which a pull is answered, whatever it has found.
+/// Bytes of examined records after which a pull is answered, whatever it found.
 const MAX_EXAMINED_BYTES: usize = 16 << 20;
-/// Time after which a pull is answered, whatever it has found: reads of a slow disk add up.
+/// Time after which a pull is answered, whatever it found: reads of a slow disk add up.
 const MAX_DURATION: Duration = Duration::from_millis(50);
 
-/// What a pull has found so far.
+/// The messages that a pull found so far.
 struct Found {
     records: Vec<bytes::Bytes>,
     bytes: usize,
-    /// Bytes of all records that were looked at.
+    /// Bytes of all examined records, selected or not.
     examined_bytes: usize,
     next: QueueOffset,
 }
 
 impl Puller {
-    /// Reads records from where the pull is and keeps those that `content` selects.
+    /// Reads records from `examined_to`, or from the offset of the pull, and keeps those that `content` selects. If the result is cold,
+    /// `examined_to` is where the next source continues.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
     pub(super) fn read_by_content(
         &self,
         pull: &Pull,
@@ -79,7 +83,7 @@ impl Puller {
             let from = found.next;
             match read.status {
                 ReadStatus::Found => {}
-                // The next pull begins there and is told.
+                // The next pull starts at the damaged message and reports it.
                 ReadStatus::MessageWasRemoving if has_begun && let Some(damaged) = &read.damaged => {
                     found.next = damaged.queue_offset;
                     return Ok(found.result(read));
@@ -108,7 +112,7 @@ impl Puller {
         }
     }
 
-    /// A message has arrived: parked pulls that wait for the content of its queue look at it on a catch-up thread.
+    /// Wakes the parked pulls by content of a queue on a catch-up thread.
     pub(super) fn wake_by_content(self: &Arc<Self>, topic: &str, queue_id: i32) {
         let taken = self.hold.take_by_content(topic, queue_id, MAX_WOKEN_INLINE);
         if taken.requests.is_empty() {
@@ -128,12 +132,12 @@ impl Puller {
                     }
                 }
             };
-            // Too much waits: the next message takes them out.
+            // If the pool is full, the next message wakes them.
             let _ = self.threads.catch_up.run_own(examine_rest);
         }
     }
 
-    /// Has pulls looked at on a catch-up thread. If too much waits there, they are sent back, for their clients to ask again.
+    /// Continues pulls on a catch-up thread. If the pool is full, their clients have to repeat them.
     pub(super) fn examine_later(self: &Arc<Self>, pulls: Vec<Pull>) {
         let pulls = Arc::new(Mutex::new(pulls));
         let (puller, later) = (self.clone(), pulls.clone());
@@ -155,14 +159,15 @@ impl Puller {
 }
 
 impl Found {
-    /// Takes what is selected of a read. False: one more message would be over the limit of bytes, the result ends before this read.
+    /// Adds the selected records of a read. Returns false if one more message would exceed the limit of bytes: the result ends before
+    /// this read.
     fn take(&mut self, read: &ReadResult, content: &Content, most_bytes: usize) -> bool {
         for record in &read.records {
             self.examined_bytes += record.len();
             if !content.selects(record) {
                 continue;
             }
-            // Only the first record of a read may be over the limit that the read had.
+            // The store limits a read to the bytes that are left, but for its first record.
             if !self.records.is_empty() && self.bytes + record.len() > most_bytes {
                 return false;
             }
@@ -173,7 +178,7 @@ impl Found {
         true
     }
 
-    /// The result of the pull, with the bounds of the queue that the last read saw.
+    /// The result of the pull; the bounds of the queue are those of the last read.
     fn result(self, last: ReadResult) -> ReadResult {
         ReadResult {
             status: if self.records.is_empty() {

@@ -450,7 +450,7 @@ impl Puller {
             || topic.is_deleted();
         if missed && let Some(pull) = self.hold.take_one(id) {
             if pull.was_woken {
-                // Not here: messages that go on coming would have it parked again and again on this stack.
+                // Not on this stack: while messages keep arriving, it would recurse for each of them.
                 return self.examine_later(vec![pull]);
             }
             self.resume(pull);

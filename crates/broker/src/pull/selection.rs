@@ -11,30 +11,30 @@ use std::sync::Arc;
 /// Which messages a pull selects.
 pub(super) struct Filter {
     pub(super) selection: Selection,
-    /// Of a pull that did not bring its subscription: that of its group, which may change while the pull is parked.
+    /// For a pull without its own subscription: that of its group, which may change while the pull is parked.
     pub(super) of_group: Option<GroupSubscription>,
 }
 
-/// What messages are selected by.
+/// How messages are selected.
 pub(super) enum Selection {
-    /// The tag's hash in the queue entry.
+    /// By the hash of the tag in the queue entry.
     Tags(TagFilter),
-    /// Properties in the record.
+    /// By the properties in the record.
     Content(Content),
 }
 
-/// What the properties of a message are compared with.
+/// The expression that is evaluated on the properties of a message.
 pub(super) enum Content {
-    /// One expression.
+    /// One expression for all messages.
     Expression(Arc<Expression>),
-    /// `filterSupportRetry`: of messages of a retry topic, the expression that the group has for their first topic.
+    /// `filterSupportRetry`: for messages of a retry topic, the expression that the group registered for their original topic.
     OfFirstTopic {
         consumers: Arc<Consumers<ClientChannel>>,
         group: Box<str>,
     },
 }
 
-/// Where the subscription of a pull's group is found.
+/// Where to find the subscription of a pull's group.
 pub(super) struct GroupSubscription {
     pub(super) consumers: Arc<Consumers<ClientChannel>>,
     pub(super) group: Arc<Rule>,
@@ -54,8 +54,8 @@ impl Filter {
         matches!(self.selection, Selection::Content(_))
     }
 
-    /// Whether the group subscribes to something else now. Then the pull is to be sent again: its client would compare the
-    /// tags of what it gets with the subscription it had, and drop what only the new one wants.
+    /// Whether the group's subscription changed. Then the pull has to be repeated: its client would filter the messages by the tags
+    /// of the old subscription and drop those that only the new one matches.
     pub(super) fn is_outdated(&self) -> bool {
         let Some(of) = &self.of_group else { return false };
         let view = of.consumers.view(&of.group.group_name);
@@ -74,7 +74,7 @@ impl Filter {
 }
 
 impl Content {
-    /// Whether the message of this record is selected. One that cannot be read is: its consumer has to see it.
+    /// Whether the message of this record is selected. A malformed record is, so that its consumer sees it.
     pub(super) fn selects(&self, record: &[u8]) -> bool {
         let Ok(record) = Record::parse(record) else { return true };
         match self {

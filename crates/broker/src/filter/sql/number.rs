@@ -91,6 +91,13 @@ fn parse_other_scripts(text: &[u8]) -> Option<i64> {
 
 /// As `Double.valueOf`: blanks around it, a sign, `NaN`, `Infinity`, decimal or hexadecimal digits, one of `fFdD` behind them.
 pub(super) fn parse_double(text: &[u8]) -> Option<f64> {
+    // The usual case: an integer that a double has exactly.
+    if text.len() <= 15
+        && text.first().is_some_and(u8::is_ascii_digit)
+        && let Some(value) = i64::parse(text)
+    {
+        return Some(value as f64);
+    }
     let text = trim(text);
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),

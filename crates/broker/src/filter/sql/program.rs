@@ -132,12 +132,18 @@ impl Program {
         let mut values: [&[u8]; N] = [&[]; N];
         properties::for_each(stored, |name, value| {
             if self.name_lengths & length_bit(name.len()) != 0
-                && let Some(at) = self.names.iter().position(|known| known.as_bytes() == name)
+                && let Some(at) = self.position(name)
             {
                 values[at] = value;
             }
         });
         values
+    }
+
+    fn position(&self, name: &[u8]) -> Option<usize> {
+        // Most names of the same length differ in the first byte, which costs no call.
+        let is_same = |known: &str| known.as_bytes().first() == name.first() && known.as_bytes() == name;
+        self.names.iter().position(|known| is_same(known))
     }
 
     pub(super) fn memory(&self) -> usize {
