@@ -439,6 +439,12 @@ fn usual() -> Builder {
         .with("TRACE_ON", "true")
 }
 
+/// Time that the main thread spent on a processor: other processes do not count.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/schedstat").expect("Linux");
+    Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).expect("nanoseconds"))
+}
+
 fn speed() {
     let stored = usual()
         .with("region", "eu")
@@ -454,14 +460,14 @@ fn speed() {
     ] {
         let expression = Expression::parse(text, &SqlLimits::default()).unwrap();
         assert_eq!(expression.evaluate(&stored), Verdict::True);
-        let (begun, mut count) = (Instant::now(), 0u64);
-        while begun.elapsed() < Duration::from_secs(1) {
+        let (begun, mut count) = (cpu_time(), 0u64);
+        while cpu_time() - begun < Duration::from_secs(1) {
             for _ in 0..10_000 {
                 black_box(black_box(&expression).evaluate(black_box(&stored)));
             }
             count += 10_000;
         }
-        let each = begun.elapsed().as_secs_f64() / count as f64;
+        let each = (cpu_time() - begun).as_secs_f64() / count as f64;
         println!("{:5.2} million a second, {:3.0} ns each: {text}", 1e-6 / each, each * 1e9);
     }
 }
