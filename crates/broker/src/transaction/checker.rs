@@ -49,12 +49,8 @@ pub(super) fn run(transactions: &Transactions) {
             return;
         }
     }
-    let waiting = {
-        let mut state = transactions.state.lock();
-        state.is_recovered = true;
-        std::mem::take(&mut state.waiting)
-    };
-    waiting.into_iter().for_each(|end| end());
+    transactions.state.lock().is_recovered = true;
+    transactions.end_waiting();
     loop {
         let interval = transactions.core.settings.current().transaction_check_interval;
         if transactions.sleep_until_open() || transactions.sleep(interval) {
@@ -160,14 +156,25 @@ impl Transactions {
             }
         }
         let count = due.len();
-        if count > 0
-            && let Err(refusal) = self.write_again(&due, now_ms)
-        {
-            let mut state = self.state.lock();
-            due.iter().for_each(|due| state.window.release(due.half.record.queue_offset.0));
-            return Err(refusal);
+        if count > 0 {
+            let written = self.write_again(&due, now_ms).inspect_err(|_| {
+                let mut state = self.state.lock();
+                due.iter().for_each(|due| state.window.release(due.half.record.queue_offset.0));
+            });
+            self.end_waiting();
+            written?;
         }
         Ok(Some(Looked { next, count }))
+    }
+
+    /// Ends the transactions whose ends waited for the start or the checker.
+    fn end_waiting(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.is_checking = false;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(|end| end());
     }
 
     /// Stored a moment ago, as all behind it are.
@@ -195,7 +202,9 @@ impl Transactions {
         let (offset, mark) = (half.record.queue_offset.0, self.next_mark());
         let mut state = self.state.lock();
         // One that was done meanwhile may stand for its copy, which has its own turn.
-        !state.window.is_done(offset) && state.window.claim(offset, half.first, mark).is_ok()
+        let is_claimed = !state.window.is_done(offset) && state.window.claim(offset, half.first, mark).is_ok();
+        state.is_checking |= is_claimed;
+        is_claimed
     }
 
     fn pass_over(&self, half: i64) {

@@ -58,6 +58,8 @@ impl EndTransaction<'_> {
 enum Failed {
     /// The half message is not in memory.
     Cold,
+    /// The checker writes the half message again right now.
+    Checked,
     Refused(Refusal),
 }
 
@@ -78,6 +80,7 @@ impl Transactions {
             Ok(ticket) => self.complete(ticket, done),
             Err(Failed::Refused(refusal)) => done(Err(refusal)),
             Err(Failed::Cold) => self.end_by_reader(request, done),
+            Err(Failed::Checked) => self.wait(request, done),
         }
     }
 
@@ -96,12 +99,16 @@ impl Transactions {
         self.state.lock().is_recovered
     }
 
-    /// Ends it when it is known which transactions were open at the start.
+    /// Ends it when it is known which transactions were open at the start, and the checker holds no half message.
     fn wait(self: &Arc<Self>, request: EndTransaction<'_>, done: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
         let mut state = self.state.lock();
+        if state.is_recovered && !state.is_checking {
+            drop(state);
+            return self.end(request, done);
+        }
         if state.waiting.len() >= MAX_WAITING {
             drop(state);
-            let text = "the broker is starting, and does not know yet which transactions are open; the producer will be asked";
+            let text = "too many ends of transactions wait until it is known which are open; the producer will be asked";
             return done(Err(Refusal::new(ResponseCode::SystemBusy, text)));
         }
         let (this, (request, group)) = (Arc::clone(self), request.detached());
@@ -125,7 +132,7 @@ impl Transactions {
     }
 
     /// May wait for the disk.
-    fn end_slowly(&self, request: EndTransaction<'_>, group: &str, done: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
+    fn end_slowly(self: &Arc<Self>, request: EndTransaction<'_>, group: &str, done: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
         let request = EndTransaction {
             producer_group: group,
             ..request
@@ -134,6 +141,7 @@ impl Transactions {
             Ok(ticket) => self.complete(ticket, done),
             Err(Failed::Refused(refusal)) => done(Err(refusal)),
             Err(Failed::Cold) => done(Err(Refusal::system("the half message cannot be read now"))),
+            Err(Failed::Checked) => self.wait(request, done),
         }
     }
 
@@ -145,7 +153,15 @@ impl Transactions {
         };
         let half = Half::parse(&bytes).map_err(|why| malformed(request.half, &why))?;
         self.check(request, &half)?;
-        let claimed = self.state.lock().window.claim(request.half, half.first, self.next_mark());
+        let mark = self.next_mark();
+        let claimed = {
+            let mut state = self.state.lock();
+            let claimed = state.window.claim(request.half, half.first, mark);
+            if claimed == Err(NotOpen::Busy) && state.is_checking {
+                return Err(Failed::Checked);
+            }
+            claimed
+        };
         let current = claimed.map_err(|error| not_open(error, request.half))?;
         let appended = self.append(request, &half, current);
         let mut state = self.state.lock();
@@ -251,7 +267,7 @@ fn not_open(error: NotOpen, half: i64) -> Refusal {
         ),
         NotOpen::Busy => Refusal::new(
             ResponseCode::SystemBusy,
-            format!("the transaction of half message {half} is being ended or checked right now"),
+            format!("the transaction of half message {half} is being ended right now"),
         ),
     }
 }

@@ -78,7 +78,9 @@ struct State {
     is_dirty: bool,
     /// What was open at the start is known.
     is_recovered: bool,
-    /// Wait for that.
+    /// The checker holds half messages right now.
+    is_checking: bool,
+    /// Ends of transactions that wait for either.
     waiting: Vec<Box<dyn FnOnce() + Send>>,
     is_stopping: bool,
 }
@@ -126,6 +128,7 @@ impl Transactions {
                 },
                 is_dirty: false,
                 is_recovered: false,
+                is_checking: false,
                 waiting: Vec::new(),
                 is_stopping: false,
             }),
