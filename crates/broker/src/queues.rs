@@ -4,7 +4,7 @@
 
 use crate::errors::Refusal;
 use message::{LogOffset, QueueOffset};
-use protocol::offset::Boundary;
+use protocol::offset::BoundaryType;
 use store::{IndexedBy, Limits, QueryResult, ReadSource, Store};
 
 /// The queues of a store.
@@ -18,7 +18,7 @@ pub trait Queues: Send + Sync {
     ///
     /// # Errors
     /// The refusal of a `StoreError` if the queue or the log cannot be read.
-    fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: Boundary) -> Result<i64, Refusal>;
+    fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: BoundaryType) -> Result<i64, Refusal>;
     /// Store timestamp of the message at an offset, in ms since 1970.
     fn store_time(&self, topic: &str, queue_id: i32, offset: i64) -> Option<i64>;
     /// Whether the message at an offset can be read without disk I/O.
@@ -46,10 +46,10 @@ impl Queues for Store {
         self.max_offset(topic, queue_id).0
     }
 
-    fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: Boundary) -> Result<i64, Refusal> {
+    fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, boundary: BoundaryType) -> Result<i64, Refusal> {
         let boundary = match boundary {
-            Boundary::Lower => store::Boundary::Lower,
-            Boundary::Upper => store::Boundary::Upper,
+            BoundaryType::Lower => store::Boundary::Lower,
+            BoundaryType::Upper => store::Boundary::Upper,
         };
         Ok(self.offset_by_time(topic, queue_id, timestamp, boundary)?.0)
     }
@@ -178,7 +178,7 @@ pub(crate) mod testing {
             min + times.len() as i64
         }
 
-        fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, _: Boundary) -> Result<i64, Refusal> {
+        fn by_time(&self, topic: &str, queue_id: i32, timestamp: i64, _: BoundaryType) -> Result<i64, Refusal> {
             let (min, times) = self.queue(topic, queue_id);
             Ok(min + times.iter().filter(|time| **time < timestamp).count() as i64)
         }

@@ -23,7 +23,7 @@ const UNSENT_PAUSE_BYTES: usize = 2 * SEAL_MAX_BYTES;
 /// Slices that one call of [`Session::seal`] gets at most.
 const SLICES: usize = 64;
 
-struct State {
+struct SessionState {
     session: Box<dyn Session>,
     /// Records that the socket has not taken.
     unsent: BytesMut,
@@ -31,7 +31,7 @@ struct State {
 
 /// The writing end, and the session of both ends.
 pub(crate) struct SecuredWrite {
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
     socket: OwnedWriteHalf,
 }
 
@@ -42,7 +42,7 @@ impl SecuredWrite {
         self.send(&mut state)?;
         let mut part = [IoSlice::new(&[]); SLICES];
         let used = first_bytes(slices, &mut part);
-        let State { session, unsent } = &mut *state;
+        let SessionState { session, unsent } = &mut *state;
         if unsent.capacity() == 0 {
             *unsent = spare::out_buffer();
         }
@@ -76,7 +76,7 @@ impl SecuredWrite {
     /// Seals the record that ends our direction and writes it if the socket takes it.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock();
-        let State { session, unsent } = &mut *state;
+        let SessionState { session, unsent } = &mut *state;
         session.end(unsent);
         // If the socket is full or has failed, the peer sees the end of the stream only.
         let _ = self.send(&mut state);
@@ -86,7 +86,7 @@ impl SecuredWrite {
         &self.socket
     }
 
-    fn send(&self, state: &mut State) -> io::Result<()> {
+    fn send(&self, state: &mut SessionState) -> io::Result<()> {
         while !state.unsent.is_empty() {
             match self.socket.try_write(&state.unsent) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -180,7 +180,7 @@ impl SecuredRead {
             };
         }
         let mut state = self.shared.state.lock();
-        let State { session, unsent } = &mut *state;
+        let SessionState { session, unsent } = &mut *state;
         self.plain = spare::out_buffer();
         let received = session.receive(records, &mut self.plain, unsent);
         // Bytes that the socket does not take now are sent by the next write, or when it is writable (`poll_ready`).
@@ -245,7 +245,7 @@ pub(crate) async fn handshake(
         }
     }
     let shared = Arc::new(SecuredWrite {
-        state: Mutex::new(State {
+        state: Mutex::new(SessionState {
             session,
             unsent: BytesMut::new(),
         }),

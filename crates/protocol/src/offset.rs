@@ -44,7 +44,7 @@ header! {
 
 named_enum! {
     /// Which of several records with one time is meant.
-    pub enum Boundary {
+    pub enum BoundaryType {
         /// The first one at or after the time.
         Lower = "LOWER",
         /// The last one at or before the time.
@@ -68,10 +68,10 @@ header! {
 
 impl SearchOffsetHeader<'_> {
     /// The boundary, in any case; lower when absent or unknown.
-    pub fn boundary(&self) -> Boundary {
+    pub fn boundary(&self) -> BoundaryType {
         match self.boundary_type {
-            Some(name) if name.eq_ignore_ascii_case("upper") => Boundary::Upper,
-            _ => Boundary::Lower,
+            Some(name) if name.eq_ignore_ascii_case("upper") => BoundaryType::Upper,
+            _ => BoundaryType::Lower,
         }
     }
 }

@@ -112,17 +112,17 @@ struct Arrivals {
     threads: Threads,
     counters: Vec<Arc<Counter>>,
     sockets: Vec<Socket>,
-    state: Arc<State>,
+    state: Arc<ArrivalState>,
 }
 
-struct State {
+struct ArrivalState {
     stopping: AtomicBool,
     arrived: AtomicU64,
 }
 
 impl Arrivals {
     fn start(readers: Vec<Listening>, topic: &str, run: u64, (clock, window): Timing) -> Result<Self, Failure> {
-        let state = Arc::new(State {
+        let state = Arc::new(ArrivalState {
             stopping: AtomicBool::new(false),
             arrived: AtomicU64::new(0),
         });
@@ -182,7 +182,7 @@ struct Reader {
     run: u64,
     counter: Arc<Counter>,
     clock: Clock,
-    state: Arc<State>,
+    state: Arc<ArrivalState>,
 }
 
 impl Exchange for Reader {

@@ -18,13 +18,13 @@ const MAX_WAITING: usize = 1 << 20;
 /// Queued lines.
 #[derive(Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Lines were queued, or all were written.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     /// Complete lines.
     waiting: Vec<u8>,
     /// Lines that were dropped after the queued ones.
@@ -81,7 +81,7 @@ impl Queue {
     /// Waits for lines or reports, at most until the time limit.
     fn wait(&self, most: Option<Duration>) {
         let state = self.state();
-        let is_idle = |state: &mut State| state.waiting.is_empty() && state.dropped == 0 && !state.woken;
+        let is_idle = |state: &mut QueueState| state.waiting.is_empty() && state.dropped == 0 && !state.woken;
         match most {
             Some(most) => drop(self.changed.wait_timeout_while(state, most, is_idle)),
             None => drop(self.changed.wait_while(state, is_idle)),
@@ -93,7 +93,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,7 +34,7 @@ pub fn running_info<C: Channel>(request: &Frame, consumers: &Consumers<C>, done:
 
 /// The tables for 309.
 #[derive(Clone, Copy)]
-pub struct Directly<'a> {
+pub struct DirectConsumption<'a> {
     /// Access to the message.
     pub log: &'a dyn Log,
     /// For the topic's flags.
@@ -49,7 +49,7 @@ pub struct Directly<'a> {
 pub fn consume_directly<C: Channel>(
     request: &Frame,
     consumers: &Consumers<C>,
-    tables: &Directly<'_>,
+    tables: &DirectConsumption<'_>,
     done: impl FnOnce(Outcome) + Send + 'static,
 ) {
     match with_message(request, tables) {
@@ -59,7 +59,7 @@ pub fn consume_directly<C: Channel>(
 }
 
 /// The request tables the message as its body, the group and the client id.
-fn with_message(request: &Frame, tables: &Directly<'_>) -> Result<(Frame, String, String), Refusal> {
+fn with_message(request: &Frame, tables: &DirectConsumption<'_>) -> Result<(Frame, String, String), Refusal> {
     let header = ConsumeDirectlyHeader::decode(&request.ext)?;
     let client = header
         .client_id

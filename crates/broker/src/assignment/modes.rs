@@ -18,7 +18,7 @@ pub enum ModeError {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ModeTable {
     modes: BTreeMap<String, BTreeMap<String, GroupRequestMode>>,
     count: usize,
     changes: u64,
@@ -27,7 +27,7 @@ struct State {
 /// The request modes that were set; a group without one pulls.
 #[derive(Debug)]
 pub struct Modes {
-    state: Mutex<State>,
+    state: Mutex<ModeTable>,
     changed: Arc<Signal>,
 }
 

@@ -14,7 +14,7 @@ const KEPT_MS: i64 = 600_000;
 type Topics = FxHashMap<Box<str>, (Arc<Subscribed>, i64)>;
 
 #[derive(Debug, Default)]
-struct State {
+struct CompensatedTable {
     groups: FxHashMap<Box<str>, Topics>,
     bytes: usize,
 }
@@ -22,7 +22,7 @@ struct State {
 /// Subscriptions by group and topic. One that exceeds a limit is not kept.
 #[derive(Debug)]
 pub(super) struct Compensated {
-    state: RwLock<State>,
+    state: RwLock<CompensatedTable>,
     max_bytes: usize,
     max_topics_of_group: usize,
 }
@@ -45,13 +45,13 @@ impl Compensated {
     pub(super) fn add(&self, group: &str, topic: &str, expression: &str, now_ms: i64, build: impl FnOnce() -> Subscription) {
         let recent =
             |(subscribed, pulled_ms): &(Arc<Subscribed>, i64)| subscribed.data.sub_string == expression && now_ms - pulled_ms < KEPT_MS / 2;
-        let is_recent = |state: &State| state.groups.get(group).and_then(|topics| topics.get(topic)).is_some_and(recent);
+        let is_recent = |state: &CompensatedTable| state.groups.get(group).and_then(|topics| topics.get(topic)).is_some_and(recent);
         if is_recent(&self.state.read()) {
             return;
         }
         let data = build();
         let mut state = self.state.write();
-        let State { groups, bytes } = &mut *state;
+        let CompensatedTable { groups, bytes } = &mut *state;
         let (topics, old) = match groups.get(group) {
             Some(topics) => (topics.len(), topics.get(topic).map_or(0, |(old, _)| old.data.memory())),
             None => (0, 0),
@@ -67,7 +67,7 @@ impl Compensated {
 
     pub(super) fn expire(&self, now_ms: i64) {
         let mut state = self.state.write();
-        let State { groups, bytes } = &mut *state;
+        let CompensatedTable { groups, bytes } = &mut *state;
         groups.retain(|_, topics| {
             topics.retain(|_, (subscribed, pulled_ms)| {
                 let keep = now_ms - *pulled_ms <= KEPT_MS;

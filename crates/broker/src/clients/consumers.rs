@@ -40,7 +40,7 @@ struct Group<C> {
 }
 
 #[derive(Debug)]
-struct State<C> {
+struct ConsumerTable<C> {
     groups: FxHashMap<Arc<str>, Group<C>>,
     by_channel: ByChannel,
     budget: Budget,
@@ -66,7 +66,7 @@ impl fmt::Debug for ChangeListener {
 #[derive(Debug)]
 pub struct Consumers<C> {
     listener: ChangeListener,
-    state: RwLock<State<C>>,
+    state: RwLock<ConsumerTable<C>>,
     compensated: Compensated,
     filters: Arc<Filters>,
     hazards: Hazards,
@@ -85,7 +85,7 @@ impl<C: Channel> Consumers<C> {
     pub fn with(limits: ClientLimits, filters: Arc<Filters>) -> Self {
         Self {
             listener: ChangeListener::default(),
-            state: RwLock::new(State {
+            state: RwLock::new(ConsumerTable {
                 groups: FxHashMap::default(),
                 by_channel: ByChannel::default(),
                 budget: Budget::default(),
@@ -135,7 +135,7 @@ impl<C: Channel> Consumers<C> {
             bytes: view.memory(),
         });
         self.check_limits(&state, group, &joining, charge)?;
-        let State {
+        let ConsumerTable {
             groups,
             by_channel,
             budget,
@@ -192,7 +192,7 @@ impl<C: Channel> Consumers<C> {
         Ok(joined)
     }
 
-    fn check_limits(&self, state: &State<C>, group: &str, joining: &Joining<C>, charge: Option<Charge>) -> Result<(), ClientError> {
+    fn check_limits(&self, state: &ConsumerTable<C>, group: &str, joining: &Joining<C>, charge: Option<Charge>) -> Result<(), ClientError> {
         let count = joining.subscriptions.as_ref().map_or(0, Vec::len);
         let max = self.limits.subscriptions;
         if count > max {
@@ -235,7 +235,7 @@ impl<C: Channel> Consumers<C> {
     /// Removes members without heartbeats for `expiry_ms`. Returns the connections to close and the groups to notify.
     pub fn expire(&self, now_ms: i64) -> (Vec<C>, Vec<Arc<str>>) {
         let mut state = self.state.write();
-        let State {
+        let ConsumerTable {
             groups,
             by_channel,
             budget,
@@ -361,7 +361,7 @@ impl<C: Channel> Consumers<C> {
     }
 }
 
-impl<C: Channel> State<C> {
+impl<C: Channel> ConsumerTable<C> {
     /// Removes a member. Returns whether the other members have to be notified.
     fn drop_member(&mut self, group: &str, channel: u64) -> bool {
         let Some(entry) = self.groups.get_mut(group) else { return false };

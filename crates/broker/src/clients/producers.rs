@@ -15,7 +15,7 @@ struct Group<C> {
 }
 
 #[derive(Debug)]
-struct State<C> {
+struct ProducerTable<C> {
     groups: FxHashMap<Arc<str>, Group<C>>,
     by_channel: ByChannel,
     by_client: FxHashMap<Arc<str>, Client<C>>,
@@ -50,7 +50,7 @@ impl<C: Channel> Client<C> {
 /// The producers that are online.
 #[derive(Debug)]
 pub struct Producers<C> {
-    state: RwLock<State<C>>,
+    state: RwLock<ProducerTable<C>>,
     hazards: Hazards,
     limits: ClientLimits,
 }
@@ -59,7 +59,7 @@ impl<C: Channel> Producers<C> {
     /// Creates an empty table.
     #[must_use]
     pub fn new(limits: ClientLimits) -> Self {
-        let state = State {
+        let state = ProducerTable {
             groups: FxHashMap::default(),
             by_channel: ByChannel::default(),
             by_client: FxHashMap::default(),
@@ -77,7 +77,7 @@ impl<C: Channel> Producers<C> {
     /// A [`ClientError`] if a limit is reached; members of the group stay members.
     pub fn join(&self, group: &str, member: Member<C>) -> Result<(), ClientError> {
         let mut state = self.state.write();
-        let State {
+        let ProducerTable {
             groups,
             by_channel,
             by_client,
@@ -197,7 +197,7 @@ impl<C: Channel> Producers<C> {
     }
 }
 
-impl<C: Channel> State<C> {
+impl<C: Channel> ProducerTable<C> {
     fn drop_member(&mut self, group: &str, channel: u64) {
         let Some(entry) = self.groups.get_mut(group) else { return };
         let gone = entry.members.remove(channel);

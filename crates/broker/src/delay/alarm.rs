@@ -20,12 +20,12 @@ pub struct Alarm {
     planned: AtomicI64,
     /// Earliest due time of the messages that arrived since it last looked, epoch ms.
     arrived: AtomicI64,
-    state: Mutex<State>,
+    state: Mutex<WakeState>,
     woken: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WakeState {
     called: bool,
     stop: bool,
 }

@@ -10,11 +10,11 @@ const STEPS_OF_A_VERSION: u64 = 200;
 /// Offsets of the schedule topic's queues, by level: every earlier message was delivered, and the delivery confirmed.
 #[derive(Debug, Default)]
 pub struct DelayOffsets {
-    state: Mutex<State>,
+    state: Mutex<OffsetTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OffsetTable {
     offsets: BTreeMap<i32, i64>,
     version: DataVersion,
     steps: u64,
@@ -30,9 +30,9 @@ impl DelayOffsets {
             ..DataVersion::default()
         };
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(OffsetTable {
                 version,
-                ..State::default()
+                ..OffsetTable::default()
             }),
         }
     }

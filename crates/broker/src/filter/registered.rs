@@ -67,7 +67,7 @@ impl Registered {
 type OfGroup = FxHashMap<Box<str>, Registered>;
 
 #[derive(Debug, Default)]
-struct State {
+struct FilterTable {
     /// By group, then by topic.
     groups: FxHashMap<Box<str>, OfGroup>,
     bytes: usize,
@@ -78,7 +78,7 @@ struct State {
 /// The registered expressions.
 #[derive(Debug, Default)]
 pub struct Filters {
-    state: RwLock<State>,
+    state: RwLock<FilterTable>,
     limits: FilterLimits,
 }
 
@@ -216,7 +216,7 @@ impl Filters {
     }
 }
 
-impl State {
+impl FilterTable {
     fn of(&mut self, group: &str, topic: &str) -> Option<&mut Registered> {
         self.groups.get_mut(group)?.get_mut(topic)
     }

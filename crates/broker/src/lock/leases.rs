@@ -28,7 +28,7 @@ fn bytes(group: &str, queue: &MessageQueue, client_id: &str) -> usize {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LeaseTable {
     groups: FxHashMap<Box<str>, FxHashMap<MessageQueue, Lease>>,
     count: usize,
     bytes: usize,
@@ -37,7 +37,7 @@ struct State {
 /// The queue locks of all groups.
 #[derive(Debug)]
 pub struct OrderLocks {
-    state: Mutex<State>,
+    state: Mutex<LeaseTable>,
     max: usize,
     max_bytes: usize,
 }
@@ -48,7 +48,7 @@ impl OrderLocks {
     #[must_use]
     pub fn new(max: usize, max_bytes: usize) -> Self {
         Self {
-            state: Mutex::new(State::default()),
+            state: Mutex::new(LeaseTable::default()),
             max,
             max_bytes,
         }
@@ -58,7 +58,7 @@ impl OrderLocks {
     /// client treats it as locked by another one and asks again.
     pub fn lock(&self, group: &str, client_id: &str, queues: Vec<MessageQueue>, now_ms: i64) -> Vec<MessageQueue> {
         let mut state = self.state.lock();
-        let State {
+        let LeaseTable {
             groups,
             count,
             bytes: used,
@@ -101,7 +101,7 @@ impl OrderLocks {
     /// Unlocks queues. Those that another client holds stay locked.
     pub fn unlock(&self, group: &str, client_id: &str, queues: &[MessageQueue]) {
         let mut state = self.state.lock();
-        let State {
+        let LeaseTable {
             groups,
             count,
             bytes: used,
@@ -155,7 +155,7 @@ impl OrderLocks {
 
     fn retain(&self, is_kept: impl Fn(&str, &MessageQueue, &Lease) -> bool) {
         let mut state = self.state.lock();
-        let State {
+        let LeaseTable {
             groups,
             count,
             bytes: used,

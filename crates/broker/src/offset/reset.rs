@@ -16,7 +16,7 @@ use crate::queues::Queues;
 use crate::reply::{Answer, Outcome};
 use crate::topic::Topics;
 use protocol::frame::FLAG_ONEWAY;
-use protocol::offset::Boundary;
+use protocol::offset::BoundaryType;
 use protocol::reset::{ResetOffsetBody, ResetOffsetHeader, ResetOffsetList};
 use protocol::{Frame, Language, MessageQueue, RequestCode, ResponseCode, json};
 use std::collections::BTreeMap;
@@ -108,7 +108,7 @@ fn by_time(topic: &str, queue_id: i32, timestamp: i64, queues: &dyn Queues) -> R
     if timestamp < 0 {
         return Ok(queues.max(topic, queue_id));
     }
-    Ok(queues.by_time(topic, queue_id, timestamp, Boundary::Lower)?.max(0))
+    Ok(queues.by_time(topic, queue_id, timestamp, BoundaryType::Lower)?.max(0))
 }
 
 fn on_clients<C: Channel>(header: &ResetOffsetHeader<'_>, language: Language, tables: &Reset<'_, C>) -> Outcome {

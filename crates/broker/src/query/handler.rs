@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Limits of the number of records in a response: `maxMsgsNumBatch`, and `defaultQueryMaxNum` for a unique key.
 #[derive(Clone, Copy, Debug)]
-pub struct Most {
+pub struct QueryLimits {
     /// Of any query.
     pub records: u32,
     /// Of a query by unique key.
@@ -24,7 +24,7 @@ pub struct Most {
 ///
 /// # Errors
 /// `SystemError` if a field is missing, or the refusal of a `StoreError` if the index or the log cannot be read.
-pub fn by_key(request: &Frame, log: &dyn Log, most: Most) -> Outcome {
+pub fn by_key(request: &Frame, log: &dyn Log, most: QueryLimits) -> Outcome {
     let header = QueryMessageHeader::decode(&request.ext)?;
     // Compat: for a unique key Apache ignores the number that the client requests.
     let max = if header.unique_key {
@@ -123,8 +123,8 @@ mod tests {
         frame
     }
 
-    fn most(records: u32) -> Most {
-        Most { records, by_unique_key: 2 }
+    fn most(records: u32) -> QueryLimits {
+        QueryLimits { records, by_unique_key: 2 }
     }
 
     fn log() -> FakeLog {

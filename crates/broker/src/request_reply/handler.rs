@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Origin and time of a reply, and the properties that the broker adds.
 #[derive(Clone, Debug)]
-pub struct Came {
+pub struct ReplyOrigin {
     /// Address of the replying client.
     pub from: SocketAddr,
     /// Address of the broker.
@@ -32,7 +32,7 @@ pub struct Came {
 
 /// Codes 324 and 325: forwards a reply to the producer that sent the request. `done` is called once, possibly on another thread,
 /// with the response for a reply that is not stored.
-pub fn push<C: Channel>(request: &Frame, came: Came, producers: &Producers<C>, done: impl FnOnce(Outcome) + Send + 'static) {
+pub fn push<C: Channel>(request: &Frame, came: ReplyOrigin, producers: &Producers<C>, done: impl FnOnce(Outcome) + Send + 'static) {
     let forwarded = forwarded(request, &came, producers);
     let add_properties = move |refusal: Refusal| refusal.with(MSG_REGION, came.region).with(TRACE_ON, came.trace_on.to_string());
     match forwarded {
@@ -59,7 +59,7 @@ pub fn as_send(request: &Frame) -> Frame {
 }
 
 /// The requesting producer, the frame to forward, the client id and the queue id.
-fn forwarded<C: Channel>(request: &Frame, came: &Came, producers: &Producers<C>) -> Result<(C, Frame, String, i32), Refusal> {
+fn forwarded<C: Channel>(request: &Frame, came: &ReplyOrigin, producers: &Producers<C>) -> Result<(C, Frame, String, i32), Refusal> {
     let code = RequestCode::try_from(request.code).map_err(|_| Refusal::system("not a reply"))?;
     let header = SendHeader::decode(code, &request.ext)?;
     let client = properties::text(header.properties, REPLY_TO_CLIENT)
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn pushed(frame: &Frame, producers: &Producers<Recorder>) -> Outcome {
-        let came = Came {
+        let came = ReplyOrigin {
             from: "10.0.0.1:5".parse().unwrap(),
             at: "[::1]:10911".parse().unwrap(),
             now_ms: 7,

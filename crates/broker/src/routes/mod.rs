@@ -1,6 +1,6 @@
 //! Where each request code is served, or why it is refused.
 
-use crate::admin::consumer::Directly;
+use crate::admin::consumer::DirectConsumption;
 use crate::assignment::{self, Modes};
 use crate::clients::heartbeat::{Clients, Heartbeat};
 use crate::clients::{ClientChannel, Online};
@@ -187,7 +187,7 @@ impl Routes {
             }
             Code::DeleteTopicInBroker => {
                 return self.by_until_saved(&self.core.threads.reader, frame, reply, |r, f| {
-                    let beside = topic::handler::Beside {
+                    let beside = topic::handler::DeletionHooks {
                         groups: &|topic| r.core.offsets.groups_of(topic),
                         forget: &|topic| {
                             r.features.iter().for_each(|feature| feature.topic_deleted(topic));
@@ -242,7 +242,7 @@ impl Routes {
             Code::QueryMessage => {
                 return self.by(&self.core.threads.reader, Expected::Records, frame, reply, |r, f| {
                     let settings = r.core.settings.current();
-                    let most = query::handler::Most {
+                    let most = query::handler::QueryLimits {
                         records: settings.max_msgs_num_batch,
                         by_unique_key: settings.default_query_max_num,
                     };
@@ -462,7 +462,7 @@ impl Routes {
         if let Err(refusal) = crate::send::check::time(&settings, now_ms) {
             return Handled::Now(Err(refusal));
         }
-        let came = request_reply::handler::Came {
+        let came = request_reply::handler::ReplyOrigin {
             from: conn.peer(),
             at,
             now_ms,
@@ -486,7 +486,7 @@ impl Routes {
     fn consume_directly(self: &Arc<Self>, frame: &Frame, reply: &Reply) -> Handled {
         let (reader, expected) = (&self.core.threads.reader, Expected::Records);
         self.later(reader, expected, without_body(frame), reply, |routes, frame, answer| {
-            let with = Directly {
+            let with = DirectConsumption {
                 log: &*routes.core.store,
                 topics: &routes.core.topics,
                 groups: &routes.core.groups,

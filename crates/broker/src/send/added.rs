@@ -19,7 +19,7 @@ pub(super) struct Added {
 
 /// Properties of a message that matter to a send, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen<'a> {
+pub(super) struct SendProperties<'a> {
     pub(super) uniq_key: &'a [u8],
     /// `WAIT=false`.
     pub(super) does_not_wait: bool,
@@ -47,7 +47,7 @@ pub(super) struct Seen<'a> {
     to_rebuild: bool,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> SendProperties<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
         let mut seen = Self::default();
         let mut whole = 0;
@@ -128,7 +128,7 @@ impl Added {
     /// A message's own properties as they are stored, before the added ones.
     ///
     /// Compat: a POP receipt handle is not stored, nor is a priority that is ignored because the message has another type.
-    pub(super) fn base<'a>(&self, bytes: &'a [u8], seen: &Seen<'_>) -> Cow<'a, [u8]> {
+    pub(super) fn base<'a>(&self, bytes: &'a [u8], seen: &SendProperties<'_>) -> Cow<'a, [u8]> {
         if !seen.to_rebuild {
             return Cow::Borrowed(bytes);
         }
@@ -158,7 +158,7 @@ mod tests {
 
     fn stored(bytes: &[u8]) -> Vec<(String, String)> {
         let added = Added::new("R", true, "C");
-        let base = added.base(bytes, &Seen::of(bytes)).into_owned();
+        let base = added.base(bytes, &SendProperties::of(bytes)).into_owned();
         let whole = [&base[..], added.behind(&base)].concat();
         let pairs = properties::texts(&whole);
         pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
@@ -194,7 +194,7 @@ mod tests {
         let added = Added::new("R", true, "C");
         for more in [&b""[..], b"CLUSTER\x01old\x02", b"A\x01\x02"] {
             let bytes = [GBK, more].concat();
-            let seen = Seen::of(&bytes);
+            let seen = SendProperties::of(&bytes);
             assert_eq!((seen.uniq_key, seen.to_rebuild), (&b"\xfe"[..], !more.is_empty()));
             let base = added.base(&bytes, &seen);
             assert_eq!([&base[..], added.behind(&base)].concat(), [GBK, ADDED].concat());
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_last_of_several_properties_of_one_name_counts() {
-        let seen = Seen::of(b"DELAY\x013\x02UNIQ_KEY\x01a\x02WAIT\x01false\x02WAIT\x01true\x02DELAY\x014\x02UNIQ_KEY\x01b\x02");
+        let seen = SendProperties::of(b"DELAY\x013\x02UNIQ_KEY\x01a\x02WAIT\x01false\x02WAIT\x01true\x02DELAY\x014\x02UNIQ_KEY\x01b\x02");
         assert_eq!((seen.delay, seen.uniq_key, seen.does_not_wait), (Some(&b"4"[..]), &b"b"[..], false));
     }
 
@@ -218,10 +218,10 @@ mod tests {
         assert_eq!(stored(b"POP_CK\x011 2 3\x02B\x01b\x02"), kept);
         for other_type in ["DELAY\x011", "TIMER_DELAY_SEC\x011", "TRAN_MSG\x01true", "__SHARDINGKEY\x01g"] {
             let bytes = format!("{other_type}\x02_SYS_MSG_PRIORITY_\x013\x02");
-            assert_eq!(Seen::of(bytes.as_bytes()).priority, None);
+            assert_eq!(SendProperties::of(bytes.as_bytes()).priority, None);
             assert_eq!(stored(bytes.as_bytes()), stored(other_type.as_bytes()));
         }
-        assert_eq!(Seen::of(b"_SYS_MSG_PRIORITY_\x013").priority, Some(3));
+        assert_eq!(SendProperties::of(b"_SYS_MSG_PRIORITY_\x013").priority, Some(3));
         assert_eq!(stored(b"_SYS_MSG_PRIORITY_\x013").len(), kept.len());
         for none in ["-1", "x", "2147483648"] {
             let bytes = format!("B\u{1}b\u{2}_SYS_MSG_PRIORITY_\u{1}{none}\u{2}CLUSTER\u{1}old\u{2}");
@@ -234,9 +234,9 @@ mod tests {
 
     #[test]
     fn what_a_message_asks_for_is_noticed() {
-        let seen = Seen::of(b"DELAY\x013\x02TRAN_MSG\x01True\x02");
+        let seen = SendProperties::of(b"DELAY\x013\x02TRAN_MSG\x01True\x02");
         assert!(seen.delay == Some(b"3") && seen.is_transaction && !seen.is_timer && !seen.is_light);
-        let seen = Seen::of(b"TIMER_DELAY_MS\x010\x02TRAN_MSG\x01false\x02");
+        let seen = SendProperties::of(b"TIMER_DELAY_MS\x010\x02TRAN_MSG\x01false\x02");
         assert!(seen.is_timer && !seen.is_transaction && seen.delay.is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! What a message must be to be taken: the Java broker's checks, in its order, with its codes.
 
-use super::added::{Added, Seen};
+use super::added::{Added, SendProperties};
 use crate::destination::Destination;
 use crate::errors::{Refusal, is_or_are};
 use crate::local_time;
@@ -176,7 +176,7 @@ pub(crate) fn time(settings: &BrokerSettings, now_ms: i64) -> Result<(), Refusal
 }
 
 /// Where a message is stored. A message that asks for an unsupported feature is refused.
-fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &Seen<'_>, to: SentTo) -> Result<Destination, Refusal> {
+fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &SendProperties<'_>, to: SentTo) -> Result<Destination, Refusal> {
     let level = if to.dead.is_some() { -1 } else { schedule::level_of(seen.delay)? };
     // Compat: clients before 4.6.1 leave TRAN_MSG on a message that they send for a retry.
     let is_old_retry = header.reconsume_times > 0 && level > 0;
@@ -205,7 +205,7 @@ pub(super) fn single<'a>(
     settings: &BrokerSettings,
     header: &SendHeader<'a>,
     body: &'a [u8],
-    seen: &Seen<'a>,
+    seen: &SendProperties<'a>,
     added: &'a Added,
     to: SentTo,
 ) -> Result<Checked<'a>, Refusal> {
@@ -276,7 +276,7 @@ fn refuse_flags(settings: &BrokerSettings, header: &SendHeader<'_>, is_transacti
 }
 
 /// Refuses properties of an inner batch on any other message.
-fn refuse_inner_batch(settings: &BrokerSettings, seen: &Seen<'_>) -> Result<(), Refusal> {
+fn refuse_inner_batch(settings: &BrokerSettings, seen: &SendProperties<'_>) -> Result<(), Refusal> {
     if seen.is_inner_batch {
         return Err(illegal(
             settings,
@@ -286,7 +286,7 @@ fn refuse_inner_batch(settings: &BrokerSettings, seen: &Seen<'_>) -> Result<(), 
     Ok(())
 }
 
-fn refuse_what_is_not_there(seen: &Seen<'_>) -> Result<(), Refusal> {
+fn refuse_what_is_not_there(seen: &SendProperties<'_>) -> Result<(), Refusal> {
     let features = [
         (seen.is_light, "light message queues"),
         (seen.is_lite, "lite topics"),
@@ -309,7 +309,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
     }
     body_size(settings, body)?;
     refuse_flags(settings, header, false)?;
-    let seen = Seen::of(header.properties);
+    let seen = SendProperties::of(header.properties);
     if schedule::level_of(seen.delay)? > 0 {
         return Err(illegal(settings, "A batch cannot be delayed."));
     }
@@ -319,7 +319,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
     for item in batch::items(body) {
         let item = item.map_err(|e| illegal(settings, &e.to_string()))?;
         // Compat: a delay level inside a batch is stored and has no effect; official clients refuse to send it.
-        let seen = Seen::of(item.properties);
+        let seen = SendProperties::of(item.properties);
         if seen.is_transaction {
             return Err(illegal(settings, "A message of a batch cannot be part of a transaction."));
         }

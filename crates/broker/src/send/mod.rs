@@ -32,7 +32,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::topic::{Topic, Topics};
 use crate::transaction::Transactions;
-use added::{Added, Seen};
+use added::{Added, SendProperties};
 use check::{Checked, Messages};
 use message::record::{Draft, Placement, body_crc};
 use message::{batch, names, sys_flag};
@@ -170,9 +170,9 @@ impl Sender {
         let topic = check::topic(&self.topics, settings, header, context.now_ms)?;
         check::queue(&topic, header, context.client)?;
         let seen = if request.is_batch {
-            Seen::default()
+            SendProperties::default()
         } else {
-            Seen::of(header.properties)
+            SendProperties::of(header.properties)
         };
         let queue_id = match seen.priority {
             Some(priority) => priority.min(topic.write_queues - 1).max(0),

@@ -98,7 +98,7 @@ fn refuse_system(topic: &str, topics: &Topics, settings: &BrokerSettings) -> Res
 
 /// Access to the tables of other features that a topic's deletion changes.
 #[derive(Clone, Copy)]
-pub struct Beside<'a> {
+pub struct DeletionHooks<'a> {
     /// Groups with committed offsets on a topic.
     pub groups: &'a dyn Fn(&str) -> BTreeSet<String>,
     /// Removes all state of a topic whose queues are deleted.
@@ -113,7 +113,7 @@ pub struct Beside<'a> {
 pub fn delete(
     request: &Frame,
     topics: &Topics,
-    others: Beside<'_>,
+    others: DeletionHooks<'_>,
     queues: &dyn Queues,
     settings: &BrokerSettings,
     now_ms: i64,
@@ -369,7 +369,7 @@ mod tests {
             let refusal = create(&create_frame(topic), &topics, &settings(), 3).unwrap_err();
             assert_eq!(refusal.code, ResponseCode::ServiceNotAvailable, "the topic is still being deleted");
         };
-        let others = Beside {
+        let others = DeletionHooks {
             groups: &|topic| offsets.groups_of(topic),
             forget: &forget,
         };
@@ -391,7 +391,7 @@ mod tests {
             offsets.commit(topic, "g", 0, 5).unwrap();
             let queues = FakeQueues::default();
             let forgotten = RefCell::new(Vec::new());
-            let others = Beside {
+            let others = DeletionHooks {
                 groups: &|topic| offsets.groups_of(topic),
                 forget: &|topic| {
                     offsets.forget_topic(topic);

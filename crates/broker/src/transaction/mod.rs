@@ -63,13 +63,13 @@ pub struct Transactions {
     log_end: LogOffset,
     /// Below this offset of the log every commit has its removal mark, as the last process of this broker noted.
     marked_until: Option<LogOffset>,
-    state: Mutex<State>,
+    state: Mutex<OpenTransactions>,
     /// For the thread: the first transaction is open, or the end.
     wake: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct State {
+struct OpenTransactions {
     window: Window,
     /// By topic: open transactions.
     counts: FxHashMap<Box<str>, Count>,
@@ -119,7 +119,7 @@ impl Transactions {
             start_end: store.max_offset(names::TRANS_HALF_TOPIC, 0).0,
             log_end: recovery.end,
             marked_until,
-            state: Mutex::new(State {
+            state: Mutex::new(OpenTransactions {
                 window: Window::new(saved(names::TRANS_HALF_TOPIC), saved(names::TRANS_OP_HALF_TOPIC)),
                 counts: FxHashMap::default(),
                 version: DataVersion {
@@ -206,7 +206,7 @@ impl Transactions {
     }
 }
 
-impl State {
+impl OpenTransactions {
     /// Counts transactions of a topic that were opened, or below zero ended.
     fn count(&mut self, topic: &str, change: i64, now_ms: i64) {
         self.is_dirty = true;

@@ -71,12 +71,12 @@ pub struct Pool {
 
 struct Shared {
     options: Options,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// A job may begin, or the pool ended.
     called: Condvar,
 }
 
-struct State {
+struct PoolState {
     queue: JobQueue<Option<Arc<Connection>>, Job>,
     threads: usize,
     idle: usize,
@@ -87,7 +87,7 @@ impl Pool {
     /// Creates a pool. Threads start with the first job.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let state = State {
+        let state = PoolState {
             queue: JobQueue::new(options.bounds, options.threads_of_one),
             threads: 0,
             idle: 0,
@@ -163,7 +163,7 @@ impl Shared {
     }
 
     /// Wakes an idle thread, or starts a new one if the idle threads may not be enough.
-    fn call_thread(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
+    fn call_thread(self: &Arc<Self>, state: &mut PoolState) -> std::io::Result<()> {
         self.called.notify_one();
         if state.idle >= state.queue.len() || state.threads >= self.options.threads {
             return Ok(());

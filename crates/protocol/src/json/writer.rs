@@ -36,7 +36,10 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T, keys: Keys) -> Vec<u8> {
     // A serializer that failed may have left it set.
     NEXT_KEY_IS_OBJECT.set(false);
     let mut out = Vec::with_capacity(256);
-    let formatter = Fastjson { keys, state: State::Value };
+    let formatter = Fastjson {
+        keys,
+        state: WriterState::Value,
+    };
     // Writing to a Vec cannot fail, and every body type can be written (map keys are strings, integers or queues).
     let written = value.serialize(&mut Serializer::with_formatter(&mut out, formatter));
     debug_assert!(written.is_ok(), "a body could not be written");
@@ -44,7 +47,7 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T, keys: Keys) -> Vec<u8> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WriterState {
     /// Not within a key.
     Value,
     /// A key begins; nothing of it was written.
@@ -61,23 +64,23 @@ enum State {
 
 struct Fastjson {
     keys: Keys,
-    state: State,
+    state: WriterState,
 }
 
 impl Fastjson {
     /// Writes the delayed quote: the key is text.
     fn quote<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        if self.state == State::Opened {
-            self.state = State::Quoted;
+        if self.state == WriterState::Opened {
+            self.state = WriterState::Quoted;
             writer.write_all(b"\"")?;
         }
         Ok(())
     }
 
     fn number<W: ?Sized + Write>(&mut self, writer: &mut W, digits: &[u8]) -> io::Result<()> {
-        if self.state == State::Opened {
+        if self.state == WriterState::Opened {
             match self.keys {
-                Keys::Java => self.state = State::Bare,
+                Keys::Java => self.state = WriterState::Bare,
                 Keys::Standard => self.quote(writer)?,
             }
         }
@@ -99,21 +102,21 @@ impl Formatter for Fastjson {
     }
 
     fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.state = State::Key;
+        self.state = WriterState::Key;
         CompactFormatter.begin_object_key(writer, first)
     }
 
     fn end_object_key<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
-        self.state = State::Value;
+        self.state = WriterState::Value;
         Ok(())
     }
 
     fn begin_string<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         match self.state {
-            State::Value => writer.write_all(b"\""),
+            WriterState::Value => writer.write_all(b"\""),
             _ => {
                 let raw = NEXT_KEY_IS_OBJECT.take() && self.keys == Keys::Java;
-                self.state = if raw { State::Raw } else { State::Opened };
+                self.state = if raw { WriterState::Raw } else { WriterState::Opened };
                 Ok(())
             }
         }
@@ -122,7 +125,7 @@ impl Formatter for Fastjson {
     fn end_string<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.quote(writer)?; // the empty key
         match self.state {
-            State::Bare | State::Raw => Ok(()),
+            WriterState::Bare | WriterState::Raw => Ok(()),
             _ => writer.write_all(b"\""),
         }
     }
@@ -137,8 +140,8 @@ impl Formatter for Fastjson {
     fn write_char_escape<W: ?Sized + Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
         match (self.state, escape) {
             // An object key is JSON already; its quotes and backslashes are written without another escape.
-            (State::Raw, CharEscape::Quote) => writer.write_all(b"\""),
-            (State::Raw, CharEscape::ReverseSolidus) => writer.write_all(b"\\"),
+            (WriterState::Raw, CharEscape::Quote) => writer.write_all(b"\""),
+            (WriterState::Raw, CharEscape::ReverseSolidus) => writer.write_all(b"\\"),
             (_, escape) => {
                 self.quote(writer)?;
                 CompactFormatter.write_char_escape(writer, escape)
