@@ -1,6 +1,7 @@
 //! Which transactions are open when a broker starts: half messages that no removal mark names, from where the saved offsets say.
 //!
-//! A mark may be missing. A crash can cut it off behind the message of a commit, since the log ends at its first incomplete record; and
+//! A mark may be missing. A crash can cut it off behind the message of a commit, or behind a half message that was written again, since the
+//! log ends at its first incomplete record; and
 //! Apache's broker writes marks some seconds after commits. So messages of committed transactions are looked for in the part of the
 //! log in which this can have happened, and get their mark.
 
@@ -34,6 +35,7 @@ pub(super) fn read_open(transactions: &Transactions) -> Result<(), StoreError> {
     };
     let marks = read_marks(transactions, marks_from)?;
     let mut open = read_halves(transactions, base, &marks.below)?;
+    mark_replaced(transactions)?;
     if !open.is_empty() {
         let from = unmarked_from(transactions, &marks);
         let committed = committed_from(transactions, from)?;
@@ -178,27 +180,21 @@ fn committed_from(transactions: &Transactions, from: LogOffset) -> Result<FxHash
     Ok(committed)
 }
 
-/// Writes the marks that are missing.
+/// Writes the marks of half messages that later ones replaced: a crash cut them off. Without them a half message would seem to be open
+/// again when the later one is done.
+fn mark_replaced(transactions: &Transactions) -> Result<(), StoreError> {
+    let replaced = transactions.state.lock().window.unmarked().to_vec();
+    replaced.chunks(TOGETHER).try_for_each(|halves| write_mark(transactions, halves))?;
+    transactions.state.lock().window.clear_unmarked();
+    Ok(())
+}
+
+/// Writes the marks of transactions that were committed: first half message, and current one.
 fn mark_ended(transactions: &Transactions, ended: &[(i64, i64)]) -> Result<(), StoreError> {
     for some in ended.chunks(TOGETHER) {
         let halves: Vec<i64> = some.iter().map(|(_, current)| *current).collect();
-        let (body, properties) = (mark_body(&halves), mark_properties());
-        let now_ms = now_ms();
-        let mark = Draft {
-            born_timestamp: now_ms,
-            properties: &properties,
-            ..Draft::new(names::TRANS_OP_HALF_TOPIC, 0, body.as_bytes())
-        };
-        let log = &transactions.core.log;
-        let queue = log.queue(names::TRANS_OP_HALF_TOPIC, 0);
-        let mut placed = Vec::with_capacity(1);
-        let failed = |error: Refusal| StoreError::Failed(error.to_string());
-        let appended = log.append(&[mark], &[queue], now_ms, &mut placed).map_err(Refusal::from);
-        let ticket = appended.map_err(failed)?;
-        transactions.finish_append(ticket, false).map_err(failed)?;
+        write_mark(transactions, &halves)?;
         let mut state = transactions.state.lock();
-        let highest = halves.iter().copied().max().unwrap_or(0);
-        placed.iter().for_each(|mark| state.window.marked(mark.queue_offset.0, highest));
         some.iter().for_each(|(first, _)| state.window.found_ended(*first));
     }
     if !ended.is_empty() {
@@ -207,5 +203,27 @@ fn mark_ended(transactions: &Transactions, ended: &[(i64, i64)]) -> Result<(), S
             "transactions were committed without being marked as ended: they are marked now"
         );
     }
+    Ok(())
+}
+
+/// Writes one removal mark.
+fn write_mark(transactions: &Transactions, halves: &[i64]) -> Result<(), StoreError> {
+    let (body, properties) = (mark_body(halves), mark_properties());
+    let now_ms = now_ms();
+    let mark = Draft {
+        born_timestamp: now_ms,
+        properties: &properties,
+        ..Draft::new(names::TRANS_OP_HALF_TOPIC, 0, body.as_bytes())
+    };
+    let log = &transactions.core.log;
+    let queue = log.queue(names::TRANS_OP_HALF_TOPIC, 0);
+    let mut placed = Vec::with_capacity(1);
+    let failed = |error: Refusal| StoreError::Failed(error.to_string());
+    let appended = log.append(&[mark], &[queue], now_ms, &mut placed).map_err(Refusal::from);
+    let ticket = appended.map_err(failed)?;
+    transactions.finish_append(ticket, false).map_err(failed)?;
+    let mut state = transactions.state.lock();
+    let highest = halves.iter().copied().max().unwrap_or(0);
+    placed.iter().for_each(|mark| state.window.marked(mark.queue_offset.0, highest));
     Ok(())
 }

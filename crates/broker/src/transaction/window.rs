@@ -45,6 +45,8 @@ pub(super) struct Window {
     current: FxHashMap<i64, i64>,
     /// How many are open.
     open: usize,
+    /// Found by a start: a later half message took their place, and no removal mark names them.
+    unmarked: Vec<i64>,
     marks: VecDeque<Marks>,
     /// Every removal mark below names half messages below `base` only.
     mark_base: i64,
@@ -173,9 +175,20 @@ impl Window {
     /// While a start reads: `copy` is a later half message of the transaction that began with `first`.
     pub(super) fn found_copy(&mut self, first: i64, copy: i64) {
         let before = self.current.insert(first, copy).unwrap_or(first);
-        if before != copy {
+        if before != copy && !self.is_done(before) {
             self.set_done(before);
+            self.unmarked.push(before);
         }
+    }
+
+    /// Half messages that a start found to be replaced by later ones, without a removal mark.
+    pub(super) fn unmarked(&self) -> &[i64] {
+        &self.unmarked
+    }
+
+    /// They have their removal marks now.
+    pub(super) fn clear_unmarked(&mut self) {
+        self.unmarked = Vec::new();
     }
 
     /// While a start reads: the transaction that began with `first` has ended.

@@ -298,6 +298,38 @@ fn a_producer_is_asked_until_it_says_so_and_then_the_message_is_given_up() {
     world.broker.stop().unwrap();
 }
 
+/// A crash cuts the removal mark off behind a half message that was written again.
+#[test]
+fn a_half_message_without_its_mark_does_not_come_back_when_its_copy_has_ended() {
+    let world = World::new(SimulatedDisk::new(1));
+    let first = world.send("a").unwrap();
+    let store = &world.broker.store;
+    let bytes = store.record_at(message::LogOffset(first.1)).unwrap();
+    let half = Record::parse(&bytes).unwrap();
+    let properties = Builder::from_bytes(half.properties)
+        .with(properties::TRANSACTION_CHECK_TIMES, "1")
+        .with(properties::TRANSACTION_FIRST_QUEUE_OFFSET, &first.0.to_string())
+        .build();
+    let copy = message::record::Draft {
+        properties: &properties,
+        ..message::record::Draft::of(&half)
+    };
+    let queue = store.queue(names::TRANS_HALF_TOPIC, 0);
+    let ticket = store.append(&[copy], &[queue], now_ms(), &mut Vec::new()).unwrap();
+    let (done, stored) = std::sync::mpsc::channel();
+    store.complete_then(ticket, true, move |outcome| done.send(outcome.is_ok()).unwrap());
+    assert!(stored.recv_timeout(SOON).unwrap());
+    let world = world.crash(None);
+    assert_eq!(world.check().len(), 1, "one transaction is asked for once");
+    world.end(first.0, first.1, Outcome::Rollback, false).unwrap();
+    let world = world.crash(None);
+    until("what is open is known", || world.broker.routes.transactions.is_recovered());
+    assert_eq!(world.broker.routes.transactions.open(), 0);
+    assert_eq!(world.check().len(), 0);
+    assert_eq!(world.keys("t"), BTreeMap::new());
+    world.broker.stop().unwrap();
+}
+
 /// What a producer was told, and what it said.
 #[derive(Clone, Debug, Default)]
 struct Told {
