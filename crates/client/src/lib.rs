@@ -38,6 +38,7 @@ mod route;
 mod send;
 mod stats;
 mod topic;
+mod transaction;
 mod unique;
 
 pub use calls::Client;

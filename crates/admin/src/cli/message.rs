@@ -7,12 +7,12 @@ use client::{KeyQuery, Queue};
 use message::names;
 use protocol::diagnose::QueryConsumeQueueHeader;
 
-use super::flags::{boolean, name, timestamp_ms};
+use super::flags::{boolean, name, print_steps, timestamp_ms};
 use super::out::Out;
 use crate::message::body::Charset;
 use crate::message::query::{self, Search};
 use crate::message::read::{QueueReader, ReadOptions, Span};
-use crate::message::{Found, send, trace, track};
+use crate::message::{Found, send, trace, track, transaction};
 use crate::show::MessageLine;
 use crate::{Cluster, Error};
 
@@ -219,6 +219,20 @@ impl QueryMsgTraceById {
             ..self.times.of(KeyQuery::key(&self.topic, &self.id))
         };
         out.emit(&trace::by_id(cluster, query).await?)
+    }
+}
+
+/// Have a message in TRANS_CHECK_MAX_TIME_TOPIC checked again: its producer is asked how the transaction ended
+#[derive(Debug, Args)]
+pub(super) struct ResumeCheckHalfMessage {
+    /// Offset id of the message
+    #[arg(short = 'i', long = "msgId", value_name = "ID", value_parser = name)]
+    id: String,
+}
+
+impl ResumeCheckHalfMessage {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        print_steps(out, &transaction::resume_check(cluster, &self.id).await?)
     }
 }
 

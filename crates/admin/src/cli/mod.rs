@@ -121,6 +121,7 @@ verbs! {
     "queryMsgByUniqueKey" QueryMsgByUniqueKey(message::QueryMsgByUniqueKey),
     "queryMsgByOffset" QueryMsgByOffset(message::QueryMsgByOffset),
     "queryMsgTraceById" QueryMsgTraceById(message::QueryMsgTraceById),
+    "resumeCheckHalfMessage" ResumeCheckHalfMessage(message::ResumeCheckHalfMessage),
     "queryCq" QueryCq(message::QueryCq),
     "printMsg" PrintMsg(message::PrintMsg),
     "printMsgByQueue" PrintMsgByQueue(message::PrintMsgByQueue),

@@ -129,6 +129,8 @@ const DOCUMENTED: &[(&str, &str)] = &[
     ("deleteKvConfig", "s namespace S,k key K"),
     ("getNamesrvConfig", "n namesrvAddr h:1"),
     ("updateNamesrvConfig", "k key K,v value V"),
+    // Not one of mqadmin's.
+    ("resumeCheckHalfMessage", "i msgId ID"),
 ];
 
 /// A call's words with its flags in one of three spellings: `-t T`, `--topic T`, `-topic T`.

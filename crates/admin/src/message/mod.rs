@@ -1,4 +1,5 @@
-//! Messages: queries (`query.rs`), reading in bulk (`read.rs`), sending (`send.rs`), consumption (`track.rs`) and traces (`trace.rs`).
+//! Messages: queries (`query.rs`), reading in bulk (`read.rs`), sending (`send.rs`), consumption (`track.rs`), traces (`trace.rs`) and
+//! given-up transactions (`transaction.rs`).
 
 pub mod body;
 pub mod query;
@@ -6,6 +7,7 @@ pub mod read;
 pub mod send;
 pub mod trace;
 pub mod track;
+pub mod transaction;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -165,6 +165,15 @@ pub(crate) fn messages(cluster: &Cluster) -> String {
             .contains("has no trace of nothing")
     );
 
+    let resumed = cluster.verb("resumeCheckHalfMessage", &["-i", &offset_id]);
+    assert_eq!(resumed.status.code(), Some(1));
+    assert!(text(&resumed.stdout).contains("not in TRANS_CHECK_MAX_TIME_TOPIC"));
+    assert!(
+        cluster
+            .refused("resumeCheckHalfMessage", &["-i", &key])
+            .contains("is not an offset id")
+    );
+
     let again = cluster.one("queryMsgById", &["-t", "orders", "-i", &offset_id, "-s", "true"]);
     assert_eq!(again["msgId"], key.as_str(), "a message that is sent again keeps its unique key");
     let trips = cluster.one("checkMsgSendRT", &["-t", "t2", "-a", "5", "-s", "10"]);
