@@ -3,7 +3,8 @@
 //! A round looks at every open half message that was stored more than `transactionTimeOut` ago. Some at a time are written again, or
 //! into the dead topic, in one append that ends with a removal mark for those before.
 
-use super::half::{Half, mark_body, mark_properties, shown_properties};
+use super::half::{Half, shown_properties};
+use super::mark::Mark;
 use super::{Transactions, recovery};
 use crate::clients::Channel;
 use crate::clock::now_ms;
@@ -15,6 +16,7 @@ use message::{LogOffset, id, names, properties};
 use protocol::RequestCode;
 use protocol::frame::{FLAG_ONEWAY, Frame};
 use protocol::transaction::CheckTransactionStateHeader;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use store::{ConsumeQueue, ReadSource};
@@ -111,19 +113,19 @@ impl Transactions {
 
     /// Looks at some open half messages from an offset on. [`None`]: those from there on are too young.
     fn look(&self, from: i64, end: i64) -> Result<Option<Looked>, Refusal> {
-        let (status, _, records) = self.read_from(names::TRANS_HALF_TOPIC, from, TOGETHER, ReadSource::Disk)?;
-        if records.is_empty() {
+        let read = self.read_from(names::TRANS_HALF_TOPIC, from, TOGETHER, ReadSource::Disk)?;
+        if read.records.is_empty() {
             tracing::warn!(
                 half = from,
-                ?status,
+                status = ?read.status,
                 "an open half message is not in its queue any more: it is passed over"
             );
             self.pass_over(from);
             return Ok(Some(Looked { next: from + 1, count: 0 }));
         }
-        let now_ms = now_ms();
+        let (now_ms, mark_queue) = (now_ms(), self.mark_queue());
         let (mut due, mut next, mut bytes) = (Vec::new(), from, 0);
-        for record in &records {
+        for record in &read.records {
             let half = match Half::parse(record) {
                 Ok(half) => half,
                 Err(why) => {
@@ -145,7 +147,7 @@ impl Transactions {
             }
             next = offset + 1;
             if let Some(fate) = self.fate(&half, now_ms)
-                && self.claim(&half)
+                && self.claim(&half, &mark_queue)
             {
                 bytes += record.len();
                 let properties = match fate {
@@ -157,7 +159,7 @@ impl Transactions {
         }
         let count = due.len();
         if count > 0 {
-            let written = self.write_again(&due, now_ms).inspect_err(|_| {
+            let written = self.write_again(&due, mark_queue, now_ms).inspect_err(|_| {
                 let mut state = self.state.lock();
                 due.iter().for_each(|due| state.window.release(due.half.record.queue_offset.0));
             });
@@ -198,8 +200,8 @@ impl Transactions {
         (!half.is_immune(timeout, now_ms)).then_some(Fate::Asked)
     }
 
-    fn claim(&self, half: &Half<'_>) -> bool {
-        let (offset, mark) = (half.record.queue_offset.0, self.next_mark());
+    fn claim(&self, half: &Half<'_>, mark_queue: &ConsumeQueue) -> bool {
+        let (offset, mark) = (half.record.queue_offset.0, mark_queue.assigned().0);
         let mut state = self.state.lock();
         // One that was done meanwhile may stand for its copy, which has its own turn.
         let is_claimed = !state.window.is_done(offset) && state.window.claim(offset, half.first, mark).is_ok();
@@ -215,7 +217,7 @@ impl Transactions {
     }
 
     /// Writes them again, or into the dead topic; then producers are asked.
-    fn write_again(&self, due: &[Due<'_>], now_ms: i64) -> Result<(), Refusal> {
+    fn write_again(&self, due: &[Due<'_>], mark_queue: Arc<ConsumeQueue>, now_ms: i64) -> Result<(), Refusal> {
         if due.iter().any(|due| due.fate == Fate::GivenUp) {
             let dead = Spec {
                 perm: PERM_READ | PERM_WRITE,
@@ -223,8 +225,7 @@ impl Transactions {
             };
             self.core.topics.create_for_group(dead, now_ms)?;
         }
-        let halves: Vec<i64> = due.iter().map(|due| due.half.record.queue_offset.0).collect();
-        let (body, properties) = (mark_body(&halves), mark_properties());
+        let mark = Mark::of(due.iter().map(|due| due.half.record.queue_offset.0));
         let topic = |due: &Due<'_>| match due.fate {
             Fate::Asked => names::TRANS_HALF_TOPIC,
             Fate::GivenUp => names::TRANS_CHECK_MAX_TIME_TOPIC,
@@ -238,23 +239,17 @@ impl Transactions {
                 ..Draft::of(&due.half.record)
             })
             .collect();
-        drafts.push(Draft {
-            born_timestamp: now_ms,
-            born_host: due[0].half.record.store_host,
-            store_host: due[0].half.record.store_host,
-            properties: &properties,
-            ..Draft::new(names::TRANS_OP_HALF_TOPIC, 0, body.as_bytes())
-        });
-        let queues: Vec<std::sync::Arc<ConsumeQueue>> = drafts
+        let mut queues: Vec<Arc<ConsumeQueue>> = drafts
             .iter()
             .map(|draft| self.core.log.queue(draft.topic, draft.queue_id))
             .collect();
+        drafts.push(mark.draft(due[0].half.record.store_host, now_ms));
+        queues.push(mark_queue);
         let mut placements = Vec::with_capacity(drafts.len());
         let ticket = self.core.log.append(&drafts, &queues, now_ms, &mut placements)?;
-        let mark = placements.last().map_or(0, |mark| mark.queue_offset.0);
         {
             let mut state = self.state.lock();
-            state.window.marked(mark, halves.iter().copied().max().unwrap_or(0));
+            state.window.marked(placements[due.len()].queue_offset.0, mark.highest());
             for (due, placed) in due.iter().zip(&placements) {
                 let offset = due.half.record.queue_offset.0;
                 match due.fate {

@@ -1,18 +1,18 @@
 //! How a transaction ends: its producer says so.
 
-use super::half::{Half, malformed, mark_body, mark_properties};
+use super::half::{Half, malformed};
+use super::mark::Mark;
 use super::window::NotOpen;
 use super::{MAX_WAITING, Read, Transactions};
 use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::log_writer::WaitFor;
 use crate::schedule;
-use message::names;
 use message::record::Draft;
 use protocol::codes::ResponseCode;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use store::{ReadSource, Ticket};
+use store::{ConsumeQueue, ReadSource, Ticket};
 
 /// What a producer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,17 +153,17 @@ impl Transactions {
         };
         let half = Half::parse(&bytes).map_err(|why| malformed(request.half, &why))?;
         self.check(request, &half)?;
-        let mark = self.next_mark();
+        let mark_queue = self.mark_queue();
         let claimed = {
             let mut state = self.state.lock();
-            let claimed = state.window.claim(request.half, half.first, mark);
+            let claimed = state.window.claim(request.half, half.first, mark_queue.assigned().0);
             if claimed == Err(NotOpen::Busy) && state.is_checking {
                 return Err(Failed::Checked);
             }
             claimed
         };
         let current = claimed.map_err(|error| not_open(error, request.half))?;
-        let appended = self.append(request, &half, current);
+        let appended = self.append(request, &half, current, mark_queue);
         let mut state = self.state.lock();
         match appended {
             Ok(Ended { ticket, mark }) => {
@@ -198,18 +198,10 @@ impl Transactions {
         Ok(())
     }
 
-    fn append(&self, request: &EndTransaction<'_>, half: &Half<'_>, current: i64) -> Result<Ended, Refusal> {
-        let body = mark_body(&[current]);
-        let properties = mark_properties();
-        let mark = Draft {
-            born_timestamp: request.now_ms,
-            born_host: request.store_host,
-            store_host: request.store_host,
-            properties: &properties,
-            ..Draft::new(names::TRANS_OP_HALF_TOPIC, 0, body.as_bytes())
-        };
+    fn append(&self, request: &EndTransaction<'_>, half: &Half<'_>, current: i64, mark_queue: Arc<ConsumeQueue>) -> Result<Ended, Refusal> {
+        let mark = Mark::of(std::iter::once(current));
+        let mark = mark.draft(request.store_host, request.now_ms);
         let log = &self.core.log;
-        let mark_queue = log.queue(names::TRANS_OP_HALF_TOPIC, 0);
         let mut placements = Vec::with_capacity(2);
         let ended = |ticket, mark: &message::record::Placement| Ended {
             ticket,

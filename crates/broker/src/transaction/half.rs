@@ -168,31 +168,6 @@ pub(super) fn shown_properties(own: &[u8]) -> Vec<u8> {
     Builder::from_bytes_without(own, &[properties::TRANSACTION_FIRST_QUEUE_OFFSET]).build()
 }
 
-/// The body of a removal mark: the half messages that are done.
-#[must_use]
-pub(super) fn mark_body(halves: &[i64]) -> String {
-    use std::fmt::Write;
-    let mut body = String::with_capacity(halves.len() * 8);
-    for half in halves {
-        let _ = write!(body, "{half},");
-    }
-    body
-}
-
-/// The half messages that a removal mark names. What is no number is left out.
-pub(super) fn marked(body: &[u8]) -> impl Iterator<Item = i64> {
-    body.split(|byte| *byte == b',').filter_map(i64::parse)
-}
-
-/// The tag of a removal mark.
-pub(super) const MARK_TAG: &str = "d";
-
-/// The properties of a removal mark.
-#[must_use]
-pub(super) fn mark_properties() -> Vec<u8> {
-    Builder::new().with(properties::TAGS, MARK_TAG).build()
-}
-
 /// A half message that cannot be read as one.
 pub(super) fn malformed(offset: i64, why: &str) -> Refusal {
     Refusal::system(format!("no half message at offset {offset}: {why}"))
@@ -273,12 +248,5 @@ mod tests {
         let plain = stored(&half_properties(b"", "t", 0, "u"), 0);
         let plain = Half::parse(&plain).unwrap();
         assert!(!plain.is_immune(6_000, 1_000) && !plain.is_too_late(6_000, i64::MAX));
-    }
-
-    #[test]
-    fn a_removal_mark_is_read_as_apaches() {
-        assert_eq!(mark_body(&[5, 17]), "5,17,");
-        assert_eq!(marked(b"5,17,").collect::<Vec<_>>(), [5, 17]);
-        assert_eq!(marked(b"5,x,,-1,17").collect::<Vec<_>>(), [5, -1, 17]);
     }
 }

@@ -23,6 +23,7 @@
 mod checker;
 mod end;
 mod half;
+mod mark;
 mod recovery;
 pub mod remoting;
 pub mod table;
@@ -45,7 +46,7 @@ use rustc_hash::FxHashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use store::{Limits, ReadSource, ReadStatus, Recovery, StoreError, Ticket};
+use store::{ConsumeQueue, Limits, ReadResult, ReadSource, Recovery, StoreError, Ticket};
 use window::Window;
 
 /// The group whose offsets say how far transactions are done.
@@ -170,23 +171,22 @@ impl Transactions {
 
     /// Reads a half message by its offset in their queue.
     fn read(&self, half: i64, source: ReadSource) -> Result<Read, StoreError> {
-        self.read_from(names::TRANS_HALF_TOPIC, half, 1, source)
-            .map(|(_, cold, mut records)| match records.pop() {
-                Some(record) => Read::Record(record),
-                None if cold => Read::Cold,
-                None => Read::Missing,
-            })
+        let mut read = self.read_from(names::TRANS_HALF_TOPIC, half, 1, source)?;
+        Ok(match read.records.pop() {
+            Some(record) => Read::Record(record),
+            None if read.cold => Read::Cold,
+            None => Read::Missing,
+        })
     }
 
-    fn read_from(&self, topic: &str, from: i64, messages: usize, source: ReadSource) -> Result<(ReadStatus, bool, Vec<Bytes>), StoreError> {
+    fn read_from(&self, topic: &str, from: i64, messages: usize, source: ReadSource) -> Result<ReadResult, StoreError> {
         const BYTES: usize = 1 << 20;
         let limits = Limits {
             messages,
             bytes: BYTES,
             scan: messages,
         };
-        let read = self.core.store.read(topic, 0, QueueOffset(from), limits, &|_| true, source)?;
-        Ok((read.status, read.cold, read.records))
+        self.core.store.read(topic, 0, QueueOffset(from), limits, &|_| true, source)
     }
 
     /// Waits until what was appended can be read, or under SYNC_FLUSH and with `flush` is on the device.
@@ -200,9 +200,9 @@ impl Transactions {
         }
     }
 
-    /// The offset that the next removal mark has at least.
-    fn next_mark(&self) -> i64 {
-        self.core.store.queue(names::TRANS_OP_HALF_TOPIC, 0).assigned().0
+    /// The queue of removal marks: the next one has at least the offset that it assigns now.
+    fn mark_queue(&self) -> Arc<ConsumeQueue> {
+        self.core.log.queue(names::TRANS_OP_HALF_TOPIC, 0)
     }
 }
 

@@ -6,12 +6,14 @@
 //! log in which this can have happened, and get their mark.
 
 use super::Transactions;
-use super::half::{Half, MARK_TAG, mark_body, mark_properties, marked};
+use super::half::Half;
+use super::mark::{Mark, marked};
 use crate::clock::now_ms;
 use crate::errors::Refusal;
-use message::record::{Draft, Record};
-use message::{LogOffset, QueueOffset, names, properties, sys_flag};
+use message::record::Record;
+use message::{LogOffset, QueueOffset, names, sys_flag};
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::net::SocketAddr;
 use store::{ReadSource, StoreError};
 
 /// Messages read at once.
@@ -81,7 +83,9 @@ fn read_marks(transactions: &Transactions, from: i64) -> Result<Marks, StoreErro
     let (mut at, mut last) = (from, None);
     let end = transactions.core.store.max_offset(names::TRANS_OP_HALF_TOPIC, 0).0;
     while at < end {
-        let (_, _, records) = transactions.read_from(names::TRANS_OP_HALF_TOPIC, at, TOGETHER, ReadSource::Disk)?;
+        let records = transactions
+            .read_from(names::TRANS_OP_HALF_TOPIC, at, TOGETHER, ReadSource::Disk)?
+            .records;
         if records.is_empty() {
             at += 1;
             continue;
@@ -92,11 +96,9 @@ fn read_marks(transactions: &Transactions, from: i64) -> Result<Marks, StoreErro
             let Ok(record) = Record::parse(bytes) else { continue };
             at = record.queue_offset.0 + 1;
             marks.before_last = last.replace(record.log_offset).or(marks.before_last);
-            if properties::find(record.properties, properties::TAGS) != Some(MARK_TAG.as_bytes()) {
-                continue;
-            }
+            let Some(halves) = marked(&record) else { continue };
             let mut highest = -1;
-            for half in marked(record.body).filter(|half| (0..transactions.start_end).contains(half)) {
+            for half in halves.filter(|half| (0..transactions.start_end).contains(half)) {
                 highest = highest.max(half);
                 if half < state.window.base() {
                     marks.below.insert(half);
@@ -117,7 +119,9 @@ fn read_halves(transactions: &Transactions, base: i64, ended_below: &FxHashSet<i
     loop {
         let next = transactions.state.lock().window.next_open(at, transactions.start_end);
         let Some(from) = next else { return Ok(open) };
-        let (_, _, records) = transactions.read_from(names::TRANS_HALF_TOPIC, from, TOGETHER, ReadSource::Disk)?;
+        let records = transactions
+            .read_from(names::TRANS_HALF_TOPIC, from, TOGETHER, ReadSource::Disk)?
+            .records;
         let mut state = transactions.state.lock();
         at = from + 1;
         if records.is_empty() {
@@ -208,22 +212,18 @@ fn mark_ended(transactions: &Transactions, ended: &[(i64, i64)]) -> Result<(), S
 
 /// Writes one removal mark.
 fn write_mark(transactions: &Transactions, halves: &[i64]) -> Result<(), StoreError> {
-    let (body, properties) = (mark_body(halves), mark_properties());
-    let now_ms = now_ms();
-    let mark = Draft {
-        born_timestamp: now_ms,
-        properties: &properties,
-        ..Draft::new(names::TRANS_OP_HALF_TOPIC, 0, body.as_bytes())
-    };
-    let log = &transactions.core.log;
-    let queue = log.queue(names::TRANS_OP_HALF_TOPIC, 0);
+    let (mark, now_ms) = (Mark::of(halves.iter().copied()), now_ms());
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     let mut placed = Vec::with_capacity(1);
     let failed = |error: Refusal| StoreError::Failed(error.to_string());
-    let appended = log.append(&[mark], &[queue], now_ms, &mut placed).map_err(Refusal::from);
-    let ticket = appended.map_err(failed)?;
+    let appended = transactions.core.log.append(
+        &[mark.draft(unspecified, now_ms)],
+        &[transactions.mark_queue()],
+        now_ms,
+        &mut placed,
+    );
+    let ticket = appended.map_err(|error| failed(error.into()))?;
     transactions.finish_append(ticket, false).map_err(failed)?;
-    let mut state = transactions.state.lock();
-    let highest = halves.iter().copied().max().unwrap_or(0);
-    placed.iter().for_each(|mark| state.window.marked(mark.queue_offset.0, highest));
+    transactions.state.lock().window.marked(placed[0].queue_offset.0, mark.highest());
     Ok(())
 }
