@@ -8,10 +8,8 @@
 use crate::offset::table::Saved as Offsets;
 use crate::settings::LIVE_FILE;
 use crate::upkeep::table_of;
-use crate::{assignment, delay, filter, group, offset, topic, transaction, unserved};
+use crate::{offset, topic, unserved};
 use message::names;
-use protocol::assignment::RequestModes;
-use protocol::group::GroupConfigs;
 use protocol::json;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,16 +200,9 @@ fn check(name: &str, content: &[u8]) -> Result<(), String> {
         return Err(why.to_owned());
     }
     let content = without_nul_tail(content);
-    let text = |error: json::JsonError| error.to_string();
-    match name {
-        assignment::table::FILE => json::read::<RequestModes>(content).map(drop).map_err(text),
-        delay::table::FILE => delay::table::judge(content).map_err(text),
-        transaction::table::FILE => transaction::table::judge(content).map_err(text),
-        filter::table::FILE => filter::table::judge(content).map_err(text),
-        topic::table::FILE => topic::table::names(content).map(drop).map_err(text),
-        group::table::FILE => json::read::<GroupConfigs>(content).map(drop).map_err(text),
-        offset::table::FILE => offset::table::parse(content).map(drop).map_err(text),
-        _ => value(content).map(drop),
+    match table_of(name) {
+        Some(table) => (table.check)(content).map_err(|error| error.to_string()),
+        None => value(content).map(drop),
     }
 }
 

@@ -14,9 +14,8 @@ pub const TABLE: Table = Table {
     holds: "the request modes of groups",
     without: "all groups pull; set other modes again (admin setConsumeMode)",
     is_made_again: false,
+    check: |content| json::read::<RequestModes>(content).map(drop),
 };
-/// Name of the file.
-pub const FILE: &str = TABLE.name;
 
 /// Adds the modes in the file.
 ///
@@ -109,7 +108,7 @@ mod tests {
         let after = Modes::new(Arc::default());
         load(&after, &file).unwrap();
         assert_eq!(after.all().0, before.all().0);
-        let text = std::fs::read_to_string(dir.path().join("config").join(FILE)).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("config").join(TABLE.name)).unwrap();
         assert!(
             text.starts_with("{\n\t\"messageRequestModeMap\":{\n\t\t\"t\":{\n\t\t\t\"g\":{"),
             "{text}"

@@ -22,9 +22,8 @@ pub const TABLE: Table = Table {
     holds: "how far each delay level was delivered",
     without: "the key index says what was delivered; delayed messages that it does not find are delivered again",
     is_made_again: true,
+    check: |content| read(content).map(drop),
 };
-/// Name of the file.
-pub const FILE: &str = TABLE.name;
 
 /// What a file holds.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -36,14 +35,6 @@ struct Saved {
 
 fn read(content: &[u8]) -> Result<Saved, json::JsonError> {
     json::read_large(content)
-}
-
-/// Whether a start could read a file of this content.
-///
-/// # Errors
-/// It cannot, for this reason.
-pub(crate) fn judge(content: &[u8]) -> Result<(), json::JsonError> {
-    read(content).map(drop)
 }
 
 /// Fills an empty table with what was saved.

@@ -25,10 +25,8 @@ pub const TABLE: Table = Table {
     holds: "the SQL filters of consumer groups",
     without: "the heartbeats of the groups register them again",
     is_made_again: true,
+    check: |content| json::read::<Saved>(content).map(drop),
 };
-
-/// Name of the file.
-pub const FILE: &str = TABLE.name;
 
 /// How often it is saved, as Apache does.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -57,14 +55,6 @@ struct SavedFilter {
     expression: String,
     expression_type: String,
     topic: String,
-}
-
-/// Whether a start could read a file of this content.
-///
-/// # Errors
-/// It cannot, for this reason.
-pub(crate) fn judge(content: &[u8]) -> Result<(), json::JsonError> {
-    json::read::<Saved>(content).map(drop)
 }
 
 impl Saved {

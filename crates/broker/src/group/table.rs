@@ -16,9 +16,8 @@ pub const TABLE: Table = Table {
     without: "groups are made again by their first consumer where autoCreateSubscriptionGroup allows it, with the rules of a new group; \
               prohibitions are forgotten",
     is_made_again: false,
+    check: |content| json::read::<GroupConfigs>(content).map(drop),
 };
-/// Name of the file.
-pub const FILE: &str = TABLE.name;
 
 /// All groups in their wire format, with their data version.
 #[must_use]

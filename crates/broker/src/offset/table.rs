@@ -34,6 +34,7 @@ pub const TABLE: Table = Table {
     without: "every group begins where a new one would (consumeFromWhere of its consumers): messages come again or are passed over, until \
               an operator sets it (admin resetOffsetByTime)",
     is_made_again: false,
+    check: |content| parse(content).map(drop),
 };
 /// Name of the file.
 pub const FILE: &str = TABLE.name;

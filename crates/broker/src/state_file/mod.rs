@@ -4,6 +4,7 @@
 //! start fails; the error names the file, its content, the ways to continue and what they lose. `apogeeStartWithout` names files
 //! without which the operator wants to start. Damaged files are renamed, never overwritten.
 
+use protocol::JsonError;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ mod pretty;
 
 pub use pretty::pretty;
 
-/// Texts for operators about a file that cannot be read.
+/// What is known of a table's file without the table: whether a content can be read, and texts for operators when it cannot.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// Name of the file.
@@ -27,6 +28,8 @@ pub struct Table {
     pub without: &'static str,
     /// Whether the broker starts without it, because the rest of the store has its content.
     pub is_made_again: bool,
+    /// Parses a content as the start does, and says why it cannot be read.
+    pub check: fn(&[u8]) -> Result<(), JsonError>,
 }
 
 /// A table and its file. The broker loads it at the start, the upkeep saves it. All methods may block on disk I/O.
@@ -124,6 +127,7 @@ impl StateFile {
             holds,
             without: costs,
             is_made_again,
+            ..
         } = self.table;
         if !self.may_be_skipped && !is_made_again {
             let text = format!(

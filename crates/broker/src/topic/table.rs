@@ -18,6 +18,7 @@ pub const TABLE: Table = Table {
     without: "the messages are kept, but create each topic again (admin updateTopic) with the same number of queues, or by a send if \
               autoCreateTopicEnable is set; the log and 'apogeemq store check' list the topics that have messages",
     is_made_again: false,
+    check: |content| names(content).map(drop),
 };
 /// Name of the file.
 pub const FILE: &str = TABLE.name;

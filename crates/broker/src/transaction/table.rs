@@ -28,10 +28,8 @@ pub const TABLE: Table = Table {
     holds: "how many transactions of each topic are open",
     without: "they are counted again",
     is_made_again: true,
+    check: |content| json::read::<Saved>(content).map(drop),
 };
-
-/// Name of the file.
-pub const FILE: &str = TABLE.name;
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -47,14 +45,6 @@ struct Saved {
 struct SavedCount {
     count: i64,
     time_stamp: i64,
-}
-
-/// Whether a start could read a file of this content.
-///
-/// # Errors
-/// It cannot, for this reason.
-pub(crate) fn judge(content: &[u8]) -> Result<(), json::JsonError> {
-    json::read::<Saved>(content).map(drop)
 }
 
 /// The counts and their file, and the offsets up to which transactions are done: never ahead of what is on the device.
