@@ -6,7 +6,6 @@
 
 use crate::arrival::Listeners;
 use crate::assignment::Modes;
-use crate::assignment::table::ModesFile;
 use crate::clients::Online;
 use crate::clock::now_ms;
 use crate::core::Core;
@@ -14,7 +13,6 @@ use crate::delay::table::DelayOffsetsFile;
 use crate::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
 use crate::feature::Feature;
 use crate::filter::{self, FilterLimits, Filters, SqlLimits, table::FiltersFile};
-use crate::group::table::GroupsFile;
 use crate::lock::OrderLocks;
 use crate::offset::{self, table::OffsetsFile};
 use crate::pull::Puller;
@@ -22,9 +20,9 @@ use crate::registration::{Identity, Registration, Standings};
 use crate::routes::Routes;
 use crate::send::Sender;
 use crate::settings::BrokerSettings;
-use crate::state_file::{SavedTable, StateFile};
+use crate::state_file::{SavedTable, StateFile, VersionedFile};
 use crate::store_options::store_options;
-use crate::topic::{self, table::TopicsFile};
+use crate::topic;
 use crate::transaction::{self, Transactions, table::TransactionsFile};
 use crate::unserved;
 use crate::upkeep::{Ends, TABLES, Tables, Upkeep};
@@ -219,9 +217,9 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     let delays = Arc::new(DelayOffsets::new(core.started_ms));
     let filters = Arc::new(Filters::new(filter_limits(&settings)));
 
-    let topics_file = TopicsFile::new(core.topics.clone(), file(topic::table::TABLE));
-    let groups_file = GroupsFile::new(core.groups.clone(), file(group::table::TABLE));
-    let modes_file = ModesFile::new(modes.clone(), file(assignment::table::TABLE));
+    let topics_file = VersionedFile::new(core.topics.clone(), file(topic::table::TABLE));
+    let groups_file = VersionedFile::new(core.groups.clone(), file(group::table::TABLE));
+    let modes_file = VersionedFile::new(modes.clone(), file(assignment::table::TABLE));
     let offsets_every = settings.flush_consumer_offset_interval;
     let offsets_file = OffsetsFile::new(core.offsets.clone(), file(offset::table::TABLE), offsets_every);
     let delays_every = settings.flush_delay_offset_interval;

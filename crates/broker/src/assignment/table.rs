@@ -1,12 +1,10 @@
 //! `messageRequestMode.json` in Apache's format.
 
 use super::Modes;
-use crate::state_file::{SavedTable, StateFile, Table};
-use parking_lot::Mutex;
+use crate::state_file::{StateFile, Table, Versioned};
 use protocol::assignment::{RequestMode, RequestModes};
 use protocol::json;
 use std::io;
-use std::sync::Arc;
 
 /// The file of this table.
 pub const TABLE: Table = Table {
@@ -47,42 +45,20 @@ pub fn save(modes: &Modes, file: &StateFile) -> io::Result<u64> {
     Ok(changes)
 }
 
-/// The request modes and their file, which does not exist before a mode is set. The response to a change waits until the file is
-/// written.
-pub struct ModesFile {
-    modes: Arc<Modes>,
-    file: StateFile,
-    /// The number of changes in the file. Locked while the file is written, so that an older version never replaces a newer one.
-    on_disk: Mutex<u64>,
-}
+impl Versioned for Modes {
+    /// The number of changes: the file does not exist before a mode is set.
+    type Version = u64;
 
-impl ModesFile {
-    /// Saves `modes` in `file`.
-    #[must_use]
-    pub fn new(modes: Arc<Modes>, file: StateFile) -> Self {
-        Self {
-            modes,
-            file,
-            on_disk: Mutex::default(),
-        }
-    }
-}
-
-impl SavedTable for ModesFile {
-    fn load(&self) -> io::Result<()> {
-        load(&self.modes, &self.file)
+    fn load(&self, file: &StateFile) -> io::Result<()> {
+        load(self, file)
     }
 
-    fn save_changes(&self) -> io::Result<()> {
-        let mut on_disk = self.on_disk.lock();
-        if *on_disk != self.modes.changes() {
-            *on_disk = save(&self.modes, &self.file)?;
-        }
-        Ok(())
+    fn version(&self) -> u64 {
+        self.changes()
     }
 
-    fn name(&self) -> &'static str {
-        self.file.name()
+    fn save(&self, file: &StateFile) -> io::Result<u64> {
+        save(self, file)
     }
 }
 
@@ -90,6 +66,7 @@ impl SavedTable for ModesFile {
 mod tests {
     use super::*;
     use protocol::assignment::GroupRequestMode;
+    use std::sync::Arc;
     use store::disk::real::RealDisk;
 
     #[test]

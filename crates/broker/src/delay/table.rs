@@ -94,10 +94,6 @@ impl SavedTable for DelayOffsetsFile {
         load(&self.offsets, &self.file)
     }
 
-    fn save_changes(&self) -> io::Result<()> {
-        Ok(())
-    }
-
     fn save(&self) -> io::Result<()> {
         let _alone = self.alone.lock();
         let Some(all) = self.offsets.take_changed() else { return Ok(()) };

@@ -118,10 +118,6 @@ impl SavedTable for FiltersFile {
         Ok(())
     }
 
-    fn save_changes(&self) -> io::Result<()> {
-        Ok(())
-    }
-
     fn save(&self) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         let mut saved = Saved::default();

@@ -1,13 +1,11 @@
 //! `subscriptionGroup.json` in Apache's format.
 
 use super::Groups;
-use crate::state_file::{SavedTable, StateFile, Table};
-use parking_lot::Mutex;
+use crate::state_file::{StateFile, Table, Versioned};
 use protocol::DataVersion;
 use protocol::group::GroupConfigs;
 use protocol::json;
 use std::io;
-use std::sync::Arc;
 
 /// The file of this table.
 pub const TABLE: Table = Table {
@@ -57,41 +55,20 @@ pub fn save(groups: &Groups, file: &StateFile) -> io::Result<DataVersion> {
     Ok(configs.data_version)
 }
 
-/// The groups and their file. The response to a change waits until the file is written.
-pub struct GroupsFile {
-    groups: Arc<Groups>,
-    file: StateFile,
-    /// The data version in the file. Locked while the file is written, so that an older version never replaces a newer one.
-    on_disk: Mutex<Option<DataVersion>>,
-}
+impl Versioned for Groups {
+    /// [`None`]: not written yet.
+    type Version = Option<DataVersion>;
 
-impl GroupsFile {
-    /// Saves `groups` in `file`.
-    #[must_use]
-    pub fn new(groups: Arc<Groups>, file: StateFile) -> Self {
-        Self {
-            groups,
-            file,
-            on_disk: Mutex::default(),
-        }
-    }
-}
-
-impl SavedTable for GroupsFile {
-    fn load(&self) -> io::Result<()> {
-        load(&self.groups, &self.file)
+    fn load(&self, file: &StateFile) -> io::Result<()> {
+        load(self, file)
     }
 
-    fn save_changes(&self) -> io::Result<()> {
-        let mut on_disk = self.on_disk.lock();
-        if *on_disk != Some(self.groups.version()) {
-            *on_disk = Some(save(&self.groups, &self.file)?);
-        }
-        Ok(())
+    fn version(&self) -> Self::Version {
+        Some(Groups::version(self))
     }
 
-    fn name(&self) -> &'static str {
-        self.file.name()
+    fn save(&self, file: &StateFile) -> io::Result<Self::Version> {
+        save(self, file).map(Some)
     }
 }
 
@@ -99,6 +76,7 @@ impl SavedTable for GroupsFile {
 mod tests {
     use super::super::Rule;
     use super::*;
+    use std::sync::Arc;
     use store::disk::real::RealDisk;
 
     #[test]

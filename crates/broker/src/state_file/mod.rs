@@ -14,8 +14,10 @@ use store::disk::Disk;
 use store::json_file::{self, ReadError};
 
 mod pretty;
+mod versioned;
 
 pub use pretty::pretty;
+pub use versioned::{Versioned, VersionedFile};
 
 /// What is known of a table's file without the table: whether a content can be read, and texts for operators when it cannot.
 #[derive(Clone, Copy, Debug)]
@@ -40,19 +42,19 @@ pub trait SavedTable: Send + Sync {
     /// `io::Error` if the file exists and cannot be read or parsed; the broker must not start then.
     fn load(&self) -> io::Result<()>;
 
-    /// Saves the changes whose responses wait for it ([`crate::signal::Signal`]), if any.
+    /// Saves the changes whose responses wait for it ([`crate::signal::Signal`]). By default there are none.
     ///
     /// # Errors
     /// `io::Error` if the file cannot be written; the next call tries again.
-    fn save_changes(&self) -> io::Result<()>;
+    fn save_changes(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Saves all changes.
     ///
     /// # Errors
     /// `io::Error` if the file cannot be written; the next call tries again.
-    fn save(&self) -> io::Result<()> {
-        self.save_changes()
-    }
+    fn save(&self) -> io::Result<()>;
 
     /// How often to call [`Self::save`]; `None` if every change is saved by [`Self::save_changes`].
     fn period(&self) -> Option<Duration> {

@@ -1,8 +1,7 @@
 //! `topics.json` in Apache's format, and the wire format of a topic.
 
 use super::{Spec, Topic, Topics};
-use crate::state_file::{SavedTable, StateFile, Table};
-use parking_lot::Mutex;
+use crate::state_file::{StateFile, Table, Versioned};
 use protocol::DataVersion;
 use protocol::json;
 use protocol::topic::{TopicConfig, TopicFilterType};
@@ -128,41 +127,20 @@ pub fn save(topics: &Topics, file: &StateFile) -> io::Result<DataVersion> {
     Ok(data_version)
 }
 
-/// The topics and their file. The response to a change waits until the file is written.
-pub struct TopicsFile {
-    topics: Arc<Topics>,
-    file: StateFile,
-    /// The data version in the file. Locked while the file is written, so that an older version never replaces a newer one.
-    on_disk: Mutex<Option<DataVersion>>,
-}
+impl Versioned for Topics {
+    /// [`None`]: not written yet.
+    type Version = Option<DataVersion>;
 
-impl TopicsFile {
-    /// Saves `topics` in `file`.
-    #[must_use]
-    pub fn new(topics: Arc<Topics>, file: StateFile) -> Self {
-        Self {
-            topics,
-            file,
-            on_disk: Mutex::default(),
-        }
-    }
-}
-
-impl SavedTable for TopicsFile {
-    fn load(&self) -> io::Result<()> {
-        load(&self.topics, &self.file)
+    fn load(&self, file: &StateFile) -> io::Result<()> {
+        load(self, file)
     }
 
-    fn save_changes(&self) -> io::Result<()> {
-        let mut on_disk = self.on_disk.lock();
-        if *on_disk != Some(self.topics.version()) {
-            *on_disk = Some(save(&self.topics, &self.file)?);
-        }
-        Ok(())
+    fn version(&self) -> Self::Version {
+        Some(Topics::version(self))
     }
 
-    fn name(&self) -> &'static str {
-        self.file.name()
+    fn save(&self, file: &StateFile) -> io::Result<Self::Version> {
+        save(self, file).map(Some)
     }
 }
 

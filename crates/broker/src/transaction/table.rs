@@ -128,10 +128,6 @@ impl SavedTable for TransactionsFile {
         Ok(())
     }
 
-    fn save_changes(&self) -> io::Result<()> {
-        Ok(())
-    }
-
     fn save(&self) -> io::Result<()> {
         let _alone = self.alone.lock();
         let Some(transactions) = self.transactions.get().and_then(Weak::upgrade) else {

@@ -144,16 +144,13 @@ fn outcome(saved: &io::Result<()>) -> Saved {
 mod tests {
     use super::*;
     use crate::assignment::Modes;
-    use crate::assignment::table::ModesFile;
     use crate::group::Groups;
-    use crate::group::table::GroupsFile;
     use crate::lock::OrderLocks;
     use crate::offset::Offsets;
     use crate::offset::table::OffsetsFile;
     use crate::registration::{Identity, Standings};
-    use crate::state_file::StateFile;
+    use crate::state_file::{StateFile, VersionedFile};
     use crate::stats::BrokerStats;
-    use crate::topic::table::TopicsFile;
     use crate::topic::{Spec, TopicLimits};
     use crate::{assignment, group, offset, topic};
     use std::path::Path;
@@ -185,9 +182,9 @@ mod tests {
             let modes = Arc::new(Modes::new(Arc::clone(&signal)));
             let file = |table| StateFile::new(Arc::clone(&disk), dir, table, &[]);
             let tables: Vec<Arc<dyn SavedTable>> = vec![
-                Arc::new(TopicsFile::new(Arc::clone(&topics), file(topic::table::TABLE))),
-                Arc::new(GroupsFile::new(Arc::clone(&groups), file(group::table::TABLE))),
-                Arc::new(ModesFile::new(modes, file(assignment::table::TABLE))),
+                Arc::new(VersionedFile::new(Arc::clone(&topics), file(topic::table::TABLE))),
+                Arc::new(VersionedFile::new(Arc::clone(&groups), file(group::table::TABLE))),
+                Arc::new(VersionedFile::new(modes, file(assignment::table::TABLE))),
                 Arc::new(OffsetsFile::new(Arc::clone(&offsets), file(offset::table::TABLE), DEADLINE)),
             ];
             let tables = Tables::new(tables);
