@@ -19,8 +19,8 @@ mod transactions;
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn start(disk: &SimulatedDisk, change: impl FnOnce(&mut BrokerSettings)) -> Broker {
-    let mut settings = BrokerSettings {
+fn small_settings() -> BrokerSettings {
+    BrokerSettings {
         bind_address: std::net::Ipv4Addr::LOCALHOST.into(),
         listen_port: 0,
         store_path_root_dir: "/store".into(),
@@ -30,7 +30,19 @@ fn start(disk: &SimulatedDisk, change: impl FnOnce(&mut BrokerSettings)) -> Brok
         max_index_num: 4_000,
         clean_file_forcibly_enable: false,
         ..BrokerSettings::default()
-    };
+    }
+}
+
+fn send_context() -> SendContext {
+    SendContext {
+        client: SocketAddr::from(([127, 0, 0, 1], 1)),
+        store_host: SocketAddr::from(([127, 0, 0, 1], 2)),
+        now_ms: now_ms(),
+    }
+}
+
+fn start(disk: &SimulatedDisk, change: impl FnOnce(&mut BrokerSettings)) -> Broker {
+    let mut settings = small_settings();
     change(&mut settings);
     Broker::start(settings, &[], Arc::new(disk.clone())).unwrap()
 }
@@ -102,14 +114,8 @@ fn a_start_that_fails_leaves_nothing_running() {
     let disk = SimulatedDisk::new(1);
     let taken = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
     let settings = BrokerSettings {
-        bind_address: std::net::Ipv4Addr::LOCALHOST.into(),
         listen_port: taken.local_addr().unwrap().port(),
-        store_path_root_dir: "/store".into(),
-        mapped_file_size_commit_log: 1 << 20,
-        mapped_file_size_consume_queue: 20_000,
-        max_hash_slot_num: 1_000,
-        max_index_num: 4_000,
-        ..BrokerSettings::default()
+        ..small_settings()
     };
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let watched = Arc::downgrade(&shared);
@@ -367,11 +373,7 @@ fn clients_of_two_faces_are_in_one_group() {
 fn another_face_sends_without_frames() {
     let broker = start(&SimulatedDisk::new(1), |_| ());
     let told = InProcess::default();
-    let context = SendContext {
-        client: SocketAddr::from(([127, 0, 0, 1], 1)),
-        store_host: SocketAddr::from(([127, 0, 0, 1], 2)),
-        now_ms: now_ms(),
-    };
+    let context = send_context();
     let send = |bodies: &[&'static str]| {
         let requests = bodies.iter().zip(0..).map(|(body, asker)| SendRequest {
             header: protocol::send::SendHeader {
@@ -424,11 +426,7 @@ fn a_violated_invariant_stops_the_broker() {
 fn a_priority_names_the_queue() {
     let broker = start(&SimulatedDisk::new(1), |_| ());
     let told = InProcess::default();
-    let context = SendContext {
-        client: SocketAddr::from(([127, 0, 0, 1], 1)),
-        store_host: SocketAddr::from(([127, 0, 0, 1], 2)),
-        now_ms: now_ms(),
-    };
+    let context = send_context();
     let spec = crate::topic::Spec::new("t", 4);
     broker.routes.core.topics.update(vec![(spec, Default::default())], 1).unwrap();
     for (priority, nth) in ["0", "2", "3", "9"].iter().zip(0..) {

@@ -128,14 +128,6 @@ impl World {
         self.broker.routes.online.producers.join(GROUP, member).unwrap();
     }
 
-    fn context() -> SendContext {
-        SendContext {
-            client: SocketAddr::from(([127, 0, 0, 1], 1)),
-            store_host: SocketAddr::from(([127, 0, 0, 1], 2)),
-            now_ms: now_ms(),
-        }
-    }
-
     /// Sends a half message; its place.
     fn send(&self, key: &str) -> Option<(i64, i64)> {
         let own = Builder::new()
@@ -160,10 +152,7 @@ impl World {
             asker: 0,
         };
         let places = Places::default();
-        self.broker
-            .routes
-            .sender
-            .send(&places, std::iter::once(request), 1, Self::context());
+        self.broker.routes.sender.send(&places, std::iter::once(request), 1, send_context());
         until("a send is answered", || !places.0.lock().is_empty());
         places.0.lock()[0]
     }
