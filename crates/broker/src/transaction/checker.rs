@@ -250,6 +250,8 @@ impl Transactions {
         {
             let mut state = self.state.lock();
             state.window.marked(placements[due.len()].queue_offset.0, mark.highest());
+            // What is done moves on, also when no transaction has ended.
+            state.is_dirty = true;
             for (due, placed) in due.iter().zip(&placements) {
                 let offset = due.half.record.queue_offset.0;
                 match due.fate {

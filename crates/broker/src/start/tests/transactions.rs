@@ -247,8 +247,17 @@ fn a_producer_is_asked_until_it_says_so_and_then_the_message_is_given_up() {
     let world = World::new(SimulatedDisk::new(1));
     let first = world.send("a").unwrap();
     world.send("b").unwrap();
+    world.save();
     let asked = world.check();
     assert_eq!(asked.len(), 2);
+    world.save();
+    let done = world
+        .broker
+        .routes
+        .core
+        .offsets
+        .committed(names::TRANS_HALF_TOPIC, "CID_RMQ_SYS_TRANS", 0);
+    assert_eq!(done, Some(2), "the half messages that were written again are done");
     // The answer to the send comes late: it names the half message from before the check.
     world.end(first.0, first.1, Outcome::Commit, false).unwrap();
     let late = asked.iter().find(|asked| asked.key == "a").unwrap();
