@@ -154,7 +154,7 @@ impl Store {
         // checkpoint; then only what the last one covers is deleted, which makes space for the next. Keys of deleted messages need
         // no index, so the index does not prevent deletion.
         let checkpointed = self.checkpoint_now();
-        let count = decision.delete.min(self.files_before_checkpoint());
+        let count = self.files_not_needed(decision.delete.min(self.files_before_checkpoint()));
         if count == 0 {
             return checkpointed;
         }
@@ -178,6 +178,18 @@ impl Store {
             .iter()
             .take_while(|segment| segment.end() <= dispatched.0)
             .count()
+    }
+
+    /// How many of the `count` oldest log files nobody needs any more.
+    fn files_not_needed(&self, count: usize) -> usize {
+        let segments = self.log.segments.all();
+        let Some(last) = count.checked_sub(1).and_then(|last| segments.get(last)) else {
+            return 0;
+        };
+        let wanted = LogOffset(last.end());
+        let needs = self.needs.get().map_or(&[][..], Vec::as_slice);
+        let needed = needs.iter().map(|need| need.needed_from(wanted)).min().unwrap_or(wanted);
+        segments[..count].iter().take_while(|segment| segment.end() <= needed.0).count()
     }
 
     /// Stops or resumes taking messages.

@@ -27,6 +27,7 @@ mod read;
 mod retention;
 mod store;
 mod sync;
+pub mod timer;
 
 pub use dispatch::{Arrival, Arrivals};
 pub use error::{AppendError, StoreError};
@@ -36,7 +37,7 @@ pub use open::Recovery;
 pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};
 pub use read::{Damaged, Limits, ReadResult, ReadSource, ReadStatus};
-pub use retention::RetentionOptions;
+pub use retention::{LogNeed, RetentionOptions};
 pub use store::{IndexedBy, QueryResult, Store};
 
 /// For `tests/explore.rs`: restores wrong orders of steps.

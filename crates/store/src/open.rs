@@ -20,7 +20,7 @@ use crate::sync::{Instant, Mutex, RwLock};
 use message::LogOffset;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Apache's margin: a checkpoint may not cover what was stored in the last seconds before its timestamp.
 pub(crate) const CHECKPOINT_MARGIN_MS: i64 = 3_000;
@@ -78,6 +78,7 @@ impl Store {
             shortening: Mutex::new(()),
             manual_rounds: AtomicU32::new(0),
             refusing: RwLock::new(None),
+            needs: OnceLock::new(),
             threads: Mutex::default(),
             options,
             disk,

@@ -6,6 +6,7 @@
 //!
 //! Not here: measuring, deleting, clocks and time zones. Queues and index follow the log's first offset.
 
+use message::LogOffset;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -43,6 +44,13 @@ impl Default for RetentionOptions {
             batch_max: 10,
         }
     }
+}
+
+/// Someone who needs old messages of the log beside the readers of queues. Retention asks before it deletes.
+pub trait LogNeed: Send + Sync {
+    /// The log is about to be deleted below `wanted`: what is needed there has to be written again. Returns the log offset below which
+    /// nothing is needed now; the next round deletes more. Must not block.
+    fn needed_from(&self, wanted: LogOffset) -> LogOffset;
 }
 
 /// Rounds of deletion that an operator's request starts.

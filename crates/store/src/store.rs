@@ -10,14 +10,14 @@ use crate::log::{CommitLog, Completion, Level, RawAppendError, RecordPlace, Tick
 use crate::options::{FlushMode, StoreOptions};
 use crate::queue::{Boundary, ConsumeQueue, Entry, QueueTable, StoreTime};
 use crate::read::{self, Limits, ReadResult, ReadSource, ReadStatus};
-use crate::retention::{MANUAL_ROUNDS, RetentionOptions};
+use crate::retention::{LogNeed, MANUAL_ROUNDS, RetentionOptions};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Broken, JoinHandle, Mutex, RwLock, is_broken};
 use bytes::Bytes;
 use message::properties::Indexed;
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Commit log, consume queues and key index of one directory.
 pub struct Store {
@@ -36,6 +36,8 @@ pub struct Store {
     /// Why messages are refused although the log could take them: the disk is nearly full.
     pub(crate) refusing: RwLock<Option<Arc<str>>>,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Who else needs old messages.
+    pub(crate) needs: OnceLock<Vec<Box<dyn LogNeed>>>,
     /// Held until the store is dropped: no other process may use the directory before.
     pub(crate) _lock: Box<dyn crate::disk::Lock>,
 }
@@ -72,6 +74,11 @@ impl Store {
         self.dispatch.set_listener(listener);
     }
 
+    /// Registers who needs old messages beside the readers of queues. Call once, before the first append.
+    pub fn set_needs(&self, needs: Vec<Box<dyn LogNeed>>) {
+        let _ = self.needs.set(needs);
+    }
+
     /// The flush mode.
     #[must_use]
     pub fn flush_mode(&self) -> FlushMode {
@@ -104,6 +111,21 @@ impl Store {
         if let Some(reason) = &*self.refusing.read() {
             return Err(AppendError::NotWritable(reason.to_string()));
         }
+        self.append_to_make_room(drafts, queues, now_ms, placements)
+    }
+
+    /// As [`Store::append`], also while messages are refused because the disk is nearly full: for messages that are written again so
+    /// that old log files can be deleted.
+    ///
+    /// # Errors
+    /// [`AppendError`]; none of the messages is appended then.
+    pub fn append_to_make_room(
+        &self,
+        drafts: &[Draft<'_>],
+        queues: &[Arc<ConsumeQueue>],
+        now_ms: i64,
+        placements: &mut Vec<Placement>,
+    ) -> Result<Ticket, AppendError> {
         self.log.append(drafts, queues, now_ms, placements)
     }
 
