@@ -96,6 +96,51 @@ pub struct Waiting {
     pub flags: i32,
     /// When it was added, epoch ms.
     pub written_ms: i64,
+    /// Java's hash of the topic it is for.
+    pub topic_hash: i32,
+}
+
+impl Waiting {
+    fn new(unit: &Unit, at: i64, precision_ms: i64) -> Self {
+        Self {
+            due_ms: due_ms(unit.value_ms, precision_ms),
+            at,
+            log_offset: unit.log_offset,
+            size: unit.size,
+            flags: unit.flags,
+            written_ms: unit.written_ms,
+            topic_hash: unit.topic_hash,
+        }
+    }
+
+    /// The unit: that of a whole slot is written as one that is due at its end.
+    fn unit(&self, precision_ms: i64) -> Unit {
+        let value_ms = self.due_ms - 1;
+        Unit {
+            value_ms: if precision_ms > 1 && value_ms % precision_ms == 0 {
+                value_ms + 1
+            } else {
+                value_ms
+            },
+            flags: self.flags,
+            written_ms: self.written_ms,
+            log_offset: self.log_offset,
+            size: self.size,
+            topic_hash: self.topic_hash,
+        }
+    }
+
+    /// Whether its message is written again when it is due.
+    #[must_use]
+    pub fn rolls(&self) -> bool {
+        self.flags & ROLLS != 0
+    }
+
+    /// Whether its message recalls another one of its slot.
+    #[must_use]
+    pub fn recalls(&self) -> bool {
+        self.flags & DELETES != 0 && !self.rolls()
+    }
 }
 
 /// See the module.
@@ -234,14 +279,7 @@ impl TimerIndex {
             let slot = changed.entry(time).or_insert_with(|| self.wheel.get(time).unwrap_or(Slot::EMPTY));
             let at = run.push(unit, slot.last);
             slot.push(at, unit.deletes());
-            added.push(Waiting {
-                due_ms: due_ms(unit.value_ms, self.options.precision_ms),
-                at,
-                log_offset: unit.log_offset,
-                size: unit.size,
-                flags: unit.flags,
-                written_ms: unit.written_ms,
-            });
+            added.push(Waiting::new(unit, at, self.options.precision_ms));
         }
         if let Err(error) = self.log.append(run) {
             added.truncate(before);
@@ -256,7 +294,15 @@ impl TimerIndex {
     /// Beginning of the first slot that has units, epoch ms.
     #[must_use]
     pub fn first_slot(&self) -> Option<i64> {
-        self.wheel.slots().next().map(|(time, _)| time * self.options.precision_ms)
+        self.next_slot(None)
+    }
+
+    /// Beginning of the first slot with units behind the slot that begins at `behind_ms`, epoch ms.
+    #[must_use]
+    pub fn next_slot(&self, behind_ms: Option<i64>) -> Option<i64> {
+        let precision_ms = self.options.precision_ms;
+        let time = self.wheel.next(behind_ms.map(|slot_ms| slot_ms.div_euclid(precision_ms)));
+        time.map(|time| time * precision_ms)
     }
 
     /// How many messages wait in the slot that begins at `slot_ms`. Recalls count against them.
@@ -291,14 +337,7 @@ impl TimerIndex {
         let mut is_all = true;
         let lowest = self.begin.max(self.log.begin());
         self.log.walk(slot.last, lowest, &mut |at, unit| {
-            let one = Waiting {
-                due_ms: due_ms(unit.value_ms, self.options.precision_ms),
-                at,
-                log_offset: unit.log_offset,
-                size: unit.size,
-                flags: unit.flags,
-                written_ms: unit.written_ms,
-            };
+            let one = Waiting::new(&unit, at, self.options.precision_ms);
             if (one.due_ms, at) <= after {
                 return;
             }
@@ -327,14 +366,7 @@ impl TimerIndex {
         let lowest = self.begin.max(self.log.begin());
         self.log.walk(slot.last, lowest, &mut |at, unit| {
             if unit.deletes() && !unit.rolls() {
-                out.push(Waiting {
-                    due_ms: due_ms(unit.value_ms, self.options.precision_ms),
-                    at,
-                    log_offset: unit.log_offset,
-                    size: unit.size,
-                    flags: unit.flags,
-                    written_ms: unit.written_ms,
-                });
+                out.push(Waiting::new(&unit, at, self.options.precision_ms));
             }
         })
     }
@@ -344,19 +376,41 @@ impl TimerIndex {
         self.wheel.remove(slot_ms.div_euclid(self.options.precision_ms));
     }
 
-    /// Leaves only these units in a slot, some of which were delivered.
+    /// Leaves only the units behind `after` (due time and position) in a slot: those before are delivered. They are written again, `most`
+    /// at once.
     ///
     /// # Errors
-    /// As [`Self::add`]; the slot is unchanged then.
-    pub fn replace_slot(&mut self, slot_ms: i64, left: &[Unit]) -> Result<(), StoreError> {
+    /// As [`Self::read_slot`] and [`Self::add`]; the slot is unchanged then.
+    pub fn keep_only(&mut self, slot_ms: i64, after: (i64, i64), most: usize) -> Result<(), StoreError> {
         let time = slot_ms.div_euclid(self.options.precision_ms);
-        let before = self.wheel.get(time);
-        self.wheel.remove(time);
-        let outcome = self.add(left, &mut Vec::with_capacity(left.len()));
-        if let (Err(_), Some(slot)) = (&outcome, before) {
-            self.wheel.set(time, slot);
+        let Some(before) = self.wheel.get(time) else { return Ok(()) };
+        let outcome = self.copy_behind(slot_ms, after, most);
+        if outcome.is_err() {
+            self.wheel.set(time, before);
         }
         outcome
+    }
+
+    fn copy_behind(&mut self, slot_ms: i64, mut after: (i64, i64), most: usize) -> Result<(), StoreError> {
+        let time = slot_ms.div_euclid(self.options.precision_ms);
+        let Some(old) = self.wheel.get(time) else { return Ok(()) };
+        let mut copy = Slot::EMPTY;
+        loop {
+            self.wheel.set(time, old);
+            let mut left = Vec::new();
+            let is_all = self.read_slot(slot_ms, after, most, &mut left)?;
+            after = left.last().map_or(after, |one| (one.due_ms, one.at));
+            self.wheel.remove(time);
+            if copy.count != 0 || copy.last >= 0 {
+                self.wheel.set(time, copy);
+            }
+            let units: Vec<Unit> = left.iter().map(|one| one.unit(self.options.precision_ms)).collect();
+            self.add(&units, &mut Vec::with_capacity(units.len()))?;
+            copy = self.wheel.get(time).unwrap_or(Slot::EMPTY);
+            if is_all {
+                return Ok(());
+            }
+        }
     }
 
     /// Position and log offset of the oldest unit that waits: messages from there on are still needed. `None` if none waits.

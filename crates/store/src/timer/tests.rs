@@ -150,11 +150,22 @@ fn a_slot_that_is_done_does_not_come_back_and_its_files_go() {
 fn what_is_left_of_a_slot_replaces_it() {
     let disk = disk();
     let (mut index, _) = open_whole(&disk);
-    add(&mut index, &[unit(9_100, 1), unit(9_200, 2), unit(9_300, 3)]);
-    index.replace_slot(9_000, &[unit(9_200, 2), unit(9_300, 3)]).unwrap();
-    assert_eq!(waiting(&index, 9_000, 9), [2, 3]);
-    save(&mut index, 9_000).unwrap();
-    assert_eq!(waiting(&open_whole(&disk.process_killed()).0, 9_000, 9), [2, 3]);
+    for (most, done) in [(9, 1), (1, 2)] {
+        index.remove_slot(9_000);
+        let values = [9_100, 9_101, 9_102, 9_103, 9_104, 9_000];
+        add(&mut index, &(0..).zip(values).map(|(n, value)| unit(value, n)).collect::<Vec<_>>());
+        let mut all = Vec::new();
+        index.read_slot(9_000, (0, 0), 9, &mut all).unwrap();
+        let last = &all[done - 1];
+        index.keep_only(9_000, (last.due_ms, last.at), most).unwrap();
+        // The unit of the whole slot is due last.
+        assert_eq!(waiting(&index, 9_000, 9), [0, 1, 2, 3, 4, 5][done..]);
+        let mut left = Vec::new();
+        index.read_slot(9_000, (0, 0), 9, &mut left).unwrap();
+        assert!(left.iter().map(|one| one.due_ms).eq(all[done..].iter().map(|one| one.due_ms)));
+        save(&mut index, 9_000).unwrap();
+        assert_eq!(waiting(&open_whole(&disk.process_killed()).0, 9_000, 9), [0, 1, 2, 3, 4, 5][done..]);
+    }
 }
 
 #[test]
@@ -188,7 +199,8 @@ fn units_whose_messages_were_written_again_are_done() {
 
 #[test]
 fn files_that_do_not_agree_are_built_again() {
-    let damages: [(&str, &dyn Fn(&SimulatedDisk)); 5] = [
+    type Damage<'a> = (&'static str, &'a dyn Fn(&SimulatedDisk));
+    let damages: [Damage<'_>; 5] = [
         ("the timer log is gone", &|disk| {
             disk.remove_dir_all(Path::new("/store/timerlog")).unwrap()
         }),

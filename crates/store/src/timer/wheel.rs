@@ -133,6 +133,12 @@ impl Wheel {
         self.slots.iter().map(|(time, slot)| (*time, *slot))
     }
 
+    /// The first slot behind this time, or of all.
+    pub(super) fn next(&self, behind: Option<i64>) -> Option<i64> {
+        let from = behind.map_or(i64::MIN, |time| time.saturating_add(1));
+        self.slots.range(from..).next().map(|(time, _)| *time)
+    }
+
     pub(super) fn get(&self, time: i64) -> Option<Slot> {
         self.slots.get(&time).copied()
     }
