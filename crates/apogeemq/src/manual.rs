@@ -39,12 +39,12 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
 * **Keys of Apache's without effect here** are accepted and named once in the log. If they are changed live, the
   remark of the answer says that the key has no effect. Values can be read back (requests 26 and 319, `mqadmin getBrokerConfig`). These requests
   return all keys that Apache's broker returns, those without effect with Apache's default, or with the value that is true here if it
-  differs (`timerWheelEnable=false`, because there are no timers yet). An unknown key gets a WARN with the nearest name.
+  differs (`enableLiteEventMode=false`, because there are no lite topics yet). An unknown key gets a WARN with the nearest name.
 * **Files** are Java properties text: `key=value`, `key: value`, comments with `#` or `!`, a backslash at the end continues a line.
 ";
 
 /// Keys without effect that a broker reports (request 26) with a value that is true here, because Apache's default would not be.
-const TRUE_HERE: [&str; 11] = [
+const TRUE_HERE: [&str; 10] = [
     "brokerFastFailureEnable=false",
     "enableBroadcastOffsetStore=false",
     "enableCompaction=false",
@@ -54,7 +54,6 @@ const TRUE_HERE: [&str; 11] = [
     "mappedFileSwapEnable=false",
     "popConsumerFSServiceInit=false",
     "serverLoadBalancerEnable=false",
-    "timerWheelEnable=false",
     "writeWithoutMmap=true",
 ];
 

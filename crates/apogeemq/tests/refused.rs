@@ -88,8 +88,6 @@ fn a_message_that_needs_a_missing_feature_is_refused_by_name() {
     let by_property = [
         ("__LITE_TOPIC=a", NOT_SUPPORTED, "lite topics"),
         ("INNER_MULTI_DISPATCH=%LMQ%a", NOT_SUPPORTED, "light message queues"),
-        ("TIMER_DELAY_SEC=5", NOT_SUPPORTED, "timer messages"),
-        ("TIMER_DELIVER_MS=1", NOT_SUPPORTED, "timer messages"),
         ("INNER_NUM=2", ILLEGAL, "INNER_NUM"),
         ("INNER_BASE=0", ILLEGAL, "INNER_BASE"),
     ];

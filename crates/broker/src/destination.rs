@@ -1,7 +1,10 @@
 //! Where a message is stored: the topic it was sent to, or a system topic first.
 
+use crate::errors::Refusal;
 use crate::schedule::{self, Levels};
+use crate::settings::BrokerSettings;
 use crate::signal::Signal;
+use crate::timer::when::{TimerProperties, value_of};
 use crate::topic::Topic;
 use message::names;
 use std::sync::Arc;
@@ -22,9 +25,28 @@ pub(crate) enum Destination {
     DeadLetter(Arc<Topic>),
     /// In the topic of half messages until its transaction ends.
     Half,
+    /// In the timer topic until it is due, then in the queue it was sent to.
+    Timer {
+        /// TIMER_OUT_MS: about when it is due, epoch milliseconds.
+        value_ms: i64,
+    },
 }
 
 impl Destination {
+    /// For a message with this delay level, 0 or less for none, or these timer properties. A level above the highest counts as the highest.
+    ///
+    /// # Errors
+    /// The message asks for a time that is refused.
+    pub(crate) fn at(level: i32, timer: &TimerProperties<'_>, settings: &BrokerSettings, now_ms: i64) -> Result<Self, Refusal> {
+        if level > 0 {
+            return Ok(Self::at_level(level, &settings.message_delay_level, now_ms));
+        }
+        let due_ms = timer.due_ms(settings, now_ms)?;
+        Ok(due_ms.map_or(Self::Topic, |due_ms| Self::Timer {
+            value_ms: value_of(due_ms, settings.timer_precision_ms),
+        }))
+    }
+
     /// For a message with this delay level, 0 or less for none. A level above the highest counts as the highest.
     #[must_use]
     pub(crate) fn at_level(level: i32, levels: &Levels, now_ms: i64) -> Self {
@@ -46,6 +68,7 @@ impl Destination {
             Self::Schedule { level, .. } => (names::SCHEDULE_TOPIC, schedule::queue_of(*level)),
             Self::DeadLetter(dead) => (&dead.name, 0),
             Self::Half => (names::TRANS_HALF_TOPIC, 0),
+            Self::Timer { .. } => (names::TIMER_TOPIC, 0),
         }
     }
 
@@ -53,7 +76,7 @@ impl Destination {
     #[must_use]
     pub(crate) fn is_settled(&self, changed: &Signal) -> bool {
         match self {
-            Self::Topic | Self::Schedule { .. } | Self::Half => true,
+            Self::Topic | Self::Schedule { .. } | Self::Half | Self::Timer { .. } => true,
             Self::DeadLetter(dead) => dead.is_settled(changed),
         }
     }
@@ -62,7 +85,7 @@ impl Destination {
     pub(crate) fn is_deleted(&self, sent_to: &Topic) -> bool {
         match self {
             Self::Topic => sent_to.is_deleted(),
-            Self::Schedule { .. } | Self::Half => false,
+            Self::Schedule { .. } | Self::Half | Self::Timer { .. } => false,
             Self::DeadLetter(dead) => dead.is_deleted(),
         }
     }

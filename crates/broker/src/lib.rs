@@ -8,6 +8,7 @@
 //! Not here: protobuf, HTTP, the command line, the store's files.
 
 pub mod admin;
+pub mod alarm;
 pub mod arrival;
 pub mod assignment;
 pub mod attributes;
@@ -30,6 +31,7 @@ pub mod pull;
 pub mod query;
 pub mod queues;
 pub mod readers;
+mod records;
 pub mod registration;
 pub mod reply;
 pub mod request_reply;
@@ -46,6 +48,7 @@ mod store_options;
 mod sync;
 #[cfg(test)]
 mod testing;
+pub mod timer;
 pub mod topic;
 pub mod transaction;
 mod unserved;

@@ -86,6 +86,21 @@ impl LogWriter {
         self.store.append(drafts, queues, now_ms, placements)
     }
 
+    /// As [`Self::append`], also while the store refuses messages because the disk is nearly full: for messages that are written again so
+    /// that old log files can be deleted.
+    ///
+    /// # Errors
+    /// [`AppendError`], as for [`Store::append`].
+    pub fn append_to_make_room(
+        &self,
+        drafts: &[Draft<'_>],
+        queues: &[Arc<ConsumeQueue>],
+        now_ms: i64,
+        placements: &mut Vec<Placement>,
+    ) -> Result<Ticket, AppendError> {
+        self.store.append_to_make_room(drafts, queues, now_ms, placements)
+    }
+
     /// Completes an append: returns the outcome if it is known at once, else passes it to the closure that `later` makes, once and from
     /// another thread. That closure must not block.
     pub fn complete<D>(&self, ticket: Ticket, wait: WaitFor, later: impl FnOnce() -> D) -> Option<Result<(), Incomplete>>

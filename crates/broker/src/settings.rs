@@ -248,6 +248,46 @@ config::declare! {
         }
     }
 
+    section "Timers" {
+        /// Whether messages can ask for a time (TIMER_DELAY_SEC, TIMER_DELAY_MS, TIMER_DELIVER_MS). If not, they are refused with code 1, and
+        /// what waits is not delivered.
+        timer_wheel_enable: bool { name: "timerWheelEnable", default: true, allowed: flag(), change: AtStart }
+        /// How far away the time may be. A message that asks for more is refused with code 13.
+        timer_max_delay: Duration {
+            name: "timerMaxDelaySec", default: Duration::from_hours(72), allowed: seconds(1..=100 * 366 * 86_400), change: Live,
+        }
+        /// Width of a slot of the file timerwheel. Messages are delivered to the millisecond whatever it is; Apache's brokers deliver at the
+        /// end of a slot. The files of one width cannot be read with another: they are built again.
+        timer_precision_ms: i64 { name: "timerPrecisionMs", default: 1_000, allowed: whole(10..=60_000), change: AtStart }
+        /// How many slots ahead messages wait in the index. Those of later times are written again after so many; at most 604740.
+        timer_roll_window_slots: u32 { name: "timerRollWindowSlot", default: 172_800, allowed: whole(2..=604_740), change: Live }
+        /// Time between two saves of the index.
+        timer_flush_interval: Duration {
+            name: "timerFlushIntervalMs", default: Duration::from_secs(1), allowed: milliseconds(10..=MINUTE_MS), change: Live,
+        }
+        /// Size of one file of the timer log, 52 bytes a message.
+        mapped_file_size_timer_log: u64 {
+            name: "mappedFileSizeTimerLog", default: 100 << 20, allowed: bytes(4_096..=GIB).strict(), change: AtStart,
+        }
+        /// Messages that may be due in one slot; more are refused with code 1. The default is no limit. Apache's broker refuses some of them
+        /// from here on, and all from twice as many on.
+        timer_congest_num_each_slot: u32 {
+            name: "timerCongestNumEachSlot", default: i32::MAX as u32, allowed: whole(1..=i32::MAX as u32), change: Live,
+        }
+        /// Whether messages are not taken into the index.
+        timer_stop_enqueue: bool { name: "timerStopEnqueue", default: false, allowed: flag(), change: Live }
+        /// Whether nothing is delivered.
+        timer_stop_dequeue: bool { name: "timerStopDequeue", default: false, allowed: flag(), change: Live }
+        /// Whether messages that wait can be recalled (370).
+        recall_message_enable: bool { name: "recallMessageEnable", default: false, allowed: flag(), change: Live }
+        /// Whether that is so while brokerPermission allows no sends.
+        allow_recall_when_broker_not_writeable: bool {
+            name: "allowRecallWhenBrokerNotWriteable", default: true, allowed: flag(), change: Live,
+        }
+        /// Whether a recall names its message with the topic in front, as brokers before 5.3.2 did. Both are understood.
+        append_topic_for_timer_delete_key: bool { name: "appendTopicForTimerDeleteKey", default: false, allowed: flag(), change: Live }
+    }
+
     section "Delay levels" {
         /// Delay of each level, starting with level 1. Sends and retries above the highest level get the highest. Messages that wait already
         /// keep their time.

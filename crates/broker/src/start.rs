@@ -4,13 +4,14 @@
 //! more connections and requests, answer the requests in flight, close the connections. Then, when nothing more is acknowledged, save
 //! the tables for the last time and close the store.
 
+use crate::alarm::Alarm;
 use crate::arrival::Listeners;
 use crate::assignment::Modes;
 use crate::clients::Online;
 use crate::clock::now_ms;
 use crate::core::Core;
 use crate::delay::table::DelayOffsetsFile;
-use crate::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
+use crate::delay::{DelayArrivals, DelayOffsets, Delivery, DeliveryParts};
 use crate::feature::Feature;
 use crate::filter::{self, FilterLimits, Filters, SqlLimits, table::FiltersFile};
 use crate::lock::OrderLocks;
@@ -22,6 +23,7 @@ use crate::send::Sender;
 use crate::settings::BrokerSettings;
 use crate::state_file::{SavedTable, StateFile, VersionedFile};
 use crate::store_options::store_options;
+use crate::timer::{self, Timers, counts::CountsFile};
 use crate::topic;
 use crate::transaction::{self, Transactions, table::TransactionsFile};
 use crate::unserved;
@@ -228,6 +230,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     let transactions_file = file(transaction::table::TABLE);
     let transactions_file = TransactionsFile::new(transactions_file, core.store.clone(), core.offsets.clone(), transactions_every);
     let transactions_file = Arc::new(transactions_file);
+    let counts_file = CountsFile::new(file(timer::counts::TABLE), settings.timer_flush_interval);
     let filters_file = FiltersFile::new(filters.clone(), file(filter::table::TABLE), core.started_ms);
     let tables: Vec<Arc<dyn SavedTable>> = vec![
         Arc::new(topics_file),
@@ -237,6 +240,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         Arc::new(offsets_file),
         Arc::new(delays_file),
         Arc::new(filters_file),
+        counts_file.clone(),
     ];
     debug_assert!(
         tables.iter().map(|table| table.name()).eq(TABLES.iter().map(|table| table.name)),
@@ -255,11 +259,14 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     let transactions = Transactions::new(core, online.producers.clone(), *recovery, transactions_file.marked_until());
     let transactions = Arc::new(transactions);
     transactions_file.save_those_of(&transactions);
-    let sender = Arc::new(Sender::new(core, locks.clone(), transactions.clone()));
+    let timers = Timers::new(core, counts_file);
+    core.store.set_needs(timers.need().into_iter().collect());
+    let sender = Arc::new(Sender::new(core, locks.clone(), transactions.clone(), timers.clone()));
     let puller = Puller::new(core, online.consumers.clone());
     let alarm = Arc::new(Alarm::default());
     core.store.set_arrivals(Box::new(Listeners(vec![
-        Box::new(Arc::clone(&alarm)),
+        Box::new(DelayArrivals(alarm.clone())),
+        timers.listener(),
         Box::new(Puller::listener(&puller)),
     ])));
     let delivery = Delivery::start(
@@ -276,11 +283,12 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
 
     let watch = Arc::new(StoreWatch::new(core.store.clone()));
     let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 8]>([
+    features.extend::<[Arc<dyn Feature>; 9]>([
         locks.clone(),
         modes.clone(),
         online.clone(),
         transactions.clone(),
+        timers.clone(),
         sender.clone(),
         puller.clone(),
         Arc::new(delivery),
@@ -295,6 +303,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         locks,
         modes,
         transactions,
+        timers,
         delays,
         standings: Standings::default(),
     };

@@ -18,18 +18,11 @@ struct Kind {
     what: &'static str,
 }
 
-const KINDS: [Kind; 2] = [
-    Kind {
-        is_kept_in: |topic| topic == names::TIMER_TOPIC,
-        group: None,
-        what: "timer messages: those that were not due when Apache's broker stopped are not delivered",
-    },
-    Kind {
-        is_kept_in: |topic| topic.starts_with(names::REVIVE_TOPIC_PREFIX),
-        group: Some("CID_RMQ_SYS_REVIVE_GROUP"),
-        what: "POP checkpoints: messages that were delivered by POP and not acknowledged are not delivered again",
-    },
-];
+const KINDS: [Kind; 1] = [Kind {
+    is_kept_in: |topic| topic.starts_with(names::REVIVE_TOPIC_PREFIX),
+    group: Some("CID_RMQ_SYS_REVIVE_GROUP"),
+    what: "POP checkpoints: messages that were delivered by POP and not acknowledged are not delivered again",
+}];
 
 /// A queue: topic, queue id, min and max offset.
 pub(crate) type Queue<'a> = (&'a str, i32, i64, i64);
@@ -73,9 +66,8 @@ mod tests {
 
     #[test]
     fn messages_are_counted_from_the_progress_of_apaches_broker() {
-        let queues: [Queue<'_>; 6] = [
+        let queues: [Queue<'_>; 5] = [
             ("orders", 0, 0, 1_000),
-            ("rmq_sys_wheel_timer", 0, 5, 25),
             ("rmq_sys_REVIVE_LOG_DefaultCluster", 0, 0, 8),
             ("rmq_sys_REVIVE_LOG_DefaultCluster", 1, 3, 9),
             ("rmq_sys_REVIVE_LOG_DefaultCluster", 2, 3, 9),
@@ -87,7 +79,7 @@ mod tests {
             _ => None,
         };
         let counted: Vec<i64> = find(queues.into_iter(), committed).into_iter().map(|(_, n)| n).collect();
-        assert_eq!(counted, [20, 14]);
+        assert_eq!(counted, [14]);
         assert_eq!(find([("orders", 0, 0, 5)].into_iter(), |_, _, _| None), []);
     }
 }

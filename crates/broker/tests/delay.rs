@@ -1,9 +1,10 @@
 //! Delivery of delayed messages on a simulated disk: full disks, kills and power failures.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use broker::alarm::Alarm;
 use broker::arrival::ArrivalListener;
 use broker::delay::table::{self, DelayOffsetsFile};
-use broker::delay::{Alarm, DelayOffsets, Delivery, DeliveryParts};
+use broker::delay::{DelayArrivals, DelayOffsets, Delivery, DeliveryParts};
 use broker::log_writer::LogWriter;
 use broker::schedule::{Levels, delay_levels, queue_of, waiting_properties};
 use broker::state_file::{SavedTable, StateFile};
@@ -54,7 +55,8 @@ struct Wake(Arc<Alarm>);
 
 impl Arrivals for Wake {
     fn arrived(&self, messages: &mut dyn Iterator<Item = Arrival<'_>>) {
-        messages.for_each(|message| self.0.arrived(&message));
+        let arrivals = DelayArrivals(self.0.clone());
+        messages.for_each(|message| arrivals.arrived(&message));
     }
 }
 

@@ -34,10 +34,11 @@ const LAYERS: &[&[&str]] = &[
     &["lock"],
     &["offset"],
     // Infrastructure of the requests.
-    &["hold", "readers", "destination", "log_writer", "unserved", "watch"],
+    &["hold", "readers", "records", "alarm", "log_writer", "unserved", "watch"],
     &["core"],
     // Requests.
-    &["delay"],
+    &["delay", "timer"],
+    &["destination"],
     &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],
     &["send", "admin"],

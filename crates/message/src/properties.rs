@@ -67,6 +67,14 @@ pub const TIMER_DELAY_MS: &str = "TIMER_DELAY_MS";
 pub const TIMER_DELIVER_MS: &str = "TIMER_DELIVER_MS";
 /// Delivery time in epoch milliseconds of a message stored in the timer topic.
 pub const TIMER_OUT_MS: &str = "TIMER_OUT_MS";
+/// When a timer message was taken into the index of those that wait, epoch milliseconds.
+pub const TIMER_ENQUEUE_MS: &str = "TIMER_ENQUEUE_MS";
+/// When it was taken out to be delivered, epoch milliseconds.
+pub const TIMER_DEQUEUE_MS: &str = "TIMER_DEQUEUE_MS";
+/// How often it was written again because it waits for long.
+pub const TIMER_ROLL_TIMES: &str = "TIMER_ROLL_TIMES";
+/// On a message that recalls another one: the unique key of that.
+pub const TIMER_DEL_UNIQKEY: &str = "TIMER_DEL_UNIQKEY";
 /// Handle of a POP delivery.
 pub const POP_CK: &str = "POP_CK";
 /// Queues of a multi-dispatch (light message queue) send.

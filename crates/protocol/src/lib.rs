@@ -33,6 +33,7 @@ pub mod retry;
 pub mod route;
 pub mod send;
 pub mod stats;
+pub mod timer;
 pub mod topic;
 pub mod transaction;
 pub mod version;

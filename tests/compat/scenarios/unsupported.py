@@ -22,11 +22,3 @@ def features_that_are_not_there_say_so(s):
     assert c.ask(wire.UPDATE_GROUP, body=dict(groupName=s.name('g'))).code == 0
     refused(s, c.ask(wire.SET_REQUEST_MODE, body=dict(topic=topic, consumerGroup=s.name('g'), mode='POP', popShareQueueNum=0)), 'pop')
     refused(s, c.ask(3001, dict(username='x'), {}), 'acl', 'auth', 'access')
-    refused(s, c.ask(370, dict(producerGroup='g', topic=topic, recallHandle='x')), 'recall')
-
-
-@raw
-def timer_sends_are_not_stored_as_ordinary_ones(s):
-    topic, c = s.topic(queues=1), s.connect()
-    refused(s, c.ask(wire.SEND, wire.send_header(topic, props=dict(TIMER_DELAY_SEC='60')), b'x'), 'timer', 'message')
-    assert c.ask(wire.MAX_OFFSET, dict(topic=topic, queueId=0)).ext['offset'] == '0'

@@ -134,7 +134,7 @@ mod tests {
             ("aclEnable", "false"),
             ("slaveReadEnable", "false"),
             ("useTLS", "false"),
-            ("timerWheelEnable", "false"),
+            ("timerWheelEnable", "true"),
             ("storeType", "default"),
             ("maxMessageSize", "4194304"),
         ] {

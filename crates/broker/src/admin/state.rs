@@ -7,6 +7,7 @@ use crate::registration::Standings;
 use crate::reply::{Answer, Outcome};
 use crate::schedule;
 use crate::stats::{Runtime, handler};
+use crate::timer::Timers;
 use message::{Record, names};
 use protocol::replication::ReplicationStatus;
 use protocol::{json, version};
@@ -14,8 +15,16 @@ use std::path::Path;
 use store::Store;
 use store::disk::Disk;
 
+/// Features whose messages wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting<'a> {
+    pub(crate) delays: &'a DelayOffsets,
+    pub(crate) timers: &'a Timers,
+}
+
 /// Code 28: the runtime information. May read from disk. Never fails.
-pub fn state(core: &Core, online: &Online, delays: &DelayOffsets, standings: &Standings, now_ms: i64) -> Outcome {
+pub(crate) fn state(core: &Core, online: &Online, waiting: Waiting<'_>, standings: &Standings, now_ms: i64) -> Outcome {
+    let Waiting { delays, timers } = waiting;
     let Core { store, stats, .. } = core;
     let (disk, settings) = (&*core.disk, core.settings.current());
     let (consumers, producers) = (online.consumers.hazards(), online.producers.hazards());
@@ -41,6 +50,7 @@ pub fn state(core: &Core, online: &Online, delays: &DelayOffsets, standings: &St
             .into_iter()
             .map(|(at, standing)| (at, standing.to_string()))
             .collect(),
+        timers: timers.runtime(now_ms),
         hazards: vec![
             ("apogeeSameClientIds", consumers.same_client_ids() + producers.same_client_ids()),
             ("apogeeDifferingSubscriptions", consumers.differing_subscriptions()),

@@ -2,7 +2,7 @@
 //!
 //! Life of a delayed message: a send (or a message sent back for a retry) with `DELAY=n` is stored in
 //! `SCHEDULE_TOPIC_XXXX`, queue n-1, with its own topic and queue and the time at which it is due as properties ([`crate::schedule`]).
-//! The store writes that time into its queue entry. One thread sleeps until the earliest of all levels is due ([`Alarm`]), reads what is
+//! The store writes that time into its queue entry. One thread sleeps until the earliest of all levels is due ([`crate::alarm`]), reads what is
 //! due and appends it to its own topic as it is ([`worker`]); how far each level has come is in [`DelayOffsets`], saved as
 //! Apache's `config/delayOffset.json`.
 //!
@@ -15,12 +15,11 @@
 //! - When appends are refused (a full disk) nothing is passed over; delivery goes on by itself when they are taken again.
 //! - With nothing waiting the thread sleeps without a timer.
 //!
-//! Not here: exact times (`TIMER_*`), and when a message is sent back ([`crate::retry`]).
+//! Not here: exact times ([`crate::timer`]), and when a message is sent back ([`crate::retry`]).
 
 pub mod clock;
 pub mod handler;
 
-mod alarm;
 mod delivered;
 mod level_reader;
 mod offsets;
@@ -28,11 +27,27 @@ mod progress;
 pub mod table;
 mod worker;
 
+use crate::alarm::Alarm;
+use crate::arrival::ArrivalListener;
 use crate::feature::Feature;
+use message::names;
+use std::sync::Arc;
+use store::Arrival;
 
-pub use alarm::Alarm;
 pub use offsets::DelayOffsets;
 pub use worker::{Delivery, DeliveryParts, LONGEST_SLEEP};
+
+/// Wakes the delivery thread: the tags code of a delayed message is its due time.
+#[derive(Debug)]
+pub struct DelayArrivals(pub Arc<Alarm>);
+
+impl ArrivalListener for DelayArrivals {
+    fn arrived(&self, message: &Arrival<'_>) {
+        if message.queue.topic() == names::SCHEDULE_TOPIC {
+            self.0.due_at(message.tags_code);
+        }
+    }
+}
 
 impl Feature for Delivery {
     fn stop(&self) {

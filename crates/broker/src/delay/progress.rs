@@ -1,6 +1,7 @@
 //! Deliveries that are appended and not confirmed yet, and what is recorded when they are.
 
-use super::{Alarm, DelayOffsets};
+use super::DelayOffsets;
+use crate::alarm::Alarm;
 use crate::schedule;
 use crate::stats::{BrokerStats, GroupCounters, TopicCounters};
 use message::names;

@@ -7,13 +7,14 @@
 use super::clock::{Moment, WallClock};
 use super::level_reader::{self, LevelReader};
 use super::progress::{Batch, Move, Progress};
-use super::{Alarm, DelayOffsets, delivered};
+use super::{DelayOffsets, delivered};
+use crate::alarm::Alarm;
 use crate::clock::now_ms;
 use crate::log_writer::{LogWriter, WaitFor};
+use crate::records;
 use crate::schedule::{self, Levels};
 use crate::stats::BrokerStats;
 use crate::topic::Topics;
-use bytes::Bytes;
 use message::properties;
 use message::record::Draft;
 use message::{QueueOffset, Record, names};
@@ -343,7 +344,7 @@ impl Worker {
 
     /// Appends the messages of these entries, except those that cannot be delivered or were delivered before a crash.
     fn deliver(&mut self, entries: &[(usize, Entry)]) -> Result<Round, RetryLater> {
-        let records = read(&self.store, entries)?;
+        let records = records::read(&self.store, entries, "delayed").map_err(RetryLater::reading)?;
         let mut rechecks: Vec<Option<i64>> = self.readers.iter().map(|reader| reader.recheck).collect();
         let mut due: Vec<(usize, Due<'_>)> = Vec::with_capacity(records.len());
         for (reader, bytes) in &records {
@@ -514,31 +515,6 @@ impl RetryLater {
             pause,
         }
     }
-}
-
-/// The records of these entries, with the index of their reader. Records that are no longer in the log are left out.
-fn read(store: &Store, entries: &[(usize, Entry)]) -> Result<Vec<(usize, Bytes)>, RetryLater> {
-    let wanted: Vec<&(usize, Entry)> = entries.iter().filter(|(_, entry)| !entry.is_blank()).collect();
-    let mut places: Vec<Entry> = wanted.iter().map(|(_, entry)| *entry).collect();
-    let (mut records, mut found) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
-    let mut done = 0;
-    while !places.is_empty() {
-        let outcome = store.records_of(&places, &mut found);
-        let count = found.len();
-        records.extend(wanted[done..].iter().map(|(reader, _)| *reader).zip(found.drain(..)));
-        match outcome {
-            Ok(()) => break,
-            Err(StoreError::Corrupt(text)) => {
-                if places[count].log_offset >= store.log_range().0.0 {
-                    tracing::error!(text, "a delayed message cannot be found: it is not delivered");
-                }
-                places.drain(..=count);
-                done += count + 1;
-            }
-            Err(error) => return Err(RetryLater::reading(error)),
-        }
-    }
-    Ok(records)
 }
 
 /// The topic and queue that a waiting message was sent to.

@@ -149,7 +149,7 @@ fn append(core: &Core, request: &SendBack<'_>, record: &Record<'_>, back: &Back)
             let sent_back = rules::sent_back(record, level);
             schedule::waiting_properties(&sent_back, level, due_ms, &back.retry.name, back.queue_id)
         }
-        Destination::Topic | Destination::DeadLetter(_) | Destination::Half => rules::sent_back(record, 0),
+        _ => rules::sent_back(record, 0),
     };
     if properties.len() > properties::MAX_BYTES {
         return Err(Refusal::system(format!("PROPERTIES_SIZE_EXCEEDED: {} bytes", properties.len())));

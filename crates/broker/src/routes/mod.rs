@@ -17,8 +17,9 @@ use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
 use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
+use crate::timer::Timers;
 use crate::transaction::Transactions;
-use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, retry, stats, topic, transaction};
+use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, retry, stats, timer, topic, transaction};
 use net::Connection;
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
@@ -39,6 +40,7 @@ pub struct Routes {
     pub(crate) locks: Arc<OrderLocks>,
     pub(crate) modes: Arc<Modes>,
     pub(crate) transactions: Arc<Transactions>,
+    pub(crate) timers: Arc<Timers>,
     /// Delivery offsets of the delay levels.
     pub(crate) delays: Arc<DelayOffsets>,
     /// State of the registration at each name server.
@@ -120,6 +122,14 @@ impl Routes {
             Code::ResumeCheckHalfMessage => {
                 return self.by_reader(frame, reply, |r, f| transaction::remoting::resume(&r.transactions, f));
             }
+
+            Code::RecallMessage => {
+                timer::remoting::recall(&self.timers, conn, frame);
+                return Handled::Later;
+            }
+            Code::GetTimerCheckPoint => timer::remoting::check_point(&self.timers),
+            Code::GetTimerMetrics => timer::remoting::counts(&self.timers),
+            Code::SwitchTimerEngine => timer::remoting::switch_engine(&self.timers, frame),
 
             Code::ConsumerSendMsgBack => return self.send_back(conn, frame, reply),
             Code::GetAllDelayOffset => delay::handler::all(&self.delays),
@@ -278,7 +288,11 @@ impl Routes {
 
             Code::GetBrokerRuntimeInfo => {
                 return self.by_reader(frame, reply, |r, _| {
-                    admin::state::state(&r.core, &r.online, &r.delays, &r.standings, now_ms())
+                    let waiting = admin::state::Waiting {
+                        delays: &r.delays,
+                        timers: &r.timers,
+                    };
+                    admin::state::state(&r.core, &r.online, waiting, &r.standings, now_ms())
                 });
             }
             Code::GetBrokerHaStatus => admin::state::replication(&self.core.store),
@@ -323,8 +337,6 @@ impl Routes {
             | Code::GetBrokerClusterAclInfo
             | Code::UpdateGlobalWhiteAddrsConfig
             | Code::GetBrokerClusterAclConfig
-            | Code::GetTimerCheckPoint
-            | Code::GetTimerMetrics
             | Code::PutKvConfig
             | Code::GetKvConfig
             | Code::DeleteKvConfig
@@ -359,7 +371,6 @@ impl Routes {
             | Code::AddWritePermOfBroker
             | Code::CheckRocksdbCqWriteProgress
             | Code::ExportRocksdbConfigToJson
-            | Code::RecallMessage
             | Code::QueryAssignment
             | Code::UpdateAndCreateStaticTopic
             | Code::GetBrokerMemberGroup
@@ -401,7 +412,6 @@ impl Routes {
             | Code::AuthDeleteAcl
             | Code::AuthGetAcl
             | Code::AuthListAcl
-            | Code::SwitchTimerEngine
             | Code::DeleteTopicInBrokerList
             | Code::DeleteSubscriptionGroupList
             | Code::PopMessage

@@ -3,6 +3,7 @@
 //! They are the same for all messages, so they are encoded once and appended as bytes. A message that brings one of them
 //! already (one that was stored before and is sent again) is rebuilt without it first.
 
+use crate::timer::when::TimerProperties;
 use message::properties::{self, Builder};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,8 +26,8 @@ pub(super) struct SendProperties<'a> {
     pub(super) does_not_wait: bool,
     /// The delay level, unparsed.
     pub(super) delay: Option<&'a [u8]>,
-    /// Has a property of timer messages.
-    pub(super) is_timer: bool,
+    /// When it asks to be delivered.
+    pub(super) timer: TimerProperties<'a>,
     /// `TRAN_MSG=true`.
     pub(super) is_transaction: bool,
     /// Is sent to light message queues.
@@ -58,7 +59,12 @@ impl<'a> SendProperties<'a> {
                 properties::WAIT => seen.does_not_wait = value.eq_ignore_ascii_case(b"false"),
                 properties::CLUSTER | properties::MSG_REGION | properties::TRACE_ON => seen.to_rebuild = true,
                 properties::DELAY => seen.delay = Some(value),
-                properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => seen.is_timer = true,
+                name @ (properties::TIMER_DELAY_SEC
+                | properties::TIMER_DELAY_MS
+                | properties::TIMER_DELIVER_MS
+                | properties::TIMER_OUT_MS) => {
+                    seen.timer.see(name, value);
+                }
                 properties::TRANSACTION_PREPARED => seen.is_transaction = value.eq_ignore_ascii_case(b"true"),
                 properties::INNER_MULTI_DISPATCH => seen.is_light = true,
                 properties::LITE_TOPIC => seen.is_lite = true,
@@ -70,7 +76,7 @@ impl<'a> SendProperties<'a> {
             }
         }
         // Compat: a message has one type; that of a transaction, a delay and a message group come before that of a priority.
-        if seen.is_transaction || seen.delay.is_some() || seen.is_timer || seen.is_ordered {
+        if seen.is_transaction || seen.delay.is_some() || seen.timer.ask() || seen.is_ordered {
             seen.drops_priority = seen.priority.take().is_some();
         }
         let ends_open = bytes.last().is_some_and(|last| *last != properties::PROPERTY_SEPARATOR);
@@ -235,8 +241,8 @@ mod tests {
     #[test]
     fn what_a_message_asks_for_is_noticed() {
         let seen = SendProperties::of(b"DELAY\x013\x02TRAN_MSG\x01True\x02");
-        assert!(seen.delay == Some(b"3") && seen.is_transaction && !seen.is_timer && !seen.is_light);
+        assert!(seen.delay == Some(b"3") && seen.is_transaction && !seen.timer.ask() && !seen.is_light);
         let seen = SendProperties::of(b"TIMER_DELAY_MS\x010\x02TRAN_MSG\x01false\x02");
-        assert!(seen.is_timer && !seen.is_transaction && seen.delay.is_none());
+        assert!(seen.timer.ask() && !seen.is_transaction && seen.delay.is_none());
     }
 }

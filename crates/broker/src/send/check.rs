@@ -6,8 +6,9 @@ use crate::errors::{Refusal, is_or_are};
 use crate::local_time;
 use crate::schedule;
 use crate::settings::BrokerSettings;
+use crate::timer::when;
 use crate::topic::{CreateOnSend, PERM_READ, PERM_WRITE, Spec, Topic, Topics, is_writable};
-use crate::transaction::{GROWTH_BYTES, half_properties};
+use crate::transaction::{self, half_properties};
 use message::{batch, names, properties, record, sys_flag, text};
 use protocol::codes::ResponseCode;
 use protocol::send::SendHeader;
@@ -181,22 +182,20 @@ fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &SendPr
     // Compat: clients before 4.6.1 leave TRAN_MSG on a message that they send for a retry.
     let is_old_retry = header.reconsume_times > 0 && level > 0;
     let is_transaction = seen.is_transaction && !is_old_retry;
-    let mut asks = *seen;
-    asks.is_timer &= level <= 0;
     if is_transaction && settings.reject_transaction_message {
         return Err(Refusal::new(
             ResponseCode::NoPermission,
             format!("the broker[{}] sending transaction message is forbidden", settings.broker_name),
         ));
     }
-    refuse_what_is_not_there(&asks)?;
+    refuse_what_is_not_there(seen)?;
     refuse_flags(settings, header, is_transaction)?;
     refuse_inner_batch(settings, seen)?;
     Ok(match to.dead {
         Some(topic) => Destination::DeadLetter(topic),
         // A delay begins with the commit.
         None if is_transaction => Destination::Half,
-        None => Destination::at_level(level, &settings.message_delay_level, to.now_ms),
+        None => Destination::at(level, &seen.timer, settings, to.now_ms)?,
     })
 }
 
@@ -223,6 +222,8 @@ pub(super) fn single<'a>(
         Destination::Schedule { level, due_ms } => {
             base = Cow::Owned(schedule::waiting_properties(&base, *level, *due_ms, header.topic, queue_id));
         }
+        // Below, with the unique key.
+        Destination::Timer { .. } => {}
     }
     let mut uniq_key = text::as_java_reads(seen.uniq_key);
     if uniq_key.is_empty() {
@@ -233,7 +234,11 @@ pub(super) fn single<'a>(
     let mut growth = 0;
     if let Destination::Half = destination {
         base = Cow::Owned(half_properties(&base, header.topic, queue_id, &uniq_key));
-        growth = GROWTH_BYTES;
+        growth = transaction::GROWTH_BYTES;
+    }
+    if let Destination::Timer { value_ms } = destination {
+        base = Cow::Owned(when::waiting_properties(&base, value_ms, header.topic, queue_id));
+        growth = when::GROWTH_BYTES;
     }
     let behind = added.behind(&base);
     let properties_len = base.len() + behind.len();
@@ -287,11 +292,7 @@ fn refuse_inner_batch(settings: &BrokerSettings, seen: &SendProperties<'_>) -> R
 }
 
 fn refuse_what_is_not_there(seen: &SendProperties<'_>) -> Result<(), Refusal> {
-    let features = [
-        (seen.is_light, "light message queues"),
-        (seen.is_lite, "lite topics"),
-        (seen.is_timer, "timer messages"),
-    ];
+    let features = [(seen.is_light, "light message queues"), (seen.is_lite, "lite topics")];
     match features.iter().find(|(is_asked, _)| *is_asked) {
         Some((_, feature)) => Err(not_there_yet(feature)),
         None => Ok(()),

@@ -8,7 +8,7 @@
 //!
 //! A message with a priority goes to the queue of that number, or to the last one. A message may be stored in another topic first, see [`Destination`]. The answer names the queue it was sent to.
 //!
-//! Not here: the end of transactions ([`crate::transaction`]). Timer messages are not supported yet and refused.
+//! Not here: the end of transactions ([`crate::transaction`]), and the delivery of what waits ([`crate::delay`], [`crate::timer`]).
 
 mod added;
 pub(crate) mod check;
@@ -30,12 +30,14 @@ use crate::retry::rules;
 use crate::retry::send_back::{dead_letters, rule};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, TopicCounters};
+use crate::timer::Timers;
 use crate::topic::{Topic, Topics};
 use crate::transaction::Transactions;
 use added::{Added, SendProperties};
 use check::{Checked, Messages};
 use message::record::{Draft, Placement, body_crc};
 use message::{batch, names, sys_flag};
+use protocol::timer::RecallHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -59,6 +61,9 @@ pub struct Sender {
     /// Counters of the topic of half messages.
     half: Arc<TopicCounters>,
     transactions: Arc<Transactions>,
+    /// Counters of the timer topic.
+    timed: Arc<TopicCounters>,
+    timers: Arc<Timers>,
     /// Chooses a queue for messages without one, round robin.
     next_queue: AtomicU32,
 }
@@ -87,7 +92,7 @@ impl Feature for Sender {
 impl Sender {
     /// Appends to the log of `core`. `locks` tell which groups consume in order; half messages are counted in `transactions`.
     #[must_use]
-    pub fn new(core: &Core, locks: Arc<OrderLocks>, transactions: Arc<Transactions>) -> Self {
+    pub fn new(core: &Core, locks: Arc<OrderLocks>, transactions: Arc<Transactions>, timers: Arc<Timers>) -> Self {
         let now = core.settings.current();
         Self {
             log: core.log.clone(),
@@ -100,6 +105,8 @@ impl Sender {
             delayed: Arc::new(core.stats.topic(names::SCHEDULE_TOPIC)),
             half: Arc::new(core.stats.topic(names::TRANS_HALF_TOPIC)),
             transactions,
+            timed: Arc::new(core.stats.topic(names::TIMER_TOPIC)),
+            timers,
             stats: core.stats.clone(),
             next_queue: AtomicU32::new(0),
         }
@@ -190,8 +197,15 @@ impl Sender {
             };
             check::single(settings, header, request.body, &seen, &self.added, to)?
         };
-        if let Destination::Half = checked.destination {
-            self.transactions.check_room(settings.max_open_transactions)?;
+        match checked.destination {
+            Destination::Half => self.transactions.check_room(settings.max_open_transactions)?,
+            Destination::Timer { value_ms } if self.timers.is_crowded(value_ms) => {
+                return Err(Refusal::system(format!(
+                    "timer message is under flow control: {} messages are due in the same slot already (timerCongestNumEachSlot)",
+                    settings.timer_congest_num_each_slot
+                )));
+            }
+            _ => {}
         }
         let (stored_in, stored_queue_id) = checked.destination.place(header.topic, queue_id);
         Ok(Accepted {
@@ -291,6 +305,7 @@ impl Sender {
             Destination::Schedule { .. } => &self.delayed,
             Destination::DeadLetter(dead) => &dead.counters,
             Destination::Half => &self.half,
+            Destination::Timer { .. } => &self.timed,
         }
     }
 
@@ -304,7 +319,7 @@ impl Sender {
                     self.stats.waits(queue_id, bytes as i64);
                 }
                 Destination::Half => self.transactions.opened(one.request.header.topic, now_ms),
-                Destination::Topic | Destination::DeadLetter(_) => {}
+                Destination::Topic | Destination::DeadLetter(_) | Destination::Timer { .. } => {}
             }
         }
     }
@@ -318,6 +333,8 @@ impl Sender {
         context: SendContext,
         flush: bool,
     ) {
+        let settings = self.settings.current();
+        let broker_name = &*settings.broker_name;
         let asking = || group.iter().filter(|one| S::wants_answer(one.request.asker));
         let sent = || {
             asking().map(|one| {
@@ -326,6 +343,7 @@ impl Sender {
                     store_host: context.store_host,
                     queue_id: one.queue_id,
                     uniq_key: &one.checked.uniq_key,
+                    recall_handle: one.recall_handle(broker_name),
                     region: self.added.region(),
                     trace_on: self.added.trace_on(),
                 };
@@ -354,6 +372,20 @@ impl<'a, A> Accepted<'a, A> {
             topic: self.queue.topic().to_owned(),
             queue_id: self.queue.queue_id(),
         })
+    }
+
+    /// What recalls the message, if it waits for its time. Compat: not one for a retry.
+    fn recall_handle(&self, broker_name: &str) -> Option<String> {
+        let Destination::Timer { value_ms } = self.checked.destination else {
+            return None;
+        };
+        let handle = RecallHandle {
+            topic: self.request.header.topic,
+            broker_name,
+            due_ms: value_ms + 1,
+            uniq_key: &*self.checked.uniq_key,
+        };
+        (!names::is_retry(self.request.header.topic)).then(|| handle.encode())
     }
 
     /// Appends the request's messages to the drafts.

@@ -139,14 +139,17 @@ fn encode(out: &mut BytesMut, asker: Asker, sent: &Sent<'_>, code: ResponseCode)
         ids.extend_from_slice(id::write_offset_id(&mut [0; id::MAX_LEN], sent.store_host, placement.log_offset));
     }
     let first = sent.placements.first().map_or(0, |placement| placement.queue_offset.0);
-    let fields = [
+    let mut fields = smallvec::SmallVec::<[(&str, Value<'_>); 7]>::new();
+    fields.extend([
         ("msgId", Value::Text(std::str::from_utf8(&ids).unwrap_or(""))),
         ("queueId", Value::Int(sent.queue_id.into())),
         ("queueOffset", Value::Int(first)),
         ("MSG_REGION", Value::Text(sent.region)),
         ("TRACE_ON", Value::Text(sent.trace_on)),
-        ("transactionId", Value::Text(sent.uniq_key)),
-    ];
-    let known = if sent.uniq_key.is_empty() { &fields[..5] } else { &fields[..] };
-    encode_response_head(out, asker.encoding, asker.opaque, code, None, known, 0);
+    ]);
+    if !sent.uniq_key.is_empty() {
+        fields.push(("transactionId", Value::Text(sent.uniq_key)));
+    }
+    fields.extend(sent.recall_handle.as_deref().map(|handle| ("recallHandle", Value::Text(handle))));
+    encode_response_head(out, asker.encoding, asker.opaque, code, None, &fields, 0);
 }

@@ -33,7 +33,7 @@ pub struct SendContext {
 }
 
 /// A request whose messages were stored.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sent<'a> {
     /// Places of its messages, in order; at least one.
     pub placements: &'a [Placement],
@@ -43,6 +43,8 @@ pub struct Sent<'a> {
     pub queue_id: i32,
     /// UNIQ_KEY of the message, generated here if the client gave none; empty for a batch without one.
     pub uniq_key: &'a str,
+    /// What recalls the message, if it waits for its time.
+    pub recall_handle: Option<String>,
     /// Setting `regionId`.
     pub region: &'a str,
     /// Setting `traceOn`, as text.

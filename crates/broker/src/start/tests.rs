@@ -15,6 +15,7 @@ use std::time::Instant;
 use store::disk::simulated::SimulatedDisk;
 
 mod sql_filters;
+mod timers;
 mod transactions;
 
 const SOON: Duration = Duration::from_secs(30);

@@ -66,7 +66,7 @@ pub trait SavedTable: Send + Sync {
 }
 
 /// Names of the files of all tables. A test of the upkeep, which owns the tables, checks the list.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 8] = [
     "topics.json",
     "subscriptionGroup.json",
     "messageRequestMode.json",
@@ -74,6 +74,7 @@ pub const NAMES: [&str; 7] = [
     "consumerOffset.json",
     "delayOffset.json",
     "consumerFilter.json",
+    "timermetrics",
 ];
 
 /// The file of one table.

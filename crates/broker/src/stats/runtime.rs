@@ -194,6 +194,8 @@ pub struct Runtime {
     pub delays: Vec<(i32, i64, i64)>,
     /// Name servers, with the state of the registration.
     pub registrations: Vec<(String, String)>,
+    /// How timers are, by key.
+    pub timers: Vec<(&'static str, String)>,
     /// Counters of misconfigured groups, by key.
     pub hazards: Vec<(&'static str, u64)>,
 }
@@ -219,6 +221,9 @@ pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
         put(hazard, seen.to_string());
     }
     neutral(&mut put);
+    for (key, value) in &runtime.timers {
+        put(key, value.clone());
+    }
     put("brokerVersionDesc", runtime.version.clone());
     put("bootTimestamp", runtime.boot_ms.to_string());
     put("runtime", uptime(runtime.now_ms - runtime.boot_ms));
@@ -277,21 +282,11 @@ fn days(totals: &Totals, runtime: &Runtime, put: &mut impl FnMut(&str, String)) 
     put("msgGetTotalTodayNow", runtime.today.1.to_string());
 }
 
-/// Keys of features that this broker does not have: thread pools, page cache lock, transient pool, timer.
+/// Keys of features that this broker does not have: thread pools, page cache lock, transient pool.
 fn neutral(put: &mut impl FnMut(&str, String)) {
     put("brokerActive", "true".to_owned());
-    for key in [
-        "dispatchMaxBuffer",
-        "pageCacheLockTimeMills",
-        "timerReadBehind",
-        "timerOffsetBehind",
-        "timerCongestNum",
-        "EndTransactionQueueSize",
-    ] {
+    for key in ["dispatchMaxBuffer", "pageCacheLockTimeMills", "EndTransactionQueueSize"] {
         put(key, "0".to_owned());
-    }
-    for key in ["timerEnqueueTps", "timerDequeueTps"] {
-        put(key, "0.0".to_owned());
     }
     for (pool, capacity) in [
         ("send", 10_000),
@@ -352,11 +347,6 @@ mod tests {
         for key in [
             "putTps",
             "getTotalTps",
-            "timerReadBehind",
-            "timerOffsetBehind",
-            "timerCongestNum",
-            "timerEnqueueTps",
-            "timerDequeueTps",
             "sendThreadPoolQueueSize",
             "pullThreadPoolQueueHeadWaitTimeMills",
             "earliestMessageTimeStamp",

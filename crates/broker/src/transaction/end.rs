@@ -8,6 +8,7 @@ use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::log_writer::WaitFor;
 use crate::schedule;
+use crate::timer::when;
 use message::record::Draft;
 use protocol::codes::ResponseCode;
 use std::net::SocketAddr;
@@ -217,12 +218,14 @@ impl Transactions {
             return Err(Refusal::new(ResponseCode::TopicNotExist, text));
         };
         let level = schedule::level_of(half.delay)?;
-        let destination = Destination::at_level(level, &settings.message_delay_level, request.now_ms);
+        let destination = Destination::at(level, &half.timer, &settings, request.now_ms)?;
         let (stored_in, queue_id) = destination.place(&half.topic, half.queue_id);
-        let mut properties = half.committed_properties();
-        if let Destination::Schedule { level, due_ms } = destination {
-            properties = schedule::waiting_properties(&properties, level, due_ms, &half.topic, half.queue_id);
-        }
+        let own = half.committed_properties();
+        let properties = match destination {
+            Destination::Schedule { level, due_ms } => schedule::waiting_properties(&own, level, due_ms, &half.topic, half.queue_id),
+            Destination::Timer { value_ms } => when::waiting_properties(&own, value_ms, &half.topic, half.queue_id),
+            _ => own,
+        };
         let committed = Draft {
             topic: stored_in,
             queue_id,
@@ -238,6 +241,7 @@ impl Transactions {
         let ticket = log.append(&[committed, mark], &[queue, mark_queue], request.now_ms, &mut placements)?;
         match destination {
             Destination::Schedule { .. } => self.core.stats.waits(queue_id, bytes),
+            Destination::Timer { .. } => {}
             _ => topic.counters.stored(1, bytes, 1),
         }
         Ok(ended(ticket, &placements[1]))

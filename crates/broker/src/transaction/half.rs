@@ -1,6 +1,7 @@
 //! Half messages: what is stored of a message until its transaction ends.
 
 use crate::errors::Refusal;
+use crate::timer::when::TimerProperties;
 use message::properties::{self, Builder};
 use message::record::{Draft, Record};
 use message::{names, sys_flag};
@@ -45,6 +46,7 @@ pub(super) struct Half<'a> {
     immunity_seconds: Option<i64>,
     pub(super) uniq_key: Cow<'a, str>,
     pub(super) delay: Option<&'a [u8]>,
+    pub(super) timer: TimerProperties<'a>,
 }
 
 impl<'a> Half<'a> {
@@ -67,6 +69,7 @@ impl<'a> Half<'a> {
             immunity_seconds: None,
             uniq_key: Cow::default(),
             delay: None,
+            timer: TimerProperties::default(),
             record,
         };
         for (name, value) in properties::iter(half.record.properties) {
@@ -82,7 +85,7 @@ impl<'a> Half<'a> {
                 properties::CHECK_IMMUNITY_SECONDS => half.immunity_seconds = Some(i64::parse(value).unwrap_or(-1)),
                 properties::TRANSACTION_FIRST_QUEUE_OFFSET => half.first = i64::parse(value).unwrap_or(half.first),
                 properties::TRANSACTION_PREPARED_QUEUE_OFFSET => half.repeats = i64::parse(value),
-                _ => {}
+                name => half.timer.see(name, value),
             }
         }
         if half.topic.is_empty() || half.queue_id < 0 {

@@ -6,13 +6,14 @@ use crate::filter::table as filter_table;
 use crate::group::table as group_table;
 use crate::offset::table as offset_table;
 use crate::state_file::{SavedTable, Table};
+use crate::timer::counts as timer_counts;
 use crate::topic::table as topic_table;
 use crate::transaction::table as transaction_table;
 use std::io;
 use std::sync::Arc;
 
 /// The files of a broker's tables.
-pub const TABLES: [Table; 7] = [
+pub const TABLES: [Table; 8] = [
     topic_table::TABLE,
     group_table::TABLE,
     mode_table::TABLE,
@@ -20,6 +21,7 @@ pub const TABLES: [Table; 7] = [
     offset_table::TABLE,
     delay_table::TABLE,
     filter_table::TABLE,
+    timer_counts::TABLE,
 ];
 
 /// The table with this file name; `None` for other files.

@@ -52,7 +52,10 @@ pub struct TimerCheck {
 impl TimerCheck {
     pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let Some(file) = if_exists(disk.open(path, OpenMode::Read))? else {
-            return Ok(Self::default());
+            return Ok(Self {
+                scan_from: Some(LogOffset(0)),
+                ..Self::default()
+            });
         };
         let mut bytes = [0; OURS + OURS_LEN];
         file.read_at(&mut bytes, 0)?;

@@ -321,7 +321,7 @@ impl TimerIndex {
     /// How many messages wait, about.
     #[must_use]
     pub fn count(&self) -> i64 {
-        self.wheel.slots().map(|(_, slot)| i64::from(slot.count)).sum()
+        self.wheel.count()
     }
 
     /// Reads the units of the slot that begins at `slot_ms`, behind `after` (due time and position), the first `most` of them in order of
@@ -473,10 +473,10 @@ impl TimerIndex {
         self.log.remove_files_below(lowest)
     }
 
-    /// Whether anything changed since the last snapshot, given what its check would be.
+    /// Whether anything changed since the last snapshot, which wrote this check.
     #[must_use]
-    pub fn has_changed(&self, read_time_ms: i64, last: &TimerCheck) -> bool {
-        self.wheel.has_changed() || self.log.has_changed() || self.begin != last.begin || read_time_ms != last.read_time_ms
+    pub fn has_changed(&self, last: &TimerCheck) -> bool {
+        self.wheel.has_changed() || self.log.has_changed() || self.begin != last.begin
     }
 
     /// What has to be written so that the next start continues here. The queue is in the index up to `queue_offset`; slots before

@@ -76,6 +76,8 @@ pub(super) struct Wheel {
     slots_in_file: u32,
     /// By time, in slots since 1970.
     slots: BTreeMap<i64, Slot>,
+    /// Sum of all counts.
+    count: i64,
     /// What the file does not say yet, by place in it.
     changed: FxHashMap<u32, [u8; SLOT_LEN]>,
 }
@@ -86,6 +88,7 @@ impl Wheel {
             precision_ms,
             slots_in_file,
             slots: BTreeMap::new(),
+            count: 0,
             changed: FxHashMap::default(),
         }
     }
@@ -113,6 +116,7 @@ impl Wheel {
                 // Compat: a slot that was never used is all zeros.
                 if time > 0 && slot.first >= 0 && slot.last >= slot.first {
                     wheel.slots.insert(time, slot);
+                    wheel.count += i64::from(slot.count);
                 }
             }
             at += (read / SLOT_LEN * SLOT_LEN).max(SLOT_LEN) as u64;
@@ -126,6 +130,11 @@ impl Wheel {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// How many messages wait, about.
+    pub(super) fn count(&self) -> i64 {
+        self.count
     }
 
     /// In order of time.
@@ -144,12 +153,14 @@ impl Wheel {
     }
 
     pub(super) fn set(&mut self, time: i64, slot: Slot) {
-        self.slots.insert(time, slot);
+        let before = self.slots.insert(time, slot);
+        self.count += i64::from(slot.count) - before.map_or(0, |slot| i64::from(slot.count));
         self.changed.insert(self.place(time), slot.encode(time));
     }
 
     pub(super) fn remove(&mut self, time: i64) {
-        if self.slots.remove(&time).is_some() {
+        if let Some(slot) = self.slots.remove(&time) {
+            self.count -= i64::from(slot.count);
             self.changed.insert(self.place(time), Slot::EMPTY.encode(-1));
         }
     }
@@ -170,6 +181,7 @@ impl Wheel {
     /// Forgets slots before this time.
     pub(super) fn drop_before(&mut self, time: i64) {
         self.slots = self.slots.split_off(&time);
+        self.count = self.slots.values().map(|slot| i64::from(slot.count)).sum();
     }
 
     /// Forgets units below this position.

@@ -57,11 +57,22 @@ impl ProtocolClient for Producer {
 }
 
 /// Offset in the queue, and in the log; [`None`] for what was not stored.
-type Place = Option<(i64, i64)>;
+pub(super) type Place = Option<(i64, i64)>;
 
 /// What becomes of a send, with the place of each message.
 #[derive(Clone, Default)]
-struct Places(Arc<Mutex<Vec<Place>>>);
+pub(super) struct Places(Arc<Mutex<Vec<Place>>>);
+
+impl Places {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
+    /// Place of the first message; [`None`] if it was not stored.
+    pub(super) fn first(&self) -> Place {
+        self.0.lock()[0]
+    }
+}
 
 impl SendSink for Places {
     type Asker = u32;
@@ -95,14 +106,14 @@ impl SendSink for Places {
     }
 }
 
-struct World {
+pub(super) struct World {
     disk: SimulatedDisk,
-    broker: Broker,
+    pub(super) broker: Broker,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl World {
-    fn new(disk: SimulatedDisk) -> Self {
+    pub(super) fn new(disk: SimulatedDisk) -> Self {
         let broker = start(&disk, |settings| {
             settings.flush_disk_type = crate::settings::FlushDiskType::Sync;
             settings.transaction_timeout = Duration::from_millis(1);
@@ -130,11 +141,16 @@ impl World {
 
     /// Sends a half message; its place.
     fn send(&self, key: &str) -> Option<(i64, i64)> {
+        self.send_with(key, &[])
+    }
+
+    /// Sends a half message with these properties, too; its place.
+    pub(super) fn send_with(&self, key: &str, more: &[(&str, String)]) -> Option<(i64, i64)> {
         let own = Builder::new()
             .with(properties::TRANSACTION_PREPARED, "true")
             .with(properties::PRODUCER_GROUP, GROUP)
-            .with(properties::UNIQ_KEY, key)
-            .build();
+            .with(properties::UNIQ_KEY, key);
+        let own = more.iter().fold(own, |own, (name, value)| own.with(name, value)).build();
         let request = SendRequest {
             header: protocol::send::SendHeader {
                 producer_group: GROUP,
@@ -153,11 +169,11 @@ impl World {
         };
         let places = Places::default();
         self.broker.routes.sender.send(&places, std::iter::once(request), 1, send_context());
-        until("a send is answered", || !places.0.lock().is_empty());
-        places.0.lock()[0]
+        until("a send is answered", || !places.is_empty());
+        places.first()
     }
 
-    fn end(&self, half: i64, log_offset: i64, outcome: Outcome, is_answer: bool) -> Result<(), Refusal> {
+    pub(super) fn end(&self, half: i64, log_offset: i64, outcome: Outcome, is_answer: bool) -> Result<(), Refusal> {
         let request = EndTransaction {
             half,
             log_offset,
@@ -202,7 +218,7 @@ impl World {
     }
 
     /// Keys of a topic's messages, with how often each is there.
-    fn keys(&self, topic: &str) -> BTreeMap<String, usize> {
+    pub(super) fn keys(&self, topic: &str) -> BTreeMap<String, usize> {
         let limits = Limits {
             messages: 1_000,
             bytes: 1 << 20,

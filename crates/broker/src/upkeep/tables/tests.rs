@@ -9,6 +9,7 @@ use crate::group::Groups;
 use crate::offset::Offsets;
 use crate::state_file::{NAMES, StateFile};
 use crate::stats::BrokerStats;
+use crate::timer::counts::CountsFile;
 use crate::topic::{Spec, TopicLimits, Topics};
 use crate::transaction::table::TransactionsFile;
 use proptest::prelude::*;
@@ -28,6 +29,7 @@ struct World {
     modes: Modes,
     transactions: TransactionsFile,
     filters: Arc<Filters>,
+    timers: Arc<CountsFile>,
 }
 
 /// A group's subscription by an SQL filter.
@@ -48,6 +50,10 @@ fn transactions(file: StateFile) -> TransactionsFile {
     TransactionsFile::new(file, store, Arc::new(Offsets::new(Default::default())), std::time::Duration::MAX)
 }
 
+fn timers(file: StateFile) -> Arc<CountsFile> {
+    CountsFile::new(file, std::time::Duration::MAX)
+}
+
 impl World {
     fn new() -> Self {
         let limits = TopicLimits { topics: 10, queues: 64 };
@@ -59,6 +65,7 @@ impl World {
             modes: Modes::new(Arc::default()),
             transactions: transactions(StateFile::new(Arc::new(SimulatedDisk::new(1)), Path::new(ROOT), TABLES[3], &[])),
             filters: Arc::default(),
+            timers: timers(StateFile::new(Arc::new(SimulatedDisk::new(1)), Path::new(ROOT), TABLES[7], &[])),
         }
     }
 
@@ -75,6 +82,8 @@ impl World {
         crate::offset::table::load(&world.offsets, &file(TABLES[4]))?;
         crate::delay::table::load(&world.delays, &file(TABLES[5]))?;
         FiltersFile::new(world.filters.clone(), file(TABLES[6]), 0).load()?;
+        world.timers = timers(file(TABLES[7]));
+        world.timers.load()?;
         Ok(world)
     }
 
@@ -88,6 +97,7 @@ impl World {
             self.offsets.committed("t", "g", 0).is_some(),
             self.delays.of(1) == Some(3),
             self.filters.find("g", "t").is_some(),
+            self.timers.count_of("t") == 5,
         ];
         let names = TABLES.iter().map(|table| table.name);
         names.zip(has).filter(|(_, has)| *has).map(|(name, _)| name).collect()
@@ -126,6 +136,9 @@ fn saved() -> SimulatedDisk {
         FiltersFile::new(world.filters.clone(), file(crate::filter::table::TABLE), 0)
             .save()
             .unwrap();
+        let counts = timers(file(crate::timer::counts::TABLE));
+        counts.count("t", 5);
+        counts.save().unwrap();
     }
     disk
 }

@@ -27,6 +27,9 @@ pub(super) struct SimulatedFile {
     pub(super) id: usize,
 }
 
+/// A block of a file without data.
+const ZEROS: [u8; 4096] = [0; 4096];
+
 impl DiskFile for SimulatedFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.disk.on()?.files[self.id].content.len() as u64)
@@ -51,8 +54,15 @@ impl DiskFile for SimulatedFile {
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         let content = &self.disk.on()?.files[self.id].content;
         let from = index(offset)?.min(content.len());
-        let first = content[from..].iter().position(|byte| *byte != 0);
-        Ok(first.map(|at| (from + at) as u64..content.len() as u64))
+        // Blocks are compared as a whole: large files are mostly empty.
+        let blocks = || content[from..].chunks(ZEROS.len()).map(|block| block == &ZEROS[..block.len()]);
+        let Some(first) = blocks().position(|is_empty| !is_empty) else {
+            return Ok(None);
+        };
+        let count = blocks().skip(first).take_while(|is_empty| !is_empty).count();
+        let begin = from + first * ZEROS.len();
+        let end = content.len().min(begin + count * ZEROS.len());
+        Ok(Some(begin as u64..end as u64))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

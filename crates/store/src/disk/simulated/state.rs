@@ -148,7 +148,7 @@ impl DiskState {
                 false => {
                     file.content
                         .chunks(SECTOR)
-                        .filter(|sector| sector.iter().any(|byte| *byte != 0))
+                        .filter(|sector| **sector != [0; SECTOR][..sector.len()])
                         .count()
                         * SECTOR
                 }

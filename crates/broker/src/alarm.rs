@@ -1,19 +1,15 @@
-//! Wakes the delivery thread when a message is due, or when one arrives that is due earlier.
+//! Wakes a delivery thread when a message is due, or when one arrives that is due earlier.
 
-use crate::arrival::ArrivalListener;
-use message::names;
 use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
-use store::Arrival;
 
 /// No due time: every other one is earlier.
 const NEVER: i64 = i64::MAX;
 /// The thread is awake: no due time is earlier.
 const AWAKE: i64 = i64::MIN;
 
-/// What the delivery thread sleeps on.
+/// What a delivery thread sleeps on.
 #[derive(Debug)]
 pub struct Alarm {
     /// While the thread sleeps: due time of the earliest message it knows, epoch ms.
@@ -41,17 +37,9 @@ impl Default for Alarm {
     }
 }
 
-impl ArrivalListener for Arc<Alarm> {
-    /// Called for every message: one comparison, unless it is a delayed one, whose tags code is its due time.
-    fn arrived(&self, message: &Arrival<'_>) {
-        if message.queue.topic() == names::SCHEDULE_TOPIC {
-            self.due_at(message.tags_code);
-        }
-    }
-}
-
 impl Alarm {
-    fn due_at(&self, due_ms: i64) {
+    /// A message arrived that is due then (epoch ms). For every message: one comparison, unless the thread has to be woken.
+    pub(crate) fn due_at(&self, due_ms: i64) {
         self.arrived.fetch_min(due_ms, SeqCst);
         if due_ms < self.planned.load(SeqCst) {
             self.call();
@@ -59,30 +47,30 @@ impl Alarm {
     }
 
     /// Wakes the thread.
-    pub(super) fn call(&self) {
+    pub(crate) fn call(&self) {
         self.state.lock().called = true;
         self.woken.notify_one();
     }
 
     /// Ends the thread.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.state.lock().stop = true;
         self.woken.notify_one();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.state.lock().stop
     }
 
     /// The thread is about to look at the queues. Messages that arrive from now on wake it again.
-    pub(super) fn begin_look(&self) {
+    pub(crate) fn begin_look(&self) {
         self.arrived.store(NEVER, SeqCst);
         self.state.lock().called = false;
     }
 
     /// Sleeps for `at_most`, the time until `earliest_ms` (epoch; [`None`]: no message waits), or until a message arrives that is due
     /// earlier, or the thread is woken.
-    pub(super) fn sleep(&self, earliest_ms: Option<i64>, at_most: Option<Duration>) {
+    pub(crate) fn sleep(&self, earliest_ms: Option<i64>, at_most: Option<Duration>) {
         let earliest_ms = earliest_ms.unwrap_or(NEVER);
         let mut state = self.state.lock();
         // Before `arrived` is read: a message that arrives after that sees the planned time and wakes the thread.
@@ -97,7 +85,7 @@ impl Alarm {
     }
 
     /// Sleeps for this time whatever arrives, unless the thread is woken.
-    pub(super) fn rest(&self, time: Duration) {
+    pub(crate) fn rest(&self, time: Duration) {
         self.sleep(Some(AWAKE), Some(time));
     }
 }
