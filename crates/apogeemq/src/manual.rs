@@ -47,7 +47,6 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
 const TRUE_HERE: [&str; 10] = [
     "brokerFastFailureEnable=false",
     "enableBroadcastOffsetStore=false",
-    "enableCompaction=false",
     "enableLiteEventMode=false",
     "enableNotifyAfterPopOrderLockRelease=false",
     "enableNotifyBeforePopCalculateLag=false",

@@ -7,9 +7,10 @@
 //! | Attribute of topics | Values | May change |
 //! |---|---|---|
 //! | `queue.type` | `SimpleCQ`; refused: `BatchCQ` | no |
-//! | `cleanup.policy` | `DELETE`; refused: `COMPACTION` | no |
+//! | `cleanup.policy` | `DELETE`, `COMPACTION` | no |
 //! | `message.type` | `UNSPECIFIED`, `NORMAL`, `FIFO`, `DELAY`, `TRANSACTION`; `MIXED` if `enableMixedMessageType`; refused: `PRIORITY`, `LITE` | yes |
-//! | `reserve.time` | -1 and more; stored only (tiered storage) | yes |
+//! | `reserve.time` | hours that messages are visible, at most fileReservedTime; -1 and 0 are no limit. Apache's means tiered storage | yes |
+//! | `retention.bytes` | bytes of each queue that are visible, the newest first; -1 and 0 are no limit. Ours | yes |
 //! | `lite.topic.expiration` | -1 to 43200; stored only (light topics) | yes |
 //!
 //! | Attribute of groups, all stored only | Values | May change |
@@ -101,6 +102,21 @@ pub const MESSAGE_TYPE: &str = "message.type";
 /// Value of [`MESSAGE_TYPE`]: any type.
 pub const MIXED: &str = "MIXED";
 
+/// Attribute with what becomes of a topic's old messages.
+pub const CLEANUP_POLICY: &str = "cleanup.policy";
+/// Value of [`CLEANUP_POLICY`]: the last message of each key is kept.
+pub const COMPACTION: &str = "COMPACTION";
+/// Attribute with the hours that a topic's messages are visible.
+pub const RESERVE_TIME: &str = "reserve.time";
+/// Attribute with the bytes of each of a topic's queues that are visible.
+pub const RETENTION_BYTES: &str = "retention.bytes";
+
+/// The limit that an attribute sets; `None` if it is not set, or is no limit.
+#[must_use]
+pub fn limit(attributes: &Attributes, name: &str) -> Option<i64> {
+    attributes.get(name)?.parse().ok().filter(|limit| *limit > 0)
+}
+
 /// Attributes of topics.
 pub const OF_TOPICS: &[Attribute] = &[
     Attribute {
@@ -112,11 +128,11 @@ pub const OF_TOPICS: &[Attribute] = &[
         },
     },
     Attribute {
-        name: "cleanup.policy",
+        name: CLEANUP_POLICY,
         changeable: false,
         value_type: ValueType::OneOf {
-            values: &["DELETE"],
-            unsupported: &["COMPACTION"],
+            values: &["DELETE", COMPACTION],
+            unsupported: &[],
         },
     },
     Attribute {
@@ -127,7 +143,8 @@ pub const OF_TOPICS: &[Attribute] = &[
             unsupported: &["PRIORITY", "LITE"],
         },
     },
-    number("reserve.time", -1..=i64::MAX),
+    number(RESERVE_TIME, -1..=i64::MAX),
+    number(RETENTION_BYTES, -1..=i64::MAX),
     number("lite.topic.expiration", -1..=30 * 24 * 60),
 ];
 
@@ -325,10 +342,8 @@ mod tests {
                 "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, MIXED]",
             ),
             ("+queue.type=BatchCQ", "queue.type=BatchCQ is not supported by this broker"),
-            (
-                "+cleanup.policy=COMPACTION",
-                "cleanup.policy=COMPACTION is not supported by this broker",
-            ),
+            ("+cleanup.policy=NONE", "value is not in set: [DELETE, COMPACTION]"),
+            ("+retention.bytes=-2", "value is not in range(-1, 9223372036854775807)"),
             ("+message.type=LITE", "message.type=LITE is not supported by this broker"),
             ("+message.type=PRIORITY", "message.type=PRIORITY is not supported by this broker"),
             ("+reserve.time=x", "value is not in range(-1, 9223372036854775807)"),
@@ -340,10 +355,21 @@ mod tests {
     }
 
     #[test]
+    fn limit_is_a_number_above_zero() {
+        for (text, expected) in [("72", Some(72)), ("0", None), ("-1", None), ("x", None)] {
+            let attributes = Attributes::from([(RESERVE_TIME.to_owned(), text.to_owned())]);
+            assert_eq!(limit(&attributes, RESERVE_TIME), expected, "{text}");
+        }
+        assert_eq!(limit(&Attributes::new(), RESERVE_TIME), None);
+    }
+
+    #[test]
     fn every_attribute_of_apache_is_known() {
         for text in [
             "+reserve.time=72",
             "+reserve.time=-1",
+            "+retention.bytes=1048576",
+            "+cleanup.policy=COMPACTION",
             "+lite.topic.expiration=60",
             "+message.type=MIXED",
         ] {

@@ -184,6 +184,26 @@ config::declare! {
         }
     }
 
+    section "Store: compaction" {
+        /// Whether the last message of each key is kept for topics with cleanup.policy=COMPACTION. Without it they are topics like others.
+        enable_compaction: bool { name: "enableCompaction", default: true, allowed: flag(), change: AtStart }
+        /// Size of a file of compacted messages, rounded to a multiple of compactionCqMappedFileSize. The file that is being filled is not
+        /// compacted. Queues that have files keep their size.
+        compaction_mapped_file_size: u64 {
+            name: "compactionMappedFileSize", default: 100 << 20, allowed: bytes(4_096..=GIB), change: AtStart,
+        }
+        /// Size of the file that says where the messages of such a file are, 46 bytes a message.
+        compaction_cq_mapped_file_size: u64 {
+            name: "compactionCqMappedFileSize", default: 10 << 20, allowed: bytes(460..=200 << 20), change: AtStart,
+        }
+        /// Time between two rounds in which a queue is compacted.
+        compaction_schedule_internal: Duration {
+            name: "compactionScheduleInternal", default: Duration::from_secs(15 * 60), allowed: milliseconds(100..=24 * HOUR_MS), change: AtStart,
+        }
+        /// Maximum memory for the keys of one pass, 25 bytes a key. More keys take more passes.
+        max_offset_map_size: usize { name: "maxOffsetMapSize", default: 100 << 20, allowed: bytes(64 << 10..=16 << 30), change: AtStart }
+    }
+
     section "Topics and groups" {
         /// Whether a topic is created by its first message.
         auto_create_topic_enable: bool { name: "autoCreateTopicEnable", default: true, allowed: flag(), change: Live }

@@ -248,6 +248,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     );
     let tables = Tables::new(tables);
     tables.load()?;
+    core.store.set_topic_rules(Box::new(topic::cleanup::Rules(core.topics.clone())))?;
     topic::unknown::report(&core.store, &core.topics);
     unserved::report(&core.store, &core.offsets);
     if !recovery.clean {

@@ -4,7 +4,7 @@ use crate::settings::{BrokerSettings, FlushDiskType};
 use message::names;
 use std::path::Path;
 use store::RetentionOptions;
-use store::{DueTopic, FlushMode, IndexOptions, LogOptions, StoreOptions};
+use store::{CompactionOptions, DueTopic, FlushMode, IndexOptions, LogOptions, StoreOptions};
 
 /// The store options of a broker with these settings.
 #[must_use]
@@ -38,6 +38,12 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
         checkpoint_interval: settings.checkpoint_interval,
         check_crc_on_recovery: settings.check_crc_on_recover,
         retention: retention(settings),
+        compaction: settings.enable_compaction.then_some(CompactionOptions {
+            log_file_bytes: settings.compaction_mapped_file_size,
+            index_file_bytes: settings.compaction_cq_mapped_file_size,
+            interval: settings.compaction_schedule_internal,
+            key_map_bytes: settings.max_offset_map_size,
+        }),
     }
 }
 

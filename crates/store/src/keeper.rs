@@ -14,7 +14,7 @@ use crate::log::FailOnPanic;
 use crate::retention::{self, Decision, Observed, SegmentAge};
 use crate::store::Store;
 use crate::sync::atomic::Ordering;
-use crate::sync::{Instant, JoinHandle, thread};
+use crate::sync::{Broken, Instant, JoinHandle, is_broken, thread};
 use message::LogOffset;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// Does the work that is due. True if there is more to do soon.
-    fn round(&self, state: &mut KeeperState) -> bool {
+    fn round(self: &Arc<Self>, state: &mut KeeperState) -> bool {
         self.log.write_pending();
         let mut outcome = self.prepare_next_file();
         let mut is_behind = false;
@@ -90,7 +90,7 @@ impl Store {
             .last_retention
             .is_none_or(|at| at.elapsed() >= self.options.retention.interval)
         {
-            outcome = outcome.and(self.retain());
+            outcome = outcome.and(self.start_cleanup_if_needed()).and(self.retain());
             state.last_retention = Some(Instant::now());
         }
         if let Err(error) = outcome {
@@ -110,6 +110,7 @@ impl Store {
         for derived in self.dispatch.derived() {
             outcome = outcome.and(derived.work(&self.log, WorkLimit::All).map(drop));
         }
+        self.clean_now();
         outcome.and(self.retain())
     }
 
@@ -154,11 +155,22 @@ impl Store {
         // checkpoint; then only what the last one covers is deleted, which makes space for the next. Keys of deleted messages need
         // no index, so the index does not prevent deletion.
         let checkpointed = self.checkpoint_now();
-        let count = self.files_not_needed(decision.delete.min(self.files_before_checkpoint()));
+        let mut count = self.files_not_needed(decision.delete.min(self.files_before(self.checkpointed())));
         if count == 0 {
             return checkpointed;
         }
-        tracing::info!(files = count, reason = decision.reason, "deleting log files");
+        let copied = self.files_before(self.deletable_to()?);
+        if copied < count && !is_broken(Broken::LogDeletedBeforeCopied) {
+            tracing::info!(
+                files = count - copied,
+                "log files have messages of compacted topics that are copied first"
+            );
+            self.copy_soon();
+            count = copied;
+        }
+        if count > 0 {
+            tracing::info!(files = count, reason = decision.reason, "deleting log files");
+        }
         for _ in 0..count {
             self.log.segments.remove_oldest()?;
             // Deleting a large file takes some tenths of a second, and appends may need the next file before the last old one is
@@ -169,14 +181,13 @@ impl Store {
         self.dispatch.derived().iter().try_for_each(|derived| derived.raise_min(log_min))
     }
 
-    /// How many of the oldest log files no recovery would read.
-    fn files_before_checkpoint(&self) -> usize {
-        let dispatched = self.checkpointed();
+    /// How many of the oldest log files end at a log offset or before it.
+    fn files_before(&self, offset: LogOffset) -> usize {
         self.log
             .segments
             .all()
             .iter()
-            .take_while(|segment| segment.end() <= dispatched.0)
+            .take_while(|segment| segment.end() <= offset.0)
             .count()
     }
 

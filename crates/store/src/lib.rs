@@ -4,10 +4,13 @@
 //! ([`Store::append`]), completed ([`Store::complete`]), and read by queue, by log offset or by key. `docs/durability.md` says what
 //! each flush mode promises.
 //!
-//! Its threads: one or two that sync the log (`flush-0`, `flush-1`), `relief`, and `keeper` for background work. Order of locks:
+//! Its threads: one or two that sync the log (`flush-0`, `flush-1`), `relief`, `keeper` for background work, and `cleanup` if topics
+//! are compacted or have limits of their own. Order of locks:
 //! append state, then nothing; every other lock is a leaf, or its declaration says otherwise.
 
 mod checkpoint;
+mod cleanup;
+mod compaction;
 mod derived;
 pub mod disk;
 mod dispatch;
@@ -29,6 +32,8 @@ mod store;
 mod sync;
 pub mod timer;
 
+pub use cleanup::{TopicRule, TopicRules};
+pub use compaction::CompactionOptions;
 pub use dispatch::{Arrival, Arrivals};
 pub use error::{AppendError, StoreError};
 pub use index::IndexOptions;

@@ -5,6 +5,8 @@
 //! interrupted recovery changes nothing that the next one needs.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::cleanup::Cleanup;
+use crate::compaction::Compaction;
 use crate::derived::{self, DerivedList, Keys, Restore, Shutdown, SyncFailureMark};
 use crate::disk::{Disk, OpenMode, if_exists};
 use crate::dispatch::Dispatch;
@@ -56,6 +58,10 @@ impl Store {
         let abort = root.join("abort");
         let stop = LastStop::find(&*disk, &abort)?;
         let parts = Parts::open(&disk, &options)?;
+        let compaction = options.compaction.clone();
+        let compaction = compaction
+            .map(|numbers| Compaction::open(disk.clone(), &root, numbers))
+            .transpose()?;
         let (synced, recovery) = parts.recover(&options, stop)?;
         write_abort_file(&*disk, &abort)?;
         let dispatch = Arc::new(Dispatch::new(parts.derived, recovery.end));
@@ -80,6 +86,8 @@ impl Store {
             refusing: RwLock::new(None),
             needs: OnceLock::new(),
             threads: Mutex::default(),
+            compaction,
+            cleanup: Cleanup::default(),
             options,
             disk,
             _lock: lock,
@@ -104,8 +112,10 @@ impl Store {
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
+        self.stop_cleanup();
         written?;
         self.checkpoint_now()?;
+        self.copy_at_close();
         if !self.dispatch.derived().iter().all(|derived| derived.is_written()) {
             return Err(StoreError::Failed(
                 "queues or key index could not be written; the next start recovers them".to_owned(),

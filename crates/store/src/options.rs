@@ -1,5 +1,6 @@
 //! Options of the store. Names and defaults of the configuration keys belong to the broker.
 
+use crate::compaction::CompactionOptions;
 use crate::index::IndexOptions;
 use crate::queue::DueTopic;
 use crate::retention::RetentionOptions;
@@ -57,6 +58,9 @@ pub struct StoreOptions {
     pub check_crc_on_recovery: bool,
     /// Retention settings.
     pub retention: RetentionOptions,
+    /// Compaction settings; `None` if topics are not compacted. With them, call [`crate::Store::set_topic_rules`]: no log file is
+    /// deleted before.
+    pub compaction: Option<CompactionOptions>,
 }
 
 impl StoreOptions {
@@ -90,6 +94,7 @@ impl StoreOptions {
                 delete_hours: Vec::new(),
                 ..RetentionOptions::default()
             },
+            compaction: None,
         }
     }
 }

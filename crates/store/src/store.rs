@@ -1,6 +1,8 @@
 //! The public operations of the store: append, complete, read, look up, delete, truncate, close.
 
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::cleanup::Cleanup;
+use crate::compaction::{self, CompactedQueue, Compaction};
 use crate::derived::{Derived, Keys};
 use crate::disk::Disk;
 use crate::dispatch::{Arrivals, Dispatch};
@@ -38,6 +40,9 @@ pub struct Store {
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     /// Who else needs old messages.
     pub(crate) needs: OnceLock<Vec<Box<dyn LogNeed>>>,
+    /// `None` if topics are not compacted.
+    pub(crate) compaction: Option<Compaction>,
+    pub(crate) cleanup: Cleanup,
     /// Held until the store is dropped: no other process may use the directory before.
     pub(crate) _lock: Box<dyn crate::disk::Lock>,
 }
@@ -185,17 +190,10 @@ impl Store {
         source: ReadSource,
     ) -> Result<ReadResult, StoreError> {
         match self.queues.find(topic, queue_id) {
-            Some(queue) => {
-                let read = || read::read(&self.log, &queue, from, limits, takes, source);
-                match source {
-                    ReadSource::Disk => self.log.read_consistently(read),
-                    // A truncation is in progress. The caller repeats the read where it may wait.
-                    ReadSource::Memory | ReadSource::PageCache => self
-                        .log
-                        .try_read_consistently(read)
-                        .unwrap_or_else(|| Ok(ReadResult::empty(ReadStatus::Found, from, queue.min(), queue.max()).cold())),
-                }
-            }
+            Some(queue) => match queue.compacted() {
+                Some(compacted) => self.read_compacted(&queue, compacted, from, limits, takes, source),
+                None => self.read_log(&queue, from, limits, takes, source),
+            },
             None => Ok(ReadResult::empty(
                 ReadStatus::NoMatchedLogicQueue,
                 QueueOffset(0),
@@ -205,10 +203,66 @@ impl Store {
         }
     }
 
+    fn read_log(
+        &self,
+        queue: &ConsumeQueue,
+        from: QueueOffset,
+        limits: Limits,
+        takes: &dyn Fn(i64) -> bool,
+        source: ReadSource,
+    ) -> Result<ReadResult, StoreError> {
+        let read = || read::read(&self.log, queue, from, limits, takes, source);
+        match source {
+            ReadSource::Disk => self.log.read_consistently(read),
+            // A truncation is in progress. The caller repeats the read where it may wait.
+            ReadSource::Memory | ReadSource::PageCache => self
+                .log
+                .try_read_consistently(read)
+                .unwrap_or_else(|| Ok(ReadResult::empty(ReadStatus::Found, from, queue.min(), queue.max()).cold())),
+        }
+    }
+
+    /// Reads a queue whose first part is compacted. As in Apache's broker, an offset before the first message that is left reads that
+    /// one, and the offsets of what is found have gaps.
+    fn read_compacted(
+        &self,
+        queue: &ConsumeQueue,
+        compacted: &CompactedQueue,
+        from: QueueOffset,
+        limits: Limits,
+        takes: &dyn Fn(i64) -> bool,
+        source: ReadSource,
+    ) -> Result<ReadResult, StoreError> {
+        let copied = compacted.copied();
+        if from < copied && source != ReadSource::Disk {
+            return Ok(ReadResult::empty(ReadStatus::Found, from, queue.min(), queue.max()).cold());
+        }
+        let found = (from < copied).then(|| compacted.read(from, limits, takes)).transpose()?;
+        let min = if copied.0 > 0 {
+            compacted.first().unwrap_or(copied)
+        } else {
+            queue.min()
+        };
+        let is_last = |found: &ReadResult| {
+            let is_empty = found.status != ReadStatus::Found && found.damaged.is_none();
+            is_empty && found.next >= copied && copied < queue.max()
+        };
+        let mut result = match found {
+            Some(found) if !is_last(&found) => found,
+            _ => self.read_log(queue, from.max(copied), limits, takes, source)?,
+        };
+        (result.min, result.max) = (min, queue.max());
+        // Compat: Apache's broker has a reader of a compacted topic that is beyond the end begin at 0, if nothing was dropped there.
+        if result.status == ReadStatus::OffsetOverflowBadly && min.0 == 0 {
+            result.next = min;
+        }
+        Ok(result)
+    }
+
     /// The first offset of a queue that is kept; 0 if there is no such queue.
     #[must_use]
     pub fn min_offset(&self, topic: &str, queue_id: i32) -> QueueOffset {
-        self.queues.find(topic, queue_id).map_or(QueueOffset(0), |q| q.min())
+        self.queues.find(topic, queue_id).map_or(QueueOffset(0), |q| self.first_of(&q))
     }
 
     /// The offset after a queue's last message; 0 if there is no such queue.
@@ -226,6 +280,22 @@ impl Store {
         let Some(queue) = self.queues.find(topic, queue_id) else {
             return Ok(QueueOffset(0));
         };
+        let found = self.search_log(&queue, timestamp, boundary)?;
+        match queue.compacted() {
+            Some(compacted) if found <= queue.min() => {
+                let compacted = compacted.first_from(timestamp)?;
+                Ok(compacted.map_or(found, |offset| offset.min(found)))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// The first message of a queue in the log that was stored at `timestamp` (epoch ms) or later. May block.
+    pub(crate) fn first_stored_from(&self, queue: &ConsumeQueue, timestamp: i64) -> Result<QueueOffset, StoreError> {
+        self.search_log(queue, timestamp, Boundary::Lower)
+    }
+
+    fn search_log(&self, queue: &ConsumeQueue, timestamp: i64, boundary: Boundary) -> Result<QueueOffset, StoreError> {
         let stored = |entry: &Entry| {
             if entry.is_blank() || entry.log_offset < self.log.first_offset().0 {
                 return Ok(StoreTime::Removed);
@@ -240,6 +310,9 @@ impl Store {
     #[must_use]
     pub fn store_time(&self, topic: &str, queue_id: i32, offset: QueueOffset) -> Option<i64> {
         let queue = self.queues.find(topic, queue_id)?;
+        if let Some(stored) = queue.compacted().and_then(|compacted| compacted.stored_at(offset).ok()?) {
+            return Some(stored);
+        }
         self.log.read_consistently(|| {
             let entry = queue.entry_at(offset).ok()??;
             self.log.stored_at(entry.place()).ok()?
@@ -467,13 +540,18 @@ impl Store {
     /// cannot be changed: the log takes nothing then, and the next start recovers one that ends at `to` or behind it.
     pub fn truncate(&self, to: LogOffset) -> Result<(), StoreError> {
         let _alone = self.shortening.lock();
+        let pause = self.compaction.as_ref().map(Compaction::pause);
         let mut guard = self.checkpoint.lock();
         let truncation = self.log.begin_truncation(to)?;
         let (file, checkpoint) = &mut *guard;
         // Before anything is dropped: the next start must not take dropped bytes for synced ones.
         checkpoint.truncate(to);
         self.write_checkpoint(file, checkpoint)?;
-        let derived = self.dispatch.derived().iter().try_for_each(|derived| derived.truncate(to));
+        let mut derived = self.dispatch.derived().iter().try_for_each(|derived| derived.truncate(to));
+        if let Some((compaction, pause)) = self.compaction.as_ref().zip(pause.as_ref()) {
+            // Before the log: a start must not find compacted messages whose offsets new ones get.
+            derived = derived.and_then(|()| self.queues.all().iter().try_for_each(|queue| compaction.truncate(queue, pause)));
+        }
         if let Err(error) = derived {
             self.log.fail(&error.to_string());
             return Err(error);
@@ -498,6 +576,7 @@ impl Store {
         // And recovery can tell the records of the deleted topic from those of its successor only behind a checkpoint of ours.
         let _alone = self.shortening.lock();
         self.checkpoint_now()?;
+        let pause = self.compaction.as_ref().map(Compaction::pause);
         let mut deletion = self.queues.begin_deletion(topic);
         let end = self.log.between_appends(|| deletion.retire());
         self.log.wait_published(end)?;
@@ -506,6 +585,10 @@ impl Store {
             path: format!("consume queues of {topic}"),
             source: e,
         })?;
+        match self.compaction.as_ref().zip(pause.as_ref()) {
+            Some((compaction, pause)) => compaction.delete(topic, pause)?,
+            None => compaction::remove_files(&*self.disk, &self.options.root, topic)?,
+        }
         if is_broken(Broken::DeletedWithoutCheckpoint) {
             return Ok(());
         }

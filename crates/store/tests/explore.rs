@@ -11,8 +11,8 @@
 mod explored;
 
 use explored::{
-    Life, closing, deletion, end_after_checkpoint, end_after_deletion, hanging_creation, hanging_syncs, keys, reads,
-    reads_across_truncation, retention, sends_and_reads, truncation,
+    Life, closing, compaction, deletion, deletion_of_a_compacted_topic, end_after_checkpoint, end_after_deletion, hanging_creation,
+    hanging_syncs, keys, reads, reads_across_truncation, retention, sends_and_reads, truncation,
 };
 use shuttle::Config;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -104,6 +104,12 @@ fn a_log_that_is_truncated_shows_whole_messages_and_goes_on() {
 }
 
 #[test]
+fn a_compacted_topic_has_the_last_of_each_key_while_it_is_compacted() {
+    explore(compaction);
+    explore(deletion_of_a_compacted_topic);
+}
+
+#[test]
 fn senders_with_room_wait_neither_for_a_sync_nor_for_a_new_file() {
     explore(hanging_syncs);
     explore(hanging_creation);
@@ -111,7 +117,7 @@ fn senders_with_room_wait_neither_for_a_sync_nor_for_a_new_file() {
 
 #[test]
 fn broken_orders_are_caught() {
-    let lives: [(Broken, Life, FlushMode); 12] = [
+    let lives: [(Broken, Life, FlushMode); 14] = [
         (Broken::PublishedBeforeWritten, sends_and_reads, FlushMode::Async),
         (Broken::PublishedBeforeConfirmed, reads, FlushMode::Async),
         (Broken::AnsweredBeforePublished, reads, FlushMode::Async),
@@ -124,6 +130,8 @@ fn broken_orders_are_caught() {
         (Broken::ReadAcrossTruncation, reads_across_truncation, FlushMode::Async),
         (Broken::SyncUnderWakeLock, hanging_syncs, FlushMode::Async),
         (Broken::WaitedForFileInAppend, hanging_creation, FlushMode::Async),
+        (Broken::LogDeletedBeforeCopied, compaction, FlushMode::Async),
+        (Broken::CopiedAfterDeletion, deletion_of_a_compacted_topic, FlushMode::Sync),
     ];
     for (broken, life, mode) in lives {
         let begun = std::time::Instant::now();

@@ -73,6 +73,8 @@ pub(super) enum What {
     Log(LogArguments),
     /// Entries of one consume queue
     Queue(QueueArguments),
+    /// Messages of one queue of a compacted topic
+    Compaction(CompactionArguments),
     /// Items of the key index, of one file, or the records under a key
     Index(IndexArguments),
     /// Entries of the configuration files
@@ -105,6 +107,15 @@ pub(super) struct LogArguments {
     pub(super) body: usize,
     #[command(flatten)]
     pub(super) bound: Bound,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompactionArguments {
+    #[command(flatten)]
+    pub(super) of: QueueArguments,
+    /// Maximum number of bytes of each body to print, as text or in hexadecimal
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(super) body: usize,
 }
 
 #[derive(Debug, Args)]

@@ -110,7 +110,13 @@ fn text(report: &Report, config_files: &[String]) -> String {
 }
 
 fn summary(text: &mut String, report: &Report, config_files: &[String]) -> std::fmt::Result {
-    let Report { log, queues, index, .. } = report;
+    let Report {
+        log,
+        queues,
+        index,
+        compaction,
+        ..
+    } = report;
     writeln!(text, "{}", report.root.display())?;
     writeln!(
         text,
@@ -123,6 +129,9 @@ fn summary(text: &mut String, report: &Report, config_files: &[String]) -> std::
         queues.queues, queues.topics, queues.entries
     )?;
     writeln!(text, "  index       {} files, {} items", index.files, index.items)?;
+    if compaction.queues > 0 {
+        writeln!(text, "  compaction  {} queues, {} messages", compaction.queues, compaction.messages)?;
+    }
     match report.checkpoint.as_ref().map(|known| known.dispatched) {
         Some(Some(at)) => writeln!(text, "  checkpoint  log and queues below {at} are synced")?,
         Some(None) => writeln!(text, "  checkpoint  of Apache's form")?,

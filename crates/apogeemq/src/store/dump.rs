@@ -14,7 +14,7 @@ use message::{LogOffset, QueueOffset};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::arguments::{Bound, ConfigArguments, IndexArguments, LogArguments, Output, Place, QueueArguments, What};
+use super::arguments::{Bound, CompactionArguments, ConfigArguments, IndexArguments, LogArguments, Output, Place, QueueArguments, What};
 use super::{options, print};
 use crate::failure::Failure;
 
@@ -22,6 +22,7 @@ pub(super) fn run(what: &What) -> Result<(), Failure> {
     match what {
         What::Log(arguments) => log(arguments),
         What::Queue(arguments) => queue(arguments),
+        What::Compaction(arguments) => compaction(arguments),
         What::Index(arguments) => index(arguments),
         What::Config(arguments) => config(arguments),
         What::Checkpoint { place } => checkpoint(place),
@@ -186,6 +187,15 @@ fn queue(arguments: &QueueArguments) -> Result<(), Failure> {
     };
     let from = QueueOffset(arguments.from);
     inspect::queue_entries(&disk, &options, &arguments.topic, arguments.queue, from, &mut show).map_err(Failure::new)?;
+    lines.end()
+}
+
+fn compaction(arguments: &CompactionArguments) -> Result<(), Failure> {
+    let of = &arguments.of;
+    let (disk, options) = opened(&of.place)?;
+    let mut lines = Lines::new(&of.place, &of.bound);
+    let mut show = |record: &Record<'_>| lines.put(&RecordLine::of(record, arguments.body), || text_of(record, arguments.body));
+    inspect::compacted(&*disk, &options, &of.topic, of.queue, QueueOffset(of.from), &mut show).map_err(Failure::new)?;
     lines.end()
 }
 

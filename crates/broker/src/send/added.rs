@@ -22,6 +22,8 @@ pub(super) struct Added {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SendProperties<'a> {
     pub(super) uniq_key: &'a [u8],
+    /// Has keys that are not blank.
+    pub(super) has_keys: bool,
     /// `WAIT=false`.
     pub(super) does_not_wait: bool,
     /// The delay level, unparsed.
@@ -56,6 +58,7 @@ impl<'a> SendProperties<'a> {
             whole += name.len() + value.len() + 2;
             match std::str::from_utf8(name).unwrap_or_default() {
                 properties::UNIQ_KEY => seen.uniq_key = value,
+                properties::KEYS => seen.has_keys = !value.trim_ascii().is_empty(),
                 properties::WAIT => seen.does_not_wait = value.eq_ignore_ascii_case(b"false"),
                 properties::CLUSTER | properties::MSG_REGION | properties::TRACE_ON => seen.to_rebuild = true,
                 properties::DELAY => seen.delay = Some(value),

@@ -40,6 +40,8 @@ pub(super) struct SentTo {
     pub(super) queue_id: i32,
     /// The dead letter topic, if it was sent for a retry beyond the group's maximum.
     pub(super) dead: Option<Arc<Topic>>,
+    /// Whether the topic is compacted.
+    pub(super) is_compacted: bool,
     /// Epoch ms.
     pub(super) now_ms: i64,
 }
@@ -144,8 +146,17 @@ fn illegal(settings: &BrokerSettings, why: &str) -> Refusal {
     )
 }
 
-fn body_size(settings: &BrokerSettings, body: &[u8]) -> Result<(), Refusal> {
-    if body.is_empty() {
+/// A message of a compacted topic without a key could not be kept. As in Apache's broker; it lets batches pass, and loses them.
+fn key_of_compacted(has_keys: bool) -> Result<(), Refusal> {
+    if has_keys {
+        return Ok(());
+    }
+    Err(Refusal::new(ResponseCode::MessageIllegal, "Required message key is missing"))
+}
+
+/// `may_be_empty`: in a compacted topic a message without a body deletes its key.
+fn body_size(settings: &BrokerSettings, body: &[u8], may_be_empty: bool) -> Result<(), Refusal> {
+    if body.is_empty() && !may_be_empty {
         return Err(illegal(settings, "The body is empty."));
     }
     if body.len() > settings.max_message_size as usize {
@@ -208,9 +219,12 @@ pub(super) fn single<'a>(
     added: &'a Added,
     to: SentTo,
 ) -> Result<Checked<'a>, Refusal> {
-    let queue_id = to.queue_id;
+    let (queue_id, is_compacted) = (to.queue_id, to.is_compacted);
+    if is_compacted {
+        key_of_compacted(seen.has_keys)?;
+    }
     let destination = destination(settings, header, seen, to)?;
-    body_size(settings, body)?;
+    body_size(settings, body, is_compacted)?;
     let mut base = added.base(header.properties, seen);
     match &destination {
         Destination::Topic | Destination::Half => {}
@@ -300,7 +314,12 @@ fn refuse_what_is_not_there(seen: &SendProperties<'_>) -> Result<(), Refusal> {
 }
 
 /// A request with several messages.
-pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body: &'a [u8]) -> Result<Checked<'a>, Refusal> {
+pub(super) fn batch<'a>(
+    settings: &BrokerSettings,
+    header: &SendHeader<'a>,
+    body: &'a [u8],
+    is_compacted: bool,
+) -> Result<Checked<'a>, Refusal> {
     let refused = |text: String| Err(Refusal::new(ResponseCode::MessageIllegal, text));
     if header.topic.len() > names::MAX_TOPIC_LEN {
         return refused(format!("message topic length too long {}", header.topic.len()));
@@ -308,7 +327,7 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
     if names::is_retry(header.topic) {
         return refused(format!("batch request does not support retry group {}", header.topic));
     }
-    body_size(settings, body)?;
+    body_size(settings, body, false)?;
     refuse_flags(settings, header, false)?;
     let seen = SendProperties::of(header.properties);
     if schedule::level_of(seen.delay)? > 0 {
@@ -326,6 +345,9 @@ pub(super) fn batch<'a>(settings: &BrokerSettings, header: &SendHeader<'a>, body
         }
         refuse_what_is_not_there(&seen)?;
         refuse_inner_batch(settings, &seen)?;
+        if is_compacted {
+            key_of_compacted(seen.has_keys)?;
+        }
         has_handles |= seen.has_handle;
         items += 1;
     }

@@ -187,12 +187,13 @@ impl Sender {
             None => header.queue_id,
         };
         let checked = if request.is_batch {
-            check::batch(settings, header, request.body)?
+            check::batch(settings, header, request.body, topic.is_compacted())?
         } else {
             let dead = self.dead_letters(&request, settings, context.now_ms)?;
             let to = check::SentTo {
                 queue_id,
                 dead,
+                is_compacted: topic.is_compacted(),
                 now_ms: context.now_ms,
             };
             check::single(settings, header, request.body, &seen, &self.added, to)?

@@ -14,6 +14,7 @@ use protocol::{Frame, RequestCode, ResponseCode};
 use std::time::Instant;
 use store::disk::simulated::SimulatedDisk;
 
+mod compaction;
 mod sql_filters;
 mod timers;
 mod transactions;

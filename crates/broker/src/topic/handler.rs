@@ -3,8 +3,8 @@
 //! The caller should send the responses to 17, 18 and 215 after the change is settled (see
 //! [`crate::signal::Signal::when_settled`]), because clients ask a name server for the route next.
 
-use super::{Spec, TopicError, Topics, table};
-use crate::attributes::{self, Changes, MESSAGE_TYPE, MIXED};
+use super::{Spec, TopicError, Topics, cleanup, table};
+use crate::attributes::{self, CLEANUP_POLICY, COMPACTION, Changes, MESSAGE_TYPE, MIXED};
 use crate::errors::Refusal;
 use crate::queues::Queues;
 use crate::reply::{Answer, Outcome};
@@ -43,7 +43,7 @@ pub fn create(request: &Frame, topics: &Topics, settings: &BrokerSettings, now_m
     let filter =
         TopicFilterType::from_name(filter).ok_or_else(|| Refusal::system(format!("topicFilterType = [{filter}] value invalid")))?;
     let changes = attributes::parse(header.attributes.unwrap_or_default()).map_err(TopicError::from)?;
-    refuse_mixed(&changes, settings)?;
+    refuse_attributes(&changes, header.topic, topics, settings)?;
     let spec = Spec {
         read_queues: header.read_queue_nums,
         perm: header.perm,
@@ -66,11 +66,21 @@ pub fn create_list(request: &Frame, topics: &Topics, settings: &BrokerSettings, 
     for config in header.topic_config_list {
         check_name(&config.topic_name, topics, settings)?;
         let attributes = config.attributes.clone();
-        refuse_mixed(&attributes, settings)?;
+        refuse_attributes(&attributes, &config.topic_name, topics, settings)?;
         changes.push((Spec::from(config), attributes));
     }
     topics.update(changes, now_ms)?;
     Ok(Answer::ok())
+}
+
+/// Refuses attributes that the settings do not allow.
+fn refuse_attributes(changes: &Changes, topic: &str, topics: &Topics, settings: &BrokerSettings) -> Result<(), Refusal> {
+    refuse_mixed(changes, settings)?;
+    let becomes_compacted = changes
+        .get(&format!("+{CLEANUP_POLICY}"))
+        .is_some_and(|policy| policy == COMPACTION);
+    let is_compacted = becomes_compacted || topics.find(topic).is_some_and(|topic| topic.is_compacted());
+    cleanup::refuse_impossible(changes, topic, is_compacted, settings)
 }
 
 /// Topics for messages of all types need the setting `enableMixedMessageType`.

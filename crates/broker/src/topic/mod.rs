@@ -14,9 +14,11 @@
 //!   ([`Topic::is_deleted`]). The delivery of delayed messages is the exception: it appends to the queue that the message was sent
 //!   to even if the topic was deleted.
 //!
-//! Not here: messages and queues on disk (store), static topics, compaction.
+//! Not here: messages and queues on disk, their compaction and the limits of topics (store; `cleanup` says what topics ask for),
+//! static topics.
 
 pub mod builtin;
+pub(crate) mod cleanup;
 pub mod handler;
 pub mod table;
 #[cfg(test)]

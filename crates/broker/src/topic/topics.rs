@@ -1,7 +1,7 @@
 //! The table of topics. Pure state: the caller passes the time; the file is in `table.rs`.
 
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
-use crate::attributes::{self, AttributeError, Attributes, Changes};
+use crate::attributes::{self, AttributeError, Attributes, CLEANUP_POLICY, COMPACTION, Changes};
 use crate::signal::Signal;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
@@ -46,6 +46,12 @@ impl Spec {
             order: false,
             attributes: Attributes::new(),
         }
+    }
+
+    /// Whether the last message of each key is kept (`cleanup.policy=COMPACTION`).
+    #[must_use]
+    pub fn is_compacted(&self) -> bool {
+        self.attributes.get(CLEANUP_POLICY).is_some_and(|policy| policy == COMPACTION)
     }
 }
 

@@ -3,8 +3,8 @@
 use super::index::Index;
 use super::log::{Hole, LogFile, LogFiles, Seen};
 use super::queues::{Queues, list};
-use super::report::{Findings, LogSummary, Part, Report, Severity};
-use super::{InspectOptions, Judge, dump};
+use super::report::{CompactionSummary, Findings, LogSummary, Part, Report, Severity};
+use super::{InspectOptions, Judge, compaction, dump};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, if_exists};
 use crate::error::StoreError;
@@ -96,7 +96,8 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
         walk.see(seen, progress)?;
         Ok(ControlFlow::Continue(()))
     })?;
-    walk.finish(state, options, &files)
+    let compacted = compaction::check(&**disk, options, &mut walk.findings)?;
+    walk.finish(state, options, &files, compacted)
 }
 
 /// State of the directory.
@@ -269,7 +270,13 @@ impl Walk {
         Ok(())
     }
 
-    fn finish(mut self, state: Directory, options: &InspectOptions, files: &LogFiles) -> Result<Report, StoreError> {
+    fn finish(
+        mut self,
+        state: Directory,
+        options: &InspectOptions,
+        files: &LogFiles,
+        compaction: CompactionSummary,
+    ) -> Result<Report, StoreError> {
         let end = self.log.end_offset;
         if let Some(hole) = self.pending.take().filter(|hole| hole.to > hole.from) {
             self.findings
@@ -300,6 +307,7 @@ impl Walk {
             log: self.log,
             queues,
             index,
+            compaction,
             checkpoint: state.checkpoint.map(|known| dump::told(&known)),
             findings: self.findings.finish(),
             queue_ends,

@@ -10,6 +10,7 @@
 //! Not here: repair (opening the store does that), the JSON files in `config` (the broker knows their formats), files of RocksDB.
 
 mod check;
+mod compaction;
 mod dump;
 mod index;
 mod log;
@@ -17,9 +18,11 @@ mod queues;
 mod report;
 
 pub use check::{Progress, check};
+pub use compaction::compacted;
 pub use dump::{IndexItem, LogItem, checkpoint, index_items, indexed_under, queue_entries, records};
 pub use report::{
-    CheckpointSummary, EndsByQueue, Finding, Findings, IndexSummary, LogSummary, Part, QueueEnds, QueueSummary, Report, Severity,
+    CheckpointSummary, CompactionSummary, EndsByQueue, Finding, Findings, IndexSummary, LogSummary, Part, QueueEnds, QueueSummary, Report,
+    Severity,
 };
 
 use crate::index::IndexOptions;

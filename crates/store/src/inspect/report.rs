@@ -35,6 +35,8 @@ pub enum Part {
     Checkpoint,
     /// The files in `config`.
     Config,
+    /// The files of compacted topics.
+    Compaction,
 }
 
 /// One kind of finding.
@@ -129,6 +131,17 @@ pub struct IndexSummary {
     pub items: u64,
 }
 
+/// Summary of the files of compacted topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CompactionSummary {
+    /// Queues.
+    pub queues: usize,
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+}
+
 /// Summary of the file `checkpoint`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CheckpointSummary {
@@ -177,6 +190,8 @@ pub struct Report {
     pub queues: QueueSummary,
     /// The key index.
     pub index: IndexSummary,
+    /// The files of compacted topics.
+    pub compaction: CompactionSummary,
     /// The file `checkpoint`; `None` if there is none.
     pub checkpoint: Option<CheckpointSummary>,
     /// The findings, the worst first.

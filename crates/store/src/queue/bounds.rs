@@ -141,6 +141,28 @@ impl ConsumeQueue {
         Ok(removed)
     }
 
+    /// Hides the entries before `first`, for a limit of the topic. In memory only: the next start hides them again. Files stay until
+    /// the log's retention reaches their messages.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the queue's files cannot be read; nothing is hidden then.
+    pub(crate) fn raise_min_to(&self, first: QueueOffset) -> io::Result<()> {
+        // Held by whoever moves the minimum.
+        let _on_disk = self.on_disk.lock();
+        let (min, max) = (self.min().0, self.max().0);
+        let first = first.0.min(max);
+        if first <= min {
+            return Ok(());
+        }
+        let log_offset = if first < max { self.entry(first)?.log_offset } else { i64::MAX };
+        // A message published meanwhile at `max` set its own log offset.
+        if first < max {
+            self.min_log_offset.store(log_offset, Ordering::Release);
+        }
+        self.min.store(first, Ordering::Release);
+        Ok(())
+    }
+
     /// Finishes a removal of files that a power cut partly undid. Files that name messages still in the log stay: an operator has
     /// to find out how they came to be separated.
     fn remove_strays(&self, on_disk: &mut OnDisk, log_min: i64) -> io::Result<usize> {

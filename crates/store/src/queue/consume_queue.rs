@@ -4,8 +4,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::compaction::CompactedQueue;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use message::{LogOffset, QueueOffset};
@@ -37,6 +38,8 @@ pub struct ConsumeQueue {
     pub(super) log_end: AtomicI64,
     pub(super) on_disk: Mutex<OnDisk>,
     pub(super) tail: Mutex<Unwritten>,
+    /// The part of a compacted topic's queue that is not read from the log.
+    compacted: OnceLock<Arc<CompactedQueue>>,
 }
 
 /// Published entries that are not written to a file.
@@ -136,6 +139,7 @@ impl ConsumeQueue {
             log_end: AtomicI64::new(0),
             on_disk: Mutex::new(OnDisk::new(Extent::default())),
             tail: Mutex::default(),
+            compacted: OnceLock::new(),
         }
     }
 
@@ -163,6 +167,16 @@ impl ConsumeQueue {
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.files.topic
+    }
+
+    /// The part that is not read from the log, if the topic is compacted.
+    pub(crate) fn compacted(&self) -> Option<&Arc<CompactedQueue>> {
+        self.compacted.get()
+    }
+
+    /// Sets the part that is not read from the log, unless there is one; returns the one that counts.
+    pub(crate) fn set_compacted(&self, compacted: Arc<CompactedQueue>) -> &Arc<CompactedQueue> {
+        self.compacted.get_or_init(|| compacted)
     }
 
     /// The queue id.

@@ -28,6 +28,10 @@ pub enum Broken {
     ReadAcrossTruncation,
     /// A roll waits under the append lock for the file that the keeper creates.
     WaitedForFileInAppend,
+    /// Retention deletes log files whose messages of compacted topics are not copied.
+    LogDeletedBeforeCopied,
+    /// Messages of a deleted topic are copied into files that its successor gets.
+    CopiedAfterDeletion,
 }
 
 #[cfg(feature = "explore")]
