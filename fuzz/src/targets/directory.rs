@@ -7,10 +7,11 @@ use crate::Target;
 use message::{Draft, QueueOffset};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
 use store::inspect::{InspectOptions, check};
-use store::{DueTopic, FlushMode, IndexOptions, Limits, ReadSource, Store, StoreOptions};
+use store::{CompactionOptions, DueTopic, FlushMode, IndexOptions, Limits, ReadSource, Store, StoreOptions, TopicRule, TopicRules};
 
 /// See the module.
 pub const TARGET: Target = Target {
@@ -25,6 +26,12 @@ fn options() -> StoreOptions {
     let mut options = StoreOptions {
         queue_file_bytes: 200,
         index: Some(IndexOptions { slots: 16, items: 32 }),
+        compaction: Some(CompactionOptions {
+            log_file_bytes: 2048,
+            index_file_bytes: 46 * 6,
+            interval: Duration::from_secs(3600),
+            key_map_bytes: 0,
+        }),
         ..StoreOptions::small(ROOT, FlushMode::Sync)
     };
     options.log.segment_bytes = 2048;
@@ -36,6 +43,19 @@ fn options() -> StoreOptions {
     options
 }
 
+/// The topic that is compacted.
+struct OneTopic;
+
+impl TopicRules for OneTopic {
+    fn topics(&self) -> Vec<(String, TopicRule)> {
+        let rule = TopicRule {
+            is_compacted: true,
+            ..TopicRule::default()
+        };
+        vec![("t".to_owned(), rule)]
+    }
+}
+
 /// A store that was killed: the checkpoint is old, so a start reads much.
 fn killed() -> Option<SimulatedDisk> {
     static DISK: OnceLock<Option<SimulatedDisk>> = OnceLock::new();
@@ -45,6 +65,7 @@ fn killed() -> Option<SimulatedDisk> {
 fn make() -> Option<SimulatedDisk> {
     let disk = SimulatedDisk::new(1);
     let (store, _) = Store::open(Arc::new(disk.clone()), options()).ok()?;
+    store.set_topic_rules(Box::new(OneTopic)).ok()?;
     for n in 0..30u8 {
         let body = vec![n; usize::from(n) * 7];
         let draft = Draft {
@@ -121,6 +142,10 @@ fn start(disk: &SimulatedDisk) {
     let Ok((store, _)) = Store::open(Arc::new(disk.clone()), options()) else {
         return;
     };
+    if store.set_topic_rules(Box::new(OneTopic)).is_err() {
+        let _ = store.close();
+        return;
+    }
     let limits = Limits {
         messages: 32,
         bytes: 1 << 16,
@@ -135,5 +160,6 @@ fn start(disk: &SimulatedDisk) {
         }
         let _ = store.query(&topic, "key", 0, i64::MAX, 64);
     }
+    let _ = store.run_background_work();
     let _ = store.close();
 }

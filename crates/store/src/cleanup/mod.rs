@@ -175,7 +175,8 @@ impl Store {
         signal.wake(&signal.stop);
         let thread = self.cleanup.thread.lock().take();
         if let Some(thread) = thread {
-            let _pause = self.compaction.as_ref().map(Compaction::pause);
+            // Without the lock of the work, for which the thread may be waiting.
+            let _interrupt = self.compaction.as_ref().map(Compaction::interrupt);
             let _ = thread.join();
         }
     }
@@ -228,13 +229,15 @@ impl Store {
         let name = (queue.topic().to_owned(), queue.queue_id());
         let last = state.compacted.entry(name).or_insert(now);
         let is_due = which == Which::All || last.elapsed() >= compaction.options().interval;
-        if is_due {
+        if !is_due && which == (Which::Due { copy_all: false }) {
+            return Ok(());
+        }
+        let outcome = compaction.work_on(&self.log, queue, is_due);
+        // What was interrupted goes on in the next round; after an error of the disk there is a pause.
+        if is_due && !matches!(outcome, Err(StoreError::Failed(_))) {
             *last = now;
         }
-        match which {
-            Which::Due { copy_all: false } if !is_due => Ok(()),
-            _ => compaction.work_on(&self.log, queue, is_due),
-        }
+        outcome
     }
 
     fn limit(&self, queue: &Arc<ConsumeQueue>, rule: &TopicRule, limits: &mut Limits) -> Result<(), StoreError> {

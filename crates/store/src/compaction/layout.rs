@@ -27,6 +27,10 @@ use message::record;
 
 /// Bytes of an entry.
 pub(crate) const ENTRY_LEN: usize = 46;
+/// Highest position of a record, far above any that is reached.
+const POSITION_MAX: i64 = i64::MAX / 4;
+/// Highest queue offset, as in the commit log.
+const QUEUE_OFFSET_MAX: i64 = i64::MAX / 32;
 /// Directory of the log files.
 pub(crate) const LOG_DIR: &str = "compactionLog";
 /// Directory of the entries.
@@ -67,8 +71,11 @@ impl CompactedEntry {
             queue_offset: number(28),
         };
         let count = i16::from_be_bytes([bytes[36], bytes[37]]);
-        let is_entry =
-            entry.position >= 0 && entry.size >= record::MIN_LEN as i32 && entry.queue_offset >= 0 && count > 0 && short(38) == -1;
+        let is_entry = (0..=POSITION_MAX).contains(&entry.position)
+            && entry.size >= record::MIN_LEN as i32
+            && (0..=QUEUE_OFFSET_MAX).contains(&entry.queue_offset)
+            && count > 0
+            && short(38) == -1;
         is_entry.then_some(entry)
     }
 
@@ -112,6 +119,7 @@ pub(crate) fn base_of(name: &str) -> Option<i64> {
     (name.len() == 20 && name.bytes().all(|digit| digit.is_ascii_digit()))
         .then(|| name.parse().ok())
         .flatten()
+        .filter(|base| *base <= POSITION_MAX)
 }
 
 /// Lengths of the files of one queue.

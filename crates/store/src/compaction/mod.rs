@@ -31,9 +31,9 @@ use crate::error::StoreError;
 use crate::log::CommitLog;
 use crate::queue::ConsumeQueue;
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Broken, Mutex, MutexGuard, is_broken};
+use crate::sync::{Mutex, MutexGuard};
 use layout::{FileSizes, INDEX_DIR, LOG_DIR};
-use message::LogOffset;
+use message::{LogOffset, QueueOffset};
 use part::Dirs;
 use positions::{POSITIONS_FILE, Positions};
 use std::path::{Path, PathBuf};
@@ -68,16 +68,19 @@ pub(crate) struct Compaction {
     interrupts: AtomicUsize,
 }
 
-/// No compaction runs while this exists.
-pub(crate) struct Pause<'a> {
-    compaction: &'a Compaction,
-    _work: MutexGuard<'a, ()>,
+/// While this exists, work that runs ends soon, and none begins.
+pub(crate) struct Interrupt<'a>(&'a Compaction);
+
+impl Drop for Interrupt<'_> {
+    fn drop(&mut self) {
+        self.0.interrupts.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
-impl Drop for Pause<'_> {
-    fn drop(&mut self) {
-        self.compaction.interrupts.fetch_sub(1, Ordering::AcqRel);
-    }
+/// No compaction runs while this exists.
+pub(crate) struct Pause<'a> {
+    _interrupt: Interrupt<'a>,
+    _work: MutexGuard<'a, ()>,
 }
 
 impl Compaction {
@@ -121,7 +124,7 @@ impl Compaction {
         Ok(ids.filter_map(|entry| entry.name.parse().ok().filter(|id| *id >= 0)).collect())
     }
 
-    /// The compacted part of a queue, opened now if it was not.
+    /// The compacted part of a queue, opened now if it was not. Only at the start, or by who holds `work`: opening repairs files.
     ///
     /// # Errors
     /// `StoreError::Io` if its files cannot be opened.
@@ -141,9 +144,9 @@ impl Compaction {
     /// # Errors
     /// `StoreError::Io` if files cannot be read or written; the next call goes on. `StoreError::Failed` if it was interrupted.
     pub(crate) fn work_on(&self, log: &CommitLog, queue: &ConsumeQueue, and_compact: bool) -> Result<(), StoreError> {
-        self.go_on()?;
         let _work = self.work.lock();
-        if queue.is_retired() && !is_broken(Broken::CopiedAfterDeletion) {
+        self.go_on()?;
+        if queue.is_retired() {
             return Ok(());
         }
         let compacted = self.attach(queue)?;
@@ -166,11 +169,16 @@ impl Compaction {
         self.interrupts.load(Ordering::Acquire) > 0
     }
 
-    /// Interrupts the work and keeps it from beginning again.
-    pub(crate) fn pause(&self) -> Pause<'_> {
+    /// Interrupts the work and keeps it from beginning again. Does not wait for its end.
+    pub(crate) fn interrupt(&self) -> Interrupt<'_> {
         self.interrupts.fetch_add(1, Ordering::AcqRel);
+        Interrupt(self)
+    }
+
+    /// As [`Compaction::interrupt`], and waits for the end.
+    pub(crate) fn pause(&self) -> Pause<'_> {
         Pause {
-            compaction: self,
+            _interrupt: self.interrupt(),
             _work: self.work.lock(),
         }
     }
@@ -180,7 +188,9 @@ impl Compaction {
     /// # Errors
     /// `StoreError::Io` if the queue cannot be read.
     pub(crate) fn uncopied_from(&self, queue: &ConsumeQueue) -> Result<Option<LogOffset>, StoreError> {
-        pass::uncopied_from(queue, self.attach(queue)?.copied())
+        // Not opened here: that is for the thread that does the work, which copies nothing twice.
+        let copied = queue.compacted().map_or(QueueOffset(0), |compacted| compacted.copied());
+        pass::uncopied_from(queue, copied)
     }
 
     /// Drops what a truncation of the log dropped from a queue.

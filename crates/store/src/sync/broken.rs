@@ -30,8 +30,6 @@ pub enum Broken {
     WaitedForFileInAppend,
     /// Retention deletes log files whose messages of compacted topics are not copied.
     LogDeletedBeforeCopied,
-    /// Messages of a deleted topic are copied into files that its successor gets.
-    CopiedAfterDeletion,
 }
 
 #[cfg(feature = "explore")]
