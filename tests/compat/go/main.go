@@ -62,6 +62,7 @@ type request struct {
 	RetryLevel   int               `json:"retry_level"`
 	From         int               `json:"from"`
 	Min          int               `json:"min"`
+	Trace        *string           `json:"trace"`
 }
 
 type object = map[string]any
@@ -172,11 +173,16 @@ func startProducer(r *request) (object, error) {
 	if r.CompressOver > 0 {
 		over = r.CompressOver
 	}
-	p, err := rocketmq.NewProducer(
+	options := []producer.Option{
 		producer.WithNsResolver(primitive.NewPassthroughResolver([]string{r.Namesrv})),
 		producer.WithGroupName(r.Group), producer.WithInstanceName(instance(r)), producer.WithRetry(retries),
 		producer.WithSendMsgTimeout(timeout), producer.WithDefaultTopicQueueNums(queues), producer.WithQueueSelector(&byQueue{}),
-		producer.WithCompressMsgBodyOverHowmuch(over), producer.WithCreateTopicKey("TBW102"), producer.WithVIPChannel(false))
+		producer.WithCompressMsgBodyOverHowmuch(over), producer.WithCreateTopicKey("TBW102"), producer.WithVIPChannel(false),
+	}
+	if r.Trace != nil {
+		options = append(options, producer.WithTrace(r.trace()))
+	}
+	p, err := rocketmq.NewProducer(options...)
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +193,12 @@ func startProducer(r *request) (object, error) {
 	producers[r.H] = p
 	mutex.Unlock()
 	return nil, nil
+}
+
+// trace is the configuration of the client's own trace: the topic, or "" for the default one. The group is not the producer's: the broker
+// would ask the connection for traces how transactions end.
+func (r *request) trace() *primitive.TraceConfig {
+	return &primitive.TraceConfig{TraceTopic: *r.Trace, GroupName: "traces", Access: primitive.Local, NamesrvAddrs: []string{r.Namesrv}}
 }
 
 func instance(r *request) string {
@@ -366,10 +378,15 @@ func transactionalOf(h string) transactional {
 
 func startTransactionProducer(r *request) (object, error) {
 	own := &outcomes{}
-	p, err := rocketmq.NewTransactionProducer(own,
+	options := []producer.Option{
 		producer.WithNsResolver(primitive.NewPassthroughResolver([]string{r.Namesrv})), producer.WithGroupName(r.Group),
-		producer.WithInstanceName(instance(r)), producer.WithRetry(2), producer.WithSendMsgTimeout(10*time.Second),
-		producer.WithQueueSelector(&byQueue{}), producer.WithVIPChannel(false))
+		producer.WithInstanceName(instance(r)), producer.WithRetry(2), producer.WithSendMsgTimeout(10 * time.Second),
+		producer.WithQueueSelector(&byQueue{}), producer.WithVIPChannel(false),
+	}
+	if r.Trace != nil {
+		options = append(options, producer.WithTrace(r.trace()))
+	}
+	p, err := rocketmq.NewTransactionProducer(own, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -461,6 +478,9 @@ func startConsumer(r *request) (object, error) {
 		consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{r.Namesrv})),
 		consumer.WithGroupName(r.Group), consumer.WithInstance(instance(r)), consumer.WithConsumerModel(model),
 		consumer.WithConsumeFromWhere(start), consumer.WithConsumerOrder(r.Orderly), consumer.WithVIPChannel(false),
+	}
+	if r.Trace != nil {
+		options = append(options, consumer.WithTrace(r.trace()))
 	}
 	if r.Threads > 0 {
 		options = append(options, consumer.WithConsumeGoroutineNums(r.Threads))

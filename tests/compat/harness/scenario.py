@@ -21,21 +21,22 @@ ORACLE = os.path.join(drivers.HERE, 'oracle')
 
 
 class Case:
-    def __init__(self, run, name, client, deadline, settings, ours=False, recorded=False):
+    def __init__(self, run, name, client, deadline, settings, ours=False, recorded=False, beside=()):
         self.run, self.name, self.client, self.deadline, self.settings = run, name, client, deadline, settings
-        self.ours, self.recorded = ours, recorded
+        self.ours, self.recorded, self.beside = ours, recorded, beside
 
     @property
     def title(self):
         return f'{self.name} [{self.client}]' if self.client else self.name
 
 
-def sdk(*clients, deadline=90, settings=None, ours=False):
+def sdk(*clients, deadline=90, settings=None, ours=False, beside=()):
     """One case per client library. `settings` (broker properties) give the case a target of its own. `ours`: it looks at the process
-    itself, or takes something from it, in a way that only ApogeeMQ's process has; the Java broker is not asked."""
+    itself, or takes something from it, in a way that only ApogeeMQ's process has; the Java broker is not asked. `beside`: drivers that it
+    uses, too."""
     def declare(run):
         for client in [c for c in clients if c in drivers.KINDS]:
-            ALL.append(Case(run, run.__name__, client, deadline, settings, ours))
+            ALL.append(Case(run, run.__name__, client, deadline, settings, ours, beside=beside))
         return run
     return declare
 

@@ -27,7 +27,7 @@ pub struct Trace {
 }
 
 /// One step of a trace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TraceStep {
     /// `Pub`, `SubBefore`, `SubAfter`, `EndTransaction` or `Recall`.
@@ -46,7 +46,31 @@ pub struct TraceStep {
     /// The topic, if the step has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// The message's tags; empty if it has none or the step does not name them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tags: String,
+    /// The message's keys; empty if it has none or the step does not name them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub keys: String,
+    /// The broker's address, if the step has it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub store_host: String,
+    /// Of a send: `normal`, `half`, `committed`, `delayed`, `ordered`, or the number of a kind that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<String>,
+    /// Of a consumption: how many times the message was sent back before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_times: Option<i64>,
+    /// Of the end of a transaction: `COMMIT_MESSAGE`, `ROLLBACK_MESSAGE` or `UNKNOW`, as clients spell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction_state: Option<String>,
+    /// Of the end of a transaction: whether it answers a check of the broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_check: Option<bool>,
 }
+
+/// Kinds of messages by the number that a send's record has.
+const MESSAGE_TYPES: [&str; 5] = ["normal", "half", "committed", "delayed", "ordered"];
 
 /// The trace of a message, from a trace topic.
 ///
@@ -82,32 +106,82 @@ fn parsed(text: &str, msg_id: &str, client_host: &str) -> Vec<TraceStep> {
 }
 
 fn step(record: &str, msg_id: &str, client_host: &str) -> Option<TraceStep> {
-    let fields: Vec<&str> = record.split(FIELD_END).collect();
-    let field = |at: usize| fields.get(at).copied().unwrap_or_default();
-    let number = |at: usize| field(at).parse().unwrap_or(0);
-    let yes = |at: usize| Some(field(at) == "true");
-    let kind = field(0);
-    let (id, group, timestamp, cost_ms, success, topic) = match kind {
-        // With 13 fields there is no offset id yet before the outcome.
+    let fields = Fields(record.split(FIELD_END).collect());
+    let kind = fields.text(0);
+    let common = |id: usize, group: usize, time: usize| {
+        (fields.text(id) == msg_id).then(|| TraceStep {
+            kind: kind.clone(),
+            group: fields.text(group),
+            client_host: client_host.to_owned(),
+            timestamp: fields.number(time),
+            ..TraceStep::default()
+        })
+    };
+    let of_topic = |step: TraceStep| TraceStep {
+        topic: Some(fields.text(4)),
+        ..step
+    };
+    let of_message = |step: TraceStep| TraceStep {
+        tags: fields.text(6),
+        keys: fields.text(7),
+        store_host: fields.text(8),
+        ..of_topic(step)
+    };
+    let step = match kind.as_str() {
         "Pub" => {
-            let outcome = if fields.len() == 13 { 12 } else { 13 };
-            (field(5), field(3), number(1), number(10), yes(outcome), Some(field(4)))
+            // With 13 fields there is no offset id yet before the outcome.
+            let outcome = if fields.0.len() == 13 { 12 } else { 13 };
+            let number = fields.number(11);
+            let known = usize::try_from(number).ok().and_then(|number| MESSAGE_TYPES.get(number));
+            TraceStep {
+                cost_ms: fields.number(10),
+                success: Some(fields.is_true(outcome)),
+                message_type: Some(known.map_or_else(|| number.to_string(), |&name| name.to_owned())),
+                ..of_message(common(5, 3, 1)?)
+            }
         }
-        "SubBefore" => (field(5), field(3), number(1), 0, None, None),
-        "SubAfter" => (field(2), field(8), number(7), number(3), yes(4), None),
-        "EndTransaction" => (field(5), field(3), number(1), 0, None, Some(field(4))),
-        "Recall" => (field(5), field(3), number(1), 0, yes(6), Some(field(4))),
+        "SubBefore" => TraceStep {
+            retry_times: Some(fields.number(6)),
+            keys: fields.text(7),
+            ..common(5, 3, 1)?
+        },
+        "SubAfter" => TraceStep {
+            cost_ms: fields.number(3),
+            success: Some(fields.is_true(4)),
+            keys: fields.text(5),
+            ..common(2, 8, 7)?
+        },
+        "EndTransaction" => TraceStep {
+            transaction_state: Some(fields.text(11)),
+            from_check: Some(fields.is_true(12)),
+            ..of_message(common(5, 3, 1)?)
+        },
+        "Recall" => TraceStep {
+            success: Some(fields.is_true(6)),
+            ..of_topic(common(5, 3, 1)?)
+        },
         _ => return None,
     };
-    (id == msg_id).then(|| TraceStep {
-        kind: kind.to_owned(),
-        group: group.to_owned(),
-        client_host: client_host.to_owned(),
-        timestamp,
-        cost_ms,
-        success,
-        topic: topic.map(str::to_owned),
-    })
+    Some(step)
+}
+
+/// The fields of a record. One that is missing is empty, 0 or false.
+struct Fields<'a>(Vec<&'a str>);
+
+impl Fields<'_> {
+    /// Compat: clients write a value that a message does not have as `null`.
+    fn text(&self, at: usize) -> String {
+        let text = self.0.get(at).copied().unwrap_or_default();
+        if text == "null" { String::new() } else { text.to_owned() }
+    }
+
+    fn number(&self, at: usize) -> i64 {
+        self.0.get(at).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    fn is_true(&self, at: usize) -> bool {
+        self.0.get(at).is_some_and(|&text| text == "true")
+    }
 }
 
 /// Writes a send to the trace topic, like clients with tracing. If no broker has that topic yet, the trace goes to the broker of the
@@ -191,7 +265,57 @@ mod tests {
         let steps = parsed(&text, "ID", "1.2.3.4");
         assert_eq!((steps[0].timestamp, steps[0].cost_ms, steps[0].success), (1_000, 7, Some(true)));
         assert_eq!((steps[0].group.as_str(), steps[0].topic.as_deref()), ("g", Some("t")));
+        assert_eq!((steps[0].message_type.as_deref(), steps[0].tags.as_str()), (Some("normal"), "A"));
         assert!(parsed(&text, "OTHER", "1.2.3.4").is_empty());
+    }
+
+    #[test]
+    fn the_way_of_a_transactional_and_of_a_recalled_message_is_read() {
+        let record = |fields: &[&str]| fields.join("\u{1}") + "\u{2}";
+        let half = [
+            "Pub",
+            "10",
+            "R",
+            "pg",
+            "t",
+            "ID",
+            "null",
+            "k",
+            "1.1.1.1:1",
+            "5",
+            "3",
+            "1",
+            "OFF",
+            "true",
+            "c@1",
+        ];
+        let end = [
+            "EndTransaction",
+            "20",
+            "R",
+            "pg",
+            "t",
+            "ID",
+            "null",
+            "k",
+            "1.1.1.1:1",
+            "2",
+            "TX",
+            "COMMIT_MESSAGE",
+            "true",
+        ];
+        let before = ["SubBefore", "30", "R", "cg", "REQ", "ID", "2", "k"];
+        let recall = ["Recall", "40", "R", "pg", "t", "ID", "false"];
+        let text = record(&half) + &record(&end) + &record(&before) + &record(&recall);
+        let steps = parsed(&text, "ID", "h");
+        assert_eq!(steps.len(), 4);
+        assert_eq!((steps[0].message_type.as_deref(), steps[0].tags.as_str()), (Some("half"), ""));
+        assert_eq!(
+            (steps[1].transaction_state.as_deref(), steps[1].from_check),
+            (Some("COMMIT_MESSAGE"), Some(true))
+        );
+        assert_eq!((steps[2].retry_times, steps[2].keys.as_str()), (Some(2), "k"));
+        assert_eq!((steps[3].success, steps[3].topic.as_deref()), (Some(false), Some("t")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::message::Found;
 use crate::message::query::Messages;
 use crate::message::read::QueueRead;
 use crate::message::send::{RoundTrips, SentMessage};
-use crate::message::trace::Trace;
+use crate::message::trace::{Trace, TraceStep};
 use crate::time;
 
 impl Show for Found {
@@ -154,7 +154,7 @@ impl Show for RoundTrips {
 
 impl Show for Trace {
     fn show(&self, out: &mut Page) {
-        let mut table = Table::new(["STEP", "GROUP", "CLIENT", "TIME", ">MS", "RESULT"]);
+        let mut table = Table::new(["STEP", "GROUP", "CLIENT", "TIME", ">MS", "RESULT", "DETAIL"]);
         for step in &self.steps {
             let outcome = step.success.map(|success| if success { "success" } else { "failed" });
             table.row([
@@ -164,10 +164,22 @@ impl Show for Trace {
                 time::shown(step.timestamp),
                 step.cost_ms.to_string(),
                 or_dash(outcome),
+                detail(step),
             ]);
         }
         out.table(&table);
     }
+}
+
+/// What only this kind of step has: the kind of message, how the transaction ended, the number of retries.
+fn detail(step: &TraceStep) -> String {
+    let kind = step.message_type.as_ref().map(|kind| format!("{kind} message"));
+    let state = step.transaction_state.as_ref().map(|state| match step.from_check {
+        Some(true) => format!("{state} after a check"),
+        _ => state.clone(),
+    });
+    let retry = step.retry_times.filter(|&times| times > 0).map(|times| format!("retry {times}"));
+    or_dash(kind.or(state).or(retry))
 }
 
 impl Show for ConsumeQueueEntries {

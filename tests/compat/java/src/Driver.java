@@ -58,7 +58,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
  * The Java client behind one line of JSON per request: {"id":1,"op":"send","h":"p1",...} gives {"id":1,"ok":{...}} or
  * {"id":1,"error":"...","code":13}. "h" names a client (producer or consumer) started before. Requests run at the same time,
  * each on a thread of its own; the scenario decides what to wait for. One source for every client version: where their
- * packages or signatures differ, reflection is used. Nothing is asserted here.
+ * packages or signatures differ, reflection is used. "trace" turns the client's own trace on and names the topic, "" the default one.
+ * Nothing is asserted here.
  */
 public final class Driver {
     // Before an expression that is not of tags.
@@ -166,7 +167,7 @@ public final class Driver {
     private static Object producer(JsonObject r) throws Exception {
         synchronized (CREATION) { // the compression type of 4.9 and 5.x is a system property read at construction
             System.setProperty("rocketmq.message.compressType", text(r, "compress_type", "ZLIB"));
-            start(new DefaultMQProducer(text(r, "group", "producer-" + handle(r))), r);
+            start(new DefaultMQProducer(text(r, "group", "producer-" + handle(r)), r.has("trace"), text(r, "trace", null)), r);
         }
         return null;
     }
@@ -184,7 +185,7 @@ public final class Driver {
     }
 
     private static Object transactionProducer(JsonObject r) throws Exception {
-        TransactionMQProducer producer = new TransactionMQProducer(text(r, "group"));
+        TransactionMQProducer producer = new TransactionMQProducer(null, text(r, "group"), null, r.has("trace"), text(r, "trace", null));
         producer.setTransactionListener(new Outcomes());
         start(producer, r);
         return null;
@@ -425,7 +426,7 @@ public final class Driver {
     // ---- consuming --------------------------------------------------------------------------------------------------
 
     private static Object push(JsonObject r) throws Exception {
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(text(r, "group"));
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(text(r, "group"), r.has("trace"), text(r, "trace", null));
         configure(consumer, r);
         setModel(consumer, text(r, "model", "CLUSTERING"));
         consumer.setConsumeFromWhere(ConsumeFromWhere.valueOf("CONSUME_FROM_" + text(r, "start", "FIRST_OFFSET")));
