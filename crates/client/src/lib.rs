@@ -49,4 +49,5 @@ pub use pull::{Outcome, PullOptions, Pulled, Puller, records};
 pub use query::KeyQuery;
 pub use route::{MAX_QUEUES, Queue, Route};
 pub use send::{Message, Pending, Producer, Sent, Stored};
+pub use transaction::{CheckService, Half, LocalOutcome};
 pub use unique::unique_key;

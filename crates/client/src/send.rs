@@ -164,8 +164,8 @@ struct CachedRoute {
 
 /// Sends messages for a producer group.
 pub struct Producer {
-    client: Client,
-    group: String,
+    pub(crate) client: Client,
+    pub(crate) group: String,
     routes: Mutex<HashMap<String, CachedRoute>>,
     turn: AtomicUsize,
 }
