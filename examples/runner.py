@@ -65,7 +65,8 @@ def problem_of(source, command, work):
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, cwd=work, env=environment)
     except subprocess.TimeoutExpired as late:
-        return f'still running after {TIMEOUT_S} s; printed: {(late.stdout or b"").decode()}'
+        texts = [(text or b'').decode() for text in (late.stdout, late.stderr)]
+        return f'still running after {TIMEOUT_S} s, printed: {texts[0]}\n{texts[1][-2000:]}'
     lines, wanted = done.stdout.splitlines(), expected(source)
     if done.returncode or lines != wanted:
         return f'exit code {done.returncode}, printed: {lines}, not: {wanted}\n{done.stderr[-2000:]}'
@@ -74,7 +75,7 @@ def problem_of(source, command, work):
 
 def run(sources, command, topics=()):
     """Runs the examples named on the command line, or all. `command` makes a command from a name and a work directory. `topics` are created
-    before."""
+    before, because several clients start at the same moment, and the first of them would have to create them."""
     names = {name: path for name, path in sources.items() if not sys.argv[1:] or name in sys.argv[1:]}
     unknown = set(sys.argv[1:]) - set(sources)
     if unknown:

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Bench(crate::bench::Arguments),
     /// Administer a cluster, Apache's or ours: mqadmin's verbs and flags
     Admin(Box<admin::cli::Arguments>),
+    /// Show what a message queue is good for, on a server inside this process, in under a minute
+    Demo(crate::demo::Arguments),
     /// Check a data directory or print its content, without starting a broker
     Store(crate::store::Arguments),
 }

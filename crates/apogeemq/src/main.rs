@@ -6,6 +6,7 @@
 mod arguments;
 mod bench;
 mod configuration;
+mod demo;
 mod failure;
 mod logging;
 mod manual;
@@ -49,6 +50,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::Config(flags)) => manual::show(&flags),
         Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Admin(arguments)) => administer(&arguments),
+        Some(Command::Demo(arguments)) => demo::run(&arguments),
         Some(Command::Store(arguments)) => return store::run(arguments),
     };
     done.map(|()| ExitCode::SUCCESS)

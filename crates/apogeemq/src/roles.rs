@@ -7,7 +7,8 @@ mod broker;
 mod descriptors;
 mod name_server;
 
-pub(crate) use broker::reachable;
+pub(crate) use broker::{Running as RunningBroker, reachable};
+pub(crate) use name_server::Running as RunningNameServer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
