@@ -98,6 +98,12 @@ pub(super) struct SendArguments {
     /// Messages per second over all connections: an open loop
     #[arg(long, value_name = "N", conflicts_with = "window", value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(super) rate: Option<u32>,
+    /// Messages are due so many ms after they are sent (TIMER_DELAY_MS)
+    #[arg(long, value_name = "MS", conflicts_with = "batch", value_parser = value_parser!(i64).range(1..))]
+    pub(super) after: Option<i64>,
+    /// Messages are due at this time, ms since 1970 (TIMER_DELIVER_MS)
+    #[arg(long, value_name = "MS", conflicts_with_all = ["batch", "after"], value_parser = value_parser!(i64).range(1..))]
+    pub(super) at: Option<i64>,
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +141,9 @@ pub(super) struct E2eArguments {
     /// at which a message is due
     #[arg(long, value_name = "LEVELS", value_parser = levels)]
     pub(super) delays: Option<Levels>,
+    /// Messages are due so many ms after they are sent (TIMER_DELAY_MS), and latency is measured from then
+    #[arg(long, value_name = "MS", conflicts_with = "delays", value_parser = value_parser!(i64).range(1..))]
+    pub(super) after: Option<i64>,
 }
 
 fn levels(text: &str) -> Result<Levels, String> {

@@ -1,7 +1,7 @@
 //! `bench e2e`: an open loop of sends, and readers whose pulls the broker parks until messages arrive.
 //!
 //! The latency of a message is the time from its intended send to its arrival at a reader. The latency of its
-//! acknowledgement is reported, too. With `--delays` latency starts when the message is due: the lateness of delivery.
+//! acknowledgement is reported, too. With `--delays` or `--after` latency starts when the message is due: the lateness of delivery.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -13,7 +13,7 @@ use client::Queue;
 
 use super::arguments::E2eArguments;
 use super::exchange::{self, Exchange};
-use super::frames::{self, Shape};
+use super::frames::{self, Shape, Wait};
 use super::open::{LAST_ANSWERS, OpenLoop, Schedule};
 use super::progress::{Progress, wait_for};
 use super::report::{Report, plural};
@@ -81,7 +81,11 @@ fn shape(arguments: &E2eArguments, run: u64) -> Shape<'_> {
         size: arguments.load.size as usize,
         batch: 1,
         run: Some(run),
-        delays_ms: arguments.delays.as_ref().map_or(&[], |levels| levels.delays_ms()),
+        wait: match (&arguments.delays, arguments.after) {
+            (Some(levels), _) => Wait::Levels(levels.delays_ms()),
+            (None, Some(ms)) => Wait::After(ms),
+            (None, None) => Wait::Not,
+        },
     }
 }
 

@@ -50,8 +50,37 @@ pub(super) struct Shape<'a> {
     pub(super) batch: usize,
     /// Each body starts with this number and the time from which its latency is measured.
     pub(super) run: Option<u64>,
-    /// Delays in ms of the levels that messages use in turn, level 1 first. Empty: no delay.
-    pub(super) delays_ms: &'a [i64],
+    /// When messages are delivered.
+    pub(super) wait: Wait<'a>,
+}
+
+/// When messages are delivered.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wait<'a> {
+    /// At once.
+    Not,
+    /// At delay levels with these delays in ms, which they use in turn, level 1 first.
+    Levels(&'a [i64]),
+    /// So many ms after they are sent (`TIMER_DELAY_MS`).
+    After(i64),
+    /// At this time, epoch ms (`TIMER_DELIVER_MS`).
+    At(i64),
+}
+
+impl Wait<'_> {
+    /// Properties that ask for it, each with the delay in ms from the send on.
+    fn properties(self) -> Vec<(Option<(&'static str, String)>, i64)> {
+        let asks = |name, value: i64| Some((name, value.to_string()));
+        match self {
+            Self::Not => vec![(None, 0)],
+            Self::Levels(delays_ms) => (1..)
+                .zip(delays_ms)
+                .map(|(level, delay_ms)| (asks(properties::DELAY, level), *delay_ms))
+                .collect(),
+            Self::After(ms) => vec![(asks(properties::TIMER_DELAY_MS, ms), ms)],
+            Self::At(ms) => vec![(asks(properties::TIMER_DELIVER_MS, ms), 0)],
+        }
+    }
 }
 
 /// Sends to the queues of one broker in turn, from one connection.
@@ -82,13 +111,10 @@ impl Sends {
     /// `connection` makes the unique keys of the connections of a run different, and selects the first queue.
     pub(super) fn new(shape: Shape<'_>, queues: &[Queue], connection: usize) -> Self {
         let body = Body::new(shape);
-        let levels: Vec<Option<i32>> = match shape.delays_ms.len() as i32 {
-            0 => vec![None],
-            count => (1..=count).map(Some).collect(),
-        };
-        let places = queues.iter().flat_map(|queue| levels.iter().map(move |level| (queue, *level)));
+        let waits = shape.wait.properties();
+        let places = queues.iter().flat_map(|queue| waits.iter().map(move |wait| (queue, wait)));
         let heads = places
-            .map(|(queue, level)| Head::new(shape, queue, level, body.bytes.len()))
+            .map(|(queue, (asks, delay_ms))| Head::new(shape, queue, (asks.as_ref(), *delay_ms), body.bytes.len()))
             .collect();
         Self {
             heads,
@@ -131,7 +157,8 @@ impl Sends {
 }
 
 impl Head {
-    fn new(shape: Shape<'_>, queue: &Queue, level: Option<i32>, body_len: usize) -> Self {
+    /// `asks` is a property that asks for the delay beside it, in ms.
+    fn new(shape: Shape<'_>, queue: &Queue, (asks, delay_ms): (Option<&(&str, String)>, i64), body_len: usize) -> Self {
         let code = if shape.batch > 1 {
             RequestCode::SendBatchMessage
         } else {
@@ -141,9 +168,7 @@ impl Head {
         let one = properties::Builder::new()
             .with(properties::UNIQ_KEY, &key)
             .with(properties::WAIT, "true");
-        let one = level
-            .map_or(one.clone(), |level| one.with(properties::DELAY, &level.to_string()))
-            .build();
+        let one = asks.into_iter().fold(one, |one, (name, value)| one.with(name, value)).build();
         let all = properties::Builder::new().with(properties::WAIT, "true").build();
         let header = SendHeader {
             producer_group: PRODUCER_GROUP,
@@ -167,7 +192,6 @@ impl Head {
         let mut bytes = frame.to_bytes().to_vec();
         let total = (bytes.len() - 4 + body_len) as u32;
         put(&mut bytes, 0, &total.to_be_bytes());
-        let delay_ms = level.map_or(0, |level| shape.delays_ms[level as usize - 1]);
         Self {
             delay_us: delay_ms as u64 * 1_000,
             opaque_at: after(&bytes, "\"opaque\":"),
@@ -292,7 +316,7 @@ mod tests {
             size: 100,
             batch,
             run: Some(77).filter(|_| batch == 1),
-            delays_ms: &[],
+            wait: Wait::Not,
         }
     }
 
@@ -361,7 +385,7 @@ mod tests {
     #[test]
     fn delayed_messages_use_the_levels_in_turn_and_count_from_when_they_are_due() {
         let delayed = Shape {
-            delays_ms: &[1_000, 5_000],
+            wait: Wait::Levels(&[1_000, 5_000]),
             ..shape(1)
         };
         let frames = frames(&mut Sends::new(delayed, &queues(&[3, 4]), 0), &[10, 20, 30, 40]);

@@ -3,7 +3,7 @@
 use super::arguments::SendArguments;
 use super::closed::{self, Pace};
 use super::exchange::Exchange;
-use super::frames::{Sends, Shape};
+use super::frames::{Sends, Shape, Wait};
 use super::open::{OpenLoop, Schedule, count_answer};
 use super::progress::Progress;
 use super::report::{Report, plural};
@@ -24,7 +24,11 @@ pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
         size: arguments.load.size as usize,
         batch: arguments.batch as usize,
         run: None,
-        delays_ms: &[],
+        wait: match (arguments.after, arguments.at) {
+            (Some(ms), _) => Wait::After(ms),
+            (None, Some(ms)) => Wait::At(ms),
+            (None, None) => Wait::Not,
+        },
     };
     match arguments.rate {
         Some(rate) => open(arguments, &shares, shape, u64::from(rate)),
