@@ -12,6 +12,8 @@
 //! | `reserve.time` | hours that messages are visible, at most fileReservedTime; -1 and 0 are no limit. Apache's means tiered storage | yes |
 //! | `retention.bytes` | bytes of each queue that are visible, the newest first; -1 and 0 are no limit. Ours | yes |
 //! | `lite.topic.expiration` | -1 to 43200; stored only (light topics) | yes |
+//! | `dedup.window.seconds` | 0 (off) to 604800; ours, see [`DedupRule`] | yes |
+//! | `dedup.by` | `UNIQ_KEY`, `KEYS`; ours | yes |
 //!
 //! | Attribute of groups, all stored only | Values | May change |
 //! |---|---|---|
@@ -72,6 +74,16 @@ pub enum AttributeError {
     /// The value is neither true nor false.
     #[error("boolean attribute format is wrong.")]
     Boolean,
+    /// The attribute makes no sense for this topic.
+    #[error("{attribute} cannot be set on topic[{topic}]: {why}")]
+    NotOfTopic {
+        /// The attribute.
+        attribute: &'static str,
+        /// The topic.
+        topic: String,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
     /// Apache supports the value, this broker does not.
     #[error("{0} is not supported by this broker")]
     NotSupported(String),
@@ -117,6 +129,35 @@ pub fn limit(attributes: &Attributes, name: &str) -> Option<i64> {
     attributes.get(name)?.parse().ok().filter(|limit| *limit > 0)
 }
 
+/// Attribute with the time in which a topic recognises repeated sends, in seconds; 0 for off. Not Apache's.
+pub const DEDUP_WINDOW: &str = "dedup.window.seconds";
+/// Attribute with the property by which they are recognised. Not Apache's.
+pub const DEDUP_BY: &str = "dedup.by";
+const BY_KEYS: &str = "KEYS";
+/// A week: the keys of the window are in memory, and a start reads the topic that far back.
+const MAX_DEDUP_WINDOW_SECONDS: i64 = 7 * 24 * 60 * 60;
+
+/// How a topic recognises repeated sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DedupRule {
+    /// For so long after the first send, in milliseconds.
+    pub window_ms: i64,
+    /// By the whole of KEYS, where a message has it; otherwise by UNIQ_KEY.
+    pub by_keys: bool,
+}
+
+impl DedupRule {
+    /// The rule of a topic with these attributes; `None` if it stores every send.
+    #[must_use]
+    pub fn of(attributes: &Attributes) -> Option<Self> {
+        let seconds: i64 = attributes.get(DEDUP_WINDOW)?.parse().ok()?;
+        (1..=MAX_DEDUP_WINDOW_SECONDS).contains(&seconds).then(|| Self {
+            window_ms: seconds * 1_000,
+            by_keys: attributes.get(DEDUP_BY).is_some_and(|by| by == BY_KEYS),
+        })
+    }
+}
+
 /// Attributes of topics.
 pub const OF_TOPICS: &[Attribute] = &[
     Attribute {
@@ -146,6 +187,15 @@ pub const OF_TOPICS: &[Attribute] = &[
     number(RESERVE_TIME, -1..=i64::MAX),
     number(RETENTION_BYTES, -1..=i64::MAX),
     number("lite.topic.expiration", -1..=30 * 24 * 60),
+    number(DEDUP_WINDOW, 0..=MAX_DEDUP_WINDOW_SECONDS),
+    Attribute {
+        name: DEDUP_BY,
+        changeable: true,
+        value_type: ValueType::OneOf {
+            values: &["UNIQ_KEY", BY_KEYS],
+            unsupported: &[],
+        },
+    },
 ];
 
 /// Attributes of groups.
@@ -348,6 +398,9 @@ mod tests {
             ("+message.type=PRIORITY", "message.type=PRIORITY is not supported by this broker"),
             ("+reserve.time=x", "value is not in range(-1, 9223372036854775807)"),
             ("+lite.topic.expiration=43201", "value is not in range(-1, 43200)"),
+            ("+dedup.window.seconds=604801", "value is not in range(0, 604800)"),
+            ("+dedup.window.seconds=-1", "value is not in range(0, 604800)"),
+            ("+dedup.by=TAGS", "value is not in set: [UNIQ_KEY, KEYS]"),
             ("+=b", "kv string format wrong."),
         ] {
             assert_eq!(changed(None, text).unwrap_err().to_string(), expected);
@@ -361,6 +414,23 @@ mod tests {
             assert_eq!(limit(&attributes, RESERVE_TIME), expected, "{text}");
         }
         assert_eq!(limit(&Attributes::new(), RESERVE_TIME), None);
+    }
+
+    #[test]
+    fn a_topic_recognises_repeats_in_a_window_above_zero() {
+        let rule = |text: &str| DedupRule::of(&changed(None, text).unwrap());
+        assert_eq!(rule(""), None);
+        assert_eq!(rule("+dedup.by=KEYS"), None, "without a window it is off");
+        assert_eq!(rule("+dedup.window.seconds=0,+dedup.by=KEYS"), None);
+        let (window_ms, by_keys) = (60_000, false);
+        assert_eq!(rule("+dedup.window.seconds=60"), Some(DedupRule { window_ms, by_keys }));
+        let by_keys = true;
+        assert_eq!(
+            rule("+dedup.window.seconds=60,+dedup.by=KEYS"),
+            Some(DedupRule { window_ms, by_keys })
+        );
+        let edited = Attributes::from([(DEDUP_WINDOW.to_owned(), "many".to_owned())]);
+        assert_eq!(DedupRule::of(&edited), None, "a file that somebody edited stops no topic");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod attributes;
 pub mod clients;
 mod clock;
 pub mod core;
+pub mod dedup;
 pub mod delay;
 mod destination;
 pub mod errors;

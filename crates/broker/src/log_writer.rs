@@ -101,6 +101,11 @@ impl LogWriter {
         self.store.append_to_make_room(drafts, queues, now_ms, placements)
     }
 
+    /// A ticket for all that was appended up to now.
+    pub fn appended(&self) -> Ticket {
+        self.store.appended()
+    }
+
     /// Completes an append: returns the outcome if it is known at once, else passes it to the closure that `later` makes, once and from
     /// another thread. That closure must not block.
     pub fn complete<D>(&self, ticket: Ticket, wait: WaitFor, later: impl FnOnce() -> D) -> Option<Result<(), Incomplete>>

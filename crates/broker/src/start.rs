@@ -10,6 +10,7 @@ use crate::assignment::Modes;
 use crate::clients::Online;
 use crate::clock::now_ms;
 use crate::core::Core;
+use crate::dedup::{self, Dedup};
 use crate::delay::table::DelayOffsetsFile;
 use crate::delay::{DelayArrivals, DelayOffsets, Delivery, DeliveryParts};
 use crate::feature::Feature;
@@ -257,12 +258,26 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
 
     let online = Arc::new(Online::new(core.settings.clone(), filters));
     let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
-    let transactions = Transactions::new(core, online.producers.clone(), *recovery, transactions_file.marked_until());
+    let dedup = Arc::new(Dedup::new(core));
+    dedup::rebuild(core, &dedup, |mark| transaction::marked(mark).into_iter().flatten().collect())?;
+    let transactions = Transactions::new(
+        core,
+        online.producers.clone(),
+        dedup.clone(),
+        *recovery,
+        transactions_file.marked_until(),
+    );
     let transactions = Arc::new(transactions);
     transactions_file.save_those_of(&transactions);
     let timers = Timers::new(core, counts_file);
     core.store.set_needs(timers.need().into_iter().collect());
-    let sender = Arc::new(Sender::new(core, locks.clone(), transactions.clone(), timers.clone()));
+    let sender = Arc::new(Sender::new(
+        core,
+        locks.clone(),
+        transactions.clone(),
+        timers.clone(),
+        dedup.clone(),
+    ));
     let puller = Puller::new(core, online.consumers.clone());
     let alarm = Arc::new(Alarm::default());
     core.store.set_arrivals(Box::new(Listeners(vec![
@@ -284,12 +299,13 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
 
     let watch = Arc::new(StoreWatch::new(core.store.clone()));
     let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 9]>([
+    features.extend::<[Arc<dyn Feature>; 10]>([
         locks.clone(),
         modes.clone(),
         online.clone(),
         transactions.clone(),
         timers.clone(),
+        dedup.clone(),
         sender.clone(),
         puller.clone(),
         Arc::new(delivery),
@@ -305,6 +321,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         modes,
         transactions,
         timers,
+        dedup,
         delays,
         standings: Standings::default(),
     };

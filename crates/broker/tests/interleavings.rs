@@ -1,15 +1,21 @@
 //! Interleaving tests: files of the broker compiled with the primitives of a scheduler that explores interleavings.
 //!
 //! The hold (`src/hold/parked.rs`): no pull stays parked although its message has arrived, and none is answered twice.
+//! The keys of a topic (`src/dedup/keys.rs`): a message is stored once however many send it, and nobody waits for ever.
 //! The topic table (`src/topic/topics.rs`): a message whose topic exists is stored, whatever is deleted concurrently.
 #![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../src/hold/parked.rs"]
 mod hold;
+#[path = "../src/dedup/keys.rs"]
+mod keys;
 #[path = "../src/topic/topics.rs"]
 mod topics;
+#[path = "../src/dedup/window.rs"]
+mod window;
 
 mod sync {
+    pub(crate) use shuttle::sync::Condvar;
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     #[derive(Debug, Default)]
@@ -23,6 +29,10 @@ mod sync {
         pub(crate) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
             self.0.lock().unwrap()
         }
+    }
+
+    pub(crate) fn wait<'a, T>(on: &Condvar, guard: shuttle::sync::MutexGuard<'a, T>) -> shuttle::sync::MutexGuard<'a, T> {
+        on.wait(guard).unwrap()
     }
 
     #[derive(Debug, Default)]
@@ -190,6 +200,65 @@ fn a_closed_connection_leaves_no_parked_pull() {
         };
         together(world, &[World::pull, World::pull, close]);
         assert_eq!((world.answered.load(Ordering::SeqCst), world.hold.len()), (0, 0));
+    });
+}
+
+/// A log, the keys of its topic, and what senders of one message were told: its place, or that it was refused.
+struct Repeats {
+    keys: std::sync::Arc<keys::TopicKeys>,
+    stored: AtomicUsize,
+    told: Mutex<Vec<Option<i64>>>,
+}
+
+impl Repeats {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            keys: std::sync::Arc::new(keys::TopicKeys::new(std::sync::Arc::new(AtomicUsize::new(0)))),
+            stored: AtomicUsize::new(0),
+            told: Mutex::default(),
+        })
+    }
+
+    fn send(&self, is_refused: bool) {
+        let key = window::Key([1, 1]);
+        let place = loop {
+            match self.keys.claim(key, 0, 100) {
+                keys::Found::New(claim) => {
+                    thread::yield_now();
+                    if is_refused {
+                        break None;
+                    }
+                    let log_offset = self.stored.fetch_add(1, Ordering::SeqCst) as i64;
+                    claim.placed(window::Place {
+                        log_offset,
+                        queue_offset: 0,
+                        queue_id: 0,
+                        host: 0,
+                    });
+                    break Some(log_offset);
+                }
+                keys::Found::Repeat(place) => break Some(place.log_offset),
+                keys::Found::Busy => self.keys.wait_for(key),
+            }
+        };
+        self.told.lock().push(place);
+    }
+}
+
+#[test]
+fn a_message_that_several_send_is_stored_once() {
+    explore_in(Repeats::new, |world| {
+        together(
+            world,
+            &[|world| world.send(false), |world| world.send(true), |world| world.send(false)],
+        );
+        let told = world.told.lock();
+        assert_eq!((told.len(), world.stored.load(Ordering::SeqCst)), (3, 1));
+        assert!(told.iter().flatten().all(|place| *place == 0), "{told:?}");
+        assert!(
+            told.iter().flatten().count() >= 2,
+            "a refusal is only for the one that is refused: {told:?}"
+        );
     });
 }
 

@@ -37,7 +37,7 @@ const LAYERS: &[&[&str]] = &[
     &["hold", "readers", "records", "alarm", "log_writer", "unserved", "watch"],
     &["core"],
     // Requests.
-    &["delay", "timer"],
+    &["dedup", "delay", "timer"],
     &["destination"],
     &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],

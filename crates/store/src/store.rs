@@ -134,6 +134,11 @@ impl Store {
         self.log.append(drafts, queues, now_ms, placements)
     }
 
+    /// A ticket for all that was appended up to now, to wait for what another thread has appended.
+    pub fn appended(&self) -> Ticket {
+        self.log.appended()
+    }
+
     /// Completes an append: waits until it is confirmed as the flush mode says, so that readers find it. Under [`FlushMode::Sync`]
     /// without `wait_for_flush` it need only be written. Returns the outcome if it is known at once; otherwise the completion made
     /// by `later` gets it, on another thread.

@@ -2,6 +2,7 @@
 
 use crate::clients::Online;
 use crate::core::Core;
+use crate::dedup::Dedup;
 use crate::delay::DelayOffsets;
 use crate::registration::Standings;
 use crate::reply::{Answer, Outcome};
@@ -15,16 +16,17 @@ use std::path::Path;
 use store::Store;
 use store::disk::Disk;
 
-/// Features whose messages wait.
+/// Features that say how they are: those whose messages wait, and the keys of repeated sends.
 #[derive(Clone, Copy)]
-pub(crate) struct Waiting<'a> {
+pub(crate) struct Reporting<'a> {
     pub(crate) delays: &'a DelayOffsets,
     pub(crate) timers: &'a Timers,
+    pub(crate) dedup: &'a Dedup,
 }
 
 /// Code 28: the runtime information. May read from disk. Never fails.
-pub(crate) fn state(core: &Core, online: &Online, waiting: Waiting<'_>, standings: &Standings, now_ms: i64) -> Outcome {
-    let Waiting { delays, timers } = waiting;
+pub(crate) fn state(core: &Core, online: &Online, reporting: Reporting<'_>, standings: &Standings, now_ms: i64) -> Outcome {
+    let Reporting { delays, timers, dedup } = reporting;
     let Core { store, stats, .. } = core;
     let (disk, settings) = (&*core.disk, core.settings.current());
     let (consumers, producers) = (online.consumers.hazards(), online.producers.hazards());
@@ -51,9 +53,12 @@ pub(crate) fn state(core: &Core, online: &Online, waiting: Waiting<'_>, standing
             .map(|(at, standing)| (at, standing.to_string()))
             .collect(),
         timers: timers.runtime(now_ms),
-        hazards: vec![
+        counters: vec![
             ("apogeeSameClientIds", consumers.same_client_ids() + producers.same_client_ids()),
             ("apogeeDifferingSubscriptions", consumers.differing_subscriptions()),
+            ("apogeeDedupKeys", dedup.entries() as u64),
+            ("apogeeDedupRepeats", dedup.repeats()),
+            ("apogeeDedupEvicted", dedup.evicted()),
         ],
     };
     handler::runtime(stats, &runtime)

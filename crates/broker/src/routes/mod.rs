@@ -6,6 +6,7 @@ use crate::clients::heartbeat::{Clients, Heartbeat};
 use crate::clients::{ClientChannel, Online};
 use crate::clock::now_ms;
 use crate::core::Core;
+use crate::dedup::Dedup;
 use crate::delay::DelayOffsets;
 use crate::errors::{Refusal, is_or_are};
 use crate::feature::Feature;
@@ -41,6 +42,8 @@ pub struct Routes {
     pub(crate) modes: Arc<Modes>,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) timers: Arc<Timers>,
+    /// Keys by which repeated sends are recognised.
+    pub(crate) dedup: Arc<Dedup>,
     /// Delivery offsets of the delay levels.
     pub(crate) delays: Arc<DelayOffsets>,
     /// State of the registration at each name server.
@@ -288,11 +291,12 @@ impl Routes {
 
             Code::GetBrokerRuntimeInfo => {
                 return self.by_reader(frame, reply, |r, _| {
-                    let waiting = admin::state::Waiting {
+                    let reporting = admin::state::Reporting {
                         delays: &r.delays,
                         timers: &r.timers,
+                        dedup: &r.dedup,
                     };
-                    admin::state::state(&r.core, &r.online, waiting, &r.standings, now_ms())
+                    admin::state::state(&r.core, &r.online, reporting, &r.standings, now_ms())
                 });
             }
             Code::GetBrokerHaStatus => admin::state::replication(&self.core.store),

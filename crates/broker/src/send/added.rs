@@ -3,6 +3,7 @@
 //! They are the same for all messages, so they are encoded once and appended as bytes. A message that brings one of them
 //! already (one that was stored before and is sent again) is rebuilt without it first.
 
+use crate::dedup::Identity;
 use crate::timer::when::TimerProperties;
 use message::properties::{self, Builder};
 use std::borrow::Cow;
@@ -22,8 +23,8 @@ pub(super) struct Added {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SendProperties<'a> {
     pub(super) uniq_key: &'a [u8],
-    /// Has keys that are not blank.
-    pub(super) has_keys: bool,
+    /// The keys, as one text.
+    pub(super) keys: &'a [u8],
     /// `WAIT=false`.
     pub(super) does_not_wait: bool,
     /// The delay level, unparsed.
@@ -58,7 +59,7 @@ impl<'a> SendProperties<'a> {
             whole += name.len() + value.len() + 2;
             match std::str::from_utf8(name).unwrap_or_default() {
                 properties::UNIQ_KEY => seen.uniq_key = value,
-                properties::KEYS => seen.has_keys = !value.trim_ascii().is_empty(),
+                properties::KEYS => seen.keys = value,
                 properties::WAIT => seen.does_not_wait = value.eq_ignore_ascii_case(b"false"),
                 properties::CLUSTER | properties::MSG_REGION | properties::TRACE_ON => seen.to_rebuild = true,
                 properties::DELAY => seen.delay = Some(value),
@@ -85,6 +86,21 @@ impl<'a> SendProperties<'a> {
         let ends_open = bytes.last().is_some_and(|last| *last != properties::PROPERTY_SEPARATOR);
         seen.to_rebuild |= whole != bytes.len() + usize::from(ends_open) || seen.has_handle || seen.drops_priority;
         seen
+    }
+}
+
+impl<'a> SendProperties<'a> {
+    /// Whether it has keys that are not blank.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keys.trim_ascii().is_empty()
+    }
+
+    /// What the message can be recognised by.
+    pub(super) fn identity(&self) -> Identity<'a> {
+        Identity {
+            uniq_key: self.uniq_key,
+            keys: self.keys,
+        }
     }
 }
 

@@ -221,7 +221,7 @@ pub(super) fn single<'a>(
 ) -> Result<Checked<'a>, Refusal> {
     let (queue_id, is_compacted) = (to.queue_id, to.is_compacted);
     if is_compacted {
-        key_of_compacted(seen.has_keys)?;
+        key_of_compacted(seen.has_keys())?;
     }
     let destination = destination(settings, header, seen, to)?;
     body_size(settings, body, is_compacted)?;
@@ -346,7 +346,7 @@ pub(super) fn batch<'a>(
         refuse_what_is_not_there(&seen)?;
         refuse_inner_batch(settings, &seen)?;
         if is_compacted {
-            key_of_compacted(seen.has_keys)?;
+            key_of_compacted(seen.has_keys())?;
         }
         has_handles |= seen.has_handle;
         items += 1;

@@ -8,18 +8,22 @@
 //!
 //! A message with a priority goes to the queue of that number, or to the last one. A message may be stored in another topic first, see [`Destination`]. The answer names the queue it was sent to.
 //!
+//! In a topic that recognises repeats ([`crate::dedup`]), a message that is stored already is answered like the first time ([`repeats`]).
+//!
 //! Not here: the end of transactions ([`crate::transaction`]), and the delivery of what waits ([`crate::delay`], [`crate::timer`]).
 
 mod added;
 pub(crate) mod check;
 mod late;
 pub mod remoting;
+mod repeats;
 mod request;
 
 pub use late::{Ending, LateFlushes};
 pub use request::{SendContext, SendRequest, SendSink, Sent};
 
 use crate::core::Core;
+use crate::dedup::{Dedup, Recognition};
 use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::feature::{self, Feature, Work};
@@ -64,6 +68,7 @@ pub struct Sender {
     /// Counters of the timer topic.
     timed: Arc<TopicCounters>,
     timers: Arc<Timers>,
+    dedup: Arc<Dedup>,
     /// Chooses a queue for messages without one, round robin.
     next_queue: AtomicU32,
 }
@@ -75,8 +80,12 @@ struct Accepted<'a, A> {
     queue: Arc<ConsumeQueue>,
     queue_id: i32,
     checked: Checked<'a>,
-    /// Range of the request's messages among the drafts and placements.
+    /// Range of the request's messages among the drafts and placements: those that are stored.
     messages: std::ops::Range<usize>,
+    /// In a topic that recognises repeats.
+    recognition: Option<Box<Recognition>>,
+    /// Places of all messages, if some of them were stored before.
+    places: Option<Vec<Placement>>,
 }
 
 /// Interval of the check for sends whose flush took longer than `syncFlushTimeout`.
@@ -90,9 +99,10 @@ impl Feature for Sender {
 }
 
 impl Sender {
-    /// Appends to the log of `core`. `locks` tell which groups consume in order; half messages are counted in `transactions`.
+    /// Appends to the log of `core`. `locks` tell which groups consume in order; half messages are counted in `transactions`; `dedup` has
+    /// the keys by which repeats are recognised.
     #[must_use]
-    pub fn new(core: &Core, locks: Arc<OrderLocks>, transactions: Arc<Transactions>, timers: Arc<Timers>) -> Self {
+    pub fn new(core: &Core, locks: Arc<OrderLocks>, transactions: Arc<Transactions>, timers: Arc<Timers>, dedup: Arc<Dedup>) -> Self {
         let now = core.settings.current();
         Self {
             log: core.log.clone(),
@@ -107,6 +117,7 @@ impl Sender {
             transactions,
             timed: Arc::new(core.stats.topic(names::TIMER_TOPIC)),
             timers,
+            dedup,
             stats: core.stats.clone(),
             next_queue: AtomicU32::new(0),
         }
@@ -124,7 +135,7 @@ impl Sender {
         while !rest.is_empty() {
             let count = self.fitting(&rest);
             let later = rest.split_off(count);
-            self.store_together(sink, rest, context, RETIRED_MAX);
+            self.store_new(sink, rest, context, RETIRED_MAX);
             rest = later;
         }
     }
@@ -209,6 +220,7 @@ impl Sender {
             _ => {}
         }
         let (stored_in, stored_queue_id) = checked.destination.place(header.topic, queue_id);
+        let recognition = self.recognition(&topic, &checked.messages, &seen);
         Ok(Accepted {
             queue: self.log.queue(stored_in, stored_queue_id),
             request,
@@ -216,6 +228,8 @@ impl Sender {
             queue_id,
             checked,
             messages: 0..0,
+            recognition,
+            places: None,
         })
     }
 
@@ -250,14 +264,15 @@ impl Sender {
         let begun = Instant::now();
         let mut count = 0;
         for one in &mut accepted {
-            one.messages = count..count + one.checked.count;
-            count += one.checked.count;
+            let stored = one.stored();
+            one.messages = count..count + stored;
+            count += stored;
         }
         let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(count);
         let mut queues: Vec<Arc<ConsumeQueue>> = Vec::with_capacity(count);
         for one in &accepted {
             one.draft(context, &mut drafts);
-            queues.extend(std::iter::repeat_n(&one.queue, one.checked.count).cloned());
+            queues.extend(std::iter::repeat_n(&one.queue, one.messages.len()).cloned());
         }
         let mut placements = Vec::with_capacity(drafts.len());
         let appended = match accepted.iter().find_map(Accepted::retired) {
@@ -272,7 +287,7 @@ impl Sender {
                 let requests = accepted.into_iter().map(|one| one.request);
                 let again = self.accept_all(sink, requests, most, context);
                 if !again.is_empty() {
-                    self.store_together(sink, again, context, tries_left - 1);
+                    self.store_new(sink, again, context, tries_left - 1);
                 }
                 return;
             }
@@ -284,6 +299,7 @@ impl Sender {
         debug_assert_eq!(placements.len(), count, "each message has its place");
         let sizes: Vec<usize> = drafts.iter().map(Draft::encoded_len).collect();
         drop(drafts);
+        self.placed(&mut accepted, &placements, context);
         let waits = self.log.is_sync_flush();
         let (waiting, quick): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|one| waits && one.checked.waits);
         for (group, flush) in [(quick, false), (waiting, true)] {
@@ -340,7 +356,7 @@ impl Sender {
         let sent = || {
             asking().map(|one| {
                 let sent = Sent {
-                    placements: &placements[one.messages.clone()],
+                    placements: one.places.as_deref().unwrap_or(&placements[one.messages.clone()]),
                     store_host: context.store_host,
                     queue_id: one.queue_id,
                     uniq_key: &one.checked.uniq_key,
@@ -351,11 +367,9 @@ impl Sender {
                 (one.request.asker, sent)
             })
         };
-        let changed = self.log.changed();
-        let is_new = |one: &Accepted<'_, _>| !one.topic.is_settled(changed) || !one.checked.destination.is_settled(changed);
         let wait = WaitFor {
             flush,
-            topics: group.iter().any(is_new),
+            topics: group.iter().any(|one| self.is_new(one)),
         };
         let later = || self.late.completion(flush, sink.answer_later(sent(), flush));
         match self.log.complete(ticket, wait, later) {
@@ -366,7 +380,22 @@ impl Sender {
     }
 }
 
+impl Sender {
+    /// Whether the topic that it was sent to, or the one it is stored in, is new: neither saved nor known to the name servers.
+    fn is_new<A>(&self, one: &Accepted<'_, A>) -> bool {
+        let changed = self.log.changed();
+        !one.topic.is_settled(changed) || !one.checked.destination.is_settled(changed)
+    }
+}
+
 impl<'a, A> Accepted<'a, A> {
+    /// Number of its messages that are stored now.
+    fn stored(&self) -> usize {
+        self.recognition
+            .as_ref()
+            .map_or(self.checked.count, |recognition| recognition.stored())
+    }
+
     /// Error if its topic was deleted before the queue was looked up: that queue may be one that the deletion did not retire.
     fn retired(&self) -> Option<AppendError> {
         self.checked.destination.is_deleted(&self.topic).then(|| AppendError::QueueRetired {
@@ -423,7 +452,8 @@ impl<'a, A> Accepted<'a, A> {
                 });
             }
             Messages::Batch(body) => {
-                for item in batch::items(body).flatten() {
+                let is_stored = |n| self.recognition.as_ref().is_none_or(|recognition| recognition.is_stored(n));
+                for (_, item) in batch::items(body).flatten().enumerate().filter(|(n, _)| is_stored(*n)) {
                     drafts.push(Draft {
                         flag: item.flag,
                         body: item.body,

@@ -15,6 +15,7 @@ use std::time::Instant;
 use store::disk::simulated::SimulatedDisk;
 
 mod compaction;
+mod dedup;
 mod sql_filters;
 mod timers;
 mod transactions;

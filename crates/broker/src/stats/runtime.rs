@@ -196,8 +196,8 @@ pub struct Runtime {
     pub registrations: Vec<(String, String)>,
     /// How timers are, by key.
     pub timers: Vec<(&'static str, String)>,
-    /// Counters of misconfigured groups, by key.
-    pub hazards: Vec<(&'static str, u64)>,
+    /// Counters that Apache's broker does not have, by key: of misconfigured groups, and of repeated sends.
+    pub counters: Vec<(&'static str, u64)>,
 }
 
 /// The runtime information.
@@ -217,8 +217,8 @@ pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
     for (name_server, standing) in &runtime.registrations {
         put(&format!("apogeeNameServer_{name_server}"), standing.clone());
     }
-    for (hazard, seen) in &runtime.hazards {
-        put(hazard, seen.to_string());
+    for (key, count) in &runtime.counters {
+        put(key, count.to_string());
     }
     neutral(&mut put);
     for (key, value) in &runtime.timers {

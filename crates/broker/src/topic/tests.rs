@@ -83,6 +83,22 @@ fn an_operator_creates_and_changes_topics() {
 }
 
 #[test]
+fn retry_and_dead_letter_topics_recognise_no_repeats() {
+    let topics = topics();
+    let update = |name: &str, text: &str| topics.update(vec![(Spec::new(name, 1), attributes::parse(text).unwrap())], 1);
+    for name in ["%RETRY%g", "%DLQ%g"] {
+        let refused = update(name, "+dedup.window.seconds=60").unwrap_err().to_string();
+        assert!(refused.starts_with("dedup.window.seconds cannot be set on topic["), "{refused}");
+        assert!(topics.find(name).is_none());
+    }
+    update("%RETRY%g", "+dedup.window.seconds=0").unwrap();
+    update("t", "+dedup.window.seconds=60").unwrap();
+    assert_eq!(topics.find("t").unwrap().dedup.map(|rule| rule.window_ms), Some(60_000));
+    update("t", "+dedup.window.seconds=0").unwrap();
+    assert_eq!(topics.find("t").unwrap().dedup, None);
+}
+
+#[test]
 fn an_invalid_update_changes_nothing() {
     let topics = topics();
     for (queues, perm) in [(65, 6), (-1, 6), (4, 16), (4, -1)] {

@@ -1,7 +1,7 @@
 //! The table of topics. Pure state: the caller passes the time; the file is in `table.rs`.
 
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
-use crate::attributes::{self, AttributeError, Attributes, CLEANUP_POLICY, COMPACTION, Changes};
+use crate::attributes::{self, AttributeError, Attributes, CLEANUP_POLICY, COMPACTION, Changes, DedupRule};
 use crate::signal::Signal;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
@@ -69,6 +69,8 @@ pub struct Topic {
     changed_at: i64,
     /// Counters of sends. They persist as long as the topic exists.
     pub counters: Arc<TopicCounters>,
+    /// How repeated sends are recognised, if they are.
+    pub dedup: Option<DedupRule>,
     lifetime: Arc<Lifetime>,
 }
 
@@ -168,6 +170,18 @@ pub struct TopicLimits {
     pub queues: i32,
 }
 
+/// Retries of one message, and its dead letter, have the same UNIQ_KEY and are no repeats.
+fn check_dedup(spec: &Spec) -> Result<(), AttributeError> {
+    if DedupRule::of(&spec.attributes).is_none() || !(names::is_retry(&spec.name) || names::is_dlq(&spec.name)) {
+        return Ok(());
+    }
+    Err(AttributeError::NotOfTopic {
+        attribute: attributes::DEDUP_WINDOW,
+        topic: spec.name.to_string(),
+        why: "a message is stored there once for each retry; set it on the topic that producers send to",
+    })
+}
+
 type Table = FxHashMap<Box<str>, Arc<Topic>>;
 
 /// All topics of the broker.
@@ -254,6 +268,7 @@ impl Topics {
             }),
         };
         Arc::new(Topic {
+            dedup: DedupRule::of(&spec.attributes),
             spec,
             changed_at,
             counters,
@@ -447,6 +462,7 @@ impl Topics {
             for (mut spec, changes) in updates {
                 let before = table.get(&spec.name);
                 spec.attributes = attributes::apply(attributes::OF_TOPICS, before.map(|topic| &topic.attributes), &changes)?;
+                check_dedup(&spec)?;
                 if before.is_none_or(|topic| topic.spec != spec) {
                     specs.push(spec);
                 }

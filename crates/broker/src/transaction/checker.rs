@@ -263,6 +263,9 @@ impl Transactions {
                 }
             }
         }
+        due.iter()
+            .filter(|due| due.fate == Fate::GivenUp)
+            .for_each(|due| self.forget_key(&due.half));
         // A producer finds the half message that it is asked for.
         self.finish_append(ticket, true)?;
         for (due, placed) in due.iter().zip(&placements) {

@@ -171,6 +171,10 @@ impl Transactions {
                 state.window.marked(mark, current);
                 state.window.finish(current, half.first);
                 state.count(&half.topic, -1, request.now_ms);
+                drop(state);
+                if request.outcome == Outcome::Rollback {
+                    self.forget_key(&half);
+                }
                 Ok(ticket)
             }
             Err(refusal) => {

@@ -49,7 +49,7 @@ impl Mark {
 }
 
 /// The half messages that a message of the topic names. What is no number is left out; [`None`]: it is no removal mark.
-pub(super) fn marked<'a>(record: &Record<'a>) -> Option<impl Iterator<Item = i64> + use<'a>> {
+pub(crate) fn marked<'a>(record: &Record<'a>) -> Option<impl Iterator<Item = i64> + use<'a>> {
     let is_mark = properties::find(record.properties, properties::TAGS) == Some(TAG.as_bytes());
     is_mark.then(|| record.body.split(|byte| *byte == b',').filter_map(i64::parse))
 }

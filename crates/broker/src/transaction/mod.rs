@@ -31,13 +31,16 @@ mod window;
 
 pub use end::{EndTransaction, Outcome};
 pub(crate) use half::{GROWTH_BYTES, half_properties};
+pub(crate) use mark::marked;
 
 use crate::clients::{ClientChannel, Producers};
 use crate::core::Core;
+use crate::dedup::Dedup;
 use crate::errors::Refusal;
 use crate::feature::Feature;
 use crate::log_writer::WaitFor;
 use bytes::Bytes;
+use half::Half;
 use message::{LogOffset, QueueOffset, names};
 use parking_lot::{Condvar, Mutex};
 use protocol::DataVersion;
@@ -58,6 +61,8 @@ const MAX_WAITING: usize = 10_000;
 pub struct Transactions {
     core: Core,
     producers: Arc<Producers<ClientChannel>>,
+    /// Told of messages that are not delivered.
+    dedup: Arc<Dedup>,
     /// Half messages below this offset were there when the broker started.
     start_end: i64,
     /// End of the log when the broker started.
@@ -107,7 +112,13 @@ impl Transactions {
     /// The transactions of a store, from the saved offsets on. `recovery` is the result of opening the store, `marked_until` what
     /// [`table::TransactionsFile`] has noted.
     #[must_use]
-    pub fn new(core: &Core, producers: Arc<Producers<ClientChannel>>, recovery: Recovery, marked_until: Option<LogOffset>) -> Self {
+    pub fn new(
+        core: &Core,
+        producers: Arc<Producers<ClientChannel>>,
+        dedup: Arc<Dedup>,
+        recovery: Recovery,
+        marked_until: Option<LogOffset>,
+    ) -> Self {
         let store = &core.store;
         let saved = |topic: &str| {
             let committed = core.offsets.committed(topic, GROUP, 0).unwrap_or(0);
@@ -117,6 +128,7 @@ impl Transactions {
         Self {
             core: core.clone(),
             producers,
+            dedup,
             start_end: store.max_offset(names::TRANS_HALF_TOPIC, 0).0,
             log_end: recovery.end,
             marked_until,
@@ -198,6 +210,12 @@ impl Transactions {
             Ok(outcome) => outcome.map_err(|reason| Refusal::system(reason.to_string())),
             Err(_) => Err(Refusal::system("the store was closed before the message was stored")),
         }
+    }
+
+    /// The message of a transaction is not delivered: one with its key may be.
+    fn forget_key(&self, half: &Half<'_>) {
+        let (first, until) = (QueueOffset(half.first), half.record.log_offset);
+        self.dedup.forget(&half.topic, half.record.properties, first, until);
     }
 
     /// The queue of removal marks: the next one has at least the offset that it assigns now.

@@ -214,6 +214,11 @@ impl CommitLog {
         Ok(())
     }
 
+    /// A ticket for all that was appended up to now.
+    pub(crate) fn appended(&self) -> Ticket {
+        self.ticket(&self.state.lock())
+    }
+
     /// Writes pending batches unless another thread does, and returns the outcome if the append has reached `level`. Otherwise the
     /// completion made by `later` runs when it does, on the thread that brings this about.
     pub(crate) fn complete(&self, ticket: Ticket, level: Level, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {

@@ -130,6 +130,7 @@ public final class Driver {
             case "send_batch": return sendBatch(r);
             case "send_many": return sendMany(r);
             case "send_at_rate": return sendAtRate(r);
+            case "send_until_stored": return sendUntilStored(r);
             case "transaction_producer": return transactionProducer(r);
             case "send_in_transaction": return sendInTransaction(r);
             case "checked": return wrap("texts", new ArrayList<>(((Outcomes) ((TransactionMQProducer) client(r)).getTransactionListener()).checked));
@@ -322,6 +323,58 @@ public final class Driver {
         Map<String, Object> out = new HashMap<>();
         out.put("results", results);
         return out;
+    }
+
+    /**
+     * "count" texts PREFIXn from "threads" threads, in batches of "batch" if that is above 1. What is not acknowledged is sent again as it is, as an
+     * application does that keeps its message, until it is.
+     */
+    private static Object sendUntilStored(JsonObject r) throws Exception {
+        DefaultMQProducer producer = (DefaultMQProducer) client(r);
+        int batch = integer(r, "batch", 1);
+        int sends = integer(r, "count", 1) / batch;
+        long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(120);
+        List<Object> results = java.util.Collections.synchronizedList(new ArrayList<>());
+        AtomicInteger next = new AtomicInteger();
+        ExecutorService threads = Executors.newFixedThreadPool(integer(r, "threads", 1));
+        List<java.util.concurrent.Future<?>> running = new ArrayList<>();
+        for (int i = 0; i < integer(r, "threads", 1); i++) {
+            running.add(threads.submit(() -> {
+                for (int n = next.getAndIncrement(); n < sends; n = next.getAndIncrement()) {
+                    List<Message> messages = new ArrayList<>();
+                    List<String> texts = new ArrayList<>();
+                    for (int m = 0; m < batch; m++) {
+                        texts.add(text(r, "prefix", "m") + (n * batch + m));
+                        messages.add(new Message(text(r, "topic"), texts.get(m).getBytes(StandardCharsets.UTF_8)));
+                    }
+                    Map<String, Object> result = new HashMap<>(described(sendUntil(producer, messages, end)));
+                    result.put("texts", texts);
+                    results.add(result);
+                }
+                return null;
+            }));
+        }
+        threads.shutdown();
+        for (java.util.concurrent.Future<?> one : running) {
+            one.get();
+        }
+        return wrap("results", results);
+    }
+
+    private static SendResult sendUntil(DefaultMQProducer producer, List<Message> messages, long end) throws Exception {
+        while (true) {
+            try {
+                SendResult result = messages.size() == 1 ? producer.send(messages.get(0)) : producer.send(messages);
+                if (result.getSendStatus() == org.apache.rocketmq.client.producer.SendStatus.SEND_OK) {
+                    return result;
+                }
+            } catch (Exception problem) {
+                if (System.nanoTime() > end) {
+                    throw problem;
+                }
+                Thread.sleep(5);
+            }
+        }
     }
 
     /**

@@ -1,0 +1,478 @@
+//! The keys of one shard of a topic: pure state over keys, places and a time that never steps back.
+//!
+//! Entries are in the order in which their keys were claimed, so that the oldest leave at the front. An index finds them by key: open
+//! addressing over sequence numbers, at most three quarters full, without tombstones.
+//!
+//! | Part | Bytes a key |
+//! |---|---|
+//! | [`Entry`] | 48 |
+//! | index | 4, in 1.33 to 2.67 slots |
+//!
+//! Both grow by doubling, so a shard takes at most about 110 bytes a key. It is fitted to what is left by [`Window::tidy`].
+//!
+//! Two keys are taken for one only if all their 128 bits are equal.
+
+use std::collections::VecDeque;
+
+/// A key: 128 bits of a keyed hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(pub(super) [u64; 2]);
+
+/// Where the first message with a key was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) log_offset: i64,
+    pub(super) queue_offset: i64,
+    /// Queue it was sent to.
+    pub(super) queue_id: u16,
+    /// Number of the broker's address in its message id.
+    pub(super) host: u16,
+}
+
+/// A key that was claimed, or whose message was stored.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: Key,
+    /// When it was claimed, in milliseconds on a clock that never steps back.
+    since_ms: i64,
+    place: Place,
+}
+
+/// Log offset of an entry whose message is not appended yet.
+const CLAIMED: i64 = -1;
+/// Log offset of an entry that is no longer valid and not at the front yet.
+const GONE: i64 = -2;
+/// Most entries that a claim drops from the front: more than one, so that a shard shrinks while it is used.
+const DROPPED_BY_CLAIM: usize = 4;
+
+/// What is known of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claimed {
+    /// It is new: the caller stores its message, then calls [`Window::place`] or [`Window::release`].
+    New,
+    /// Its message is stored there.
+    Repeat(Place),
+    /// Another send has claimed it and not appended yet.
+    Busy,
+}
+
+/// The keys of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    entries: VecDeque<Entry>,
+    /// Sequence number of the first entry.
+    base: u32,
+    index: Index,
+}
+
+impl Window {
+    /// Entries, among them those that are no longer valid and not at the front yet.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Claims a key for a message that is about to be stored.
+    pub(super) fn claim(&mut self, key: Key, now_ms: i64, window_ms: i64) -> Claimed {
+        self.expire(now_ms, window_ms, DROPPED_BY_CLAIM);
+        if let Some(at) = self.find(key) {
+            let entry = self.entries[at];
+            if entry.place.log_offset == CLAIMED {
+                return Claimed::Busy;
+            }
+            if now_ms - entry.since_ms < window_ms {
+                return Claimed::Repeat(entry.place);
+            }
+            self.drop_at(at);
+        }
+        self.push(key, now_ms, CLAIMED_PLACE);
+        Claimed::New
+    }
+
+    /// Whether a key is claimed and its message not appended yet.
+    pub(super) fn is_claimed(&self, key: Key) -> bool {
+        self.find(key).is_some_and(|at| self.entries[at].place.log_offset == CLAIMED)
+    }
+
+    /// The message of a claimed key was appended there.
+    pub(super) fn place(&mut self, key: Key, place: Place) {
+        debug_assert!(place.log_offset >= 0, "a message has a place in the log");
+        let at = self.find(key);
+        debug_assert!(at.is_some(), "a key stays while it is claimed");
+        if let Some(at) = at {
+            self.entries[at].place = place;
+        }
+    }
+
+    /// The message of a claimed key was not stored.
+    pub(super) fn release(&mut self, key: Key) {
+        if let Some(at) = self.find(key) {
+            self.drop_at(at);
+        }
+    }
+
+    /// Forgets the message of a key if it has this queue offset and is stored at this log offset or before.
+    pub(super) fn forget(&mut self, key: Key, queue_offset: i64, until: i64) {
+        if let Some(at) = self.find(key)
+            && self.entries[at].place.queue_offset == queue_offset
+            && (0..=until).contains(&self.entries[at].place.log_offset)
+        {
+            self.drop_at(at);
+        }
+    }
+
+    /// Adds a message that was found in the log. Call it in the order in which they were stored.
+    pub(super) fn restore(&mut self, key: Key, place: Place, since_ms: i64, window_ms: i64) {
+        if let Claimed::New = self.claim(key, since_ms, window_ms) {
+            self.place(key, place);
+        }
+    }
+
+    /// Drops up to `most` entries at the front that are older than the window.
+    pub(super) fn expire(&mut self, now_ms: i64, window_ms: i64, most: usize) {
+        for _ in 0..most {
+            match self.entries.front() {
+                Some(entry) if entry.place.log_offset == GONE => {}
+                Some(entry) if entry.place.log_offset != CLAIMED && now_ms - entry.since_ms >= window_ms => {}
+                _ => return,
+            }
+            self.pop();
+        }
+    }
+
+    /// Drops up to `most` of the oldest entries before their time. Returns how many were valid, and the age of the youngest of them.
+    pub(super) fn evict(&mut self, most: usize, now_ms: i64) -> (usize, Option<i64>) {
+        let (mut evicted, mut age) = (0, None);
+        for _ in 0..most {
+            match self.entries.front() {
+                None => break,
+                Some(entry) if entry.place.log_offset == CLAIMED => break,
+                Some(entry) if entry.place.log_offset == GONE => {}
+                Some(entry) => {
+                    evicted += 1;
+                    age = Some(now_ms - entry.since_ms);
+                }
+            }
+            self.pop();
+        }
+        (evicted, age)
+    }
+
+    /// Returns memory of entries that have left.
+    pub(super) fn tidy(&mut self) {
+        const FEW: usize = 64;
+        let len = self.entries.len();
+        if self.entries.capacity() > FEW && self.entries.capacity() / 4 > len {
+            self.entries.shrink_to(2 * len);
+            self.rebuild_index();
+        }
+    }
+
+    fn find(&self, key: Key) -> Option<usize> {
+        let seq = self.index.find(key, |seq| self.entries[self.at(seq)].key)?;
+        Some(self.at(seq))
+    }
+
+    /// Place among the entries.
+    fn at(&self, seq: u32) -> usize {
+        (seq.wrapping_sub(self.base) & SEQ) as usize
+    }
+
+    fn push(&mut self, key: Key, since_ms: i64, place: Place) {
+        let seq = self.base.wrapping_add(self.entries.len() as u32) & SEQ;
+        self.entries.push_back(Entry { key, since_ms, place });
+        if self.index.needs_room() {
+            self.rebuild_index();
+        } else {
+            self.index.insert(key, seq);
+        }
+    }
+
+    fn rebuild_index(&mut self) {
+        let valid = self.entries.iter().filter(|entry| entry.place.log_offset != GONE).count();
+        self.index = Index::for_entries(valid);
+        for (entry, n) in self.entries.iter().zip(0..) {
+            if entry.place.log_offset != GONE {
+                self.index.insert(entry.key, self.base.wrapping_add(n) & SEQ);
+            }
+        }
+    }
+
+    fn drop_at(&mut self, at: usize) {
+        let key = self.entries[at].key;
+        self.remove_from_index(key);
+        self.entries[at].place.log_offset = GONE;
+    }
+
+    fn remove_from_index(&mut self, key: Key) {
+        let (entries, base) = (&self.entries, self.base);
+        self.index.remove(key, |seq| entries[(seq.wrapping_sub(base) & SEQ) as usize].key);
+    }
+
+    fn pop(&mut self) {
+        let Some(front) = self.entries.front() else { return };
+        if front.place.log_offset != GONE {
+            let key = front.key;
+            self.remove_from_index(key);
+        }
+        self.entries.pop_front();
+        self.base = self.base.wrapping_add(1) & SEQ;
+    }
+}
+
+const CLAIMED_PLACE: Place = Place {
+    log_offset: CLAIMED,
+    queue_offset: 0,
+    queue_id: 0,
+    host: 0,
+};
+
+/// Sequence numbers are modulo this plus one; a shard has far fewer entries.
+const SEQ: u32 = u32::MAX >> 1;
+const EMPTY: u32 = u32::MAX;
+
+/// Finds sequence numbers by key.
+#[derive(Debug, Default)]
+struct Index {
+    /// A power of two, or none.
+    slots: Vec<u32>,
+    used: usize,
+}
+
+impl Index {
+    /// For so many entries and a third more.
+    fn for_entries(entries: usize) -> Self {
+        let slots = (entries * 8 / 3).max(8).next_power_of_two();
+        Self {
+            slots: vec![EMPTY; slots],
+            used: 0,
+        }
+    }
+
+    fn needs_room(&self) -> bool {
+        (self.used + 1) * 4 > self.slots.len() * 3
+    }
+
+    fn home(&self, key: Key) -> usize {
+        key.0[0] as usize & (self.slots.len() - 1)
+    }
+
+    fn slot_of(&self, key: Key, key_of: impl Fn(u32) -> Key) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mut slot = self.home(key);
+        // A quarter of the slots is empty.
+        while self.slots[slot] != EMPTY {
+            if key_of(self.slots[slot]) == key {
+                return Some(slot);
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+        None
+    }
+
+    fn find(&self, key: Key, key_of: impl Fn(u32) -> Key) -> Option<u32> {
+        self.slot_of(key, key_of).map(|slot| self.slots[slot])
+    }
+
+    fn insert(&mut self, key: Key, seq: u32) {
+        let mut slot = self.home(key);
+        while self.slots[slot] != EMPTY {
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+        self.slots[slot] = seq;
+        self.used += 1;
+    }
+
+    /// Removes a key, and moves those behind it up that are not in their own slot.
+    fn remove(&mut self, key: Key, key_of: impl Fn(u32) -> Key) {
+        let Some(mut hole) = self.slot_of(key, &key_of) else { return };
+        let mask = self.slots.len() - 1;
+        let mut slot = (hole + 1) & mask;
+        while self.slots[slot] != EMPTY {
+            let home = self.home(key_of(self.slots[slot]));
+            // It may move if the hole is not before its home, counted from there on.
+            if (slot.wrapping_sub(home) & mask) >= (slot.wrapping_sub(hole) & mask) {
+                self.slots[hole] = self.slots[slot];
+                hole = slot;
+            }
+            slot = (slot + 1) & mask;
+        }
+        self.slots[hole] = EMPTY;
+        self.used -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const WINDOW_MS: i64 = 100;
+
+    /// Keys of which many share a slot.
+    fn key(n: u64) -> Key {
+        Key([n % 5, n])
+    }
+
+    fn place(log_offset: i64) -> Place {
+        Place {
+            log_offset,
+            queue_offset: log_offset * 2,
+            queue_id: (log_offset % 8) as u16,
+            host: 0,
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// Send a message; it is stored, or refused.
+        Send {
+            key: u64,
+            is_stored: bool,
+        },
+        /// Send a message, which is not appended yet.
+        Begin(u64),
+        /// The oldest of those is stored, or refused.
+        End {
+            is_stored: bool,
+        },
+        Wait(i64),
+        Forget(u64),
+        Tidy,
+        /// What is not in the log is lost, as what was stored last.
+        Crash {
+            lost: usize,
+        },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            10 => (0..40_u64, prop::bool::weighted(0.9)).prop_map(|(key, is_stored)| Step::Send { key, is_stored }),
+            3 => (0..40_u64).prop_map(Step::Begin),
+            3 => any::<bool>().prop_map(|is_stored| Step::End { is_stored }),
+            4 => (0..60_i64).prop_map(Step::Wait),
+            1 => (0..40_u64).prop_map(Step::Forget),
+            1 => Just(Step::Tidy),
+            1 => (0..3_usize).prop_map(|lost| Step::Crash { lost }),
+        ]
+    }
+
+    /// The log as it should be: every message that was stored, and since when it counts; `None` for one that was forgotten.
+    #[derive(Default)]
+    struct Model {
+        log: Vec<(u64, Option<i64>)>,
+        begun: BTreeMap<u64, i64>,
+    }
+
+    impl Model {
+        fn expected(&self, key: u64, now_ms: i64) -> Claimed {
+            if self.begun.contains_key(&key) {
+                return Claimed::Busy;
+            }
+            let last = self.log.iter().rposition(|(of, since)| *of == key && since.is_some());
+            match last.and_then(|at| Some((at, self.log[at].1?))) {
+                Some((at, since)) if now_ms - since < WINDOW_MS => Claimed::Repeat(place(at as i64)),
+                _ => Claimed::New,
+            }
+        }
+    }
+
+    proptest! {
+        /// Against a list that is searched from its end.
+        #[test]
+        fn it_agrees_with_a_plain_model(base in prop_oneof![Just(0), Just(SEQ - 20)], steps in prop::collection::vec(step(), 1..200)) {
+            let mut window = Window { base, ..Window::default() };
+            let (mut model, mut now) = (Model::default(), 0);
+            for step in steps {
+                match step {
+                    Step::Send { key: n, is_stored } => {
+                        let claimed = window.claim(key(n), now, WINDOW_MS);
+                        prop_assert_eq!(claimed, model.expected(n, now));
+                        if claimed == Claimed::New && is_stored {
+                            window.place(key(n), place(model.log.len() as i64));
+                            model.log.push((n, Some(now)));
+                        } else if claimed == Claimed::New {
+                            window.release(key(n));
+                        }
+                    }
+                    Step::Begin(n) => {
+                        let claimed = window.claim(key(n), now, WINDOW_MS);
+                        prop_assert_eq!(claimed, model.expected(n, now));
+                        if claimed == Claimed::New {
+                            model.begun.insert(n, now);
+                        }
+                    }
+                    Step::End { is_stored } => {
+                        if let Some((n, since)) = model.begun.pop_first() {
+                            if is_stored {
+                                window.place(key(n), place(model.log.len() as i64));
+                                model.log.push((n, Some(since)));
+                            } else {
+                                window.release(key(n));
+                            }
+                        }
+                    }
+                    Step::Wait(ms) => now += ms,
+                    Step::Forget(n) => {
+                        if let Claimed::Repeat(place) = model.expected(n, now) {
+                            window.forget(key(n), place.queue_offset, place.log_offset - 1);
+                            window.forget(key(n), place.queue_offset + 1, place.log_offset);
+                            prop_assert_eq!(window.claim(key(n), now, WINDOW_MS), Claimed::Repeat(place));
+                            window.forget(key(n), place.queue_offset, place.log_offset);
+                            model.log[place.log_offset as usize].1 = None;
+                        }
+                    }
+                    Step::Tidy => {
+                        window.expire(now, WINDOW_MS, usize::MAX);
+                        window.tidy();
+                    }
+                    Step::Crash { lost } => {
+                        model.begun.clear();
+                        model.log.truncate(model.log.len().saturating_sub(lost));
+                        window = Window { base, ..Window::default() };
+                        for (n, (of, since)) in model.log.iter().enumerate() {
+                            if let Some(since) = since {
+                                window.restore(key(*of), place(n as i64), *since, WINDOW_MS);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_oldest_leave_first_when_there_is_no_room() {
+        let mut window = Window::default();
+        for n in 0..10 {
+            assert_eq!(window.claim(key(n), n as i64, WINDOW_MS), Claimed::New);
+            if n != 3 {
+                window.place(key(n), place(n as i64));
+            }
+        }
+        window.forget(key(1), 2, 1);
+        assert_eq!(
+            window.evict(8, 20),
+            (2, Some(18)),
+            "what is being stored stays, and those behind it"
+        );
+        assert_eq!(window.claim(key(0), 20, WINDOW_MS), Claimed::New);
+        assert_eq!(window.claim(key(3), 20, WINDOW_MS), Claimed::Busy);
+        assert_eq!(window.claim(key(9), 20, WINDOW_MS), Claimed::Repeat(place(9)));
+    }
+
+    #[test]
+    fn memory_is_returned_when_keys_have_left() {
+        let mut window = Window::default();
+        for n in 0..10_000 {
+            window.restore(Key([n, n]), place(n as i64), 0, WINDOW_MS);
+        }
+        window.expire(WINDOW_MS, WINDOW_MS, usize::MAX);
+        window.tidy();
+        assert_eq!(window.len(), 0);
+        assert!(window.entries.capacity() <= 64 && window.index.slots.len() <= 64);
+        assert!(size_of::<Entry>() <= 48);
+    }
+}
