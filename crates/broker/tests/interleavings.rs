@@ -226,15 +226,17 @@ impl Repeats {
                 keys::Found::New(claim) => {
                     thread::yield_now();
                     if is_refused {
+                        self.keys.release(claim);
                         break None;
                     }
                     let log_offset = self.stored.fetch_add(1, Ordering::SeqCst) as i64;
-                    claim.placed(window::Place {
+                    let place = window::Place {
                         log_offset,
                         queue_offset: 0,
                         queue_id: 0,
                         host: 0,
-                    });
+                    };
+                    self.keys.placed(claim, place);
                     break Some(log_offset);
                 }
                 keys::Found::Repeat(place) => break Some(place.log_offset),

@@ -35,13 +35,19 @@ pub(super) enum Found {
     Busy,
 }
 
-/// A key whose message is about to be appended. If it is not, others may claim the key.
-#[must_use = "the key is free again when this is dropped"]
+/// A key whose message is about to be appended. It ends with [`TopicKeys::placed`] or [`TopicKeys::release`].
+#[must_use = "others wait for the key until this ends"]
 #[derive(Debug)]
-pub(crate) struct Claim {
-    keys: Arc<TopicKeys>,
+pub(super) struct Claim {
     key: Key,
-    is_placed: bool,
+    /// Its sequence number in its shard.
+    seq: u32,
+}
+
+impl Claim {
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
 }
 
 impl TopicKeys {
@@ -54,17 +60,29 @@ impl TopicKeys {
     }
 
     /// Claims a key. `now_ms` is on a clock that never steps back.
-    pub(super) fn claim(self: &Arc<Self>, key: Key, now_ms: i64, window_ms: i64) -> Found {
+    pub(super) fn claim(&self, key: Key, now_ms: i64, window_ms: i64) -> Found {
         let claimed = self.change(key, |window| window.claim(key, now_ms, window_ms));
         match claimed {
-            Claimed::New => Found::New(Claim {
-                keys: Arc::clone(self),
-                key,
-                is_placed: false,
-            }),
+            Claimed::New(seq) => Found::New(Claim { key, seq }),
             Claimed::Repeat(place) => Found::Repeat(place),
             Claimed::Busy => Found::Busy,
         }
+    }
+
+    /// The message of a claimed key was appended there.
+    pub(super) fn placed(&self, claim: Claim, place: Place) {
+        self.end(claim, |window, seq| window.place(seq, place));
+    }
+
+    /// The message of a claimed key was not appended: others may claim the key.
+    pub(super) fn release(&self, claim: Claim) {
+        self.end(claim, Window::release);
+    }
+
+    fn end(&self, claim: Claim, act: impl FnOnce(&mut Window, u32)) {
+        let shard = self.shard(claim.key);
+        act(&mut shard.window.lock(), claim.seq);
+        shard.ended.notify_all();
     }
 
     /// Waits until no other send is about to store the message of this key. The caller must hold no claims.
@@ -131,28 +149,6 @@ impl TopicKeys {
             std::cmp::Ordering::Equal => {}
         }
         result
-    }
-}
-
-impl Claim {
-    /// Its message was appended there.
-    pub(super) fn placed(mut self, place: Place) {
-        self.is_placed = true;
-        self.end(|window, key| window.place(key, place));
-    }
-
-    fn end(&self, act: impl FnOnce(&mut Window, Key)) {
-        let shard = self.keys.shard(self.key);
-        act(&mut shard.window.lock(), self.key);
-        shard.ended.notify_all();
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.is_placed {
-            self.end(Window::release);
-        }
     }
 }
 

@@ -25,7 +25,6 @@ mod keys;
 mod rebuild;
 mod window;
 
-pub(crate) use keys::Claim;
 pub(crate) use rebuild::rebuild;
 
 use crate::attributes::DedupRule;
@@ -34,7 +33,7 @@ use crate::feature::{self, Feature, Work};
 use crate::settings::BrokerSettings;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, RwLock};
 use crate::topic::{Topic, Topics};
-use keys::{Found, TopicKeys};
+use keys::{Claim, Found, TopicKeys};
 use message::properties;
 use message::record::Placement;
 use message::{LogOffset, QueueOffset};
@@ -83,7 +82,7 @@ enum Message {
     Unkeyed,
     Keyed(Key),
     /// Is stored by this send.
-    New(Key, Claim),
+    New(Claim),
     /// Is stored already.
     Repeat(Place),
     /// Repeats the message of this number of the same request.
@@ -320,7 +319,7 @@ impl Recognition {
         for n in 0..self.messages.len() {
             let Message::Keyed(key) = self.messages[n] else { continue };
             self.messages[n] = match self.keys.claim(key, now_ms, self.window_ms) {
-                Found::New(claim) => Message::New(key, claim),
+                Found::New(claim) => Message::New(claim),
                 Found::Repeat(place) => Message::Repeat(place),
                 Found::Busy => match self.first_of(key, n) {
                     Some(first) => Message::RepeatOf(first, key),
@@ -349,7 +348,7 @@ impl Recognition {
 
     /// The message of this number is to be stored.
     pub(crate) fn is_stored(&self, n: usize) -> bool {
-        matches!(self.messages.get(n), Some(Message::Unkeyed | Message::New(..)))
+        matches!(self.messages.get(n), Some(Message::Unkeyed | Message::New(_)))
     }
 
     /// How many messages are to be stored.
@@ -368,15 +367,14 @@ impl Recognition {
         let mut new = placements.iter();
         for message in &mut self.messages {
             let place = match std::mem::replace(message, Message::Unkeyed) {
-                Message::New(_, claim) => new.next().map(|placement| {
-                    claim.placed(Place {
-                        log_offset: placement.log_offset.0,
-                        queue_offset: placement.queue_offset.0,
-                        queue_id: queue_id as u16,
-                        host,
-                    });
-                    *placement
-                }),
+                Message::New(claim) => {
+                    let placement = new.next().copied();
+                    match placement {
+                        Some(at) => self.keys.placed(claim, place_of(at, queue_id, host)),
+                        None => self.keys.release(claim),
+                    }
+                    placement
+                }
                 Message::Unkeyed | Message::Keyed(_) => new.next().copied(),
                 Message::Repeat(place) => Some(placement_of(place)),
                 Message::RepeatOf(first, _) => all.get(first).copied(),
@@ -409,16 +407,36 @@ impl Recognition {
     fn first_of(&self, key: Key, n: usize) -> Option<usize> {
         self.messages[..n]
             .iter()
-            .position(|message| matches!(message, Message::New(of, _) if *of == key))
+            .position(|message| matches!(message, Message::New(claim) if claim.key() == key))
     }
 
     /// Gives up what was claimed; those messages are looked up again.
     fn release(&mut self) {
         for message in &mut self.messages {
-            if let Message::New(key, _) | Message::RepeatOf(_, key) = message {
-                *message = Message::Keyed(*key);
+            match std::mem::replace(message, Message::Unkeyed) {
+                Message::New(claim) => {
+                    *message = Message::Keyed(claim.key());
+                    self.keys.release(claim);
+                }
+                Message::RepeatOf(_, key) => *message = Message::Keyed(key),
+                other => *message = other,
             }
         }
+    }
+}
+
+impl Drop for Recognition {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn place_of(placement: Placement, queue_id: i32, host: u16) -> Place {
+    Place {
+        log_offset: placement.log_offset.0,
+        queue_offset: placement.queue_offset.0,
+        queue_id: queue_id as u16,
+        host,
     }
 }
 

@@ -6,9 +6,9 @@
 //! | Part | Bytes a key |
 //! |---|---|
 //! | [`Entry`] | 48 |
-//! | index | 4, in 1.33 to 2.67 slots |
+//! | index | 8, in 1.33 to 2.67 slots |
 //!
-//! Both grow by doubling, so a shard takes at most about 110 bytes a key. It is fitted to what is left by [`Window::tidy`].
+//! Both grow by doubling, so a shard takes at most about 120 bytes a key. It is fitted to what is left by [`Window::tidy`].
 //!
 //! Two keys are taken for one only if all their 128 bits are equal.
 
@@ -48,8 +48,8 @@ const DROPPED_BY_CLAIM: usize = 4;
 /// What is known of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claimed {
-    /// It is new: the caller stores its message, then calls [`Window::place`] or [`Window::release`].
-    New,
+    /// It is new, with this sequence number: the caller stores its message, then calls [`Window::place`] or [`Window::release`].
+    New(u32),
     /// Its message is stored there.
     Repeat(Place),
     /// Another send has claimed it and not appended yet.
@@ -84,8 +84,7 @@ impl Window {
             }
             self.drop_at(at);
         }
-        self.push(key, now_ms, CLAIMED_PLACE);
-        Claimed::New
+        Claimed::New(self.push(key, now_ms, CLAIMED_PLACE))
     }
 
     /// Whether a key is claimed and its message not appended yet.
@@ -94,20 +93,23 @@ impl Window {
     }
 
     /// The message of a claimed key was appended there.
-    pub(super) fn place(&mut self, key: Key, place: Place) {
-        debug_assert!(place.log_offset >= 0, "a message has a place in the log");
-        let at = self.find(key);
-        debug_assert!(at.is_some(), "a key stays while it is claimed");
-        if let Some(at) = at {
-            self.entries[at].place = place;
-        }
+    pub(super) fn place(&mut self, seq: u32, place: Place) {
+        assert!(place.log_offset >= 0, "a message has a place in the log");
+        let at = self.claimed_at(seq);
+        self.entries[at].place = place;
     }
 
     /// The message of a claimed key was not stored.
-    pub(super) fn release(&mut self, key: Key) {
-        if let Some(at) = self.find(key) {
-            self.drop_at(at);
-        }
+    pub(super) fn release(&mut self, seq: u32) {
+        let at = self.claimed_at(seq);
+        self.drop_at(at);
+    }
+
+    fn claimed_at(&self, seq: u32) -> usize {
+        let at = self.at(seq);
+        let is_claimed = self.entries.get(at).is_some_and(|entry| entry.place.log_offset == CLAIMED);
+        assert!(is_claimed, "an entry stays while it is claimed");
+        at
     }
 
     /// Forgets the message of a key if it has this queue offset and is stored at this log offset or before.
@@ -122,8 +124,8 @@ impl Window {
 
     /// Adds a message that was found in the log. Call it in the order in which they were stored.
     pub(super) fn restore(&mut self, key: Key, place: Place, since_ms: i64, window_ms: i64) {
-        if let Claimed::New = self.claim(key, since_ms, window_ms) {
-            self.place(key, place);
+        if let Claimed::New(seq) = self.claim(key, since_ms, window_ms) {
+            self.place(seq, place);
         }
     }
 
@@ -168,7 +170,7 @@ impl Window {
     }
 
     fn find(&self, key: Key) -> Option<usize> {
-        let seq = self.index.find(key, |seq| self.entries[self.at(seq)].key)?;
+        let seq = self.index.find(key, |seq| self.entries[self.at(seq)].key == key)?;
         Some(self.at(seq))
     }
 
@@ -177,7 +179,7 @@ impl Window {
         (seq.wrapping_sub(self.base) & SEQ) as usize
     }
 
-    fn push(&mut self, key: Key, since_ms: i64, place: Place) {
+    fn push(&mut self, key: Key, since_ms: i64, place: Place) -> u32 {
         let seq = self.base.wrapping_add(self.entries.len() as u32) & SEQ;
         self.entries.push_back(Entry { key, since_ms, place });
         if self.index.needs_room() {
@@ -185,6 +187,7 @@ impl Window {
         } else {
             self.index.insert(key, seq);
         }
+        seq
     }
 
     fn rebuild_index(&mut self) {
@@ -198,21 +201,15 @@ impl Window {
     }
 
     fn drop_at(&mut self, at: usize) {
-        let key = self.entries[at].key;
-        self.remove_from_index(key);
+        let seq = self.base.wrapping_add(at as u32) & SEQ;
+        self.index.remove(self.entries[at].key, seq);
         self.entries[at].place.log_offset = GONE;
-    }
-
-    fn remove_from_index(&mut self, key: Key) {
-        let (entries, base) = (&self.entries, self.base);
-        self.index.remove(key, |seq| entries[(seq.wrapping_sub(base) & SEQ) as usize].key);
     }
 
     fn pop(&mut self) {
         let Some(front) = self.entries.front() else { return };
         if front.place.log_offset != GONE {
-            let key = front.key;
-            self.remove_from_index(key);
+            self.index.remove(front.key, self.base);
         }
         self.entries.pop_front();
         self.base = self.base.wrapping_add(1) & SEQ;
@@ -228,14 +225,31 @@ const CLAIMED_PLACE: Place = Place {
 
 /// Sequence numbers are modulo this plus one; a shard has far fewer entries.
 const SEQ: u32 = u32::MAX >> 1;
-const EMPTY: u32 = u32::MAX;
 
-/// Finds sequence numbers by key.
+/// Finds sequence numbers by key. A slot has 32 bits of the key, so that an entry is looked at only if it is very probably the one.
 #[derive(Debug, Default)]
 struct Index {
     /// A power of two, or none.
-    slots: Vec<u32>,
+    slots: Vec<Slot>,
     used: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    tag: u32,
+    seq: u32,
+}
+
+impl Slot {
+    const EMPTY: Self = Self { tag: 0, seq: u32::MAX };
+
+    fn new(key: Key, seq: u32) -> Self {
+        Self { tag: tag_of(key), seq }
+    }
+}
+
+fn tag_of(key: Key) -> u32 {
+    key.0[0] as u32
 }
 
 impl Index {
@@ -243,7 +257,7 @@ impl Index {
     fn for_entries(entries: usize) -> Self {
         let slots = (entries * 8 / 3).max(8).next_power_of_two();
         Self {
-            slots: vec![EMPTY; slots],
+            slots: vec![Slot::EMPTY; slots],
             used: 0,
         }
     }
@@ -252,53 +266,57 @@ impl Index {
         (self.used + 1) * 4 > self.slots.len() * 3
     }
 
-    fn home(&self, key: Key) -> usize {
-        key.0[0] as usize & (self.slots.len() - 1)
+    fn home(&self, tag: u32) -> usize {
+        tag as usize & (self.slots.len() - 1)
     }
 
-    fn slot_of(&self, key: Key, key_of: impl Fn(u32) -> Key) -> Option<usize> {
+    /// The first slot with this tag for which `is_it` says so.
+    fn slot_of(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
         }
-        let mut slot = self.home(key);
+        let mut at = self.home(tag);
         // A quarter of the slots is empty.
-        while self.slots[slot] != EMPTY {
-            if key_of(self.slots[slot]) == key {
-                return Some(slot);
+        while self.slots[at] != Slot::EMPTY {
+            if self.slots[at].tag == tag && is_it(self.slots[at].seq) {
+                return Some(at);
             }
-            slot = (slot + 1) & (self.slots.len() - 1);
+            at = (at + 1) & (self.slots.len() - 1);
         }
         None
     }
 
-    fn find(&self, key: Key, key_of: impl Fn(u32) -> Key) -> Option<u32> {
-        self.slot_of(key, key_of).map(|slot| self.slots[slot])
+    fn find(&self, key: Key, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.slot_of(tag_of(key), is_it).map(|at| self.slots[at].seq)
     }
 
     fn insert(&mut self, key: Key, seq: u32) {
-        let mut slot = self.home(key);
-        while self.slots[slot] != EMPTY {
-            slot = (slot + 1) & (self.slots.len() - 1);
+        let slot = Slot::new(key, seq);
+        let mut at = self.home(slot.tag);
+        while self.slots[at] != Slot::EMPTY {
+            at = (at + 1) & (self.slots.len() - 1);
         }
-        self.slots[slot] = seq;
+        self.slots[at] = slot;
         self.used += 1;
     }
 
-    /// Removes a key, and moves those behind it up that are not in their own slot.
-    fn remove(&mut self, key: Key, key_of: impl Fn(u32) -> Key) {
-        let Some(mut hole) = self.slot_of(key, &key_of) else { return };
+    /// Removes an entry, and moves those behind it up that are not in their own slot.
+    fn remove(&mut self, key: Key, seq: u32) {
+        let Some(mut hole) = self.slot_of(tag_of(key), |of| of == seq) else {
+            return;
+        };
         let mask = self.slots.len() - 1;
-        let mut slot = (hole + 1) & mask;
-        while self.slots[slot] != EMPTY {
-            let home = self.home(key_of(self.slots[slot]));
+        let mut at = (hole + 1) & mask;
+        while self.slots[at] != Slot::EMPTY {
+            let home = self.home(self.slots[at].tag);
             // It may move if the hole is not before its home, counted from there on.
-            if (slot.wrapping_sub(home) & mask) >= (slot.wrapping_sub(hole) & mask) {
-                self.slots[hole] = self.slots[slot];
-                hole = slot;
+            if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
+                self.slots[hole] = self.slots[at];
+                hole = at;
             }
-            slot = (slot + 1) & mask;
+            at = (at + 1) & mask;
         }
-        self.slots[hole] = EMPTY;
+        self.slots[hole] = Slot::EMPTY;
         self.used -= 1;
     }
 }
@@ -363,7 +381,8 @@ mod tests {
     #[derive(Default)]
     struct Model {
         log: Vec<(u64, Option<i64>)>,
-        begun: BTreeMap<u64, i64>,
+        /// Since when, and its sequence number.
+        begun: BTreeMap<u64, (i64, u32)>,
     }
 
     impl Model {
@@ -374,8 +393,15 @@ mod tests {
             let last = self.log.iter().rposition(|(of, since)| *of == key && since.is_some());
             match last.and_then(|at| Some((at, self.log[at].1?))) {
                 Some((at, since)) if now_ms - since < WINDOW_MS => Claimed::Repeat(place(at as i64)),
-                _ => Claimed::New,
+                _ => Claimed::New(0),
             }
+        }
+    }
+
+    fn without_number(claimed: Claimed) -> Claimed {
+        match claimed {
+            Claimed::New(_) => Claimed::New(0),
+            other => other,
         }
     }
 
@@ -389,28 +415,30 @@ mod tests {
                 match step {
                     Step::Send { key: n, is_stored } => {
                         let claimed = window.claim(key(n), now, WINDOW_MS);
-                        prop_assert_eq!(claimed, model.expected(n, now));
-                        if claimed == Claimed::New && is_stored {
-                            window.place(key(n), place(model.log.len() as i64));
-                            model.log.push((n, Some(now)));
-                        } else if claimed == Claimed::New {
-                            window.release(key(n));
+                        prop_assert_eq!(without_number(claimed), model.expected(n, now));
+                        match claimed {
+                            Claimed::New(seq) if is_stored => {
+                                window.place(seq, place(model.log.len() as i64));
+                                model.log.push((n, Some(now)));
+                            }
+                            Claimed::New(seq) => window.release(seq),
+                            Claimed::Repeat(_) | Claimed::Busy => {}
                         }
                     }
                     Step::Begin(n) => {
                         let claimed = window.claim(key(n), now, WINDOW_MS);
-                        prop_assert_eq!(claimed, model.expected(n, now));
-                        if claimed == Claimed::New {
-                            model.begun.insert(n, now);
+                        prop_assert_eq!(without_number(claimed), model.expected(n, now));
+                        if let Claimed::New(seq) = claimed {
+                            model.begun.insert(n, (now, seq));
                         }
                     }
                     Step::End { is_stored } => {
-                        if let Some((n, since)) = model.begun.pop_first() {
+                        if let Some((n, (since, seq))) = model.begun.pop_first() {
                             if is_stored {
-                                window.place(key(n), place(model.log.len() as i64));
+                                window.place(seq, place(model.log.len() as i64));
                                 model.log.push((n, Some(since)));
                             } else {
-                                window.release(key(n));
+                                window.release(seq);
                             }
                         }
                     }
@@ -447,9 +475,10 @@ mod tests {
     fn the_oldest_leave_first_when_there_is_no_room() {
         let mut window = Window::default();
         for n in 0..10 {
-            assert_eq!(window.claim(key(n), n as i64, WINDOW_MS), Claimed::New);
+            let claimed = window.claim(key(n), n as i64, WINDOW_MS);
+            let Claimed::New(seq) = claimed else { panic!("{claimed:?}") };
             if n != 3 {
-                window.place(key(n), place(n as i64));
+                window.place(seq, place(n as i64));
             }
         }
         window.forget(key(1), 2, 1);
@@ -458,7 +487,7 @@ mod tests {
             (2, Some(18)),
             "what is being stored stays, and those behind it"
         );
-        assert_eq!(window.claim(key(0), 20, WINDOW_MS), Claimed::New);
+        assert!(matches!(window.claim(key(0), 20, WINDOW_MS), Claimed::New(_)));
         assert_eq!(window.claim(key(3), 20, WINDOW_MS), Claimed::Busy);
         assert_eq!(window.claim(key(9), 20, WINDOW_MS), Claimed::Repeat(place(9)));
     }

@@ -14,6 +14,7 @@ use crate::log_writer::WaitFor;
 use crate::topic::Topic;
 use message::batch;
 use message::record::Placement;
+use smallvec::SmallVec;
 use std::net::SocketAddr;
 
 /// Accepted requests by what is to be done with them.
@@ -73,21 +74,27 @@ impl Sender {
         }
     }
 
-    fn sort<'a, A>(&self, accepted: Vec<Accepted<'a, A>>, context: SendContext) -> Sorted<'a, A> {
+    fn sort<'a, A>(&self, mut accepted: Vec<Accepted<'a, A>>, context: SendContext) -> Sorted<'a, A> {
         let recognised = accepted.iter().filter_map(|one| one.recognition.as_ref());
         self.dedup.make_room(recognised.map(|recognition| recognition.len()).sum());
         let now_ms = self.dedup.now_ms();
+        let mut verdicts = SmallVec::<[Verdict; 64]>::new();
+        for one in &mut accepted {
+            let claimed = one.recognition.as_mut().map(|recognition| recognition.claim(now_ms));
+            verdicts.push(claimed.unwrap_or(Verdict::Store));
+        }
         let mut sorted = Sorted {
-            new: Vec::with_capacity(accepted.len()),
+            new: Vec::new(),
             repeats: Vec::new(),
             busy: Vec::new(),
         };
-        for mut one in accepted {
-            match one
-                .recognition
-                .as_mut()
-                .map_or(Verdict::Store, |recognition| recognition.claim(now_ms))
-            {
+        if verdicts.iter().all(|verdict| *verdict == Verdict::Store) {
+            // Nearly always.
+            sorted.new = accepted;
+            return sorted;
+        }
+        for (one, verdict) in accepted.into_iter().zip(verdicts) {
+            match verdict {
                 Verdict::Store => sorted.new.push(one),
                 Verdict::Busy(key) => sorted.busy.push((one, key)),
                 Verdict::Repeat => {
