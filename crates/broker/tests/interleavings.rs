@@ -221,12 +221,13 @@ impl Repeats {
 
     fn send(&self, is_refused: bool) {
         let key = window::Key([1, 1]);
+        let shard = keys::shard_of(key);
         let place = loop {
-            match self.keys.claim(key, 0, 100) {
-                keys::Found::New(claim) => {
+            match self.keys.change(shard, |window| window.claim(key, 0, 100)) {
+                window::Claimed::New(seq) => {
                     thread::yield_now();
                     if is_refused {
-                        self.keys.release(claim);
+                        self.keys.end_claims(shard, |window| window.release(seq));
                         break None;
                     }
                     let log_offset = self.stored.fetch_add(1, Ordering::SeqCst) as i64;
@@ -236,11 +237,11 @@ impl Repeats {
                         queue_id: 0,
                         host: 0,
                     };
-                    self.keys.placed(claim, place);
+                    self.keys.end_claims(shard, |window| window.place(seq, place));
                     break Some(log_offset);
                 }
-                keys::Found::Repeat(place) => break Some(place.log_offset),
-                keys::Found::Busy => self.keys.wait_for(key),
+                window::Claimed::Repeat(place) => break Some(place.log_offset),
+                window::Claimed::Busy => self.keys.wait_for(key),
             }
         };
         self.told.lock().push(place);

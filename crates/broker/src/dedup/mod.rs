@@ -33,7 +33,7 @@ use crate::feature::{self, Feature, Work};
 use crate::settings::BrokerSettings;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, RwLock};
 use crate::topic::{Topic, Topics};
-use keys::{Claim, Found, TopicKeys};
+use keys::{SHARDS, TopicKeys, shard_of};
 use message::properties;
 use message::record::Placement;
 use message::{LogOffset, QueueOffset};
@@ -44,7 +44,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use window::{Key, Place};
+use window::{Claimed, Key, Place, Window};
 
 /// How often keys of idle topics are dropped.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -81,12 +81,16 @@ enum Message {
     /// Has nothing to be recognised by.
     Unkeyed,
     Keyed(Key),
-    /// Is stored by this send.
-    New(Claim),
+    /// Is stored by this send: the sequence number of its claim.
+    New(Key, u32),
+    /// Was stored by this send.
+    Placed,
     /// Is stored already.
     Repeat(Place),
     /// Repeats the message of this number of the same request.
     RepeatOf(usize, Key),
+    /// Another send has claimed its key.
+    Busy(Key),
 }
 
 /// What a message can be recognised by; empty if it has none.
@@ -110,6 +114,10 @@ impl<'a> Identity<'a> {
         identity
     }
 }
+
+/// The keys of the topic of the last request of a read: most of a read go to one topic.
+#[derive(Default)]
+pub(crate) struct KnownKeys(Option<(Box<str>, Arc<TopicKeys>)>);
 
 /// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,10 +161,23 @@ impl Dedup {
     }
 
     /// For a request with these messages, which are about to be stored. [`None`] if the topic stores every send.
-    pub(crate) fn recognise<'p>(&self, topic: &Topic, messages: impl Iterator<Item = Identity<'p>>) -> Option<Recognition> {
+    pub(crate) fn recognise<'p>(
+        &self,
+        topic: &Topic,
+        messages: impl Iterator<Item = Identity<'p>>,
+        known: &mut KnownKeys,
+    ) -> Option<Recognition> {
         let rule = topic.dedup?;
+        let keys = match &known.0 {
+            Some((name, keys)) if **name == *topic.name => Arc::clone(keys),
+            _ => {
+                let keys = self.keys_of(&topic.name);
+                known.0 = Some((topic.name.clone(), Arc::clone(&keys)));
+                keys
+            }
+        };
         Some(Recognition {
-            keys: self.keys_of(&topic.name),
+            keys,
             window_ms: rule.window_ms,
             messages: messages
                 .map(|identity| self.key_of(rule, identity).map_or(Message::Unkeyed, Message::Keyed))
@@ -313,27 +334,107 @@ impl Feature for Dedup {
     }
 }
 
-impl Recognition {
-    /// Claims the keys of its messages, all or none. `now_ms` is [`Dedup::now_ms`].
-    pub(crate) fn claim(&mut self, now_ms: i64) -> Verdict {
-        for n in 0..self.messages.len() {
-            let Message::Keyed(key) = self.messages[n] else { continue };
-            self.messages[n] = match self.keys.claim(key, now_ms, self.window_ms) {
-                Found::New(claim) => Message::New(claim),
-                Found::Repeat(place) => Message::Repeat(place),
-                Found::Busy => match self.first_of(key, n) {
-                    Some(first) => Message::RepeatOf(first, key),
-                    None => {
-                        self.release();
-                        return Verdict::Busy(BusyKey(key));
+/// Claims the keys of requests that were read together. Those of which a message is busy hold no claims afterwards. `now_ms` is
+/// [`Dedup::now_ms`].
+pub(crate) fn claim_all(requests: &mut [&mut Recognition], now_ms: i64) {
+    for same in requests.chunk_by_mut(|one, next| Arc::ptr_eq(&one.keys, &next.keys)) {
+        let Some(keys) = same.first().map(|one| Arc::clone(&one.keys)) else {
+            continue;
+        };
+        for shard in 0..SHARDS {
+            if same.iter().any(|one| one.has_keys_in(shard)) {
+                keys.change(shard, |window| same.iter_mut().for_each(|one| one.claim_in(shard, window, now_ms)));
+            }
+        }
+    }
+}
+
+/// The new messages of requests that were stored together were appended. `place` has the place of the `m`th new message of the `n`th request.
+pub(crate) fn place_all(requests: &mut [&mut Recognition], place: impl Fn(usize, usize) -> Place) {
+    let mut first = 0;
+    for same in requests.chunk_by_mut(|one, next| Arc::ptr_eq(&one.keys, &next.keys)) {
+        let Some(keys) = same.first().map(|one| Arc::clone(&one.keys)) else {
+            continue;
+        };
+        for shard in 0..SHARDS {
+            if same.iter().any(|one| one.has_claims_in(shard)) {
+                keys.end_claims(shard, |window| {
+                    for (one, n) in same.iter_mut().zip(first..) {
+                        one.place_in(shard, window, |m| place(n, m));
                     }
-                },
-            };
+                });
+            }
+        }
+        first += same.len();
+    }
+}
+
+impl Recognition {
+    fn has_keys_in(&self, shard: usize) -> bool {
+        let is_in = |message: &Message| matches!(message, Message::Keyed(key) if shard_of(*key) == shard);
+        self.messages.iter().any(is_in)
+    }
+
+    fn has_claims_in(&self, shard: usize) -> bool {
+        let is_in = |message: &Message| matches!(message, Message::New(key, _) if shard_of(*key) == shard);
+        self.messages.iter().any(is_in)
+    }
+
+    fn claim_in(&mut self, shard: usize, window: &mut Window, now_ms: i64) {
+        for message in &mut self.messages {
+            if let Message::Keyed(key) = *message
+                && shard_of(key) == shard
+            {
+                *message = match window.claim(key, now_ms, self.window_ms) {
+                    Claimed::New(seq) => Message::New(key, seq),
+                    Claimed::Repeat(place) => Message::Repeat(place),
+                    Claimed::Busy => Message::Busy(key),
+                };
+            }
+        }
+    }
+
+    fn place_in(&mut self, shard: usize, window: &mut Window, place: impl Fn(usize) -> Place) {
+        let mut new = 0;
+        for message in &mut self.messages {
+            if let Message::New(key, seq) = *message
+                && shard_of(key) == shard
+            {
+                window.place(seq, place(new));
+                *message = Message::Placed;
+            }
+            new += usize::from(message.is_stored());
+        }
+    }
+
+    /// What is to be done, after [`claim_all`].
+    pub(crate) fn verdict(&mut self) -> Verdict {
+        if self.messages.iter().any(|message| matches!(message, Message::Busy(_)))
+            && let Some(busy) = self.find_busy()
+        {
+            self.release();
+            return Verdict::Busy(busy);
         }
         match self.stored() {
             0 => Verdict::Repeat,
             _ => Verdict::Store,
         }
+    }
+
+    /// Finds out which messages repeat another one of this request. Returns a key that another request has claimed.
+    fn find_busy(&mut self) -> Option<BusyKey> {
+        let mut firsts = FxHashMap::default();
+        for (message, n) in self.messages.iter_mut().zip(0..) {
+            match *message {
+                Message::New(key, _) => drop(firsts.insert(key.0, n)),
+                Message::Busy(key) => match firsts.get(&key.0) {
+                    Some(first) => *message = Message::RepeatOf(*first, key),
+                    None => return Some(BusyKey(key)),
+                },
+                _ => {}
+            }
+        }
+        None
     }
 
     /// Number of its messages.
@@ -346,45 +447,32 @@ impl Recognition {
         self.keys.wait_for(busy.0);
     }
 
-    /// The message of this number is to be stored.
+    /// The message of this number is to be stored, or was just stored.
     pub(crate) fn is_stored(&self, n: usize) -> bool {
-        matches!(self.messages.get(n), Some(Message::Unkeyed | Message::New(_)))
+        self.messages.get(n).is_some_and(Message::is_stored)
     }
 
-    /// How many messages are to be stored.
+    /// How many messages are to be stored, or were just stored.
     pub(crate) fn stored(&self) -> usize {
-        (0..self.messages.len()).filter(|n| self.is_stored(*n)).count()
+        self.messages.iter().filter(|message| message.is_stored()).count()
     }
 
-    /// The new messages were appended there. Returns the places of all messages if some of them are stored elsewhere.
-    pub(crate) fn placed(&mut self, dedup: &Dedup, placements: &[Placement], queue_id: i32, host: u16) -> Option<Vec<Placement>> {
-        let repeats = self.messages.len() - placements.len();
-        let is_mixed = repeats > 0;
-        if is_mixed {
-            dedup.repeats.fetch_add(repeats as u64, Ordering::Relaxed);
+    /// The places of all messages, after [`place_all`], if some of them were stored before. `new` are those of the others.
+    pub(crate) fn all_places(&self, dedup: &Dedup, new: &[Placement]) -> Option<Vec<Placement>> {
+        let repeats = self.messages.len() - new.len();
+        if repeats == 0 {
+            return None;
         }
-        let mut all = Vec::with_capacity(if is_mixed { self.messages.len() } else { 0 });
-        let mut new = placements.iter();
-        for message in &mut self.messages {
-            let place = match std::mem::replace(message, Message::Unkeyed) {
-                Message::New(claim) => {
-                    let placement = new.next().copied();
-                    match placement {
-                        Some(at) => self.keys.placed(claim, place_of(at, queue_id, host)),
-                        None => self.keys.release(claim),
-                    }
-                    placement
-                }
-                Message::Unkeyed | Message::Keyed(_) => new.next().copied(),
-                Message::Repeat(place) => Some(placement_of(place)),
-                Message::RepeatOf(first, _) => all.get(first).copied(),
-            };
-            if is_mixed {
-                all.extend(place);
-            }
+        dedup.repeats.fetch_add(repeats as u64, Ordering::Relaxed);
+        let (mut all, mut new) = (Vec::with_capacity(self.messages.len()), new.iter());
+        for message in &self.messages {
+            all.extend(match message {
+                Message::Repeat(place) => Some(placement_of(*place)),
+                Message::RepeatOf(first, _) => all.get(*first).copied(),
+                _ => new.next().copied(),
+            });
         }
-        debug_assert!(new.next().is_none(), "each placement belongs to a message");
-        is_mixed.then_some(all)
+        Some(all)
     }
 
     /// The places of its messages if all of them are stored already, with the queue and this broker's address of the first.
@@ -403,25 +491,24 @@ impl Recognition {
         )
     }
 
-    /// The message before the `n`th that claimed this key.
-    fn first_of(&self, key: Key, n: usize) -> Option<usize> {
-        self.messages[..n]
-            .iter()
-            .position(|message| matches!(message, Message::New(claim) if claim.key() == key))
-    }
-
     /// Gives up what was claimed; those messages are looked up again.
     fn release(&mut self) {
         for message in &mut self.messages {
-            match std::mem::replace(message, Message::Unkeyed) {
-                Message::New(claim) => {
-                    *message = Message::Keyed(claim.key());
-                    self.keys.release(claim);
+            match *message {
+                Message::New(key, seq) => {
+                    self.keys.end_claims(shard_of(key), |window| window.release(seq));
+                    *message = Message::Keyed(key);
                 }
-                Message::RepeatOf(_, key) => *message = Message::Keyed(key),
-                other => *message = other,
+                Message::RepeatOf(_, key) | Message::Busy(key) => *message = Message::Keyed(key),
+                _ => {}
             }
         }
+    }
+}
+
+impl Message {
+    fn is_stored(&self) -> bool {
+        matches!(self, Self::Unkeyed | Self::New(..) | Self::Placed)
     }
 }
 
@@ -431,7 +518,8 @@ impl Drop for Recognition {
     }
 }
 
-fn place_of(placement: Placement, queue_id: i32, host: u16) -> Place {
+/// Where a message was appended that was sent to this queue. `host` is from [`Dedup::host`].
+pub(crate) fn place_of(placement: Placement, queue_id: i32, host: u16) -> Place {
     Place {
         log_offset: placement.log_offset.0,
         queue_offset: placement.queue_offset.0,

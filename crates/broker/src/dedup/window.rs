@@ -20,7 +20,7 @@ pub(super) struct Key(pub(super) [u64; 2]);
 
 /// Where the first message with a key was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) log_offset: i64,
     pub(super) queue_offset: i64,
     /// Queue it was sent to.

@@ -23,7 +23,7 @@ pub use late::{Ending, LateFlushes};
 pub use request::{SendContext, SendRequest, SendSink, Sent};
 
 use crate::core::Core;
-use crate::dedup::{Dedup, Recognition};
+use crate::dedup::{Dedup, KnownKeys, Recognition};
 use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::feature::{self, Feature, Work};
@@ -150,9 +150,10 @@ impl Sender {
     ) -> Vec<Accepted<'a, S::Asker>> {
         let settings = self.settings.current();
         let mut accepted = Vec::with_capacity(most);
+        let mut known = KnownKeys::default();
         for request in requests {
             let asker = request.asker;
-            match self.accept(request, &settings, context) {
+            match self.accept(request, &settings, context, &mut known) {
                 Ok(one) => accepted.push(one),
                 Err(refusal) => sink.refuse(
                     asker,
@@ -182,6 +183,7 @@ impl Sender {
         request: SendRequest<'a, A>,
         settings: &BrokerSettings,
         context: SendContext,
+        known: &mut KnownKeys,
     ) -> Result<Accepted<'a, A>, Refusal> {
         let header = &request.header;
         check::time(settings, context.now_ms)?;
@@ -220,7 +222,7 @@ impl Sender {
             _ => {}
         }
         let (stored_in, stored_queue_id) = checked.destination.place(header.topic, queue_id);
-        let recognition = self.recognition(&topic, &checked.messages, &seen);
+        let recognition = self.recognition(&topic, &checked.messages, &seen, known);
         Ok(Accepted {
             queue: self.log.queue(stored_in, stored_queue_id),
             request,

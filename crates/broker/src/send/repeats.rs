@@ -9,7 +9,7 @@
 
 use super::check::Messages;
 use super::{Accepted, SendContext, SendProperties, SendSink, Sender, Sent};
-use crate::dedup::{BusyKey, Identity, Recognition, Verdict};
+use crate::dedup::{self, BusyKey, Identity, KnownKeys, Recognition, Verdict};
 use crate::log_writer::WaitFor;
 use crate::topic::Topic;
 use message::batch;
@@ -34,13 +34,19 @@ struct Repeat<'a, A> {
 
 impl Sender {
     /// What the messages of a request can be recognised by, if their topic does that.
-    pub(super) fn recognition(&self, topic: &Topic, messages: &Messages<'_>, seen: &SendProperties<'_>) -> Option<Box<Recognition>> {
+    pub(super) fn recognition(
+        &self,
+        topic: &Topic,
+        messages: &Messages<'_>,
+        seen: &SendProperties<'_>,
+        known: &mut KnownKeys,
+    ) -> Option<Box<Recognition>> {
         topic.dedup?;
         let recognition = match messages {
-            Messages::One { .. } => self.dedup.recognise(topic, std::iter::once(seen.identity())),
+            Messages::One { .. } => self.dedup.recognise(topic, std::iter::once(seen.identity()), known),
             Messages::Batch(body) => {
                 let items = batch::items(body).flatten();
-                self.dedup.recognise(topic, items.map(|item| Identity::of(item.properties)))
+                self.dedup.recognise(topic, items.map(|item| Identity::of(item.properties)), known)
             }
         };
         recognition.map(Box::new)
@@ -75,14 +81,17 @@ impl Sender {
     }
 
     fn sort<'a, A>(&self, mut accepted: Vec<Accepted<'a, A>>, context: SendContext) -> Sorted<'a, A> {
-        let recognised = accepted.iter().filter_map(|one| one.recognition.as_ref());
-        self.dedup.make_room(recognised.map(|recognition| recognition.len()).sum());
+        self.dedup.make_room(
+            accepted
+                .iter()
+                .filter_map(|one| one.recognition.as_ref())
+                .map(|one| one.len())
+                .sum(),
+        );
         let now_ms = self.dedup.now_ms();
-        let mut verdicts = SmallVec::<[Verdict; 64]>::new();
-        for one in &mut accepted {
-            let claimed = one.recognition.as_mut().map(|recognition| recognition.claim(now_ms));
-            verdicts.push(claimed.unwrap_or(Verdict::Store));
-        }
+        dedup::claim_all(&mut recognised(&mut accepted), now_ms);
+        let verdict = |one: &mut Accepted<'a, A>| one.recognition.as_mut().map_or(Verdict::Store, |recognition| recognition.verdict());
+        let verdicts: SmallVec<[Verdict; 64]> = accepted.iter_mut().map(verdict).collect();
         let mut sorted = Sorted {
             new: Vec::new(),
             repeats: Vec::new(),
@@ -118,9 +127,18 @@ impl Sender {
             return;
         }
         let host = self.dedup.host(context.store_host);
+        let queues: SmallVec<[(i32, usize); 64]> = accepted
+            .iter()
+            .filter(|one| one.recognition.is_some())
+            .map(|one| (one.queue_id, one.messages.start))
+            .collect();
+        dedup::place_all(&mut recognised(accepted), |n, m| {
+            let (queue_id, first) = queues[n];
+            dedup::place_of(placements[first + m], queue_id, host)
+        });
         for one in accepted {
-            let Some(recognition) = &mut one.recognition else { continue };
-            one.places = recognition.placed(&self.dedup, &placements[one.messages.clone()], one.queue_id, host);
+            let Some(recognition) = &one.recognition else { continue };
+            one.places = recognition.all_places(&self.dedup, &placements[one.messages.clone()]);
         }
     }
 
@@ -156,4 +174,9 @@ impl Sender {
             Some(Err(reason)) => sink.fail(asking().map(|one| one.request.request.asker), &reason.to_string()),
         }
     }
+}
+
+/// What requests to topics that recognise repeats can be recognised by.
+fn recognised<'r, A>(accepted: &'r mut [Accepted<'_, A>]) -> SmallVec<[&'r mut Recognition; 64]> {
+    accepted.iter_mut().filter_map(|one| one.recognition.as_deref_mut()).collect()
 }
