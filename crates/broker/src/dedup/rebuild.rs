@@ -7,13 +7,13 @@
 //! |---|---|
 //! | in its own topic, as it was sent | yes |
 //! | in the schedule or timer topic, with its topic in REAL_TOPIC | yes, for that topic |
-//! | in its own topic, delivered from there (it has REAL_TOPIC) or committed | no |
+//! | in its own topic, delivered from there (it has REAL_TOPIC or TIMER_OUT_MS) or committed | no |
 //! | half message | yes, unless its transaction was rolled back or given up; its copies do not count |
 //!
 //! The age of a message is the sum of the times between it and those after it; where a store timestamp is lower than the one before, that
 //! time is none. So a clock that was set back makes nothing look older than it is.
 //!
-//! A client that sets REAL_TOPIC itself on what it sends is recognised until the next start only.
+//! A client that sets one of these properties itself on what it sends is recognised until the next start only.
 
 use super::window::Place;
 use super::{Dedup, Identity};
@@ -159,7 +159,10 @@ impl Reading<'_> {
     }
 
     fn in_its_topic(&mut self, record: &Record<'_>) {
-        if self.is_commit(record) || properties::find(record.properties, properties::REAL_TOPIC).is_some() {
+        let is_delivery = [properties::REAL_TOPIC, properties::TIMER_OUT_MS]
+            .iter()
+            .any(|name| properties::find(record.properties, name).is_some());
+        if self.is_commit(record) || is_delivery {
             return;
         }
         let sent = self.sent_to(record.topic, record.queue_id, record);
@@ -167,9 +170,10 @@ impl Reading<'_> {
     }
 
     fn waiting(&mut self, record: &Record<'_>) {
-        // Compat: a timer that waits for long is written again, with the number of times.
-        let is_copy =
-            properties::find(record.properties, TIMER_ROLL_TIMES).is_some_and(|times| i64::parse(times).is_some_and(|times| times > 0));
+        // A timer that waits for long is written again, with the number of times; a recall is a message of its own.
+        let number = |name| properties::find(record.properties, name).and_then(i64::parse);
+        let is_copy = number(properties::TIMER_ROLL_TIMES).is_some_and(|times| times > 0)
+            || properties::find(record.properties, properties::TIMER_DEL_UNIQKEY).is_some();
         if self.is_commit(record) || is_copy {
             return;
         }
@@ -274,6 +278,3 @@ impl Reading<'_> {
         count
     }
 }
-
-/// How often a timer was written again, by Apache's broker.
-const TIMER_ROLL_TIMES: &str = "TIMER_ROLL_TIMES";

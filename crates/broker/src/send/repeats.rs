@@ -157,6 +157,8 @@ impl Sender {
                     store_host: one.store_host,
                     queue_id: one.queue_id,
                     uniq_key: &one.request.checked.uniq_key,
+                    // That of the first names the time at which that one is due, which is not known here.
+                    recall_handle: None,
                     region: self.added.region(),
                     trace_on: self.added.trace_on(),
                 };

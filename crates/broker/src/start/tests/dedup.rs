@@ -64,6 +64,8 @@ struct Message {
     /// Delay level; 0 for none.
     delay: u8,
     is_half: bool,
+    /// Waits for an hour.
+    is_timer: bool,
     /// Those of a batch; the properties above are not used then.
     batch: Vec<Message>,
     body: Vec<u8>,
@@ -96,6 +98,10 @@ impl Message {
         Self { delay: 18, ..self }
     }
 
+    fn timer(self) -> Self {
+        Self { is_timer: true, ..self }
+    }
+
     fn half(self) -> Self {
         Self { is_half: true, ..self }
     }
@@ -109,6 +115,9 @@ impl Message {
             if !value.is_empty() {
                 builder = builder.with(name, value);
             }
+        }
+        if self.is_timer {
+            builder = builder.with(properties::TIMER_DELAY_SEC, "3600");
         }
         if self.delay > 0 {
             builder = builder.with(properties::DELAY, &self.delay.to_string());
@@ -271,9 +280,13 @@ fn a_repeat_is_answered_like_the_first_send_and_not_stored() {
     assert!(first.is_ok(), "{first:?}");
     world.send(&message("b")).unwrap();
     let later = world.send(&message("c").delayed());
+    let timer = world.send(&message("d").timer());
+    assert!(timer.is_ok(), "{timer:?}");
     for crash in 0..4 {
         assert_eq!(world.send(&message("a")), first);
         assert_eq!(world.send(&message("c").delayed()), later);
+        assert_eq!(world.send(&message("d").timer()), timer);
+        assert_eq!(world.stored(names::TIMER_TOPIC, 0, properties::UNIQ_KEY).get("d"), Some(&1));
         assert_eq!(world.uniq_keys(), each_once(&["a", "b"]));
         assert_eq!(world.stored(names::SCHEDULE_TOPIC, 17, properties::UNIQ_KEY).get("c"), Some(&1));
         world = match crash {
@@ -282,7 +295,7 @@ fn a_repeat_is_answered_like_the_first_send_and_not_stored() {
             _ => world.crash(Some(7)),
         };
     }
-    assert_eq!(world.broker.routes.dedup.entries(), 3);
+    assert_eq!(world.broker.routes.dedup.entries(), 4);
     world.broker.stop().unwrap();
 }
 
