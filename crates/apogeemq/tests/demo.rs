@@ -18,7 +18,7 @@ fn every_part_holds_what_it_claims() {
     let (shown, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{shown}{errors}");
     let claims: Vec<_> = shown.lines().filter(|line| line.starts_with("  ok ")).collect();
-    assert_eq!(claims.len(), 4, "{shown}");
+    assert_eq!(claims.len(), 5, "{shown}");
     assert!(claims[1].contains("2,000 orders, none refused"), "{shown}");
     assert!(!shown.contains('\x1b'), "plain output has no control sequences: {shown:?}");
     assert_eq!(errors, "");

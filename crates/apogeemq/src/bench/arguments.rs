@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker::schedule::{Levels, delay_levels};
-use clap::{Args, Subcommand, value_parser};
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 use config::shape::Shape;
 
 use crate::failure::Failure;
@@ -78,6 +78,17 @@ pub(super) struct Output {
     pub(super) quiet: bool,
 }
 
+/// How transactions end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum EndWith {
+    /// Each commits.
+    Commit,
+    /// Each rolls back.
+    Rollback,
+    /// None ends.
+    Nothing,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct SendArguments {
     #[command(flatten)]
@@ -98,6 +109,9 @@ pub(super) struct SendArguments {
     /// Messages per second over all connections: an open loop
     #[arg(long, value_name = "N", conflicts_with = "window", value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(super) rate: Option<u32>,
+    /// Send half messages, and end each transaction like this when its half message is stored; its latency ends with the answer to that
+    #[arg(long, value_name = "HOW", conflicts_with_all = ["batch", "rate"])]
+    pub(super) transactions: Option<EndWith>,
     /// Messages are due so many ms after they are sent (TIMER_DELAY_MS)
     #[arg(long, value_name = "MS", conflicts_with = "batch", value_parser = value_parser!(i64).range(1..))]
     pub(super) after: Option<i64>,

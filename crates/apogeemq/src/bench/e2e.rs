@@ -86,6 +86,7 @@ fn shape(arguments: &E2eArguments, run: u64) -> Shape<'_> {
             (None, Some(ms)) => Wait::After(ms),
             (None, None) => Wait::Not,
         },
+        are_half: false,
     }
 }
 

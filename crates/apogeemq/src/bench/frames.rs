@@ -15,11 +15,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use client::{Queue, unique_key};
-use message::{batch, names, properties};
+use message::{batch, id, names, properties};
 use protocol::heartbeat::{SUB_ALL, TAG};
 use protocol::number::Decimal;
 use protocol::pull::{PullHeader, sys_flag};
 use protocol::send::SendHeader;
+use protocol::transaction::EndTransactionHeader;
 use protocol::{Frame, RequestCode};
 
 /// The first number with ten digits: opaques always have ten.
@@ -31,6 +32,8 @@ const COUNT_DIGITS: usize = 12;
 /// Bytes of an end-to-end body before its padding: run, intended µs.
 pub(super) const STAMP_LEN: usize = 16;
 
+/// System flag of half messages.
+const HALF_FLAG: i32 = 4;
 const PRODUCER_GROUP: &str = "ApogeeBenchProducer";
 const CONSUMER_GROUP: &str = "ApogeeBenchConsumer";
 
@@ -52,6 +55,8 @@ pub(super) struct Shape<'a> {
     pub(super) run: Option<u64>,
     /// When messages are delivered.
     pub(super) wait: Wait<'a>,
+    /// Whether they are half messages.
+    pub(super) are_half: bool,
 }
 
 /// When messages are delivered.
@@ -168,6 +173,12 @@ impl Head {
         let one = properties::Builder::new()
             .with(properties::UNIQ_KEY, &key)
             .with(properties::WAIT, "true");
+        let one = match shape.are_half {
+            true => one
+                .with(properties::TRANSACTION_PREPARED, "true")
+                .with(properties::PRODUCER_GROUP, PRODUCER_GROUP),
+            false => one,
+        };
         let one = asks.into_iter().fold(one, |one, (name, value)| one.with(name, value)).build();
         let all = properties::Builder::new().with(properties::WAIT, "true").build();
         let header = SendHeader {
@@ -176,7 +187,7 @@ impl Head {
             default_topic: names::AUTO_CREATE_TOPIC,
             default_topic_queue_nums: 4,
             queue_id: queue.id,
-            sys_flag: 0,
+            sys_flag: if shape.are_half { HALF_FLAG } else { 0 },
             born_timestamp: wall_ms(),
             flag: 0,
             properties: if shape.batch > 1 { &all } else { &one },
@@ -269,6 +280,26 @@ fn hex(count: u64) -> [u8; COUNT_DIGITS] {
     std::array::from_fn(|at| DIGITS[(count >> (4 * (COUNT_DIGITS - 1 - at)) & 15) as usize])
 }
 
+/// The end of a transaction whose half message got this answer; `None` if it was not stored.
+pub(super) fn end_transaction(half: &Frame, outcome: i32, out: &mut Vec<u8>) -> Option<()> {
+    let (_, commit_log_offset) = id::parse_offset_id(half.ext.text("msgId")?)?;
+    let header = EndTransactionHeader {
+        topic: None,
+        producer_group: PRODUCER_GROUP,
+        tran_state_table_offset: half.ext.long("queueOffset")?,
+        commit_log_offset: commit_log_offset.0,
+        commit_or_rollback: outcome,
+        from_transaction_check: false,
+        msg_id: half.ext.text("transactionId"),
+        transaction_id: half.ext.text("transactionId"),
+    };
+    let mut frame = Frame::request(RequestCode::EndTransaction);
+    frame.opaque = half.opaque;
+    header.encode(&mut frame.ext);
+    out.extend_from_slice(&frame.to_bytes());
+    Some(())
+}
+
 /// A pull of one queue. `opaque` comes back with the answer.
 pub(super) fn pull(topic: &str, queue_id: i32, offset: i64, max: i32, hold_ms: i64, opaque: u32, out: &mut Vec<u8>) {
     let mut frame = Frame::request(RequestCode::PullMessage);
@@ -317,6 +348,7 @@ mod tests {
             batch,
             run: Some(77).filter(|_| batch == 1),
             wait: Wait::Not,
+            are_half: false,
         }
     }
 

@@ -1,9 +1,9 @@
 //! `bench send`: producers in a closed loop (each answer triggers the next request) or an open loop (`--rate`).
 
-use super::arguments::SendArguments;
+use super::arguments::{EndWith, SendArguments};
 use super::closed::{self, Pace};
 use super::exchange::Exchange;
-use super::frames::{Sends, Shape, Wait};
+use super::frames::{self, Sends, Shape, Wait};
 use super::open::{OpenLoop, Schedule, count_answer};
 use super::progress::Progress;
 use super::report::{Report, plural};
@@ -11,6 +11,7 @@ use super::target::{self, LoadTarget, Share};
 use super::totals::{Clock, Window};
 use super::wire::Answers;
 use crate::failure::Failure;
+use protocol::transaction::{COMMIT, ROLLBACK};
 
 pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
     arguments.check()?;
@@ -29,6 +30,7 @@ pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
             (None, Some(ms)) => Wait::At(ms),
             (None, None) => Wait::Not,
         },
+        are_half: arguments.transactions.is_some(),
     };
     match arguments.rate {
         Some(rate) => open(arguments, &shares, shape, u64::from(rate)),
@@ -85,6 +87,12 @@ fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Resu
         Sender {
             sends: Sends::new(shape, &shares[connection % shares.len()].queues, connection),
             pace,
+            ends_with: match arguments.transactions {
+                Some(EndWith::Commit) => Some(COMMIT),
+                Some(EndWith::Rollback) => Some(ROLLBACK),
+                Some(EndWith::Nothing) | None => None,
+            },
+            ends: Vec::new(),
             room: arguments.window,
             in_flight: 0,
             messages: shape.batch as u64,
@@ -103,6 +111,10 @@ fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Resu
 struct Sender {
     sends: Sends,
     pace: Pace,
+    /// How the transaction of each half message ends.
+    ends_with: Option<i32>,
+    /// Ends to send.
+    ends: Vec<u8>,
     /// Number of requests that may be sent now.
     room: u32,
     in_flight: u32,
@@ -113,6 +125,7 @@ struct Sender {
 impl Exchange for Sender {
     fn write_requests(&mut self, out: &mut Vec<u8>) -> bool {
         let now_us = self.pace.clock.now_us();
+        out.append(&mut self.ends);
         if now_us < self.pace.end_us {
             (0..self.room).for_each(|_| self.sends.push(now_us, out));
             self.in_flight += self.room;
@@ -125,6 +138,13 @@ impl Exchange for Sender {
         let now_us = self.pace.clock.now_us();
         let mut counts = self.pace.counter.open();
         while let Some(answer) = answers.next()? {
+            if let Some(outcome) = self.ends_with
+                && answer.code() == 0
+                && let Some(half) = answer.decode().filter(|half| half.ext.text("queueOffset").is_some())
+                && frames::end_transaction(&half, outcome, &mut self.ends).is_some()
+            {
+                continue;
+            }
             count_answer(&mut counts, &answer, now_us, self.messages, self.bytes);
             self.room += 1;
             self.in_flight = self.in_flight.saturating_sub(1);

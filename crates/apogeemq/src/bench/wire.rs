@@ -208,8 +208,8 @@ impl Answer<'_> {
         if self.header.starts_with(b"{") { self.header } else { &[] }
     }
 
-    #[cold]
-    fn decode(&self) -> Option<Frame> {
+    /// The whole answer.
+    pub(super) fn decode(&self) -> Option<Frame> {
         frame::decode(&mut BytesMut::from(self.whole), MAX_FRAME_LEN).ok().flatten()
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! Not here: measurements (`bench`), programs to copy from (`examples`).
 
+mod duplicates;
 mod outage;
 mod peak;
 mod reader;
@@ -121,6 +122,7 @@ async fn parts(stage: &mut Stage) -> Result<(), Failure> {
     told(stage, peak::TITLE, async |stage| peak::run(stage).await).await?;
     told(stage, streams::TITLE, async |stage| streams::run(stage).await).await?;
     told(stage, transactions::TITLE, async |stage| transactions::run(stage).await).await?;
+    told(stage, duplicates::TITLE, async |stage| duplicates::run(stage).await).await?;
     let summary = format!(
         "{} messages in {} s. Every claim above was checked. Next: examples/, or apogeemq --help",
         terminal::grouped(stage.sent),
