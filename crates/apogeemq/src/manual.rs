@@ -44,15 +44,13 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
 ";
 
 /// Keys without effect that a broker reports (request 26) with a value that is true here, because Apache's default would not be.
-const TRUE_HERE: [&str; 9] = [
+const TRUE_HERE: [&str; 7] = [
     "brokerFastFailureEnable=false",
     "enableBroadcastOffsetStore=false",
     "enableLiteEventMode=false",
-    "enableNotifyAfterPopOrderLockRelease=false",
     "enableNotifyBeforePopCalculateLag=false",
     "mappedFileSwapEnable=false",
     "popConsumerFSServiceInit=false",
-    "serverLoadBalancerEnable=false",
     "writeWithoutMmap=true",
 ];
 

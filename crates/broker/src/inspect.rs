@@ -8,7 +8,7 @@
 use crate::offset::table::Saved as Offsets;
 use crate::settings::LIVE_FILE;
 use crate::upkeep::table_of;
-use crate::{offset, topic, unserved};
+use crate::{offset, topic};
 use message::names;
 use protocol::json;
 use serde_json::Value;
@@ -26,7 +26,6 @@ const REPLACED: &str = "missing configuration files; the backup is used";
 const BACKUP: &str = "backups that cannot be read";
 const AFTER_END: &str = "committed offsets after the end of their queue: new messages before these offsets would not be delivered";
 const NO_TOPIC: &str = "topics that have messages but are not in topics.json: they cannot be consumed until the topic is created again";
-const UNSERVED: &str = "messages of Apache's broker that this version does not deliver";
 const NO_TOPICS: &str = "topics that have messages, without a readable topics.json: they cannot be consumed until the topic is \
                          made again";
 
@@ -110,7 +109,6 @@ impl ConfigFiles {
     pub fn add_to(mut self, report: &mut Report) {
         self.compare_offsets(report);
         self.compare_topics(report);
-        self.count_unserved(report);
         report.findings.extend(self.findings.finish());
         report
             .findings
@@ -136,17 +134,6 @@ impl ConfigFiles {
                     });
                 }
             }
-        }
-    }
-
-    fn count_unserved(&mut self, report: &Report) {
-        let queues = report.queue_ends.iter();
-        let queues = queues.map(|((topic, queue_id), ends)| (topic.as_str(), *queue_id, ends.min, ends.max));
-        let offsets = &self.offsets.offset_table;
-        let committed = |topic: &str, group: &str, queue_id: i32| offsets.get(&format!("{topic}@{group}"))?.get(&queue_id).copied();
-        for (what, messages) in unserved::find(queues, committed) {
-            self.findings
-                .add(Severity::Note, Part::Queues, UNSERVED, || format!("up to {messages} {what}"));
         }
     }
 

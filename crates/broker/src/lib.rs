@@ -28,6 +28,7 @@ pub mod local_time;
 pub mod lock;
 pub mod log_writer;
 pub mod offset;
+pub mod pop;
 pub mod pull;
 pub mod query;
 pub mod queues;
@@ -52,7 +53,6 @@ mod testing;
 pub mod timer;
 pub mod topic;
 pub mod transaction;
-mod unserved;
 pub mod upkeep;
 pub mod watch;
 

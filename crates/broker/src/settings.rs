@@ -43,6 +43,16 @@ config::choice! {
     }
 }
 
+config::choice! {
+    /// How a group gets messages of a topic for which no mode was set.
+    pub enum DefaultMode {
+        /// Each queue belongs to one member, which pulls.
+        Pull = "PULL",
+        /// Members pop.
+        Pop = "POP",
+    }
+}
+
 const NO_REPLICATION: &str = "replication is not supported yet, a broker is a single master";
 /// Size of a consume queue entry in bytes; files contain whole entries.
 const QUEUE_ENTRY_BYTES: u64 = 20;
@@ -372,6 +382,46 @@ config::declare! {
         default_query_max_num: u32 { name: "defaultQueryMaxNum", default: 32, allowed: whole(1..=1_024), change: Live }
     }
 
+    section "POP" {
+        /// How long popped messages are in flight before a record of them is written. What is acknowledged before is never written. A crash
+        /// hands out again what was in flight for less.
+        pop_stay: Duration {
+            name: "popCkStayBufferTime", default: Duration::from_secs(10), allowed: milliseconds(0..=10 * MINUTE_MS), change: AtStart,
+        }
+        /// Percentage of pops that read retried messages before the others.
+        pop_from_retry_probability: u32 { name: "popFromRetryProbability", default: 20, allowed: whole(0..=100), change: Live }
+        /// Whether retried messages go to retry topics of version 2 (`%RETRY%group+topic`), from whose names group and topic can be told.
+        retry_topic_v2: bool { name: "enableRetryTopicV2", default: false, allowed: flag(), change: Live }
+        /// With enableRetryTopicV2, whether retry topics of version 1 are read, too.
+        retrieve_retry_topic_v1: bool { name: "retrieveMessageFromPopRetryTopicV1", default: true, allowed: flag(), change: Live }
+        /// Whether pops return retried messages under the name of their retry topic, without a handle as property.
+        pop_returns_retry_topic: bool { name: "popResponseReturnActualRetryTopic", default: false, allowed: flag(), change: Live }
+        /// Whether a queue of which popInflightMessageThreshold messages are in flight hands out no more to the group.
+        pop_threshold_enable: bool { name: "enablePopMessageThreshold", default: false, allowed: flag(), change: Live }
+        /// Messages of a queue that may be in flight in a group, if enablePopMessageThreshold.
+        pop_inflight_threshold: u64 { name: "popInflightMessageThreshold", default: 10_000, allowed: whole(0..=i64::MAX as u64), change: Live }
+        /// Whether a group that starts at the end of a queue starts at its first message if that is in memory: a new topic has no end that
+        /// matters.
+        init_pop_offset_by_check_msg_in_mem: bool { name: "initPopOffsetByCheckMsgInMem", default: true, allowed: flag(), change: Live }
+        /// How clients that let the broker assign queues (400) get messages, if no mode was set for their group and topic (401).
+        default_message_request_mode: DefaultMode {
+            name: "defaultMessageRequestMode", default: DefaultMode::Pull, allowed: one_of(), change: Live,
+        }
+        /// If that is POP, how many further clients share each client's queues. 0 or less: all.
+        default_pop_share_queue_num: i32 { name: "defaultPopShareQueueNum", default: -1, allowed: whole(-1..=i32::MAX), change: Live }
+        /// Whether the broker shares the queues of a topic among the clients that let it (400); otherwise each gets all.
+        server_load_balancer_enable: bool { name: "serverLoadBalancerEnable", default: true, allowed: flag(), change: Live }
+        /// Queues of the topic with records of what is in flight.
+        revive_queue_num: u32 { name: "reviveQueueNum", default: 8, allowed: whole(1..=512), change: AtStart }
+        /// Maximum number of parked pops, and of parked notifications. One more is answered that polling is full.
+        max_pop_polling: usize { name: "maxPopPollingSize", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
+        /// Maximum number of check points: pops from a queue of which a message is in flight. One more pop is answered with code 2 (busy). A check
+        /// point takes about 150 bytes.
+        max_pop_check_points: usize { name: "apogeeMaxPopCheckPoints", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
+        /// Maximum number of queues, per group, that are known to POP. Those with nothing in flight make room for others.
+        max_pop_queues: usize { name: "apogeeMaxPopQueues", default: 200_000, allowed: whole(1..=10_000_000), change: AtStart }
+    }
+
     section "Connections" {
         /// Number of threads that serve connections. 0: one for every two processors.
         worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }
@@ -417,7 +467,7 @@ config::declare! {
         max_pending_requests: usize { name: "apogeeMaxPendingRequests", default: 1_024, allowed: whole(1..=100_000), change: AtStart }
         /// Maximum number of parked pulls (long polling). One more is answered with code 2 (busy). A pull for many tags counts once more for every 16.
         max_parked_pulls: usize { name: "apogeeMaxParkedPulls", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// Maximum number of parked pulls of one connection.
+        /// Maximum number of parked pulls of one connection, and of its parked pops and its notifications.
         max_parked_pulls_per_connection: usize {
             name: "apogeeMaxParkedPullsPerConnection", default: 10_000, allowed: whole(1..=10_000_000), change: AtStart,
         }

@@ -6,7 +6,7 @@
 
 use crate::alarm::Alarm;
 use crate::arrival::Listeners;
-use crate::assignment::Modes;
+use crate::assignment::{Modes, TopicQueues};
 use crate::clients::Online;
 use crate::clock::now_ms;
 use crate::core::Core;
@@ -17,6 +17,8 @@ use crate::feature::Feature;
 use crate::filter::{self, FilterLimits, Filters, SqlLimits, table::FiltersFile};
 use crate::lock::OrderLocks;
 use crate::offset::{self, table::OffsetsFile};
+use crate::pop::Pops;
+use crate::pop::order_table::{self, OrdersFile};
 use crate::pull::Puller;
 use crate::registration::{Identity, Registration, Standings};
 use crate::routes::Routes;
@@ -27,7 +29,6 @@ use crate::store_options::store_options;
 use crate::timer::{self, Timers, counts::CountsFile};
 use crate::topic;
 use crate::transaction::{self, Transactions, table::TransactionsFile};
-use crate::unserved;
 use crate::upkeep::{Ends, TABLES, Tables, Upkeep};
 use crate::watch::StoreWatch;
 use crate::{assignment, delay, group};
@@ -92,7 +93,7 @@ impl Broker {
         recovery: Recovery,
     ) -> Result<Self, StartError> {
         let core = Core::new(settings, store, disk, now_ms())?;
-        let composition = compose(&core, &recovery)?;
+        let composition = compose(&core, &recovery, name_servers)?;
         let features = composition.routes.features.clone();
         Self::serve(core, composition, name_servers, recovery).inspect_err(|_| features.iter().for_each(|feature| feature.stop()))
     }
@@ -213,7 +214,7 @@ struct Composition {
 
 /// Creates the features, loads the tables and registers the listeners for messages. A new feature gets a line in each list that concerns
 /// it, and its requests in [`crate::routes`].
-fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> {
+fn compose(core: &Core, recovery: &Recovery, name_servers: &[String]) -> Result<Composition, StartError> {
     let settings = core.settings.current();
     let file = |table| StateFile::new(core.disk.clone(), &settings.store_path_root_dir, table, &settings.start_without);
     let modes = Arc::new(Modes::new(core.changed.clone()));
@@ -233,6 +234,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     let transactions_file = Arc::new(transactions_file);
     let counts_file = CountsFile::new(file(timer::counts::TABLE), settings.timer_flush_interval);
     let filters_file = FiltersFile::new(filters.clone(), file(filter::table::TABLE), core.started_ms);
+    let orders_file = Arc::new(OrdersFile::new(file(order_table::TABLE), offsets_every));
     let tables: Vec<Arc<dyn SavedTable>> = vec![
         Arc::new(topics_file),
         Arc::new(groups_file),
@@ -242,6 +244,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         Arc::new(delays_file),
         Arc::new(filters_file),
         counts_file.clone(),
+        orders_file.clone(),
     ];
     debug_assert!(
         tables.iter().map(|table| table.name()).eq(TABLES.iter().map(|table| table.name)),
@@ -251,7 +254,6 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
     tables.load()?;
     core.store.set_topic_rules(Box::new(topic::cleanup::Rules(core.topics.clone())))?;
     topic::unknown::report(&core.store, &core.topics);
-    unserved::report(&core.store, &core.offsets);
     if !recovery.clean {
         offset::fit(&core.offsets, &core.store);
     }
@@ -279,11 +281,13 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         dedup.clone(),
     ));
     let puller = Puller::new(core, online.consumers.clone());
+    let pops = Pops::new(core, online.consumers.clone(), modes.clone(), &orders_file);
     let alarm = Arc::new(Alarm::default());
     core.store.set_arrivals(Box::new(Listeners(vec![
         Box::new(DelayArrivals(alarm.clone())),
         timers.listener(),
         Box::new(Puller::listener(&puller)),
+        Box::new(Pops::listener(&pops)),
     ])));
     let delivery = Delivery::start(
         &settings.message_delay_level,
@@ -299,7 +303,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
 
     let watch = Arc::new(StoreWatch::new(core.store.clone()));
     let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 10]>([
+    features.extend::<[Arc<dyn Feature>; 11]>([
         locks.clone(),
         modes.clone(),
         online.clone(),
@@ -308,6 +312,7 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         dedup.clone(),
         sender.clone(),
         puller.clone(),
+        pops.clone(),
         Arc::new(delivery),
         watch.clone(),
     ]);
@@ -316,8 +321,10 @@ fn compose(core: &Core, recovery: &Recovery) -> Result<Composition, StartError> 
         features,
         sender,
         puller,
+        pops,
         online,
         locks,
+        topic_queues: TopicQueues::new(name_servers, core.topics.clone()),
         modes,
         transactions,
         timers,

@@ -29,19 +29,19 @@ const LAYERS: &[&[&str]] = &[
     &["stats"],
     &["topic"],
     &["group"],
-    &["assignment"],
     &["clients"],
+    &["assignment"],
     &["lock"],
     &["offset"],
     // Infrastructure of the requests.
-    &["hold", "readers", "records", "alarm", "log_writer", "unserved", "watch"],
+    &["hold", "readers", "records", "alarm", "log_writer", "watch"],
     &["core"],
     // Requests.
     &["dedup", "delay", "timer"],
     &["destination"],
     &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],
-    &["send", "admin"],
+    &["send", "admin", "pop"],
     // Background work, and the composition.
     &["upkeep"],
     &["inspect", "routes"],

@@ -196,6 +196,26 @@ pub fn retry_topic(group: &str) -> String {
     format!("{RETRY_PREFIX}{group}")
 }
 
+/// A group's retry topic for messages of a topic that were popped.
+#[must_use]
+pub fn pop_retry_topic(topic: &str, group: &str) -> String {
+    format!("{RETRY_PREFIX}{group}_{topic}")
+}
+
+/// The same of version 2, from whose name topic and group can be told.
+#[must_use]
+pub fn pop_retry_topic_v2(topic: &str, group: &str) -> String {
+    format!("{RETRY_PREFIX}{group}+{topic}")
+}
+
+/// The topic that a group popped its messages from first: `topic` itself, or that of the retry topic of either version.
+#[must_use]
+pub fn popped_topic<'a>(topic: &'a str, group: &str) -> &'a str {
+    let rest = topic.strip_prefix(RETRY_PREFIX).and_then(|rest| rest.strip_prefix(group));
+    let of_version = |separator| rest.and_then(|rest| rest.strip_prefix(separator));
+    of_version('+').or_else(|| of_version('_')).unwrap_or(topic)
+}
+
 /// A group's dead letter topic.
 #[must_use]
 pub fn dlq_topic(group: &str) -> String {
@@ -214,6 +234,16 @@ mod tests {
         assert!(matches!(check_topic(&"t".repeat(128)), Err(NameError::TooLong { .. })));
         assert_eq!(check_topic(&retry_topic(&"g".repeat(120))), Ok(()));
         assert!(matches!(check_group(&"g".repeat(121)), Err(NameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_pop_retry_topic_tells_its_topic_to_its_group() {
+        let (v1, v2) = (pop_retry_topic("a_b", "g_h"), pop_retry_topic_v2("a_b", "g_h"));
+        assert_eq!((&*v1, &*v2), ("%RETRY%g_h_a_b", "%RETRY%g_h+a_b"));
+        for topic in [&v1, &v2, "a_b"] {
+            assert_eq!(popped_topic(topic, "g_h"), "a_b");
+        }
+        assert_eq!(popped_topic("%RETRY%g_h", "g_h"), "%RETRY%g_h");
     }
 
     #[test]

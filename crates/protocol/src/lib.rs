@@ -22,6 +22,7 @@ mod language;
 pub mod lock;
 pub mod number;
 pub mod offset;
+pub mod pop;
 pub mod pull;
 pub mod query;
 pub mod queue;

@@ -81,14 +81,7 @@ pub(crate) fn groups(cluster: &Cluster) {
     );
     let mode = ["-b", &cluster.broker, "-t", "orders", "-g", "readers", "-m"];
     assert_eq!(cluster.change("setConsumeMode", &[&mode[..], &["PULL"]].concat()), 1);
-    // POP is not implemented yet and refused.
-    let pop = cluster.verb("setConsumeMode", &[&mode[..], &["POP"]].concat());
-    assert_eq!(pop.status.code(), Some(1));
-    let told = text(&pop.stdout);
-    assert!(
-        told.contains("SET_MESSAGE_REQUEST_MODE") && told.contains("mode POP is not set"),
-        "{told}"
-    );
+    assert_eq!(cluster.change("setConsumeMode", &[&mode[..], &["POP", "-q", "2"]].concat()), 1);
 }
 
 /// Sends and queries messages; returns the unique key of one in queue 0.

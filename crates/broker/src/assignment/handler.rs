@@ -1,14 +1,19 @@
-//! Handlers of request modes: codes 401 and 402.
+//! Handlers of assignments and request modes: codes 400, 401 and 402.
 //!
 //! The caller should send the response to 401 after the change is settled, see [`crate::signal::Signal::when_settled`].
 
-use super::{ModeError, Modes};
+use super::share::Strategy;
+use super::{ModeError, Modes, TopicQueues};
+use crate::clients::Consumers;
+use crate::clients::table::Channel;
 use crate::errors::Refusal;
 use crate::group::{GroupError, Rule};
 use crate::reply::{Answer, Outcome};
+use crate::settings::{BrokerSettings, DefaultMode};
 use crate::topic::Topics;
 use message::names;
-use protocol::assignment::{GroupRequestMode, RequestMode};
+use protocol::assignment::{AssignedQueue, Assignment, AssignmentRequest, GroupRequestMode, RequestMode};
+use protocol::heartbeat::MessageModel;
 use protocol::{Frame, ResponseCode, json};
 use std::sync::Arc;
 
@@ -22,7 +27,7 @@ impl From<ModeError> for Refusal {
 ///
 /// # Errors
 /// `SystemError` if the body is malformed, `TopicNotExist`, `SubscriptionGroupNotExist` if the group may not be created either,
-/// `NoPermission` for a retry topic, `RequestCodeNotSupported` for POP.
+/// `NoPermission` for a retry topic.
 pub fn set(request: &Frame, modes: &Modes, topics: &Topics, find_group: impl FnOnce(&str) -> Result<Arc<Rule>, GroupError>) -> Outcome {
     let mode: GroupRequestMode = json::read(&request.body)?;
     if mode.topic.starts_with(names::RETRY_PREFIX) {
@@ -32,10 +37,6 @@ pub fn set(request: &Frame, modes: &Modes, topics: &Topics, find_group: impl FnO
     if !topics.contains(&mode.topic) {
         let text = format!("topic[{}] not exist", mode.topic);
         return Err(Refusal::new(ResponseCode::TopicNotExist, text));
-    }
-    if mode.mode == RequestMode::Pop {
-        let text = "mode POP is not set: POP consumption is not in this version of ApogeeMQ";
-        return Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text));
     }
     // Compat: as in Apache, setting a mode creates the group if groups may be created by their first consumer.
     find_group(&mode.consumer_group).map_err(|error| error.into_refusal(|_| "subscription group does not exist".to_owned()))?;
@@ -47,6 +48,65 @@ pub fn set(request: &Frame, modes: &Modes, topics: &Topics, find_group: impl FnO
     );
     modes.set(mode)?;
     Ok(Answer::ok())
+}
+
+/// What assigning queues needs.
+pub struct Assigner<'a, C> {
+    /// The request modes.
+    pub modes: &'a Modes,
+    /// The queues of topics.
+    pub queues: &'a TopicQueues,
+    /// The members of groups.
+    pub consumers: &'a Consumers<C>,
+    /// For the defaults.
+    pub settings: &'a BrokerSettings,
+}
+
+/// Code 400: the queues of a member. May block.
+///
+/// # Errors
+/// `SystemError` if the body is malformed.
+pub fn assign<C: Channel>(request: &Frame, with: &Assigner<'_, C>) -> Outcome {
+    let asked: AssignmentRequest = json::read(&request.body)?;
+    let queues = assigned(&asked, with);
+    Ok(Answer::body(json::write(&Assignment {
+        message_queue_assignments: queues,
+    })))
+}
+
+/// [`None`] if the member keeps what it has. Compat: as Apache, for a topic that nobody has, a group without members and an unknown strategy.
+fn assigned<C: Channel>(asked: &AssignmentRequest, with: &Assigner<'_, C>) -> Option<Vec<AssignedQueue>> {
+    let AssignmentRequest { topic, consumer_group, .. } = asked;
+    let default = || {
+        // Compat: a retry topic is pulled.
+        let mode = if names::is_retry(topic) {
+            DefaultMode::Pull
+        } else {
+            with.settings.default_message_request_mode
+        };
+        match mode {
+            DefaultMode::Pull => (RequestMode::Pull, 0),
+            DefaultMode::Pop => (RequestMode::Pop, with.settings.default_pop_share_queue_num),
+        }
+    };
+    let set = with.modes.of(topic, consumer_group);
+    let (mode, share) = set.map_or_else(default, |set| (set.mode, set.pop_share_queue_num));
+    let queues = with.queues.of(topic, &with.settings.broker_name)?;
+    let queues = if asked.message_model == MessageModel::Broadcasting || !with.settings.server_load_balancer_enable {
+        queues
+    } else {
+        let members = with.consumers.members(consumer_group)?;
+        let mut members: Vec<String> = members.iter().map(|member| member.client_id.to_string()).collect();
+        members.sort();
+        members.dedup();
+        let strategy = Strategy::named(&asked.strategy_name)?;
+        match mode {
+            RequestMode::Pull => strategy.for_pull(&asked.client_id, &members, &queues),
+            RequestMode::Pop => strategy.for_pop(&asked.client_id, &members, &queues, share),
+        }
+    };
+    let queue = |message_queue| AssignedQueue { message_queue, mode };
+    Some(queues.into_iter().map(queue).collect())
 }
 
 /// Code 402: all request modes. Never fails.
@@ -81,11 +141,12 @@ mod tests {
         assert_eq!(refused("x", "g", "PULL"), ResponseCode::TopicNotExist);
         assert_eq!(refused("t", "x", "PULL"), ResponseCode::SubscriptionGroupNotExist);
         assert_eq!(refused("%RETRY%g", "g", "PULL"), ResponseCode::NoPermission);
-        assert_eq!(refused("t", "g", "POP"), ResponseCode::RequestCodeNotSupported);
         assert_eq!(&all(&modes).unwrap().body[..], br#"{"messageRequestModeMap":{}}"#);
         set(&request("t", "g", "PULL"), &modes, &topics, find).unwrap();
         let expected = br#"{"messageRequestModeMap":{"t":{"g":{"consumerGroup":"g","mode":"PULL","popShareQueueNum":0,"topic":"t"}}}}"#;
         assert_eq!(&all(&modes).unwrap().body[..], expected);
+        set(&request("t", "g", "POP"), &modes, &topics, find).unwrap();
+        assert_eq!(modes.of("t", "g").unwrap().mode, RequestMode::Pop);
         set(&request("t", "fresh", "PULL"), &modes, &topics, make).unwrap();
         assert!(groups.contains("fresh"), "setting a mode creates the group if that is allowed");
         let refusal = set(&request("t", "bad name", "PULL"), &modes, &topics, make).unwrap_err();

@@ -1,17 +1,18 @@
-//! Queue assignment: the request mode of a group on a topic (401, 402).
+//! Queue assignment: the request mode of a group on a topic (401, 402), and the queues that a member gets (400).
 //!
 //! The modes are saved in `messageRequestMode.json`, which a Java broker can read. A change is answered after the file is written.
-//!
-//! Not here: POP, so that mode is refused; and assignment of queues by the broker (400). A client whose request 400 is refused
-//! rebalances by itself, as all clients before RocketMQ 5.
+//! A member of a group that pulls gets queues of its own; members of a group that pops share them.
 
 pub mod handler;
 mod modes;
+mod queues;
+mod share;
 pub mod table;
 
 use crate::feature::Feature;
 
 pub use modes::{ModeError, Modes};
+pub use queues::TopicQueues;
 
 impl Feature for Modes {
     fn topic_deleted(&self, topic: &str) {

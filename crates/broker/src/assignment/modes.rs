@@ -88,6 +88,12 @@ impl Modes {
         }
     }
 
+    /// The mode that was set for a group on a topic.
+    #[must_use]
+    pub fn of(&self, topic: &str, group: &str) -> Option<GroupRequestMode> {
+        self.state.lock().modes.get(topic)?.get(group).cloned()
+    }
+
     /// All modes, and the number of changes since the start.
     #[must_use]
     pub fn all(&self) -> (RequestModes, u64) {

@@ -2,7 +2,7 @@
 
 use super::Modes;
 use crate::state_file::{StateFile, Table, Versioned};
-use protocol::assignment::{RequestMode, RequestModes};
+use protocol::assignment::RequestModes;
 use protocol::json;
 use std::io;
 
@@ -23,14 +23,6 @@ pub fn load(modes: &Modes, file: &StateFile) -> io::Result<()> {
     let Some(saved) = file.load(json::read::<RequestModes>)? else {
         return Ok(());
     };
-    let set = saved.message_request_mode_map.values().flat_map(|groups| groups.values());
-    for mode in set.filter(|mode| mode.mode == RequestMode::Pop) {
-        tracing::warn!(
-            topic = mode.topic,
-            group = mode.consumer_group,
-            "request mode POP is not supported: the group pulls"
-        );
-    }
     modes.restore(saved);
     Ok(())
 }

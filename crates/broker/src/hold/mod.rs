@@ -1,4 +1,4 @@
-//! Long polling: requests that wait for a message of a queue. Parked pulls today; POP and notification would use it too.
+//! Long polling: pulls, pops and notifications that wait for a message of a queue.
 //!
 //! A request is parked under its queue and tags. The arrival of a message removes only the requests that match it and serves them
 //! on the thread that stored the message, without handing over to another thread or polling. [`Hold::expired`] returns requests
@@ -118,6 +118,12 @@ mod tests {
         assert_eq!(names(hold.take("t", 0, 5, 10).requests), [3, 2]);
         hold.park(9, any(4, None)).unwrap();
         assert_eq!(names(hold.take_all("t", 3, 10).requests), [4]);
+        hold.park(9, request(5, 1, None)).unwrap();
+        hold.park(9, any(6, Some(&[5]))).unwrap();
+        assert_eq!((hold.count("t", 0), hold.count("t", ANY_QUEUE), hold.count("u", 0)), (1, 1, 0));
+        let taken = hold.take_of("t", 1);
+        assert_eq!((names(taken.requests), taken.more), (vec![5], true));
+        assert_eq!(names(hold.take_of("t", 9).requests), [6]);
         assert!(hold.is_clean());
     }
 

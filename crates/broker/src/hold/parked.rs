@@ -26,7 +26,7 @@ pub trait Waiter: Send {
 /// Limits of parked requests. A request takes one slot, and one more for every [`TAGS_PER_SLOT`] tags.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Slots in all: `apogeeMaxParkedPulls`.
+    /// Slots in all: `apogeeMaxParkedPulls`, of pops and notifications `maxPopPollingSize`.
     pub slots: usize,
     /// Slots of one connection: `apogeeMaxParkedPullsPerConnection`.
     pub slots_per_connection: usize,
@@ -39,10 +39,10 @@ pub const TAGS_PER_SLOT: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotParked {
     /// Too many requests are parked.
-    #[error("{0} pulls are already parked, see apogeeMaxParkedPulls")]
+    #[error("{0} requests are already parked, see apogeeMaxParkedPulls and maxPopPollingSize")]
     Full(usize),
     /// Too many requests of this connection are parked.
-    #[error("{0} pulls of this connection are already parked, see apogeeMaxParkedPullsPerConnection")]
+    #[error("{0} requests of this connection are already parked, see apogeeMaxParkedPullsPerConnection")]
     FullForOne(usize),
     /// The broker shuts down, or the connection is closed.
     #[error("the broker shuts down or the connection is closed")]
@@ -206,6 +206,23 @@ impl<W: Waiter> Hold<W> {
             let ids: BTreeSet<Id> = queues.into_iter().flatten().map(|(_, id)| *id).collect();
             ids.into_iter().take(wanted).collect()
         })
+    }
+
+    /// Removes up to `most` requests that wait for any queue of this topic, or for one of them.
+    pub fn take_of(&self, topic: &str, most: usize) -> Taken<W> {
+        self.take_out(most, |inner, wanted| {
+            let queues = inner.queues.get(topic).into_iter().flatten();
+            let ids: BTreeSet<Id> = queues.flat_map(|(_, queue)| queue).map(|(_, id)| *id).collect();
+            ids.into_iter().take(wanted).collect()
+        })
+    }
+
+    /// Number of requests that wait for this queue, not counting those for any queue unless it is [`ANY_QUEUE`].
+    pub fn count(&self, topic: &str, queue_id: i32) -> usize {
+        let inner = self.inner.lock();
+        let queue = inner.queues.get(topic).and_then(|queues| queues.get(&queue_id));
+        // A request with several tags is listed once for each tag.
+        queue.map_or(0, |queue| queue.iter().map(|(_, id)| *id).collect::<BTreeSet<Id>>().len())
     }
 
     /// Removes up to `most` requests whose deadline has passed, the earliest deadline first.

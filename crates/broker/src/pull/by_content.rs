@@ -13,7 +13,7 @@ use message::QueueOffset;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{Limits, ReadResult, ReadSource, ReadStatus, StoreError};
+use store::{Limits, ReadResult, ReadSource, ReadStatus, Store, StoreError};
 
 /// Maximum number of records that a pull examines on the thread of its connection, which also serves senders.
 const MAX_EXAMINED_INLINE: usize = 64;
@@ -33,85 +33,86 @@ struct Found {
     next: QueueOffset,
 }
 
-impl Puller {
-    /// Reads records from `examined_to`, or from the offset of the pull, and keeps those that `content` selects. If the result is cold,
-    /// `examined_to` is where the next source continues.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the store cannot be read.
-    pub(super) fn read_by_content(
-        &self,
-        pull: &Pull,
-        content: &Content,
-        source: ReadSource,
-        examined_to: &mut i64,
-    ) -> Result<ReadResult, StoreError> {
-        let limits = self.limits(pull, source);
-        let most = limits.messages.max(1);
-        let scan = if source == ReadSource::Memory {
-            MAX_EXAMINED_INLINE
-        } else {
-            limits.scan.max(most)
+/// A queue to read, and how much of it.
+pub(crate) struct ContentRead<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) topic: &'a str,
+    pub(crate) queue_id: i32,
+    pub(crate) offset: i64,
+    pub(crate) limits: Limits,
+}
+
+/// Reads records from `examined_to`, or from the offset of the read, and keeps those that `content` selects. If the result is cold,
+/// `examined_to` is where the next source continues.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot be read.
+pub(crate) fn read(of: &ContentRead<'_>, content: &Content, source: ReadSource, examined_to: &mut i64) -> Result<ReadResult, StoreError> {
+    let limits = of.limits;
+    let most = limits.messages.max(1);
+    let scan = if source == ReadSource::Memory {
+        MAX_EXAMINED_INLINE
+    } else {
+        limits.scan.max(most)
+    };
+    let begun = Instant::now();
+    let start = QueueOffset((*examined_to).max(of.offset));
+    let mut found = Found {
+        records: Vec::new(),
+        bytes: 0,
+        examined_bytes: 0,
+        next: start,
+    };
+    loop {
+        let seen = (found.next.0 - start.0) as usize;
+        let messages = READ_BATCH.min(most - found.records.len()).min(scan - seen);
+        let batch = Limits {
+            messages,
+            bytes: limits.bytes - found.bytes,
+            scan: messages,
         };
-        let begun = Instant::now();
-        let start = QueueOffset((*examined_to).max(pull.offset));
-        let mut found = Found {
-            records: Vec::new(),
-            bytes: 0,
-            examined_bytes: 0,
-            next: start,
-        };
-        loop {
-            let seen = (found.next.0 - start.0) as usize;
-            let messages = READ_BATCH.min(most - found.records.len()).min(scan - seen);
-            let batch = Limits {
-                messages,
-                bytes: limits.bytes - found.bytes,
-                scan: messages,
-            };
-            let read = self
-                .store
-                .read(&pull.topic.name, pull.queue_id, found.next, batch, &|_| true, source)?;
-            if read.cold {
-                if found.records.is_empty() {
-                    *examined_to = found.next.0;
-                    return Ok(read);
-                }
-                return Ok(found.result(read));
-            }
-            let has_begun = found.next.0 > pull.offset;
-            let from = found.next;
-            match read.status {
-                ReadStatus::Found => {}
-                // The next pull starts at the damaged message and reports it.
-                ReadStatus::MessageWasRemoving if has_begun && let Some(damaged) = &read.damaged => {
-                    found.next = damaged.queue_offset;
-                    return Ok(found.result(read));
-                }
-                ReadStatus::MessageWasRemoving if read.damaged.is_none() && read.next > from => {}
-                _ if has_begun => return Ok(found.result(read)),
-                _ => return Ok(read),
-            }
-            if !found.take(&read, content, limits.bytes) {
-                return Ok(found.result(read));
-            }
-            let (seen, is_end) = ((found.next.0 - start.0) as usize, found.next >= read.max);
-            if is_end || found.records.len() >= most || found.bytes >= limits.bytes {
-                return Ok(found.result(read));
-            }
-            if seen >= scan && source == ReadSource::Memory && found.records.is_empty() {
+        let read = of.store.read(of.topic, of.queue_id, found.next, batch, &|_| true, source)?;
+        if read.cold {
+            if found.records.is_empty() {
                 *examined_to = found.next.0;
-                return Ok(ReadResult {
-                    cold: true,
-                    ..found.result(read)
-                });
+                return Ok(read);
             }
-            if seen >= scan || found.examined_bytes >= MAX_EXAMINED_BYTES || begun.elapsed() >= MAX_DURATION {
+            return Ok(found.result(read));
+        }
+        let has_begun = found.next.0 > of.offset;
+        let from = found.next;
+        match read.status {
+            ReadStatus::Found => {}
+            // The next pull starts at the damaged message and reports it.
+            ReadStatus::MessageWasRemoving if has_begun && let Some(damaged) = &read.damaged => {
+                found.next = damaged.queue_offset;
                 return Ok(found.result(read));
             }
+            ReadStatus::MessageWasRemoving if read.damaged.is_none() && read.next > from => {}
+            _ if has_begun => return Ok(found.result(read)),
+            _ => return Ok(read),
+        }
+        if !found.take(&read, content, limits.bytes) {
+            return Ok(found.result(read));
+        }
+        let (seen, is_end) = ((found.next.0 - start.0) as usize, found.next >= read.max);
+        if is_end || found.records.len() >= most || found.bytes >= limits.bytes {
+            return Ok(found.result(read));
+        }
+        if seen >= scan && source == ReadSource::Memory && found.records.is_empty() {
+            *examined_to = found.next.0;
+            return Ok(ReadResult {
+                cold: true,
+                ..found.result(read)
+            });
+        }
+        if seen >= scan || found.examined_bytes >= MAX_EXAMINED_BYTES || begun.elapsed() >= MAX_DURATION {
+            return Ok(found.result(read));
         }
     }
+}
 
+impl Puller {
     /// Wakes the parked pulls by content of a queue on a catch-up thread.
     pub(super) fn wake_by_content(self: &Arc<Self>, topic: &str, queue_id: i32) {
         let taken = self.hold.take_by_content(topic, queue_id, MAX_WOKEN_INLINE);

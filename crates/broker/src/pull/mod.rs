@@ -8,10 +8,10 @@
 //! Compat: a parked pull does not commit its offset again when it is woken.
 
 mod asker;
-mod by_content;
+pub(crate) mod by_content;
 mod check;
 pub mod remoting;
-mod selection;
+pub(crate) mod selection;
 
 use crate::arrival::ArrivalListener;
 use crate::clients::{ClientChannel, Consumers};
@@ -26,6 +26,7 @@ use crate::settings::BrokerSettings;
 use crate::stats::GroupCounters;
 use crate::topic::Topic;
 pub use asker::{Asker, PullSink, Pulled};
+use by_content::ContentRead;
 pub use check::Checks;
 use message::QueueOffset;
 use net::Connection;
@@ -347,7 +348,14 @@ impl Puller {
             }
             Selection::Content(content) => {
                 let mut examined_to = pull.examined_to;
-                let read = self.read_by_content(pull, content, source, &mut examined_to);
+                let of = ContentRead {
+                    store: &self.store,
+                    topic: &pull.topic.name,
+                    queue_id: pull.queue_id,
+                    offset: pull.offset,
+                    limits: self.limits(pull, source),
+                };
+                let read = by_content::read(&of, content, source, &mut examined_to);
                 pull.examined_to = examined_to;
                 read
             }
@@ -595,7 +603,7 @@ fn code_of(status: ReadStatus, requested: i64) -> ResponseCode {
 }
 
 /// Apache's name for the result of a read, which it sends as the remark.
-fn name_of(status: ReadStatus) -> &'static str {
+pub(crate) fn name_of(status: ReadStatus) -> &'static str {
     match status {
         ReadStatus::Found => "FOUND",
         ReadStatus::NoMatchedMessage => "NO_MATCHED_MESSAGE",

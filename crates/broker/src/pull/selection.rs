@@ -16,7 +16,7 @@ pub(super) struct Filter {
 }
 
 /// How messages are selected.
-pub(super) enum Selection {
+pub(crate) enum Selection {
     /// By the hash of the tag in the queue entry.
     Tags(TagFilter),
     /// By the properties in the record.
@@ -24,7 +24,7 @@ pub(super) enum Selection {
 }
 
 /// The expression that is evaluated on the properties of a message.
-pub(super) enum Content {
+pub(crate) enum Content {
     /// One expression for all messages.
     Expression(Arc<Expression>),
     /// `filterSupportRetry`: for messages of a retry topic, the expression that the group registered for their original topic.
@@ -75,7 +75,7 @@ impl Filter {
 
 impl Content {
     /// Whether the message of this record is selected. A malformed record is, so that its consumer sees it.
-    pub(super) fn selects(&self, record: &[u8]) -> bool {
+    pub(crate) fn selects(&self, record: &[u8]) -> bool {
         let Ok(record) = Record::parse(record) else { return true };
         match self {
             Self::Expression(expression) => expression.selects(record.properties),

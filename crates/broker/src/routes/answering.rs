@@ -181,6 +181,7 @@ fn reads_body(code: i32) -> bool {
         Ok(Code::HeartBeat
             | Code::CheckClientConfig
             | Code::LockBatchMq
+            | Code::BatchAckMessage
             | Code::UnlockBatchMq
             | Code::UpdateAndCreateTopicList
             | Code::UpdateAndCreateSubscriptiongroup

@@ -1,7 +1,7 @@
 //! Where each request code is served, or why it is refused.
 
 use crate::admin::consumer::DirectConsumption;
-use crate::assignment::{self, Modes};
+use crate::assignment::{self, Modes, TopicQueues};
 use crate::clients::heartbeat::{Clients, Heartbeat};
 use crate::clients::{ClientChannel, Online};
 use crate::clock::now_ms;
@@ -13,6 +13,7 @@ use crate::feature::Feature;
 use crate::lock::OrderLocks;
 use crate::offset::handler::Progress;
 use crate::offset::reset::Reset;
+use crate::pop::Pops;
 use crate::pull::Puller;
 use crate::registration::Standings;
 use crate::reply::{Outcome, Reply};
@@ -20,8 +21,9 @@ use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
 use crate::timer::Timers;
 use crate::transaction::Transactions;
-use crate::{admin, clients, delay, group, lock, offset, pull, query, request_reply, retry, stats, timer, topic, transaction};
+use crate::{admin, clients, delay, group, lock, offset, pop, pull, query, request_reply, retry, stats, timer, topic, transaction};
 use net::Connection;
+use protocol::assignment::{GroupRequestMode, RequestMode};
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
 use std::sync::Arc;
@@ -37,9 +39,11 @@ pub struct Routes {
     pub(crate) features: Vec<Arc<dyn Feature>>,
     pub(crate) sender: Arc<Sender>,
     pub(crate) puller: Arc<Puller>,
+    pub(crate) pops: Arc<Pops>,
     pub(crate) online: Arc<Online>,
     pub(crate) locks: Arc<OrderLocks>,
     pub(crate) modes: Arc<Modes>,
+    pub(crate) topic_queues: TopicQueues,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) timers: Arc<Timers>,
     /// Keys by which repeated sends are recognised.
@@ -116,6 +120,25 @@ impl Routes {
             Code::PullMessage | Code::LitePullMessage => {
                 pull::remoting::serve(&self.puller, conn, frame, now);
                 return Handled::Later;
+            }
+
+            Code::PopMessage => {
+                pop::remoting::pop(&self.pops, conn, frame, now);
+                return Handled::Later;
+            }
+            Code::AckMessage => pop::remoting::ack(&self.pops, frame),
+            Code::BatchAckMessage => pop::remoting::ack_batch(&self.pops, frame),
+            Code::ChangeMessageInvisibletime => pop::remoting::change_invisible(&self.pops, frame),
+            Code::Notification => {
+                pop::remoting::notification(&self.pops, conn, frame, now);
+                return Handled::Later;
+            }
+            Code::PollingInfo => pop::remoting::polling_info(&self.pops, conn, frame, now),
+            Code::PeekMessage => {
+                let (reader, expected) = (&self.core.threads.reader, Expected::Records);
+                return self.later(reader, expected, without_body(frame), reply, |r, f, answer| {
+                    pop::remoting::peek(&r.pops, f, &answer, now_ms());
+                });
             }
 
             Code::EndTransaction => {
@@ -248,7 +271,24 @@ impl Routes {
                 let outcome = assignment::handler::set(frame, &self.modes, &self.core.topics, |group| {
                     self.core.groups.find_or_create(group, settings.auto_create_subscription_group, now)
                 });
+                if let (Ok(_), Ok(mode)) = (&outcome, protocol::json::read::<GroupRequestMode>(&frame.body))
+                    && mode.mode == RequestMode::Pull
+                {
+                    self.pops.hand_over_to_pulls(&mode.topic, &mode.consumer_group);
+                }
                 return self.when_settled(outcome, reply);
+            }
+            Code::QueryAssignment => {
+                let (reader, expected) = (&self.core.threads.reader, Expected::Table);
+                return self.later(reader, expected, frame.clone(), reply, |r, f, answer| {
+                    let with = assignment::handler::Assigner {
+                        modes: &r.modes,
+                        queues: &r.topic_queues,
+                        consumers: &r.online.consumers,
+                        settings: &r.core.settings.current(),
+                    };
+                    answer.send(assignment::handler::assign(f, &with));
+                });
             }
             Code::GetAllMessageRequestMode => return self.by_admin(frame, reply, |r, _| assignment::handler::all(&r.modes)),
 
@@ -375,7 +415,6 @@ impl Routes {
             | Code::AddWritePermOfBroker
             | Code::CheckRocksdbCqWriteProgress
             | Code::ExportRocksdbConfigToJson
-            | Code::QueryAssignment
             | Code::UpdateAndCreateStaticTopic
             | Code::GetBrokerMemberGroup
             | Code::AddBroker
@@ -418,12 +457,6 @@ impl Routes {
             | Code::AuthListAcl
             | Code::DeleteTopicInBrokerList
             | Code::DeleteSubscriptionGroupList
-            | Code::PopMessage
-            | Code::AckMessage
-            | Code::PeekMessage
-            | Code::ChangeMessageInvisibletime
-            | Code::Notification
-            | Code::PollingInfo
             | Code::PopRollback
             | Code::PopLiteMessage
             | Code::LiteSubscriptionCtl
@@ -434,8 +467,7 @@ impl Routes {
             | Code::GetLiteTopicInfo
             | Code::GetLiteClientInfo
             | Code::GetLiteGroupInfo
-            | Code::TriggerLiteDispatch
-            | Code::BatchAckMessage) => Err(not_here(other)),
+            | Code::TriggerLiteDispatch) => Err(not_here(other)),
         })
     }
 

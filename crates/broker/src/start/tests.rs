@@ -16,6 +16,7 @@ use store::disk::simulated::SimulatedDisk;
 
 mod compaction;
 mod dedup;
+mod pops;
 mod sql_filters;
 mod timers;
 mod transactions;

@@ -66,7 +66,7 @@ pub trait SavedTable: Send + Sync {
 }
 
 /// Names of the files of all tables. A test of the upkeep, which owns the tables, checks the list.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "topics.json",
     "subscriptionGroup.json",
     "messageRequestMode.json",
@@ -75,6 +75,7 @@ pub const NAMES: [&str; 8] = [
     "delayOffset.json",
     "consumerFilter.json",
     "timermetrics",
+    "consumerOrderInfo.json",
 ];
 
 /// The file of one table.

@@ -6,8 +6,6 @@ use message::names;
 
 /// Queues of the topic for delayed messages: one per delay level.
 const SCHEDULE_QUEUES: i32 = 18;
-/// Queues of the topic in which POP stores messages that are not acknowledged.
-const REVIVE_QUEUES: i32 = 8;
 /// Queues of the topic of Apache's benchmark.
 const BENCHMARK_QUEUES: i32 = 1024;
 /// Topic of Apache's timer messages.
@@ -29,7 +27,7 @@ pub fn topics(settings: &BrokerSettings) -> Vec<Spec> {
         Spec::new(names::OFFSET_MOVED_EVENT_TOPIC, 1),
         Spec::new(names::SCHEDULE_TOPIC, SCHEDULE_QUEUES),
         Spec::new(&format!("{cluster}_REPLY_TOPIC"), 1),
-        Spec::new(&format!("rmq_sys_REVIVE_LOG_{cluster}"), REVIVE_QUEUES),
+        Spec::new(&format!("rmq_sys_REVIVE_LOG_{cluster}"), settings.revive_queue_num as i32),
         inherit(&format!("rmq_sys_SYNC_BROKER_MEMBER_{broker}"), 1, false),
         Spec::new(names::TRANS_HALF_TOPIC, 1),
         Spec::new(names::TRANS_OP_HALF_TOPIC, 1),

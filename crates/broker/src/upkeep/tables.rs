@@ -5,6 +5,7 @@ use crate::delay::table as delay_table;
 use crate::filter::table as filter_table;
 use crate::group::table as group_table;
 use crate::offset::table as offset_table;
+use crate::pop::order_table;
 use crate::state_file::{SavedTable, Table};
 use crate::timer::counts as timer_counts;
 use crate::topic::table as topic_table;
@@ -13,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The files of a broker's tables.
-pub const TABLES: [Table; 8] = [
+pub const TABLES: [Table; 9] = [
     topic_table::TABLE,
     group_table::TABLE,
     mode_table::TABLE,
@@ -22,6 +23,7 @@ pub const TABLES: [Table; 8] = [
     delay_table::TABLE,
     filter_table::TABLE,
     timer_counts::TABLE,
+    order_table::TABLE,
 ];
 
 /// The table with this file name; `None` for other files.

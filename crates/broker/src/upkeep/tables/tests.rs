@@ -7,6 +7,7 @@ use crate::filter::Filters;
 use crate::filter::table::FiltersFile;
 use crate::group::Groups;
 use crate::offset::Offsets;
+use crate::pop::order_table::OrdersFile;
 use crate::state_file::{NAMES, StateFile};
 use crate::stats::BrokerStats;
 use crate::timer::counts::CountsFile;
@@ -30,6 +31,7 @@ struct World {
     transactions: TransactionsFile,
     filters: Arc<Filters>,
     timers: Arc<CountsFile>,
+    orders: OrdersFile,
 }
 
 /// A group's subscription by an SQL filter.
@@ -54,6 +56,10 @@ fn timers(file: StateFile) -> Arc<CountsFile> {
     CountsFile::new(file, std::time::Duration::MAX)
 }
 
+fn orders(file: StateFile) -> OrdersFile {
+    OrdersFile::new(file, std::time::Duration::MAX)
+}
+
 impl World {
     fn new() -> Self {
         let limits = TopicLimits { topics: 10, queues: 64 };
@@ -66,6 +72,7 @@ impl World {
             transactions: transactions(StateFile::new(Arc::new(SimulatedDisk::new(1)), Path::new(ROOT), TABLES[3], &[])),
             filters: Arc::default(),
             timers: timers(StateFile::new(Arc::new(SimulatedDisk::new(1)), Path::new(ROOT), TABLES[7], &[])),
+            orders: orders(StateFile::new(Arc::new(SimulatedDisk::new(1)), Path::new(ROOT), TABLES[8], &[])),
         }
     }
 
@@ -84,6 +91,8 @@ impl World {
         FiltersFile::new(world.filters.clone(), file(TABLES[6]), 0).load()?;
         world.timers = timers(file(TABLES[7]));
         world.timers.load()?;
+        world.orders = orders(file(TABLES[8]));
+        world.orders.load()?;
         Ok(world)
     }
 
@@ -98,6 +107,7 @@ impl World {
             self.delays.of(1) == Some(3),
             self.filters.find("g", "t").is_some(),
             self.timers.count_of("t") == 5,
+            self.orders.queues() == 1,
         ];
         let names = TABLES.iter().map(|table| table.name);
         names.zip(has).filter(|(_, has)| *has).map(|(name, _)| name).collect()
@@ -132,6 +142,8 @@ fn saved() -> SimulatedDisk {
         file(crate::delay::table::TABLE).save(text.as_bytes()).unwrap();
         let text = format!(r#"{{"apogeeMarkedUntil":{offset},"transactionCount":{{}}}}"#);
         file(crate::transaction::table::TABLE).save(text.as_bytes()).unwrap();
+        let text = format!(r#"{{"table":{{"t@g":{{0:{{"cm":0,"i":9,"l":{offset},"o":[{offset}],"popTime":1}}}}}}}}"#);
+        file(crate::pop::order_table::TABLE).save(text.as_bytes()).unwrap();
         // Each file object has saved nothing yet.
         FiltersFile::new(world.filters.clone(), file(crate::filter::table::TABLE), 0)
             .save()

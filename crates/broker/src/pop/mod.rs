@@ -1,0 +1,222 @@
+//! POP: the broker hands out messages of a queue to any member of a group and waits for each to be acknowledged.
+//!
+//! Life of a popped message: a pop (200050) reads queues of the topic and of the group's retry topic for it ([`round`]), and what it finds is
+//! in flight ([`in_flight`]): invisible to the group until its time has passed. The consumer acknowledges it (200051, 200151) or asks
+//! for more time (200053) with the handle that the answer gave it ([`ack`]). What nobody acknowledged in time is stored again in the retry
+//! topic, with one reconsumption more, or in the dead letter topic when it has failed too often ([`worker`]). A pop that finds
+//! nothing is parked, as a pull is; a message wakes one pop of each group ([`wake`]). With `order` a queue hands out nothing more before
+//! its messages are acknowledged, and messages that are not stay where they are ([`order`]).
+//!
+//! Check points older than `popCkStayBufferTime` are written to Apache's revive topic, so a directory can change between its broker and this
+//! one ([`revive_log`]). When which offset is committed: [`in_flight`].
+//!
+//! Invariants
+//! - A message that is in flight is handed out to nobody else before its time has passed, in a run; after a crash, see
+//!   `docs/durability.md`.
+//! - Nothing is lost: the offset of a group passes a message only when it is acknowledged, or described by a record on the device.
+//! - Each claim of a queue ends, also if the request is dropped: [`round::Claimed`] releases it.
+//! - Of the retry topics of both versions, those that exist are read.
+//! - With nothing in flight that is due, the thread sleeps without a timer.
+//!
+//! Not here: how the client retries with back-off (it asks for more time), and lite topics.
+
+mod ack;
+mod asker;
+mod check;
+mod in_flight;
+mod notify;
+mod order;
+pub mod order_table;
+mod peek;
+mod point;
+pub mod remoting;
+mod revive_log;
+mod round;
+mod wake;
+mod worker;
+
+pub use ack::{AckRequest, ChangeInvisible, Renewed};
+pub use asker::{Asker, PopResult, PopSink};
+pub use notify::{Notice, Notified};
+
+use crate::assignment::Modes;
+use crate::clients::{ClientChannel, Consumers};
+use crate::clock::now_ms;
+use crate::core::Core;
+use crate::delay::clock::Moment;
+use crate::feature::{self, Feature, Work};
+use crate::hold::{Bounds, Hold};
+use crate::settings::BrokerSettings;
+use in_flight::{Commit, InFlight, Limits};
+use net::Connection;
+use order::Orders;
+use order_table::OrdersFile;
+use parking_lot::{Condvar, Mutex};
+use round::Pop;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use wake::Waiting;
+
+/// How often parked requests are checked for their deadline.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+
+/// What pops need, and what is in flight.
+pub struct Pops {
+    core: Core,
+    consumers: Arc<Consumers<ClientChannel>>,
+    modes: Arc<Modes>,
+    revive_topic: Box<str>,
+    revive_queues: u16,
+    state: Mutex<InFlight>,
+    orders: Arc<Mutex<Orders>>,
+    /// Parked pops.
+    hold: Hold<Pop>,
+    /// Parked notifications.
+    notices: Hold<Notice>,
+    waiting: Waiting,
+    /// Counts pops: which of them read retried messages first, from which queue they start, and which revive queue they get.
+    turn: AtomicU32,
+    /// The zero of the monotonic clock.
+    started: Instant,
+    /// When the thread wakes by itself, by the monotonic clock.
+    planned: AtomicI64,
+    /// The revive topic has records that may not be ours.
+    revive_arrived: AtomicBool,
+    sleep: Mutex<Sleep>,
+    wake: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    weak_self: Weak<Self>,
+}
+
+#[derive(Debug, Default)]
+struct Sleep {
+    is_called: bool,
+    is_stopping: bool,
+}
+
+impl Pops {
+    /// The pops of a store; what was in flight is read by [`Feature::start`].
+    #[must_use]
+    pub fn new(core: &Core, consumers: Arc<Consumers<ClientChannel>>, modes: Arc<Modes>, orders: &OrdersFile) -> Arc<Self> {
+        let settings = core.settings.current();
+        let bounds = Bounds {
+            slots: settings.max_pop_polling,
+            slots_per_connection: settings.max_parked_pulls_per_connection,
+        };
+        let limits = Limits {
+            points: settings.max_pop_check_points,
+            queues: settings.max_pop_queues,
+            stay_ms: settings.pop_stay.as_millis() as i64,
+        };
+        Arc::new_cyclic(|weak_self| Self {
+            core: core.clone(),
+            consumers,
+            modes,
+            revive_topic: revive_log::topic(&settings.broker_cluster_name).into(),
+            revive_queues: settings.revive_queue_num as u16,
+            state: Mutex::new(InFlight::new(limits)),
+            orders: Arc::clone(&orders.orders),
+            hold: Hold::new(bounds),
+            notices: Hold::new(bounds),
+            waiting: Waiting::new(settings.max_pop_queues),
+            turn: AtomicU32::new(0),
+            started: Instant::now(),
+            planned: AtomicI64::new(i64::MIN),
+            revive_arrived: AtomicBool::new(false),
+            sleep: Mutex::default(),
+            wake: Condvar::new(),
+            thread: Mutex::default(),
+            weak_self: weak_self.clone(),
+        })
+    }
+
+    fn shared(&self) -> Option<Arc<Self>> {
+        self.weak_self.upgrade()
+    }
+
+    /// Now, by both clocks.
+    fn now(&self) -> Moment {
+        Moment {
+            wall_ms: now_ms(),
+            steady_ms: self.started.elapsed().as_millis() as i64,
+        }
+    }
+
+    /// Check points in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.state.lock().points()
+    }
+
+    /// The most messages of a queue that may be in flight when a pop reads it.
+    fn most_messages(settings: &BrokerSettings) -> Option<u64> {
+        settings.pop_threshold_enable.then_some(settings.pop_inflight_threshold)
+    }
+
+    /// Commits an offset. It only moves forward, and a reset by an operator stays.
+    fn commit(&self, commit: &Commit) {
+        let Commit {
+            topic,
+            group,
+            queue_id,
+            offset,
+        } = commit;
+        let offsets = &self.core.offsets;
+        if offsets.committed(topic, group, *queue_id).is_none_or(|before| before < *offset) {
+            // The pair is in the table since the group's first pop, so it is not full; a pending reset is applied by the next pop.
+            let _ = offsets.commit(topic, group, *queue_id, *offset);
+        }
+    }
+}
+
+impl Feature for Pops {
+    fn start(self: Arc<Self>) -> io::Result<()> {
+        let worker = worker::Worker::recover(&self)?;
+        let thread = std::thread::Builder::new().name("pop".to_owned()).spawn(move || worker.run())?;
+        *self.thread.lock() = Some(thread);
+        Ok(())
+    }
+
+    fn run(self: Arc<Self>) -> Work {
+        Box::pin(feature::every(EXPIRE_EVERY, move |now_ms| self.expire(now_ms)))
+    }
+
+    fn closed(&self, connection: &Connection) {
+        self.hold.forget(connection.id());
+        self.notices.forget(connection.id());
+    }
+
+    fn topic_deleted(&self, topic: &str) {
+        self.state.lock().forget(|of_topic, _| of_topic == topic);
+        self.orders.lock().forget(|of_topic, _| of_topic == topic);
+        self.answer_deleted(|waits_for| waits_for.topic == topic);
+    }
+
+    fn group_deleted(&self, group: &str, with_offsets: bool) {
+        let _ = with_offsets;
+        self.state.lock().forget(|_, of_group| of_group == group);
+        self.orders.lock().forget(|_, of_group| of_group == group);
+        self.answer_deleted(|waits_for| waits_for.group == group);
+    }
+
+    fn release(&self) {
+        self.hold.close();
+        self.notices.close();
+        if let Some(pops) = self.shared() {
+            pops.expire(i64::MAX - 1);
+        }
+    }
+
+    fn stop(&self) {
+        self.sleep.lock().is_stopping = true;
+        self.wake.notify_all();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of POP panicked: messages in flight are handed out again after the next start");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Requests of the remoting protocol: 200050 to 200055 and 200151.
+
+use super::Pops;
+use super::ack::{AckRequest, ChangeInvisible};
+use super::asker::{Asker, PopResult};
+use super::check::Reads;
+use super::notify::{NoticeSink, Notified};
+use crate::errors::Refusal;
+use crate::reply::{Answer, Outcome, Reply};
+use net::Connection;
+use protocol::codes::ResponseCode;
+use protocol::ext::Value;
+use protocol::frame::{Frame, encode_response_head};
+use protocol::json;
+use protocol::pop::{
+    AckHeader, BatchAckBody, ChangeInvisibleHeader, ChangeInvisibleReply, NotificationHeader, NotificationReply, PeekHeader,
+    PollingInfoHeader, PopHeader,
+};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Code 200050.
+pub fn pop(pops: &Arc<Pops>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64) {
+    let reply = Reply::to(conn, frame);
+    match PopHeader::decode(&frame.ext) {
+        Ok(header) => pops.pop(Asker::Remoting(reply), &header, now_ms),
+        Err(error) => reply.send(Err(error.into())),
+    }
+}
+
+/// Sends the answer of a pop or peek.
+pub(super) fn answer(reply: &Reply, result: PopResult) {
+    let mut fields: smallvec::SmallVec<[(&str, Value<'_>); 7]> = smallvec::smallvec![
+        ("popTime", Value::Int(result.pop_time)),
+        ("invisibleTime", Value::Int(result.invisible_ms)),
+        ("reviveQid", Value::Int(result.revive_queue.into())),
+        ("restNum", Value::Int(result.rest)),
+        ("startOffsetInfo", Value::Text(&result.start_offsets)),
+        ("msgOffsetInfo", Value::Text(&result.message_offsets)),
+    ];
+    if let Some(counts) = &result.order_counts {
+        fields.push(("orderCountInfo", Value::Text(counts)));
+    }
+    let remark = if result.code == ResponseCode::Success {
+        "FOUND"
+    } else {
+        "NO_MESSAGE_IN_QUEUE"
+    };
+    reply.connection().send_later(|out| {
+        let (encoding, opaque) = (reply.encoding(), reply.opaque());
+        encode_response_head(out.head(), encoding, opaque, result.code, Some(remark), &fields, result.bytes);
+        result.records.into_iter().for_each(|record| out.body(record));
+    });
+}
+
+/// Code 200051.
+///
+/// # Errors
+/// As [`Pops::ack`].
+pub fn ack(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
+    let header = AckHeader::decode(&frame.ext)?;
+    refuse_lite(header.lite_topic)?;
+    pops.ack(&AckRequest {
+        group: header.consumer_group,
+        topic: header.topic,
+        queue_id: header.queue_id,
+        offset: header.offset,
+        handle: header.extra_info,
+    })?;
+    Ok(Answer::ok())
+}
+
+/// Code 200151.
+///
+/// # Errors
+/// As [`Pops::ack_batch`].
+pub fn ack_batch(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
+    if frame.body.is_empty() {
+        return Err(Refusal::new(ResponseCode::NoMessage, "there is nothing to acknowledge"));
+    }
+    pops.ack_batch(&json::read::<BatchAckBody>(&frame.body)?)?;
+    Ok(Answer::ok())
+}
+
+/// Code 200053.
+///
+/// # Errors
+/// As [`Pops::change_invisible`].
+pub fn change_invisible(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
+    let header = ChangeInvisibleHeader::decode(&frame.ext)?;
+    refuse_lite(header.lite_topic)?;
+    let renewed = pops.change_invisible(&ChangeInvisible {
+        of: AckRequest {
+            group: header.consumer_group,
+            topic: header.topic,
+            queue_id: header.queue_id,
+            offset: header.offset,
+            handle: header.extra_info,
+        },
+        invisible_ms: header.invisible_time,
+        suspend: header.suspend,
+    })?;
+    let mut answer = Answer::ok();
+    ChangeInvisibleReply {
+        pop_time: renewed.pop_time,
+        invisible_time: renewed.invisible_ms,
+        revive_queue: renewed.revive_queue,
+    }
+    .encode(&mut answer.fields);
+    Ok(answer)
+}
+
+fn refuse_lite(lite_topic: Option<&str>) -> Result<(), Refusal> {
+    if lite_topic.is_none_or(|name| name.trim().is_empty()) {
+        return Ok(());
+    }
+    let text = "lite topics are not in this version of ApogeeMQ";
+    Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text))
+}
+
+/// Code 200052. May wait for the disk.
+pub fn peek(pops: &Pops, frame: &Frame, reply: &Reply, now_ms: i64) {
+    let peek = || {
+        let header = PeekHeader::decode(&frame.ext)?;
+        pops.peek(&header, reply.connection().peer(), now_ms)
+    };
+    match peek() {
+        Ok(result) => answer(reply, result),
+        Err(refusal) => reply.send(Err(refusal)),
+    }
+}
+
+/// A remoting client that waits for a notification.
+struct Remote(Reply);
+
+impl NoticeSink for Remote {
+    fn client(&self) -> u64 {
+        self.0.connection().id()
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.0.connection().peer()
+    }
+
+    fn is_disconnected(&self) -> bool {
+        self.0.connection().is_closed()
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<Notified, Refusal>) {
+        let answer = |notified: Notified| {
+            let mut answer = Answer::ok();
+            NotificationReply {
+                has_msg: notified.has_messages,
+                polling_full: notified.is_full,
+            }
+            .encode(&mut answer.fields);
+            answer
+        };
+        self.0.send(outcome.map(answer));
+    }
+}
+
+/// Code 200054.
+pub fn notification(pops: &Arc<Pops>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64) {
+    let reply = Reply::to(conn, frame);
+    match NotificationHeader::decode(&frame.ext) {
+        Ok(header) => pops.notification(Box::new(Remote(reply)), &header, now_ms),
+        Err(error) => reply.send(Err(error.into())),
+    }
+}
+
+/// Code 200055.
+///
+/// # Errors
+/// As a pop.
+pub fn polling_info(pops: &Pops, conn: &Connection, frame: &Frame, now_ms: i64) -> Outcome {
+    let header = PollingInfoHeader::decode(&frame.ext)?;
+    let settings = pops.core.settings.current();
+    let reads = Reads {
+        topic: header.topic,
+        group: header.consumer_group,
+        queue_id: header.queue_id,
+    };
+    pops.allowed(&settings, reads, conn.peer(), now_ms)?;
+    let parked = i32::try_from(pops.polling(&header)).unwrap_or(i32::MAX);
+    Ok(Answer::ok().with("pollingNum", parked))
+}
