@@ -3,8 +3,8 @@
 use super::recorded;
 use crate::Target;
 use protocol::{
-    DataVersion, MessageQueue, assignment, diagnose, group, heartbeat, json, kv, lock, offset, register, replication, reset, route, stats,
-    topic,
+    DataVersion, MessageQueue, assignment, diagnose, group, heartbeat, json, kv, lock, offset, pop, register, replication, reset, route,
+    stats, topic,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,10 +25,25 @@ fn body<T: DeserializeOwned + Serialize>(data: &[u8]) {
     }
 }
 
+/// Records of what was popped name a bounded number of messages, whatever they say.
+fn popped(data: &[u8]) {
+    body::<pop::records::CheckPoint>(data);
+    body::<pop::records::Ack>(data);
+    if let Ok(point) = json::read::<pop::records::CheckPoint>(data) {
+        let offsets = point.offsets();
+        assert!(offsets.len() <= pop::records::MAX_MESSAGES && offsets.iter().all(|offset| *offset >= point.start));
+    }
+    if let Ok(acks) = json::read::<pop::BatchAckBody>(data) {
+        acks.acks.iter().for_each(|acks| drop(acks.distances()));
+    }
+}
+
 fn run(data: &[u8]) {
     body::<DataVersion>(data);
     body::<MessageQueue>(data);
     body::<assignment::RequestModes>(data);
+    body::<assignment::Assignment>(data);
+    body::<assignment::AssignmentRequest>(data);
     body::<diagnose::ConsumeDirectlyReply>(data);
     body::<diagnose::ConsumeQueueEntries>(data);
     body::<diagnose::ConsumeTimeSpans>(data);
@@ -48,6 +63,9 @@ fn run(data: &[u8]) {
     body::<lock::LockBatchReply>(data);
     body::<offset::ConsumerOffsets>(data);
     body::<offset::DelayOffsets>(data);
+    body::<pop::BatchAckBody>(data);
+    body::<pop::order::OrderInfos>(data);
+    popped(data);
     body::<register::RegisterBrokerBody>(data);
     body::<replication::ReplicationStatus>(data);
     body::<reset::ConsumerStatusBody>(data);

@@ -5,7 +5,7 @@ use crate::Target;
 use bytes::BytesMut;
 use protocol::frame::{self, MAX_FRAME_LEN};
 use protocol::{
-    Ext, diagnose, group, heartbeat, kv, offset, pull, query, register, request_reply, reset, retry, route, send, stats, topic,
+    Ext, diagnose, group, heartbeat, kv, offset, pop, pull, query, register, request_reply, reset, retry, route, send, stats, topic,
 };
 
 /// See the module.
@@ -49,6 +49,8 @@ fn run(data: &[u8]) {
         kv::PutKvHeader<'a>, kv::KvKeyHeader<'a>, kv::KvValueReply<'a>, kv::KvNamespaceHeader<'a>,
         offset::QueryConsumerOffsetHeader<'a>, offset::UpdateConsumerOffsetHeader<'a>, offset::OffsetReply, offset::SearchOffsetHeader<'a>,
         offset::MaxOffsetHeader<'a>, offset::QueueHeader<'a>, offset::StoreTimeReply, pull::PullReply,
+        pop::PopHeader<'a>, pop::PopReply<'a>, pop::AckHeader<'a>, pop::ChangeInvisibleHeader<'a>, pop::ChangeInvisibleReply,
+        pop::PeekHeader<'a>, pop::NotificationHeader<'a>, pop::NotificationReply, pop::PollingInfoHeader<'a>,
         query::QueryMessageHeader<'a>, query::QueryMessageReply, request_reply::PushReplyHeader<'a>, query::ViewMessageHeader<'a>,
         register::RegisterBrokerHeader<'a>, register::RegisterBrokerReply<'a>, register::BrokerIdentityHeader<'a>,
         register::QueryDataVersionReply, register::BrokerHeartbeatHeader<'a>, register::MinBrokerIdChangeHeader<'a>,

@@ -514,6 +514,13 @@ public final class Driver {
                 return inbox.accept(messages, false) ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER;
             });
         }
+        if (flag(r, "server_rebalance")) {
+            // The method is not in 4.9.
+            call(consumer, "setClientRebalance", false);
+        }
+        if (r.has("pop_invisible_ms")) {
+            call(consumer, "setPopInvisibleTime", r.get("pop_invisible_ms").getAsLong());
+        }
         CLIENTS.put(handle(r), consumer);
         consumer.start();
         return null;
