@@ -73,9 +73,9 @@ pub struct Pops {
     state: Mutex<InFlight>,
     orders: Arc<Mutex<Orders>>,
     /// Parked pops.
-    hold: Hold<Pop>,
+    hold: Arc<Hold<Pop>>,
     /// Parked notifications.
-    notices: Hold<Notice>,
+    notices: Arc<Hold<Notice>>,
     waiting: Waiting,
     /// Counts pops: which of them read retried messages first, from which queue they start, and which revive queue they get.
     turn: AtomicU32,
@@ -119,8 +119,8 @@ impl Pops {
             revive_queues: settings.revive_queue_num as u16,
             state: Mutex::new(InFlight::new(limits)),
             orders: Arc::clone(&orders.orders),
-            hold: Hold::new(bounds),
-            notices: Hold::new(bounds),
+            hold: Arc::new(Hold::new(bounds)),
+            notices: Arc::new(Hold::new(bounds)),
             waiting: Waiting::new(settings.max_pop_queues),
             turn: AtomicU32::new(0),
             started: Instant::now(),
@@ -149,6 +149,12 @@ impl Pops {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.state.lock().points()
+    }
+
+    /// Whether no pop is parked.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.hold.is_empty()
     }
 
     /// The most messages of a queue that may be in flight when a pop reads it.
@@ -195,8 +201,7 @@ impl Feature for Pops {
         self.answer_deleted(|waits_for| waits_for.topic == topic);
     }
 
-    fn group_deleted(&self, group: &str, with_offsets: bool) {
-        let _ = with_offsets;
+    fn group_deleted(&self, group: &str, _: bool) {
         self.state.lock().forget(|_, of_group| of_group == group);
         self.orders.lock().forget(|_, of_group| of_group == group);
         self.answer_deleted(|waits_for| waits_for.group == group);

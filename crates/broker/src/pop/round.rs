@@ -307,6 +307,9 @@ impl Pops {
             let Some(committed) = self.core.offsets.committed(name, group, queue_id) else {
                 return max > 0;
             };
+            if self.core.offsets.reset_pending(name, group, queue_id) {
+                return committed < max;
+            }
             let position = {
                 let state = self.state.lock();
                 match state.find_queue(name, group, queue_id) {

@@ -9,7 +9,7 @@ use super::notify::Notice;
 use super::round::{Pop, Step};
 use super::{Pops, in_flight::Full};
 use crate::arrival::ArrivalListener;
-use crate::hold::NotParked;
+use crate::hold::{Hold, NotParked};
 use parking_lot::RwLock;
 use protocol::codes::ResponseCode;
 use protocol::pop::handle::Origin;
@@ -125,18 +125,24 @@ fn remove(groups: &mut Groups, is_gone: impl Fn(&Arc<GroupOnTopic>) -> bool) {
 /// Wakes parked requests. Holds a weak reference, because the store owns this and the pops own the store.
 struct Waker {
     pops: Weak<Pops>,
+    hold: Arc<Hold<Pop>>,
+    notices: Arc<Hold<Notice>>,
     revive_topic: Box<str>,
 }
 
 impl ArrivalListener for Waker {
     /// Called for every message: two atomic loads while nothing is parked.
     fn arrived(&self, message: &Arrival<'_>) {
-        let Some(pops) = self.pops.upgrade() else { return };
         let topic = message.queue.topic();
-        if *topic == *self.revive_topic {
+        let is_revive = *topic == *self.revive_topic;
+        if !is_revive && self.hold.is_empty() && self.notices.is_empty() {
+            return;
+        }
+        let Some(pops) = self.pops.upgrade() else { return };
+        if is_revive {
             pops.revive_arrived.store(true, SeqCst);
             pops.call_worker();
-        } else if !(pops.hold.is_empty() && pops.notices.is_empty()) {
+        } else {
             pops.arrived(topic, message.queue.queue_id(), message.tags_code);
         }
     }
@@ -148,6 +154,8 @@ impl Pops {
     pub fn listener(this: &Arc<Self>) -> impl ArrivalListener + use<> {
         Waker {
             pops: Arc::downgrade(this),
+            hold: Arc::clone(&this.hold),
+            notices: Arc::clone(&this.notices),
             revive_topic: this.revive_topic.clone(),
         }
     }
@@ -231,7 +239,7 @@ impl Pops {
     }
 
     /// A queue of a group is free again, by its name.
-    pub(super) fn wake_queue(self: &Arc<Self>, topic: &str, group: &str, queue_id: i32) {
+    pub(crate) fn wake_queue(self: &Arc<Self>, topic: &str, group: &str, queue_id: i32) {
         if self.hold.is_empty() && self.notices.is_empty() {
             return;
         }

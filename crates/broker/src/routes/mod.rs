@@ -564,7 +564,11 @@ impl Routes {
         };
         let outcome = offset::reset::reset(frame, settings.use_server_side_reset_offset, &with);
         if let (Ok(_), Some(topic)) = (&outcome, frame.ext.text("topic").and_then(|name| self.core.topics.find(name))) {
-            (0..topic.read_queues).for_each(|queue_id| self.puller.reset(&topic.name, queue_id));
+            let group = frame.ext.text("group").unwrap_or_default();
+            (0..topic.read_queues).for_each(|queue_id| {
+                self.puller.reset(&topic.name, queue_id);
+                self.pops.wake_queue(&topic.name, group, queue_id);
+            });
         }
         outcome
     }

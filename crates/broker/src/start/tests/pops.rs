@@ -437,3 +437,32 @@ fn a_queue_with_too_much_in_flight_hands_out_no_more() {
     });
     broker.stop().unwrap();
 }
+
+#[test]
+fn a_reset_by_an_operator_is_applied_by_a_parked_pop() {
+    let broker = start(&SimulatedDisk::new(1), named);
+    block_on(async {
+        let (peer, other) = (connect(&broker).await, connect(&broker).await);
+        send_bodies(&peer, "t", &["1", "2"]).await;
+        assert_eq!(bodies(&pop(&peer, "t", &[]).await.1), ["1", "2"]);
+        let fields = [
+            ("topic", "t"),
+            ("group", "g"),
+            ("timestamp", "0"),
+            ("isForce", "true"),
+            ("offset", "0"),
+            ("queueId", "0"),
+        ];
+        let (parked, code) = tokio::join!(other.request(pop_frame("t", &[("pollTime", "20000")]), SOON), async {
+            until("it is parked", || !broker.routes.pops.is_idle());
+            ask(&peer, request(RequestCode::InvokeBrokerToResetOffset, &fields, "")).await
+        });
+        assert_eq!(code, ResponseCode::Success);
+        assert_eq!(
+            bodies(&popped(&parked.unwrap()).1),
+            ["1", "2"],
+            "from the new offset, although they are in flight"
+        );
+    });
+    broker.stop().unwrap();
+}
