@@ -119,6 +119,8 @@ pub struct Sent {
     pub ids: Vec<String>,
     /// The unique key in the broker's answer.
     pub transaction_id: Option<String>,
+    /// What [`Client::recall`](crate::Client::recall) takes; only of a message that waits for a time.
+    pub recall_handle: Option<String>,
 }
 
 /// A send in flight. It resolves with the answer. Dropping it drops the answer, not the message.
@@ -153,6 +155,7 @@ impl Pending {
             offset: reply.queue_offset,
             ids: reply.msg_id.split(',').map(str::to_owned).collect(),
             transaction_id: reply.transaction_id.map(str::to_owned),
+            recall_handle: reply.recall_handle.map(str::to_owned),
         })
     }
 }

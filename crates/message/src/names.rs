@@ -54,7 +54,9 @@ pub const SYSTEM_TOPICS: [&str; 10] = [
     CHECKPOINT_TOPIC,
 ];
 
-const NOT_SENDABLE: [&str; 6] = [
+/// Compat: Apache's brokers store what is sent to the timer topic, and a message without a time stops their timers.
+const NOT_SENDABLE: [&str; 7] = [
+    TIMER_TOPIC,
     SCHEDULE_TOPIC,
     TRANS_HALF_TOPIC,
     TRANS_OP_HALF_TOPIC,
@@ -251,6 +253,6 @@ mod tests {
         assert!(is_system_topic("rmq_sys_anything"));
         assert!(is_system_topic("TBW102"));
         assert!(is_sendable("TBW102"));
-        assert!(!is_sendable("SELF_TEST_TOPIC"));
+        assert!(!is_sendable("SELF_TEST_TOPIC") && !is_sendable(TIMER_TOPIC));
     }
 }

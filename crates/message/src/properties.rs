@@ -75,6 +75,8 @@ pub const TIMER_DEQUEUE_MS: &str = "TIMER_DEQUEUE_MS";
 pub const TIMER_ROLL_TIMES: &str = "TIMER_ROLL_TIMES";
 /// On a message that recalls another one: the unique key of that.
 pub const TIMER_DEL_UNIQKEY: &str = "TIMER_DEL_UNIQKEY";
+/// When a message was made that a broker writes, epoch ms.
+pub const BORN_TIMESTAMP: &str = "BORN_TIMESTAMP";
 /// Handle of a POP delivery.
 pub const POP_CK: &str = "POP_CK";
 /// Queues of a multi-dispatch (light message queue) send.

@@ -12,7 +12,7 @@ header! {
         /// The topic it was sent to.
         pub topic: &'a str = "topic",
         /// What the answer to its send said; see [`RecallHandle`].
-        pub recall_handle: &'a str = "recallHandle",
+        pub recall_handle: Option<&'a str> = "recallHandle",
     }
 }
 

@@ -346,6 +346,15 @@ impl Store {
         .map(drop)
     }
 
+    /// Beginning of the last log file that begins before this store time, epoch ms; of the log if there is none. May block.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if the log cannot be read.
+    pub fn log_file_at(&self, timestamp: i64) -> Result<LogOffset, StoreError> {
+        let begin = crate::log::start_by_time(&self.log.segments, timestamp)?;
+        Ok(begin.map_or_else(|| self.log_range().0, LogOffset))
+    }
+
     /// Store timestamp (epoch ms) of the message that a queue entry names; `None` if its record does not exist. May block.
     ///
     /// # Errors

@@ -14,7 +14,10 @@ use store::IndexOptions;
 use store::disk::real::RealDisk;
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
-use store::inspect::{InspectOptions, LogItem, Report, Severity, check, index_items, indexed_under, queue_entries, records};
+use store::inspect::{
+    InspectOptions, LogItem, Part, Report, Severity, check, index_items, indexed_under, queue_entries, records, waiting_timers,
+};
+use store::timer::{TimerIndex, TimerOptions, Unit};
 use store::{FlushMode, StoreOptions};
 
 fn small() -> StoreOptions {
@@ -390,6 +393,7 @@ fn javas(name: &str, log_from: i64) -> (tempfile::TempDir, InspectOptions) {
         queue_file_bytes: 1_200,
         index: Some(IndexOptions { slots: 50, items: 100 }),
         check_crc: true,
+        timer: TimerOptions::new(&golden.join(name), 1_000, 100 << 20),
     };
     (dir, options)
 }
@@ -413,4 +417,92 @@ fn the_store_opens_what_a_check_calls_whole() {
     let store = open(Arc::new(disk.clone()), small()).unwrap();
     assert_eq!(bodies(&store, "a", 0, 0).len(), 10);
     store.close().unwrap();
+}
+
+/// When the timers of a test were saved, epoch ms.
+const SAVED_MS: i64 = 1_700_000_000_000;
+
+/// With timers for the first messages of [`stopped`]: one a second, from ten seconds after the save on.
+fn with_timers(messages: i64) -> (SimulatedDisk, InspectOptions) {
+    let disk = stopped();
+    let options = InspectOptions {
+        timer: TimerOptions {
+            slots_in_file: 64,
+            ..TimerOptions::new(Path::new(ROOT), 1_000, 10 * 52 + 20)
+        },
+        ..InspectOptions::of(&small())
+    };
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut units = Vec::new();
+    let mut see = |item: LogItem<'_>| {
+        let LogItem::Record(record) = item else {
+            return ControlFlow::Continue(());
+        };
+        units.push(Unit {
+            value_ms: SAVED_MS + 10_500 + 1_000 * units.len() as i64,
+            flags: 0,
+            written_ms: SAVED_MS,
+            log_offset: record.log_offset.0,
+            size: record.size as i32,
+            topic_hash: 1,
+        });
+        ControlFlow::Continue(())
+    };
+    records(&shared, &options, LogOffset(0), &mut see).unwrap();
+    units.truncate(messages as usize);
+    let (mut index, _) = TimerIndex::open(shared, options.timer.clone(), &|_| true).unwrap();
+    index.add(&units, &mut Vec::new()).unwrap();
+    index.snapshot(SAVED_MS, messages, LogOffset(0), SAVED_MS).write().unwrap();
+    (disk, options)
+}
+
+/// What a check finds in the timer files, and how many messages wait.
+fn timers_found(disk: &SimulatedDisk, options: &InspectOptions) -> (Vec<(Severity, u64)>, u64) {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let report = check(&shared, options, &mut |_| {}).unwrap();
+    let of_timers = report.findings.iter().filter(|found| found.part == Part::Timers);
+    (
+        of_timers.map(|found| (found.severity, found.count)).collect(),
+        report.timers.waiting,
+    )
+}
+
+#[test]
+fn timers_that_wait_are_counted_and_listed() {
+    let (disk, options) = with_timers(25);
+    assert_eq!(timers_found(&disk, &options), (vec![], 25));
+    let shared: Arc<dyn Disk> = Arc::new(disk);
+    let mut due = Vec::new();
+    let mut see = |one: &store::timer::Waiting| {
+        due.push(one.due_ms);
+        ControlFlow::Continue(())
+    };
+    waiting_timers(&shared, &options, SAVED_MS + 20_000, &mut see).unwrap();
+    let expected: Vec<i64> = (10..25).map(|n| SAVED_MS + 10_501 + 1_000 * n).collect();
+    assert_eq!(due, expected);
+}
+
+#[test]
+fn damage_of_timer_files_is_found() {
+    let wheel = in_root("timerwheel");
+    // A slot that was erased: its message would never be delivered.
+    let (disk, options) = with_timers(25);
+    let place = (SAVED_MS + 15_500) / 1_000 % 64 * 32;
+    change(&disk, &wheel, place as u64, &[0; 32]);
+    assert_eq!(timers_found(&disk, &options), (vec![(Severity::Damage, 1)], 24));
+    // A slot that leads to no unit.
+    let (disk, options) = with_timers(25);
+    change(&disk, &wheel, place as u64 + 23, &[77]);
+    assert_eq!(timers_found(&disk, &options), (vec![(Severity::Recovery, 1)], 25));
+    // A unit whose message is somewhere else.
+    let (disk, options) = with_timers(25);
+    change(&disk, &in_root(&format!("timerlog/{:020}", 0)), 35, &[9]);
+    assert_eq!(timers_found(&disk, &options), (vec![(Severity::Damage, 1)], 25));
+    // A file that is lost.
+    let (disk, options) = with_timers(25);
+    disk.remove_file(&in_root(&format!("timerlog/{:020}", 0))).unwrap();
+    assert_eq!(timers_found(&disk, &options), (vec![(Severity::Recovery, 1)], 0));
+    let (disk, options) = with_timers(25);
+    disk.remove_file(&wheel).unwrap();
+    assert_eq!(timers_found(&disk, &options), (vec![(Severity::Recovery, 1)], 0));
 }

@@ -4,13 +4,15 @@
 //! opens, all that it says is there can be asked for.
 
 use crate::Target;
-use message::{Draft, QueueOffset};
+use message::{Draft, LogOffset, QueueOffset};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
-use store::inspect::{InspectOptions, check};
+use store::inspect::{InspectOptions, check, waiting_timers};
+use store::timer::{TimerIndex, TimerOptions, Unit};
 use store::{CompactionOptions, DueTopic, FlushMode, IndexOptions, Limits, ReadSource, Store, StoreOptions, TopicRule, TopicRules};
 
 /// See the module.
@@ -56,6 +58,33 @@ impl TopicRules for OneTopic {
     }
 }
 
+fn timer_options() -> TimerOptions {
+    TimerOptions {
+        slots_in_file: 64,
+        ..TimerOptions::new(Path::new(ROOT), 1_000, 10 * 52 + 20)
+    }
+}
+
+/// Units over several files, most of them saved.
+fn add_timers(disk: &SimulatedDisk) -> Option<()> {
+    let (mut index, _) = TimerIndex::open(Arc::new(disk.clone()), timer_options(), &|_| true).ok()?;
+    for n in 0..30 {
+        let unit = Unit {
+            value_ms: 1_700_000_010_000 + n * 300,
+            flags: 0,
+            written_ms: 1_700_000_000_000,
+            log_offset: n * 100,
+            size: 100,
+            topic_hash: 1,
+        };
+        index.add(&[unit], &mut Vec::new()).ok()?;
+        if n == 20 {
+            index.snapshot(1_700_000_000_000, n, LogOffset(0), 1_700_000_000_000).write().ok()?;
+        }
+    }
+    Some(())
+}
+
 /// A store that was killed: the checkpoint is old, so a start reads much.
 fn killed() -> Option<SimulatedDisk> {
     static DISK: OnceLock<Option<SimulatedDisk>> = OnceLock::new();
@@ -80,6 +109,7 @@ fn make() -> Option<SimulatedDisk> {
         }
     }
     store.run_background_work().ok()?;
+    add_timers(&disk)?;
     let killed = disk.process_killed();
     store.close().ok()?;
     Some(killed)
@@ -135,10 +165,16 @@ fn run(data: &[u8]) {
 
 fn look(disk: &SimulatedDisk) {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let _ = check(&disk, &InspectOptions::of(&options()), &mut |_| {});
+    let options = InspectOptions {
+        timer: timer_options(),
+        ..InspectOptions::of(&options())
+    };
+    let _ = check(&disk, &options, &mut |_| {});
+    let _ = waiting_timers(&disk, &options, 0, &mut |_| ControlFlow::Continue(()));
 }
 
 fn start(disk: &SimulatedDisk) {
+    start_timers(disk);
     let Ok((store, _)) = Store::open(Arc::new(disk.clone()), options()) else {
         return;
     };
@@ -162,4 +198,19 @@ fn start(disk: &SimulatedDisk) {
     }
     let _ = store.run_background_work();
     let _ = store.close();
+}
+
+/// Takes all that waits out of the index, as far as it can be read.
+fn start_timers(disk: &SimulatedDisk) {
+    let Ok((mut index, _)) = TimerIndex::open(Arc::new(disk.clone()), timer_options(), &|_| true) else {
+        return;
+    };
+    let _ = index.oldest();
+    let mut units = Vec::new();
+    while let Some(slot_ms) = index.first_slot() {
+        if index.read_slot(slot_ms, (i64::MIN, i64::MIN), 8, &mut units).is_err() {
+            let _ = index.begin_anew();
+        }
+        index.remove_slot(slot_ms);
+    }
 }

@@ -77,6 +77,8 @@ pub(super) enum What {
     Compaction(CompactionArguments),
     /// Items of the key index, of one file, or the records under a key
     Index(IndexArguments),
+    /// What waits for a time, the next first
+    Timers(TimerArguments),
     /// Entries of the configuration files
     Config(ConfigArguments),
     /// The checkpoint
@@ -151,6 +153,17 @@ pub(super) struct IndexArguments {
     /// Topic of the key
     #[arg(long, short = 't', value_name = "NAME", requires = "key")]
     pub(super) topic: Option<String>,
+    #[command(flatten)]
+    pub(super) bound: Bound,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TimerArguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Only what is due at or after this time, epoch ms
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(super) from: i64,
     #[command(flatten)]
     pub(super) bound: Bound,
 }

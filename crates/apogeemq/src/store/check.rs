@@ -115,6 +115,7 @@ fn summary(text: &mut String, report: &Report, config_files: &[String]) -> std::
         queues,
         index,
         compaction,
+        timers,
         ..
     } = report;
     writeln!(text, "{}", report.root.display())?;
@@ -132,6 +133,11 @@ fn summary(text: &mut String, report: &Report, config_files: &[String]) -> std::
     if compaction.queues > 0 {
         writeln!(text, "  compaction  {} queues, {} messages", compaction.queues, compaction.messages)?;
     }
+    writeln!(
+        text,
+        "  timers      {} messages and {} recalls wait in {} slots",
+        timers.waiting, timers.recalls, timers.slots
+    )?;
     match report.checkpoint.as_ref().map(|known| known.dispatched) {
         Some(Some(at)) => writeln!(text, "  checkpoint  log and queues below {at} are synced")?,
         Some(None) => writeln!(text, "  checkpoint  of Apache's form")?,

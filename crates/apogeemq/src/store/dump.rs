@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ::store::disk::Disk;
 use ::store::disk::real::RealDisk;
 use ::store::inspect::{self, InspectOptions, LogItem};
+use ::store::timer::Waiting;
 use broker::inspect::{ConfigEntry, entries};
 use message::properties::{self, Indexed};
 use message::record::Record;
@@ -14,7 +15,9 @@ use message::{LogOffset, QueueOffset};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::arguments::{Bound, CompactionArguments, ConfigArguments, IndexArguments, LogArguments, Output, Place, QueueArguments, What};
+use super::arguments::{
+    Bound, CompactionArguments, ConfigArguments, IndexArguments, LogArguments, Output, Place, QueueArguments, TimerArguments, What,
+};
 use super::{options, print};
 use crate::failure::Failure;
 
@@ -24,6 +27,7 @@ pub(super) fn run(what: &What) -> Result<(), Failure> {
         What::Queue(arguments) => queue(arguments),
         What::Compaction(arguments) => compaction(arguments),
         What::Index(arguments) => index(arguments),
+        What::Timers(arguments) => timers(arguments),
         What::Config(arguments) => config(arguments),
         What::Checkpoint { place } => checkpoint(place),
     }
@@ -246,6 +250,52 @@ fn under_key(disk: &Arc<dyn Disk>, options: &InspectOptions, topic: &str, key: &
             break;
         }
     }
+    lines.end()
+}
+
+fn timers(arguments: &TimerArguments) -> Result<(), Failure> {
+    let (disk, options) = opened(&arguments.place)?;
+    let mut lines = Lines::new(&arguments.place, &arguments.bound);
+    let mut failed = Ok(());
+    let mut show = |one: &Waiting| {
+        let mut message = None;
+        let mut look = |item: LogItem<'_>| {
+            if let LogItem::Record(record) = item
+                && record.log_offset.0 == one.log_offset
+            {
+                let property = |name| properties::text(record.properties, name).unwrap_or_default().into_owned();
+                message = Some([
+                    property(properties::REAL_TOPIC),
+                    property(properties::REAL_QID),
+                    property(properties::UNIQ_KEY),
+                ]);
+            }
+            ControlFlow::Break(())
+        };
+        failed = inspect::records(&disk, &options, LogOffset(one.log_offset), &mut look);
+        if failed.is_err() {
+            return ControlFlow::Break(());
+        }
+        let what = match (one.recalls(), one.rolls()) {
+            (true, _) => "recall",
+            (_, true) => "waits on",
+            _ => "message",
+        };
+        let piece = json!({
+            "due_ms": one.due_ms, "what": what, "log_offset": one.log_offset, "bytes": one.size, "added_ms": one.written_ms,
+            "topic": message.as_ref().map(|[topic, ..]| topic), "queue": message.as_ref().map(|[_, queue, _]| queue),
+            "uniq_key": message.as_ref().map(|[.., key]| key),
+        });
+        lines.put(&piece, || {
+            let place = match &message {
+                Some([topic, queue, key]) => format!("{}/{queue} {}", topic.escape_debug(), key.escape_debug()),
+                None => "no record".to_owned(),
+            };
+            format!("due {} {what} at {} {} bytes {place}", one.due_ms, one.log_offset, one.size)
+        })
+    };
+    let shown = inspect::waiting_timers(&disk, &options, arguments.from, &mut show);
+    shown.and(failed).map_err(Failure::new)?;
     lines.end()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! check   compares all parts with each other and prints a report
-//! dump    prints records, queue entries, index items, configuration entries, the checkpoint
+//! dump    prints records, queue entries, index items, timers, configuration entries, the checkpoint
 //! ```
 //!
 //! Both only read, also beside a running broker, and accept directories of Apache's. The comparisons are in the crates `store`
@@ -18,6 +18,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ::store::inspect::InspectOptions;
+use ::store::timer::TimerOptions;
 use arguments::{Place, Verb};
 
 use crate::configuration;
@@ -41,6 +42,11 @@ fn options(place: &Place, check_crc: bool) -> Result<InspectOptions, Failure> {
     Ok(InspectOptions {
         log_dir: place.commitlog.clone().unwrap_or(of_broker.log_dir),
         check_crc,
+        timer: TimerOptions::new(
+            &settings.store_path_root_dir,
+            settings.timer_precision_ms,
+            settings.mapped_file_size_timer_log,
+        ),
         ..of_broker
     })
 }

@@ -204,8 +204,11 @@ fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &SendPr
     refuse_inner_batch(settings, seen)?;
     Ok(match to.dead {
         Some(topic) => Destination::DeadLetter(topic),
-        // A delay begins with the commit.
-        None if is_transaction => Destination::Half,
+        None if is_transaction => {
+            // A delay begins with the commit; one that the commit would refuse is refused now.
+            Destination::at(level, &seen.timer, settings, to.now_ms)?;
+            Destination::Half
+        }
         None => Destination::at(level, &seen.timer, settings, to.now_ms)?,
     })
 }

@@ -36,7 +36,7 @@ impl Worker {
             if wanted.0 <= self.shared.needed.load(Relaxed) || self.has_unsaved_need {
                 return Ok(false);
             }
-            let oldest = self.index.oldest().map_err(RetryLater::reading)?;
+            let oldest = self.index.oldest().map_err(|error| RetryLater::of_index(&error))?;
             match oldest {
                 Some((at, log_offset)) if log_offset < wanted => {
                     self.clearing = Some(Clearing {
@@ -78,7 +78,7 @@ impl Worker {
         }
         let mut units = Vec::new();
         let read = self.index.read_below(clearing.at, clearing.below, TOGETHER, &mut units);
-        let (behind, is_at_end) = read.map_err(RetryLater::reading)?;
+        let (behind, is_at_end) = read.map_err(|error| RetryLater::of_index(&error))?;
         // What is being delivered right now need not be written again: the rest waits for it.
         let is_busy = |unit: &Unit| self.is_being_delivered(self.index.slot_of(unit.value_ms));
         if units.iter().any(|(_, unit)| is_busy(unit)) {

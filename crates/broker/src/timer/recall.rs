@@ -67,9 +67,6 @@ impl Timers {
             let why = "operation is forbidden: recallMessageEnable is false";
             return Err(refused(ResponseCode::NoPermission, why.to_owned()));
         }
-        if !settings.timer_wheel_enable {
-            return Err(illegal("timer messages are switched off here: timerWheelEnable is false"));
-        }
         let is_open = is_writable(settings.broker_permission) || settings.allow_recall_when_broker_not_writeable;
         if !is_open || request.now_ms < settings.start_accept_send_request_timestamp {
             return Err(refused(
@@ -107,6 +104,7 @@ impl Timers {
             .with(properties::TIMER_DEL_UNIQKEY, &recalls)
             .with(properties::UNIQ_KEY, &handle.uniq_key)
             .with(properties::TIMER_DELIVER_MS, &handle.due_ms.to_string())
+            .with(properties::BORN_TIMESTAMP, &request.now_ms.to_string())
             .with(properties::TAGS, TAG)
             .with(properties::PRODUCER_GROUP, request.producer_group)
             .build();

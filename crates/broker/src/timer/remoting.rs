@@ -5,6 +5,7 @@ use crate::clock::now_ms;
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome, Reply};
 use net::Connection;
+use protocol::codes::ResponseCode;
 use protocol::frame::Frame;
 use protocol::timer::{ENGINE_FILES, ENGINE_ROCKSDB, RecallMessageHeader, SwitchTimerEngineHeader};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub(crate) fn recall(timers: &Timers, connection: &Arc<Connection>, frame: &Fram
     let region = timers.core.settings.current().region_id.clone();
     let request = Recall {
         topic: header.topic,
-        handle: header.recall_handle,
+        handle: header.recall_handle.unwrap_or_default(),
         producer_group: header.producer_group.unwrap_or_default(),
         client: connection.peer(),
         store_host: timers.core.store_host(connection.local()),
@@ -54,13 +55,17 @@ pub(crate) fn counts(timers: &Timers) -> Outcome {
 pub(crate) fn switch_engine(timers: &Timers, frame: &Frame) -> Outcome {
     let header = SwitchTimerEngineHeader::decode(&frame.ext)?;
     if !timers.core.settings.current().timer_wheel_enable {
-        return Err(Refusal::system("timers are switched off: timerWheelEnable is false"));
+        return Err(invalid("timers are switched off: timerWheelEnable is false".to_owned()));
     }
     match header.engine {
         Some(ENGINE_FILES) => Ok(Answer::ok().remark("timers use files; nothing was changed")),
-        Some(ENGINE_ROCKSDB) => Err(Refusal::system("timers in RocksDB are not supported by ApogeeMQ; they use files")),
-        _ => Err(Refusal::system(format!(
-            "E_T must be {ENGINE_FILES} (files) or {ENGINE_ROCKSDB} (RocksDB)"
-        ))),
+        Some(ENGINE_ROCKSDB) => Err(invalid(
+            "timers in RocksDB are not supported by ApogeeMQ; they use files".to_owned(),
+        )),
+        _ => Err(invalid(format!("E_T must be {ENGINE_FILES} (files) or {ENGINE_ROCKSDB} (RocksDB)"))),
     }
+}
+
+fn invalid(why: String) -> Refusal {
+    Refusal::new(ResponseCode::InvalidParameter, why)
 }

@@ -57,7 +57,7 @@ impl<'a> Stored<'a> {
                 _ => {}
             }
         }
-        let is_allowed = names::check_topic(stored.topic).is_ok() && names::is_sendable(stored.topic) && stored.topic != names::TIMER_TOPIC;
+        let is_allowed = names::check_topic(stored.topic).is_ok() && names::is_sendable(stored.topic);
         if stored.value_ms < 0 || !is_allowed || stored.queue_id < 0 {
             return Err("it has no valid TIMER_OUT_MS, REAL_TOPIC and REAL_QID".to_owned());
         }

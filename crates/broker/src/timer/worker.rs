@@ -16,8 +16,10 @@ use crate::clock::now_ms;
 use crate::core::Core;
 use crate::log_writer::WaitFor;
 use crate::records;
-use message::record::Draft;
+use message::properties;
+use message::record::{Draft, Placement};
 use message::{LogOffset, QueueOffset, names};
+use protocol::number::Integer;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,12 +49,14 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(500);
 const WHEN_BUSY: Duration = Duration::from_millis(20);
 /// What was due so long ago is put into a slot of this age: the file has no room for older ones.
 const OLDEST_SLOTS: i64 = MAX_SLOTS_AHEAD - 24 * 3_600;
-/// A message that was overdue when it was stored was delivered so long after, at the latest. Only for an index that is built again: what is
-/// closer to the last save than this may be delivered twice.
+/// A message was taken into the index so long after it was stored, at the latest. Only for an index that is built again: what was due later
+/// than this before the last save is looked for in the log.
 const LATE_MS: i64 = 10_000;
 /// How far the log may grow until it is saved that timers have nothing to look for in it, and how often that is looked at.
 const REFRESH_BYTES: i64 = 256 << 20;
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
+/// What is due within this time is not delivered before the messages that wait on are in the index again.
+const DUE_ABOUT_NOW_MS: i64 = 1_000;
 /// How often files of the timer log are looked at that may be removed.
 const REMOVE_EVERY: Duration = Duration::from_secs(30);
 /// How often the same pause is logged.
@@ -65,6 +69,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct RetryLater {
     text: String,
     pause: Duration,
+    /// The index is damaged.
+    is_damaged: bool,
 }
 
 impl RetryLater {
@@ -72,6 +78,23 @@ impl RetryLater {
         Self {
             text: format!("cannot read timer messages: {error}"),
             pause: AFTER_REFUSAL,
+            is_damaged: false,
+        }
+    }
+
+    /// The index says what cannot be.
+    fn of_damage(what: &str) -> Self {
+        Self {
+            is_damaged: true,
+            ..Self::reading(what)
+        }
+    }
+
+    /// Reading the index failed.
+    pub(super) fn of_index(error: &StoreError) -> Self {
+        Self {
+            is_damaged: matches!(error, StoreError::Corrupt(_)),
+            ..Self::reading(error)
         }
     }
 
@@ -79,6 +102,7 @@ impl RetryLater {
         Self {
             text: format!("cannot write the index of timer messages: {error}"),
             pause: AFTER_REFUSAL,
+            is_damaged: false,
         }
     }
 
@@ -87,6 +111,7 @@ impl RetryLater {
         Self {
             text: error.to_string(),
             pause: if is_busy { WHEN_BUSY } else { AFTER_REFUSAL },
+            is_damaged: false,
         }
     }
 }
@@ -147,6 +172,8 @@ pub(super) struct Worker {
     saved_at: Instant,
     refreshed_at: Instant,
     removed_at: Instant,
+    /// The index is to be built again.
+    is_damaged: bool,
     /// A sync failed: nothing is saved any more.
     cannot_save: bool,
     warned: Option<Instant>,
@@ -217,6 +244,7 @@ impl Worker {
             saved_at: now,
             refreshed_at: now,
             removed_at: now,
+            is_damaged: false,
             cannot_save: false,
             warned: None,
         })
@@ -225,6 +253,10 @@ impl Worker {
     /// Until the end.
     pub(super) fn run(mut self) {
         while let Err(error) = self.find_delivered() {
+            if matches!(error, StoreError::Corrupt(_)) {
+                self.is_damaged = true;
+                break;
+            }
             self.warn_paused(&format!("cannot read the log: {error}"));
             self.shared.alarm.rest(AFTER_REFUSAL);
             if self.shared.alarm.is_stopped() {
@@ -243,6 +275,7 @@ impl Worker {
                 }
                 Err(retry) => {
                     self.warn_paused(&retry.text);
+                    self.is_damaged |= retry.is_damaged;
                     self.shared.alarm.rest(retry.pause);
                 }
             }
@@ -252,8 +285,15 @@ impl Worker {
 
     /// After a crash: what was delivered that the index does not know of. It stands behind the oldest message that may have been.
     fn find_delivered(&mut self) -> Result<(), StoreError> {
-        let Some(from) = self.saved.scan_from else { return Ok(()) };
+        if let Some(done_ms) = self.done_before_ms {
+            return self.find_delivered_since(done_ms);
+        }
         let store = &self.core.store;
+        // Compat: Apache's brokers write no such place.
+        let from = match self.saved.scan_from {
+            Some(from) => from,
+            None => store.log_file_at(self.saved.read_time_ms - LATE_MS)?,
+        };
         let oldest = self.index.oldest()?.map(|(_, log_offset)| log_offset);
         let queued = store.log_offset_of(names::TIMER_TOPIC, 0, QueueOffset(self.next));
         let Some(first) = oldest.into_iter().chain(queued).min() else {
@@ -265,10 +305,21 @@ impl Worker {
         Ok(())
     }
 
+    /// The index is built again: of what is taken into it, nothing was delivered or written again before this time, epoch ms.
+    fn find_delivered_since(&mut self, done_ms: i64) -> Result<(), StoreError> {
+        let from = self.core.store.log_file_at(done_ms - 2 * LATE_MS)?;
+        self.recovered = Recovered::read(&self.core.store, from)?;
+        (self.recovered_from, self.started_ms) = (Some(from), now_ms());
+        Ok(())
+    }
+
     fn round(&mut self, now_ms: i64) -> Result<Round, RetryLater> {
         self.settle();
         if self.ended.has_failed.load(SeqCst) {
             return self.begin_again();
+        }
+        if self.is_damaged {
+            return self.build_again();
         }
         let settings = self.core.settings.current();
         let enqueued = match settings.timer_stop_enqueue {
@@ -383,15 +434,39 @@ impl Worker {
             self.recovered = Recovered::read(&self.core.store, from).map_err(RetryLater::reading)?;
             (self.recovered_from, self.started_ms) = (Some(from), now_ms());
         }
+        self.forget_appends();
+        Err(RetryLater {
+            text: "an append of due messages failed".to_owned(),
+            pause: AFTER_REFUSAL,
+            is_damaged: false,
+        })
+    }
+
+    fn forget_appends(&mut self) {
         self.open.clear();
         self.finishing.clear();
         (self.loaded, self.clearing) = (None, None);
         self.ended = Arc::default();
         (self.appended, self.confirmed) = (0, 0);
-        Err(RetryLater {
-            text: "an append of due messages failed".to_owned(),
-            pause: AFTER_REFUSAL,
-        })
+    }
+
+    /// The index does not lead to its units: it is built again from the queue. What was delivered since the last save is found in the log.
+    fn build_again(&mut self) -> Result<Round, RetryLater> {
+        if self.ended.all.load(SeqCst) < self.appended || self.saver.is_busy() {
+            return Ok(Round::Rest(LONGEST_SLEEP));
+        }
+        let done_ms = self.saved.read_time_ms;
+        self.find_delivered_since(done_ms).map_err(RetryLater::reading)?;
+        self.index.begin_anew().map_err(RetryLater::writing)?;
+        self.forget_appends();
+        let queue = self.core.store.find_queue(names::TIMER_TOPIC, 0);
+        (self.next, self.begin_at) = queue.map_or((0, 0), |queue| (queue.min().0, queue.max().0));
+        self.known = FxHashSet::default();
+        self.done_before_ms = Some(done_ms);
+        self.counts.clear();
+        self.is_damaged = false;
+        tracing::warn!("the index of timer messages was damaged: it is built again from their queue");
+        Ok(Round::Again)
     }
 
     /// Takes messages of the queue into the index.
@@ -464,16 +539,17 @@ impl Worker {
     }
 
     /// Where a message waits; `None` if it does not have to.
-    fn unit_of(&self, stored: &Stored<'_>, now_ms: i64) -> Option<Unit> {
+    fn unit_of(&mut self, stored: &Stored<'_>, now_ms: i64) -> Option<Unit> {
         let record = &stored.record;
         if self.known.contains(&record.log_offset.0) {
             return None;
         }
         if let Some(done_ms) = self.done_before_ms {
-            // As it was when it was stored; one that was late was due a little later.
+            // As it was when it was stored; it may have been taken into the index a little later.
             let (value_ms, _) = self.place(stored.value_ms, record.store_timestamp);
-            let latest_ms = value_ms.max(record.store_timestamp + LATE_MS);
-            if self.index.slot_of(latest_ms) < done_ms {
+            let is_done = self.index.slot_of(value_ms.max(record.store_timestamp) + LATE_MS) < done_ms;
+            let is_found = |found: &mut Recovered, rolls| found.take(stored, rolls).is_some();
+            if is_done || is_found(&mut self.recovered, Some(stored.rolls)) || is_found(&mut self.recovered, None) {
                 return None;
             }
         }
@@ -533,6 +609,7 @@ impl Worker {
                 return Err(RetryLater {
                     text: "the clock was set back while messages were delivered".to_owned(),
                     pause: WHEN_BUSY,
+                    is_damaged: false,
                 });
             }
             self.put_back_loaded()?;
@@ -574,14 +651,14 @@ impl Worker {
             if begin_ms - READ_AHEAD_MS > now_ms {
                 return Ok(Fired::None(Some(begin_ms - READ_AHEAD_MS)));
             }
-            let slot = LoadedSlot::read(&self.index, &self.core.store, begin_ms).map_err(RetryLater::reading)?;
+            let slot = LoadedSlot::read(&self.index, &self.core.store, begin_ms).map_err(|error| RetryLater::of_index(&error))?;
             self.loaded = Some(slot);
         }
         let precision_ms = self.index.precision_ms();
         let Some(loaded) = self.loaded.as_mut() else {
             return Ok(Fired::None(None));
         };
-        match loaded.next_due_ms(&self.index).map_err(RetryLater::reading)? {
+        match loaded.next_due_ms(&self.index).map_err(|error| RetryLater::of_index(&error))? {
             Some(due_ms) if due_ms > now_ms => return Ok(Fired::None(Some(due_ms))),
             Some(_) => {}
             None if loaded.begin_ms + precision_ms > now_ms => return Ok(Fired::None(Some(loaded.begin_ms + precision_ms))),
@@ -617,6 +694,11 @@ impl Worker {
         let messages = taken.iter().filter(|one| !one.recalls());
         let entries: Vec<(&Waiting, Entry)> = messages.map(|one| (one, entry(one.log_offset, one.size))).collect();
         let records = records::read(&self.core.store, &entries, "timer").map_err(RetryLater::reading)?;
+        let begin = self.core.store.log_range().0.0;
+        let is_there = entries.iter().filter(|(one, _)| one.log_offset >= begin).count();
+        if records.len() < is_there {
+            return Err(RetryLater::of_damage("units name messages that are not in the log"));
+        }
         let mut due: Vec<Due<'_>> = Vec::with_capacity(records.len());
         let mut gone: FxHashMap<&str, i64> = FxHashMap::default();
         // What is found as delivered stays so if this append is refused.
@@ -624,11 +706,12 @@ impl Worker {
         for (one, bytes) in &records {
             let stored = match Stored::parse(bytes) {
                 Ok(stored) => stored,
-                Err(why) => {
-                    tracing::error!(why, "a timer message is damaged: it is not delivered");
-                    continue;
-                }
+                // What cannot be read is left out when the index is built again.
+                Err(why) => return Err(RetryLater::of_damage(&why)),
             };
+            if !one.rolls() && self.index.due_ms(stored.value_ms) > now_ms {
+                return Err(RetryLater::of_damage("a unit is due before its message"));
+            }
             *gone.entry(stored.topic).or_default() += i64::from(stored.recalls.is_none());
             let is_recalled = !one.rolls() && self.loaded.as_ref().is_some_and(|slot| slot.is_recalled(&stored));
             let rolls = one.rolls().then_some(stored.rolls);
@@ -713,7 +796,21 @@ impl Worker {
             ended.all.fetch_add(1, SeqCst);
             shared.alarm.call();
         });
+        self.hold_for_rolled(drafts, &placements, now_ms);
         Ok(log_offset)
+    }
+
+    /// Nothing more is delivered until a message that waits on, and is due about now, is in the index again: it may recall another one, and
+    /// both were to be written again while the broker was down.
+    fn hold_for_rolled(&mut self, drafts: &[Draft<'_>], placements: &[Placement], now_ms: i64) {
+        let is_due = |draft: &Draft<'_>| {
+            let value = properties::find(draft.properties, properties::TIMER_OUT_MS).and_then(i64::parse);
+            draft.topic == names::TIMER_TOPIC && value.is_some_and(|value_ms| value_ms < now_ms + DUE_ABOUT_NOW_MS)
+        };
+        let mut due = drafts.iter().zip(placements).filter(|(draft, _)| is_due(draft));
+        if let Some((_, last)) = due.next_back() {
+            self.begin_at = self.begin_at.max(last.queue_offset.0 + 1);
+        }
     }
 
     /// Saves what changed, if it is time. Returns when that is, if there is something to be saved.

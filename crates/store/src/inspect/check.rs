@@ -4,17 +4,15 @@ use super::index::Index;
 use super::log::{Hole, LogFile, LogFiles, Seen};
 use super::queues::{Queues, list};
 use super::report::{CompactionSummary, Findings, LogSummary, Part, Report, Severity};
-use super::{InspectOptions, Judge, compaction, dump};
+use super::{InspectOptions, Judge, compaction, dump, timers};
 use crate::checkpoint::Checkpoint;
-use crate::disk::{Disk, if_exists};
+use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::foreign::Foreign;
 use crate::log::begins_before;
 use crate::open::CHECKPOINT_MARGIN_MS;
 use message::record::Record;
-use message::{names, properties};
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Records between two reports of progress.
@@ -32,7 +30,6 @@ const TAIL: &str = "a torn end of the log";
 const AHEAD: &str = "the checkpoint is ahead of the log's end";
 const NO_CHECKPOINT: &str = "there is no checkpoint";
 const FOREIGN: &str = "queues in a format that is not supported; a broker refuses to start";
-const TIMER: &str = "messages in the timer, which this version does not support: they are not delivered";
 const LEFT_OVER: &str = "files left by a write that was interrupted";
 
 /// Progress of a check, in bytes of the log.
@@ -81,7 +78,6 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
         index: index.transpose()?,
         pending: None,
         was_in_order: state.stopped_in_order,
-        timer_at: timer_progress(&**disk, &options.root)?,
         log: LogSummary {
             files: files.files.len(),
             bytes: files.bytes(),
@@ -97,7 +93,7 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
         Ok(ControlFlow::Continue(()))
     })?;
     let compacted = compaction::check(&**disk, options, &mut walk.findings)?;
-    walk.finish(state, options, &files, compacted)
+    walk.finish(disk, state, options, &files, compacted)
 }
 
 /// State of the directory.
@@ -176,14 +172,6 @@ impl Directory {
     }
 }
 
-/// Time, epoch ms, up to which Apache's broker had delivered the messages in its timer; 0 if unknown.
-fn timer_progress(disk: &dyn Disk, root: &Path) -> Result<i64, StoreError> {
-    let path = root.join("config").join("timercheck");
-    let bytes = if_exists(disk.read(&path)).map_err(|e| StoreError::io("read", &path, e))?;
-    let first = bytes.and_then(|bytes| bytes.first_chunk().copied());
-    Ok(first.map_or(0, i64::from_be_bytes))
-}
-
 fn tell_of_files(files: &LogFiles, findings: &mut Findings) {
     let named = |file: &LogFile| format!("{} has {} bytes", file.path.display(), file.len);
     if let Some(first) = files.files.first() {
@@ -204,8 +192,6 @@ struct Walk {
     /// A part without a record; it is not known yet whether records follow.
     pending: Option<Hole>,
     was_in_order: bool,
-    /// Messages in the timer with a later delivery time, epoch ms, were not delivered.
-    timer_at: i64,
     log: LogSummary,
 }
 
@@ -252,15 +238,6 @@ impl Walk {
         self.log.records += 1;
         self.log.last_stored_ms = record.store_timestamp;
         self.log.end_offset = at + record.size as i64;
-        if record.topic == names::TIMER_TOPIC {
-            let due = properties::text(record.properties, properties::TIMER_OUT_MS).and_then(|time| time.parse::<i64>().ok());
-            if let Some(due) = due.filter(|due| *due >= self.timer_at) {
-                let topic = properties::text(record.properties, properties::REAL_TOPIC).unwrap_or_default();
-                self.findings.add(Severity::Note, Part::Log, TIMER, || {
-                    format!("log offset {at}, for {}, due at {due}", topic.escape_debug())
-                });
-            }
-        }
         if let Some(queues) = &mut self.queues {
             queues.meet(record, &self.judge, &mut self.findings)?;
         }
@@ -272,6 +249,7 @@ impl Walk {
 
     fn finish(
         mut self,
+        disk: &Arc<dyn Disk>,
         state: Directory,
         options: &InspectOptions,
         files: &LogFiles,
@@ -299,6 +277,7 @@ impl Walk {
             Some(index) => index.finish(&self.judge, &mut self.findings)?,
             None => Default::default(),
         };
+        let timers = timers::examine(disk, options, files, &self.judge, state.in_use, &mut self.findings)?;
         Ok(Report {
             root: options.root.clone(),
             in_use: state.in_use,
@@ -308,6 +287,7 @@ impl Walk {
             queues,
             index,
             compaction,
+            timers,
             checkpoint: state.checkpoint.map(|known| dump::told(&known)),
             findings: self.findings.finish(),
             queue_ends,

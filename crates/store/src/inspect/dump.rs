@@ -12,6 +12,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 use crate::index::{IndexOptions, STEPS_MAX, Wanted, find_in, key_hash};
 use crate::queue::{ENTRY_LEN, Entry};
+use crate::timer::{TimerFiles, Waiting};
 use message::record::Record;
 use message::{LogOffset, QueueOffset};
 use std::ops::ControlFlow;
@@ -226,6 +227,19 @@ fn other_numbers(name: &str, numbers: IndexOptions) -> StoreError {
         numbers.slots,
         numbers.items
     ))
+}
+
+/// Visits what waits in the timer files, in order of due time, from `from_ms` (epoch ms) on.
+///
+/// # Errors
+/// `StoreError::Io` if the directory cannot be read.
+pub fn timers(
+    disk: &Arc<dyn Disk>,
+    options: &InspectOptions,
+    from_ms: i64,
+    visit: &mut dyn FnMut(&Waiting) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    TimerFiles::open(disk, &options.timer)?.waiting(from_ms, visit)
 }
 
 /// Reads the file `checkpoint`; `None` if there is none.

@@ -16,18 +16,24 @@ mod index;
 mod log;
 mod queues;
 mod report;
+mod timers;
 
 pub use check::{Progress, check};
 pub use compaction::compacted;
-pub use dump::{IndexItem, LogItem, checkpoint, index_items, indexed_under, queue_entries, records};
+pub use dump::{IndexItem, LogItem, checkpoint, index_items, indexed_under, queue_entries, records, timers as waiting_timers};
 pub use report::{
     CheckpointSummary, CompactionSummary, EndsByQueue, Finding, Findings, IndexSummary, LogSummary, Part, QueueEnds, QueueSummary, Report,
-    Severity,
+    Severity, TimerSummary,
 };
 
 use crate::index::IndexOptions;
 use crate::options::StoreOptions;
+use crate::timer::TimerOptions;
 use std::path::PathBuf;
+
+/// Apache's `timerPrecisionMs` and `mappedFileSizeTimerLog`.
+const TIMER_PRECISION_MS: i64 = 1_000;
+const TIMER_LOG_FILE_BYTES: u64 = 100 << 20;
 
 /// The directory, and the sizes of its files.
 #[derive(Clone, Debug)]
@@ -40,12 +46,14 @@ pub struct InspectOptions {
     pub queue_file_bytes: u64,
     /// Slot and item counts of index files; `None` if keys are not indexed.
     pub index: Option<IndexOptions>,
+    /// Width of a slot of timers, and the bytes of a file of their log.
+    pub timer: TimerOptions,
     /// Whether the CRC of each body is checked.
     pub check_crc: bool,
 }
 
 impl InspectOptions {
-    /// For the directory of a store that is opened with these options; CRCs are checked.
+    /// For the directory of a store that is opened with these options, and timers with Apache's; CRCs are checked.
     #[must_use]
     pub fn of(options: &StoreOptions) -> Self {
         Self {
@@ -53,6 +61,7 @@ impl InspectOptions {
             log_dir: options.log_dir.clone(),
             queue_file_bytes: options.queue_file_bytes,
             index: options.index,
+            timer: TimerOptions::new(&options.root, TIMER_PRECISION_MS, TIMER_LOG_FILE_BYTES),
             check_crc: true,
         }
     }

@@ -31,6 +31,8 @@ pub enum Part {
     Queues,
     /// The key index.
     Index,
+    /// The timer files.
+    Timers,
     /// The file `checkpoint`.
     Checkpoint,
     /// The files in `config`.
@@ -70,6 +72,16 @@ impl Findings {
         *total += count;
         if examples.len() < EXAMPLES {
             examples.push(example());
+        }
+    }
+
+    /// Adds those of `others`.
+    pub(super) fn append(&mut self, others: Self) {
+        for ((severity, part, what), (count, examples)) in others.0 {
+            let (total, known) = self.0.entry((severity, part, what)).or_default();
+            *total += count;
+            let left = EXAMPLES - known.len();
+            known.extend(examples.into_iter().take(left));
         }
     }
 
@@ -142,6 +154,23 @@ pub struct CompactionSummary {
     pub bytes: u64,
 }
 
+/// Summary of the timer files: `timerlog`, `timerwheel` and `config/timercheck`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TimerSummary {
+    /// Bytes of the timer log.
+    pub bytes: u64,
+    /// Its units, also of messages that were delivered; those below the last deletion are not read.
+    pub units: u64,
+    /// Slots in which messages wait.
+    pub slots: usize,
+    /// Messages that wait.
+    pub waiting: u64,
+    /// Recalls of messages that wait.
+    pub recalls: u64,
+    /// What was due before this was delivered, epoch ms; 0 if it is not known.
+    pub delivered_before_ms: i64,
+}
+
 /// Summary of the file `checkpoint`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CheckpointSummary {
@@ -192,6 +221,8 @@ pub struct Report {
     pub index: IndexSummary,
     /// The files of compacted topics.
     pub compaction: CompactionSummary,
+    /// The timer files.
+    pub timers: TimerSummary,
     /// The file `checkpoint`; `None` if there is none.
     pub checkpoint: Option<CheckpointSummary>,
     /// The findings, the worst first.

@@ -12,7 +12,8 @@
 //! | 524 | 8 | units below this position are done |
 //! | 532 | 8 | deliveries that the file does not show are in the log from this offset on |
 //! | 540 | 8 | the number of changes again: another one means that Apache's broker has written since |
-//! | 548 | 4 | CRC-32 of the 36 bytes from 512 on |
+//! | 548 | 4 | CRC-32 of the first 56 bytes |
+//! | 552 | 4 | CRC-32 of the 40 bytes from 512 on |
 //! | 4096 | | end of the file |
 //!
 //! The first 56 bytes are Apache's, also as the answer to `GET_TIMER_CHECK_POINT`. Each part is within one sector.
@@ -26,9 +27,11 @@ pub(super) const FILE_LEN: usize = 4096;
 /// Bytes of Apache's part.
 const APACHES_LEN: usize = 56;
 const OURS: usize = 512;
-const OURS_LEN: usize = 40;
+const OURS_LEN: usize = 44;
 const MARK: &[u8; 8] = b"ApogeeTM";
 const VERSION: u32 = 1;
+/// Changes by Apache's brokers between two of ours, at most.
+const LATER_MAX: i64 = 1 << 40;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,14 +55,19 @@ pub struct TimerCheck {
 impl TimerCheck {
     pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let Some(file) = if_exists(disk.open(path, OpenMode::Read))? else {
-            return Ok(Self {
-                scan_from: Some(LogOffset(0)),
-                ..Self::default()
-            });
+            return Ok(Self::of_nothing());
         };
         let mut bytes = [0; OURS + OURS_LEN];
         file.read_at(&mut bytes, 0)?;
         Ok(Self::decode(&bytes))
+    }
+
+    /// Nothing is known of what is done.
+    fn of_nothing() -> Self {
+        Self {
+            scan_from: Some(LogOffset(0)),
+            ..Self::default()
+        }
     }
 
     fn decode(bytes: &[u8; OURS + OURS_LEN]) -> Self {
@@ -79,6 +87,14 @@ impl TimerCheck {
         if ours.starts_with(MARK) && ours[8..12] == VERSION.to_be_bytes() && ours[OURS_LEN - 4..] == crc {
             check.begin = at_least_0(OURS + 12);
             check.scan_from = (long(OURS + 28) == check.changes).then(|| LogOffset(at_least_0(OURS + 20)));
+            let is_damaged = ours[36..40] != crc32fast::hash(&bytes[..APACHES_LEN]).to_be_bytes();
+            // Apache's brokers count on from ours.
+            let later = check.changes.saturating_sub(long(OURS + 28));
+            if (check.scan_from.is_some() && is_damaged) || !(0..=LATER_MAX).contains(&later) {
+                return Self::of_nothing();
+            }
+        } else if ours.iter().any(|byte| *byte != 0) {
+            return Self::of_nothing();
         }
         check
     }
@@ -106,12 +122,14 @@ impl TimerCheck {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; OURS + OURS_LEN];
         bytes[..APACHES_LEN].copy_from_slice(&self.apaches_part());
+        let crc = crc32fast::hash(&bytes[..APACHES_LEN]).to_be_bytes();
         let ours = &mut bytes[OURS..];
         ours[..8].copy_from_slice(MARK);
         ours[8..12].copy_from_slice(&VERSION.to_be_bytes());
         ours[12..20].copy_from_slice(&self.begin.to_be_bytes());
         ours[20..28].copy_from_slice(&self.scan_from.unwrap_or_default().0.to_be_bytes());
         ours[28..36].copy_from_slice(&self.changes.to_be_bytes());
+        ours[36..40].copy_from_slice(&crc);
         let crc = crc32fast::hash(&ours[..OURS_LEN - 4]);
         ours[OURS_LEN - 4..].copy_from_slice(&crc.to_be_bytes());
         bytes

@@ -93,7 +93,7 @@ impl TimerLog {
     }
 
     /// Opens the files; `None` if there are gaps between them or one has another length. It ends where [`Self::end_at`] says.
-    pub(super) fn open(disk: Arc<dyn Disk>, dir: PathBuf, file_bytes: u64) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(disk: Arc<dyn Disk>, dir: PathBuf, file_bytes: u64, mode: OpenMode) -> Result<Option<Self>, StoreError> {
         let names = if_exists(disk.list(&dir)).map_err(|e| StoreError::io("list", &dir, e))?;
         let mut log = Self::new_in(dir, file_bytes);
         for entry in names.unwrap_or_default() {
@@ -102,7 +102,7 @@ impl TimerLog {
                 return Ok(None);
             }
             let path = log.dir.join(&entry.name);
-            let file = disk.open(&path, OpenMode::Write).map_err(|e| StoreError::io("open", &path, e))?;
+            let file = disk.open(&path, mode).map_err(|e| StoreError::io("open", &path, e))?;
             log.files.insert(start, file);
         }
         let has_gap = log
@@ -113,6 +113,11 @@ impl TimerLog {
         log.end = log.capacity_end();
         log.disk = Some(disk);
         Ok((!has_gap).then_some(log))
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.len() as u64 * self.file_bytes as u64
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -17,6 +17,7 @@
 //! Not here: what is due now, records, deliveries.
 
 mod check;
+mod inspect;
 mod log;
 mod unit;
 mod wheel;
@@ -25,6 +26,8 @@ mod wheel;
 mod tests;
 
 pub use check::TimerCheck;
+use inspect::{IN_SNAPSHOTS, NO_WHEEL};
+pub(crate) use inspect::{TimerFiles, Trouble};
 pub use unit::{DELETES, ROLLS, Unit};
 
 use crate::disk::{Allocate, Disk, DiskFile, OpenMode, if_exists};
@@ -68,6 +71,9 @@ impl TimerOptions {
         }
     }
 }
+
+/// No broker is older, epoch ms: the year 2004.
+const SINCE_MS: i64 = 1 << 40;
 
 /// What [`TimerIndex::open`] found.
 #[derive(Debug, Default)]
@@ -167,10 +173,11 @@ impl TimerIndex {
         let check = TimerCheck::read(&*disk, &check_path).map_err(|e| StoreError::io("read", &check_path, e))?;
         let wheel_path = options.root.join("timerwheel");
         let log_dir = options.root.join("timerlog");
-        let log = TimerLog::open(disk.clone(), log_dir, options.log_file_bytes)?;
+        let log = TimerLog::open(disk.clone(), log_dir, options.log_file_bytes, OpenMode::Write)?;
         let wheel = Wheel::read(&*disk, &wheel_path, options.precision_ms, options.slots_in_file)
             .map_err(|e| StoreError::io("read", &wheel_path, e))?;
         let snapshots = snapshots(&*disk, &options.root)?;
+        let has_no_wheel = wheel.is_none();
         let mut index = Self {
             disk,
             begin: check.begin,
@@ -184,8 +191,9 @@ impl TimerIndex {
         let why = if snapshots.is_empty() {
             index.recover(&mut found, is_sound)?
         } else {
-            Some("the wheel is in snapshots (timerWheelSnapshotFlush)")
+            Some(IN_SNAPSHOTS)
         };
+        let why = why.or_else(|| (has_no_wheel && check.log_flushed > 0).then_some(NO_WHEEL));
         if let Some(why) = why {
             let had_files = !index.log.is_empty() || index.wheel.len() > 0 || !snapshots.is_empty();
             if had_files {
@@ -207,6 +215,12 @@ impl TimerIndex {
         }
         if check.log_flushed < self.log.begin() || check.log_flushed > self.log.capacity_end() {
             return Ok(Some("timercheck names a place outside timerlog"));
+        }
+        // Slots are numbered by the precision: with another one they are decades away.
+        let plausible = check.read_time_ms / 2..=check.read_time_ms.saturating_mul(2).max(1);
+        let is_other = |(time, _): (i64, Slot)| !plausible.contains(&(time * self.options.precision_ms));
+        if check.read_time_ms > SINCE_MS && self.wheel.slots().any(is_other) {
+            return Ok(Some("timerwheel was written with another timerPrecisionMs"));
         }
         let slot_from = check.read_time_ms.div_euclid(self.options.precision_ms);
         self.wheel.drop_before(slot_from);
@@ -232,6 +246,15 @@ impl TimerIndex {
             return Ok(Some("a file of timerlog is missing"));
         }
         Ok(None)
+    }
+
+    /// Removes everything: all messages of the queue have to be added again. For an index that turns out to be damaged.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if files cannot be removed.
+    pub fn begin_anew(&mut self) -> Result<(), StoreError> {
+        let snapshots = snapshots(&*self.disk, &self.options.root)?;
+        self.clear(&snapshots)
     }
 
     fn clear(&mut self, snapshots: &[PathBuf]) -> Result<(), StoreError> {
@@ -336,7 +359,9 @@ impl TimerIndex {
         let mut least: BinaryHeap<Waiting> = BinaryHeap::new();
         let mut is_all = true;
         let lowest = self.begin.max(self.log.begin());
+        let mut is_damaged = false;
         self.log.walk(slot.last, lowest, &mut |at, unit| {
+            is_damaged |= self.slot_of(unit.value_ms) != slot_ms;
             let one = Waiting::new(&unit, at, self.options.precision_ms);
             if (one.due_ms, at) <= after {
                 return;
@@ -351,6 +376,11 @@ impl TimerIndex {
                 }
             }
         })?;
+        if is_damaged {
+            return Err(StoreError::Corrupt(format!(
+                "the chain of slot {slot_ms} leads to units of another slot"
+            )));
+        }
         out.extend(least.into_sorted_vec());
         Ok(is_all)
     }

@@ -97,7 +97,7 @@ impl Wheel {
         u64::from(slots_in_file) * SLOT_LEN as u64
     }
 
-    /// From its file; `None` if it does not exist or has another length.
+    /// From its file; `None` if it does not exist, has another length, or a slot where another one belongs.
     pub(super) fn read(disk: &dyn Disk, path: &Path, precision_ms: i64, slots_in_file: u32) -> io::Result<Option<Self>> {
         let Some(file) = if_exists(disk.open(path, OpenMode::Read))? else {
             return Ok(None);
@@ -111,12 +111,18 @@ impl Wheel {
         while let Some(data) = file.next_data(at)? {
             at = data.start / SLOT_LEN as u64 * SLOT_LEN as u64;
             let read = file.read_at(&mut bytes, at)?;
-            for slot in bytes[..read].chunks_exact(SLOT_LEN) {
+            for (place, slot) in (at / SLOT_LEN as u64..).zip(bytes[..read].chunks_exact(SLOT_LEN)) {
                 let (time, slot) = Slot::decode(slot);
                 // Compat: a slot that was never used is all zeros.
-                if time > 0 && slot.first >= 0 && slot.last >= slot.first {
+                if time > 0 {
+                    let is_its_place = time as u64 % u64::from(slots_in_file) == place && time < i64::MAX / 2 / precision_ms;
+                    if !is_its_place || slot.first < 0 || slot.last < slot.first {
+                        return Ok(None);
+                    }
                     wheel.slots.insert(time, slot);
                     wheel.count += i64::from(slot.count);
+                } else if time < -1 {
+                    return Ok(None);
                 }
             }
             at += (read / SLOT_LEN * SLOT_LEN).max(SLOT_LEN) as u64;
