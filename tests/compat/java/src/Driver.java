@@ -50,6 +50,7 @@ import org.apache.rocketmq.client.producer.TransactionListener;
 import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageClientExt;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -127,6 +128,7 @@ public final class Driver {
         switch (r.get("op").getAsString()) {
             case "producer": return producer(r);
             case "send": return send(r);
+            case "recall": return wrap("msg_id", call(client(r), "recallMessage", text(r, "topic"), text(r, "handle")));
             case "send_batch": return sendBatch(r);
             case "send_many": return sendMany(r);
             case "send_at_rate": return sendAtRate(r);
@@ -259,6 +261,19 @@ public final class Driver {
         }
         if (r.has("delay")) {
             message.setDelayTimeLevel(r.get("delay").getAsInt());
+        }
+        // Clients before 5.0 cannot say these.
+        if (r.has("timer_s")) {
+            called(message, "setDelayTimeSec", r.get("timer_s").getAsLong());
+        }
+        if (r.has("timer_ms")) {
+            called(message, "setDelayTimeMs", r.get("timer_ms").getAsLong());
+        }
+        if (r.has("deliver_ms")) {
+            called(message, "setDeliverTimeMs", r.get("deliver_ms").getAsLong());
+        }
+        if (r.has("raw_props")) {
+            r.getAsJsonObject("raw_props").entrySet().forEach(e -> MessageAccessor.putProperty(message, e.getKey(), e.getValue().getAsString()));
         }
         if (r.has("props")) {
             r.getAsJsonObject("props").entrySet().forEach(e -> message.putUserProperty(e.getKey(), e.getValue().getAsString()));
@@ -723,6 +738,14 @@ public final class Driver {
         throw new NoSuchMethodException(name);
     }
 
+    private static Object called(Object target, String name, Object... args) {
+        try {
+            return call(target, name, args);
+        } catch (Exception e) {
+            throw new IllegalStateException(name, e);
+        }
+    }
+
     private static Object stop(JsonObject r) {
         Object client = CLIENTS.remove(handle(r));
         if (client instanceof DefaultMQProducer) {
@@ -746,6 +769,11 @@ public final class Driver {
         out.put("offset_msg_id", result.getOffsetMsgId());
         out.put("offset", result.getQueueOffset());
         out.put("region", result.getRegionId());
+        try {
+            out.put("recall_handle", call(result, "getRecallHandle"));
+        } catch (Exception e) {
+            // Clients before 5.4 do not have it.
+        }
         if (result.getMessageQueue() != null) {
             out.put("queue", result.getMessageQueue().getQueueId());
             out.put("broker", result.getMessageQueue().getBrokerName());
