@@ -122,6 +122,14 @@ impl World {
         ended.recv_timeout(SOON).unwrap()
     }
 
+    /// Waits until all that was sent is in the index; the time then.
+    fn until_in_index(&self) -> i64 {
+        let timers = &self.broker.routes.timers;
+        let end = self.broker.store.max_offset(message::names::TIMER_TOPIC, 0).0;
+        until("the queue is read", || timers.numbers(now_ms()).enqueued >= end);
+        now_ms()
+    }
+
     fn until_idle(&self) {
         let timers = &self.broker.routes.timers;
         until("nothing waits", || timers.numbers(now_ms()).behind == 0 && timers.is_idle());
@@ -171,6 +179,8 @@ fn messages_are_delivered_at_their_times_and_in_their_order() {
     let sent = now_ms();
     assert!(world.send("ms", properties::TIMER_DELAY_MS, 250));
     assert!(world.send("s", properties::TIMER_DELAY_SEC, 1));
+    // Unless the machine is very slow, all are in the index before the first is due.
+    let in_time = world.until_in_index() < due;
     let messages = world.until_delivered(7);
     let of = |key: &str| messages.iter().find(|one| one.key == key).unwrap();
     for (key, at) in [
@@ -187,8 +197,7 @@ fn messages_are_delivered_at_their_times_and_in_their_order() {
     }
     assert_eq!(messages[0].key, "now");
     let absolute: Vec<&str> = messages.iter().map(|one| &*one.key).filter(|key| "abcd".contains(key)).collect();
-    // All were there before the first was due, unless the machine is very slow.
-    if sent < due {
+    if in_time {
         assert_eq!(absolute, ["a", "b", "c", "d"]);
     }
     world.until_idle();
@@ -200,7 +209,7 @@ fn messages_are_delivered_at_their_times_and_in_their_order() {
 #[test]
 fn a_recalled_message_is_not_delivered() {
     let world = World::new(SimulatedDisk::new(1), plain);
-    let due = now_ms() + 4_000;
+    let due = now_ms() + 8_000;
     for key in ["a", "b", "c"] {
         assert!(world.send(key, properties::TIMER_DELIVER_MS, due));
     }
@@ -279,6 +288,7 @@ fn a_stop_in_the_middle_of_a_slot_delivers_each_once() {
     for n in 0..300 {
         assert!(world.send(&n.to_string(), properties::TIMER_DELIVER_MS, now + 600 + 5 * n));
     }
+    let in_time = world.until_in_index() < now + 600;
     let mut stops = 0;
     while world.messages("t").len() < 300 {
         assert!(now_ms() < now + 60_000);
@@ -286,8 +296,12 @@ fn a_stop_in_the_middle_of_a_slot_delivers_each_once() {
         stops += 1;
         world = world.restart();
     }
-    let expected: Vec<String> = (0..300).map(|n| n.to_string()).collect();
-    assert_eq!(world.keys("t"), expected, "after {stops} stops");
+    let mut keys: Vec<i64> = world.keys("t").iter().map(|key| key.parse().unwrap()).collect();
+    // What comes late is delivered when it comes.
+    if !in_time {
+        keys.sort_unstable();
+    }
+    assert_eq!(keys, (0..300).collect::<Vec<_>>(), "after {stops} stops");
     world.broker.stop().unwrap();
 }
 
@@ -334,8 +348,8 @@ fn log_files_are_deleted_and_what_waits_in_them_is_written_again_before() {
         world.broker.store.delete_expired();
         world.broker.store.log_range().0.0 > 4 * (64 << 10)
     });
-    assert!(now_ms() < due, "the machine is too slow for this test to say anything");
-    assert!(world.keys("t").is_empty());
+    let delivered = world.keys("t").len();
+    assert!(delivered == 0 || now_ms() >= due, "{delivered} are early");
     let world = world.crash(None);
     let mut messages = world.until_delivered(20);
     messages.sort_by_key(|one| one.key.parse::<i64>().unwrap());
@@ -356,9 +370,12 @@ fn a_transaction_that_commits_waits_for_its_time() {
     let extra = [(properties::TIMER_DELIVER_MS, due.to_string())];
     let place = world.send_with("a", &extra).unwrap();
     world.end(place.0, place.1, crate::transaction::Outcome::Commit, false).unwrap();
-    assert!(world.keys("t").is_empty());
-    until("it is delivered", || world.keys("t").len() == 1);
-    assert!(now_ms() >= due);
+    until("it is delivered", || {
+        let early = now_ms() < due;
+        let is_there = world.keys("t").len() == 1;
+        assert!(!(early && is_there && now_ms() < due), "it is early");
+        is_there
+    });
     world.broker.stop().unwrap();
 }
 
