@@ -335,6 +335,8 @@ class Book:
     def __init__(self):
         #: By text: how it ends; those that are left for the next station; what was in the topic when the last station ended.
         self.outcomes, self.left, self.there = {}, {}, collections.Counter()
+        #: Texts whose transaction may have been asked for before it ended.
+        self.slow = set()
 
     def expected(self):
         return [text for text, outcome in self.outcomes.items() if outcome == COMMIT]
@@ -353,11 +355,14 @@ class Book:
             opened(f'{n}-left-rolls-back-{i}', ROLLBACK, True)
         for i in range(3):
             for word, outcome in (('commits', COMMIT), ('rolls-back', ROLLBACK)):
+                begun = time.monotonic()
                 sent = opened(f'{n}-{word}-{i}', outcome, False)
                 s.visible(HALF, 0, sent.offset + 1, c)
                 answer = c.ask(wire.END_TRANSACTION, sent.end(outcome))
-                # It may have been asked for already, on a slow machine.
+                # It may have been asked for already, on a slow machine: then the Java broker leaves its copy open.
                 assert answer.code == 0, answer
+                if time.monotonic() - begun > 0.3:
+                    self.slow.add(f'{n}-{word}-{i}')
         s.wait(lambda: {f'{n}-commits-{i}' for i in range(3)} <= set(texts(all_of(c, topic))), 'commits are delivered')
 
     def settle(self, s, c, topic, kind, n):
@@ -389,9 +394,9 @@ class Book:
         found = collections.Counter(texts(all_of(c, topic)))
         assert set(found) == set(self.expected()), (kind, n, sorted(set(found) ^ set(self.expected())))
         if kind == 'apogee':
-            twice = [text for text in found if found[text] > max(1, self.there[text])]
+            twice = [text for text in found if found[text] > max(1, self.there[text]) and text not in self.slow]
             assert not twice, f'delivered again at station {n}: {twice}'
-            again = [text for text in seen if self.there[text]]
+            again = [text for text in seen if self.there[text] and text not in self.slow]
             assert not again, f'asked for although it was committed: {again}'
 
 

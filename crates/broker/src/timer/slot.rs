@@ -23,6 +23,9 @@ pub(super) struct LoadedSlot {
     rest_behind: Option<(i64, i64)>,
     /// The last unit that was taken.
     pub(super) taken: Option<(i64, i64)>,
+    /// The last unit that was taken or passed over, and the messages that were taken with its due time.
+    passed: Option<(i64, i64)>,
+    taken_at_once: FxHashSet<i64>,
     /// Messages that are recalled.
     recalled: FxHashSet<u128>,
     /// Log offset of the first append with its messages.
@@ -40,6 +43,8 @@ impl LoadedSlot {
             units: BinaryHeap::new(),
             rest_behind: None,
             taken: None,
+            passed: None,
+            taken_at_once: FxHashSet::default(),
             recalled: FxHashSet::default(),
             first_append: None,
         };
@@ -92,7 +97,8 @@ impl LoadedSlot {
         Ok(self.units.peek().map(|one| one.0.due_ms))
     }
 
-    /// Takes those that are due, at most so many and about so many bytes; the first of any size.
+    /// Takes those that are due, at most so many and about so many bytes; the first of any size. A message that has two units is taken
+    /// once: Apache's broker adds messages again that it added shortly before it was killed.
     pub(super) fn take_due(&mut self, now_ms: i64, most: usize, most_bytes: usize) -> Vec<Waiting> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(Reverse(one)) = self.units.peek() {
@@ -100,15 +106,30 @@ impl LoadedSlot {
             if one.due_ms > now_ms || taken.len() == most || (!taken.is_empty() && bytes + size > most_bytes) {
                 break;
             }
-            bytes += size;
-            taken.push(*one);
+            let one = *one;
             self.units.pop();
+            if self.passed.is_none_or(|(due_ms, _)| due_ms != one.due_ms) {
+                self.taken_at_once.clear();
+            }
+            self.passed = Some((one.due_ms, one.at));
+            if self.taken_at_once.insert(one.log_offset) {
+                bytes += size;
+                taken.push(one);
+            }
         }
         taken
     }
 
+    /// The last unit that was taken or passed over.
+    pub(super) fn passed(&self) -> Option<(i64, i64)> {
+        self.passed
+    }
+
     /// Puts back what was taken and is not delivered.
     pub(super) fn put_back(&mut self, taken: Vec<Waiting>) {
+        taken.iter().for_each(|one| {
+            self.taken_at_once.remove(&one.log_offset);
+        });
         self.units.extend(taken.into_iter().map(Reverse));
     }
 }
@@ -119,5 +140,44 @@ pub(super) fn entry(log_offset: i64, size: i32) -> Entry {
         log_offset,
         size,
         tags_code: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(due_ms: i64, at: i64, log_offset: i64) -> Reverse<Waiting> {
+        Reverse(Waiting {
+            due_ms,
+            at,
+            log_offset,
+            size: 100,
+            flags: 0,
+            written_ms: 0,
+            topic_hash: 0,
+        })
+    }
+
+    #[test]
+    fn a_message_with_two_units_is_taken_once() {
+        let units = [unit(5, 0, 1), unit(5, 52, 2), unit(5, 104, 1), unit(6, 156, 3), unit(6, 208, 3)];
+        let mut slot = LoadedSlot {
+            begin_ms: 0,
+            units: units.into_iter().collect(),
+            rest_behind: None,
+            taken: None,
+            passed: None,
+            taken_at_once: FxHashSet::default(),
+            recalled: FxHashSet::default(),
+            first_append: None,
+        };
+        let of = |taken: &[Waiting]| taken.iter().map(|one| one.log_offset).collect::<Vec<_>>();
+        let taken = slot.take_due(5, 1, 1_000);
+        assert_eq!(of(&taken), [1]);
+        slot.put_back(taken);
+        let taken = slot.take_due(5, 9, 1_000);
+        assert_eq!((of(&taken), slot.passed()), (vec![1, 2], Some((5, 104))));
+        assert_eq!((of(&slot.take_due(6, 9, 1_000)), slot.passed()), (vec![3], Some((6, 208))));
     }
 }

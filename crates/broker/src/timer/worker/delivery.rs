@@ -59,7 +59,7 @@ impl Worker {
         // Half of what one append takes: the name of a message's own topic may be longer than that of the timer topic.
         let most_bytes = BATCH_BYTES.min(self.core.store.max_append_bytes() / 2);
         let taken = loaded.take_due(now_ms, BATCH_MESSAGES, most_bytes);
-        let last = taken.last().map(|one| (one.due_ms, one.at));
+        let last = loaded.passed();
         let count = taken.len() as i64;
         if let Err(retry) = self.deliver(&taken, now_ms) {
             if let Some(loaded) = &mut self.loaded {
