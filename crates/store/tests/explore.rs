@@ -117,7 +117,7 @@ fn senders_with_room_wait_neither_for_a_sync_nor_for_a_new_file() {
 
 #[test]
 fn broken_orders_are_caught() {
-    let lives: [(Broken, Life, FlushMode); 12] = [
+    let lives: [(Broken, Life, FlushMode); 13] = [
         (Broken::PublishedBeforeWritten, sends_and_reads, FlushMode::Async),
         (Broken::PublishedBeforeConfirmed, reads, FlushMode::Async),
         (Broken::AnsweredBeforePublished, reads, FlushMode::Async),
@@ -130,6 +130,7 @@ fn broken_orders_are_caught() {
         (Broken::ReadAcrossTruncation, reads_across_truncation, FlushMode::Async),
         (Broken::SyncUnderWakeLock, hanging_syncs, FlushMode::Async),
         (Broken::WaitedForFileInAppend, hanging_creation, FlushMode::Async),
+        (Broken::LogDeletedBeforeCopied, compaction, FlushMode::Async),
     ];
     for (broken, life, mode) in lives {
         let begun = std::time::Instant::now();
