@@ -10,6 +10,7 @@ mod demo;
 mod failure;
 mod logging;
 mod manual;
+mod number;
 mod process;
 mod roles;
 mod screen;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arguments::Output;
-use super::report::grouped;
 use super::threads::Threads;
 use super::totals::{Clock, Counter, Totals, Window};
 use super::usage::{self, Memory};
 use crate::failure::Failure;
+use crate::number::grouped;
 
 const SECOND_US: u64 = 1_000_000;
 /// Interval between checks whether the threads still run.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::progress::Used;
 use super::totals::{Counter, Totals};
 use crate::failure::Failure;
+use crate::number::grouped;
 
 /// Latencies in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -211,19 +212,6 @@ fn per_million(cpu: f64, messages: u64) -> f64 {
 /// Rounds to three decimals; more are noise.
 fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
-}
-
-/// 1234567 as `1,234,567`.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// `1 queue`, `2 queues`.

@@ -24,6 +24,7 @@ use clap::Args;
 
 use crate::failure::Failure;
 use crate::logging;
+use crate::number::grouped;
 use crate::process::{StopSignals, raise_descriptor_limit};
 use server::Server;
 use terminal::{Colour, Terminal, paint};
@@ -125,7 +126,7 @@ async fn parts(stage: &mut Stage) -> Result<(), Failure> {
     told(stage, duplicates::TITLE, async |stage| duplicates::run(stage).await).await?;
     let summary = format!(
         "{} messages in {} s. Every claim above was checked. Next: examples/, or apogeemq --help",
-        terminal::grouped(stage.sent),
+        grouped(stage.sent),
         begun.elapsed().as_secs()
     );
     stage.terminal.blank();

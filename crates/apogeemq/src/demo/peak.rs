@@ -10,9 +10,10 @@ use protocol::topic::TopicConfig;
 use tokio::sync::mpsc;
 
 use super::reader::Reader;
-use super::terminal::{Colour, FRAME, bar, grouped};
+use super::terminal::{Colour, FRAME, bar};
 use super::{Stage, check};
 use crate::failure::Failure;
+use crate::number::grouped;
 
 /// The part's title.
 pub(super) const TITLE: &str = "2. A peak of 10,000 orders a second, a worker of 1,000 a second. Nobody is refused.";

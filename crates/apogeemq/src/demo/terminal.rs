@@ -66,19 +66,6 @@ pub(super) fn bar(colour: Colour, value: u64, most: u64, width: usize) -> String
     paint(colour, &FULL.0.repeat(cells)) + &paint(Colour::Grey, &EMPTY.0.repeat(width - cells))
 }
 
-/// A number with commas between thousands.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Stdout, and the recording if there is one.
 pub(super) struct Terminal {
     plain: bool,
@@ -186,10 +173,5 @@ mod tests {
             [cells(0), cells(1), cells(50), cells(100), cells(200)],
             ["..........", "#.........", "#####.....", "##########", "##########"]
         );
-    }
-
-    #[test]
-    fn thousands_are_separated() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }
