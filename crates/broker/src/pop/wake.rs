@@ -205,18 +205,12 @@ impl Pops {
 
     /// Continues a pop on a catch-up thread; its client repeats it if too many wait there.
     pub(super) fn resume_later(self: &Arc<Self>, pop: Pop) {
-        let (pops, pop) = (Arc::clone(self), parking_lot::Mutex::new(Some(pop)));
-        let pop = Arc::new(pop);
-        let later = Arc::clone(&pop);
-        let job = move || {
-            let pop = later.lock().take();
-            net::together(|| pop.into_iter().for_each(|pop| pops.resume(pop)));
-        };
-        if self.core.threads.catch_up.run_own(job).is_err()
-            && let Some(pop) = pop.lock().take()
-        {
-            self.answer_empty(pop, ResponseCode::PollingTimeout, 0);
-        }
+        let pops = Arc::clone(self);
+        self.core.threads.catch_up.run_own_with(
+            pop,
+            move |pop| net::together(|| pops.resume(pop)),
+            |pop, _| self.answer_empty(pop, ResponseCode::PollingTimeout, 0),
+        );
     }
 
     /// The next pop that could read this queue.

@@ -10,7 +10,6 @@
 use super::selection::Content;
 use super::{BATCH, MAX_WOKEN_INLINE, Pull, Puller};
 use message::QueueOffset;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{Limits, ReadResult, ReadSource, ReadStatus, Store, StoreError};
@@ -140,13 +139,12 @@ impl Puller {
 
     /// Continues pulls on a catch-up thread. If the pool is full, their clients have to repeat them.
     pub(super) fn examine_later(self: &Arc<Self>, pulls: Vec<Pull>) {
-        let pulls = Arc::new(Mutex::new(pulls));
-        let (puller, later) = (self.clone(), pulls.clone());
-        let job = move || puller.examine(std::mem::take(&mut *later.lock()));
-        if self.threads.catch_up.run_own(job).is_err() {
-            let pulls = std::mem::take(&mut *pulls.lock());
-            pulls.into_iter().for_each(|pull| self.have_repeated(pull));
-        }
+        let puller = self.clone();
+        self.threads.catch_up.run_own_with(
+            pulls,
+            move |pulls| puller.examine(pulls),
+            |pulls, _| pulls.into_iter().for_each(|pull| self.have_repeated(pull)),
+        );
     }
 
     fn examine(self: &Arc<Self>, pulls: Vec<Pull>) {

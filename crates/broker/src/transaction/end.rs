@@ -118,18 +118,11 @@ impl Transactions {
 
     fn end_by_reader(self: &Arc<Self>, request: EndTransaction<'_>, done: impl FnOnce(Result<(), Refusal>) + Send + 'static) {
         let (this, (request, group)) = (Arc::clone(self), request.detached());
-        let done = Arc::new(parking_lot::Mutex::new(Some(done)));
-        let doing = Arc::clone(&done);
-        let job = move || {
-            if let Some(done) = doing.lock().take() {
-                this.end_slowly(request, &group, done);
-            }
-        };
-        if let Err(busy) = self.core.threads.reader.run_own(job)
-            && let Some(done) = done.lock().take()
-        {
-            done(Err(busy.into()));
-        }
+        let job = move |done| this.end_slowly(request, &group, done);
+        self.core
+            .threads
+            .reader
+            .run_own_with(done, job, |done, busy| done(Err(busy.into())));
     }
 
     /// May wait for the disk.

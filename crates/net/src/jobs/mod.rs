@@ -118,6 +118,23 @@ impl Pool {
         self.shared.run(None, 0, Box::new(job))
     }
 
+    /// As [`Self::run_own`], for a job that takes `with`: if it is refused, `refused` gets it back, on this thread.
+    pub fn run_own_with<T: Send + 'static>(&self, with: T, job: impl FnOnce(T) + Send + 'static, refused: impl FnOnce(T, Busy)) {
+        let kept = Arc::new(Mutex::new(Some(with)));
+        let taken = kept.clone();
+        let take = move || {
+            let with = taken.lock().take();
+            if let Some(with) = with {
+                job(with);
+            }
+        };
+        if let Err(busy) = self.run_own(take)
+            && let Some(with) = kept.lock().take()
+        {
+            refused(with, busy);
+        }
+    }
+
     /// Drops the waiting jobs of a connection. Call it when the connection has closed.
     pub fn forget(&self, conn: &Connection) {
         let jobs = self.shared.state.lock().queue.forget(conn.id());
