@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod alarm;
 pub mod arrival;
+pub mod asker;
 pub mod assignment;
 pub mod attributes;
 pub mod clients;

@@ -1,8 +1,8 @@
-//! Reads the records that queue entries name, for threads that deliver what waited.
+//! Records that queue entries name: reads of them, for threads that deliver what waited, and damage.
 
 use bytes::Bytes;
 use store::queue::Entry;
-use store::{Store, StoreError};
+use store::{Damaged, Store, StoreError};
 
 /// The records of these entries, with what each entry came with. Those that are no longer in the log are left out; a damaged one is logged
 /// as a message of this `kind` that is not delivered. May block.
@@ -31,4 +31,15 @@ pub(crate) fn read<T: Copy>(store: &Store, entries: &[(T, Entry)], kind: &str) -
         }
     }
     Ok(records)
+}
+
+/// Says for people which message is damaged.
+pub(crate) fn damage(store: &Store, topic: &str, queue_id: i32, damaged: &Damaged) -> String {
+    format!(
+        "the message at offset {} of queue {topic}/{queue_id} is damaged: the commit log has no record of {} bytes at {} (file {})",
+        damaged.queue_offset,
+        damaged.size,
+        damaged.log_offset,
+        store.log_file_of(damaged.log_offset)
+    )
 }

@@ -3,8 +3,7 @@
 use crate::settings::{BrokerSettings, FlushDiskType};
 use message::names;
 use std::path::Path;
-use store::RetentionOptions;
-use store::{CompactionOptions, DueTopic, FlushMode, IndexOptions, LogOptions, StoreOptions};
+use store::{CompactionOptions, DueTopic, FlushMode, IndexOptions, Limits, LogOptions, ReadSource, RetentionOptions, StoreOptions};
 
 /// The store options of a broker with these settings.
 #[must_use]
@@ -44,6 +43,25 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
             interval: settings.compaction_schedule_internal,
             key_map_bytes: settings.max_offset_map_size,
         }),
+    }
+}
+
+/// The limits of a read of at most so many messages.
+pub(crate) fn read_limits(settings: &BrokerSettings, source: ReadSource, messages: usize) -> Limits {
+    let (most, bytes) = match source {
+        ReadSource::Disk => (
+            settings.max_transfer_count_on_message_in_disk,
+            settings.max_transfer_bytes_on_message_in_disk,
+        ),
+        ReadSource::Memory | ReadSource::PageCache => (
+            settings.max_transfer_count_on_message_in_memory,
+            settings.max_transfer_bytes_on_message_in_memory,
+        ),
+    };
+    Limits {
+        messages: messages.min(most as usize),
+        bytes: bytes as usize,
+        scan: settings.max_scanned_entries(),
     }
 }
 

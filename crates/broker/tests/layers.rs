@@ -34,7 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["lock"],
     &["offset"],
     // Infrastructure of the requests.
-    &["hold", "readers", "records", "alarm", "log_writer", "watch"],
+    &["hold", "asker", "readers", "records", "alarm", "log_writer", "watch"],
     &["core"],
     // Requests.
     &["dedup", "delay", "timer"],

@@ -2,16 +2,14 @@
 
 use super::Pops;
 use crate::errors::Refusal;
-use crate::filter::{Expression, TagFilter, is_tag_type};
+use crate::filter::{self, Expression, TagFilter, is_tag_type};
 use crate::group::Rule;
 use crate::pull::selection::{Content, Selection};
 use crate::settings::BrokerSettings;
 use crate::topic::{Topic, is_readable};
-use message::hash::java_string_hash;
 use message::names;
 use protocol::codes::ResponseCode;
-use protocol::heartbeat::{SQL92, Subscription, TAG};
-use std::collections::BTreeSet;
+use protocol::heartbeat::SQL92;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -102,9 +100,9 @@ impl Pops {
             Selection::Content(Content::Expression(expression))
         };
         let shown = if exp.is_empty() { "*" } else { exp };
-        let kind = if exp.is_empty() || is_tag_type(exp_type) { TAG } else { exp_type };
+        let kind = (!exp.is_empty()).then_some(exp_type);
         self.consumers.compensate(reads.group, reads.topic, shown, now_ms, || {
-            subscription(reads.topic, kind, shown, now_ms)
+            filter::subscription(reads.topic, kind, shown, now_ms)
         });
         Ok(selection)
     }
@@ -113,25 +111,4 @@ impl Pops {
 /// The names of the retry topics of a group for a topic, of both versions.
 pub(super) fn retry_topics(topic: &str, group: &str) -> [String; 2] {
     [names::pop_retry_topic(topic, group), names::pop_retry_topic_v2(topic, group)]
-}
-
-fn subscription(topic: &str, kind: &str, expression: &str, now_ms: i64) -> Subscription {
-    let tags: BTreeSet<String> = match expression {
-        _ if kind != TAG => BTreeSet::new(),
-        "*" => BTreeSet::new(),
-        some => some
-            .split("||")
-            .map(|tag| tag.trim().to_owned())
-            .filter(|tag| !tag.is_empty())
-            .collect(),
-    };
-    Subscription {
-        code_set: tags.iter().map(|tag| java_string_hash(tag)).collect(),
-        sub_string: expression.to_owned(),
-        sub_version: now_ms,
-        tags_set: tags,
-        topic: topic.to_owned(),
-        expression_type: kind.to_owned(),
-        ..Subscription::default()
-    }
 }

@@ -21,7 +21,6 @@
 //! Not here: how the client retries with back-off (it asks for more time), and lite topics.
 
 mod ack;
-mod asker;
 mod check;
 mod in_flight;
 mod notify;
@@ -30,14 +29,15 @@ pub mod order_table;
 mod peek;
 mod point;
 pub mod remoting;
+mod result;
 mod revive_log;
 mod round;
 mod wake;
 mod worker;
 
 pub use ack::{AckRequest, ChangeInvisible, Renewed};
-pub use asker::{Asker, PopResult, PopSink};
 pub use notify::{Notice, Notified};
+pub use result::PopResult;
 
 use crate::assignment::Modes;
 use crate::clients::{ClientChannel, Consumers};
@@ -62,6 +62,8 @@ use wake::Waiting;
 
 /// How often parked requests are checked for their deadline.
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// Longest time a pop or notification is parked, whatever the client requests, in ms.
+const MAX_POLL_MS: i64 = 120_000;
 
 /// What pops need, and what is in flight.
 pub struct Pops {
@@ -176,6 +178,12 @@ impl Pops {
             let _ = offsets.commit(topic, group, *queue_id, *offset);
         }
     }
+}
+
+/// When a request that asks to be parked for so long is answered, epoch ms; `None` if it is not parked.
+fn deadline(born_ms: i64, poll_ms: i64, now_ms: i64) -> Option<i64> {
+    let until = born_ms.saturating_add(poll_ms).min(now_ms + MAX_POLL_MS);
+    (poll_ms > 0 && until > now_ms).then_some(until)
 }
 
 impl Feature for Pops {

@@ -4,16 +4,13 @@ use super::Pops;
 use super::check::Reads;
 use super::round::ReadsOf;
 use super::wake::GroupOnTopic;
+use crate::asker::Asker;
 use crate::errors::Refusal;
 use crate::filter::{TagFilter, is_tag_type};
 use crate::hold::{ANY_QUEUE, NotParked, Waiter};
 use protocol::codes::ResponseCode;
 use protocol::pop::{NotificationHeader, PollingInfoHeader};
-use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// Longest time a notification is parked, whatever the client requests, in ms.
-const MAX_POLL_MS: i64 = 120_000;
 
 /// Answer of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,21 +21,9 @@ pub struct Notified {
     pub is_full: bool,
 }
 
-/// The client of a notification.
-pub trait NoticeSink: Send {
-    /// Client id, unique among connections too.
-    fn client(&self) -> u64;
-    /// Address of the client.
-    fn peer(&self) -> SocketAddr;
-    /// Whether the client disconnected.
-    fn is_disconnected(&self) -> bool;
-    /// Called once with the outcome.
-    fn answer(self: Box<Self>, outcome: Result<Notified, Refusal>);
-}
-
 /// A notification that passed the checks.
 pub struct Notice {
-    sink: Box<dyn NoticeSink>,
+    asker: Asker<Notified>,
     reads: ReadsOf,
     pub(super) of: Arc<GroupOnTopic>,
     tags: TagFilter,
@@ -51,11 +36,11 @@ impl Waiter for Notice {
     }
 
     fn owner(&self) -> u64 {
-        self.sink.client()
+        self.asker.client()
     }
 
     fn is_disconnected(&self) -> bool {
-        self.sink.is_disconnected()
+        self.asker.is_disconnected()
     }
 
     fn tags(&self) -> Option<&[i32]> {
@@ -65,16 +50,16 @@ impl Waiter for Notice {
 
 impl Notice {
     pub(super) fn answer_none(self) {
-        self.sink.answer(Ok(Notified {
+        self.asker.answer(Notified {
             has_messages: false,
             is_full: false,
-        }));
+        });
     }
 }
 
 impl Pops {
     /// Handles a notification request.
-    pub fn notification(self: &Arc<Self>, sink: Box<dyn NoticeSink>, header: &NotificationHeader<'_>, now_ms: i64) {
+    pub fn notification(self: &Arc<Self>, asker: Asker<Notified>, header: &NotificationHeader<'_>, now_ms: i64) {
         let settings = self.core.settings.current();
         let reads = Reads {
             topic: header.topic,
@@ -82,7 +67,7 @@ impl Pops {
             queue_id: header.queue_id,
         };
         let check = || {
-            let (topic, _) = self.allowed(&settings, reads, sink.peer(), now_ms)?;
+            let (topic, _) = self.allowed(&settings, reads, asker.peer(), now_ms)?;
             let of = self.waiting.of(header.topic, header.consumer_group);
             let of = of.map_err(|full| Refusal::new(ResponseCode::SystemBusy, full.to_string()))?;
             // An SQL filter is left to the pop that follows.
@@ -95,10 +80,9 @@ impl Pops {
         };
         let (topic, of, tags) = match check() {
             Ok(allowed) => allowed,
-            Err(refusal) => return sink.answer(Err(refusal)),
+            Err(refusal) => return asker.refuse(refusal),
         };
         let born = if header.born_time == 0 { now_ms } else { header.born_time };
-        let until = born.saturating_add(header.poll_time).min(now_ms + MAX_POLL_MS);
         let reads = ReadsOf {
             topic,
             of: Arc::clone(&of),
@@ -107,21 +91,21 @@ impl Pops {
             attempt: header.attempt_id.map(Into::into),
         };
         self.notify(Notice {
-            sink,
+            asker,
             reads,
             of,
             tags,
-            until: (header.poll_time > 0 && until > now_ms).then_some(until),
+            until: super::deadline(born, header.poll_time, now_ms),
         });
     }
 
     /// Answers a notification if there are messages, else parks it.
     pub(super) fn notify(self: &Arc<Self>, notice: Notice) {
         let found = |notice: Notice| {
-            notice.sink.answer(Ok(Notified {
+            notice.asker.answer(Notified {
                 has_messages: true,
                 is_full: false,
-            }));
+            });
         };
         if self.has_messages(&notice.reads) {
             return found(notice);
@@ -137,10 +121,10 @@ impl Pops {
                 }
             }
             Err((notice, NotParked::Closed)) => notice.answer_none(),
-            Err((notice, _)) => notice.sink.answer(Ok(Notified {
+            Err((notice, _)) => notice.asker.answer(Notified {
                 has_messages: false,
                 is_full: true,
-            })),
+            }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::check::Reads;
 use super::round::ReadsOf;
-use super::{Pops, asker::PopResult};
+use super::{Pops, result::PopResult};
 use crate::errors::Refusal;
 use message::QueueOffset;
 use protocol::codes::ResponseCode;

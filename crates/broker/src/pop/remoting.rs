@@ -2,9 +2,10 @@
 
 use super::Pops;
 use super::ack::{AckRequest, ChangeInvisible};
-use super::asker::{Asker, PopResult};
 use super::check::Reads;
-use super::notify::{NoticeSink, Notified};
+use super::notify::Notified;
+use super::result::PopResult;
+use crate::asker::{Asker, RemotingResult};
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome, Reply};
 use net::Connection;
@@ -16,7 +17,6 @@ use protocol::pop::{
     AckHeader, BatchAckBody, ChangeInvisibleHeader, ChangeInvisibleReply, NotificationHeader, NotificationReply, PeekHeader,
     PollingInfoHeader, PopHeader,
 };
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Code 200050.
@@ -28,29 +28,31 @@ pub fn pop(pops: &Arc<Pops>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64)
     }
 }
 
-/// Sends the answer of a pop or peek.
-pub(super) fn answer(reply: &Reply, result: PopResult) {
-    let mut fields: smallvec::SmallVec<[(&str, Value<'_>); 7]> = smallvec::smallvec![
-        ("popTime", Value::Int(result.pop_time)),
-        ("invisibleTime", Value::Int(result.invisible_ms)),
-        ("reviveQid", Value::Int(result.revive_queue.into())),
-        ("restNum", Value::Int(result.rest)),
-        ("startOffsetInfo", Value::Text(&result.start_offsets)),
-        ("msgOffsetInfo", Value::Text(&result.message_offsets)),
-    ];
-    if let Some(counts) = &result.order_counts {
-        fields.push(("orderCountInfo", Value::Text(counts)));
+/// The answer of a pop or peek.
+impl RemotingResult for PopResult {
+    fn send(self, reply: &Reply) {
+        let mut fields: smallvec::SmallVec<[(&str, Value<'_>); 7]> = smallvec::smallvec![
+            ("popTime", Value::Int(self.pop_time)),
+            ("invisibleTime", Value::Int(self.invisible_ms)),
+            ("reviveQid", Value::Int(self.revive_queue.into())),
+            ("restNum", Value::Int(self.rest)),
+            ("startOffsetInfo", Value::Text(&self.start_offsets)),
+            ("msgOffsetInfo", Value::Text(&self.message_offsets)),
+        ];
+        if let Some(counts) = &self.order_counts {
+            fields.push(("orderCountInfo", Value::Text(counts)));
+        }
+        let remark = if self.code == ResponseCode::Success {
+            "FOUND"
+        } else {
+            "NO_MESSAGE_IN_QUEUE"
+        };
+        reply.connection().send_later(|out| {
+            let (encoding, opaque) = (reply.encoding(), reply.opaque());
+            encode_response_head(out.head(), encoding, opaque, self.code, Some(remark), &fields, self.bytes);
+            self.records.into_iter().for_each(|record| out.body(record));
+        });
     }
-    let remark = if result.code == ResponseCode::Success {
-        "FOUND"
-    } else {
-        "NO_MESSAGE_IN_QUEUE"
-    };
-    reply.connection().send_later(|out| {
-        let (encoding, opaque) = (reply.encoding(), reply.opaque());
-        encode_response_head(out.head(), encoding, opaque, result.code, Some(remark), &fields, result.bytes);
-        result.records.into_iter().for_each(|record| out.body(record));
-    });
 }
 
 /// Code 200051.
@@ -125,38 +127,20 @@ pub fn peek(pops: &Pops, frame: &Frame, reply: &Reply, now_ms: i64) {
         pops.peek(&header, reply.connection().peer(), now_ms)
     };
     match peek() {
-        Ok(result) => answer(reply, result),
+        Ok(result) => result.send(reply),
         Err(refusal) => reply.send(Err(refusal)),
     }
 }
 
-/// A remoting client that waits for a notification.
-struct Remote(Reply);
-
-impl NoticeSink for Remote {
-    fn client(&self) -> u64 {
-        self.0.connection().id()
-    }
-
-    fn peer(&self) -> SocketAddr {
-        self.0.connection().peer()
-    }
-
-    fn is_disconnected(&self) -> bool {
-        self.0.connection().is_closed()
-    }
-
-    fn answer(self: Box<Self>, outcome: Result<Notified, Refusal>) {
-        let answer = |notified: Notified| {
-            let mut answer = Answer::ok();
-            NotificationReply {
-                has_msg: notified.has_messages,
-                polling_full: notified.is_full,
-            }
-            .encode(&mut answer.fields);
-            answer
-        };
-        self.0.send(outcome.map(answer));
+impl RemotingResult for Notified {
+    fn send(self, reply: &Reply) {
+        let mut answer = Answer::ok();
+        NotificationReply {
+            has_msg: self.has_messages,
+            polling_full: self.is_full,
+        }
+        .encode(&mut answer.fields);
+        reply.send(Ok(answer));
     }
 }
 
@@ -164,7 +148,7 @@ impl NoticeSink for Remote {
 pub fn notification(pops: &Arc<Pops>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64) {
     let reply = Reply::to(conn, frame);
     match NotificationHeader::decode(&frame.ext) {
-        Ok(header) => pops.notification(Box::new(Remote(reply)), &header, now_ms),
+        Ok(header) => pops.notification(Asker::Remoting(reply), &header, now_ms),
         Err(error) => reply.send(Err(error.into())),
     }
 }

@@ -4,17 +4,20 @@
 //! Reads go to the log's tail in memory first, on the thread of the connection or of the message that woke the pop. What needs the page
 //! cache or the disk continues on the threads for that, with the claim. Every fifth pop reads retried messages first, the others last.
 
-use super::asker::{Asker, PopResult};
 use super::check::{MAX_MESSAGES, Reads};
 use super::in_flight::{Begin, Claim, Commit, Full, Popped};
 use super::order::{InOrder, Of};
+use super::result::PopResult;
 use super::wake::GroupOnTopic;
 use super::{Pops, revive_log};
+use crate::asker::Asker;
 use crate::errors::Refusal;
 use crate::hold::{ANY_QUEUE, Waiter};
 use crate::pull::by_content::{self, ContentRead};
 use crate::pull::selection::Selection;
+use crate::records;
 use crate::settings::BrokerSettings;
+use crate::store_options::read_limits;
 use crate::topic::Topic;
 use bytes::Bytes;
 use message::QueueOffset;
@@ -27,8 +30,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use store::{Limits, ReadResult, ReadSource, ReadStatus, StoreError};
 
-/// Longest time a pop is parked, whatever the client requests, in ms.
-const MAX_POLL_MS: i64 = 120_000;
 /// Compat: a request that is later than its own deadline by more is not served, in ms.
 const TOO_LATE_MS: i64 = 500;
 /// Reads of one queue without a selected message after which a pop continues on a catch-up thread.
@@ -38,7 +39,7 @@ const POP_BYTES: usize = 1_024;
 
 /// A pop that passed the checks.
 pub(super) struct Pop {
-    asker: Asker,
+    asker: Asker<PopResult>,
     topic: Arc<Topic>,
     pub(super) of: Arc<GroupOnTopic>,
     selection: Arc<Selection>,
@@ -166,7 +167,7 @@ struct Round {
 
 impl Pops {
     /// Handles a pop request.
-    pub fn pop(self: &Arc<Self>, asker: Asker, header: &PopHeader<'_>, now_ms: i64) {
+    pub fn pop(self: &Arc<Self>, asker: Asker<PopResult>, header: &PopHeader<'_>, now_ms: i64) {
         let pop = match self.accept(asker, header, now_ms) {
             Ok(pop) => pop,
             Err((asker, refusal)) => return asker.refuse(refusal),
@@ -177,7 +178,7 @@ impl Pops {
         }
     }
 
-    fn accept(&self, asker: Asker, header: &PopHeader<'_>, now_ms: i64) -> Result<Pop, (Asker, Refusal)> {
+    fn accept(&self, asker: Asker<PopResult>, header: &PopHeader<'_>, now_ms: i64) -> Result<Pop, (Asker<PopResult>, Refusal)> {
         let settings = self.core.settings.current();
         let reads = Reads {
             topic: header.topic,
@@ -209,7 +210,6 @@ impl Pops {
             Ok(allowed) => allowed,
             Err(refusal) => return Err((asker, refusal)),
         };
-        let until = born.saturating_add(header.poll_time).min(now_ms + MAX_POLL_MS);
         Ok(Pop {
             asker,
             topic,
@@ -218,7 +218,7 @@ impl Pops {
             queue_id: header.queue_id,
             most: usize::try_from(header.max_msg_nums).unwrap_or(0).max(1),
             invisible_ms: header.invisible_time.max(0),
-            until: (header.poll_time > 0 && until > now_ms).then_some(until),
+            until: super::deadline(born, header.poll_time, now_ms),
             starts_at_min: header.init_mode == INIT_MIN,
             in_order: header.order,
             attempt: header.attempt_id.map(Into::into),
@@ -522,21 +522,10 @@ impl Pops {
         source: ReadSource,
         settings: &BrokerSettings,
     ) -> Result<ReadResult, StoreError> {
-        let (messages, bytes) = if source == ReadSource::Disk {
-            (
-                settings.max_transfer_count_on_message_in_disk,
-                settings.max_transfer_bytes_on_message_in_disk,
-            )
-        } else {
-            (
-                settings.max_transfer_count_on_message_in_memory,
-                settings.max_transfer_bytes_on_message_in_memory,
-            )
-        };
+        let limits = read_limits(settings, source, round.pop.most - round.records.len());
         let limits = Limits {
-            messages: (round.pop.most - round.records.len()).min(messages as usize),
-            bytes: (bytes as usize).saturating_sub(round.bytes),
-            scan: settings.max_scanned_entries(),
+            bytes: limits.bytes.saturating_sub(round.bytes),
+            ..limits
         };
         let (topic, queue_id) = (round.pop.of.name(step.origin), step.queue_id);
         match &*round.pop.selection {
@@ -575,13 +564,7 @@ impl Pops {
             return Ok(());
         }
         if let Some(damaged) = &read.damaged {
-            let text = format!(
-                "the message at offset {} of queue {name}/{queue_id} is damaged: the commit log has no record of {} bytes at {} (file {})",
-                damaged.queue_offset,
-                damaged.size,
-                damaged.log_offset,
-                self.core.store.log_file_of(damaged.log_offset)
-            );
+            let text = records::damage(&self.core.store, name, queue_id, damaged);
             if !settings.skip_damaged_messages {
                 self.state.lock().release(claim);
                 return Err(Refusal::system(format!(

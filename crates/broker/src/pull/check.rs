@@ -3,17 +3,15 @@
 use super::selection::{Content, Filter, GroupSubscription, Selection};
 use crate::clients::{ClientChannel, Consumers};
 use crate::errors::Refusal;
-use crate::filter::{Expression, TagFilter, is_tag_type};
+use crate::filter::{self, Expression, TagFilter, is_tag_type};
 use crate::group::{Groups, Rule};
 use crate::settings::BrokerSettings;
 use crate::stats::{BrokerStats, GroupCounters};
 use crate::topic::{Topic, Topics, is_readable};
-use message::hash::java_string_hash;
 use message::names;
 use protocol::codes::ResponseCode;
-use protocol::heartbeat::{MessageModel, SQL92, Subscription, TAG};
+use protocol::heartbeat::{MessageModel, SQL92, Subscription};
 use protocol::pull::{PullHeader, sys_flag};
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -143,7 +141,7 @@ impl Checks {
         };
         self.consumers
             .compensate(header.consumer_group, header.topic, expression, now_ms, || {
-                subscription(header, now_ms)
+                filter::subscription(header.topic, header.expression_type, header.subscription.unwrap_or(""), now_ms)
             });
         Ok(selection)
     }
@@ -215,33 +213,5 @@ impl Checks {
         };
         let text = format!("The broker's consumer filter data is not exist!Your expression may be wrong! {why}");
         Refusal::new(ResponseCode::FilterDataNotExist, text)
-    }
-}
-
-/// The subscription of a pull, for admin requests.
-fn subscription(header: &PullHeader<'_>, now_ms: i64) -> Subscription {
-    let expression = header.subscription.unwrap_or("");
-    let expression_type = header.expression_type.filter(|told| !is_tag_type(told)).unwrap_or(TAG);
-    let tags: BTreeSet<String> = match expression.trim() {
-        _ if expression_type != TAG => BTreeSet::new(),
-        "" | "*" => BTreeSet::new(),
-        some => some
-            .split("||")
-            .map(|tag| tag.trim().to_owned())
-            .filter(|tag| !tag.is_empty())
-            .collect(),
-    };
-    Subscription {
-        code_set: tags.iter().map(|tag| java_string_hash(tag)).collect(),
-        sub_string: if expression.trim().is_empty() {
-            "*".to_owned()
-        } else {
-            expression.to_owned()
-        },
-        sub_version: now_ms,
-        tags_set: tags,
-        topic: header.topic.to_owned(),
-        expression_type: expression_type.to_owned(),
-        ..Subscription::default()
     }
 }

@@ -7,13 +7,14 @@
 //!
 //! Compat: a parked pull does not commit its offset again when it is woken.
 
-mod asker;
 pub(crate) mod by_content;
 mod check;
 pub mod remoting;
+mod result;
 pub(crate) mod selection;
 
 use crate::arrival::ArrivalListener;
+use crate::asker::Asker;
 use crate::clients::{ClientChannel, Consumers};
 use crate::core::Core;
 use crate::errors::Refusal;
@@ -22,16 +23,18 @@ use crate::group::Rule;
 use crate::hold::{Bounds, Hold, NotParked, Taken, Waiter};
 use crate::offset::Offsets;
 use crate::readers::Threads;
+use crate::records;
 use crate::settings::BrokerSettings;
 use crate::stats::GroupCounters;
+use crate::store_options::read_limits;
 use crate::topic::Topic;
-pub use asker::{Asker, PullSink, Pulled};
 use by_content::ContentRead;
 pub use check::Checks;
 use message::QueueOffset;
 use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::pull::{PullHeader, sys_flag};
+pub use result::Pulled;
 use selection::{Filter, Selection};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -49,7 +52,7 @@ const PULL_BYTES: usize = 512;
 
 /// A pull that passed the checks.
 pub struct Pull {
-    asker: Asker,
+    asker: Asker<Pulled>,
     topic: Arc<Topic>,
     rule: Arc<Rule>,
     counters: Arc<GroupCounters>,
@@ -195,14 +198,14 @@ impl Puller {
     }
 
     /// Handles a pull request.
-    pub fn pull(self: &Arc<Self>, asker: Asker, header: &PullHeader<'_>, now_ms: i64) {
+    pub fn pull(self: &Arc<Self>, asker: Asker<Pulled>, header: &PullHeader<'_>, now_ms: i64) {
         match self.accept(asker, header, now_ms) {
             Ok(pull) => self.apply_reset_or_read(pull),
             Err((asker, refusal)) => asker.refuse(refusal),
         }
     }
 
-    fn accept(&self, asker: Asker, header: &PullHeader<'_>, now_ms: i64) -> Result<Pull, (Asker, Refusal)> {
+    fn accept(&self, asker: Asker<Pulled>, header: &PullHeader<'_>, now_ms: i64) -> Result<Pull, (Asker<Pulled>, Refusal)> {
         let settings = self.settings.current();
         let allowed = match self.checks.check(&settings, header, asker.peer(), now_ms) {
             Ok(allowed) => allowed,
@@ -319,24 +322,8 @@ impl Puller {
     }
 
     fn limits(&self, pull: &Pull, source: ReadSource) -> Limits {
-        let settings = self.settings.current();
-        let (messages, bytes) = if source == ReadSource::Disk {
-            (
-                settings.max_transfer_count_on_message_in_disk,
-                settings.max_transfer_bytes_on_message_in_disk,
-            )
-        } else {
-            (
-                settings.max_transfer_count_on_message_in_memory,
-                settings.max_transfer_bytes_on_message_in_memory,
-            )
-        };
-        Limits {
-            messages: pull.max_messages.min(messages as usize),
-            // Compat: the Java broker ignores the request's own byte limit (maxMsgBytes).
-            bytes: bytes as usize,
-            scan: settings.max_scanned_entries(),
-        }
+        // Compat: the Java broker ignores the request's own byte limit (maxMsgBytes).
+        read_limits(&self.settings.current(), source, pull.max_messages)
     }
 
     fn read_store(&self, pull: &mut Pull, source: ReadSource) -> Result<ReadResult, StoreError> {
@@ -418,13 +405,7 @@ impl Puller {
     /// Whether the group may skip a damaged message; logs one ERROR that names the message.
     fn skip_damaged(&self, pull: &Pull, damaged: &Damaged) -> Result<(), Refusal> {
         let (topic, group, queue_id) = (&*pull.topic.name, &*pull.rule.group_name, pull.queue_id);
-        let at = format!(
-            "the message at offset {} of queue {topic}/{queue_id} is damaged: the commit log has no record of {} bytes at {} (file {})",
-            damaged.queue_offset,
-            damaged.size,
-            damaged.log_offset,
-            self.store.log_file_of(damaged.log_offset)
-        );
+        let at = records::damage(&self.store, topic, queue_id, damaged);
         if !self.settings.current().skip_damaged_messages {
             return Err(Refusal::system(format!("{at}; apogeeSkipDamagedMessages=true has groups skip it")));
         }

@@ -1,6 +1,7 @@
 //! Pulls of the remoting protocol: requests 11 and 361.
 
-use super::{Asker, Pulled, Puller};
+use super::{Pulled, Puller};
+use crate::asker::{Asker, RemotingResult};
 use crate::reply::Reply;
 use net::Connection;
 use protocol::ext::Value;
@@ -17,19 +18,21 @@ pub fn serve(puller: &Arc<Puller>, conn: &Arc<Connection>, frame: &Frame, now_ms
     }
 }
 
-pub(super) fn answer(reply: &Reply, pulled: Pulled) {
-    let fields = [
-        ("suggestWhichBrokerId", Value::Int(0)),
-        ("nextBeginOffset", Value::Int(pulled.next.0)),
-        ("minOffset", Value::Int(pulled.min.0)),
-        ("maxOffset", Value::Int(pulled.max.0)),
-        ("topicSysFlag", Value::Int(pulled.topic_sys_flag.into())),
-        ("groupSysFlag", Value::Int(pulled.group_sys_flag.into())),
-    ];
-    reply.connection().send_later(|out| {
-        let (encoding, opaque) = (reply.encoding(), reply.opaque());
-        let remark = Some(pulled.status);
-        encode_response_head(out.head(), encoding, opaque, pulled.code, remark, &fields, pulled.bytes);
-        pulled.records.into_iter().for_each(|record| out.body(record));
-    });
+impl RemotingResult for Pulled {
+    fn send(self, reply: &Reply) {
+        let fields = [
+            ("suggestWhichBrokerId", Value::Int(0)),
+            ("nextBeginOffset", Value::Int(self.next.0)),
+            ("minOffset", Value::Int(self.min.0)),
+            ("maxOffset", Value::Int(self.max.0)),
+            ("topicSysFlag", Value::Int(self.topic_sys_flag.into())),
+            ("groupSysFlag", Value::Int(self.group_sys_flag.into())),
+        ];
+        reply.connection().send_later(|out| {
+            let (encoding, opaque) = (reply.encoding(), reply.opaque());
+            let remark = Some(self.status);
+            encode_response_head(out.head(), encoding, opaque, self.code, remark, &fields, self.bytes);
+            self.records.into_iter().for_each(|record| out.body(record));
+        });
+    }
 }

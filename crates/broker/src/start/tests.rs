@@ -1,11 +1,12 @@
 //! A whole broker on a simulated disk, asked over the network.
 
 use super::*;
+use crate::asker::{Asker, Sink};
 use crate::clients::heartbeat::{Client, Clients, heartbeat};
 use crate::clients::table::{Channel, ClientCallError, OnResponse};
 use crate::clients::{ClientChannel, ProtocolClient};
 use crate::errors::Refusal;
-use crate::pull::{Asker, PullSink, Pulled};
+use crate::pull::Pulled;
 use crate::send::{Ending, SendContext, SendRequest, SendSink, Sent};
 use crate::testing;
 use net::client::{Peer, PeerOptions};
@@ -252,7 +253,7 @@ impl SendSink for InProcess {
 /// One pull of it.
 struct PullOf(u64, std::sync::mpsc::Sender<String>);
 
-impl PullSink for PullOf {
+impl Sink<Pulled> for PullOf {
     fn client(&self) -> u64 {
         self.0
     }
