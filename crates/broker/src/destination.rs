@@ -4,10 +4,11 @@ use crate::errors::Refusal;
 use crate::schedule::{self, Levels};
 use crate::settings::BrokerSettings;
 use crate::signal::Signal;
-use crate::timer::when::{TimerProperties, value_of};
+use crate::timer::when::TimerProperties;
 use crate::topic::Topic;
 use message::names;
 use std::sync::Arc;
+use store::timer::value_of;
 
 /// Where a message is stored.
 #[derive(Clone, Debug)]

@@ -25,6 +25,7 @@ pub mod filter;
 pub mod group;
 pub mod hold;
 pub mod inspect;
+mod keyed_hash;
 pub mod local_time;
 pub mod lock;
 pub mod log_writer;

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "errors",
         "reply",
         "local_time",
+        "keyed_hash",
         "attributes",
         "filter",
         "queues",

@@ -30,6 +30,7 @@ pub(crate) use rebuild::rebuild;
 use crate::attributes::DedupRule;
 use crate::core::Core;
 use crate::feature::{self, Feature, Work};
+use crate::keyed_hash::KeyedHash;
 use crate::settings::BrokerSettings;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, RwLock};
 use crate::topic::{Topic, Topics};
@@ -39,7 +40,7 @@ use message::record::Placement;
 use message::{LogOffset, QueueOffset};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -59,7 +60,7 @@ pub struct Dedup {
     /// For the rules.
     table: Arc<Topics>,
     settings: Arc<config::Live<BrokerSettings>>,
-    secrets: [RandomState; 2],
+    secret: KeyedHash,
     hosts: RwLock<Vec<SocketAddr>>,
     begun: Instant,
     /// Entries of all topics.
@@ -149,7 +150,7 @@ impl Dedup {
             topics: RwLock::default(),
             table: core.topics.clone(),
             settings: core.settings.clone(),
-            secrets: [RandomState::new(), RandomState::new()],
+            secret: KeyedHash::new(),
             hosts: RwLock::default(),
             begun: Instant::now(),
             total: Arc::default(),
@@ -300,13 +301,10 @@ impl Dedup {
     }
 
     fn hash(&self, kind: Kind, text: &[u8]) -> Key {
-        let hash = |secret: &RandomState| {
-            let mut hasher = secret.build_hasher();
+        Key(self.secret.of(|hasher| {
             hasher.write_u8(kind as u8);
             hasher.write(text);
-            hasher.finish()
-        };
-        Key([hash(&self.secrets[0]), hash(&self.secrets[1])])
+        }))
     }
 
     /// Drops what is not needed any more.

@@ -352,8 +352,6 @@ impl Sender {
         context: SendContext,
         flush: bool,
     ) {
-        let settings = self.settings.current();
-        let broker_name = &*settings.broker_name;
         let asking = || group.iter().filter(|one| S::wants_answer(one.request.asker));
         let sent = || {
             asking().map(|one| {
@@ -362,7 +360,7 @@ impl Sender {
                     store_host: context.store_host,
                     queue_id: one.queue_id,
                     uniq_key: &one.checked.uniq_key,
-                    recall_handle: one.recall_handle(broker_name),
+                    recall_handle: one.recall_handle(&self.settings),
                     region: self.added.region(),
                     trace_on: self.added.trace_on(),
                 };
@@ -407,13 +405,14 @@ impl<'a, A> Accepted<'a, A> {
     }
 
     /// What recalls the message, if it waits for its time. Compat: not one for a retry.
-    fn recall_handle(&self, broker_name: &str) -> Option<String> {
+    fn recall_handle(&self, settings: &config::Live<BrokerSettings>) -> Option<String> {
         let Destination::Timer { value_ms } = self.checked.destination else {
             return None;
         };
+        let settings = settings.current();
         let handle = RecallHandle {
             topic: self.request.header.topic,
-            broker_name,
+            broker_name: &*settings.broker_name,
             due_ms: value_ms + 1,
             uniq_key: &*self.checked.uniq_key,
         };

@@ -41,7 +41,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use store::timer::TimerCheck;
+use store::timer::{TimerCheck, slot_of};
 use store::{Arrival, LogNeed};
 
 /// Timers of a broker.
@@ -120,11 +120,8 @@ impl Timers {
         if settings.timer_congest_num_each_slot == i32::MAX as u32 {
             return false;
         }
-        let precision_ms = settings.timer_precision_ms;
-        self.shared
-            .crowded
-            .lock()
-            .contains(&(value_ms.div_euclid(precision_ms) * precision_ms))
+        let slot_ms = slot_of(value_ms, settings.timer_precision_ms);
+        self.shared.crowded.lock().contains(&slot_ms)
     }
 
     /// Whether no slot has messages.
@@ -146,9 +143,7 @@ impl Timers {
             dequeued: self.shared.dequeued.load(Relaxed),
         }
     }
-}
 
-impl Timers {
     /// Apache's entries of the runtime information (28). Rates are those since they were last asked for.
     #[must_use]
     pub fn runtime(&self, now_ms: i64) -> Vec<(&'static str, String)> {

@@ -4,7 +4,7 @@
 //! durable as the message, and moves with it.
 
 use super::Timers;
-use super::when::{TimerProperties, value_of, waiting_properties};
+use super::when::{TimerProperties, waiting_properties};
 use crate::errors::Refusal;
 use crate::log_writer::WaitFor;
 use crate::topic::is_writable;
@@ -14,6 +14,7 @@ use message::record::Draft;
 use protocol::codes::ResponseCode;
 use protocol::timer::RecallHandle;
 use std::net::SocketAddr;
+use store::timer::value_of;
 
 /// Compat: Apache's tag and body of such a message.
 const TAG: &str = "_RECALL_TAG_";

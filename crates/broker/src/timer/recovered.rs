@@ -16,7 +16,7 @@ use store::{Store, StoreError};
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
     /// How often each is there.
-    done: FxHashMap<u128, u32>,
+    done: FxHashMap<[u64; 2], u32>,
 }
 
 impl Recovered {
@@ -36,7 +36,7 @@ impl Recovered {
 
     /// Whether this message was delivered (or written again, if it was `rolls` times before); each time it was counts once. Returns what
     /// gives it back.
-    pub(super) fn take(&mut self, waiting: &Stored<'_>, rolls: Option<i64>) -> Option<u128> {
+    pub(super) fn take(&mut self, waiting: &Stored<'_>, rolls: Option<i64>) -> Option<[u64; 2]> {
         if self.done.is_empty() {
             return None;
         }
@@ -51,7 +51,7 @@ impl Recovered {
     }
 
     /// These are to be found again.
-    pub(super) fn give_back(&mut self, taken: &[u128]) {
+    pub(super) fn give_back(&mut self, taken: &[[u64; 2]]) {
         for hash in taken {
             *self.done.entry(*hash).or_default() += 1;
         }
@@ -96,7 +96,7 @@ impl<'a> Identity<'a> {
         })
     }
 
-    fn hash(&self) -> u128 {
+    fn hash(&self) -> [u64; 2] {
         hash_of(&[
             self.topic,
             &self.queue_id.to_be_bytes(),

@@ -14,7 +14,7 @@ pub(super) const MOST: usize = 500_000;
 /// Messages that recall others are read so many at once.
 const RECALLS_AT_ONCE: usize = 512;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct LoadedSlot {
     /// When it begins, epoch ms.
     pub(super) begin_ms: i64,
@@ -27,7 +27,7 @@ pub(super) struct LoadedSlot {
     passed: Option<(i64, i64)>,
     taken_at_once: FxHashSet<i64>,
     /// Messages that are recalled.
-    recalled: FxHashSet<u128>,
+    recalled: FxHashSet<[u64; 2]>,
     /// Log offset of the first append with its messages.
     pub(super) first_append: Option<i64>,
 }
@@ -40,13 +40,7 @@ impl LoadedSlot {
     pub(super) fn read(index: &TimerIndex, store: &Store, begin_ms: i64) -> Result<Self, StoreError> {
         let mut slot = Self {
             begin_ms,
-            units: BinaryHeap::new(),
-            rest_behind: None,
-            taken: None,
-            passed: None,
-            taken_at_once: FxHashSet::default(),
-            recalled: FxHashSet::default(),
-            first_append: None,
+            ..Self::default()
         };
         slot.read_more(index, (i64::MIN, i64::MIN))?;
         let mut recalls = Vec::new();
@@ -163,14 +157,8 @@ mod tests {
     fn a_message_with_two_units_is_taken_once() {
         let units = [unit(5, 0, 1), unit(5, 52, 2), unit(5, 104, 1), unit(6, 156, 3), unit(6, 208, 3)];
         let mut slot = LoadedSlot {
-            begin_ms: 0,
             units: units.into_iter().collect(),
-            rest_behind: None,
-            taken: None,
-            passed: None,
-            taken_at_once: FxHashSet::default(),
-            recalled: FxHashSet::default(),
-            first_append: None,
+            ..LoadedSlot::default()
         };
         let of = |taken: &[Waiting]| taken.iter().map(|one| one.log_offset).collect::<Vec<_>>();
         let taken = slot.take_due(5, 1, 1_000);

@@ -1,10 +1,11 @@
 //! A message of the timer topic, as it was stored.
 
+use crate::keyed_hash::KeyedHash;
 use message::properties;
 use message::record::Record;
 use message::{hash, names};
 use protocol::number::Integer;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::Hash;
 use std::sync::LazyLock;
 
 /// A record of the timer topic.
@@ -75,14 +76,13 @@ impl<'a> Stored<'a> {
     }
 
     /// Names the message among those of its slot; of a recall, the message that it recalls.
-    pub(super) fn key(&self) -> u128 {
+    pub(super) fn key(&self) -> [u64; 2] {
         hash_of(&[self.topic.as_bytes(), self.recalls.unwrap_or(self.uniq_key)])
     }
 }
 
-/// 128 bits that a client cannot foresee.
-pub(super) fn hash_of(parts: &[&[u8]]) -> u128 {
-    static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-    let [high, low] = KEYS.each_ref().map(|keys| u128::from(keys.hash_one(parts)));
-    (high << 64) | low
+/// Of these texts, one after the other.
+pub(super) fn hash_of(parts: &[&[u8]]) -> [u64; 2] {
+    static SECRET: LazyLock<KeyedHash> = LazyLock::new(KeyedHash::new);
+    SECRET.of(|hasher| parts.hash(hasher))
 }

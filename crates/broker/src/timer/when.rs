@@ -82,19 +82,6 @@ pub(super) fn illegal(why: impl std::fmt::Display) -> Refusal {
     Refusal::new(ResponseCode::MessageIllegal, format!("timer message illegal, {why}"))
 }
 
-/// What TIMER_OUT_MS says of a message that is due at this time: the millisecond before. Compat: Apache's brokers write the beginning of a
-/// slot of `timerPrecisionMs`, and deliver at its end. So that the two can be told apart, a time right behind the beginning of a slot is
-/// moved by 1 ms.
-#[must_use]
-pub(crate) fn value_of(due_ms: i64, precision_ms: i64) -> i64 {
-    let value = due_ms - 1;
-    if precision_ms > 1 && value % precision_ms == 0 {
-        value + 1
-    } else {
-        value
-    }
-}
-
 /// The properties with which a message waits in the timer topic.
 #[must_use]
 pub(crate) fn waiting_properties(own: &[u8], value_ms: i64, topic: &str, queue_id: i32) -> Vec<u8> {
@@ -151,6 +138,7 @@ fn with_times(properties: Builder, times: Times) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use std::time::Duration;
+    use store::timer::value_of;
 
     const NOW: i64 = 1_700_000_000_000;
 

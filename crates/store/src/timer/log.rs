@@ -28,7 +28,7 @@ pub(super) enum Scan {
 
 #[derive(Debug)]
 pub(super) struct TimerLog {
-    disk: Option<Arc<dyn Disk>>,
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     file_bytes: i64,
     /// By the position at which each begins, without gaps.
@@ -77,9 +77,10 @@ impl Run {
 }
 
 impl TimerLog {
-    pub(super) fn new_in(dir: PathBuf, file_bytes: u64) -> Self {
+    /// Without files.
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: PathBuf, file_bytes: u64) -> Self {
         Self {
-            disk: None,
+            disk,
             dir,
             file_bytes: file_bytes as i64,
             files: BTreeMap::new(),
@@ -88,21 +89,17 @@ impl TimerLog {
         }
     }
 
-    pub(super) fn use_disk(&mut self, disk: &Arc<dyn Disk>) {
-        self.disk = Some(disk.clone());
-    }
-
     /// Opens the files; `None` if there are gaps between them or one has another length. It ends where [`Self::end_at`] says.
     pub(super) fn open(disk: Arc<dyn Disk>, dir: PathBuf, file_bytes: u64, mode: OpenMode) -> Result<Option<Self>, StoreError> {
         let names = if_exists(disk.list(&dir)).map_err(|e| StoreError::io("list", &dir, e))?;
-        let mut log = Self::new_in(dir, file_bytes);
+        let mut log = Self::new(disk, dir, file_bytes);
         for entry in names.unwrap_or_default() {
             let Ok(start) = entry.name.parse::<i64>() else { continue };
             if start < 0 || start % log.file_bytes != 0 || entry.len != file_bytes {
                 return Ok(None);
             }
             let path = log.dir.join(&entry.name);
-            let file = disk.open(&path, mode).map_err(|e| StoreError::io("open", &path, e))?;
+            let file = log.disk.open(&path, mode).map_err(|e| StoreError::io("open", &path, e))?;
             log.files.insert(start, file);
         }
         let has_gap = log
@@ -111,7 +108,6 @@ impl TimerLog {
             .zip(log.files.keys().skip(1))
             .any(|(a, b)| a + log.file_bytes != *b);
         log.end = log.capacity_end();
-        log.disk = Some(disk);
         Ok((!has_gap).then_some(log))
     }
 
@@ -177,16 +173,15 @@ impl TimerLog {
         self.unsynced.remove(&start);
         self.files.remove(&start);
         let path = self.dir.join(format!("{start:020}"));
-        let Some(disk) = &self.disk else { return Ok(()) };
-        if_exists(disk.remove_file(&path)).map_err(|e| StoreError::io("remove", &path, e))?;
-        disk.sync_dir(&self.dir).map_err(|e| StoreError::io("sync", &self.dir, e))
+        if_exists(self.disk.remove_file(&path)).map_err(|e| StoreError::io("remove", &path, e))?;
+        self.disk.sync_dir(&self.dir).map_err(|e| StoreError::io("sync", &self.dir, e))
     }
 
     /// Removes everything.
     pub(super) fn clear(&mut self) -> Result<(), StoreError> {
-        if let Some(disk) = &self.disk {
-            disk.remove_dir_all(&self.dir).map_err(|e| StoreError::io("remove", &self.dir, e))?;
-        }
+        self.disk
+            .remove_dir_all(&self.dir)
+            .map_err(|e| StoreError::io("remove", &self.dir, e))?;
         (self.files, self.unsynced, self.end) = (BTreeMap::new(), BTreeMap::new(), 0);
         Ok(())
     }
@@ -228,14 +223,12 @@ impl TimerLog {
         if let Some(file) = self.files.get(&start) {
             return Ok(file.clone());
         }
-        let disk = self
-            .disk
-            .as_ref()
-            .ok_or_else(|| StoreError::Failed("the timer log is not open".to_owned()))?;
-        disk.create_dir_all(&self.dir)
+        self.disk
+            .create_dir_all(&self.dir)
             .map_err(|e| self.error("create the directory of", start, e))?;
         let path = self.dir.join(format!("{start:020}"));
-        let file = disk
+        let file = self
+            .disk
             .create(&path, self.file_bytes as u64, Allocate::Reserved)
             .map_err(|e| self.error("create", start, e))?;
         self.files.insert(start, file.clone());

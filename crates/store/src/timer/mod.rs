@@ -121,13 +121,8 @@ impl Waiting {
 
     /// The unit: that of a whole slot is written as one that is due at its end.
     fn unit(&self, precision_ms: i64) -> Unit {
-        let value_ms = self.due_ms - 1;
         Unit {
-            value_ms: if precision_ms > 1 && value_ms % precision_ms == 0 {
-                value_ms + 1
-            } else {
-                value_ms
-            },
+            value_ms: value_of(self.due_ms, precision_ms),
             flags: self.flags,
             written_ms: self.written_ms,
             log_offset: self.log_offset,
@@ -179,14 +174,13 @@ impl TimerIndex {
         let snapshots = snapshots(&*disk, &options.root)?;
         let has_no_wheel = wheel.is_none();
         let mut index = Self {
-            disk,
             begin: check.begin,
             changes: check.changes,
             wheel: wheel.unwrap_or_else(|| Wheel::new(options.precision_ms, options.slots_in_file)),
-            log: log.unwrap_or_else(|| TimerLog::new_in(options.root.join("timerlog"), options.log_file_bytes)),
+            log: log.unwrap_or_else(|| TimerLog::new(disk.clone(), options.root.join("timerlog"), options.log_file_bytes)),
+            disk,
             options,
         };
-        index.log.use_disk(&index.disk);
         let mut found = Found { check, ..Found::default() };
         let why = if snapshots.is_empty() {
             index.recover(&mut found, is_sound)?
@@ -286,7 +280,17 @@ impl TimerIndex {
     /// Beginning of the slot of a value, epoch ms.
     #[must_use]
     pub fn slot_of(&self, value_ms: i64) -> i64 {
-        value_ms.div_euclid(self.options.precision_ms) * self.options.precision_ms
+        slot_of(value_ms, self.options.precision_ms)
+    }
+
+    /// The time of its slot on the wheel.
+    fn time_of(&self, value_ms: i64) -> i64 {
+        value_ms.div_euclid(self.options.precision_ms)
+    }
+
+    /// Units below this position are done.
+    fn lowest(&self) -> i64 {
+        self.begin.max(self.log.begin())
     }
 
     /// Adds units, and appends what they are now to `added`.
@@ -298,7 +302,7 @@ impl TimerIndex {
         let before = added.len();
         let mut run = self.log.begin_append();
         for unit in units {
-            let time = unit.value_ms.div_euclid(self.options.precision_ms);
+            let time = self.time_of(unit.value_ms);
             let slot = changed.entry(time).or_insert_with(|| self.wheel.get(time).unwrap_or(Slot::EMPTY));
             let at = run.push(unit, slot.last);
             slot.push(at, unit.deletes());
@@ -331,7 +335,7 @@ impl TimerIndex {
     /// How many messages wait in the slot that begins at `slot_ms`. Recalls count against them.
     #[must_use]
     pub fn count_in(&self, slot_ms: i64) -> i64 {
-        let slot = self.wheel.get(slot_ms.div_euclid(self.options.precision_ms));
+        let slot = self.wheel.get(self.time_of(slot_ms));
         slot.map_or(0, |slot| slot.count.into())
     }
 
@@ -353,12 +357,12 @@ impl TimerIndex {
     /// # Errors
     /// [`StoreError::Io`] if the timer log cannot be read; [`StoreError::Corrupt`] if the slot's chain leads to something that is no unit.
     pub fn read_slot(&self, slot_ms: i64, after: (i64, i64), most: usize, out: &mut Vec<Waiting>) -> Result<bool, StoreError> {
-        let Some(slot) = self.wheel.get(slot_ms.div_euclid(self.options.precision_ms)) else {
+        let Some(slot) = self.wheel.get(self.time_of(slot_ms)) else {
             return Ok(true);
         };
         let mut least: BinaryHeap<Waiting> = BinaryHeap::new();
         let mut is_all = true;
-        let lowest = self.begin.max(self.log.begin());
+        let lowest = self.lowest();
         let mut is_damaged = false;
         self.log.walk(slot.last, lowest, &mut |at, unit| {
             is_damaged |= self.slot_of(unit.value_ms) != slot_ms;
@@ -390,10 +394,10 @@ impl TimerIndex {
     /// # Errors
     /// As [`Self::read_slot`].
     pub fn recalls_of(&self, slot_ms: i64, out: &mut Vec<Waiting>) -> Result<(), StoreError> {
-        let Some(slot) = self.wheel.get(slot_ms.div_euclid(self.options.precision_ms)) else {
+        let Some(slot) = self.wheel.get(self.time_of(slot_ms)) else {
             return Ok(());
         };
-        let lowest = self.begin.max(self.log.begin());
+        let lowest = self.lowest();
         self.log.walk(slot.last, lowest, &mut |at, unit| {
             if unit.deletes() && !unit.rolls() {
                 out.push(Waiting::new(&unit, at, self.options.precision_ms));
@@ -403,7 +407,7 @@ impl TimerIndex {
 
     /// Forgets the slot that begins at `slot_ms`: its messages are delivered.
     pub fn remove_slot(&mut self, slot_ms: i64) {
-        self.wheel.remove(slot_ms.div_euclid(self.options.precision_ms));
+        self.wheel.remove(self.time_of(slot_ms));
     }
 
     /// Leaves only the units behind `after` (due time and position) in a slot: those before are delivered. They are written again, `most`
@@ -412,7 +416,7 @@ impl TimerIndex {
     /// # Errors
     /// As [`Self::read_slot`] and [`Self::add`]; the slot is unchanged then.
     pub fn keep_only(&mut self, slot_ms: i64, after: (i64, i64), most: usize) -> Result<(), StoreError> {
-        let time = slot_ms.div_euclid(self.options.precision_ms);
+        let time = self.time_of(slot_ms);
         let Some(before) = self.wheel.get(time) else { return Ok(()) };
         let outcome = self.copy_behind(slot_ms, after, most);
         if outcome.is_err() {
@@ -422,7 +426,7 @@ impl TimerIndex {
     }
 
     fn copy_behind(&mut self, slot_ms: i64, mut after: (i64, i64), most: usize) -> Result<(), StoreError> {
-        let time = slot_ms.div_euclid(self.options.precision_ms);
+        let time = self.time_of(slot_ms);
         let Some(old) = self.wheel.get(time) else { return Ok(()) };
         let mut copy = Slot::EMPTY;
         loop {
@@ -448,7 +452,7 @@ impl TimerIndex {
     /// # Errors
     /// As [`Self::read_slot`].
     pub fn oldest(&self) -> Result<Option<(i64, LogOffset)>, StoreError> {
-        let lowest = self.begin.max(self.log.begin());
+        let lowest = self.lowest();
         let Some(at) = self.wheel.slots().map(|(_, slot)| slot.first.max(lowest)).min() else {
             return Ok(None);
         };
@@ -475,11 +479,7 @@ impl TimerIndex {
             if out.len() == most {
                 return Scan::Stop;
             }
-            if self
-                .wheel
-                .get(unit.value_ms.div_euclid(self.options.precision_ms))
-                .is_some_and(|slot| slot.holds(at))
-            {
+            if self.wheel.get(self.time_of(unit.value_ms)).is_some_and(|slot| slot.holds(at)) {
                 out.push((at, unit));
             }
             Scan::Next
@@ -538,6 +538,26 @@ impl TimerIndex {
     }
 }
 
+/// Beginning of the slot of a value, epoch ms.
+#[must_use]
+pub fn slot_of(value_ms: i64, precision_ms: i64) -> i64 {
+    value_ms.div_euclid(precision_ms) * precision_ms
+}
+
+/// The value of a message that is due at this time: the millisecond before. Compat: Apache's brokers write the beginning of a slot of
+/// `timerPrecisionMs`, and deliver at its end. So that the two can be told apart, a time right behind the beginning of a slot is moved by
+/// 1 ms.
+#[must_use]
+pub fn value_of(due_ms: i64, precision_ms: i64) -> i64 {
+    let value_ms = due_ms - 1;
+    if precision_ms > 1 && value_ms % precision_ms == 0 {
+        value_ms + 1
+    } else {
+        value_ms
+    }
+}
+
+/// The other way round; see [`TimerIndex::due_ms`].
 fn due_ms(value_ms: i64, precision_ms: i64) -> i64 {
     let step = if value_ms % precision_ms == 0 { precision_ms } else { 1 };
     value_ms.saturating_add(step)

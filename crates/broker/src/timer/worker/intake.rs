@@ -9,7 +9,7 @@ use message::{QueueOffset, names};
 use rustc_hash::FxHashSet;
 use std::sync::atomic::Ordering::Relaxed;
 use store::queue::Entry;
-use store::timer::{DELETES, MAX_SLOTS_AHEAD, ROLLS, Unit};
+use store::timer::{DELETES, MAX_SLOTS_AHEAD, ROLLS, Unit, value_of};
 
 /// Messages that are taken into the index at once, and about so many bytes.
 const ENQUEUE_MESSAGES: usize = 1_024;
@@ -120,8 +120,8 @@ impl Worker {
         if let Some((taken_ms, _)) = taken.and_then(|slot| slot.taken) {
             value_ms = value_ms.max(taken_ms);
         }
-        if value_ms > stored.value_ms && value_ms % precision_ms == 0 && flags & ROLLS == 0 {
-            value_ms += 1;
+        if value_ms > stored.value_ms && flags & ROLLS == 0 {
+            value_ms = value_of(value_ms + 1, precision_ms);
         }
         Some(Unit {
             value_ms,
