@@ -19,6 +19,7 @@ mod compaction;
 mod dedup;
 mod pops;
 mod sql_filters;
+mod support;
 mod timers;
 mod transactions;
 

@@ -1,16 +1,16 @@
 //! Topics that recognise repeated sends, in a whole broker, through kills and power cuts.
 
+use super::support::{left_by_crash, records_of};
 use super::*;
 use crate::attributes;
 use crate::topic::Spec;
 use crate::transaction::{EndTransaction, Outcome};
 use message::batch;
 use message::properties::{self, Builder};
-use message::{QueueOffset, Record, names};
+use message::{Record, names};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use store::{Limits, ReadSource};
 
 /// What a producer is told: the queue, the offset in the queue and in the log of each message, and the broker's address; or why not.
 type Told = Result<(i32, Vec<(i64, i64)>, SocketAddr), String>;
@@ -231,10 +231,7 @@ impl World {
     }
 
     fn crash(self, power_cut: Option<u64>) -> Self {
-        let left = match power_cut {
-            Some(seed) => self.disk.power_cut(seed),
-            None => self.disk.process_killed(),
-        };
+        let left = left_by_crash(&self.disk, power_cut);
         let _ = self.broker.stop();
         Self::on(left)
     }
@@ -246,17 +243,8 @@ impl World {
 
     /// How often a property has each value, over what is stored in a queue of a topic.
     fn stored(&self, topic: &str, queue_id: i32, property: &str) -> BTreeMap<String, usize> {
-        let limits = Limits {
-            messages: 10_000,
-            bytes: 16 << 20,
-            scan: 10_000,
-        };
-        let read = self
-            .broker
-            .store
-            .read(topic, queue_id, QueueOffset(0), limits, &|_| true, ReadSource::Disk);
         let mut counts = BTreeMap::new();
-        for bytes in &read.unwrap().records {
+        for bytes in &records_of(&self.broker, topic, queue_id) {
             let record = Record::parse(bytes).unwrap();
             let value = properties::text(record.properties, property).unwrap_or_default().into_owned();
             *counts.entry(value).or_default() += 1;

@@ -1,6 +1,6 @@
 //! Timers of a whole broker: on time, once, through stops, kills, power cuts and retention.
 
-use super::transactions::Places;
+use super::support::{left_by_crash, records_of};
 use super::*;
 use crate::timer::Recall;
 use message::Record;
@@ -10,7 +10,6 @@ use protocol::timer::RecallHandle;
 use std::collections::BTreeMap;
 use std::path::Path;
 use store::disk::OpenMode;
-use store::{Limits, ReadSource};
 
 struct World {
     disk: SimulatedDisk,
@@ -54,37 +53,13 @@ impl World {
             .with(name, &value.to_string())
             .with(properties::UNIQ_KEY, key)
             .build();
-        let request = SendRequest {
-            header: protocol::send::SendHeader {
-                producer_group: "p",
-                topic,
-                default_topic: "TBW102",
-                default_topic_queue_nums: 1,
-                born_timestamp: now_ms(),
-                properties: &own,
-                ..Default::default()
-            },
-            is_batch: false,
-            body: b"body",
-            client_version: 500,
-            asker: 0,
-        };
-        let places = Places::default();
-        self.broker.routes.sender.send(&places, std::iter::once(request), 1, send_context());
-        until("a send is answered", || !places.is_empty());
-        places.first().is_some()
+        super::support::send_to(&self.broker, topic, 0, &own).is_some()
     }
 
     /// The messages of a topic, in order.
     fn messages(&self, topic: &str) -> Vec<Delivered> {
-        let limits = Limits {
-            messages: 10_000,
-            bytes: 8 << 20,
-            scan: 10_000,
-        };
-        let min = self.broker.store.min_offset(topic, 0);
-        let read = self.broker.store.read(topic, 0, min, limits, &|_| true, ReadSource::Disk).unwrap();
-        let delivered = read.records.iter().map(|bytes| {
+        let records = records_of(&self.broker, topic, 0);
+        let delivered = records.iter().map(|bytes| {
             let record = Record::parse(bytes).unwrap();
             Delivered {
                 key: properties::text(record.properties, properties::UNIQ_KEY).unwrap().into_owned(),
@@ -141,10 +116,7 @@ impl World {
 
     /// The broker dies, and another one starts on what is left.
     fn crash(self, power_cut: Option<u64>) -> Self {
-        let left = match power_cut {
-            Some(seed) => self.disk.power_cut(seed),
-            None => self.disk.process_killed(),
-        };
+        let left = left_by_crash(&self.disk, power_cut);
         let _ = self.broker.stop();
         Self::new(left, self.change)
     }

@@ -1,16 +1,18 @@
 //! Transactions of a whole broker through kills and power cuts, against a plain model of what producers were told.
 
+use super::support::{left_by_crash, records_of, send_to};
 use super::*;
 use crate::transaction::{EndTransaction, Outcome};
 use message::properties::{self, Builder};
-use message::{QueueOffset, Record, names};
+use message::{Record, names};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use protocol::transaction::CheckTransactionStateHeader;
 use std::collections::BTreeMap;
-use store::{Limits, ReadSource};
 
 const GROUP: &str = "p";
+/// System flag of half messages.
+const HALF: i32 = 4;
 
 /// A producer that records what it is asked.
 struct Producer(u64, Arc<Mutex<Vec<Asked>>>);
@@ -53,56 +55,6 @@ impl ProtocolClient for Producer {
 
     fn is_closed(&self) -> bool {
         false
-    }
-}
-
-/// Offset in the queue, and in the log; [`None`] for what was not stored.
-pub(super) type Place = Option<(i64, i64)>;
-
-/// What becomes of a send, with the place of each message.
-#[derive(Clone, Default)]
-pub(super) struct Places(Arc<Mutex<Vec<Place>>>);
-
-impl Places {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
-    }
-
-    /// Place of the first message; [`None`] if it was not stored.
-    pub(super) fn first(&self) -> Place {
-        self.0.lock()[0]
-    }
-}
-
-impl SendSink for Places {
-    type Asker = u32;
-
-    fn wants_answer(_: u32) -> bool {
-        true
-    }
-
-    fn refuse(&self, _: u32, _: Refusal) {
-        self.0.lock().push(None);
-    }
-
-    fn answer<'s>(&self, sent: impl Iterator<Item = (u32, Sent<'s>)>) {
-        let places = sent.map(|(_, sent)| Some((sent.placements[0].queue_offset.0, sent.placements[0].log_offset.0)));
-        self.0.lock().extend(places);
-    }
-
-    fn answer_later<'s>(&self, sent: impl Iterator<Item = (u32, Sent<'s>)> + Clone, _: bool) -> impl FnOnce(Ending<'_>) + Send + 'static {
-        let places: Vec<_> = sent
-            .map(|(_, sent)| (sent.placements[0].queue_offset.0, sent.placements[0].log_offset.0))
-            .collect();
-        let told = self.clone();
-        move |ending| {
-            let is_done = matches!(ending, Ending::Done);
-            told.0.lock().extend(places.into_iter().map(|place| is_done.then_some(place)));
-        }
-    }
-
-    fn fail(&self, askers: impl Iterator<Item = u32>, _: &str) {
-        askers.for_each(|_| self.0.lock().push(None));
     }
 }
 
@@ -151,26 +103,7 @@ impl World {
             .with(properties::PRODUCER_GROUP, GROUP)
             .with(properties::UNIQ_KEY, key);
         let own = more.iter().fold(own, |own, (name, value)| own.with(name, value)).build();
-        let request = SendRequest {
-            header: protocol::send::SendHeader {
-                producer_group: GROUP,
-                topic: "t",
-                default_topic: "TBW102",
-                default_topic_queue_nums: 1,
-                sys_flag: 4,
-                born_timestamp: now_ms(),
-                properties: &own,
-                ..Default::default()
-            },
-            is_batch: false,
-            body: b"body",
-            client_version: 500,
-            asker: 0,
-        };
-        let places = Places::default();
-        self.broker.routes.sender.send(&places, std::iter::once(request), 1, send_context());
-        until("a send is answered", || !places.is_empty());
-        places.first()
+        send_to(&self.broker, "t", HALF, &own)
     }
 
     pub(super) fn end(&self, half: i64, log_offset: i64, outcome: Outcome, is_answer: bool) -> Result<(), Refusal> {
@@ -209,28 +142,15 @@ impl World {
 
     /// The broker dies, and another one starts on what is left.
     fn crash(self, power_cut: Option<u64>) -> Self {
-        let left = match power_cut {
-            Some(seed) => self.disk.power_cut(seed),
-            None => self.disk.process_killed(),
-        };
+        let left = left_by_crash(&self.disk, power_cut);
         let _ = self.broker.stop();
         Self::new(left)
     }
 
     /// Keys of a topic's messages, with how often each is there.
     pub(super) fn keys(&self, topic: &str) -> BTreeMap<String, usize> {
-        let limits = Limits {
-            messages: 1_000,
-            bytes: 1 << 20,
-            scan: 1_000,
-        };
-        let read = self
-            .broker
-            .store
-            .read(topic, 0, QueueOffset(0), limits, &|_| true, ReadSource::Disk)
-            .unwrap();
         let mut keys = BTreeMap::new();
-        for bytes in &read.records {
+        for bytes in &records_of(&self.broker, topic, 0) {
             let record = Record::parse(bytes).unwrap();
             let key = properties::text(record.properties, properties::UNIQ_KEY).unwrap().into_owned();
             *keys.entry(key).or_default() += 1;
@@ -287,24 +207,8 @@ fn a_producer_is_asked_until_it_says_so_and_then_the_message_is_given_up() {
     assert_eq!(world.keys(names::TRANS_CHECK_MAX_TIME_TOPIC), BTreeMap::from([("b".to_owned(), 1)]));
     assert_eq!(world.broker.routes.transactions.open(), 0);
     // An operator has it checked again.
-    let limits = Limits {
-        messages: 1,
-        bytes: 1 << 20,
-        scan: 1,
-    };
-    let dead = world
-        .broker
-        .store
-        .read(
-            names::TRANS_CHECK_MAX_TIME_TOPIC,
-            0,
-            QueueOffset(0),
-            limits,
-            &|_| true,
-            ReadSource::Disk,
-        )
-        .unwrap();
-    let dead = Record::parse(&dead.records[0]).unwrap().log_offset;
+    let dead = records_of(&world.broker, names::TRANS_CHECK_MAX_TIME_TOPIC, 0);
+    let dead = Record::parse(&dead[0]).unwrap().log_offset;
     world.broker.routes.transactions.resume(dead, now_ms()).unwrap();
     let asked = world.check();
     world.end(asked[0].half, asked[0].log_offset, Outcome::Commit, true).unwrap();
