@@ -158,3 +158,41 @@ fn killed_under_load_each_timer_is_delivered_once_and_none_early() {
     );
     println!("sent {acknowledged}, recalled {recalled}, not answered {}", count(Known::Asked));
 }
+
+#[test]
+fn a_dump_shows_what_is_in_the_index_and_what_is_not_yet() {
+    let home = Home::new();
+    let sent = ["", "timerStopEnqueue=true\n"].map(|settings| {
+        let mut running = home.start_small("ASYNC_FLUSH", settings);
+        let sent = block_on(async {
+            home.create_topic(TOPIC, 1).await;
+            let message = Message::new(TOPIC, "later".to_owned()).property(properties::TIMER_DELAY_MS, "3600000");
+            let (client, queue) = (home.client(), home.queue(TOPIC, 0));
+            Producer::new(&client, "writers").send_to(&queue, message).await.unwrap()
+        });
+        running.stop();
+        sent.transaction_id
+    });
+    let shown = common::apogeemq(&home.path("."))
+        .args(["store", "dump", "timers", "data", "-o", "json", "-c", "broker.conf"])
+        .output()
+        .unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(shown.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| [line["what"].as_str(), line["uniq_key"].as_str()])
+        .collect();
+    assert_eq!(
+        told,
+        [[Some("message"), sent[0].as_deref()], [Some("not added yet"), sent[1].as_deref()]]
+    );
+    let due = |line: &serde_json::Value| line["due_ms"].as_i64().unwrap();
+    assert!(
+        due(&lines[0]) <= due(&lines[1]) && due(&lines[1]) > now_ms() + 3_000_000,
+        "{lines:?}"
+    );
+}

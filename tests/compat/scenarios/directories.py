@@ -312,11 +312,20 @@ class Timers:
             # The Java broker delivers again what it did not note, and a recalled message if the recall was to be written again meanwhile.
             here = [at for at in times if not any(begin <= at <= end for begin, end in self.java)]
             assert text not in self.recalled or not here, f'{text} was recalled and came at {times}, java had it at {self.java}'
-            assert not [at for at in times[1:] if at in here], f'{text} came at {times}, java had it at {self.java}'
+            again = [at for at in times[1:] if at in here]
+            assert not again or text in self.rolled_twice(c), f'{text} came at {times}, java had it at {self.java}'
         self.twice = sum(len(times) > 1 for times in found.values())
 
+    def rolled_twice(self, c):
+        """What the Java broker, on a slow machine, wrote again twice for the same turn: these are two messages since then."""
+        turns = collections.Counter()
+        for message in all_of(c, 'rmq_sys_wheel_timer'):
+            if any(begin <= message['stored'] <= end for begin, end in self.java):
+                turns[message['body'].decode(), message['props'].get('TIMER_ROLL_TIMES')] += 1
+        return {text for (text, turn), times in turns.items() if turn and times > 1}
+
     def are_shown(self, target, kill):
-        """A dump lists what waits; after a kill some of it may not be in the index yet."""
+        """A dump lists what waits; after a kill some of it may not be in the queue yet."""
         done = subprocess.run([targets.apogee_binary(), 'store', 'dump', 'timers', os.path.join(target.work, target.directory), '-o', 'json',
                                '--limit', '10000', '-c', os.path.join(target.work, 'broker.conf')], stdout=subprocess.PIPE, text=True)
         assert done.returncode == 0, done

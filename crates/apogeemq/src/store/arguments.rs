@@ -77,7 +77,7 @@ pub(super) enum What {
     Compaction(CompactionArguments),
     /// Items of the key index, of one file, or the records under a key
     Index(IndexArguments),
-    /// What waits for a time, the next first
+    /// What waits for a time, the next first; then what is not in the timer files yet
     Timers(TimerArguments),
     /// Entries of the configuration files
     Config(ConfigArguments),

@@ -68,6 +68,10 @@ impl Lines {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.left > 0 && self.failure.is_none()
+    }
+
     fn end(self) -> Result<(), Failure> {
         self.failure.map_or(Ok(()), Err)
     }
@@ -258,45 +262,85 @@ fn timers(arguments: &TimerArguments) -> Result<(), Failure> {
     let mut lines = Lines::new(&arguments.place, &arguments.bound);
     let mut failed = Ok(());
     let mut show = |one: &Waiting| {
-        let mut message = None;
-        let mut look = |item: LogItem<'_>| {
+        let mut timer = Timer {
+            due_ms: one.due_ms,
+            what: match (one.recalls(), one.rolls()) {
+                (true, _) => "recall",
+                (_, true) => "waits on",
+                _ => "message",
+            },
+            log_offset: one.log_offset,
+            bytes: i64::from(one.size),
+            added_ms: Some(one.written_ms),
+            ..Timer::default()
+        };
+        failed = inspect::records(&disk, &options, LogOffset(one.log_offset), &mut |item| {
             if let LogItem::Record(record) = item
                 && record.log_offset.0 == one.log_offset
             {
-                let property = |name| properties::text(record.properties, name).unwrap_or_default().into_owned();
-                message = Some([
-                    property(properties::REAL_TOPIC),
-                    property(properties::REAL_QID),
-                    property(properties::UNIQ_KEY),
-                ]);
+                timer.describe(record);
             }
             ControlFlow::Break(())
-        };
-        failed = inspect::records(&disk, &options, LogOffset(one.log_offset), &mut look);
+        });
         if failed.is_err() {
             return ControlFlow::Break(());
         }
-        let what = match (one.recalls(), one.rolls()) {
-            (true, _) => "recall",
-            (_, true) => "waits on",
-            _ => "message",
-        };
-        let piece = json!({
-            "due_ms": one.due_ms, "what": what, "log_offset": one.log_offset, "bytes": one.size, "added_ms": one.written_ms,
-            "topic": message.as_ref().map(|[topic, ..]| topic), "queue": message.as_ref().map(|[_, queue, _]| queue),
-            "uniq_key": message.as_ref().map(|[.., key]| key),
-        });
-        lines.put(&piece, || {
-            let place = match &message {
-                Some([topic, queue, key]) => format!("{}/{queue} {}", topic.escape_debug(), key.escape_debug()),
-                None => "no record".to_owned(),
-            };
-            format!("due {} {what} at {} {} bytes {place}", one.due_ms, one.log_offset, one.size)
-        })
+        lines.put(&timer, || timer.text())
     };
     let shown = inspect::waiting_timers(&disk, &options, arguments.from, &mut show);
     shown.and(failed).map_err(Failure::new)?;
+    if lines.has_room() {
+        let mut show = |due_ms: i64, record: &Record<'_>| {
+            if due_ms < arguments.from {
+                return ControlFlow::Continue(());
+            }
+            let mut timer = Timer {
+                due_ms,
+                what: "not added yet",
+                log_offset: record.log_offset.0,
+                bytes: record.size as i64,
+                ..Timer::default()
+            };
+            timer.describe(record);
+            lines.put(&timer, || timer.text())
+        };
+        inspect::timers_to_come(&disk, &options, &mut show).map_err(Failure::new)?;
+    }
     lines.end()
+}
+
+/// A line about something that waits for a time.
+#[derive(Default, Serialize)]
+struct Timer {
+    due_ms: i64,
+    what: &'static str,
+    log_offset: i64,
+    bytes: i64,
+    added_ms: Option<i64>,
+    /// None of these if the log does not have its record.
+    topic: Option<String>,
+    queue: Option<String>,
+    uniq_key: Option<String>,
+}
+
+impl Timer {
+    fn describe(&mut self, record: &Record<'_>) {
+        let property = |name| Some(properties::text(record.properties, name).unwrap_or_default().into_owned());
+        self.topic = property(properties::REAL_TOPIC);
+        self.queue = property(properties::REAL_QID);
+        self.uniq_key = property(properties::UNIQ_KEY);
+    }
+
+    fn text(&self) -> String {
+        let place = match (&self.topic, &self.queue, &self.uniq_key) {
+            (Some(topic), Some(queue), Some(key)) => format!("{}/{queue} {}", topic.escape_debug(), key.escape_debug()),
+            _ => "no record".to_owned(),
+        };
+        format!(
+            "due {} {} at {} {} bytes {place}",
+            self.due_ms, self.what, self.log_offset, self.bytes
+        )
+    }
 }
 
 fn config(arguments: &ConfigArguments) -> Result<(), Failure> {

@@ -12,9 +12,9 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 use crate::index::{IndexOptions, STEPS_MAX, Wanted, find_in, key_hash};
 use crate::queue::{ENTRY_LEN, Entry};
-use crate::timer::{TimerFiles, Waiting};
+use crate::timer::{self, TimerFiles, Waiting};
 use message::record::Record;
-use message::{LogOffset, QueueOffset};
+use message::{LogOffset, QueueOffset, names, properties};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -240,6 +240,39 @@ pub fn timers(
     visit: &mut dyn FnMut(&Waiting) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
     TimerFiles::open(disk, &options.timer)?.waiting(from_ms, visit)
+}
+
+/// Visits the messages of the timer topic that are not in the timer files yet, in the order in which they were stored, with the value of
+/// their `TIMER_OUT_MS` as a due time, epoch ms.
+///
+/// # Errors
+/// `StoreError::Io` if the directory cannot be read.
+pub fn timers_to_come(
+    disk: &Arc<dyn Disk>,
+    options: &InspectOptions,
+    visit: &mut dyn FnMut(i64, &Record<'_>) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let from = QueueOffset(TimerFiles::open(disk, &options.timer)?.check.queue_offset);
+    let mut outcome = Ok(());
+    let mut look = |_, entry: Entry| {
+        let mut next = ControlFlow::Continue(());
+        outcome = records(disk, options, LogOffset(entry.log_offset), &mut |item| {
+            if let LogItem::Record(record) = item
+                && record.log_offset.0 == entry.log_offset
+            {
+                let value = properties::text(record.properties, properties::TIMER_OUT_MS);
+                let value_ms = value.and_then(|value| value.parse().ok()).unwrap_or_default();
+                next = visit(timer::due_ms(value_ms, options.timer.precision_ms), record);
+            }
+            ControlFlow::Break(())
+        });
+        if outcome.is_err() { ControlFlow::Break(()) } else { next }
+    };
+    match queue_entries(disk, options, names::TIMER_TOPIC, 0, from, &mut look) {
+        // Nobody has sent one.
+        Err(StoreError::Layout(_)) => Ok(()),
+        read => read.and(outcome),
+    }
 }
 
 /// Reads the file `checkpoint`; `None` if there is none.

@@ -20,7 +20,9 @@ mod timers;
 
 pub use check::{Progress, check};
 pub use compaction::compacted;
-pub use dump::{IndexItem, LogItem, checkpoint, index_items, indexed_under, queue_entries, records, timers as waiting_timers};
+pub use dump::{
+    IndexItem, LogItem, checkpoint, index_items, indexed_under, queue_entries, records, timers as waiting_timers, timers_to_come,
+};
 pub use report::{
     CheckpointSummary, CompactionSummary, EndsByQueue, Finding, Findings, IndexSummary, LogSummary, Part, QueueEnds, QueueSummary, Report,
     Severity, TimerSummary,

@@ -558,7 +558,7 @@ pub fn value_of(due_ms: i64, precision_ms: i64) -> i64 {
 }
 
 /// The other way round; see [`TimerIndex::due_ms`].
-fn due_ms(value_ms: i64, precision_ms: i64) -> i64 {
+pub(crate) fn due_ms(value_ms: i64, precision_ms: i64) -> i64 {
     let step = if value_ms % precision_ms == 0 { precision_ms } else { 1 };
     value_ms.saturating_add(step)
 }
