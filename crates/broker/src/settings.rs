@@ -363,6 +363,11 @@ config::declare! {
         max_filter_message_size: u32 { name: "maxFilterMessageSize", default: 16_000, allowed: bytes(20..=20 << 20), change: Live }
         /// Whether consumers may ask for an SQL filter. Off in Apache's broker unless it is set.
         enable_property_filter: bool { name: "enablePropertyFilter", default: true, allowed: flag(), change: Live }
+        /// Groups with SQL filters that a topic is expected to have: for the bits of groups in the file of filters, which only Apache's broker
+        /// uses. It reads the file if both keys are the same there.
+        expect_consumer_num_use_filter: u32 { name: "expectConsumerNumUseFilter", default: 32, allowed: whole(1..=100_000), change: AtStart }
+        /// Per cent of messages whose bits may seem to be those of a group though they are not; see `expectConsumerNumUseFilter`.
+        max_error_rate_of_bloom_filter: u32 { name: "maxErrorRateOfBloomFilter", default: 20, allowed: whole(1..=99), change: AtStart }
         /// Whether an SQL filter on a retry topic is that of the message's first topic. Clients subscribe to retry topics without a filter.
         filter_support_retry: bool { name: "filterSupportRetry", default: false, allowed: flag(), change: Live }
         /// How long the SQL filter of a group that no longer uses it is kept.

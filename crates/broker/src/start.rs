@@ -14,7 +14,7 @@ use crate::dedup::{self, Dedup};
 use crate::delay::table::DelayOffsetsFile;
 use crate::delay::{DelayArrivals, DelayOffsets, Delivery, DeliveryParts};
 use crate::feature::Feature;
-use crate::filter::{self, FilterLimits, Filters, SqlLimits, table::FiltersFile};
+use crate::filter::{self, FilterLimits, Filters, SqlLimits, bloom::Bloom, table::FiltersFile};
 use crate::lock::OrderLocks;
 use crate::offset::{self, table::OffsetsFile};
 use crate::pop::Pops;
@@ -233,7 +233,8 @@ fn compose(core: &Core, recovery: &Recovery, name_servers: &[String]) -> Result<
     let transactions_file = TransactionsFile::new(transactions_file, core.store.clone(), core.offsets.clone(), transactions_every);
     let transactions_file = Arc::new(transactions_file);
     let counts_file = CountsFile::new(file(timer::counts::TABLE), settings.timer_flush_interval);
-    let filters_file = FiltersFile::new(filters.clone(), file(filter::table::TABLE), core.started_ms);
+    let bloom = Bloom::new(settings.max_error_rate_of_bloom_filter, settings.expect_consumer_num_use_filter);
+    let filters_file = FiltersFile::new(filters.clone(), file(filter::table::TABLE), bloom, core.started_ms);
     let orders_file = Arc::new(OrdersFile::new(file(order_table::TABLE), offsets_every));
     let tables: Vec<Arc<dyn SavedTable>> = vec![
         Arc::new(topics_file),

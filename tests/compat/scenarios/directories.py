@@ -66,6 +66,30 @@ def a_directory_with_queues_that_are_not_here_is_refused(s):
     java.start()
 
 
+@raw(ours=True, deadline=240)
+def filters_move_here_and_back(s):
+    """Each broker keeps the SQL filters that the other registered."""
+    topic, told, before = s.name('t'), {}, None
+    for n, kind in enumerate(('apogee', 'apache', 'apogee', 'apache')):
+        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), dict(enablePropertyFilter='true'))
+        s.own_targets.append(target)
+        if before:
+            shutil.move(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))
+        target.start()
+        group = f'group-{n}'
+        told[group] = f"a BETWEEN {n} AND 3 AND b = 'grün'"
+        with wire.Connection(target.broker) as c:
+            beat = wire.heartbeat('client', consumers=[dict(group=group, subs={topic: f'SQL92:{told[group]}'})])
+            assert c.ask(wire.HEARTBEAT, body=beat).code == 0
+        target.stop()
+        with open(os.path.join(target.work, target.directory, 'config/consumerFilter.json'), encoding='utf-8') as file:
+            kept = json.load(file)['filterDataByTopic'][topic]['groupFilterData']
+        assert {group: filter['expression'] for group, filter in kept.items()} == told, (kind, kept)
+        bits = {group: filter['bloomFilterData'] for group, filter in kept.items()}
+        assert not before or bits.items() >= before.bits.items(), (bits, before.bits)
+        target.bits, before = bits, target
+
+
 def moves(s, version, **settings):
     """`settings`: of the Java broker only."""
     contents, before = Contents(s.name('t')), None

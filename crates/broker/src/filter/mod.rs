@@ -8,6 +8,7 @@
 //! Expressions that consumer groups told in heartbeats are compiled and kept in [`registered`], and saved as Apache's broker saves them
 //! ([`table`]). Not here: how a pull reads (`pull/`).
 
+pub mod bloom;
 pub mod registered;
 pub mod sql;
 pub mod table;

@@ -5,9 +5,9 @@
 //!   "dead":false,"deadTime":0,"expression":"a > 5","expressionType":"SQL92","topic":"topic"}},"topic":"topic"}}}
 //! ```
 //!
-//! Apache's `bloomFilterData`, which places a group in the bit maps of `enableCalcFilterBitMap`, is not written; there are no such bit
-//! maps here. Apache's broker then leaves the whole file out and registers what the next heartbeats tell.
+//! Each has `bloomFilterData` too; see [`Bloom`].
 
+use super::bloom::{Bits, Bloom};
 use super::registered::{Filters, Registered};
 use crate::state_file::{SavedTable, StateFile, Table, pretty};
 use parking_lot::Mutex;
@@ -47,6 +47,7 @@ struct SavedTopic {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct SavedFilter {
+    bloom_filter_data: Bits,
     born_time: i64,
     client_version: i64,
     consumer_group: String,
@@ -58,10 +59,11 @@ struct SavedFilter {
 }
 
 impl Saved {
-    fn add(&mut self, group: &str, topic: &str, known: &Registered) {
+    fn add(&mut self, bloom: Bloom, group: &str, topic: &str, known: &Registered) {
         let of_topic = self.filter_data_by_topic.entry(topic.to_owned()).or_default();
         topic.clone_into(&mut of_topic.topic);
         let filter = SavedFilter {
+            bloom_filter_data: bloom.of(group, topic),
             born_time: known.born_ms,
             client_version: known.version,
             consumer_group: group.to_owned(),
@@ -79,6 +81,7 @@ impl Saved {
 pub struct FiltersFile {
     filters: Arc<Filters>,
     file: StateFile,
+    bloom: Bloom,
     started_ms: i64,
     /// The number of changes that are on the disk. Held while the file is written, so that it is not replaced by an older one.
     on_disk: Mutex<u64>,
@@ -87,10 +90,11 @@ pub struct FiltersFile {
 impl FiltersFile {
     /// Expressions that are saved in `file`, of a broker that started at `started_ms`.
     #[must_use]
-    pub fn new(filters: Arc<Filters>, file: StateFile, started_ms: i64) -> Self {
+    pub fn new(filters: Arc<Filters>, file: StateFile, bloom: Bloom, started_ms: i64) -> Self {
         Self {
             filters,
             file,
+            bloom,
             started_ms,
             on_disk: Mutex::new(0),
         }
@@ -121,7 +125,7 @@ impl SavedTable for FiltersFile {
     fn save(&self) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         let mut saved = Saved::default();
-        let add = |group: &str, topic: &str, known: &Registered| saved.add(group, topic, known);
+        let add = |group: &str, topic: &str, known: &Registered| saved.add(self.bloom, group, topic, known);
         let Some(changes) = self.filters.changed_since(*on_disk, add) else {
             return Ok(());
         };
@@ -149,7 +153,8 @@ mod tests {
 
     fn opened(disk: &SimulatedDisk, started_ms: i64) -> (Arc<Filters>, FiltersFile) {
         let (filters, disk): (_, Arc<dyn Disk>) = (Arc::new(Filters::default()), Arc::new(disk.clone()));
-        let file = FiltersFile::new(filters.clone(), StateFile::new(disk, Path::new("/s"), TABLE, &[]), started_ms);
+        let file = StateFile::new(disk, Path::new("/s"), TABLE, &[]);
+        let file = FiltersFile::new(filters.clone(), file, Bloom::new(20, 32), started_ms);
         file.load().unwrap();
         (filters, file)
     }
@@ -181,6 +186,11 @@ mod tests {
         file.save().unwrap();
         let text = String::from_utf8(disk.read(Path::new("/s/config/consumerFilter.json")).unwrap()).unwrap();
         assert!(text.contains(r#""deadTime":0,"#) && text.contains(r#""bornTime":1000,"#), "{text}");
+        assert!(
+            text.replace(char::is_whitespace, "")
+                .contains(r#""bitNum":112,"bitPos":[22,87,58]"#),
+            "{text}"
+        );
     }
 
     #[test]

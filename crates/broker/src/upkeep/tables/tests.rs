@@ -4,6 +4,7 @@ use super::*;
 use crate::assignment::Modes;
 use crate::delay::DelayOffsets;
 use crate::filter::Filters;
+use crate::filter::bloom::Bloom;
 use crate::filter::table::FiltersFile;
 use crate::group::Groups;
 use crate::offset::Offsets;
@@ -88,7 +89,7 @@ impl World {
         world.transactions.load()?;
         crate::offset::table::load(&world.offsets, &file(TABLES[4]))?;
         crate::delay::table::load(&world.delays, &file(TABLES[5]))?;
-        FiltersFile::new(world.filters.clone(), file(TABLES[6]), 0).load()?;
+        FiltersFile::new(world.filters.clone(), file(TABLES[6]), Bloom::new(20, 32), 0).load()?;
         world.timers = timers(file(TABLES[7]));
         world.timers.load()?;
         world.orders = orders(file(TABLES[8]));
@@ -145,7 +146,7 @@ fn saved() -> SimulatedDisk {
         let text = format!(r#"{{"table":{{"t@g":{{0:{{"cm":0,"i":9,"l":{offset},"o":[{offset}],"popTime":1}}}}}}}}"#);
         file(crate::pop::order_table::TABLE).save(text.as_bytes()).unwrap();
         // Each file object has saved nothing yet.
-        FiltersFile::new(world.filters.clone(), file(crate::filter::table::TABLE), 0)
+        FiltersFile::new(world.filters.clone(), file(crate::filter::table::TABLE), Bloom::new(20, 32), 0)
             .save()
             .unwrap();
         let counts = timers(file(crate::timer::counts::TABLE));
