@@ -124,6 +124,8 @@ def apogee_binary():
 class Apogee(Target):
     kind, directory = 'apogee', 'data'
     process = None
+    #: Of the process, beside those of the tests.
+    environment = {}
 
     def start(self):
         conf = os.path.join(self.work, 'broker.conf')
@@ -141,7 +143,7 @@ class Apogee(Target):
         command += ['--bind', self.bind, '--data', os.path.join(self.work, 'data')]
         self.log = open(os.path.join(self.work, 'apogeemq.log'), 'ab')
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, cwd=self.work,
-                                        start_new_session=True)
+                                        env={**os.environ, **self.environment}, start_new_session=True)
         port = self.namesrv_port if self.roles == 'namesrv' else self.broker_port
         wait_for(self._open(port), 30, f'apogeemq opens port {port}, see {self.log.name}')
         return self.ready()
