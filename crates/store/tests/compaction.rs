@@ -162,12 +162,18 @@ fn fill(store: &Store, sent: &mut Vec<Sent>, count: usize) {
     }
 }
 
-#[test]
-fn last_value_of_each_key_is_kept_although_the_log_is_deleted() {
+/// A store on a new disk, and as many messages as were sent to it.
+fn filled(messages: usize) -> (SimulatedDisk, Arc<Store>, Vec<Sent>) {
     let disk = SimulatedDisk::new(1);
     let store = open(&disk, FlushMode::Sync).unwrap();
     let mut sent = Vec::new();
-    fill(&store, &mut sent, 100);
+    fill(&store, &mut sent, messages);
+    (disk, store, sent)
+}
+
+#[test]
+fn last_value_of_each_key_is_kept_although_the_log_is_deleted() {
+    let (disk, store, mut sent) = filled(100);
     must_have(&store, &sent);
     assert_eq!(all(&store, 0).len(), 100, "nothing is compacted before it is time");
     store.run_background_work().unwrap();
@@ -188,10 +194,7 @@ fn last_value_of_each_key_is_kept_although_the_log_is_deleted() {
 
 #[test]
 fn log_is_not_deleted_before_its_messages_are_copied() {
-    let disk = SimulatedDisk::new(1);
-    let store = open(&disk, FlushMode::Sync).unwrap();
-    let mut sent = Vec::new();
-    fill(&store, &mut sent, 60);
+    let (disk, store, sent) = filled(60);
     // No file can be created below the directory, so nothing is copied.
     disk.set_no_room_in(Some(format!("{ROOT}/compaction").into()));
     let _ = delete_log_files(&disk, &store);
@@ -206,10 +209,7 @@ fn log_is_not_deleted_before_its_messages_are_copied() {
 
 #[test]
 fn offsets_times_and_filters_are_those_of_what_is_kept() {
-    let disk = SimulatedDisk::new(1);
-    let store = open(&disk, FlushMode::Sync).unwrap();
-    let mut sent = Vec::new();
-    fill(&store, &mut sent, 100);
+    let (disk, store, _) = filled(100);
     delete_log_files(&disk, &store).unwrap();
     let kept = all(&store, 0);
     let first = kept[0].0;
@@ -283,10 +283,7 @@ fn more_keys_than_the_table_takes_need_more_passes() {
 
 #[test]
 fn deleted_topic_leaves_nothing_to_its_successor() {
-    let disk = SimulatedDisk::new(1);
-    let store = open(&disk, FlushMode::Sync).unwrap();
-    let mut sent = Vec::new();
-    fill(&store, &mut sent, 50);
+    let (disk, store, mut sent) = filled(50);
     store.run_background_work().unwrap();
     store.delete_topic(TOPIC).unwrap();
     assert_eq!(all(&store, 0), []);
@@ -302,10 +299,7 @@ fn deleted_topic_leaves_nothing_to_its_successor() {
 
 #[test]
 fn truncation_of_the_log_takes_what_was_copied_with_it() {
-    let disk = SimulatedDisk::new(1);
-    let store = open(&disk, FlushMode::Sync).unwrap();
-    let mut sent = Vec::new();
-    fill(&store, &mut sent, 30);
+    let (disk, store, mut sent) = filled(30);
     let to = store.log_range().1;
     fill(&store, &mut sent, 8);
     store.run_background_work().unwrap();
@@ -321,10 +315,7 @@ fn truncation_of_the_log_takes_what_was_copied_with_it() {
 
 #[test]
 fn missing_entries_are_made_again_from_the_records() {
-    let disk = SimulatedDisk::new(1);
-    let store = open(&disk, FlushMode::Sync).unwrap();
-    let mut sent = Vec::new();
-    fill(&store, &mut sent, 100);
+    let (disk, store, _) = filled(100);
     delete_log_files(&disk, &store).unwrap();
     let kept = all(&store, 0);
     end(store);
@@ -336,10 +327,7 @@ fn missing_entries_are_made_again_from_the_records() {
 
 #[test]
 fn queue_that_was_lost_continues_behind_its_compacted_messages() {
-    let disk = SimulatedDisk::new(1);
-    let store = open(&disk, FlushMode::Sync).unwrap();
-    let mut sent = Vec::new();
-    fill(&store, &mut sent, 50);
+    let (disk, store, mut sent) = filled(50);
     end(store);
     for dir in ["commitlog", "consumequeue", "index"] {
         disk.remove_dir_all(format!("{ROOT}/{dir}").as_ref()).unwrap();
@@ -357,10 +345,7 @@ fn queue_that_was_lost_continues_behind_its_compacted_messages() {
 
 #[test]
 fn damaged_compacted_message_is_reported_and_the_others_are_read() {
-    let disk = SimulatedDisk::new(1);
-    let store = open(&disk, FlushMode::Sync).unwrap();
-    let mut sent = Vec::new();
-    fill(&store, &mut sent, 8);
+    let (disk, store, _) = filled(8);
     end(store);
     let path = format!("{ROOT}/compaction/compactionLog/{TOPIC}/0/{:020}", 0);
     let file = disk.open(path.as_ref(), OpenMode::Write).unwrap();
@@ -388,10 +373,7 @@ fn checked(disk: &SimulatedDisk) -> (Vec<(Severity, &'static str)>, u64) {
 
 #[test]
 fn check_and_dump_know_the_files() {
-    let disk = SimulatedDisk::new(1);
-    let store = open(&disk, FlushMode::Sync).unwrap();
-    let mut sent = Vec::new();
-    fill(&store, &mut sent, 60);
+    let (disk, store, _) = filled(60);
     store.run_background_work().unwrap();
     end(store);
     let store = open(&disk, FlushMode::Sync).unwrap();

@@ -340,8 +340,11 @@ pub(crate) fn claim_all(requests: &mut [&mut Recognition], now_ms: i64) {
             continue;
         };
         for shard in 0..SHARDS {
-            if same.iter().any(|one| one.has_keys_in(shard)) {
-                keys.change(shard, |window| same.iter_mut().for_each(|one| one.claim_in(shard, window, now_ms)));
+            if same.iter().any(|one| one.keys_in(shard).next().is_some()) {
+                keys.change(shard, |window| {
+                    window.fetch(same.iter().flat_map(|one| one.keys_in(shard)));
+                    same.iter_mut().for_each(|one| one.claim_in(shard, window, now_ms));
+                });
             }
         }
     }
@@ -368,9 +371,12 @@ pub(crate) fn place_all(requests: &mut [&mut Recognition], place: impl Fn(usize,
 }
 
 impl Recognition {
-    fn has_keys_in(&self, shard: usize) -> bool {
-        let is_in = |message: &Message| matches!(message, Message::Keyed(key) if shard_of(*key) == shard);
-        self.messages.iter().any(is_in)
+    /// The keys in a shard that are not claimed yet.
+    fn keys_in(&self, shard: usize) -> impl Iterator<Item = Key> {
+        self.messages.iter().filter_map(move |message| match message {
+            Message::Keyed(key) if shard_of(*key) == shard => Some(*key),
+            _ => None,
+        })
     }
 
     fn has_claims_in(&self, shard: usize) -> bool {

@@ -44,6 +44,8 @@ const CLAIMED: i64 = -1;
 const GONE: i64 = -2;
 /// Most entries that a claim drops from the front: more than one, so that a shard shrinks while it is used.
 const DROPPED_BY_CLAIM: usize = 4;
+/// Entries whose slots are read together before they leave.
+const FETCHED: usize = 16;
 
 /// What is known of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,16 @@ impl Window {
     /// Entries, among them those that are no longer valid and not at the front yet.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Reads what [`Self::claim`] of these keys will look at, so that it waits for memory once and not for each key. When keys leave in time,
+    /// as many leave as come.
+    pub(super) fn fetch(&self, keys: impl Iterator<Item = Key>) {
+        let leaving = self.entries.iter().map(|entry| entry.key);
+        for (key, leaves) in keys.zip(leaving) {
+            self.index.fetch(key);
+            self.index.fetch(leaves);
+        }
     }
 
     /// Claims a key for a message that is about to be stored.
@@ -144,7 +156,10 @@ impl Window {
     /// Drops up to `most` of the oldest entries before their time. Returns how many were valid, and the age of the youngest of them.
     pub(super) fn evict(&mut self, most: usize, now_ms: i64) -> (usize, Option<i64>) {
         let (mut evicted, mut age) = (0, None);
-        for _ in 0..most {
+        for n in 0..most {
+            if n % FETCHED == 0 {
+                self.entries.iter().take(FETCHED).for_each(|entry| self.index.fetch(entry.key));
+            }
             match self.entries.front() {
                 None => break,
                 Some(entry) if entry.place.log_offset == CLAIMED => break,
@@ -268,6 +283,11 @@ impl Index {
 
     fn home(&self, tag: u32) -> usize {
         tag as usize & (self.slots.len() - 1)
+    }
+
+    /// Reads the slot at which the search for a key begins.
+    fn fetch(&self, key: Key) {
+        std::hint::black_box(self.slots.get(tag_of(key) as usize & self.slots.len().wrapping_sub(1)).copied());
     }
 
     /// The first slot with this tag for which `is_it` says so.
