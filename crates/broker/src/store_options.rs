@@ -20,6 +20,7 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
             },
             flush_interval: settings.flush_interval_commit_log,
             tail_bytes: settings.tail_cache_bytes,
+            block_bytes: settings.read_block_bytes,
             max_unconfirmed_bytes: settings.max_unconfirmed_bytes,
         },
         due: DueTopic {

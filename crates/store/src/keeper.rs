@@ -125,6 +125,7 @@ impl Store {
 
     /// Deletes expired log files, and decides whether the disk has space for more messages.
     fn retain(&self) -> Result<(), StoreError> {
+        self.log.forget_unused_blocks();
         let ages = self.log.segments.ages()?;
         let segments: Vec<SegmentAge> = ages
             .iter()

@@ -27,6 +27,8 @@ pub struct LogOptions {
     pub flush_interval: Duration,
     /// Maximum bytes of the newest messages kept in memory for readers.
     pub tail_bytes: usize,
+    /// Maximum bytes of older parts of the log that are kept in memory for readers near each other.
+    pub block_bytes: usize,
     /// Maximum bytes encoded and not confirmed. Over it, messages are refused with [`AppendError::Busy`](crate::AppendError::Busy).
     pub max_unconfirmed_bytes: i64,
 }
@@ -78,6 +80,7 @@ impl StoreOptions {
                 flush_mode,
                 flush_interval: Duration::from_millis(1),
                 tail_bytes: 16 << 10,
+                block_bytes: 1 << 20,
                 max_unconfirmed_bytes: 1 << 20,
             },
             due: DueTopic::default(),

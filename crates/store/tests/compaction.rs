@@ -283,7 +283,7 @@ fn more_keys_than_the_table_takes_need_more_passes() {
 
 #[test]
 fn deleted_topic_leaves_nothing_to_its_successor() {
-    let (disk, store, mut sent) = filled(50);
+    let (disk, store, _) = filled(50);
     store.run_background_work().unwrap();
     store.delete_topic(TOPIC).unwrap();
     assert_eq!(all(&store, 0), []);
@@ -299,7 +299,7 @@ fn deleted_topic_leaves_nothing_to_its_successor() {
 
 #[test]
 fn truncation_of_the_log_takes_what_was_copied_with_it() {
-    let (disk, store, mut sent) = filled(30);
+    let (_, store, mut sent) = filled(30);
     let to = store.log_range().1;
     fill(&store, &mut sent, 8);
     store.run_background_work().unwrap();

@@ -163,6 +163,36 @@ fn without_tail_on(disk: &SimulatedDisk) -> Arc<Store> {
 }
 
 #[test]
+fn readers_of_queues_between_each_other_get_the_same_from_shared_blocks() {
+    for block_bytes in [0, 256 << 10, 1 << 20] {
+        let disk = SimulatedDisk::new(1);
+        let mut options = StoreOptions::small(common::ROOT, FlushMode::Async);
+        (options.log.tail_bytes, options.log.block_bytes, options.log.segment_bytes) = (0, block_bytes, 600_000);
+        options.queue_file_bytes = 20_000;
+        let store = open(Arc::new(disk), options).unwrap();
+        let body = |queue: usize, n: usize| format!("{queue}-{n}-{}", "x".repeat(n * 37 % 3_000));
+        for n in 0..200 {
+            for queue in 0..4 {
+                send(&store, "t", queue as i32, &body(queue, n)).unwrap();
+            }
+        }
+        store.run_background_work().unwrap();
+        for from in (0..200).step_by(20) {
+            for queue in 0..4 {
+                let limits = Limits { messages: 20, ..PLENTY };
+                let at = QueueOffset(from as i64);
+                let read = store.read("t", queue as i32, at, limits, &|_| true, ReadSource::PageCache).unwrap();
+                assert!(!read.cold && read.damaged.is_none());
+                let found = read.records.iter().map(|record| Record::parse(record).unwrap());
+                let found: Vec<_> = found.map(|record| String::from_utf8(record.body.to_vec()).unwrap()).collect();
+                assert_eq!(found, (from..from + 20).map(|n| body(queue, n)).collect::<Vec<_>>(), "{block_bytes} {queue} {from}");
+            }
+        }
+        store.close().unwrap();
+    }
+}
+
+#[test]
 fn of_places_in_the_log_those_before_a_wrong_one_are_read() {
     let store = without_tail();
     // Some are contiguous, some are not, and they are in several files.

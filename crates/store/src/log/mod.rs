@@ -22,6 +22,7 @@
 //! Not here: queues, readers, sockets.
 
 mod append;
+mod blocks;
 mod confirm;
 mod flush;
 mod raw;
@@ -87,6 +88,7 @@ pub(crate) struct CommitLog {
     truncations: truncate::Truncations,
     waiters: Mutex<Vec<Waiter>>,
     tail: RwLock<Tail>,
+    blocks: blocks::Blocks,
     dispatch: Arc<Dispatch>,
     flush_signals: flush::FlushSignals,
     /// Whether a thread of the store panicked.
@@ -101,6 +103,7 @@ impl CommitLog {
         Self {
             state: Mutex::new(append::AppendState::new(end, &segments)),
             tail: RwLock::new(Tail::new(options.tail_bytes)),
+            blocks: blocks::Blocks::new(options.block_bytes),
             segments,
             marks: confirm::Watermarks::new(options.flush_mode, end, synced),
             unconfirmed: confirm::Unconfirmed::default(),

@@ -1,6 +1,8 @@
-//! Reads records by their place in the log: from the tail in memory, otherwise from the files.
+//! Reads records by their place in the log: from the tail in memory, otherwise from the files, in blocks that readers share where they are near
+//! each other.
 
 use super::CommitLog;
+use super::blocks::{Block, Look, block_of};
 use super::segment::Segment;
 use crate::error::StoreError;
 use crate::read::ReadSource;
@@ -18,7 +20,7 @@ pub(crate) struct RecordPlace {
 
 impl RecordPlace {
     /// The length; 0 if it is negative.
-    fn len(self) -> usize {
+    pub(super) fn len(self) -> usize {
         usize::try_from(self.size).unwrap_or(0)
     }
 }
@@ -46,14 +48,72 @@ impl CommitLog {
         if source == ReadSource::Memory {
             return Ok(rest.is_empty());
         }
+        // Places before `rest` that are in no shared block.
+        let mut alone: &[RecordPlace] = &[];
         while !rest.is_empty() {
-            let (some, others) = rest.split_at(count_for_a_buffer(rest, self.segments.segment_len())?);
-            if !self.read_files(some, source, out)? {
-                return Ok(false);
+            let (block, count) = self.shared_block(rest, source)?;
+            let (some, others) = rest.split_at(count);
+            if let Some(block) = block {
+                if !self.read_alone(alone, source, out)? {
+                    return Ok(false);
+                }
+                alone = &[];
+                for place in some {
+                    out.push(checked(*place, block.slice(*place).ok_or_else(|| missing(*place))?)?);
+                }
+            } else {
+                alone = &places[places.len() - rest.len() - alone.len()..places.len() - others.len()];
             }
             rest = others;
         }
+        self.read_alone(alone, source, out)
+    }
+
+    /// The block that holds the first place, if it is kept or worth reading, and how many places it holds; without a block, how many are to be
+    /// read alone, at least one.
+    fn shared_block(&self, places: &[RecordPlace], source: ReadSource) -> Result<(Option<Block>, usize), StoreError> {
+        let first = places[0];
+        let segment = self.segments.holding(first.log_offset.0).ok_or_else(|| missing(first))?;
+        let range = block_of(&segment, first.log_offset.0, self.confirmed());
+        let is_inside = |place: &&RecordPlace| {
+            let offset = place.log_offset.0;
+            range.contains(&offset) && place.size > 0 && i64::from(place.size) <= range.end - offset
+        };
+        let count = places.iter().take_while(is_inside).count();
+        let inside = &places[..count];
+        let alone = Ok((None, count.max(1)));
+        if inside.is_empty() {
+            return alone;
+        }
+        let stamp = match self.blocks.look(&range, bytes_of(inside)) {
+            Look::Kept(block) => return Ok((Some(block), count)),
+            Look::Worth(stamp) if source == ReadSource::PageCache => stamp,
+            Look::Worth(_) | Look::Alone => return alone,
+        };
+        let mut bytes = self.blocks.buffer((range.end - range.start) as usize);
+        if !read_file(&segment, range.start, &mut bytes, source)? {
+            return alone;
+        }
+        let block = Block::new(range.start, bytes.freeze());
+        self.blocks.keep(block.clone(), stamp);
+        Ok((Some(block), count))
+    }
+
+    /// Reads records that are in no shared block.
+    fn read_alone(&self, mut places: &[RecordPlace], source: ReadSource, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+        while !places.is_empty() {
+            let (some, others) = places.split_at(count_for_a_buffer(places, self.segments.segment_len())?);
+            if !self.read_files(some, source, out)? {
+                return Ok(false);
+            }
+            places = others;
+        }
         Ok(true)
+    }
+
+    /// Forgets blocks that were not used for a while.
+    pub(crate) fn forget_unused_blocks(&self) {
+        self.blocks.forget_unused();
     }
 
     /// Reads from the tail up to the first place that is not in it; returns the places from there on.
@@ -77,11 +137,7 @@ impl CommitLog {
         let mut from = 0;
         for place in &places[..read] {
             let size = place.len();
-            let record = buffer.slice(from..from + size);
-            if record::peek(&record) != (record::Peek::Record { size }) {
-                return Err(missing(*place));
-            }
-            out.push(record);
+            out.push(checked(*place, buffer.slice(from..from + size))?);
             from += size;
         }
         outcome
@@ -213,6 +269,14 @@ fn count_for_a_buffer(places: &[RecordPlace], file_len: i64) -> Result<usize, St
 
 fn bytes_of(places: &[RecordPlace]) -> usize {
     places.iter().map(|place| place.len()).sum()
+}
+
+/// The bytes at a place, if a record of its size begins there.
+fn checked(place: RecordPlace, bytes: Bytes) -> Result<Bytes, StoreError> {
+    match record::peek(&bytes) {
+        record::Peek::Record { size } if size == place.len() => Ok(bytes),
+        _ => Err(missing(place)),
+    }
 }
 
 fn missing(place: RecordPlace) -> StoreError {

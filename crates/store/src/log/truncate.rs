@@ -149,6 +149,7 @@ impl Truncation<'_> {
         log.dispatch.truncate(to);
         log.unconfirmed.truncate(to);
         log.tail.write().truncate(to);
+        log.blocks.forget_all();
         let erased = erase_after(&log.segments, to.0).and_then(|()| log.sync_file_of(to.0));
         if let Err(error) = erased {
             log.fail(&error.to_string());
