@@ -23,6 +23,7 @@ const RETRY_QUEUES: i32 = 1;
 struct Copy {
     record: Bytes,
     topic: Arc<Topic>,
+    queue_id: i32,
     properties: Vec<u8>,
     reconsume_times: i32,
     is_dead: bool,
@@ -48,7 +49,7 @@ impl Worker {
             .zip(&records)
             .map(|(copy, record)| Draft {
                 topic: &copy.topic.name,
-                queue_id: 0,
+                queue_id: copy.queue_id,
                 properties: &copy.properties,
                 reconsume_times: copy.reconsume_times,
                 ..Draft::of(record)
@@ -141,6 +142,7 @@ impl Worker {
                 properties
             };
             copies.push(Copy {
+                queue_id: if is_dead || pulls { 0 } else { self.retry_queue(job, &topic) },
                 topic,
                 properties,
                 reconsume_times,
@@ -165,17 +167,36 @@ impl Worker {
             (false, true) => names::pop_retry_topic_v2(first, &job.group),
             (false, false) => names::pop_retry_topic(first, &job.group),
         };
-        if let Some(topic) = core.topics.find(&name) {
-            return Ok(topic);
-        }
-        let topic = core.topics.create_for_group(Spec::new(&name, RETRY_QUEUES), now_ms)?;
-        for queue_id in 0..RETRY_QUEUES {
+        let queues = if core.settings.current().use_separate_retry_queue {
+            core.topics
+                .find(first)
+                .map_or(RETRY_QUEUES, |topic| topic.write_queues.max(RETRY_QUEUES))
+        } else {
+            RETRY_QUEUES
+        };
+        let (topic, from) = match core.topics.find(&name) {
+            Some(topic) if topic.write_queues >= queues && topic.read_queues >= queues => return Ok(topic),
+            Some(topic) => (core.topics.widen(&topic, queues, now_ms)?, topic.read_queues),
+            None => (core.topics.create_for_group(Spec::new(&name, queues), now_ms)?, 0),
+        };
+        for queue_id in from..queues {
             if core.offsets.committed(&name, &job.group, queue_id).is_none() {
                 // A full table: the first pop begins at the first message, too.
                 let _ = core.offsets.commit(&name, &job.group, queue_id, 0);
             }
         }
         Ok(topic)
+    }
+
+    /// The queue of a retry topic for a message of a check point. Compat: with `useSeparateRetryQueue` that of the message, so that its priority
+    /// is kept, unless the topic has fewer.
+    fn retry_queue(&self, job: &Job, topic: &Topic) -> i32 {
+        let is_separate = self.pops.core.settings.current().use_separate_retry_queue;
+        if is_separate && job.queue_id < topic.write_queues {
+            job.queue_id
+        } else {
+            0
+        }
     }
 
     /// Reads a message; `None` if it is not in the log.

@@ -3,6 +3,7 @@
 use super::Pops;
 use super::order::Of;
 use super::wake::GroupOnTopic;
+use crate::attributes::{PRIORITY_FACTOR, USUAL_PRIORITY_FACTOR};
 use crate::settings::BrokerSettings;
 use crate::topic::Topic;
 use protocol::pop::handle::Origin;
@@ -27,19 +28,29 @@ pub(super) struct Step {
 }
 
 impl Pops {
-    /// The queues to read, in their order.
+    /// The queues to read, in their order: from another one at each turn, so that none is read rarely. By priority: from the queue of the
+    /// highest one, then the others by their priority. Compat: as Apache, which of both is drawn for each pop, with the probability of
+    /// the group's `priority.factor`.
     pub(super) fn steps(&self, reads: &ReadsOf, settings: &BrokerSettings, turn: u32) -> SmallVec<[Step; 16]> {
         let mut steps = SmallVec::new();
+        // 37 and 100 have no common divisor: the pops that differ from the others are spread.
+        let drawn = turn.wrapping_mul(37) % 100;
+        let by_priority = reads.topic.has_priorities && !reads.in_order && drawn < self.priority_factor(&reads.of.group);
+        let first = if by_priority { 0 } else { turn };
         let of_topic = |steps: &mut SmallVec<[Step; 16]>, origin, queues: i32| {
-            let first = (turn % queues.max(1) as u32) as i32;
+            let first = (first % queues.max(1) as u32) as i32;
             steps.extend((0..queues).map(|n| Step {
                 origin,
-                queue_id: (first + n) % queues,
+                queue_id: (first + if settings.priority_order_asc { queues - 1 - n } else { n }) % queues,
             }));
         };
         let retry = (!reads.in_order).then(|| self.retry_topic(&reads.of, settings, turn)).flatten();
-        // 37 and 100 have no common divisor: the pops that read retries first are spread.
-        let is_first = turn.wrapping_mul(37) % 100 < settings.pop_from_retry_probability;
+        let is_first = drawn
+            < if by_priority {
+                settings.pop_from_retry_probability_for_priority
+            } else {
+                settings.pop_from_retry_probability
+            };
         if let Some((origin, queues)) = retry.filter(|_| is_first) {
             of_topic(&mut steps, origin, queues);
         }
@@ -55,6 +66,13 @@ impl Pops {
             of_topic(&mut steps, origin, queues);
         }
         steps
+    }
+
+    /// The percentage of a group's pops that read a topic with priorities by them.
+    fn priority_factor(&self, group: &str) -> u32 {
+        let rule = self.core.groups.find(group);
+        let factor = rule.and_then(|rule| rule.attributes.get(PRIORITY_FACTOR)?.parse().ok());
+        factor.unwrap_or(USUAL_PRIORITY_FACTOR)
     }
 
     /// The retry topic that a pop reads, with its number of queues. Compat: of both versions, one in turn.

@@ -17,6 +17,8 @@ use store::disk::simulated::SimulatedDisk;
 
 mod compaction;
 mod dedup;
+mod pop_priority;
+mod popping;
 mod pops;
 mod sql_filters;
 mod support;
