@@ -8,6 +8,7 @@ use bytes::Bytes;
 use message::record::Record;
 use message::{QueueOffset, names};
 use protocol::pop::records::{MAX_MESSAGES, REVIVE_GROUP};
+use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ impl Worker {
     /// Reads the records of the revive topic that this thread did not write.
     pub(super) fn read_records(&mut self, grace_ms: i64) -> Result<(), StoreError> {
         let pops = Arc::clone(&self.pops);
+        let mut begins = Begins::default();
         for (cursor, queue) in self.cursors.iter_mut().zip(0u16..) {
             loop {
                 while cursor.own.remove(&cursor.next) {
@@ -88,7 +90,7 @@ impl Worker {
                 for bytes in &read.records {
                     let offset = revive_log::queue_offset(bytes);
                     if !cursor.own.remove(&offset) {
-                        take_record(&pops, bytes, (queue, offset), grace_ms);
+                        take_record(&pops, &mut begins, bytes, (queue, offset), grace_ms);
                     }
                 }
                 if read.next <= from && read.status != ReadStatus::Found {
@@ -101,8 +103,28 @@ impl Worker {
     }
 }
 
+/// When the first message of each queue was stored, of those that records named.
+#[derive(Default)]
+struct Begins(FxHashMap<Box<str>, FxHashMap<i32, Option<i64>>>);
+
+impl Begins {
+    /// Whether all messages of the queue are younger than a pop: then the topic was deleted after it and created again, or what it read is gone.
+    fn is_after(&mut self, pops: &Pops, topic: &str, queue_id: i32, pop_time: i64) -> bool {
+        if !self.0.contains_key(topic) {
+            self.0.insert(topic.into(), FxHashMap::default());
+        }
+        let of_topic = self.0.get_mut(topic);
+        let first = of_topic.and_then(|queues| {
+            *queues
+                .entry(queue_id)
+                .or_insert_with(|| pops.core.store.earliest_store_time(topic, queue_id))
+        });
+        first.is_some_and(|stored| stored > pop_time)
+    }
+}
+
 /// Takes what a record of the revive topic says into the state.
-fn take_record(pops: &Pops, bytes: &Bytes, (revive_queue, record_offset): (u16, i64), grace_ms: i64) {
+fn take_record(pops: &Pops, begins: &mut Begins, bytes: &Bytes, (revive_queue, record_offset): (u16, i64), grace_ms: i64) {
     let ignored = |why: &str| tracing::warn!(revive_queue, offset = record_offset, why, "a record of the revive topic is ignored");
     let record = match Record::parse(bytes) {
         Ok(record) => record,
@@ -124,6 +146,9 @@ fn take_record(pops: &Pops, bytes: &Bytes, (revive_queue, record_offset): (u16, 
             let read_queues = core.topics.find(topic).map_or(0, |topic| topic.read_queues);
             if point.queue_id >= read_queues.max(core.settings.current().max_queues_per_topic as i32) {
                 return ignored("it names a queue that cannot exist");
+            }
+            if begins.is_after(pops, topic, point.queue_id, point.pop_time) {
+                return;
             }
             let of = Recovered {
                 start: point.start,

@@ -18,6 +18,7 @@ use store::disk::simulated::SimulatedDisk;
 mod compaction;
 mod dedup;
 mod pop_priority;
+mod pop_reports;
 mod popping;
 mod pops;
 mod sql_filters;
