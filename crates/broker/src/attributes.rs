@@ -1,23 +1,22 @@
 //! Attributes of topics and groups. Requests contain changes: `+message.type=FIFO,-reserve.time`.
 //!
 //! All attributes of Apache 5.5.0 are known. A value that would have an effect in Apache's broker and has none here is refused by
-//! name. Attributes of features whose requests are refused anyway (light topics, priorities, tiered storage) are stored without
-//! effect.
+//! name. Attributes of features whose requests are refused anyway (light topics, tiered storage) are stored without effect.
 //!
 //! | Attribute of topics | Values | May change |
 //! |---|---|---|
 //! | `queue.type` | `SimpleCQ`; refused: `BatchCQ` | no |
 //! | `cleanup.policy` | `DELETE`, `COMPACTION` | no |
-//! | `message.type` | `UNSPECIFIED`, `NORMAL`, `FIFO`, `DELAY`, `TRANSACTION`; `MIXED` if `enableMixedMessageType`; refused: `PRIORITY`, `LITE` | yes |
+//! | `message.type` | `UNSPECIFIED`, `NORMAL`, `FIFO`, `DELAY`, `TRANSACTION`, `PRIORITY` (pops read its queues by priority); `MIXED` if `enableMixedMessageType`; refused: `LITE` | yes |
 //! | `reserve.time` | hours that messages are visible, at most fileReservedTime; -1 and 0 are no limit. Apache's means tiered storage | yes |
 //! | `retention.bytes` | bytes of each queue that are visible, the newest first; -1 and 0 are no limit. Ours | yes |
 //! | `lite.topic.expiration` | -1 to 43200; stored only (light topics) | yes |
 //! | `dedup.window.seconds` | 0 (off) to 604800; ours, see [`DedupRule`] | yes |
 //! | `dedup.by` | `UNIQ_KEY`, `KEYS`; ours | yes |
 //!
-//! | Attribute of groups, all stored only | Values | May change |
+//! | Attribute of groups; those of light topics are stored only | Values | May change |
 //! |---|---|---|
-//! | `priority.factor` | 0 to 100 | yes |
+//! | `priority.factor` | 0 to 100 (100): percentage of pops of a `PRIORITY` topic that read its queues by priority | yes |
 //! | `lite.bind.topic`, `lite.sub.wildcard` | any text | yes |
 //! | `lite.sub.model` | `Shared`, `Exclusive` | yes |
 //! | `lite.sub.reset.offset.exclusive`, `lite.sub.reset.offset.unsubscribe` | `true`, `false` | yes |
@@ -111,6 +110,8 @@ enum ValueType {
 
 /// Attribute with the type of a topic's messages.
 pub const MESSAGE_TYPE: &str = "message.type";
+/// Value of [`MESSAGE_TYPE`]: the priority of a message names its queue, and pops read the queues by priority.
+pub const PRIORITY: &str = "PRIORITY";
 /// Value of [`MESSAGE_TYPE`]: any type.
 pub const MIXED: &str = "MIXED";
 
@@ -180,8 +181,8 @@ pub const OF_TOPICS: &[Attribute] = &[
         name: MESSAGE_TYPE,
         changeable: true,
         value_type: ValueType::OneOf {
-            values: &["UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", MIXED],
-            unsupported: &["PRIORITY", "LITE"],
+            values: &["UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", PRIORITY, MIXED],
+            unsupported: &["LITE"],
         },
     },
     number(RESERVE_TIME, -1..=i64::MAX),
@@ -198,9 +199,14 @@ pub const OF_TOPICS: &[Attribute] = &[
     },
 ];
 
+/// Attribute of groups with the percentage of their pops of a topic with priorities that read it by priority.
+pub const PRIORITY_FACTOR: &str = "priority.factor";
+/// Value of [`PRIORITY_FACTOR`] where it is not set.
+pub const USUAL_PRIORITY_FACTOR: u32 = 100;
+
 /// Attributes of groups.
 pub const OF_GROUPS: &[Attribute] = &[
-    number("priority.factor", 0..=100),
+    number(PRIORITY_FACTOR, 0..=100),
     text("lite.bind.topic"),
     text("lite.sub.wildcard"),
     Attribute {
@@ -389,13 +395,12 @@ mod tests {
             ("+a=b", "unsupported key: a"),
             (
                 "+message.type=X",
-                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, MIXED]",
+                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, MIXED]",
             ),
             ("+queue.type=BatchCQ", "queue.type=BatchCQ is not supported by this broker"),
             ("+cleanup.policy=NONE", "value is not in set: [DELETE, COMPACTION]"),
             ("+retention.bytes=-2", "value is not in range(-1, 9223372036854775807)"),
             ("+message.type=LITE", "message.type=LITE is not supported by this broker"),
-            ("+message.type=PRIORITY", "message.type=PRIORITY is not supported by this broker"),
             ("+reserve.time=x", "value is not in range(-1, 9223372036854775807)"),
             ("+lite.topic.expiration=43201", "value is not in range(-1, 43200)"),
             ("+dedup.window.seconds=604801", "value is not in range(0, 604800)"),
@@ -442,6 +447,7 @@ mod tests {
             "+cleanup.policy=COMPACTION",
             "+lite.topic.expiration=60",
             "+message.type=MIXED",
+            "+message.type=PRIORITY",
         ] {
             assert_eq!(changed(None, text).unwrap().len(), 1, "{text}");
         }

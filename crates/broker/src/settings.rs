@@ -395,6 +395,15 @@ config::declare! {
         }
         /// Percentage of pops that read retried messages before the others.
         pop_from_retry_probability: u32 { name: "popFromRetryProbability", default: 20, allowed: whole(0..=100), change: Live }
+        /// The same of pops that read a topic by priority (`message.type=PRIORITY`, see the group's attribute `priority.factor`). With 0, retried
+        /// messages are read when all others were.
+        pop_from_retry_probability_for_priority: u32 {
+            name: "popFromRetryProbabilityForPriority", default: 0, allowed: whole(0..=100), change: Live,
+        }
+        /// Whether 0 is the lowest priority, so that pops read the queue of the highest number first; otherwise 0 is the highest.
+        priority_order_asc: bool { name: "priorityOrderAsc", default: true, allowed: flag(), change: Live }
+        /// Whether retry topics have a queue for each queue of their topic, so that a retried message keeps its queue, and thereby its priority.
+        use_separate_retry_queue: bool { name: "useSeparateRetryQueue", default: false, allowed: flag(), change: Live }
         /// Whether retried messages go to retry topics of version 2 (`%RETRY%group+topic`), from whose names group and topic can be told.
         retry_topic_v2: bool { name: "enableRetryTopicV2", default: false, allowed: flag(), change: Live }
         /// With enableRetryTopicV2, whether retry topics of version 1 are read, too.

@@ -139,6 +139,20 @@ def a_group_in_pop_mode_gets_all_and_failures_again(s):
     s.wait(lambda: {m['text'] for m in last.received()} >= {f'popped-{n}' for n in range(3)}, 'it pops')
 
 
+@sdk('java-5.5.0')
+def what_waits_to_be_popped_again_is_pulled_after_a_switch(s):
+    """The Java client subscribes to the retry topic of POP when the broker tells it to pull."""
+    topic, group, c = s.topic(queues=1), s.name('g'), s.connect()
+    assert c.ask(wire.UPDATE_GROUP, body=dict(groupName=group)).code == 0
+    s.send_raw(topic, 2)
+    assert len(pop(c, topic, group, invisibleTime=1000).messages()) == 2
+    s.visible(f'%RETRY%{group}_{topic}', 0, 2)
+    assert c.ask(wire.SET_REQUEST_MODE, body=dict(topic=topic, consumerGroup=group, mode='PULL', popShareQueueNum=0)).code == 0
+    consumer = s.push('c', topic, group=group, instance=s.name('i'), server_rebalance=True)
+    s.send_raw(topic, 1, prefix='new')
+    s.wait(lambda: {m['text'] for m in consumer.received()} >= {'m0', 'm1', 'new0'}, 'it pulls what was popped and failed')
+
+
 @raw(ours=True, deadline=200)
 def popped_messages_move_here_and_back(s):
     """What was popped from the Java broker and not acknowledged is delivered here, and the other way round."""

@@ -1,9 +1,9 @@
 //! POP: the broker hands out messages of a queue to any member of a group and waits for each to be acknowledged.
 //!
-//! Life of a popped message: a pop (200050) reads queues of the topic and of the group's retry topic for it ([`round`]), and what it finds is
+//! Life of a popped message: a pop (200050) reads queues of the topic and of the group's retry topic for it ([`steps`], [`round`]), and what it finds is
 //! in flight ([`in_flight`]): invisible to the group until its time has passed. The consumer acknowledges it (200051, 200151) or asks
 //! for more time (200053) with the handle that the answer gave it ([`ack`]). What nobody acknowledged in time is stored again in the retry
-//! topic, with one reconsumption more, or in the dead letter topic when it has failed too often ([`worker`]). A pop that finds
+//! topic, with one reconsumption more, or in the dead letter topic when it has failed too often ([`revive`]). A pop that finds
 //! nothing is parked, as a pull is; a message wakes one pop of each group ([`wake`]). With `order` a queue hands out nothing more before
 //! its messages are acknowledged, and messages that are not stay where they are ([`order`]).
 //!
@@ -14,7 +14,7 @@
 //! - A message that is in flight is handed out to nobody else before its time has passed, in a run; after a crash, see
 //!   `docs/durability.md`.
 //! - Nothing is lost: the offset of a group passes a message only when it is acknowledged, or described by a record on the device.
-//! - Each claim of a queue ends, also if the request is dropped: [`round::Claimed`] releases it.
+//! - Each claim of a queue ends, also if the request is dropped: [`claim::Claimed`] releases it.
 //! - Of the retry topics of both versions, those that exist are read.
 //! - With nothing in flight that is due, the thread sleeps without a timer.
 //!
@@ -22,16 +22,21 @@
 
 mod ack;
 mod check;
+mod claim;
 mod in_flight;
 mod notify;
 mod order;
 pub mod order_table;
 mod peek;
 mod point;
+mod recover;
 pub mod remoting;
+mod request;
 mod result;
+mod revive;
 mod revive_log;
 mod round;
+mod steps;
 mod wake;
 mod worker;
 
@@ -52,7 +57,7 @@ use net::Connection;
 use order::Orders;
 use order_table::OrdersFile;
 use parking_lot::{Condvar, Mutex};
-use round::Pop;
+use request::Pop;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
 use std::sync::{Arc, Weak};

@@ -2,7 +2,7 @@
 
 use super::Pops;
 use super::check::Reads;
-use super::round::ReadsOf;
+use super::steps::ReadsOf;
 use super::wake::GroupOnTopic;
 use crate::asker::Asker;
 use crate::errors::Refusal;

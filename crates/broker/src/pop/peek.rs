@@ -1,7 +1,7 @@
 //! Peeks (200052): what a pop would read now, without taking it.
 
 use super::check::Reads;
-use super::round::ReadsOf;
+use super::steps::ReadsOf;
 use super::{Pops, result::PopResult};
 use crate::errors::Refusal;
 use message::QueueOffset;

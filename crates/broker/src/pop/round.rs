@@ -2,146 +2,36 @@
 //!
 //! A queue is claimed while it is read, so that no two pops hand out the same messages; a pop passes over a queue that another one reads.
 //! Reads go to the log's tail in memory first, on the thread of the connection or of the message that woke the pop. What needs the page
-//! cache or the disk continues on the threads for that, with the claim. Every fifth pop reads retried messages first, the others last.
+//! cache or the disk continues on the threads for that, with the claim. The order of the queues: [`super::steps`].
 
-use super::check::{MAX_MESSAGES, Reads};
-use super::in_flight::{Begin, Claim, Commit, Full, Popped};
+use super::claim::{Claimed, Started};
+use super::in_flight::{Claim, Commit, Popped};
 use super::order::{InOrder, Of};
+use super::request::Pop;
 use super::result::PopResult;
-use super::wake::GroupOnTopic;
+use super::steps::Step;
 use super::{Pops, revive_log};
-use crate::asker::Asker;
 use crate::errors::Refusal;
-use crate::hold::{ANY_QUEUE, Waiter};
 use crate::pull::by_content::{self, ContentRead};
 use crate::pull::selection::Selection;
 use crate::records;
 use crate::settings::BrokerSettings;
 use crate::store_options::read_limits;
-use crate::topic::Topic;
 use bytes::Bytes;
 use message::QueueOffset;
 use protocol::codes::ResponseCode;
+use protocol::pop::ORDER_REVIVE_QUEUE;
 use protocol::pop::handle::{Handle, Origin, push_message_offsets, push_start_offset};
-use protocol::pop::{INIT_MIN, ORDER_REVIVE_QUEUE, PopHeader};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use store::{Limits, ReadResult, ReadSource, ReadStatus, StoreError};
 
-/// Compat: a request that is later than its own deadline by more is not served, in ms.
-const TOO_LATE_MS: i64 = 500;
 /// Reads of one queue without a selected message after which a pop continues on a catch-up thread.
 const MAX_LAPS_INLINE: u32 = 2;
 /// Memory of a pop that waits for a thread, in bytes.
 const POP_BYTES: usize = 1_024;
-
-/// A pop that passed the checks.
-pub(super) struct Pop {
-    asker: Asker<PopResult>,
-    topic: Arc<Topic>,
-    pub(super) of: Arc<GroupOnTopic>,
-    selection: Arc<Selection>,
-    /// Below 0 for any.
-    pub(super) queue_id: i32,
-    most: usize,
-    invisible_ms: i64,
-    /// Deadline of parking, in ms since 1970.
-    pub(super) until: Option<i64>,
-    starts_at_min: bool,
-    in_order: bool,
-    attempt: Option<Box<str>>,
-}
-
-/// What a pop or notification reads.
-#[derive(Clone)]
-pub(super) struct ReadsOf {
-    pub(super) topic: Arc<Topic>,
-    pub(super) of: Arc<GroupOnTopic>,
-    pub(super) queue_id: i32,
-    pub(super) in_order: bool,
-    pub(super) attempt: Option<Box<str>>,
-}
-
-impl Pop {
-    pub(super) fn reads(&self) -> ReadsOf {
-        ReadsOf {
-            topic: Arc::clone(&self.topic),
-            of: Arc::clone(&self.of),
-            queue_id: self.queue_id,
-            in_order: self.in_order,
-            attempt: self.attempt.clone(),
-        }
-    }
-}
-
-impl Waiter for Pop {
-    fn queue(&self) -> (&str, i32) {
-        (&self.of.key, if self.queue_id < 0 { ANY_QUEUE } else { self.queue_id })
-    }
-
-    fn owner(&self) -> u64 {
-        self.asker.client()
-    }
-
-    fn is_disconnected(&self) -> bool {
-        self.asker.is_disconnected()
-    }
-
-    fn tags(&self) -> Option<&[i32]> {
-        match &*self.selection {
-            Selection::Tags(filter) => filter.codes(),
-            Selection::Content(_) => None,
-        }
-    }
-
-    fn is_by_content(&self) -> bool {
-        matches!(*self.selection, Selection::Content(_))
-    }
-}
-
-/// A queue to read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    pub(super) origin: Origin,
-    pub(super) queue_id: i32,
-}
-
-/// A claim of a queue; ends when dropped.
-pub(super) struct Claimed {
-    pops: Arc<Pops>,
-    of: Arc<GroupOnTopic>,
-    step: Step,
-    claim: Option<Claim>,
-}
-
-impl Claimed {
-    /// The caller ends the claim.
-    fn take(mut self) -> Option<Claim> {
-        self.claim.take()
-    }
-}
-
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.pops.state.lock().release(claim);
-            // A pop that passed over the queue may wait for it. Not on this stack, which may be the one of another pop.
-            let (pops, of, step) = (Arc::clone(&self.pops), Arc::clone(&self.of), self.step);
-            let _ = self.pops.core.threads.catch_up.run_own(move || {
-                pops.wake_queue(of.name(step.origin), &of.group, step.queue_id);
-            });
-        }
-    }
-}
-
-/// How a step begins.
-enum Started {
-    /// There is nothing to read; so many messages are left.
-    Nothing(i64),
-    Claimed(Claimed, i64),
-}
 
 /// A pop that is being served.
 struct Round {
@@ -166,65 +56,6 @@ struct Round {
 }
 
 impl Pops {
-    /// Handles a pop request.
-    pub fn pop(self: &Arc<Self>, asker: Asker<PopResult>, header: &PopHeader<'_>, now_ms: i64) {
-        let pop = match self.accept(asker, header, now_ms) {
-            Ok(pop) => pop,
-            Err((asker, refusal)) => return asker.refuse(refusal),
-        };
-        let of = Arc::clone(&pop.of);
-        if let Some(left) = self.run(pop) {
-            self.wake_next(&of, left);
-        }
-    }
-
-    fn accept(&self, asker: Asker<PopResult>, header: &PopHeader<'_>, now_ms: i64) -> Result<Pop, (Asker<PopResult>, Refusal)> {
-        let settings = self.core.settings.current();
-        let reads = Reads {
-            topic: header.topic,
-            group: header.consumer_group,
-            queue_id: header.queue_id,
-        };
-        let born = if header.born_time == 0 { now_ms } else { header.born_time };
-        let check = || {
-            if now_ms.saturating_sub(born).saturating_sub(header.poll_time) > TOO_LATE_MS {
-                let text = format!("the broker[{}] pop message is timeout too much", settings.broker_name);
-                return Err(Refusal::new(ResponseCode::PollingTimeout, text));
-            }
-            if header.max_msg_nums > MAX_MESSAGES {
-                let text = format!(
-                    "the broker[{}] pop message's num is greater than {MAX_MESSAGES}",
-                    settings.broker_name
-                );
-                return Err(Refusal::invalid(text));
-            }
-            let (topic, _) = self.allowed(&settings, reads, asker.peer(), now_ms)?;
-            let selection = self.selection(&settings, reads, (header.exp_type, header.exp), now_ms)?;
-            let of = self
-                .waiting
-                .of(header.topic, header.consumer_group)
-                .map_err(|full| Refusal::new(ResponseCode::SystemBusy, full.to_string()))?;
-            Ok((topic, selection, of))
-        };
-        let (topic, selection, of) = match check() {
-            Ok(allowed) => allowed,
-            Err(refusal) => return Err((asker, refusal)),
-        };
-        Ok(Pop {
-            asker,
-            topic,
-            of,
-            selection: Arc::new(selection),
-            queue_id: header.queue_id,
-            most: usize::try_from(header.max_msg_nums).unwrap_or(0).max(1),
-            invisible_ms: header.invisible_time.max(0),
-            until: super::deadline(born, header.poll_time, now_ms),
-            starts_at_min: header.init_mode == INIT_MIN,
-            in_order: header.order,
-            attempt: header.attempt_id.map(Into::into),
-        })
-    }
-
     /// Serves a pop: it is answered, parked, or continues on another thread. Returns a queue in which it left messages for another pop.
     pub(super) fn run(self: &Arc<Self>, pop: Pop) -> Option<Step> {
         let settings = self.core.settings.current();
@@ -253,92 +84,13 @@ impl Pops {
         self.advance(round, ReadSource::Memory, &settings)
     }
 
-    /// The queues to read, in their order.
-    pub(super) fn steps(&self, reads: &ReadsOf, settings: &BrokerSettings, turn: u32) -> SmallVec<[Step; 16]> {
-        let mut steps = SmallVec::new();
-        let of_topic = |steps: &mut SmallVec<[Step; 16]>, origin, queues: i32| {
-            let first = (turn % queues.max(1) as u32) as i32;
-            steps.extend((0..queues).map(|n| Step {
-                origin,
-                queue_id: (first + n) % queues,
-            }));
-        };
-        let retry = (!reads.in_order).then(|| self.retry_topic(&reads.of, settings, turn)).flatten();
-        // 37 and 100 have no common divisor: the pops that read retries first are spread.
-        let is_first = turn.wrapping_mul(37) % 100 < settings.pop_from_retry_probability;
-        if let Some((origin, queues)) = retry.filter(|_| is_first) {
-            of_topic(&mut steps, origin, queues);
-        }
-        if reads.queue_id < 0 {
-            of_topic(&mut steps, Origin::Topic, reads.topic.read_queues);
-        } else {
-            steps.push(Step {
-                origin: Origin::Topic,
-                queue_id: reads.queue_id,
-            });
-        }
-        if let Some((origin, queues)) = retry.filter(|_| !is_first) {
-            of_topic(&mut steps, origin, queues);
-        }
-        steps
-    }
-
-    /// The retry topic that a pop reads, with its number of queues. Compat: of both versions, one in turn.
-    fn retry_topic(&self, of: &GroupOnTopic, settings: &BrokerSettings, turn: u32) -> Option<(Origin, i32)> {
-        let queues = |origin| {
-            let topic = self.core.topics.find(of.name(origin))?;
-            Some((origin, topic.read_queues))
-        };
-        let reads_v1 = !settings.retry_topic_v2 || settings.retrieve_retry_topic_v1;
-        let (v1, v2) = (reads_v1.then(|| queues(Origin::RetryV1)).flatten(), queues(Origin::RetryV2));
-        if turn.is_multiple_of(2) { v1.or(v2) } else { v2.or(v1) }
-    }
-
-    /// Whether a pop would find messages now, if they are selected.
-    pub(super) fn has_messages(&self, reads: &ReadsOf) -> bool {
-        let settings = self.core.settings.current();
-        let most = Self::most_messages(&settings);
-        // Both versions of the retry topic.
-        let mut steps = self.steps(reads, &settings, 0);
-        steps.extend(self.steps(reads, &settings, 1));
-        steps.iter().any(|step| {
-            let (name, group, queue_id) = (reads.of.name(step.origin), &reads.of.group, step.queue_id);
-            let max = self.core.store.max_offset(name, queue_id).0;
-            let Some(committed) = self.core.offsets.committed(name, group, queue_id) else {
-                return max > 0;
-            };
-            if self.core.offsets.reset_pending(name, group, queue_id) {
-                return committed < max;
-            }
-            let position = {
-                let state = self.state.lock();
-                match state.find_queue(name, group, queue_id) {
-                    Some(queue) if !state.is_free(queue, most) => return false,
-                    Some(queue) => state.position(queue, committed),
-                    None => committed,
-                }
-            };
-            position < max && !(reads.in_order && self.is_blocked(reads, *step))
-        })
-    }
-
-    fn is_blocked(&self, reads: &ReadsOf, step: Step) -> bool {
-        let of = Of {
-            topic: reads.of.name(step.origin),
-            group: &reads.of.group,
-            queue_id: step.queue_id,
-        };
-        let now_ms = self.now().wall_ms;
-        self.orders.lock().is_blocked(of, reads.attempt.as_deref(), now_ms)
-    }
-
     /// Reads the steps that are left.
     fn advance(self: &Arc<Self>, mut round: Round, mut source: ReadSource, settings: &BrokerSettings) -> Option<Step> {
         let begun = Instant::now();
         while let Some(step) = round.steps.get(round.at).copied() {
             let (claimed, from) = match round.claimed.take() {
                 Some(claimed) => claimed,
-                None => match self.begin(&round, step, settings) {
+                None => match self.begin(&round.pop, round.records.len(), step, settings) {
                     Ok(Started::Claimed(claimed, from)) => (claimed, from),
                     Ok(Started::Nothing(rest)) => {
                         round.leave(step, rest);
@@ -423,95 +175,6 @@ impl Pops {
         if let (Err(busy), Some(reply)) = (queued, reply) {
             reply.send(Err(busy.into()));
         }
-    }
-
-    /// Claims the queue of a step.
-    fn begin(self: &Arc<Self>, round: &Round, step: Step, settings: &BrokerSettings) -> Result<Started, Refusal> {
-        let pop = &round.pop;
-        let (name, group, queue_id) = (pop.of.name(step.origin), &*pop.of.group, step.queue_id);
-        let (store, offsets) = (&self.core.store, &self.core.offsets);
-        let busy = |error: &dyn std::fmt::Display| Refusal::new(ResponseCode::SystemBusy, error.to_string());
-        let max = store.max_offset(name, queue_id).0;
-        let reset = offsets.take_reset(name, group, queue_id);
-        let committed = match offsets.committed(name, group, queue_id) {
-            Some(committed) => committed,
-            None => {
-                let start = self.start_offset(name, step, pop.starts_at_min, settings);
-                offsets.commit(name, group, queue_id, start).map_err(|error| busy(&error))?;
-                start
-            }
-        };
-        let mut state = self.state.lock();
-        let queue = state.open_queue(name, group, queue_id).map_err(|full| busy(&full))?;
-        if reset.is_some() || committed > max {
-            // Over the end after a crash that lost messages, as for a pull.
-            state.reset(queue);
-            if !self.orders.lock().is_empty() {
-                self.orders.lock().clear(Of {
-                    topic: name,
-                    group,
-                    queue_id,
-                });
-            }
-        }
-        if committed > max {
-            let _ = offsets.commit(name, group, queue_id, max);
-            return Ok(Started::Nothing(0));
-        }
-        if pop.in_order
-            && !self.orders.lock().has_room(
-                Of {
-                    topic: name,
-                    group,
-                    queue_id,
-                },
-                settings.max_pop_queues,
-            )
-        {
-            return Err(busy(&Full::Queues(settings.max_pop_queues)));
-        }
-        let position = state.position(queue, committed);
-        if position >= max || (pop.in_order && self.is_blocked(&pop.reads(), step)) {
-            return Ok(Started::Nothing(0));
-        }
-        if round.records.len() >= pop.most {
-            return Ok(Started::Nothing(max - position));
-        }
-        Ok(match state.begin(queue, committed, Self::most_messages(settings)) {
-            // Compat: what an order blocks is not counted.
-            Begin::Busy | Begin::Limited => Started::Nothing(if pop.in_order { 0 } else { max - position }),
-            Begin::At(claim) => {
-                drop(state);
-                if claim.is_covered {
-                    let _ = offsets.commit(name, group, queue_id, claim.from);
-                }
-                let claimed = Claimed {
-                    pops: Arc::clone(self),
-                    of: Arc::clone(&pop.of),
-                    step,
-                    claim: Some(claim),
-                };
-                Started::Claimed(claimed, claim.from)
-            }
-        })
-    }
-
-    /// Where a group begins that never committed an offset.
-    pub(super) fn start_offset(&self, name: &str, step: Step, at_min: bool, settings: &BrokerSettings) -> i64 {
-        let store = &self.core.store;
-        let min = store.min_offset(name, step.queue_id).0;
-        if at_min || step.origin != Origin::Topic {
-            return min.max(0);
-        }
-        let is_cached = || {
-            let queues: &dyn crate::queues::Queues = &**store;
-            queues.is_cached(name, step.queue_id, 0)
-        };
-        if settings.init_pop_offset_by_check_msg_in_mem && min <= 0 && is_cached() {
-            return 0;
-        }
-        // Compat: with the last message.
-        (store.max_offset(name, step.queue_id).0 - 1).max(0)
     }
 
     fn read(

@@ -6,7 +6,8 @@
 
 use super::check::retry_topics;
 use super::notify::Notice;
-use super::round::{Pop, Step};
+use super::request::Pop;
+use super::steps::Step;
 use super::{Pops, in_flight::Full};
 use crate::arrival::ArrivalListener;
 use crate::hold::{Hold, NotParked};

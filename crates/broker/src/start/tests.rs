@@ -17,6 +17,9 @@ use store::disk::simulated::SimulatedDisk;
 
 mod compaction;
 mod dedup;
+mod pop_priority;
+mod pop_reports;
+mod popping;
 mod pops;
 mod sql_filters;
 mod support;

@@ -1,7 +1,7 @@
 //! The table of topics. Pure state: the caller passes the time; the file is in `table.rs`.
 
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
-use crate::attributes::{self, AttributeError, Attributes, CLEANUP_POLICY, COMPACTION, Changes, DedupRule};
+use crate::attributes::{self, AttributeError, Attributes, CLEANUP_POLICY, COMPACTION, Changes, DedupRule, MESSAGE_TYPE, PRIORITY};
 use crate::signal::Signal;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
@@ -71,6 +71,8 @@ pub struct Topic {
     pub counters: Arc<TopicCounters>,
     /// How repeated sends are recognised, if they are.
     pub dedup: Option<DedupRule>,
+    /// Whether pops read the queues by priority.
+    pub has_priorities: bool,
     lifetime: Arc<Lifetime>,
 }
 
@@ -269,6 +271,7 @@ impl Topics {
         };
         Arc::new(Topic {
             dedup: DedupRule::of(&spec.attributes),
+            has_priorities: spec.attributes.get(MESSAGE_TYPE).is_some_and(|kind| kind == PRIORITY),
             spec,
             changed_at,
             counters,
@@ -444,6 +447,27 @@ impl Topics {
                 },
                 None => spec,
             };
+            Ok((self.insert(table, spec, at)?, true))
+        })
+    }
+
+    /// Gives a topic at least so many queues, for what the broker stores there itself; it never has fewer afterwards.
+    ///
+    /// # Errors
+    /// [`TopicError::Queues`] if that is more than a topic may have.
+    pub fn widen(&self, topic: &Arc<Topic>, queues: i32, now_ms: i64) -> Result<Arc<Topic>, TopicError> {
+        self.change(now_ms, |table, at| {
+            // Deleted meanwhile: the append to it says so.
+            let now = table.get(&topic.name).unwrap_or(topic);
+            if now.is_deleted() || (now.read_queues >= queues && now.write_queues >= queues) {
+                return Ok((Arc::clone(now), false));
+            }
+            let spec = Spec {
+                read_queues: now.read_queues.max(queues),
+                write_queues: now.write_queues.max(queues),
+                ..now.spec.clone()
+            };
+            self.check(&spec)?;
             Ok((self.insert(table, spec, at)?, true))
         })
     }
