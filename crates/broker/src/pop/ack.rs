@@ -169,9 +169,9 @@ impl Pops {
         }
         let of = Of { topic, group, queue_id };
         let now_ms = self.now().wall_ms;
-        let is_free = {
+        let (is_free, next_wake) = {
             let mut orders = self.orders.lock();
-            match orders.ack(of, offset, pop_time, now_ms) {
+            let is_free = match orders.ack(of, offset, pop_time, now_ms) {
                 Next::Commit(next) => {
                     self.commit(&Commit {
                         topic: topic.into(),
@@ -186,10 +186,14 @@ impl Pops {
                     let text = format!("offset is illegal, key:{topic}@{group}@{queue_id}, old:{committed:?}, commit:{offset}, next:-1");
                     return Err(Refusal::new(ResponseCode::MessageIllegal, text));
                 }
-            }
+            };
+            (is_free, orders.next_wake())
         };
         if is_free {
             self.wake_queue(topic, group, queue_id);
+        } else if let Some(at_ms) = next_wake {
+            // What is left may be visible sooner than what was acknowledged.
+            self.call_worker_by_wall(at_ms);
         }
         Ok(())
     }

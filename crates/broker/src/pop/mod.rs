@@ -164,6 +164,12 @@ impl Pops {
         self.hold.is_empty()
     }
 
+    /// Parked notifications.
+    #[cfg(test)]
+    pub(crate) fn parked_notices(&self) -> usize {
+        self.notices.len()
+    }
+
     /// The most messages of a queue that may be in flight when a pop reads it.
     fn most_messages(settings: &BrokerSettings) -> Option<u64> {
         settings.pop_threshold_enable.then_some(settings.pop_inflight_threshold)

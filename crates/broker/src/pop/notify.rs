@@ -49,6 +49,13 @@ impl Waiter for Notice {
 }
 
 impl Notice {
+    fn answer_found(self) {
+        self.asker.answer(Notified {
+            has_messages: true,
+            is_full: false,
+        });
+    }
+
     pub(super) fn answer_none(self) {
         self.asker.answer(Notified {
             has_messages: false,
@@ -99,16 +106,20 @@ impl Pops {
         });
     }
 
+    /// Answers a notification whose deadline has passed. Compat: as Apache, it looks once more, since with its attempt id it may see what a pop with
+    /// the same id was handed out meanwhile.
+    pub(super) fn notify_late(&self, notice: Notice) {
+        if self.has_messages(&notice.reads) {
+            notice.answer_found();
+        } else {
+            notice.answer_none();
+        }
+    }
+
     /// Answers a notification if there are messages, else parks it.
     pub(super) fn notify(self: &Arc<Self>, notice: Notice) {
-        let found = |notice: Notice| {
-            notice.asker.answer(Notified {
-                has_messages: true,
-                is_full: false,
-            });
-        };
         if self.has_messages(&notice.reads) {
-            return found(notice);
+            return notice.answer_found();
         }
         let Some(until) = notice.until else { return notice.answer_none() };
         let reads = notice.reads.clone();
@@ -117,7 +128,7 @@ impl Pops {
                 if self.has_messages(&reads)
                     && let Some(notice) = self.notices.take_one(id)
                 {
-                    found(notice);
+                    notice.answer_found();
                 }
             }
             Err((notice, NotParked::Closed)) => notice.answer_none(),

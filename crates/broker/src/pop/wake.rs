@@ -286,7 +286,7 @@ impl Pops {
         }
         while !self.notices.is_empty() {
             let taken = self.notices.expired(now_ms, BATCH);
-            net::together(|| taken.requests.into_iter().for_each(Notice::answer_none));
+            net::together(|| taken.requests.into_iter().for_each(|notice| self.notify_late(notice)));
             if !taken.more {
                 break;
             }

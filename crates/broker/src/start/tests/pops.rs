@@ -132,6 +132,67 @@ fn in_order_a_queue_hands_out_nothing_before_all_is_acknowledged() {
 }
 
 #[test]
+fn in_order_a_message_with_more_time_comes_again_with_all_that_follow_it() {
+    let broker = start(&SimulatedDisk::new(1), named);
+    let order = [("order", "true"), ("maxMsgNums", "3")];
+    block_on(async {
+        let peer = connect(&broker).await;
+        send_bodies(&peer, "t", &["1", "2", "3", "4"]).await;
+        let (_, first) = pop(&peer, "t", &order).await;
+        assert_eq!(bodies(&first), ["1", "2", "3"]);
+        assert_eq!(ack(&peer, &first[0]).await, ResponseCode::Success);
+        let change = of_message(RequestCode::ChangeMessageInvisibletime, &first[1], &[("invisibleTime", "300")]);
+        assert_eq!(ask(&peer, change).await, ResponseCode::Success);
+        assert_eq!(ack(&peer, &first[2]).await, ResponseCode::Success);
+        assert_eq!(pop(&peer, "t", &order).await.0, ResponseCode::PollingTimeout);
+        assert_eq!(bodies(&pop_later(&peer, "t", &order).await), ["2", "3", "4"]);
+    });
+    broker.stop().unwrap();
+}
+
+#[test]
+fn a_notification_in_order_looks_again_when_its_time_is_over() {
+    let broker = start(&SimulatedDisk::new(1), named);
+    block_on(async {
+        let (peer, other, sender) = (connect(&broker).await, connect(&broker).await, connect(&broker).await);
+        send_bodies(&sender, "t", &["old"]).await;
+        assert_eq!(ack(&sender, &pop(&sender, "t", &[]).await.1[0]).await, ResponseCode::Success);
+        let note = |attempt: &'static str, poll_time: &'static str| {
+            let fields = [
+                ("consumerGroup", "g"),
+                ("topic", "t"),
+                ("queueId", "-1"),
+                ("pollTime", poll_time),
+                ("bornTime", "0"),
+                ("order", "true"),
+                ("attemptId", attempt),
+            ];
+            testing::frame(RequestCode::Notification, &fields)
+        };
+        let has_messages = |answer: Frame| answer.ext.text("hasMsg") == Some("true");
+        let (first, second, ()) = tokio::join!(
+            peer.request(note("mine", "2000"), SOON),
+            other.request(note("mine", "2000"), SOON),
+            async {
+                until("both are parked", || broker.routes.pops.parked_notices() == 2);
+                send_bodies(&sender, "t", &["1"]).await;
+                let mine = [("order", "true"), ("attemptId", "mine")];
+                assert_eq!(pop(&sender, "t", &mine).await.1.len(), 1);
+            }
+        );
+        assert!(
+            has_messages(first.unwrap()) && has_messages(second.unwrap()),
+            "a pop with this id gets the message again"
+        );
+        assert!(
+            !has_messages(peer.request(note("other", "1"), SOON).await.unwrap()),
+            "the queue is blocked for others"
+        );
+    });
+    broker.stop().unwrap();
+}
+
+#[test]
 fn a_message_gets_more_time_under_a_new_handle() {
     let broker = start(&SimulatedDisk::new(1), named);
     block_on(async {
