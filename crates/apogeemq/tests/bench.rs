@@ -53,6 +53,13 @@ fn every_verb_measures_a_second_of_our_own_server() {
     let sent = closed["messages"].as_u64().unwrap() + batches["messages"].as_u64().unwrap();
     assert!(read["messages"].as_u64().unwrap() >= sent, "{sent} were acknowledged, {read} read");
 
+    let popped = report(&format!("recv -n {namesrv} -t closed -q --readers 2 --consume pop"));
+    assert_eq!(popped["messages"], read["messages"]);
+    let batched = report(&format!(
+        "recv -n {namesrv} -t closed -q --consume pop --batch 16 --acknowledge batch"
+    ));
+    assert_eq!(batched["messages"], read["messages"]);
+
     let open = report(&format!("send -n {namesrv} -t open {brief} --rate 500 --connections 2"));
     assert_eq!(open["messages"], 500);
     assert!(open["late_ms"]["p50"].as_f64().unwrap() > 0.0);
@@ -61,6 +68,10 @@ fn every_verb_measures_a_second_of_our_own_server() {
         "e2e -b {broker} -t through {brief} --rate 300 --queues 2 --readers 1 --size 16"
     ));
     assert_eq!((through["messages"].as_u64(), through["sent"].as_u64()), (Some(300), Some(300)));
+    let popped = report(&format!(
+        "e2e -b {broker} -t popped {brief} --rate 300 --queues 2 --size 16 --consume pop"
+    ));
+    assert_eq!(popped["messages"].as_u64(), Some(300));
     let p50 = |what: &str| through[what]["p50"].as_f64().unwrap();
     assert!(p50("latency_ms") > 0.0 && p50("acknowledgement_ms") > 0.0);
 }

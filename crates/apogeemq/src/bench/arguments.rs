@@ -89,6 +89,40 @@ pub(super) enum EndWith {
     Nothing,
 }
 
+/// How readers get messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Consume {
+    /// They pull from offsets.
+    Pull,
+    /// They pop, and acknowledge.
+    Pop,
+}
+
+/// How popped messages are acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Acknowledge {
+    /// Each by a request of its own.
+    Each,
+    /// Those of a pop by one request.
+    Batch,
+    /// Not: they stay in flight.
+    Nothing,
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub(super) struct Consumption {
+    /// How the readers get messages
+    #[arg(long, value_name = "HOW", default_value = "pull")]
+    pub(super) consume: Consume,
+    /// With --consume pop: how messages are acknowledged
+    #[arg(long, value_name = "HOW", default_value = "each")]
+    pub(super) acknowledge: Acknowledge,
+    /// With --consume pop: how long popped messages are invisible to others, in seconds
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = value_parser!(u32).range(1..=86_400))]
+    pub(super) invisible: u32,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct SendArguments {
     #[command(flatten)]
@@ -129,7 +163,9 @@ pub(super) struct RecvArguments {
     /// Number of reading connections, which share the queues [default: one per queue, at most 1024]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) readers: Option<u32>,
-    /// Maximum number of messages per answer
+    #[command(flatten)]
+    pub(super) consumption: Consumption,
+    /// Maximum number of messages per answer; at most 32 of a pop
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = value_parser!(i32).range(1..=4096))]
     pub(super) batch: i32,
     /// Stop after this many seconds, even if there is more to read
@@ -151,6 +187,8 @@ pub(super) struct E2eArguments {
     /// Number of reading connections, which share the queues [default: one per queue, at most 1024]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
     pub(super) readers: Option<u32>,
+    #[command(flatten)]
+    pub(super) consumption: Consumption,
     /// The broker's messageDelayLevel, such as "1s 2s 3s": messages use its levels in turn, and latency is measured from the time
     /// at which a message is due
     #[arg(long, value_name = "LEVELS", value_parser = levels)]
@@ -182,6 +220,20 @@ impl SendArguments {
         if bytes > MAX_REQUEST_BYTES {
             return Err(Failure::new(format!(
                 "--size times --batch is {bytes} bytes, at most {MAX_REQUEST_BYTES} are allowed"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl RecvArguments {
+    /// Checks that involve several flags.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.consumption.consume == Consume::Pop && self.batch > super::pop::POP_MAX {
+            return Err(Failure::new(format!(
+                "--batch is {}, a pop has at most {} messages",
+                self.batch,
+                super::pop::POP_MAX
             )));
         }
         Ok(())
@@ -251,6 +303,10 @@ mod tests {
             panic!()
         };
         assert!(heavy.check().is_err());
+        let Ok(Verb::Recv(wide)) = parse("recv -b h:1 --consume pop --batch 33") else {
+            panic!()
+        };
+        assert!(wide.check().is_err());
         let Ok(Verb::E2e(tiny)) = parse("e2e -b h:1 --size 8") else {
             panic!()
         };

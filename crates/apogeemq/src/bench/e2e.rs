@@ -1,7 +1,7 @@
 //! `bench e2e`: an open loop of sends, and readers whose pulls the broker parks until messages arrive.
 //!
 //! The latency of a message is the time from its intended send to its arrival at a reader. The latency of its
-//! acknowledgement is reported, too. With `--delays` or `--after` latency starts when the message is due: the lateness of delivery.
+//! acknowledgement is reported, too. Readers pull, or pop and acknowledge what they got. With `--delays` or `--after` latency starts when the message is due: the lateness of delivery.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use client::Queue;
 
-use super::arguments::E2eArguments;
+use super::arguments::{Consume, E2eArguments};
 use super::exchange::{self, Exchange};
 use super::frames::{self, Shape, Wait};
 use super::open::{LAST_ANSWERS, OpenLoop, Schedule};
+use super::pop::Pops;
 use super::progress::{Progress, wait_for};
 use super::report::{Report, plural};
 use super::target::{self, LoadTarget, Share, distribute};
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     let sockets = target::connect(&shares, arguments.load.connections)?;
     let (clock, window) = (Clock::start(), Window::new(arguments.load.warmup(), arguments.load.seconds()));
-    let mut arrivals = Arrivals::start(readers, &arguments.target.topic, run, (clock, window))?;
+    let mut arrivals = Arrivals::start(readers, &way(arguments, run), run, (clock, window))?;
     let mut load = OpenLoop::start(&shares, sockets, shape(arguments, run), schedule(arguments), clock, window)?;
     let acks = load.counters.clone();
     let progress = Progress {
@@ -62,10 +63,15 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
     let counters = arrivals.end(&acks)?;
     let readers = plural(assigned.len() as u64, "reader");
     let what = format!(
-        "e2e {} B, {} a second, {}, {readers}",
+        "e2e {} B, {} a second, {}, {}{readers}",
         arguments.load.size,
         arguments.rate,
-        queues(&shares)
+        queues(&shares),
+        if arguments.consumption.consume == Consume::Pop {
+            "popped by "
+        } else {
+            ""
+        },
     );
     let report = Report::new(what, &counters, window.seconds(), used);
     Ok(report
@@ -75,6 +81,22 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
 }
 
 type Timing = (Clock, Window);
+
+/// How readers get messages.
+#[derive(Clone)]
+enum Way {
+    /// They pull from this topic.
+    Pull(Arc<str>),
+    Pop(Arc<Pops>),
+}
+
+fn way(arguments: &E2eArguments, run: u64) -> Way {
+    let (topic, of) = (&arguments.target.topic, &arguments.consumption);
+    match of.consume {
+        Consume::Pull => Way::Pull(topic.as_str().into()),
+        Consume::Pop => Way::Pop(Arc::new(Pops::new(topic, run, of.acknowledge, of.invisible))),
+    }
+}
 
 fn shape(arguments: &E2eArguments, run: u64) -> Shape<'_> {
     Shape {
@@ -126,7 +148,7 @@ struct ArrivalState {
 }
 
 impl Arrivals {
-    fn start(readers: Vec<Listening>, topic: &str, run: u64, (clock, window): Timing) -> Result<Self, Failure> {
+    fn start(readers: Vec<Listening>, way: &Way, run: u64, (clock, window): Timing) -> Result<Self, Failure> {
         let state = Arc::new(ArrivalState {
             stopping: AtomicBool::new(false),
             arrived: AtomicU64::new(0),
@@ -139,7 +161,8 @@ impl Arrivals {
             let reader = Reader {
                 wanted: (0..tracks.len()).collect(),
                 tracks,
-                topic: topic.to_owned(),
+                way: way.clone(),
+                acks: Vec::new(),
                 run,
                 counter,
                 clock,
@@ -183,7 +206,9 @@ struct Reader {
     tracks: Vec<(i32, i64)>,
     /// Indexes of queues without a pull in flight.
     wanted: Vec<usize>,
-    topic: String,
+    way: Way,
+    /// Acknowledgements to write with the next pops.
+    acks: Vec<u8>,
     run: u64,
     counter: Arc<Counter>,
     clock: Clock,
@@ -192,6 +217,7 @@ struct Reader {
 
 impl Exchange for Reader {
     fn write_requests(&mut self, out: &mut Vec<u8>) -> bool {
+        out.append(&mut self.acks);
         for index in std::mem::take(&mut self.wanted) {
             self.ask(index, out);
         }
@@ -202,8 +228,9 @@ impl Exchange for Reader {
         let (now_us, counter) = (self.clock.now_us(), Arc::clone(&self.counter));
         let mut counts = counter.open();
         while let Some(answer) = answers.next()? {
-            let index = self.take(&mut counts, &answer, now_us)?;
-            self.wanted.push(index);
+            if let Some(index) = self.take(&mut counts, &answer, now_us)? {
+                self.wanted.push(index);
+            }
         }
         Ok(())
     }
@@ -220,24 +247,37 @@ impl Exchange for Reader {
 impl Reader {
     fn ask(&self, index: usize, out: &mut Vec<u8>) {
         let (id, next) = self.tracks[index];
-        frames::pull(&self.topic, id, next, PULL_MAX, HOLD_MS, index as u32, out);
+        match &self.way {
+            Way::Pull(topic) => frames::pull(topic, id, next, PULL_MAX, HOLD_MS, index as u32, out),
+            Way::Pop(pops) => pops.pop(id, PULL_MAX, HOLD_MS, index as u32, out),
+        }
     }
 
-    /// Counts the messages of this run; returns the index of the answered queue.
-    fn take(&mut self, counts: &mut CounterGuard<'_>, answer: &Answer<'_>, now_us: u64) -> Result<usize, Failure> {
-        let index = answer.opaque() as usize;
+    /// Counts the messages of this run; returns the index of the queue that is to be read again.
+    fn take(&mut self, counts: &mut CounterGuard<'_>, answer: &Answer<'_>, now_us: u64) -> Result<Option<usize>, Failure> {
+        let opaque = answer.opaque();
+        if Pops::is_ack(opaque) {
+            if answer.code() != 0 {
+                counts.failure(now_us, || format!("an acknowledgement was refused: {}", answer.remark()));
+            }
+            return Ok(None);
+        }
+        let index = opaque as usize;
         let unexpected = || Failure::new("an answer without a request");
-        let (_, next) = self.tracks.get_mut(index).ok_or_else(unexpected)?;
+        let (id, next) = self.tracks.get_mut(index).ok_or_else(unexpected)?;
         match answer.code() {
             0 => {
                 let arrived = count(counts, answer.body, self.run, now_us);
                 self.state.arrived.fetch_add(arrived, Ordering::AcqRel);
+                if let Way::Pop(pops) = &self.way {
+                    pops.acknowledge(*id, answer, &mut self.acks)?;
+                }
             }
-            19..=21 => {}
-            _ => return Err(Failure::new(format!("a pull was refused: {}", answer.remark()))),
+            19..=21 | 209 | 210 => {}
+            _ => return Err(Failure::new(format!("a reader was refused: {}", answer.remark()))),
         }
         *next = answer.next_offset().unwrap_or(*next);
-        Ok(index)
+        Ok(Some(index))
     }
 }
 

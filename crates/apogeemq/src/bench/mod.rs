@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! send   producers: closed loop (each answer is followed by the next request) or open loop (--rate)
-//! recv   readers of a topic, from its first message to its end at the start of the run
+//! recv   readers of a topic, from its first message to its end at the start of the run; they pull, or pop and acknowledge
 //! e2e    open loop with long-polling readers: from the intended send to the arrival
 //! ```
 //!
@@ -24,6 +24,7 @@ mod e2e;
 mod exchange;
 mod frames;
 mod open;
+mod pop;
 mod progress;
 mod recv;
 mod report;

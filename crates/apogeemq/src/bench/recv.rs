@@ -1,16 +1,19 @@
 //! `bench recv`: reads each queue of a topic from its first message to its end at the start of the run.
 //!
-//! A reader has one connection and one pull in flight for each of its queues.
+//! A reader has one connection and one pull in flight for each of its queues, or one pop ([`super::pop`]).
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::Queue;
 
-use super::arguments::RecvArguments;
+use super::arguments::{Acknowledge, Consume, RecvArguments};
 use super::closed::{self, Pace};
 use super::exchange::Exchange;
 use super::frames;
+use super::pop::{self, Backlog, Pops};
 use super::report::{Report, plural};
 use super::target::{LoadTarget, distribute};
 use super::totals::{CounterGuard, Window};
@@ -18,8 +21,12 @@ use super::wire::{Answer, Answers, Socket};
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
+    arguments.check()?;
     let load_target = LoadTarget::new(&arguments.target)?;
     let queues = load_target.find()?;
+    if arguments.consumption.consume == Consume::Pop {
+        return pop(arguments, &load_target, &queues);
+    }
     let window = Window::new(Duration::ZERO, Duration::from_secs(u64::from(arguments.seconds)));
     let assigned = distribute(&queues, arguments.readers);
     let mut connections = Vec::new();
@@ -46,6 +53,49 @@ pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
     )?;
     let (readers, shown) = (plural(assigned.len() as u64, "reader"), plural(queues.len() as u64, "queue"));
     let what = format!("recv {} at most in a pull, {readers}, {shown}", arguments.batch);
+    let last_us = ended.counters.iter().map(|counter| counter.measured().0.last_us).max().unwrap_or(0);
+    Ok(Report::new(what, &ended.counters, last_us as f64 / 1e6, ended.used))
+}
+
+/// The same by pops of a new group.
+fn pop(arguments: &RecvArguments, load_target: &LoadTarget, queues: &[Queue]) -> Result<Report, Failure> {
+    let window = Window::new(Duration::ZERO, Duration::from_secs(u64::from(arguments.seconds)));
+    let run = RandomState::new().build_hasher().finish();
+    let of = &arguments.consumption;
+    let pops = Arc::new(Pops::new(&arguments.target.topic, run, of.acknowledge, of.invisible));
+    let assigned = distribute(queues, arguments.readers);
+    let mut connections = Vec::new();
+    for queues_of_reader in &assigned {
+        let backlogs = queues_of_reader
+            .iter()
+            .map(|queue| {
+                let (min, max) = load_target.bounds(queue)?;
+                Ok(Backlog {
+                    queue_id: queue.id,
+                    left: (max - min).max(0) as u64,
+                    asked_us: 0,
+                })
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
+        connections.push((Socket::connect(&queues_of_reader[0].address)?, backlogs));
+    }
+    let reader = |backlogs: Vec<Backlog>, pace| pop::Reader {
+        pops: Arc::clone(&pops),
+        wanted: (0..backlogs.len()).collect(),
+        backlogs,
+        in_flight: 0,
+        batch: arguments.batch,
+        pace,
+        acks: Vec::new(),
+    };
+    let ended = closed::run("bench-reader", window, &arguments.output, connections, reader)?;
+    let (readers, shown) = (plural(assigned.len() as u64, "reader"), plural(queues.len() as u64, "queue"));
+    let acks = match of.acknowledge {
+        Acknowledge::Each => "each acknowledged",
+        Acknowledge::Batch => "acknowledged in batches",
+        Acknowledge::Nothing => "not acknowledged",
+    };
+    let what = format!("recv {} at most in a pop, {acks}, {readers}, {shown}", arguments.batch);
     let last_us = ended.counters.iter().map(|counter| counter.measured().0.last_us).max().unwrap_or(0);
     Ok(Report::new(what, &ended.counters, last_us as f64 / 1e6, ended.used))
 }

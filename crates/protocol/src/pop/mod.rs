@@ -10,6 +10,8 @@ pub mod records;
 
 use crate::header::header;
 use crate::json::JsonError;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 /// The revive queue in handles of messages that were popped in order: no record describes them.
@@ -228,6 +230,23 @@ pub struct BatchAck {
 const MAX_BITS: usize = 1 << 20;
 
 impl BatchAck {
+    /// The bit set for messages at these distances from `start_offset`; those that no reader takes, 2^20 and more, are left out.
+    #[must_use]
+    pub fn bit_set_of(distances: impl IntoIterator<Item = u32>) -> String {
+        let mut bytes = Vec::new();
+        for distance in distances
+            .into_iter()
+            .map(|distance| distance as usize)
+            .filter(|distance| *distance < MAX_BITS)
+        {
+            if bytes.len() <= distance / 8 {
+                bytes.resize(distance / 8 + 1, 0u8);
+            }
+            bytes[distance / 8] |= 1 << (distance % 8);
+        }
+        STANDARD.encode(bytes)
+    }
+
     /// The distances of the acknowledged messages from `start_offset`, in ascending order.
     ///
     /// # Errors
@@ -288,6 +307,12 @@ mod tests {
         let body = br#"{"acks":[{"b":"BQE=","c":"g","it":60000,"pt":5,"q":3,"r":"0","rq":2,"so":100,"t":"t"}],"brokerName":"b"}"#;
         let read: BatchAckBody = json::read(body).unwrap();
         assert_eq!(read.acks[0].distances(), Ok(vec![0, 2, 8]));
+        assert_eq!(
+            BatchAck::bit_set_of([0, 2, 8]),
+            read.acks[0].bit_set,
+            "the bits of the same messages"
+        );
+        assert_eq!(BatchAck::bit_set_of([MAX_BITS as u32]), "");
         assert_eq!(json::write(&read), body);
         let long: BatchAckBody = json::read(br#"{"acks":[{"bitSet":"AQ==","consumerGroup":"g","startOffset":7}]}"#).unwrap();
         assert_eq!((long.acks[0].start_offset, long.acks[0].distances()), (7, Ok(vec![0])));
