@@ -18,7 +18,12 @@
 //! - Of the retry topics of both versions, those that exist are read.
 //! - With nothing in flight that is due, the thread sleeps without a timer.
 //!
-//! Not here: how the client retries with back-off (it asks for more time), and lite topics.
+//! A group that is switched to pulling (401): what is in flight is stored again in `%RETRY%group` when its time has passed. What waits in the
+//! retry topics of POP stays there. Apache's Java client pulls `%RETRY%group_topic` from then on; that of version 2 is read when the group
+//! pops again.
+//!
+//! Not here: the group's retry policy (`CUSTOMIZED`, `EXPONENTIAL`). As in Apache, no broker evaluates it: the client or the proxy asks for more
+//! time by it (200053), and a message whose time has passed is visible at once. Nor are lite topics here.
 
 mod ack;
 mod check;

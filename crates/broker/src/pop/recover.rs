@@ -11,7 +11,9 @@ use protocol::pop::records::{MAX_MESSAGES, REVIVE_GROUP};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread::{ScopedJoinHandle, available_parallelism};
 use store::{Limits, ReadSource, ReadStatus, StoreError};
 
 /// Records of the revive topic in one read.
@@ -47,7 +49,7 @@ impl Worker {
                 done,
             });
         }
-        worker.read_records(0).map_err(io::Error::other)?;
+        worker.read_all().map_err(io::Error::other)?;
         let covered = pops.state.lock().covered();
         for queue in covered {
             let Some(committed) = offsets.committed(&queue.topic, &queue.group, queue.queue_id) else {
@@ -67,39 +69,60 @@ impl Worker {
 
     /// Reads the records of the revive topic that this thread did not write.
     pub(super) fn read_records(&mut self, grace_ms: i64) -> Result<(), StoreError> {
-        let pops = Arc::clone(&self.pops);
         let mut begins = Begins::default();
-        for (cursor, queue) in self.cursors.iter_mut().zip(0u16..) {
-            loop {
-                while cursor.own.remove(&cursor.next) {
-                    cursor.next += 1;
-                }
-                if cursor.next >= pops.core.store.max_offset(&pops.revive_topic, queue.into()).0 {
-                    break;
-                }
-                let limits = Limits {
-                    messages: READ,
-                    bytes: READ_BYTES,
-                    scan: READ,
-                };
-                let from = QueueOffset(cursor.next);
-                let read = pops
-                    .core
-                    .store
-                    .read(&pops.revive_topic, queue.into(), from, limits, &|_| true, ReadSource::Disk)?;
-                for bytes in &read.records {
-                    let offset = revive_log::queue_offset(bytes);
-                    if !cursor.own.remove(&offset) {
-                        take_record(&pops, &mut begins, bytes, (queue, offset), grace_ms);
-                    }
-                }
-                if read.next <= from && read.status != ReadStatus::Found {
-                    break;
-                }
-                cursor.next = read.next.0.max(cursor.next);
+        let mut cursors = self.cursors.iter_mut().zip(0u16..);
+        cursors.try_for_each(|(cursor, queue)| read_queue(&self.pops, cursor, queue, &mut begins, grace_ms))
+    }
+
+    /// The same at the start, by a thread for each processor: there may be a million records. A message is described by records of one queue of
+    /// the revive topic only, so these are read side by side.
+    fn read_all(&mut self) -> Result<(), StoreError> {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let share = self.cursors.len().div_ceil(processors).max(1);
+        let (pops, shares) = (&self.pops, self.cursors.chunks_mut(share).zip((0..).step_by(share)));
+        std::thread::scope(|scope| {
+            let start = |(cursors, first): (_, usize)| scope.spawn(move || read_share(pops, cursors, first));
+            let readers: Vec<_> = shares.map(start).collect();
+            let ended = |reader: ScopedJoinHandle<'_, _>| reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+            readers.into_iter().try_for_each(ended)
+        })
+    }
+}
+
+/// Reads the queues of these cursors, of which the first belongs to queue `first`.
+fn read_share(pops: &Pops, cursors: &mut [Cursor], first: usize) -> Result<(), StoreError> {
+    let mut begins = Begins::default();
+    let mut cursors = cursors.iter_mut().zip(first as u16..);
+    cursors.try_for_each(|(cursor, queue)| read_queue(pops, cursor, queue, &mut begins, 0))
+}
+
+/// Reads what a queue of the revive topic has from its cursor on.
+fn read_queue(pops: &Pops, cursor: &mut Cursor, queue: u16, begins: &mut Begins, grace_ms: i64) -> Result<(), StoreError> {
+    let store = &pops.core.store;
+    loop {
+        while cursor.own.remove(&cursor.next) {
+            cursor.next += 1;
+        }
+        if cursor.next >= store.max_offset(&pops.revive_topic, queue.into()).0 {
+            return Ok(());
+        }
+        let limits = Limits {
+            messages: READ,
+            bytes: READ_BYTES,
+            scan: READ,
+        };
+        let from = QueueOffset(cursor.next);
+        let read = store.read(&pops.revive_topic, queue.into(), from, limits, &|_| true, ReadSource::Disk)?;
+        for bytes in &read.records {
+            let offset = revive_log::queue_offset(bytes);
+            if !cursor.own.remove(&offset) {
+                take_record(pops, begins, bytes, (queue, offset), grace_ms);
             }
         }
-        Ok(())
+        if read.next <= from && read.status != ReadStatus::Found {
+            return Ok(());
+        }
+        cursor.next = read.next.0.max(cursor.next);
     }
 }
 
