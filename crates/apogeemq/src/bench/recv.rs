@@ -14,7 +14,7 @@ use super::frames;
 use super::report::{Report, plural};
 use super::target::{LoadTarget, distribute};
 use super::totals::{CounterGuard, Window};
-use super::wire::{Answer, Answers, Socket};
+use super::wire::{Answer, Answers};
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
             .iter()
             .map(|queue| Track::new(&load_target, queue))
             .collect::<Result<Vec<_>, _>>()?;
-        connections.push((Socket::connect(&queues_of_reader[0].address)?, tracks));
+        connections.push((load_target.connect(&queues_of_reader[0].address)?, tracks));
     }
     let ended = closed::run(
         "bench-reader",
