@@ -48,6 +48,11 @@ impl Cluster {
     pub fn new<A: Into<String>>(name_servers: impl IntoIterator<Item = A>, timeout: Duration) -> Self {
         let mut options = Options::with_name_servers(name_servers);
         options.request_timeout = timeout;
+        Self::over(options)
+    }
+
+    /// The clusters of these options. Sends no request yet.
+    pub fn over(options: Options) -> Self {
         Self {
             client: Client::new(options),
         }
@@ -61,7 +66,9 @@ impl Cluster {
     /// The same clusters with another time-out.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self::new(self.name_servers().iter().cloned(), timeout)
+        let mut options = self.client.options().clone();
+        options.request_timeout = timeout;
+        Self::over(options)
     }
 
     /// `host:port` of each name server.

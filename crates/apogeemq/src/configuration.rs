@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use broker::settings::{BrokerSettings, LIVE_FILE, relations};
 use config::{Declared, Kept, Leftover, Note, Origin, Refusals, Sources};
 use nameserver::settings::NamesrvSettings;
+use tls::TlsSettings;
 
 use crate::arguments::{FLAG_VARIABLES, ServerFlags};
 use crate::failure::Failure;
@@ -19,12 +20,14 @@ use crate::roles::Part;
 /// Variable with which Apache's start scripts name the name servers. The file overrides it, as there.
 const APACHE_NAMESRV_VARIABLE: &str = "NAMESRV_ADDR";
 const PORT_FLAG: &str = "--namesrv-port";
+const ALL_KEYS: &str = "All keys with their allowed values: apogeemq config";
 
 /// Settings of the roles to run, with notes for the log.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     pub(crate) broker: Option<BrokerSettings>,
     pub(crate) namesrv: Option<NamesrvSettings>,
+    pub(crate) tls: TlsSettings,
     /// Keys without effect, and unknown keys.
     leftovers: Vec<Leftover>,
     /// Values that count as another value, and keys that contradict each other.
@@ -54,6 +57,7 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     } else {
         None
     };
+    let tls = TlsSettings::read(&mut sources).map_err(|why| Failure::new(why).advice(ALL_KEYS))?;
     if let (Some(broker), Some(namesrv)) = (&broker, &namesrv) {
         check_ports_differ(broker, namesrv)?;
     }
@@ -62,6 +66,7 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     Ok(Configuration {
         broker,
         namesrv,
+        tls,
         leftovers,
         notes: sources.take_notes(),
         changes,
@@ -209,7 +214,7 @@ fn has_a_note(leftover: &Leftover) -> bool {
 }
 
 fn refused(refusals: Refusals) -> Failure {
-    Failure::new(refusals).advice("All keys with their allowed values: apogeemq config")
+    Failure::new(refusals).advice(ALL_KEYS)
 }
 
 fn names(part: Part) -> Vec<&'static str> {
@@ -218,7 +223,10 @@ fn names(part: Part) -> Vec<&'static str> {
         .iter()
         .map(|key| key.name)
         .filter(|_| part.has_name_server());
-    broker.chain(namesrv).collect()
+    broker
+        .chain(namesrv)
+        .chain(TlsSettings::keys().iter().map(|key| key.name))
+        .collect()
 }
 
 impl Configuration {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use broker::settings::{BrokerSettings, relations};
 use config::{ConnectionSettings, Declared, Relation};
 use nameserver::settings::NamesrvSettings;
+use tls::TlsSettings;
 
 use crate::arguments::ConfigFlags;
 use crate::failure::Failure;
@@ -32,6 +33,8 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
   the last is also a variable: `APOGEEMQ_CONFIG` (`-c`), `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`,
   `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
 * **Both roles in one process** read one file, the broker's: its listenPort is the broker's.
+* **TLS** keys are system properties in Apache. Here they are lines of the same file, and of `tls.config.file`, which overrides it. No client
+  can read or change them ([tls.md](tls.md)).
 * **Live** keys can be changed while running (requests 25 and 318, `mqadmin updateBrokerConfig`). Changes are saved in
   `config/live.properties` of the store and `namesrv/live.properties` of the name server, and rank between file and environment at the
   next start; the configuration file itself is never written. All other keys are refused: no client can move a path or
@@ -66,17 +69,19 @@ pub(crate) fn show(flags: &ConfigFlags) -> Result<(), Failure> {
 
 fn plain() -> String {
     format!(
-        "{}\n{}",
+        "{}\n{}\n{}",
         config::plain::<BrokerSettings>("Broker"),
-        config::plain::<NamesrvSettings>("Name server")
+        config::plain::<NamesrvSettings>("Name server"),
+        config::plain::<TlsSettings>("TLS")
     )
 }
 
 fn markdown() -> String {
     let broker = config::markdown::<BrokerSettings>("Broker");
     let namesrv = config::markdown::<NamesrvSettings>("Name server");
+    let tls = config::markdown::<TlsSettings>("TLS of broker and name server");
     format!(
-        "{INTRODUCTION}\n{broker}\n{namesrv}\n{}\n{}\n{}",
+        "{INTRODUCTION}\n{broker}\n{namesrv}\n{tls}\n{}\n{}\n{}",
         belonging_together(),
         missing_features(),
         without_meaning()
@@ -125,6 +130,7 @@ fn without_meaning() -> String {
     let known = |name: &str| {
         BrokerSettings::key(name).is_some()
             || NamesrvSettings::key(name).is_some()
+            || TlsSettings::key(name).is_some()
             || config::missing_features().iter().any(|feature| feature.name == name)
     };
     let names: Vec<_> = config::names_of_apache().filter(|name| !known(name)).collect();
@@ -154,6 +160,7 @@ mod tests {
         for text in [plain(), markdown()] {
             assert!(BrokerSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(NamesrvSettings::keys().iter().all(|key| text.contains(key.name)));
+            assert!(TlsSettings::keys().iter().all(|key| text.contains(key.name)));
         }
     }
 

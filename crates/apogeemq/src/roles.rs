@@ -17,6 +17,8 @@ use std::time::Instant;
 use ::broker::settings::BrokerSettings;
 use nameserver::LocalBroker;
 use nameserver::settings::NamesrvSettings;
+use net::session::Transport;
+use tls::Tls;
 
 use crate::arguments::ServerFlags;
 use crate::configuration::{self, Configuration};
@@ -69,15 +71,16 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
 /// Starts the roles, prints the first screen, waits for a signal, and stops them.
 fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Result<(), Failure> {
     let data = data_directory(&configuration);
+    let tls = Tls::open(&configuration.tls).map_err(Failure::new)?;
     let broker_settings = configuration.broker;
     let name_server = configuration
         .namesrv
-        .map(|settings| start_name_server(settings, broker_settings.as_ref()))
+        .map(|settings| start_name_server(settings, tls.transport(), broker_settings.as_ref()))
         .transpose()?;
     let address = name_server.as_ref().map(name_server::Running::address);
     let broker = broker_settings
         .clone()
-        .map(|settings| broker::Running::start(settings, address.map(reachable)))
+        .map(|settings| broker::Running::start(settings, tls.transport(), address.map(reachable)))
         .transpose()?;
     let program = std::env::args().next();
     screen::print(&screen::Screen {
@@ -97,11 +100,15 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
 }
 
 /// Starts the name server so that it gives clients the broker in the process under the IP that they connected to.
-fn start_name_server(settings: NamesrvSettings, broker_in_process: Option<&BrokerSettings>) -> Result<name_server::Running, Failure> {
+fn start_name_server(
+    settings: NamesrvSettings,
+    transport: Transport,
+    broker_in_process: Option<&BrokerSettings>,
+) -> Result<name_server::Running, Failure> {
     let own = reachable((settings.bind_address, settings.listen_port).into());
     let registered = broker_in_process.and_then(|broker| broker::following_address(broker, own));
     let local_broker = registered.map(|address| -> LocalBroker { Arc::new(move || Some(Arc::clone(&address))) });
-    name_server::Running::start(settings, local_broker)
+    name_server::Running::start(settings, transport, local_broker)
 }
 
 fn data_directory(configuration: &Configuration) -> PathBuf {

@@ -32,6 +32,7 @@ use crate::transaction::{self, Transactions, table::TransactionsFile};
 use crate::upkeep::{Ends, TABLES, Tables, Upkeep};
 use crate::watch::StoreWatch;
 use crate::{assignment, delay, group};
+use net::session::{Connector, Encryption, Transport};
 use net::{Limits, Options, Server};
 use std::io;
 use std::net::SocketAddr;
@@ -72,13 +73,13 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker that registers with these name servers.
+    /// Starts a broker that registers with these name servers. `transport` is for its ports and for connections to name servers.
     ///
     /// # Errors
     /// [`StartError`]: the data directory cannot be used, a table cannot be read, or a port cannot be opened. Nothing is left running.
-    pub fn start(settings: BrokerSettings, name_servers: &[String], disk: Arc<dyn Disk>) -> Result<Self, StartError> {
+    pub fn start(settings: BrokerSettings, transport: Transport, name_servers: &[String], disk: Arc<dyn Disk>) -> Result<Self, StartError> {
         let (store, recovery) = Store::open(disk.clone(), store_options(&settings))?;
-        Self::start_over(settings, name_servers, disk, store.clone(), recovery).inspect_err(|_| {
+        Self::start_over(settings, transport, name_servers, disk, store.clone(), recovery).inspect_err(|_| {
             if let Err(closing) = store.close() {
                 tracing::error!(error = %closing, "the store was not closed in order");
             }
@@ -87,24 +88,33 @@ impl Broker {
 
     fn start_over(
         settings: BrokerSettings,
+        transport: Transport,
         name_servers: &[String],
         disk: Arc<dyn Disk>,
         store: Arc<Store>,
         recovery: Recovery,
     ) -> Result<Self, StartError> {
         let core = Core::new(settings, store, disk, now_ms())?;
-        let composition = compose(&core, &recovery, name_servers)?;
+        let composition = compose(&core, &recovery, name_servers, transport.connector.clone())?;
         let features = composition.routes.features.clone();
-        Self::serve(core, composition, name_servers, recovery).inspect_err(|_| features.iter().for_each(|feature| feature.stop()))
+        Self::serve(core, composition, transport, name_servers, recovery)
+            .inspect_err(|_| features.iter().for_each(|feature| feature.stop()))
     }
 
     /// Starts the threads of the features, and opens the ports.
-    fn serve(core: Core, composition: Composition, name_servers: &[String], recovery: Recovery) -> Result<Self, StartError> {
+    fn serve(
+        core: Core,
+        composition: Composition,
+        transport: Transport,
+        name_servers: &[String],
+        recovery: Recovery,
+    ) -> Result<Self, StartError> {
+        let Transport { encryption, connector } = transport;
         let Composition { routes, tables, watch } = composition;
         let store = core.store.clone();
         routes.features.iter().try_for_each(|feature| Arc::clone(feature).start())?;
         let settings = core.settings.current();
-        let server = Server::start(network(&settings), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
+        let server = Server::start(network(&settings, encryption), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
         let ends = Arc::new(Ends::default());
         #[cfg(test)]
         let all_tables = tables.clone();
@@ -112,7 +122,7 @@ impl Broker {
             let (ends, routes, name_servers) = (ends.clone(), routes.clone(), name_servers.to_vec());
             async move {
                 let identity = Identity::of(&core.settings.current());
-                let registration = Registration::start(&name_servers, identity, &core.topics, &core.settings, &routes.standings);
+                let registration = Registration::start(&name_servers, connector, identity, &core.topics, &core.settings, &routes.standings);
                 let upkeep = Upkeep {
                     signal: core.changed,
                     tables,
@@ -214,7 +224,12 @@ struct Composition {
 
 /// Creates the features, loads the tables and registers the listeners for messages. A new feature gets a line in each list that concerns
 /// it, and its requests in [`crate::routes`].
-fn compose(core: &Core, recovery: &Recovery, name_servers: &[String]) -> Result<Composition, StartError> {
+fn compose(
+    core: &Core,
+    recovery: &Recovery,
+    name_servers: &[String],
+    connector: Option<Arc<dyn Connector>>,
+) -> Result<Composition, StartError> {
     let settings = core.settings.current();
     let file = |table| StateFile::new(core.disk.clone(), &settings.store_path_root_dir, table, &settings.start_without);
     let modes = Arc::new(Modes::new(core.changed.clone()));
@@ -325,7 +340,7 @@ fn compose(core: &Core, recovery: &Recovery, name_servers: &[String]) -> Result<
         pops,
         online,
         locks,
-        topic_queues: TopicQueues::new(name_servers, core.topics.clone()),
+        topic_queues: TopicQueues::new(name_servers, connector, core.topics.clone()),
         modes,
         transactions,
         timers,
@@ -364,7 +379,7 @@ fn control_thread<T: Send + 'static>(run: impl Future<Output = T> + Send + 'stat
         .spawn(move || runtime.block_on(run))
 }
 
-fn network(settings: &BrokerSettings) -> Options {
+fn network(settings: &BrokerSettings, encryption: Encryption) -> Options {
     let at = |port| SocketAddr::new(settings.bind_address, port);
     Options {
         name: "broker".to_owned(),
@@ -382,7 +397,7 @@ fn network(settings: &BrokerSettings) -> Options {
             max_pending_requests: settings.max_pending_requests,
             idle_timeout: settings.server_channel_max_idle_time,
         },
-        acceptor: None,
+        encryption,
     }
 }
 

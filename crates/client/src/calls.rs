@@ -131,13 +131,14 @@ impl Client {
             connect_timeout,
             limits,
             service,
+            connector,
             ..
         } = self.options();
         PeerOptions {
             connect_timeout: *connect_timeout,
             limits: limits.clone(),
             service: service.clone(),
-            connector: None,
+            connector: connector.clone(),
         }
     }
 }

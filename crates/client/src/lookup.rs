@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use net::session::Connector;
 use net::{Limits, Service};
 
 /// Where the queues of a topic are looked up.
@@ -27,6 +28,8 @@ pub struct Options {
     pub max_connections: usize,
     /// Limits of each connection.
     pub limits: Limits,
+    /// Makes the session of each connection, such as TLS; without it connections are plain TCP.
+    pub connector: Option<Arc<dyn Connector>>,
     /// Serves requests from brokers (rebalance, offset reset, diagnosis). Without it they are dropped.
     pub service: Option<Arc<dyn Service>>,
 }
@@ -50,6 +53,7 @@ impl Options {
             request_timeout: Duration::from_secs(3),
             max_connections: 256,
             limits: Limits::default(),
+            connector: None,
             service: None,
         }
     }

@@ -50,7 +50,7 @@ fn serve(script: impl Fn(&Frame) -> Option<Frame> + Send + Sync + 'static) -> (S
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         workers: 1,
         limits: Limits::default(),
-        acceptor: None,
+        encryption: net::session::Encryption::Disabled,
     };
     let server = Server::start(options, Arc::clone(&scripted) as Arc<dyn Service>).unwrap();
     let address = server.local_addrs()[0].to_string();

@@ -54,11 +54,6 @@ const MISSING_FEATURES: &[MissingFeature] = &[
         reason: "authorization is not implemented yet",
     },
     MissingFeature {
-        name: "tls.server.mode",
-        harmless: &["disabled", "permissive"],
-        reason: "TLS is not implemented yet",
-    },
-    MissingFeature {
         name: "enableDLegerCommitLog",
         harmless: OFF,
         reason: "replication is not implemented yet",
@@ -198,7 +193,7 @@ mod tests {
     fn harmless_values_are_accepted() {
         let feature = |name: &str| MISSING_FEATURES.iter().find(|feature| feature.name == name).unwrap();
         assert!(feature("aclEnable").asks("true") && !feature("aclEnable").asks("False"));
-        assert!(feature("tls.server.mode").asks("enforcing") && !feature("tls.server.mode").asks("permissive"));
+        assert!(feature("storeType").asks("defaultRocksDB") && !feature("storeType").asks("default"));
         assert!(!feature("messageStorePlugIn").asks(""));
     }
 }

@@ -50,8 +50,9 @@ pub enum UpdateRefused {
 }
 
 /// Keys of Apache's that no client may change, whether they have an effect here or not. They name files, classes
-/// to load, programs or hosts; clients took over servers with such keys (CVE-2023-33246, CVE-2023-37582).
-pub const NEVER_OVER_THE_WIRE: [&str; 33] = [
+/// to load, programs or hosts; clients took over servers with such keys (CVE-2023-33246, CVE-2023-37582). Those of TLS are among them,
+/// because they decide who may connect.
+pub const NEVER_OVER_THE_WIRE: [&str; 45] = [
     "abortFile",
     "authConfigPath",
     "authenticationMetadataProvider",
@@ -79,12 +80,24 @@ pub const NEVER_OVER_THE_WIRE: [&str; 33] = [
     "tieredBackendServiceProvider",
     "tieredMetadataServiceProvider",
     "tieredStoreFilePath",
+    "tls.ciphers",
+    "tls.client.authServer",
     "tls.client.certPath",
+    "tls.client.keyPassword",
     "tls.client.keyPath",
+    "tls.client.trustCertPath",
     "tls.config.file",
+    "tls.enable",
+    "tls.protocols",
+    "tls.server.authClient",
     "tls.server.certPath",
+    "tls.server.keyPassword",
     "tls.server.keyPath",
+    "tls.server.mode",
+    "tls.server.need.client.auth",
     "tls.server.trustCertPath",
+    "tls.test.mode.enable",
+    "useTLS",
 ];
 
 /// The result of an update.

@@ -185,6 +185,31 @@ impl Sources {
         self.text(path, &bytes)
     }
 
+    /// Adds the keys of a properties file for which `wanted` is true, above the files added before. Returns the other keys, each once.
+    ///
+    /// # Errors
+    /// [`FileError`] if it cannot be read or is not properties text.
+    pub fn file_only(&mut self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, FileError> {
+        let mut all = Self::new();
+        all.file(path)?;
+        let mut others = Vec::new();
+        for assignment in all.assignments {
+            if wanted(&assignment.name) {
+                self.push(Rank::File, &assignment.name, &assignment.value, assignment.origin);
+            } else if !others.contains(&assignment.name) {
+                others.push(assignment.name);
+            }
+        }
+        Ok(others)
+    }
+
+    /// Adds a note to those of [`Self::take_notes`].
+    pub fn note(&mut self, note: Note) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
     /// Adds the content of a properties file, above those added before.
     pub(crate) fn text(&mut self, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         let entries = properties::parse_bytes(bytes).map_err(|error| FileError::Parse {
@@ -272,9 +297,7 @@ impl Sources {
             return Err(Refusals(refusals));
         }
         for note in notes {
-            if !self.notes.contains(&note) {
-                self.notes.push(note);
-            }
+            self.note(note);
         }
         Ok(settings)
     }
@@ -298,10 +321,11 @@ impl Sources {
     }
 }
 
-/// Stores the value of a key of Apache's that the role reports to clients.
+/// Stores the value of a key of Apache's that the role reports to clients. The keys `tls.*` are no part of what Apache's servers report,
+/// and some are passwords.
 fn set_other<S: Settings>(settings: &mut S, assignment: &Assignment) {
-    let declared = S::keys().iter().any(|key| assignment.is_for(key.name));
-    if let Some(name) = apache::names_of_apache().find(|name| !declared && assignment.is_for(name)) {
+    let is_reported = |name: &str| !name.starts_with("tls.") && !S::keys().iter().any(|key| assignment.is_for(key.name));
+    if let Some(name) = apache::names_of_apache().find(|name| assignment.is_for(name) && is_reported(name)) {
         settings.others_mut().set(name, &assignment.value);
     }
 }

@@ -3,10 +3,12 @@
 //! This is rare, so one thread is started with the first notification and connects for each. Notifications beyond [`MAX_QUEUED`] are
 //! dropped; brokers learn of the change with their next query of the member group (901).
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use net::client::{Peer, PeerOptions};
+use net::session::Connector;
 use parking_lot::Mutex;
 use protocol::register::MinBrokerIdChangeHeader;
 use protocol::{Frame, RequestCode};
@@ -20,15 +22,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 #[derive(Default)]
 pub(crate) struct Notifier {
+    connector: Option<Arc<dyn Connector>>,
     queue: Mutex<Option<SyncSender<MinIdChange>>>,
 }
 
 impl Notifier {
+    /// Connects to brokers with sessions of `connector`, or plainly.
+    pub(crate) fn new(connector: Option<Arc<dyn Connector>>) -> Self {
+        Self {
+            connector,
+            queue: Mutex::default(),
+        }
+    }
+
     /// Queues a notification.
     pub(crate) fn notify(&self, change: MinIdChange) {
         let mut queue = self.queue.lock();
         if queue.is_none() {
-            *queue = start();
+            *queue = start(self.connector.clone());
         }
         if let Some(sender) = queue.as_ref()
             && sender.try_send(change).is_err()
@@ -38,10 +49,10 @@ impl Notifier {
     }
 }
 
-fn start() -> Option<SyncSender<MinIdChange>> {
+fn start(connector: Option<Arc<dyn Connector>>) -> Option<SyncSender<MinIdChange>> {
     let (sender, receiver) = sync_channel(MAX_QUEUED);
     let thread = std::thread::Builder::new().name("namesrv-notify".to_owned());
-    match thread.spawn(move || send_all(&receiver)) {
+    match thread.spawn(move || send_all(&receiver, connector.as_ref())) {
         Ok(_) => Some(sender),
         Err(error) => {
             tracing::warn!(%error, "cannot start the thread that notifies brokers of new lowest ids");
@@ -51,7 +62,7 @@ fn start() -> Option<SyncSender<MinIdChange>> {
 }
 
 /// Ends when the name server is dropped.
-fn send_all(notifications: &Receiver<MinIdChange>) {
+fn send_all(notifications: &Receiver<MinIdChange>, connector: Option<&Arc<dyn Connector>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::warn!(%error, "cannot notify brokers of new lowest ids"),
@@ -65,7 +76,7 @@ fn send_all(notifications: &Receiver<MinIdChange>) {
         );
         let frame = frame(&change);
         for address in &change.recipients {
-            if let Err(error) = runtime.block_on(send(address, &frame)) {
+            if let Err(error) = runtime.block_on(send(address, connector.cloned(), &frame)) {
                 tracing::warn!(%error, "cannot notify a broker of the new lowest id");
             }
         }
@@ -85,9 +96,10 @@ fn frame(change: &MinIdChange) -> Frame {
     frame
 }
 
-async fn send(address: &str, frame: &Frame) -> std::io::Result<()> {
+async fn send(address: &str, connector: Option<Arc<dyn Connector>>, frame: &Frame) -> std::io::Result<()> {
     let options = PeerOptions {
         connect_timeout: CONNECT_TIMEOUT,
+        connector,
         ..PeerOptions::default()
     };
     let peer = Peer::connect(address, options).await?;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use config::Live;
 use net::jobs::{Bound, Bounds as JobBounds, Options as JobOptions, Pool};
+use net::session::{Connector, Encryption};
 use net::{Connection, Gate, Service};
 use parking_lot::RwLock;
 use protocol::Frame;
@@ -45,15 +46,18 @@ pub struct Options {
     pub clock: Clock,
     /// The broker in the same process, if clients get its address by the IP through which they connect.
     pub local_broker: Option<LocalBroker>,
+    /// For connections to brokers; without it they are plain TCP.
+    pub connector: Option<Arc<dyn Connector>>,
 }
 
 impl Options {
-    /// With the machine's clock and without a local broker.
+    /// With the machine's clock, plain connections and without a local broker.
     pub fn new(settings: NamesrvSettings) -> Self {
         Self {
             settings,
             clock: monotonic(),
             local_broker: None,
+            connector: None,
         }
     }
 }
@@ -142,13 +146,13 @@ impl NameServer {
             routes: RwLock::new(Routes::new(bounds)),
             route_cache: AnswerCache::default(),
             list_cache: AnswerCache::default(),
-            notifier: Notifier::default(),
+            notifier: Notifier::new(options.connector),
             scan_waker: ScanWaker::default(),
             weak_self: Weak::clone(weak_self),
         }))
     }
 
-    /// Options of `net` from the settings: address, threads and limits.
+    /// Options of `net` from the settings: address, threads and limits, without encryption.
     pub fn network(settings: &NamesrvSettings) -> net::Options {
         net::Options {
             name: "namesrv".to_owned(),
@@ -166,7 +170,7 @@ impl NameServer {
                 idle_timeout: settings.server_channel_max_idle_time,
                 ..net::Limits::default()
             },
-            acceptor: None,
+            encryption: Encryption::Disabled,
         }
     }
 

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         listen,
         workers,
         limits: Limits::default(),
-        acceptor: None,
+        encryption: net::session::Encryption::Disabled,
     };
     let server = Server::start(options, Arc::new(Echo))?;
     println!("listening on {:?}", server.local_addrs());

@@ -143,6 +143,10 @@ async fn open(shared: &Shared, stream: Halves, peer: SocketAddr) -> Option<Ready
     if first.bytes().first() == Some(&HANDSHAKE_BYTE) {
         return secure(shared, inbound, first, write, peer).await;
     }
+    if !shared.encryption.allows_plain() {
+        warn_plain(peer);
+        return None;
+    }
     Some(Ready {
         inbound,
         write: WriteSide::Plain(Arc::new(write)),
@@ -162,7 +166,7 @@ async fn idle(timeout: Duration) {
 /// Runs the handshake that `first` begins.
 async fn secure(shared: &Shared, inbound: Inbound, first: Chunk, write: OwnedWriteHalf, peer: SocketAddr) -> Option<Ready> {
     let (side, mut share, records) = inbound.into_parts(first);
-    let Some(acceptor) = &shared.acceptor else {
+    let Some(acceptor) = shared.encryption.acceptor() else {
         warn_tls(peer);
         return None;
     };
@@ -217,7 +221,14 @@ fn check_first_bytes(records: &BytesMut) -> io::Result<()> {
 fn warn_tls(peer: SocketAddr) {
     static GATE: Gate = Gate::new();
     if let Some(others) = GATE.open() {
-        tracing::warn!(%peer, others, "closing a connection that begins with a TLS handshake: TLS is not configured for this port");
+        tracing::warn!(%peer, others, "closing a connection that begins with a TLS handshake: this port serves plain connections only (tls.server.mode=disabled, or no certificate)");
+    }
+}
+
+fn warn_plain(peer: SocketAddr) {
+    static GATE: Gate = Gate::new();
+    if let Some(others) = GATE.open() {
+        tracing::warn!(%peer, others, "closing a plain connection: this port serves TLS only (tls.server.mode=enforcing); clients need useTLS or -Dtls.enable=true");
     }
 }
 

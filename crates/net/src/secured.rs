@@ -20,6 +20,9 @@ use crate::spare;
 
 /// While more than this many bytes of records are unsent, nothing is read, because records may require responses.
 const UNSENT_PAUSE_BYTES: usize = 2 * SEAL_MAX_BYTES;
+/// Bytes of records that are read at once, if so many may be read: a record has 16 KiB of plain bytes at most, and a read and what it leads to
+/// costs more than a record.
+const READ_RECORDS_BYTES: usize = 64 << 10;
 /// Slices that one call of [`Session::seal`] gets at most.
 const SLICES: usize = 64;
 
@@ -121,7 +124,7 @@ pub(crate) struct SecuredRead {
     shared: Arc<SecuredWrite>,
     /// The beginning of a record; at most [`RECORD_MAX_BYTES`].
     records: BytesMut,
-    /// Bytes of records that nobody has read yet; less than two records.
+    /// Bytes of records that nobody has read yet, where few may be read; less than two records.
     plain: BytesMut,
     ended: bool,
 }
@@ -154,11 +157,24 @@ impl SecuredRead {
             if self.ended {
                 return Poll::Ready(Ok(0));
             }
+            let limit = most.clamp(RECORD_MAX_BYTES, READ_RECORDS_BYTES);
+            let before = buffer.len();
             let mut records = spare::out_buffer();
             records.extend_from_slice(&std::mem::take(&mut self.records));
-            let read = poll_read_records(&mut self.socket, cx, &mut records);
+            let read = poll_read_records(&mut self.socket, cx, &mut records, limit);
             let result = match &read {
-                Poll::Ready(Ok(bytes)) => self.receive(&mut records, *bytes),
+                // The session may have kept the beginning of a record, so there may be more plain bytes than were read.
+                Poll::Ready(Ok(bytes)) if limit + RECORD_MAX_BYTES <= most => self.receive(&mut records, *bytes, buffer),
+                Poll::Ready(Ok(bytes)) => {
+                    let mut plain = spare::out_buffer();
+                    let result = self.receive(&mut records, *bytes, &mut plain);
+                    if plain.is_empty() {
+                        spare::give_out_buffer(plain);
+                    } else {
+                        self.plain = plain;
+                    }
+                    result
+                }
                 _ => Ok(()),
             };
             if !records.is_empty() {
@@ -167,10 +183,14 @@ impl SecuredRead {
             spare::give_out_buffer(records);
             ready!(read)?;
             result?;
+            if buffer.len() > before {
+                return Poll::Ready(Ok(buffer.len() - before));
+            }
         }
     }
 
-    fn receive(&mut self, records: &mut BytesMut, read: usize) -> io::Result<()> {
+    /// Processes records, of which the last `read` bytes are new, and appends what they carry to `plain`.
+    fn receive(&mut self, records: &mut BytesMut, read: usize, plain: &mut BytesMut) -> io::Result<()> {
         if read == 0 {
             self.ended = true;
             return if records.is_empty() {
@@ -181,8 +201,7 @@ impl SecuredRead {
         }
         let mut state = self.shared.state.lock();
         let SessionState { session, unsent } = &mut *state;
-        self.plain = spare::out_buffer();
-        let received = session.receive(records, &mut self.plain, unsent);
+        let received = session.receive(records, plain, unsent);
         // Bytes that the socket does not take now are sent by the next write, or when it is writable (`poll_ready`).
         match self.shared.send(&mut state) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
@@ -190,19 +209,16 @@ impl SecuredRead {
         }
         drop(state);
         self.ended = received? == Received::Ended;
-        if self.plain.is_empty() {
-            spare::give_out_buffer(std::mem::take(&mut self.plain));
-        }
         Ok(())
     }
 }
 
-/// Appends received bytes to `records`, at most [`RECORD_MAX_BYTES`] in all, which limits the plain bytes too.
-fn poll_read_records(socket: &mut OwnedReadHalf, cx: &mut Context<'_>, records: &mut BytesMut) -> Poll<io::Result<usize>> {
-    let free = RECORD_MAX_BYTES.saturating_sub(records.len());
-    if free == 0 {
+/// Appends received bytes to `records`, at most `limit` in all, which limits the plain bytes too.
+fn poll_read_records(socket: &mut OwnedReadHalf, cx: &mut Context<'_>, records: &mut BytesMut, limit: usize) -> Poll<io::Result<usize>> {
+    if records.len() >= RECORD_MAX_BYTES {
         return Poll::Ready(Err(too_long()));
     }
+    let free = limit - records.len();
     records.reserve(free);
     pin!(socket.read_buf(&mut records.limit(free))).poll(cx)
 }
@@ -238,7 +254,7 @@ pub(crate) async fn handshake(
         if !session.is_handshaking() {
             break;
         }
-        let bytes = std::future::poll_fn(|cx| poll_read_records(&mut read, cx, &mut records)).await?;
+        let bytes = std::future::poll_fn(|cx| poll_read_records(&mut read, cx, &mut records, RECORD_MAX_BYTES)).await?;
         if ended || bytes == 0 {
             let text = "the peer ended the connection during the handshake";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));

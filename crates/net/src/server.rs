@@ -20,7 +20,7 @@ use crate::gate::Gate;
 use crate::intake::Intake;
 use crate::listen::bind;
 use crate::relief::{close_slow_readers, close_slow_senders};
-use crate::session::Acceptor;
+use crate::session::Encryption;
 use crate::worker::Worker;
 use crate::{Connection, Limits, Service};
 
@@ -42,8 +42,8 @@ pub struct Options {
     pub workers: usize,
     /// Limits.
     pub limits: Limits,
-    /// Makes a session for each stream that begins with a TLS handshake. Without it such streams are closed with a warning.
-    pub acceptor: Option<Arc<dyn Acceptor>>,
+    /// What becomes of streams that begin with a TLS handshake, and of others.
+    pub encryption: Encryption,
 }
 
 /// Returns the number of threads of a setting. Zero means one for every two processors: the kernel's network code, the disk and the
@@ -69,7 +69,7 @@ pub struct StopOutcome {
 pub(crate) struct Shared {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) acceptor: Option<Arc<dyn Acceptor>>,
+    pub(crate) encryption: Encryption,
     /// Unread bytes of all connections.
     pub(crate) budget: Arc<Budget>,
     /// Memory of incomplete frames of all connections.
@@ -113,7 +113,7 @@ impl Server {
             budget: Arc::new(Budget::new(options.limits.outbox_total_bytes)),
             intake: Arc::new(Intake::new(options.limits.inbound_total_bytes, options.limits.max_frame_bytes)),
             limits: Arc::new(options.limits),
-            acceptor: options.acceptor,
+            encryption: options.encryption,
             workers,
             open: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
@@ -32,7 +33,8 @@ pub trait Session: Send {
     /// Whether the handshake is incomplete. Nothing is sealed before it is complete.
     fn is_handshaking(&self) -> bool;
 
-    /// Processes all complete records at the front of `records` and removes them; leaves an incomplete one. Appends what they carry to
+    /// Processes all complete records at the front of `records` and removes them; leaves an incomplete one or keeps it, at most
+    /// [`RECORD_MAX_BYTES`] between two calls. Appends what they carry to
     /// `plain` (never more bytes than the records had), and what the protocol answers (handshake messages, key updates) to `out`. The first
     /// call has no records: a client then appends its first message.
     ///
@@ -58,6 +60,40 @@ pub trait Acceptor: Debug + Send + Sync {
     /// # Errors
     /// `io::Error` if no session can be created now. The connection is closed.
     fn accept(&self) -> io::Result<Box<dyn Session>>;
+}
+
+/// What a server does with streams that begin with a handshake, and with others. The names are those of Apache's `tls.server.mode`.
+#[derive(Debug, Clone, Default)]
+pub enum Encryption {
+    /// Closes streams that begin with a handshake.
+    #[default]
+    Disabled,
+    /// Serves both, on the same port.
+    Permissive(Arc<dyn Acceptor>),
+    /// Closes streams that do not begin with a handshake.
+    Enforcing(Arc<dyn Acceptor>),
+}
+
+impl Encryption {
+    pub(crate) fn acceptor(&self) -> Option<&dyn Acceptor> {
+        match self {
+            Self::Disabled => None,
+            Self::Permissive(acceptor) | Self::Enforcing(acceptor) => Some(&**acceptor),
+        }
+    }
+
+    pub(crate) fn allows_plain(&self) -> bool {
+        !matches!(self, Self::Enforcing(_))
+    }
+}
+
+/// The transport of a process: what its servers do with streams, and how its outgoing connections begin. The default is plain TCP.
+#[derive(Debug, Clone, Default)]
+pub struct Transport {
+    /// For accepted streams.
+    pub encryption: Encryption,
+    /// For outgoing connections; without it they are plain TCP.
+    pub connector: Option<Arc<dyn Connector>>,
 }
 
 /// Creates sessions for outgoing connections.

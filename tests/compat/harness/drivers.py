@@ -55,6 +55,11 @@ def call_quietly(command, **more):
         raise SystemExit(f'{" ".join(command)} failed:\n{done.stdout[-4000:]}')
 
 
+def java_properties(properties):
+    """The environment that gives every JVM these system properties."""
+    return {'JAVA_TOOL_OPTIONS': ' '.join(f'-D{k}={v}' for k, v in properties.items())} if properties else {}
+
+
 class Java:
     def __init__(self, version):
         self.name, self.version = f'java-{version}', version
@@ -149,12 +154,13 @@ KINDS = {k.name: k for k in (Java('5.5.0'), Java('4.9.8'), Mqadmin(), Go(), Node
 class Driver:
     """A running driver process. Calls may come from many threads at once."""
 
-    def __init__(self, kind, work):
+    def __init__(self, kind, work, properties=None):
+        """`properties`: system properties of a Java library."""
         self.kind, self.name = kind, kind.name
         os.makedirs(work, exist_ok=True)
         self.log = open(os.path.join(work, f'driver-{kind.name}-{id(self):x}.log'), 'wb')
         self.process = subprocess.Popen(kind.command(work), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-                                        cwd=work, env={**os.environ, 'HOME': work}, start_new_session=True)
+                                        cwd=work, env={**os.environ, **java_properties(properties), 'HOME': work}, start_new_session=True)
         self.ids, self.waiting, self.lock = itertools.count(1), {}, threading.Lock()
         threading.Thread(target=self._read, daemon=True).start()
 

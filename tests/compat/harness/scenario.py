@@ -124,9 +124,9 @@ class Scenario:
         client.group = group or self.name('g')
         return client
 
-    def process(self):
-        """A driver process of its own, to be killed."""
-        driver = drivers.Driver(drivers.KINDS[self.case.client], self.session.work)
+    def process(self, properties=None):
+        """A driver process of its own, to be killed, or for Java system properties of its own."""
+        driver = drivers.Driver(drivers.KINDS[self.case.client], self.session.work, properties)
         self.processes.append(driver)
         return driver
 

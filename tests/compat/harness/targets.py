@@ -8,7 +8,7 @@ import threading
 import time
 
 from . import wire
-from .drivers import HERE
+from .drivers import HERE, java_properties
 
 ROOT = os.path.dirname(os.path.dirname(HERE))
 _ports, _ports_lock = set(), threading.Lock()
@@ -53,10 +53,10 @@ def wait_for(condition, deadline=30, why='the condition'):
 
 class Target:
     """A name server and a broker. `settings` are lines of the broker's properties file that differ from the common ones.
-    `directory` is where in `work` the store is."""
+    `directory` is where in `work` the store is. `plain`: servers accept plain connections."""
 
-    def __init__(self, work, settings=None, roles='both', namesrv=None, bind='127.0.0.1'):
-        self.work, self.roles, self.bind = work, roles, bind
+    def __init__(self, work, settings=None, roles='both', namesrv=None, bind='127.0.0.1', plain=True):
+        self.work, self.roles, self.bind, self.plain = work, roles, bind, plain
         os.makedirs(work, exist_ok=True)
         self.namesrv_port = free_port() if namesrv is None else None
         self.broker_port = free_port(span=4)
@@ -72,7 +72,7 @@ class Target:
             with wire.Connection(self.namesrv) as c:
                 answer = c.ask(wire.CLUSTER_INFO)
                 return answer.code == 0 and self.broker.split(':')[1] in answer.body.decode()
-        if self.roles == 'both':
+        if self.roles == 'both' and self.plain:
             wait_for(routed, 60, 'the broker is routed to')
         return self
 
@@ -84,6 +84,9 @@ class Apache(Target):
         """`version`: another one than that of apache.pom.xml."""
         super().__init__(*args, **more)
         self.environment = {**os.environ, **({'APACHE_VERSION': version} if version else {})}
+        # What is a line of broker.conf for ApogeeMQ is a system property for Java.
+        properties = {k: self.settings.pop(k) for k in list(self.settings) if k.startswith('tls.')}
+        self.environment.update(java_properties(properties))
 
     def _run(self, *args):
         done = subprocess.run([os.path.join(HERE, 'apache'), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

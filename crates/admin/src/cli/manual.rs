@@ -21,6 +21,7 @@ milliseconds and needs only the program.
   several servers is tried at each; the result has the outcome of each.
 * **Times** are `now`, epoch milliseconds or `yyyy-MM-dd#HH:mm:ss:SSS` in local time.
 * **Time-out:** `--timeout SECONDS` for each answer, 5 by default.
+* **TLS:** `--tls`, and `--tls-config FILE` for certificates ([tls.md](tls.md)).
 
 Intended differences from `mqadmin`: `topicRoute` prints a table, with and without `-l`; `getConsumerConfig` does not create the
 group it is asked for; `resetOffsetByTime` accepts offset 0, too; `cloneGroupOffset` changes the given topic only; `consumerStatus` and the

@@ -12,6 +12,7 @@ mod nameserver;
 mod offset;
 mod out;
 mod send;
+mod tls;
 mod topic;
 
 use std::ffi::OsString;
@@ -19,7 +20,9 @@ use std::io;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use client::Options;
 
+pub use self::tls::TlsFlags;
 pub use manual::markdown;
 
 use crate::{Cluster, Error};
@@ -55,6 +58,8 @@ struct Common {
     /// Time-out of an answer, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600), global = true)]
     timeout: u64,
+    #[command(flatten)]
+    tls: TlsFlags,
 }
 
 /// Heading of the flags of [`Common`] in the help.
@@ -160,7 +165,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         .split([';', ','])
         .map(str::trim)
         .filter(|address| !address.is_empty());
-    let cluster = Cluster::new(addresses, Duration::from_secs(common.timeout));
+    let mut options = Options::with_name_servers(addresses);
+    options.request_timeout = Duration::from_secs(common.timeout);
+    options.connector = common.tls.connector().map_err(Error::Invalid)?;
+    let cluster = Cluster::over(options);
     if cluster.name_servers().is_empty() {
         return Err(Error::Invalid("-n has no name server; expected: HOST:PORT[;HOST:PORT]".to_owned()));
     }

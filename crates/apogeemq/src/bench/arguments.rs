@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use admin::cli::TlsFlags;
 use broker::schedule::{Levels, delay_levels};
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 use config::shape::Shape;
@@ -42,6 +43,8 @@ pub(super) struct Target {
     /// The topic
     #[arg(long, short = 't', value_name = "NAME", default_value = "ApogeeBench")]
     pub(super) topic: String,
+    #[command(flatten)]
+    pub(super) tls: TlsFlags,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -18,7 +18,7 @@ use super::open::{LAST_ANSWERS, OpenLoop, Schedule};
 use super::pop::Pops;
 use super::progress::{Progress, wait_for};
 use super::report::{Report, plural};
-use super::target::{self, LoadTarget, Share, distribute};
+use super::target::{LoadTarget, Share, distribute};
 use super::threads::Threads;
 use super::totals::{Clock, Counter, CounterGuard, Window};
 use super::wire::{Answer, Answers, Socket, TIMEOUT};
@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &E2eArguments) -> Result<Report, Failure> {
         .iter()
         .map(|queues_of_reader| listen(&load_target, queues_of_reader))
         .collect::<Result<Vec<_>, _>>()?;
-    let sockets = target::connect(&shares, arguments.load.connections)?;
+    let sockets = load_target.connect_all(&shares, arguments.load.connections)?;
     let (clock, window) = (Clock::start(), Window::new(arguments.load.warmup(), arguments.load.seconds()));
     let mut arrivals = Arrivals::start(readers, &way(arguments, run), run, (clock, window))?;
     let mut load = OpenLoop::start(&shares, sockets, shape(arguments, run), schedule(arguments), clock, window)?;
@@ -125,7 +125,7 @@ type Listening = (Socket, Vec<(i32, i64)>);
 fn listen(load_target: &LoadTarget, queues_of_reader: &[Queue]) -> Result<Listening, Failure> {
     let ends = queues_of_reader.iter().map(|queue| Ok((queue.id, load_target.bounds(queue)?.1)));
     Ok((
-        Socket::connect(&queues_of_reader[0].address)?,
+        load_target.connect(&queues_of_reader[0].address)?,
         ends.collect::<Result<_, Failure>>()?,
     ))
 }

@@ -67,12 +67,9 @@ fn alone<T: Exchange>(mut socket: Socket, mut exchange: T) -> Result<(), Failure
 fn round_trip(socket: &mut Socket, out: &mut Vec<u8>, answers: &mut Answers) -> Result<(), Failure> {
     socket.send(out)?;
     out.clear();
-    match socket.read(answers.room())? {
+    match socket.read(answers)? {
         0 => Err(socket.closed()),
-        count => {
-            answers.filled(count);
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
 
@@ -109,7 +106,8 @@ async fn one_of_many<T: Exchange>(socket: Socket, mut stream: TcpStream, mut exc
 }
 
 async fn round_trip_async(socket: &Socket, stream: &mut TcpStream, out: &mut Vec<u8>, answers: &mut Answers) -> Result<(), Failure> {
-    let mut rest = &out[..];
+    let sealed = socket.sealed(out)?;
+    let mut rest = &sealed[..];
     while !rest.is_empty() {
         match stream.try_write(rest) {
             Ok(count) => rest = &rest[count..],
@@ -119,17 +117,27 @@ async fn round_trip_async(socket: &Socket, stream: &mut TcpStream, out: &mut Vec
             Err(error) => return Err(socket.failure(&error)),
         }
     }
+    drop(sealed);
     out.clear();
-    let mut room = ReadBuf::new(answers.room());
+    if socket.is_secured() {
+        let mut records = answers.take_records();
+        let count = read_async(socket, stream, &mut records).await?;
+        return socket.opened(records, count, answers);
+    }
+    let count = read_async(socket, stream, answers.room()).await?;
+    answers.filled(count);
+    Ok(())
+}
+
+/// Waits for bytes; fails if the peer closed the connection.
+async fn read_async(socket: &Socket, stream: &mut TcpStream, into: &mut [u8]) -> Result<usize, Failure> {
+    let mut room = ReadBuf::new(into);
     // Unlike `try_read`, a short read means that there is nothing more, which saves a system call.
     let read = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut room)).await;
     read.map_err(|error| socket.failure(&error))?;
     match room.filled().len() {
         0 => Err(socket.closed()),
-        count => {
-            answers.filled(count);
-            Ok(())
-        }
+        count => Ok(count),
     }
 }
 
@@ -182,7 +190,7 @@ mod tests {
         for count in [1, FEW, FEW + 1, 40] {
             let mut threads = Threads::default();
             let exchanges = (0..count)
-                .map(|_| (Socket::connect(&address).unwrap(), Echoed { left: 3 }))
+                .map(|_| (Socket::connect(&address, None).unwrap(), Echoed { left: 3 }))
                 .collect();
             start(&mut threads, "echo", Duration::from_secs(20), exchanges).unwrap();
             threads.join().unwrap();
@@ -194,7 +202,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let exchanges = (0..FEW + 2)
-            .map(|_| (Socket::connect(&address).unwrap(), Echoed { left: 3 }))
+            .map(|_| (Socket::connect(&address, None).unwrap(), Echoed { left: 3 }))
             .collect();
         let mut threads = Threads::default();
         start(&mut threads, "echo", Duration::from_secs(20), exchanges).unwrap();

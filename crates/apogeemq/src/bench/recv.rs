@@ -17,7 +17,7 @@ use super::pop::{self, Backlog, Pops};
 use super::report::{Report, plural};
 use super::target::{LoadTarget, distribute};
 use super::totals::{CounterGuard, Window};
-use super::wire::{Answer, Answers, Socket};
+use super::wire::{Answer, Answers};
 use crate::failure::Failure;
 
 pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &RecvArguments) -> Result<Report, Failure> {
             .iter()
             .map(|queue| Track::new(&load_target, queue))
             .collect::<Result<Vec<_>, _>>()?;
-        connections.push((Socket::connect(&queues_of_reader[0].address)?, tracks));
+        connections.push((load_target.connect(&queues_of_reader[0].address)?, tracks));
     }
     let ended = closed::run(
         "bench-reader",

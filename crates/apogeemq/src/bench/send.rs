@@ -7,17 +7,16 @@ use super::frames::{self, Sends, Shape, Wait};
 use super::open::{OpenLoop, Schedule, count_answer};
 use super::progress::Progress;
 use super::report::{Report, plural};
-use super::target::{self, LoadTarget, Share};
+use super::target::{LoadTarget, Share};
 use super::totals::{Clock, Window};
-use super::wire::Answers;
+use super::wire::{Answers, Socket};
 use crate::failure::Failure;
 use protocol::transaction::{COMMIT, ROLLBACK};
 
 pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
     arguments.check()?;
-    let shares = LoadTarget::new(&arguments.target)?
-        .with_topics(arguments.topics)
-        .find_or_create(arguments.load.queues)?;
+    let load_target = LoadTarget::new(&arguments.target)?.with_topics(arguments.topics);
+    let shares = load_target.find_or_create(arguments.load.queues)?;
     if shares.is_empty() {
         return Err(Failure::new(format!("topic {} has no writable queue", arguments.target.topic)));
     }
@@ -32,9 +31,10 @@ pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
         },
         are_half: arguments.transactions.is_some(),
     };
+    let sockets = load_target.connect_all(&shares, arguments.load.connections)?;
     match arguments.rate {
-        Some(rate) => open(arguments, &shares, shape, u64::from(rate)),
-        None => closed(arguments, &shares, shape),
+        Some(rate) => open(arguments, &shares, sockets, shape, u64::from(rate)),
+        None => closed(arguments, &shares, sockets, shape),
     }
 }
 
@@ -57,9 +57,8 @@ fn describe(arguments: &SendArguments, shares: &[Share]) -> String {
     )
 }
 
-fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64) -> Result<Report, Failure> {
+fn open(arguments: &SendArguments, shares: &[Share], sockets: Vec<Socket>, shape: Shape<'_>, rate: u64) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
-    let sockets = target::connect(shares, arguments.load.connections)?;
     let clock = Clock::start();
     let schedule = Schedule {
         rate,
@@ -79,9 +78,8 @@ fn open(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>, rate: u64
     Ok(report.with_late(&ended.late).with_unanswered(ended.unanswered))
 }
 
-fn closed(arguments: &SendArguments, shares: &[Share], shape: Shape<'_>) -> Result<Report, Failure> {
+fn closed(arguments: &SendArguments, shares: &[Share], sockets: Vec<Socket>, shape: Shape<'_>) -> Result<Report, Failure> {
     let window = Window::new(arguments.load.warmup(), arguments.load.seconds());
-    let sockets = target::connect(shares, arguments.load.connections)?;
     let connections = sockets.into_iter().zip(0..).collect();
     let ended = closed::run("bench-sender", window, &arguments.output, connections, |connection: usize, pace| {
         Sender {

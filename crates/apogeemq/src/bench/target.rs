@@ -38,8 +38,10 @@ impl LoadTarget {
             .enable_all()
             .build()
             .map_err(Failure::new)?;
+        let mut options = Options::new(lookup(target)?);
+        options.connector = target.tls.connector().map_err(Failure::new)?;
         Ok(Self {
-            client: Client::new(Options::new(lookup(target)?)),
+            client: Client::new(options),
             runtime,
             topics: vec![target.topic.clone()],
         })
@@ -76,6 +78,17 @@ impl LoadTarget {
             found.extend(self.runtime.block_on(self.client.route(topic)).map_err(Failure::new)?.read);
         }
         Ok(found)
+    }
+
+    /// A connection to a broker.
+    pub(super) fn connect(&self, address: &str) -> Result<Socket, Failure> {
+        Socket::connect(address, self.client.options().connector.as_deref())
+    }
+
+    /// Connects to the brokers in turn: socket n to broker n modulo the number of brokers.
+    pub(super) fn connect_all(&self, shares: &[Share], connections: u32) -> Result<Vec<Socket>, Failure> {
+        let addresses = shares.iter().map(|share| &share.address).cycle();
+        addresses.take(connections as usize).map(|address| self.connect(address)).collect()
     }
 
     /// The lowest offset of a queue and its end.
@@ -139,15 +152,6 @@ fn shares(queues: &[Queue]) -> Vec<Share> {
         by_address.entry(queue.address.clone()).or_default().push(queue.clone());
     }
     by_address.into_iter().map(|(address, queues)| Share { address, queues }).collect()
-}
-
-/// Connects to the brokers in turn: socket n to broker n modulo the number of brokers.
-pub(super) fn connect(shares: &[Share], connections: u32) -> Result<Vec<Socket>, Failure> {
-    let addresses = shares.iter().map(|share| &share.address).cycle();
-    addresses
-        .take(connections as usize)
-        .map(|address| Socket::connect(address))
-        .collect()
 }
 
 /// Maximum default number of readers: a topic may have many queues, and each reader is a connection and a thread.

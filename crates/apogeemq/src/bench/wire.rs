@@ -3,12 +3,14 @@
 //! Only the few header fields that a load needs are searched, directly in the JSON text as both brokers write it. Other headers
 //! go through the full decoder of `protocol`.
 
-use std::io::{self, Read, Write};
+use std::borrow::Cow;
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use net::session::{Connector, SEAL_MAX_BYTES, Session};
 use protocol::frame::{self, Frame, MAX_FRAME_LEN, PREFIX_LEN};
 use protocol::number::parse_i64;
 
@@ -20,25 +22,64 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the next write to a full socket.
 const FULL_PAUSE: Duration = Duration::from_micros(200);
 const FIRST_BUFFER: usize = 64 << 10;
+/// Bytes of records that are read at once.
+const RECORDS_BYTES: usize = 64 << 10;
+const HANDSHAKE_READ_BYTES: usize = 4 << 10;
 
 /// A connection to a broker. Clones are the same connection, for another thread.
 #[derive(Clone)]
 pub(super) struct Socket {
     stream: Arc<TcpStream>,
     address: Arc<str>,
+    secured: Option<Arc<Secured>>,
 }
 
 impl Socket {
-    pub(super) fn connect(address: &str) -> Result<Self, Failure> {
-        let stream = connect(address).map_err(|error| Failure::new(format!("cannot connect to {address}: {error}")))?;
+    /// Connects, and runs the handshake of the connector's session.
+    pub(super) fn connect(address: &str, connector: Option<&dyn Connector>) -> Result<Self, Failure> {
+        let failed = |error| Failure::new(format!("cannot connect to {address}: {error}"));
+        let stream = connect(address).map_err(failed)?;
+        let secured = connector.map(|connector| Secured::handshake(connector, host_of(address), &stream));
         Ok(Self {
+            secured: secured.transpose().map_err(failed)?.map(Arc::new),
             stream: Arc::new(stream),
             address: address.into(),
         })
     }
 
     /// Sends all bytes. The socket may be non-blocking, if another thread polls it; then this retries after a pause.
-    pub(super) fn send(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(secured) = self.secured.clone() else {
+            return self.send_raw(bytes);
+        };
+        let records = secured.seal(bytes).map_err(|error| self.failure(&error))?;
+        self.send_raw(&records)
+    }
+
+    /// What has to be sent for these bytes. Only one thread sends on a connection.
+    pub(super) fn sealed<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, Failure> {
+        match &self.secured {
+            None => Ok(Cow::Borrowed(bytes)),
+            Some(secured) => Ok(Cow::Owned(secured.seal(bytes).map_err(|error| self.failure(&error))?.to_vec())),
+        }
+    }
+
+    /// Adds what was received with the first `count` bytes, if the connection has a session. Gives the buffer back.
+    pub(super) fn opened(&self, records: Vec<u8>, count: usize, answers: &mut Answers) -> Result<(), Failure> {
+        if let Some(secured) = &self.secured {
+            let plain = secured.open(&records[..count]).map_err(|error| self.failure(&error))?;
+            answers.push(&plain);
+        }
+        answers.records = records;
+        Ok(())
+    }
+
+    /// Whether bytes on the wire are records of a session.
+    pub(super) fn is_secured(&self) -> bool {
+        self.secured.is_some()
+    }
+
+    fn send_raw(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
         let mut waiting_since = None;
         while !bytes.is_empty() {
             match (&*self.stream).write(bytes) {
@@ -57,7 +98,19 @@ impl Socket {
     }
 
     /// Waits for bytes; 0 if the peer closed the connection.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
+    pub(super) fn read(&mut self, answers: &mut Answers) -> Result<usize, Failure> {
+        if !self.is_secured() {
+            let count = self.read_raw(answers.room())?;
+            answers.filled(count);
+            return Ok(count);
+        }
+        let mut records = answers.take_records();
+        let count = self.read_raw(&mut records)?;
+        self.opened(records, count, answers)?;
+        Ok(count)
+    }
+
+    fn read_raw(&mut self, into: &mut [u8]) -> Result<usize, Failure> {
         loop {
             match (&*self.stream).read(into) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -101,6 +154,60 @@ impl Socket {
     }
 }
 
+/// The session of a connection. One thread sends and another one may receive.
+struct Secured {
+    /// The session, and what it has sealed and nobody has sent.
+    state: Mutex<(Box<dyn Session>, BytesMut)>,
+}
+
+impl Secured {
+    fn handshake(connector: &dyn Connector, host: &str, mut stream: &TcpStream) -> io::Result<Self> {
+        let mut session = connector.connect(host)?;
+        let (mut records, mut plain, mut out) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+        loop {
+            session.receive(&mut records, &mut plain, &mut out)?;
+            stream.write_all(&out.split())?;
+            if !session.is_handshaking() {
+                // A broker sends nothing before it was asked.
+                return Ok(Self {
+                    state: Mutex::new((session, out)),
+                });
+            }
+            let mut buffer = [0; HANDSHAKE_READ_BYTES];
+            match stream.read(&mut buffer)? {
+                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer ended the handshake")),
+                count => records.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    fn seal(&self, bytes: &[u8]) -> io::Result<BytesMut> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (session, out) = &mut *state;
+        for part in bytes.chunks(SEAL_MAX_BYTES) {
+            let mut left = part;
+            while !left.is_empty() {
+                let taken = session.seal(&[IoSlice::new(left)], out)?;
+                left = &left[taken..];
+            }
+        }
+        Ok(out.split())
+    }
+
+    fn open(&self, records: &[u8]) -> io::Result<BytesMut> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (session, out) = &mut *state;
+        let mut plain = BytesMut::with_capacity(records.len());
+        session.receive(&mut BytesMut::from(records), &mut plain, out)?;
+        Ok(plain)
+    }
+}
+
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_matches(['[', ']'])
+}
+
 fn connect(address: &str) -> io::Result<TcpStream> {
     let mut failure = io::Error::other("no such host");
     for candidate in address.to_socket_addrs()? {
@@ -122,6 +229,8 @@ pub(super) struct Answers {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Buffer for records of a session; empty without one.
+    records: Vec<u8>,
 }
 
 impl Answers {
@@ -130,7 +239,15 @@ impl Answers {
             buffer: vec![0; FIRST_BUFFER],
             start: 0,
             end: 0,
+            records: Vec::new(),
         }
+    }
+
+    /// The buffer for records.
+    pub(super) fn take_records(&mut self) -> Vec<u8> {
+        let mut records = std::mem::take(&mut self.records);
+        records.resize(RECORDS_BYTES, 0);
+        records
     }
 
     /// The free part of the buffer. Remaining bytes move to the front. The buffer grows only for an answer that does not fit, so at most
@@ -149,6 +266,17 @@ impl Answers {
     /// Adds bytes that were read into [`Self::room`].
     pub(super) fn filled(&mut self, count: usize) {
         self.end += count;
+    }
+
+    /// Adds bytes.
+    fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.room();
+            let count = room.len().min(bytes.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            self.filled(count);
+            bytes = &bytes[count..];
+        }
     }
 
     /// The next complete answer.

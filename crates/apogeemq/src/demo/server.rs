@@ -7,6 +7,7 @@ use std::time::Duration;
 use broker::settings::BrokerSettings;
 use client::{Client, Error, Options, Queue};
 use nameserver::settings::NamesrvSettings;
+use net::session::Transport;
 use protocol::topic::TopicConfig;
 use tempfile::TempDir;
 
@@ -43,11 +44,11 @@ impl Server {
             data_dir: directory.path().join("namesrv"),
             ..NamesrvSettings::default()
         };
-        let names = RunningNameServer::start(settings, None)?;
+        let names = RunningNameServer::start(settings, Transport::default(), None)?;
         // The VIP port is two below.
         let broker_port = free_port(&[2])?;
         let settings = broker_settings(broker_port, directory.path());
-        let broker = RunningBroker::start(settings, Some(SocketAddr::new(LOCALHOST, names_port)))?;
+        let broker = RunningBroker::start(settings, Transport::default(), Some(SocketAddr::new(LOCALHOST, names_port)))?;
         Ok(Self {
             name_server: format!("127.0.0.1:{names_port}"),
             broker_address: format!("127.0.0.1:{broker_port}"),

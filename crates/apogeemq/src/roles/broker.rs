@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use broker::settings::BrokerSettings;
 use broker::{Broker, StartError};
+use net::session::Transport;
 use store::StoreError;
 use store::disk::real::RealDisk;
 
@@ -16,10 +17,10 @@ pub(crate) struct Running(Broker);
 
 impl Running {
     /// Opens the store and the ports, and registers, first at the name server of this process, if there is one.
-    pub(crate) fn start(settings: BrokerSettings, name_server: Option<SocketAddr>) -> Result<Self, Failure> {
+    pub(crate) fn start(settings: BrokerSettings, transport: Transport, name_server: Option<SocketAddr>) -> Result<Self, Failure> {
         let own = name_server.map(|address| address.to_string());
         let name_servers: Vec<_> = own.into_iter().chain(settings.namesrv_addr.iter().cloned()).collect();
-        let broker = Broker::start(settings, &name_servers, Arc::new(RealDisk)).map_err(explained)?;
+        let broker = Broker::start(settings, transport, &name_servers, Arc::new(RealDisk)).map_err(explained)?;
         broker.call_when_broken(StopSignals::send);
         Ok(Self(broker))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nameserver::settings::NamesrvSettings;
 use nameserver::{LocalBroker, NameServer, Options, Scan, monotonic};
+use net::session::Transport;
 
 use crate::failure::Failure;
 
@@ -21,13 +22,17 @@ pub(crate) struct Running {
 
 impl Running {
     /// Opens the port. `local_broker` is the broker of this process, which clients get under the IP that they connected to.
-    pub(crate) fn start(settings: NamesrvSettings, local_broker: Option<LocalBroker>) -> Result<Self, Failure> {
-        let network = NameServer::network(&settings);
+    pub(crate) fn start(settings: NamesrvSettings, transport: Transport, local_broker: Option<LocalBroker>) -> Result<Self, Failure> {
+        let network = net::Options {
+            encryption: transport.encryption,
+            ..NameServer::network(&settings)
+        };
         let address = SocketAddr::new(settings.bind_address, settings.listen_port);
         let options = Options {
             settings,
             clock: monotonic(),
             local_broker,
+            connector: transport.connector,
         };
         let names = NameServer::new(options).map_err(Failure::new)?;
         let service: Arc<dyn net::Service> = names.clone();

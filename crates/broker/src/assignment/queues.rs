@@ -5,6 +5,7 @@
 
 use crate::topic::{Topics, is_readable};
 use net::client::{Peer, PeerOptions};
+use net::session::Connector;
 use parking_lot::Mutex;
 use protocol::route::{RouteHeader, TopicRoute};
 use protocol::{Frame, MessageQueue, RequestCode, json};
@@ -24,6 +25,7 @@ const MAX_QUEUES: i32 = 65_536;
 /// Queues by topic.
 pub struct TopicQueues {
     name_servers: Vec<String>,
+    connector: Option<Arc<dyn Connector>>,
     topics: Arc<Topics>,
     others: Mutex<FxHashMap<Box<str>, Known>>,
 }
@@ -34,11 +36,12 @@ struct Known {
 }
 
 impl TopicQueues {
-    /// Asks these name servers.
+    /// Asks these name servers, over connections of `connector` or plain ones.
     #[must_use]
-    pub fn new(name_servers: &[String], topics: Arc<Topics>) -> Self {
+    pub fn new(name_servers: &[String], connector: Option<Arc<dyn Connector>>, topics: Arc<Topics>) -> Self {
         Self {
             name_servers: name_servers.to_vec(),
+            connector,
             topics,
             others: Mutex::default(),
         }
@@ -97,9 +100,11 @@ impl TopicQueues {
         let mut why = "there is no name server".to_owned();
         for name_server in &self.name_servers {
             let answer = runtime.block_on(async {
-                let peer = Peer::connect(name_server, PeerOptions::default())
-                    .await
-                    .map_err(|error| error.to_string())?;
+                let options = PeerOptions {
+                    connector: self.connector.clone(),
+                    ..PeerOptions::default()
+                };
+                let peer = Peer::connect(name_server, options).await.map_err(|error| error.to_string())?;
                 let mut frame = Frame::request(RequestCode::GetRouteinfoByTopic);
                 RouteHeader {
                     topic,
@@ -144,7 +149,7 @@ mod tests {
             Arc::default(),
             0,
         );
-        let queues = TopicQueues::new(&[], Arc::new(topics));
+        let queues = TopicQueues::new(&[], None, Arc::new(topics));
         let own = queues.of("t", "b").unwrap();
         assert_eq!(own, [MessageQueue::new("t", "b", 0), MessageQueue::new("t", "b", 1)]);
         assert_eq!(queues.of("x", "b"), None);

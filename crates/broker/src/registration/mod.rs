@@ -28,6 +28,7 @@ use crate::settings::BrokerSettings;
 use crate::topic::Topics;
 use config::Live;
 use name_server::NameServerTask;
+use net::session::Connector;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,10 +63,11 @@ pub struct Registration {
 
 impl Registration {
     /// Starts a task for each name server (`host:port`) on the current runtime. The first [`Registration::round`] registers the
-    /// broker. The state of each registration is written to `standings`.
+    /// broker, over connections of `connector` or plain ones. The state of each registration is written to `standings`.
     #[must_use]
     pub fn start(
         name_servers: &[String],
+        connector: Option<Arc<dyn Connector>>,
         identity: Identity,
         topics: &Arc<Topics>,
         settings: &Arc<Live<BrokerSettings>>,
@@ -91,7 +93,7 @@ impl Registration {
                 topics: Arc::clone(topics),
                 settings: Arc::clone(settings),
             };
-            let task = NameServerTask::new(name_server, requests, Arc::clone(&address), standings.clone());
+            let task = NameServerTask::new(name_server, connector.clone(), requests, Arc::clone(&address), standings.clone());
             registration.done.push(done);
             registration.addresses.push(address);
             registration.tasks.lock().push(tokio::spawn(task.run(receiver.clone(), report)));

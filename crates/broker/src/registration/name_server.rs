@@ -7,6 +7,7 @@ use super::requests::Requests;
 use super::standing::Standings;
 use crate::clock::now_ms;
 use net::client::{Peer, PeerOptions};
+use net::session::Connector;
 use net::{Connection, RequestError, Service};
 use parking_lot::Mutex;
 use protocol::{Frame, ResponseCode};
@@ -43,6 +44,7 @@ impl Failure {
 
 pub(super) struct NameServerTask {
     name_server: String,
+    connector: Option<Arc<dyn Connector>>,
     requests: Requests,
     peer: Option<Peer>,
     /// Notified when the connection closes.
@@ -71,9 +73,16 @@ enum Woken {
 }
 
 impl NameServerTask {
-    pub(super) fn new(name_server: &str, requests: Requests, address: Arc<Mutex<Option<Arc<str>>>>, standings: Standings) -> Self {
+    pub(super) fn new(
+        name_server: &str,
+        connector: Option<Arc<dyn Connector>>,
+        requests: Requests,
+        address: Arc<Mutex<Option<Arc<str>>>>,
+        standings: Standings,
+    ) -> Self {
         Self {
             name_server: name_server.to_owned(),
+            connector,
             requests,
             peer: None,
             lost: Arc::default(),
@@ -180,6 +189,7 @@ impl NameServerTask {
         self.lost = Arc::default();
         let options = PeerOptions {
             service: Some(Arc::new(CloseListener(Arc::clone(&self.lost)))),
+            connector: self.connector.clone(),
             ..PeerOptions::default()
         };
         let peer = Peer::connect(&self.name_server, options).await;

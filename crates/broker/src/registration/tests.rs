@@ -103,7 +103,7 @@ impl NameServer {
             listen: vec![at],
             workers: 1,
             limits,
-            acceptor: None,
+            encryption: net::session::Encryption::Disabled,
         };
         let server = Server::start(options, Arc::clone(&state) as Arc<dyn Service>).unwrap();
         Self { state, server }
@@ -196,7 +196,7 @@ fn identity(host: Option<&str>) -> Identity {
 fn start_with(settings: BrokerSettings, servers: &[String], topics: &Arc<Topics>) -> (Registration, Standings) {
     let standings = Standings::default();
     let settings = Arc::new(Live::new(settings));
-    let registration = Registration::start(servers, identity(None), topics, &settings, &standings);
+    let registration = Registration::start(servers, None, identity(None), topics, &settings, &standings);
     (registration, standings)
 }
 
@@ -246,7 +246,7 @@ async fn a_name_server_that_is_down_or_silent_does_not_delay_others() {
     let (settings, standings) = (Arc::new(Live::new(BrokerSettings::default())), Standings::default());
     let servers = [down.clone(), silent.address(), well.address()];
     let host = identity(Some("broker.example"));
-    let registration = Registration::start(&servers, host, &topics, &settings, &standings);
+    let registration = Registration::start(&servers, None, host, &topics, &settings, &standings);
     let begin = Instant::now();
     registration.round(false).await;
     create_topics(&topics, ["fresh".to_owned()], 3);
@@ -448,7 +448,7 @@ async fn a_change_of_broker_permission_registers_all_topics() {
     let server = NameServer::start(Behaviour::default());
     let topics = topics();
     let settings = Arc::new(Live::new(BrokerSettings::default()));
-    let registration = Registration::start(&[server.address()], identity(None), &topics, &settings, &Standings::default());
+    let registration = Registration::start(&[server.address()], None, identity(None), &topics, &settings, &Standings::default());
     round(&registration, &server, &topics, false).await;
     server.take();
     settings.update(b"brokerPermission=4").unwrap();

@@ -53,7 +53,7 @@ fn send_context() -> SendContext {
 fn start(disk: &SimulatedDisk, change: impl FnOnce(&mut BrokerSettings)) -> Broker {
     let mut settings = small_settings();
     change(&mut settings);
-    Broker::start(settings, &[], Arc::new(disk.clone())).unwrap()
+    Broker::start(settings, Transport::default(), &[], Arc::new(disk.clone())).unwrap()
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -128,7 +128,7 @@ fn a_start_that_fails_leaves_nothing_running() {
     };
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let watched = Arc::downgrade(&shared);
-    let refused = Broker::start(settings, &[], shared);
+    let refused = Broker::start(settings, Transport::default(), &[], shared);
     assert!(matches!(refused.map(drop), Err(StartError::Listen(_))));
     until("no thread has the store any more", || watched.strong_count() == 0);
     start(&disk, |_| ()).stop().unwrap();

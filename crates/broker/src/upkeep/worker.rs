@@ -194,7 +194,7 @@ mod tests {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let settings = Arc::new(Live::new(BrokerSettings::default()));
-                    let registration = Registration::start(&[], identity(), &registered, &settings, &Standings::default());
+                    let registration = Registration::start(&[], None, identity(), &registered, &settings, &Standings::default());
                     let upkeep = Upkeep {
                         signal: raised,
                         tables,

@@ -32,6 +32,7 @@ pub(crate) fn start(mut settings: NamesrvSettings, local_broker: Option<nameserv
         settings,
         clock: Arc::new(move || time.load(Ordering::Relaxed)),
         local_broker,
+        connector: None,
     })
     .unwrap();
     let server = Server::start(network, Arc::clone(&names) as Arc<dyn Service>).unwrap();

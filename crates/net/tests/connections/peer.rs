@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::acceptor;
+use crate::support::encryption;
 use crate::support::toy::{SECRET, Toys};
 use bytes::Bytes;
 use net::client::{Peer, PeerOptions};
@@ -68,7 +68,7 @@ fn start() -> (Server, Arc<Echo>, String) {
         listen,
         workers: 1,
         limits: Limits::default(),
-        acceptor: acceptor(),
+        encryption: encryption(),
     };
     let server = Server::start(options, Arc::clone(&echo) as Arc<dyn Service>).unwrap();
     let address = server.local_addrs()[0].to_string();

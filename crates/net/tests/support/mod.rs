@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use net::session::Acceptor;
+use net::session::Encryption;
 use net::{Connection, Limits, Options, Owed, Server, Service};
 use protocol::frame::{self, Frame};
 use toy::{SECRET, ToyStream, Toys};
@@ -137,11 +137,14 @@ impl Service for Echo {
 }
 
 /// The server's, where the test's crate says that its connections are not plain TCP.
-pub(crate) fn acceptor() -> Option<Arc<dyn Acceptor>> {
-    crate::SECURED.then(|| Arc::new(Toys(SECRET)) as Arc<dyn Acceptor>)
+pub(crate) fn encryption() -> Encryption {
+    match crate::SECURED {
+        true => Encryption::Permissive(Arc::new(Toys(SECRET))),
+        false => Encryption::Disabled,
+    }
 }
 
-/// A client's stream, see [`acceptor`].
+/// A client's stream, see [`encryption`].
 pub(crate) enum Stream {
     Plain(TcpStream),
     Secured(ToyStream),
@@ -229,7 +232,7 @@ pub(crate) fn start(limits: Limits, workers: usize) -> Fixture {
         listen: vec![any, any],
         workers,
         limits,
-        acceptor: acceptor(),
+        encryption: encryption(),
     };
     let server = Server::start(options, Arc::clone(&echo) as Arc<dyn Service>).unwrap();
     Fixture {

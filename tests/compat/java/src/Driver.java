@@ -241,6 +241,7 @@ public final class Driver {
         config.setHeartbeatBrokerInterval(integer(r, "heartbeat_ms", 5000));
         config.setPersistConsumerOffsetInterval(integer(r, "persist_ms", 1000));
         config.setVipChannelEnabled(flag(r, "vip"));
+        config.setUseTLS(flag(r, "tls"));
         config.setMqClientApiTimeout(integer(r, "api_timeout_ms", 3000)); // over it, a heartbeat closes the connection
         if (r.has("unit")) {
             config.setUnitName(text(r, "unit"));
