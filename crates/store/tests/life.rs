@@ -185,7 +185,11 @@ fn readers_of_queues_between_each_other_get_the_same_from_shared_blocks() {
                 assert!(!read.cold && read.damaged.is_none());
                 let found = read.records.iter().map(|record| Record::parse(record).unwrap());
                 let found: Vec<_> = found.map(|record| String::from_utf8(record.body.to_vec()).unwrap()).collect();
-                assert_eq!(found, (from..from + 20).map(|n| body(queue, n)).collect::<Vec<_>>(), "{block_bytes} {queue} {from}");
+                assert_eq!(
+                    found,
+                    (from..from + 20).map(|n| body(queue, n)).collect::<Vec<_>>(),
+                    "{block_bytes} {queue} {from}"
+                );
             }
         }
         store.close().unwrap();
