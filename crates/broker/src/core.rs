@@ -67,7 +67,7 @@ impl Core {
             bytes: settings.max_offset_bytes,
         };
         let builtin = builtin::topics(&settings);
-        Ok(Self {
+        let core = Self {
             log: LogWriter::new(store.clone(), changed.clone()),
             store,
             disk,
@@ -84,7 +84,12 @@ impl Core {
                 let kept = settings.kept();
                 Arc::new(Live::keeping(settings, kept))
             },
-        })
+        };
+        if core.store.has_light_queues() {
+            core.topics.allow_light_queues();
+            core.groups.allow_light_queues();
+        }
+        Ok(core)
     }
 
     /// The broker's address in records and message ids, for a client that connected to `local`: that address, unless `brokerIP1` is set.

@@ -68,6 +68,18 @@ impl LogWriter {
         self.store.queue(topic, queue_id)
     }
 
+    /// Whether there is a light queue of this name.
+    #[must_use]
+    pub fn has_light_queue(&self, name: &str) -> bool {
+        self.store.has_topic(name)
+    }
+
+    /// Number of light queues.
+    #[must_use]
+    pub fn light_queue_count(&self) -> usize {
+        self.store.light_queue_count()
+    }
+
     /// Appends messages; see [`Store::append`].
     ///
     /// # Errors

@@ -194,6 +194,22 @@ config::declare! {
         }
     }
 
+    section "Store: light queues" {
+        /// Whether messages can be in light queues (%LMQ%…) beside the queue of their topic, as the property INNER_MULTI_DISPATCH or
+        /// __LITE_TOPIC asks. Set enableMultiDispatch, too.
+        enable_lmq: bool { name: "enableLmq", default: false, allowed: flag(), change: AtStart }
+        /// Whether light queues get their entries. ApogeeMQ has light queues only if enableLmq is set, too.
+        enable_multi_dispatch: bool { name: "enableMultiDispatch", default: false, allowed: flag(), change: AtStart }
+        /// Whether maxLmqConsumeQueueNum limits the light queues, instead of apogeeMaxLightQueues.
+        enable_lmq_quota: bool { name: "enableLmqQuota", default: false, allowed: flag(), change: Live }
+        /// Maximum light queues if enableLmqQuota is set. A message that would create one more is refused.
+        max_lmq_consume_queue_num: usize {
+            name: "maxLmqConsumeQueueNum", default: 20_000, allowed: whole(1..=10_000_000), change: Live,
+        }
+        /// Maximum light queues if enableLmqQuota is not set. A light queue takes about 450 bytes of memory.
+        max_light_queues: usize { name: "apogeeMaxLightQueues", default: 2_000_000, allowed: whole(1..=10_000_000), change: Live }
+    }
+
     section "Store: compaction" {
         /// Whether the last message of each key is kept for topics with cleanup.policy=COMPACTION. Without it they are topics like others.
         enable_compaction: bool { name: "enableCompaction", default: true, allowed: flag(), change: AtStart }
@@ -628,6 +644,20 @@ impl BrokerSettings {
     /// Largest number of consume queue entries that one pull scans.
     pub fn max_scanned_entries(&self) -> usize {
         self.max_filter_message_size as usize / QUEUE_ENTRY_BYTES as usize
+    }
+
+    /// Whether messages can be in light queues.
+    pub fn has_light_queues(&self) -> bool {
+        self.enable_lmq && self.enable_multi_dispatch
+    }
+
+    /// Maximum light queues.
+    pub fn most_light_queues(&self) -> usize {
+        if self.enable_lmq_quota {
+            self.max_lmq_consume_queue_num
+        } else {
+            self.max_light_queues
+        }
     }
 
     /// Directory of the commit log.

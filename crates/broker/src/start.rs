@@ -240,7 +240,8 @@ fn compose(
     let groups_file = VersionedFile::new(core.groups.clone(), file(group::table::TABLE));
     let modes_file = VersionedFile::new(modes.clone(), file(assignment::table::TABLE));
     let offsets_every = settings.flush_consumer_offset_interval;
-    let offsets_file = OffsetsFile::new(core.offsets.clone(), file(offset::table::TABLE), offsets_every);
+    let light_offsets = core.store.has_light_queues().then(|| file(offset::table::LIGHT_TABLE));
+    let offsets_file = OffsetsFile::new(core.offsets.clone(), file(offset::table::TABLE), light_offsets, offsets_every);
     let delays_every = settings.flush_delay_offset_interval;
     let delays_file = DelayOffsetsFile::new(delays.clone(), core.store.clone(), file(delay::table::TABLE), delays_every);
     let transactions_every = settings.transaction_metric_flush_interval;

@@ -5,6 +5,9 @@ use message::names;
 use std::path::Path;
 use store::{CompactionOptions, DueTopic, FlushMode, IndexOptions, Limits, LogOptions, ReadSource, RetentionOptions, StoreOptions};
 
+/// Bytes of a file that light queues share.
+const LIGHT_FILE_BYTES: u64 = 64 << 20;
+
 /// The store options of a broker with these settings.
 #[must_use]
 pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
@@ -29,6 +32,7 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
         },
         queue_file_bytes: settings.mapped_file_size_consume_queue,
         max_open_queue_files: settings.max_open_queue_files,
+        light_file_bytes: settings.has_light_queues().then_some(LIGHT_FILE_BYTES),
         index: settings.message_index_enable.then_some(IndexOptions {
             slots: settings.max_hash_slot_num,
             items: settings.max_index_num,

@@ -30,6 +30,8 @@ pub const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 pub const RETRY_PREFIX: &str = "%RETRY%";
 /// Prefix of dead letter topics; the group follows.
 pub const DLQ_PREFIX: &str = "%DLQ%";
+/// Prefix of light queues.
+pub const LIGHT_PREFIX: &str = "%LMQ%";
 /// Prefix of system groups.
 pub const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
@@ -39,6 +41,11 @@ pub const MAX_TOPIC_LEN: usize = 127;
 pub const MAX_RETRY_TOPIC_LEN: usize = 255;
 /// Maximum length of a group name, in characters.
 pub const MAX_GROUP_LEN: usize = 120;
+/// Maximum length of a light queue's name, in bytes.
+pub const MAX_LIGHT_LEN: usize = 255;
+
+/// Topics whose messages wait to be delivered to another one.
+const WAITING_TOPICS: [&str; 3] = [SCHEDULE_TOPIC, TRANS_HALF_TOPIC, TRANS_OP_HALF_TOPIC];
 
 /// System topics of every broker; a broker adds those named after itself and its cluster.
 pub const SYSTEM_TOPICS: [&str; 10] = [
@@ -177,7 +184,28 @@ pub fn is_built_in_group(name: &str) -> bool {
 /// Whether a name is that of a light queue (`%LMQ%…`): a queue of messages of other topics.
 #[must_use]
 pub fn is_light_queue(name: &str) -> bool {
-    name.starts_with("%LMQ%")
+    name.starts_with(LIGHT_PREFIX)
+}
+
+/// Whether a light queue may have this name: a Java broker uses it as the name of a directory.
+#[must_use]
+pub fn can_be_light_queue(name: &str) -> bool {
+    is_light_queue(name)
+        && (LIGHT_PREFIX.len() + 1..=MAX_LIGHT_LEN).contains(&name.len())
+        && !name.contains(|c: char| c == '/' || c.is_control())
+}
+
+/// The light queue of a lite topic.
+#[must_use]
+pub fn lite_queue(parent: &str, lite: &str) -> String {
+    format!("{LIGHT_PREFIX}${parent}${lite}")
+}
+
+/// Whether messages of a topic may be in light queues, too. Not those that wait to be delivered to another topic: they are put there
+/// when they are delivered. Not those that are retried or dead, as in Apache's broker.
+#[must_use]
+pub fn allows_light_queues(topic: &str) -> bool {
+    !is_retry(topic) && !is_dlq(topic) && !topic.starts_with(SYSTEM_TOPIC_PREFIX) && !WAITING_TOPICS.contains(&topic)
 }
 
 /// Whether a topic is a retry topic.
@@ -246,6 +274,18 @@ mod tests {
             assert_eq!(popped_topic(topic, "g_h"), "a_b");
         }
         assert_eq!(popped_topic("%RETRY%g_h", "g_h"), "%RETRY%g_h");
+    }
+
+    #[test]
+    fn light_queues_have_names_that_a_directory_can_have() {
+        assert!(can_be_light_queue("%LMQ%$parent$lite") && can_be_light_queue("%LMQ%设备/".trim_end_matches('/')));
+        for bad in ["%LMQ%", "LMQ", "%LMQ%a/b", "%LMQ%a\n", &format!("%LMQ%{}", "x".repeat(251))] {
+            assert!(!can_be_light_queue(bad), "{bad}");
+        }
+        assert!(allows_light_queues("orders") && allows_light_queues("%LMQ%x"));
+        for waiting in ["%RETRY%g", "%DLQ%g", SCHEDULE_TOPIC, TRANS_HALF_TOPIC, TIMER_TOPIC] {
+            assert!(!allows_light_queues(waiting), "{waiting}");
+        }
     }
 
     #[test]

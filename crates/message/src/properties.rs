@@ -81,6 +81,8 @@ pub const BORN_TIMESTAMP: &str = "BORN_TIMESTAMP";
 pub const POP_CK: &str = "POP_CK";
 /// Queues of a multi-dispatch (light message queue) send.
 pub const INNER_MULTI_DISPATCH: &str = "INNER_MULTI_DISPATCH";
+/// The message's offset in each of them, in the same order, comma-separated. The broker sets it.
+pub const INNER_MULTI_QUEUE_OFFSET: &str = "INNER_MULTI_QUEUE_OFFSET";
 /// Number of messages of an inner batch.
 pub const INNER_NUM: &str = "INNER_NUM";
 /// Offset of the first message of an inner batch.
@@ -211,10 +213,14 @@ pub struct Indexed<'a> {
     pub keys: Cow<'a, str>,
     /// The client's unique id, empty for none.
     pub uniq_key: Cow<'a, str>,
+    /// Names of light queues, comma-separated; empty for none.
+    pub light_queues: Cow<'a, str>,
+    /// The offsets in them, in the same order; empty before they are assigned.
+    pub light_offsets: Cow<'a, str>,
 }
 
 impl<'a> Indexed<'a> {
-    /// Reads tag, keys and unique key.
+    /// Reads tag, keys, unique key and light queues.
     #[must_use]
     pub fn of(properties: &'a [u8]) -> Self {
         let mut found = Self::default();
@@ -223,6 +229,8 @@ impl<'a> Indexed<'a> {
                 b"TAGS" => &mut found.tags,
                 b"KEYS" => &mut found.keys,
                 b"UNIQ_KEY" => &mut found.uniq_key,
+                b"INNER_MULTI_DISPATCH" => &mut found.light_queues,
+                b"INNER_MULTI_QUEUE_OFFSET" => &mut found.light_offsets,
                 _ => continue,
             };
             *place = text::as_java_reads(value);

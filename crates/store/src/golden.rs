@@ -15,6 +15,7 @@ use message::record::{Peek, Record, peek};
 
 const SEGMENT: i64 = 40_960;
 const QUEUES: QueueOptions = QueueOptions {
+    light_file_bytes: None,
     file_len: 1_200,
     open_files_max: 4,
 };

@@ -7,7 +7,7 @@
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::cleanup::Cleanup;
 use crate::compaction::Compaction;
-use crate::derived::{self, DerivedList, Keys, Restore, Shutdown, SyncFailureMark};
+use crate::derived::{self, DerivedList, Keys, LightRebuild, Restore, Shutdown, SyncFailureMark};
 use crate::disk::{Disk, OpenMode, if_exists};
 use crate::dispatch::Dispatch;
 use crate::error::StoreError;
@@ -21,7 +21,7 @@ use crate::sync::atomic::AtomicU32;
 use crate::sync::{Instant, Mutex, RwLock};
 use message::LogOffset;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// Apache's margin: a checkpoint may not cover what was stored in the last seconds before its timestamp.
@@ -203,6 +203,7 @@ impl Parts {
         let queue_options = QueueOptions {
             file_len: options.queue_file_bytes,
             open_files_max: options.max_open_queue_files,
+            light_file_bytes: options.light_file_bytes,
         };
         let queues = QueueTable::open(disk.clone(), &queue_dir, queue_options, options.due.clone());
         let queues = Arc::new(queues.map_err(|e| StoreError::io("open", &queue_dir, e))?);
@@ -256,6 +257,29 @@ impl Parts {
         Ok(is_there.then(|| newest.log_end()))
     }
 
+    /// Reads the part of the log before `from` that the light queues do not have: all of it when they are enabled, or after a Java
+    /// broker used the directory.
+    fn read_for_light_queues(&self, from: LogOffset) -> Result<(), StoreError> {
+        let Some(behind) = self.queues.light_behind(from) else {
+            return Ok(());
+        };
+        let first = self.segments.first_offset().unwrap_or(0);
+        let behind = behind.0.max(first);
+        if behind >= from.0 {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let mut rebuild = LightRebuild::new(&self.queues);
+        log::scan_part(&self.segments, behind, from.0, |record| rebuild.put(record))?;
+        tracing::info!(
+            from = behind,
+            to = %from,
+            took_ms = started.elapsed().as_millis() as u64,
+            "read the log for the light queues"
+        );
+        Ok(())
+    }
+
     /// Restores what is derived and finds the log's end. Also returns how much of the log is on the device for sure.
     fn recover(&self, options: &StoreOptions, last: LastStop) -> Result<(i64, Recovery), StoreError> {
         let started = Instant::now();
@@ -271,11 +295,15 @@ impl Parts {
         let mut restores: Vec<Box<dyn Restore + '_>> = restores.collect::<Result<_, _>>()?;
         let mut messages = 0;
         let segments = &self.segments;
+        self.read_for_light_queues(LogOffset(from))?;
         let end = log::scan(segments, from, options.check_crc_on_recovery, |record| {
             messages += 1;
             restores.iter_mut().try_for_each(|restore| restore.put(record))
         })?;
         restores.into_iter().for_each(|restore| restore.finish(LogOffset(end)));
+        self.queues
+            .finish_light()
+            .map_err(|e| StoreError::io("move", Path::new("light queues"), e))?;
         let mut synced = end;
         match last {
             LastStop::Clean => segments.adopt_next(end),

@@ -48,6 +48,8 @@ pub struct StoreOptions {
     pub queue_file_bytes: u64,
     /// Maximum consume queue files open at once.
     pub max_open_queue_files: usize,
+    /// Bytes of a file of the light queues, which share their files; `None` disables light queues.
+    pub light_file_bytes: Option<u64>,
     /// Slot and item counts of index files; `None` disables the index.
     pub index: Option<IndexOptions>,
     /// Maximum keys that wait in memory to be indexed. Over it they are dropped and indexed later from the log.
@@ -86,6 +88,7 @@ impl StoreOptions {
             due: DueTopic::default(),
             queue_file_bytes: 400,
             max_open_queue_files: 16,
+            light_file_bytes: Some(1_024),
             index: Some(IndexOptions { slots: 16, items: 64 }),
             max_index_backlog: 10_000,
             checkpoint_bytes: i64::MAX,

@@ -97,13 +97,17 @@ fn make() -> Option<SimulatedDisk> {
     store.set_topic_rules(Box::new(OneTopic)).ok()?;
     for n in 0..30u8 {
         let body = vec![n; usize::from(n) * 7];
+        let light: &[u8] = b"KEYS\x01key\x02TAGS\x01tag\x02INNER_MULTI_DISPATCH\x01%LMQ%a,%LMQ%b\x02";
         let draft = Draft {
-            properties: b"KEYS\x01key\x02TAGS\x01tag\x02",
+            properties: if n % 3 == 0 { light } else { b"KEYS\x01key\x02TAGS\x01tag\x02" },
             ..Draft::new("t", i32::from(n % 2), &body)
         };
         let queue = store.queue(draft.topic, draft.queue_id);
         let ticket = store.append(&[draft], &[queue], 1_700_000_000_000, &mut Vec::new()).ok()?;
         store.complete_then(ticket, false, |_| {});
+        if n % 10 == 5 {
+            store.run_background_work().ok()?;
+        }
         if n == 10 {
             store.delete_topic("none").ok()?;
         }
@@ -187,7 +191,9 @@ fn start(disk: &SimulatedDisk) {
         bytes: 1 << 16,
         scan: 100,
     };
-    for topic in store.topics() {
+    let light = store.light_queues();
+    let light = light.iter().map(|queue| queue.topic().into());
+    for topic in store.topics().into_iter().chain(light) {
         for queue in 0..2 {
             let from = store.min_offset(&topic, queue).0;
             for at in from..store.max_offset(&topic, queue).0.min(from + 50) {

@@ -143,6 +143,10 @@ pub(super) struct SendArguments {
     /// Number of topics that are used in turn, NAME_0 and so on
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
     pub(super) topics: u32,
+    /// Number of lite topics of the topic that are used in turn: each message has one, __LITE_TOPIC (needs enableLmq and
+    /// enableMultiDispatch)
+    #[arg(long, value_name = "N", conflicts_with = "batch", value_parser = value_parser!(u32).range(1..=90_000_000))]
+    pub(super) lite_topics: Option<u32>,
     /// Messages per second over all connections: an open loop
     #[arg(long, value_name = "N", conflicts_with = "window", value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(super) rate: Option<u32>,

@@ -100,6 +100,7 @@ fn way(arguments: &E2eArguments, run: u64) -> Way {
 
 fn shape(arguments: &E2eArguments, run: u64) -> Shape<'_> {
     Shape {
+        lite_topics: 0,
         size: arguments.load.size as usize,
         batch: 1,
         run: Some(run),

@@ -7,6 +7,7 @@
 //! | opaque: 1,000,000,000 + intended µs, modulo a billion | header | 10 digits |
 //! | born time | header | 13 digits |
 //! | unique key, its last part | header, or each message of a batch | 12 hex digits |
+//! | lite topic | header | 8 digits |
 //! | run and intended µs (end to end) | start of the body | 8 + 8 bytes |
 //!
 //! The opaque contains the time, so that the latency follows from the answer alone, without a table.
@@ -34,6 +35,10 @@ pub(super) const STAMP_LEN: usize = 16;
 
 /// System flag of half messages.
 const HALF_FLAG: i32 = 4;
+/// The first lite topic: all have eight digits.
+const LITE_BASE: u64 = 10_000_000;
+/// Bytes of a separator in a property string within JSON: `\u0001`.
+const LITE_SEPARATOR: usize = 6;
 const PRODUCER_GROUP: &str = "ApogeeBenchProducer";
 const CONSUMER_GROUP: &str = "ApogeeBenchConsumer";
 
@@ -57,6 +62,8 @@ pub(super) struct Shape<'a> {
     pub(super) wait: Wait<'a>,
     /// Whether they are half messages.
     pub(super) are_half: bool,
+    /// Lite topics that they are sent to in turn; 0 for none.
+    pub(super) lite_topics: u32,
 }
 
 /// When messages are delivered.
@@ -97,6 +104,7 @@ pub(super) struct Sends {
     count: u64,
     clock: WallClock,
     run: Option<u64>,
+    lite_topics: u32,
 }
 
 struct Head {
@@ -105,6 +113,7 @@ struct Head {
     opaque_at: usize,
     born_at: usize,
     key_at: Option<usize>,
+    lite_at: Option<usize>,
 }
 
 struct Body {
@@ -128,15 +137,20 @@ impl Sends {
             count: (connection as u64) << 32,
             clock: WallClock::new(),
             run: shape.run,
+            lite_topics: shape.lite_topics,
         }
     }
 
     /// Appends the next request, due at `due_us`.
     pub(super) fn push(&mut self, due_us: u64, out: &mut Vec<u8>) {
         let head = &self.heads[self.turn % self.heads.len()];
+        let lite = self.turn as u64 % u64::from(self.lite_topics.max(1));
         self.turn += 1;
         let start = out.len();
         out.extend_from_slice(&head.bytes);
+        if let Some(at) = head.lite_at {
+            put(out, start + at, Decimal::new((LITE_BASE + lite) as i64).as_bytes());
+        }
         put(
             out,
             start + head.opaque_at,
@@ -179,6 +193,10 @@ impl Head {
                 .with(properties::PRODUCER_GROUP, PRODUCER_GROUP),
             false => one,
         };
+        let one = match shape.lite_topics {
+            0 => one,
+            _ => one.with(properties::LITE_TOPIC, &LITE_BASE.to_string()),
+        };
         let one = asks.into_iter().fold(one, |one, (name, value)| one.with(name, value)).build();
         let all = properties::Builder::new().with(properties::WAIT, "true").build();
         let header = SendHeader {
@@ -207,6 +225,7 @@ impl Head {
             delay_us: delay_ms as u64 * 1_000,
             opaque_at: after(&bytes, "\"opaque\":"),
             born_at: after(&bytes, "\"g\":\""),
+            lite_at: (shape.lite_topics > 0).then(|| after(&bytes, properties::LITE_TOPIC) + LITE_SEPARATOR),
             key_at: (shape.batch == 1).then(|| after(&bytes, &key) - COUNT_DIGITS),
             bytes: bytes.into(),
         }
@@ -344,6 +363,7 @@ mod tests {
 
     fn shape(batch: usize) -> Shape<'static> {
         Shape {
+            lite_topics: 0,
             size: 100,
             batch,
             run: Some(77).filter(|_| batch == 1),
@@ -396,6 +416,20 @@ mod tests {
             .map(|item| properties::text(item.properties, "UNIQ_KEY").unwrap())
             .collect();
         assert_eq!((items.len(), keys.len()), (6, 6));
+    }
+
+    #[test]
+    fn lite_topics_are_used_in_turn() {
+        let lite = Shape {
+            lite_topics: 2,
+            ..shape(1)
+        };
+        let frames = frames(&mut Sends::new(lite, &queues(&[0]), 0), &[0, 1, 2]);
+        let of = |frame: &Frame| {
+            let header = SendHeader::decode_v2(&frame.ext).unwrap();
+            properties::text(header.properties, properties::LITE_TOPIC).unwrap().into_owned()
+        };
+        assert_eq!(frames.iter().map(of).collect::<Vec<_>>(), ["10000000", "10000001", "10000000"]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) fn run(arguments: &SendArguments) -> Result<Report, Failure> {
         return Err(Failure::new(format!("topic {} has no writable queue", arguments.target.topic)));
     }
     let shape = Shape {
+        lite_topics: arguments.lite_topics.unwrap_or(0),
         size: arguments.load.size as usize,
         batch: arguments.batch as usize,
         run: None,

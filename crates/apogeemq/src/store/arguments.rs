@@ -20,6 +20,21 @@ pub(super) enum Verb {
     Check(CheckArguments),
     /// Print the content of a data directory, ours or Apache's; changes nothing
     Dump(DumpArguments),
+    /// Write light queues (%LMQ%…) as consume queues of their own, so that a Java broker finds them
+    ///
+    /// For a directory that goes to a Java broker. The broker must be stopped. The next start of ApogeeMQ takes the queues back by reading
+    /// the commit log once. Each queue takes a directory and a file.
+    ExportLight(ExportLightArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportLightArguments {
+    /// The data directory (storePathRootDir)
+    #[arg(value_name = "DIR")]
+    pub(super) directory: PathBuf,
+    /// Properties file of the broker
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
 }
 
 /// The directory, and the sizes of its files.

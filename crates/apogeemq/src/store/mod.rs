@@ -1,11 +1,12 @@
 //! `apogeemq store`: examines a data directory without starting a broker.
 //!
 //! ```text
-//! check   compares all parts with each other and prints a report
-//! dump    prints records, queue entries, index items, timers, configuration entries, the checkpoint
+//! check         compares all parts with each other and prints a report
+//! dump          prints records, queue entries, index items, timers, configuration entries, the checkpoint
+//! export-light  writes light queues as a Java broker keeps them
 //! ```
 //!
-//! Both only read, also beside a running broker, and accept directories of Apache's. The comparisons are in the crates `store`
+//! The first two only read, also beside a running broker, and accept directories of Apache's. The comparisons are in the crates `store`
 //! and `broker` (their modules `inspect`); this module prints them.
 
 mod arguments;
@@ -16,10 +17,13 @@ pub(crate) use arguments::Arguments;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use ::store::Store;
+use ::store::disk::real::RealDisk;
 use ::store::inspect::InspectOptions;
 use ::store::timer::TimerOptions;
-use arguments::{Place, Verb};
+use arguments::{ExportLightArguments, Place, Verb};
 
 use crate::configuration;
 use crate::failure::Failure;
@@ -32,8 +36,24 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let done = match arguments.verb {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Dump(arguments) => dump::run(&arguments.what).map(|()| ExitCode::SUCCESS),
+        Verb::ExportLight(arguments) => export_light(&arguments).map(|()| ExitCode::SUCCESS),
     };
     done.map_err(|failure| failure.exit_code(CANNOT_EXAMINE))
+}
+
+/// Opens the store as a broker does, closes it, and writes its light queues as a Java broker keeps them.
+fn export_light(arguments: &ExportLightArguments) -> Result<(), Failure> {
+    let (directory, config) = (&arguments.directory, arguments.config.as_deref());
+    let settings = configuration::of_directory(directory, config, configuration::environment())?;
+    if !settings.has_light_queues() {
+        return Err(Failure::new(
+            "light queues are disabled: set enableLmq=true and enableMultiDispatch=true in the file of -c",
+        ));
+    }
+    let opened = Store::open(Arc::new(RealDisk), broker::store_options(&settings));
+    let (store, _) = opened.map_err(Failure::new)?;
+    let count = store.export_light_queues().map_err(Failure::new)?;
+    print(&format!("{count} light queues are in {}/consumequeue now\n", directory.display())).map(drop)
 }
 
 fn options(place: &Place, check_crc: bool) -> Result<InspectOptions, Failure> {

@@ -67,6 +67,8 @@ pub struct Groups {
     version: Mutex<DataVersion>,
     limits: GroupLimits,
     changed: Arc<Signal>,
+    /// Every name of a light queue is a group.
+    are_light_queues_groups: AtomicBool,
 }
 
 impl Groups {
@@ -84,7 +86,18 @@ impl Groups {
             }),
             limits,
             changed,
+            are_light_queues_groups: AtomicBool::new(false),
         }
+    }
+
+    /// Every name of a light queue is a group from now on, as in Apache's broker: with the default configuration, and without a place in
+    /// the table.
+    pub fn allow_light_queues(&self) {
+        self.are_light_queues_groups.store(true, Relaxed);
+    }
+
+    fn is_light(&self, group: &str) -> bool {
+        self.are_light_queues_groups.load(Relaxed) && names::can_be_light_queue(group)
     }
 
     /// Adds groups that were read from the file.
@@ -104,13 +117,14 @@ impl Groups {
     /// The configuration of a group. Called for every pull.
     #[must_use]
     pub fn find(&self, group: &str) -> Option<Arc<Rule>> {
-        self.table.read().get(group).cloned()
+        let found = self.table.read().get(group).cloned();
+        found.or_else(|| self.is_light(group).then(|| Arc::new(plain(group))))
     }
 
     /// Whether there is a group of this name.
     #[must_use]
     pub fn contains(&self, group: &str) -> bool {
-        self.table.read().contains_key(group)
+        self.table.read().contains_key(group) || self.is_light(group)
     }
 
     /// The configuration of a group. Creates the group if it does not exist and `auto_create` is set

@@ -14,9 +14,10 @@
 //! group cannot contain `@`.
 
 use super::Offsets;
-use super::offsets::{ByQueue, TopicGroup};
+use super::offsets::{AllOffsets, ByQueue, TopicGroup};
 use crate::clock::now_ms;
 use crate::state_file::{SavedTable, StateFile, Table};
+use message::names;
 use parking_lot::Mutex;
 use protocol::DataVersion;
 use protocol::json::{self, JsonError};
@@ -36,6 +37,11 @@ pub const TABLE: Table = Table {
     is_made_again: false,
     check: |content| parse(content).map(drop),
 };
+/// The file of all offsets that a Java broker with `enableLmq` keeps instead.
+pub const LIGHT_TABLE: Table = Table {
+    name: "lmqConsumerOffset.json",
+    ..TABLE
+};
 /// Name of the file.
 pub const FILE: &str = TABLE.name;
 
@@ -49,6 +55,8 @@ pub struct Saved {
     pub offset_table: BTreeMap<String, ByQueue>,
     /// Pending resets, in the same format.
     pub reset_offset_table: BTreeMap<String, ByQueue>,
+    /// `topic@group` to the offset in queue 0, of groups named like light queues.
+    pub lmq_offset_table: BTreeMap<String, i64>,
 }
 
 /// Parses a file written by Java or by ApogeeMQ.
@@ -63,6 +71,9 @@ pub fn parse(content: &[u8]) -> Result<Saved, JsonError> {
 pub fn restore(offsets: &Offsets, saved: &Saved) {
     restore_each(offsets, &saved.offset_table, false);
     restore_each(offsets, &saved.reset_offset_table, true);
+    let light = saved.lmq_offset_table.iter();
+    let light = light.map(|(pair, offset)| (pair.clone(), ByQueue::from([(0, *offset)])));
+    restore_each(offsets, &light.collect(), false);
     offsets.set_version(saved.data_version);
     offsets.take_dirty();
     offsets.take_moved();
@@ -93,6 +104,15 @@ pub fn load(offsets: &Offsets, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
+/// Loads both files of a broker with light queues. What is in both is that of the newer one: which one was written depends on the keys
+/// that the broker had.
+fn load_both(offsets: &Offsets, file: &StateFile, light: &StateFile) -> io::Result<()> {
+    let mut saved: Vec<Saved> = [file.load(parse)?, light.load(parse)?].into_iter().flatten().collect();
+    saved.sort_by_key(|saved| (saved.data_version.timestamp, saved.data_version.counter));
+    saved.iter().for_each(|saved| restore(offsets, saved));
+    Ok(())
+}
+
 /// Writes all offsets if they changed after the last write.
 ///
 /// # Errors
@@ -110,6 +130,8 @@ pub fn save_if_dirty(offsets: &Offsets, file: &StateFile, now_ms: i64) -> io::Re
 pub struct OffsetsFile {
     offsets: Arc<Offsets>,
     file: StateFile,
+    /// Where a Java broker with light queues keeps them; `None` without light queues.
+    light: Option<StateFile>,
     period: Duration,
     /// Locked while the file is written, so that an older version never replaces a newer one.
     writing: Mutex<()>,
@@ -118,10 +140,11 @@ pub struct OffsetsFile {
 impl OffsetsFile {
     /// Saves `offsets` in `file`, commits of clients every `period`.
     #[must_use]
-    pub fn new(offsets: Arc<Offsets>, file: StateFile, period: Duration) -> Self {
+    pub fn new(offsets: Arc<Offsets>, file: StateFile, light: Option<StateFile>, period: Duration) -> Self {
         Self {
             offsets,
             file,
+            light,
             period,
             writing: Mutex::default(),
         }
@@ -130,7 +153,10 @@ impl OffsetsFile {
 
 impl SavedTable for OffsetsFile {
     fn load(&self) -> io::Result<()> {
-        load(&self.offsets, &self.file)
+        match &self.light {
+            Some(light) => load_both(&self.offsets, &self.file, light),
+            None => load(&self.offsets, &self.file),
+        }
     }
 
     fn save_changes(&self) -> io::Result<()> {
@@ -142,7 +168,21 @@ impl SavedTable for OffsetsFile {
 
     fn save(&self) -> io::Result<()> {
         let _alone = self.writing.lock();
-        save_if_dirty(&self.offsets, &self.file, now_ms())
+        let Some(light) = &self.light else {
+            return save_if_dirty(&self.offsets, &self.file, now_ms());
+        };
+        if !self.offsets.take_dirty() {
+            return Ok(());
+        }
+        let (version, mut all) = (self.offsets.version(now_ms()), self.offsets.all());
+        let saved = light.save(light_text(&all, version).as_bytes()).and_then(|()| {
+            // They are many, and in the other file.
+            for table in [&mut all.committed, &mut all.pulled, &mut all.resets] {
+                table.retain(|(topic, group), _| !names::is_light_queue(topic) && !names::is_light_queue(group));
+            }
+            self.file.save(text_of(&all, version, Layout::File).as_bytes())
+        });
+        saved.inspect_err(|_| self.offsets.mark_dirty())
     }
 
     fn period(&self) -> Option<Duration> {
@@ -166,7 +206,10 @@ pub enum Layout {
 /// All offsets as text.
 #[must_use]
 pub fn text(offsets: &Offsets, version: DataVersion, layout: Layout) -> String {
-    let all = offsets.all();
+    text_of(&offsets.all(), version, layout)
+}
+
+fn text_of(all: &AllOffsets, version: DataVersion, layout: Layout) -> String {
     let with_resets = layout == Layout::File && !all.resets.is_empty();
     let mut out = Lines::new(all.committed.len() * 64 + 256, layout);
     out.open();
@@ -178,6 +221,32 @@ pub fn text(offsets: &Offsets, version: DataVersion, layout: Layout) -> String {
     out.key("\"pullOffsetTable\"");
     table(&mut out, &all.pulled, !with_resets);
     if with_resets {
+        out.key("\"resetOffsetTable\"");
+        table(&mut out, &all.resets, true);
+    }
+    out.close(true);
+    out.text
+}
+
+/// The text of [`LIGHT_TABLE`]. What Java does not load is left out: it would be as long as all the rest.
+fn light_text(all: &AllOffsets, version: DataVersion) -> String {
+    let mut out = Lines::new(all.committed.len() * 64 + 256, Layout::File);
+    let (light, others): (BTreeMap<_, _>, BTreeMap<_, _>) = all.committed.iter().partition(|((_, group), _)| names::is_light_queue(group));
+    let light: Vec<_> = light
+        .into_iter()
+        .filter_map(|(pair, queues)| Some((pair, *queues.get(&0)?)))
+        .collect();
+    out.open();
+    out.version(version);
+    out.key("\"lmqOffsetTable\"");
+    out.open();
+    for (at, ((topic, group), offset)) in light.iter().enumerate() {
+        out.number(&quoted(&format!("{topic}@{group}")), *offset, at + 1 == light.len());
+    }
+    out.close(false);
+    out.key("\"offsetTable\"");
+    table(&mut out, others, all.resets.is_empty());
+    if !all.resets.is_empty() {
         out.key("\"resetOffsetTable\"");
         table(&mut out, &all.resets, true);
     }
@@ -203,10 +272,14 @@ fn group_topics(out: &mut Lines, committed: &BTreeMap<TopicGroup, ByQueue>) {
     out.close(false);
 }
 
-fn table(out: &mut Lines, table: &BTreeMap<TopicGroup, ByQueue>, last_of_all: bool) {
+fn table<'t, I>(out: &mut Lines, table: I, last_of_all: bool)
+where
+    I: IntoIterator<Item = (&'t TopicGroup, &'t ByQueue), IntoIter: ExactSizeIterator>,
+{
     out.open();
+    let table = table.into_iter();
     let last = table.len();
-    for (at, ((topic, group), queues)) in table.iter().enumerate() {
+    for (at, ((topic, group), queues)) in table.enumerate() {
         out.key(&quoted(&format!("{topic}@{group}")));
         out.open();
         let last_queue = queues.len();

@@ -45,6 +45,11 @@ enum ForbiddenBy {
     Subscription = 5,
 }
 
+/// The name that a topic or group is counted by: all light queues by one, as in Apache's broker.
+fn counted(name: &str) -> &str {
+    if names::is_light_queue(name) { names::LIGHT_PREFIX } else { name }
+}
+
 fn forbidden(by: ForbiddenBy, text: String) -> Refusal {
     Refusal::new(ResponseCode::NoPermission, text).with("forbiddenType", (by as i32).to_string())
 }
@@ -80,7 +85,7 @@ impl Checks {
             let of_group = Some(GroupSubscription { consumers, group, topic });
             Filter { selection, of_group }
         };
-        let counters = self.stats.group(header.topic, header.consumer_group);
+        let counters = self.stats.group(counted(header.topic), counted(header.consumer_group));
         Ok(Allowed {
             topic,
             rule,
@@ -139,6 +144,9 @@ impl Checks {
             let compiled = compiled.map_err(|error| refused(&format!("Invalid MessageSelector, {error}")))?;
             self.content(settings, header, Arc::new(compiled))
         };
+        if names::is_light_queue(header.topic) {
+            return Ok(selection);
+        }
         self.consumers
             .compensate(header.consumer_group, header.topic, expression, now_ms, || {
                 filter::subscription(header.topic, header.expression_type, header.subscription.unwrap_or(""), now_ms)

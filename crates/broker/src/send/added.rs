@@ -33,10 +33,10 @@ pub(super) struct SendProperties<'a> {
     pub(super) timer: TimerProperties<'a>,
     /// `TRAN_MSG=true`.
     pub(super) is_transaction: bool,
-    /// Is sent to light message queues.
-    pub(super) is_light: bool,
-    /// Is sent to a lite topic.
-    pub(super) is_lite: bool,
+    /// Names of light queues that it is sent to, comma-separated; empty for none.
+    pub(super) light_queues: &'a [u8],
+    /// The lite topic that it is sent to; empty for none.
+    pub(super) lite_topic: &'a [u8],
     /// Belongs to a message group (FIFO).
     pub(super) is_ordered: bool,
     /// The priority, from 0, which names the queue; `None` on messages of another type.
@@ -70,8 +70,8 @@ impl<'a> SendProperties<'a> {
                     seen.timer.see(name, value);
                 }
                 properties::TRANSACTION_PREPARED => seen.is_transaction = value.eq_ignore_ascii_case(b"true"),
-                properties::INNER_MULTI_DISPATCH => seen.is_light = true,
-                properties::LITE_TOPIC => seen.is_lite = true,
+                properties::INNER_MULTI_DISPATCH => seen.light_queues = value,
+                properties::LITE_TOPIC => seen.lite_topic = value,
                 properties::SHARDING_KEY => seen.is_ordered = true,
                 properties::PRIORITY => seen.priority = priority(value),
                 properties::INNER_NUM | properties::INNER_BASE => seen.is_inner_batch = true,
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn what_a_message_asks_for_is_noticed() {
         let seen = SendProperties::of(b"DELAY\x013\x02TRAN_MSG\x01True\x02");
-        assert!(seen.delay == Some(b"3") && seen.is_transaction && !seen.timer.ask() && !seen.is_light);
+        assert!(seen.delay == Some(b"3") && seen.is_transaction && !seen.timer.ask() && seen.light_queues.is_empty());
         let seen = SendProperties::of(b"TIMER_DELAY_MS\x010\x02TRAN_MSG\x01false\x02");
         assert!(seen.timer.ask() && !seen.is_transaction && seen.delay.is_none());
     }

@@ -2,8 +2,9 @@
 
 use super::added::{Added, SendProperties};
 use crate::destination::Destination;
-use crate::errors::{Refusal, is_or_are};
+use crate::errors::Refusal;
 use crate::local_time;
+use crate::log_writer::LogWriter;
 use crate::schedule;
 use crate::settings::BrokerSettings;
 use crate::timer::when;
@@ -42,6 +43,8 @@ pub(super) struct SentTo {
     pub(super) dead: Option<Arc<Topic>>,
     /// Whether the topic is compacted.
     pub(super) is_compacted: bool,
+    /// The light queues that it asks for.
+    pub(super) light: LightQueues,
     /// Epoch ms.
     pub(super) now_ms: i64,
 }
@@ -165,13 +168,6 @@ fn body_size(settings: &BrokerSettings, body: &[u8], may_be_empty: bool) -> Resu
     Ok(())
 }
 
-fn not_there_yet(feature: &str) -> Refusal {
-    Refusal::new(
-        ResponseCode::RequestCodeNotSupported,
-        format!("{feature} {} not supported by this version of ApogeeMQ", is_or_are(feature)),
-    )
-}
-
 /// Whether the broker accepts sends yet.
 ///
 /// # Errors
@@ -199,7 +195,6 @@ fn destination(settings: &BrokerSettings, header: &SendHeader<'_>, seen: &SendPr
             format!("the broker[{}] sending transaction message is forbidden", settings.broker_name),
         ));
     }
-    refuse_what_is_not_there(seen)?;
     refuse_flags(settings, header, is_transaction)?;
     refuse_inner_batch(settings, seen)?;
     Ok(match to.dead {
@@ -220,15 +215,20 @@ pub(super) fn single<'a>(
     body: &'a [u8],
     seen: &SendProperties<'a>,
     added: &'a Added,
-    to: SentTo,
+    mut to: SentTo,
 ) -> Result<Checked<'a>, Refusal> {
     let (queue_id, is_compacted) = (to.queue_id, to.is_compacted);
+    let light = std::mem::take(&mut to.light);
     if is_compacted {
         key_of_compacted(seen.has_keys())?;
     }
     let destination = destination(settings, header, seen, to)?;
     body_size(settings, body, is_compacted)?;
     let mut base = added.base(header.properties, seen);
+    if let Some(name) = light.of_lite_topic {
+        let named = properties::Builder::from_bytes_without(&base, &[properties::INNER_MULTI_DISPATCH]);
+        base = Cow::Owned(named.with(properties::INNER_MULTI_DISPATCH, &name).build());
+    }
     match &destination {
         Destination::Topic | Destination::Half => {}
         Destination::DeadLetter(_) => {
@@ -259,6 +259,7 @@ pub(super) fn single<'a>(
     }
     let behind = added.behind(&base);
     let properties_len = base.len() + behind.len();
+    let growth = growth + light.bytes;
     if properties_len + growth > properties::MAX_BYTES {
         return Err(illegal(settings, &format!("The properties have {properties_len} bytes.")));
     }
@@ -308,12 +309,81 @@ fn refuse_inner_batch(settings: &BrokerSettings, seen: &SendProperties<'_>) -> R
     Ok(())
 }
 
-fn refuse_what_is_not_there(seen: &SendProperties<'_>) -> Result<(), Refusal> {
-    let features = [(seen.is_light, "light message queues"), (seen.is_lite, "lite topics")];
-    match features.iter().find(|(is_asked, _)| *is_asked) {
-        Some((_, feature)) => Err(not_there_yet(feature)),
-        None => Ok(()),
+/// Compat: Apache's broker takes such a batch, and its messages are in no light queue.
+fn refuse_light_in_batch(settings: &BrokerSettings, seen: &SendProperties<'_>) -> Result<(), Refusal> {
+    if seen.light_queues.is_empty() && seen.lite_topic.is_empty() {
+        return Ok(());
     }
+    let why = "A message of a batch cannot be in light queues (INNER_MULTI_DISPATCH, __LITE_TOPIC): send it alone.";
+    Err(illegal(settings, why))
+}
+
+/// The light queues that a message asks for.
+#[derive(Default)]
+pub(super) struct LightQueues {
+    /// That of its lite topic, whatever queues it names.
+    pub(super) of_lite_topic: Option<String>,
+    /// Upper bound of the bytes that its offsets there take.
+    pub(super) bytes: usize,
+}
+
+/// Checks the light queues that a message to `topic` asks for.
+///
+/// # Errors
+/// `RequestCodeNotSupported` if light queues are disabled, `LmqQuotaExceeded` if it would create too many, `MessageIllegal` if one has a
+/// name that none can have.
+pub(super) fn light_queues(
+    settings: &BrokerSettings,
+    log: &LogWriter,
+    topic: &str,
+    seen: &SendProperties<'_>,
+) -> Result<LightQueues, Refusal> {
+    const OFFSET_BYTES: usize = 20;
+    if seen.light_queues.is_empty() && seen.lite_topic.is_empty() {
+        return Ok(LightQueues::default());
+    }
+    if !settings.has_light_queues() {
+        return Err(Refusal::new(
+            ResponseCode::RequestCodeNotSupported,
+            "the message is for light message queues (INNER_MULTI_DISPATCH) or one of the lite topics (__LITE_TOPIC), and they are disabled: set enableLmq=true and enableMultiDispatch=true".to_owned(),
+        ));
+    }
+    let of_lite_topic = match text::as_java_reads(seen.lite_topic) {
+        lite if lite.is_empty() => None,
+        lite => Some(names::lite_queue(topic, &lite)),
+    };
+    let own = text::as_java_reads(seen.light_queues);
+    let asked = of_lite_topic.as_deref().unwrap_or(&own);
+    let mut count = 0;
+    let mut fresh = 0;
+    for name in asked.trim_end_matches(',').split(',') {
+        if !names::can_be_light_queue(name) {
+            let why = format!(
+                "'{name}' cannot be a light queue: its name begins with {}, has at most {} bytes, and no '/' and no control character.",
+                names::LIGHT_PREFIX,
+                names::MAX_LIGHT_LEN
+            );
+            return Err(illegal(settings, &why));
+        }
+        count += 1;
+        fresh += usize::from(!log.has_light_queue(name));
+    }
+    let most = settings.most_light_queues();
+    if fresh > 0 && log.light_queue_count() + fresh > most {
+        let key = if settings.enable_lmq_quota {
+            "maxLmqConsumeQueueNum"
+        } else {
+            "apogeeMaxLightQueues"
+        };
+        let text = format!(
+            "[LMQ_CONSUME_QUEUE_NUM_EXCEEDED]the broker has as many light queues as it may ({most}, see {key}), and the message would create more"
+        );
+        return Err(Refusal::new(ResponseCode::LmqQuotaExceeded, text));
+    }
+    Ok(LightQueues {
+        of_lite_topic,
+        bytes: properties::INNER_MULTI_QUEUE_OFFSET.len() + 3 + count * OFFSET_BYTES,
+    })
 }
 
 /// A request with several messages.
@@ -346,7 +416,7 @@ pub(super) fn batch<'a>(
         if seen.is_transaction {
             return Err(illegal(settings, "A message of a batch cannot be part of a transaction."));
         }
-        refuse_what_is_not_there(&seen)?;
+        refuse_light_in_batch(settings, &seen)?;
         refuse_inner_batch(settings, &seen)?;
         if is_compacted {
             key_of_compacted(seen.has_keys())?;

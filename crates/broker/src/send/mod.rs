@@ -206,6 +206,7 @@ impl Sender {
             let to = check::SentTo {
                 queue_id,
                 dead,
+                light: check::light_queues(settings, &self.log, header.topic, &seen)?,
                 is_compacted: topic.is_compacted(),
                 now_ms: context.now_ms,
             };

@@ -9,7 +9,7 @@ use message::names;
 use protocol::DataVersion;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Configuration of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +201,8 @@ pub struct Topics {
     limits: TopicLimits,
     stats: Arc<BrokerStats>,
     changed: Arc<Signal>,
+    /// Counters of sends to light queues; set if there are light queues. Each is a topic of one queue that is not in the table.
+    light: OnceLock<Arc<TopicCounters>>,
 }
 
 /// While this exists, no topic of its name can be created. Hold it while the queues of that name are deleted, so that a queue of a
@@ -241,6 +243,7 @@ impl Topics {
             limits,
             stats,
             changed,
+            light: OnceLock::new(),
         };
         topics.restore(builtin, None);
         topics
@@ -288,13 +291,40 @@ impl Topics {
     /// The topic of this name. Called for every message.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Topic>> {
-        self.table.read().get(name).cloned()
+        let found = self.table.read().get(name).cloned();
+        found.or_else(|| self.light(name))
+    }
+
+    /// Every light queue is a topic from now on, as in Apache's broker: with one queue, and without a place in the table.
+    pub fn allow_light_queues(&self) {
+        self.light.get_or_init(|| Arc::new(self.stats.topic(names::LIGHT_PREFIX)));
+    }
+
+    /// The topic that a light queue is.
+    fn light(&self, name: &str) -> Option<Arc<Topic>> {
+        let counters = self.light.get().filter(|_| names::can_be_light_queue(name))?;
+        let spec = Spec {
+            perm: PERM_READ | PERM_WRITE,
+            ..Spec::new(name, 1)
+        };
+        Some(Arc::new(Topic {
+            has_priorities: false,
+            dedup: None,
+            spec,
+            changed_at: 0,
+            counters: Arc::clone(counters),
+            lifetime: Arc::new(Lifetime {
+                created_after: None,
+                recreated_at: None,
+                is_deleted: AtomicBool::new(false),
+            }),
+        }))
     }
 
     /// Whether a topic of this name exists.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.table.read().contains_key(name)
+        self.table.read().contains_key(name) || self.light.get().is_some() && names::can_be_light_queue(name)
     }
 
     /// Whether the topic's order is configured at the name servers.

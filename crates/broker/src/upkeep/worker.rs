@@ -185,7 +185,7 @@ mod tests {
                 Arc::new(VersionedFile::new(Arc::clone(&topics), file(topic::table::TABLE))),
                 Arc::new(VersionedFile::new(Arc::clone(&groups), file(group::table::TABLE))),
                 Arc::new(VersionedFile::new(modes, file(assignment::table::TABLE))),
-                Arc::new(OffsetsFile::new(Arc::clone(&offsets), file(offset::table::TABLE), DEADLINE)),
+                Arc::new(OffsetsFile::new(Arc::clone(&offsets), file(offset::table::TABLE), None, DEADLINE)),
             ];
             let tables = Tables::new(tables);
             let ends = Arc::new(Ends::default());

@@ -14,6 +14,7 @@ mod keys;
 mod queues;
 
 pub(crate) use keys::{Keys, SyncFailureMark};
+pub(crate) use queues::LightRebuild;
 
 use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;

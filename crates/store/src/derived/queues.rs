@@ -4,13 +4,17 @@ use super::{Derived, Restore, Shutdown, WorkLimit};
 use crate::checkpoint::SyncedOffsets;
 use crate::error::StoreError;
 use crate::log::{Batch, CommitLog};
-use crate::queue::{Code, ConsumeQueue, Entry, QueueTable};
+use crate::queue::{self, Code, ConsumeQueue, Entry, QueueTable};
 use crate::store::queue_error;
 use message::properties::Indexed;
 use message::record::Record;
-use message::{LogOffset, sys_flag};
+use message::{LogOffset, QueueOffset, names, sys_flag};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+
+/// Entries in memory above which a part of the log that is read for light queues is written.
+const LIGHT_ENTRIES_KEPT: u64 = 1 << 20;
 
 fn failed(action: &'static str) -> impl Fn(io::Error) -> StoreError {
     move |source| StoreError::Io {
@@ -30,6 +34,8 @@ impl Derived for QueueTable {
     fn recover<'a>(&'a self, stop: &Shutdown) -> Result<Box<dyn Restore + 'a>, StoreError> {
         if !stop.is_clean {
             self.truncate_to_log(stop.from).map_err(failed("cut"))?;
+        } else if self.is_light_ahead(stop.from) {
+            self.truncate_light(stop.from).map_err(failed("cut"))?;
         }
         Ok(Box::new(Rebuild {
             queues: self,
@@ -42,9 +48,11 @@ impl Derived for QueueTable {
         Ok(self.write_pending().map_err(failed("write"))? > 0)
     }
 
-    fn sync(&self, _: SyncedOffsets, _: &mut SyncedOffsets) -> Result<(), StoreError> {
+    fn sync(&self, _: SyncedOffsets, progress: &mut SyncedOffsets) -> Result<(), StoreError> {
         self.write_pending().map_err(failed("write"))?;
-        Self::sync(self).map_err(failed("sync"))
+        self.cover_light(progress.dispatched).map_err(failed("write"))?;
+        Self::sync(self).map_err(failed("sync"))?;
+        self.replace_foreign_light().map_err(failed("remove"))
     }
 
     fn has_failed(&self) -> bool {
@@ -80,27 +88,8 @@ impl Restore for Rebuild<'_> {
             return Ok(());
         }
         let queue = self.queues.find_or_create(record.topic, record.queue_id);
-        let failed = |e| queue_error("move", &queue, e);
-        if record.queue_offset < queue.max() {
-            if !self.strict || is_known(&queue, record).map_err(|e| queue_error("read", &queue, e))? {
-                return Ok(());
-            }
-            tracing::warn!(
-                topic = record.topic,
-                queue = record.queue_id,
-                from = %queue.max(),
-                to = %record.queue_offset,
-                at = %record.log_offset,
-                "a queue of a topic that was deleted and created again starts again"
-            );
-            queue.rewind(record.queue_offset).map_err(failed)?;
-        }
-        if record.queue_offset > queue.max() {
-            queue.skip_to(record.queue_offset).map_err(failed)?;
-        }
-        queue.publish(self.entry(&queue, record));
-        queue.reset_assigned_to_published();
-        Ok(())
+        self.enter(&queue, record.queue_offset, record)?;
+        self.enter_light(record)
     }
 
     fn finish(self: Box<Self>, _: LogOffset) {
@@ -108,7 +97,78 @@ impl Restore for Rebuild<'_> {
     }
 }
 
+/// Enters the records of a part of the log into light queues, which may not have them: the light log was removed or damaged, or light
+/// queues were disabled, or a Java broker used the directory.
+pub(crate) struct LightRebuild<'a>(Rebuild<'a>);
+
+impl<'a> LightRebuild<'a> {
+    pub(crate) fn new(queues: &'a QueueTable) -> Self {
+        Self(Rebuild {
+            queues,
+            strict: false,
+            computed: BTreeMap::new(),
+        })
+    }
+
+    /// Takes a record, in log order.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if the light log cannot be read or written.
+    pub(crate) fn put(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
+        if !sys_flag::is_in_queue(record.sys_flag) {
+            return Ok(());
+        }
+        if names::is_light_queue(record.topic) && record.queue_id == 0 {
+            let queue = self.0.queues.find_or_create(record.topic, record.queue_id);
+            self.0.enter(&queue, record.queue_offset, record)?;
+        }
+        self.0.enter_light(record)?;
+        if self.0.queues.pending_entries() > LIGHT_ENTRIES_KEPT {
+            self.0.queues.write_pending().map_err(failed("write"))?;
+        }
+        Ok(())
+    }
+}
+
 impl Rebuild<'_> {
+    /// Publishes a record in its queue, or in a light one, unless it is there.
+    fn enter(&mut self, queue: &Arc<ConsumeQueue>, offset: QueueOffset, record: &Record<'_>) -> Result<(), StoreError> {
+        let failed = |e| queue_error("move", queue, e);
+        if offset < queue.max() {
+            if !self.strict || is_known(queue, offset, record).map_err(|e| queue_error("read", queue, e))? {
+                return Ok(());
+            }
+            tracing::warn!(
+                topic = queue.topic(),
+                queue = queue.queue_id(),
+                from = %queue.max(),
+                to = %offset,
+                at = %record.log_offset,
+                "a queue of a topic that was deleted and created again starts again"
+            );
+            queue.rewind(offset).map_err(failed)?;
+        }
+        if offset > queue.max() {
+            queue.skip_to(offset).map_err(failed)?;
+        }
+        queue.publish(self.entry(queue, record));
+        queue.reset_assigned_to_published();
+        Ok(())
+    }
+
+    /// Publishes a record in its light queues.
+    fn enter_light(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
+        if !self.queues.has_light_queues() {
+            return Ok(());
+        }
+        let indexed = Indexed::of(record.properties);
+        for (name, offset) in queue::places(record.topic, &indexed) {
+            let queue = self.queues.find_or_create(name, 0);
+            self.enter(&queue, QueueOffset(offset), record)?;
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, queue: &ConsumeQueue, record: &Record<'_>) -> Entry {
         let tags = Indexed::of(record.properties).tags;
         let code = queue.code_of(record.properties, &tags, record.store_timestamp);
@@ -135,7 +195,7 @@ impl Rebuild<'_> {
 }
 
 /// Whether the queue already has this record at its offset.
-fn is_known(queue: &ConsumeQueue, record: &Record<'_>) -> io::Result<bool> {
-    let entry = queue.entry_at(record.queue_offset)?;
+fn is_known(queue: &ConsumeQueue, offset: QueueOffset, record: &Record<'_>) -> io::Result<bool> {
+    let entry = queue.entry_at(offset)?;
     Ok(entry.is_some_and(|entry| entry.log_offset == record.log_offset.0))
 }

@@ -1,11 +1,12 @@
 //! Appending messages: encode under one short lock, then one write for all threads that wait.
 
+use super::light::{self, LightMessage};
 use super::segment::{Segment, Segments};
 use super::truncate::TRUNCATED;
 use super::{CommitLog, Completion, Level, Ticket, Waiter};
 use crate::error::{AppendError, StoreError};
 use crate::index::key_hashes;
-use crate::queue::{ConsumeQueue, Entry};
+use crate::queue::{ConsumeQueue, Entry, QueueTable};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Broken, is_broken, mpsc};
 use bytes::{Bytes, BytesMut};
@@ -35,10 +36,12 @@ pub(crate) struct Batch {
     pub(crate) end: LogOffset,
     /// Store timestamp of its messages, epoch ms.
     pub(crate) store_timestamp: i64,
-    /// One for each message that has a queue entry, in log order.
+    /// One for each message that has a queue entry, in log order, and after them those of light queues.
     pub(crate) entries: Vec<DispatchRequest>,
     /// One for each message that has keys.
     pub(crate) keys: Vec<IndexedRecord>,
+    /// One for each message that is in light queues, too; empty once they have their entries.
+    pub(crate) light: Vec<LightMessage>,
 }
 
 /// A queue entry and the queue it is for.
@@ -122,20 +125,23 @@ impl CommitLog {
     /// [`AppendError`]; none of the messages is appended then.
     pub(crate) fn append(
         &self,
+        table: &QueueTable,
         drafts: &[Draft<'_>],
         queues: &[Arc<ConsumeQueue>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
         assert_eq!(drafts.len(), queues.len(), "each message needs its queue");
-        let mut batch = prepare(drafts, queues, now_ms);
-        let bytes = batch.entries.iter().map(|e| e.entry.size as usize).sum();
+        let mut batch = prepare(table, drafts, queues, now_ms);
+        let light_bytes: usize = batch.light.iter().map(LightMessage::max_bytes).sum();
+        let bytes: usize = batch.entries.iter().map(|e| e.entry.size as usize).sum();
+        let bytes = bytes + light_bytes;
         let max = usize::try_from(self.segments.segment_len()).unwrap_or(usize::MAX) - FILLER_LEN;
         if bytes > max {
             return Err(AppendError::TooLarge { size: bytes, max });
         }
         loop {
-            match self.try_append(drafts, batch, bytes, now_ms, placements)? {
+            match self.try_append(table, drafts, batch, bytes, now_ms, placements)? {
                 AppendOutcome::Ticket(ticket) => return Ok(ticket),
                 AppendOutcome::NeedsFile(returned) => batch = returned,
             }
@@ -158,9 +164,10 @@ impl CommitLog {
 
     fn try_append(
         &self,
+        table: &QueueTable,
         drafts: &[Draft<'_>],
         mut batch: Batch,
-        bytes: usize,
+        mut bytes: usize,
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<AppendOutcome, AppendError> {
@@ -174,6 +181,9 @@ impl CommitLog {
                 topic: retired.queue.topic().to_owned(),
                 queue_id: retired.queue.queue_id(),
             });
+        }
+        if !batch.light.is_empty() {
+            bytes = light::number(table, drafts, &mut batch);
         }
         if !state.fits(bytes) {
             // The filler must not be written unless there is a file to continue in.
@@ -464,7 +474,7 @@ fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, 
 }
 
 /// Prepares entries and keys before the lock is taken: all but offsets and timestamp, which are relative to the batch.
-fn prepare(drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> Batch {
+fn prepare(table: &QueueTable, drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> Batch {
     let mut batch = Batch {
         entries: Vec::with_capacity(drafts.len()),
         keys: Vec::with_capacity(drafts.len()),
@@ -494,6 +504,11 @@ fn prepare(drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> B
             queue_offset: QueueOffset::default(),
             entry,
         });
+        if !indexed.light_queues.is_empty() && table.has_light_queues() {
+            batch
+                .light
+                .extend(LightMessage::of(table, batch.entries.len() - 1, draft, &indexed.light_queues));
+        }
         let hashes = key_hashes_of(draft.topic, &indexed);
         if !hashes.is_empty() {
             batch.keys.push(IndexedRecord {
@@ -520,7 +535,9 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
     }
     let start = state.end;
     assert_eq!(drafts.len(), batch.entries.len(), "each message needs its entry");
-    for (draft, dispatched) in drafts.iter().zip(&mut batch.entries) {
+    let mut light = std::mem::take(&mut batch.light).into_iter().peekable();
+    let mut light_entries = Vec::new();
+    for (at, (draft, dispatched)) in drafts.iter().zip(&mut batch.entries).enumerate() {
         dispatched.entry.log_offset += start.0;
         dispatched.queue_offset = dispatched.queue.assign();
         let placement = Placement {
@@ -528,9 +545,15 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
             log_offset: LogOffset(dispatched.entry.log_offset),
             store_timestamp: batch.store_timestamp,
         };
-        draft.encode(placement, &mut state.buffer);
         placements.push(placement);
+        let Some(light) = light.next_if(|light| light.draft == at) else {
+            draft.encode(placement, &mut state.buffer);
+            continue;
+        };
+        light.draft_of(draft).encode(placement, &mut state.buffer);
+        light.assign(dispatched.entry, &mut light_entries);
     }
+    batch.entries.append(&mut light_entries);
     for key in &mut batch.keys {
         key.log_offset = start.plus(key.log_offset.0 as usize);
         key.store_timestamp = batch.store_timestamp;
@@ -554,7 +577,7 @@ mod tests {
     use crate::disk::simulated::SimulatedDisk;
     use crate::dispatch::Dispatch;
     use crate::options::{FlushMode, StoreOptions};
-    use crate::queue::{DueTopic, QueueOptions, QueueTable};
+    use crate::queue::{DueTopic, QueueOptions};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;
 
@@ -567,7 +590,15 @@ mod tests {
         let dispatch = Arc::new(Dispatch::new(crate::derived::of(&queues, None), LogOffset(0)));
         let log = CommitLog::new(options, segments, LogOffset(0), LogOffset(0), dispatch);
         let (done, outcome) = mpsc::channel();
-        let append = || log.append(&[Draft::new("t", 0, b"x")], &[queues.find_or_create("t", 0)], 1, &mut Vec::new());
+        let append = || {
+            log.append(
+                &queues,
+                &[Draft::new("t", 0, b"x")],
+                &[queues.find_or_create("t", 0)],
+                1,
+                &mut Vec::new(),
+            )
+        };
         let waits = append().unwrap();
         log.waiters.lock().push(Waiter {
             end: waits.end,

@@ -25,6 +25,7 @@ mod append;
 mod blocks;
 mod confirm;
 mod flush;
+mod light;
 mod raw;
 mod read;
 mod recover;

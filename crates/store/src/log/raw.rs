@@ -10,7 +10,7 @@ use super::append::{AppendState, Batch, DispatchRequest, FailOnPanic, IndexedRec
 use super::window::{Bad, NoRecord, record_at, size_at};
 use super::{CommitLog, Ticket};
 use crate::error::{AppendError, StoreError};
-use crate::queue::{ConsumeQueue, Entry, QueueTable};
+use crate::queue::{self, ConsumeQueue, Entry, QueueTable};
 use bytes::Bytes;
 use message::properties::Indexed;
 use message::record::{FILLER_LEN, Record};
@@ -18,6 +18,9 @@ use message::{LogOffset, QueueOffset, sys_flag};
 use rustc_hash::FxHashMap;
 use std::fmt::Display;
 use std::sync::Arc;
+
+/// Maximum offsets of a light queue that a record may skip if other records of the same append are in the queue.
+const MAX_LIGHT_GAP: i64 = 4_096;
 
 /// Why raw records were refused; none of them was appended.
 #[derive(Debug, thiserror::Error)]
@@ -298,7 +301,14 @@ impl<'b> NextOffsets<'b> {
             });
         }
         self.0.insert((record.topic, record.queue_id), record.queue_offset.plus(1));
-        Ok(skips)
+        Ok(skips || Self::skips_in_light_queues(queues, record))
+    }
+
+    /// Whether a light queue of a record may have to skip offsets for it.
+    fn skips_in_light_queues(queues: &QueueTable, record: &Record<'_>) -> bool {
+        let indexed = Indexed::of(record.properties);
+        let is_ahead = |(name, offset): (&str, i64)| queues.find(name, 0).map_or(0, |queue| queue.assigned().0) < offset;
+        queues.has_light_queues() && queue::places(record.topic, &indexed).into_iter().any(is_ahead)
     }
 }
 
@@ -325,14 +335,49 @@ fn enter(queues: &QueueTable, record: &Record<'_>, batch: &mut Batch) -> Result<
         });
     }
     let code = queue.code_of(record.properties, &indexed.tags, record.store_timestamp);
+    let entry = Entry {
+        log_offset: record.log_offset.0,
+        size: record.size as i32,
+        tags_code: code.value(),
+    };
     batch.entries.push(DispatchRequest {
-        entry: Entry {
-            log_offset: record.log_offset.0,
-            size: record.size as i32,
-            tags_code: code.value(),
-        },
+        entry,
         queue_offset: record.queue_offset,
         queue,
     });
+    if queues.has_light_queues() {
+        for (name, offset) in queue::places(record.topic, &indexed) {
+            enter_light(queues, name, QueueOffset(offset), entry, batch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds an entry of a light queue to a batch. An offset that the queue has already adds none. Offsets that it does not have, of
+/// messages that named it twice on a Java broker, become entries without a message.
+fn enter_light(queues: &QueueTable, name: &str, offset: QueueOffset, entry: Entry, batch: &mut Batch) -> Result<(), RawAppendError> {
+    let queue = queues.find_or_create(name, 0);
+    let before = batch.entries.iter().filter(|entry| Arc::ptr_eq(&entry.queue, &queue)).count();
+    let mut next = queue.assigned().plus(before);
+    if offset > next && before == 0 && queue.assigned() == queue.max() {
+        queue.skip_to(offset).map_err(|e| crate::store::queue_error("move", &queue, e))?;
+        next = queue.assigned();
+    }
+    if offset.0 - next.0 > MAX_LIGHT_GAP {
+        tracing::warn!(queue = name, from = %next, to = %offset, at = entry.log_offset, "a message is not in its light queue: offsets are missing before it");
+        return Ok(());
+    }
+    while next <= offset {
+        let blank = Entry {
+            log_offset: entry.log_offset,
+            ..Entry::BLANK
+        };
+        batch.entries.push(DispatchRequest {
+            queue: Arc::clone(&queue),
+            queue_offset: next,
+            entry: if next == offset { entry } else { blank },
+        });
+        next = next.plus(1);
+    }
     Ok(())
 }

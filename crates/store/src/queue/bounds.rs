@@ -43,7 +43,7 @@ impl ConsumeQueue {
     }
 
     /// Drops entries from memory. Returns the first queue offset that was in memory, and how many entries are left there.
-    fn truncate_tail(&self, log_end: i64) -> (i64, usize) {
+    pub(super) fn truncate_tail(&self, log_end: i64) -> (i64, usize) {
         let mut tail = self.tail.lock();
         let kept = tail.entries.partition_point(|entry| entry.log_offset < log_end);
         let dropped = tail.entries.len() - kept;
@@ -96,6 +96,9 @@ impl ConsumeQueue {
         }
         self.forget_tail(&mut tail);
         drop(tail);
+        if self.is_light() {
+            return self.rewind_light(to);
+        }
         self.cut_files(&mut on_disk, to.0 * LEN)?;
         self.settle(&mut on_disk, to.0 * LEN)
     }

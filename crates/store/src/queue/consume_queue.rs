@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::due::Code;
 use super::entry::{ENTRY_LEN, Entry};
 use super::files::{Extent, QueueFiles};
+use super::light::Chain;
 use super::synced::{LastRun, Synced};
 
 /// Bytes of an entry, as a difference of byte offsets.
@@ -38,6 +39,8 @@ pub struct ConsumeQueue {
     pub(super) log_end: AtomicI64,
     pub(super) on_disk: Mutex<OnDisk>,
     pub(super) tail: Mutex<Unwritten>,
+    /// For a light queue: its blocks in the light log. It has no files.
+    pub(super) light: Option<Box<Mutex<Chain>>>,
     /// The part of a compacted topic's queue that is not read from the log.
     compacted: OnceLock<Arc<CompactedQueue>>,
 }
@@ -139,7 +142,16 @@ impl ConsumeQueue {
             log_end: AtomicI64::new(0),
             on_disk: Mutex::new(OnDisk::new(Extent::default())),
             tail: Mutex::default(),
+            light: None,
             compacted: OnceLock::new(),
+        }
+    }
+
+    /// A light queue without messages.
+    pub(super) fn fresh_light(files: QueueFiles) -> Self {
+        Self {
+            light: Some(Box::new(Mutex::new(Chain::NEW))),
+            ..Self::fresh(files)
         }
     }
 
@@ -166,6 +178,10 @@ impl ConsumeQueue {
     /// The topic's name.
     #[must_use]
     pub fn topic(&self) -> &str {
+        &self.files.topic
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.files.topic
     }
 
@@ -323,6 +339,7 @@ impl ConsumeQueue {
             self.files.renew();
             self.files.shared.disk.remove_dir_all(&self.files.dir())?;
         }
+        self.forget_light_blocks();
         on_disk.extent = Extent::default();
         on_disk.strays.clear();
         on_disk.unsynced_from = i64::MAX;
@@ -412,6 +429,11 @@ impl ConsumeQueue {
         let count = left.min(READ_MAX).min(in_file as usize);
         let mut buffer = [[0; ENTRY_LEN]; READ_MAX];
         let buffer = &mut buffer[..count];
+        if self.is_light() {
+            let read = self.read_light(at, buffer, cached_only)?;
+            out.extend(buffer[..read].iter().map(Entry::decode));
+            return Ok(read);
+        }
         self.files.read(byte, buffer.as_flattened_mut(), cached_only)?;
         let entries = buffer.iter().map(Entry::decode);
         if !self.files.is_extended() {
@@ -439,6 +461,9 @@ impl ConsumeQueue {
             if let Some(entry) = index.and_then(|index| tail.entries.get(index)) {
                 return Ok(*entry);
             }
+        }
+        if self.is_light() {
+            return self.light_entry(at);
         }
         self.files.entry(at * LEN)
     }
@@ -481,7 +506,7 @@ impl ConsumeQueue {
     }
 
     /// Frees memory and leaves the list, unless something was published meanwhile.
-    fn rest(&self) -> bool {
+    pub(super) fn rest(&self) -> bool {
         let mut tail = self.tail.lock();
         if !tail.entries.is_empty() {
             return false;

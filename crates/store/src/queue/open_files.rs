@@ -52,7 +52,7 @@ impl OpenFiles {
         Ok(file)
     }
 
-    pub(super) fn put(&self, key: Key, file: Arc<dyn DiskFile>) {
+    pub(crate) fn put(&self, key: Key, file: Arc<dyn DiskFile>) {
         let pushed_out = self.open.lock().put(key, file, self.max);
         // Closing may block, so not under the lock.
         drop(pushed_out);

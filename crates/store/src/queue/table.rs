@@ -19,6 +19,7 @@ use super::due::DueTopic;
 use super::entry::{ENTRY_LEN, Entry};
 use super::extended;
 use super::files::QueueFiles;
+use super::light::{LightLog, LightOptions, LightQueues};
 use super::open_files::OpenFiles;
 use super::synced::{self, LastRun, SyncedQueues};
 use crate::disk::{Disk, if_exists, parent, with_suffix};
@@ -30,6 +31,8 @@ pub(crate) struct QueueOptions {
     pub file_len: u64,
     /// Maximum queue files kept open; each takes a descriptor.
     pub open_files_max: usize,
+    /// Bytes of a file of the light log; `None` if light queues are disabled.
+    pub light_file_bytes: Option<u64>,
 }
 
 impl Default for QueueOptions {
@@ -37,6 +40,7 @@ impl Default for QueueOptions {
         Self {
             file_len: 300_000 * ENTRY_LEN as u64,
             open_files_max: 512,
+            light_file_bytes: None,
         }
     }
 }
@@ -61,6 +65,8 @@ pub(super) struct Shared {
     sync_failed: AtomicBool,
     /// The topic whose entries have delivery times.
     pub(super) due: DueTopic,
+    /// Entries of light queues; `None` if they are disabled.
+    pub(super) light: Option<LightLog>,
 }
 
 type Queues = FxHashMap<i32, Arc<ConsumeQueue>>;
@@ -75,8 +81,10 @@ struct Topics {
 /// All queues.
 #[derive(Debug)]
 pub(crate) struct QueueTable {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     topics: RwLock<Topics>,
+    /// Empty if light queues are disabled.
+    pub(super) light: LightQueues,
     /// Held during work on files of many queues; keeps the deletion of a topic apart from its re-creation.
     maintenance: Mutex<Maintenance>,
 }
@@ -103,6 +111,13 @@ impl QueueTable {
         let file_len = i64::try_from(file_len).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "queue file length over 2^63"))?;
         let synced_path = with_suffix(dir, ".synced");
         let last_run = synced::read(&*disk, &synced_path)?;
+        let light = options.light_file_bytes.map(|bytes| {
+            let light = LightOptions {
+                file_bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+                open_files_max: options.open_files_max,
+            };
+            LightLog::new(Arc::clone(&disk), parent(dir).join("lightqueue"), light)
+        });
         let log_ends = last_run.iter().flat_map(|queues| queues.values().map(|synced| synced.log_end));
         let table = Self {
             shared: Arc::new(Shared {
@@ -118,11 +133,14 @@ impl QueueTable {
                 serials: AtomicU64::new(0),
                 sync_failed: AtomicBool::new(false),
                 due,
+                light,
             }),
             topics: RwLock::default(),
+            light: LightQueues::default(),
             maintenance: Mutex::default(),
         };
         table.load(last_run.as_ref())?;
+        table.load_light()?;
         Ok(table)
     }
 
@@ -144,7 +162,15 @@ impl QueueTable {
                 if some_are_extended {
                     files = files.with_extended()?;
                 }
-                queues.insert(queue_id, Arc::new(ConsumeQueue::open(files, last_run)?));
+                let queue = ConsumeQueue::open(files, last_run)?;
+                if self.is_light(&topic, queue_id) {
+                    self.light.foreign.lock().push((Arc::clone(&topic), queue.max().0));
+                    continue;
+                }
+                queues.insert(queue_id, Arc::new(queue));
+            }
+            if self.is_light(&topic, 0) && queues.is_empty() {
+                continue;
             }
             topics.queues.insert(topic, queues);
         }
@@ -158,6 +184,9 @@ impl QueueTable {
     /// The queue, if it exists.
     #[must_use]
     pub(crate) fn find(&self, topic: &str, queue_id: i32) -> Option<Arc<ConsumeQueue>> {
+        if self.is_light(topic, queue_id) {
+            return self.light.by_name.read().get(topic).cloned();
+        }
         self.topics.read().queues.get(topic)?.get(&queue_id).cloned()
     }
 
@@ -166,6 +195,9 @@ impl QueueTable {
     pub(crate) fn find_or_create(&self, topic: &str, queue_id: i32) -> Arc<ConsumeQueue> {
         if let Some(queue) = self.find(topic, queue_id) {
             return queue;
+        }
+        if self.is_light(topic, queue_id) {
+            return self.create_light(topic);
         }
         let topics = &mut self.topics.write().queues;
         let name = topics
@@ -181,6 +213,9 @@ impl QueueTable {
     /// The topic's queues by queue id.
     #[must_use]
     pub(crate) fn of_topic(&self, topic: &str) -> Vec<Arc<ConsumeQueue>> {
+        if self.is_light(topic, 0) {
+            return self.find(topic, 0).into_iter().collect();
+        }
         let mut queues: Vec<_> = self
             .topics
             .read()
@@ -192,7 +227,7 @@ impl QueueTable {
         queues
     }
 
-    /// The topics that have queues, or files left by a deletion that failed, in no particular order.
+    /// The topics that have queues, or files left by a deletion that failed, in no particular order. Light queues are not topics.
     #[must_use]
     pub(crate) fn topics(&self) -> Vec<Arc<str>> {
         let topics = self.topics.read();
@@ -203,11 +238,14 @@ impl QueueTable {
     /// Whether a topic has queues, or files left by a deletion that failed.
     #[must_use]
     pub(crate) fn has_topic(&self, topic: &str) -> bool {
+        if self.is_light(topic, 0) {
+            return self.find(topic, 0).is_some();
+        }
         let topics = self.topics.read();
         topics.queues.contains_key(topic) || topics.left.contains(topic)
     }
 
-    /// All queues, in no particular order.
+    /// All queues but the light ones, in no particular order.
     #[must_use]
     pub(crate) fn all(&self) -> Vec<Arc<ConsumeQueue>> {
         self.topics
@@ -227,7 +265,7 @@ impl QueueTable {
 
     /// Whether no queue has, or had, a message.
     pub(crate) fn is_empty(&self) -> bool {
-        self.all().iter().all(|queue| queue.max().0 == 0)
+        self.all().iter().all(|queue| queue.max().0 == 0) && self.light.by_name.read().is_empty()
     }
 
     /// End of the last message of all queues in the log.
@@ -265,7 +303,7 @@ impl QueueTable {
         let mut maintenance = self.maintenance.lock();
         let Maintenance { buffer, visiting } = &mut *maintenance;
         std::mem::swap(visiting, &mut *self.shared.dirty.lock());
-        let mut first_error = Ok(());
+        let (light_left, mut first_error) = self.write_light(visiting);
         visiting.retain(|queue| match self.write_pending_of(queue, buffer) {
             Ok(left) => left == Left::Active,
             Err(error) => {
@@ -277,6 +315,7 @@ impl QueueTable {
         });
         let mut dirty = self.shared.dirty.lock();
         dirty.append(visiting);
+        dirty.extend(light_left);
         let left = dirty.len();
         drop(dirty);
         buffer.clear();
@@ -318,6 +357,10 @@ impl QueueTable {
             return Err(io::Error::other(
                 "an earlier sync of queue files failed; the next start rebuilds them from the log",
             ));
+        }
+        if let Some(light) = &self.shared.light {
+            let synced = light.sync(&|| self.all_light());
+            synced.inspect_err(|_| self.shared.sync_failed.store(true, Ordering::Release))?;
         }
         let queues = std::mem::take(&mut *self.shared.unsynced.lock());
         if queues.is_empty() {
@@ -362,6 +405,7 @@ impl QueueTable {
         })?;
         many_at_once(&self.topics(), |topic| sync_if_there(&**disk, &dir.join(&**topic)))?;
         disk.sync_dir(dir)?;
+        self.truncate_light(log_end)?;
         self.sync_all(many_at_once)
     }
 
@@ -380,6 +424,7 @@ impl QueueTable {
                 Err(_) => {}
             }
         }
+        first_error = first_error.and(self.raise_light_min(log_min).map(|files| removed += files));
         first_error.map(|()| removed)
     }
 
@@ -418,6 +463,7 @@ impl TopicDeletion<'_> {
             self.queues = queues.into_values().collect();
         }
         drop(topics);
+        self.queues.extend(self.table.light.by_name.write().remove(self.topic));
         self.queues.iter().for_each(|queue| queue.retire());
     }
 
@@ -429,6 +475,7 @@ impl TopicDeletion<'_> {
     /// the first write to a topic of the same name, has removed them by then.
     pub(crate) fn remove_files(self) -> io::Result<bool> {
         self.queues.iter().for_each(|queue| queue.abandon());
+        self.table.note_light_deleted(&self.queues)?;
         self.table.remove_left_files(self.topic)
     }
 }

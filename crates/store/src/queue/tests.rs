@@ -14,6 +14,7 @@ use crate::disk::{Disk, OpenMode, real::RealDisk};
 const DIR: &str = "/s/consumequeue";
 /// Small files, so that tests cross many of them, and not a multiple of a sector, so that entries are torn.
 const OPTIONS: QueueOptions = QueueOptions {
+    light_file_bytes: None,
     file_len: 60 * 20,
     open_files_max: 2,
 };
