@@ -77,7 +77,7 @@ fn pop(arguments: &RecvArguments, load_target: &LoadTarget, queues: &[Queue]) ->
                 })
             })
             .collect::<Result<Vec<_>, Failure>>()?;
-        connections.push((Socket::connect(&queues_of_reader[0].address)?, backlogs));
+        connections.push((load_target.connect(&queues_of_reader[0].address)?, backlogs));
     }
     let reader = |backlogs: Vec<Backlog>, pace| pop::Reader {
         pops: Arc::clone(&pops),
