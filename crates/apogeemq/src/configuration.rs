@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use broker::settings::{BrokerSettings, LIVE_FILE, relations};
 use config::{Declared, Kept, Leftover, Note, Origin, Refusals, Sources};
 use nameserver::settings::NamesrvSettings;
+use proxy::settings::ProxySettings;
 
 use crate::arguments::{FLAG_VARIABLES, ServerFlags};
 use crate::failure::Failure;
@@ -25,6 +26,8 @@ const PORT_FLAG: &str = "--namesrv-port";
 pub(crate) struct Configuration {
     pub(crate) broker: Option<BrokerSettings>,
     pub(crate) namesrv: Option<NamesrvSettings>,
+    /// Of a process with a broker.
+    pub(crate) proxy: Option<ProxySettings>,
     /// Keys without effect, and unknown keys.
     leftovers: Vec<Leftover>,
     /// Values that count as another value, and keys that contradict each other.
@@ -57,11 +60,20 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     if let (Some(broker), Some(namesrv)) = (&broker, &namesrv) {
         check_ports_differ(broker, namesrv)?;
     }
+    let proxy = if part.has_broker() {
+        if let Some(port) = &flags.grpc_port {
+            sources.flag("--grpc-port", "grpcServerPort", port);
+        }
+        Some(sources.fill().map_err(refused)?)
+    } else {
+        None
+    };
     let mut leftovers = sources.leftovers(&names(part));
     leftovers.retain(|leftover| !has_a_note(leftover));
     Ok(Configuration {
         broker,
         namesrv,
+        proxy,
         leftovers,
         notes: sources.take_notes(),
         changes,
@@ -218,7 +230,8 @@ fn names(part: Part) -> Vec<&'static str> {
         .iter()
         .map(|key| key.name)
         .filter(|_| part.has_name_server());
-    broker.chain(namesrv).collect()
+    let proxy = ProxySettings::keys().iter().map(|key| key.name).filter(|_| part.has_broker());
+    broker.chain(namesrv).chain(proxy).collect()
 }
 
 impl Configuration {
