@@ -62,17 +62,17 @@ pub(crate) fn ok() -> Status {
 
 /// The status of an answer with several outcomes.
 pub(crate) fn of_all<'a>(statuses: impl Iterator<Item = Option<&'a Status>>) -> Status {
-    let mut codes = statuses.flatten().map(|status| status.code);
-    let Some(first) = codes.next() else {
+    let mut statuses = statuses.flatten();
+    let Some(first) = statuses.next() else {
         return Refused::new(Code::InternalServerError, "there is no result").into();
     };
-    let code = match codes.all(|code| code == first) {
-        true => Code::try_from(first).unwrap_or(Code::InternalServerError),
-        false => Code::MultipleResults,
-    };
+    if statuses.all(|status| status.code == first.code) {
+        // Some clients show no other text.
+        return first.clone();
+    }
     Status {
-        code: code.into(),
-        message: code.as_str_name().to_owned(),
+        code: Code::MultipleResults.into(),
+        message: Code::MultipleResults.as_str_name().to_owned(),
     }
 }
 
