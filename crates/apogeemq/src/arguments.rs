@@ -11,6 +11,7 @@ pub(crate) const FLAG_VARIABLES: &[&str] = &[
     "APOGEEMQ_DATA",
     "APOGEEMQ_NAMESRV_PORT",
     "APOGEEMQ_BROKER_PORT",
+    "APOGEEMQ_GRPC_PORT",
     "APOGEEMQ_BIND",
     "APOGEEMQ_LOG",
 ];
@@ -82,6 +83,9 @@ pub(crate) struct ServerFlags {
     /// Port of the broker [default: 10911]
     #[arg(long, value_name = "PORT", env = "APOGEEMQ_BROKER_PORT")]
     pub(crate) broker_port: Option<String>,
+    /// Port for clients of the gRPC protocol; 0 for any free port [default: 8081]
+    #[arg(long, value_name = "PORT", env = "APOGEEMQ_GRPC_PORT")]
+    pub(crate) grpc_port: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -103,6 +107,9 @@ pub(crate) struct BrokerFlags {
     /// Port of the broker [default: 10911]
     #[arg(long, visible_alias = "port", value_name = "PORT", env = "APOGEEMQ_BROKER_PORT")]
     broker_port: Option<String>,
+    /// Port for clients of the gRPC protocol; 0 for any free port [default: 8081]
+    #[arg(long, value_name = "PORT", env = "APOGEEMQ_GRPC_PORT")]
+    grpc_port: Option<String>,
 }
 
 impl From<NamesrvFlags> for ServerFlags {
@@ -121,6 +128,7 @@ impl From<BrokerFlags> for ServerFlags {
             common: flags.common,
             namesrv: flags.namesrv,
             broker_port: flags.broker_port,
+            grpc_port: flags.grpc_port,
             ..Self::default()
         }
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use broker::settings::{BrokerSettings, LIVE_FILE, relations};
 use config::{Declared, Kept, Leftover, Note, Origin, Refusals, Sources};
 use nameserver::settings::NamesrvSettings;
+use proxy::settings::ProxySettings;
 use tls::TlsSettings;
 
 use crate::arguments::{FLAG_VARIABLES, ServerFlags};
@@ -28,6 +29,8 @@ pub(crate) struct Configuration {
     pub(crate) broker: Option<BrokerSettings>,
     pub(crate) namesrv: Option<NamesrvSettings>,
     pub(crate) tls: TlsSettings,
+    /// Of a process with a broker.
+    pub(crate) proxy: Option<ProxySettings>,
     /// Keys without effect, and unknown keys.
     leftovers: Vec<Leftover>,
     /// Values that count as another value, and keys that contradict each other.
@@ -61,12 +64,21 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     if let (Some(broker), Some(namesrv)) = (&broker, &namesrv) {
         check_ports_differ(broker, namesrv)?;
     }
+    let proxy = if part.has_broker() {
+        if let Some(port) = &flags.grpc_port {
+            sources.flag("--grpc-port", "grpcServerPort", port);
+        }
+        Some(sources.fill().map_err(refused)?)
+    } else {
+        None
+    };
     let mut leftovers = sources.leftovers(&names(part));
     leftovers.retain(|leftover| !has_a_note(leftover));
     Ok(Configuration {
         broker,
         namesrv,
         tls,
+        proxy,
         leftovers,
         notes: sources.take_notes(),
         changes,
@@ -223,10 +235,9 @@ fn names(part: Part) -> Vec<&'static str> {
         .iter()
         .map(|key| key.name)
         .filter(|_| part.has_name_server());
-    broker
-        .chain(namesrv)
-        .chain(TlsSettings::keys().iter().map(|key| key.name))
-        .collect()
+    let proxy = ProxySettings::keys().iter().map(|key| key.name).filter(|_| part.has_broker());
+    let tls = TlsSettings::keys().iter().map(|key| key.name);
+    broker.chain(namesrv).chain(proxy).chain(tls).collect()
 }
 
 impl Configuration {

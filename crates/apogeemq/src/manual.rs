@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use broker::settings::{BrokerSettings, relations};
 use config::{ConnectionSettings, Declared, Relation};
 use nameserver::settings::NamesrvSettings;
+use proxy::settings::ProxySettings;
 use tls::TlsSettings;
 
 use crate::arguments::ConfigFlags;
@@ -29,8 +30,8 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
   `brokerIP1` is `APOGEEMQ_BROKER_IP1`. Our own keys drop their prefix: `apogeeMaxTopics` is `APOGEEMQ_MAX_TOPICS`. `NAMESRV_ADDR`, which
   Apache's scripts set, counts if nothing else names a name server.
 * **Flags:** `--data` sets storePathRootDir (and apogeeDataDir) and moves everything below it, `--broker-port` and `--namesrv-port` set the
-  listenPort of each role, `-n` sets namesrvAddr, `--bind` sets bindAddress, `--start-without` sets apogeeStartWithout. Each but `-n` and
-  the last is also a variable: `APOGEEMQ_CONFIG` (`-c`), `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`,
+  listenPort of each role, `--grpc-port` sets grpcServerPort, `-n` sets namesrvAddr, `--bind` sets bindAddress, `--start-without` sets apogeeStartWithout. Each but `-n` and
+  the last is also a variable: `APOGEEMQ_CONFIG` (`-c`), `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`, `APOGEEMQ_GRPC_PORT`,
   `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
 * **Both roles in one process** read one file, the broker's: its listenPort is the broker's.
 * **TLS** keys are system properties in Apache. Here they are lines of the same file, and of `tls.config.file`, which overrides it. No client
@@ -69,8 +70,9 @@ pub(crate) fn show(flags: &ConfigFlags) -> Result<(), Failure> {
 
 fn plain() -> String {
     format!(
-        "{}\n{}\n{}",
+        "{}\n{}\n{}\n{}",
         config::plain::<BrokerSettings>("Broker"),
+        config::plain::<ProxySettings>("gRPC proxy"),
         config::plain::<NamesrvSettings>("Name server"),
         config::plain::<TlsSettings>("TLS")
     )
@@ -78,10 +80,11 @@ fn plain() -> String {
 
 fn markdown() -> String {
     let broker = config::markdown::<BrokerSettings>("Broker");
+    let proxy = config::markdown::<ProxySettings>("gRPC proxy");
     let namesrv = config::markdown::<NamesrvSettings>("Name server");
     let tls = config::markdown::<TlsSettings>("TLS of broker and name server");
     format!(
-        "{INTRODUCTION}\n{broker}\n{namesrv}\n{tls}\n{}\n{}\n{}",
+        "{INTRODUCTION}\n{broker}\n{proxy}\n{namesrv}\n{tls}\n{}\n{}\n{}",
         belonging_together(),
         missing_features(),
         without_meaning()

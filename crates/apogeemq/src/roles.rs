@@ -1,11 +1,12 @@
 //! Starting and stopping the roles of this process.
 //!
-//! Order: the name server starts first, so that the broker in the process finds it. The broker stops first, so that it can still
-//! unregister.
+//! Order: the name server starts first, so that the broker in the process finds it, the proxy last. They stop the other way round: the
+//! broker acknowledges nothing more when the proxy has stopped, and can still unregister.
 
 mod broker;
 mod descriptors;
 mod name_server;
+mod proxy;
 
 pub(crate) use broker::{Running as RunningBroker, reachable};
 pub(crate) use name_server::Running as RunningNameServer;
@@ -59,7 +60,12 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
     configuration.report();
     match raise_descriptor_limit() {
         Ok(limit) => {
-            if let Some(cut) = descriptors::fit(limit, configuration.broker.as_mut(), configuration.namesrv.as_mut()) {
+            if let Some(cut) = descriptors::fit(
+                limit,
+                configuration.broker.as_mut(),
+                configuration.namesrv.as_mut(),
+                configuration.proxy.as_mut(),
+            ) {
                 tracing::warn!("{cut}");
             }
         }
@@ -82,16 +88,32 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         .clone()
         .map(|settings| broker::Running::start(settings, tls.transport(), address.map(reachable)))
         .transpose()?;
+    let proxy_settings = configuration.proxy.filter(|settings| settings.enable);
+    let proxy = match (&broker, proxy_settings) {
+        (Some(running), Some(settings)) => match proxy::Running::start(settings, running) {
+            Ok(proxy) => Some(proxy),
+            Err(failure) => {
+                // What failed first is what the operator has to know.
+                let _ = broker.map_or(Ok(()), broker::Running::stop);
+                return Err(failure);
+            }
+        },
+        _ => None,
+    };
     let program = std::env::args().next();
     screen::print(&screen::Screen {
         program: program.as_deref().unwrap_or("apogeemq"),
         name_server: address,
         broker: broker_settings.as_ref(),
+        grpc: proxy.as_ref().map(proxy::Running::address),
         data: &data,
         took: begun.elapsed(),
     });
     signals.wait().map_err(Failure::new)?;
     tracing::info!("stopping");
+    if let Some(proxy) = proxy {
+        proxy.stop();
+    }
     let stopped = broker.map_or(Ok(()), broker::Running::stop);
     if let Some(name_server) = name_server {
         name_server.stop();

@@ -17,6 +17,8 @@ pub(crate) struct Screen<'a> {
     pub(crate) program: &'a str,
     pub(crate) name_server: Option<SocketAddr>,
     pub(crate) broker: Option<&'a BrokerSettings>,
+    /// Address for clients of the gRPC protocol.
+    pub(crate) grpc: Option<SocketAddr>,
     pub(crate) data: &'a Path,
     pub(crate) took: Duration,
 }
@@ -38,6 +40,9 @@ fn text(screen: &Screen<'_>) -> String {
     }
     if let Some(broker) = screen.broker {
         line("broker", broker_line(broker));
+        if let Some(address) = screen.grpc {
+            line("gRPC", address.to_string());
+        }
         line("registers at", registers_at(screen, broker));
     }
     line("data", absolute(screen.data));
@@ -113,6 +118,7 @@ mod tests {
             program: "target/release/apogeemq",
             name_server: Some(address),
             broker: Some(&broker),
+            grpc: None,
             data: Path::new("/no/such/dir"),
             took: Duration::from_millis(7),
         };
@@ -137,6 +143,7 @@ mod tests {
             program: "target/release/apogeemq",
             name_server: None,
             broker: Some(&broker),
+            grpc: None,
             data: Path::new("."),
             took: Duration::ZERO,
         };

@@ -14,7 +14,7 @@ fn it_opens_all_ports_prints_them_and_shuts_down_cleanly() {
         // So few that no limit of descriptors causes a warning.
         std::fs::write(
             home.path("broker.conf"),
-            "apogeeMaxConnections=100\napogeeReservedDescriptors=100\n",
+            "apogeeMaxConnections=100\napogeeGrpcMaxConnections=100\napogeeReservedDescriptors=100\n",
         )
         .unwrap();
         let mut running = home.run(home.command().args(["-c", "broker.conf"]));
@@ -78,4 +78,18 @@ fn messages_that_are_no_longer_in_memory_are_read_by_a_catch_up_thread() {
         assert!(pulled(0).await > 0);
         assert!(threads().contains("catch-up"), "the first one is not");
     });
+}
+
+#[test]
+fn a_grpc_port_in_use_is_refused_with_advice_and_need_not_be_used() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = home.command().args(["--grpc-port", &port]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("cannot listen on") && text.contains("--grpc-port"), "{text}");
+    std::fs::write(home.path("broker.conf"), "apogeeGrpcEnable=false\n").unwrap();
+    home.run(home.command().args(["--grpc-port", &port, "-c", "broker.conf"]));
+    assert!(!home.printed().contains("gRPC"), "{}", home.printed());
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 /// Receives the result of one request. Implemented by each protocol except remoting, whose requests need no box. If it is dropped without a
 /// result, the request was discarded: too many wait for a thread, or its client disconnected.
 pub trait Sink<R>: Send {
-    /// Client id, unique among connections too ([`net::Connection::next_id`]). Parked requests are limited per client.
+    /// Client id, unique among connections too ([`net::Connection::take_id`]). Parked requests are limited per client.
     fn client(&self) -> u64;
     /// Address of the client.
     fn peer(&self) -> SocketAddr;

@@ -30,6 +30,7 @@ pub mod local_time;
 pub mod lock;
 pub mod log_writer;
 pub mod offset;
+pub mod operations;
 pub mod pop;
 pub mod pull;
 pub mod query;

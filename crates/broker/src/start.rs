@@ -17,6 +17,7 @@ use crate::feature::Feature;
 use crate::filter::{self, FilterLimits, Filters, SqlLimits, bloom::Bloom, table::FiltersFile};
 use crate::lock::OrderLocks;
 use crate::offset::{self, table::OffsetsFile};
+use crate::operations::Operations;
 use crate::pop::Pops;
 use crate::pop::order_table::{self, OrdersFile};
 use crate::pull::Puller;
@@ -153,6 +154,21 @@ impl Broker {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         self.server.local_addrs()
+    }
+
+    /// Its verbs, for another protocol in the same process. That protocol stops before the broker does.
+    #[must_use]
+    pub fn operations(&self) -> Operations {
+        let routes = &self.routes;
+        Operations {
+            core: routes.core.clone(),
+            sender: routes.sender.clone(),
+            puller: routes.puller.clone(),
+            pops: routes.pops.clone(),
+            online: routes.online.clone(),
+            transactions: routes.transactions.clone(),
+            timers: routes.timers.clone(),
+        }
     }
 
     /// Calls `stop` once if a violated invariant of the store means that this broker has to be stopped; then [`Self::stop`] returns an

@@ -339,6 +339,7 @@ impl Deletions {
             template: "TBW102",
             queues: 1,
             sys_flag: 0,
+            message_type: None,
         };
         loop {
             let Some(topic) = self

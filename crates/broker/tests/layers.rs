@@ -45,7 +45,7 @@ const LAYERS: &[&[&str]] = &[
     &["send", "admin", "pop"],
     // Background work, and the composition.
     &["upkeep"],
-    &["inspect", "routes"],
+    &["inspect", "operations", "routes"],
     &["start"],
 ];
 

@@ -78,6 +78,11 @@ impl Connection {
         NEXT_ID.load(Ordering::Relaxed)
     }
 
+    /// Takes an id for a client of another protocol in the same process. No connection has it.
+    pub fn take_id() -> u64 {
+        NEXT_ID.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Address of the peer. An IPv4 peer of an IPv6 listener has an IPv4 address.
     pub fn peer(&self) -> SocketAddr {
         self.peer

@@ -140,9 +140,9 @@ class Apogee(Target):
         if self.roles == 'namesrv':
             command += ['namesrv', '--namesrv-port', str(self.namesrv_port)]
         elif self.roles == 'broker':
-            command += ['broker', '-n', self.namesrv, '-c', conf, '--broker-port', str(self.broker_port)]
+            command += ['broker', '-n', self.namesrv, '-c', conf, '--broker-port', str(self.broker_port), '--grpc-port', '0']
         else:
-            command += ['server', '-c', conf, '--namesrv-port', str(self.namesrv_port), '--broker-port', str(self.broker_port)]
+            command += ['server', '-c', conf, '--namesrv-port', str(self.namesrv_port), '--broker-port', str(self.broker_port), '--grpc-port', '0']
         command += ['--bind', self.bind, '--data', os.path.join(self.work, 'data')]
         self.log = open(os.path.join(self.work, 'apogeemq.log'), 'ab')
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, cwd=self.work,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use broker::operations::Operations;
 use broker::settings::BrokerSettings;
 use broker::{Broker, StartError};
 use net::session::Transport;
@@ -23,6 +24,11 @@ impl Running {
         let broker = Broker::start(settings, transport, &name_servers, Arc::new(RealDisk)).map_err(explained)?;
         broker.call_when_broken(StopSignals::send);
         Ok(Self(broker))
+    }
+
+    /// Its verbs, for the proxy.
+    pub(crate) fn operations(&self) -> Operations {
+        self.0.operations()
     }
 
     /// Shuts the broker down cleanly: unregisters, answers requests in flight, and closes the store.

@@ -7,9 +7,13 @@ use std::fmt;
 
 use broker::settings::BrokerSettings;
 use nameserver::settings::NamesrvSettings;
+use proxy::settings::ProxySettings;
 
 /// For listeners, pollers, the log, and connections to name servers.
 const OWN: u64 = 64;
+
+/// The role with a key of its own.
+const PROXY: &str = "gRPC proxy";
 
 /// The limits that were reduced.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,17 +33,24 @@ impl fmt::Display for Cut {
             "the limit of open descriptors is {limit} (ulimit -n) and {reserved} of them are reserved for files of the store:"
         )?;
         for (role, asked, given) in roles {
-            write!(
-                out,
-                " the {role} accepts {given} connections instead of {asked} (apogeeMaxConnections);"
-            )?;
+            let key = if *role == PROXY {
+                "apogeeGrpcMaxConnections"
+            } else {
+                "apogeeMaxConnections"
+            };
+            write!(out, " the {role} accepts {given} connections instead of {asked} ({key});")?;
         }
         write!(out, " raise the limit to {}", asked as u64 + reserved + OWN)
     }
 }
 
 /// Reduces the settings to `limit` descriptors; returns what was reduced.
-pub(super) fn fit(limit: u64, mut broker: Option<&mut BrokerSettings>, mut name_server: Option<&mut NamesrvSettings>) -> Option<Cut> {
+pub(super) fn fit(
+    limit: u64,
+    mut broker: Option<&mut BrokerSettings>,
+    mut name_server: Option<&mut NamesrvSettings>,
+    mut proxy: Option<&mut ProxySettings>,
+) -> Option<Cut> {
     let reserved = broker
         .as_ref()
         .map_or(0, |broker| broker.reserved_descriptors as u64)
@@ -54,7 +65,9 @@ pub(super) fn fit(limit: u64, mut broker: Option<&mut BrokerSettings>, mut name_
     let name_server = name_server
         .as_mut()
         .map(|name_server| ("name server", &mut name_server.max_connections));
-    let roles: Vec<_> = broker.into_iter().chain(name_server).collect();
+    let proxy = proxy.as_mut().filter(|proxy| proxy.enable);
+    let proxy = proxy.map(|proxy| (PROXY, &mut proxy.max_connections));
+    let roles: Vec<_> = broker.into_iter().chain(name_server).chain(proxy).collect();
     let asked: u64 = roles.iter().map(|(_, connections)| **connections as u64).sum();
     if asked <= room {
         return None;
@@ -82,7 +95,7 @@ mod tests {
     #[test]
     fn a_high_limit_changes_nothing() {
         let (mut broker, mut name_server) = (BrokerSettings::default(), NamesrvSettings::default());
-        let cut = fit(1_048_576, Some(&mut broker), Some(&mut name_server));
+        let cut = fit(1_048_576, Some(&mut broker), Some(&mut name_server), None);
         assert_eq!(cut, None);
         assert_eq!(broker, BrokerSettings::default());
         assert_eq!(name_server.max_connections, NamesrvSettings::default().max_connections);
@@ -91,7 +104,7 @@ mod tests {
     #[test]
     fn a_low_limit_reserves_half_of_it_for_the_store_and_divides_the_rest() {
         let (mut broker, mut name_server) = (BrokerSettings::default(), NamesrvSettings::default());
-        let cut = fit(1_024, Some(&mut broker), Some(&mut name_server)).unwrap().to_string();
+        let cut = fit(1_024, Some(&mut broker), Some(&mut name_server), None).unwrap().to_string();
         assert_eq!((broker.max_connections, name_server.max_connections), (224, 224));
         assert_eq!(broker.max_open_queue_files, 256);
         for part in [
@@ -107,10 +120,10 @@ mod tests {
     #[test]
     fn a_single_role_gets_all_descriptors() {
         let mut name_server = NamesrvSettings::default();
-        let cut = fit(1_024, None, Some(&mut name_server)).unwrap();
+        let cut = fit(1_024, None, Some(&mut name_server), None).unwrap();
         assert_eq!((name_server.max_connections, cut.reserved), (960, 0));
         let mut broker = BrokerSettings::default();
-        fit(16, Some(&mut broker), None).unwrap();
+        fit(16, Some(&mut broker), None, None).unwrap();
         assert_eq!((broker.max_connections, broker.max_open_queue_files), (4, 16));
     }
 }

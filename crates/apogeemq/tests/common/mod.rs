@@ -29,6 +29,8 @@ pub(crate) fn apogeemq(dir: &Path) -> Command {
             command.env_remove(name);
         }
     }
+    // Many servers run at the same time.
+    command.env("APOGEEMQ_GRPC_PORT", "0");
     command.current_dir(dir).stdin(Stdio::null());
     command
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A client of another protocol than remoting. It receives the same requests and translates them.
 ///
-/// Such a client takes its connection id from [`Connection::next_id`]; its protocol reports when it disconnects.
+/// Such a client takes its connection id from [`Connection::take_id`]; its protocol reports when it disconnects.
 pub trait ProtocolClient: Send + Sync {
     /// Connection id, unique among the connections of all protocols.
     fn id(&self) -> u64;

@@ -30,7 +30,7 @@ pub fn is_tag_type(expression_type: &str) -> bool {
 
 /// A subscription as heartbeats tell it, of a request that brings its own expression.
 #[must_use]
-pub(crate) fn subscription(topic: &str, expression_type: Option<&str>, expression: &str, now_ms: i64) -> Subscription {
+pub fn subscription(topic: &str, expression_type: Option<&str>, expression: &str, now_ms: i64) -> Subscription {
     let expression_type = expression_type.filter(|told| !is_tag_type(told)).unwrap_or(TAG);
     let tags: BTreeSet<String> = match expression.trim() {
         _ if expression_type != TAG => BTreeSet::new(),

@@ -47,7 +47,7 @@ mod worker;
 
 pub use ack::{AckRequest, ChangeInvisible, Renewed};
 pub use notify::{Notice, Notified};
-pub use result::PopResult;
+pub use result::{PopResult, Taken};
 
 use crate::assignment::Modes;
 use crate::clients::{ClientChannel, Consumers};

@@ -75,6 +75,7 @@ impl Pops {
             start_offsets: String::new(),
             message_offsets: String::new(),
             order_counts: None,
+            taken: smallvec::SmallVec::new(),
             records,
             bytes,
         })

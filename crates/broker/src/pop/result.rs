@@ -2,6 +2,21 @@
 
 use bytes::Bytes;
 use protocol::codes::ResponseCode;
+use protocol::pop::handle::Origin;
+use smallvec::SmallVec;
+
+/// Messages of a pop that come from one queue. With [`PopResult::pop_time`] they make the handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The topic itself, or a retry topic.
+    pub origin: Origin,
+    /// The queue.
+    pub queue_id: i32,
+    /// The first queue offset of the pop.
+    pub start: i64,
+    /// Number of messages.
+    pub count: usize,
+}
 
 /// Result of a pop.
 #[derive(Debug)]
@@ -22,6 +37,8 @@ pub struct PopResult {
     pub message_offsets: String,
     /// For a pop in order: how often they were handed out.
     pub order_counts: Option<String>,
+    /// From which queues the messages were taken, in the order of the records.
+    pub taken: SmallVec<[Taken; 2]>,
     /// The records of the messages.
     pub records: Vec<Bytes>,
     /// Bytes of the records.

@@ -8,7 +8,7 @@ use super::claim::{Claimed, Started};
 use super::in_flight::{Claim, Commit, Popped};
 use super::order::{InOrder, Of};
 use super::request::Pop;
-use super::result::PopResult;
+use super::result::{PopResult, Taken};
 use super::steps::Step;
 use super::{Pops, revive_log};
 use crate::errors::Refusal;
@@ -48,6 +48,7 @@ struct Round {
     start_offsets: String,
     message_offsets: String,
     order_counts: String,
+    taken: SmallVec<[Taken; 2]>,
     records: Vec<Bytes>,
     bytes: usize,
     rest: i64,
@@ -75,6 +76,7 @@ impl Pops {
             start_offsets: String::new(),
             message_offsets: String::new(),
             order_counts: String::new(),
+            taken: SmallVec::new(),
             records: Vec::new(),
             bytes: 0,
             rest: 0,
@@ -306,6 +308,12 @@ impl Pops {
         }
         // A full offset table must not stop consumption.
         let _ = self.core.offsets.pulled_to(name, group, queue_id, read.next.0);
+        round.taken.push(Taken {
+            origin: step.origin,
+            queue_id,
+            start: claim.from,
+            count: read.records.len(),
+        });
         push_start_offset(&mut round.start_offsets, step.origin, queue_id, claim.from);
         push_message_offsets(&mut round.message_offsets, step.origin, queue_id, &offsets);
         self.core
@@ -345,6 +353,7 @@ impl Pops {
             start_offsets: round.start_offsets,
             message_offsets: round.message_offsets,
             order_counts: pop.in_order.then_some(round.order_counts),
+            taken: round.taken,
             records: round.records,
             bytes: round.bytes,
         });
@@ -362,6 +371,7 @@ impl Pops {
             start_offsets: String::new(),
             message_offsets: String::new(),
             order_counts: pop.in_order.then(String::new),
+            taken: SmallVec::new(),
             records: Vec::new(),
             bytes: 0,
         });

@@ -501,6 +501,7 @@ async fn topics_ordered_at_the_name_server_are_marked_as_ordered() {
         template: "TBW102",
         queues: 4,
         sys_flag: 0,
+        message_type: None,
     };
     topics.create_on_send(&request, true, 5).unwrap();
     let registration = start(&[server.address()], &topics);

@@ -100,6 +100,7 @@ fn create(topics: &Topics, settings: &BrokerSettings, header: &SendHeader<'_>, n
         template: header.default_topic,
         queues: header.default_topic_queue_nums,
         sys_flag,
+        message_type: None,
     };
     if let Some(topic) = topics.create_on_send(&asked, settings.auto_create_topic_enable, now_ms)? {
         return Ok(topic);

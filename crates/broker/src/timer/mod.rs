@@ -28,7 +28,7 @@ mod slot;
 mod stored;
 mod worker;
 
-pub(crate) use recall::Recall;
+pub use recall::Recall;
 
 use crate::alarm::Alarm;
 use crate::arrival::ArrivalListener;

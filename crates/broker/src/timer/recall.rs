@@ -22,21 +22,25 @@ const BODY: &[u8] = b"0";
 
 /// A message is to be recalled.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Recall<'a> {
-    pub(crate) topic: &'a str,
+pub struct Recall<'a> {
+    /// Its topic.
+    pub topic: &'a str,
     /// What the answer to the send said.
-    pub(crate) handle: &'a str,
-    pub(crate) producer_group: &'a str,
-    pub(crate) client: SocketAddr,
-    pub(crate) store_host: SocketAddr,
+    pub handle: &'a str,
+    /// The group that recalls it.
+    pub producer_group: &'a str,
+    /// Address of the client.
+    pub client: SocketAddr,
+    /// The address written into the record.
+    pub store_host: SocketAddr,
     /// Epoch ms.
-    pub(crate) now_ms: i64,
+    pub now_ms: i64,
 }
 
 impl Timers {
     /// Recalls a message. `done` gets its unique key once the recall is as durable as a send would be; it is called once, here or from
     /// another thread, and must not block. Whether the message still waits is not known then: one that is being delivered is delivered.
-    pub(crate) fn recall(&self, request: Recall<'_>, done: impl FnOnce(Result<String, Refusal>) + Send + 'static) {
+    pub fn recall(&self, request: Recall<'_>, done: impl FnOnce(Result<String, Refusal>) + Send + 'static) {
         let handle = match self.checked(&request) {
             Ok(handle) => handle,
             Err(refusal) => return done(Err(refusal)),

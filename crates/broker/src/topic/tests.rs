@@ -21,6 +21,7 @@ fn send<'a>(topic: &'a str, template: &'a str, queues: i32) -> CreateOnSend<'a> 
         template,
         queues,
         sys_flag: 0,
+        message_type: None,
     }
 }
 

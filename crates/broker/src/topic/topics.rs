@@ -161,6 +161,8 @@ pub struct CreateOnSend<'a> {
     pub queues: i32,
     /// The new topic's [`Spec::sys_flag`].
     pub sys_flag: i32,
+    /// Type of the new topic's messages (`message.type`); without one, any type of the remoting protocol.
+    pub message_type: Option<&'a str>,
 }
 
 /// The limits, each a setting.
@@ -453,6 +455,11 @@ impl Topics {
                 perm: template.perm & !PERM_INHERIT,
                 multi_tag: template.multi_tag,
                 sys_flag: request.sys_flag,
+                attributes: request
+                    .message_type
+                    .map(|kind| (MESSAGE_TYPE.to_owned(), kind.to_owned()))
+                    .into_iter()
+                    .collect(),
                 ..Spec::new(request.topic, queues)
             };
             let topic = self.insert(table, spec, at)?;

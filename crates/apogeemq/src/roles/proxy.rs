@@ -1,0 +1,38 @@
+//! The gRPC proxy in front of the broker of this process.
+
+use std::net::SocketAddr;
+
+use ::proxy::settings::ProxySettings;
+use ::proxy::{Proxy, StartError};
+
+use super::broker;
+use crate::failure::Failure;
+
+/// A running proxy.
+pub(super) struct Running(Proxy);
+
+impl Running {
+    /// Opens its port.
+    pub(super) fn start(settings: ProxySettings, broker: &broker::Running) -> Result<Self, Failure> {
+        Proxy::start(settings, broker.operations()).map(Self).map_err(explained)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
+    /// Answers requests in flight and closes.
+    pub(super) fn stop(self) {
+        self.0.stop();
+    }
+}
+
+fn explained(error: StartError) -> Failure {
+    let failure = Failure::new(&error);
+    match &error {
+        StartError::Listen { cause, .. } if cause.kind() == std::io::ErrorKind::AddrInUse => failure.advice(
+            "Stop the process that listens there, choose another port with --grpc-port, or serve no gRPC clients (apogeeGrpcEnable=false)",
+        ),
+        _ => failure,
+    }
+}

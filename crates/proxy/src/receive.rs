@@ -1,0 +1,383 @@
+//! Receives: a pop of the broker whose answer is a stream of messages.
+
+use crate::caller::Caller;
+use crate::codes::{self, Refused};
+use crate::connection::Owed;
+use crate::handle;
+use crate::message::{Shown, of_record};
+use crate::renewal::Held;
+use crate::route::{check_group, check_topic, name_of};
+use crate::service::Messaging;
+use crate::telemetry::expression;
+use crate::time::{duration_ms, now_ms, to_timestamp};
+use crate::v2::receive_message_response::Content;
+use crate::v2::{Code, FilterType, Message, ReceiveMessageRequest, ReceiveMessageResponse};
+use ::message::record::Record;
+use broker::asker::{Asker, Sink};
+use broker::errors::Refusal;
+use broker::pop::PopResult;
+use protocol::codes::ResponseCode;
+use protocol::pop::PopHeader;
+use protocol::pop::handle::{Handle, Origin};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_stream::Stream;
+use tonic::Status;
+
+/// Most messages of one receive, as of a pop.
+const MAX_BATCH: i32 = 32;
+/// A group without an offset begins with the last message of a queue. Compat: as with Apache's proxy.
+const INIT_MAX: i32 = 1;
+/// What a client does with the answer takes so long, in ms: a receive waits less long than its deadline.
+const RESERVE_MS: i64 = 100;
+
+/// An answer that is a stream. It is made before it is sent, and counts as unread until the connection takes it.
+pub(crate) struct Answers<T> {
+    items: std::vec::IntoIter<(T, usize)>,
+    owed: Option<Owed>,
+}
+
+impl<T> Answers<T> {
+    /// Items, each with the bytes that it keeps.
+    pub(crate) fn new(items: Vec<(T, usize)>, owed: Option<Owed>) -> Self {
+        Self {
+            items: items.into_iter(),
+            owed,
+        }
+    }
+}
+
+impl<T: Unpin> Stream for Answers<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some((item, bytes)) = self.items.next() else {
+            return Poll::Ready(None);
+        };
+        if let Some(owed) = &mut self.owed {
+            owed.sent(bytes);
+        }
+        Poll::Ready(Some(Ok(item)))
+    }
+}
+
+/// What a pop is asked with.
+struct Receive<'a> {
+    group: &'a str,
+    topic: &'a str,
+    header: PopHeader<'a>,
+    auto_renew: bool,
+}
+
+impl Messaging {
+    pub(crate) async fn receive(self: &Arc<Self>, caller: &Caller, request: ReceiveMessageRequest) -> Answers<ReceiveMessageResponse> {
+        match self.received(caller, &request).await {
+            Ok(answers) => answers,
+            Err(refused) => {
+                let content = Content::Status(refused.into());
+                Answers::new(vec![(answer(content), 0)], None)
+            }
+        }
+    }
+
+    async fn received(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: &ReceiveMessageRequest,
+    ) -> Result<Answers<ReceiveMessageResponse>, Refused> {
+        self.check_lag(caller)?;
+        let receive = self.checked(caller, request)?;
+        let (done, popped) = oneshot::channel();
+        let sink = PopSink {
+            client: self
+                .clients
+                .find(&caller.client_id)
+                .map_or(caller.connection.id, |client| client.id),
+            peer: caller.peer(),
+            done: Some(done),
+            messaging: Arc::clone(self),
+            group: receive.group.into(),
+            topic: receive.topic.into(),
+        };
+        self.broker
+            .pops
+            .pop(Asker::Protocol(Box::new(sink)), &receive.header, receive.header.born_time);
+        let popped = tokio::select! {
+            popped = popped => popped,
+            () = self.stopping() => return Err(no_message()),
+        };
+        let popped = match popped {
+            Ok(Ok(popped)) => popped,
+            Ok(Err(refusal)) => return Err(refusal.into()),
+            Err(_) => {
+                return Err(Refused::new(
+                    Code::TooManyRequests,
+                    "too many reads wait for a thread of the broker; try again",
+                ));
+            }
+        };
+        match popped.code {
+            ResponseCode::Success => Ok(self.handed_out(caller, &receive, &popped)),
+            ResponseCode::PollingFull => Err(Refused::new(
+                Code::TooManyRequests,
+                "polling full: too many receives wait (popPollingSize, apogeeMaxParkedPullsPerConnection)",
+            )),
+            _ => Err(no_message()),
+        }
+    }
+
+    /// # Errors
+    /// `TooManyRequests`: the client has not read what it received before.
+    pub(crate) fn check_lag(&self, caller: &Caller) -> Result<(), Refused> {
+        let settings = &self.settings;
+        if !caller.connection.lags(settings.max_unread_bytes, settings.max_unread_total_bytes) {
+            return Ok(());
+        }
+        let text = "the messages of earlier answers were not read by this connection (apogeeGrpcUnreadBytes, apogeeGrpcUnreadTotalBytes)";
+        Err(Refused::new(Code::TooManyRequests, text))
+    }
+
+    fn checked<'a>(&self, caller: &Caller, request: &'a ReceiveMessageRequest) -> Result<Receive<'a>, Refused> {
+        let queue = request.message_queue.as_ref();
+        let (group, topic) = (
+            name_of(request.group.as_ref()),
+            name_of(queue.and_then(|queue| queue.topic.as_ref())),
+        );
+        check_topic(topic)?;
+        check_group(group)?;
+        if request.batch_size > MAX_BATCH {
+            let text = format!("batch_size is {}, the limit is {MAX_BATCH}", request.batch_size);
+            return Err(Refused::new(Code::BadRequest, text));
+        }
+        let poll_ms = self.poll_ms(caller, request.long_polling_timeout.as_ref().map(duration_ms))?;
+        let auto_renew = request.auto_renew && self.settings.enable_auto_renew;
+        let invisible_ms = if auto_renew {
+            self.settings.default_invisible.as_millis() as i64
+        } else {
+            let told = request.invisible_duration.as_ref().map_or(0, duration_ms);
+            self.check_invisible(told, self.settings.min_invisible.as_millis() as i64)?;
+            told
+        };
+        self.topic_to_read(topic)?;
+        let rule = self.broker.core.groups.find(group);
+        let (kind, text) = expression(request.filter_expression.as_ref());
+        let header = PopHeader {
+            consumer_group: group,
+            topic,
+            queue_id: queue.map_or(-1, |queue| queue.id),
+            max_msg_nums: request.batch_size.max(1),
+            invisible_time: invisible_ms,
+            poll_time: poll_ms,
+            born_time: now_ms(),
+            init_mode: INIT_MAX,
+            exp_type: Some(kind),
+            exp: Some(text),
+            order: rule.is_some_and(|rule| rule.consume_message_orderly),
+            attempt_id: request.attempt_id.as_deref(),
+        };
+        Ok(Receive {
+            group,
+            topic,
+            header,
+            auto_renew,
+        })
+    }
+
+    /// How long a receive waits. Compat: within limits, and less long than the client.
+    pub(crate) fn poll_ms(&self, caller: &Caller, told_ms: Option<i64>) -> Result<i64, Refused> {
+        let (min, max) = (
+            self.settings.min_polling.as_millis() as i64,
+            self.settings.max_polling.as_millis() as i64,
+        );
+        let left = caller
+            .timeout
+            .map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX) - RESERVE_MS);
+        let wanted = told_ms.unwrap_or_else(|| left.map_or(max, |left| left - left / 4));
+        let poll = wanted.min(max).max(min);
+        match left {
+            Some(left) if left < min => {
+                let text = format!(
+                    "The deadline time remaining is not enough for polling: {left} ms, at least {min} ms are needed; please check network condition"
+                );
+                Err(Refused::new(Code::IllegalPollingTime, text))
+            }
+            Some(left) => Ok(poll.min(left)),
+            None => Ok(poll),
+        }
+    }
+
+    fn handed_out(&self, caller: &Caller, receive: &Receive<'_>, popped: &PopResult) -> Answers<ReceiveMessageResponse> {
+        let mut items = Vec::with_capacity(popped.records.len() + 2);
+        items.push((answer(Content::Status(codes::ok())), 0));
+        let mut bytes = 0;
+        let counts = popped.order_counts.as_deref().map(OrderCounts);
+        for (message, handle) in self.messages(receive.group, receive.topic, popped, counts) {
+            if receive.auto_renew {
+                self.hold(caller, receive, handle, popped.pop_time);
+            }
+            let size = message.body.len() + 512;
+            bytes += size;
+            items.push((answer(Content::Message(message)), size));
+        }
+        items.push((answer(Content::DeliveryTimestamp(to_timestamp(now_ms()))), 0));
+        Answers::new(items, Some(caller.connection.owe(bytes)))
+    }
+
+    fn messages<'a>(
+        &'a self,
+        group: &'a str,
+        topic: &'a str,
+        popped: &'a PopResult,
+        counts: Option<OrderCounts<'a>>,
+    ) -> impl Iterator<Item = (Message, String)> + 'a {
+        let broker = self.broker.core.settings.current();
+        let taken = popped.taken.iter().flat_map(|taken| std::iter::repeat_n(taken, taken.count));
+        taken.zip(&popped.records).filter_map(move |(taken, record)| {
+            let record = match Record::parse(record) {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::error!(topic, %error, "a popped message cannot be read and is not handed out");
+                    return None;
+                }
+            };
+            let offset = record.queue_offset.0;
+            let handle = Handle {
+                start: taken.start,
+                pop_time: popped.pop_time,
+                invisible_time: popped.invisible_ms,
+                revive_queue: popped.revive_queue,
+                origin: taken.origin.text(),
+                broker: &broker.broker_name,
+                queue_id: taken.queue_id,
+                offset: Some(offset),
+            };
+            let text = handle::write(&handle, record.log_offset.0, group, topic);
+            let shown = Shown {
+                topic: topic.to_owned(),
+                receipt_handle: Some(text.clone()),
+                invisible_ms: Some(popped.invisible_ms),
+                attempt: counts
+                    .and_then(|counts| counts.of(taken.origin, taken.queue_id, offset))
+                    .map(|count| count.saturating_add(1)),
+            };
+            Some((of_record(&record, shown), text))
+        })
+    }
+
+    /// The message is renewed until the client acknowledges it.
+    fn hold(&self, caller: &Caller, receive: &Receive<'_>, handle: String, received_ms: i64) {
+        let held = Held {
+            group: receive.group.into(),
+            topic: receive.topic.into(),
+            current: handle.into(),
+            received_ms,
+        };
+        self.renewals.add(&caller.client_id, held, self.renew_at(received_ms));
+    }
+
+    /// When a message that became invisible then is renewed.
+    pub(crate) fn renew_at(&self, since_ms: i64) -> i64 {
+        let (invisible, ahead) = (self.settings.default_invisible, self.settings.renew_ahead);
+        let after = invisible.saturating_sub(ahead).max(invisible / 2).max(Duration::from_millis(1));
+        since_ms + after.as_millis() as i64
+    }
+}
+
+fn answer(content: Content) -> ReceiveMessageResponse {
+    ReceiveMessageResponse { content: Some(content) }
+}
+
+fn no_message() -> Refused {
+    Refused::new(Code::MessageNotFound, "no new message")
+}
+
+/// How often messages of a pop in order were handed out before: `origin qo<queue>%<offset> count`, separated by `;`.
+#[derive(Clone, Copy)]
+struct OrderCounts<'a>(&'a str);
+
+impl OrderCounts<'_> {
+    fn of(self, origin: Origin, queue_id: i32, offset: i64) -> Option<i32> {
+        self.0.split(';').find_map(|part| {
+            let mut words = part.split(' ');
+            let is_origin = words.next()? == origin.text();
+            let (queue, at) = words.next()?.strip_prefix("qo")?.split_once('%')?;
+            let is_it = is_origin && queue.parse() == Ok(queue_id) && at.parse() == Ok(offset);
+            is_it.then(|| words.next()?.parse().ok())?
+        })
+    }
+}
+
+/// Where the result of a pop goes. If its client is gone meanwhile, the messages are given back.
+struct PopSink {
+    client: u64,
+    peer: SocketAddr,
+    done: Option<oneshot::Sender<Result<PopResult, Refusal>>>,
+    messaging: Arc<Messaging>,
+    group: Box<str>,
+    topic: Box<str>,
+}
+
+impl PopSink {
+    fn give_back(&self, popped: &PopResult) {
+        let held = self
+            .messaging
+            .messages(&self.group, &self.topic, popped, None)
+            .map(|(_, handle)| Held {
+                group: self.group.clone(),
+                topic: self.topic.clone(),
+                current: handle.into(),
+                received_ms: popped.pop_time,
+            });
+        self.messaging.give_back(held.collect::<Vec<_>>().into_iter(), 0);
+    }
+}
+
+impl Sink<PopResult> for PopSink {
+    fn client(&self) -> u64 {
+        self.client
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    fn is_disconnected(&self) -> bool {
+        self.done.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn answer(mut self: Box<Self>, result: PopResult) {
+        let Some(done) = self.done.take() else { return };
+        if let Err(Ok(result)) = done.send(Ok(result)) {
+            self.give_back(&result);
+        }
+    }
+
+    fn refuse(mut self: Box<Self>, refusal: Refusal) {
+        if let Some(done) = self.done.take() {
+            let _ = done.send(Err(refusal));
+        }
+    }
+}
+
+/// Whether the filter is one by an SQL expression.
+pub(crate) fn is_sql(request: Option<&crate::v2::FilterExpression>) -> bool {
+    request.is_some_and(|filter| filter.r#type() == FilterType::Sql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_messages_in_order_are_found() {
+        let counts = OrderCounts("0 qo3%7 2;1 qo3%7 5;0 3 0");
+        assert_eq!(counts.of(Origin::Topic, 3, 7), Some(2));
+        assert_eq!(counts.of(Origin::RetryV1, 3, 7), Some(5));
+        assert_eq!(counts.of(Origin::Topic, 3, 8), None);
+        assert_eq!(OrderCounts("").of(Origin::Topic, 3, 8), None);
+    }
+}

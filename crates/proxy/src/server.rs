@@ -1,0 +1,244 @@
+//! The HTTP/2 server: its port, connections and their limits, and its end.
+
+use crate::connection::{Connection, Unread};
+use crate::inbound::{Budget, Inbound};
+use crate::service::{Messaging, Service};
+use crate::settings::ProxySettings;
+use crate::v2::messaging_service_server::MessagingServiceServer;
+use broker::operations::Operations;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service as _};
+
+/// How long answers may take at the end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Time in which a connection has to send its first bytes.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// Before another connection is accepted, if there was an error.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// Data of a request that a client may send before the server has read it, of one request and of a connection.
+const WINDOW: u32 = 1 << 20;
+/// Requests that a client may have reset while the server did not know them yet (CVE-2023-44487).
+const MAX_RESETS: usize = 20;
+
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+const MESSAGING: &str = "/apache.rocketmq.v2.MessagingService/";
+const TELEMETRY: &str = "/apache.rocketmq.v2.MessagingService/Telemetry";
+
+/// Why the proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port cannot be opened.
+    #[error("gRPC proxy: cannot listen on {address}: {cause}")]
+    Listen {
+        /// Address and port.
+        address: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("gRPC proxy: {0}")]
+    Other(#[from] io::Error),
+}
+
+/// A running proxy.
+pub struct Proxy {
+    address: SocketAddr,
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+    /// Ends when all connections have.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Proxy {
+    /// Opens the port and serves clients with the verbs of a broker. Stop it before the broker.
+    ///
+    /// # Errors
+    /// [`StartError`]: the port cannot be opened, or a thread cannot be started. Nothing is left running.
+    pub fn start(settings: ProxySettings, broker: Operations) -> Result<Self, StartError> {
+        let threads = net::worker_threads(settings.threads)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .max_blocking_threads(1)
+            .thread_name("grpc")
+            .enable_all()
+            .build()?;
+        let address = SocketAddr::new(settings.bind_address, settings.port);
+        let listener = runtime
+            .block_on(TcpListener::bind(address))
+            .map_err(|cause| StartError::Listen { address, cause })?;
+        let address = listener.local_addr()?;
+        let (stop, is_stopping) = watch::channel(false);
+        let (alive, ended) = mpsc::channel(1);
+        let messaging = Arc::new(Messaging::new(settings, broker, is_stopping));
+        runtime.spawn(Arc::clone(&messaging).renew_messages());
+        let routes = {
+            let _inside = runtime.enter();
+            routes(&messaging)?
+        };
+        runtime.spawn(accept(listener, messaging, routes, alive));
+        Ok(Self {
+            address,
+            runtime,
+            stop,
+            ended,
+        })
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts nothing more, answers receives that wait, and ends when all requests are answered, at the latest after 5 s. Blocks.
+    pub fn stop(mut self) {
+        let _ = self.stop.send(true);
+        let all = async { tokio::time::timeout(PATIENCE, self.ended.recv()).await };
+        if self.runtime.block_on(all).is_err() {
+            tracing::warn!("closed gRPC connections whose clients did not read their answers");
+        }
+        self.runtime.shutdown_timeout(PATIENCE);
+    }
+}
+
+type Route = Arc<dyn Fn(Request<Inbound>) -> BoxFuture<Response<Body>, Infallible> + Send + Sync>;
+
+/// The service of a request is found by its path.
+fn routes(messaging: &Arc<Messaging>) -> Result<Route, io::Error> {
+    let service = MessagingServiceServer::new(Service(Arc::clone(messaging)))
+        .max_decoding_message_size(messaging.settings.max_request_bytes)
+        .max_encoding_message_size(usize::MAX);
+    let reflection = |built: Result<_, tonic_reflection::server::Error>| built.map_err(io::Error::other);
+    let descriptors = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let v1 = reflection(descriptors().build_v1())?;
+    let v1alpha = descriptors().build_v1alpha().map_err(io::Error::other)?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let watched = Arc::clone(messaging);
+    tokio::spawn(async move {
+        reporter.set_serving::<MessagingServiceServer<Service>>().await;
+        watched.stopping().await;
+        reporter.set_not_serving::<MessagingServiceServer<Service>>().await;
+    });
+    Ok(Arc::new(move |request| {
+        let path = request.uri().path();
+        if path.starts_with(MESSAGING) {
+            service.clone().call(request)
+        } else if path.starts_with("/grpc.health.v1.Health/") {
+            health.clone().call(request)
+        } else if path.starts_with("/grpc.reflection.v1.ServerReflection/") {
+            v1.clone().call(request)
+        } else if path.starts_with("/grpc.reflection.v1alpha.ServerReflection/") {
+            v1alpha.clone().call(request)
+        } else {
+            let text = format!("{} is not in this version of ApogeeMQ", ::message::text::brief(path));
+            Box::pin(async move { Ok(Status::unimplemented(text).into_http()) })
+        }
+    }))
+}
+
+/// What connections share.
+struct Shared {
+    messaging: Arc<Messaging>,
+    routes: Route,
+    budget: Arc<Budget>,
+    unread: Arc<Unread>,
+    connections: Arc<Semaphore>,
+}
+
+async fn accept(listener: TcpListener, messaging: Arc<Messaging>, routes: Route, alive: mpsc::Sender<()>) {
+    let settings = &messaging.settings;
+    let shared = Arc::new(Shared {
+        budget: Arc::new(Budget::new(settings.max_inbound_bytes)),
+        connections: Arc::new(Semaphore::new(settings.max_connections)),
+        unread: Arc::default(),
+        messaging: Arc::clone(&messaging),
+        routes,
+    });
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = messaging.stopping() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a gRPC connection was not accepted");
+                tokio::time::sleep(AFTER_FAILURE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() else {
+            tracing::warn!(%peer, "a gRPC connection too many was closed (apogeeGrpcMaxConnections)");
+            continue;
+        };
+        let (shared, alive) = (Arc::clone(&shared), alive.clone());
+        tokio::spawn(async move {
+            if let Err(error) = serve(&shared, stream, peer).await {
+                tracing::debug!(%peer, %error, "a gRPC connection ended");
+            }
+            drop((permit, alive));
+        });
+    }
+}
+
+/// Serves a connection until its end.
+async fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let settings = &shared.messaging.settings;
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    tokio::time::timeout(FIRST_BYTES, stream.readable()).await??;
+    let connection = Arc::new(Connection::new(plain(peer), plain(local), Arc::clone(&shared.unread)));
+    let service = {
+        let (routes, budget, connection) = (Arc::clone(&shared.routes), Arc::clone(&shared.budget), Arc::clone(&connection));
+        let time = settings.request_timeout;
+        hyper::service::service_fn(move |request: Request<Incoming>| {
+            connection.requested();
+            let time = (request.uri().path() != TELEMETRY).then_some(time);
+            let mut request = request.map(|body| Inbound::new(body, Arc::clone(&budget), time));
+            request.extensions_mut().insert(Arc::clone(&connection));
+            routes(request)
+        })
+    };
+    let mut served = std::pin::pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(settings.max_calls_per_connection)
+            .max_header_list_size(settings.max_header_bytes)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            served = served.as_mut() => return Ok(served?),
+            () = shared.messaging.stopping(), if !is_stopping => {
+                is_stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+            () = connection.stalled(settings.stall_timeout) => {
+                return Err("its client did not read its messages (apogeeGrpcStallTimeoutMillis)".into());
+            }
+            () = connection.idle(settings.idle_timeout) => return Err("it had no requests (grpcClientIdleTimeMills)".into()),
+        }
+    }
+}
+
+/// An IPv4 peer of an IPv6 listener has an IPv4 address.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,340 @@
+//! Telemetry, heartbeats and the end of clients.
+//!
+//! A client opens a telemetry stream and sends its settings: what it publishes or subscribes to. The answer says how it should behave.
+//! With the settings it joins its groups; with the end of the stream it leaves them.
+
+use crate::caller::Caller;
+use crate::clients::{COMMANDS, Client, Told};
+use crate::codes::{self, Refused};
+use crate::route::{check_group, check_topic, name_of};
+use crate::service::Messaging;
+use crate::time::{now_ms, to_duration};
+use crate::v2::retry_policy::Strategy;
+use crate::v2::settings::PubSub;
+use crate::v2::telemetry_command::Command;
+use crate::v2::{
+    ClientType, Code, CustomizedBackoff, ExponentialBackoff, FilterExpression, FilterType, HeartbeatRequest, HeartbeatResponse, Metric,
+    NotifyClientTerminationRequest, NotifyClientTerminationResponse, RetryPolicy, Settings, Subscription, TelemetryCommand,
+};
+use broker::clients::ClientChannel;
+use broker::clients::heartbeat::{self, heartbeat};
+use broker::errors::Refusal;
+use broker::filter;
+use broker::group::Rule;
+use protocol::group::RetryPolicyType;
+use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, ConsumerData, HeartbeatData, MessageModel, ProducerData, SQL92, TAG};
+use protocol::version;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+/// Topics that one client publishes or subscribes to.
+const MAX_TOPICS: usize = 1_000;
+
+/// What a client's filter is in the remoting protocol: type and expression.
+pub(crate) fn expression(filter: Option<&FilterExpression>) -> (&'static str, &str) {
+    let kind = match filter.map(FilterExpression::r#type) {
+        Some(FilterType::Sql) => SQL92,
+        _ => TAG,
+    };
+    let text = filter.map_or("", |filter| filter.expression.as_str());
+    (kind, if text.is_empty() { "*" } else { text })
+}
+
+impl Messaging {
+    /// Serves a telemetry stream; a task reads it until its end.
+    pub(crate) fn telemetry(
+        self: &Arc<Self>,
+        caller: &Caller,
+        incoming: Streaming<TelemetryCommand>,
+    ) -> Result<ReceiverStream<Result<TelemetryCommand, Status>>, Status> {
+        let (commands, out) = mpsc::channel(COMMANDS);
+        let (client, before) = self
+            .clients
+            .connect(caller, commands.clone())
+            .map_err(|refused| Status::resource_exhausted(refused.text))?;
+        if let Some(before) = before {
+            self.leave(&before);
+        }
+        let messaging = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = messaging.read(&client, incoming).await;
+            messaging.clients.disconnect(&client);
+            messaging.leave(&client);
+            if let Err(status) = outcome {
+                let _ = commands.try_send(Err(status));
+            }
+        });
+        Ok(ReceiverStream::new(out))
+    }
+
+    /// Reads what a client tells, until its stream ends, it does not read commands, or the server stops.
+    async fn read(&self, client: &Arc<Client>, mut incoming: Streaming<TelemetryCommand>) -> Result<(), Status> {
+        loop {
+            let told = tokio::select! {
+                told = incoming.message() => told?,
+                () = client.closed() => return Ok(()),
+                () = self.stopping() => return Err(Status::unavailable("the server is shutting down")),
+            };
+            let Some(TelemetryCommand { status, command }) = told else {
+                return Ok(());
+            };
+            match command {
+                Some(Command::Settings(settings)) => self.set(client, settings).await.map_err(invalid)?,
+                Some(Command::ThreadStackTrace(trace)) => client.stack_trace(status.as_ref(), trace),
+                Some(Command::VerifyMessageResult(result)) => client.verified(status.as_ref(), &result),
+                // What only a server says.
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    async fn set(&self, client: &Arc<Client>, settings: Settings) -> Result<(), Refused> {
+        let told = Told {
+            settings: Arc::new(settings),
+            at_ms: now_ms(),
+        };
+        self.join(client, &told).await?;
+        let answer = self.settings_for(Settings::clone(&told.settings));
+        client.set_settings(told);
+        client.command(Command::Settings(answer));
+        Ok(())
+    }
+
+    /// Adds a client to the groups of its settings.
+    async fn join(&self, client: &Arc<Client>, told: &Told) -> Result<(), Refused> {
+        let data = self.as_heartbeat(client, told)?;
+        let channel = ClientChannel::Protocol(client.clone());
+        let from = heartbeat::Client {
+            channel: &channel,
+            language: client.language,
+            version: version::V5_0_0,
+        };
+        let current = self.broker.core.settings.current();
+        let heartbeat = heartbeat(data, from, &self.broker.clients(&current), now_ms())?;
+        if heartbeat.makes_group {
+            let (done, settled) = oneshot::channel();
+            self.broker.core.changed.when_settled(move |saved| {
+                if let Err(reason) = &saved {
+                    // It can consume nevertheless.
+                    tracing::error!(%reason, "a consumer joins although its retry topic is not saved");
+                }
+                let _ = done.send(());
+            });
+            let _ = settled.await;
+        }
+        let online = &self.broker.online;
+        heartbeat
+            .join(&online.notices, &online.producers, &self.broker.core.stats)
+            .map_err(|refusal: Refusal| Refused::from(refusal))?;
+        Ok(())
+    }
+
+    fn as_heartbeat(&self, client: &Client, told: &Told) -> Result<HeartbeatData, Refused> {
+        let settings = &told.settings;
+        let mut data = HeartbeatData {
+            client_id: client.client_id.to_string(),
+            ..HeartbeatData::default()
+        };
+        let many = |count: usize| match count <= MAX_TOPICS {
+            true => Ok(()),
+            false => {
+                let text = format!("a client has {count} topics, the limit is {MAX_TOPICS}");
+                Err(Refused::new(Code::BadRequest, text))
+            }
+        };
+        match &settings.pub_sub {
+            None => {
+                let text = "there is no publishing or subscription data in settings";
+                return Err(Refused::new(Code::InvalidClientProperties, text));
+            }
+            Some(PubSub::Publishing(publishing)) => {
+                many(publishing.topics.len())?;
+                for topic in &publishing.topics {
+                    check_topic(&topic.name)?;
+                    // Compat: the topic stands for the producer group, which this protocol does not have.
+                    data.producers.push(ProducerData {
+                        group_name: topic.name.clone(),
+                    });
+                }
+            }
+            Some(PubSub::Subscription(subscription)) => {
+                many(subscription.subscriptions.len())?;
+                data.consumers
+                    .push(self.consumer_data(settings.client_type(), subscription, told.at_ms)?);
+            }
+        }
+        Ok(data)
+    }
+
+    fn consumer_data(&self, kind: ClientType, subscription: &Subscription, at_ms: i64) -> Result<ConsumerData, Refused> {
+        let group = name_of(subscription.group.as_ref());
+        check_group(group)?;
+        if matches!(kind, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer) {
+            return Err(Refused::unsupported("lite consumers"));
+        }
+        let rule = self.broker.core.groups.find(group);
+        if let (Some(wanted), Some(rule)) = (subscription.fifo, &rule)
+            && wanted
+            && !rule.consume_message_orderly
+        {
+            let text = format!(
+                "the consumer asks for messages in order, and group {group} is not one in order: \
+                 make it one (mqadmin updateSubGroup -g {group} -o true), or consume with a consumer that does not"
+            );
+            return Err(Refused::new(Code::IllegalConsumerGroup, text));
+        }
+        let subscriptions = subscription.subscriptions.iter().map(|entry| {
+            let (kind, text) = expression(entry.expression.as_ref());
+            filter::subscription(name_of(entry.topic.as_ref()), Some(kind), text, at_ms)
+        });
+        Ok(ConsumerData {
+            consume_from_where: ConsumeFromWhere::LastOffset,
+            // Compat: as Apache's proxy shows them.
+            consume_type: match kind {
+                ClientType::SimpleConsumer | ClientType::PullConsumer => ConsumeType::Actively,
+                _ => ConsumeType::Passively,
+            },
+            group_name: group.to_owned(),
+            message_model: MessageModel::Clustering,
+            subscriptions: subscriptions.collect(),
+            unit_mode: false,
+        })
+    }
+
+    /// The client's settings with what this server says.
+    fn settings_for(&self, mut settings: Settings) -> Settings {
+        let own = &self.settings;
+        match &mut settings.pub_sub {
+            Some(PubSub::Publishing(publishing)) => {
+                publishing.max_body_size = i32::try_from(self.broker.core.settings.current().max_message_size).unwrap_or(i32::MAX);
+                publishing.validate_message_type = own.enable_topic_message_type_check;
+                settings.backoff_policy = Some(RetryPolicy {
+                    max_attempts: own.producer_max_attempts,
+                    strategy: Some(Strategy::ExponentialBackoff(ExponentialBackoff {
+                        initial: Some(to_duration(own.producer_backoff_initial.as_millis() as i64)),
+                        max: Some(to_duration(own.producer_backoff_max.as_millis() as i64)),
+                        multiplier: own.producer_backoff_multiplier as f32,
+                    })),
+                });
+            }
+            Some(PubSub::Subscription(subscription)) => {
+                let rule = self
+                    .broker
+                    .core
+                    .groups
+                    .find(name_of(subscription.group.as_ref()))
+                    .unwrap_or_default();
+                subscription.receive_batch_size = Some(own.receive_batch_size);
+                subscription.long_polling_timeout = Some(to_duration(own.max_polling.as_millis() as i64));
+                subscription.fifo = Some(rule.consume_message_orderly);
+                settings.backoff_policy = Some(backoff(&rule));
+            }
+            None => {}
+        }
+        settings.metric = Some(Metric {
+            on: false,
+            endpoints: None,
+        });
+        settings
+    }
+
+    /// A client leaves its groups.
+    fn leave(&self, client: &Client) {
+        client.end();
+        self.broker.online.connection_closed(client.id);
+    }
+
+    pub(crate) async fn heartbeat(&self, caller: &Caller, request: HeartbeatRequest) -> HeartbeatResponse {
+        let outcome = self.beat(caller, &request).await;
+        HeartbeatResponse {
+            status: Some(outcome.map_or_else(Into::into, |()| codes::ok())),
+        }
+    }
+
+    async fn beat(&self, caller: &Caller, request: &HeartbeatRequest) -> Result<(), Refused> {
+        let (client, told) = self.known(caller)?;
+        if let Some(PubSub::Subscription(subscription)) = &told.settings.pub_sub
+            && let Some(group) = &request.group
+        {
+            check_group(&group.name)?;
+            let own = name_of(subscription.group.as_ref());
+            if group.name != own {
+                let text = format!(
+                    "the heartbeat is for group {}, the settings of the client are for group {own}",
+                    group.name
+                );
+                return Err(Refused::new(Code::IllegalConsumerGroup, text));
+            }
+        }
+        self.join(&client, &told).await
+    }
+
+    /// The client with its settings.
+    fn known(&self, caller: &Caller) -> Result<(Arc<Client>, Told), Refused> {
+        let client = self.clients.find(&caller.client_id);
+        let known = client.and_then(|client| client.settings().map(|told| (client, told)));
+        known.ok_or_else(|| {
+            let text = format!(
+                "cannot find client settings for client {}: it sends them first, by its telemetry stream to this server",
+                caller.client_id
+            );
+            Refused::new(Code::UnrecognizedClientType, text)
+        })
+    }
+
+    pub(crate) fn terminate(&self, caller: &Caller, request: &NotifyClientTerminationRequest) -> NotifyClientTerminationResponse {
+        let outcome = self.known(caller).and_then(|(client, _)| {
+            if let Some(group) = &request.group {
+                check_group(&group.name)?;
+            }
+            let after_ms = self.settings.invisible_when_clear.as_millis() as i64;
+            self.give_back(self.renewals.take_all(&client.client_id).into_iter(), after_ms);
+            self.clients.disconnect(&client);
+            self.leave(&client);
+            Ok(())
+        });
+        NotifyClientTerminationResponse {
+            status: Some(outcome.map_or_else(Into::into, |()| codes::ok())),
+        }
+    }
+}
+
+/// How often and when a consumer of the group tries again.
+fn backoff(rule: &Rule) -> RetryPolicy {
+    let policy = &rule.group_retry_policy;
+    let strategy = match policy.kind {
+        RetryPolicyType::Exponential => {
+            let exponential = policy.exponential.clone().unwrap_or_default();
+            Strategy::ExponentialBackoff(ExponentialBackoff {
+                initial: Some(to_duration(exponential.initial)),
+                max: Some(to_duration(exponential.max)),
+                multiplier: exponential.multiplier as f32,
+            })
+        }
+        _ => {
+            let customized = policy.customized.clone().unwrap_or_default();
+            Strategy::CustomizedBackoff(CustomizedBackoff {
+                next: customized.next.iter().map(|ms| to_duration(*ms)).collect(),
+            })
+        }
+    };
+    RetryPolicy {
+        max_attempts: rule.retry_max_times.saturating_add(1),
+        strategy: Some(strategy),
+    }
+}
+
+/// A client cannot go on with settings that are refused.
+fn invalid(refused: Refused) -> Status {
+    let text = format!(
+        "process client telemetryCommand failed. {}: {}",
+        refused.code.as_str_name(),
+        refused.text
+    );
+    match refused.code as i32 {
+        40_000..50_000 => Status::invalid_argument(text),
+        _ => Status::internal(text),
+    }
+}
