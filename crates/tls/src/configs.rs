@@ -145,7 +145,7 @@ fn client_verifier(
     let roots = files.roots(settings.server_trust.as_ref())?;
     let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
     let builder = if mandatory { builder } else { builder.allow_unauthenticated() };
-    Ok(builder.build().map_err(unusable)?)
+    builder.build().map_err(unusable)
 }
 
 /// The configuration of outgoing connections.

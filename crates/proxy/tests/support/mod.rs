@@ -58,7 +58,7 @@ impl Server {
             ..ProxySettings::default()
         };
         change(&mut broker, &mut proxy);
-        let broker = Broker::start(broker, &[], Arc::new(disk.clone())).unwrap();
+        let broker = Broker::start(broker, net::session::Transport::default(), &[], Arc::new(disk.clone())).unwrap();
         let proxy = Proxy::start(proxy, broker.operations()).unwrap();
         Self { broker, proxy }
     }
