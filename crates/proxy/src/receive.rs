@@ -168,7 +168,8 @@ impl Messaging {
         let header = PopHeader {
             consumer_group: group,
             topic,
-            queue_id: queue.map_or(-1, |queue| queue.id),
+            // Compat: as Apache's proxy, all queues of the broker, whichever the client names. A simple consumer names one after the other.
+            queue_id: -1,
             max_msg_nums: request.batch_size.max(1),
             invisible_time: invisible_ms,
             poll_time: poll_ms,

@@ -170,6 +170,10 @@ pub(crate) fn client(settings: &TlsSettings) -> Result<Made<ClientConfig>, TlsEr
         } else {
             Arc::new(AnyHost {
                 provider: Arc::clone(&provider),
+                trusted: settings
+                    .client_trust
+                    .as_ref()
+                    .map_or(Ok(Vec::new()), |path| files.read(path)?.certificates())?,
                 signed,
             })
         }

@@ -279,15 +279,16 @@ public class Scenarios {
         for (Map.Entry<String, Scenario> one : all.entrySet()) {
             if (!wanted.isEmpty() && !wanted.contains(one.getKey())) continue;
             long begun = System.nanoTime();
-            String outcome = "ok";
+            String why = null;
             try {
                 one.getValue().run();
             } catch (Throwable error) {
                 failures++;
-                outcome = "FAILED " + error;
+                why = error.toString();
                 if (!(error instanceof Failed)) error.printStackTrace();
             }
-            System.out.printf("java %s %s (%.1f s)%n", one.getKey(), outcome, (System.nanoTime() - begun) / 1e9);
+            System.out.printf("%s %s [java] (%.1f s)%n", why == null ? "ok  " : "FAIL", one.getKey(), (System.nanoTime() - begun) / 1e9);
+            if (why != null) System.out.println("       " + why);
         }
         System.exit(failures == 0 ? 0 : 1);
     }
