@@ -254,7 +254,14 @@ impl Store {
         };
         let mut result = match found {
             Some(found) if !is_last(&found) => found,
-            _ => self.read_log(queue, from.max(copied), limits, takes, source)?,
+            _ => {
+                let read = self.read_log(queue, from.max(copied), limits, takes, source)?;
+                // It was copied and deleted meanwhile. Progress of the copy ends this.
+                if read.status != ReadStatus::Found && from < compacted.copied() && copied < compacted.copied() {
+                    return self.read_compacted(queue, compacted, from, limits, takes, source);
+                }
+                read
+            }
         };
         (result.min, result.max) = (min, queue.max());
         // Compat: Apache's broker has a reader of a compacted topic that is beyond the end begin at 0, if nothing was dropped there.
