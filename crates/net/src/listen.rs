@@ -42,7 +42,8 @@ fn try_bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Converts the IPv6 form of an IPv4 address to IPv4, because addresses go into messages and client ids.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

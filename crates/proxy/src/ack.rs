@@ -3,6 +3,7 @@
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
 use crate::handle::{self, Receipt};
+use crate::outcome::outcome;
 use crate::renewal::Held;
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
@@ -18,6 +19,7 @@ use protocol::codes::ResponseCode;
 use protocol::pop::handle::Handle;
 use protocol::retry::SendBackHeader;
 use protocol::version;
+use std::borrow::Cow;
 use tokio::sync::oneshot;
 
 /// Most messages of one acknowledgement.
@@ -63,12 +65,17 @@ impl Messaging {
 
     fn ack_one(&self, caller: &Caller, group: &str, topic: &str, entry: &AckMessageEntry) -> Result<(), Refused> {
         no_lite(entry.lite_topic.as_deref())?;
-        // Before the handle is looked up: one of another group must not end the renewal.
-        Receipt::parse(&entry.receipt_handle, group, topic)?;
-        let current = self.renewals.take(&caller.client_id, &entry.receipt_handle);
-        let receipt = Receipt::parse(current.as_deref().unwrap_or(&entry.receipt_handle), group, topic)?;
-        receipt.check_time(now_ms())?;
+        let current = self.current_handle(caller, group, topic, &entry.receipt_handle)?;
+        let receipt = Receipt::parse_in_time(&current, group, topic, now_ms())?;
         self.broker.pops.ack(&receipt.request()).map_err(of_handle)
+    }
+
+    /// The handle now of a message that the client says by the one with which it was received. It is not renewed any more.
+    fn current_handle<'h>(&self, caller: &Caller, group: &str, topic: &str, told: &'h str) -> Result<Cow<'h, str>, Refused> {
+        // Before it is looked up: a handle of another group must not end the renewal.
+        Receipt::parse(told, group, topic)?;
+        let current = self.renewals.take(&caller.client_id, told);
+        Ok(current.map_or(Cow::Borrowed(told), |current| Cow::Owned(current.into())))
     }
 
     pub(crate) fn change_invisible(&self, caller: &Caller, request: &ChangeInvisibleDurationRequest) -> ChangeInvisibleDurationResponse {
@@ -91,10 +98,8 @@ impl Messaging {
         no_lite(request.lite_topic.as_deref())?;
         let invisible_ms = request.invisible_duration.as_ref().map_or(0, duration_ms);
         self.check_invisible(invisible_ms, 0)?;
-        Receipt::parse(&request.receipt_handle, group, topic)?;
-        let current = self.renewals.take(&caller.client_id, &request.receipt_handle);
-        let receipt = Receipt::parse(current.as_deref().unwrap_or(&request.receipt_handle), group, topic)?;
-        receipt.check_time(now_ms())?;
+        let current = self.current_handle(caller, group, topic, &request.receipt_handle)?;
+        let receipt = Receipt::parse_in_time(&current, group, topic, now_ms())?;
         self.renew(&receipt, group, topic, invisible_ms, request.suspend.unwrap_or(false))
     }
 
@@ -161,16 +166,13 @@ impl Messaging {
         check_topic(topic)?;
         check_group(group)?;
         no_lite(request.lite_topic.as_deref())?;
-        Receipt::parse(&request.receipt_handle, group, topic)?;
-        let current = self.renewals.take(&caller.client_id, &request.receipt_handle);
-        let current = current.as_deref().unwrap_or(&request.receipt_handle);
-        let receipt = Receipt::parse(current, group, topic)?;
-        receipt.check_time(now_ms())?;
+        let current = self.current_handle(caller, group, topic, &request.receipt_handle)?;
+        let receipt = Receipt::parse_in_time(&current, group, topic, now_ms())?;
         let Some(offset) = receipt.log_offset else {
             let text = "the receipt handle does not say where the message is stored: use the one with which it was received";
             return Err(Refused::new(Code::InvalidReceiptHandle, text));
         };
-        let (done, outcome) = oneshot::channel();
+        let (done, stored) = oneshot::channel();
         let core = self.broker.core.clone();
         let store_host = core.store_host(caller.local());
         let (group_name, topic_name, id) = (group.to_owned(), topic.to_owned(), request.message_id.clone());
@@ -195,10 +197,7 @@ impl Messaging {
             });
         };
         self.broker.core.threads.reader.run_own(job).map_err(Refusal::from)?;
-        let outcome = outcome
-            .await
-            .map_err(|_| Refused::new(Code::InternalServerError, "the broker is shutting down"))?;
-        outcome?;
+        outcome(stored).await??;
         self.broker.pops.ack(&receipt.request()).map_err(of_handle)
     }
 }

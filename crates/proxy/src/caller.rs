@@ -1,4 +1,4 @@
-//! Who sends a request: the client, from the request's metadata and its connection.
+//! The client that sent a request, as the request's metadata and its connection say.
 
 use crate::codes::Refused;
 use crate::connection::Connection;

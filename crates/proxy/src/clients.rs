@@ -231,10 +231,14 @@ fn answer(body: &[u8]) -> Frame {
 /// An answer of a client that could not do what it was asked.
 fn failure(status: Option<&crate::v2::Status>) -> Option<Frame> {
     let status = status.filter(|status| status.code() != Code::Ok)?;
+    let remark = format!("{}: {}", status.code().as_str_name(), status.message);
+    Some(refusal(ResponseCode::SystemError, remark))
+}
+
+fn refusal(code: ResponseCode, remark: String) -> Frame {
     let mut frame = answer(&[]);
-    frame.code = ResponseCode::SystemError.into();
-    frame.remark = Some(format!("{}: {}", status.code().as_str_name(), status.message));
-    Some(frame)
+    (frame.code, frame.remark) = (code.into(), Some(remark));
+    frame
 }
 
 impl ProtocolClient for Client {
@@ -273,17 +277,13 @@ impl ProtocolClient for Client {
                     });
                 }
                 Err(error) => {
-                    let mut frame = answer(&[]);
-                    frame.code = ResponseCode::SystemError.into();
-                    frame.remark = Some(format!("the message cannot be read: {error}"));
-                    done(Ok(frame));
+                    let remark = format!("the message cannot be read: {error}");
+                    done(Ok(refusal(ResponseCode::SystemError, remark)));
                 }
             },
             _ => {
-                let mut frame = answer(&[]);
-                frame.code = ResponseCode::RequestCodeNotSupported.into();
-                frame.remark = Some("clients of the gRPC protocol do not know this request".into());
-                done(Ok(frame));
+                let remark = "clients of the gRPC protocol do not know this request".to_owned();
+                done(Ok(refusal(ResponseCode::RequestCodeNotSupported, remark)));
             }
         }
     }

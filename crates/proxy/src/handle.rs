@@ -70,9 +70,17 @@ impl<'a> Receipt<'a> {
         })
     }
 
+    /// As [`Self::parse`], of a message that is still invisible.
+    ///
     /// # Errors
-    /// `InvalidReceiptHandle` if the message is visible again.
-    pub(crate) fn check_time(&self, now_ms: i64) -> Result<(), Refused> {
+    /// `InvalidReceiptHandle` also if the message is visible again.
+    pub(crate) fn parse_in_time(text: &'a str, group: &'a str, topic: &'a str, now_ms: i64) -> Result<Self, Refused> {
+        let receipt = Self::parse(text, group, topic)?;
+        receipt.check_time(now_ms)?;
+        Ok(receipt)
+    }
+
+    fn check_time(&self, now_ms: i64) -> Result<(), Refused> {
         let until = self.handle.pop_time.saturating_add(self.handle.invisible_time);
         if until.saturating_add(GRACE_MS) > now_ms {
             return Ok(());

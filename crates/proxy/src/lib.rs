@@ -21,6 +21,7 @@ mod handle;
 mod inbound;
 mod message;
 mod offset;
+mod outcome;
 mod pull;
 mod receive;
 mod renewal;

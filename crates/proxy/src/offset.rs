@@ -2,7 +2,8 @@
 
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
-use crate::route::{check_group, check_topic, name_of};
+use crate::outcome::outcome;
+use crate::route::{check_group, check_topic, name_of, no_topic};
 use crate::service::Messaging;
 use crate::time::timestamp_ms;
 use crate::v2::{
@@ -22,10 +23,7 @@ impl Messaging {
         let name = name_of(queue.and_then(|queue| queue.topic.as_ref()));
         check_topic(name)?;
         let id = queue.map_or(-1, |queue| queue.id);
-        let topic = self.broker.core.topics.find(name).ok_or_else(|| {
-            let text = format!("topic {name} does not exist: create it with mqadmin updateTopic");
-            Refused::new(Code::TopicNotFound, text)
-        })?;
+        let topic = self.broker.core.topics.find(name).ok_or_else(|| no_topic(name))?;
         if id < 0 || id >= topic.read_queues.max(topic.write_queues) {
             let text = format!("topic {name} has {} queues to read, queue {id} does not exist", topic.read_queues);
             return Err(Refused::new(Code::BadRequest, text));
@@ -50,10 +48,7 @@ impl Messaging {
         }
         let core = &self.broker.core;
         let topic = operations::find_topic(group, name, &core.groups, &core.topics)?;
-        let client = self
-            .clients
-            .find(&caller.client_id)
-            .map_or(caller.connection.id, |client| client.id);
+        let client = self.number_of(caller);
         let queue = GroupQueue {
             group,
             topic: name,
@@ -117,10 +112,7 @@ impl Messaging {
                     let _ = done.send(store.by_time(&name, queue_id, time, BoundaryType::Lower));
                 };
                 self.broker.core.threads.reader.run_own(job).map_err(Refusal::from)?;
-                let found = found
-                    .await
-                    .map_err(|_| Refused::new(Code::InternalServerError, "the broker is shutting down"))?;
-                Ok(found?)
+                Ok(outcome(found).await??)
             }
         }
     }

@@ -3,7 +3,8 @@
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
 use crate::message::{Shown, of_record};
-use crate::receive::{Answers, is_sql};
+use crate::outcome::no_message;
+use crate::receive::{Answers, kept_bytes};
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
 use crate::telemetry::expression;
@@ -11,45 +12,10 @@ use crate::time::{duration_ms, now_ms};
 use crate::v2::pull_message_response::Content;
 use crate::v2::{Code, PullMessageRequest, PullMessageResponse};
 use ::message::record::Record;
-use broker::asker::{Asker, Sink};
-use broker::errors::Refusal;
 use broker::pull::Pulled;
 use protocol::codes::ResponseCode;
+use protocol::heartbeat::SQL92;
 use protocol::pull::{PullHeader, sys_flag};
-use std::net::SocketAddr;
-use tokio::sync::oneshot;
-
-struct PullSink {
-    client: u64,
-    peer: SocketAddr,
-    done: Option<oneshot::Sender<Result<Pulled, Refusal>>>,
-}
-
-impl Sink<Pulled> for PullSink {
-    fn client(&self) -> u64 {
-        self.client
-    }
-
-    fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    fn is_disconnected(&self) -> bool {
-        self.done.as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
-    fn answer(mut self: Box<Self>, result: Pulled) {
-        if let Some(done) = self.done.take() {
-            let _ = done.send(Ok(result));
-        }
-    }
-
-    fn refuse(mut self: Box<Self>, refusal: Refusal) {
-        if let Some(done) = self.done.take() {
-            let _ = done.send(Err(refusal));
-        }
-    }
-}
 
 fn answer(content: Content) -> PullMessageResponse {
     PullMessageResponse { content: Some(content) }
@@ -92,32 +58,15 @@ impl Messaging {
             suspend_timeout_ms: poll_ms,
             subscription: Some(text),
             sub_version: 0,
-            expression_type: is_sql(request.filter_expression.as_ref()).then_some(kind),
+            expression_type: (kind == SQL92).then_some(kind),
             max_msg_bytes: None,
             request_source: None,
             proxy_forward_client_id: None,
         };
-        let (done, pulled) = oneshot::channel();
-        let sink = PullSink {
-            client: self
-                .clients
-                .find(&caller.client_id)
-                .map_or(caller.connection.id, |client| client.id),
-            peer: caller.peer(),
-            done: Some(done),
-        };
-        self.broker.puller.pull(Asker::Protocol(Box::new(sink)), &header, now_ms());
-        let pulled = tokio::select! {
-            pulled = pulled => pulled,
-            () = self.stopping() => return Err(Refused::new(Code::MessageNotFound, "no new message")),
-        };
-        match pulled {
-            Ok(pulled) => Ok(shown(caller, topic, &pulled?)),
-            Err(_) => Err(Refused::new(
-                Code::TooManyRequests,
-                "too many reads wait for a thread of the broker; try again",
-            )),
-        }
+        let ask = |asker| self.broker.puller.pull(asker, &header, now_ms());
+        // It is read again by whoever pulls there next.
+        let pulled = self.wait_for_read(caller, ask, drop).await?;
+        Ok(shown(caller, topic, &pulled))
     }
 }
 
@@ -131,7 +80,7 @@ fn shown(caller: &Caller, topic: &str, pulled: &Pulled) -> Answers<PullMessageRe
             );
             Refused::new(Code::IllegalOffset, text).into()
         }
-        _ => Refused::new(Code::MessageNotFound, "no new message").into(),
+        _ => no_message().into(),
     };
     let mut items = vec![(answer(Content::Status(status)), 0)];
     let mut bytes = 0;
@@ -144,7 +93,7 @@ fn shown(caller: &Caller, topic: &str, pulled: &Pulled) -> Answers<PullMessageRe
                 ..Shown::default()
             },
         );
-        let size = message.body.len() + 512;
+        let size = kept_bytes(&message);
         bytes += size;
         items.push((answer(Content::Message(message)), size));
     }

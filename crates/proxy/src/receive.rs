@@ -5,26 +5,23 @@ use crate::codes::{self, Refused};
 use crate::connection::Owed;
 use crate::handle;
 use crate::message::{Shown, of_record};
+use crate::outcome::no_message;
 use crate::renewal::Held;
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
 use crate::telemetry::expression;
 use crate::time::{duration_ms, now_ms, to_timestamp};
 use crate::v2::receive_message_response::Content;
-use crate::v2::{Code, FilterType, Message, ReceiveMessageRequest, ReceiveMessageResponse};
+use crate::v2::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse};
 use ::message::record::Record;
-use broker::asker::{Asker, Sink};
-use broker::errors::Refusal;
 use broker::pop::PopResult;
 use protocol::codes::ResponseCode;
 use protocol::pop::PopHeader;
 use protocol::pop::handle::{Handle, Origin};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tonic::Status;
 
@@ -65,6 +62,12 @@ impl<T: Unpin> Stream for Answers<T> {
     }
 }
 
+/// Memory of a message that is not read yet, about, in bytes.
+pub(crate) fn kept_bytes(message: &Message) -> usize {
+    const FIELDS: usize = 512;
+    message.body.len() + FIELDS
+}
+
 /// What a pop is asked with.
 struct Receive<'a> {
     group: &'a str,
@@ -91,35 +94,11 @@ impl Messaging {
     ) -> Result<Answers<ReceiveMessageResponse>, Refused> {
         self.check_lag(caller)?;
         let receive = self.checked(caller, request)?;
-        let (done, popped) = oneshot::channel();
-        let sink = PopSink {
-            client: self
-                .clients
-                .find(&caller.client_id)
-                .map_or(caller.connection.id, |client| client.id),
-            peer: caller.peer(),
-            done: Some(done),
-            messaging: Arc::clone(self),
-            group: receive.group.into(),
-            topic: receive.topic.into(),
-        };
-        self.broker
-            .pops
-            .pop(Asker::Protocol(Box::new(sink)), &receive.header, receive.header.born_time);
-        let popped = tokio::select! {
-            popped = popped => popped,
-            () = self.stopping() => return Err(no_message()),
-        };
-        let popped = match popped {
-            Ok(Ok(popped)) => popped,
-            Ok(Err(refusal)) => return Err(refusal.into()),
-            Err(_) => {
-                return Err(Refused::new(
-                    Code::TooManyRequests,
-                    "too many reads wait for a thread of the broker; try again",
-                ));
-            }
-        };
+        let ask = |asker| self.broker.pops.pop(asker, &receive.header, receive.header.born_time);
+        let messaging = Arc::clone(self);
+        let (group, topic): (Box<str>, Box<str>) = (receive.group.into(), receive.topic.into());
+        let unclaimed = move |popped| messaging.give_back_popped(&group, &topic, &popped);
+        let popped = self.wait_for_read(caller, ask, unclaimed).await?;
         match popped.code {
             ResponseCode::Success => Ok(self.handed_out(caller, &receive, &popped)),
             ResponseCode::PollingFull => Err(Refused::new(
@@ -220,7 +199,7 @@ impl Messaging {
             if receive.auto_renew {
                 self.hold(caller, receive, handle, popped.pop_time);
             }
-            let size = message.body.len() + 512;
+            let size = kept_bytes(&message);
             bytes += size;
             items.push((answer(Content::Message(message)), size));
         }
@@ -269,6 +248,17 @@ impl Messaging {
         })
     }
 
+    /// Nobody gets these messages: they are given back.
+    fn give_back_popped(&self, group: &str, topic: &str, popped: &PopResult) {
+        let held = self.messages(group, topic, popped, None).map(|(_, handle)| Held {
+            group: group.into(),
+            topic: topic.into(),
+            current: handle.into(),
+            received_ms: popped.pop_time,
+        });
+        self.give_back(held, 0);
+    }
+
     /// The message is renewed until the client acknowledges it.
     fn hold(&self, caller: &Caller, receive: &Receive<'_>, handle: String, received_ms: i64) {
         let held = Held {
@@ -292,10 +282,6 @@ fn answer(content: Content) -> ReceiveMessageResponse {
     ReceiveMessageResponse { content: Some(content) }
 }
 
-fn no_message() -> Refused {
-    Refused::new(Code::MessageNotFound, "no new message")
-}
-
 /// How often messages of a pop in order were handed out before: `origin qo<queue>%<offset> count`, separated by `;`.
 #[derive(Clone, Copy)]
 struct OrderCounts<'a>(&'a str);
@@ -310,63 +296,6 @@ impl OrderCounts<'_> {
             is_it.then(|| words.next()?.parse().ok())?
         })
     }
-}
-
-/// Where the result of a pop goes. If its client is gone meanwhile, the messages are given back.
-struct PopSink {
-    client: u64,
-    peer: SocketAddr,
-    done: Option<oneshot::Sender<Result<PopResult, Refusal>>>,
-    messaging: Arc<Messaging>,
-    group: Box<str>,
-    topic: Box<str>,
-}
-
-impl PopSink {
-    fn give_back(&self, popped: &PopResult) {
-        let held = self
-            .messaging
-            .messages(&self.group, &self.topic, popped, None)
-            .map(|(_, handle)| Held {
-                group: self.group.clone(),
-                topic: self.topic.clone(),
-                current: handle.into(),
-                received_ms: popped.pop_time,
-            });
-        self.messaging.give_back(held.collect::<Vec<_>>().into_iter(), 0);
-    }
-}
-
-impl Sink<PopResult> for PopSink {
-    fn client(&self) -> u64 {
-        self.client
-    }
-
-    fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    fn is_disconnected(&self) -> bool {
-        self.done.as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
-    fn answer(mut self: Box<Self>, result: PopResult) {
-        let Some(done) = self.done.take() else { return };
-        if let Err(Ok(result)) = done.send(Ok(result)) {
-            self.give_back(&result);
-        }
-    }
-
-    fn refuse(mut self: Box<Self>, refusal: Refusal) {
-        if let Some(done) = self.done.take() {
-            let _ = done.send(Err(refusal));
-        }
-    }
-}
-
-/// Whether the filter is one by an SQL expression.
-pub(crate) fn is_sql(request: Option<&crate::v2::FilterExpression>) -> bool {
-    request.is_some_and(|filter| filter.r#type() == FilterType::Sql)
 }
 
 #[cfg(test)]

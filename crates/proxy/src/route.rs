@@ -11,6 +11,7 @@ use crate::v2::{
     QueryRouteRequest, QueryRouteResponse, Resource,
 };
 use ::message::names;
+use broker::attributes::MESSAGE_TYPE;
 use broker::topic::{Topic, is_readable, is_writable};
 use std::sync::Arc;
 
@@ -40,6 +41,11 @@ pub(crate) fn check_group(name: &str) -> Result<(), Refused> {
         ));
     }
     Ok(())
+}
+
+pub(crate) fn no_topic(name: &str) -> Refused {
+    let text = format!("topic {name} does not exist: create it with mqadmin updateTopic, or set autoCreateTopicEnable=true");
+    Refused::new(Code::TopicNotFound, text)
 }
 
 /// # Errors
@@ -85,7 +91,7 @@ impl Messaging {
             let types = accepted(Some("MIXED"));
             return Ok((0..queues).map(|id| queue(id, Permission::ReadWrite, &types)).collect());
         };
-        let types = accepted(topic.attributes.get("message.type").map(String::as_str));
+        let types = accepted(topic.attributes.get(MESSAGE_TYPE).map(String::as_str));
         let permissions = permissions(&topic);
         Ok((0..)
             .zip(permissions)
@@ -102,8 +108,7 @@ impl Messaging {
             .find(names::AUTO_CREATE_TOPIC)
             .filter(|_| settings.auto_create_topic_enable);
         let Some(template) = template else {
-            let text = format!("topic {name} does not exist: create it with mqadmin updateTopic, or set autoCreateTopicEnable=true");
-            return Err(Refused::new(Code::TopicNotFound, text));
+            return Err(no_topic(name));
         };
         Ok(i32::try_from(settings.default_topic_queue_nums)
             .unwrap_or(i32::MAX)

@@ -5,7 +5,8 @@
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
 use crate::message::{Incoming, MessageRules, UNSPECIFIED, accepted, type_name};
-use crate::route::{check_topic, name_of};
+use crate::outcome::outcome;
+use crate::route::{check_topic, name_of, no_topic};
 use crate::service::Messaging;
 use crate::time::now_ms;
 use crate::transaction::TransactionId;
@@ -121,9 +122,7 @@ impl Messaging {
                 asker: at,
             });
         self.broker.sender.send(&sends, requests, incoming.len(), context);
-        if wait.await.is_err() {
-            return Err(Refused::new(Code::InternalServerError, "the broker is shutting down"));
-        }
+        outcome(wait).await?;
         let entries = std::mem::take(&mut sends.outcomes.lock().entries);
         Ok(entries.into_iter().flatten().collect())
     }
@@ -191,12 +190,9 @@ impl Messaging {
             message_type,
         };
         let created = core.topics.create_on_send(&asked, settings.auto_create_topic_enable, now_ms);
-        created.map_err(|error| Refusal::from(error).into()).and_then(|topic| {
-            topic.ok_or_else(|| {
-                let text = format!("topic {name} does not exist: create it with mqadmin updateTopic, or set autoCreateTopicEnable=true");
-                Refused::new(Code::TopicNotFound, text)
-            })
-        })
+        created
+            .map_err(|error| Refusal::from(error).into())
+            .and_then(|topic| topic.ok_or_else(|| no_topic(name)))
     }
 
     /// One queue for all messages of a request; messages of one group always go to the same. Compat: Apache's proxy chooses the same queue.
@@ -226,7 +222,7 @@ impl Messaging {
     async fn recalled(&self, caller: &Caller, request: &RecallMessageRequest) -> Result<String, Refused> {
         let topic = name_of(request.topic.as_ref());
         check_topic(topic)?;
-        let (done, outcome) = oneshot::channel();
+        let (done, recalled) = oneshot::channel();
         let recall = Recall {
             topic,
             handle: &request.recall_handle,
@@ -238,10 +234,7 @@ impl Messaging {
         self.broker.timers.recall(recall, move |outcome| {
             let _ = done.send(outcome);
         });
-        let outcome = outcome
-            .await
-            .map_err(|_| Refused::new(Code::InternalServerError, "the broker is shutting down"))?;
-        Ok(outcome?)
+        Ok(outcome(recalled).await??)
     }
 }
 

@@ -200,7 +200,11 @@ async fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     tokio::time::timeout(FIRST_BYTES, stream.readable()).await??;
-    let connection = Arc::new(Connection::new(plain(peer), plain(local), Arc::clone(&shared.unread)));
+    let connection = Arc::new(Connection::new(
+        net::canonical(peer),
+        net::canonical(local),
+        Arc::clone(&shared.unread),
+    ));
     let service = {
         let (routes, budget, connection) = (Arc::clone(&shared.routes), Arc::clone(&shared.budget), Arc::clone(&connection));
         let time = settings.request_timeout;
@@ -236,9 +240,4 @@ async fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(
             () = connection.idle(settings.idle_timeout) => return Err("it had no requests (grpcClientIdleTimeMills)".into()),
         }
     }
-}
-
-/// An IPv4 peer of an IPv6 listener has an IPv4 address.
-fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -4,6 +4,7 @@
 
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
+use crate::outcome::outcome;
 use crate::route::{check_topic, name_of};
 use crate::service::Messaging;
 use crate::time::now_ms;
@@ -67,7 +68,7 @@ impl Messaging {
             return Err(invalid("transaction id cannot be empty"));
         }
         let id = TransactionId::parse(&request.transaction_id).ok_or_else(|| invalid("the transaction id is none"))?;
-        let outcome = match request.resolution() {
+        let ends_as = match request.resolution() {
             TransactionResolution::Commit => Outcome::Commit,
             TransactionResolution::Rollback => Outcome::Rollback,
             // The producer is asked again.
@@ -78,7 +79,7 @@ impl Messaging {
             half: id.half,
             log_offset: id.log_offset,
             producer_group: topic,
-            outcome,
+            outcome: ends_as,
             is_answer: request.source() == TransactionSource::SourceServerCheck,
             store_host: self.broker.core.store_host(caller.local()),
             now_ms: now_ms(),
@@ -86,10 +87,7 @@ impl Messaging {
         self.broker.transactions.end(end, move |outcome| {
             let _ = done.send(outcome);
         });
-        let ended = ended
-            .await
-            .map_err(|_| Refused::new(Code::InternalServerError, "the broker is shutting down"))?;
-        Ok(ended?)
+        Ok(outcome(ended).await??)
     }
 }
 

@@ -1,6 +1,6 @@
 //! From a message of this protocol to what the broker stores: checks with Apache's codes, and the properties.
 
-use super::{BORN_HOST, SHARDING_KEY, TRACE_CONTEXT, is_reserved};
+use super::{BORN_HOST, SHARDING_KEY, TRACE_CONTEXT, is_reserved, kind_of};
 use crate::codes::Refused;
 use crate::settings::ProxySettings;
 use crate::time::{duration_ms, timestamp_ms};
@@ -92,19 +92,8 @@ impl Incoming {
         if let Some(born_ms) = born_ms {
             builder = builder.with(properties::BORN_TIMESTAMP, &born_ms.to_string());
         }
-        let kind = if is_transaction {
-            MessageType::Transaction
-        } else if due_ms.is_some() {
-            MessageType::Delay
-        } else if group.is_some() {
-            MessageType::Fifo
-        } else if system.priority.is_some() {
-            MessageType::Priority
-        } else {
-            MessageType::Normal
-        };
         Ok(Self {
-            kind,
+            kind: kind_of(is_transaction, due_ms.is_some(), group, system.priority),
             properties: builder.build(),
             sys_flag: flags(system, is_transaction),
             born_ms: born_ms.unwrap_or(rules.now_ms),

@@ -75,6 +75,21 @@ fn is_reserved(name: &str) -> bool {
     RESERVED.binary_search(&name).is_ok()
 }
 
+/// The type of a message. Compat: of several properties the first counts, in this order.
+fn kind_of(is_transaction: bool, is_delayed: bool, group: Option<&str>, priority: Option<i32>) -> MessageType {
+    if is_transaction {
+        MessageType::Transaction
+    } else if is_delayed {
+        MessageType::Delay
+    } else if group.is_some() {
+        MessageType::Fifo
+    } else if priority.is_some() {
+        MessageType::Priority
+    } else {
+        MessageType::Normal
+    }
+}
+
 /// The value of a topic's attribute `message.type` for messages of this type.
 pub(crate) fn type_name(kind: MessageType) -> &'static str {
     match kind {

@@ -1,8 +1,8 @@
 //! From a stored record to a message of this protocol.
 
-use super::{BORN_HOST, SHARDING_KEY, TRACE_CONTEXT, is_reserved};
+use super::{BORN_HOST, SHARDING_KEY, TRACE_CONTEXT, is_reserved, kind_of};
 use crate::time::{to_duration, to_timestamp};
-use crate::v2::{DeadLetterQueue, Digest, DigestType, Encoding, Message, MessageType, Resource, SystemProperties};
+use crate::v2::{DeadLetterQueue, Digest, DigestType, Encoding, Message, Resource, SystemProperties};
 use ::message::record::Record;
 use ::message::{id, properties, sys_flag};
 use bytes::Bytes;
@@ -56,17 +56,12 @@ pub(crate) fn of_record(record: &Record<'_>, shown: Shown) -> Message {
     if let (Some(topic), Some(message_id)) = (seen.dead_topic, seen.dead_id) {
         system.dead_letter_queue = Some(DeadLetterQueue { topic, message_id });
     }
-    system.message_type = if seen.is_transaction {
-        MessageType::Transaction
-    } else if seen.is_delayed {
-        MessageType::Delay
-    } else if system.message_group.is_some() {
-        MessageType::Fifo
-    } else if system.priority.is_some() {
-        MessageType::Priority
-    } else {
-        MessageType::Normal
-    }
+    system.message_type = kind_of(
+        seen.is_transaction,
+        seen.is_delayed,
+        system.message_group.as_deref(),
+        system.priority,
+    )
     .into();
     Message {
         topic: Some(Resource {
