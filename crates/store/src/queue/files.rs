@@ -162,21 +162,7 @@ impl QueueFiles {
         let base = self.base(byte);
         let file = self.open(base)?;
         let at = (byte - base) as u64;
-        let read = if cached_only {
-            file.read_cached_at(out, at)
-        } else {
-            file.read_at(out, at)
-        };
-        match read {
-            Ok(read) if read == out.len() => Ok(()),
-            Ok(read) => Err(self.named(
-                base,
-                &io::Error::new(io::ErrorKind::UnexpectedEof, format!("{read} bytes at {at}, not {}", out.len())),
-            )),
-            // The usual error for a file that is not in the page cache: no text is made for it.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => Err(self.named(base, &error)),
-        }
+        fill(&*file, at, out, cached_only, |error| self.named(base, error))
     }
 
     /// Whether entries may have addresses of values.
@@ -309,4 +295,28 @@ pub(crate) fn partition<E>(low: i64, high: i64, mut is_left: impl FnMut(i64) -> 
         if is_left(middle)? { low = middle + 1 } else { high = middle }
     }
     Ok(low)
+}
+/// Fills `out` from a file. `named` says which file an error is about.
+pub(super) fn fill(
+    file: &dyn DiskFile,
+    at: u64,
+    out: &mut [u8],
+    cached_only: bool,
+    named: impl FnOnce(&io::Error) -> io::Error,
+) -> io::Result<()> {
+    let read = if cached_only {
+        file.read_cached_at(out, at)
+    } else {
+        file.read_at(out, at)
+    };
+    match read {
+        Ok(read) if read == out.len() => Ok(()),
+        Ok(read) => {
+            let text = format!("{read} bytes at {at}, not {}", out.len());
+            Err(named(&io::Error::new(io::ErrorKind::UnexpectedEof, text)))
+        }
+        // The usual error for a file that is not in the page cache: no text is made for it.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        Err(error) => Err(named(&error)),
+    }
 }

@@ -8,6 +8,7 @@ use super::{Chain, snapshot};
 use crate::disk::{Disk, DiskFile, OpenMode, if_exists};
 use crate::queue::ConsumeQueue;
 use crate::queue::entry::{ENTRY_LEN, Entry};
+use crate::queue::files::fill;
 use crate::queue::open_files::OpenFiles;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicI64, Ordering};
@@ -314,17 +315,7 @@ impl LightLog {
         }
         let file = self.open(base)?;
         let at = (position - base) as u64;
-        let read = if cached_only {
-            file.read_cached_at(out, at)
-        } else {
-            file.read_at(out, at)
-        };
-        match read {
-            Ok(read) if read == out.len() => Ok(()),
-            Ok(_) => Err(self.named(base, &io::ErrorKind::UnexpectedEof.into())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => Err(self.named(base, &error)),
-        }
+        fill(&*file, at, out, cached_only, |error| self.named(base, error))
     }
 
     /// The newest block of a chain that is old enough, and the one after it. If a block is old enough, so are those before it.
