@@ -483,6 +483,35 @@ fn timers_that_wait_are_counted_and_listed() {
 }
 
 #[test]
+fn timers_behind_the_last_save_are_listed() {
+    let (disk, options) = with_timers(25);
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut index, found) = TimerIndex::open(shared.clone(), options.timer.clone(), &|_| true).unwrap();
+    let mut units = Vec::new();
+    index.read_slot(SAVED_MS + 10_000, (i64::MIN, i64::MIN), 1, &mut units).unwrap();
+    let first = units[0];
+    let later = [100_500, 101_500].map(|after_ms| Unit {
+        value_ms: SAVED_MS + after_ms,
+        flags: 0,
+        written_ms: SAVED_MS,
+        log_offset: first.log_offset,
+        // The second one names no record.
+        size: first.size + i32::from(after_ms == 101_500),
+        topic_hash: 1,
+    });
+    index.add(&later, &mut Vec::new()).unwrap();
+    drop((index, found));
+    let mut due = Vec::new();
+    let mut see = |one: &store::timer::Waiting| {
+        due.push(one.due_ms);
+        ControlFlow::Continue(())
+    };
+    waiting_timers(&shared, &options, SAVED_MS + 30_000, &mut see).unwrap();
+    assert_eq!(due[due.len() - 1], SAVED_MS + 100_501);
+    assert_eq!(due.len(), 5 + 1);
+}
+
+#[test]
 fn damage_of_timer_files_is_found() {
     let wheel = in_root("timerwheel");
     // A slot that was erased: its message would never be delivered.

@@ -12,9 +12,10 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 use crate::index::{IndexOptions, STEPS_MAX, Wanted, find_in, key_hash};
 use crate::queue::{ENTRY_LEN, Entry};
-use crate::timer::{self, TimerFiles, Waiting};
+use crate::timer::{self, TimerFiles, Unit, Waiting};
 use message::record::Record;
 use message::{LogOffset, QueueOffset, names, properties};
+use rustc_hash::FxHashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -229,6 +230,21 @@ fn other_numbers(name: &str, numbers: IndexOptions) -> StoreError {
     ))
 }
 
+/// The timer files, with what was appended to them after the last save, and the log offsets of that.
+fn timer_files(disk: &Arc<dyn Disk>, options: &InspectOptions) -> Result<(TimerFiles, FxHashSet<i64>), StoreError> {
+    let mut files = TimerFiles::open(disk, &options.timer)?;
+    let is_sound = |unit: &Unit| {
+        let mut is_there = false;
+        let looked = records(disk, options, LogOffset(unit.log_offset), &mut |item| {
+            is_there = matches!(item, LogItem::Record(record) if record.log_offset.0 == unit.log_offset && record.size as i64 == i64::from(unit.size));
+            ControlFlow::Break(())
+        });
+        looked.is_ok() && is_there
+    };
+    let known = files.take_tail(&is_sound)?;
+    Ok((files, known))
+}
+
 /// Visits what waits in the timer files, in order of due time, from `from_ms` (epoch ms) on.
 ///
 /// # Errors
@@ -239,7 +255,7 @@ pub fn timers(
     from_ms: i64,
     visit: &mut dyn FnMut(&Waiting) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
-    TimerFiles::open(disk, &options.timer)?.waiting(from_ms, visit)
+    timer_files(disk, options)?.0.waiting(from_ms, visit)
 }
 
 /// Visits the messages of the timer topic that are not in the timer files yet, in the order in which they were stored, with the value of
@@ -252,9 +268,13 @@ pub fn timers_to_come(
     options: &InspectOptions,
     visit: &mut dyn FnMut(i64, &Record<'_>) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
-    let from = QueueOffset(TimerFiles::open(disk, &options.timer)?.check.queue_offset);
+    let (files, known) = timer_files(disk, options)?;
+    let from = QueueOffset(files.check.queue_offset);
     let mut outcome = Ok(());
     let mut look = |_, entry: Entry| {
+        if known.contains(&entry.log_offset) {
+            return ControlFlow::Continue(());
+        }
         let mut next = ControlFlow::Continue(());
         outcome = records(disk, options, LogOffset(entry.log_offset), &mut |item| {
             if let LogItem::Record(record) = item

@@ -1,11 +1,12 @@
 //! What the timer files of a directory say, for checks and dumps. Reads only.
 
 use super::log::{Scan, TimerLog};
+use super::tail::Tail;
 use super::wheel::Wheel;
 use super::{TimerCheck, TimerOptions, Unit, Waiting, snapshots};
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -177,6 +178,17 @@ impl TimerFiles {
             });
         }
         Ok(units)
+    }
+
+    /// Takes the units behind the last save into what [`Self::waiting`] visits, as a start does. Returns the log offsets of their messages.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if the log cannot be read.
+    pub(crate) fn take_tail(&mut self, is_sound: &dyn Fn(&Unit) -> bool) -> Result<FxHashSet<i64>, StoreError> {
+        match (&self.log, &mut self.wheel) {
+            (Some(log), Some(wheel)) => Ok(Tail::read(wheel, log, &self.check, is_sound)?.known),
+            _ => Ok(FxHashSet::default()),
+        }
     }
 
     /// Visits what waits, by due time, from `from_ms` (epoch ms) on, until the visitor ends it. A slot whose chain is broken ends with what

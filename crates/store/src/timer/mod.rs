@@ -19,6 +19,7 @@
 mod check;
 mod inspect;
 mod log;
+mod tail;
 mod unit;
 mod wheel;
 
@@ -39,6 +40,7 @@ use std::collections::BinaryHeap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tail::Tail;
 use wheel::{Slot, Wheel};
 
 /// Slots in the file `timerwheel`: Apache's, two weeks of seconds.
@@ -218,18 +220,9 @@ impl TimerIndex {
         }
         let slot_from = check.read_time_ms.div_euclid(self.options.precision_ms);
         self.wheel.drop_before(slot_from);
-        let (wheel, known, begin) = (&mut self.wheel, &mut found.known, self.begin);
-        let end = self.log.scan(check.log_flushed, &mut |at, prev, unit| {
-            if !(-1..at).contains(&prev) || !is_sound(&unit) {
-                return Scan::Stop;
-            }
-            known.insert(unit.log_offset);
-            let time = unit.value_ms.div_euclid(wheel.precision_ms());
-            if at >= begin && time >= slot_from {
-                wheel.restore(time, at);
-            }
-            Scan::Next
-        })?;
+        let tail = Tail::read(&mut self.wheel, &self.log, &check, is_sound)?;
+        let end = tail.end;
+        found.known = tail.known;
         self.log.end_at(end, check.log_flushed)?;
         let range = self.log.begin().max(self.begin)..end;
         if self.wheel.slots().any(|(_, slot)| slot.last >= range.end) {
