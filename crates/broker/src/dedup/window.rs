@@ -1,12 +1,13 @@
 //! The keys of one shard of a topic: pure state over keys, places and a time that never steps back.
 //!
 //! Entries are in the order in which their keys were claimed, so that the oldest leave at the front. An index finds them by key: open
-//! addressing over sequence numbers, at most three quarters full, without tombstones.
+//! addressing over sequence numbers, at most three quarters full. An entry that leaves at the front leaves its slot behind, which is
+//! somewhere in memory: a sweep through the slots, some for each new key, takes those out in the order in which they stand.
 //!
 //! | Part | Bytes a key |
 //! |---|---|
 //! | [`Entry`] | 48 |
-//! | index | 8, in 1.33 to 2.67 slots |
+//! | index | 8, in 1.33 to 3.1 slots |
 //!
 //! Both grow by doubling, so a shard takes at most about 120 bytes a key. It is fitted to what is left by [`Window::tidy`].
 //!
@@ -44,8 +45,8 @@ const CLAIMED: i64 = -1;
 const GONE: i64 = -2;
 /// Most entries that a claim drops from the front: more than one, so that a shard shrinks while it is used.
 const DROPPED_BY_CLAIM: usize = 4;
-/// Entries whose slots are read together before they leave.
-const FETCHED: usize = 16;
+/// Slots that are swept for each new key: one line of a processor's cache. At most an eighth of the slots are left behind then.
+const SWEPT: usize = 8;
 
 /// What is known of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,14 +74,9 @@ impl Window {
         self.entries.len()
     }
 
-    /// Reads what [`Self::claim`] of these keys will look at, so that it waits for memory once and not for each key. When keys leave in time,
-    /// as many leave as come.
+    /// Reads what [`Self::claim`] of these keys will look at, so that it waits for memory once and not for each key.
     pub(super) fn fetch(&self, keys: impl Iterator<Item = Key>) {
-        let leaving = self.entries.iter().map(|entry| entry.key);
-        for (key, leaves) in keys.zip(leaving) {
-            self.index.fetch(key);
-            self.index.fetch(leaves);
-        }
+        keys.for_each(|key| self.index.fetch(key));
     }
 
     /// Claims a key for a message that is about to be stored.
@@ -156,10 +152,7 @@ impl Window {
     /// Drops up to `most` of the oldest entries before their time. Returns how many were valid, and the age of the youngest of them.
     pub(super) fn evict(&mut self, most: usize, now_ms: i64) -> (usize, Option<i64>) {
         let (mut evicted, mut age) = (0, None);
-        for n in 0..most {
-            if n % FETCHED == 0 {
-                self.entries.iter().take(FETCHED).for_each(|entry| self.index.fetch(entry.key));
-            }
+        for _ in 0..most {
             match self.entries.front() {
                 None => break,
                 Some(entry) if entry.place.log_offset == CLAIMED => break,
@@ -185,18 +178,22 @@ impl Window {
     }
 
     fn find(&self, key: Key) -> Option<usize> {
-        let seq = self.index.find(key, |seq| self.entries[self.at(seq)].key == key)?;
+        let seq = self
+            .index
+            .find(key, |seq| self.entries.get(self.at(seq)).is_some_and(|entry| entry.key == key))?;
         Some(self.at(seq))
     }
 
-    /// Place among the entries.
+    /// Place among the entries; behind all of them for one that has left at the front.
     fn at(&self, seq: u32) -> usize {
-        (seq.wrapping_sub(self.base) & SEQ) as usize
+        place_of(seq, self.base)
     }
 
     fn push(&mut self, key: Key, since_ms: i64, place: Place) -> u32 {
         let seq = self.base.wrapping_add(self.entries.len() as u32) & SEQ;
         self.entries.push_back(Entry { key, since_ms, place });
+        let (base, len) = (self.base, self.entries.len());
+        self.index.sweep(SWEPT, |seq| place_of(seq, base) >= len);
         if self.index.needs_room() {
             self.rebuild_index();
         } else {
@@ -222,12 +219,9 @@ impl Window {
     }
 
     fn pop(&mut self) {
-        let Some(front) = self.entries.front() else { return };
-        if front.place.log_offset != GONE {
-            self.index.remove(front.key, self.base);
+        if self.entries.pop_front().is_some() {
+            self.base = self.base.wrapping_add(1) & SEQ;
         }
-        self.entries.pop_front();
-        self.base = self.base.wrapping_add(1) & SEQ;
     }
 }
 
@@ -238,15 +232,22 @@ const CLAIMED_PLACE: Place = Place {
     host: 0,
 };
 
-/// Sequence numbers are modulo this plus one; a shard has far fewer entries.
+/// Sequence numbers are modulo this plus one; a shard has far fewer entries, and no slot is left behind for as many keys.
 const SEQ: u32 = u32::MAX >> 1;
+
+fn place_of(seq: u32, base: u32) -> usize {
+    (seq.wrapping_sub(base) & SEQ) as usize
+}
 
 /// Finds sequence numbers by key. A slot has 32 bits of the key, so that an entry is looked at only if it is very probably the one.
 #[derive(Debug, Default)]
 struct Index {
     /// A power of two, or none.
     slots: Vec<Slot>,
+    /// Among them those that are left behind.
     used: usize,
+    /// Where the sweep goes on.
+    swept: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +275,7 @@ impl Index {
         Self {
             slots: vec![Slot::EMPTY; slots],
             used: 0,
+            swept: 0,
         }
     }
 
@@ -320,11 +322,25 @@ impl Index {
         self.used += 1;
     }
 
-    /// Removes an entry, and moves those behind it up that are not in their own slot.
     fn remove(&mut self, key: Key, seq: u32) {
-        let Some(mut hole) = self.slot_of(tag_of(key), |of| of == seq) else {
-            return;
-        };
+        if let Some(at) = self.slot_of(tag_of(key), |of| of == seq) {
+            self.empty(at);
+        }
+    }
+
+    /// Looks at the next slots, and empties those of entries that have left.
+    fn sweep(&mut self, most: usize, has_left: impl Fn(u32) -> bool) {
+        for _ in 0..most.min(self.slots.len()) {
+            // What moves up into an emptied slot is looked at too.
+            while self.slots[self.swept] != Slot::EMPTY && has_left(self.slots[self.swept].seq) {
+                self.empty(self.swept);
+            }
+            self.swept = (self.swept + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// Empties a slot, and moves those behind it up that are not in their own.
+    fn empty(&mut self, mut hole: usize) {
         let mask = self.slots.len() - 1;
         let mut at = (hole + 1) & mask;
         while self.slots[at] != Slot::EMPTY {
@@ -418,6 +434,14 @@ mod tests {
         }
     }
 
+    /// Each valid entry has one slot, and the used slots are counted.
+    fn is_consistent(window: &Window) -> bool {
+        let used = window.index.slots.iter().filter(|slot| **slot != Slot::EMPTY);
+        let live = used.clone().filter(|slot| window.at(slot.seq) < window.len()).count();
+        let valid = window.entries.iter().filter(|entry| entry.place.log_offset != GONE).count();
+        used.count() == window.index.used && live == valid
+    }
+
     fn without_number(claimed: Claimed) -> Claimed {
         match claimed {
             Claimed::New(_) => Claimed::New(0),
@@ -487,8 +511,24 @@ mod tests {
                         }
                     }
                 }
+                prop_assert!(is_consistent(&window));
             }
         }
+    }
+
+    #[test]
+    fn slots_that_are_left_behind_are_swept() {
+        let mut window = Window::default();
+        let slots: Vec<usize> = (0..100_000_u64)
+            .map(|n| {
+                let key = Key([n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32, n]);
+                window.restore(key, place(n as i64), n as i64 / 100, WINDOW_MS);
+                window.index.slots.len()
+            })
+            .collect();
+        assert!(is_consistent(&window));
+        assert_eq!(slots[20_000], slots[99_999], "the index does not grow while as many leave as come");
+        assert!(window.index.used <= window.len() + slots[99_999] / 8 + SWEPT);
     }
 
     #[test]
