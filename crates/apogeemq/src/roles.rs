@@ -90,7 +90,7 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         .transpose()?;
     let proxy_settings = configuration.proxy.filter(|settings| settings.enable);
     let proxy = match (&broker, proxy_settings) {
-        (Some(running), Some(settings)) => match proxy::Running::start(settings, running) {
+        (Some(running), Some(settings)) => match proxy::Running::start(settings, tls.accepted(), running) {
             Ok(proxy) => Some(proxy),
             Err(failure) => {
                 // What failed first is what the operator has to know.

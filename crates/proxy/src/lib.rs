@@ -30,6 +30,7 @@ mod send;
 mod server;
 mod service;
 pub mod settings;
+mod stream;
 mod telemetry;
 mod time;
 mod transaction;

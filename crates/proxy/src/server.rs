@@ -4,6 +4,7 @@ use crate::connection::{Connection, Unread};
 use crate::inbound::{Budget, Inbound};
 use crate::service::{Messaging, Service};
 use crate::settings::ProxySettings;
+use crate::stream;
 use crate::v2::messaging_service_server::MessagingServiceServer;
 use broker::operations::Operations;
 use http::{Request, Response};
@@ -15,6 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tls::Accepted;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -24,7 +26,7 @@ use tonic::codegen::{BoxFuture, Service as _};
 
 /// How long answers may take at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Time in which a connection has to send its first bytes.
+/// Time in which a connection has to send its first bytes, and to end its handshake of TLS.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// Before another connection is accepted, if there was an error.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -63,11 +65,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Opens the port and serves clients with the verbs of a broker. Stop it before the broker.
+    /// Opens the port and serves clients with the verbs of a broker, encrypted or plain as `accepted` says. Stop it before the broker.
     ///
     /// # Errors
     /// [`StartError`]: the port cannot be opened, or a thread cannot be started. Nothing is left running.
-    pub fn start(settings: ProxySettings, broker: Operations) -> Result<Self, StartError> {
+    pub fn start(settings: ProxySettings, accepted: Accepted, broker: Operations) -> Result<Self, StartError> {
         let threads = net::worker_threads(settings.threads)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -88,7 +90,15 @@ impl Proxy {
             let _inside = runtime.enter();
             routes(&messaging)?
         };
-        runtime.spawn(accept(listener, messaging, routes, alive));
+        let shared = Shared {
+            budget: Arc::new(Budget::new(messaging.settings.max_inbound_bytes)),
+            connections: Arc::new(Semaphore::new(messaging.settings.max_connections)),
+            unread: Arc::default(),
+            accepted,
+            messaging,
+            routes,
+        };
+        runtime.spawn(accept(listener, Arc::new(shared), alive));
         Ok(Self {
             address,
             runtime,
@@ -153,24 +163,17 @@ fn routes(messaging: &Arc<Messaging>) -> Result<Route, io::Error> {
 struct Shared {
     messaging: Arc<Messaging>,
     routes: Route,
+    accepted: Accepted,
     budget: Arc<Budget>,
     unread: Arc<Unread>,
     connections: Arc<Semaphore>,
 }
 
-async fn accept(listener: TcpListener, messaging: Arc<Messaging>, routes: Route, alive: mpsc::Sender<()>) {
-    let settings = &messaging.settings;
-    let shared = Arc::new(Shared {
-        budget: Arc::new(Budget::new(settings.max_inbound_bytes)),
-        connections: Arc::new(Semaphore::new(settings.max_connections)),
-        unread: Arc::default(),
-        messaging: Arc::clone(&messaging),
-        routes,
-    });
+async fn accept(listener: TcpListener, shared: Arc<Shared>, alive: mpsc::Sender<()>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = messaging.stopping() => return,
+            () = shared.messaging.stopping() => return,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -199,7 +202,7 @@ async fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> Result<(
     let settings = &shared.messaging.settings;
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    tokio::time::timeout(FIRST_BYTES, stream.readable()).await??;
+    let stream = stream::accept(stream, &shared.accepted, FIRST_BYTES).await?;
     let connection = Arc::new(Connection::new(
         net::canonical(peer),
         net::canonical(local),

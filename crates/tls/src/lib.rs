@@ -26,5 +26,5 @@ mod settings;
 mod verify;
 
 pub use configs::TlsError;
-pub use reload::{Client, Server, Tls};
+pub use reload::{Accepted, Client, Server, Tls};
 pub use settings::{ClientAuth, TlsMode, TlsSettings};

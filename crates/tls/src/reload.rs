@@ -131,6 +131,17 @@ impl Acceptor for Server {
     }
 }
 
+/// What the ports of a process accept.
+#[derive(Clone, Debug)]
+pub enum Accepted {
+    /// Connections without TLS.
+    Plain,
+    /// Connections with and without TLS.
+    Both(Arc<Server>),
+    /// Connections with TLS.
+    Encrypted(Arc<Server>),
+}
+
 /// How outgoing connections begin.
 pub struct Client(Followed<ClientConfig>);
 
@@ -187,17 +198,13 @@ impl Tls {
         })
     }
 
-    fn encryption(&self) -> Encryption {
+    /// What the ports of the process accept.
+    pub fn accepted(&self) -> Accepted {
         match (self.mode, &self.server) {
-            (TlsMode::Disabled, _) | (_, None) => Encryption::Disabled,
-            (TlsMode::Permissive, Some(server)) => Encryption::Permissive(server.clone()),
-            (TlsMode::Enforcing, Some(server)) => Encryption::Enforcing(server.clone()),
+            (TlsMode::Disabled, _) | (_, None) => Accepted::Plain,
+            (TlsMode::Permissive, Some(server)) => Accepted::Both(server.clone()),
+            (TlsMode::Enforcing, Some(server)) => Accepted::Encrypted(server.clone()),
         }
-    }
-
-    /// The certificate of servers, for servers of other protocols; `None` if they are plain.
-    pub fn server(&self) -> Option<&Arc<Server>> {
-        self.server.as_ref()
     }
 
     /// How outgoing connections begin; `None` if they are plain.
@@ -208,7 +215,11 @@ impl Tls {
     /// Both for `net`.
     pub fn transport(&self) -> Transport {
         Transport {
-            encryption: self.encryption(),
+            encryption: match self.accepted() {
+                Accepted::Plain => Encryption::Disabled,
+                Accepted::Both(server) => Encryption::Permissive(server),
+                Accepted::Encrypted(server) => Encryption::Enforcing(server),
+            },
             connector: self.client.clone().map(|client| client as Arc<dyn Connector>),
         }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ::proxy::settings::ProxySettings;
 use ::proxy::{Proxy, StartError};
+use tls::Accepted;
 
 use super::broker;
 use crate::failure::Failure;
@@ -13,8 +14,8 @@ pub(super) struct Running(Proxy);
 
 impl Running {
     /// Opens its port.
-    pub(super) fn start(settings: ProxySettings, broker: &broker::Running) -> Result<Self, Failure> {
-        Proxy::start(settings, broker.operations()).map(Self).map_err(explained)
+    pub(super) fn start(settings: ProxySettings, accepted: Accepted, broker: &broker::Running) -> Result<Self, Failure> {
+        Proxy::start(settings, accepted, broker.operations()).map(Self).map_err(explained)
     }
 
     pub(super) fn address(&self) -> SocketAddr {

@@ -14,6 +14,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::disk::simulated::SimulatedDisk;
+use tls::Accepted;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::interceptor::InterceptedService;
@@ -35,6 +36,14 @@ impl Server {
     }
 
     pub(crate) fn start_on(disk: &SimulatedDisk, change: impl FnOnce(&mut BrokerSettings, &mut ProxySettings)) -> Self {
+        Self::start_with(disk, Accepted::Plain, change)
+    }
+
+    pub(crate) fn start_with(
+        disk: &SimulatedDisk,
+        accepted: Accepted,
+        change: impl FnOnce(&mut BrokerSettings, &mut ProxySettings),
+    ) -> Self {
         let mut broker = BrokerSettings {
             bind_address: Ipv4Addr::LOCALHOST.into(),
             listen_port: 0,
@@ -59,7 +68,7 @@ impl Server {
         };
         change(&mut broker, &mut proxy);
         let broker = Broker::start(broker, net::session::Transport::default(), &[], Arc::new(disk.clone())).unwrap();
-        let proxy = Proxy::start(proxy, broker.operations()).unwrap();
+        let proxy = Proxy::start(proxy, accepted, broker.operations()).unwrap();
         Self { broker, proxy }
     }
 
