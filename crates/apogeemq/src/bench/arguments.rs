@@ -43,6 +43,9 @@ pub(super) struct Target {
     /// The topic
     #[arg(long, short = 't', value_name = "NAME", default_value = "ApogeeBench")]
     pub(super) topic: String,
+    /// The protocol: of the broker's port, or of the 5.x SDKs (send and e2e; --broker is the gRPC endpoint, and the topic has to exist)
+    #[arg(long, value_name = "NAME", default_value = "remoting")]
+    pub(super) protocol: Protocol,
     #[command(flatten)]
     pub(super) tls: TlsFlags,
 }
@@ -79,6 +82,15 @@ pub(super) struct Output {
     /// Do not print progress on stderr
     #[arg(long, short = 'q')]
     pub(super) quiet: bool,
+}
+
+/// What the load is sent with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Protocol {
+    /// RocketMQ's remoting protocol.
+    Remoting,
+    /// The gRPC protocol of the 5.x SDKs.
+    Grpc,
 }
 
 /// How transactions end.
@@ -236,6 +248,9 @@ impl SendArguments {
 impl RecvArguments {
     /// Checks that involve several flags.
     pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.target.protocol == Protocol::Grpc {
+            return Err(Failure::new("recv is not there for --protocol grpc; e2e is"));
+        }
         if self.consumption.consume == Consume::Pop && self.batch > super::pop::POP_MAX {
             return Err(Failure::new(format!(
                 "--batch is {}, a pop has at most {} messages",

@@ -6,6 +6,8 @@
 //! e2e    open loop with long-polling readers: from the intended send to the arrival
 //! ```
 //!
+//! `send` and `e2e` speak the remoting protocol, or that of the 5.x SDKs (`--protocol grpc`).
+//!
 //! Latency is measured from the time at which a request *should* have been sent. In an open loop the rate alone determines that time,
 //! so a server that stalls is charged for every message that had to wait, sent or not (no coordinated omission). In a closed
 //! loop it is the time of sending, because there the rate is the result.
@@ -23,6 +25,7 @@ mod closed;
 mod e2e;
 mod exchange;
 mod frames;
+mod grpc;
 mod open;
 mod pop;
 mod progress;
@@ -39,16 +42,28 @@ pub(crate) use arguments::Arguments;
 
 use crate::failure::Failure;
 use crate::process::raise_descriptor_limit;
-use arguments::Verb;
+use arguments::{Protocol, Verb};
 
 /// Runs the load and prints the result.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     // If this fails, the first connection without a descriptor reports it.
     let _ = raise_descriptor_limit();
     let (output, report) = match arguments.verb {
-        Verb::Send(arguments) => (arguments.output.clone(), send::run(&arguments)?),
+        Verb::Send(arguments) => {
+            let report = match arguments.target.protocol {
+                Protocol::Remoting => send::run(&arguments),
+                Protocol::Grpc => grpc::send(&arguments),
+            };
+            (arguments.output, report?)
+        }
         Verb::Recv(arguments) => (arguments.output.clone(), recv::run(&arguments)?),
-        Verb::E2e(arguments) => (arguments.output.clone(), e2e::run(&arguments)?),
+        Verb::E2e(arguments) => {
+            let report = match arguments.target.protocol {
+                Protocol::Remoting => e2e::run(&arguments),
+                Protocol::Grpc => grpc::e2e(&arguments),
+            };
+            (arguments.output, report?)
+        }
     };
     report.print(output.json)
 }

@@ -37,7 +37,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    fn due_us(&self, request: u64) -> u64 {
+    /// When a request is sent, in µs from the first.
+    pub(super) fn due_us(&self, request: u64) -> u64 {
         request * self.batch * 1_000_000 / self.rate
     }
 }
