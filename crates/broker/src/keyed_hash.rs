@@ -1,22 +1,23 @@
 //! A hash of 128 bits with a secret of its own, so that no client can foresee which texts have the same.
 
-use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// The secret, a new one for each value.
 #[derive(Debug)]
-pub(crate) struct KeyedHash([RandomState; 2]);
+pub(crate) struct KeyedHash(SipHasher13);
 
 impl KeyedHash {
     pub(crate) fn new() -> Self {
-        Self([RandomState::new(), RandomState::new()])
+        let random = || RandomState::new().build_hasher().finish();
+        Self(SipHasher13::new_with_keys(random(), random()))
     }
 
-    /// The hash of what `feed` writes; it is called twice.
-    pub(crate) fn of(&self, feed: impl Fn(&mut DefaultHasher)) -> [u64; 2] {
-        self.0.each_ref().map(|secret| {
-            let mut hasher = secret.build_hasher();
-            feed(&mut hasher);
-            hasher.finish()
-        })
+    /// The hash of what `feed` writes.
+    pub(crate) fn of(&self, feed: impl FnOnce(&mut SipHasher13)) -> [u64; 2] {
+        let mut hasher = self.0;
+        feed(&mut hasher);
+        let hash = hasher.finish128();
+        [hash.h1, hash.h2]
     }
 }

@@ -270,7 +270,7 @@ config::declare! {
 
     section "Repeated sends" {
         /// Keys of messages that topics with dedup.window.seconds remember, all topics together. Beyond it the oldest keys of the topic with
-        /// most leave before their time, which is counted (apogeeDedupEvicted) and warned about once. A key takes 60 to 120 bytes.
+        /// most leave before their time, which is counted (apogeeDedupEvicted) and warned about once. A key takes 50 to 105 bytes.
         max_dedup_keys: usize { name: "apogeeMaxDedupKeys", default: 2_000_000, allowed: whole(1_000..=1_000_000_000), change: Live }
     }
 

@@ -45,7 +45,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-use window::{Claimed, Key, Place, Window};
+use window::{Claimed, Key, Place};
 
 /// How often keys of idle topics are dropped.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -177,13 +177,16 @@ impl Dedup {
                 keys
             }
         };
-        Some(Recognition {
+        let mut recognition = Recognition {
             keys,
             window_ms: rule.window_ms,
-            messages: messages
-                .map(|identity| self.key_of(rule, identity).map_or(Message::Unkeyed, Message::Keyed))
-                .collect(),
-        })
+            messages: SmallVec::new(),
+        };
+        for identity in messages {
+            let message = self.key_of(rule, identity).map_or(Message::Unkeyed, Message::Keyed);
+            recognition.messages.push(message);
+        }
+        Some(recognition)
     }
 
     /// A message that was sent to this topic and waits at this queue offset, stored at this log offset or before, is never delivered:
@@ -336,16 +339,25 @@ impl Feature for Dedup {
 /// [`Dedup::now_ms`].
 pub(crate) fn claim_all(requests: &mut [&mut Recognition], now_ms: i64) {
     for same in requests.chunk_by_mut(|one, next| Arc::ptr_eq(&one.keys, &next.keys)) {
-        let Some(keys) = same.first().map(|one| Arc::clone(&one.keys)) else {
+        let Some((keys, window_ms)) = same.first().map(|one| (Arc::clone(&one.keys), one.window_ms)) else {
             continue;
         };
-        for shard in 0..SHARDS {
-            if same.iter().any(|one| one.keys_in(shard).next().is_some()) {
-                keys.change(shard, |window| {
-                    window.fetch(same.iter().flat_map(|one| one.keys_in(shard)));
-                    same.iter_mut().for_each(|one| one.claim_in(shard, window, now_ms));
-                });
-            }
+        let claims = Spot::of(same, |message| match message {
+            Message::Keyed(key) => Some(*key),
+            _ => None,
+        });
+        for (shard, spots) in claims.iter().enumerate().filter(|(_, spots)| !spots.is_empty()) {
+            keys.change(shard, |window| {
+                window.fetch(spots.iter().map(|spot| spot.key));
+                for spot in spots {
+                    let message = &mut same[spot.request].messages[spot.message];
+                    *message = match window.claim(spot.key, now_ms, window_ms) {
+                        Claimed::New(seq) => Message::New(spot.key, seq),
+                        Claimed::Repeat(place) => Message::Repeat(place),
+                        Claimed::Busy => Message::Busy(spot.key),
+                    };
+                }
+            });
         }
     }
 }
@@ -357,60 +369,60 @@ pub(crate) fn place_all(requests: &mut [&mut Recognition], place: impl Fn(usize,
         let Some(keys) = same.first().map(|one| Arc::clone(&one.keys)) else {
             continue;
         };
-        for shard in 0..SHARDS {
-            if same.iter().any(|one| one.has_claims_in(shard)) {
-                keys.end_claims(shard, |window| {
-                    for (one, n) in same.iter_mut().zip(first..) {
-                        one.place_in(shard, window, |m| place(n, m));
+        let claimed = Spot::of(same, |message| match message {
+            Message::New(key, _) => Some(*key),
+            _ => None,
+        });
+        for (shard, spots) in claimed.iter().enumerate().filter(|(_, spots)| !spots.is_empty()) {
+            keys.end_claims(shard, |window| {
+                for spot in spots {
+                    let message = &mut same[spot.request].messages[spot.message];
+                    if let Message::New(_, seq) = *message {
+                        window.place(seq, place(first + spot.request, spot.new));
+                        *message = Message::Placed;
                     }
-                });
-            }
+                }
+            });
         }
         first += same.len();
     }
 }
 
+/// Where a message stands among requests of one topic.
+struct Spot {
+    key: Key,
+    request: usize,
+    message: usize,
+    /// How many messages before it in its request are stored by it.
+    new: usize,
+}
+
+/// The messages of each shard, which is locked once.
+type Spots = [SmallVec<[Spot; 12]>; SHARDS];
+
+impl Spot {
+    /// The messages for which `key_of` has a key.
+    fn of(requests: &[&mut Recognition], key_of: impl Fn(&Message) -> Option<Key>) -> Spots {
+        let mut spots = Spots::default();
+        for (one, request) in requests.iter().zip(0..) {
+            let mut new = 0;
+            for (message, n) in one.messages.iter().zip(0..) {
+                if let Some(key) = key_of(message) {
+                    spots[shard_of(key)].push(Self {
+                        key,
+                        request,
+                        message: n,
+                        new,
+                    });
+                }
+                new += usize::from(message.is_stored());
+            }
+        }
+        spots
+    }
+}
+
 impl Recognition {
-    /// The keys in a shard that are not claimed yet.
-    fn keys_in(&self, shard: usize) -> impl Iterator<Item = Key> {
-        self.messages.iter().filter_map(move |message| match message {
-            Message::Keyed(key) if shard_of(*key) == shard => Some(*key),
-            _ => None,
-        })
-    }
-
-    fn has_claims_in(&self, shard: usize) -> bool {
-        let is_in = |message: &Message| matches!(message, Message::New(key, _) if shard_of(*key) == shard);
-        self.messages.iter().any(is_in)
-    }
-
-    fn claim_in(&mut self, shard: usize, window: &mut Window, now_ms: i64) {
-        for message in &mut self.messages {
-            if let Message::Keyed(key) = *message
-                && shard_of(key) == shard
-            {
-                *message = match window.claim(key, now_ms, self.window_ms) {
-                    Claimed::New(seq) => Message::New(key, seq),
-                    Claimed::Repeat(place) => Message::Repeat(place),
-                    Claimed::Busy => Message::Busy(key),
-                };
-            }
-        }
-    }
-
-    fn place_in(&mut self, shard: usize, window: &mut Window, place: impl Fn(usize) -> Place) {
-        let mut new = 0;
-        for message in &mut self.messages {
-            if let Message::New(key, seq) = *message
-                && shard_of(key) == shard
-            {
-                window.place(seq, place(new));
-                *message = Message::Placed;
-            }
-            new += usize::from(message.is_stored());
-        }
-    }
-
     /// What is to be done, after [`claim_all`].
     pub(crate) fn verdict(&mut self) -> Verdict {
         if self.messages.iter().any(|message| matches!(message, Message::Busy(_)))

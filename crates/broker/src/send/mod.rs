@@ -83,7 +83,7 @@ struct Accepted<'a, A> {
     /// Range of the request's messages among the drafts and placements: those that are stored.
     messages: std::ops::Range<usize>,
     /// In a topic that recognises repeats.
-    recognition: Option<Box<Recognition>>,
+    recognition: Option<Recognition>,
     /// Places of all messages, if some of them were stored before.
     places: Option<Vec<Placement>>,
 }

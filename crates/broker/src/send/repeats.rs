@@ -40,16 +40,15 @@ impl Sender {
         messages: &Messages<'_>,
         seen: &SendProperties<'_>,
         known: &mut KnownKeys,
-    ) -> Option<Box<Recognition>> {
+    ) -> Option<Recognition> {
         topic.dedup?;
-        let recognition = match messages {
+        match messages {
             Messages::One { .. } => self.dedup.recognise(topic, std::iter::once(seen.identity()), known),
             Messages::Batch(body) => {
                 let items = batch::items(body).flatten();
                 self.dedup.recognise(topic, items.map(|item| Identity::of(item.properties)), known)
             }
-        };
-        recognition.map(Box::new)
+        }
     }
 
     /// Stores the requests of a read that are new, and answers the others like the ones that they repeat.
@@ -180,5 +179,5 @@ impl Sender {
 
 /// What requests to topics that recognise repeats can be recognised by.
 fn recognised<'r, A>(accepted: &'r mut [Accepted<'_, A>]) -> SmallVec<[&'r mut Recognition; 64]> {
-    accepted.iter_mut().filter_map(|one| one.recognition.as_deref_mut()).collect()
+    accepted.iter_mut().filter_map(|one| one.recognition.as_mut()).collect()
 }
