@@ -14,7 +14,7 @@ use crate::time::{duration_ms, now_ms, to_timestamp};
 use crate::v2::receive_message_response::Content;
 use crate::v2::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse};
 use ::message::record::Record;
-use broker::pop::PopResult;
+use broker::pop::{EXPIRE_EVERY, PopResult};
 use protocol::codes::ResponseCode;
 use protocol::pop::PopHeader;
 use protocol::pop::handle::{Handle, Origin};
@@ -29,8 +29,9 @@ use tonic::Status;
 const MAX_BATCH: i32 = 32;
 /// A group without an offset begins with the last message of a queue. Compat: as with Apache's proxy.
 const INIT_MAX: i32 = 1;
-/// What a client does with the answer takes so long, in ms: a receive waits less long than its deadline.
-const RESERVE_MS: i64 = 100;
+/// A receive waits so much less long than its deadline, in ms: the broker answers a parked one up to [`EXPIRE_EVERY`] late, and the
+/// answer has to travel.
+const RESERVE_MS: i64 = EXPIRE_EVERY.as_millis() as i64 + 200;
 
 /// An answer that is a stream. It is made before it is sent, and counts as unread until the connection takes it.
 pub(crate) struct Answers<T> {
@@ -167,27 +168,12 @@ impl Messaging {
         })
     }
 
-    /// How long a receive waits. Compat: within limits, and less long than the client.
+    /// How long a receive waits, in ms.
+    ///
+    /// # Errors
+    /// `ILLEGAL_POLLING_TIME` if the request's deadline is before the shortest wait.
     pub(crate) fn poll_ms(&self, caller: &Caller, told_ms: Option<i64>) -> Result<i64, Refused> {
-        let (min, max) = (
-            self.settings.min_polling.as_millis() as i64,
-            self.settings.max_polling.as_millis() as i64,
-        );
-        let left = caller
-            .timeout
-            .map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX) - RESERVE_MS);
-        let wanted = told_ms.unwrap_or_else(|| left.map_or(max, |left| left - left / 4));
-        let poll = wanted.min(max).max(min);
-        match left {
-            Some(left) if left < min => {
-                let text = format!(
-                    "The deadline time remaining is not enough for polling: {left} ms, at least {min} ms are needed; please check network condition"
-                );
-                Err(Refused::new(Code::IllegalPollingTime, text))
-            }
-            Some(left) => Ok(poll.min(left)),
-            None => Ok(poll),
-        }
+        poll_ms(caller.timeout, told_ms, self.settings.min_polling, self.settings.max_polling)
     }
 
     fn handed_out(&self, caller: &Caller, receive: &Receive<'_>, popped: &PopResult) -> Answers<ReceiveMessageResponse> {
@@ -278,6 +264,24 @@ impl Messaging {
     }
 }
 
+/// Compat: within limits, and less long than the client waits. The Rust SDK 5.0.0 waits exactly as long as it tells.
+fn poll_ms(timeout: Option<Duration>, told_ms: Option<i64>, min: Duration, max: Duration) -> Result<i64, Refused> {
+    let (min, max) = (min.as_millis() as i64, max.as_millis() as i64);
+    let left = timeout.map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
+    let wanted = told_ms.unwrap_or_else(|| left.map_or(max, |left| left - left / 4));
+    let poll = wanted.min(max).max(min);
+    match left {
+        Some(left) if left < min => {
+            let text = format!(
+                "The deadline time remaining is not enough for polling: {left} ms, at least {min} ms are needed; please check network condition"
+            );
+            Err(Refused::new(Code::IllegalPollingTime, text))
+        }
+        Some(left) => Ok(poll.min((left - RESERVE_MS).max(0))),
+        None => Ok(poll),
+    }
+}
+
 fn answer(content: Content) -> ReceiveMessageResponse {
     ReceiveMessageResponse { content: Some(content) }
 }
@@ -301,6 +305,22 @@ impl OrderCounts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_receive_waits_less_long_than_its_deadline_and_the_check_of_deadlines_together() {
+        let (min, max) = (Duration::from_secs(5), Duration::from_secs(20));
+        let waits = |timeout: Option<u64>, told_ms| poll_ms(timeout.map(Duration::from_millis), told_ms, min, max);
+        let latest = |deadline_ms| deadline_ms - EXPIRE_EVERY.as_millis() as i64;
+        for deadline in [5_000, 6_000, 20_000] {
+            let wait = waits(Some(deadline), Some(deadline as i64)).expect("enough time");
+            assert!(wait > 0 && wait < latest(deadline as i64), "{wait} of {deadline}");
+        }
+        assert_eq!(waits(Some(15_000), Some(5_000)).ok(), Some(5_000));
+        assert_eq!(waits(Some(60_000), Some(30_000)).ok(), Some(20_000));
+        assert_eq!(waits(Some(12_000), None).ok(), Some(9_000));
+        assert_eq!(waits(None, Some(1)).ok(), Some(5_000));
+        assert!(waits(Some(4_999), Some(4_999)).is_err());
+    }
 
     #[test]
     fn counts_of_messages_in_order_are_found() {

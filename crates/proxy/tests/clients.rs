@@ -158,6 +158,20 @@ fn messages_of_a_push_consumer_are_renewed_until_it_ends() {
 }
 
 #[test]
+fn a_client_may_end_its_stream_before_it_says_that_it_ends() {
+    Server::start(|_, _| {}).run(async |server| {
+        let mut client = server.client("c").await;
+        let (telemetry, _) = client.telemetry(Client::consumer(ClientType::SimpleConsumer, "g", "t")).await;
+        assert_eq!(members(server, "g").len(), 1);
+        drop(telemetry);
+        until("the client is gone", || members(server, "g").is_empty()).await;
+        let request = NotifyClientTerminationRequest { group: resource("g") };
+        let answer = client.rpc.notify_client_termination(request).await.unwrap().into_inner();
+        assert_eq!(code(answer.status), Code::Ok);
+    });
+}
+
+#[test]
 fn messages_of_a_receive_that_its_client_gave_up_are_not_kept() {
     Server::start(|_, _| {}).run(async |server| {
         let mut client = server.client("c").await;

@@ -70,8 +70,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wake::Waiting;
 
-/// How often parked requests are checked for their deadline.
-const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// How often parked requests are checked for their deadline: one is answered up to so much later.
+pub const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 /// Longest time a pop or notification is parked, whatever the client requests, in ms.
 const MAX_POLL_MS: i64 = 120_000;
 
