@@ -34,6 +34,7 @@ mod stream;
 mod telemetry;
 mod time;
 mod transaction;
+mod workers;
 /// What `build.rs` makes of the `.proto` files.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v2 {

@@ -6,6 +6,7 @@ use crate::service::{Messaging, Service};
 use crate::settings::ProxySettings;
 use crate::stream;
 use crate::v2::messaging_service_server::MessagingServiceServer;
+use crate::workers::Workers;
 use broker::operations::Operations;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tls::Accepted;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::Status;
 use tonic::body::Body;
@@ -58,7 +59,7 @@ pub enum StartError {
 /// A running proxy.
 pub struct Proxy {
     address: SocketAddr,
-    runtime: Runtime,
+    workers: Workers,
     stop: watch::Sender<bool>,
     /// Ends when all connections have.
     ended: mpsc::Receiver<()>,
@@ -70,24 +71,19 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]: the port cannot be opened, or a thread cannot be started. Nothing is left running.
     pub fn start(settings: ProxySettings, accepted: Accepted, broker: Operations) -> Result<Self, StartError> {
-        let threads = net::worker_threads(settings.threads)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .max_blocking_threads(1)
-            .thread_name("grpc")
-            .enable_all()
-            .build()?;
+        let workers = Workers::start(net::worker_threads(settings.threads)?)?;
+        let first = workers.first();
         let address = SocketAddr::new(settings.bind_address, settings.port);
-        let listener = runtime
+        let listener = first
             .block_on(TcpListener::bind(address))
             .map_err(|cause| StartError::Listen { address, cause })?;
         let address = listener.local_addr()?;
         let (stop, is_stopping) = watch::channel(false);
         let (alive, ended) = mpsc::channel(1);
         let messaging = Arc::new(Messaging::new(settings, broker, is_stopping));
-        runtime.spawn(Arc::clone(&messaging).renew_messages());
+        first.spawn(Arc::clone(&messaging).renew_messages());
         let routes = {
-            let _inside = runtime.enter();
+            let _inside = first.enter();
             routes(&messaging)?
         };
         let shared = Shared {
@@ -98,10 +94,10 @@ impl Proxy {
             messaging,
             routes,
         };
-        runtime.spawn(accept(listener, Arc::new(shared), alive));
+        first.spawn(accept(listener, Arc::new(shared), workers.in_turn(), alive));
         Ok(Self {
             address,
-            runtime,
+            workers,
             stop,
             ended,
         })
@@ -117,10 +113,9 @@ impl Proxy {
     pub fn stop(mut self) {
         let _ = self.stop.send(true);
         let all = async { tokio::time::timeout(PATIENCE, self.ended.recv()).await };
-        if self.runtime.block_on(all).is_err() {
+        if self.workers.first().block_on(all).is_err() {
             tracing::warn!("closed gRPC connections whose clients did not read their answers");
         }
-        self.runtime.shutdown_timeout(PATIENCE);
     }
 }
 
@@ -169,7 +164,7 @@ struct Shared {
     connections: Arc<Semaphore>,
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, alive: mpsc::Sender<()>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut threads: impl Iterator<Item = Handle>, alive: mpsc::Sender<()>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -187,9 +182,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, alive: mpsc::Sender<
             tracing::warn!(%peer, "a gRPC connection too many was closed (apogeeGrpcMaxConnections)");
             continue;
         };
+        let (Ok(stream), Some(thread)) = (stream.into_std(), threads.next()) else {
+            continue;
+        };
         let (shared, alive) = (Arc::clone(&shared), alive.clone());
-        tokio::spawn(async move {
-            if let Err(error) = serve(&shared, stream, peer).await {
+        thread.spawn(async move {
+            let served = async { serve(&shared, TcpStream::from_std(stream)?, peer).await };
+            if let Err(error) = served.await {
                 tracing::debug!(%peer, %error, "a gRPC connection ended");
             }
             drop((permit, alive));

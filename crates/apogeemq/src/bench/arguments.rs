@@ -208,6 +208,9 @@ pub(super) struct E2eArguments {
     pub(super) readers: Option<u32>,
     #[command(flatten)]
     pub(super) consumption: Consumption,
+    /// With --protocol grpc: the group of the readers, which Apache's proxy does not create [default: a new one]
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Option<String>,
     /// The broker's messageDelayLevel, such as "1s 2s 3s": messages use its levels in turn, and latency is measured from the time
     /// at which a message is due
     #[arg(long, value_name = "LEVELS", value_parser = levels)]

@@ -68,7 +68,7 @@ pub(in crate::bench) fn run(arguments: &E2eArguments) -> Result<Report, Failure>
     let readers = Arc::new(Readers {
         address,
         topic: arguments.target.topic.clone(),
-        group: format!("ApogeeBenchGrpc_{run:x}"),
+        group: arguments.group.clone().unwrap_or_else(|| format!("ApogeeBenchGrpc_{run:x}")),
         queues,
         acknowledge: arguments.consumption.acknowledge,
         invisible: Duration::from_secs(u64::from(arguments.consumption.invisible)),
