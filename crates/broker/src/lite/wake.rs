@@ -7,14 +7,13 @@ use crate::arrival::ArrivalListener;
 use crate::clock::now_ms;
 use crate::feature;
 use crate::hold::NotParked;
+use crate::pop::EXPIRE_EVERY;
 use message::names;
 use protocol::codes::ResponseCode;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::Arrival;
 
-/// How often parked requests are checked for their deadline.
-const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 /// Parked requests that are answered in one batch.
 const BATCH: usize = 256;
 /// Longest sleep before messages that are visible again are looked for, if any are in flight.
