@@ -153,6 +153,8 @@ fn a_check_compares_light_queues_with_the_log_and_a_dump_shows_them() {
         let disk = SimulatedDisk::new(1);
         let store = open(disk_of(&disk), options(FlushMode::Async)).unwrap();
         play(&store);
+        let _ = store.run_background_work();
+        play(&store);
         send(&store, "t", &[&[names[0]]], 10);
         send(&store, "t", &[&[names[1]]], 10);
         store.delete_topic(NAMES[1]).unwrap();
@@ -161,6 +163,8 @@ fn a_check_compares_light_queues_with_the_log_and_a_dump_shows_them() {
         (disk, records)
     };
     let (disk, records) = stopped([NAMES[0], NAMES[2]]);
+    let files = disk.list(Path::new("/store/lightqueue")).unwrap();
+    assert!(files.len() > 3, "several files, and the snapshot in one of the last: {files:?}");
     assert_eq!(damage(&disk), Vec::<String>::new());
     let options = InspectOptions::of(&options(FlushMode::Async));
     let report = inspect::check(&disk_of(&disk), &options, &mut |_| {}).unwrap();

@@ -83,6 +83,7 @@ impl Examined {
         // What the snapshot says is about blocks before its end; the names of what was deleted before are not in it.
         let known_to = self.end;
         let files = self.files.clone();
+        self.end = files.first().map_or(0, |(base, _)| *base);
         for (base, path) in &files {
             let bytes = disk.read(path)?;
             self.bytes += bytes.len() as u64;
@@ -107,13 +108,14 @@ impl Examined {
                     _ => {}
                 }
                 at += len;
-                self.end = self.end.max(base + at as i64);
+                self.end = base + at as i64;
             }
             if bytes.get(at..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
                 self.is_torn = true;
                 return Ok(());
             }
         }
+        self.is_torn = self.end < known_to;
         Ok(())
     }
 
