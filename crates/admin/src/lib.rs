@@ -22,6 +22,7 @@ mod cluster;
 mod error;
 pub mod export;
 pub mod group;
+pub mod lite;
 pub mod message;
 pub mod monitor;
 pub mod nameserver;

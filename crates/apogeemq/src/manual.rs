@@ -43,15 +43,14 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
 * **Keys of Apache's without effect here** are accepted and named once in the log. If they are changed live, the
   remark of the answer says that the key has no effect. Values can be read back (requests 26 and 319, `mqadmin getBrokerConfig`). These requests
   return all keys that Apache's broker returns, those without effect with Apache's default, or with the value that is true here if it
-  differs (`enableLiteEventMode=false`, because there are no lite topics yet). An unknown key gets a WARN with the nearest name.
+  differs (`enableBroadcastOffsetStore=false`). An unknown key gets a WARN with the nearest name.
 * **Files** are Java properties text: `key=value`, `key: value`, comments with `#` or `!`, a backslash at the end continues a line.
 ";
 
 /// Keys without effect that a broker reports (request 26) with a value that is true here, because Apache's default would not be.
-const TRUE_HERE: [&str; 7] = [
+const TRUE_HERE: [&str; 6] = [
     "brokerFastFailureEnable=false",
     "enableBroadcastOffsetStore=false",
-    "enableLiteEventMode=false",
     "enableNotifyBeforePopCalculateLag=false",
     "mappedFileSwapEnable=false",
     "popConsumerFSServiceInit=false",

@@ -1,27 +1,28 @@
 //! Attributes of topics and groups. Requests contain changes: `+message.type=FIFO,-reserve.time`.
 //!
 //! All attributes of Apache 5.5.0 are known. A value that would have an effect in Apache's broker and has none here is refused by
-//! name. Attributes of features whose requests are refused anyway (light topics, tiered storage) are stored without effect.
+//! name. Attributes of features whose requests are refused anyway (tiered storage) are stored without effect.
 //!
 //! | Attribute of topics | Values | May change |
 //! |---|---|---|
 //! | `queue.type` | `SimpleCQ`; refused: `BatchCQ` | no |
 //! | `cleanup.policy` | `DELETE`, `COMPACTION` | no |
-//! | `message.type` | `UNSPECIFIED`, `NORMAL`, `FIFO`, `DELAY`, `TRANSACTION`, `PRIORITY` (pops read its queues by priority); `MIXED` if `enableMixedMessageType`; refused: `LITE` | yes |
+//! | `message.type` | `UNSPECIFIED`, `NORMAL`, `FIFO`, `DELAY`, `TRANSACTION`, `PRIORITY` (pops read its queues by priority), `LITE` (has lite topics); `MIXED` if `enableMixedMessageType` | yes |
 //! | `reserve.time` | hours that messages are visible, at most fileReservedTime; -1 and 0 are no limit. Apache's means tiered storage | yes |
 //! | `retention.bytes` | bytes of each queue that are visible, the newest first; -1 and 0 are no limit. Ours | yes |
-//! | `lite.topic.expiration` | -1 to 43200; stored only (light topics) | yes |
+//! | `lite.topic.expiration` | -1 to 43200: minutes without a message after which a lite topic is deleted; -1 and 0 for never | yes |
 //! | `dedup.window.seconds` | 0 (off) to 604800; ours, see [`DedupRule`] | yes |
 //! | `dedup.by` | `UNIQ_KEY`, `KEYS`; ours | yes |
 //!
-//! | Attribute of groups; those of light topics are stored only | Values | May change |
+//! | Attribute of groups | Values | May change |
 //! |---|---|---|
 //! | `priority.factor` | 0 to 100 (100): percentage of pops of a `PRIORITY` topic that read its queues by priority | yes |
-//! | `lite.bind.topic`, `lite.sub.wildcard` | any text | yes |
-//! | `lite.sub.model` | `Shared`, `Exclusive` | yes |
+//! | `lite.bind.topic` | the topic whose lite topics the group subscribes to | yes |
+//! | `lite.sub.wildcard` | any text: the group's clients get messages of all lite topics | yes |
+//! | `lite.sub.model` | `Shared`, `Exclusive` (one client subscribes to a lite topic: the last) | yes |
 //! | `lite.sub.reset.offset.exclusive`, `lite.sub.reset.offset.unsubscribe` | `true`, `false` | yes |
-//! | `lite.sub.client.quota` | -1 and more | yes |
-//! | `lite.sub.client.max.event.cnt` | 10 and more | yes |
+//! | `lite.sub.client.quota` | -1 and more (2000): lite topics of one client | yes |
+//! | `lite.sub.client.max.event.cnt` | 10 and more; stored only: no client holds events here | yes |
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -112,6 +113,8 @@ enum ValueType {
 pub const MESSAGE_TYPE: &str = "message.type";
 /// Value of [`MESSAGE_TYPE`]: the priority of a message names its queue, and pops read the queues by priority.
 pub const PRIORITY: &str = "PRIORITY";
+/// Value of [`MESSAGE_TYPE`]: the topic has lite topics.
+pub const LITE: &str = "LITE";
 /// Value of [`MESSAGE_TYPE`]: any type.
 pub const MIXED: &str = "MIXED";
 
@@ -181,13 +184,13 @@ pub const OF_TOPICS: &[Attribute] = &[
         name: MESSAGE_TYPE,
         changeable: true,
         value_type: ValueType::OneOf {
-            values: &["UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", PRIORITY, MIXED],
-            unsupported: &["LITE"],
+            values: &["UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", PRIORITY, LITE, MIXED],
+            unsupported: &[],
         },
     },
     number(RESERVE_TIME, -1..=i64::MAX),
     number(RETENTION_BYTES, -1..=i64::MAX),
-    number("lite.topic.expiration", -1..=30 * 24 * 60),
+    number(LITE_EXPIRATION, -1..=30 * 24 * 60),
     number(DEDUP_WINDOW, 0..=MAX_DEDUP_WINDOW_SECONDS),
     Attribute {
         name: DEDUP_BY,
@@ -204,22 +207,42 @@ pub const PRIORITY_FACTOR: &str = "priority.factor";
 /// Value of [`PRIORITY_FACTOR`] where it is not set.
 pub const USUAL_PRIORITY_FACTOR: u32 = 100;
 
+/// Attribute of topics with lite topics: minutes without a message after which one is deleted.
+pub const LITE_EXPIRATION: &str = "lite.topic.expiration";
+/// Attribute of groups: the topic whose lite topics they subscribe to.
+pub const LITE_BIND_TOPIC: &str = "lite.bind.topic";
+/// Attribute of groups whose clients get messages of all lite topics; any value.
+pub const LITE_WILDCARD: &str = "lite.sub.wildcard";
+/// Attribute of groups: how many clients subscribe to one lite topic.
+pub const LITE_MODEL: &str = "lite.sub.model";
+/// Value of [`LITE_MODEL`]: one, the last.
+pub const EXCLUSIVE: &str = "Exclusive";
+/// Attribute of exclusive groups: whether the new subscriber begins with the first message.
+pub const LITE_RESET_EXCLUSIVE: &str = "lite.sub.reset.offset.exclusive";
+/// Attribute of groups: whether who subscribes again begins with the first message.
+pub const LITE_RESET_UNSUBSCRIBE: &str = "lite.sub.reset.offset.unsubscribe";
+/// Attribute of groups: lite topics of one client; -1 for no limit.
+pub const LITE_QUOTA: &str = "lite.sub.client.quota";
+
+/// Value of [`LITE_QUOTA`] where it is not set.
+pub const LITE_USUAL_QUOTA: i32 = 2_000;
+
 /// Attributes of groups.
 pub const OF_GROUPS: &[Attribute] = &[
     number(PRIORITY_FACTOR, 0..=100),
-    text("lite.bind.topic"),
-    text("lite.sub.wildcard"),
+    text(LITE_BIND_TOPIC),
+    text(LITE_WILDCARD),
     Attribute {
-        name: "lite.sub.model",
+        name: LITE_MODEL,
         changeable: true,
         value_type: ValueType::OneOf {
-            values: &["Shared", "Exclusive"],
+            values: &["Shared", EXCLUSIVE],
             unsupported: &[],
         },
     },
-    boolean("lite.sub.reset.offset.exclusive"),
-    boolean("lite.sub.reset.offset.unsubscribe"),
-    number("lite.sub.client.quota", -1..=i64::MAX),
+    boolean(LITE_RESET_EXCLUSIVE),
+    boolean(LITE_RESET_UNSUBSCRIBE),
+    number(LITE_QUOTA, -1..=i64::MAX),
     number("lite.sub.client.max.event.cnt", 10..=i64::MAX),
 ];
 
@@ -395,12 +418,11 @@ mod tests {
             ("+a=b", "unsupported key: a"),
             (
                 "+message.type=X",
-                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, MIXED]",
+                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, LITE, MIXED]",
             ),
             ("+queue.type=BatchCQ", "queue.type=BatchCQ is not supported by this broker"),
             ("+cleanup.policy=NONE", "value is not in set: [DELETE, COMPACTION]"),
             ("+retention.bytes=-2", "value is not in range(-1, 9223372036854775807)"),
-            ("+message.type=LITE", "message.type=LITE is not supported by this broker"),
             ("+reserve.time=x", "value is not in range(-1, 9223372036854775807)"),
             ("+lite.topic.expiration=43201", "value is not in range(-1, 43200)"),
             ("+dedup.window.seconds=604801", "value is not in range(0, 604800)"),
@@ -448,6 +470,7 @@ mod tests {
             "+lite.topic.expiration=60",
             "+message.type=MIXED",
             "+message.type=PRIORITY",
+            "+message.type=LITE",
         ] {
             assert_eq!(changed(None, text).unwrap().len(), 1, "{text}");
         }

@@ -26,6 +26,7 @@ pub mod group;
 pub mod hold;
 pub mod inspect;
 mod keyed_hash;
+pub mod lite;
 pub mod local_time;
 pub mod lock;
 pub mod log_writer;

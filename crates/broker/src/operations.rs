@@ -6,6 +6,7 @@
 use crate::clients::heartbeat::Clients;
 use crate::clients::{ClientChannel, Online};
 use crate::core::Core;
+use crate::lite::Lites;
 use crate::pop::Pops;
 use crate::pull::Puller;
 use crate::send::Sender;
@@ -25,6 +26,8 @@ pub struct Operations {
     pub puller: Arc<Puller>,
     /// Serves pops and their acknowledgements.
     pub pops: Arc<Pops>,
+    /// Serves pops and subscriptions of lite topics.
+    pub lites: Arc<Lites>,
     /// The clients that are online.
     pub online: Arc<Online>,
     /// Ends transactions.

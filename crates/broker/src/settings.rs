@@ -452,6 +452,34 @@ config::declare! {
         max_pop_queues: usize { name: "apogeeMaxPopQueues", default: 200_000, allowed: whole(1..=10_000_000), change: AtStart }
     }
 
+    section "Lite topics" {
+        /// How often lite topics without new messages are looked for (attribute `lite.topic.expiration` of their parent topic).
+        lite_ttl_check_interval: Duration {
+            name: "liteTtlCheckInterval", default: Duration::from_secs(120), allowed: milliseconds(1_000..=24 * HOUR_MS), change: Live,
+        }
+        /// Shortest time without a message after which a lite topic is deleted, and time after a start before any is.
+        min_lite_ttl: Duration {
+            name: "minLiteTTl", default: Duration::from_secs(15 * 60), allowed: milliseconds(1..=24 * HOUR_MS), change: Live,
+        }
+        /// How often clients that are gone are looked for.
+        lite_subscription_check_interval: Duration {
+            name: "liteSubscriptionCheckInterval", default: Duration::from_secs(120), allowed: milliseconds(100..=24 * HOUR_MS), change: Live,
+        }
+        /// Time without a change of its subscriptions and without a pop after which a client's lite subscriptions are removed.
+        lite_subscription_check_timeout: Duration {
+            name: "liteSubscriptionCheckTimeoutMills", default: Duration::from_secs(180), allowed: milliseconds(1_000..=24 * HOUR_MS), change: Live,
+        }
+        /// Maximum number of lite subscriptions: pairs of client and lite topic. One more is refused with code 2018. A subscription takes
+        /// about 300 bytes.
+        max_lite_subscription_count: usize {
+            name: "maxLiteSubscriptionCount", default: 100_000, allowed: whole(1..=10_000_000), change: Live,
+        }
+        /// Maximum number of clients of one group that subscribe to one lite topic. One more is refused with code 2018.
+        max_lite_subscribers: usize { name: "apogeeMaxLiteSubscribers", default: 1_000, allowed: whole(1..=100_000), change: Live }
+        /// Maximum number of lite topics with messages in flight, counted for each group. One more pop is answered with code 2 (busy).
+        max_lite_in_flight: usize { name: "apogeeMaxLiteInFlight", default: 1_000_000, allowed: whole(1..=10_000_000), change: Live }
+    }
+
     section "Connections" {
         /// Number of threads that serve connections. 0: one for every two processors.
         worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }

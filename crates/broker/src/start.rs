@@ -15,6 +15,7 @@ use crate::delay::table::DelayOffsetsFile;
 use crate::delay::{DelayArrivals, DelayOffsets, Delivery, DeliveryParts};
 use crate::feature::Feature;
 use crate::filter::{self, FilterLimits, Filters, SqlLimits, bloom::Bloom, table::FiltersFile};
+use crate::lite::Lites;
 use crate::lock::OrderLocks;
 use crate::offset::{self, table::OffsetsFile};
 use crate::operations::Operations;
@@ -165,6 +166,7 @@ impl Broker {
             sender: routes.sender.clone(),
             puller: routes.puller.clone(),
             pops: routes.pops.clone(),
+            lites: routes.lites.clone(),
             online: routes.online.clone(),
             transactions: routes.transactions.clone(),
             timers: routes.timers.clone(),
@@ -315,12 +317,14 @@ fn compose(
     ));
     let puller = Puller::new(core, online.consumers.clone());
     let pops = Pops::new(core, online.consumers.clone(), modes.clone(), &orders_file);
+    let lites = Lites::new(core);
     let alarm = Arc::new(Alarm::default());
     core.store.set_arrivals(Box::new(Listeners(vec![
         Box::new(DelayArrivals(alarm.clone())),
         timers.listener(),
         Box::new(Puller::listener(&puller)),
         Box::new(Pops::listener(&pops)),
+        Box::new(Lites::listener(&lites)),
     ])));
     let delivery = Delivery::start(
         &settings.message_delay_level,
@@ -336,7 +340,7 @@ fn compose(
 
     let watch = Arc::new(StoreWatch::new(core.store.clone()));
     let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 11]>([
+    features.extend::<[Arc<dyn Feature>; 12]>([
         locks.clone(),
         modes.clone(),
         online.clone(),
@@ -346,6 +350,7 @@ fn compose(
         sender.clone(),
         puller.clone(),
         pops.clone(),
+        lites.clone(),
         Arc::new(delivery),
         watch.clone(),
     ]);
@@ -355,6 +360,7 @@ fn compose(
         sender,
         puller,
         pops,
+        lites,
         online,
         locks,
         topic_queues: TopicQueues::new(name_servers, connector, core.topics.clone()),

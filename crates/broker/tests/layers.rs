@@ -42,7 +42,7 @@ const LAYERS: &[&[&str]] = &[
     &["destination"],
     &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],
-    &["send", "admin", "pop"],
+    &["send", "admin", "pop", "lite"],
     // Background work, and the composition.
     &["upkeep"],
     &["inspect", "operations", "routes"],

@@ -201,6 +201,13 @@ pub fn lite_queue(parent: &str, lite: &str) -> String {
     format!("{LIGHT_PREFIX}${parent}${lite}")
 }
 
+/// The parent topic and the lite topic that a light queue is of; `None` if it is not one of a lite topic.
+#[must_use]
+pub fn lite_topic_of(queue: &str) -> Option<(&str, &str)> {
+    let (parent, lite) = queue.strip_prefix(LIGHT_PREFIX)?.strip_prefix('$')?.split_once('$')?;
+    (!parent.is_empty() && !lite.is_empty() && !lite.contains('$')).then_some((parent, lite))
+}
+
 /// Whether messages of a topic may be in light queues, too. Not those that wait to be delivered to another topic: they are put there
 /// when they are delivered. Not those that are retried or dead, as in Apache's broker.
 #[must_use]
@@ -274,6 +281,14 @@ mod tests {
             assert_eq!(popped_topic(topic, "g_h"), "a_b");
         }
         assert_eq!(popped_topic("%RETRY%g_h", "g_h"), "%RETRY%g_h");
+    }
+
+    #[test]
+    fn a_light_queue_of_a_lite_topic_names_it() {
+        assert_eq!(lite_topic_of(&lite_queue("p", "l")), Some(("p", "l")));
+        for other in ["%LMQ%", "%LMQ%a", "%LMQ%$p", "%LMQ%$p$", "%LMQ%$$l", "%LMQ%$p$l$m", "p"] {
+            assert_eq!(lite_topic_of(other), None, "{other}");
+        }
     }
 
     #[test]

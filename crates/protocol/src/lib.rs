@@ -19,6 +19,7 @@ pub mod heartbeat;
 pub mod json;
 pub mod kv;
 mod language;
+pub mod lite;
 pub mod lock;
 pub mod number;
 pub mod offset;

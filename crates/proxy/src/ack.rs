@@ -3,6 +3,7 @@
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
 use crate::handle::{self, Receipt};
+use crate::lite::received_from;
 use crate::outcome::outcome;
 use crate::renewal::Held;
 use crate::route::{check_group, check_topic, name_of};
@@ -13,7 +14,7 @@ use crate::v2::{
     ChangeInvisibleDurationResponse, Code, ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
 };
 use broker::errors::Refusal;
-use broker::pop::{ChangeInvisible, Renewed};
+use broker::pop::Renewed;
 use broker::retry::send_back::{SendBack, send_back};
 use protocol::codes::ResponseCode;
 use protocol::pop::handle::Handle;
@@ -24,13 +25,6 @@ use tokio::sync::oneshot;
 
 /// Most messages of one acknowledgement.
 const MAX_ENTRIES: usize = 4_096;
-
-fn no_lite(lite_topic: Option<&str>) -> Result<(), Refused> {
-    match lite_topic.is_none_or(|name| name.trim().is_empty()) {
-        true => Ok(()),
-        false => Err(Refused::unsupported("lite topics")),
-    }
-}
 
 impl Messaging {
     pub(crate) fn ack(&self, caller: &Caller, request: &AckMessageRequest) -> AckMessageResponse {
@@ -64,10 +58,10 @@ impl Messaging {
     }
 
     fn ack_one(&self, caller: &Caller, group: &str, topic: &str, entry: &AckMessageEntry) -> Result<(), Refused> {
-        no_lite(entry.lite_topic.as_deref())?;
-        let current = self.current_handle(caller, group, topic, &entry.receipt_handle)?;
-        let receipt = Receipt::parse_in_time(&current, group, topic, now_ms())?;
-        self.broker.pops.ack(&receipt.request()).map_err(of_handle)
+        let from = received_from(topic, entry.lite_topic.as_deref());
+        let current = self.current_handle(caller, group, &from, &entry.receipt_handle)?;
+        let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
+        self.acknowledge(&receipt).map_err(of_handle)
     }
 
     /// The handle now of a message that the client says by the one with which it was received. It is not renewed any more.
@@ -95,12 +89,12 @@ impl Messaging {
         let (topic, group) = (name_of(request.topic.as_ref()), name_of(request.group.as_ref()));
         check_topic(topic)?;
         check_group(group)?;
-        no_lite(request.lite_topic.as_deref())?;
+        let from = received_from(topic, request.lite_topic.as_deref());
         let invisible_ms = request.invisible_duration.as_ref().map_or(0, duration_ms);
         self.check_invisible(invisible_ms, 0)?;
-        let current = self.current_handle(caller, group, topic, &request.receipt_handle)?;
-        let receipt = Receipt::parse_in_time(&current, group, topic, now_ms())?;
-        self.renew(&receipt, group, topic, invisible_ms, request.suspend.unwrap_or(false))
+        let current = self.current_handle(caller, group, &from, &request.receipt_handle)?;
+        let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
+        self.renew(&receipt, group, &from, invisible_ms, request.suspend.unwrap_or(false))
     }
 
     /// # Errors
@@ -130,12 +124,7 @@ impl Messaging {
         invisible_ms: i64,
         suspend: bool,
     ) -> Result<String, Refused> {
-        let change = ChangeInvisible {
-            of: receipt.request(),
-            invisible_ms,
-            suspend,
-        };
-        let renewed = self.broker.pops.change_invisible(&change).map_err(of_handle)?;
+        let renewed = self.make_invisible(receipt, invisible_ms, suspend).map_err(of_handle)?;
         Ok(handle_after(receipt, renewed, group, topic))
     }
 
@@ -165,17 +154,23 @@ impl Messaging {
         let (topic, group) = (name_of(request.topic.as_ref()), name_of(request.group.as_ref()));
         check_topic(topic)?;
         check_group(group)?;
-        no_lite(request.lite_topic.as_deref())?;
-        let current = self.current_handle(caller, group, topic, &request.receipt_handle)?;
-        let receipt = Receipt::parse_in_time(&current, group, topic, now_ms())?;
+        let from = received_from(topic, request.lite_topic.as_deref());
+        let current = self.current_handle(caller, group, &from, &request.receipt_handle)?;
+        let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
         let Some(offset) = receipt.log_offset else {
             let text = "the receipt handle does not say where the message is stored: use the one with which it was received";
             return Err(Refused::new(Code::InvalidReceiptHandle, text));
         };
+        self.dead_letter(caller, (group, topic), offset, &request.message_id).await?;
+        self.acknowledge(&receipt).map_err(of_handle)
+    }
+
+    /// Stores the message at this offset of the log as a dead letter of the group.
+    pub(crate) async fn dead_letter(&self, caller: &Caller, (group, topic): (&str, &str), offset: i64, id: &str) -> Result<(), Refused> {
         let (done, stored) = oneshot::channel();
         let core = self.broker.core.clone();
         let store_host = core.store_host(caller.local());
-        let (group_name, topic_name, id) = (group.to_owned(), topic.to_owned(), request.message_id.clone());
+        let (group_name, topic_name, id) = (group.to_owned(), topic.to_owned(), id.to_owned());
         // It is read from the log, which may wait for the disk.
         let job = move || {
             let back = SendBack {
@@ -197,8 +192,7 @@ impl Messaging {
             });
         };
         self.broker.core.threads.reader.run_own(job).map_err(Refusal::from)?;
-        outcome(stored).await??;
-        self.broker.pops.ack(&receipt.request()).map_err(of_handle)
+        Ok(outcome(stored).await??)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::message::{Shown, of_record};
 use crate::transaction::TransactionId;
 use crate::v2::telemetry_command::Command;
 use crate::v2::{
-    Code, PrintThreadStackTraceCommand, RecoverOrphanedTransactionCommand, Settings, TelemetryCommand, ThreadStackTrace,
-    VerifyMessageCommand, VerifyMessageResult,
+    Code, NotifyUnsubscribeLiteCommand, PrintThreadStackTraceCommand, RecoverOrphanedTransactionCommand, Settings, TelemetryCommand,
+    ThreadStackTrace, VerifyMessageCommand, VerifyMessageResult,
 };
 use ::message::record::Record;
 use broker::clients::ProtocolClient;
@@ -18,6 +18,7 @@ use broker::clients::table::{ClientCallError, OnResponse};
 use net::RequestError;
 use parking_lot::Mutex;
 use protocol::diagnose::{ConsumeDirectlyReply, ConsumeResult, RunningInfo};
+use protocol::lite::NotifyUnsubscribeLiteHeader;
 use protocol::transaction::CheckTransactionStateHeader;
 use protocol::{Frame, Language, RequestCode, ResponseCode, json};
 use std::collections::HashMap;
@@ -251,6 +252,14 @@ impl ProtocolClient for Client {
     }
 
     fn send_oneway(&self, request: &Frame) {
+        if request.code == i32::from(RequestCode::NotifyUnsubscribeLite) {
+            if let Ok(header) = NotifyUnsubscribeLiteHeader::decode(&request.ext) {
+                self.command(Command::NotifyUnsubscribeLiteCommand(NotifyUnsubscribeLiteCommand {
+                    lite_topic: header.lite_topic.to_owned(),
+                }));
+            }
+            return;
+        }
         // Clients of this protocol need not know when the members of their group change.
         if request.code == i32::from(RequestCode::CheckTransactionState) && self.ask_transaction(request).is_none() {
             tracing::warn!(

@@ -15,11 +15,6 @@ impl Refused {
     pub(crate) fn new(code: Code, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
-
-    /// What this version does not serve.
-    pub(crate) fn unsupported(what: &str) -> Self {
-        Self::new(Code::Unsupported, format!("{what} are not in this version of ApogeeMQ"))
-    }
 }
 
 impl From<Refusal> for Refused {
@@ -37,6 +32,8 @@ impl From<Refusal> for Refused {
             ResponseCode::PollingTimeout => Code::RequestTimeout,
             ResponseCode::FlushDiskTimeout => Code::MasterPersistenceTimeout,
             ResponseCode::NoMessage => Code::MessageNotFound,
+            ResponseCode::LmqQuotaExceeded => Code::LiteTopicQuotaExceeded,
+            ResponseCode::LiteSubscriptionQuotaExceeded => Code::LiteSubscriptionQuotaExceeded,
             _ => Code::InternalServerError,
         };
         Self::new(code, refusal.text)

@@ -19,6 +19,7 @@ mod codes;
 mod connection;
 mod handle;
 mod inbound;
+mod lite;
 mod message;
 mod offset;
 mod outcome;

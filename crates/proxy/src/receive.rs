@@ -26,7 +26,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 /// Most messages of one receive, as of a pop.
-const MAX_BATCH: i32 = 32;
+pub(crate) const MAX_BATCH: i32 = 32;
 /// A group without an offset begins with the last message of a queue. Compat: as with Apache's proxy.
 const INIT_MAX: i32 = 1;
 /// A receive waits so much less long than its deadline, in ms: the broker answers a parked one up to [`EXPIRE_EVERY`] late, and the
@@ -94,6 +94,9 @@ impl Messaging {
         request: &ReceiveMessageRequest,
     ) -> Result<Answers<ReceiveMessageResponse>, Refused> {
         self.check_lag(caller)?;
+        if let Some(received) = self.received_lite(caller, request).await {
+            return received;
+        }
         let receive = self.checked(caller, request)?;
         let ask = |asker| self.broker.pops.pop(asker, &receive.header, receive.header.born_time);
         let messaging = Arc::clone(self);
@@ -134,14 +137,7 @@ impl Messaging {
             return Err(Refused::new(Code::BadRequest, text));
         }
         let poll_ms = self.poll_ms(caller, request.long_polling_timeout.as_ref().map(duration_ms))?;
-        let auto_renew = request.auto_renew && self.settings.enable_auto_renew;
-        let invisible_ms = if auto_renew {
-            self.settings.default_invisible.as_millis() as i64
-        } else {
-            let told = request.invisible_duration.as_ref().map_or(0, duration_ms);
-            self.check_invisible(told, self.settings.min_invisible.as_millis() as i64)?;
-            told
-        };
+        let (auto_renew, invisible_ms) = self.invisible_of(request)?;
         self.topic_to_read(topic)?;
         let rule = self.broker.core.groups.find(group);
         let (kind, text) = expression(request.filter_expression.as_ref());
@@ -166,6 +162,16 @@ impl Messaging {
             header,
             auto_renew,
         })
+    }
+
+    /// Whether messages of a receive are renewed, and how long they are invisible.
+    pub(crate) fn invisible_of(&self, request: &ReceiveMessageRequest) -> Result<(bool, i64), Refused> {
+        if request.auto_renew && self.settings.enable_auto_renew {
+            return Ok((true, self.settings.default_invisible.as_millis() as i64));
+        }
+        let told = request.invisible_duration.as_ref().map_or(0, duration_ms);
+        self.check_invisible(told, self.settings.min_invisible.as_millis() as i64)?;
+        Ok((false, told))
     }
 
     /// How long a receive waits, in ms.
@@ -282,7 +288,7 @@ fn poll_ms(timeout: Option<Duration>, told_ms: Option<i64>, min: Duration, max: 
     }
 }
 
-fn answer(content: Content) -> ReceiveMessageResponse {
+pub(crate) fn answer(content: Content) -> ReceiveMessageResponse {
     ReceiveMessageResponse { content: Some(content) }
 }
 

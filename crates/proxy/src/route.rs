@@ -3,6 +3,7 @@
 //! Clients get the endpoints back that they told: the address under which they reach this proxy, through whatever is in between.
 
 use crate::codes::{self, Refused};
+use crate::lite::bound_topic;
 use crate::message::{UNSPECIFIED, accepted};
 use crate::service::Messaging;
 use crate::time::now_ms;
@@ -151,7 +152,8 @@ impl Messaging {
             );
             return Err(Refused::new(Code::Forbidden, text));
         }
-        let in_order = self.broker.core.groups.find(group).is_some_and(|rule| rule.consume_message_orderly);
+        let rule = self.broker.core.groups.find(group).unwrap_or_default();
+        let in_order = rule.consume_message_orderly && bound_topic(&rule).is_none();
         let ids = if in_order { 0..topic.read_queues } else { -1..0 };
         let assignment = |id| Assignment {
             message_queue: Some(MessageQueue {

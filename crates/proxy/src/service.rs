@@ -199,8 +199,11 @@ impl MessagingService for Service {
             .await)
     }
 
-    async fn sync_lite_subscription(&self, _: Request<SyncLiteSubscriptionRequest>) -> Answer<SyncLiteSubscriptionResponse> {
-        Err(Status::unimplemented(Refused::unsupported("lite topics").text))
+    async fn sync_lite_subscription(&self, request: Request<SyncLiteSubscriptionRequest>) -> Answer<SyncLiteSubscriptionResponse> {
+        serve!(self, request, SyncLiteSubscriptionResponse, |caller, told| self
+            .0
+            .sync_lite(&caller, told)
+            .await)
     }
 }
 

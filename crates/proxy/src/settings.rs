@@ -63,6 +63,8 @@ config::declare! {
         max_user_property_size: usize { name: "maxUserPropertySize", default: 16 << 10, allowed: bytes(0..=32 << 10), change: AtStart }
         /// A message group must be shorter. 0: no limit.
         max_message_group_size: usize { name: "maxMessageGroupSize", default: 64, allowed: bytes(0..=16 << 10), change: AtStart }
+        /// Maximum size of the name of a lite topic.
+        max_lite_topic_size: usize { name: "maxLiteTopicSize", default: 64, allowed: bytes(1..=200), change: AtStart }
         /// Maximum time until the delivery of a message that waits. 0: only timerMaxDelaySec of the broker counts.
         max_delay_time: Duration {
             name: "maxDelayTimeMills", default: Duration::from_secs(24 * 3_600), allowed: milliseconds(0..=u32::MAX), change: AtStart,

@@ -6,6 +6,7 @@
 use crate::caller::Caller;
 use crate::clients::{COMMANDS, Client, Told};
 use crate::codes::{self, Refused};
+use crate::lite::{bound_topic, is_lite};
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
 use crate::time::{now_ms, to_duration};
@@ -16,6 +17,7 @@ use crate::v2::{
     ClientType, Code, CustomizedBackoff, ExponentialBackoff, FilterExpression, FilterType, HeartbeatRequest, HeartbeatResponse, Metric,
     NotifyClientTerminationRequest, NotifyClientTerminationResponse, RetryPolicy, Settings, Subscription, TelemetryCommand,
 };
+use broker::attributes::{LITE_BIND_TOPIC, LITE_QUOTA, LITE_USUAL_QUOTA};
 use broker::clients::ClientChannel;
 use broker::clients::heartbeat::{self, heartbeat};
 use broker::errors::Refusal;
@@ -171,10 +173,13 @@ impl Messaging {
     fn consumer_data(&self, kind: ClientType, subscription: &Subscription, at_ms: i64) -> Result<ConsumerData, Refused> {
         let group = name_of(subscription.group.as_ref());
         check_group(group)?;
-        if matches!(kind, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer) {
-            return Err(Refused::unsupported("lite consumers"));
-        }
         let rule = self.broker.core.groups.find(group);
+        if is_lite(kind) && rule.as_deref().and_then(bound_topic).is_none() {
+            let text = format!(
+                "group {group} is not bound to a topic of lite topics: bind it (mqadmin updateSubGroup -g {group} -a +{LITE_BIND_TOPIC}=TOPIC)"
+            );
+            return Err(Refused::new(Code::IllegalConsumerGroup, text));
+        }
         if let (Some(wanted), Some(rule)) = (subscription.fifo, &rule)
             && wanted
             && !rule.consume_message_orderly
@@ -197,7 +202,11 @@ impl Messaging {
                 _ => ConsumeType::Passively,
             },
             group_name: group.to_owned(),
-            message_model: MessageModel::Clustering,
+            message_model: if is_lite(kind) {
+                MessageModel::LiteSelective
+            } else {
+                MessageModel::Clustering
+            },
             subscriptions: subscriptions.collect(),
             unit_mode: false,
         })
@@ -229,6 +238,11 @@ impl Messaging {
                 subscription.receive_batch_size = Some(own.receive_batch_size);
                 subscription.long_polling_timeout = Some(to_duration(own.max_polling.as_millis() as i64));
                 subscription.fifo = Some(rule.consume_message_orderly);
+                if bound_topic(&rule).is_some() {
+                    let quota = rule.attributes.get(LITE_QUOTA).and_then(|quota| quota.parse().ok());
+                    subscription.lite_subscription_quota = Some(quota.unwrap_or(LITE_USUAL_QUOTA));
+                    subscription.max_lite_topic_size = Some(i32::try_from(own.max_lite_topic_size).unwrap_or(i32::MAX));
+                }
                 settings.backoff_policy = Some(backoff(&rule));
             }
             None => {}
@@ -272,7 +286,7 @@ impl Messaging {
     }
 
     /// The client with its settings.
-    fn known(&self, caller: &Caller) -> Result<(Arc<Client>, Told), Refused> {
+    pub(crate) fn known(&self, caller: &Caller) -> Result<(Arc<Client>, Told), Refused> {
         let client = self.clients.find(&caller.client_id);
         let known = client.and_then(|client| client.settings().map(|told| (client, told)));
         known.ok_or_else(|| {
@@ -294,6 +308,10 @@ impl Messaging {
             self.give_back(self.renewals.take_all(&client.client_id).into_iter(), after_ms);
             self.clients.disconnect(&client);
             self.leave(&client);
+        }
+        if let (Ok(()), Some(group)) = (&outcome, &request.group) {
+            // Those of a client whose stream broke are kept for a while, since it may come back.
+            self.broker.lites.remove_client(&group.name, &caller.client_id);
         }
         NotifyClientTerminationResponse {
             status: Some(outcome.map_or_else(Into::into, |()| codes::ok())),

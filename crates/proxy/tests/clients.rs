@@ -66,7 +66,7 @@ fn settings_that_do_not_fit_are_refused() {
             (ordered, "updateSubGroup -g g -o true"),
             (Settings::default(), "no publishing or subscription"),
             (Client::consumer(ClientType::PushConsumer, "a b", "t"), "ILLEGAL_CONSUMER_GROUP"),
-            (Client::consumer(ClientType::LitePushConsumer, "l", "t"), "lite consumers are not"),
+            (Client::consumer(ClientType::LitePushConsumer, "l", "t"), "group l is not bound"),
         ] {
             let mut client = server.client("c").await;
             let (send, out) = tokio::sync::mpsc::channel(1);

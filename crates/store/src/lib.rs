@@ -43,7 +43,7 @@ pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};
 pub use read::{Damaged, Limits, ReadResult, ReadSource, ReadStatus};
 pub use retention::{LogNeed, RetentionOptions};
-pub use store::{IndexedBy, QueryResult, Store};
+pub use store::{IndexedBy, LightEnd, QueryResult, Store};
 
 /// For `tests/explore.rs`: restores wrong orders of steps.
 #[cfg(feature = "explore")]

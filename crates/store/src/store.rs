@@ -1,5 +1,9 @@
 //! The public operations of the store: append, complete, read, look up, delete, truncate, close.
 
+mod light;
+
+pub use light::LightEnd;
+
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::cleanup::Cleanup;
 use crate::compaction::{self, CompactedQueue, Compaction};
@@ -615,35 +619,6 @@ impl Store {
         }
         // Recovery rebuilds queues from the log: it must begin behind the deleted topic's last message.
         self.checkpoint_now()
-    }
-
-    /// Whether messages can be in light queues (`%LMQ%…`) beside their own queue.
-    #[must_use]
-    pub fn has_light_queues(&self) -> bool {
-        self.queues.has_light_queues()
-    }
-
-    /// How many light queues there are.
-    #[must_use]
-    pub fn light_queue_count(&self) -> usize {
-        self.queues.light_count()
-    }
-
-    /// All light queues, in no particular order.
-    #[must_use]
-    pub fn light_queues(&self) -> Vec<Arc<ConsumeQueue>> {
-        self.queues.all_light()
-    }
-
-    /// Closes the store and writes each light queue as a consume queue of its own, as Java brokers keep them. The next start of this
-    /// store takes them over by reading the log. Returns how many light queues there are.
-    ///
-    /// # Errors
-    /// As [`Store::close`], and `StoreError::Io` if files cannot be written: the light queues are as before then.
-    pub fn export_light_queues(&self) -> Result<usize, StoreError> {
-        self.close()?;
-        let exported = self.queues.export_light();
-        exported.map_err(|e| StoreError::io("export", &self.options.root.join("lightqueue"), e))
     }
 
     /// Maximum bytes of records in one append.

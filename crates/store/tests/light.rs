@@ -9,11 +9,14 @@ use message::QueueOffset;
 use message::properties;
 use message::record::{Draft, Record};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
+use store::disk::{Disk, OpenMode};
+use store::inspect::{self, InspectOptions, Part, Severity};
+use store::queue::Entry;
 use store::{FlushMode, ReadSource, Store, StoreOptions};
 
 const NAMES: [&str; 4] = ["%LMQ%a", "%LMQ%$p$b", "%LMQ%c", "%LMQ%d"];
@@ -132,6 +135,98 @@ fn play(store: &Store) {
     send(store, "t", &[&[NAMES[0], NAMES[3]]], 10);
 }
 
+/// What a check of the directory finds damaged in the light queues.
+fn damage(disk: &SimulatedDisk) -> Vec<String> {
+    let options = InspectOptions::of(&options(FlushMode::Async));
+    // Before there is a log there is nothing to check.
+    let Ok(report) = inspect::check(&disk_of(disk), &options, &mut |_| {}) else {
+        return Vec::new();
+    };
+    let of_light = report.findings.into_iter().filter(|found| found.part == Part::LightQueues);
+    let damage = of_light.filter(|found| found.severity == Severity::Damage);
+    damage.map(|found| format!("{}: {:?}", found.what, found.examples)).collect()
+}
+
+#[test]
+fn a_check_compares_light_queues_with_the_log_and_a_dump_shows_them() {
+    let stopped = |names: [&str; 2]| {
+        let disk = SimulatedDisk::new(1);
+        let store = open(disk_of(&disk), options(FlushMode::Async)).unwrap();
+        play(&store);
+        let _ = store.run_background_work();
+        play(&store);
+        send(&store, "t", &[&[names[0]]], 10);
+        send(&store, "t", &[&[names[1]]], 10);
+        store.delete_topic(NAMES[1]).unwrap();
+        let records = records(&store, NAMES[0]);
+        store.close().unwrap();
+        (disk, records)
+    };
+    let (disk, records) = stopped([NAMES[0], NAMES[2]]);
+    let files = disk.list(Path::new("/store/lightqueue")).unwrap();
+    assert!(files.len() > 3, "several files, and the snapshot in one of the last: {files:?}");
+    assert_eq!(damage(&disk), Vec::<String>::new());
+    let options = InspectOptions::of(&options(FlushMode::Async));
+    let report = inspect::check(&disk_of(&disk), &options, &mut |_| {}).unwrap();
+    assert_eq!((report.light.queues, report.findings), (3, Vec::new()));
+    let mut dumped = Vec::new();
+    let mut note = |offset: QueueOffset, entry: Entry| {
+        dumped.push((offset.0, entry.size as usize));
+        ControlFlow::Continue(())
+    };
+    inspect::queue_entries(&disk_of(&disk), &options, NAMES[0], 0, QueueOffset(2), &mut note).unwrap();
+    let expected: Vec<(i64, usize)> = records.iter().skip(2).map(|(offset, record)| (*offset, record.len())).collect();
+    assert_eq!(dumped, expected);
+
+    // The light log of another store: whole, and wrong.
+    let (other, _) = stopped([NAMES[2], NAMES[0]]);
+    let dir = Path::new("/store/lightqueue");
+    for file in other.list(dir).unwrap() {
+        let bytes = other.read(&dir.join(&file.name)).unwrap();
+        let copy = disk.open(&dir.join(&file.name), OpenMode::WriteOrCreate).unwrap();
+        copy.set_len(0).unwrap();
+        copy.write_at(&bytes, 0).unwrap();
+    }
+    let found = damage(&disk);
+    assert!(
+        found.len() == 1 && found[0].contains("%LMQ%a:") && found[0].contains("%LMQ%c:"),
+        "{found:?}"
+    );
+    let file = disk.open(&dir.join("00000000000000000000"), OpenMode::Write).unwrap();
+    file.write_at(&[0xff; 40], 200).unwrap();
+    assert_eq!(damage(&disk), Vec::<String>::new(), "the next start reads them from the commit log");
+    let report = inspect::check(&disk_of(&disk), &options, &mut |_| {}).unwrap();
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|found| found.severity == Severity::Recovery && found.what.contains("torn end"))
+    );
+}
+
+#[test]
+fn many_light_queues_are_deleted_at_once_but_those_with_a_new_message() {
+    let disk = SimulatedDisk::new(1);
+    let store = open(disk_of(&disk), options(FlushMode::Async)).unwrap();
+    play(&store);
+    let ends = store.light_ends(&|name, _| name != NAMES[1]);
+    assert!(send(&store, "t", &[&[NAMES[2]]], 10));
+    let max = store.max_offset(NAMES[2], 0);
+    let deleted = std::cell::RefCell::new(Vec::new());
+    let note = |name: &str| deleted.borrow_mut().push(name.to_owned());
+    assert_eq!(store.delete_light_queues(&ends, &note).unwrap(), 2);
+    deleted.borrow_mut().sort();
+    assert_eq!(*deleted.borrow(), [NAMES[0], NAMES[3]]);
+    assert_eq!((store.light_queue_count(), store.max_offset(NAMES[2], 0)), (2, max));
+    assert_eq!(store.delete_light_queues(&ends, &|_| panic!("it is gone")).unwrap(), 0);
+    assert!(send(&store, "t", &[&[NAMES[0]]], 10));
+    assert_eq!(records(&store, NAMES[0]).len(), 1);
+    for found in [disk.process_killed(), disk.power_cut(3)] {
+        let again = open(disk_of(&found), options(FlushMode::Async)).unwrap();
+        assert!(again.max_offset(NAMES[0], 0).0 <= 1 && again.max_offset(NAMES[3], 0).0 == 0);
+    }
+}
+
 #[test]
 fn messages_are_in_the_light_queues_that_they_name() {
     let disk = SimulatedDisk::new(1);
@@ -180,6 +275,9 @@ fn a_power_cut_or_a_kill_at_any_call_leaves_light_queues_as_the_log_has_them() {
             }
             for (way, found) in [disk.power_cut(n), disk.process_killed()].into_iter().enumerate() {
                 let case = format!("{mode:?}, call {n}, way {way}");
+                if way == 1 {
+                    assert_eq!(damage(&found), Vec::<String>::new(), "{case}");
+                }
                 let store = open(disk_of(&found), options(mode)).unwrap_or_else(|error| panic!("{case}: {error}"));
                 let before = check(&store);
                 assert!(send(&store, "t", &[&[NAMES[0], NAMES[3]], &[NAMES[2]]], 10), "{case}");

@@ -6,6 +6,7 @@
 mod broker;
 mod flags;
 mod group;
+mod lite;
 mod manual;
 mod message;
 mod nameserver;
@@ -146,6 +147,12 @@ verbs! {
     "exportConfigs" ExportConfigs(broker::ExportConfigs),
     "exportMetadata" ExportMetadata(broker::ExportMetadata),
     "exportMetrics" ExportMetrics(broker::ExportMetrics),
+    "getBrokerLiteInfo" GetBrokerLiteInfo(lite::GetBrokerLiteInfo),
+    "getParentTopicInfo" GetParentTopicInfo(lite::GetParentTopicInfo),
+    "getLiteTopicInfo" GetLiteTopicInfo(lite::GetLiteTopicInfo),
+    "getLiteClientInfo" GetLiteClientInfo(lite::GetLiteClientInfo),
+    "getLiteGroupInfo" GetLiteGroupInfo(lite::GetLiteGroupInfo),
+    "triggerLiteDispatch" TriggerLiteDispatch(lite::TriggerLiteDispatch),
     "wipeWritePerm" WipeWritePerm(nameserver::WipeWritePerm),
     "addWritePerm" AddWritePerm(nameserver::AddWritePerm),
     "updateKvConfig" UpdateKvConfig(nameserver::UpdateKvConfig),

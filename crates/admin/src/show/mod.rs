@@ -5,6 +5,7 @@
 
 mod broker;
 mod clients;
+mod lite;
 mod message;
 mod offset;
 mod page;

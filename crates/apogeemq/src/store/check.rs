@@ -115,6 +115,7 @@ fn summary(text: &mut String, report: &Report, config_files: &[String]) -> std::
         queues,
         index,
         compaction,
+        light,
         timers,
         ..
     } = report;
@@ -132,6 +133,13 @@ fn summary(text: &mut String, report: &Report, config_files: &[String]) -> std::
     writeln!(text, "  index       {} files, {} items", index.files, index.items)?;
     if compaction.queues > 0 {
         writeln!(text, "  compaction  {} queues, {} messages", compaction.queues, compaction.messages)?;
+    }
+    if light.queues > 0 {
+        writeln!(
+            text,
+            "  light       {} queues, {} entries, {} bytes",
+            light.queues, light.entries, light.bytes
+        )?;
     }
     writeln!(
         text,

@@ -293,6 +293,12 @@ impl Offsets {
         Some(taken)
     }
 
+    /// Pairs of topic and group.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
     /// Offsets that a group committed on a topic.
     #[must_use]
     pub fn of_group_on_topic(&self, topic: &str, group: &str) -> ByQueue {

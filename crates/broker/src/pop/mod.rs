@@ -23,7 +23,7 @@
 //! pops again.
 //!
 //! Not here: the group's retry policy (`CUSTOMIZED`, `EXPONENTIAL`). As in Apache, no broker evaluates it: the client or the proxy asks for more
-//! time by it (200053), and a message whose time has passed is visible at once. Nor are lite topics here.
+//! time by it (200053), and a message whose time has passed is visible at once. Nor are lite topics here (`lite`).
 
 mod ack;
 mod check;

@@ -61,7 +61,6 @@ impl RemotingResult for PopResult {
 /// As [`Pops::ack`].
 pub fn ack(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
     let header = AckHeader::decode(&frame.ext)?;
-    refuse_lite(header.lite_topic)?;
     pops.ack(&AckRequest {
         group: header.consumer_group,
         topic: header.topic,
@@ -90,7 +89,6 @@ pub fn ack_batch(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
 /// As [`Pops::change_invisible`].
 pub fn change_invisible(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
     let header = ChangeInvisibleHeader::decode(&frame.ext)?;
-    refuse_lite(header.lite_topic)?;
     let renewed = pops.change_invisible(&ChangeInvisible {
         of: AckRequest {
             group: header.consumer_group,
@@ -110,14 +108,6 @@ pub fn change_invisible(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
     }
     .encode(&mut answer.fields);
     Ok(answer)
-}
-
-fn refuse_lite(lite_topic: Option<&str>) -> Result<(), Refusal> {
-    if lite_topic.is_none_or(|name| name.trim().is_empty()) {
-        return Ok(());
-    }
-    let text = "lite topics are not in this version of ApogeeMQ";
-    Err(Refusal::new(ResponseCode::RequestCodeNotSupported, text))
 }
 
 /// Code 200052. May wait for the disk.

@@ -10,6 +10,7 @@ use crate::dedup::Dedup;
 use crate::delay::DelayOffsets;
 use crate::errors::{Refusal, is_or_are};
 use crate::feature::Feature;
+use crate::lite::Lites;
 use crate::lock::OrderLocks;
 use crate::offset::handler::Progress;
 use crate::offset::reset::Reset;
@@ -21,7 +22,7 @@ use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
 use crate::timer::Timers;
 use crate::transaction::Transactions;
-use crate::{admin, clients, delay, group, lock, offset, pop, pull, query, request_reply, retry, stats, timer, topic, transaction};
+use crate::{admin, clients, delay, group, lite, lock, offset, pop, pull, query, request_reply, retry, stats, timer, topic, transaction};
 use net::Connection;
 use protocol::assignment::{GroupRequestMode, RequestMode};
 use protocol::codes::{RequestCode, ResponseCode};
@@ -40,6 +41,7 @@ pub struct Routes {
     pub(crate) sender: Arc<Sender>,
     pub(crate) puller: Arc<Puller>,
     pub(crate) pops: Arc<Pops>,
+    pub(crate) lites: Arc<Lites>,
     pub(crate) online: Arc<Online>,
     pub(crate) locks: Arc<OrderLocks>,
     pub(crate) modes: Arc<Modes>,
@@ -126,8 +128,12 @@ impl Routes {
                 pop::remoting::pop(&self.pops, conn, frame, now);
                 return Handled::Later;
             }
+            Code::AckMessage if lite::remoting::is_of_lite_topic(frame) => lite::remoting::ack(&self.lites, frame),
             Code::AckMessage => pop::remoting::ack(&self.pops, frame),
             Code::BatchAckMessage => pop::remoting::ack_batch(&self.pops, frame),
+            Code::ChangeMessageInvisibletime if lite::remoting::is_of_lite_topic(frame) => {
+                lite::remoting::change_invisible(&self.lites, frame)
+            }
             Code::ChangeMessageInvisibletime => pop::remoting::change_invisible(&self.pops, frame),
             Code::Notification => {
                 pop::remoting::notification(&self.pops, conn, frame, now);
@@ -140,6 +146,25 @@ impl Routes {
                     pop::remoting::peek(&r.pops, f, &answer, now_ms());
                 });
             }
+
+            Code::PopLiteMessage => {
+                lite::remoting::pop(&self.lites, conn, frame, now);
+                return Handled::Later;
+            }
+            Code::LiteSubscriptionCtl => {
+                let channel = ClientChannel::Remoting(conn.clone());
+                let (admin, expected) = (&self.core.threads.admin, Expected::Fields);
+                return self.later(admin, expected, frame.clone(), reply, move |r, f, answer| {
+                    answer.send(lite::remoting::subscribe(&r.lites, f, &channel));
+                });
+            }
+
+            Code::GetBrokerLiteInfo => return self.by_admin(frame, reply, |r, _| r.lites.broker_info()),
+            Code::GetParentTopicInfo => return self.by_admin(frame, reply, |r, f| r.lites.parent_info(f)),
+            Code::GetLiteTopicInfo => return self.by_reader(frame, reply, |r, f| r.lites.topic_info(f)),
+            Code::GetLiteClientInfo => return self.by_admin(frame, reply, |r, f| r.lites.client_info(f)),
+            Code::GetLiteGroupInfo => return self.by_reader(frame, reply, |r, f| r.lites.group_info(f)),
+            Code::TriggerLiteDispatch => return self.by_admin(frame, reply, |r, f| r.lites.dispatch(f)),
 
             Code::EndTransaction => {
                 transaction::remoting::end(&self.transactions, &self.core, conn, frame);
@@ -458,16 +483,8 @@ impl Routes {
             | Code::DeleteTopicInBrokerList
             | Code::DeleteSubscriptionGroupList
             | Code::PopRollback
-            | Code::PopLiteMessage
-            | Code::LiteSubscriptionCtl
             | Code::AckLiteMessage
-            | Code::NotifyUnsubscribeLite
-            | Code::GetBrokerLiteInfo
-            | Code::GetParentTopicInfo
-            | Code::GetLiteTopicInfo
-            | Code::GetLiteClientInfo
-            | Code::GetLiteGroupInfo
-            | Code::TriggerLiteDispatch) => Err(not_here(other)),
+            | Code::NotifyUnsubscribeLite) => Err(not_here(other)),
         })
     }
 

@@ -17,6 +17,7 @@ use store::disk::simulated::SimulatedDisk;
 
 mod compaction;
 mod dedup;
+mod lites;
 mod pop_priority;
 mod pop_reports;
 mod popping;

@@ -2,6 +2,7 @@
 
 use super::{BORN_HOST, SHARDING_KEY, TRACE_CONTEXT, is_reserved, kind_of};
 use crate::codes::Refused;
+use crate::lite::check_lite_topic;
 use crate::settings::ProxySettings;
 use crate::time::{duration_ms, timestamp_ms};
 use crate::v2::{Code, Encoding, Message, MessageType, SystemProperties};
@@ -28,7 +29,7 @@ pub(crate) struct Incoming {
     pub(crate) sys_flag: i32,
     pub(crate) born_ms: i64,
     pub(crate) reconsume_times: i32,
-    /// For messages of one group: they go to the queue of that hash.
+    /// For messages of one group, or of one lite topic: they go to the queue of that hash.
     pub(crate) group_hash: Option<i32>,
 }
 
@@ -48,8 +49,9 @@ impl Incoming {
         if let Some(group) = group {
             check_group(group, settings.max_message_group_size)?;
         }
-        if system.lite_topic.as_deref().is_some_and(|lite| !lite.is_empty()) {
-            return Err(Refused::unsupported("lite topics"));
+        let lite = system.lite_topic.as_deref().filter(|lite| !lite.is_empty());
+        if let Some(lite) = lite {
+            check_lite_topic(lite, settings.max_lite_topic_size)?;
         }
         let mut builder = Builder::new();
         for (name, value) in &message.user_properties {
@@ -82,6 +84,9 @@ impl Incoming {
         if let Some(group) = group {
             builder = builder.with(SHARDING_KEY, group);
         }
+        if let Some(lite) = lite {
+            builder = builder.with(properties::LITE_TOPIC, lite);
+        }
         builder = builder.with(properties::PRODUCER_GROUP, topic);
         if let Some(trace) = system.trace_context.as_deref().filter(|trace| !trace.is_empty()) {
             builder = builder.with(TRACE_CONTEXT, trace);
@@ -93,12 +98,12 @@ impl Incoming {
             builder = builder.with(properties::BORN_TIMESTAMP, &born_ms.to_string());
         }
         Ok(Self {
-            kind: kind_of(is_transaction, due_ms.is_some(), group, system.priority),
+            kind: kind_of(is_transaction, due_ms.is_some(), system),
             properties: builder.build(),
             sys_flag: flags(system, is_transaction),
             born_ms: born_ms.unwrap_or(rules.now_ms),
             reconsume_times: system.delivery_attempt.unwrap_or(0).max(0),
-            group_hash: group.map(java_string_hash),
+            group_hash: group.or(lite).map(java_string_hash),
         })
     }
 }
@@ -257,7 +262,7 @@ mod tests {
         assert_eq!(code(|_, s| s.keys = vec!["\u{1}".to_owned()]), Code::IllegalMessageKey);
         assert_eq!(code(|_, s| s.message_group = Some(" ".to_owned())), Code::IllegalMessageGroup);
         assert_eq!(code(|_, s| s.message_group = Some("g".repeat(64))), Code::IllegalMessageGroup);
-        assert_eq!(code(|_, s| s.lite_topic = Some("l".to_owned())), Code::Unsupported);
+        assert_eq!(code(|_, s| s.lite_topic = Some("a b".to_owned())), Code::IllegalLiteTopic);
         assert_eq!(
             code(|_, s| s.delivery_timestamp = Some(to_timestamp(86_401_001))),
             Code::IllegalDeliveryTime

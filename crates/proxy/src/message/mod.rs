@@ -6,7 +6,7 @@ mod outgoing;
 pub(crate) use incoming::{Incoming, MessageRules};
 pub(crate) use outgoing::{Shown, of_record};
 
-use crate::v2::MessageType;
+use crate::v2::{MessageType, SystemProperties};
 
 /// Names of properties that are RocketMQ's own: a client may not use them, and does not see them among its own.
 const RESERVED: &[&str] = &[
@@ -76,15 +76,18 @@ fn is_reserved(name: &str) -> bool {
 }
 
 /// The type of a message. Compat: of several properties the first counts, in this order.
-fn kind_of(is_transaction: bool, is_delayed: bool, group: Option<&str>, priority: Option<i32>) -> MessageType {
+fn kind_of(is_transaction: bool, is_delayed: bool, system: &SystemProperties) -> MessageType {
+    let is_some = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     if is_transaction {
         MessageType::Transaction
     } else if is_delayed {
         MessageType::Delay
-    } else if group.is_some() {
+    } else if is_some(&system.message_group) {
         MessageType::Fifo
-    } else if priority.is_some() {
+    } else if system.priority.is_some() {
         MessageType::Priority
+    } else if is_some(&system.lite_topic) {
+        MessageType::Lite
     } else {
         MessageType::Normal
     }

@@ -56,13 +56,7 @@ pub(crate) fn of_record(record: &Record<'_>, shown: Shown) -> Message {
     if let (Some(topic), Some(message_id)) = (seen.dead_topic, seen.dead_id) {
         system.dead_letter_queue = Some(DeadLetterQueue { topic, message_id });
     }
-    system.message_type = kind_of(
-        seen.is_transaction,
-        seen.is_delayed,
-        system.message_group.as_deref(),
-        system.priority,
-    )
-    .into();
+    system.message_type = kind_of(seen.is_transaction, seen.is_delayed, &system).into();
     Message {
         topic: Some(Resource {
             name: shown.topic,
@@ -90,6 +84,7 @@ fn note(system: &mut SystemProperties, seen: &mut Seen, name: &str, value: &str)
         properties::KEYS => system.keys = value.split(' ').filter(|key| !key.is_empty()).map(str::to_owned).collect(),
         properties::UNIQ_KEY => system.message_id = text(),
         SHARDING_KEY => system.message_group = Some(text()),
+        properties::LITE_TOPIC => system.lite_topic = Some(text()),
         TRACE_CONTEXT => system.trace_context = Some(text()),
         BORN_HOST => system.born_host = text(),
         properties::PRIORITY => system.priority = value.parse().ok().filter(|priority: &i32| *priority >= 0),

@@ -1,6 +1,7 @@
 //! The check: one pass through the log, with queues and index beside it.
 
 use super::index::Index;
+use super::light::Light;
 use super::log::{Hole, LogFile, LogFiles, Seen};
 use super::queues::{Queues, list};
 use super::report::{CompactionSummary, Findings, LogSummary, Part, Report, Severity};
@@ -64,6 +65,7 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
         .index
         .map(|numbers| Index::open(disk, &index_dir, numbers, log_first, state.in_use, &mut findings));
     let trusted = state.trusted(&files, &mut queues)?;
+    let light = Light::open(&**disk, options, log_first, trusted, &mut findings)?;
     let mut walk = Walk {
         judge: Judge {
             trusted,
@@ -76,6 +78,7 @@ pub fn check(disk: &Arc<dyn Disk>, options: &InspectOptions, progress: &mut dyn 
         findings,
         queues: (!in_rocksdb).then_some(queues),
         index: index.transpose()?,
+        light,
         pending: None,
         was_in_order: state.stopped_in_order,
         log: LogSummary {
@@ -189,6 +192,7 @@ struct Walk {
     findings: Findings,
     queues: Option<Queues>,
     index: Option<Index>,
+    light: Light,
     /// A part without a record; it is not known yet whether records follow.
     pending: Option<Hole>,
     was_in_order: bool,
@@ -244,6 +248,7 @@ impl Walk {
         if let Some(index) = &mut self.index {
             index.meet(record, &self.judge, &mut self.findings)?;
         }
+        self.light.meet(record);
         Ok(())
     }
 
@@ -277,6 +282,7 @@ impl Walk {
             Some(index) => index.finish(&self.judge, &mut self.findings)?,
             None => Default::default(),
         };
+        let light = self.light.finish(&self.judge, &mut self.findings);
         let timers = timers::examine(disk, options, files, &self.judge, state.in_use, &mut self.findings)?;
         Ok(Report {
             root: options.root.clone(),
@@ -287,6 +293,7 @@ impl Walk {
             queues,
             index,
             compaction,
+            light,
             timers,
             checkpoint: state.checkpoint.map(|known| dump::told(&known)),
             findings: self.findings.finish(),

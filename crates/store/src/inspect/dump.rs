@@ -11,6 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, OpenMode};
 use crate::error::StoreError;
 use crate::index::{IndexOptions, STEPS_MAX, Wanted, find_in, key_hash};
+use crate::queue::light_files::entries_of;
 use crate::queue::{ENTRY_LEN, Entry};
 use crate::timer::{self, TimerFiles, Unit, Waiting};
 use message::record::Record;
@@ -97,6 +98,19 @@ pub fn queue_entries(
     from: QueueOffset,
     visit: &mut dyn FnMut(QueueOffset, Entry) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
+    if queue_id == 0 && names::is_light_queue(topic) {
+        let light_dir = options.root.join("lightqueue");
+        let entries = entries_of(&**disk, &light_dir, topic, from.0).map_err(|e| StoreError::io("read", &light_dir, e))?;
+        // Without it, the queue is one of a Java broker.
+        if let Some(entries) = entries {
+            for (offset, entry) in entries {
+                if !entry.is_blank() && visit(QueueOffset(offset), entry).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+    }
     let dir = options.root.join("consumequeue").join(topic).join(queue_id.to_string());
     let mut files: Vec<(i64, String)> = list(&**disk, &dir)?
         .into_iter()

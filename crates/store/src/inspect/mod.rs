@@ -13,6 +13,7 @@ mod check;
 mod compaction;
 mod dump;
 mod index;
+mod light;
 mod log;
 mod queues;
 mod report;
@@ -24,8 +25,8 @@ pub use dump::{
     IndexItem, LogItem, checkpoint, index_items, indexed_under, queue_entries, records, timers as waiting_timers, timers_to_come,
 };
 pub use report::{
-    CheckpointSummary, CompactionSummary, EndsByQueue, Finding, Findings, IndexSummary, LogSummary, Part, QueueEnds, QueueSummary, Report,
-    Severity, TimerSummary,
+    CheckpointSummary, CompactionSummary, EndsByQueue, Finding, Findings, IndexSummary, LightSummary, LogSummary, Part, QueueEnds,
+    QueueSummary, Report, Severity, TimerSummary,
 };
 
 use crate::index::IndexOptions;

@@ -39,6 +39,8 @@ pub enum Part {
     Config,
     /// The files of compacted topics.
     Compaction,
+    /// The files that light queues share.
+    LightQueues,
 }
 
 /// One kind of finding.
@@ -154,6 +156,17 @@ pub struct CompactionSummary {
     pub bytes: u64,
 }
 
+/// Summary of the light log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LightSummary {
+    /// Light queues.
+    pub queues: usize,
+    /// Their entries that name a message of the log.
+    pub entries: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
 /// Summary of the timer files: `timerlog`, `timerwheel` and `config/timercheck`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TimerSummary {
@@ -221,6 +234,8 @@ pub struct Report {
     pub index: IndexSummary,
     /// The files of compacted topics.
     pub compaction: CompactionSummary,
+    /// The files that light queues share.
+    pub light: LightSummary,
     /// The timer files.
     pub timers: TimerSummary,
     /// The file `checkpoint`; `None` if there is none.

@@ -34,6 +34,7 @@ pub use entry::Entry;
 pub(crate) use extended::Extended;
 pub use extended::is_ext_address;
 pub(crate) use files::partition;
+pub(crate) use light::examine as light_files;
 pub(crate) use light::{OFFSETS_PROPERTY, places, split};
 pub(crate) use open_files::OpenFiles;
 pub(crate) use table::{QueueOptions, QueueTable};

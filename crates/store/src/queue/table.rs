@@ -428,6 +428,11 @@ impl QueueTable {
         first_error.map(|()| removed)
     }
 
+    /// Waits for other work on queues' files, and keeps it waiting.
+    pub(super) fn lock_maintenance(&self) -> MutexGuard<'_, Maintenance> {
+        self.maintenance.lock()
+    }
+
     /// Begins to delete a topic, see [`TopicDeletion`]. Waits for other work on queues' files, and keeps it waiting.
     pub(crate) fn begin_deletion<'t>(&'t self, topic: &'t str) -> TopicDeletion<'t> {
         TopicDeletion {

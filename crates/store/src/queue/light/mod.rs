@@ -20,6 +20,7 @@
 //! removed when that is done; [`crate::queue::QueueTable::export_light`] writes them.
 
 mod block;
+pub(crate) mod examine;
 mod load;
 mod log;
 mod queue;

@@ -95,6 +95,15 @@ fn encode(queue: &ConsumeQueue, out: &mut Vec<u8>) {
 
 /// Reads the file into `loaded`. `None` if it is damaged.
 pub(super) fn decode(bytes: &[u8], make: &dyn Fn(&str) -> Arc<ConsumeQueue>, loaded: &mut Loaded) -> Option<WriteState> {
+    parse(bytes, &mut |name, saved| {
+        let queue = make(name);
+        queue.restore_light(saved);
+        loaded.add(queue, saved.chain.number);
+    })
+}
+
+/// Reads the file; `each` is called with each queue. `None` if it is damaged.
+pub(super) fn parse(bytes: &[u8], each: &mut dyn FnMut(&str, &Saved)) -> Option<WriteState> {
     let (content, crc) = bytes.split_last_chunk::<4>()?;
     if u32::from_be_bytes(*crc) != crc32fast::hash(content) {
         return None;
@@ -133,9 +142,7 @@ pub(super) fn decode(bytes: &[u8], make: &dyn Fn(&str) -> Arc<ConsumeQueue>, loa
         if saved.min < 0 || saved.min > saved.max || saved.max > super::MAX_OFFSET || saved.chain.last >= state.end {
             return None;
         }
-        let queue = make(name);
-        queue.restore_light(&saved);
-        loaded.add(queue, number);
+        each(name, &saved);
     }
     (rest.is_empty() && state.end >= 0).then_some(state)
 }

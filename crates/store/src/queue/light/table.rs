@@ -4,7 +4,8 @@ use super::LightLog;
 use crate::queue::consume_queue::ConsumeQueue;
 use crate::queue::entry::Entry;
 use crate::queue::files::QueueFiles;
-use crate::queue::table::QueueTable;
+use crate::queue::table::{Maintenance, QueueTable};
+use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use message::{LogOffset, names};
 use std::io;
@@ -206,11 +207,54 @@ impl QueueTable {
         Ok(queues.len())
     }
 
+    /// Begins to delete light queues, see [`LightDeletion`]. Waits for other work on queues' files, and keeps it waiting.
+    pub(crate) fn begin_light_deletion(&self) -> LightDeletion<'_> {
+        LightDeletion {
+            _maintenance: self.lock_maintenance(),
+            table: self,
+            queues: Vec::new(),
+        }
+    }
+
     pub(in crate::queue) fn note_light_deleted(&self, queues: &[Arc<ConsumeQueue>]) -> io::Result<()> {
         let Some(log) = &self.shared.light else { return Ok(()) };
         queues
             .iter()
             .filter(|queue| queue.is_light())
             .try_for_each(|queue| log.delete(queue))
+    }
+}
+
+/// The deletion of many light queues.
+#[derive(Debug)]
+pub(crate) struct LightDeletion<'t> {
+    _maintenance: MutexGuard<'t, Maintenance>,
+    table: &'t QueueTable,
+    queues: Vec<Arc<ConsumeQueue>>,
+}
+
+impl LightDeletion<'_> {
+    /// Removes a queue from the table if its next offset is still `max`; it assigns no more offsets. Only under the log's append lock.
+    pub(crate) fn retire(&mut self, queue: &Arc<ConsumeQueue>, max: i64) -> bool {
+        let mut by_name = self.table.light.by_name.write();
+        let is_current = by_name.get(queue.topic()).is_some_and(|current| Arc::ptr_eq(current, queue));
+        if !is_current || queue.assigned().0 != max {
+            return false;
+        }
+        by_name.remove(queue.topic());
+        drop(by_name);
+        queue.retire();
+        self.queues.push(Arc::clone(queue));
+        true
+    }
+
+    /// Drops the entries of the queues, once all assigned ones are published. Returns how many queues it were.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the light log cannot be written.
+    pub(crate) fn end(self) -> io::Result<usize> {
+        self.queues.iter().for_each(|queue| queue.abandon());
+        self.table.note_light_deleted(&self.queues)?;
+        Ok(self.queues.len())
     }
 }

@@ -1,0 +1,352 @@
+//! The state machine against a plain model.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const LIMITS: Limits = Limits {
+    subscriptions: 100,
+    subscribers: 3,
+    in_flight: 100,
+    of_client: 10,
+};
+const QUEUES: [&str; 3] = ["%LMQ%$p$a", "%LMQ%$p$b", "%LMQ%$p$c"];
+const CLIENTS: [&str; 3] = ["c", "d", "e"];
+
+#[derive(Clone, Copy, Debug)]
+struct Out {
+    visible_at: i64,
+    pop_time: i64,
+    count: u16,
+    is_acked: bool,
+    is_suspended: bool,
+}
+
+/// A lite topic, as the group sees it.
+#[derive(Debug, Default)]
+struct Plain {
+    max: i64,
+    committed: i64,
+    /// Messages that were handed out, by offset.
+    out: BTreeMap<i64, Out>,
+    subscribers: BTreeSet<usize>,
+}
+
+impl Plain {
+    fn is_blocked(&self, now: i64) -> bool {
+        self.out.values().any(|out| !out.is_acked && out.visible_at > now)
+    }
+
+    fn can_be_popped(&self, now: i64) -> bool {
+        self.committed < self.max && !self.is_blocked(now)
+    }
+}
+
+struct World {
+    state: State<usize>,
+    queues: [Plain; 3],
+    now: i64,
+    pops: i64,
+    is_wildcard: bool,
+    online: BTreeSet<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Arrive(usize),
+    Subscribe(usize, usize),
+    Unsubscribe(usize, usize),
+    Leave(usize),
+    Pop {
+        client: usize,
+        most: i64,
+        invisible: i64,
+    },
+    /// Of the messages that are out.
+    Ack(usize, usize),
+    Renew {
+        queue: usize,
+        at: usize,
+        by: i64,
+        suspend: bool,
+    },
+    Wait(i64),
+    Reset(usize, i64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let (queue, client) = (0..QUEUES.len(), 0..CLIENTS.len());
+    let step = prop_oneof![
+        4 => queue.clone().prop_map(Step::Arrive),
+        3 => (client.clone(), queue.clone()).prop_map(|(client, queue)| Step::Subscribe(client, queue)),
+        1 => (client.clone(), queue.clone()).prop_map(|(client, queue)| Step::Unsubscribe(client, queue)),
+        1 => client.clone().prop_map(Step::Leave),
+        5 => (client, 1..4_i64, 0..100_i64).prop_map(|(client, most, invisible)| Step::Pop { client, most, invisible }),
+        5 => (queue.clone(), 0..4_usize).prop_map(|(queue, at)| Step::Ack(queue, at)),
+        2 => (queue.clone(), 0..4_usize, 0..100_i64, any::<bool>())
+            .prop_map(|(queue, at, by, suspend)| Step::Renew { queue, at, by, suspend }),
+        3 => (1..60_i64).prop_map(Step::Wait),
+        1 => (queue, 0..5_i64).prop_map(|(queue, to)| Step::Reset(queue, to)),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+impl World {
+    fn new(is_wildcard: bool) -> Self {
+        Self {
+            state: State::default(),
+            queues: Default::default(),
+            now: 1_000,
+            pops: 0,
+            is_wildcard,
+            online: BTreeSet::new(),
+        }
+    }
+
+    fn wake(&mut self, queue: usize) {
+        if self.queues[queue].committed < self.queues[queue].max {
+            self.state.ready("g", QUEUES[queue], self.now);
+        }
+    }
+
+    fn is_subscribed(&self, client: usize, queue: usize) -> bool {
+        if self.is_wildcard {
+            self.online.contains(&client)
+        } else {
+            self.queues[queue].subscribers.contains(&client)
+        }
+    }
+
+    fn run(&mut self, step: &Step) {
+        match *step {
+            Step::Arrive(queue) => {
+                self.queues[queue].max += 1;
+                self.state.ready("g", QUEUES[queue], self.now);
+            }
+            Step::Subscribe(client, queue) => {
+                let is_new = self.online.insert(client);
+                self.state.seen("g", "p", self.is_wildcard, CLIENTS[client], client, self.now);
+                if self.is_wildcard {
+                    if is_new {
+                        (0..QUEUES.len()).for_each(|queue| self.wake(queue));
+                    }
+                } else {
+                    let added = self.state.subscribe("g", CLIENTS[client], QUEUES[queue], LIMITS).unwrap();
+                    assert_eq!(added, self.queues[queue].subscribers.insert(client));
+                    self.wake(queue);
+                }
+            }
+            Step::Unsubscribe(client, queue) => {
+                if !self.is_wildcard {
+                    let removed = self.state.unsubscribe("g", CLIENTS[client], QUEUES[queue]);
+                    assert_eq!(removed, self.queues[queue].subscribers.remove(&client));
+                    self.wake(queue);
+                }
+            }
+            Step::Leave(client) => self.leave(client),
+            Step::Pop { client, most, invisible } => self.pop(client, most, invisible),
+            Step::Ack(queue, at) => self.ack(queue, at),
+            Step::Renew { queue, at, by, suspend } => self.renew(queue, at, by, suspend),
+            Step::Wait(ms) => {
+                self.now += ms;
+                self.visible();
+            }
+            Step::Reset(queue, to) => {
+                self.state.clear("g", QUEUES[queue]);
+                let plain = &mut self.queues[queue];
+                plain.committed = to.min(plain.max);
+                plain.out.clear();
+                self.wake(queue);
+            }
+        }
+    }
+
+    fn leave(&mut self, client: usize) {
+        assert_eq!(self.state.remove_client("g", CLIENTS[client]), self.online.remove(&client));
+        for queue in 0..QUEUES.len() {
+            if self.queues[queue].subscribers.remove(&client) {
+                self.wake(queue);
+            }
+        }
+    }
+
+    fn visible(&mut self) {
+        for (group, queue) in self.state.take_visible(self.now, 100) {
+            assert_eq!(&*group, "g");
+            let at = QUEUES.iter().position(|name| **name == *queue).unwrap();
+            assert!(!self.queues[at].is_blocked(self.now), "woken too soon");
+            self.state.ready(&group, &queue, self.now);
+        }
+    }
+
+    /// Pops all that there is for the client, `most` messages of each lite topic.
+    fn pop(&mut self, client: usize, most: i64, invisible: i64) {
+        self.pops += 1;
+        self.visible();
+        let available: Vec<bool> = (0..QUEUES.len())
+            .map(|queue| self.is_subscribed(client, queue) && self.queues[queue].can_be_popped(self.now))
+            .collect();
+        let mut taken = [false; QUEUES.len()];
+        assert!(self.state.begin("g", CLIENTS[client], None, self.now).is_empty());
+        while let Some(reading) = self.state.next("g", CLIENTS[client], self.now) {
+            let at = QUEUES.iter().position(|name| **name == *reading.queue).unwrap();
+            assert!(self.is_subscribed(client, at));
+            let plain = &mut self.queues[at];
+            let count = most.min(plain.max - plain.committed);
+            if count == 0 {
+                assert!(self.state.nothing(&reading));
+                continue;
+            }
+            assert!(!plain.is_blocked(self.now), "handed out twice");
+            assert!(!taken[at], "a pop gets a lite topic once");
+            taken[at] = true;
+            let offsets: Vec<i64> = (plain.committed..plain.committed + count).collect();
+            let handout = Handout {
+                offsets: &offsets,
+                attempt: None,
+                pop_time: self.pops,
+                visible_at: self.now + invisible,
+            };
+            let counts = self.state.found(&reading, CLIENTS[client], &handout, LIMITS, self.now);
+            let counts = counts.unwrap().unwrap();
+            let known = std::mem::take(&mut plain.out);
+            for (offset, count) in offsets.iter().zip(counts) {
+                let before = known.get(offset);
+                let is_acked = before.is_some_and(|out| out.is_acked);
+                let expected = before.map_or(0, |out| out.count + u16::from(!out.is_suspended));
+                assert_eq!(count, (!is_acked).then_some(expected), "offset {offset}");
+                let out = Out {
+                    visible_at: self.now + invisible,
+                    pop_time: self.pops,
+                    count: expected,
+                    is_acked,
+                    is_suspended: false,
+                };
+                plain.out.insert(*offset, out);
+            }
+        }
+        for (queue, is_available) in available.into_iter().enumerate() {
+            assert!(taken[queue] || !is_available, "{} has messages that nobody gets", QUEUES[queue]);
+        }
+    }
+
+    fn ack(&mut self, queue: usize, at: usize) {
+        let plain = &mut self.queues[queue];
+        let Some((offset, out)) = plain.out.iter().nth(at).map(|(offset, out)| (*offset, *out)) else {
+            assert_eq!(self.state.ack("g", QUEUES[queue], 77, 77, self.now), Acked::Unknown);
+            return;
+        };
+        match self.state.ack("g", QUEUES[queue], offset, out.pop_time, self.now) {
+            Acked::Done { next, is_free } => {
+                plain.out.get_mut(&offset).unwrap().is_acked = true;
+                let first_left = plain.out.iter().find(|(_, out)| !out.is_acked).map(|(offset, _)| *offset);
+                let end = plain.out.keys().last().unwrap() + 1;
+                assert_eq!(next, first_left.unwrap_or(end));
+                assert_eq!(is_free, !plain.is_blocked(self.now));
+                plain.committed = plain.committed.max(next);
+                if first_left.is_none() {
+                    plain.out.clear();
+                }
+                if is_free {
+                    self.wake(queue);
+                }
+            }
+            Acked::Unknown => {
+                // It was forgotten, since its time had passed and nobody subscribed.
+                assert!(out.visible_at <= self.now, "an acknowledgement is lost");
+                plain.out.clear();
+            }
+        }
+    }
+
+    fn renew(&mut self, queue: usize, at: usize, by: i64, suspend: bool) {
+        let plain = &mut self.queues[queue];
+        let Some((offset, out)) = plain.out.iter().nth(at).map(|(offset, out)| (*offset, *out)) else {
+            return;
+        };
+        let visible_at = self.now + by;
+        let is_renewed = self.state.renew("g", QUEUES[queue], (offset, out.pop_time), visible_at, suspend);
+        if !is_renewed {
+            assert!(out.visible_at <= self.now || out.is_acked && !suspend);
+            return;
+        }
+        for (of, out) in plain.out.iter_mut().filter(|(_, out)| !out.is_acked) {
+            if suspend || *of == offset {
+                out.visible_at = visible_at;
+                out.is_suspended |= suspend;
+            }
+        }
+        self.visible();
+    }
+
+    /// A flight that was forgotten counts from the start again.
+    fn forget_unknown(&mut self) {
+        for (queue, plain) in self.queues.iter_mut().enumerate() {
+            if !self.state.has_flight("g", QUEUES[queue]) {
+                assert!(!plain.is_blocked(self.now), "what is in flight is forgotten");
+                plain.out.clear();
+            }
+        }
+    }
+
+    fn check(&self) {
+        let flights = self.queues.iter().filter(|plain| !plain.out.is_empty()).count();
+        assert_eq!(self.state.in_flight(), flights);
+        let own: usize = self.queues.iter().map(|plain| plain.subscribers.len()).sum();
+        assert_eq!(self.state.subscriptions(), if self.is_wildcard { self.online.len() } else { own });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_message_is_handed_out_once_at_a_time_in_order_and_none_is_left(steps in steps(), is_wildcard in any::<bool>()) {
+        let mut world = World::new(is_wildcard);
+        for step in &steps {
+            world.run(step);
+            world.forget_unknown();
+            world.check();
+        }
+        // All that is left is handed out to who comes.
+        for queue in 0..QUEUES.len() {
+            world.run(&Step::Subscribe(0, queue));
+        }
+        world.run(&Step::Wait(1_000));
+        world.run(&Step::Pop { client: 0, most: 3, invisible: 10 });
+        for client in 0..CLIENTS.len() {
+            world.leave(client);
+        }
+        world.run(&Step::Wait(1_000));
+        let state = &world.state;
+        prop_assert!(state.groups.is_empty() && state.of_parent.is_empty() && state.wakes.is_empty());
+        prop_assert_eq!((state.subscriptions, state.in_flight), (0, 0));
+    }
+}
+
+#[test]
+fn a_group_that_is_bound_to_another_topic_begins_again() {
+    let mut state: State<()> = State::default();
+    state.seen("g", "p", false, "c", (), 0);
+    state.subscribe("g", "c", QUEUES[0], LIMITS).unwrap();
+    assert_eq!(state.groups_on("p").len(), 1);
+    state.seen("g", "q", false, "c", (), 0);
+    assert_eq!(
+        (state.groups_on("p").len(), state.groups_on("q").len(), state.subscriptions()),
+        (0, 1, 0)
+    );
+    state.forget_group("g");
+    assert!(state.groups.is_empty() && state.of_parent.is_empty());
+}
+
+#[test]
+fn a_list_does_not_grow_with_what_is_removed_from_it() {
+    let mut ready = Ready::default();
+    let names: Vec<Name> = QUEUES.iter().map(|name| Name::from(*name)).collect();
+    for _ in 0..1_000 {
+        names.iter().for_each(|name| ready.add(name));
+        ready.remove(QUEUES[1]);
+    }
+    assert!(ready.order.len() < 50);
+    assert_eq!((ready.take(), ready.members.len()), (Some(names[0].clone()), 1));
+}

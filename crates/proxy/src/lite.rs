@@ -1,0 +1,377 @@
+//! Lite topics: subscriptions, receives, and what names the lite topic of a message.
+//!
+//! The handle of such a message is one for the queue of its lite topic, so it acknowledges no message of another one. Renewals keep that
+//! name as the message's topic.
+
+use crate::caller::Caller;
+use crate::codes::{self, Refused};
+use crate::handle::{self, Receipt};
+use crate::message::{Shown, of_record};
+use crate::outcome::{no_message, outcome};
+use crate::receive::{Answers, MAX_BATCH, answer, kept_bytes};
+use crate::renewal::Held;
+use crate::route::{check_group, check_topic, name_of};
+use crate::service::Messaging;
+use crate::time::{duration_ms, now_ms, to_timestamp};
+use crate::v2::receive_message_response::Content;
+use crate::v2::settings::PubSub;
+use crate::v2::{
+    ClientType, Code, LiteSubscriptionAction, Message, OffsetOption, ReceiveMessageRequest, ReceiveMessageResponse, Settings,
+    SyncLiteSubscriptionRequest, SyncLiteSubscriptionResponse, offset_option,
+};
+use ::message::names;
+use ::message::record::Record;
+use broker::attributes::LITE_BIND_TOPIC;
+use broker::clients::ClientChannel;
+use broker::errors::Refusal;
+use broker::group::Rule;
+use broker::lite::{LiteAck, LiteChange, LitePop, LitePopResult};
+use broker::pop::{ChangeInvisible, Renewed};
+use protocol::codes::ResponseCode;
+use protocol::lite::{LiteAction, LiteSubscription, OffsetKind, OffsetOption as Continue};
+use protocol::pop::ORDER_REVIVE_QUEUE;
+use protocol::pop::handle::{Handle, Origin};
+use std::borrow::Cow;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Lite topics in one change of subscriptions.
+const MAX_CHANGES: usize = 100_000;
+
+/// Whether a client consumes lite topics.
+pub(crate) fn is_lite(kind: ClientType) -> bool {
+    matches!(kind, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer)
+}
+
+/// The parent topic that a group is bound to.
+pub(crate) fn bound_topic(rule: &Rule) -> Option<&str> {
+    rule.attributes
+        .get(LITE_BIND_TOPIC)
+        .map(String::as_str)
+        .filter(|topic| !topic.is_empty())
+}
+
+/// # Errors
+/// `IllegalLiteTopic`. Compat: as Apache's proxy.
+pub(crate) fn check_lite_topic(name: &str, max: usize) -> Result<(), Refused> {
+    let refused = |text: String| Err(Refused::new(Code::IllegalLiteTopic, text));
+    if name.trim().is_empty() {
+        return refused("lite topic cannot be the char sequence of whitespace".to_owned());
+    }
+    if name.len() > max {
+        return refused(format!(
+            "lite topic exceed the max size {max} (maxLiteTopicSize): it has {} bytes",
+            name.len()
+        ));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+        return refused("lite topic can only contain alphanumeric characters, hyphens(-), and underscores(_)".to_owned());
+    }
+    Ok(())
+}
+
+/// The queue that a message was received from, for its handle: that of the lite topic, if the client names one.
+pub(crate) fn received_from<'t>(topic: &'t str, lite_topic: Option<&str>) -> Cow<'t, str> {
+    match lite_topic.filter(|lite| !lite.trim().is_empty()) {
+        Some(lite) => Cow::Owned(names::lite_queue(topic, lite)),
+        None => Cow::Borrowed(topic),
+    }
+}
+
+/// The same for a message of a lite topic, whose queue a handle is for.
+fn of_lite_topic<'a>(receipt: &'a Receipt<'_>) -> Option<LiteAck<'a>> {
+    let request = receipt.request();
+    let (topic, lite_topic) = names::lite_topic_of(request.topic)?;
+    Some(LiteAck {
+        group: request.group,
+        topic,
+        lite_topic,
+        queue_id: request.queue_id,
+        offset: request.offset,
+        handle: request.handle,
+    })
+}
+
+impl Messaging {
+    /// Acknowledges the message of a handle, of a lite topic or not.
+    pub(crate) fn acknowledge(&self, receipt: &Receipt<'_>) -> Result<(), Refusal> {
+        match of_lite_topic(receipt) {
+            Some(of) => self.broker.lites.ack(&of),
+            None => self.broker.pops.ack(&receipt.request()),
+        }
+    }
+
+    /// Changes the invisible time of the message of a handle, of a lite topic or not.
+    pub(crate) fn make_invisible(&self, receipt: &Receipt<'_>, invisible_ms: i64, suspend: bool) -> Result<Renewed, Refusal> {
+        let Some(of) = of_lite_topic(receipt) else {
+            return self.broker.pops.change_invisible(&ChangeInvisible {
+                of: receipt.request(),
+                invisible_ms,
+                suspend,
+            });
+        };
+        let change = LiteChange { of, invisible_ms, suspend };
+        let renewed = self.broker.lites.change_invisible(&change)?;
+        Ok(Renewed {
+            pop_time: renewed.pop_time,
+            invisible_ms: renewed.invisible_ms,
+            revive_queue: ORDER_REVIVE_QUEUE,
+        })
+    }
+
+    pub(crate) async fn sync_lite(&self, caller: &Caller, request: SyncLiteSubscriptionRequest) -> SyncLiteSubscriptionResponse {
+        let outcome = self.synced_lite(caller, request).await;
+        SyncLiteSubscriptionResponse {
+            status: Some(outcome.map_or_else(Into::into, |()| codes::ok())),
+        }
+    }
+
+    async fn synced_lite(&self, caller: &Caller, request: SyncLiteSubscriptionRequest) -> Result<(), Refused> {
+        let (topic, group) = (name_of(request.topic.as_ref()), name_of(request.group.as_ref()));
+        check_topic(topic)?;
+        check_group(group)?;
+        let action = match request.action() {
+            LiteSubscriptionAction::PartialAdd => LiteAction::PartialAdd,
+            LiteSubscriptionAction::PartialRemove => LiteAction::PartialRemove,
+            LiteSubscriptionAction::CompleteAdd => LiteAction::CompleteAdd,
+            LiteSubscriptionAction::CompleteRemove => LiteAction::CompleteRemove,
+        };
+        if request.lite_topic_set.len() > MAX_CHANGES {
+            let text = format!(
+                "a change of subscriptions has {} lite topics, the limit is {MAX_CHANGES}",
+                request.lite_topic_set.len()
+            );
+            return Err(Refused::new(Code::BadRequest, text));
+        }
+        if matches!(action, LiteAction::PartialAdd | LiteAction::CompleteAdd) {
+            let mut names = request.lite_topic_set.iter();
+            names.try_for_each(|name| check_lite_topic(name, self.settings.max_lite_topic_size))?;
+        }
+        let (client, _) = self.known(caller)?;
+        let change = LiteSubscription {
+            action,
+            client_id: client.client_id.to_string(),
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            offset_option: request
+                .offset_option
+                .filter(|_| action == LiteAction::PartialAdd)
+                .and_then(continues),
+            lite_topic_set: request.lite_topic_set.into_iter().collect(),
+            version: request.version.unwrap_or(0),
+        };
+        let (done, changed) = oneshot::channel();
+        let lites = Arc::clone(&self.broker.lites);
+        // It walks over tables, and may be long.
+        let job = move || {
+            let _ = done.send(lites.subscribe(&change, &ClientChannel::Protocol(client)));
+        };
+        self.broker.core.threads.admin.run_own(job).map_err(Refusal::from)?;
+        Ok(outcome(changed).await??)
+    }
+
+    /// A receive of a client of lite topics; `None` if the client is none.
+    pub(crate) async fn received_lite(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: &ReceiveMessageRequest,
+    ) -> Option<Result<Answers<ReceiveMessageResponse>, Refused>> {
+        let settings = self.clients.find(&caller.client_id)?.settings()?.settings;
+        if !is_lite(settings.client_type()) {
+            return None;
+        }
+        let max_attempts = settings_max_attempts(self, &settings);
+        Some(self.receive_lite(caller, request, max_attempts).await)
+    }
+
+    async fn receive_lite(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: &ReceiveMessageRequest,
+        max_attempts: i32,
+    ) -> Result<Answers<ReceiveMessageResponse>, Refused> {
+        let queue = request.message_queue.as_ref();
+        let (group, topic) = (
+            name_of(request.group.as_ref()),
+            name_of(queue.and_then(|queue| queue.topic.as_ref())),
+        );
+        check_topic(topic)?;
+        check_group(group)?;
+        if request.batch_size > MAX_BATCH {
+            let text = format!("batch_size is {}, the limit is {MAX_BATCH}", request.batch_size);
+            return Err(Refused::new(Code::BadRequest, text));
+        }
+        let poll_ms = self.poll_ms(caller, request.long_polling_timeout.as_ref().map(duration_ms))?;
+        let (auto_renew, invisible_ms) = self.invisible_of(request)?;
+        let now = now_ms();
+        let pop = LitePop {
+            client: &caller.client_id,
+            group,
+            topic,
+            most: request.batch_size.max(1),
+            invisible_ms,
+            poll_ms,
+            born_ms: now,
+            attempt: request.attempt_id.as_deref(),
+        };
+        let ask = |asker| self.broker.lites.pop(asker, &pop, now);
+        let messaging = Arc::clone(self);
+        let (group_name, topic_name): (Box<str>, Box<str>) = (group.into(), topic.into());
+        let unclaimed = move |popped| messaging.give_back_lite(&group_name, &topic_name, &popped);
+        let popped = self.wait_for_read(caller, ask, unclaimed).await?;
+        match popped.code {
+            ResponseCode::Success => {}
+            ResponseCode::PollingFull => {
+                return Err(Refused::new(
+                    Code::TooManyRequests,
+                    "polling full: too many receives wait (maxPopPollingSize, apogeeMaxParkedPullsPerConnection)",
+                ));
+            }
+            _ => return Err(no_message()),
+        }
+        let mut items = vec![(answer(Content::Status(codes::ok())), 0)];
+        let mut bytes = 0;
+        for received in self.lite_messages(group, topic, &popped) {
+            if received.attempt > max_attempts && self.bury(caller, group, topic, &received).await {
+                continue;
+            }
+            if auto_renew {
+                let held = received.held(group, popped.pop_time);
+                self.renewals.add(&caller.client_id, held, self.renew_at(popped.pop_time));
+            }
+            let size = kept_bytes(&received.message);
+            bytes += size;
+            items.push((answer(Content::Message(received.message)), size));
+        }
+        if items.len() == 1 {
+            return Err(no_message());
+        }
+        items.push((answer(Content::DeliveryTimestamp(to_timestamp(now_ms()))), 0));
+        Ok(Answers::new(items, Some(caller.connection.owe(bytes))))
+    }
+
+    fn lite_messages(&self, group: &str, topic: &str, popped: &LitePopResult) -> Vec<Received> {
+        let broker = self.broker.core.settings.current();
+        let of = popped.taken.iter().zip(&popped.records);
+        of.filter_map(|(taken, record)| {
+            let record = match Record::parse(record) {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::error!(topic, %error, "a popped message cannot be read and is not handed out");
+                    return None;
+                }
+            };
+            let queue = names::lite_queue(topic, &taken.lite_topic);
+            let handle = Handle {
+                start: taken.offset,
+                pop_time: popped.pop_time,
+                invisible_time: popped.invisible_ms,
+                revive_queue: ORDER_REVIVE_QUEUE,
+                origin: Origin::Topic.text(),
+                broker: &broker.broker_name,
+                queue_id: 0,
+                offset: Some(taken.offset),
+            };
+            let handle = handle::write(&handle, record.log_offset.0, group, &queue);
+            let attempt = i32::from(taken.count).saturating_add(1);
+            let shown = Shown {
+                topic: topic.to_owned(),
+                receipt_handle: Some(handle.clone()),
+                invisible_ms: Some(popped.invisible_ms),
+                attempt: Some(attempt),
+            };
+            let mut message = of_record(&record, shown);
+            if let Some(system) = &mut message.system_properties {
+                (system.queue_id, system.queue_offset) = (0, Some(taken.offset));
+            }
+            Some(Received {
+                message,
+                queue,
+                handle,
+                log_offset: record.log_offset.0,
+                attempt,
+            })
+        })
+        .collect()
+    }
+
+    /// A message that failed too often is a dead letter. False if it could not be stored as one: it is handed out once more.
+    async fn bury(&self, caller: &Caller, group: &str, topic: &str, received: &Received) -> bool {
+        let id = received.message.system_properties.as_ref().map_or("", |system| &system.message_id);
+        let stored = self.dead_letter(caller, (group, topic), received.log_offset, id).await;
+        let acked = match stored {
+            Ok(()) => Receipt::parse(&received.handle, group, &received.queue).and_then(|receipt| Ok(self.acknowledge(&receipt)?)),
+            Err(refused) => Err(refused),
+        };
+        if let Err(refused) = &acked {
+            tracing::warn!(
+                group,
+                topic,
+                reason = refused.text,
+                "a message that failed too often is no dead letter"
+            );
+        }
+        acked.is_ok()
+    }
+
+    /// Nobody gets these messages: they are given back.
+    fn give_back_lite(&self, group: &str, topic: &str, popped: &LitePopResult) {
+        let received = self.lite_messages(group, topic, popped).into_iter();
+        self.give_back(received.map(|received| received.held(group, popped.pop_time)), 0);
+    }
+}
+
+/// A message of a lite topic.
+struct Received {
+    message: Message,
+    /// The queue of its lite topic.
+    queue: String,
+    handle: String,
+    log_offset: i64,
+    attempt: i32,
+}
+
+impl Received {
+    fn held(&self, group: &str, received_ms: i64) -> Held {
+        Held {
+            group: group.into(),
+            topic: self.queue.as_str().into(),
+            current: self.handle.as_str().into(),
+            received_ms,
+        }
+    }
+}
+
+/// How often a message is handed out.
+fn settings_max_attempts(messaging: &Messaging, settings: &Settings) -> i32 {
+    let Some(PubSub::Subscription(subscription)) = &settings.pub_sub else {
+        return i32::MAX;
+    };
+    let rule = messaging.broker.core.groups.find(name_of(subscription.group.as_ref()));
+    rule.map_or(i32::MAX, |rule| rule.retry_max_times.saturating_add(1))
+}
+
+/// Where a group continues, as the client asks.
+fn continues(option: OffsetOption) -> Option<Continue> {
+    use offset_option::OffsetType;
+    let (kind, value) = match option.offset_type? {
+        OffsetType::Policy(policy) => (OffsetKind::Policy, i64::from(policy)),
+        OffsetType::Offset(offset) => (OffsetKind::Offset, offset),
+        OffsetType::TailN(count) => (OffsetKind::TailN, count),
+        OffsetType::Timestamp(at_ms) => (OffsetKind::Timestamp, at_ms),
+    };
+    Some(Continue { kind, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lite_topic_has_letters_digits_hyphens_and_underscores() {
+        assert!(check_lite_topic("a-B_9", 5).is_ok());
+        for bad in ["", " ", "a b", "a$b", "é", "123456"] {
+            assert_eq!(check_lite_topic(bad, 5).unwrap_err().code, Code::IllegalLiteTopic, "{bad}");
+        }
+    }
+}
