@@ -29,7 +29,12 @@ impl Cluster {
     fn start() -> Self {
         let home = Home::new();
         let cluster = Self {
-            _server: home.start(),
+            // Lite topics are light queues.
+            _server: home.run(
+                home.command()
+                    .env("APOGEEMQ_ENABLE_LMQ", "true")
+                    .env("APOGEEMQ_ENABLE_MULTI_DISPATCH", "true"),
+            ),
             broker: home.broker(),
             run: Mutex::default(),
             home,
@@ -115,6 +120,7 @@ fn every_verb_works_against_the_program() {
     verbs::offsets(&cluster);
     verbs::brokers(&cluster);
     verbs::name_servers(&cluster);
+    verbs::lite_topics(&cluster);
     verbs::exports(&cluster);
     verbs::deletions(&cluster);
 

@@ -59,6 +59,28 @@ pub(crate) fn topics(cluster: &Cluster) {
     assert!(cluster.table("topicRoute", &["-t", "orders"]).starts_with("CLUSTER"));
 }
 
+pub(crate) fn lite_topics(cluster: &Cluster) {
+    let broker = cluster.broker.as_str();
+    cluster.change(
+        "updateTopic",
+        &["-b", broker, "-t", "parent", "-r", "1", "-w", "1", "-a", "+message.type=LITE"],
+    );
+    let bound = "+lite.bind.topic=parent";
+    cluster.change("updateSubGroup", &["-b", broker, "-g", "lites", "--attributes", bound]);
+    let first = |document: &Value| document["brokers"][0]["info"].clone();
+    let all = first(&cluster.one("getBrokerLiteInfo", &["-b", broker, "-d"]));
+    assert_eq!(all["groupMeta"]["parent"][0], "lites");
+    let parent = first(&cluster.one("getParentTopicInfo", &["-p", "parent"]));
+    assert_eq!((&parent["groups"][0], &parent["liteTopicCount"]), (&"lites".into(), &0.into()));
+    assert_eq!(cluster.one("getLiteGroupInfo", &["-p", "parent", "-g", "lites"])["total"], 0);
+    let lite = cluster.one("getLiteTopicInfo", &["-p", "parent", "-l", "one", "-s"]);
+    assert_eq!(lite["queue"], "%LMQ%$parent$one");
+    assert_eq!(first(&lite)["topicOffset"]["maxOffset"], 0);
+    let client = first(&cluster.one("getLiteClientInfo", &["-p", "parent", "-g", "lites", "-c", "nobody"]));
+    assert_eq!(client["lastAccessTime"], -1, "it is unknown");
+    assert_eq!(cluster.change("triggerLiteDispatch", &["-p", "parent", "-g", "lites"]), 1);
+}
+
 pub(crate) fn groups(cluster: &Cluster) {
     cluster.change("updateSubGroup", &["-c", CLUSTER, "-g", "readers", "-r", "3", "-d", "true"]);
     let settings = cluster.one("getConsumerConfig", &["-g", "readers"]);
