@@ -1,5 +1,7 @@
 //! A connection: its addresses, and how many bytes of messages its client has not read.
 
+use crate::send::Ready;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -26,6 +28,8 @@ pub(crate) struct Connection {
     progress: AtomicU64,
     /// Messages wait to be read.
     filled: Notify,
+    /// Sends that were read together, as far as they are ready to be stored.
+    sends: Mutex<Vec<Arc<Ready>>>,
     all: Arc<Unread>,
 }
 
@@ -46,6 +50,7 @@ impl Connection {
             unread: AtomicUsize::new(0),
             progress: AtomicU64::new(0),
             filled: Notify::new(),
+            sends: Mutex::default(),
             all,
         }
     }
@@ -54,6 +59,18 @@ impl Connection {
     pub(crate) fn lags(&self, most: usize, most_of_all: usize) -> bool {
         let unread = self.unread.load(Relaxed);
         unread > most || (unread > 0 && self.all.total.load(Relaxed) > most_of_all)
+    }
+
+    /// Adds a send. True for the first one: it has to take all of them in its turn.
+    pub(crate) fn add_send(&self, ready: Arc<Ready>) -> bool {
+        let mut sends = self.sends.lock();
+        sends.push(ready);
+        sends.len() == 1
+    }
+
+    /// The sends that were added since.
+    pub(crate) fn take_sends(&self) -> Vec<Arc<Ready>> {
+        std::mem::take(&mut *self.sends.lock())
     }
 
     /// A request begins.

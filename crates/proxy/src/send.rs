@@ -1,9 +1,11 @@
 //! Sends, and recalls of messages that wait.
 //!
-//! All messages of a request go to one queue and are appended together; each has an outcome of its own.
+//! All messages of a request go to one queue and are appended together; each has an outcome of its own. The requests of a connection that
+//! were read together are appended together, too: the first of them lets the others come, then stores them all.
 
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
+use crate::connection::Connection;
 use crate::message::{Incoming, MessageRules, UNSPECIFIED, accepted, type_name};
 use crate::outcome::outcome;
 use crate::route::{check_topic, name_of, no_topic};
@@ -19,6 +21,7 @@ use broker::errors::Refusal;
 use broker::send::{Ending, SendContext, SendRequest, SendSink, Sent};
 use broker::timer::Recall;
 use broker::topic::{CreateOnSend, Spec, Topic, TopicError};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use protocol::send::SendHeader;
 use protocol::version;
@@ -26,6 +29,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Outcomes of the messages of a request.
+#[derive(Debug)]
 struct Outcomes {
     entries: Vec<Option<SendResultEntry>>,
     left: usize,
@@ -47,11 +51,33 @@ impl Outcomes {
     }
 }
 
-#[derive(Clone)]
-struct Sends {
-    outcomes: Arc<Mutex<Outcomes>>,
+/// A request that passed its checks.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    topic: Box<str>,
+    write_queues: i32,
+    queue_id: i32,
+    messages: Vec<(Incoming, Bytes)>,
+    outcomes: Mutex<Outcomes>,
     /// Whether there are transactions among them, whose ids are told.
     have_transactions: bool,
+}
+
+/// Requests that are stored together.
+#[derive(Clone)]
+struct Sends(Arc<[Arc<Ready>]>);
+
+/// The first of the requests that are read together. When it is dropped, all that came meanwhile are stored.
+struct Turn<'a> {
+    messaging: &'a Messaging,
+    connection: &'a Connection,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let ready = self.connection.take_sends();
+        self.messaging.store(ready, self.connection);
+    }
 }
 
 impl Messaging {
@@ -86,45 +112,45 @@ impl Messaging {
         let found = self.typed_topic(topic, &incoming, now_ms)?;
         let queue_id = self.queue_for(&found, &incoming);
         let (done, wait) = oneshot::channel();
-        let sends = Sends {
-            outcomes: Arc::new(Mutex::new(Outcomes {
+        let ready = Arc::new(Ready {
+            topic: topic.into(),
+            write_queues: found.write_queues,
+            queue_id,
+            outcomes: Mutex::new(Outcomes {
                 entries: vec![None; incoming.len()],
                 left: incoming.len(),
                 done: Some(done),
-            })),
+            }),
             have_transactions: incoming.iter().any(|incoming| incoming.kind == MessageType::Transaction),
-        };
-        let context = SendContext {
-            client: caller.peer(),
-            store_host: self.broker.core.store_host(caller.local()),
-            now_ms,
-        };
-        let requests = incoming
-            .iter()
-            .zip(&request.messages)
-            .enumerate()
-            .map(|(at, (incoming, message))| SendRequest {
-                header: SendHeader {
-                    producer_group: topic,
-                    topic,
-                    default_topic: names::AUTO_CREATE_TOPIC,
-                    default_topic_queue_nums: found.write_queues,
-                    queue_id,
-                    sys_flag: incoming.sys_flag,
-                    born_timestamp: incoming.born_ms,
-                    properties: &incoming.properties,
-                    reconsume_times: incoming.reconsume_times,
-                    ..SendHeader::default()
-                },
-                is_batch: false,
-                body: &message.body,
-                client_version: version::V5_0_0,
-                asker: at,
-            });
-        self.broker.sender.send(&sends, requests, incoming.len(), context);
+            messages: incoming
+                .into_iter()
+                .zip(request.messages.iter().map(|message| message.body.clone()))
+                .collect(),
+        });
+        if caller.connection.add_send(Arc::clone(&ready)) {
+            let turn = Turn {
+                messaging: self,
+                connection: &caller.connection,
+            };
+            tokio::task::yield_now().await;
+            drop(turn);
+        }
         outcome(wait).await?;
-        let entries = std::mem::take(&mut sends.outcomes.lock().entries);
+        let entries = std::mem::take(&mut ready.outcomes.lock().entries);
         Ok(entries.into_iter().flatten().collect())
+    }
+
+    /// Stores requests of one connection.
+    fn store(&self, ready: Vec<Arc<Ready>>, connection: &Connection) {
+        let context = SendContext {
+            client: connection.peer,
+            store_host: self.broker.core.store_host(connection.local),
+            now_ms: now_ms(),
+        };
+        let most = ready.iter().map(|ready| ready.messages.len()).sum();
+        let sends = Sends(ready.into());
+        let requests = sends.0.iter().enumerate().flat_map(|(of, ready)| ready.requests(of));
+        self.broker.sender.send(&sends, requests, most, context);
     }
 
     fn incoming(&self, caller: &Caller, request: &SendMessageRequest, topic: &str, now_ms: i64) -> Result<Vec<Incoming>, Refused> {
@@ -261,7 +287,29 @@ fn refused_entry(refused: Refused) -> SendResultEntry {
     }
 }
 
-impl Sends {
+impl Ready {
+    /// Its messages as the broker takes them; it is the request of this number.
+    fn requests(&self, of: usize) -> impl Iterator<Item = SendRequest<'_, Place>> {
+        self.messages.iter().enumerate().map(move |(at, (incoming, body))| SendRequest {
+            header: SendHeader {
+                producer_group: &self.topic,
+                topic: &self.topic,
+                default_topic: names::AUTO_CREATE_TOPIC,
+                default_topic_queue_nums: self.write_queues,
+                queue_id: self.queue_id,
+                sys_flag: incoming.sys_flag,
+                born_timestamp: incoming.born_ms,
+                properties: &incoming.properties,
+                reconsume_times: incoming.reconsume_times,
+                ..SendHeader::default()
+            },
+            is_batch: false,
+            body,
+            client_version: version::V5_0_0,
+            asker: Place { of, at },
+        })
+    }
+
     fn stored(&self, sent: &Sent<'_>) -> SendResultEntry {
         let place = sent.placements.first();
         let id = |place| TransactionId::of(place, sent.uniq_key).to_string();
@@ -275,29 +323,41 @@ impl Sends {
     }
 }
 
-impl SendSink for Sends {
-    type Asker = usize;
+/// A message among requests that are stored together: the number of its request, and its own in it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    of: usize,
+    at: usize,
+}
 
-    fn wants_answer(_: usize) -> bool {
+impl Sends {
+    fn set(&self, place: Place, entry: SendResultEntry) {
+        self.0[place.of].outcomes.lock().set(place.at, entry);
+    }
+}
+
+impl SendSink for Sends {
+    type Asker = Place;
+
+    fn wants_answer(_: Place) -> bool {
         true
     }
 
-    fn refuse(&self, at: usize, refusal: Refusal) {
-        self.outcomes.lock().set(at, refused_entry(refusal.into()));
+    fn refuse(&self, place: Place, refusal: Refusal) {
+        self.set(place, refused_entry(refusal.into()));
     }
 
-    fn answer<'s>(&self, sent: impl Iterator<Item = (usize, Sent<'s>)>) {
-        let mut outcomes = self.outcomes.lock();
-        sent.for_each(|(at, sent)| outcomes.set(at, self.stored(&sent)));
+    fn answer<'s>(&self, sent: impl Iterator<Item = (Place, Sent<'s>)>) {
+        sent.for_each(|(place, sent)| self.set(place, self.0[place.of].stored(&sent)));
     }
 
     fn answer_later<'s>(
         &self,
-        sent: impl Iterator<Item = (usize, Sent<'s>)> + Clone,
+        sent: impl Iterator<Item = (Place, Sent<'s>)> + Clone,
         _may_time_out: bool,
     ) -> impl FnOnce(Ending<'_>) + Send + 'static {
         let sends = self.clone();
-        let stored: Vec<(usize, SendResultEntry)> = sent.map(|(at, sent)| (at, self.stored(&sent))).collect();
+        let stored: Vec<(Place, SendResultEntry)> = sent.map(|(place, sent)| (place, self.0[place.of].stored(&sent))).collect();
         move |ending| {
             let failure: Option<Status> = match ending {
                 Ending::Done => None,
@@ -307,20 +367,18 @@ impl SendSink for Sends {
                 }
                 Ending::Failed(reason) => Some(Refused::new(Code::InternalServerError, reason.to_string()).into()),
             };
-            let mut outcomes = sends.outcomes.lock();
-            for (at, entry) in stored {
+            for (place, entry) in stored {
                 let entry = failure.clone().map_or(entry, |status| SendResultEntry {
                     status: Some(status),
                     ..SendResultEntry::default()
                 });
-                outcomes.set(at, entry);
+                sends.set(place, entry);
             }
         }
     }
 
-    fn fail(&self, askers: impl Iterator<Item = usize>, reason: &str) {
-        let mut outcomes = self.outcomes.lock();
-        askers.for_each(|at| outcomes.set(at, refused_entry(Refused::new(Code::InternalServerError, reason))));
+    fn fail(&self, askers: impl Iterator<Item = Place>, reason: &str) {
+        askers.for_each(|place| self.set(place, refused_entry(Refused::new(Code::InternalServerError, reason))));
     }
 }
 

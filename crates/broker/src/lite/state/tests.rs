@@ -1,5 +1,6 @@
 //! The state machine against a plain model.
 
+use super::super::flight::Handout;
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
