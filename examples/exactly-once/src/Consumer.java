@@ -10,7 +10,17 @@ import org.apache.rocketmq.common.message.MessageQueue;
 
 /** Consumer NAMESRV TOPIC DATABASE: books each payment once. Its offsets are in the database of the balances, not at the broker. */
 public final class Consumer {
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        try {
+            bookAll(args);
+        } catch (Exception failed) {
+            // Such as a broker that does not answer yet. Threads of the client would keep the process: it ends, so that it is started again.
+            failed.printStackTrace();
+            System.exit(1);
+        }
+    }
+
+    private static void bookAll(String[] args) throws Exception {
         Connection database = DriverManager.getConnection("jdbc:sqlite:" + args[2] + "?busy_timeout=10000");
         database.createStatement().execute("create table if not exists balances (account text primary key, cents int, payments int)");
         database.createStatement().execute("create table if not exists offsets (queue text primary key, next int)");
