@@ -14,9 +14,9 @@ use client::Queue;
 use super::arguments::{Consume, E2eArguments};
 use super::exchange::{self, Exchange};
 use super::frames::{self, Shape, Wait};
-use super::open::{LAST_ANSWERS, OpenLoop, Schedule};
+use super::open::{LAST_ANSWERS, OpenLoop, Schedule, wait_for_arrivals};
 use super::pop::Pops;
-use super::progress::{Progress, wait_for};
+use super::progress::Progress;
 use super::report::{Report, plural};
 use super::target::{LoadTarget, Share, distribute};
 use super::threads::Threads;
@@ -183,17 +183,7 @@ impl Arrivals {
 
     /// Waits until all messages acknowledged in the window have arrived, or a time-out, and ends.
     fn end(&mut self, acks: &[Arc<Counter>]) -> Result<Vec<Arc<Counter>>, Failure> {
-        let sum = |counters: &[Arc<Counter>]| counters.iter().map(|counter| counter.measured().0.messages).sum::<u64>();
-        let wanted = sum(acks);
-        let state = &self.state;
-        let mut seen = u64::MAX;
-        wait_for(LAST_ANSWERS, || {
-            let arrived = state.arrived.load(Ordering::Acquire);
-            // Merging histograms is expensive, so it is done only when messages have arrived.
-            let done = arrived != seen && sum(&self.counters) >= wanted;
-            seen = arrived;
-            done || self.threads.are_over()
-        });
+        wait_for_arrivals(&self.counters, acks, &self.state.arrived, &mut self.threads);
         self.state.stopping.store(true, Ordering::Release);
         self.sockets.iter().for_each(Socket::shut_down);
         std::mem::take(&mut self.threads).join()?;

@@ -43,6 +43,21 @@ impl Schedule {
     }
 }
 
+/// Waits until all messages that were acknowledged in the window have arrived, or for [`LAST_ANSWERS`], or until a reader fails. `arrived`
+/// counts all arrivals.
+pub(super) fn wait_for_arrivals(counters: &[Arc<Counter>], acks: &[Arc<Counter>], arrived: &AtomicU64, readers: &mut Threads) {
+    let sum = |counters: &[Arc<Counter>]| counters.iter().map(|counter| counter.measured().0.messages).sum::<u64>();
+    let wanted = sum(acks);
+    let mut seen = u64::MAX;
+    wait_for(LAST_ANSWERS, || {
+        let now = arrived.load(Ordering::Acquire);
+        // Merging histograms is expensive, so it is done only when messages have arrived.
+        let is_done = now != seen && sum(counters) >= wanted;
+        seen = now;
+        is_done || readers.are_over()
+    });
+}
+
 /// A running open loop.
 pub(super) struct OpenLoop {
     writers: Threads,

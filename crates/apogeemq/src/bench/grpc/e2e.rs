@@ -17,7 +17,7 @@ use proxy::v2::{
 
 use super::super::arguments::{Acknowledge, E2eArguments};
 use super::super::frames;
-use super::super::open::{LAST_ANSWERS, Schedule};
+use super::super::open::{LAST_ANSWERS, Schedule, wait_for_arrivals};
 use super::super::progress::{Progress, wait_for};
 use super::super::report::{Report, plural};
 use super::super::threads::Threads;
@@ -121,15 +121,7 @@ pub(in crate::bench) fn run(arguments: &E2eArguments) -> Result<Report, Failure>
     let used = progress.until_the_end(&mut threads)?;
     sending.join()?;
     let acks = [Arc::clone(&senders.counter)];
-    let sum = |counters: &[Arc<Counter>]| counters.iter().map(|counter| counter.measured().0.messages).sum::<u64>();
-    let mut seen = u64::MAX;
-    wait_for(LAST_ANSWERS, || {
-        let arrived = readers.arrived.load(Ordering::Acquire);
-        // Merging histograms is expensive, so it is done only when messages have arrived.
-        let is_done = arrived != seen && sum(&counters) >= sum(&acks);
-        seen = arrived;
-        is_done || threads.are_over()
-    });
+    wait_for_arrivals(&counters, &acks, &readers.arrived, &mut threads);
     readers.is_over.store(true, Ordering::Release);
     threads.join()?;
     let what = format!(
