@@ -219,14 +219,14 @@ impl Window {
 
     /// Place among the entries; behind all of them for one that has left at the front.
     fn at(&self, seq: u32) -> usize {
-        place_of(seq, self.base)
+        index_of(seq, self.base)
     }
 
     fn push(&mut self, entry: Entry) -> u32 {
         let seq = self.base.wrapping_add(self.entries.len() as u32) & SEQ;
         self.entries.push_back(entry);
         let (base, len) = (self.base, self.entries.len());
-        self.index.sweep(SWEPT, |seq| place_of(seq, base) >= len);
+        self.index.sweep(SWEPT, |seq| index_of(seq, base) >= len);
         if self.index.needs_room() {
             self.rebuild_index();
         } else {
@@ -261,7 +261,8 @@ impl Window {
 /// Sequence numbers are modulo this plus one; a shard has far fewer entries, and no slot is left behind for as many keys.
 const SEQ: u32 = u32::MAX >> 1;
 
-fn place_of(seq: u32, base: u32) -> usize {
+/// Index of an entry, counted from that with the sequence number `base`.
+fn index_of(seq: u32, base: u32) -> usize {
     (seq.wrapping_sub(base) & SEQ) as usize
 }
 
