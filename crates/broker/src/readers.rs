@@ -10,11 +10,13 @@
 //! connection may run concurrently, except in `admin`, which runs them in order.
 
 use crate::feature::Feature;
+use crate::reply::Reply;
 use crate::settings::BrokerSettings;
 use net::Connection;
 use net::jobs::{Bound, Bounds, Options, Pool};
 use std::io;
 use std::sync::Arc;
+use store::ReadSource;
 
 /// The thread pools of a broker.
 #[derive(Clone)]
@@ -52,6 +54,41 @@ impl Threads {
             reader: pool("reader", readers, readers.saturating_sub(1).max(1)),
             admin: pool("admin", net::worker_threads(settings.admin_threads)?, 1),
         })
+    }
+}
+
+/// A read that continues on a thread that may use slower storage.
+pub(crate) struct Continued {
+    pub(crate) source: ReadSource,
+    /// Where its answer goes, for a remoting client.
+    pub(crate) reply: Option<Reply>,
+    /// Memory that it takes while it waits for a thread, in bytes.
+    pub(crate) waiting_bytes: usize,
+    /// What it may read, which is owed to the client's connection until it has ended.
+    pub(crate) read_bytes: usize,
+}
+
+impl Threads {
+    /// Runs the rest of a read. A remoting client is answered if no thread takes it; another one sees that its [`Sink`](crate::asker::Sink)
+    /// is dropped.
+    pub(crate) fn continue_read(&self, read: Continued, job: impl FnOnce() + Send + 'static) {
+        let pool = if read.source == ReadSource::Disk {
+            &self.reader
+        } else {
+            &self.catch_up
+        };
+        let owed = read.reply.as_ref().map(|reply| reply.connection().owe(read.read_bytes));
+        let job = move || {
+            job();
+            drop(owed);
+        };
+        let queued = match &read.reply {
+            Some(reply) => pool.run(reply.connection(), read.waiting_bytes, job),
+            None => pool.run_own(job),
+        };
+        if let (Err(busy), Some(reply)) = (queued, read.reply) {
+            reply.send(Err(busy.into()));
+        }
     }
 }
 

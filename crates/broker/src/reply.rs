@@ -6,7 +6,7 @@ use message::text;
 use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::ext::{Ext, Value};
-use protocol::frame::{Encoding, Frame};
+use protocol::frame::{Encoding, Frame, encode_response_head};
 use std::sync::Arc;
 
 /// The response to a request that did not fail.
@@ -147,6 +147,14 @@ impl Reply {
         response.ext = answer.fields;
         response.body = answer.body;
         self.conn.send_frame(&response);
+    }
+
+    /// Sends records, of `bytes` together, behind a header of these fields.
+    pub(crate) fn send_records(&self, code: ResponseCode, remark: &str, fields: &[(&str, Value<'_>)], records: Vec<Bytes>, bytes: usize) {
+        self.conn.send_later(|out| {
+            encode_response_head(out.head(), self.encoding, self.opaque, code, Some(remark), fields, bytes);
+            records.into_iter().for_each(|record| out.body(record));
+        });
     }
 }
 

@@ -8,12 +8,11 @@ use crate::codes::{self, Refused};
 use crate::handle::{self, Receipt};
 use crate::message::{Shown, of_record};
 use crate::outcome::{no_message, outcome};
-use crate::receive::{Answers, MAX_BATCH, answer, kept_bytes};
+use crate::receive::{Answers, answers_of, check_popped};
 use crate::renewal::Held;
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
-use crate::time::{duration_ms, now_ms, to_timestamp};
-use crate::v2::receive_message_response::Content;
+use crate::time::now_ms;
 use crate::v2::settings::PubSub;
 use crate::v2::{
     ClientType, Code, LiteSubscriptionAction, Message, OffsetOption, ReceiveMessageRequest, ReceiveMessageResponse, Settings,
@@ -27,7 +26,6 @@ use broker::errors::Refusal;
 use broker::group::Rule;
 use broker::lite::{LiteAck, LiteChange, LitePop, LitePopResult};
 use broker::pop::{ChangeInvisible, Renewed};
-use protocol::codes::ResponseCode;
 use protocol::lite::{LiteAction, LiteSubscription, OffsetKind, OffsetOption as Continue};
 use protocol::pop::ORDER_REVIVE_QUEUE;
 use protocol::pop::handle::{Handle, Origin};
@@ -110,13 +108,7 @@ impl Messaging {
                 suspend,
             });
         };
-        let change = LiteChange { of, invisible_ms, suspend };
-        let renewed = self.broker.lites.change_invisible(&change)?;
-        Ok(Renewed {
-            pop_time: renewed.pop_time,
-            invisible_ms: renewed.invisible_ms,
-            revive_queue: ORDER_REVIVE_QUEUE,
-        })
+        self.broker.lites.change_invisible(&LiteChange { of, invisible_ms, suspend })
     }
 
     pub(crate) async fn sync_lite(&self, caller: &Caller, request: SyncLiteSubscriptionRequest) -> SyncLiteSubscriptionResponse {
@@ -190,27 +182,16 @@ impl Messaging {
         request: &ReceiveMessageRequest,
         max_attempts: i32,
     ) -> Result<Answers<ReceiveMessageResponse>, Refused> {
-        let queue = request.message_queue.as_ref();
-        let (group, topic) = (
-            name_of(request.group.as_ref()),
-            name_of(queue.and_then(|queue| queue.topic.as_ref())),
-        );
-        check_topic(topic)?;
-        check_group(group)?;
-        if request.batch_size > MAX_BATCH {
-            let text = format!("batch_size is {}, the limit is {MAX_BATCH}", request.batch_size);
-            return Err(Refused::new(Code::BadRequest, text));
-        }
-        let poll_ms = self.poll_ms(caller, request.long_polling_timeout.as_ref().map(duration_ms))?;
-        let (auto_renew, invisible_ms) = self.invisible_of(request)?;
+        let asked = self.asked(caller, request)?;
+        let (group, topic) = (asked.group, asked.topic);
         let now = now_ms();
         let pop = LitePop {
             client: &caller.client_id,
             group,
             topic,
-            most: request.batch_size.max(1),
-            invisible_ms,
-            poll_ms,
+            most: asked.most,
+            invisible_ms: asked.invisible_ms,
+            poll_ms: asked.poll_ms,
             born_ms: now,
             attempt: request.attempt_id.as_deref(),
         };
@@ -219,35 +200,22 @@ impl Messaging {
         let (group_name, topic_name): (Box<str>, Box<str>) = (group.into(), topic.into());
         let unclaimed = move |popped| messaging.give_back_lite(&group_name, &topic_name, &popped);
         let popped = self.wait_for_read(caller, ask, unclaimed).await?;
-        match popped.code {
-            ResponseCode::Success => {}
-            ResponseCode::PollingFull => {
-                return Err(Refused::new(
-                    Code::TooManyRequests,
-                    "polling full: too many receives wait (maxPopPollingSize, apogeeMaxParkedPullsPerConnection)",
-                ));
-            }
-            _ => return Err(no_message()),
-        }
-        let mut items = vec![(answer(Content::Status(codes::ok())), 0)];
-        let mut bytes = 0;
+        check_popped(popped.code)?;
+        let mut shown = Vec::new();
         for received in self.lite_messages(group, topic, &popped) {
             if received.attempt > max_attempts && self.bury(caller, group, topic, &received).await {
                 continue;
             }
-            if auto_renew {
+            if asked.auto_renew {
                 let held = received.held(group, popped.pop_time);
                 self.renewals.add(&caller.client_id, held, self.renew_at(popped.pop_time));
             }
-            let size = kept_bytes(&received.message);
-            bytes += size;
-            items.push((answer(Content::Message(received.message)), size));
+            shown.push(received.message);
         }
-        if items.len() == 1 {
-            return Err(no_message());
+        match shown.is_empty() {
+            true => Err(no_message()),
+            false => Ok(answers_of(caller, shown.into_iter())),
         }
-        items.push((answer(Content::DeliveryTimestamp(to_timestamp(now_ms()))), 0));
-        Ok(Answers::new(items, Some(caller.connection.owe(bytes))))
     }
 
     fn lite_messages(&self, group: &str, topic: &str, popped: &LitePopResult) -> Vec<Received> {

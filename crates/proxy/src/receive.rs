@@ -26,7 +26,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 /// Most messages of one receive, as of a pop.
-pub(crate) const MAX_BATCH: i32 = 32;
+const MAX_BATCH: i32 = 32;
 /// A group without an offset begins with the last message of a queue. Compat: as with Apache's proxy.
 const INIT_MAX: i32 = 1;
 /// A receive waits so much less long than its deadline, in ms: the broker answers a parked one up to [`EXPIRE_EVERY`] late, and the
@@ -69,12 +69,16 @@ pub(crate) fn kept_bytes(message: &Message) -> usize {
     message.body.len() + FIELDS
 }
 
-/// What a pop is asked with.
-struct Receive<'a> {
-    group: &'a str,
-    topic: &'a str,
-    header: PopHeader<'a>,
-    auto_renew: bool,
+/// What a receive asks for.
+pub(crate) struct Asked<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) topic: &'a str,
+    /// Messages.
+    pub(crate) most: i32,
+    pub(crate) poll_ms: i64,
+    pub(crate) invisible_ms: i64,
+    /// Whether its messages are renewed.
+    pub(crate) auto_renew: bool,
 }
 
 impl Messaging {
@@ -97,20 +101,16 @@ impl Messaging {
         if let Some(received) = self.received_lite(caller, request).await {
             return received;
         }
-        let receive = self.checked(caller, request)?;
-        let ask = |asker| self.broker.pops.pop(asker, &receive.header, receive.header.born_time);
+        let asked = self.asked(caller, request)?;
+        self.topic_to_read(asked.topic)?;
+        let header = self.pop_header(&asked, request);
+        let ask = |asker| self.broker.pops.pop(asker, &header, header.born_time);
         let messaging = Arc::clone(self);
-        let (group, topic): (Box<str>, Box<str>) = (receive.group.into(), receive.topic.into());
+        let (group, topic): (Box<str>, Box<str>) = (asked.group.into(), asked.topic.into());
         let unclaimed = move |popped| messaging.give_back_popped(&group, &topic, &popped);
         let popped = self.wait_for_read(caller, ask, unclaimed).await?;
-        match popped.code {
-            ResponseCode::Success => Ok(self.handed_out(caller, &receive, &popped)),
-            ResponseCode::PollingFull => Err(Refused::new(
-                Code::TooManyRequests,
-                "polling full: too many receives wait (popPollingSize, apogeeMaxParkedPullsPerConnection)",
-            )),
-            _ => Err(no_message()),
-        }
+        check_popped(popped.code)?;
+        Ok(self.handed_out(caller, &asked, &popped))
     }
 
     /// # Errors
@@ -124,7 +124,8 @@ impl Messaging {
         Err(Refused::new(Code::TooManyRequests, text))
     }
 
-    fn checked<'a>(&self, caller: &Caller, request: &'a ReceiveMessageRequest) -> Result<Receive<'a>, Refused> {
+    /// What a receive asks for, of whichever kind its client is.
+    pub(crate) fn asked<'a>(&self, caller: &Caller, request: &'a ReceiveMessageRequest) -> Result<Asked<'a>, Refused> {
         let queue = request.message_queue.as_ref();
         let (group, topic) = (
             name_of(request.group.as_ref()),
@@ -138,34 +139,38 @@ impl Messaging {
         }
         let poll_ms = self.poll_ms(caller, request.long_polling_timeout.as_ref().map(duration_ms))?;
         let (auto_renew, invisible_ms) = self.invisible_of(request)?;
-        self.topic_to_read(topic)?;
-        let rule = self.broker.core.groups.find(group);
-        let (kind, text) = expression(request.filter_expression.as_ref());
-        let header = PopHeader {
-            consumer_group: group,
+        Ok(Asked {
+            group,
             topic,
+            most: request.batch_size.max(1),
+            poll_ms,
+            invisible_ms,
+            auto_renew,
+        })
+    }
+
+    fn pop_header<'a>(&self, asked: &Asked<'a>, request: &'a ReceiveMessageRequest) -> PopHeader<'a> {
+        let rule = self.broker.core.groups.find(asked.group);
+        let (kind, text) = expression(request.filter_expression.as_ref());
+        PopHeader {
+            consumer_group: asked.group,
+            topic: asked.topic,
             // Compat: as Apache's proxy, all queues of the broker, whichever the client names. A simple consumer names one after the other.
             queue_id: -1,
-            max_msg_nums: request.batch_size.max(1),
-            invisible_time: invisible_ms,
-            poll_time: poll_ms,
+            max_msg_nums: asked.most,
+            invisible_time: asked.invisible_ms,
+            poll_time: asked.poll_ms,
             born_time: now_ms(),
             init_mode: INIT_MAX,
             exp_type: Some(kind),
             exp: Some(text),
             order: rule.is_some_and(|rule| rule.consume_message_orderly),
             attempt_id: request.attempt_id.as_deref(),
-        };
-        Ok(Receive {
-            group,
-            topic,
-            header,
-            auto_renew,
-        })
+        }
     }
 
     /// Whether messages of a receive are renewed, and how long they are invisible.
-    pub(crate) fn invisible_of(&self, request: &ReceiveMessageRequest) -> Result<(bool, i64), Refused> {
+    fn invisible_of(&self, request: &ReceiveMessageRequest) -> Result<(bool, i64), Refused> {
         if request.auto_renew && self.settings.enable_auto_renew {
             return Ok((true, self.settings.default_invisible.as_millis() as i64));
         }
@@ -182,21 +187,15 @@ impl Messaging {
         poll_ms(caller.timeout, told_ms, self.settings.min_polling, self.settings.max_polling)
     }
 
-    fn handed_out(&self, caller: &Caller, receive: &Receive<'_>, popped: &PopResult) -> Answers<ReceiveMessageResponse> {
-        let mut items = Vec::with_capacity(popped.records.len() + 2);
-        items.push((answer(Content::Status(codes::ok())), 0));
-        let mut bytes = 0;
+    fn handed_out(&self, caller: &Caller, asked: &Asked<'_>, popped: &PopResult) -> Answers<ReceiveMessageResponse> {
         let counts = popped.order_counts.as_deref().map(OrderCounts);
-        for (message, handle) in self.messages(receive.group, receive.topic, popped, counts) {
-            if receive.auto_renew {
-                self.hold(caller, receive, handle, popped.pop_time);
+        let messages = self.messages(asked.group, asked.topic, popped, counts).map(|(message, handle)| {
+            if asked.auto_renew {
+                self.hold(caller, asked, handle, popped.pop_time);
             }
-            let size = kept_bytes(&message);
-            bytes += size;
-            items.push((answer(Content::Message(message)), size));
-        }
-        items.push((answer(Content::DeliveryTimestamp(to_timestamp(now_ms()))), 0));
-        Answers::new(items, Some(caller.connection.owe(bytes)))
+            message
+        });
+        answers_of(caller, messages)
     }
 
     fn messages<'a>(
@@ -252,10 +251,10 @@ impl Messaging {
     }
 
     /// The message is renewed until the client acknowledges it.
-    fn hold(&self, caller: &Caller, receive: &Receive<'_>, handle: String, received_ms: i64) {
+    fn hold(&self, caller: &Caller, asked: &Asked<'_>, handle: String, received_ms: i64) {
         let held = Held {
-            group: receive.group.into(),
-            topic: receive.topic.into(),
+            group: asked.group.into(),
+            topic: asked.topic.into(),
             current: handle.into(),
             received_ms,
         };
@@ -288,7 +287,33 @@ fn poll_ms(timeout: Option<Duration>, told_ms: Option<i64>, min: Duration, max: 
     }
 }
 
-pub(crate) fn answer(content: Content) -> ReceiveMessageResponse {
+/// # Errors
+/// The pop has no messages.
+pub(crate) fn check_popped(code: ResponseCode) -> Result<(), Refused> {
+    match code {
+        ResponseCode::Success => Ok(()),
+        ResponseCode::PollingFull => Err(Refused::new(
+            Code::TooManyRequests,
+            "polling full: too many receives wait (maxPopPollingSize, apogeeMaxParkedPullsPerConnection)",
+        )),
+        _ => Err(no_message()),
+    }
+}
+
+/// The answer with these messages.
+pub(crate) fn answers_of(caller: &Caller, messages: impl Iterator<Item = Message>) -> Answers<ReceiveMessageResponse> {
+    let mut bytes = 0;
+    let mut items = vec![(answer(Content::Status(codes::ok())), 0)];
+    items.extend(messages.map(|message| {
+        let size = kept_bytes(&message);
+        bytes += size;
+        (answer(Content::Message(message)), size)
+    }));
+    items.push((answer(Content::DeliveryTimestamp(to_timestamp(now_ms()))), 0));
+    Answers::new(items, Some(caller.connection.owe(bytes)))
+}
+
+fn answer(content: Content) -> ReceiveMessageResponse {
     ReceiveMessageResponse { content: Some(content) }
 }
 

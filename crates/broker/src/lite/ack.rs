@@ -3,7 +3,9 @@
 use super::state::Acked;
 use super::{Lites, rules};
 use crate::errors::Refusal;
+use crate::pop::Renewed;
 use protocol::codes::ResponseCode;
+use protocol::pop::ORDER_REVIVE_QUEUE;
 use protocol::pop::handle::Handle;
 use std::sync::Arc;
 
@@ -33,15 +35,6 @@ pub struct LiteChange<'a> {
     pub invisible_ms: i64,
     /// All messages of its pop that are left get this time, and the next delivery does not count as a retry.
     pub suspend: bool,
-}
-
-/// The message's new handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LiteRenewed {
-    /// Its pop time, epoch ms.
-    pub pop_time: i64,
-    /// Its invisible time, ms.
-    pub invisible_ms: i64,
 }
 
 impl Lites {
@@ -114,7 +107,7 @@ impl Lites {
     ///
     /// # Errors
     /// Group, topic, lite topic, offset or handle are wrong, or the message is not in flight any more (`NoMessage`).
-    pub fn change_invisible(self: &Arc<Self>, request: &LiteChange<'_>) -> Result<LiteRenewed, Refusal> {
+    pub fn change_invisible(self: &Arc<Self>, request: &LiteChange<'_>) -> Result<Renewed, Refusal> {
         let (queue, handle) = self.checked(&request.of)?;
         let invisible_ms = request.invisible_ms.max(0);
         let (is_renewed, before, after) = {
@@ -134,9 +127,10 @@ impl Lites {
             return Err(Refusal::new(ResponseCode::NoMessage, text));
         }
         let visible_ms = crate::clock::now_ms().saturating_add(invisible_ms);
-        Ok(LiteRenewed {
+        Ok(Renewed {
             pop_time: handle.pop_time,
             invisible_ms: visible_ms.saturating_sub(handle.pop_time),
+            revive_queue: ORDER_REVIVE_QUEUE,
         })
     }
 }

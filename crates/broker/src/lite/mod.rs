@@ -31,7 +31,7 @@ mod state;
 mod subscribe;
 mod wake;
 
-pub use ack::{LiteAck, LiteChange, LiteRenewed};
+pub use ack::{LiteAck, LiteChange};
 pub use pop::LitePop;
 pub use result::{LitePopResult, LiteTaken};
 

@@ -13,6 +13,7 @@ use crate::asker::Asker;
 use crate::clock::now_ms;
 use crate::errors::Refusal;
 use crate::hold::{ANY_QUEUE, Waiter};
+use crate::readers::Continued;
 use crate::records;
 use crate::settings::BrokerSettings;
 use crate::store_options::read_limits;
@@ -313,28 +314,14 @@ impl Lites {
     /// Continues on a thread that may use slower storage.
     fn hand_over(self: &Arc<Self>, mut round: Round, source: ReadSource, settings: &BrokerSettings) {
         round.laps = 0;
-        let threads = &self.core.threads;
-        let pool = if source == ReadSource::Disk {
-            &threads.reader
-        } else {
-            &threads.catch_up
+        let continued = Continued {
+            source,
+            reply: round.pop.asker.reply(),
+            waiting_bytes: POP_BYTES,
+            read_bytes: settings.max_transfer_bytes_on_message_in_memory as usize,
         };
-        let reply = round.pop.asker.reply();
-        let owed = reply
-            .as_ref()
-            .map(|reply| reply.connection().owe(settings.max_transfer_bytes_on_message_in_memory as usize));
         let lites = Arc::clone(self);
-        let job = move || {
-            lites.advance(round, source);
-            drop(owed);
-        };
-        let queued = match &reply {
-            Some(reply) => pool.run(reply.connection(), POP_BYTES, job),
-            None => pool.run_own(job),
-        };
-        if let (Err(busy), Some(reply)) = (queued, reply) {
-            reply.send(Err(busy.into()));
-        }
+        self.core.threads.continue_read(continued, move || lites.advance(round, source));
     }
 
     /// Takes what was read of a lite topic, or passes what cannot be read.

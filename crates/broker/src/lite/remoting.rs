@@ -4,14 +4,15 @@ use super::{LiteAck, LiteChange, LitePop, LitePopResult, Lites};
 use crate::asker::{Asker, RemotingResult};
 use crate::clients::ClientChannel;
 use crate::errors::Refusal;
+use crate::pop::remoting::{answer_of, remark_of};
 use crate::reply::{Answer, Outcome, Reply};
 use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::ext::Value;
-use protocol::frame::{Frame, encode_response_head};
+use protocol::frame::Frame;
 use protocol::json;
 use protocol::lite::{LiteSubscriptionBody, PopLiteHeader};
-use protocol::pop::{AckHeader, ChangeInvisibleHeader, ChangeInvisibleReply, ORDER_REVIVE_QUEUE};
+use protocol::pop::{AckHeader, ChangeInvisibleHeader, ORDER_REVIVE_QUEUE};
 use std::sync::Arc;
 
 /// Whether an acknowledgement, or a change of the invisible time, is of a message of a lite topic.
@@ -50,16 +51,7 @@ impl RemotingResult for LitePopResult {
             ("reviveQid", Value::Int(ORDER_REVIVE_QUEUE.into())),
             ("orderCountInfo", Value::Text(&counts)),
         ];
-        let remark = if self.code == ResponseCode::Success {
-            "FOUND"
-        } else {
-            "NO_MESSAGE_IN_QUEUE"
-        };
-        reply.connection().send_later(|out| {
-            let (encoding, opaque) = (reply.encoding(), reply.opaque());
-            encode_response_head(out.head(), encoding, opaque, self.code, Some(remark), &fields, self.bytes);
-            self.records.into_iter().for_each(|record| out.body(record));
-        });
+        reply.send_records(self.code, remark_of(self.code), &fields, self.records, self.bytes);
     }
 }
 
@@ -98,14 +90,7 @@ pub fn change_invisible(lites: &Arc<Lites>, frame: &Frame) -> Outcome {
         invisible_ms: header.invisible_time,
         suspend: header.suspend,
     })?;
-    let mut answer = Answer::ok();
-    ChangeInvisibleReply {
-        pop_time: renewed.pop_time,
-        invisible_time: renewed.invisible_ms,
-        revive_queue: ORDER_REVIVE_QUEUE,
-    }
-    .encode(&mut answer.fields);
-    Ok(answer)
+    Ok(answer_of(renewed))
 }
 
 /// Code 200071.

@@ -1,7 +1,7 @@
 //! Requests of the remoting protocol: 200050 to 200055 and 200151.
 
 use super::Pops;
-use super::ack::{AckRequest, ChangeInvisible};
+use super::ack::{AckRequest, ChangeInvisible, Renewed};
 use super::check::Reads;
 use super::notify::Notified;
 use super::result::PopResult;
@@ -11,7 +11,7 @@ use crate::reply::{Answer, Outcome, Reply};
 use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::ext::Value;
-use protocol::frame::{Frame, encode_response_head};
+use protocol::frame::Frame;
 use protocol::json;
 use protocol::pop::{
     AckHeader, BatchAckBody, ChangeInvisibleHeader, ChangeInvisibleReply, NotificationHeader, NotificationReply, PeekHeader,
@@ -42,17 +42,29 @@ impl RemotingResult for PopResult {
         if let Some(counts) = &self.order_counts {
             fields.push(("orderCountInfo", Value::Text(counts)));
         }
-        let remark = if self.code == ResponseCode::Success {
-            "FOUND"
-        } else {
-            "NO_MESSAGE_IN_QUEUE"
-        };
-        reply.connection().send_later(|out| {
-            let (encoding, opaque) = (reply.encoding(), reply.opaque());
-            encode_response_head(out.head(), encoding, opaque, self.code, Some(remark), &fields, self.bytes);
-            self.records.into_iter().for_each(|record| out.body(record));
-        });
+        reply.send_records(self.code, remark_of(self.code), &fields, self.records, self.bytes);
     }
+}
+
+/// What the answer of a pop with this code says.
+pub(crate) fn remark_of(code: ResponseCode) -> &'static str {
+    if code == ResponseCode::Success {
+        "FOUND"
+    } else {
+        "NO_MESSAGE_IN_QUEUE"
+    }
+}
+
+/// Tells a message's new handle.
+pub(crate) fn answer_of(renewed: Renewed) -> Answer {
+    let mut answer = Answer::ok();
+    ChangeInvisibleReply {
+        pop_time: renewed.pop_time,
+        invisible_time: renewed.invisible_ms,
+        revive_queue: renewed.revive_queue,
+    }
+    .encode(&mut answer.fields);
+    answer
 }
 
 /// Code 200051.
@@ -100,14 +112,7 @@ pub fn change_invisible(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
         invisible_ms: header.invisible_time,
         suspend: header.suspend,
     })?;
-    let mut answer = Answer::ok();
-    ChangeInvisibleReply {
-        pop_time: renewed.pop_time,
-        invisible_time: renewed.invisible_ms,
-        revive_queue: renewed.revive_queue,
-    }
-    .encode(&mut answer.fields);
-    Ok(answer)
+    Ok(answer_of(renewed))
 }
 
 /// Code 200052. May wait for the disk.

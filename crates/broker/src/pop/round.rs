@@ -14,6 +14,7 @@ use super::{Pops, revive_log};
 use crate::errors::Refusal;
 use crate::pull::by_content::{self, ContentRead};
 use crate::pull::selection::Selection;
+use crate::readers::Continued;
 use crate::records;
 use crate::settings::BrokerSettings;
 use crate::store_options::read_limits;
@@ -149,34 +150,20 @@ impl Pops {
 
     /// Continues on a thread that may use slower storage.
     fn hand_over(self: &Arc<Self>, round: Round, source: ReadSource) {
-        let threads = &self.core.threads;
-        let pool = if source == ReadSource::Disk {
-            &threads.reader
-        } else {
-            &threads.catch_up
+        let continued = Continued {
+            source,
+            reply: round.pop.asker.reply(),
+            waiting_bytes: POP_BYTES,
+            read_bytes: self.core.settings.current().max_transfer_bytes_on_message_in_memory as usize,
         };
-        let reply = round.pop.asker.reply();
-        let owed = reply.as_ref().map(|reply| {
-            reply
-                .connection()
-                .owe(self.core.settings.current().max_transfer_bytes_on_message_in_memory as usize)
-        });
         let pops = Arc::clone(self);
-        let job = move || {
+        self.core.threads.continue_read(continued, move || {
             let of = Arc::clone(&round.pop.of);
             let settings = pops.core.settings.current();
             if let Some(left) = pops.advance(round, source, &settings) {
                 pops.wake_next(&of, left);
             }
-            drop(owed);
-        };
-        let queued = match &reply {
-            Some(reply) => pool.run(reply.connection(), POP_BYTES, job),
-            None => pool.run_own(job),
-        };
-        if let (Err(busy), Some(reply)) = (queued, reply) {
-            reply.send(Err(busy.into()));
-        }
+        });
     }
 
     fn read(

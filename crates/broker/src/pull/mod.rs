@@ -22,7 +22,7 @@ use crate::feature::{self, Feature, Work};
 use crate::group::Rule;
 use crate::hold::{Bounds, Hold, NotParked, Taken, Waiter};
 use crate::offset::Offsets;
-use crate::readers::Threads;
+use crate::readers::{Continued, Threads};
 use crate::records;
 use crate::settings::BrokerSettings;
 use crate::stats::GroupCounters;
@@ -297,28 +297,20 @@ impl Puller {
             return self.have_repeated(pull);
         }
         let read = self.read_store(&mut pull, source);
-        let (threads, next_source) = match (&read, source) {
-            (Ok(result), ReadSource::Memory) if result.cold => (&self.threads.catch_up, ReadSource::PageCache),
-            (Ok(result), ReadSource::PageCache) if result.cold => (&self.threads.reader, ReadSource::Disk),
+        let next_source = match (&read, source) {
+            (Ok(result), ReadSource::Memory) if result.cold => ReadSource::PageCache,
+            (Ok(result), ReadSource::PageCache) if result.cold => ReadSource::Disk,
             _ => return self.answer(pull, read, source, start),
         };
-        let bytes = PULL_BYTES + pull.filter.tags().map_or(0, size_of_val);
-        let reply = pull.asker.reply();
-        let reservation = reply
-            .as_ref()
-            .map(|reply| reply.connection().owe(self.limits(&pull, next_source).bytes));
+        let continued = Continued {
+            source: next_source,
+            reply: pull.asker.reply(),
+            waiting_bytes: PULL_BYTES + pull.filter.tags().map_or(0, size_of_val),
+            read_bytes: self.limits(&pull, next_source).bytes,
+        };
         let puller = self.clone();
-        let job = move || {
-            puller.read_within(pull, next_source, start);
-            drop(reservation);
-        };
-        let queued = match &reply {
-            Some(reply) => threads.run(reply.connection(), bytes, job),
-            None => threads.run_own(job),
-        };
-        if let (Err(busy), Some(reply)) = (queued, reply) {
-            reply.send(Err(busy.into()));
-        }
+        self.threads
+            .continue_read(continued, move || puller.read_within(pull, next_source, start));
     }
 
     fn limits(&self, pull: &Pull, source: ReadSource) -> Limits {

@@ -5,7 +5,7 @@ use crate::asker::{Asker, RemotingResult};
 use crate::reply::Reply;
 use net::Connection;
 use protocol::ext::Value;
-use protocol::frame::{Frame, encode_response_head};
+use protocol::frame::Frame;
 use protocol::pull::PullHeader;
 use std::sync::Arc;
 
@@ -28,11 +28,6 @@ impl RemotingResult for Pulled {
             ("topicSysFlag", Value::Int(self.topic_sys_flag.into())),
             ("groupSysFlag", Value::Int(self.group_sys_flag.into())),
         ];
-        reply.connection().send_later(|out| {
-            let (encoding, opaque) = (reply.encoding(), reply.opaque());
-            let remark = Some(self.status);
-            encode_response_head(out.head(), encoding, opaque, self.code, remark, &fields, self.bytes);
-            self.records.into_iter().for_each(|record| out.body(record));
-        });
+        reply.send_records(self.code, self.status, &fields, self.records, self.bytes);
     }
 }
