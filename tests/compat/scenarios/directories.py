@@ -245,7 +245,8 @@ def timers_move_here_and_back(s):
 
 @raw(ours=True, deadline=600)
 def timers_of_a_wheel_in_snapshots_move_here_and_back(s):
-    timers_move(s, TIMERS, timerWheelSnapshotFlush='true')
+    """The Java broker that is killed has not made its first snapshot: only its timer log has what it took."""
+    timers_move(s, TIMERS, lambda kill: dict(timerWheelSnapshotFlush='true', timerWheelSnapshotIntervalMs=3_600_000 if kill else 1000))
 
 
 @raw(ours=True, deadline=600)
@@ -253,11 +254,12 @@ def timers_of_another_precision_move_here_and_back(s):
     timers_move(s, dict(TIMERS, timerPrecisionMs=100, timerRollWindowSlot=40))
 
 
-def timers_move(s, settings, **of_java):
-    """What waits is delivered wherever it becomes due: none early, and nothing here that was delivered before, by whichever broker."""
-    topic, before, timers = s.name('t'), None, Timers(exact='timerWheelSnapshotFlush' not in of_java)
+def timers_move(s, settings, of_java=None):
+    """What waits is delivered wherever it becomes due: none early, and nothing here that was delivered before, by whichever broker.
+    `of_java`: settings of the Java broker only, by whether it is killed."""
+    topic, before, timers = s.name('t'), None, Timers(exact=of_java is None)
     for n, (kind, kill) in enumerate(KEEPERS):
-        own = of_java if kind == 'apache' else {}
+        own = of_java(kill) if of_java and kind == 'apache' else {}
         target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), {**settings, **own})
         s.own_targets.append(target)
         if before:

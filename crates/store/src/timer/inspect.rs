@@ -1,7 +1,7 @@
 //! What the timer files of a directory say, for checks and dumps. Reads only.
 
 use super::log::{Scan, TimerLog};
-use super::tail::Tail;
+use super::tail::{self, Tail};
 use super::wheel::Wheel;
 use super::{TimerCheck, TimerOptions, Unit, Waiting, snapshots};
 use crate::disk::{Disk, OpenMode};
@@ -46,6 +46,8 @@ pub(crate) struct TimerFiles {
     pub(crate) check: TimerCheck,
     log: Option<TimerLog>,
     wheel: Option<Wheel>,
+    /// Log offsets of messages that have their unit, although the check's queue offset may not be behind them.
+    known: FxHashSet<i64>,
     /// `timerwheel` is missing or damaged.
     has_no_wheel: bool,
     in_snapshots: bool,
@@ -66,8 +68,12 @@ impl TimerFiles {
         if has_no_wheel {
             wheel = Some(Wheel::new(options.precision_ms, options.slots_in_file));
         }
+        let mut known = FxHashSet::default();
         if let Some(wheel) = &mut wheel {
             wheel.drop_before(check.read_time_ms.div_euclid(options.precision_ms));
+            if let Some(log) = &log {
+                known = tail::revise(wheel, log, &check)?;
+            }
             wheel.drop_below(check.begin);
         }
         Ok(Self {
@@ -75,6 +81,7 @@ impl TimerFiles {
             check,
             log,
             wheel,
+            known,
             has_no_wheel,
             in_snapshots: !snapshots(&**disk, &options.root)?.is_empty(),
         })
@@ -185,10 +192,11 @@ impl TimerFiles {
     /// # Errors
     /// [`StoreError::Io`] if the log cannot be read.
     pub(crate) fn take_tail(&mut self, is_sound: &dyn Fn(&Unit) -> bool) -> Result<FxHashSet<i64>, StoreError> {
-        match (&self.log, &mut self.wheel) {
-            (Some(log), Some(wheel)) => Ok(Tail::read(wheel, log, &self.check, is_sound)?.known),
-            _ => Ok(FxHashSet::default()),
+        let mut known = std::mem::take(&mut self.known);
+        if let (Some(log), Some(wheel)) = (&self.log, &mut self.wheel) {
+            known.extend(Tail::read(wheel, log, &self.check, is_sound)?.known);
         }
+        Ok(known)
     }
 
     /// Visits what waits, by due time, from `from_ms` (epoch ms) on, until the visitor ends it. A slot whose chain is broken ends with what

@@ -134,6 +134,11 @@ impl TimerLog {
         self.files.keys().next_back().map_or(self.end, |start| start + self.file_bytes)
     }
 
+    /// Where the file begins that is before the one with this position, if it is there.
+    pub(super) fn file_before(&self, at: i64) -> i64 {
+        (at / self.file_bytes * self.file_bytes - self.file_bytes).max(self.begin())
+    }
+
     fn error(&self, action: &'static str, start: i64, error: io::Error) -> StoreError {
         let path = self.dir.join(format!("{start:020}"));
         if error.kind() == io::ErrorKind::StorageFull {
@@ -233,6 +238,20 @@ impl TimerLog {
             .map_err(|e| self.error("create", start, e))?;
         self.files.insert(start, file.clone());
         Ok(file)
+    }
+
+    /// The last unit.
+    pub(super) fn last(&self) -> Result<Option<Unit>, StoreError> {
+        let Some((start, _)) = self.files.range(..self.end).next_back() else {
+            return Ok(None);
+        };
+        let of_units = (self.end - start).min(self.file_bytes - FILLER_LEN as i64);
+        let units = of_units / unit::LEN as i64;
+        let (at, mut last) = (start + (units - 1) * unit::LEN as i64, None);
+        if units > 0 {
+            self.walk(at, at, &mut |_, unit| last = Some(unit))?;
+        }
+        Ok(last)
     }
 
     pub(super) fn has_changed(&self) -> bool {

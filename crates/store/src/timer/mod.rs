@@ -220,9 +220,10 @@ impl TimerIndex {
         }
         let slot_from = check.read_time_ms.div_euclid(self.options.precision_ms);
         self.wheel.drop_before(slot_from);
+        found.known = tail::revise(&mut self.wheel, &self.log, &check)?;
         let tail = Tail::read(&mut self.wheel, &self.log, &check, is_sound)?;
         let end = tail.end;
-        found.known = tail.known;
+        found.known.extend(tail.known);
         self.log.end_at(end, check.log_flushed)?;
         let range = self.log.begin().max(self.begin)..end;
         if self.wheel.slots().any(|(_, slot)| slot.last >= range.end) {
@@ -404,14 +405,18 @@ impl TimerIndex {
     }
 
     /// Leaves only the units behind `after` (due time and position) in a slot: those before are delivered. They are written again, `most`
-    /// at once.
+    /// at once, and behind them a unit of the message that was added last, in a slot where nothing waits. Compat: a start of Apache's
+    /// broker reads the queue from the message of the last unit on.
     ///
     /// # Errors
     /// As [`Self::read_slot`] and [`Self::add`]; the slot is unchanged then.
     pub fn keep_only(&mut self, slot_ms: i64, after: (i64, i64), most: usize) -> Result<(), StoreError> {
         let time = self.time_of(slot_ms);
         let Some(before) = self.wheel.get(time) else { return Ok(()) };
-        let outcome = self.copy_behind(slot_ms, after, most);
+        let outcome = self.log.last().and_then(|last| {
+            self.copy_behind(slot_ms, after, most)?;
+            last.map_or(Ok(()), |last| self.end_with(last, slot_ms))
+        });
         if outcome.is_err() {
             self.wheel.set(time, before);
         }
@@ -438,6 +443,16 @@ impl TimerIndex {
                 return Ok(());
             }
         }
+    }
+
+    /// Adds a unit in a slot that was done a long time ago, when that of `slot_ms` is due.
+    fn end_with(&mut self, last: Unit, slot_ms: i64) -> Result<(), StoreError> {
+        let long_ago = i64::from(self.options.slots_in_file) / 2 * self.options.precision_ms;
+        let value_ms = (slot_ms - long_ago).max(0);
+        let written_ms = value_ms;
+        let mut run = self.log.begin_append();
+        run.push(&Unit { value_ms, written_ms, ..last }, -1);
+        self.log.append(run)
     }
 
     /// Position and log offset of the oldest unit that waits: messages from there on are still needed. `None` if none waits.

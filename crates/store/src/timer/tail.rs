@@ -1,8 +1,8 @@
-//! What the timer log has behind the last save.
+//! What the timer log has and the saved wheel does not.
 
 use super::log::{Scan, TimerLog};
 use super::wheel::Wheel;
-use super::{TimerCheck, Unit};
+use super::{TimerCheck, Unit, unit};
 use crate::error::StoreError;
 use rustc_hash::FxHashSet;
 
@@ -43,4 +43,37 @@ impl Tail {
         })?;
         Ok(Self { known, end })
     }
+}
+
+/// Apache's broker may have up to two batches of 11 messages in the timer log whose queue offset it has not saved.
+const BATCHES_LEN: i64 = 32 * unit::LEN as i64;
+
+/// Takes over what Apache's broker saved in the timer log alone: with `timerWheelSnapshotFlush` it writes no `timerwheel`, and its first
+/// snapshot ten seconds after its start. Compat: from where its own start reads, the file before that of the last save. Returns log
+/// offsets of messages that have their unit, although the check's queue offset may not be behind them.
+///
+/// # Errors
+/// [`StoreError::Io`] if the log cannot be read.
+pub(super) fn revise(wheel: &mut Wheel, log: &TimerLog, check: &TimerCheck) -> Result<FxHashSet<i64>, StoreError> {
+    let mut known = FxHashSet::default();
+    if check.scan_from.is_some() || check.log_flushed > log.capacity_end() {
+        return Ok(known);
+    }
+    let precision_ms = wheel.precision_ms();
+    let slot_from = check.read_time_ms.div_euclid(precision_ms);
+    let from = log.file_before(check.log_flushed).max(check.begin);
+    log.scan(from, &mut |at, _, unit| {
+        if at >= check.log_flushed {
+            return Scan::Stop;
+        }
+        if at >= check.log_flushed - BATCHES_LEN {
+            known.insert(unit.log_offset);
+        }
+        let time = unit.value_ms.div_euclid(precision_ms);
+        if time >= slot_from {
+            wheel.restore(time, at);
+        }
+        Scan::Next
+    })?;
+    Ok(known)
 }

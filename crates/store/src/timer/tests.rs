@@ -168,6 +168,27 @@ fn what_is_left_of_a_slot_replaces_it() {
     }
 }
 
+/// A start of Apache's broker reads the queue from the message of the last unit on.
+#[test]
+fn the_last_unit_is_of_the_last_message_when_a_slot_was_written_again() {
+    for units in 1..25 {
+        let disk = disk();
+        let (mut index, _) = open_whole(&disk);
+        add(&mut index, &[unit(9_100, 1), unit(9_200, 2)]);
+        add(&mut index, &(3..3 + units).map(|n| unit(15_000 + n, n)).collect::<Vec<_>>());
+        for _ in 0..2 {
+            index.keep_only(9_000, (0, 0), 1).unwrap();
+            save(&mut index, 9_000).unwrap();
+            assert_eq!(index.log.last().unwrap().map(|unit| unit.log_offset), Some(2 + units));
+            let (after, found) = open_whole(&disk.process_killed());
+            assert!(!found.begins_anew);
+            assert_eq!(after.wheel.slots().map(|(time, _)| time).collect::<Vec<_>>(), [9, 15]);
+            assert_eq!(waiting(&after, 9_000, 9), [1, 2]);
+            index = after;
+        }
+    }
+}
+
 #[test]
 fn units_whose_messages_were_written_again_are_done() {
     let disk = disk();
@@ -251,6 +272,35 @@ fn apaches_check_says_nothing_of_ours() {
     file.write_at(&77_i64.to_be_bytes(), 48).unwrap();
     let (_, found) = open_whole(&disk);
     assert_eq!((found.check.changes, found.check.scan_from), (77, None));
+}
+
+/// With `timerWheelSnapshotFlush` it writes no `timerwheel`, and no snapshot in its first ten seconds.
+#[test]
+fn units_that_apaches_broker_saved_in_the_timer_log_alone_are_found() {
+    let disk = disk();
+    let (mut index, _) = open_whole(&disk);
+    add(&mut index, &[unit(9_000, 1), unit(20_000, 2)]);
+    save(&mut index, 5_000).unwrap();
+    let wheel = || disk.open(Path::new("/store/timerwheel"), OpenMode::Write).unwrap();
+    let mut as_we_left_it = vec![0; Wheel::file_len(64) as usize];
+    wheel().read_at(&mut as_we_left_it, 0).unwrap();
+    add(&mut index, &(3..14).map(|n| unit(20_000 + n, n)).collect::<Vec<_>>());
+    add(&mut index, &[unit(7_000, 77), unit(30_000, 78)]);
+    save(&mut index, 8_000).unwrap();
+    wheel().write_at(&as_we_left_it, 0).unwrap();
+    let check = disk.open(Path::new("/store/config/timercheck"), OpenMode::Write).unwrap();
+    check.write_at(&77_i64.to_be_bytes(), 48).unwrap();
+
+    let files = TimerFiles::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), &options()).unwrap();
+    let mut troubles = Vec::new();
+    files.compare(&mut |trouble| troubles.push(trouble), &mut |_, _| Ok(())).unwrap();
+    assert_eq!(troubles, []);
+    let (index, found) = open_whole(&disk);
+    assert!(!found.begins_anew && found.known.len() == 15, "the last batch may be behind the saved queue offset");
+    let slots: Vec<i64> = index.wheel.slots().map(|(time, _)| time).collect();
+    assert_eq!(slots, [9, 20, 30], "what was due before the saved time is done");
+    assert_eq!(waiting(&index, 20_000, 99), (3..14).chain([2]).collect::<Vec<_>>());
+    assert_eq!(waiting(&index, 30_000, 99), [78]);
 }
 
 #[derive(Clone, Debug)]
