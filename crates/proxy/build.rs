@@ -15,7 +15,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Bodies are slices of the read buffer.
     config.bytes([".apache.rocketmq.v2"]);
     config.btree_map([".apache.rocketmq.v2"]);
-    let builder = tonic_prost_build::configure().build_client(true).build_transport(false);
+    let builder = tonic_prost_build::configure()
+        .build_client(true)
+        .build_transport(false)
+        .codec_path("crate::codec::Codec");
     builder.compile_fds_with_config(files, config)?;
     Ok(())
 }

@@ -23,11 +23,14 @@ use protocol::transaction::CheckTransactionStateHeader;
 use protocol::{Frame, Language, RequestCode, ResponseCode, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
+use tokio_stream::Stream;
 use tonic::Status;
 
 /// Commands that wait until a client reads them.
@@ -35,8 +38,19 @@ pub(crate) const COMMANDS: usize = 32;
 /// Questions to one client that are not answered yet.
 const MAX_QUESTIONS: usize = 64;
 
+/// Where the commands of a telemetry stream go. A channel makes room for 32 at once, so each is in a box of its own.
+pub(crate) type Commands = mpsc::Sender<Box<Result<TelemetryCommand, Status>>>;
+
 /// What a telemetry stream sends.
-pub(crate) type Commands = mpsc::Sender<Result<TelemetryCommand, Status>>;
+pub(crate) struct Telemetry(pub(crate) mpsc::Receiver<Box<Result<TelemetryCommand, Status>>>);
+
+impl Stream for Telemetry {
+    type Item = Result<TelemetryCommand, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|command| command.map(|command| *command))
+    }
+}
 
 /// A client whose telemetry stream is open.
 pub(crate) struct Client {
@@ -97,10 +111,10 @@ impl Client {
 
     /// Sends a command. A client that does not read them is closed.
     pub(crate) fn command(&self, command: Command) -> bool {
-        let sent = self.commands.try_send(Ok(TelemetryCommand {
+        let sent = self.commands.try_send(Box::new(Ok(TelemetryCommand {
             status: Some(crate::codes::ok()),
             command: Some(command),
-        }));
+        })));
         if sent.is_err() {
             self.is_closed.store(true, Relaxed);
             self.ended.notify_one();
@@ -300,9 +314,8 @@ impl ProtocolClient for Client {
     fn close(&self) {
         self.is_closed.store(true, Relaxed);
         self.ended.notify_one();
-        let _ = self
-            .commands
-            .try_send(Err(Status::unavailable("the broker closed the client: it sent no heartbeats")));
+        let gone = Status::unavailable("the broker closed the client: it sent no heartbeats");
+        let _ = self.commands.try_send(Box::new(Err(gone)));
     }
 
     fn is_closed(&self) -> bool {

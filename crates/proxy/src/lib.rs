@@ -15,6 +15,7 @@
 mod ack;
 mod caller;
 mod clients;
+mod codec;
 mod codes;
 mod connection;
 mod handle;

@@ -1,7 +1,7 @@
 //! The requests of the protocol: each is decoded, served by its feature, and answered.
 
 use crate::caller::Caller;
-use crate::clients::Clients;
+use crate::clients::{Clients, Telemetry};
 use crate::codes::Refused;
 use crate::handle::Receipt;
 use crate::receive::Answers;
@@ -22,7 +22,6 @@ use broker::operations::Operations;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use tokio::sync::watch;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// What serving needs.
@@ -110,7 +109,7 @@ macro_rules! serve {
 impl MessagingService for Service {
     type ReceiveMessageStream = Answers<ReceiveMessageResponse>;
     type PullMessageStream = Answers<PullMessageResponse>;
-    type TelemetryStream = ReceiverStream<Result<TelemetryCommand, Status>>;
+    type TelemetryStream = Telemetry;
 
     async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
         serve!(self, request, QueryRouteResponse, |_caller, told| self.0.route(&told))

@@ -4,7 +4,7 @@
 //! With the settings it joins its groups; with the end of the stream it leaves them.
 
 use crate::caller::Caller;
-use crate::clients::{COMMANDS, Client, Told};
+use crate::clients::{COMMANDS, Client, Telemetry, Told};
 use crate::codes::{self, Refused};
 use crate::lite::{bound_topic, is_lite};
 use crate::route::{check_group, check_topic, name_of};
@@ -28,7 +28,6 @@ use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, ConsumerData, Heartbeat
 use protocol::version;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 /// Topics that one client publishes or subscribes to.
@@ -46,11 +45,7 @@ pub(crate) fn expression(filter: Option<&FilterExpression>) -> (&'static str, &s
 
 impl Messaging {
     /// Serves a telemetry stream; a task reads it until its end.
-    pub(crate) fn telemetry(
-        self: &Arc<Self>,
-        caller: &Caller,
-        incoming: Streaming<TelemetryCommand>,
-    ) -> Result<ReceiverStream<Result<TelemetryCommand, Status>>, Status> {
+    pub(crate) fn telemetry(self: &Arc<Self>, caller: &Caller, incoming: Streaming<TelemetryCommand>) -> Result<Telemetry, Status> {
         let (commands, out) = mpsc::channel(COMMANDS);
         let (client, before) = self
             .clients
@@ -65,10 +60,10 @@ impl Messaging {
             messaging.clients.disconnect(&client);
             messaging.leave(&client);
             if let Err(status) = outcome {
-                let _ = commands.try_send(Err(status));
+                let _ = commands.try_send(Box::new(Err(status)));
             }
         });
-        Ok(ReceiverStream::new(out))
+        Ok(Telemetry(out))
     }
 
     /// Reads what a client tells, until its stream ends, it does not read commands, or the server stops.

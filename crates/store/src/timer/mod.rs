@@ -451,7 +451,14 @@ impl TimerIndex {
         let value_ms = (slot_ms - long_ago).max(0);
         let written_ms = value_ms;
         let mut run = self.log.begin_append();
-        run.push(&Unit { value_ms, written_ms, ..last }, -1);
+        run.push(
+            &Unit {
+                value_ms,
+                written_ms,
+                ..last
+            },
+            -1,
+        );
         self.log.append(run)
     }
 

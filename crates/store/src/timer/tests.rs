@@ -296,7 +296,10 @@ fn units_that_apaches_broker_saved_in_the_timer_log_alone_are_found() {
     files.compare(&mut |trouble| troubles.push(trouble), &mut |_, _| Ok(())).unwrap();
     assert_eq!(troubles, []);
     let (index, found) = open_whole(&disk);
-    assert!(!found.begins_anew && found.known.len() == 15, "the last batch may be behind the saved queue offset");
+    assert!(
+        !found.begins_anew && found.known.len() == 15,
+        "the last batch may be behind the saved queue offset"
+    );
     let slots: Vec<i64> = index.wheel.slots().map(|(time, _)| time).collect();
     assert_eq!(slots, [9, 20, 30], "what was due before the saved time is done");
     assert_eq!(waiting(&index, 20_000, 99), (3..14).chain([2]).collect::<Vec<_>>());
