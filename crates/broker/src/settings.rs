@@ -446,7 +446,7 @@ config::declare! {
         /// Maximum number of parked pops, and of parked notifications. One more is answered that polling is full.
         max_pop_polling: usize { name: "maxPopPollingSize", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Maximum number of check points: pops from a queue of which a message is in flight. One more pop is answered with code 2 (busy). A check
-        /// point takes about 230 bytes.
+        /// point takes about 120 bytes.
         max_pop_check_points: usize { name: "apogeeMaxPopCheckPoints", default: 1_000_000, allowed: whole(1..=100_000_000), change: AtStart }
         /// Maximum number of queues, per group, that are known to POP. Those with nothing in flight make room for others.
         max_pop_queues: usize { name: "apogeeMaxPopQueues", default: 200_000, allowed: whole(1..=10_000_000), change: AtStart }

@@ -20,15 +20,20 @@
 //! - What is written, or stored again, counts only when it is on the device: then the offset passes it, or the record is done.
 //! - All times are of the monotonic clock: a wall clock that is set neither hurries nor delays anything.
 
+mod agenda;
 mod jobs;
 mod queues;
+mod records;
 mod recovery;
 
-use super::point::{Key, NO_POINT, NONE, Point, PointId, QueueIndex};
+use super::point::{Key, NONE, Point, PointId, QueueIndex};
 use crate::delay::clock::Moment;
+use agenda::Agenda;
+use hashbrown::HashTable;
+use records::Records;
 use rustc_hash::{FxHashMap, FxHasher};
 use smallvec::SmallVec;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -231,16 +236,14 @@ pub(super) struct InFlight {
     epochs: u32,
     points: Vec<Point>,
     free_points: Vec<PointId>,
-    /// First check point by the hash of its key.
-    by_key: FxHashMap<u64, PointId>,
-    /// When to look at which check point.
-    agenda: BTreeSet<(i64, PointId)>,
+    /// Those in use.
+    by_key: HashTable<PointId>,
+    agenda: Agenda,
     /// Check points in memory that were made for a message of another one, with that one and the message's bit.
     moves: FxHashMap<PointId, (PointId, Key, u32)>,
     /// Ascending log offsets.
     settling: VecDeque<(i64, Settling)>,
-    /// Records of the revive topic that are not done.
-    records: BTreeSet<(u16, i64)>,
+    records: Records,
 }
 
 impl InFlight {
@@ -253,11 +256,11 @@ impl InFlight {
             epochs: 0,
             points: Vec::new(),
             free_points: Vec::new(),
-            by_key: FxHashMap::default(),
-            agenda: BTreeSet::new(),
+            by_key: HashTable::new(),
+            agenda: Agenda::default(),
             moves: FxHashMap::default(),
             settling: VecDeque::new(),
-            records: BTreeSet::new(),
+            records: Records::default(),
         }
     }
 
@@ -276,12 +279,11 @@ impl InFlight {
     }
 
     fn insert(&mut self, mut point: Point, at: i64) -> PointId {
-        let queue = &mut self.queues[point.key.queue as usize];
+        let key = point.key();
+        let queue = &mut self.queues[key.queue as usize];
         queue.points += 1;
         queue.messages += u64::from(point.left());
-        let hash = hash(point.key);
         point.at = at;
-        point.chain = self.by_key.get(&hash).copied().unwrap_or(NO_POINT);
         let id = match self.free_points.pop() {
             Some(free) => {
                 self.points[free as usize] = point;
@@ -292,61 +294,51 @@ impl InFlight {
                 (self.points.len() - 1) as PointId
             }
         };
-        self.by_key.insert(hash, id);
-        self.agenda.insert((at, id));
+        let points = &self.points;
+        self.by_key.insert_unique(hash(key), id, |id| hash(points[*id as usize].key()));
+        self.agenda.add(at, id);
         id
     }
 
     fn remove(&mut self, id: PointId) {
-        let (hash, chain) = {
-            let point = &self.points[id as usize];
-            (hash(point.key), point.chain)
-        };
-        match self.by_key.get(&hash).copied() {
-            Some(first) if first == id && chain == NO_POINT => {
-                self.by_key.remove(&hash);
-            }
-            Some(first) if first == id => {
-                self.by_key.insert(hash, chain);
-            }
-            Some(mut at) => {
-                while self.points[at as usize].chain != id {
-                    at = self.points[at as usize].chain;
-                }
-                self.points[at as usize].chain = chain;
-            }
-            None => unreachable!("every check point is found by its key"),
-        }
+        self.unplan(id);
         let point = &mut self.points[id as usize];
         point.is_used = false;
-        if point.at != NONE {
-            self.agenda.remove(&(point.at, id));
-        }
-        let queue = &mut self.queues[point.key.queue as usize];
+        let key = point.key();
+        let queue = &mut self.queues[key.queue as usize];
         queue.points -= 1;
         queue.messages -= u64::from(point.left());
+        let Ok(entry) = self.by_key.find_entry(hash(key), |other| *other == id) else {
+            unreachable!("every check point is found by its key");
+        };
+        entry.remove();
         self.free_points.push(id);
     }
 
     fn find(&self, key: Key) -> Option<PointId> {
-        let mut id = *self.by_key.get(&hash(key))?;
-        while self.points[id as usize].key != key {
-            id = self.points[id as usize].chain;
-            if id == NO_POINT {
-                return None;
-            }
-        }
-        Some(id)
+        self.by_key.find(hash(key), |id| self.points[*id as usize].key() == key).copied()
     }
 
     /// Plans the next look at a check point.
     fn plan(&mut self, id: PointId, at: i64) {
-        let point = &mut self.points[id as usize];
-        if point.at != NONE {
-            self.agenda.remove(&(point.at, id));
+        self.unplan(id);
+        self.points[id as usize].at = at;
+        self.agenda.add(at, id);
+    }
+
+    /// The next look at a check point is not planned any more.
+    fn unplan(&mut self, id: PointId) {
+        let at = std::mem::replace(&mut self.points[id as usize].at, NONE);
+        if at != NONE {
+            let points = &self.points;
+            self.agenda.cancel(|at, id| is_planned(points, at, id));
         }
-        point.at = at;
-        self.agenda.insert((at, id));
+    }
+
+    /// The first look that is planned.
+    fn first_plan(&mut self) -> Option<(i64, PointId)> {
+        let points = &self.points;
+        self.agenda.first(|at, id| is_planned(points, at, id))
     }
 
     /// A client acknowledges the message at this offset.
@@ -381,9 +373,9 @@ impl InFlight {
                 }
                 return commit;
             }
-            let (queue, epoch, span) = (point.key.queue, point.epoch, point.span);
+            let (queue, epoch, span) = (point.key().queue, point.epoch, point.span());
             self.remove(id);
-            commit = self.let_go(queue, epoch, span).or(commit);
+            commit = span.and_then(|span| self.let_go(queue, epoch, span)).or(commit);
             match self.moved_from(id) {
                 Some(from) => id = from,
                 None => return commit,
@@ -397,7 +389,7 @@ impl InFlight {
         let point = self
             .points
             .get_mut(from as usize)
-            .filter(|point| point.is_used && point.key == key)?;
+            .filter(|point| point.is_used && point.key() == key)?;
         point.moved &= !bit;
         point.acked |= bit;
         Some(from)
@@ -420,7 +412,7 @@ impl InFlight {
         if self.points() >= self.limits.points {
             return Err(Full::Points(self.limits.points));
         }
-        let (epoch, span, revive_queue) = (point.epoch, point.span, point.revive_queue);
+        let (epoch, span, revive_queue) = (point.epoch, point.span(), point.revive_queue);
         let mut renewed = Key {
             start: offset,
             pop_time: now.wall_ms,
@@ -433,8 +425,10 @@ impl InFlight {
         point.revive_queue = revive_queue;
         point.suspend = suspend;
         point.epoch = epoch;
-        if self.hold(key.queue, epoch, span) {
-            point.span = span;
+        if let Some(span) = span
+            && self.hold(key.queue, epoch, span)
+        {
+            point.hold(span);
         }
         let new = self.insert_new(point, invisible_ms, now);
         let old = &mut self.points[id as usize];
@@ -485,12 +479,12 @@ impl InFlight {
         }
         for id in 0..self.points.len() {
             let point = &self.points[id];
-            if point.is_used && deleted.binary_search(&point.key.queue).is_ok() {
-                let (revive_queue, record) = (point.revive_queue, point.record);
+            if point.is_used && deleted.binary_search(&point.key().queue).is_ok() {
+                let (revive_queue, record) = (point.revive_queue, point.record());
                 self.remove(id as PointId);
                 self.moves.remove(&(id as PointId));
-                if record != NONE {
-                    self.records.remove(&(revive_queue, record));
+                if let Some(record) = record {
+                    self.records.remove(revive_queue, record);
                 }
             }
         }
@@ -505,9 +499,14 @@ impl InFlight {
     }
 
     #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.points() == 0 && self.agenda.is_empty() && self.by_key.is_empty() && self.queues.iter().all(|queue| queue.messages == 0)
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.points() == 0 && self.first_plan().is_none() && self.by_key.is_empty() && self.queues.iter().all(|queue| queue.messages == 0)
     }
+}
+
+/// Whether a look at this check point is planned for then.
+fn is_planned(points: &[Point], at: i64, id: PointId) -> bool {
+    points[id as usize].at == at
 }
 
 fn hash(key: Key) -> u64 {

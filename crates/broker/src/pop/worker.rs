@@ -114,7 +114,7 @@ impl Worker {
         let pops = &self.pops;
         let now = pops.now();
         let (look, is_settling) = {
-            let state = pops.state.lock();
+            let mut state = pops.state.lock();
             (state.next_look(), state.is_settling())
         };
         let flush = pops.core.settings.current().flush_interval_commit_log.as_millis() as i64;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 impl InFlight {
     /// When the thread has to look, by the monotonic clock.
-    pub(in crate::pop) fn next_look(&self) -> Option<i64> {
-        self.agenda.first().map(|(at, _)| *at)
+    pub(in crate::pop) fn next_look(&mut self) -> Option<i64> {
+        self.first_plan().map(|(at, _)| at)
     }
 
     /// Whether something waits for the log to be synced.
@@ -21,7 +21,7 @@ impl InFlight {
     pub(in crate::pop) fn take_due(&mut self, most: usize, now: Moment) -> Vec<Job> {
         let mut jobs = Vec::new();
         while jobs.len() < most
-            && let Some((at, id)) = self.agenda.first().copied()
+            && let Some((at, id)) = self.first_plan()
             && at <= now.steady_ms
         {
             if self.points[id as usize].moved != 0 {
@@ -29,7 +29,7 @@ impl InFlight {
                 self.plan(id, now.steady_ms + SAVE_COMPLETE_AFTER_MS);
                 continue;
             }
-            self.agenda.pop_first();
+            self.agenda.remove_first();
             self.points[id as usize].at = NONE;
             jobs.push(self.job(id, now));
         }
@@ -40,7 +40,7 @@ impl InFlight {
     pub(in crate::pop) fn hurry(&mut self, is_wanted: impl Fn(&str, &str) -> bool, now: Moment) {
         for id in 0..self.points.len() {
             let point = &self.points[id];
-            let queue = &self.queues[point.key.queue as usize];
+            let queue = &self.queues[point.key().queue as usize];
             if point.is_used && point.at != NONE && !point.is_written() && is_wanted(&queue.topic, &queue.group) {
                 self.plan(id as PointId, now.steady_ms);
             }
@@ -54,8 +54,7 @@ impl InFlight {
             let point = &self.points[id];
             let is_ready = point.is_used && point.at != NONE && point.moved == 0;
             if jobs.len() < most && is_ready && (!point.is_written() || point.acked != point.saved) {
-                self.agenda.remove(&(point.at, id as PointId));
-                self.points[id].at = NONE;
+                self.unplan(id as PointId);
                 let mut job = self.job(
                     id as PointId,
                     Moment {
@@ -72,7 +71,8 @@ impl InFlight {
 
     pub(super) fn job(&self, id: PointId, now: Moment) -> Job {
         let point = &self.points[id as usize];
-        let queue = &self.queues[point.key.queue as usize];
+        let key = point.key();
+        let queue = &self.queues[key.queue as usize];
         let task = if point.is_complete() {
             Task::SaveAcks
         } else if point.due <= now.steady_ms {
@@ -89,7 +89,7 @@ impl InFlight {
         Job {
             id,
             task,
-            key: point.key,
+            key,
             topic: Arc::clone(&queue.topic),
             group: Arc::clone(&queue.group),
             queue_id: queue.queue_id,
@@ -106,23 +106,22 @@ impl InFlight {
     /// The check point of a job, if it was not removed meanwhile.
     pub(super) fn point_of(&mut self, job: &Job) -> Option<&mut Point> {
         let point = self.points.get_mut(job.id as usize)?;
-        (point.is_used && point.key == job.key && point.at == NONE).then_some(point)
+        (point.is_used && point.key() == job.key && point.at == NONE).then_some(point)
     }
 
     /// A record was appended at this offset of the revive topic; the log ends behind it at `log_end`.
     pub(in crate::pop) fn written(&mut self, job: &Job, record: i64, log_end: i64, now: Moment) {
-        self.records.insert((job.revive_queue, record));
+        self.records.insert(job.revive_queue, record);
         let Some(point) = self.point_of(job) else {
             // Its topic or group was deleted.
             let revive_queue = job.revive_queue;
             self.settling.push_back((log_end, Settling::Record { revive_queue, record }));
             return;
         };
-        point.record = record;
+        let (queue, epoch, span) = (job.key.queue, point.epoch, point.span());
+        point.write(record);
         point.saved = job.acked;
-        if point.span != NONE {
-            let (queue, epoch, next) = (job.key.queue, point.epoch, point.span);
-            point.span = NONE;
+        if let Some(next) = span {
             self.settling.push_back((log_end, Settling::Span { queue, epoch, next }));
         }
         self.plan_written(job.id, now);
@@ -144,9 +143,11 @@ impl InFlight {
         if point.saved != point.all() {
             return self.plan_written(job.id, now);
         }
-        let (revive_queue, record) = (point.revive_queue, point.record);
+        let (revive_queue, record) = (point.revive_queue, point.record());
         self.remove(job.id);
-        self.settling.push_back((log_end, Settling::Record { revive_queue, record }));
+        if let Some(record) = record {
+            self.settling.push_back((log_end, Settling::Record { revive_queue, record }));
+        }
     }
 
     pub(super) fn plan_written(&mut self, id: PointId, now: Moment) {
@@ -164,13 +165,13 @@ impl InFlight {
     /// The messages are stored again, or are gone: the check point is done when the log is synced up to `log_end`.
     pub(in crate::pop) fn revived(&mut self, job: &Job, log_end: i64, now: Moment) {
         let Some(point) = self.point_of(job) else { return };
-        let (queue, epoch, next) = (job.key.queue, point.epoch, point.span);
-        let (revive_queue, record) = (point.revive_queue, point.record);
+        let (queue, epoch, span) = (job.key.queue, point.epoch, point.span());
+        let (revive_queue, record) = (point.revive_queue, point.record());
         self.remove(job.id);
-        if next != NONE {
+        if let Some(next) = span {
             self.settling.push_back((log_end, Settling::Span { queue, epoch, next }));
         }
-        if record != NONE {
+        if let Some(record) = record {
             self.settling.push_back((log_end, Settling::Record { revive_queue, record }));
         }
         self.settle_moved_from(job.id, log_end, now);
@@ -194,7 +195,7 @@ impl InFlight {
             self.settling.pop_front();
             match settling {
                 Settling::Record { revive_queue, record } => {
-                    self.records.remove(&(revive_queue, record));
+                    self.records.remove(revive_queue, record);
                 }
                 Settling::Span { queue, epoch, next } => {
                     if let Some(offset) = self.let_go(queue, epoch, next) {
@@ -217,7 +218,6 @@ impl InFlight {
 
     /// The first record of a revive queue that is not done.
     pub(in crate::pop) fn first_record(&self, revive_queue: u16) -> Option<i64> {
-        let mut records = self.records.range((revive_queue, i64::MIN)..=(revive_queue, i64::MAX));
-        records.next().map(|(_, record)| *record)
+        self.records.first(revive_queue)
     }
 }

@@ -6,6 +6,9 @@ use crate::pop::point::{Key, Point, QueueIndex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Room for so many spans is not kept for later.
+const MANY_SPANS: usize = 1024;
+
 impl InFlight {
     /// Messages of a queue in flight.
     #[cfg(test)]
@@ -181,7 +184,7 @@ impl InFlight {
         debug_assert_eq!(committed, None, "a span that is held back is not committed");
         let mut point = Point::new(key, popped.offsets);
         point.epoch = queue.epoch;
-        point.span = popped.next;
+        point.hold(popped.next);
         point.revive_queue = popped.revive_queue;
         self.insert_new(point, popped.invisible_ms, now);
         Ok(true)
@@ -206,6 +209,9 @@ impl Queue {
             self.spans.pop_front();
         }
         let end = end?;
+        if self.spans.is_empty() && self.spans.capacity() > MANY_SPANS {
+            self.spans = VecDeque::new();
+        }
         Some(if self.spans.is_empty() { self.covered_to(end) } else { end })
     }
 

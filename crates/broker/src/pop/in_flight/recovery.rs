@@ -31,10 +31,10 @@ impl InFlight {
         point.invisible_ms = invisible_ms as u32;
         // By a clock that was set back it would be invisible for longer than it was popped for.
         point.due = now.steady_ms + left.clamp(0, invisible_ms) + of.grace_ms;
-        point.record = of.record;
+        point.write(of.record);
         point.revive_queue = of.revive_queue;
         point.suspend = of.suspend;
-        self.records.insert((of.revive_queue, of.record));
+        self.records.insert(of.revive_queue, of.record);
         let end = of.offsets.last().map_or(of.start, |last| last + 1);
         let covered = &mut self.queues[queue as usize].covered;
         let at = covered.partition_point(|(from, _)| *from <= of.start);
@@ -76,12 +76,12 @@ impl InFlight {
         point.saved |= bit;
         // The thread that works on it removes it.
         if point.saved == point.all() && point.at != NONE {
-            let (revive_queue, record, epoch, span) = (point.revive_queue, point.record, point.epoch, point.span);
+            let (revive_queue, record, epoch, span) = (point.revive_queue, point.record(), point.epoch, point.span());
             self.remove(id);
-            if record != NONE {
-                self.records.remove(&(revive_queue, record));
+            if let Some(record) = record {
+                self.records.remove(revive_queue, record);
             }
-            if span != NONE {
+            if let Some(span) = span {
                 self.let_go(queue, epoch, span);
             }
             self.moves.remove(&id);
