@@ -126,6 +126,19 @@ impl Home {
         format!("127.0.0.1:{}", self.broker_port)
     }
 
+    /// Where the gRPC proxy of the process that runs here listens.
+    pub(crate) fn proxy(&self) -> String {
+        let begun = Instant::now();
+        loop {
+            let printed = self.printed();
+            if let Some(address) = printed.lines().find_map(|line| line.trim().strip_prefix("gRPC")) {
+                return address.trim().to_owned();
+            }
+            assert!(begun.elapsed() < DEADLINE, "its address is not printed: {printed}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -1,36 +1,24 @@
-//! The program is killed while messages are popped and acknowledged. Each message that was sent is acknowledged by somebody in the end.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! Clients of the remoting protocol.
 
-mod common;
-
+use super::{Fate, GROUP, INVISIBLE_MS, MORE_TIME_MS, TOPIC, fate};
 use client::{Client, Message, Producer};
-use common::{DEADLINE, Home, block_on};
 use message::record::Record;
 use message::{names, properties};
 use protocol::pop::handle::{Handle, Origin};
 use protocol::pop::{AckHeader, ChangeInvisibleHeader, PopHeader};
 use protocol::{Frame, RequestCode};
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
-
-const TOPIC: &str = "orders";
-const GROUP: &str = "workers";
-const ROUNDS: usize = 4;
-const SENDERS: usize = 2;
-const POPPERS: usize = 3;
-/// Check points are written while they are in flight, and offsets are saved often.
-const SETTINGS: &str = "popCkStayBufferTime=100\nflushConsumerOffsetInterval=200\n";
+use std::time::Duration;
 
 /// A message that was popped.
-struct Popped {
-    body: String,
+pub(crate) struct Popped {
+    pub(crate) body: String,
     topic: String,
     queue_id: i32,
     offset: i64,
     handle: String,
 }
 
-async fn pop(client: &Client, broker: &str, invisible_ms: i64, poll_ms: i64) -> Result<Vec<Popped>, client::Error> {
+pub(crate) async fn pop(client: &Client, broker: &str, invisible_ms: i64, poll_ms: i64) -> Result<Vec<Popped>, client::Error> {
     let mut frame = Frame::request(RequestCode::PopMessage);
     let header = PopHeader {
         consumer_group: GROUP,
@@ -94,7 +82,7 @@ async fn pop(client: &Client, broker: &str, invisible_ms: i64, poll_ms: i64) -> 
     Ok(found)
 }
 
-async fn ack(client: &Client, broker: &str, message: &Popped) -> Result<(), client::Error> {
+pub(crate) async fn ack(client: &Client, broker: &str, message: &Popped) -> Result<(), client::Error> {
     let mut frame = Frame::request(RequestCode::AckMessage);
     let header = AckHeader {
         consumer_group: GROUP,
@@ -116,7 +104,7 @@ async fn more_time(client: &Client, broker: &str, message: &Popped) -> Result<()
         queue_id: message.queue_id,
         extra_info: &message.handle,
         offset: message.offset,
-        invisible_time: 400,
+        invisible_time: MORE_TIME_MS,
         lite_topic: None,
         suspend: true,
     };
@@ -125,7 +113,7 @@ async fn more_time(client: &Client, broker: &str, message: &Popped) -> Result<()
 }
 
 /// Sends until the connection breaks; returns what was acknowledged.
-async fn send(client: Client, queue: client::Queue, name: String) -> Vec<String> {
+pub(crate) async fn send(client: Client, queue: client::Queue, name: String) -> Vec<String> {
     let (producer, mut sent) = (Producer::new(&client, "p"), Vec::new());
     for n in 0.. {
         let body = format!("{name}-{n}");
@@ -139,17 +127,17 @@ async fn send(client: Client, queue: client::Queue, name: String) -> Vec<String>
 }
 
 /// Pops until the connection breaks; forgets some messages, and asks for more time for others. Returns what was acknowledged in time.
-async fn consume(client: Client, broker: String) -> Vec<String> {
+pub(crate) async fn consume(client: Client, broker: String) -> Vec<String> {
     let mut acked = Vec::new();
     loop {
-        let Ok(found) = pop(&client, &broker, 500, 200).await else {
+        let Ok(found) = pop(&client, &broker, INVISIBLE_MS, 200).await else {
             return acked;
         };
         for (n, message) in found.into_iter().enumerate() {
-            let done = match n % 5 {
-                1 => continue,
-                3 => more_time(&client, &broker, &message).await.map(|()| false),
-                _ => ack(&client, &broker, &message).await.map(|()| true),
+            let done = match fate(n) {
+                Fate::Forgotten => continue,
+                Fate::Renewed => more_time(&client, &broker, &message).await.map(|()| false),
+                Fate::Acknowledged => ack(&client, &broker, &message).await.map(|()| true),
             };
             match done {
                 Ok(true) => acked.push(message.body),
@@ -159,56 +147,4 @@ async fn consume(client: Client, broker: String) -> Vec<String> {
             }
         }
     }
-}
-
-#[test]
-fn killed_under_load_no_message_is_lost() {
-    let home = Home::new();
-    let (mut sent, mut acked) = (BTreeSet::new(), BTreeSet::new());
-    for round in 0..ROUNDS {
-        let mode = ["ASYNC_FLUSH", "SYNC_FLUSH"][round % 2];
-        let mut running = home.start_small(mode, SETTINGS);
-        block_on(async {
-            if round == 0 {
-                home.create_topic(TOPIC, 2).await;
-            }
-            let sending: Vec<_> = (0..SENDERS)
-                .map(|n| tokio::spawn(send(home.client(), home.queue(TOPIC, n as i32), format!("{round}-{n}"))))
-                .collect();
-            let consuming: Vec<_> = (0..POPPERS).map(|_| tokio::spawn(consume(home.client(), home.broker()))).collect();
-            tokio::time::sleep(Duration::from_millis(700 + round as u64 * 100)).await;
-            if round == 1 {
-                running.stop();
-            } else {
-                running.kill();
-            }
-            for one in sending {
-                sent.extend(one.await.unwrap());
-            }
-            for one in consuming {
-                acked.extend(one.await.unwrap());
-            }
-        });
-    }
-    assert!(
-        sent.len() > 200 && acked.len() > 100,
-        "only {} sent and {} acknowledged",
-        sent.len(),
-        acked.len()
-    );
-    let mut running = home.start_small("ASYNC_FLUSH", SETTINGS);
-    let begun = Instant::now();
-    block_on(async {
-        let (client, broker) = (home.client(), home.broker());
-        while sent.iter().any(|body| !acked.contains(body)) {
-            let missing = sent.difference(&acked).count();
-            assert!(begun.elapsed() < DEADLINE, "{missing} of {} messages are lost or stuck", sent.len());
-            for message in pop(&client, &broker, 30_000, 300).await.unwrap() {
-                ack(&client, &broker, &message).await.unwrap();
-                acked.insert(message.body);
-            }
-        }
-    });
-    running.stop();
-    println!("sent {}, acknowledged {}", sent.len(), acked.len());
 }
