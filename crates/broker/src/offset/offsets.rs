@@ -3,6 +3,7 @@
 //! Committing is a hot path: two lookups without allocation, and a short lock on the offsets of one group on one topic.
 
 use super::index::{GroupOffsets, NONE, OffsetIndex, QUEUE_BYTES, QueueOffsets};
+use message::names;
 use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,8 @@ pub struct Offsets {
     resets: AtomicUsize,
     commits: AtomicU64,
     dirty: AtomicBool,
+    /// As `dirty`, of light queues.
+    light_dirty: AtomicBool,
     /// An operator moved or removed offsets, and the response waits until they are saved.
     moved: AtomicBool,
     version: Mutex<Version>,
@@ -102,6 +105,7 @@ impl Offsets {
             resets: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
+            light_dirty: AtomicBool::new(false),
             moved: AtomicBool::new(false),
             version: Mutex::default(),
         }
@@ -179,7 +183,7 @@ impl Offsets {
         })??;
         if before != offset {
             self.commits.fetch_add(1, Relaxed);
-            self.dirty.store(true, Relaxed);
+            self.changed(topic, group);
         }
         Ok((before != NONE).then_some(before))
     }
@@ -262,7 +266,7 @@ impl Offsets {
             self.resets.fetch_add(1, Relaxed);
         }
         self.commits.fetch_add(1, Relaxed);
-        self.dirty.store(true, Relaxed);
+        self.changed(topic, group);
         self.mark_moved();
         Ok(())
     }
@@ -289,7 +293,7 @@ impl Offsets {
             return None;
         }
         self.resets.fetch_sub(1, Relaxed);
-        self.dirty.store(true, Relaxed);
+        self.changed(topic, group);
         Some(taken)
     }
 
@@ -356,7 +360,7 @@ impl Offsets {
                         moved(topic, group, queue.queue_id, queue.consumed, end);
                         queue.consumed = end;
                         self.commits.fetch_add(1, Relaxed);
-                        self.dirty.store(true, Relaxed);
+                        self.changed(topic, group);
                     }
                     queue.pulled = queue.pulled.min(end);
                     queue.reset = queue.reset.min(end);
@@ -384,7 +388,7 @@ impl Offsets {
             self.resets.fetch_sub(pending, Relaxed);
             self.count.fetch_sub(1, Relaxed);
             self.bytes.fetch_sub(bytes + queues.len() * QUEUE_BYTES, Relaxed);
-            self.dirty.store(true, Relaxed);
+            self.mark_dirty();
             self.mark_moved();
         }
     }
@@ -411,9 +415,25 @@ impl Offsets {
         *self.version.lock() = Version { version, commits };
     }
 
-    /// Whether offsets changed since the last call; resets the flag.
+    /// An offset changed.
+    fn changed(&self, topic: &str, group: &str) {
+        let flag = if is_light(topic, group) { &self.light_dirty } else { &self.dirty };
+        flag.store(true, Relaxed);
+    }
+
+    /// Whether offsets changed since the last call, of light queues or others; resets the flag.
     pub fn take_dirty(&self) -> bool {
+        self.take_others_dirty() | self.take_light_dirty()
+    }
+
+    /// As [`Self::take_dirty`], without light queues.
+    pub(super) fn take_others_dirty(&self) -> bool {
         self.dirty.swap(false, Relaxed)
+    }
+
+    /// As [`Self::take_dirty`], of light queues.
+    pub(super) fn take_light_dirty(&self) -> bool {
+        self.light_dirty.swap(false, Relaxed)
     }
 
     /// Whether an operator moved or removed offsets since the last call; resets the flag.
@@ -429,11 +449,17 @@ impl Offsets {
     /// Sets the flag again after a failed write.
     pub fn mark_dirty(&self) {
         self.dirty.store(true, Relaxed);
+        self.light_dirty.store(true, Relaxed);
     }
 
     /// All offsets, for the file. A group's offsets on a topic are locked only while they are copied.
     #[must_use]
     pub fn all(&self) -> AllOffsets {
+        self.all_of(|_, _| true)
+    }
+
+    /// Those whose topic and group are wanted.
+    pub(super) fn all_of(&self, is_wanted: impl Fn(&str, &str) -> bool) -> AllOffsets {
         let index: Vec<(TopicGroup, Arc<GroupOffsets>)> = {
             let index = self.index.read();
             let pairs = index
@@ -441,6 +467,7 @@ impl Offsets {
                 .iter()
                 .flat_map(|(topic, groups)| groups.iter().map(move |(group, offsets)| (topic, group, offsets)));
             pairs
+                .filter(|(topic, group, _)| is_wanted(topic, group))
                 .map(|(topic, group, offsets)| (((**topic).into(), group.clone()), Arc::clone(offsets)))
                 .collect()
         };
@@ -452,6 +479,11 @@ impl Offsets {
         }
         all
     }
+}
+
+/// Whether an offset is one of a light queue.
+pub(super) fn is_light(topic: &str, group: &str) -> bool {
+    names::is_light_queue(topic) || names::is_light_queue(group)
 }
 
 /// Offsets of all groups on all topics, sorted.

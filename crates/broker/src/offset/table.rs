@@ -14,7 +14,7 @@
 //! group cannot contain `@`.
 
 use super::Offsets;
-use super::offsets::{AllOffsets, ByQueue, TopicGroup};
+use super::offsets::{AllOffsets, ByQueue, TopicGroup, is_light};
 use crate::clock::now_ms;
 use crate::state_file::{SavedTable, StateFile, Table};
 use message::names;
@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The file of this table.
 pub const TABLE: Table = Table {
@@ -125,6 +125,9 @@ pub fn save_if_dirty(offsets: &Offsets, file: &StateFile, now_ms: i64) -> io::Re
     file.save(text.as_bytes()).inspect_err(|_| offsets.mark_dirty())
 }
 
+/// How long the file of light queues may lack commits of other queues.
+const LIGHT_LAG: Duration = Duration::from_secs(60);
+
 /// The offsets and their file. The response to a reset waits until the file is written; commits of clients are saved every few
 /// seconds.
 pub struct OffsetsFile {
@@ -133,8 +136,15 @@ pub struct OffsetsFile {
     /// Where a Java broker with light queues keeps them; `None` without light queues.
     light: Option<StateFile>,
     period: Duration,
-    /// Locked while the file is written, so that an older version never replaces a newer one.
-    writing: Mutex<()>,
+    /// Locked while a file is written, so that an older version never replaces a newer one.
+    writing: Mutex<Light>,
+}
+
+/// How far the file of light queues is behind the other one, whose offsets it has, too.
+#[derive(Debug)]
+struct Light {
+    lags: bool,
+    written: Instant,
 }
 
 impl OffsetsFile {
@@ -146,8 +156,38 @@ impl OffsetsFile {
             file,
             light,
             period,
-            writing: Mutex::default(),
+            writing: Mutex::new(Light {
+                lags: false,
+                written: Instant::now(),
+            }),
         }
+    }
+
+    /// Each file is written when its own offsets changed. The one of light queues may be large, and has those of other queues for Java
+    /// brokers only: for them it is written once in a while, and `at_the_end`.
+    fn save_both(&self, at_the_end: bool) -> io::Result<()> {
+        let mut writing = self.writing.lock();
+        let Some(light) = &self.light else {
+            return save_if_dirty(&self.offsets, &self.file, now_ms());
+        };
+        let (others_changed, light_changed) = (self.offsets.take_others_dirty(), self.offsets.take_light_dirty());
+        writing.lags |= others_changed;
+        let is_late = at_the_end || writing.written.elapsed() >= LIGHT_LAG;
+        let version = self.offsets.version(now_ms());
+        let mut saved = Ok(());
+        if light_changed || (writing.lags && is_late) {
+            saved = light.save(light_text(&self.offsets.all(), version).as_bytes());
+            *writing = Light {
+                lags: saved.is_err(),
+                written: Instant::now(),
+            };
+        }
+        if others_changed {
+            // Those of light queues are many, and in the other file.
+            let others = self.offsets.all_of(|topic, group| !is_light(topic, group));
+            saved = saved.and(self.file.save(text_of(&others, version, Layout::File).as_bytes()));
+        }
+        saved.inspect_err(|_| self.offsets.mark_dirty())
     }
 }
 
@@ -167,22 +207,11 @@ impl SavedTable for OffsetsFile {
     }
 
     fn save(&self) -> io::Result<()> {
-        let _alone = self.writing.lock();
-        let Some(light) = &self.light else {
-            return save_if_dirty(&self.offsets, &self.file, now_ms());
-        };
-        if !self.offsets.take_dirty() {
-            return Ok(());
-        }
-        let (version, mut all) = (self.offsets.version(now_ms()), self.offsets.all());
-        let saved = light.save(light_text(&all, version).as_bytes()).and_then(|()| {
-            // They are many, and in the other file.
-            for table in [&mut all.committed, &mut all.pulled, &mut all.resets] {
-                table.retain(|(topic, group), _| !names::is_light_queue(topic) && !names::is_light_queue(group));
-            }
-            self.file.save(text_of(&all, version, Layout::File).as_bytes())
-        });
-        saved.inspect_err(|_| self.offsets.mark_dirty())
+        self.save_both(false)
+    }
+
+    fn save_at_the_end(&self) -> io::Result<()> {
+        self.save_both(true)
     }
 
     fn period(&self) -> Option<Duration> {
@@ -449,6 +478,31 @@ mod tests {
         let after = Offsets::new(Default::default());
         load(&after, &file).unwrap();
         assert_eq!(after.committed("t", "g", 3), Some(10));
+    }
+
+    #[test]
+    fn commits_of_other_queues_do_not_write_the_file_of_light_queues_until_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |table| StateFile::new(Arc::new(RealDisk), dir.path(), table, &[]);
+        let offsets = Arc::new(some());
+        let both = OffsetsFile::new(Arc::clone(&offsets), file(TABLE), Some(file(LIGHT_TABLE)), Duration::from_secs(5));
+        let written = || {
+            let config = dir.path().join("config");
+            let names = [FILE, "lmqConsumerOffset.json"].map(|name| config.join(name));
+            names.map(|path| path.exists() && std::fs::remove_file(path).is_ok())
+        };
+        both.save().unwrap();
+        assert_eq!(written(), [true, false]);
+        offsets.commit("%LMQ%a", "%LMQ%a", 0, 3).unwrap();
+        both.save().unwrap();
+        assert_eq!(written(), [false, true]);
+        offsets.commit("t", "g", 3, 10).unwrap();
+        both.save().unwrap();
+        assert_eq!(written(), [true, false]);
+        both.save_at_the_end().unwrap();
+        assert_eq!(written(), [false, true], "for a Java broker, which reads no other one");
+        both.save_at_the_end().unwrap();
+        assert_eq!(written(), [false, false]);
     }
 
     #[test]

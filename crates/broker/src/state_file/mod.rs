@@ -56,7 +56,15 @@ pub trait SavedTable: Send + Sync {
     /// `io::Error` if the file cannot be written; the next call tries again.
     fn save(&self) -> io::Result<()>;
 
-    /// How often to call [`Self::save`]; `None` if every change is saved by [`Self::save_changes`].
+    /// Saves all changes, for the last time.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    fn save_at_the_end(&self) -> io::Result<()> {
+        self.save()
+    }
+
+    /// How often to call [`Self::save`], at most: a save that takes long is followed by a longer pause; `None` if every change is saved by [`Self::save_changes`].
     fn period(&self) -> Option<Duration> {
         None
     }

@@ -64,12 +64,12 @@ impl Tables {
         self.try_each(|table| table.save_changes())
     }
 
-    /// Saves all changes.
+    /// Saves all changes, for the last time.
     ///
     /// # Errors
     /// The first `io::Error`. All tables were tried.
     pub fn save_all(&self) -> io::Result<()> {
-        self.try_each(|table| table.save())
+        self.try_each(|table| table.save_at_the_end())
     }
 
     fn try_each(&self, save: impl Fn(&dyn SavedTable) -> io::Result<()>) -> io::Result<()> {

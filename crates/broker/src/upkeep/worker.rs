@@ -11,7 +11,7 @@ use config::Live;
 use protocol::DataVersion;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
@@ -19,6 +19,9 @@ use tokio::task::JoinSet;
 const BATCH_DELAY: Duration = Duration::from_millis(2);
 /// Delay before a retry when a table could not be saved.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Between two saves of a table passes so many times the time that the first took, at least.
+const PAUSE_BY_SAVE: u32 = 20;
 
 /// The background work of a broker and its data.
 pub struct Upkeep {
@@ -124,11 +127,14 @@ async fn save_every(period: Duration, table: Arc<dyn SavedTable>) {
     let mut ticks = ticks(period);
     loop {
         ticks.tick().await;
+        let begun = Instant::now();
         let saving = Arc::clone(&table);
         let saved = tokio::task::spawn_blocking(move || saving.save()).await;
         if let Err(error) = saved.map_err(io::Error::other).and_then(|saved| saved) {
             tracing::error!(%error, "{} not saved, retrying", table.name());
         }
+        // A table of a million entries takes a second.
+        tokio::time::sleep((begun.elapsed() * PAUSE_BY_SAVE).saturating_sub(period)).await;
     }
 }
 
