@@ -19,7 +19,7 @@ use crate::read::{self, Limits, ReadResult, ReadSource, ReadStatus};
 use crate::retention::{LogNeed, MANUAL_ROUNDS, RetentionOptions};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Broken, JoinHandle, Mutex, RwLock, is_broken};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use message::properties::Indexed;
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
@@ -536,6 +536,44 @@ impl Store {
         let _alone = self.shortening.lock();
         let raw = self.log.check_raw(&self.queues, at, bytes)?;
         self.log.append_raw(&self.queues, &raw)
+    }
+
+    /// Registers what is called after records were written, for a master that sends them to replicas. It runs on the thread that has
+    /// written, and must not block. Call once.
+    pub fn set_on_written(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.log.set_on_written(act);
+    }
+
+    /// End of the written log, which replicas may get although readers may not see all of it yet.
+    #[must_use]
+    pub fn written(&self) -> LogOffset {
+        self.log.written()
+    }
+
+    /// As [`Store::written`]. A write after this calls the function of [`Store::set_on_written`] when everything that this thread has
+    /// stored before is in its sight: a thread that notes that it waits, and then finds nothing new here, is called.
+    #[must_use]
+    pub fn written_in_order(&self) -> LogOffset {
+        self.log.written_in_order()
+    }
+
+    /// Appends the written bytes of the log from `from` on to `out`, at most `max`, and not beyond their log file's end; without a copy
+    /// where they are in memory, otherwise read into `buffer`. Returns their number, 0 at the log's end. May block.
+    ///
+    /// # Errors
+    /// `StoreError::Corrupt` if `from` is outside the log. `StoreError::Io` if it cannot be read.
+    pub fn read_log_bytes(&self, from: LogOffset, max: usize, buffer: &mut BytesMut, out: &mut Vec<Bytes>) -> Result<usize, StoreError> {
+        let before = out.len();
+        self.log.read_consistently(|| {
+            out.truncate(before);
+            self.log.read_bytes(from, max, buffer, out)
+        })
+    }
+
+    /// Bytes of a log file.
+    #[must_use]
+    pub fn log_file_bytes(&self) -> i64 {
+        self.log.segments.segment_len()
     }
 
     /// Lets an empty store begin at a log offset, for a replica whose master no longer has older records. `at` is the beginning of a log

@@ -328,6 +328,9 @@ impl CommitLog {
                 state.leading = false;
             }
             drop(guard);
+            if let Some(act) = self.on_written.get() {
+                act();
+            }
             self.wake_flusher();
             self.run_waiters();
             self.dispatch.announce(&published);

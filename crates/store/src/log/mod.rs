@@ -31,6 +31,7 @@ mod read;
 mod recover;
 pub(crate) mod segment;
 mod tail;
+mod transfer;
 mod truncate;
 pub(crate) mod window;
 
@@ -73,6 +74,14 @@ pub struct Ticket {
     truncations: u64,
 }
 
+impl Ticket {
+    /// Log offset after the last byte of the append.
+    #[must_use]
+    pub fn end(&self) -> LogOffset {
+        self.end
+    }
+}
+
 struct Waiter {
     end: LogOffset,
     level: Level,
@@ -96,6 +105,8 @@ pub(crate) struct CommitLog {
     has_broken_invariant: AtomicBool,
     /// Called when the log fails.
     on_failure: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Called after a leader has written, outside of all locks.
+    on_written: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl CommitLog {
@@ -114,6 +125,7 @@ impl CommitLog {
             flush_signals: flush::FlushSignals::default(),
             has_broken_invariant: AtomicBool::new(false),
             on_failure: OnceLock::new(),
+            on_written: OnceLock::new(),
             options,
         }
     }

@@ -1,4 +1,4 @@
-//! Appends records of another log as they are, for a replica. Only tests call this until there is replication.
+//! Appends records of another log as they are, for a replica.
 //!
 //! A replica's log is a copy of the master's, byte for byte: the same offsets, the same file length, the same fillers. The bytes are
 //! checked as recovery checks them, so a replica takes no record that its own next start would drop. All checks come before the

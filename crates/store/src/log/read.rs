@@ -285,7 +285,7 @@ fn missing(place: RecordPlace) -> StoreError {
 
 /// Reads the bytes of a log file from `offset` on. Bytes of `out` beyond the file's end are unchanged. False if they need slower
 /// storage than `source`.
-fn read_file(segment: &Segment, offset: i64, out: &mut [u8], source: ReadSource) -> Result<bool, StoreError> {
+pub(super) fn read_file(segment: &Segment, offset: i64, out: &mut [u8], source: ReadSource) -> Result<bool, StoreError> {
     let at = segment.position(offset);
     let read = match source {
         ReadSource::Disk => segment.file.read_at(out, at),

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use message::LogOffset;
 use std::collections::VecDeque;
 
+/// Maximum chunks of one [`Tail::run`].
+const MAX_RUN: usize = 256;
+
 /// Chunks of the log in order of offset, possibly with gaps (a filler leaves one).
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -58,6 +61,27 @@ impl Tail {
         (to <= chunk.len()).then(|| chunk.slice(from..to))
     }
 
+    /// Appends the contiguous bytes from `from` on to `out`, at most `max`; returns their number, 0 if the first is not in memory.
+    pub(crate) fn run(&self, from: LogOffset, max: usize, out: &mut Vec<Bytes>) -> usize {
+        let Some(first) = self.chunks.partition_point(|(start, _)| *start <= from).checked_sub(1) else {
+            return 0;
+        };
+        let mut done = 0;
+        for (start, chunk) in self.chunks.range(first..).take(MAX_RUN) {
+            let Ok(skip) = usize::try_from(from.0 + done as i64 - start.0) else {
+                break;
+            };
+            // A chunk that begins behind what was taken follows a gap.
+            if skip >= chunk.len() || done == max {
+                break;
+            }
+            let taken = (chunk.len() - skip).min(max - done);
+            out.push(chunk.slice(skip..skip + taken));
+            done += taken;
+        }
+        done
+    }
+
     #[cfg(test)]
     fn first_offset(&self) -> Option<LogOffset> {
         self.chunks.front().map(|(start, _)| *start)
@@ -78,6 +102,29 @@ mod tests {
         for (offset, len) in [(999, 1), (1004, 3), (1500, 1), (2003, 1), (-1, 1)] {
             assert!(tail.slice(LogOffset(offset), len).is_none(), "{offset}+{len}");
         }
+    }
+
+    #[test]
+    fn a_run_ends_at_a_gap_and_at_its_limit() {
+        let mut tail = Tail::new(100);
+        for (at, chunk) in [(1000, "abcdef"), (1006, "gh"), (1008, "ijk"), (2000, "lmn")] {
+            tail.push(LogOffset(at), Bytes::from_static(chunk.as_bytes()));
+        }
+        let run = |from, max| {
+            let mut out = Vec::new();
+            let count = tail.run(LogOffset(from), max, &mut out);
+            assert_eq!(count, out.iter().map(Bytes::len).sum::<usize>());
+            String::from_utf8(out.concat()).unwrap()
+        };
+        assert_eq!(run(1002, 100), "cdefghijk");
+        assert_eq!(
+            (run(1002, 5), run(1002, 4), run(1007, 1)),
+            ("cdefg".to_owned(), "cdef".to_owned(), "h".to_owned())
+        );
+        assert_eq!(
+            (run(1011, 9), run(1500, 9), run(999, 9), run(2002, 9)),
+            (String::new(), String::new(), String::new(), "n".to_owned())
+        );
     }
 
     #[test]

@@ -1,0 +1,501 @@
+//! The slave's side: connects to the master, appends what it sends, and reports how far the log is.
+//!
+//! What is reported is as durable as the slave's flush mode promises. Records are appended while earlier ones are still being synced.
+
+use crate::assembly::{Assembly, Broken};
+use crate::link::is_timeout;
+use crate::rate::Rate;
+use crate::wire::{HEADER_LEN, parse_header};
+use bytes::Bytes;
+use message::LogOffset;
+use parking_lot::{Condvar, Mutex};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::{AppendError, Completion, RawAppendError, Store, StoreError, Ticket};
+
+/// Bytes of one read from the socket.
+const READ_BYTES: usize = 256 << 10;
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a slave follows its master by.
+#[derive(Clone, Debug)]
+pub struct SlaveOptions {
+    /// Maximum silence of the slave: then it reports again.
+    pub heartbeat: Duration,
+    /// A master that says nothing for so long is connected to again.
+    pub housekeeping: Duration,
+    /// Waits between attempts to connect: the first, doubled up to the last.
+    pub retry: [Duration; 2],
+}
+
+/// How replication stands on a slave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlaveReport {
+    /// The master's HA address, `host:port`, if it is known.
+    pub master: Option<Arc<str>>,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// When something was last received, epoch ms; 0 if nothing was.
+    pub last_read_ms: i64,
+    /// When the slave last reported, epoch ms; 0 if it never did.
+    pub last_write_ms: i64,
+    /// Bytes that were received in the last second.
+    pub bytes_per_second: i64,
+}
+
+/// Follows a master until it is stopped. Threads: `ha-slave`, and `ha-report` while it is connected.
+#[derive(Debug)]
+pub struct Slave {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<Store>,
+    options: SlaveOptions,
+    state: Mutex<State>,
+    changed: Condvar,
+    rate: Rate,
+    last_read_ms: AtomicI64,
+    last_write_ms: AtomicI64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    master: Option<Arc<str>>,
+    stream: Option<TcpStream>,
+    stopping: bool,
+}
+
+impl Slave {
+    /// Starts to follow the master that [`Slave::set_master`] names. Nothing else may append to the store.
+    ///
+    /// # Errors
+    /// [`io::Error`] if no thread can be started.
+    pub fn start(store: Arc<Store>, options: SlaveOptions) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            store,
+            options,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            rate: Rate::new(Instant::now()),
+            last_read_ms: AtomicI64::new(0),
+            last_write_ms: AtomicI64::new(0),
+        });
+        let thread = {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name("ha-slave".to_owned()).spawn(move || run(&shared))?
+        };
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Follows the master at this HA address (`host:port`) from now on. With the same address as before nothing changes.
+    pub fn set_master(&self, addr: Option<&str>) {
+        let mut state = self.shared.state.lock();
+        if state.master.as_deref() == addr {
+            return;
+        }
+        tracing::info!(from = ?state.master, to = ?addr, "the master's address for replication changed");
+        state.master = addr.map(Arc::from);
+        state.close();
+        self.shared.changed.notify_all();
+    }
+
+    /// How replication stands.
+    #[must_use]
+    pub fn report(&self) -> SlaveReport {
+        let state = self.shared.state.lock();
+        SlaveReport {
+            master: state.master.clone(),
+            connected: state.stream.is_some(),
+            last_read_ms: self.shared.last_read_ms.load(Ordering::Relaxed),
+            last_write_ms: self.shared.last_write_ms.load(Ordering::Relaxed),
+            bytes_per_second: self.shared.rate.last_second(Instant::now()),
+        }
+    }
+
+    /// Ends the connection and the threads. What was received is appended.
+    pub fn stop(&mut self) {
+        {
+            let mut state = self.shared.state.lock();
+            state.stopping = true;
+            state.close();
+            self.shared.changed.notify_all();
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Slave {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl State {
+    fn close(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Why the master is connected to again.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("it closed the connection")]
+    ByPeer,
+    #[error("it said nothing for {0:?} (haHousekeepingInterval)")]
+    Silent(Duration),
+    #[error(
+        "it sends the log from {sent}, but this log ends at {end}: it is not the log of this broker's master, or one was restored; start with an empty directory"
+    )]
+    Elsewhere { sent: i64, end: LogOffset },
+    #[error("it sends a block of {0} bytes")]
+    BadBlock(i32),
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error("its records cannot be appended: {0}")]
+    Refused(#[from] RawAppendError),
+    #[error("the log of the master cannot begin here: {0}")]
+    Beginning(StoreError),
+    #[error("the log cannot be written: {0}")]
+    NotWritten(Arc<str>),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn run(shared: &Arc<Shared>) {
+    let [first_wait, last_wait] = shared.options.retry;
+    let mut wait = first_wait;
+    // Logged once for each reason, not for every attempt.
+    let mut last_why = String::new();
+    while let Some(master) = shared.wait_for_master() {
+        let before = shared.store.written();
+        let outcome = connect(&master).and_then(|stream| shared.follow(stream, &master));
+        if shared.store.written() > before {
+            wait = first_wait;
+            last_why.clear();
+        }
+        if let Err(why) = outcome {
+            let why = why.to_string();
+            if why != last_why && !shared.state.lock().stopping {
+                tracing::warn!(master = &*master, why, "not connected to the master, retrying");
+                last_why = why;
+            }
+        }
+        shared.pause(wait, &master);
+        wait = (wait * 2).min(last_wait);
+    }
+}
+
+fn connect(master: &str) -> Result<TcpStream, Ended> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{master} has no address"));
+    let addrs: Vec<SocketAddr> = master.to_socket_addrs()?.collect();
+    for addr in addrs {
+        match TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last.into())
+}
+
+impl Shared {
+    /// The master's address, as soon as it is known; `None` at the end.
+    fn wait_for_master(&self) -> Option<Arc<str>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            if let Some(master) = &state.master {
+                return Some(Arc::clone(master));
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Waits, unless another master is to be followed.
+    fn pause(&self, wait: Duration, master: &str) {
+        let mut state = self.state.lock();
+        if !state.stopping && state.master.as_deref() == Some(master) {
+            self.changed.wait_for(&mut state, wait);
+        }
+    }
+
+    fn follow(self: &Arc<Self>, stream: TcpStream, master: &str) -> Result<(), Ended> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(self.options.housekeeping))?;
+        stream.set_read_timeout(Some(self.options.housekeeping))?;
+        {
+            let mut state = self.state.lock();
+            if state.stopping || state.master.as_deref() != Some(master) {
+                return Ok(());
+            }
+            state.stream = Some(stream.try_clone()?);
+        }
+        let end = self.store.written();
+        let reporter = Arc::new(Reporter::new(end.0));
+        let reporting = {
+            let (shared, reporter, stream) = (Arc::clone(self), Arc::clone(&reporter), stream.try_clone()?);
+            thread::Builder::new().name("ha-report".to_owned()).spawn(move || {
+                if reporter.run(&shared, &stream).is_err() {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
+            })?
+        };
+        tracing::info!(master, from = %end, "connected to the master");
+        let outcome = self.receive(&stream, end, &reporter);
+        reporter.end();
+        self.state.lock().close();
+        let _ = stream.shutdown(Shutdown::Both);
+        let _ = reporting.join();
+        outcome
+    }
+
+    fn receive(&self, mut stream: &TcpStream, end: LogOffset, reporter: &Arc<Reporter>) -> Result<(), Ended> {
+        let file_bytes = self.store.log_file_bytes();
+        let mut assembly = Assembly::new(end, file_bytes);
+        let mut blocks = BlockReader::default();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let count = match stream.read(&mut buffer) {
+                Ok(0) => return Err(Ended::ByPeer),
+                Ok(count) => count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if is_timeout(&e) => return Err(Ended::Silent(self.options.housekeeping)),
+                Err(e) => return Err(e.into()),
+            };
+            self.last_read_ms.store(epoch_ms(), Ordering::Relaxed);
+            self.rate.add(count, Instant::now());
+            let mut rest = &buffer[..count];
+            while !rest.is_empty() {
+                match blocks.next(&mut rest)? {
+                    Some(Part::Header { offset, size }) => {
+                        let is_new = assembly.received().0 == 0 && offset > 0 && size > 0;
+                        if is_new {
+                            self.store.begin_at(LogOffset(offset)).map_err(Ended::Beginning)?;
+                            assembly = Assembly::new(LogOffset(offset), file_bytes);
+                        }
+                        if offset != assembly.received().0 && assembly.received().0 > 0 {
+                            return Err(Ended::Elsewhere {
+                                sent: offset,
+                                end: assembly.received(),
+                            });
+                        }
+                    }
+                    Some(Part::Data(data)) => assembly.push(data),
+                    None => {}
+                }
+            }
+            while let Some((at, records)) = assembly.take()? {
+                self.append(at, records, reporter)?;
+            }
+            reporter.received(assembly.received());
+            reporter.report(self, stream, false)?;
+        }
+    }
+
+    /// Appends whole records; they are reported when they are as durable as the flush mode promises.
+    fn append(&self, at: LogOffset, records: Bytes, reporter: &Arc<Reporter>) -> Result<(), Ended> {
+        let (mut at, mut records) = (at, records);
+        let mut has_waited = false;
+        loop {
+            match self.store.append_raw(at, &records) {
+                Ok(ticket) => return self.complete(ticket, reporter),
+                // A queue that begins above 0 or has a gap: what is before has to be published first.
+                Err(RawAppendError::OutOfSequence { at: gap, .. }) if gap > at => {
+                    let before = records.split_to((gap.0 - at.0) as usize);
+                    let ticket = self.store.append_raw(at, &before)?;
+                    self.wait(ticket)?;
+                    (at, has_waited) = (gap, true);
+                }
+                Err(RawAppendError::OutOfSequence { .. } | RawAppendError::Refused(AppendError::Busy(_))) if !has_waited => {
+                    self.wait(self.store.appended())?;
+                    has_waited = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn complete(&self, ticket: Ticket, reporter: &Arc<Reporter>) -> Result<(), Ended> {
+        let later = || {
+            let reporter = Arc::clone(reporter);
+            Box::new(move |outcome| reporter.completed_later(ticket.end(), outcome)) as Completion
+        };
+        match self.store.complete(ticket, true, later) {
+            Some(Ok(())) => reporter.completed(ticket.end()),
+            Some(Err(why)) => return Err(Ended::NotWritten(why)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<(), Ended> {
+        let (done, outcome) = std::sync::mpsc::channel();
+        // The receiver is gone only if this thread is.
+        self.store.complete_then(ticket, true, move |written| drop(done.send(written)));
+        let written = outcome.recv().unwrap_or_else(|_| Err("the append was dropped".into()));
+        written.map_err(Ended::NotWritten)
+    }
+}
+
+/// Reports how far the log is. What is complete at once is reported by the thread that receives, other things by `ha-report`.
+#[derive(Debug)]
+struct Reporter {
+    state: Mutex<ToReport>,
+    changed: Condvar,
+    /// Held while a report is written, so that none is cut by another one.
+    writing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct ToReport {
+    /// Up to where the log is as durable as the flush mode promises.
+    complete: i64,
+    /// Up to where the master has sent it; less than `complete` while the rest of a file's filler is missing.
+    received: i64,
+    reported: Option<i64>,
+    ended: bool,
+}
+
+impl ToReport {
+    fn end(&self) -> i64 {
+        self.complete.min(self.received)
+    }
+
+    fn is_news(&self) -> bool {
+        self.reported != Some(self.end())
+    }
+}
+
+impl Reporter {
+    fn new(end: i64) -> Self {
+        let state = ToReport {
+            complete: end,
+            received: end,
+            reported: None,
+            ended: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            writing: Mutex::new(()),
+        }
+    }
+
+    fn completed(&self, end: LogOffset) {
+        let mut state = self.state.lock();
+        state.complete = end.0.max(state.complete);
+    }
+
+    /// As [`Self::completed`], from another thread than the one that receives. After an error the connection ends.
+    fn completed_later(&self, end: LogOffset, outcome: Result<(), Arc<str>>) {
+        match outcome {
+            Ok(()) => self.completed(end),
+            Err(_) => self.state.lock().ended = true,
+        }
+        self.changed.notify_all();
+    }
+
+    fn received(&self, end: LogOffset) {
+        self.state.lock().received = end.0;
+    }
+
+    fn end(&self) {
+        self.state.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Reports, if there is something new to report, or in any case. Error if that fails, or the log can no longer be written.
+    fn report(&self, shared: &Shared, mut stream: &TcpStream, in_any_case: bool) -> io::Result<()> {
+        let _writing = self.writing.lock();
+        let end = {
+            let mut state = self.state.lock();
+            if state.ended {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            if !in_any_case && !state.is_news() {
+                return Ok(());
+            }
+            let end = state.end();
+            state.reported = Some(end);
+            end
+        };
+        stream.write_all(&end.to_be_bytes())?;
+        shared.last_write_ms.store(epoch_ms(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reports what is new, and after every heartbeat interval, until the connection ends.
+    fn run(&self, shared: &Shared, stream: &TcpStream) -> io::Result<()> {
+        loop {
+            let is_quiet = {
+                let mut state = self.state.lock();
+                let is_quiet = |state: &mut ToReport| !state.ended && !state.is_news();
+                self.changed
+                    .wait_while_for(&mut state, is_quiet, shared.options.heartbeat)
+                    .timed_out()
+            };
+            self.report(shared, stream, is_quiet)?;
+        }
+    }
+}
+
+/// Cuts what a master sends into headers and data.
+#[derive(Debug, Default)]
+struct BlockReader {
+    header: [u8; HEADER_LEN],
+    /// Bytes of the header that are there.
+    there: usize,
+    /// Bytes of data that follow.
+    data: usize,
+}
+
+/// A part of what a master sends.
+#[derive(Debug, PartialEq, Eq)]
+enum Part<'b> {
+    Header { offset: i64, size: i32 },
+    Data(&'b [u8]),
+}
+
+impl BlockReader {
+    /// Takes the next part from `bytes`; `None` if its rest is missing.
+    fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Result<Option<Part<'b>>, Ended> {
+        if self.data > 0 {
+            let (data, rest) = bytes.split_at(self.data.min(bytes.len()));
+            *bytes = rest;
+            self.data -= data.len();
+            return Ok(Some(Part::Data(data)));
+        }
+        let (some, rest) = bytes.split_at((HEADER_LEN - self.there).min(bytes.len()));
+        self.header[self.there..self.there + some.len()].copy_from_slice(some);
+        self.there += some.len();
+        *bytes = rest;
+        if self.there < HEADER_LEN {
+            return Ok(None);
+        }
+        self.there = 0;
+        let (offset, size) = parse_header(&self.header);
+        self.data = usize::try_from(size).map_err(|_| Ended::BadBlock(size))?;
+        Ok(Some(Part::Header { offset, size }))
+    }
+}
+
+fn epoch_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}
