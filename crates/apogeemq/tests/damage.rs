@@ -94,7 +94,7 @@ fn a_start_reports_what_values_count_as_and_a_change_keys_without_effect() {
     std::fs::write(home.path("broker.conf"), lines).unwrap();
     let _running = home.run(home.command().args(["-c", "broker.conf"]));
     let told = [
-        "brokerRole=SYNC_MASTER does not replicate",
+        "brokerRole=SYNC_MASTER waits for no slave",
         "broker.conf:2: diskMaxUsedSpaceRatio=99 counts as 95, allowed is 10 to 95",
         "storePathConsumeQueue=/elsewhere has no effect: with storePathRootDir=data the location is data/consumequeue",
         "keys of Apache's that have no effect here",

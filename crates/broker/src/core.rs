@@ -5,11 +5,13 @@ use crate::group::{GroupLimits, Groups};
 use crate::log_writer::LogWriter;
 use crate::offset::{OffsetLimits, Offsets};
 use crate::readers::Threads;
+use crate::role::Role;
 use crate::settings::BrokerSettings;
 use crate::signal::Signal;
 use crate::stats::BrokerStats;
 use crate::topic::{TopicLimits, Topics, builtin};
 use config::Live;
+use replication::Acks;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -39,6 +41,10 @@ pub struct Core {
     pub changed: Arc<Signal>,
     /// Threads for work that would hold up a connection.
     pub threads: Threads,
+    /// How far slaves are.
+    pub acks: Arc<Acks>,
+    /// Master or slave.
+    pub role: Arc<Role>,
     /// Start of this broker, epoch milliseconds.
     pub started_ms: i64,
     /// `brokerIP1`: address in records and message ids, instead of the one the client connected to.
@@ -67,8 +73,12 @@ impl Core {
             bytes: settings.max_offset_bytes,
         };
         let builtin = builtin::topics(&settings);
+        let acks = Arc::new(Acks::new(settings.awaited_slaves()));
+        let role = Arc::new(Role::new(settings.is_slave()));
         let core = Self {
-            log: LogWriter::new(store.clone(), changed.clone()),
+            log: LogWriter::new(store.clone(), changed.clone()).with_replicas(acks.clone(), role.clone()),
+            acks,
+            role,
             store,
             disk,
             topics: Arc::new(Topics::new(builtin, topic_limits, stats.clone(), changed.clone(), now_ms)),

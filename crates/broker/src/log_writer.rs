@@ -3,10 +3,13 @@
 //! Append, then complete: the caller is told once when the messages are as durable as requested, and topics created for them are saved
 //! and known to the name servers.
 
+use crate::role::Role;
 use crate::signal::{Saved, Signal};
 use message::properties;
 use message::record::{Draft, Placement};
+use replication::{Acks, NotCopied};
 use std::sync::Arc;
+use std::time::Instant;
 use store::{AppendError, Completion, ConsumeQueue, FlushMode, Store, Ticket};
 
 /// What a completion waits for.
@@ -16,6 +19,8 @@ pub struct WaitFor {
     pub flush: bool,
     /// Topics that were just created.
     pub topics: bool,
+    /// Slaves, under SYNC_MASTER.
+    pub slaves: bool,
 }
 
 /// Why messages that were appended could not be completed.
@@ -24,6 +29,9 @@ pub enum Incomplete {
     /// They are not stored, as far as is known.
     #[error("{0}")]
     NotStored(Arc<str>),
+    /// They are stored, but not enough slaves have them in time.
+    #[error(transparent)]
+    NotCopied(#[from] NotCopied),
     /// They are stored, but their new topic could not be saved.
     #[error("the message is stored, but its topic is new, and {0}")]
     TopicNotSaved(Arc<str>),
@@ -35,13 +43,27 @@ pub struct LogWriter {
     store: Arc<Store>,
     /// Raised by topics that are created.
     changed: Arc<Signal>,
+    /// How far slaves are.
+    acks: Arc<Acks>,
+    role: Arc<Role>,
 }
 
 impl LogWriter {
     /// A writer to `store`. `changed` is the signal that new topics raise.
     #[must_use]
     pub fn new(store: Arc<Store>, changed: Arc<Signal>) -> Self {
-        Self { store, changed }
+        Self {
+            store,
+            changed,
+            acks: Arc::new(Acks::new(0)),
+            role: Arc::new(Role::new(false)),
+        }
+    }
+
+    /// One that appends only while `role` says master, and can wait for slaves.
+    #[must_use]
+    pub fn with_replicas(self, acks: Arc<Acks>, role: Arc<Role>) -> Self {
+        Self { acks, role, ..self }
     }
 
     /// The signal that new topics raise.
@@ -60,6 +82,18 @@ impl LogWriter {
     #[must_use]
     pub fn is_sync_flush(&self) -> bool {
         self.store.flush_mode() == FlushMode::Sync
+    }
+
+    /// Whether completions may wait for slaves.
+    #[must_use]
+    pub fn is_copied(&self) -> bool {
+        self.acks.are_awaited()
+    }
+
+    /// Whether completions may wait for more than the page cache: a flush, or slaves.
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        self.is_sync_flush() || self.is_copied()
     }
 
     /// The queue to append to, created if necessary.
@@ -95,6 +129,7 @@ impl LogWriter {
             drafts.iter().all(|draft| !names_a_key(draft.added_properties)),
             "the store reads tag and keys from a draft's own properties"
         );
+        self.role.check_master()?;
         self.store.append(drafts, queues, now_ms, placements)
     }
 
@@ -110,6 +145,7 @@ impl LogWriter {
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
+        self.role.check_master()?;
         self.store.append_to_make_room(drafts, queues, now_ms, placements)
     }
 
@@ -128,17 +164,23 @@ impl LogWriter {
         let mut later = Some(later);
         let outcome = self.store.complete(ticket, wait.flush, || {
             let done = later.take().map(|later| later());
-            let changed = wait.topics.then(|| Arc::clone(&self.changed));
+            let rest = self.rest(ticket, wait);
             Box::new(move |outcome: Result<(), Arc<str>>| {
                 if let Some(done) = done {
-                    finish(outcome, changed.as_deref(), done);
+                    rest.finish(outcome, done);
                 }
             }) as Completion
         })?;
         match outcome {
+            Ok(()) if wait.slaves && !self.acks.has_copied(ticket.end().0) => {
+                if let Some(later) = later {
+                    self.rest(ticket, wait).finish(Ok(()), later());
+                }
+                None
+            }
             Ok(()) if wait.topics && !self.changed.is_settled() => {
                 if let Some(later) = later {
-                    finish(Ok(()), Some(&self.changed), later());
+                    self.rest(ticket, wait).finish(Ok(()), later());
                 }
                 None
             }
@@ -148,20 +190,49 @@ impl LogWriter {
 
     /// As [`Self::complete`], but always passes the outcome to `done`.
     pub fn complete_then(&self, ticket: Ticket, wait: WaitFor, done: impl FnOnce(Result<(), Incomplete>) + Send + 'static) {
-        let changed = wait.topics.then(|| Arc::clone(&self.changed));
+        let rest = self.rest(ticket, wait);
         self.store
-            .complete_then(ticket, wait.flush, move |outcome| finish(outcome, changed.as_deref(), done));
+            .complete_then(ticket, wait.flush, move |outcome| rest.finish(outcome, done));
+    }
+
+    fn rest(&self, ticket: Ticket, wait: WaitFor) -> Rest {
+        Rest {
+            end: ticket.end().0,
+            acks: (wait.slaves && self.acks.are_awaited()).then(|| Arc::clone(&self.acks)),
+            changed: wait.topics.then(|| Arc::clone(&self.changed)),
+        }
+    }
+}
+
+/// What a completion waits for when the store is done.
+struct Rest {
+    end: i64,
+    acks: Option<Arc<Acks>>,
+    changed: Option<Arc<Signal>>,
+}
+
+impl Rest {
+    fn finish(self, outcome: Result<(), Arc<str>>, done: impl FnOnce(Result<(), Incomplete>) + Send + 'static) {
+        let Self { end, acks, changed } = self;
+        match (outcome, acks) {
+            (Ok(()), Some(acks)) => acks.when_copied(end, Instant::now(), move |copied| match copied {
+                Ok(()) => settle(changed.as_deref(), done),
+                Err(late) => done(Err(late.into())),
+            }),
+            (Ok(()), None) => settle(changed.as_deref(), done),
+            (Err(reason), _) => done(Err(Incomplete::NotStored(reason))),
+        }
+    }
+}
+
+fn settle(changed: Option<&Signal>, done: impl FnOnce(Result<(), Incomplete>) + Send + 'static) {
+    match changed {
+        Some(changed) => changed.when_settled(move |saved: Saved| done(saved.map_err(Incomplete::TopicNotSaved))),
+        None => done(Ok(())),
     }
 }
 
 fn names_a_key(properties: &[u8]) -> bool {
     let names = [properties::TAGS, properties::KEYS, properties::UNIQ_KEY];
     properties::iter(properties).any(|(name, _)| names.iter().any(|key| key.as_bytes() == name))
-}
-
-fn finish(outcome: Result<(), Arc<str>>, changed: Option<&Signal>, done: impl FnOnce(Result<(), Incomplete>) + Send + 'static) {
-    match (outcome, changed) {
-        (Ok(()), Some(changed)) => changed.when_settled(move |saved: Saved| done(saved.map_err(Incomplete::TopicNotSaved))),
-        (outcome, _) => done(outcome.map_err(Incomplete::NotStored)),
-    }
 }

@@ -38,8 +38,10 @@ config::choice! {
     pub enum BrokerRole {
         /// Takes messages; does not wait for copies.
         AsyncMaster = "ASYNC_MASTER",
-        /// As the other, until there is replication.
+        /// Takes messages; a send waits until inSyncReplicas brokers have it.
         SyncMaster = "SYNC_MASTER",
+        /// Copies the log of the master and serves reads.
+        Slave = "SLAVE",
     }
 }
 
@@ -53,7 +55,6 @@ config::choice! {
     }
 }
 
-const NO_REPLICATION: &str = "replication is not supported yet, a broker is a single master";
 /// Size of a consume queue entry in bytes; files contain whole entries.
 const QUEUE_ENTRY_BYTES: u64 = 20;
 const MINUTE_MS: u32 = 60_000;
@@ -69,19 +70,17 @@ config::declare! {
         broker_name: String { name: "brokerName", default: String::new(), allowed: empty_or_name(), change: AtStart }
         /// Cluster this broker belongs to.
         broker_cluster_name: String { name: "brokerClusterName", default: "DefaultCluster".to_owned(), allowed: name(), change: AtStart }
-        /// Id of this broker among the brokers of its name. The id of a master counts as 0, as in Apache's broker.
+        /// Id of this broker among the brokers of its name. The id of a master counts as 0, as in Apache's broker; a slave needs one from 1 on.
         broker_id: u64 { name: "brokerId", default: 0, allowed: whole(0..=i64::MAX as u64).clamped(), change: AtStart }
-        /// Role of this broker among the brokers of its name. There is no replication yet: SYNC_MASTER promises no more than ASYNC_MASTER,
-        /// and an acknowledged message is stored on this broker only.
-        broker_role: BrokerRole {
-            name: "brokerRole", default: BrokerRole::AsyncMaster, allowed: one_of().refusing(&[("SLAVE", NO_REPLICATION)]), change: AtStart,
-        }
+        /// Role of this broker among the brokers of its name. ASYNC_MASTER acknowledges a message that it has stored itself. SYNC_MASTER waits
+        /// until inSyncReplicas brokers have it. SLAVE copies the log and the tables of the master, refuses messages and serves reads.
+        broker_role: BrokerRole { name: "brokerRole", default: BrokerRole::AsyncMaster, allowed: one_of(), change: AtStart }
         /// Region written into messages (property MSG_REGION) and answers.
         region_id: String { name: "regionId", default: "DefaultRegion".to_owned(), allowed: name(), change: AtStart }
     }
 
     section "Addresses" {
-        /// Port for clients. The port two below serves the same (VIP), the port above is reserved for replication.
+        /// Port for clients. The port two below serves the same (VIP), the port above serves slaves (haListenPort).
         listen_port: u16 { name: "listenPort", default: 10_911, allowed: whole(3..=65_534).strict(), change: AtStart }
         /// Address to listen on.
         bind_address: IpAddr { name: "bindAddress", default: IpAddr::V4(Ipv4Addr::UNSPECIFIED), allowed: address(), change: AtStart }
@@ -92,8 +91,40 @@ config::declare! {
         broker_ip1: Option<String> { name: "brokerIP1", default: None, allowed: optional(host()), change: AtStart }
         /// Host for other brokers of this name. Empty: the same as brokerIP1.
         broker_ip2: Option<String> { name: "brokerIP2", default: None, allowed: optional(host()), change: AtStart }
-        /// Port for other brokers of this name; nothing listens there yet. Empty or 0: listenPort + 1.
+        /// Port where a master serves slaves. Empty or 0: listenPort + 1.
         ha_listen_port: Option<u16> { name: "haListenPort", default: None, allowed: optional(whole(0..=65_535).clamped()), change: AtStart }
+    }
+
+    section "Replication" {
+        /// Under SYNC_MASTER, how many brokers must have a message before it is acknowledged, the master among them. With 1, the default as in
+        /// Apache's broker, no send waits for a slave.
+        in_sync_replicas: usize { name: "inSyncReplicas", default: 1, allowed: whole(1..=64).clamped(), change: AtStart }
+        /// Maximum time a send waits for slaves; then it is answered with code 12: the message is stored on the master.
+        slave_timeout: Duration {
+            name: "slaveTimeout", default: Duration::from_secs(3), allowed: milliseconds(1..=10 * MINUTE_MS), change: Live,
+        }
+        /// A slave counts as in sync in the status of replication while less than so many bytes are missing.
+        ha_max_gap_not_in_sync: i64 {
+            name: "haMaxGapNotInSync", default: 256 << 20, allowed: bytes(0..=i64::from(i32::MAX)).clamped(), change: AtStart,
+        }
+        /// Maximum silence between master and slave: then a master sends a heartbeat, and a slave reports its offset.
+        ha_send_heartbeat_interval: Duration {
+            name: "haSendHeartbeatInterval", default: Duration::from_secs(5), allowed: milliseconds(10..=MINUTE_MS), change: AtStart,
+        }
+        /// A peer that says nothing for so long is disconnected. Longer than haSendHeartbeatInterval.
+        ha_housekeeping_interval: Duration {
+            name: "haHousekeepingInterval", default: Duration::from_secs(20), allowed: milliseconds(50..=10 * MINUTE_MS), change: AtStart,
+        }
+        /// Maximum bytes of the log behind one header. Apache's slaves take less than 4 MiB.
+        ha_transfer_batch_size: usize {
+            name: "haTransferBatchSize", default: 32 << 10, allowed: bytes(1_024..=2 << 20).clamped(), change: AtStart,
+        }
+        /// Maximum connections of slaves; one more is closed.
+        max_slaves: usize { name: "apogeeMaxSlaves", default: 16, allowed: whole(1..=1_000), change: AtStart }
+        /// HA address of the master, `host:port`. Empty: a slave learns it from name servers.
+        ha_master_address: Option<String> { name: "haMasterAddress", default: None, allowed: optional(host_and_port()), change: AtStart }
+        /// Whether a slave serves pulls, and a master names a slave to consumers that read old messages (suggestWhichBrokerId).
+        slave_read_enable: bool { name: "slaveReadEnable", default: false, allowed: flag(), change: Live }
     }
 
     section "Registration at name servers" {
@@ -661,7 +692,26 @@ impl BrokerSettings {
     /// Port for replication, as registered at name servers.
     pub fn ha_port(&self) -> u16 {
         let port = self.ha_listen_port.filter(|port| *port > 0);
-        port.unwrap_or(self.listen_port.saturating_add(1))
+        // Tests have the system choose both.
+        let next = if self.listen_port == 0 {
+            0
+        } else {
+            self.listen_port.saturating_add(1)
+        };
+        port.unwrap_or(next)
+    }
+
+    /// Whether it copies another broker's log.
+    pub fn is_slave(&self) -> bool {
+        self.broker_role == BrokerRole::Slave
+    }
+
+    /// Slaves that must have a message before it is acknowledged.
+    pub fn awaited_slaves(&self) -> usize {
+        match self.broker_role {
+            BrokerRole::SyncMaster => self.in_sync_replicas.saturating_sub(1),
+            BrokerRole::AsyncMaster | BrokerRole::Slave => 0,
+        }
     }
 
     /// The file with settings changed while running.
@@ -754,9 +804,11 @@ mod tests {
     }
 
     #[test]
-    fn a_slave_is_refused_by_naming_replication() {
-        let text = filled("brokerRole=SLAVE\nbrokerId=1\n").unwrap_err();
-        assert_eq!(text.matches("replication is not supported yet").count(), 1, "{text}");
+    fn a_slave_needs_an_id_of_its_own() {
+        let text = filled("brokerRole=SLAVE\n").unwrap_err();
+        assert!(text.contains("brokerId"), "{text}");
+        let settings = filled("brokerRole=SLAVE\nbrokerId=3\n").unwrap();
+        assert_eq!((settings.broker_role, settings.broker_id), (BrokerRole::Slave, 3));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::pop::Pops;
 use crate::pop::order_table::{self, OrdersFile};
 use crate::pull::Puller;
 use crate::registration::{Identity, Registration, Standings};
+use crate::replication::Replication;
 use crate::routes::Routes;
 use crate::send::Sender;
 use crate::settings::BrokerSettings;
@@ -339,8 +340,10 @@ fn compose(
     )?;
 
     let watch = Arc::new(StoreWatch::new(core.store.clone()));
+    let replication = Arc::new(Replication::new(core));
     let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 12]>([
+    features.extend::<[Arc<dyn Feature>; 13]>([
+        replication.clone(),
         locks.clone(),
         modes.clone(),
         online.clone(),
@@ -369,6 +372,7 @@ fn compose(
         timers,
         dedup,
         delays,
+        replication,
         standings: Standings::default(),
     };
     Ok(Composition {

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "errors",
         "reply",
         "local_time",
+        "role",
         "keyed_hash",
         "attributes",
         "filter",
@@ -42,6 +43,7 @@ const LAYERS: &[&[&str]] = &[
     &["destination"],
     &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],
+    &["replication"],
     &["send", "admin", "pop", "lite"],
     // Background work, and the composition.
     &["upkeep"],

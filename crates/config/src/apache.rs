@@ -56,12 +56,12 @@ const MISSING_FEATURES: &[MissingFeature] = &[
     MissingFeature {
         name: "enableDLegerCommitLog",
         harmless: OFF,
-        reason: "replication is not implemented yet",
+        reason: "the log of DLedger is not implemented; slaves follow a master (brokerRole)",
     },
     MissingFeature {
         name: "enableControllerMode",
         harmless: OFF,
-        reason: "replication and its controller are not implemented yet",
+        reason: "the controller is not implemented yet; slaves follow a master (brokerRole)",
     },
     MissingFeature {
         name: "enableControllerInNamesrv",
@@ -71,12 +71,12 @@ const MISSING_FEATURES: &[MissingFeature] = &[
     MissingFeature {
         name: "enableSlaveActingMaster",
         harmless: OFF,
-        reason: "replication is not implemented yet",
+        reason: "a slave does not act for its master yet",
     },
     MissingFeature {
         name: "duplicationEnable",
         harmless: OFF,
-        reason: "replication is not implemented yet",
+        reason: "a master without its own dispatch is not implemented; slaves follow a master (brokerRole)",
     },
     MissingFeature {
         name: "storeType",
@@ -108,14 +108,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
     ("fetchNamesrvAddrByAddressServer", "name servers come from namesrvAddr"),
     ("filterServerNums", "there are no filter servers, as in Apache's broker since 5.1.1"),
-    (
-        "haSlaveFallbehindMax",
-        "replication is not implemented yet; Apache names it haMaxGapNotInSync since 5.0",
-    ),
-    (
-        "inSyncReplicas",
-        "replication is not implemented yet: an acknowledged message is on this broker only",
-    ),
+    ("haSlaveFallbehindMax", "Apache names it haMaxGapNotInSync since 5.0"),
     (
         "mapedFileSizeCommitLog",
         "Apache's broker reads mappedFileSizeCommitLog since 4.8, and so does this one",
@@ -126,9 +119,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
     (
         "minInSyncReplicas",
-        "replication is not implemented yet: an acknowledged message is on this broker only",
+        "Apache's broker reads it with a controller only, which is not implemented yet; SYNC_MASTER waits for inSyncReplicas",
     ),
-    ("slaveReadEnable", "replication is not implemented yet"),
     ("storeCheckpoint", PATH),
     ("storePathConsumeQueue", PATH),
     ("storePathIndex", PATH),

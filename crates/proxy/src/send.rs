@@ -18,7 +18,7 @@ use crate::v2::{
 use ::message::names;
 use broker::attributes::{self, MESSAGE_TYPE};
 use broker::errors::Refusal;
-use broker::send::{Ending, SendContext, SendRequest, SendSink, Sent};
+use broker::send::{Ending, MayBeLate, SendContext, SendRequest, SendSink, Sent};
 use broker::timer::Recall;
 use broker::topic::{CreateOnSend, Spec, Topic, TopicError};
 use bytes::Bytes;
@@ -354,7 +354,7 @@ impl SendSink for Sends {
     fn answer_later<'s>(
         &self,
         sent: impl Iterator<Item = (Place, Sent<'s>)> + Clone,
-        _may_time_out: bool,
+        _: MayBeLate,
     ) -> impl FnOnce(Ending<'_>) + Send + 'static {
         let sends = self.clone();
         let stored: Vec<(Place, SendResultEntry)> = sent.map(|(place, sent)| (place, self.0[place.of].stored(&sent))).collect();
@@ -364,6 +364,10 @@ impl SendSink for Sends {
                 Ending::TimedOut => {
                     let text = "the message is stored, but was not on the device within syncFlushTimeout";
                     Some(Refused::new(Code::MasterPersistenceTimeout, text).into())
+                }
+                Ending::NotCopied => {
+                    let text = "the message is stored on the master, but slaves did not acknowledge it within slaveTimeout";
+                    Some(Refused::new(Code::SlavePersistenceTimeout, text).into())
                 }
                 Ending::Failed(reason) => Some(Refused::new(Code::InternalServerError, reason.to_string()).into()),
             };

@@ -32,7 +32,7 @@ const BROKERS: &[(&str, &str, Expected)] = &[
         "the distribution's slave",
         "brokerClusterName=DefaultCluster|brokerName=broker-a|brokerId=1|deleteWhen=04|fileReservedTime=48|brokerRole=SLAVE|\
          flushDiskType=ASYNC_FLUSH",
-        Refused(&["brokerRole"]),
+        Starts(&[]),
     ),
     (
         "the distribution's DLedger node",
@@ -45,7 +45,7 @@ const BROKERS: &[(&str, &str, Expected)] = &[
         "the distribution's broker with a controller",
         "brokerClusterName = DefaultCluster|brokerName = broker-a|brokerId = -1|brokerRole = SLAVE|deleteWhen = 04|fileReservedTime = 48|\
          enableControllerMode = true|controllerAddr = 127.0.0.1:9878|namesrvAddr = 127.0.0.1:9876|allAckInSyncStateSet=true",
-        Refused(&["brokerRole", "enableControllerMode"]),
+        Refused(&["enableControllerMode"]),
     ),
     (
         "the tutorial that most tutorials repeat",
@@ -155,7 +155,7 @@ const BROKERS: &[(&str, &str, Expected)] = &[
         "brokerClusterName=broker|brokerName=broker-0|brokerId=0|brokerRole=ASYNC_MASTER|flushDiskType=ASYNC_FLUSH|\
          storePathRootDir=/home/rocketmq/store/broker-0-master|storePathCommitLog=/home/rocketmq/store/broker-0-master/commitlog|\
          namesrvAddr=name-service-0.name-service:9876;name-service-1.name-service:9876|slaveReadEnable=true|enableTrace=true",
-        Starts(&["slaveReadEnable", "enableTrace"]),
+        Starts(&["enableTrace"]),
     ),
     (
         "name servers from an address server",
@@ -220,7 +220,6 @@ const BROKERS: &[(&str, &str, Expected)] = &[
         Starts(&[
             "brokerRole",
             "fetchNamesrvAddrByAddressServer",
-            "slaveReadEnable",
             "mapedFileSizeCommitLog",
             "haSlaveFallbehindMax",
             "transientStorePoolEnable",

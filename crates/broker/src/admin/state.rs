@@ -5,12 +5,12 @@ use crate::core::Core;
 use crate::dedup::Dedup;
 use crate::delay::DelayOffsets;
 use crate::registration::Standings;
+use crate::replication::Replication;
 use crate::reply::{Answer, Outcome};
 use crate::schedule;
 use crate::stats::{Runtime, handler};
 use crate::timer::Timers;
 use message::{Record, names};
-use protocol::replication::ReplicationStatus;
 use protocol::{json, version};
 use std::path::Path;
 use store::Store;
@@ -64,14 +64,9 @@ pub(crate) fn state(core: &Core, online: &Online, reporting: Reporting<'_>, stan
     handler::runtime(stats, &runtime)
 }
 
-/// Code 907: a master without replicas, because this version has no replication. Never fails.
-pub fn replication(store: &Store) -> Outcome {
-    let body = ReplicationStatus {
-        master: true,
-        master_commit_log_max_offset: store.log_range().1.0,
-        ..ReplicationStatus::default()
-    };
-    Ok(Answer::body(json::write(&body)))
+/// Code 907. Never fails.
+pub fn replication(replication: &Replication) -> Outcome {
+    Ok(Answer::body(json::write(&replication.status())))
 }
 
 /// Delay levels in use: level, delivered offset, max offset of the queue.

@@ -392,6 +392,7 @@ impl Worker {
         let wait = WaitFor {
             flush: true,
             topics: false,
+            slaves: false,
         };
         self.log
             .complete_then(ticket, wait, move |outcome| progress.end(&batch, outcome.is_ok(), now_ms()));

@@ -237,6 +237,7 @@ impl Worker {
         let wait = WaitFor {
             flush: true,
             topics: false,
+            slaves: false,
         };
         log.complete_then(ticket, wait, move |outcome| drop(done.send(outcome)));
         match written.recv() {

@@ -178,6 +178,7 @@ fn append(core: &Core, request: &SendBack<'_>, record: &Record<'_>, back: &Back)
         wait: WaitFor {
             flush: true,
             topics: !(back.retry.is_settled(changed) && back.destination.is_settled(changed)),
+            slaves: true,
         },
         count: Count {
             stats: core.stats.clone(),

@@ -17,6 +17,7 @@ use crate::offset::reset::Reset;
 use crate::pop::Pops;
 use crate::pull::Puller;
 use crate::registration::Standings;
+use crate::replication::Replication;
 use crate::reply::{Outcome, Reply};
 use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
@@ -52,6 +53,8 @@ pub struct Routes {
     pub(crate) dedup: Arc<Dedup>,
     /// Delivery offsets of the delay levels.
     pub(crate) delays: Arc<DelayOffsets>,
+    /// Slaves of this broker, or its master.
+    pub(crate) replication: Arc<Replication>,
     /// State of the registration at each name server.
     pub(crate) standings: Standings,
 }
@@ -364,7 +367,7 @@ impl Routes {
                     admin::state::state(&r.core, &r.online, reporting, &r.standings, now_ms())
                 });
             }
-            Code::GetBrokerHaStatus => admin::state::replication(&self.core.store),
+            Code::GetBrokerHaStatus => admin::state::replication(&self.replication),
             Code::GetBrokerConfig => return self.by_admin(frame, reply, |r, _| admin::config::all(&r.core.settings)),
             Code::UpdateBrokerConfig => {
                 // The changes are in the body, and are saved to a synced file.

@@ -2,7 +2,8 @@
 //! being saved.
 //!
 //! Under SYNC_FLUSH a send that waits longer than `syncFlushTimeout` is answered with FLUSH_DISK_TIMEOUT (10): the message
-//! is stored, but perhaps not on the device yet. Whoever comes first answers, the flush or the time-out.
+//! is stored, but perhaps not on the device yet. Whoever comes first answers, the flush or the time-out. Under SYNC_MASTER one that waits
+//! for slaves longer than `slaveTimeout` is answered with FLUSH_SLAVE_TIMEOUT (12); [`replication::Acks`] counts that time.
 
 use crate::log_writer::Incomplete;
 use parking_lot::Mutex;
@@ -17,8 +18,19 @@ pub enum Ending<'a> {
     Done,
     /// Stored, but the flush took too long.
     TimedOut,
+    /// Stored, but not enough slaves have it in time.
+    NotCopied,
     /// Failed, for this reason.
     Failed(&'a Incomplete),
+}
+
+/// What may take too long, so that sends are answered before it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct MayBeLate {
+    /// The flush.
+    pub flush: bool,
+    /// Slaves.
+    pub slaves: bool,
 }
 
 /// The answer of a waiting send; whoever answers takes it.
@@ -66,6 +78,7 @@ impl LateFlushes {
         }
         move |outcome: Result<(), Incomplete>| match &outcome {
             Ok(()) => pending.answer(Ending::Done),
+            Err(Incomplete::NotCopied(_)) => pending.answer(Ending::NotCopied),
             Err(reason) => pending.answer(Ending::Failed(reason)),
         }
     }

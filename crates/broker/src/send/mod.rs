@@ -19,7 +19,7 @@ pub mod remoting;
 mod repeats;
 mod request;
 
-pub use late::{Ending, LateFlushes};
+pub use late::{Ending, LateFlushes, MayBeLate};
 pub use request::{SendContext, SendRequest, SendSink, Sent};
 
 use crate::core::Core;
@@ -93,7 +93,16 @@ const TIME_OUT_EVERY: Duration = Duration::from_millis(500);
 
 impl Feature for Sender {
     fn run(self: Arc<Self>) -> Work {
-        let time_out = move |_| self.late.time_out(self.settings.current().sync_flush_timeout);
+        let time_out = move |_| {
+            let settings = self.settings.current();
+            // Slaves are waited for behind the flush, within their own limit.
+            let for_slaves = if self.log.is_copied() {
+                settings.slave_timeout
+            } else {
+                Duration::ZERO
+            };
+            self.late.time_out(settings.sync_flush_timeout + for_slaves);
+        };
         Box::pin(feature::every(TIME_OUT_EVERY, time_out))
     }
 }
@@ -303,7 +312,7 @@ impl Sender {
         let sizes: Vec<usize> = drafts.iter().map(Draft::encoded_len).collect();
         drop(drafts);
         self.placed(&mut accepted, &placements, context);
-        let waits = self.log.is_sync_flush();
+        let waits = self.log.may_wait();
         let (waiting, quick): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|one| waits && one.checked.waits);
         for (group, flush) in [(quick, false), (waiting, true)] {
             if group.is_empty() {
@@ -371,8 +380,10 @@ impl Sender {
         let wait = WaitFor {
             flush,
             topics: group.iter().any(|one| self.is_new(one)),
+            slaves: flush,
         };
-        let later = || self.late.completion(flush, sink.answer_later(sent(), flush));
+        let late = self.may_be_late(flush);
+        let later = || self.late.completion(late.flush, sink.answer_later(sent(), late));
         match self.log.complete(ticket, wait, later) {
             None => {}
             Some(Ok(())) => sink.answer(sent()),
@@ -382,6 +393,14 @@ impl Sender {
 }
 
 impl Sender {
+    /// What sends that wait for more than the page cache wait for.
+    fn may_be_late(&self, waits: bool) -> MayBeLate {
+        MayBeLate {
+            flush: waits && self.log.is_sync_flush(),
+            slaves: waits && self.log.is_copied(),
+        }
+    }
+
     /// Whether the topic that it was sent to, or the one it is stored in, is new: neither saved nor known to the name servers.
     fn is_new<A>(&self, one: &Accepted<'_, A>) -> bool {
         let changed = self.log.changed();

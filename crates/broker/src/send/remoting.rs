@@ -1,7 +1,7 @@
 //! Sends by the remoting protocol: requests 10, 310 and 320.
 
 use super::Sender;
-use super::late::Ending;
+use super::late::{Ending, MayBeLate};
 use super::request::{SendContext, SendRequest, SendSink, Sent};
 use crate::errors::Refusal;
 use crate::reply::Reply;
@@ -84,21 +84,26 @@ impl SendSink for Arc<Connection> {
     fn answer_later<'s>(
         &self,
         sent: impl Iterator<Item = (Asker, Sent<'s>)> + Clone,
-        may_time_out: bool,
+        may_be_late: MayBeLate,
     ) -> impl FnOnce(Ending<'_>) + Send + 'static {
         let conn = Self::clone(self);
         let askers: Vec<Asker> = sent.clone().map(|(asker, _)| asker).collect();
         let mut done = BytesMut::new();
         encode_all(&mut done, sent.clone(), ResponseCode::Success);
         let mut timed_out = BytesMut::new();
-        if may_time_out {
-            encode_all(&mut timed_out, sent, ResponseCode::FlushDiskTimeout);
+        if may_be_late.flush {
+            encode_all(&mut timed_out, sent.clone(), ResponseCode::FlushDiskTimeout);
+        }
+        let mut not_copied = BytesMut::new();
+        if may_be_late.slaves {
+            encode_all(&mut not_copied, sent, ResponseCode::FlushSlaveTimeout);
         }
         let owed = conn.owe(done.len());
         move |ending| {
             match ending {
                 Ending::Done => send_encoded(&conn, &done),
                 Ending::TimedOut => send_encoded(&conn, &timed_out),
+                Ending::NotCopied => send_encoded(&conn, &not_copied),
                 Ending::Failed(reason) => conn.fail(askers.into_iter(), &reason.to_string()),
             }
             drop(owed);

@@ -143,8 +143,8 @@ impl Sender {
 
     /// Answers those that wait for the flush, or those that do not.
     fn answer_repeats<S: SendSink>(&self, sink: &S, repeats: &[Repeat<'_, S::Asker>], flush: bool) {
-        let is_sync = self.log.is_sync_flush();
-        let of_group = || repeats.iter().filter(|one| (is_sync && one.request.checked.waits) == flush);
+        let may_wait = self.log.may_wait();
+        let of_group = || repeats.iter().filter(|one| (may_wait && one.request.checked.waits) == flush);
         let asking = || of_group().filter(|one| S::wants_answer(one.request.request.asker));
         if asking().next().is_none() {
             return;
@@ -167,8 +167,10 @@ impl Sender {
         let wait = WaitFor {
             flush,
             topics: of_group().any(|one| self.is_new(&one.request)),
+            slaves: flush,
         };
-        let later = || self.late.completion(flush, sink.answer_later(sent(), flush));
+        let late = self.may_be_late(flush);
+        let later = || self.late.completion(late.flush, sink.answer_later(sent(), late));
         match self.log.complete(self.log.appended(), wait, later) {
             None => {}
             Some(Ok(())) => sink.answer(sent()),

@@ -1,6 +1,6 @@
 //! What the verb "send" takes and gives, whatever face it is called through.
 
-use super::late::Ending;
+use super::late::{Ending, MayBeLate};
 use crate::errors::Refusal;
 use message::record::Placement;
 use protocol::send::SendHeader;
@@ -69,7 +69,7 @@ pub trait SendSink {
     fn answer_later<'s>(
         &self,
         sent: impl Iterator<Item = (Self::Asker, Sent<'s>)> + Clone,
-        may_time_out: bool,
+        may_be_late: MayBeLate,
     ) -> impl FnOnce(Ending<'_>) + Send + 'static;
 
     /// These requests failed for this reason; as far as is known they are not stored.

@@ -22,14 +22,25 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// The relations of the broker's own keys. Those that every server has are [`ConnectionSettings::RELATIONS`].
 pub const RELATIONS: &[Relation<BrokerSettings>] = &[
     Relation {
-        keys: &["brokerRole"],
-        rule: "SYNC_MASTER is the same as ASYNC_MASTER: there is no replication yet",
+        keys: &["brokerRole", "inSyncReplicas"],
+        rule: "SYNC_MASTER with inSyncReplicas=1 waits for no slave",
         fit: |s| {
-            (s.broker_role == BrokerRole::SyncMaster).then(|| {
+            (s.broker_role == BrokerRole::SyncMaster && s.in_sync_replicas <= 1).then(|| {
+                "brokerRole=SYNC_MASTER waits for no slave with inSyncReplicas=1, as in Apache's broker since 5.0: set inSyncReplicas=2 to have every \
+                 acknowledged message on a slave"
+                    .to_owned()
+            })
+        },
+    },
+    Relation {
+        keys: &["brokerRole", "inSyncReplicas"],
+        rule: "Only SYNC_MASTER waits for inSyncReplicas",
+        fit: |s| {
+            (s.broker_role == BrokerRole::AsyncMaster && s.in_sync_replicas > 1).then(|| {
                 format!(
-                    "brokerRole=SYNC_MASTER does not replicate, because there is no replication yet: an acknowledged message is on this broker only \
-                     (flushDiskType={}), as with ASYNC_MASTER",
-                    s.flush_disk_type
+                    "inSyncReplicas={} has no effect with brokerRole=ASYNC_MASTER: an acknowledged message is on this broker; with SYNC_MASTER it \
+                     would be on slaves, too",
+                    s.in_sync_replicas
                 )
             })
         },
@@ -38,11 +49,30 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
         keys: &["brokerId", "brokerRole"],
         rule: "The brokerId of a master counts as 0",
         fit: |s| {
+            if s.is_slave() {
+                return None;
+            }
             let id = std::mem::take(&mut s.broker_id);
             (id != 0).then(|| {
                 format!(
                     "brokerId={id} counts as 0: with brokerRole={} this broker is a master",
                     s.broker_role
+                )
+            })
+        },
+    },
+    Relation {
+        keys: &["haHousekeepingInterval", "haSendHeartbeatInterval"],
+        rule: "Silence is longer than heartbeats: a shorter haHousekeepingInterval counts as twice haSendHeartbeatInterval",
+        fit: |s| {
+            let least = s.ha_send_heartbeat_interval * 2;
+            let was = s.ha_housekeeping_interval;
+            (was < least).then(|| {
+                s.ha_housekeeping_interval = least;
+                format!(
+                    "haHousekeepingInterval={} counts as {}: twice haSendHeartbeatInterval",
+                    was.as_millis(),
+                    least.as_millis()
                 )
             })
         },
@@ -290,6 +320,9 @@ impl ConnectionSettings for BrokerSettings {
 /// A text that names the keys, if no adjustment would help.
 pub(super) fn fit(settings: &mut BrokerSettings, notes: &mut Vec<Note>) -> Result<(), String> {
     check_log_directory(settings)?;
+    if settings.is_slave() && settings.broker_id == 0 {
+        return Err("brokerRole=SLAVE needs a brokerId of its own, from 1 on: 0 is the master".to_owned());
+    }
     fit_all(BrokerSettings::RELATIONS, settings, notes);
     fit_all(RELATIONS, settings, notes);
     Ok(())
@@ -384,7 +417,17 @@ mod tests {
 
     /// Lines of a file; the keys of the expected note; a key and its resulting value.
     const CASES: &[(&str, &[&str], (&str, &str))] = &[
-        ("brokerRole=SYNC_MASTER", &["brokerRole"], ("brokerRole", "SYNC_MASTER")),
+        (
+            "brokerRole=SYNC_MASTER",
+            &["brokerRole", "inSyncReplicas"],
+            ("brokerRole", "SYNC_MASTER"),
+        ),
+        ("inSyncReplicas=2", &["brokerRole", "inSyncReplicas"], ("inSyncReplicas", "2")),
+        (
+            "haSendHeartbeatInterval=5000\nhaHousekeepingInterval=7000",
+            &["haHousekeepingInterval", "haSendHeartbeatInterval"],
+            ("haHousekeepingInterval", "10000"),
+        ),
         ("brokerId=3", &["brokerId", "brokerRole"], ("brokerId", "0")),
         (
             "maxMessageSize=33554432",

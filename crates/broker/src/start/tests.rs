@@ -7,7 +7,7 @@ use crate::clients::table::{Channel, ClientCallError, OnResponse};
 use crate::clients::{ClientChannel, ProtocolClient};
 use crate::errors::Refusal;
 use crate::pull::Pulled;
-use crate::send::{Ending, SendContext, SendRequest, SendSink, Sent};
+use crate::send::{Ending, MayBeLate, SendContext, SendRequest, SendSink, Sent};
 use crate::testing;
 use net::client::{Peer, PeerOptions};
 use protocol::frame::FLAG_ONEWAY;
@@ -22,6 +22,7 @@ mod pop_priority;
 mod pop_reports;
 mod popping;
 mod pops;
+mod replicas;
 mod sql_filters;
 mod support;
 mod timers;
@@ -241,7 +242,11 @@ impl SendSink for InProcess {
         self.0.lock().extend(told);
     }
 
-    fn answer_later<'s>(&self, sent: impl Iterator<Item = (u32, Sent<'s>)> + Clone, _: bool) -> impl FnOnce(Ending<'_>) + Send + 'static {
+    fn answer_later<'s>(
+        &self,
+        sent: impl Iterator<Item = (u32, Sent<'s>)> + Clone,
+        _: MayBeLate,
+    ) -> impl FnOnce(Ending<'_>) + Send + 'static {
         let (told, askers) = (self.clone(), sent.map(|(asker, _)| asker).collect::<Vec<_>>());
         move |ending| {
             told.0

@@ -6,7 +6,7 @@
 use super::Timers;
 use super::when::{TimerProperties, waiting_properties};
 use crate::errors::Refusal;
-use crate::log_writer::WaitFor;
+use crate::log_writer::{Incomplete, WaitFor};
 use crate::topic::is_writable;
 use message::names;
 use message::properties::{self, Builder};
@@ -50,13 +50,12 @@ impl Timers {
                 let wait = WaitFor {
                     flush: true,
                     topics: false,
+                    slaves: true,
                 };
-                self.core.log.complete_then(ticket, wait, move |outcome| {
-                    done(
-                        outcome
-                            .map(|()| handle.uniq_key)
-                            .map_err(|reason| Refusal::system(reason.to_string())),
-                    );
+                self.core.log.complete_then(ticket, wait, move |outcome| match outcome {
+                    // Compat: as in Apache's broker.
+                    Ok(()) | Err(Incomplete::NotCopied(_)) => done(Ok(handle.uniq_key)),
+                    Err(reason) => done(Err(Refusal::system(reason.to_string()))),
                 });
             }
             Err(refusal) => done(Err(refusal)),

@@ -6,7 +6,7 @@ use super::window::NotOpen;
 use super::{MAX_WAITING, Read, Transactions};
 use crate::destination::Destination;
 use crate::errors::Refusal;
-use crate::log_writer::WaitFor;
+use crate::log_writer::{Incomplete, WaitFor};
 use crate::schedule;
 use crate::timer::when;
 use message::record::Draft;
@@ -89,9 +89,12 @@ impl Transactions {
         let wait = WaitFor {
             flush: true,
             topics: false,
+            slaves: true,
         };
-        self.core.log.complete_then(ticket, wait, |outcome| {
-            done(outcome.map_err(|reason| Refusal::system(reason.to_string())))
+        self.core.log.complete_then(ticket, wait, |outcome| match outcome {
+            // Compat: as in Apache's broker the transaction has ended then.
+            Ok(()) | Err(Incomplete::NotCopied(_)) => done(Ok(())),
+            Err(reason) => done(Err(Refusal::system(reason.to_string()))),
         });
     }
 

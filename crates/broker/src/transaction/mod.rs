@@ -204,7 +204,11 @@ impl Transactions {
     /// Waits until what was appended can be read, or under SYNC_FLUSH and with `flush` is on the device.
     fn finish_append(&self, ticket: Ticket, flush: bool) -> Result<(), Refusal> {
         let (done, written) = std::sync::mpsc::channel();
-        let wait = WaitFor { flush, topics: false };
+        let wait = WaitFor {
+            flush,
+            topics: false,
+            slaves: false,
+        };
         self.core.log.complete_then(ticket, wait, move |outcome| drop(done.send(outcome)));
         match written.recv() {
             Ok(outcome) => outcome.map_err(|reason| Refusal::system(reason.to_string())),

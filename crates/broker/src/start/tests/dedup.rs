@@ -38,13 +38,17 @@ impl SendSink for Answers {
         self.0.lock().extend(sent.map(|(asker, sent)| (asker, told(&sent))));
     }
 
-    fn answer_later<'s>(&self, sent: impl Iterator<Item = (u32, Sent<'s>)> + Clone, _: bool) -> impl FnOnce(Ending<'_>) + Send + 'static {
+    fn answer_later<'s>(
+        &self,
+        sent: impl Iterator<Item = (u32, Sent<'s>)> + Clone,
+        _: MayBeLate,
+    ) -> impl FnOnce(Ending<'_>) + Send + 'static {
         let all: Vec<_> = sent.map(|(asker, sent)| (asker, told(&sent))).collect();
         let answers = self.clone();
         move |ending| {
             let ended = all.into_iter().map(|(asker, told)| match ending {
                 Ending::Done => (asker, told),
-                Ending::TimedOut => (asker, Err("timed out".to_owned())),
+                Ending::NotCopied | Ending::TimedOut => (asker, Err("timed out".to_owned())),
                 Ending::Failed(reason) => (asker, Err(reason.to_string())),
             });
             answers.0.lock().extend(ended);

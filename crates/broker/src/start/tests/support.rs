@@ -28,7 +28,11 @@ impl SendSink for Places {
         self.0.lock().extend(places);
     }
 
-    fn answer_later<'s>(&self, sent: impl Iterator<Item = (u32, Sent<'s>)> + Clone, _: bool) -> impl FnOnce(Ending<'_>) + Send + 'static {
+    fn answer_later<'s>(
+        &self,
+        sent: impl Iterator<Item = (u32, Sent<'s>)> + Clone,
+        _: MayBeLate,
+    ) -> impl FnOnce(Ending<'_>) + Send + 'static {
         let places: Vec<_> = sent
             .map(|(_, sent)| (sent.placements[0].queue_offset.0, sent.placements[0].log_offset.0))
             .collect();

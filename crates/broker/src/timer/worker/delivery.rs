@@ -170,6 +170,7 @@ impl Worker {
         let wait = WaitFor {
             flush: true,
             topics: false,
+            slaves: false,
         };
         let (ended, shared) = (self.ended.clone(), self.shared.clone());
         log.complete_then(ticket, wait, move |outcome| {

@@ -1,0 +1,127 @@
+//! Replication of this broker: a master serves slaves, a slave follows its master.
+//!
+//! The log is copied by the crate `replication`; here is who does what when, by the settings.
+//!
+//! Consumers of a master read what is as durable as its flush mode promises, whether slaves have it or not, as in Apache's default
+//! HA: a consumer may have read what is lost with the master. Only the answers to sends wait for slaves.
+
+use crate::core::Core;
+use crate::feature::{self, Feature, Work};
+use crate::settings::{BrokerRole, BrokerSettings};
+use parking_lot::Mutex;
+use protocol::replication::{CopyStatus, ReplicationStatus};
+use replication::{Master, MasterOptions, SlaveState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Interval of the check for sends that wait for slaves longer than `slaveTimeout`.
+const TIME_OUT_EVERY: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub struct Replication {
+    core: Core,
+    master: Mutex<Option<Master>>,
+}
+
+impl Replication {
+    /// Does nothing before it is started.
+    #[must_use]
+    pub fn new(core: &Core) -> Self {
+        Self {
+            core: core.clone(),
+            master: Mutex::default(),
+        }
+    }
+
+    /// The status, as operators ask for it.
+    #[must_use]
+    pub fn status(&self) -> ReplicationStatus {
+        let end = self.core.store.written().0;
+        let slaves = self.slaves();
+        ReplicationStatus {
+            master: true,
+            master_commit_log_max_offset: end,
+            in_sync_slave_nums: slaves.iter().filter(|slave| slave.in_sync).count() as i32,
+            ha_connection_info: slaves.iter().map(|slave| status_of(slave, end)).collect(),
+            ..ReplicationStatus::default()
+        }
+    }
+
+    /// Where slaves connect.
+    #[must_use]
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.master.lock().as_ref().map(Master::addr)
+    }
+
+    /// The slaves that are connected to this master.
+    #[must_use]
+    pub fn slaves(&self) -> Vec<SlaveState> {
+        self.master.lock().as_ref().map_or_else(Vec::new, Master::slaves)
+    }
+
+    fn start_master(&self, settings: &BrokerSettings) -> io::Result<()> {
+        let options = master_options(settings);
+        let listen = options.listen;
+        match Master::start(self.core.store.clone(), self.core.acks.clone(), options) {
+            Ok(master) => *self.master.lock() = Some(master),
+            Err(error) if settings.ha_listen_port.is_none() && settings.broker_role == BrokerRole::AsyncMaster => {
+                tracing::warn!(%listen, %error, "no slave can connect: the port is not free (haListenPort)");
+            }
+            Err(error) => {
+                let why = format!("port {} for slaves (haListenPort): {error}", listen.port());
+                return Err(io::Error::new(error.kind(), why));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Feature for Replication {
+    fn start(self: Arc<Self>) -> io::Result<()> {
+        let settings = self.core.settings.current();
+        match settings.broker_role {
+            BrokerRole::AsyncMaster | BrokerRole::SyncMaster => self.start_master(&settings),
+            BrokerRole::Slave => Ok(()),
+        }
+    }
+
+    fn run(self: Arc<Self>) -> Work {
+        let time_out = move |_| {
+            let timeout = self.core.settings.current().slave_timeout;
+            if let Some(before) = Instant::now().checked_sub(timeout) {
+                self.core.acks.time_out(before);
+            }
+        };
+        Box::pin(feature::every(TIME_OUT_EVERY, time_out))
+    }
+
+    fn stop(&self) {
+        if let Some(mut master) = self.master.lock().take() {
+            master.stop();
+        }
+    }
+}
+
+fn master_options(settings: &BrokerSettings) -> MasterOptions {
+    MasterOptions {
+        listen: SocketAddr::new(settings.bind_address, settings.ha_port()),
+        heartbeat: settings.ha_send_heartbeat_interval,
+        housekeeping: settings.ha_housekeeping_interval,
+        block_bytes: settings.ha_transfer_batch_size,
+        max_slaves: settings.max_slaves,
+        max_gap: settings.ha_max_gap_not_in_sync,
+    }
+}
+
+fn status_of(slave: &SlaveState, end: i64) -> CopyStatus {
+    CopyStatus {
+        addr: slave.addr.to_string(),
+        diff: end - slave.acknowledged,
+        in_sync: slave.in_sync,
+        slave_ack_offset: slave.acknowledged,
+        transfer_from_where: slave.sent,
+        transferred_byte_in_second: slave.bytes_per_second,
+    }
+}

@@ -1,0 +1,37 @@
+//! Whether this broker is a master or a slave. It is set at the start; a controller will change it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use store::AppendError;
+
+/// The role, which every part of the broker may ask for at any time.
+#[derive(Debug)]
+pub struct Role {
+    is_slave: AtomicBool,
+}
+
+impl Role {
+    /// A slave or a master.
+    #[must_use]
+    pub fn new(is_slave: bool) -> Self {
+        Self {
+            is_slave: AtomicBool::new(is_slave),
+        }
+    }
+
+    /// Whether the log is copied from a master: nothing else may be appended.
+    #[must_use]
+    pub fn is_slave(&self) -> bool {
+        self.is_slave.load(Ordering::Relaxed)
+    }
+
+    /// # Errors
+    /// `AppendError::NotWritable` on a slave.
+    pub fn check_master(&self) -> Result<(), AppendError> {
+        if self.is_slave() {
+            return Err(AppendError::NotWritable(
+                "this broker is a slave, whose log is a copy of its master's; send to the master".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Masters and slaves: what sends wait for, and what operators are told.
+
+use super::*;
+use crate::settings::{BrokerRole, FlushDiskType};
+use ::replication::{Slave, SlaveOptions};
+use protocol::replication::ReplicationStatus;
+
+const SLAVE_TIME_OUT: Duration = Duration::from_millis(300);
+
+fn sync_master(disk: &SimulatedDisk) -> Broker {
+    start(disk, |settings| {
+        settings.broker_role = BrokerRole::SyncMaster;
+        settings.in_sync_replicas = 2;
+        settings.slave_timeout = SLAVE_TIME_OUT;
+    })
+}
+
+/// A slave without a broker around it, with the store that it copies into.
+fn copy_of(broker: &Broker) -> (Slave, Arc<Store>) {
+    let settings = BrokerSettings {
+        flush_disk_type: FlushDiskType::Async,
+        ..small_settings()
+    };
+    let (store, _) = Store::open(Arc::new(SimulatedDisk::new(2)), store_options(&settings)).unwrap();
+    let options = SlaveOptions {
+        heartbeat: Duration::from_millis(100),
+        housekeeping: SOON,
+        retry: [Duration::from_millis(5); 2],
+    };
+    let slave = Slave::start(store.clone(), options).unwrap();
+    slave.set_master(broker.routes.replication.addr().map(|addr| addr.to_string()).as_deref());
+    (slave, store)
+}
+
+async fn status(peer: &Peer) -> ReplicationStatus {
+    let answer = peer.request(request(RequestCode::GetBrokerHaStatus, &[], ""), SOON).await.unwrap();
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+#[test]
+fn a_sync_master_answers_when_a_slave_has_the_message_or_with_the_time_out() {
+    let broker = sync_master(&SimulatedDisk::new(1));
+    block_on(async {
+        let peer = connect(&broker).await;
+        let begun = Instant::now();
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::FlushSlaveTimeout);
+        assert!(begun.elapsed() >= SLAVE_TIME_OUT, "{:?}", begun.elapsed());
+        assert_eq!(ask(&peer, send("t", false)).await, ResponseCode::Success, "it waits for nobody");
+        assert_eq!(broker.store.max_offset("t", 0).0, 2, "consumers read what the master has");
+
+        let (slave, copy) = copy_of(&broker);
+        until("the slave is there", || copy.written() == broker.store.written());
+        let (first, second) = tokio::join!(ask(&peer, send("t", true)), ask(&peer, send("t", true)));
+        assert_eq!([first, second], [ResponseCode::Success; 2]);
+        assert!(copy.max_offset("t", 0).0 == 4, "an acknowledged message is on the slave");
+
+        let told = status(&peer).await;
+        let end = broker.store.written().0;
+        assert!(told.master && told.master_commit_log_max_offset == end && told.in_sync_slave_nums == 1);
+        let connected = &told.ha_connection_info[0];
+        assert_eq!(
+            (connected.slave_ack_offset, connected.diff, connected.transfer_from_where),
+            (end, 0, end)
+        );
+
+        drop(slave);
+        assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::FlushSlaveTimeout);
+    });
+    broker.stop().unwrap();
+}
+
+#[test]
+fn sends_that_wait_for_slaves_are_answered_before_a_stop_ends() {
+    let broker = start(&SimulatedDisk::new(1), |settings| {
+        settings.broker_role = BrokerRole::SyncMaster;
+        settings.in_sync_replicas = 2;
+    });
+    block_on(async {
+        let peer = connect(&broker).await;
+        let waiting = peer.request(send("t", true), SOON);
+        let stopped = async {
+            while broker.routes.core.acks.waiting() == 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            tokio::task::spawn_blocking(move || broker.stop()).await.unwrap().unwrap();
+        };
+        let (answer, ()) = tokio::join!(waiting, stopped);
+        assert_eq!(answer.unwrap().code, i32::from(ResponseCode::FlushSlaveTimeout));
+    });
+}
