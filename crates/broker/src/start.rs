@@ -5,7 +5,7 @@
 //! the tables for the last time and close the store.
 
 use crate::alarm::Alarm;
-use crate::arrival::Listeners;
+use crate::arrival::{ArrivalListener, Listeners};
 use crate::assignment::{Modes, TopicQueues};
 use crate::clients::Online;
 use crate::clock::now_ms;
@@ -23,7 +23,7 @@ use crate::pop::Pops;
 use crate::pop::order_table::{self, OrdersFile};
 use crate::pull::Puller;
 use crate::registration::{Identity, Registration, Standings};
-use crate::replication::Replication;
+use crate::replication::{MasterTables, Replication};
 use crate::routes::Routes;
 use crate::send::Sender;
 use crate::settings::BrokerSettings;
@@ -297,7 +297,11 @@ fn compose(
     let online = Arc::new(Online::new(core.settings.clone(), filters));
     let locks = Arc::new(OrderLocks::new(settings.max_queue_locks, settings.max_queue_lock_bytes));
     let dedup = Arc::new(Dedup::new(core));
-    dedup::rebuild(core, &dedup, |mark| transaction::marked(mark).into_iter().flatten().collect())?;
+    // What delivers, asks producers or stores for itself does so on the master.
+    let is_slave = core.role.is_slave();
+    if !is_slave {
+        dedup::rebuild(core, &dedup, |mark| transaction::marked(mark).into_iter().flatten().collect())?;
+    }
     let transactions = Transactions::new(
         core,
         online.producers.clone(),
@@ -308,7 +312,7 @@ fn compose(
     let transactions = Arc::new(transactions);
     transactions_file.save_those_of(&transactions);
     let timers = Timers::new(core, counts_file);
-    core.store.set_needs(timers.need().into_iter().collect());
+    core.store.set_needs(timers.need().filter(|_| !is_slave).into_iter().collect());
     let sender = Arc::new(Sender::new(
         core,
         locks.clone(),
@@ -320,43 +324,51 @@ fn compose(
     let pops = Pops::new(core, online.consumers.clone(), modes.clone(), &orders_file);
     let lites = Lites::new(core);
     let alarm = Arc::new(Alarm::default());
-    core.store.set_arrivals(Box::new(Listeners(vec![
-        Box::new(DelayArrivals(alarm.clone())),
-        timers.listener(),
-        Box::new(Puller::listener(&puller)),
-        Box::new(Pops::listener(&pops)),
-        Box::new(Lites::listener(&lites)),
-    ])));
-    let delivery = Delivery::start(
-        &settings.message_delay_level,
-        DeliveryParts {
+    let mut listeners: Vec<Box<dyn ArrivalListener>> = vec![Box::new(Puller::listener(&puller))];
+    if !is_slave {
+        listeners.push(Box::new(DelayArrivals(alarm.clone())));
+        listeners.push(timers.listener());
+        listeners.push(Box::new(Pops::listener(&pops)));
+        listeners.push(Box::new(Lites::listener(&lites)));
+    }
+    core.store.set_arrivals(Box::new(Listeners(listeners)));
+
+    let watch = Arc::new(StoreWatch::new(core.store.clone()));
+    let standings = Standings::default();
+    let master_tables = MasterTables {
+        delays: delays.clone(),
+        modes: modes.clone(),
+        connector: connector.clone(),
+    };
+    let replication = Arc::new(Replication::new(core, &standings, master_tables));
+    let mut features = core.features();
+    features.extend::<[Arc<dyn Feature>; 7]>([
+        replication.clone(),
+        locks.clone(),
+        modes.clone(),
+        online.clone(),
+        sender.clone(),
+        puller.clone(),
+        watch.clone(),
+    ]);
+    if !is_slave {
+        let parts = DeliveryParts {
             store: core.store.clone(),
             log: core.log.clone(),
             offsets: delays.clone(),
             alarm,
             topics: core.topics.clone(),
             stats: core.stats.clone(),
-        },
-    )?;
-
-    let watch = Arc::new(StoreWatch::new(core.store.clone()));
-    let replication = Arc::new(Replication::new(core));
-    let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 13]>([
-        replication.clone(),
-        locks.clone(),
-        modes.clone(),
-        online.clone(),
-        transactions.clone(),
-        timers.clone(),
-        dedup.clone(),
-        sender.clone(),
-        puller.clone(),
-        pops.clone(),
-        lites.clone(),
-        Arc::new(delivery),
-        watch.clone(),
-    ]);
+        };
+        features.extend::<[Arc<dyn Feature>; 6]>([
+            transactions.clone(),
+            timers.clone(),
+            dedup.clone(),
+            pops.clone(),
+            lites.clone(),
+            Arc::new(Delivery::start(&settings.message_delay_level, parts)?),
+        ]);
+    }
     let routes = Routes {
         core: core.clone(),
         features,
@@ -373,7 +385,7 @@ fn compose(
         dedup,
         delays,
         replication,
-        standings: Standings::default(),
+        standings,
     };
     Ok(Composition {
         routes: Arc::new(routes),

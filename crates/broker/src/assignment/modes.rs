@@ -48,6 +48,19 @@ impl Modes {
         state.modes = saved.message_request_mode_map;
     }
 
+    /// Makes the table equal to that of the master, on a slave.
+    pub(super) fn copy(&self, of_master: RequestModes) {
+        let mut state = self.state.lock();
+        if state.modes == of_master.message_request_mode_map {
+            return;
+        }
+        state.count = of_master.message_request_mode_map.values().map(BTreeMap::len).sum();
+        state.modes = of_master.message_request_mode_map;
+        state.changes += 1;
+        drop(state);
+        self.changed.raise();
+    }
+
     /// Sets a mode; replaces an earlier one.
     ///
     /// # Errors

@@ -27,6 +27,15 @@ pub fn load(modes: &Modes, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes over the modes of a master, from its answer to 402.
+///
+/// # Errors
+/// [`json::JsonError`] if it cannot be parsed; nothing is changed then.
+pub fn copy(modes: &Modes, body: &[u8]) -> Result<(), json::JsonError> {
+    modes.copy(json::read_large::<RequestModes>(body)?);
+    Ok(())
+}
+
 /// Writes all modes; returns the number of changes that were written.
 ///
 /// # Errors

@@ -48,6 +48,17 @@ pub fn load(offsets: &DelayOffsets, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes over the progress of a master, from its answer to 45.
+///
+/// # Errors
+/// [`json::JsonError`] if it cannot be parsed; nothing is changed then.
+pub fn copy(offsets: &DelayOffsets, body: &[u8]) -> Result<(), json::JsonError> {
+    let of_master = read(body)?;
+    offsets.restore(of_master.offset_table, of_master.data_version);
+    offsets.mark_changed();
+    Ok(())
+}
+
 /// Writes all offsets.
 #[must_use]
 pub fn text((version, offsets): (DataVersion, BTreeMap<i32, i64>), layout: Layout) -> String {

@@ -114,6 +114,16 @@ impl Groups {
         }
     }
 
+    /// Makes the table equal to that of the master, on a slave. Nothing is changed if it has the master's version already.
+    pub(super) fn copy(&self, rules: impl IntoIterator<Item = Rule>, forbidden: Forbidden, version: DataVersion) {
+        if self.version() == version {
+            return;
+        }
+        self.table.write().clear();
+        self.restore(rules, forbidden, Some(version));
+        self.changed.raise();
+    }
+
     /// The configuration of a group. Called for every pull.
     #[must_use]
     pub fn find(&self, group: &str) -> Option<Arc<Rule>> {

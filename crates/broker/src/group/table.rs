@@ -45,6 +45,20 @@ pub fn load(groups: &Groups, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes over the groups of a master, from its answer to 201.
+///
+/// # Errors
+/// [`json::JsonError`] if it cannot be parsed; nothing is changed then.
+pub fn copy(groups: &Groups, body: &[u8]) -> Result<(), json::JsonError> {
+    let of_master = json::read_large::<GroupConfigs>(body)?;
+    let rules = of_master.subscription_group_table.into_iter().map(|(name, mut rule)| {
+        rule.group_name = name;
+        rule
+    });
+    groups.copy(rules, of_master.forbidden_table, of_master.data_version);
+    Ok(())
+}
+
 /// Writes all groups; returns the data version that was written.
 ///
 /// # Errors

@@ -93,6 +93,18 @@ fn restore_each(offsets: &Offsets, table: &BTreeMap<String, ByQueue>, are_resets
     }
 }
 
+/// Takes over the offsets of a master, from its answer to 43. Compat: offsets that the master does not have stay.
+///
+/// # Errors
+/// [`JsonError`] if it cannot be parsed; nothing is changed then.
+pub fn copy(offsets: &Offsets, body: &[u8]) -> Result<(), JsonError> {
+    let of_master = parse(body)?;
+    restore_each(offsets, &of_master.offset_table, false);
+    offsets.set_version(of_master.data_version);
+    offsets.mark_dirty();
+    Ok(())
+}
+
 /// Loads the file into an empty table.
 ///
 /// # Errors

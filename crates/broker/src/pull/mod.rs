@@ -24,6 +24,7 @@ use crate::hold::{Bounds, Hold, NotParked, Taken, Waiter};
 use crate::offset::Offsets;
 use crate::readers::{Continued, Threads};
 use crate::records;
+use crate::role::Role;
 use crate::settings::BrokerSettings;
 use crate::stats::GroupCounters;
 use crate::store_options::read_limits;
@@ -100,6 +101,7 @@ pub struct Puller {
     settings: Arc<config::Live<BrokerSettings>>,
     hold: Arc<Hold<Pull>>,
     threads: Threads,
+    role: Arc<Role>,
     weak_self: Weak<Self>,
 }
 
@@ -169,6 +171,7 @@ impl Puller {
             settings: core.settings.clone(),
             hold: Arc::new(Hold::new(bounds)),
             threads: core.threads.clone(),
+            role: core.role.clone(),
             weak_self: weak_self.clone(),
         });
         let weak = Arc::downgrade(&puller);
@@ -212,7 +215,8 @@ impl Puller {
             Err(refusal) => return Err((asker, refusal)),
         };
         let has_stale_offset = self.has_stale_offset(&allowed.topic, header, asker.client());
-        if header.has(sys_flag::COMMIT_OFFSET) && header.commit_offset >= 0 && !has_stale_offset {
+        // Compat: a slave takes offsets with the master's tables.
+        if header.has(sys_flag::COMMIT_OFFSET) && !self.role.is_slave() && header.commit_offset >= 0 && !has_stale_offset {
             // A full offset table must not stop consumption; the consumer's own commits are refused with the reason. A commit does
             // not override the pending reset that this pull applies.
             let _ = self

@@ -22,7 +22,7 @@ mod requests;
 mod standing;
 
 pub use requests::{Identity, Requests};
-pub use standing::{Standing, Standings};
+pub use standing::{MasterAddresses, Standing, Standings};
 
 use crate::settings::BrokerSettings;
 use crate::topic::Topics;

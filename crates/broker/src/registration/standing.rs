@@ -1,12 +1,25 @@
-//! State of the registration at each name server, for the runtime information (28).
+//! State of the registration at each name server, for the runtime information (28), and the master that they name.
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// State of the registration by name server. Its tasks write it.
 #[derive(Clone, Debug, Default)]
-pub struct Standings(Arc<Mutex<BTreeMap<String, Standing>>>);
+pub struct Standings {
+    all: Arc<Mutex<BTreeMap<String, Standing>>>,
+    master: Arc<watch::Sender<Option<MasterAddresses>>>,
+}
+
+/// The master of this broker's name, as a name server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterAddresses {
+    /// For clients.
+    pub clients: String,
+    /// For slaves.
+    pub slaves: String,
+}
 
 /// State of the registration at one name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,17 +48,37 @@ impl Standings {
     /// State by name server, as configured; none before its first attempt.
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, Standing> {
-        self.0.lock().clone()
+        self.all.lock().clone()
+    }
+
+    /// The master that was named last, and changes of it. A master that is no longer registered stays.
+    #[must_use]
+    pub fn master(&self) -> watch::Receiver<Option<MasterAddresses>> {
+        self.master.subscribe()
+    }
+
+    /// A name server has named the master in its answer to a registration, or has none.
+    pub(crate) fn heard_of_master(&self, clients: Option<&str>, slaves: Option<&str>) {
+        let given = |address: Option<&str>| address.filter(|address| !address.is_empty()).map(str::to_owned);
+        if let Some((clients, slaves)) = given(clients).zip(given(slaves)) {
+            let heard = Some(MasterAddresses { clients, slaves });
+            self.master.send_if_modified(|master| {
+                *master != heard && {
+                    *master = heard;
+                    true
+                }
+            });
+        }
     }
 
     /// Returns whether the state changed.
     pub(super) fn registered(&self, name_server: &str) -> bool {
-        self.0.lock().insert(name_server.to_owned(), Standing::Registered) != Some(Standing::Registered)
+        self.all.lock().insert(name_server.to_owned(), Standing::Registered) != Some(Standing::Registered)
     }
 
     /// Returns whether the state or the reason changed.
     pub(super) fn not_registered(&self, name_server: &str, why: &str, now_ms: i64) -> bool {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let since_ms = match all.get(name_server) {
             Some(Standing::NotRegistered { why: before, .. }) if before == why => return false,
             Some(Standing::NotRegistered { since_ms, .. }) => *since_ms,

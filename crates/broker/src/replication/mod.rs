@@ -5,33 +5,47 @@
 //! Consumers of a master read what is as durable as its flush mode promises, whether slaves have it or not, as in Apache's default
 //! HA: a consumer may have read what is lost with the master. Only the answers to sends wait for slaves.
 
+mod tables;
+
 use crate::core::Core;
 use crate::feature::{self, Feature, Work};
+use crate::registration::Standings;
 use crate::settings::{BrokerRole, BrokerSettings};
 use parking_lot::Mutex;
-use protocol::replication::{CopyStatus, ReplicationStatus};
-use replication::{Master, MasterOptions, SlaveState};
+use protocol::replication::{CopyStatus, ReplicationStatus, SlaveStatus};
+use replication::{Master, MasterOptions, Slave, SlaveOptions, SlaveState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+pub use tables::MasterTables;
 
 /// Interval of the check for sends that wait for slaves longer than `slaveTimeout`.
 const TIME_OUT_EVERY: Duration = Duration::from_millis(250);
+/// Waits of a slave between attempts to connect: the first, doubled up to the last.
+const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 /// See the module.
 pub struct Replication {
     core: Core,
+    /// Where a slave hears who the master is.
+    standings: Standings,
+    /// What a slave copies beside the log.
+    tables: MasterTables,
     master: Mutex<Option<Master>>,
+    slave: Mutex<Option<Slave>>,
 }
 
 impl Replication {
     /// Does nothing before it is started.
     #[must_use]
-    pub fn new(core: &Core) -> Self {
+    pub fn new(core: &Core, standings: &Standings, tables: MasterTables) -> Self {
         Self {
             core: core.clone(),
+            standings: standings.clone(),
+            tables,
             master: Mutex::default(),
+            slave: Mutex::default(),
         }
     }
 
@@ -39,6 +53,21 @@ impl Replication {
     #[must_use]
     pub fn status(&self) -> ReplicationStatus {
         let end = self.core.store.written().0;
+        if let Some(slave) = &*self.slave.lock() {
+            let report = slave.report();
+            let client = SlaveStatus {
+                last_read_timestamp: report.last_read_ms,
+                last_write_timestamp: report.last_write_ms,
+                master_addr: report.master.map(|master| master.to_string()),
+                master_flush_offset: 0,
+                max_offset: end,
+                transferred_byte_in_second: report.bytes_per_second,
+            };
+            return ReplicationStatus {
+                ha_client_runtime_info: client,
+                ..ReplicationStatus::default()
+            };
+        }
         let slaves = self.slaves();
         ReplicationStatus {
             master: true,
@@ -76,6 +105,45 @@ impl Replication {
         }
         Ok(())
     }
+
+    fn start_slave(&self, settings: &BrokerSettings) -> io::Result<()> {
+        let options = SlaveOptions {
+            heartbeat: settings.ha_send_heartbeat_interval,
+            housekeeping: settings.ha_housekeeping_interval,
+            retry: RETRY,
+        };
+        let slave = Slave::start(self.core.store.clone(), options)?;
+        slave.set_master(settings.ha_master_address.as_deref());
+        *self.slave.lock() = Some(slave);
+        Ok(())
+    }
+
+    /// Follows the master that name servers name, unless the settings name it.
+    async fn follow_master(&self) {
+        if self.core.settings.current().ha_master_address.is_some() {
+            return;
+        }
+        let mut named = self.standings.master();
+        loop {
+            let address = named.borrow_and_update().as_ref().map(|master| master.slaves.clone());
+            if let Some(slave) = &*self.slave.lock() {
+                slave.set_master(address.as_deref());
+            }
+            if named.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn time_out_waits(&self) {
+        let time_out = |_| {
+            let timeout = self.core.settings.current().slave_timeout;
+            if let Some(before) = Instant::now().checked_sub(timeout) {
+                self.core.acks.time_out(before);
+            }
+        };
+        feature::every(TIME_OUT_EVERY, time_out).await;
+    }
 }
 
 impl Feature for Replication {
@@ -83,23 +151,26 @@ impl Feature for Replication {
         let settings = self.core.settings.current();
         match settings.broker_role {
             BrokerRole::AsyncMaster | BrokerRole::SyncMaster => self.start_master(&settings),
-            BrokerRole::Slave => Ok(()),
+            BrokerRole::Slave => self.start_slave(&settings),
         }
     }
 
     fn run(self: Arc<Self>) -> Work {
-        let time_out = move |_| {
-            let timeout = self.core.settings.current().slave_timeout;
-            if let Some(before) = Instant::now().checked_sub(timeout) {
-                self.core.acks.time_out(before);
+        Box::pin(async move {
+            if self.core.role.is_slave() {
+                tokio::join!(self.follow_master(), self.tables.copy_all(&self.core, self.standings.master()));
+            } else if self.core.acks.are_awaited() {
+                self.time_out_waits().await;
             }
-        };
-        Box::pin(feature::every(TIME_OUT_EVERY, time_out))
+        })
     }
 
     fn stop(&self) {
         if let Some(mut master) = self.master.lock().take() {
             master.stop();
+        }
+        if let Some(mut slave) = self.slave.lock().take() {
+            slave.stop();
         }
     }
 }

@@ -31,6 +31,7 @@ use protocol::frame::Frame;
 use std::sync::Arc;
 
 mod answering;
+mod slave;
 
 use answering::{Expected, Handled, owed_answer, without_body};
 
@@ -66,7 +67,8 @@ impl Routes {
         let mut done = 0;
         while let Some(first) = frames.get(done) {
             // Consecutive sends are stored together. The order of requests is kept.
-            let is_send = |frame: &&Frame| remoting::is_send(frame.code) && authorise(conn, frame).is_ok();
+            let is_master = !self.core.role.is_slave();
+            let is_send = |frame: &&Frame| is_master && remoting::is_send(frame.code) && authorise(conn, frame).is_ok();
             let sends = frames[done..].iter().take_while(is_send).count();
             if let Err(refusal) = authorise(conn, first) {
                 Reply::to(conn, first).send(Err(refusal));
@@ -110,6 +112,11 @@ impl Routes {
             return Handled::Now(Err(unknown(frame.code)));
         };
         let settings = self.core.settings.current();
+        if self.core.role.is_slave()
+            && let Some(refusal) = slave::refusal(code, settings.slave_read_enable)
+        {
+            return Handled::Now(Err(refusal));
+        }
         Handled::Now(match code {
             Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage => {
                 remoting::serve(

@@ -105,6 +105,20 @@ pub fn load(topics: &Topics, file: &StateFile) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes over the topics of a master, from its answer to 21.
+///
+/// # Errors
+/// [`json::JsonError`] if it cannot be parsed; nothing is changed then.
+pub fn copy(topics: &Topics, body: &[u8]) -> Result<(), json::JsonError> {
+    let of_master = json::read_large::<Saved>(body)?;
+    let specs = of_master.topic_config_table.into_iter().map(|(name, config)| Spec {
+        name: name.into(),
+        ..Spec::from(config)
+    });
+    topics.copy(specs.collect(), of_master.data_version);
+    Ok(())
+}
+
 /// The names of the topics in a file's content.
 ///
 /// # Errors

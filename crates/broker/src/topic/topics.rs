@@ -264,6 +264,30 @@ impl Topics {
         }
     }
 
+    /// Makes the table equal to that of the master, on a slave. Nothing is changed if it has the master's version already.
+    pub(super) fn copy(&self, specs: Vec<Spec>, version: DataVersion) {
+        let mut current = self.version.lock();
+        if *current == version {
+            return;
+        }
+        let mut table = self.table.write();
+        let before = std::mem::take(&mut *table);
+        for spec in specs {
+            let known = before.get(&spec.name);
+            let topic = match known.filter(|known| known.spec == spec) {
+                Some(known) => Arc::clone(known),
+                None => self.topic(spec, known.map(|known| &**known), None, version.counter),
+            };
+            table.insert(topic.name.clone(), topic);
+        }
+        let gone = before.iter().filter(|(name, _)| !table.contains_key(*name));
+        gone.for_each(|(_, topic)| topic.lifetime.is_deleted.store(true, Ordering::Release));
+        *current = version;
+        drop(table);
+        drop(current);
+        self.changed.raise();
+    }
+
     fn topic(&self, spec: Spec, before: Option<&Topic>, created_after: Option<u64>, changed_at: i64) -> Arc<Topic> {
         let counters = before.map_or_else(|| Arc::new(self.stats.topic(&spec.name)), |topic| Arc::clone(&topic.counters));
         let lifetime = match before {

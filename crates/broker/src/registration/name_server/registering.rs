@@ -163,7 +163,7 @@ impl NameServerTask {
             )));
         }
         let answer = self.request(frame).await?;
-        self.mark_ordered(&answer);
+        self.take_answer(&answer);
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl NameServerTask {
             parts::version_of_part(version, self.parts)
         };
         let answer = self.request(self.requests.register(local, last, last_version, compressed)).await?;
-        self.mark_ordered(&answer);
+        self.take_answer(&answer);
         refusal.map_or(Ok(()), Err)
     }
 
@@ -253,9 +253,11 @@ impl NameServerTask {
     }
 
     /// Marks topics as ordered whose order the name server has.
-    fn mark_ordered(&self, answer: &Frame) {
+    fn take_answer(&self, answer: &Frame) {
         match RegisterBrokerResult::decode(answer) {
             Ok(result) => {
+                self.standings
+                    .heard_of_master(result.master_addr.as_deref(), result.ha_server_addr.as_deref());
                 if let Some(ordered) = &result.order_topics {
                     self.requests
                         .topics
@@ -272,7 +274,8 @@ impl Confirmed {
     fn must_register_all(&self, settings: &BrokerSettings, now: Instant) -> bool {
         let amortized = Duration::from_secs((self.all_bytes / FORCED_BYTES_PER_SECOND) as u64);
         let pause = amortized.max(settings.register_name_server_period + settings.register_name_server_period / 2);
-        self.needs_all || settings.force_register && now.saturating_duration_since(self.all_at) >= pause
+        // A slave hears in the answer who the master is.
+        self.needs_all || settings.is_slave() || settings.force_register && now.saturating_duration_since(self.all_at) >= pause
     }
 }
 

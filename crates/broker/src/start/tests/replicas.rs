@@ -88,3 +88,85 @@ fn sends_that_wait_for_slaves_are_answered_before_a_stop_ends() {
         assert_eq!(answer.unwrap().code, i32::from(ResponseCode::FlushSlaveTimeout));
     });
 }
+
+fn slave(disk: &SimulatedDisk, of: &Broker) -> Broker {
+    let slave = start(disk, |settings| {
+        settings.broker_role = BrokerRole::Slave;
+        settings.broker_id = 1;
+        settings.slave_read_enable = true;
+    });
+    let slaves = of.routes.replication.addr().map(|addr| addr.to_string());
+    slave
+        .routes
+        .standings
+        .heard_of_master(Some(&of.addresses()[0].to_string()), slaves.as_deref());
+    slave
+}
+
+#[test]
+fn a_slave_copies_log_and_tables_and_serves_pulls_but_takes_no_messages() {
+    let master = start(&SimulatedDisk::new(1), |_| ());
+    let disk = SimulatedDisk::new(2);
+    let slave_broker = slave(&disk, &master);
+    block_on(async {
+        let (peer, of_slave) = (connect(&master).await, connect(&slave_broker).await);
+        for _ in 0..20 {
+            assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        }
+        let delayed = |level: i32| {
+            let mut frame = send("t", true);
+            frame.ext.push("properties", &*format!("DELAY\u{1}{level}\u{2}"));
+            frame
+        };
+        assert_eq!(ask(&peer, delayed(1)).await, ResponseCode::Success);
+        // The first pull creates the group.
+        ask(&peer, pull("g", "4")).await;
+        let commit = |offset| {
+            let fields = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "0"), ("commitOffset", offset)];
+            request(RequestCode::UpdateConsumerOffset, &fields, "")
+        };
+        assert_eq!(ask(&peer, commit("7")).await, ResponseCode::Success);
+
+        let of = slave_broker.operations().core;
+        until("the log is there", || of.store.written() == master.store.written());
+        until("the topic is there", || of.topics.contains("t"));
+        until("the group is there", || of.groups.contains("g"));
+        until("the offset is there", || of.offsets.committed("t", "g", 0) == Some(7));
+        assert_eq!(of.topics.version(), master.operations().core.topics.version());
+
+        for code in [send("t", true), send("t", false)] {
+            assert_eq!(ask(&of_slave, code).await, ResponseCode::SystemBusy);
+        }
+        let end = request(RequestCode::EndTransaction, &[], "");
+        assert_eq!(ask(&of_slave, end).await, ResponseCode::SlaveNotAvailable);
+        assert_eq!(
+            ask(&of_slave, request(RequestCode::PopMessage, &[], "")).await,
+            ResponseCode::ServiceNotAvailable
+        );
+        let answer = of_slave.request(pull("g", "4"), SOON).await.unwrap();
+        assert!(
+            [ResponseCode::Success, ResponseCode::PullRetryImmediately]
+                .map(i32::from)
+                .contains(&answer.code),
+            "{answer:?}"
+        );
+
+        let told = status(&of_slave).await;
+        assert!(!told.master && told.ha_client_runtime_info.max_offset == of.store.written().0);
+        assert_eq!(
+            told.ha_client_runtime_info.master_addr,
+            master.routes.replication.addr().map(|addr| addr.to_string())
+        );
+        // The level is due on the master, which delivers; the slave gets that as a message like others.
+        until("it is delivered", || master.store.max_offset("t", 0).0 == 21);
+        until("the slave has it", || {
+            of.store.max_offset("t", 0).0 == 21 && of.store.written() == master.store.written()
+        });
+    });
+    slave_broker.stop().unwrap();
+    master.stop().unwrap();
+    let again = start(&disk, |_| ());
+    assert_eq!(again.store.max_offset("t", 0).0, 21);
+    assert_eq!(again.operations().core.offsets.committed("t", "g", 0), Some(7));
+    again.stop().unwrap();
+}

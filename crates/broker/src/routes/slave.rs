@@ -1,0 +1,36 @@
+//! What a slave refuses, with the codes of Apache's slaves where clients act on them.
+
+use crate::errors::Refusal;
+use protocol::{RequestCode, ResponseCode};
+
+/// The refusal of a request that only a master serves; `None` if a slave serves it. Pulls need `slaveReadEnable`.
+pub(super) fn refusal(code: RequestCode, may_read: bool) -> Option<Refusal> {
+    use RequestCode as Code;
+    // Compat: the code has Apache's clients try another broker.
+    let busy = |why: &str| {
+        Refusal::new(
+            ResponseCode::SystemBusy,
+            format!("[REJECTREQUEST]system busy, start flow control for a while: {why}"),
+        )
+    };
+    let unavailable = |code, what: &str| Refusal::new(code, format!("this broker is a slave and {what}; ask the master"));
+    match code {
+        Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage | Code::ConsumerSendMsgBack => {
+            Some(busy("this broker is a slave and takes no messages; send to the master"))
+        }
+        Code::PullMessage | Code::LitePullMessage if !may_read => Some(busy(
+            "this broker is a slave and serves no pulls (slaveReadEnable); pull from the master",
+        )),
+        Code::EndTransaction | Code::RecallMessage => Some(unavailable(ResponseCode::SlaveNotAvailable, "ends and recalls nothing")),
+        Code::SendReplyMessage
+        | Code::SendReplyMessageV2
+        | Code::PopMessage
+        | Code::PopLiteMessage
+        | Code::AckMessage
+        | Code::BatchAckMessage
+        | Code::ChangeMessageInvisibletime
+        | Code::ResumeCheckHalfMessage
+        | Code::LiteSubscriptionCtl => Some(unavailable(ResponseCode::ServiceNotAvailable, "stores nothing")),
+        _ => None,
+    }
+}
