@@ -125,6 +125,11 @@ config::declare! {
         ha_master_address: Option<String> { name: "haMasterAddress", default: None, allowed: optional(host_and_port()), change: AtStart }
         /// Whether a slave serves pulls, and a master names a slave to consumers that read old messages (suggestWhichBrokerId).
         slave_read_enable: bool { name: "slaveReadEnable", default: false, allowed: flag(), change: Live }
+        /// With slaveReadEnable, how far behind the log's end a read is when its consumer is sent to the slave that its group names
+        /// (whichBrokerWhenConsumeSlowly). Apache's broker takes 40 % of the machine's memory (accessMessageInMemoryMaxRatio).
+        slave_read_behind: i64 {
+            name: "apogeeSlaveReadBehindBytes", default: 4 << 30, allowed: bytes(1..=1 << 50), change: Live,
+        }
     }
 
     section "Registration at name servers" {

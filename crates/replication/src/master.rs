@@ -59,13 +59,33 @@ pub(crate) struct Shared {
     pub(crate) options: MasterOptions,
     /// The highest log offset up to which the log was sent to any slave: no slave can have more.
     pub(crate) sent: std::sync::atomic::AtomicI64,
-    /// Slaves to which the log is sent.
-    following: RwLock<Vec<Arc<Link>>>,
-    /// Their number, so that a write without slaves takes no lock.
-    count: AtomicUsize,
+    following: Arc<Following>,
     connections: Mutex<Connections>,
     stopping: AtomicBool,
     next_id: AtomicU64,
+}
+
+/// The slaves to which the log is sent. Apart from the rest, so that the store can wake them without owning itself.
+#[derive(Debug, Default)]
+struct Following {
+    links: RwLock<Vec<Arc<Link>>>,
+    /// Their number: a write without slaves costs no more than a look at it.
+    count: AtomicUsize,
+}
+
+impl Following {
+    /// Wakes the threads that wait for something to send.
+    fn wake(&self) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.links.read().iter().for_each(|link| link.wake());
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Link>>)) {
+        let mut links = self.links.write();
+        change(&mut links);
+        self.count.store(links.len(), Ordering::Relaxed);
+    }
 }
 
 /// All connections by number, also those that have not asked for an offset yet.
@@ -85,18 +105,13 @@ impl Master {
             acks,
             options,
             sent: std::sync::atomic::AtomicI64::new(i64::MIN),
-            following: RwLock::default(),
-            count: AtomicUsize::new(0),
+            following: Arc::default(),
             connections: Mutex::default(),
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(0),
         });
-        let woken = Arc::downgrade(&shared);
-        shared.store.set_on_written(move || {
-            if let Some(shared) = woken.upgrade() {
-                shared.wake();
-            }
-        });
+        let following = Arc::clone(&shared.following);
+        shared.store.set_on_written(move || following.wake());
         let accepting = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -121,7 +136,7 @@ impl Master {
     pub fn slaves(&self) -> Vec<SlaveState> {
         let end = self.shared.store.written().0;
         let now = Instant::now();
-        let following = self.shared.following.read();
+        let following = self.shared.following.links.read();
         following
             .iter()
             .map(|link| link.state(end, self.shared.options.max_gap, now))
@@ -146,7 +161,7 @@ impl Master {
         all.0
             .iter()
             .for_each(|(_, stream, _)| drop(stream.shutdown(std::net::Shutdown::Both)));
-        self.shared.wake();
+        self.shared.following.wake();
         for thread in all.0.iter_mut().filter_map(|(_, _, thread)| thread.take()) {
             let _ = thread.join();
         }
@@ -160,24 +175,12 @@ impl Drop for Master {
 }
 
 impl Shared {
-    /// Wakes the threads that wait for something to send.
-    fn wake(&self) {
-        if self.count.load(Ordering::Relaxed) > 0 {
-            self.following.read().iter().for_each(|link| link.wake());
-        }
-    }
-
     pub(crate) fn add(&self, link: &Arc<Link>) {
-        let mut following = self.following.write();
-        following.push(Arc::clone(link));
-        self.count.store(following.len(), Ordering::Relaxed);
+        self.following.change(|links| links.push(Arc::clone(link)));
     }
 
     pub(crate) fn remove(&self, link: &Link) {
-        let mut following = self.following.write();
-        following.retain(|other| other.id != link.id);
-        self.count.store(following.len(), Ordering::Relaxed);
-        drop(following);
+        self.following.change(|links| links.retain(|other| other.id != link.id));
         self.acks.forget(link.id);
     }
 

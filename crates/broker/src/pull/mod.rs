@@ -30,8 +30,10 @@ use crate::stats::GroupCounters;
 use crate::store_options::read_limits;
 use crate::topic::Topic;
 use by_content::ContentRead;
+use bytes::Bytes;
 pub use check::Checks;
 use message::QueueOffset;
+use message::record::Record;
 use net::Connection;
 use protocol::codes::ResponseCode;
 use protocol::pull::{PullHeader, sys_flag};
@@ -285,6 +287,7 @@ impl Puller {
             max: self.store.max_offset(&pull.topic.name, pull.queue_id),
             topic_sys_flag,
             group_sys_flag,
+            pull_from: 0,
             records: Vec::new(),
             bytes: 0,
         });
@@ -385,6 +388,7 @@ impl Puller {
                 .pulled_to(&pull.topic.name, &pull.rule.group_name, pull.queue_id, result.next.0);
         }
         let (topic_sys_flag, group_sys_flag) = (pull.topic.sys_flag, pull.rule.group_sys_flag);
+        let pull_from = self.pull_from(&pull.rule, result.records.last());
         pull.asker.answer(Pulled {
             code,
             status: name_of(result.status),
@@ -393,9 +397,25 @@ impl Puller {
             max: result.max,
             topic_sys_flag,
             group_sys_flag,
+            pull_from,
             records: result.records,
             bytes: result.bytes,
         });
+    }
+
+    /// Compat: who reads so far behind that memory no longer has it is sent to a slave, if slaves serve reads.
+    fn pull_from(&self, rule: &Rule, last: Option<&Bytes>) -> i64 {
+        let settings = self.settings.current();
+        let Some(last) = last.filter(|_| settings.slave_read_enable) else {
+            return 0;
+        };
+        let at = Record::parse(last).map_or(i64::MAX, |record| record.log_offset.0);
+        let is_behind = self.store.written().0.saturating_sub(at) > settings.slave_read_behind;
+        match (is_behind, self.role.is_slave()) {
+            (true, _) => rule.which_broker_when_consume_slowly,
+            (false, true) => 0,
+            (false, false) => rule.broker_id,
+        }
     }
 
     /// Whether the group may skip a damaged message; logs one ERROR that names the message.

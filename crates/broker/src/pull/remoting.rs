@@ -21,7 +21,7 @@ pub fn serve(puller: &Arc<Puller>, conn: &Arc<Connection>, frame: &Frame, now_ms
 impl RemotingResult for Pulled {
     fn send(self, reply: &Reply) {
         let fields = [
-            ("suggestWhichBrokerId", Value::Int(0)),
+            ("suggestWhichBrokerId", Value::Int(self.pull_from)),
             ("nextBeginOffset", Value::Int(self.next.0)),
             ("minOffset", Value::Int(self.min.0)),
             ("maxOffset", Value::Int(self.max.0)),

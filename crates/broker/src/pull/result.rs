@@ -21,6 +21,8 @@ pub struct Pulled {
     pub topic_sys_flag: i32,
     /// System flag of the group.
     pub group_sys_flag: i32,
+    /// Id of the broker that the client should pull from next: 0, the master, unless reads are behind and slaves serve them.
+    pub pull_from: i64,
     /// The records of the messages.
     pub records: Vec<Bytes>,
     /// Bytes of the records.

@@ -1,6 +1,6 @@
 //! A slave's copies of the master's tables: topics, groups, offsets, progress of delay levels, request modes.
 //!
-//! Asked for every 3 s by the requests that Apache's slaves use. What the master has wins: a change on the slave lasts until then.
+//! Asked for every 3 s by the requests that Apache's slaves use once a minute. What the master has wins: a change on the slave lasts until then.
 
 use crate::assignment::{self, Modes};
 use crate::core::Core;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Time between two copies. Compat: as Apache's slaves.
+/// Time between two copies.
 const PERIOD: Duration = Duration::from_secs(3);
 /// How long the master may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

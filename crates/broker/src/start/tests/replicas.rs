@@ -170,3 +170,27 @@ fn a_slave_copies_log_and_tables_and_serves_pulls_but_takes_no_messages() {
     assert_eq!(again.operations().core.offsets.committed("t", "g", 0), Some(7));
     again.stop().unwrap();
 }
+
+#[test]
+fn a_consumer_that_is_far_behind_is_sent_to_a_slave_that_serves_reads() {
+    let broker = start(&SimulatedDisk::new(1), |settings| {
+        settings.slave_read_enable = true;
+        settings.slave_read_behind = 300;
+    });
+    block_on(async {
+        let peer = connect(&broker).await;
+        for _ in 0..4 {
+            assert_eq!(ask(&peer, send("t", true)).await, ResponseCode::Success);
+        }
+        let mut from = Vec::new();
+        for offset in ["0", "3"] {
+            let mut frame = pull("g", "4");
+            frame.ext.push("queueOffset", offset);
+            frame.ext.push("subscription", "*");
+            let answer = peer.request(frame, SOON).await.unwrap();
+            from.push((answer.code, answer.ext.text("suggestWhichBrokerId").unwrap_or_default().to_owned()));
+        }
+        assert_eq!(from, [(0, "1".to_owned()), (0, "0".to_owned())]);
+    });
+    broker.stop().unwrap();
+}
