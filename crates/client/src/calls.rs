@@ -1,11 +1,13 @@
 //! Requests to addresses, with one connection per address.
 //!
-//! Invariant: of several concurrent callers for one address, one opens the connection and the others wait for it. A closed connection is
-//! replaced by the next call, never within a call, so a request is sent at most once.
+//! Invariant: of several concurrent callers for one address, one opens the connection and the others wait for it; if it fails, it has failed for all of
+//! them. A closed connection is replaced by the next call, never within a call, so a request is sent at most once.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
 
 use net::client::{Peer, PeerOptions};
 use parking_lot::Mutex;
@@ -17,26 +19,45 @@ use crate::Error;
 use crate::error::OrMalformed;
 use crate::lookup::Options;
 
-/// The connection to one address, if there is one.
-type Slot = Waiting<Option<Arc<Peer>>>;
+/// The connection to one address.
+#[derive(Default)]
+struct Held {
+    /// If there is one.
+    peer: Option<Arc<Peer>>,
+    /// The last attempt to open it, if that failed.
+    failure: Option<Failure>,
+}
+
+struct Failure {
+    at: Instant,
+    kind: io::ErrorKind,
+    text: String,
+}
+
+type Slot = Waiting<Held>;
 
 /// Requests to name servers and brokers. Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     options: Options,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
+    /// The number of the name server that answered last.
+    pub(crate) name_server: AtomicUsize,
 }
 
 impl Client {
     /// Creates a client. It connects with its first request.
     pub fn new(options: Options) -> Self {
-        let slots = Mutex::default();
         Self {
-            inner: Arc::new(Inner { options, slots }),
+            inner: Arc::new(Inner {
+                options,
+                slots: Mutex::default(),
+                name_server: AtomicUsize::new(0),
+            }),
         }
     }
 
@@ -102,13 +123,29 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`] if the connection cannot be opened.
     pub async fn peer(&self, address: &str) -> Result<Arc<Peer>, Error> {
+        let begun = Instant::now();
         let slot = self.slot(address);
         let mut held = slot.lock().await;
-        if let Some(peer) = held.as_ref().filter(|peer| !peer.is_closed()) {
+        if let Some(peer) = held.peer.as_ref().filter(|peer| !peer.is_closed()) {
             return Ok(Arc::clone(peer));
         }
-        let peer = Peer::connect(address, self.peer_options()).await.map_err(Error::Unreachable)?;
-        Ok(Arc::clone(held.insert(Arc::new(peer))))
+        if let Some(failure) = held.failure.as_ref().filter(|failure| failure.at >= begun) {
+            return Err(Error::Unreachable(io::Error::new(failure.kind, failure.text.clone())));
+        }
+        match Peer::connect(address, self.peer_options()).await {
+            Ok(peer) => {
+                held.failure = None;
+                Ok(Arc::clone(held.peer.insert(Arc::new(peer))))
+            }
+            Err(error) => {
+                held.failure = Some(Failure {
+                    at: Instant::now(),
+                    kind: error.kind(),
+                    text: error.to_string(),
+                });
+                Err(Error::Unreachable(error))
+            }
+        }
     }
 
     fn slot(&self, address: &str) -> Arc<Slot> {

@@ -32,6 +32,7 @@ mod heartbeat;
 mod kv;
 mod lookup;
 mod offset;
+mod pop;
 mod pull;
 mod query;
 mod route;

@@ -2,6 +2,7 @@
 //! topics (205, 327).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use protocol::route::{AddWritePermReply, ClusterInfo, MASTER_ID, QueueData, RouteHeader, TopicRoute, WipeWritePermReply, WritePermHeader};
 use protocol::stats::TopicStatsTable;
@@ -165,12 +166,19 @@ impl Client {
         json::read(&answer.body).or_malformed(&address)
     }
 
-    /// The answer of the first reachable name server, and its address.
+    /// The answer of the first reachable name server, and its address. The one that answered last is asked first.
     pub(crate) async fn ask_name_server(&self, request: Frame) -> Result<(String, Frame), Error> {
         let mut failure = Error::Invalid("this client has no name servers".to_owned());
-        for address in self.name_servers() {
-            match self.ask(address, request.clone()).await {
-                Ok(answer) => return Ok((address.clone(), answer)),
+        let (addresses, last) = (self.name_servers(), &self.inner.name_server);
+        let first = last.load(Relaxed);
+        for at in (0..addresses.len()).map(|at| (first + at) % addresses.len()) {
+            let address = &addresses[at];
+            let answer = self.ask(address, request.clone()).await;
+            match answer {
+                Ok(answer) => {
+                    last.store(at, Relaxed);
+                    return Ok((address.clone(), answer));
+                }
                 Err(error @ (Error::Unreachable(_) | Error::Unanswered { .. } | Error::Busy { .. })) => failure = error,
                 Err(error) => return Err(error),
             }

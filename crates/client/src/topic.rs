@@ -1,9 +1,10 @@
-//! Topics: creating (17, 18), deleting (215 at brokers, 216 at name servers), listing (21, 206, 305), their state (202), unused ones (316).
+//! Topics: creating (17, 18), deleting (215 at brokers, 216 at name servers), listing (21, 206, 305), the settings of one (351), their state (202), unused ones (316).
 
 use message::names;
 use protocol::stats::TopicStatsTable;
 use protocol::topic::{
-    CreateTopicHeader, DeleteTopicInNameServerHeader, TopicConfig, TopicConfigList, TopicConfigs, TopicHeader, TopicList,
+    CreateTopicHeader, DeleteTopicInNameServerHeader, TopicConfig, TopicConfigAndMapping, TopicConfigList, TopicConfigs, TopicHeader,
+    TopicList,
 };
 use protocol::{Frame, RequestCode, json};
 
@@ -49,6 +50,17 @@ impl Client {
     /// [`Error`] as in [`Client::ask_for`].
     pub async fn topic_configs(&self, address: &str) -> Result<TopicConfigs, Error> {
         self.ask_for(address, Frame::request(RequestCode::GetAllTopicConfig)).await
+    }
+
+    /// The settings of one topic of a broker.
+    ///
+    /// # Errors
+    /// [`Error`] as in [`Client::ask_for`]; code 17 if there is no such topic, 3 from brokers before 5.0.
+    pub async fn topic_config(&self, address: &str, topic: &str) -> Result<TopicConfig, Error> {
+        let mut request = Frame::request(RequestCode::GetTopicConfig);
+        TopicHeader { topic }.encode(&mut request.ext);
+        let found: TopicConfigAndMapping = self.ask_for(address, request).await?;
+        Ok(found.config)
     }
 
     /// The system topics of a broker.

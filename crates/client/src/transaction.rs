@@ -71,7 +71,6 @@ impl Producer {
     /// # Errors
     /// [`Error`] as in [`Client::ask`]. If the answer is lost, the broker asks later.
     pub async fn end(&self, half: &Half, outcome: LocalOutcome) -> Result<(), Error> {
-        let mut request = Frame::request(RequestCode::EndTransaction);
         let header = EndTransactionHeader {
             topic: Some(&half.queue.topic),
             producer_group: &self.group,
@@ -82,8 +81,7 @@ impl Producer {
             msg_id: Some(&half.unique_key),
             transaction_id: Some(&half.unique_key),
         };
-        header.encode(&mut request.ext);
-        self.client.ask(&half.queue.address, request).await.map(drop)
+        self.client.end_transaction(&half.queue.address, &header).await
     }
 }
 
@@ -128,6 +126,16 @@ impl<F: Fn(&Record<'_>) -> LocalOutcome> CheckService<F> {
 }
 
 impl Client {
+    /// Tells a broker how a transaction ended.
+    ///
+    /// # Errors
+    /// [`Error`] as in [`Client::ask`].
+    pub async fn end_transaction(&self, address: &str, header: &EndTransactionHeader<'_>) -> Result<(), Error> {
+        let mut request = Frame::request(RequestCode::EndTransaction);
+        header.encode(&mut request.ext);
+        self.ask(address, request).await.map(drop)
+    }
+
     /// Makes a given-up message a half message again, whose producer is asked. `offset_id` is its offset id.
     ///
     /// # Errors

@@ -90,6 +90,14 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// It begins as JSON, and is not a JSON object.
+    #[error("configuration file {path} is no JSON object: {error}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
     /// It is not valid properties text.
     #[error("configuration file {path}: {error}")]
     Parse {
@@ -183,6 +191,37 @@ impl Sources {
             error,
         })?;
         self.text(path, &bytes)
+    }
+
+    /// Adds a properties file, or one that is a JSON object with a value for each key, as Apache's `rmq-proxy.json`.
+    ///
+    /// # Errors
+    /// [`FileError`] if it cannot be read, or is neither.
+    pub fn file_or_json(&mut self, path: &Path) -> Result<(), FileError> {
+        let bytes = std::fs::read(path).map_err(|error| FileError::Io {
+            path: path.to_owned(),
+            error,
+        })?;
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return self.text(path, &bytes);
+        }
+        let read: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes).map_err(|error| FileError::Json {
+            path: path.to_owned(),
+            error,
+        })?;
+        let lines: Vec<_> = bytes.split(|byte| *byte == b'\n').map(String::from_utf8_lossy).collect();
+        for (key, value) in read {
+            let quoted = format!("\"{key}\"");
+            let line = lines.iter().position(|line| line.contains(&quoted)).map_or(1, |at| at + 1);
+            let value = match value {
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Null => String::new(),
+                other => other.to_string(),
+            };
+            let path = path.to_owned();
+            self.push(Rank::File, &key, &value, Origin::File { path, line });
+        }
+        Ok(())
     }
 
     /// Adds the keys of a properties file for which `wanted` is true, above the files added before. Returns the other keys, each once.

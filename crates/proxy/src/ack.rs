@@ -4,7 +4,6 @@ use crate::caller::Caller;
 use crate::codes::{self, Refused};
 use crate::handle::{self, Receipt};
 use crate::lite::received_from;
-use crate::outcome::outcome;
 use crate::renewal::Held;
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
@@ -13,21 +12,16 @@ use crate::v2::{
     AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry, ChangeInvisibleDurationRequest,
     ChangeInvisibleDurationResponse, Code, ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse,
 };
-use broker::errors::Refusal;
 use broker::pop::Renewed;
-use broker::retry::send_back::{SendBack, send_back};
-use protocol::codes::ResponseCode;
 use protocol::pop::handle::Handle;
 use protocol::retry::SendBackHeader;
-use protocol::version;
 use std::borrow::Cow;
-use tokio::sync::oneshot;
 
 /// Most messages of one acknowledgement.
 const MAX_ENTRIES: usize = 4_096;
 
 impl Messaging {
-    pub(crate) fn ack(&self, caller: &Caller, request: &AckMessageRequest) -> AckMessageResponse {
+    pub(crate) async fn ack(&self, caller: &Caller, request: &AckMessageRequest) -> AckMessageResponse {
         let (topic, group) = (name_of(request.topic.as_ref()), name_of(request.group.as_ref()));
         let checked = check_topic(topic).and_then(|()| check_group(group)).and_then(|()| {
             if request.entries.len() <= MAX_ENTRIES {
@@ -45,35 +39,42 @@ impl Messaging {
                 entries: Vec::new(),
             };
         }
-        let acked = |entry: &AckMessageEntry| AckMessageResultEntry {
-            message_id: entry.message_id.clone(),
-            receipt_handle: entry.receipt_handle.clone(),
-            status: Some(self.ack_one(caller, group, topic, entry).map_or_else(Into::into, |()| codes::ok())),
+        let acked = |entry| async move {
+            let outcome = self.ack_one(caller, group, topic, entry).await;
+            AckMessageResultEntry {
+                message_id: entry.message_id.clone(),
+                receipt_handle: entry.receipt_handle.clone(),
+                status: Some(outcome.map_or_else(Into::into, |()| codes::ok())),
+            }
         };
-        let entries: Vec<AckMessageResultEntry> = request.entries.iter().map(acked).collect();
+        let entries = self.backend.each(request.entries.iter(), acked).await;
         AckMessageResponse {
             status: Some(codes::of_all(entries.iter().map(|entry| entry.status.as_ref()))),
             entries,
         }
     }
 
-    fn ack_one(&self, caller: &Caller, group: &str, topic: &str, entry: &AckMessageEntry) -> Result<(), Refused> {
+    async fn ack_one(&self, caller: &Caller, group: &str, topic: &str, entry: &AckMessageEntry) -> Result<(), Refused> {
         let from = received_from(topic, entry.lite_topic.as_deref());
-        let current = self.current_handle(caller, group, &from, &entry.receipt_handle)?;
+        let current = self.current_handle(caller, group, &from, &entry.receipt_handle).await?;
         let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
-        self.acknowledge(&receipt).map_err(of_handle)
+        self.backend.ack(&receipt).await.map_err(of_handle)
     }
 
     /// The handle now of a message that the client says by the one with which it was received. It is not renewed any more.
-    fn current_handle<'h>(&self, caller: &Caller, group: &str, topic: &str, told: &'h str) -> Result<Cow<'h, str>, Refused> {
+    async fn current_handle<'h>(&self, caller: &Caller, group: &str, topic: &str, told: &'h str) -> Result<Cow<'h, str>, Refused> {
         // Before it is looked up: a handle of another group must not end the renewal.
         Receipt::parse(told, group, topic)?;
-        let current = self.renewals.take(&caller.client_id, told);
+        let current = self.renewals.take(&caller.client_id, told).await;
         Ok(current.map_or(Cow::Borrowed(told), |current| Cow::Owned(current.into())))
     }
 
-    pub(crate) fn change_invisible(&self, caller: &Caller, request: &ChangeInvisibleDurationRequest) -> ChangeInvisibleDurationResponse {
-        match self.changed_invisible(caller, request) {
+    pub(crate) async fn change_invisible(
+        &self,
+        caller: &Caller,
+        request: &ChangeInvisibleDurationRequest,
+    ) -> ChangeInvisibleDurationResponse {
+        match self.changed_invisible(caller, request).await {
             Ok(receipt_handle) => ChangeInvisibleDurationResponse {
                 status: Some(codes::ok()),
                 receipt_handle,
@@ -85,16 +86,17 @@ impl Messaging {
         }
     }
 
-    fn changed_invisible(&self, caller: &Caller, request: &ChangeInvisibleDurationRequest) -> Result<String, Refused> {
+    async fn changed_invisible(&self, caller: &Caller, request: &ChangeInvisibleDurationRequest) -> Result<String, Refused> {
         let (topic, group) = (name_of(request.topic.as_ref()), name_of(request.group.as_ref()));
         check_topic(topic)?;
         check_group(group)?;
         let from = received_from(topic, request.lite_topic.as_deref());
         let invisible_ms = request.invisible_duration.as_ref().map_or(0, duration_ms);
         self.check_invisible(invisible_ms, 0)?;
-        let current = self.current_handle(caller, group, &from, &request.receipt_handle)?;
+        let current = self.current_handle(caller, group, &from, &request.receipt_handle).await?;
         let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
         self.renew(&receipt, group, &from, invisible_ms, request.suspend.unwrap_or(false))
+            .await
     }
 
     /// # Errors
@@ -116,7 +118,7 @@ impl Messaging {
     }
 
     /// Makes a message invisible from now on for this time; returns its new handle.
-    pub(crate) fn renew(
+    pub(crate) async fn renew(
         &self,
         receipt: &Receipt<'_>,
         group: &str,
@@ -124,19 +126,23 @@ impl Messaging {
         invisible_ms: i64,
         suspend: bool,
     ) -> Result<String, Refused> {
-        let renewed = self.make_invisible(receipt, invisible_ms, suspend).map_err(of_handle)?;
+        let renewed = self
+            .backend
+            .make_invisible(receipt, invisible_ms, suspend)
+            .await
+            .map_err(of_handle)?;
         Ok(handle_after(receipt, renewed, group, topic))
     }
 
     /// Gives messages back that no client will acknowledge. The next delivery does not count as a retry.
-    pub(crate) fn give_back(&self, held: impl Iterator<Item = Held>, after_ms: i64) {
-        for held in held {
-            let Ok(receipt) = Receipt::parse(&held.current, &held.group, &held.topic) else {
-                continue;
-            };
-            // One that cannot be given back is visible again when its time has passed.
-            let _ = self.renew(&receipt, &held.group, &held.topic, after_ms, true);
-        }
+    pub(crate) async fn give_back(&self, held: impl Iterator<Item = Held>, after_ms: i64) {
+        let give_back = |held: Held| async move {
+            if let Ok(receipt) = Receipt::parse(&held.current, &held.group, &held.topic) {
+                // One that cannot be given back is visible again when its time has passed.
+                let _ = self.renew(&receipt, &held.group, &held.topic, after_ms, true).await;
+            }
+        };
+        self.backend.each(held, give_back).await;
     }
 
     pub(crate) async fn forward_to_dead_letters(
@@ -155,44 +161,36 @@ impl Messaging {
         check_topic(topic)?;
         check_group(group)?;
         let from = received_from(topic, request.lite_topic.as_deref());
-        let current = self.current_handle(caller, group, &from, &request.receipt_handle)?;
+        let current = self.current_handle(caller, group, &from, &request.receipt_handle).await?;
         let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
         let Some(offset) = receipt.log_offset else {
             let text = "the receipt handle does not say where the message is stored: use the one with which it was received";
             return Err(Refused::new(Code::InvalidReceiptHandle, text));
         };
-        self.dead_letter(caller, (group, topic), offset, &request.message_id).await?;
-        self.acknowledge(&receipt).map_err(of_handle)
+        self.dead_letter(caller, (group, topic), receipt.handle.broker, offset, &request.message_id)
+            .await?;
+        self.backend.ack(&receipt).await.map_err(of_handle)
     }
 
-    /// Stores the message at this offset of the log as a dead letter of the group.
-    pub(crate) async fn dead_letter(&self, caller: &Caller, (group, topic): (&str, &str), offset: i64, id: &str) -> Result<(), Refused> {
-        let (done, stored) = oneshot::channel();
-        let core = self.broker.core.clone();
-        let store_host = core.store_host(caller.local());
-        let (group_name, topic_name, id) = (group.to_owned(), topic.to_owned(), id.to_owned());
-        // It is read from the log, which may wait for the disk.
-        let job = move || {
-            let back = SendBack {
-                header: SendBackHeader {
-                    offset,
-                    group: &group_name,
-                    delay_level: -1,
-                    origin_msg_id: Some(&id),
-                    origin_topic: Some(&topic_name),
-                    unit_mode: false,
-                    max_reconsume_times: None,
-                },
-                client_version: version::CURRENT,
-                store_host,
-                now_ms: now_ms(),
-            };
-            send_back(&core, &back, move |outcome| {
-                let _ = done.send(outcome);
-            });
+    /// Stores the message at this offset of the broker's log as a dead letter of the group.
+    pub(crate) async fn dead_letter(
+        &self,
+        caller: &Caller,
+        (group, topic): (&str, &str),
+        broker: &str,
+        offset: i64,
+        id: &str,
+    ) -> Result<(), Refused> {
+        let header = SendBackHeader {
+            offset,
+            group,
+            delay_level: -1,
+            origin_msg_id: Some(id),
+            origin_topic: Some(topic),
+            unit_mode: false,
+            max_reconsume_times: None,
         };
-        self.broker.core.threads.reader.run_own(job).map_err(Refusal::from)?;
-        Ok(outcome(stored).await??)
+        self.backend.send_back(caller, broker, header).await
     }
 }
 
@@ -213,9 +211,9 @@ fn handle_after(receipt: &Receipt<'_>, renewed: Renewed, group: &str, topic: &st
 }
 
 /// What the broker says about a message that is not in flight any more is about the handle.
-fn of_handle(refusal: Refusal) -> Refused {
-    match refusal.code {
-        ResponseCode::NoMessage | ResponseCode::MessageIllegal => Refused::new(Code::InvalidReceiptHandle, refusal.text),
-        _ => refusal.into(),
+fn of_handle(refused: Refused) -> Refused {
+    match refused.code {
+        Code::MessageNotFound | Code::MessageCorrupted => Refused::new(Code::InvalidReceiptHandle, refused.text),
+        _ => refused,
     }
 }

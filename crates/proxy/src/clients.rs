@@ -228,6 +228,7 @@ impl Client {
             uniq_key: header.transaction_id.unwrap_or_default(),
             half: header.tran_state_table_offset,
             log_offset: header.commit_log_offset,
+            broker: header.broker_name,
         };
         self.command(Command::RecoverOrphanedTransactionCommand(RecoverOrphanedTransactionCommand {
             transaction_id: id.to_string(),

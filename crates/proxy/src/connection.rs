@@ -1,6 +1,6 @@
 //! A connection: its addresses, and how many bytes of messages its client has not read.
 
-use crate::send::Ready;
+use crate::local::Ready;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +30,19 @@ pub(crate) struct Connection {
     filled: Notify,
     /// Sends that were read together, as far as they are ready to be stored.
     sends: Mutex<Vec<Arc<Ready>>>,
+    /// Receives that are parked at brokers, also those that their client gave up.
+    parked: AtomicUsize,
     all: Arc<Unread>,
+}
+
+/// A receive that is parked at a broker.
+#[derive(Debug)]
+pub(crate) struct Parked(Arc<Connection>);
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.0.parked.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Messages of one answer that are not read yet.
@@ -51,6 +63,7 @@ impl Connection {
             progress: AtomicU64::new(0),
             filled: Notify::new(),
             sends: Mutex::default(),
+            parked: AtomicUsize::new(0),
             all,
         }
     }
@@ -71,6 +84,12 @@ impl Connection {
     /// The sends that were added since.
     pub(crate) fn take_sends(&self) -> Vec<Arc<Ready>> {
         std::mem::take(&mut *self.sends.lock())
+    }
+
+    /// Counts a receive; `None` if there are `most` already.
+    pub(crate) fn park(self: &Arc<Self>, most: usize) -> Option<Parked> {
+        let parked = Parked(Arc::clone(self));
+        (self.parked.fetch_add(1, Relaxed) < most).then_some(parked)
     }
 
     /// A request begins.
@@ -142,6 +161,15 @@ mod tests {
     fn connection(all: &Arc<Unread>) -> Arc<Connection> {
         let any = SocketAddr::from(([127, 0, 0, 1], 1));
         Arc::new(Connection::new(any, any, Arc::clone(all)))
+    }
+
+    #[test]
+    fn a_connection_parks_so_many_receives() {
+        let connection = connection(&Arc::default());
+        let first = connection.park(2);
+        assert!(first.is_some() && connection.park(2).is_some_and(|second| second.0.park(2).is_none()));
+        drop(first);
+        assert!(connection.park(1).is_some());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::codes::Refused;
 use crate::v2::Code;
 use ::message::names;
+use broker::lite::LiteAck;
 use broker::pop::AckRequest;
 use protocol::pop::handle::{Handle, Origin};
 use std::borrow::Cow;
@@ -19,6 +20,8 @@ pub(crate) struct Receipt<'a> {
     pub(crate) handle: Handle<'a>,
     text: &'a str,
     group: &'a str,
+    /// The topic that the client named, or the queue of its lite topic.
+    own: &'a str,
     topic: Cow<'a, str>,
     offset: i64,
     /// The message's offset in the log, if the handle has it.
@@ -55,6 +58,7 @@ impl<'a> Receipt<'a> {
         {
             return Err(invalid(&format!("it is not one of group {group} for topic {topic}")));
         }
+        let own = topic;
         let topic = match Origin::parse(handle.origin).ok_or_else(|| invalid("it names no kind of topic"))? {
             Origin::Topic => Cow::Borrowed(topic),
             Origin::RetryV1 => names::pop_retry_topic(topic, group).into(),
@@ -64,6 +68,7 @@ impl<'a> Receipt<'a> {
             handle,
             text,
             group,
+            own,
             topic,
             offset,
             log_offset,
@@ -90,6 +95,25 @@ impl<'a> Receipt<'a> {
             now_ms.saturating_sub(until)
         );
         Err(Refused::new(Code::InvalidReceiptHandle, text))
+    }
+
+    /// The message, if it is one of a lite topic, whose queue the handle is for.
+    pub(crate) fn of_lite_topic(&self) -> Option<LiteAck<'_>> {
+        let request = self.request();
+        let (topic, lite_topic) = names::lite_topic_of(request.topic)?;
+        Some(LiteAck {
+            group: request.group,
+            topic,
+            lite_topic,
+            queue_id: request.queue_id,
+            offset: request.offset,
+            handle: request.handle,
+        })
+    }
+
+    /// The topic that has a route: of a retried message its own topic, of one of a lite topic the parent topic.
+    pub(crate) fn own_topic(&self) -> &'a str {
+        names::lite_topic_of(self.own).map_or(self.own, |(parent, _)| parent)
     }
 
     /// The message, for the broker.

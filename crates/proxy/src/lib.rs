@@ -1,8 +1,10 @@
-//! The gRPC protocol of RocketMQ 5 (`apache.rocketmq.v2.MessagingService`) in front of the broker of the same process.
+//! The gRPC protocol of RocketMQ 5 (`apache.rocketmq.v2.MessagingService`) in front of the broker of the same process, or of the brokers of a
+//! cluster.
 //!
-//! A request is decoded, becomes one typed request of a broker's verb ([`broker::operations`]), and the outcome is encoded. Nothing is
-//! kept here that a client could not tell again: the clients that are connected with their settings ([`clients`]), and the messages
-//! whose invisible time is renewed for a push consumer ([`renewal`]).
+//! A request is decoded and checked, becomes a verb of the [`backend`], and the outcome is encoded. The backend calls the verbs of the broker
+//! in the process ([`local`]), or asks brokers by the remoting protocol ([`cluster`]). Nothing is kept here that a client could not tell again: the
+//! clients that are connected with their settings ([`clients`]), and the messages whose invisible time is renewed for a push consumer
+//! ([`renewal`]).
 //!
 //! Invariants
 //! - Protobuf is known here only.
@@ -13,17 +15,19 @@
 //! Not here: how messages are kept, and what becomes of those that are not acknowledged.
 
 mod ack;
+mod backend;
 mod caller;
 mod clients;
+mod cluster;
 mod codec;
 mod codes;
 mod connection;
 mod handle;
 mod inbound;
 mod lite;
+mod local;
 mod message;
 mod offset;
-mod outcome;
 mod pull;
 mod receive;
 mod renewal;
@@ -43,4 +47,5 @@ pub mod v2 {
     tonic::include_proto!("apache.rocketmq.v2");
 }
 
+pub use cluster::settings as cluster_settings;
 pub use server::{Proxy, StartError};

@@ -3,12 +3,12 @@
 //! The handle of such a message is one for the queue of its lite topic, so it acknowledges no message of another one. Renewals keep that
 //! name as the message's topic.
 
+use crate::backend::{Popped, broker_of};
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
 use crate::handle::{self, Receipt};
 use crate::message::{Shown, of_record};
-use crate::outcome::{no_message, outcome};
-use crate::receive::{Answers, answers_of, check_popped};
+use crate::receive::{Answers, answers_of, check_popped, no_message};
 use crate::renewal::Held;
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
@@ -21,17 +21,13 @@ use crate::v2::{
 use ::message::names;
 use ::message::record::Record;
 use broker::attributes::LITE_BIND_TOPIC;
-use broker::clients::ClientChannel;
-use broker::errors::Refusal;
 use broker::group::Rule;
-use broker::lite::{LiteAck, LiteChange, LitePop, LitePopResult};
-use broker::pop::{ChangeInvisible, Renewed};
+use broker::lite::{LitePop, LitePopResult};
 use protocol::lite::{LiteAction, LiteSubscription, OffsetKind, OffsetOption as Continue};
 use protocol::pop::ORDER_REVIVE_QUEUE;
 use protocol::pop::handle::{Handle, Origin};
 use std::borrow::Cow;
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// Lite topics in one change of subscriptions.
 const MAX_CHANGES: usize = 100_000;
@@ -76,41 +72,7 @@ pub(crate) fn received_from<'t>(topic: &'t str, lite_topic: Option<&str>) -> Cow
     }
 }
 
-/// The same for a message of a lite topic, whose queue a handle is for.
-fn of_lite_topic<'a>(receipt: &'a Receipt<'_>) -> Option<LiteAck<'a>> {
-    let request = receipt.request();
-    let (topic, lite_topic) = names::lite_topic_of(request.topic)?;
-    Some(LiteAck {
-        group: request.group,
-        topic,
-        lite_topic,
-        queue_id: request.queue_id,
-        offset: request.offset,
-        handle: request.handle,
-    })
-}
-
 impl Messaging {
-    /// Acknowledges the message of a handle, of a lite topic or not.
-    pub(crate) fn acknowledge(&self, receipt: &Receipt<'_>) -> Result<(), Refusal> {
-        match of_lite_topic(receipt) {
-            Some(of) => self.broker.lites.ack(&of),
-            None => self.broker.pops.ack(&receipt.request()),
-        }
-    }
-
-    /// Changes the invisible time of the message of a handle, of a lite topic or not.
-    pub(crate) fn make_invisible(&self, receipt: &Receipt<'_>, invisible_ms: i64, suspend: bool) -> Result<Renewed, Refusal> {
-        let Some(of) = of_lite_topic(receipt) else {
-            return self.broker.pops.change_invisible(&ChangeInvisible {
-                of: receipt.request(),
-                invisible_ms,
-                suspend,
-            });
-        };
-        self.broker.lites.change_invisible(&LiteChange { of, invisible_ms, suspend })
-    }
-
     pub(crate) async fn sync_lite(&self, caller: &Caller, request: SyncLiteSubscriptionRequest) -> SyncLiteSubscriptionResponse {
         let outcome = self.synced_lite(caller, request).await;
         SyncLiteSubscriptionResponse {
@@ -152,14 +114,7 @@ impl Messaging {
             lite_topic_set: request.lite_topic_set.into_iter().collect(),
             version: request.version.unwrap_or(0),
         };
-        let (done, changed) = oneshot::channel();
-        let lites = Arc::clone(&self.broker.lites);
-        // It walks over tables, and may be long.
-        let job = move || {
-            let _ = done.send(lites.subscribe(&change, &ClientChannel::Protocol(client)));
-        };
-        self.broker.core.threads.admin.run_own(job).map_err(Refusal::from)?;
-        Ok(outcome(changed).await??)
+        self.backend.sync_lite(client, change).await
     }
 
     /// A receive of a client of lite topics; `None` if the client is none.
@@ -172,7 +127,10 @@ impl Messaging {
         if !is_lite(settings.client_type()) {
             return None;
         }
-        let max_attempts = settings_max_attempts(self, &settings);
+        let max_attempts = match settings_max_attempts(self, &settings).await {
+            Ok(most) => most,
+            Err(refused) => return Some(Err(refused)),
+        };
         Some(self.receive_lite(caller, request, max_attempts).await)
     }
 
@@ -195,20 +153,22 @@ impl Messaging {
             born_ms: now,
             attempt: request.attempt_id.as_deref(),
         };
-        let ask = |asker| self.broker.lites.pop(asker, &pop, now);
         let messaging = Arc::clone(self);
         let (group_name, topic_name): (Box<str>, Box<str>) = (group.into(), topic.into());
-        let unclaimed = move |popped| messaging.give_back_lite(&group_name, &topic_name, &popped);
-        let popped = self.wait_for_read(caller, ask, unclaimed).await?;
-        check_popped(popped.code)?;
+        let unclaimed = self.giving_back(move |popped| messaging.lite_held(&group_name, &topic_name, &popped));
+        let wanted = broker_of(request.message_queue.as_ref());
+        let popped = self.backend.pop_lite(self.number_of(caller), caller, &pop, wanted, unclaimed);
+        let popped = self.until_stopped(popped).await?;
+        check_popped(popped.result.code)?;
+        let pop_time = popped.result.pop_time;
         let mut shown = Vec::new();
         for received in self.lite_messages(group, topic, &popped) {
-            if received.attempt > max_attempts && self.bury(caller, group, topic, &received).await {
+            if received.attempt > max_attempts && self.bury(caller, group, topic, &popped.broker, &received).await {
                 continue;
             }
             if asked.auto_renew {
-                let held = received.held(group, popped.pop_time);
-                self.renewals.add(&caller.client_id, held, self.renew_at(popped.pop_time));
+                let held = received.held(group, pop_time);
+                self.renewals.add(&caller.client_id, held, self.renew_at(pop_time));
             }
             shown.push(received.message);
         }
@@ -218,8 +178,8 @@ impl Messaging {
         }
     }
 
-    fn lite_messages(&self, group: &str, topic: &str, popped: &LitePopResult) -> Vec<Received> {
-        let broker = self.broker.core.settings.current();
+    fn lite_messages(&self, group: &str, topic: &str, popped: &Popped<LitePopResult>) -> Vec<Received> {
+        let Popped { result: popped, broker } = popped;
         let of = popped.taken.iter().zip(&popped.records);
         of.filter_map(|(taken, record)| {
             let record = match Record::parse(record) {
@@ -236,7 +196,7 @@ impl Messaging {
                 invisible_time: popped.invisible_ms,
                 revive_queue: ORDER_REVIVE_QUEUE,
                 origin: Origin::Topic.text(),
-                broker: &broker.broker_name,
+                broker,
                 queue_id: 0,
                 offset: Some(taken.offset),
             };
@@ -264,13 +224,14 @@ impl Messaging {
     }
 
     /// A message that failed too often is a dead letter. False if it could not be stored as one: it is handed out once more.
-    async fn bury(&self, caller: &Caller, group: &str, topic: &str, received: &Received) -> bool {
+    async fn bury(&self, caller: &Caller, group: &str, topic: &str, broker: &str, received: &Received) -> bool {
         let id = received.message.system_properties.as_ref().map_or("", |system| &system.message_id);
-        let stored = self.dead_letter(caller, (group, topic), received.log_offset, id).await;
-        let acked = match stored {
-            Ok(()) => Receipt::parse(&received.handle, group, &received.queue).and_then(|receipt| Ok(self.acknowledge(&receipt)?)),
-            Err(refused) => Err(refused),
+        let bury = async {
+            self.dead_letter(caller, (group, topic), broker, received.log_offset, id).await?;
+            let receipt = Receipt::parse(&received.handle, group, &received.queue)?;
+            self.backend.ack(&receipt).await
         };
+        let acked = bury.await;
         if let Err(refused) = &acked {
             tracing::warn!(
                 group,
@@ -282,10 +243,10 @@ impl Messaging {
         acked.is_ok()
     }
 
-    /// Nobody gets these messages: they are given back.
-    fn give_back_lite(&self, group: &str, topic: &str, popped: &LitePopResult) {
+    /// The messages of a pop.
+    fn lite_held(&self, group: &str, topic: &str, popped: &Popped<LitePopResult>) -> Vec<Held> {
         let received = self.lite_messages(group, topic, popped).into_iter();
-        self.give_back(received.map(|received| received.held(group, popped.pop_time)), 0);
+        received.map(|received| received.held(group, popped.result.pop_time)).collect()
     }
 }
 
@@ -311,12 +272,12 @@ impl Received {
 }
 
 /// How often a message is handed out.
-fn settings_max_attempts(messaging: &Messaging, settings: &Settings) -> i32 {
+async fn settings_max_attempts(messaging: &Messaging, settings: &Settings) -> Result<i32, Refused> {
     let Some(PubSub::Subscription(subscription)) = &settings.pub_sub else {
-        return i32::MAX;
+        return Ok(i32::MAX);
     };
-    let rule = messaging.broker.core.groups.find(name_of(subscription.group.as_ref()));
-    rule.map_or(i32::MAX, |rule| rule.retry_max_times.saturating_add(1))
+    let rule = messaging.backend.group(name_of(subscription.group.as_ref())).await?;
+    Ok(rule.map_or(i32::MAX, |rule| rule.retry_max_times.saturating_add(1)))
 }
 
 /// Where a group continues, as the client asks.

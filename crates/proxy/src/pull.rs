@@ -1,14 +1,14 @@
 //! Pulls: a consumer says which offset of a queue it reads.
 
+use crate::backend::broker_of;
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
 use crate::message::{Shown, of_record};
-use crate::outcome::no_message;
-use crate::receive::{Answers, kept_bytes};
+use crate::receive::{Answers, kept_bytes, no_message};
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
 use crate::telemetry::expression;
-use crate::time::{duration_ms, now_ms};
+use crate::time::duration_ms;
 use crate::v2::pull_message_response::Content;
 use crate::v2::{Code, PullMessageRequest, PullMessageResponse};
 use ::message::record::Record;
@@ -63,9 +63,8 @@ impl Messaging {
             request_source: None,
             proxy_forward_client_id: None,
         };
-        let ask = |asker| self.broker.puller.pull(asker, &header, now_ms());
-        // It is read again by whoever pulls there next.
-        let pulled = self.wait_for_read(caller, ask, drop).await?;
+        let pulled = self.backend.pull(self.number_of(caller), caller, &header, broker_of(queue));
+        let pulled = self.until_stopped(pulled).await?;
         Ok(shown(caller, topic, &pulled))
     }
 }

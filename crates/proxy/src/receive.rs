@@ -1,11 +1,11 @@
 //! Receives: a pop of the broker whose answer is a stream of messages.
 
+use crate::backend::{Popped, broker_of};
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
 use crate::connection::Owed;
 use crate::handle;
 use crate::message::{Shown, of_record};
-use crate::outcome::no_message;
 use crate::renewal::Held;
 use crate::route::{check_group, check_topic, name_of};
 use crate::service::Messaging;
@@ -14,7 +14,7 @@ use crate::time::{duration_ms, now_ms, to_timestamp};
 use crate::v2::receive_message_response::Content;
 use crate::v2::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse};
 use ::message::record::Record;
-use broker::pop::{EXPIRE_EVERY, PopResult};
+use broker::pop::EXPIRE_EVERY;
 use protocol::codes::ResponseCode;
 use protocol::pop::PopHeader;
 use protocol::pop::handle::{Handle, Origin};
@@ -22,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::runtime;
 use tokio_stream::Stream;
 use tonic::Status;
 
@@ -102,15 +103,43 @@ impl Messaging {
             return received;
         }
         let asked = self.asked(caller, request)?;
-        self.topic_to_read(asked.topic)?;
-        let header = self.pop_header(&asked, request);
-        let ask = |asker| self.broker.pops.pop(asker, &header, header.born_time);
+        self.topic_to_read(asked.topic).await?;
+        let header = self.pop_header(&asked, request).await?;
         let messaging = Arc::clone(self);
         let (group, topic): (Box<str>, Box<str>) = (asked.group.into(), asked.topic.into());
-        let unclaimed = move |popped| messaging.give_back_popped(&group, &topic, &popped);
-        let popped = self.wait_for_read(caller, ask, unclaimed).await?;
-        check_popped(popped.code)?;
+        let unclaimed = self.giving_back(move |popped| messaging.held(&group, &topic, &popped));
+        let wanted = broker_of(request.message_queue.as_ref());
+        let popped = self.backend.pop(self.number_of(caller), caller, &header, wanted, unclaimed);
+        let popped = self.until_stopped(popped).await?;
+        check_popped(popped.result.code)?;
         Ok(self.handed_out(caller, &asked, &popped))
+    }
+
+    /// What is called with a pop whose client is gone: the messages that `held` says are given back.
+    pub(crate) fn giving_back<R: 'static>(
+        self: &Arc<Self>,
+        held: impl Fn(Popped<R>) -> Vec<Held> + Send + 'static,
+    ) -> impl Fn(Popped<R>) + Send + 'static {
+        let (messaging, runtime) = (Arc::clone(self), runtime::Handle::current());
+        move |popped| {
+            let (messaging, held) = (Arc::clone(&messaging), held(popped));
+            runtime.spawn(async move { messaging.give_back(held.into_iter(), 0).await });
+        }
+    }
+
+    /// The number by which the broker knows a client.
+    pub(crate) fn number_of(&self, caller: &Caller) -> u64 {
+        self.clients
+            .find(&caller.client_id)
+            .map_or(caller.connection.id, |client| client.id)
+    }
+
+    /// Waits for a read, which may be parked, until the server stops.
+    pub(crate) async fn until_stopped<T>(&self, read: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+        tokio::select! {
+            answered = read => answered,
+            () = self.stopping() => Err(no_message()),
+        }
     }
 
     /// # Errors
@@ -149,10 +178,10 @@ impl Messaging {
         })
     }
 
-    fn pop_header<'a>(&self, asked: &Asked<'a>, request: &'a ReceiveMessageRequest) -> PopHeader<'a> {
-        let rule = self.broker.core.groups.find(asked.group);
+    async fn pop_header<'a>(&self, asked: &Asked<'a>, request: &'a ReceiveMessageRequest) -> Result<PopHeader<'a>, Refused> {
+        let rule = self.backend.group(asked.group).await?;
         let (kind, text) = expression(request.filter_expression.as_ref());
-        PopHeader {
+        Ok(PopHeader {
             consumer_group: asked.group,
             topic: asked.topic,
             // Compat: as Apache's proxy, all queues of the broker, whichever the client names. A simple consumer names one after the other.
@@ -166,7 +195,7 @@ impl Messaging {
             exp: Some(text),
             order: rule.is_some_and(|rule| rule.consume_message_orderly),
             attempt_id: request.attempt_id.as_deref(),
-        }
+        })
     }
 
     /// Whether messages of a receive are renewed, and how long they are invisible.
@@ -187,11 +216,11 @@ impl Messaging {
         poll_ms(caller.timeout, told_ms, self.settings.min_polling, self.settings.max_polling)
     }
 
-    fn handed_out(&self, caller: &Caller, asked: &Asked<'_>, popped: &PopResult) -> Answers<ReceiveMessageResponse> {
-        let counts = popped.order_counts.as_deref().map(OrderCounts);
+    fn handed_out(&self, caller: &Caller, asked: &Asked<'_>, popped: &Popped) -> Answers<ReceiveMessageResponse> {
+        let counts = popped.result.order_counts.as_deref().map(OrderCounts);
         let messages = self.messages(asked.group, asked.topic, popped, counts).map(|(message, handle)| {
             if asked.auto_renew {
-                self.hold(caller, asked, handle, popped.pop_time);
+                self.hold(caller, asked, handle, popped.result.pop_time);
             }
             message
         });
@@ -202,10 +231,10 @@ impl Messaging {
         &'a self,
         group: &'a str,
         topic: &'a str,
-        popped: &'a PopResult,
+        popped: &'a Popped,
         counts: Option<OrderCounts<'a>>,
     ) -> impl Iterator<Item = (Message, String)> + 'a {
-        let broker = self.broker.core.settings.current();
+        let Popped { result: popped, broker } = popped;
         let taken = popped.taken.iter().flat_map(|taken| std::iter::repeat_n(taken, taken.count));
         taken.zip(&popped.records).filter_map(move |(taken, record)| {
             let record = match Record::parse(record) {
@@ -222,7 +251,7 @@ impl Messaging {
                 invisible_time: popped.invisible_ms,
                 revive_queue: popped.revive_queue,
                 origin: taken.origin.text(),
-                broker: &broker.broker_name,
+                broker,
                 queue_id: taken.queue_id,
                 offset: Some(offset),
             };
@@ -239,15 +268,16 @@ impl Messaging {
         })
     }
 
-    /// Nobody gets these messages: they are given back.
-    fn give_back_popped(&self, group: &str, topic: &str, popped: &PopResult) {
-        let held = self.messages(group, topic, popped, None).map(|(_, handle)| Held {
+    /// The messages of a pop.
+    fn held(&self, group: &str, topic: &str, popped: &Popped) -> Vec<Held> {
+        let messages = self.messages(group, topic, popped, None);
+        let held = messages.map(|(_, handle)| Held {
             group: group.into(),
             topic: topic.into(),
             current: handle.into(),
-            received_ms: popped.pop_time,
+            received_ms: popped.result.pop_time,
         });
-        self.give_back(held, 0);
+        held.collect()
     }
 
     /// The message is renewed until the client acknowledges it.
@@ -285,6 +315,11 @@ fn poll_ms(timeout: Option<Duration>, told_ms: Option<i64>, min: Duration, max: 
         Some(left) => Ok(poll.min((left - RESERVE_MS).max(0))),
         None => Ok(poll),
     }
+}
+
+/// No message has arrived in time.
+pub(crate) fn no_message() -> Refused {
+    Refused::new(Code::MessageNotFound, "no new message")
 }
 
 /// # Errors

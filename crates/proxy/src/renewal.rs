@@ -6,9 +6,9 @@
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-/// Messages that are renewed while the table is locked.
+/// Messages that are renewed at the same time.
 const BATCH: usize = 128;
 
 /// A message that a consumer holds.
@@ -26,6 +26,22 @@ struct Entry {
     held: Held,
     /// Its place in [`Table::due`].
     due: (i64, u64),
+    /// It is being renewed, and not in [`Table::due`].
+    is_busy: bool,
+    /// Who waits for the handle that it has then.
+    takers: Vec<oneshot::Sender<Box<str>>>,
+}
+
+/// A message that has to be renewed now.
+pub(crate) struct Due {
+    key: Box<str>,
+    pub(crate) held: Held,
+}
+
+impl Due {
+    pub(crate) fn client(&self) -> &str {
+        self.key.split('\0').next().unwrap_or_default()
+    }
 }
 
 #[derive(Default)]
@@ -68,7 +84,13 @@ impl Renewals {
         table.next += 1;
         let is_first = table.due.first_key_value().is_none_or(|(first, _)| due < *first);
         table.due.insert(due, key.clone());
-        if let Some(before) = table.entries.insert(key, Entry { held, due }) {
+        let entry = Entry {
+            held,
+            due,
+            is_busy: false,
+            takers: Vec::new(),
+        };
+        if let Some(before) = table.entries.insert(key, entry) {
             table.due.remove(&before.due);
         }
         drop(table);
@@ -78,24 +100,34 @@ impl Renewals {
         true
     }
 
-    /// The handle now of the message that this client received with this one. It is not renewed any more.
-    pub(crate) fn take(&self, client: &str, handle: &str) -> Option<Box<str>> {
-        let mut table = self.table.lock();
-        if table.entries.is_empty() {
-            return None;
-        }
-        let entry = table.entries.remove(&*key(client, handle))?;
-        table.due.remove(&entry.due);
-        Some(entry.held.current)
+    /// The handle now of the message that this client received with this one. It is not renewed any more. Waits while it is being renewed.
+    pub(crate) async fn take(&self, client: &str, handle: &str) -> Option<Box<str>> {
+        let settled = {
+            let mut table = self.table.lock();
+            if table.entries.is_empty() {
+                return None;
+            }
+            let key = key(client, handle);
+            let entry = table.entries.get_mut(&*key)?;
+            if !entry.is_busy {
+                let entry = table.entries.remove(&*key)?;
+                table.due.remove(&entry.due);
+                return Some(entry.held.current);
+            }
+            let (taker, settled) = oneshot::channel();
+            entry.takers.push(taker);
+            settled
+        };
+        settled.await.ok()
     }
 
-    /// All messages of a client. They are not renewed any more.
+    /// All messages of a client but those that are being renewed just now. They are not renewed any more.
     pub(crate) fn take_all(&self, client: &str) -> Vec<Held> {
         let start = key(client, "");
         let mut table = self.table.lock();
         let taken: Vec<Entry> = table
             .entries
-            .extract_if(|key, _| key.starts_with(&*start))
+            .extract_if(|key, entry| key.starts_with(&*start) && !entry.is_busy)
             .map(|(_, entry)| entry)
             .collect();
         for entry in &taken {
@@ -104,30 +136,44 @@ impl Renewals {
         taken.into_iter().map(|entry| entry.held).collect()
     }
 
-    /// Renews what is due: `renew` gets the client and the message, and returns the new handle and when to renew it next, or `None` to
-    /// forget it. Returns whether more is due.
-    pub(crate) fn renew_due(&self, now_ms: i64, mut renew: impl FnMut(&str, &Held) -> Option<(Box<str>, i64)>) -> bool {
+    /// Some of the messages that are due. Each is settled by [`Self::settle`].
+    pub(crate) fn take_due(&self, now_ms: i64) -> Vec<Due> {
         let mut table = self.table.lock();
-        for _ in 0..BATCH {
-            let Some(first) = table.due.first_entry().filter(|first| first.key().0 <= now_ms) else {
-                return false;
-            };
+        let mut all = Vec::new();
+        while all.len() < BATCH
+            && let Some(first) = table.due.first_entry().filter(|first| first.key().0 <= now_ms)
+        {
             let key = first.remove();
-            let Some(entry) = table.entries.get_mut(&key) else { continue };
-            let client = key.split('\0').next().unwrap_or_default();
-            match renew(client, &entry.held) {
-                Some((handle, due_ms)) => {
-                    entry.held.current = handle;
-                    let due = (due_ms, entry.due.1);
-                    entry.due = due;
-                    table.due.insert(due, key);
-                }
-                None => {
-                    table.entries.remove(&key);
-                }
+            if let Some(entry) = table.entries.get_mut(&key) {
+                entry.is_busy = true;
+                let held = entry.held.clone();
+                all.push(Due { key, held });
             }
         }
-        true
+        all
+    }
+
+    /// A message was renewed: its new handle, and when it is due next. `None`: it is forgotten.
+    pub(crate) fn settle(&self, due: &Due, renewed: Option<(Box<str>, i64)>) {
+        let mut table = self.table.lock();
+        let Some(entry) = table.entries.get_mut(&due.key) else { return };
+        entry.is_busy = false;
+        let takers = std::mem::take(&mut entry.takers);
+        if let Some((handle, due_ms)) = &renewed {
+            entry.held.current = handle.clone();
+            entry.due.0 = *due_ms;
+        }
+        if renewed.is_some() && takers.is_empty() {
+            let place = entry.due;
+            table.due.insert(place, due.key.clone());
+            return;
+        }
+        let current = table.entries.remove(&due.key).map(|entry| entry.held.current);
+        drop(table);
+        for (taker, current) in takers.into_iter().zip(std::iter::repeat(current.unwrap_or_default())) {
+            // Its client may be gone.
+            let _ = taker.send(current);
+        }
     }
 
     /// Returns when something may be due. `now_ms` is the clock.
@@ -147,6 +193,15 @@ impl Renewals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::{Context, Poll, Waker};
+
+    fn take(renewals: &Renewals, client: &str, handle: &str) -> Option<Box<str>> {
+        let taken = std::pin::pin!(renewals.take(client, handle));
+        match taken.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(taken) => taken,
+            Poll::Pending => panic!("it is being renewed"),
+        }
+    }
 
     fn held(handle: &str) -> Held {
         Held {
@@ -162,16 +217,18 @@ mod tests {
         let renewals = Renewals::new(2);
         assert!(renewals.add("a", held("h1"), 10) && renewals.add("b", held("h1"), 20));
         assert!(!renewals.add("c", held("h1"), 5), "the table is full");
-        let mut seen = Vec::new();
-        let more = renewals.renew_due(10, |client, held| {
-            seen.push((client.to_owned(), held.current.to_string()));
-            Some(("h2".into(), 30))
-        });
-        assert!(!more && seen == [("a".to_owned(), "h1".to_owned())]);
-        assert_eq!(renewals.take("a", "h1").as_deref(), Some("h2"));
-        assert_eq!(renewals.take("a", "h1"), None);
-        renewals.renew_due(20, |_, _| None);
-        assert_eq!(renewals.take("b", "h1"), None, "it was forgotten");
+        let due = renewals.take_due(10);
+        let [one] = &due[..] else { panic!("one is due") };
+        assert_eq!((one.client(), &*one.held.current), ("a", "h1"));
+        let mut waits = std::pin::pin!(renewals.take("a", "h1"));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waits.as_mut().poll(&mut context).is_pending(), "it is being renewed");
+        renewals.settle(one, Some(("h2".into(), 30)));
+        assert_eq!(waits.as_mut().poll(&mut context), Poll::Ready(Some("h2".into())));
+        assert_eq!(take(&renewals, "a", "h1"), None);
+        let due = renewals.take_due(20);
+        renewals.settle(&due[0], None);
+        assert_eq!(take(&renewals, "b", "h1"), None, "it was forgotten");
         let table = renewals.table.lock();
         assert!(table.entries.is_empty() && table.due.is_empty());
     }
@@ -183,7 +240,7 @@ mod tests {
             renewals.add(client, held(handle), 10);
         }
         assert_eq!(renewals.take_all("a").len(), 2);
-        assert_eq!(renewals.take("ab", "1").as_deref(), Some("1"));
+        assert_eq!(take(&renewals, "ab", "1").as_deref(), Some("1"));
         assert!(renewals.table.lock().due.is_empty());
     }
 }

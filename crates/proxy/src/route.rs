@@ -2,19 +2,17 @@
 //!
 //! Clients get the endpoints back that they told: the address under which they reach this proxy, through whatever is in between.
 
+use crate::backend::{Queues, Topic};
 use crate::codes::{self, Refused};
 use crate::lite::bound_topic;
 use crate::message::{UNSPECIFIED, accepted};
 use crate::service::Messaging;
-use crate::time::now_ms;
 use crate::v2::{
-    Assignment, Broker, Code, Endpoints, MessageQueue, MessageType, Permission, QueryAssignmentRequest, QueryAssignmentResponse,
-    QueryRouteRequest, QueryRouteResponse, Resource,
+    Assignment, Broker, Code, Endpoints, MessageQueue, Permission, QueryAssignmentRequest, QueryAssignmentResponse, QueryRouteRequest,
+    QueryRouteResponse, Resource,
 };
 use ::message::names;
-use broker::attributes::MESSAGE_TYPE;
-use broker::topic::{Topic, is_readable, is_writable};
-use std::sync::Arc;
+use broker::topic::{is_readable, is_writable};
 
 /// The name of a topic or group. Compat: its namespace does not count, as in Apache's proxy.
 pub(crate) fn name_of(resource: Option<&Resource>) -> &str {
@@ -61,8 +59,8 @@ fn check_endpoints(endpoints: Option<&Endpoints>) -> Result<&Endpoints, Refused>
 }
 
 impl Messaging {
-    pub(crate) fn route(&self, request: &QueryRouteRequest) -> QueryRouteResponse {
-        match self.routed(request) {
+    pub(crate) async fn route(&self, request: &QueryRouteRequest) -> QueryRouteResponse {
+        match self.routed(request).await {
             Ok(message_queues) => QueryRouteResponse {
                 status: Some(codes::ok()),
                 message_queues,
@@ -74,59 +72,32 @@ impl Messaging {
         }
     }
 
-    fn routed(&self, request: &QueryRouteRequest) -> Result<Vec<MessageQueue>, Refused> {
+    async fn routed(&self, request: &QueryRouteRequest) -> Result<Vec<MessageQueue>, Refused> {
         let name = name_of(request.topic.as_ref());
         check_topic(name)?;
-        let broker = self.broker_at(check_endpoints(request.endpoints.as_ref())?);
-        let topic = self.broker.core.topics.find(name);
-        let queue = |id, permission: Permission, types: &[MessageType]| MessageQueue {
-            topic: request.topic.clone(),
-            id,
-            permission: permission.into(),
-            broker: Some(broker.clone()),
-            accept_message_types: types.iter().map(|kind| (*kind).into()).collect(),
-        };
-        let Some(topic) = topic else {
+        let endpoints = check_endpoints(request.endpoints.as_ref())?;
+        let (known, types) = match self.backend.topic(name).await? {
+            Some(topic) => (self.backend.queues(&topic), accepted(topic.message_type())),
             // The first message creates it, with its type.
-            let queues = self.queues_of_new_topic(name)?;
-            let types = accepted(Some("MIXED"));
-            return Ok((0..queues).map(|id| queue(id, Permission::ReadWrite, &types)).collect());
+            None => (self.backend.queues_of_new_topic(name).await?, accepted(Some("MIXED"))),
         };
-        let types = accepted(topic.attributes.get(MESSAGE_TYPE).map(String::as_str));
-        let permissions = permissions(&topic);
-        Ok((0..)
-            .zip(permissions)
-            .map(|(id, permission)| queue(id, permission, &types))
-            .collect())
-    }
-
-    /// The number of queues that a topic gets with its first message.
-    fn queues_of_new_topic(&self, name: &str) -> Result<i32, Refused> {
-        let core = &self.broker.core;
-        let settings = core.settings.current();
-        let template = core
-            .topics
-            .find(names::AUTO_CREATE_TOPIC)
-            .filter(|_| settings.auto_create_topic_enable);
-        let Some(template) = template else {
-            return Err(no_topic(name));
-        };
-        Ok(i32::try_from(settings.default_topic_queue_nums)
-            .unwrap_or(i32::MAX)
-            .min(template.write_queues)
-            .max(1))
-    }
-
-    fn broker_at(&self, endpoints: &Endpoints) -> Broker {
-        Broker {
-            name: self.broker.core.settings.current().broker_name.clone(),
-            id: 0,
-            endpoints: Some(endpoints.clone()),
+        let types: Vec<i32> = types.iter().map(|kind| (*kind).into()).collect();
+        let mut all = Vec::new();
+        for queues in &known {
+            let broker = broker_at(&queues.broker, endpoints);
+            all.extend((0..).zip(permissions(queues)).map(|(id, permission)| MessageQueue {
+                topic: request.topic.clone(),
+                id,
+                permission: permission.into(),
+                broker: Some(broker.clone()),
+                accept_message_types: types.clone(),
+            }));
         }
+        Ok(all)
     }
 
-    pub(crate) fn assignment(&self, request: &QueryAssignmentRequest) -> QueryAssignmentResponse {
-        match self.assigned(request) {
+    pub(crate) async fn assignment(&self, request: &QueryAssignmentRequest) -> QueryAssignmentResponse {
+        match self.assigned(request).await {
             Ok(assignments) => QueryAssignmentResponse {
                 status: Some(codes::ok()),
                 assignments,
@@ -139,37 +110,50 @@ impl Messaging {
     }
 
     /// Compat: as Apache's proxy, a consumer in order gets each queue, any other one "any queue of the broker".
-    fn assigned(&self, request: &QueryAssignmentRequest) -> Result<Vec<Assignment>, Refused> {
+    async fn assigned(&self, request: &QueryAssignmentRequest) -> Result<Vec<Assignment>, Refused> {
         let (name, group) = (name_of(request.topic.as_ref()), name_of(request.group.as_ref()));
         check_topic(name)?;
         check_group(group)?;
-        let broker = self.broker_at(check_endpoints(request.endpoints.as_ref())?);
-        let topic = self.topic_to_read(name)?;
-        if !is_readable(topic.perm) || topic.read_queues <= 0 {
-            let text = format!(
-                "no readable queue: topic {name} has {} queues to read and permission {}",
-                topic.read_queues, topic.perm
-            );
+        let endpoints = check_endpoints(request.endpoints.as_ref())?;
+        let topic = self.topic_to_read(name).await?;
+        let known = self.backend.queues(&topic);
+        let rule = self.backend.group(group).await?.unwrap_or_default();
+        let in_order = rule.consume_message_orderly && bound_topic(&rule).is_none();
+        let mut all = Vec::new();
+        for queues in known.iter().filter(|queues| is_readable(queues.perm) && queues.read > 0) {
+            let broker = broker_at(&queues.broker, endpoints);
+            let ids = if in_order { 0..queues.read } else { -1..0 };
+            all.extend(ids.map(|id| Assignment {
+                message_queue: Some(MessageQueue {
+                    topic: request.topic.clone(),
+                    id,
+                    permission: permission(queues.perm).into(),
+                    broker: Some(broker.clone()),
+                    accept_message_types: Vec::new(),
+                }),
+            }));
+        }
+        if all.is_empty() {
+            let of = |queues: &Queues| format!("{} queues to read and permission {} on {}", queues.read, queues.perm, queues.broker);
+            let known: Vec<String> = known.iter().map(of).collect();
+            let text = format!("no readable queue: topic {name} has {}", known.join(", "));
             return Err(Refused::new(Code::Forbidden, text));
         }
-        let rule = self.broker.core.groups.find(group).unwrap_or_default();
-        let in_order = rule.consume_message_orderly && bound_topic(&rule).is_none();
-        let ids = if in_order { 0..topic.read_queues } else { -1..0 };
-        let assignment = |id| Assignment {
-            message_queue: Some(MessageQueue {
-                topic: request.topic.clone(),
-                id,
-                permission: permission(topic.perm).into(),
-                broker: Some(broker.clone()),
-                accept_message_types: Vec::new(),
-            }),
-        };
-        Ok(ids.map(assignment).collect())
+        Ok(all)
     }
 
     /// The topic that a consumer reads, created if that is allowed.
-    pub(crate) fn topic_to_read(&self, name: &str) -> Result<Arc<Topic>, Refused> {
-        self.topic_or_create(name, Some(UNSPECIFIED), now_ms())
+    pub(crate) async fn topic_to_read(&self, name: &str) -> Result<Topic, Refused> {
+        self.backend.topic_or_create(name, Some(UNSPECIFIED)).await
+    }
+}
+
+/// The broker under the address that the client told.
+fn broker_at(name: &str, endpoints: &Endpoints) -> Broker {
+    Broker {
+        name: name.to_owned(),
+        id: 0,
+        endpoints: Some(endpoints.clone()),
     }
 }
 
@@ -183,9 +167,9 @@ fn permission(perm: i32) -> Permission {
 }
 
 /// What clients may do with each queue. A queue may be one to read or to write only, if the numbers differ.
-fn permissions(topic: &Topic) -> Vec<Permission> {
-    let (readers, writers) = (topic.read_queues.max(0), topic.write_queues.max(0));
-    let of = |id| match permission(topic.perm) {
+fn permissions(queues: &Queues) -> Vec<Permission> {
+    let (readers, writers) = (queues.read.max(0), queues.write.max(0));
+    let of = |id| match permission(queues.perm) {
         Permission::ReadWrite if id >= writers => Permission::Read,
         Permission::ReadWrite if id >= readers => Permission::Write,
         Permission::Read if id >= readers => Permission::None,

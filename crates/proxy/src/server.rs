@@ -1,7 +1,12 @@
 //! The HTTP/2 server: its port, connections and their limits, and its end.
 
+use crate::backend::Backend;
+use crate::clients::Clients;
+use crate::cluster::Cluster;
+use crate::cluster::settings::ClusterSettings;
 use crate::connection::{Connection, Unread};
 use crate::inbound::{Budget, Inbound};
+use crate::local::Local;
 use crate::service::{Messaging, Service};
 use crate::settings::ProxySettings;
 use crate::stream;
@@ -12,6 +17,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use net::session::Connector;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -71,6 +77,27 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]: the port cannot be opened, or a thread cannot be started. Nothing is left running.
     pub fn start(settings: ProxySettings, accepted: Accepted, broker: Operations) -> Result<Self, StartError> {
+        let clients = Arc::new(Clients::new(settings.max_clients));
+        Self::start_with(settings, accepted, Backend::Local(Arc::new(Local::new(broker))), clients)
+    }
+
+    /// Opens the port and serves clients with the brokers of a cluster, to which `connector` opens connections.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_in_cluster(
+        settings: ProxySettings,
+        cluster: ClusterSettings,
+        accepted: Accepted,
+        connector: Option<Arc<dyn Connector>>,
+    ) -> Result<Self, StartError> {
+        let clients = Arc::new(Clients::new(settings.max_clients));
+        let most_parked = settings.max_calls_per_connection as usize;
+        let cluster = Arc::new(Cluster::new(cluster, connector, Arc::clone(&clients), most_parked));
+        Self::start_with(settings, accepted, Backend::Cluster(cluster), clients)
+    }
+
+    fn start_with(settings: ProxySettings, accepted: Accepted, backend: Backend, clients: Arc<Clients>) -> Result<Self, StartError> {
         let workers = Workers::start(net::worker_threads(settings.threads)?)?;
         let first = workers.first();
         let address = SocketAddr::new(settings.bind_address, settings.port);
@@ -80,8 +107,11 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (stop, is_stopping) = watch::channel(false);
         let (alive, ended) = mpsc::channel(1);
-        let messaging = Arc::new(Messaging::new(settings, broker, is_stopping));
+        let messaging = Arc::new(Messaging::new(settings, backend, clients, is_stopping));
         first.spawn(Arc::clone(&messaging).renew_messages());
+        if let Backend::Cluster(cluster) = &messaging.backend {
+            first.spawn(Arc::clone(cluster).keep_members());
+        }
         let routes = {
             let _inside = first.enter();
             routes(&messaging)?

@@ -1,11 +1,12 @@
 //! The requests of the protocol: each is decoded, served by its feature, and answered.
 
+use crate::backend::Backend;
 use crate::caller::Caller;
 use crate::clients::{Clients, Telemetry};
 use crate::codes::Refused;
 use crate::handle::Receipt;
 use crate::receive::Answers;
-use crate::renewal::{Held, Renewals};
+use crate::renewal::{Due, Held, Renewals};
 use crate::settings::ProxySettings;
 use crate::time::now_ms;
 use crate::v2::messaging_service_server::MessagingService;
@@ -18,30 +19,25 @@ use crate::v2::{
     SendMessageRequest, SendMessageResponse, SyncLiteSubscriptionRequest, SyncLiteSubscriptionResponse, TelemetryCommand,
     UpdateOffsetRequest, UpdateOffsetResponse,
 };
-use broker::operations::Operations;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 /// What serving needs.
 pub(crate) struct Messaging {
-    pub(crate) broker: Operations,
+    pub(crate) backend: Backend,
     pub(crate) settings: ProxySettings,
-    pub(crate) clients: Clients,
+    pub(crate) clients: Arc<Clients>,
     pub(crate) renewals: Renewals,
-    /// Chooses a queue for requests with several messages, round robin.
-    pub(crate) next_queue: AtomicU32,
     stop: watch::Receiver<bool>,
 }
 
 impl Messaging {
-    pub(crate) fn new(settings: ProxySettings, broker: Operations, stop: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(settings: ProxySettings, backend: Backend, clients: Arc<Clients>, stop: watch::Receiver<bool>) -> Self {
         Self {
-            clients: Clients::new(settings.max_clients),
+            clients,
             renewals: Renewals::new(settings.max_renewals),
-            next_queue: AtomicU32::new(0),
-            broker,
+            backend,
             settings,
             stop,
         }
@@ -60,22 +56,32 @@ impl Messaging {
                 () = self.renewals.wait(now_ms) => {}
                 () = self.stopping() => return,
             }
-            let now_ms = now_ms();
-            while self.renewals.renew_due(now_ms, |client, held| self.renewed(client, held, now_ms)) {
+            loop {
+                let due = self.renewals.take_due(now_ms());
+                if due.is_empty() {
+                    break;
+                }
+                let messaging = &*self;
+                let renew = |due: Due| async move {
+                    let renewed = messaging.renewed(due.client(), &due.held).await;
+                    messaging.renewals.settle(&due, renewed);
+                };
+                self.backend.each(due.into_iter(), renew).await;
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// `None` if the message is not renewed any more: its client is gone, or had it for too long.
-    fn renewed(&self, client: &str, held: &Held, now_ms: i64) -> Option<(Box<str>, i64)> {
+    /// The new handle, and when to renew it next. `None` if the message is not renewed any more: its client is gone, or had it for too long.
+    async fn renewed(&self, client: &str, held: &Held) -> Option<(Box<str>, i64)> {
+        let now_ms = now_ms();
         let max_ms = self.settings.renew_max.as_millis() as i64;
         if !self.clients.contains(client) || now_ms - held.received_ms >= max_ms {
             return None;
         }
         let receipt = Receipt::parse(&held.current, &held.group, &held.topic).ok()?;
         let invisible_ms = self.settings.default_invisible.as_millis() as i64;
-        let handle = self.renew(&receipt, &held.group, &held.topic, invisible_ms, false).ok()?;
+        let handle = self.renew(&receipt, &held.group, &held.topic, invisible_ms, false).await.ok()?;
         Some((handle.into(), self.renew_at(now_ms)))
     }
 }
@@ -112,7 +118,7 @@ impl MessagingService for Service {
     type TelemetryStream = Telemetry;
 
     async fn query_route(&self, request: Request<QueryRouteRequest>) -> Answer<QueryRouteResponse> {
-        serve!(self, request, QueryRouteResponse, |_caller, told| self.0.route(&told))
+        serve!(self, request, QueryRouteResponse, |_caller, told| self.0.route(&told).await)
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
@@ -127,7 +133,10 @@ impl MessagingService for Service {
     }
 
     async fn query_assignment(&self, request: Request<QueryAssignmentRequest>) -> Answer<QueryAssignmentResponse> {
-        serve!(self, request, QueryAssignmentResponse, |_caller, told| self.0.assignment(&told))
+        serve!(self, request, QueryAssignmentResponse, |_caller, told| self
+            .0
+            .assignment(&told)
+            .await)
     }
 
     async fn receive_message(&self, request: Request<ReceiveMessageRequest>) -> Answer<Self::ReceiveMessageStream> {
@@ -136,7 +145,7 @@ impl MessagingService for Service {
     }
 
     async fn ack_message(&self, request: Request<AckMessageRequest>) -> Answer<AckMessageResponse> {
-        serve!(self, request, AckMessageResponse, |caller, told| self.0.ack(&caller, &told))
+        serve!(self, request, AckMessageResponse, |caller, told| self.0.ack(&caller, &told).await)
     }
 
     async fn forward_message_to_dead_letter_queue(
@@ -156,11 +165,12 @@ impl MessagingService for Service {
     async fn update_offset(&self, request: Request<UpdateOffsetRequest>) -> Answer<UpdateOffsetResponse> {
         serve!(self, request, UpdateOffsetResponse, |caller, told| self
             .0
-            .update_offset(&caller, &told))
+            .update_offset(&caller, &told)
+            .await)
     }
 
     async fn get_offset(&self, request: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
-        serve!(self, request, GetOffsetResponse, |_caller, told| self.0.offset(&told))
+        serve!(self, request, GetOffsetResponse, |_caller, told| self.0.offset(&told).await)
     }
 
     async fn query_offset(&self, request: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
@@ -181,13 +191,13 @@ impl MessagingService for Service {
 
     async fn notify_client_termination(&self, request: Request<NotifyClientTerminationRequest>) -> Answer<NotifyClientTerminationResponse> {
         serve!(self, request, NotifyClientTerminationResponse, |caller, told| {
-            self.0.terminate(&caller, &told)
+            self.0.terminate(&caller, &told).await
         })
     }
 
     async fn change_invisible_duration(&self, request: Request<ChangeInvisibleDurationRequest>) -> Answer<ChangeInvisibleDurationResponse> {
         serve!(self, request, ChangeInvisibleDurationResponse, |caller, told| {
-            self.0.change_invisible(&caller, &told)
+            self.0.change_invisible(&caller, &told).await
         })
     }
 

@@ -18,16 +18,12 @@ use crate::v2::{
     NotifyClientTerminationRequest, NotifyClientTerminationResponse, RetryPolicy, Settings, Subscription, TelemetryCommand,
 };
 use broker::attributes::{LITE_BIND_TOPIC, LITE_QUOTA, LITE_USUAL_QUOTA};
-use broker::clients::ClientChannel;
-use broker::clients::heartbeat::{self, heartbeat};
-use broker::errors::Refusal;
 use broker::filter;
 use broker::group::Rule;
 use protocol::group::RetryPolicyType;
 use protocol::heartbeat::{ConsumeFromWhere, ConsumeType, ConsumerData, HeartbeatData, MessageModel, ProducerData, SQL92, TAG};
-use protocol::version;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 /// Topics that one client publishes or subscribes to.
@@ -51,14 +47,14 @@ impl Messaging {
             .clients
             .connect(caller, commands.clone())
             .map_err(|refused| Status::resource_exhausted(refused.text))?;
-        if let Some(before) = before {
-            self.leave(&before);
-        }
         let messaging = Arc::clone(self);
         tokio::spawn(async move {
+            if let Some(before) = before {
+                messaging.leave(&before).await;
+            }
             let outcome = messaging.read(&client, incoming).await;
             messaging.clients.disconnect(&client);
-            messaging.leave(&client);
+            messaging.leave(&client).await;
             if let Err(status) = outcome {
                 let _ = commands.try_send(Box::new(Err(status)));
             }
@@ -93,7 +89,7 @@ impl Messaging {
             at_ms: now_ms(),
         };
         self.join(client, &told).await?;
-        let answer = self.settings_for(Settings::clone(&told.settings));
+        let answer = self.settings_for(Settings::clone(&told.settings)).await?;
         client.set_settings(told);
         client.command(Command::Settings(answer));
         Ok(())
@@ -101,34 +97,11 @@ impl Messaging {
 
     /// Adds a client to the groups of its settings.
     async fn join(&self, client: &Arc<Client>, told: &Told) -> Result<(), Refused> {
-        let data = self.as_heartbeat(client, told)?;
-        let channel = ClientChannel::Protocol(client.clone());
-        let from = heartbeat::Client {
-            channel: &channel,
-            language: client.language,
-            version: version::V5_0_0,
-        };
-        let current = self.broker.core.settings.current();
-        let heartbeat = heartbeat(data, from, &self.broker.clients(&current), now_ms())?;
-        if heartbeat.makes_group {
-            let (done, settled) = oneshot::channel();
-            self.broker.core.changed.when_settled(move |saved| {
-                if let Err(reason) = &saved {
-                    // It can consume nevertheless.
-                    tracing::error!(%reason, "a consumer joins although its retry topic is not saved");
-                }
-                let _ = done.send(());
-            });
-            let _ = settled.await;
-        }
-        let online = &self.broker.online;
-        heartbeat
-            .join(&online.notices, &online.producers, &self.broker.core.stats)
-            .map_err(|refusal: Refusal| Refused::from(refusal))?;
-        Ok(())
+        let data = self.as_heartbeat(client, told).await?;
+        self.backend.join(client, data).await
     }
 
-    fn as_heartbeat(&self, client: &Client, told: &Told) -> Result<HeartbeatData, Refused> {
+    async fn as_heartbeat(&self, client: &Client, told: &Told) -> Result<HeartbeatData, Refused> {
         let settings = &told.settings;
         let mut data = HeartbeatData {
             client_id: client.client_id.to_string(),
@@ -158,17 +131,17 @@ impl Messaging {
             }
             Some(PubSub::Subscription(subscription)) => {
                 many(subscription.subscriptions.len())?;
-                data.consumers
-                    .push(self.consumer_data(settings.client_type(), subscription, told.at_ms)?);
+                let consumer = self.consumer_data(settings.client_type(), subscription, told.at_ms).await?;
+                data.consumers.push(consumer);
             }
         }
         Ok(data)
     }
 
-    fn consumer_data(&self, kind: ClientType, subscription: &Subscription, at_ms: i64) -> Result<ConsumerData, Refused> {
+    async fn consumer_data(&self, kind: ClientType, subscription: &Subscription, at_ms: i64) -> Result<ConsumerData, Refused> {
         let group = name_of(subscription.group.as_ref());
         check_group(group)?;
-        let rule = self.broker.core.groups.find(group);
+        let rule = self.backend.group(group).await?;
         if is_lite(kind) && rule.as_deref().and_then(bound_topic).is_none() {
             let text = format!(
                 "group {group} is not bound to a topic of lite topics: bind it (mqadmin updateSubGroup -g {group} -a +{LITE_BIND_TOPIC}=TOPIC)"
@@ -208,11 +181,11 @@ impl Messaging {
     }
 
     /// The client's settings with what this server says.
-    fn settings_for(&self, mut settings: Settings) -> Settings {
+    async fn settings_for(&self, mut settings: Settings) -> Result<Settings, Refused> {
         let own = &self.settings;
         match &mut settings.pub_sub {
             Some(PubSub::Publishing(publishing)) => {
-                publishing.max_body_size = i32::try_from(self.broker.core.settings.current().max_message_size).unwrap_or(i32::MAX);
+                publishing.max_body_size = i32::try_from(self.backend.max_body_bytes()).unwrap_or(i32::MAX);
                 publishing.validate_message_type = own.enable_topic_message_type_check;
                 settings.backoff_policy = Some(RetryPolicy {
                     max_attempts: own.producer_max_attempts,
@@ -224,12 +197,7 @@ impl Messaging {
                 });
             }
             Some(PubSub::Subscription(subscription)) => {
-                let rule = self
-                    .broker
-                    .core
-                    .groups
-                    .find(name_of(subscription.group.as_ref()))
-                    .unwrap_or_default();
+                let rule = self.backend.group(name_of(subscription.group.as_ref())).await?.unwrap_or_default();
                 subscription.receive_batch_size = Some(own.receive_batch_size);
                 subscription.long_polling_timeout = Some(to_duration(own.max_polling.as_millis() as i64));
                 subscription.fifo = Some(rule.consume_message_orderly);
@@ -246,13 +214,13 @@ impl Messaging {
             on: false,
             endpoints: None,
         });
-        settings
+        Ok(settings)
     }
 
     /// A client leaves its groups.
-    fn leave(&self, client: &Client) {
+    async fn leave(&self, client: &Client) {
         client.end();
-        self.broker.online.connection_closed(client.id);
+        self.backend.leave(client).await;
     }
 
     pub(crate) async fn heartbeat(&self, caller: &Caller, request: HeartbeatRequest) -> HeartbeatResponse {
@@ -294,19 +262,25 @@ impl Messaging {
     }
 
     /// The client ends. Compat: the Rust SDK 5.0.0 ends its telemetry stream first, and so the client is gone already.
-    pub(crate) fn terminate(&self, caller: &Caller, request: &NotifyClientTerminationRequest) -> NotifyClientTerminationResponse {
+    pub(crate) async fn terminate(&self, caller: &Caller, request: &NotifyClientTerminationRequest) -> NotifyClientTerminationResponse {
         let outcome = request.group.as_ref().map_or(Ok(()), |group| check_group(&group.name));
         if outcome.is_ok()
             && let Ok((client, _)) = self.known(caller)
         {
             let after_ms = self.settings.invisible_when_clear.as_millis() as i64;
-            self.give_back(self.renewals.take_all(&client.client_id).into_iter(), after_ms);
+            self.give_back(self.renewals.take_all(&client.client_id).into_iter(), after_ms)
+                .await;
             self.clients.disconnect(&client);
-            self.leave(&client);
+            self.leave(&client).await;
         }
         if let (Ok(()), Some(group)) = (&outcome, &request.group) {
             // Those of a client whose stream broke are kept for a while, since it may come back.
-            self.broker.lites.remove_client(&group.name, &caller.client_id);
+            if let Err(refused) = self.backend.remove_lite_client(&group.name, &caller.client_id).await {
+                tracing::debug!(
+                    reason = refused.text,
+                    "the lite subscriptions of a client that ended stay for a while"
+                );
+            }
         }
         NotifyClientTerminationResponse {
             status: Some(outcome.map_or_else(Into::into, |()| codes::ok())),

@@ -4,15 +4,11 @@
 
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
-use crate::outcome::outcome;
 use crate::route::{check_topic, name_of};
 use crate::service::Messaging;
-use crate::time::now_ms;
 use crate::v2::{Code, EndTransactionRequest, EndTransactionResponse, TransactionResolution, TransactionSource};
-use ::message::record::Placement;
-use broker::transaction::{EndTransaction, Outcome};
+use broker::transaction::Outcome;
 use std::fmt;
-use tokio::sync::oneshot;
 
 /// Where a half message is, and its unique key: `key-half offset-log offset`, the offsets in hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +16,27 @@ pub(crate) struct TransactionId<'a> {
     pub(crate) uniq_key: &'a str,
     pub(crate) half: i64,
     pub(crate) log_offset: i64,
+    /// Name of the broker.
+    pub(crate) broker: Option<&'a str>,
 }
 
 impl<'a> TransactionId<'a> {
-    pub(crate) fn of(place: &Placement, uniq_key: &'a str) -> Self {
-        Self {
-            uniq_key,
-            half: place.queue_offset.0,
-            log_offset: place.log_offset.0,
-        }
+    fn parse(text: &'a str) -> Option<Self> {
+        // Keys and names of brokers may have the separator, too.
+        let with_broker = || {
+            let mut at = text.match_indices('@');
+            at.find_map(|(at, _)| {
+                let id = Self::parse_place(&text[..at])?;
+                Some(Self {
+                    broker: Some(&text[at + 1..]),
+                    ..id
+                })
+            })
+        };
+        Self::parse_place(text).or_else(with_broker)
     }
 
-    fn parse(text: &'a str) -> Option<Self> {
+    fn parse_place(text: &'a str) -> Option<Self> {
         let (rest, log_offset) = text.rsplit_once('-')?;
         let (uniq_key, half) = rest.rsplit_once('-')?;
         let number = |digits: &str| i64::from_str_radix(digits, 16).ok().filter(|number| *number >= 0);
@@ -39,13 +44,15 @@ impl<'a> TransactionId<'a> {
             uniq_key,
             half: number(half)?,
             log_offset: number(log_offset)?,
+            broker: None,
         })
     }
 }
 
 impl fmt::Display for TransactionId<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}-{:x}-{:x}", self.uniq_key, self.half, self.log_offset)
+        write!(out, "{}-{:x}-{:x}", self.uniq_key, self.half, self.log_offset)?;
+        self.broker.map_or(Ok(()), |broker| write!(out, "@{broker}"))
     }
 }
 
@@ -74,20 +81,8 @@ impl Messaging {
             // The producer is asked again.
             TransactionResolution::Unspecified => return Ok(()),
         };
-        let (done, ended) = oneshot::channel();
-        let end = EndTransaction {
-            half: id.half,
-            log_offset: id.log_offset,
-            producer_group: topic,
-            outcome: ends_as,
-            is_answer: request.source() == TransactionSource::SourceServerCheck,
-            store_host: self.broker.core.store_host(caller.local()),
-            now_ms: now_ms(),
-        };
-        self.broker.transactions.end(end, move |outcome| {
-            let _ = done.send(outcome);
-        });
-        Ok(outcome(ended).await??)
+        let is_answer = request.source() == TransactionSource::SourceServerCheck;
+        self.backend.end_transaction(caller, topic, id, ends_as, is_answer).await
     }
 }
 
@@ -97,12 +92,15 @@ mod tests {
 
     #[test]
     fn a_transaction_id_is_read_back() {
-        let id = TransactionId {
-            uniq_key: "01-AB",
-            half: 17,
-            log_offset: 1 << 40,
-        };
-        assert_eq!(TransactionId::parse(&id.to_string()), Some(id));
+        for (uniq_key, broker) in [("01-AB", None), ("01-AB", Some("b-a")), ("0@1-2-3", Some("b@c")), ("0@1", None)] {
+            let id = TransactionId {
+                uniq_key,
+                half: 17,
+                log_offset: 1 << 40,
+                broker,
+            };
+            assert_eq!(TransactionId::parse(&id.to_string()), Some(id));
+        }
         for wrong in ["", "x", "a-b", "a-b-", "k-1-g", "k-1--2"] {
             assert_eq!(TransactionId::parse(wrong), None, "{wrong}");
         }

@@ -4,11 +4,10 @@ pub mod order;
 pub mod state;
 
 use message::names;
-use protocol::RequestCode;
 use protocol::ResponseCode;
 use protocol::kv::ORDER_TOPIC_CONFIG;
 use protocol::route::{MASTER_ID, TopicRoute};
-use protocol::topic::{TopicConfig, TopicConfigAndMapping, TopicConfigList, TopicHeader};
+use protocol::topic::{TopicConfig, TopicConfigList};
 
 use crate::{Broker, Changes, Cluster, Error, Target};
 
@@ -117,10 +116,8 @@ async fn set_perm_at(cluster: &Cluster, route: &TopicRoute, master: &Broker, top
 }
 
 async fn settings_at(cluster: &Cluster, route: &TopicRoute, master: &Broker, topic: &str) -> Result<TopicConfig, client::Error> {
-    let mut request = protocol::Frame::request(RequestCode::GetTopicConfig);
-    TopicHeader { topic }.encode(&mut request.ext);
-    match cluster.client().ask_for::<TopicConfigAndMapping>(&master.address, request).await {
-        Ok(found) => Ok(found.config),
+    match cluster.client().topic_config(&master.address, topic).await {
+        Ok(found) => Ok(found),
         // Compat: brokers before 5.0 do not serve the settings of one topic; the route has the necessary ones, which mqadmin uses, too.
         Err(error) if error.code() == Some(ResponseCode::RequestCodeNotSupported.into()) => {
             let data = route.queue_datas.iter().find(|data| data.broker_name == master.name);

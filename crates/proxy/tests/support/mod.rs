@@ -1,16 +1,19 @@
 //! A broker with its proxy in this process, and a client of the generated protocol.
+//!
+//! In the test program `cluster` the proxy is one of a cluster: it finds the broker through a name server, and asks it over the network.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
-use broker::Broker;
 use broker::settings::BrokerSettings;
+use broker::{Broker, StartError};
 use proxy::Proxy;
+use proxy::cluster_settings::ClusterSettings;
 use proxy::settings::ProxySettings;
 use proxy::v2::messaging_service_client::MessagingServiceClient;
 use proxy::v2::receive_message_response::Content;
 use proxy::v2::settings::PubSub;
 use proxy::v2::telemetry_command::Command;
 use proxy::v2::*;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::disk::simulated::SimulatedDisk;
@@ -24,10 +27,97 @@ use tonic::{Request, Streaming};
 /// Time limit for what takes milliseconds on a quiet machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// Whether the proxy does not know the broker of this process.
+const IN_CLUSTER: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"cluster");
+
+/// Settings of a small broker of this name.
+pub(crate) fn broker_settings(name: &str) -> BrokerSettings {
+    BrokerSettings {
+        bind_address: Ipv4Addr::LOCALHOST.into(),
+        listen_port: 0,
+        broker_name: name.to_owned(),
+        store_path_root_dir: "/store".into(),
+        mapped_file_size_commit_log: 16 << 20,
+        mapped_file_size_consume_queue: 20_000,
+        max_hash_slot_num: 1_000,
+        max_index_num: 4_000,
+        clean_file_forcibly_enable: false,
+        recall_message_enable: true,
+        transaction_check_interval: Duration::from_millis(200),
+        transaction_timeout: Duration::from_millis(200),
+        ..BrokerSettings::default()
+    }
+}
+
+/// Settings of a proxy at any free port.
+pub(crate) fn proxy_settings() -> ProxySettings {
+    ProxySettings {
+        bind_address: Ipv4Addr::LOCALHOST.into(),
+        port: 0,
+        min_polling: Duration::from_millis(1),
+        min_invisible: Duration::from_millis(1),
+        ..ProxySettings::default()
+    }
+}
+
 /// A broker and its proxy.
 pub(crate) struct Server {
     pub(crate) broker: Broker,
     pub(crate) proxy: Proxy,
+    name_server: Option<net::Server>,
+}
+
+/// A name server at any free port.
+pub(crate) fn name_server() -> net::Server {
+    let settings = nameserver::NamesrvSettings::default();
+    let network = net::Options {
+        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        ..nameserver::NameServer::network(&settings)
+    };
+    let name_server = nameserver::NameServer::new(nameserver::Options::new(settings)).unwrap();
+    net::Server::start(network, name_server).unwrap()
+}
+
+/// Starts a broker at any free port, and waits until the name server knows it.
+pub(crate) fn registered(settings: BrokerSettings, name_server: &net::Server, disk: &SimulatedDisk) -> Broker {
+    let name_servers = [name_server.local_addrs()[0].to_string()];
+    let start = || {
+        // It is told to the name server, so it is one that is free now. Another program may be faster.
+        let listen_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let settings = BrokerSettings {
+            listen_port,
+            ..settings.clone()
+        };
+        match Broker::start(settings, net::session::Transport::default(), &name_servers, Arc::new(disk.clone())) {
+            Ok(broker) => Some(broker),
+            Err(StartError::Listen(_)) => None,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let broker = (0..100).find_map(|_| start()).expect("a free port");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let known = async {
+        let client = ::client::Client::new(::client::Options::with_name_servers(name_servers.clone()));
+        let topic = message::names::AUTO_CREATE_TOPIC;
+        let is_known = |info: protocol::route::ClusterInfo| info.broker_addr_table.contains_key(&settings.broker_name);
+        while !client.cluster().await.is_ok_and(is_known) || (settings.auto_create_topic_enable && client.topic_route(topic).await.is_err())
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    runtime.block_on(async { tokio::time::timeout(SOON, known).await.expect("the broker registers") });
+    broker
+}
+
+/// Settings of a proxy that looks up everything again at once.
+pub(crate) fn cluster(name_server: &net::Server) -> ClusterSettings {
+    ClusterSettings {
+        namesrv_addr: vec![name_server.local_addrs()[0].to_string()],
+        route_age: Duration::ZERO,
+        group_age: Duration::ZERO,
+        heartbeat_period: Duration::from_millis(200),
+        ..ClusterSettings::default()
+    }
 }
 
 impl Server {
@@ -44,37 +134,34 @@ impl Server {
         accepted: Accepted,
         change: impl FnOnce(&mut BrokerSettings, &mut ProxySettings),
     ) -> Self {
-        let mut broker = BrokerSettings {
-            bind_address: Ipv4Addr::LOCALHOST.into(),
-            listen_port: 0,
-            broker_name: "b".to_owned(),
-            store_path_root_dir: "/store".into(),
-            mapped_file_size_commit_log: 16 << 20,
-            mapped_file_size_consume_queue: 20_000,
-            max_hash_slot_num: 1_000,
-            max_index_num: 4_000,
-            clean_file_forcibly_enable: false,
-            recall_message_enable: true,
-            transaction_check_interval: Duration::from_millis(200),
-            transaction_timeout: Duration::from_millis(200),
-            ..BrokerSettings::default()
-        };
-        let mut proxy = ProxySettings {
-            bind_address: Ipv4Addr::LOCALHOST.into(),
-            port: 0,
-            min_polling: Duration::from_millis(1),
-            min_invisible: Duration::from_millis(1),
-            ..ProxySettings::default()
-        };
+        let (mut broker, mut proxy) = (broker_settings("b"), proxy_settings());
         change(&mut broker, &mut proxy);
-        let broker = Broker::start(broker, net::session::Transport::default(), &[], Arc::new(disk.clone())).unwrap();
-        let proxy = Proxy::start(proxy, accepted, broker.operations()).unwrap();
-        Self { broker, proxy }
+        let name_server = IN_CLUSTER.then(name_server);
+        let (broker, proxy) = match &name_server {
+            None => {
+                let broker = Broker::start(broker, net::session::Transport::default(), &[], Arc::new(disk.clone())).unwrap();
+                let proxy = Proxy::start(proxy, accepted, broker.operations()).unwrap();
+                (broker, proxy)
+            }
+            Some(name_server) => {
+                let broker = registered(broker, name_server, disk);
+                let proxy = Proxy::start_in_cluster(proxy, cluster(name_server), accepted, None).unwrap();
+                (broker, proxy)
+            }
+        };
+        Self {
+            broker,
+            proxy,
+            name_server,
+        }
     }
 
     pub(crate) fn stop(self) {
         self.proxy.stop();
         self.broker.stop().unwrap();
+        if let Some(name_server) = self.name_server {
+            name_server.stop(SOON);
+        }
     }
 
     /// Runs a test with clients, then stops both.
@@ -86,12 +173,16 @@ impl Server {
     }
 
     pub(crate) async fn client(&self, id: &str) -> Client {
-        let uri = format!("http://{}", self.proxy.address());
-        let channel = Endpoint::from_shared(uri).unwrap().connect().await.unwrap();
-        Client {
-            id: id.to_owned(),
-            rpc: MessagingServiceClient::with_interceptor(channel, Named(id.to_owned())),
-        }
+        client(&self.proxy, id).await
+    }
+}
+
+/// A client of a proxy.
+pub(crate) async fn client(proxy: &Proxy, id: &str) -> Client {
+    let channel = Endpoint::from_shared(format!("http://{}", proxy.address())).unwrap();
+    Client {
+        id: id.to_owned(),
+        rpc: MessagingServiceClient::with_interceptor(channel.connect().await.unwrap(), Named(id.to_owned())),
     }
 }
 

@@ -1,0 +1,211 @@
+//! Several brokers behind a proxy, and several proxies in front of a broker.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use broker::Broker;
+use broker::settings::BrokerSettings;
+use proxy::Proxy;
+use proxy::settings::ProxySettings;
+use proxy::v2::telemetry_command::Command;
+use proxy::v2::*;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use store::disk::simulated::SimulatedDisk;
+use support::{Client, SOON, bodies, client, code, endpoints, message, millis, receipt, resource};
+use tls::Accepted;
+
+/// Brokers and proxies that know each other by a name server only.
+struct Cluster {
+    brokers: Vec<Broker>,
+    proxies: Vec<Proxy>,
+    name_server: net::Server,
+}
+
+impl Cluster {
+    fn start(brokers: &[&str], proxies: usize, change: impl Fn(&mut BrokerSettings, &mut ProxySettings)) -> Self {
+        let name_server = support::name_server();
+        let mut proxy = support::proxy_settings();
+        let brokers = brokers.iter().map(|name| {
+            let mut settings = support::broker_settings(name);
+            change(&mut settings, &mut proxy);
+            support::registered(settings, &name_server, &SimulatedDisk::new(1))
+        });
+        let brokers = brokers.collect();
+        let start = |_| Proxy::start_in_cluster(proxy.clone(), support::cluster(&name_server), Accepted::Plain, None).unwrap();
+        Self {
+            brokers,
+            proxies: (0..proxies).map(start).collect(),
+            name_server,
+        }
+    }
+
+    fn run(mut self, test: impl AsyncFnOnce(&mut Self)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { tokio::time::timeout(4 * SOON, test(&mut self)).await.expect("it hangs") });
+        drop(runtime);
+        self.proxies.into_iter().for_each(Proxy::stop);
+        for broker in self.brokers {
+            broker.stop().unwrap();
+        }
+        self.name_server.stop(SOON);
+    }
+}
+
+/// Stops something that may not be stopped on a thread of a runtime.
+fn stop(stop: impl FnOnce() + Send) {
+    std::thread::scope(|scope| scope.spawn(stop).join().unwrap());
+}
+
+fn stored(broker: &Broker, topic: &str) -> i64 {
+    let store = broker.operations().core.store;
+    (0..8).map(|queue| store.max_offset(topic, queue).0).sum()
+}
+
+/// Receives from each broker once, so that the group has an offset at both.
+async fn subscribe(client: &mut Client, group: &str, topic: &str, brokers: &[&str]) {
+    for broker in brokers {
+        let mut request = Client::receive_request(group, topic, 60_000);
+        request.message_queue.as_mut().unwrap().broker = Some(proxy::v2::Broker {
+            name: (*broker).to_owned(),
+            ..proxy::v2::Broker::default()
+        });
+        assert_eq!(client.receive(request).await.0, Code::MessageNotFound);
+    }
+}
+
+#[test]
+fn messages_go_to_all_brokers_and_one_that_ends_is_left_out() {
+    Cluster::start(&["a", "b"], 1, |_, _| {}).run(async |cluster| {
+        let mut client = client(&cluster.proxies[0], "c").await;
+        subscribe(&mut client, "g", "t", &["a", "b"]).await;
+        let route = QueryRouteRequest {
+            topic: resource("t"),
+            endpoints: endpoints(),
+        };
+        let route = client.rpc.query_route(route).await.unwrap().into_inner().message_queues;
+        let of = |queue: &MessageQueue| queue.broker.clone().unwrap().name;
+        assert_eq!(route.iter().map(of).collect::<BTreeSet<_>>(), ["a", "b"].map(str::to_owned).into());
+        assert!(route.iter().all(|queue| queue.broker.as_ref().unwrap().endpoints == endpoints()));
+
+        for body in 0..32 {
+            client.sent(message("t", &body.to_string(), |_| {})).await;
+        }
+        assert!(cluster.brokers.iter().all(|broker| stored(broker, "t") > 0));
+        let got = client.receive_all("g", "t", 32).await;
+        for message in &got {
+            assert_eq!(client.ack("g", "t", &receipt(message)).await, Code::Ok);
+        }
+        assert_eq!(bodies(&got).into_iter().collect::<BTreeSet<_>>().len(), 32, "each one once");
+
+        // The name server does not know yet that it is gone.
+        let left = cluster.brokers.pop().unwrap();
+        let before = stored(&cluster.brokers[0], "t");
+        stop(move || left.stop().unwrap());
+        for body in 0..8 {
+            client.sent(message("t", &body.to_string(), |_| {})).await;
+        }
+        assert_eq!(stored(&cluster.brokers[0], "t"), before + 8);
+        assert_eq!(client.receive_all("g", "t", 8).await.len(), 8);
+    });
+}
+
+#[test]
+fn without_a_broker_requests_have_a_clear_status() {
+    Cluster::start(&["a"], 1, |_, _| {}).run(async |cluster| {
+        let mut client = client(&cluster.proxies[0], "c").await;
+        client.sent(message("t", "x", |_| {})).await;
+        let left = cluster.brokers.pop().unwrap();
+        stop(move || left.stop().unwrap());
+        let answer = client.send(vec![message("t", "y", |_| {})]).await;
+        let status = answer.status.unwrap();
+        assert_ne!(status.code(), Code::Ok);
+        assert!(!status.message.is_empty());
+        let (code, none) = client.receive(Client::receive_request("g", "t", 60_000)).await;
+        assert!(none.is_empty() && code != Code::Ok && code != Code::MessageNotFound, "{code:?}");
+    });
+}
+
+#[test]
+fn a_client_may_use_any_of_several_proxies() {
+    Cluster::start(&["a", "b"], 2, |_, _| {}).run(async |cluster| {
+        let [mut one, mut other] = [client(&cluster.proxies[0], "c").await, client(&cluster.proxies[1], "d").await];
+        subscribe(&mut one, "g", "t", &["a", "b"]).await;
+        for body in 0..16 {
+            one.sent(message("t", &body.to_string(), |_| {})).await;
+        }
+        let mut all = BTreeSet::new();
+        while all.len() < 16 {
+            let request = || ReceiveMessageRequest {
+                batch_size: 4,
+                long_polling_timeout: Some(millis(200)),
+                ..Client::receive_request("g", "t", 60_000)
+            };
+            let (mine, its) = tokio::join!(one.receive(request()), other.receive(request()));
+            // Each acknowledges what the other one has received.
+            for (client, got) in [(&mut other, mine.1), (&mut one, its.1)] {
+                for message in &got {
+                    assert_eq!(client.ack("g", "t", &receipt(message)).await, Code::Ok);
+                }
+                assert!(bodies(&got).into_iter().all(|body| all.insert(body)), "each one once");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_transaction_ends_through_another_proxy_and_a_producer_is_asked_through_its_own() {
+    Cluster::start(&["a"], 2, |_, _| {}).run(async |cluster| {
+        let [mut one, mut other] = [client(&cluster.proxies[0], "c").await, client(&cluster.proxies[1], "d").await];
+        let half = |body: &str| message("t", body, |system| system.set_message_type(MessageType::Transaction));
+        let sent = one.sent(half("x")).await;
+        let (mut telemetry, _) = other.produce("t").await;
+        other.subscribe("g", "t").await;
+        let end = |id: &str| EndTransactionRequest {
+            topic: resource("t"),
+            message_id: sent.message_id.clone(),
+            transaction_id: id.to_owned(),
+            resolution: TransactionResolution::Commit.into(),
+            source: TransactionSource::SourceClient.into(),
+            ..EndTransactionRequest::default()
+        };
+        let ended = other.rpc.end_transaction(end(&sent.transaction_id)).await.unwrap().into_inner();
+        assert_eq!(code(ended.status), Code::Ok);
+        assert_eq!(bodies(&other.receive_all("g", "t", 1).await), ["x"]);
+
+        // Its producer is at the other proxy.
+        one.sent(half("y")).await;
+        let Command::RecoverOrphanedTransactionCommand(asked) = telemetry.next().await else {
+            panic!()
+        };
+        assert_eq!(asked.message.unwrap().body, "y");
+        let ended = one.rpc.end_transaction(end(&asked.transaction_id)).await.unwrap().into_inner();
+        assert_eq!(code(ended.status), Code::Ok);
+        assert_eq!(bodies(&other.receive_all("g", "t", 1).await), ["y"]);
+    });
+}
+
+#[test]
+fn what_a_proxy_renewed_comes_again_through_another_one_when_it_is_gone() {
+    let change = |_: &mut BrokerSettings, proxy: &mut ProxySettings| proxy.default_invisible = Duration::from_secs(1);
+    Cluster::start(&["a"], 2, change).run(async |cluster| {
+        let [mut one, mut other] = [client(&cluster.proxies[0], "c").await, client(&cluster.proxies[1], "d").await];
+        let (telemetry, _) = one.telemetry(Client::consumer(ClientType::PushConsumer, "g", "t")).await;
+        one.subscribe("g", "t").await;
+        one.sent(message("t", "x", |_| {})).await;
+        let renewed = ReceiveMessageRequest {
+            auto_renew: true,
+            long_polling_timeout: Some(millis(20_000)),
+            ..Client::receive_request("g", "t", 0)
+        };
+        assert_eq!(bodies(&one.receive(renewed).await.1), ["x"]);
+        let left = cluster.proxies.remove(0);
+        drop((telemetry, one));
+        stop(move || left.stop());
+        assert_eq!(bodies(&other.receive_all("g", "t", 1).await), ["x"]);
+    });
+}
