@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Namesrv(NamesrvFlags),
     /// Run a broker that registers at name servers
     Broker(BrokerFlags),
+    /// Run a proxy for gRPC clients in front of the brokers that name servers know
+    Proxy(ProxyFlags),
     /// Print every configuration key with type, default and meaning
     Config(ConfigFlags),
     /// Generate load for any RocketMQ-compatible server and measure it
@@ -112,6 +114,42 @@ pub(crate) struct BrokerFlags {
     grpc_port: Option<String>,
 }
 
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ProxyFlags {
+    /// Properties file with Apache's keys, or a rmq-proxy.json
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "APOGEEMQ_CONFIG")]
+    file: Option<PathBuf>,
+    /// Name servers that know the brokers, HOST:PORT separated by ';'
+    #[arg(short = 'n', long = "namesrv", value_name = "NAMESRV")]
+    namesrv: Option<String>,
+    /// Port for clients of the gRPC protocol; 0 for any free port [default: 8081]
+    #[arg(long, visible_alias = "port", value_name = "PORT", env = "APOGEEMQ_GRPC_PORT")]
+    grpc_port: Option<String>,
+    /// Address to listen on [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS", env = "APOGEEMQ_BIND")]
+    bind: Option<String>,
+    /// What to log to stderr: error, warn, info, debug, trace, or target=level,... [default: warn]
+    #[arg(long, value_name = "LEVEL", env = "APOGEEMQ_LOG")]
+    log: Option<String>,
+}
+
+impl From<ProxyFlags> for ServerFlags {
+    fn from(flags: ProxyFlags) -> Self {
+        let common = CommonFlags {
+            file: flags.file,
+            bind: flags.bind,
+            log: flags.log,
+            ..CommonFlags::default()
+        };
+        Self {
+            common,
+            namesrv: flags.namesrv,
+            grpc_port: flags.grpc_port,
+            ..Self::default()
+        }
+    }
+}
+
 impl From<NamesrvFlags> for ServerFlags {
     fn from(flags: NamesrvFlags) -> Self {
         Self {
@@ -166,6 +204,7 @@ mod tests {
         assert!(Arguments::try_parse_from(["apogeemq", "broker", "--namesrv-port", "1"]).is_err());
         assert!(Arguments::try_parse_from(["apogeemq", "namesrv", "-n", "h:1"]).is_err());
         assert!(Arguments::try_parse_from(["apogeemq", "broker", "-n", "h:1", "--port", "1"]).is_ok());
+        assert!(Arguments::try_parse_from(["apogeemq", "proxy", "-n", "h:1", "--data", "/x"]).is_err());
     }
 
     #[test]

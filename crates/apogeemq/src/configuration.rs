@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use broker::settings::{BrokerSettings, LIVE_FILE, relations};
 use config::{Declared, Kept, Leftover, Note, Origin, Refusals, Sources};
 use nameserver::settings::NamesrvSettings;
+use proxy::cluster_settings::ClusterSettings;
 use proxy::settings::ProxySettings;
 use tls::TlsSettings;
 
@@ -29,8 +30,10 @@ pub(crate) struct Configuration {
     pub(crate) broker: Option<BrokerSettings>,
     pub(crate) namesrv: Option<NamesrvSettings>,
     pub(crate) tls: TlsSettings,
-    /// Of a process with a broker.
+    /// Of a process with a broker or a proxy.
     pub(crate) proxy: Option<ProxySettings>,
+    /// Of a proxy in front of brokers of other processes.
+    pub(crate) cluster: Option<ClusterSettings>,
     /// Keys without effect, and unknown keys.
     leftovers: Vec<Leftover>,
     /// Values that count as another value, and keys that contradict each other.
@@ -48,7 +51,7 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
 
 /// Reads all sources for the roles to run.
 pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Configuration, Failure> {
-    let mut sources = sources(flags, environment)?;
+    let mut sources = sources(part, flags, environment)?;
     let mut changes = Vec::new();
     let broker = if part.has_broker() {
         Some(broker_settings(&mut sources, flags, &mut changes)?)
@@ -64,7 +67,12 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     if let (Some(broker), Some(namesrv)) = (&broker, &namesrv) {
         check_ports_differ(broker, namesrv)?;
     }
-    let proxy = if part.has_broker() {
+    let cluster = if part == Part::Proxy {
+        Some(cluster_settings(&mut sources, flags)?)
+    } else {
+        None
+    };
+    let proxy = if part.has_proxy() {
         if let Some(port) = &flags.grpc_port {
             sources.flag("--grpc-port", "grpcServerPort", port);
         }
@@ -79,6 +87,7 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
         namesrv,
         tls,
         proxy,
+        cluster,
         leftovers,
         notes: sources.take_notes(),
         changes,
@@ -144,10 +153,25 @@ fn add_changes(kept: Kept, without: &[String], sources: &mut Sources, changes: &
     Ok(false)
 }
 
-fn sources(flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Sources, Failure> {
+fn cluster_settings(sources: &mut Sources, flags: &ServerFlags) -> Result<ClusterSettings, Failure> {
+    if let Some(addresses) = &flags.namesrv {
+        sources.flag("-n", "namesrvAddr", addresses);
+    }
+    let settings: ClusterSettings = sources.fill().map_err(refused)?;
+    if settings.namesrv_addr.is_empty() {
+        return Err(Failure::new("a proxy needs a name server, which knows the brokers").advice("Name it with -n HOST:PORT"));
+    }
+    Ok(settings)
+}
+
+fn sources(part: Part, flags: &ServerFlags, environment: BTreeMap<String, String>) -> Result<Sources, Failure> {
     let mut sources = Sources::new();
     if let Some(file) = &flags.common.file {
-        sources.file(file).map_err(Failure::new)?;
+        match part {
+            Part::Proxy => sources.file_or_json(file),
+            _ => sources.file(file),
+        }
+        .map_err(Failure::new)?;
     }
     if let Some(addresses) = environment.get(APACHE_NAMESRV_VARIABLE) {
         sources.weakest(Origin::Environment(APACHE_NAMESRV_VARIABLE.to_owned()), "namesrvAddr", addresses);
@@ -235,9 +259,10 @@ fn names(part: Part) -> Vec<&'static str> {
         .iter()
         .map(|key| key.name)
         .filter(|_| part.has_name_server());
-    let proxy = ProxySettings::keys().iter().map(|key| key.name).filter(|_| part.has_broker());
+    let proxy = ProxySettings::keys().iter().map(|key| key.name).filter(|_| part.has_proxy());
+    let cluster = ClusterSettings::keys().iter().map(|key| key.name).filter(|_| part == Part::Proxy);
     let tls = TlsSettings::keys().iter().map(|key| key.name);
-    broker.chain(namesrv).chain(proxy).chain(tls).collect()
+    broker.chain(namesrv).chain(proxy).chain(cluster).chain(tls).collect()
 }
 
 impl Configuration {
@@ -388,6 +413,40 @@ mod tests {
             assert!(text.contains(told) && text.contains("port 9876"), "{text}");
             assert!(read(Part::Broker, &flags, environment(&[])).is_ok());
         }
+    }
+
+    #[test]
+    fn a_proxy_reads_properties_or_apaches_json_and_needs_a_name_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let json = dir.path().join("rmq-proxy.json");
+        let text =
+            "{\n  \"namesrvAddr\": \"a:1;b:2\",\n  \"grpcServerPort\": 7, \"enableProxyAutoRenew\": false, \"maxMessageSize\": 2048\n}";
+        std::fs::write(&json, text).unwrap();
+        let alone = read(Part::Proxy, &with_file(&json), environment(&[])).unwrap();
+        let (proxy, cluster) = (alone.proxy.unwrap(), alone.cluster.unwrap());
+        assert_eq!((proxy.port, proxy.enable_auto_renew, cluster.max_message_bytes), (7, false, 2_048));
+        assert_eq!(cluster.namesrv_addr, ["a:1", "b:2"]);
+        assert!(alone.broker.is_none() && alone.namesrv.is_none() && alone.leftovers.is_empty());
+        let (_dir, properties) = written("grpcServerPort=9\n");
+        let flags = ServerFlags {
+            namesrv: Some("c:3".to_owned()),
+            ..with_file(&properties)
+        };
+        let alone = read(Part::Proxy, &flags, environment(&[])).unwrap();
+        assert_eq!(
+            (alone.proxy.unwrap().port, alone.cluster.unwrap().namesrv_addr),
+            (9, vec!["c:3".to_owned()])
+        );
+        let text = read(Part::Proxy, &with_file(&properties), environment(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("-n HOST:PORT"), "{text}");
+        std::fs::write(&json, "{\"grpcServerPort\": 7,").unwrap();
+        let text = read(Part::Proxy, &with_file(&json), environment(&[])).unwrap_err().to_string();
+        assert!(text.contains("rmq-proxy.json"), "{text}");
+        std::fs::write(&json, "{\n\"namesrvAddr\": \"a:1\", \"grpcServerPort\": true}").unwrap();
+        let text = read(Part::Proxy, &with_file(&json), environment(&[])).unwrap_err().to_string();
+        assert!(text.contains("rmq-proxy.json:2"), "{text}");
     }
 
     #[test]

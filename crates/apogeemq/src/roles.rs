@@ -36,15 +36,22 @@ pub(crate) enum Part {
     NameServer,
     /// Only a broker.
     Broker,
+    /// Only a proxy, in front of brokers of other processes.
+    Proxy,
 }
 
 impl Part {
     pub(crate) fn has_broker(self) -> bool {
+        matches!(self, Self::Both | Self::Broker)
+    }
+
+    /// A broker has one in its process.
+    pub(crate) fn has_proxy(self) -> bool {
         self != Self::NameServer
     }
 
     pub(crate) fn has_name_server(self) -> bool {
-        self != Self::Broker
+        matches!(self, Self::Both | Self::NameServer)
     }
 }
 
@@ -89,16 +96,18 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         .map(|settings| broker::Running::start(settings, tls.transport(), address.map(reachable)))
         .transpose()?;
     let proxy_settings = configuration.proxy.filter(|settings| settings.enable);
-    let proxy = match (&broker, proxy_settings) {
-        (Some(running), Some(settings)) => match proxy::Running::start(settings, tls.accepted(), running) {
-            Ok(proxy) => Some(proxy),
-            Err(failure) => {
-                // What failed first is what the operator has to know.
-                let _ = broker.map_or(Ok(()), broker::Running::stop);
-                return Err(failure);
-            }
-        },
-        _ => None,
+    let started = match (&broker, &configuration.cluster, proxy_settings) {
+        (Some(running), _, Some(settings)) => proxy::Running::start(settings, tls.accepted(), running).map(Some),
+        (None, Some(cluster), Some(settings)) => proxy::Running::start_in_cluster(settings, cluster, &tls).map(Some),
+        _ => Ok(None),
+    };
+    let proxy = match started {
+        Ok(proxy) => proxy,
+        Err(failure) => {
+            // What failed first is what the operator has to know.
+            let _ = broker.map_or(Ok(()), broker::Running::stop);
+            return Err(failure);
+        }
     };
     let program = std::env::args().next();
     screen::print(&screen::Screen {
@@ -106,7 +115,8 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         name_server: address,
         broker: broker_settings.as_ref(),
         grpc: proxy.as_ref().map(proxy::Running::address),
-        data: &data,
+        cluster: configuration.cluster.as_ref(),
+        data: data.as_deref(),
         took: begun.elapsed(),
     });
     signals.wait().map_err(Failure::new)?;
@@ -133,8 +143,8 @@ fn start_name_server(
     name_server::Running::start(settings, transport, local_broker)
 }
 
-fn data_directory(configuration: &Configuration) -> PathBuf {
+fn data_directory(configuration: &Configuration) -> Option<PathBuf> {
     let broker = configuration.broker.as_ref().map(|broker| broker.store_path_root_dir.clone());
     let namesrv = || configuration.namesrv.as_ref().map(|namesrv| namesrv.data_dir.clone());
-    broker.or_else(namesrv).unwrap_or_default()
+    broker.or_else(namesrv)
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use broker::settings::{BrokerSettings, FlushDiskType};
+use proxy::cluster_settings::ClusterSettings;
 
 use crate::roles::reachable;
 
@@ -19,7 +20,10 @@ pub(crate) struct Screen<'a> {
     pub(crate) broker: Option<&'a BrokerSettings>,
     /// Address for clients of the gRPC protocol.
     pub(crate) grpc: Option<SocketAddr>,
-    pub(crate) data: &'a Path,
+    /// Of a proxy in front of the brokers of other processes.
+    pub(crate) cluster: Option<&'a ClusterSettings>,
+    /// None of a proxy.
+    pub(crate) data: Option<&'a Path>,
     pub(crate) took: Duration,
 }
 
@@ -40,12 +44,19 @@ fn text(screen: &Screen<'_>) -> String {
     }
     if let Some(broker) = screen.broker {
         line("broker", broker_line(broker));
-        if let Some(address) = screen.grpc {
-            line("gRPC", address.to_string());
-        }
+    }
+    if let Some(address) = screen.grpc {
+        line("gRPC", address.to_string());
+    }
+    if let Some(broker) = screen.broker {
         line("registers at", registers_at(screen, broker));
     }
-    line("data", absolute(screen.data));
+    if let Some(cluster) = screen.cluster {
+        line("brokers of", cluster.namesrv_addr.join(", "));
+    }
+    if let Some(data) = screen.data {
+        line("data", absolute(data));
+    }
     if let Some(broker) = screen.broker {
         line("flush", flush(broker));
     }
@@ -99,7 +110,10 @@ fn try_it(screen: &Screen<'_>) -> String {
             reachable((broker.bind_address, broker.listen_port).into())
         ),
         (None, Some(address)) => format!("{program} broker -n {}", reachable(address)),
-        (None, None) => format!("{program} --help"),
+        (None, None) => match screen.cluster {
+            Some(cluster) => format!("{program} admin clusterList -n '{}'", cluster.namesrv_addr.join(";")),
+            None => format!("{program} --help"),
+        },
     }
 }
 
@@ -119,7 +133,8 @@ mod tests {
             name_server: Some(address),
             broker: Some(&broker),
             grpc: None,
-            data: Path::new("/no/such/dir"),
+            cluster: None,
+            data: Some(Path::new("/no/such/dir")),
             took: Duration::from_millis(7),
         };
         let text = text(&screen);
@@ -144,7 +159,8 @@ mod tests {
             name_server: None,
             broker: Some(&broker),
             grpc: None,
-            data: Path::new("."),
+            cluster: None,
+            data: Some(Path::new(".")),
             took: Duration::ZERO,
         };
         assert!(text(&screen).contains("-n HOST:PORT"));

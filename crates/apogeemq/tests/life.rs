@@ -5,7 +5,9 @@ mod common;
 
 use client::{Message, Producer, PullOptions, Puller};
 use common::{Home, block_on};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 
 #[test]
 fn it_opens_all_ports_prints_them_and_shuts_down_cleanly() {
@@ -34,6 +36,34 @@ fn it_opens_all_ports_prints_them_and_shuts_down_cleanly() {
             assert!(screen.contains(part), "{part} in\n{screen}");
         }
     }
+}
+
+#[test]
+fn a_proxy_runs_without_a_store_and_ends_cleanly() {
+    let home = Home::new();
+    let _server = home.start();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = common::apogeemq(dir.path());
+    let mut proxy = command
+        .args(["proxy", "-n", &home.namesrv(), "--bind", "127.0.0.1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(proxy.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let grpc = lines.find(|line| line.contains("gRPC")).unwrap();
+    let address = grpc.split_whitespace().last().unwrap().to_owned();
+    let brokers = lines.find(|line| line.contains("brokers of")).unwrap();
+    assert!(brokers.contains(&home.namesrv()), "{brokers}");
+    lines.find(|line| line.contains("Stop it")).unwrap();
+    TcpStream::connect(&address).unwrap();
+    let killed = std::process::Command::new("kill").args(["-TERM", &proxy.id().to_string()]).status();
+    assert!(killed.unwrap().success());
+    let output = proxy.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it leaves no file");
+    let logged = String::from_utf8(output.stderr).unwrap();
+    assert!(logged.is_empty() || logged.contains("ulimit -n"), "{logged}");
 }
 
 #[test]

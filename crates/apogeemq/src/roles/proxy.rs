@@ -1,10 +1,11 @@
-//! The gRPC proxy in front of the broker of this process.
+//! The gRPC proxy, in front of the broker of this process or of the brokers of a cluster.
 
 use std::net::SocketAddr;
 
+use ::proxy::cluster_settings::ClusterSettings;
 use ::proxy::settings::ProxySettings;
 use ::proxy::{Proxy, StartError};
-use tls::Accepted;
+use tls::{Accepted, Tls};
 
 use super::broker;
 use crate::failure::Failure;
@@ -16,6 +17,13 @@ impl Running {
     /// Opens its port.
     pub(super) fn start(settings: ProxySettings, accepted: Accepted, broker: &broker::Running) -> Result<Self, Failure> {
         Proxy::start(settings, accepted, broker.operations()).map(Self).map_err(explained)
+    }
+
+    /// The same in front of the brokers that name servers know.
+    pub(super) fn start_in_cluster(settings: ProxySettings, cluster: &ClusterSettings, tls: &Tls) -> Result<Self, Failure> {
+        Proxy::start_in_cluster(settings, cluster.clone(), tls.accepted(), tls.transport().connector)
+            .map(Self)
+            .map_err(explained)
     }
 
     pub(super) fn address(&self) -> SocketAddr {
