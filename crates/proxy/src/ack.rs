@@ -172,6 +172,23 @@ impl Messaging {
         self.backend.ack(&receipt).await.map_err(of_handle)
     }
 
+    /// A message that failed too often is a dead letter; `from` is the topic or the queue that its handle is for. False if it could not be stored
+    /// as one.
+    pub(crate) async fn bury(&self, caller: &Caller, (group, topic): (&str, &str), from: &str, handle: &str, id: &str) -> bool {
+        let bury = async {
+            let receipt = Receipt::parse(handle, group, from)?;
+            let offset = receipt.log_offset.unwrap_or_default();
+            self.dead_letter(caller, (group, topic), receipt.handle.broker, offset, id).await?;
+            self.backend.ack(&receipt).await
+        };
+        let buried = bury.await;
+        if let Err(refused) = &buried {
+            let reason = refused.text.as_str();
+            tracing::warn!(group, topic, reason, "a message that failed too often is no dead letter");
+        }
+        buried.is_ok()
+    }
+
     /// Stores the message at this offset of the broker's log as a dead letter of the group.
     pub(crate) async fn dead_letter(
         &self,

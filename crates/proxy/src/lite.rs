@@ -6,7 +6,7 @@
 use crate::backend::{Popped, broker_of};
 use crate::caller::Caller;
 use crate::codes::{self, Refused};
-use crate::handle::{self, Receipt};
+use crate::handle;
 use crate::message::{Shown, of_record};
 use crate::receive::{Answers, answers_of, check_popped, no_message};
 use crate::renewal::Held;
@@ -163,7 +163,9 @@ impl Messaging {
         let pop_time = popped.result.pop_time;
         let mut shown = Vec::new();
         for received in self.lite_messages(group, topic, &popped) {
-            if received.attempt > max_attempts && self.bury(caller, group, topic, &popped.broker, &received).await {
+            let id = received.message.system_properties.as_ref().map_or("", |system| &system.message_id);
+            let names = (group, topic);
+            if received.attempt > max_attempts && self.bury(caller, names, &received.queue, &received.handle, id).await {
                 continue;
             }
             if asked.auto_renew {
@@ -216,31 +218,10 @@ impl Messaging {
                 message,
                 queue,
                 handle,
-                log_offset: record.log_offset.0,
                 attempt,
             })
         })
         .collect()
-    }
-
-    /// A message that failed too often is a dead letter. False if it could not be stored as one: it is handed out once more.
-    async fn bury(&self, caller: &Caller, group: &str, topic: &str, broker: &str, received: &Received) -> bool {
-        let id = received.message.system_properties.as_ref().map_or("", |system| &system.message_id);
-        let bury = async {
-            self.dead_letter(caller, (group, topic), broker, received.log_offset, id).await?;
-            let receipt = Receipt::parse(&received.handle, group, &received.queue)?;
-            self.backend.ack(&receipt).await
-        };
-        let acked = bury.await;
-        if let Err(refused) = &acked {
-            tracing::warn!(
-                group,
-                topic,
-                reason = refused.text,
-                "a message that failed too often is no dead letter"
-            );
-        }
-        acked.is_ok()
     }
 
     /// The messages of a pop.
@@ -256,7 +237,6 @@ struct Received {
     /// The queue of its lite topic.
     queue: String,
     handle: String,
-    log_offset: i64,
     attempt: i32,
 }
 

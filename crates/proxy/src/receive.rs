@@ -14,6 +14,7 @@ use crate::time::{duration_ms, now_ms, to_timestamp};
 use crate::v2::receive_message_response::Content;
 use crate::v2::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse};
 use ::message::record::Record;
+use broker::group::Rule;
 use broker::pop::EXPIRE_EVERY;
 use protocol::codes::ResponseCode;
 use protocol::pop::PopHeader;
@@ -104,7 +105,8 @@ impl Messaging {
         }
         let asked = self.asked(caller, request)?;
         self.topic_to_read(asked.topic).await?;
-        let header = self.pop_header(&asked, request).await?;
+        let rule = self.backend.group(asked.group).await?;
+        let header = pop_header(&asked, request, rule.as_deref());
         let messaging = Arc::clone(self);
         let (group, topic): (Box<str>, Box<str>) = (asked.group.into(), asked.topic.into());
         let unclaimed = self.giving_back(move |popped| messaging.held(&group, &topic, &popped));
@@ -112,7 +114,8 @@ impl Messaging {
         let popped = self.backend.pop(self.number_of(caller), caller, &header, wanted, unclaimed);
         let popped = self.until_stopped(popped).await?;
         check_popped(popped.result.code)?;
-        Ok(self.handed_out(caller, &asked, &popped))
+        let max_attempts = rule.map_or(i32::MAX, |rule| rule.retry_max_times.saturating_add(1));
+        self.handed_out(caller, &asked, &popped, max_attempts).await
     }
 
     /// What is called with a pop whose client is gone: the messages that `held` says are given back.
@@ -178,26 +181,6 @@ impl Messaging {
         })
     }
 
-    async fn pop_header<'a>(&self, asked: &Asked<'a>, request: &'a ReceiveMessageRequest) -> Result<PopHeader<'a>, Refused> {
-        let rule = self.backend.group(asked.group).await?;
-        let (kind, text) = expression(request.filter_expression.as_ref());
-        Ok(PopHeader {
-            consumer_group: asked.group,
-            topic: asked.topic,
-            // Compat: as Apache's proxy, all queues of the broker, whichever the client names. A simple consumer names one after the other.
-            queue_id: -1,
-            max_msg_nums: asked.most,
-            invisible_time: asked.invisible_ms,
-            poll_time: asked.poll_ms,
-            born_time: now_ms(),
-            init_mode: INIT_MAX,
-            exp_type: Some(kind),
-            exp: Some(text),
-            order: rule.is_some_and(|rule| rule.consume_message_orderly),
-            attempt_id: request.attempt_id.as_deref(),
-        })
-    }
-
     /// Whether messages of a receive are renewed, and how long they are invisible.
     fn invisible_of(&self, request: &ReceiveMessageRequest) -> Result<(bool, i64), Refused> {
         if request.auto_renew && self.settings.enable_auto_renew {
@@ -216,15 +199,39 @@ impl Messaging {
         poll_ms(caller.timeout, told_ms, self.settings.min_polling, self.settings.max_polling)
     }
 
-    fn handed_out(&self, caller: &Caller, asked: &Asked<'_>, popped: &Popped) -> Answers<ReceiveMessageResponse> {
+    /// Answers with the messages of a pop. Compat: one that failed too often is a dead letter, as with Apache's proxy, whose brokers hand it out again.
+    async fn handed_out(
+        &self,
+        caller: &Caller,
+        asked: &Asked<'_>,
+        popped: &Popped,
+        max_attempts: i32,
+    ) -> Result<Answers<ReceiveMessageResponse>, Refused> {
         let counts = popped.result.order_counts.as_deref().map(OrderCounts);
-        let messages = self.messages(asked.group, asked.topic, popped, counts).map(|(message, handle)| {
+        let mut dead = Vec::new();
+        let messages = self.messages(asked.group, asked.topic, popped, counts);
+        let messages = messages.filter_map(|(message, handle)| {
+            if let Some(system) = &message.system_properties
+                && system.delivery_attempt.is_some_and(|attempt| attempt > max_attempts)
+            {
+                dead.push((handle, system.message_id.clone()));
+                return None;
+            }
             if asked.auto_renew {
                 self.hold(caller, asked, handle, popped.result.pop_time);
             }
-            message
+            Some(message)
         });
-        answers_of(caller, messages)
+        let answers = answers_of(caller, messages);
+        let have_all_failed = dead.len() == popped.result.records.len();
+        // One that cannot be stored as a dead letter comes again.
+        let bury =
+            |(handle, id): (String, String)| async move { self.bury(caller, (asked.group, asked.topic), asked.topic, &handle, &id).await };
+        self.backend.each(dead.into_iter(), bury).await;
+        match have_all_failed {
+            true => Err(no_message()),
+            false => Ok(answers),
+        }
     }
 
     fn messages<'a>(
@@ -296,6 +303,25 @@ impl Messaging {
         let (invisible, ahead) = (self.settings.default_invisible, self.settings.renew_ahead);
         let after = invisible.saturating_sub(ahead).max(invisible / 2).max(Duration::from_millis(1));
         since_ms + after.as_millis() as i64
+    }
+}
+
+fn pop_header<'a>(asked: &Asked<'a>, request: &'a ReceiveMessageRequest, rule: Option<&Rule>) -> PopHeader<'a> {
+    let (kind, text) = expression(request.filter_expression.as_ref());
+    PopHeader {
+        consumer_group: asked.group,
+        topic: asked.topic,
+        // Compat: as Apache's proxy, all queues of the broker, whichever the client names. A simple consumer names one after the other.
+        queue_id: -1,
+        max_msg_nums: asked.most,
+        invisible_time: asked.invisible_ms,
+        poll_time: asked.poll_ms,
+        born_time: now_ms(),
+        init_mode: INIT_MAX,
+        exp_type: Some(kind),
+        exp: Some(text),
+        order: rule.is_some_and(|rule| rule.consume_message_orderly),
+        attempt_id: request.attempt_id.as_deref(),
     }
 }
 
