@@ -180,6 +180,7 @@ impl Cluster {
             max: QueueOffset(reply.max_offset),
             topic_sys_flag: 0,
             group_sys_flag: 0,
+            pull_from: reply.suggest_which_broker_id,
             bytes: answer.body.len(),
             records,
         })
