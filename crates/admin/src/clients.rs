@@ -1,6 +1,7 @@
 //! Connected producers and consumers, and the state of consumers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use protocol::diagnose::RunningInfo;
 use protocol::heartbeat::Subscription;
@@ -80,7 +81,7 @@ pub async fn consumers(cluster: &Cluster, group: &str, broker: Option<&str>) -> 
 }
 
 /// Whether an error of [`consumers`] means that no consumer is connected.
-pub(crate) fn is_no_consumer_connected(error: &Error) -> bool {
+pub fn is_no_consumer_connected(error: &Error) -> bool {
     match error {
         Error::NotFound(_) => true,
         Error::Call(error) => is_not_online(error),
@@ -182,6 +183,53 @@ pub async fn status(
     let mut status = assessed(group, clients, time::now_ms());
     status.warnings.extend(duplicate_client_ids);
     Ok(status)
+}
+
+/// What a consumer of a group tells of itself, with stack traces if `jstack`.
+///
+/// # Errors
+/// [`Error::NotFound`] if no consumer with this id is connected; [`Error::Call`] if it does not answer.
+pub async fn running_info(cluster: &Cluster, group: &str, client_id: &str, jstack: bool) -> Result<RunningInfo, Error> {
+    let address = broker_of(cluster, group, client_id).await?;
+    Ok(cluster.client().running_info(&address, group, client_id, jstack).await?)
+}
+
+/// The connected consumers of a group, and what those tell of themselves that `is_asked` names; nothing of those that do not answer, or were
+/// not asked before the deadline.
+///
+/// # Errors
+/// [`Error`] as in [`consumers`].
+pub async fn members(
+    cluster: &Cluster,
+    group: &str,
+    is_asked: impl Fn(&Connection) -> bool,
+    deadline: Instant,
+) -> Result<(ConsumerConnection, BTreeMap<String, RunningInfo>), Error> {
+    let (address, members) = connected(cluster, group, None).await?;
+    let mut infos = BTreeMap::new();
+    for member in members.connection_set.iter().filter(|member| is_asked(member)) {
+        let asked = cluster.client().running_info(&address, group, &member.client_id, false);
+        match tokio::time::timeout_at(deadline.into(), asked).await {
+            Ok(Ok(info)) => drop(infos.insert(member.client_id.clone(), info)),
+            Ok(Err(_)) => {}
+            Err(_) => break,
+        }
+    }
+    Ok((members, infos))
+}
+
+/// The address of a broker to which a consumer of a group is connected.
+pub(crate) async fn broker_of(cluster: &Cluster, group: &str, client_id: &str) -> Result<String, Error> {
+    let (address, members) = match connected(cluster, group, None).await {
+        Err(error) if is_no_consumer_connected(&error) => (String::new(), ConsumerConnection::default()),
+        found => found?,
+    };
+    if members.connection_set.iter().any(|member| member.client_id == client_id) {
+        return Ok(address);
+    }
+    Err(Error::NotFound(format!(
+        "client {client_id} is not a connected consumer of group {group}"
+    )))
 }
 
 /// Client ids that more than one connection uses.

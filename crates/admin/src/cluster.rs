@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use client::{Client, Options, Queue, Route};
+use client::{Client, Lookup, Options, Queue, Route};
 use message::names;
-use protocol::route::{BrokerData, ClusterInfo, MASTER_ID, TopicRoute};
+use protocol::route::{BrokerData, ClusterInfo, MASTER_ID, QueueData, TopicRoute};
+use protocol::topic::TopicConfig;
 use protocol::{Frame, ResponseCode};
 use serde::Serialize;
 
@@ -15,9 +16,11 @@ const LMQ_PREFIX: &str = "%LMQ%";
 /// Topic of timer messages, which has no route of its own either.
 const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
 
-/// The clusters of a set of name servers, and connections to their servers.
+/// The clusters of a set of name servers, or one broker, and connections to their servers.
 pub struct Cluster {
     client: Client,
+    /// The only broker, if no name server is asked.
+    only: Option<Broker>,
 }
 
 /// One broker process.
@@ -55,7 +58,23 @@ impl Cluster {
     pub fn over(options: Options) -> Self {
         Self {
             client: Client::new(options),
+            only: None,
         }
+    }
+
+    /// A cluster that has only this broker, which is asked for its topics; no name server is needed. Sends no request yet. The options'
+    /// lookup is replaced.
+    pub fn of_broker(broker: Broker, options: Options) -> Self {
+        let lookup = Lookup::Broker(broker.address.clone());
+        Self {
+            client: Client::new(Options { lookup, ..options }),
+            only: Some(broker),
+        }
+    }
+
+    /// The only broker of [`Cluster::of_broker`].
+    pub fn only_broker(&self) -> Option<&Broker> {
+        self.only.as_ref()
     }
 
     /// Its client.
@@ -68,7 +87,10 @@ impl Cluster {
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         let mut options = self.client.options().clone();
         options.request_timeout = timeout;
-        Self::over(options)
+        Self {
+            client: Client::new(options),
+            only: self.only.clone(),
+        }
     }
 
     /// `host:port` of each name server.
@@ -81,6 +103,9 @@ impl Cluster {
     /// # Errors
     /// [`Error::Call`] if no name server answers.
     pub async fn brokers(&self) -> Result<Vec<Broker>, Error> {
+        if let Some(only) = &self.only {
+            return Ok(vec![only.clone()]);
+        }
         Ok(brokers_of(&self.client.cluster().await?))
     }
 
@@ -89,6 +114,15 @@ impl Cluster {
     /// # Errors
     /// [`Error::NoCluster`], or [`Error::Call`] if no name server answers.
     pub async fn members(&self, cluster: &str) -> Result<Vec<Broker>, Error> {
+        if let Some(only) = &self.only {
+            return match only.cluster == cluster {
+                true => Ok(vec![only.clone()]),
+                false => Err(Error::NoCluster {
+                    name: cluster.to_owned(),
+                    known: vec![only.cluster.clone()],
+                }),
+            };
+        }
         let info = self.client.cluster().await?;
         if !info.cluster_addr_table.contains_key(cluster) {
             return Err(Error::NoCluster {
@@ -174,11 +208,22 @@ impl Cluster {
     /// [`Error::Call`] if the topic is unknown or no name server answers.
     pub async fn route(&self, topic: &str, via: Option<&str>) -> Result<TopicRoute, Error> {
         let asked = via.filter(|_| has_no_route(topic)).unwrap_or(topic);
-        match self.client.topic_route(asked).await {
+        let found = match &self.only {
+            Some(only) => self
+                .client
+                .topic_config(&only.address, asked)
+                .await
+                .map(|config| route_at(only, &config)),
+            None => self.client.topic_route(asked).await,
+        };
+        match found {
             Ok(route) => Ok(route),
             Err(error) if error.code() == Some(ResponseCode::TopicNotExist.into()) => Err(Error::Call(client::Error::NoRoute {
                 topic: asked.to_owned(),
-                reason: "the name server knows no broker that has it".to_owned(),
+                reason: match &self.only {
+                    Some(only) => format!("broker {} does not have it", only.name),
+                    None => "the name server knows no broker that has it".to_owned(),
+                },
             })),
             Err(error) => Err(error.into()),
         }
@@ -244,6 +289,26 @@ fn has_no_route(topic: &str) -> bool {
     topic.starts_with(LMQ_PREFIX) || topic == TIMER_TOPIC
 }
 
+/// The route that a broker would register for a topic.
+fn route_at(broker: &Broker, config: &TopicConfig) -> TopicRoute {
+    TopicRoute {
+        broker_datas: vec![BrokerData {
+            broker_addrs: [(broker.id, broker.address.clone())].into(),
+            broker_name: broker.name.clone(),
+            cluster: broker.cluster.clone(),
+            ..BrokerData::default()
+        }],
+        queue_datas: vec![QueueData {
+            broker_name: broker.name.clone(),
+            perm: config.perm,
+            read_queue_nums: config.read_queue_nums,
+            topic_sys_flag: config.topic_sys_flag,
+            write_queue_nums: config.write_queue_nums,
+        }],
+        ..TopicRoute::default()
+    }
+}
+
 fn brokers_of(info: &ClusterInfo) -> Vec<Broker> {
     let mut brokers = Vec::new();
     for (cluster, names) in &info.cluster_addr_table {
@@ -287,6 +352,31 @@ mod tests {
         assert_eq!(readable(&data).map(|broker| broker.address).as_deref(), Some("master:1"));
         data.broker_addrs.remove(&0);
         assert_eq!(readable(&data).map(|broker| broker.address).as_deref(), Some("replica:1"));
+    }
+
+    #[test]
+    fn a_cluster_of_one_broker_has_its_name_and_its_topics() {
+        let broker = Broker {
+            cluster: "c".to_owned(),
+            name: "b".to_owned(),
+            id: MASTER_ID,
+            address: "h:1".to_owned(),
+        };
+        let route = route_at(&broker, &TopicConfig::default());
+        assert_eq!(route.broker_datas.iter().find_map(readable).as_ref(), Some(&broker));
+        assert_eq!(
+            Route::of("t", &route).unwrap().read.len(),
+            TopicConfig::default().read_queue_nums as usize
+        );
+        let cluster = Cluster::of_broker(broker.clone(), Options::with_broker("replaced:1"));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            assert_eq!(cluster.members("c").await.unwrap(), [broker]);
+            assert_eq!(
+                cluster.members("d").await.unwrap_err().to_string(),
+                "there is no cluster d; the name server knows c"
+            );
+        });
     }
 
     #[test]

@@ -80,10 +80,18 @@ impl Client {
     pub async fn view(&self, offset_id: &str, topic: Option<&str>) -> Result<Bytes, Error> {
         let parsed = id::parse_offset_id(offset_id);
         let (address, offset) = parsed.ok_or_else(|| Error::Invalid(format!("{offset_id} is not an offset message id")))?;
+        self.view_at(&address.to_string(), offset.0, topic).await
+    }
+
+    /// The record at a log offset of a broker.
+    ///
+    /// # Errors
+    /// [`Error`] as in [`Client::ask`].
+    pub async fn view_at(&self, address: &str, log_offset: i64, topic: Option<&str>) -> Result<Bytes, Error> {
         let mut request = Frame::request(RequestCode::ViewMessageById);
-        let header = ViewMessageHeader { topic, offset: offset.0 };
+        let header = ViewMessageHeader { topic, offset: log_offset };
         header.encode(&mut request.ext);
-        Ok(self.ask(&address.to_string(), request).await?.body)
+        Ok(self.ask(address, request).await?.body)
     }
 
     /// Stored entries of a consume queue.

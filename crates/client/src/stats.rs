@@ -1,6 +1,7 @@
-//! Statistics: a broker's runtime information (28), progress of groups (208, 317), counters (315), consumer groups of a topic (300),
+//! Statistics: a broker's runtime information (28), progress of groups (208, 303, 317), counters (315), consumer groups of a topic (300),
 //! connections (203, 204, 328), replication (907).
 
+use protocol::diagnose::{ConsumeTimeSpanHeader, ConsumeTimeSpans};
 use protocol::group::GroupList;
 use protocol::heartbeat::ConsumerGroupHeader;
 use protocol::kv::KvTable;
@@ -35,6 +36,16 @@ impl Client {
             topic_list: None,
         };
         header.encode(&mut request.ext);
+        self.ask_for(address, request).await
+    }
+
+    /// Store times of a topic's queues at a broker, and how far behind a group is in each.
+    ///
+    /// # Errors
+    /// [`Error`] as in [`Client::ask_for`].
+    pub async fn time_spans(&self, address: &str, group: &str, topic: &str) -> Result<ConsumeTimeSpans, Error> {
+        let mut request = Frame::request(RequestCode::QueryConsumeTimeSpan);
+        ConsumeTimeSpanHeader { topic, group }.encode(&mut request.ext);
         self.ask_for(address, request).await
     }
 

@@ -46,8 +46,11 @@ pub async fn by_key(cluster: &Cluster, search: &Search<'_>, charset: Charset) ->
     Ok(Messages { messages })
 }
 
-/// The records in the answers of brokers, including those that only share the hash of the key.
-pub(crate) async fn stored_by_key(cluster: &Cluster, search: &Search<'_>) -> Result<Vec<Bytes>, Error> {
+/// The records in the answers of brokers, one body each, including those that only share the hash of the key ([`with_key`]).
+///
+/// # Errors
+/// [`Error::Call`] if the topic is unknown or a broker does not answer.
+pub async fn stored_by_key(cluster: &Cluster, search: &Search<'_>) -> Result<Vec<Bytes>, Error> {
     let mut brokers = cluster.brokers_with(search.query.topic, search.cluster).await?;
     let has_route = brokers.iter().any(|broker| Some(broker.cluster.as_str()) == search.cluster);
     brokers.retain(|broker| !has_route || Some(broker.cluster.as_str()) == search.cluster);
@@ -59,8 +62,13 @@ pub(crate) async fn stored_by_key(cluster: &Cluster, search: &Search<'_>) -> Res
 }
 
 fn matching(body: &Bytes, search: &Search<'_>, charset: Charset) -> Vec<Found> {
-    let found = records(body).filter_map(Result::ok).filter(|record| matches(record, &search.query));
-    found.map(|record| Found::new(&record, charset)).collect()
+    with_key(body, &search.query).map(|record| Found::new(&record, charset)).collect()
+}
+
+/// The records in an answer of [`stored_by_key`] that have the key.
+pub fn with_key<'a>(body: &'a Bytes, query: &KeyQuery<'a>) -> impl Iterator<Item = Record<'a>> {
+    let found = records(body).filter_map(Result::ok);
+    found.filter(move |record| matches(record, query))
 }
 
 /// Indexes have only hashes, so a broker may answer with messages of other keys.
@@ -98,6 +106,28 @@ pub(crate) async fn stored_by_id(cluster: &Cluster, topic: &str, msg_id: &str, v
     stored_by_unique_key(cluster, topic, msg_id, via).await
 }
 
+/// The record of [`by_id`], from the brokers of its topic only: an offset id names any address, and none is connected to.
+///
+/// # Errors
+/// [`Error::NotFound`] if none has it; [`Error::Call`] if the topic is unknown or a broker does not answer.
+pub async fn stored_in_topic(cluster: &Cluster, topic: &str, msg_id: &str) -> Result<Bytes, Error> {
+    if let Some((_, offset)) = id::parse_offset_id(msg_id) {
+        for broker in cluster.brokers_with(topic, None).await? {
+            // A refusal: this broker has no record there.
+            let Ok(body) = cluster.client().view_at(&broker.address, offset.0, Some(topic)).await else {
+                continue;
+            };
+            let is_it = first(&body).is_ok_and(|record| {
+                record.topic == topic && id::offset_id(record.store_host, record.log_offset).eq_ignore_ascii_case(msg_id)
+            });
+            if is_it {
+                return Ok(body);
+            }
+        }
+    }
+    stored_by_unique_key(cluster, topic, msg_id, None).await
+}
+
 async fn stored_by_unique_key(cluster: &Cluster, topic: &str, key: &str, via: Option<&str>) -> Result<Bytes, Error> {
     let query = KeyQuery::unique_key(topic, key);
     let search = Search { query, cluster: via };
@@ -114,7 +144,11 @@ async fn stored_by_unique_key(cluster: &Cluster, topic: &str, key: &str, via: Op
     Err(Error::NotFound(format!("topic {topic} has no message with id {key}")))
 }
 
-pub(crate) fn first(body: &Bytes) -> Result<Record<'_>, Error> {
+/// The first record of an answer.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none; [`Error::Call`] if it is damaged.
+pub fn first(body: &Bytes) -> Result<Record<'_>, Error> {
     let record = records(body).next();
     Ok(record.ok_or_else(|| Error::NotFound("the broker has no message there".to_owned()))??)
 }
@@ -182,15 +216,38 @@ pub async fn push(
             "client {client_id} has no listener (it pulls), so nothing can be pushed to it ({code})"
         )));
     }
+    consume_at(cluster, &address, &record, group, client_id).await
+}
+
+/// [`push`] of a record of [`stored_in_topic`], through the broker that has the record.
+///
+/// # Errors
+/// [`Error::NotFound`] if the consumer is not connected; [`Error::Call`] if it does not answer or cannot consume on demand.
+pub async fn consume(cluster: &Cluster, record: &Record<'_>, group: &str, client_id: &str) -> Result<ConsumeDirectlyReply, Error> {
+    clients::broker_of(cluster, group, client_id).await?;
+    let brokers = cluster.brokers_with(record.topic, None).await?;
+    let stored_at = record.store_host.to_string();
+    let broker = brokers.iter().find(|broker| broker.address == stored_at).or(brokers.first());
+    let broker = broker.ok_or_else(|| Error::NotFound(format!("no broker has topic {}", record.topic)))?;
+    consume_at(cluster, &broker.address, record, group, client_id).await
+}
+
+async fn consume_at(
+    cluster: &Cluster,
+    address: &str,
+    record: &Record<'_>,
+    group: &str,
+    client_id: &str,
+) -> Result<ConsumeDirectlyReply, Error> {
     let offset_id = id::offset_id(record.store_host, record.log_offset);
     let header = ConsumeDirectlyHeader {
         consumer_group: group,
         client_id: Some(client_id),
         msg_id: Some(&offset_id),
         broker_name: None,
-        topic: Some(topic),
+        topic: Some(record.topic),
         topic_sys_flag: None,
         group_sys_flag: None,
     };
-    Ok(cluster.client().consume_directly(&address, &header).await?)
+    Ok(cluster.client().consume_directly(address, &header).await?)
 }

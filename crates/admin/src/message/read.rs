@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use client::{Outcome, PullOptions, Puller, Queue};
+use client::{Outcome, PullOptions, Pulled, Puller, Queue};
+use message::Record;
 use serde::Serialize;
 
 use crate::message::body::Charset;
@@ -65,6 +66,21 @@ pub struct QueueRead {
     pub tags: Option<BTreeMap<String, usize>>,
 }
 
+/// Messages of one pull.
+pub struct StoredBatch {
+    pulled: Pulled,
+    /// Messages from this offset on do not count.
+    end: i64,
+}
+
+impl StoredBatch {
+    /// The records.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record<'_>, client::Error>> {
+        let found = self.pulled.records().take_while(|_| self.pulled.outcome == Outcome::Found);
+        found.filter(|record| record.as_ref().map_or(true, |record| record.queue_offset.0 < self.end))
+    }
+}
+
 /// Reads a queue.
 pub struct QueueReader {
     puller: Puller,
@@ -124,6 +140,22 @@ impl QueueReader {
     /// # Errors
     /// [`Error::Call`] if the broker refuses or does not answer.
     pub async fn next(&mut self) -> Result<Option<Vec<Found>>, Error> {
+        let Some(stored) = self.next_stored().await? else {
+            return Ok(None);
+        };
+        let mut batch = Vec::new();
+        for record in stored.records() {
+            batch.push(Found::new(&record?, self.charset));
+        }
+        self.messages += batch.len();
+        Ok(Some(batch))
+    }
+
+    /// The next messages as they are stored; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if the broker refuses or does not answer.
+    pub async fn next_stored(&mut self) -> Result<Option<StoredBatch>, Error> {
         if self.next >= self.end {
             return Ok(None);
         }
@@ -137,15 +169,13 @@ impl QueueReader {
             _ if stuck => self.end = self.next,
             Outcome::Found | Outcome::NoMatch | Outcome::OffsetMoved => {}
         }
-        let mut batch = Vec::new();
-        for record in pulled.records().take_while(|_| pulled.outcome == Outcome::Found) {
-            let record = record?;
-            if record.queue_offset.0 < self.end || stuck {
-                batch.push(Found::new(&record, self.charset));
-            }
-        }
-        self.messages += batch.len();
-        Ok(Some(batch))
+        let end = if stuck { i64::MAX } else { self.end };
+        Ok(Some(StoredBatch { pulled, end }))
+    }
+
+    /// The offset with which reading continues.
+    pub fn next_offset(&self) -> i64 {
+        self.next
     }
 
     /// The result.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use message::names;
 use protocol::MessageQueue;
+use protocol::diagnose::QueueTimeSpan;
 use protocol::heartbeat::{ConsumeType, MessageModel};
 use protocol::stats::{ConsumeStats, OffsetWrapper};
 use protocol::version;
@@ -168,6 +169,25 @@ pub async fn progress_with_clients(cluster: &Cluster, group: &str, topic: Option
         queue.client = owners.get(&key).cloned();
     }
     Ok(progress)
+}
+
+/// Store times of a topic's queues, and how far behind a group is in each.
+///
+/// # Errors
+/// [`Error`] as in [`Cluster::route`]; or if a broker does not answer.
+pub async fn time_spans(cluster: &Cluster, group: &str, topic: &str) -> Result<Vec<QueueTimeSpan>, Error> {
+    let mut spans = Vec::new();
+    for broker in cluster.brokers_with(topic, None).await? {
+        spans.extend(
+            cluster
+                .client()
+                .time_spans(&broker.address, group, topic)
+                .await?
+                .consume_time_span_set,
+        );
+    }
+    spans.sort_by(|a, b| a.message_queue.cmp(&b.message_queue));
+    Ok(spans)
 }
 
 /// The statistics of a group from all its brokers; empty if it has no offsets.

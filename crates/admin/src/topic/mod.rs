@@ -115,6 +115,18 @@ async fn set_perm_at(cluster: &Cluster, route: &TopicRoute, master: &Broker, top
     Ok(before)
 }
 
+/// The settings of a topic at the first of its masters.
+///
+/// # Errors
+/// [`Error`] as in [`Cluster::route`]; [`Error::NotFound`] if it has no master.
+pub async fn settings(cluster: &Cluster, topic: &str) -> Result<TopicConfig, Error> {
+    let route = cluster.route(topic, None).await?;
+    let address = route.broker_datas.iter().find_map(|data| data.broker_addrs.get(&MASTER_ID));
+    let address = address.ok_or_else(|| Error::NotFound(format!("topic {topic} has no master")))?;
+    let master = master_at(&route, address)?;
+    Ok(settings_at(cluster, &route, &master, topic).await?)
+}
+
 async fn settings_at(cluster: &Cluster, route: &TopicRoute, master: &Broker, topic: &str) -> Result<TopicConfig, client::Error> {
     match cluster.client().topic_config(&master.address, topic).await {
         Ok(found) => Ok(found),

@@ -109,7 +109,11 @@ pub async fn uses(cluster: &Cluster) -> Result<TopicUses, Error> {
     Ok(TopicUses { topics })
 }
 
-async fn use_of(cluster: &Cluster, topic: &str) -> Result<TopicUse, Error> {
+/// The clusters and consumer groups of a topic.
+///
+/// # Errors
+/// [`Error`] as in [`Cluster::route`]; or if a broker does not answer.
+pub async fn use_of(cluster: &Cluster, topic: &str) -> Result<TopicUse, Error> {
     let (mut clusters, mut groups) = (BTreeSet::new(), BTreeSet::new());
     for broker in cluster.brokers_with(topic, None).await? {
         groups.extend(cluster.client().groups_of_topic(&broker.address, topic).await?.group_list);
