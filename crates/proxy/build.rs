@@ -5,7 +5,11 @@ use std::error::Error;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    const FILES: [&str; 2] = ["apache/rocketmq/v2/definition.proto", "apache/rocketmq/v2/service.proto"];
+    const FILES: [&str; 3] = [
+        "apache/rocketmq/v2/definition.proto",
+        "apache/rocketmq/v2/service.proto",
+        "apache/rocketmq/v2/admin.proto",
+    ];
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

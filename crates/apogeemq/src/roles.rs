@@ -109,6 +109,9 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
             return Err(failure);
         }
     };
+    if let Some(proxy) = &proxy {
+        proxy.serve_admin(broker.as_ref(), configuration.cluster.as_ref(), tls.transport().connector);
+    }
     let program = std::env::args().next();
     screen::print(&screen::Screen {
         program: program.as_deref().unwrap_or("apogeemq"),

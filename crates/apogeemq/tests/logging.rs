@@ -107,6 +107,32 @@ fn untrusted_names_forge_no_line_and_are_escaped() {
     assert!(logged.lines().all(|line| line.starts_with("20")), "{logged}");
 }
 
+#[test]
+fn the_level_of_a_running_server_is_changed() {
+    use proxy::v2::admin_client::AdminClient;
+    use proxy::v2::{ChangeLogLevelRequest, change_log_level_request::Level};
+    let home = Home::new();
+    let mut running = home.run(home.command().args(["--log", "error"]));
+    let join = |group: &str| {
+        let heartbeat = format!(r#"{{"clientID":"c","consumerDataSet":[{{"groupName":"{group}"}}]}}"#);
+        let answer = Wire::to(&home.broker()).ask(Encoding::Json, 34, &[], heartbeat.as_bytes());
+        assert_eq!(answer.code, 0, "{answer:?}");
+    };
+    join("before");
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", home.proxy())).unwrap();
+    let changed = common::block_on(async {
+        let mut admin = AdminClient::new(endpoint.connect().await.unwrap());
+        let level = Level::Debug.into();
+        admin.change_log_level(ChangeLogLevelRequest { level }).await.unwrap().into_inner()
+    });
+    assert!(changed.remark.contains("DEBUG"), "{}", changed.remark);
+    join("after");
+    home.logs(&["joined"]);
+    running.stop();
+    let logged = home.logged();
+    assert!(logged.contains("after") && !logged.contains("before"), "{logged}");
+}
+
 /// The control and invisible characters of `text`.
 fn raw(text: &str) -> Vec<char> {
     let hidden = |c: &char| c.is_control() && *c != '\n' || matches!(c, '\u{202e}' | '\u{200b}');

@@ -365,6 +365,11 @@ impl Clients {
         self.by_id.lock().get(client_id).cloned()
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
+        self.by_id.lock().values().cloned().collect()
+    }
+
     pub(crate) fn contains(&self, client_id: &str) -> bool {
         self.by_id.lock().contains_key(client_id)
     }

@@ -19,24 +19,28 @@ impl Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let code = match refusal.code {
-            ResponseCode::SystemBusy | ResponseCode::PollingFull => Code::TooManyRequests,
-            ResponseCode::RequestCodeNotSupported => Code::NotImplemented,
-            ResponseCode::SubscriptionGroupNotExist => Code::ConsumerGroupNotFound,
-            ResponseCode::TopicNotExist => Code::TopicNotFound,
-            ResponseCode::NoPermission => Code::Forbidden,
-            ResponseCode::InvalidParameter | ResponseCode::IllegalOperation => Code::BadRequest,
-            ResponseCode::MessageIllegal => Code::MessageCorrupted,
-            ResponseCode::SubscriptionParseFailed => Code::IllegalFilterExpression,
-            ResponseCode::QueryNotFound => Code::OffsetNotFound,
-            ResponseCode::PollingTimeout => Code::RequestTimeout,
-            ResponseCode::FlushDiskTimeout => Code::MasterPersistenceTimeout,
-            ResponseCode::NoMessage => Code::MessageNotFound,
-            ResponseCode::LmqQuotaExceeded => Code::LiteTopicQuotaExceeded,
-            ResponseCode::LiteSubscriptionQuotaExceeded => Code::LiteSubscriptionQuotaExceeded,
-            _ => Code::InternalServerError,
-        };
-        Self::new(code, refusal.text)
+        Self::new(code_of(refusal.code), refusal.text)
+    }
+}
+
+/// What a code of the remoting protocol is in this one.
+pub(crate) fn code_of(code: ResponseCode) -> Code {
+    match code {
+        ResponseCode::SystemBusy | ResponseCode::PollingFull => Code::TooManyRequests,
+        ResponseCode::RequestCodeNotSupported => Code::NotImplemented,
+        ResponseCode::SubscriptionGroupNotExist => Code::ConsumerGroupNotFound,
+        ResponseCode::TopicNotExist => Code::TopicNotFound,
+        ResponseCode::NoPermission => Code::Forbidden,
+        ResponseCode::InvalidParameter | ResponseCode::IllegalOperation => Code::BadRequest,
+        ResponseCode::MessageIllegal => Code::MessageCorrupted,
+        ResponseCode::SubscriptionParseFailed => Code::IllegalFilterExpression,
+        ResponseCode::QueryNotFound => Code::OffsetNotFound,
+        ResponseCode::PollingTimeout => Code::RequestTimeout,
+        ResponseCode::FlushDiskTimeout => Code::MasterPersistenceTimeout,
+        ResponseCode::NoMessage => Code::MessageNotFound,
+        ResponseCode::LmqQuotaExceeded => Code::LiteTopicQuotaExceeded,
+        ResponseCode::LiteSubscriptionQuotaExceeded => Code::LiteSubscriptionQuotaExceeded,
+        _ => Code::InternalServerError,
     }
 }
 

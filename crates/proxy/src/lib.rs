@@ -15,6 +15,7 @@
 //! Not here: how messages are kept, and what becomes of those that are not acknowledged.
 
 mod ack;
+mod admin;
 mod backend;
 mod caller;
 mod clients;
@@ -47,5 +48,6 @@ pub mod v2 {
     tonic::include_proto!("apache.rocketmq.v2");
 }
 
+pub use admin::Administration;
 pub use cluster::settings as cluster_settings;
 pub use server::{Proxy, StartError};

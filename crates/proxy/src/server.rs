@@ -1,5 +1,6 @@
 //! The HTTP/2 server: its port, connections and their limits, and its end.
 
+use crate::admin::{Admin, Administration};
 use crate::backend::Backend;
 use crate::clients::Clients;
 use crate::cluster::Cluster;
@@ -10,6 +11,7 @@ use crate::local::Local;
 use crate::service::{Messaging, Service};
 use crate::settings::ProxySettings;
 use crate::stream;
+use crate::v2::admin_server::AdminServer;
 use crate::v2::messaging_service_server::MessagingServiceServer;
 use crate::workers::Workers;
 use broker::operations::Operations;
@@ -30,6 +32,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service as _};
+use tonic::server::NamedService;
 
 /// How long answers may take at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,6 +47,7 @@ const MAX_RESETS: usize = 20;
 
 const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 const MESSAGING: &str = "/apache.rocketmq.v2.MessagingService/";
+const ADMIN: &str = "/apache.rocketmq.v2.Admin/";
 const TELEMETRY: &str = "/apache.rocketmq.v2.MessagingService/Telemetry";
 
 /// Why the proxy could not start.
@@ -65,6 +69,7 @@ pub enum StartError {
 /// A running proxy.
 pub struct Proxy {
     address: SocketAddr,
+    admin: Arc<Admin>,
     workers: Workers,
     stop: watch::Sender<bool>,
     /// Ends when all connections have.
@@ -112,13 +117,15 @@ impl Proxy {
         if let Backend::Cluster(cluster) = &messaging.backend {
             first.spawn(Arc::clone(cluster).keep_members());
         }
+        let connections = Arc::new(Semaphore::new(messaging.settings.max_connections));
+        let admin = Arc::new(Admin::new(Arc::clone(&messaging), Arc::clone(&connections)));
         let routes = {
             let _inside = first.enter();
-            routes(&messaging)?
+            routes(&messaging, &admin)?
         };
         let shared = Shared {
             budget: Arc::new(Budget::new(messaging.settings.max_inbound_bytes)),
-            connections: Arc::new(Semaphore::new(messaging.settings.max_connections)),
+            connections,
             unread: Arc::default(),
             accepted,
             messaging,
@@ -127,6 +134,7 @@ impl Proxy {
         first.spawn(accept(listener, Arc::new(shared), workers.in_turn(), alive));
         Ok(Self {
             address,
+            admin,
             workers,
             stop,
             ended,
@@ -137,6 +145,11 @@ impl Proxy {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Serves Admin from now on. Before, its requests are refused.
+    pub fn serve_admin(&self, administration: Administration) {
+        self.admin.serve(administration);
     }
 
     /// Accepts nothing more, answers receives that wait, and ends when all requests are answered, at the latest after 5 s. Blocks.
@@ -152,25 +165,41 @@ impl Proxy {
 type Route = Arc<dyn Fn(Request<Inbound>) -> BoxFuture<Response<Body>, Infallible> + Send + Sync>;
 
 /// The service of a request is found by its path.
-fn routes(messaging: &Arc<Messaging>) -> Result<Route, io::Error> {
+fn routes(messaging: &Arc<Messaging>, admin: &Arc<Admin>) -> Result<Route, io::Error> {
+    let serves_admin = messaging.settings.admin_enable;
+    let admin = AdminServer::from_arc(Arc::clone(admin)).max_decoding_message_size(messaging.settings.max_request_bytes);
     let service = MessagingServiceServer::new(Service(Arc::clone(messaging)))
         .max_decoding_message_size(messaging.settings.max_request_bytes)
         .max_encoding_message_size(usize::MAX);
     let reflection = |built: Result<_, tonic_reflection::server::Error>| built.map_err(io::Error::other);
-    let descriptors = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let descriptors = || {
+        let all = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+        match serves_admin {
+            true => all,
+            false => all.with_service_name(<MessagingServiceServer<Service> as NamedService>::NAME),
+        }
+    };
     let v1 = reflection(descriptors().build_v1())?;
     let v1alpha = descriptors().build_v1alpha().map_err(io::Error::other)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     let watched = Arc::clone(messaging);
     tokio::spawn(async move {
         reporter.set_serving::<MessagingServiceServer<Service>>().await;
+        if serves_admin {
+            reporter.set_serving::<AdminServer<Admin>>().await;
+        }
         watched.stopping().await;
         reporter.set_not_serving::<MessagingServiceServer<Service>>().await;
+        if serves_admin {
+            reporter.set_not_serving::<AdminServer<Admin>>().await;
+        }
     });
     Ok(Arc::new(move |request| {
         let path = request.uri().path();
         if path.starts_with(MESSAGING) {
             service.clone().call(request)
+        } else if path.starts_with(ADMIN) && serves_admin {
+            admin.clone().call(request)
         } else if path.starts_with("/grpc.health.v1.Health/") {
             health.clone().call(request)
         } else if path.starts_with("/grpc.reflection.v1.ServerReflection/") {
@@ -178,7 +207,11 @@ fn routes(messaging: &Arc<Messaging>) -> Result<Route, io::Error> {
         } else if path.starts_with("/grpc.reflection.v1alpha.ServerReflection/") {
             v1alpha.clone().call(request)
         } else {
-            let text = format!("{} is not in this version of ApogeeMQ", ::message::text::brief(path));
+            let path = ::message::text::brief(path);
+            let text = match path.starts_with(ADMIN) {
+                true => format!("{path} is not served: apogeeGrpcAdminEnable is false"),
+                false => format!("{path} is not in this version of ApogeeMQ"),
+            };
             Box::pin(async move { Ok(Status::unimplemented(text).into_http()) })
         }
     }))

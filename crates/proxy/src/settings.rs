@@ -25,6 +25,13 @@ config::declare! {
         threads: usize { name: "apogeeGrpcThreads", default: 0, allowed: whole(0..=256).strict(), change: AtStart }
     }
 
+    section "gRPC: administration" {
+        /// Whether the service Admin is served.
+        admin_enable: bool { name: "apogeeGrpcAdminEnable", default: true, allowed: flag(), change: AtStart }
+        /// Whether clients of other machines may use it. It needs no password: whoever reaches the port resets offsets and reads all messages.
+        admin_remote: bool { name: "apogeeGrpcAdminRemote", default: false, allowed: flag(), change: AtStart }
+    }
+
     section "gRPC: limits" {
         /// Maximum number of connections. One more is closed.
         max_connections: usize { name: "apogeeGrpcMaxConnections", default: 20_000, allowed: whole(1..=1_000_000), change: AtStart }

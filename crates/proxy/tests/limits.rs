@@ -186,11 +186,13 @@ fn health_and_reflection_answer_and_other_requests_are_unimplemented() {
         let uri = format!("http://{}", server.proxy.address());
         let channel = Endpoint::from_shared(uri).unwrap().connect().await.unwrap();
         let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
-        let request = tonic_health::pb::HealthCheckRequest {
-            service: "apache.rocketmq.v2.MessagingService".to_owned(),
-        };
-        let answer = health.check(request).await.unwrap().into_inner();
-        assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+        for service in ["apache.rocketmq.v2.MessagingService", "apache.rocketmq.v2.Admin"] {
+            let request = tonic_health::pb::HealthCheckRequest {
+                service: service.to_owned(),
+            };
+            let answer = health.check(request).await.unwrap().into_inner();
+            assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+        }
 
         use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
         use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -208,16 +210,14 @@ fn health_and_reflection_answer_and_other_requests_are_unimplemented() {
         let MessageResponse::ListServicesResponse(list) = answer else {
             panic!()
         };
-        assert!(
-            list.service
-                .iter()
-                .any(|service| service.name == "apache.rocketmq.v2.MessagingService")
-        );
+        for name in ["apache.rocketmq.v2.MessagingService", "apache.rocketmq.v2.Admin"] {
+            assert!(list.service.iter().any(|service| service.name == name), "{name}");
+        }
 
         let (mut send, connection) = raw(server.proxy.address(), 65_535).await;
         send = send.ready().await.unwrap();
         let (answer, _) = send
-            .send_request(self::request("/apache.rocketmq.v2.Admin/QueryMessage", &[]), true)
+            .send_request(self::request("/apache.rocketmq.v2.Other/QueryMessage", &[]), true)
             .unwrap();
         let answer = answer.await.unwrap();
         assert_eq!(answer.headers()["grpc-status"], "12");

@@ -10,17 +10,19 @@ mod queue;
 use std::fmt;
 use std::io;
 use std::panic::PanicHookInfo;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use message::text;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::{self, Handle};
 
 use crate::failure::Failure;
 use gate::Gates;
@@ -32,6 +34,9 @@ const DEFAULT: &str = "warn";
 const MAX_LINE: usize = 16 << 10;
 /// How long the program waits at its end for the reader of the log.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Changes which lines are logged. Like the log, there is one in a process.
+static LEVELS: OnceLock<Handle<Targets, Registry>> = OnceLock::new();
 
 /// The log of the process. Dropping it writes the queued lines, if the log is read.
 pub(crate) struct Log(Arc<Queue>);
@@ -59,13 +64,27 @@ pub(crate) fn install(levels: Option<&str>) -> Result<Log, Failure> {
         });
     queue::write_from(&queue, gates, io::stderr())
         .map_err(|error| Failure::new(format!("cannot start the thread that writes the log: {error}")))?;
+    let (filter, levels) = reload::Layer::new(targets);
     tracing_subscriber::registry()
-        .with(lines.with_filter(targets))
+        .with(lines.with_filter(filter))
         .try_init()
         .map_err(Failure::new)?;
+    let _ = LEVELS.set(levels);
     let for_panics = Arc::clone(&queue);
     std::panic::set_hook(Box::new(move |panic| report(panic, &for_panics)));
     Ok(Log(queue))
+}
+
+/// Logs lines of this level and above from now on, of all targets.
+///
+/// # Errors
+/// A text, if the log is not installed.
+pub(crate) fn change_level(level: Level) -> Result<(), String> {
+    let levels = LEVELS.get().ok_or("the log of this process is not installed")?;
+    let targets = Targets::new().with_default(level);
+    levels
+        .reload(targets)
+        .map_err(|error| format!("the level was not changed: {error}"))
 }
 
 fn parse(levels: &str) -> Result<Targets, Failure> {

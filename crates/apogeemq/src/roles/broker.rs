@@ -7,6 +7,7 @@ use broker::operations::Operations;
 use broker::settings::BrokerSettings;
 use broker::{Broker, StartError};
 use net::session::Transport;
+use protocol::route::MASTER_ID;
 use store::StoreError;
 use store::disk::real::RealDisk;
 
@@ -29,6 +30,19 @@ impl Running {
     /// Its verbs, for the proxy.
     pub(crate) fn operations(&self) -> Operations {
         self.0.operations()
+    }
+
+    /// Its names and the address with which this machine connects to it.
+    pub(crate) fn known(&self) -> admin::Broker {
+        let settings = self.0.operations().core.settings.current();
+        let listening = self.0.addresses().first().copied();
+        let listening = listening.unwrap_or_else(|| SocketAddr::new(settings.bind_address, settings.listen_port));
+        admin::Broker {
+            cluster: settings.broker_cluster_name.clone(),
+            name: settings.broker_name.clone(),
+            id: MASTER_ID,
+            address: reachable(listening).to_string(),
+        }
     }
 
     /// Shuts the broker down cleanly: unregisters, answers requests in flight, and closes the store.

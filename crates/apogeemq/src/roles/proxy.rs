@@ -1,14 +1,23 @@
 //! The gRPC proxy, in front of the broker of this process or of the brokers of a cluster.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use ::admin::Cluster;
 use ::proxy::cluster_settings::ClusterSettings;
 use ::proxy::settings::ProxySettings;
-use ::proxy::{Proxy, StartError};
+use ::proxy::{Administration, Proxy, StartError};
+use client::Options;
+use net::session::Connector;
 use tls::{Accepted, Tls};
 
 use super::broker;
 use crate::failure::Failure;
+use crate::logging;
+
+/// How long an answer to the service Admin may take. A broker waits for a consumer for 10 s.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// A running proxy.
 pub(super) struct Running(Proxy);
@@ -24,6 +33,41 @@ impl Running {
         Proxy::start_in_cluster(settings, cluster.clone(), tls.accepted(), tls.transport().connector)
             .map(Self)
             .map_err(explained)
+    }
+
+    /// Serves Admin with the broker of this process, or else with those that the name servers of `cluster` know. `connector` opens
+    /// connections to them.
+    pub(super) fn serve_admin(
+        &self,
+        broker: Option<&broker::Running>,
+        cluster: Option<&ClusterSettings>,
+        connector: Option<Arc<dyn Connector>>,
+    ) {
+        let options = |options: Options| Options {
+            request_timeout: ADMIN_TIMEOUT,
+            connector,
+            ..options
+        };
+        let change_log_level = Some(logging::change_level as fn(_) -> _);
+        let administration = match (broker, cluster) {
+            (Some(broker), _) => {
+                let known = broker.known();
+                let core = broker.operations().core;
+                let options = options(Options::with_broker(&known.address));
+                Administration {
+                    cluster: Cluster::of_broker(known, options),
+                    address_for: Some(Box::new(move |local| core.store_host(local))),
+                    change_log_level,
+                }
+            }
+            (None, Some(cluster)) => Administration {
+                cluster: Cluster::over(options(Options::with_name_servers(cluster.namesrv_addr.iter().cloned()))),
+                address_for: None,
+                change_log_level,
+            },
+            (None, None) => return,
+        };
+        self.0.serve_admin(administration);
     }
 
     pub(super) fn address(&self) -> SocketAddr {

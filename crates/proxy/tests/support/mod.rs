@@ -156,6 +156,27 @@ impl Server {
         }
     }
 
+    /// Serves Admin with the broker.
+    pub(crate) fn with_admin(self, change_log_level: Option<fn(tracing::Level) -> Result<(), String>>) -> Self {
+        let core = self.broker.operations().core;
+        let known = admin::Broker {
+            cluster: core.settings.current().broker_cluster_name.clone(),
+            name: core.settings.current().broker_name.clone(),
+            id: 0,
+            address: self.broker.addresses()[0].to_string(),
+        };
+        let options = ::client::Options {
+            request_timeout: SOON,
+            ..::client::Options::with_broker(&known.address)
+        };
+        self.proxy.serve_admin(proxy::Administration {
+            cluster: admin::Cluster::of_broker(known, options),
+            address_for: Some(Box::new(move |local| core.store_host(local))),
+            change_log_level,
+        });
+        self
+    }
+
     pub(crate) fn stop(self) {
         self.proxy.stop();
         self.broker.stop().unwrap();
