@@ -55,7 +55,7 @@ impl Messaging {
     }
 
     async fn ack_one(&self, caller: &Caller, group: &str, topic: &str, entry: &AckMessageEntry) -> Result<(), Refused> {
-        let from = received_from(topic, entry.lite_topic.as_deref());
+        let from = received_from(topic, entry.lite_topic.as_deref(), &entry.receipt_handle);
         let current = self.current_handle(caller, group, &from, &entry.receipt_handle).await?;
         let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
         self.backend.ack(&receipt).await.map_err(of_handle)
@@ -90,7 +90,7 @@ impl Messaging {
         let (topic, group) = (name_of(request.topic.as_ref()), name_of(request.group.as_ref()));
         check_topic(topic)?;
         check_group(group)?;
-        let from = received_from(topic, request.lite_topic.as_deref());
+        let from = received_from(topic, request.lite_topic.as_deref(), &request.receipt_handle);
         let invisible_ms = request.invisible_duration.as_ref().map_or(0, duration_ms);
         self.check_invisible(invisible_ms, 0)?;
         let current = self.current_handle(caller, group, &from, &request.receipt_handle).await?;
@@ -160,7 +160,7 @@ impl Messaging {
         let (topic, group) = (name_of(request.topic.as_ref()), name_of(request.group.as_ref()));
         check_topic(topic)?;
         check_group(group)?;
-        let from = received_from(topic, request.lite_topic.as_deref());
+        let from = received_from(topic, request.lite_topic.as_deref(), &request.receipt_handle);
         let current = self.current_handle(caller, group, &from, &request.receipt_handle).await?;
         let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
         let Some(offset) = receipt.log_offset else {

@@ -1,7 +1,7 @@
 //! Handles of received messages: what a client says to acknowledge one.
 //!
-//! Apache's eight parts, with two more: the message's log offset, as Apache's proxy has it, and a check of group and topic, so that a
-//! handle cannot acknowledge a message of another group.
+//! Apache's eight parts, with more: the message's log offset, as Apache's proxy has it, and a check of group and topic, so that a
+//! handle cannot acknowledge a message of another group; then the lite topic, if it is of one.
 
 use crate::codes::Refused;
 use crate::v2::Code;
@@ -28,9 +28,19 @@ pub(crate) struct Receipt<'a> {
     pub(crate) log_offset: Option<i64>,
 }
 
-/// The text for a message.
+/// The text for a message; `topic` is the queue of the lite topic, for a message of one.
 pub(crate) fn write(handle: &Handle<'_>, log_offset: i64, group: &str, topic: &str) -> String {
-    format!("{handle} {log_offset} {:x}", check(group, topic))
+    let mut text = format!("{handle} {log_offset} {:x}", check(group, topic));
+    if let Some((_, lite_topic)) = names::lite_topic_of(topic) {
+        text.push(' ');
+        text.push_str(lite_topic);
+    }
+    text
+}
+
+/// The lite topic of the message. Compat: the Java SDK 5.2.0 does not name it when a message failed.
+pub(crate) fn lite_topic(text: &str) -> Option<&str> {
+    text.splitn(11, ' ').nth(10)
 }
 
 fn check(group: &str, topic: &str) -> u32 {
@@ -156,6 +166,14 @@ mod tests {
         }
         // Of Apache's proxy, which does not say the group.
         assert!(Receipt::parse("5 1000 60000 2 0 b 3 7 99", "h", "t").is_ok());
+    }
+
+    #[test]
+    fn a_handle_names_the_lite_topic() {
+        let queue = names::lite_queue("t", "one");
+        let text = write(&HANDLE, 99, "g", &queue);
+        assert_eq!((lite_topic(&text), lite_topic(&write(&HANDLE, 99, "g", "t"))), (Some("one"), None));
+        assert!(Receipt::parse(&text, "g", &queue).is_ok() && Receipt::parse(&text, "g", "t").is_err());
     }
 
     #[test]

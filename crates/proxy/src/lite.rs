@@ -64,9 +64,10 @@ pub(crate) fn check_lite_topic(name: &str, max: usize) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The queue that a message was received from, for its handle: that of the lite topic, if the client names one.
-pub(crate) fn received_from<'t>(topic: &'t str, lite_topic: Option<&str>) -> Cow<'t, str> {
-    match lite_topic.filter(|lite| !lite.trim().is_empty()) {
+/// The queue that a message was received from: that of the lite topic, if the client names one, or else its handle.
+pub(crate) fn received_from<'t>(topic: &'t str, lite_topic: Option<&str>, handle: &str) -> Cow<'t, str> {
+    let told = lite_topic.filter(|lite| !lite.trim().is_empty());
+    match told.or_else(|| handle::lite_topic(handle)) {
         Some(lite) => Cow::Owned(names::lite_queue(topic, lite)),
         None => Cow::Borrowed(topic),
     }

@@ -291,6 +291,12 @@ public class Scenarios {
         all.put("fifo", Scenarios::fifo);
         all.put("deadLetters", Scenarios::deadLetters);
         all.put("wrongUse", Scenarios::wrongUse);
+        try {
+            all.put("lite", (Scenario) Class.forName("Lite").getConstructor().newInstance());
+        } catch (ClassNotFoundException old) {
+            // The SDK has no lite topics.
+        }
+        all.keySet().removeAll(Set.of(System.getenv().getOrDefault("WITHOUT", "").split(",")));
         List<String> wanted = List.of(arguments).subList(4, arguments.length);
         if (!wanted.isEmpty()) all.keySet().retainAll(wanted);
         ExecutorService threads = Executors.newFixedThreadPool(Math.max(1, all.size()));
