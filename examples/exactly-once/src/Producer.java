@@ -13,7 +13,18 @@ import org.apache.rocketmq.common.message.Message;
  * (dedup.by=KEYS) recognises the number of the payment.
  */
 public final class Producer {
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        try {
+            sendAll(args);
+            // A thread of the client may outlive its end, if the broker went away meanwhile.
+            System.exit(0);
+        } catch (Exception failed) {
+            failed.printStackTrace();
+            System.exit(1);
+        }
+    }
+
+    private static void sendAll(String[] args) throws Exception {
         Connection database = DriverManager.getConnection("jdbc:sqlite:" + args[2] + "?busy_timeout=10000");
         DefaultMQProducer producer = new DefaultMQProducer("payments");
         producer.setNamesrvAddr(args[0]);
