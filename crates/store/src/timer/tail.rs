@@ -27,17 +27,14 @@ impl Tail {
         check: &TimerCheck,
         is_sound: &dyn Fn(&Unit) -> bool,
     ) -> Result<Self, StoreError> {
-        let precision_ms = wheel.precision_ms();
-        let slot_from = check.read_time_ms.div_euclid(precision_ms);
         let mut known = FxHashSet::default();
         let end = log.scan(check.log_flushed, &mut |at, prev, unit| {
             if !(-1..at).contains(&prev) || !is_sound(&unit) {
                 return Scan::Stop;
             }
             known.insert(unit.log_offset);
-            let time = unit.value_ms.div_euclid(precision_ms);
-            if at >= check.begin && time >= slot_from {
-                wheel.restore(time, at);
+            if at >= check.begin {
+                wheel.restore(unit.value_ms, at, check.read_time_ms);
             }
             Scan::Next
         })?;
@@ -59,8 +56,6 @@ pub(super) fn revise(wheel: &mut Wheel, log: &TimerLog, check: &TimerCheck) -> R
     if check.scan_from.is_some() || check.log_flushed > log.capacity_end() {
         return Ok(known);
     }
-    let precision_ms = wheel.precision_ms();
-    let slot_from = check.read_time_ms.div_euclid(precision_ms);
     let from = log.file_before(check.log_flushed).max(check.begin);
     log.scan(from, &mut |at, _, unit| {
         if at >= check.log_flushed {
@@ -69,10 +64,7 @@ pub(super) fn revise(wheel: &mut Wheel, log: &TimerLog, check: &TimerCheck) -> R
         if at >= check.log_flushed - BATCHES_LEN {
             known.insert(unit.log_offset);
         }
-        let time = unit.value_ms.div_euclid(precision_ms);
-        if time >= slot_from {
-            wheel.restore(time, at);
-        }
+        wheel.restore(unit.value_ms, at, check.read_time_ms);
         Scan::Next
     })?;
     Ok(known)

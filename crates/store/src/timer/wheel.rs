@@ -130,10 +130,6 @@ impl Wheel {
         Ok(Some(wheel))
     }
 
-    pub(super) fn precision_ms(&self) -> i64 {
-        self.precision_ms
-    }
-
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -175,8 +171,12 @@ impl Wheel {
         time.rem_euclid(self.slots_in_file.into()) as u32
     }
 
-    /// A unit that was found in the timer log.
-    pub(super) fn restore(&mut self, time: i64, at: i64) {
+    /// A unit that was found in the timer log; one of a slot before `read_time_ms` is done.
+    pub(super) fn restore(&mut self, value_ms: i64, at: i64, read_time_ms: i64) {
+        let time = value_ms.div_euclid(self.precision_ms);
+        if time < read_time_ms.div_euclid(self.precision_ms) {
+            return;
+        }
         let mut slot = self.get(time).unwrap_or(Slot::EMPTY);
         if at > slot.last {
             slot.push(at, false);
