@@ -28,7 +28,7 @@ struct Entry {
     due: (i64, u64),
     /// It is being renewed, and not in [`Table::due`].
     is_busy: bool,
-    /// Who waits for the handle that it has then.
+    /// Acknowledgements that wait for its handle after that.
     takers: Vec<oneshot::Sender<Box<str>>>,
 }
 

@@ -90,7 +90,7 @@ impl<T> Cache<T> {
         }
     }
 
-    /// The next one who asks looks it up.
+    /// Removes a value: the next request for it looks it up.
     pub(super) fn forget(&self, name: &str) {
         self.slots.lock().remove(name);
     }

@@ -31,7 +31,6 @@ struct Asked<'a> {
     wanted: &'a str,
     request: Frame,
     poll_ms: i64,
-    parked: Parked,
 }
 
 impl Cluster {
@@ -51,9 +50,8 @@ impl Cluster {
             wanted,
             request,
             poll_ms: header.poll_time,
-            parked: self.park(caller)?,
         };
-        self.parked(asked, read, unclaimed).await
+        self.parked(caller, asked, read, unclaimed).await
     }
 
     pub(crate) async fn pop_lite(
@@ -82,9 +80,8 @@ impl Cluster {
             wanted,
             request,
             poll_ms: pop.poll_ms,
-            parked: self.park(caller)?,
         };
-        self.parked(asked, read, unclaimed).await
+        self.parked(caller, asked, read, unclaimed).await
     }
 
     /// # Errors
@@ -102,6 +99,7 @@ impl Cluster {
     /// Asks the broker `wanted`, or another one if that is down.
     async fn parked<R: Send + 'static>(
         self: &Arc<Self>,
+        caller: &Caller,
         asked: Asked<'_>,
         read: impl Fn(&Frame) -> Result<R, Refused> + Send + 'static,
         unclaimed: impl Fn(Popped<R>) + Send + 'static,
@@ -111,8 +109,8 @@ impl Cluster {
             wanted,
             request,
             poll_ms,
-            parked,
         } = asked;
+        let parked = self.park(caller)?;
         let route = self.known_route(topic).await?;
         let readers: Vec<Master> = self.readers(topic, &route, wanted)?.into_iter().cloned().collect();
         let timeout = self.settings.request_timeout + Duration::from_millis(u64::try_from(poll_ms).unwrap_or(0));
@@ -208,22 +206,19 @@ fn pop_code(answer: &Frame) -> Result<ResponseCode, Refused> {
 
 /// Consecutive records, up to the first that is malformed.
 fn records(body: &Bytes) -> Vec<Bytes> {
-    let mut all = Vec::new();
     let mut at = 0;
-    while at < body.len() {
-        match Record::parse(&body[at..]) {
-            Ok(record) if record.size > 0 => {
-                all.push(body.slice(at..at + record.size));
-                at += record.size;
-            }
-            Ok(_) => break,
-            Err(error) => {
-                tracing::error!(%error, "a broker sent a malformed message; it and those behind it are not handed out");
-                break;
-            }
+    let one = |record: Result<Record<'_>, client::Error>| match record {
+        Ok(record) => {
+            let bytes = body.slice(at..at + record.size);
+            at += record.size;
+            Some(bytes)
         }
-    }
-    all
+        Err(error) => {
+            tracing::error!(%error, "a broker sent a malformed message; it and those behind it are not handed out");
+            None
+        }
+    };
+    client::records(body).map_while(one).collect()
 }
 
 fn pop_result(answer: &Frame, topic: &str, group: &str) -> Result<PopResult, Refused> {

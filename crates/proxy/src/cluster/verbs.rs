@@ -31,10 +31,7 @@ impl Cluster {
     /// What an acknowledgement says of its message: its topic, and the lite topic.
     fn place<'a>(receipt: &'a Receipt<'_>) -> (&'a str, Option<&'a str>) {
         match receipt.of_lite_topic() {
-            Some(_) => {
-                let queue = receipt.request().topic;
-                ::message::names::lite_topic_of(queue).map_or((queue, None), |(parent, lite)| (parent, Some(lite)))
-            }
+            Some(of) => (of.topic, Some(of.lite_topic)),
             None => (receipt.request().topic, None),
         }
     }
