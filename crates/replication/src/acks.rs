@@ -1,4 +1,4 @@
-//! How far the slaves are, and who waits for them.
+//! What each slave has acknowledged, and the sends that wait for acknowledgements.
 //!
 //! The log is *copied* up to the offset that enough slaves have acknowledged. It never goes back: what a slave had is on it although its
 //! connection has ended. Waits end in the order of their offsets; one acknowledgement ends all waits that it covers. There is neither a
