@@ -21,6 +21,8 @@ public class Load {
     static final class Times {
         final long[] nanos = new long[1 << 24];
         final AtomicInteger count = new AtomicInteger();
+        /** Acknowledged, whenever. */
+        final AtomicLong all = new AtomicLong();
         final AtomicLong errors = new AtomicLong();
         volatile Throwable last;
 
@@ -33,7 +35,8 @@ public class Load {
             int kept = Math.min(count.get(), nanos.length);
             long[] sorted = Arrays.copyOf(nanos, kept);
             Arrays.sort(sorted);
-            StringBuilder out = new StringBuilder(String.format("{\"messages\":%d,\"per_s\":%.1f,\"errors\":%d", count.get(), count.get() / seconds, errors.get()));
+            StringBuilder out = new StringBuilder(String.format("{\"messages\":%d,\"all\":%d,\"per_s\":%.1f,\"errors\":%d", count.get(), all.get(),
+                count.get() / seconds, errors.get()));
             for (double share : new double[] {50, 99, 99.9})
                 out.append(String.format(",\"p%s\":%.3f", share == 99.9 ? "99_9" : String.valueOf((int) share),
                     kept == 0 ? 0 : sorted[Math.min(kept - 1, (int) (kept * share / 100))] / 1e6));
@@ -42,20 +45,29 @@ public class Load {
         }
     }
 
-    public static void main(String[] a) throws Exception {
+    public static void main(String[] a) {
+        int code = 0;
+        try {
+            System.out.println(run(a));
+        } catch (Throwable failed) {
+            failed.printStackTrace();
+            code = 1;
+        }
+        System.out.flush();
+        // Threads of a client must not keep the process.
+        Runtime.getRuntime().halt(code);
+    }
+
+    static String run(String[] a) throws Exception {
         Peer peer = (Peer) Class.forName(a[0]).getConstructor(String.class, String.class).newInstance(a[1], a[2]);
         long[] numbers = Arrays.stream(a).skip(4).mapToLong(Long::parseLong).toArray();
-        String said = switch (a[3]) {
+        return switch (a[3]) {
             case "create" -> { peer.create(); yield "{}"; }
             case "send" -> send(peer, numbers[0], numbers[1], (int) numbers[2], (int) numbers[3]);
             case "paced" -> paced(peer, numbers[0], numbers[1], (int) numbers[2], numbers[3]);
             case "receive" -> receive(peer, numbers[0]);
             default -> throw new IllegalArgumentException(a[3]);
         };
-        System.out.println(said);
-        System.out.flush();
-        // Threads of a client must not keep the process.
-        Runtime.getRuntime().halt(0);
     }
 
     static byte[] body(int size) {
@@ -76,8 +88,9 @@ public class Load {
             peer.send(body.clone(), error -> {
                 long end = System.nanoTime();
                 free.release();
-                if (error != null) { times.errors.incrementAndGet(); times.last = error; }
-                else if (end >= from && end < to) times.add(end - begun);
+                if (error != null) { times.errors.incrementAndGet(); times.last = error; return; }
+                times.all.incrementAndGet();
+                if (end >= from && end < to) times.add(end - begun);
             });
         }
         free.tryAcquire(window, 10, TimeUnit.SECONDS);
@@ -97,8 +110,9 @@ public class Load {
             open.incrementAndGet();
             peer.send(body.clone(), error -> {
                 open.decrementAndGet();
-                if (error != null) { times.errors.incrementAndGet(); times.last = error; }
-                else if (due >= from) times.add(System.nanoTime() - due);
+                if (error != null) { times.errors.incrementAndGet(); times.last = error; return; }
+                times.all.incrementAndGet();
+                if (due >= from) times.add(System.nanoTime() - due);
             });
         }
         for (long end = System.nanoTime() + 10 * SECOND; open.get() > 0 && System.nanoTime() < end; ) Thread.sleep(1);

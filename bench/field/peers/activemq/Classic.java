@@ -1,47 +1,13 @@
 import jakarta.jms.*;
 import org.apache.activemq.*;
 
-public class Classic implements Peer {
-    private final ActiveMQConnectionFactory factory;
-    private final String queue;
-    private Session session;
-    private ActiveMQMessageProducer producer;
-
-    public Classic(String address, String queue) {
-        factory = new ActiveMQConnectionFactory("tcp://" + address);
-        factory.setAlwaysSyncSend(false);
-        this.queue = queue;
-    }
-
-    public void create() { }
-
-    private Session session(int acknowledge) throws JMSException {
-        Connection connection = factory.createConnection();
-        connection.start();
-        return connection.createSession(false, acknowledge);
-    }
-
-    public void startSending() throws Exception {
-        session = session(Session.AUTO_ACKNOWLEDGE);
-        producer = (ActiveMQMessageProducer) session.createProducer(session.createQueue(queue));
-        producer.setDeliveryMode(DeliveryMode.PERSISTENT);
-    }
+public class Classic extends Jms {
+    public Classic(String address, String queue) { super(new ActiveMQConnectionFactory("tcp://" + address), queue); }
 
     public void send(byte[] body, Sent sent) throws Exception {
-        BytesMessage message = session.createBytesMessage();
-        message.writeBytes(body);
-        producer.send(message, new AsyncCallback() {
+        ((ActiveMQMessageProducer) producer).send(message(body), new AsyncCallback() {
             @Override public void onSuccess() { sent.done(null); }
             @Override public void onException(JMSException error) { sent.done(error); }
         });
     }
-
-    public void consume(Sink sink) throws Exception {
-        Session reading = session(Session.DUPS_OK_ACKNOWLEDGE);
-        reading.createConsumer(reading.createQueue(queue)).setMessageListener(message -> {
-            try { sink.take(message.getBody(byte[].class)); } catch (Exception e) { throw new RuntimeException(e); }
-        });
-    }
-
-    public void close() { }
 }
