@@ -47,8 +47,10 @@ pub(crate) struct Cluster {
     /// Addresses of all masters by name; its only name is empty.
     brokers: Cache<BTreeMap<Box<str>, Box<str>>>,
     down: Down,
-    /// Chooses brokers and queues, round robin.
-    turn: AtomicUsize,
+    /// Each chooses brokers or queues round robin. Not one for all: calls of two kinds that alternate would each meet the same brokers.
+    send_turn: AtomicUsize,
+    receive_turn: AtomicUsize,
+    lookup_turn: AtomicUsize,
     members: Arc<Members>,
     /// Receives of one connection that are parked at brokers.
     most_parked: usize,
@@ -75,7 +77,9 @@ impl Cluster {
             groups: Cache::new(settings.max_groups, settings.group_age),
             brokers: Cache::new(1, settings.route_age),
             down: Down::default(),
-            turn: AtomicUsize::new(0),
+            send_turn: AtomicUsize::new(0),
+            receive_turn: AtomicUsize::new(0),
+            lookup_turn: AtomicUsize::new(0),
             members,
             most_parked,
             creating: tokio::sync::Mutex::new(()),

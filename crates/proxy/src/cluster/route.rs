@@ -13,7 +13,7 @@ use protocol::route::{MASTER_ID, TopicRoute};
 use protocol::topic::TopicConfig;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long name servers may take to know a topic that was just created, in steps of [`STEP`].
@@ -97,7 +97,7 @@ impl Cluster {
             Err(error) => return Err(refused(error)),
         };
         let mut route = Route::of(&found);
-        for master in self.in_turn(&route.masters, "", |_| true) {
+        for master in self.in_turn(&self.lookup_turn, &route.masters, "", |_| true) {
             match self.topic_config(&master.address, name).await {
                 Ok(Some(config)) => {
                     route.message_type = config.attributes.get(MESSAGE_TYPE).cloned();
@@ -123,10 +123,10 @@ impl Cluster {
     }
 
     /// The masters for which `wanted` is true: first the one with the name `first`, then the others in turn, at last those that are down.
-    pub(super) fn in_turn<'a>(&self, masters: &'a [Master], first: &str, wanted: impl Fn(&Master) -> bool) -> Vec<&'a Master> {
+    fn in_turn<'a>(&self, turn: &AtomicUsize, masters: &'a [Master], first: &str, wanted: impl Fn(&Master) -> bool) -> Vec<&'a Master> {
         let mut all: Vec<&Master> = masters.iter().filter(|master| wanted(master)).collect();
         if all.len() > 1 {
-            let turn = self.turn.fetch_add(1, Relaxed) % all.len();
+            let turn = turn.fetch_add(1, Relaxed) % all.len();
             all.rotate_left(turn);
             let now = Instant::now();
             all.sort_by_key(|master| (self.down.contains(&master.address, now), &*master.name != first));
@@ -139,7 +139,9 @@ impl Cluster {
     /// # Errors
     /// `Forbidden` if no queue can be read.
     pub(super) fn readers<'a>(&self, topic: &str, route: &'a Route, first: &str) -> Result<Vec<&'a Master>, Refused> {
-        let readers = self.in_turn(&route.masters, first, |master| is_readable(master.perm) && master.read > 0);
+        let readers = self.in_turn(&self.receive_turn, &route.masters, first, |master| {
+            is_readable(master.perm) && master.read > 0
+        });
         if readers.is_empty() {
             return Err(Refused::new(
                 Code::Forbidden,

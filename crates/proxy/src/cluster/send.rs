@@ -58,7 +58,7 @@ impl Cluster {
                 .filter(|master| if any_up { up(master) } else { writable(master) })
         };
         let total = chosen().map(|master| master.write as usize).sum::<usize>();
-        let at = self.turn.fetch_add(1, Relaxed).checked_rem(total)?;
+        let at = self.send_turn.fetch_add(1, Relaxed).checked_rem(total)?;
         nth(chosen(), at as i32)
     }
 
