@@ -30,6 +30,10 @@ config::declare! {
         admin_enable: bool { name: "apogeeGrpcAdminEnable", default: true, allowed: flag(), change: AtStart }
         /// Whether clients of other machines may use it. It needs no password: whoever reaches the port resets offsets and reads all messages.
         admin_remote: bool { name: "apogeeGrpcAdminRemote", default: false, allowed: flag(), change: AtStart }
+        /// Requests of Admin that are served at the same time. One more is refused.
+        admin_max_requests: usize { name: "apogeeGrpcAdminMaxRequests", default: 8, allowed: whole(1..=1_000), change: AtStart }
+        /// Time in which one is served.
+        admin_timeout: Duration { name: "apogeeGrpcAdminTimeoutMillis", default: Duration::from_secs(30), allowed: milliseconds(100..=HOUR_MS), change: AtStart }
     }
 
     section "gRPC: limits" {

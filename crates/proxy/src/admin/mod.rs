@@ -6,7 +6,7 @@
 //! Invariants
 //! - Messages of other clients never wait for this: operations run on a thread of their own, which the first request starts, and use
 //!   connections of their own, which it opens.
-//! - At most [`MAX_REQUESTS`] requests are served at a time, each within [`TIME_LIMIT`], and each answer has a maximum size.
+//! - So many requests are served at a time, each within a time, as the settings say, and each answer has a maximum size.
 //! - Addresses come from the cluster only. No request makes the server connect to an address that a client chose.
 //!
 //! Not here: what an operation does (`admin`), and its result as a table.
@@ -30,15 +30,10 @@ use ::admin::Cluster;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::Level;
 
-/// Requests that are served at a time. One more is refused.
-const MAX_REQUESTS: usize = 8;
-/// Time in which a request is served. A consumer that is asked has 10 s.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Longest name or id that is taken.
 const MAX_NAME_BYTES: usize = 255;
 /// Maximum number of topics that a request names.
@@ -76,10 +71,10 @@ struct Work {
 impl Admin {
     pub(crate) fn new(messaging: Arc<Messaging>, connections: Arc<Semaphore>) -> Self {
         Self {
+            requests: Arc::new(Semaphore::new(messaging.settings.admin_max_requests)),
             messaging,
             connections,
             administration: OnceLock::new(),
-            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             thread: Mutex::default(),
         }
     }
@@ -92,8 +87,8 @@ impl Admin {
     /// Runs an operation on the thread of this service.
     ///
     /// # Errors
-    /// What the operation refuses. `Forbidden` for clients of other machines, `TooManyRequests` if too many are served, `ProxyTimeout` after
-    /// [`TIME_LIMIT`].
+    /// What the operation refuses. `Forbidden` for clients of other machines, `TooManyRequests` if too many are served, `ProxyTimeout` if it
+    /// takes too long.
     async fn run<T, F>(&self, from: Arc<Connection>, operation: impl FnOnce(Work) -> F) -> Result<T, Refused>
     where
         T: Send + 'static,
@@ -104,7 +99,8 @@ impl Admin {
             return Err(Refused::new(Code::InternalServerError, "the server is starting; try again"));
         };
         let Ok(permit) = Arc::clone(&self.requests).try_acquire_owned() else {
-            let text = format!("{MAX_REQUESTS} requests of Admin are being served; try again");
+            let most = self.messaging.settings.admin_max_requests;
+            let text = format!("{most} requests of Admin are being served (apogeeGrpcAdminMaxRequests); try again");
             return Err(Refused::new(Code::TooManyRequests, text));
         };
         let operation = operation(Work {
@@ -113,11 +109,15 @@ impl Admin {
             connections: Arc::clone(&self.connections),
             from,
         });
+        let limit = self.messaging.settings.admin_timeout;
         let served = self.thread()?.spawn(async move {
-            let served = tokio::time::timeout(TIME_LIMIT, operation).await;
+            let served = tokio::time::timeout(limit, operation).await;
             drop(permit);
             served.unwrap_or_else(|_| {
-                let text = format!("not served within {} s; ask for less, or look at the brokers", TIME_LIMIT.as_secs());
+                let text = format!(
+                    "not served within {} ms (apogeeGrpcAdminTimeoutMillis); ask for less, or look at the brokers",
+                    limit.as_millis()
+                );
                 Err(Refused::new(Code::ProxyTimeout, text))
             })
         });
