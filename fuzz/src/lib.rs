@@ -59,4 +59,5 @@ pub const TARGETS: &[Target] = &[
     targets::config::TARGET,
     targets::directory::TARGET,
     targets::sql::TARGET,
+    targets::grpc::TARGET,
 ];

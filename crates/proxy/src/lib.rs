@@ -23,6 +23,8 @@ mod cluster;
 mod codec;
 mod codes;
 mod connection;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod inbound;
 mod lite;

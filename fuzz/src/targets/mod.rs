@@ -4,6 +4,7 @@ pub mod body;
 pub mod config;
 pub mod directory;
 pub mod frame;
+pub mod grpc;
 pub mod header;
 pub mod properties;
 pub mod record;
