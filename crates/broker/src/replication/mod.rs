@@ -6,6 +6,7 @@
 //! HA: a consumer may have read what is lost with the master. Only the answers to sends wait for slaves.
 
 mod tables;
+mod timers;
 
 use crate::core::Core;
 use crate::feature::{self, Feature, Work};

@@ -1,7 +1,9 @@
-//! A slave's copies of the master's tables: topics, groups, offsets, progress of delay levels, request modes.
+//! A slave's copies of the master's tables: topics, groups, offsets, progress of delay levels, request modes, and how far timers are done
+//! ([`timers`](super::timers)).
 //!
 //! Asked for every 3 s by the requests that Apache's slaves use once a minute. What the master has wins: a change on the slave lasts until then.
 
+use super::timers::MasterTimers;
 use crate::assignment::{self, Modes};
 use crate::core::Core;
 use crate::delay::{self, DelayOffsets};
@@ -45,13 +47,20 @@ impl MasterTables {
     /// Copies the tables of the master that is named, again and again.
     pub(super) async fn copy_all(&self, core: &Core, mut master: watch::Receiver<Option<MasterAddresses>>) {
         let mut known: Option<(String, Peer)> = None;
+        let mut timers = MasterTimers::default();
         // Logged once for each reason.
         let mut last_why = String::new();
         loop {
             let address = master.borrow_and_update().as_ref().map(|master| master.clients.clone());
             if let Some(address) = address {
                 let kept = known.take().filter(|(of, peer)| *of == address && !peer.is_closed());
-                match self.copy_from(core, &address, kept.map(|(_, peer)| peer)).await {
+                let copied = self.copy_from(core, &address, kept.map(|(_, peer)| peer));
+                let copied = async {
+                    let peer = copied.await?;
+                    timers.copy_from(core, &peer, TIMEOUT).await?;
+                    Ok::<_, io::Error>(peer)
+                };
+                match copied.await {
                     Ok(peer) => {
                         known = Some((address, peer));
                         last_why.clear();

@@ -48,7 +48,7 @@ pub struct TimerCheck {
     pub changes: i64,
     /// Units below this position are done.
     pub begin: i64,
-    /// Deliveries that it does not show are in the log from here on; `None` if Apache's broker wrote it.
+    /// Deliveries that it does not show are in the log from here on; `None` if Apache's broker wrote it, or it is a master's.
     pub scan_from: Option<LogOffset>,
 }
 
@@ -68,6 +68,15 @@ impl TimerCheck {
             scan_from: Some(LogOffset(0)),
             ..Self::default()
         }
+    }
+
+    /// The check of a master, as it answers `GET_TIMER_CHECK_POINT`; `None` if that is something else.
+    #[must_use]
+    pub fn of_master(answer: &[u8]) -> Option<Self> {
+        let part: &[u8; APACHES_LEN] = answer.try_into().ok()?;
+        let mut bytes = [0; OURS + OURS_LEN];
+        bytes[..APACHES_LEN].copy_from_slice(part);
+        Some(Self::decode(&bytes))
     }
 
     fn decode(bytes: &[u8; OURS + OURS_LEN]) -> Self {
@@ -118,16 +127,17 @@ impl TimerCheck {
         bytes
     }
 
-    /// Both parts, to be written at the beginning of the file.
+    /// Both parts, to be written at the beginning of the file; of a master's check only Apache's.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; OURS + OURS_LEN];
         bytes[..APACHES_LEN].copy_from_slice(&self.apaches_part());
+        let Some(scan_from) = self.scan_from else { return bytes };
         let crc = crc32fast::hash(&bytes[..APACHES_LEN]).to_be_bytes();
         let ours = &mut bytes[OURS..];
         ours[..8].copy_from_slice(MARK);
         ours[8..12].copy_from_slice(&VERSION.to_be_bytes());
         ours[12..20].copy_from_slice(&self.begin.to_be_bytes());
-        ours[20..28].copy_from_slice(&self.scan_from.unwrap_or_default().0.to_be_bytes());
+        ours[20..28].copy_from_slice(&scan_from.0.to_be_bytes());
         ours[28..36].copy_from_slice(&self.changes.to_be_bytes());
         ours[36..40].copy_from_slice(&crc);
         let crc = crc32fast::hash(&ours[..OURS_LEN - 4]);

@@ -579,6 +579,25 @@ pub(crate) fn due_ms(value_ms: i64, precision_ms: i64) -> i64 {
 }
 
 /// Snapshots of the wheel, by Apache's brokers with `timerWheelSnapshotFlush`.
+/// A slave takes over how far the timers of its master are done. An index that it has is removed: when it delivers timers itself, it builds one
+/// from the queue, without those. The log must have the deliveries that the check counts as done, and must be synced. May block.
+///
+/// # Errors
+/// [`StoreError`] if files cannot be read, removed, written or synced.
+pub fn take_over(disk: &Arc<dyn Disk>, options: TimerOptions, check: TimerCheck) -> Result<(), StoreError> {
+    let root = options.root.clone();
+    TimerIndex::open(disk.clone(), options, &|_| true)?.0.begin_anew()?;
+    let snapshot = Snapshot {
+        disk: disk.clone(),
+        root,
+        wheel_len: 0,
+        files: Vec::new(),
+        slots: Vec::new(),
+        check,
+    };
+    snapshot.write()
+}
+
 fn snapshots(disk: &dyn Disk, root: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let names = disk.list(root).map_err(|e| StoreError::io("list", root, e))?;
     let is_snapshot = |name: &str| name.strip_prefix("timerwheel.").is_some_and(|rest| rest.parse::<i64>().is_ok());

@@ -276,6 +276,30 @@ fn apaches_check_says_nothing_of_ours() {
 
 /// With `timerWheelSnapshotFlush` it writes no `timerwheel`, and no snapshot in its first ten seconds.
 #[test]
+fn a_masters_check_replaces_an_index_of_ones_own() {
+    let disk = disk();
+    let (mut index, _) = open_whole(&disk);
+    add(&mut index, &[unit(20_500, 1), unit(30_500, 2)]);
+    save(&mut index, 10_000).unwrap();
+    drop(index);
+    let told = TimerCheck {
+        read_time_ms: 40_000,
+        log_flushed: 520,
+        queue_offset: 12,
+        changed_ms: 41_000,
+        changes: 3,
+        ..TimerCheck::default()
+    };
+    assert_eq!(TimerCheck::of_master(&told.apaches_part()), Some(told));
+    assert_eq!(TimerCheck::of_master(&told.apaches_part()[1..]), None);
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    take_over(&shared, options(), told).unwrap();
+    let (index, found) = open_whole(&disk);
+    assert!(index.slots() == 0 && found.begins_anew, "the own index was of another state");
+    assert_eq!(found.check, told);
+}
+
+#[test]
 fn units_that_apaches_broker_saved_in_the_timer_log_alone_are_found() {
     let disk = disk();
     let (mut index, _) = open_whole(&disk);

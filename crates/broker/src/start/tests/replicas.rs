@@ -194,3 +194,42 @@ fn a_consumer_that_is_far_behind_is_sent_to_a_slave_that_serves_reads() {
     });
     broker.stop().unwrap();
 }
+
+#[test]
+fn a_slave_that_becomes_the_master_delivers_the_timers_that_are_left() {
+    let master = start(&SimulatedDisk::new(1), |settings| {
+        settings.timer_flush_interval = Duration::from_millis(20)
+    });
+    let timer = |name: &str, value: i64| {
+        let properties = message::properties::Builder::new().with(name, &value.to_string()).build();
+        support::send_to(&master, "t", 0, &properties).unwrap()
+    };
+    timer(message::properties::TIMER_DELAY_MS, 1);
+    let far = crate::clock::now_ms() + 3_600_000;
+    timer(message::properties::TIMER_DELIVER_MS, far);
+    until("the first is delivered", || master.store.max_offset("t", 0).0 == 1);
+    let since = crate::clock::now_ms();
+
+    let disk = SimulatedDisk::new(2);
+    let slave_broker = slave(&disk, &master);
+    let copied = || {
+        let file = disk
+            .open(std::path::Path::new("/store/config/timercheck"), store::disk::OpenMode::Read)
+            .ok()?;
+        let mut read_time = [0; 8];
+        file.read_at(&mut read_time, 0).ok()?;
+        Some(i64::from_be_bytes(read_time))
+    };
+    until("the slave knows how far timers are done", || {
+        copied().is_some_and(|done_ms| done_ms + 1_000 >= since)
+    });
+    master.stop().unwrap();
+    slave_broker.stop().unwrap();
+
+    let promoted = start(&disk, |_| ());
+    let timers = &promoted.routes.timers;
+    until("the other one waits", || timers.numbers(crate::clock::now_ms()).waiting == 1);
+    until("the queue is read", || timers.numbers(crate::clock::now_ms()).behind == 0);
+    assert_eq!(promoted.store.max_offset("t", 0).0, 1, "the first is not delivered again");
+    promoted.stop().unwrap();
+}
