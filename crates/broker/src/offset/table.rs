@@ -240,7 +240,8 @@ impl SavedTable for OffsetsFile {
 pub enum Layout {
     /// With line breaks and tabs, for the file.
     File,
-    /// Without white space, for a response.
+    /// Without white space, for a response. Compat: Apache's broker writes the numbers of queues without quotes, and its slaves and tools of 5.5.0
+    /// cannot read that in `pullOffsetTable`, which they would skip: here they have quotes.
     Body,
 }
 
@@ -325,7 +326,11 @@ where
         out.open();
         let last_queue = queues.len();
         for (at, (queue_id, offset)) in queues.iter().enumerate() {
-            out.number(&queue_id.to_string(), *offset, at + 1 == last_queue);
+            let key = match out.layout {
+                Layout::File => queue_id.to_string(),
+                Layout::Body => format!("\"{queue_id}\""),
+            };
+            out.number(&key, *offset, at + 1 == last_queue);
         }
         out.close(at + 1 == last);
     }
@@ -430,10 +435,10 @@ mod tests {
     };
 
     #[test]
-    fn the_body_equals_javas() {
+    fn the_body_is_javas_with_quotes() {
         let expected = concat!(
             r#"{"dataVersion":{"counter":2,"stateVersion":0,"timestamp":1000},"groupTopicMap":{"g":["%RETRY%g","t"]},"#,
-            r#""offsetTable":{"%RETRY%g@g":{0:1},"t@g":{0:7,3:9}},"pullOffsetTable":{"t@g":{0:8}}}"#
+            r#""offsetTable":{"%RETRY%g@g":{"0":1},"t@g":{"0":7,"3":9}},"pullOffsetTable":{"t@g":{"0":8}}}"#
         );
         assert_eq!(text(&some(), VERSION, Layout::Body), expected);
     }
