@@ -479,6 +479,11 @@ config::declare! {
         server_load_balancer_enable: bool { name: "serverLoadBalancerEnable", default: true, allowed: flag(), change: Live }
         /// Queues of the topic with records of what is in flight.
         revive_queue_num: u32 { name: "reviveQueueNum", default: 8, allowed: whole(1..=512), change: AtStart }
+        /// A consumer whose messages the broker holds (a push consumer of a gRPC proxy) and that is gone without a goodbye gets this time to come
+        /// back; then what it has not acknowledged is delivered again. Also counts from a start of the broker.
+        pop_holder_grace: Duration {
+            name: "apogeePopHolderGraceMillis", default: Duration::from_secs(30), allowed: milliseconds(0..=HOUR_MS), change: AtStart,
+        }
         /// Maximum number of parked pops, and of parked notifications. One more is answered that polling is full.
         max_pop_polling: usize { name: "maxPopPollingSize", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Maximum number of check points: pops from a queue of which a message is in flight. One more pop is answered with code 2 (busy). A check
@@ -612,7 +617,7 @@ config::declare! {
         max_groups: usize { name: "apogeeMaxGroups", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Maximum number of memberships of producers and consumers in groups. One more is refused.
         max_clients: usize { name: "apogeeMaxClients", default: 100_000, allowed: whole(1..=10_000_000), change: AtStart }
-        /// The same for one connection.
+        /// The same for one connection. Those of all clients behind a proxy count for its connection.
         max_clients_per_connection: usize {
             name: "apogeeMaxClientsPerConnection", default: 10_000, allowed: whole(1..=10_000_000), change: AtStart,
         }

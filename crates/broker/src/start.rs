@@ -322,7 +322,7 @@ fn compose(
     ));
     let puller = Puller::new(core, online.consumers.clone());
     let pops = Pops::new(core, online.consumers.clone(), modes.clone(), &orders_file);
-    let lites = Lites::new(core);
+    let lites = Lites::new(core, online.consumers.clone());
     let alarm = Arc::new(Alarm::default());
     let mut listeners: Vec<Box<dyn ArrivalListener>> = vec![Box::new(Puller::listener(&puller))];
     if !is_slave {

@@ -15,6 +15,16 @@ use std::collections::BTreeSet;
 pub const SUPPORTS_V2: &str = "IS_SUPPORT_HEART_BEAT_V2";
 /// Answer field: whether the client has to send all data again.
 pub const SUB_CHANGE: &str = "IS_SUB_CHANGE";
+/// Ours only, field of 34 and 35: the request is about a client behind the proxy that sends it, and of 34's answer: the broker knows such
+/// clients by connection and client id.
+pub const PROXIED: &str = "apogeeProxied";
+/// Ours only, with [`PROXIED`]: address of the client, `IP:PORT`.
+pub const CLIENT_ADDRESS: &str = "apogeeClientAddress";
+/// Ours only, field of 35 with [`PROXIED`]: the client ended, and what is held for it is visible again after so many ms. Without it the
+/// client is gone but may come back.
+pub const VISIBLE_AFTER: &str = "apogeeVisibleAfterMillis";
+/// Ours only, field of what a broker asks a client behind a proxy: its client id.
+pub const CLIENT: &str = "apogeeClientId";
 /// Expression for all messages of a topic.
 pub const SUB_ALL: &str = "*";
 /// [`Subscription::expression_type`] of tag filters.

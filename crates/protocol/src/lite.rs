@@ -29,6 +29,8 @@ header! {
         pub born_time: i64 = "bornTime",
         /// A request repeated with the same id gets the same messages again.
         pub attempt_id: Option<&'a str> = "attemptId",
+        /// Ours only: the messages are held for the client for so long at most, ms; see [`crate::pop::PopHeader::hold_for`].
+        pub hold_time: Option<i64> = "apogeeHoldMillis",
     }
 }
 
@@ -43,6 +45,8 @@ header! {
         pub revive_queue: i32 = "reviveQid",
         /// How often each message was handed out before, separated by semicolons.
         pub order_count_info: Option<&'a str> = "orderCountInfo",
+        /// Ours only: the broker holds the messages.
+        pub held: Option<bool> = "apogeeHeld",
     }
 }
 

@@ -167,6 +167,15 @@ impl Messaging {
             let text = "the receipt handle does not say where the message is stored: use the one with which it was received";
             return Err(Refused::new(Code::InvalidReceiptHandle, text));
         };
+        if !receipt.is_late {
+            self.dead_letter(caller, (group, topic), receipt.handle.broker, offset, &request.message_id)
+                .await?;
+            return self.backend.ack(&receipt).await.map_err(of_handle);
+        }
+        // First: if it is not in flight any more, it is no dead letter, but delivered again.
+        let time_ms = self.settings.default_invisible.as_millis() as i64;
+        let current = self.renew(&receipt, group, &from, time_ms, true).await?;
+        let receipt = Receipt::parse(&current, group, &from)?;
         self.dead_letter(caller, (group, topic), receipt.handle.broker, offset, &request.message_id)
             .await?;
         self.backend.ack(&receipt).await.map_err(of_handle)
@@ -224,7 +233,7 @@ fn handle_after(receipt: &Receipt<'_>, renewed: Renewed, group: &str, topic: &st
         revive_queue: renewed.revive_queue,
         ..receipt.handle
     };
-    handle::write(&handle, receipt.log_offset.unwrap_or(0), group, topic)
+    handle::write(&handle, receipt.log_offset.unwrap_or(0), group, topic, false)
 }
 
 /// What the broker says about a message that is not in flight any more is about the handle.

@@ -13,6 +13,7 @@ use crate::send::Checked;
 use crate::transaction::TransactionId;
 use crate::v2::{Code, MessageQueue, SendResultEntry};
 use broker::attributes::MESSAGE_TYPE;
+use broker::clients::Departure;
 use broker::group::Rule;
 use broker::lite::{LitePop, LitePopResult};
 use broker::pop::{PopResult, Renewed};
@@ -340,10 +341,18 @@ impl Backend {
     }
 
     /// Removes a client from its groups.
-    pub(crate) async fn leave(&self, client: &Client) {
+    pub(crate) async fn leave(&self, client: &Client, departure: Departure) {
         match self {
-            Self::Local(local) => local.leave(client),
-            Self::Cluster(cluster) => Box::pin(cluster.leave(client)).await,
+            Self::Local(local) => local.leave(client, departure),
+            Self::Cluster(cluster) => Box::pin(cluster.leave(client, departure)).await,
+        }
+    }
+
+    /// A client that is in no group here any more says goodbye.
+    pub(crate) async fn goodbye(&self, group: &str, client_id: &str, departure: Departure) {
+        match self {
+            Self::Local(local) => local.goodbye(group, client_id, departure),
+            Self::Cluster(cluster) => Box::pin(cluster.goodbye(group, client_id, departure)).await,
         }
     }
 

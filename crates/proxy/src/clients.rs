@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -67,6 +67,8 @@ pub(crate) struct Client {
     settings: Mutex<Option<Told>>,
     questions: Arc<Mutex<HashMap<Box<str>, Question>>>,
     next_nonce: AtomicU64,
+    /// Until then no broker is asked to hold messages for it, because one did not take its heartbeat; epoch ms.
+    refused_until: AtomicI64,
     runtime: Handle,
 }
 
@@ -97,6 +99,7 @@ impl Client {
             settings: Mutex::default(),
             questions: Arc::default(),
             next_nonce: AtomicU64::new(1),
+            refused_until: AtomicI64::new(0),
             runtime: Handle::current(),
         }
     }
@@ -107,6 +110,16 @@ impl Client {
 
     pub(crate) fn set_settings(&self, told: Told) {
         *self.settings.lock() = Some(told);
+    }
+
+    /// A broker did not take its heartbeat.
+    pub(crate) fn refused(&self, until_ms: i64) {
+        self.refused_until.store(until_ms, Relaxed);
+    }
+
+    /// Whether a broker does not know the client, and so would not hold messages for it.
+    pub(crate) fn is_refused(&self, now_ms: i64) -> bool {
+        now_ms < self.refused_until.load(Relaxed)
     }
 
     /// Sends a command. A client that does not read them is closed.

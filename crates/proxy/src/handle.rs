@@ -1,7 +1,8 @@
 //! Handles of received messages: what a client says to acknowledge one.
 //!
 //! Apache's eight parts, with more: the message's log offset, as Apache's proxy has it, and a check of group and topic, so that a
-//! handle cannot acknowledge a message of another group; then the lite topic, if it is of one.
+//! handle cannot acknowledge a message of another group; then the lite topic, if it is of one. `h` before the check says that the broker
+//! holds the message for its client: the handle is good for as long as the message is in flight, which the broker knows.
 
 use crate::codes::Refused;
 use crate::v2::Code;
@@ -26,11 +27,19 @@ pub(crate) struct Receipt<'a> {
     offset: i64,
     /// The message's offset in the log, if the handle has it.
     pub(crate) log_offset: Option<i64>,
+    /// The broker holds the message for its client.
+    is_held: bool,
+    /// The message's own time has passed: the broker says whether it is still held.
+    pub(crate) is_late: bool,
 }
 
-/// The text for a message; `topic` is the queue of the lite topic, for a message of one.
-pub(crate) fn write(handle: &Handle<'_>, log_offset: i64, group: &str, topic: &str) -> String {
-    let mut text = format!("{handle} {log_offset} {:x}", check(group, topic));
+/// Before the check of the handle of a message that is held.
+const HELD: &str = "h";
+
+/// The text for a message; `topic` is the queue of the lite topic, for a message of one. `is_held`: its broker holds it for its client.
+pub(crate) fn write(handle: &Handle<'_>, log_offset: i64, group: &str, topic: &str, is_held: bool) -> String {
+    let held = if is_held { HELD } else { "" };
+    let mut text = format!("{handle} {log_offset} {held}{:x}", check(group, topic));
     if let Some((_, lite_topic)) = names::lite_topic_of(topic) {
         text.push(' ');
         text.push_str(lite_topic);
@@ -63,7 +72,9 @@ impl<'a> Receipt<'a> {
         let offset = handle.offset.ok_or_else(|| invalid("it names no message"))?;
         let mut more = text.split(' ').skip(8);
         let log_offset = more.next().and_then(|part| part.parse().ok());
-        if let Some(told) = more.next()
+        let told = more.next();
+        let unheld = told.and_then(|told| told.strip_prefix(HELD));
+        if let Some(told) = unheld.or(told)
             && u32::from_str_radix(told, 16).ok() != Some(check(group, topic))
         {
             return Err(invalid(&format!("it is not one of group {group} for topic {topic}")));
@@ -82,22 +93,28 @@ impl<'a> Receipt<'a> {
             topic,
             offset,
             log_offset,
+            is_held: unheld.is_some(),
+            is_late: false,
         })
     }
 
-    /// As [`Self::parse`], of a message that is still invisible.
+    /// As [`Self::parse`], of a message that is still invisible, as far as the handle says.
     ///
     /// # Errors
     /// `InvalidReceiptHandle` also if the message is visible again.
     pub(crate) fn parse_in_time(text: &'a str, group: &'a str, topic: &'a str, now_ms: i64) -> Result<Self, Refused> {
-        let receipt = Self::parse(text, group, topic)?;
+        let mut receipt = Self::parse(text, group, topic)?;
         receipt.check_time(now_ms)?;
         Ok(receipt)
     }
 
-    fn check_time(&self, now_ms: i64) -> Result<(), Refused> {
+    fn check_time(&mut self, now_ms: i64) -> Result<(), Refused> {
         let until = self.handle.pop_time.saturating_add(self.handle.invisible_time);
         if until.saturating_add(GRACE_MS) > now_ms {
+            return Ok(());
+        }
+        if self.is_held {
+            self.is_late = true;
             return Ok(());
         }
         let text = format!(
@@ -118,6 +135,7 @@ impl<'a> Receipt<'a> {
             queue_id: request.queue_id,
             offset: request.offset,
             handle: request.handle,
+            is_in_flight: self.is_late,
         })
     }
 
@@ -134,6 +152,7 @@ impl<'a> Receipt<'a> {
             queue_id: self.handle.queue_id,
             offset: self.offset,
             handle: self.text,
+            is_in_flight: self.is_late,
         }
     }
 }
@@ -155,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_handle_is_one_of_its_group_and_topic() {
-        let text = write(&HANDLE, 99, "g", "t");
+        let text = write(&HANDLE, 99, "g", "t", false);
         let receipt = Receipt::parse(&text, "g", "t").unwrap();
         assert_eq!((receipt.handle, receipt.log_offset), (HANDLE, Some(99)));
         let request = receipt.request();
@@ -171,8 +190,11 @@ mod tests {
     #[test]
     fn a_handle_names_the_lite_topic() {
         let queue = names::lite_queue("t", "one");
-        let text = write(&HANDLE, 99, "g", &queue);
-        assert_eq!((lite_topic(&text), lite_topic(&write(&HANDLE, 99, "g", "t"))), (Some("one"), None));
+        let text = write(&HANDLE, 99, "g", &queue, true);
+        assert_eq!(
+            (lite_topic(&text), lite_topic(&write(&HANDLE, 99, "g", "t", true))),
+            (Some("one"), None)
+        );
         assert!(Receipt::parse(&text, "g", &queue).is_ok() && Receipt::parse(&text, "g", "t").is_err());
     }
 
@@ -193,8 +215,12 @@ mod tests {
 
     #[test]
     fn a_handle_expires() {
-        let text = write(&HANDLE, 99, "g", "t");
-        let receipt = Receipt::parse(&text, "g", "t").unwrap();
+        let held = write(&HANDLE, 99, "g", "t", true);
+        let late = |now_ms| Receipt::parse_in_time(&held, "g", "t", now_ms).unwrap().is_late;
+        assert!(!late(61_000) && late(100_000), "the broker knows");
+        assert!(Receipt::parse(&held, "h", "t").is_err() && Handle::parse(&held).is_ok());
+        let text = write(&HANDLE, 99, "g", "t", false);
+        let mut receipt = Receipt::parse(&text, "g", "t").unwrap();
         assert!(receipt.check_time(61_000).is_ok());
         let refused = receipt.check_time(100_000).unwrap_err();
         assert!(refused.code == Code::InvalidReceiptHandle && refused.text.contains("expired 39000 ms ago"));

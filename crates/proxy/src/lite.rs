@@ -153,6 +153,7 @@ impl Messaging {
             poll_ms: asked.poll_ms,
             born_ms: now,
             attempt: request.attempt_id.as_deref(),
+            hold_ms: self.hold_ms(caller, asked.auto_renew),
         };
         let messaging = Arc::clone(self);
         let (group_name, topic_name): (Box<str>, Box<str>) = (group.into(), topic.into());
@@ -169,7 +170,7 @@ impl Messaging {
             if received.attempt > max_attempts && self.bury(caller, names, &received.queue, &received.handle, id).await {
                 continue;
             }
-            if asked.auto_renew {
+            if asked.auto_renew && !popped.result.is_held {
                 let held = received.held(group, pop_time);
                 self.renewals.add(&caller.client_id, held, self.renew_at(pop_time));
             }
@@ -203,7 +204,7 @@ impl Messaging {
                 queue_id: 0,
                 offset: Some(taken.offset),
             };
-            let handle = handle::write(&handle, record.log_offset.0, group, &queue);
+            let handle = handle::write(&handle, record.log_offset.0, group, &queue, popped.is_held);
             let attempt = i32::from(taken.count).saturating_add(1);
             let shown = Shown {
                 topic: topic.to_owned(),

@@ -79,7 +79,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) most: i32,
     pub(crate) poll_ms: i64,
     pub(crate) invisible_ms: i64,
-    /// Whether its messages are renewed.
+    /// Whether its messages stay invisible as long as the client is online.
     pub(crate) auto_renew: bool,
 }
 
@@ -106,7 +106,9 @@ impl Messaging {
         let asked = self.asked(caller, request)?;
         self.topic_to_read(asked.topic).await?;
         let rule = self.backend.group(asked.group).await?;
-        let header = pop_header(&asked, request, rule.as_deref());
+        let mut header = pop_header(&asked, request, rule.as_deref());
+        header.hold_time = self.hold_ms(caller, asked.auto_renew);
+        header.hold_for = header.hold_time.map(|_| &*caller.client_id);
         let messaging = Arc::clone(self);
         let (group, topic): (Box<str>, Box<str>) = (asked.group.into(), asked.topic.into());
         let unclaimed = self.giving_back(move |popped| messaging.held(&group, &topic, &popped));
@@ -128,6 +130,12 @@ impl Messaging {
             let (messaging, held) = (Arc::clone(&messaging), held(popped));
             runtime.spawn(async move { messaging.give_back(held.into_iter(), 0).await });
         }
+    }
+
+    /// For how long at most brokers are asked to hold messages for a client; `None` if they do not know it, or nothing is to be held.
+    pub(crate) fn hold_ms(&self, caller: &Caller, auto_renew: bool) -> Option<i64> {
+        let client = self.clients.find(&caller.client_id).filter(|_| auto_renew)?;
+        (!client.is_refused(now_ms())).then_some(self.settings.renew_max.as_millis() as i64)
     }
 
     /// The number by which the broker knows a client.
@@ -181,7 +189,7 @@ impl Messaging {
         })
     }
 
-    /// Whether messages of a receive are renewed, and how long they are invisible.
+    /// Whether messages of a receive stay invisible as long as the client is online, and how long they are invisible.
     fn invisible_of(&self, request: &ReceiveMessageRequest) -> Result<(bool, i64), Refused> {
         if request.auto_renew && self.settings.enable_auto_renew {
             return Ok((true, self.settings.default_invisible.as_millis() as i64));
@@ -217,8 +225,8 @@ impl Messaging {
                 dead.push((handle, system.message_id.clone()));
                 return None;
             }
-            if asked.auto_renew {
-                self.hold(caller, asked, handle, popped.result.pop_time);
+            if asked.auto_renew && !popped.result.is_held {
+                self.renew_later(caller, asked, handle, popped.result.pop_time);
             }
             Some(message)
         });
@@ -262,7 +270,7 @@ impl Messaging {
                 queue_id: taken.queue_id,
                 offset: Some(offset),
             };
-            let text = handle::write(&handle, record.log_offset.0, group, topic);
+            let text = handle::write(&handle, record.log_offset.0, group, topic, popped.is_held);
             let shown = Shown {
                 topic: topic.to_owned(),
                 receipt_handle: Some(text.clone()),
@@ -287,8 +295,8 @@ impl Messaging {
         held.collect()
     }
 
-    /// The message is renewed until the client acknowledges it.
-    fn hold(&self, caller: &Caller, asked: &Asked<'_>, handle: String, received_ms: i64) {
+    /// The message is renewed until the client acknowledges it: its broker does not hold it.
+    fn renew_later(&self, caller: &Caller, asked: &Asked<'_>, handle: String, received_ms: i64) {
         let held = Held {
             group: asked.group.into(),
             topic: asked.topic.into(),
@@ -322,6 +330,8 @@ fn pop_header<'a>(asked: &Asked<'a>, request: &'a ReceiveMessageRequest, rule: O
         exp: Some(text),
         order: rule.is_some_and(|rule| rule.consume_message_orderly),
         attempt_id: request.attempt_id.as_deref(),
+        hold_for: None,
+        hold_time: None,
     }
 }
 

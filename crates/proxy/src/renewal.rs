@@ -1,4 +1,5 @@
-//! Messages that push consumers process: the proxy renews their invisible time until they are acknowledged.
+//! Messages that push consumers process and that their broker does not hold (Apache's, or one that does not take the client): the proxy renews
+//! their invisible time until they are acknowledged.
 //!
 //! A consumer keeps the handle with which it received a message; a renewed message has another one. [`Renewals`] knows which. With nothing
 //! to renew the task sleeps without a timer. If the process dies, the messages are delivered again after their invisible time.

@@ -61,7 +61,7 @@ config::declare! {
         stall_timeout: Duration { name: "apogeeGrpcStallTimeoutMillis", default: Duration::from_secs(60), allowed: milliseconds(100..=HOUR_MS), change: AtStart }
         /// A connection without a request for this long is closed. Clients send heartbeats.
         idle_timeout: Duration { name: "grpcClientIdleTimeMills", default: Duration::from_secs(120), allowed: milliseconds(100..=24 * HOUR_MS), change: AtStart }
-        /// Messages whose invisible time the proxy renews. Beyond it a message is not renewed.
+        /// Messages whose invisible time the proxy renews, because their broker does not hold them (Apache's). Beyond it a message is not renewed.
         max_renewals: usize { name: "apogeeGrpcMaxRenewals", default: 200_000, allowed: whole(0..=100_000_000), change: AtStart }
     }
 
@@ -114,15 +114,15 @@ config::declare! {
         }
         /// How many messages a push consumer asks for at once.
         receive_batch_size: i32 { name: "grpcClientConsumerLongPollingBatchSize", default: 32, allowed: whole(1..=32), change: AtStart }
-        /// Whether the proxy renews the invisible time of messages that a push consumer processes.
+        /// Whether messages that a push consumer processes stay invisible as long as it is online.
         enable_auto_renew: bool { name: "enableProxyAutoRenew", default: true, allowed: flag(), change: AtStart }
         /// Invisible time of such messages.
         default_invisible: Duration {
             name: "defaultInvisibleTimeMills", default: Duration::from_secs(60), allowed: milliseconds(1_000..=12 * HOUR_MS), change: AtStart,
         }
-        /// So long before it has passed it is renewed.
+        /// Before Apache's brokers: so long before it has passed it is renewed.
         renew_ahead: Duration { name: "renewAheadTimeMillis", default: Duration::from_secs(10), allowed: milliseconds(100..=12 * HOUR_MS), change: AtStart }
-        /// A message is renewed for so long after it was received.
+        /// They stay invisible for so long at most after they were received.
         renew_max: Duration { name: "renewMaxTimeMillis", default: Duration::from_secs(3 * 3_600), allowed: milliseconds(0..=24 * HOUR_MS), change: AtStart }
         /// When a consumer ends, what it has not acknowledged is delivered again after this time.
         invisible_when_clear: Duration {

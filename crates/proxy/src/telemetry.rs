@@ -18,6 +18,7 @@ use crate::v2::{
     NotifyClientTerminationRequest, NotifyClientTerminationResponse, RetryPolicy, Settings, Subscription, TelemetryCommand,
 };
 use broker::attributes::{LITE_BIND_TOPIC, LITE_QUOTA, LITE_USUAL_QUOTA};
+use broker::clients::Departure;
 use broker::filter;
 use broker::group::Rule;
 use protocol::group::RetryPolicyType;
@@ -50,11 +51,11 @@ impl Messaging {
         let messaging = Arc::clone(self);
         tokio::spawn(async move {
             if let Some(before) = before {
-                messaging.leave(&before).await;
+                messaging.leave(&before, Departure::Lost).await;
             }
             let outcome = messaging.read(&client, incoming).await;
             messaging.clients.disconnect(&client);
-            messaging.leave(&client).await;
+            messaging.leave(&client, *outcome.as_ref().unwrap_or(&Departure::Lost)).await;
             if let Err(status) = outcome {
                 let _ = commands.try_send(Box::new(Err(status)));
             }
@@ -62,16 +63,17 @@ impl Messaging {
         Ok(Telemetry(out))
     }
 
-    /// Reads what a client tells, until its stream ends, it does not read commands, or the server stops.
-    async fn read(&self, client: &Arc<Client>, mut incoming: Streaming<TelemetryCommand>) -> Result<(), Status> {
+    /// Reads what a client tells, until its stream ends, it does not read commands, or the server stops. A client that ends its stream says
+    /// goodbye; one whose connection breaks may come back, to another server, too.
+    async fn read(&self, client: &Arc<Client>, mut incoming: Streaming<TelemetryCommand>) -> Result<Departure, Status> {
         loop {
             let told = tokio::select! {
                 told = incoming.message() => told?,
-                () = client.closed() => return Ok(()),
+                () = client.closed() => return Ok(Departure::Lost),
                 () = self.stopping() => return Err(Status::unavailable("the server is shutting down")),
             };
             let Some(TelemetryCommand { status, command }) = told else {
-                return Ok(());
+                return Ok(self.goodbye());
             };
             match command {
                 Some(Command::Settings(settings)) => self.set(client, settings).await.map_err(invalid)?,
@@ -217,10 +219,15 @@ impl Messaging {
         Ok(settings)
     }
 
+    /// What is held for a client that ends is visible again soon.
+    fn goodbye(&self) -> Departure {
+        Departure::Goodbye(self.settings.invisible_when_clear.as_millis() as i64)
+    }
+
     /// A client leaves its groups.
-    async fn leave(&self, client: &Client) {
+    async fn leave(&self, client: &Client, departure: Departure) {
         client.end();
-        self.backend.leave(client).await;
+        self.backend.leave(client, departure).await;
     }
 
     pub(crate) async fn heartbeat(&self, caller: &Caller, request: HeartbeatRequest) -> HeartbeatResponse {
@@ -271,7 +278,10 @@ impl Messaging {
             self.give_back(self.renewals.take_all(&client.client_id).into_iter(), after_ms)
                 .await;
             self.clients.disconnect(&client);
-            self.leave(&client).await;
+            self.leave(&client, self.goodbye()).await;
+        } else if let (Ok(()), Some(group)) = (&outcome, &request.group) {
+            // Its stream broke before, at this server or another one.
+            self.backend.goodbye(&group.name, &caller.client_id, self.goodbye()).await;
         }
         if let (Ok(()), Some(group)) = (&outcome, &request.group) {
             // Those of a client whose stream broke are kept for a while, since it may come back.

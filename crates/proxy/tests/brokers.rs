@@ -195,24 +195,123 @@ fn a_transaction_ends_through_another_proxy_and_a_producer_is_asked_through_its_
     });
 }
 
+fn renewed(poll_ms: i64) -> ReceiveMessageRequest {
+    ReceiveMessageRequest {
+        auto_renew: true,
+        long_polling_timeout: Some(millis(poll_ms)),
+        ..Client::receive_request("g", "t", 0)
+    }
+}
+
+/// A push consumer of the first proxy with one message.
+async fn with_message(cluster: &Cluster, id: &str) -> (Client, support::Telemetry, Message) {
+    let mut client = client(&cluster.proxies[0], id).await;
+    let (telemetry, _) = client.telemetry(Client::consumer(ClientType::PushConsumer, "g", "t")).await;
+    client.subscribe("g", "t").await;
+    client.sent(message("t", "x", |_| {})).await;
+    let got = client.receive(renewed(20_000)).await.1.remove(0);
+    (client, telemetry, got)
+}
+
 #[test]
-fn what_a_proxy_renewed_comes_again_through_another_one_when_it_is_gone() {
-    let change = |_: &mut BrokerSettings, proxy: &mut ProxySettings| proxy.default_invisible = Duration::from_secs(1);
+fn a_message_is_held_when_its_proxy_is_gone_and_its_client_goes_to_another_one() {
+    let change = |_: &mut BrokerSettings, proxy: &mut ProxySettings| proxy.default_invisible = Duration::from_millis(500);
     Cluster::start(&["a"], 2, change).run(async |cluster| {
-        let [mut one, mut other] = [client(&cluster.proxies[0], "c").await, client(&cluster.proxies[1], "d").await];
-        let (telemetry, _) = one.telemetry(Client::consumer(ClientType::PushConsumer, "g", "t")).await;
-        one.subscribe("g", "t").await;
-        one.sent(message("t", "x", |_| {})).await;
-        let renewed = ReceiveMessageRequest {
-            auto_renew: true,
-            long_polling_timeout: Some(millis(20_000)),
-            ..Client::receive_request("g", "t", 0)
-        };
-        assert_eq!(bodies(&one.receive(renewed).await.1), ["x"]);
+        let (client_of_first, telemetry, got) = with_message(cluster, "c").await;
         let left = cluster.proxies.remove(0);
-        drop((telemetry, one));
+        // First: a client that ends its stream says goodbye.
+        stop(move || left.stop());
+        drop((telemetry, client_of_first));
+        let [mut again, mut other] = [client(&cluster.proxies[0], "c").await, client(&cluster.proxies[0], "d").await];
+        let (_telemetry, _) = again.telemetry(Client::consumer(ClientType::PushConsumer, "g", "t")).await;
+        let (_, none) = other.receive(renewed(3_000)).await;
+        assert!(none.is_empty(), "it is held, six times its time");
+        assert_eq!(again.ack("g", "t", &receipt(&got)).await, Code::Ok, "with its first handle");
+        let (_, none) = other.receive(renewed(1_000)).await;
+        assert!(none.is_empty());
+        assert_eq!(cluster.brokers[0].operations().pops.in_flight(), 0);
+    });
+}
+
+#[test]
+fn a_message_is_held_as_long_as_its_client_is_at_any_proxy() {
+    let change = |broker: &mut BrokerSettings, proxy: &mut ProxySettings| {
+        broker.pop_holder_grace = Duration::from_millis(1);
+        proxy.default_invisible = Duration::from_millis(300);
+    };
+    Cluster::start(&["a"], 2, change).run(async |cluster| {
+        let (_first, telemetry, got) = with_message(cluster, "c").await;
+        let [mut again, mut other] = [client(&cluster.proxies[1], "c").await, client(&cluster.proxies[1], "d").await];
+        let (_telemetry, _) = again.telemetry(Client::consumer(ClientType::PushConsumer, "g", "t")).await;
+        // Even a goodbye: the client is online at the other one.
+        drop(telemetry);
+        let (_, none) = other.receive(renewed(1_500)).await;
+        assert!(none.is_empty());
+        assert_eq!(again.ack("g", "t", &receipt(&got)).await, Code::Ok);
+    });
+}
+
+#[test]
+fn what_was_held_comes_again_through_another_proxy_when_proxy_and_client_are_gone() {
+    let change = |broker: &mut BrokerSettings, proxy: &mut ProxySettings| {
+        broker.pop_holder_grace = Duration::from_millis(500);
+        proxy.default_invisible = Duration::from_secs(1);
+    };
+    Cluster::start(&["a"], 2, change).run(async |cluster| {
+        let (client_of_first, telemetry, _) = with_message(cluster, "c").await;
+        let mut other = client(&cluster.proxies[1], "d").await;
+        let left = cluster.proxies.remove(0);
+        drop((telemetry, client_of_first));
         stop(move || left.stop());
         assert_eq!(bodies(&other.receive_all("g", "t", 1).await), ["x"]);
+    });
+}
+
+#[test]
+fn a_broker_that_comes_back_is_told_of_the_clients_soon() {
+    let change = |_: &mut BrokerSettings, _: &mut ProxySettings| {};
+    Cluster::start(&["a"], 1, change).run(async |cluster| {
+        let mut one = client(&cluster.proxies[0], "c").await;
+        let (_telemetry, _) = one.telemetry(Client::consumer(ClientType::PushConsumer, "g", "t")).await;
+        let members = |cluster: &Cluster| cluster.brokers[0].operations().online.consumers.members("g").unwrap_or_default();
+        assert_eq!(&*members(cluster)[0].client_id, "c");
+        let left = cluster.brokers.pop().unwrap();
+        let name_server = &cluster.name_server;
+        let back = std::thread::scope(|scope| {
+            let back = scope.spawn(move || {
+                left.stop().unwrap();
+                support::registered(support::broker_settings("a"), name_server, &SimulatedDisk::new(2))
+            });
+            back.join().unwrap()
+        });
+        cluster.brokers.push(back);
+        while members(cluster).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(&*members(cluster)[0].client_id, "c");
+    });
+}
+
+#[test]
+fn messages_of_a_client_that_a_broker_does_not_take_are_renewed_by_the_proxy() {
+    let change = |broker: &mut BrokerSettings, proxy: &mut ProxySettings| {
+        broker.max_clients_per_connection = 1;
+        proxy.default_invisible = Duration::from_secs(1);
+        proxy.renew_ahead = Duration::from_millis(900);
+    };
+    Cluster::start(&["a"], 1, change).run(async |cluster| {
+        let mut first = client(&cluster.proxies[0], "b").await;
+        let (_first, _) = first.telemetry(Client::consumer(ClientType::PushConsumer, "g", "t")).await;
+        let (mut second, _telemetry, got) = with_message(cluster, "c").await;
+        let members = cluster.brokers[0].operations().online.consumers.members("g").unwrap();
+        assert_eq!((members.len(), &*members[0].client_id), (1, "b"), "one more is refused");
+        assert_eq!(cluster.brokers[0].operations().online.proxied.len(), 1);
+        let (_, none) = first.receive(renewed(4_000)).await;
+        assert!(none.is_empty());
+        assert_eq!(second.ack("g", "t", &receipt(&got)).await, Code::Ok, "with its first handle");
+        while cluster.brokers[0].operations().pops.in_flight() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     });
 }
 

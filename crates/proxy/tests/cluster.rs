@@ -4,6 +4,8 @@
 
 #[path = "clients.rs"]
 mod clients;
+#[path = "held.rs"]
+mod held;
 #[path = "lite.rs"]
 mod lite;
 #[path = "messaging.rs"]

@@ -73,6 +73,8 @@ impl Pops {
             exp: None,
             order: false,
             attempt_id: None,
+            hold_for: None,
+            hold_time: None,
         };
         header.encode(&mut frame.ext);
         out.extend_from_slice(&frame.to_bytes());
@@ -132,6 +134,7 @@ impl Pops {
                         extra_info: &text,
                         offset,
                         lite_topic: None,
+                        in_flight: None,
                     };
                     let mut frame = Frame::request(RequestCode::AckMessage);
                     frame.opaque = opaque as i32;

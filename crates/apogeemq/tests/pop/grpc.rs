@@ -5,6 +5,8 @@ use proxy::v2::messaging_service_client::MessagingServiceClient;
 use proxy::v2::receive_message_response::Content;
 use proxy::v2::*;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status as Broken};
 
@@ -12,7 +14,7 @@ use tonic::{Request, Status as Broken};
 const POLL_MS: i64 = 200;
 
 /// A client with a connection of its own.
-struct Client {
+pub(crate) struct Client {
     id: String,
     rpc: MessagingServiceClient<Channel>,
 }
@@ -36,7 +38,7 @@ fn is_ok(status: Option<Status>) -> bool {
 }
 
 impl Client {
-    async fn connect(proxy: &str, id: String) -> Self {
+    pub(crate) async fn connect(proxy: &str, id: String) -> Self {
         let channel = Endpoint::from_shared(format!("http://{proxy}")).unwrap().connect().await.unwrap();
         Self {
             id,
@@ -74,8 +76,60 @@ impl Client {
         Ok(messages)
     }
 
+    /// Joins the group as a push consumer, for as long as the sender is kept.
+    pub(crate) async fn join(&mut self) -> mpsc::Sender<TelemetryCommand> {
+        let subscription = Subscription {
+            group: resource(GROUP),
+            subscriptions: vec![SubscriptionEntry {
+                topic: resource(TOPIC),
+                expression: None,
+            }],
+            ..Subscription::default()
+        };
+        let settings = Settings {
+            client_type: Some(ClientType::PushConsumer.into()),
+            pub_sub: Some(settings::PubSub::Subscription(subscription)),
+            ..Settings::default()
+        };
+        let (send, out) = mpsc::channel(1);
+        let command = TelemetryCommand {
+            status: None,
+            command: Some(telemetry_command::Command::Settings(settings)),
+        };
+        send.send(command).await.unwrap();
+        let request = self.request(ReceiverStream::new(out));
+        let mut answers = self.rpc.telemetry(request).await.unwrap().into_inner();
+        assert!(answers.message().await.unwrap().is_some(), "settings are answered");
+        tokio::spawn(async move { while answers.message().await.is_ok_and(|told| told.is_some()) {} });
+        send
+    }
+
+    /// Receives as a push consumer does: bodies and handles.
+    pub(crate) async fn receive_held(&mut self) -> Vec<(Vec<u8>, String)> {
+        let request = self.request(ReceiveMessageRequest {
+            group: resource(GROUP),
+            message_queue: Some(MessageQueue {
+                topic: resource(TOPIC),
+                id: -1,
+                ..MessageQueue::default()
+            }),
+            batch_size: 8,
+            auto_renew: true,
+            long_polling_timeout: millis(POLL_MS),
+            ..ReceiveMessageRequest::default()
+        });
+        let mut answers = self.rpc.receive_message(request).await.unwrap().into_inner();
+        let mut messages = Vec::new();
+        while let Some(answer) = answers.message().await.unwrap() {
+            if let Some(Content::Message(message)) = answer.content {
+                messages.push((message.body.to_vec(), message.system_properties.unwrap().receipt_handle.unwrap()));
+            }
+        }
+        messages
+    }
+
     /// True if the message was acknowledged in time.
-    async fn ack(&mut self, handle: String) -> Result<bool, Broken> {
+    pub(crate) async fn ack(&mut self, handle: String) -> Result<bool, Broken> {
         let request = self.request(AckMessageRequest {
             group: resource(GROUP),
             topic: resource(TOPIC),

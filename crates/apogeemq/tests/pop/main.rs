@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod grpc;
+mod proxies;
 mod remoting;
 
 use client::Puller;

@@ -33,6 +33,8 @@ pub(crate) async fn pop(client: &Client, broker: &str, invisible_ms: i64, poll_m
         exp: None,
         order: false,
         attempt_id: None,
+        hold_for: None,
+        hold_time: None,
     };
     header.encode(&mut frame.ext);
     let answer = match client.ask(broker, frame).await {
@@ -91,6 +93,7 @@ pub(crate) async fn ack(client: &Client, broker: &str, message: &Popped) -> Resu
         extra_info: &message.handle,
         offset: message.offset,
         lite_topic: None,
+        in_flight: None,
     };
     header.encode(&mut frame.ext);
     client.ask(broker, frame).await.map(drop)
@@ -106,6 +109,7 @@ async fn more_time(client: &Client, broker: &str, message: &Popped) -> Result<()
         offset: message.offset,
         invisible_time: MORE_TIME_MS,
         lite_topic: None,
+        in_flight: None,
         suspend: true,
     };
     header.encode(&mut frame.ext);

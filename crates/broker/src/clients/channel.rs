@@ -15,6 +15,10 @@ use std::time::Duration;
 pub trait ProtocolClient: Send + Sync {
     /// Connection id, unique among the connections of all protocols.
     fn id(&self) -> u64;
+    /// The connection whose limits count.
+    fn owner(&self) -> u64 {
+        self.id()
+    }
     /// Address of the client.
     fn peer(&self) -> SocketAddr;
     /// Sends a one-way request. Must not block. A request that its protocol cannot express is dropped.
@@ -47,6 +51,13 @@ impl Channel for ClientChannel {
         match self {
             Self::Remoting(connection) => connection.id(),
             Self::Protocol(client) => client.id(),
+        }
+    }
+
+    fn owner(&self) -> u64 {
+        match self {
+            Self::Remoting(connection) => connection.id(),
+            Self::Protocol(client) => client.owner(),
         }
     }
 
@@ -89,7 +100,7 @@ impl Channel for ClientChannel {
     }
 }
 
-fn call(connection: &Arc<Connection>, request: Frame, timeout: Duration, done: OnResponse) {
+pub(super) fn call(connection: &Arc<Connection>, request: Frame, timeout: Duration, done: OnResponse) {
     if connection.congested() {
         return done(Err(ClientCallError::Congested));
     }

@@ -1,8 +1,9 @@
-//! Consumers and subscriptions by group. Pure state: the caller passes the time.
+//! Consumers and subscriptions by group. Pure state but for the clock of [`Holders`]: the caller passes the time.
 
 use super::budget::{Budget, Charge};
 use super::compensated::Compensated;
 use super::hazards::{self, Hazards, Warned};
+use super::holders::{Departure, Holder, Holders};
 use super::table::{ByChannel, Channel, ClientError, ClientLimits, Member, Members};
 use super::view::{GroupView, Joining, Subscribed};
 use crate::filter::Filters;
@@ -32,8 +33,10 @@ struct Group<C> {
     members: Members<C>,
     view: Arc<GroupView>,
     fingerprint: i32,
-    /// Bytes of the view, and the connection whose heartbeat set it.
+    /// Bytes of the view, and the connection to which they are charged.
     charge: Charge,
+    /// The member whose heartbeat set the view.
+    set_by: u64,
     warned: Warned,
     /// Body with all client ids, built on the first request. All members ask for it after each change.
     ids: OnceLock<Bytes>,
@@ -71,6 +74,7 @@ pub struct Consumers<C> {
     filters: Arc<Filters>,
     hazards: Hazards,
     limits: ClientLimits,
+    holders: Holders,
 }
 
 impl<C: Channel> Consumers<C> {
@@ -93,8 +97,46 @@ impl<C: Channel> Consumers<C> {
             compensated: Compensated::new(limits.subscription_bytes.all, limits.subscriptions),
             filters,
             hazards: Hazards::default(),
+            holders: Holders::new(limits.grace_ms),
             limits,
         }
+    }
+
+    /// The consumers for which messages are held.
+    #[must_use]
+    pub fn holders(&self) -> &Holders {
+        &self.holders
+    }
+
+    /// The holder for a client of a group.
+    #[must_use]
+    pub fn holder(&self, group: &str, client_id: &str) -> Arc<Holder> {
+        self.holders.find_or_add(group, client_id, || self.is_member(group, client_id))
+    }
+
+    /// Notes that a client has come or gone. Without a lock on the members.
+    fn noted(&self, group: &str, client_id: &str, departure: Departure) {
+        self.holders
+            .changed(group, client_id, departure, || self.is_member(group, client_id));
+    }
+
+    /// Whether a connection is in any group.
+    #[must_use]
+    pub fn is_in_any(&self, channel: u64) -> bool {
+        self.state.read().by_channel.count_own(channel) > 0
+    }
+
+    fn is_member(&self, group: &str, client_id: &str) -> bool {
+        let state = self.state.read();
+        state
+            .groups
+            .get(group)
+            .is_some_and(|entry| entry.members.of_client(client_id).is_some())
+    }
+
+    /// A client says goodbye to its group, of which it may be no member any more.
+    pub fn goodbye(&self, group: &str, client_id: &str, visible_after_ms: i64) {
+        self.noted(group, client_id, Departure::Goodbye(visible_after_ms));
     }
 
     /// Registers the listener of subscription changes. It is called after the change is visible. Call once, at the start.
@@ -126,12 +168,13 @@ impl<C: Channel> Consumers<C> {
             self.filters.register(group, subscriptions, joining.member.last_seen_ms);
         }
         let mut state = self.state.write();
-        let channel = joining.member.channel.id();
+        let (channel, owner) = (joining.member.channel.id(), joining.member.channel.owner());
+        let client_id = Arc::clone(&joining.member.client_id);
         let before = state.groups.get(group).map(|entry| Arc::clone(&entry.view));
         let before = before.unwrap_or_else(|| Arc::new(GroupView::before(&joining)));
         let after = before.after(&joining);
         let charge = after.as_ref().map(|(view, _)| Charge {
-            connection: channel,
+            connection: owner,
             bytes: view.memory(),
         });
         self.check_limits(&state, group, &joining, charge)?;
@@ -145,10 +188,10 @@ impl<C: Channel> Consumers<C> {
             None => group.into(),
         };
         let entry = groups.entry(Arc::clone(&name)).or_insert_with(|| Group::new(&joining));
-        let set_by = entry.charge.connection;
+        let set_by = entry.set_by;
         if let Some(charge) = charge {
             budget.replace(entry.charge, charge);
-            entry.charge = charge;
+            (entry.charge, entry.set_by) = (charge, channel);
         }
         let replaced = after.is_some();
         let topics_changed = after.as_ref().is_some_and(|(_, topics_changed)| *topics_changed);
@@ -166,12 +209,13 @@ impl<C: Channel> Consumers<C> {
             .members
             .find(channel)
             .is_some_and(|member| member.client_id == joining.member.client_id);
-        let new_member = entry.members.refresh(joining.member.clone()).is_none();
+        let replaced_member = entry.members.refresh(joining.member.clone());
+        let new_member = replaced_member.is_none();
         if !same_client {
             entry.ids = OnceLock::new();
         }
         if new_member {
-            by_channel.add(channel, &name);
+            by_channel.add(&joining.member.channel, &name);
             tracing::info!(group, channel, "consumer joined");
         } else {
             entry.check_for_hazards(group, &joining, previous, set_by, &before, &self.hazards);
@@ -183,6 +227,12 @@ impl<C: Channel> Consumers<C> {
             notify: changed && joining.notify && !entry.view.is_broadcast(),
         };
         drop(state);
+        if !same_client {
+            self.noted(group, &client_id, Departure::Lost);
+            if let Some(other) = replaced_member {
+                self.noted(group, &other.client_id, Departure::Lost);
+            }
+        }
         if replaced {
             self.listener.changes.fetch_add(1, Ordering::SeqCst);
             if let Some(notify) = self.listener.notify.get() {
@@ -208,28 +258,43 @@ impl<C: Channel> Consumers<C> {
                 full,
             })?;
         }
-        let channel = joining.member.channel.id();
-        let is_in = state.groups.get(group).is_some_and(|entry| entry.members.contains(channel));
+        let channel = &joining.member.channel;
+        let is_in = state.groups.get(group).is_some_and(|entry| entry.members.contains(channel.id()));
         if is_in {
             Ok(())
         } else {
-            state.by_channel.check(channel, group, &self.limits)
+            state.by_channel.check(channel.owner(), group, &self.limits)
         }
     }
 
     /// Removes a consumer from a group. Returns whether the other members have to be notified.
-    pub fn leave(&self, group: &str, channel: u64) -> bool {
+    pub fn leave(&self, group: &str, channel: u64, departure: Departure) -> bool {
         let mut state = self.state.write();
         state.by_channel.remove(channel, group);
-        state.drop_member(group, channel)
+        let Some((client_id, notify)) = state.drop_member(group, channel) else {
+            return false;
+        };
+        drop(state);
+        self.noted(group, &client_id, departure);
+        notify
     }
 
     /// Removes a closed connection. Returns the groups whose other members have to be notified.
-    pub fn closed(&self, channel: u64) -> Vec<Arc<str>> {
+    pub fn closed(&self, channel: u64, departure: Departure) -> Vec<Arc<str>> {
         let mut state = self.state.write();
-        let mut groups = state.by_channel.take(channel);
-        groups.retain(|group| state.drop_member(group, channel));
-        groups
+        let groups = state.by_channel.take(channel);
+        let dropped = groups.into_iter().map(|group| {
+            let dropped = state.drop_member(&group, channel);
+            (group, dropped)
+        });
+        let dropped: Vec<_> = dropped.collect();
+        drop(state);
+        let left = dropped.into_iter().filter_map(|(group, dropped)| {
+            let (client_id, notify) = dropped?;
+            self.noted(&group, &client_id, departure);
+            notify.then_some(group)
+        });
+        left.collect()
     }
 
     /// Removes members without heartbeats for `expiry_ms`. Returns the connections to close and the groups to notify.
@@ -240,7 +305,7 @@ impl<C: Channel> Consumers<C> {
             by_channel,
             budget,
         } = &mut *state;
-        let (mut close, mut notify) = (Vec::new(), Vec::new());
+        let (mut close, mut notify, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         groups.retain(|name, group| {
             let gone = group.members.expire(now_ms, self.limits.expiry_ms);
             for member in &gone {
@@ -257,10 +322,14 @@ impl<C: Channel> Consumers<C> {
                     notify.push(Arc::clone(name));
                 }
             }
+            lost.extend(gone.iter().map(|member| (Arc::clone(name), Arc::clone(&member.client_id))));
             close.extend(gone.into_iter().map(|member| member.channel));
             !group.members.is_empty()
         });
         drop(state);
+        lost.iter()
+            .for_each(|(group, client_id)| self.noted(group, client_id, Departure::Lost));
+        self.holders.tidy();
         self.compensated.expire(now_ms);
         self.filters.expire(now_ms, |group| self.count(group) > 0);
         (close, notify)
@@ -315,13 +384,7 @@ impl<C: Channel> Consumers<C> {
     #[must_use]
     pub fn find(&self, group: &str, client_id: &str) -> Option<Member<C>> {
         let state = self.state.read();
-        state
-            .groups
-            .get(group)?
-            .members
-            .iter()
-            .find(|member| &*member.client_id == client_id)
-            .cloned()
+        state.groups.get(group)?.members.of_client(client_id).cloned()
     }
 
     /// A group's subscription to a topic, from a heartbeat or else from a pull.
@@ -362,19 +425,17 @@ impl<C: Channel> Consumers<C> {
 }
 
 impl<C: Channel> ConsumerTable<C> {
-    /// Removes a member. Returns whether the other members have to be notified.
-    fn drop_member(&mut self, group: &str, channel: u64) -> bool {
-        let Some(entry) = self.groups.get_mut(group) else { return false };
-        if entry.members.remove(channel).is_none() {
-            return false;
-        }
+    /// Removes a member. Returns its client id, and whether the other members have to be notified.
+    fn drop_member(&mut self, group: &str, channel: u64) -> Option<(Arc<str>, bool)> {
+        let entry = self.groups.get_mut(group)?;
+        let member = entry.members.remove(channel)?;
         tracing::info!(group, channel, "consumer left");
         entry.members_left(&mut self.budget);
+        let notify = !entry.members.is_empty() && !entry.view.is_broadcast();
         if entry.members.is_empty() {
             self.groups.remove(group);
-            return false;
         }
-        !entry.view.is_broadcast()
+        Some((member.client_id, notify))
     }
 }
 
@@ -385,6 +446,7 @@ impl<C: Channel> Group<C> {
             view: Arc::new(GroupView::before(first)),
             fingerprint: 0,
             charge: Charge::default(),
+            set_by: 0,
             warned: Warned::default(),
             ids: OnceLock::new(),
         }
@@ -393,14 +455,16 @@ impl<C: Channel> Group<C> {
     /// After members left: charges the bytes of the subscriptions to a remaining member.
     fn members_left(&mut self, budget: &mut Budget) {
         self.ids = OnceLock::new();
-        if self.members.contains(self.charge.connection) {
+        if self.members.contains(self.set_by) {
             return;
         }
-        let successor = self.members.iter().next().map_or_else(Charge::default, |member| Charge {
-            connection: member.channel.id(),
+        let next = self.members.iter().next();
+        let successor = next.map_or_else(Charge::default, |member| Charge {
+            connection: member.channel.owner(),
             bytes: self.charge.bytes,
         });
         budget.replace(self.charge, successor);
+        self.set_by = next.map_or(0, |member| member.channel.id());
         self.charge = successor;
     }
 
@@ -473,9 +537,9 @@ mod tests {
         assert!(!consumers.join("g", joining(1, Some(&[("t", 1)]))).unwrap().notify);
         assert!(consumers.join("g", joining(2, Some(&[("t", 1)]))).unwrap().notify);
         assert_eq!(to_notify(&consumers), [1, 2]);
-        assert!(consumers.leave("g", 1));
+        assert!(consumers.leave("g", 1, Departure::Lost));
         assert_eq!(to_notify(&consumers), [2]);
-        assert_eq!(consumers.closed(2), []);
+        assert_eq!(consumers.closed(2, Departure::Lost), []);
         assert!(consumers.view("g").is_none() && consumers.is_clean());
     }
 
@@ -492,7 +556,7 @@ mod tests {
         renamed.member.client_id = "other".into();
         consumers.join("g", renamed).unwrap();
         assert_eq!(ids().unwrap(), r#"{"consumerIdList":["other","client-2"]}"#);
-        consumers.leave("g", 1);
+        consumers.leave("g", 1, Departure::Lost);
         assert_eq!(ids().unwrap(), r#"{"consumerIdList":["client-2"]}"#);
     }
 
@@ -555,12 +619,12 @@ mod tests {
         assert!(join("i", 1, &[("t", 1)]).is_err(), "a third group of the connection");
         join("g", 2, &[("t", 1)]).unwrap();
         assert!(join("i", 1, &[("t", 1)]).is_err(), "the second member set no new subscriptions");
-        consumers.leave("g", 1);
+        consumers.leave("g", 1, Departure::Lost);
         join("i", 1, &[("t", 1)]).unwrap();
         join("k", 3, &[("t", 1)]).unwrap();
         assert!(join("l", 3, &[("t", 1)]).is_err(), "a fifth group");
         for channel in 1..=3 {
-            consumers.closed(channel);
+            consumers.closed(channel, Departure::Lost);
         }
         assert!(consumers.is_clean());
     }
@@ -587,7 +651,7 @@ mod tests {
             heartbeat.message_model = MessageModel::Broadcasting;
             assert!(!consumers.join("g", heartbeat).unwrap().notify);
         }
-        assert!(!consumers.leave("g", 1));
+        assert!(!consumers.leave("g", 1, Departure::Lost));
         assert!(to_notify(&consumers).is_empty());
     }
 
@@ -629,8 +693,8 @@ mod tests {
             consumers.join(group, joining(1, Some(&[("t", 1)]))).unwrap();
             consumers.join(group, joining(2, Some(&[("t", 1)]))).unwrap();
         }
-        assert_eq!(consumers.closed(1), ["g".into(), "h".into()]);
-        assert_eq!(consumers.closed(1), []);
+        assert_eq!(consumers.closed(1, Departure::Lost), ["g".into(), "h".into()]);
+        assert_eq!(consumers.closed(1, Departure::Lost), []);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use super::consumers::Consumers;
 use super::heartbeat::{Client, Clients, Heartbeat};
+use super::holders::Departure;
+use super::notify::Notices;
 use super::producers::Producers;
 use super::table::{Channel, ClientError, Member};
 use crate::errors::Refusal;
 use crate::filter::{Expression, SqlLimits, is_tag_type};
 use crate::reply::{Answer, Outcome};
-use protocol::heartbeat::{self, CheckClientBody, ConsumerGroupHeader, UnregisterClientHeader};
+use protocol::heartbeat::{self, CheckClientBody, ConsumerGroupHeader, HeartbeatData, UnregisterClientHeader};
 use protocol::stats::{Connection, ConsumerConnection, ProducerConnection, ProducerGroupHeader, ProducerInfo, ProducerTable};
 use protocol::{Frame, ResponseCode, json};
 
@@ -17,17 +19,25 @@ impl From<ClientError> for Refusal {
     }
 }
 
-/// Code 34, before [`Heartbeat::join`]: see [`heartbeat::heartbeat`].
+/// Code 34, before [`Heartbeat::join`]: see [`heartbeat::heartbeat`]. `channel_of` is called with its body.
 ///
 /// # Errors
 /// `SystemError` if the body is malformed, `InvalidParameter` if a name is too long.
-pub fn heartbeat<C: Channel>(request: &Frame, channel: &C, clients: &Clients<'_, C>, now_ms: i64) -> Result<Heartbeat<C>, Refusal> {
+pub fn heartbeat<C: Channel>(
+    request: &Frame,
+    channel_of: impl FnOnce(&HeartbeatData) -> C,
+    clients: &Clients<'_, C>,
+    now_ms: i64,
+) -> Result<Heartbeat<C>, Refusal> {
+    let data: HeartbeatData = json::read(&request.body)?;
+    super::heartbeat::check_names(&data)?;
+    let channel = channel_of(&data);
     let client = Client {
-        channel,
+        channel: &channel,
         language: request.language,
         version: request.version,
     };
-    super::heartbeat::heartbeat(json::read(&request.body)?, client, clients, now_ms)
+    super::heartbeat::heartbeat(data, client, clients, now_ms)
 }
 
 /// The response to 34 after the client joined its groups.
@@ -46,18 +56,32 @@ pub fn joined(outcome: Result<bool, Refusal>) -> Outcome {
 /// `SystemError` if the client id is missing.
 pub fn unregister<C: Channel>(frame: &Frame, channel: &C, clients: &Clients<'_, C>) -> Outcome {
     let request = UnregisterClientHeader::decode(&frame.ext)?;
-    if let Some(group) = request.producer_group {
-        clients.producers.leave(group, channel.id());
-    }
-    if let Some(group) = request.consumer_group {
+    let notify = |group: &str| {
         let rule = clients.groups.find(group);
-        let notify = rule.is_none_or(|rule| rule.notify_consumer_ids_changed_enable);
-        let notify = notify && clients.settings.notify_consumer_ids_changed_enable;
-        if clients.notices.consumers().leave(group, channel.id()) && notify {
-            clients.notices.changed(group);
-        }
-    }
+        rule.is_none_or(|rule| rule.notify_consumer_ids_changed_enable) && clients.settings.notify_consumer_ids_changed_enable
+    };
+    leave(&request, channel, Departure::Lost, clients.notices, clients.producers, notify);
     Ok(Answer::ok())
+}
+
+/// A client leaves the groups that are named; `notify` says whether the other members of a group are told.
+pub(super) fn leave<C: Channel>(
+    request: &UnregisterClientHeader<'_>,
+    channel: &C,
+    departure: Departure,
+    notices: &Notices<C>,
+    producers: &Producers<C>,
+    notify: impl Fn(&str) -> bool,
+) {
+    if let Some(group) = request.producer_group {
+        producers.leave(group, channel.id());
+    }
+    if let Some(group) = request.consumer_group
+        && notices.consumers().leave(group, channel.id(), departure)
+        && notify(group)
+    {
+        notices.changed(group);
+    }
 }
 
 /// Code 46: checks whether the broker supports the filter of a subscription. `allowed` is `enablePropertyFilter`.
@@ -163,7 +187,6 @@ fn connection<C: Channel>(member: &Member<C>) -> Connection {
 #[cfg(test)]
 mod tests {
     use super::super::heartbeat::MAX_CLIENT_ID_BYTES;
-    use super::super::notify::Notices;
     use super::super::table::ClientLimits;
     use super::super::table::testing::Recorder;
     use super::*;
@@ -212,7 +235,7 @@ mod tests {
         fn beat(&self, channel: &Recorder, body: &str) -> Answer {
             let mut frame = Frame::request(RequestCode::HeartBeat);
             frame.body = body.as_bytes().to_vec().into();
-            let beat = heartbeat(&frame, channel, &self.clients(), 5).unwrap();
+            let beat = heartbeat(&frame, |_| channel.clone(), &self.clients(), 5).unwrap();
             joined(beat.join(&self.notices, &self.producers, &self.stats)).unwrap()
         }
     }
@@ -255,7 +278,7 @@ mod tests {
         let read = |channel: &Recorder| {
             let mut frame = Frame::request(RequestCode::HeartBeat);
             frame.body = FULL.as_bytes().to_vec().into();
-            heartbeat(&frame, channel, &world.clients(), 5).unwrap()
+            heartbeat(&frame, |_| channel.clone(), &world.clients(), 5).unwrap()
         };
         let first = read(&channel);
         assert!(first.makes_group && world.topics.contains("%RETRY%g"));
@@ -283,7 +306,7 @@ mod tests {
         ] {
             let mut frame = Frame::request(RequestCode::HeartBeat);
             frame.body = body.into_bytes().into();
-            let refusal = heartbeat(&frame, &Recorder::new(1), &world.clients(), 5).unwrap_err();
+            let refusal = heartbeat(&frame, |_| Recorder::new(1), &world.clients(), 5).unwrap_err();
             assert!(
                 refusal.code == ResponseCode::InvalidParameter && refusal.text.contains("bytes, the limit is"),
                 "{refusal:?}"

@@ -1,5 +1,6 @@
 //! Handles a heartbeat with groups and subscriptions, whatever protocol it comes through.
 
+use super::holders::Departure;
 use super::notify::Notices;
 use super::producers::Producers;
 use super::table::{Channel, Member};
@@ -13,6 +14,7 @@ use message::names;
 use protocol::Language;
 use protocol::heartbeat::{ConsumerData, HeartbeatData};
 use protocol::topic::sys_flag;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Longest client id in bytes. Clients build it from an address, an instance name and a number.
@@ -101,7 +103,10 @@ pub fn heartbeat<C: Channel>(
 }
 
 /// Checks the length of names that are kept as long as the client is online.
-fn check_names(data: &HeartbeatData) -> Result<(), Refusal> {
+///
+/// # Errors
+/// `InvalidParameter` if a client id or group name is too long.
+pub(super) fn check_names(data: &HeartbeatData) -> Result<(), Refusal> {
     check_length("client id", &data.client_id, MAX_CLIENT_ID_BYTES)?;
     let mut producers = data.producers.iter();
     producers.try_for_each(|group| check_length("producer group", &group.group_name, names::MAX_GROUP_LEN))
@@ -155,6 +160,11 @@ impl<C: Channel> Heartbeat<C> {
         Ok(())
     }
 
+    /// The client's connection and id.
+    pub fn client(&self) -> (C, Arc<str>) {
+        (self.member.channel.clone(), Arc::clone(&self.member.client_id))
+    }
+
     /// Adds the client to its groups and notifies the other members. Returns whether the client has to send its subscriptions
     /// again.
     ///
@@ -165,7 +175,7 @@ impl<C: Channel> Heartbeat<C> {
         let outcome = self.join_all(notices, producers, stats);
         if channel.is_closed() {
             // The close may have been handled before the client joined.
-            notices.closed(channel.id(), producers, true);
+            notices.closed(channel.id(), Departure::Lost, producers, true);
         }
         outcome
     }

@@ -5,7 +5,8 @@
 //! or topics of a group change, the broker notifies the members (40) and they rebalance.
 //!
 //! Invariants:
-//! - A member is a connection, not a client id: one client id on two connections is two members, as in Apache.
+//! - A member is a connection, not a client id: one client id on two connections is two members, as in Apache. Clients behind one of our
+//!   proxies are members of their own, told by connection and client id ([`proxied`]).
 //! - The latest heartbeat sets a group's subscriptions; a pull compares its subscription version with them (24, 25).
 //! - Pulls read an immutable [`GroupView`] that is replaced on change: they never wait for a heartbeat.
 //! - The members of groups and the subscriptions of a group are bounded ([`ClientLimits`]), subscriptions in bytes too
@@ -21,8 +22,10 @@ pub mod consumers;
 pub mod handler;
 pub mod hazards;
 pub mod heartbeat;
+pub mod holders;
 pub mod notify;
 pub mod producers;
+pub mod proxied;
 pub mod table;
 pub mod view;
 
@@ -37,8 +40,10 @@ use std::time::Duration;
 pub use budget::BytesLimits;
 pub use channel::{ClientChannel, ProtocolClient};
 pub use consumers::{Consumers, Joined};
+pub use holders::{Departure, Holder, Holders, Lease};
 pub use notify::Notices;
 pub use producers::Producers;
+pub use proxied::Proxied;
 pub use table::{Channel, ClientError, ClientLimits, Member};
 pub use view::{GroupView, Joining, Subscribed};
 
@@ -53,6 +58,8 @@ pub struct Online {
     pub notices: Arc<Notices<ClientChannel>>,
     /// Producers.
     pub producers: Arc<Producers<ClientChannel>>,
+    /// The clients behind proxies.
+    pub proxied: Proxied,
     settings: Arc<Live<BrokerSettings>>,
 }
 
@@ -66,6 +73,7 @@ impl Online {
             notices: Arc::new(Notices::new(consumers.clone())),
             consumers,
             producers: Arc::new(Producers::new(limits)),
+            proxied: Proxied::default(),
             settings,
         }
     }
@@ -73,12 +81,22 @@ impl Online {
     fn expire(&self, now_ms: i64) {
         let notify = self.settings.current().notify_consumer_ids_changed_enable;
         self.notices.expire(&self.producers, notify, now_ms);
+        // Those without heartbeats, which were closed just now.
+        for client in self.proxied.take_closed() {
+            self.connection_closed(client, Departure::Lost);
+        }
+    }
+
+    /// Whether a connection, or a client behind a proxy, is in any group.
+    #[must_use]
+    pub fn is_member(&self, channel: u64) -> bool {
+        self.consumers.is_in_any(channel) || self.producers.is_in_any(channel)
     }
 
     /// Removes the client of a closed connection, whatever protocol it speaks.
-    pub fn connection_closed(&self, channel: u64) {
+    pub fn connection_closed(&self, channel: u64, departure: Departure) {
         let notify = self.settings.current().notify_consumer_ids_changed_enable;
-        self.notices.closed(channel, &self.producers, notify);
+        self.notices.closed(channel, departure, &self.producers, notify);
     }
 }
 
@@ -94,7 +112,10 @@ impl Feature for Online {
     }
 
     fn closed(&self, connection: &Connection) {
-        self.connection_closed(connection.id());
+        self.connection_closed(connection.id(), Departure::Lost);
+        for client in self.proxied.take_all(connection.id()) {
+            self.connection_closed(client, Departure::Lost);
+        }
     }
 }
 
@@ -109,5 +130,6 @@ fn limits(settings: &BrokerSettings) -> ClientLimits {
             of_group: settings.max_subscription_bytes_per_group,
         },
         expiry_ms: settings.channel_expired_timeout.as_millis() as i64,
+        grace_ms: settings.pop_holder_grace.as_millis() as i64,
     }
 }

@@ -5,6 +5,7 @@
 //! one after the other would cause 4.5 million notifications.
 
 use super::consumers::Consumers;
+use super::holders::Departure;
 use super::producers::Producers;
 use super::table::Channel;
 use parking_lot::Mutex;
@@ -81,9 +82,9 @@ impl<C: Channel> Notices<C> {
     }
 
     /// Removes a closed connection, and notifies the other members of its groups if `notify` (`notifyConsumerIdsChangedEnable`).
-    pub fn closed(&self, channel: u64, producers: &Producers<C>, notify: bool) {
+    pub fn closed(&self, channel: u64, departure: Departure, producers: &Producers<C>, notify: bool) {
         producers.closed(channel);
-        self.all_changed(&self.consumers.closed(channel), notify);
+        self.all_changed(&self.consumers.closed(channel, departure), notify);
     }
 
     /// Removes members without heartbeats and closes their connections. Call it every 10 s.
@@ -207,7 +208,7 @@ mod tests {
         assert!(members.iter().all(|channel| channel.take().len() == 1));
         for channel in &members {
             notices.changed("g");
-            notices.consumers.closed(channel.0);
+            notices.consumers.closed(channel.0, Departure::Lost);
         }
         assert!(notices.settle());
     }

@@ -84,7 +84,7 @@ impl<C: Channel> Producers<C> {
         } = &mut *state;
         let channel = member.channel.id();
         if !groups.get(group).is_some_and(|entry| entry.members.contains(channel)) {
-            by_channel.check(channel, group, &self.limits)?;
+            by_channel.check(member.channel.owner(), group, &self.limits)?;
         }
         let name: Arc<str> = match groups.get_key_value(group) {
             Some((name, _)) => Arc::clone(name),
@@ -96,6 +96,7 @@ impl<C: Channel> Producers<C> {
         });
         let client = by_client.entry(Arc::clone(&member.client_id)).or_insert_with(|| Client(Vec::new()));
         client.add(&member.channel);
+        let joined = member.channel.clone();
         match entry.members.refresh(member) {
             Some(old) => {
                 if let Some((one, other)) = entry.members.later_with_same_client_id(channel) {
@@ -104,7 +105,7 @@ impl<C: Channel> Producers<C> {
                 state.drop_client(&old);
             }
             None => {
-                by_channel.add(channel, &name);
+                by_channel.add(&joined, &name);
                 tracing::info!(group, channel, "producer joined");
             }
         }
@@ -115,6 +116,12 @@ impl<C: Channel> Producers<C> {
     #[must_use]
     pub fn hazards(&self) -> &Hazards {
         &self.hazards
+    }
+
+    /// Whether a connection is in any group.
+    #[must_use]
+    pub fn is_in_any(&self, channel: u64) -> bool {
+        self.state.read().by_channel.count_own(channel) > 0
     }
 
     /// Removes a producer from a group.

@@ -5,14 +5,20 @@ use net::RequestError;
 use protocol::Language;
 use protocol::frame::{Frame, MAX_FRAME_LEN, PREFIX_LEN};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The connection of a member, whatever protocol the client speaks. In tests a number.
 pub trait Channel: Clone {
-    /// Connection id.
+    /// Connection id; of a client behind a proxy, an id of its own.
     fn id(&self) -> u64;
+    /// The connection whose limits count: of a client behind a proxy, that of the proxy.
+    fn owner(&self) -> u64 {
+        self.id()
+    }
     /// Address of the client.
     fn peer(&self) -> SocketAddr;
     /// Sends a one-way request; dropped if the connection is closed.
@@ -80,7 +86,8 @@ pub struct ClientLimits {
     /// Members of all groups together, for consumers and producers separately: `apogeeMaxClients`. It also bounds the number of
     /// groups.
     pub clients: usize,
-    /// Groups of one connection, for consumers and producers separately: `apogeeMaxClientsPerConnection`.
+    /// Groups of one connection, of a proxy's those of all clients behind it, for consumers and producers separately:
+    /// `apogeeMaxClientsPerConnection`.
     pub per_connection: usize,
     /// Topics one group subscribes to: `apogeeMaxSubscriptionsPerGroup`.
     pub subscriptions: usize,
@@ -88,6 +95,8 @@ pub struct ClientLimits {
     pub subscription_bytes: BytesLimits,
     /// A member without a heartbeat for this long is removed, in ms: `channelExpiredTimeout`.
     pub expiry_ms: i64,
+    /// A consumer that is gone without a goodbye may come back to its messages for this long, in ms: `apogeePopHolderGraceMillis`.
+    pub grace_ms: i64,
 }
 
 impl Default for ClientLimits {
@@ -102,6 +111,7 @@ impl Default for ClientLimits {
                 of_group: 1 << 20,
             },
             expiry_ms: 120_000,
+            grace_ms: 30_000,
         }
     }
 }
@@ -118,7 +128,9 @@ pub enum ClientError {
         max: usize,
     },
     /// The connection is in too many groups.
-    #[error("cannot join group {group}: the connection is already in {max} groups, see apogeeMaxClientsPerConnection")]
+    #[error(
+        "cannot join group {group}: the connection, or the clients behind this proxy, are already in {max} groups, see apogeeMaxClientsPerConnection"
+    )]
     FullForOne {
         /// The group.
         group: String,
@@ -164,129 +176,205 @@ pub struct Member<C> {
     pub subscribes: u64,
 }
 
-/// Members by connection, in the order in which they joined.
+/// Numbers of members with one client id, in the order in which they joined.
+type Numbers = SmallVec<[u64; 1]>;
+
+/// Members by connection and by client id, in the order in which they joined: each has a number.
 #[derive(Debug)]
-pub(super) struct Members<C>(Vec<Member<C>>);
+pub(super) struct Members<C> {
+    by_number: BTreeMap<u64, Member<C>>,
+    by_channel: FxHashMap<u64, u64>,
+    by_client: FxHashMap<Arc<str>, Numbers>,
+    next: u64,
+}
 
 impl<C> Default for Members<C> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self {
+            by_number: BTreeMap::new(),
+            by_channel: FxHashMap::default(),
+            by_client: FxHashMap::default(),
+            next: 0,
+        }
     }
 }
 
 impl<C: Channel> Members<C> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Member<C>> {
-        self.0.iter()
+        self.by_number.values()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_number.is_empty()
     }
 
     pub(super) fn channels(&self) -> Vec<C> {
-        self.0.iter().map(|member| member.channel.clone()).collect()
+        self.iter().map(|member| member.channel.clone()).collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.by_number.len()
     }
 
     /// The member on this connection.
     pub(super) fn find(&self, channel: u64) -> Option<&Member<C>> {
-        self.at(channel).map(|at| &self.0[at])
+        self.by_number.get(self.by_channel.get(&channel)?)
+    }
+
+    /// The first member with this client id.
+    pub(super) fn of_client(&self, client_id: &str) -> Option<&Member<C>> {
+        self.by_number.get(self.by_client.get(client_id)?.first()?)
     }
 
     /// The first member that joined after the one on this connection and has the same client id, after that one.
     pub(super) fn later_with_same_client_id(&self, channel: u64) -> Option<(&Member<C>, &Member<C>)> {
-        let (member, after) = self.0[self.at(channel)?..].split_first()?;
-        let other = after.iter().find(|other| other.client_id == member.client_id)?;
-        Some((member, other))
-    }
-
-    fn at(&self, channel: u64) -> Option<usize> {
-        self.0.iter().position(|member| member.channel.id() == channel)
+        let number = self.by_channel.get(&channel)?;
+        let member = self.by_number.get(number)?;
+        let later = self.by_client.get(&member.client_id)?.iter().find(|other| *other > number)?;
+        Some((member, self.by_number.get(later)?))
     }
 
     pub(super) fn contains(&self, channel: u64) -> bool {
-        self.at(channel).is_some()
+        self.by_channel.contains_key(&channel)
     }
 
     /// Adds the member, or replaces it and returns the previous state.
     pub(super) fn refresh(&mut self, member: Member<C>) -> Option<Member<C>> {
-        if let Some(at) = self.at(member.channel.id()) {
-            return Some(std::mem::replace(&mut self.0[at], member));
+        let channel = member.channel.id();
+        let known = self.by_channel.get(&channel).copied();
+        let number = known.unwrap_or(self.next);
+        self.next += u64::from(known.is_none());
+        let client_id = Arc::clone(&member.client_id);
+        let before = self.by_number.insert(number, member);
+        if before.as_ref().is_some_and(|before| before.client_id == client_id) {
+            return before;
         }
-        self.0.push(member);
-        None
+        if let Some(before) = &before {
+            self.forget_client(&before.client_id, number);
+        }
+        self.by_channel.insert(channel, number);
+        let numbers = self.by_client.entry(client_id).or_default();
+        let at = numbers.partition_point(|other| *other < number);
+        numbers.insert(at, number);
+        before
+    }
+
+    fn forget_client(&mut self, client_id: &str, number: u64) {
+        if let Some(numbers) = self.by_client.get_mut(client_id) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.by_client.remove(client_id);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, channel: u64) -> Option<Member<C>> {
-        let at = self.at(channel)?;
-        Some(self.0.remove(at))
+        let number = self.by_channel.remove(&channel)?;
+        let member = self.by_number.remove(&number)?;
+        self.forget_client(&member.client_id, number);
+        Some(member)
     }
 
     /// Removes members without a heartbeat for longer than `expiry_ms`.
     pub(super) fn expire(&mut self, now_ms: i64, expiry_ms: i64) -> Vec<Member<C>> {
-        self.0.extract_if(.., |member| now_ms - member.last_seen_ms > expiry_ms).collect()
+        let silent = self.iter().filter(|member| now_ms - member.last_seen_ms > expiry_ms);
+        let silent: Vec<u64> = silent.map(|member| member.channel.id()).collect();
+        silent.into_iter().filter_map(|channel| self.remove(channel)).collect()
     }
 }
 
 /// The groups of each connection, so that closing one does not scan all groups.
 #[derive(Debug, Default)]
 pub(super) struct ByChannel {
-    channels: FxHashMap<u64, Vec<Arc<str>>>,
+    channels: FxHashMap<u64, Groups>,
+    /// Memberships of the connections that count for others, their own included: those of proxies.
+    of_owners: FxHashMap<u64, usize>,
     members: usize,
 }
 
+/// The groups of a connection, or of a client behind a proxy.
+#[derive(Debug)]
+struct Groups {
+    /// The connection whose limit counts.
+    owner: u64,
+    names: Vec<Arc<str>>,
+}
+
 impl ByChannel {
-    /// Number of groups of one connection.
-    pub(super) fn count(&self, channel: u64) -> usize {
-        self.channels.get(&channel).map_or(0, Vec::len)
+    /// Groups of a connection, or of a client behind a proxy.
+    pub(super) fn count_own(&self, channel: u64) -> usize {
+        self.channels.get(&channel).map_or(0, |groups| groups.names.len())
     }
 
-    /// Checks whether this connection may join one more group.
+    /// Memberships that count for one connection.
+    fn count(&self, owner: u64) -> usize {
+        let own = self.count_own(owner);
+        self.of_owners.get(&owner).map_or(own, |others| own + others)
+    }
+
+    /// Checks whether a client of this connection may join one more group.
     ///
     /// # Errors
     /// [`ClientError::Full`] or [`ClientError::FullForOne`].
-    pub(super) fn check(&self, channel: u64, group: &str, limits: &ClientLimits) -> Result<(), ClientError> {
+    pub(super) fn check(&self, owner: u64, group: &str, limits: &ClientLimits) -> Result<(), ClientError> {
         let group = || group.to_owned();
         if self.members >= limits.clients {
             let max = limits.clients;
             return Err(ClientError::Full { group: group(), max });
         }
-        if self.count(channel) >= limits.per_connection {
+        if self.count(owner) >= limits.per_connection {
             let max = limits.per_connection;
             return Err(ClientError::FullForOne { group: group(), max });
         }
         Ok(())
     }
 
-    pub(super) fn add(&mut self, channel: u64, group: &Arc<str>) {
-        self.channels.entry(channel).or_default().push(Arc::clone(group));
+    pub(super) fn add(&mut self, channel: &impl Channel, group: &Arc<str>) {
+        let (id, owner) = (channel.id(), channel.owner());
+        let groups = self.channels.entry(id).or_insert_with(|| Groups { owner, names: Vec::new() });
+        groups.names.push(Arc::clone(group));
         self.members += 1;
+        if owner != id {
+            *self.of_owners.entry(owner).or_default() += 1;
+        }
+    }
+
+    fn forget(&mut self, channel: u64, owner: u64, groups: usize) {
+        self.members -= groups;
+        if owner != channel
+            && let Some(count) = self.of_owners.get_mut(&owner)
+        {
+            *count -= groups;
+            if *count == 0 {
+                self.of_owners.remove(&owner);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, channel: u64, group: &str) {
         let Some(groups) = self.channels.get_mut(&channel) else { return };
-        let Some(at) = groups.iter().position(|entry| &**entry == group) else {
+        let Some(at) = groups.names.iter().position(|entry| &**entry == group) else {
             return;
         };
-        groups.remove(at);
-        self.members -= 1;
-        if groups.is_empty() {
+        groups.names.remove(at);
+        let (owner, is_empty) = (groups.owner, groups.names.is_empty());
+        if is_empty {
             self.channels.remove(&channel);
         }
+        self.forget(channel, owner, 1);
     }
 
     pub(super) fn take(&mut self, channel: u64) -> Vec<Arc<str>> {
-        let groups = self.channels.remove(&channel).unwrap_or_default();
-        self.members -= groups.len();
-        groups
+        let Some(groups) = self.channels.remove(&channel) else {
+            return Vec::new();
+        };
+        self.forget(channel, groups.owner, groups.names.len());
+        groups.names
     }
 
     #[cfg(test)]
     pub(super) fn is_clean(&self) -> bool {
-        self.channels.is_empty() && self.members == 0
+        self.channels.is_empty() && self.of_owners.is_empty() && self.members == 0
     }
 }
 
@@ -372,5 +460,85 @@ pub(crate) mod testing {
             last_seen_ms: now_ms,
             subscribes: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::member;
+    use super::*;
+
+    /// A client behind a proxy: its id, and that of the proxy's connection.
+    #[derive(Clone, Debug)]
+    struct Behind(u64, u64);
+
+    impl Channel for Behind {
+        fn id(&self) -> u64 {
+            self.0
+        }
+
+        fn owner(&self) -> u64 {
+            self.1
+        }
+
+        fn peer(&self) -> SocketAddr {
+            self.1.peer()
+        }
+
+        fn send_oneway(&self, _: &Frame) {}
+
+        fn call_unchecked(&self, _: Frame, _: Duration, done: OnResponse) {
+            done(Err(RequestError::Closed.into()));
+        }
+
+        fn close(&self) {}
+
+        fn is_closed(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn the_groups_of_clients_behind_a_proxy_count_for_its_connection() {
+        let limits = ClientLimits {
+            clients: 10,
+            per_connection: 3,
+            ..ClientLimits::default()
+        };
+        let (mut by_channel, group): (_, Arc<str>) = (ByChannel::default(), "g".into());
+        for client in [Behind(1, 7), Behind(2, 7), Behind(7, 7)] {
+            by_channel.check(client.owner(), "g", &limits).unwrap();
+            by_channel.add(&client, &group);
+        }
+        assert!(matches!(
+            by_channel.check(7, "g", &limits),
+            Err(ClientError::FullForOne { max: 3, .. })
+        ));
+        by_channel.check(8, "g", &limits).unwrap();
+        assert_eq!((by_channel.count_own(1), by_channel.take(1)), (1, vec![Arc::clone(&group)]));
+        by_channel.check(7, "g", &limits).unwrap();
+        by_channel.remove(2, "g");
+        by_channel.remove(7, "g");
+        assert!(by_channel.is_clean());
+    }
+
+    #[test]
+    fn members_are_found_by_connection_and_by_client_id_in_the_order_in_which_they_joined() {
+        let mut members = Members::default();
+        for (channel, client) in [(3_u64, "a"), (1, "b"), (2, "a")] {
+            assert!(members.refresh(member(channel, client, 0)).is_none());
+        }
+        assert_eq!(members.channels(), [3, 1, 2]);
+        assert_eq!(members.of_client("a").map(|member| member.channel), Some(3));
+        let (one, other) = members.later_with_same_client_id(3).unwrap();
+        assert_eq!((one.channel, other.channel), (3, 2));
+        assert!(members.later_with_same_client_id(2).is_none());
+        // Its connection has another client id now.
+        let before = members.refresh(member(3, "c", 5)).unwrap();
+        assert_eq!((&*before.client_id, members.of_client("a").unwrap().channel), ("a", 2));
+        assert_eq!(members.expire(4, 3).len(), 2);
+        assert_eq!((members.channels(), members.of_client("b").is_none()), (vec![3], true));
+        members.remove(3).unwrap();
+        assert!(members.is_empty() && members.by_client.is_empty() && members.by_channel.is_empty());
     }
 }

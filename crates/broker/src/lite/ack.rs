@@ -2,6 +2,7 @@
 
 use super::state::Acked;
 use super::{Lites, rules};
+use crate::clients::Holder;
 use crate::errors::Refusal;
 use crate::pop::Renewed;
 use protocol::codes::ResponseCode;
@@ -24,6 +25,8 @@ pub struct LiteAck<'a> {
     pub offset: i64,
     /// The handle.
     pub handle: &'a str,
+    /// Whether a message that is not in flight any more is refused. Otherwise its acknowledgement is no error.
+    pub is_in_flight: bool,
 }
 
 /// Asks for more time for a message of a lite topic.
@@ -37,7 +40,27 @@ pub struct LiteChange<'a> {
     pub suspend: bool,
 }
 
+/// The message is not in flight any more.
+fn expired(of: &LiteAck<'_>) -> Refusal {
+    let text = format!(
+        "the message at offset {} of lite topic {} is not in flight any more: its invisible time has passed, or it was acknowledged",
+        of.offset, of.lite_topic
+    );
+    Refusal::new(ResponseCode::NoMessage, text)
+}
+
 impl Lites {
+    /// A client said goodbye: what is held for it is visible after this time.
+    pub(super) fn give_back(&self, holder: &Holder, after_ms: i64) {
+        let (before, after) = {
+            let mut state = self.state.lock();
+            let before = state.next_wake();
+            state.give_back(holder.id(), self.now().saturating_add(after_ms));
+            (before, state.next_wake())
+        };
+        self.plan(before, after);
+    }
+
     fn checked<'a>(&self, request: &LiteAck<'a>) -> Result<(String, Handle<'a>), Refusal> {
         rules::group(&self.core, request.group, request.topic)?;
         let queue = rules::queue_of(request.topic, request.lite_topic)?;
@@ -57,10 +80,10 @@ impl Lites {
         Ok((queue, handle))
     }
 
-    /// Acknowledges a message. One that is not in flight any more is not an error.
+    /// Acknowledges a message. One that is not in flight any more is an error only with [`LiteAck::is_in_flight`].
     ///
     /// # Errors
-    /// Group, topic, lite topic, offset or handle are wrong.
+    /// Group, topic, lite topic, offset or handle are wrong; `NoMessage` if the message is not in flight any more.
     pub fn ack(self: &Arc<Self>, request: &LiteAck<'_>) -> Result<(), Refusal> {
         let (queue, handle) = self.checked(request)?;
         let (group, offset, now) = (request.group, request.offset, self.now());
@@ -86,6 +109,7 @@ impl Lites {
                     let _ = offsets.commit(&queue, group, 0, offset + 1);
                     false
                 }
+                Acked::Unknown if request.is_in_flight => return Err(expired(request)),
                 Acked::Unknown => false,
             };
             (is_free, before, state.next_wake())
@@ -120,11 +144,7 @@ impl Lites {
         };
         self.plan(before, after);
         if !is_renewed {
-            let text = format!(
-                "the message at offset {} of lite topic {} is not in flight any more: its invisible time has passed, or it was acknowledged",
-                request.of.offset, request.of.lite_topic
-            );
-            return Err(Refusal::new(ResponseCode::NoMessage, text));
+            return Err(expired(&request.of));
         }
         let visible_ms = crate::clock::now_ms().saturating_add(invisible_ms);
         Ok(Renewed {

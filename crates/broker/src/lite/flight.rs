@@ -3,6 +3,7 @@
 //! A lite topic hands out nothing more before these messages are acknowledged or visible again, so its order holds. What was not
 //! acknowledged is read again from the queue, and counts as one more delivery.
 
+use crate::clients::Lease;
 use smallvec::SmallVec;
 
 /// Maximum messages of one pop of one lite topic: bits of `acked`.
@@ -19,6 +20,8 @@ struct Message {
     is_acked: bool,
     /// The next delivery is not one more.
     is_suspended: bool,
+    /// It stays invisible as long as it is held for the client.
+    is_held: bool,
 }
 
 /// See the module.
@@ -27,11 +30,14 @@ pub(super) struct Flight {
     /// The pop that handed the messages out, epoch ms: a part of their handles.
     pub(super) pop_time: i64,
     attempt: Option<Box<str>>,
+    /// For whom messages are held.
+    lease: Option<Lease>,
+    invisible_ms: i64,
     messages: SmallVec<[Message; 1]>,
 }
 
 /// A pop of a lite topic.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Handout<'a> {
     /// Queue offsets, in order; 1 to [`MAX_MESSAGES`].
     pub(super) offsets: &'a [i64],
@@ -40,6 +46,9 @@ pub(super) struct Handout<'a> {
     pub(super) pop_time: i64,
     /// By the monotonic clock.
     pub(super) visible_at: i64,
+    pub(super) invisible_ms: i64,
+    /// For whom they are held.
+    pub(super) lease: Option<Lease>,
 }
 
 impl Flight {
@@ -51,6 +60,8 @@ impl Flight {
         Self {
             pop_time: handout.pop_time,
             attempt: handout.attempt.map(Into::into),
+            lease: handout.lease.clone(),
+            invisible_ms: handout.invisible_ms,
             messages: handout
                 .offsets
                 .iter()
@@ -62,6 +73,7 @@ impl Flight {
                     }),
                     is_acked: known(*offset).is_some_and(|known| known.is_acked),
                     is_suspended: false,
+                    is_held: handout.lease.is_some(),
                 })
                 .collect(),
         }
@@ -81,14 +93,31 @@ impl Flight {
         self.messages.iter().filter(|message| !message.is_acked)
     }
 
-    /// When all that are not acknowledged are visible again; `None` if all are acknowledged.
+    /// The holder of messages that are not acknowledged.
+    pub(super) fn holder(&self) -> Option<u64> {
+        let lease = self.lease.as_ref().filter(|_| self.left().any(|message| message.is_held))?;
+        Some(lease.holder.id())
+    }
+
+    /// Of messages that are held, and whose own time has passed: when to look again whether they stay invisible.
+    pub(super) fn look_again(&self, now: i64) -> Option<i64> {
+        self.holder()?;
+        self.lease.as_ref()?.look_again(self.invisible_ms, now)
+    }
+
+    /// Nothing is held any more.
+    pub(super) fn let_go(&mut self) {
+        self.lease = None;
+    }
+
+    /// When all that are not acknowledged are visible again, but for those that are held longer; `None` if all are acknowledged.
     pub(super) fn free_at(&self) -> Option<i64> {
         self.left().map(|message| message.visible_at).max()
     }
 
     /// Whether the lite topic hands out nothing now.
     pub(super) fn blocks(&self, now: i64) -> bool {
-        self.free_at().is_some_and(|at| now < at)
+        self.free_at().is_some_and(|at| now < at) || self.look_again(now).is_some()
     }
 
     /// Acknowledges a message; the offset to commit, or `None` if it is not one of these.
@@ -99,20 +128,23 @@ impl Flight {
         first_left.or_else(|| self.messages.last().map(|last| last.offset + 1))
     }
 
-    /// Changes when a message is visible again. False if it is not one of these, or is acknowledged.
+    /// Changes when a message is visible again; it is not held any more. False if it is not one of these, or is acknowledged.
     pub(super) fn renew(&mut self, offset: i64, visible_at: i64) -> bool {
         let found = self
             .messages
             .iter_mut()
             .find(|message| message.offset == offset && !message.is_acked);
-        found.map(|message| message.visible_at = visible_at).is_some()
+        found
+            .map(|message| (message.visible_at, message.is_held) = (visible_at, false))
+            .is_some()
     }
 
-    /// All that are left are visible at that time, and handing them out again is not one more delivery.
+    /// All that are left are visible at that time, held or not, and handing them out again is not one more delivery.
     pub(super) fn suspend(&mut self, visible_at: i64) {
         for message in self.messages.iter_mut().filter(|message| !message.is_acked) {
             message.visible_at = visible_at;
             message.is_suspended = true;
+            message.is_held = false;
         }
     }
 }

@@ -11,6 +11,7 @@
 //! - A message that is in flight is handed out to nobody else before its time has passed, in a run. What is in flight is in memory only:
 //!   after a restart it is handed out again.
 //! - A group's offset is committed when a lite topic is subscribed to, so that no message after that is missed.
+//! - What is held for a client stays invisible as long as it is online ([`crate::clients::holders`]).
 //! - With nothing in flight and no parked pop, nothing runs but the check for clients that are gone, and the one for lite topics that expired.
 //!
 //! A lite topic without a message for `lite.topic.expiration` minutes is deleted ([`expiry`]), as are all of a deleted parent topic. A client
@@ -35,7 +36,7 @@ pub use ack::{LiteAck, LiteChange};
 pub use pop::LitePop;
 pub use result::{LitePopResult, LiteTaken};
 
-use crate::clients::ClientChannel;
+use crate::clients::{ClientChannel, Consumers};
 use crate::core::Core;
 use crate::feature::{Feature, Work};
 use crate::hold::{Bounds, Hold};
@@ -50,6 +51,7 @@ use tokio::sync::Notify;
 /// Lite topics: who subscribes to them, what is in flight, and the pops that wait.
 pub struct Lites {
     core: Core,
+    consumers: Arc<Consumers<ClientChannel>>,
     state: Mutex<State<ClientChannel>>,
     /// Parked pops.
     hold: Arc<Hold<pop::Pop>>,
@@ -65,21 +67,30 @@ pub struct Lites {
 impl Lites {
     /// The lite topics of a store. Nobody subscribes.
     #[must_use]
-    pub fn new(core: &Core) -> Arc<Self> {
+    pub fn new(core: &Core, consumers: Arc<Consumers<ClientChannel>>) -> Arc<Self> {
         let settings = core.settings.current();
         let bounds = Bounds {
             slots: settings.max_pop_polling,
             slots_per_connection: settings.max_parked_pulls_per_connection,
         };
-        Arc::new_cyclic(|weak_self| Self {
+        let started = consumers.holders().started();
+        let lites = Arc::new_cyclic(|weak_self: &Weak<Self>| Self {
             core: core.clone(),
+            consumers,
             state: Mutex::default(),
             hold: Arc::new(Hold::new(bounds)),
-            started: Instant::now(),
+            started,
             sooner: Notify::new(),
             is_expiring: AtomicBool::new(false),
             weak_self: weak_self.clone(),
-        })
+        });
+        let weak_self = lites.weak_self.clone();
+        lites.consumers.holders().on_goodbye(Box::new(move |holder, after_ms| {
+            if let Some(lites) = weak_self.upgrade() {
+                lites.give_back(holder, after_ms);
+            }
+        }));
+        lites
     }
 
     fn shared(&self) -> Option<Arc<Self>> {

@@ -10,9 +10,11 @@ use super::rules::{self, LiteGroup};
 use super::state::{Name, Reading};
 use super::wake::key;
 use crate::asker::Asker;
+use crate::clients::Lease;
 use crate::clock::now_ms;
 use crate::errors::Refusal;
 use crate::hold::{ANY_QUEUE, Waiter};
+use crate::pop::check_hold;
 use crate::readers::Continued;
 use crate::records;
 use crate::settings::BrokerSettings;
@@ -59,6 +61,8 @@ pub struct LitePop<'a> {
     pub born_ms: i64,
     /// A request repeated with the same id gets the same messages again.
     pub attempt: Option<&'a str>,
+    /// The messages are held for the client for so long at most, ms.
+    pub hold_ms: Option<i64>,
 }
 
 /// A pop that passed the checks.
@@ -74,6 +78,7 @@ pub(super) struct Pop {
     /// Deadline of parking, epoch ms.
     pub(super) until: Option<i64>,
     attempt: Option<Box<str>>,
+    hold_ms: Option<i64>,
 }
 
 impl Waiter for Pop {
@@ -164,6 +169,7 @@ impl Lites {
                     invisible_ms: request.invisible_ms.max(0),
                     until: (request.poll_ms > 0 && until > now_ms).then_some(until),
                     attempt: request.attempt.map(Into::into),
+                    hold_ms: request.hold_ms,
                 });
             }
             Err(refusal) => asker.refuse(refusal),
@@ -178,6 +184,7 @@ impl Lites {
             let text = format!("the broker[{broker}] pop message is timeout too much");
             return Err(Refusal::new(ResponseCode::PollingTimeout, text));
         }
+        check_hold(Some(request.client), request.hold_ms)?;
         if !is_readable(settings.broker_permission) {
             let text = format!("the broker[{broker}] pop message is forbidden");
             return Err(Refusal::new(ResponseCode::NoPermission, text));
@@ -373,6 +380,11 @@ impl Lites {
             attempt: pop.attempt.as_deref(),
             pop_time: round.pop_time,
             visible_at: now.saturating_add(pop.invisible_ms),
+            invisible_ms: pop.invisible_ms,
+            lease: pop.hold_ms.map(|most_ms| Lease {
+                holder: self.consumers.holder(&pop.group, &pop.client),
+                until: now.saturating_add(most_ms),
+            }),
         };
         let (outcome, before, after) = {
             let mut state = self.state.lock();
@@ -427,6 +439,7 @@ impl Lites {
             taken: round.taken,
             records: round.records,
             bytes: round.bytes,
+            is_held: round.pop.hold_ms.is_some(),
         });
         if is_full && !self.hold.is_empty() {
             // What it left ready is for another pop.

@@ -35,6 +35,7 @@ pub fn pop(lites: &Arc<Lites>, conn: &Arc<Connection>, frame: &Frame, now_ms: i6
                 poll_ms: header.poll_time,
                 born_ms: header.born_time,
                 attempt: header.attempt_id,
+                hold_ms: header.hold_time,
             };
             lites.pop(Asker::Remoting(reply), &request, now_ms);
         }
@@ -45,12 +46,15 @@ pub fn pop(lites: &Arc<Lites>, conn: &Arc<Connection>, frame: &Frame, now_ms: i6
 impl RemotingResult for LitePopResult {
     fn send(self, reply: &Reply) {
         let counts = self.order_counts();
-        let fields = [
+        let mut fields: smallvec::SmallVec<[(&str, Value<'_>); 5]> = smallvec::smallvec![
             ("popTime", Value::Int(self.pop_time)),
             ("invisibleTime", Value::Int(self.invisible_ms)),
             ("reviveQid", Value::Int(ORDER_REVIVE_QUEUE.into())),
             ("orderCountInfo", Value::Text(&counts)),
         ];
+        if self.is_held {
+            fields.push(("apogeeHeld", Value::Text("true")));
+        }
         reply.send_records(self.code, remark_of(self.code), &fields, self.records, self.bytes);
     }
 }
@@ -68,6 +72,7 @@ pub fn ack(lites: &Arc<Lites>, frame: &Frame) -> Outcome {
         queue_id: header.queue_id,
         offset: header.offset,
         handle: header.extra_info,
+        is_in_flight: header.in_flight.unwrap_or(false),
     })?;
     Ok(Answer::ok())
 }
@@ -86,6 +91,7 @@ pub fn change_invisible(lites: &Arc<Lites>, frame: &Frame) -> Outcome {
             queue_id: header.queue_id,
             offset: header.offset,
             handle: header.extra_info,
+            is_in_flight: true,
         },
         invisible_ms: header.invisible_time,
         suspend: header.suspend,

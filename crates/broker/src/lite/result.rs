@@ -29,6 +29,8 @@ pub struct LitePopResult {
     pub records: Vec<Bytes>,
     /// Bytes of the records.
     pub bytes: usize,
+    /// The broker holds the messages for the client: nobody has to renew them.
+    pub is_held: bool,
 }
 
 impl LitePopResult {

@@ -97,6 +97,8 @@ struct Queue {
     flight: Option<Box<Flight>>,
     /// When its messages are visible again, as it is planned.
     wake_at: Option<i64>,
+    /// For whom messages are held, as [`State::held`] has it.
+    holder: Option<u64>,
 }
 
 /// Lite topics that may be ready.
@@ -181,6 +183,8 @@ pub(super) struct State<C> {
     of_parent: HashMap<Name, SmallVec<[Name; 1]>>,
     /// When which messages are visible again: group and queue.
     wakes: BTreeSet<(i64, Name, Name)>,
+    /// What is held for each holder: group and queue.
+    held: HashMap<u64, HashSet<(Name, Name)>>,
     subscriptions: usize,
     in_flight: usize,
     next_reading: u64,
@@ -192,6 +196,7 @@ impl<C> Default for State<C> {
             groups: HashMap::new(),
             of_parent: HashMap::new(),
             wakes: BTreeSet::new(),
+            held: HashMap::new(),
             subscriptions: 0,
             in_flight: 0,
             next_reading: 0,

@@ -181,6 +181,7 @@ impl Lites {
             taken: Vec::new(),
             records: Vec::new(),
             bytes: 0,
+            is_held: false,
         });
     }
 }

@@ -4,6 +4,7 @@ use super::Pops;
 use super::in_flight::{Acked, Commit};
 use super::order::{Next, Of};
 use super::point::Key;
+use crate::clients::Holder;
 use crate::errors::Refusal;
 use protocol::codes::ResponseCode;
 use protocol::pop::handle::{Handle, HandleError, Origin};
@@ -23,6 +24,8 @@ pub struct AckRequest<'a> {
     pub offset: i64,
     /// The handle.
     pub handle: &'a str,
+    /// Whether a message that is not in flight any more is refused. Otherwise, as in Apache, its acknowledgement is no error.
+    pub is_in_flight: bool,
 }
 
 /// Asks for more time for a message.
@@ -62,6 +65,7 @@ struct PoppedMessage<'a> {
     start: i64,
     pop_time: i64,
     offset: i64,
+    is_in_flight: bool,
 }
 
 impl<'a> PoppedMessage<'a> {
@@ -73,15 +77,27 @@ impl<'a> PoppedMessage<'a> {
             start: handle.start,
             pop_time: handle.pop_time,
             offset: request.offset,
+            is_in_flight: request.is_in_flight,
         }
+    }
+
+    /// It is not in flight any more.
+    fn expired(&self) -> Refusal {
+        let Self {
+            topic, queue_id, offset, ..
+        } = self;
+        let text = format!(
+            "the message at offset {offset} of {topic}/{queue_id} is not in flight any more: its invisible time has passed, it was acknowledged, or its handle was changed"
+        );
+        Refusal::new(ResponseCode::NoMessage, text)
     }
 }
 
 impl Pops {
-    /// Acknowledges a message. One that is not in flight any more is not an error.
+    /// Acknowledges a message. One that is not in flight any more is an error only with [`AckRequest::is_in_flight`].
     ///
     /// # Errors
-    /// Topic, queue, offset or handle are wrong.
+    /// Topic, queue, offset or handle are wrong; `NoMessage` if the message is not in flight any more.
     pub fn ack(self: &Arc<Self>, request: &AckRequest<'_>) -> Result<(), Refusal> {
         self.check_message(request, 1)?;
         let handle = Handle::parse(request.handle)?;
@@ -89,8 +105,10 @@ impl Pops {
         if handle.is_in_order() {
             return self.ack_in_order(&message);
         }
-        self.ack_one(&message);
-        Ok(())
+        match self.ack_one(&message) {
+            Acked::Unknown if message.is_in_flight => Err(message.expired()),
+            Acked::Unknown | Acked::Done(_) => Ok(()),
+        }
     }
 
     /// Topic, queue and offset of a message; the offset may be up to `over` beyond the last one. Compat: Apache's codes.
@@ -118,7 +136,7 @@ impl Pops {
         Ok(())
     }
 
-    fn ack_one(self: &Arc<Self>, message: &PoppedMessage<'_>) {
+    fn ack_one(self: &Arc<Self>, message: &PoppedMessage<'_>) -> Acked {
         let PoppedMessage {
             topic,
             group,
@@ -126,12 +144,13 @@ impl Pops {
             start,
             pop_time,
             offset,
+            ..
         } = *message;
         let now = self.now();
         let (acked, next_look) = {
             let mut state = self.state.lock();
             let Some(queue) = state.find_queue(topic, group, queue_id) else {
-                return;
+                return Acked::Unknown;
             };
             let acked = state.ack(Key { queue, start, pop_time }, offset, now);
             if let Acked::Done(Some(offset)) = acked {
@@ -146,12 +165,13 @@ impl Pops {
             (acked, state.next_look())
         };
         if acked == Acked::Unknown {
-            return;
+            return acked;
         }
         self.call_worker_by(next_look);
         if self.core.settings.current().pop_threshold_enable {
             self.wake_queue(topic, group, queue_id);
         }
+        acked
     }
 
     fn ack_in_order(self: &Arc<Self>, message: &PoppedMessage<'_>) -> Result<(), Refusal> {
@@ -168,10 +188,10 @@ impl Pops {
             return Ok(());
         }
         let of = Of { topic, group, queue_id };
-        let now_ms = self.now().wall_ms;
+        let now = self.now();
         let (is_free, next_wake) = {
             let mut orders = self.orders.lock();
-            let is_free = match orders.ack(of, offset, pop_time, now_ms) {
+            let is_free = match orders.ack(of, offset, pop_time, now.wall_ms) {
                 Next::Commit(next) => {
                     self.commit(&Commit {
                         topic: topic.into(),
@@ -179,8 +199,9 @@ impl Pops {
                         queue_id,
                         offset: next,
                     });
-                    !orders.is_blocked(of, None, now_ms)
+                    !orders.is_blocked(of, None, now)
                 }
+                Next::Old if message.is_in_flight => return Err(message.expired()),
                 Next::Old => false,
                 Next::Unknown => {
                     let text = format!("offset is illegal, key:{topic}@{group}@{queue_id}, old:{committed:?}, commit:{offset}, next:-1");
@@ -231,6 +252,7 @@ impl Pops {
                     start: acks.start_offset,
                     pop_time: acks.pop_time,
                     offset,
+                    is_in_flight: false,
                 };
                 if acks.revive_queue == ORDER_REVIVE_QUEUE {
                     outcome = outcome.and(self.ack_in_order(&message));
@@ -250,11 +272,13 @@ impl Pops {
         let ChangeInvisible { of, invisible_ms, suspend } = request;
         self.check_message(of, 0)?;
         let handle = Handle::parse(of.handle)?;
+        let message = PoppedMessage::of(of, &handle);
         let AckRequest {
             group,
             topic,
             queue_id,
             offset,
+            is_in_flight,
             ..
         } = *of;
         let now = self.now();
@@ -262,7 +286,10 @@ impl Pops {
         if handle.is_in_order() {
             let visible_at = now.wall_ms.saturating_add(invisible_ms);
             let of = Of { topic, group, queue_id };
-            self.orders.lock().renew(of, offset, handle.pop_time, visible_at, now.wall_ms);
+            let is_renewed = self.orders.lock().renew(of, offset, handle.pop_time, visible_at, now.wall_ms);
+            if !is_renewed && is_in_flight {
+                return Err(message.expired());
+            }
             self.call_worker_by_wall(visible_at);
             return Ok(Renewed {
                 pop_time: handle.pop_time,
@@ -270,12 +297,7 @@ impl Pops {
                 revive_queue: handle.revive_queue,
             });
         }
-        let expired = || {
-            let text = format!(
-                "the message at offset {offset} of {topic}/{queue_id} is not in flight any more: its invisible time has passed, it was acknowledged, or its handle was changed"
-            );
-            Refusal::new(ResponseCode::NoMessage, text)
-        };
+        let expired = || message.expired();
         let (renewed, next_look) = {
             let mut state = self.state.lock();
             let queue = state.find_queue(topic, group, queue_id).ok_or_else(expired)?;
@@ -293,6 +315,25 @@ impl Pops {
             invisible_ms,
             revive_queue: handle.revive_queue,
         })
+    }
+
+    /// A consumer said goodbye: what is held for it is visible after this time.
+    pub(super) fn give_back(&self, holder: &Holder, after_ms: i64) {
+        let now = self.now();
+        let next_look = {
+            let mut state = self.state.lock();
+            state.give_back(holder, after_ms, now);
+            state.next_look()
+        };
+        self.call_worker_by(next_look);
+        let next_wake = {
+            let mut orders = self.orders.lock();
+            orders.give_back(holder, now.wall_ms.saturating_add(after_ms), now.wall_ms);
+            orders.next_wake()
+        };
+        if let Some(at_ms) = next_wake {
+            self.call_worker_by_wall(at_ms);
+        }
     }
 
     /// The group pulls from now on: what is in flight is written at once, so that its offset moves on.

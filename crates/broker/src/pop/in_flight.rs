@@ -13,7 +13,11 @@
 //! | a client acknowledges, or wants more time | [`InFlight::ack`], [`InFlight::renew`] |
 //! | the thread writes what is due | [`InFlight::take_due`], then for each one of [`InFlight::written`], [`InFlight::saved`], [`InFlight::revived`], [`InFlight::failed`] |
 //! | the log was synced | [`InFlight::settle`] |
+//! | a consumer says goodbye | [`InFlight::give_back`] |
 //! | a start reads the revive topic | [`InFlight::recover_point`], [`InFlight::recover_ack`] |
+//!
+//! A check point may be *held* for a consumer ([`held`]): when it is due, and its consumer is online or may still come back, it is due again
+//! later, and nothing is written for that. Its clients keep their handles.
 //!
 //! Invariants
 //! - A queue is read by one pop at a time, and offsets are handed out once.
@@ -21,15 +25,18 @@
 //! - All times are of the monotonic clock: a wall clock that is set neither hurries nor delays anything.
 
 mod agenda;
+mod held;
 mod jobs;
 mod queues;
 mod records;
 mod recovery;
 
 use super::point::{Key, NONE, Point, PointId, QueueIndex};
+use crate::clients::Lease;
 use crate::delay::clock::Moment;
 use agenda::Agenda;
 use hashbrown::HashTable;
+use held::Held;
 use records::Records;
 use rustc_hash::{FxHashMap, FxHasher};
 use smallvec::SmallVec;
@@ -89,7 +96,7 @@ pub(super) enum Begin {
 }
 
 /// Messages that were read and are about to be handed out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Popped<'a> {
     /// Their offsets, ascending.
     pub(super) offsets: &'a [i64],
@@ -99,6 +106,8 @@ pub(super) struct Popped<'a> {
     pub(super) pop_time: i64,
     pub(super) invisible_ms: i64,
     pub(super) revive_queue: u16,
+    /// For whom they are held.
+    pub(super) lease: Option<Lease>,
 }
 
 /// Answer of [`InFlight::ack`].
@@ -139,6 +148,8 @@ pub(super) struct Job {
     pub(super) saved: u32,
     pub(super) is_written: bool,
     pub(super) suspend: bool,
+    /// For whom the messages are held.
+    pub(super) lease: Option<Lease>,
 }
 
 impl Job {
@@ -173,7 +184,7 @@ pub(super) struct Covered {
 }
 
 /// A check point of the revive topic.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Recovered<'a> {
     pub(super) start: i64,
     pub(super) offsets: &'a [i64],
@@ -185,6 +196,8 @@ pub(super) struct Recovered<'a> {
     pub(super) record: i64,
     /// How long its acknowledgements may arrive after it, ms.
     pub(super) grace_ms: i64,
+    /// For whom its messages are held.
+    pub(super) lease: Option<Lease>,
 }
 
 /// Offsets that one pop passed.
@@ -239,6 +252,7 @@ pub(super) struct InFlight {
     /// Those in use.
     by_key: HashTable<PointId>,
     agenda: Agenda,
+    held: Held,
     /// Check points in memory that were made for a message of another one, with that one and the message's bit.
     moves: FxHashMap<PointId, (PointId, Key, u32)>,
     /// Ascending log offsets.
@@ -258,6 +272,7 @@ impl InFlight {
             free_points: Vec::new(),
             by_key: HashTable::new(),
             agenda: Agenda::default(),
+            held: Held::default(),
             moves: FxHashMap::default(),
             settling: VecDeque::new(),
             records: Records::default(),
@@ -302,6 +317,7 @@ impl InFlight {
 
     fn remove(&mut self, id: PointId) {
         self.unplan(id);
+        self.let_go_of(id);
         let point = &mut self.points[id as usize];
         point.is_used = false;
         let key = point.key();
@@ -404,8 +420,8 @@ impl InFlight {
         let Some(id) = self.find(key) else { return Ok(None) };
         let point = &self.points[id as usize];
         // While the thread stores it again, it is too late.
-        let is_held = point.at != NONE && point.due > now.steady_ms;
-        let is_in_flight = |bit: &u32| (point.acked | point.moved) & bit == 0 && is_held;
+        let is_invisible = !point.is_reviving && (point.due > now.steady_ms || point.is_held);
+        let is_in_flight = |bit: &u32| (point.acked | point.moved) & bit == 0 && is_invisible;
         let Some(bit) = point.bit_of(offset).filter(is_in_flight) else {
             return Ok(None);
         };

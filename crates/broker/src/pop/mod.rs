@@ -47,10 +47,11 @@ mod worker;
 
 pub use ack::{AckRequest, ChangeInvisible, Renewed};
 pub use notify::{Notice, Notified};
+pub(crate) use request::check_hold;
 pub use result::{PopResult, Taken};
 
 use crate::assignment::Modes;
-use crate::clients::{ClientChannel, Consumers};
+use crate::clients::{ClientChannel, Consumers, Lease};
 use crate::clock::now_ms;
 use crate::core::Core;
 use crate::delay::clock::Moment;
@@ -62,6 +63,7 @@ use net::Connection;
 use order::Orders;
 use order_table::OrdersFile;
 use parking_lot::{Condvar, Mutex};
+use protocol::pop::MAX_HOLD_MS;
 use request::Pop;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32};
@@ -123,7 +125,8 @@ impl Pops {
             queues: settings.max_pop_queues,
             stay_ms: settings.pop_stay.as_millis() as i64,
         };
-        Arc::new_cyclic(|weak_self| Self {
+        let started = consumers.holders().started();
+        let pops = Arc::new_cyclic(|weak_self| Self {
             core: core.clone(),
             consumers,
             modes,
@@ -135,14 +138,37 @@ impl Pops {
             notices: Arc::new(Hold::new(bounds)),
             waiting: Waiting::new(settings.max_pop_queues),
             turn: AtomicU32::new(0),
-            started: Instant::now(),
+            started,
             planned: AtomicI64::new(i64::MIN),
             revive_arrived: AtomicBool::new(false),
             sleep: Mutex::default(),
             wake: Condvar::new(),
             thread: Mutex::default(),
             weak_self: weak_self.clone(),
-        })
+        });
+        pops.listen_to_goodbyes();
+        pops
+    }
+
+    /// Listens to the goodbyes of consumers for which messages are held.
+    fn listen_to_goodbyes(&self) {
+        let pops = self.weak_self.clone();
+        self.consumers.holders().on_goodbye(Box::new(move |holder, after_ms| {
+            if let Some(pops) = pops.upgrade() {
+                pops.give_back(holder, after_ms);
+            }
+        }));
+    }
+
+    /// For whom messages were held before the start, until this time of the wall clock, if that has not been set back since they were popped.
+    fn recovered_lease(&self, group: &str, client: &str, until_ms: i64, pop_time: i64) -> Lease {
+        let now = self.now();
+        let most_ms = until_ms.saturating_sub(pop_time).clamp(0, MAX_HOLD_MS);
+        let left_ms = until_ms.saturating_sub(now.wall_ms).clamp(0, most_ms);
+        Lease {
+            holder: self.consumers.holder(group, client),
+            until: now.steady_ms + left_ms,
+        }
     }
 
     fn shared(&self) -> Option<Arc<Self>> {

@@ -3,11 +3,15 @@
 //! The offset of such a queue moves on with the acknowledgements only, so messages that nobody acknowledged are read again from the same
 //! queue, in order, and nothing of them goes to the retry topic.
 //!
-//! Times are those of the wall clock, since the file has them. If that clock is set back behind a pop, its messages are visible at once.
+//! Messages that are held for a consumer stay invisible when their time has passed, as long as it is online.
+//!
+//! Times are those of the wall clock, since the file has them; only leases know the monotonic clock. If that clock is set back behind a pop, its messages are visible at once.
 
+use crate::clients::{Holder, Lease};
+use crate::delay::clock::Moment;
 use protocol::pop::handle::{Origin, push_order_count};
 use protocol::pop::order::{OrderInfo, OrderInfos};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Compat: Apache's broker forgets a queue that was not popped for as long.
@@ -35,20 +39,35 @@ pub(super) struct Of<'a> {
 }
 
 /// Messages that are popped in order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct InOrder<'a> {
     pub(super) attempt: Option<&'a str>,
     pub(super) offsets: &'a [i64],
     pub(super) pop_time: i64,
     pub(super) invisible_ms: i64,
+    /// For whom they are held, and until when at most, epoch ms.
+    pub(super) lease: Option<(Lease, i64)>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
     info: OrderInfo,
+    /// For whom the messages are held that `info` says are.
+    lease: Option<Lease>,
     /// When the queue is free again, as it is planned.
     wake_at: Option<i64>,
 }
+
+impl Entry {
+    /// Of messages that are held, and whose own time has passed: when to look again whether they stay invisible.
+    fn look_again(&self, now: i64) -> Option<i64> {
+        let lease = self.lease.as_ref().filter(|_| has_held(&self.info))?;
+        lease.look_again(self.info.invisible_time.unwrap_or(0), now)
+    }
+}
+
+/// A queue, by `topic@group` and number.
+type QueueKey = (Box<str>, i32);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -57,6 +76,8 @@ pub(super) struct Orders {
     table: FxHashMap<Box<str>, BTreeMap<i32, Entry>>,
     /// When which queue is free again.
     wakes: BTreeSet<(i64, Box<str>, i32)>,
+    /// The queues whose messages are held for a holder.
+    held: FxHashMap<u64, FxHashSet<QueueKey>>,
     /// Queues in the table.
     count: usize,
     is_dirty: bool,
@@ -84,13 +105,83 @@ impl Orders {
 
     fn recount(&mut self) {
         self.count = self.table.values().map(BTreeMap::len).sum();
+        let table = &self.table;
+        self.held.retain(|_, queues| {
+            queues.retain(|(key, queue_id)| table.get(key).is_some_and(|queues| queues.contains_key(queue_id)));
+            !queues.is_empty()
+        });
+    }
+
+    /// Changes for whom messages of a queue are held.
+    fn set_lease(&mut self, of: Of<'_>, lease: Option<Lease>) {
+        let key = key(of.topic, of.group);
+        let entry = self.table.get_mut(&*key).and_then(|queues| queues.get_mut(&of.queue_id));
+        let Some(entry) = entry else { return };
+        let new = lease.as_ref().map(|lease| lease.holder.id());
+        let before = std::mem::replace(&mut entry.lease, lease).map(|lease| lease.holder.id());
+        if before == new {
+            return;
+        }
+        let place = (key, of.queue_id);
+        if let Some(before) = before
+            && let Some(queues) = self.held.get_mut(&before)
+        {
+            queues.remove(&place);
+            if queues.is_empty() {
+                self.held.remove(&before);
+            }
+        }
+        if let Some(new) = new {
+            self.held.entry(new).or_default().insert(place);
+        }
+    }
+
+    /// Messages of the file that were held are held again. `lease` is called with group, client, until when, and the pop time.
+    pub(super) fn restore_leases(&mut self, lease: impl Fn(&str, &str, i64, i64) -> Lease, now_ms: i64) {
+        let mut held = Vec::new();
+        for (key, queues) in &self.table {
+            for (queue_id, entry) in queues {
+                if let (Some(client), Some(until)) = (&entry.info.holder, entry.info.held_until)
+                    && let Some((topic, group)) = key.split_once('@')
+                {
+                    let lease = lease(group, client, until, entry.info.pop_time);
+                    held.push((topic.to_owned(), group.to_owned(), *queue_id, lease));
+                }
+            }
+        }
+        for (topic, group, queue_id, lease) in held {
+            let of = Of {
+                topic: &topic,
+                group: &group,
+                queue_id,
+            };
+            self.set_lease(of, Some(lease));
+            self.plan(of, now_ms);
+        }
+    }
+
+    /// The holder said goodbye: what is held for it is visible at `visible_at`, epoch ms.
+    pub(super) fn give_back(&mut self, holder: &Holder, visible_at: i64, now_ms: i64) {
+        let queues = self.held.get(&holder.id()).cloned().unwrap_or_default();
+        for (key, queue_id) in queues {
+            let Some((topic, group)) = key.split_once('@') else { continue };
+            let of = Of { topic, group, queue_id };
+            if let Some(entry) = self.table.get_mut(&key).and_then(|queues| queues.get_mut(&queue_id)) {
+                let held: Vec<i64> = held_offsets(&entry.info).collect();
+                let times = entry.info.visible_at.get_or_insert_default();
+                times.extend(held.into_iter().map(|offset| (offset, visible_at)));
+                forget_lease(&mut entry.info);
+            }
+            self.set_lease(of, None);
+            self.plan(of, now_ms);
+        }
     }
 
     /// Whether the queue hands out nothing now. A request that is repeated with the same id is not blocked by itself.
-    pub(super) fn is_blocked(&self, of: Of<'_>, attempt: Option<&str>, now_ms: i64) -> bool {
+    pub(super) fn is_blocked(&self, of: Of<'_>, attempt: Option<&str>, now: Moment) -> bool {
         let Some(entry) = self.entry(of) else { return false };
         let is_repeated = entry.info.attempt_id.is_some() && entry.info.attempt_id.as_deref() == attempt;
-        !is_repeated && free_at(&entry.info, now_ms).is_some()
+        !is_repeated && (free_at(&entry.info, now.wall_ms).is_some() || entry.look_again(now.steady_ms).is_some())
     }
 
     /// The messages were handed out. Adds to `counts` how often each was before.
@@ -110,6 +201,9 @@ impl Orders {
             counts: None,
             visible_at: None,
             pop_time: popped.pop_time,
+            holder: popped.lease.as_ref().map(|(lease, _)| lease.holder.client().to_owned()),
+            held_until: popped.lease.as_ref().map(|(_, until)| *until),
+            held: popped.lease.as_ref().map(|_| u64::MAX >> (MAX_MESSAGES - popped.offsets.len())),
         };
         if let Some(before) = self.entry(of) {
             info.counts = Some(counts_after(&before.info, &info));
@@ -127,6 +221,7 @@ impl Orders {
         let before = queues.len();
         queues.entry(of.queue_id).or_default().info = info;
         self.count += queues.len() - before;
+        self.set_lease(of, popped.lease.as_ref().map(|(lease, _)| lease.clone()));
         self.plan(of, popped.pop_time);
     }
 
@@ -160,7 +255,7 @@ impl Orders {
         next.map_or(Next::Unknown, Next::Commit)
     }
 
-    /// A message stays invisible until `visible_at`, epoch ms. False if it is not of the last pop.
+    /// A message stays invisible until `visible_at`, epoch ms, and is not held any more. False if it is not of the last pop.
     pub(super) fn renew(&mut self, of: Of<'_>, offset: i64, pop_time: i64, visible_at: i64, now_ms: i64) -> bool {
         let entry = self
             .table
@@ -170,6 +265,10 @@ impl Orders {
         else {
             return false;
         };
+        let at = offsets(&entry.info).position(|popped| popped == offset);
+        if let (Some(held), Some(at)) = (&mut entry.info.held, at) {
+            *held &= !(1 << (at % MAX_MESSAGES));
+        }
         entry.info.visible_at.get_or_insert_default().insert(offset, visible_at);
         self.plan(of, now_ms);
         true
@@ -177,6 +276,7 @@ impl Orders {
 
     /// The queue is free.
     pub(super) fn clear(&mut self, of: Of<'_>) {
+        self.set_lease(of, None);
         let key = key(of.topic, of.group);
         if let Some(queues) = self.table.get_mut(&*key)
             && let Some(entry) = queues.remove(&of.queue_id)
@@ -212,7 +312,9 @@ impl Orders {
         if let Some(at) = entry.wake_at.take() {
             self.wakes.remove(&(at, key.clone(), of.queue_id));
         }
-        entry.wake_at = free_at(&entry.info, now_ms);
+        let is_held = entry.lease.is_some() && has_held(&entry.info);
+        // The look at it says until when what is held stays invisible.
+        entry.wake_at = free_at(&entry.info, now_ms).or(is_held.then_some(now_ms));
         if let Some(at) = entry.wake_at {
             self.wakes.insert((at, key, of.queue_id));
         }
@@ -224,14 +326,24 @@ impl Orders {
     }
 
     /// Removes a queue that is free again: topic, group and queue.
-    pub(super) fn take_free(&mut self, now_ms: i64) -> Option<(String, String, i32)> {
-        let (_, key, queue_id) = self.wakes.first().filter(|(at, _, _)| *at <= now_ms)?.clone();
-        self.wakes.pop_first();
-        if let Some(entry) = self.table.get_mut(&*key).and_then(|queues| queues.get_mut(&queue_id)) {
-            entry.wake_at = None;
+    pub(super) fn take_free(&mut self, now: Moment) -> Option<(String, String, i32)> {
+        loop {
+            let (_, key, queue_id) = self.wakes.first().filter(|(at, _, _)| *at <= now.wall_ms)?.clone();
+            self.wakes.pop_first();
+            let (topic, group) = key.split_once('@')?;
+            let of = Of { topic, group, queue_id };
+            let Some(entry) = self.table.get_mut(&*key).and_then(|queues| queues.get_mut(&queue_id)) else {
+                return Some((topic.to_owned(), group.to_owned(), queue_id));
+            };
+            entry.wake_at = entry.look_again(now.steady_ms).map(|at| at - now.steady_ms + now.wall_ms);
+            match entry.wake_at {
+                Some(at) => drop(self.wakes.insert((at, key, queue_id))),
+                None => {
+                    self.set_lease(of, None);
+                    return Some((topic.to_owned(), group.to_owned(), queue_id));
+                }
+            }
         }
-        let (topic, group) = key.split_once('@')?;
-        Some((topic.to_owned(), group.to_owned(), queue_id))
     }
 
     /// Adds what the file says.
@@ -283,7 +395,24 @@ fn offsets(info: &OrderInfo) -> impl Iterator<Item = i64> + '_ {
     info.offsets.iter().enumerate().map(offset)
 }
 
-/// When all messages that are not acknowledged are visible again; `None` if they are now.
+/// The offsets of the messages that are held and not acknowledged.
+fn held_offsets(info: &OrderInfo) -> impl Iterator<Item = i64> + '_ {
+    let bits = info.held.unwrap_or(0) & !info.acked;
+    let numbered = offsets(info).enumerate();
+    numbered
+        .filter(move |(n, _)| bits & (1 << (n % MAX_MESSAGES)) != 0)
+        .map(|(_, offset)| offset)
+}
+
+fn has_held(info: &OrderInfo) -> bool {
+    held_offsets(info).next().is_some()
+}
+
+fn forget_lease(info: &mut OrderInfo) {
+    (info.holder, info.held_until, info.held) = (None, None, None);
+}
+
+/// When all messages that are not acknowledged are visible again, but for those that are held longer; `None` if they are now.
 fn free_at(info: &OrderInfo, now_ms: i64) -> Option<i64> {
     let left = offsets(info)
         .enumerate()
@@ -312,12 +441,21 @@ fn counts_after(before: &OrderInfo, info: &OrderInfo) -> BTreeMap<i64, i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::Departure;
+    use std::sync::Arc;
 
     const OF: Of<'_> = Of {
         topic: "t",
         group: "g",
         queue_id: 2,
     };
+
+    fn at(wall_ms: i64) -> Moment {
+        Moment {
+            wall_ms,
+            steady_ms: wall_ms,
+        }
+    }
 
     fn pop(orders: &mut Orders, offsets: &[i64], attempt: Option<&str>, now_ms: i64) -> String {
         let mut counts = String::new();
@@ -326,6 +464,7 @@ mod tests {
             offsets,
             pop_time: now_ms,
             invisible_ms: 1_000,
+            lease: None,
         };
         orders.popped(OF, Origin::Topic, &popped, &mut counts);
         counts
@@ -334,10 +473,10 @@ mod tests {
     #[test]
     fn a_queue_is_blocked_until_all_messages_are_acknowledged() {
         let mut orders = Orders::default();
-        assert!(!orders.is_blocked(OF, None, 0));
+        assert!(!orders.is_blocked(OF, None, at(0)));
         assert_eq!(pop(&mut orders, &[5, 6, 9], Some("a"), 100), "0 2 0");
-        assert!(orders.is_blocked(OF, None, 101) && orders.is_blocked(OF, Some("b"), 101));
-        assert!(!orders.is_blocked(OF, Some("a"), 101), "the same request again");
+        assert!(orders.is_blocked(OF, None, at(101)) && orders.is_blocked(OF, Some("b"), at(101)));
+        assert!(!orders.is_blocked(OF, Some("a"), at(101)), "the same request again");
         assert_eq!(orders.ack(OF, 6, 100, 102), Next::Commit(5));
         assert_eq!(orders.ack(OF, 5, 100, 102), Next::Commit(9));
         assert_eq!(
@@ -345,7 +484,7 @@ mod tests {
             (Next::Unknown, Next::Old)
         );
         assert_eq!(
-            (orders.ack(OF, 9, 100, 102), orders.is_blocked(OF, None, 103)),
+            (orders.ack(OF, 9, 100, 102), orders.is_blocked(OF, None, at(103))),
             (Next::Commit(10), false)
         );
         assert_eq!(orders.next_wake(), None);
@@ -357,9 +496,9 @@ mod tests {
         pop(&mut orders, &[5, 6], None, 0);
         orders.ack(OF, 5, 0, 1);
         assert!(orders.renew(OF, 6, 0, 5_000, 2) && !orders.renew(OF, 6, 9, 5_000, 2));
-        assert!(orders.is_blocked(OF, None, 4_999) && !orders.is_blocked(OF, None, 5_000));
-        assert_eq!((orders.next_wake(), orders.take_free(4_999)), (Some(5_000), None));
-        assert_eq!(orders.take_free(5_000), Some(("t".to_owned(), "g".to_owned(), 2)));
+        assert!(orders.is_blocked(OF, None, at(4_999)) && !orders.is_blocked(OF, None, at(5_000)));
+        assert_eq!((orders.next_wake(), orders.take_free(at(4_999))), (Some(5_000), None));
+        assert_eq!(orders.take_free(at(5_000)), Some(("t".to_owned(), "g".to_owned(), 2)));
         assert_eq!(pop(&mut orders, &[6, 7], Some("x"), 6_000), "0 qo2%6 1;0 2 0");
         assert_eq!(pop(&mut orders, &[6, 7], Some("x"), 6_001), "0 qo2%6 1;0 2 0", "repeated");
         assert_eq!(pop(&mut orders, &[6, 7], Some("y"), 6_002), "0 qo2%6 2;0 qo2%7 1;0 2 1");
@@ -369,7 +508,7 @@ mod tests {
     fn a_clock_that_was_set_back_blocks_nothing() {
         let mut orders = Orders::default();
         pop(&mut orders, &[5], None, 1_000_000);
-        assert!(orders.is_blocked(OF, None, 1_000_500) && !orders.is_blocked(OF, None, 500_000));
+        assert!(orders.is_blocked(OF, None, at(1_000_500)) && !orders.is_blocked(OF, None, at(500_000)));
     }
 
     #[test]
@@ -380,12 +519,112 @@ mod tests {
         assert!(before.take_changed(200).is_none());
         let mut after = Orders::default();
         after.restore(saved, 200);
-        assert!(after.is_blocked(OF, None, 300) && after.take_changed(300).is_none());
+        assert!(after.is_blocked(OF, None, at(300)) && after.take_changed(300).is_none());
         assert_eq!(after.ack(OF, 5, 100, 300), Next::Commit(8));
-        assert_eq!(after.take_free(1_100).map(|free| free.2), Some(2));
+        assert_eq!(after.take_free(at(1_100)).map(|free| free.2), Some(2));
         assert!(after.take_changed(FORGET_AFTER_MS + 100).unwrap().table.is_empty());
         pop(&mut after, &[5], None, 0);
         after.forget(|_, group| group == "g");
         assert!(after.is_empty() && after.next_wake().is_none() && after.count == 0);
+    }
+
+    #[test]
+    fn held_messages_block_their_queue_while_their_holder_is_online() {
+        let holder = Arc::new(Holder::new("g", "c", 500, 0));
+        holder.come();
+        let lease = |until| {
+            (
+                Lease {
+                    holder: Arc::clone(&holder),
+                    until,
+                },
+                until,
+            )
+        };
+        let pop = |orders: &mut Orders, offsets: &[i64], now_ms: i64| {
+            let popped = InOrder {
+                attempt: None,
+                offsets,
+                pop_time: now_ms,
+                invisible_ms: 1_000,
+                lease: Some(lease(100_000)),
+            };
+            orders.popped(OF, Origin::Topic, &popped, &mut String::new());
+        };
+        let free = || Some(("t".to_owned(), "g".to_owned(), 2));
+        let mut orders = Orders::default();
+        pop(&mut orders, &[5, 6], 0);
+        assert_eq!(
+            (orders.next_wake(), orders.take_free(at(1_000)), orders.next_wake()),
+            (Some(1_000), None, Some(2_000))
+        );
+        assert!(orders.is_blocked(OF, None, at(1_500)));
+        assert_eq!(orders.ack(OF, 5, 0, 1_600), Next::Commit(6), "by its first handle");
+        assert_eq!((orders.take_free(at(1_600)), orders.next_wake()), (None, Some(2_600)));
+        // The consumer wants the other one again later: it is not held any more.
+        assert!(orders.renew(OF, 6, 0, 1_800, 1_700));
+        assert!(orders.is_blocked(OF, None, at(1_799)) && !orders.is_blocked(OF, None, at(1_800)));
+
+        pop(&mut orders, &[6], 2_000);
+        holder.go(Departure::Lost, 2_900);
+        assert_eq!(
+            (orders.take_free(at(3_000)), orders.next_wake()),
+            (None, Some(3_400)),
+            "it may come back"
+        );
+        assert_eq!(
+            (orders.take_free(at(3_400)), orders.is_blocked(OF, None, at(3_400))),
+            (free(), false)
+        );
+        holder.come();
+        assert!(!orders.is_blocked(OF, None, at(3_500)), "too late");
+
+        pop(&mut orders, &[6], 4_000);
+        holder.go(Departure::Goodbye(10), 4_100);
+        orders.give_back(&holder, 4_110, 4_100);
+        assert!(orders.is_blocked(OF, None, at(4_109)));
+        assert_eq!(orders.take_free(at(4_110)), free());
+        assert!(orders.held.is_empty() && !orders.is_blocked(OF, None, at(4_110)));
+    }
+
+    #[test]
+    fn held_messages_are_held_after_a_restart() {
+        let holder = Arc::new(Holder::new("g", "c", 500, 0));
+        let lease = |until| Lease {
+            holder: Arc::clone(&holder),
+            until,
+        };
+        let mut before = Orders::default();
+        let popped = InOrder {
+            attempt: None,
+            offsets: &[5],
+            pop_time: 100,
+            invisible_ms: 1_000,
+            lease: Some((lease(9_000), 9_100)),
+        };
+        before.popped(OF, Origin::Topic, &popped, &mut String::new());
+        let saved = before.take_changed(200).unwrap();
+        let mut after = Orders::default();
+        after.restore(saved, 2_000);
+        after.restore_leases(
+            |group, client, until, pop_time| {
+                assert_eq!((group, client, until, pop_time), ("g", "c", 9_100, 100));
+                lease(9_000)
+            },
+            2_000,
+        );
+        assert_eq!(after.next_wake(), Some(2_000));
+        let now = |steady_ms| Moment {
+            wall_ms: 2_000 + steady_ms,
+            steady_ms,
+        };
+        assert_eq!(
+            (after.take_free(now(0)), after.next_wake()),
+            (None, Some(2_500)),
+            "for the grace time"
+        );
+        assert!(after.is_blocked(OF, None, now(499)) && !after.is_blocked(OF, None, now(500)));
+        after.clear(OF);
+        assert!(after.held.is_empty());
     }
 }

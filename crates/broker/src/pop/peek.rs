@@ -63,6 +63,7 @@ impl Pops {
             records.extend(read.records);
         }
         Ok(PopResult {
+            is_held: false,
             code: if records.is_empty() {
                 ResponseCode::PullNotFound
             } else {

@@ -54,6 +54,10 @@ pub(super) struct Point {
     /// The next delivery does not count as a retry.
     pub(super) suspend: bool,
     pub(super) is_used: bool,
+    /// Its messages are held for a consumer, see [`super::in_flight`].
+    pub(super) is_held: bool,
+    /// The thread stores its messages again.
+    pub(super) is_reviving: bool,
 }
 
 impl Point {
@@ -86,6 +90,8 @@ impl Point {
             has: Place::Nothing,
             suspend: false,
             is_used: true,
+            is_held: false,
+            is_reviving: false,
         }
     }
 

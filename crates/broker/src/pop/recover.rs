@@ -50,6 +50,10 @@ impl Worker {
             });
         }
         worker.read_all().map_err(io::Error::other)?;
+        pops.orders.lock().restore_leases(
+            |group, client, until, pop_time| pops.recovered_lease(group, client, until, pop_time),
+            pops.now().wall_ms,
+        );
         let covered = pops.state.lock().covered();
         for queue in covered {
             let Some(committed) = offsets.committed(&queue.topic, &queue.group, queue.queue_id) else {
@@ -173,7 +177,10 @@ fn take_record(pops: &Pops, begins: &mut Begins, bytes: &Bytes, (revive_queue, r
             if begins.is_after(pops, topic, point.queue_id, point.pop_time) {
                 return;
             }
+            let lease = point.holder.as_deref().zip(point.held_until);
+            let lease = lease.map(|(client, until)| pops.recovered_lease(group, client, until, point.pop_time));
             let of = Recovered {
+                lease,
                 start: point.start,
                 offsets: &offsets,
                 pop_time: point.pop_time,

@@ -31,7 +31,7 @@ pub fn pop(pops: &Arc<Pops>, conn: &Arc<Connection>, frame: &Frame, now_ms: i64)
 /// The answer of a pop or peek.
 impl RemotingResult for PopResult {
     fn send(self, reply: &Reply) {
-        let mut fields: smallvec::SmallVec<[(&str, Value<'_>); 7]> = smallvec::smallvec![
+        let mut fields: smallvec::SmallVec<[(&str, Value<'_>); 8]> = smallvec::smallvec![
             ("popTime", Value::Int(self.pop_time)),
             ("invisibleTime", Value::Int(self.invisible_ms)),
             ("reviveQid", Value::Int(self.revive_queue.into())),
@@ -41,6 +41,9 @@ impl RemotingResult for PopResult {
         ];
         if let Some(counts) = &self.order_counts {
             fields.push(("orderCountInfo", Value::Text(counts)));
+        }
+        if self.is_held {
+            fields.push(("apogeeHeld", Value::Text("true")));
         }
         reply.send_records(self.code, remark_of(self.code), &fields, self.records, self.bytes);
     }
@@ -79,6 +82,7 @@ pub fn ack(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
         queue_id: header.queue_id,
         offset: header.offset,
         handle: header.extra_info,
+        is_in_flight: header.in_flight.unwrap_or(false),
     })?;
     Ok(Answer::ok())
 }
@@ -108,6 +112,7 @@ pub fn change_invisible(pops: &Arc<Pops>, frame: &Frame) -> Outcome {
             queue_id: header.queue_id,
             offset: header.offset,
             handle: header.extra_info,
+            is_in_flight: header.in_flight.unwrap_or(false),
         },
         invisible_ms: header.invisible_time,
         suspend: header.suspend,

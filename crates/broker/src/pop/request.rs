@@ -6,12 +6,13 @@ use super::result::PopResult;
 use super::steps::ReadsOf;
 use super::wake::GroupOnTopic;
 use crate::asker::Asker;
-use crate::errors::Refusal;
+use crate::clients::heartbeat::MAX_CLIENT_ID_BYTES;
+use crate::errors::{Refusal, check_length};
 use crate::hold::{ANY_QUEUE, Waiter};
 use crate::pull::selection::Selection;
 use crate::topic::Topic;
 use protocol::codes::ResponseCode;
-use protocol::pop::{INIT_MIN, PopHeader};
+use protocol::pop::{INIT_MIN, MAX_HOLD_MS, PopHeader};
 use std::sync::Arc;
 
 /// Compat: a request that is later than its own deadline by more is not served, in ms.
@@ -32,6 +33,8 @@ pub(super) struct Pop {
     pub(super) starts_at_min: bool,
     pub(super) in_order: bool,
     pub(super) attempt: Option<Box<str>>,
+    /// The client for which its messages are held, and for how long at most, ms.
+    pub(super) held_for: Option<(Box<str>, i64)>,
 }
 
 impl Pop {
@@ -104,6 +107,7 @@ impl Pops {
                 );
                 return Err(Refusal::invalid(text));
             }
+            check_hold(header.hold_for, header.hold_time)?;
             let (topic, _) = self.allowed(&settings, reads, asker.peer(), now_ms)?;
             let selection = self.selection(&settings, reads, (header.exp_type, header.exp), now_ms)?;
             let of = self
@@ -128,6 +132,25 @@ impl Pops {
             starts_at_min: header.init_mode == INIT_MIN,
             in_order: header.order,
             attempt: header.attempt_id.map(Into::into),
+            held_for: header
+                .hold_for
+                .zip(header.hold_time)
+                .map(|(client, most_ms)| (client.into(), most_ms)),
         })
+    }
+}
+
+/// Checks for whom, and for how long, messages are to be held.
+///
+/// # Errors
+/// `InvalidParameter` if the client id is too long, or the time is none.
+pub(crate) fn check_hold(client: Option<&str>, most_ms: Option<i64>) -> Result<(), Refusal> {
+    check_length("client id", client.unwrap_or_default(), MAX_CLIENT_ID_BYTES)?;
+    match most_ms {
+        Some(ms) if !(0..=MAX_HOLD_MS).contains(&ms) => {
+            let text = format!("messages are to be held for {ms} ms (apogeeHoldMillis), the limit is {MAX_HOLD_MS} ms");
+            Err(Refusal::invalid(text))
+        }
+        _ => Ok(()),
     }
 }

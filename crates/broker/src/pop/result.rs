@@ -43,4 +43,6 @@ pub struct PopResult {
     pub records: Vec<Bytes>,
     /// Bytes of the records.
     pub bytes: usize,
+    /// The broker holds the messages for the client: nobody has to renew them.
+    pub is_held: bool,
 }

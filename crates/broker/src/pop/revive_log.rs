@@ -5,6 +5,7 @@
 //! of writing, so it revives nothing early.
 
 use super::in_flight::Job;
+use crate::delay::clock::Moment;
 use bytes::{Bytes, BytesMut};
 use message::names;
 use message::properties::{self, Builder};
@@ -43,8 +44,14 @@ impl Written {
     }
 
     /// The record of a check point.
-    pub(super) fn point(job: &Job, broker: &str, now_ms: i64) -> Self {
+    pub(super) fn point(job: &Job, broker: &str, now: Moment) -> Self {
+        let now_ms = now.wall_ms;
         let point = CheckPoint {
+            holder: job.lease.as_ref().map(|lease| lease.holder.client().to_owned()),
+            held_until: job
+                .lease
+                .as_ref()
+                .map(|lease| lease.until.saturating_sub(now.steady_ms).saturating_add(now_ms)),
             bit_map: job.acked as i32,
             broker_name: Some(broker.to_owned()),
             group: Some(job.group.to_string()),
@@ -199,6 +206,7 @@ mod tests {
             acked: 2,
             saved: 0,
             is_written: false,
+            lease: None,
             suspend: true,
         }
     }
@@ -217,7 +225,16 @@ mod tests {
     #[test]
     fn records_are_read_back() {
         let host = SocketAddr::from(([127, 0, 0, 1], 10_911));
-        let written = Written::point(&job(), "b", 1_000);
+        let holder = std::sync::Arc::new(crate::clients::Holder::new("g", "c", 30_000, 0));
+        let job_of_holder = Job {
+            lease: Some(crate::clients::Lease { holder, until: 5_500 }),
+            ..job()
+        };
+        let now = Moment {
+            wall_ms: 1_000,
+            steady_ms: 500,
+        };
+        let written = Written::point(&job_of_holder, "b", now);
         let bytes = stored(&written.draft("rmq_sys_REVIVE_LOG_c", 3, host, 1_000), 9);
         assert_eq!(queue_offset(&bytes), 9);
         let record = Record::parse(&bytes).unwrap();
@@ -228,6 +245,12 @@ mod tests {
         let Ok(Read::Point(point)) = parse(&record) else {
             panic!("{record:?}")
         };
+        assert_eq!((point.holder.as_deref(), point.held_until), (Some("c"), Some(6_000)));
+        let unheld = Written::point(&job(), "b", now);
+        assert!(
+            !String::from_utf8_lossy(&unheld.body).contains("apogee"),
+            "the record of Apache's broker"
+        );
         assert_eq!((point.offsets(), point.bit_map, point.suspend), (vec![101, 105], 2, true));
         let written = Written::acks(&job(), 1, "b", 1_000);
         let bytes = stored(&written.draft("rmq_sys_REVIVE_LOG_c", 3, host, 1_000), 10);

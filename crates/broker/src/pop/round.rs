@@ -11,6 +11,7 @@ use super::request::Pop;
 use super::result::{PopResult, Taken};
 use super::steps::Step;
 use super::{Pops, revive_log};
+use crate::clients::Lease;
 use crate::errors::Refusal;
 use crate::pull::by_content::{self, ContentRead};
 use crate::pull::selection::Selection;
@@ -259,6 +260,10 @@ impl Pops {
     fn hand_out(&self, round: &mut Round, step: Step, claim: Claim, read: &ReadResult, settings: &BrokerSettings) -> Result<(), Refusal> {
         let of = Arc::clone(&round.pop.of);
         let (name, group, queue_id) = (of.name(step.origin), &*of.group, step.queue_id);
+        let lease = round.pop.held_for.as_ref().map(|(client, most_ms)| Lease {
+            holder: self.consumers.holder(group, client),
+            until: self.now().steady_ms.saturating_add(*most_ms),
+        });
         let offsets: SmallVec<[i64; 32]> = read.records.iter().map(|record| revive_log::queue_offset(record)).collect();
         if round.pop.in_order {
             let popped = InOrder {
@@ -266,6 +271,13 @@ impl Pops {
                 offsets: &offsets,
                 pop_time: round.pop_time,
                 invisible_ms: round.pop.invisible_ms,
+                lease: lease.zip(
+                    round
+                        .pop
+                        .held_for
+                        .as_ref()
+                        .map(|(_, most_ms)| round.pop_time.saturating_add(*most_ms)),
+                ),
             };
             let of = Of {
                 topic: name,
@@ -282,6 +294,7 @@ impl Pops {
                 pop_time: round.pop_time,
                 invisible_ms: round.pop.invisible_ms,
                 revive_queue: round.revive_queue as u16,
+                lease,
             };
             let now = self.now();
             let (outcome, next_look) = {
@@ -340,6 +353,7 @@ impl Pops {
             start_offsets: round.start_offsets,
             message_offsets: round.message_offsets,
             order_counts: pop.in_order.then_some(round.order_counts),
+            is_held: pop.held_for.is_some(),
             taken: round.taken,
             records: round.records,
             bytes: round.bytes,
@@ -358,6 +372,7 @@ impl Pops {
             start_offsets: String::new(),
             message_offsets: String::new(),
             order_counts: pop.in_order.then(String::new),
+            is_held: false,
             taken: SmallVec::new(),
             records: Vec::new(),
             bytes: 0,

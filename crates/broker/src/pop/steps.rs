@@ -120,7 +120,7 @@ impl Pops {
             group: &reads.of.group,
             queue_id: step.queue_id,
         };
-        let now_ms = self.now().wall_ms;
-        self.orders.lock().is_blocked(of, reads.attempt.as_deref(), now_ms)
+        let now = self.now();
+        self.orders.lock().is_blocked(of, reads.attempt.as_deref(), now)
     }
 }

@@ -145,7 +145,7 @@ impl Worker {
     /// Wakes the pops that wait for a queue whose messages are visible again.
     fn wake_free_queues(&self) {
         loop {
-            let free = self.pops.orders.lock().take_free(self.pops.now().wall_ms);
+            let free = self.pops.orders.lock().take_free(self.pops.now());
             let Some((topic, group, queue_id)) = free else { return };
             net::together(|| self.pops.wake_queue(&topic, &group, queue_id));
         }
@@ -177,11 +177,12 @@ impl Worker {
     /// Writes check points and acknowledgements.
     fn write(&mut self, jobs: &[Job]) -> bool {
         let pops = Arc::clone(&self.pops);
-        let (broker, now_ms) = (pops.core.settings.current().broker_name.clone(), pops.now().wall_ms);
+        let (broker, now) = (pops.core.settings.current().broker_name.clone(), pops.now());
+        let now_ms = now.wall_ms;
         let records: Vec<Written> = jobs
             .iter()
             .map(|job| match job.task {
-                Task::Write => Written::point(job, &broker, now_ms),
+                Task::Write => Written::point(job, &broker, now),
                 Task::SaveAcks | Task::Revive => Written::acks(job, job.acked & !job.saved, &broker, now_ms),
             })
             .collect();

@@ -3,7 +3,7 @@
 use crate::admin::consumer::DirectConsumption;
 use crate::assignment::{self, Modes, TopicQueues};
 use crate::clients::heartbeat::{Clients, Heartbeat};
-use crate::clients::{ClientChannel, Online};
+use crate::clients::{ClientChannel, Online, proxied};
 use crate::clock::now_ms;
 use crate::core::Core;
 use crate::dedup::Dedup;
@@ -28,6 +28,7 @@ use net::Connection;
 use protocol::assignment::{GroupRequestMode, RequestMode};
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
+use protocol::heartbeat::{HeartbeatData, PROXIED};
 use std::sync::Arc;
 
 mod answering;
@@ -196,6 +197,7 @@ impl Routes {
             Code::GetAllDelayOffset => delay::handler::all(&self.delays),
 
             Code::HeartBeat => return self.heartbeat(frame, conn, reply, now),
+            Code::UnregisterClient if proxied::is_of_proxy(frame) => proxied::unregister(frame, conn, &self.online),
             Code::UnregisterClient => clients::handler::unregister(frame, &ClientChannel::Remoting(conn.clone()), &self.clients(&settings)),
             Code::GetConsumerListByGroup => clients::handler::members(frame, &self.online.consumers),
             Code::CheckClientConfig => {
@@ -501,18 +503,19 @@ impl Routes {
     /// Adds a client to its groups: at once, or, if a retry topic is created for it, when that is saved and known to the name servers.
     /// Compat: as Apache's broker; its clients ask a name server for the topic right after the answer, and then every 30 s only.
     fn heartbeat(self: &Arc<Self>, frame: &Frame, conn: &Arc<Connection>, reply: &Reply, now: i64) -> Handled {
-        let heartbeat = match clients::handler::heartbeat(
-            frame,
-            &ClientChannel::Remoting(conn.clone()),
-            &self.clients(&self.core.settings.current()),
-            now,
-        ) {
+        let is_of_proxy = proxied::is_of_proxy(frame);
+        let channel_of = |data: &HeartbeatData| proxied::channel_of(frame, data, conn, &self.online);
+        let heartbeat = match clients::handler::heartbeat(frame, channel_of, &self.clients(&self.core.settings.current()), now) {
             Ok(heartbeat) => heartbeat,
             Err(refusal) => return Handled::Now(Err(refusal)),
         };
-        let join = |routes: &Self, heartbeat: Heartbeat<_>| {
+        let join = move |routes: &Self, heartbeat: Heartbeat<_>| {
             let online = &routes.online;
-            clients::handler::joined(heartbeat.join(&online.notices, &online.producers, &routes.core.stats))
+            let outcome = clients::handler::joined(proxied::join(heartbeat, online, &routes.core.stats));
+            match is_of_proxy {
+                true => outcome.map(|answer| answer.with(PROXIED, true)),
+                false => outcome,
+            }
         };
         if !heartbeat.makes_group {
             return Handled::Now(join(self, heartbeat));

@@ -379,7 +379,7 @@ fn clients_of_two_faces_are_in_one_group() {
         assert_eq!(online.consumers.count("g"), 2);
     });
     assert_eq!(hears.recv_timeout(SOON).unwrap(), i32::from(RequestCode::NotifyConsumerIdsChanged));
-    online.connection_closed(channel.id());
+    online.connection_closed(channel.id(), crate::clients::Departure::Lost);
     until("the connection is noticed to be closed", || online.consumers.count("g") == 0);
     broker.stop().unwrap();
 }

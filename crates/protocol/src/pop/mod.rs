@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 /// The revive queue in handles of messages that were popped in order: no record describes them.
 pub const ORDER_REVIVE_QUEUE: i32 = 999;
 
+/// Longest time for which messages are held, ms: a day.
+pub const MAX_HOLD_MS: i64 = 24 * 3_600_000;
+
 /// Start of a group without an offset: at the first message.
 pub const INIT_MIN: i32 = 0;
 
@@ -47,6 +50,11 @@ header! {
         pub order: bool = "order",
         /// With `order`: a request repeated with the same id gets the same messages again.
         pub attempt_id: Option<&'a str> = "attemptId",
+        /// Ours only: the messages are *held* for this client of the group: they stay invisible as long as it is online. Brokers that know it
+        /// answer with [`PopReply::held`].
+        pub hold_for: Option<&'a str> = "apogeeHoldFor",
+        /// With `hold_for`: for how long at most, ms; [`MAX_HOLD_MS`] is the limit.
+        pub hold_time: Option<i64> = "apogeeHoldMillis",
     }
 }
 
@@ -67,6 +75,8 @@ header! {
         pub msg_offset_info: Option<&'a str> = "msgOffsetInfo",
         /// With `order`: see [`handle::push_order_count`].
         pub order_count_info: Option<&'a str> = "orderCountInfo",
+        /// Ours only: the broker holds the messages, see [`PopHeader::hold_for`].
+        pub held: Option<bool> = "apogeeHeld",
     }
 }
 
@@ -85,6 +95,8 @@ header! {
         pub offset: i64 = "offset",
         /// The lite topic, of which messages are popped by another request.
         pub lite_topic: Option<&'a str> = "liteTopic",
+        /// Ours only: whether a message that is not in flight any more is refused with code 208.
+        pub in_flight: Option<bool> = "apogeeInFlight",
     }
 }
 
@@ -107,6 +119,8 @@ header! {
         pub lite_topic: Option<&'a str> = "liteTopic",
         /// Whether the next delivery does not count as a retry.
         pub suspend: bool = "suspend",
+        /// As in [`AckHeader::in_flight`]. One that was not popped in order is refused in any case.
+        pub in_flight: Option<bool> = "apogeeInFlight",
     }
 }
 

@@ -31,6 +31,15 @@ pub struct OrderInfo {
     /// When they were popped, epoch ms.
     #[serde(rename = "popTime")]
     pub pop_time: i64,
+    /// Ours only: the client of the group for which messages are held. Apache's broker ignores it.
+    #[serde(rename = "apogeeHolder", skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// Ours only: until when they are held at most, epoch ms.
+    #[serde(rename = "apogeeHeldUntil", skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<i64>,
+    /// Ours only: bit n: message n is held.
+    #[serde(rename = "apogeeHeld", skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
 }
 
 /// The whole file.

@@ -25,6 +25,12 @@ pub const MAX_MESSAGES: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct CheckPoint {
+    /// Ours only: the client of the group for which the messages are held. Apache's broker ignores it.
+    #[serde(rename = "apogeeHolder", skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// Ours only: until when they are held at most, epoch ms.
+    #[serde(rename = "apogeeHeldUntil", skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<i64>,
     /// Bit n: message n was acknowledged before this was written.
     #[serde(rename = "bm")]
     pub bit_map: i32,

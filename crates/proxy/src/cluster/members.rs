@@ -1,16 +1,14 @@
-//! The groups of the clients of this proxy. At the brokers the proxy is the member of these groups, by heartbeats (34) under an id of its own,
-//! so that brokers ask it how transactions ended, and show that the groups are online.
-//!
-//! Compat: a broker knows one client of a group on a connection, as Apache's; so the proxy is one client there, whoever its own are. Apache's proxy
-//! does the same for producers.
+//! The groups of the clients of this proxy. Brokers are told by heartbeats (34), so that they ask how transactions ended, show who is online,
+//! and hold messages for clients: [`super::beats`].
 
-use super::Cluster;
 use crate::clients::Client;
 use crate::codes::Refused;
 use crate::v2::Code;
 use broker::clients::ProtocolClient;
+use bytes::Bytes;
 use parking_lot::Mutex;
-use protocol::heartbeat::{ConsumerData, HeartbeatData, ProducerData};
+use protocol::heartbeat::{CLIENT_ADDRESS, ConsumerData, HeartbeatData, PROXIED, ProducerData, UnregisterClientHeader, VISIBLE_AFTER};
+use protocol::{Frame, RequestCode, json, version};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -40,13 +38,86 @@ pub(super) enum Kind {
     Consumers,
 }
 
-type Key = (Kind, Box<str>);
+pub(super) type Key = (Kind, Box<str>);
+
+/// What a client is in, and its heartbeat.
+struct Member {
+    client: Arc<Client>,
+    keys: Vec<Key>,
+    /// The body of its heartbeat.
+    body: Bytes,
+}
+
+impl Member {
+    fn beat(&self) -> Beat {
+        Beat {
+            client: Arc::clone(&self.client),
+            body: self.body.clone(),
+        }
+    }
+}
+
+/// A heartbeat of one client, for brokers that know clients behind a proxy.
+#[derive(Clone)]
+pub(super) struct Beat {
+    pub(super) client: Arc<Client>,
+    body: Bytes,
+}
+
+impl Beat {
+    pub(super) fn request(&self) -> Frame {
+        let mut request = Frame::request(RequestCode::HeartBeat);
+        request.body = self.body.clone();
+        (request.language, request.version) = (self.client.language, version::V5_0_0);
+        request.ext.push(PROXIED, true);
+        request.ext.push(CLIENT_ADDRESS, &*self.client.peer().to_string());
+        request
+    }
+}
+
+/// What brokers do not know yet of a client that joined.
+pub(super) struct News {
+    /// Its heartbeat, if it changed.
+    pub(super) beat: Option<Beat>,
+    /// Groups that are new, or have changed, for brokers that know groups only.
+    pub(super) groups: HeartbeatData,
+    /// Groups that the client left.
+    pub(super) left: Vec<Key>,
+    /// Those of them that have no clients any more.
+    pub(super) empty: Vec<Key>,
+}
+
+/// What brokers do not know yet of a client that left.
+pub(super) struct Left {
+    /// Whether it was in any group.
+    pub(super) was_member: bool,
+    /// Groups that have no clients any more.
+    pub(super) empty: Vec<Key>,
+}
+
+/// The request with which a client leaves the groups that are named, or all; with a time after which what is held for it is visible, it says
+/// goodbye.
+pub(super) fn leaving(client_id: &str, key: Option<&Key>, visible_after_ms: Option<i64>) -> Frame {
+    let mut request = Frame::request(RequestCode::UnregisterClient);
+    let named = |kind: Kind| key.filter(|key| key.0 == kind).map(|key| &*key.1);
+    UnregisterClientHeader {
+        client_id,
+        producer_group: named(Kind::Producers),
+        consumer_group: named(Kind::Consumers),
+    }
+    .encode(&mut request.ext);
+    request.ext.push(PROXIED, true);
+    if let Some(after_ms) = visible_after_ms {
+        request.ext.push(VISIBLE_AFTER, after_ms);
+    }
+    request
+}
 
 #[derive(Default)]
 struct State {
     groups: FxHashMap<Key, Group>,
-    /// The groups of each client, by its number.
-    of: FxHashMap<u64, Vec<Key>>,
+    /// By the number of the client.
+    of: FxHashMap<u64, Member>,
     memberships: usize,
 }
 
@@ -54,8 +125,8 @@ struct State {
 pub(super) struct Members {
     state: Mutex<State>,
     most: usize,
-    /// The id of this proxy at the brokers.
-    client_id: String,
+    /// The id of this proxy at brokers that do not know its clients.
+    pub(super) client_id: String,
 }
 
 impl State {
@@ -72,14 +143,17 @@ impl State {
         is_empty
     }
 
-    /// Removes a client from the groups for which `leaves` is true; returns those that are empty now.
-    fn leave(&mut self, client: u64, leaves: impl Fn(&Key) -> bool) -> Vec<Key> {
-        let Some(keys) = self.of.remove(&client) else { return Vec::new() };
-        let (left, kept): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(leaves);
-        if !kept.is_empty() {
-            self.of.insert(client, kept);
+    /// Removes a client from the groups for which `leaves` is true; returns those, and those of them that are empty now.
+    fn leave(&mut self, client: u64, leaves: impl Fn(&Key) -> bool) -> (Vec<Key>, Vec<Key>) {
+        let Some(member) = self.of.get_mut(&client) else {
+            return (Vec::new(), Vec::new());
+        };
+        let left: Vec<Key> = member.keys.extract_if(.., |key| leaves(key)).collect();
+        if member.keys.is_empty() {
+            self.of.remove(&client);
         }
-        left.into_iter().filter(|key| self.remove(client, key)).collect()
+        let empty = left.iter().filter(|key| self.remove(client, key)).cloned().collect();
+        (left, empty)
     }
 }
 
@@ -92,9 +166,13 @@ impl Members {
         }
     }
 
-    /// Adds a client to exactly these groups. Returns what brokers do not know yet, and the groups that are empty now.
-    fn join(&self, client: &Arc<Client>, data: HeartbeatData) -> Result<(HeartbeatData, Vec<Key>), Refused> {
-        let mut news = self.heartbeat();
+    /// Adds a client to exactly these groups. Returns what brokers do not know yet.
+    ///
+    /// # Errors
+    /// `TooManyRequests` if the limit is reached; the client is in the groups before the one that is refused.
+    pub(super) fn join(&self, client: &Arc<Client>, data: HeartbeatData) -> Result<News, Refused> {
+        let body = Bytes::from(json::write_standard(&data));
+        let mut groups = self.heartbeat();
         let producers = data
             .producers
             .into_iter()
@@ -105,9 +183,9 @@ impl Members {
             .map(|group| ((Kind::Consumers, group.group_name.as_str().into()), Some(group)));
         let wanted: Vec<(Key, Option<ConsumerData>)> = producers.chain(consumers).collect();
         let mut state = self.state.lock();
-        let empty = state.leave(client.id, |key| wanted.iter().all(|(wanted, _)| wanted != key));
+        let (left, empty) = state.leave(client.id, |key| wanted.iter().all(|(wanted, _)| wanted != key));
         for (key, consumers) in wanted {
-            let is_member = state.of.get(&client.id).is_some_and(|keys| keys.contains(&key));
+            let is_member = state.of.get(&client.id).is_some_and(|member| member.keys.contains(&key));
             if !is_member && state.memberships >= self.most {
                 let text = format!(
                     "the clients are in {} groups together already (apogeeProxyMaxMemberships)",
@@ -119,19 +197,47 @@ impl Members {
             let is_new = group.clients.is_empty() || group.consumers != consumers;
             if is_new {
                 group.consumers = consumers;
-                group.add_to(&mut news, &key.1);
+                group.add_to(&mut groups, &key.1);
             }
             if !is_member {
                 group.clients.push(Arc::clone(client));
                 state.memberships += 1;
-                state.of.entry(client.id).or_default().push(key);
+                let member = state.of.entry(client.id).or_insert_with(|| Member {
+                    client: Arc::clone(client),
+                    keys: Vec::new(),
+                    body: Bytes::new(),
+                });
+                member.keys.push(key);
             }
         }
-        Ok((news, empty))
+        let beat = state.of.get_mut(&client.id).filter(|member| member.body != body).map(|member| {
+            member.body = body;
+            member.beat()
+        });
+        Ok(News { beat, groups, left, empty })
     }
 
-    fn leave(&self, client: &Client) -> Vec<Key> {
-        self.state.lock().leave(client.id, |_| true)
+    pub(super) fn leave(&self, client: &Client) -> Left {
+        let (left, empty) = self.state.lock().leave(client.id, |_| true);
+        Left {
+            was_member: !left.is_empty(),
+            empty,
+        }
+    }
+
+    /// Whether the client is in any group.
+    pub(super) fn contains(&self, client: &Client) -> bool {
+        self.state.lock().of.contains_key(&client.id)
+    }
+
+    /// Whether no client is in any group.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().of.is_empty()
+    }
+
+    /// The heartbeats of all clients.
+    pub(super) fn beats(&self) -> Vec<Beat> {
+        self.state.lock().of.values().map(Member::beat).collect()
     }
 
     /// A client of the group that is still there; another one each time.
@@ -143,13 +249,14 @@ impl Members {
     }
 
     /// A heartbeat with one group, if it has clients.
-    fn heartbeat_of(&self, key: &Key) -> Option<HeartbeatData> {
+    pub(super) fn heartbeat_of(&self, key: &Key) -> Option<HeartbeatData> {
         let mut heartbeat = self.heartbeat();
         self.state.lock().groups.get(key)?.add_to(&mut heartbeat, &key.1);
         Some(heartbeat)
     }
 
-    fn heartbeat(&self) -> HeartbeatData {
+    /// A heartbeat of this proxy, without groups.
+    pub(super) fn heartbeat(&self) -> HeartbeatData {
         HeartbeatData {
             client_id: self.client_id.clone(),
             ..HeartbeatData::default()
@@ -157,7 +264,7 @@ impl Members {
     }
 
     /// Heartbeats with all groups, up to `most` in each.
-    fn heartbeats(&self, most: usize) -> Vec<HeartbeatData> {
+    pub(super) fn heartbeats(&self, most: usize) -> Vec<HeartbeatData> {
         let state = self.state.lock();
         let mut all: Vec<HeartbeatData> = Vec::new();
         for (at, ((_, name), group)) in state.groups.iter().enumerate() {
@@ -169,69 +276,5 @@ impl Members {
             }
         }
         all
-    }
-}
-
-impl Cluster {
-    pub(crate) async fn join(self: &Arc<Self>, client: &Arc<Client>, data: HeartbeatData) -> Result<(), Refused> {
-        let (news, empty) = self.members.join(client, data)?;
-        self.take_back(&empty).await;
-        if !news.producers.is_empty() || !news.consumers.is_empty() {
-            self.beat(&news).await;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn leave(&self, client: &Client) {
-        self.take_back(&self.members.leave(client)).await;
-    }
-
-    /// Tells the brokers which groups have clients, now and then, without an end.
-    pub(crate) async fn keep_members(self: Arc<Self>) {
-        loop {
-            tokio::time::sleep(self.settings.heartbeat_period).await;
-            for heartbeat in self.members.heartbeats(self.settings.heartbeat_groups) {
-                self.beat(&heartbeat).await;
-            }
-        }
-    }
-
-    /// Sends a heartbeat to all masters. A failure is logged: the next one is not far.
-    async fn beat(&self, heartbeat: &HeartbeatData) {
-        let masters = match self.masters().await {
-            Ok(masters) => masters,
-            Err(refused) => return tracing::warn!(reason = refused.text, "no broker got a heartbeat"),
-        };
-        let beats = masters.values().map(|address| async move {
-            if let Err(error) = self.noted(address, self.client.heartbeat(address, heartbeat).await) {
-                tracing::debug!(%error, "a broker did not take a heartbeat");
-            }
-        });
-        futures_util::future::join_all(beats).await;
-    }
-
-    /// The proxy leaves groups without clients.
-    async fn take_back(&self, groups: &[Key]) {
-        if groups.is_empty() {
-            return;
-        }
-        let Ok(masters) = self.masters().await else { return };
-        for key in groups {
-            let (producers, consumers) = match key.0 {
-                Kind::Producers => (Some(&*key.1), None),
-                Kind::Consumers => (None, Some(&*key.1)),
-            };
-            let leaves = masters.values().map(|address| async move {
-                let left = self.client.leave(address, &self.members.client_id, producers, consumers).await;
-                if let Err(error) = self.noted(address, left) {
-                    tracing::debug!(%error, "a broker keeps the proxy in a group for a while");
-                }
-            });
-            futures_util::future::join_all(leaves).await;
-            // A client that joined meanwhile may have told it before.
-            if let Some(again) = self.members.heartbeat_of(key) {
-                self.beat(&again).await;
-            }
-        }
     }
 }

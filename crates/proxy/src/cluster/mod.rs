@@ -2,11 +2,11 @@
 //!
 //! Name servers tell the brokers of a topic ([`route`]); a handle, a transaction id and a recall handle name the broker that has the
 //! message. A broker that cannot be reached is left out at once ([`down`]): receives and sends go to another one. Nothing is kept
-//! here that cannot be looked up again ([`cache`]), but which clients are in which groups ([`members`]): the proxy is a member of these groups
-//! at the brokers, under an id of its own.
+//! here that cannot be looked up again ([`cache`]), but which clients are in which groups ([`members`]), and brokers are told of that ([`beats`]).
 //!
 //! Not here: replicas (only masters are asked), and what several proxies would tell each other: each knows its own clients.
 
+mod beats;
 mod cache;
 mod down;
 mod members;
@@ -22,6 +22,7 @@ pub(crate) use route::Route;
 use crate::clients::Clients;
 use crate::codes::Refused;
 use crate::v2::Code;
+use beats::Brokers;
 use broker::errors::Refusal;
 use broker::group::Rule;
 use cache::Cache;
@@ -52,6 +53,8 @@ pub(crate) struct Cluster {
     receive_turn: AtomicUsize,
     lookup_turn: AtomicUsize,
     members: Arc<Members>,
+    /// What brokers know of them.
+    brokers_asked: Brokers,
     /// Receives of one connection that are parked at brokers.
     most_parked: usize,
     /// Held while a topic is created.
@@ -81,6 +84,7 @@ impl Cluster {
             receive_turn: AtomicUsize::new(0),
             lookup_turn: AtomicUsize::new(0),
             members,
+            brokers_asked: Brokers::default(),
             most_parked,
             creating: tokio::sync::Mutex::new(()),
             settings,

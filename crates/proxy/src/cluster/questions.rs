@@ -1,12 +1,13 @@
 //! What brokers ask the proxy over its connections: each question goes to a client of the group that it is about.
 
 use super::members::{Kind, Members};
-use crate::clients::Clients;
+use crate::clients::{Client, Clients};
 use ::message::properties;
 use ::message::record::Record;
 use broker::clients::ProtocolClient;
 use net::{Connection, Service};
 use protocol::diagnose::{ConsumeDirectlyHeader, ConsumerRunningInfoHeader};
+use protocol::heartbeat::CLIENT;
 use protocol::lite::NotifyUnsubscribeLiteHeader;
 use protocol::{Frame, RequestCode, ResponseCode};
 use std::sync::Arc;
@@ -54,8 +55,16 @@ impl Questions {
         }
     }
 
+    /// The client that a broker asks, if it knows clients behind a proxy.
+    fn asked(&self, frame: &Frame) -> Option<Arc<Client>> {
+        self.clients.find(frame.ext.text(CLIENT)?)
+    }
+
     /// A producer is asked how its transaction ended; the next check asks another one.
     fn check_transaction(&self, frame: &Frame) {
+        if let Some(client) = self.asked(frame) {
+            return client.send_oneway(frame);
+        }
         let record = Record::parse(&frame.body).ok();
         let group = record.and_then(|record| properties::text(record.properties, properties::PRODUCER_GROUP));
         match group.and_then(|group| self.members.one_of(Kind::Producers, &group)) {
@@ -64,10 +73,11 @@ impl Questions {
         }
     }
 
-    /// Asks any client of the group: brokers know the proxy only.
+    /// Asks the client that the broker names; if that knows the proxy only, any client of the group.
     fn ask(&self, conn: &Arc<Connection>, frame: Frame, group: String) {
         let response = Frame::response_to(&frame);
-        let Some(client) = self.members.one_of(Kind::Consumers, &group) else {
+        let client = self.asked(&frame).or_else(|| self.members.one_of(Kind::Consumers, &group));
+        let Some(client) = client else {
             let answer = response
                 .with_code(ResponseCode::SystemError)
                 .with_remark(format!("group {group} has no client at this proxy"));

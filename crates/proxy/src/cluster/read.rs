@@ -71,6 +71,7 @@ impl Cluster {
             poll_time: pop.poll_ms,
             born_time: pop.born_ms,
             attempt_id: pop.attempt,
+            hold_time: pop.hold_ms,
         };
         header.encode(&mut request.ext);
         let topic = pop.topic.to_owned();
@@ -231,6 +232,7 @@ fn pop_result(answer: &Frame, topic: &str, group: &str) -> Result<PopResult, Ref
         start_offset_info: None,
         msg_offset_info: None,
         order_count_info: None,
+        held: None,
     };
     let reply = match code {
         ResponseCode::Success => PopReply::decode(&answer.ext).map_err(|error| malformed(&error))?,
@@ -263,6 +265,7 @@ fn pop_result(answer: &Frame, topic: &str, group: &str) -> Result<PopResult, Ref
         taken,
         records: all,
         bytes: answer.body.len(),
+        is_held: reply.held.unwrap_or(false),
     })
 }
 
@@ -311,11 +314,13 @@ fn lite_result(answer: &Frame, topic: &str) -> Result<LitePopResult, Refused> {
         invisible_time: 0,
         revive_queue: ORDER_REVIVE_QUEUE,
         order_count_info: None,
+        held: None,
     };
     let reply = match code {
         ResponseCode::Success => PopLiteReply::decode(&answer.ext).map_err(|error| malformed(&error))?,
         _ => none,
     };
+    let is_held = reply.held.unwrap_or(false);
     let mut counts = reply
         .order_count_info
         .unwrap_or_default()
@@ -343,6 +348,7 @@ fn lite_result(answer: &Frame, topic: &str) -> Result<LitePopResult, Refused> {
         taken,
         records: all,
         bytes: answer.body.len(),
+        is_held,
     })
 }
 

@@ -40,11 +40,11 @@ config::declare! {
         max_groups: usize { name: "subscriptionGroupConfigCacheMaxNum", default: 20_000, allowed: whole(1..=10_000_000), change: AtStart }
         /// Maximum number of memberships of clients in groups; a producer has one for each of its topics. A client with more is refused.
         max_memberships: usize { name: "apogeeProxyMaxMemberships", default: 200_000, allowed: whole(1..=100_000_000), change: AtStart }
-        /// How often the proxy tells the brokers which groups have clients.
+        /// How often the proxy tells the brokers which clients there are, and Apache's brokers which groups have clients. News are told at once.
         heartbeat_period: Duration {
             name: "transactionHeartbeatPeriodSecond", default: Duration::from_secs(20), allowed: seconds(1..=60), change: AtStart,
         }
-        /// Groups in one such heartbeat. With more there are several.
+        /// Groups in one such heartbeat to Apache's brokers. With more there are several.
         heartbeat_groups: usize { name: "transactionHeartbeatBatchNum", default: 100, allowed: whole(1..=10_000), change: AtStart }
     }
 }

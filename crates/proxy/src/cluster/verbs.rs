@@ -47,6 +47,7 @@ impl Cluster {
             extra_info: request.handle,
             offset: request.offset,
             lite_topic,
+            in_flight: request.is_in_flight.then_some(true),
         };
         self.noted(&address, self.client.ack(&address, &header).await).map_err(refused)
     }
@@ -64,6 +65,7 @@ impl Cluster {
             invisible_time: invisible_ms,
             lite_topic,
             suspend,
+            in_flight: request.is_in_flight.then_some(true),
         };
         let reply = self.noted(&address, self.client.change_invisible(&address, &header).await);
         let reply = reply.map_err(refused)?;

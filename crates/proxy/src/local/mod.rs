@@ -18,8 +18,8 @@ use crate::transaction::TransactionId;
 use crate::v2::Code;
 use ::message::names;
 use broker::attributes::{self, MESSAGE_TYPE};
-use broker::clients::ClientChannel;
 use broker::clients::heartbeat::{self, heartbeat};
+use broker::clients::{ClientChannel, Departure};
 use broker::errors::Refusal;
 use broker::group::Rule;
 use broker::lite::{LiteChange, LitePop, LitePopResult};
@@ -326,8 +326,14 @@ impl Local {
         Ok(())
     }
 
-    pub(crate) fn leave(&self, client: &Client) {
-        self.broker.online.connection_closed(client.id);
+    pub(crate) fn leave(&self, client: &Client, departure: Departure) {
+        self.broker.online.connection_closed(client.id, departure);
+    }
+
+    pub(crate) fn goodbye(&self, group: &str, client_id: &str, departure: Departure) {
+        if let Departure::Goodbye(after_ms) = departure {
+            self.broker.online.consumers.goodbye(group, client_id, after_ms);
+        }
     }
 
     pub(crate) async fn sync_lite(&self, client: Arc<Client>, change: LiteSubscription) -> Result<(), Refused> {

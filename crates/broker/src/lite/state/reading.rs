@@ -196,13 +196,47 @@ impl<C: Clone> State<C> {
         let of_queue = self.groups.get_mut(&group).and_then(|of_group| of_group.queues.get_mut(&queue));
         let Some(of_queue) = of_queue else { return };
         let before = of_queue.wake_at.take();
+        // If it has passed, the look at it says until when what is held stays invisible.
         of_queue.wake_at = of_queue.flight.as_ref().and_then(|flight| flight.free_at());
         let planned = of_queue.wake_at;
+        let holder = of_queue.flight.as_ref().and_then(|flight| flight.holder());
+        let let_go = std::mem::replace(&mut of_queue.holder, holder).filter(|let_go| Some(*let_go) != holder);
+        let place = (Arc::clone(&group), Arc::clone(&queue));
+        if let Some(let_go) = let_go {
+            self.not_held(let_go, &place);
+        }
+        if let Some(holder) = holder {
+            self.held.entry(holder).or_default().insert(place);
+        }
         if let Some(at) = before {
             self.wakes.remove(&(at, Arc::clone(&group), Arc::clone(&queue)));
         }
         if let Some(at) = planned {
             self.wakes.insert((at, group, queue));
+        }
+    }
+
+    /// Nothing of a lite topic is held for the holder any more.
+    pub(super) fn not_held(&mut self, holder: u64, place: &(Name, Name)) {
+        if let Some(places) = self.held.get_mut(&holder) {
+            places.remove(place);
+            if places.is_empty() {
+                self.held.remove(&holder);
+            }
+        }
+    }
+
+    /// The holder said goodbye: what is held for it is visible at that time, and the next delivery is not counted.
+    pub(in crate::lite) fn give_back(&mut self, holder: u64, visible_at: i64) {
+        for (group, queue) in self.held.remove(&holder).unwrap_or_default() {
+            let of_queue = self.groups.get_mut(&group).and_then(|of_group| of_group.queues.get_mut(&queue));
+            let Some(of_queue) = of_queue else { continue };
+            of_queue.holder = None;
+            if let Some(flight) = &mut of_queue.flight {
+                flight.suspend(visible_at);
+                flight.let_go();
+            }
+            self.plan(&group, &queue);
         }
     }
 
@@ -297,14 +331,27 @@ impl<C: Clone> State<C> {
             let Some(of_queue) = of_group.queues.get_mut(&queue) else {
                 continue;
             };
-            of_queue.wake_at = None;
-            if of_queue.subscribers.is_empty() && (!of_group.is_wildcard || of_group.clients.is_empty()) {
-                of_queue.flight = None;
-                self.in_flight -= 1;
-                self.tidy(&group, &queue);
-            } else {
-                visible.push((group, queue));
+            of_queue.wake_at = of_queue.flight.as_ref().and_then(|flight| flight.look_again(now));
+            if let Some(at) = of_queue.wake_at {
+                self.wakes.insert((at, group, queue));
+                continue;
             }
+            if let Some(flight) = &mut of_queue.flight {
+                flight.let_go();
+            }
+            let has_readers = !of_queue.subscribers.is_empty() || of_group.is_wildcard && !of_group.clients.is_empty();
+            if let Some(holder) = of_queue.holder.take() {
+                self.not_held(holder, &(Arc::clone(&group), Arc::clone(&queue)));
+            }
+            if has_readers {
+                visible.push((group, queue));
+                continue;
+            }
+            let of_queue = self.groups.get_mut(&group).and_then(|of_group| of_group.queues.get_mut(&queue));
+            if of_queue.is_some_and(|of_queue| of_queue.flight.take().is_some()) {
+                self.in_flight -= 1;
+            }
+            self.tidy(&group, &queue);
         }
         visible
     }

@@ -182,6 +182,7 @@ impl<C: Clone> State<C> {
         if !has_readers && of_queue.wake_at.is_none() && of_queue.flight.take().is_some() {
             // Its messages are visible, and nobody asks for them.
             self.in_flight -= 1;
+            debug_assert!(of_queue.holder.is_none(), "what is held is looked at");
         }
         let is_used = !of_queue.subscribers.is_empty() || of_queue.is_ready || of_queue.reading.is_some() || of_queue.flight.is_some();
         if !is_used {
@@ -213,7 +214,10 @@ impl<C: Clone> State<C> {
         for (queue, of_queue) in of_group.queues {
             self.in_flight -= usize::from(of_queue.flight.is_some());
             if let Some(at) = of_queue.wake_at {
-                self.wakes.remove(&(at, Arc::clone(&name), queue));
+                self.wakes.remove(&(at, Arc::clone(&name), Arc::clone(&queue)));
+            }
+            if let Some(holder) = of_queue.holder {
+                self.not_held(holder, &(Arc::clone(&name), queue));
             }
         }
     }

@@ -5,6 +5,9 @@ use crate::delay::clock::Moment;
 use crate::pop::point::{NONE, Point, PointId, QueueIndex};
 use std::sync::Arc;
 
+/// How many check points are looked at for each job that is taken: most may only be due again later.
+const LOOKS: usize = 8;
+
 impl InFlight {
     /// When the thread has to look, by the monotonic clock.
     pub(in crate::pop) fn next_look(&mut self) -> Option<i64> {
@@ -20,18 +23,28 @@ impl InFlight {
     /// than its acknowledgements.
     pub(in crate::pop) fn take_due(&mut self, most: usize, now: Moment) -> Vec<Job> {
         let mut jobs = Vec::new();
+        let mut looks = 0;
         while jobs.len() < most
+            && looks < LOOKS * most
             && let Some((at, id)) = self.first_plan()
             && at <= now.steady_ms
         {
+            looks += 1;
             if self.points[id as usize].moved != 0 {
                 // After the check points that were made for its messages.
                 self.plan(id, now.steady_ms + SAVE_COMPLETE_AFTER_MS);
                 continue;
             }
+            if self.is_kept(id, now) && self.points[id as usize].is_written() {
+                self.plan_written(id, now);
+                continue;
+            }
             self.agenda.remove_first();
-            self.points[id as usize].at = NONE;
-            jobs.push(self.job(id, now));
+            let job = self.job(id, now);
+            let point = &mut self.points[id as usize];
+            point.at = NONE;
+            point.is_reviving = job.task == Task::Revive;
+            jobs.push(job);
         }
         jobs
     }
@@ -100,6 +113,7 @@ impl InFlight {
             saved: point.saved,
             is_written: point.is_written(),
             suspend: point.suspend,
+            lease: self.lease_of(point, id).cloned(),
         }
     }
 
@@ -184,6 +198,7 @@ impl InFlight {
             // Acknowledged meanwhile: nothing is left to do.
             return self.revived(job, 0, now);
         }
+        point.is_reviving = false;
         self.plan(job.id, now.steady_ms + RETRY_AFTER_MS);
     }
 

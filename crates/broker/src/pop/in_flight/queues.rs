@@ -186,7 +186,10 @@ impl InFlight {
         point.epoch = queue.epoch;
         point.hold(popped.next);
         point.revive_queue = popped.revive_queue;
-        self.insert_new(point, popped.invisible_ms, now);
+        let id = self.insert_new(point, popped.invisible_ms, now);
+        if let Some(lease) = popped.lease {
+            self.hold_for(id, lease);
+        }
         Ok(true)
     }
 }

@@ -43,7 +43,10 @@ impl InFlight {
             None => covered.insert(at, (of.start, end)),
         }
         let due = point.due;
-        self.insert(point, due);
+        let id = self.insert(point, due);
+        if let Some(lease) = of.lease {
+            self.hold_for(id, lease);
+        }
     }
 
     /// The queues that check points of the revive topic describe, after a start has read all of them: their committed offset may move to

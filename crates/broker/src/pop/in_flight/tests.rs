@@ -1,6 +1,7 @@
 //! The state machine against a plain model, through crashes and clocks that are set.
 
 use super::*;
+use crate::clients::{Departure, Holder};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -25,6 +26,10 @@ fn claim(state: &mut InFlight, queue: QueueIndex, committed: i64) -> Claim {
 }
 
 fn pop(state: &mut InFlight, queue: QueueIndex, committed: i64, offsets: &[i64], now: Moment) -> Key {
+    pop_held(state, queue, committed, offsets, now, None)
+}
+
+fn pop_held(state: &mut InFlight, queue: QueueIndex, committed: i64, offsets: &[i64], now: Moment, lease: Option<Lease>) -> Key {
     let claim = claim(state, queue, committed);
     let popped = Popped {
         offsets,
@@ -32,6 +37,7 @@ fn pop(state: &mut InFlight, queue: QueueIndex, committed: i64, offsets: &[i64],
         pop_time: now.wall_ms,
         invisible_ms: 60_000,
         revive_queue: 3,
+        lease,
     };
     assert_eq!(state.popped(claim, popped, now), Ok(true));
     Key {
@@ -137,6 +143,7 @@ fn limits_are_kept_and_idle_queues_make_room() {
         pop_time: 0,
         invisible_ms: 1,
         revive_queue: 0,
+        lease: None,
     };
     assert_eq!(state.popped(read, popped, at(0)), Err(Full::Points(1)));
     assert_eq!(state.renew(key, 0, 1, false, at(0)), Err(Full::Points(1)));
@@ -151,6 +158,157 @@ fn limits_are_kept_and_idle_queues_make_room() {
     assert_eq!(state.begin(first, 1, Some(0)), Begin::Limited);
 }
 
+/// A client that comes back within 30 s keeps its messages.
+const GRACE_MS: i64 = 30_000;
+
+fn holder_online() -> Arc<Holder> {
+    let holder = Arc::new(Holder::new("g", "c", GRACE_MS, 0));
+    holder.come();
+    holder
+}
+
+fn lease(holder: &Arc<Holder>, until: i64) -> Option<Lease> {
+    Some(Lease {
+        holder: Arc::clone(holder),
+        until,
+    })
+}
+
+/// Writes what is due to be written; what is due to be stored again.
+fn due(state: &mut InFlight, now: Moment) -> Vec<Job> {
+    let (revived, written): (Vec<Job>, Vec<Job>) = state.take_due(9, now).into_iter().partition(|job| job.task == Task::Revive);
+    for job in written {
+        match job.task {
+            Task::Write => state.written(&job, now.steady_ms, now.steady_ms, now),
+            _ => state.saved(&job, job.acked & !job.saved, now.steady_ms, now),
+        }
+    }
+    revived
+}
+
+#[test]
+fn held_messages_are_acknowledged_with_their_first_handle_however_long_that_takes() {
+    let (mut state, holder) = (InFlight::new(LIMITS), holder_online());
+    let queue = state.open_queue("t", "g", 0).unwrap();
+    let key = pop_held(&mut state, queue, 0, &[0, 1, 2], at(0), lease(&holder, 3_600_000));
+    let mut writes = 0;
+    for minute in 0..50 {
+        let jobs = state.take_due(9, at(60_000 * minute + 59_000));
+        writes += jobs.len();
+        jobs.iter()
+            .for_each(|job| state.written(job, 7, 1_000, at(60_000 * minute + 59_000)));
+        assert!(state.take_due(9, at(60_000 * minute + 60_001)).is_empty(), "minute {minute}");
+    }
+    assert_eq!(writes, 1, "nothing is written for more time");
+    // One of them is to be tried again, by its first handle: that one is not held any more.
+    let pop_time = state.renew(key, 1, 5_000, false, at(3_000_500)).unwrap().unwrap();
+    let retried = due(&mut state, at(3_000_600));
+    assert!(retried.is_empty());
+    let retried = due(&mut state, at(3_005_600));
+    assert_eq!((retried.len(), retried[0].key.pop_time), (1, pop_time));
+    state.revived(&retried[0], 2_000, at(3_005_600));
+    assert_eq!(state.ack(key, 0, at(3_010_000)), Acked::Done(None));
+    assert_eq!(state.ack(key, 2, at(3_010_000)), Acked::Done(None));
+    let job = state.take_due(9, at(3_011_000)).remove(0);
+    assert_eq!((job.task, job.acked), (Task::SaveAcks, 0b111));
+    state.saved(&job, job.acked & !job.saved, 3_011_000, at(3_011_000));
+    state.settle(3_011_000, |_| ());
+    assert!(state.is_empty() && state.held.is_empty());
+}
+
+#[test]
+fn held_messages_come_again_after_the_grace_time_or_the_most_time() {
+    let (mut state, holder) = (InFlight::new(LIMITS), holder_online());
+    let queue = state.open_queue("t", "g", 0).unwrap();
+    pop_held(&mut state, queue, 0, &[0], at(0), lease(&holder, 10_000_000));
+    assert!(due(&mut state, at(10_000)).is_empty(), "it is written");
+    holder.go(Departure::Lost, 50_000);
+    assert!(due(&mut state, at(60_000)).is_empty(), "the client may come back");
+    assert_eq!(state.next_look(), Some(80_000));
+    holder.come();
+    assert!(due(&mut state, at(80_000)).is_empty(), "it came back");
+    holder.go(Departure::Lost, 90_000);
+    let jobs = due(&mut state, at(140_000));
+    assert_eq!(jobs.len(), 1);
+    assert!(!jobs[0].suspend && jobs[0].lease.is_none());
+    holder.come();
+    state.revived(&jobs[0], 2_000_000, at(140_000));
+
+    let (start, until) = (200_000, 290_000);
+    pop_held(&mut state, queue, 1, &[1], at(start), lease(&holder, until));
+    assert!(due(&mut state, at(start + 10_000)).is_empty() && due(&mut state, at(start + 60_000)).is_empty());
+    assert_eq!(state.next_look(), Some(until));
+    assert_eq!(due(&mut state, at(until)).len(), 1, "its client had it for too long");
+}
+
+#[test]
+fn a_goodbye_gives_back_what_is_held_for_the_client_only_and_soon() {
+    let mut state = InFlight::new(LIMITS);
+    let (one, other) = (holder_online(), holder_online());
+    let queue = state.open_queue("t", "g", 0).unwrap();
+    pop_held(&mut state, queue, 0, &[0], at(0), lease(&one, 10_000_000));
+    pop_held(&mut state, queue, 0, &[1], at(1), lease(&other, 10_000_000));
+    pop(&mut state, queue, 0, &[2], at(2));
+    assert!(due(&mut state, at(10_002)).is_empty(), "they are written");
+    one.go(Departure::Goodbye(1_000), 20_000);
+    state.give_back(&one, 1_000, at(20_000));
+    assert!(due(&mut state, at(20_999)).is_empty());
+    let jobs = due(&mut state, at(21_000));
+    assert_eq!((jobs.len(), &jobs[0].offsets[..], jobs[0].suspend), (1, &[0][..], true));
+    assert!(state.held.of_holder(&one).is_none() && state.held.of_holder(&other) == Some(1));
+    state.forget(|_, _| true);
+    assert!(state.held.is_empty());
+}
+
+#[test]
+fn a_recovered_check_point_is_held_for_a_client_that_comes_back_soon() {
+    let recover = |state: &mut InFlight, holder: &Arc<Holder>| {
+        let of = Recovered {
+            start: 5,
+            offsets: &[5, 6],
+            pop_time: at(-100_000).wall_ms,
+            invisible_ms: 60_000,
+            acked: 0b10,
+            suspend: false,
+            revive_queue: 3,
+            record: 77,
+            grace_ms: 0,
+            lease: lease(holder, 1_000_000),
+        };
+        state.recover_point("t", "g", 0, of, at(0));
+    };
+    let holder = Arc::new(Holder::new("g", "c", GRACE_MS, 0));
+    let (mut state, mut other) = (InFlight::new(LIMITS), InFlight::new(LIMITS));
+    recover(&mut state, &holder);
+    recover(&mut other, &holder);
+    assert!(due(&mut state, at(0)).is_empty() && due(&mut other, at(0)).is_empty());
+    assert_eq!(due(&mut other, at(GRACE_MS)).len(), 1, "its client does not come");
+    holder.come();
+    assert!(due(&mut state, at(GRACE_MS)).is_empty());
+    let key = Key {
+        queue: state.find_queue("t", "g", 0).unwrap(),
+        start: 5,
+        pop_time: at(-100_000).wall_ms,
+    };
+    assert_eq!(state.ack(key, 5, at(200_000)), Acked::Done(None));
+}
+
+#[test]
+fn a_message_may_be_renewed_while_its_record_is_being_written() {
+    let mut state = InFlight::new(LIMITS);
+    let queue = state.open_queue("t", "g", 0).unwrap();
+    let key = pop(&mut state, queue, 0, &[0, 1], at(0));
+    let job = state.take_due(9, at(10_000)).remove(0);
+    let pop_time = state.renew(key, 1, 90_000, false, at(10_000)).unwrap().expect("it is in flight");
+    state.written(&job, 5, 100, at(10_001));
+    assert_eq!(state.renew(key, 1, 1, false, at(10_002)), Ok(None), "its handle was changed");
+    assert!(due(&mut state, at(60_000)).is_empty());
+    let jobs = state.take_due(9, at(60_200));
+    assert_eq!((jobs.len(), jobs[0].task, jobs[0].acked), (1, Task::Revive, 0b10));
+    assert_eq!(state.renew(key, 0, 1, false, at(60_200)), Ok(None), "it is being stored again");
+    assert_eq!(state.ack(Key { start: 1, pop_time, ..key }, 1, at(60_300)), Acked::Done(None));
+}
+
 /// What a step does.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -160,6 +318,15 @@ enum Step {
         most: u8,
         invisible_s: u8,
         passes: u8,
+        /// For which client they are held, and for how long at most.
+        held_for: Option<(bool, u16)>,
+    },
+    Come {
+        client: bool,
+    },
+    Go {
+        client: bool,
+        says_goodbye: bool,
     },
     Ack {
         which: u8,
@@ -176,6 +343,8 @@ enum Step {
     },
     Work {
         fails: bool,
+        /// Clients acknowledge and want more time meanwhile.
+        during: bool,
     },
     Sync,
     SaveOffsets,
@@ -187,12 +356,15 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (1..20u8).prop_map(Step::Send),
-        6 => (any::<bool>(), 1..33u8, 1..60u8, 0..4u8).prop_map(|(queue, most, invisible_s, passes)| Step::Pop { queue, most, invisible_s, passes }),
+        6 => (any::<bool>(), 1..33u8, 1..60u8, 0..4u8, prop::option::of((any::<bool>(), 0..400u16)))
+            .prop_map(|(queue, most, invisible_s, passes, held_for)| Step::Pop { queue, most, invisible_s, passes, held_for }),
+        2 => any::<bool>().prop_map(|client| Step::Come { client }),
+        2 => (any::<bool>(), 0..3u8).prop_map(|(client, how)| Step::Go { client, says_goodbye: how == 0 }),
         9 => any::<u8>().prop_map(|which| Step::Ack { which }),
         2 => (any::<u8>(), 1..60u8).prop_map(|(which, invisible_s)| Step::Renew { which, invisible_s }),
         4 => (0..20u8).prop_map(|seconds| Step::Pass { seconds }),
         1 => (-5_000..5_000i16).prop_map(|seconds| Step::SetClock { seconds }),
-        5 => (0..8u8).prop_map(|n| Step::Work { fails: n == 0 }),
+        5 => (0..8u8).prop_map(|n| Step::Work { fails: n == 0, during: n % 2 == 0 }),
         2 => Just(Step::Sync),
         2 => Just(Step::SaveOffsets),
         1 => any::<bool>().prop_map(|power| Step::Crash { power }),
@@ -223,6 +395,18 @@ struct Held {
     offset: i64,
     /// By the monotonic clock.
     until: i64,
+    /// It is held for this client, which was never gone for too long, until this time at most.
+    held_for: Option<(usize, i64)>,
+    /// The client whose goodbye gives it back.
+    of_client: Option<usize>,
+}
+
+/// A client, in the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Online,
+    AwaySince(i64),
+    Left,
 }
 
 /// The world around the state: a log, two queues (one of them of the retry topic), clients.
@@ -239,6 +423,8 @@ struct World {
     revived: i64,
     saved_revived: i64,
     held: Vec<Held>,
+    holders: [Arc<Holder>; 2],
+    clients: [Presence; 2],
     acked: BTreeSet<usize>,
     /// After a crash a message may be in its queue and in the retry queue.
     has_crashed: bool,
@@ -257,6 +443,8 @@ impl World {
             revived: -1,
             saved_revived: -1,
             held: Vec::new(),
+            holders: [holder_online(), holder_online()],
+            clients: [Presence::Online; 2],
             acked: BTreeSet::new(),
             has_crashed: false,
         }
@@ -293,7 +481,50 @@ impl World {
         *committed = offset;
     }
 
-    fn pop(&mut self, queue: usize, most: usize, invisible_ms: i64, passes: i64) {
+    /// Whether nobody else may get the message.
+    fn is_invisible(&self, held: &Held) -> bool {
+        held.until > self.now.steady_ms || held.held_for.is_some()
+    }
+
+    /// Messages are not held any more whose client is gone for too long, or had them for too long.
+    fn end_leases(&mut self) {
+        for held in &mut self.held {
+            let Some((client, most)) = held.held_for else { continue };
+            let is_kept = match self.clients[client] {
+                Presence::Online => true,
+                Presence::AwaySince(since) => self.now.steady_ms < since + GRACE_MS,
+                Presence::Left => false,
+            };
+            if !is_kept || self.now.steady_ms >= most {
+                held.held_for = None;
+            }
+        }
+    }
+
+    fn go(&mut self, client: usize, says_goodbye: bool) {
+        let now = self.now.steady_ms;
+        if says_goodbye {
+            const AFTER_MS: i64 = 500;
+            self.holders[client].go(Departure::Goodbye(AFTER_MS), now);
+            self.state.give_back(&self.holders[client], AFTER_MS, self.now);
+            self.clients[client] = Presence::Left;
+            for held in self.held.iter_mut().filter(|held| held.of_client == Some(client)) {
+                held.until = held.until.min(now + AFTER_MS);
+            }
+        } else {
+            self.holders[client].go(Departure::Lost, now);
+            if self.clients[client] == Presence::Online {
+                self.clients[client] = Presence::AwaySince(now);
+            }
+        }
+    }
+
+    fn come(&mut self, client: usize) {
+        self.holders[client].come();
+        self.clients[client] = Presence::Online;
+    }
+
+    fn pop(&mut self, queue: usize, most: usize, invisible_ms: i64, passes: i64, held_for: Option<(usize, i64)>) {
         let index = self.state.open_queue("t", "g", queue as i32).unwrap();
         let claim = match self.state.begin(index, self.committed[queue], None) {
             Begin::At(claim) => claim,
@@ -322,6 +553,7 @@ impl World {
             pop_time: self.now.wall_ms,
             invisible_ms,
             revive_queue: 0,
+            lease: held_for.and_then(|(client, most_ms)| lease(&self.holders[client], self.now.steady_ms + most_ms)),
         };
         if self.state.popped(claim, popped, self.now) != Ok(true) {
             return;
@@ -330,7 +562,7 @@ impl World {
             let message = self.message(queue, offset);
             let is_same = |held: &&Held| {
                 let is_copy = !self.has_crashed && held.message == message;
-                (is_copy || (held.key.0, held.offset) == (queue as i32, offset)) && held.until > self.now.steady_ms
+                (is_copy || (held.key.0, held.offset) == (queue as i32, offset)) && self.is_invisible(held)
             };
             let again = self.held.iter().find(is_same);
             assert!(again.is_none(), "message {message} is handed out while it is invisible: {again:?}");
@@ -339,6 +571,8 @@ impl World {
                 key: (queue as i32, claim.from, self.now.wall_ms),
                 offset,
                 until: self.now.steady_ms + invisible_ms,
+                held_for: held_for.map(|(client, most_ms)| (client, self.now.steady_ms + most_ms)),
+                of_client: held_for.map(|(client, _)| client),
             });
         }
     }
@@ -362,7 +596,7 @@ impl World {
                     self.commit(held.key.0, offset);
                 }
             }
-            Acked::Unknown => assert!(held.until <= self.now.steady_ms, "an acknowledgement in time counts: {held:?}"),
+            Acked::Unknown => assert!(!self.is_invisible(&held), "an acknowledgement in time counts: {held:?}"),
         }
     }
 
@@ -378,19 +612,26 @@ impl World {
                 self.held[at] = Held {
                     key: (held.key.0, held.offset, pop_time),
                     until: self.now.steady_ms + invisible_ms,
+                    held_for: None,
+                    of_client: None,
                     ..held
                 };
             }
             Ok(None) => {
-                assert!(held.until <= self.now.steady_ms, "more time is granted while there is some");
+                assert!(!self.is_invisible(&held), "more time is granted while there is some");
                 self.held.remove(at);
             }
             Err(_) => {}
         }
     }
 
-    fn work(&mut self, fails: bool) {
-        for job in self.state.take_due(5, self.now) {
+    fn work(&mut self, fails: bool, during: bool) {
+        let jobs = self.state.take_due(5, self.now);
+        if during {
+            self.ack(3);
+            self.renew(5, 40_000);
+        }
+        for job in jobs {
             if fails {
                 self.state.failed(&job, self.now);
                 continue;
@@ -454,6 +695,7 @@ impl World {
                         revive_queue: 0,
                         record: at as i64,
                         grace_ms: 0,
+                        lease: job.lease.clone(),
                     };
                     self.state.recover_point("t", "g", job.queue_id, of, self.now);
                 }
@@ -476,6 +718,11 @@ impl World {
         // A client may get again what it holds, and what it acknowledged a moment ago.
         self.held.clear();
         self.has_crashed = true;
+        for client in 0..2 {
+            if self.clients[client] == Presence::Online {
+                self.go(client, false);
+            }
+        }
     }
 
     fn run(&mut self, step: Step) {
@@ -486,7 +733,13 @@ impl World {
                 most,
                 invisible_s,
                 passes,
-            } => self.pop(queue.into(), most.into(), i64::from(invisible_s) * 1_000, passes.into()),
+                held_for,
+            } => {
+                let held_for = held_for.map(|(client, most_s)| (usize::from(client), i64::from(most_s) * 1_000));
+                self.pop(queue.into(), most.into(), i64::from(invisible_s) * 1_000, passes.into(), held_for);
+            }
+            Step::Come { client } => self.come(client.into()),
+            Step::Go { client, says_goodbye } => self.go(client.into(), says_goodbye),
             Step::Ack { which } => self.ack(which.into()),
             Step::Renew { which, invisible_s } => self.renew(which.into(), i64::from(invisible_s) * 1_000),
             Step::Pass { seconds } => {
@@ -494,7 +747,7 @@ impl World {
                 self.now.wall_ms += i64::from(seconds) * 1_000;
             }
             Step::SetClock { seconds } => self.now.wall_ms += i64::from(seconds) * 1_000,
-            Step::Work { fails } => self.work(fails),
+            Step::Work { fails, during } => self.work(fails, during),
             Step::Sync => self.sync(),
             Step::SaveOffsets => (self.saved, self.saved_revived) = (self.committed, self.revived),
             Step::Crash { power } => self.crash(power),
@@ -502,6 +755,7 @@ impl World {
         // Without a number for each moment, two pops of one millisecond could not be told apart.
         self.now.wall_ms += 1;
         self.now.steady_ms += 1;
+        self.end_leases();
     }
 
     /// Until nothing is left: time passes, the thread works, a client acknowledges all it gets.
@@ -510,19 +764,19 @@ impl World {
             for queue in 0..2 {
                 let index = self.state.open_queue("t", "g", queue as i32).unwrap();
                 while self.state.position(index, self.committed[queue]) < self.end(queue) {
-                    self.pop(queue, 32, 30_000, 0);
+                    self.pop(queue, 32, 30_000, 0, None);
                     (0..self.held.len()).rev().for_each(|at| self.ack(at));
                 }
             }
             self.run(Step::Pass { seconds: 70 });
             self.held.clear();
-            self.work(false);
+            self.work(false, false);
             self.sync();
         }
         for message in 0..self.sent {
             assert!(self.acked.contains(&message), "message {message} is lost or stuck");
         }
-        assert!(self.state.is_empty() && !self.state.is_settling());
+        assert!(self.state.is_empty() && !self.state.is_settling() && self.state.held.is_empty());
         assert_eq!(self.state.first_record(0), None);
         assert_eq!(self.committed, [self.end(0), self.end(1)]);
     }

@@ -190,6 +190,27 @@ public class Scenarios {
         }
     }
 
+    /** Takes longer for a message than that is invisible: with ApogeeMQ 3 s, see run. */
+    static void slowConsumer() throws Exception {
+        String topic = name("slow");
+        Map<String, AtomicInteger> got = new ConcurrentHashMap<>();
+        MessageListener listener = view -> {
+            got.computeIfAbsent(body(view), x -> new AtomicInteger()).incrementAndGet();
+            if (body(view).equals("slow")) {
+                try { Thread.sleep(10_000); } catch (InterruptedException ended) { return ConsumeResult.FAILURE; }
+                got.put("done", new AtomicInteger());
+            }
+            return ConsumeResult.SUCCESS;
+        };
+        try (Producer producer = producer(topic, null); PushConsumer consumer = push(topic, name("g-slow"), listener)) {
+            await("the consumer begins", () -> { producer.send(message(topic, "warm").build()); Thread.sleep(200); return got.containsKey("warm"); });
+            producer.send(message(topic, "slow").build());
+            await("it is consumed", () -> got.containsKey("done"));
+            Thread.sleep(5_000);
+            check(got.get("slow").get() == 1, "delivered once: " + got.get("slow"));
+        }
+    }
+
     static void fifo() throws Exception {
         String topic = name("fifo");
         Map<String, List<Integer>> got = new ConcurrentHashMap<>();
@@ -288,6 +309,7 @@ public class Scenarios {
         all.put("delayAndRecall", Scenarios::delayAndRecall);
         all.put("transactions", Scenarios::transactions);
         all.put("pushConsumer", Scenarios::pushConsumer);
+        all.put("slowConsumer", Scenarios::slowConsumer);
         all.put("fifo", Scenarios::fifo);
         all.put("deadLetters", Scenarios::deadLetters);
         all.put("wrongUse", Scenarios::wrongUse);
