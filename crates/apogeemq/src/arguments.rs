@@ -12,6 +12,7 @@ pub(crate) const FLAG_VARIABLES: &[&str] = &[
     "APOGEEMQ_NAMESRV_PORT",
     "APOGEEMQ_BROKER_PORT",
     "APOGEEMQ_GRPC_PORT",
+    "APOGEEMQ_REMOTING_PORT",
     "APOGEEMQ_BIND",
     "APOGEEMQ_LOG",
 ];
@@ -37,7 +38,7 @@ pub(crate) enum Command {
     Namesrv(NamesrvFlags),
     /// Run a broker that registers at name servers
     Broker(BrokerFlags),
-    /// Run a proxy for gRPC clients in front of the brokers that name servers know
+    /// Run a proxy for gRPC and remoting clients in front of the brokers that name servers know
     Proxy(ProxyFlags),
     /// Print every configuration key with type, default and meaning
     Config(ConfigFlags),
@@ -88,6 +89,9 @@ pub(crate) struct ServerFlags {
     /// Port for clients of the gRPC protocol; 0 for any free port [default: 8081]
     #[arg(long, value_name = "PORT", env = "APOGEEMQ_GRPC_PORT")]
     pub(crate) grpc_port: Option<String>,
+    /// Port of the proxy for remoting clients, if apogeeProxyRemotingEnable is true; 0 for any free port [default: 8080]
+    #[arg(long, value_name = "PORT", env = "APOGEEMQ_REMOTING_PORT")]
+    pub(crate) remoting_port: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -112,6 +116,9 @@ pub(crate) struct BrokerFlags {
     /// Port for clients of the gRPC protocol; 0 for any free port [default: 8081]
     #[arg(long, value_name = "PORT", env = "APOGEEMQ_GRPC_PORT")]
     grpc_port: Option<String>,
+    /// Port of the proxy for remoting clients, if apogeeProxyRemotingEnable is true; 0 for any free port [default: 8080]
+    #[arg(long, value_name = "PORT", env = "APOGEEMQ_REMOTING_PORT")]
+    remoting_port: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -125,6 +132,9 @@ pub(crate) struct ProxyFlags {
     /// Port for clients of the gRPC protocol; 0 for any free port [default: 8081]
     #[arg(long, visible_alias = "port", value_name = "PORT", env = "APOGEEMQ_GRPC_PORT")]
     grpc_port: Option<String>,
+    /// Port for clients of the remoting protocol, their name server; 0 for any free port [default: 8080]
+    #[arg(long, value_name = "PORT", env = "APOGEEMQ_REMOTING_PORT")]
+    remoting_port: Option<String>,
     /// Address to listen on [default: 0.0.0.0]
     #[arg(long, value_name = "ADDRESS", env = "APOGEEMQ_BIND")]
     bind: Option<String>,
@@ -145,6 +155,7 @@ impl From<ProxyFlags> for ServerFlags {
             common,
             namesrv: flags.namesrv,
             grpc_port: flags.grpc_port,
+            remoting_port: flags.remoting_port,
             ..Self::default()
         }
     }
@@ -167,6 +178,7 @@ impl From<BrokerFlags> for ServerFlags {
             namesrv: flags.namesrv,
             broker_port: flags.broker_port,
             grpc_port: flags.grpc_port,
+            remoting_port: flags.remoting_port,
             ..Self::default()
         }
     }

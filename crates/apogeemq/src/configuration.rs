@@ -12,6 +12,7 @@ use broker::settings::{BrokerSettings, LIVE_FILE, relations};
 use config::{Declared, Kept, Leftover, Note, Origin, Refusals, Sources};
 use nameserver::settings::NamesrvSettings;
 use proxy::cluster_settings::ClusterSettings;
+use proxy::remoting_settings::RemotingSettings;
 use proxy::settings::ProxySettings;
 use tls::TlsSettings;
 
@@ -34,6 +35,8 @@ pub(crate) struct Configuration {
     pub(crate) proxy: Option<ProxySettings>,
     /// Of a proxy in front of brokers of other processes.
     pub(crate) cluster: Option<ClusterSettings>,
+    /// Of a process that serves remoting clients on a port of the proxy.
+    pub(crate) remoting: Option<RemotingSettings>,
     /// Keys without effect, and unknown keys.
     leftovers: Vec<Leftover>,
     /// Values that count as another value, and keys that contradict each other.
@@ -80,6 +83,15 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     } else {
         None
     };
+    let remoting = if part.has_proxy() {
+        if let Some(port) = &flags.remoting_port {
+            sources.flag("--remoting-port", "remotingListenPort", port);
+        }
+        let settings: RemotingSettings = sources.fill().map_err(refused)?;
+        Some(settings).filter(|settings| settings.enable.unwrap_or(part == Part::Proxy))
+    } else {
+        None
+    };
     let mut leftovers = sources.leftovers(&names(part));
     leftovers.retain(|leftover| !has_a_note(leftover));
     Ok(Configuration {
@@ -88,6 +100,7 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
         tls,
         proxy,
         cluster,
+        remoting,
         leftovers,
         notes: sources.take_notes(),
         changes,
@@ -261,8 +274,15 @@ fn names(part: Part) -> Vec<&'static str> {
         .filter(|_| part.has_name_server());
     let proxy = ProxySettings::keys().iter().map(|key| key.name).filter(|_| part.has_proxy());
     let cluster = ClusterSettings::keys().iter().map(|key| key.name).filter(|_| part == Part::Proxy);
+    let remoting = RemotingSettings::keys().iter().map(|key| key.name).filter(|_| part.has_proxy());
     let tls = TlsSettings::keys().iter().map(|key| key.name);
-    broker.chain(namesrv).chain(proxy).chain(cluster).chain(tls).collect()
+    broker
+        .chain(namesrv)
+        .chain(proxy)
+        .chain(cluster)
+        .chain(remoting)
+        .chain(tls)
+        .collect()
 }
 
 impl Configuration {

@@ -6,6 +6,7 @@ use broker::settings::{BrokerSettings, relations};
 use config::{ConnectionSettings, Declared, Relation};
 use nameserver::settings::NamesrvSettings;
 use proxy::cluster_settings::ClusterSettings;
+use proxy::remoting_settings::RemotingSettings;
 use proxy::settings::ProxySettings;
 use tls::TlsSettings;
 
@@ -31,10 +32,10 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
   `brokerIP1` is `APOGEEMQ_BROKER_IP1`. Our own keys drop their prefix: `apogeeMaxTopics` is `APOGEEMQ_MAX_TOPICS`. `NAMESRV_ADDR`, which
   Apache's scripts set, counts if nothing else names a name server.
 * **Flags:** `--data` sets storePathRootDir (and apogeeDataDir) and moves everything below it, `--broker-port` and `--namesrv-port` set the
-  listenPort of each role, `--grpc-port` sets grpcServerPort, `-n` sets namesrvAddr, `--bind` sets bindAddress, `--start-without` sets apogeeStartWithout. Each but `-n` and
+  listenPort of each role, `--grpc-port` sets grpcServerPort, `--remoting-port` sets remotingListenPort, `-n` sets namesrvAddr, `--bind` sets bindAddress, `--start-without` sets apogeeStartWithout. Each but `-n` and
   the last is also a variable: `APOGEEMQ_CONFIG` (`-c`), `APOGEEMQ_DATA`, `APOGEEMQ_BROKER_PORT`, `APOGEEMQ_NAMESRV_PORT`, `APOGEEMQ_GRPC_PORT`,
-  `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
-* **A proxy in a process of its own** (`apogeemq proxy -n NAMESRV`) reads properties text, or Apache's `rmq-proxy.json`: the keys of both proxy tables below, and TLS.
+  `APOGEEMQ_REMOTING_PORT`, `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
+* **A proxy in a process of its own** (`apogeemq proxy -n NAMESRV`) reads properties text, or Apache's `rmq-proxy.json`: the keys of the three proxy tables below, and TLS.
 * **Both roles in one process** read one file, the broker's: its listenPort is the broker's.
 * **TLS** keys are system properties in Apache. Here they are lines of the same file, and of `tls.config.file`, which overrides it. No client
   can read or change them ([tls.md](tls.md)).
@@ -71,10 +72,11 @@ pub(crate) fn show(flags: &ConfigFlags) -> Result<(), Failure> {
 
 fn plain() -> String {
     format!(
-        "{}\n{}\n{}\n{}\n{}",
+        "{}\n{}\n{}\n{}\n{}\n{}",
         config::plain::<BrokerSettings>("Broker"),
         config::plain::<ProxySettings>("gRPC proxy"),
         config::plain::<ClusterSettings>("Proxy in a process of its own"),
+        config::plain::<RemotingSettings>("Remoting proxy"),
         config::plain::<NamesrvSettings>("Name server"),
         config::plain::<TlsSettings>("TLS")
     )
@@ -84,10 +86,11 @@ fn markdown() -> String {
     let broker = config::markdown::<BrokerSettings>("Broker");
     let proxy = config::markdown::<ProxySettings>("gRPC proxy");
     let cluster = config::markdown::<ClusterSettings>("Proxy in a process of its own");
+    let remoting = config::markdown::<RemotingSettings>("Remoting proxy");
     let namesrv = config::markdown::<NamesrvSettings>("Name server");
     let tls = config::markdown::<TlsSettings>("TLS of broker and name server");
     format!(
-        "{INTRODUCTION}\n{broker}\n{proxy}\n{cluster}\n{namesrv}\n{tls}\n{}\n{}\n{}",
+        "{INTRODUCTION}\n{broker}\n{proxy}\n{cluster}\n{remoting}\n{namesrv}\n{tls}\n{}\n{}\n{}",
         belonging_together(),
         missing_features(),
         without_meaning()
@@ -136,6 +139,7 @@ fn without_meaning() -> String {
     let known = |name: &str| {
         BrokerSettings::key(name).is_some()
             || ClusterSettings::key(name).is_some()
+            || RemotingSettings::key(name).is_some()
             || NamesrvSettings::key(name).is_some()
             || TlsSettings::key(name).is_some()
             || config::missing_features().iter().any(|feature| feature.name == name)
@@ -167,6 +171,7 @@ mod tests {
         for text in [plain(), markdown()] {
             assert!(BrokerSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(NamesrvSettings::keys().iter().all(|key| text.contains(key.name)));
+            assert!(RemotingSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(ClusterSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(TlsSettings::keys().iter().all(|key| text.contains(key.name)));
         }

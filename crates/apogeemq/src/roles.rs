@@ -7,6 +7,7 @@ mod broker;
 mod descriptors;
 mod name_server;
 mod proxy;
+mod remoting;
 
 pub(crate) use broker::{Running as RunningBroker, reachable};
 pub(crate) use name_server::Running as RunningNameServer;
@@ -72,6 +73,7 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
                 configuration.broker.as_mut(),
                 configuration.namesrv.as_mut(),
                 configuration.proxy.as_mut(),
+                configuration.remoting.as_mut(),
             ) {
                 tracing::warn!("{cut}");
             }
@@ -109,6 +111,20 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
             return Err(failure);
         }
     };
+    let remoting = configuration
+        .remoting
+        .map(|settings| remoting::Running::start(settings, configuration.cluster.as_ref(), address, broker_settings.as_ref(), &tls))
+        .transpose();
+    let remoting = match remoting {
+        Ok(remoting) => remoting,
+        Err(failure) => {
+            if let Some(proxy) = proxy {
+                proxy.stop();
+            }
+            let _ = broker.map_or(Ok(()), broker::Running::stop);
+            return Err(failure);
+        }
+    };
     if let Some(proxy) = &proxy {
         proxy.serve_admin(broker.as_ref(), configuration.cluster.as_ref(), tls.transport().connector);
     }
@@ -118,15 +134,20 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         name_server: address,
         broker: broker_settings.as_ref(),
         grpc: proxy.as_ref().map(proxy::Running::address),
+        remoting: remoting.as_ref().and_then(remoting::Running::address),
         cluster: configuration.cluster.as_ref(),
         data: data.as_deref(),
         took: begun.elapsed(),
     });
     signals.wait().map_err(Failure::new)?;
     tracing::info!("stopping");
-    if let Some(proxy) = proxy {
-        proxy.stop();
-    }
+    // Both have the same time for their last answers.
+    std::thread::scope(|scope| {
+        scope.spawn(|| remoting.map(remoting::Running::stop));
+        if let Some(proxy) = proxy {
+            proxy.stop();
+        }
+    });
     let stopped = broker.map_or(Ok(()), broker::Running::stop);
     if let Some(name_server) = name_server {
         name_server.stop();

@@ -20,6 +20,8 @@ pub(crate) struct Screen<'a> {
     pub(crate) broker: Option<&'a BrokerSettings>,
     /// Address for clients of the gRPC protocol.
     pub(crate) grpc: Option<SocketAddr>,
+    /// Address of the proxy for clients of the remoting protocol.
+    pub(crate) remoting: Option<SocketAddr>,
     /// Of a proxy in front of the brokers of other processes.
     pub(crate) cluster: Option<&'a ClusterSettings>,
     /// None of a proxy.
@@ -47,6 +49,9 @@ fn text(screen: &Screen<'_>) -> String {
     }
     if let Some(address) = screen.grpc {
         line("gRPC", address.to_string());
+    }
+    if let Some(address) = screen.remoting {
+        line("remoting", format!("{address}, the name server of clients"));
     }
     if let Some(broker) = screen.broker {
         line("registers at", registers_at(screen, broker));
@@ -133,6 +138,7 @@ mod tests {
             name_server: Some(address),
             broker: Some(&broker),
             grpc: None,
+            remoting: None,
             cluster: None,
             data: Some(Path::new("/no/such/dir")),
             took: Duration::from_millis(7),
@@ -159,6 +165,7 @@ mod tests {
             name_server: None,
             broker: Some(&broker),
             grpc: None,
+            remoting: None,
             cluster: None,
             data: Some(Path::new(".")),
             took: Duration::ZERO,

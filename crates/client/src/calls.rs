@@ -176,6 +176,7 @@ impl Client {
             limits: limits.clone(),
             service: service.clone(),
             connector: connector.clone(),
+            unread: None,
         }
     }
 }

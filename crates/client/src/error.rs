@@ -103,7 +103,7 @@ impl Error {
 
     pub(crate) fn unanswered(address: &str, request: i32, reason: RequestError) -> Self {
         match reason {
-            RequestError::TooMany => Self::Busy {
+            RequestError::TooMany | RequestError::OpaqueInUse => Self::Busy {
                 address: address.to_owned(),
                 remark: reason.to_string(),
             },

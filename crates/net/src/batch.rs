@@ -43,6 +43,12 @@ impl<'a> Out<'a> {
         self.body(frame.body.clone());
     }
 
+    /// Appends a frame as it was read, but with this opaque, see [`Frame::encode_head_as_read`]. A large body is not copied.
+    pub fn forwarded(&mut self, frame: &Frame, opaque: i32) {
+        frame.encode_head_as_read(opaque, self.head());
+        self.body(frame.body.clone());
+    }
+
     /// Appends a body or a part of one. It is copied only if it is small or the peer does not read now; otherwise its buffer stays alive
     /// until the socket has taken the bytes or is full.
     pub fn body(&mut self, body: Bytes) {

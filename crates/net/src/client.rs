@@ -32,6 +32,25 @@ pub struct PeerOptions {
     pub service: Option<Arc<dyn Service>>,
     /// Makes the session of the connection; without it the connection is plain TCP.
     pub connector: Option<Arc<dyn Connector>>,
+    /// Limits the unread bytes of several connections together; without it each has [`Limits::outbox_total_bytes`] for itself.
+    pub unread: Option<Unread>,
+}
+
+/// The unread bytes of several connections: those that servers did not take. Each connection lags ([`Connection::peer_lags`]) with more than an
+/// eighth of what is free. Clones share the limit.
+#[derive(Clone)]
+pub struct Unread(Arc<Budget>);
+
+impl Unread {
+    /// A limit of so many bytes. It holds for those who queue nothing for a connection that lags.
+    pub fn new(bound_bytes: usize) -> Self {
+        Self(Arc::new(Budget::new(bound_bytes)))
+    }
+
+    /// Bytes that servers did not take.
+    pub fn bytes(&self) -> usize {
+        self.0.charged_bytes()
+    }
 }
 
 impl Default for PeerOptions {
@@ -41,6 +60,7 @@ impl Default for PeerOptions {
             limits: Limits::default(),
             service: None,
             connector: None,
+            unread: None,
         }
     }
 }
@@ -80,7 +100,10 @@ impl Peer {
     fn start(read: ReadSide, ends: Ends, options: PeerOptions) -> Self {
         let intake = Arc::new(Intake::new(options.limits.inbound_total_bytes, options.limits.max_frame_bytes));
         let inbound = Inbound::new(read, Share::new(intake, Arc::clone(&ends.partial)));
-        let budget = Arc::new(Budget::new(options.limits.outbox_total_bytes));
+        let budget = match options.unread {
+            Some(Unread(budget)) => budget,
+            None => Arc::new(Budget::new(options.limits.outbox_total_bytes)),
+        };
         let conn = Connection::new(ends, &options.limits, budget, None);
         let service = options.service.unwrap_or_else(|| Arc::new(DropRequests));
         tokio::spawn(drive(Arc::clone(&conn), inbound, None, service, Arc::new(options.limits)));

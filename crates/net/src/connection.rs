@@ -217,6 +217,49 @@ impl Connection {
         Ok(opaque)
     }
 
+    /// Forwards a request as it was read, under the opaque that it has, so that its response is matched without another table. On a connection
+    /// either all requests are forwarded so, or none. Written like [`Self::send_later`].
+    ///
+    /// `done` is called exactly once, with the response or an error, also if nothing was sent (`Closed`, `TooMany`, or `OpaqueInUse` if a request in
+    /// flight has this opaque): on this thread, the connection's, or that of [`Self::expire_requests`], which detects time-outs of a client's
+    /// connection. It must not block.
+    pub fn forward(self: &Arc<Self>, frame: &Frame, timeout: Duration, done: impl FnOnce(Result<Frame, RequestError>) + Send + 'static) {
+        self.forward_as(Some(frame.opaque), frame, timeout, Box::new(done));
+    }
+
+    /// Forwards a request as it was read, but under an opaque of this connection, because requests of several others come together here.
+    /// Otherwise as [`Self::forward`]; a server's connection detects time-outs itself.
+    pub fn forward_renumbered(
+        self: &Arc<Self>,
+        frame: &Frame,
+        timeout: Duration,
+        done: impl FnOnce(Result<Frame, RequestError>) + Send + 'static,
+    ) {
+        self.forward_as(None, frame, timeout, Box::new(done));
+    }
+
+    fn forward_as(self: &Arc<Self>, opaque: Option<i32>, frame: &Frame, timeout: Duration, done: Done) {
+        let deadline_ms = uptime_ms().saturating_add(millis(timeout));
+        let opaque = match self.requests.add(opaque, deadline_ms, done) {
+            Ok(opaque) => opaque,
+            Err((error, done)) => return done(Err(error)),
+        };
+        if !self.send_later(|out| out.forwarded(frame, opaque)) {
+            // If the entry is gone, its callback was already called with this error.
+            if let Some(done) = self.requests.remove(opaque) {
+                done(Err(RequestError::Closed));
+            }
+        } else if let Some(worker) = &self.worker {
+            worker.expect_answers();
+        }
+    }
+
+    /// Ends requests whose time-out has passed. A server does it for its connections; who forwards requests over a client's does it now and then.
+    /// Returns how many there were.
+    pub fn expire_requests(&self) -> usize {
+        self.requests.sweep(uptime_ms())
+    }
+
     pub(crate) fn requests(&self) -> &Requests {
         &self.requests
     }

@@ -15,6 +15,9 @@ pub enum RequestError {
     /// The connection's limit of requests in flight is reached. Nothing was sent; try later.
     #[error("too many requests are in flight on this connection (max_pending_requests): try again later")]
     TooMany,
+    /// Another request in flight has the opaque that this one came with. Nothing was sent.
+    #[error("another request in flight on this connection has the same opaque")]
+    OpaqueInUse,
     /// The connection is closed, or closed before the response arrived; the peer may have executed the request.
     #[error("connection closed")]
     Closed,
@@ -39,6 +42,18 @@ struct Table {
     closed: bool,
 }
 
+impl Table {
+    fn free_opaque(&mut self) -> i32 {
+        let mut opaque = self.next_opaque;
+        // Terminates, because the table has far fewer entries than there are opaques.
+        while self.entries.contains_key(&opaque) {
+            opaque = opaque.wrapping_add(1);
+        }
+        self.next_opaque = opaque.wrapping_add(1);
+        opaque
+    }
+}
+
 pub(crate) struct Requests {
     table: Mutex<Table>,
     waiting: AtomicUsize,
@@ -61,19 +76,23 @@ impl Requests {
 
     /// Adds a request. Returns its opaque, which no other request in flight has.
     pub(crate) fn insert(&self, deadline_ms: u64, done: Done) -> Result<i32, RequestError> {
+        self.add(None, deadline_ms, done).map_err(|(error, _)| error)
+    }
+
+    /// Adds a request, under an opaque that it has already if there is one. Returns its opaque, or the callback with the reason.
+    pub(crate) fn add(&self, opaque: Option<i32>, deadline_ms: u64, done: Done) -> Result<i32, (RequestError, Done)> {
         let mut table = self.table.lock();
         if table.closed {
-            return Err(RequestError::Closed);
+            return Err((RequestError::Closed, done));
         }
         if table.entries.len() >= self.bound {
-            return Err(RequestError::TooMany);
+            return Err((RequestError::TooMany, done));
         }
-        let mut opaque = table.next_opaque;
-        // Terminates, because the table has far fewer entries than there are opaques.
-        while table.entries.contains_key(&opaque) {
-            opaque = opaque.wrapping_add(1);
-        }
-        table.next_opaque = opaque.wrapping_add(1);
+        let opaque = match opaque {
+            Some(opaque) if table.entries.contains_key(&opaque) => return Err((RequestError::OpaqueInUse, done)),
+            Some(opaque) => opaque,
+            None => table.free_opaque(),
+        };
         table.entries.insert(opaque, Pending { deadline_ms, done });
         self.waiting.store(table.entries.len(), Ordering::Relaxed);
         Ok(opaque)
@@ -163,5 +182,21 @@ mod tests {
         assert_eq!(requests.insert(30, reporting(&report)), Err(RequestError::Closed));
         let results: Vec<_> = results.try_iter().collect();
         assert_eq!(results, [Ok(1), Err(RequestError::TimedOut), Err(RequestError::Closed)]);
+    }
+
+    #[test]
+    fn a_request_may_have_an_opaque_of_its_own() {
+        let (report, results) = mpsc::channel();
+        let requests = Requests::new(2);
+        let add = |opaque| requests.add(Some(opaque), 10, reporting(&report)).map_err(|(error, _)| error);
+        assert_eq!(add(7), Ok(7));
+        assert_eq!(add(7), Err(RequestError::OpaqueInUse));
+        assert_eq!(add(-1), Ok(-1));
+        assert_eq!(add(8), Err(RequestError::TooMany));
+        let mut answer = Frame::request(0);
+        answer.opaque = 7;
+        assert!(requests.complete(answer));
+        assert_eq!(requests.close(), 1);
+        assert_eq!(results.try_iter().collect::<Vec<_>>(), [Ok(7), Err(RequestError::Closed)]);
     }
 }

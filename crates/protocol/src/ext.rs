@@ -250,6 +250,11 @@ impl Ext {
         Span::owned(start, self.owned.len())
     }
 
+    /// The header that was read, with all of its bytes; empty if it had no fields.
+    pub(crate) fn header(&self) -> &Bytes {
+        &self.header
+    }
+
     /// Sets the header that ranges refer to. The decoder calls it once all fields are added.
     pub(crate) fn set_header(&mut self, header: Bytes) {
         self.header = header;

@@ -13,9 +13,11 @@
 //! copies neither header nor body (both are slices of the read buffer) and allocates only for a remark and for escaped
 //! values. After a [`FrameError`] the start of the next frame is unknown: the connection must be closed.
 //!
-//! The two header layouts are in `frame/json.rs` and `frame/binary.rs`; writing is in `frame/write.rs`.
+//! The two header layouts are in `frame/json.rs` and `frame/binary.rs`; writing is in `frame/write.rs`, writing what was read in
+//! `frame/forward.rs`.
 
 mod binary;
+mod forward;
 mod json;
 mod write;
 
@@ -270,7 +272,7 @@ impl Frame {
 
     /// Appends lengths and header to `out`; the body, which has to follow, is not appended.
     pub fn encode_head(&self, out: &mut BytesMut) {
-        write::frame_head(self, out);
+        write::frame_head(self, self.opaque, out);
     }
 
     /// Maximum number of bytes of the encoded header: escaping makes text up to six times as long. A frame that was read may

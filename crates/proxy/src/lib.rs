@@ -33,6 +33,7 @@ mod message;
 mod offset;
 mod pull;
 mod receive;
+mod remoting;
 mod renewal;
 mod route;
 mod send;
@@ -52,4 +53,6 @@ pub mod v2 {
 
 pub use admin::Administration;
 pub use cluster::settings as cluster_settings;
+pub use remoting::Remoting;
+pub use remoting::settings as remoting_settings;
 pub use server::{Proxy, StartError};

@@ -175,4 +175,58 @@ class Apogee(Target):
         self.start()
 
 
+class Behind:
+    """A server behind two of ApogeeMQ's proxies, each in a process of its own. Clients are given the proxies, in turn, as their name server, so the
+    consumers of a group come through different ones. What is done by hand goes to the broker itself."""
+
+    def __init__(self, server, work, tls=None):
+        """`tls`: further lines of the proxies' file."""
+        self.server, self.work, self.kind = server, os.path.join(work, 'proxies'), server.kind
+        self.more, self.processes, self.turn, self.lock = tls or {}, [], 0, threading.Lock()
+
+    def __getattr__(self, name):
+        return getattr(self.server, name)
+
+    @property
+    def namesrv(self):
+        with self.lock:
+            self.turn += 1
+            return self.proxies[self.turn % len(self.proxies)]
+
+    def start(self):
+        self.server.start()
+        os.makedirs(self.work, exist_ok=True)
+        conf = os.path.join(self.work, 'proxy.conf')
+        with open(conf, 'w') as f:
+            f.writelines(f'{k}={v}\n' for k, v in {'topicRouteServiceCacheRefreshSeconds': 1, **self.more}.items())
+        ports = [free_port() for _ in range(2)]
+        self.proxies = [f'127.0.0.1:{port}' for port in ports]
+        self.log = open(os.path.join(self.work, 'proxy.log'), 'ab')
+        for port in ports:
+            self.processes.append(subprocess.Popen(
+                [apogee_binary(), 'proxy', '-c', conf, '-n', self.server.namesrv, '--bind', '127.0.0.1', '--grpc-port', '0',
+                 '--remoting-port', str(port), '--log', 'info'],
+                cwd=self.work, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, start_new_session=True))
+
+        def routed(proxy):
+            with wire.Connection(proxy) as c:
+                # 17: the broker creates no topics on its own.
+                return c.ask(wire.ROUTE, dict(topic='TBW102')).code in (0, 17)
+        for proxy in self.proxies:
+            wait_for(lambda proxy=proxy: routed(proxy), 30, f'the proxy {proxy} tells a route, see {self.log.name}')
+        return self
+
+    def stop(self, kill=False):
+        for process in self.processes:
+            process.terminate()
+        try:
+            for process in self.processes:
+                assert process.wait(30) == 0, f'a proxy ended with {process.returncode}, see {self.log.name}'
+        finally:
+            self.processes = []
+            self.server.stop(kill)
+
+
 KINDS = {'apache': Apache, 'apogee': Apogee}
+#: What `run --target` may be.
+TARGETS = {**KINDS, 'apogee-proxy': lambda work: Behind(Apogee(work), work), 'apache-behind': lambda work: Behind(Apache(work), work)}

@@ -7,21 +7,26 @@ use std::fmt;
 
 use broker::settings::BrokerSettings;
 use nameserver::settings::NamesrvSettings;
+use proxy::remoting_settings::RemotingSettings;
 use proxy::settings::ProxySettings;
 
 /// For listeners, pollers, the log, and connections to name servers.
 const OWN: u64 = 64;
 
-/// The role with a key of its own.
-const PROXY: &str = "gRPC proxy";
+/// A maximum of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bound {
+    role: &'static str,
+    key: &'static str,
+}
 
 /// The limits that were reduced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cut {
     limit: u64,
     reserved: u64,
-    /// Role, configured maximum of connections, reduced maximum.
-    roles: Vec<(&'static str, usize, usize)>,
+    /// Configured and reduced maximum of connections.
+    roles: Vec<(Bound, usize, usize)>,
 }
 
 impl fmt::Display for Cut {
@@ -32,13 +37,8 @@ impl fmt::Display for Cut {
             out,
             "the limit of open descriptors is {limit} (ulimit -n) and {reserved} of them are reserved for files of the store:"
         )?;
-        for (role, asked, given) in roles {
-            let key = if *role == PROXY {
-                "apogeeGrpcMaxConnections"
-            } else {
-                "apogeeMaxConnections"
-            };
-            write!(out, " the {role} accepts {given} connections instead of {asked} ({key});")?;
+        for (Bound { role, key }, asked, given) in roles {
+            write!(out, " the {role} {given} connections instead of {asked} ({key});")?;
         }
         write!(out, " raise the limit to {}", asked as u64 + reserved + OWN)
     }
@@ -50,6 +50,7 @@ pub(super) fn fit(
     mut broker: Option<&mut BrokerSettings>,
     mut name_server: Option<&mut NamesrvSettings>,
     mut proxy: Option<&mut ProxySettings>,
+    remoting: Option<&mut RemotingSettings>,
 ) -> Option<Cut> {
     let reserved = broker
         .as_ref()
@@ -61,13 +62,26 @@ pub(super) fn fit(
         // The other half is for files of the log and the index.
         broker.max_open_queue_files = broker.max_open_queue_files.min(to_usize(reserved / 2)).max(16);
     }
-    let broker = broker.map(|broker| ("broker", &mut broker.max_connections));
-    let name_server = name_server
-        .as_mut()
-        .map(|name_server| ("name server", &mut name_server.max_connections));
+    let bound = |role, key| Bound { role, key };
+    let broker = broker.map(|broker| (bound("broker accepts", "apogeeMaxConnections"), &mut broker.max_connections));
+    let name_server = name_server.as_mut().map(|name_server| {
+        (
+            bound("name server accepts", "apogeeMaxConnections"),
+            &mut name_server.max_connections,
+        )
+    });
     let proxy = proxy.as_mut().filter(|proxy| proxy.enable);
-    let proxy = proxy.map(|proxy| (PROXY, &mut proxy.max_connections));
-    let roles: Vec<_> = broker.into_iter().chain(name_server).chain(proxy).collect();
+    let proxy = proxy.map(|proxy| (bound("gRPC proxy accepts", "apogeeGrpcMaxConnections"), &mut proxy.max_connections));
+    let remoting = remoting.map(|remoting| {
+        let accepts = bound("remoting proxy accepts", "apogeeProxyRemotingMaxConnections");
+        let opens = bound("remoting proxy opens", "apogeeProxyRemotingMaxBrokerConnections");
+        [
+            (accepts, &mut remoting.max_connections),
+            (opens, &mut remoting.max_broker_connections),
+        ]
+    });
+    let roles = broker.into_iter().chain(name_server).chain(proxy);
+    let roles: Vec<_> = roles.chain(remoting.into_iter().flatten()).collect();
     let asked: u64 = roles.iter().map(|(_, connections)| **connections as u64).sum();
     if asked <= room {
         return None;
@@ -95,7 +109,7 @@ mod tests {
     #[test]
     fn a_high_limit_changes_nothing() {
         let (mut broker, mut name_server) = (BrokerSettings::default(), NamesrvSettings::default());
-        let cut = fit(1_048_576, Some(&mut broker), Some(&mut name_server), None);
+        let cut = fit(1_048_576, Some(&mut broker), Some(&mut name_server), None, None);
         assert_eq!(cut, None);
         assert_eq!(broker, BrokerSettings::default());
         assert_eq!(name_server.max_connections, NamesrvSettings::default().max_connections);
@@ -104,7 +118,9 @@ mod tests {
     #[test]
     fn a_low_limit_reserves_half_of_it_for_the_store_and_divides_the_rest() {
         let (mut broker, mut name_server) = (BrokerSettings::default(), NamesrvSettings::default());
-        let cut = fit(1_024, Some(&mut broker), Some(&mut name_server), None).unwrap().to_string();
+        let cut = fit(1_024, Some(&mut broker), Some(&mut name_server), None, None)
+            .unwrap()
+            .to_string();
         assert_eq!((broker.max_connections, name_server.max_connections), (224, 224));
         assert_eq!(broker.max_open_queue_files, 256);
         for part in [
@@ -118,12 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn connections_of_the_proxy_to_brokers_count() {
+        let mut remoting = RemotingSettings::default();
+        let cut = fit(8_064, None, None, None, Some(&mut remoting)).unwrap().to_string();
+        assert_eq!((remoting.max_connections, remoting.max_broker_connections), (2_000, 6_000));
+        assert!(
+            cut.contains("remoting proxy opens 6000 connections instead of 60000 (apogeeProxyRemotingMaxBrokerConnections)"),
+            "{cut}"
+        );
+    }
+
+    #[test]
     fn a_single_role_gets_all_descriptors() {
         let mut name_server = NamesrvSettings::default();
-        let cut = fit(1_024, None, Some(&mut name_server), None).unwrap();
+        let cut = fit(1_024, None, Some(&mut name_server), None, None).unwrap();
         assert_eq!((name_server.max_connections, cut.reserved), (960, 0));
         let mut broker = BrokerSettings::default();
-        fit(16, Some(&mut broker), None, None).unwrap();
+        fit(16, Some(&mut broker), None, None, None).unwrap();
         assert_eq!((broker.max_connections, broker.max_open_queue_files), (4, 16));
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn apogeemq(dir: &Path) -> Command {
         }
     }
     // Many servers run at the same time.
-    command.env("APOGEEMQ_GRPC_PORT", "0");
+    command.env("APOGEEMQ_GRPC_PORT", "0").env("APOGEEMQ_REMOTING_PORT", "0");
     command.current_dir(dir).stdin(Stdio::null());
     command
 }

@@ -78,6 +78,24 @@ fn walk(header: &[u8], frame: &mut Frame) -> Result<(), FrameError> {
     if scan.at == header.len() { Ok(()) } else { Err(SYNTAX) }
 }
 
+/// Where the value of the opaque is in a header, as its last member of this name says; `None` if it has none, or is not plain JSON.
+pub(super) fn opaque_of(header: &[u8]) -> Option<std::ops::Range<usize>> {
+    let mut scan = Scanner { bytes: header, at: 0 };
+    let mut found = None;
+    let mut more = scan.open(b'{', b'}').ok()?;
+    while more {
+        let key = scan.key().ok()?;
+        scan.peek().ok()?;
+        let start = scan.at;
+        scan.skip(0).ok()?;
+        if &header[key.start..key.end] == b"opaque" {
+            found = Some(start..scan.at);
+        }
+        more = scan.next(b'}').ok()?;
+    }
+    found
+}
+
 /// A string between its quotes.
 #[derive(Clone, Copy)]
 struct Text {

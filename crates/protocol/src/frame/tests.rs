@@ -367,3 +367,60 @@ proptest! {
         let _ = decode(&mut BytesMut::from(&bytes[..]), MAX_FRAME_LEN);
     }
 }
+
+/// A frame of these header bytes.
+fn of_header(encoding: u8, header: &[u8], body: &[u8]) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    bytes.extend_from_slice(&((4 + header.len() + body.len()) as u32).to_be_bytes());
+    bytes.extend_from_slice(&(u32::from(encoding) << 24 | header.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(header);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn forwarded(frame: &Frame, opaque: i32) -> BytesMut {
+    let mut out = BytesMut::from(&b"before"[..]);
+    frame.encode_head_as_read(opaque, &mut out);
+    out.extend_from_slice(&frame.body);
+    out.split_off(6)
+}
+
+#[test]
+fn a_forwarded_frame_has_the_bytes_that_were_read() {
+    let unusual = b"{ \"code\":10, \"opaque\" : 7 ,\"language\":\"KLINGON\",\"more\":[1,{}],\"extFields\":{\"i\":\"a\x01\xff\xfe\",\"opaque\":\"9\"}}";
+    let bytes = of_header(0, unusual, b"body");
+    let frame = decode(&mut bytes.clone(), MAX_FRAME_LEN).unwrap().unwrap();
+    assert_eq!(forwarded(&frame, 7), bytes);
+    let other = String::from_utf8_lossy(unusual).replace(": 7 ,", ": -12345678 ,");
+    let patched = forwarded(&frame, -12_345_678);
+    assert_eq!(String::from_utf8_lossy(&patched[PREFIX_LEN..]), other + "body");
+    let read = decode(&mut patched.clone(), MAX_FRAME_LEN).unwrap().unwrap();
+    assert_eq!((read.opaque, read.ext.bytes("i")), (-12_345_678, Some(&b"a\x01\xff\xfe"[..])));
+}
+
+#[test]
+fn a_binary_frame_is_forwarded_with_another_opaque() {
+    let sent = Frame {
+        encoding: Encoding::Binary,
+        opaque: 5,
+        ..Frame::request(10).with_field("bname", "b").with_body(&b"x"[..])
+    };
+    let frame = decode(&mut BytesMut::from(&sent.to_bytes()[..]), MAX_FRAME_LEN).unwrap().unwrap();
+    assert_eq!(forwarded(&frame, 5), sent.to_bytes());
+    let read = decode(&mut forwarded(&frame, i32::MIN), MAX_FRAME_LEN).unwrap().unwrap();
+    assert_eq!(read, Frame { opaque: i32::MIN, ..frame });
+}
+
+#[test]
+fn a_frame_without_fields_or_opaque_is_forwarded_too() {
+    for header in [
+        &b"{\"code\":34}"[..],
+        b"{\"code\":34,\"extFields\":{\"a\":\"b\"}}",
+        b"{}",
+        b"{code:34,extFields:{a:'b'}}",
+    ] {
+        let frame = decode(&mut of_header(0, header, b"b"), MAX_FRAME_LEN).unwrap().unwrap();
+        let read = decode(&mut forwarded(&frame, 42), MAX_FRAME_LEN).unwrap().unwrap();
+        assert_eq!(read, Frame { opaque: 42, ..frame });
+    }
+}

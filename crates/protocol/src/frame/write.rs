@@ -47,13 +47,13 @@ pub(super) fn most_header_bytes(frame: &Frame) -> usize {
     JSON_FRAME + JSON_ESCAPE * frame.remark.as_deref().map_or(0, str::len) + frame.ext.iter().map(field).sum::<usize>()
 }
 
-/// Writes lengths and header of a frame.
-pub(super) fn frame_head(frame: &Frame, out: &mut BytesMut) {
+/// Writes lengths and header of a frame with this opaque.
+pub(super) fn frame_head(frame: &Frame, opaque: i32, out: &mut BytesMut) {
     let head = Head {
         code: frame.code,
         language: frame.language,
         version: frame.version,
-        opaque: frame.opaque,
+        opaque,
         flag: frame.flag,
         remark: frame.remark.as_deref(),
     };

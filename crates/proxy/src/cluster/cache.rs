@@ -30,7 +30,7 @@ impl<T> Slot<T> {
 }
 
 /// Values by name.
-pub(super) struct Cache<T> {
+pub(crate) struct Cache<T> {
     slots: Mutex<FxHashMap<Box<str>, Arc<Slot<T>>>>,
     most: usize,
     age: Duration,
@@ -38,7 +38,7 @@ pub(super) struct Cache<T> {
 
 impl<T> Cache<T> {
     /// For up to `most` values that are used for `age`.
-    pub(super) fn new(most: usize, age: Duration) -> Self {
+    pub(crate) fn new(most: usize, age: Duration) -> Self {
         Self {
             slots: Mutex::default(),
             most,
@@ -50,7 +50,7 @@ impl<T> Cache<T> {
     ///
     /// # Errors
     /// That of the look-up, if there is no older value.
-    pub(super) async fn get(
+    pub(crate) async fn get(
         &self,
         name: &str,
         look_up: impl Future<Output = Result<Option<T>, Refused>>,
@@ -90,8 +90,14 @@ impl<T> Cache<T> {
         }
     }
 
+    /// The value of a name, if it may be used without a look-up.
+    pub(crate) fn fresh(&self, name: &str) -> Option<Arc<T>> {
+        let slot = self.slots.lock().get(name).map(Arc::clone)?;
+        slot.value(Instant::now())
+    }
+
     /// Removes a value: the next request for it looks it up.
-    pub(super) fn forget(&self, name: &str) {
+    pub(crate) fn forget(&self, name: &str) {
         self.slots.lock().remove(name);
     }
 

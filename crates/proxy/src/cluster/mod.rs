@@ -7,7 +7,7 @@
 //! Not here: replicas (only masters are asked), and what several proxies would tell each other: each knows its own clients.
 
 mod beats;
-mod cache;
+pub(crate) mod cache;
 mod down;
 mod members;
 mod questions;
