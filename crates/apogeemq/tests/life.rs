@@ -3,7 +3,7 @@
 
 mod common;
 
-use client::{Message, Producer, PullOptions, Puller};
+use client::{Client, Message, Options, Producer, PullOptions, Puller};
 use common::{Home, block_on};
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -53,10 +53,13 @@ fn a_proxy_runs_without_a_store_and_ends_cleanly() {
     let mut lines = BufReader::new(proxy.stdout.take().unwrap()).lines().map(Result::unwrap);
     let grpc = lines.find(|line| line.contains("gRPC")).unwrap();
     let address = grpc.split_whitespace().last().unwrap().to_owned();
+    let remoting = lines.find(|line| line.contains("remoting")).unwrap();
+    let remoting = remoting.split([' ', ',']).find(|word| word.contains(':')).unwrap().to_owned();
     let brokers = lines.find(|line| line.contains("brokers of")).unwrap();
     assert!(brokers.contains(&home.namesrv()), "{brokers}");
     lines.find(|line| line.contains("Stop it")).unwrap();
     TcpStream::connect(&address).unwrap();
+    TcpStream::connect(&remoting).unwrap();
     let killed = std::process::Command::new("kill").args(["-TERM", &proxy.id().to_string()]).status();
     assert!(killed.unwrap().success());
     let output = proxy.wait_with_output().unwrap();
@@ -75,6 +78,57 @@ fn a_port_in_use_is_refused_with_advice() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("cannot listen on") && text.contains("--broker-port"), "{text}");
+}
+
+#[test]
+fn one_port_suffices_for_remoting_clients_if_it_is_asked_for() {
+    let home = Home::new();
+    let mut without = home.start();
+    home.proxy();
+    assert!(!home.printed().contains("remoting"), "{}", home.printed());
+    without.stop();
+    std::fs::write(home.path("broker.conf"), "apogeeProxyRemotingEnable=true\n").unwrap();
+    let _running = home.run(home.command().args(["-c", "broker.conf"]));
+    let address = home.address_of("remoting");
+    block_on(async {
+        home.create_topic("orders", 1).await;
+        let client = Client::new(Options::with_name_servers([address.clone()]));
+        let route = client.topic_route("orders").await.unwrap();
+        assert_eq!(route.broker_datas[0].broker_addrs[&0], address);
+        let sent = Producer::new(&client, "writers").send(Message::new("orders", "one")).await.unwrap();
+        assert_eq!(sent.queue.address.as_ref(), address);
+        let pulled = Puller::new(&client, "readers")
+            .pull(&sent.queue, sent.offset, &PullOptions::default())
+            .await
+            .unwrap();
+        assert_eq!(pulled.records().count(), 1);
+    });
+}
+
+#[test]
+fn a_remoting_proxy_without_a_name_server_is_refused_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("broker.conf"), "apogeeProxyRemotingEnable=true\n").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = common::apogeemq(dir.path())
+        .args(["broker", "-c", "broker.conf", "--bind", "127.0.0.1", "--broker-port", "0"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("apogeeProxyRemotingEnable=true needs a name server") && text.contains("-n HOST:PORT"),
+        "{text}"
+    );
+
+    let output = common::apogeemq(dir.path())
+        .args(["proxy", "-n", "127.0.0.1:1", "--bind", "127.0.0.1", "--remoting-port", &port])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("cannot listen on") && text.contains("--remoting-port"), "{text}");
 }
 
 #[test]

@@ -434,6 +434,52 @@ fn when_a_broker_ends_what_it_has_not_answered_ends_at_once_and_others_go_on() {
 }
 
 #[test]
+fn a_broker_that_comes_back_hears_of_its_clients_first() {
+    Cluster::start(&[], 1, |_| {}).run(async |cluster| {
+        let (address, streams) = played();
+        cluster.register("played", &address).await;
+        let proxy = cluster.address(0);
+        let client = Arc::new(client(&proxy));
+        let broker = tokio::task::spawn_blocking(move || {
+            let codes = |count: usize| {
+                let (mut stream, mut buffer) = (streams.recv_timeout(SOON).unwrap(), bytes::BytesMut::new());
+                stream.set_read_timeout(Some(SOON)).unwrap();
+                let answered = (0..count).map(|_| {
+                    let request = next(&mut stream, &mut buffer);
+                    if !request.is_oneway() {
+                        stream.write_all(&Frame::response_to(&request).to_bytes()).unwrap();
+                    }
+                    (request.code, request.is_oneway())
+                });
+                answered.collect::<Vec<_>>()
+            };
+            [codes(1), codes(2), codes(1), codes(1)]
+        });
+        let beat = heartbeat("c", "g", "t");
+        client.heartbeat(&proxy, &beat).await.unwrap();
+        let closed = async || until("it is gone", || cluster.proxies[0].broker_connections() == 0).await;
+        closed().await;
+        assert_eq!(client.call(&proxy, send("played", "t", "x")).await.unwrap().code, 0);
+        closed().await;
+        // The same heartbeat again is passed on, because a broker has to hear it.
+        client.heartbeat(&proxy, &beat).await.unwrap();
+        closed().await;
+        // A client that has left does not come back.
+        client.leave(&proxy, "c", None, Some("g")).await.unwrap();
+        assert_eq!(client.call(&proxy, send("played", "t", "x")).await.unwrap().code, 0);
+        assert_eq!(
+            broker.await.unwrap(),
+            [
+                vec![(34, false)],
+                vec![(34, true), (310, false)],
+                vec![(34, false)],
+                vec![(310, false)]
+            ]
+        );
+    });
+}
+
+#[test]
 fn questions_of_two_brokers_under_one_opaque_are_told_apart() {
     Cluster::start(&["a"], 1, |_| {}).run(async |cluster| {
         let proxy = cluster.address(0);

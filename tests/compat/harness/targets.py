@@ -216,6 +216,12 @@ class Behind:
             wait_for(lambda proxy=proxy: routed(proxy), 30, f'the proxy {proxy} tells a route, see {self.log.name}')
         return self
 
+    def kill_one(self):
+        """SIGKILL to the first proxy."""
+        process = self.processes.pop(0)
+        process.kill()
+        process.wait()
+
     def stop(self, kill=False):
         for process in self.processes:
             process.terminate()

@@ -209,3 +209,12 @@ def pipelined_go_sends_keep_count(s):
     results = s.producer().send_many(topic, 300)
     assert sorted(r['offset'] for r in results) == list(range(300))
     assert json.dumps(results[0])
+
+
+@sdk(*JAVA)
+def a_request_has_the_reply_of_who_consumes_it(s):
+    topic = s.topic(queues=2)
+    answering = s.producer('answering', group=s.name('pg-answering'))
+    s.push('consumer', topic, answers_with=answering.h)
+    asking = s.producer('asking', group=s.name('pg-asking'))
+    assert [asking.call('ask', topic=topic, text=f'q{i}')['text'] for i in range(5)] == [f'answer to q{i}' for i in range(5)]

@@ -128,11 +128,17 @@ impl Home {
 
     /// Where the gRPC proxy of the process that runs here listens.
     pub(crate) fn proxy(&self) -> String {
+        self.address_of("gRPC")
+    }
+
+    /// Where it listens for this, as its first screen says.
+    pub(crate) fn address_of(&self, what: &str) -> String {
         let begun = Instant::now();
         loop {
             let printed = self.printed();
-            if let Some(address) = printed.lines().find_map(|line| line.trim().strip_prefix("gRPC")) {
-                return address.trim().to_owned();
+            if let Some(line) = printed.lines().find_map(|line| line.trim().strip_prefix(what)) {
+                let address = line.trim().split([' ', ',']).next().unwrap_or_default();
+                return address.to_owned();
             }
             assert!(begun.elapsed() < DEADLINE, "its address is not printed: {printed}");
             std::thread::sleep(Duration::from_millis(2));

@@ -1,6 +1,6 @@
 //! Answers to a client: what a broker answered, why nobody did, or one answer for several brokers.
 
-use super::session::Session;
+use super::session::Pending;
 use net::{Owed, RequestError};
 use parking_lot::Mutex;
 use protocol::frame::Encoding;
@@ -70,9 +70,9 @@ impl Unserved {
     }
 }
 
-/// A request of a client that will be answered. It counts as pending until then.
+/// A request of a client that will be answered.
 pub(super) struct Asked {
-    session: Arc<Session>,
+    pending: Pending,
     opaque: i32,
     encoding: Encoding,
     /// The end of the proxy waits for the answer.
@@ -80,10 +80,10 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// `owed`: see [`net::Connection::owe`]. The session has counted it.
-    pub(super) fn new(session: Arc<Session>, request: &Frame, owed: Option<Owed>) -> Self {
+    /// `owed`: see [`net::Connection::owe`].
+    pub(super) fn new(pending: Pending, request: &Frame, owed: Option<Owed>) -> Self {
         Self {
-            session,
+            pending,
             opaque: request.opaque,
             encoding: request.encoding,
             _owed: owed,
@@ -92,7 +92,7 @@ impl Asked {
 
     /// Sends the answer, under the opaque of the request.
     pub(super) fn end(self, outcome: Result<Frame, Unserved>) {
-        let client = self.session.client();
+        let client = self.pending.session().client();
         // A client that is gone gets nothing.
         let _ = match outcome {
             Ok(answer) if answer.encoding == self.encoding => client.send_later(|out| out.forwarded(&answer, self.opaque)),
@@ -106,12 +106,6 @@ impl Asked {
             }
             Err(unserved) => client.send_later(|out| out.frame(&unserved.frame(self.opaque, self.encoding))),
         };
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.session.no_longer_pending();
     }
 }
 
@@ -198,7 +192,7 @@ fn end(mut state: parking_lot::MutexGuard<'_, State>) {
     let outcome = match state.best.take() {
         Some(best) => {
             if let Some(version) = version {
-                asked.session.heartbeat().lock().keep_answer(version, &best);
+                asked.pending.session().heartbeat().lock().keep_answer(version, &best);
             }
             Ok(best)
         }

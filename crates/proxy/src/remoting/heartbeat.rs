@@ -6,7 +6,7 @@
 //! of the proxy: the first one is passed on, and the same one again within [`SAME`] gets the answer of the first.
 
 use super::answer::{Asked, Gather, Reply, Unserved};
-use super::session::Session;
+use super::session::{Pending, Session};
 use bytes::Bytes;
 use protocol::assignment::AssignmentRequest;
 use protocol::heartbeat::HeartbeatData;
@@ -17,14 +17,17 @@ use std::time::{Duration, Instant};
 
 /// A heartbeat that is the same as the last one is answered like it for so long.
 const SAME: Duration = Duration::from_secs(1);
-/// A larger heartbeat is passed on and not kept: then a group's members are asked of any broker.
+/// A larger heartbeat is passed on and not kept: then a group's members are asked of any broker, and a broker that comes back is told with the next one.
 const MAX_KEPT_BYTES: usize = 1 << 20;
 const RETRY: &str = "%RETRY%";
 
 /// What a client told last.
 #[derive(Default)]
 pub(super) struct Known {
-    body: Bytes,
+    /// The body of the last heartbeat.
+    last: Bytes,
+    /// The last one with all data.
+    whole: Option<Frame>,
     /// Changes with the body, and when a broker has to be told again.
     version: u64,
     /// What all brokers answered, and when.
@@ -38,26 +41,29 @@ impl Known {
         self.answer = None;
     }
 
+    /// Forgets what the client told: it leaves a group, and must not come back with an old heartbeat.
+    fn forget(&mut self) {
+        self.forget_answer();
+        (self.last, self.whole) = (Bytes::new(), None);
+    }
+
     /// Keeps what all brokers answered to the heartbeat of this version.
     pub(super) fn keep_answer(&mut self, version: u64, answer: &Frame) {
         if version == self.version {
-            let answer = Frame {
-                ext: answer.ext.detached(),
-                body: Bytes::copy_from_slice(&answer.body),
-                ..answer.clone()
-            };
-            self.answer = Some((answer, Instant::now()));
+            self.answer = Some((detached(answer), Instant::now()));
         }
     }
 
     /// The answer to a heartbeat that was passed on a moment ago, or the version under which it is passed on.
     fn answer_to(&mut self, request: &Frame) -> Result<Frame, u64> {
-        if self.body != request.body || self.body.is_empty() {
+        if self.last != request.body {
             self.forget_answer();
-            self.body = match request.body.len() {
-                0..=MAX_KEPT_BYTES => Bytes::copy_from_slice(&request.body),
-                _ => Bytes::new(),
-            };
+            let kept = (request.body.len() <= MAX_KEPT_BYTES).then(|| detached(request));
+            self.last = kept.as_ref().map(|kept| kept.body.clone()).unwrap_or_default();
+            // Compat: a client that uses version 2 of heartbeats sends its data once.
+            if !json::read::<HeartbeatData>(&self.last).is_ok_and(|heartbeat| heartbeat.without_sub) {
+                self.whole = kept;
+            }
         }
         let fresh = self
             .answer
@@ -66,12 +72,26 @@ impl Known {
         fresh.map(|(answer, _)| answer.clone()).ok_or(self.version)
     }
 
+    /// The last heartbeat, for a broker that has not had it; it has no answer.
+    pub(super) fn repeat(&self) -> Option<Frame> {
+        self.whole.clone().map(Frame::oneway)
+    }
+
     /// A topic to which a group of the client subscribes.
     fn topic_of(&self, group: &str) -> Option<String> {
-        let heartbeat: HeartbeatData = json::read(&self.body).ok()?;
+        let heartbeat: HeartbeatData = json::read(&self.whole.as_ref()?.body).ok()?;
         let consumers = heartbeat.consumers.into_iter().find(|consumers| consumers.group_name == group)?;
         let topics = consumers.subscriptions.into_iter().map(|subscription| subscription.topic);
         topics.filter(|topic| !topic.starts_with(RETRY)).min()
+    }
+}
+
+/// A copy in memory of its own: what is kept must not keep the buffer of a read.
+fn detached(frame: &Frame) -> Frame {
+    Frame {
+        ext: frame.ext.detached(),
+        body: Bytes::copy_from_slice(&frame.body),
+        ..frame.clone()
     }
 }
 
@@ -88,44 +108,35 @@ pub(super) fn beat(session: &Arc<Session>, request: &Frame) {
         }
         Err(version) => version,
     };
-    let asked = match request.is_oneway() {
-        true => None,
-        false => match session.asked(RequestCode::HeartBeat, request) {
-            None => return,
-            asked => asked,
-        },
+    let Some(told) = Told::of(session, RequestCode::HeartBeat, request) else {
+        return;
     };
     let (session, request) = (Arc::clone(session), request.clone());
     tokio::spawn(async move {
         match session.shared().directory.masters().await {
-            Ok(masters) => pass_to_all(&session, &request, asked, masters.keys(), Some(version)).await,
-            Err(why) => refuse(asked, why),
+            Ok(masters) => pass_to_all(&session, &request, told, masters.keys(), Some(version)).await,
+            Err(why) => told.refuse(why),
         }
     });
 }
 
 /// Tells all brokers to which there is a connection that the client leaves a group.
 pub(super) fn leave(session: &Arc<Session>, request: &Frame) {
-    let asked = match request.is_oneway() {
-        true => None,
-        false => match session.asked(RequestCode::UnregisterClient, request) {
-            None => return,
-            asked => asked,
-        },
+    let Some(told) = Told::of(session, RequestCode::UnregisterClient, request) else {
+        return;
     };
-    let mut known = session.heartbeat().lock();
-    known.forget_answer();
-    known.body = Bytes::new();
-    drop(known);
+    session.heartbeat().lock().forget();
     let (session, request) = (Arc::clone(session), request.clone());
     tokio::spawn(async move {
         let brokers = session.connected();
         if brokers.is_empty() {
             // No broker knows the client.
-            let Some(asked) = asked else { return };
-            return asked.end(Ok(Frame::response_to(&request)));
+            if let Told::Asked(asked) = told {
+                asked.end(Ok(Frame::response_to(&request)));
+            }
+            return;
         }
-        pass_to_all(&session, &request, asked, brokers.iter(), None).await;
+        pass_to_all(&session, &request, told, brokers.iter(), None).await;
     });
 }
 
@@ -133,17 +144,17 @@ pub(super) fn leave(session: &Arc<Session>, request: &Frame) {
 async fn pass_to_all(
     session: &Arc<Session>,
     request: &Frame,
-    asked: Option<Asked>,
+    told: Told,
     brokers: impl ExactSizeIterator<Item = &Arc<str>>,
     version: Option<u64>,
 ) {
     if brokers.len() == 0 {
-        return refuse(
-            asked,
-            Unserved::unreachable("no broker is registered at the name servers of the proxy"),
-        );
+        return told.refuse(Unserved::unreachable("no broker is registered at the name servers of the proxy"));
     }
-    let gather = asked.map(|asked| Gather::new(asked, brokers.len(), version));
+    let gather = match told {
+        Told::Asked(asked) => Some(Gather::new(asked, brokers.len(), version)),
+        Told::OneWay(_) => None,
+    };
     for broker in brokers {
         session.pass(broker, request, gather.clone().map(Reply::Part));
     }
@@ -152,10 +163,26 @@ async fn pass_to_all(
     }
 }
 
-fn refuse(asked: Option<Asked>, why: Unserved) {
-    match asked {
-        Some(asked) => asked.end(Err(why)),
-        None => tracing::debug!(reason = why.text(), "a one-way request was dropped"),
+/// Something that all brokers are told.
+enum Told {
+    Asked(Asked),
+    OneWay(#[allow(dead_code, reason = "it counts while it exists")] Pending),
+}
+
+impl Told {
+    /// `None` if there are too many requests.
+    fn of(session: &Arc<Session>, code: RequestCode, request: &Frame) -> Option<Self> {
+        match request.is_oneway() {
+            true => session.pending(request).map(Self::OneWay),
+            false => session.asked(code, request).map(Self::Asked),
+        }
+    }
+
+    fn refuse(self, why: Unserved) {
+        match self {
+            Self::Asked(asked) => asked.end(Err(why)),
+            Self::OneWay(_) => tracing::debug!(reason = why.text(), "a one-way request was dropped"),
+        }
     }
 }
 
@@ -236,6 +263,7 @@ mod tests {
         known.keep_answer(version, &answer);
         known.forget_answer();
         assert!(known.answer_to(&one).is_err());
+        assert!(known.repeat().is_some_and(|repeat| repeat.is_oneway() && repeat.body == one.body));
     }
 
     #[test]
@@ -244,6 +272,8 @@ mod tests {
         let body = br#"{"clientID":"c","consumerDataSet":[{"groupName":"g","subscriptionDataSet":[{"topic":"%RETRY%g"},{"topic":"t"}]}]}"#;
         assert!(known.answer_to(&heartbeat(body)).is_err());
         assert_eq!(known.topic_of("g").as_deref(), Some("t"));
+        assert!(known.answer_to(&heartbeat(br#"{"clientID":"c","withoutSub":true}"#)).is_err());
+        assert_eq!(known.topic_of("g").as_deref(), Some("t"), "the short one does not say it");
         assert_eq!(known.topic_of("h"), None);
     }
 }

@@ -10,7 +10,7 @@
 //! - A client and its connections to brokers are served by one thread. Requests of a client to one broker keep their order.
 //! - A request that will be answered is answered once: by its broker, or with the reason why not. When a connection to a broker breaks, all that
 //!   it has not answered ends at once.
-//! - Nothing is kept of a client but its last heartbeat, and nothing when it is gone.
+//! - Nothing is kept of a client but its last heartbeat, which a broker that comes back hears first, and nothing when it is gone.
 //! - What is queued for a side that does not read is limited: then the other side is not read.
 //!
 //! Not here: what a request means, replicas (only masters are asked), administration (ask a broker's port).

@@ -11,12 +11,27 @@ use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// A request that has not ended. Dropping it ends it.
+pub(super) struct Pending(Arc<Session>);
+
+impl Pending {
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.0
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A client's connection.
 pub(super) struct Session {
     client: Arc<Connection>,
     shared: Arc<Shared>,
     upstreams: Mutex<FxHashMap<Arc<str>, Arc<Upstream>>>,
-    /// Requests that will be answered.
+    /// Requests that have not ended, see [`Pending`].
     pending: AtomicUsize,
     heartbeat: Mutex<heartbeat::Known>,
 }
@@ -48,10 +63,6 @@ impl Session {
     /// The next heartbeat is passed on, also if it is the same as the last one.
     pub(super) fn forget_heartbeat(&self) {
         self.heartbeat.lock().forget_answer();
-    }
-
-    pub(super) fn no_longer_pending(&self) {
-        self.pending.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Closes the connections to brokers.
@@ -171,8 +182,10 @@ impl Session {
                 None => self.refuse_nameless(code, request, masters.len()),
             };
         }
-        let (this, request) = (Arc::clone(self), request.clone());
+        let Some(pending) = self.pending(request) else { return };
+        let request = request.clone();
         tokio::spawn(async move {
+            let this = Arc::clone(pending.session());
             match this.shared.directory.masters().await {
                 Ok(masters) => match only(masters.keys()) {
                     Some(name) => this.forward(name, code, &request),
@@ -191,8 +204,8 @@ impl Session {
         self.refuse(request, ResponseCode::VersionNotSupported, &text);
     }
 
-    /// A request that will be answered. `None` if there are too many: then it is refused.
-    pub(super) fn asked(self: &Arc<Self>, code: RequestCode, request: &Frame) -> Option<Asked> {
+    /// Counts a request that does not end at once. `None` if there are too many: then it is refused.
+    pub(super) fn pending(self: &Arc<Self>, request: &Frame) -> Option<Pending> {
         let most = self.shared.settings.max_pending_requests;
         if self.pending.load(Ordering::Relaxed) >= most {
             self.expire();
@@ -203,8 +216,14 @@ impl Session {
             return None;
         }
         self.pending.fetch_add(1, Ordering::Relaxed);
+        Some(Pending(Arc::clone(self)))
+    }
+
+    /// A request that will be answered. `None` if there are too many: then it is refused.
+    pub(super) fn asked(self: &Arc<Self>, code: RequestCode, request: &Frame) -> Option<Asked> {
+        let pending = self.pending(request)?;
         let owed = (!codes::is_poll(code)).then(|| self.client.owe(0));
-        Some(Asked::new(Arc::clone(self), request, owed))
+        Some(Asked::new(pending, request, owed))
     }
 
     /// Serves a request with a task; it has no place where it is one-way.

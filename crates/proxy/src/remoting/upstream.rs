@@ -175,10 +175,20 @@ impl Upstream {
                 }
             }
         };
+        // A broker that has not heard of the client hears of it first. Its answer is not needed: the next heartbeat is not far.
+        let is_told = waiting
+            .requests
+            .iter()
+            .any(|(request, _)| request.code == i32::from(RequestCode::HeartBeat));
+        let repeat = if is_told { None } else { session.heartbeat().lock().repeat() };
         // No request comes in between: this thread has it.
         let requests = waiting.requests.into_iter();
         net::together(|| match outcome {
-            Ok(peer) => requests.for_each(|(request, reply)| self.send(&session, &peer, &request, reply)),
+            Ok(peer) => repeat
+                .into_iter()
+                .map(|repeat| (repeat, None))
+                .chain(requests)
+                .for_each(|(request, reply)| self.send(&session, &peer, &request, reply)),
             Err(why) => requests.for_each(|(_, reply)| refuse(reply, why.clone())),
         });
     }

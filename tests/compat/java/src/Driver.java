@@ -48,6 +48,7 @@ import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.TransactionListener;
 import org.apache.rocketmq.client.producer.TransactionMQProducer;
+import org.apache.rocketmq.client.utils.MessageUtil;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageAccessor;
@@ -129,6 +130,7 @@ public final class Driver {
             case "producer": return producer(r);
             case "send": return send(r);
             case "recall": return wrap("msg_id", call(client(r), "recallMessage", text(r, "topic"), text(r, "handle")));
+            case "ask": return wrap("text", new String(((DefaultMQProducer) client(r)).request(message(r, text(r, "topic")), integer(r, "timeout_ms", 10000)).getBody(), StandardCharsets.UTF_8));
             case "send_batch": return sendBatch(r);
             case "send_many": return sendMany(r);
             case "send_at_rate": return sendAtRate(r);
@@ -524,6 +526,19 @@ public final class Driver {
         if (flag(r, "orderly")) {
             consumer.registerMessageListener((MessageListenerOrderly) (messages, context) ->
                 inbox.accept(messages, true) ? ConsumeOrderlyStatus.SUCCESS : ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT);
+        } else if (r.has("answers_with")) {
+            DefaultMQProducer producer = (DefaultMQProducer) CLIENTS.get(text(r, "answers_with"));
+            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+                try {
+                    for (MessageExt message : messages) {
+                        String answer = "answer to " + new String(message.getBody(), StandardCharsets.UTF_8);
+                        producer.send(MessageUtil.createReplyMessage(message, answer.getBytes(StandardCharsets.UTF_8)));
+                    }
+                } catch (Exception failure) {
+                    failure.printStackTrace();
+                }
+                return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+            });
         } else {
             consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
                 context.setDelayLevelWhenNextConsume(retryLevel);
