@@ -29,6 +29,17 @@ WITHOUT_PROXY = {
     'a_consumer_subscribed_before_the_topic_has_messages_misses_nothing [go]', 'a_trace_topic_of_ones_own [go]'}
 
 
+#: One case for each thing that clients do.
+SHORT = {
+    'a_message_arrives_with_all_its_parts', 'async_sends_call_back_and_all_arrive', 'one_way_sends_arrive', 'a_batch_gets_an_offset_for_each_message',
+    'transactions_end_as_their_producer_says', 'queues_are_shared_again_when_consumers_join_leave_and_die', 'two_consumers_share_and_take_over',
+    'ordered_consumption_keeps_order_in_each_queue', 'broadcasting_gives_every_consumer_everything', 'a_pull_consumer_reads_and_commits',
+    'lite_pull_subscribes_polls_and_commits', 'a_delayed_message_is_not_consumed_before_its_time', 'a_message_that_fails_is_given_again',
+    # Go's takes 41 s.
+    'after_the_last_retry_a_message_is_dead_and_can_be_read [java-5.5.0]', 'a_request_has_the_reply_of_who_consumes_it', 'clients_send_for_a_time_and_recall',
+    'a_group_in_pop_mode_gets_all_and_failures_again', 'offsets_are_reset_while_a_consumer_is_online', 'plain_and_encrypted_clients_share_ports_and_topics'}
+
+
 class Case:
     def __init__(self, run, name, client, deadline, settings, ours=False, recorded=False, beside=()):
         self.run, self.name, self.client, self.deadline, self.settings = run, name, client, deadline, settings
