@@ -96,6 +96,16 @@ impl<T> Cache<T> {
         slot.value(Instant::now())
     }
 
+    /// The next request for it looks a value up again. Until that succeeds, it is used further.
+    pub(crate) fn expire(&self, name: &str) {
+        let slot = self.slots.lock().get(name).map(Arc::clone);
+        if let Some(slot) = slot
+            && let Some((_, until)) = &mut *slot.value.lock()
+        {
+            *until = Instant::now();
+        }
+    }
+
     /// Removes a value: the next request for it looks it up.
     pub(crate) fn forget(&self, name: &str) {
         self.slots.lock().remove(name);
@@ -171,6 +181,21 @@ mod tests {
                 cache.get(name, async { Ok(Some(0)) }).await.unwrap();
             }
             assert_eq!(cache.slots.lock().len(), 2);
+        });
+    }
+
+    #[test]
+    fn an_expired_value_is_looked_up_again_and_kept_if_that_fails() {
+        run(async {
+            let cache = Cache::new(10, Duration::from_secs(3_600));
+            assert_eq!(cache.get("a", async { Ok(Some(1)) }).await, Ok(Some(Arc::new(1))));
+            assert_eq!(cache.fresh("a"), Some(Arc::new(1)));
+            cache.expire("a");
+            assert_eq!(cache.fresh("a"), None);
+            assert_eq!(cache.get("a", async { Err(failure()) }).await, Ok(Some(Arc::new(1))));
+            cache.expire("a");
+            assert_eq!(cache.get("a", async { Ok(Some(2)) }).await, Ok(Some(Arc::new(2))));
+            cache.expire("b");
         });
     }
 }

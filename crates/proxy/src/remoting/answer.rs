@@ -187,8 +187,7 @@ impl Gather {
 /// Sends the answer, without the lock.
 fn end(mut state: parking_lot::MutexGuard<'_, State>) {
     let Some(asked) = state.asked.take() else { return };
-    let is_whole = state.missing == 0 && state.failure.is_none();
-    let version = state.version.filter(|_| is_whole);
+    let version = state.version;
     let outcome = match state.best.take() {
         Some(best) => {
             if let Some(version) = version {

@@ -69,16 +69,16 @@ impl Directory {
             return Ok(Some(address.clone()));
         }
         // It may have registered a moment ago.
-        let is_old = self.looked_up.lock().is_none_or(|at| at.elapsed() > BETWEEN_LOOK_UPS);
-        if is_old {
-            self.forget_masters();
-        }
+        self.expire_masters();
         Ok(self.masters().await?.get(name).cloned())
     }
 
-    /// A broker is not where it was: the next one who wants a broker looks it up.
-    pub(super) fn forget_masters(&self) {
-        self.masters.forget("");
+    /// A broker is not where it was: the next one who wants a broker looks it up, if nobody did a moment ago.
+    pub(super) fn expire_masters(&self) {
+        let is_old = self.looked_up.lock().is_none_or(|at| at.elapsed() > BETWEEN_LOOK_UPS);
+        if is_old {
+            self.masters.expire("");
+        }
     }
 
     /// The names of the masters that have a topic; empty if no name server knows it.

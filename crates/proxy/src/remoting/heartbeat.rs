@@ -30,7 +30,7 @@ pub(super) struct Known {
     whole: Option<Frame>,
     /// Changes with the body, and when a broker has to be told again.
     version: u64,
-    /// What all brokers answered, and when.
+    /// What brokers answered, and when. One that did not is told with the next heartbeat after [`SAME`].
     answer: Option<(Frame, Instant)>,
 }
 
@@ -47,7 +47,7 @@ impl Known {
         (self.last, self.whole) = (Bytes::new(), None);
     }
 
-    /// Keeps what all brokers answered to the heartbeat of this version.
+    /// Keeps what brokers answered to the heartbeat of this version.
     pub(super) fn keep_answer(&mut self, version: u64, answer: &Frame) {
         if version == self.version {
             self.answer = Some((detached(answer), Instant::now()));
@@ -140,7 +140,7 @@ pub(super) fn leave(session: &Arc<Session>, request: &Frame) {
     });
 }
 
-/// Passes a request to several brokers. The answer of all is kept as that of this version of the heartbeat.
+/// Passes a request to several brokers. The answer is kept as that of this version of the heartbeat.
 async fn pass_to_all(
     session: &Arc<Session>,
     request: &Frame,

@@ -81,10 +81,10 @@ impl Session {
         self.upstreams.lock().values().cloned().collect()
     }
 
-    /// The names of the brokers to which there is a connection.
+    /// The names of the brokers to which there is a connection, or will be.
     pub(super) fn connected(&self) -> Vec<Arc<str>> {
         let upstreams = self.upstreams.lock();
-        let open = upstreams.iter().filter(|(_, upstream)| upstream.connection().is_some());
+        let open = upstreams.iter().filter(|(_, upstream)| upstream.is_used());
         open.map(|(name, _)| Arc::clone(name)).collect()
     }
 

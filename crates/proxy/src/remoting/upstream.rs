@@ -103,6 +103,15 @@ impl Upstream {
         matches!(&*self.state.lock(), State::Failed { until, .. } if Instant::now() < *until)
     }
 
+    /// Whether there is a connection, or will be.
+    pub(super) fn is_used(&self) -> bool {
+        match &*self.state.lock() {
+            State::Open(peer) => !peer.is_closed(),
+            State::Opening(_) => true,
+            _ => false,
+        }
+    }
+
     /// The open connection.
     pub(super) fn connection(&self) -> Option<Arc<Connection>> {
         match &*self.state.lock() {
@@ -217,7 +226,7 @@ impl Upstream {
         match Peer::connect(&address, options).await {
             Ok(peer) => Ok(Arc::new(peer)),
             Err(error) => {
-                shared.directory.forget_masters();
+                shared.directory.expire_masters();
                 Err(Unserved::unreachable(format!(
                     "the proxy cannot reach broker {}: {error}",
                     self.name
