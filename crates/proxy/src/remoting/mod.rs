@@ -20,6 +20,7 @@ mod body;
 mod codes;
 mod directory;
 mod heartbeat;
+mod questions;
 mod route;
 mod session;
 pub mod settings;

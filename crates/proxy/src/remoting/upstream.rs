@@ -12,12 +12,13 @@
 
 use super::Shared;
 use super::answer::{Reply, Unserved};
+use super::questions::FromBroker;
 use super::session::Session;
 use bytes::Bytes;
 use net::client::{Peer, PeerOptions};
-use net::{Connection, Owed, Service};
+use net::{Connection, Owed};
 use parking_lot::Mutex;
-use protocol::{Frame, RequestCode, ResponseCode};
+use protocol::{Frame, RequestCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -96,6 +97,10 @@ impl Upstream {
             lags: AtomicBool::new(false),
             is_stuck: AtomicBool::new(false),
         })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether it could not be opened a moment ago.
@@ -211,11 +216,7 @@ impl Upstream {
         };
         let slot = Slot::take(shared)?;
         let settings = &shared.settings;
-        let service = FromBroker {
-            session: Arc::clone(session),
-            upstream: Arc::clone(self),
-            _slot: slot,
-        };
+        let service = FromBroker::new(Arc::clone(session), Arc::clone(self), slot);
         let options = PeerOptions {
             connect_timeout: settings.connect_timeout,
             limits: shared.broker_limits.clone(),
@@ -247,7 +248,7 @@ impl Upstream {
             None => drop(connection.send_later(|out| out.forwarded(request, request.opaque))),
             Some(reply) => {
                 let (this, session, from) = (Arc::clone(self), Arc::clone(session), Arc::clone(connection));
-                connection.forward(request, peer_timeout(&session), move |outcome| {
+                connection.forward(request, session.shared().settings.request_timeout, move |outcome| {
                     reply.end(outcome.map_err(|error| Unserved::of(&this.name, error)));
                     this.mind_client(&session, &from);
                 });
@@ -257,7 +258,7 @@ impl Upstream {
     }
 
     /// Reads no more of the broker while the client does not read.
-    fn mind_client(self: &Arc<Self>, session: &Session, broker: &Arc<Connection>) {
+    pub(super) fn mind_client(self: &Arc<Self>, session: &Session, broker: &Arc<Connection>) {
         let client = session.client();
         if !client.peer_lags() || self.is_paused.swap(true, Ordering::Relaxed) {
             return;
@@ -290,10 +291,6 @@ impl Upstream {
             });
         }
     }
-}
-
-fn peer_timeout(session: &Session) -> Duration {
-    session.shared().settings.request_timeout
 }
 
 fn refuse(reply: Option<Reply>, why: Unserved) {
@@ -329,7 +326,7 @@ impl Drop for Stall {
 }
 
 /// One of the connections to brokers that there may be.
-struct Slot(Arc<Shared>);
+pub(super) struct Slot(Arc<Shared>);
 
 impl Slot {
     fn take(shared: &Arc<Shared>) -> Result<Self, Unserved> {
@@ -347,63 +344,5 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.broker_connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Passes what a broker asks on to the client.
-struct FromBroker {
-    session: Arc<Session>,
-    upstream: Arc<Upstream>,
-    _slot: Slot,
-}
-
-impl Service for FromBroker {
-    fn serve(&self, broker: &Arc<Connection>, frames: &mut Vec<Frame>) {
-        for frame in frames.drain(..) {
-            if frame.is_oneway() {
-                self.tell(frame);
-            } else {
-                self.ask(broker, &frame);
-            }
-        }
-        self.upstream.mind_client(&self.session, broker);
-    }
-
-    fn closed(&self, _broker: &Arc<Connection>) {
-        // It has to be told again who its clients are.
-        self.session.forget_heartbeat();
-    }
-}
-
-impl FromBroker {
-    fn tell(&self, mut frame: Frame) {
-        let client = self.session.client();
-        let is_check = frame.code == i32::from(RequestCode::CheckTransactionState);
-        // Compat: Apache's brokers do not say who asks; a client ends the transaction at the broker that is named here.
-        let _ = if is_check && frame.ext.bytes("bname").is_none() {
-            frame.ext.push("bname", &*self.upstream.name);
-            client.send_later(|out| out.frame(&frame))
-        } else {
-            client.send_later(|out| out.forwarded(&frame, frame.opaque))
-        };
-    }
-
-    /// Brokers choose their opaques independently, so the client gets one of the proxy's.
-    fn ask(&self, broker: &Arc<Connection>, request: &Frame) {
-        let (broker, opaque, encoding) = (Arc::clone(broker), request.opaque, request.encoding);
-        let timeout = peer_timeout(&self.session);
-        self.session.client().forward_renumbered(request, timeout, move |outcome| {
-            // A broker that is gone gets nothing.
-            let _ = match outcome {
-                Ok(answer) => broker.send_later(|out| out.forwarded(&answer, opaque)),
-                Err(error) => {
-                    let why = Unserved::new(
-                        ResponseCode::SystemError,
-                        format!("the client of the proxy did not answer: {error}"),
-                    );
-                    broker.send_later(|out| out.frame(&why.frame(opaque, encoding)))
-                }
-            };
-        });
     }
 }
