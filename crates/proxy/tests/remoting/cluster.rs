@@ -5,7 +5,7 @@ use broker::Broker;
 use client::{Client, Options};
 use net::session::Transport;
 use net::{Connection, Service};
-use protocol::frame::{self};
+use protocol::frame;
 use protocol::heartbeat::{ConsumerData, ConsumerIds, HeartbeatData, Subscription};
 use protocol::register::RegisterBrokerHeader;
 use protocol::{Frame, RequestCode, json};
