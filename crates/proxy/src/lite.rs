@@ -118,29 +118,23 @@ impl Messaging {
         self.backend.sync_lite(client, change).await
     }
 
-    /// A receive of a client of lite topics; `None` if the client is none.
-    pub(crate) async fn received_lite(
-        self: &Arc<Self>,
-        caller: &Caller,
-        request: &ReceiveMessageRequest,
-    ) -> Option<Result<Answers<ReceiveMessageResponse>, Refused>> {
+    /// The settings of a client of lite topics; `None` if the client is none.
+    pub(crate) fn lite_settings(&self, caller: &Caller) -> Option<Arc<Settings>> {
         let settings = self.clients.find(&caller.client_id)?.settings()?.settings;
-        if !is_lite(settings.client_type()) {
-            return None;
-        }
-        let max_attempts = match settings_max_attempts(self, &settings).await {
-            Ok(most) => most,
-            Err(refused) => return Some(Err(refused)),
-        };
-        Some(self.receive_lite(caller, request, max_attempts).await)
+        is_lite(settings.client_type()).then_some(settings)
     }
 
-    async fn receive_lite(
+    /// A receive of a client of lite topics.
+    ///
+    /// # Errors
+    /// What the request or the broker refuses.
+    pub(crate) async fn receive_lite(
         self: &Arc<Self>,
         caller: &Caller,
         request: &ReceiveMessageRequest,
-        max_attempts: i32,
+        settings: &Settings,
     ) -> Result<Answers<ReceiveMessageResponse>, Refused> {
+        let max_attempts = settings_max_attempts(self, settings).await?;
         let asked = self.asked(caller, request)?;
         let (group, topic) = (asked.group, asked.topic);
         let now = now_ms();

@@ -100,8 +100,9 @@ impl Messaging {
         request: &ReceiveMessageRequest,
     ) -> Result<Answers<ReceiveMessageResponse>, Refused> {
         self.check_lag(caller)?;
-        if let Some(received) = self.received_lite(caller, request).await {
-            return received;
+        // What does not wait for messages is in boxes: many receives are parked.
+        if let Some(settings) = self.lite_settings(caller) {
+            return Box::pin(self.receive_lite(caller, request, &settings)).await;
         }
         let asked = self.asked(caller, request)?;
         self.topic_to_read(asked.topic).await?;
@@ -117,7 +118,7 @@ impl Messaging {
         let popped = self.until_stopped(popped).await?;
         check_popped(popped.result.code)?;
         let max_attempts = rule.map_or(i32::MAX, |rule| rule.retry_max_times.saturating_add(1));
-        self.handed_out(caller, &asked, &popped, max_attempts).await
+        Box::pin(self.handed_out(caller, &asked, &popped, max_attempts)).await
     }
 
     /// What is called with a pop whose client is gone: the messages that `held` says are given back.

@@ -72,17 +72,24 @@ impl Messaging {
                 () = client.closed() => return Ok(Departure::Lost),
                 () = self.stopping() => return Err(Status::unavailable("the server is shutting down")),
             };
-            let Some(TelemetryCommand { status, command }) = told else {
+            let Some(told) = told else {
                 return Ok(self.goodbye());
             };
-            match command {
-                Some(Command::Settings(settings)) => self.set(client, settings).await.map_err(invalid)?,
-                Some(Command::ThreadStackTrace(trace)) => client.stack_trace(status.as_ref(), trace),
-                Some(Command::VerifyMessageResult(result)) => client.verified(status.as_ref(), &result),
-                // What only a server says.
-                Some(_) | None => {}
-            }
+            // In a box: a stream waits nearly always, and there are many.
+            Box::pin(self.take(client, told)).await?;
         }
+    }
+
+    async fn take(&self, client: &Arc<Client>, told: TelemetryCommand) -> Result<(), Status> {
+        let TelemetryCommand { status, command } = told;
+        match command {
+            Some(Command::Settings(settings)) => self.set(client, settings).await.map_err(invalid)?,
+            Some(Command::ThreadStackTrace(trace)) => client.stack_trace(status.as_ref(), trace),
+            Some(Command::VerifyMessageResult(result)) => client.verified(status.as_ref(), &result),
+            // What only a server says.
+            Some(_) | None => {}
+        }
+        Ok(())
     }
 
     async fn set(&self, client: &Arc<Client>, settings: Settings) -> Result<(), Refused> {
