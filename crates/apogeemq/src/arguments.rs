@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Namesrv(NamesrvFlags),
     /// Run a broker that registers at name servers
     Broker(BrokerFlags),
+    /// Run a controller, which elects masters of Apache's brokers
+    Controller(ControllerFlags),
     /// Run a proxy for gRPC and remoting clients in front of the brokers that name servers know
     Proxy(ProxyFlags),
     /// Print every configuration key with type, default and meaning
@@ -104,6 +106,12 @@ pub(crate) struct NamesrvFlags {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct ControllerFlags {
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct BrokerFlags {
     #[command(flatten)]
     common: CommonFlags,
@@ -156,6 +164,15 @@ impl From<ProxyFlags> for ServerFlags {
             namesrv: flags.namesrv,
             grpc_port: flags.grpc_port,
             remoting_port: flags.remoting_port,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<ControllerFlags> for ServerFlags {
+    fn from(flags: ControllerFlags) -> Self {
+        Self {
+            common: flags.common,
             ..Self::default()
         }
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use broker::settings::{BrokerSettings, LIVE_FILE, relations};
 use config::{Declared, Kept, Leftover, Note, Origin, Refusals, Sources};
+use controller::ControllerSettings;
 use nameserver::settings::NamesrvSettings;
 use proxy::cluster_settings::ClusterSettings;
 use proxy::remoting_settings::RemotingSettings;
@@ -30,6 +31,7 @@ const ALL_KEYS: &str = "All keys with their allowed values: apogeemq config";
 pub(crate) struct Configuration {
     pub(crate) broker: Option<BrokerSettings>,
     pub(crate) namesrv: Option<NamesrvSettings>,
+    pub(crate) controller: Option<ControllerSettings>,
     pub(crate) tls: TlsSettings,
     /// Of a process with a broker or a proxy.
     pub(crate) proxy: Option<ProxySettings>,
@@ -66,6 +68,12 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     } else {
         None
     };
+    let has_controller = part == Part::Controller || namesrv.as_ref().is_some_and(|names| names.enable_controller_in_namesrv);
+    let controller = if has_controller {
+        Some(controller_settings(&mut sources, flags, &mut changes)?)
+    } else {
+        None
+    };
     let tls = TlsSettings::read(&mut sources).map_err(|why| Failure::new(why).advice(ALL_KEYS))?;
     if let (Some(broker), Some(namesrv)) = (&broker, &namesrv) {
         check_ports_differ(broker, namesrv)?;
@@ -92,11 +100,14 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     } else {
         None
     };
-    let mut leftovers = sources.leftovers(&names(part));
+    let mut known = names(part);
+    known.extend(ControllerSettings::keys().iter().map(|key| key.name).filter(|_| has_controller));
+    let mut leftovers = sources.leftovers(&known);
     leftovers.retain(|leftover| !has_a_note(leftover));
     Ok(Configuration {
         broker,
         namesrv,
+        controller,
         tls,
         proxy,
         cluster,
@@ -143,6 +154,18 @@ fn namesrv_settings(
         return Ok(settings);
     }
     fill_namesrv(sources, flags, broker_in_process)
+}
+
+fn controller_settings(sources: &mut Sources, flags: &ServerFlags, changes: &mut Vec<PathBuf>) -> Result<ControllerSettings, Failure> {
+    if let Some(directory) = &flags.common.data {
+        sources.flag("--data", "apogeeDataDir", directory);
+        sources.flag("--data", "controllerStorePath", "");
+    }
+    let settings: ControllerSettings = sources.fill().map_err(refused)?;
+    if !add_changes(settings.kept(), &settings.start_without, sources, changes)? {
+        return Ok(settings);
+    }
+    sources.fill().map_err(refused)
 }
 
 /// Adds the changes of an earlier run; returns whether there are any. A damaged file is skipped if the operator says so.

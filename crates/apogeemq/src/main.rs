@@ -48,6 +48,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::Server(flags)) => roles::serve(roles::Part::Both, &flags),
         Some(Command::Namesrv(flags)) => roles::serve(roles::Part::NameServer, &flags.into()),
         Some(Command::Broker(flags)) => roles::serve(roles::Part::Broker, &flags.into()),
+        Some(Command::Controller(flags)) => roles::serve(roles::Part::Controller, &flags.into()),
         Some(Command::Proxy(flags)) => roles::serve(roles::Part::Proxy, &flags.into()),
         Some(Command::Config(flags)) => manual::show(&flags),
         Some(Command::Bench(arguments)) => bench::run(arguments),

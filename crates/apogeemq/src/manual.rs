@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use broker::settings::{BrokerSettings, relations};
 use config::{ConnectionSettings, Declared, Relation};
+use controller::ControllerSettings;
 use nameserver::settings::NamesrvSettings;
 use proxy::cluster_settings::ClusterSettings;
 use proxy::remoting_settings::RemotingSettings;
@@ -37,10 +38,11 @@ server file written for it works with `-c FILE`. Keys that begin with `apogee` a
   `APOGEEMQ_REMOTING_PORT`, `APOGEEMQ_BIND`, `APOGEEMQ_LOG` (`--log`).
 * **A proxy in a process of its own** (`apogeemq proxy -n NAMESRV`) reads properties text, or Apache's `rmq-proxy.json`: the keys of the three proxy tables below, and TLS.
 * **Both roles in one process** read one file, the broker's: its listenPort is the broker's.
+* **A controller** (`apogeemq controller -c FILE`, or in a name server with enableControllerInNamesrv) listens on its port in controllerDLegerPeers. `--data` moves its files, too ([controller.md](controller.md)).
 * **TLS** keys are system properties in Apache. Here they are lines of the same file, and of `tls.config.file`, which overrides it. No client
   can read or change them ([tls.md](tls.md)).
 * **Live** keys can be changed while running (requests 25 and 318, `mqadmin updateBrokerConfig`). Changes are saved in
-  `config/live.properties` of the store and `namesrv/live.properties` of the name server, and rank between file and environment at the
+  `config/live.properties` of the store, `namesrv/live.properties` of the name server and `live.properties` of the controller, and rank between file and environment at the
   next start; the configuration file itself is never written. All other keys are refused: no client can move a path or
   open a port.
 * **Keys of Apache's without effect here** are accepted and named once in the log. If they are changed live, the
@@ -72,12 +74,13 @@ pub(crate) fn show(flags: &ConfigFlags) -> Result<(), Failure> {
 
 fn plain() -> String {
     format!(
-        "{}\n{}\n{}\n{}\n{}\n{}",
+        "{}\n{}\n{}\n{}\n{}\n{}\n{}",
         config::plain::<BrokerSettings>("Broker"),
         config::plain::<ProxySettings>("gRPC proxy"),
         config::plain::<ClusterSettings>("Proxy in a process of its own"),
         config::plain::<RemotingSettings>("Remoting proxy"),
         config::plain::<NamesrvSettings>("Name server"),
+        config::plain::<ControllerSettings>("Controller"),
         config::plain::<TlsSettings>("TLS")
     )
 }
@@ -88,9 +91,10 @@ fn markdown() -> String {
     let cluster = config::markdown::<ClusterSettings>("Proxy in a process of its own");
     let remoting = config::markdown::<RemotingSettings>("Remoting proxy");
     let namesrv = config::markdown::<NamesrvSettings>("Name server");
+    let controller = config::markdown::<ControllerSettings>("Controller");
     let tls = config::markdown::<TlsSettings>("TLS of broker and name server");
     format!(
-        "{INTRODUCTION}\n{broker}\n{proxy}\n{cluster}\n{remoting}\n{namesrv}\n{tls}\n{}\n{}\n{}",
+        "{INTRODUCTION}\n{broker}\n{proxy}\n{cluster}\n{remoting}\n{namesrv}\n{controller}\n{tls}\n{}\n{}\n{}",
         belonging_together(),
         missing_features(),
         without_meaning()
@@ -141,6 +145,7 @@ fn without_meaning() -> String {
             || ClusterSettings::key(name).is_some()
             || RemotingSettings::key(name).is_some()
             || NamesrvSettings::key(name).is_some()
+            || ControllerSettings::key(name).is_some()
             || TlsSettings::key(name).is_some()
             || config::missing_features().iter().any(|feature| feature.name == name)
     };
@@ -172,6 +177,7 @@ mod tests {
             assert!(BrokerSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(NamesrvSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(RemotingSettings::keys().iter().all(|key| text.contains(key.name)));
+            assert!(ControllerSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(ClusterSettings::keys().iter().all(|key| text.contains(key.name)));
             assert!(TlsSettings::keys().iter().all(|key| text.contains(key.name)));
         }

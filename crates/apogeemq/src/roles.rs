@@ -4,6 +4,7 @@
 //! broker acknowledges nothing more when the proxy has stopped, and can still unregister.
 
 mod broker;
+mod controller;
 mod descriptors;
 mod name_server;
 mod proxy;
@@ -37,6 +38,8 @@ pub(crate) enum Part {
     NameServer,
     /// Only a broker.
     Broker,
+    /// Only a controller.
+    Controller,
     /// Only a proxy, in front of brokers of other processes.
     Proxy,
 }
@@ -48,7 +51,7 @@ impl Part {
 
     /// A broker has one in its process.
     pub(crate) fn has_proxy(self) -> bool {
-        self != Self::NameServer
+        !matches!(self, Self::NameServer | Self::Controller)
     }
 
     pub(crate) fn has_name_server(self) -> bool {
@@ -87,6 +90,11 @@ pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
 fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Result<(), Failure> {
     let data = data_directory(&configuration);
     let tls = Tls::open(&configuration.tls).map_err(Failure::new)?;
+    let controller_settings = configuration.controller;
+    let controller = controller_settings
+        .clone()
+        .map(|settings| controller::start(settings, tls.transport()))
+        .transpose()?;
     let broker_settings = configuration.broker;
     let name_server = configuration
         .namesrv
@@ -133,6 +141,7 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         program: program.as_deref().unwrap_or("apogeemq"),
         name_server: address,
         broker: broker_settings.as_ref(),
+        controller: controller_settings.as_ref(),
         grpc: proxy.as_ref().map(proxy::Running::address),
         remoting: remoting.as_ref().and_then(remoting::Running::address),
         cluster: configuration.cluster.as_ref(),
@@ -152,6 +161,9 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
     if let Some(name_server) = name_server {
         name_server.stop();
     }
+    if let Some(controller) = controller {
+        controller.stop();
+    }
     stopped
 }
 
@@ -170,5 +182,6 @@ fn start_name_server(
 fn data_directory(configuration: &Configuration) -> Option<PathBuf> {
     let broker = configuration.broker.as_ref().map(|broker| broker.store_path_root_dir.clone());
     let namesrv = || configuration.namesrv.as_ref().map(|namesrv| namesrv.data_dir.clone());
-    broker.or_else(namesrv)
+    let controller = || configuration.controller.as_ref().map(::controller::ControllerSettings::directory);
+    broker.or_else(namesrv).or_else(controller)
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use broker::settings::{BrokerSettings, FlushDiskType};
+use controller::ControllerSettings;
 use proxy::cluster_settings::ClusterSettings;
 
 use crate::roles::reachable;
@@ -18,6 +19,7 @@ pub(crate) struct Screen<'a> {
     pub(crate) program: &'a str,
     pub(crate) name_server: Option<SocketAddr>,
     pub(crate) broker: Option<&'a BrokerSettings>,
+    pub(crate) controller: Option<&'a ControllerSettings>,
     /// Address for clients of the gRPC protocol.
     pub(crate) grpc: Option<SocketAddr>,
     /// Address of the proxy for clients of the remoting protocol.
@@ -46,6 +48,12 @@ fn text(screen: &Screen<'_>) -> String {
     }
     if let Some(broker) = screen.broker {
         line("broker", broker_line(broker));
+    }
+    if let Some(controller) = screen.controller {
+        line(
+            "controller",
+            format!("{} of {}: {}", controller.self_id, controller.group, controller.peers),
+        );
     }
     if let Some(address) = screen.grpc {
         line("gRPC", address.to_string());
@@ -117,7 +125,10 @@ fn try_it(screen: &Screen<'_>) -> String {
         (None, Some(address)) => format!("{program} broker -n {}", reachable(address)),
         (None, None) => match screen.cluster {
             Some(cluster) => format!("{program} admin clusterList -n '{}'", cluster.namesrv_addr.join(";")),
-            None => format!("{program} --help"),
+            None => match screen.controller.and_then(|controller| controller.port().ok()) {
+                Some(port) => format!("{program} admin getControllerMetaData -a 127.0.0.1:{port}"),
+                None => format!("{program} --help"),
+            },
         },
     }
 }
@@ -137,6 +148,7 @@ mod tests {
             program: "target/release/apogeemq",
             name_server: Some(address),
             broker: Some(&broker),
+            controller: None,
             grpc: None,
             remoting: None,
             cluster: None,
@@ -164,6 +176,7 @@ mod tests {
             program: "target/release/apogeemq",
             name_server: None,
             broker: Some(&broker),
+            controller: None,
             grpc: None,
             remoting: None,
             cluster: None,

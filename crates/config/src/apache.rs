@@ -61,12 +61,7 @@ const MISSING_FEATURES: &[MissingFeature] = &[
     MissingFeature {
         name: "enableControllerMode",
         harmless: OFF,
-        reason: "the controller is not implemented yet; slaves follow a master (brokerRole)",
-    },
-    MissingFeature {
-        name: "enableControllerInNamesrv",
-        harmless: OFF,
-        reason: "the controller is not implemented yet",
+        reason: "this broker does not follow a controller yet, only Apache's do; slaves follow a master (brokerRole)",
     },
     MissingFeature {
         name: "enableSlaveActingMaster",

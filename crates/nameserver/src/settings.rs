@@ -64,6 +64,11 @@ config::declare! {
         }
     }
 
+    section "Controller" {
+        /// Whether a controller runs in the process of the name server. Its keys are in the same file (docs/controller.md).
+        enable_controller_in_namesrv: bool { name: "enableControllerInNamesrv", default: false, allowed: flag(), change: AtStart }
+    }
+
     section "Connections" {
         /// Number of threads that serve connections. 0: one for every two processors.
         worker_threads: usize { name: "apogeeWorkerThreads", default: 0, allowed: whole(0..=256), change: AtStart }

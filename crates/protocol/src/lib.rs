@@ -9,6 +9,7 @@
 pub mod access;
 pub mod assignment;
 pub mod codes;
+pub mod controller;
 pub mod data_version;
 pub mod diagnose;
 pub mod ext;

@@ -233,6 +233,43 @@ class Behind:
             self.server.stop(kill)
 
 
+class Controllers(Apogee):
+    """One controller of ours for each of `names`, in one group; `roles` and broker do not count."""
+
+    def __init__(self, work, settings=None, names=('n0',)):
+        super().__init__(work, settings, roles='controller', namesrv='none')
+        self.settings, self.processes = settings or {}, {}
+        self.addresses = {name: f'127.0.0.1:{free_port()}' for name in names}
+
+    def start(self, *names):
+        for name in names or self.addresses:
+            work = os.path.join(self.work, name)
+            os.makedirs(work, exist_ok=True)
+            conf = os.path.join(work, 'controller.conf')
+            peers = ';'.join(f'{n}-{a}' for n, a in self.addresses.items())
+            with open(conf, 'w') as f:
+                f.writelines(f'{k}={v}\n' for k, v in {'controllerDLegerPeers': peers, 'controllerDLegerSelfId': name, **self.settings}.items())
+            self.log = open(os.path.join(work, 'apogeemq.log'), 'ab')
+            self.process = self.processes[name] = subprocess.Popen(
+                [apogee_binary(), 'controller', '-c', conf, '--bind', self.bind, '--data', os.path.join(work, 'data')],
+                stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, cwd=work, start_new_session=True)
+            wait_for(self._open(int(self.addresses[name].split(':')[1])), 30, f'controller {name} opens its port, see {self.log.name}')
+        return self
+
+    def stop(self, *names, kill=False):
+        for name in names or list(self.processes):
+            self.process = self.processes.pop(name, None)
+            super().stop(kill)
+
+    def leader(self):
+        """The address of the leader that a controller names, or None."""
+        for name in self.processes:
+            with wire.Connection(self.addresses[name]) as c:
+                found = c.ask(wire.CONTROLLER_METADATA).ext.get('controllerLeaderAddress')
+                if found:
+                    return found
+
+
 KINDS = {'apache': Apache, 'apogee': Apogee}
 #: What `run --target` may be.
 TARGETS = {**KINDS, 'apogee-proxy': lambda work: Behind(Apogee(work), work), 'apache-behind': lambda work: Behind(Apache(work), work)}

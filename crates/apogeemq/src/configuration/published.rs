@@ -246,7 +246,7 @@ const NAME_SERVERS: &[(&str, &str, Expected)] = &[
         "a name server with a controller",
         "enableControllerInNamesrv = true|controllerDLegerGroup = group1|controllerDLegerPeers = n0-127.0.0.1:9878|\
          controllerStorePath = /home/rocketmq",
-        Refused(&["enableControllerInNamesrv"]),
+        Starts(&[]),
     ),
     (
         "one with a semaphore that never existed",

@@ -16,7 +16,7 @@ use std::time::Duration;
 use message::text;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Registry;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -32,6 +32,8 @@ use queue::Queue;
 const DEFAULT: &str = "warn";
 /// Maximum length of a line in bytes; the rest is cut off.
 const MAX_LINE: usize = 16 << 10;
+/// Target of the lines of openraft.
+const CONSENSUS: &str = "openraft";
 /// How long the program waits at its end for the reader of the log.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -81,17 +83,28 @@ pub(crate) fn install(levels: Option<&str>) -> Result<Log, Failure> {
 /// A text, if the log is not installed.
 pub(crate) fn change_level(level: Level) -> Result<(), String> {
     let levels = LEVELS.get().ok_or("the log of this process is not installed")?;
-    let targets = Targets::new().with_default(level);
+    let targets = quiet(Targets::new().with_default(level));
     levels
         .reload(targets)
         .map_err(|error| format!("the level was not changed: {error}"))
 }
 
 fn parse(levels: &str) -> Result<Targets, Failure> {
-    levels.parse().map_err(|_| {
+    let targets = levels.parse().map_err(|_| {
         Failure::new(format!("--log {levels} is refused"))
             .advice("Allowed: off, error, warn, info, debug or trace, or a list such as warn,broker=debug")
+    })?;
+    Ok(if levels == "off" || levels.contains(CONSENSUS) {
+        targets
+    } else {
+        quiet(targets)
     })
+}
+
+/// Without the lines of the library that controllers agree by, which are for its authors: it repeats an unreachable controller several
+/// times a second, and crate `controller` logs what operators need. Naming it in `--log` shows them.
+fn quiet(targets: Targets) -> Targets {
+    targets.with_target(CONSENSUS, LevelFilter::OFF)
 }
 
 /// Logs a panic at every level. Writing it directly to stderr could block.

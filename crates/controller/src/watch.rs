@@ -1,0 +1,168 @@
+//! What the leader does by itself: it elects a master for names whose master is gone, and tells brokers of a new master (code 1008).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::client::{Peer, PeerOptions};
+use protocol::controller::{MasterHeader, SyncStateSet};
+use protocol::{Frame, RequestCode, json};
+use tokio::sync::Notify;
+
+use crate::alive::Gone;
+use crate::core::Core;
+use crate::replicas::{BrokerSet, Command};
+
+/// Pause before an election is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Limit on connecting to a broker. Compat: Apache's.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs until the controller stops: scans for expired brokers and lost masters, also when this controller becomes the leader.
+pub(crate) async fn run(core: Arc<Core>, stop: Arc<Notify>, failed: impl Fn()) {
+    let settings = core.settings.current();
+    let mut expiry = tokio::time::interval(settings.scan_not_active_broker_interval);
+    let mut masters = tokio::time::interval(settings.scan_inactive_master_interval);
+    let mut metrics = core.raft.metrics();
+    let mut was_leader = false;
+    loop {
+        tokio::select! {
+            () = stop.notified() => return,
+            _ = expiry.tick() => {
+                let now_ms = core.now_ms();
+                let gone = core.alive.lock().expire(now_ms);
+                lost(&core, gone, "its heartbeat timeout has passed");
+            }
+            _ = masters.tick() => elect_for_lost_masters(&core),
+            changed = metrics.changed() => {
+                let running = metrics.borrow_and_update().running_state.clone();
+                // The channel closes when the node's task has panicked.
+                let ended = changed.map_err(|_| "its task has ended".to_owned());
+                if let Err(error) = running.map_err(|fatal| fatal.to_string()).and(ended) {
+                    tracing::error!("the controller cannot go on and stops: {error}");
+                    failed();
+                    return;
+                }
+                let is_leader = core.is_leader();
+                if is_leader != was_leader {
+                    tracing::info!(is_leader, "the leader of the controllers has changed");
+                    was_leader = is_leader;
+                    elect_for_lost_masters(&core);
+                }
+            }
+        }
+    }
+}
+
+/// Elects another master for brokers that are gone, on the runtime of the caller.
+pub(crate) fn lost(core: &Arc<Core>, gone: Vec<Gone>, why: &str) {
+    for Gone { cluster, broker, id } in gone {
+        tracing::warn!(cluster, broker, id, "a broker is not alive: {why}");
+        let was_master = core.applied.read(|replicas| {
+            replicas
+                .set(&broker)
+                .is_some_and(|set| set.cluster == cluster && set.master == Some(id))
+        });
+        if was_master && core.is_leader() {
+            tokio::spawn(elect(Arc::clone(core), broker));
+        }
+    }
+}
+
+fn elect_for_lost_masters(core: &Arc<Core>) {
+    if !core.is_leader() {
+        return;
+    }
+    let now_ms = core.now_ms();
+    let alive = core.alive.lock();
+    let lost: Vec<String> = core.applied.read(|replicas| {
+        let sets = replicas.sets().filter(|(broker, set)| {
+            let living = alive.of(&set.cluster, broker, now_ms);
+            set.master.is_some_and(|master| {
+                living.iter().all(|live| live.id != master)
+                    && living.iter().any(|live| set.replicas.contains_key(&live.id))
+                    && !alive.may_come(&set.cluster, broker, master, now_ms)
+            })
+        });
+        sets.map(|(broker, _)| broker.to_owned()).collect()
+    });
+    drop(alive);
+    for broker in lost {
+        tokio::spawn(elect(Arc::clone(core), broker));
+    }
+}
+
+async fn elect(core: Arc<Core>, broker: String) {
+    let settings = core.settings.current();
+    for _ in 0..settings.elect_master_max_retry_count {
+        let command = Command::Elect {
+            candidate: None,
+            designated: false,
+            unclean: core.settings.current().enable_elect_unclean_master,
+            alive: core.alive_of(&broker),
+            broker: broker.clone(),
+        };
+        match core.decide(command).await {
+            Ok(answer) => {
+                match (&answer.refusal, &answer.set) {
+                    (None, Some(set)) => {
+                        tracing::warn!(broker, master = set.master, epoch = set.master_epoch, "elected a master");
+                        notify(&core, &broker, set);
+                    }
+                    (Some(refusal), _) => tracing::warn!(broker, "no new master: {refusal}"),
+                    (None, None) => {}
+                }
+                return;
+            }
+            Err(error) => tracing::warn!(broker, %error, "an election failed"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Tells the living brokers of a name who is their master, on the runtime of the caller. Who misses it asks by itself.
+pub(crate) fn notify(core: &Arc<Core>, broker: &str, set: &BrokerSet) {
+    if !core.settings.current().notify_broker_role_changed {
+        return;
+    }
+    let frame = Arc::new(role_changed(set));
+    let now_ms = core.now_ms();
+    for live in core.alive.lock().of(&set.cluster, broker, now_ms) {
+        let Some(address) = set.address(live.id) else { continue };
+        let (address, frame, connector) = (address.to_owned(), Arc::clone(&frame), core.connector.clone());
+        let Ok(permit) = Arc::clone(&core.waiting).try_acquire_owned() else {
+            tracing::warn!(address, "too many requests wait to tell a broker of its new master");
+            continue;
+        };
+        tokio::spawn(async move {
+            let options = PeerOptions {
+                connect_timeout: NOTIFY_TIMEOUT,
+                connector,
+                ..PeerOptions::default()
+            };
+            let sent = match Peer::connect(&address, options).await {
+                Ok(peer) => peer.one_way(&frame).map_err(std::io::Error::other),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = sent {
+                tracing::warn!(address, %error, "a broker was not told of its new master");
+            }
+            drop(permit);
+        });
+    }
+}
+
+fn role_changed(set: &BrokerSet) -> Frame {
+    let body = json::write(&SyncStateSet {
+        sync_state_set: set.in_sync.clone(),
+        sync_state_set_epoch: set.in_sync_epoch,
+    });
+    let mut frame = Frame::request(RequestCode::NotifyBrokerRoleChanged).oneway().with_body(body);
+    MasterHeader {
+        master_broker_id: set.master,
+        master_address: set.master_address(),
+        master_epoch: Some(set.master_epoch),
+        sync_state_set_epoch: Some(set.in_sync_epoch),
+    }
+    .encode(&mut frame.ext);
+    frame
+}

@@ -1,0 +1,123 @@
+"""Brokers of Apache in controller mode under our controllers: they get their ids, one becomes master, and the other one follows it when it
+is killed."""
+import json
+import os
+import sys
+import threading
+import time
+
+from harness import targets, wire
+from harness.scenario import sdk
+
+from .groups import everything
+from .replicas import own
+
+MODE = dict(enableControllerMode='true', allAckInSyncStateSet='true', inSyncReplicas=1, minInSyncReplicas=1, slaveReadEnable='true',
+            syncBrokerMetadataPeriod=1000, checkSyncStateSetPeriod=1000, syncControllerMetadataPeriod=1000)
+
+
+@sdk('java-5.5.0', deadline=150, ours=True)
+def a_killed_master_of_apache_is_followed_by_its_slave(s):
+    fails_over(s, ['n0'])
+
+
+@sdk('java-5.5.0', deadline=180, ours=True)
+def brokers_of_apache_fail_over_when_the_leader_of_three_controllers_is_killed_too(s):
+    fails_over(s, ['n0', 'n1', 'n2'])
+
+
+def fails_over(s, controllers):
+    names = own(s, 'apogee', {}, 'names', roles='namesrv')
+    names.start()
+    group = targets.Controllers(os.path.join(s.session.work, f'{s.prefix}-controllers'), {}, controllers)
+    s.own_targets.append(group)
+    group.start()
+    s.wait(group.leader, 'a controller leads', 20)
+    mode = {**MODE, 'controllerAddr': ';'.join(group.addresses.values())}
+    brokers = [own(s, 'apache', mode, name, roles='broker', namesrv=names.namesrv) for name in ('one', 'other')]
+    starts = [threading.Thread(target=broker.start) for broker in brokers]
+    for start in starts:
+        start.start()
+    s.wait(lambda: in_sync(group) == [1, 2], 'both are in sync', 60)
+    for start in starts:
+        start.join()
+    first, second = brokers if replicas(group)['masterAddress'] == brokers[0].broker else brokers[::-1]
+    successor = 3 - replicas(group)['masterBrokerId']
+    s.wait(lambda: master(names) == first.broker, 'the name server knows the master', 30)
+    topic = s.topic(queues=4, target=first)
+    consumer = s.push('consumer', topic, target=names)
+    sends = Sends(s, s.producer(target=names, timeout_ms=1000), topic)
+    s.wait(lambda: len(sends.acked) >= 100, 'sends are acknowledged', 30)
+    if len(controllers) > 1:
+        leader = group.leader()
+        group.stop(next(name for name, address in group.addresses.items() if address == leader), kill=True)
+    killed = time.monotonic()
+    first.stop(kill=True)
+    s.wait(lambda: replicas(group).get('masterAddress') == second.broker, 'the second is master', 30)
+    s.wait(lambda: sends.since(killed) >= 100, 'sends are acknowledged again', 60)
+    found = replicas(group)
+    assert found['masterBrokerId'] == successor and found['masterEpoch'] >= 2, found
+    # The killed one comes back as slave, and gets in sync.
+    first.start()
+    s.wait(lambda: in_sync(group) == [1, 2], 'the killed one is in sync again', 60)
+    assert replicas(group)['masterBrokerId'] == successor, replicas(group)
+    count = len(sends.acked)
+    s.wait(lambda: len(sends.acked) > count + 50, 'sends wait for both', 30)
+    acked = sends.stop()
+    everything(s, acked, lambda: set(consumer.texts()))
+    for broker in brokers:
+        broker.stop(kill=True)  # a clean end takes Java many seconds, and is not what this is about
+    print(f'{s.case.title}: no acknowledged send for {sends.gap(killed):.2f} s, {len(acked)} acknowledged and consumed', file=sys.stderr, flush=True)
+
+
+def replicas(group):
+    leader = group.leader()
+    if not leader:
+        return {}
+    with wire.Connection(leader) as c:
+        answer = c.ask(wire.SYNC_STATE_DATA, body=json.dumps(['broker-a']).encode())
+        return answer.json()['replicasInfoTable'].get('broker-a', {}) if answer.code == 0 else {}
+
+
+def in_sync(group):
+    return sorted(replica['brokerId'] for replica in replicas(group).get('inSyncReplicas', []) if replica['alive'])
+
+
+def master(names):
+    with wire.Connection(names.namesrv) as c:
+        brokers = c.ask(wire.CLUSTER_INFO).json()['brokerAddrTable']
+        return {int(i): a for i, a in brokers.get('broker-a', {}).get('brokerAddrs', {}).items()}.get(0)
+
+
+class Sends:
+    """The Java producer sends one message after the other, until stopped; notes when each was acknowledged."""
+
+    def __init__(self, s, producer, topic):
+        self.producer, self.topic, self.acked, self.over = producer, topic, [], threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        i = 0
+        while not self.over.is_set():
+            text = f'n{i}'
+            i += 1
+            try:
+                if self.producer.send(self.topic, text)['status'] == 'SEND_OK':
+                    self.acked.append((time.monotonic(), text))
+            except Exception:  # noqa: BLE001 - no broker serves now
+                self.over.wait(0.02)
+            self.over.wait(0.005)
+
+    def since(self, moment):
+        return sum(at > moment for at, _ in self.acked)
+
+    def gap(self, moment):
+        """Seconds without an acknowledged send around `moment`."""
+        times = [at for at, _ in self.acked]
+        return max(b - a for a, b in zip(times, times[1:]) if b > moment)
+
+    def stop(self):
+        self.over.set()
+        self.thread.join(15)
+        return [text for _, text in self.acked]
