@@ -12,13 +12,14 @@
 //! Invariants: nothing is retried; a change at several servers is tried at each, and the result has the outcome of each
 //! ([`Changes`]); reading never creates a topic or group.
 //!
-//! Not here: the servers' inside (only `client` talks to them), controller, container, RocksDB and ACL verbs.
+//! Not here: the servers' inside (only `client` talks to them), container, RocksDB and ACL verbs.
 
 pub mod broker;
 mod change;
 pub mod cli;
 pub mod clients;
 mod cluster;
+pub mod controller;
 mod error;
 pub mod export;
 pub mod group;

@@ -74,6 +74,9 @@ pub(crate) fn read(part: Part, flags: &ServerFlags, environment: BTreeMap<String
     } else {
         None
     };
+    if let Some(controller) = &controller {
+        check_controller_port(controller, broker.as_ref(), namesrv.as_ref())?;
+    }
     let tls = TlsSettings::read(&mut sources).map_err(|why| Failure::new(why).advice(ALL_KEYS))?;
     if let (Some(broker), Some(namesrv)) = (&broker, &namesrv) {
         check_ports_differ(broker, namesrv)?;
@@ -281,6 +284,26 @@ fn check_ports_differ(broker: &BrokerSettings, namesrv: &NamesrvSettings) -> Res
     Err(Failure::new(why).advice("Choose another port with --broker-port or --namesrv-port"))
 }
 
+/// A controller cannot share its port with a name server or a broker of the process.
+fn check_controller_port(
+    controller: &ControllerSettings,
+    broker: Option<&BrokerSettings>,
+    namesrv: Option<&NamesrvSettings>,
+) -> Result<(), Failure> {
+    let port = controller.port().map_err(Failure::new)?;
+    let of_broker = broker.into_iter().flat_map(|broker| [broker.listen_port, broker.vip_port()]);
+    if namesrv
+        .map(|names| names.listen_port)
+        .into_iter()
+        .chain(of_broker)
+        .any(|taken| taken == port)
+    {
+        let why = format!("the controller's port {port} (controllerDLegerPeers) is that of a name server or a broker in the process");
+        return Err(Failure::new(why).advice("Choose another port in controllerDLegerPeers, on all controllers"));
+    }
+    Ok(())
+}
+
 fn has_a_note(leftover: &Leftover) -> bool {
     matches!(leftover, Leftover::WithoutMeaning { name, .. } if relations::has_fixed_location(name))
 }
@@ -371,6 +394,28 @@ mod tests {
                 ..CommonFlags::default()
             },
             ..ServerFlags::default()
+        }
+    }
+
+    #[test]
+    fn a_controller_in_the_name_server_reads_the_same_file() {
+        let read_namesrv = |lines: &str| {
+            let (_dir, path) = written(lines);
+            read(Part::NameServer, &with_file(&path), environment(&[]))
+        };
+        assert!(read_namesrv("").unwrap().controller.is_none());
+        let settings = read_namesrv("enableControllerInNamesrv=true\ncontrollerDLegerPeers=n0-h:7\nenableElectUncleanMaster=true").unwrap();
+        let controller = settings.controller.unwrap();
+        assert_eq!((controller.port(), controller.enable_elect_unclean_master), (Ok(7), true));
+        for (lines, part) in [
+            ("controllerDLegerPeers=n0-h:9876", "port 9876"),
+            ("controllerDLegerPeers=n1-h:7", "controllerDLegerSelfId=n0"),
+            ("controllerType=jRaft", "jRaft"),
+        ] {
+            let refused = read_namesrv(&format!("enableControllerInNamesrv=true\n{lines}"))
+                .unwrap_err()
+                .to_string();
+            assert!(refused.contains(part), "{refused}");
         }
     }
 

@@ -60,7 +60,7 @@ impl Client {
             .map(drop)
     }
 
-    async fn text(&self, address: &str, code: RequestCode) -> Result<String, Error> {
+    pub(crate) async fn text(&self, address: &str, code: RequestCode) -> Result<String, Error> {
         let answer = self.ask(address, Frame::request(code)).await?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }

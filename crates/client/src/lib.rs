@@ -25,6 +25,7 @@
 
 mod calls;
 mod config;
+mod controller;
 mod diagnose;
 mod error;
 mod group;
@@ -44,6 +45,7 @@ mod transaction;
 mod unique;
 
 pub use calls::Client;
+pub use controller::{Controllers, Elected};
 pub use error::Error;
 pub use heartbeat::Acknowledged;
 pub use lookup::{Lookup, Options};

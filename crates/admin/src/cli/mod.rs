@@ -4,6 +4,7 @@
 //! with code 2. Verbs and single-dash long flags (`-topic`) are accepted in every spelling of mqadmin, see [`normalized`].
 
 mod broker;
+mod controller;
 mod flags;
 mod group;
 mod lite;
@@ -153,6 +154,13 @@ verbs! {
     "getLiteClientInfo" GetLiteClientInfo(lite::GetLiteClientInfo),
     "getLiteGroupInfo" GetLiteGroupInfo(lite::GetLiteGroupInfo),
     "triggerLiteDispatch" TriggerLiteDispatch(lite::TriggerLiteDispatch),
+    "getControllerMetaData" GetControllerMetaData(controller::GetControllerMetaData),
+    "getControllerConfig" GetControllerConfig(controller::GetControllerConfig),
+    "updateControllerConfig" UpdateControllerConfig(controller::UpdateControllerConfig),
+    "getSyncStateSet" GetSyncStateSet(controller::GetSyncStateSet),
+    "getBrokerEpoch" GetBrokerEpoch(controller::GetBrokerEpoch),
+    "electMaster" ElectMaster(controller::ElectMaster),
+    "cleanBrokerMetadata" CleanBrokerMetadata(controller::CleanBrokerMetadata),
     "wipeWritePerm" WipeWritePerm(nameserver::WipeWritePerm),
     "addWritePerm" AddWritePerm(nameserver::AddWritePerm),
     "updateKvConfig" UpdateKvConfig(nameserver::UpdateKvConfig),
@@ -236,7 +244,8 @@ fn two_dashes(verb: &clap::Command, word: &OsString) -> OsString {
     let name = single.map(|text| text.split('=').next().unwrap_or(text));
     let is_long = |name: &str| {
         let flags = verb.get_arguments().filter_map(clap::Arg::get_long);
-        name.chars().count() > 1 && flags.chain(["namesrvAddr"]).any(|long| long == name)
+        let aliases = verb.get_arguments().filter_map(clap::Arg::get_all_aliases).flatten();
+        name.chars().count() > 1 && flags.chain(aliases).chain(["namesrvAddr"]).any(|long| long == name)
     };
     match (single, name) {
         (Some(text), Some(name)) if is_long(name) => format!("--{text}").into(),

@@ -5,6 +5,7 @@
 
 mod broker;
 mod clients;
+mod controller;
 mod lite;
 mod message;
 mod offset;
