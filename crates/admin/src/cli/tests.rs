@@ -129,6 +129,22 @@ const DOCUMENTED: &[(&str, &str)] = &[
     ("getLiteClientInfo", "p parentTopic P,g group G,c clientId C,s showDetail -"),
     ("getLiteGroupInfo", "p parentTopic P,g group G,l liteTopic L,k topK 20"),
     ("triggerLiteDispatch", "p parentTopic P,g group G,c clientId C,b brokerName B"),
+    ("getControllerMetaData", "a controllerAddress h:1"),
+    ("getControllerConfig", "a controllerAddress h:1"),
+    ("updateControllerConfig", "a controllerAddress h:1,k key K,v value V"),
+    (
+        "getSyncStateSet",
+        "a controllerAddress h:1,b brokerName B,i interval 3|a controllerAddress h:1,c clusterName C",
+    ),
+    ("getBrokerEpoch", "b brokerName B,i interval 3|c clusterName C"),
+    (
+        "electMaster",
+        "a controllerAddress h:1,b brokerId 1,bn brokerName B,c clusterName C",
+    ),
+    (
+        "cleanBrokerMetadata",
+        "a controllerAddress h:1,b brokerControllerIdsToClean 1;2,bn brokerName B,c clusterName C|a controllerAddress h:1,bn brokerName B,l cleanLivingBroker -",
+    ),
     ("wipeWritePerm", "b brokerName B"),
     ("addWritePerm", "b brokerName B"),
     ("updateKvConfig", "s namespace S,k key K,v value V"),
