@@ -121,6 +121,7 @@ fn every_verb_works_against_the_program() {
     verbs::brokers(&cluster);
     verbs::name_servers(&cluster);
     verbs::lite_topics(&cluster);
+    verbs::controllers(&cluster);
     verbs::exports(&cluster);
     verbs::deletions(&cluster);
 

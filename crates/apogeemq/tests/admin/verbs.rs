@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::common::{apogeemq, free_port};
 use crate::{CLUSTER, Cluster, eventually, text, word};
 
 pub(crate) fn topics(cluster: &Cluster) {
@@ -342,6 +343,35 @@ pub(crate) fn name_servers(cluster: &Cluster) {
     assert_eq!(setting(), "false");
     cluster.change("updateNamesrvConfig", &["-k", "orderMessageEnable", "-v", "true"]);
     assert_eq!(setting(), "true");
+}
+
+/// A controller of its own: brokers of this program do not follow one.
+pub(crate) fn controllers(cluster: &Cluster) {
+    let (home, at) = (&cluster.home, format!("127.0.0.1:{}", free_port(&[])));
+    let settings = format!("controllerDLegerPeers=n0-{at}\ncontrollerDLegerSelfId=n0\n");
+    std::fs::write(home.path("controller.conf"), settings).unwrap();
+    let mut command = apogeemq(&home.path("."));
+    let _controller = home.run_beside(command.args(["controller", "-c", "controller.conf", "--data", "controller"]));
+
+    let group = eventually(|| {
+        let told = cluster.verb("getControllerMetaData", &["-a", &at, "--output", "json"]);
+        let told: Value = serde_json::from_slice(&told.stdout).ok()?;
+        (told["leaderId"] == "n0").then_some(told)
+    });
+    assert_eq!(group["leaderAddress"], at.as_str());
+    let change = ["-a", &at, "-k", "enableElectUncleanMaster", "-v", "true"];
+    assert_eq!(cluster.change("updateControllerConfig", &change), 1);
+    let settings = cluster.one("getControllerConfig", &["-a", &at]);
+    assert_eq!(settings["servers"][0]["table"]["enableElectUncleanMaster"], "true");
+    let nobody = ["-a", &at, "--brokerName", "nobody", "-c", CLUSTER];
+    let sets = cluster.one("getSyncStateSet", &["-a", &at, "-b", "nobody"]);
+    assert_eq!(sets["brokers"].as_array().unwrap().len(), 0);
+    let refused = cluster.refused("electMaster", &[&nobody[..], &["-b", "1"]].concat());
+    assert!(refused.contains("CONTROLLER_BROKER_NEED_TO_BE_REGISTERED"), "{refused}");
+    let refused = cluster.verb("cleanBrokerMetadata", &nobody);
+    assert!(text(&refused.stdout).contains("CONTROLLER_INVALID_CLEAN_BROKER_METADATA") && !refused.status.success());
+    let refused = cluster.refused("getBrokerEpoch", &["-b", &cluster.broker_name()]);
+    assert!(refused.contains("GET_BROKER_EPOCH"), "{refused}");
 }
 
 pub(crate) fn exports(cluster: &Cluster) {

@@ -94,6 +94,15 @@ impl Home {
         running
     }
 
+    /// Starts a command that needs none of the ports.
+    pub(crate) fn run_beside(&self, command: &mut Command) -> Running {
+        let output = |name: &str| File::create(self.path(name)).unwrap();
+        let command = command.stdout(output("beside.stdout")).stderr(output("beside.stderr"));
+        Running {
+            child: command.spawn().unwrap(),
+        }
+    }
+
     /// Starts a server with small files, which are rolled, indexed and checkpointed during a test. `more` are lines of its
     /// configuration.
     pub(crate) fn start_small(&self, flush_disk_type: &str, more: &str) -> Running {
@@ -234,7 +243,7 @@ fn is_open(port: u16) -> bool {
 const PORTS: std::ops::Range<u16> = 12_000..20_000;
 
 /// A port that is free, together with those at the given distances; no test of this process gets it again.
-fn free_port(neighbours: &[i32]) -> u16 {
+pub(crate) fn free_port(neighbours: &[i32]) -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
     // Test processes that run at the same time start at different ports.
     let begin = std::process::id().wrapping_mul(37);
