@@ -27,6 +27,8 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 pub(crate) const FREE_BYTES: usize = 4 << 10;
 /// One step may take one of so many parts of what is free.
 const PART: usize = 8;
+/// Below one of so many parts of the limit, little is charged.
+const LITTLE: usize = 64;
 
 /// Position in the queue for memory; the highest comes first. Ordered by the frame's size in powers of two, then by its ticket.
 type Place = (Reverse<u32>, u64);
@@ -76,6 +78,11 @@ impl Intake {
     /// Charged bytes, without the reserve.
     pub(crate) fn charged_bytes(&self) -> usize {
         self.charged_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Whether little is charged.
+    pub(crate) fn is_little(&self) -> bool {
+        self.charged_bytes() <= self.bound_bytes / LITTLE
     }
 
     fn free_bytes(&self) -> usize {

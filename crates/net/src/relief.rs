@@ -30,27 +30,27 @@ pub(crate) async fn close_slow_readers(shared: Weak<Shared>) {
     }
 }
 
-/// Whenever connections wait for memory for their frames: closes those that hold some and send too slowly.
+/// Whenever connections wait for memory for their frames: closes those that hold some and send too slowly. When then little is held, by those
+/// that were closed and by the others, memory is returned to the system.
 pub(crate) async fn close_slow_senders(shared: Weak<Shared>) {
     while let Some(intake) = shared.upgrade().map(|shared| Arc::clone(&shared.intake)) {
         intake.shortage().await;
-        let mut closed = 0;
         loop {
             tokio::time::sleep(SHORTAGE_PAUSE).await;
             let Some(shared) = shared.upgrade() else { return };
             let short_bytes = intake.short_bytes();
-            if short_bytes == 0 {
+            if short_bytes == 0 && intake.is_little() {
                 break;
             }
-            let (now_ms, bound_bytes) = (uptime_ms(), shared.limits.inbound_total_bytes);
-            let holders = holders(&shared, |conn| conn.partial().slow_bytes(now_ms));
-            closed += close_largest(holders, short_bytes, |conn, bytes| warn_slow_sender(conn, bytes, bound_bytes));
-            // A connection that was woken may not have tried yet.
-            intake.wake_next();
+            if short_bytes > 0 {
+                let (now_ms, bound_bytes) = (uptime_ms(), shared.limits.inbound_total_bytes);
+                let holders = holders(&shared, |conn| conn.partial().slow_bytes(now_ms));
+                close_largest(holders, short_bytes, |conn, bytes| warn_slow_sender(conn, bytes, bound_bytes));
+                // A connection that was woken may not have tried yet.
+                intake.wake_next();
+            }
         }
-        if closed > 0 {
-            memory::trim();
-        }
+        memory::trim();
     }
 }
 
@@ -60,17 +60,14 @@ fn holders(shared: &Shared, held: impl Fn(&Connection) -> Option<usize>) -> Vec<
     all.filter_map(|conn| Some((held(&conn)?, conn))).collect()
 }
 
-/// Closes the connections that hold the most until `needed` bytes are free. Returns how many.
-fn close_largest(mut holders: Vec<(usize, Arc<Connection>)>, mut needed: usize, warn: impl Fn(&Connection, usize)) -> usize {
+/// Closes the connections that hold the most until `needed` bytes are free.
+fn close_largest(mut holders: Vec<(usize, Arc<Connection>)>, mut needed: usize, warn: impl Fn(&Connection, usize)) {
     holders.sort_unstable_by_key(|(bytes, _)| *bytes);
-    let mut closed = 0;
     while let Some((bytes, conn)) = holders.pop().filter(|_| needed > 0) {
         warn(&conn, bytes);
         conn.close();
-        closed += 1;
         needed = needed.saturating_sub(bytes);
     }
-    closed
 }
 
 fn warn_slow_reader(conn: &Connection, unread_bytes: usize, outbox_total_bytes: usize) {
