@@ -63,4 +63,4 @@ pub mod upkeep;
 pub mod watch;
 
 pub use start::{Broker, StartError};
-pub use store_options::store_options;
+pub use store_options::{store_options, timer_options};

@@ -3,6 +3,7 @@
 use crate::settings::{BrokerSettings, FlushDiskType};
 use message::names;
 use std::path::Path;
+use store::timer::TimerOptions;
 use store::{CompactionOptions, DueTopic, FlushMode, IndexOptions, Limits, LogOptions, ReadSource, RetentionOptions, StoreOptions};
 
 /// Bytes of a file that light queues share.
@@ -49,6 +50,16 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
             key_map_bytes: settings.max_offset_map_size,
         }),
     }
+}
+
+/// Where the index of timer messages of a broker with these settings is, and its sizes.
+#[must_use]
+pub fn timer_options(settings: &BrokerSettings) -> TimerOptions {
+    TimerOptions::new(
+        &settings.store_path_root_dir,
+        settings.timer_precision_ms,
+        settings.mapped_file_size_timer_log,
+    )
 }
 
 /// The limits of a read of at most so many messages.

@@ -17,6 +17,7 @@ use crate::alive::Heartbeat;
 use crate::core::Core;
 use crate::error::{MAX_NAME_BYTES, RequestError};
 use crate::replicas::{Answer, BrokerSet, Command, FIRST_BROKER_ID, Limits, Live, Refusal};
+use crate::told::{in_sync, master_header};
 use crate::watch;
 
 type Reply = Result<Frame, RequestError>;
@@ -40,13 +41,6 @@ fn cluster_name(name: &str) -> Result<String, RequestError> {
 /// An answer with the code and the text of a refusal.
 fn refused(reply: Frame, refusal: &Refusal) -> Frame {
     reply.with_code(refusal.code()).with_reason(&refusal.to_string())
-}
-
-fn in_sync(set: &BrokerSet) -> Vec<u8> {
-    json::write(&SyncStateSet {
-        sync_state_set: set.in_sync.clone(),
-        sync_state_set_epoch: set.in_sync_epoch,
-    })
 }
 
 /// Heartbeat (904). Served on every controller.
@@ -144,13 +138,7 @@ fn elected(request: &Frame, broker: &str, answer: &Answer) -> Frame {
     let mut reply = Frame::response_to(request);
     let has_master = matches!(answer.refusal, None | Some(Refusal::MasterStillExists(..)));
     if let Some(set) = answer.set.as_ref().filter(|_| has_master) {
-        MasterHeader {
-            master_broker_id: set.master,
-            master_address: set.master_address(),
-            master_epoch: Some(set.master_epoch),
-            sync_state_set_epoch: Some(set.in_sync_epoch),
-        }
-        .encode(&mut reply.ext);
+        master_header(set).encode(&mut reply.ext);
         let group = || MemberGroup {
             broker_addrs: addresses(set),
             broker_name: broker.to_owned(),
@@ -194,13 +182,7 @@ pub(crate) async fn register(core: &Core, request: &Frame) -> Reply {
     let Some(set) = answer.set else { return Ok(reply) };
     let alive = core.alive_of(&broker);
     if set.master.is_some_and(|master| alive.iter().any(|live| live.id == master)) {
-        MasterHeader {
-            master_broker_id: set.master,
-            master_address: set.master_address(),
-            master_epoch: Some(set.master_epoch),
-            sync_state_set_epoch: Some(set.in_sync_epoch),
-        }
-        .encode(&mut reply.ext);
+        master_header(&set).encode(&mut reply.ext);
     }
     reply.body = in_sync(&set).into();
     Ok(reply)
@@ -217,10 +199,8 @@ pub(crate) async fn replica_info(core: &Core, request: &Frame) -> Reply {
             .with_remark("Broker metadata is not existed"));
     };
     MasterHeader {
-        master_broker_id: set.master,
-        master_address: set.master_address(),
-        master_epoch: Some(set.master_epoch),
         sync_state_set_epoch: None,
+        ..master_header(&set)
     }
     .encode(&mut reply.ext);
     reply.body = in_sync(&set).into();

@@ -21,6 +21,7 @@ mod raft;
 pub mod replicas;
 mod server;
 pub mod settings;
+mod told;
 mod watch;
 
 pub use server::{Controller, StartError};

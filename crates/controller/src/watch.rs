@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::client::{Peer, PeerOptions};
-use protocol::controller::{MasterHeader, SyncStateSet};
-use protocol::{Frame, RequestCode, json};
+use protocol::{Frame, RequestCode};
 use tokio::sync::Notify;
 
 use crate::alive::Gone;
 use crate::core::Core;
 use crate::replicas::{BrokerSet, Command};
+use crate::told::{in_sync, master_header};
 
 /// Pause before an election is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -152,17 +152,9 @@ pub(crate) fn notify(core: &Arc<Core>, broker: &str, set: &BrokerSet) {
 }
 
 fn role_changed(set: &BrokerSet) -> Frame {
-    let body = json::write(&SyncStateSet {
-        sync_state_set: set.in_sync.clone(),
-        sync_state_set_epoch: set.in_sync_epoch,
-    });
-    let mut frame = Frame::request(RequestCode::NotifyBrokerRoleChanged).oneway().with_body(body);
-    MasterHeader {
-        master_broker_id: set.master,
-        master_address: set.master_address(),
-        master_epoch: Some(set.master_epoch),
-        sync_state_set_epoch: Some(set.in_sync_epoch),
-    }
-    .encode(&mut frame.ext);
+    let mut frame = Frame::request(RequestCode::NotifyBrokerRoleChanged)
+        .oneway()
+        .with_body(in_sync(set));
+    master_header(set).encode(&mut frame.ext);
     frame
 }

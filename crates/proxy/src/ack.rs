@@ -162,20 +162,18 @@ impl Messaging {
         check_group(group)?;
         let from = received_from(topic, request.lite_topic.as_deref(), &request.receipt_handle);
         let current = self.current_handle(caller, group, &from, &request.receipt_handle).await?;
-        let receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
+        let mut receipt = Receipt::parse_in_time(&current, group, &from, now_ms())?;
         let Some(offset) = receipt.log_offset else {
             let text = "the receipt handle does not say where the message is stored: use the one with which it was received";
             return Err(Refused::new(Code::InvalidReceiptHandle, text));
         };
-        if !receipt.is_late {
-            self.dead_letter(caller, (group, topic), receipt.handle.broker, offset, &request.message_id)
-                .await?;
-            return self.backend.ack(&receipt).await.map_err(of_handle);
+        let claimed;
+        if receipt.is_late {
+            // First: if it is not in flight any more, it is no dead letter, but delivered again.
+            let time_ms = self.settings.default_invisible.as_millis() as i64;
+            claimed = self.renew(&receipt, group, &from, time_ms, true).await?;
+            receipt = Receipt::parse(&claimed, group, &from)?;
         }
-        // First: if it is not in flight any more, it is no dead letter, but delivered again.
-        let time_ms = self.settings.default_invisible.as_millis() as i64;
-        let current = self.renew(&receipt, group, &from, time_ms, true).await?;
-        let receipt = Receipt::parse(&current, group, &from)?;
         self.dead_letter(caller, (group, topic), receipt.handle.broker, offset, &request.message_id)
             .await?;
         self.backend.ack(&receipt).await.map_err(of_handle)

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use ::store::Store;
 use ::store::disk::real::RealDisk;
 use ::store::inspect::InspectOptions;
-use ::store::timer::TimerOptions;
 use arguments::{ExportLightArguments, Place, Verb};
 
 use crate::configuration;
@@ -62,11 +61,7 @@ fn options(place: &Place, check_crc: bool) -> Result<InspectOptions, Failure> {
     Ok(InspectOptions {
         log_dir: place.commitlog.clone().unwrap_or(of_broker.log_dir),
         check_crc,
-        timer: TimerOptions::new(
-            &settings.store_path_root_dir,
-            settings.timer_precision_ms,
-            settings.mapped_file_size_timer_log,
-        ),
+        timer: broker::timer_options(&settings),
         ..of_broker
     })
 }

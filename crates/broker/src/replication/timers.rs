@@ -5,12 +5,13 @@
 //! written: what it counts as done is never missing.
 
 use crate::core::Core;
+use crate::store_options::timer_options;
 use net::client::Peer;
 use protocol::replication::ReplicationStatus;
 use protocol::{Frame, RequestCode, ResponseCode, json};
 use std::io;
 use std::time::Duration;
-use store::timer::{TimerCheck, TimerOptions, take_over};
+use store::timer::{TimerCheck, take_over};
 
 /// What the master told.
 #[derive(Default)]
@@ -58,11 +59,5 @@ impl MasterTimers {
 
 fn write(core: &Core, check: TimerCheck) -> Result<(), store::StoreError> {
     core.store.sync()?;
-    let settings = core.settings.current();
-    let options = TimerOptions::new(
-        &settings.store_path_root_dir,
-        settings.timer_precision_ms,
-        settings.mapped_file_size_timer_log,
-    );
-    take_over(&core.disk, options, check)
+    take_over(&core.disk, timer_options(&core.settings.current()), check)
 }

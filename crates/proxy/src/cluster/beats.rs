@@ -8,8 +8,8 @@
 //! Compat: Apache's broker knows one client of a group on a connection. There the proxy is the member of the groups, under an id of its own, as
 //! Apache's proxy is for producers.
 
-use super::Cluster;
 use super::members::{Beat, Key, Kind, leaving};
+use super::{Cluster, Masters};
 use crate::clients::Client;
 use crate::codes::Refused;
 use crate::time::now_ms;
@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use protocol::heartbeat::{HeartbeatData, PROXIED};
 use protocol::{Frame, RequestCode, json};
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -54,8 +53,6 @@ impl Brokers {
         self.known.lock().get(address).copied()
     }
 }
-
-type Masters = BTreeMap<Box<str>, Box<str>>;
 
 impl Cluster {
     pub(crate) async fn join(self: &Arc<Self>, client: &Arc<Client>, data: HeartbeatData) -> Result<(), Refused> {

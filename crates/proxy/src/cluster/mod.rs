@@ -17,7 +17,7 @@ mod send;
 pub mod settings;
 mod verbs;
 
-pub(crate) use route::Route;
+pub(crate) use route::{Masters, Route, look_up_masters};
 
 use crate::clients::Clients;
 use crate::codes::Refused;
@@ -34,7 +34,6 @@ use net::session::Connector;
 use protocol::ResponseCode;
 use questions::Questions;
 use settings::ClusterSettings;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
@@ -46,7 +45,7 @@ pub(crate) struct Cluster {
     routes: Cache<Route>,
     groups: Cache<Rule>,
     /// Addresses of all masters by name; its only name is empty.
-    brokers: Cache<BTreeMap<Box<str>, Box<str>>>,
+    brokers: Cache<Masters>,
     down: Down,
     /// Each chooses brokers or queues round robin. Not one for all: calls of two kinds that alternate would each meet the same brokers.
     send_turn: AtomicUsize,

@@ -20,6 +20,19 @@ use std::time::{Duration, Instant};
 const STEPS: u32 = 40;
 const STEP: Duration = Duration::from_millis(50);
 
+/// Addresses of all masters, by name.
+pub(crate) type Masters = BTreeMap<Arc<str>, Box<str>>;
+
+/// Asks a name server for all masters of the cluster.
+pub(crate) async fn look_up_masters(client: &client::Client) -> Result<Masters, client::Error> {
+    let info = client.cluster().await?;
+    let masters = info.broker_addr_table.into_iter().filter_map(|(name, mut broker)| {
+        let address = broker.broker_addrs.remove(&MASTER_ID)?;
+        Some((name.into(), address.into()))
+    });
+    Ok(masters.collect())
+}
+
 /// The queues of a topic on one master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Master {
@@ -182,15 +195,8 @@ impl Cluster {
     }
 
     /// All masters of the cluster: addresses by name.
-    pub(super) async fn masters(&self) -> Result<Arc<BTreeMap<Box<str>, Box<str>>>, Refused> {
-        let look_up = async {
-            let info = self.client.cluster().await.map_err(refused)?;
-            let masters = info.broker_addr_table.into_iter().filter_map(|(name, mut broker)| {
-                let address = broker.broker_addrs.remove(&MASTER_ID)?;
-                Some((name.into(), address.into()))
-            });
-            Ok(Some(masters.collect()))
-        };
+    pub(super) async fn masters(&self) -> Result<Arc<Masters>, Refused> {
+        let look_up = async { look_up_masters(&self.client).await.map(Some).map_err(refused) };
         Ok(self.brokers.get("", look_up).await?.unwrap_or_default())
     }
 

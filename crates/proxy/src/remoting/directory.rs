@@ -3,21 +3,18 @@
 use super::answer::Unserved;
 use crate::cluster::cache::Cache;
 use crate::cluster::settings::ClusterSettings;
+use crate::cluster::{Masters, look_up_masters};
 use crate::codes::Refused;
 use crate::v2::Code;
 use net::session::Connector;
 use parking_lot::Mutex;
 use protocol::ResponseCode;
 use protocol::route::{MASTER_ID, TopicRoute};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A broker that is not known is looked up so often at most.
 const BETWEEN_LOOK_UPS: Duration = Duration::from_secs(1);
-
-/// Addresses of all masters, by name.
-pub(super) type Masters = BTreeMap<Arc<str>, Box<str>>;
 
 /// What name servers tell.
 pub(super) struct Directory {
@@ -47,12 +44,7 @@ impl Directory {
     pub(super) async fn masters(&self) -> Result<Arc<Masters>, Unserved> {
         let look_up = async {
             *self.looked_up.lock() = Some(Instant::now());
-            let info = self.client.cluster().await.map_err(refused)?;
-            let masters = info.broker_addr_table.into_iter().filter_map(|(name, mut broker)| {
-                let address = broker.broker_addrs.remove(&MASTER_ID)?;
-                Some((name.into(), address.into()))
-            });
-            Ok(Some(masters.collect()))
+            look_up_masters(&self.client).await.map(Some).map_err(refused)
         };
         let masters = self.masters.get("", look_up).await.map_err(unserved)?;
         Ok(masters.unwrap_or_default())

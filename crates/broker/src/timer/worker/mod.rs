@@ -17,13 +17,14 @@ use super::slot::LoadedSlot;
 use super::stored::Stored;
 use crate::clock::now_ms;
 use crate::core::Core;
+use crate::store_options::timer_options;
 use message::{LogOffset, QueueOffset, names};
 use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use store::timer::{TimerCheck, TimerIndex, TimerOptions, Unit};
+use store::timer::{TimerCheck, TimerIndex, Unit};
 use store::{AppendError, StoreError};
 
 /// The longest sleep while messages wait: how soon a wall clock that was set is noticed.
@@ -163,12 +164,7 @@ impl Worker {
     /// # Errors
     /// Its files cannot be read.
     pub(super) fn open(core: &Core, shared: &Arc<Shared>) -> Result<Self, StoreError> {
-        let settings = core.settings.current();
-        let options = TimerOptions::new(
-            &settings.store_path_root_dir,
-            settings.timer_precision_ms,
-            settings.mapped_file_size_timer_log,
-        );
+        let options = timer_options(&core.settings.current());
         let store = core.store.clone();
         let is_sound = |unit: &Unit| {
             let record = store.record_at(LogOffset(unit.log_offset));
