@@ -26,6 +26,21 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
+/// What every receive asks for.
+fn to_receive() -> ReceiveMessageRequest {
+    ReceiveMessageRequest {
+        group: resource(GROUP),
+        message_queue: Some(MessageQueue {
+            topic: resource(TOPIC),
+            id: -1,
+            ..MessageQueue::default()
+        }),
+        batch_size: 8,
+        long_polling_timeout: millis(POLL_MS),
+        ..ReceiveMessageRequest::default()
+    }
+}
+
 fn millis(ms: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration {
         seconds: ms / 1_000,
@@ -54,18 +69,15 @@ impl Client {
     }
 
     async fn receive(&mut self) -> Result<Vec<Message>, Broken> {
-        let request = self.request(ReceiveMessageRequest {
-            group: resource(GROUP),
-            message_queue: Some(MessageQueue {
-                topic: resource(TOPIC),
-                id: -1,
-                ..MessageQueue::default()
-            }),
-            batch_size: 8,
+        let asked = ReceiveMessageRequest {
             invisible_duration: millis(INVISIBLE_MS),
-            long_polling_timeout: millis(POLL_MS),
-            ..ReceiveMessageRequest::default()
-        });
+            ..to_receive()
+        };
+        self.received(asked).await
+    }
+
+    async fn received(&mut self, asked: ReceiveMessageRequest) -> Result<Vec<Message>, Broken> {
+        let request = self.request(asked);
         let mut answers = self.rpc.receive_message(request).await?.into_inner();
         let mut messages = Vec::new();
         while let Some(answer) = answers.message().await? {
@@ -106,26 +118,13 @@ impl Client {
 
     /// Receives as a push consumer does: bodies and handles.
     pub(crate) async fn receive_held(&mut self) -> Vec<(Vec<u8>, String)> {
-        let request = self.request(ReceiveMessageRequest {
-            group: resource(GROUP),
-            message_queue: Some(MessageQueue {
-                topic: resource(TOPIC),
-                id: -1,
-                ..MessageQueue::default()
-            }),
-            batch_size: 8,
+        let asked = ReceiveMessageRequest {
             auto_renew: true,
-            long_polling_timeout: millis(POLL_MS),
-            ..ReceiveMessageRequest::default()
-        });
-        let mut answers = self.rpc.receive_message(request).await.unwrap().into_inner();
-        let mut messages = Vec::new();
-        while let Some(answer) = answers.message().await.unwrap() {
-            if let Some(Content::Message(message)) = answer.content {
-                messages.push((message.body.to_vec(), message.system_properties.unwrap().receipt_handle.unwrap()));
-            }
-        }
-        messages
+            ..to_receive()
+        };
+        let messages = self.received(asked).await.unwrap().into_iter();
+        let held = messages.map(|message| (message.body.to_vec(), message.system_properties.unwrap().receipt_handle.unwrap()));
+        held.collect()
     }
 
     /// True if the message was acknowledged in time.
