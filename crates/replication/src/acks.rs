@@ -3,12 +3,18 @@
 //! The log is *copied* up to the offset that enough slaves have acknowledged. It never goes back: what a slave had is on it although its
 //! connection has ended. Waits end in the order of their offsets; one acknowledgement ends all waits that it covers. There is neither a
 //! thread nor a timer per wait.
+//!
+//! Under a controller the log is copied up to what its in-sync set confirms ([`InSync`]), which is also the bound of the store: readers see
+//! it before waits end.
 
+use crate::in_sync::InSync;
+use message::LogOffset;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering, fence};
 use std::time::Instant;
+use store::Store;
 
 /// Not enough slaves have acknowledged in time. The message is in the master's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +28,10 @@ pub struct Acks {
     /// Slaves whose acknowledgement counts as copied; 0: nobody waits.
     needed: usize,
     copied: AtomicI64,
+    /// Number of replicas in the in-sync set, with the master; `usize::MAX` without a controller.
+    in_sync: AtomicUsize,
+    /// The in-sync set is the master alone, so that what it writes is confirmed.
+    is_alone: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -32,6 +42,7 @@ struct State {
     /// By the end of what was appended, and a number that tells waits for one offset apart.
     waiting: BTreeMap<(i64, u64), (Instant, Done)>,
     waits: u64,
+    set: Option<InSync>,
 }
 
 impl fmt::Debug for Acks {
@@ -47,7 +58,58 @@ impl Acks {
         Self {
             needed,
             copied: AtomicI64::new(i64::MIN),
+            in_sync: AtomicUsize::new(usize::MAX),
+            is_alone: AtomicBool::new(false),
             state: Mutex::default(),
+        }
+    }
+
+    /// Under a controller: sends wait for the whole in-sync set, or for nobody. [`Self::begin`] comes before the first one.
+    #[must_use]
+    pub fn under_controller(waits: bool) -> Self {
+        Self::new(usize::from(waits))
+    }
+
+    /// This broker is a master with this in-sync set now.
+    pub fn begin(&self, set: InSync, store: &Store) {
+        self.state.lock().set = Some(set);
+        self.change(store, |_| ());
+    }
+
+    /// Changes the in-sync set; what is confirmed then is published, and waits for it end. `None` without a set. Nothing of it blocks.
+    pub fn change<T>(&self, store: &Store, change: impl FnOnce(&mut InSync) -> T) -> Option<T> {
+        let (changed, confirmed) = {
+            let mut state = self.state.lock();
+            let set = state.set.as_mut()?;
+            let changed = change(set);
+            self.in_sync.store(set.len(), Ordering::Relaxed);
+            self.is_alone.store(set.is_alone(), Ordering::SeqCst);
+            // A write that this does not see finds that the master is alone.
+            fence(Ordering::SeqCst);
+            set.confirm(store.written().0);
+            (changed, set.confirmed())
+        };
+        store.raise_bound(LogOffset(confirmed));
+        self.copied_to(confirmed);
+        Some(changed)
+    }
+
+    /// Looks at the in-sync set.
+    pub fn look<T>(&self, look: impl FnOnce(&InSync) -> T) -> Option<T> {
+        self.state.lock().set.as_ref().map(look)
+    }
+
+    /// Number of replicas in the in-sync set, with the master; `usize::MAX` without a controller.
+    #[must_use]
+    pub fn in_sync(&self) -> usize {
+        self.in_sync.load(Ordering::Relaxed)
+    }
+
+    /// The store has written something.
+    pub(crate) fn written(&self, store: &Store) {
+        fence(Ordering::SeqCst);
+        if self.is_alone.load(Ordering::SeqCst) {
+            self.change(store, |_| ());
         }
     }
 
@@ -104,14 +166,25 @@ impl Acks {
 
     /// A slave has everything before `offset`. A lower offset than before changes nothing.
     pub(crate) fn acknowledge(&self, slave: u64, offset: i64) {
-        let ready: Vec<Done> = {
+        let copied = {
             let mut state = self.state.lock();
             let acknowledged = state.slaves.entry(slave).or_insert(offset);
             *acknowledged = offset.max(*acknowledged);
-            let Some(copied) = state.copied(self.needed).filter(|copied| *copied > self.copied()) else {
-                return;
-            };
-            self.copied.store(copied, Ordering::Release);
+            state.copied(self.needed)
+        };
+        if let Some(copied) = copied {
+            self.copied_to(copied);
+        }
+    }
+
+    /// Ends the waits for what is before `copied`.
+    fn copied_to(&self, copied: i64) {
+        if self.copied() >= copied {
+            return;
+        }
+        let ready: Vec<Done> = {
+            let mut state = self.state.lock();
+            self.copied.fetch_max(copied, Ordering::AcqRel);
             let later = state.waiting.split_off(&(copied.saturating_add(1), 0));
             let ready = std::mem::replace(&mut state.waiting, later);
             ready.into_values().map(|(_, done)| done).collect()

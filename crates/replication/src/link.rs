@@ -1,8 +1,11 @@
 //! One connected slave, seen from its master: a thread takes its reports, another one sends the log.
 
-use crate::master::{Shared, SlaveState};
+use crate::epochs::Epoch;
+use crate::master::{Member, Shared, SlaveState, now_ms};
 use crate::rate::Rate;
-use crate::wire::{HEADER_LEN, REPORT_LEN, header};
+use crate::wire::{
+    EpochHeader, REPORT_LEN, SLAVE_HANDSHAKE_LEN, STATE_REPORT_LEN, SlaveHandshake, header, master_handshake, parse_state_report,
+};
 use bytes::{Bytes, BytesMut};
 use message::LogOffset;
 use std::io::{self, IoSlice, Read, Write};
@@ -14,11 +17,17 @@ use std::time::{Duration, Instant};
 
 /// Bytes of the log that are read and written at once.
 const ROUND_BYTES: usize = 256 << 10;
+/// An idle master tells that more is confirmed after this time at the latest, so that readers of a slave see it.
+const TELL_CONFIRMED_EVERY: Duration = Duration::from_millis(50);
+/// Shortest sleep of an idle master whose slaves have not acknowledged all.
+const MIN_PARK: Duration = Duration::from_millis(5);
 
 /// A slave that has told which offset it needs.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: u64,
+    /// Its broker id, under a controller.
+    pub(crate) peer: Option<i64>,
     addr: SocketAddr,
     /// Up to where it has the log, as far as it has said.
     acknowledged: AtomicI64,
@@ -46,6 +55,7 @@ impl Link {
         let acknowledged = self.acknowledged.load(Ordering::Acquire);
         SlaveState {
             addr: self.addr,
+            id: self.peer,
             acknowledged,
             sent: self.sent.load(Ordering::Acquire),
             bytes_per_second: self.rate.last_second(now),
@@ -72,6 +82,12 @@ enum Closed {
         "it asks for log offset {asked}, but the log is from {first} to {end}; if it has a log of its own, start it with an empty directory"
     )]
     Outside { asked: i64, first: i64, end: i64 },
+    #[error("it sends what no slave sends under a controller; enableControllerMode has to be the same on both")]
+    NoHandshake,
+    #[error("it has the broker id {0}, which is that of this broker or none")]
+    BadId(i64),
+    #[error("this master has no epoch yet")]
+    NoEpoch,
     #[error("it acknowledges log offset {offset}, but only what is before {sent} was sent to it")]
     NotSent { offset: i64, sent: i64 },
     #[error(transparent)]
@@ -94,12 +110,16 @@ pub(crate) fn follow(shared: &Arc<Shared>, id: u64, stream: TcpStream, addr: Soc
 fn serve(shared: &Arc<Shared>, id: u64, stream: &TcpStream, addr: SocketAddr) -> Result<(), Closed> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(shared.options.housekeeping))?;
-    let mut reports = Reports::new(stream, shared.options.housekeeping);
+    let member = shared.options.member.clone();
+    let hello = member.as_ref().map(|member| shake_hands(shared, member, stream)).transpose()?;
+    let mut reports = Reports::new(stream, shared.options.housekeeping, hello.is_some());
     let asked = reports.next()?;
-    let begin = first_offset(shared, asked)?;
-    tracing::info!(slave = %addr, asked, from = begin, "a slave is connected");
+    let begin = first_offset(shared, asked, hello)?;
+    let peer = hello.map(|hello| hello.id);
+    tracing::info!(slave = %addr, id = peer, asked, from = begin, "a slave is connected");
     let link = Arc::new(Link {
         id,
+        peer,
         addr,
         acknowledged: AtomicI64::new(asked),
         sent: AtomicI64::new(begin),
@@ -108,8 +128,13 @@ fn serve(shared: &Arc<Shared>, id: u64, stream: &TcpStream, addr: SocketAddr) ->
         is_idle: AtomicBool::new(false),
         sender: std::sync::OnceLock::new(),
     });
-    // What no slave was ever sent is not believed, even if the log has it.
-    if asked > 0 && asked <= shared.sent.load(Ordering::Acquire) {
+    if let Some(hello) = hello {
+        // Its log is cut back to where it is that of this master.
+        shared
+            .acks
+            .change(&shared.store, |set| set.connect(hello.id, id, asked, hello.is_learner, now_ms()));
+    } else if asked > 0 && asked <= shared.sent.load(Ordering::Acquire) {
+        // What no slave was ever sent is not believed, even if the log has it.
         shared.acks.acknowledge(id, asked);
     }
     let sending = {
@@ -137,9 +162,29 @@ fn serve(shared: &Arc<Shared>, id: u64, stream: &TcpStream, addr: SocketAddr) ->
     outcome
 }
 
-/// Where the log is sent from. Compat: a slave that has nothing gets the newest file.
-fn first_offset(shared: &Shared, asked: i64) -> Result<i64, Closed> {
+/// Under a controller: tells a slave the epochs of this log, by which it cuts back its own.
+fn shake_hands(shared: &Shared, member: &Member, mut stream: &TcpStream) -> Result<SlaveHandshake, Closed> {
+    let mut bytes = [0; SLAVE_HANDSHAKE_LEN];
+    stream.set_read_timeout(Some(shared.options.housekeeping))?;
+    stream.read_exact(&mut bytes).map_err(|e| match e.kind() {
+        io::ErrorKind::UnexpectedEof => Closed::ByPeer,
+        _ if is_timeout(&e) => Closed::Silent(shared.options.housekeeping),
+        _ => e.into(),
+    })?;
+    let hello = SlaveHandshake::parse(&bytes).ok_or(Closed::NoHandshake)?;
+    if hello.id == member.id || hello.id < 0 {
+        return Err(Closed::BadId(hello.id));
+    }
+    stream.write_all(&master_handshake(shared.store.written().0, &member.epochs.epochs()))?;
+    Ok(hello)
+}
+
+/// Where the log is sent from. Compat: a slave that has nothing gets the newest file; under a controller, all files unless it asks otherwise.
+fn first_offset(shared: &Shared, asked: i64, hello: Option<SlaveHandshake>) -> Result<i64, Closed> {
     let (first, end) = (shared.store.log_range().0.0, shared.store.written().0);
+    if asked == 0 && hello.is_some_and(|hello| !hello.from_last_file) {
+        return Ok(first);
+    }
     if asked == 0 {
         let file = shared.store.log_file_bytes();
         return Ok((end - end.rem_euclid(file)).max(first));
@@ -158,8 +203,15 @@ fn take_reports(shared: &Shared, link: &Link, reports: &mut Reports<'_>) -> Resu
             return Err(Closed::NotSent { offset, sent });
         }
         link.acknowledged.fetch_max(offset, Ordering::AcqRel);
-        if offset > 0 {
-            shared.acks.acknowledge(link.id, offset);
+        match link.peer {
+            Some(peer) => {
+                let end = shared.store.written().0;
+                shared
+                    .acks
+                    .change(&shared.store, |set| set.acknowledge(peer, link.id, offset, end, now_ms()));
+            }
+            None if offset > 0 => shared.acks.acknowledge(link.id, offset),
+            None => {}
         }
     }
 }
@@ -171,13 +223,16 @@ struct Reports<'s> {
     buffer: [u8; 1024],
     /// Bytes of an incomplete report at the buffer's beginning.
     kept: usize,
+    /// Whether reports have a state, as under a controller.
+    has_state: bool,
 }
 
 impl<'s> Reports<'s> {
-    fn new(stream: &'s TcpStream, patience: Duration) -> Self {
+    fn new(stream: &'s TcpStream, patience: Duration, has_state: bool) -> Self {
         Self {
             stream,
             patience,
+            has_state,
             buffer: [0; 1024],
             kept: 0,
         }
@@ -195,9 +250,14 @@ impl<'s> Reports<'s> {
                 Ok(0) => return Err(Closed::ByPeer),
                 Ok(count) => {
                     let there = self.kept + count;
-                    let whole = there - there % REPORT_LEN;
-                    let last = whole.checked_sub(REPORT_LEN).map(|at| &self.buffer[at..whole]);
-                    let last = last.and_then(|report| report.try_into().ok()).map(i64::from_be_bytes);
+                    let len = if self.has_state { STATE_REPORT_LEN } else { REPORT_LEN };
+                    let whole = there - there % len;
+                    let last = whole.checked_sub(len).map(|at| &self.buffer[at..whole]);
+                    let last = match last {
+                        Some(report) if self.has_state => Some(parse_state_report(report).ok_or(Closed::NoHandshake)?),
+                        Some(report) => report.try_into().ok().map(i64::from_be_bytes),
+                        None => None,
+                    };
                     self.buffer.copy_within(whole..there, 0);
                     self.kept = there - whole;
                     if let Some(offset) = last {
@@ -216,24 +276,81 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
+/// The headers before the pieces of a log, in the protocol of a link.
+struct Headers<'s> {
+    shared: &'s Shared,
+    /// Under a controller: the epoch of what is sent, and where the next one begins.
+    epoch: Option<(Epoch, Option<i64>)>,
+    /// Up to where the log was confirmed in the last header.
+    told: i64,
+}
+
+impl<'s> Headers<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        Self {
+            shared,
+            epoch: None,
+            told: i64::MIN,
+        }
+    }
+
+    /// What is sent next begins at this offset. Returns how many bytes may be sent under one header.
+    fn begin(&mut self, offset: i64) -> Result<usize, Closed> {
+        let Some(member) = &self.shared.options.member else {
+            return Ok(ROUND_BYTES);
+        };
+        if self.epoch.is_none_or(|(_, next)| next.is_some_and(|next| offset >= next)) {
+            self.epoch = Some(member.epochs.epochs().at(offset).ok_or(Closed::NoEpoch)?);
+        }
+        let end = self.epoch.and_then(|(_, next)| next);
+        Ok(end.map_or(ROUND_BYTES, |end| (end - offset).clamp(0, ROUND_BYTES as i64) as usize))
+    }
+
+    fn confirmed(&self) -> i64 {
+        self.shared.store.confirmed().0
+    }
+
+    /// Whether more is confirmed than the last header has told.
+    fn has_news(&self) -> bool {
+        self.epoch.is_some() && self.confirmed() > self.told
+    }
+
+    fn write(&mut self, offset: i64, size: usize) -> Vec<u8> {
+        let Some((epoch, _)) = self.epoch else {
+            return header(offset, size).to_vec();
+        };
+        self.told = self.confirmed();
+        let header = EpochHeader {
+            offset,
+            size: size as i32,
+            epoch,
+            confirmed: self.told,
+        };
+        header.encode().to_vec()
+    }
+}
+
 fn send(shared: &Shared, link: &Link, stream: &TcpStream) -> Result<(), Closed> {
     let mut next = link.sent.load(Ordering::Acquire);
     let mut last_sent = Instant::now();
     let (mut buffer, mut pieces) = (BytesMut::new(), Vec::new());
+    let mut headers = Headers::new(shared);
     while !link.closed.load(Ordering::Acquire) && !shared.is_stopping() {
         pieces.clear();
-        let count = shared
-            .store
-            .read_log_bytes(LogOffset(next), ROUND_BYTES, &mut buffer, &mut pieces)?;
+        let max = headers.begin(next)?;
+        let count = shared.store.read_log_bytes(LogOffset(next), max, &mut buffer, &mut pieces)?;
         if count == 0 {
             link.is_idle.store(true, Ordering::Relaxed);
             if shared.store.written_in_order().0 == next {
                 let until_heartbeat = shared.options.heartbeat.saturating_sub(last_sent.elapsed());
-                thread::park_timeout(until_heartbeat);
+                let until_news = TELL_CONFIRMED_EVERY.saturating_sub(last_sent.elapsed());
+                let is_behind = headers.told < next && headers.epoch.is_some();
+                thread::park_timeout(if is_behind { until_news.max(MIN_PARK) } else { until_heartbeat });
             }
             link.is_idle.store(false, Ordering::Relaxed);
-            if last_sent.elapsed() >= shared.options.heartbeat {
-                write_all(stream, &mut [IoSlice::new(&header(next, 0))])?;
+            let is_due = last_sent.elapsed() >= shared.options.heartbeat;
+            if is_due || headers.has_news() && last_sent.elapsed() >= TELL_CONFIRMED_EVERY {
+                write_all(stream, &mut [IoSlice::new(&headers.write(next, 0))])?;
                 last_sent = Instant::now();
             }
             continue;
@@ -242,7 +359,9 @@ fn send(shared: &Shared, link: &Link, stream: &TcpStream) -> Result<(), Closed> 
         next += count as i64;
         link.sent.store(next, Ordering::Release);
         shared.sent.fetch_max(next, Ordering::AcqRel);
-        let blocks = Blocks::cut(from, count, shared.options.block_bytes, &pieces);
+        let blocks = Blocks::cut(from, count, shared.options.block_bytes, &pieces, |offset, size| {
+            headers.write(offset, size)
+        });
         write_all(stream, &mut blocks.slices())?;
         last_sent = Instant::now();
         link.rate.add(count, last_sent);
@@ -252,13 +371,13 @@ fn send(shared: &Shared, link: &Link, stream: &TcpStream) -> Result<(), Closed> 
 
 /// A part of the log as it is sent: in blocks, each behind its header.
 struct Blocks {
-    headers: Vec<[u8; HEADER_LEN]>,
+    headers: Vec<Vec<u8>>,
     /// Pieces of the log and the number of the header before each; one that is in two blocks is there twice.
     pieces: Vec<(usize, Bytes)>,
 }
 
 impl Blocks {
-    fn cut(from: i64, count: usize, block_bytes: usize, log: &[Bytes]) -> Self {
+    fn cut(from: i64, count: usize, block_bytes: usize, log: &[Bytes], mut header: impl FnMut(i64, usize) -> Vec<u8>) -> Self {
         let block_bytes = block_bytes.max(1);
         let starts = (0..count).step_by(block_bytes);
         let headers = starts
@@ -310,7 +429,8 @@ mod tests {
     #[test]
     fn the_log_is_cut_into_blocks_behind_headers() {
         let log = [Bytes::from_static(b"abcde"), Bytes::from_static(b"f"), Bytes::from_static(b"ghij")];
-        let blocks = Blocks::cut(100, 10, 4, &log);
+        let plain = |offset: i64, size: usize| header(offset, size).to_vec();
+        let blocks = Blocks::cut(100, 10, 4, &log, plain);
         let sent: Vec<u8> = blocks.slices().iter().flat_map(|slice| slice.to_vec()).collect();
         let mut expected = Vec::new();
         for (at, block) in [(100, "abcd"), (104, "efgh"), (108, "ij")] {

@@ -1,6 +1,7 @@
 //! The master's side: the port to which slaves connect, and the list of those that are connected.
 
 use crate::acks::Acks;
+use crate::epochs::EpochFile;
 use crate::link::{Link, follow};
 use parking_lot::{Mutex, RwLock};
 use std::io;
@@ -26,6 +27,17 @@ pub struct MasterOptions {
     pub max_slaves: usize,
     /// A slave counts as in sync while less than so many bytes are missing.
     pub max_gap: i64,
+    /// Under a controller: what this broker is there. The acknowledgements have an in-sync set then ([`Acks::begin`]).
+    pub member: Option<Member>,
+}
+
+/// A broker under a controller.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its id.
+    pub id: i64,
+    /// The epochs of its log.
+    pub epochs: Arc<EpochFile>,
 }
 
 /// A connected slave.
@@ -33,13 +45,15 @@ pub struct MasterOptions {
 pub struct SlaveState {
     /// Its address.
     pub addr: SocketAddr,
+    /// Its broker id, under a controller.
+    pub id: Option<i64>,
     /// The log offset up to which it has acknowledged.
     pub acknowledged: i64,
     /// The log offset up to which the log was sent.
     pub sent: i64,
     /// Bytes that were sent in the last second.
     pub bytes_per_second: i64,
-    /// Whether less than [`MasterOptions::max_gap`] bytes are missing.
+    /// Whether less than [`MasterOptions::max_gap`] bytes are missing; under a controller, whether it is in the in-sync set.
     pub in_sync: bool,
 }
 
@@ -110,8 +124,20 @@ impl Master {
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(0),
         });
-        let following = Arc::clone(&shared.following);
-        shared.store.set_on_written(move || following.wake());
+        let (following, acks, store) = (
+            Arc::clone(&shared.following),
+            Arc::clone(&shared.acks),
+            Arc::downgrade(&shared.store),
+        );
+        let is_member = shared.options.member.is_some();
+        shared.store.set_on_written(move || {
+            following.wake();
+            if is_member && let Some(store) = store.upgrade() {
+                acks.written(&store);
+            }
+        });
+        // What was written before.
+        shared.acks.change(&shared.store, |_| ());
         let accepting = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -136,11 +162,16 @@ impl Master {
     pub fn slaves(&self) -> Vec<SlaveState> {
         let end = self.shared.store.written().0;
         let now = Instant::now();
+        let members = self.shared.acks.look(|set| set.members().ids.clone());
         let following = self.shared.following.links.read();
-        following
-            .iter()
-            .map(|link| link.state(end, self.shared.options.max_gap, now))
-            .collect()
+        let state = |link: &Arc<Link>| {
+            let mut state = link.state(end, self.shared.options.max_gap, now);
+            if let (Some(id), Some(members)) = (state.id, &members) {
+                state.in_sync = members.contains(&id);
+            }
+            state
+        };
+        following.iter().map(state).collect()
     }
 
     /// Closes the port and the connections, and ends the threads.
@@ -181,7 +212,10 @@ impl Shared {
 
     pub(crate) fn remove(&self, link: &Link) {
         self.following.change(|links| links.retain(|other| other.id != link.id));
-        self.acks.forget(link.id);
+        match link.peer {
+            Some(peer) => drop(self.acks.change(&self.store, |set| set.disconnect(peer, link.id, now_ms()))),
+            None => self.acks.forget(link.id),
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -220,6 +254,13 @@ impl Shared {
             }
         }
     }
+}
+
+/// The clock of in-sync sets, in milliseconds: it goes on while the process is stopped, and no operator sets it.
+#[must_use]
+pub fn now_ms() -> i64 {
+    static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    BEGUN.get_or_init(Instant::now).elapsed().as_millis() as i64
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {

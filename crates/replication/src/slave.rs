@@ -1,18 +1,24 @@
 //! The slave's side: connects to the master, appends what it sends, and reports how far the log is.
 //!
 //! What is reported is as durable as the slave's flush mode promises. Records are appended while earlier ones are still being synced.
+//!
+//! Under a controller the log is first cut back to where it is the master's ([`crate::align`]).
 
+use crate::align::align;
 use crate::assembly::{Assembly, Broken};
+use crate::blocks::{BlockReader, Part};
+use crate::epochs::Epoch;
 use crate::link::is_timeout;
+use crate::master::Member;
 use crate::rate::Rate;
-use crate::wire::{HEADER_LEN, parse_header};
+use crate::wire::state_report;
 use bytes::Bytes;
 use message::LogOffset;
 use parking_lot::{Condvar, Mutex};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{AppendError, Completion, RawAppendError, Store, StoreError, Ticket};
@@ -31,6 +37,19 @@ pub struct SlaveOptions {
     pub housekeeping: Duration,
     /// Waits between attempts to connect: the first, doubled up to the last.
     pub retry: [Duration; 2],
+    /// Under a controller: what this broker is there.
+    pub follower: Option<Follower>,
+}
+
+/// A broker that copies a master's log under a controller.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    /// What it is for the controller.
+    pub member: Member,
+    /// It never becomes a member of the in-sync set.
+    pub is_learner: bool,
+    /// With an empty log it begins at the master's newest file, not at the oldest.
+    pub from_last_file: bool,
 }
 
 /// How replication stands on a slave.
@@ -46,6 +65,8 @@ pub struct SlaveReport {
     pub last_write_ms: i64,
     /// Bytes that were received in the last second.
     pub bytes_per_second: i64,
+    /// Under a controller: whether all that this log had at the start is known to be the master's, and confirmed.
+    pub aligned: bool,
 }
 
 /// Follows a master until it is stopped. Threads: `ha-slave`, and `ha-report` while it is connected.
@@ -56,11 +77,12 @@ pub struct Slave {
 }
 
 #[derive(Debug)]
-struct Shared {
-    store: Arc<Store>,
+pub(crate) struct Shared {
+    pub(crate) store: Arc<Store>,
     options: SlaveOptions,
     state: Mutex<State>,
     changed: Condvar,
+    is_aligned: AtomicBool,
     rate: Rate,
     last_read_ms: AtomicI64,
     last_write_ms: AtomicI64,
@@ -84,6 +106,7 @@ impl Slave {
             options,
             state: Mutex::default(),
             changed: Condvar::new(),
+            is_aligned: AtomicBool::new(false),
             rate: Rate::new(Instant::now()),
             last_read_ms: AtomicI64::new(0),
             last_write_ms: AtomicI64::new(0),
@@ -120,7 +143,14 @@ impl Slave {
             last_read_ms: self.shared.last_read_ms.load(Ordering::Relaxed),
             last_write_ms: self.shared.last_write_ms.load(Ordering::Relaxed),
             bytes_per_second: self.shared.rate.last_second(Instant::now()),
+            aligned: self.is_aligned(),
         }
+    }
+
+    /// Under a controller: whether all that this log had at the start is known to be the master's, and confirmed, so that readers may see it.
+    #[must_use]
+    pub fn is_aligned(&self) -> bool {
+        self.shared.is_aligned.load(Ordering::Acquire)
     }
 
     /// Ends the connection and the threads. What was received is appended.
@@ -153,7 +183,7 @@ impl State {
 
 /// Why the master is connected to again.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(crate) enum Ended {
     #[error("it closed the connection")]
     ByPeer,
     #[error("it said nothing for {0:?} (haHousekeepingInterval)")]
@@ -164,6 +194,20 @@ enum Ended {
     Elsewhere { sent: i64, end: LogOffset },
     #[error("it sends a block of {0} bytes")]
     BadBlock(i32),
+    #[error("it does not speak the protocol under a controller; enableControllerMode has to be the same on both")]
+    NoHandshake,
+    #[error("its epochs and those of this log have nothing in common: start with an empty directory")]
+    NothingInCommon,
+    #[error(
+        "this log has {0} bytes of no epoch, written without a controller: start with an empty directory, or let this broker become the first master"
+    )]
+    WithoutEpoch(i64),
+    #[error("the log of the master and this one part at {common}, but this one begins at {first}: start with an empty directory")]
+    TooOld { common: i64, first: LogOffset },
+    #[error("this log cannot be cut back to {to}: {why}")]
+    NotCut { to: i64, why: StoreError },
+    #[error("it sends epoch {sent} at {offset}, which is not the next one of this log")]
+    OldEpoch { sent: i32, offset: i64 },
     #[error(transparent)]
     Broken(#[from] Broken),
     #[error("its records cannot be appended: {0}")]
@@ -246,8 +290,10 @@ impl Shared {
             }
             state.stream = Some(stream.try_clone()?);
         }
-        let end = self.store.written();
-        let reporter = Arc::new(Reporter::new(end.0));
+        let follower = self.options.follower.as_ref();
+        let begun = follower.map(|follower| align(&self.store, follower, &stream, self.options.housekeeping));
+        let end = begun.transpose()?.unwrap_or_else(|| self.store.written());
+        let reporter = Arc::new(Reporter::new(end.0, follower.is_some()));
         let reporting = {
             let (shared, reporter, stream) = (Arc::clone(self), Arc::clone(&reporter), stream.try_clone()?);
             thread::Builder::new().name("ha-report".to_owned()).spawn(move || {
@@ -268,7 +314,7 @@ impl Shared {
     fn receive(&self, mut stream: &TcpStream, end: LogOffset, reporter: &Arc<Reporter>) -> Result<(), Ended> {
         let file_bytes = self.store.log_file_bytes();
         let mut assembly = Assembly::new(end, file_bytes);
-        let mut blocks = BlockReader::default();
+        let mut blocks = BlockReader::new(self.options.follower.is_some());
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let count = match stream.read(&mut buffer) {
@@ -281,9 +327,14 @@ impl Shared {
             self.last_read_ms.store(epoch_ms(), Ordering::Relaxed);
             self.rate.add(count, Instant::now());
             let mut rest = &buffer[..count];
+            let mut confirmed = None;
             while !rest.is_empty() {
                 match blocks.next(&mut rest)? {
-                    Some(Part::Header { offset, size }) => {
+                    Some(Part::Header { offset, size, epoch }) => {
+                        if let Some((epoch, end)) = epoch {
+                            self.learn(epoch, offset)?;
+                            confirmed = Some(end);
+                        }
                         let is_new = assembly.received().0 == 0 && offset > 0 && size > 0;
                         if is_new {
                             self.store.begin_at(LogOffset(offset)).map_err(Ended::Beginning)?;
@@ -305,7 +356,27 @@ impl Shared {
             }
             reporter.received(assembly.received());
             reporter.report(self, stream, false)?;
+            if let Some(confirmed) = confirmed {
+                self.store.raise_bound(LogOffset(confirmed));
+                if confirmed >= end.0 {
+                    self.is_aligned.store(true, Ordering::Release);
+                }
+            }
         }
+    }
+
+    /// An epoch that the log does not have begins at or after what is sent next; it is noted before the first record of it.
+    fn learn(&self, epoch: Epoch, offset: i64) -> Result<(), Ended> {
+        let Some(follower) = &self.options.follower else { return Ok(()) };
+        let epochs = &follower.member.epochs;
+        let known = epochs.change(|known| known.all().contains(&epoch) || known.begin(epoch.number, epoch.begin))?;
+        if known {
+            return Ok(());
+        }
+        Err(Ended::OldEpoch {
+            sent: epoch.number,
+            offset,
+        })
     }
 
     /// Appends whole records; they are reported when they are as durable as the flush mode promises.
@@ -336,7 +407,7 @@ impl Shared {
             let reporter = Arc::clone(reporter);
             Box::new(move |outcome| reporter.completed_later(ticket.end(), outcome)) as Completion
         };
-        match self.store.complete(ticket, true, later) {
+        match self.store.complete_here(ticket, true, later) {
             Some(Ok(())) => reporter.completed(ticket.end()),
             Some(Err(why)) => return Err(Ended::NotWritten(why)),
             None => {}
@@ -344,7 +415,10 @@ impl Shared {
         Ok(())
     }
 
+    /// Waits until an append is published. The master tells later what is confirmed, so under a controller this does not wait for it: readers
+    /// may see records early that a master may still lose, while a log catches up that has gaps.
     fn wait(&self, ticket: Ticket) -> Result<(), Ended> {
+        self.store.raise_bound(ticket.end());
         let (done, outcome) = std::sync::mpsc::channel();
         // The receiver is gone only if this thread is.
         self.store.complete_then(ticket, true, move |written| drop(done.send(written)));
@@ -370,6 +444,8 @@ struct ToReport {
     received: i64,
     reported: Option<i64>,
     ended: bool,
+    /// Whether reports have a state, as under a controller.
+    has_state: bool,
 }
 
 impl ToReport {
@@ -383,8 +459,9 @@ impl ToReport {
 }
 
 impl Reporter {
-    fn new(end: i64) -> Self {
+    fn new(end: i64, has_state: bool) -> Self {
         let state = ToReport {
+            has_state,
             complete: end,
             received: end,
             reported: None,
@@ -423,7 +500,7 @@ impl Reporter {
     /// Reports, if there is something new to report, or in any case. Error if that fails, or the log can no longer be written.
     fn report(&self, shared: &Shared, mut stream: &TcpStream, in_any_case: bool) -> io::Result<()> {
         let _writing = self.writing.lock();
-        let end = {
+        let (end, has_state) = {
             let mut state = self.state.lock();
             if state.ended {
                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -433,9 +510,12 @@ impl Reporter {
             }
             let end = state.end();
             state.reported = Some(end);
-            end
+            (end, state.has_state)
         };
-        stream.write_all(&end.to_be_bytes())?;
+        match has_state {
+            true => stream.write_all(&state_report(end))?,
+            false => stream.write_all(&end.to_be_bytes())?,
+        }
         shared.last_write_ms.store(epoch_ms(), Ordering::Relaxed);
         Ok(())
     }
@@ -452,46 +532,6 @@ impl Reporter {
             };
             self.report(shared, stream, is_quiet)?;
         }
-    }
-}
-
-/// Cuts what a master sends into headers and data.
-#[derive(Debug, Default)]
-struct BlockReader {
-    header: [u8; HEADER_LEN],
-    /// Bytes of the header that are there.
-    there: usize,
-    /// Bytes of data that follow.
-    data: usize,
-}
-
-/// A part of what a master sends.
-#[derive(Debug, PartialEq, Eq)]
-enum Part<'b> {
-    Header { offset: i64, size: i32 },
-    Data(&'b [u8]),
-}
-
-impl BlockReader {
-    /// Takes the next part from `bytes`; `None` if its rest is missing.
-    fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Result<Option<Part<'b>>, Ended> {
-        if self.data > 0 {
-            let (data, rest) = bytes.split_at(self.data.min(bytes.len()));
-            *bytes = rest;
-            self.data -= data.len();
-            return Ok(Some(Part::Data(data)));
-        }
-        let (some, rest) = bytes.split_at((HEADER_LEN - self.there).min(bytes.len()));
-        self.header[self.there..self.there + some.len()].copy_from_slice(some);
-        self.there += some.len();
-        *bytes = rest;
-        if self.there < HEADER_LEN {
-            return Ok(None);
-        }
-        self.there = 0;
-        let (offset, size) = parse_header(&self.header);
-        self.data = usize::try_from(size).map_err(|_| Ended::BadBlock(size))?;
-        Ok(Some(Part::Header { offset, size }))
     }
 }
 

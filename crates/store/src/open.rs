@@ -105,6 +105,8 @@ impl Store {
     /// `StoreError::Io` if the last syncs fail, `StoreError::Failed` if the log or index had failed before; the next start then
     /// recovers.
     pub fn close(&self) -> Result<(), StoreError> {
+        // Nobody reads any more, and replicas acknowledge nothing more.
+        self.log.raise_bound(LogOffset(i64::MAX));
         // Pending appends need the flushers.
         let written = self.log.refuse_appends();
         self.log.stop_flushers();

@@ -31,6 +31,9 @@ pub struct LogOptions {
     pub block_bytes: usize,
     /// Maximum bytes encoded and not confirmed. Over it, messages are refused with [`AppendError::Busy`](crate::AppendError::Busy).
     pub max_unconfirmed_bytes: i64,
+    /// Whether readers see only what is below a bound that [`Store::raise_bound`](crate::Store::raise_bound) raises, for brokers whose log may
+    /// be cut back. What a start finds is below it.
+    pub is_bounded: bool,
 }
 
 /// Options of the whole store.
@@ -84,6 +87,7 @@ impl StoreOptions {
                 tail_bytes: 16 << 10,
                 block_bytes: 1 << 20,
                 max_unconfirmed_bytes: 1 << 20,
+                is_bounded: false,
             },
             due: DueTopic::default(),
             queue_file_bytes: 400,

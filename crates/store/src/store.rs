@@ -155,6 +155,28 @@ impl Store {
         self.log.complete(ticket, level, later)
     }
 
+    /// As [`Store::complete`], for a caller that waits for the bound itself: in a store with a bound it is enough that the append is as
+    /// durable here as the flush mode says.
+    pub fn complete_here(&self, ticket: Ticket, wait_for_flush: bool, later: impl FnOnce() -> Completion) -> Option<Result<(), Arc<str>>> {
+        if !self.options.log.is_bounded {
+            return self.complete(ticket, wait_for_flush, later);
+        }
+        let level = if wait_for_flush { Level::Durable } else { Level::Written };
+        self.log.complete(ticket, level, later)
+    }
+
+    /// In a store with a bound: replicas have everything before `to`, so that readers may see it. A lower bound than before changes nothing.
+    /// May run completions and wake readers on this thread.
+    pub fn raise_bound(&self, to: LogOffset) {
+        self.log.raise_bound(to);
+    }
+
+    /// End of what readers may see.
+    #[must_use]
+    pub fn confirmed(&self) -> LogOffset {
+        self.log.confirmed()
+    }
+
     /// As [`Store::complete`] with one callback for both cases: `done` gets the outcome once, on this thread if it is known at
     /// once.
     pub fn complete_then(&self, ticket: Ticket, wait_for_flush: bool, done: impl FnOnce(Result<(), Arc<str>>) + Send + 'static) {

@@ -112,6 +112,7 @@ impl Replication {
             heartbeat: settings.ha_send_heartbeat_interval,
             housekeeping: settings.ha_housekeeping_interval,
             retry: RETRY,
+            follower: None,
         };
         let slave = Slave::start(self.core.store.clone(), options)?;
         slave.set_master(settings.ha_master_address.as_deref());
@@ -184,6 +185,7 @@ fn master_options(settings: &BrokerSettings) -> MasterOptions {
         block_bytes: settings.ha_transfer_batch_size,
         max_slaves: settings.max_slaves,
         max_gap: settings.ha_max_gap_not_in_sync,
+        member: None,
     }
 }
 

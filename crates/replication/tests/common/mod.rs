@@ -32,6 +32,7 @@ pub(crate) fn master_options() -> MasterOptions {
         block_bytes: 700,
         max_slaves: 4,
         max_gap: 1000,
+        member: None,
     }
 }
 
@@ -44,6 +45,7 @@ pub(crate) fn slave_of(store: &Arc<Store>, master: SocketAddr) -> Slave {
         heartbeat: Duration::from_millis(50),
         housekeeping: Duration::from_secs(30),
         retry: [Duration::from_millis(2), Duration::from_millis(20)],
+        follower: None,
     };
     let slave = Slave::start(store.clone(), options).unwrap();
     slave.set_master(Some(&master.to_string()));

@@ -173,7 +173,7 @@ impl CommitLog {
     ) -> Result<AppendOutcome, AppendError> {
         let _guard = FailOnPanic(self);
         let mut state = self.state.lock();
-        self.check_writable(&state)?;
+        self.check_writable(&state, self.confirmed())?;
         if let Some(retired) = batch.entries.iter().find(|dispatched| dispatched.queue.is_retired())
             && !is_broken(Broken::AppendedToRetired)
         {
@@ -203,8 +203,8 @@ impl CommitLog {
         Ok(AppendOutcome::Ticket(ticket))
     }
 
-    /// Checks whether the log takes messages now.
-    pub(super) fn check_writable(&self, state: &AppendState) -> Result<(), AppendError> {
+    /// Checks whether the log takes messages now, with `done` as the end of those that no longer count as waiting.
+    pub(super) fn check_writable(&self, state: &AppendState, done: LogOffset) -> Result<(), AppendError> {
         if let Some(reason) = &state.failed {
             return Err(AppendError::NotWritable(reason.to_string()));
         }
@@ -214,7 +214,7 @@ impl CommitLog {
         if state.truncating {
             return Err(AppendError::NotWritable("the log is being truncated".to_owned()));
         }
-        let unconfirmed = state.end.0 - self.confirmed().0;
+        let unconfirmed = state.end.0 - done.0;
         if unconfirmed > self.options.max_unconfirmed_bytes {
             return Err(AppendError::Busy(format!(
                 "{unconfirmed} bytes are not confirmed yet, over the limit of {} (apogeeMaxUnconfirmedBytes); try again later",
@@ -286,6 +286,7 @@ impl CommitLog {
     fn reached(&self, level: Level) -> LogOffset {
         match level {
             Level::Written => self.written(),
+            Level::Durable => self.marks.durable(),
             Level::Published if is_broken(Broken::AnsweredBeforePublished) => self.written(),
             Level::Published => self.dispatch.published(),
         }
@@ -389,14 +390,14 @@ impl CommitLog {
 
     /// Runs the completions whose level is reached.
     pub(super) fn run_waiters(&self) {
-        let (written, published) = (self.reached(Level::Written), self.reached(Level::Published));
+        let reached = [Level::Written, Level::Durable, Level::Published].map(|level| self.reached(level));
         let ready: Vec<Waiter> = {
             let mut waiters = self.waiters.lock();
             if waiters.is_empty() {
                 return;
             }
             waiters
-                .extract_if(.., |w| w.end <= if w.level == Level::Written { written } else { published })
+                .extract_if(.., |waiter| waiter.end <= reached[waiter.level as usize])
                 .collect()
         };
         for waiter in ready {

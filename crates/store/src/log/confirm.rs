@@ -1,14 +1,14 @@
 //! The log's watermarks, and the one place where messages become visible.
 //!
 //! A message is confirmed when it is as durable as the flush mode promises: written under ASYNC_FLUSH, synced under SYNC_FLUSH.
-//! Only [`Watermarks::confirmable`] decides that. With replication it will be the lower of this and what replicas have
-//! acknowledged; their acknowledgements will call [`CommitLog::publish_confirmable`] as a sync does.
+//! In a log with a bound ([`LogOptions::is_bounded`](crate::LogOptions)) it must be on replicas, too: who knows what they have raises the bound
+//! with [`CommitLog::raise_bound`], which publishes as a sync does. Only [`Watermarks::confirmable`] decides.
 //!
 //! Invariants: `flushed <= written` and `confirmed <= confirmable <= written`; each only grows, except in a truncation. Batches are
 //! published in log order, after the watermark has risen: a reader that finds an entry can read its record.
 
 use super::CommitLog;
-use super::append::Batch;
+use super::append::{Batch, FailOnPanic};
 use crate::options::FlushMode;
 use crate::sync::atomic::{AtomicI64, Ordering};
 use crate::sync::{Broken, Mutex, MutexGuard, is_broken};
@@ -21,14 +21,20 @@ pub(super) struct Watermarks {
     written: AtomicI64,
     flushed: AtomicI64,
     confirmed: AtomicI64,
+    /// Nothing from here on is confirmed; `i64::MAX` without a bound.
+    bound: AtomicI64,
+    is_bounded: bool,
 }
 
 impl Watermarks {
-    /// Watermarks of a log that ends at `end`, all of it confirmed; what is before `flushed` is on the device.
-    pub(super) fn new(flush_mode: FlushMode, end: LogOffset, flushed: LogOffset) -> Self {
+    /// Watermarks of a log that ends at `end`, all of it confirmed; what is before `flushed` is on the device. With `is_bounded` nothing
+    /// after it is confirmed before the bound is raised.
+    pub(super) fn new(flush_mode: FlushMode, is_bounded: bool, end: LogOffset, flushed: LogOffset) -> Self {
         assert!(flushed <= end, "flushed up to {flushed}, with {end} written");
         Self {
             flush_mode,
+            bound: AtomicI64::new(if is_bounded { end.0 } else { i64::MAX }),
+            is_bounded,
             written: AtomicI64::new(end.0),
             flushed: AtomicI64::new(flushed.0),
             confirmed: AtomicI64::new(end.0),
@@ -50,17 +56,22 @@ impl Watermarks {
         LogOffset(self.confirmed.load(Ordering::Acquire))
     }
 
-    /// End of what may be confirmed.
-    pub(super) fn confirmable(&self) -> LogOffset {
+    /// End of what is as durable here as the flush mode promises.
+    pub(super) fn durable(&self) -> LogOffset {
         match self.flush_mode {
             FlushMode::Async => self.written(),
             FlushMode::Sync => self.flushed(),
         }
     }
 
+    /// End of what may be confirmed.
+    pub(super) fn confirmable(&self) -> LogOffset {
+        self.durable().min(LogOffset(self.bound.load(Ordering::Acquire)))
+    }
+
     /// Whether batches are confirmed by being written.
     fn is_confirmed_by_write(&self) -> bool {
-        self.flush_mode == FlushMode::Async
+        self.flush_mode == FlushMode::Async && !self.is_bounded
     }
 
     /// Raises `written`. Only the leader calls this, and there is one.
@@ -97,6 +108,9 @@ impl Watermarks {
         for mark in [&self.confirmed, &self.flushed, &self.written] {
             mark.fetch_min(to.0, Ordering::AcqRel);
         }
+        if self.is_bounded {
+            self.bound.fetch_min(to.0, Ordering::AcqRel);
+        }
     }
 }
 
@@ -105,6 +119,9 @@ impl Watermarks {
     pub(super) fn begin_at(&self, at: LogOffset) {
         for mark in [&self.written, &self.flushed, &self.confirmed] {
             mark.store(at.0, Ordering::Release);
+        }
+        if self.is_bounded {
+            self.bound.store(at.0, Ordering::Release);
         }
     }
 }
@@ -149,6 +166,10 @@ impl CommitLog {
         // Before the watermark rises: a sync that covers the batches must find them.
         self.unconfirmed.batches.lock().extend(batches);
         self.marks.set_written(end);
+        // Replicas may have acknowledged more than was written here; a raised bound may also have missed these batches.
+        if self.marks.is_bounded && self.marks.flush_mode == FlushMode::Async {
+            return self.publish_confirmable();
+        }
         Vec::new()
     }
 
@@ -165,6 +186,21 @@ impl CommitLog {
             self.publish(&batches, end_of(&batches));
         }
         batches
+    }
+
+    /// Lets what is before `to` be confirmed, and publishes what that allows. A lower bound than before changes nothing.
+    pub(crate) fn raise_bound(&self, to: LogOffset) {
+        if self.marks.bound.fetch_max(to.0, Ordering::AcqRel) >= to.0 {
+            return;
+        }
+        let guard = FailOnPanic(self);
+        let published = self.publish_confirmable();
+        drop(guard);
+        if published.is_empty() {
+            return;
+        }
+        self.run_waiters();
+        self.dispatch.announce(&published);
     }
 
     /// Makes batches visible to readers. Nothing else does. In log order, by one thread at a time.
@@ -196,7 +232,7 @@ mod tests {
     #[test]
     fn the_flush_mode_decides_what_may_be_confirmed() {
         for (mode, confirmable) in [(FlushMode::Async, [30, 30]), (FlushMode::Sync, [10, 20])] {
-            let marks = Watermarks::new(mode, LogOffset(10), LogOffset(5));
+            let marks = Watermarks::new(mode, false, LogOffset(10), LogOffset(5));
             marks.set_flushed(LogOffset(10));
             marks.set_written(LogOffset(30));
             assert_eq!(marks.confirmable().0, confirmable[0], "{mode:?}");
@@ -210,7 +246,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "confirmed would go from 10 to 20, with 10 confirmable")]
     fn under_sync_flush_nothing_is_confirmed_that_is_only_written() {
-        let marks = Watermarks::new(FlushMode::Sync, LogOffset(10), LogOffset(10));
+        let marks = Watermarks::new(FlushMode::Sync, false, LogOffset(10), LogOffset(10));
         marks.set_written(LogOffset(20));
         marks.set_confirmed(LogOffset(20));
     }

@@ -61,7 +61,9 @@ pub type Completion = Box<dyn FnOnce(Result<(), Arc<str>>) + Send>;
 pub(crate) enum Level {
     /// In the page cache: survives a crash of this process.
     Written,
-    /// Confirmed as the flush mode says, and in its queue: readers find it.
+    /// As durable as the flush mode says. In a log without a bound it is then also published.
+    Durable,
+    /// Confirmed, and in its queue: readers find it.
     Published,
 }
 
@@ -117,7 +119,7 @@ impl CommitLog {
             tail: RwLock::new(Tail::new(options.tail_bytes)),
             blocks: blocks::Blocks::new(options.block_bytes),
             segments,
-            marks: confirm::Watermarks::new(options.flush_mode, end, synced),
+            marks: confirm::Watermarks::new(options.flush_mode, options.is_bounded, end, synced),
             unconfirmed: confirm::Unconfirmed::default(),
             truncations: truncate::Truncations::default(),
             waiters: Mutex::default(),

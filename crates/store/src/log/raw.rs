@@ -211,7 +211,8 @@ impl CommitLog {
     }
 
     fn check_at_end(&self, state: &AppendState, at: LogOffset) -> Result<(), RawAppendError> {
-        self.check_writable(state)?;
+        // A replica hears what is confirmed with the records that follow: it must not wait for that.
+        self.check_writable(state, self.marks.durable())?;
         if state.end != at {
             return Err(RawAppendError::NotAtEnd { at, end: state.end });
         }

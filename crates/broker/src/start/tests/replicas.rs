@@ -25,6 +25,7 @@ fn copy_of(broker: &Broker) -> (Slave, Arc<Store>) {
     let options = SlaveOptions {
         heartbeat: Duration::from_millis(100),
         housekeeping: SOON,
+        follower: None,
         retry: [Duration::from_millis(5); 2],
     };
     let slave = Slave::start(store.clone(), options).unwrap();
