@@ -58,6 +58,11 @@ impl Alarm {
         self.woken.notify_one();
     }
 
+    /// The thread begins again after [`Self::stop`].
+    pub(crate) fn restart(&self) {
+        self.state.lock().stop = false;
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.state.lock().stop
     }

@@ -7,6 +7,7 @@
 //!
 //! Not here: protobuf, HTTP, the command line, the store's files.
 
+pub mod acting;
 pub mod admin;
 pub mod alarm;
 pub mod arrival;
@@ -20,6 +21,7 @@ pub mod dedup;
 pub mod delay;
 mod destination;
 pub mod errors;
+pub mod escape;
 pub mod feature;
 pub mod filter;
 pub mod group;
@@ -32,6 +34,7 @@ pub mod lock;
 pub mod log_writer;
 pub mod offset;
 pub mod operations;
+mod peers;
 pub mod pop;
 pub mod pull;
 pub mod query;

@@ -3,6 +3,7 @@
 //! Append, then complete: the caller is told once when the messages are as durable as requested, and topics created for them are saved
 //! and known to the name servers.
 
+use crate::escape::Escape;
 use crate::role::Role;
 use crate::signal::{Saved, Signal};
 use message::properties;
@@ -46,24 +47,49 @@ pub struct LogWriter {
     /// How far slaves are.
     acks: Arc<Acks>,
     role: Arc<Role>,
+    /// Where due messages go while this broker acts for its master.
+    escape: Arc<Escape>,
+}
+
+/// Due messages that were appended, or leave this broker.
+#[derive(Debug)]
+pub enum Delivery {
+    /// They are in this broker's log.
+    Here(Ticket),
+    /// They are for another broker's.
+    Elsewhere,
 }
 
 impl LogWriter {
     /// A writer to `store`. `changed` is the signal that new topics raise.
     #[must_use]
     pub fn new(store: Arc<Store>, changed: Arc<Signal>) -> Self {
+        let role = Arc::new(Role::new(false));
         Self {
             store,
             changed,
             acks: Arc::new(Acks::new(0)),
-            role: Arc::new(Role::new(false)),
+            escape: Arc::new(Escape::new(role.clone())),
+            role,
         }
     }
 
     /// One that appends only while `role` says master, and can wait for slaves.
     #[must_use]
     pub fn with_replicas(self, acks: Arc<Acks>, role: Arc<Role>) -> Self {
-        Self { acks, role, ..self }
+        let escape = Arc::new(Escape::new(role.clone()));
+        Self {
+            acks,
+            role,
+            escape,
+            ..self
+        }
+    }
+
+    /// Where messages go that leave this broker while it acts for its master.
+    #[must_use]
+    pub fn escape(&self) -> &Arc<Escape> {
+        &self.escape
     }
 
     /// The signal that new topics raise.
@@ -147,6 +173,40 @@ impl LogWriter {
     ) -> Result<Ticket, AppendError> {
         self.role.check_master()?;
         self.store.append_to_make_room(drafts, queues, now_ms, placements)
+    }
+
+    /// Appends messages that are due. On a slave that delivers for its master nothing is appended: [`Self::finish`] has them stored by other
+    /// brokers.
+    ///
+    /// # Errors
+    /// [`AppendError`], as for [`Store::append`].
+    pub fn deliver(
+        &self,
+        drafts: &[Draft<'_>],
+        queues: &[Arc<ConsumeQueue>],
+        now_ms: i64,
+        placements: &mut Vec<Placement>,
+    ) -> Result<Delivery, AppendError> {
+        if self.role.is_slave() && self.role.delivers() {
+            return Ok(Delivery::Elsewhere);
+        }
+        self.append(drafts, queues, now_ms, placements).map(Delivery::Here)
+    }
+
+    /// Passes the outcome of a delivery of these messages to `done`, once and from another thread. It must not block.
+    pub fn finish(
+        &self,
+        delivery: Delivery,
+        drafts: &[Draft<'_>],
+        wait: WaitFor,
+        done: impl FnOnce(Result<(), Incomplete>) + Send + 'static,
+    ) {
+        match delivery {
+            Delivery::Here(ticket) => self.complete_then(ticket, wait, done),
+            Delivery::Elsewhere => self
+                .escape
+                .store(drafts, move |outcome| done(outcome.map_err(Incomplete::NotStored))),
+        }
     }
 
     /// A ticket for all that was appended up to now.

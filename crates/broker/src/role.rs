@@ -7,6 +7,10 @@ use store::AppendError;
 #[derive(Debug)]
 pub struct Role {
     is_slave: AtomicBool,
+    /// A slave that acts for its master, which is gone.
+    acts: AtomicBool,
+    /// It also delivers for it, through other brokers.
+    delivers: AtomicBool,
 }
 
 impl Role {
@@ -15,7 +19,31 @@ impl Role {
     pub fn new(is_slave: bool) -> Self {
         Self {
             is_slave: AtomicBool::new(is_slave),
+            acts: AtomicBool::new(false),
+            delivers: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it is a slave that acts for its master: it serves reads and takes offsets (`acting`).
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        self.acts.load(Ordering::Relaxed)
+    }
+
+    /// Whether it acts for its master and delivers for it through other brokers (`escape`).
+    #[must_use]
+    pub fn delivers(&self) -> bool {
+        self.delivers.load(Ordering::Relaxed)
+    }
+
+    /// It begins to act for its master, or ends to.
+    pub fn set_acts(&self, acts: bool) {
+        self.acts.store(acts, Ordering::Relaxed);
+    }
+
+    /// It begins to deliver for its master, or ends to.
+    pub fn set_delivers(&self, delivers: bool) {
+        self.delivers.store(delivers, Ordering::Relaxed);
     }
 
     /// Whether the log is copied from a master: nothing else may be appended.

@@ -132,6 +132,35 @@ config::declare! {
         }
     }
 
+    section "Acting for the master" {
+        /// Whether the slave with the lowest id acts for a master that is gone: it serves reads and offsets, and with enableRemoteEscape delivers
+        /// through other brokers what becomes due. Set it on all brokers of a name, and supportActingMaster on the name servers.
+        enable_slave_acting_master: bool { name: "enableSlaveActingMaster", default: false, allowed: flag(), change: AtStart }
+        /// With enableSlaveActingMaster, whether an acting master stores due delayed and timer messages, and open transactions, through masters
+        /// of other broker names of the cluster. Without it they wait for the master.
+        enable_remote_escape: bool { name: "enableRemoteEscape", default: false, allowed: flag(), change: AtStart }
+        /// With enableSlaveActingMaster, time between two heartbeats to name servers (request 904).
+        broker_heartbeat_interval: Duration {
+            name: "brokerHeartbeatInterval", default: Duration::from_secs(1), allowed: milliseconds(100..=MINUTE_MS), change: AtStart,
+        }
+        /// Maximum wait for a name server's answer to a heartbeat.
+        send_heartbeat_timeout: Duration {
+            name: "sendHeartbeatTimeoutMillis", default: Duration::from_secs(1), allowed: milliseconds(100..=MINUTE_MS), change: AtStart,
+        }
+        /// With enableSlaveActingMaster, after so long without a heartbeat a name server counts this broker as gone.
+        broker_not_active_timeout: Duration {
+            name: "brokerNotActiveTimeoutMillis", default: Duration::from_secs(10), allowed: milliseconds(1_000..=10 * MINUTE_MS), change: AtStart,
+        }
+        /// With enableSlaveActingMaster, time between two questions to name servers which brokers of this name are there (request 901).
+        sync_broker_member_group_period: Duration {
+            name: "syncBrokerMemberGroupPeriod", default: Duration::from_secs(1), allowed: milliseconds(100..=MINUTE_MS), change: AtStart,
+        }
+        /// With enableSlaveActingMaster, whether a master that starts leaves out to take over what its slaves did in its absence.
+        skip_pre_online: bool { name: "skipPreOnline", default: false, allowed: flag(), change: AtStart }
+        /// Whether a slave that knows no flushed offset of its master takes the one that the master tells when they meet.
+        sync_master_flush_offset: bool { name: "syncMasterFlushOffsetWhenStartup", default: false, allowed: flag(), change: AtStart }
+    }
+
     section "Registration at name servers" {
         /// Time between two heartbeats to name servers. They are asked whether they have the newest topics (request 322), and get those that
         /// they lack.

@@ -4,6 +4,7 @@
 //! more connections and requests, answer the requests in flight, close the connections. Then, when nothing more is acknowledged, save
 //! the tables for the last time and close the store.
 
+use crate::acting::{Acting, ActingParts};
 use crate::alarm::Alarm;
 use crate::arrival::{ArrivalListener, Listeners};
 use crate::assignment::{Modes, TopicQueues};
@@ -12,7 +13,7 @@ use crate::clock::now_ms;
 use crate::core::Core;
 use crate::dedup::{self, Dedup};
 use crate::delay::table::DelayOffsetsFile;
-use crate::delay::{DelayArrivals, DelayOffsets, Delivery, DeliveryParts};
+use crate::delay::{DelayArrivals, DelayOffsets, Deliveries, DeliveryParts};
 use crate::feature::Feature;
 use crate::filter::{self, FilterLimits, Filters, SqlLimits, bloom::Bloom, table::FiltersFile};
 use crate::lite::Lites;
@@ -341,9 +342,33 @@ fn compose(
         connector: connector.clone(),
     };
     let replication = Arc::new(Replication::new(core, &standings, master_tables));
+    let parts = DeliveryParts {
+        store: core.store.clone(),
+        log: core.log.clone(),
+        offsets: delays.clone(),
+        alarm,
+        topics: core.topics.clone(),
+        stats: core.stats.clone(),
+    };
+    let deliveries = Arc::new(Deliveries::new(&settings.message_delay_level, parts));
+    let acting = Acting::new(ActingParts {
+        core: core.clone(),
+        name_servers: name_servers.to_vec(),
+        connector: connector.clone(),
+        standings: standings.clone(),
+        replication: replication.clone(),
+        delays: delays.clone(),
+        deliveries: deliveries.clone(),
+        timers: timers.clone(),
+        producers: online.producers.clone(),
+        dedup: dedup.clone(),
+        recovery: *recovery,
+    });
     let mut features = core.features();
-    features.extend::<[Arc<dyn Feature>; 7]>([
+    // What acts for a master, or takes over what was done for this one, comes before what delivers.
+    features.extend::<[Arc<dyn Feature>; 8]>([
         replication.clone(),
+        acting.clone(),
         locks.clone(),
         modes.clone(),
         online.clone(),
@@ -352,21 +377,13 @@ fn compose(
         watch.clone(),
     ]);
     if !is_slave {
-        let parts = DeliveryParts {
-            store: core.store.clone(),
-            log: core.log.clone(),
-            offsets: delays.clone(),
-            alarm,
-            topics: core.topics.clone(),
-            stats: core.stats.clone(),
-        };
         features.extend::<[Arc<dyn Feature>; 6]>([
             transactions.clone(),
             timers.clone(),
             dedup.clone(),
             pops.clone(),
             lites.clone(),
-            Arc::new(Delivery::start(&settings.message_delay_level, parts)?),
+            deliveries,
         ]);
     }
     let routes = Routes {
@@ -386,6 +403,7 @@ fn compose(
         delays,
         replication,
         standings,
+        acting,
     };
     Ok(Composition {
         routes: Arc::new(routes),

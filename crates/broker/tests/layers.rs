@@ -36,6 +36,8 @@ const LAYERS: &[&[&str]] = &[
     &["lock"],
     &["offset"],
     // Infrastructure of the requests.
+    &["peers"],
+    &["escape"],
     &["hold", "asker", "readers", "records", "alarm", "log_writer", "watch"],
     &["core"],
     // Requests.
@@ -44,6 +46,7 @@ const LAYERS: &[&[&str]] = &[
     &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],
     &["replication"],
+    &["acting"],
     &["send", "admin", "pop", "lite"],
     // Background work, and the composition.
     &["upkeep"],

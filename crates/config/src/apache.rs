@@ -64,9 +64,9 @@ const MISSING_FEATURES: &[MissingFeature] = &[
         reason: "this broker does not follow a controller yet, only Apache's do; slaves follow a master (brokerRole)",
     },
     MissingFeature {
-        name: "enableSlaveActingMaster",
+        name: "lockInStrictMode",
         harmless: OFF,
-        reason: "a slave does not act for its master yet",
+        reason: "locks of queues are not agreed on with the other brokers of the name; each broker locks for itself",
     },
     MissingFeature {
         name: "duplicationEnable",
@@ -96,6 +96,10 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     (
         "checkTransactionMessageEnable",
         "a key of RocketMQ 3, which current Apache brokers do not read either",
+    ),
+    (
+        "compatibleWithOldNameSrv",
+        "the brokers of a name are asked for with request 901, which name servers serve since 5.0; older ones know no acting master",
     ),
     (
         "fetchNameSrvAddrByDnsLookup",

@@ -1,6 +1,27 @@
-//! Replication status of a broker: code 907.
+//! Replication status of a broker: code 907. What master and slave tell each other: code 906. The master's flushed offset: code 908.
 
+use crate::header::header;
 use serde::{Deserialize, Serialize};
+
+header! {
+    /// Code 906, and its answer. A master tells a slave where it is; a slave asks its master with an empty header.
+    pub struct ExchangeHaInfoHeader<'a> {
+        /// The master's address for replicas.
+        pub master_ha_address: Option<&'a str> = "masterHaAddress",
+        /// End of the master's log at its start.
+        pub master_flush_offset: Option<i64> = "masterFlushOffset",
+        /// The master's address for clients.
+        pub master_address: Option<&'a str> = "masterAddress",
+    }
+}
+
+header! {
+    /// Code 908.
+    pub struct ResetMasterFlushOffsetHeader {
+        /// The offset that a slave keeps as flushed by its master.
+        pub master_flush_offset: i64 = "masterFlushOffset",
+    }
+}
 
 /// The answer of code 907: a master reports the connected replicas, a slave its connection to the master.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]

@@ -560,6 +560,23 @@ impl Store {
         self.log.append_raw(&self.queues, &raw)
     }
 
+    /// On a replica, the log offset up to which the master had flushed, as the checkpoint keeps it. May wait for a checkpoint.
+    #[must_use]
+    pub fn master_flushed(&self) -> LogOffset {
+        self.checkpoint.lock().1.master_flushed
+    }
+
+    /// Keeps another such offset, and writes it. Recovery does not use it. May wait for the device.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if the checkpoint cannot be written.
+    pub fn set_master_flushed(&self, offset: LogOffset) -> Result<(), StoreError> {
+        let mut guard = self.checkpoint.lock();
+        let (file, checkpoint) = &mut *guard;
+        checkpoint.master_flushed = offset;
+        self.write_checkpoint(file, checkpoint)
+    }
+
     /// Registers what is called after records were written, for a master that sends them to replicas. It runs on the thread that has
     /// written, and must not block. Call once.
     pub fn set_on_written(&self, act: impl Fn() + Send + Sync + 'static) {

@@ -1,5 +1,6 @@
 //! Code 28: runtime information from the store, the file systems and the counters. Code 907: state of the replicas.
 
+use crate::acting::Acting;
 use crate::clients::Online;
 use crate::core::Core;
 use crate::dedup::Dedup;
@@ -22,11 +23,17 @@ pub(crate) struct Reporting<'a> {
     pub(crate) delays: &'a DelayOffsets,
     pub(crate) timers: &'a Timers,
     pub(crate) dedup: &'a Dedup,
+    pub(crate) acting: &'a Acting,
 }
 
 /// Code 28: the runtime information. May read from disk. Never fails.
 pub(crate) fn state(core: &Core, online: &Online, reporting: Reporting<'_>, standings: &Standings, now_ms: i64) -> Outcome {
-    let Reporting { delays, timers, dedup } = reporting;
+    let Reporting {
+        delays,
+        timers,
+        dedup,
+        acting,
+    } = reporting;
     let Core { store, stats, .. } = core;
     let (disk, settings) = (&*core.disk, core.settings.current());
     let (consumers, producers) = (online.consumers.hazards(), online.producers.hazards());
@@ -53,6 +60,7 @@ pub(crate) fn state(core: &Core, online: &Online, reporting: Reporting<'_>, stan
             .map(|(at, standing)| (at, standing.to_string()))
             .collect(),
         timers: timers.runtime(now_ms),
+        acting: acting.runtime(),
         counters: vec![
             ("apogeeSameClientIds", consumers.same_client_ids() + producers.same_client_ids()),
             ("apogeeDifferingSubscriptions", consumers.differing_subscriptions()),
@@ -65,8 +73,8 @@ pub(crate) fn state(core: &Core, online: &Online, reporting: Reporting<'_>, stan
 }
 
 /// Code 907. Never fails.
-pub fn replication(replication: &Replication) -> Outcome {
-    Ok(Answer::body(json::write(&replication.status())))
+pub fn replication(replication: &Replication, master_flushed: i64) -> Outcome {
+    Ok(Answer::body(json::write(&replication.status(master_flushed))))
 }
 
 /// Delay levels in use: level, delivered offset, max offset of the queue.

@@ -30,7 +30,10 @@ mod worker;
 use crate::alarm::Alarm;
 use crate::arrival::ArrivalListener;
 use crate::feature::Feature;
+use crate::schedule::Levels;
 use message::names;
+use parking_lot::Mutex;
+use std::io;
 use std::sync::Arc;
 use store::Arrival;
 
@@ -49,8 +52,32 @@ impl ArrivalListener for DelayArrivals {
     }
 }
 
-impl Feature for Delivery {
+/// Delivery of delayed messages as long as it is started: always on a master, on a slave while it acts for its master.
+pub struct Deliveries {
+    levels: Levels,
+    parts: DeliveryParts,
+    running: Mutex<Option<Delivery>>,
+}
+
+impl Deliveries {
+    /// Does nothing before it is started.
+    #[must_use]
+    pub fn new(levels: &Levels, parts: DeliveryParts) -> Self {
+        Self {
+            levels: levels.clone(),
+            parts,
+            running: Mutex::default(),
+        }
+    }
+}
+
+impl Feature for Deliveries {
+    fn start(self: Arc<Self>) -> io::Result<()> {
+        *self.running.lock() = Some(Delivery::start(&self.levels, self.parts.clone())?);
+        Ok(())
+    }
+
     fn stop(&self) {
-        Delivery::stop(self);
+        drop(self.running.lock().take());
     }
 }

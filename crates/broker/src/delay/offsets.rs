@@ -69,6 +69,18 @@ impl DelayOffsets {
         state.dirty = true;
     }
 
+    /// Takes over what another broker has delivered of a copy of the same queues: levels only advance.
+    pub(super) fn advance_all(&self, offsets: &BTreeMap<i32, i64>) {
+        let mut state = self.state.lock();
+        for (level, offset) in offsets {
+            let known = state.offsets.entry(*level).or_default();
+            if *offset > *known {
+                *known = *offset;
+                state.dirty = true;
+            }
+        }
+    }
+
     /// The table's version, and the offsets of all levels in use.
     #[must_use]
     pub fn all(&self) -> (DataVersion, BTreeMap<i32, i64>) {

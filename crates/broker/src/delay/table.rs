@@ -59,6 +59,15 @@ pub fn copy(offsets: &DelayOffsets, body: &[u8]) -> Result<(), json::JsonError> 
     Ok(())
 }
 
+/// Takes over what a slave has delivered while it acted for this master, from its answer to 45.
+///
+/// # Errors
+/// [`json::JsonError`] if it cannot be parsed; nothing is changed then.
+pub fn advance(offsets: &DelayOffsets, body: &[u8]) -> Result<(), json::JsonError> {
+    offsets.advance_all(&read(body)?.offset_table);
+    Ok(())
+}
+
 /// Writes all offsets.
 #[must_use]
 pub fn text((version, offsets): (DataVersion, BTreeMap<i32, i64>), layout: Layout) -> String {

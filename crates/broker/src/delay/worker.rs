@@ -10,7 +10,7 @@ use super::progress::{Batch, Move, Progress};
 use super::{DelayOffsets, delivered};
 use crate::alarm::Alarm;
 use crate::clock::now_ms;
-use crate::log_writer::{LogWriter, WaitFor};
+use crate::log_writer::{self, LogWriter, WaitFor};
 use crate::records;
 use crate::schedule::{self, Levels};
 use crate::stats::BrokerStats;
@@ -53,6 +53,7 @@ pub struct Delivery {
 }
 
 /// What delivery works with.
+#[derive(Clone)]
 pub struct DeliveryParts {
     /// The store with the schedule topic.
     pub store: Arc<Store>,
@@ -82,6 +83,7 @@ impl Delivery {
             topics,
             stats,
         } = parts;
+        alarm.restart();
         let begun = Instant::now();
         let worker = Worker {
             readers: readers(&store, levels, &offsets),
@@ -367,8 +369,8 @@ impl Worker {
         if drafts.is_empty() {
             return Ok(self.pass_over(&moves, &rechecks));
         }
-        let ticket = match self.log.append(&drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len())) {
-            Ok(ticket) => ticket,
+        let delivery = match self.log.deliver(&drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len())) {
+            Ok(delivery) => delivery,
             Err(AppendError::TooLarge { size, max }) if drafts.len() == 1 => {
                 tracing::error!(
                     topic = drafts[0].topic,
@@ -381,11 +383,11 @@ impl Worker {
             Err(error) => return Err(RetryLater::refused(&error)),
         };
         self.finish_taken(&rechecks);
-        self.complete(ticket, Batch { moves, ..batch });
+        self.complete(delivery, &drafts, Batch { moves, ..batch });
         Ok(Round::Again)
     }
 
-    fn complete(&self, ticket: store::Ticket, batch: Batch) {
+    fn complete(&self, delivery: log_writer::Delivery, drafts: &[Draft<'_>], batch: Batch) {
         self.progress.begin(&batch);
         let progress = Arc::clone(&self.progress);
         // A message's own topic was created when it was sent.
@@ -394,8 +396,8 @@ impl Worker {
             topics: false,
             slaves: false,
         };
-        self.log
-            .complete_then(ticket, wait, move |outcome| progress.end(&batch, outcome.is_ok(), now_ms()));
+        let done = move |outcome: Result<(), _>| progress.end(&batch, outcome.is_ok(), now_ms());
+        self.log.finish(delivery, drafts, wait, done);
     }
 
     /// Skips the entries that were taken, none of which is to be delivered, unless earlier deliveries are unconfirmed.

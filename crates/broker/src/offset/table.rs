@@ -105,6 +105,33 @@ pub fn copy(offsets: &Offsets, body: &[u8]) -> Result<(), JsonError> {
     Ok(())
 }
 
+/// Takes over what groups committed at a slave while it acted for this master, from its answer to 43: offsets only advance. Returns how many
+/// did.
+///
+/// # Errors
+/// [`JsonError`] if it cannot be parsed; nothing is changed then.
+pub fn advance(offsets: &Offsets, body: &[u8]) -> Result<usize, JsonError> {
+    let of_slave = parse(body)?;
+    let is_ahead =
+        |topic: &str, group: &str, queue_id: i32, offset: i64| offsets.committed(topic, group, queue_id).is_none_or(|own| own < offset);
+    let mut ahead: BTreeMap<String, ByQueue> = BTreeMap::new();
+    for (pair, queues) in of_slave.offset_table {
+        let Some((topic, group)) = pair.split_once('@') else { continue };
+        let queues: ByQueue = queues
+            .into_iter()
+            .filter(|(queue_id, offset)| is_ahead(topic, group, *queue_id, *offset))
+            .collect();
+        if !queues.is_empty() {
+            ahead.insert(pair, queues);
+        }
+    }
+    restore_each(offsets, &ahead, false);
+    if !ahead.is_empty() {
+        offsets.mark_dirty();
+    }
+    Ok(ahead.values().map(BTreeMap::len).sum())
+}
+
 /// Loads the file into an empty table.
 ///
 /// # Errors

@@ -218,7 +218,8 @@ impl Puller {
         };
         let has_stale_offset = self.has_stale_offset(&allowed.topic, header, asker.client());
         // Compat: a slave takes offsets with the master's tables.
-        if header.has(sys_flag::COMMIT_OFFSET) && !self.role.is_slave() && header.commit_offset >= 0 && !has_stale_offset {
+        let takes_offsets = !self.role.is_slave() || self.role.acts();
+        if header.has(sys_flag::COMMIT_OFFSET) && takes_offsets && header.commit_offset >= 0 && !has_stale_offset {
             // A full offset table must not stop consumption; the consumer's own commits are refused with the reason. A commit does
             // not override the pending reset that this pull applies.
             let _ = self
@@ -406,7 +407,7 @@ impl Puller {
     /// Compat: who reads so far behind that memory no longer has it is sent to a slave, if slaves serve reads.
     fn pull_from(&self, rule: &Rule, last: Option<&Bytes>) -> i64 {
         let settings = self.settings.current();
-        let Some(last) = last.filter(|_| settings.slave_read_enable) else {
+        let Some(last) = last.filter(|_| settings.slave_read_enable && !self.role.acts()) else {
             return 0;
         };
         let at = Record::parse(last).map_or(i64::MAX, |record| record.log_offset.0);

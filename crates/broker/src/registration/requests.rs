@@ -75,7 +75,9 @@ impl Requests {
     /// Code 103: registers the broker with these topics.
     #[must_use]
     pub fn register(&self, local: SocketAddr, topics: &[Arc<Topic>], data_version: DataVersion, compressed: bool) -> Frame {
-        let permission = self.settings.current().broker_permission;
+        let settings = self.settings.current();
+        let permission = settings.broker_permission;
+        let acts = settings.enable_slave_acting_master;
         let body = RegisterBrokerBody {
             filter_server_list: Vec::new(),
             topics: TopicConfigs {
@@ -93,8 +95,8 @@ impl Requests {
             cluster_name: &self.identity.cluster,
             ha_server_addr: &ha_server_addr,
             broker_id: self.identity.broker_id,
-            heartbeat_timeout_ms: None,
-            enable_acting_master: Some(false),
+            heartbeat_timeout_ms: acts.then_some(settings.broker_not_active_timeout.as_millis() as i64),
+            enable_acting_master: Some(acts),
             compressed,
             body_crc32: Some(crc(&body)),
         };

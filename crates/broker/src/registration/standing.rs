@@ -15,8 +15,8 @@ pub struct Standings {
 /// The master of this broker's name, as a name server knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterAddresses {
-    /// For clients.
-    pub clients: String,
+    /// For clients; `None` while it is about to come online and serves none yet.
+    pub clients: Option<String>,
     /// For slaves.
     pub slaves: String,
 }
@@ -61,14 +61,33 @@ impl Standings {
     pub(crate) fn heard_of_master(&self, clients: Option<&str>, slaves: Option<&str>) {
         let given = |address: Option<&str>| address.filter(|address| !address.is_empty()).map(str::to_owned);
         if let Some((clients, slaves)) = given(clients).zip(given(slaves)) {
-            let heard = Some(MasterAddresses { clients, slaves });
-            self.master.send_if_modified(|master| {
-                *master != heard && {
-                    *master = heard;
-                    true
-                }
-            });
+            self.set_master(Some(MasterAddresses {
+                clients: Some(clients),
+                slaves,
+            }));
         }
+    }
+
+    /// The master is about to come online: it is followed, and does not tell its tables yet.
+    pub(crate) fn master_comes(&self, slaves: &str) {
+        self.set_master(Some(MasterAddresses {
+            clients: None,
+            slaves: slaves.to_owned(),
+        }));
+    }
+
+    /// The master is gone.
+    pub(crate) fn master_went(&self) {
+        self.set_master(None);
+    }
+
+    fn set_master(&self, heard: Option<MasterAddresses>) {
+        self.master.send_if_modified(|master| {
+            *master != heard && {
+                *master = heard;
+                true
+            }
+        });
     }
 
     /// Returns whether the state changed.

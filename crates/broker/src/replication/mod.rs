@@ -50,9 +50,9 @@ impl Replication {
         }
     }
 
-    /// The status, as operators ask for it.
+    /// The status, as operators ask for it. A slave tells the flushed offset of its master that it keeps.
     #[must_use]
-    pub fn status(&self) -> ReplicationStatus {
+    pub fn status(&self, master_flushed: i64) -> ReplicationStatus {
         let end = self.core.store.written().0;
         if let Some(slave) = &*self.slave.lock() {
             let report = slave.report();
@@ -60,7 +60,7 @@ impl Replication {
                 last_read_timestamp: report.last_read_ms,
                 last_write_timestamp: report.last_write_ms,
                 master_addr: report.master.map(|master| master.to_string()),
-                master_flush_offset: 0,
+                master_flush_offset: master_flushed,
                 max_offset: end,
                 transferred_byte_in_second: report.bytes_per_second,
             };
@@ -77,6 +77,12 @@ impl Replication {
             ha_connection_info: slaves.iter().map(|slave| status_of(slave, end)).collect(),
             ..ReplicationStatus::default()
         }
+    }
+
+    /// Whether this slave is connected to its master.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.slave.lock().as_ref().is_some_and(|slave| slave.report().connected)
     }
 
     /// Where slaves connect.

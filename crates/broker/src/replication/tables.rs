@@ -51,7 +51,7 @@ impl MasterTables {
         // Logged once for each reason.
         let mut last_why = String::new();
         loop {
-            let address = master.borrow_and_update().as_ref().map(|master| master.clients.clone());
+            let address = master.borrow_and_update().as_ref().and_then(|master| master.clients.clone());
             if let Some(address) = address {
                 let kept = known.take().filter(|(of, peer)| *of == address && !peer.is_closed());
                 let copied = self.copy_from(core, &address, kept.map(|(_, peer)| peer));

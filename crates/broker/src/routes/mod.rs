@@ -1,5 +1,6 @@
 //! Where each request code is served, or why it is refused.
 
+use crate::acting::Acting;
 use crate::admin::consumer::DirectConsumption;
 use crate::assignment::{self, Modes, TopicQueues};
 use crate::clients::heartbeat::{Clients, Heartbeat};
@@ -23,7 +24,9 @@ use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
 use crate::timer::Timers;
 use crate::transaction::Transactions;
-use crate::{admin, clients, delay, group, lite, lock, offset, pop, pull, query, request_reply, retry, stats, timer, topic, transaction};
+use crate::{
+    acting, admin, clients, delay, group, lite, lock, offset, pop, pull, query, request_reply, retry, stats, timer, topic, transaction,
+};
 use net::Connection;
 use protocol::assignment::{GroupRequestMode, RequestMode};
 use protocol::codes::{RequestCode, ResponseCode};
@@ -59,6 +62,8 @@ pub struct Routes {
     pub(crate) replication: Arc<Replication>,
     /// State of the registration at each name server.
     pub(crate) standings: Standings,
+    /// Whether this slave acts for its master.
+    pub(crate) acting: Arc<Acting>,
 }
 
 impl Routes {
@@ -114,7 +119,7 @@ impl Routes {
         };
         let settings = self.core.settings.current();
         if self.core.role.is_slave()
-            && let Some(refusal) = slave::refusal(code, settings.slave_read_enable)
+            && let Some(refusal) = slave::refusal(code, settings.slave_read_enable || settings.enable_slave_acting_master)
         {
             return Handled::Now(Err(refusal));
         }
@@ -372,11 +377,20 @@ impl Routes {
                         delays: &r.delays,
                         timers: &r.timers,
                         dedup: &r.dedup,
+                        acting: &r.acting,
                     };
                     admin::state::state(&r.core, &r.online, reporting, &r.standings, now_ms())
                 });
             }
-            Code::GetBrokerHaStatus => admin::state::replication(&self.replication),
+            Code::GetBrokerHaStatus => admin::state::replication(&self.replication, self.acting.master_flushed()),
+            Code::NotifyMinBrokerIdChange => acting::remoting::lowest_id_changed(&self.acting, frame),
+            Code::ExchangeBrokerHaInfo => {
+                let conn = conn.clone();
+                return self.by_admin(frame, reply, move |r, f| acting::remoting::exchange(&r.acting, &conn, f));
+            }
+            Code::ResetMasterFlushOffset => {
+                return self.by_admin(frame, reply, |r, f| acting::remoting::reset_master_flush_offset(&r.acting, f));
+            }
             Code::GetBrokerConfig => return self.by_admin(frame, reply, |r, _| admin::config::all(&r.core.settings)),
             Code::UpdateBrokerConfig => {
                 // The changes are in the body, and are saved to a synced file.
@@ -457,9 +471,6 @@ impl Routes {
             | Code::AddBroker
             | Code::RemoveBroker
             | Code::BrokerHeartbeat
-            | Code::NotifyMinBrokerIdChange
-            | Code::ExchangeBrokerHaInfo
-            | Code::ResetMasterFlushOffset
             | Code::ControllerAlterSyncStateSet
             | Code::ControllerElectMaster
             | Code::ControllerRegisterBroker

@@ -3,7 +3,8 @@
 use crate::errors::Refusal;
 use protocol::{RequestCode, ResponseCode};
 
-/// The refusal of a request that only a master serves; `None` if a slave serves it. Pulls need `slaveReadEnable`.
+/// The refusal of a request that only a master serves; `None` if a slave serves it. Pulls need
+/// `slaveReadEnable`, or `enableSlaveActingMaster`: consumers whose route is old ask a slave that acted for some time after its master is back.
 pub(super) fn refusal(code: RequestCode, may_read: bool) -> Option<Refusal> {
     use RequestCode as Code;
     // Compat: the code has Apache's clients try another broker.
@@ -19,7 +20,7 @@ pub(super) fn refusal(code: RequestCode, may_read: bool) -> Option<Refusal> {
             Some(busy("this broker is a slave and takes no messages; send to the master"))
         }
         Code::PullMessage | Code::LitePullMessage if !may_read => Some(busy(
-            "this broker is a slave and serves no pulls (slaveReadEnable); pull from the master",
+            "this broker is a slave and serves no pulls (slaveReadEnable, enableSlaveActingMaster); pull from the master",
         )),
         Code::EndTransaction | Code::RecallMessage => Some(unavailable(ResponseCode::SlaveNotAvailable, "ends and recalls nothing")),
         Code::SendReplyMessage

@@ -78,6 +78,30 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
         },
     },
     Relation {
+        keys: &["enableRemoteEscape", "enableSlaveActingMaster"],
+        rule: "Without enableSlaveActingMaster, enableRemoteEscape has no effect",
+        fit: |s| {
+            (s.enable_remote_escape && !s.enable_slave_acting_master)
+                .then(|| "enableRemoteEscape has no effect without enableSlaveActingMaster: no slave acts for its master".to_owned())
+        },
+    },
+    Relation {
+        keys: &["brokerNotActiveTimeoutMillis", "brokerHeartbeatInterval"],
+        rule: "A broker is gone after more than one heartbeat: a shorter brokerNotActiveTimeoutMillis counts as three times brokerHeartbeatInterval",
+        fit: |s| {
+            let least = s.broker_heartbeat_interval * 3;
+            let was = s.broker_not_active_timeout;
+            (was < least).then(|| {
+                s.broker_not_active_timeout = least;
+                format!(
+                    "brokerNotActiveTimeoutMillis={} counts as {}: three times brokerHeartbeatInterval",
+                    was.as_millis(),
+                    least.as_millis()
+                )
+            })
+        },
+    },
+    Relation {
         keys: &["maxMessageSize", "com.rocketmq.remoting.frameMaxLength"],
         rule: "A message limit a frame: a larger maxMessageSize counts as the frame limit minus 48 KiB",
         fit: |s| {
@@ -429,6 +453,16 @@ mod tests {
             ("haHousekeepingInterval", "10000"),
         ),
         ("brokerId=3", &["brokerId", "brokerRole"], ("brokerId", "0")),
+        (
+            "enableRemoteEscape=true",
+            &["enableRemoteEscape", "enableSlaveActingMaster"],
+            ("enableRemoteEscape", "true"),
+        ),
+        (
+            "brokerHeartbeatInterval=5000",
+            &["brokerNotActiveTimeoutMillis", "brokerHeartbeatInterval"],
+            ("brokerNotActiveTimeoutMillis", "15000"),
+        ),
         (
             "maxMessageSize=33554432",
             &["maxMessageSize", "com.rocketmq.remoting.frameMaxLength"],

@@ -15,6 +15,7 @@ use protocol::{Frame, RequestCode, ResponseCode};
 use std::time::Instant;
 use store::disk::simulated::SimulatedDisk;
 
+mod acting;
 mod compaction;
 mod dedup;
 mod lites;

@@ -196,6 +196,8 @@ pub struct Runtime {
     pub registrations: Vec<(String, String)>,
     /// How timers are, by key.
     pub timers: Vec<(&'static str, String)>,
+    /// Whether it delivers, and acts for a master, by key.
+    pub acting: Vec<(&'static str, String)>,
     /// Counters that Apache's broker does not have, by key: of misconfigured groups, and of repeated sends.
     pub counters: Vec<(&'static str, u64)>,
 }
@@ -221,7 +223,7 @@ pub fn table(totals: &Totals, runtime: &Runtime) -> BTreeMap<String, String> {
         put(key, count.to_string());
     }
     neutral(&mut put);
-    for (key, value) in &runtime.timers {
+    for (key, value) in runtime.timers.iter().chain(&runtime.acting) {
         put(key, value.clone());
     }
     put("brokerVersionDesc", runtime.version.clone());
@@ -284,7 +286,6 @@ fn days(totals: &Totals, runtime: &Runtime, put: &mut impl FnMut(&str, String)) 
 
 /// Keys of features that this broker does not have: thread pools, page cache lock, transient pool.
 fn neutral(put: &mut impl FnMut(&str, String)) {
-    put("brokerActive", "true".to_owned());
     for key in ["dispatchMaxBuffer", "pageCacheLockTimeMills", "EndTransactionQueueSize"] {
         put(key, "0".to_owned());
     }

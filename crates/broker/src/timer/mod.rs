@@ -73,8 +73,19 @@ pub(crate) struct Shared {
     wanted: AtomicI64,
     /// Below this offset no message is needed.
     needed: AtomicI64,
+    /// What a slave delivered while it acted for this master.
+    done_elsewhere: Mutex<Option<DoneElsewhere>>,
     /// Slots with more messages than `timerCongestNumEachSlot`.
     crowded: Mutex<rustc_hash::FxHashSet<i64>>,
+}
+
+/// Messages that another broker delivered, which has a copy of the same queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DoneElsewhere {
+    /// Those that were due before this time, epoch ms,
+    pub(crate) before_ms: i64,
+    /// and are below this offset of the timer topic's queue.
+    pub(crate) below: i64,
 }
 
 impl Timers {
@@ -94,6 +105,7 @@ impl Timers {
                 dequeued: AtomicI64::new(0),
                 wanted: AtomicI64::new(0),
                 needed: AtomicI64::new(0),
+                done_elsewhere: Mutex::default(),
                 crowded: Mutex::default(),
             }),
             thread: Mutex::default(),
@@ -112,6 +124,17 @@ impl Timers {
     pub fn need(&self) -> Option<Box<dyn LogNeed>> {
         let is_on = self.core.settings.current().timer_wheel_enable;
         is_on.then(|| Box::new(TimerNeed(self.shared.clone())) as Box<dyn LogNeed>)
+    }
+
+    /// Takes over what a slave delivered while it acted for this master, from its answer to 60. Call before the start.
+    pub(crate) fn take_over(&self, check: &TimerCheck) {
+        let before = self.shared.done_elsewhere.lock().map_or(0, |done| done.before_ms);
+        if check.read_time_ms > before {
+            *self.shared.done_elsewhere.lock() = Some(DoneElsewhere {
+                before_ms: check.read_time_ms,
+                below: check.queue_offset,
+            });
+        }
     }
 
     /// Whether the slot of this value has as many messages as `timerCongestNumEachSlot` allows.
@@ -209,6 +232,7 @@ impl Feature for Timers {
             }
             return Ok(());
         }
+        self.shared.alarm.restart();
         let worker = worker::Worker::open(&self.core, &self.shared).map_err(io::Error::other)?;
         let thread = std::thread::Builder::new().name("timer".to_owned()).spawn(move || worker.run())?;
         *self.thread.lock() = Some(thread);

@@ -75,7 +75,7 @@ impl Transactions {
     }
 
     /// Sleeps for so long. True at the end.
-    fn sleep(&self, time: Duration) -> bool {
+    pub(super) fn sleep(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut state = self.state.lock();
         while !state.is_stopping && !self.wake.wait_until(&mut state, until).timed_out() {}

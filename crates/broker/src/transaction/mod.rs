@@ -18,10 +18,13 @@
 //! - The saved offsets are never ahead of what is on the device.
 //! - With no open transaction the thread sleeps without a timer.
 //!
+//! An acting master has other brokers take over what is open ([`escape`]).
+//!
 //! Not here: what a producer does in its transaction, and how a gRPC client is asked ([`crate::clients::FaceClient`]).
 
 mod checker;
 mod end;
+mod escape;
 mod half;
 mod mark;
 mod recovery;
@@ -120,11 +123,6 @@ impl Transactions {
         marked_until: Option<LogOffset>,
     ) -> Self {
         let store = &core.store;
-        let saved = |topic: &str| {
-            let committed = core.offsets.committed(topic, GROUP, 0).unwrap_or(0);
-            let (min, max) = (store.min_offset(topic, 0).0, store.max_offset(topic, 0).0);
-            committed.clamp(min, max.max(min))
-        };
         Self {
             core: core.clone(),
             producers,
@@ -133,7 +131,10 @@ impl Transactions {
             log_end: recovery.end,
             marked_until,
             state: Mutex::new(OpenTransactions {
-                window: Window::new(saved(names::TRANS_HALF_TOPIC), saved(names::TRANS_OP_HALF_TOPIC)),
+                window: Window::new(
+                    committed(core, names::TRANS_HALF_TOPIC),
+                    committed(core, names::TRANS_OP_HALF_TOPIC),
+                ),
                 counts: FxHashMap::default(),
                 version: DataVersion {
                     timestamp: core.started_ms,
@@ -148,6 +149,15 @@ impl Transactions {
             wake: Condvar::new(),
             thread: Mutex::default(),
         }
+    }
+
+    /// Begins at the committed offsets, which a master may have taken over from a slave since [`Self::new`].
+    fn begin_at_committed(&self) {
+        let (halves, marks) = (
+            committed(&self.core, names::TRANS_HALF_TOPIC),
+            committed(&self.core, names::TRANS_OP_HALF_TOPIC),
+        );
+        self.state.lock().window = Window::new(halves, marks);
     }
 
     /// Whether one more may be opened.
@@ -228,6 +238,13 @@ impl Transactions {
     }
 }
 
+/// Below which offset of a topic everything is done, as far as the committed offset says.
+fn committed(core: &Core, topic: &str) -> i64 {
+    let committed = core.offsets.committed(topic, GROUP, 0).unwrap_or(0);
+    let (min, max) = (core.store.min_offset(topic, 0).0, core.store.max_offset(topic, 0).0);
+    committed.clamp(min, max.max(min))
+}
+
 impl OpenTransactions {
     /// Counts transactions of a topic that were opened, or below zero ended.
     fn count(&mut self, topic: &str, change: i64, now_ms: i64) {
@@ -247,6 +264,7 @@ impl OpenTransactions {
 
 impl Feature for Transactions {
     fn start(self: Arc<Self>) -> io::Result<()> {
+        self.begin_at_committed();
         let works = Arc::clone(&self);
         let thread = std::thread::Builder::new()
             .name("transaction".to_owned())

@@ -201,7 +201,7 @@ fn mark_ended(transactions: &Transactions, ended: &[(i64, i64)]) -> Result<(), S
         let mut state = transactions.state.lock();
         some.iter().for_each(|(first, _)| state.window.found_ended(*first));
     }
-    if !ended.is_empty() {
+    if !ended.is_empty() && !transactions.core.role.is_slave() {
         tracing::warn!(
             count = ended.len(),
             "transactions were committed without being marked as ended: they are marked now"
@@ -212,6 +212,10 @@ fn mark_ended(transactions: &Transactions, ended: &[(i64, i64)]) -> Result<(), S
 
 /// Writes one removal mark.
 fn write_mark(transactions: &Transactions, halves: &[i64]) -> Result<(), StoreError> {
+    if transactions.core.role.is_slave() {
+        // One that acts for its master writes nothing: its master finds the same when it starts.
+        return Ok(());
+    }
     let (mark, now_ms) = (Mark::of(halves.iter().copied()), now_ms());
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     let mut placed = Vec::with_capacity(1);

@@ -1,7 +1,7 @@
 //! Delivers messages that are due, or writes them again.
 
 use super::{Finishing, Fired, Open, RetryLater, Worker};
-use crate::log_writer::WaitFor;
+use crate::log_writer::{Delivery, WaitFor};
 use crate::records;
 use crate::timer::slot::{LoadedSlot, entry};
 use crate::timer::stored::Stored;
@@ -99,7 +99,7 @@ impl Worker {
             *gone.entry(stored.topic).or_default() += i64::from(stored.recalls.is_none());
             let is_recalled = !one.rolls() && self.loaded.as_ref().is_some_and(|slot| slot.is_recalled(&stored));
             let rolls = one.rolls().then_some(stored.rolls);
-            if is_recalled {
+            if is_recalled || (!one.rolls() && self.is_done_elsewhere(&stored)) {
                 continue;
             }
             if let Some(delivered) = self.recovered.take(&stored, rolls) {
@@ -128,6 +128,14 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether a slave delivered it while it acted for this master.
+    fn is_done_elsewhere(&self, stored: &Stored<'_>) -> bool {
+        let record = &stored.record;
+        self.done_elsewhere.is_some_and(|done| {
+            record.queue_offset.0 < done.below && self.index.slot_of(stored.value_ms.max(record.store_timestamp)) < done.before_ms
+        })
+    }
+
     fn count_delivered(&self, due: &[Due<'_>], drafts: &[Draft<'_>]) {
         for (due, draft) in due.iter().zip(drafts).filter(|(due, _)| !due.rolls) {
             let bytes = draft.encoded_len() as i64;
@@ -144,11 +152,13 @@ impl Worker {
         let queues: Vec<Arc<ConsumeQueue>> = drafts.iter().map(|draft| log.queue(draft.topic, draft.queue_id)).collect();
         let mut placements = Vec::with_capacity(drafts.len());
         let appended = match to_make_room {
-            true => log.append_to_make_room(drafts, &queues, now_ms, &mut placements),
-            false => log.append(drafts, &queues, now_ms, &mut placements),
+            true => log
+                .append_to_make_room(drafts, &queues, now_ms, &mut placements)
+                .map(Delivery::Here),
+            false => log.deliver(drafts, &queues, now_ms, &mut placements),
         };
-        let ticket = match appended {
-            Ok(ticket) => ticket,
+        let delivery = match appended {
+            Ok(delivery) => delivery,
             Err(AppendError::TooLarge { size, max }) if drafts.len() == 1 => {
                 tracing::error!(
                     topic = drafts[0].topic,
@@ -160,7 +170,9 @@ impl Worker {
             }
             Err(error) => return Err(RetryLater::refused(&error)),
         };
-        let log_offset = placements.first().map_or(0, |placed| placed.log_offset.0);
+        // What another broker stores is not in this log, whose end says as much.
+        let end = self.core.store.log_range().1.0;
+        let log_offset = placements.first().map_or(end, |placed| placed.log_offset.0);
         self.appended += 1;
         self.open.push_back(Open {
             bytes: drafts.iter().map(|draft| draft.encoded_len() as i64).sum(),
@@ -173,14 +185,15 @@ impl Worker {
             slaves: false,
         };
         let (ended, shared) = (self.ended.clone(), self.shared.clone());
-        log.complete_then(ticket, wait, move |outcome| {
+        let done = move |outcome: Result<(), _>| {
             match outcome {
                 Ok(()) => ended.confirmed.fetch_add(1, SeqCst),
                 Err(_) => u64::from(ended.has_failed.swap(true, SeqCst)),
             };
             ended.all.fetch_add(1, SeqCst);
             shared.alarm.call();
-        });
+        };
+        log.finish(delivery, drafts, wait, done);
         self.hold_for_rolled(drafts, &placements, now_ms);
         Ok(log_offset)
     }

@@ -96,7 +96,8 @@ impl Worker {
         if let Some(done_ms) = self.done_before_ms {
             // As it was when it was stored; it may have been taken into the index a little later.
             let (value_ms, _) = self.place(stored.value_ms, record.store_timestamp);
-            let is_done = self.index.slot_of(value_ms.max(record.store_timestamp) + LATE_MS) < done_ms;
+            let is_known = record.queue_offset.0 < self.done_below;
+            let is_done = is_known && self.index.slot_of(value_ms.max(record.store_timestamp) + LATE_MS) < done_ms;
             let is_found = |found: &mut Recovered, rolls| found.take(stored, rolls).is_some();
             if is_done || is_found(&mut self.recovered, Some(stored.rolls)) || is_found(&mut self.recovered, None) {
                 return None;
@@ -136,7 +137,11 @@ impl Worker {
     /// The value of the unit of a message that is stored with `value_ms`, and its flags. Compat: what is further away than the window waits
     /// for its end, or for half of it if little is left then.
     fn place(&self, value_ms: i64, now_ms: i64) -> (i64, i32) {
-        let slots = self.core.settings.current().timer_roll_window_slots.min(MAX_SLOTS_AHEAD as u32);
+        let slots = match self.core.role.is_slave() {
+            // One that acts for its master cannot write again what waits for long: that is left to the master.
+            true => MAX_SLOTS_AHEAD as u32,
+            false => self.core.settings.current().timer_roll_window_slots.min(MAX_SLOTS_AHEAD as u32),
+        };
         let window_ms = i64::from(slots) * self.index.precision_ms();
         let left_ms = value_ms - now_ms;
         if left_ms < window_ms {

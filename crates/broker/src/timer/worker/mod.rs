@@ -8,13 +8,13 @@ mod delivery;
 mod intake;
 mod saving;
 
-use super::Shared;
 use super::counts::Counts;
 use super::early::Clearing;
 use super::recovered::Recovered;
 use super::saver::Saver;
 use super::slot::LoadedSlot;
 use super::stored::Stored;
+use super::{DoneElsewhere, Shared};
 use crate::clock::now_ms;
 use crate::core::Core;
 use crate::store_options::timer_options;
@@ -40,6 +40,8 @@ const WHEN_BUSY: Duration = Duration::from_millis(20);
 /// A message was taken into the index so long after it was stored, at the latest. Only for an index that is built again: what was due later
 /// than this before the last save is looked for in the log.
 const LATE_MS: i64 = 10_000;
+/// How long the slot that was begun may take at the end.
+const COMPLETE_SLOT: Duration = Duration::from_secs(2);
 /// How often the same pause is logged.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -137,6 +139,10 @@ pub(super) struct Worker {
     known: FxHashSet<i64>,
     /// The index is built again: messages of slots before this were delivered.
     done_before_ms: Option<i64>,
+    /// The same, if their offset in the queue is below this: later ones were not in the index.
+    done_below: i64,
+    /// What a slave delivered while it acted for this master.
+    pub(super) done_elsewhere: Option<DoneElsewhere>,
     loaded: Option<LoadedSlot>,
     finishing: VecDeque<Finishing>,
     open: VecDeque<Open>,
@@ -190,7 +196,10 @@ impl Worker {
         if index.slots() == 0 {
             counts.clear();
         }
-        *shared.check.lock() = found.check;
+        if !core.role.is_slave() {
+            // A slave tells its master only what it has delivered itself.
+            *shared.check.lock() = found.check;
+        }
         let saver = Saver::start(&core.store, shared).map_err(|error| StoreError::Failed(format!("cannot start a thread: {error}")))?;
         let now = Instant::now();
         Ok(Self {
@@ -206,6 +215,8 @@ impl Worker {
             begin_at: max,
             known: found.known,
             done_before_ms: found.begins_anew.then_some(found.check.read_time_ms),
+            done_below: saved,
+            done_elsewhere: *shared.done_elsewhere.lock(),
             loaded: None,
             finishing: VecDeque::new(),
             open: VecDeque::new(),
@@ -254,7 +265,23 @@ impl Worker {
                 }
             }
         }
+        if self.core.role.delivers() {
+            self.complete_slot();
+        }
         self.finish();
+    }
+
+    /// A slave that ends to act for its master tells it which slots are done, so the one that it has begun is completed: at most a slot's time,
+    /// and what the other brokers take.
+    fn complete_slot(&mut self) {
+        let begun = Instant::now();
+        let is_begun = |this: &Self| this.loaded.as_ref().is_some_and(|slot| slot.taken.is_some());
+        while is_begun(self) && self.core.role.delivers() && begun.elapsed() < COMPLETE_SLOT {
+            if let Err(retry) = self.round(now_ms()) {
+                self.warn_paused(&retry.text);
+            }
+            std::thread::sleep(ENQUEUE_PAUSE);
+        }
     }
 
     /// After a crash: what was delivered that the index does not know of. It stands behind the oldest message that may have been.
@@ -407,7 +434,7 @@ impl Worker {
         let queue = self.core.store.find_queue(names::TIMER_TOPIC, 0);
         (self.next, self.begin_at) = queue.map_or((0, 0), |queue| (queue.min().0, queue.max().0));
         self.known = FxHashSet::default();
-        self.done_before_ms = Some(done_ms);
+        (self.done_before_ms, self.done_below) = (Some(done_ms), self.saved.queue_offset);
         self.counts.clear();
         self.is_damaged = false;
         tracing::warn!("the index of timer messages was damaged: it is built again from their queue");

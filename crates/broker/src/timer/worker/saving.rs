@@ -117,8 +117,12 @@ impl Worker {
             return;
         }
         let snapshot = self.snapshot(now_ms());
-        if let Err(error) = self.saver.save_now(&snapshot) {
-            tracing::error!(%error, "the index of timer messages was not saved at the end: the next start looks for what was delivered");
+        match self.saver.save_now(&snapshot) {
+            // A slave that ends to act for its master tells it this.
+            Ok(()) => *self.shared.check.lock() = *snapshot.check(),
+            Err(error) => {
+                tracing::error!(%error, "the index of timer messages was not saved at the end: the next start looks for what was delivered");
+            }
         }
     }
 }
