@@ -106,9 +106,20 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         .map(|settings| broker::Running::start(settings, tls.transport(), address.map(reachable)))
         .transpose()?;
     let proxy_settings = configuration.proxy.filter(|settings| settings.enable);
-    let started = match (&broker, &configuration.cluster, proxy_settings) {
-        (Some(running), _, Some(settings)) => proxy::Running::start(settings, tls.accepted(), running).map(Some),
+    let operations = broker.as_ref().and_then(broker::Running::operations);
+    // A broker under controllers is reached as any other: which one is the master changes.
+    let controlled = broker_settings.as_ref().filter(|_| operations.is_none());
+    let cluster = configuration
+        .cluster
+        .clone()
+        .or_else(|| controlled.and_then(|settings| broker::cluster_of(settings, address)));
+    let started = match (operations, &cluster, proxy_settings) {
+        (Some(operations), _, Some(settings)) => proxy::Running::start(settings, tls.accepted(), operations).map(Some),
         (None, Some(cluster), Some(settings)) => proxy::Running::start_in_cluster(settings, cluster, &tls).map(Some),
+        (None, None, Some(_)) if controlled.is_some() => {
+            tracing::warn!("there is no gRPC port: a broker under controllers needs a name server for it (namesrvAddr)");
+            Ok(None)
+        }
         _ => Ok(None),
     };
     let proxy = match started {
@@ -134,13 +145,14 @@ fn run(configuration: Configuration, begun: Instant, signals: StopSignals) -> Re
         }
     };
     if let Some(proxy) = &proxy {
-        proxy.serve_admin(broker.as_ref(), configuration.cluster.as_ref(), tls.transport().connector);
+        proxy.serve_admin(broker.as_ref(), cluster.as_ref(), tls.transport().connector);
     }
     let program = std::env::args().next();
     screen::print(&screen::Screen {
         program: program.as_deref().unwrap_or("apogeemq"),
         name_server: address,
         broker: broker_settings.as_ref(),
+        role: broker.as_ref().and_then(broker::Running::role),
         controller: controller_settings.as_ref(),
         grpc: proxy.as_ref().map(proxy::Running::address),
         remoting: remoting.as_ref().and_then(remoting::Running::address),

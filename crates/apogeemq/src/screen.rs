@@ -19,6 +19,8 @@ pub(crate) struct Screen<'a> {
     pub(crate) program: &'a str,
     pub(crate) name_server: Option<SocketAddr>,
     pub(crate) broker: Option<&'a BrokerSettings>,
+    /// Role of a broker under controllers.
+    pub(crate) role: Option<&'a str>,
     pub(crate) controller: Option<&'a ControllerSettings>,
     /// Address for clients of the gRPC protocol.
     pub(crate) grpc: Option<SocketAddr>,
@@ -48,6 +50,12 @@ fn text(screen: &Screen<'_>) -> String {
     }
     if let Some(broker) = screen.broker {
         line("broker", broker_line(broker));
+        if let Some(role) = screen.role {
+            line(
+                "role",
+                format!("{role}, as the controllers at {} say", broker.controller_addr.join(";")),
+            );
+        }
     }
     if let Some(controller) = screen.controller {
         line(
@@ -148,6 +156,7 @@ mod tests {
             program: "target/release/apogeemq",
             name_server: Some(address),
             broker: Some(&broker),
+            role: None,
             controller: None,
             grpc: None,
             remoting: None,
@@ -176,6 +185,7 @@ mod tests {
             program: "target/release/apogeemq",
             name_server: None,
             broker: Some(&broker),
+            role: None,
             controller: None,
             grpc: None,
             remoting: None,

@@ -4,6 +4,7 @@ use crate::feature::Feature;
 use crate::group::{GroupLimits, Groups};
 use crate::log_writer::LogWriter;
 use crate::offset::{OffsetLimits, Offsets};
+use crate::place::{Elected, Place};
 use crate::readers::Threads;
 use crate::role::Role;
 use crate::settings::BrokerSettings;
@@ -45,6 +46,8 @@ pub struct Core {
     pub acks: Arc<Acks>,
     /// Master or slave.
     pub role: Arc<Role>,
+    /// What it is among the brokers of its name, under a controller.
+    pub place: Option<Arc<Place>>,
     /// Start of this broker, epoch milliseconds.
     pub started_ms: i64,
     /// `brokerIP1`: address in records and message ids, instead of the one the client connected to.
@@ -73,10 +76,13 @@ impl Core {
             bytes: settings.max_offset_bytes,
         };
         let builtin = builtin::topics(&settings);
-        let acks = Arc::new(Acks::new(settings.awaited_slaves()));
+        let acks = Arc::new(match settings.enable_controller_mode {
+            true => Acks::under_controller(settings.all_ack_in_sync_state_set),
+            false => Acks::new(settings.awaited_slaves()),
+        });
         let role = Arc::new(Role::new(settings.is_slave()));
         let core = Self {
-            log: LogWriter::new(store.clone(), changed.clone()).with_replicas(acks.clone(), role.clone()),
+            log: LogWriter::new(store.clone(), changed.clone()).with_replicas(acks.clone(), role.clone(), settings.min_in_sync_replicas),
             acks,
             role,
             store,
@@ -87,6 +93,7 @@ impl Core {
             stats,
             changed,
             threads: Threads::new(&settings)?,
+            place: None,
             started_ms: now_ms,
             fixed_ip: settings.broker_ip1.as_deref().and_then(|host| host.parse().ok()),
             port: settings.listen_port,
@@ -100,6 +107,16 @@ impl Core {
             core.groups.allow_light_queues();
         }
         Ok(core)
+    }
+
+    /// In a place that controllers have given the broker.
+    #[must_use]
+    pub fn in_place(self, place: Option<Arc<Place>>) -> Self {
+        if let Some(Elected::Master { epoch, lease_until, .. }) = place.as_ref().map(|place| &place.elected) {
+            self.role.set_lease(*lease_until);
+            self.topics.set_state_version(i64::from(*epoch));
+        }
+        Self { place, ..self }
     }
 
     /// The broker's address in records and message ids, for a client that connected to `local`: that address, unless `brokerIP1` is set.

@@ -47,6 +47,8 @@ pub struct LogWriter {
     /// How far slaves are.
     acks: Arc<Acks>,
     role: Arc<Role>,
+    /// With fewer in-sync replicas nothing is appended, under a controller.
+    min_in_sync: usize,
     /// Where due messages go while this broker acts for its master.
     escape: Arc<Escape>,
 }
@@ -69,18 +71,20 @@ impl LogWriter {
             store,
             changed,
             acks: Arc::new(Acks::new(0)),
+            min_in_sync: 0,
             escape: Arc::new(Escape::new(role.clone())),
             role,
         }
     }
 
-    /// One that appends only while `role` says master, and can wait for slaves.
+    /// One that appends only while `role` says master and there are so many in-sync replicas, and can wait for slaves.
     #[must_use]
-    pub fn with_replicas(self, acks: Arc<Acks>, role: Arc<Role>) -> Self {
+    pub fn with_replicas(self, acks: Arc<Acks>, role: Arc<Role>, min_in_sync: usize) -> Self {
         let escape = Arc::new(Escape::new(role.clone()));
         Self {
             acks,
             role,
+            min_in_sync,
             escape,
             ..self
         }
@@ -156,7 +160,29 @@ impl LogWriter {
             "the store reads tag and keys from a draft's own properties"
         );
         self.role.check_master()?;
+        self.check_replicas()?;
         self.store.append(drafts, queues, now_ms, placements)
+    }
+
+    /// Compat: IN_SYNC_REPLICAS_NOT_ENOUGH of Apache's broker.
+    fn check_replicas(&self) -> Result<(), AppendError> {
+        let in_sync = self.acks.in_sync();
+        if in_sync >= self.min_in_sync {
+            return Ok(());
+        }
+        let missing = self.acks.look(|set| {
+            let now = replication::now_ms();
+            let absent = set
+                .absent()
+                .map(|(id, since)| format!("broker {id} is not connected for {} ms", now - since));
+            absent.collect::<Vec<_>>().join(", ")
+        });
+        let missing = missing.filter(|missing| !missing.is_empty());
+        Err(AppendError::NotWritable(format!(
+            "in-sync replicas not enough: {in_sync} of minInSyncReplicas={}, the others are to catch up ({}); see getSyncStateSet and haStatus",
+            self.min_in_sync,
+            missing.as_deref().unwrap_or("they left the in-sync set")
+        )))
     }
 
     /// As [`Self::append`], also while the store refuses messages because the disk is nearly full: for messages that are written again so
@@ -222,7 +248,7 @@ impl LogWriter {
     {
         // Needed by the store's completion or below, never by both.
         let mut later = Some(later);
-        let outcome = self.store.complete(ticket, wait.flush, || {
+        let later_then = || {
             let done = later.take().map(|later| later());
             let rest = self.rest(ticket, wait);
             Box::new(move |outcome: Result<(), Arc<str>>| {
@@ -230,7 +256,12 @@ impl LogWriter {
                     rest.finish(outcome, done);
                 }
             }) as Completion
-        })?;
+        };
+        // Who waits for slaves need not wait for readers, too: they see it when the slaves have it.
+        let outcome = match wait.slaves {
+            true => self.store.complete_here(ticket, wait.flush, later_then)?,
+            false => self.store.complete(ticket, wait.flush, later_then)?,
+        };
         match outcome {
             Ok(()) if wait.slaves && !self.acks.has_copied(ticket.end().0) => {
                 if let Some(later) = later {
@@ -250,9 +281,18 @@ impl LogWriter {
 
     /// As [`Self::complete`], but always passes the outcome to `done`.
     pub fn complete_then(&self, ticket: Ticket, wait: WaitFor, done: impl FnOnce(Result<(), Incomplete>) + Send + 'static) {
-        let rest = self.rest(ticket, wait);
-        self.store
-            .complete_then(ticket, wait.flush, move |outcome| rest.finish(outcome, done));
+        let mut done = Some(done);
+        let at_once = self.complete(ticket, wait, || {
+            let later = done.take();
+            move |outcome| {
+                if let Some(done) = later {
+                    done(outcome);
+                }
+            }
+        });
+        if let (Some(outcome), Some(done)) = (at_once, done) {
+            done(outcome);
+        }
     }
 
     fn rest(&self, ticket: Ticket, wait: WaitFor) -> Rest {

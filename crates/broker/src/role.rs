@@ -1,6 +1,8 @@
-//! Whether this broker is a master or a slave. It is set at the start; a controller will change it.
+//! Whether this broker is a master or a slave, and whether a master may take messages. Under a controller a broker gets another role by a start
+//! in its process (`crate::controlled`).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use replication::now_ms;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use store::AppendError;
 
 /// The role, which every part of the broker may ask for at any time.
@@ -11,6 +13,8 @@ pub struct Role {
     acts: AtomicBool,
     /// It also delivers for it, through other brokers.
     delivers: AtomicBool,
+    /// Until when this master may take messages, on the clock of [`now_ms`]; `i64::MAX` without a controller.
+    lease_until: AtomicI64,
 }
 
 impl Role {
@@ -21,6 +25,7 @@ impl Role {
             is_slave: AtomicBool::new(is_slave),
             acts: AtomicBool::new(false),
             delivers: AtomicBool::new(false),
+            lease_until: AtomicI64::new(i64::MAX),
         }
     }
 
@@ -52,12 +57,30 @@ impl Role {
         self.is_slave.load(Ordering::Relaxed)
     }
 
+    /// This master may take messages until then, on the clock of [`now_ms`]: the controller elects no other one before.
+    pub fn set_lease(&self, until_ms: i64) {
+        self.lease_until.store(until_ms, Ordering::Release);
+    }
+
+    /// Whether this is a master that may be one no more: no controller has confirmed it in time.
+    #[must_use]
+    pub fn has_lost_lease(&self) -> bool {
+        let until = self.lease_until.load(Ordering::Acquire);
+        until != i64::MAX && now_ms() >= until
+    }
+
     /// # Errors
-    /// `AppendError::NotWritable` on a slave.
+    /// `AppendError::NotWritable` on a slave, and on a master that no controller has confirmed in time.
     pub fn check_master(&self) -> Result<(), AppendError> {
         if self.is_slave() {
             return Err(AppendError::NotWritable(
                 "this broker is a slave, whose log is a copy of its master's; send to the master".to_owned(),
+            ));
+        }
+        if self.has_lost_lease() {
+            return Err(AppendError::NotWritable(
+                "no controller has confirmed this master in time (controllerHeartBeatTimeoutMills), another one may be elected; try again"
+                    .to_owned(),
             ));
         }
         Ok(())

@@ -132,6 +132,37 @@ config::declare! {
         }
     }
 
+    section "Controller" {
+        /// Whether a controller says which broker of a name is the master. brokerRole and brokerId count nothing then. All brokers of the name need
+        /// the same value. A gRPC port in the broker's process serves all brokers of the cluster then.
+        enable_controller_mode: bool { name: "enableControllerMode", default: false, allowed: flag(), change: AtStart }
+        /// The controllers, `host:port` separated by `;`.
+        controller_addr: Vec<String> { name: "controllerAddr", default: Vec::new(), allowed: list(host_and_port(), ';', 16), change: AtStart }
+        /// Under a controller: whether a message is acknowledged when all in-sync replicas have it. Otherwise the master alone is enough, and what
+        /// only it has is lost with it.
+        all_ack_in_sync_state_set: bool { name: "allAckInSyncStateSet", default: false, allowed: flag(), change: AtStart }
+        /// Under a controller: with fewer in-sync replicas, the master among them, messages are refused.
+        min_in_sync_replicas: usize { name: "minInSyncReplicas", default: 1, allowed: whole(1..=64).clamped(), change: AtStart }
+        /// Under a controller: a replica leaves the in-sync set when it was not up to date for so long. With allAckInSyncStateSet sends wait for it
+        /// until then. Apache's default is 15 s.
+        ha_max_time_slave_not_catchup: Duration {
+            name: "haMaxTimeSlaveNotCatchup", default: Duration::from_secs(2), allowed: milliseconds(100..=10 * MINUTE_MS), change: AtStart,
+        }
+        /// Under a controller: this broker copies the log and never becomes the master.
+        async_learner: bool { name: "asyncLearner", default: false, allowed: flag(), change: AtStart }
+        /// Under a controller: a replica with an empty directory begins at the master's newest log file, not at the oldest.
+        sync_from_last_file: bool { name: "syncFromLastFile", default: false, allowed: flag(), change: AtStart }
+        /// Under a controller: of two replicas with equal logs the one with the lower number becomes the master.
+        broker_election_priority: i32 {
+            name: "brokerElectionPriority", default: i32::MAX, allowed: whole(0..=i32::MAX).clamped(), change: AtStart,
+        }
+        /// Under a controller: a broker that is not heard for so long is taken for dead, and a master that hears no controller for so long takes no more
+        /// messages. Five heartbeats are sent in it. Apache's default is 10 s.
+        controller_heartbeat_timeout: Duration {
+            name: "controllerHeartBeatTimeoutMills", default: Duration::from_millis(1_500), allowed: milliseconds(500..=10 * MINUTE_MS), change: AtStart,
+        }
+    }
+
     section "Acting for the master" {
         /// Whether the slave with the lowest id acts for a master that is gone: it serves reads and offsets, and with enableRemoteEscape delivers
         /// through other brokers what becomes due. Set it on all brokers of a name, and supportActingMaster on the name servers.

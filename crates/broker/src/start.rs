@@ -20,6 +20,7 @@ use crate::lite::Lites;
 use crate::lock::OrderLocks;
 use crate::offset::{self, table::OffsetsFile};
 use crate::operations::Operations;
+use crate::place::Place;
 use crate::pop::Pops;
 use crate::pop::order_table::{self, OrdersFile};
 use crate::pull::Puller;
@@ -36,18 +37,34 @@ use crate::transaction::{self, Transactions, table::TransactionsFile};
 use crate::upkeep::{Ends, TABLES, Tables, Upkeep};
 use crate::watch::StoreWatch;
 use crate::{assignment, delay, group};
+use message::LogOffset;
 use net::session::{Connector, Encryption, Transport};
 use net::{Limits, Options, Server};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::disk::Disk;
 use store::{Recovery, Store, StoreError};
 
-/// How long clients may take to read their last answers.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How a broker stops.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// How long requests may take to be answered, and clients to read their last answers.
+    pub patience: Duration,
+    /// The broker stays registered at the name servers: it starts again at once, in another role.
+    pub stays_registered: bool,
+}
+
+impl Stop {
+    /// For good.
+    const FOR_GOOD: Self = Self {
+        patience: Duration::from_secs(5),
+        stays_registered: false,
+    };
+}
 
 /// Why a broker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -82,23 +99,33 @@ impl Broker {
     /// # Errors
     /// [`StartError`]: the data directory cannot be used, a table cannot be read, or a port cannot be opened. Nothing is left running.
     pub fn start(settings: BrokerSettings, transport: Transport, name_servers: &[String], disk: Arc<dyn Disk>) -> Result<Self, StartError> {
+        Self::start_in(settings, transport, name_servers, disk, None)
+    }
+
+    /// As [`Self::start`], in a place that controllers have given it; without one, as the settings say.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_in(
+        settings: BrokerSettings,
+        transport: Transport,
+        name_servers: &[String],
+        disk: Arc<dyn Disk>,
+        place: Option<Arc<Place>>,
+    ) -> Result<Self, StartError> {
         let (store, recovery) = Store::open(disk.clone(), store_options(&settings))?;
-        Self::start_over(settings, transport, name_servers, disk, store.clone(), recovery).inspect_err(|_| {
+        let core = Core::new(settings, store.clone(), disk, now_ms()).map(|core| core.in_place(place));
+        let started = core
+            .map_err(StartError::from)
+            .and_then(|core| Self::start_over(core, transport, name_servers, recovery));
+        started.inspect_err(|_| {
             if let Err(closing) = store.close() {
                 tracing::error!(error = %closing, "the store was not closed in order");
             }
         })
     }
 
-    fn start_over(
-        settings: BrokerSettings,
-        transport: Transport,
-        name_servers: &[String],
-        disk: Arc<dyn Disk>,
-        store: Arc<Store>,
-        recovery: Recovery,
-    ) -> Result<Self, StartError> {
-        let core = Core::new(settings, store, disk, now_ms())?;
+    fn start_over(core: Core, transport: Transport, name_servers: &[String], recovery: Recovery) -> Result<Self, StartError> {
         let composition = compose(&core, &recovery, name_servers, transport.connector.clone())?;
         let features = composition.routes.features.clone();
         Self::serve(core, composition, transport, name_servers, recovery)
@@ -175,6 +202,12 @@ impl Broker {
         }
     }
 
+    /// What its features share.
+    #[must_use]
+    pub fn core(&self) -> Core {
+        self.routes.core.clone()
+    }
+
     /// Calls `stop` once if a violated invariant of the store means that this broker has to be stopped; then [`Self::stop`] returns an
     /// error. It must not block.
     pub fn call_when_broken(&self, stop: impl Fn() + Send + Sync + 'static) {
@@ -192,17 +225,28 @@ impl Broker {
     /// # Errors
     /// [`StoreError::Failed`] if a table could not be saved: acknowledged changes are lost. Otherwise as [`Store::close`]; the next start
     /// recovers the store.
-    pub fn stop(mut self) -> Result<(), StoreError> {
+    pub fn stop(self) -> Result<(), StoreError> {
+        self.stop_by(Stop::FOR_GOOD)
+    }
+
+    /// As [`Self::stop`], in another way.
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub fn stop_by(mut self, stop: Stop) -> Result<(), StoreError> {
+        self.ends.stays_registered.store(stop.stays_registered, Ordering::Release);
         self.ends.leave.notify_one();
         self.server.stop_accepting();
         self.routes.features.iter().for_each(|feature| feature.release());
-        let outcome = self.server.stop(PATIENCE);
+        let outcome = self.server.stop(stop.patience);
         if outcome.cut > 0 {
             tracing::warn!(
                 connections = outcome.cut,
                 "closed connections whose clients did not read their answers"
             );
         }
+        // Nobody reads any more, and threads may wait for what replicas did not acknowledge.
+        self.store.raise_bound(LogOffset(i64::MAX));
         self.routes.features.iter().for_each(|feature| feature.stop());
         // No more answers are sent.
         self.ends.end.notify_one();
@@ -335,7 +379,10 @@ fn compose(
     core.store.set_arrivals(Box::new(Listeners(listeners)));
 
     let watch = Arc::new(StoreWatch::new(core.store.clone()));
-    let standings = Standings::default();
+    let standings = match core.place {
+        Some(_) => Standings::under_controller(),
+        None => Standings::default(),
+    };
     let master_tables = MasterTables {
         delays: delays.clone(),
         modes: modes.clone(),

@@ -26,7 +26,7 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
             tail_bytes: settings.tail_cache_bytes,
             block_bytes: settings.read_block_bytes,
             max_unconfirmed_bytes: settings.max_unconfirmed_bytes,
-            is_bounded: false,
+            is_bounded: settings.enable_controller_mode,
         },
         due: DueTopic {
             name: names::SCHEDULE_TOPIC.into(),

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "errors",
         "reply",
         "local_time",
+        "place",
         "role",
         "keyed_hash",
         "attributes",
@@ -52,6 +53,7 @@ const LAYERS: &[&[&str]] = &[
     &["upkeep"],
     &["inspect", "operations", "routes"],
     &["start"],
+    &["controlled"],
 ];
 
 fn layer_of(folder: &str) -> usize {

@@ -59,11 +59,6 @@ const MISSING_FEATURES: &[MissingFeature] = &[
         reason: "the log of DLedger is not implemented; slaves follow a master (brokerRole)",
     },
     MissingFeature {
-        name: "enableControllerMode",
-        harmless: OFF,
-        reason: "this broker does not follow a controller yet, only Apache's do; slaves follow a master (brokerRole)",
-    },
-    MissingFeature {
         name: "lockInStrictMode",
         harmless: OFF,
         reason: "locks of queues are not agreed on with the other brokers of the name; each broker locks for itself",
@@ -115,10 +110,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     (
         "mapedFileSizeConsumeQueue",
         "Apache's broker reads mappedFileSizeConsumeQueue since 4.8, and so does this one; its unit is bytes, 20 a message",
-    ),
-    (
-        "minInSyncReplicas",
-        "Apache's broker reads it with a controller only, which is not implemented yet; SYNC_MASTER waits for inSyncReplicas",
     ),
     ("storeCheckpoint", PATH),
     ("storePathConsumeQueue", PATH),

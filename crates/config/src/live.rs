@@ -274,7 +274,7 @@ mod tests {
         }
     }
     impl Settings for Example {
-        const GIVEN: &'static str = "minInSyncReplicas=false\nwaitTimeMillsInSendQueue=200\n";
+        const GIVEN: &'static str = "transientStorePoolEnable=false\nwaitTimeMillsInSendQueue=200\n";
 
         fn settle(&mut self, notes: &mut Vec<Note>) -> Result<(), String> {
             if self.auto && self.queues > 100 {
@@ -392,23 +392,23 @@ mod tests {
         assert_eq!(
             remark(
                 &live,
-                "sendMessageThreadPoolNums=4\nwaitTimeMillsInSendQueue=300\nminInSyncReplicas=true"
+                "sendMessageThreadPoolNums=4\nwaitTimeMillsInSendQueue=300\ntransientStorePoolEnable=true"
             ),
             "sendMessageThreadPoolNums has no effect here; waitTimeMillsInSendQueue has no effect here; \
-             minInSyncReplicas has no effect here: Apache's broker reads it with a controller only, which is not implemented yet; SYNC_MASTER waits for \
-             inSyncReplicas"
+             transientStorePoolEnable has no effect here: messages are written to the page cache at once; there is no pool whose content a crash \
+             would lose"
         );
         assert_eq!(
             remark(&live, "sendMessageThreadPoolNums=4"),
             "",
             "the same value again is no change"
         );
-        let expected = "minInSyncReplicas=true\nwaitTimeMillsInSendQueue=300\nsendMessageThreadPoolNums=4\n";
+        let expected = "transientStorePoolEnable=true\nwaitTimeMillsInSendQueue=300\nsendMessageThreadPoolNums=4\n";
         assert!(live.text().ends_with(expected), "{}", live.text());
         let mut sources = crate::Sources::new();
         kept.add_to(&mut sources).unwrap();
         let again = sources.fill::<Example>().unwrap();
-        let keys = ["minInSyncReplicas", "waitTimeMillsInSendQueue", "sendMessageThreadPoolNums"];
+        let keys = ["transientStorePoolEnable", "waitTimeMillsInSendQueue", "sendMessageThreadPoolNums"];
         assert_eq!(keys.map(|key| again.others.of(key)), [Some("true"), Some("300"), Some("4")]);
     }
 
@@ -442,7 +442,7 @@ mod tests {
         let live = Live::new(Example::default());
         assert_eq!(
             live.text(),
-            "listenPort=10911\nautoCreateTopicEnable=true\ndefaultTopicQueueNums=8\nminInSyncReplicas=false\nwaitTimeMillsInSendQueue=200\n"
+            "listenPort=10911\nautoCreateTopicEnable=true\ndefaultTopicQueueNums=8\ntransientStorePoolEnable=false\nwaitTimeMillsInSendQueue=200\n"
         );
         assert_eq!(live.update(live.text().as_bytes()), Ok(Updated::default()));
     }

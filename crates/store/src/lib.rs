@@ -38,7 +38,7 @@ pub use dispatch::{Arrival, Arrivals};
 pub use error::{AppendError, StoreError};
 pub use index::IndexOptions;
 pub use log::{Completion, RawAppendError, Ticket};
-pub use open::Recovery;
+pub use open::{LastStop, Recovery};
 pub use options::{FlushMode, LogOptions, StoreOptions};
 pub use queue::{Boundary, ConsumeQueue, DueTopic};
 pub use read::{Damaged, Limits, ReadResult, ReadSource, ReadStatus};

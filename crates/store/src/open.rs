@@ -145,7 +145,7 @@ fn lock(disk: &dyn Disk, options: &StoreOptions) -> Result<Box<dyn crate::disk::
 
 /// How the last process ended that used a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LastStop {
+pub enum LastStop {
     /// It shut down cleanly.
     Clean,
     /// The process was killed, the machine was not: all that was written can be read.
@@ -155,6 +155,14 @@ enum LastStop {
 }
 
 impl LastStop {
+    /// How the last process ended that used the store below `root`.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if the file that tells it cannot be read.
+    pub fn of(disk: &dyn Disk, root: &std::path::Path) -> Result<Self, StoreError> {
+        Self::find(disk, &root.join("abort"))
+    }
+
     fn find(disk: &dyn Disk, abort: &std::path::Path) -> Result<Self, StoreError> {
         let mark = if_exists(disk.read(abort)).map_err(|e| StoreError::io("read", abort, e))?;
         let Some(mark) = mark else { return Ok(Self::Clean) };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::admin::Cluster;
+use ::broker::operations::Operations;
 use ::proxy::cluster_settings::ClusterSettings;
 use ::proxy::settings::ProxySettings;
 use ::proxy::{Administration, Proxy, StartError};
@@ -24,8 +25,8 @@ pub(super) struct Running(Proxy);
 
 impl Running {
     /// Opens its port.
-    pub(super) fn start(settings: ProxySettings, accepted: Accepted, broker: &broker::Running) -> Result<Self, Failure> {
-        Proxy::start(settings, accepted, broker.operations()).map(Self).map_err(explained)
+    pub(super) fn start(settings: ProxySettings, accepted: Accepted, operations: Operations) -> Result<Self, Failure> {
+        Proxy::start(settings, accepted, operations).map(Self).map_err(explained)
     }
 
     /// The same in front of the brokers that name servers know.
@@ -49,10 +50,10 @@ impl Running {
             ..options
         };
         let change_log_level = Some(logging::change_level as fn(_) -> _);
-        let administration = match (broker, cluster) {
-            (Some(broker), _) => {
-                let known = broker.known();
-                let core = broker.operations().core;
+        let known = broker.and_then(|broker| broker.known().zip(broker.operations()));
+        let administration = match (known, cluster) {
+            (Some((known, operations)), _) => {
+                let core = operations.core;
                 let options = options(Options::with_broker(&known.address));
                 Administration {
                     cluster: Cluster::of_broker(known, options),

@@ -9,7 +9,7 @@ use ::proxy::cluster_settings::ClusterSettings;
 use ::proxy::remoting_settings::RemotingSettings;
 use tls::Tls;
 
-use super::broker::reachable;
+use super::broker::cluster_of;
 use crate::failure::Failure;
 
 /// A running proxy.
@@ -26,14 +26,7 @@ impl Running {
     ) -> Result<Self, Failure> {
         let cluster = match cluster {
             Some(cluster) => cluster.clone(),
-            None => {
-                let own = own.map(|address| reachable(address).to_string());
-                let others = broker.into_iter().flat_map(|broker| broker.namesrv_addr.iter().cloned());
-                ClusterSettings {
-                    namesrv_addr: own.into_iter().chain(others).collect(),
-                    ..ClusterSettings::default()
-                }
-            }
+            None => broker.and_then(|broker| cluster_of(broker, own)).unwrap_or_default(),
         };
         if cluster.namesrv_addr.is_empty() {
             return Err(

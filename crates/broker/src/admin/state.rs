@@ -5,6 +5,7 @@ use crate::clients::Online;
 use crate::core::Core;
 use crate::dedup::Dedup;
 use crate::delay::DelayOffsets;
+use crate::errors::Refusal;
 use crate::registration::Standings;
 use crate::replication::Replication;
 use crate::reply::{Answer, Outcome};
@@ -12,6 +13,7 @@ use crate::schedule;
 use crate::stats::{Runtime, handler};
 use crate::timer::Timers;
 use message::{Record, names};
+use protocol::controller::{EpochCache, EpochEntry};
 use protocol::{json, version};
 use std::path::Path;
 use store::Store;
@@ -92,4 +94,50 @@ fn earliest(store: &Store) -> Option<i64> {
     let (first, end) = store.log_range();
     let record = (first < end).then(|| store.record_at(first).ok()).flatten()?;
     Record::parse(&record).ok().map(|record| record.store_timestamp)
+}
+
+/// Code 1007: the epochs of this broker's log.
+///
+/// # Errors
+/// `SystemError` without a controller. Compat: as Apache's broker.
+pub fn epochs(core: &Core) -> Outcome {
+    let Some(place) = &core.place else {
+        return Err(Refusal::system(
+            "this broker has no epochs: it is not under a controller (enableControllerMode)".to_owned(),
+        ));
+    };
+    let settings = core.settings.current();
+    let epochs = place.member.epochs.epochs();
+    let all = epochs.all();
+    let ends = all.iter().skip(1).map(|next| next.begin).chain([i64::MAX]);
+    let cache = EpochCache {
+        broker_id: place.member.id,
+        broker_name: settings.broker_name.clone(),
+        cluster_name: settings.broker_cluster_name.clone(),
+        epoch_list: all
+            .iter()
+            .zip(ends)
+            .map(|(epoch, end_offset)| EpochEntry {
+                end_offset,
+                epoch: epoch.number,
+                start_offset: epoch.begin,
+            })
+            .collect(),
+        max_offset: core.store.written().0,
+    };
+    Ok(Answer::body(json::write(&cache)))
+}
+
+/// Code 1008: a controller says that there is another master. The controllers are asked: nobody changes its role because of one request.
+///
+/// # Errors
+/// `SystemError` without a controller.
+pub fn role_changed(core: &Core) -> Outcome {
+    let Some(place) = &core.place else {
+        return Err(Refusal::system(
+            "this broker is not under a controller (enableControllerMode)".to_owned(),
+        ));
+    };
+    (place.poke)();
+    Ok(Answer::ok())
 }

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 pub struct Standings {
     all: Arc<Mutex<BTreeMap<String, Standing>>>,
     master: Arc<watch::Sender<Option<MasterAddresses>>>,
+    /// Who the master is comes from a controller, not from name servers.
+    is_controlled: bool,
 }
 
 /// The master of this broker's name, as a name server knows it.
@@ -57,9 +59,29 @@ impl Standings {
         self.master.subscribe()
     }
 
+    /// For a broker whose controller names the master.
+    #[must_use]
+    pub fn under_controller() -> Self {
+        Self {
+            is_controlled: true,
+            ..Self::default()
+        }
+    }
+
+    /// The master that a controller names has told its addresses.
+    pub(crate) fn heard_of_elected(&self, clients: &str, slaves: &str) {
+        self.set_master(Some(MasterAddresses {
+            clients: Some(clients.to_owned()),
+            slaves: slaves.to_owned(),
+        }));
+    }
+
     /// A name server has named the master in its answer to a registration, or has none.
     pub(crate) fn heard_of_master(&self, clients: Option<&str>, slaves: Option<&str>) {
         let given = |address: Option<&str>| address.filter(|address| !address.is_empty()).map(str::to_owned);
+        if self.is_controlled {
+            return;
+        }
         if let Some((clients, slaves)) = given(clients).zip(given(slaves)) {
             self.set_master(Some(MasterAddresses {
                 clients: Some(clients),

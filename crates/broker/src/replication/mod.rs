@@ -10,21 +10,30 @@ mod timers;
 
 use crate::core::Core;
 use crate::feature::{self, Feature, Work};
+use crate::peers::Peers;
+use crate::place::Elected;
 use crate::registration::Standings;
 use crate::settings::{BrokerRole, BrokerSettings};
 use parking_lot::Mutex;
+use protocol::replication::ExchangeHaInfoHeader;
 use protocol::replication::{CopyStatus, ReplicationStatus, SlaveStatus};
-use replication::{Master, MasterOptions, Slave, SlaveOptions, SlaveState};
+use protocol::{Frame, RequestCode};
+use replication::{EpochFile, Follower, InSync, Master, MasterOptions, Slave, SlaveOptions, SlaveState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use tables::MasterTables;
+use tokio::sync::watch;
 
 /// Interval of the check for sends that wait for slaves longer than `slaveTimeout`.
 const TIME_OUT_EVERY: Duration = Duration::from_millis(250);
 /// Waits of a slave between attempts to connect: the first, doubled up to the last.
 const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// How long an elected master may take to say where slaves connect.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time after which it is asked again, if it cannot be connected to.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// See the module.
 pub struct Replication {
@@ -98,11 +107,22 @@ impl Replication {
     }
 
     fn start_master(&self, settings: &BrokerSettings) -> io::Result<()> {
-        let options = master_options(settings);
+        let place = self.core.place.as_deref();
+        if let Some(Elected::Master { epoch, members, .. }) = place.map(|place| &place.elected)
+            && let Some(member) = place.map(|place| &place.member)
+        {
+            let begin = self.begin_epoch(&member.epochs, *epoch)?;
+            let set = InSync::new(member.id, begin, members.clone(), replication::now_ms());
+            self.core.acks.begin(set, &self.core.store);
+        }
+        let options = MasterOptions {
+            member: place.map(|place| place.member.clone()),
+            ..master_options(settings)
+        };
         let listen = options.listen;
         match Master::start(self.core.store.clone(), self.core.acks.clone(), options) {
             Ok(master) => *self.master.lock() = Some(master),
-            Err(error) if settings.ha_listen_port.is_none() && settings.broker_role == BrokerRole::AsyncMaster => {
+            Err(error) if settings.ha_listen_port.is_none() && settings.broker_role == BrokerRole::AsyncMaster && place.is_none() => {
                 tracing::warn!(%listen, %error, "no slave can connect: the port is not free (haListenPort)");
             }
             Err(error) => {
@@ -113,12 +133,37 @@ impl Replication {
         Ok(())
     }
 
+    /// Begins the epoch of this master where its log ends, and returns that offset. A log that was written without a controller belongs to
+    /// the first epoch.
+    fn begin_epoch(&self, epochs: &EpochFile, epoch: i32) -> io::Result<i64> {
+        let (first, end) = (self.core.store.log_range().0.0, self.core.store.written().0);
+        epochs.change(|epochs| match epochs.last() {
+            Some(last) if last.number == epoch => last.begin,
+            last => {
+                let begin = if last.is_some() { end } else { first };
+                epochs.drop_before(first);
+                epochs.begin(epoch, begin);
+                begin
+            }
+        })
+    }
+
+    /// Under a controller: whether readers may see the log of this slave; it may have an end that its master does not have.
+    #[must_use]
+    pub fn may_be_read(&self) -> bool {
+        self.core.place.is_none() || self.slave.lock().as_ref().is_none_or(Slave::is_aligned)
+    }
+
     fn start_slave(&self, settings: &BrokerSettings) -> io::Result<()> {
         let options = SlaveOptions {
             heartbeat: settings.ha_send_heartbeat_interval,
             housekeeping: settings.ha_housekeeping_interval,
             retry: RETRY,
-            follower: None,
+            follower: self.core.place.as_ref().map(|place| Follower {
+                member: place.member.clone(),
+                is_learner: settings.async_learner,
+                from_last_file: settings.sync_from_last_file,
+            }),
         };
         let slave = Slave::start(self.core.store.clone(), options)?;
         slave.set_master(settings.ha_master_address.as_deref());
@@ -139,6 +184,57 @@ impl Replication {
             }
             if named.changed().await.is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Under a controller: asks the master that it names where slaves connect.
+    async fn follow_elected(&self, mut master: watch::Receiver<Option<String>>) {
+        let peers = Peers::new(self.tables.connector.clone());
+        loop {
+            let address = master.borrow_and_update().clone();
+            let is_known = match address {
+                Some(address) => self.ask_for_replica_port(&peers, &address).await,
+                None => {
+                    self.standings.master_went();
+                    true
+                }
+            };
+            // Another port, or another process there, is found when the connection does not come.
+            let again = if is_known { ASK_AGAIN } else { RETRY[0] };
+            tokio::select! {
+                changed = master.changed() => if changed.is_err() { return },
+                () = self.until_it_is_lost(again) => {}
+            }
+        }
+    }
+
+    /// Waits for this time, and longer while the master is connected.
+    async fn until_it_is_lost(&self, at_least: Duration) {
+        loop {
+            tokio::time::sleep(at_least).await;
+            if !self.is_connected() {
+                return;
+            }
+        }
+    }
+
+    async fn ask_for_replica_port(&self, peers: &Peers, master: &str) -> bool {
+        let frame = Frame::request(RequestCode::ExchangeBrokerHaInfo);
+        let answer = peers.ask_for(master, frame, ASK_TIMEOUT).await;
+        let slaves = answer.and_then(|answer| {
+            let info = ExchangeHaInfoHeader::decode(&answer.ext).map_err(io::Error::other)?;
+            Ok(info.master_ha_address.unwrap_or_default().to_owned())
+        });
+        match slaves {
+            Ok(slaves) if !slaves.is_empty() => {
+                self.standings.heard_of_elected(master, &slaves);
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::debug!(%error, "the elected master does not say where slaves connect");
+                false
             }
         }
     }
@@ -165,7 +261,14 @@ impl Feature for Replication {
 
     fn run(self: Arc<Self>) -> Work {
         Box::pin(async move {
-            if self.core.role.is_slave() {
+            let elected = self.core.place.as_ref().map(|place| place.elected.clone());
+            if let Some(Elected::Slave { master }) = elected {
+                tokio::join!(
+                    self.follow_elected(master),
+                    self.follow_master(),
+                    self.tables.copy_all(&self.core, self.standings.master())
+                );
+            } else if self.core.role.is_slave() {
                 tokio::join!(self.follow_master(), self.tables.copy_all(&self.core, self.standings.master()));
             } else if self.core.acks.are_awaited() {
                 self.time_out_waits().await;

@@ -111,6 +111,11 @@ impl Routes {
 }
 
 impl Routes {
+    /// Whether a slave serves pulls.
+    fn may_read(&self, settings: &BrokerSettings) -> bool {
+        (settings.slave_read_enable || settings.enable_slave_acting_master) && self.replication.may_be_read()
+    }
+
     #[allow(clippy::too_many_lines)]
     fn route(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now: i64) -> Handled {
         use RequestCode as Code;
@@ -119,7 +124,7 @@ impl Routes {
         };
         let settings = self.core.settings.current();
         if self.core.role.is_slave()
-            && let Some(refusal) = slave::refusal(code, settings.slave_read_enable || settings.enable_slave_acting_master)
+            && let Some(refusal) = slave::refusal(code, self.may_read(&settings))
         {
             return Handled::Now(Err(refusal));
         }
@@ -388,6 +393,8 @@ impl Routes {
                 let conn = conn.clone();
                 return self.by_admin(frame, reply, move |r, f| acting::remoting::exchange(&r.acting, &conn, f));
             }
+            Code::GetBrokerEpochCache => admin::state::epochs(&self.core),
+            Code::NotifyBrokerRoleChanged => admin::state::role_changed(&self.core),
             Code::ResetMasterFlushOffset => {
                 return self.by_admin(frame, reply, |r, f| acting::remoting::reset_master_flush_offset(&r.acting, f));
             }
@@ -477,8 +484,6 @@ impl Routes {
             | Code::ControllerGetReplicaInfo
             | Code::ControllerGetMetadataInfo
             | Code::ControllerGetSyncStateData
-            | Code::GetBrokerEpochCache
-            | Code::NotifyBrokerRoleChanged
             | Code::UpdateControllerConfig
             | Code::GetControllerConfig
             | Code::CleanBrokerData

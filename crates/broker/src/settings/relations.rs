@@ -25,7 +25,7 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
         keys: &["brokerRole", "inSyncReplicas"],
         rule: "SYNC_MASTER with inSyncReplicas=1 waits for no slave",
         fit: |s| {
-            (s.broker_role == BrokerRole::SyncMaster && s.in_sync_replicas <= 1).then(|| {
+            (s.broker_role == BrokerRole::SyncMaster && s.in_sync_replicas <= 1 && !s.enable_controller_mode).then(|| {
                 "brokerRole=SYNC_MASTER waits for no slave with inSyncReplicas=1, as in Apache's broker since 5.0: set inSyncReplicas=2 to have every \
                  acknowledged message on a slave"
                     .to_owned()
@@ -42,6 +42,17 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
                      would be on slaves, too",
                     s.in_sync_replicas
                 )
+            })
+        },
+    },
+    Relation {
+        keys: &["enableControllerMode", "allAckInSyncStateSet"],
+        rule: "Under a controller only allAckInSyncStateSet has acknowledged messages on replicas",
+        fit: |s| {
+            (s.enable_controller_mode && !s.all_ack_in_sync_state_set).then(|| {
+                "with enableControllerMode=true and allAckInSyncStateSet=false a message is acknowledged when the master alone has it, as in Apache's \
+                 broker: set allAckInSyncStateSet=true to lose nothing with a master"
+                    .to_owned()
             })
         },
     },
@@ -344,6 +355,19 @@ impl ConnectionSettings for BrokerSettings {
 /// A text that names the keys, if no adjustment would help.
 pub(super) fn fit(settings: &mut BrokerSettings, notes: &mut Vec<Note>) -> Result<(), String> {
     check_log_directory(settings)?;
+    if settings.enable_controller_mode {
+        if settings.controller_addr.is_empty() {
+            return Err("enableControllerMode=true needs controllerAddr, the controllers as host:port;host:port".to_owned());
+        }
+        if settings.enable_slave_acting_master {
+            return Err(
+                "enableControllerMode and enableSlaveActingMaster cannot both be true: a controller elects another master".to_owned(),
+            );
+        }
+        // The controller decides.
+        settings.broker_role = BrokerRole::SyncMaster;
+        settings.broker_id = 0;
+    }
     if settings.is_slave() && settings.broker_id == 0 {
         return Err("brokerRole=SLAVE needs a brokerId of its own, from 1 on: 0 is the master".to_owned());
     }
@@ -579,6 +603,11 @@ mod tests {
             ("storePathRootDir", "/a"),
         ),
         (
+            "enableControllerMode=true\ncontrollerAddr=h:9878\nbrokerRole=SLAVE",
+            &["enableControllerMode", "allAckInSyncStateSet"],
+            ("brokerRole", "SYNC_MASTER"),
+        ),
+        (
             "storePathRootDir=/a\nstorePathIndex=/a/idx",
             &["storePathIndex", "storePathRootDir"],
             ("storePathRootDir", "/a"),
@@ -624,6 +653,20 @@ mod tests {
             for key in relation.keys {
                 assert!(BrokerSettings::key(key).is_some() || config::is_known_to_apache(key), "{key}");
             }
+        }
+    }
+
+    #[test]
+    fn a_broker_under_controllers_needs_them_and_acts_for_no_master() {
+        for (text, key) in [
+            ("enableControllerMode=true", "controllerAddr"),
+            (
+                "enableControllerMode=true\ncontrollerAddr=h:1\nenableSlaveActingMaster=true",
+                "enableSlaveActingMaster",
+            ),
+        ] {
+            let refusal = filled(text).unwrap_err();
+            assert!(refusal.contains(key), "{refusal}");
         }
     }
 

@@ -411,6 +411,11 @@ impl Topics {
         (*version, changed.cloned().collect())
     }
 
+    /// Under a controller: the epoch of this master, which name servers compare before they compare versions.
+    pub fn set_state_version(&self, epoch: i64) {
+        self.version.lock().state_version = epoch;
+    }
+
     /// The current data version.
     #[must_use]
     pub fn version(&self) -> DataVersion {

@@ -11,6 +11,7 @@ use config::Live;
 use protocol::DataVersion;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
@@ -44,6 +45,8 @@ pub struct Upkeep {
 pub struct Ends {
     /// Unregister from the name servers, so that no new client comes.
     pub leave: Notify,
+    /// Do not unregister: the broker starts again at once.
+    pub stays_registered: AtomicBool,
     /// The last request was answered: save all tables for the last time.
     pub end: Notify,
 }
@@ -72,7 +75,9 @@ impl Upkeep {
         }
         ends.leave.notified().await;
         registering.abort();
-        upkeep.registration.stop().await;
+        if !ends.stays_registered.load(Ordering::Acquire) {
+            upkeep.registration.stop().await;
+        }
         ends.end.notified().await;
         tasks.shutdown().await;
         let saved = upkeep.blocking(Tables::save_all).await;

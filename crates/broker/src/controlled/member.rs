@@ -1,0 +1,366 @@
+//! The thread `member`: starts and stops the broker in the role that it is to have.
+
+use super::controllers::{Controllers, Progress};
+use super::identity::IdentityFiles;
+use super::watch::Watch;
+use super::{Told, Wanted};
+use crate::core::Core;
+use crate::place::{Elected, Place};
+use crate::settings::BrokerSettings;
+use crate::start::{Broker, StartError, Stop};
+use net::session::Transport;
+use parking_lot::Mutex;
+use replication::{EpochFile, Member, now_ms};
+use std::io;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use store::disk::Disk;
+use store::{LastStop, StoreError};
+use tokio::sync::{Notify, watch};
+
+/// Answers that are on their way when a broker changes its role leave within this time.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a store of the last role may take to be closed by all who use it.
+const CLOSING: Duration = Duration::from_secs(10);
+/// How long a start waits for a role before it goes on in the background.
+const FIRST_ROLE: Duration = Duration::from_secs(5);
+
+/// A broker whose role the controllers decide. Its port is open while it has one.
+pub struct ControlledBroker {
+    events: Sender<Event>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+/// What the thread `member` hears.
+pub(super) enum Event {
+    Told(Told),
+    Stop,
+}
+
+/// What the running broker, the thread `member` and the watch share.
+pub(super) struct Shared {
+    /// Of the running broker. Nobody keeps a clone: the store is closed with the broker.
+    core: Mutex<Option<Core>>,
+    /// How far the log was when the broker last ran.
+    progress: Mutex<Progress>,
+    pub(super) poke: Notify,
+    pub(super) stop: Notify,
+    broken: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+impl Shared {
+    /// Looks at the running broker.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&Core) -> T) -> Option<T> {
+        self.core.lock().as_ref().map(look)
+    }
+
+    /// How far the log is.
+    pub(super) fn progress(&self) -> Progress {
+        let now = self.with(progress_of);
+        let mut last = self.progress.lock();
+        if let Some(now) = now {
+            *last = now;
+        }
+        *last
+    }
+
+    fn fail(&self) {
+        if let Some(act) = &*self.broken.lock() {
+            act();
+        }
+    }
+}
+
+fn progress_of(core: &Core) -> Progress {
+    let epochs = core.place.as_ref().map(|place| place.member.epochs.epochs());
+    Progress {
+        epoch: epochs.and_then(|epochs| epochs.last()).map_or(0, |last| last.number),
+        end: core.store.written().0,
+        confirmed: core.store.confirmed().0,
+    }
+}
+
+impl ControlledBroker {
+    /// Asks the controllers of the settings for an id and a role, and starts the broker in it. Returns when it runs, or after five seconds
+    /// without a role, which it then waits for in the background.
+    ///
+    /// # Errors
+    /// [`StartError`]: the directory cannot be used, or the broker could not be started in its first role.
+    pub fn start(settings: BrokerSettings, transport: Transport, name_servers: &[String], disk: Arc<dyn Disk>) -> Result<Self, StartError> {
+        let root = &settings.store_path_root_dir;
+        disk.create_dir_all(root)?;
+        let epochs = Arc::new(EpochFile::open(disk.clone(), &root.join("epochFileCheckpoint"))?);
+        let stop = LastStop::of(&*disk, root)?;
+        let is_safe = stop != LastStop::Unknown || settings.flush_disk_type == crate::settings::FlushDiskType::Sync;
+        let may_have_lost = !is_safe && !epochs.epochs().all().is_empty();
+        let timeout = settings.controller_heartbeat_timeout / 3;
+        let controllers = Controllers::new(&settings, transport.connector.clone(), timeout);
+        let (events, heard) = channel();
+        let shared = Arc::new(Shared {
+            core: Mutex::default(),
+            progress: Mutex::default(),
+            poke: Notify::new(),
+            stop: Notify::new(),
+            broken: Mutex::default(),
+        });
+        let last = epochs.epochs().last();
+        shared.progress.lock().epoch = last.map_or(0, |last| last.number);
+        let watch = Watch {
+            controllers,
+            files: IdentityFiles::new(disk.clone(), &settings),
+            settings: settings.clone(),
+            shared: Arc::clone(&shared),
+            events: events.clone(),
+            may_have_lost,
+        };
+        let (first, started) = channel();
+        let member = MemberThread {
+            shared: Arc::clone(&shared),
+            settings,
+            transport,
+            name_servers: name_servers.to_vec(),
+            disk,
+            epochs,
+            running: None,
+            first: Some(first),
+            watch: Some(watch),
+        };
+        let thread = std::thread::Builder::new()
+            .name("member".to_owned())
+            .spawn(move || member.run(&heard))?;
+        let broker = Self {
+            events,
+            shared,
+            thread: Some(thread),
+        };
+        match started.recv_timeout(FIRST_ROLE) {
+            Ok(Ok(())) => Ok(broker),
+            Ok(Err(error)) => {
+                // What failed first is what the operator has to know.
+                let _ = broker.stop();
+                Err(error)
+            }
+            Err(_) => {
+                tracing::warn!("this broker has no role yet and takes no connections: no controller has named a master");
+                Ok(broker)
+            }
+        }
+    }
+
+    /// Calls `stop` once if the broker cannot go on; then [`Self::stop`] returns an error. It must not block.
+    pub fn call_when_broken(&self, stop: impl Fn() + Send + Sync + 'static) {
+        *self.shared.broken.lock() = Some(Arc::new(stop));
+    }
+
+    /// The role right now, for people.
+    #[must_use]
+    pub fn role(&self) -> &'static str {
+        match self.shared.with(|core| core.role.is_slave()) {
+            Some(true) => "slave",
+            Some(false) => "master",
+            None => "no role yet",
+        }
+    }
+
+    /// Shuts down cleanly, as [`Broker::stop`].
+    ///
+    /// # Errors
+    /// As [`Broker::stop`].
+    pub fn stop(mut self) -> Result<(), StoreError> {
+        // The thread may have ended.
+        let _ = self.events.send(Event::Stop);
+        let panicked = || StoreError::Failed("the thread of the broker panicked".to_owned());
+        self.thread
+            .take()
+            .map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()).flatten())
+    }
+}
+
+/// A broker in a role.
+struct Running {
+    broker: Broker,
+    epoch: i32,
+    /// On a slave: to tell it of another master.
+    master: Option<watch::Sender<Option<String>>>,
+}
+
+struct MemberThread {
+    shared: Arc<Shared>,
+    settings: BrokerSettings,
+    transport: Transport,
+    name_servers: Vec<String>,
+    disk: Arc<dyn Disk>,
+    epochs: Arc<EpochFile>,
+    running: Option<Running>,
+    /// Told of the outcome of the first start.
+    first: Option<Sender<Result<(), StartError>>>,
+    watch: Option<Watch>,
+}
+
+impl MemberThread {
+    fn run(mut self, heard: &Receiver<Event>) -> Result<(), StoreError> {
+        let watching = self.watch.take().map(Watch::spawn).transpose();
+        let watching = match watching {
+            Ok(watching) => watching,
+            Err(error) => {
+                self.end_first(Err(error.into()));
+                return Ok(());
+            }
+        };
+        let mut outcome = Ok(());
+        while let Ok(Event::Told(told)) = heard.recv() {
+            let Some(id) = watching.as_ref().and_then(|watching| watching.id()) else {
+                continue;
+            };
+            if let Err(error) = self.become_what_is_told(id, &told) {
+                tracing::error!(%error, "this broker cannot take its role, and stops");
+                outcome = Err(StoreError::Failed(error.to_string()));
+                self.end_first(Err(error));
+                self.shared.fail();
+                break;
+            }
+        }
+        self.shared.stop.notify_one();
+        if let Some(watching) = watching {
+            watching.join();
+        }
+        self.shared.core.lock().take();
+        let stopped = self.running.take().map_or(Ok(()), |running| running.broker.stop());
+        outcome.and(stopped)
+    }
+
+    fn end_first(&mut self, outcome: Result<(), StartError>) {
+        if let Some(first) = self.first.take() {
+            // Nobody waits any more after some seconds.
+            let _ = first.send(outcome);
+        }
+    }
+
+    fn become_what_is_told(&mut self, id: i64, told: &Told) -> Result<(), StartError> {
+        let wanted = told.wanted(id);
+        match (&mut self.running, &wanted) {
+            (Some(running), _) if told.epoch < running.epoch => return Ok(()),
+            // It follows the old master until there is another one.
+            (None, Wanted::Slave { master: None }) | (Some(Running { master: Some(_), .. }), Wanted::Slave { master: None }) => {
+                return Ok(());
+            }
+            // It has lost its lease, and may be elected again.
+            (Some(Running { master: None, .. }), Wanted::Slave { master: None }) => return Ok(()),
+            (Some(running), Wanted::Slave { master }) if running.master.is_some() => {
+                running.epoch = told.epoch;
+                if let Some(known) = &running.master {
+                    known.send_if_modified(|known| {
+                        let is_news = known != master;
+                        known.clone_from(master);
+                        is_news
+                    });
+                }
+                return Ok(());
+            }
+            (Some(Running { master: None, epoch, .. }), Wanted::Master { epoch: wanted }) if epoch == wanted => return Ok(()),
+            _ => {}
+        }
+        self.start_as(id, told, &wanted)
+    }
+
+    fn start_as(&mut self, id: i64, told: &Told, wanted: &Wanted) -> Result<(), StartError> {
+        let begun = Instant::now();
+        self.stop_running();
+        let (elected, master) = match wanted {
+            Wanted::Master { epoch } => {
+                let elected = Elected::Master {
+                    epoch: *epoch,
+                    members: told.members.clone(),
+                    lease_until: now_ms() + self.settings.controller_heartbeat_timeout.as_millis() as i64 / 2,
+                };
+                (elected, None)
+            }
+            Wanted::Slave { master } => {
+                let (sender, receiver) = watch::channel(master.clone());
+                (Elected::Slave { master: receiver }, Some(sender))
+            }
+        };
+        let broker = self.start_broker(id, elected)?;
+        let shared = Arc::clone(&self.shared);
+        broker.call_when_broken(move || shared.fail());
+        *self.shared.core.lock() = Some(broker.core());
+        self.running = Some(Running {
+            broker,
+            epoch: told.epoch,
+            master,
+        });
+        tracing::warn!(id, epoch = told.epoch, took = ?begun.elapsed(), master = ?told.master, "this broker is {}", self.role());
+        self.end_first(Ok(()));
+        // The lease begins, and the in-sync set is looked at.
+        self.shared.poke.notify_one();
+        Ok(())
+    }
+
+    fn role(&self) -> &'static str {
+        match &self.running {
+            Some(Running { master: None, .. }) => "the master now",
+            _ => "a slave now",
+        }
+    }
+
+    fn stop_running(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        let last = self.shared.core.lock().take();
+        if let Some(core) = &last {
+            *self.shared.progress.lock() = progress_of(core);
+            // What was changed while running stays.
+            self.settings = (*core.settings.current()).clone();
+        }
+        drop(last);
+        let stop = Stop {
+            patience: PATIENCE,
+            stays_registered: true,
+        };
+        if let Err(error) = running.broker.stop_by(stop) {
+            tracing::error!(%error, "the broker was not stopped cleanly for another role; the start recovers it");
+        }
+    }
+
+    fn start_broker(&self, id: i64, elected: Elected) -> Result<Broker, StartError> {
+        let mut settings = self.settings.clone();
+        (settings.broker_role, settings.broker_id) = match elected.is_slave() {
+            true => (crate::settings::BrokerRole::Slave, id as u64),
+            false => (crate::settings::BrokerRole::SyncMaster, 0),
+        };
+        let deadline = Instant::now() + CLOSING;
+        loop {
+            let poked = Arc::clone(&self.shared);
+            let place = Place {
+                member: Member {
+                    id,
+                    epochs: Arc::clone(&self.epochs),
+                },
+                elected: elected.clone(),
+                poke: Arc::new(move || poked.poke.notify_one()),
+            };
+            let started = Broker::start_in(
+                settings.clone(),
+                self.transport.clone(),
+                &self.name_servers,
+                self.disk.clone(),
+                Some(Arc::new(place)),
+            );
+            match started {
+                // A request of the last role that is being served on another thread.
+                Err(StartError::Store(StoreError::Locked(_))) if self.first.is_none() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(StartError::Listen(error))
+                    if error.kind() == io::ErrorKind::AddrInUse && self.first.is_none() && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                started => return started,
+            }
+        }
+    }
+}

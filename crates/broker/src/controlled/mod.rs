@@ -1,0 +1,61 @@
+//! A broker under a controller (`enableControllerMode`): it is the master or a slave as the controllers say, and changes its role by a start
+//! in its process.
+//!
+//! ```text
+//! controllers ──► watch (thread "controlled"): heartbeats, who is the master, the in-sync set ──► Told
+//!                      │ confirms the lease of the master                                           │
+//!                      ▼                                                                            ▼
+//!                 the running broker ◄─────────── starts and stops it ─────────── member (thread "member")
+//! ```
+//!
+//! - A master takes messages while its *lease* lasts: until `controllerHeartBeatTimeoutMills` after the last heartbeat that the leading
+//!   controller has answered and after which it has confirmed this master. No controller elects another one before, unless this process is
+//!   gone. A process that was stopped for longer finds its lease over before it takes anything.
+//! - Before a broker becomes the master it has appended all that it received, and begins its epoch at its log's end. Before it becomes a slave
+//!   it stops; the master's epochs say what of its log is cut off then.
+//! - A master that starts again while the controllers still take it for the master first leaves its slaves out of the in-sync set, so that
+//!   readers see nothing that the set does not have. One whose machine may have lost what it had acknowledged (a power failure under
+//!   ASYNC_FLUSH) stays silent until another replica was elected, or nobody was for a time.
+//!
+//! Not here: how the log is copied (`replication`), who is elected (the controller).
+
+mod controllers;
+mod identity;
+mod member;
+mod watch;
+
+pub use member::ControlledBroker;
+
+use replication::Members;
+
+/// What the controllers say of a broker name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// Id and `ip:port` of the master, if there is one.
+    master: Option<(i64, String)>,
+    /// Its epoch; grows with each election and each loss of a master.
+    epoch: i32,
+    /// The in-sync set.
+    members: Members,
+}
+
+/// What this broker is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Master of an epoch.
+    Master { epoch: i32 },
+    /// A slave of the broker at this address, if there is a master.
+    Slave { master: Option<String> },
+}
+
+impl Told {
+    fn wanted(&self, own: i64) -> Wanted {
+        match &self.master {
+            Some((id, _)) if *id == own => Wanted::Master { epoch: self.epoch },
+            Some((_, address)) => Wanted::Slave {
+                master: Some(address.clone()),
+            },
+            None => Wanted::Slave { master: None },
+        }
+    }
+}
