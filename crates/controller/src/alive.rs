@@ -1,4 +1,5 @@
-//! Which brokers are alive: those whose heartbeat timeout has not passed and whose connection is open. Pure state; the caller has the clock.
+//! Which brokers are alive: those whose heartbeat timeout has not passed. One whose connection was closed is *suspected* until it is heard over
+//! another one: the caller finds out whether its process is gone. Pure state; the caller has the clock.
 //!
 //! Every controller keeps its own table, since brokers send heartbeats to all of them. It is not replicated.
 
@@ -41,17 +42,32 @@ pub(crate) struct Gone {
     pub(crate) id: i64,
 }
 
+impl Gone {
+    fn new(cluster: &str, broker: &str, id: i64) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            broker: broker.to_owned(),
+            id,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Known {
     live: Live,
     last_ms: i64,
     timeout_ms: i64,
-    connection: u64,
+    /// The one of its last heartbeat; `None` if that was closed.
+    connection: Option<u64>,
 }
 
 impl Known {
+    fn expires_ms(&self) -> i64 {
+        self.last_ms.saturating_add(self.timeout_ms)
+    }
+
     fn is_alive(&self, now_ms: i64) -> bool {
-        now_ms <= self.last_ms.saturating_add(self.timeout_ms)
+        now_ms <= self.expires_ms()
     }
 }
 
@@ -78,15 +94,15 @@ impl Alive {
         }
     }
 
-    /// Takes a heartbeat. Returns false if the table is full.
+    /// Takes a heartbeat. Returns whether its broker may now be the next one whose timeout passes; `None` if the table is full.
     ///
     /// Compat: epoch and log end never go back while a broker is alive.
-    pub(crate) fn heartbeat(&mut self, heartbeat: Heartbeat<'_>, now_ms: i64) -> bool {
+    pub(crate) fn heartbeat(&mut self, heartbeat: Heartbeat<'_>, now_ms: i64) -> Option<bool> {
         let name = (heartbeat.cluster.to_owned(), heartbeat.broker.to_owned());
         let id = heartbeat.live.id;
         let is_new = !self.brokers.get(&name).is_some_and(|brokers| brokers.contains_key(&id));
         if is_new && self.count >= self.max {
-            return false;
+            return None;
         }
         self.count += usize::from(is_new);
         if !self.is_young(now_ms) {
@@ -99,26 +115,30 @@ impl Alive {
             live: heartbeat.live.clone(),
             last_ms: now_ms,
             timeout_ms: 0,
-            connection: 0,
+            connection: None,
         });
+        let expired_ms = known.expires_ms();
         known.last_ms = now_ms;
         known.timeout_ms = heartbeat
             .timeout_ms
             .unwrap_or(DEFAULT_TIMEOUT_MS)
             .clamp(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS);
-        known.connection = heartbeat.connection;
+        known.connection = Some(heartbeat.connection);
         known.live.priority = heartbeat.live.priority;
         let (new, old) = (heartbeat.live, &mut known.live);
         if (new.epoch, new.max_offset) > (old.epoch, old.max_offset) {
             (old.epoch, old.max_offset) = (new.epoch, new.max_offset);
         }
-        true
+        Some(is_new || known.expires_ms() < expired_ms)
     }
 
-    /// The living brokers of a name.
+    /// The living brokers of a name, without suspected ones.
     pub(crate) fn of(&self, cluster: &str, broker: &str, now_ms: i64) -> Vec<Live> {
         let brokers = self.brokers.get(&(cluster.to_owned(), broker.to_owned()));
-        let alive = brokers.into_iter().flatten().filter(|(_, known)| known.is_alive(now_ms));
+        let alive = brokers
+            .into_iter()
+            .flatten()
+            .filter(|(_, known)| known.is_alive(now_ms) && known.connection.is_some());
         alive.map(|(_, known)| known.live.clone()).collect()
     }
 
@@ -136,9 +156,53 @@ impl Alive {
         self.remove(|known| !known.is_alive(now_ms))
     }
 
-    /// Removes the brokers whose last heartbeat came over a connection that is closed, and returns them.
+    /// A connection is closed: returns the brokers whose last heartbeat came over it, which are suspected now.
     pub(crate) fn closed(&mut self, connection: u64) -> Vec<Gone> {
-        self.remove(|known| known.connection == connection)
+        let mut suspected = Vec::new();
+        for ((cluster, broker), brokers) in &mut self.brokers {
+            for (id, known) in brokers.iter_mut().filter(|(_, known)| known.connection == Some(connection)) {
+                known.connection = None;
+                suspected.push(Gone::new(cluster, broker, *id));
+            }
+        }
+        suspected
+    }
+
+    /// All brokers that are suspected.
+    pub(crate) fn suspected(&self) -> Vec<Gone> {
+        let all = self.brokers.iter().flat_map(|((cluster, broker), brokers)| {
+            let suspected = brokers.iter().filter(|(_, known)| known.connection.is_none());
+            suspected.map(move |(id, _)| Gone::new(cluster, broker, *id))
+        });
+        all.collect()
+    }
+
+    /// Whether a broker is suspected.
+    pub(crate) fn is_suspected(&self, cluster: &str, broker: &str, id: i64) -> bool {
+        let brokers = self.brokers.get(&(cluster.to_owned(), broker.to_owned()));
+        let known = brokers.and_then(|brokers| brokers.get(&id));
+        known.is_some_and(|known| known.connection.is_none())
+    }
+
+    /// The process of a suspected broker is gone. False if the broker is not suspected any more.
+    pub(crate) fn is_gone(&mut self, gone: &Gone) -> bool {
+        if !self.is_suspected(&gone.cluster, &gone.broker, gone.id) {
+            return false;
+        }
+        let name = (gone.cluster.clone(), gone.broker.clone());
+        if let Some(brokers) = self.brokers.get_mut(&name) {
+            brokers.remove(&gone.id);
+            if brokers.is_empty() {
+                self.brokers.remove(&name);
+            }
+            self.count -= 1;
+        }
+        true
+    }
+
+    /// When the next broker is not alive any more without another heartbeat.
+    pub(crate) fn next_expiry_ms(&self) -> Option<i64> {
+        self.brokers.values().flat_map(BTreeMap::values).map(Known::expires_ms).min()
     }
 
     fn remove(&mut self, is_gone: impl Fn(&Known) -> bool) -> Vec<Gone> {
@@ -147,11 +211,7 @@ impl Alive {
             brokers.retain(|id, known| {
                 let leaves = is_gone(known);
                 if leaves {
-                    gone.push(Gone {
-                        cluster: cluster.clone(),
-                        broker: broker.clone(),
-                        id: *id,
-                    });
+                    gone.push(Gone::new(cluster, broker, *id));
                 }
                 !leaves
             });
@@ -183,7 +243,7 @@ mod tests {
             timeout_ms: Some(1_000),
             connection,
         };
-        table.heartbeat(heartbeat, now_ms)
+        table.heartbeat(heartbeat, now_ms).is_some()
     }
 
     #[test]
@@ -198,9 +258,15 @@ mod tests {
             broker: "b".to_owned(),
             id,
         };
+        assert_eq!(table.next_expiry_ms(), Some(1_000));
         assert_eq!(table.expire(1_001), [gone(1)]);
         assert_eq!(table.closed(999), []);
         assert_eq!(table.closed(200), [gone(2)]);
+        assert_eq!((table.of("c", "b", 1_001), table.suspected()), (vec![], vec![gone(2)]));
+        assert!(beat(&mut table, &live(2, 1, 10), 201, 1_100), "it was only the connection");
+        assert!(!table.is_gone(&gone(2)) && table.of("c", "b", 1_101).len() == 1);
+        assert_eq!(table.closed(201), [gone(2)]);
+        assert!(table.is_gone(&gone(2)) && table.suspected().is_empty());
         assert!(beat(&mut table, &live(3, 1, 10), 300, 1_500), "there is room again");
     }
 

@@ -10,7 +10,7 @@ use net::session::Connector;
 use openraft::Raft;
 use openraft::error::{CheckIsLeaderError, ClientWriteError, Fatal, RaftError};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::alive::Alive;
 use crate::error::RequestError;
@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) raft: Raft<Types>,
     pub(crate) applied: Arc<Applied>,
     pub(crate) alive: Mutex<Alive>,
+    /// A broker was heard that may be the next one whose timeout passes.
+    pub(crate) heard: Notify,
     /// For connections to brokers.
     pub(crate) connector: Option<Arc<dyn Connector>>,
     /// Requests that wait to be agreed on.

@@ -60,8 +60,10 @@ pub(crate) fn heartbeat(core: &Core, conn: &Connection, request: &Frame) -> Repl
         connection: conn.id(),
     };
     let now_ms = core.now_ms();
-    if !core.alive.lock().heartbeat(heartbeat, now_ms) {
-        return Err(RequestError::TooManyBrokers(core.settings.current().max_brokers));
+    let taken = core.alive.lock().heartbeat(heartbeat, now_ms);
+    let may_be_next = taken.ok_or_else(|| RequestError::TooManyBrokers(core.settings.current().max_brokers))?;
+    if may_be_next {
+        core.heard.notify_one();
     }
     Ok(Frame::response_to(request).with_remark("Heart beat success"))
 }

@@ -111,6 +111,7 @@ impl Controller {
             raft: node.raft,
             applied: node.applied,
             alive: Mutex::new(Alive::new(settings.max_brokers, 0)),
+            heard: Notify::new(),
             connector: transport.connector,
             waiting: Arc::new(Semaphore::new(settings.max_requests)),
             peers: Arc::new(Semaphore::new(MAX_PEER_REQUESTS)),
@@ -303,10 +304,10 @@ impl Service for Face {
         if self.core.stopping.load(Ordering::Acquire) {
             return;
         }
-        let gone = self.core.alive.lock().closed(conn.id());
-        if !gone.is_empty() {
+        let suspected = self.core.alive.lock().closed(conn.id());
+        if !suspected.is_empty() {
             let _context = self.runtime.enter();
-            watch::lost(&self.core, gone, "its connection has closed");
+            watch::suspect(&self.core, suspected);
         }
     }
 }

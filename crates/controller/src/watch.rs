@@ -14,20 +14,25 @@ use crate::told::{in_sync, master_header};
 
 /// Pause before an election is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Pause between two attempts to find out whether a suspected broker is gone.
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
+/// Limit on one of them.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Limit on connecting to a broker. Compat: Apache's.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs until the controller stops: scans for expired brokers and lost masters, also when this controller becomes the leader.
 pub(crate) async fn run(core: Arc<Core>, stop: Arc<Notify>, failed: impl Fn()) {
     let settings = core.settings.current();
-    let mut expiry = tokio::time::interval(settings.scan_not_active_broker_interval);
+    let scan = settings.scan_not_active_broker_interval;
     let mut masters = tokio::time::interval(settings.scan_inactive_master_interval);
     let mut metrics = core.raft.metrics();
     let mut was_leader = false;
     loop {
         tokio::select! {
             () = stop.notified() => return,
-            _ = expiry.tick() => {
+            () = core.heard.notified() => {}
+            () = tokio::time::sleep(until_expiry(&core, scan)) => {
                 let now_ms = core.now_ms();
                 let gone = core.alive.lock().expire(now_ms);
                 lost(&core, gone, "its heartbeat timeout has passed");
@@ -46,11 +51,58 @@ pub(crate) async fn run(core: Arc<Core>, stop: Arc<Notify>, failed: impl Fn()) {
                 if is_leader != was_leader {
                     tracing::info!(is_leader, "the leader of the controllers has changed");
                     was_leader = is_leader;
+                    if is_leader {
+                        let suspected = core.alive.lock().suspected();
+                        suspect(&core, suspected);
+                    }
                     elect_for_lost_masters(&core);
                 }
             }
         }
     }
+}
+
+/// Time until the next broker's timeout passes, at most `scan`.
+fn until_expiry(core: &Core, scan: Duration) -> Duration {
+    let next = core.alive.lock().next_expiry_ms();
+    // The timeout has passed after that millisecond.
+    let left = next.map(|next| next.saturating_sub(core.now_ms()).saturating_add(1).max(1));
+    left.map_or(scan, |left| Duration::from_millis(left.unsigned_abs()).min(scan))
+}
+
+/// Connections of brokers are closed. Where nobody listens any more the process is gone, and another master is elected at once. Otherwise
+/// it may be only the connection, and the master would go on beside another one: its heartbeat timeout decides. On the runtime of the
+/// caller.
+pub(crate) fn suspect(core: &Arc<Core>, suspected: Vec<Gone>) {
+    if !core.is_leader() {
+        // Who leads next does it.
+        return;
+    }
+    for gone in suspected {
+        let core = Arc::clone(core);
+        tokio::spawn(async move {
+            while core.alive.lock().is_suspected(&gone.cluster, &gone.broker, gone.id) && core.is_leader() {
+                let address = core.applied.read(|replicas| {
+                    let set = replicas.set(&gone.broker)?;
+                    set.address(gone.id).map(str::to_owned)
+                });
+                if is_refused(address.as_deref()).await {
+                    if core.alive.lock().is_gone(&gone) {
+                        lost(&core, vec![gone], "its connection is closed, and nobody listens at its address");
+                    }
+                    return;
+                }
+                tokio::time::sleep(PROBE_PAUSE).await;
+            }
+        });
+    }
+}
+
+/// Whether nobody listens there: the machine answers, the process does not.
+async fn is_refused(address: Option<&str>) -> bool {
+    let Some(address) = address else { return true };
+    let connected = tokio::time::timeout(PROBE_TIMEOUT, tokio::net::TcpStream::connect(address)).await;
+    matches!(connected, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// Elects another master for brokers that are gone, on the runtime of the caller.
@@ -81,6 +133,7 @@ fn elect_for_lost_masters(core: &Arc<Core>) {
                 living.iter().all(|live| live.id != master)
                     && living.iter().any(|live| set.replicas.contains_key(&live.id))
                     && !alive.may_come(&set.cluster, broker, master, now_ms)
+                    && !alive.is_suspected(&set.cluster, broker, master)
             })
         });
         sets.map(|(broker, _)| broker.to_owned()).collect()

@@ -45,7 +45,7 @@ const BROKERS: &[(&str, &str, Expected)] = &[
         "the distribution's broker with a controller",
         "brokerClusterName = DefaultCluster|brokerName = broker-a|brokerId = -1|brokerRole = SLAVE|deleteWhen = 04|fileReservedTime = 48|\
          enableControllerMode = true|controllerAddr = 127.0.0.1:9878|namesrvAddr = 127.0.0.1:9876|allAckInSyncStateSet=true",
-        Starts(&["brokerRole"]),
+        Starts(&["brokerId"]),
     ),
     (
         "the tutorial that most tutorials repeat",

@@ -1,0 +1,139 @@
+//! Producers that send one message after the other, find the master again when a send fails, and record each acknowledgement.
+
+use crate::cluster::{Cluster, NAME};
+use crate::common::block_on;
+use client::{Client, Message, Outcome, Producer, PullOptions, Puller, Queue, Stored};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub(crate) const TOPIC: &str = "orders";
+/// Each has one producer.
+pub(crate) const QUEUES: i32 = 4;
+/// A send that takes longer is given up, and the master looked for again.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Longest wait for acknowledgements.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An acknowledged message.
+#[derive(Clone, Copy, Debug)]
+struct Acked {
+    at: Instant,
+    queue: i32,
+    serial: usize,
+    offset: i64,
+}
+
+/// See the module.
+pub(crate) struct Load {
+    acked: Arc<Mutex<Vec<Acked>>>,
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    pub(crate) fn start(cluster: &Cluster) -> Self {
+        let (acked, over) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
+        let threads = (0..QUEUES).map(|queue| {
+            let (client, acked, over) = (cluster.client(), Arc::clone(&acked), Arc::clone(&over));
+            std::thread::spawn(move || block_on(produce(client, queue, &acked, &over)))
+        });
+        Self {
+            threads: threads.collect(),
+            acked,
+            over,
+        }
+    }
+
+    /// Waits for so many acknowledgements from now on.
+    pub(crate) fn until_acknowledged(&self, count: usize) {
+        let (begun, before) = (Instant::now(), self.acked.lock().unwrap().len());
+        while self.acked.lock().unwrap().len() < before + count {
+            assert!(begun.elapsed() < DEADLINE, "nothing is acknowledged any more");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The longest time without an acknowledgement that ends after `moment`.
+    pub(crate) fn gap_after(&self, moment: Instant) -> Duration {
+        let mut times: Vec<Instant> = self.acked.lock().unwrap().iter().map(|acked| acked.at).collect();
+        times.sort();
+        let gaps = times.windows(2).filter(|pair| pair[1] > moment).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_default()
+    }
+
+    /// Stops the producers, reads every queue from the master, and compares: each acknowledged message is at its offset, and those of a
+    /// producer are in its order. Returns how many were acknowledged.
+    pub(crate) fn stop_and_read(self, client: &Client, master: &str) -> usize {
+        self.over.store(true, Ordering::Release);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        let acked = std::mem::take(&mut *self.acked.lock().unwrap());
+        for queue in 0..QUEUES {
+            let stored = block_on(read(client, &Queue::at(master, TOPIC, queue)));
+            for one in acked.iter().filter(|one| one.queue == queue) {
+                let there = stored.get(one.offset as usize).map(String::as_str);
+                assert_eq!(
+                    there,
+                    Some(format!("{}-{}", one.queue, one.serial).as_str()),
+                    "offset {} of queue {queue}",
+                    one.offset
+                );
+            }
+            let serials: Vec<usize> = stored.iter().map(|body| body.split_once('-').unwrap().1.parse().unwrap()).collect();
+            assert!(serials.is_sorted(), "queue {queue} is not in order");
+        }
+        acked.len()
+    }
+}
+
+async fn produce(client: Client, id: i32, acked: &Mutex<Vec<Acked>>, over: &AtomicBool) {
+    let producer = Producer::new(&client, "writers");
+    let mut serial = 0;
+    let mut master: Option<String> = None;
+    while !over.load(Ordering::Acquire) {
+        let Some(address) = &master else {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            master = find_master(&client).await;
+            continue;
+        };
+        serial += 1;
+        let queue = Queue::at(address, TOPIC, id);
+        let send = producer.send_to(&queue, Message::new(TOPIC, format!("{id}-{serial}")));
+        match tokio::time::timeout(PATIENCE, send).await {
+            Ok(Ok(sent)) if sent.stored == Stored::Confirmed => acked.lock().unwrap().push(Acked {
+                at: Instant::now(),
+                queue: id,
+                serial,
+                offset: sent.offset,
+            }),
+            _ => master = None,
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn find_master(client: &Client) -> Option<String> {
+    let asked = tokio::time::timeout(PATIENCE, client.cluster()).await;
+    let brokers = asked.ok()?.ok()?.broker_addr_table;
+    brokers.get(NAME)?.broker_addrs.get(&0).cloned()
+}
+
+/// The bodies of a queue, from offset 0 on.
+async fn read(client: &Client, queue: &Queue) -> Vec<String> {
+    let puller = Puller::new(client, "readers");
+    let mut all = Vec::new();
+    loop {
+        let pulled = puller.pull(queue, all.len() as i64, &PullOptions::default()).await.unwrap();
+        if pulled.outcome != Outcome::Found {
+            return all;
+        }
+        for record in pulled.records() {
+            let record = record.unwrap();
+            assert_eq!(record.queue_offset.0, all.len() as i64);
+            all.push(String::from_utf8_lossy(record.body).into_owned());
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Brokers under a controller: the master is killed, stopped or frozen under load, and another one is elected. Everything that was acknowledged
+//! is there, in order.
+//!
+//! `FAILOVER_ROUNDS=50 cargo test --release -p apogeemq --test failover -- --nocapture` prints how long no send was acknowledged.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
+mod load;
+
+use cluster::Cluster;
+use common::block_on;
+use load::{Load, QUEUES, TOPIC};
+use protocol::topic::TopicConfig;
+use std::time::{Duration, Instant};
+
+/// How often a master is lost, unless `FAILOVER_ROUNDS` is set.
+const ROUNDS: usize = 3;
+/// All acknowledge, and a replica that is late leaves soon.
+const ALL: &str = "allAckInSyncStateSet=true\n";
+
+fn rounds() -> usize {
+    std::env::var("FAILOVER_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap())
+}
+
+fn make_topic(cluster: &Cluster) {
+    let master = cluster.address(cluster.master());
+    let client = cluster.client();
+    block_on(async { client.create_topic(&master, &TopicConfig::new(TOPIC, QUEUES)).await.unwrap() });
+}
+
+fn report(what: &str, gaps: &mut [Duration]) {
+    gaps.sort();
+    eprintln!(
+        "{what}: no acknowledged send for {:?} in the middle of {} rounds, {:?} at most",
+        gaps[gaps.len() / 2],
+        gaps.len(),
+        gaps[gaps.len() - 1]
+    );
+}
+
+#[test]
+fn killed_masters_are_followed_and_lose_nothing() {
+    let mut cluster = Cluster::start(2, ALL);
+    make_topic(&cluster);
+    let load = Load::start(&cluster);
+    let mut gaps = Vec::new();
+    for round in 0..rounds() {
+        load.until_acknowledged(50);
+        let master = cluster.master();
+        let lost = Instant::now();
+        match round % 4 {
+            3 => cluster.brokers[master].take().unwrap().stop(),
+            _ => cluster.brokers[master].take().unwrap().kill(),
+        }
+        load.until_acknowledged(50);
+        gaps.push(load.gap_after(lost));
+        assert_ne!(cluster.master(), master);
+        cluster.start_broker(master);
+        cluster.until("both are in sync", |cluster| cluster.now().in_sync.len() == 2);
+    }
+    let master = cluster.address(cluster.master());
+    let read = load.stop_and_read(&cluster.client(), &master);
+    report("killed or stopped", &mut gaps);
+    eprintln!("{read} messages acknowledged, all there");
+}
+
+#[test]
+fn a_frozen_master_acknowledges_nothing_when_it_thaws() {
+    let cluster = Cluster::start(2, ALL);
+    make_topic(&cluster);
+    let load = Load::start(&cluster);
+    let mut gaps = Vec::new();
+    for _ in 0..rounds().div_ceil(2) {
+        load.until_acknowledged(50);
+        let master = cluster.master();
+        let frozen = Instant::now();
+        cluster.brokers[master].as_ref().unwrap().signal("-STOP");
+        load.until_acknowledged(50);
+        gaps.push(load.gap_after(frozen));
+        assert_ne!(cluster.master(), master);
+        cluster.brokers[master].as_ref().unwrap().signal("-CONT");
+        cluster.until("it is a slave in sync", |cluster| cluster.now().in_sync.len() == 2);
+        assert_ne!(cluster.master(), master);
+        assert!(
+            cluster.logged(master).contains("this broker is a slave now"),
+            "{}",
+            cluster.logged(master)
+        );
+    }
+    let master = cluster.address(cluster.master());
+    load.stop_and_read(&cluster.client(), &master);
+    report("frozen", &mut gaps);
+}
