@@ -161,6 +161,7 @@ impl Broker {
                     features: routes.features.clone(),
                     settings: core.settings,
                     registration,
+                    changes: routes.replication.changes().clone(),
                 };
                 drop(routes);
                 upkeep.run(ends).await

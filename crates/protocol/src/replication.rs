@@ -3,6 +3,28 @@
 use crate::header::header;
 use serde::{Deserialize, Serialize};
 
+/// Code of a question that only this broker's slaves ask: whether topics, groups or request modes have changed. It is answered when they have, or after a
+/// while; others answer that they do not know the code.
+pub const WAIT_FOR_TABLES: i32 = 901_104;
+
+header! {
+    /// The question [`WAIT_FOR_TABLES`].
+    pub struct WaitForTablesHeader<'a> {
+        /// Id of the slave.
+        pub broker_id: i64 = "brokerId",
+        /// The versions that the slave has; absent if it has copied nothing yet.
+        pub known: Option<&'a str> = "known",
+    }
+}
+
+header! {
+    /// The answer to [`WAIT_FOR_TABLES`].
+    pub struct TableVersions<'a> {
+        /// What the master has, to be sent with the next question when it is copied.
+        pub versions: &'a str = "versions",
+    }
+}
+
 header! {
     /// Code 906, and its answer. A master tells a slave where it is; a slave asks its master with an empty header.
     pub struct ExchangeHaInfoHeader<'a> {

@@ -13,6 +13,7 @@ use cluster::Cluster;
 use common::block_on;
 use load::{Load, QUEUES, TOPIC};
 use protocol::topic::TopicConfig;
+use protocol::{Frame, RequestCode};
 use std::time::{Duration, Instant};
 
 /// How often a master is lost, unless `FAILOVER_ROUNDS` is set.
@@ -24,10 +25,18 @@ fn rounds() -> usize {
     std::env::var("FAILOVER_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap())
 }
 
-fn make_topic(cluster: &Cluster) {
+fn make_topic(cluster: &Cluster, name: &str) {
     let master = cluster.address(cluster.master());
     let client = cluster.client();
-    block_on(async { client.create_topic(&master, &TopicConfig::new(TOPIC, QUEUES)).await.unwrap() });
+    block_on(async { client.create_topic(&master, &TopicConfig::new(name, QUEUES)).await.unwrap() });
+}
+
+fn has_topic(cluster: &Cluster, name: &str) -> bool {
+    let master = cluster.address(cluster.master());
+    let mut frame = Frame::request(RequestCode::GetTopicConfig);
+    frame.ext.push("topic", name);
+    let client = cluster.client();
+    block_on(async { client.ask(&master, frame).await.is_ok() })
 }
 
 fn report(what: &str, gaps: &mut [Duration]) {
@@ -43,12 +52,14 @@ fn report(what: &str, gaps: &mut [Duration]) {
 #[test]
 fn killed_masters_are_followed_and_lose_nothing() {
     let mut cluster = Cluster::start(2, ALL);
-    make_topic(&cluster);
+    make_topic(&cluster, TOPIC);
     let load = Load::start(&cluster);
     let mut gaps = Vec::new();
     for round in 0..rounds() {
         load.until_acknowledged(50);
         let master = cluster.master();
+        let made = format!("made-{round}");
+        make_topic(&cluster, &made);
         let lost = Instant::now();
         match round % 4 {
             3 => cluster.brokers[master].take().unwrap().stop(),
@@ -57,6 +68,11 @@ fn killed_masters_are_followed_and_lose_nothing() {
         load.until_acknowledged(50);
         gaps.push(load.gap_after(lost));
         assert_ne!(cluster.master(), master);
+        assert!(
+            has_topic(&cluster, &made),
+            "the topic was acknowledged just before: {}",
+            cluster.logged(1 - master)
+        );
         cluster.start_broker(master);
         cluster.until("both are in sync", |cluster| cluster.now().in_sync.len() == 2);
     }
@@ -69,7 +85,7 @@ fn killed_masters_are_followed_and_lose_nothing() {
 #[test]
 fn a_frozen_master_acknowledges_nothing_when_it_thaws() {
     let cluster = Cluster::start(2, ALL);
-    make_topic(&cluster);
+    make_topic(&cluster, TOPIC);
     let load = Load::start(&cluster);
     let mut gaps = Vec::new();
     for _ in 0..rounds().div_ceil(2) {

@@ -5,15 +5,17 @@
 //! Consumers of a master read what is as durable as its flush mode promises, whether slaves have it or not, as in Apache's default
 //! HA: a consumer may have read what is lost with the master. Only the answers to sends wait for slaves.
 
+mod changes;
 mod tables;
 mod timers;
 
 use crate::core::Core;
-use crate::feature::{self, Feature, Work};
+use crate::feature::{Feature, Work};
 use crate::peers::Peers;
 use crate::place::Elected;
 use crate::registration::Standings;
 use crate::settings::{BrokerRole, BrokerSettings};
+pub use changes::Changes;
 use parking_lot::Mutex;
 use protocol::replication::ExchangeHaInfoHeader;
 use protocol::replication::{CopyStatus, ReplicationStatus, SlaveStatus};
@@ -42,6 +44,8 @@ pub struct Replication {
     standings: Standings,
     /// What a slave copies beside the log.
     tables: MasterTables,
+    /// What slaves copy from this master.
+    changes: Arc<Changes>,
     master: Mutex<Option<Master>>,
     slave: Mutex<Option<Slave>>,
 }
@@ -54,6 +58,11 @@ impl Replication {
             core: core.clone(),
             standings: standings.clone(),
             tables,
+            changes: Arc::new(Changes::new(
+                core.started_ms,
+                core.settings.clone(),
+                core.place.is_some().then(|| core.acks.clone()),
+            )),
             master: Mutex::default(),
             slave: Mutex::default(),
         }
@@ -92,6 +101,12 @@ impl Replication {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.slave.lock().as_ref().is_some_and(|slave| slave.report().connected)
+    }
+
+    /// Changes of tables, for slaves that ask for them.
+    #[must_use]
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// Where slaves connect.
@@ -240,13 +255,17 @@ impl Replication {
     }
 
     async fn time_out_waits(&self) {
-        let time_out = |_| {
-            let timeout = self.core.settings.current().slave_timeout;
-            if let Some(before) = Instant::now().checked_sub(timeout) {
+        loop {
+            if !self.core.acks.are_awaited() {
+                self.changes.until_asked().await;
+            }
+            tokio::time::sleep(TIME_OUT_EVERY).await;
+            let now = Instant::now();
+            self.changes.time_out(now);
+            if let Some(before) = now.checked_sub(self.core.settings.current().slave_timeout) {
                 self.core.acks.time_out(before);
             }
-        };
-        feature::every(TIME_OUT_EVERY, time_out).await;
+        }
     }
 }
 
@@ -270,7 +289,7 @@ impl Feature for Replication {
                 );
             } else if self.core.role.is_slave() {
                 tokio::join!(self.follow_master(), self.tables.copy_all(&self.core, self.standings.master()));
-            } else if self.core.acks.are_awaited() {
+            } else {
                 self.time_out_waits().await;
             }
         })

@@ -32,6 +32,7 @@ use protocol::assignment::{GroupRequestMode, RequestMode};
 use protocol::codes::{RequestCode, ResponseCode};
 use protocol::frame::Frame;
 use protocol::heartbeat::{HeartbeatData, PROXIED};
+use protocol::replication::WAIT_FOR_TABLES;
 use std::sync::Arc;
 
 mod answering;
@@ -119,6 +120,10 @@ impl Routes {
     #[allow(clippy::too_many_lines)]
     fn route(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now: i64) -> Handled {
         use RequestCode as Code;
+        if frame.code == WAIT_FOR_TABLES {
+            self.replication.changes().wait(frame, reply);
+            return Handled::Later;
+        }
         let Ok(code) = RequestCode::try_from(frame.code) else {
             return Handled::Now(Err(unknown(frame.code)));
         };

@@ -3,6 +3,7 @@
 use super::Tables;
 use crate::feature::{Feature, ticks};
 use crate::registration::Registration;
+use crate::replication::Changes;
 use crate::settings::BrokerSettings;
 use crate::signal::{Saved, Signal};
 use crate::state_file::SavedTable;
@@ -38,6 +39,8 @@ pub struct Upkeep {
     pub settings: Arc<Live<BrokerSettings>>,
     /// Registration at the name servers.
     pub registration: Registration,
+    /// Told of saved changes, which slaves copy.
+    pub changes: Arc<Changes>,
 }
 
 /// The two steps of a shutdown. Requests are still handled between them.
@@ -100,7 +103,9 @@ impl Upkeep {
             let raised = self.signal.raised();
             let saved = self.blocking(Tables::save_changes).await;
             if saved.is_ok() {
+                let generation = self.changes.raise();
                 self.register_changes(&registered).await;
+                self.changes.until_copied(generation).await;
             }
             self.signal.settle(raised, &outcome(&saved));
             if let Err(error) = saved {
@@ -213,6 +218,7 @@ mod tests {
                         features: vec![Arc::new(OrderLocks::new(10, 1 << 20)), stats],
                         settings,
                         registration,
+                        changes: Arc::new(Changes::new(0, Arc::new(Live::new(BrokerSettings::default())), None)),
                     };
                     upkeep.run(ended).await
                 })
