@@ -1,5 +1,5 @@
-"""Brokers of Apache in controller mode under our controllers: they get their ids, one becomes master, and the other one follows it when it
-is killed."""
+"""Brokers in controller mode under our controllers, Apache's, ours, and one of each: they get their ids, one becomes master, and the other one
+follows it when it is killed."""
 import json
 import os
 import subprocess
@@ -27,7 +27,22 @@ def brokers_of_apache_fail_over_when_the_leader_of_three_controllers_is_killed_t
     fails_over(s, ['n0', 'n1', 'n2'])
 
 
-def fails_over(s, controllers):
+@sdk('java-5.5.0', deadline=150, ours=True)
+def a_killed_master_of_ours_is_followed_by_its_slave(s):
+    fails_over(s, ['n0'], ('apogee', 'apogee'))
+
+
+@sdk('java-5.5.0', deadline=180, ours=True)
+def our_brokers_fail_over_when_the_leader_of_three_controllers_is_killed_too(s):
+    fails_over(s, ['n0', 'n1', 'n2'], ('apogee', 'apogee'))
+
+
+@sdk('java-5.5.0', deadline=180, ours=True)
+def a_broker_of_apache_and_one_of_ours_follow_each_other(s):
+    fails_over(s, ['n0'], ('apache', 'apogee'))
+
+
+def fails_over(s, controllers, kinds=('apache', 'apache')):
     names = own(s, 'apogee', {}, 'names', roles='namesrv')
     names.start()
     group = targets.Controllers(os.path.join(s.session.work, f'{s.prefix}-controllers'), {}, controllers)
@@ -35,7 +50,7 @@ def fails_over(s, controllers):
     group.start()
     s.wait(group.leader, 'a controller leads', 20)
     mode = {**MODE, 'controllerAddr': ';'.join(group.addresses.values())}
-    brokers = [own(s, 'apache', mode, name, roles='broker', namesrv=names.namesrv) for name in ('one', 'other')]
+    brokers = [own(s, kind, mode, name, roles='broker', namesrv=names.namesrv) for kind, name in zip(kinds, ('one', 'other'))]
     starts = [threading.Thread(target=broker.start) for broker in brokers]
     for start in starts:
         start.start()
