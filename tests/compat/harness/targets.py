@@ -95,7 +95,7 @@ class Apache(Target):
             raise AssertionError(f'apache {" ".join(args)}: {done.stdout[-3000:]}')
 
     def start(self):
-        with open(os.path.join(self.work, 'extra.conf'), 'w') as f:
+        with open(os.path.join(self.work, 'namesrv-extra.conf' if self.roles == 'namesrv' else 'extra.conf'), 'w') as f:
             f.writelines(f'{k}={v}\n' for k, v in self.settings.items())
         if self.roles == 'namesrv':
             self._run('namesrv', self.work, str(self.namesrv_port))
@@ -233,6 +233,28 @@ class Behind:
             self.server.stop(kill)
 
 
+class ApacheController(Apache):
+    """A name server of Apache with the controller in it."""
+
+    def __init__(self, work):
+        self.addresses = {'n0': f'127.0.0.1:{free_port()}'}
+        settings = dict(enableControllerInNamesrv='true', controllerDLegerGroup='group1', controllerDLegerSelfId='n0',
+                        controllerDLegerPeers=f'n0-{self.addresses["n0"]}', controllerStorePath=os.path.join(work, 'controller'))
+        super().__init__(work, settings, roles='namesrv')
+
+    def leader(self):
+        return leader_of(self.addresses.values())
+
+
+def leader_of(controllers):
+    """The address of the leader that one of these controllers names, or None."""
+    for address in controllers:
+        with wire.Connection(address) as c:
+            found = c.ask(wire.CONTROLLER_METADATA).ext.get('controllerLeaderAddress')
+            if found:
+                return found
+
+
 class Controllers(Apogee):
     """One controller of ours for each of `names`, in one group; `roles` and broker do not count."""
 
@@ -263,11 +285,7 @@ class Controllers(Apogee):
 
     def leader(self):
         """The address of the leader that a controller names, or None."""
-        for name in self.processes:
-            with wire.Connection(self.addresses[name]) as c:
-                found = c.ask(wire.CONTROLLER_METADATA).ext.get('controllerLeaderAddress')
-                if found:
-                    return found
+        return leader_of(self.addresses[name] for name in self.processes)
 
 
 KINDS = {'apache': Apache, 'apogee': Apogee}

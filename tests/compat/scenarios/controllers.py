@@ -42,10 +42,19 @@ def a_broker_of_apache_and_one_of_ours_follow_each_other(s):
     fails_over(s, ['n0'], ('apache', 'apogee'))
 
 
-def fails_over(s, controllers, kinds=('apache', 'apache')):
-    names = own(s, 'apogee', {}, 'names', roles='namesrv')
-    names.start()
-    group = targets.Controllers(os.path.join(s.session.work, f'{s.prefix}-controllers'), {}, controllers)
+@sdk('java-5.5.0', deadline=180, ours=True)
+def our_brokers_fail_over_under_the_controller_of_apache(s):
+    fails_over(s, ['n0'], ('apogee', 'apogee'), of_apache=True)
+
+
+def fails_over(s, controllers, kinds=('apache', 'apache'), of_apache=False):
+    work = os.path.join(s.session.work, f'{s.prefix}-controllers')
+    if of_apache:
+        names = group = targets.ApacheController(work)
+    else:
+        names = own(s, 'apogee', {}, 'names', roles='namesrv')
+        names.start()
+        group = targets.Controllers(work, {}, controllers)
     s.own_targets.append(group)
     group.start()
     s.wait(group.leader, 'a controller leads', 20)
@@ -83,7 +92,8 @@ def fails_over(s, controllers, kinds=('apache', 'apache')):
     acked = sends.stop()
     everything(s, acked, lambda: set(consumer.texts()))
     # Not under load: a master of Apache whose role changes while it stores a message acknowledges it without its slave.
-    administer(s, names, group, first, 3 - successor)
+    if not of_apache:
+        administer(s, names, group, first, 3 - successor)
     for broker in brokers:
         broker.stop(kill=True)  # a clean end takes Java many seconds, and is not what this is about
     print(f'{s.case.title}: no acknowledged send for {gap:.2f} s, {len(acked)} acknowledged and consumed', file=sys.stderr, flush=True)
