@@ -19,7 +19,7 @@ pub(crate) struct Cluster {
     ports: Vec<u16>,
     /// Lines of the brokers' configuration.
     settings: String,
-    _names: Running,
+    names: Option<Running>,
     pub(crate) brokers: Vec<Option<Running>>,
 }
 
@@ -47,7 +47,7 @@ impl Cluster {
             controller_port,
             ports: (0..count).map(|_| free_port(&[-2, 1])).collect(),
             settings: settings.to_owned(),
-            _names: names,
+            names: Some(names),
             brokers: Vec::new(),
         };
         cluster.until("the controller leads", |cluster| cluster.asked().is_some());
@@ -57,6 +57,16 @@ impl Cluster {
             cluster.until("the broker is in sync", |cluster| cluster.now().in_sync.len() == index + 1);
         }
         cluster
+    }
+
+    /// Kills the name server, and the controller with it.
+    pub(crate) fn stop_names(&mut self) {
+        self.names.take().unwrap().kill();
+    }
+
+    pub(crate) fn start_names(&mut self) {
+        self.names = Some(run(self.dir.path(), "names", "namesrv"));
+        self.until("the controller leads", |cluster| cluster.asked().is_some());
     }
 
     pub(crate) fn start_broker(&mut self, index: usize) {

@@ -55,6 +55,19 @@ impl Load {
         }
     }
 
+    /// Waits until there was no acknowledgement for half a second; returns how many there are.
+    pub(crate) fn until_nothing_is_acknowledged(&self) -> usize {
+        let begun = Instant::now();
+        loop {
+            let before = self.acked.lock().unwrap().len();
+            std::thread::sleep(Duration::from_millis(500));
+            if self.acked.lock().unwrap().len() == before {
+                return before;
+            }
+            assert!(begun.elapsed() < DEADLINE, "messages are still acknowledged");
+        }
+    }
+
     /// The longest time without an acknowledgement that ends after `moment`.
     pub(crate) fn gap_after(&self, moment: Instant) -> Duration {
         let mut times: Vec<Instant> = self.acked.lock().unwrap().iter().map(|acked| acked.at).collect();

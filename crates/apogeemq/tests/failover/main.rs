@@ -109,3 +109,67 @@ fn a_frozen_master_acknowledges_nothing_when_it_thaws() {
     load.stop_and_read(&cluster.client(), &master);
     report("frozen", &mut gaps);
 }
+
+#[test]
+fn a_frozen_slave_leaves_the_in_sync_set_and_comes_back() {
+    let cluster = Cluster::start(2, ALL);
+    make_topic(&cluster, TOPIC);
+    let load = Load::start(&cluster);
+    load.until_acknowledged(50);
+    let master = cluster.master();
+    let slave = cluster.brokers[1 - master].as_ref().unwrap();
+    let frozen = Instant::now();
+    slave.signal("-STOP");
+    load.until_acknowledged(50);
+    let mut gaps = [load.gap_after(frozen)];
+    assert_eq!(cluster.master(), master);
+    assert_eq!(cluster.now().in_sync, [cluster.address(master)]);
+    slave.signal("-CONT");
+    cluster.until("both are in sync", |cluster| cluster.now().in_sync.len() == 2);
+    load.until_acknowledged(50);
+    let master = cluster.address(master);
+    load.stop_and_read(&cluster.client(), &master);
+    report("a frozen slave", &mut gaps);
+}
+
+#[test]
+fn without_a_controller_a_master_takes_messages_for_its_lease_only() {
+    let mut cluster = Cluster::start(2, ALL);
+    make_topic(&cluster, TOPIC);
+    let load = Load::start(&cluster);
+    load.until_acknowledged(50);
+    let master = cluster.master();
+    let gone = Instant::now();
+    cluster.stop_names();
+    // The name server is gone with the controller, and the producers know the master: it refuses.
+    let count = load.until_nothing_is_acknowledged();
+    assert!(gone.elapsed() > Duration::from_secs(1), "its lease was not over");
+    cluster.start_names();
+    load.until_acknowledged(50);
+    assert_eq!(cluster.master(), master);
+    let master = cluster.address(master);
+    assert!(load.stop_and_read(&cluster.client(), &master) > count);
+}
+
+#[test]
+fn the_last_of_three_brokers_goes_on_alone() {
+    let mut cluster = Cluster::start(3, ALL);
+    make_topic(&cluster, TOPIC);
+    let load = Load::start(&cluster);
+    for left in [2, 1] {
+        load.until_acknowledged(50);
+        let master = cluster.master();
+        cluster.brokers[master].take().unwrap().kill();
+        load.until_acknowledged(50);
+        // Only who is in sync may be the next one.
+        cluster.until("the others are in sync", |cluster| cluster.now().in_sync.len() == left);
+    }
+    let last = cluster.master();
+    for index in (0..3).filter(|index| *index != last) {
+        cluster.start_broker(index);
+    }
+    cluster.until("all are in sync", |cluster| cluster.now().in_sync.len() == 3);
+    load.until_acknowledged(50);
+    let master = cluster.address(cluster.master());
+    load.stop_and_read(&cluster.client(), &master);
+}
