@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Namesrv(NamesrvFlags),
     /// Run a broker that registers at name servers
     Broker(BrokerFlags),
-    /// Run a controller, which elects masters of Apache's brokers
+    /// Run a controller, which elects masters of brokers
     Controller(ControllerFlags),
     /// Run a proxy for gRPC and remoting clients in front of the brokers that name servers know
     Proxy(ProxyFlags),
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Bench(crate::bench::Arguments),
     /// Administer a cluster, Apache's or ours: mqadmin's verbs and flags
     Admin(Box<admin::cli::Arguments>),
+    /// Start a cluster of several processes on this machine, for trying out what happens when one of them dies
+    Cluster(crate::cluster::Arguments),
     /// Show what a message queue is good for, on a server inside this process, in under a minute
     Demo(crate::demo::Arguments),
     /// Check a data directory or print its content, without starting a broker

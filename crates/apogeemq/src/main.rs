@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bench;
+mod cluster;
 mod configuration;
 mod demo;
 mod failure;
@@ -53,6 +54,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::Config(flags)) => manual::show(&flags),
         Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Admin(arguments)) => administer(&arguments),
+        Some(Command::Cluster(arguments)) => cluster::run(&arguments),
         Some(Command::Demo(arguments)) => demo::run(&arguments),
         Some(Command::Store(arguments)) => return store::run(arguments),
     };

@@ -41,6 +41,16 @@ pub(crate) fn survive_file_size_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// Sends SIGTERM to a process of this user. One that has ended is left alone.
+pub(crate) fn terminate(process: u32) {
+    if let Ok(process) = libc::pid_t::try_from(process) {
+        // SAFETY: the call takes no pointer; the caller names a child of its own that it has not waited for.
+        unsafe {
+            libc::kill(process, libc::SIGTERM);
+        }
+    }
+}
+
 /// The signals that stop this process, blocked in every thread that starts later.
 pub(crate) struct StopSignals(libc::sigset_t);
 

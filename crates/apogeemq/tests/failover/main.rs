@@ -8,6 +8,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod load;
+mod local;
 
 use cluster::Cluster;
 use common::block_on;
