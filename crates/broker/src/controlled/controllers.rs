@@ -266,8 +266,8 @@ impl Controllers {
             Some(leader) => leader,
             None => self.find_leader().await?,
         };
-        for other in self.all.iter().filter(|other| **other != leader).cloned() {
-            let (peers, timeout, frame) = (self.peers.clone(), self.timeout, frame.clone());
+        for other in self.all.iter().filter(|other| **other != leader) {
+            let (other, peers, timeout, frame) = (other.clone(), self.peers.clone(), self.timeout, frame.clone());
             // One that is down costs a connection attempt; nobody waits for it.
             tokio::spawn(async move { drop(peers.ask(&other, frame, timeout).await) });
         }
