@@ -287,6 +287,14 @@ pub async fn clean(cluster: &Cluster, target: Option<&Target>, cleaning: Cleanin
     Ok(changes)
 }
 
+/// Sets the flushed offset of its master that the slave at this address keeps. A master ignores it, as Apache's.
+pub async fn reset_master_flush_offset(cluster: &Cluster, address: &str, offset: i64) -> Changes {
+    let mut changes = Changes::default();
+    let outcome = cluster.client().reset_master_flush_offset(address, offset).await;
+    changes.note(address, format!("set the master's flushed offset to {offset}"), outcome);
+    changes
+}
+
 /// The replication status of the target.
 ///
 /// # Errors

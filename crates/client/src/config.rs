@@ -1,5 +1,7 @@
-//! Settings of brokers (25, 26) and name servers (318, 319) as properties text; deletion of expired files on request (306, 329).
+//! Settings of brokers (25, 26) and name servers (318, 319) as properties text; deletion of expired files on request (306, 329);
+//! the master's flushed offset that a slave keeps (908).
 
+use protocol::replication::ResetMasterFlushOffsetHeader;
 use protocol::{Frame, RequestCode};
 
 use crate::{Client, Error};
@@ -48,6 +50,16 @@ impl Client {
         self.ask(address, Frame::request(RequestCode::CleanExpiredConsumequeue))
             .await
             .map(drop)
+    }
+
+    /// Sets the flushed offset of its master that a slave keeps. A master answers with success and ignores it.
+    ///
+    /// # Errors
+    /// [`Error`] as in [`Client::ask`].
+    pub async fn reset_master_flush_offset(&self, address: &str, master_flush_offset: i64) -> Result<(), Error> {
+        let mut request = Frame::request(RequestCode::ResetMasterFlushOffset);
+        ResetMasterFlushOffsetHeader { master_flush_offset }.encode(&mut request.ext);
+        self.ask(address, request).await.map(drop)
     }
 
     /// Tells a broker to delete expired log files.

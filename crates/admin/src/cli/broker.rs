@@ -166,6 +166,23 @@ impl HaStatus {
     }
 }
 
+/// Set the flushed offset of its master that a slave keeps (a master ignores it)
+#[derive(Debug, Args)]
+pub(super) struct ResetMasterFlushOffset {
+    /// Address of the slave
+    #[arg(short = 'b', long = "brokerAddr", value_name = "HOST:PORT", value_parser = name)]
+    broker: String,
+    /// The offset in the log
+    #[arg(short = 'o', long = "offset", value_name = "OFFSET")]
+    offset: i64,
+}
+
+impl ResetMasterFlushOffset {
+    pub(super) async fn run(&self, cluster: &Cluster, out: &mut Out) -> Result<(), Error> {
+        print_steps(out, &broker::reset_master_flush_offset(cluster, &self.broker, self.offset).await)
+    }
+}
+
 /// Write the settings of a cluster to configs.json
 #[derive(Debug, Args)]
 pub(super) struct ExportConfigs {

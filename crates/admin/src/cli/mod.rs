@@ -145,6 +145,7 @@ verbs! {
     "cleanUnusedTopic" CleanUnusedTopic(broker::CleanUnusedTopic),
     "deleteExpiredCommitLog" DeleteExpiredCommitLog(broker::DeleteExpiredCommitLog),
     "haStatus" HaStatus(broker::HaStatus),
+    "resetMasterFlushOffset" ResetMasterFlushOffset(broker::ResetMasterFlushOffset),
     "exportConfigs" ExportConfigs(broker::ExportConfigs),
     "exportMetadata" ExportMetadata(broker::ExportMetadata),
     "exportMetrics" ExportMetrics(broker::ExportMetrics),

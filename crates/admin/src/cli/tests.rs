@@ -117,6 +117,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
     ("cleanUnusedTopic", "b brokerAddr h:1|c cluster C"),
     ("deleteExpiredCommitLog", "n namesrvAddr h:1,b brokerAddr h:1|c cluster C"),
     ("haStatus", "c clusterName C,i interval 3|b brokerAddr h:1"),
+    ("resetMasterFlushOffset", "b brokerAddr h:1,o offset 4096"),
     ("exportConfigs", "c clusterName C,f filePath D"),
     (
         "exportMetadata",

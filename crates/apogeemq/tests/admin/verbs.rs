@@ -329,6 +329,13 @@ pub(crate) fn brokers(cluster: &Cluster) {
     );
     assert!(master["masterCommitLogMaxOffset"].as_i64().unwrap() > 0, "{replication}");
     assert_eq!(master["haConnectionInfo"].as_array().unwrap().len(), 0, "{replication}");
+    let reset = ["-b", &cluster.broker, "-o", "4096"];
+    assert_eq!(cluster.change("resetMasterFlushOffset", &reset), 1, "a master ignores it");
+    assert!(
+        cluster
+            .refused("resetMasterFlushOffset", &["-b", "127.0.0.1:1", "-o", "1"])
+            .contains("127.0.0.1:1")
+    );
 }
 
 pub(crate) fn name_servers(cluster: &Cluster) {
