@@ -3,7 +3,7 @@
 //! Append, then complete: the caller is told once when the messages are as durable as requested, and topics created for them are saved
 //! and known to the name servers.
 
-use crate::escape::Escape;
+use crate::escape::{Escape, Source};
 use crate::role::Role;
 use crate::signal::{Saved, Signal};
 use message::properties;
@@ -59,7 +59,7 @@ pub enum Delivery {
     /// They are in this broker's log.
     Here(Ticket),
     /// They are for another broker's.
-    Elsewhere,
+    Elsewhere(Source),
 }
 
 impl LogWriter {
@@ -208,13 +208,14 @@ impl LogWriter {
     /// [`AppendError`], as for [`Store::append`].
     pub fn deliver(
         &self,
+        source: Source,
         drafts: &[Draft<'_>],
         queues: &[Arc<ConsumeQueue>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Delivery, AppendError> {
         if self.role.is_slave() && self.role.delivers() {
-            return Ok(Delivery::Elsewhere);
+            return Ok(Delivery::Elsewhere(source));
         }
         self.append(drafts, queues, now_ms, placements).map(Delivery::Here)
     }
@@ -229,9 +230,9 @@ impl LogWriter {
     ) {
         match delivery {
             Delivery::Here(ticket) => self.complete_then(ticket, wait, done),
-            Delivery::Elsewhere => self
+            Delivery::Elsewhere(source) => self
                 .escape
-                .store(drafts, move |outcome| done(outcome.map_err(Incomplete::NotStored))),
+                .store(source, drafts, move |outcome| done(outcome.map_err(Incomplete::NotStored))),
         }
     }
 

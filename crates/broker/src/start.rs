@@ -408,6 +408,7 @@ fn compose(
         delays: delays.clone(),
         deliveries: deliveries.clone(),
         timers: timers.clone(),
+        pops: pops.clone(),
         producers: online.producers.clone(),
         dedup: dedup.clone(),
         recovery: *recovery,

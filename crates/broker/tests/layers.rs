@@ -47,8 +47,9 @@ const LAYERS: &[&[&str]] = &[
     &["retry", "transaction"],
     &["request_reply", "pull", "query", "registration"],
     &["replication"],
+    &["pop"],
     &["acting"],
-    &["send", "admin", "pop", "lite"],
+    &["send", "admin", "lite"],
     // Background work, and the composition.
     &["upkeep"],
     &["inspect", "operations", "routes"],

@@ -74,7 +74,7 @@ def acts(s, master_kind, slave_kind):
     if slave_kind == 'apogee':
         s.wait(lambda: runtime(slave)['apogeeActingMaster'] == 'true', 'the slave acts', 30)
     consumer = s.push('late', topic, group=consumer.group, target=names, threads=1)
-    s.wait(lambda: expected <= set(consumer.texts()), f'all is consumed while the master is gone; missing {sorted(expected - set(consumer.texts()))}', 120)
+    consumes(s, consumer, expected, 'while the master is gone')
     if slave_kind == 'apogee':
         s.wait(lambda: int(runtime(slave)['apogeeEscapedMessages']) >= 2 + sum(half['broker'] == 'broker-a' for half in halves),
                'all that was open or due went to the other broker', 60)
@@ -86,7 +86,7 @@ def acts(s, master_kind, slave_kind):
         s.wait(lambda: runtime(slave)['apogeeActingMaster'] == 'false', 'the slave no longer acts', 30)
     after = {f'after {n}' for n in range(PLAIN)}
     send_to_master(s, producer, topic, after)
-    s.wait(lambda: expected | after <= set(consumer.texts()), 'what is sent to the master is consumed', 120)
+    consumes(s, consumer, expected | after, 'when the master is back')
     got = [text for text in consumer.texts() if text not in texts_of_halves]
     again = sorted({text for text in got if got.count(text) > 1})
     print(f'{s.case.title}: {len(expected | after)} expected, consumed again: {again}')
@@ -100,6 +100,13 @@ def start(s, names, kind, name, **settings):
     target = own(s, kind, {**MODE, **DELAY_20S, **settings}, name, roles='broker', namesrv=names.namesrv)
     target.start()
     return target
+
+
+def consumes(s, consumer, expected, when):
+    try:
+        s.wait(lambda: expected <= set(consumer.texts()), 'all is consumed', 120)
+    except AssertionError as error:
+        raise AssertionError(f'{when}: missing {sorted(expected - set(consumer.texts()))}') from error
 
 
 def members(names):

@@ -4,7 +4,7 @@
 //! lowest id has changed (905) ([`watch`]). What they say decides ([`members`]): a slave that has the lowest id acts for the master. Routes show it
 //! as the master, without the permission to write, if the name server has `supportActingMaster`. It serves reads and takes offsets. With
 //! `enableRemoteEscape`, and only while it has no connection to the master, it also delivers what becomes due: delayed messages, timers
-//! and open transactions go through other brokers ([`crate::escape`]).
+//! and open transactions go through other brokers ([`crate::escape`]), and it serves pops.
 //!
 //! It ends when a master registers, or before: a master that starts tells its slaves that it comes (906), takes over what they did
 //! ([`online`]), and only then delivers, registers and opens its ports. From 906 on the slave delivers nothing.
@@ -15,7 +15,7 @@
 //! - What was delivered is told to the master as offsets of queues of which the slave's are a prefix: so the master delivers what the slave
 //!   did not know of.
 //!
-//! Not here: POP on the acting master, which would have to write (it is refused), and brokers under a controller.
+//! Not here: lite topics on the acting master (they are refused), and brokers under a controller.
 
 mod members;
 mod online;
@@ -29,12 +29,14 @@ use crate::delay::{DelayOffsets, Deliveries};
 use crate::escape::{Outlet, OutletOptions};
 use crate::feature::{Feature, Work};
 use crate::peers::Peers;
+use crate::pop::Pops;
 use crate::registration::{Identity, Standings};
 use crate::replication::Replication;
 use crate::timer::Timers;
 use crate::transaction::Transactions;
 use members::Group;
 use message::LogOffset;
+use net::Connection;
 use net::session::Connector;
 use parking_lot::Mutex;
 use std::io;
@@ -67,6 +69,8 @@ pub struct ActingParts {
     pub deliveries: Arc<Deliveries>,
     /// Delivers timers. Started here on a slave only.
     pub timers: Arc<Timers>,
+    /// Hands out messages. Started here on a slave only.
+    pub pops: Arc<Pops>,
     /// Producers, and keys of repeated sends: for the transactions that are handed over.
     pub producers: Arc<Producers<ClientChannel>>,
     /// See `producers`.
@@ -192,6 +196,7 @@ impl Acting {
         let started = timers
             .start()
             .and_then(|()| Arc::clone(&parts.deliveries).start())
+            .and_then(|()| Arc::clone(&parts.pops).start())
             .and_then(|()| transactions.start_escaping());
         *delivering = Some(Delivering { transactions });
         match started {
@@ -215,6 +220,7 @@ impl Acting {
         }
         transactions.stop();
         parts.deliveries.stop();
+        parts.pops.end_acting();
         tracing::info!(
             stored_elsewhere = parts.core.log.escape().stored(),
             "what becomes due is left to the master again"
@@ -242,8 +248,37 @@ impl Feature for Acting {
         }
         let outlet = Arc::clone(&self.outlet);
         Box::pin(async move {
-            tokio::join!(self.watch(), outlet.run());
+            let pops = Arc::clone(&self.parts.pops);
+            match self.parts.core.role.is_slave() {
+                true => drop(tokio::join!(self.watch(), outlet.run(), pops.run())),
+                // It is a feature of its own there.
+                false => self.watch().await,
+            }
         })
+    }
+
+    fn closed(&self, connection: &Connection) {
+        if self.parts.core.role.is_slave() {
+            self.parts.pops.closed(connection);
+        }
+    }
+
+    fn topic_deleted(&self, topic: &str) {
+        if self.parts.core.role.is_slave() {
+            self.parts.pops.topic_deleted(topic);
+        }
+    }
+
+    fn group_deleted(&self, group: &str, with_offsets: bool) {
+        if self.parts.core.role.is_slave() {
+            self.parts.pops.group_deleted(group, with_offsets);
+        }
+    }
+
+    fn release(&self) {
+        if self.parts.core.role.is_slave() {
+            self.parts.pops.release();
+        }
     }
 
     fn stop(&self) {

@@ -10,6 +10,7 @@ use super::progress::{Batch, Move, Progress};
 use super::{DelayOffsets, delivered};
 use crate::alarm::Alarm;
 use crate::clock::now_ms;
+use crate::escape::Source;
 use crate::log_writer::{self, LogWriter, WaitFor};
 use crate::records;
 use crate::schedule::{self, Levels};
@@ -369,7 +370,10 @@ impl Worker {
         if drafts.is_empty() {
             return Ok(self.pass_over(&moves, &rechecks));
         }
-        let delivery = match self.log.deliver(&drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len())) {
+        let delivery = match self
+            .log
+            .deliver(Source::Delays, &drafts, &queues, now_ms(), &mut Vec::with_capacity(drafts.len()))
+        {
             Ok(delivery) => delivery,
             Err(AppendError::TooLarge { size, max }) if drafts.len() == 1 => {
                 tracing::error!(

@@ -1,10 +1,10 @@
 //! Sends what leaves this broker to masters of other broker names, as name servers tell them.
 
 use super::frame::Outgoing;
-use super::{Escape, NotStored};
+use super::{Batch, Escape, NotStored};
 use crate::peers::Peers;
 use parking_lot::Mutex;
-use protocol::route::{MASTER_ID, RouteHeader, TopicRoute};
+use protocol::route::{ClusterInfo, MASTER_ID, RouteHeader, TopicRoute};
 use protocol::topic::perm;
 use protocol::{Frame, RequestCode, ResponseCode, json};
 use rustc_hash::FxHashMap;
@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 /// Messages on their way at the same time.
@@ -69,12 +70,18 @@ impl Outlet {
         })
     }
 
-    /// Stores the batches, one after the other, until it is dropped. Only one of a queue may run.
+    /// Stores what comes, the batches of a source one after the other, until it is dropped. Call once.
     pub async fn run(self: Arc<Self>) {
-        let Some(mut batches) = self.escape.receiver.lock().take() else {
-            tracing::error!("messages leave this broker through another outlet already");
-            return;
-        };
+        let receivers = std::mem::take(&mut *self.escape.receivers.lock());
+        let mut sources = JoinSet::new();
+        for batches in receivers {
+            sources.spawn(Arc::clone(&self).store_all(batches));
+        }
+        while sources.join_next().await.is_some() {}
+    }
+
+    /// The batches of a source.
+    async fn store_all(self: Arc<Self>, mut batches: UnboundedReceiver<Batch>) {
         while let Some(mut batch) = batches.recv().await {
             let messages = std::mem::take(&mut batch.messages);
             let outcome = match messages.is_empty() || self.escape.role.delivers() {
@@ -155,7 +162,12 @@ impl Outlet {
         {
             return Ok(Arc::clone(targets));
         }
-        let targets: Arc<[Target]> = self.ask_for_targets(topic).await?.into();
+        let mut targets = self.ask_for_targets(topic).await?;
+        if targets.is_empty() {
+            // No other broker has it: one that makes topics for sends does so, as for retry topics always.
+            targets = self.ask_for_masters().await?;
+        }
+        let targets: Arc<[Target]> = targets.into();
         let mut routes = self.routes.lock();
         if routes.len() >= MAX_ROUTES {
             routes.clear();
@@ -164,25 +176,55 @@ impl Outlet {
         Ok(targets)
     }
 
-    /// From the first name server that has the topic.
+    /// Brokers that have the topic; none if no name server knows it.
     async fn ask_for_targets(&self, topic: &str) -> io::Result<Vec<Target>> {
-        let mut last = io::Error::other("there is no name server (namesrvAddr)");
+        let mut frame = Frame::request(RequestCode::GetRouteinfoByTopic);
+        let header = RouteHeader {
+            topic,
+            accept_standard_json_only: Some(true),
+        };
+        header.encode(&mut frame.ext);
+        let answer = self.ask_name_servers(&frame).await?;
+        if answer.code == i32::from(ResponseCode::TopicNotExist) {
+            return Ok(Vec::new());
+        }
+        let route: TopicRoute = json::read(&answer.body).map_err(io::Error::other)?;
+        Ok(self.targets_of(&route))
+    }
+
+    /// All other masters of the cluster.
+    async fn ask_for_masters(&self) -> io::Result<Vec<Target>> {
+        let answer = self.ask_name_servers(&Frame::request(RequestCode::GetBrokerClusterInfo)).await?;
+        let all: ClusterInfo = json::read(&answer.body).map_err(io::Error::other)?;
+        let others = all
+            .broker_addr_table
+            .into_values()
+            .filter(|broker| broker.broker_name != self.options.broker_name && broker.cluster == self.options.cluster);
+        let masters = others.filter_map(|mut broker| {
+            Some(Target {
+                address: broker.broker_addrs.remove(&MASTER_ID)?,
+                broker: broker.broker_name,
+                queues: 1,
+            })
+        });
+        Ok(masters.collect())
+    }
+
+    /// The answer of the first name server that has one: success, or that there is no such topic if all say so.
+    async fn ask_name_servers(&self, frame: &Frame) -> io::Result<Frame> {
+        let mut last = Err(io::Error::other("there is no name server (namesrvAddr)"));
         for name_server in &self.options.name_servers {
-            let mut frame = Frame::request(RequestCode::GetRouteinfoByTopic);
-            let header = RouteHeader {
-                topic,
-                accept_standard_json_only: Some(true),
-            };
-            header.encode(&mut frame.ext);
-            match self.peers.ask_for(name_server, frame, TIMEOUT).await {
-                Ok(answer) => {
-                    let route: TopicRoute = json::read(&answer.body).map_err(io::Error::other)?;
-                    return Ok(self.targets_of(&route));
-                }
-                Err(error) => last = error,
+            last = self.peers.ask(name_server, frame.clone(), TIMEOUT).await;
+            if last.as_ref().is_ok_and(|answer| answer.code == i32::from(ResponseCode::Success)) {
+                break;
             }
         }
-        Err(last)
+        let answer = last?;
+        let known = [ResponseCode::Success, ResponseCode::TopicNotExist].map(i32::from);
+        match known.contains(&answer.code) {
+            true => Ok(answer),
+            false => Err(io::Error::other(format!("a name server answered with code {}", answer.code))),
+        }
     }
 
     /// Masters of other names of the cluster that take messages, in the order of their names.

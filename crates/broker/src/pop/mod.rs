@@ -22,6 +22,10 @@
 //! retry topics of POP stays there. Apache's Java client pulls `%RETRY%group_topic` from then on; that of version 2 is read when the group
 //! pops again.
 //!
+//! A slave that acts for its master hands out messages as well ([`crate::acting`]) and writes nothing: check points stay in memory, so the group's
+//! offset stays before them, and what nobody acknowledged is stored again by other brokers. Check points of the master that the revive topic has
+//! are read and their messages stored again; the master does so, too, when it is back.
+//!
 //! Not here: the group's retry policy (`CUSTOMIZED`, `EXPONENTIAL`). As in Apache, no broker evaluates it: the client or the proxy asks for more
 //! time by it (200053), and a message whose time has passed is visible at once. Nor are lite topics here (`lite`).
 
@@ -74,6 +78,8 @@ use wake::Waiting;
 
 /// How often parked requests are checked for their deadline: one is answered up to so much later.
 pub const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// How long check points stay in memory on a slave: longer than any invisible time.
+const STAY_IN_MEMORY_MS: i64 = 2 * in_flight::MAX_INVISIBLE_MS;
 /// Longest time a pop or notification is parked, whatever the client requests, in ms.
 const MAX_POLL_MS: i64 = 120_000;
 
@@ -123,7 +129,12 @@ impl Pops {
         let limits = Limits {
             points: settings.max_pop_check_points,
             queues: settings.max_pop_queues,
-            stay_ms: settings.pop_stay.as_millis() as i64,
+            // A slave that acts for its master writes nothing.
+            stay_ms: if settings.is_slave() {
+                STAY_IN_MEMORY_MS
+            } else {
+                settings.pop_stay.as_millis() as i64
+            },
         };
         let started = consumers.holders().started();
         let pops = Arc::new_cyclic(|weak_self| Self {
@@ -183,6 +194,21 @@ impl Pops {
         }
     }
 
+    /// Whether this is a slave that acts for its master: nothing is written here. Messages that nobody acknowledged go to other brokers, and what
+    /// is in flight is in memory only; the group's offset passes it when it is done.
+    fn writes_nothing(&self) -> bool {
+        self.core.role.is_slave()
+    }
+
+    /// Ends pops of a slave that no longer acts: parked ones are answered, what is in flight is forgotten. Blocks until the thread has ended.
+    pub(crate) fn end_acting(&self) {
+        Feature::stop(self);
+        if let Some(pops) = self.shared() {
+            pops.expire(i64::MAX - 1);
+        }
+        self.state.lock().forget(|_, _| true);
+    }
+
     /// Check points in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -230,6 +256,7 @@ fn deadline(born_ms: i64, poll_ms: i64, now_ms: i64) -> Option<i64> {
 
 impl Feature for Pops {
     fn start(self: Arc<Self>) -> io::Result<()> {
+        self.sleep.lock().is_stopping = false;
         let worker = worker::Worker::recover(&self)?;
         let thread = std::thread::Builder::new().name("pop".to_owned()).spawn(move || worker.run())?;
         *self.thread.lock() = Some(thread);

@@ -39,9 +39,7 @@ impl Worker {
             Err(refusal) => return self.failed(std::slice::from_ref(job), &refusal),
         };
         let broker = pops.core.settings.current().broker_name.clone();
-        let record = job
-            .is_written
-            .then(|| Written::acks(job, job.all() & !job.saved, &broker, now.wall_ms));
+        let record = (job.is_written && !pops.writes_nothing()).then(|| Written::acks(job, job.all() & !job.saved, &broker, now.wall_ms));
         let records: Vec<Record<'_>> = copies.iter().filter_map(|copy| Record::parse(&copy.record).ok()).collect();
         debug_assert_eq!(records.len(), copies.len(), "they were parsed before");
         let mut drafts: Vec<Draft<'_>> = copies

@@ -8,6 +8,7 @@ use super::Pops;
 use super::in_flight::{Job, Task};
 use super::revive_log::Written;
 use crate::errors::Refusal;
+use crate::escape::Source;
 use crate::log_writer::WaitFor;
 use crate::topic::{Topic, TopicError};
 use message::record::Draft;
@@ -25,6 +26,8 @@ const BATCH: usize = 256;
 const APPEND: usize = 64;
 /// Compat: the timer of Apache's broker delivers a check point a second before it is due, and its acknowledgements after it.
 const LATE_ACKS_MS: i64 = 3_000;
+/// How often an acting slave looks at what it cannot write, ms.
+const WRITTEN_BY_MASTER_MS: i64 = 60_000;
 /// The thread is awake.
 const AWAKE: i64 = i64::MIN;
 /// The thread sleeps until it is called.
@@ -130,6 +133,10 @@ impl Worker {
         let flushed = pops.core.store.flushed().0;
         let mut state = pops.state.lock();
         state.settle(flushed, |commit| pops.commit(&commit));
+        if pops.writes_nothing() {
+            // Records of the master are done when it says so.
+            return;
+        }
         for (cursor, queue) in self.cursors.iter_mut().zip(0u16..) {
             let done = state.first_record(queue).unwrap_or(cursor.next).min(cursor.next) - 1;
             if done > cursor.done {
@@ -154,6 +161,12 @@ impl Worker {
     /// Does what check points need. False if some of it failed and is tried again.
     fn work(&mut self, jobs: Vec<Job>) -> bool {
         let (revived, mut written): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.task == Task::Revive);
+        if self.pops.writes_nothing() {
+            let now = self.pops.now();
+            let mut state = self.pops.state.lock();
+            written.iter().for_each(|job| state.try_again(job, now, WRITTEN_BY_MASTER_MS));
+            written.clear();
+        }
         // A check point that was made for a message of another one is written first.
         written.sort_by_key(|job| job.task == Task::SaveAcks);
         let mut is_done = true;
@@ -226,6 +239,9 @@ impl Worker {
     /// Appends records and waits until they can be read; under SYNC_FLUSH, until they are on the device. `target` is the topic that must
     /// not have been deleted. Returns their queue offsets, and the end of the log behind them.
     pub(super) fn append(&self, drafts: &[Draft<'_>], target: Option<&[&Topic]>, now_ms: i64) -> Result<(Vec<i64>, i64), Refusal> {
+        if self.pops.writes_nothing() {
+            return self.escape(drafts);
+        }
         let log = &self.pops.core.log;
         let queues: Vec<Arc<ConsumeQueue>> = drafts.iter().map(|draft| log.queue(draft.topic, draft.queue_id)).collect();
         // After the queues were looked up, see `Topic::is_deleted`.
@@ -254,8 +270,23 @@ impl Worker {
         ))
     }
 
+    /// Has other brokers store messages, and waits until they have.
+    fn escape(&self, drafts: &[Draft<'_>]) -> Result<(Vec<i64>, i64), Refusal> {
+        let (done, stored) = std::sync::mpsc::channel();
+        let escape = self.pops.core.log.escape();
+        escape.store(Source::Pops, drafts, move |outcome| drop(done.send(outcome)));
+        match stored.recv() {
+            Ok(Ok(())) => Ok((vec![0; drafts.len()], 0)),
+            Ok(Err(reason)) => Err(Refusal::system(reason.to_string())),
+            Err(_) => Err(Refusal::system("the broker stops")),
+        }
+    }
+
     /// The broker stops: writes all that is in memory only, so that the next start goes on where this one stops.
     fn write_all(&mut self) {
+        if self.pops.writes_nothing() {
+            return;
+        }
         loop {
             let jobs = self.pops.state.lock().take_unwritten(BATCH);
             if jobs.is_empty() {

@@ -129,7 +129,13 @@ impl Routes {
         };
         let settings = self.core.settings.current();
         if self.core.role.is_slave()
-            && let Some(refusal) = slave::refusal(code, self.may_read(&settings))
+            && let Some(refusal) = slave::refusal(
+                code,
+                slave::Allowed {
+                    reads: self.may_read(&settings),
+                    pops: self.core.role.delivers(),
+                },
+            )
         {
             return Handled::Now(Err(refusal));
         }

@@ -3,9 +3,18 @@
 use crate::errors::Refusal;
 use protocol::{RequestCode, ResponseCode};
 
+/// What a slave may do, beside what every slave does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    /// It serves pulls.
+    pub(super) reads: bool,
+    /// It acts for its master and has other brokers store what has to be stored.
+    pub(super) pops: bool,
+}
+
 /// The refusal of a request that only a master serves; `None` if a slave serves it. Pulls need
 /// `slaveReadEnable`, or `enableSlaveActingMaster`: consumers whose route is old ask a slave that acted for some time after its master is back.
-pub(super) fn refusal(code: RequestCode, may_read: bool) -> Option<Refusal> {
+pub(super) fn refusal(code: RequestCode, allowed: Allowed) -> Option<Refusal> {
     use RequestCode as Code;
     // Compat: the code has Apache's clients try another broker.
     let busy = |why: &str| {
@@ -19,9 +28,10 @@ pub(super) fn refusal(code: RequestCode, may_read: bool) -> Option<Refusal> {
         Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage | Code::ConsumerSendMsgBack => {
             Some(busy("this broker is a slave and takes no messages; send to the master"))
         }
-        Code::PullMessage | Code::LitePullMessage if !may_read => Some(busy(
+        Code::PullMessage | Code::LitePullMessage if !allowed.reads => Some(busy(
             "this broker is a slave and serves no pulls (slaveReadEnable, enableSlaveActingMaster); pull from the master",
         )),
+        Code::PopMessage | Code::AckMessage | Code::BatchAckMessage | Code::ChangeMessageInvisibletime if allowed.pops => None,
         Code::EndTransaction | Code::RecallMessage => Some(unavailable(ResponseCode::SlaveNotAvailable, "ends and recalls nothing")),
         Code::SendReplyMessage
         | Code::SendReplyMessageV2

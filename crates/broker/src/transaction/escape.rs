@@ -4,6 +4,7 @@
 
 use super::half::Half;
 use super::{GROUP, Transactions, recovery};
+use crate::escape::Source;
 use message::record::Draft;
 use message::{names, sys_flag};
 use std::io;
@@ -113,7 +114,10 @@ impl Transactions {
             return Ok(());
         }
         let (settled, outcome) = std::sync::mpsc::channel();
-        self.core.log.escape().store(&drafts, move |outcome| drop(settled.send(outcome)));
+        self.core
+            .log
+            .escape()
+            .store(Source::Transactions, &drafts, move |outcome| drop(settled.send(outcome)));
         match outcome.recv() {
             Ok(outcome) => outcome.map_err(|why| why.to_string()),
             Err(_) => Err("the broker stops".to_owned()),

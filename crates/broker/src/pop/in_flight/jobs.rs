@@ -193,13 +193,18 @@ impl InFlight {
 
     /// The job could not be done; it is due again in a second.
     pub(in crate::pop) fn failed(&mut self, job: &Job, now: Moment) {
+        self.try_again(job, now, RETRY_AFTER_MS);
+    }
+
+    /// The job was not done; it is due again after so many ms.
+    pub(in crate::pop) fn try_again(&mut self, job: &Job, now: Moment, after_ms: i64) {
         let Some(point) = self.point_of(job) else { return };
         if point.is_complete() && !point.is_written() {
             // Acknowledged meanwhile: nothing is left to do.
             return self.revived(job, 0, now);
         }
         point.is_reviving = false;
-        self.plan(job.id, now.steady_ms + RETRY_AFTER_MS);
+        self.plan(job.id, now.steady_ms + after_ms);
     }
 
     /// The log is on the device up to this offset. Passes what may be committed now to `commit`.

@@ -173,6 +173,65 @@ fn a_slave_acts_for_its_master_and_gives_back_what_it_did() {
 }
 
 #[test]
+fn pops_go_on_at_the_acting_slave_and_nothing_is_lost() {
+    let names = name_server();
+    let [disk_master, disk_slave, disk_other] = [1, 2, 3].map(SimulatedDisk::new);
+    // The handles that these tests make are of a broker of this name.
+    let master = member(&names, &disk_master, "b", 0, |_| ());
+    let other = member(&names, &disk_other, "c", 0, |_| ());
+    let slave = member(&names, &disk_slave, "b", 1, |_| ());
+    let short = [("invisibleTime", "1000")];
+    block_on(async {
+        let peer = connect(&master).await;
+        popping::send_bodies(&peer, "t", &["acknowledged", "popped before", "left", "later"]).await;
+        // In flight at the master; no record of it is written before its time.
+        let found = popping::pop(&peer, "t", &[("maxMsgNums", "1"), ("invisibleTime", "600000")])
+            .await
+            .1;
+        assert_eq!(popping::bodies(&found), ["acknowledged"]);
+        assert_eq!(popping::ack(&peer, &found[0]).await, ResponseCode::Success);
+        let found = popping::pop(&peer, "t", &[("maxMsgNums", "1"), ("invisibleTime", "600000")])
+            .await
+            .1;
+        assert_eq!(popping::bodies(&found), ["popped before"]);
+    });
+    until("it is committed", || popping::committed(&master, "t") == Some(1));
+    until_copied(&slave, &master);
+    until("the slave has the offset", || popping::committed(&slave, "t") == Some(1));
+    // A kill: what is in flight is in no record.
+    let left = support::left_by_crash(&disk_master, None);
+    master.stop().unwrap();
+    until("the slave delivers", || slave.routes.core.role.delivers());
+
+    block_on(async {
+        let peer = connect(&slave).await;
+        let (code, found) = popping::pop(&peer, "t", &[("maxMsgNums", "3"), short[0]]).await;
+        assert_eq!(code, ResponseCode::Success);
+        assert_eq!(popping::bodies(&found), ["popped before", "left", "later"]);
+        assert_eq!(popping::ack(&peer, &found[0]).await, ResponseCode::Success);
+        assert_eq!(popping::ack(&peer, &found[2]).await, ResponseCode::Success);
+    });
+    let retry = [names::pop_retry_topic("t", "g"), names::pop_retry_topic_v2("t", "g")];
+    until("what was left is stored by the other broker", || {
+        retry.iter().map(|topic| other.store.max_offset(topic, 0).0).sum::<i64>() == 1
+    });
+    until("the offset passes all", || popping::committed(&slave, "t") == Some(4));
+
+    let master = member(&names, &left, "b", 0, |_| ());
+    assert_eq!(popping::committed(&master, "t"), Some(4), "what the slave committed");
+    until("the slave no longer acts", || !slave.routes.core.role.acts());
+    block_on(async {
+        let peer = connect(&slave).await;
+        let refused = ask(&peer, request(RequestCode::PopMessage, &[], "")).await;
+        assert_eq!(refused, ResponseCode::ServiceNotAvailable);
+    });
+    assert_eq!(slave.routes.pops.in_flight(), 0);
+    for broker in [slave, master, other] {
+        broker.stop().unwrap();
+    }
+}
+
+#[test]
 fn a_master_flushed_offset_is_kept_by_slaves_only() {
     let names = name_server();
     let (disk, flushed) = (SimulatedDisk::new(1), SimulatedDisk::new(2));

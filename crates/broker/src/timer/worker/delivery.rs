@@ -1,6 +1,7 @@
 //! Delivers messages that are due, or writes them again.
 
 use super::{Finishing, Fired, Open, RetryLater, Worker};
+use crate::escape::Source;
 use crate::log_writer::{Delivery, WaitFor};
 use crate::records;
 use crate::timer::slot::{LoadedSlot, entry};
@@ -155,7 +156,7 @@ impl Worker {
             true => log
                 .append_to_make_room(drafts, &queues, now_ms, &mut placements)
                 .map(Delivery::Here),
-            false => log.deliver(drafts, &queues, now_ms, &mut placements),
+            false => log.deliver(Source::Timers, drafts, &queues, now_ms, &mut placements),
         };
         let delivery = match appended {
             Ok(delivery) => delivery,
