@@ -13,6 +13,14 @@ use std::io;
 use std::time::Duration;
 use store::timer::{TimerCheck, take_over};
 
+/// A check point that differs only in the time up to which timers are done is written this often, ms.
+const TIME_ONLY_MS: i64 = 60_000;
+
+fn is_newer(check: &TimerCheck, written: &TimerCheck) -> bool {
+    (check.queue_offset, check.changes) != (written.queue_offset, written.changes)
+        || check.read_time_ms - written.read_time_ms >= TIME_ONLY_MS
+}
+
 /// What the master told.
 #[derive(Default)]
 pub(super) struct MasterTimers {
@@ -45,7 +53,7 @@ impl MasterTimers {
     async fn ask(&self, master: &Peer, timeout: Duration) -> io::Result<Option<(TimerCheck, i64)>> {
         let ask = |code| master.request(Frame::request(code), timeout);
         let answer = ask(RequestCode::GetTimerCheckPoint).await.map_err(io::Error::other)?;
-        let is_new = |check: &TimerCheck| check.queue_offset > 0 && self.written != Some(*check);
+        let is_new = |check: &TimerCheck| check.queue_offset > 0 && self.written.is_none_or(|written| is_newer(check, &written));
         // A master without timers refuses.
         let is_told = answer.code == i32::from(ResponseCode::Success);
         let Some(check) = TimerCheck::of_master(&answer.body).filter(|check| is_told && is_new(check)) else {

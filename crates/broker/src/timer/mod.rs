@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     wanted: AtomicI64,
     /// Below this offset no message is needed.
     needed: AtomicI64,
+    /// The queue is in the index up to this offset; -1 while a start reads it.
+    taken: AtomicI64,
     /// What a slave delivered while it acted for this master.
     done_elsewhere: Mutex<Option<DoneElsewhere>>,
     /// Slots with more messages than `timerCongestNumEachSlot`.
@@ -105,6 +107,7 @@ impl Timers {
                 dequeued: AtomicI64::new(0),
                 wanted: AtomicI64::new(0),
                 needed: AtomicI64::new(0),
+                taken: AtomicI64::new(-1),
                 done_elsewhere: Mutex::default(),
                 crowded: Mutex::default(),
             }),
@@ -124,6 +127,18 @@ impl Timers {
     pub fn need(&self) -> Option<Box<dyn LogNeed>> {
         let is_on = self.core.settings.current().timer_wheel_enable;
         is_on.then(|| Box::new(TimerNeed(self.shared.clone())) as Box<dyn LogNeed>)
+    }
+
+    /// The last saved check with the time up to which everything is done by now: with nothing waiting none is saved.
+    pub(crate) fn check(&self, now_ms: i64) -> TimerCheck {
+        let mut check = *self.shared.check.lock();
+        let taken = self.shared.taken.load(Relaxed);
+        if !self.core.role.is_slave() && taken >= 0 && taken >= self.core.store.max_offset(names::TIMER_TOPIC, 0).0 {
+            let now_slot_ms = slot_of(now_ms, self.core.settings.current().timer_precision_ms);
+            let done_ms = self.shared.first_slot_ms.load(Relaxed).min(now_slot_ms);
+            check.read_time_ms = check.read_time_ms.max(done_ms);
+        }
+        check
     }
 
     /// Takes over what a slave delivered while it acted for this master, from its answer to 60. Call before the start.
@@ -233,6 +248,7 @@ impl Feature for Timers {
             return Ok(());
         }
         self.shared.alarm.restart();
+        self.shared.taken.store(-1, Relaxed);
         let worker = worker::Worker::open(&self.core, &self.shared).map_err(io::Error::other)?;
         let thread = std::thread::Builder::new().name("timer".to_owned()).spawn(move || worker.run())?;
         *self.thread.lock() = Some(thread);

@@ -41,7 +41,7 @@ pub(crate) fn recall(timers: &Timers, connection: &Arc<Connection>, frame: &Fram
 
 /// Serves request 60: the content of `config/timercheck`. Never fails.
 pub(crate) fn check_point(timers: &Timers) -> Outcome {
-    let mut check = *timers.shared.check.lock();
+    let mut check = timers.check(now_ms());
     if timers.core.role.is_slave() && check.changes > 0 {
         // Compat: a master of Apache takes over what a slave delivered for it if the slave's has not fewer changes than its own, of which the
         // slave may not have heard.

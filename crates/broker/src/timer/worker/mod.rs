@@ -386,6 +386,9 @@ impl Worker {
             self.recovered_from = None;
         }
         self.shared.first_slot_ms.store(first, Relaxed);
+        if self.next >= self.begin_at {
+            self.shared.taken.store(self.next, SeqCst);
+        }
         self.shared.behind.store(self.behind(), Relaxed);
         self.shared.waiting.store(self.index.count().max(0), Relaxed);
     }
