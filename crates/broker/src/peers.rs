@@ -51,6 +51,11 @@ impl Peers {
         Ok(peer)
     }
 
+    /// Closes all. The tasks of a connection end with the runtime on which it was opened, so this comes before that ends.
+    pub fn close_all(&self) {
+        self.kept.lock().clear();
+    }
+
     /// Sends a request and returns its answer, whatever its code.
     ///
     /// # Errors

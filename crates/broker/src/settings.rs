@@ -188,6 +188,11 @@ config::declare! {
         }
         /// With enableSlaveActingMaster, whether a master that starts leaves out to take over what its slaves did in its absence.
         skip_pre_online: bool { name: "skipPreOnline", default: false, allowed: flag(), change: AtStart }
+        /// With enableSlaveActingMaster, whether a consumer in order holds a queue only when more than half of totalReplicas brokers of this name
+        /// have locked it. Otherwise each broker locks for itself.
+        lock_in_strict_mode: bool { name: "lockInStrictMode", default: false, allowed: flag(), change: AtStart }
+        /// Brokers of this name, the master among them, for lockInStrictMode.
+        total_replicas: usize { name: "totalReplicas", default: 1, allowed: whole(1..=64).clamped(), change: AtStart }
         /// Whether a slave that knows no flushed offset of its master takes the one that the master tells when they meet.
         sync_master_flush_offset: bool { name: "syncMasterFlushOffsetWhenStartup", default: false, allowed: flag(), change: AtStart }
     }

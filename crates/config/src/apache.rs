@@ -59,11 +59,6 @@ const MISSING_FEATURES: &[MissingFeature] = &[
         reason: "the log of DLedger is not implemented; slaves follow a master (brokerRole)",
     },
     MissingFeature {
-        name: "lockInStrictMode",
-        harmless: OFF,
-        reason: "locks of queues are not agreed on with the other brokers of the name; each broker locks for itself",
-    },
-    MissingFeature {
         name: "duplicationEnable",
         harmless: OFF,
         reason: "a master without its own dispatch is not implemented; slaves follow a master (brokerRole)",

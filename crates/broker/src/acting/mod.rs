@@ -17,6 +17,7 @@
 //!
 //! Not here: lite topics on the acting master (they are refused), and brokers under a controller.
 
+mod locks;
 mod members;
 mod online;
 pub mod remoting;
@@ -40,10 +41,11 @@ use net::Connection;
 use net::session::Connector;
 use parking_lot::Mutex;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use store::Recovery;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// A slave that was told that its master comes delivers nothing for so long, unless it registers before.
@@ -87,6 +89,8 @@ pub struct Acting {
     outlet: Arc<Outlet>,
     /// Who is there, as name servers said last.
     group: Mutex<Group>,
+    /// Of the thread `control`, once it runs.
+    runtime: OnceLock<Handle>,
     /// Ask them now.
     poke: Notify,
     /// Held while delivery begins or ends.
@@ -100,6 +104,8 @@ pub struct Acting {
     started_at: i64,
     /// How often this broker began to act.
     times: AtomicU64,
+    /// Heartbeats that a name server answered.
+    heartbeats: AtomicU64,
 }
 
 /// What delivers on an acting master.
@@ -123,6 +129,7 @@ impl Acting {
             outlet: Outlet::new(Arc::clone(parts.core.log.escape()), peers.clone(), options),
             peers,
             group: Mutex::default(),
+            runtime: OnceLock::new(),
             poke: Notify::new(),
             delivering: Mutex::default(),
             is_stopping: AtomicBool::new(false),
@@ -130,6 +137,7 @@ impl Acting {
             master_flushed: AtomicI64::new(parts.core.store.master_flushed().0),
             started_at: parts.core.store.written().0,
             times: AtomicU64::new(0),
+            heartbeats: AtomicU64::new(0),
             parts,
         })
     }
@@ -150,11 +158,18 @@ impl Acting {
             entries.extend([
                 ("apogeeActingMaster", role.acts().to_string()),
                 ("apogeeActedTimes", self.times.load(Relaxed).to_string()),
+                ("apogeeAnsweredHeartbeats", self.heartbeats.load(Relaxed).to_string()),
                 ("apogeeEscapedMessages", self.parts.core.log.escape().stored().to_string()),
                 ("apogeeMinBrokerId", lowest.map_or_else(String::new, |id| id.to_string())),
             ]);
         }
         entries
+    }
+
+    /// Heartbeats that a name server answered since the start.
+    #[cfg(test)]
+    pub(crate) fn answered_heartbeats(&self) -> u64 {
+        self.heartbeats.load(Relaxed)
     }
 
     /// A name server says that the lowest id has changed.
@@ -248,6 +263,7 @@ impl Feature for Acting {
         }
         let outlet = Arc::clone(&self.outlet);
         Box::pin(async move {
+            self.runtime.get_or_init(Handle::current);
             let pops = Arc::clone(&self.parts.pops);
             match self.parts.core.role.is_slave() {
                 true => drop(tokio::join!(self.watch(), outlet.run(), pops.run())),

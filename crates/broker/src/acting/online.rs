@@ -20,7 +20,10 @@ const NAME_SERVERS: Duration = Duration::from_secs(3);
 /// See the module. Blocks.
 pub(super) fn take_over(acting: &Arc<Acting>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(take_over_from_all(acting));
+    runtime.block_on(async {
+        take_over_from_all(acting).await;
+        acting.peers.close_all();
+    });
     Ok(())
 }
 

@@ -31,8 +31,9 @@ pub(crate) fn lowest_id_changed(acting: &Acting, frame: &Frame) -> Outcome {
 pub(crate) fn exchange(acting: &Acting, connection: &Connection, frame: &Frame) -> Outcome {
     let header = ExchangeHaInfoHeader::decode(&frame.ext)?;
     let role = &acting.parts.core.role;
+    let is_on = acting.parts.core.settings.current().enable_slave_acting_master;
     match header.master_ha_address.filter(|address| !address.is_empty()) {
-        Some(address) if role.is_slave() => {
+        Some(address) if role.is_slave() && is_on => {
             acting.master_comes(address, header.master_flush_offset);
             Ok(Answer::ok())
         }
@@ -43,7 +44,7 @@ pub(crate) fn exchange(acting: &Acting, connection: &Connection, frame: &Frame) 
                 .with("masterFlushOffset", acting.started_at)
                 .with("masterAddress", &clients))
         }
-        // Compat: as Apache's brokers.
+        // Compat: Apache's brokers answer so, too. A slave without the mode hears of its master from name servers only.
         _ => Ok(Answer::ok()),
     }
 }

@@ -64,7 +64,9 @@ impl Acting {
         };
         let mut frame = Frame::request(RequestCode::BrokerHeartbeat);
         header.encode(&mut frame.ext);
-        self.peers.ask_for(name_server, frame, timeout).await.map(drop)
+        self.peers.ask_for(name_server, frame, timeout).await?;
+        self.heartbeats.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     /// Who is there, as all name servers together say; `None` if none of them answers.

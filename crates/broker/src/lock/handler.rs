@@ -6,6 +6,7 @@ use crate::errors::{Refusal, check_length};
 use crate::reply::{Answer, Outcome};
 use message::names;
 use protocol::lock::{LockBatchBody, LockBatchReply};
+use protocol::queue::MessageQueue;
 use protocol::{Frame, json};
 
 /// Longest broker name in bytes.
@@ -17,9 +18,17 @@ const MAX_BROKER_NAME_BYTES: usize = 255;
 /// `SystemError` if the body is malformed, `InvalidParameter` if a name is invalid or too long.
 pub fn lock(request: &Frame, locks: &OrderLocks, now_ms: i64) -> Outcome {
     let body: LockBatchBody = json::read(&request.body)?;
-    check(&body)?;
-    let locked = locks.lock(&body.consumer_group, &body.client_id, body.queues, now_ms);
+    let locked = lock_here(&body, locks, now_ms)?;
     Ok(Answer::body(json::write(&LockBatchReply { locked })))
+}
+
+/// The queues of a request that its client holds at this broker now.
+///
+/// # Errors
+/// `InvalidParameter` if a name is invalid or too long.
+pub fn lock_here(body: &LockBatchBody, locks: &OrderLocks, now_ms: i64) -> Result<Vec<MessageQueue>, Refusal> {
+    check(body)?;
+    Ok(locks.lock(&body.consumer_group, &body.client_id, body.queues.clone(), now_ms))
 }
 
 /// Checks the length of names that are stored with a lock.

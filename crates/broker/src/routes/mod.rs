@@ -233,8 +233,8 @@ impl Routes {
             }
             Code::GetAllProducerInfo => return self.by_admin(frame, reply, |r, _| clients::handler::all_producers(&r.online.producers)),
 
-            Code::LockBatchMq => lock::handler::lock(frame, &self.locks, now),
-            Code::UnlockBatchMq => lock::handler::unlock(frame, &self.locks),
+            Code::LockBatchMq => return self.lock(conn, frame, reply, now),
+            Code::UnlockBatchMq => self.unlock(frame),
 
             Code::QueryConsumerOffset => offset::handler::query(frame, &self.core.offsets, &self.core.topics, &*self.core.store),
             Code::UpdateConsumerOffset => offset::handler::update(
@@ -557,6 +557,31 @@ impl Routes {
             drop(owed);
         });
         Handled::Later
+    }
+
+    /// Locks queues: here, or with the other brokers of the name (`lockInStrictMode`).
+    fn lock(self: &Arc<Self>, conn: &Arc<Connection>, frame: &Frame, reply: &Reply, now: i64) -> Handled {
+        match self.acting.asks_others(frame) {
+            Ok(true) => {}
+            Ok(false) => return Handled::Now(lock::handler::lock(frame, &self.locks, now)),
+            Err(refusal) => return Handled::Now(Err(refusal)),
+        }
+        let (answer, owed) = (reply.clone(), conn.owe(Expected::Fields as usize));
+        let done = move |outcome| {
+            answer.send(outcome);
+            drop(owed);
+        };
+        match self.acting.lock(frame, &self.locks, now, done) {
+            Ok(()) => Handled::Later,
+            Err(refusal) => Handled::Now(Err(refusal)),
+        }
+    }
+
+    fn unlock(&self, frame: &Frame) -> Outcome {
+        if self.acting.asks_others(frame)? {
+            self.acting.unlock(frame)?;
+        }
+        lock::handler::unlock(frame, &self.locks)
     }
 
     /// Forwards a reply to the client that sent the request. If the reply is to be stored, the send answers.

@@ -97,6 +97,14 @@ pub const RELATIONS: &[Relation<BrokerSettings>] = &[
         },
     },
     Relation {
+        keys: &["lockInStrictMode", "totalReplicas"],
+        rule: "With totalReplicas=1, lockInStrictMode has no effect",
+        fit: |s| {
+            (s.lock_in_strict_mode && s.total_replicas < 2)
+                .then(|| "lockInStrictMode has no effect with totalReplicas=1: this broker is the only one that locks".to_owned())
+        },
+    },
+    Relation {
         keys: &["brokerNotActiveTimeoutMillis", "brokerHeartbeatInterval"],
         rule: "A broker is gone after more than one heartbeat: a shorter brokerNotActiveTimeoutMillis counts as three times brokerHeartbeatInterval",
         fit: |s| {
@@ -371,6 +379,11 @@ pub(super) fn fit(settings: &mut BrokerSettings, notes: &mut Vec<Note>) -> Resul
     if settings.is_slave() && settings.broker_id == 0 {
         return Err("brokerRole=SLAVE needs a brokerId of its own, from 1 on: 0 is the master".to_owned());
     }
+    if settings.lock_in_strict_mode && !settings.enable_slave_acting_master {
+        return Err(
+            "lockInStrictMode needs enableSlaveActingMaster: without it this broker does not know the others of its name".to_owned(),
+        );
+    }
     fit_all(BrokerSettings::RELATIONS, settings, notes);
     fit_all(RELATIONS, settings, notes);
     Ok(())
@@ -481,6 +494,11 @@ mod tests {
             "enableRemoteEscape=true",
             &["enableRemoteEscape", "enableSlaveActingMaster"],
             ("enableRemoteEscape", "true"),
+        ),
+        (
+            "enableSlaveActingMaster=true\nlockInStrictMode=true",
+            &["lockInStrictMode", "totalReplicas"],
+            ("totalReplicas", "1"),
         ),
         (
             "brokerHeartbeatInterval=5000",

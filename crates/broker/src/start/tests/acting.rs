@@ -152,6 +152,9 @@ fn a_slave_acts_for_its_master_and_gives_back_what_it_did() {
     let core = &master.routes.core;
     assert_eq!(core.offsets.committed("t", "g", 0), Some(1), "what was committed at the slave");
     assert_eq!(master.routes.delays.of(2), Some(1), "what it delivered");
+    until("name servers answer its heartbeats", || {
+        master.routes.acting.answered_heartbeats() > 2
+    });
     until("the slave no longer acts", || !role.acts() && !role.delivers());
     until("it follows again", || slave.routes.replication.is_connected());
     until("the timers are read", || {
@@ -229,6 +232,46 @@ fn pops_go_on_at_the_acting_slave_and_nothing_is_lost() {
     for broker in [slave, master, other] {
         broker.stop().unwrap();
     }
+}
+
+#[test]
+fn in_strict_mode_a_queue_is_held_when_most_brokers_have_locked_it() {
+    let names = name_server();
+    let strict = |settings: &mut BrokerSettings| {
+        settings.lock_in_strict_mode = true;
+        settings.total_replicas = 2;
+    };
+    let [disk_master, disk_slave] = [1, 2].map(SimulatedDisk::new);
+    let master = member(&names, &disk_master, "a", 0, strict);
+    let lock = |code, client: &str| {
+        let queue = r#"{"topic":"t","brokerName":"a","queueId":0}"#;
+        let body = format!(r#"{{"consumerGroup":"g","clientId":"{client}","mqSet":[{queue}]}}"#);
+        request(code, &[], &body)
+    };
+    let held = async |broker: &Broker, client: &str| {
+        let frame = lock(RequestCode::LockBatchMq, client);
+        let answer = connect(broker).await.request(frame, SOON).await.unwrap();
+        String::from_utf8_lossy(&answer.body).contains("queueId")
+    };
+    block_on(async {
+        assert!(!held(&master, "c1").await, "one of two is not most");
+    });
+    let slave = member(&names, &disk_slave, "a", 1, strict);
+    block_on(async {
+        while !held(&master, "c1").await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!held(&slave, "c2").await, "the master has it for another client");
+        assert!(held(&slave, "c1").await);
+        let unlock = lock(RequestCode::UnlockBatchMq, "c1");
+        assert_eq!(ask(&connect(&master).await, unlock).await, ResponseCode::Success);
+        while !held(&slave, "c2").await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!held(&master, "c1").await);
+    });
+    slave.stop().unwrap();
+    master.stop().unwrap();
 }
 
 #[test]

@@ -196,8 +196,8 @@ impl Worker {
         if index.slots() == 0 {
             counts.clear();
         }
-        if !core.role.is_slave() {
-            // A slave tells its master only what it has delivered itself.
+        if !core.role.is_slave() || found.check.scan_from.is_some() {
+            // A slave tells its master only what it has delivered itself, not what it copied from it.
             *shared.check.lock() = found.check;
         }
         let saver = Saver::start(&core.store, shared).map_err(|error| StoreError::Failed(format!("cannot start a thread: {error}")))?;
