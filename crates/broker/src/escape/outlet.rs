@@ -48,12 +48,15 @@ struct Target {
     queues: i32,
 }
 
+/// Where messages of a topic go, and since when that is known.
+type KnownTargets = (Instant, Arc<[Target]>);
+
 /// See the module.
 pub struct Outlet {
     escape: Arc<Escape>,
     peers: Peers,
     options: OutletOptions,
-    routes: Mutex<FxHashMap<Box<str>, (Instant, Arc<[Target]>)>>,
+    routes: Mutex<FxHashMap<Box<str>, KnownTargets>>,
     warned: Mutex<Option<Instant>>,
 }
 
