@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     needed: AtomicI64,
     /// The queue is in the index up to this offset; -1 while a start reads it.
     taken: AtomicI64,
+    /// Up to when everything was done when that was told last, epoch ms.
+    told_ms: AtomicI64,
     /// What a slave delivered while it acted for this master.
     done_elsewhere: Mutex<Option<DoneElsewhere>>,
     /// Slots with more messages than `timerCongestNumEachSlot`.
@@ -108,6 +110,7 @@ impl Timers {
                 wanted: AtomicI64::new(0),
                 needed: AtomicI64::new(0),
                 taken: AtomicI64::new(-1),
+                told_ms: AtomicI64::new(0),
                 done_elsewhere: Mutex::default(),
                 crowded: Mutex::default(),
             }),
@@ -136,8 +139,10 @@ impl Timers {
         if !self.core.role.is_slave() && taken >= 0 && taken >= self.core.store.max_offset(names::TIMER_TOPIC, 0).0 {
             let now_slot_ms = slot_of(now_ms, self.core.settings.current().timer_precision_ms);
             let done_ms = self.shared.first_slot_ms.load(Relaxed).min(now_slot_ms);
-            check.read_time_ms = check.read_time_ms.max(done_ms);
+            self.shared.told_ms.fetch_max(done_ms, Relaxed);
         }
+        // What was done once stays so, also while a new message is not in the index yet.
+        check.read_time_ms = check.read_time_ms.max(self.shared.told_ms.load(Relaxed));
         check
     }
 
