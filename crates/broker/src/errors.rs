@@ -1,5 +1,6 @@
 //! Converts errors to response codes; no other module does.
 
+use crate::logical_queue::NotLeader;
 use message::names::NameError;
 use net::jobs::Busy;
 use protocol::codes::ResponseCode;
@@ -98,6 +99,12 @@ impl From<NameError> for Refusal {
 impl From<Busy> for Refusal {
     fn from(error: Busy) -> Self {
         Self::new(ResponseCode::SystemBusy, error.to_string())
+    }
+}
+
+impl From<NotLeader> for Refusal {
+    fn from(error: NotLeader) -> Self {
+        Self::new(ResponseCode::NotLeaderForQueue, error.to_string())
     }
 }
 

@@ -15,6 +15,13 @@ pub fn for_people(ms: i64) -> String {
     formatted(ms, "%Y-%m-%d %H:%M:%S,%3f", &TimeZone::system())
 }
 
+/// The hour of the day, 0 to 23. 0 after the year 9999.
+#[must_use]
+pub fn hour(ms: i64) -> u8 {
+    let time = Timestamp::from_millisecond(ms).map(|time| time.to_zoned(TimeZone::system()));
+    time.map_or(0, |time| time.hour().unsigned_abs())
+}
+
 fn formatted(ms: i64, format: &str, zone: &TimeZone) -> String {
     let time = Timestamp::from_millisecond(ms).map(|time| time.to_zoned(zone.clone()));
     time.map_or_else(|_| String::new(), |time| time.strftime(format).to_string())

@@ -458,6 +458,8 @@ config::declare! {
         short_polling_time: Duration {
             name: "shortPollingTimeMills", default: Duration::from_secs(1), allowed: milliseconds(1..=MINUTE_MS), change: Live,
         }
+        /// How long another broker may take that has older messages of a logical queue (static topics).
+        forward_timeout: Duration { name: "forwardTimeout", default: Duration::from_secs(3), allowed: milliseconds(1..=10 * MINUTE_MS), change: Live }
         /// What a pull does at a damaged record of the log: skip it, with one ERROR that names it, or fail, so that the group stops there.
         skip_damaged_messages: bool { name: "apogeeSkipDamagedMessages", default: true, allowed: flag(), change: Live }
         /// Maximum bytes of one answer to a pull of messages in memory.
@@ -640,6 +642,10 @@ config::declare! {
         /// The same for one connection.
         max_waiting_reads_per_connection: usize {
             name: "apogeeMaxWaitingReadsPerConnection", default: 1_000, allowed: whole(1..=1_000_000), change: AtStart,
+        }
+        /// Requests for logical queues that wait for other brokers. One more is answered with code 2 (busy).
+        max_forwarded_requests: usize {
+            name: "apogeeMaxForwardedRequests", default: 10_000, allowed: whole(1..=1_000_000), change: AtStart,
         }
         /// Responses that wait for tables to be saved. One more is answered with code 1 although its change may be saved later.
         max_waiting_changes: usize { name: "apogeeMaxWaitingChanges", default: signal::MAX_WAITING, allowed: whole(1..=10_000_000), change: AtStart }

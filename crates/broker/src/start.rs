@@ -30,13 +30,16 @@ use crate::routes::Routes;
 use crate::send::Sender;
 use crate::settings::BrokerSettings;
 use crate::state_file::{SavedTable, StateFile, VersionedFile};
+use crate::static_topic::clean::MappingCleaner;
+use crate::static_topic::forward::Forwarder;
+use crate::static_topic::table::Mappings;
 use crate::store_options::store_options;
 use crate::timer::{self, Timers, counts::CountsFile};
 use crate::topic;
 use crate::transaction::{self, Transactions, table::TransactionsFile};
 use crate::upkeep::{Ends, TABLES, Tables, Upkeep};
 use crate::watch::StoreWatch;
-use crate::{assignment, delay, group};
+use crate::{assignment, delay, group, static_topic};
 use message::LogOffset;
 use net::session::{Connector, Encryption, Transport};
 use net::{Limits, Options, Server};
@@ -302,6 +305,7 @@ fn compose(
     let filters = Arc::new(Filters::new(filter_limits(&settings)));
 
     let topics_file = VersionedFile::new(core.topics.clone(), file(topic::table::TABLE));
+    let mappings_file = VersionedFile::new(Arc::new(Mappings(core.topics.clone())), file(static_topic::table::TABLE));
     let groups_file = VersionedFile::new(core.groups.clone(), file(group::table::TABLE));
     let modes_file = VersionedFile::new(modes.clone(), file(assignment::table::TABLE));
     let offsets_every = settings.flush_consumer_offset_interval;
@@ -327,6 +331,8 @@ fn compose(
         Arc::new(filters_file),
         counts_file.clone(),
         orders_file.clone(),
+        // After the topics.
+        Arc::new(mappings_file),
     ];
     debug_assert!(
         tables.iter().map(|table| table.name()).eq(TABLES.iter().map(|table| table.name)),
@@ -366,7 +372,8 @@ fn compose(
         timers.clone(),
         dedup.clone(),
     ));
-    let puller = Puller::new(core, online.consumers.clone());
+    let forwarder = Arc::new(Forwarder::new(name_servers, connector.clone(), core.settings.clone()));
+    let puller = Puller::new(core, online.consumers.clone(), forwarder.clone());
     let pops = Pops::new(core, online.consumers.clone(), modes.clone(), &orders_file);
     let lites = Lites::new(core, online.consumers.clone());
     let alarm = Arc::new(Alarm::default());
@@ -415,7 +422,8 @@ fn compose(
     });
     let mut features = core.features();
     // What acts for a master, or takes over what was done for this one, comes before what delivers.
-    features.extend::<[Arc<dyn Feature>; 8]>([
+    features.extend::<[Arc<dyn Feature>; 9]>([
+        forwarder.clone(),
         replication.clone(),
         acting.clone(),
         locks.clone(),
@@ -426,7 +434,8 @@ fn compose(
         watch.clone(),
     ]);
     if !is_slave {
-        features.extend::<[Arc<dyn Feature>; 6]>([
+        features.extend::<[Arc<dyn Feature>; 7]>([
+            Arc::new(MappingCleaner::new(core.clone(), forwarder.clone())),
             transactions.clone(),
             timers.clone(),
             dedup.clone(),
@@ -440,6 +449,7 @@ fn compose(
         features,
         sender,
         puller,
+        forwarder,
         pops,
         lites,
         online,

@@ -3,7 +3,15 @@
 //! The hold (`src/hold/parked.rs`): no pull stays parked although its message has arrived, and none is answered twice.
 //! The keys of a topic (`src/dedup/keys.rs`): a message is stored once however many send it, and nobody waits for ever.
 //! The topic table (`src/topic/topics.rs`): a message whose topic exists is stored, whatever is deleted concurrently.
-#![allow(missing_docs, dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 #[path = "../src/hold/parked.rs"]
 mod hold;
@@ -50,7 +58,7 @@ mod sync {
 }
 
 use broker::topic::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
-use broker::{attributes, signal, stats};
+use broker::{attributes, logical_queue, signal, stats};
 use hold::{Bounds, Hold, Waiter};
 use shuttle::sync::Arc;
 use shuttle::thread;

@@ -133,6 +133,7 @@ impl Puller {
             max_msg_bytes: options.max_bytes,
             request_source: None,
             proxy_forward_client_id: None,
+            is_logical: None,
         };
         header.encode(&mut request.ext);
         request

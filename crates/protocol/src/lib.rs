@@ -35,6 +35,7 @@ pub mod reset;
 pub mod retry;
 pub mod route;
 pub mod send;
+pub mod static_topic;
 pub mod stats;
 pub mod timer;
 pub mod topic;

@@ -49,6 +49,8 @@ pub struct PullHeader<'a> {
     pub request_source: Option<i32>,
     /// The client behind a proxy.
     pub proxy_forward_client_id: Option<&'a str>,
+    /// Whether the queue may be a logical one of a static topic; false in requests that brokers forward.
+    pub is_logical: Option<bool>,
 }
 
 /// Required fields by bit, for naming a missing one.
@@ -146,6 +148,7 @@ impl<'a> PullHeader<'a> {
             b"requestSource" => self.request_source = Some(number(value, "requestSource")?),
             // Compat: misspelt by Apache on the wire.
             b"proxyFrowardClientId" => self.proxy_forward_client_id = Some(text_of(value, "proxyFrowardClientId")?),
+            b"lo" => self.is_logical = Some(value.eq_ignore_ascii_case(b"true")),
             _ => {}
         }
         Ok(())
@@ -167,6 +170,7 @@ impl<'a> PullHeader<'a> {
             max_msg_bytes: None,
             request_source: None,
             proxy_forward_client_id: None,
+            is_logical: None,
         }
     }
 
@@ -192,6 +196,7 @@ impl<'a> PullHeader<'a> {
         for (name, number) in [("maxMsgBytes", self.max_msg_bytes), ("requestSource", self.request_source)] {
             number.into_iter().for_each(|number| ext.push(name, number));
         }
+        self.is_logical.into_iter().for_each(|is_logical| ext.push("lo", is_logical));
     }
 
     /// Whether a bit of [`sys_flag`] is set.
@@ -244,6 +249,7 @@ mod tests {
         let mut header = PullHeader::blank();
         (header.consumer_group, header.topic, header.queue_offset) = ("g", "t", i64::MAX);
         (header.subscription, header.max_msg_bytes, header.proxy_forward_client_id) = (Some("*"), Some(5), Some("c"));
+        header.is_logical = Some(false);
         let mut ext = Ext::new();
         header.encode(&mut ext);
         assert_eq!(PullHeader::decode(&ext), Ok(header));

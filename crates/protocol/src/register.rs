@@ -15,7 +15,7 @@
 use crate::data_version::DataVersion;
 use crate::header::header;
 use crate::json::{self, JsonError};
-use crate::route::QueueMapping;
+use crate::static_topic::QueueMapping;
 use crate::topic::{TopicConfig, TopicConfigs, TopicFilterType};
 use crate::version;
 use flate2::Compression;

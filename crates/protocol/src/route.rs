@@ -4,6 +4,7 @@
 //! [`TopicRoute::encode`] chooses like the Java name server.
 
 use crate::header::header;
+use crate::static_topic::QueueMapping;
 use crate::{json, version};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,74 +72,6 @@ impl TopicRoute {
             json::write(self)
         }
     }
-}
-
-/// Static topics: which logical queues a broker has now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct QueueMapping {
-    /// The broker.
-    pub bname: String,
-    /// Logical queue to physical queue.
-    pub curr_id_map: BTreeMap<i32, i32>,
-    /// Whether the mapping is being changed.
-    pub dirty: bool,
-    /// The mapping's version.
-    pub epoch: i64,
-    /// Scope; usually `__global__`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
-    /// The topic.
-    pub topic: String,
-    /// Total number of logical queues.
-    pub total_queues: i32,
-}
-
-/// Static topics: the history of each logical queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct QueueMappingDetail {
-    /// The broker.
-    pub bname: String,
-    /// Logical queue to physical queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub curr_id_map: Option<BTreeMap<i32, i32>>,
-    /// Whether the mapping is being changed.
-    pub dirty: bool,
-    /// The mapping's version.
-    pub epoch: i64,
-    /// Logical queue to its physical queues, oldest first.
-    pub hosted_queues: BTreeMap<i32, Vec<QueueMappingItem>>,
-    /// Scope.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
-    /// The topic.
-    pub topic: String,
-    /// Total number of logical queues.
-    pub total_queues: i32,
-}
-
-/// One physical queue of a logical queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct QueueMappingItem {
-    /// The broker.
-    pub bname: String,
-    /// End of the physical offsets; -1 while open.
-    pub end_offset: i64,
-    /// Generation.
-    #[serde(rename = "gen")]
-    pub generation: i32,
-    /// Start of the logical offsets.
-    pub logic_offset: i64,
-    /// The physical queue.
-    pub queue_id: i32,
-    /// Start of the physical offsets.
-    pub start_offset: i64,
-    /// ms; -1 when unknown.
-    pub time_of_end: i64,
-    /// ms; -1 when unknown.
-    pub time_of_start: i64,
 }
 
 /// The answer of code 106.

@@ -4,7 +4,7 @@
 use crate::data_version::DataVersion;
 use crate::header::header;
 use crate::json::named_enum::named_enum;
-use crate::route::{QueueMapping, QueueMappingDetail};
+use crate::static_topic::{QueueMapping, QueueMappingDetail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -225,10 +225,20 @@ header! {
 }
 
 header! {
-    /// Codes 202, 215, 217, 300, 351: only a topic.
+    /// Codes 202, 215, 217, 300: only a topic.
     pub struct TopicHeader<'a> {
         /// The topic.
         pub topic: &'a str = "topic",
+    }
+}
+
+header! {
+    /// Code 351: a topic's configuration.
+    pub struct TopicConfigHeader<'a> {
+        /// The topic.
+        pub topic: &'a str = "topic",
+        /// Whether the answer has the mapping of a static topic.
+        pub is_logical: Option<bool> = "lo",
     }
 }
 

@@ -8,8 +8,8 @@ use protocol::heartbeat::{ConsumerData, HeartbeatData, ProducerData, Subscriptio
 use protocol::offset::SearchOffsetHeader;
 use protocol::pull::PullHeader;
 use protocol::register::RegisterBrokerBody;
-use protocol::route::QueueMapping;
 use protocol::send::SendHeader;
+use protocol::static_topic::QueueMapping;
 use protocol::topic::{TopicConfig, TopicFilterType};
 use protocol::{Ext, RequestCode, json, version};
 

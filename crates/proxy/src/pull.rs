@@ -62,6 +62,7 @@ impl Messaging {
             max_msg_bytes: None,
             request_source: None,
             proxy_forward_client_id: None,
+            is_logical: None,
         };
         let pulled = self.backend.pull(self.number_of(caller), caller, &header, broker_of(queue));
         let pulled = self.until_stopped(pulled).await?;

@@ -338,6 +338,7 @@ pub(super) fn pull(topic: &str, queue_id: i32, offset: i64, max: i32, hold_ms: i
         max_msg_bytes: None,
         request_source: None,
         proxy_forward_client_id: None,
+        is_logical: None,
     };
     header.encode(&mut frame.ext);
     out.extend_from_slice(&frame.to_bytes());

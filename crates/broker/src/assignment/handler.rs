@@ -91,7 +91,12 @@ fn assigned<C: Channel>(asked: &AssignmentRequest, with: &Assigner<'_, C>) -> Op
     };
     let set = with.modes.of(topic, consumer_group);
     let (mode, share) = set.map_or_else(default, |set| (set.mode, set.pop_share_queue_num));
-    let queues = with.queues.of(topic, &with.settings.broker_name)?;
+    let logical = if mode == RequestMode::Pull {
+        with.queues.logical(topic)
+    } else {
+        None
+    };
+    let queues = logical.or_else(|| with.queues.of(topic, &with.settings.broker_name))?;
     let queues = if asked.message_model == MessageModel::Broadcasting || !with.settings.server_load_balancer_enable {
         queues
     } else {

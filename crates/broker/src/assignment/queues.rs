@@ -1,13 +1,14 @@
 //! The queues of a topic on all brokers, for sharing them. May block: asks a name server.
 //!
 //! This broker's own queues are those of its table; those of other brokers are asked for again after [`KEEP`]. Without a name server that
-//! answers, only the own ones are shared.
+//! answers, only the own ones are shared. Pulls share the logical queues of a static topic, which are the same wherever they are.
 
 use crate::topic::{Topics, is_readable};
 use net::client::{Peer, PeerOptions};
 use net::session::Connector;
 use parking_lot::Mutex;
 use protocol::route::{RouteHeader, TopicRoute};
+use protocol::static_topic::logical_broker;
 use protocol::{Frame, MessageQueue, RequestCode, json};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -60,6 +61,17 @@ impl TopicQueues {
             .collect();
         queues.sort();
         (!queues.is_empty()).then_some(queues)
+    }
+
+    /// The logical queues of a static topic, sorted; [`None`] for another one. Compat: for pulls; pops read the brokers' own queues.
+    pub(super) fn logical(&self, topic: &str) -> Option<Vec<MessageQueue>> {
+        let mapping = self.topics.mapping(topic)?;
+        let (broker, total) = (logical_broker(mapping.detail().scope()), mapping.detail().total_queues);
+        Some(
+            (0..total)
+                .map(|queue_id| MessageQueue::new(topic, broker.as_str(), queue_id))
+                .collect(),
+        )
     }
 
     fn others(&self, topic: &str) -> Arc<[MessageQueue]> {
@@ -136,8 +148,9 @@ fn all_of(topic: &str, route: &TopicRoute) -> Vec<MessageQueue> {
 mod tests {
     use super::*;
     use crate::stats::BrokerStats;
-    use crate::topic::{Spec, TopicLimits};
+    use crate::topic::{Spec, StaticUpdate, TopicLimits};
     use protocol::route::QueueData;
+    use protocol::static_topic::QueueMappingDetail;
 
     #[test]
     fn own_queues_are_shared_without_a_name_server() {
@@ -153,6 +166,26 @@ mod tests {
         let own = queues.of("t", "b").unwrap();
         assert_eq!(own, [MessageQueue::new("t", "b", 0), MessageQueue::new("t", "b", 1)]);
         assert_eq!(queues.of("x", "b"), None);
+    }
+
+    #[test]
+    fn the_logical_queues_of_a_static_topic_are_shared() {
+        let limits = TopicLimits { topics: 10, queues: 64 };
+        let topics = Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0);
+        let update = StaticUpdate {
+            spec: Spec::new("t", 0),
+            changes: Default::default(),
+            mapping: QueueMappingDetail::new("t", 2, "b", 1),
+            broker: "b",
+            force: false,
+        };
+        topics.update_static(update, 1).unwrap();
+        let queues = TopicQueues::new(&[], None, Arc::new(topics));
+        assert_eq!((queues.of("t", "b"), queues.logical("u")), (None, None));
+        assert_eq!(
+            queues.logical("t").unwrap(),
+            [0, 1].map(|id| MessageQueue::new("t", "__syslo__global__", id))
+        );
     }
 
     #[test]

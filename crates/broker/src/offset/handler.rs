@@ -189,9 +189,11 @@ pub fn progress<C: Channel>(request: &Frame, of: &Progress<'_, C>) -> Outcome {
 }
 
 fn on_topic<C>(group: &str, topic: &str, of: &Progress<'_, C>) -> Option<ConsumeStats> {
-    let queues = of.topics.find(topic)?.read_queues;
+    let found = of.topics.find(topic)?;
+    // Compat: of several queues that a logical queue consists of, only those have an offset in which it was committed.
+    let none = if found.mapping().is_some() { -1 } else { 0 };
     let place = |queue_id| {
-        let consumed = of.offsets.committed(topic, group, queue_id).unwrap_or(0);
+        let consumed = of.offsets.committed(topic, group, queue_id).unwrap_or(none);
         let pulled = of.offsets.pulled(topic, group, queue_id).unwrap_or(0);
         let last = (consumed > 0)
             .then(|| of.queues.store_time(topic, queue_id, consumed - 1))
@@ -207,7 +209,7 @@ fn on_topic<C>(group: &str, topic: &str, of: &Progress<'_, C>) -> Option<Consume
     };
     Some(ConsumeStats {
         consume_tps: of.stats.group_get_tps(topic, group),
-        offset_table: (0..queues).map(place).collect(),
+        offset_table: (0..found.read_queues).map(place).collect(),
     })
 }
 
@@ -228,8 +230,8 @@ pub fn progress_of_all<C: Channel>(request: &Frame, groups: &Groups, address: &s
         let requested = topics.filter(|topic| (!only_ordered || of.topics.is_ordered(topic)) && is_subscribed(of.consumers, &group, topic));
         let stats: Vec<ConsumeStats> = requested.filter_map(|topic| on_topic(&group, &topic, of)).collect();
         for place in stats.iter().flat_map(|stats| stats.offset_table.values()) {
-            body.total_diff += place.broker_offset - place.consumer_offset;
-            body.total_inflight_diff += place.pull_offset - place.consumer_offset;
+            body.total_diff += place.broker_offset - place.consumer_offset.max(0);
+            body.total_inflight_diff += place.pull_offset - place.consumer_offset.max(0);
         }
         body.consume_stats_list.push(BTreeMap::from([(group, stats)]));
     }

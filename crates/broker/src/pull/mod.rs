@@ -9,6 +9,7 @@
 
 pub(crate) mod by_content;
 mod check;
+mod logical;
 pub mod remoting;
 mod result;
 pub(crate) mod selection;
@@ -26,6 +27,8 @@ use crate::readers::{Continued, Threads};
 use crate::records;
 use crate::role::Role;
 use crate::settings::BrokerSettings;
+use crate::static_topic::forward::Forwarder;
+use crate::static_topic::pull::LogicalPull;
 use crate::stats::GroupCounters;
 use crate::store_options::read_limits;
 use crate::topic::Topic;
@@ -71,6 +74,15 @@ pub struct Pull {
     examined_to: i64,
     /// The pull was parked and woken by a message. It is parked again if the message is not selected.
     was_woken: bool,
+    /// The pull is from a logical queue; what it reads is one of its physical queues.
+    logical: Option<Box<LogicalPull>>,
+}
+
+impl Pull {
+    /// Whether the client has to repeat the pull: its subscription or its logical queue has changed.
+    fn is_outdated(&self) -> bool {
+        self.filter.is_outdated() || self.logical.as_ref().is_some_and(|logical| logical.is_outdated())
+    }
 }
 
 impl Waiter for Pull {
@@ -104,6 +116,7 @@ pub struct Puller {
     hold: Arc<Hold<Pull>>,
     threads: Threads,
     role: Arc<Role>,
+    forwarder: Arc<Forwarder>,
     weak_self: Weak<Self>,
 }
 
@@ -151,9 +164,9 @@ impl ArrivalListener for Waker {
 }
 
 impl Puller {
-    /// Creates the puller for the store of `core`; `consumers` has the subscriptions of groups.
+    /// Creates the puller for the store of `core`; `consumers` has the subscriptions of groups, `forwarder` asks other brokers.
     #[must_use]
-    pub fn new(core: &Core, consumers: Arc<Consumers<ClientChannel>>) -> Arc<Self> {
+    pub fn new(core: &Core, consumers: Arc<Consumers<ClientChannel>>, forwarder: Arc<Forwarder>) -> Arc<Self> {
         let bounds = {
             let settings = core.settings.current();
             Bounds {
@@ -174,6 +187,7 @@ impl Puller {
             hold: Arc::new(Hold::new(bounds)),
             threads: core.threads.clone(),
             role: core.role.clone(),
+            forwarder,
             weak_self: weak_self.clone(),
         });
         let weak = Arc::downgrade(&puller);
@@ -204,8 +218,17 @@ impl Puller {
 
     /// Handles a pull request.
     pub fn pull(self: &Arc<Self>, asker: Asker<Pulled>, header: &PullHeader<'_>, now_ms: i64) {
+        if let Some(mapping) = self.checks.topics.mapping(header.topic)
+            && header.is_logical != Some(false)
+        {
+            return self.pull_logical(asker, header, &mapping, now_ms);
+        }
+        self.pull_physical(asker, header, None, now_ms);
+    }
+
+    fn pull_physical(self: &Arc<Self>, asker: Asker<Pulled>, header: &PullHeader<'_>, logical: Option<Box<LogicalPull>>, now_ms: i64) {
         match self.accept(asker, header, now_ms) {
-            Ok(pull) => self.apply_reset_or_read(pull),
+            Ok(pull) => self.apply_reset_or_read(Pull { logical, ..pull }),
             Err((asker, refusal)) => asker.refuse(refusal),
         }
     }
@@ -247,6 +270,7 @@ impl Puller {
             has_stale_offset,
             examined_to: 0,
             was_woken: false,
+            logical: None,
         })
     }
 
@@ -275,23 +299,29 @@ impl Puller {
 
     /// Has the client continue at another offset.
     fn answer_with_offset(&self, pull: Pull, offset: i64) {
-        self.answer_empty(pull, ResponseCode::PullOffsetMoved, "OFFSET_RESET", QueueOffset(offset));
+        self.answer_empty(pull, None, ResponseCode::PullOffsetMoved, "OFFSET_RESET", QueueOffset(offset));
     }
 
-    fn answer_empty(&self, pull: Pull, code: ResponseCode, status: &'static str, next: QueueOffset) {
+    /// `requested` is the offset that the answer is for, if it is for one.
+    fn answer_empty(&self, pull: Pull, requested: Option<i64>, code: ResponseCode, status: &'static str, next: QueueOffset) {
         let (topic_sys_flag, group_sys_flag) = (pull.topic.sys_flag, pull.rule.group_sys_flag);
-        pull.asker.answer(Pulled {
+        let mut pulled = Pulled {
             code,
             status,
             next,
             min: self.store.min_offset(&pull.topic.name, pull.queue_id),
             max: self.store.max_offset(&pull.topic.name, pull.queue_id),
+            offset_delta: None,
             topic_sys_flag,
             group_sys_flag,
             pull_from: 0,
             records: Vec::new(),
             bytes: 0,
-        });
+        };
+        if let Some(logical) = &pull.logical {
+            logical.translate(requested, &mut pulled);
+        }
+        pull.asker.answer(pulled);
     }
 
     /// Reads the messages: from memory here, else on a thread for page cache or disk.
@@ -364,6 +394,10 @@ impl Puller {
             // Compat: counted for each read without messages, even if the pull is parked then.
             pull.counters.missed();
         }
+        if pull.logical.as_ref().is_some_and(|logical| !logical.may_wait()) {
+            // Its queue continues elsewhere.
+            pull.suspend_until = None;
+        }
         if code == ResponseCode::PullNotFound
             && let Some(until) = pull.suspend_until
         {
@@ -390,18 +424,23 @@ impl Puller {
         }
         let (topic_sys_flag, group_sys_flag) = (pull.topic.sys_flag, pull.rule.group_sys_flag);
         let pull_from = self.pull_from(&pull.rule, result.records.last());
-        pull.asker.answer(Pulled {
+        let mut pulled = Pulled {
             code,
             status: name_of(result.status),
             next: result.next,
             min: result.min,
             max: result.max,
+            offset_delta: None,
             topic_sys_flag,
             group_sys_flag,
             pull_from,
             records: result.records,
             bytes: result.bytes,
-        });
+        };
+        if let Some(logical) = &pull.logical {
+            logical.translate(Some(pull.offset), &mut pulled);
+        }
+        pull.asker.answer(pulled);
     }
 
     /// Compat: who reads so far behind that memory no longer has it is sent to a slave, if slaves serve reads.
@@ -439,9 +478,10 @@ impl Puller {
     fn park(self: &Arc<Self>, pull: Pull, until: i64) {
         let (topic, queue_id, offset) = (pull.topic.clone(), pull.queue_id, pull.offset);
         let subscriptions = self.checks.consumers.changes();
-        if pull.filter.is_outdated() {
+        if pull.is_outdated() {
             return self.have_repeated(pull);
         }
+        let logical = pull.logical.clone();
         let id = match self.hold.park(until, pull) {
             Ok(id) => id,
             Err((mut pull, NotParked::Closed)) => {
@@ -453,6 +493,7 @@ impl Puller {
         // Nothing wakes the pull for a message, a subscription change or a deletion between the read and the parking.
         let missed = self.store.max_offset(&topic.name, queue_id).0 > offset
             || self.checks.consumers.changes() != subscriptions
+            || logical.is_some_and(|logical| logical.is_outdated())
             || topic.is_deleted();
         if missed && let Some(pull) = self.hold.take_one(id) {
             if pull.was_woken {
@@ -472,7 +513,7 @@ impl Puller {
         if pull.topic.is_deleted() {
             return self.answer_with_offset(pull, 0);
         }
-        if pull.filter.is_outdated() {
+        if pull.is_outdated() {
             return self.have_repeated(pull);
         }
         self.read_within(pull, source, Instant::now());
@@ -481,7 +522,7 @@ impl Puller {
     /// Has the client repeat the pull at the same offset immediately.
     fn have_repeated(&self, pull: Pull) {
         let (code, next) = (ResponseCode::PullRetryImmediately, QueueOffset(pull.offset));
-        self.answer_empty(pull, code, name_of(ReadStatus::NoMatchedMessage), next);
+        self.answer_empty(pull, None, code, name_of(ReadStatus::NoMatchedMessage), next);
     }
 
     /// Answers the parked pulls of a deleted topic with offset 0, where a new topic of this name will start.

@@ -20,14 +20,16 @@ pub fn serve(puller: &Arc<Puller>, conn: &Arc<Connection>, frame: &Frame, now_ms
 
 impl RemotingResult for Pulled {
     fn send(self, reply: &Reply) {
-        let fields = [
+        let mut fields = smallvec::SmallVec::<[(&str, Value<'_>); 7]>::new();
+        fields.extend([
             ("suggestWhichBrokerId", Value::Int(self.pull_from)),
             ("nextBeginOffset", Value::Int(self.next.0)),
             ("minOffset", Value::Int(self.min.0)),
             ("maxOffset", Value::Int(self.max.0)),
             ("topicSysFlag", Value::Int(self.topic_sys_flag.into())),
             ("groupSysFlag", Value::Int(self.group_sys_flag.into())),
-        ];
+        ]);
+        fields.extend(self.offset_delta.map(|delta| ("offsetDelta", Value::Int(delta))));
         reply.send_records(self.code, self.status, &fields, self.records, self.bytes);
     }
 }

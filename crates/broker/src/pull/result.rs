@@ -17,6 +17,8 @@ pub struct Pulled {
     pub min: QueueOffset,
     /// Max offset of the queue.
     pub max: QueueOffset,
+    /// What the client adds to the offset in each record: from a logical queue of a static topic.
+    pub offset_delta: Option<i64>,
     /// System flag of the topic.
     pub topic_sys_flag: i32,
     /// System flag of the group.

@@ -15,6 +15,10 @@ pub(super) const PART_BYTES: usize = 256 << 10;
 const MIN_TOPICS: usize = 2;
 /// Bytes of a topic in a request besides its name, twice, and its attributes.
 const TOPIC_OVERHEAD: usize = 192;
+/// Bytes of the mapping of a static topic besides its name, twice, and its queues.
+const MAPPING_OVERHEAD: usize = 384;
+/// Bytes of a queue in a mapping.
+const MAPPED_QUEUE: usize = 16;
 
 /// The limits of one request.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +32,10 @@ pub(super) struct PartLimits {
 /// Estimated size of a topic in a request, in bytes.
 pub(super) fn estimated_bytes(topic: &Topic) -> usize {
     let attributes = topic.attributes.iter().map(|(name, value)| name.len() + value.len() + 8);
-    TOPIC_OVERHEAD + 2 * topic.name.len() + attributes.sum::<usize>()
+    let mapped = topic.mapping().map_or(0, |mapping| {
+        MAPPING_OVERHEAD + 2 * topic.name.len() + MAPPED_QUEUE * mapping.detail().hosted_queues.len()
+    });
+    TOPIC_OVERHEAD + 2 * topic.name.len() + attributes.sum::<usize>() + mapped
 }
 
 /// Splits the topics into parts, in order. There is always a last part, even without topics, because it has the table's version.

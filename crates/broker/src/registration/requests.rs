@@ -83,6 +83,10 @@ impl Requests {
             topics: TopicConfigs {
                 data_version,
                 topic_config_table: table::of(topics.iter(), permission),
+                topic_queue_mapping_info_map: topics
+                    .iter()
+                    .filter_map(|topic| Some((topic.name.to_string(), topic.mapping()?.detail().led())))
+                    .collect(),
                 ..TopicConfigs::default()
             },
         };

@@ -10,7 +10,7 @@ use crate::assignment::{self, Modes};
 use crate::core::Core;
 use crate::delay::{self, DelayOffsets};
 use crate::registration::MasterAddresses;
-use crate::{group, offset, topic};
+use crate::{group, offset, static_topic, topic};
 use bytes::Bytes;
 use net::client::{Peer, PeerOptions};
 use net::session::Connector;
@@ -145,7 +145,10 @@ impl MasterTables {
             return Ok(());
         }
         match code {
-            RequestCode::GetAllTopicConfig => topic::table::copy(&core.topics, body),
+            RequestCode::GetAllTopicConfig => {
+                topic::table::copy(&core.topics, body)?;
+                static_topic::table::copy(&core.topics, body)
+            }
             RequestCode::GetAllSubscriptiongroupConfig => group::table::copy(&core.groups, body),
             RequestCode::GetAllConsumerOffset => offset::table::copy(&core.offsets, body),
             RequestCode::GetAllDelayOffset => delay::table::copy(&self.delays, body),

@@ -13,6 +13,7 @@ use crate::errors::{Refusal, is_or_are};
 use crate::feature::Feature;
 use crate::lite::Lites;
 use crate::lock::OrderLocks;
+use crate::logical_queue::Mapping;
 use crate::offset::handler::Progress;
 use crate::offset::reset::Reset;
 use crate::pop::Pops;
@@ -22,6 +23,8 @@ use crate::replication::Replication;
 use crate::reply::{Outcome, Reply};
 use crate::send::{Sender, remoting};
 use crate::settings::BrokerSettings;
+use crate::static_topic;
+use crate::static_topic::forward::Forwarder;
 use crate::timer::Timers;
 use crate::transaction::Transactions;
 use crate::{
@@ -47,6 +50,8 @@ pub struct Routes {
     pub(crate) features: Vec<Arc<dyn Feature>>,
     pub(crate) sender: Arc<Sender>,
     pub(crate) puller: Arc<Puller>,
+    /// Asks other brokers for older messages of logical queues.
+    pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) pops: Arc<Pops>,
     pub(crate) lites: Arc<Lites>,
     pub(crate) online: Arc<Online>,
@@ -233,6 +238,17 @@ impl Routes {
             }
             Code::GetAllProducerInfo => return self.by_admin(frame, reply, |r, _| clients::handler::all_producers(&r.online.producers)),
 
+            Code::QueryConsumerOffset
+            | Code::UpdateConsumerOffset
+            | Code::GetMaxOffset
+            | Code::GetMinOffset
+            | Code::SearchOffsetByTimestamp
+            | Code::GetEarliestMsgStoretime
+                if let Some(mapping) = static_topic::mapping_of(frame, &self.core.topics) =>
+            {
+                return self.logical_offset(code, conn, frame, reply, mapping);
+            }
+
             Code::LockBatchMq => return self.lock(conn, frame, reply, now),
             Code::UnlockBatchMq => self.unlock(frame),
 
@@ -295,6 +311,16 @@ impl Routes {
             }
             Code::UpdateAndCreateTopicList => {
                 return self.when_settled(topic::handler::create_list(frame, &self.core.topics, &settings, now), reply);
+            }
+            Code::UpdateAndCreateStaticTopic => {
+                let (admin, expected) = (&self.core.threads.admin, Expected::Fields);
+                return self.later(admin, expected, frame.clone(), reply, |r, f, answer| {
+                    let outcome = static_topic::handler::update(f, &r.core.topics, &r.core.settings.current());
+                    if let Some(topic) = f.ext.text("topic") {
+                        r.puller.mapping_changed(topic);
+                    }
+                    r.when_settled(outcome, &answer).send(&answer);
+                });
             }
             Code::GetAllTopicConfig => return self.by_admin(frame, reply, |r, f| topic::handler::all(f, &r.core.topics)),
             Code::GetTopicConfig => topic::handler::get(frame, &self.core.topics),
@@ -484,7 +510,6 @@ impl Routes {
             | Code::AddWritePermOfBroker
             | Code::CheckRocksdbCqWriteProgress
             | Code::ExportRocksdbConfigToJson
-            | Code::UpdateAndCreateStaticTopic
             | Code::GetBrokerMemberGroup
             | Code::AddBroker
             | Code::RemoveBroker
@@ -525,6 +550,30 @@ impl Routes {
             | Code::AckLiteMessage
             | Code::NotifyUnsubscribeLite) => Err(not_here(other)),
         })
+    }
+
+    /// Serves a request for a logical queue of a static topic.
+    fn logical_offset(
+        self: &Arc<Self>,
+        code: RequestCode,
+        conn: &Arc<Connection>,
+        frame: &Frame,
+        reply: &Reply,
+        mapping: Arc<Mapping>,
+    ) -> Handled {
+        let begun = match self.forwarder.begin() {
+            Ok(begun) => begun,
+            Err(refusal) => return Handled::Now(Err(refusal)),
+        };
+        let (core, forwarder) = (self.core.clone(), self.forwarder.clone());
+        let offsets = static_topic::offsets::LogicalOffsets { core, forwarder, mapping };
+        let (frame, client, answer) = (without_body(frame), conn.id(), owed_answer(reply));
+        let unanswered = reply.clone().unless_answered();
+        begun.run(async move {
+            answer(offsets.serve(code, &frame, client).await);
+            unanswered.was_answered();
+        });
+        Handled::Later
     }
 
     /// Adds a client to its groups: at once, or, if a retry topic is created for it, when that is saved and known to the name servers.

@@ -15,6 +15,7 @@
 mod added;
 pub(crate) mod check;
 mod late;
+mod logical;
 pub mod remoting;
 mod repeats;
 mod request;
@@ -86,6 +87,8 @@ struct Accepted<'a, A> {
     recognition: Option<Recognition>,
     /// Places of all messages, if some of them were stored before.
     places: Option<Vec<Placement>>,
+    /// The logical queue of a static topic that it was sent to.
+    logical: Option<logical::LogicalQueue>,
 }
 
 /// Interval of the check for sends whose flush took longer than `syncFlushTimeout`.
@@ -196,14 +199,18 @@ impl Sender {
     ) -> Result<Accepted<'a, A>, Refusal> {
         let header = &request.header;
         check::time(settings, context.now_ms)?;
-        let topic = check::topic(&self.topics, settings, header, context.now_ms)?;
-        check::queue(&topic, header, context.client)?;
+        let mut topic = check::topic(&self.topics, settings, header, context.now_ms)?;
+        let logical = logical::queue(&self.topics, &mut topic, header.queue_id)?;
+        if logical.is_none() {
+            check::queue(&topic, header, context.client)?;
+        }
         let seen = if request.is_batch {
             SendProperties::default()
         } else {
             SendProperties::of(header.properties)
         };
         let queue_id = match seen.priority {
+            _ if let Some(logical) = &logical => logical.physical,
             Some(priority) => priority.min(topic.write_queues - 1).max(0),
             None if header.queue_id < 0 => self.any_queue(&topic),
             None => header.queue_id,
@@ -242,6 +249,7 @@ impl Sender {
             messages: 0..0,
             recognition,
             places: None,
+            logical,
         })
     }
 
@@ -365,10 +373,13 @@ impl Sender {
         let asking = || group.iter().filter(|one| S::wants_answer(one.request.asker));
         let sent = || {
             asking().map(|one| {
+                let placements = one.places.as_deref().unwrap_or(&placements[one.messages.clone()]);
+                let (queue_id, queue_offset) = one.place(placements);
                 let sent = Sent {
-                    placements: one.places.as_deref().unwrap_or(&placements[one.messages.clone()]),
+                    placements,
                     store_host: context.store_host,
-                    queue_id: one.queue_id,
+                    queue_id,
+                    queue_offset,
                     uniq_key: &one.checked.uniq_key,
                     recall_handle: one.recall_handle(&self.settings),
                     region: self.added.region(),
@@ -409,6 +420,15 @@ impl Sender {
 }
 
 impl<'a, A> Accepted<'a, A> {
+    /// Queue and offset of the first message, as the client knows them.
+    fn place(&self, placements: &[Placement]) -> (i32, i64) {
+        let offset = placements.first().map_or(0, |placement| placement.queue_offset.0);
+        match &self.logical {
+            Some(logical) => (logical.queue_id, logical.offset(offset)),
+            None => (self.queue_id, offset),
+        }
+    }
+
     /// Number of its messages that are stored now.
     fn stored(&self) -> usize {
         self.recognition

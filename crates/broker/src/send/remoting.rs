@@ -143,12 +143,11 @@ fn encode(out: &mut BytesMut, asker: Asker, sent: &Sent<'_>, code: ResponseCode)
         }
         ids.extend_from_slice(id::write_offset_id(&mut [0; id::MAX_LEN], sent.store_host, placement.log_offset));
     }
-    let first = sent.placements.first().map_or(0, |placement| placement.queue_offset.0);
     let mut fields = smallvec::SmallVec::<[(&str, Value<'_>); 7]>::new();
     fields.extend([
         ("msgId", Value::Text(std::str::from_utf8(&ids).unwrap_or(""))),
         ("queueId", Value::Int(sent.queue_id.into())),
-        ("queueOffset", Value::Int(first)),
+        ("queueOffset", Value::Int(sent.queue_offset)),
         ("MSG_REGION", Value::Text(sent.region)),
         ("TRACE_ON", Value::Text(sent.trace_on)),
     ]);

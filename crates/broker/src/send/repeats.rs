@@ -8,6 +8,7 @@
 //! but only if the one that it repeats was refused.
 
 use super::check::Messages;
+use super::logical;
 use super::{Accepted, SendContext, SendProperties, SendSink, Sender, Sent};
 use crate::dedup::{self, BusyKey, Identity, KnownKeys, Recognition, Verdict};
 use crate::log_writer::WaitFor;
@@ -151,10 +152,12 @@ impl Sender {
         }
         let sent = || {
             asking().map(|one| {
+                let (queue_id, queue_offset) = logical::known_place(&one.request.topic, one.queue_id, &one.places);
                 let sent = Sent {
                     placements: &one.places,
                     store_host: one.store_host,
-                    queue_id: one.queue_id,
+                    queue_id,
+                    queue_offset,
                     uniq_key: &one.request.checked.uniq_key,
                     // That of the first names the time at which that one is due, which is not known here.
                     recall_handle: None,

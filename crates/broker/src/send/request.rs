@@ -41,6 +41,8 @@ pub struct Sent<'a> {
     pub store_host: SocketAddr,
     /// Queue it was sent to.
     pub queue_id: i32,
+    /// Offset of the first message in that queue; -1 in a logical queue that is being moved here.
+    pub queue_offset: i64,
     /// UNIQ_KEY of the message, generated here if the client gave none; empty for a batch without one.
     pub uniq_key: &'a str,
     /// What recalls the message, if it waits for its time.

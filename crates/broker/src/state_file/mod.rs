@@ -74,7 +74,7 @@ pub trait SavedTable: Send + Sync {
 }
 
 /// Names of the files of all tables. A test of the upkeep, which owns the tables, checks the list.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "topics.json",
     "subscriptionGroup.json",
     "messageRequestMode.json",
@@ -84,6 +84,7 @@ pub const NAMES: [&str; 9] = [
     "consumerFilter.json",
     "timermetrics",
     "consumerOrderInfo.json",
+    "topicQueueMapping.json",
 ];
 
 /// The file of one table.

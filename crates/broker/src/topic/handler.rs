@@ -12,8 +12,8 @@ use crate::settings::BrokerSettings;
 use message::names;
 use protocol::stats::{TopicOffset, TopicStatsTable};
 use protocol::topic::{
-    AllTopicConfigHeader, CreateTopicHeader, TopicConfig, TopicConfigAndMapping, TopicConfigList, TopicConfigs, TopicFilterType,
-    TopicHeader, TopicList,
+    AllTopicConfigHeader, CreateTopicHeader, TopicConfig, TopicConfigAndMapping, TopicConfigHeader, TopicConfigList, TopicConfigs,
+    TopicFilterType, TopicHeader, TopicList,
 };
 use protocol::{DataVersion, Frame, MessageQueue, ResponseCode, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ impl From<TopicError> for Refusal {
             // Compat: producers of all versions retry on this code; older ones do not retry on SystemBusy.
             TopicError::BeingDeleted(_) => ResponseCode::ServiceNotAvailable,
             // Apache answers an invalid attribute with its catch-all code 1.
-            TopicError::Full(_) | TopicError::Attribute(_) => ResponseCode::SystemError,
+            TopicError::Full(_) | TopicError::Attribute(_) | TopicError::Mapping(_) => ResponseCode::SystemError,
         };
         Self::new(code, error.to_string())
     }
@@ -94,7 +94,7 @@ fn refuse_mixed(changes: &Changes, settings: &BrokerSettings) -> Result<(), Refu
     Ok(())
 }
 
-fn check_name(topic: &str, topics: &Topics, settings: &BrokerSettings) -> Result<(), Refusal> {
+pub(crate) fn check_name(topic: &str, topics: &Topics, settings: &BrokerSettings) -> Result<(), Refusal> {
     names::check_topic(topic)?;
     refuse_system(topic, topics, settings)
 }
@@ -157,10 +157,14 @@ pub fn all(request: &Frame, topics: &Topics) -> Outcome {
     let header = AllTopicConfigHeader::decode(&request.ext)?;
     let (data_version, table) = table::configs(topics, -1);
     let total = i32::try_from(table.len()).unwrap_or(i32::MAX);
+    let topic_config_table = page(table, &data_version, header.data_version, header.topic_seq, header.max_topic_num);
+    let (mapping_data_version, mut mappings) = topics.mappings();
+    mappings.retain(|topic, _| topic_config_table.contains_key(topic));
     let body = TopicConfigs {
         data_version,
-        topic_config_table: page(table, &data_version, header.data_version, header.topic_seq, header.max_topic_num),
-        topic_queue_mapping_detail_map: Some(BTreeMap::new()),
+        mapping_data_version,
+        topic_config_table,
+        topic_queue_mapping_detail_map: Some(mappings),
         ..TopicConfigs::default()
     };
     Ok(Answer::body(json::write(&body)).with("totalTopicNum", total))
@@ -212,18 +216,19 @@ pub fn stats(request: &Frame, topics: &Topics, queues: &dyn Queues, broker: &str
     Ok(Answer::body(json::write(&body)))
 }
 
-/// Code 351: one topic's configuration.
+/// Code 351: one topic's configuration, with its mapping if the request asks for it.
 ///
 /// # Errors
 /// `TopicNotExist`.
 pub fn get(request: &Frame, topics: &Topics) -> Outcome {
-    let name = TopicHeader::decode(&request.ext)?.topic;
+    let TopicConfigHeader { topic: name, is_logical } = TopicConfigHeader::decode(&request.ext)?;
     let topic = topics
         .find(name)
         .ok_or_else(|| not_exist(format!("No topic in this broker. topic: {name}")))?;
+    let mapping = topic.mapping().filter(|_| is_logical == Some(true));
     let body = TopicConfigAndMapping {
         config: TopicConfig::from(&**topic),
-        mapping_detail: None,
+        mapping_detail: mapping.map(|mapping| mapping.detail().clone()),
     };
     Ok(Answer::body(json::write(&body)))
 }

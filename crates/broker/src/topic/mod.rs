@@ -15,7 +15,7 @@
 //!   to even if the topic was deleted.
 //!
 //! Not here: messages and queues on disk, their compaction and the limits of topics (store; `cleanup` says what topics ask for),
-//! static topics.
+//! what the mappings of static topics mean ([`crate::static_topic`]).
 
 pub mod builtin;
 pub(crate) mod cleanup;
@@ -26,7 +26,7 @@ mod tests;
 mod topics;
 pub(crate) mod unknown;
 
-pub use topics::{CreateOnSend, Deletion, Spec, Topic, TopicError, TopicLimits, Topics};
+pub use topics::{CreateOnSend, Deletion, Spec, StaticUpdate, Topic, TopicError, TopicLimits, Topics};
 
 /// Bit of [`Spec::perm`]: consumers may read the topic.
 pub const PERM_READ: i32 = 4;

@@ -2,14 +2,22 @@
 
 use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
 use crate::attributes::{self, AttributeError, Attributes, CLEANUP_POLICY, COMPACTION, Changes, DedupRule, MESSAGE_TYPE, PRIORITY};
+use crate::logical_queue::Mapping;
 use crate::signal::Signal;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
 use message::names;
 use protocol::DataVersion;
+use protocol::static_topic::InvalidMapping;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
+
+// With a path, because tests/interleavings.rs includes this file.
+#[path = "mappings.rs"]
+mod mappings;
+
+pub use mappings::StaticUpdate;
 
 /// Configuration of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +81,8 @@ pub struct Topic {
     pub dedup: Option<DedupRule>,
     /// Whether pops read the queues by priority.
     pub has_priorities: bool,
+    /// See [`Topic::mapping`].
+    mapping: Option<Arc<Mapping>>,
     lifetime: Arc<Lifetime>,
 }
 
@@ -148,6 +158,9 @@ pub enum TopicError {
     /// An invalid change of attributes.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
+    /// The mapping of a static topic is not accepted.
+    #[error(transparent)]
+    Mapping(#[from] InvalidMapping),
 }
 
 /// A send to a topic that does not exist.
@@ -194,6 +207,10 @@ pub struct Topics {
     table: RwLock<Table>,
     /// Held while the table changes, so that both are read consistently. Locked before `table`.
     version: Mutex<DataVersion>,
+    /// Of the mappings of static topics. Locked after `table`.
+    mapping_version: Mutex<DataVersion>,
+    /// Whether a topic has, or had, a mapping.
+    has_mappings: AtomicBool,
     system: BTreeSet<Box<str>>,
     /// Names of topics that were deleted in this run, oldest first.
     deleted: Mutex<VecDeque<Box<str>>>,
@@ -239,6 +256,8 @@ impl Topics {
                 timestamp: now_ms,
                 ..DataVersion::default()
             }),
+            mapping_version: Mutex::default(),
+            has_mappings: AtomicBool::new(false),
             system,
             deleted: Mutex::default(),
             being_deleted: Mutex::default(),
@@ -260,7 +279,7 @@ impl Topics {
         }
         for spec in specs {
             let topic = self.topic(spec, None, None, current.counter);
-            table.insert(topic.name.clone(), topic);
+            table.insert(topic.name.clone(), Arc::new(topic));
         }
     }
 
@@ -276,7 +295,7 @@ impl Topics {
             let known = before.get(&spec.name);
             let topic = match known.filter(|known| known.spec == spec) {
                 Some(known) => Arc::clone(known),
-                None => self.topic(spec, known.map(|known| &**known), None, version.counter),
+                None => Arc::new(self.topic(spec, known.map(|known| &**known), None, version.counter)),
             };
             table.insert(topic.name.clone(), topic);
         }
@@ -288,7 +307,7 @@ impl Topics {
         self.changed.raise();
     }
 
-    fn topic(&self, spec: Spec, before: Option<&Topic>, created_after: Option<u64>, changed_at: i64) -> Arc<Topic> {
+    fn topic(&self, spec: Spec, before: Option<&Topic>, created_after: Option<u64>, changed_at: i64) -> Topic {
         let counters = before.map_or_else(|| Arc::new(self.stats.topic(&spec.name)), |topic| Arc::clone(&topic.counters));
         let lifetime = match before {
             Some(before) => Arc::clone(&before.lifetime),
@@ -298,14 +317,15 @@ impl Topics {
                 is_deleted: AtomicBool::new(false),
             }),
         };
-        Arc::new(Topic {
+        Topic {
             dedup: DedupRule::of(&spec.attributes),
             has_priorities: spec.attributes.get(MESSAGE_TYPE).is_some_and(|kind| kind == PRIORITY),
+            mapping: before.and_then(|topic| topic.mapping.clone()),
             spec,
             changed_at,
             counters,
             lifetime,
-        })
+        }
     }
 
     /// The signal that changes raise. Responses wait on it until a change is settled.
@@ -335,6 +355,7 @@ impl Topics {
         };
         Some(Arc::new(Topic {
             has_priorities: false,
+            mapping: None,
             dedup: None,
             spec,
             changed_at: 0,
@@ -435,7 +456,8 @@ impl Topics {
         Ok(result)
     }
 
-    fn insert(&self, table: &mut Table, spec: Spec, at: i64) -> Result<Arc<Topic>, TopicError> {
+    /// Adds or replaces a topic; without `mapping` it keeps the one that it has.
+    fn insert(&self, table: &mut Table, spec: Spec, at: i64, mapping: Option<Arc<Mapping>>) -> Result<Arc<Topic>, TopicError> {
         let before = table.get(&spec.name);
         if before.is_none() {
             self.refuse_being_deleted(&spec.name)?;
@@ -445,7 +467,9 @@ impl Topics {
         }
         // Read under the table's lock: a thread that sees a higher count saves a table with this topic.
         let created_after = Some(self.changed.raised());
-        let topic = self.topic(spec, before.map(|topic| &**topic), created_after, at);
+        let mut topic = self.topic(spec, before.map(|topic| &**topic), created_after, at);
+        topic.mapping = mapping.or(topic.mapping);
+        let topic = Arc::new(topic);
         table.insert(topic.name.clone(), Arc::clone(&topic));
         Ok(topic)
     }
@@ -491,7 +515,7 @@ impl Topics {
                     .collect(),
                 ..Spec::new(request.topic, queues)
             };
-            let topic = self.insert(table, spec, at)?;
+            let topic = self.insert(table, spec, at, None)?;
             tracing::info!(topic = request.topic, queues, "topic created by a producer's first message");
             Ok((Some(topic), true))
         })
@@ -513,7 +537,7 @@ impl Topics {
                 },
                 None => spec,
             };
-            Ok((self.insert(table, spec, at)?, true))
+            Ok((self.insert(table, spec, at, None)?, true))
         })
     }
 
@@ -534,7 +558,7 @@ impl Topics {
                 ..now.spec.clone()
             };
             self.check(&spec)?;
-            Ok((self.insert(table, spec, at)?, true))
+            Ok((self.insert(table, spec, at, None)?, true))
         })
     }
 
@@ -575,7 +599,7 @@ impl Topics {
                     perm = spec.perm,
                     "topic created or changed"
                 );
-                self.insert(table, spec, at)?;
+                self.insert(table, spec, at, None)?;
             }
             Ok(((), changed))
         })
@@ -610,7 +634,7 @@ impl Topics {
                     order: true,
                     ..topic.spec.clone()
                 };
-                self.insert(table, spec, at)?;
+                self.insert(table, spec, at, None)?;
                 changed = true;
             }
             Ok(((), changed))
@@ -628,6 +652,9 @@ impl Topics {
             if let Some(topic) = &gone {
                 topic.lifetime.is_deleted.store(true, Ordering::Release);
                 self.remember_deleted(&topic.name);
+                if topic.mapping.is_some() {
+                    self.mapping_changed(now_ms);
+                }
             }
             Ok((gone.is_some(), gone.is_some()))
         });

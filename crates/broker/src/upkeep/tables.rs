@@ -7,6 +7,7 @@ use crate::group::table as group_table;
 use crate::offset::table as offset_table;
 use crate::pop::order_table;
 use crate::state_file::{SavedTable, Table};
+use crate::static_topic::table as mapping_table;
 use crate::timer::counts as timer_counts;
 use crate::topic::table as topic_table;
 use crate::transaction::table as transaction_table;
@@ -14,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The files of a broker's tables.
-pub const TABLES: [Table; 9] = [
+pub const TABLES: [Table; 10] = [
     topic_table::TABLE,
     group_table::TABLE,
     mode_table::TABLE,
@@ -24,6 +25,7 @@ pub const TABLES: [Table; 9] = [
     filter_table::TABLE,
     timer_counts::TABLE,
     order_table::TABLE,
+    mapping_table::TABLE,
 ];
 
 /// The table with this file name; `None` for other files.

@@ -1,6 +1,6 @@
 //! Memory of the tables' entries in bytes. The estimates are upper bounds, so that `apogeeMaxRouteBytes` limits the memory of the process.
 
-use protocol::route::QueueMapping;
+use protocol::static_topic::QueueMapping;
 
 use super::{BrokerProcess, LiveBroker};
 

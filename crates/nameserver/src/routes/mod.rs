@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::data_version::DataVersion;
-use protocol::route::QueueMapping;
+use protocol::static_topic::QueueMapping;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use lists::{Clusters, ListStamp, Units};

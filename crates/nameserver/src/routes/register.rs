@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use net::Gate;
 use protocol::data_version::DataVersion;
-use protocol::route::{MASTER_ID, QueueMapping};
+use protocol::route::MASTER_ID;
+use protocol::static_topic::QueueMapping;
 use protocol::topic::perm;
 use rustc_hash::FxHashSet;
 

@@ -4,7 +4,8 @@ mod invariants;
 
 use std::collections::BTreeMap;
 
-use protocol::route::{ClusterInfo, QueueMapping};
+use protocol::route::ClusterInfo;
+use protocol::static_topic::QueueMapping;
 use protocol::topic::perm;
 use protocol::{DataVersion, json};
 
@@ -581,6 +582,35 @@ fn filter_servers_and_mappings_are_part_of_the_route() {
     routes.register(&first, 0).unwrap();
     assert_ne!(routes.stamp("orders"), stamp);
     assert!(routes.route("orders", false).unwrap().filter_server_table.is_empty());
+}
+
+#[test]
+fn a_mapping_goes_with_its_broker_and_comes_back_with_it() {
+    let mut routes = routes();
+    let mapping = |broker: &str| QueueMapping {
+        bname: broker.into(),
+        topic: "orders".into(),
+        total_queues: 2,
+        ..QueueMapping::default()
+    };
+    let (at_a, at_b) = (mapping("a"), mapping("b"));
+    let mut first = master();
+    first.mappings = vec![("orders", &at_a)];
+    let mut second = master();
+    (second.broker_name, second.address, second.mappings) = ("b", "b:0", vec![("orders", &at_b)]);
+    for broker in [&first, &second] {
+        routes.register(broker, 0).unwrap();
+    }
+    let brokers = |routes: &Routes| -> Vec<String> {
+        let route = routes.route("orders", false).unwrap();
+        route.topic_queue_mapping_by_broker.unwrap_or_default().into_keys().collect()
+    };
+    assert_eq!(brokers(&routes), ["a", "b"]);
+    let before = routes.bytes;
+    leave(&mut routes, &second);
+    assert_eq!(brokers(&routes), ["a"]);
+    routes.register(&second, 0).unwrap();
+    assert_eq!((brokers(&routes), routes.bytes), (vec!["a".to_owned(), "b".to_owned()], before));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use protocol::route::QueueMapping;
+use protocol::static_topic::QueueMapping;
 
 use super::{BrokerQueues, Queues, Refused, Routes, Topic, cost};
 
@@ -154,6 +154,11 @@ impl Routes {
         let Ok(at) = known.position(broker_name) else { return false };
         known.brokers.remove(at);
         self.bytes -= cost::BROKER_QUEUES;
+        // Compat: Apache's keeps the mapping, also when the broker has deleted the topic. Clients then find no leader either, but by an
+        // address that they miss; the number of queues is that of the other brokers' mappings.
+        if let Some(mapping) = known.mappings.remove(broker_name) {
+            self.bytes -= cost::mapping(&mapping);
+        }
         self.last_version += 1;
         known.version = self.last_version;
         if known.brokers.is_empty() {

@@ -177,6 +177,7 @@ impl Cluster {
             next: QueueOffset(reply.next_begin_offset),
             min: QueueOffset(reply.min_offset),
             max: QueueOffset(reply.max_offset),
+            offset_delta: None,
             topic_sys_flag: 0,
             group_sys_flag: 0,
             pull_from: reply.suggest_which_broker_id,

@@ -149,7 +149,7 @@ impl Ready {
     }
 
     fn stored(&self, sent: &Sent<'_>) -> SendResultEntry {
-        let place = sent.placements.first().map(|place| (place.queue_offset.0, place.log_offset.0));
+        let place = sent.placements.first().map(|place| (sent.queue_offset, place.log_offset.0));
         stored_entry(&self.checked, sent.uniq_key, place, sent.recall_handle.clone(), None)
     }
 }

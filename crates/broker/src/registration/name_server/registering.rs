@@ -87,7 +87,8 @@ impl NameServerTask {
         if !is_current {
             return self.register_all(local).await;
         }
-        let single = single && topics.len() <= MAX_ONE_BY_ONE;
+        // Compat: 217 has no mappings.
+        let single = single && topics.len() <= MAX_ONE_BY_ONE && topics.iter().all(|topic| topic.mapping().is_none());
         if single {
             self.register_one_by_one(&topics).await?;
         }

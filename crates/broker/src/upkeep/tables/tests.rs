@@ -9,13 +9,15 @@ use crate::filter::table::FiltersFile;
 use crate::group::Groups;
 use crate::offset::Offsets;
 use crate::pop::order_table::OrdersFile;
-use crate::state_file::{NAMES, StateFile};
+use crate::state_file::{NAMES, StateFile, Versioned};
+use crate::static_topic::table::Mappings;
 use crate::stats::BrokerStats;
 use crate::timer::counts::CountsFile;
-use crate::topic::{Spec, TopicLimits, Topics};
+use crate::topic::{Spec, StaticUpdate, TopicLimits, Topics};
 use crate::transaction::table::TransactionsFile;
 use proptest::prelude::*;
 use protocol::assignment::GroupRequestMode;
+use protocol::static_topic::QueueMappingDetail;
 use std::path::{Path, PathBuf};
 use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
@@ -24,7 +26,7 @@ const ROOT: &str = "/s";
 
 /// The tables of a broker with one entry each.
 struct World {
-    topics: Topics,
+    topics: Arc<Topics>,
     groups: Groups,
     offsets: Offsets,
     delays: DelayOffsets,
@@ -65,7 +67,13 @@ impl World {
     fn new() -> Self {
         let limits = TopicLimits { topics: 10, queues: 64 };
         Self {
-            topics: Topics::new(vec![], limits, Arc::new(BrokerStats::new("c", 100)), Arc::default(), 0),
+            topics: Arc::new(Topics::new(
+                vec![Spec::new("s", 1)],
+                limits,
+                Arc::new(BrokerStats::new("c", 100)),
+                Arc::default(),
+                0,
+            )),
             groups: Groups::new(Default::default(), Arc::default(), 0),
             offsets: Offsets::new(Default::default()),
             delays: DelayOffsets::new(0),
@@ -94,6 +102,7 @@ impl World {
         world.timers.load()?;
         world.orders = orders(file(TABLES[8]));
         world.orders.load()?;
+        Mappings(world.topics.clone()).load(&file(TABLES[9]))?;
         Ok(world)
     }
 
@@ -109,6 +118,7 @@ impl World {
             self.filters.find("g", "t").is_some(),
             self.timers.count_of("t") == 5,
             self.orders.queues() == 1,
+            self.topics.mapping("s").is_some(),
         ];
         let names = TABLES.iter().map(|table| table.name);
         names.zip(has).filter(|(_, has)| *has).map(|(name, _)| name).collect()
@@ -122,6 +132,14 @@ fn saved() -> SimulatedDisk {
     let on: Arc<dyn Disk> = Arc::new(disk.clone());
     let file = |table| StateFile::new(Arc::clone(&on), Path::new(ROOT), table, &[]);
     world.topics.update(vec![(Spec::new("t", 4), Default::default())], 1).unwrap();
+    let mapped = StaticUpdate {
+        spec: Spec::new("s", 1),
+        changes: Default::default(),
+        mapping: QueueMappingDetail::new("s", 1, "b", 1),
+        broker: "b",
+        force: false,
+    };
+    world.topics.update_static(mapped, 1).unwrap();
     world.groups.find_or_create("g", true, 1).unwrap();
     world
         .modes
@@ -149,6 +167,7 @@ fn saved() -> SimulatedDisk {
         FiltersFile::new(world.filters.clone(), file(crate::filter::table::TABLE), Bloom::new(20, 32), 0)
             .save()
             .unwrap();
+        Mappings(world.topics.clone()).save(&file(mapping_table::TABLE)).unwrap();
         let counts = timers(file(crate::timer::counts::TABLE));
         counts.count("t", 5);
         counts.save().unwrap();
