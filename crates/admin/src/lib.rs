@@ -29,6 +29,7 @@ pub mod monitor;
 pub mod nameserver;
 pub mod offset;
 pub mod show;
+pub mod static_topic;
 pub mod stats;
 pub mod time;
 pub mod topic;

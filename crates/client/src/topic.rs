@@ -1,10 +1,10 @@
-//! Topics: creating (17, 18), deleting (215 at brokers, 216 at name servers), listing (21, 206, 305), the settings of one (351), their state (202), unused ones (316).
+//! Topics: creating (17, 18, static ones 513), deleting (215 at brokers, 216 at name servers), listing (21, 206, 305), the settings of one (351), their state (202), unused ones (316).
 
 use message::names;
 use protocol::stats::TopicStatsTable;
 use protocol::topic::{
-    CreateTopicHeader, DeleteTopicInNameServerHeader, TopicConfig, TopicConfigAndMapping, TopicConfigList, TopicConfigs, TopicHeader,
-    TopicList,
+    CreateTopicHeader, DeleteTopicInNameServerHeader, TopicConfig, TopicConfigAndMapping, TopicConfigHeader, TopicConfigList, TopicConfigs,
+    TopicHeader, TopicList,
 };
 use protocol::{Frame, RequestCode, json};
 
@@ -35,6 +35,30 @@ impl Client {
         self.ask(address, request).await.map(drop)
     }
 
+    /// Creates or changes a static topic at a broker, with its mapping. With `force` the broker accepts a mapping that contradicts its own.
+    ///
+    /// # Errors
+    /// [`Error`] as in [`Client::ask`].
+    pub async fn create_static_topic(&self, address: &str, topic: &TopicConfigAndMapping, force: bool) -> Result<(), Error> {
+        let config = &topic.config;
+        let mut request = Frame::request(RequestCode::UpdateAndCreateStaticTopic);
+        let header = CreateTopicHeader {
+            topic: &config.topic_name,
+            default_topic: Some(names::AUTO_CREATE_TOPIC),
+            read_queue_nums: config.read_queue_nums,
+            write_queue_nums: config.write_queue_nums,
+            perm: config.perm,
+            topic_filter_type: Some(config.topic_filter_type.name()),
+            topic_sys_flag: Some(config.topic_sys_flag),
+            order: config.order,
+            attributes: None,
+            force,
+        };
+        header.encode(&mut request.ext);
+        let request = request.with_body(json::write_standard(&topic.mapping_detail));
+        self.ask(address, request).await.map(drop)
+    }
+
     /// Creates or changes several topics at a broker: all, or none if one is refused.
     ///
     /// # Errors
@@ -58,9 +82,20 @@ impl Client {
     /// [`Error`] as in [`Client::ask_for`]; code 17 if there is no such topic, 3 from brokers before 5.0.
     pub async fn topic_config(&self, address: &str, topic: &str) -> Result<TopicConfig, Error> {
         let mut request = Frame::request(RequestCode::GetTopicConfig);
-        TopicHeader { topic }.encode(&mut request.ext);
+        TopicConfigHeader { topic, is_logical: None }.encode(&mut request.ext);
         let found: TopicConfigAndMapping = self.ask_for(address, request).await?;
         Ok(found.config)
+    }
+
+    /// As [`Client::topic_config`], with the mapping of a static topic.
+    ///
+    /// # Errors
+    /// As [`Client::topic_config`].
+    pub async fn topic_config_and_mapping(&self, address: &str, topic: &str) -> Result<TopicConfigAndMapping, Error> {
+        let mut request = Frame::request(RequestCode::GetTopicConfig);
+        let is_logical = Some(true);
+        TopicConfigHeader { topic, is_logical }.encode(&mut request.ext);
+        self.ask_for(address, request).await
     }
 
     /// The system topics of a broker.

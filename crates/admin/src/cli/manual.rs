@@ -25,8 +25,8 @@ milliseconds and needs only the program.
 
 Intended differences from `mqadmin`: `topicRoute` prints a table, with and without `-l`; `getConsumerConfig` does not create the
 group it is asked for; `resetOffsetByTime` accepts offset 0, too; `cloneGroupOffset` changes the given topic only; `consumerStatus` and the
-message queries print what they find instead of writing files below the working directory and `/tmp`; `-b` and `-c` exclude each other.
-There are no verbs for broker containers, RocksDB, cold data, static topics and access control.
+message queries print what they find instead of writing files below the working directory and `/tmp`; `-mf` works (mqadmin lists it and does not read it); `-b` and `-c` exclude each other.
+There are no verbs for broker containers, RocksDB, cold data and access control.
 ";
 
 /// The manual.

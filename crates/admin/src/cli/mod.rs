@@ -14,6 +14,7 @@ mod nameserver;
 mod offset;
 mod out;
 mod send;
+mod static_topic;
 mod tls;
 mod topic;
 
@@ -102,6 +103,8 @@ verbs! {
     "deleteTopic" DeleteTopic(topic::DeleteTopic),
     "updateTopicPerm" UpdateTopicPerm(topic::UpdateTopicPerm),
     "updateOrderConf" UpdateOrderConf(topic::UpdateOrderConf),
+    "updateStaticTopic" UpdateStaticTopic(static_topic::UpdateStaticTopic),
+    "remappingStaticTopic" RemappingStaticTopic(static_topic::RemappingStaticTopic),
     "topicList" TopicList(topic::TopicList),
     "topicRoute" TopicRoute(topic::TopicRoute),
     "topicStatus" TopicStatus(topic::TopicStatus),

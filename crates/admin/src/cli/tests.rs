@@ -26,6 +26,14 @@ const DOCUMENTED: &[(&str, &str)] = &[
         "updateOrderConf",
         "t topic T,v orderConf a:1,m method put|t topic T,m method get|t topic T,m method delete",
     ),
+    (
+        "updateStaticTopic",
+        "b brokers a;b,t topic T,qn totalQueueNum 4|c clusters C,t topic T,qn totalQueueNum 4|t topic T,mf mapFile F,fr forceReplace true",
+    ),
+    (
+        "remappingStaticTopic",
+        "b brokers a;b,t topic T|c clusters C,t topic T|t topic T,mf mapFile F,fr forceReplace true",
+    ),
     ("topicList", "c clusterModel -"),
     ("topicRoute", "t topic T,l list -"),
     ("topicStatus", "t topic T,c cluster C"),

@@ -97,7 +97,7 @@ async fn track(cluster: &Cluster, message: &Found, broker: &str, group: String) 
 }
 
 async fn consumed(cluster: &Cluster, message: &Found, broker: &str, group: &str) -> Result<bool, Error> {
-    let stats = offset::stats(cluster, group, Some(&message.topic), None).await?;
+    let stats = offset::physical_stats(cluster, group, Some(&message.topic), None).await?;
     let mut queues = stats.offset_table.iter();
     Ok(queues.any(|(queue, offset)| {
         queue.topic == message.topic

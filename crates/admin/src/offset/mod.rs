@@ -12,7 +12,7 @@ use protocol::stats::{ConsumeStats, OffsetWrapper};
 use protocol::version;
 use serde::Serialize;
 
-use crate::{Cluster, Error, clients};
+use crate::{Cluster, Error, clients, static_topic};
 
 /// Progress of a group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -190,8 +190,17 @@ pub async fn time_spans(cluster: &Cluster, group: &str, topic: &str) -> Result<V
     Ok(spans)
 }
 
-/// The statistics of a group from all its brokers; empty if it has no offsets.
+/// The statistics of a group from all its brokers; empty if it has no offsets. Static topics have their logical queues.
 pub(crate) async fn stats(cluster: &Cluster, group: &str, topic: Option<&str>, via: Option<&str>) -> Result<ConsumeStats, Error> {
+    let mut all = physical_stats(cluster, group, topic, via).await?;
+    if via.is_none() {
+        static_topic::stats::translate(cluster, &mut all).await?;
+    }
+    Ok(all)
+}
+
+/// The same of the queues as brokers have them.
+pub(crate) async fn physical_stats(cluster: &Cluster, group: &str, topic: Option<&str>, via: Option<&str>) -> Result<ConsumeStats, Error> {
     let mut all = ConsumeStats::default();
     let brokers = match (topic, via) {
         (Some(topic), Some(via)) => cluster.brokers_with(topic, Some(via)).await?,

@@ -6,6 +6,7 @@ use protocol::route::TopicRoute;
 use super::{Page, Show, Table, or_dash};
 use crate::change::Changes;
 use crate::group::GroupSettings;
+use crate::static_topic::StaticTopicChange;
 use crate::stats::Traffic;
 use crate::time;
 use crate::topic::order::OrderConf;
@@ -21,6 +22,20 @@ impl Show for Changes {
         }
         if self.changes.is_empty() {
             out.line("nothing to do");
+        }
+    }
+}
+
+impl Show for StaticTopicChange {
+    fn show(&self, out: &mut Page) {
+        if let Some(before) = &self.before {
+            // Compat: mqadmin's words.
+            out.line(format_args!("The old mapping data is written to file {}", before.display()));
+            out.line(format_args!("The new mapping data is written to file {}", self.after.display()));
+        }
+        self.changes.show(out);
+        if self.changes.failed() > 0 {
+            out.line(format_args!("Repeat the rest with -mf {}", self.after.display()));
         }
     }
 }
@@ -69,6 +84,23 @@ impl Show for TopicRoute {
             ]);
         }
         out.table(&table);
+        let mut logical = Table::new([">LOGICAL QUEUE", "BROKER", ">QUEUE", ">EPOCH"]);
+        let mappings = self.topic_queue_mapping_by_broker.iter().flatten();
+        let led = mappings.flat_map(|(broker, mapping)| {
+            mapping
+                .curr_id_map
+                .iter()
+                .map(move |(id, queue)| (id, broker, queue, mapping.epoch))
+        });
+        let mut led: Vec<_> = led.collect();
+        led.sort();
+        for (id, broker, queue, epoch) in led {
+            logical.row([id.to_string(), broker.clone(), queue.to_string(), epoch.to_string()]);
+        }
+        if !logical.is_empty() {
+            out.blank();
+            out.table(&logical);
+        }
         if let Some(conf) = &self.order_topic_conf {
             out.blank();
             out.line(format_args!("Order configuration: {conf}"));

@@ -7,7 +7,7 @@ use protocol::MessageQueue;
 use protocol::route::TopicRoute;
 use serde::Serialize;
 
-use crate::{Cluster, Error};
+use crate::{Cluster, Error, static_topic};
 
 /// Names of topics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -149,7 +149,7 @@ pub async fn route(cluster: &Cluster, topic: &str) -> Result<TopicRoute, Error> 
     Ok(route)
 }
 
-/// The offsets of a topic. `via` as in [`Cluster::route`].
+/// The offsets of a topic: of its physical queues, and of the logical ones of a static topic. `via` as in [`Cluster::route`].
 ///
 /// # Errors
 /// [`Error`] as in [`Cluster::route`]; or if a broker does not answer.
@@ -159,19 +159,22 @@ pub async fn state(cluster: &Cluster, topic: &str, via: Option<&str>) -> Result<
         put_tps: 0.0,
         queues: Vec::new(),
     };
+    let mut queues = BTreeMap::new();
     for broker in cluster.brokers_with(topic, via).await? {
         let table = cluster.client().topic_stats(&broker.address, topic).await?;
         state.put_tps += table.topic_put_tps;
-        state
-            .queues
-            .extend(table.offset_table.into_iter().map(|(queue, offset)| QueueState {
-                broker: queue.broker_name,
-                queue_id: queue.queue_id,
-                min_offset: offset.min_offset,
-                max_offset: offset.max_offset,
-                last_update_timestamp: offset.last_update_timestamp,
-            }));
+        queues.extend(table.offset_table);
     }
+    if via.is_none() {
+        static_topic::stats::add_logical(cluster, topic, &mut queues).await?;
+    }
+    state.queues.extend(queues.into_iter().map(|(queue, offset)| QueueState {
+        broker: queue.broker_name,
+        queue_id: queue.queue_id,
+        min_offset: offset.min_offset,
+        max_offset: offset.max_offset,
+        last_update_timestamp: offset.last_update_timestamp,
+    }));
     state.queues.sort_by(|a, b| (&a.broker, a.queue_id).cmp(&(&b.broker, b.queue_id)));
     Ok(state)
 }

@@ -120,6 +120,7 @@ fn every_verb_works_against_the_program() {
     verbs::offsets(&cluster);
     verbs::brokers(&cluster);
     verbs::name_servers(&cluster);
+    verbs::static_topics(&cluster);
     verbs::lite_topics(&cluster);
     verbs::controllers(&cluster);
     verbs::exports(&cluster);

@@ -60,6 +60,57 @@ pub(crate) fn topics(cluster: &Cluster) {
     assert!(cluster.table("topicRoute", &["-t", "orders"]).starts_with("CLUSTER"));
 }
 
+pub(crate) fn static_topics(cluster: &Cluster) {
+    let broker = cluster.broker_name();
+    let create = ["-c", CLUSTER, "-t", "static", "-qn", "2"];
+    let created = cluster.one("updateStaticTopic", &create);
+    assert_eq!(created["changes"].as_array().unwrap().len(), 1);
+    let read = |file: &Value| serde_json::from_slice::<Value>(&std::fs::read(word(file)).unwrap()).unwrap();
+    assert_eq!(read(&created["before"])["brokerConfigMap"], serde_json::json!({}));
+    assert_eq!(
+        read(&created["after"])["brokerConfigMap"][&broker]["mappingDetail"]["totalQueues"],
+        2
+    );
+    assert!(cluster.refused("updateStaticTopic", &create).contains("do nothing"));
+    assert!(
+        cluster
+            .refused("updateStaticTopic", &["-b", &broker, "-t", "orders", "-qn", "2"])
+            .contains("is not static")
+    );
+
+    let route = cluster.one("topicRoute", &["-t", "static"]);
+    assert_eq!(
+        route["topicQueueMappingByBroker"][&broker]["currIdMap"],
+        serde_json::json!({"0": 0, "1": 1})
+    );
+    assert!(cluster.table("topicRoute", &["-t", "static"]).contains("LOGICAL QUEUE"));
+    let sent = cluster.one("sendMessage", &["-t", "static", "-p", "x", "-b", &broker, "-i", "1"]);
+    assert_eq!((&sent["status"], &sent["queueOffset"]), (&"SEND_OK".into(), &0.into()));
+    let state = cluster.one("topicStatus", &["-t", "static"]);
+    let logical = |queue: &&Value| queue["broker"] == "__syslo__global__" && queue["queueId"] == 1;
+    assert_eq!(state["queues"].as_array().unwrap().iter().find(logical).unwrap()["maxOffset"], 1);
+
+    let nothing = cluster.one("remappingStaticTopic", &["-b", &broker, "-t", "static"]);
+    assert_eq!(nothing["changes"].as_array().unwrap().len(), 1, "the new epoch");
+    let file = word(&nothing["after"]);
+    assert_eq!(
+        cluster.change("remappingStaticTopic", &["-t", "static", "-mf", &file]),
+        1,
+        "it can be repeated"
+    );
+    let earlier = word(&created["after"]);
+    let old = cluster.verb("updateStaticTopic", &["-t", "static", "-mf", &earlier]);
+    assert!(text(&old.stdout).contains("small epoch"), "{}", text(&old.stdout));
+    assert_eq!(
+        cluster.change("updateStaticTopic", &["-t", "static", "-mf", &earlier, "-fr", "true"]),
+        1
+    );
+    for file in [&created["before"], &created["after"], &nothing["before"], &nothing["after"]] {
+        // A name may be given twice.
+        let _ = std::fs::remove_file(word(file));
+    }
+}
+
 pub(crate) fn lite_topics(cluster: &Cluster) {
     let broker = cluster.broker.as_str();
     cluster.change(
