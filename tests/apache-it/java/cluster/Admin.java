@@ -1,5 +1,6 @@
 package cluster;
 
+import java.util.Collections;
 import java.util.Properties;
 import java.util.Set;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -52,6 +53,17 @@ final class Admin {
     static void change(String address, Properties settings) {
         ask(() -> {
             CLIENT.updateBrokerConfig(address, settings);
+            return null;
+        });
+    }
+
+    static Properties nameServerSettings() {
+        return ask(() -> CLIENT.getNameServerConfig(Collections.singletonList(NAMESRV)).get(NAMESRV));
+    }
+
+    static void changeNameServer(Properties settings) {
+        ask(() -> {
+            CLIENT.updateNameServerConfig(settings, Collections.singletonList(NAMESRV));
             return null;
         });
     }

@@ -86,7 +86,7 @@ public final class RemoteBroker {
         return parsed(value, question.getMethod().getReturnType());
     }
 
-    private static String key(String method, String prefix) {
+    static String key(String method, String prefix) {
         String rest = method.substring(prefix.length());
         return Character.toLowerCase(rest.charAt(0)) + rest.substring(1);
     }

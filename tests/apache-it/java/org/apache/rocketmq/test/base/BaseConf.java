@@ -1,6 +1,7 @@
 package org.apache.rocketmq.test.base;
 
 import cluster.RemoteBroker;
+import cluster.RemoteNameServer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -57,7 +58,7 @@ public class BaseConf {
     protected static final int QUEUE_NUMBERS = 8;
     private static final int CLUSTER_SECONDS = 30;
 
-    protected static NamesrvController namesrvController; // none: a test that wants it needs the inside of a Java name server
+    protected static NamesrvController namesrvController;
     protected static BrokerController brokerController1;
     protected static BrokerController brokerController2;
     protected static BrokerController brokerController3;
@@ -81,6 +82,7 @@ public class BaseConf {
         System.setProperty(RemotingCommand.REMOTING_VERSION_KEY, Integer.toString(MQVersion.CURRENT_VERSION));
         RemoteBroker.awaitCluster(CLUSTER_NAME, BROKER_NUM, CLUSTER_SECONDS);
         IntegrationTestBase.initMQAdmin(NAMESRV_ADDR);
+        namesrvController = RemoteNameServer.make();
         Map<String, BrokerController> brokers = new HashMap<>();
         for (String name : BROKER_NAMES) {
             brokers.put(name, RemoteBroker.of(name));
