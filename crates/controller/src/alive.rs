@@ -18,28 +18,28 @@ type Name = (String, String);
 
 /// A heartbeat.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heartbeat<'a> {
+pub struct Heartbeat<'a> {
     /// The cluster.
-    pub(crate) cluster: &'a str,
+    pub cluster: &'a str,
     /// The broker name.
-    pub(crate) broker: &'a str,
+    pub broker: &'a str,
     /// What it says of itself.
-    pub(crate) live: &'a Live,
+    pub live: &'a Live,
     /// After how many ms without another one it is not alive.
-    pub(crate) timeout_ms: Option<i64>,
+    pub timeout_ms: Option<i64>,
     /// Id of the connection.
-    pub(crate) connection: u64,
+    pub connection: u64,
 }
 
 /// A broker that is not alive any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Gone {
+pub struct Gone {
     /// The cluster.
-    pub(crate) cluster: String,
+    pub cluster: String,
     /// The broker name.
-    pub(crate) broker: String,
+    pub broker: String,
     /// Its id.
-    pub(crate) id: i64,
+    pub id: i64,
 }
 
 impl Gone {
@@ -73,7 +73,7 @@ impl Known {
 
 /// The table.
 #[derive(Debug)]
-pub(crate) struct Alive {
+pub struct Alive {
     brokers: HashMap<Name, BTreeMap<i64, Known>>,
     count: usize,
     max: usize,
@@ -84,7 +84,7 @@ pub(crate) struct Alive {
 
 impl Alive {
     /// An empty table for `max` brokers.
-    pub(crate) fn new(max: usize, now_ms: i64) -> Self {
+    pub fn new(max: usize, now_ms: i64) -> Self {
         Self {
             brokers: HashMap::new(),
             count: 0,
@@ -97,7 +97,7 @@ impl Alive {
     /// Takes a heartbeat. Returns whether its broker may now be the next one whose timeout passes; `None` if the table is full.
     ///
     /// Compat: epoch and log end never go back while a broker is alive.
-    pub(crate) fn heartbeat(&mut self, heartbeat: Heartbeat<'_>, now_ms: i64) -> Option<bool> {
+    pub fn heartbeat(&mut self, heartbeat: Heartbeat<'_>, now_ms: i64) -> Option<bool> {
         let name = (heartbeat.cluster.to_owned(), heartbeat.broker.to_owned());
         let id = heartbeat.live.id;
         let is_new = !self.brokers.get(&name).is_some_and(|brokers| brokers.contains_key(&id));
@@ -133,7 +133,7 @@ impl Alive {
     }
 
     /// The living brokers of a name, without suspected ones.
-    pub(crate) fn of(&self, cluster: &str, broker: &str, now_ms: i64) -> Vec<Live> {
+    pub fn of(&self, cluster: &str, broker: &str, now_ms: i64) -> Vec<Live> {
         let brokers = self.brokers.get(&(cluster.to_owned(), broker.to_owned()));
         let alive = brokers
             .into_iter()
@@ -143,7 +143,7 @@ impl Alive {
     }
 
     /// Whether a broker must not be taken for dead yet: this controller has just started and has not heard it.
-    pub(crate) fn may_come(&self, cluster: &str, broker: &str, id: i64, now_ms: i64) -> bool {
+    pub fn may_come(&self, cluster: &str, broker: &str, id: i64, now_ms: i64) -> bool {
         self.is_young(now_ms) && !self.heard.contains(&((cluster.to_owned(), broker.to_owned()), id))
     }
 
@@ -152,12 +152,12 @@ impl Alive {
     }
 
     /// Removes the brokers whose timeout has passed, and returns them.
-    pub(crate) fn expire(&mut self, now_ms: i64) -> Vec<Gone> {
+    pub fn expire(&mut self, now_ms: i64) -> Vec<Gone> {
         self.remove(|known| !known.is_alive(now_ms))
     }
 
     /// A connection is closed: returns the brokers whose last heartbeat came over it, which are suspected now.
-    pub(crate) fn closed(&mut self, connection: u64) -> Vec<Gone> {
+    pub fn closed(&mut self, connection: u64) -> Vec<Gone> {
         let mut suspected = Vec::new();
         for ((cluster, broker), brokers) in &mut self.brokers {
             for (id, known) in brokers.iter_mut().filter(|(_, known)| known.connection == Some(connection)) {
@@ -169,7 +169,7 @@ impl Alive {
     }
 
     /// All brokers that are suspected.
-    pub(crate) fn suspected(&self) -> Vec<Gone> {
+    pub fn suspected(&self) -> Vec<Gone> {
         let all = self.brokers.iter().flat_map(|((cluster, broker), brokers)| {
             let suspected = brokers.iter().filter(|(_, known)| known.connection.is_none());
             suspected.map(move |(id, _)| Gone::new(cluster, broker, *id))
@@ -178,14 +178,14 @@ impl Alive {
     }
 
     /// Whether a broker is suspected.
-    pub(crate) fn is_suspected(&self, cluster: &str, broker: &str, id: i64) -> bool {
+    pub fn is_suspected(&self, cluster: &str, broker: &str, id: i64) -> bool {
         let brokers = self.brokers.get(&(cluster.to_owned(), broker.to_owned()));
         let known = brokers.and_then(|brokers| brokers.get(&id));
         known.is_some_and(|known| known.connection.is_none())
     }
 
     /// The process of a suspected broker is gone. False if the broker is not suspected any more.
-    pub(crate) fn is_gone(&mut self, gone: &Gone) -> bool {
+    pub fn is_gone(&mut self, gone: &Gone) -> bool {
         if !self.is_suspected(&gone.cluster, &gone.broker, gone.id) {
             return false;
         }
@@ -201,7 +201,7 @@ impl Alive {
     }
 
     /// When the next broker is not alive any more without another heartbeat.
-    pub(crate) fn next_expiry_ms(&self) -> Option<i64> {
+    pub fn next_expiry_ms(&self) -> Option<i64> {
         self.brokers.values().flat_map(BTreeMap::values).map(Known::expires_ms).min()
     }
 

@@ -13,10 +13,13 @@
 //!
 //! Not here: the log of messages, and what a broker does with its role.
 
-mod alive;
+#[doc(hidden)]
+pub mod alive;
 mod core;
 mod error;
 mod handlers;
+#[doc(hidden)]
+pub mod lost;
 mod raft;
 pub mod replicas;
 mod server;

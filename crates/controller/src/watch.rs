@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::alive::Gone;
 use crate::core::Core;
+use crate::lost::{lost_masters, was_master};
 use crate::replicas::{BrokerSet, Command};
 use crate::told::{in_sync, master_header};
 
@@ -107,15 +108,10 @@ async fn is_refused(address: Option<&str>) -> bool {
 
 /// Elects another master for brokers that are gone, on the runtime of the caller.
 pub(crate) fn lost(core: &Arc<Core>, gone: Vec<Gone>, why: &str) {
-    for Gone { cluster, broker, id } in gone {
-        tracing::warn!(cluster, broker, id, "a broker is not alive: {why}");
-        let was_master = core.applied.read(|replicas| {
-            replicas
-                .set(&broker)
-                .is_some_and(|set| set.cluster == cluster && set.master == Some(id))
-        });
-        if was_master && core.is_leader() {
-            tokio::spawn(elect(Arc::clone(core), broker));
+    for gone in gone {
+        tracing::warn!(gone.cluster, gone.broker, gone.id, "a broker is not alive: {why}");
+        if core.applied.read(|replicas| was_master(replicas, &gone)) && core.is_leader() {
+            tokio::spawn(elect(Arc::clone(core), gone.broker));
         }
     }
 }
@@ -125,20 +121,10 @@ fn elect_for_lost_masters(core: &Arc<Core>) {
         return;
     }
     let now_ms = core.now_ms();
-    let alive = core.alive.lock();
-    let lost: Vec<String> = core.applied.read(|replicas| {
-        let sets = replicas.sets().filter(|(broker, set)| {
-            let living = alive.of(&set.cluster, broker, now_ms);
-            set.master.is_some_and(|master| {
-                living.iter().all(|live| live.id != master)
-                    && living.iter().any(|live| set.replicas.contains_key(&live.id))
-                    && !alive.may_come(&set.cluster, broker, master, now_ms)
-                    && !alive.is_suspected(&set.cluster, broker, master)
-            })
-        });
-        sets.map(|(broker, _)| broker.to_owned()).collect()
-    });
-    drop(alive);
+    let lost = {
+        let alive = core.alive.lock();
+        core.applied.read(|replicas| lost_masters(replicas, &alive, now_ms))
+    };
     for broker in lost {
         tokio::spawn(elect(Arc::clone(core), broker));
     }

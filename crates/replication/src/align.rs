@@ -9,7 +9,7 @@ use std::time::Duration;
 use message::LogOffset;
 use store::Store;
 
-use crate::epochs::Epochs;
+use crate::epochs::{Epochs, Unaligned};
 use crate::link::is_timeout;
 use crate::slave::{Ended, Follower};
 use crate::wire::{MASTER_HANDSHAKE_LEN, SlaveHandshake, parse_epochs, parse_master_handshake};
@@ -41,19 +41,11 @@ pub(crate) fn align(store: &Store, follower: &Follower, mut stream: &TcpStream, 
 fn cut_back(store: &Store, follower: &Follower, master: &Epochs, master_end: i64) -> Result<LogOffset, Ended> {
     let file = &follower.member.epochs;
     let (end, first) = (store.written(), store.log_range().0);
-    if end == first {
-        // Nothing is copied yet.
-        file.change(|epochs| *epochs = Epochs::default())?;
-        return Ok(end);
-    }
-    let epochs = file.epochs();
-    if epochs.all().is_empty() {
-        return Err(Ended::WithoutEpoch(end.0 - first.0));
-    }
-    let common = epochs.common_end(end.0, master, master_end).ok_or(Ended::NothingInCommon)?;
-    if common < first.0 {
-        return Err(Ended::TooOld { common, first });
-    }
+    let common = file.epochs().cut(first.0, end.0, master, master_end).map_err(|why| match why {
+        Unaligned::WithoutEpoch => Ended::WithoutEpoch(end.0 - first.0),
+        Unaligned::NothingInCommon => Ended::NothingInCommon,
+        Unaligned::TooOld(common) => Ended::TooOld { common, first },
+    })?;
     if common < end.0 {
         tracing::warn!(
             from = common,
@@ -63,9 +55,6 @@ fn cut_back(store: &Store, follower: &Follower, master: &Epochs, master_end: i64
         );
         store.truncate(LogOffset(common)).map_err(|why| Ended::NotCut { to: common, why })?;
     }
-    file.change(|epochs| {
-        epochs.truncate(common);
-        epochs.drop_before(first.0);
-    })?;
+    file.change(|epochs| epochs.is_cut(first.0, common))?;
     Ok(LogOffset(common))
 }

@@ -26,6 +26,17 @@ pub struct Epoch {
     pub begin: i64,
 }
 
+/// Why a log is none of a master's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unaligned {
+    /// It was written without a controller.
+    WithoutEpoch,
+    /// No epoch is in both.
+    NothingInCommon,
+    /// They part here, before the first record that this log still has.
+    TooOld(i64),
+}
+
 /// Epochs in order: numbers and beginnings grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Epochs(Vec<Epoch>);
@@ -71,6 +82,53 @@ impl Epochs {
         let old = self.0.len().saturating_sub(MAX_EPOCHS);
         self.0.drain(..old);
         true
+    }
+
+    /// Begins the epoch of a master whose log is from `first` to `end`, or goes on with it. Returns where it begins. A log that was written without
+    /// a controller belongs to the first epoch.
+    pub fn begin_as_master(&mut self, number: i32, first: i64, end: i64) -> i64 {
+        match self.last() {
+            Some(last) if last.number == number => last.begin,
+            last => {
+                let begin = if last.is_some() { end } else { first };
+                self.drop_before(first);
+                self.begin(number, begin);
+                begin
+            }
+        }
+    }
+
+    /// The master sends records of this epoch next. False if it is not the next one of this log, nor known.
+    pub fn learn(&mut self, epoch: Epoch) -> bool {
+        self.0.contains(&epoch) || self.begin(epoch.number, epoch.begin)
+    }
+
+    /// Where a slave cuts its log, from `first` to `end`, back to, because it is the master's up to there.
+    ///
+    /// # Errors
+    /// [`Unaligned`] if it is none of the master's.
+    pub fn cut(&self, first: i64, end: i64, master: &Self, master_end: i64) -> Result<i64, Unaligned> {
+        if end == first {
+            return Ok(end);
+        }
+        if self.0.is_empty() {
+            return Err(Unaligned::WithoutEpoch);
+        }
+        let common = self.common_end(end, master, master_end).ok_or(Unaligned::NothingInCommon)?;
+        if common < first {
+            return Err(Unaligned::TooOld(common));
+        }
+        Ok(common)
+    }
+
+    /// The log is from `first` to `end` after a cut.
+    pub fn is_cut(&mut self, first: i64, end: i64) {
+        if end == first {
+            // Nothing is copied yet.
+            self.0.clear();
+        }
+        self.truncate(end);
+        self.drop_before(first);
     }
 
     /// The log ends at `end` from now on: epochs that begin there or later are forgotten.

@@ -26,7 +26,7 @@ mod slave;
 mod wire;
 
 pub use acks::{Acks, NotCopied};
-pub use epochs::{Epoch, EpochFile, Epochs};
+pub use epochs::{Epoch, EpochFile, Epochs, Unaligned};
 pub use in_sync::{InSync, Members, Proposal};
 pub use master::{Master, MasterOptions, Member, SlaveState, now_ms};
 pub use slave::{Follower, Slave, SlaveOptions, SlaveReport};

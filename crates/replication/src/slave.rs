@@ -369,7 +369,7 @@ impl Shared {
     fn learn(&self, epoch: Epoch, offset: i64) -> Result<(), Ended> {
         let Some(follower) = &self.options.follower else { return Ok(()) };
         let epochs = &follower.member.epochs;
-        let known = epochs.change(|known| known.all().contains(&epoch) || known.begin(epoch.number, epoch.begin))?;
+        let known = epochs.change(|known| known.learn(epoch))?;
         if known {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Requests to the controllers. All but heartbeats go to the one that leads.
 
-use super::Told;
+use super::decide::Told;
 use crate::peers::Peers;
 use bytes::Bytes;
 use net::session::Connector;

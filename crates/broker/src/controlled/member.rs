@@ -1,9 +1,9 @@
 //! The thread `member`: starts and stops the broker in the role that it is to have.
 
 use super::controllers::{Controllers, Progress};
+use super::decide::{Change, RunsAs, Told, Wanted, change_of_role};
 use super::identity::IdentityFiles;
 use super::watch::Watch;
-use super::{Told, Wanted};
 use crate::core::Core;
 use crate::place::{Elected, Place};
 use crate::settings::BrokerSettings;
@@ -188,6 +188,27 @@ struct Running {
     master: Option<watch::Sender<Option<String>>>,
 }
 
+impl Running {
+    fn role(&self) -> RunsAs {
+        match self.master {
+            None => RunsAs::Master { epoch: self.epoch },
+            Some(_) => RunsAs::Slave { epoch: self.epoch },
+        }
+    }
+
+    /// A slave hears of another master, or of the same one.
+    fn follow(&mut self, epoch: i32, master: Option<String>) {
+        self.epoch = epoch;
+        if let Some(known) = &self.master {
+            known.send_if_modified(|known| {
+                let is_news = *known != master;
+                *known = master;
+                is_news
+            });
+        }
+    }
+}
+
 struct MemberThread {
     shared: Arc<Shared>,
     settings: BrokerSettings,
@@ -241,30 +262,16 @@ impl MemberThread {
     }
 
     fn become_what_is_told(&mut self, id: i64, told: &Told) -> Result<(), StartError> {
-        let wanted = told.wanted(id);
-        match (&mut self.running, &wanted) {
-            (Some(running), _) if told.epoch < running.epoch => return Ok(()),
-            // It follows the old master until there is another one.
-            (None, Wanted::Slave { master: None }) | (Some(Running { master: Some(_), .. }), Wanted::Slave { master: None }) => {
-                return Ok(());
-            }
-            // It has lost its lease, and may be elected again.
-            (Some(Running { master: None, .. }), Wanted::Slave { master: None }) => return Ok(()),
-            (Some(running), Wanted::Slave { master }) if running.master.is_some() => {
-                running.epoch = told.epoch;
-                if let Some(known) = &running.master {
-                    known.send_if_modified(|known| {
-                        let is_news = known != master;
-                        known.clone_from(master);
-                        is_news
-                    });
+        match change_of_role(id, self.running.as_ref().map(Running::role), told) {
+            Change::Stay => Ok(()),
+            Change::Follow(master) => {
+                if let Some(running) = &mut self.running {
+                    running.follow(told.epoch, master);
                 }
-                return Ok(());
+                Ok(())
             }
-            (Some(Running { master: None, epoch, .. }), Wanted::Master { epoch: wanted }) if epoch == wanted => return Ok(()),
-            _ => {}
+            Change::StartAs(wanted) => self.start_as(id, told, &wanted),
         }
-        self.start_as(id, told, &wanted)
     }
 
     fn start_as(&mut self, id: i64, told: &Told, wanted: &Wanted) -> Result<(), StartError> {

@@ -17,45 +17,15 @@
 //!   readers see nothing that the set does not have. One whose machine may have lost what it had acknowledged (a power failure under
 //!   ASYNC_FLUSH) stays silent until another replica was elected, or nobody was for a time.
 //!
+//! What follows from what the controllers say is decided in `decide`, which the simulated cluster runs, too.
+//!
 //! Not here: how the log is copied (`replication`), who is elected (the controller).
 
 mod controllers;
+#[doc(hidden)]
+pub mod decide;
 mod identity;
 mod member;
 mod watch;
 
 pub use member::ControlledBroker;
-
-use replication::Members;
-
-/// What the controllers say of a broker name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Told {
-    /// Id and `ip:port` of the master, if there is one.
-    master: Option<(i64, String)>,
-    /// Its epoch; grows with each election and each loss of a master.
-    epoch: i32,
-    /// The in-sync set.
-    members: Members,
-}
-
-/// What this broker is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Wanted {
-    /// Master of an epoch.
-    Master { epoch: i32 },
-    /// A slave of the broker at this address, if there is a master.
-    Slave { master: Option<String> },
-}
-
-impl Told {
-    fn wanted(&self, own: i64) -> Wanted {
-        match &self.master {
-            Some((id, _)) if *id == own => Wanted::Master { epoch: self.epoch },
-            Some((_, address)) => Wanted::Slave {
-                master: Some(address.clone()),
-            },
-            None => Wanted::Slave { master: None },
-        }
-    }
-}

@@ -1,22 +1,20 @@
 //! The thread `controlled`: heartbeats to the controllers, and what they say.
 
-use super::Told;
 use super::controllers::{Controllers, Failed};
+use super::decide::{Decisions, Next, Outcome, Request, Rules, Running, RunsAs, Silence};
 use super::identity::{Asked, IdentityFiles};
 use super::member::{Event, Shared};
 use crate::feature::ticks;
 use crate::place::Elected;
 use crate::settings::BrokerSettings;
-use parking_lot::Mutex;
 use protocol::ResponseCode;
 use replication::{Members, Proposal, now_ms};
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Heartbeats in the time after which this broker is taken for dead.
 const BEATS: u32 = 5;
@@ -24,10 +22,6 @@ const BEATS: u32 = 5;
 const IN_SYNC_EVERY: Duration = Duration::from_millis(100);
 /// Pause before another attempt while no controller answers.
 const RETRY: Duration = Duration::from_millis(200);
-/// A change of the in-sync set whose answer is lost may be done until so long after it.
-const MAY_BE_DONE: Duration = Duration::from_secs(15);
-/// Of the time after which this broker is taken for dead, what its lease is shorter, for clocks that differ in speed.
-const MARGIN: u32 = 20;
 
 /// Watches the controllers for one broker.
 pub(super) struct Watch {
@@ -80,10 +74,16 @@ impl Watch {
 
     async fn run(self, known: &AtomicI64) {
         let id = self.until_it_works(known).await;
+        let rules = Rules {
+            id,
+            timeout_ms: self.settings.controller_heartbeat_timeout.as_millis() as i64,
+            patience_ms: self.settings.ha_max_time_slave_not_catchup.as_millis() as i64,
+            is_learner: self.settings.async_learner,
+        };
         let follower = Follower {
             watch: self,
             id,
-            proposed: Mutex::default(),
+            decisions: Decisions::new(rules),
         };
         follower.run().await;
     }
@@ -151,18 +151,16 @@ impl Watch {
     /// Without a heartbeat of this broker the controllers elect another one that is in sync, if one lives.
     async fn wait_for_another_master(&self, id: i64) {
         let patience = self.settings.controller_heartbeat_timeout * 2 + Duration::from_secs(5);
-        let deadline = Instant::now() + patience;
+        let silence = Silence {
+            id,
+            until_ms: now_ms() + patience.as_millis() as i64,
+        };
         tracing::warn!(
             ?patience,
             "this machine may have lost power, and messages that were acknowledged before they were on its disk; waiting for another replica to become \
              the master"
         );
-        while Instant::now() < deadline {
-            if let Ok(told) = self.controllers.told().await
-                && told.master.as_ref().is_some_and(|(master, _)| *master != id)
-            {
-                return;
-            }
+        while !silence.is_over(self.controllers.told().await.ok().as_ref(), now_ms()) {
             tokio::time::sleep(RETRY).await;
         }
     }
@@ -172,26 +170,58 @@ impl Watch {
 struct Follower {
     watch: Watch,
     id: i64,
-    proposed: Mutex<Option<Open>>,
+    decisions: Decisions,
 }
 
-/// A change of the in-sync set that may be done.
-struct Open {
-    proposal: Proposal,
-    /// When an attempt was last made whose outcome is not known.
-    lost_at: Option<Instant>,
+/// The running broker, for decisions.
+struct Body<'s>(&'s Shared);
+
+impl Running for Body<'_> {
+    fn role(&self) -> Option<RunsAs> {
+        let role = self.0.with(|core| match &core.place.as_ref()?.elected {
+            Elected::Master { epoch, .. } => Some(RunsAs::Master { epoch: *epoch }),
+            // The thread `member` knows its epoch.
+            Elected::Slave { .. } => Some(RunsAs::Slave { epoch: 0 }),
+        });
+        role.flatten()
+    }
+
+    fn set_lease(&mut self, until_ms: i64) {
+        self.0.with(|core| core.role.set_lease(until_ms));
+    }
+
+    fn propose(&mut self, patience_ms: i64) -> Option<Proposal> {
+        let proposal = self.0.with(|core| {
+            let end = core.store.written().0;
+            core.acks.change(&core.store, |set| set.propose(end, patience_ms, now_ms()))
+        });
+        proposal.flatten().flatten()
+    }
+
+    fn told_in_sync(&mut self, members: Members, is_settled: bool) {
+        self.0
+            .with(|core| core.acks.change(&core.store, |set| set.told(members, is_settled, now_ms())));
+    }
 }
 
 impl Follower {
-    async fn run(self) {
+    async fn run(mut self) {
         let period = self.watch.settings.controller_heartbeat_timeout / BEATS;
         let (mut beats, mut looks) = (ticks(period), ticks(IN_SYNC_EVERY));
         let mut last_why = String::new();
         loop {
-            let outcome = tokio::select! {
-                _ = beats.tick() => self.beat().await,
-                () = self.watch.shared.poke.notified() => self.beat().await,
-                _ = looks.tick() => self.look_at_in_sync_set().await,
+            let is_beat = tokio::select! {
+                _ = beats.tick() => true,
+                () = self.watch.shared.poke.notified() => true,
+                _ = looks.tick() => false,
+            };
+            let first = match is_beat {
+                true => Some(self.decisions.beat(now_ms())),
+                false => self.decisions.look(&mut Body(&self.watch.shared), now_ms()),
+            };
+            let outcome = match first {
+                Some(request) => self.ask(request).await,
+                None => Ok(()),
             };
             match outcome {
                 Ok(()) => last_why.clear(),
@@ -210,31 +240,62 @@ impl Follower {
         }
     }
 
-    /// A heartbeat, and what the leading controller says then.
-    async fn beat(&self) -> Result<(), Failed> {
+    /// Asks, and what follows. Returns the first failure.
+    async fn ask(&mut self, mut request: Request) -> Result<(), Failed> {
+        let mut failed = None;
+        loop {
+            let outcome = match self.outcome_of(&request).await {
+                Ok(outcome) => outcome,
+                Err(why) => {
+                    let outcome = match why {
+                        Failed::Refused { .. } => Outcome::Refused,
+                        Failed::Unknown(_) => Outcome::Unknown,
+                    };
+                    // Nobody may be elected yet: that is no failure.
+                    if !(matches!(request, Request::Elect) && outcome == Outcome::Refused) {
+                        failed.get_or_insert(why);
+                    }
+                    outcome
+                }
+            };
+            match self.decisions.answered(outcome, &mut Body(&self.watch.shared), now_ms()) {
+                Next::Ask(next) => request = next,
+                Next::Become(told) => {
+                    // The thread has ended if the broker stops.
+                    let _ = self.watch.events.send(Event::Told(told));
+                    break;
+                }
+                Next::Rest => break,
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn outcome_of(&self, request: &Request) -> Result<Outcome, Failed> {
         let Watch {
             controllers,
             settings,
             shared,
             ..
         } = &self.watch;
-        let timeout_ms = settings.controller_heartbeat_timeout.as_millis() as i64;
-        let sent_ms = now_ms();
-        controllers
-            .beat(self.id, shared.progress(), timeout_ms, settings.broker_election_priority)
-            .await?;
-        let told = match controllers.told().await {
-            Ok(told) => told,
-            Err(unknown) if unknown.is(ResponseCode::ControllerBrokerMetadataNotExist) => {
-                return Err(self.register_again(unknown).await);
+        match request {
+            Request::Beat => {
+                let timeout_ms = settings.controller_heartbeat_timeout.as_millis() as i64;
+                controllers
+                    .beat(self.id, shared.progress(), timeout_ms, settings.broker_election_priority)
+                    .await?;
+                Ok(Outcome::Beaten)
             }
-            Err(other) => return Err(other),
-        };
-        let told = match told.master {
-            None if !settings.async_learner => self.elect(told).await?,
-            _ => told,
-        };
-        self.take(told, sent_ms, timeout_ms).await
+            Request::Told => match controllers.told().await {
+                Ok(told) => Ok(Outcome::Told(told)),
+                Err(unknown) if unknown.is(ResponseCode::ControllerBrokerMetadataNotExist) => Err(self.register_again(unknown).await),
+                Err(other) => Err(other),
+            },
+            Request::Elect => controllers.elect(self.id).await.map(Outcome::Told),
+            Request::Alter { epoch, members, replaces } => {
+                controllers.alter(self.id, *epoch, members, *replaces).await.map(Outcome::Members)
+            }
+        }
     }
 
     /// The controllers do not know this name any more.
@@ -245,117 +306,6 @@ impl Follower {
         match self.watch.controllers.register(self.id).await {
             Ok(()) => why,
             Err(refused) => refused,
-        }
-    }
-
-    async fn elect(&self, told: Told) -> Result<Told, Failed> {
-        match self.watch.controllers.elect(self.id).await {
-            Ok(elected) => Ok(elected),
-            // Nobody may be elected yet.
-            Err(Failed::Refused { .. }) => Ok(told),
-            Err(unknown) => Err(unknown),
-        }
-    }
-
-    async fn take(&self, mut told: Told, sent_ms: i64, timeout_ms: i64) -> Result<(), Failed> {
-        let Watch {
-            controllers,
-            shared,
-            events,
-            ..
-        } = &self.watch;
-        let is_master = told.master.as_ref().is_some_and(|(id, _)| *id == self.id);
-        let running = shared.with(|core| core.place.as_ref().map(|place| place.elected.clone())).flatten();
-        match running {
-            Some(Elected::Master { epoch, .. }) if is_master && epoch == told.epoch => {
-                let lease = sent_ms + timeout_ms - timeout_ms / i64::from(MARGIN);
-                shared.with(|core| core.role.set_lease(lease));
-                self.told_in_sync(told.members, false);
-                return Ok(());
-            }
-            None if is_master && told.members.ids.len() > 1 => {
-                // A start of a broker that still is the master.
-                let alone = BTreeSet::from([self.id]);
-                told.members = controllers.alter(self.id, told.epoch, &alone, told.members.epoch).await?;
-            }
-            _ => {}
-        }
-        // The thread has ended if the broker stops.
-        let _ = events.send(Event::Told(told));
-        Ok(())
-    }
-
-    fn told_in_sync(&self, members: Members, is_settled: bool) {
-        let mut open = self.proposed.lock();
-        let is_over = |open: &Open| open.lost_at.is_some_and(|at| at.elapsed() > MAY_BE_DONE);
-        let is_newer = open.as_ref().is_some_and(|open| members.epoch > open.proposal.replaces);
-        let is_settled = is_settled || is_newer || open.as_ref().is_some_and(is_over);
-        if is_settled {
-            *open = None;
-        }
-        drop(open);
-        self.watch
-            .shared
-            .with(|core| core.acks.change(&core.store, |set| set.told(members, is_settled, now_ms())));
-    }
-
-    /// Proposes a change of the in-sync set if one is due, or again if its answer was lost.
-    async fn look_at_in_sync_set(&self) -> Result<(), Failed> {
-        let Watch {
-            controllers,
-            settings,
-            shared,
-            ..
-        } = &self.watch;
-        let patience_ms = settings.ha_max_time_slave_not_catchup.as_millis() as i64;
-        let due = shared.with(|core| {
-            let epoch = match &core.place.as_ref()?.elected {
-                Elected::Master { epoch, .. } => *epoch,
-                Elected::Slave { .. } => return None,
-            };
-            let end = core.store.written().0;
-            let proposal = core
-                .acks
-                .change(&core.store, |set| set.propose(end, patience_ms, now_ms()))
-                .flatten();
-            Some((epoch, proposal))
-        });
-        let Some((epoch, proposal)) = due.flatten() else {
-            *self.proposed.lock() = None;
-            return Ok(());
-        };
-        let proposal = {
-            let mut open = self.proposed.lock();
-            if let Some(proposal) = proposal {
-                tracing::info!(members = ?proposal.members, replaces = proposal.replaces, "the in-sync set is to change");
-                *open = Some(Open { proposal, lost_at: None });
-            }
-            let again = open
-                .as_ref()
-                .filter(|open| open.lost_at.is_none_or(|at| at.elapsed() <= MAY_BE_DONE));
-            match again {
-                Some(open) => open.proposal.clone(),
-                None => return Ok(()),
-            }
-        };
-        match controllers.alter(self.id, epoch, &proposal.members, proposal.replaces).await {
-            Ok(members) => {
-                tracing::warn!(members = ?members.ids, epoch = members.epoch, "the in-sync set has changed");
-                self.told_in_sync(members, true);
-                Ok(())
-            }
-            Err(refused @ Failed::Refused { .. }) => {
-                let told = controllers.told().await?;
-                let is_known = self.proposed.lock().as_ref().is_none_or(|open| open.lost_at.is_none());
-                self.told_in_sync(told.members, is_known);
-                Err(refused)
-            }
-            Err(unknown) => {
-                if let Some(open) = &mut *self.proposed.lock() {
-                    open.lost_at = Some(Instant::now());
-                }
-                Err(unknown)
-            }
         }
     }
 }

@@ -148,19 +148,10 @@ impl Replication {
         Ok(())
     }
 
-    /// Begins the epoch of this master where its log ends, and returns that offset. A log that was written without a controller belongs to
-    /// the first epoch.
+    /// Begins the epoch of this master where its log ends, and returns that offset.
     fn begin_epoch(&self, epochs: &EpochFile, epoch: i32) -> io::Result<i64> {
         let (first, end) = (self.core.store.log_range().0.0, self.core.store.written().0);
-        epochs.change(|epochs| match epochs.last() {
-            Some(last) if last.number == epoch => last.begin,
-            last => {
-                let begin = if last.is_some() { end } else { first };
-                epochs.drop_before(first);
-                epochs.begin(epoch, begin);
-                begin
-            }
-        })
+        epochs.change(|epochs| epochs.begin_as_master(epoch, first, end))
     }
 
     /// Under a controller: whether readers may see the log of this slave; it may have an end that its master does not have.

@@ -1,0 +1,380 @@
+//! What a broker under a controller does with what the controllers say: a pure state machine. The thread `controlled` and the simulated cluster
+//! (crate `simulation`) drive it.
+//!
+//! ```text
+//! beat or look ─► Ask ─► (controllers) ─► answered ─► Ask …, Become or Rest
+//! ```
+//!
+//! One request is asked at a time. Time is the monotonic clock of this process in milliseconds, which the caller passes in.
+
+use std::collections::BTreeSet;
+
+use replication::{Members, Proposal};
+
+/// A change of the in-sync set whose answer is lost may be done until so long after it.
+pub const MAY_BE_DONE_MS: i64 = 15_000;
+/// Of the time after which this broker is taken for dead, what its lease is shorter, for clocks that differ in speed.
+const MARGIN: i64 = 20;
+
+/// What the controllers say of a broker name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Id and `ip:port` of the master, if there is one.
+    pub master: Option<(i64, String)>,
+    /// Its epoch; grows with each election and each loss of a master.
+    pub epoch: i32,
+    /// The in-sync set.
+    pub members: Members,
+}
+
+/// What this broker is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Master of an epoch.
+    Master {
+        /// The epoch.
+        epoch: i32,
+    },
+    /// A slave of the broker at this address, if there is a master.
+    Slave {
+        /// `ip:port`.
+        master: Option<String>,
+    },
+}
+
+impl Told {
+    /// Whether this broker is the master.
+    #[must_use]
+    pub fn is_master(&self, own: i64) -> bool {
+        self.master.as_ref().is_some_and(|(id, _)| *id == own)
+    }
+
+    fn wanted(&self, own: i64) -> Wanted {
+        match &self.master {
+            Some((id, _)) if *id == own => Wanted::Master { epoch: self.epoch },
+            Some((_, address)) => Wanted::Slave {
+                master: Some(address.clone()),
+            },
+            None => Wanted::Slave { master: None },
+        }
+    }
+}
+
+/// The role of the running broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsAs {
+    /// Master of an epoch.
+    Master {
+        /// The epoch.
+        epoch: i32,
+    },
+    /// A slave; the epoch is the one in which it heard of its master.
+    Slave {
+        /// The epoch.
+        epoch: i32,
+    },
+}
+
+/// What follows for the role of a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    Stay,
+    /// It stays a slave, of this master.
+    Follow(Option<String>),
+    /// It starts in this role.
+    StartAs(Wanted),
+}
+
+/// What the broker `own` in this role does when it is told this.
+#[must_use]
+pub fn change_of_role(own: i64, running: Option<RunsAs>, told: &Told) -> Change {
+    let known = match running {
+        Some(RunsAs::Master { epoch } | RunsAs::Slave { epoch }) => epoch,
+        None => i32::MIN,
+    };
+    match (running, told.wanted(own)) {
+        _ if told.epoch < known => Change::Stay,
+        // A slave follows the old master until there is another one. A master has lost its lease, and may be elected again.
+        (_, Wanted::Slave { master: None }) => Change::Stay,
+        (Some(RunsAs::Slave { .. }), Wanted::Slave { master }) => Change::Follow(master),
+        (Some(RunsAs::Master { epoch }), Wanted::Master { epoch: wanted }) if epoch == wanted => Change::Stay,
+        (_, wanted) => Change::StartAs(wanted),
+    }
+}
+
+/// A request to the controller that leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A heartbeat.
+    Beat,
+    /// Who is the master?
+    Told,
+    /// An election, of this broker if that may be.
+    Elect,
+    /// Another in-sync set.
+    Alter {
+        /// Epoch of this master.
+        epoch: i32,
+        /// The new set.
+        members: BTreeSet<i64>,
+        /// Epoch of the set that it replaces.
+        replaces: i32,
+    },
+}
+
+/// What comes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The heartbeat is taken.
+    Beaten,
+    /// The answer to [`Request::Told`] and [`Request::Elect`].
+    Told(Told),
+    /// The set after [`Request::Alter`].
+    Members(Members),
+    /// The controller will not do it.
+    Refused,
+    /// Whether it was done, or will be, is not known.
+    Unknown,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Ask this.
+    Ask(Request),
+    /// Take the role that is told, if it is another one ([`change_of_role`]).
+    Become(Told),
+    /// Nothing, until the next heartbeat or look is due.
+    Rest,
+}
+
+/// The running broker.
+pub trait Running {
+    /// Its role, if it runs.
+    fn role(&self) -> Option<RunsAs>;
+    /// As a master it may take messages until then.
+    fn set_lease(&mut self, until_ms: i64);
+    /// A change of the in-sync set that is due.
+    fn propose(&mut self, patience_ms: i64) -> Option<Proposal>;
+    /// The controllers have this set; see `InSync::told`.
+    fn told_in_sync(&mut self, members: Members, is_settled: bool);
+}
+
+/// Settings of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Id of this broker.
+    pub id: i64,
+    /// Time after which the controllers take a broker for dead.
+    pub timeout_ms: i64,
+    /// A replica leaves the in-sync set when it was not up to date for so long.
+    pub patience_ms: i64,
+    /// It never becomes the master.
+    pub is_learner: bool,
+}
+
+/// A change of the in-sync set that may be done.
+#[derive(Clone, Debug)]
+struct Open {
+    proposal: Proposal,
+    /// When an attempt was last made whose outcome is not known.
+    lost_ms: Option<i64>,
+}
+
+/// What was asked last.
+#[derive(Clone, Debug)]
+enum Step {
+    Idle,
+    Beat {
+        sent_ms: i64,
+    },
+    Told {
+        sent_ms: i64,
+    },
+    Elect {
+        sent_ms: i64,
+        told: Told,
+    },
+    /// A master that starts leaves all others out.
+    Resume {
+        told: Told,
+    },
+    Alter,
+    /// After a refused change.
+    Read,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Decisions {
+    rules: Rules,
+    open: Option<Open>,
+    step: Step,
+}
+
+impl Decisions {
+    /// Of a broker that has its id and is registered.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            open: None,
+            step: Step::Idle,
+        }
+    }
+
+    /// A heartbeat is due.
+    pub fn beat(&mut self, now_ms: i64) -> Request {
+        self.step = Step::Beat { sent_ms: now_ms };
+        Request::Beat
+    }
+
+    /// Proposes a change of the in-sync set if one is due, or again if its answer was lost.
+    pub fn look(&mut self, running: &mut dyn Running, now_ms: i64) -> Option<Request> {
+        let Some(RunsAs::Master { epoch }) = running.role() else {
+            self.open = None;
+            return None;
+        };
+        if let Some(proposal) = running.propose(self.rules.patience_ms) {
+            tracing::info!(members = ?proposal.members, replaces = proposal.replaces, "the in-sync set is to change");
+            self.open = Some(Open { proposal, lost_ms: None });
+        }
+        let again = self.open.as_ref().filter(|open| !open.is_over(now_ms))?;
+        self.step = Step::Alter;
+        Some(Request::Alter {
+            epoch,
+            members: again.proposal.members.clone(),
+            replaces: again.proposal.replaces,
+        })
+    }
+
+    /// What comes of the last request.
+    pub fn answered(&mut self, outcome: Outcome, running: &mut dyn Running, now_ms: i64) -> Next {
+        match (std::mem::replace(&mut self.step, Step::Idle), outcome) {
+            (Step::Beat { sent_ms }, Outcome::Beaten) => self.ask(Step::Told { sent_ms }, Request::Told),
+            (Step::Told { sent_ms }, Outcome::Told(told)) if told.master.is_none() && !self.rules.is_learner => {
+                self.ask(Step::Elect { sent_ms, told }, Request::Elect)
+            }
+            (Step::Told { sent_ms } | Step::Elect { sent_ms, .. }, Outcome::Told(told)) => self.take(told, sent_ms, running, now_ms),
+            // Nobody may be elected yet.
+            (Step::Elect { sent_ms, told }, Outcome::Refused) => self.take(told, sent_ms, running, now_ms),
+            (Step::Resume { told }, Outcome::Members(members)) => Next::Become(Told { members, ..told }),
+            (Step::Alter, Outcome::Members(members)) => {
+                tracing::warn!(members = ?members.ids, epoch = members.epoch, "the in-sync set has changed");
+                self.told_in_sync(members, true, running, now_ms);
+                Next::Rest
+            }
+            (Step::Alter, Outcome::Refused) => self.ask(Step::Read, Request::Told),
+            (Step::Alter, Outcome::Unknown) => {
+                if let Some(open) = &mut self.open {
+                    open.lost_ms = Some(now_ms);
+                }
+                Next::Rest
+            }
+            (Step::Read, Outcome::Told(told)) => {
+                let is_known = self.open.as_ref().is_none_or(|open| open.lost_ms.is_none());
+                self.told_in_sync(told.members, is_known, running, now_ms);
+                Next::Rest
+            }
+            _ => Next::Rest,
+        }
+    }
+
+    fn ask(&mut self, step: Step, request: Request) -> Next {
+        self.step = step;
+        Next::Ask(request)
+    }
+
+    fn take(&mut self, told: Told, sent_ms: i64, running: &mut dyn Running, now_ms: i64) -> Next {
+        let is_master = told.is_master(self.rules.id);
+        match running.role() {
+            Some(RunsAs::Master { epoch }) if is_master && epoch == told.epoch => {
+                running.set_lease(sent_ms + self.rules.timeout_ms - self.rules.timeout_ms / MARGIN);
+                self.told_in_sync(told.members, false, running, now_ms);
+                Next::Rest
+            }
+            None if is_master && told.members.ids.len() > 1 => {
+                // A start of a broker that still is the master.
+                let alone = Request::Alter {
+                    epoch: told.epoch,
+                    members: BTreeSet::from([self.rules.id]),
+                    replaces: told.members.epoch,
+                };
+                self.ask(Step::Resume { told }, alone)
+            }
+            _ => Next::Become(told),
+        }
+    }
+
+    fn told_in_sync(&mut self, members: Members, is_settled: bool, running: &mut dyn Running, now_ms: i64) {
+        let ends = |open: &Open| members.epoch > open.proposal.replaces || open.is_over(now_ms);
+        let is_settled = is_settled || self.open.as_ref().is_some_and(ends);
+        if is_settled {
+            self.open = None;
+        }
+        running.told_in_sync(members, is_settled);
+    }
+}
+
+impl Open {
+    /// Whether it can no longer be done.
+    fn is_over(&self, now_ms: i64) -> bool {
+        self.lost_ms.is_some_and(|at| now_ms - at > MAY_BE_DONE_MS)
+    }
+}
+
+/// A broker whose machine may have lost what it had acknowledged is silent for a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Silence {
+    /// Id of this broker.
+    pub id: i64,
+    /// It ends then at the latest.
+    pub until_ms: i64,
+}
+
+impl Silence {
+    /// Whether it is over, by what the controllers say, if they answer.
+    #[must_use]
+    pub fn is_over(&self, told: Option<&Told>, now_ms: i64) -> bool {
+        let is_replaced = |told: &Told| told.master.as_ref().is_some_and(|(master, _)| *master != self.id);
+        now_ms >= self.until_ms || told.is_some_and(is_replaced)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(master: Option<i64>, epoch: i32) -> Told {
+        Told {
+            master: master.map(|id| (id, format!("h:{id}"))),
+            epoch,
+            members: Members::default(),
+        }
+    }
+
+    #[test]
+    fn a_role_changes_with_a_newer_epoch_only() {
+        let master = Some(RunsAs::Master { epoch: 3 });
+        let slave = Some(RunsAs::Slave { epoch: 3 });
+        let other = Some("h:2".to_owned());
+        let start = |wanted| Change::StartAs(wanted);
+        for (running, told, change) in [
+            (None, told(Some(1), 3), start(Wanted::Master { epoch: 3 })),
+            (None, told(Some(2), 3), start(Wanted::Slave { master: other.clone() })),
+            (None, told(None, 3), Change::Stay),
+            (master, told(Some(1), 3), Change::Stay),
+            (master, told(Some(2), 2), Change::Stay),
+            (master, told(None, 4), Change::Stay),
+            (master, told(Some(1), 5), start(Wanted::Master { epoch: 5 })),
+            (master, told(Some(2), 4), start(Wanted::Slave { master: other.clone() })),
+            (slave, told(Some(2), 4), Change::Follow(other)),
+            (slave, told(None, 4), Change::Stay),
+            (slave, told(Some(1), 4), start(Wanted::Master { epoch: 4 })),
+            (slave, told(Some(1), 2), Change::Stay),
+        ] {
+            assert_eq!(change_of_role(1, running, &told), change, "{running:?} {told:?}");
+        }
+    }
+}
