@@ -55,6 +55,11 @@ impl Core {
         self.leader() == Some(self.identity.own_id())
     }
 
+    /// The master epoch of a name. To be read before who is alive.
+    pub(crate) fn epoch_of(&self, broker: &str) -> Option<i32> {
+        self.applied.read(|replicas| replicas.set(broker).map(|set| set.master_epoch))
+    }
+
     /// The living brokers of a name.
     pub(crate) fn alive_of(&self, broker: &str) -> Vec<Live> {
         let cluster = self.applied.read(|replicas| replicas.set(broker).map(|set| set.cluster.clone()));

@@ -125,6 +125,7 @@ pub(crate) async fn elect(core: &Arc<Core>, request: &Frame) -> Reply {
         candidate: header.broker_id.filter(|id| *id != -1),
         designated: header.designate_elect,
         unclean: core.settings.current().enable_elect_unclean_master,
+        seen_epoch: core.epoch_of(&broker),
         alive: core.alive_of(&broker),
         broker: broker.clone(),
     };

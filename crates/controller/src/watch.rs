@@ -137,6 +137,7 @@ async fn elect(core: Arc<Core>, broker: String) {
             candidate: None,
             designated: false,
             unclean: core.settings.current().enable_elect_unclean_master,
+            seen_epoch: core.epoch_of(&broker),
             alive: core.alive_of(&broker),
             broker: broker.clone(),
         };

@@ -125,8 +125,12 @@ impl InSync {
         self.len() == 0
     }
 
-    /// A replica is connected, and has the log up to `acknowledged`. One that was connected before is so by this connection now.
+    /// A replica is connected, and has the log up to `acknowledged`. One that was connected before is so by this connection now, unless this is
+    /// the older one (`connection` grows with each that is accepted), of which only the first report has been late.
     pub fn connect(&mut self, id: i64, connection: u64, acknowledged: i64, is_learner: bool, now_ms: i64) {
+        if self.peers.get(&id).is_some_and(|peer| peer.connection > connection) {
+            return;
+        }
         self.absent.remove(&id);
         let caught_up_ms = self.peers.get(&id).map_or(now_ms, |peer| peer.caught_up_ms);
         let peer = Peer {
@@ -332,6 +336,15 @@ mod tests {
         assert!(!set.confirm(60) && set.propose(60, PATIENCE, 1_020).is_none());
         set.told(members(&[1], 5), false, 1_030);
         assert!(set.confirm(60));
+    }
+
+    #[test]
+    fn an_older_connection_that_reports_late_takes_nothing_from_the_newer_one() {
+        let mut set = InSync::new(1, 0, members(&[1, 2], 4), 0);
+        set.connect(2, 8, 50, false, 0);
+        set.connect(2, 7, 10, false, 1);
+        set.disconnect(2, 7, 2);
+        assert!(set.acknowledge(2, 8, 60, 60, 3) && set.confirmed() == 60);
     }
 
     #[test]

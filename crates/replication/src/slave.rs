@@ -293,6 +293,8 @@ impl Shared {
         let follower = self.options.follower.as_ref();
         let begun = follower.map(|follower| align(&self.store, follower, &stream, self.options.housekeeping));
         let end = begun.transpose()?.unwrap_or_else(|| self.store.written());
+        // The first report says that all of it is as durable as the flush mode promises, also what the last connection has appended.
+        self.wait_until_durable(self.store.appended())?;
         let reporter = Arc::new(Reporter::new(end.0, follower.is_some()));
         let reporting = {
             let (shared, reporter, stream) = (Arc::clone(self), Arc::clone(&reporter), stream.try_clone()?);
@@ -413,6 +415,16 @@ impl Shared {
             None => {}
         }
         Ok(())
+    }
+
+    /// Waits until an append is as durable as the flush mode promises.
+    fn wait_until_durable(&self, ticket: Ticket) -> Result<(), Ended> {
+        let (done, outcome) = std::sync::mpsc::channel();
+        // The receiver is gone only if this thread is.
+        let later = || Box::new(move |written| drop(done.send(written))) as Completion;
+        let at_once = self.store.complete_here(ticket, true, later);
+        let written = at_once.unwrap_or_else(|| outcome.recv().unwrap_or_else(|_| Err("the append was dropped".into())));
+        written.map_err(Ended::NotWritten)
     }
 
     /// Waits until an append is published. The master tells later what is confirmed, so under a controller this does not wait for it: readers

@@ -143,8 +143,8 @@ pub enum Outcome {
 pub enum Next {
     /// Ask this.
     Ask(Request),
-    /// Take the role that is told, if it is another one ([`change_of_role`]).
-    Become(Told),
+    /// Take the role that is told, if it is another one ([`change_of_role`]); as the master it may take messages until then.
+    Become(Told, i64),
     /// Nothing, until the next heartbeat or look is due.
     Rest,
 }
@@ -198,6 +198,7 @@ enum Step {
     },
     /// A master that starts leaves all others out.
     Resume {
+        sent_ms: i64,
         told: Told,
     },
     Alter,
@@ -259,7 +260,7 @@ impl Decisions {
             (Step::Told { sent_ms } | Step::Elect { sent_ms, .. }, Outcome::Told(told)) => self.take(told, sent_ms, running, now_ms),
             // Nobody may be elected yet.
             (Step::Elect { sent_ms, told }, Outcome::Refused) => self.take(told, sent_ms, running, now_ms),
-            (Step::Resume { told }, Outcome::Members(members)) => Next::Become(Told { members, ..told }),
+            (Step::Resume { sent_ms, told }, Outcome::Members(members)) => Next::Become(Told { members, ..told }, self.lease(sent_ms)),
             (Step::Alter, Outcome::Members(members)) => {
                 tracing::warn!(members = ?members.ids, epoch = members.epoch, "the in-sync set has changed");
                 self.told_in_sync(members, true, running, now_ms);
@@ -286,11 +287,16 @@ impl Decisions {
         Next::Ask(request)
     }
 
+    /// Of a master that the controllers have confirmed after a heartbeat that was sent at this time: they elect no other one before.
+    fn lease(&self, sent_ms: i64) -> i64 {
+        sent_ms + self.rules.timeout_ms - self.rules.timeout_ms / MARGIN
+    }
+
     fn take(&mut self, told: Told, sent_ms: i64, running: &mut dyn Running, now_ms: i64) -> Next {
         let is_master = told.is_master(self.rules.id);
         match running.role() {
             Some(RunsAs::Master { epoch }) if is_master && epoch == told.epoch => {
-                running.set_lease(sent_ms + self.rules.timeout_ms - self.rules.timeout_ms / MARGIN);
+                running.set_lease(self.lease(sent_ms));
                 self.told_in_sync(told.members, false, running, now_ms);
                 Next::Rest
             }
@@ -301,9 +307,9 @@ impl Decisions {
                     members: BTreeSet::from([self.rules.id]),
                     replaces: told.members.epoch,
                 };
-                self.ask(Step::Resume { told }, alone)
+                self.ask(Step::Resume { sent_ms, told }, alone)
             }
-            _ => Next::Become(told),
+            _ => Next::Become(told, self.lease(sent_ms)),
         }
     }
 
@@ -324,21 +330,53 @@ impl Open {
     }
 }
 
-/// A broker whose machine may have lost what it had acknowledged is silent for a time.
+/// A broker that starts after its machine may have lost power says nothing for a time.
+///
+/// - Its log may lack an end that other brokers have. So it never goes on with an epoch that it was the master of: other records would be at the
+///   same place of the same epoch, where no slave finds them. It waits until the controllers have given it up, which begins another epoch.
+/// - Under ASYNC_FLUSH it may also lack what it has acknowledged. So it must not be elected while it is in the in-sync set, nor come in by a
+///   proposal of a master that takes its old connection for alive: it waits until the master has put it out and forgotten that connection; in
+///   vain for a time at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Silence {
     /// Id of this broker.
     pub id: i64,
-    /// It ends then at the latest.
+    /// The last epoch of its log.
+    pub epoch: i32,
+    /// It may lack what it has acknowledged.
+    pub has_lost: bool,
+    /// From then on no master has a connection from before, nor is a proposal of that time on its way.
+    pub forgotten_ms: i64,
+    /// So long it waits for another master.
     pub until_ms: i64,
+    /// So long it waits for a master to put it out of the in-sync set.
+    pub in_sync_until_ms: i64,
+    /// When it has to be heard, so that the controllers find that it is silent ([`Self::must_beat`]).
+    pub beat_ms: i64,
+    /// Time between two such heartbeats: the controllers miss this broker in it.
+    pub beat_every_ms: i64,
 }
 
 impl Silence {
-    /// Whether it is over, by what the controllers say, if they answer.
+    /// Whether it is over, by what the controllers say.
     #[must_use]
-    pub fn is_over(&self, told: Option<&Told>, now_ms: i64) -> bool {
-        let is_replaced = |told: &Told| told.master.as_ref().is_some_and(|(master, _)| *master != self.id);
-        now_ms >= self.until_ms || told.is_some_and(is_replaced)
+    pub fn is_over(&self, told: &Told, now_ms: i64) -> bool {
+        match &told.master {
+            Some((master, _)) if *master == self.id => told.epoch > self.epoch,
+            _ if !self.has_lost => true,
+            Some(_) if told.members.ids.contains(&self.id) => now_ms >= self.in_sync_until_ms,
+            Some(_) => now_ms >= self.forgotten_ms,
+            None => now_ms >= self.until_ms,
+        }
+    }
+
+    /// Whether to send one heartbeat: controllers that have started since miss only who was heard.
+    pub fn must_beat(&mut self, told: &Told, now_ms: i64) -> bool {
+        let is_due = told.is_master(self.id) && now_ms >= self.beat_ms;
+        if is_due {
+            self.beat_ms = now_ms + self.beat_every_ms;
+        }
+        is_due
     }
 }
 
@@ -376,5 +414,39 @@ mod tests {
         ] {
             assert_eq!(change_of_role(1, running, &told), change, "{running:?} {told:?}");
         }
+    }
+
+    #[test]
+    fn after_a_power_failure_no_epoch_is_resumed_and_no_member_of_the_set_is_heard() {
+        let mut silence = Silence {
+            id: 1,
+            epoch: 3,
+            has_lost: true,
+            forgotten_ms: 60,
+            until_ms: 100,
+            in_sync_until_ms: 200,
+            beat_ms: 100,
+            beat_every_ms: 50,
+        };
+        let member = |told: Told| Told {
+            members: Members {
+                ids: BTreeSet::from([1, 2]),
+                epoch: 1,
+            },
+            ..told
+        };
+        assert!(!silence.is_over(&told(Some(1), 3), 1_000) && silence.is_over(&told(Some(1), 5), 0));
+        assert!(!silence.is_over(&told(None, 4), 99) && silence.is_over(&told(None, 4), 100));
+        assert!(!silence.is_over(&told(Some(2), 4), 59) && silence.is_over(&told(Some(2), 4), 60));
+        assert!(!silence.is_over(&member(told(Some(2), 4)), 199));
+        assert!(silence.is_over(&member(told(Some(2), 4)), 200));
+        let beats = [99, 100, 149, 150].map(|now| silence.must_beat(&told(Some(1), 3), now));
+        assert_eq!(beats, [false, true, false, true]);
+        assert!(!silence.must_beat(&told(Some(2), 4), 1_000));
+        let durable = Silence {
+            has_lost: false,
+            ..silence
+        };
+        assert!(durable.is_over(&member(told(Some(2), 4)), 0) && !durable.is_over(&told(Some(1), 3), 1_000));
     }
 }

@@ -3,14 +3,14 @@
 use super::controllers::{Controllers, Progress};
 use super::decide::{Change, RunsAs, Told, Wanted, change_of_role};
 use super::identity::IdentityFiles;
-use super::watch::Watch;
+use super::watch::{UnsafeStop, Watch};
 use crate::core::Core;
 use crate::place::{Elected, Place};
 use crate::settings::BrokerSettings;
 use crate::start::{Broker, StartError, Stop};
 use net::session::Transport;
 use parking_lot::Mutex;
-use replication::{EpochFile, Member, now_ms};
+use replication::{EpochFile, Member};
 use std::io;
 
 use std::sync::Arc;
@@ -37,7 +37,8 @@ pub struct ControlledBroker {
 
 /// What the thread `member` hears.
 pub(super) enum Event {
-    Told(Told),
+    /// With the time until when it may take messages as the master.
+    Told(Told, i64),
     Stop,
 }
 
@@ -95,8 +96,10 @@ impl ControlledBroker {
         disk.create_dir_all(root)?;
         let epochs = Arc::new(EpochFile::open(disk.clone(), &root.join("epochFileCheckpoint"))?);
         let stop = LastStop::of(&*disk, root)?;
-        let is_safe = stop != LastStop::Unknown || settings.flush_disk_type == crate::settings::FlushDiskType::Sync;
-        let may_have_lost = !is_safe && !epochs.epochs().all().is_empty();
+        let unsafe_stop = epochs.epochs().last().filter(|_| stop == LastStop::Unknown).map(|last| UnsafeStop {
+            epoch: last.number,
+            has_lost: settings.flush_disk_type == crate::settings::FlushDiskType::Async,
+        });
         let timeout = settings.controller_heartbeat_timeout / 3;
         let controllers = Controllers::new(&settings, transport.connector.clone(), timeout);
         let (events, heard) = channel();
@@ -115,7 +118,7 @@ impl ControlledBroker {
             settings: settings.clone(),
             shared: Arc::clone(&shared),
             events: events.clone(),
-            may_have_lost,
+            unsafe_stop,
         };
         let (first, started) = channel();
         let member = MemberThread {
@@ -233,11 +236,11 @@ impl MemberThread {
             }
         };
         let mut outcome = Ok(());
-        while let Ok(Event::Told(told)) = heard.recv() {
+        while let Ok(Event::Told(told, lease_until)) = heard.recv() {
             let Some(id) = watching.as_ref().and_then(|watching| watching.id()) else {
                 continue;
             };
-            if let Err(error) = self.become_what_is_told(id, &told) {
+            if let Err(error) = self.become_what_is_told(id, &told, lease_until) {
                 tracing::error!(%error, "this broker cannot take its role, and stops");
                 outcome = Err(StoreError::Failed(error.to_string()));
                 self.end_first(Err(error));
@@ -261,7 +264,7 @@ impl MemberThread {
         }
     }
 
-    fn become_what_is_told(&mut self, id: i64, told: &Told) -> Result<(), StartError> {
+    fn become_what_is_told(&mut self, id: i64, told: &Told, lease_until: i64) -> Result<(), StartError> {
         match change_of_role(id, self.running.as_ref().map(Running::role), told) {
             Change::Stay => Ok(()),
             Change::Follow(master) => {
@@ -270,11 +273,11 @@ impl MemberThread {
                 }
                 Ok(())
             }
-            Change::StartAs(wanted) => self.start_as(id, told, &wanted),
+            Change::StartAs(wanted) => self.start_as(id, told, &wanted, lease_until),
         }
     }
 
-    fn start_as(&mut self, id: i64, told: &Told, wanted: &Wanted) -> Result<(), StartError> {
+    fn start_as(&mut self, id: i64, told: &Told, wanted: &Wanted, lease_until: i64) -> Result<(), StartError> {
         let begun = Instant::now();
         self.stop_running();
         let (elected, master) = match wanted {
@@ -282,7 +285,7 @@ impl MemberThread {
                 let elected = Elected::Master {
                     epoch: *epoch,
                     members: told.members.clone(),
-                    lease_until: now_ms() + self.settings.controller_heartbeat_timeout.as_millis() as i64 / 2,
+                    lease_until,
                 };
                 (elected, None)
             }

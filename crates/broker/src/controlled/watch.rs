@@ -1,7 +1,7 @@
 //! The thread `controlled`: heartbeats to the controllers, and what they say.
 
 use super::controllers::{Controllers, Failed};
-use super::decide::{Decisions, Next, Outcome, Request, Rules, Running, RunsAs, Silence};
+use super::decide::{Decisions, MAY_BE_DONE_MS, Next, Outcome, Request, Rules, Running, RunsAs, Silence};
 use super::identity::{Asked, IdentityFiles};
 use super::member::{Event, Shared};
 use crate::feature::ticks;
@@ -30,8 +30,17 @@ pub(super) struct Watch {
     pub(super) settings: BrokerSettings,
     pub(super) shared: Arc<Shared>,
     pub(super) events: Sender<Event>,
-    /// The machine may have lost what this broker had acknowledged.
-    pub(super) may_have_lost: bool,
+    /// The machine may have lost power since this broker ran.
+    pub(super) unsafe_stop: Option<UnsafeStop>,
+}
+
+/// The last process may have lost the end of the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UnsafeStop {
+    /// The last epoch of the log.
+    pub(super) epoch: i32,
+    /// What was acknowledged may be lost, too.
+    pub(super) has_lost: bool,
 }
 
 /// A running watch.
@@ -112,8 +121,8 @@ impl Watch {
 
     async fn begin(&self, known: &AtomicI64) -> Result<i64, Failed> {
         let id = self.take_id().await?;
-        if self.may_have_lost {
-            self.wait_for_another_master(id).await;
+        if let Some(unsafe_stop) = self.unsafe_stop {
+            self.be_silent(id, unsafe_stop).await;
         }
         self.controllers.register(id).await?;
         known.store(id, Ordering::Release);
@@ -148,19 +157,43 @@ impl Watch {
         Ok(asked.id)
     }
 
-    /// Without a heartbeat of this broker the controllers elect another one that is in sync, if one lives.
-    async fn wait_for_another_master(&self, id: i64) {
-        let patience = self.settings.controller_heartbeat_timeout * 2 + Duration::from_secs(5);
-        let silence = Silence {
+    /// See [`Silence`].
+    async fn be_silent(&self, id: i64, unsafe_stop: UnsafeStop) {
+        let UnsafeStop { epoch, has_lost } = unsafe_stop;
+        let (timeout, settings) = (self.settings.controller_heartbeat_timeout, &self.settings);
+        let patience = timeout * 2 + Duration::from_secs(5);
+        let forgotten = settings.ha_housekeeping_interval + Duration::from_millis(MAY_BE_DONE_MS as u64);
+        let put_out = forgotten + patience + settings.ha_max_time_slave_not_catchup;
+        let now = now_ms();
+        let mut silence = Silence {
             id,
-            until_ms: now_ms() + patience.as_millis() as i64,
+            epoch,
+            has_lost,
+            forgotten_ms: now + forgotten.as_millis() as i64,
+            until_ms: now + patience.as_millis() as i64,
+            in_sync_until_ms: now + put_out.as_millis() as i64,
+            beat_ms: if has_lost { now + patience.as_millis() as i64 } else { now },
+            beat_every_ms: patience.as_millis() as i64,
         };
         tracing::warn!(
-            ?patience,
-            "this machine may have lost power, and messages that were acknowledged before they were on its disk; waiting for another replica to become \
-             the master"
+            epoch,
+            has_lost,
+            "this machine may have lost power, and with it the end of the log; waiting until the controllers have another epoch, or this replica is              not in the in-sync set"
         );
-        while !silence.is_over(self.controllers.told().await.ok().as_ref(), now_ms()) {
+        loop {
+            if let Ok(told) = self.controllers.told().await {
+                if silence.is_over(&told, now_ms()) {
+                    return;
+                }
+                if silence.must_beat(&told, now_ms()) {
+                    let timeout_ms = timeout.as_millis() as i64;
+                    // It is repeated.
+                    let _ = self
+                        .controllers
+                        .beat(id, self.shared.progress(), timeout_ms, settings.broker_election_priority)
+                        .await;
+                }
+            }
             tokio::time::sleep(RETRY).await;
         }
     }
@@ -260,9 +293,9 @@ impl Follower {
             };
             match self.decisions.answered(outcome, &mut Body(&self.watch.shared), now_ms()) {
                 Next::Ask(next) => request = next,
-                Next::Become(told) => {
+                Next::Become(told, lease_until) => {
                     // The thread has ended if the broker stops.
-                    let _ = self.watch.events.send(Event::Told(told));
+                    let _ = self.watch.events.send(Event::Told(told, lease_until));
                     break;
                 }
                 Next::Rest => break,

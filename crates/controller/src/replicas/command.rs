@@ -57,6 +57,9 @@ pub enum Command {
         designated: bool,
         /// Whether a broker that is not in sync may be elected.
         unclean: bool,
+        /// The master epoch when it was asked: who is alive may be another one in another epoch. `None` in logs of older controllers.
+        #[serde(default)]
+        seen_epoch: Option<i32>,
         /// The living brokers.
         alive: Vec<Live>,
     },
@@ -147,6 +150,8 @@ pub enum Refusal {
     NoMaster,
     #[error("Failed to elect a new master")]
     ElectFailed,
+    #[error("Failed to elect a new master: the master epoch has changed to {0}")]
+    ElectLate(i32),
     #[error("Broker-set: {0} hasn't been registered in controller, but broker try to apply brokerId: {1}")]
     IdOfUnknownSet(String, i64),
     #[error("Fail to apply brokerId: {0} in broker-set: {1}")]
@@ -190,7 +195,7 @@ impl Refusal {
             Self::UnknownToElect | Self::UnknownToRegister(_) | Self::UnknownId(..) => ResponseCode::ControllerBrokerNeedToBeRegistered,
             Self::MasterStillExists(..) => ResponseCode::ControllerMasterStillExist,
             Self::NoMaster => ResponseCode::ControllerMasterNotAvailable,
-            Self::ElectFailed => ResponseCode::ControllerElectMasterFailed,
+            Self::ElectFailed | Self::ElectLate(_) => ResponseCode::ControllerElectMasterFailed,
             Self::IdOfUnknownSet(..) | Self::IdTaken(..) | Self::IdTooHigh(..) => ResponseCode::ControllerBrokerIdInvalid,
             Self::TooManyNames(_) | Self::TooManyReplicas(..) => ResponseCode::SystemBusy,
             Self::SetAlive(_) | Self::ReplicaAlive(..) | Self::LastInSync(_) | Self::UnknownToClean(_) => {

@@ -66,8 +66,10 @@ impl Replicas {
                 candidate,
                 designated,
                 unclean,
+                seen_epoch,
                 alive,
             } => match set {
+                Some(set) if seen_epoch.is_some_and(|seen| seen != set.master_epoch) => Err(Refusal::ElectLate(set.master_epoch)),
                 Some(set) => return elected(set, broker, *candidate, *designated, *unclean, alive),
                 None => Err(Refusal::UnknownToElect),
             },

@@ -31,6 +31,7 @@ fn elect(candidate: Option<i64>, alive: &[i64]) -> Command {
         candidate,
         designated: false,
         unclean: false,
+        seen_epoch: None,
         alive: alive.iter().copied().map(live).collect(),
     }
 }
@@ -109,6 +110,7 @@ fn an_unclean_election_needs_permission() {
         candidate: None,
         designated: false,
         unclean: true,
+        seen_epoch: None,
         alive: vec![live(3)],
     };
     assert_eq!(replicas.apply(&unclean).refusal, None);
@@ -126,6 +128,7 @@ fn a_living_master_is_named_to_who_asks() {
         candidate: Some(2),
         designated: true,
         unclean: false,
+        seen_epoch: None,
         alive: vec![live(1), live(2)],
     };
     assert_eq!(replicas.apply(&designated).refusal, None);
@@ -234,7 +237,7 @@ fn command() -> impl Strategy<Value = Command> {
         3 => (broker(), 0..6i64, 0..3u8).prop_map(|(broker, id, who)| Command::TakeId {
             cluster: "c".to_owned(), broker, id, check_code: format!("{who};{id}"), limits: LIMITS }),
         4 => (broker(), proptest::option::of(0..6i64), any::<bool>(), proptest::bool::weighted(0.2), alive()).prop_map(
-            |(broker, candidate, designated, unclean, alive)| Command::Elect { broker, candidate, designated, unclean, alive }),
+            |(broker, candidate, designated, unclean, alive)| Command::Elect { broker, candidate, designated, unclean, seen_epoch: None, alive }),
         4 => (broker(), 1..4i64, 0..4i32, ids(), 0..6i32, alive()).prop_map(
             |(broker, master, master_epoch, ids, in_sync_epoch, alive)| Command::AlterInSync {
                 broker, master, master_epoch, ids, in_sync_epoch, alive }),
