@@ -178,7 +178,8 @@ impl Watch {
         tracing::warn!(
             epoch,
             has_lost,
-            "this machine may have lost power, and with it the end of the log; waiting until the controllers have another epoch, or this replica is              not in the in-sync set"
+            "this machine may have lost power, and with it the end of the log; waiting until the controllers have another epoch, or this replica is \
+             not in the in-sync set"
         );
         loop {
             if let Ok(told) = self.controllers.told().await {
