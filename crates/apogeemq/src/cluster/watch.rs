@@ -1,5 +1,6 @@
 //! Shows who leads, while the parts of a local cluster come and go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -50,8 +51,8 @@ struct Seen {
     leader: Option<String>,
     master: Option<String>,
     epoch: i32,
-    in_sync: Vec<String>,
-    missing: Vec<String>,
+    in_sync: BTreeSet<String>,
+    missing: BTreeSet<String>,
 }
 
 fn watch(runtime: &tokio::runtime::Runtime, mut parts: Vec<Part>, stop: &AtomicBool) {
@@ -90,9 +91,11 @@ async fn look(client: &Client, parts: &[Part]) -> Option<Seen> {
         let set = states.replicas_info_table.get(BROKER).cloned().unwrap_or_default();
         let names = |replicas: &[ReplicaIdentity], alive: bool| {
             let wanted = replicas.iter().filter(|replica| replica.alive == alive);
-            wanted.map(|replica| name_of(parts, &replica.broker_address)).collect::<Vec<_>>()
+            wanted
+                .map(|replica| name_of(parts, &replica.broker_address))
+                .collect::<BTreeSet<_>>()
         };
-        let missing = [names(&set.in_sync_replicas, false), names(&set.not_in_sync_replicas, false)].concat();
+        let missing = &names(&set.in_sync_replicas, false) | &names(&set.not_in_sync_replicas, false);
         return Some(Seen {
             leader: controllers.leader_id,
             master: set.master_address.as_deref().map(|address| name_of(parts, address)),
@@ -117,13 +120,14 @@ fn line(seen: &Seen, parts: &[Part]) -> String {
         Some(master) => format!("{master} is the master (epoch {})", seen.epoch),
         None => "no broker is the master".to_owned(),
     };
-    let in_sync = match seen.in_sync.as_slice() {
-        [] => "nobody is in sync".to_owned(),
-        names => format!("in sync: {}", names.join(" ")),
+    let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let in_sync = match seen.in_sync.is_empty() {
+        true => "nobody is in sync".to_owned(),
+        false => format!("in sync: {}", list(&seen.in_sync)),
     };
-    let missing = match seen.missing.as_slice() {
-        [] => String::new(),
-        names => format!("; not there: {}", names.join(" ")),
+    let missing = match seen.missing.is_empty() {
+        true => String::new(),
+        false => format!("; not there: {}", list(&seen.missing)),
     };
     format!("{master}; {in_sync}{missing}; {leader} leads the controllers")
 }

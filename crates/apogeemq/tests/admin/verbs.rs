@@ -382,10 +382,12 @@ pub(crate) fn brokers(cluster: &Cluster) {
     assert_eq!(master["haConnectionInfo"].as_array().unwrap().len(), 0, "{replication}");
     let reset = ["-b", &cluster.broker, "-o", "4096"];
     assert_eq!(cluster.change("resetMasterFlushOffset", &reset), 1, "a master ignores it");
+    let unreachable = cluster.verb("resetMasterFlushOffset", &["-b", "127.0.0.1:1", "-o", "1"]);
+    assert_eq!(unreachable.status.code(), Some(1));
     assert!(
-        cluster
-            .refused("resetMasterFlushOffset", &["-b", "127.0.0.1:1", "-o", "1"])
-            .contains("127.0.0.1:1")
+        text(&unreachable.stdout).starts_with("FAILED  127.0.0.1:1"),
+        "{}",
+        text(&unreachable.stdout)
     );
 }
 
