@@ -11,7 +11,7 @@
 mod explored;
 
 use explored::{
-    Life, closing, compaction, deletion, deletion_of_a_compacted_topic, end_after_checkpoint, end_after_deletion, hanging_creation,
+    Life, bound, closing, compaction, deletion, deletion_of_a_compacted_topic, end_after_checkpoint, end_after_deletion, hanging_creation,
     hanging_syncs, keys, reads, reads_across_truncation, retention, sends_and_reads, truncation,
 };
 use shuttle::Config;
@@ -104,6 +104,11 @@ fn a_log_that_is_truncated_shows_whole_messages_and_goes_on() {
 }
 
 #[test]
+fn nobody_reads_what_replicas_do_not_have() {
+    explore(bound);
+}
+
+#[test]
 fn a_compacted_topic_has_the_last_of_each_key_while_it_is_compacted() {
     explore(compaction);
     explore(deletion_of_a_compacted_topic);
@@ -117,11 +122,13 @@ fn senders_with_room_wait_neither_for_a_sync_nor_for_a_new_file() {
 
 #[test]
 fn broken_orders_are_caught() {
-    let lives: [(Broken, Life, FlushMode); 13] = [
+    let lives: [(Broken, Life, FlushMode); 15] = [
         (Broken::PublishedBeforeWritten, sends_and_reads, FlushMode::Async),
         (Broken::PublishedBeforeConfirmed, reads, FlushMode::Async),
         (Broken::AnsweredBeforePublished, reads, FlushMode::Async),
         (Broken::PublishedBeforeSynced, reads, FlushMode::Sync),
+        (Broken::PublishedBeforeReplicated, bound, FlushMode::Async),
+        (Broken::PublishedBeforeReplicated, bound, FlushMode::Sync),
         (Broken::StampedBeforeLocked, sends_and_reads, FlushMode::Async),
         (Broken::AskedForKeysAfterSync, end_after_checkpoint, FlushMode::Sync),
         (Broken::AppendedToRetired, end_after_deletion, FlushMode::Async),

@@ -115,7 +115,7 @@ impl Store {
     fn open_compacted(&self, compaction: &Compaction, topic: &str) -> Result<(), StoreError> {
         for queue_id in compaction.queues_of(topic)? {
             let queue = self.queues.find_or_create(topic, queue_id);
-            let copied = compaction.attach(&queue)?.copied();
+            let copied = compaction.attach_at_start(&queue)?.copied();
             if queue.max() >= copied {
                 continue;
             }

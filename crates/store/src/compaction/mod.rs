@@ -124,7 +124,16 @@ impl Compaction {
         Ok(ids.filter_map(|entry| entry.name.parse().ok().filter(|id| *id >= 0)).collect())
     }
 
-    /// The compacted part of a queue, opened now if it was not. Only at the start, or by who holds `work`: opening repairs files.
+    /// As [`Compaction::attach`], for who does not hold `work`: the keeper may already work on the queue.
+    ///
+    /// # Errors
+    /// `StoreError::Io` if its files cannot be opened.
+    pub(crate) fn attach_at_start<'q>(&self, queue: &'q ConsumeQueue) -> Result<&'q Arc<CompactedQueue>, StoreError> {
+        let _work = self.work.lock();
+        self.attach(queue)
+    }
+
+    /// The compacted part of a queue, opened now if it was not. Only by who holds `work`: opening repairs files.
     ///
     /// # Errors
     /// `StoreError::Io` if its files cannot be opened.

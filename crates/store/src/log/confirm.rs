@@ -66,6 +66,9 @@ impl Watermarks {
 
     /// End of what may be confirmed.
     pub(super) fn confirmable(&self) -> LogOffset {
+        if is_broken(Broken::PublishedBeforeReplicated) {
+            return self.durable();
+        }
         self.durable().min(LogOffset(self.bound.load(Ordering::Acquire)))
     }
 

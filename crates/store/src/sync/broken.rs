@@ -12,6 +12,8 @@ pub enum Broken {
     AnsweredBeforePublished,
     /// Under SYNC_FLUSH messages are published when they are written.
     PublishedBeforeSynced,
+    /// In a log with a bound messages are published before replicas have them.
+    PublishedBeforeReplicated,
     /// The lock that wakes the flushers is held over a sync.
     SyncUnderWakeLock,
     /// Store timestamps are taken before the append lock.

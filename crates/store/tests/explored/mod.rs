@@ -1,5 +1,6 @@
 //! Scenarios of explored threads, what they were told, and what must hold.
 
+mod bound;
 mod compaction;
 mod hanging;
 mod told;
@@ -18,6 +19,7 @@ use store::disk::simulated::SimulatedDisk;
 use store::{AppendError, Boundary, FlushMode, Limits, ReadSource, ReadStatus, Store, StoreOptions};
 pub(crate) use told::{Found, Left, Told};
 
+pub(crate) use bound::bound;
 pub(crate) use compaction::{compaction, deletion_of_a_compacted_topic};
 pub(crate) use hanging::{hanging_creation, hanging_syncs};
 pub(crate) use truncation::{reads_across_truncation, truncation};
