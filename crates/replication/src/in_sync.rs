@@ -149,7 +149,7 @@ impl InSync {
             return;
         }
         self.peers.remove(&id);
-        if self.counting().contains(&id) {
+        if self.counting().any(|counting| counting == id) {
             self.absent.insert(id, now_ms);
         }
     }
@@ -168,11 +168,10 @@ impl InSync {
 
     /// This log ends at `end` now. True if more is confirmed: without replicas in the set that is all of it.
     pub fn confirm(&mut self, end: i64) -> bool {
-        let mut confirmed = end;
-        for id in self.counting().into_iter().filter(|id| *id != self.own) {
-            // Somebody who is not connected has what was confirmed, as far as is known.
-            confirmed = confirmed.min(self.peers.get(&id).map_or(self.confirmed, |peer| peer.acknowledged));
-        }
+        // Somebody who is not connected has what was confirmed, as far as is known.
+        let has = |id| self.peers.get(&id).map_or(self.confirmed, |peer| peer.acknowledged);
+        let others = self.counting().filter(|id| *id != self.own);
+        let confirmed = others.map(has).fold(end, i64::min);
         let grows = confirmed > self.confirmed;
         self.confirmed = self.confirmed.max(confirmed);
         grows
@@ -181,7 +180,7 @@ impl InSync {
     /// Whether this master alone is in the set, so that what it writes is confirmed.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        self.counting().into_iter().all(|id| id == self.own)
+        self.counting().all(|id| id == self.own)
     }
 
     /// A change that is due, if any; then [`Self::told`] has to be called with what the controller has. A replica goes out that has not
@@ -250,7 +249,7 @@ impl InSync {
             self.proposed = None;
         }
         self.members = members;
-        let counting = self.counting();
+        let counting: BTreeSet<i64> = self.counting().collect();
         self.absent.retain(|id, _| counting.contains(id));
         for id in counting {
             if id != self.own && !self.peers.contains_key(&id) {
@@ -259,15 +258,15 @@ impl InSync {
         }
     }
 
-    /// All that the controller may elect, and candidates.
-    fn counting(&self) -> BTreeSet<i64> {
+    /// All that the controller may elect, and candidates; some of them twice. Called for each acknowledgement: makes no set.
+    fn counting(&self) -> impl Iterator<Item = i64> {
         let candidates = self
             .peers
             .iter()
             .filter(|(_, peer)| !matches!(peer.candidate, Candidate::No { .. }));
         let proposed = self.proposed.iter().flatten();
         let ids = self.members.ids.iter().chain(proposed).chain(candidates.map(|(id, _)| id));
-        ids.copied().collect()
+        ids.copied()
     }
 }
 

@@ -315,9 +315,10 @@ impl<'s> Headers<'s> {
         self.epoch.is_some() && self.confirmed() > self.told
     }
 
-    fn write(&mut self, offset: i64, size: usize) -> Vec<u8> {
+    /// Appends the header before so many bytes of the log.
+    fn write(&mut self, offset: i64, size: usize, out: &mut Vec<u8>) {
         let Some((epoch, _)) = self.epoch else {
-            return header(offset, size).to_vec();
+            return out.extend_from_slice(&header(offset, size));
         };
         self.told = self.confirmed();
         let header = EpochHeader {
@@ -326,7 +327,7 @@ impl<'s> Headers<'s> {
             epoch,
             confirmed: self.told,
         };
-        header.encode().to_vec()
+        out.extend_from_slice(&header.encode());
     }
 }
 
@@ -350,7 +351,9 @@ fn send(shared: &Shared, link: &Link, stream: &TcpStream) -> Result<(), Closed> 
             link.is_idle.store(false, Ordering::Relaxed);
             let is_due = last_sent.elapsed() >= shared.options.heartbeat;
             if is_due || headers.has_news() && last_sent.elapsed() >= TELL_CONFIRMED_EVERY {
-                write_all(stream, &mut [IoSlice::new(&headers.write(next, 0))])?;
+                let mut heartbeat = Vec::new();
+                headers.write(next, 0, &mut heartbeat);
+                write_all(stream, &mut [IoSlice::new(&heartbeat)])?;
                 last_sent = Instant::now();
             }
             continue;
@@ -359,8 +362,8 @@ fn send(shared: &Shared, link: &Link, stream: &TcpStream) -> Result<(), Closed> 
         next += count as i64;
         link.sent.store(next, Ordering::Release);
         shared.sent.fetch_max(next, Ordering::AcqRel);
-        let blocks = Blocks::cut(from, count, shared.options.block_bytes, &pieces, |offset, size| {
-            headers.write(offset, size)
+        let blocks = Blocks::cut(from, count, shared.options.block_bytes, &pieces, |offset, size, out| {
+            headers.write(offset, size, out);
         });
         write_all(stream, &mut blocks.slices())?;
         last_sent = Instant::now();
@@ -371,18 +374,20 @@ fn send(shared: &Shared, link: &Link, stream: &TcpStream) -> Result<(), Closed> 
 
 /// A part of the log as it is sent: in blocks, each behind its header.
 struct Blocks {
-    headers: Vec<Vec<u8>>,
+    /// One behind the other, all of one length.
+    headers: Vec<u8>,
+    header_len: usize,
     /// Pieces of the log and the number of the header before each; one that is in two blocks is there twice.
     pieces: Vec<(usize, Bytes)>,
 }
 
 impl Blocks {
-    fn cut(from: i64, count: usize, block_bytes: usize, log: &[Bytes], mut header: impl FnMut(i64, usize) -> Vec<u8>) -> Self {
+    fn cut(from: i64, count: usize, block_bytes: usize, log: &[Bytes], mut header: impl FnMut(i64, usize, &mut Vec<u8>)) -> Self {
         let block_bytes = block_bytes.max(1);
         let starts = (0..count).step_by(block_bytes);
-        let headers = starts
-            .map(|start| header(from + start as i64, block_bytes.min(count - start)))
-            .collect();
+        let blocks = starts.len().max(1);
+        let mut headers = Vec::new();
+        starts.for_each(|start| header(from + start as i64, block_bytes.min(count - start), &mut headers));
         let mut pieces = Vec::with_capacity(log.len());
         let mut at = 0;
         for piece in log {
@@ -393,16 +398,21 @@ impl Blocks {
                 at += part.len();
             }
         }
-        Self { headers, pieces }
+        Self {
+            header_len: headers.len() / blocks,
+            headers,
+            pieces,
+        }
     }
 
     fn slices(&self) -> Vec<IoSlice<'_>> {
-        let mut slices = Vec::with_capacity(self.headers.len() + self.pieces.len());
+        let mut slices = Vec::with_capacity(2 * self.pieces.len());
         let mut block = None;
         for (number, piece) in &self.pieces {
             if block != Some(*number) {
                 block = Some(*number);
-                slices.push(IoSlice::new(&self.headers[*number]));
+                let header = &self.headers[number * self.header_len..][..self.header_len];
+                slices.push(IoSlice::new(header));
             }
             slices.push(IoSlice::new(piece));
         }
@@ -429,7 +439,7 @@ mod tests {
     #[test]
     fn the_log_is_cut_into_blocks_behind_headers() {
         let log = [Bytes::from_static(b"abcde"), Bytes::from_static(b"f"), Bytes::from_static(b"ghij")];
-        let plain = |offset: i64, size: usize| header(offset, size).to_vec();
+        let plain = |offset: i64, size: usize, out: &mut Vec<u8>| out.extend_from_slice(&header(offset, size));
         let blocks = Blocks::cut(100, 10, 4, &log, plain);
         let sent: Vec<u8> = blocks.slices().iter().flat_map(|slice| slice.to_vec()).collect();
         let mut expected = Vec::new();
