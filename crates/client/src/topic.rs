@@ -20,16 +20,8 @@ impl Client {
         let mut request = Frame::request(RequestCode::UpdateAndCreateTopic);
         let attributes = attribute_changes(config);
         let header = CreateTopicHeader {
-            topic: &config.topic_name,
-            default_topic: Some(names::AUTO_CREATE_TOPIC),
-            read_queue_nums: config.read_queue_nums,
-            write_queue_nums: config.write_queue_nums,
-            perm: config.perm,
-            topic_filter_type: Some(config.topic_filter_type.name()),
-            topic_sys_flag: Some(config.topic_sys_flag),
-            order: config.order,
             attributes: (!attributes.is_empty()).then_some(&attributes),
-            force: false,
+            ..header_of(config)
         };
         header.encode(&mut request.ext);
         self.ask(address, request).await.map(drop)
@@ -43,16 +35,8 @@ impl Client {
         let config = &topic.config;
         let mut request = Frame::request(RequestCode::UpdateAndCreateStaticTopic);
         let header = CreateTopicHeader {
-            topic: &config.topic_name,
-            default_topic: Some(names::AUTO_CREATE_TOPIC),
-            read_queue_nums: config.read_queue_nums,
-            write_queue_nums: config.write_queue_nums,
-            perm: config.perm,
-            topic_filter_type: Some(config.topic_filter_type.name()),
-            topic_sys_flag: Some(config.topic_sys_flag),
-            order: config.order,
-            attributes: None,
             force,
+            ..header_of(config)
         };
         header.encode(&mut request.ext);
         let request = request.with_body(json::write_standard(&topic.mapping_detail));
@@ -154,6 +138,22 @@ impl Client {
         let (address, answer) = self.ask_name_server(request).await?;
         let list: TopicList = json::read(&answer.body).or_malformed(&address)?;
         Ok(list.topic_list.into_iter().collect())
+    }
+}
+
+/// The settings of a topic without its attributes.
+fn header_of(config: &TopicConfig) -> CreateTopicHeader<'_> {
+    CreateTopicHeader {
+        topic: &config.topic_name,
+        default_topic: Some(names::AUTO_CREATE_TOPIC),
+        read_queue_nums: config.read_queue_nums,
+        write_queue_nums: config.write_queue_nums,
+        perm: config.perm,
+        topic_filter_type: Some(config.topic_filter_type.name()),
+        topic_sys_flag: Some(config.topic_sys_flag),
+        order: config.order,
+        attributes: None,
+        force: false,
     }
 }
 

@@ -151,6 +151,17 @@ impl Default for QueueMappingItem {
 
 // Offsets come from the network: sums must not overflow.
 impl QueueMappingItem {
+    /// Queue 0 of a broker, from its first message on.
+    #[must_use]
+    pub fn new(generation: i32, broker: &str, logic_offset: i64) -> Self {
+        Self {
+            generation,
+            bname: broker.to_owned(),
+            logic_offset,
+            ..Self::default()
+        }
+    }
+
     /// Whether it is known which logical offset its first message has.
     pub fn is_decided(&self) -> bool {
         self.logic_offset >= 0
@@ -258,70 +269,89 @@ pub fn check_items(items: &[QueueMappingItem]) -> Result<(), InvalidMapping> {
 mod tests {
     use super::*;
 
-    fn item(generation: i32, broker: &str, logic_offset: i64) -> QueueMappingItem {
-        QueueMappingItem {
-            generation,
-            bname: broker.to_owned(),
-            logic_offset,
-            ..QueueMappingItem::default()
-        }
-    }
-
     #[test]
     fn an_offset_belongs_to_the_last_item_that_begins_before_it() {
-        let items = [item(0, "a", 0), item(1, "b", 10_000), item(2, "a", -1)];
+        let items = [
+            QueueMappingItem::new(0, "a", 0),
+            QueueMappingItem::new(1, "b", 10_000),
+            QueueMappingItem::new(2, "a", -1),
+        ];
         let of = |logical| item_of(&items, logical).unwrap().generation;
         assert_eq!([of(-5), of(0), of(9_999), of(10_000), of(i64::MAX)], [0, 0, 0, 1, 1]);
         assert_eq!(item_after(&items, 0).unwrap().generation, 1);
         assert_eq!(item_after(&items, 1), None, "undecided");
         assert_eq!(item_of(&items[2..], 5), None);
-        assert_eq!(item_of(&[item(3, "a", 500)], 5).unwrap().generation, 3, "before the first");
+        assert_eq!(
+            item_of(&[QueueMappingItem::new(3, "a", 500)], 5).unwrap().generation,
+            3,
+            "before the first"
+        );
     }
 
     #[test]
     fn offsets_are_translated_both_ways_and_never_overflow() {
-        let mut moved = item(1, "b", 10_000);
+        let mut moved = QueueMappingItem::new(1, "b", 10_000);
         assert_eq!((moved.logical(7), moved.physical(10_007), moved.delta()), (10_007, 7, 10_000));
         assert_eq!(moved.logical(-1), 10_000, "not before the first");
         moved.end_offset = 5;
         assert_eq!((moved.logical_or_unknown(9), moved.known_max()), (10_005, 10_005));
-        assert_eq!(item(1, "b", -1).logical_or_unknown(9), -1);
-        let extreme = item(0, "a", i64::MAX);
+        assert_eq!(QueueMappingItem::new(1, "b", -1).logical_or_unknown(9), -1);
+        let extreme = QueueMappingItem::new(0, "a", i64::MAX);
         assert_eq!(extreme.logical(i64::MAX), i64::MAX);
-        assert_eq!(item(0, "a", i64::MIN).physical(i64::MAX), i64::MAX);
+        assert_eq!(QueueMappingItem::new(0, "a", i64::MIN).physical(i64::MAX), i64::MAX);
     }
 
     #[test]
     fn items_must_grow_and_only_the_last_may_be_undecided() {
         let checked = |items: &[QueueMappingItem]| check_items(items).map_err(|error| error.0);
-        assert_eq!(checked(&[item(0, "a", 0), item(2, "b", 10_000), item(3, "a", -1)]), Ok(()));
+        assert_eq!(
+            checked(&[
+                QueueMappingItem::new(0, "a", 0),
+                QueueMappingItem::new(2, "b", 10_000),
+                QueueMappingItem::new(3, "a", -1)
+            ]),
+            Ok(())
+        );
         assert_eq!(checked(&[]), Ok(()));
         for (items, why) in [
-            (vec![item(1, "a", 0), item(1, "b", 5)], "The gen does not increase monotonically"),
             (
-                vec![item(0, "a", -1), item(1, "b", 5)],
+                vec![QueueMappingItem::new(1, "a", 0), QueueMappingItem::new(1, "b", 5)],
+                "The gen does not increase monotonically",
+            ),
+            (
+                vec![QueueMappingItem::new(0, "a", -1), QueueMappingItem::new(1, "b", 5)],
                 "The non-latest item has negative logic offset",
             ),
             (
-                vec![item(0, "a", 5), item(1, "b", 5)],
+                vec![QueueMappingItem::new(0, "a", 5), QueueMappingItem::new(1, "b", 5)],
                 "The base logic offset does not increase monotonically",
             ),
-            (vec![item(-1, "a", 5)], "The field is illegal, should not be negative"),
-            (vec![item(0, "a", -2)], "The field is illegal, should not be negative"),
+            (
+                vec![QueueMappingItem::new(-1, "a", 5)],
+                "The field is illegal, should not be negative",
+            ),
+            (
+                vec![QueueMappingItem::new(0, "a", -2)],
+                "The field is illegal, should not be negative",
+            ),
         ] {
             assert_eq!(checked(&items), Err(why.to_owned()));
         }
-        let mut ended = item(0, "a", 0);
+        let mut ended = QueueMappingItem::new(0, "a", 0);
         ended.end_offset = 10;
         let why = "The max logic offset does not increase monotonically".to_owned();
-        assert_eq!(checked(&[ended, item(1, "b", 10)]), Err(why));
+        assert_eq!(checked(&[ended, QueueMappingItem::new(1, "b", 10)]), Err(why));
     }
 
     #[test]
     fn a_broker_registers_the_queues_that_it_leads() {
         let mut detail = QueueMappingDetail::new("t", 2, "a", 7);
-        detail.hosted_queues.insert(0, vec![item(0, "a", 0), item(1, "b", -1)]);
-        detail.hosted_queues.insert(1, vec![item(0, "b", 0), item(1, "a", 10_000)]);
+        detail
+            .hosted_queues
+            .insert(0, vec![QueueMappingItem::new(0, "a", 0), QueueMappingItem::new(1, "b", -1)]);
+        detail
+            .hosted_queues
+            .insert(1, vec![QueueMappingItem::new(0, "b", 0), QueueMappingItem::new(1, "a", 10_000)]);
         let led = detail.led();
         assert_eq!((led.curr_id_map, led.epoch, led.total_queues), (BTreeMap::from([(1, 0)]), 7, 2));
         assert_eq!(logical_broker(GLOBAL_SCOPE), "__syslo__global__");

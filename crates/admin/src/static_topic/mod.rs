@@ -67,13 +67,7 @@ pub async fn update(cluster: &Cluster, topic: &str, total: i32, targets: &Target
     let before = write_before(dir, topic, &configs)?;
     targets.extend(configs.keys().cloned());
     let plan = plan::create(topic, total, &targets, configs, time::now_ms())?;
-    let after = write(dir, &plan, "after")?;
-    let changes = carry_out(cluster, plan, false).await?;
-    Ok(StaticTopicChange {
-        before: Some(before),
-        after,
-        changes,
-    })
+    write_and_carry_out(cluster, plan, before, dir).await
 }
 
 /// Moves the queues of a static topic to these brokers, evenly.
@@ -86,13 +80,7 @@ pub async fn remap(cluster: &Cluster, topic: &str, targets: &Targets, dir: &Path
     let configs = configs(cluster, &masters, topic).await?;
     let before = write_before(dir, topic, &configs)?;
     let plan = plan::remap(topic, &targets, configs, time::now_ms())?;
-    let after = write(dir, &plan, "after")?;
-    let changes = carry_out(cluster, plan, false).await?;
-    Ok(StaticTopicChange {
-        before: Some(before),
-        after,
-        changes,
-    })
+    write_and_carry_out(cluster, plan, before, dir).await
 }
 
 /// Carries out a plan from a file. With `force` brokers accept it although it contradicts what they have.
@@ -112,6 +100,17 @@ pub async fn from_file(cluster: &Cluster, topic: &str, file: &Path, force: bool)
     Ok(StaticTopicChange {
         before: None,
         after: file.to_owned(),
+        changes,
+    })
+}
+
+/// Writes the plan before it is carried out, so that it can be repeated from its file.
+async fn write_and_carry_out(cluster: &Cluster, plan: Plan, before: PathBuf, dir: &Path) -> Result<StaticTopicChange, Error> {
+    let after = write(dir, &plan, "after")?;
+    let changes = carry_out(cluster, plan, false).await?;
+    Ok(StaticTopicChange {
+        before: Some(before),
+        after,
         changes,
     })
 }

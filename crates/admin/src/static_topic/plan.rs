@@ -219,9 +219,8 @@ pub fn create(topic: &str, total: i32, targets: &BTreeSet<String>, mut configs: 
         *count += 1;
         let config = config(&mut configs, topic, broker);
         let item = QueueMappingItem {
-            bname: (*broker).to_owned(),
             queue_id: add_queue(config),
-            ..QueueMappingItem::default()
+            ..QueueMappingItem::new(0, broker, 0)
         };
         config
             .mapping_detail
@@ -267,11 +266,8 @@ pub fn remap(topic: &str, targets: &BTreeSet<String>, mut configs: Configs, now_
         let gaining = config(&mut configs, topic, &broker);
         let mut items = items.clone();
         items.push(QueueMappingItem {
-            bname: broker.clone(),
-            generation: before.generation + 1,
             queue_id: add_queue(gaining),
-            logic_offset: -1,
-            ..QueueMappingItem::default()
+            ..QueueMappingItem::new(before.generation + 1, &broker, -1)
         });
         for broker in [&broker, &before.bname] {
             let mapping = configs.get_mut(broker).and_then(|config| config.mapping_detail.as_mut());

@@ -90,14 +90,10 @@ mod tests {
     use protocol::topic::{TopicConfig, TopicConfigAndMapping};
 
     fn configs() -> Configs {
-        let item = |generation, broker: &str, logic_offset| QueueMappingItem {
-            generation,
-            bname: broker.to_owned(),
-            logic_offset,
-            ..QueueMappingItem::default()
-        };
         let mut detail = QueueMappingDetail::new("t", 1, "b", 1);
-        detail.hosted_queues.insert(0, vec![item(0, "a", 0), item(1, "b", 10_000)]);
+        detail
+            .hosted_queues
+            .insert(0, vec![QueueMappingItem::new(0, "a", 0), QueueMappingItem::new(1, "b", 10_000)]);
         let config = TopicConfigAndMapping {
             config: TopicConfig::new("t", 1),
             mapping_detail: Some(detail),

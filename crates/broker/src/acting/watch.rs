@@ -2,8 +2,8 @@
 
 use super::members::{Group, Part};
 use super::{Acting, MASTER_COMES};
+use crate::replication::ask_for_replica_port;
 use protocol::register::BrokerHeartbeatHeader;
-use protocol::replication::ExchangeHaInfoHeader;
 use protocol::route::{MemberGroupHeader, MemberGroupReply};
 use protocol::{Frame, RequestCode, json};
 use std::collections::BTreeMap;
@@ -134,11 +134,9 @@ impl Acting {
     }
 
     async fn ask_for_replica_port(&self, master: &str) -> io::Result<Option<String>> {
-        let frame = Frame::request(RequestCode::ExchangeBrokerHaInfo);
-        let answer = self.peers.ask_for(master, frame, TIMEOUT).await?;
-        let info = ExchangeHaInfoHeader::decode(&answer.ext).map_err(io::Error::other)?;
-        self.heard_master_flushed(info.master_flush_offset);
-        Ok(info.master_ha_address.map(str::to_owned))
+        let port = ask_for_replica_port(&self.peers, master, TIMEOUT).await?;
+        self.heard_master_flushed(port.flushed);
+        Ok(port.address)
     }
 
     async fn act(self: &Arc<Self>) {

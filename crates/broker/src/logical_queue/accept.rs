@@ -101,15 +101,6 @@ fn check_change(id: i32, old: &[QueueMappingItem], new: &[QueueMappingItem], is_
 mod tests {
     use super::*;
 
-    fn item(generation: i32, broker: &str, logic_offset: i64) -> QueueMappingItem {
-        QueueMappingItem {
-            generation,
-            bname: broker.to_owned(),
-            logic_offset,
-            ..QueueMappingItem::default()
-        }
-    }
-
     fn of(epoch: i64, queues: &[(i32, &[QueueMappingItem])]) -> QueueMappingDetail {
         let mut detail = QueueMappingDetail::new("t", 2, "a", epoch);
         detail.hosted_queues = queues.iter().map(|(id, items)| (*id, items.to_vec())).collect();
@@ -122,35 +113,53 @@ mod tests {
 
     #[test]
     fn the_steps_of_a_move_are_accepted() {
-        let before = of(1, &[(0, &[item(0, "a", 0)]), (1, &[item(0, "a", 0)])]);
-        let begun = of(2, &[(0, &[item(0, "a", 0), item(1, "b", -1)])]);
+        let before = of(
+            1,
+            &[(0, &[QueueMappingItem::new(0, "a", 0)]), (1, &[QueueMappingItem::new(0, "a", 0)])],
+        );
+        let begun = of(2, &[(0, &[QueueMappingItem::new(0, "a", 0), QueueMappingItem::new(1, "b", -1)])]);
         let merged = outcome(&before, &begun).unwrap();
         assert_eq!(merged.hosted_queues.len(), 2, "the other queue is kept");
-        let decided = of(2, &[(0, &[item(0, "a", 0), item(1, "b", 10_000)]), (1, &[item(0, "a", 0)])]);
+        let decided = of(
+            2,
+            &[
+                (0, &[QueueMappingItem::new(0, "a", 0), QueueMappingItem::new(1, "b", 10_000)]),
+                (1, &[QueueMappingItem::new(0, "a", 0)]),
+            ],
+        );
         assert_eq!(outcome(&merged, &decided).unwrap(), decided);
         let repeated = outcome(&decided, &merged).unwrap();
         assert_eq!(repeated, decided, "a decided offset stays");
-        let cleaned = of(3, &[(0, &[item(1, "b", 10_000)])]);
+        let cleaned = of(3, &[(0, &[QueueMappingItem::new(1, "b", 10_000)])]);
         assert!(outcome(&decided, &cleaned).is_ok());
     }
 
     #[test]
     fn what_contradicts_the_mapping_is_refused_unless_forced() {
-        let old = of(5, &[(0, &[item(0, "a", 0), item(1, "a", 10_000)])]);
+        let old = of(
+            5,
+            &[(0, &[QueueMappingItem::new(0, "a", 0), QueueMappingItem::new(1, "a", 10_000)])],
+        );
         let mut other_scope = old.clone();
         other_scope.scope = Some("east".to_owned());
         let items = |epoch, items: &[QueueMappingItem]| of(epoch, &[(0, items)]);
         for (new, why) in [
-            (items(4, &[item(0, "a", 0)]), "Can't accept data with small epoch 4 < 5"),
+            (
+                items(4, &[QueueMappingItem::new(0, "a", 0)]),
+                "Can't accept data with small epoch 4 < 5",
+            ),
             (of(5, &[]), "Cannot accept equal epoch with null data"),
             (items(6, &[]), "The new item list is null or empty"),
             (
-                items(5, &[item(0, "a", 0), item(2, "b", 20_000)]),
+                items(5, &[QueueMappingItem::new(0, "a", 0), QueueMappingItem::new(2, "b", 20_000)]),
                 "The new leader is different but epoch equal",
             ),
-            (items(6, &[item(0, "b", 0)]), "item 0 of logical queue 0 must not change"),
             (
-                items(6, &[item(0, "a", 0), item(1, "a", 10_001)]),
+                items(6, &[QueueMappingItem::new(0, "b", 0)]),
+                "item 0 of logical queue 0 must not change",
+            ),
+            (
+                items(6, &[QueueMappingItem::new(0, "a", 0), QueueMappingItem::new(1, "a", 10_001)]),
                 "item 1 of logical queue 0 must not change",
             ),
             (other_scope, "Can't accept data with unmatched scope east != __global__"),
@@ -159,6 +168,6 @@ mod tests {
             assert!(accepted(Some(&old), new, "a", true).is_ok(), "{why}");
         }
         assert!(accepted(None, old.clone(), "b", true).unwrap_err().0.contains("of broker a"));
-        assert!(accepted(None, items(1, &vec![item(0, "a", 0); MAX_ITEMS + 1]), "a", true).is_err());
+        assert!(accepted(None, items(1, &vec![QueueMappingItem::new(0, "a", 0); MAX_ITEMS + 1]), "a", true).is_err());
     }
 }

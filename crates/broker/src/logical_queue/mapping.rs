@@ -172,20 +172,15 @@ impl<'m> Led<'m> {
 mod tests {
     use super::*;
 
-    fn item(generation: i32, broker: &str, logic_offset: i64) -> QueueMappingItem {
-        QueueMappingItem {
-            generation,
-            bname: broker.to_owned(),
-            logic_offset,
-            ..QueueMappingItem::default()
-        }
-    }
-
     fn mapping() -> Arc<Mapping> {
         let mut detail = QueueMappingDetail::new("t", 4, "a", 1);
-        detail.hosted_queues.insert(0, vec![item(0, "a", 0)]);
-        detail.hosted_queues.insert(1, vec![item(0, "a", 0), item(1, "b", 10_000)]);
-        detail.hosted_queues.insert(2, vec![item(0, "b", 0), item(1, "a", -1)]);
+        detail.hosted_queues.insert(0, vec![QueueMappingItem::new(0, "a", 0)]);
+        detail
+            .hosted_queues
+            .insert(1, vec![QueueMappingItem::new(0, "a", 0), QueueMappingItem::new(1, "b", 10_000)]);
+        detail
+            .hosted_queues
+            .insert(2, vec![QueueMappingItem::new(0, "b", 0), QueueMappingItem::new(1, "a", -1)]);
         Arc::new(Mapping::new(detail))
     }
 

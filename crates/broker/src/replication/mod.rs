@@ -2,8 +2,9 @@
 //!
 //! The log is copied by the crate `replication`; here is who does what when, by the settings.
 //!
-//! Consumers of a master read what is as durable as its flush mode promises, whether slaves have it or not, as in Apache's default
-//! HA: a consumer may have read what is lost with the master. Only the answers to sends wait for slaves.
+//! Without a controller consumers of a master read what is as durable as its flush mode promises, whether slaves have it or not, as in
+//! Apache's default HA: a consumer may have read what is lost with the master, and only the answers to sends wait for slaves. Under a
+//! controller consumers read what the in-sync set has.
 
 mod changes;
 mod tables;
@@ -17,8 +18,7 @@ use crate::registration::Standings;
 use crate::settings::{BrokerRole, BrokerSettings};
 pub use changes::Changes;
 use parking_lot::Mutex;
-use protocol::replication::ExchangeHaInfoHeader;
-use protocol::replication::{CopyStatus, ReplicationStatus, SlaveStatus};
+use protocol::replication::{CopyStatus, ExchangeHaInfoHeader, ReplicationStatus, SlaveStatus};
 use protocol::{Frame, RequestCode};
 use replication::{EpochFile, Follower, InSync, Master, MasterOptions, Slave, SlaveOptions, SlaveState};
 use std::io;
@@ -226,18 +226,12 @@ impl Replication {
     }
 
     async fn ask_for_replica_port(&self, peers: &Peers, master: &str) -> bool {
-        let frame = Frame::request(RequestCode::ExchangeBrokerHaInfo);
-        let answer = peers.ask_for(master, frame, ASK_TIMEOUT).await;
-        let slaves = answer.and_then(|answer| {
-            let info = ExchangeHaInfoHeader::decode(&answer.ext).map_err(io::Error::other)?;
-            Ok(info.master_ha_address.unwrap_or_default().to_owned())
-        });
-        match slaves {
-            Ok(slaves) if !slaves.is_empty() => {
+        match ask_for_replica_port(peers, master, ASK_TIMEOUT).await.map(|port| port.address) {
+            Ok(Some(slaves)) => {
                 self.standings.heard_of_elected(master, &slaves);
                 true
             }
-            Ok(_) => false,
+            Ok(None) => false,
             Err(error) => {
                 tracing::debug!(%error, "the elected master does not say where slaves connect");
                 false
@@ -294,6 +288,28 @@ impl Feature for Replication {
             slave.stop();
         }
     }
+}
+
+/// Where a master's slaves connect, as it says itself.
+pub(crate) struct ReplicaPort {
+    /// `host:port`; `None` from a broker that is no master.
+    pub(crate) address: Option<String>,
+    /// Its flushed offset.
+    pub(crate) flushed: Option<i64>,
+}
+
+/// Asks a master where slaves connect (code 906).
+///
+/// # Errors
+/// `io::Error` if it cannot be asked, or its answer cannot be read.
+pub(crate) async fn ask_for_replica_port(peers: &Peers, master: &str, timeout: Duration) -> io::Result<ReplicaPort> {
+    let frame = Frame::request(RequestCode::ExchangeBrokerHaInfo);
+    let answer = peers.ask_for(master, frame, timeout).await?;
+    let info = ExchangeHaInfoHeader::decode(&answer.ext).map_err(io::Error::other)?;
+    Ok(ReplicaPort {
+        address: info.master_ha_address.filter(|address| !address.is_empty()).map(str::to_owned),
+        flushed: info.master_flush_offset,
+    })
 }
 
 fn master_options(settings: &BrokerSettings) -> MasterOptions {

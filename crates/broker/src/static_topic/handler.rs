@@ -5,10 +5,10 @@ use crate::clock::now_ms;
 use crate::errors::Refusal;
 use crate::reply::{Answer, Outcome};
 use crate::settings::BrokerSettings;
-use crate::topic::handler::check_name;
-use crate::topic::{Spec, StaticUpdate, TopicError, Topics};
+use crate::topic::handler::{check_name, spec_of};
+use crate::topic::{StaticUpdate, TopicError, Topics};
 use protocol::static_topic::QueueMappingDetail;
-use protocol::topic::{CreateTopicHeader, TopicFilterType};
+use protocol::topic::CreateTopicHeader;
 use protocol::{Frame, ResponseCode, json};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -25,18 +25,8 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 pub fn update(request: &Frame, topics: &Topics, settings: &BrokerSettings) -> Outcome {
     let header = CreateTopicHeader::decode(&request.ext)?;
     check_name(header.topic, topics, settings)?;
-    let filter = header.topic_filter_type.unwrap_or(TopicFilterType::SingleTag.name());
-    let filter =
-        TopicFilterType::from_name(filter).ok_or_else(|| Refusal::system(format!("topicFilterType = [{filter}] value invalid")))?;
     let update = StaticUpdate {
-        spec: Spec {
-            read_queues: header.read_queue_nums,
-            perm: header.perm,
-            multi_tag: filter == TopicFilterType::MultiTag,
-            sys_flag: header.topic_sys_flag.unwrap_or(0),
-            order: header.order,
-            ..Spec::new(header.topic, header.write_queue_nums)
-        },
+        spec: spec_of(&header)?,
         changes: attributes::parse(header.attributes.unwrap_or_default()).map_err(TopicError::from)?,
         mapping: json::read::<QueueMappingDetail>(&request.body)?,
         broker: &settings.broker_name,

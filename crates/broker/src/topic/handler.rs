@@ -39,21 +39,29 @@ impl From<TopicError> for Refusal {
 pub fn create(request: &Frame, topics: &Topics, settings: &BrokerSettings, now_ms: i64) -> Outcome {
     let header = CreateTopicHeader::decode(&request.ext)?;
     check_name(header.topic, topics, settings)?;
+    let spec = spec_of(&header)?;
+    let changes = attributes::parse(header.attributes.unwrap_or_default()).map_err(TopicError::from)?;
+    refuse_attributes(&changes, header.topic, topics, settings)?;
+    topics.update(vec![(spec, changes)], now_ms)?;
+    Ok(Answer::ok())
+}
+
+/// The topic that a header of codes 17 and 513 describes.
+///
+/// # Errors
+/// `SystemError` for an unknown kind of filter.
+pub(crate) fn spec_of(header: &CreateTopicHeader<'_>) -> Result<Spec, Refusal> {
     let filter = header.topic_filter_type.unwrap_or(TopicFilterType::SingleTag.name());
     let filter =
         TopicFilterType::from_name(filter).ok_or_else(|| Refusal::system(format!("topicFilterType = [{filter}] value invalid")))?;
-    let changes = attributes::parse(header.attributes.unwrap_or_default()).map_err(TopicError::from)?;
-    refuse_attributes(&changes, header.topic, topics, settings)?;
-    let spec = Spec {
+    Ok(Spec {
         read_queues: header.read_queue_nums,
         perm: header.perm,
         multi_tag: filter == TopicFilterType::MultiTag,
         sys_flag: header.topic_sys_flag.unwrap_or(0),
         order: header.order,
         ..Spec::new(header.topic, header.write_queue_nums)
-    };
-    topics.update(vec![(spec, changes)], now_ms)?;
-    Ok(Answer::ok())
+    })
 }
 
 /// Code 18: creates or changes several topics, all or none.
