@@ -258,7 +258,7 @@ impl LogWriter {
                 }
             }) as Completion
         };
-        // Who waits for slaves need not wait for readers, too: they see it when the slaves have it.
+        // In a store with a bound readers see a message when the slaves have it, which `rest` waits for anyway.
         let outcome = match wait.slaves {
             true => self.store.complete_here(ticket, wait.flush, later_then)?,
             false => self.store.complete(ticket, wait.flush, later_then)?,
