@@ -74,7 +74,7 @@ class Java:
 
     def command(self, work):
         return ['java', '-Xms32m', '-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:MaxDirectMemorySize=256m',
-                f'-Duser.home={work}', f'-Drocketmq.client.logRoot={work}', f'-Drocketmq.log.root={work}',
+                f'-Duser.home={work}', f'-Djava.io.tmpdir={work}', f'-Drocketmq.client.logRoot={work}', f'-Drocketmq.log.root={work}',
                 '-Drocketmq.client.rebalance.waitInterval=1000', '-Drocketmq.client.rebalance.lockInterval=1000',
                 '-cp', f'{self.out}/classes:{self.out}/lib/*', 'Driver']
 
@@ -97,7 +97,7 @@ class Mqadmin:
 
     def command(self, work):
         return ['java', '-Xms32m', '-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:MaxDirectMemorySize=256m',
-                f'-Duser.home={work}', f'-Drocketmq.client.logRoot={work}', f'-Drocketmq.log.root={work}',
+                f'-Duser.home={work}', f'-Djava.io.tmpdir={work}', f'-Drocketmq.client.logRoot={work}', f'-Drocketmq.log.root={work}',
                 '-Drocketmq.client.rebalance.waitInterval=1000', '-Duser.timezone=UTC',
                 f'-Drmq.logback.configurationFile={os.path.join(HERE, "mqadmin", "logback.xml")}',
                 '-cp', f'{os.path.join(CACHE, self.name)}:{self.lib}/*', 'Mqadmin']

@@ -93,6 +93,9 @@ class Scenario:
         self.noted, self.slow = {}, []
         self.end = time.monotonic() + case.deadline
         self.prefix = case.name.replace('_', '-')[:60] + ('-' + case.client.replace('.', '') if case.client else '')
+        #: Whatever it writes; removed when it has passed.
+        self.work = os.path.join(session.work, self.prefix)
+        os.makedirs(self.work, exist_ok=True)
 
     # ---- names and places
 
@@ -125,7 +128,7 @@ class Scenario:
     def own_target(self, settings=None, kind=None, behind=False, **more):
         """Another name server and broker, for what a shared one would not survive. `behind`: behind proxies, if the shared one is."""
         kind = kind or self.target.kind
-        work = os.path.join(self.session.work, f'{self.prefix}-target-{len(self.own_targets)}')
+        work = os.path.join(self.work, f'target-{len(self.own_targets)}')
         target = targets.KINDS[kind](work, settings, **more)
         if behind and isinstance(self.session.target, targets.Behind):
             target = targets.Behind(target, work)
@@ -157,7 +160,7 @@ class Scenario:
 
     def process(self, properties=None):
         """A driver process of its own, to be killed, or for Java system properties of its own."""
-        driver = drivers.Driver(drivers.KINDS[self.case.client], self.session.work, properties)
+        driver = drivers.Driver(drivers.KINDS[self.case.client], self.work, properties)
         self.processes.append(driver)
         return driver
 

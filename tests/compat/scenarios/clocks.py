@@ -36,7 +36,7 @@ class Stepped(targets.Apogee):
 @raw(ours=True, deadline=240)
 def a_clock_that_steps_an_hour_forward_and_back(s):
     assert os.path.exists(PRELOADED), f'{PRELOADED} is missing: install libfaketime'
-    target = Stepped(os.path.join(s.session.work, f'{s.prefix}-stepped'), dict(messageDelayLevel='1s 30m 90m', flushDelayOffsetInterval=300))
+    target = Stepped(os.path.join(s.work, 'stepped'), dict(messageDelayLevel='1s 30m 90m', flushDelayOffsetInterval=300))
     s.own_targets.append(target)
     target.start()
     topic, due = s.name('t'), {}

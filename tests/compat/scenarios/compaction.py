@@ -90,7 +90,7 @@ def a_directory_with_compacted_topics_moves_here_and_back(s):
     """Each broker compacts what the other has left, and a log that is gone takes no value with it."""
     topic, sent, before = s.name('t'), 0, None
     for n, kind in enumerate(('apache', 'apogee', 'apache', 'apogee')):
-        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), SMALL)
+        target = targets.KINDS[kind](os.path.join(s.work, f'{n}-{kind}'), SMALL)
         s.own_targets.append(target)
         if before:
             shutil.move(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))

@@ -48,7 +48,7 @@ def our_brokers_fail_over_under_the_controller_of_apache(s):
 
 
 def fails_over(s, controllers, kinds=('apache', 'apache'), of_apache=False):
-    work = os.path.join(s.session.work, f'{s.prefix}-controllers')
+    work = os.path.join(s.work, 'controllers')
     if of_apache:
         names = group = targets.ApacheController(work)
     else:

@@ -211,7 +211,7 @@ def what_waits_goes_on_under_the_other_broker(s):
     settings = {'messageDelayLevel': '1s 6s', 'flushDelayOffsetInterval': 500}
     sent, before = [], None
     for n, kind in enumerate(('apache', 'apogee', 'apache')):
-        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), settings)
+        target = targets.KINDS[kind](os.path.join(s.work, f'{n}-{kind}'), settings)
         s.own_targets.append(target)
         if before:
             shutil.copytree(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))

@@ -47,7 +47,7 @@ def a_directory_with_extended_queue_entries_moves_here_and_back(s):
 def a_directory_with_queues_that_are_not_here_is_refused(s):
     """A start and a check refuse a batch queue, with the name of its topic."""
     batches = s.name('b')
-    java = targets.Apache(os.path.join(s.session.work, f'{s.prefix}-batches'))
+    java = targets.Apache(os.path.join(s.work, 'batches'))
     s.own_targets.append(java)
     java.start()
     with wire.Connection(java.broker) as c:
@@ -71,7 +71,7 @@ def filters_move_here_and_back(s):
     """Each broker keeps the SQL filters that the other registered."""
     topic, told, before = s.name('t'), {}, None
     for n, kind in enumerate(('apogee', 'apache', 'apogee', 'apache')):
-        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), dict(enablePropertyFilter='true'))
+        target = targets.KINDS[kind](os.path.join(s.work, f'{n}-{kind}'), dict(enablePropertyFilter='true'))
         s.own_targets.append(target)
         if before:
             shutil.move(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))
@@ -95,7 +95,7 @@ def moves(s, version, **settings):
     contents, before = Contents(s.name('t')), None
     for n, (kind, kill) in enumerate(STATIONS):
         more, own = (dict(version=version), settings) if kind == 'apache' else ({}, {})
-        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), {**SETTINGS, **own}, **more)
+        target = targets.KINDS[kind](os.path.join(s.work, f'{n}-{kind}'), {**SETTINGS, **own}, **more)
         s.own_targets.append(target)
         if before:
             shutil.move(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))
@@ -214,7 +214,7 @@ def open_transactions_move_here_and_back(s):
     """Each ends as its producer said, wherever it ends: committed ones are there once, the others never."""
     topic, before, book = s.name('t'), None, Book()
     for n, (kind, kill, settings) in enumerate(OWNERS):
-        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), settings)
+        target = targets.KINDS[kind](os.path.join(s.work, f'{n}-{kind}'), settings)
         s.own_targets.append(target)
         if before:
             shutil.move(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))
@@ -260,7 +260,7 @@ def timers_move(s, settings, of_java=None):
     topic, before, timers = s.name('t'), None, Timers(exact=of_java is None)
     for n, (kind, kill) in enumerate(KEEPERS):
         own = of_java(kill) if of_java and kind == 'apache' else {}
-        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), {**settings, **own})
+        target = targets.KINDS[kind](os.path.join(s.work, f'{n}-{kind}'), {**settings, **own})
         s.own_targets.append(target)
         if before:
             shutil.move(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))

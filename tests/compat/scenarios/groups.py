@@ -72,7 +72,7 @@ def queues_are_shared_again_when_consumers_join_leave_and_die(s):
     second = s.push('second', topic, group=group)
     s.wait(lambda: shared([first, second], topic, queues) and len(second.assigned(topic)) == 4, 'two share the queues')
     process = s.process()
-    journal = os.path.join(s.session.work, s.name('journal'))
+    journal = os.path.join(s.work, 'journal')
     dying = s.push('dying', topic, group=group, driver=process, journal=journal)
     s.wait(lambda: shared([first, second, dying], topic, queues) and dying.assigned(topic), 'three share the queues')
     second.stop()

@@ -111,7 +111,7 @@ def a_directory_with_light_queues_moves_here_and_back(s):
     topic, sent, before = s.name('t'), [], None
     queues = [f'%LMQ%{topic}-{n}' for n in range(5)] + [f'%LMQ%${topic}$lite']
     for n, kind in enumerate(('apache', 'apogee', 'apache', 'apogee', 'apogee')):
-        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), LIGHT)
+        target = targets.KINDS[kind](os.path.join(s.work, f'{n}-{kind}'), LIGHT)
         s.own_targets.append(target)
         if before:
             if before.kind == 'apogee' and kind == 'apache':

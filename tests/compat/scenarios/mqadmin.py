@@ -82,7 +82,7 @@ class Mqadmin:
 
 
 def written(s, name, value):
-    path = os.path.join(s.session.work, f'{s.prefix}-{name}')
+    path = os.path.join(s.work, name)
     with open(path, 'w') as f:
         f.write(value if isinstance(value, str) else json.dumps(value))
     return path
@@ -421,7 +421,7 @@ def mqadmin_cluster(s):
         m.both('', command)
         m.saw('everywhere', command)
 
-    place = os.path.join(s.session.work, f'{s.prefix}-export')
+    place = os.path.join(s.work, 'export')
     os.makedirs(place, exist_ok=True)
     marks = ((re.escape(place), '<place>'), *numbers, (r'"(cpuNum|totalMemKBytes)":".*"', r'"\1":"<value>"'))
     m.saw('', 'exportConfigs', '-c', CLUSTER, '-f', place, marks=marks, file=f'{place}/configs.json',

@@ -62,7 +62,7 @@ def the_native_admin_makes_and_deletes_topics(s):
 
     admin.change('updateTopicPerm', '-b', s.target.broker, '-t', topic, '-p', 4)
     s.wait(lambda: admin.one('topicRoute', '-t', topic)['queueDatas'][0]['perm'] == 4, 'the topic is read-only')
-    file = os.path.join(s.session.work, 'topics.json')
+    file = os.path.join(s.work, 'topics.json')
     with open(file, 'w') as f:
         json.dump([dict(topicName=topic, readQueueNums=3, writeQueueNums=3, perm=6)], f)
     admin.change('updateTopicList', '-b', s.target.broker, '-f', file)
@@ -170,7 +170,7 @@ def the_native_admin_makes_groups_and_moves_them(s):
     admin.change('updateSubGroup', '-c', 'DefaultCluster', '-g', group, '-r', 3)
     config = admin.one('getConsumerConfig', '-g', group)['brokers'][0]
     assert (config['broker'], config['config']['retryMaxTimes']) == ('broker-a', 3), config
-    file = os.path.join(s.session.work, 'groups.json')
+    file = os.path.join(s.work, 'groups.json')
     with open(file, 'w') as f:
         json.dump([dict(groupName=s.name('listed'), retryMaxTimes=1)], f)
     admin.change('updateSubGroupList', '-b', s.target.broker, '-f', file)

@@ -158,7 +158,7 @@ def popped_messages_move_here_and_back(s):
     """What was popped from the Java broker and not acknowledged is delivered here, and the other way round."""
     topic, group, before, gone = s.name('t'), s.name('g'), None, []
     for n, kind in enumerate(('apache', 'apogee', 'apache')):
-        target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{n}-{kind}'), dict(flushConsumerOffsetInterval=300))
+        target = targets.KINDS[kind](os.path.join(s.work, f'{n}-{kind}'), dict(flushConsumerOffsetInterval=300))
         s.own_targets.append(target)
         if before:
             shutil.move(os.path.join(before.work, before.directory), os.path.join(target.work, target.directory))

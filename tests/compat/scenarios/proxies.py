@@ -15,7 +15,7 @@ class Cluster:
 
     def __init__(self, s, more=None, proxies=None, plain=True):
         self.s = s
-        work = os.path.join(s.session.work, f'{s.prefix}-cluster')
+        work = os.path.join(s.work, 'cluster')
         self.first = targets.Apogee(os.path.join(work, 'a'), more, plain=plain)
         self.front = targets.Behind(self.first, work, proxies)
         s.own_targets.append(self.front)

@@ -59,7 +59,7 @@ def follows(s, master_kind, slave_kind, **of_master):
 
 
 def own(s, kind, settings, name, **more):
-    target = targets.KINDS[kind](os.path.join(s.session.work, f'{s.prefix}-{name}'), settings, **more)
+    target = targets.KINDS[kind](os.path.join(s.work, f'{name}'), settings, **more)
     s.own_targets.append(target)
     return target
 

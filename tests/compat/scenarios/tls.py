@@ -17,7 +17,7 @@ class Authority:
     """A certificate authority with its files in a directory of its own."""
 
     def __init__(self, s, name):
-        self.directory = os.path.join(s.session.work, f'{s.prefix}-{name}')
+        self.directory = os.path.join(s.work, f'{name}')
         os.makedirs(self.directory)
         self.file, self.key = self.path('ca.pem'), self.path('ca.key')
         openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', f'/CN={name}', '-days', '10', '-keyout', self.key, '-out', self.file)
