@@ -24,7 +24,7 @@ pub struct Limits {
 /// The slowest storage that a read may use. It depends on how long the reading thread may be blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadSource {
-    /// The log's tail in memory. Queue entries (20 bytes each) may come from the page cache.
+    /// What is in memory: the log's tail and blocks that were read for others. Queue entries (20 bytes each) may come from the page cache.
     Memory,
     /// Also the page cache: never waits for the disk, but copies.
     PageCache,

@@ -177,11 +177,21 @@ fn readers_of_queues_between_each_other_get_the_same_from_shared_blocks() {
             }
         }
         store.run_background_work().unwrap();
+        let mut from_memory = 0;
         for from in (0..200).step_by(20) {
             for queue in 0..4 {
                 let limits = Limits { messages: 20, ..PLENTY };
-                let at = QueueOffset(from as i64);
-                let read = store.read("t", queue as i32, at, limits, &|_| true, ReadSource::PageCache).unwrap();
+                let read_from = |source| {
+                    store
+                        .read("t", queue as i32, QueueOffset(from as i64), limits, &|_| true, source)
+                        .unwrap()
+                };
+                // Nothing but blocks is in memory: the tail keeps nothing.
+                let mut read = read_from(ReadSource::Memory);
+                from_memory += usize::from(!read.cold);
+                if read.cold {
+                    read = read_from(ReadSource::PageCache);
+                }
                 assert!(!read.cold && read.damaged.is_none());
                 let found = read.records.iter().map(|record| Record::parse(record).unwrap());
                 let found: Vec<_> = found.map(|record| String::from_utf8(record.body.to_vec()).unwrap()).collect();
@@ -192,6 +202,11 @@ fn readers_of_queues_between_each_other_get_the_same_from_shared_blocks() {
                 );
             }
         }
+        assert_eq!(
+            from_memory > 0,
+            block_bytes > 0,
+            "{from_memory} of 40 reads were from blocks that others had read"
+        );
         store.close().unwrap();
     }
 }

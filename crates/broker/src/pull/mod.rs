@@ -1,9 +1,9 @@
 //! Pulls of clients of any protocol; requests 11 and 361 are in [`remoting`].
 //!
 //! A pull is checked and reads its queue. It is answered, or, if there is no message yet, parked until a message arrives (it is
-//! then answered on the thread that stored the message) or its deadline passes. Records in the log's tail go to the socket without
-//! a copy. Records that are only in the page cache are read by the catch-up threads: copying the backlog of a consumer on a
-//! connection thread would delay sends. Reads that need disk I/O continue on the reader threads.
+//! then answered on the thread that stored the message) or its deadline passes. Records in the log's tail, or in a block that was read for
+//! another pull, go to the socket without a copy. Records that are only in the page cache are read by the catch-up threads: copying the
+//! backlog of a consumer on a connection thread would delay sends. Reads that need disk I/O continue on the reader threads.
 //!
 //! Compat: a parked pull does not commit its offset again when it is woken.
 

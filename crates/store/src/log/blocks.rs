@@ -102,21 +102,19 @@ impl Blocks {
         }
     }
 
+    /// The block, if it is kept.
+    pub(super) fn kept(&self, block: &Range<i64>) -> Option<Block> {
+        self.state.lock().kept(block)
+    }
+
     /// Looks for a block, of which these bytes are wanted.
     pub(super) fn look(&self, block: &Range<i64>, wanted_bytes: usize) -> Look {
         if self.limit_bytes < BLOCK_BYTES {
             return Look::Alone;
         }
         let mut state = self.state.lock();
-        if let Some(at) = state.kept.iter().position(|(kept, _)| kept.start == block.start)
-            && let Some((kept, _)) = state.kept.remove(at)
-        {
-            // The log may have grown since it was read.
-            if kept.end() >= block.end {
-                state.kept.push_back((kept.clone(), true));
-                return Look::Kept(kept);
-            }
-            state.kept_bytes -= kept.bytes.len();
+        if let Some(kept) = state.kept(block) {
+            return Look::Kept(kept);
         }
         let before = state.asked.iter().position(|(start, _)| *start == block.start);
         let before = before.and_then(|at| state.asked.remove(at)).map_or(0, |(_, bytes)| bytes);
@@ -174,6 +172,21 @@ impl Blocks {
         if state.kept.is_empty() {
             (state.kept, state.asked, state.spare) = Default::default();
         }
+    }
+}
+
+impl State {
+    /// The block, if it is kept; it is the one that was used last, then.
+    fn kept(&mut self, block: &Range<i64>) -> Option<Block> {
+        let at = self.kept.iter().position(|(kept, _)| kept.start == block.start)?;
+        let (kept, _) = self.kept.remove(at)?;
+        // The log may have grown since it was read.
+        if kept.end() < block.end {
+            self.kept_bytes -= kept.bytes.len();
+            return None;
+        }
+        self.kept.push_back((kept.clone(), true));
+        Some(kept)
     }
 }
 

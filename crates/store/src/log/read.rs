@@ -9,6 +9,7 @@ use crate::read::ReadSource;
 use bytes::Bytes;
 use message::{LogOffset, QueueOffset, names, record};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A record's log offset and length in bytes, as a queue entry has them.
@@ -46,7 +47,7 @@ impl CommitLog {
     pub(crate) fn read_all(&self, places: &[RecordPlace], source: ReadSource, out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
         let mut rest = self.read_tail(places, out);
         if source == ReadSource::Memory {
-            return Ok(rest.is_empty());
+            return self.read_kept(rest, out);
         }
         // Places before `rest` that are in no shared block.
         let mut alone: &[RecordPlace] = &[];
@@ -58,9 +59,7 @@ impl CommitLog {
                     return Ok(false);
                 }
                 alone = &[];
-                for place in some {
-                    out.push(checked(*place, block.slice(*place).ok_or_else(|| missing(*place))?)?);
-                }
+                push_from(&block, some, out)?;
             } else {
                 alone = &places[places.len() - rest.len() - alone.len()..places.len() - others.len()];
             }
@@ -69,17 +68,40 @@ impl CommitLog {
         self.read_alone(alone, source, out)
     }
 
-    /// The block that holds the first place, if it is kept or worth reading, and how many places it holds; without a block, how many are to be
-    /// read alone, at least one.
-    fn shared_block(&self, places: &[RecordPlace], source: ReadSource) -> Result<(Option<Block>, usize), StoreError> {
-        let first = places[0];
-        let segment = self.segments.holding(first.log_offset.0).ok_or_else(|| missing(first))?;
-        let range = block_of(&segment, first.log_offset.0, self.confirmed());
+    /// Reads records from the blocks that are kept. False if one of them is in none.
+    fn read_kept(&self, mut places: &[RecordPlace], out: &mut Vec<Bytes>) -> Result<bool, StoreError> {
+        while let Some(first) = places.first() {
+            let Some(segment) = self.segments.holding(first.log_offset.0) else {
+                return Ok(false);
+            };
+            let (range, count) = self.block_and_count(&segment, places);
+            let (inside, others) = places.split_at(count);
+            match self.blocks.kept(&range) {
+                Some(block) if count > 0 => push_from(&block, inside, out)?,
+                _ => return Ok(false),
+            }
+            places = others;
+        }
+        Ok(true)
+    }
+
+    /// Where the block is that the first place begins in, and how many places it holds.
+    fn block_and_count(&self, segment: &Segment, places: &[RecordPlace]) -> (Range<i64>, usize) {
+        let range = block_of(segment, places[0].log_offset.0, self.confirmed());
         let is_inside = |place: &&RecordPlace| {
             let offset = place.log_offset.0;
             range.contains(&offset) && place.size > 0 && i64::from(place.size) <= range.end - offset
         };
         let count = places.iter().take_while(is_inside).count();
+        (range, count)
+    }
+
+    /// The block that holds the first place, if it is kept or worth reading, and how many places it holds; without a block, how many are to be
+    /// read alone, at least one.
+    fn shared_block(&self, places: &[RecordPlace], source: ReadSource) -> Result<(Option<Block>, usize), StoreError> {
+        let first = places[0];
+        let segment = self.segments.holding(first.log_offset.0).ok_or_else(|| missing(first))?;
+        let (range, count) = self.block_and_count(&segment, places);
         let inside = &places[..count];
         let alone = Ok((None, count.max(1)));
         if inside.is_empty() {
@@ -265,6 +287,14 @@ fn count_for_a_buffer(places: &[RecordPlace], file_len: i64) -> Result<usize, St
         bytes <= BUFFER_BYTES
     };
     Ok(places[..possible].iter().take_while(fits).count().max(1))
+}
+
+/// Appends records that are in a block.
+fn push_from(block: &Block, places: &[RecordPlace], out: &mut Vec<Bytes>) -> Result<(), StoreError> {
+    for place in places {
+        out.push(checked(*place, block.slice(*place).ok_or_else(|| missing(*place))?)?);
+    }
+    Ok(())
 }
 
 fn bytes_of(places: &[RecordPlace]) -> usize {
