@@ -338,7 +338,10 @@ impl Puller {
         let next_source = match (&read, source) {
             (Ok(result), ReadSource::Memory) if result.cold => ReadSource::PageCache,
             (Ok(result), ReadSource::PageCache) if result.cold => ReadSource::Disk,
-            _ => return self.answer(pull, read, source, start),
+            _ => {
+                self.answer(pull, read, source, start);
+                return self.threads.read_ahead(&self.store, source);
+            }
         };
         let continued = Continued {
             source: next_source,
