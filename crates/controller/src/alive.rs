@@ -134,11 +134,16 @@ impl Alive {
 
     /// The living brokers of a name, without suspected ones.
     pub fn of(&self, cluster: &str, broker: &str, now_ms: i64) -> Vec<Live> {
+        self.with_master(cluster, broker, None, now_ms)
+    }
+
+    /// As [`Self::of`], and the master also while it is suspected: its process may go on, and its lease last.
+    pub fn with_master(&self, cluster: &str, broker: &str, master: Option<i64>, now_ms: i64) -> Vec<Live> {
         let brokers = self.brokers.get(&(cluster.to_owned(), broker.to_owned()));
         let alive = brokers
             .into_iter()
             .flatten()
-            .filter(|(_, known)| known.is_alive(now_ms) && known.connection.is_some());
+            .filter(|(id, known)| known.is_alive(now_ms) && (known.connection.is_some() || master == Some(**id)));
         alive.map(|(_, known)| known.live.clone()).collect()
     }
 
@@ -263,6 +268,7 @@ mod tests {
         assert_eq!(table.closed(999), []);
         assert_eq!(table.closed(200), [gone(2)]);
         assert_eq!((table.of("c", "b", 1_001), table.suspected()), (vec![], vec![gone(2)]));
+        assert_eq!(table.with_master("c", "b", Some(2), 1_001), [live(2, 1, 10)], "it may go on");
         assert!(beat(&mut table, &live(2, 1, 10), 201, 1_100), "it was only the connection");
         assert!(!table.is_gone(&gone(2)) && table.of("c", "b", 1_101).len() == 1);
         assert_eq!(table.closed(201), [gone(2)]);

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::alive::Alive;
+use crate::elections::Elections;
 use crate::error::RequestError;
 use crate::raft::{Applied, Identity, Types};
 use crate::replicas::{Answer, Command, Live, Replicas};
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) raft: Raft<Types>,
     pub(crate) applied: Arc<Applied>,
     pub(crate) alive: Mutex<Alive>,
+    /// Never locked together with another lock.
+    pub(crate) elections: Mutex<Elections>,
     /// A broker was heard that may be the next one whose timeout passes.
     pub(crate) heard: Notify,
     /// For connections to brokers.
@@ -55,16 +58,36 @@ impl Core {
         self.leader() == Some(self.identity.own_id())
     }
 
+    /// The term of the leader that this controller knows, or is.
+    fn term(&self) -> u64 {
+        self.raft.metrics().borrow().current_term
+    }
+
     /// The master epoch of a name. To be read before who is alive.
     pub(crate) fn epoch_of(&self, broker: &str) -> Option<i32> {
         self.applied.read(|replicas| replicas.set(broker).map(|set| set.master_epoch))
     }
 
-    /// The living brokers of a name.
+    /// The living brokers of a name, as a command has them.
     pub(crate) fn alive_of(&self, broker: &str) -> Vec<Live> {
-        let cluster = self.applied.read(|replicas| replicas.set(broker).map(|set| set.cluster.clone()));
+        let known = self
+            .applied
+            .read(|replicas| replicas.set(broker).map(|set| (set.cluster.clone(), set.master)));
         let now_ms = self.now_ms();
-        cluster.map_or_else(Vec::new, |cluster| self.alive.lock().of(&cluster, broker, now_ms))
+        known.map_or_else(Vec::new, |(cluster, master)| {
+            self.alive.lock().with_master(&cluster, broker, master, now_ms)
+        })
+    }
+
+    /// Whether who is told of a master now may rely on it. To be asked before the state is read.
+    ///
+    /// # Errors
+    /// [`RequestError::Electing`] while an election of this name is being agreed on.
+    pub(crate) fn may_tell(&self, broker: &str) -> Result<(), RequestError> {
+        match self.elections.lock().is_open(broker, self.term()) {
+            true => Err(RequestError::Electing(broker.to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// Reads the state after everything that was agreed on before.
@@ -87,16 +110,47 @@ impl Core {
     /// # Errors
     /// As [`Self::read`].
     pub(crate) async fn decide(&self, command: Command) -> Result<Answer, RequestError> {
+        match self.unchanged(&command).await? {
+            Some(answer) => Ok(answer),
+            None => self.within(self.agree(command)).await?,
+        }
+    }
+
+    /// As [`Self::decide`], for a command that may replace a master, and is decided by who is alive: `command` makes it, and reads that. The
+    /// election goes on, and is open, when this returns [`RequestError::TimedOut`].
+    ///
+    /// # Errors
+    /// As [`Self::read`], and [`RequestError::Electing`] while another one is open.
+    pub(crate) async fn elect(self: &Arc<Self>, broker: &str, command: impl FnOnce(&Self) -> Command) -> Result<Answer, RequestError> {
+        let open = Open::begin(self, broker)?;
+        let command = command(self);
+        let deciding = tokio::spawn(async move {
+            let core = &open.core;
+            match core.unchanged(&command).await? {
+                Some(answer) => Ok(answer),
+                // It would be open in another term than it is in the log.
+                None if core.term() != open.term => Err(RequestError::NotLeader),
+                None => core.agree(command).await,
+            }
+        });
+        let decided = self.within(deciding).await?;
+        decided.unwrap_or_else(|error| Err(RequestError::Stopped(error.to_string())))
+    }
+
+    /// The answer to a command that changes nothing.
+    async fn unchanged(&self, command: &Command) -> Result<Option<Answer>, RequestError> {
         if !self.is_leader() {
             return Err(RequestError::NotLeader);
         }
-        if self.applied.read(|replicas| replicas.unchanged(&command)).is_some()
-            && let Some(answer) = self.read(|replicas| replicas.unchanged(&command)).await?
-        {
-            return Ok(answer);
+        match self.applied.read(|replicas| replicas.unchanged(command)) {
+            Some(_) => self.read(|replicas| replicas.unchanged(command)).await,
+            None => Ok(None),
         }
-        let written = self.within(self.raft.client_write(command)).await?;
-        match written {
+    }
+
+    /// Writes a command into the log. Without a limit.
+    async fn agree(&self, command: Command) -> Result<Answer, RequestError> {
+        match self.raft.client_write(command).await {
             Ok(response) => response
                 .data
                 .ok_or_else(|| RequestError::Stopped("a command was not applied".to_owned())),
@@ -116,4 +170,31 @@ impl Core {
 
 fn stopped(fatal: &Fatal<u64>) -> RequestError {
     RequestError::Stopped(fatal.to_string())
+}
+
+/// An election that is open until this is dropped.
+struct Open {
+    core: Arc<Core>,
+    broker: String,
+    term: u64,
+}
+
+impl Open {
+    fn begin(core: &Arc<Core>, broker: &str) -> Result<Self, RequestError> {
+        let term = core.term();
+        match core.elections.lock().begin(broker, term) {
+            true => Ok(Self {
+                core: Arc::clone(core),
+                broker: broker.to_owned(),
+                term,
+            }),
+            false => Err(RequestError::Electing(broker.to_owned())),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.core.elections.lock().end(&self.broker, self.term);
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) enum RequestError {
     TimedOut(u128),
     #[error("{0} requests wait, as many as controllerRequestThreadPoolQueueCapacity allows")]
     Busy(usize),
+    #[error("a master of {0} is being elected, or its brokers are being removed; ask again")]
+    Electing(String),
     #[error("the controller has stopped working: {0}")]
     Stopped(String),
     #[error("{0}")]
@@ -58,7 +60,7 @@ impl RequestError {
             }
             Self::Ids(_) => ResponseCode::ControllerInvalidCleanBrokerMetadata,
             Self::NoBrokerId => ResponseCode::ControllerInvalidRequest,
-            Self::TooManyBrokers(_) | Self::Busy(_) => ResponseCode::SystemBusy,
+            Self::TooManyBrokers(_) | Self::Busy(_) | Self::Electing(_) => ResponseCode::SystemBusy,
             Self::NotLeader => ResponseCode::ControllerNotLeader,
             Self::Fixed(_) => ResponseCode::NoPermission,
             Self::UnknownCode(_) | Self::NotServed(_) => ResponseCode::RequestCodeNotSupported,

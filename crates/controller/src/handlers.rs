@@ -121,7 +121,7 @@ pub(crate) async fn alter_in_sync(core: &Core, request: &Frame) -> Reply {
 pub(crate) async fn elect(core: &Arc<Core>, request: &Frame) -> Reply {
     let header = ElectMasterHeader::decode(&request.ext)?;
     let broker = broker_name(header.broker_name)?;
-    let command = Command::Elect {
+    let command = |core: &Core| Command::Elect {
         candidate: header.broker_id.filter(|id| *id != -1),
         designated: header.designate_elect,
         unclean: core.settings.current().enable_elect_unclean_master,
@@ -129,7 +129,7 @@ pub(crate) async fn elect(core: &Arc<Core>, request: &Frame) -> Reply {
         alive: core.alive_of(&broker),
         broker: broker.clone(),
     };
-    let answer = core.decide(command).await?;
+    let answer = core.elect(&broker, command).await?;
     if let (None, Some(set)) = (&answer.refusal, &answer.set) {
         tracing::warn!(broker, master = set.master, epoch = set.master_epoch, "elected a master");
         watch::notify(core, &broker, set);
@@ -172,6 +172,7 @@ pub(crate) async fn register(core: &Core, request: &Frame) -> Reply {
         id: header.broker_id,
         address: checked("brokerAddress", header.broker_address)?.to_owned(),
     };
+    core.may_tell(&broker)?;
     let answer = core.decide(command).await?;
     let mut reply = Frame::response_to(request);
     BrokerSetHeader {
@@ -194,6 +195,7 @@ pub(crate) async fn register(core: &Core, request: &Frame) -> Reply {
 /// The master of a name (1004).
 pub(crate) async fn replica_info(core: &Core, request: &Frame) -> Reply {
     let header = GetReplicaInfoHeader::decode(&request.ext)?;
+    core.may_tell(header.broker_name)?;
     let set = core.read(|replicas| replicas.set(header.broker_name).cloned()).await?;
     let mut reply = Frame::response_to(request);
     let Some(set) = set else {
@@ -297,7 +299,7 @@ pub(crate) async fn take_id(core: &Core, request: &Frame) -> Reply {
 }
 
 /// Forgets brokers (1011).
-pub(crate) async fn clean(core: &Core, request: &Frame) -> Reply {
+pub(crate) async fn clean(core: &Arc<Core>, request: &Frame) -> Reply {
     let header = CleanBrokerDataHeader::decode(&request.ext)?;
     let broker = broker_name(header.broker_name)?;
     let ids = header.broker_controller_ids_to_clean.unwrap_or_default();
@@ -305,13 +307,14 @@ pub(crate) async fn clean(core: &Core, request: &Frame) -> Reply {
     let ids: Result<BTreeSet<i64>, _> = ids
         .map(|id| id.parse().map_err(|_| RequestError::Ids(id.chars().take(MAX_NAME_BYTES).collect())))
         .collect();
-    let command = Command::Clean {
-        ids: ids?,
+    let ids = ids?;
+    let command = |core: &Core| Command::Clean {
+        ids,
         living: header.is_clean_living_broker,
         alive: core.alive_of(&broker),
-        broker,
+        broker: broker.clone(),
     };
-    let answer = core.decide(command).await?;
+    let answer = core.elect(&broker, command).await?;
     let reply = Frame::response_to(request);
     Ok(answer
         .refusal

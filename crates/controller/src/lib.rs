@@ -4,6 +4,7 @@
 //! net ─► server (codes) ─► handlers (decode, call, reply) ─┬─► alive: heartbeats, on each controller (pure state)
 //!                             │                            └─► core ─► raft (openraft, files, other controllers) ─► replicas (pure state)
 //!                             └─► watch: elections after a loss, notifications of brokers (1008)
+//!                                 elections: nobody is told of a master while one is being elected (pure state)
 //! ```
 //!
 //! One controller, or three that survive the loss of one. The leader serves; the others answer code 2007 (`CONTROLLER_NOT_LEADER`), and
@@ -16,6 +17,8 @@
 #[doc(hidden)]
 pub mod alive;
 mod core;
+#[doc(hidden)]
+pub mod elections;
 mod error;
 mod handlers;
 #[doc(hidden)]

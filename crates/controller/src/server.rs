@@ -111,6 +111,7 @@ impl Controller {
             raft: node.raft,
             applied: node.applied,
             alive: Mutex::new(Alive::new(settings.max_brokers, 0)),
+            elections: Mutex::default(),
             heard: Notify::new(),
             connector: transport.connector,
             waiting: Arc::new(Semaphore::new(settings.max_requests)),

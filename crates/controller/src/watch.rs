@@ -133,7 +133,7 @@ fn elect_for_lost_masters(core: &Arc<Core>) {
 async fn elect(core: Arc<Core>, broker: String) {
     let settings = core.settings.current();
     for _ in 0..settings.elect_master_max_retry_count {
-        let command = Command::Elect {
+        let command = |core: &Core| Command::Elect {
             candidate: None,
             designated: false,
             unclean: core.settings.current().enable_elect_unclean_master,
@@ -141,7 +141,7 @@ async fn elect(core: Arc<Core>, broker: String) {
             alive: core.alive_of(&broker),
             broker: broker.clone(),
         };
-        match core.decide(command).await {
+        match core.elect(&broker, command).await {
             Ok(answer) => {
                 match (&answer.refusal, &answer.set) {
                     (None, Some(set)) => {

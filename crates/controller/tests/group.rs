@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{Beating, Group, alter, apply_id, elect, heartbeat, replica_info, until};
+use common::{Beating, Group, alter, apply_id, designate, elect, heartbeat, register, replica_info, until};
 use protocol::controller::{ControllerMetadata, MasterHeader};
 use protocol::{Frame, RequestCode, ResponseCode};
 
@@ -120,6 +120,31 @@ fn three_controllers_survive_the_loss_of_their_leader_and_a_power_cut() {
         assert!(refusal.contains(&answer.code), "{answer:?}");
         Some(())
     });
+}
+
+#[test]
+fn nobody_is_told_who_the_master_is_while_another_one_is_being_elected() {
+    let mut group = Group::start(3);
+    let _beating = two_in_sync(&group);
+    let leader = group.leader();
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    // There is no majority to agree on an election.
+    others.iter().for_each(|other| group.stop_one(*other));
+    let not_agreed = group.ask(leader, designate(2)).unwrap();
+    assert_eq!(not_agreed.code, i32::from(ResponseCode::SystemError), "{not_agreed:?}");
+    for request in [replica_info(), register(1), elect(1)] {
+        let busy = group.ask(leader, request).unwrap();
+        assert_eq!(busy.code, i32::from(ResponseCode::SystemBusy), "{busy:?}");
+        assert!(busy.remark.unwrap().contains("ask again"));
+    }
+    others.iter().for_each(|other| group.start_one(*other));
+    // It is agreed on, or lost with the leader if another one leads now.
+    let told = until("a master is told again", || {
+        let answer = group.ask(group.leader(), replica_info())?;
+        (answer.code == 0).then_some(answer)
+    });
+    let master = MasterHeader::decode(&told.ext).unwrap();
+    assert!([(Some(2), Some(2)), (Some(1), Some(1))].contains(&(master.master_broker_id, master.master_epoch)));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::controlled::decide::Outcome;
-use controller::replicas::Command;
 
 use crate::Broken;
 use crate::controllers::{Asked, Asker, Controllers};
@@ -24,7 +23,7 @@ pub(crate) enum Event {
     // At the controllers.
     Asked(Asker, Asked),
     Beat(usize, Asker),
-    Decide(Command, Option<Asker>),
+    Decide(u64),
     ConnectionClosed(u64),
     Probe,
     Scan,
@@ -271,11 +270,11 @@ impl Cluster {
         match event {
             Event::Asked(asker, asked) => self.asked(asker, asked)?,
             Event::Beat(controller, asker) => self.beat(controller, asker),
-            Event::Decide(command, asker) => self.decide(&command, asker)?,
+            Event::Decide(command) => self.decide(command)?,
             Event::ConnectionClosed(connection) => self.connection_closed(connection),
             Event::Probe => self.probe(),
             Event::Scan => self.scan(),
-            Event::Leads(next) => self.leads(next),
+            Event::Leads(next) => self.leads(next)?,
             Event::Wake(id, _) => {
                 if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) {
                     process.wakes_ms = None;

@@ -1,9 +1,10 @@
 //! The controllers: one state, a table of living brokers each, a leader.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker::controlled::decide::{Outcome, Request, Told};
 use controller::alive::{Alive, Gone, Heartbeat};
+use controller::elections::Elections;
 use controller::lost::{lost_masters, was_master};
 use controller::replicas::{Answer, BrokerSet, Command, Limits, Live, Replicas};
 use replication::Members;
@@ -26,6 +27,12 @@ pub(crate) struct Controllers {
     pub(crate) replicas: Replicas,
     tables: Vec<Alive>,
     pub(crate) leader: Option<usize>,
+    /// Grows with each leader.
+    term: u64,
+    elections: Elections,
+    /// Commands that are being agreed on, with who awaits the answer.
+    pending: BTreeMap<u64, (Command, Option<Asker>)>,
+    next_command: u64,
     scan_ms: i64,
 }
 
@@ -87,12 +94,21 @@ impl Controllers {
             replicas,
             tables: (0..count).map(|_| Alive::new(9, 0)).collect(),
             leader: Some(0),
+            term: 1,
+            elections: Elections::default(),
+            pending: BTreeMap::new(),
+            next_command: 0,
             scan_ms: 0,
         }
     }
 
     pub(crate) fn set(&self) -> Option<&BrokerSet> {
         self.replicas.set(NAME)
+    }
+
+    /// Whether an election is being agreed on.
+    fn is_electing(&self) -> bool {
+        self.elections.is_open(NAME, self.term)
     }
 }
 
@@ -111,6 +127,10 @@ impl Cluster {
                 self.answer(asker, Outcome::Beaten);
                 return Ok(());
             }
+            Asked::Decided(Request::Told) | Asked::Register if self.controllers.is_electing() && !self.tells_while_electing() => {
+                self.answer(asker, Outcome::Refused);
+                return Ok(());
+            }
             Asked::Decided(Request::Told) => {
                 let told = self.controllers.set().map(told);
                 self.answer(asker, told.map_or(Outcome::Refused, Outcome::Told));
@@ -121,7 +141,12 @@ impl Cluster {
                 id: asker.broker,
                 address: address(asker.broker),
             },
-            Asked::Decided(Request::Elect) => self.election(Some(asker.broker)),
+            Asked::Decided(Request::Elect) => {
+                if !self.elect(Some(asker)) {
+                    self.answer(asker, Outcome::Refused);
+                }
+                return Ok(());
+            }
             Asked::Decided(Request::Alter { epoch, members, replaces }) => Command::AlterInSync {
                 broker: NAME.to_owned(),
                 master: asker.broker,
@@ -133,6 +158,21 @@ impl Cluster {
         };
         self.decide_later(command, Some(asker));
         Ok(())
+    }
+
+    fn tells_while_electing(&self) -> bool {
+        matches!(self.broken, Some(Broken::TellsWhileElecting | Broken::ElectsLate))
+    }
+
+    /// Begins an election, unless one is being agreed on.
+    fn elect(&mut self, candidate: Option<Asker>) -> bool {
+        let term = self.controllers.term;
+        let begins = self.controllers.elections.begin(NAME, term) || self.broken == Some(Broken::ElectsLate);
+        if begins {
+            let command = self.election(candidate.map(|asker| asker.broker));
+            self.decide_later(command, candidate);
+        }
+        begins
     }
 
     /// A heartbeat has arrived at one controller.
@@ -169,19 +209,29 @@ impl Cluster {
     }
 
     fn decide_later(&mut self, command: Command, asker: Option<Asker>) {
-        let is_election = matches!(command, Command::Elect { .. });
-        // A known weakness: a master that is heard again while an election is agreed on is confirmed, and replaced.
-        let is_quick = is_election && !matches!(self.broken, Some(Broken::ElectsSlowly | Broken::ElectsLate));
-        let takes = if is_quick { 1 } else { self.random.time(10, 3_000) };
-        let at = self.now + takes;
-        self.at(at, Event::Decide(command, asker));
+        self.controllers.next_command += 1;
+        let number = self.controllers.next_command;
+        self.controllers.pending.insert(number, (command, asker));
+        let at = self.now + self.random.time(10, 3_000);
+        self.at(at, Event::Decide(number));
     }
 
-    /// A command is agreed on.
-    pub(crate) fn decide(&mut self, command: &Command, asker: Option<Asker>) -> Result<(), Violation> {
+    /// A command is agreed on, unless a leader has come since.
+    pub(crate) fn decide(&mut self, number: u64) -> Result<(), Violation> {
+        let Some((command, asker)) = self.controllers.pending.remove(&number) else {
+            return Ok(());
+        };
         if self.controllers.leader.is_none() && self.random.is(500) {
             // It was lost with the leader.
             return Ok(());
+        }
+        self.apply(&command, asker)
+    }
+
+    fn apply(&mut self, command: &Command, asker: Option<Asker>) -> Result<(), Violation> {
+        if let Command::Elect { .. } = command {
+            let term = self.controllers.term;
+            self.controllers.elections.end(NAME, term);
         }
         let answer = self.controllers.replicas.apply(command);
         if let Some(set) = &answer.set {
@@ -247,8 +297,8 @@ impl Cluster {
     fn lost(&mut self, gone: &[Gone]) {
         for gone in gone {
             if was_master(&self.controllers.replicas, gone) {
-                let command = self.election(None);
-                self.decide_later(command, None);
+                // It is missed again by the next scan if another election is open.
+                self.elect(None);
             }
         }
     }
@@ -266,8 +316,7 @@ impl Cluster {
         {
             self.controllers.scan_ms = self.now + SCAN_MS;
             if !lost_masters(&self.controllers.replicas, &self.controllers.tables[leader], self.now).is_empty() {
-                let command = self.election(None);
-                self.decide_later(command, None);
+                self.elect(None);
             }
         }
         self.at(self.now + 50, Event::Scan);
@@ -289,11 +338,19 @@ impl Cluster {
         self.at(at, Event::Leads(next));
     }
 
-    pub(crate) fn leads(&mut self, next: usize) {
+    pub(crate) fn leads(&mut self, next: usize) -> Result<(), Violation> {
         self.note(|| format!("controllers: {next} leads"));
+        // What is in its log is applied before it answers anything; the rest is gone.
+        for (command, _) in std::mem::take(&mut self.controllers.pending).into_values() {
+            if self.random.is(500) {
+                self.apply(&command, None)?;
+            }
+        }
         self.controllers.leader = Some(next);
+        self.controllers.term += 1;
         self.controllers.scan_ms = self.now;
         self.at(self.now + 1, Event::Probe);
+        Ok(())
     }
 
     pub(crate) fn other_controllers(&self) -> BTreeSet<usize> {

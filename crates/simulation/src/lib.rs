@@ -6,8 +6,8 @@
 //!                                                               └─► invariants, asked at each step that concerns them
 //! ```
 //!
-//! What decides is the code that runs in production: `controller::replicas` (elections, in-sync sets), `controller::alive` and `controller::lost`
-//! (who is dead), `broker::controlled::decide` (roles, leases, lost answers, a master that starts again), `replication::InSync` (what is confirmed) and
+//! What decides is the code that runs in production: `controller::replicas` (elections, in-sync sets), `controller::alive`, `controller::lost` and
+//! `controller::elections` (who is dead, and when nobody is told who is the master), `broker::controlled::decide` (roles, leases, lost answers, a master that starts again), `replication::InSync` (what is confirmed) and
 //! `replication::Epochs` (where a log is cut). What carries their inputs is modelled here: connections, threads, the store.
 //!
 //! The model:
@@ -62,9 +62,8 @@ pub enum Broken {
     ResumesItsEpoch,
     /// As it was found: a broker that may have lost messages is heard while it is in the in-sync set.
     IsHeardInSync,
-    /// As it is: an election that is agreed on slowly replaces a master that has been heard again and confirmed meanwhile. Nothing that is
-    /// acknowledged is lost by it.
-    ElectsSlowly,
+    /// As it was found: who the master is is told while an election is being agreed on.
+    TellsWhileElecting,
     /// As it was found: an election is decided by who was alive in an earlier epoch.
     ElectsLate,
 }

@@ -9,7 +9,8 @@ use controller::{Controller, ControllerSettings};
 use net::client::{Peer, PeerOptions};
 use net::session::{Encryption, Transport};
 use protocol::controller::{
-    AlterSyncStateSetHeader, ApplyBrokerIdHeader, ElectMasterHeader, GetReplicaInfoHeader, MasterHeader, SyncStateSet,
+    AlterSyncStateSetHeader, ApplyBrokerIdHeader, ElectMasterHeader, GetReplicaInfoHeader, MasterHeader, RegisterToControllerHeader,
+    SyncStateSet,
 };
 use protocol::register::BrokerHeartbeatHeader;
 use protocol::{Frame, RequestCode, ResponseCode, json};
@@ -109,11 +110,12 @@ impl Group {
         })
     }
 
-    /// Asks the leader until it answers with a code that is its own.
+    /// Asks the leader until it answers with a code that is its own, and is not busy with an election.
     pub(crate) fn ask_leader(&self, frame: &Frame) -> Frame {
+        let later = [ResponseCode::ControllerNotLeader, ResponseCode::SystemBusy].map(i32::from);
         until("an answer of the leader", || {
             let answer = self.ask(self.leader(), frame.clone())?;
-            (answer.code != i32::from(ResponseCode::ControllerNotLeader)).then_some(answer)
+            (!later.contains(&answer.code)).then_some(answer)
         })
     }
 
@@ -152,12 +154,34 @@ pub(crate) fn apply_id(id: i64) -> Frame {
 }
 
 pub(crate) fn elect(id: i64) -> Frame {
+    election(id, false)
+}
+
+/// An operator elects this broker, whatever master there is.
+pub(crate) fn designate(id: i64) -> Frame {
+    election(id, true)
+}
+
+fn election(id: i64, designate_elect: bool) -> Frame {
     let mut frame = Frame::request(RequestCode::ControllerElectMaster);
     ElectMasterHeader {
         cluster_name: Some("c"),
         broker_name: "b",
         broker_id: Some(id),
-        designate_elect: false,
+        designate_elect,
+    }
+    .encode(&mut frame.ext);
+    frame
+}
+
+pub(crate) fn register(id: i64) -> Frame {
+    let mut frame = Frame::request(RequestCode::ControllerRegisterBroker);
+    let address = format!("127.0.0.1:{id}");
+    RegisterToControllerHeader {
+        cluster_name: "c",
+        broker_name: "b",
+        broker_id: id,
+        broker_address: &address,
     }
     .encode(&mut frame.ext);
     frame
