@@ -43,6 +43,8 @@ pub(crate) enum Event {
     Produce,
     Consume,
     Fault,
+    Killed(i64),
+    Restarts(i64),
     Mend(Mend),
     Start(i64),
     Heal,
@@ -119,6 +121,8 @@ impl Cluster {
         let flush = if random.is(500) { Flush::Sync } else { Flush::Async };
         let brokers = random.between(2, 3);
         let chaos = Chaos::of(&mut random, flush);
+        let controllers = if random.is(500) { 3 } else { 1 };
+        let fences = random.is(700) && broken != Some(Broken::ResumesUnfenced);
         let mut cluster = Self {
             now: 0,
             broken,
@@ -131,7 +135,7 @@ impl Cluster {
             ends_ms: FAULTS_MS,
             hosts: (1..=brokers).map(|id| (id, Host::new(id))).collect(),
             powered: (1..=brokers).collect(),
-            controllers: Controllers::new(brokers, if random.is(500) { 3 } else { 1 }),
+            controllers: Controllers::new(brokers, controllers, fences),
             network: Network::default(),
             oracle: Oracle::default(),
             forgiven_epoch: 0,
@@ -293,6 +297,8 @@ impl Cluster {
             Event::Produce => self.produce(),
             Event::Consume => self.consume()?,
             Event::Fault => self.fault(),
+            Event::Killed(id) => self.kill(id),
+            Event::Restarts(id) => self.restarts(id),
             Event::Mend(mend) => self.mend(&mend),
             Event::Start(id) => self.start(id),
             Event::Heal => self.heal(),

@@ -34,6 +34,8 @@ pub(crate) struct Controllers {
     pending: BTreeMap<u64, (Command, Option<Asker>)>,
     next_command: u64,
     scan_ms: i64,
+    /// A registration of the master begins another epoch of the in-sync set. Not with Apache's controllers.
+    fences: bool,
 }
 
 /// What a process asks.
@@ -78,7 +80,7 @@ fn members(set: &BrokerSet) -> Members {
 }
 
 impl Controllers {
-    pub(crate) fn new(brokers: i64, count: usize) -> Self {
+    pub(crate) fn new(brokers: i64, count: usize, fences: bool) -> Self {
         let mut replicas = Replicas::default();
         for id in 1..=brokers {
             let command = Command::TakeId {
@@ -99,6 +101,7 @@ impl Controllers {
             pending: BTreeMap::new(),
             next_command: 0,
             scan_ms: 0,
+            fences,
         }
     }
 
@@ -127,7 +130,9 @@ impl Cluster {
                 self.answer(asker, Outcome::Beaten);
                 return Ok(());
             }
-            Asked::Decided(Request::Told) | Asked::Register if self.controllers.is_electing() && !self.tells_while_electing() => {
+            Asked::Decided(Request::Told | Request::Register) | Asked::Register
+                if self.controllers.is_electing() && !self.tells_while_electing() =>
+            {
                 self.answer(asker, Outcome::Refused);
                 return Ok(());
             }
@@ -136,7 +141,11 @@ impl Cluster {
                 self.answer(asker, told.map_or(Outcome::Refused, Outcome::Told));
                 return Ok(());
             }
-            Asked::Register => Command::Register {
+            Asked::Register | Asked::Decided(Request::Register) if !self.controllers.fences => {
+                self.answer(asker, Outcome::Registered);
+                return Ok(());
+            }
+            Asked::Register | Asked::Decided(Request::Register) => Command::Register {
                 broker: NAME.to_owned(),
                 id: asker.broker,
                 address: address(asker.broker),
@@ -212,7 +221,7 @@ impl Cluster {
         self.controllers.next_command += 1;
         let number = self.controllers.next_command;
         self.controllers.pending.insert(number, (command, asker));
-        let at = self.now + self.random.time(10, 3_000);
+        let at = self.now + self.random.time(self.chaos.agree, 3_000).min(3_000);
         self.at(at, Event::Decide(number));
     }
 
@@ -363,6 +372,7 @@ impl Cluster {
 fn outcome(command: &Command, answer: &Answer) -> Outcome {
     match (&answer.refusal, &answer.set, command) {
         (None, Some(set), Command::AlterInSync { .. }) => Outcome::Members(members(set)),
+        (None, Some(_), Command::Register { .. }) => Outcome::Registered,
         (None, Some(set), _) => Outcome::Told(told(set)),
         _ => Outcome::Refused,
     }

@@ -15,6 +15,12 @@ pub(crate) struct Chaos {
     pub(crate) loss: i64,
     /// Longest time between two sends.
     pub(crate) pace: i64,
+    /// Time in which the controllers agree on most commands.
+    pub(crate) agree: i64,
+    /// Of a thousand connections of processes that are killed, those that the controllers do not see closed.
+    lingers: i64,
+    /// Of a thousand changes of an in-sync set by which replicas come in, those after which the master is killed ([`Cluster::overtake`]).
+    overtakes: i64,
     /// Weights of the faults.
     kills: i64,
     stops: i64,
@@ -41,6 +47,9 @@ impl Chaos {
             pause: random.between(300, 6_000),
             loss: if random.is(500) { random.between(0, 100) } else { 0 },
             pace: random.between(10, 200),
+            agree: if random.is(300) { random.between(100, 1_500) } else { 10 },
+            overtakes: if random.is(200) { random.between(50, 500) } else { 0 },
+            lingers: if random.is(300) { random.between(100, 900) } else { 0 },
         }
     }
 }
@@ -95,7 +104,7 @@ impl Cluster {
         self.at(at, Event::Fault);
     }
 
-    fn kill(&mut self, id: i64) {
+    pub(crate) fn kill(&mut self, id: i64) {
         if self.hosts[&id].process.is_none() {
             return;
         }
@@ -104,13 +113,47 @@ impl Cluster {
         self.start_later(id);
     }
 
+    /// What a master asks for is on its way for long. Meanwhile it is killed and starts again, before the controllers see that, cut off from the
+    /// other brokers; and is killed again. Returns how long its request takes, if this happens.
+    pub(crate) fn overtake(&mut self, id: i64) -> Option<i64> {
+        if self.now >= self.ends_ms || !self.random.is(self.chaos.overtakes) {
+            return None;
+        }
+        self.at(self.now + 1, Event::Restarts(id));
+        let cut_until = self.now + self.random.between(500, 4_000);
+        let others: Vec<i64> = self.hosts.keys().copied().filter(|other| *other != id).collect();
+        for other in others {
+            self.network.cut(id, other);
+            self.network.cut(other, id);
+            self.at(cut_until, Event::Mend(Mend::Link(id, other)));
+            self.at(cut_until, Event::Mend(Mend::Link(other, id)));
+        }
+        let killed_again = self.now + self.random.between(100, 2_000);
+        self.at(killed_again, Event::Killed(id));
+        Some(self.random.between(20, 1_000))
+    }
+
+    /// A broker is killed and starts again at once; the controllers do not see its connection closed.
+    pub(crate) fn restarts(&mut self, id: i64) {
+        if self.hosts[&id].process.is_none() {
+            return;
+        }
+        self.note(|| format!("broker {id} is killed, and starts again"));
+        self.close_all(id, true);
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.process = None;
+        }
+        let at = self.now + self.random.between(1, 20);
+        self.at(at, Event::Start(id));
+    }
+
     /// The process is gone. `is_told`: peers hear that its connections are closed.
     fn end_process(&mut self, id: i64, is_told: bool) {
         self.close_all(id, is_told);
         let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.take()) else {
             return;
         };
-        if is_told && self.network.carries(id, CONTROLLERS) {
+        if is_told && self.network.carries(id, CONTROLLERS) && !self.random.is(self.chaos.lingers) {
             let at = self.now + self.delay(id, CONTROLLERS);
             self.at(at, Event::ConnectionClosed(process.connection));
         }

@@ -63,6 +63,8 @@ pub(crate) struct Process {
     /// Epoch and end of the log when the broker last ran.
     pub(crate) progress: (i32, i64),
     pub(crate) is_syncing: bool,
+    /// The controllers have said something of the master.
+    pub(crate) is_told: bool,
 }
 
 /// A broker in a role.

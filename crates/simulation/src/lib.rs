@@ -62,6 +62,8 @@ pub enum Broken {
     ResumesItsEpoch,
     /// As it was found: a broker that may have lost messages is heard while it is in the in-sync set.
     IsHeardInSync,
+    /// A master that starts again alone goes on at once, whatever its last process has asked for.
+    ResumesUnfenced,
     /// As it was found: who the master is is told while an election is being agreed on.
     TellsWhileElecting,
     /// As it was found: an election is decided by who was alive in an earlier epoch.

@@ -69,6 +69,7 @@ impl Cluster {
             running: None,
             progress: (epoch, 0),
             is_syncing: false,
+            is_told: false,
         });
         self.drive(id);
     }
@@ -175,8 +176,10 @@ impl Cluster {
                 }
             }
             if !self.random.is(self.chaos.loss) {
-                let at = self.now + self.delay(id, CONTROLLERS);
-                self.at(at, Event::Asked(asker, asked));
+                let comes_in = matches!(&asked, Asked::Decided(Request::Alter { members, .. }) if members.len() > 1);
+                let is_late = comes_in.then(|| self.overtake(id)).flatten();
+                let takes = is_late.unwrap_or_else(|| self.delay(id, CONTROLLERS));
+                self.at(self.now + takes, Event::Asked(asker, asked));
             }
         }
         self.at(self.now + self.rules.timeout_ms / 3, Event::TimedOut(asker));
@@ -209,7 +212,7 @@ impl Cluster {
                     }
                 }
             }
-            Phase::Registers if matches!(outcome, Outcome::Told(_)) => {
+            Phase::Registers if outcome == Outcome::Registered => {
                 let rules = Rules {
                     id,
                     is_learner: false,
@@ -227,7 +230,13 @@ impl Cluster {
                     now,
                     broken,
                 };
-                match decisions.answered(outcome, &mut body, now) {
+                let is_told = matches!(outcome, Outcome::Told(_));
+                let waited_ms = match broken {
+                    Some(Broken::ResumesUnfenced) if process.is_told && body.running.is_none() => MAY_BE_DONE_MS + 1,
+                    _ => 0,
+                };
+                process.is_told |= is_told;
+                match decisions.answered(outcome, &mut body, now + waited_ms) {
                     Next::Ask(request) => self.ask(id, Asked::Decided(request)),
                     Next::Become(told, lease_until) => {
                         process.heard.push_back((told, lease_until));

@@ -7,6 +7,9 @@
 //!
 //! One request is asked at a time. Time is the monotonic clock of this process in milliseconds, which the caller passes in.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use replication::{Members, Proposal};
@@ -112,6 +115,8 @@ pub enum Request {
     Told,
     /// An election, of this broker if that may be.
     Elect,
+    /// A registration. Our controllers refuse then what an earlier process of this broker has asked for, and is still on its way.
+    Register,
     /// Another in-sync set.
     Alter {
         /// Epoch of this master.
@@ -130,6 +135,8 @@ pub enum Outcome {
     Beaten,
     /// The answer to [`Request::Told`] and [`Request::Elect`].
     Told(Told),
+    /// The broker is registered.
+    Registered,
     /// The set after [`Request::Alter`].
     Members(Members),
     /// The controller will not do it.
@@ -201,6 +208,14 @@ enum Step {
         sent_ms: i64,
         told: Told,
     },
+    /// A master that starts alone registers, so that nothing is done any more that an earlier process has asked for.
+    Fence {
+        sent_ms: i64,
+    },
+    /// After it.
+    Fenced {
+        sent_ms: i64,
+    },
     Alter,
     /// After a refused change.
     Read,
@@ -212,6 +227,16 @@ pub struct Decisions {
     rules: Rules,
     open: Option<Open>,
     step: Step,
+    first: Option<First>,
+}
+
+/// What this process was told first. In that master epoch an earlier process may have asked for a change of the in-sync set that is still on
+/// its way; it replaces the set of this epoch, or an older one.
+#[derive(Clone, Copy, Debug)]
+struct First {
+    epoch: i32,
+    in_sync_epoch: i32,
+    at_ms: i64,
 }
 
 impl Decisions {
@@ -222,6 +247,7 @@ impl Decisions {
             rules,
             open: None,
             step: Step::Idle,
+            first: None,
         }
     }
 
@@ -252,6 +278,13 @@ impl Decisions {
 
     /// What comes of the last request.
     pub fn answered(&mut self, outcome: Outcome, running: &mut dyn Running, now_ms: i64) -> Next {
+        if let Outcome::Told(told) = &outcome {
+            self.first.get_or_insert(First {
+                epoch: told.epoch,
+                in_sync_epoch: told.members.epoch,
+                at_ms: now_ms,
+            });
+        }
         match (std::mem::replace(&mut self.step, Step::Idle), outcome) {
             (Step::Beat { sent_ms }, Outcome::Beaten) => self.ask(Step::Told { sent_ms }, Request::Told),
             (Step::Told { sent_ms }, Outcome::Told(told)) if told.master.is_none() && !self.rules.is_learner => {
@@ -260,6 +293,10 @@ impl Decisions {
             (Step::Told { sent_ms } | Step::Elect { sent_ms, .. }, Outcome::Told(told)) => self.take(told, sent_ms, running, now_ms),
             // Nobody may be elected yet.
             (Step::Elect { sent_ms, told }, Outcome::Refused) => self.take(told, sent_ms, running, now_ms),
+            (Step::Fence { sent_ms }, Outcome::Registered) => self.ask(Step::Fenced { sent_ms }, Request::Told),
+            // Not yet with Apache's controllers: at the next heartbeat.
+            (Step::Fenced { .. }, Outcome::Told(told)) if self.may_be_overtaken(&told, now_ms) => Next::Rest,
+            (Step::Fenced { sent_ms }, Outcome::Told(told)) => self.take(told, sent_ms, running, now_ms),
             (Step::Resume { sent_ms, told }, Outcome::Members(members)) => Next::Become(Told { members, ..told }, self.lease(sent_ms)),
             (Step::Alter, Outcome::Members(members)) => {
                 tracing::warn!(members = ?members.ids, epoch = members.epoch, "the in-sync set has changed");
@@ -309,8 +346,17 @@ impl Decisions {
                 };
                 self.ask(Step::Resume { sent_ms, told }, alone)
             }
+            None if is_master && self.may_be_overtaken(&told, now_ms) => self.ask(Step::Fence { sent_ms }, Request::Register),
             _ => Next::Become(told, self.lease(sent_ms)),
         }
+    }
+
+    /// Whether a change that an earlier process of this master has asked for may still be done. With it the controllers may elect a replica that
+    /// lacks what this process acknowledges.
+    fn may_be_overtaken(&self, told: &Told, now_ms: i64) -> bool {
+        self.first.is_some_and(|first| {
+            (told.epoch, told.members.epoch) == (first.epoch, first.in_sync_epoch) && now_ms - first.at_ms <= MAY_BE_DONE_MS
+        })
     }
 
     fn told_in_sync(&mut self, members: Members, is_settled: bool, running: &mut dyn Running, now_ms: i64) {
@@ -377,76 +423,5 @@ impl Silence {
             self.beat_ms = now_ms + self.beat_every_ms;
         }
         is_due
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(master: Option<i64>, epoch: i32) -> Told {
-        Told {
-            master: master.map(|id| (id, format!("h:{id}"))),
-            epoch,
-            members: Members::default(),
-        }
-    }
-
-    #[test]
-    fn a_role_changes_with_a_newer_epoch_only() {
-        let master = Some(RunsAs::Master { epoch: 3 });
-        let slave = Some(RunsAs::Slave { epoch: 3 });
-        let other = Some("h:2".to_owned());
-        let start = |wanted| Change::StartAs(wanted);
-        for (running, told, change) in [
-            (None, told(Some(1), 3), start(Wanted::Master { epoch: 3 })),
-            (None, told(Some(2), 3), start(Wanted::Slave { master: other.clone() })),
-            (None, told(None, 3), Change::Stay),
-            (master, told(Some(1), 3), Change::Stay),
-            (master, told(Some(2), 2), Change::Stay),
-            (master, told(None, 4), Change::Stay),
-            (master, told(Some(1), 5), start(Wanted::Master { epoch: 5 })),
-            (master, told(Some(2), 4), start(Wanted::Slave { master: other.clone() })),
-            (slave, told(Some(2), 4), Change::Follow(other)),
-            (slave, told(None, 4), Change::Stay),
-            (slave, told(Some(1), 4), start(Wanted::Master { epoch: 4 })),
-            (slave, told(Some(1), 2), Change::Stay),
-        ] {
-            assert_eq!(change_of_role(1, running, &told), change, "{running:?} {told:?}");
-        }
-    }
-
-    #[test]
-    fn after_a_power_failure_no_epoch_is_resumed_and_no_member_of_the_set_is_heard() {
-        let mut silence = Silence {
-            id: 1,
-            epoch: 3,
-            has_lost: true,
-            forgotten_ms: 60,
-            until_ms: 100,
-            in_sync_until_ms: 200,
-            beat_ms: 100,
-            beat_every_ms: 50,
-        };
-        let member = |told: Told| Told {
-            members: Members {
-                ids: BTreeSet::from([1, 2]),
-                epoch: 1,
-            },
-            ..told
-        };
-        assert!(!silence.is_over(&told(Some(1), 3), 1_000) && silence.is_over(&told(Some(1), 5), 0));
-        assert!(!silence.is_over(&told(None, 4), 99) && silence.is_over(&told(None, 4), 100));
-        assert!(!silence.is_over(&told(Some(2), 4), 59) && silence.is_over(&told(Some(2), 4), 60));
-        assert!(!silence.is_over(&member(told(Some(2), 4)), 199));
-        assert!(silence.is_over(&member(told(Some(2), 4)), 200));
-        let beats = [99, 100, 149, 150].map(|now| silence.must_beat(&told(Some(1), 3), now));
-        assert_eq!(beats, [false, true, false, true]);
-        assert!(!silence.must_beat(&told(Some(2), 4), 1_000));
-        let durable = Silence {
-            has_lost: false,
-            ..silence
-        };
-        assert!(durable.is_over(&member(told(Some(2), 4)), 0) && !durable.is_over(&told(Some(1), 3), 1_000));
     }
 }

@@ -14,7 +14,8 @@
 //! - Before a broker becomes the master it has appended all that it received, and begins its epoch at its log's end. Before it becomes a slave
 //!   it stops; the master's epochs say what of its log is cut off then.
 //! - A master that starts again while the controllers still take it for the master first leaves its slaves out of the in-sync set, so that
-//!   readers see nothing that the set does not have. One whose machine may have lost what it had acknowledged (a power failure under
+//!   readers see nothing that the set does not have. If it is alone in the set, it makes sure that no change is done any more that its last
+//!   process has asked for. One whose machine may have lost what it had acknowledged (a power failure under
 //!   ASYNC_FLUSH) stays silent until another replica was elected, or nobody was for a time.
 //!
 //! What follows from what the controllers say is decided in `decide`, which the simulated cluster runs, too.

@@ -326,6 +326,7 @@ impl Follower {
                 Err(other) => Err(other),
             },
             Request::Elect => controllers.elect(self.id).await.map(Outcome::Told),
+            Request::Register => controllers.register(self.id).await.map(|()| Outcome::Registered),
             Request::Alter { epoch, members, replaces } => {
                 controllers.alter(self.id, *epoch, members, *replaces).await.map(Outcome::Members)
             }

@@ -190,14 +190,19 @@ fn elected(set: &BrokerSet, broker: &str, candidate: Option<i64>, designated: bo
 
 fn register(set: Option<&BrokerSet>, broker: &str, id: i64, address: &str) -> Result<Vec<Change>, Refusal> {
     let set = set.ok_or_else(|| Refusal::UnknownToRegister(broker.to_owned()))?;
-    match set.address(id) {
-        None => Err(Refusal::UnknownId(id, broker.to_owned())),
-        Some(known) if known == address => Ok(Vec::new()),
-        Some(_) => Ok(vec![Change::Address {
+    let known = set.address(id).ok_or_else(|| Refusal::UnknownId(id, broker.to_owned()))?;
+    let mut changes = Vec::new();
+    if known != address {
+        changes.push(Change::Address {
             id,
             address: address.to_owned(),
-        }]),
+        });
     }
+    if set.master == Some(id) {
+        // The process has started again: a change of the set that its last one has asked for, and that is still on its way, is refused now.
+        changes.push(Change::InSync(set.in_sync.clone()));
+    }
+    Ok(changes)
 }
 
 fn clean(set: &BrokerSet, broker: &str, ids: &BTreeSet<i64>, living: bool, alive: &[Live]) -> Result<Vec<Change>, Refusal> {

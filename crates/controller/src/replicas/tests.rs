@@ -176,14 +176,38 @@ fn an_id_is_given_once() {
     );
 }
 
-#[test]
-fn a_registration_updates_the_address() {
-    let mut replicas = three();
-    let register = |id, address: &str| Command::Register {
+fn register(id: i64, address: &str) -> Command {
+    Command::Register {
         broker: "b".to_owned(),
         id,
         address: address.to_owned(),
-    };
+    }
+}
+
+#[test]
+fn what_a_master_has_asked_for_before_it_registers_again_is_refused() {
+    let mut replicas = three();
+    let before = set(&replicas).clone();
+    assert_eq!(replicas.apply(&register(1, "a:1")).refusal, None);
+    let late = replicas.apply(&alter(1, 1, &[1], before.in_sync_epoch));
+    assert_eq!(late.refusal, Some(Refusal::InSyncEpoch { is: 3, asked: 2 }));
+    assert_eq!(
+        set(&replicas),
+        &BrokerSet {
+            in_sync_epoch: 3,
+            ..before
+        }
+    );
+    assert_eq!(
+        replicas.apply(&alter(1, 1, &[1], 3)).refusal,
+        None,
+        "it has been told of the new epoch"
+    );
+}
+
+#[test]
+fn a_registration_updates_the_address() {
+    let mut replicas = three();
     assert!(!replicas.apply(&register(2, "a:2")).changed);
     assert!(replicas.apply(&register(2, "new:2")).changed);
     assert_eq!(set(&replicas).address(2), Some("new:2"));
